@@ -1,0 +1,1 @@
+"""Exporters from frameworks to ONNX, and recovered orders back to framework checkpoints."""

@@ -1,0 +1,331 @@
+"""ONNX files: the only loader and saver.
+
+A `Graph` is one model with its weights by name, wherever they are kept: initializers, Constant
+nodes, external data. Weights are read when they are asked for, and the user's graph is never
+rewritten: nodes, names, opsets and metadata leave as they came.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+from google.protobuf.message import DecodeError
+from onnx import ModelProto, NodeProto, TensorProto
+
+from .errors import LadyError
+
+PROTOBUF_LIMIT = 2**31 - 1
+METADATA_KEY = "lady_onnx"
+
+
+def attributes(node: NodeProto) -> dict[str, Any]:
+    """The attributes of `node` as Python values."""
+    return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if not a.ref_attr_name}
+
+
+def label(node: NodeProto) -> str:
+    """How a node is called in messages: its operator and its name, or its first output."""
+    return f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
+
+
+def _constant(node: NodeProto) -> TensorProto | None:
+    """The tensor that a Constant node holds, None for any other node and for strings."""
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return None
+    attribute = node.attribute[0]
+    if attribute.name == "value":
+        return attribute.t
+    if attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
+        dtype = np.float32 if "float" in attribute.name else np.int64
+        value = np.array(onnx.helper.get_attribute_value(attribute), dtype)
+        return onnx.numpy_helper.from_array(value, node.output[0])
+    return None
+
+
+class Graph:
+    """A model, its weights by name, and where they lie.
+
+    Attributes:
+        model: the ONNX model; external data is not loaded into it.
+        path: the file it came from, None for a model in memory.
+        tensors: every initializer by name, and every Constant node's tensor by its output's name.
+    """
+
+    def __init__(self, model: ModelProto, path: Path | None = None):
+        self.model = model
+        self.path = path
+        self.folder = path.parent if path else None
+        self.tensors: dict[str, TensorProto] = {}
+        for tensor in model.graph.initializer:
+            self.tensors[tensor.name] = tensor
+        for node in model.graph.node:
+            constant = _constant(node)
+            if constant is not None:
+                self.tensors[node.output[0]] = constant
+        self._changed: dict[str, np.ndarray] = {}
+        self._constant_along: dict[tuple[str, int], bool] = {}
+
+    @property
+    def name(self) -> str:
+        """The file, or `<model>` for a model in memory: for messages."""
+        return str(self.path) if self.path else "<model>"
+
+    @property
+    def nodes(self) -> list[NodeProto]:
+        return list(self.model.graph.node)
+
+    def opset(self, domain: str = "") -> int:
+        """The version of the operator set `domain` that the model imports, 1 where it names none."""
+        return max((o.version for o in self.model.opset_import if o.domain in (domain, domain or "ai.onnx")), default=1)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of the weight `name`."""
+        return tuple(self.tensors[name].dims)
+
+    def array(self, name: str) -> np.ndarray:
+        """The weight `name`, in its own dtype; read-only, memory-mapped where it lies in external data."""
+        if name in self._changed:
+            return self._changed[name]
+        tensor = self.tensors[name]
+        if tensor.data_location == TensorProto.EXTERNAL:
+            return self._external(name, tensor)
+        try:
+            return onnx.numpy_helper.to_array(tensor)
+        except (ValueError, TypeError) as error:
+            raise LadyError(f"{self.name}: weight '{name}': {_line(error)}; export the model again") from error
+
+    def _external(self, name: str, tensor: TensorProto) -> np.ndarray:
+        where = f"{self.name}: external data of weight '{name}'"
+        if self.folder is None:
+            raise LadyError(f"{where}: a model in memory has no folder; load it with its data, or give its path")
+        fields = {entry.key: entry.value for entry in tensor.external_data}
+        location = fields.get("location", "")
+        file = self.folder / location
+        if Path(location).is_absolute() or not file.resolve().is_relative_to(self.folder.resolve()):
+            raise LadyError(f"{where}: '{location}' lies outside the model's folder; move it there")
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        count = int(np.prod(tensor.dims, dtype=np.int64))
+        packed = tensor.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
+        size = (count + 1) // 2 if packed else count * dtype.itemsize
+        offset = int(fields.get("offset", 0))
+        try:
+            if offset < 0 or file.stat().st_size < offset + size:
+                raise LadyError(f"{where}: '{location}' is shorter than the model says; copy it again")
+            raw = np.memmap(file, np.uint8, "r", offset, (size,)) if size else np.empty(0, np.uint8)
+        except OSError as error:
+            raise LadyError(f"{where}: '{location}': {error.strerror}; put it beside the model") from error
+        if packed:
+            plain = TensorProto(name=name, data_type=tensor.data_type, dims=tensor.dims, raw_data=raw.tobytes())
+            return onnx.numpy_helper.to_array(plain)
+        return raw.view(dtype).reshape(tuple(tensor.dims))
+
+    def replace(self, name: str, array: np.ndarray) -> None:
+        """Gives the weight `name` the values of `array`, of the same shape and dtype; written by `save`."""
+        old = self.tensors[name]
+        if tuple(old.dims) != array.shape or onnx.helper.np_dtype_to_tensor_dtype(array.dtype) != old.data_type:
+            raise ValueError(f"'{name}' keeps its shape {tuple(old.dims)} and its dtype")
+        self._changed[name] = array
+
+    def constant_along(self, name: str, axis: int) -> bool:
+        """Is the weight `name` constant along `axis`? Bit for bit; stops at the first difference."""
+        key = (name, axis)
+        if key not in self._constant_along:
+            self._constant_along[key] = _constant_along(self.array(name), axis)
+        return self._constant_along[key]
+
+    def value(self, name: str) -> np.ndarray | None:
+        """The weight `name` if there is one, else None."""
+        return self.array(name) if name in self.tensors else None
+
+    def check_finite(self) -> None:
+        """Raises LadyError at the first weight with a NaN or an infinity that no operator could mean."""
+        for name in self.tensors:
+            array = self.array(name)
+            if array.dtype.kind == "f" or array.dtype.name in ("bfloat16",):
+                flat = array.reshape(-1)
+                for start in range(0, flat.size, 1 << 22):
+                    if np.isnan(flat[start : start + (1 << 22)].astype(np.float32, copy=False)).any():
+                        raise LadyError(f"{self.name}: weight '{name}' holds NaN; the file is damaged, export it again")
+
+    def copy(self) -> Graph:
+        """A graph over a copy of the model; external data stays where it is."""
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        twin = Graph(model, self.path)
+        twin._changed = dict(self._changed)
+        return twin
+
+    def to_model(self, note: str) -> ModelProto:
+        """The model with its changed weights in it (external data loaded), and `note` in its metadata."""
+        model = self._noted(note)
+        for name, tensor in self._in(model):
+            if name in self._changed or tensor.data_location == TensorProto.EXTERNAL:
+                _fill(tensor, self.array(name))
+        return model
+
+    def save(self, path: Path, note: str) -> None:
+        """Writes the model to `path`, whole or not at all.
+
+        Weights that lay in external data go to `<file name>.data` beside it. `note` becomes the
+        metadata entry `lady_onnx`.
+        """
+        model = self._noted(note)
+        external = [(n, t) for n, t in self._in(model) if t.data_location == TensorProto.EXTERNAL]
+        for name, tensor in self._in(model):
+            if name in self._changed and tensor.data_location != TensorProto.EXTERNAL:
+                _fill(tensor, self._changed[name])
+        data = path.with_name(path.name + ".data")
+        if external and any(self._data_file(t) == data.resolve() for t in self.tensors.values()):
+            raise LadyError(f"{path}: its data file would overwrite the input's '{data.name}'; choose another name")
+        with contextlib.ExitStack() as stack:
+            if external:
+                file = stack.enter_context(atomic(data))
+                for name, tensor in external:
+                    file.write(b"\0" * (-file.tell() % 4096))
+                    start = file.tell()
+                    if name in self._changed or tensor.data_type in (TensorProto.INT4, TensorProto.UINT4):
+                        plain = onnx.numpy_helper.from_array(self.array(name), name)
+                        file.write(plain.raw_data)
+                    else:
+                        file.write(memoryview(self.array(name).reshape(-1).view(np.uint8)))
+                    del tensor.external_data[:]
+                    for key, value in (("location", data.name), ("offset", start), ("length", file.tell() - start)):
+                        tensor.external_data.add(key=key, value=str(value))
+            if model.ByteSize() > PROTOBUF_LIMIT:
+                raise LadyError(f"{path}: over 2 GB without external data; save the input with external data first")
+            stack.enter_context(atomic(path)).write(model.SerializeToString())
+
+    def _data_file(self, tensor: TensorProto) -> Path | None:
+        if tensor.data_location != TensorProto.EXTERNAL or self.folder is None:
+            return None
+        return (self.folder / next((e.value for e in tensor.external_data if e.key == "location"), "")).resolve()
+
+    def _noted(self, note: str) -> ModelProto:
+        model = ModelProto()
+        model.CopyFrom(self.model)
+        for entry in model.metadata_props:
+            if entry.key == METADATA_KEY:
+                entry.value = note
+                return model
+        model.metadata_props.add(key=METADATA_KEY, value=note)
+        return model
+
+    @staticmethod
+    def _in(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
+        for tensor in model.graph.initializer:
+            yield tensor.name, tensor
+        for node in model.graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                yield node.output[0], node.attribute[0].t
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _constant_along(array: np.ndarray, axis: int) -> bool:
+    if array.shape[axis] < 2:
+        return True
+    if array.dtype.names or array.dtype.kind not in "fiub":
+        array = array.astype(np.float32)
+    moved = np.moveaxis(array, axis, 0)
+    first, step = moved[:1], 1
+    start = 1
+    while start < moved.shape[0]:
+        if (moved[start : start + step] != first).any():
+            return False
+        start, step = start + step, step * 4
+    return True
+
+
+def _fill(tensor: TensorProto, array: np.ndarray) -> None:
+    new = onnx.numpy_helper.from_array(array, tensor.name)
+    for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "external_data"):
+        tensor.ClearField(field)  # type: ignore[arg-type]
+    tensor.data_location = TensorProto.DEFAULT
+    tensor.raw_data = new.raw_data
+
+
+@contextlib.contextmanager
+def atomic(path: Path) -> Iterator[BinaryIO]:
+    """A file to write that appears at `path` complete, or never: temporary file, fsync, rename."""
+    try:
+        handle = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)
+    except OSError as error:
+        raise LadyError(f"{path}: cannot write there: {error.strerror}; choose another folder") from error
+    try:
+        with handle as file:
+            yield file  # type: ignore[misc]
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(handle.name, 0o666 & ~umask)
+        os.replace(handle.name, path)
+    except OSError as error:
+        raise LadyError(f"{path}: cannot write: {error.strerror or error}; free some space or choose another folder") from error
+    finally:
+        Path(handle.name).unlink(missing_ok=True)
+
+
+def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
+    """The graph of a file or of a model in memory.
+
+    Raises LadyError where the file is missing, is not ONNX, is cut short, or misses external data.
+    """
+    if isinstance(source, Graph):
+        return source
+    if isinstance(source, ModelProto):
+        return Graph(source)
+    path = Path(source)
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise LadyError(f"{path}: {error.strerror}; give the path of an .onnx file") from error
+    model = ModelProto()
+    try:
+        model.ParseFromString(raw)
+    except DecodeError as error:
+        raise LadyError(f"{path}: not an ONNX file, or cut short; export or copy it again") from error
+    del raw
+    if not model.graph.node or not model.opset_import:
+        raise LadyError(f"{path}: not an ONNX file: it holds no graph; give the path of an exported .onnx model")
+    graph = Graph(model, path)
+    produced = {o for node in model.graph.node for o in node.output} | set(graph.tensors)
+    produced |= {i.name for i in model.graph.input} | {s.values.name for s in model.graph.sparse_initializer}
+    for output in model.graph.output:
+        if output.name not in produced:
+            raise LadyError(f"{path}: output '{output.name}' is made by no node: cut short; export or copy it again")
+    for name, tensor in graph.tensors.items():
+        if tensor.data_location == TensorProto.EXTERNAL:
+            graph.array(name)
+    return graph
+
+
+def input_shapes(graph: Graph, sizes: Mapping[str, int] | int = 1) -> dict[str, tuple[int, ...]]:
+    """A concrete shape for each graph input; unnamed and symbolic axes after the first get a size.
+
+    `sizes` maps symbolic names to sizes, or is the one size of all; a first symbolic axis is a batch of 1.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for value in graph.model.graph.input:
+        if value.name in graph.tensors or not value.type.HasField("tensor_type"):
+            continue
+        shape = []
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_value > 0:
+                shape.append(dim.dim_value)
+            elif isinstance(sizes, int):
+                shape.append(1 if axis == 0 else sizes)
+            else:
+                shape.append(sizes.get(dim.dim_param, 1))
+        shapes[value.name] = tuple(shape)
+    return shapes

@@ -1,0 +1,161 @@
+"""Labels: what is known about the order of the elements of every axis.
+
+A *role* is an integer array that broadcasts over a tensor: the label of each element, of size 1 along
+the axes that it does not depend on. Labels of zero and more stand for units; negative ones are
+*addresses*, positions that keep their order (batch, space, time). Everything that an operator says is
+one of four facts: labels are born, two are equal, one has another as its parent, one is pinned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+UNREAD = np.iinfo(np.int64).min
+
+
+@dataclass
+class Facts:
+    """Everything that the operators of one graph said, in the order of their nodes."""
+
+    count: int = 0
+    births: list[int] = field(default_factory=list)
+    """The first label of every birth."""
+    equal: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    parents: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    """Child labels and their parents, one pair of arrays a relation; a parent may be an address."""
+    pins: list[tuple[np.ndarray, str, str]] = field(default_factory=list)
+    """Pinned labels, the reason, and the node that gave it."""
+
+    def fresh(self, shape: Sequence[int]) -> np.ndarray:
+        """New labels, all different, as an array of `shape`."""
+        size = math.prod(shape)
+        self.births.append(self.count)
+        self.count += size
+        return np.arange(self.count - size, self.count).reshape(shape)
+
+    def tie(self, a: np.ndarray, b: np.ndarray, reason: str, node: str) -> None:
+        """The elements of `a` and `b` have the same labels; a label that meets an address is pinned."""
+        a, b = a.ravel(), b.ravel()
+        both = (a >= 0) & (b >= 0)
+        if both.all():
+            self.equal.append((a, b))
+            return
+        if both.any():
+            self.equal.append((a[both], b[both]))
+        self.pin(np.concatenate([a[(a >= 0) & ~both], b[(b >= 0) & ~both]]), reason, node)
+
+    def pin(self, labels: np.ndarray, reason: str, node: str) -> None:
+        labels = labels.ravel()
+        labels = labels[labels >= 0]
+        if labels.size:
+            self.pins.append((labels, reason, node))
+
+    def relate(self, child: np.ndarray, parent: np.ndarray, reason: str, node: str) -> bool:
+        """Makes `parent` the parent of `child`, element by element; False, and nothing, if a child has two."""
+        child, parent = (x.ravel() for x in np.broadcast_arrays(child, parent))
+        # an address below a label fixes that label
+        fixed = child < 0
+        if fixed.any():
+            self.pin(parent[fixed], reason, node)
+            child, parent = child[~fixed], parent[~fixed]
+        order = np.argsort(child, kind="stable")
+        child, parent = child[order], parent[order]
+        first = np.r_[True, child[1:] != child[:-1]] if child.size else np.zeros(0, bool)
+        owner = np.cumsum(first) - 1
+        if (parent != parent[first][owner]).any():
+            return False
+        if child.size:
+            self.parents.append((child[first], parent[first]))
+        return True
+
+
+def addresses(size: int) -> np.ndarray:
+    """The addresses of the positions of an axis."""
+    return -1 - np.arange(size)
+
+
+def axes_of(role: np.ndarray) -> tuple[int, ...]:
+    """The axes that a role depends on."""
+    return tuple(i for i, n in enumerate(role.shape) if n > 1)
+
+
+def along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    """A one-dimensional array as a role along `axis`."""
+    return values.reshape([-1 if i == axis else 1 for i in range(rank)])
+
+
+def compress(role: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """`role` with size 1 along those of `axes` on which it does not depend."""
+    for axis in axes:
+        if role.shape[axis] > 1:
+            first = role.take([0], axis)
+            if (role == first).all():
+                role = first
+    return role
+
+
+def is_address(role: np.ndarray) -> bool:
+    return bool((role < 0).all())
+
+
+def partition(role: np.ndarray) -> np.ndarray:
+    """The elements of a role as numbers from 0, equal where the labels are."""
+    flat = role.ravel()
+    if flat.size and flat[0] >= 0 and flat[-1] - flat[0] == flat.size - 1 and (np.diff(flat) == 1).all():
+        return flat - flat[0]
+    return np.unique(flat, return_inverse=True)[1].ravel()
+
+
+def refines(fine: np.ndarray, coarse: np.ndarray) -> bool:
+    """Are elements that are equal in the partition `fine` always equal in `coarse`?"""
+    first = np.zeros(int(fine.max()) + 1, np.int64)
+    first[fine] = coarse
+    return bool((first[fine] == coarse).all())
+
+
+def reshape_role(role: np.ndarray, before: Sequence[int], after: Sequence[int]) -> np.ndarray:
+    """A role over a tensor of shape `before`, over its row-major reshape to `after`."""
+    out: list[int] = []
+    dims: list[int] = []
+    i = j = 0
+    touched: list[int] = []
+    while i < len(before) or j < len(after):
+        i0, j0 = i, j
+        m = n = 1
+        if i < len(before):
+            m, i = before[i], i + 1
+        if j < len(after):
+            n, j = after[j], j + 1
+        while m != n:
+            if m < n and i < len(before):
+                m, i = m * before[i], i + 1
+            elif j < len(after):
+                n, j = n * after[j], j + 1
+            else:
+                raise ValueError(f"cannot reshape {tuple(before)} to {tuple(after)}")
+        while i < len(before) and before[i] == 1:
+            i += 1
+        while j < len(after) and after[j] == 1:
+            j += 1
+        own = role.shape[i0:i]
+        if all(d == 1 for d in own):
+            dims += [1] * (i - i0)
+            out += [1] * (j - j0)
+        else:
+            dims += list(before[i0:i])
+            out += list(after[j0:j])
+            if j - j0 > 1:
+                touched += range(j0, j)
+    return compress(np.broadcast_to(role, dims).reshape(out), touched)
+
+
+def components(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
+    """The connected component of each of `size` points that the pairs `(a, b)` join."""
+    graph = coo_array((np.ones(a.size, np.int8), (a, b)), shape=(size, size))
+    return connected_components(graph, directed=False)[1].astype(np.int64)

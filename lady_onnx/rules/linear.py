@@ -1,0 +1,43 @@
+"""Convolutions and matrix products. Spec: https://onnx.ai/onnx/operators/"""
+
+
+
+from ..errors import UnknownStructure
+from . import Equation, Kind, Node, equation, rank_of, register
+
+equation("b (g i) [x..], (g o) i [w..], (g o) -> b (g o) [y..]", "Conv", sizes={"g": ("group", 1)})
+equation("b (g i) [x..], (g i) o [w..], (g o) -> b (g o) [y..]", "ConvTranspose", sizes={"g": ("group", 1)})
+
+
+@register("Gemm")
+def gemm(node: Node) -> Kind:
+    a = "k m" if node.attributes.get("transA") else "m k"
+    b = "n k" if node.attributes.get("transB") else "k n"
+    c = node.shapes[2] if len(node.shapes) > 2 else None
+    bias = "" if c is None else ", " + " ".join("mn"[-len(c) :] if c else "")
+    return Equation(f"{a}, {b}{bias} -> m n")
+
+
+@register("MatMul")
+def matmul(node: Node) -> Kind:
+    a, b = rank_of(node, 0), rank_of(node, 1)
+    batch = [f"b{i}" for i in range(max(a, b) - 2)]
+    left = [*batch[len(batch) - (a - 2) :], "m", "k"] if a > 1 else ["k"]
+    right = [*batch[len(batch) - (b - 2) :], "k", "n"] if b > 1 else ["k"]
+    result = [*batch, *(["m"] if a > 1 else []), *(["n"] if b > 1 else [])]
+    return Equation(f"{' '.join(left)}, {' '.join(right)} -> {' '.join(result)}")
+
+
+@register("Einsum")
+def einsum(node: Node) -> Kind:
+    text = node.attributes["equation"].decode().replace(" ", "")
+    operands, arrow, result = text.partition("->")
+    terms = operands.split(",")
+    if "." in text or any(len(set(t)) < len(t) for t in terms):
+        raise UnknownStructure("an ellipsis or a diagonal")
+    if not arrow:
+        letters = sorted("".join(terms))
+        result = "".join(x for x in letters if letters.count(x) == 1)
+    return Equation(", ".join(" ".join(t) for t in terms) + " -> " + " ".join(result))
+
+

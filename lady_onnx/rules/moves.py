@@ -1,0 +1,145 @@
+"""Operators that only move elements: they are run on the labels themselves.
+
+Spec: https://onnx.ai/onnx/operators/
+"""
+
+import numpy as np
+
+from ..errors import UnknownStructure
+from . import Equation, Expand, Kind, Movement, Node, Reshape, Source, Step, Take, Transpose, axis_of, rank_of, register
+
+
+def _shape(node: Node, operand: int = 0) -> tuple[int, ...]:
+    shape = node.shapes[operand]
+    assert shape is not None
+    return shape
+
+
+@register("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def reshape(node: Node) -> Kind:
+    return Movement([((0,), [Reshape(node.shape())])])
+
+
+@register("Transpose")
+def transpose(node: Node) -> Kind:
+    order = node.attributes.get("perm") or range(rank_of(node))[::-1]
+    return Movement([((0,), [Transpose(tuple(order))])])
+
+
+@register("Expand")
+def expand(node: Node) -> Kind:
+    return Movement([((0,), [Expand(node.shape())])])
+
+
+@register("Tile")
+def tile(node: Node) -> Kind:
+    repeats = node.value(1).tolist()
+    steps: list[Step] = [
+        Take(axis, np.tile(np.arange(size), repeat))
+        for axis, (size, repeat) in enumerate(zip(_shape(node), repeats, strict=True))
+        if repeat != 1
+    ]
+    return Movement([((0,), steps)])
+
+
+@register("Concat")
+def concat(node: Node) -> Kind:
+    operands = tuple(i for i, s in enumerate(node.shapes) if s is not None)
+    return Movement([(operands, [])], axis_of(node, 0, rank_of(node)))
+
+
+@register("Split")
+def split(node: Node) -> Kind:
+    axis = axis_of(node, 0, rank_of(node))
+    starts = np.cumsum([0, *(node.shape(i)[axis] for i in range(node.results))])
+    return Movement(
+        [((0,), [Take(axis, np.arange(a, b))]) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    )
+
+
+@register("Slice")
+def slices(node: Node) -> Kind:
+    shape = _shape(node)
+    if node.opset < 10:
+        starts, ends = node.attributes["starts"], node.attributes["ends"]
+        axes, steps = node.attributes.get("axes", range(len(starts))), [1] * len(starts)
+    else:
+        given = [node.value(i).tolist() if len(node.shapes) > i and node.shapes[i] is not None else None for i in range(1, 5)]
+        starts, ends = given[0] or [], given[1] or []
+        axes, steps = given[2] or range(len(starts)), given[3] or [1] * len(starts)
+    moves: list[Step] = []
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        size = shape[axis]
+        # numpy counts a negative end from the back; ONNX uses the smallest integer for "past the front"
+        stop = None if step < 0 and end < -size else end
+        moves.append(Take(axis % len(shape), np.arange(size)[slice(start, stop, step)]))
+    return Movement([((0,), moves)])
+
+
+@register("Gather")
+def gather(node: Node) -> Kind:
+    rank, places = rank_of(node), rank_of(node, 1)
+    axis = axis_of(node, 0, rank)
+    try:
+        index = node.value(1)
+    except UnknownStructure:
+        names = [f"x{i}" for i in range(rank)]
+        inserted = [f"i{i}" for i in range(places)]
+        operand = [f"[{n}]" if i == axis else n for i, n in enumerate(names)]
+        return Equation(f"{' '.join(operand)}, {' '.join(inserted)} -> {' '.join(names[:axis] + inserted + names[axis + 1 :])}")
+    shape = _shape(node)
+    flat = np.where(index < 0, index + shape[axis], index).astype(np.int64).reshape(-1)
+    return Movement([((0,), [Take(axis, flat), Reshape((*shape[:axis], *index.shape, *shape[axis + 1 :]))])])
+
+
+@register("Pad")
+def pad(node: Node) -> Kind:
+    if node.attributes.get("mode", b"constant") != b"constant":
+        raise UnknownStructure("a padding that repeats elements")
+    shape = _shape(node)
+    if node.opset < 11:
+        pads = node.attributes.get("pads", node.attributes.get("paddings"))
+        axes = range(len(shape))
+    else:
+        pads = node.value(1).tolist()
+        given = len(node.shapes) > 3 and node.shapes[3] is not None
+        axes = [a % len(shape) for a in node.value(3).tolist()] if given else range(len(shape))
+        if len(node.shapes) > 2 and node.shapes[2]:
+            raise UnknownStructure("a padding of many values")
+    half = len(pads) // 2
+    steps: list[Step] = []
+    for i, axis in enumerate(axes):
+        before, after = pads[i], pads[i + half]
+        if before or after:
+            kept = np.arange(max(0, -before), shape[axis] - max(0, -after))
+            steps.append(Take(axis, np.concatenate([np.full(max(0, before), -1), kept, np.full(max(0, after), -1)])))
+    return Movement([((0,), steps)])
+
+
+@register("DepthToSpace")
+def depth_to_space(node: Node) -> Kind:
+    b, c, h, w = _shape(node)
+    s = node.attributes["blocksize"]
+    if node.attributes.get("mode", b"DCR") == b"CRD":
+        steps: list[Step] = [Reshape((b, c // s**2, s, s, h, w)), Transpose((0, 1, 4, 2, 5, 3))]
+    else:
+        steps = [Reshape((b, s, s, c // s**2, h, w)), Transpose((0, 3, 4, 1, 5, 2))]
+    return Movement([((0,), [*steps, Reshape((b, c // s**2, h * s, w * s))])])
+
+
+@register("SpaceToDepth")
+def space_to_depth(node: Node) -> Kind:
+    b, c, h, w = _shape(node)
+    s = node.attributes["blocksize"]
+    steps: list[Step] = [Reshape((b, c, h // s, s, w // s, s)), Transpose((0, 3, 5, 1, 2, 4))]
+    return Movement([((0,), [*steps, Reshape((b, c * s**2, h // s, w // s))])])
+
+
+@register("Shape", "Size", "Range")
+def source(node: Node) -> Kind:
+    return Source()
+
+
+@register("ConstantOfShape")
+def constant_of_shape(node: Node) -> Kind:
+    return Source(uniform=True)

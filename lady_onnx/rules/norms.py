@@ -1,0 +1,56 @@
+"""Normalisations and softmax: a reduction, then an elementwise operator.
+
+Spec: https://onnx.ai/onnx/operators/
+"""
+
+from ..errors import UnknownStructure
+from . import Equation, Kind, Node, axis_of, equation, rank_of, register
+
+equation("b c {x..}, c, c -> b c x..", "InstanceNormalization")
+
+
+@register("BatchNormalization")
+def batch_normalization(node: Node) -> Kind:
+    if node.attributes.get("training_mode"):
+        raise UnknownStructure("training mode")
+    return Equation("b c x.., c, c, c, c -> b c x..")
+
+
+@register("LayerNormalization")
+def layer_normalization(node: Node) -> Kind:
+    rank = rank_of(node)
+    names = [f"x{i}" for i in range(rank)]
+    axis = axis_of(node, -1, rank)
+    source = " ".join([*names[:axis], *(f"{{{n}}}" for n in names[axis:])])
+    weights = []
+    for shape in node.shapes[1:]:
+        if shape is not None:
+            weights.append(" ".join(names[rank - len(shape) :]))
+    statistics = " ".join([*names[:axis], *["1"] * (rank - axis)])
+    results = [" ".join(names), statistics, statistics][: node.results]
+    return Equation(f"{', '.join([source, *weights])} -> {', '.join(results)}")
+
+
+@register("GroupNormalization")
+def group_normalization(node: Node) -> Kind:
+    weight = "g" if node.opset < 21 else "(g i)"
+    return Equation(f"b (g {{i}}) {{x..}}, {weight}, {weight} -> b (g i) x..", {"g": node.attributes["num_groups"]})
+
+
+@register("Softmax", "LogSoftmax")
+def softmax(node: Node) -> Kind:
+    rank = rank_of(node)
+    names = [f"x{i}" for i in range(rank)]
+    axis = axis_of(node, -1 if node.opset >= 13 else 1, rank)
+    stop = axis + 1 if node.opset >= 13 else rank
+    over = [f"{{{n}}}" if axis <= i < stop else n for i, n in enumerate(names)]
+    return Equation(f"{' '.join(over)} -> {' '.join(names)}")
+
+
+@register("LpNormalization")
+def lp_normalization(node: Node) -> Kind:
+    rank = rank_of(node)
+    axis = axis_of(node, -1, rank)
+    names = [f"x{i}" for i in range(rank)]
+    over = [f"{{{n}}}" if i == axis else n for i, n in enumerate(names)]
+    return Equation(f"{' '.join(over)} -> {' '.join(names)}")
