@@ -89,9 +89,10 @@ def parse(text: str, ranks: Sequence[int | None]) -> tuple[list[list[Term]], lis
     left, _, right = text.partition("->")
     spread: dict[str, int] = {}
     operands = []
-    for side, rank in itertools.zip_longest(left.split(","), ranks):
-        if side is None:
-            raise UnknownStructure("an operand that the rule does not name")
+    named = left.split(",")
+    if len(ranks) > len(named) and any(r is not None for r in ranks[len(named) :]):
+        raise UnknownStructure("an operand that the rule does not name")
+    for side, rank in zip(named, ranks, strict=False):
         operands.append(_terms(side, rank, spread) if rank is not None else [])
     return operands, [_terms(side, None, spread) for side in right.split(",")]
 
@@ -144,7 +145,6 @@ class Engine:
         self.types: dict[str, TypeProto] = {}
         self.producers = {o: n for n in graph.nodes for o in n.output if o}
         self._values: dict[str, np.ndarray | None] = {}
-        self._dead_inputs = set(self.out.input_shapes)
         self.node = ""
         self.reason = "position"
 
@@ -394,10 +394,15 @@ class Engine:
                     pieces.append(np.broadcast_to(free, dims))
                     marks.append(np.broadcast_to(-1, dims))
             joined = compress(np.concatenate(pieces, axis), span)
-            mark = compress(np.concatenate(marks, axis), span)
             result.append(joined)
-            if mark.size > 1 and not is_address(joined):
-                result.append(mark)
+            # the same label in two operands stands for two tensors' units that move together, not for copies
+            labels = np.concatenate([np.unique(p[p >= 0]) for p in pieces])
+            if any(m.size and m.min() != m.max() for m in marks) or np.unique(labels).size < labels.size:
+                base = 0
+                for i, m in enumerate(marks):
+                    marks[i] = m - base
+                    base = -int(marks[i].min(initial=-base))
+                result.append(compress(np.concatenate(marks, axis), span))
         shared: list[tuple[np.ndarray, int]] = []
         for i, roles in enumerate(each):
             shared += [(r, i) for r in roles if r.shape[axis] == 1]
@@ -489,6 +494,7 @@ class Engine:
         return Tensor(shape, _tidy(self._combine(entries, shape, set(), set()), shape), reason=self.reason)
 
     def _equation(self, operands: Sequence[Tensor | None], kind: rules.Equation, shapes: list[tuple[int, ...]]) -> list[Tensor]:
+        operands = operands[: kind.text.partition("->")[0].count(",") + 1]
         sides, results = parse(kind.text, [len(o.shape) if o else None for o in operands])
         sizes = _solve(sides, operands, kind.sizes)
         _solve_results(results, shapes, sizes)
@@ -519,8 +525,9 @@ class Engine:
                 for p in operand.parts
             ]
             span = {names[a] for p in parts for x in p.index if x is not None for a in axes_of(x)}
-            if named[i] & gone and span - batch and len(contracting) > 1:
-                sets = [{names.index(n), *(names.index(b) for b in batch & span)} for n in span - batch]
+            own = span - batch - pinned
+            if named[i] & gone and own and len(contracting) > 1:
+                sets = [{names.index(n), *(names.index(b) for b in batch & span)} for n in own]
             else:
                 sets = [set(axes_of(r)) for r, _ in entries]
             entries += [(r, i) for r in self._label(parts, sets, space)]

@@ -1,0 +1,295 @@
+"""Running models: the only user of onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+from .analysis import SIZES
+from .errors import LadyError
+from .graph import PROTOBUF_LIMIT, Graph, input_shapes
+
+TOLERANCE = {"float16": 1e-2, "bfloat16": 1e-2}
+"""How large a difference counts as none, relative to the largest output; 1e-4 for all other dtypes."""
+
+
+@dataclass(frozen=True)
+class OutputDifference:
+    """How one output of two models differs.
+
+    Attributes:
+        name: the output's name in the first model.
+        shape: its shape on the last sample.
+        max_abs: the largest absolute difference over all samples.
+        max_rel: the same, divided by the largest absolute value of the first model's output.
+        equal: same shape, all finite, and `max_rel` within the tolerance.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    max_abs: float
+    max_rel: float
+    equal: bool
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Whether two models give the same outputs.
+
+    Attributes:
+        equal: all outputs are.
+        max_abs, max_rel: the largest over the outputs.
+        outputs: one entry an output.
+        samples: how many inputs were run.
+        provider: the onnxruntime execution provider.
+        metric: the name of the task metric, None without labels.
+        metrics: the metric of the first and of the second model, None without labels.
+    """
+
+    equal: bool
+    max_abs: float
+    max_rel: float
+    outputs: tuple[OutputDifference, ...]
+    samples: int
+    provider: str
+    metric: str | None = None
+    metrics: tuple[float, float] | None = None
+
+
+def provider(wanted: str = "auto") -> str:
+    """The onnxruntime provider for `auto`, `cpu` or `cuda`: CUDA only where its libraries really load."""
+    if wanted == "cpu":
+        return "CPUExecutionProvider"
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        if _cuda_loads():
+            return "CUDAExecutionProvider"
+        why = "its libraries (CUDA, cuDNN) do not load, or there is no device"
+    else:
+        why = "this onnxruntime was built without it"
+    if wanted == "cuda":
+        raise LadyError(f"--provider cuda: {why}; install them, or use --provider cpu")
+    return "CPUExecutionProvider"
+
+
+def _cuda_loads() -> bool:
+    """Tries the libraries one by one, as onnxruntime would, but quietly."""
+    driver = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
+    try:
+        cuda = ctypes.CDLL(driver)
+        count = ctypes.c_int()
+        if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
+            return False
+        with _quiet():
+            if hasattr(ort, "preload_dlls"):
+                ort.preload_dlls()
+            name = "onnxruntime_providers_cuda.dll" if os.name == "nt" else "libonnxruntime_providers_cuda.so"
+            folder = Path(ort.__file__).parent / "capi"
+            if os.name != "nt":
+                ctypes.CDLL(str(folder / "libonnxruntime_providers_shared.so"), mode=ctypes.RTLD_GLOBAL)
+            ctypes.CDLL(str(folder / name))
+    except OSError:
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing reaches the terminal, not from C++ either."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = [os.dup(1), os.dup(2)]
+    try:
+        with open(os.devnull, "w") as null:
+            os.dup2(null.fileno(), 1)
+            os.dup2(null.fileno(), 2)
+            yield
+    finally:
+        for fd, old in zip((1, 2), saved, strict=True):
+            os.dup2(old, fd)
+            os.close(old)
+
+
+def session(graph: Graph, name: str = "CPUExecutionProvider") -> ort.InferenceSession:
+    """An onnxruntime session of a graph as it is in memory, without onnxruntime's own rewriting of weights."""
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    model = graph.to_model("")
+    try:
+        if model.ByteSize() > PROTOBUF_LIMIT:
+            raise LadyError(f"{graph.name}: over 2 GB; save it, and give the file")
+        return ort.InferenceSession(model.SerializeToString(), options, providers=[name])
+    except LadyError:
+        raise
+    except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base class
+        raise LadyError(f"{graph.name}: onnxruntime cannot load it: {_line(error)}; export it again") from error
+
+
+def _line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text.split("] : ", 1)[-1][:300]
+
+
+def samples(graph: Graph, shapes: Mapping[str, tuple[int, ...]], count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
+    """Seeded random inputs: standard normal floats, integers that index every table they reach, true booleans.
+
+    Shapes are those given; dtypes are the model's.
+    """
+    generator = np.random.default_rng(seed)
+    limits = _limits(graph)
+    for _ in range(count):
+        sample = {}
+        for value in graph.model.graph.input:
+            if value.name not in shapes:
+                continue
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            shape = shapes[value.name]
+            if dtype.kind in "iu":
+                if "mask" in value.name:
+                    sample[value.name] = np.ones(shape, dtype)
+                else:
+                    sample[value.name] = generator.integers(0, limits.get(value.name, 2), shape).astype(dtype)
+            elif dtype.kind == "b":
+                sample[value.name] = np.ones(shape, dtype)
+            else:
+                sample[value.name] = generator.standard_normal(shape).astype(dtype)
+        yield sample
+
+
+def _limits(graph: Graph) -> dict[str, int]:
+    """For every integer input the number of rows of the smallest table that it indexes."""
+    source = {i.name: i.name for i in graph.model.graph.input}
+    limits: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op_type in ("Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten") and node.input[0] in source:
+            source[node.output[0]] = source[node.input[0]]
+        if node.op_type == "Gather" and node.input[1] in source and node.input[0] in graph.tensors:
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            name = source[node.input[1]]
+            rows = graph.shape(node.input[0])[axis]
+            limits[name] = min(rows, limits.get(name, rows))
+    return limits
+
+
+def run(model: ort.InferenceSession, graph: Graph, sample: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """The outputs for one sample."""
+    try:
+        return [np.asarray(o) for o in model.run(None, dict(sample))]
+    except Exception as error:  # noqa: BLE001 - onnxruntime's exceptions have no common base class
+        raise LadyError(f"{graph.name}: onnxruntime cannot run it: {_line(error)}; give fitting inputs with --data") from error
+
+
+def working_samples(graph: Graph, model: ort.InferenceSession, count: int, seed: int) -> list[dict[str, np.ndarray]]:
+    """Random inputs at the first size of the symbolic axes at which the model runs."""
+    last: LadyError | None = None
+    symbolic = input_shapes(graph, 2) != input_shapes(graph, 3)
+    for size in SIZES if symbolic else SIZES[:1]:
+        found = list(samples(graph, input_shapes(graph, size), count, seed))
+        try:
+            run(model, graph, found[0])
+            return found
+        except LadyError as error:
+            last = error
+    assert last is not None
+    raise last
+
+
+METRICS = ("accuracy", "mse")
+
+
+def metric(name: str, output: np.ndarray, labels: np.ndarray) -> float:
+    """A task metric of one output [N, ...]: `accuracy` of the largest class, or `mse`."""
+    if name == "accuracy":
+        return float((output.reshape(len(output), -1).argmax(1) == labels.ravel()).mean())
+    return float(np.mean((output.astype(np.float64) - labels) ** 2))
+
+
+def compare(
+    a: Graph,
+    b: Graph,
+    *,
+    samples: int = 4,
+    seed: int = 0,
+    data: Mapping[str, np.ndarray] | None = None,
+    metric_name: str | None = None,
+    provider_name: str = "auto",
+    tolerance: float | None = None,
+) -> Verification:
+    """Runs both models on the same inputs, the data's or random ones; see `Verification`."""
+    chosen = provider(provider_name)
+    first, second = session(a, chosen), session(b, chosen)
+    names = [i.name for i in first.get_inputs()]
+    others = [i.name for i in second.get_inputs()]
+    if len(names) != len(others) or len(first.get_outputs()) != len(second.get_outputs()):
+        raise LadyError(f"{b.name}: has other inputs or outputs than {a.name}; compare models of one architecture")
+    labels = None
+    if data is not None:
+        labels = data.get("labels")
+        missing = [n for n in names if n not in data]
+        if missing:
+            raise LadyError(f"--data: no array '{missing[0]}'; its keys are the input names {names}, and 'labels'")
+        inputs = [{n: np.asarray(data[n]) for n in names}]
+    else:
+        inputs = working_samples(a, first, samples, seed)
+    worst: list[OutputDifference] = []
+    metrics = None
+    for sample in inputs:
+        ours = run(first, a, sample)
+        theirs = run(second, b, {o: sample[n] for n, o in zip(names, others, strict=True)})
+        found = [_difference(o.name, x, y, tolerance) for o, x, y in zip(first.get_outputs(), ours, theirs, strict=True)]
+        worst = found if not worst else [_worse(p, q) for p, q in zip(worst, found, strict=True)]
+        if labels is not None:
+            metric_name = metric_name or "accuracy"
+            if metric_name not in METRICS:
+                raise LadyError(f"--metric {metric_name}: unknown; one of {', '.join(METRICS)}")
+            metrics = (metric(metric_name, ours[0], labels), metric(metric_name, theirs[0], labels))
+    return Verification(
+        equal=all(o.equal for o in worst),
+        max_abs=max(o.max_abs for o in worst),
+        max_rel=max(o.max_rel for o in worst),
+        outputs=tuple(worst),
+        samples=len(inputs),
+        provider=chosen,
+        metric=metric_name if metrics else None,
+        metrics=metrics,
+    )
+
+
+def _worse(p: OutputDifference, q: OutputDifference) -> OutputDifference:
+    return OutputDifference(p.name, q.shape, max(p.max_abs, q.max_abs), max(p.max_rel, q.max_rel), p.equal and q.equal)
+
+
+def _difference(name: str, x: np.ndarray, y: np.ndarray, tolerance: float | None) -> OutputDifference:
+    limit = tolerance if tolerance is not None else TOLERANCE.get(x.dtype.name, 1e-4)
+    if x.shape != y.shape:
+        return OutputDifference(name, x.shape, float("inf"), float("inf"), False)
+    if not x.size:
+        return OutputDifference(name, x.shape, 0.0, 0.0, True)
+    x, y = x.astype(np.float64), y.astype(np.float64)
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        same = bool(np.array_equal(x, y, equal_nan=True))
+        return OutputDifference(name, x.shape, 0.0 if same else float("inf"), 0.0 if same else float("inf"), False)
+    difference = float(np.abs(x - y).max())
+    scale = float(np.abs(x).max())
+    relative = difference / scale if scale else (0.0 if difference == 0 else float("inf"))
+    return OutputDifference(name, x.shape, difference, relative, relative <= limit)
+
+
+def read_data(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; LadyError where it is none."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {k: file[k] for k in file.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise LadyError(f"{path}: not an .npz file of arrays; write one with numpy.savez") from error
+
+
