@@ -301,7 +301,8 @@ class _Finder:
                 self._spread()
             elif slots:
                 found.append((units, slots))
-        found = [(u, s) for u, s in found if (self.why[u] < 0).all()]
+        # by birth, so that the groups inside every unit of a group come in the same order
+        found = sorted(((u, s) for u, s in found if (self.why[u] < 0).all()), key=lambda f: int(self.first[f[0]].min()))
         return Symmetry(self._named(found), self._pins(), tuple(sorted(self.analysis.unknown)))
 
     def _below(self, units: np.ndarray) -> np.ndarray | None:

@@ -92,6 +92,17 @@ def gather(node: Node) -> Kind:
     return Movement([((0,), [Take(axis, flat), Reshape((*shape[:axis], *index.shape, *shape[axis + 1 :]))])])
 
 
+@register("GatherND")
+def gather_nd(node: Node) -> Kind:
+    if node.attributes.get("batch_dims"):
+        raise UnknownStructure("batch dimensions")
+    index = _shape(node, 1)
+    names = [f"x{i}" for i in range(rank_of(node))]
+    places = [f"i{i}" for i in range(len(index) - 1)]
+    operand = [f"[{n}]" if i < index[-1] else n for i, n in enumerate(names)]
+    return Equation(f"{' '.join(operand)}, {' '.join([*places, '[k]'])} -> {' '.join(places + names[index[-1] :])}")
+
+
 @register("Pad")
 def pad(node: Node) -> Kind:
     if node.attributes.get("mode", b"constant") != b"constant":
