@@ -18,6 +18,8 @@ from .analysis import SIZES
 from .errors import LadyError
 from .graph import PROTOBUF_LIMIT, Graph, input_shapes
 
+GRAINS = ((1, 1.0), (4, 3.0), (2, 3.0), (8, 1.0))
+"""Size of the blocks of a random picture, in pixels, and its standard deviation; one pair a sample."""
 TOLERANCE = {"float16": 1e-2, "bfloat16": 1e-2}
 """How large a difference counts as none, relative to the largest output; 1e-4 for all other dtypes."""
 
@@ -30,7 +32,7 @@ class OutputDifference:
         name: the output's name in the first model.
         shape: its shape on the last sample.
         max_abs: the largest absolute difference over all samples.
-        max_rel: the same, divided by the largest absolute value of the first model's output.
+        max_rel: the same, divided by the largest absolute value of the first model's output over all samples.
         equal: same shape, all finite, and `max_rel` within the tolerance.
     """
 
@@ -140,13 +142,15 @@ def _line(error: Exception) -> str:
 
 
 def samples(graph: Graph, shapes: Mapping[str, tuple[int, ...]], count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
-    """Seeded random inputs: standard normal floats, integers that index every table they reach, true booleans.
+    """Seeded random inputs: normal floats, integers that index every table they reach, true booleans.
 
-    Shapes are those given; dtypes are the model's.
+    Shapes are those given; dtypes are the model's. Pictures come at several grains and contrasts, since on
+    white noise alone many a detector's outputs are all zero, and nothing could be compared.
     """
     generator = np.random.default_rng(seed)
     limits = _limits(graph)
-    for _ in range(count):
+    for number in range(count):
+        grain, contrast = GRAINS[number % len(GRAINS)]
         sample = {}
         for value in graph.model.graph.input:
             if value.name not in shapes:
@@ -161,8 +165,18 @@ def samples(graph: Graph, shapes: Mapping[str, tuple[int, ...]], count: int, see
             elif dtype.kind == "b":
                 sample[value.name] = np.ones(shape, dtype)
             else:
-                sample[value.name] = generator.standard_normal(shape).astype(dtype)
+                sample[value.name] = _noise(generator, shape, grain, contrast).astype(dtype)
         yield sample
+
+
+def _noise(generator: np.random.Generator, shape: tuple[int, ...], grain: int, contrast: float) -> np.ndarray:
+    noise = generator.standard_normal(shape)
+    if len(shape) < 4:
+        return noise
+    for axis in np.argsort(shape)[-2:]:
+        size = shape[axis]
+        noise = noise.take(np.arange(size) // grain, axis)
+    return contrast * noise
 
 
 def _limits(graph: Graph) -> dict[str, int]:
@@ -240,23 +254,24 @@ def compare(
         inputs = [{n: np.asarray(data[n]) for n in names}]
     else:
         inputs = working_samples(a, first, samples, seed)
-    worst: list[OutputDifference] = []
+    worst = [_Worst(o.name, tolerance) for o in first.get_outputs()]
     metrics = None
     for sample in inputs:
         ours = run(first, a, sample)
         theirs = run(second, b, {o: sample[n] for n, o in zip(names, others, strict=True)})
-        found = [_difference(o.name, x, y, tolerance) for o, x, y in zip(first.get_outputs(), ours, theirs, strict=True)]
-        worst = found if not worst else [_worse(p, q) for p, q in zip(worst, found, strict=True)]
+        for one, x, y in zip(worst, ours, theirs, strict=True):
+            one.add(x, y)
         if labels is not None:
             metric_name = metric_name or "accuracy"
             if metric_name not in METRICS:
                 raise LadyError(f"--metric {metric_name}: unknown; one of {', '.join(METRICS)}")
             metrics = (metric(metric_name, ours[0], labels), metric(metric_name, theirs[0], labels))
+    outputs = tuple(one.result() for one in worst)
     return Verification(
-        equal=all(o.equal for o in worst),
-        max_abs=max(o.max_abs for o in worst),
-        max_rel=max(o.max_rel for o in worst),
-        outputs=tuple(worst),
+        equal=all(o.equal for o in outputs),
+        max_abs=max(o.max_abs for o in outputs),
+        max_rel=max(o.max_rel for o in outputs),
+        outputs=outputs,
         samples=len(inputs),
         provider=chosen,
         metric=metric_name if metrics else None,
@@ -264,24 +279,38 @@ def compare(
     )
 
 
-def _worse(p: OutputDifference, q: OutputDifference) -> OutputDifference:
-    return OutputDifference(p.name, q.shape, max(p.max_abs, q.max_abs), max(p.max_rel, q.max_rel), p.equal and q.equal)
+@dataclass
+class _Worst:
+    """The largest difference of one output so far."""
 
+    name: str
+    tolerance: float | None
+    shape: tuple[int, ...] = ()
+    difference: float = 0.0
+    scale: float = 0.0
+    limit: float = 1e-4
+    finite: bool = True
 
-def _difference(name: str, x: np.ndarray, y: np.ndarray, tolerance: float | None) -> OutputDifference:
-    limit = tolerance if tolerance is not None else TOLERANCE.get(x.dtype.name, 1e-4)
-    if x.shape != y.shape:
-        return OutputDifference(name, x.shape, float("inf"), float("inf"), False)
-    if not x.size:
-        return OutputDifference(name, x.shape, 0.0, 0.0, True)
-    x, y = x.astype(np.float64), y.astype(np.float64)
-    if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        same = bool(np.array_equal(x, y, equal_nan=True))
-        return OutputDifference(name, x.shape, 0.0 if same else float("inf"), 0.0 if same else float("inf"), False)
-    difference = float(np.abs(x - y).max())
-    scale = float(np.abs(x).max())
-    relative = difference / scale if scale else (0.0 if difference == 0 else float("inf"))
-    return OutputDifference(name, x.shape, difference, relative, relative <= limit)
+    def add(self, x: np.ndarray, y: np.ndarray) -> None:
+        self.limit = self.tolerance if self.tolerance is not None else TOLERANCE.get(x.dtype.name, 1e-4)
+        self.shape = x.shape
+        if x.shape != y.shape:
+            self.difference, self.finite = float("inf"), False
+            return
+        x, y = x.astype(np.float64), y.astype(np.float64)
+        if not (np.isfinite(x).all() and np.isfinite(y).all()):
+            self.finite = False
+            if not np.array_equal(x, y, equal_nan=True):
+                self.difference = float("inf")
+            return
+        if x.size:
+            self.difference = max(self.difference, float(np.abs(x - y).max()))
+            self.scale = max(self.scale, float(np.abs(x).max()))
+
+    def result(self) -> OutputDifference:
+        relative = self.difference / self.scale if self.scale else 0.0 if self.difference == 0 else float("inf")
+        equal = self.finite and relative <= self.limit
+        return OutputDifference(self.name, self.shape, self.difference, relative, equal)
 
 
 def read_data(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
