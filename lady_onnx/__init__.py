@@ -1,0 +1,79 @@
+"""lady-onnx: find where every neuron of a shuffled ONNX model went, and put it back.
+
+    import lady_onnx as lady
+
+    symmetry = lady.find_groups("model.onnx")
+    result = lady.resync("reference.onnx", "suspect.onnx")
+
+Models are paths or `onnx.ModelProto`. The method is that of De Sousa Trias et al., "Find the Lady:
+Permutation and Re-synchronization of Deep Neural Networks", AAAI 2024, and goes past it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from .check import Check, check
+from .errors import ArchitectureError, LadyError
+from .graph import load
+from .groups import Group, Pin, Slot, Symmetry
+from .matching import Match
+from .permutation import Model, Permuted, find_groups, permute
+from .resync import Finding, Resync, resync
+from .runtime import OutputDifference, Verification, compare, read_data
+
+__all__ = [
+    "ArchitectureError",
+    "Check",
+    "Finding",
+    "Group",
+    "LadyError",
+    "Match",
+    "OutputDifference",
+    "Permuted",
+    "Pin",
+    "Resync",
+    "Slot",
+    "Symmetry",
+    "Verification",
+    "check",
+    "find_groups",
+    "permute",
+    "resync",
+    "verify",
+]
+
+__version__ = "0.1.0"
+
+
+def verify(
+    a: Model,
+    b: Model,
+    *,
+    samples: int = 4,
+    seed: int = 0,
+    data: Mapping[str, np.ndarray] | str | os.PathLike[str] | None = None,
+    metric: str | None = None,
+    provider: str = "auto",
+    tolerance: float | None = None,
+) -> Verification:
+    """Runs two models on the same inputs under onnxruntime and compares their outputs.
+
+    Args:
+        a, b: paths or models with the same inputs and outputs.
+        samples, seed: how many random inputs, and their seed.
+        data: inputs by name instead, and `labels` for the metric; arrays, or the path of an .npz file.
+        metric: `accuracy` or `mse`, of the first output against `labels`.
+        provider: `auto` (CUDA where it really loads), `cpu` or `cuda`.
+        tolerance: the largest difference, relative to the largest output, that counts as equal; by default 1e-4,
+            and 1e-2 for half precision.
+
+    Raises LadyError where a model cannot be read or run.
+    """
+    arrays = data if data is None or isinstance(data, Mapping) else read_data(data)
+    return compare(
+        load(a), load(b), samples=samples, seed=seed, data=arrays, metric_name=metric, provider_name=provider, tolerance=tolerance
+    )

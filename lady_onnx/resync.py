@@ -1,0 +1,190 @@
+"""The main job: match, rewrite, verify."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto
+
+from .analysis import analyse
+from .correspondence import correspond
+from .errors import ArchitectureError, LadyError
+from .graph import Graph, load
+from .groups import Symmetry, extract
+from .matching import Match, Progress, match
+from .permutation import Model, write_permutation
+from .rewrite import permuted, weights
+from .runtime import Verification, compare
+
+NOTE = "resynced"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that was done to the suspect besides permuting it.
+
+    Attributes:
+        kind: what it is.
+        group, unit: the unit concerned, as it lies in the reference.
+        slot: the initializer concerned.
+        factor: the factor it was multiplied by, None where that is not what happened.
+        size: the size of the change, in units of the tensor's noise.
+    """
+
+    kind: str
+    group: str
+    unit: int
+    slot: str
+    factor: float | None
+    size: float
+
+
+@dataclass(frozen=True)
+class Resync:
+    """A suspect with its units back in the reference's order.
+
+    Attributes:
+        graph: the suspect's model, re-synchronised.
+        symmetry: the groups that hold in both models.
+        matches: where the units of each group were found, in the order of `symmetry.groups`.
+        psi_estimate: percent of units whose match is the best there is for them.
+        similarity: the mean cosine of matched units, 1.0 for a purely permuted suspect.
+        max_weight_difference: the largest difference between a weight of the reference and of the result.
+        outputs_preserved: whether the result computes what the suspect computed; None if not asked.
+        verified_by: `run` (onnxruntime), `proof` (only elements of the symmetry were applied), or None.
+        verification: what onnxruntime found, None unless it ran.
+        integrity: what else was done to the suspect.
+        seconds: how long it took.
+    """
+
+    graph: Graph
+    symmetry: Symmetry
+    matches: tuple[Match, ...]
+    psi_estimate: float
+    similarity: float
+    max_weight_difference: float
+    outputs_preserved: bool | None
+    verified_by: str | None
+    verification: Verification | None
+    integrity: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def model(self) -> ModelProto:
+        """The re-synchronised model."""
+        return self.graph.to_model(NOTE)
+
+    @property
+    def permutations(self) -> Mapping[str, np.ndarray]:
+        """What was applied to the suspect: unit j of the result is unit `permutation[j]` of the suspect."""
+        return {m.group: m.permutation for m in self.matches}
+
+    @property
+    def moved(self) -> int:
+        """How many units stood elsewhere in the suspect."""
+        return sum(m.moved for m in self.matches)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the re-synchronised model, whole or not at all."""
+        self.graph.save(Path(path), NOTE)
+
+    def save_permutation(self, path: str | os.PathLike[str]) -> None:
+        """Writes the permutation that was applied to the suspect."""
+        write_permutation(path, self.symmetry.groups, self.permutations, None)
+
+
+def common_symmetry(reference: Graph, suspect: Graph, names: Mapping[str, str]) -> Symmetry:
+    """The groups, in the reference's names, that hold in both models.
+
+    A weight is constant along an axis only where it is in both. Raises ArchitectureError where the models
+    differ in a shape or an index that their structure hangs on.
+    """
+    analysis = analyse(
+        reference, lambda name, axis: reference.constant_along(name, axis) and suspect.constant_along(names[name], axis)
+    )
+    for name in sorted(analysis.values & names.keys()):
+        if not np.array_equal(reference.array(name), suspect.array(names[name])):
+            raise ArchitectureError(
+                f"{suspect.name}: another architecture than {reference.name}: the shape or index '{names[name]}' "
+                "has other values; compare models exported from the same network"
+            )
+    return extract(analysis)
+
+
+def resync(
+    reference: Model,
+    suspect: Model,
+    *,
+    verify: str = "auto",
+    provider: str = "auto",
+    samples: int = 4,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Resync:
+    """Finds where every unit of the reference lies in the suspect, and puts it back.
+
+    Args:
+        reference, suspect: paths or models of one architecture.
+        verify: `run` compares the outputs with onnxruntime, `proof` relies on the analysis alone, `auto` runs
+            where onnxruntime can, `none` leaves `outputs_preserved` open.
+        provider: `auto`, `cpu` or `cuda`.
+        samples, seed: how many random inputs to run, and their seed.
+        progress: called with how many of how many groups are matched.
+
+    Raises LadyError where a model cannot be read or holds NaN, ArchitectureError where the two are not the
+    same network.
+    """
+    start = time.perf_counter()
+    ours, theirs = load(reference), load(suspect)
+    names = correspond(ours, theirs)
+    ours.check_finite()
+    theirs.check_finite()
+    symmetry = common_symmetry(ours, theirs, names)
+    view = {name: weights(theirs)[other] for name, other in names.items()}
+    matches = match(symmetry.groups, weights(ours), view, progress)
+    result = theirs.copy()
+    for name, array in permuted(view, symmetry.groups, {m.group: m.permutation for m in matches}).items():
+        result.replace(names[name], array)
+    difference = max((_difference(ours.array(a), result.array(b)) for a, b in names.items()), default=0.0)
+    verification, preserved, how = None, None, None
+    if verify in ("auto", "run"):
+        try:
+            verification = compare(theirs, result, samples=samples, seed=seed, provider_name=provider)
+            preserved, how = verification.equal, "run"
+        except LadyError:
+            if verify == "run":
+                raise
+    if verify != "none" and preserved is None:
+        preserved, how = True, "proof"
+    similarity = np.concatenate([m.similarity for m in matches]) if matches else np.ones(1)
+    margin = np.concatenate([m.margin for m in matches]) if matches else np.ones(1)
+    return Resync(
+        graph=result,
+        symmetry=symmetry,
+        matches=tuple(matches),
+        psi_estimate=float(100 * ((margin > 0) | (similarity == 1)).mean()),
+        similarity=float(similarity.mean()),
+        max_weight_difference=difference,
+        outputs_preserved=preserved,
+        verified_by=how,
+        verification=verification,
+        integrity=(),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _difference(a: np.ndarray, b: np.ndarray) -> float:
+    if a.dtype == object or a.dtype.kind in "SU" or not a.size:
+        return 0.0
+    if np.array_equal(a, b):
+        return 0.0
+    if a.dtype.kind == "b":
+        return 1.0
+    with np.errstate(invalid="ignore"):
+        gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
+    return float(np.nan_to_num(gap, nan=0.0).max())
