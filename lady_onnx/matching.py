@@ -321,3 +321,13 @@ def match(groups: Sequence[Group], reference: Arrays, suspect: Arrays, progress:
         progress: called with how many of how many groups are done.
     """
     return Matcher(groups, reference, suspect).run(progress)
+
+
+def similarity(group: Group, reference: Arrays, suspect: Arrays) -> np.ndarray:
+    """The cosine of every unit of the reference with every unit of the suspect, [size, size].
+
+    Of the slot with the most elements, the paper's own setting, and of no other.
+    """
+    slot = max(group.slots, key=lambda s: reference[s.initializer].size)
+    a, b = (_rows(np.asarray(x[slot.initializer]), slot).reshape(group.size, -1).astype(np.float32) for x in (reference, suspect))
+    return _cosine(a, b)

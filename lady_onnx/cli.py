@@ -1,0 +1,355 @@
+"""The command line: parses, calls once, prints. Exit codes: 0 done or yes, 1 no, 2 unusable call or input."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lady_onnx as lady
+
+from .demo import demo
+from .graph import atomic
+from .matching import Progress
+from .permutation import slots_json
+
+
+def _clean(value: Any) -> Any:
+    """JSON has no infinity: it becomes null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: _clean(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(v) for v in value]
+    return value
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(_clean(value), allow_nan=False))
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    cells = [list(header), *([str(c) for c in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    for row in cells:
+        print("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip())
+
+
+@contextlib.contextmanager
+def _progress(text: str) -> Iterator[Progress]:
+    """A bar on standard error, silent when that is not a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(desc=text, unit="group", disable=None, leave=False, file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield show
+
+
+def _output(path: Path, *inputs: str | None) -> Path:
+    """Checks where a result goes before any work is done."""
+    for name in inputs:
+        if name is not None and path.resolve() == Path(name).resolve():
+            raise lady.LadyError(f"{path}: the output would overwrite an input; choose another name with -o")
+    folder = path.parent
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise lady.LadyError(f"{path}: cannot write there: '{folder}' {what}; choose another folder")
+    if path.is_dir():
+        raise lady.LadyError(f"{path}: is a folder; give the name of a file")
+    if not os.access(folder, os.W_OK):
+        raise lady.LadyError(f"{path}: cannot write there: no permission; choose another folder")
+    return path
+
+
+def _groups(args: argparse.Namespace) -> int:
+    symmetry = lady.find_groups(args.model)
+    if args.json:
+        _print_json(
+            {
+                "groups": [
+                    {
+                        "id": g.id,
+                        "kind": g.kind,
+                        "size": g.size,
+                        "parents": [{"group": group, "unit": unit} for group, unit in g.parents],
+                        "slots": slots_json(g),
+                    }
+                    for g in symmetry.groups
+                ],
+                "symmetry_bits": symmetry.symmetry_bits,
+                "pinned": [
+                    {"initializer": p.initializer, "axis": p.axis, "reason": p.reason, "node": p.node} for p in symmetry.pinned
+                ],
+                "unknown_operators": list(symmetry.unknown_operators),
+            }
+        )
+        return 0
+    alike: Counter[tuple[str, str, int, int]] = Counter()
+    for g in symmetry.groups:
+        name = g.id if not g.parents else f"  in each unit of {g.parents[0][0]}"
+        alike[name, g.kind, g.size, len(g.slots)] += 1
+    rows = [(name, kind, f"{n} x {size}" if n > 1 else size, slots) for (name, kind, size, slots), n in alike.items()]
+    _table(("group", "kind", "size", "slots"), sorted(rows, key=lambda r: r[0].strip().removeprefix("in each unit of ")))
+    print(f"\n{len(symmetry.groups)} groups, {symmetry.symmetry_bits:.1f} symmetry bits")
+    for reason, count in Counter(p.reason for p in symmetry.pinned).most_common():
+        print(f"pinned: {count} axes, {reason}")
+    if symmetry.unknown_operators:
+        print(f"unknown operators, whose operands are pinned: {', '.join(symmetry.unknown_operators)}")
+    return 0
+
+
+def _permute(args: argparse.Namespace) -> int:
+    out = _output(Path(args.output), args.model)
+    record = _output(Path(args.save_permutation), args.model, args.output) if args.save_permutation else None
+    if args.inverse and not args.permutation:
+        raise lady.LadyError("--inverse undoes a --permutation file; give one")
+    result = lady.permute(
+        args.model, args.seed, groups=args.group, permutations=args.permutation, inverse=args.inverse
+    )
+    result.save(out)
+    if record:
+        result.save_permutation(record)
+    moved = sum(int((p != range(len(p))).sum()) for p in result.permutations.values())
+    if args.json:
+        summary = {"output": str(out), "groups": len(result.permutations), "units_moved": moved, "seed": result.seed}
+        _print_json({**summary, "permutation": str(record) if record else None})
+    else:
+        print(f"{out}: {moved} units moved in {len(result.permutations)} groups")
+    return 0
+
+
+def _verification(v: lady.Verification) -> dict[str, Any]:
+    return {
+        "equal": v.equal,
+        "max_abs": v.max_abs,
+        "max_rel": v.max_rel,
+        "outputs": [
+            {"name": o.name, "shape": list(o.shape), "max_abs": o.max_abs, "max_rel": o.max_rel, "equal": o.equal}
+            for o in v.outputs
+        ],
+        "samples": v.samples,
+        "provider": v.provider,
+        "metric": v.metric,
+        "metrics": list(v.metrics) if v.metrics else None,
+    }
+
+
+def _resync_json(r: lady.Resync) -> dict[str, Any]:
+    sizes = {g.id: g.size for g in r.symmetry.groups}
+    return {
+        "psi_estimate": r.psi_estimate,
+        "similarity": r.similarity,
+        "groups": [
+            {
+                "id": m.group,
+                "size": sizes[m.group],
+                "moved": m.moved,
+                "similarity": float(m.similarity.mean()),
+                "margin": float(m.margin.min()),
+                "unmatched": [],
+            }
+            for m in r.matches
+        ],
+        "max_weight_difference": r.max_weight_difference,
+        "outputs_preserved": r.outputs_preserved,
+        "verified_by": r.verified_by,
+        "verification": _verification(r.verification) if r.verification else None,
+        "integrity": [
+            {"kind": f.kind, "group": f.group, "unit": f.unit, "slot": f.slot, "factor": f.factor, "size": f.size}
+            for f in r.integrity
+        ],
+        "seconds": r.seconds,
+    }
+
+
+def _resync(args: argparse.Namespace) -> int:
+    suspect = Path(args.suspect)
+    default = suspect.with_name(f"{suspect.stem}.resynced.onnx")
+    out = _output(Path(args.output) if args.output else default, args.reference, args.suspect)
+    if not args.output and out.exists() and not args.force:
+        raise lady.LadyError(f"{out}: exists already; give -o, or --force to replace it")
+    report = _output(Path(args.report), args.reference, args.suspect, str(out)) if args.report else None
+    record = _output(Path(args.save_permutation), args.reference, args.suspect, str(out)) if args.save_permutation else None
+    with _progress("matching") as progress:
+        result = lady.resync(args.reference, args.suspect, verify=args.verify, provider=args.provider, progress=progress)
+    result.save(out)
+    summary = {"output": str(out), **_resync_json(result)}
+    if report:
+        with atomic(report) as file:
+            file.write(json.dumps(_clean(summary), allow_nan=False, indent=1).encode())
+    if record:
+        result.save_permutation(record)
+    if args.json:
+        _print_json(summary)
+    else:
+        rows = [
+            (m.group, m.permutation.size, m.moved, f"{m.similarity.mean():.4f}", f"{m.margin.min():.4f}")
+            for m in result.matches
+            if not result.symmetry.group(m.group).parents
+        ]
+        _table(("group", "size", "moved", "similarity", "margin"), rows)
+        inner = [m for m in result.matches if result.symmetry.group(m.group).parents]
+        if inner:
+            print(f"and {len(inner)} groups inside their units, {sum(m.moved for m in inner)} units moved")
+        preserved = {True: "preserved", False: "NOT preserved", None: "not compared"}[result.outputs_preserved]
+        print(
+            f"\n{out}: {result.moved} units were moved and are back; psi {result.psi_estimate:.2f} % (estimate), "
+            f"largest weight difference {result.max_weight_difference:.4g}, outputs {preserved}"
+            f"{f' (by {result.verified_by})' if result.verified_by else ''}, {result.seconds:.1f} s"
+        )
+    return 1 if result.outputs_preserved is False or any(f.kind == "tampered" for f in result.integrity) else 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    with _progress("matching") as progress:
+        found = lady.check(args.reference, args.suspect, progress=progress)
+    if args.json:
+        r = found.resync
+        _print_json(
+            {
+                "verdict": found.verdict,
+                "reason": found.reason,
+                "moved": r.moved if r else None,
+                "max_weight_difference": r.max_weight_difference if r else None,
+                "integrity": [],
+            }
+        )
+    else:
+        print(f"{found.verdict}: {found.reason}")
+    return 0 if found.accepted else 1
+
+
+def _verify(args: argparse.Namespace) -> int:
+    found = lady.verify(
+        args.a,
+        args.b,
+        samples=args.samples,
+        seed=args.seed,
+        data=args.data,
+        metric=args.metric,
+        provider=args.provider,
+        tolerance=args.tolerance,
+    )
+    if args.json:
+        _print_json(_verification(found))
+    else:
+        rows = [(o.name, list(o.shape), f"{o.max_abs:.3g}", f"{o.max_rel:.3g}", o.equal) for o in found.outputs]
+        _table(("output", "shape", "max abs", "max rel", "equal"), rows)
+        if found.metrics:
+            print(f"{found.metric}: {found.metrics[0]:.4f} and {found.metrics[1]:.4f}")
+        print("equal" if found.equal else "NOT equal")
+    return 0 if found.equal else 1
+
+
+def _demo(args: argparse.Namespace) -> int:
+    found = demo(Path(args.folder))
+    if args.json:
+        _print_json(found)
+        return 0
+    rows = [(m["model"], m["file"], f"{100 * m['accuracy']:.1f} %", f"{m['correlation']:.3f}") for m in found["models"]]
+    _table(("model", "file", "accuracy", "correlation with the reference's weights"), rows)
+    print(f"\n{found['units_moved']} units were moved, {found['units_restored']} of {found['units']} are back in place")
+    print(f"picture: {found['picture']}")
+    return 0
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not (value >= 0 and math.isfinite(value)):
+        raise ValueError(text)
+    return value
+
+
+_positive.__name__ = "positive integer"
+_number.__name__ = "number of zero or more"
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    top = argparse.ArgumentParser(prog="lady-onnx", description=(lady.__doc__ or "").split("\n")[0])
+    top.add_argument("--version", action="version", version=f"lady-onnx {lady.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, call: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        p = commands.add_parser(name, help=text, description=text)
+        p.add_argument("--json", action="store_true", help="one JSON object on standard output")
+        p.set_defaults(call=call)
+        return p
+
+    p = command("groups", _groups, "find the groups of interchangeable units of a model")
+    p.add_argument("model", metavar="MODEL")
+
+    p = command("permute", _permute, "apply a random, or a given, element of a model's permutation symmetry")
+    p.add_argument("model", metavar="MODEL")
+    p.add_argument("-o", "--output", metavar="OUT", required=True)
+    p.add_argument("--seed", type=int, default=0, help="of the random permutations (0)")
+    p.add_argument("--group", action="append", metavar="ID", help="permute this group only; may be repeated")
+    p.add_argument("--permutation", metavar="P.json", help="apply this instead of a random one")
+    p.add_argument("--inverse", action="store_true", help="undo the given permutation")
+    p.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
+
+    p = command("resync", _resync, "find where every unit of the reference went in the suspect, and put it back")
+    p.add_argument("reference", metavar="REFERENCE")
+    p.add_argument("suspect", metavar="SUSPECT")
+    p.add_argument("-o", "--output", metavar="OUT", help="SUSPECT's name with .resynced.onnx by default")
+    p.add_argument("--force", action="store_true", help="replace the default output")
+    p.add_argument("--report", metavar="R.json", help="write the report")
+    p.add_argument("--save-permutation", metavar="P.json", help="write what was applied to the suspect")
+    p.add_argument("--verify", choices=("auto", "run", "proof", "none"), default="auto", help="how outputs are compared (auto)")
+    p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto")
+
+    p = command("check", _check, "what is the suspect to the reference: identical, permuted, altered, unrelated")
+    p.add_argument("reference", metavar="REFERENCE")
+    p.add_argument("suspect", metavar="SUSPECT")
+
+    p = command("verify", _verify, "do two models give the same outputs under onnxruntime?")
+    p.add_argument("a", metavar="A")
+    p.add_argument("b", metavar="B")
+    p.add_argument("--samples", type=_positive, default=4, help="random inputs (4)")
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--data", metavar="X.npz", help="inputs by name, and `labels`")
+    p.add_argument("--metric", metavar="NAME", help="accuracy or mse, of the first output against `labels`")
+    p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--tolerance", type=_number, help="largest difference, relative to the largest output")
+
+    p = command("demo", _demo, "a first minute: shuffle a small classifier of digits, and put it back")
+    p.add_argument("folder", metavar="FOLDER", nargs="?", default="demo", help="where the files go (demo)")
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    try:
+        args = parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        return int(args.call(args))
+    except lady.LadyError as error:
+        print(f"lady-onnx: {' '.join(str(error).split())}", file=sys.stderr)
+    except OSError as error:
+        print(f"lady-onnx: {error.filename or ''}: {error.strerror or error}; check the path and the disk", file=sys.stderr)
+    except MemoryError:
+        print("lady-onnx: out of memory; free some, or use a larger machine", file=sys.stderr)
+    except KeyboardInterrupt:
+        return 130
+    return 2
