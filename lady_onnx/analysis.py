@@ -244,6 +244,18 @@ class Engine:
             raise UnknownStructure("a shape that cannot be computed")
         return tuple(d.dim_value for d in dims)
 
+    def _note_shape(self, name: str, shape: tuple[int, ...]) -> None:
+        """Completes the inferred type of a tensor with the shape that its rule gave."""
+        kind = self.types.get(name)
+        if kind is not None and kind.HasField("tensor_type") and self._known_shape(name) is None:
+            self.types[name] = onnx.helper.make_tensor_type_proto(kind.tensor_type.elem_type, shape)
+
+    def _known_shape(self, name: str) -> tuple[int, ...] | None:
+        try:
+            return self._shape(name)
+        except UnknownStructure:
+            return None
+
     def _value(self, name: str) -> np.ndarray | None:
         """The values of a tensor that hangs on constants and shapes alone, else None."""
         if name not in self._values:
@@ -306,11 +318,13 @@ class Engine:
             self.reason = next((o.reason for o in operands if o and not o.parts), "position")
             given = [o for o in operands if o is not None]
             if isinstance(kind, rules.Elementwise):
-                results = [self._elementwise(given, self._shape(name)) for name in node.output if name]
+                shape = np.broadcast_shapes(*(o.shape for o in given))
+                results = [self._elementwise(given, shape) for name in node.output if name]
             else:
-                results = self._equation(operands, kind, [self._shape(n) for n in node.output if n])
+                results = self._equation(operands, kind, [self._known_shape(n) for n in node.output if n])
             for name, result in zip((n for n in node.output if n), results, strict=False):
                 self.tensors[name] = result
+                self._note_shape(name, result.shape)
 
     def _opaque(self, shape: tuple[int, ...], reason: str = "position") -> Tensor:
         return Tensor(shape, tuple(along(addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1), reason=reason)
@@ -493,11 +507,13 @@ class Engine:
                 entries += [(r, i) for r in self._label(o.parts, sets, shape)]
         return Tensor(shape, _tidy(self._combine(entries, shape, set(), set()), shape), reason=self.reason)
 
-    def _equation(self, operands: Sequence[Tensor | None], kind: rules.Equation, shapes: list[tuple[int, ...]]) -> list[Tensor]:
+    def _equation(
+        self, operands: Sequence[Tensor | None], kind: rules.Equation, inferred: Sequence[tuple[int, ...] | None]
+    ) -> list[Tensor]:
         operands = operands[: kind.text.partition("->")[0].count(",") + 1]
         sides, results = parse(kind.text, [len(o.shape) if o else None for o in operands])
         sizes = _solve(sides, operands, kind.sizes)
-        _solve_results(results, shapes, sizes)
+        shapes = _solve_results(results, inferred, sizes)
         names = list(sizes)
         flags: dict[str, str] = {}
         for term in itertools.chain(*sides):
@@ -540,7 +556,7 @@ class Engine:
                     self.facts.pin(role, self.reason if self.reason != "graph input" else "position", self.node)
                 else:
                     for a in axes & fixed:
-                        self.facts.relate(role, along(addresses(space[a]), a, role.ndim), "position", self.node)
+                        self.facts.pin(self._remainder(role, (a,)), "position", self.node)
         gone_axes = {names.index(n) for n in gone | pinned}
         combined = self._combine(entries, space, gone_axes, over)
         out = []
@@ -567,7 +583,10 @@ class Engine:
         groups: dict[tuple[int, ...], list[tuple[np.ndarray, int]]] = {}
         for role, operand in entries:
             if role.size > 1:
-                groups.setdefault(axes_of(role), []).append((role, operand))
+                axes = axes_of(role)
+                groups.setdefault(axes, []).append((role, operand))
+                if gone & set(axes):
+                    self.facts.read.append(role)
         if all(is_address(r) for g in groups.values() for r, _ in g):
             kept = [r for axes, g in groups.items() if not set(axes) & gone for r, _ in g]
             partial = [a for axes in groups for a in axes if set(axes) & gone and a not in gone]
@@ -651,7 +670,7 @@ class Engine:
         """A coarser role over the axes `rest`, the parent of `role`."""
         shape = [n if a in rest else 1 for a, n in enumerate(role.shape)]
         coarse = self.facts.fresh(shape)
-        if self.facts.relate(role, coarse, self.reason, self.node):
+        if self.facts.can_relate(role, coarse, self.reason, self.node):
             return coarse
         # one label stands at several places of the rest: those places share one parent
         child = partition(role)
@@ -669,7 +688,7 @@ class Engine:
             for i, child in enumerate(children):
                 if is_address(child) and is_address(parent):
                     continue
-                if not self.facts.relate(child, parent, self.reason, self.node):
+                if not self.facts.can_relate(child, parent, self.reason, self.node):
                     finer = self.facts.fresh(child.shape)
                     self.facts.relate(finer, child, self.reason, self.node)
                     self.facts.relate(finer, parent, self.reason, self.node)
@@ -808,13 +827,23 @@ def _solve(sides: list[list[Term]], operands: Sequence[Tensor | None], given: di
     return sizes
 
 
-def _solve_results(results: list[list[Term]], shapes: list[tuple[int, ...]], sizes: dict[str, int]) -> None:
-    for terms, shape in zip(results, shapes, strict=False):
+def _solve_results(
+    results: list[list[Term]], inferred: Sequence[tuple[int, ...] | None], sizes: dict[str, int]
+) -> list[tuple[int, ...]]:
+    """The results' shapes: inferred ones, which also size their new names, else those that the names give."""
+    shapes = []
+    for terms, shape in zip(results, inferred, strict=False):
+        if shape is None:
+            if any(x not in sizes for term in terms for x in term.names):
+                raise UnknownStructure("a shape that cannot be computed")
+            shape = tuple(int(np.prod([sizes[x] for x in term.names], dtype=np.int64)) for term in terms)
         if len(terms) != len(shape):
             raise UnknownStructure(f"a result of {len(shape)} axes where the rule has {len(terms)}")
         for term, n in zip(terms, shape, strict=True):
             if len(term.names) == 1 and term.names[0] not in sizes:
                 sizes[term.names[0]] = n
+        shapes.append(shape)
+    return shapes
 
 
 def _lay(role: np.ndarray, side: list[Term], names: list[str], sizes: dict[str, int]) -> np.ndarray:

@@ -217,6 +217,15 @@ class _Finder:
         self.why[self.of[: self.shift]] = len(self.analysis.facts.pins)
         for number, (labels, _, _) in reversed(list(enumerate(self.analysis.facts.pins))):
             self.why[self.class_of[labels]] = number
+        read = self.why >= 0
+        for labels in self.analysis.facts.read:
+            read[self.class_of[labels[labels >= 0]]] = True
+        for _, parent in self.pairs:
+            read[parent] = True
+        self.unread = len(self.analysis.facts.pins) + 1
+        for _, role in self.roles:
+            found = self.class_of[np.unique(role)]
+            self.why[found[~read[found]]] = self.unread
         self._spread()
 
     def _spread(self) -> None:
@@ -297,7 +306,7 @@ class _Finder:
             units = free[order[a:b]]
             slots = self._accept(units)
             if slots is None:
-                self.why[units] = len(self.analysis.facts.pins) + 1
+                self.why[units] = self.unread + 1
                 self._spread()
             elif slots:
                 found.append((units, slots))
@@ -484,7 +493,7 @@ class _Finder:
                 if number < len(facts):
                     _, reason, node = facts[number]
                 else:
-                    reason, node = "not a symmetric group" if number > len(facts) else "position", ""
+                    reason, node = ("position", "unread", "not a symmetric group")[number - len(facts)], ""
                 for axis in axes_of(role)[-1:]:
                     pins.setdefault((weight, axis, reason), Pin(weight, axis, reason, node))
         return tuple(pins.values())

@@ -32,6 +32,9 @@ class Facts:
     pins: list[tuple[np.ndarray, str, str]] = field(default_factory=list)
     """Pinned labels, the reason, and the node that gave it."""
 
+    read: list[np.ndarray] = field(default_factory=list)
+    """Labels of axes that an operator contracts or pins: what has been read. Others are computed in vain."""
+
     def fresh(self, shape: Sequence[int]) -> np.ndarray:
         """New labels, all different, as an array of `shape`."""
         size = math.prod(shape)
@@ -56,8 +59,13 @@ class Facts:
         if labels.size:
             self.pins.append((labels, reason, node))
 
-    def relate(self, child: np.ndarray, parent: np.ndarray, reason: str, node: str) -> bool:
-        """Makes `parent` the parent of `child`, element by element; False, and nothing, if a child has two."""
+    def relate(self, child: np.ndarray, parent: np.ndarray, reason: str, node: str) -> None:
+        """Makes `parent` the parent of `child`, element by element; every child has one."""
+        if not self.can_relate(child, parent, reason, node):
+            raise AssertionError(f"{node}: a label with two parents of one relation")
+
+    def can_relate(self, child: np.ndarray, parent: np.ndarray, reason: str, node: str) -> bool:
+        """As `relate`, but False, and nothing related, where a child has two parents."""
         child, parent = (x.ravel() for x in np.broadcast_arrays(child, parent))
         # an address below a label fixes that label
         fixed = child < 0

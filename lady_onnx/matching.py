@@ -55,12 +55,11 @@ def assign(scores: np.ndarray) -> np.ndarray:
     return linear_sum_assignment(scores, maximize=True)[1]
 
 
-def _rows(array: np.ndarray, slot: Slot, others: Sequence[tuple[int, np.ndarray]] = ()) -> np.ndarray:
-    """The elements of every unit in a slot, [units, positions, rest]."""
-    for axis, positions in (*slot.within, *others):
+def _rows(array: np.ndarray, slot: Slot) -> np.ndarray:
+    """The elements of every unit in a slot, [units, elements]."""
+    for axis, positions in slot.within:
         array = array.take(positions, axis)
-    moved = np.moveaxis(array, slot.axis, 0)[slot.index]
-    return moved.reshape(*slot.index.shape, -1)
+    return np.moveaxis(array, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
 
 
 class Matcher:
@@ -80,9 +79,11 @@ class Matcher:
         self.scale = {n: _scale(a) for n, a in self.reference.items()}
         self.top = {g.id: self._top(g) for g in groups}
         self.touching: dict[str, set[str]] = {}
+        self.axes: dict[tuple[str, str], set[int]] = {}
         for g in groups:
             for s in g.slots:
                 self.touching.setdefault(s.initializer, set()).add(self.top[g.id])
+                self.axes.setdefault((s.initializer, self.top[g.id]), set()).add(s.axis)
         self.aligned: set[str] = set()
         self.matches: dict[str, Match] = {}
 
@@ -124,12 +125,11 @@ class Matcher:
     def _anchored(self, name: str) -> tuple[float, float]:
         """How much evidence of a group and those inside it is aligned: elements a unit, and the share of all."""
         group = self.family.groups[name]
-        usable = total = 0
+        usable = total = 0.0
         for slot in group.slots:
-            own = sum(self.top[g.id] == name and s.initializer == slot.initializer for g in self._members(name)[:1] for s in g.slots)
             size = self.reference[slot.initializer].size / group.size
             total += size
-            if self._usable(slot, name) and own < 2:
+            if self._usable(slot, name) and len(self.axes[slot.initializer, name]) == 1:
                 usable += size
         return usable, usable / total if total else 0.0
 
@@ -169,14 +169,14 @@ class Matcher:
         parts = []
         for slot in slots:
             mean, deviation = self.scale[slot.initializer]
-            rows = _rows(arrays[slot.initializer], slot).reshape(count, -1).astype(np.float32)
+            rows = _rows(arrays[slot.initializer], slot).astype(np.float32)
             parts.append((rows - np.float32(mean)) / np.float32(deviation))
-        return np.concatenate(parts, 1) if parts else np.zeros((count, 0), np.float32)
+        return _joined(parts, count)
 
     def _flat(self, group: Group, slots: Sequence[Slot], anchored: bool) -> Match:
         if slots:
-            a = [_rows(self.reference[s.initializer], s).reshape(group.size, -1) for s in slots]
-            b = [_rows(self.current[s.initializer], s).reshape(group.size, -1) for s in slots]
+            a = [_rows(self.reference[s.initializer], s) for s in slots]
+            b = [_rows(self.current[s.initializer], s) for s in slots]
             exact = _exact(a, b)
             if exact is not None:
                 ones = np.ones(group.size)
@@ -193,59 +193,112 @@ class Matcher:
         parts = []
         for slot in group.slots:
             mean, deviation = self.scale[slot.initializer]
-            rows = _rows(arrays[slot.initializer], slot).reshape(group.size, -1).astype(np.float32)
+            rows = _rows(arrays[slot.initializer], slot).astype(np.float32)
             parts.append((np.sort(rows, 1) - np.float32(mean)) / np.float32(deviation))
-        return np.concatenate(parts, 1)
+        return _joined(parts, group.size)
 
     def _nested(self, group: Group, slots: Sequence[Slot]) -> dict[str, Match]:
-        """Matches the units of a group by the best match of what lies inside them, then assigns the units.
-
-        For every pair of units, each pair of inner groups is matched; the units' scores are the sums.
-        """
-        inner = [[self.family.groups[n] for n in self.family.inside(group.id, u)] for u in range(group.size)]
-        kinds = len(inner[0])
-        size = group.size
-        score = np.zeros((size, size))
-        pairs: dict[tuple[int, int, int], tuple[np.ndarray, np.ndarray]] = {}
-        covered: set[tuple[str, int]] = set()
-        for kind in range(kinds):
-            usable = [s for s in inner[0][kind].slots if any(t.initializer == s.initializer for t in slots)]
-            covered |= {(s.initializer, s.axis) for s in usable}
-            count = inner[0][kind].size
-            which = [inner[0][kind].slots.index(s) for s in usable]
-            x = np.stack([self._evidence(self.reference, [inner[u][kind].slots[w] for w in which], count) for u in range(size)])
-            y = np.stack([self._evidence(self.current, [inner[u][kind].slots[w] for w in which], count) for u in range(size)])
-            n = size * count
-            gram = x.reshape(n, -1) @ y.reshape(n, -1).T if x.shape[2] else np.zeros((n, n), np.float32)
-            lengths = np.sqrt(np.einsum("ukf,ukf->uk", x, x)), np.sqrt(np.einsum("ukf,ukf->uk", y, y))
-            block = gram.reshape(size, count, size, count)
-            for u in range(size):
-                for v in range(size):
-                    dot = block[u, :, v]
-                    cosine = dot / np.maximum(np.outer(lengths[0][u], lengths[1][v]), 1e-30)
-                    chosen = assign(cosine)
-                    pairs[u, v, kind] = (chosen, cosine)
-                    score[u, v] += float(dot[np.arange(count), chosen].sum())
-        direct = [s for s in slots if (s.initializer, s.axis) not in covered]
+        """Matches the units of a group by the best match of what lies inside them, then assigns the units."""
+        pairs = _Pairs(self, group, {s.initializer for s in slots})
+        score = np.array([[pairs.match(u, v) for v in range(group.size)] for u in range(group.size)])
+        direct = [s for s in slots if s.initializer not in pairs.covered]
         if direct:
-            x, y = self._evidence(self.reference, direct, size), self._evidence(self.current, direct, size)
-            score += x @ y.T
+            score += self._evidence(self.reference, direct, group.size) @ self._evidence(self.current, direct, group.size).T
         outer = assign(score)
         found = {}
-        norm = np.abs(score).max() or 1.0
-        best, margin = _confidence(score / norm, outer)
         means = []
-        for u in range(size):
-            v = int(outer[u])
-            for kind in range(kinds):
-                chosen, cosine = pairs[u, v, kind]
-                # the inner group is named by where its unit lies in the suspect
-                target = inner[v][kind].id
-                found[target] = Match(target, chosen, *_confidence(cosine, chosen))
-            means.append(np.mean([found[inner[v][k].id].similarity.mean() for k in range(kinds)]))
+        for u, v in enumerate(outer.tolist()):
+            inner = pairs.matches[u, v]
+            found.update({m.group: m for m in inner})
+            means.append(np.mean([m.similarity.mean() for m in inner]))
+        _, margin = _confidence(score / (np.abs(score).max() or 1.0), outer)
         found[group.id] = Match(group.id, outer, np.array(means), margin)
-        del best
         return found
+
+
+class _Pairs:
+    """Matches what lies inside unit u of the reference with what lies inside unit v of the suspect.
+
+    The groups inside a unit come in kinds, the same for all units (in an attention head the query-key and the
+    value dimensions). A weight with two kinds on it is evidence for one as soon as the other is matched.
+    """
+
+    def __init__(self, matcher: Matcher, group: Group, usable: set[str]):
+        self.matcher = matcher
+        self.inner = [[matcher.family.groups[n] for n in matcher.family.inside(group.id, u)] for u in range(group.size)]
+        kinds = range(len(self.inner[0]))
+        on: dict[str, set[int]] = {}
+        self.slots = []
+        for k in kinds:
+            own = [i for i, s in enumerate(self.inner[0][k].slots) if s.initializer in usable]
+            self.slots.append(own)
+            for i in own:
+                on.setdefault(self.inner[0][k].slots[i].initializer, set()).add(k)
+        self.covered = set(on)
+        self.alone = [[i for i in own if len(on[self._name(k, i)]) == 1] for k, own in enumerate(self.slots)]
+        self.shared = [[i for i in own if len(on[self._name(k, i)]) > 1] for k, own in enumerate(self.slots)]
+        self.order = sorted(kinds, key=lambda k: -sum(matcher.reference[self._name(k, i)].size for i in self.alone[k]))
+        self.mine = [[self._rows(matcher.reference, u, k, self.alone[k], {}) for k in kinds] for u in range(group.size)]
+        self.theirs = [[self._rows(matcher.current, v, k, self.alone[k], {}) for k in kinds] for v in range(group.size)]
+        self.matches: dict[tuple[int, int], list[Match]] = {}
+
+    def _name(self, kind: int, slot: int) -> str:
+        return self.inner[0][kind].slots[slot].initializer
+
+    def _rows(self, arrays: Arrays, unit: int, kind: int, which: Sequence[int], done: Mapping[int, np.ndarray]) -> np.ndarray:
+        """The evidence of one kind in one unit, other kinds in the orders `done`, [inner units, features]."""
+        group = self.inner[unit][kind]
+        parts = []
+        for i in which:
+            slot = group.slots[i]
+            order = {
+                s.axis: s.index[permutation].ravel()
+                for k, permutation in done.items()
+                for s in self.inner[unit][k].slots
+                if s.initializer == slot.initializer and s.axis != slot.axis
+            }
+            array = arrays[slot.initializer]
+            for axis, positions in {**dict(slot.within), **order}.items():
+                array = array.take(positions, axis)
+            rows = np.moveaxis(array, slot.axis, 0)[slot.index].reshape(group.size, -1).astype(np.float32)
+            mean, deviation = self.matcher.scale[slot.initializer]
+            parts.append((rows - np.float32(mean)) / np.float32(deviation))
+        return _joined(parts, group.size) if parts else np.zeros((group.size, 0), np.float32)
+
+    def match(self, u: int, v: int) -> float:
+        """The score of a pair, the sum of the dot products of what was matched in it."""
+        done: dict[int, np.ndarray] = {}
+        found: dict[int, tuple[Match, float]] = {}
+        again = [k for k in self.order if self.shared[k]]
+        for k in [*self.order, *again]:
+            settled = {j: p for j, p in done.items() if j != k}
+            which = [i for i in self.shared[k] if self._kinds_on(self._name(k, i)) <= {k, *settled}]
+            x, y = self.mine[u][k], self.theirs[v][k]
+            if which:
+                plain = {j: np.arange(self.inner[u][j].size) for j in settled}
+                x = np.concatenate([x, self._rows(self.matcher.reference, u, k, which, plain)], 1)
+                y = np.concatenate([y, self._rows(self.matcher.current, v, k, which, settled)], 1)
+            name = self.inner[v][k].id
+            exact = _exact([x], [y])
+            if exact is not None:
+                chosen, margin = exact
+                match = Match(name, chosen, np.ones(chosen.size), margin)
+            else:
+                cosine = _cosine(x, y)
+                chosen = assign(cosine)
+                match = Match(name, chosen, *_confidence(cosine, chosen))
+            done[k] = chosen
+            found[k] = match, float(np.einsum("ij,ij->", x, y[chosen]))
+        self.matches[u, v] = [m for m, _ in found.values()]
+        return sum(score for _, score in found.values())
+
+    def _kinds_on(self, name: str) -> set[int]:
+        return {k for k in range(len(self.slots)) if any(self._name(k, i) == name for i in self.slots[k])}
+
+
+def _joined(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """Rows side by side, and a one: in homogeneous coordinates a lone bias has an angle, and not just a sign."""
+    return np.concatenate([*parts, np.ones((count, 1), np.float32)], 1)
 
 
 def _identity(group: Group) -> Match:
@@ -329,5 +382,5 @@ def similarity(group: Group, reference: Arrays, suspect: Arrays) -> np.ndarray:
     Of the slot with the most elements, the paper's own setting, and of no other.
     """
     slot = max(group.slots, key=lambda s: reference[s.initializer].size)
-    a, b = (_rows(np.asarray(x[slot.initializer]), slot).reshape(group.size, -1).astype(np.float32) for x in (reference, suspect))
+    a, b = (_rows(np.asarray(x[slot.initializer]), slot).astype(np.float32) for x in (reference, suspect))
     return _cosine(a, b)

@@ -96,11 +96,21 @@ def gather(node: Node) -> Kind:
 def gather_nd(node: Node) -> Kind:
     if node.attributes.get("batch_dims"):
         raise UnknownStructure("batch dimensions")
-    index = _shape(node, 1)
+    shape, index = _shape(node), _shape(node, 1)
+    depth = index[-1]
+    try:
+        value = node.value(1)
+    except UnknownStructure:
+        pass
+    else:
+        lead = shape[:depth]
+        flat = np.ravel_multi_index(tuple(np.where(v < 0, v + n, v) for v, n in zip(np.moveaxis(value, -1, 0), lead, strict=True)), lead)
+        steps: list[Step] = [Reshape((int(np.prod(lead)), *shape[depth:])), Take(0, flat.ravel())]
+        return Movement([((0,), [*steps, Reshape((*index[:-1], *shape[depth:]))])])
     names = [f"x{i}" for i in range(rank_of(node))]
     places = [f"i{i}" for i in range(len(index) - 1)]
-    operand = [f"[{n}]" if i < index[-1] else n for i, n in enumerate(names)]
-    return Equation(f"{' '.join(operand)}, {' '.join([*places, '[k]'])} -> {' '.join(places + names[index[-1] :])}")
+    operand = [f"[{n}]" if i < depth else n for i, n in enumerate(names)]
+    return Equation(f"{' '.join(operand)}, {' '.join([*places, '[k]'])} -> {' '.join(places + names[depth:])}")
 
 
 @register("Pad")

@@ -1,0 +1,290 @@
+"""The one law and its twin: permuting any group leaves the outputs as they were, and nothing is pinned without need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import lady_onnx as lady
+from lady_onnx import rules
+from lady_onnx.permutation import draw
+from lady_onnx.rewrite import Family, compose, invert, permuted
+
+from .strategies import graphs
+
+
+
+def examples(count: int) -> settings:
+    return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+
+
+def holds(model: onnx.ModelProto, seed: int) -> bool:
+    """Does the law hold for one random element of the symmetry?"""
+    return lady.verify(model, lady.permute(model, seed).model, samples=2).equal
+
+
+def check(model: onnx.ModelProto, expected: list[int], seed: int) -> None:
+    symmetry = lady.find_groups(model)
+    assert sorted(g.size for g in symmetry.groups) == expected
+    if expected:
+        assert holds(model, seed)
+
+
+@examples(60)
+@given(graphs(), st.integers(0, 1000))
+def test_random_graphs(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
+    check(*grown, seed)
+
+
+@pytest.mark.long
+@examples(2000)
+@given(graphs(16), st.integers(0, 1000))
+def test_many_random_graphs(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
+    check(*grown, seed)
+
+
+@examples(30)
+@given(graphs(), st.integers(0, 1000))
+def test_resync_undoes_any_permutation(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
+    model, expected = grown
+    if not expected:
+        return
+    shuffled = lady.permute(model, seed)
+    result = lady.resync(model, shuffled.model, verify="none")
+    assert result.max_weight_difference == 0
+
+
+@examples(30)
+@given(graphs(), st.integers(0, 1000), st.integers(0, 1000))
+def test_permutations_are_a_group(grown: tuple[onnx.ModelProto, list[int]], one: int, two: int) -> None:
+    model, _ = grown
+    groups = lady.find_groups(model).groups
+    family = Family(groups)
+    arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    p, q = draw(groups, one), draw(groups, two)
+
+    def apply(a: dict[str, np.ndarray], permutations: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {**a, **permuted(a, groups, permutations)}
+
+    def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
+        return all(np.array_equal(a[n], b[n]) for n in a)
+
+    assert same(apply(apply(arrays, p), invert(family, p)), arrays)
+    assert same(apply(apply(arrays, p), q), apply(arrays, compose(family, p, q)))
+
+
+# ---- every rule of the registry
+
+C, H = 6, 4
+"""Channels and height of the feature map that every operator is tried on; no size equals another by accident."""
+
+Case = tuple[str, list[object], dict[str, object], int]
+"""Operator, operands after the feature map (an array, or `same` for a second map), attributes, opset."""
+
+UNARY = (
+    *("Abs", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish"),
+    *("Neg", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Tanh"),
+    *("ThresholdedRelu", "Gelu", "Celu", "Atan", "Asinh", "Sinh", "Cosh", "Tan"),
+)
+POSITIVE = ("Log", "Sqrt", "Reciprocal", "Acosh")
+BOUNDED = ("Acos", "Asin", "Atanh")
+BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Mean", "Sum", "Pow", "PRelu")
+
+
+def _model(op: str, extra: list[object], attributes: dict[str, object], opset: int, before: str | None = None) -> onnx.ModelProto:
+    """Conv -> op -> average over space -> Gemm, with C hidden channels."""
+    rng = np.random.default_rng(0)
+    weights: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+
+    def weight(array: np.ndarray) -> str:
+        name = f"w{len(weights)}"
+        weights.append(numpy_helper.from_array(array, name))
+        return name
+
+    def feature(kind: str | None) -> str:
+        name = f"map{len(nodes)}"
+        w = weight((0.5 * rng.standard_normal((C, 3, 1, 1))).astype(np.float32))
+        nodes.append(helper.make_node("Conv", ["x", w], [name]))
+        for step in {"positive": ("Abs", "Exp"), "bounded": ("Sigmoid",)}.get(kind or "", ()):
+            nodes.append(helper.make_node(step, [name], [name + step]))
+            name += step
+        if kind == "bool":
+            nodes.append(helper.make_node("Greater", [name, weight(rng.standard_normal((C, 1, 1)).astype(np.float32))], [name + "b"]))
+            name += "b"
+        if kind == "int":
+            nodes.append(helper.make_node("Cast", [name], [name + "i"], to=TensorProto.INT32))
+            name += "i"
+        if kind == "uint":
+            nodes.append(helper.make_node("Abs", [name], [name + "a"]))
+            nodes.append(helper.make_node("Cast", [name + "a"], [name + "u"], to=TensorProto.UINT8))
+            name += "u"
+        return name
+
+    inputs = [feature(before)]
+    for e in extra:
+        inputs.append(feature(None if op == "Where" else before) if isinstance(e, str) else "" if e is None else weight(np.asarray(e)))
+    nodes.append(helper.make_node(op, inputs, ["y"], **attributes))
+    nodes.append(helper.make_node("Cast", ["y"], ["yf"], to=TensorProto.FLOAT))
+    graph = helper.make_graph(
+        nodes, "rule", [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, H, 5])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)], weights,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    probe.graph.output[0].name = "yf"
+    shapes = {v.name: v for v in onnx.shape_inference.infer_shapes(probe, data_prop=True).graph.value_info}
+    shape = [d.dim_value for d in shapes["y"].type.tensor_type.shape.dim] if "y" in shapes else [1, C, H, 5]
+    # a consumer with a weight for every element, so that no order can change unnoticed
+    n = int(np.prod(shape))
+    model.graph.node.append(helper.make_node("Reshape", ["yf", "flat"], ["row"]))
+    model.graph.node.append(helper.make_node("MatMul", ["row", "last"], ["out"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, n]), "flat"))
+    model.graph.initializer.append(numpy_helper.from_array(rng.standard_normal((n, 3)).astype(np.float32), "last"))
+    return model
+
+
+def cases() -> Iterator[tuple[str, list[object], dict[str, object], int, str | None, list[int]]]:
+    """Operator, further operands, attributes, opset, kind of the map, and the sizes of the groups."""
+    f = np.float32
+    rng = np.random.default_rng(1)
+    plain = [C]
+    for op in UNARY:
+        yield op, [], {}, 20, None, plain
+    for op in POSITIVE:
+        yield op, [], {}, 20, "positive", plain
+    for op in BOUNDED:
+        yield op, [], {}, 20, "bounded", plain
+    for op in BINARY:
+        kind = "positive" if op in ("Pow", "Div") else None
+        yield op, ["same"], {}, 17, kind, plain
+        yield op, [rng.random((C, 1, 1)).astype(f)], {}, 17, kind, plain
+        yield op, [rng.random((H, 1)).astype(f)], {}, 17, kind, plain
+    for op in ("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
+        yield op, ["same"], {}, 17, None, plain
+    for op in ("And", "Or", "Xor"):
+        yield op, ["same"], {}, 17, "bool", plain
+    yield "Not", [], {}, 17, "bool", plain
+    for op in ("BitwiseAnd", "BitwiseOr", "BitwiseXor"):
+        yield op, ["same"], {}, 18, "int", plain
+    yield "BitwiseNot", [], {}, 18, "int", plain
+    yield "BitShift", ["same"], {"direction": "LEFT"}, 17, "uint", plain
+    yield "Mod", [np.array(3, np.int32)], {}, 17, "int", plain
+    yield "Where", ["same", "same"], {}, 17, "bool", plain
+    yield "IsInf", [], {}, 20, None, plain
+    yield "IsNaN", [], {}, 20, None, plain
+    yield "Cast", [], {"to": TensorProto.FLOAT16}, 17, None, plain
+    yield "CastLike", [np.zeros(1, np.float16)], {}, 17, None, plain
+    yield "Clip", [np.array(-1, f), np.array(1, f)], {}, 17, None, plain
+    yield "Dropout", [], {}, 17, None, plain
+    yield "Conv", [rng.standard_normal((5, C, 3, 3)).astype(f), rng.standard_normal(5).astype(f)], {}, 17, None, [C, 5]
+    yield "Conv", [rng.standard_normal((6, 2, 1, 1)).astype(f)], {"group": 3}, 17, None, [3, *[2] * 6]
+    yield "Conv", [rng.standard_normal((C, 1, 3, 3)).astype(f)], {"group": C}, 17, None, plain
+    yield "ConvTranspose", [rng.standard_normal((C, 5, 2, 2)).astype(f)], {}, 17, None, [C, 5]
+    yield "ConvTranspose", [rng.standard_normal((C, 5, 2, 2)).astype(f)], {"group": 2}, 17, None, [2, 3, 3, 5, 5]
+    yield "MatMul", [rng.standard_normal((5, 7)).astype(f)], {}, 17, None, [C, 7]
+    yield "MatMul", [rng.standard_normal((C, 5, 7)).astype(f)], {}, 17, None, [C, *[7] * C]
+    yield "Einsum", [rng.standard_normal((C, 7)).astype(f)], {"equation": "bchw,ck->bkhw"}, 17, None, [C, 7]
+    channel = [rng.random(C).astype(f) + 0.5 for _ in range(4)]
+    yield "BatchNormalization", channel, {}, 17, None, plain
+    yield "InstanceNormalization", channel[:2], {}, 17, None, plain
+    yield "GroupNormalization", channel[:2], {"num_groups": 2}, 21, None, [2, 3, 3]
+    yield "LayerNormalization", [rng.random((C, H, 5)).astype(f), rng.random((C, H, 5)).astype(f)], {"axis": 1}, 17, None, plain
+    yield "LpNormalization", [], {"axis": 1}, 17, None, plain
+    for op in ("Softmax", "LogSoftmax"):
+        yield op, [], {"axis": 1}, 17, None, plain
+        yield op, [], {"axis": 2}, 11, None, plain
+    for op in ("MaxPool", "AveragePool", "LpPool"):
+        yield op, [], {"kernel_shape": [2, 2]}, 17, None, plain
+    for op in ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"):
+        yield op, [], {}, 17, None, plain
+    yield "Trilu", [], {}, 17, None, plain
+    for op in ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare"):
+        yield f"Reduce{op}", [np.array([2])], {}, 18, "positive", plain
+        yield f"Reduce{op}", [np.array([1])], {"keepdims": 0}, 18, "positive", plain
+    yield "ReduceMean", [], {"axes": [2, 3], "keepdims": 0}, 13, None, plain
+    for op in ("ArgMax", "ArgMin"):
+        yield op, [], {"axis": 2}, 17, None, plain
+        yield op, [], {"axis": 1}, 17, None, []
+    yield "Resize", [None, np.array([1, 1, 2, 2], f)], {}, 17, None, plain
+    yield "Upsample", [np.array([1, 1, 2, 2], f)], {}, 9, None, plain
+    yield "Reshape", [np.array([1, 2, 3, -1])], {}, 17, None, plain
+    yield "Flatten", [], {}, 17, None, plain
+    yield "Squeeze", [np.array([0])], {}, 17, None, plain
+    yield "Unsqueeze", [np.array([2])], {}, 17, None, plain
+    yield "Transpose", [], {"perm": [0, 2, 3, 1]}, 17, None, plain
+    # the two copies of every element may change places, and so may two channels of padding
+    yield "Expand", [np.array([2, C, H, 5])], {}, 17, None, [C, *[2] * C * H * 5]
+    yield "Tile", [np.array([1, 2, 1, 1])], {}, 17, None, [C, *[2] * C * H * 5]
+    yield "Concat", ["same"], {"axis": 1}, 17, None, [C, C]
+    yield "Concat", ["same"], {"axis": 2}, 17, None, plain
+    yield "Slice", [np.array([1]), np.array([5]), np.array([1])], {}, 17, None, [4]
+    yield "Slice", [np.array([-1]), np.array([-100]), np.array([1]), np.array([-1])], {}, 17, None, plain
+    yield "Gather", [np.array([4, 0, 2])], {"axis": 1}, 17, None, [3]
+    yield "GatherND", [np.array([[0, 1], [0, 3]])], {}, 17, None, [2]
+    yield "Pad", [np.array([0, 1, 0, 0, 0, 1, 0, 2])], {}, 17, None, [2, C]
+    yield "DepthToSpace", [], {"blocksize": 1}, 17, None, plain
+    yield "SpaceToDepth", [], {"blocksize": 1}, 17, None, plain
+
+
+CASES = list(cases())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}-{c[3]}-{len(c[1])}")
+def test_rule(case: tuple[str, list[object], dict[str, object], int, str | None, list[int]]) -> None:
+    op, extra, attributes, opset, before, expected = case
+    check(_model(op, extra, attributes, opset, before), sorted(expected), 3)
+
+
+def test_every_rule_is_tried() -> None:
+    elsewhere = {
+        "Gemm", "Split",  # test_random_graphs
+        "Shape", "Size", "Range", "ConstantOfShape",  # test_shapes_in_the_graph
+        "Swish",  # newer than the opsets that onnxruntime runs
+    }
+    assert {op for _, op in rules.REGISTRY} == {c[0] for c in CASES} | elsewhere
+
+
+@pytest.mark.parametrize("op", ["Trilu", "ArgMax", "Flatten", "Transpose"])
+def test_a_wrong_rule_is_caught(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The law notices rules that call an operator harmless, or that move elements elsewhere than it does."""
+    wrong, extra, attributes = {
+        "Trilu": (rules.Elementwise(), [np.array(0)], {}),
+        "ArgMax": (rules.Equation("a c h w -> a 1 h w"), [], {"axis": 1}),
+        "Flatten": (rules.Movement([((0,), [rules.Transpose((0, 2, 3, 1)), rules.Reshape((1, C * H * 5))])]), [], {}),
+        "Transpose": (rules.Movement([((0,), [rules.Transpose((0, 3, 2, 1)), rules.Reshape((1, 5, C, H))])]), [], {"perm": [0, 3, 1, 2]}),
+    }[op]
+    if op == "Trilu":
+        model = _channels_last(op)
+    else:
+        model = _model(op, extra, attributes, 17)
+    assert not lady.find_groups(model).groups or holds(model, 1)
+    monkeypatch.setitem(rules.REGISTRY, ("", op), lambda node: wrong)
+    assert not holds(model, 1)
+
+
+def _channels_last(op: str) -> onnx.ModelProto:
+    model = _model("Transpose", [], {"perm": [0, 2, 3, 1]}, 17)
+    at = next(i for i, n in enumerate(model.graph.node) if n.op_type == "Transpose")
+    model.graph.node.insert(at + 1, helper.make_node(op, ["y"], ["z"]))
+    model.graph.node[at + 2].input[0] = "z"
+    return model
+
+
+def test_unknown_operators_pin_what_they_touch() -> None:
+    model = _model("CumSum", [np.array(1)], {}, 17)
+    symmetry = lady.find_groups(model)
+    assert not symmetry.groups
+    assert symmetry.unknown_operators == ("CumSum",)
+    assert any("CumSum" in p.reason for p in symmetry.pinned)
+
+
+def test_registering_an_operator_twice_is_an_error() -> None:
+    with pytest.raises(ValueError, match="has a rule already"):
+        rules.equation("a -> a", "Conv")
