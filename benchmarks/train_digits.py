@@ -26,8 +26,11 @@ class Digits(nn.Module):
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
         self.block = nn.Sequential(
-            nn.Conv2d(32, 48, 3, padding=1, bias=False), nn.BatchNorm2d(48), nn.ReLU(),
-            nn.Conv2d(48, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32),
+            nn.Conv2d(32, 48, 3, padding=1, bias=False),
+            nn.BatchNorm2d(48),
+            nn.ReLU(),
+            nn.Conv2d(48, 32, 3, padding=1, bias=False),
+            nn.BatchNorm2d(32),
         )
         self.down = nn.Sequential(nn.Conv2d(32, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU())
         self.head = nn.Linear(64, 10)
@@ -60,9 +63,16 @@ def main() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            net, (torch.zeros(2, 1, 8, 8),), str(DATA / "digits.onnx"), dynamo=False, opset_version=17,
-            input_names=["image"], output_names=["digit"], dynamic_axes={"image": {0: "batch"}, "digit": {0: "batch"}},
-            training=torch.onnx.TrainingMode.PRESERVE, do_constant_folding=False,
+            net,
+            (torch.zeros(2, 1, 8, 8),),
+            str(DATA / "digits.onnx"),
+            dynamo=False,
+            opset_version=17,
+            input_names=["image"],
+            output_names=["digit"],
+            dynamic_axes={"image": {0: "batch"}, "digit": {0: "batch"}},
+            training=torch.onnx.TrainingMode.PRESERVE,
+            do_constant_folding=False,
         )
     np.savez_compressed(DATA / "digits.npz", image=held, labels=labels.astype(np.int64))
 

@@ -75,5 +75,12 @@ def verify(
     """
     arrays = data if data is None or isinstance(data, Mapping) else read_data(data)
     return compare(
-        load(a), load(b), samples=samples, seed=seed, data=arrays, metric_name=metric, provider_name=provider, tolerance=tolerance
+        load(a),
+        load(b),
+        samples=samples,
+        seed=seed,
+        data=arrays,
+        metric_name=metric,
+        provider_name=provider,
+        tolerance=tolerance,
     )

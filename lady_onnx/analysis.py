@@ -18,6 +18,7 @@ from onnx import NodeProto, TypeProto
 from onnx.reference import ReferenceEvaluator
 
 from . import rules
+from .equations import lay, parse, solve, solve_results, unlay
 from .errors import UnknownStructure
 from .graph import Graph, attributes, input_shapes, label
 from .labels import (
@@ -38,6 +39,10 @@ VALUE_LIMIT = 1 << 22
 """Operands of more elements than this are never read for their values."""
 SIZES = (64, 16, 32, 224, 640, 7, 512, 16000)
 """Sizes to try for the symbolic axes of the graph's inputs."""
+
+
+Leaves = dict[tuple[int, ...], list[np.ndarray]]
+"""For every set of axes of an equation the roles over it: the finest one, and addresses."""
 
 
 @dataclass(frozen=True)
@@ -73,64 +78,6 @@ class Analysis:
     """Operators without a rule, and how often they occur."""
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     """The shapes of the graph's inputs that the analysis chose."""
-
-
-@dataclass
-class Term:
-    """One axis of an operand in an equation: its names, row-major."""
-
-    names: tuple[str, ...]
-    flag: str = ""
-    flags: tuple[str, ...] = ()
-
-
-def parse(text: str, ranks: Sequence[int | None]) -> tuple[list[list[Term]], list[list[Term]]]:
-    """The operands and results of an equation; ``x..`` is spelled out by the operands' ranks."""
-    left, _, right = text.partition("->")
-    spread: dict[str, int] = {}
-    operands = []
-    named = left.split(",")
-    if len(ranks) > len(named) and any(r is not None for r in ranks[len(named) :]):
-        raise UnknownStructure("an operand that the rule does not name")
-    for side, rank in zip(named, ranks, strict=False):
-        operands.append(_terms(side, rank, spread) if rank is not None else [])
-    return operands, [_terms(side, None, spread) for side in right.split(",")]
-
-
-def _terms(side: str, rank: int | None, spread: dict[str, int]) -> list[Term]:
-    tokens = side.replace("(", " ( ").replace(")", " ) ").split()
-    terms: list[Term] = []
-    product: list[tuple[str, str]] | None = None
-    dotted = [t for t in tokens if ".." in t]
-    fixed = 0
-    depth = 0
-    for token in tokens:
-        depth += (token == "(") - (token == ")")
-        fixed += (token == ")") or (depth == 0 and ".." not in token)
-    if dotted and rank is not None and dotted[0].strip("[]{}.") not in spread:
-        spread[dotted[0].strip("[]{}.")] = rank - fixed
-    count = next(iter(spread.values()), 0)
-    for token in tokens:
-        if token == "(":
-            product = []
-            continue
-        if token == ")":
-            assert product is not None
-            terms.append(Term(tuple(n for n, _ in product), flags=tuple(f for _, f in product)))
-            product = None
-            continue
-        flag = token[0] if token[0] in "[{" else ""
-        name = token.strip("[]{}")
-        if name.endswith(".."):
-            number = spread.get(name[:-2], count)
-            terms += [Term((f"{name[:-2]}.{i}",), flags=(flag,)) for i in range(number)]
-        elif product is not None:
-            product.append((name, flag))
-        else:
-            terms.append(Term((), flags=()) if name == "1" else Term((name,), flags=(flag,)))
-    if rank is not None and len(terms) != rank:
-        raise UnknownStructure(f"{rank} axes where the rule has {len(terms)}")
-    return terms
 
 
 class Engine:
@@ -173,14 +120,14 @@ class Engine:
                 for role in self._roles(tensor):
                     self.facts.pin(role, "graph output", value.name)
         self.node = "unread"
-        for roles in self.out.weights.values():
-            for i, role in enumerate(roles):
+        for labelled in self.out.weights.values():
+            for i, role in enumerate(labelled):
                 missing = role == UNREAD
                 if missing.any():
                     role = role.copy()
                     role[missing] = self.facts.fresh((int(missing.sum()),))
                     self.facts.pin(role[missing], "unread", "")
-                    roles[i] = role
+                    labelled[i] = role
         return self.out
 
     def _live(self) -> list[NodeProto]:
@@ -221,7 +168,7 @@ class Engine:
         for name, kind in inputs.items():
             tensor = kind.tensor_type
             small = len(tensor.shape.dim) < 2 and tensor.elem_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-            if (small or operand and len(tensor.shape.dim) < 2) and node.op_type not in ("Gather", "Cast"):
+            if (small or (operand and len(tensor.shape.dim) < 2)) and node.op_type not in ("Gather", "Cast"):
                 value = self._value(name)
                 if value is not None:
                     data[name] = onnx.numpy_helper.from_array(value, name)
@@ -278,9 +225,9 @@ class Engine:
                 return None
             if node.op_type == "Size":
                 return np.array(np.prod(source.shape, dtype=np.int64))
-            attribute = attributes(node)
-            return np.array(source.shape[slice(attribute.get("start", 0), attribute.get("end"))], np.int64)
-        values = {}
+            given = attributes(node)
+            return np.array(source.shape[slice(given.get("start", 0), given.get("end"))], np.int64)
+        values: dict[str, np.ndarray] = {}
         for operand in node.input:
             if operand:
                 tensor = self._tensor(operand)
@@ -358,9 +305,7 @@ class Engine:
                 roles = [self._padded(r, step) for r in roles]
             else:
                 roles = [_step(r, step, shape) for r in roles]
-            parts = tuple(
-                Part(p.weight, tuple(None if i is None else _step(i, step, shape) for i in p.index)) for p in parts
-            )
+            parts = tuple(Part(p.weight, tuple(None if i is None else _step(i, step, shape) for i in p.index)) for p in parts)
             shape = _moved_shape(shape, step)
         return Tensor(shape, _tidy(roles, shape), parts, tensor.reason)
 
@@ -512,8 +457,8 @@ class Engine:
     ) -> list[Tensor]:
         operands = operands[: kind.text.partition("->")[0].count(",") + 1]
         sides, results = parse(kind.text, [len(o.shape) if o else None for o in operands])
-        sizes = _solve(sides, operands, kind.sizes)
-        shapes = _solve_results(results, inferred, sizes)
+        sizes = solve(sides, [o.shape if o else None for o in operands], kind.sizes)
+        shapes = solve_results(results, inferred, sizes)
         names = list(sizes)
         flags: dict[str, str] = {}
         for term in itertools.chain(*sides):
@@ -530,15 +475,14 @@ class Engine:
         entries: list[tuple[np.ndarray, int]] = []
         for i, (operand, side) in enumerate(zip(operands, sides, strict=True)):
             if operand is not None:
-                entries += [(_lay(r, side, names, sizes), i) for r in operand.roles]
+                entries += [(lay(r, side, names, sizes), i) for r in operand.roles]
         waiting = [i for i, o in enumerate(operands) if o is not None and o.parts]
         # a weight that is contracted says what its axes are; the others follow what they meet
         for i in sorted(waiting, key=lambda i: not (named[i] & gone)):
             operand, side = operands[i], sides[i]
             assert operand is not None
             parts = [
-                Part(p.weight, tuple(None if x is None else _lay(x, side, names, sizes) for x in p.index))
-                for p in operand.parts
+                Part(p.weight, tuple(None if x is None else lay(x, side, names, sizes) for x in p.index)) for p in operand.parts
             ]
             span = {names[a] for p in parts for x in p.index if x is not None for a in axes_of(x)}
             own = span - batch - pinned
@@ -563,7 +507,7 @@ class Engine:
         for terms, shape in zip(results, shapes, strict=False):
             roles = []
             for role in combined:
-                laid = _unlay(role, terms, names, sizes)
+                laid = unlay(role, terms, names, sizes)
                 if laid is not None:
                     roles.append(laid)
             for a, term in enumerate(terms):
@@ -592,7 +536,7 @@ class Engine:
             partial = [a for axes in groups for a in axes if set(axes) & gone and a not in gone]
             rank = len(space)
             return kept + [along(addresses(space[a]), a, rank) for a in sorted(set(partial))]
-        leaves: dict[tuple[int, ...], list[np.ndarray]] = {}
+        leaves: Leaves = {}
         origins: dict[tuple[int, ...], set[int]] = {}
         for axes, group in groups.items():
             leaves[axes] = self._join([r for r, _ in group])
@@ -623,9 +567,7 @@ class Engine:
                     self._overlap(leaves, large, small, tuple(sorted(common)))
         out: list[np.ndarray] = []
         for axes in sorted(leaves, key=len, reverse=True):
-            if not set(axes) & gone and not any(
-                set(axes) < set(axes_of(r)) and not is_address(r) for r in out
-            ):
+            if not set(axes) & gone and not any(set(axes) < set(axes_of(r)) and not is_address(r) for r in out):
                 out += leaves[axes]
         return out
 
@@ -681,7 +623,7 @@ class Engine:
         self.facts.relate(role, shared, self.reason, self.node)
         return shared
 
-    def _nest(self, leaves: dict[tuple[int, ...], list[np.ndarray]], large: tuple[int, ...], small: tuple[int, ...]) -> None:
+    def _nest(self, leaves: Leaves, large: tuple[int, ...], small: tuple[int, ...]) -> None:
         """Roles over more axes have those over fewer as parents."""
         for parent in leaves[small]:
             children = leaves[large]
@@ -694,9 +636,7 @@ class Engine:
                     self.facts.relate(finer, parent, self.reason, self.node)
                     children[i] = finer
 
-    def _overlap(
-        self, leaves: dict[tuple[int, ...], list[np.ndarray]], large: tuple[int, ...], small: tuple[int, ...], common: tuple[int, ...]
-    ) -> None:
+    def _overlap(self, leaves: Leaves, large: tuple[int, ...], small: tuple[int, ...], common: tuple[int, ...]) -> None:
         """Roles that share some axes and neither all: both get a parent over the shared ones."""
         both = leaves[large] + leaves[small]
         named = [r for r in both if not is_address(r)]
@@ -800,100 +740,20 @@ def _tidy(roles: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarr
     return tuple(out)
 
 
-def _solve(sides: list[list[Term]], operands: Sequence[Tensor | None], given: dict[str, int]) -> dict[str, int]:
-    """The size of every name, from the operands' shapes and the sizes that attributes give."""
-    sizes = dict(given)
-    pending = [
-        (term.names, n)
-        for side, operand in zip(sides, operands, strict=True)
-        if operand is not None
-        for term, n in zip(side, operand.shape, strict=True)
-    ]
-    for names, n in pending:
-        if len(names) == 1:
-            sizes[names[0]] = max(n, sizes.get(names[0], 1))
-    for _ in range(3):
-        for names, n in pending:
-            missing = [x for x in names if x not in sizes]
-            if len(missing) == 1:
-                known = int(np.prod([sizes[x] for x in names if x in sizes], dtype=np.int64))
-                if n % known:
-                    raise UnknownStructure(f"{n} is no multiple of {known}")
-                sizes[missing[0]] = n // known
-    for names, n in pending:
-        size = int(np.prod([sizes[x] for x in names], dtype=np.int64))
-        if names and n != size and n != 1:
-            raise UnknownStructure(f"an axis of {n} where the rule has {size}")
-    return sizes
-
-
-def _solve_results(
-    results: list[list[Term]], inferred: Sequence[tuple[int, ...] | None], sizes: dict[str, int]
-) -> list[tuple[int, ...]]:
-    """The results' shapes: inferred ones, which also size their new names, else those that the names give."""
-    shapes = []
-    for terms, shape in zip(results, inferred, strict=False):
-        if shape is None:
-            if any(x not in sizes for term in terms for x in term.names):
-                raise UnknownStructure("a shape that cannot be computed")
-            shape = tuple(int(np.prod([sizes[x] for x in term.names], dtype=np.int64)) for term in terms)
-        if len(terms) != len(shape):
-            raise UnknownStructure(f"a result of {len(shape)} axes where the rule has {len(terms)}")
-        for term, n in zip(terms, shape, strict=True):
-            if len(term.names) == 1 and term.names[0] not in sizes:
-                sizes[term.names[0]] = n
-        shapes.append(shape)
-    return shapes
-
-
-def _lay(role: np.ndarray, side: list[Term], names: list[str], sizes: dict[str, int]) -> np.ndarray:
-    """A role over an operand's axes, over all axes of the equation."""
-    dims: list[int] = []
-    order: list[str] = []
-    for term, n in zip(side, role.shape, strict=True):
-        dims += [sizes[x] if n > 1 else 1 for x in term.names]
-        order += term.names
-    split = role.reshape(dims)
-    position = [order.index(n) for n in names if n in order]
-    laid = split.transpose(position)
-    full = laid.reshape([laid.shape[[n for n in names if n in order].index(n)] if n in order else 1 for n in names])
-    product = [names.index(x) for term in side if len(term.names) > 1 for x in term.names]
-    return compress(full, product)
-
-
-def _unlay(role: np.ndarray, terms: list[Term], names: list[str], sizes: dict[str, int]) -> np.ndarray | None:
-    """A role over the equation's axes, over those of a result; None where the result has not all of its axes."""
-    here = [x for term in terms for x in term.names]
-    if any(names[a] not in here for a in axes_of(role)):
-        return None
-    view = role.reshape([n for n in role.shape if n > 1] or [1])
-    kept = [names[a] for a in axes_of(role)]
-    dims: list[int] = []
-    target: list[int] = []
-    for term in terms:
-        used = any(x in kept for x in term.names)
-        dims += [sizes[x] if x in kept else 1 for x in term.names]
-        target.append(int(np.prod([sizes[x] for x in term.names], dtype=np.int64)) if used else 1)
-    order = [x for x in here if x in kept]
-    view = view.transpose([kept.index(x) for x in order]).reshape(dims)
-    full = [sizes[x] if any(y in kept for y in term.names) else 1 for term in terms for x in term.names]
-    return np.broadcast_to(view, full).reshape(target)
-
-
 def analyse(graph: Graph, constant_along: Callable[[str, int], bool] | None = None) -> Analysis:
     """The facts of `graph`, at the first size of its symbolic axes at which all its shapes can be computed.
 
     `constant_along` answers for the weights; it defaults to the graph's own.
     """
-    best: Analysis | None = None
+    best: tuple[int, Analysis] | None = None
     symbolic = input_shapes(graph, 2) != input_shapes(graph, 3)
     for size in SIZES if symbolic else SIZES[:1]:
         engine = Engine(graph, constant_along or graph.constant_along, size)
         analysis = engine.run()
         failed = sum(1 for n in engine._live() for o in n.output if o and o not in engine.tensors and o not in graph.tensors)
-        if best is None or failed < best_failed:
-            best, best_failed = analysis, failed
+        if best is None or failed < best[0]:
+            best = failed, analysis
         if not failed:
             break
     assert best is not None
-    return best
+    return best[1]

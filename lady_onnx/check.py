@@ -54,5 +54,3 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
     if found.symmetry.groups and found.similarity < UNRELATED_BELOW:
         return Check("unrelated", f"the units' mean similarity is {found.similarity:.3f}", found)
     return Check("altered", f"weights differ by up to {found.max_weight_difference:.4g} once the units are back", found)
-
-

@@ -100,7 +100,7 @@ def _groups(args: argparse.Namespace) -> int:
     for g in symmetry.groups:
         name = g.id if not g.parents else f"  in each unit of {g.parents[0][0]}"
         alike[name, g.kind, g.size, len(g.slots)] += 1
-    rows = [(name, kind, f"{n} x {size}" if n > 1 else size, slots) for (name, kind, size, slots), n in alike.items()]
+    rows = [(name, kind, f"{n} x {size}" if n > 1 else str(size), str(slots)) for (name, kind, size, slots), n in alike.items()]
     _table(("group", "kind", "size", "slots"), sorted(rows, key=lambda r: r[0].strip().removeprefix("in each unit of ")))
     print(f"\n{len(symmetry.groups)} groups, {symmetry.symmetry_bits:.1f} symmetry bits")
     for reason, count in Counter(p.reason for p in symmetry.pinned).most_common():
@@ -115,9 +115,7 @@ def _permute(args: argparse.Namespace) -> int:
     record = _output(Path(args.save_permutation), args.model, args.output) if args.save_permutation else None
     if args.inverse and not args.permutation:
         raise lady.LadyError("--inverse undoes a --permutation file; give one")
-    result = lady.permute(
-        args.model, args.seed, groups=args.group, permutations=args.permutation, inverse=args.inverse
-    )
+    result = lady.permute(args.model, args.seed, groups=args.group, permutations=args.permutation, inverse=args.inverse)
     result.save(out)
     if record:
         result.save_permutation(record)

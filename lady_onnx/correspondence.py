@@ -56,7 +56,9 @@ def correspond(reference: Graph, suspect: Graph) -> dict[str, str]:
                 raise part(where, f"'{y}' is a weight in one model and computed in the other")
             if x in reference.tensors:
                 if reference.shape(x) != suspect.shape(y):
-                    raise part(where, f"weight '{y}' has shape {list(suspect.shape(y))}, the reference's {list(reference.shape(x))}")
+                    raise part(
+                        where, f"weight '{y}' has shape {list(suspect.shape(y))}, the reference's {list(reference.shape(x))}"
+                    )
                 if reference.tensors[x].data_type != suspect.tensors[y].data_type:
                     kinds = [onnx.TensorProto.DataType.Name(g.tensors[n].data_type) for g, n in ((suspect, y), (reference, x))]
                     raise part(where, f"weight '{y}' is {kinds[0]}, the reference's {kinds[1]}")
@@ -80,6 +82,4 @@ def _same_attribute(a: AttributeProto, b: AttributeProto) -> bool:
 
 
 def _operators(graph: GraphProto) -> list:
-    return [
-        (n.op_type, n.domain, [_operators(x.g) for x in n.attribute if x.type == AttributeProto.GRAPH]) for n in graph.node
-    ]
+    return [(n.op_type, n.domain, [_operators(x.g) for x in n.attribute if x.type == AttributeProto.GRAPH]) for n in graph.node]

@@ -65,7 +65,8 @@ def demo(folder: Path) -> dict[str, Any]:
         )
     shown = max((g for g in groups if not g.parents), key=lambda g: (min(g.size, SHOWN), len(g.slots)))
     before, after = (
-        similarity(shown, weights(graphs["reference"]), weights(graphs[name]))[:SHOWN, :SHOWN] for name in ("suspect", "resynced")
+        similarity(shown, weights(graphs["reference"]), weights(graphs[name]))[:SHOWN, :SHOWN]
+        for name in ("suspect", "resynced")
     )
     picture = folder / "similarity.svg"
     with atomic(picture) as file_:

@@ -156,10 +156,8 @@ class Graph:
                         raise LadyError(f"{self.name}: weight '{name}' holds NaN; the file is damaged, export it again")
 
     def copy(self) -> Graph:
-        """A graph over a copy of the model; external data stays where it is."""
-        model = ModelProto()
-        model.CopyFrom(self.model)
-        twin = Graph(model, self.path)
+        """A graph whose weights can be replaced without touching this one; what is not replaced is shared."""
+        twin = Graph(self.model, self.path)
         twin._changed = dict(self._changed)
         return twin
 
@@ -195,7 +193,7 @@ class Graph:
                         plain = onnx.numpy_helper.from_array(self.array(name), name)
                         file.write(plain.raw_data)
                     else:
-                        file.write(memoryview(self.array(name).reshape(-1).view(np.uint8)))
+                        self.array(name).tofile(file)
                     del tensor.external_data[:]
                     for key, value in (("location", data.name), ("offset", start), ("length", file.tell() - start)):
                         tensor.external_data.add(key=key, value=str(value))
@@ -211,6 +209,11 @@ class Graph:
     def _noted(self, note: str) -> ModelProto:
         model = ModelProto()
         model.CopyFrom(self.model)
+        for node in model.graph.node:
+            # a Constant that holds a list of floats needs a tensor to hold what replaces it
+            if node.op_type == "Constant" and node.output[0] in self._changed and node.attribute[0].name != "value":
+                tensor = onnx.numpy_helper.from_array(self._changed[node.output[0]])
+                node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", tensor))
         for entry in model.metadata_props:
             if entry.key == METADATA_KEY:
                 entry.value = note
@@ -263,7 +266,7 @@ def atomic(path: Path) -> Iterator[BinaryIO]:
         raise LadyError(f"{path}: cannot write there: {error.strerror}; choose another folder") from error
     try:
         with handle as file:
-            yield file  # type: ignore[misc]
+            yield file
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)

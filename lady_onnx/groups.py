@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -38,10 +39,10 @@ class Slot:
             return
         to, source = self.index[moving].ravel(), self.index[permutation[moving]].ravel()
         if not self.within:
-            key = (slice(None),) * self.axis
-            array[(*key, to)] = array[(*key, source)]
+            front = np.moveaxis(array, self.axis, 0)
+            front[to] = front[source]
             return
-        axes = {axis: positions for axis, positions in self.within}
+        axes = dict(self.within)
         grids = [axes.get(a, np.arange(n)) for a, n in enumerate(array.shape)]
         grids[self.axis] = to
         target = np.ix_(*grids)
@@ -215,11 +216,11 @@ class _Finder:
         """Pinned classes and the number of the fact that pins them; a pinned child pins its parents."""
         self.why = np.full(self.count, -1)
         self.why[self.of[: self.shift]] = len(self.analysis.facts.pins)
-        for number, (labels, _, _) in reversed(list(enumerate(self.analysis.facts.pins))):
-            self.why[self.class_of[labels]] = number
+        for number, (pinned, _, _) in reversed(list(enumerate(self.analysis.facts.pins))):
+            self.why[self.class_of[pinned]] = number
         read = self.why >= 0
-        for labels in self.analysis.facts.read:
-            read[self.class_of[labels[labels >= 0]]] = True
+        for contracted in self.analysis.facts.read:
+            read[self.class_of[contracted[contracted >= 0]]] = True
         for _, parent in self.pairs:
             read[parent] = True
         self.unread = len(self.analysis.facts.pins) + 1
@@ -243,8 +244,8 @@ class _Finder:
         self.births = births
         np.add.at(colour, self.class_of, _mix(births))
         for number, (_, role) in enumerate(self.roles):
-            label, count = np.unique(role, return_counts=True)
-            np.add.at(colour, self.class_of[label], _mix(_mix(number + (1 << 32)) ^ count.astype(np.uint64)))
+            label, times = np.unique(role, return_counts=True)
+            np.add.at(colour, self.class_of[label], _mix(_mix(number + (1 << 32)) ^ times.astype(np.uint64)))
         fixed = self.why >= 0
         colour[fixed] = _mix(np.flatnonzero(fixed) + (1 << 40))
         known = np.unique(colour).size
@@ -270,7 +271,8 @@ class _Finder:
         order = np.argsort(self.class_of, kind="stable")
         self.sorted_labels = order
         self.start = np.searchsorted(self.class_of[order], np.arange(self.count + 1))
-        self.first = np.where(self.start[:-1] < self.start[1:], order[np.minimum(self.start[:-1], self.labels - 1)], self.labels)
+        some = self.start[:-1] < self.start[1:]
+        self.first = np.where(some, order[np.minimum(self.start[:-1], self.labels - 1)], self.labels)
         where: list[tuple[np.ndarray, np.ndarray]] = []
         for number, (_, role) in enumerate(self.roles):
             found = np.unique(self.class_of[np.unique(role)])
@@ -300,7 +302,7 @@ class _Finder:
         order = np.lexsort((self.first[free], number))
         cuts = np.flatnonzero(np.r_[True, np.diff(number[order]) != 0, True]) if free.size else np.zeros(1, np.int64)
         found: list[tuple[np.ndarray, list[Slot]]] = []
-        for a, b in zip(cuts[:-1], cuts[1:], strict=True):
+        for a, b in itertools.pairwise(cuts.tolist()):
             if b - a < 2:
                 continue
             units = free[order[a:b]]
@@ -348,9 +350,7 @@ class _Finder:
         sizes = self.start[table + 1] - self.start[table]
         if (sizes != sizes[0]).any():
             return None
-        raw = np.stack(
-            [np.concatenate([self.sorted_labels[self.start[c] : self.start[c + 1]] for c in row]) for row in table]
-        )
+        raw = np.stack([np.concatenate([self.sorted_labels[self.start[c] : self.start[c + 1]] for c in row]) for row in table])
         if (self.births[raw] != self.births[raw[0]]).any():
             return None
         self.unit_of[raw] = np.arange(units.size)[:, None]
@@ -447,12 +447,7 @@ class _Finder:
             unit_at.update({int(c): (i, k) for k, c in enumerate(units)})
         above: list[list[tuple[int, int]]] = []
         for units, _ in found:
-            parents = {
-                unit_at[int(p)]
-                for child, parent in self.pairs
-                for p in parent[child == units[0]]
-                if int(p) in unit_at
-            }
+            parents = {unit_at[int(p)] for child, parent in self.pairs for p in parent[child == units[0]] if int(p) in unit_at}
             above.append(sorted(parents))
         holds = {i for parents in above for i, _ in parents}
         depth = [0] * len(found)
@@ -480,8 +475,8 @@ class _Finder:
         for i in sorted(range(len(found)), key=lambda i: -depth[i]):
             units, slots = found[i]
             kind = "blocks" if i in holds else "inner" if above[i] else "channels"
-            parents = tuple((names[p], unit) for p, unit in above[i])
-            groups.append(Group(names[i], kind, units.size, parents, tuple(slots)))
+            holders = tuple((names[p], unit) for p, unit in above[i])
+            groups.append(Group(names[i], kind, units.size, holders, tuple(slots)))
         return tuple(groups)
 
     def _pins(self) -> tuple[Pin, ...]:

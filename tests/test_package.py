@@ -1,0 +1,57 @@
+"""What holds for the package as a whole: its public names, and which way imports point."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import lady_onnx as lady
+
+PACKAGE = Path(lady.__file__).parent
+
+LAYERS = [
+    {"cli", "__main__"},
+    {"__init__"},
+    {"demo"},
+    {"check"},
+    {"resync"},
+    {"matching", "permutation", "runtime", "picture"},
+    {"rewrite"},
+    {"groups"},
+    {"analysis", "correspondence"},
+    {"equations"},
+    {"rules", "labels"},
+    {"graph"},
+    {"errors"},
+]
+"""Outer to inner: a module imports from inner layers, or from its own."""
+
+
+def test_public_names() -> None:
+    assert sorted(lady.__all__) == sorted(set(lady.__all__))
+    for name in lady.__all__:
+        assert getattr(lady, name).__doc__, name
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names = [node.module.split(".")[0]] if node.module else [a.name for a in node.names]
+            found |= set(names)
+    return found
+
+
+def test_imports_point_one_way() -> None:
+    level = {name: i for i, layer in enumerate(LAYERS) for name in layer}
+    for path in PACKAGE.glob("*.py"):
+        for other in _imports(path):
+            assert level[other] >= level[path.stem], f"{path.name} imports {other}"
+    assert {p.stem for p in PACKAGE.glob("*.py")} | {"rules"} == set(level)
+
+
+def test_only_runtime_runs_models_and_matching_knows_no_onnx() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        text = path.read_text()
+        assert ("import onnxruntime" in text) == (path.stem == "runtime"), path
+    assert "import onnx" not in (PACKAGE / "matching.py").read_text()
