@@ -239,7 +239,7 @@ class Engine:
                 values[operand] = value
         opsets = {o.domain: o.version for o in self.graph.model.opset_import}
         result = ReferenceEvaluator(node, opsets=opsets).run(None, values)
-        return np.asarray(result[list(node.output).index(name)])
+        return np.asarray(list(result)[list(node.output).index(name)])
 
     def _apply(self, node: NodeProto) -> None:
         describe = rules.REGISTRY.get((node.domain if node.domain != "ai.onnx" else "", node.op_type))

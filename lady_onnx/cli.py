@@ -101,7 +101,7 @@ def _groups(args: argparse.Namespace) -> int:
         name = g.id if not g.parents else f"  in each unit of {g.parents[0][0]}"
         alike[name, g.kind, g.size, len(g.slots)] += 1
     rows = [(name, kind, f"{n} x {size}" if n > 1 else str(size), str(slots)) for (name, kind, size, slots), n in alike.items()]
-    _table(("group", "kind", "size", "slots"), sorted(rows, key=lambda r: r[0].strip().removeprefix("in each unit of ")))
+    _table(("group", "kind", "size", "slots"), sorted(rows, key=lambda r: str(r[0]).strip().removeprefix("in each unit of ")))
     print(f"\n{len(symmetry.groups)} groups, {symmetry.symmetry_bits:.1f} symmetry bits")
     for reason, count in Counter(p.reason for p in symmetry.pinned).most_common():
         print(f"pinned: {count} axes, {reason}")

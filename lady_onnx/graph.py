@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 import onnx
@@ -184,6 +184,8 @@ class Graph:
         if external and any(self._data_file(t) == data.resolve() for t in self.tensors.values()):
             raise LadyError(f"{path}: its data file would overwrite the input's '{data.name}'; choose another name")
         with contextlib.ExitStack() as stack:
+            # entered first, it is renamed last: a model never appears before its data
+            file_of_model = stack.enter_context(atomic(path))
             if external:
                 file = stack.enter_context(atomic(data))
                 for name, tensor in external:
@@ -199,7 +201,7 @@ class Graph:
                         tensor.external_data.add(key=key, value=str(value))
             if model.ByteSize() > PROTOBUF_LIMIT:
                 raise LadyError(f"{path}: over 2 GB without external data; save the input with external data first")
-            stack.enter_context(atomic(path)).write(model.SerializeToString())
+            file_of_model.write(model.SerializeToString())
 
     def _data_file(self, tensor: TensorProto) -> Path | None:
         if tensor.data_location != TensorProto.EXTERNAL or self.folder is None:
@@ -252,13 +254,13 @@ def _constant_along(array: np.ndarray, axis: int) -> bool:
 def _fill(tensor: TensorProto, array: np.ndarray) -> None:
     new = onnx.numpy_helper.from_array(array, tensor.name)
     for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "external_data"):
-        tensor.ClearField(field)  # type: ignore[arg-type]
-    tensor.data_location = TensorProto.DEFAULT
+        tensor.ClearField(field)
+    tensor.ClearField("data_location")
     tensor.raw_data = new.raw_data
 
 
 @contextlib.contextmanager
-def atomic(path: Path) -> Iterator[BinaryIO]:
+def atomic(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that appears at `path` complete, or never: temporary file, fsync, rename."""
     try:
         handle = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)

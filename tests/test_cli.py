@@ -35,7 +35,7 @@ def net(widths: tuple[int, ...] = (4, 6, 5), seed: int = 0, out: int = 3) -> onn
         nodes,
         "net",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", widths[0]])],
-        [helper.make_tensor_value_info(x, TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(x, TensorProto.FLOAT, ["batch", out])],
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)

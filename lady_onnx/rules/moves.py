@@ -63,10 +63,9 @@ def slices(node: Node) -> Kind:
     if node.opset < 10:
         given = [node.attributes.get(name) for name in ("starts", "ends", "axes")]
     else:
-        given = [node.value(i).tolist() if node.shapes[i] is not None else None for i in range(1, len(node.shapes))]
-    starts, ends = given[0] or [], given[1] or []
-    axes = (given[2] if len(given) > 2 else None) or list(range(len(starts)))
-    steps = (given[3] if len(given) > 3 else None) or [1] * len(starts)
+        given = [node.value(i).tolist() if s is not None else None for i, s in enumerate(node.shapes) if i]
+    starts, ends, axes, steps = (list(g or []) for g in [*given, None, None][:4])
+    axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
     moves: list[Step] = []
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = shape[axis]

@@ -1,0 +1,201 @@
+"""Traps that the analysis must not fall into."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+import lady_onnx as lady
+
+RNG = np.random.default_rng(0)
+
+
+def build(
+    nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], inputs: dict[str, list], opset: int = 17
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "trap",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(w, n) for n, w in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def w(*shape: int) -> np.ndarray:
+    return RNG.standard_normal(shape).astype(np.float32)
+
+
+def sizes(model: onnx.ModelProto) -> list[int]:
+    symmetry = lady.find_groups(model)
+    if symmetry.groups:
+        assert lady.verify(model, lady.permute(model, 1).model).equal
+    return sorted(g.size for g in symmetry.groups)
+
+
+def test_zero_biases_shared_by_layers_tie_nothing() -> None:
+    nodes = [
+        helper.make_node("Gemm", ["x", "a", "zero"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Gemm", ["r", "b", "zero"], ["k"]),
+        helper.make_node("Relu", ["k"], ["s"]),
+        helper.make_node("Gemm", ["s", "c"], ["out"]),
+    ]
+    weights = {"a": w(3, 5), "b": w(5, 5), "c": w(5, 2), "zero": np.zeros(5, np.float32)}
+    assert sizes(build(nodes, weights, {"x": [1, 3]})) == [5, 5]
+    weights["zero"] = w(5)
+    assert sizes(build(nodes, weights, {"x": [1, 3]})) == [5]
+
+
+def test_one_weight_used_twice_is_a_constraint() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["k"]),
+        helper.make_node("Relu", ["k"], ["s"]),
+        helper.make_node("MatMul", ["s", "b"], ["l"]),
+        helper.make_node("MatMul", ["l", "c"], ["out"]),
+    ]
+    assert sizes(build(nodes, {"a": w(3, 5), "b": w(5, 5), "c": w(5, 2)}, {"x": [1, 3]})) == [5]
+
+
+def test_weights_reach_their_operator_through_others() -> None:
+    nodes = [
+        helper.make_node("Transpose", ["a"], ["at"], perm=[1, 0]),
+        helper.make_node("Cast", ["at"], ["ac"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["x", "ac"], ["h"]),
+        helper.make_node("Sign", ["b"], ["bs"]),
+        helper.make_node("Abs", ["b"], ["ba"]),
+        helper.make_node("Mul", ["bs", "ba"], ["bb"]),
+        helper.make_node("Reshape", ["bb", "shape"], ["br"]),
+        helper.make_node("MatMul", ["h", "br"], ["out"]),
+    ]
+    assert sizes(build(nodes, {"a": w(5, 3), "b": w(10), "shape": np.array([5, 2])}, {"x": [1, 3]})) == [5]
+
+
+def test_operators_that_keep_shapes_but_not_order() -> None:
+    for op, extra in (("CumSum", ["axis"]), ("Trilu", [])):
+        nodes = [
+            helper.make_node("MatMul", ["x", "a"], ["h"]),
+            helper.make_node(op, ["h", *extra], ["k"]),
+            helper.make_node("MatMul", ["k", "b"], ["out"]),
+        ]
+        assert sizes(build(nodes, {"a": w(3, 5), "b": w(5, 2), "axis": np.array(1)}, {"x": [4, 3]})) == []
+
+
+def test_the_same_channels_concatenated_twice_are_no_copies() -> None:
+    """Found on YOLOv8n: a pyramid that pools the same channels at several sizes."""
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"]),
+        helper.make_node("MaxPool", ["h"], ["p"], kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("Concat", ["h", "p"], ["c"], axis=1),
+        helper.make_node("Conv", ["c", "b"], ["out"]),
+    ]
+    assert sizes(build(nodes, {"a": w(5, 3, 1, 1), "b": w(2, 10, 1, 1)}, {"x": [1, 3, 4, 4]})) == [5]
+
+
+def test_positions_that_pixels_share_stay_where_they_are() -> None:
+    """Found by random graphs: a convolution after DepthToSpace sees channels at fixed places of a block."""
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"]),
+        helper.make_node("DepthToSpace", ["h"], ["d"], blocksize=2, mode="CRD"),
+        helper.make_node("Conv", ["d", "b"], ["k"]),
+        helper.make_node("Relu", ["k"], ["r"]),
+        helper.make_node("Conv", ["r", "c"], ["out"]),
+    ]
+    assert sizes(build(nodes, {"a": w(12, 3, 1, 1), "b": w(5, 3, 1, 1), "c": w(2, 5, 3, 3)}, {"x": [1, 3, 4, 4]})) == [3, 5]
+
+
+def test_reversed_runs_of_a_flattened_channel() -> None:
+    """A channel whose positions come in another order than its neighbour's cannot change places with it."""
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"]),
+        helper.make_node("Slice", ["h", "zero", "one", "one"], ["first"]),
+        helper.make_node("Slice", ["h", "one", "five", "one"], ["rest"]),
+        helper.make_node("Slice", ["first", "last", "past", "three", "back"], ["turned"]),
+        helper.make_node("Concat", ["turned", "rest"], ["c"], axis=1),
+        helper.make_node("Flatten", ["c"], ["f"]),
+        helper.make_node("MatMul", ["f", "b"], ["out"]),
+    ]
+    ends = {"zero": 0, "one": 1, "five": 5, "last": -1, "past": -99, "three": 3, "back": -1}
+    weights = {"a": w(5, 3, 1, 1), "b": w(5 * 12, 2), **{n: np.array([v]) for n, v in ends.items()}}
+    assert sizes(build(nodes, weights, {"x": [1, 3, 3, 4]})) in ([4], [5])
+
+
+def test_rows_that_nothing_reads_are_pinned_as_unread() -> None:
+    nodes = [
+        helper.make_node("Slice", ["table", "zero", "four", "zero"], ["t"]),
+        helper.make_node("Add", ["x", "t"], ["h"]),
+        helper.make_node("MatMul", ["h", "a"], ["k"]),
+        helper.make_node("Relu", ["k"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["out"]),
+    ]
+    weights = {"table": w(9, 6), "a": w(6, 5), "b": w(5, 2), "zero": np.array([0]), "four": np.array([4])}
+    model = build(nodes, weights, {"x": [1, 4, 6]})
+    assert sizes(model) == [5]
+    assert ("table", 0, "unread") in {(p.initializer, p.axis, p.reason) for p in lady.find_groups(model).pinned}
+
+
+def test_dead_code_and_index_constants_form_no_group() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("MatMul", ["x", "dead"], ["nowhere"]),
+        helper.make_node("Gather", ["h", "order"], ["g"], axis=1),
+        helper.make_node("MatMul", ["g", "b"], ["out"]),
+    ]
+    weights = {"a": w(3, 5), "dead": w(3, 7), "order": np.array([4, 2, 0, 1, 3]), "b": w(5, 2)}
+    symmetry = lady.find_groups(build(nodes, weights, {"x": [1, 3]}))
+    assert [{s.initializer for s in g.slots} for g in symmetry.groups] == [{"a", "b"}]
+
+
+def test_shapes_in_the_graph() -> None:
+    """Shape, Size, Range and ConstantOfShape feed a Reshape, a Gather and an Add."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Shape", ["h"], ["s"]),
+        helper.make_node("Size", ["x"], ["n"]),
+        helper.make_node("Gather", ["s", "one"], ["width"]),
+        helper.make_node("Range", ["nought", "width", "unit"], ["all"]),
+        helper.make_node("Gather", ["h", "all"], ["g"], axis=1),
+        helper.make_node("ConstantOfShape", ["s"], ["zeros"]),
+        helper.make_node("Add", ["g", "zeros"], ["i"]),
+        helper.make_node("Reshape", ["i", "s"], ["j"]),
+        helper.make_node("MatMul", ["j", "b"], ["k"]),
+        helper.make_node("Cast", ["n"], ["nf"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["k", "nf"], ["out"]),
+    ]
+    constants = {"one": np.array(1), "nought": np.array(0), "unit": np.array(1)}
+    assert sizes(build(nodes, {"a": w(3, 5), "b": w(5, 2), **constants}, {"x": ["batch", 3]})) == [5]
+
+
+def test_grouped_queries_and_a_shared_norm() -> None:
+    """Keys repeated over heads, and one gain for all heads: heads inside key heads, one inner order for all."""
+    heads, keys, d, t, c = 4, 2, 3, 5, 6
+    nodes = []
+
+    def node(op: str, inputs: list[str], output: str, **attributes: object) -> None:
+        nodes.append(helper.make_node(op, inputs, [output], **attributes))
+
+    weights: dict[str, np.ndarray] = {"wo": w(heads * d, 2)}
+    for name, n in (("q", heads), ("k", keys), ("v", keys)):
+        weights[f"w{name}"], weights[f"s{name}"] = w(c, n * d), np.array([t, n, d])
+        node("MatMul", ["x", f"w{name}"], f"{name}0")
+        node("Reshape", [f"{name}0", f"s{name}"], f"{name}1")
+        node("Transpose", [f"{name}1"], f"{name}2", perm=[1, 0, 2])
+        if n == keys:
+            weights |= {"one": np.array([1]), "wide": np.array([keys, heads // keys, t, d]), "flat": np.array([heads, t, d])}
+            node("Unsqueeze", [f"{name}2", "one"], f"{name}3")
+            node("Expand", [f"{name}3", "wide"], f"{name}4")
+            node("Reshape", [f"{name}4", "flat"], f"{name}5")
+    node("Transpose", ["k5"], "kt", perm=[0, 2, 1])
+    node("MatMul", ["q2", "kt"], "scores")
+    node("Softmax", ["scores"], "p", axis=-1)
+    node("MatMul", ["p", "v5"], "o")
+    node("Transpose", ["o"], "ot", perm=[1, 0, 2])
+    weights["joined"] = np.array([t, heads * d])
+    node("Reshape", ["ot", "joined"], "oj")
+    node("MatMul", ["oj", "wo"], "out")
+    # two key heads; in each two query heads, an order of the query-key and one of the value dimensions
+    assert sizes(build(nodes, weights, {"x": [t, c]})) == sorted([2, 2, 2, 3, 3, 3, 3])

@@ -1,0 +1,123 @@
+"""Loading and saving: weights wherever they lie, and everything else as it came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import lady_onnx as lady
+from lady_onnx.graph import METADATA_KEY, load
+
+from .test_cli import net
+
+
+def _constants(kind: str) -> onnx.ModelProto:
+    """The weights of `net` in Constant nodes; its biases as lists of floats where `kind` says so."""
+    model = net()
+    for tensor in reversed(model.graph.initializer):
+        if kind == "floats" and len(tensor.dims) == 1:
+            node = helper.make_node("Constant", [], [tensor.name], value_floats=numpy_helper.to_array(tensor).tolist())
+        else:
+            node = helper.make_node("Constant", [], [tensor.name], value=tensor)
+        model.graph.node.insert(0, node)
+    del model.graph.initializer[:]
+    return model
+
+
+@pytest.mark.parametrize("kind", ["initializers", "constants", "floats", "external", "typed", "half"])
+def test_weights_wherever_they_lie(kind: str, tmp_path: Path) -> None:
+    path, suspect, back = (tmp_path / f"{n}.onnx" for n in ("reference", "suspect", "back"))
+    model = net((4, 60, 50))
+    if kind in ("constants", "floats"):
+        model = _constants(kind)
+    if kind == "typed":
+        for tensor in model.graph.initializer:
+            values = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(helper.make_tensor(tensor.name, TensorProto.FLOAT, tensor.dims, values.ravel().tolist()))
+    if kind == "half":
+        for tensor in model.graph.initializer:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+        model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    if kind == "external":
+        onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    else:
+        onnx.save(model, path)
+    lady.permute(path, 1).save(suspect)
+    if kind == "external":
+        assert suspect.stat().st_size < 3000
+        assert (tmp_path / "suspect.onnx.data").exists()
+    onnx.checker.check_model(str(suspect))
+    result = lady.resync(path, suspect)
+    result.save(back)
+    ours, theirs, again = load(path), load(suspect), load(back)
+    assert not np.array_equal(ours.array("w0"), theirs.array("w0"))
+    for name in ours.tensors:
+        assert ours.array(name).tobytes() == again.array(name).tobytes()
+    assert result.outputs_preserved
+    assert lady.check(path, back).verdict == "identical"
+    if kind == "external":
+        with pytest.raises(lady.LadyError, match="would overwrite the input's"):
+            lady.permute(suspect, 2).save(suspect)
+
+
+def test_only_weights_and_one_note_change(tmp_path: Path) -> None:
+    model = net()
+    model.producer_name = "somebody"
+    model.metadata_props.add(key="licence", value="theirs")
+    model.graph.doc_string = "words"
+    model.graph.initializer[0].doc_string = "more words"
+    before = model.SerializeToString()
+    changed = lady.permute(model, 1).model
+    assert model.SerializeToString() == before
+    notes = {p.key: p.value for p in changed.metadata_props}
+    assert notes == {"licence": "theirs", METADATA_KEY: "permuted"}
+    for m in (model, changed):
+        del m.metadata_props[:]
+        for t in m.graph.initializer:
+            t.ClearField("raw_data")
+    assert changed == model
+
+
+def test_a_model_without_weights_that_move_is_returned_as_it_was(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    onnx.save(net(), path)
+    lady.resync(path, path).save(out)
+    assert lady.check(path, out).verdict == "identical"
+
+
+def test_external_data_shorter_than_promised(tmp_path: Path) -> None:
+    onnx.save(net((4, 60, 50)), tmp_path / "m.onnx", save_as_external_data=True, location="d", size_threshold=0)
+    (tmp_path / "d").write_bytes((tmp_path / "d").read_bytes()[:-4])
+    with pytest.raises(lady.LadyError, match="'d' is shorter than the model says"):
+        lady.find_groups(tmp_path / "m.onnx")
+
+
+def test_constant_along() -> None:
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.standard_normal((1, 300, 1)), 3, 0).repeat(2, 2).astype(np.float32)
+    model = net()
+    model.graph.initializer.append(numpy_helper.from_array(values, "v"))
+    graph = load(model)
+    assert [graph.constant_along("v", a) for a in range(3)] == [True, False, True]
+
+
+def test_dynamic_axes_and_token_inputs() -> None:
+    """Integer inputs index tables, so random tokens stay inside the smallest."""
+    rng = np.random.default_rng(0)
+    table, w = (rng.standard_normal(s).astype(np.float32) for s in ((11, 6), (6, 3)))
+    graph = helper.make_graph(
+        [helper.make_node("Gather", ["table", "ids"], ["e"]), helper.make_node("MatMul", ["e", "w"], ["y"])],
+        "tokens",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "length"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(w, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    symmetry = lady.find_groups(model)
+    assert [(g.size, {(s.initializer, s.axis) for s in g.slots}) for g in symmetry.groups] == [(6, {("table", 1), ("w", 0)})]
+    assert lady.verify(model, lady.permute(model, 1).model).equal
