@@ -4,7 +4,7 @@
 
 Needs the `test` extra. Weights are random. Every row is a fresh Python process, its wall time and peak memory;
 the floor imports onnx, loads both files, reads every weight once and saves one file with fsync. The last column
-is the similarity matrices alone, as plain numpy matrix products of the weights in memory, in this process.
+is the similarity matrices alone, as plain numpy matrix products of the weights in memory.
 """
 
 from __future__ import annotations
@@ -13,20 +13,13 @@ import argparse
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
-import onnx
-import torch
-
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-import lady_onnx as lady
-from lady_onnx.graph import load
-from tests import architectures as arch
+ROOT = Path(__file__).parent.parent
 
 FLOOR = """
 import os, sys, onnx
@@ -42,18 +35,48 @@ with open(out, "wb") as file:
     os.fsync(file.fileno())
 """
 
+MAKE = """
+import sys, numpy as np, onnx, torch, lady_onnx as lady
+from tests import architectures as arch
+a, b, c, noise = *sys.argv[1:4], float(sys.argv[4])
+net = arch.randomise(arch.ResNet(arch.Bottleneck, (3, 4, 6, 3), (256, 512, 1024, 2048), 64, 1000))
+onnx.save(arch.export(net, torch.zeros(1, 3, 224, 224), dynamo=False), a)
+shuffled = lady.permute(a, 1)
+shuffled.save(b)
+rng = np.random.default_rng(0)
+for name in sorted({s.initializer for g in shuffled.symmetry.groups for s in g.slots}):
+    w = shuffled.graph.array(name)
+    shuffled.graph.replace(name, (w + noise * w.std() * rng.standard_normal(w.shape, np.float32)).astype(w.dtype))
+shuffled.save(c)
+count = sum(p.numel() for p in net.parameters()) / 1e6
+print(f"{count:.1f} M parameters, {len(shuffled.symmetry.groups)} groups, {shuffled.symmetry.symmetry_bits:.0f} symmetry bits")
+"""
+
+PRODUCTS = """
+import sys, time, numpy as np, lady_onnx as lady
+from lady_onnx.graph import load
+a, b = (load(f) for f in sys.argv[1:])
+pairs = []
+for group in lady.find_groups(a).groups:
+    for slot in group.slots:
+        pairs.append([np.moveaxis(g.array(slot.initializer), slot.axis, 0).reshape(group.size, -1) for g in (a, b)])
+best = 1e9
+for _ in range(3):
+    start = time.perf_counter()
+    for x, y in pairs:
+        x @ y.T
+    best = min(best, time.perf_counter() - start)
+print(f"{best:.2f}")
+"""
+
 
 def timed(command: list[str], repeats: int) -> tuple[float, float, float]:
     """Least and median wall seconds, and the peak memory in MB, of fresh processes after one warm-up."""
     seconds, peak = [], 0
+    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        pid = os.posix_spawn(
-            sys.executable,
-            [sys.executable, *command],
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)],
-        )
+        pid = os.posix_spawn(sys.executable, [sys.executable, *command], os.environ, file_actions=quiet)
         _, status, usage = os.wait4(pid, 0)
         seconds.append(time.perf_counter() - start)
         if os.waitstatus_to_exitcode(status):
@@ -62,18 +85,10 @@ def timed(command: list[str], repeats: int) -> tuple[float, float, float]:
     return min(seconds[1:]), statistics.median(seconds[1:]), peak / 1024
 
 
-def products(path: str, other: str) -> float:
-    """Seconds of the similarity matrices of all slots, without reading, aligning or assigning."""
-    a, b = load(path), load(other)
-    pairs = []
-    for group in lady.find_groups(a).groups:
-        for slot in group.slots:
-            x, y = (np.moveaxis(g.array(slot.initializer), slot.axis, 0).reshape(group.size, -1) for g in (a, b))
-            pairs.append((np.ascontiguousarray(x), np.ascontiguousarray(y)))
-    start = time.perf_counter()
-    for x, y in pairs:
-        x @ y.T
-    return time.perf_counter() - start
+def script(text: str, *arguments: str) -> str:
+    """What a small program prints, run in a process of its own so that this one stays small."""
+    command = [sys.executable, "-c", text, *arguments]
+    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def main() -> None:
@@ -83,36 +98,23 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         a, b, c, out = (str(Path(folder) / f"{n}.onnx") for n in ("reference", "shuffled", "noisy", "out"))
-        net = arch.randomise(arch.ResNet(arch.Bottleneck, (3, 4, 6, 3), (256, 512, 1024, 2048), 64, 1000))
-        onnx.save(arch.export(net, torch.zeros(1, 3, 224, 224), dynamo=False), a)
-        shuffled = lady.permute(a, 1)
-        shuffled.save(b)
-        rng = np.random.default_rng(0)
-        for name in sorted({s.initializer for g in shuffled.symmetry.groups for s in g.slots}):
-            w = shuffled.graph.array(name)
-            noise = args.noise * w.std() * rng.standard_normal(w.shape, np.float32)
-            shuffled.graph.replace(name, (w + noise).astype(w.dtype))
-        shuffled.save(c)
-        symmetry = lady.find_groups(a)
-        print(
-            f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, "
-            f"{sum(p.numel() for p in net.parameters()) / 1e6:.1f} M parameters, {len(symmetry.groups)} groups, "
-            f"{symmetry.symmetry_bits:.0f} symmetry bits"
-        )
-        rows = [
+        made = script(MAKE, a, b, c, str(args.noise))
+        print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {made}")
+        resync = ["-m", "lady_onnx", "resync", a]
+        rows: list[tuple[str, list[str], str | None]] = [
             ("floor: import, load two, read, save", ["-c", FLOOR, a, b, out], None),
             ("groups", ["-m", "lady_onnx", "groups", a, "--json"], None),
-            ("resync --verify none, shuffled copy", ["-m", "lady_onnx", "resync", a, b, "-o", out, "--verify", "none"], (a, b)),
-            ("resync --verify none, noisy copy", ["-m", "lady_onnx", "resync", a, c, "-o", out, "--verify", "none"], (a, c)),
-            ("resync, shuffled copy", ["-m", "lady_onnx", "resync", a, b, "-o", out], (a, b)),
+            ("resync --verify none, shuffled copy", [*resync, b, "-o", out, "--verify", "none"], b),
+            ("resync --verify none, noisy copy", [*resync, c, "-o", out, "--verify", "none"], c),
+            ("resync, shuffled copy", [*resync, b, "-o", out], b),
         ]
         print(f"\n| {'whole process':38} | min s | median s | to the floor | peak MB | matrix products s |")
         print("| --- | --- | --- | --- | --- | --- |")
         floor = None
-        for name, command, pair in rows:
+        for name, command, other in rows:
             least, median, peak = timed(command, args.repeats)
             floor = floor or median
-            plain = f"{products(*pair):.2f}" if pair else ""
+            plain = script(PRODUCTS, a, other) if other else ""
             print(f"| {name:38} | {least:.2f} | {median:.2f} | {median / floor:.2f} | {peak:.0f} | {plain} |", flush=True)
 
 

@@ -113,6 +113,12 @@ class Engine:
                 self._apply(node)
             except UnknownStructure as why:
                 self._unknown(node, str(why))
+            except (KeyError, IndexError, ValueError) as why:
+                # a node that is not as its specification says
+                self._unknown(node, f"does not fit its rule ({why})")
+        for name in sorted(self.out.values & self.out.weights.keys()):
+            for role in self.out.weights[name]:
+                self.facts.pin(role, "read as a shape or an index", "")
         self.node = "graph output"
         for value in self.graph.model.graph.output:
             tensor = self._tensor(value.name)
@@ -238,7 +244,10 @@ class Engine:
                     return None
                 values[operand] = value
         opsets = {o.domain: o.version for o in self.graph.model.opset_import}
-        result = ReferenceEvaluator(node, opsets=opsets).run(None, values)
+        try:
+            result = ReferenceEvaluator(node, opsets=opsets).run(None, values)
+        except (RuntimeError, TypeError, ValueError, IndexError, KeyError):
+            return None
         return np.asarray(list(result)[list(node.output).index(name)])
 
     def _apply(self, node: NodeProto) -> None:
@@ -255,6 +264,7 @@ class Engine:
                 shape = self._shape(name)
                 self.tensors[name] = Tensor(shape) if kind.uniform else self._opaque(shape)
         elif isinstance(kind, rules.Movement):
+            self._named(node, len(kind.results))
             for name, (sources, steps) in zip(node.output, kind.results, strict=False):
                 moved = [operands[i] for i in sources]
                 tensor = moved[0] if len(moved) == 1 else self._concat([o for o in moved if o], kind.axis)
@@ -266,12 +276,20 @@ class Engine:
             given = [o for o in operands if o is not None]
             if isinstance(kind, rules.Elementwise):
                 shape = np.broadcast_shapes(*(o.shape for o in given))
-                results = [self._elementwise(given, shape) for name in node.output if name]
+                results = [self._elementwise(given, shape)] * len(node.output)
             else:
-                results = self._equation(operands, kind, [self._known_shape(n) for n in node.output if n])
-            for name, result in zip((n for n in node.output if n), results, strict=False):
-                self.tensors[name] = result
-                self._note_shape(name, result.shape)
+                self._named(node, kind.text.partition("->")[2].count(",") + 1)
+                results = self._equation(operands, kind, [self._known_shape(n) for n in node.output])
+            for name, result in zip(node.output, results, strict=False):
+                if name:
+                    self.tensors[name] = result
+                    self._note_shape(name, result.shape)
+
+    @staticmethod
+    def _named(node: NodeProto, results: int) -> None:
+        """A result that the rule does not name could say anything about the order of the operands."""
+        if any(node.output[results:]):
+            raise UnknownStructure("a result that the rule does not name")
 
     def _opaque(self, shape: tuple[int, ...], reason: str = "position") -> Tensor:
         return Tensor(shape, tuple(along(addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1), reason=reason)

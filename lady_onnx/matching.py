@@ -76,7 +76,7 @@ class Matcher:
         self.reference = {n: np.asarray(reference[n]) for n in names}
         self.current = {n: np.asarray(suspect[n]) for n in names}
         self.total: dict[str, np.ndarray] = {}
-        self.scale = {n: _scale(a) for n, a in self.reference.items()}
+        self._scales: dict[str, tuple[float, float]] = {}
         self.top = {g.id: self._top(g) for g in groups}
         self.touching: dict[str, set[str]] = {}
         self.axes: dict[tuple[str, str], set[int]] = {}
@@ -91,6 +91,12 @@ class Matcher:
         while group.parents:
             group = self.family.groups[group.parents[0][0]]
         return group.id
+
+    def scale(self, name: str) -> tuple[float, float]:
+        """Mean and standard deviation of a weight of the reference."""
+        if name not in self._scales:
+            self._scales[name] = _scale(self.reference[name])
+        return self._scales[name]
 
     def run(self, progress: Progress | None = None) -> list[Match]:
         """Anchored groups first, then their neighbours, then sweeps over all until nothing changes."""
@@ -169,7 +175,7 @@ class Matcher:
     def _evidence(self, arrays: Arrays, slots: Sequence[Slot], count: int) -> np.ndarray:
         parts = []
         for slot in slots:
-            mean, deviation = self.scale[slot.initializer]
+            mean, deviation = self.scale(slot.initializer)
             rows = _rows(arrays[slot.initializer], slot).astype(np.float32)
             parts.append((rows - np.float32(mean)) / np.float32(deviation))
         return _joined(parts, count)
@@ -193,7 +199,7 @@ class Matcher:
         """Evidence that no order of the other axes can change: every unit's sorted elements."""
         parts = []
         for slot in group.slots:
-            mean, deviation = self.scale[slot.initializer]
+            mean, deviation = self.scale(slot.initializer)
             rows = _rows(arrays[slot.initializer], slot).astype(np.float32)
             parts.append((np.sort(rows, 1) - np.float32(mean)) / np.float32(deviation))
         return _joined(parts, group.size)
@@ -262,7 +268,7 @@ class _Pairs:
             for axis, positions in {**dict(slot.within), **order}.items():
                 array = array.take(positions, axis)
             rows = np.moveaxis(array, slot.axis, 0)[slot.index].reshape(group.size, -1).astype(np.float32)
-            mean, deviation = self.matcher.scale[slot.initializer]
+            mean, deviation = self.matcher.scale(slot.initializer)
             parts.append((rows - np.float32(mean)) / np.float32(deviation))
         return _joined(parts, group.size) if parts else np.zeros((group.size, 0), np.float32)
 

@@ -124,6 +124,42 @@ def test_reversed_runs_of_a_flattened_channel() -> None:
     assert sizes(build(nodes, weights, {"x": [1, 3, 3, 4]})) in ([4], [5])
 
 
+def test_a_result_that_a_rule_does_not_name_pins_the_operands() -> None:
+    """The indices of a MaxPool count through the channels."""
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"]),
+        helper.make_node("MaxPool", ["h"], ["p", "i"], kernel_shape=[2, 2]),
+        helper.make_node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["p", "f"], ["m"]),
+        helper.make_node("Conv", ["m", "b"], ["out"]),
+    ]
+    assert sizes(build(nodes, {"a": w(5, 3, 1, 1), "b": w(2, 5, 1, 1)}, {"x": [1, 3, 4, 4]})) == []
+
+
+def test_a_weight_that_is_also_read_as_an_index_is_pinned() -> None:
+    nodes = [
+        helper.make_node("Gather", ["a", "both"], ["ab"], axis=1),
+        helper.make_node("MatMul", ["x", "ab"], ["h"]),
+        helper.make_node("Cast", ["both"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["h", "f"], ["m"]),
+        helper.make_node("MatMul", ["m", "b"], ["out"]),
+    ]
+    weights = {"a": w(3, 5), "b": w(5, 2), "both": np.array([4, 2, 0, 1, 3])}
+    assert sizes(build(nodes, weights, {"x": [1, 3]})) == []
+
+
+def test_a_node_that_is_not_as_its_specification_says() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("DepthToSpace", ["h"], ["d"], blocksize=2),
+        helper.make_node("Reshape", ["d", "s"], ["out"]),
+    ]
+    model = build(nodes, {"a": w(3, 5), "s": np.array([-1])}, {"x": [1, 3]})
+    symmetry = lady.find_groups(model)
+    assert not symmetry.groups
+    assert any("does not fit its rule" in p.reason for p in symmetry.pinned)
+
+
 def test_rows_that_nothing_reads_are_pinned_as_unread() -> None:
     nodes = [
         helper.make_node("Slice", ["table", "zero", "four", "zero"], ["t"]),

@@ -119,7 +119,7 @@ def pad(node: Node) -> Kind:
         raise UnknownStructure("a padding that repeats elements")
     shape = _shape(node)
     if node.opset < 11:
-        pads = node.attributes.get("pads", node.attributes.get("paddings"))
+        pads = node.attributes.get("pads") or node.attributes["paddings"]
         axes = list(range(len(shape)))
     else:
         pads = node.value(1).tolist()
