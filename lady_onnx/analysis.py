@@ -171,8 +171,8 @@ class Engine:
                 return
             inputs[name] = self.types[name]
         operand = node.op_type in ("Resize", "Upsample", "Range")
-        for name, kind in inputs.items():
-            tensor = kind.tensor_type
+        for name, given in inputs.items():
+            tensor = given.tensor_type
             small = len(tensor.shape.dim) < 2 and tensor.elem_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
             if (small or (operand and len(tensor.shape.dim) < 2)) and node.op_type not in ("Gather", "Cast"):
                 value = self._value(name)
