@@ -489,6 +489,10 @@ class Engine:
         contracting = [s for s in named if s & gone]
         batch = {n for n in kept if len(contracting) > 1 and all(n in s for s in contracting)}
         space = [sizes[n] for n in names]
+        for operand, side in zip(operands, sides, strict=True):
+            for term, n in zip(side, operand.shape if operand else (), strict=False):
+                if n == 1 and any(x in gone and sizes[x] > 1 for x in term.names):
+                    raise UnknownStructure("a contracted axis of two sizes")
 
         entries: list[tuple[np.ndarray, int]] = []
         for i, (operand, side) in enumerate(zip(operands, sides, strict=True)):

@@ -239,8 +239,10 @@ def _line(error: Exception) -> str:
 def _constant_along(array: np.ndarray, axis: int) -> bool:
     if array.shape[axis] < 2:
         return True
-    if array.dtype.names or array.dtype.kind not in "fiub":
-        array = array.astype(np.float32)
+    if array.dtype.kind in "OSU":
+        return False
+    # the bytes: zeros of either sign are not the same
+    array = array.view(f"u{array.dtype.itemsize}") if array.dtype.itemsize in (1, 2, 4, 8) else array
     moved = np.moveaxis(array, axis, 0)
     first, step = moved[:1], 1
     start = 1
@@ -322,7 +324,7 @@ def input_shapes(graph: Graph, sizes: Mapping[str, int] | int = 1) -> dict[str, 
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for value in graph.model.graph.input:
-        if value.name in graph.tensors or not value.type.HasField("tensor_type"):
+        if value.name in graph.tensors or not value.type.tensor_type.HasField("shape"):
             continue
         shape = []
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):

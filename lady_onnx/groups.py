@@ -134,8 +134,11 @@ class _Classes:
     def _merge(self) -> None:
         """Merges classes and completes the lattice of parents until nothing changes."""
         done: set[tuple[int, int, int]] = set()
+        self.pinned: set[int] = set()
         while True:
             self.of = components(self.a, self.b, self.nodes)
+            first = np.unique(self.of, return_index=True)[1]
+            self.address = first < self.shift
             more: list[tuple[np.ndarray, np.ndarray]] = []
             maps = []
             for child, parent in self.relations:
@@ -143,14 +146,19 @@ class _Classes:
                 c, p = pairs
                 same = c[1:] == c[:-1]
                 if same.any():
-                    more.append((p[1:][same], p[:-1][same]))
+                    upper, lower = p[1:][same], p[:-1][same]
+                    fixed = self.address[upper] | self.address[lower]
+                    # addresses differ for good: a child of two of them is pinned, and so is whatever meets one
+                    self.pinned.update(first[c[1:][same][fixed]].tolist())
+                    self.pinned.update(first[upper[fixed]].tolist(), first[lower[fixed]].tolist())
+                    if not fixed.all():
+                        more.append((upper[~fixed], lower[~fixed]))
                 maps.append((c, p))
             if not more:
                 more = self._close(maps, done)
             if not more:
                 self.maps = maps
                 return
-            first = np.unique(self.of, return_index=True)[1]
             self.a = np.concatenate([self.a, *(first[a] for a, _ in more)])
             self.b = np.concatenate([self.b, *(first[b] for _, b in more)])
 
@@ -175,7 +183,11 @@ class _Classes:
                     a, b = partition(p), partition(q)
                     down, up = refines(a, b), refines(b, a)
                     if down and up:
-                        merge.append((p, q))
+                        meets = fixed[p] | fixed[q]
+                        self.pinned.update(first[p[meets]].tolist(), first[q[meets]].tolist())
+                        merge.append((p[~meets], q[~meets]))
+                        if meets.any():
+                            done.add((i, j, 0))
                         continue
                     done.add((i, j, 0))
                     if down or up:
@@ -227,6 +239,8 @@ class _Finder:
         for _, role in self.roles:
             found = self.class_of[np.unique(role)]
             self.why[found[~read[found]]] = self.unread
+        tied = self.of[np.array(sorted(self.classes.pinned), np.int64)]
+        self.why[tied[self.why[tied] < 0]] = len(self.analysis.facts.pins)
         self._spread()
 
     def _spread(self) -> None:

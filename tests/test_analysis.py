@@ -160,6 +160,18 @@ def test_a_node_that_is_not_as_its_specification_says() -> None:
     assert any("does not fit its rule" in p.reason for p in symmetry.pinned)
 
 
+def test_zeros_of_either_sign_are_not_constant() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Reciprocal", ["z"], ["i"]),
+        helper.make_node("Tanh", ["i"], ["t"]),
+        helper.make_node("Mul", ["h", "t"], ["m"]),
+        helper.make_node("MatMul", ["m", "b"], ["out"]),
+    ]
+    weights = {"a": w(3, 4), "b": w(4, 2), "z": np.array([0.0, -0.0, 0.0, -0.0], np.float32)}
+    assert sizes(build(nodes, weights, {"x": [2, 3]})) == [4]
+
+
 def test_rows_that_nothing_reads_are_pinned_as_unread() -> None:
     nodes = [
         helper.make_node("Slice", ["table", "zero", "four", "zero"], ["t"]),
