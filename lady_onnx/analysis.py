@@ -7,42 +7,24 @@ along an axis, and the values of shape and index operands.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import onnx
-import onnx.shape_inference
-from onnx import NodeProto, TypeProto
-from onnx.reference import ReferenceEvaluator
+from onnx import NodeProto
 
 from . import rules
-from .equations import lay, parse, solve, solve_results, unlay
+from .equations import lay, parse, solve, solve_results, spread, unlay
 from .errors import UnknownStructure
-from .graph import Graph, attributes, input_shapes, label
-from .labels import (
-    UNREAD,
-    Facts,
-    addresses,
-    along,
-    axes_of,
-    components,
-    compress,
-    is_address,
-    partition,
-    refines,
-    reshape_role,
-)
+from .graph import Graph, attributes, input_choices, label
+from .inference import Inference
+from .labels import UNREAD, Facts, addresses, along, axes_of, compress, is_address, reshape_role
+from .ties import Ties
 
-VALUE_LIMIT = 1 << 22
-"""Operands of more elements than this are never read for their values."""
 SIZES = (64, 16, 32, 224, 640, 7, 512, 16000)
 """Sizes to try for the symbolic axes of the graph's inputs."""
-
-
-Leaves = dict[tuple[int, ...], list[np.ndarray]]
-"""For every set of axes of an equation the roles over it: the finest one, and addresses."""
 
 
 @dataclass(frozen=True)
@@ -72,67 +54,77 @@ class Analysis:
     facts: Facts
     weights: dict[str, list[np.ndarray]] = field(default_factory=dict)
     """The roles of every weight that a live node reads, over the weight's own axes."""
-    values: set[str] = field(default_factory=set)
+    values: frozenset[str] = frozenset()
     """Weights that were read for their values: shapes, axes, indices."""
     unknown: dict[str, int] = field(default_factory=dict)
     """Operators without a rule, and how often they occur."""
-    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    """The shapes of the graph's inputs that the analysis chose."""
 
 
 class Engine:
-    """One walk over one graph. `constant_along(weight, axis)` may be asked of more than one file."""
+    """One walk over one graph. `constant_along(weight, axis)` may be asked of more than one file.
 
-    def __init__(self, graph: Graph, constant_along: Callable[[str, int], bool], size: int):
+    `shapes` are those of the graph's inputs, `loose` those of them with a symbolic axis taken as one.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        constant_along: Callable[[str, int], bool],
+        shapes: Mapping[str, tuple[int, ...]],
+        loose: set[str],
+    ):
         self.graph = graph
         self.constant_along = constant_along
         self.facts = Facts()
-        self.out = Analysis(self.facts, input_shapes=input_shapes(graph, size))
+        self.ties = Ties(self.facts)
+        self.inference = Inference(graph, shapes, loose)
+        self.out = Analysis(self.facts)
+        self.failed = 0
+        """How many nodes do not fit the shapes of their operands, or leave a result without one."""
         self.tensors: dict[str, Tensor] = {}
-        self.types: dict[str, TypeProto] = {}
-        self.producers = {o: n for n in graph.nodes for o in n.output if o}
-        self._values: dict[str, np.ndarray | None] = {}
-        self.node = ""
-        self.reason = "position"
+        for name, shape in shapes.items():
+            roles = tuple(along(addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1)
+            self.tensors[name] = Tensor(shape, roles, reason="graph input")
 
     # ---- the walk
 
-    def run(self) -> Analysis:
-        for name, shape in self.out.input_shapes.items():
-            value = next(i for i in self.graph.model.graph.input if i.name == name)
-            kind = value.type.tensor_type.elem_type
-            self.types[name] = onnx.helper.make_tensor_type_proto(kind, shape)
-            roles = tuple(along(addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1)
-            self.tensors[name] = Tensor(shape, roles, reason="graph input")
+    def run(self, limit: float) -> Analysis | None:
+        """The facts; None as soon as `limit` nodes have failed."""
         for node in self._live():
-            self.node = label(node)
-            if node.op_type == "Constant" and node.output[0] in self.graph.tensors:
+            self.facts.node = label(node)
+            if node.op_type == "Constant" and set(node.output) & self.graph.tensors.keys():
                 continue
-            self._infer(node)
+            fits = self.inference.infer(node)
             try:
                 self._apply(node)
             except UnknownStructure as why:
                 self._unknown(node, str(why))
-            except (KeyError, IndexError, ValueError) as why:
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as why:
                 # a node that is not as its specification says
+                fits = False
                 self._unknown(node, f"does not fit its rule ({why})")
+            self.failed += not fits or any(o and o not in self.tensors for o in node.output)
+            if self.failed >= limit:
+                return None
+        self.out.values = frozenset(self.inference.read)
+        self.facts.node = ""
         for name in sorted(self.out.values & self.out.weights.keys()):
             for role in self.out.weights[name]:
-                self.facts.pin(role, "read as a shape or an index", "")
-        self.node = "graph output"
+                self.facts.pin(role, "read as a shape or an index")
         for value in self.graph.model.graph.output:
+            self.facts.node = value.name
             tensor = self._tensor(value.name)
             if tensor is not None:
                 for role in self._roles(tensor):
-                    self.facts.pin(role, "graph output", value.name)
-        self.node = "unread"
+                    self.facts.pin(role, "graph output")
+        self.facts.node = ""
         for labelled in self.out.weights.values():
             for i, role in enumerate(labelled):
                 missing = role == UNREAD
                 if missing.any():
                     role = role.copy()
                     role[missing] = self.facts.fresh((int(missing.sum()),))
-                    self.facts.pin(role[missing], "unread", "")
+                    self.facts.pin(role[missing], "unread")
                     labelled[i] = role
         return self.out
 
@@ -157,99 +149,6 @@ class Engine:
             self.tensors[name] = Tensor(shape, parts=(Part(name, index),))
         return self.tensors.get(name)
 
-    def _infer(self, node: NodeProto) -> None:
-        """Types and shapes of the node's results, by ONNX's own inference."""
-        inputs: dict[str, TypeProto] = {}
-        data: dict[str, onnx.TensorProto] = {}
-        for name in node.input:
-            if not name:
-                continue
-            if name not in self.types and name in self.graph.tensors:
-                kind = self.graph.tensors[name].data_type
-                self.types[name] = onnx.helper.make_tensor_type_proto(kind, self.graph.shape(name))
-            if name not in self.types:
-                return
-            inputs[name] = self.types[name]
-        operand = node.op_type in ("Resize", "Upsample", "Range")
-        for name, given in inputs.items():
-            tensor = given.tensor_type
-            small = len(tensor.shape.dim) < 2 and tensor.elem_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-            if (small or (operand and len(tensor.shape.dim) < 2)) and node.op_type not in ("Gather", "Cast"):
-                value = self._value(name)
-                if value is not None:
-                    data[name] = onnx.numpy_helper.from_array(value, name)
-        try:
-            schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
-            opsets = list(self.graph.model.opset_import)
-            types = onnx.shape_inference.infer_node_outputs(
-                schema, node, inputs, data, opset_imports=opsets, ir_version=self.graph.model.ir_version
-            )
-        except (onnx.defs.SchemaError, onnx.shape_inference.InferenceError, RuntimeError, ValueError):
-            return
-        self.types.update(types)
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        kind = self.types.get(name)
-        if kind is None or not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
-            raise UnknownStructure("a shape that cannot be computed")
-        dims = kind.tensor_type.shape.dim
-        if not all(d.HasField("dim_value") for d in dims):
-            raise UnknownStructure("a shape that cannot be computed")
-        return tuple(d.dim_value for d in dims)
-
-    def _note_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        """Completes the inferred type of a tensor with the shape that its rule gave."""
-        kind = self.types.get(name)
-        if kind is not None and kind.HasField("tensor_type") and self._known_shape(name) is None:
-            self.types[name] = onnx.helper.make_tensor_type_proto(kind.tensor_type.elem_type, shape)
-
-    def _known_shape(self, name: str) -> tuple[int, ...] | None:
-        try:
-            return self._shape(name)
-        except UnknownStructure:
-            return None
-
-    def _value(self, name: str) -> np.ndarray | None:
-        """The values of a tensor that hangs on constants and shapes alone, else None."""
-        if name not in self._values:
-            self._values[name] = None
-            self._values[name] = self._compute(name)
-        return self._values[name]
-
-    def _compute(self, name: str) -> np.ndarray | None:
-        if name in self.graph.tensors:
-            if np.prod(self.graph.shape(name), dtype=np.int64) > VALUE_LIMIT:
-                return None
-            self.out.values.add(name)
-            return self.graph.array(name)
-        node = self.producers.get(name)
-        if node is None or node.op_type in ("If", "Loop", "Scan") or node.domain:
-            return None
-        if node.op_type in ("Shape", "Size"):
-            source = self._tensor(node.input[0])
-            if source is None:
-                return None
-            if node.op_type == "Size":
-                return np.array(np.prod(source.shape, dtype=np.int64))
-            given = attributes(node)
-            return np.array(source.shape[slice(given.get("start", 0), given.get("end"))], np.int64)
-        values: dict[str, np.ndarray] = {}
-        for operand in node.input:
-            if operand:
-                tensor = self._tensor(operand)
-                if tensor is not None and np.prod(tensor.shape, dtype=np.int64) > VALUE_LIMIT:
-                    return None
-                value = self._value(operand)
-                if value is None:
-                    return None
-                values[operand] = value
-        opsets = {o.domain: o.version for o in self.graph.model.opset_import}
-        try:
-            result = ReferenceEvaluator(node, opsets=opsets).run(None, values)
-        except (RuntimeError, TypeError, ValueError, IndexError, KeyError):
-            return None
-        return np.asarray(list(result)[list(node.output).index(name)])
-
     def _apply(self, node: NodeProto) -> None:
         describe = rules.REGISTRY.get((node.domain if node.domain != "ai.onnx" else "", node.op_type))
         if describe is None:
@@ -257,33 +156,37 @@ class Engine:
         operands = [self._tensor(n) if n else None for n in node.input]
         if any(o is None and n for o, n in zip(operands, node.input, strict=True)):
             raise UnknownStructure("an operand of unknown shape")
-        view = _View(self, node, [o.shape if o else None for o in operands])
-        kind = describe(view)
+        kind = describe(_View(self, node, [o.shape if o else None for o in operands]))
+        loose = [n in self.inference.loose for n in node.input]
         if isinstance(kind, rules.Source):
             for name in node.output:
-                shape = self._shape(name)
+                shape = self.inference.shape(name)
                 self.tensors[name] = Tensor(shape) if kind.uniform else self._opaque(shape)
         elif isinstance(kind, rules.Movement):
             self._named(node, len(kind.results))
             for name, (sources, steps) in zip(node.output, kind.results, strict=False):
                 moved = [operands[i] for i in sources]
+                for step in steps:
+                    if isinstance(step, rules.Expand) and not all(loose[1:]):
+                        _meet([(o.shape, free) for o, free in zip(moved, loose, strict=False) if o] + [(step.shape, False)])
                 tensor = moved[0] if len(moved) == 1 else self._concat([o for o in moved if o], kind.axis)
                 assert tensor is not None
                 if name:
                     self.tensors[name] = self._move(tensor, steps)
         else:
-            self.reason = next((o.reason for o in operands if o and not o.parts), "position")
+            self.facts.reason = next((o.reason for o in operands if o and not o.parts), "position")
             given = [o for o in operands if o is not None]
             if isinstance(kind, rules.Elementwise):
                 shape = np.broadcast_shapes(*(o.shape for o in given))
+                _meet([(o.shape, free) for o, free in zip(operands, loose, strict=True) if o])
                 results = [self._elementwise(given, shape)] * len(node.output)
             else:
                 self._named(node, kind.text.partition("->")[2].count(",") + 1)
-                results = self._equation(operands, kind, [self._known_shape(n) for n in node.output])
+                results = self._equation(operands, loose, kind, [self.inference.known_shape(n) for n in node.output])
             for name, result in zip(node.output, results, strict=False):
                 if name:
                     self.tensors[name] = result
-                    self._note_shape(name, result.shape)
+                    self.inference.note(name, result.shape)
 
     @staticmethod
     def _named(node: NodeProto, results: int) -> None:
@@ -303,10 +206,10 @@ class Engine:
             tensor = self._tensor(operand) if operand else None
             if tensor is not None:
                 for role in self._roles(tensor):
-                    self.facts.pin(role, reason, self.node)
+                    self.facts.pin(role, reason)
         for result in node.output:
             try:
-                self.tensors[result] = self._opaque(self._shape(result), reason)
+                self.tensors[result] = self._opaque(self.inference.shape(result), reason)
             except UnknownStructure:
                 self.tensors.pop(result, None)
 
@@ -383,8 +286,8 @@ class Engine:
         shared: list[tuple[np.ndarray, int]] = []
         for i, roles in enumerate(each):
             shared += [(r, i) for r in roles if r.shape[axis] == 1]
-        self.reason = reason
-        result += self._combine(shared, [], set(), set())
+        self.facts.reason = reason
+        result += self.ties.combine(shared, [], set(), set())
         return Tensor(shape, _tidy(result, shape), reason=reason)
 
     # ---- weights
@@ -450,7 +353,7 @@ class Engine:
         seen = frame[tuple(where)]
         differ = seen != places[0]
         if differ.any():
-            self.facts.tie(seen[differ], places[0][differ], "repeated", self.node)
+            self.facts.tie(seen[differ], places[0][differ])
         self.out.weights[part.weight].append(compress(frame, used))
 
     # ---- equations
@@ -468,10 +371,14 @@ class Engine:
             if o.parts:
                 sets = [set(axes_of(r)) for r, _ in entries]
                 entries += [(r, i) for r in self._label(o.parts, sets, shape)]
-        return Tensor(shape, _tidy(self._combine(entries, shape, set(), set()), shape), reason=self.reason)
+        return Tensor(shape, _tidy(self.ties.combine(entries, shape, set(), set()), shape), reason=self.facts.reason)
 
     def _equation(
-        self, operands: Sequence[Tensor | None], kind: rules.Equation, inferred: Sequence[tuple[int, ...] | None]
+        self,
+        operands: Sequence[Tensor | None],
+        loose: Sequence[bool],
+        kind: rules.Equation,
+        inferred: Sequence[tuple[int, ...] | None],
     ) -> list[Tensor]:
         operands = operands[: kind.text.partition("->")[0].count(",") + 1]
         sides, results = parse(kind.text, [len(o.shape) if o else None for o in operands])
@@ -489,10 +396,10 @@ class Engine:
         contracting = [s for s in named if s & gone]
         batch = {n for n in kept if len(contracting) > 1 and all(n in s for s in contracting)}
         space = [sizes[n] for n in names]
-        for operand, side in zip(operands, sides, strict=True):
-            for term, n in zip(side, operand.shape if operand else (), strict=False):
-                if n == 1 and any(x in gone and sizes[x] > 1 for x in term.names):
-                    raise UnknownStructure("a contracted axis of two sizes")
+        rows = [spread(o.shape, side, names, sizes) for o, side in zip(operands, sides, strict=True) if o]
+        _meet([(row, free) for row, free in zip(rows, [f for f, o in zip(loose, operands, strict=False) if o], strict=True)])
+        if any(row[names.index(x)] == 1 != sizes[x] for row in rows for x in gone):
+            raise UnknownStructure("a contracted axis of two sizes")
 
         entries: list[tuple[np.ndarray, int]] = []
         for i, (operand, side) in enumerate(zip(operands, sides, strict=True)):
@@ -519,12 +426,12 @@ class Engine:
             axes = set(axes_of(role))
             if axes & fixed and not is_address(role):
                 if axes <= fixed:
-                    self.facts.pin(role, self.reason if self.reason != "graph input" else "position", self.node)
+                    self.facts.pin(role, self.facts.reason if self.facts.reason != "graph input" else "position")
                 else:
                     for a in axes & fixed:
-                        self.facts.pin(self._remainder(role, (a,)), "position", self.node)
+                        self.facts.pin(self.ties.remainder(role, (a,)), "position")
         gone_axes = {names.index(n) for n in gone | pinned}
-        combined = self._combine(entries, space, gone_axes, over)
+        combined = self.ties.combine(entries, space, gone_axes, over)
         out = []
         for terms, shape in zip(results, shapes, strict=False):
             roles = []
@@ -535,143 +442,8 @@ class Engine:
             for a, term in enumerate(terms):
                 if "[" in term.flags and shape[a] > 1:
                     roles.append(along(addresses(shape[a]), a, len(shape)))
-            out.append(Tensor(shape, _tidy(roles, shape), reason=self.reason))
+            out.append(Tensor(shape, _tidy(roles, shape), reason=self.facts.reason))
         return out
-
-    def _combine(
-        self, entries: Sequence[tuple[np.ndarray, int]], space: Sequence[int], gone: set[int], over: set[int]
-    ) -> list[np.ndarray]:
-        """Ties the roles that meet in one operator; returns the roles of its result.
-
-        `entries` are roles over the axes of an equation, with the operand that each comes from;
-        `gone` are the axes that the result has not, `over` those that a normalisation reduces.
-        """
-        groups: dict[tuple[int, ...], list[tuple[np.ndarray, int]]] = {}
-        for role, operand in entries:
-            if role.size > 1:
-                axes = axes_of(role)
-                groups.setdefault(axes, []).append((role, operand))
-                if gone & set(axes):
-                    self.facts.read.append(role)
-        if all(is_address(r) for g in groups.values() for r, _ in g):
-            kept = [r for axes, g in groups.items() if not set(axes) & gone for r, _ in g]
-            partial = [a for axes in groups for a in axes if set(axes) & gone and a not in gone]
-            rank = len(space)
-            return kept + [along(addresses(space[a]), a, rank) for a in sorted(set(partial))]
-        leaves: Leaves = {}
-        origins: dict[tuple[int, ...], set[int]] = {}
-        for axes, group in groups.items():
-            leaves[axes] = self._join([r for r, _ in group])
-            origins[axes] = {o for _, o in group}
-        for axes in list(leaves):
-            for dropped in (gone, over):
-                rest = tuple(a for a in axes if a not in dropped)
-                if rest and rest != axes:
-                    for role in [r for r in leaves[axes] if not is_address(r)]:
-                        coarse = self._remainder(role, rest)
-                        old = leaves.get(rest, [])
-                        leaves[rest] = self._join([*old, coarse])
-                        origins.setdefault(rest, set()).add(-1)
-                    if dropped is gone and all(is_address(r) for r in leaves[axes]):
-                        for a in rest:
-                            mark = along(addresses(leaves[axes][0].shape[a]), a, leaves[axes][0].ndim)
-                            leaves[(a,)] = self._join([*leaves.get((a,), []), mark])
-                            origins.setdefault((a,), set()).add(-1)
-        spans = sorted(leaves, key=len)
-        for i, small in enumerate(spans):
-            for large in spans[i + 1 :]:
-                common = set(small) & set(large)
-                if not common or (origins[small] == origins[large] and len(origins[small]) == 1):
-                    continue
-                if common == set(small):
-                    self._nest(leaves, large, small)
-                else:
-                    self._overlap(leaves, large, small, tuple(sorted(common)))
-        out: list[np.ndarray] = []
-        for axes in sorted(leaves, key=len, reverse=True):
-            if not set(axes) & gone and not any(set(axes) < set(axes_of(r)) and not is_address(r) for r in out):
-                out += leaves[axes]
-        return out
-
-    def _join(self, roles: list[np.ndarray]) -> list[np.ndarray]:
-        """Ties roles over the same axes; returns the finest one, and the addresses that it does not settle."""
-        distinct: list[np.ndarray] = []
-        for role in roles:
-            if not any(role is d or np.array_equal(role, d) for d in distinct):
-                distinct.append(role)
-        named = [r for r in distinct if not is_address(r)]
-        fixed = [r for r in distinct if is_address(r)]
-        if not named:
-            return fixed
-        parts = [partition(r) for r in named]
-        leaf = next((i for i, p in enumerate(parts) if all(refines(p, q) for q in parts)), None)
-        if leaf is None:
-            role = self.facts.fresh(named[0].shape)
-            for other in distinct:
-                self.facts.relate(role, other, self.reason, self.node)
-            return [role]
-        role, part = named[leaf], parts[leaf]
-        for other, coarse in zip(named, parts, strict=True):
-            if other is not role:
-                if refines(coarse, part):
-                    self.facts.tie(role, other, self.reason, self.node)
-                else:
-                    self.facts.relate(role, other, self.reason, self.node)
-        left = []
-        for mark in fixed:
-            places = partition(mark)
-            if refines(places, part):
-                self.facts.pin(role, self.reason, self.node)
-            elif refines(part, places):
-                self.facts.relate(role, mark, self.reason, self.node)
-            else:
-                left.append(mark)
-        if len(left) > 1:
-            self.facts.pin(role, "two orders of positions", self.node)
-        return [role, *left[:1]]
-
-    def _remainder(self, role: np.ndarray, rest: tuple[int, ...]) -> np.ndarray:
-        """A coarser role over the axes `rest`, the parent of `role`."""
-        shape = [n if a in rest else 1 for a, n in enumerate(role.shape)]
-        coarse = self.facts.fresh(shape)
-        if self.facts.can_relate(role, coarse, self.reason, self.node):
-            return coarse
-        # one label stands at several places of the rest: those places share one parent
-        child = partition(role)
-        place = np.broadcast_to(coarse - coarse.min(), role.shape).ravel()
-        size = coarse.size
-        group = components(place, child + size, size + int(child.max()) + 1)[:size]
-        shared = coarse.ravel()[np.unique(group, return_index=True)[1][group]].reshape(shape)
-        self.facts.relate(role, shared, self.reason, self.node)
-        return shared
-
-    def _nest(self, leaves: Leaves, large: tuple[int, ...], small: tuple[int, ...]) -> None:
-        """Roles over more axes have those over fewer as parents."""
-        for parent in leaves[small]:
-            children = leaves[large]
-            for i, child in enumerate(children):
-                if is_address(child) and is_address(parent):
-                    continue
-                if not self.facts.can_relate(child, parent, self.reason, self.node):
-                    finer = self.facts.fresh(child.shape)
-                    self.facts.relate(finer, child, self.reason, self.node)
-                    self.facts.relate(finer, parent, self.reason, self.node)
-                    children[i] = finer
-
-    def _overlap(self, leaves: Leaves, large: tuple[int, ...], small: tuple[int, ...], common: tuple[int, ...]) -> None:
-        """Roles that share some axes and neither all: both get a parent over the shared ones."""
-        both = leaves[large] + leaves[small]
-        named = [r for r in both if not is_address(r)]
-        if not named:
-            return
-        for role in named:
-            coarse = self._remainder(role, common)
-            for other in both:
-                if other is not role and is_address(other):
-                    self.facts.pin(coarse, self.reason, self.node)
-                elif other is not role:
-                    self.facts.tie(self._remainder(other, common), coarse, self.reason, self.node)
-            break
 
 
 class _View:
@@ -686,13 +458,25 @@ class _View:
         self.results = len(node.output)
 
     def value(self, operand: int) -> np.ndarray:
-        value = self._engine._value(self._node.input[operand])
+        value = self._engine.inference.value(self._node.input[operand])
         if value is None:
             raise UnknownStructure(f"operand {operand} is computed from the graph's inputs")
         return value
 
     def shape(self, result: int = 0) -> tuple[int, ...]:
-        return self._engine._shape(self._node.output[result])
+        return self._engine.inference.shape(self._node.output[result])
+
+
+def _meet(operands: Sequence[tuple[tuple[int, ...], bool]]) -> None:
+    """UnknownStructure where a symbolic axis that is taken as one meets a longer one that is not symbolic.
+
+    `operands` are shapes, aligned at their ends, with 0 for an axis that an operand has not, and whether a
+    one among them may be symbolic.
+    """
+    for axis in range(1, 1 + max(len(shape) for shape, _ in operands)):
+        sizes = [(shape[-axis], free) for shape, free in operands if len(shape) >= axis]
+        if (1, True) in sizes and any(n > 1 and not free for n, free in sizes):
+            raise UnknownStructure("a symbolic axis, taken as one, meets a longer one")
 
 
 def captured(node: NodeProto) -> list[str]:
@@ -767,15 +551,13 @@ def analyse(graph: Graph, constant_along: Callable[[str, int], bool] | None = No
 
     `constant_along` answers for the weights; it defaults to the graph's own.
     """
-    best: tuple[int, Analysis] | None = None
-    symbolic = input_shapes(graph, 2) != input_shapes(graph, 3)
-    for size in SIZES if symbolic else SIZES[:1]:
-        engine = Engine(graph, constant_along or graph.constant_along, size)
-        analysis = engine.run()
-        failed = sum(1 for n in engine._live() for o in n.output if o and o not in engine.tensors and o not in graph.tensors)
-        if best is None or failed < best[0]:
-            best = failed, analysis
-        if not failed:
+    best: tuple[float, Analysis | None] = math.inf, None
+    for shapes, loose in input_choices(graph, SIZES):
+        engine = Engine(graph, constant_along or graph.constant_along, shapes, loose)
+        analysis = engine.run(best[0])
+        if analysis is not None:
+            best = engine.failed, analysis
+        if not best[0]:
             break
-    assert best is not None
+    assert best[1] is not None
     return best[1]

@@ -115,6 +115,12 @@ def solve_results(
     return shapes
 
 
+def spread(shape: Sequence[int], side: list[Term], names: list[str], sizes: dict[str, int]) -> tuple[int, ...]:
+    """An operand's shape over all axes of the equation, 0 for those that it has not."""
+    own = {x: sizes[x] if n > 1 else 1 for term, n in zip(side, shape, strict=True) for x in term.names}
+    return tuple(own.get(x, 0) for x in names)
+
+
 def lay(role: np.ndarray, side: list[Term], names: list[str], sizes: dict[str, int]) -> np.ndarray:
     """A role over an operand's axes, over all axes of the equation."""
     dims: list[int] = []

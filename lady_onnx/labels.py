@@ -34,6 +34,10 @@ class Facts:
 
     read: list[np.ndarray] = field(default_factory=list)
     """Labels of axes that an operator contracts or pins: what has been read. Others are computed in vain."""
+    node: str = ""
+    """The node that speaks."""
+    reason: str = "position"
+    """Why the addresses that it meets keep their order."""
 
     def fresh(self, shape: Sequence[int]) -> np.ndarray:
         """New labels, all different, as an array of `shape`."""
@@ -42,7 +46,7 @@ class Facts:
         self.count += size
         return np.arange(self.count - size, self.count).reshape(shape)
 
-    def tie(self, a: np.ndarray, b: np.ndarray, reason: str, node: str) -> None:
+    def tie(self, a: np.ndarray, b: np.ndarray) -> None:
         """The elements of `a` and `b` have the same labels; a label that meets an address is pinned."""
         a, b = a.ravel(), b.ravel()
         both = (a >= 0) & (b >= 0)
@@ -51,26 +55,27 @@ class Facts:
             return
         if both.any():
             self.equal.append((a[both], b[both]))
-        self.pin(np.concatenate([a[(a >= 0) & ~both], b[(b >= 0) & ~both]]), reason, node)
+        self.pin(np.concatenate([a[(a >= 0) & ~both], b[(b >= 0) & ~both]]))
 
-    def pin(self, labels: np.ndarray, reason: str, node: str) -> None:
+    def pin(self, labels: np.ndarray, reason: str = "") -> None:
+        """The labels keep their order, for `reason` or, without one, because of the addresses that they meet."""
         labels = labels.ravel()
         labels = labels[labels >= 0]
         if labels.size:
-            self.pins.append((labels, reason, node))
+            self.pins.append((labels, reason or self.reason, self.node))
 
-    def relate(self, child: np.ndarray, parent: np.ndarray, reason: str, node: str) -> None:
+    def relate(self, child: np.ndarray, parent: np.ndarray) -> None:
         """Makes `parent` the parent of `child`, element by element; every child has one."""
-        if not self.can_relate(child, parent, reason, node):
-            raise AssertionError(f"{node}: a label with two parents of one relation")
+        if not self.can_relate(child, parent):
+            raise AssertionError(f"{self.node}: a label with two parents of one relation")
 
-    def can_relate(self, child: np.ndarray, parent: np.ndarray, reason: str, node: str) -> bool:
+    def can_relate(self, child: np.ndarray, parent: np.ndarray) -> bool:
         """As `relate`, but False, and nothing related, where a child has two parents."""
         child, parent = (x.ravel() for x in np.broadcast_arrays(child, parent))
         # an address below a label fixes that label
         fixed = child < 0
         if fixed.any():
-            self.pin(parent[fixed], reason, node)
+            self.pin(parent[fixed])
             child, parent = child[~fixed], parent[~fixed]
         order = np.argsort(child, kind="stable")
         child, parent = child[order], parent[order]

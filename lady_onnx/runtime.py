@@ -15,7 +15,7 @@ import onnx
 import onnxruntime as ort
 
 from .errors import LadyError
-from .graph import PROTOBUF_LIMIT, Graph, input_shapes
+from .graph import PROTOBUF_LIMIT, Graph, input_choices
 
 PICTURE_SIZES = (224, 64, 32, 640, 7)
 SEQUENCE_SIZES = (16, 64, 7, 224, 512, 16000)
@@ -212,11 +212,12 @@ def telling_samples(graph: Graph, model: ort.InferenceSession, count: int, seed:
     nothing answers with zeros, and zeros prove nothing.
     """
     last: LadyError | None = None
-    picture = any(len(s) >= 4 for s in input_shapes(graph).values())
-    sizes = PICTURE_SIZES if picture else SEQUENCE_SIZES
-    symbolic = input_shapes(graph, 2) != input_shapes(graph, 3)
-    for size in sizes if symbolic else sizes[:1]:
-        candidates = list(samples(graph, input_shapes(graph, size), CANDIDATES * count, seed))
+    picture = any(len(i.shape) >= 4 for i in model.get_inputs())
+    for shapes, _ in input_choices(graph, PICTURE_SIZES if picture else SEQUENCE_SIZES):
+        for name in (i.name for i in model.get_inputs()):
+            if name not in shapes:
+                raise LadyError(f"{graph.name}: input '{name}' has no shape, so no random values fit; give some with --data")
+        candidates = list(samples(graph, shapes, CANDIDATES * count, seed))
         try:
             answers = [[_size(o) for o in run(model, graph, c)] for c in candidates]
         except LadyError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
@@ -12,7 +13,7 @@ RNG = np.random.default_rng(0)
 
 
 def build(
-    nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], inputs: dict[str, list], opset: int = 17
+    nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], inputs: dict[str, list | None], opset: int = 17
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
@@ -28,10 +29,10 @@ def w(*shape: int) -> np.ndarray:
     return RNG.standard_normal(shape).astype(np.float32)
 
 
-def sizes(model: onnx.ModelProto) -> list[int]:
+def sizes(model: onnx.ModelProto, **data: np.ndarray) -> list[int]:
     symmetry = lady.find_groups(model)
     if symmetry.groups:
-        assert lady.verify(model, lady.permute(model, 1).model).equal
+        assert lady.verify(model, lady.permute(model, 1).model, data=data or None).equal
     return sorted(g.size for g in symmetry.groups)
 
 
@@ -158,6 +159,70 @@ def test_a_node_that_is_not_as_its_specification_says() -> None:
     symmetry = lady.find_groups(model)
     assert not symmetry.groups
     assert any("does not fit its rule" in p.reason for p in symmetry.pinned)
+
+
+def test_a_symbolic_axis_may_be_longer_than_one() -> None:
+    """A table added to tokens, and one contracted with them: rows keep their order, whatever the axis is called."""
+    nodes = [
+        helper.make_node("Add", ["x", "table"], ["h"]),
+        helper.make_node("MatMul", ["h", "a"], ["k"]),
+        helper.make_node("Relu", ["k"], ["r"]),
+        helper.make_node("ReduceMean", ["r"], ["m"], axes=[0], keepdims=0),
+        helper.make_node("MatMul", ["m", "b"], ["out"]),
+    ]
+    model = build(nodes, {"table": w(16, 4), "a": w(4, 5), "b": w(5, 2)}, {"x": ["S", 4]})
+    assert sizes(model, x=w(16, 4)) == [5]
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"]),
+        helper.make_node("MatMul", ["t", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["out"]),
+    ]
+    assert sizes(build(nodes, {"a": w(16, 5), "b": w(5, 2)}, {"x": ["S", 8]}), x=w(16, 8)) in ([], [5])
+
+
+@pytest.mark.parametrize("shape", [["N"], None], ids=["symbolic", "unknown"])
+def test_inputs_of_unknown_shape_pin_what_they_meet(shape: list | None) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Mul", ["h", "s"], ["m"]),
+        helper.make_node("MatMul", ["m", "b"], ["out"]),
+    ]
+    model = build(nodes, {"a": w(3, 4), "b": w(4, 2)}, {"x": [1, 3], "s": shape})
+    assert sizes(model) == []
+    if shape is None:
+        with pytest.raises(lady.LadyError, match="input 's' has no shape"):
+            lady.verify(model, model)
+
+
+def test_a_batch_of_one_that_is_baked_in() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Reshape", ["h", "shape"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["out"]),
+    ]
+    assert sizes(build(nodes, {"a": w(3, 5), "b": w(5, 2), "shape": np.array([1, 5])}, {"x": ["N", 3]})) == [5]
+
+
+def test_places_of_one_tensor_say_nothing_about_another() -> None:
+    """A weight that meets itself reversed ties its own rows, and not the places of two halves elsewhere."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Sigmoid", ["h"], ["hs"]),
+        helper.make_node("Concat", ["h", "hs"], ["hc"], axis=1),
+        helper.make_node("MatMul", ["hc", "v"], ["o1"]),
+        helper.make_node("Slice", ["v", "three", "end", "zero", "minus"], ["vr"]),
+        helper.make_node("Add", ["v", "vr"], ["vv"]),
+        helper.make_node("MatMul", ["z", "vv"], ["o2"]),
+        helper.make_node("MatMul", ["x", "b"], ["k"]),
+        helper.make_node("Sigmoid", ["k"], ["ks"]),
+        helper.make_node("Concat", ["k", "ks"], ["kc"], axis=1),
+        helper.make_node("MatMul", ["kc", "u"], ["o3"]),
+        helper.make_node("Sum", ["o1", "o2", "o3"], ["out"]),
+    ]
+    ends = {"three": 3, "end": -99, "zero": 0, "minus": -1}
+    weights = {"a": w(3, 2), "v": w(4, 5), "b": w(3, 2), "u": w(4, 5), **{n: np.array([i]) for n, i in ends.items()}}
+    assert sizes(build(nodes, weights, {"x": [1, 3], "z": [1, 4]})) == [2]
 
 
 def test_zeros_of_either_sign_are_not_constant() -> None:

@@ -1,0 +1,136 @@
+"""Shapes, element types, and the values of shape and index operands, by ONNX's own inference and reference operators."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+import onnx.shape_inference
+from onnx import NodeProto, TypeProto
+from onnx.reference import ReferenceEvaluator
+
+from .errors import UnknownStructure
+from .graph import Graph, attributes
+
+VALUE_LIMIT = 1 << 22
+"""Operands of more elements than this are never read for their values."""
+
+
+class Inference:
+    """What is known of the tensors of a graph besides their labels, at one choice of its inputs' shapes."""
+
+    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], loose: set[str]):
+        self.graph = graph
+        self.read: set[str] = set()
+        """Weights that were read for their values."""
+        self.loose = set(loose)
+        """Tensors that hang on a symbolic axis taken as one: an axis of one in them may be longer."""
+        self._types: dict[str, TypeProto] = {}
+        self._values: dict[str, np.ndarray | None] = {}
+        self._producers = {o: n for n in graph.nodes for o in n.output if o}
+        for value in graph.model.graph.input:
+            if value.name in shapes:
+                kind = value.type.tensor_type.elem_type
+                self._types[value.name] = onnx.helper.make_tensor_type_proto(kind, shapes[value.name])
+
+    def infer(self, node: NodeProto) -> bool:
+        """Types and shapes of the node's results, as far as they can be known; False if the operands do not fit."""
+        if self.loose & set(node.input):
+            self.loose.update(node.output)
+        inputs: dict[str, TypeProto] = {}
+        for name in node.input:
+            if not name:
+                continue
+            if name not in self._types and name in self.graph.tensors:
+                kind = self.graph.tensors[name].data_type
+                self._types[name] = onnx.helper.make_tensor_type_proto(kind, self.graph.shape(name))
+            if name not in self._types:
+                return True
+            inputs[name] = self._types[name]
+        data: dict[str, onnx.TensorProto] = {}
+        operand = node.op_type in ("Resize", "Upsample", "Range")
+        for name, given in inputs.items():
+            tensor = given.tensor_type
+            small = len(tensor.shape.dim) < 2 and tensor.elem_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+            if (small or (operand and len(tensor.shape.dim) < 2)) and node.op_type not in ("Gather", "Cast"):
+                value = self.value(name)
+                if value is not None:
+                    data[name] = onnx.numpy_helper.from_array(value, name)
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
+        except onnx.defs.SchemaError:
+            return True
+        opsets = list(self.graph.model.opset_import)
+        try:
+            types = onnx.shape_inference.infer_node_outputs(
+                schema, node, inputs, data, opset_imports=opsets, ir_version=self.graph.model.ir_version
+            )
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+            return False
+        self._types.update(types)
+        return True
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor; UnknownStructure where it cannot be computed."""
+        if name in self.graph.tensors:
+            return self.graph.shape(name)
+        kind = self._types.get(name)
+        dims = kind.tensor_type.shape.dim if kind is not None and kind.tensor_type.HasField("shape") else None
+        if dims is None or not all(d.HasField("dim_value") for d in dims):
+            raise UnknownStructure("a shape that cannot be computed")
+        return tuple(d.dim_value for d in dims)
+
+    def known_shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of a tensor, None where it cannot be computed."""
+        try:
+            return self.shape(name)
+        except UnknownStructure:
+            return None
+
+    def note(self, name: str, shape: tuple[int, ...]) -> None:
+        """Completes the inferred type of a tensor with the shape that its rule gave."""
+        kind = self._types.get(name)
+        if kind is not None and kind.HasField("tensor_type") and self.known_shape(name) is None:
+            self._types[name] = onnx.helper.make_tensor_type_proto(kind.tensor_type.elem_type, shape)
+
+    def value(self, name: str) -> np.ndarray | None:
+        """The values of a tensor that hangs on constants and shapes alone, else None."""
+        if name not in self._values:
+            self._values[name] = None
+            self._values[name] = self._compute(name)
+        return self._values[name]
+
+    def _compute(self, name: str) -> np.ndarray | None:
+        if name in self.graph.tensors:
+            if np.prod(self.graph.shape(name), dtype=np.int64) > VALUE_LIMIT:
+                return None
+            self.read.add(name)
+            return self.graph.array(name)
+        node = self._producers.get(name)
+        if node is None or node.op_type in ("If", "Loop", "Scan") or node.domain:
+            return None
+        if node.op_type in ("Shape", "Size") and node.input:
+            source = self.known_shape(node.input[0])
+            if source is None:
+                return None
+            if node.op_type == "Size":
+                return np.array(np.prod(source, dtype=np.int64))
+            given = attributes(node)
+            return np.array(source[slice(given.get("start", 0), given.get("end"))], np.int64)
+        values: dict[str, np.ndarray] = {}
+        for operand in node.input:
+            if operand:
+                shape = self.known_shape(operand)
+                if shape is not None and np.prod(shape, dtype=np.int64) > VALUE_LIMIT:
+                    return None
+                value = self.value(operand)
+                if value is None:
+                    return None
+                values[operand] = value
+        opsets = {o.domain: o.version for o in self.graph.model.opset_import}
+        try:
+            result = ReferenceEvaluator(node, opsets=opsets).run(None, values)
+        except Exception:  # noqa: BLE001 - the file's own node on its own values may raise anything
+            return None
+        return np.asarray(list(result)[list(node.output).index(name)])
