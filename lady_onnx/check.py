@@ -47,10 +47,11 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         found = resync(ours, theirs, verify="none", progress=progress)
     except ArchitectureError as error:
         return Check("unrelated", str(error), None)
-    if found.max_weight_difference == 0:
+    if found.exact:
         if found.moved == 0:
             return Check("identical", "every weight is equal", found)
         return Check("permuted", f"{found.moved} units were moved, and every weight is equal once they are back", found)
     if found.symmetry.groups and found.similarity < UNRELATED_BELOW:
         return Check("unrelated", f"the units' mean similarity is {found.similarity:.3f}", found)
-    return Check("altered", f"weights differ by up to {found.max_weight_difference:.4g} once the units are back", found)
+    what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else "in the signs of zeros"
+    return Check("altered", f"weights differ {what} once the units are back", found)

@@ -16,7 +16,7 @@ from typing import Any
 import lady_onnx as lady
 
 from .demo import demo
-from .graph import atomic
+from .graph import atomic, load
 from .matching import Progress
 from .permutation import slots_json
 
@@ -57,11 +57,15 @@ def _progress(text: str) -> Iterator[Progress]:
         yield show
 
 
-def _output(path: Path, *inputs: str | None) -> Path:
-    """Checks where a result goes before any work is done."""
-    for name in inputs:
-        if name is not None and path.resolve() == Path(name).resolve():
-            raise lady.LadyError(f"{path}: the output would overwrite an input; choose another name with -o")
+def _output(path: Path, taken: set[Path]) -> Path:
+    """Checks where a result goes before any work is done; `taken` are the files of the inputs, and other results."""
+    try:
+        places = {path.resolve(), path.with_name(f"{path.name}.data").resolve()}
+    except ValueError as error:
+        raise lady.LadyError(f"{path}: {error}; choose another name") from error
+    if places & taken:
+        raise lady.LadyError(f"{path}: would overwrite an input or another result; choose another name")
+    taken |= places
     folder = path.parent
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
@@ -111,11 +115,13 @@ def _groups(args: argparse.Namespace) -> int:
 
 
 def _permute(args: argparse.Namespace) -> int:
-    out = _output(Path(args.output), args.model)
-    record = _output(Path(args.save_permutation), args.model, args.output) if args.save_permutation else None
+    model = load(args.model)
+    taken = model.files | ({Path(args.permutation).resolve()} if args.permutation else set())
+    out = _output(Path(args.output), taken)
+    record = _output(Path(args.save_permutation), taken) if args.save_permutation else None
     if args.inverse and not args.permutation:
         raise lady.LadyError("--inverse undoes a --permutation file; give one")
-    result = lady.permute(args.model, args.seed, groups=args.group, permutations=args.permutation, inverse=args.inverse)
+    result = lady.permute(model, args.seed, groups=args.group, permutations=args.permutation, inverse=args.inverse)
     result.save(out)
     if record:
         result.save_permutation(record)
@@ -175,13 +181,15 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
 def _resync(args: argparse.Namespace) -> int:
     suspect = Path(args.suspect)
     default = suspect.with_name(f"{suspect.stem}.resynced.onnx")
-    out = _output(Path(args.output) if args.output else default, args.reference, args.suspect)
+    models = load(args.reference), load(args.suspect)
+    taken = models[0].files | models[1].files
+    out = _output(Path(args.output) if args.output else default, taken)
     if not args.output and out.exists() and not args.force:
         raise lady.LadyError(f"{out}: exists already; give -o, or --force to replace it")
-    report = _output(Path(args.report), args.reference, args.suspect, str(out)) if args.report else None
-    record = _output(Path(args.save_permutation), args.reference, args.suspect, str(out)) if args.save_permutation else None
+    report = _output(Path(args.report), taken) if args.report else None
+    record = _output(Path(args.save_permutation), taken) if args.save_permutation else None
     with _progress("matching") as progress:
-        result = lady.resync(args.reference, args.suspect, verify=args.verify, provider=args.provider, progress=progress)
+        result = lady.resync(*models, verify=args.verify, provider=args.provider, progress=progress)
     result.save(out)
     summary = {"output": str(out), **_resync_json(result)}
     if report:
@@ -270,6 +278,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
 def _number(text: str) -> float:
     value = float(text)
     if not (value >= 0 and math.isfinite(value)):
@@ -278,6 +293,7 @@ def _number(text: str) -> float:
 
 
 _positive.__name__ = "positive integer"
+_natural.__name__ = "integer of zero or more"
 _number.__name__ = "number of zero or more"
 
 
@@ -299,7 +315,7 @@ def parser() -> argparse.ArgumentParser:
     p = command("permute", _permute, "apply a random, or a given, element of a model's permutation symmetry")
     p.add_argument("model", metavar="MODEL")
     p.add_argument("-o", "--output", metavar="OUT", required=True)
-    p.add_argument("--seed", type=int, default=0, help="of the random permutations (0)")
+    p.add_argument("--seed", type=_natural, default=0, help="of the random permutations (0)")
     p.add_argument("--group", action="append", metavar="ID", help="permute this group only; may be repeated")
     p.add_argument("--permutation", metavar="P.json", help="apply this instead of a random one")
     p.add_argument("--inverse", action="store_true", help="undo the given permutation")
@@ -323,7 +339,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("a", metavar="A")
     p.add_argument("b", metavar="B")
     p.add_argument("--samples", type=_positive, default=4, help="random inputs (4)")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=_natural, default=0)
     p.add_argument("--data", metavar="X.npz", help="inputs by name, and `labels`")
     p.add_argument("--metric", metavar="NAME", help="accuracy or mse, of the first output against `labels`")
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto")

@@ -23,6 +23,7 @@ from onnx import ModelProto, NodeProto, TensorProto
 from .errors import LadyError
 
 PROTOBUF_LIMIT = 2**31 - 1
+KNOWN_TYPES = set(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
 METADATA_KEY = "lady_onnx"
 
 
@@ -38,7 +39,7 @@ def label(node: NodeProto) -> str:
 
 def _constant(node: NodeProto) -> TensorProto | None:
     """The tensor that a Constant node holds, None for any other node and for strings."""
-    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or not node.attribute or not any(node.output):
         return None
     attribute = node.attribute[0]
     if attribute.name == "value":
@@ -70,6 +71,10 @@ class Graph:
             constant = _constant(node)
             if constant is not None:
                 self.tensors[node.output[0]] = constant
+        for name, tensor in self.tensors.items():
+            if tensor.data_type not in KNOWN_TYPES or min(tensor.dims, default=0) < 0:
+                what = f"shape {list(tensor.dims)}, element type {tensor.data_type}"
+                raise LadyError(f"{self.name}: weight '{name}' cannot be read ({what}); export the model again")
         self._changed: dict[str, np.ndarray] = {}
         self._constant_along: dict[tuple[str, int], bool] = {}
 
@@ -115,13 +120,15 @@ class Graph:
         count = int(np.prod(tensor.dims, dtype=np.int64))
         packed = tensor.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
         size = (count + 1) // 2 if packed else count * dtype.itemsize
-        offset = int(fields.get("offset", 0))
         try:
+            offset = int(fields.get("offset", 0))
             if offset < 0 or file.stat().st_size < offset + size:
                 raise LadyError(f"{where}: '{location}' is shorter than the model says; copy it again")
             raw = np.memmap(file, np.uint8, "r", offset, (size,)) if size else np.empty(0, np.uint8)
         except OSError as error:
             raise LadyError(f"{where}: '{location}': {error.strerror}; put it beside the model") from error
+        except ValueError as error:
+            raise LadyError(f"{where}: '{location}': {_line(error)}; export the model again") from error
         if packed:
             plain = TensorProto(name=name, data_type=tensor.data_type, dims=tensor.dims, raw_data=raw.tobytes())
             return onnx.numpy_helper.to_array(plain)
@@ -141,12 +148,14 @@ class Graph:
             self._constant_along[key] = _constant_along(self.array(name), axis)
         return self._constant_along[key]
 
-    def value(self, name: str) -> np.ndarray | None:
-        """The weight `name` if there is one, else None."""
-        return self.array(name) if name in self.tensors else None
+    @property
+    def files(self) -> set[Path]:
+        """The files that the model lies in, its external data among them."""
+        found = {self._data_file(t) for t in self.tensors.values()} | {self.path.resolve() if self.path else None}
+        return {f for f in found if f is not None}
 
-    def check_finite(self) -> None:
-        """Raises LadyError at the first weight with a NaN or an infinity that no operator could mean."""
+    def check_numbers(self) -> None:
+        """Raises LadyError at the first weight that holds a NaN."""
         for name in self.tensors:
             array = self.array(name)
             if array.dtype.kind == "f" or array.dtype.name in ("bfloat16",):
@@ -181,8 +190,10 @@ class Graph:
             if name in self._changed and tensor.data_location != TensorProto.EXTERNAL:
                 _fill(tensor, self._changed[name])
         data = path.with_name(path.name + ".data")
-        if external and any(self._data_file(t) == data.resolve() for t in self.tensors.values()):
-            raise LadyError(f"{path}: its data file would overwrite the input's '{data.name}'; choose another name")
+        taken = {self._data_file(t) for t in self.tensors.values()}
+        for place in (path, data) if external else (path,):
+            if place.resolve() in taken:
+                raise LadyError(f"{path}: '{place.name}' is the input's external data; choose another name")
         with contextlib.ExitStack() as stack:
             # entered first, it is renamed last: a model never appears before its data
             file_of_model = stack.enter_context(atomic(path))
@@ -295,8 +306,9 @@ def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
     path = Path(source)
     try:
         raw = path.read_bytes()
-    except OSError as error:
-        raise LadyError(f"{path}: {error.strerror}; give the path of an .onnx file") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or _line(error)
+        raise LadyError(f"{path}: {why}; give the path of an .onnx file") from error
     model = ModelProto()
     try:
         model.ParseFromString(raw)

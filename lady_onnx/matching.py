@@ -65,8 +65,7 @@ def _rows(array: np.ndarray, slot: Slot) -> np.ndarray:
 class Matcher:
     """Aligns the weights of a suspect with those of a reference, group after group.
 
-    `reference` and `suspect` hold the same names with the same shapes. `fixed` lists weights all of whose
-    axes outside the groups keep their order (all of them, for an analysed graph).
+    `reference` and `suspect` hold the same names with the same shapes. Axes outside the groups keep their order.
     """
 
     def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays):
@@ -157,7 +156,7 @@ class Matcher:
     def _settled(self, name: str) -> bool:
         """Is every slot of a group, and of those inside it, bit-equal already?"""
         names = {s.initializer for g in self._members(name) for s in g.slots}
-        return all(_same(self.reference[n], self.current[n]) for n in names)
+        return all(same(self.reference[n], self.current[n]) for n in names)
 
     # ---- one group and what lies inside it
 
@@ -176,7 +175,7 @@ class Matcher:
         parts = []
         for slot in slots:
             mean, deviation = self.scale(slot.initializer)
-            rows = _rows(arrays[slot.initializer], slot).astype(np.float32)
+            rows = _finite(_rows(arrays[slot.initializer], slot))
             parts.append((rows - np.float32(mean)) / np.float32(deviation))
         return _joined(parts, count)
 
@@ -200,7 +199,7 @@ class Matcher:
         parts = []
         for slot in group.slots:
             mean, deviation = self.scale(slot.initializer)
-            rows = _rows(arrays[slot.initializer], slot).astype(np.float32)
+            rows = _finite(_rows(arrays[slot.initializer], slot))
             parts.append((np.sort(rows, 1) - np.float32(mean)) / np.float32(deviation))
         return _joined(parts, group.size)
 
@@ -267,7 +266,7 @@ class _Pairs:
             array = arrays[slot.initializer]
             for axis, positions in {**dict(slot.within), **order}.items():
                 array = array.take(positions, axis)
-            rows = np.moveaxis(array, slot.axis, 0)[slot.index].reshape(group.size, -1).astype(np.float32)
+            rows = _finite(np.moveaxis(array, slot.axis, 0)[slot.index].reshape(group.size, -1))
             mean, deviation = self.matcher.scale(slot.initializer)
             parts.append((rows - np.float32(mean)) / np.float32(deviation))
         return _joined(parts, group.size) if parts else np.zeros((group.size, 0), np.float32)
@@ -314,15 +313,27 @@ def _identity(group: Group) -> Match:
 
 def _scale(array: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of a weight, the deviation never zero."""
-    values = array.astype(np.float32, copy=False)
+    values = _finite(array)
     deviation = float(values.std(dtype=np.float64))
     return float(values.mean(dtype=np.float64)), deviation if deviation > 0 else 1.0
 
 
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
+def _finite(array: np.ndarray) -> np.ndarray:
+    """As float32, infinities as the largest finite value beside them."""
+    values = array.astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.all():
+        limit = np.abs(values[finite]).max(initial=1.0)
+        np.clip(values, -limit, limit, out=values)
+    return values
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
     """Equal bit for bit?"""
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
+    if a.dtype.hasobject:
+        return bool((a == b).all())
     flat_a, flat_b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
     return bool(np.array_equal(flat_a, flat_b))
 
@@ -336,7 +347,6 @@ def _exact(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.ndarray
     """The permutation and margins if the rows are the same rows, bit for bit, in another order; else None."""
     if any(x.dtype != y.dtype for x, y in zip(a, b, strict=True)):
         return None
-    # a hash of the first rows settles most cases before all rows are read
     theirs: dict[bytes, list[int]] = {}
     for j, key in enumerate(_digests(b)):
         theirs.setdefault(key, []).append(j)

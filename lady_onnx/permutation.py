@@ -14,8 +14,9 @@ from onnx import ModelProto
 
 from .analysis import analyse
 from .errors import LadyError
+from .finder import extract
 from .graph import Graph, atomic, load
-from .groups import Group, Symmetry, extract
+from .groups import Group, Symmetry
 from .rewrite import Family, invert, permute_graph
 
 FORMAT = "lady-onnx-permutation/1"
@@ -117,13 +118,12 @@ def permute(
             permutations = read_permutation(permutations)
         elements = {}
         for name, permutation in permutations.items():
-            if name not in known or known[name].size != len(permutation):
-                raise LadyError(
-                    f"{graph.name}: no group '{name}' of size {len(permutation)}; the permutation is another model's"
-                )
-            if sorted(permutation) != list(range(len(permutation))):
-                raise LadyError(f"group '{name}': not a permutation of 0 to {len(permutation) - 1}; mend the file")
-            elements[name] = np.asarray(permutation, np.int64)
+            if name not in known:
+                raise LadyError(f"{graph.name}: no group '{name}'; the permutation is another model's")
+            size, places = known[name].size, np.asarray(permutation)
+            if places.dtype.kind not in "iu" or not np.array_equal(np.sort(places, None), np.arange(size)):
+                raise LadyError(f"group '{name}': not a permutation of 0 to {size - 1}; mend it, or give the model's own")
+            elements[name] = places.astype(np.int64).reshape(size)
     if inverse:
         elements = invert(Family(symmetry.groups), elements)
     return Permuted(permute_graph(graph, symmetry.groups, elements), symmetry, elements, given)
@@ -159,8 +159,8 @@ def read_permutation(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         content = json.loads(Path(path).read_text())
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r}")
-        return {g["id"]: np.array(g["permutation"], np.int64) for g in content["groups"]}
+        return {g["id"]: np.array(g["permutation"]) for g in content["groups"]}
     except OSError as error:
         raise LadyError(f"{path}: {error.strerror}; give a file that --save-permutation wrote") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise LadyError(f"{path}: not a permutation file ({error}); give one that --save-permutation wrote") from error

@@ -14,9 +14,10 @@ from onnx import ModelProto
 from .analysis import analyse
 from .correspondence import correspond
 from .errors import ArchitectureError, LadyError
+from .finder import extract
 from .graph import Graph, load
-from .groups import Symmetry, extract
-from .matching import Match, Progress, match
+from .groups import Symmetry
+from .matching import Match, Progress, match, same
 from .permutation import Model, write_permutation
 from .rewrite import permuted, weights
 from .runtime import Verification, compare
@@ -55,6 +56,7 @@ class Resync:
         psi_estimate: percent of units whose match is the best there is for them.
         similarity: the mean cosine of matched units, 1.0 for a purely permuted suspect.
         max_weight_difference: the largest difference between a weight of the reference and of the result.
+        exact: whether every weight of the result is the reference's, bit for bit.
         outputs_preserved: whether the result computes what the suspect computed; None if not asked.
         verified_by: `run` (onnxruntime), `proof` (only elements of the symmetry were applied), or None.
         verification: what onnxruntime found, None unless it ran.
@@ -68,6 +70,7 @@ class Resync:
     psi_estimate: float
     similarity: float
     max_weight_difference: float
+    exact: bool
     outputs_preserved: bool | None
     verified_by: str | None
     verification: Verification | None
@@ -142,8 +145,8 @@ def resync(
     start = time.perf_counter()
     ours, theirs = load(reference), load(suspect)
     names = correspond(ours, theirs)
-    ours.check_finite()
-    theirs.check_finite()
+    ours.check_numbers()
+    theirs.check_numbers()
     symmetry = common_symmetry(ours, theirs, names)
     view = {name: weights(theirs)[other] for name, other in names.items()}
     matches = match(symmetry.groups, weights(ours), view, progress)
@@ -170,6 +173,7 @@ def resync(
         psi_estimate=float(100 * ((margin > 0) | (similarity == 1)).mean()),
         similarity=float(similarity.mean()),
         max_weight_difference=difference,
+        exact=all(same(ours.array(a), result.array(b)) for a, b in names.items()),
         outputs_preserved=preserved,
         verified_by=how,
         verification=verification,
@@ -181,10 +185,8 @@ def resync(
 def _difference(a: np.ndarray, b: np.ndarray) -> float:
     if a.dtype == object or a.dtype.kind in "SU" or not a.size:
         return 0.0
-    if np.array_equal(a, b):
-        return 0.0
     if a.dtype.kind == "b":
-        return 1.0
+        return float((a != b).any())
     with np.errstate(invalid="ignore"):
         gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
     return float(np.nan_to_num(gap, nan=0.0).max())

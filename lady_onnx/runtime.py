@@ -239,10 +239,13 @@ METRICS = ("accuracy", "mse")
 
 
 def metric(name: str, output: np.ndarray, labels: np.ndarray) -> float:
-    """A task metric of one output [N, ...]: `accuracy` of the largest class, or `mse`."""
+    """A task metric of one output [N, ...]: `accuracy` of the largest class by labels [N], or `mse` by its like."""
+    wanted = output.shape[:1] if name == "accuracy" else output.shape
+    if labels.size != np.prod(wanted) or labels.dtype.kind not in "biuf":
+        raise LadyError(f"--data: 'labels' has shape {list(labels.shape)}, {name} of this output needs {list(wanted)}")
     if name == "accuracy":
-        return float((output.reshape(len(output), -1).argmax(1) == labels.ravel()).mean())
-    return float(np.mean((output.astype(np.float64) - labels) ** 2))
+        return float((output.reshape(labels.size, -1).argmax(1) == labels.ravel()).mean())
+    return float(np.mean((output.astype(np.float64) - labels.reshape(wanted)) ** 2))
 
 
 def compare(
@@ -264,6 +267,10 @@ def compare(
     if len(names) != len(others) or len(first.get_outputs()) != len(second.get_outputs()):
         raise LadyError(f"{b.name}: has other inputs or outputs than {a.name}; compare models of one architecture")
     labels = None
+    if metric_name is not None and metric_name not in METRICS:
+        raise LadyError(f"--metric {metric_name}: unknown; one of {', '.join(METRICS)}")
+    if metric_name is not None and (data is None or "labels" not in data):
+        raise LadyError(f"--metric {metric_name}: needs 'labels'; give them with --data")
     if data is not None:
         labels = data.get("labels")
         missing = [n for n in names if n not in data]
@@ -281,8 +288,6 @@ def compare(
             one.add(x, y)
         if labels is not None:
             metric_name = metric_name or "accuracy"
-            if metric_name not in METRICS:
-                raise LadyError(f"--metric {metric_name}: unknown; one of {', '.join(METRICS)}")
             metrics = (metric(metric_name, ours[0], labels), metric(metric_name, theirs[0], labels))
     outputs = tuple(one.result() for one in worst)
     return Verification(

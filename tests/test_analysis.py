@@ -204,6 +204,35 @@ def test_a_batch_of_one_that_is_baked_in() -> None:
     assert sizes(build(nodes, {"a": w(3, 5), "b": w(5, 2), "shape": np.array([1, 5])}, {"x": ["N", 3]})) == [5]
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        helper.make_node("Constant", [], ["odd"]),
+        helper.make_node("Constant", [], [], value_float=1.0),
+        helper.make_node("Constant", [], ["odd"], value_string="text"),
+        helper.make_node("MatMul", ["r"], ["odd"]),
+        helper.make_node("MatMul", [], ["odd"]),
+        helper.make_node("Einsum", ["r", "r"], ["odd"]),
+        helper.make_node("Transpose", ["r"], ["odd"], perm=[0, 0]),
+        helper.make_node("Range", ["nought", "five", "nought"], ["odd"]),
+        helper.make_node("Concat", ["r", "five"], ["odd"], axis=7),
+        helper.make_node("", ["r"], ["odd"]),
+    ],
+    ids=lambda n: f"{n.op_type}-{len(n.input)}",
+)
+def test_broken_nodes_break_nothing(odd: onnx.NodeProto) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        odd,
+        helper.make_node("MatMul", ["r", "b"], ["out"]),
+    ]
+    weights = {"a": w(3, 5), "b": w(5, 2), "nought": np.array(0), "five": np.array(5)}
+    model = build(nodes, weights, {"x": ["N", 3]})
+    model.graph.output.append(helper.make_tensor_value_info("odd", TensorProto.FLOAT, None))
+    assert all(g.size == 5 for g in lady.find_groups(model).groups)
+
+
 def test_places_of_one_tensor_say_nothing_about_another() -> None:
     """A weight that meets itself reversed ties its own rows, and not the places of two halves elsewhere."""
     nodes = [

@@ -290,11 +290,59 @@ def _parent_is_a_file(folder: Path) -> list[object]:
     return ["permute", folder / "m.onnx", "-o", folder / "file" / "out.onnx"]
 
 
-def _not_a_permutation(folder: Path) -> list[object]:
-    onnx.save(net(), folder / "m.onnx")
-    groups = [{"id": "w0:1", "permutation": [0, 0, 1, 2, 3, 4]}]
-    (folder / "p.json").write_text(json.dumps({"format": "lady-onnx-permutation/1", "groups": groups}))
-    return ["permute", folder / "m.onnx", "-o", folder / "out.onnx", "--permutation", folder / "p.json"]
+def _permutation(text: str) -> Callable[[Path], list[object]]:
+    def make(folder: Path) -> list[object]:
+        onnx.save(net(), folder / "m.onnx")
+        (folder / "p.json").write_text(text)
+        return ["permute", folder / "m.onnx", "-o", folder / "out.onnx", "--permutation", folder / "p.json"]
+
+    return make
+
+
+def _places(places: object) -> str:
+    return json.dumps({"format": "lady-onnx-permutation/1", "groups": [{"id": "w0:1", "permutation": places}]})
+
+
+def _onto_data(suspect: bool, option: str) -> Callable[[Path], list[object]]:
+    """An output that falls onto the external data of an input."""
+
+    def make(folder: Path) -> list[object]:
+        for name, location in (("a", "a.bin" if suspect else "out.onnx.data"), ("b", "out.onnx.data" if suspect else "b.bin")):
+            onnx.save(
+                net((4, 60, 50)), folder / f"{name}.onnx", save_as_external_data=True, location=location, size_threshold=0
+            )
+        out = folder / ("out.onnx" if option == "-o" else "free.onnx")
+        more = [] if option == "-o" else [option, folder / "out.onnx.data"]
+        return ["resync", folder / "a.onnx", folder / "b.onnx", "-o", out, *more]
+
+    return make
+
+
+def _altered(change: Callable[[onnx.ModelProto], None]) -> Callable[[Path], list[object]]:
+    def make(folder: Path) -> list[object]:
+        proto = net()
+        change(proto)
+        (folder / "m.onnx").write_bytes(proto.SerializeToString())
+        return ["groups", folder / "m.onnx"]
+
+    return make
+
+
+def _odd_offset(proto: onnx.ModelProto) -> None:
+    tensor = proto.graph.initializer[0]
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", "m.onnx"), ("offset", "xx")):
+        tensor.external_data.add(key=key, value=value)
+
+
+def _data(**arrays: np.ndarray) -> Callable[[Path], list[object]]:
+    def make(folder: Path) -> list[object]:
+        onnx.save(net(), folder / "m.onnx")
+        np.savez(folder / "d.npz", x=np.zeros((2, 4), np.float32), **arrays)
+        metric = ["--metric", "mse" if arrays and arrays["labels"].ndim > 1 else "accuracy"]
+        return ["verify", folder / "m.onnx", folder / "m.onnx", "--data", folder / "d.npz", *metric]
+
+    return make
 
 
 BAD: list[tuple[Callable[[Path], list[object]], str]] = [
@@ -308,7 +356,23 @@ BAD: list[tuple[Callable[[Path], list[object]], str]] = [
     (_no_groups, "no group of interchangeable units"),
     (_onto_input, "would overwrite an input"),
     (_parent_is_a_file, "is not a folder"),
-    (_not_a_permutation, "not a permutation of 0 to 5"),
+    (_permutation(_places([0, 0, 1, 2, 3, 4])), "group 'w0:1': not a permutation of 0 to 5"),
+    (_permutation(_places([0.0, 1.5, 2, 3, 4, 5])), "group 'w0:1': not a permutation"),
+    (_permutation(_places([10**30, 1, 2, 3, 4, 5])), "group 'w0:1': not a permutation"),
+    (_permutation(_places("012345")), "group 'w0:1': not a permutation"),
+    (_permutation(_places([[0, 1, 2], 3])), "p.json: not a permutation file"),
+    (_permutation("[" * 100_000), "p.json: not a permutation file"),
+    (_onto_data(False, "-o"), "out.onnx: would overwrite an input"),
+    (_onto_data(True, "-o"), "out.onnx: would overwrite an input"),
+    (_onto_data(True, "--report"), "out.onnx.data: would overwrite an input"),
+    (_onto_data(False, "--save-permutation"), "out.onnx.data: would overwrite an input"),
+    (_altered(lambda m: setattr(m.graph.initializer[0], "data_type", 99)), "weight 'w0' cannot be read"),
+    (_altered(lambda m: m.graph.initializer[0].dims.__setitem__(0, -4)), "weight 'w0' cannot be read"),
+    (_altered(_odd_offset), "external data of weight 'w0': 'm.onnx': invalid literal"),
+    (_data(), "--metric accuracy: needs 'labels'"),
+    (_data(labels=np.zeros(7, int)), "'labels' has shape [7], accuracy of this output needs [2]"),
+    (_data(labels=np.zeros((7, 3))), "'labels' has shape [7, 3], mse of this output needs [2, 3]"),
+    (lambda f: ["groups", f / "nu\0l.onnx"], "embedded null byte"),
     (lambda f: ["groups", f], "Is a directory"),
 ]
 
@@ -355,6 +419,43 @@ def test_a_model_without_groups_can_be_resynced(tmp_path: Path, capsys: pytest.C
 
 
 def test_a_wrong_call_is_told_by_the_parser(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["verify", "a", "b", "--samples", "0"], ["permute", "a"], ["no-such-command"], []):
+    for arguments in (
+        ["verify", "a", "b", "--samples", "0"],
+        ["permute", "a", "-o", "b", "--seed", "-1"],
+        ["permute", "a"],
+        ["no-such-command"],
+        [],
+    ):
         assert main(arguments) == 2
         assert "Traceback" not in capsys.readouterr().err
+
+
+def test_zeros_of_another_sign_are_no_identity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, zero in (("a", 0.0), ("b", -0.0)):
+        proto = net()
+        weights = numpy_helper.to_array(proto.graph.initializer[0]).copy()
+        weights[0, 0] = zero
+        proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w0"))
+        onnx.save(proto, tmp_path / f"{name}.onnx")
+    code, out, _ = run(capsys, "check", tmp_path / "a.onnx", tmp_path / "b.onnx")
+    assert (code, out) == (1, "altered: weights differ in the signs of zeros once the units are back\n")
+
+
+def test_infinite_weights_and_strings(tmp_path: Path) -> None:
+    """A mask may hold infinities, and a graph may carry texts; both are compared as they are."""
+    proto = net()
+    bias = numpy_helper.to_array(proto.graph.initializer[1]).copy()
+    bias[:2] = -np.inf, np.inf
+    proto.graph.initializer[1].CopyFrom(numpy_helper.from_array(bias, "b0"))
+    proto.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [2], [b"one", b"two"]))
+    proto.graph.node.append(helper.make_node("Equal", ["text", "text"], ["alike"]))
+    proto.graph.output.append(helper.make_tensor_value_info("alike", TensorProto.BOOL, [2]))
+    proto.opset_import[0].version = 19
+    result = lady.resync(proto, lady.permute(proto, 1).model, verify="none")
+    assert result.exact
+    noisy = lady.permute(proto, 1).model
+    for tensor in noisy.graph.initializer[2:6]:
+        values = numpy_helper.to_array(tensor)
+        tensor.CopyFrom(numpy_helper.from_array((values * 1.01).astype(np.float32), tensor.name))
+    assert lady.check(proto, noisy).verdict == "altered"
+    assert np.array_equal(lady.resync(proto, noisy, verify="none").permutations["w0:1"], result.permutations["w0:1"])

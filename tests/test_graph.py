@@ -61,7 +61,7 @@ def test_weights_wherever_they_lie(kind: str, tmp_path: Path) -> None:
     assert result.outputs_preserved
     assert lady.check(path, back).verdict == "identical"
     if kind == "external":
-        with pytest.raises(lady.LadyError, match="would overwrite the input's"):
+        with pytest.raises(lady.LadyError, match="is the input's external data"):
             lady.permute(suspect, 2).save(suspect)
 
 

@@ -1,0 +1,328 @@
+"""From the facts of the label engine to groups: candidates by colour, accepted when they are symmetric."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from .analysis import Analysis
+from .classes import Classes
+from .groups import Group, Pin, Slot, Symmetry
+from .labels import axes_of
+
+
+def _mix(x: np.ndarray | int) -> np.ndarray:
+    """A 64-bit hash of every element (splitmix64)."""
+    with np.errstate(over="ignore"):
+        z = np.asarray(x).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+class Finder:
+    """Candidate groups by colour refinement, accepted when they map every fact onto itself."""
+
+    def __init__(self, analysis: Analysis):
+        self.analysis = analysis
+        self.classes = Classes(analysis.facts)
+        self.of = self.classes.of
+        self.count = int(self.of.max(initial=-1)) + 1
+        self.shift = self.classes.shift
+        self.labels = analysis.facts.count
+        self.class_of = self.of[self.shift : self.shift + self.labels]
+        self.roles = [(w, r) for w, roles in analysis.weights.items() for r in roles]
+        self.pairs = [(c, p) for c, p in self.classes.maps if c.size]
+        self._pin()
+        self._colour()
+        self._index()
+
+    def _pin(self) -> None:
+        """Pinned classes and the number of the fact that pins them; a pinned child pins its parents."""
+        self.why = np.full(self.count, -1)
+        self.why[self.of[: self.shift]] = len(self.analysis.facts.pins)
+        for number, (pinned, _, _) in reversed(list(enumerate(self.analysis.facts.pins))):
+            self.why[self.class_of[pinned]] = number
+        read = self.why >= 0
+        for contracted in self.analysis.facts.read:
+            read[self.class_of[contracted[contracted >= 0]]] = True
+        for _, parent in self.pairs:
+            read[parent] = True
+        self.unread = len(self.analysis.facts.pins) + 1
+        for _, role in self.roles:
+            found = self.class_of[np.unique(role)]
+            self.why[found[~read[found]]] = self.unread
+        tied = self.of[np.array(sorted(self.classes.pinned), np.int64)]
+        self.why[tied[self.why[tied] < 0]] = len(self.analysis.facts.pins)
+        self._spread()
+
+    def _spread(self) -> None:
+        while True:
+            before = (self.why >= 0).sum()
+            for child, parent in self.pairs:
+                fixed = (self.why[child] >= 0) & (self.why[parent] < 0)
+                self.why[parent[fixed]] = self.why[child[fixed]]
+            if (self.why >= 0).sum() == before:
+                return
+
+    def _colour(self) -> None:
+        colour = np.zeros(self.count, np.uint64)
+        births = np.searchsorted(self.analysis.facts.births, np.arange(self.labels), side="right")
+        self.births = births
+        np.add.at(colour, self.class_of, _mix(births))
+        for number, (_, role) in enumerate(self.roles):
+            label, times = np.unique(role, return_counts=True)
+            np.add.at(colour, self.class_of[label], _mix(_mix(number + (1 << 32)) ^ times.astype(np.uint64)))
+        fixed = self.why >= 0
+        colour[fixed] = _mix(np.flatnonzero(fixed) + (1 << 40))
+        known = np.unique(colour).size
+        while True:
+            new = _mix(colour)
+            for number, (child, parent) in enumerate(self.pairs):
+                salt = _mix(number + (1 << 48))
+                np.add.at(new, child, _mix(colour[parent] ^ salt))
+                np.add.at(new, parent, _mix(_mix(colour[child]) ^ salt))
+            new[fixed] = colour[fixed]
+            colour = new
+            count = np.unique(colour).size
+            if count == known:
+                break
+            known = count
+        self.colour = colour
+        key = colour.copy()
+        for number, (child, parent) in enumerate(self.pairs):
+            np.add.at(key, child, _mix(parent + ((number + 1) << 32)))
+        self.key = key
+
+    def _index(self) -> None:
+        order = np.argsort(self.class_of, kind="stable")
+        self.sorted_labels = order
+        self.start = np.searchsorted(self.class_of[order], np.arange(self.count + 1))
+        some = self.start[:-1] < self.start[1:]
+        self.first = np.where(some, order[np.minimum(self.start[:-1], self.labels - 1)], self.labels)
+        where: list[tuple[np.ndarray, np.ndarray]] = []
+        for number, (_, role) in enumerate(self.roles):
+            found = np.unique(self.class_of[np.unique(role)])
+            where.append((found, np.full(found.size, number)))
+        keys = np.concatenate([k for k, _ in where]) if where else np.empty(0, np.int64)
+        numbers = np.concatenate([n for _, n in where]) if where else np.empty(0, np.int64)
+        order = np.argsort(keys, kind="stable")
+        self.role_keys, self.role_numbers = keys[order], numbers[order]
+        if self.pairs:
+            edges = np.unique(np.concatenate([np.stack([p, c]) for c, p in self.pairs], axis=1), axis=1)
+        else:
+            edges = np.empty((2, 0), np.int64)
+        self.edge_parent, self.edge_child = edges
+        self.unit_of = np.full(self.labels, -1)
+        self.rank_of = np.zeros(self.labels, np.int64)
+        facts = self.analysis.facts
+        pairs = [*facts.equal, *facts.parents]
+        self.fact_a = np.concatenate([a for a, _ in pairs]) if pairs else np.empty(0, np.int64)
+        self.fact_b = np.concatenate([b for _, b in pairs]) if pairs else np.empty(0, np.int64)
+        self.fact_event = np.repeat(np.arange(len(pairs)), [a.size for a, _ in pairs])
+
+    # ---- candidates
+
+    def find(self) -> Symmetry:
+        free = np.flatnonzero((self.why < 0) & (np.bincount(self.of, minlength=self.count) > 0))
+        number = np.unique(self.key[free], return_inverse=True)[1].ravel() if free.size else free
+        order = np.lexsort((self.first[free], number))
+        cuts = np.flatnonzero(np.r_[True, np.diff(number[order]) != 0, True]) if free.size else np.zeros(1, np.int64)
+        found: list[tuple[np.ndarray, list[Slot]]] = []
+        for a, b in itertools.pairwise(cuts.tolist()):
+            if b - a < 2:
+                continue
+            units = free[order[a:b]]
+            slots = self._accept(units)
+            if slots is None:
+                self.why[units] = self.unread + 1
+                self._spread()
+            elif slots:
+                found.append((units, slots))
+        # by birth, so that the groups inside every unit of a group come in the same order
+        found = sorted(((u, s) for u, s in found if (self.why[u] < 0).all()), key=lambda f: int(self.first[f[0]].min()))
+        return Symmetry(self._named(found), self._pins(), tuple(sorted(self.analysis.unknown)))
+
+    def _below(self, units: np.ndarray) -> np.ndarray | None:
+        """For every unit its class and all classes below it, [units, classes]; None if units share some."""
+        owner = np.full(self.count, -1)
+        owner[units] = np.arange(units.size)
+        front = units
+        while front.size:
+            lo = np.searchsorted(self.edge_parent, front)
+            hi = np.searchsorted(self.edge_parent, front, side="right")
+            take = np.repeat(lo, hi - lo) + (np.arange((hi - lo).sum()) - np.repeat(np.cumsum(hi - lo) - (hi - lo), hi - lo))
+            child, unit = self.edge_child[take], np.repeat(owner[front], hi - lo)
+            seen = owner[child]
+            if ((seen >= 0) & (seen != unit)).any():
+                return None
+            new = seen < 0
+            owner[child[new]] = unit[new]
+            if (owner[child] != unit).any():
+                return None
+            front = np.unique(child[new])
+        all_ = np.flatnonzero(owner >= 0)
+        order = all_[np.lexsort((self.first[all_], owner[all_]))]
+        counts = np.bincount(owner[order], minlength=units.size)
+        if (counts != counts[0]).any():
+            return None
+        table: np.ndarray = order.reshape(units.size, -1)
+        return table
+
+    def _accept(self, units: np.ndarray) -> list[Slot] | None:
+        """The slots of a candidate; empty if it occurs in no weight, None if it is no symmetric group."""
+        table = self._below(units)
+        if table is None or (self.colour[table] != self.colour[table[0]]).any():
+            return None
+        sizes = self.start[table + 1] - self.start[table]
+        if (sizes != sizes[0]).any():
+            return None
+        raw = np.stack([np.concatenate([self.sorted_labels[self.start[c] : self.start[c + 1]] for c in row]) for row in table])
+        if (self.births[raw] != self.births[raw[0]]).any():
+            return None
+        self.unit_of[raw] = np.arange(units.size)[:, None]
+        self.rank_of[raw] = np.arange(raw.shape[1])
+        try:
+            numbers: set[int] = set()
+            for c in table[0]:
+                lo, hi = np.searchsorted(self.role_keys, [c, c + 1])
+                numbers.update(self.role_numbers[lo:hi].tolist())
+            slots = self._slots(sorted(numbers), units.size)
+            if slots is None:
+                return None
+            alone = table.shape[1] == 1 and np.unique(self.births[raw[0]]).size == raw.shape[1]
+            plain = alone and all(s.index.shape[1] == 1 and not s.within for s in slots)
+            if slots and not plain and not self._verify(raw, slots, numbers):
+                return None
+            return slots
+        finally:
+            self.unit_of[raw] = -1
+
+    def _slots(self, numbers: Sequence[int], size: int) -> list[Slot] | None:
+        slots: dict[tuple, Slot] = {}
+        for number in sorted(numbers, key=lambda n: len(axes_of(self.roles[n][1]))):
+            weight, role = self.roles[number]
+            axes = axes_of(role)
+            owner = self.unit_of[role]
+            places = np.nonzero(owner >= 0)
+            unit, rank = owner[places], self.rank_of[role[places]]
+            moving, within = [], []
+            for a in axes:
+                seen = np.unique(np.stack([unit, places[a]]), axis=1)
+                counts = np.bincount(seen[0], minlength=size)
+                if (counts != counts[0]).any():
+                    return None
+                rows = seen[1].reshape(size, -1)
+                if (rows == rows[0]).all():
+                    if rows.shape[1] < role.shape[a]:
+                        within.append((a, rows[0]))
+                else:
+                    moving.append(a)
+            if len(moving) != 1:
+                return None
+            axis = moving[0]
+            # the place of an element inside its unit: by the rank of its label, then along the axis
+            order = np.lexsort((places[axis], rank, unit))
+            keys = np.stack([unit[order], places[axis][order]])
+            first = np.sort(np.unique(keys, axis=1, return_index=True)[1])
+            index = keys[1][first].reshape(size, -1)
+            key = (weight, axis, tuple((a, p.tobytes()) for a, p in within), np.sort(index, 1).tobytes())
+            slots.setdefault(key, Slot(weight, axis, index, tuple(within)))
+        return list(slots.values())
+
+    def _verify(self, raw: np.ndarray, slots: Sequence[Slot], numbers: set[int]) -> bool:
+        """Do a transposition and a cycle of the units, which generate all permutations, map every fact onto itself?"""
+        size = raw.shape[0]
+        touched = {s.initializer for s in slots}
+        roles = [(w, r) for w, r in self.roles if w in touched]
+        moved = np.zeros(self.labels, bool)
+        moved[raw] = True
+        mask = (self.fact_a >= 0) & moved[self.fact_a]
+        mask |= (self.fact_b >= 0) & moved[self.fact_b]
+        a, b, event = self.fact_a[mask], self.fact_b[mask], self.fact_event[mask]
+        swap = np.arange(size)
+        swap[:2] = 1, 0
+        sigma = np.arange(self.labels)
+        for permutation in (swap, np.roll(np.arange(size), 1)):
+            sigma[raw] = raw[permutation]
+            pairs = [np.where(x < 0, x, sigma[x]) for x in (a, b)]
+            before, after = np.stack([event, a, b]), np.stack([event, *pairs])
+            if not np.array_equal(np.unique(before, axis=1), np.unique(after, axis=1)):
+                return False
+            for weight, role in roles:
+                own = [s for s in slots if s.initializer == weight and role.shape[s.axis] > 1]
+                shape = list(role.shape)
+                for s in own:
+                    for axis, _ in s.within:
+                        shape[axis] = self.shape(weight)[axis]
+                frame = np.broadcast_to(role, shape).copy()
+                for s in own:
+                    s.permute(frame, permutation)
+                if (frame != np.broadcast_to(sigma[role], shape)).any():
+                    return False
+        return True
+
+    def shape(self, weight: str) -> tuple[int, ...]:
+        """The broadcast shape of all roles of a weight."""
+        return np.broadcast_shapes(*(r.shape for r in self.analysis.weights[weight]))
+
+    # ---- names and pins
+
+    def _named(self, found: list[tuple[np.ndarray, list[Slot]]]) -> tuple[Group, ...]:
+        unit_at: dict[int, tuple[int, int]] = {}
+        for i, (units, _) in enumerate(found):
+            unit_at.update({int(c): (i, k) for k, c in enumerate(units)})
+        above: list[list[tuple[int, int]]] = []
+        for units, _ in found:
+            parents = {unit_at[int(p)] for child, parent in self.pairs for p in parent[child == units[0]] if int(p) in unit_at}
+            above.append(sorted(parents))
+        holds = {i for parents in above for i, _ in parents}
+        depth = [0] * len(found)
+        for _ in range(len(found)):
+            deeper = [max((depth[i] + 1 for i, _ in parents), default=0) for parents in above]
+            if deeper == depth:
+                break
+            depth = deeper
+        names: dict[int, str] = {}
+        taken: set[str] = set()
+        order = sorted(range(len(found)), key=lambda i: depth[i])
+        for i in order:
+            slot = found[i][1][0]
+            base = f"{slot.initializer}:{slot.axis}"
+            if above[i]:
+                parent, unit = above[i][0]
+                base = f"{names[parent]}[{unit}]/{base}"
+            name, k = base, 1
+            while name in taken:
+                k += 1
+                name = f"{base}#{k}"
+            taken.add(name)
+            names[i] = name
+        groups = []
+        for i in sorted(range(len(found)), key=lambda i: -depth[i]):
+            units, slots = found[i]
+            kind = "blocks" if i in holds else "inner" if above[i] else "channels"
+            holders = tuple((names[p], unit) for p, unit in above[i])
+            groups.append(Group(names[i], kind, units.size, holders, tuple(slots)))
+        return tuple(groups)
+
+    def _pins(self) -> tuple[Pin, ...]:
+        facts = self.analysis.facts.pins
+        pins: dict[tuple[str, int, str], Pin] = {}
+        for weight, role in self.roles:
+            why = self.why[self.class_of[np.unique(role)]]
+            for number in np.unique(why[why >= 0]).tolist():
+                if number < len(facts):
+                    _, reason, node = facts[number]
+                else:
+                    reason, node = ("position", "unread", "not a symmetric group")[number - len(facts)], ""
+                for axis in axes_of(role)[-1:]:
+                    pins.setdefault((weight, axis, reason), Pin(weight, axis, reason, node))
+        return tuple(pins.values())
+
+
+def extract(analysis: Analysis) -> Symmetry:
+    """The groups and pins that the facts of a graph amount to."""
+    return Finder(analysis).find()
