@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .correspondence import correspond
 from .errors import ArchitectureError
-from .graph import load
 from .matching import Progress
 from .permutation import Model
 from .resync import Resync, resync
@@ -41,10 +39,8 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
 
     Raises LadyError where a model cannot be read.
     """
-    ours, theirs = load(reference), load(suspect)
     try:
-        correspond(ours, theirs)
-        found = resync(ours, theirs, verify="none", progress=progress)
+        found = resync(reference, suspect, verify="none", progress=progress)
     except ArchitectureError as error:
         return Check("unrelated", str(error), None)
     if found.exact:

@@ -10,16 +10,7 @@ import numpy as np
 from .analysis import Analysis
 from .classes import Classes
 from .groups import Group, Pin, Slot, Symmetry
-from .labels import axes_of
-
-
-def _mix(x: np.ndarray | int) -> np.ndarray:
-    """A 64-bit hash of every element (splitmix64)."""
-    with np.errstate(over="ignore"):
-        z = np.asarray(x).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))
+from .labels import axes_of, mix
 
 
 class Finder:
@@ -71,19 +62,19 @@ class Finder:
         colour = np.zeros(self.count, np.uint64)
         births = np.searchsorted(self.analysis.facts.births, np.arange(self.labels), side="right")
         self.births = births
-        np.add.at(colour, self.class_of, _mix(births))
+        np.add.at(colour, self.class_of, mix(births))
         for number, (_, role) in enumerate(self.roles):
             label, times = np.unique(role, return_counts=True)
-            np.add.at(colour, self.class_of[label], _mix(_mix(number + (1 << 32)) ^ times.astype(np.uint64)))
+            np.add.at(colour, self.class_of[label], mix(mix(number + (1 << 32)) ^ times.astype(np.uint64)))
         fixed = self.why >= 0
-        colour[fixed] = _mix(np.flatnonzero(fixed) + (1 << 40))
+        colour[fixed] = mix(np.flatnonzero(fixed) + (1 << 40))
         known = np.unique(colour).size
         while True:
-            new = _mix(colour)
+            new = mix(colour)
             for number, (child, parent) in enumerate(self.pairs):
-                salt = _mix(number + (1 << 48))
-                np.add.at(new, child, _mix(colour[parent] ^ salt))
-                np.add.at(new, parent, _mix(_mix(colour[child]) ^ salt))
+                salt = mix(number + (1 << 48))
+                np.add.at(new, child, mix(colour[parent] ^ salt))
+                np.add.at(new, parent, mix(mix(colour[child]) ^ salt))
             new[fixed] = colour[fixed]
             colour = new
             count = np.unique(colour).size
@@ -93,7 +84,7 @@ class Finder:
         self.colour = colour
         key = colour.copy()
         for number, (child, parent) in enumerate(self.pairs):
-            np.add.at(key, child, _mix(parent + ((number + 1) << 32)))
+            np.add.at(key, child, mix(parent + ((number + 1) << 32)))
         self.key = key
 
     def _index(self) -> None:

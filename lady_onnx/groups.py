@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,12 +37,15 @@ class Slot:
             front = np.moveaxis(array, self.axis, 0)
             front[to] = front[source]
             return
-        axes = dict(self.within)
-        grids = [axes.get(a, np.arange(n)) for a, n in enumerate(array.shape)]
-        grids[self.axis] = to
-        target = np.ix_(*grids)
-        grids[self.axis] = source
-        array[target] = array[np.ix_(*grids)]
+        array[self._grid(array.shape, to)] = array[self._grid(array.shape, source)]
+
+    def region(self, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
+        """The index of the elements of all units in a weight of `shape`, unit after unit along `axis`."""
+        return self._grid(shape, self.index.ravel())
+
+    def _grid(self, shape: Sequence[int], places: np.ndarray) -> tuple[np.ndarray, ...]:
+        axes = {**dict(self.within), self.axis: places}
+        return np.ix_(*(axes.get(a, np.arange(n)) for a, n in enumerate(shape)))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from .groups import Group, Slot
+from .refinement import refine
 from .rewrite import Family, compose, permuted
 
 SWEEPS = 20
@@ -113,7 +114,17 @@ class Matcher:
             moved = [self._align(g.id, anchored=False) for g in tops]
             if not any(moved):
                 break
+        if not all(self._settled(g.id) for g in tops):
+            self._refine()
         return [self._total(g) for g in self.groups]
+
+    def _refine(self) -> None:
+        """An exact copy must be found again, however much its units look alike."""
+        found = refine(self.groups, self.reference, self.current)
+        if found is not None:
+            self.current.update(permuted(self.current, self.groups, found))
+            self.total = compose(self.family, self.total, found)
+            self.matches = {g.id: _identity(g) for g in self.groups}
 
     def _total(self, group: Group) -> Match:
         found = self.matches[group.id]

@@ -16,6 +16,7 @@ LAYERS = [
     {"check"},
     {"resync"},
     {"matching", "permutation", "runtime", "picture"},
+    {"refinement"},
     {"rewrite", "finder"},
     {"groups", "classes"},
     {"analysis", "correspondence"},
