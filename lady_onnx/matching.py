@@ -393,15 +393,20 @@ def _confidence(scores: np.ndarray, permutation: np.ndarray) -> tuple[np.ndarray
     return chosen, chosen - rest.max(1)
 
 
-def match(groups: Sequence[Group], reference: Arrays, suspect: Arrays, progress: Progress | None = None) -> list[Match]:
-    """For every group where the units of the reference lie in the suspect.
+def match(
+    groups: Sequence[Group], reference: Arrays, suspect: Arrays, progress: Progress | None = None
+) -> tuple[list[Match], dict[str, np.ndarray]]:
+    """For every group where the units of the reference lie in the suspect, and the weights with them back in place.
 
     Args:
         groups: the groups, inner ones first.
         reference, suspect: the weights by the same names.
         progress: called with how many of how many groups are done.
     """
-    return Matcher(groups, reference, suspect).run(progress)
+    matcher = Matcher(groups, reference, suspect)
+    matches = matcher.run(progress)
+    moved = {s.initializer for m in matches if m.moved for s in matcher.family.groups[m.group].slots}
+    return matches, {name: matcher.current[name] for name in moved}
 
 
 def similarity(group: Group, reference: Arrays, suspect: Arrays) -> np.ndarray:

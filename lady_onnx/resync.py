@@ -19,7 +19,7 @@ from .graph import Graph, load
 from .groups import Symmetry
 from .matching import Match, Progress, match, same
 from .permutation import Model, write_permutation
-from .rewrite import permuted, weights
+from .rewrite import weights
 from .runtime import Verification, compare
 
 NOTE = "resynced"
@@ -149,11 +149,12 @@ def resync(
     theirs.check_numbers()
     symmetry = common_symmetry(ours, theirs, names)
     view = {name: weights(theirs)[other] for name, other in names.items()}
-    matches = match(symmetry.groups, weights(ours), view, progress)
+    matches, moved = match(symmetry.groups, weights(ours), view, progress)
     result = theirs.copy()
-    for name, array in permuted(view, symmetry.groups, {m.group: m.permutation for m in matches}).items():
+    for name, array in moved.items():
         result.replace(names[name], array)
-    difference = max((_difference(ours.array(a), result.array(b)) for a, b in names.items()), default=0.0)
+    pairs = ((ours.array(a), result.array(b)) for a, b in names.items())
+    differences = [_difference(a, b) for a, b in pairs if not same(a, b)]
     verification, preserved, how = None, None, None
     if verify in ("auto", "run"):
         try:
@@ -172,8 +173,8 @@ def resync(
         matches=tuple(matches),
         psi_estimate=float(100 * ((margin > 0) | (similarity == 1)).mean()),
         similarity=float(similarity.mean()),
-        max_weight_difference=difference,
-        exact=all(same(ours.array(a), result.array(b)) for a, b in names.items()),
+        max_weight_difference=max(differences, default=0.0),
+        exact=not differences,
         outputs_preserved=preserved,
         verified_by=how,
         verification=verification,
