@@ -277,7 +277,8 @@ class Engine:
             result.append(joined)
             # the same label in two operands stands for two tensors' units that move together, not for copies
             labels = np.concatenate([np.unique(p[p >= 0]) for p in pieces])
-            if any(m.size and m.min() != m.max() for m in marks) or np.unique(labels).size < labels.size:
+            placed = any((p < 0).any() or (m.size and m.min() != m.max()) for p, m in zip(pieces, marks, strict=True))
+            if placed or np.unique(labels).size < labels.size:
                 base = 0
                 for i, m in enumerate(marks):
                     marks[i] = m - base

@@ -254,6 +254,26 @@ def test_places_of_one_tensor_say_nothing_about_another() -> None:
     assert sizes(build(nodes, weights, {"x": [1, 3], "z": [1, 4]})) == [2]
 
 
+def test_stacked_tensors_keep_their_places() -> None:
+    """Found on DETR: sines and cosines stacked, flattened and added to channels, where two make a pair."""
+    nodes = [
+        helper.make_node("Mul", ["x", "frequency"], ["angle"]),
+        helper.make_node("Sin", ["angle"], ["sin"]),
+        helper.make_node("Cos", ["angle"], ["cos"]),
+        helper.make_node("Unsqueeze", ["sin", "two"], ["sin1"]),
+        helper.make_node("Unsqueeze", ["cos", "two"], ["cos1"]),
+        helper.make_node("Concat", ["sin1", "cos1"], ["pair"], axis=2),
+        helper.make_node("Reshape", ["pair", "flat"], ["half"]),
+        helper.make_node("Mul", ["x", "other"], ["rest"]),
+        helper.make_node("Concat", ["half", "rest"], ["position"], axis=1),
+        helper.make_node("MatMul", ["z", "a"], ["h"]),
+        helper.make_node("Add", ["h", "position"], ["s"]),
+        helper.make_node("MatMul", ["s", "b"], ["out"]),
+    ]
+    weights = {"frequency": w(5), "other": w(7), "a": w(3, 17), "b": w(17, 2), "two": np.array([2]), "flat": np.array([4, 10])}
+    assert sizes(build(nodes, weights, {"x": [4, 1], "z": [4, 3]})) == [5, 7]
+
+
 def test_zeros_of_either_sign_are_not_constant() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
