@@ -429,8 +429,8 @@ class Engine:
                 if axes <= fixed:
                     self.facts.pin(role, self.facts.reason if self.facts.reason != "graph input" else "position")
                 else:
-                    for a in axes & fixed:
-                        self.facts.pin(self.ties.remainder(role, (a,)), "position")
+                    places = [n if a in fixed else 1 for a, n in enumerate(role.shape)]
+                    self.ties.fix(role, addresses(math.prod(places)).reshape(places))
         gone_axes = {names.index(n) for n in gone | pinned}
         combined = self.ties.combine(entries, space, gone_axes, over)
         out = []

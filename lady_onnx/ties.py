@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,21 +59,20 @@ class Ties:
                             mark = along(addresses(leaves[axes][0].shape[a]), a, leaves[axes][0].ndim)
                             leaves[(a,)] = self._join([*leaves.get((a,), []), mark])
                             origins.setdefault((a,), set()).add(-1)
-        spans = sorted(leaves, key=len)
-        for i, small in enumerate(spans):
-            for large in spans[i + 1 :]:
-                common = set(small) & set(large)
-                if not common or (origins[small] == origins[large] and len(origins[small]) == 1):
-                    continue
-                if common == set(small):
-                    self._nest(leaves, large, small)
-                else:
-                    self._overlap(leaves, large, small, tuple(sorted(common)))
-        out: list[np.ndarray] = []
-        for axes in sorted(leaves, key=len, reverse=True):
-            if not set(axes) & gone and not any(set(axes) < set(axes_of(r)) and not is_address(r) for r in out):
-                out += leaves[axes]
-        return out
+        pairs = [(a, b) for a, b in itertools.combinations(sorted(leaves, key=len), 2) if set(a) & set(b)]
+        # what comes from one operand was related when it met, or lies along coordinates of its own
+        pairs = [(a, b) for a, b in pairs if origins[a] != origins[b] or len(origins[a]) > 1]
+        nested = [(a, b) for a, b in pairs if set(a) < set(b)]
+        implied = []
+        # labels first: what they have in common may need labels of its own, which then keep to the addresses
+        for marks, (small, large) in itertools.product((False, True), nested):
+            found = self._nest(leaves, large, small, marks)
+            implied += found if not set(large) & gone else []
+        for small, large in pairs:
+            if (small, large) not in nested:
+                self._overlap(leaves, large, small, tuple(sorted(set(small) & set(large))))
+        kept = [r for axes, roles in leaves.items() if not set(axes) & gone for r in roles]
+        return [r for r in kept if not any(r is other for other in implied)]
 
     def _join(self, roles: list[np.ndarray]) -> list[np.ndarray]:
         """Ties roles over the same axes; returns the finest one, and the addresses that it does not settle."""
@@ -111,32 +112,62 @@ class Ties:
         return [role, *left[:1]]
 
     def remainder(self, role: np.ndarray, rest: tuple[int, ...]) -> np.ndarray:
-        """A coarser role over the axes `rest`, the parent of `role`."""
+        """A coarser role over the axes `rest`, the parent of `role`, or of a finer one."""
         shape = [n if a in rest else 1 for a, n in enumerate(role.shape)]
         coarse = self.facts.fresh(shape)
         if self.facts.can_relate(role, coarse):
             return coarse
-        # one label stands at several places of the rest: those places share one parent
+        # one label stands at several places of the rest: where it is the same places for all that meet in one,
+        # those places share a parent
         child = partition(role)
         place = np.broadcast_to(coarse - coarse.min(), role.shape).ravel()
-        size = coarse.size
-        group = components(place, child + size, size + int(child.max()) + 1)[:size]
-        shared = coarse.ravel()[np.unique(group, return_index=True)[1][group]].reshape(shape)
-        self.facts.relate(role, shared)
-        return shared
+        size, count = coarse.size, int(child.max()) + 1
+        group = components(place, child + size, size + count)
+        stands = np.bincount(np.unique(np.stack([child, place]), axis=1)[0], minlength=count)
+        if (stands == np.bincount(group[:size])[group[size:]]).all():
+            group = group[:size]
+            shared = coarse.ravel()[np.unique(group, return_index=True)[1][group]].reshape(shape)
+            self.facts.relate(role, shared)
+            return shared
+        finer = self.facts.fresh(role.shape)
+        self.facts.relate(finer, role)
+        self.facts.relate(finer, coarse)
+        return coarse
 
-    def _nest(self, leaves: Leaves, large: tuple[int, ...], small: tuple[int, ...]) -> None:
-        """Roles over more axes have those over fewer as parents."""
+    def fix(self, role: np.ndarray, marks: np.ndarray) -> None:
+        """The labels of `role` keep to the addresses at which they stand: labels of one set of them may change places."""
+        labels, child = np.unique(role, return_inverse=True)
+        child, mark = (x.ravel() for x in np.broadcast_arrays(child.reshape(role.shape), marks))
+        pairs = np.unique(np.stack([child, mark]), axis=1)
+        start = np.flatnonzero(np.r_[True, np.diff(pairs[0]) != 0])
+        kinds: dict[bytes, int] = {}
+        sets = [kinds.setdefault(places.tobytes(), len(kinds)) for places in np.split(pairs[1], start[1:])]
+        self.facts.relate(labels, -1 - np.array(sets))
+
+    def _nest(self, leaves: Leaves, large: tuple[int, ...], small: tuple[int, ...], marks: bool) -> list[np.ndarray]:
+        """Roles over more axes have those over fewer as parents, addresses if `marks`, else labels.
+
+        Returns the parents that follow from the children. An address does not where a label stands at several.
+        """
+        implied = []
         for parent in leaves[small]:
-            children = leaves[large]
-            for i, child in enumerate(children):
-                if is_address(child) and is_address(parent):
-                    continue
-                if not self.facts.can_relate(child, parent):
+            if is_address(parent) != marks:
+                continue
+            follows = True
+            for i, child in enumerate(leaves[large]):
+                if (is_address(child) and marks) or self.facts.can_relate(child, parent):
+                    follows &= not is_address(child)
+                elif marks:
+                    self.fix(child, parent)
+                    follows = False
+                else:
                     finer = self.facts.fresh(child.shape)
                     self.facts.relate(finer, child)
                     self.facts.relate(finer, parent)
-                    children[i] = finer
+                    leaves[large][i] = finer
+            if follows:
+                implied.append(parent)
+        return implied
 
     def _overlap(self, leaves: Leaves, large: tuple[int, ...], small: tuple[int, ...], common: tuple[int, ...]) -> None:
         """Roles that share some axes and neither all: both get a parent over the shared ones."""
@@ -145,10 +176,14 @@ class Ties:
         if not named:
             return
         for role in named:
-            coarse = self.remainder(role, common)
-            for other in both:
-                if other is not role and is_address(other):
-                    self.facts.pin(coarse)
-                elif other is not role:
-                    self.facts.tie(self.remainder(other, common), coarse)
+            others = [r for r in both if r is not role]
+            for other in others:
+                if is_address(other):
+                    space = [n if a in common else 1 for a, n in enumerate(np.broadcast_shapes(role.shape, other.shape))]
+                    self.fix(role, addresses(math.prod(space)).reshape(space))
+            if not all(is_address(o) for o in others):
+                coarse = self.remainder(role, common)
+                for other in others:
+                    if not is_address(other):
+                        self.facts.tie(self.remainder(other, common), coarse)
             break
