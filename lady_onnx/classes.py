@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 
 import numpy as np
 
-from .labels import Facts, components, partition, refines
+from .labels import Facts, components
 
 
 class Classes:
@@ -28,7 +27,8 @@ class Classes:
         self.shift = -lowest
         self.maps: list[tuple[np.ndarray, np.ndarray]] = []
         self.pinned: set[int] = set()
-        self._relations = [(self._node(c), self._node(p)) for c, p in facts.parents]
+        self._relations = {i: (self._node(c), self._node(p)) for i, (c, p) in enumerate(facts.parents)}
+        self._numbers = itertools.count(len(self._relations))
         self._nodes = self.shift + facts.count
         self._equal = [(self._node(a), self._node(b)) for a, b in facts.equal]
         self._closed: set[tuple[int, int]] = set()
@@ -46,12 +46,19 @@ class Classes:
         self._first = np.unique(self.of, return_index=True)[1]
         self._address = self._first < self.shift
         self.maps = []
-        for child, parent in self._relations:
+        known = set()
+        for number, (child, parent) in list(self._relations.items()):
             c, p = np.unique(np.stack([self.of[child], self.of[parent]]), axis=1)
             again = c[1:] == c[:-1]
             if again.any():
                 kept = self._one(p[1:][again], p[:-1][again])
                 self.pinned.update(self._first[c[1:][again][~kept]].tolist())
+            first = np.r_[True, ~again][: c.size]
+            c, p = c[first], p[first]
+            if (text := c.tobytes() + p.tobytes()) in known:
+                del self._relations[number]
+                continue
+            known.add(text)
             self.maps.append((c, p))
         return len(self._equal) > 1
 
@@ -64,30 +71,65 @@ class Classes:
         return free
 
     def _close(self) -> bool:
-        """Parents that divide the same children alike are one; a coarser one is the parent of a finer one; two
-        that cross have a common parent. True if that says anything new."""
-        domains: dict[bytes, list[int]] = defaultdict(list)
-        for i, (child, _) in enumerate(self.maps):
-            domains[child.tobytes()].append(i)
+        """What the parents of the same children must be to each other, by two relations; True if that is new.
+
+        Parents that divide their children alike are one; one whose children are all below another is its child;
+        where they cross, both get a common parent.
+        """
         known = len(self._relations)
-        for members in domains.values():
-            for i, j in itertools.combinations(members, 2):
-                p, q = self.maps[i][1], self.maps[j][1]
-                if (i, j) in self._closed or self._address[p].all() or self._address[q].all() or np.array_equal(p, q):
-                    continue
-                self._closed.add((i, j))
-                a, b = partition(p), partition(q)
-                down, up = refines(a, b), refines(b, a)
-                if down and up:
-                    self._one(p, q)
-                elif down or up:
-                    self._relations.append((self._first[p], self._first[q]) if down else (self._first[q], self._first[p]))
-                else:
-                    size = int(a.max()) + 1
-                    meet = components(a, b + size, size + int(b.max()) + 1)[a]
-                    count = int(meet.max()) + 1
-                    if count > 1:
-                        top = np.unique(meet, return_inverse=True)[1] + self._nodes
-                        self._nodes += count
-                        self._relations += [(self._first[p], top), (self._first[q], top)]
-        return len(self._equal) > 1 or len(self._relations) > known
+        numbers = list(self._relations)
+        crossing = []
+        for i, j in self._overlapping():
+            (a, up), (b, across) = self.maps[i], self.maps[j]
+            _, at, there = np.intersect1d(a, b, assume_unique=True, return_indices=True)
+            p, q = up[at], across[there]
+            if self._address[p].all() or self._address[q].all() or np.array_equal(p, q):
+                continue
+            whole = (np.bincount(p, minlength=self._first.size) == np.bincount(up, minlength=self._first.size))[p]
+            whole_too = (np.bincount(q, minlength=self._first.size) == np.bincount(across, minlength=self._first.size))[q]
+            p, q, whole, whole_too = np.unique(np.stack([p, q, whole, whole_too]), axis=1)
+            inside = (whole > 0) & (np.bincount(p)[p] == 1)
+            outside = (whole_too > 0) & (np.bincount(q)[q] == 1)
+            self._one(p[inside & outside], q[inside & outside])
+            if (pair := (numbers[i], numbers[j])) not in self._closed:
+                crossing.append((pair, p, q, inside, outside, (whole > 0) & (whole_too > 0)))
+        if len(self._equal) > 1:
+            # fewer are left to cross once these are merged
+            return True
+        for pair, p, q, inside, outside, whole in crossing:
+            self._closed.add(pair)
+            for here, lower, upper in ((inside & ~outside, p, q), (outside & ~inside, q, p)):
+                if here.any():
+                    self._relations[next(self._numbers)] = self._first[lower[here]], self._first[upper[here]]
+            self._meet(p, q, whole)
+        return len(self._relations) > known
+
+    def _overlapping(self) -> list[tuple[int, int]]:
+        """The pairs of relations that share children."""
+        if not self.maps:
+            return []
+        child = np.concatenate([c for c, _ in self.maps])
+        number = np.repeat(np.arange(len(self.maps)), [c.size for c, _ in self.maps])
+        order = np.argsort(child, kind="stable")
+        child, number = child[order], number[order]
+        found: set[tuple[int, int]] = set()
+        for step in range(1, int(np.bincount(child).max(initial=0))):
+            same = child[step:] == child[:-step]
+            pairs = np.unique(np.stack([number[:-step][same], number[step:][same]]), axis=1)
+            found.update(zip(*pairs.tolist(), strict=True))
+        return sorted(found)
+
+    def _meet(self, p: np.ndarray, q: np.ndarray, whole: np.ndarray) -> None:
+        """A common parent for those of the pairs `p` and `q` that cross, if there are several such."""
+        where = np.unique(p, return_inverse=True)[1], np.unique(q, return_inverse=True)[1]
+        size = int(where[0].max()) + 1
+        meet = components(where[0], where[1] + size, size + int(where[1].max()) + 1)[where[0]]
+        count = int(meet.max()) + 1
+        sides = [np.bincount(meet[np.unique(w, return_index=True)[1]], minlength=count) for w in where]
+        crossing = (np.bincount(meet, ~whole, minlength=count) == 0) & (sides[0] > 1) & (sides[1] > 1)
+        here = crossing[meet]
+        if count > 1 and here.any():
+            top = meet[here] + self._nodes
+            self._nodes += count
+            for side in (p, q):
+                self._relations[next(self._numbers)] = self._first[side[here]], top

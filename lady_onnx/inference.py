@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -129,8 +130,10 @@ class Inference:
                     return None
                 values[operand] = value
         opsets = {o.domain: o.version for o in self.graph.model.opset_import}
-        try:
-            result = ReferenceEvaluator(node, opsets=opsets).run(None, values)
-        except Exception:  # noqa: BLE001 - the file's own node on its own values may raise anything
-            return None
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                result = ReferenceEvaluator(node, opsets=opsets).run(None, values)
+            except Exception:  # noqa: BLE001 - the file's own node on its own values may raise anything
+                return None
         return np.asarray(list(result)[list(node.output).index(name)])
