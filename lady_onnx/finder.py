@@ -13,6 +13,12 @@ from .groups import Group, Pin, Slot, Symmetry
 from .labels import axes_of, mix
 
 
+def _ranges(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """The integers of all ranges `start` to `stop`, one range after the other."""
+    size = stop - start
+    return np.repeat(start - np.cumsum(size) + size, size) + np.arange(size.sum())
+
+
 class Finder:
     """Candidate groups by colour refinement, accepted when they map every fact onto itself."""
 
@@ -101,11 +107,10 @@ class Finder:
         numbers = np.concatenate([n for _, n in where]) if where else np.empty(0, np.int64)
         order = np.argsort(keys, kind="stable")
         self.role_keys, self.role_numbers = keys[order], numbers[order]
-        if self.pairs:
-            edges = np.unique(np.concatenate([np.stack([p, c]) for c, p in self.pairs], axis=1), axis=1)
-        else:
-            edges = np.empty((2, 0), np.int64)
-        self.edge_parent, self.edge_child = edges
+        edges = [np.stack([p, c, np.full(c.size, number)]) for number, (c, p) in enumerate(self.pairs)]
+        self.edges = np.concatenate([*edges, np.empty((3, 0), np.int64)], axis=1)
+        self.edges = self.edges[:, np.argsort(self.edges[0], kind="stable")]
+        self.owners: list[np.ndarray] = []
         self.unit_of = np.full(self.labels, -1)
         self.rank_of = np.zeros(self.labels, np.int64)
         facts = self.analysis.facts
@@ -113,6 +118,9 @@ class Finder:
         self.fact_a = np.concatenate([a for a, _ in pairs]) if pairs else np.empty(0, np.int64)
         self.fact_b = np.concatenate([b for _, b in pairs]) if pairs else np.empty(0, np.int64)
         self.fact_event = np.repeat(np.arange(len(pairs)), [a.size for a, _ in pairs])
+        said = np.concatenate([self.fact_a, self.fact_b])
+        self.fact_order = np.argsort(said, kind="stable")
+        self.fact_label = said[self.fact_order]
 
     # ---- candidates
 
@@ -136,63 +144,93 @@ class Finder:
         found = sorted(((u, s) for u, s in found if (self.why[u] < 0).all()), key=lambda f: int(self.first[f[0]].min()))
         return Symmetry(self._named(found), self._pins(), tuple(sorted(self.analysis.unknown)))
 
-    def _below(self, units: np.ndarray) -> np.ndarray | None:
-        """For every unit its class and all classes below it, [units, classes]; None if units share some."""
-        owner = np.full(self.count, -1)
-        owner[units] = np.arange(units.size)
-        front = units
-        while front.size:
-            lo = np.searchsorted(self.edge_parent, front)
-            hi = np.searchsorted(self.edge_parent, front, side="right")
-            take = np.repeat(lo, hi - lo) + (np.arange((hi - lo).sum()) - np.repeat(np.cumsum(hi - lo) - (hi - lo), hi - lo))
-            child, unit = self.edge_child[take], np.repeat(owner[front], hi - lo)
-            seen = owner[child]
-            if ((seen >= 0) & (seen != unit)).any():
-                return None
-            new = seen < 0
-            owner[child[new]] = unit[new]
-            if (owner[child] != unit).any():
-                return None
-            front = np.unique(child[new])
-        all_ = np.flatnonzero(owner >= 0)
-        order = all_[np.lexsort((self.first[all_], owner[all_]))]
-        counts = np.bincount(owner[order], minlength=units.size)
-        if (counts != counts[0]).any():
-            return None
-        table: np.ndarray = order.reshape(units.size, -1)
-        return table
+    def _below(self, units: np.ndarray) -> list[np.ndarray] | None:
+        """The classes of every unit and those below it, [units, classes], and None if units do not have as many.
+
+        A class may lie below two units, by different relations: what connects two of the groups around a channel
+        shuffle, or a product of two units. There is one table for each way to lie below; a permutation of the
+        units moves the classes of each, one table after the other.
+        """
+        members: list[list[np.ndarray]] = []
+        work: list[tuple[np.ndarray, np.ndarray]] = []
+
+        def add(child: np.ndarray, unit: np.ndarray) -> None:
+            for k in itertools.count():
+                if k == len(members):
+                    members.append([])
+                    if k == len(self.owners):
+                        self.owners.append(np.full(self.count, -1))
+                seen = self.owners[k][child]
+                if ((seen < 0) | (seen == unit)).all():
+                    new, at = np.unique(child[seen < 0], return_index=True)
+                    self.owners[k][new] = unit[seen < 0][at]
+                    members[k].append(new)
+                    work.append((new, self.owners[k][new]))
+                    return
+
+        try:
+            add(units, np.arange(units.size))
+            while work:
+                front, owner = work.pop()
+                lo, hi = (np.searchsorted(self.edges[0], front, side=side) for side in ("left", "right"))
+                _, child, relation = self.edges[:, _ranges(lo, hi)]
+                unit = np.repeat(owner, hi - lo)
+                for number in np.unique(relation):
+                    add(child[relation == number], unit[relation == number])
+            tables = []
+            for k, found in enumerate(members):
+                classes = np.concatenate(found)
+                others = [self.owners[j][classes] for j in range(len(members)) if j != k]
+                order = np.lexsort((self.first[classes], *others, self.owners[k][classes]))
+                if (np.bincount(self.owners[k][classes], minlength=units.size) * units.size != classes.size).any():
+                    return None
+                tables.append(classes[order].reshape(units.size, -1))
+                if any((o[order].reshape(units.size, -1) != o[order].reshape(units.size, -1)[0]).any() for o in others):
+                    return None
+            return tables
+        finally:
+            for k, found in enumerate(members):
+                for classes in found:
+                    self.owners[k][classes] = -1
 
     def _accept(self, units: np.ndarray) -> list[Slot] | None:
         """The slots of a candidate; empty if it occurs in no weight, None if it is no symmetric group."""
-        table = self._below(units)
-        if table is None or (self.colour[table] != self.colour[table[0]]).any():
+        tables = self._below(units)
+        if tables is None:
             return None
-        sizes = self.start[table + 1] - self.start[table]
-        if (sizes != sizes[0]).any():
-            return None
-        raw = np.stack([np.concatenate([self.sorted_labels[self.start[c] : self.start[c + 1]] for c in row]) for row in table])
-        if (self.births[raw] != self.births[raw[0]]).any():
-            return None
-        self.unit_of[raw] = np.arange(units.size)[:, None]
-        self.rank_of[raw] = np.arange(raw.shape[1])
-        try:
-            numbers: set[int] = set()
-            for c in table[0]:
-                lo, hi = np.searchsorted(self.role_keys, [c, c + 1])
-                numbers.update(self.role_numbers[lo:hi].tolist())
-            slots = self._slots(sorted(numbers), units.size)
-            if slots is None:
+        raws = []
+        for table in tables:
+            sizes = self.start[table + 1] - self.start[table]
+            if (sizes != sizes[0]).any():
                 return None
-            alone = table.shape[1] == 1 and np.unique(self.births[raw[0]]).size == raw.shape[1]
-            plain = alone and all(s.index.shape[1] == 1 and not s.within for s in slots)
-            if slots and not plain and not self._verify(raw, slots, numbers):
-                return None
-            return slots
-        finally:
+            labels = [np.concatenate([self.sorted_labels[self.start[c] : self.start[c + 1]] for c in row]) for row in table]
+            raws.append(np.stack(labels))
+        unique: dict[tuple, Slot] = {}
+        for table, raw in zip(tables, raws, strict=True):
+            self.unit_of[raw] = np.arange(units.size)[:, None]
+            self.rank_of[raw] = np.arange(raw.shape[1])
+            lo, hi = (np.searchsorted(self.role_keys, table[0], side=side) for side in ("left", "right"))
+            found = self._slots(np.unique(self.role_numbers[_ranges(lo, hi)]).tolist(), units.size)
             self.unit_of[raw] = -1
+            if found is None:
+                return None
+            for slot in found:
+                within = tuple((a, positions.tobytes()) for a, positions in slot.within)
+                unique.setdefault((slot.initializer, slot.axis, within, np.sort(slot.index, 1).tobytes()), slot)
+        slots = list(unique.values())
+        raw = raws[0]
+        if len(raws) == 1:
+            colours, births = self.colour[tables[0]], self.births[raw]
+            if (colours != colours[0]).any() or (births != births[0]).any():
+                return None
+        alone = len(raws) == 1 and tables[0].shape[1] == 1 and np.unique(self.births[raw[0]]).size == raw.shape[1]
+        plain = alone and all(s.index.shape[1] == 1 and not s.within for s in slots)
+        if slots and not plain and not self._verify(raws, slots):
+            return None
+        return slots
 
     def _slots(self, numbers: Sequence[int], size: int) -> list[Slot] | None:
-        slots: dict[tuple, Slot] = {}
+        slots = []
         for number in sorted(numbers, key=lambda n: len(axes_of(self.roles[n][1]))):
             weight, role = self.roles[number]
             axes = axes_of(role)
@@ -219,25 +257,28 @@ class Finder:
             keys = np.stack([unit[order], places[axis][order]])
             first = np.sort(np.unique(keys, axis=1, return_index=True)[1])
             index = keys[1][first].reshape(size, -1)
-            key = (weight, axis, tuple((a, p.tobytes()) for a, p in within), np.sort(index, 1).tobytes())
-            slots.setdefault(key, Slot(weight, axis, index, tuple(within)))
-        return list(slots.values())
+            slots.append(Slot(weight, axis, index, tuple(within)))
+        return slots
 
-    def _verify(self, raw: np.ndarray, slots: Sequence[Slot], numbers: set[int]) -> bool:
+    def _verify(self, raws: Sequence[np.ndarray], slots: Sequence[Slot]) -> bool:
         """Do a transposition and a cycle of the units, which generate all permutations, map every fact onto itself?"""
-        size = raw.shape[0]
+        size = raws[0].shape[0]
         touched = {s.initializer for s in slots}
-        roles = [(w, r) for w, r in self.roles if w in touched]
-        moved = np.zeros(self.labels, bool)
-        moved[raw] = True
-        mask = (self.fact_a >= 0) & moved[self.fact_a]
-        mask |= (self.fact_b >= 0) & moved[self.fact_b]
+        roles = [(w, r) for w in sorted(touched) for r in self.analysis.weights[w]]
+        moved = np.unique(np.concatenate([raw.ravel() for raw in raws]))
+        lo, hi = (np.searchsorted(self.fact_label, moved, side=side) for side in ("left", "right"))
+        mask = np.unique(self.fact_order[_ranges(lo, hi)] % self.fact_a.size) if self.fact_a.size else np.empty(0, np.int64)
         a, b, event = self.fact_a[mask], self.fact_b[mask], self.fact_event[mask]
         swap = np.arange(size)
         swap[:2] = 1, 0
-        sigma = np.arange(self.labels)
         for permutation in (swap, np.roll(np.arange(size), 1)):
-            sigma[raw] = raw[permutation]
+            sigma = np.arange(self.labels)
+            for raw in raws:
+                step = np.arange(self.labels)
+                step[raw] = raw[permutation]
+                sigma = step[sigma]
+            if (self.births[sigma[moved]] != self.births[moved]).any():
+                return False
             pairs = [np.where(x < 0, x, sigma[x]) for x in (a, b)]
             before, after = np.stack([event, a, b]), np.stack([event, *pairs])
             if not np.array_equal(np.unique(before, axis=1), np.unique(after, axis=1)):
@@ -247,7 +288,7 @@ class Finder:
                 shape = list(role.shape)
                 for s in own:
                     for axis, _ in s.within:
-                        shape[axis] = self.shape(weight)[axis]
+                        shape[axis] = self._shape(weight)[axis]
                 frame = np.broadcast_to(role, shape).copy()
                 for s in own:
                     s.permute(frame, permutation)
@@ -255,7 +296,7 @@ class Finder:
                     return False
         return True
 
-    def shape(self, weight: str) -> tuple[int, ...]:
+    def _shape(self, weight: str) -> tuple[int, ...]:
         """The broadcast shape of all roles of a weight."""
         return np.broadcast_shapes(*(r.shape for r in self.analysis.weights[weight]))
 
@@ -267,8 +308,9 @@ class Finder:
             unit_at.update({int(c): (i, k) for k, c in enumerate(units)})
         above: list[list[tuple[int, int]]] = []
         for units, _ in found:
-            parents = {unit_at[int(p)] for child, parent in self.pairs for p in parent[child == units[0]] if int(p) in unit_at}
-            above.append(sorted(parents))
+            # in the order of the relations, which is the same for all groups that stand in one place of several units
+            found_ = [int(p) for child, parent in self.pairs for p in parent[child == units[0]]]
+            above.append(list(dict.fromkeys(unit_at[p] for p in found_ if p in unit_at)))
         holds = {i for parents in above for i, _ in parents}
         depth = [0] * len(found)
         for _ in range(len(found)):

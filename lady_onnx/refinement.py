@@ -77,9 +77,8 @@ class _Model:
         """The same for a group and for those that stand in its place in other units."""
         if not group.parents:
             return np.uint64(mix(number + 1))
-        parent, unit = group.parents[0]
-        which = self.family.inside(parent, unit).index(group.id)
-        return np.uint64(mix(self.kind[parent] ^ mix(which + (1 << 32))))
+        above = mix(np.array([self.kind[p] for p, _ in group.parents], np.uint64)).cumsum()[-1]
+        return np.uint64(mix(above ^ mix(self.family.place(group.id) + (1 << 32))))
 
     def step(self, colours: Colours) -> Colours:
         """Every unit's colour mixed with the colours of what its weights meet."""
@@ -158,12 +157,7 @@ class _Search:
         found: dict[str, np.ndarray] = {}
         where: dict[str, str] = {}
         for group in reversed(self.family.order):
-            here = group.id
-            if group.parents:
-                parent, unit = group.parents[0]
-                which = self.family.inside(parent, unit).index(group.id)
-                there = where[parent]
-                here = self.family.inside(there, int(found[there][unit]))[which]
+            here = self.family.moved(group.id, lambda g, unit: (where[g], int(found[where[g]][unit])))
             mine, other = np.argsort(ours[group.id], kind="stable"), np.argsort(theirs[here], kind="stable")
             if (ours[group.id][mine] != theirs[here][other]).any():
                 return None

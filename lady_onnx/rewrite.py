@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class _Arrays(Mapping[str, np.ndarray]):
     def __getitem__(self, name: str) -> np.ndarray:
         return self.graph.array(name)
 
-    def __iter__(self) -> Iterable[str]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[str]:
         return iter(self.graph.tensors)
 
     def __len__(self) -> int:
@@ -67,10 +67,12 @@ class Family:
     def __init__(self, groups: Sequence[Group]):
         self.groups = {g.id: g for g in groups}
         self.order = list(groups)
-        self.children: dict[tuple[str, int], list[str]] = {}
+        self._children: dict[tuple[str, int], list[str]] = {}
+        self._alike: dict[tuple[tuple[str, int], ...], list[str]] = {}
         for group in groups:
             if group.parents:
-                self.children.setdefault(group.parents[0], []).append(group.id)
+                self._children.setdefault(group.parents[0], []).append(group.id)
+                self._alike.setdefault(group.parents, []).append(group.id)
 
     def tops(self) -> list[Group]:
         """The groups that lie in no other, in the order of the symmetry."""
@@ -78,19 +80,24 @@ class Family:
 
     def inside(self, group: str, unit: int) -> list[str]:
         """The groups inside a unit, in an order that is the same for all units of the group."""
-        return self.children.get((group, unit), [])
+        return self._children.get((group, unit), [])
+
+    def place(self, group: str) -> int:
+        """The place of a group among those with the same parents."""
+        return self._alike[self.groups[group].parents].index(group)
+
+    def moved(self, group: str, unit: Callable[[str, int], tuple[str, int]]) -> str:
+        """The group that stands in the place of `group` below the units to which `unit` maps its parents."""
+        parents = self.groups[group].parents
+        return self._alike[tuple(unit(*p) for p in parents)][self.place(group)] if parents else group
 
     def twin(self, group: str, inverse: Permutations) -> str:
         """The group that stands where `group` stood, once permutations have moved the units that hold it."""
-        parents = self.groups[group].parents
-        if not parents:
-            return group
-        parent, unit = parents[0]
-        which = self.inside(parent, unit).index(group)
-        here = self.twin(parent, inverse)
-        moved = inverse.get(parent)
-        there = unit if moved is None else int(moved[unit])
-        return self.inside(here, there)[which]
+
+        def unit(parent: str, unit: int) -> tuple[str, int]:
+            return self.twin(parent, inverse), int(inverse[parent][unit]) if parent in inverse else unit
+
+        return self.moved(group, unit)
 
 
 def compose(family: Family, first: Permutations, then: Permutations) -> dict[str, np.ndarray]:
