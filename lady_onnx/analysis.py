@@ -16,35 +16,17 @@ import numpy as np
 from onnx import NodeProto
 
 from . import rules
+from .bodies import Bodies, live
 from .equations import lay, parse, solve, solve_results, spread, unlay
 from .errors import UnknownStructure
-from .graph import Graph, attributes, input_choices, label
+from .graph import Graph, attributes, captured, input_choices, label
 from .inference import Inference
-from .labels import UNREAD, Facts, addresses, along, axes_of, compress, is_address, reshape_role
+from .labels import UNREAD, Facts, addresses, along, axes_of, components, compress, is_address
+from .tensors import Part, Tensor, moved_shape, opaque, prefixed, step_of, tidy
 from .ties import Ties
 
 SIZES = (64, 16, 32, 224, 640, 7, 512, 16000)
 """Sizes to try for the symbolic axes of the graph's inputs."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A weight inside a tensor: for each of its axes the index that an element has there, as a role."""
-
-    weight: str
-    index: tuple[np.ndarray | None, ...]
-    """None along an axis on which the weight is constant."""
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """What is known of one tensor: its shape, its roles, or the weights that it still is."""
-
-    shape: tuple[int, ...]
-    roles: tuple[np.ndarray, ...] = ()
-    parts: tuple[Part, ...] = ()
-    reason: str = "position"
-    """Why its addresses keep their order."""
 
 
 @dataclass
@@ -82,6 +64,9 @@ class Engine:
         self.failed = 0
         """How many nodes do not fit the shapes of their operands, or leave a result without one."""
         self.tensors: dict[str, Tensor] = {}
+        self.states: dict[str, tuple[int, ...]] = {}
+        self.bodies = Bodies(self)
+        self._read: set[str] = set()
         for name, shape in shapes.items():
             roles = tuple(along(addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1)
             self.tensors[name] = Tensor(shape, roles, reason="graph input")
@@ -90,20 +75,8 @@ class Engine:
 
     def run(self, limit: float) -> Analysis | None:
         """The facts; None as soon as `limit` nodes have failed."""
-        for node in self._live():
-            self.facts.node = label(node)
-            if node.op_type == "Constant" and set(node.output) & self.graph.tensors.keys():
-                continue
-            fits = self.inference.infer(node)
-            try:
-                self._apply(node)
-            except UnknownStructure as why:
-                self._unknown(node, str(why))
-            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as why:
-                # a node that is not as its specification says
-                fits = False
-                self._unknown(node, f"does not fit its rule ({why})")
-            self.failed += not fits or any(o and o not in self.tensors for o in node.output)
+        for node in live(self.graph.nodes, [o.name for o in self.graph.model.graph.output]):
+            self.step(node)
             if self.failed >= limit:
                 return None
         self.out.values = frozenset(self.inference.read)
@@ -113,11 +86,13 @@ class Engine:
                 self.facts.pin(role, "read as a shape or an index")
         for value in self.graph.model.graph.output:
             self.facts.node = value.name
-            tensor = self._tensor(value.name)
+            tensor = self.tensor(value.name)
             if tensor is not None:
                 for role in self._roles(tensor):
                     self.facts.pin(role, "graph output")
         self.facts.node = ""
+        for state in self.states:
+            self.out.weights.pop(state, None)
         for labelled in self.out.weights.values():
             for i, role in enumerate(labelled):
                 missing = role == UNREAD
@@ -128,17 +103,35 @@ class Engine:
                     labelled[i] = role
         return self.out
 
-    def _live(self) -> list[NodeProto]:
-        wanted = {o.name for o in self.graph.model.graph.output}
-        live = []
-        for node in reversed(self.graph.nodes):
-            if wanted & set(node.output):
-                live.append(node)
-                wanted.update(node.input)
-                wanted.update(captured(node))
-        return live[::-1]
+    def step(self, node: NodeProto) -> None:
+        """Everything that one node says; a node that cannot be described pins what it touches."""
+        if node.op_type == "Constant" and set(node.output) & self.graph.tensors.keys():
+            return
+        self.facts.node = label(node)
+        fits = self.bodies.has_body(node) or self.inference.infer(node)
+        try:
+            self._apply(node)
+        except UnknownStructure as why:
+            self._unknown(node, str(why))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as why:
+            # a node that is not as its specification says
+            fits = False
+            self._unknown(node, f"does not fit its rule ({why})")
+        self.failed += not fits or any(o and o not in self.tensors for o in node.output)
 
-    def _tensor(self, name: str) -> Tensor | None:
+    def is_read(self, node: NodeProto, name: str) -> bool:
+        """Does anything read this result of a node? Inside a body it is taken for granted."""
+        if not self._read:
+            self._read = {o.name for o in self.graph.model.graph.output}
+            self._read.update(*([*n.input, *captured(n)] for n in self.graph.nodes))
+        return name in self._read or self.bodies.holds(node)
+
+    def _rule(self, node: NodeProto) -> rules.Describe | None:
+        if self.bodies.has_body(node):
+            return lambda _: rules.Body()
+        return rules.REGISTRY.get((node.domain if node.domain != "ai.onnx" else "", node.op_type))
+
+    def tensor(self, name: str) -> Tensor | None:
         """The tensor of that name; None where its shape is not known."""
         if name not in self.tensors and name in self.graph.tensors:
             shape = self.graph.shape(name)
@@ -150,66 +143,86 @@ class Engine:
         return self.tensors.get(name)
 
     def _apply(self, node: NodeProto) -> None:
-        describe = rules.REGISTRY.get((node.domain if node.domain != "ai.onnx" else "", node.op_type))
+        describe = self._rule(node)
         if describe is None:
             raise UnknownStructure("no rule")
-        operands = [self._tensor(n) if n else None for n in node.input]
+        operands = [self.tensor(n) if n else None for n in node.input]
         if any(o is None and n for o, n in zip(operands, node.input, strict=True)):
             raise UnknownStructure("an operand of unknown shape")
         kind = describe(_View(self, node, [o.shape if o else None for o in operands]))
         loose = [n in self.inference.loose for n in node.input]
-        if isinstance(kind, rules.Source):
-            for name in node.output:
-                shape = self.inference.shape(name)
-                self.tensors[name] = Tensor(shape) if kind.uniform else self._opaque(shape)
-        elif isinstance(kind, rules.Movement):
-            self._named(node, len(kind.results))
-            for name, (sources, steps) in zip(node.output, kind.results, strict=False):
-                moved = [operands[i] for i in sources]
-                for step in steps:
-                    if isinstance(step, rules.Expand) and not all(loose[1:]):
-                        _meet([(o.shape, free) for o, free in zip(moved, loose, strict=False) if o] + [(step.shape, False)])
-                tensor = moved[0] if len(moved) == 1 else self._concat([o for o in moved if o], kind.axis)
-                assert tensor is not None
-                if name:
-                    self.tensors[name] = self._move(tensor, steps)
+        if isinstance(kind, rules.Body):
+            results = self.bodies.run(node)
         else:
             self.facts.reason = next((o.reason for o in operands if o and not o.parts), "position")
-            given = [o for o in operands if o is not None]
-            if isinstance(kind, rules.Elementwise):
-                shape = np.broadcast_shapes(*(o.shape for o in given))
-                _meet([(o.shape, free) for o, free in zip(operands, loose, strict=True) if o])
-                results = [self._elementwise(given, shape)] * len(node.output)
-            else:
-                self._named(node, kind.text.partition("->")[2].count(",") + 1)
-                results = self._equation(operands, loose, kind, [self.inference.known_shape(n) for n in node.output])
-            for name, result in zip(node.output, results, strict=False):
-                if name:
-                    self.tensors[name] = result
-                    self.inference.note(name, result.shape)
-
-    @staticmethod
-    def _named(node: NodeProto, results: int) -> None:
-        """A result that the rule does not name could say anything about the order of the operands."""
-        if any(node.output[results:]):
+            results = self.results(kind, operands, loose, [self.inference.known_shape(n) for n in node.output])
+        if any(node.output[len(results) :]):
+            # it could say anything about the order of the operands
             raise UnknownStructure("a result that the rule does not name")
+        for name, result in zip(node.output, results, strict=False):
+            if name:
+                self.tensors[name] = result
+                self.inference.note(name, result.shape)
 
-    def _opaque(self, shape: tuple[int, ...], reason: str = "position") -> Tensor:
-        return Tensor(shape, tuple(along(addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1), reason=reason)
+    def results(
+        self,
+        kind: rules.Kind,
+        operands: Sequence[Tensor | None],
+        loose: Sequence[bool],
+        inferred: Sequence[tuple[int, ...] | None],
+    ) -> list[Tensor]:
+        """The results of a rule on its operands; `inferred` are the results' shapes where they are known."""
+        given = [(o, free) for o, free in zip(operands, loose, strict=True) if o]
+        match kind:
+            case rules.Source(uniform):
+                if any(shape is None for shape in inferred):
+                    raise UnknownStructure("a shape that cannot be computed")
+                return [Tensor(shape) if uniform else opaque(shape) for shape in inferred if shape is not None]
+            case rules.Elementwise():
+                _meet([(o.shape, free) for o, free in given])
+                shape = np.broadcast_shapes(*(o.shape for o, _ in given))
+                return [self._elementwise([o for o, _ in given], shape)] * len(inferred)
+            case rules.Movement(results, axis):
+                found = []
+                for sources, steps in results:
+                    moved = [o for i in sources if (o := operands[i])]
+                    for step in steps:
+                        if isinstance(step, rules.Expand) and not all(loose[1:]):
+                            _meet([(o.shape, free) for o, free in zip(moved, loose, strict=False)] + [(step.shape, False)])
+                    found.append(self._move(moved[0] if len(moved) == 1 else self._concat(moved, axis), steps))
+                return found
+            case rules.Equation():
+                return self._equation(operands, loose, kind, inferred)
+            case rules.Steps(steps, names, states):
+                made = {str(i): (o, free) for i, (o, free) in enumerate(zip(operands, loose, strict=True))}
+                made |= {name: (self.state(shape), False) for name, shape in states.items()}
+                for name, rule, wanted in steps:
+                    chosen = [made[w] for w in wanted]
+                    result = self.results(rule, [o for o, _ in chosen], [free for _, free in chosen], [None])[0]
+                    made[name] = result, any(free for _, free in chosen)
+                return [o for name in names if (o := made[name][0])]
+        raise AssertionError(kind)
+
+    def state(self, shape: tuple[int, ...]) -> Tensor:
+        """A tensor that is read before it is made: labelled by what it meets, as a weight is, but no weight."""
+        name = f"\0{len(self.states)}"
+        self.states[name] = shape
+        index = tuple(along(np.arange(n), a, len(shape)) if n > 1 else None for a, n in enumerate(shape))
+        return Tensor(shape, parts=(Part(name, index),))
 
     def _unknown(self, node: NodeProto, why: str) -> None:
         name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
         if why == "no rule":
             self.out.unknown[name] = self.out.unknown.get(name, 0) + 1
         reason = f"operator {name}: {why}"
-        for operand in itertools.chain(node.input, captured(node)):
-            tensor = self._tensor(operand) if operand else None
+        for operand in itertools.chain(node.input, self.bodies.captured(node)):
+            tensor = self.tensor(operand) if operand else None
             if tensor is not None:
                 for role in self._roles(tensor):
                     self.facts.pin(role, reason)
         for result in node.output:
             try:
-                self.tensors[result] = self._opaque(self.inference.shape(result), reason)
+                self.tensors[result] = opaque(self.inference.shape(result), reason)
             except UnknownStructure:
                 self.tensors.pop(result, None)
 
@@ -217,7 +230,7 @@ class Engine:
 
     def _move(self, tensor: Tensor, steps: Sequence[rules.Step]) -> Tensor:
         if any(isinstance(s, rules.Take) and (s.index < 0).any() for s in steps) and tensor.parts:
-            tensor = self._laid(tensor)
+            tensor = self.laid(tensor)
         roles, parts, shape = list(tensor.roles), tensor.parts, tensor.shape
         for step in steps:
             if isinstance(step, rules.Take) and (step.index < 0).any():
@@ -225,10 +238,10 @@ class Engine:
                     roles.append(along(addresses(shape[step.axis]), step.axis, len(shape)))
                 roles = [self._padded(r, step) for r in roles]
             else:
-                roles = [_step(r, step, shape) for r in roles]
-            parts = tuple(Part(p.weight, tuple(None if i is None else _step(i, step, shape) for i in p.index)) for p in parts)
-            shape = _moved_shape(shape, step)
-        return Tensor(shape, _tidy(roles, shape), parts, tensor.reason)
+                roles = [step_of(r, step, shape) for r in roles]
+            parts = tuple(Part(p.weight, tuple(None if i is None else step_of(i, step, shape) for i in p.index)) for p in parts)
+            shape = moved_shape(shape, step)
+        return Tensor(shape, tidy(roles, shape), parts, tensor.reason)
 
     def _padded(self, role: np.ndarray, step: rules.Take) -> np.ndarray:
         if role.shape[step.axis] == 1:
@@ -289,48 +302,81 @@ class Engine:
             shared += [(r, i) for r in roles if r.shape[axis] == 1]
         self.facts.reason = reason
         result += self.ties.combine(shared, [], set(), set())
-        return Tensor(shape, _tidy(result, shape), reason=reason)
+        return Tensor(shape, tidy(result, shape), reason=reason)
 
     # ---- weights
 
     def _roles(self, tensor: Tensor) -> tuple[np.ndarray, ...]:
-        return self._laid(tensor).roles
+        return self.laid(tensor).roles
 
-    def _laid(self, tensor: Tensor) -> Tensor:
+    def laid(self, tensor: Tensor) -> Tensor:
         """A tensor with labels: one role along each axis for what is still a weight."""
         if not tensor.parts:
             return tensor
         sets = [{a} for a in range(len(tensor.shape))]
-        return Tensor(tensor.shape, _tidy(self._label(tensor.parts, sets, tensor.shape), tensor.shape), reason=tensor.reason)
+        return Tensor(tensor.shape, tidy(self._label(tensor.parts, sets, tensor.shape), tensor.shape), reason=tensor.reason)
+
+    def _shape(self, weight: str) -> tuple[int, ...]:
+        return self.states[weight] if weight in self.states else self.graph.shape(weight)
 
     def _label(self, parts: Sequence[Part], sets: Sequence[set[int]], sizes: Sequence[int]) -> list[np.ndarray]:
         """Labels for weights, independent over each of `sets` of axes; a weight met before keeps what it has."""
         roles: list[np.ndarray] = []
         for part in parts:
             known = self.out.weights.get(part.weight)
-            if known is not None:
+            if known is not None and not self._unread(part, known):
                 roles += [r for r in (self._known(part, k) for k in range(len(known))) if r is not None]
                 continue
-            self.out.weights[part.weight] = []
             span = {a for i in part.index if i is not None for a in axes_of(i)}
             wanted = {frozenset(s & span) for s in sets} - {frozenset()}
             wanted |= {frozenset({a}) for a in span - set().union(*wanted)}
+            born = []
             for axes in sorted((w for w in wanted if not any(w < o for o in wanted)), key=sorted):
-                role = self.facts.fresh([n if a in axes else 1 for a, n in enumerate(sizes)])
-                roles.append(role)
-                self._register(part, role)
+                born.append(self._shared(part, self.facts.fresh([n if a in axes else 1 for a, n in enumerate(sizes)])))
+            frames = [self._frame(part, role) for role in born]
+            joined = frames if known is None else _joined(known, frames)
+            if joined is None:
+                born = [r for r in (self._known(part, k) for k in range(len(known or []))) if r is not None]
+            else:
+                self.out.weights[part.weight] = joined
+            roles += born
         return roles
+
+    def _unread(self, part: Part, known: Sequence[np.ndarray]) -> bool:
+        """Has nothing met this part of a weight yet?"""
+        return bool(known) and all((self._at(part, role)[0] == UNREAD).all() for role in known)
+
+    def _at(self, part: Part, role: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+        """A role over a weight where a part of it stands, and the index that leads there."""
+        where: list[Any] = [0] * role.ndim
+        for a in axes_of(role):
+            where[a] = 0 if part.index[a] is None else part.index[a]
+        return np.asarray(role[tuple(where)]), where
+
+    def _elements(self, part: Part, role: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
+        """The axes of the weight that a role over a tensor runs along, the role, and the indices, broadcast."""
+        axes = set(axes_of(role))
+        used = [(a, i) for a, i in enumerate(part.index) if i is not None and axes & set(axes_of(i))]
+        return [a for a, _ in used], list(np.broadcast_arrays(role, *(i for _, i in used)))
+
+    def _shared(self, part: Part, role: np.ndarray) -> np.ndarray:
+        """A role with one label for all places where the same element of the weight stands."""
+        used, (places, *where) = self._elements(part, role)
+        shape = self._shape(part.weight)
+        element = np.ravel_multi_index([w.ravel() for w in where], [shape[a] for a in used])
+        pairs = np.unique(np.stack([element, places.ravel()]), axis=1)
+        if (np.diff(pairs[0]) != 0).all():
+            return role
+        lowest = int(role.min())
+        size = role.size
+        group = components(pairs[1] - lowest, pairs[0] + size, size + math.prod(shape))[:size]
+        return (np.unique(group, return_index=True)[1][group] + lowest)[role - lowest]
 
     def _known(self, part: Part, which: int) -> np.ndarray | None:
         role = self.out.weights[part.weight][which]
-        axes = axes_of(role)
-        index = [part.index[a] for a in axes]
-        if any(i is None for i in index):
+        if any(part.index[a] is None for a in axes_of(role)):
             return None
-        where: list[Any] = [0] * role.ndim
-        for a, i in zip(axes, index, strict=True):
-            where[a] = i
-        found = role[tuple(where)]
+        found, where = self._at(part, role)
         if (found == UNREAD).any():
             role = role.copy()
             places = tuple(np.broadcast_arrays(*where))
@@ -340,22 +386,16 @@ class Engine:
             found = role[tuple(where)]
         return found
 
-    def _register(self, part: Part, role: np.ndarray) -> None:
-        """Writes labels over a tensor back to the axes of the weight in it."""
-        shape = self.graph.shape(part.weight)
-        axes = set(axes_of(role))
-        used = [a for a, i in enumerate(part.index) if i is not None and axes & set(axes_of(i))]
-        places = np.broadcast_arrays(role, *(part.index[a] for a in used))  # type: ignore[arg-type]
+    def _frame(self, part: Part, role: np.ndarray) -> np.ndarray:
+        """Labels over a tensor, written back to the axes of the weight in it."""
+        shape = self._shape(part.weight)
+        used, (places, *index) = self._elements(part, role)
         frame = np.full([n if a in used else 1 for a, n in enumerate(shape)], UNREAD)
         where: list[Any] = [0] * len(shape)
-        for a, place in zip(used, places[1:], strict=True):
+        for a, place in zip(used, index, strict=True):
             where[a] = place
-        frame[tuple(where)] = places[0]
-        seen = frame[tuple(where)]
-        differ = seen != places[0]
-        if differ.any():
-            self.facts.tie(seen[differ], places[0][differ])
-        self.out.weights[part.weight].append(compress(frame, used))
+        frame[tuple(where)] = places
+        return compress(frame, used)
 
     # ---- equations
 
@@ -364,7 +404,7 @@ class Engine:
         spanning = [o for o in operands if o.parts or o.roles]
         if len(spanning) == 1 and spanning[0].shape == shape:
             return spanning[0]
-        wide = [_prefixed(o, rank) for o in operands]
+        wide = [prefixed(o, rank) for o in operands]
         if not any(o.roles for o in wide):
             return Tensor(shape, parts=tuple(p for o in wide for p in o.parts))
         entries = [(r, i) for i, o in enumerate(wide) for r in o.roles]
@@ -372,7 +412,7 @@ class Engine:
             if o.parts:
                 sets = [set(axes_of(r)) for r, _ in entries]
                 entries += [(r, i) for r in self._label(o.parts, sets, shape)]
-        return Tensor(shape, _tidy(self.ties.combine(entries, shape, set(), set()), shape), reason=self.facts.reason)
+        return Tensor(shape, tidy(self.ties.combine(entries, shape, set(), set()), shape), reason=self.facts.reason)
 
     def _equation(
         self,
@@ -443,8 +483,21 @@ class Engine:
             for a, term in enumerate(terms):
                 if "[" in term.flags and shape[a] > 1:
                     roles.append(along(addresses(shape[a]), a, len(shape)))
-            out.append(Tensor(shape, _tidy(roles, shape), reason=self.facts.reason))
+            out.append(Tensor(shape, tidy(roles, shape), reason=self.facts.reason))
         return out
+
+
+def _joined(known: Sequence[np.ndarray], more: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    """The roles of a weight with those of another part of it, where the two parts have roles of the same kinds."""
+    if sorted(r.shape for r in known) != sorted(r.shape for r in more):
+        return None
+    result = list(known)
+    for role in more:
+        fits = [i for i, r in enumerate(result) if r.shape == role.shape and (r[role != UNREAD] == UNREAD).all()]
+        if not fits:
+            return None
+        result[fits[0]] = np.where(role == UNREAD, result[fits[0]], role)
+    return result
 
 
 class _View:
@@ -464,6 +517,10 @@ class _View:
             raise UnknownStructure(f"operand {operand} is computed from the graph's inputs")
         return value
 
+    def needed(self, result: int) -> bool:
+        name = self._node.output[result] if result < self.results else ""
+        return bool(name) and self._engine.is_read(self._node, name)
+
     def shape(self, result: int = 0) -> tuple[int, ...]:
         return self._engine.inference.shape(self._node.output[result])
 
@@ -478,73 +535,6 @@ def _meet(operands: Sequence[tuple[tuple[int, ...], bool]]) -> None:
         sizes = [(shape[-axis], free) for shape, free in operands if len(shape) >= axis]
         if (1, True) in sizes and any(n > 1 and not free for n, free in sizes):
             raise UnknownStructure("a symbolic axis, taken as one, meets a longer one")
-
-
-def captured(node: NodeProto) -> list[str]:
-    """The names that the subgraphs of a node read, their own included."""
-    names: list[str] = []
-    for attribute in node.attribute:
-        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-            for inner in graph.node:
-                names += [*inner.input, *captured(inner)]
-            names += [o.name for o in graph.output]
-    return names
-
-
-def _prefixed(tensor: Tensor, rank: int) -> Tensor:
-    missing = rank - len(tensor.shape)
-    if not missing:
-        return tensor
-
-    def wide(x: np.ndarray) -> np.ndarray:
-        return x.reshape((1,) * missing + x.shape)
-
-    parts = tuple(Part(p.weight, tuple(None if i is None else wide(i) for i in p.index)) for p in tensor.parts)
-    return Tensor((1,) * missing + tensor.shape, tuple(wide(r) for r in tensor.roles), parts, tensor.reason)
-
-
-def _step(role: np.ndarray, step: rules.Step, shape: tuple[int, ...]) -> np.ndarray:
-    if isinstance(step, rules.Take):
-        return role if role.shape[step.axis] == 1 else compress(role.take(step.index, step.axis), range(role.ndim))
-    if isinstance(step, rules.Reshape):
-        return reshape_role(role, shape, step.shape)
-    if isinstance(step, rules.Transpose):
-        return role.transpose(step.order)
-    return role.reshape((1,) * (len(step.shape) - role.ndim) + role.shape)
-
-
-def _moved_shape(shape: tuple[int, ...], step: rules.Step) -> tuple[int, ...]:
-    if isinstance(step, rules.Take):
-        return tuple(len(step.index) if a == step.axis else n for a, n in enumerate(shape))
-    if isinstance(step, rules.Transpose):
-        return tuple(shape[a] for a in step.order)
-    return step.shape
-
-
-def _tidy(roles: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """Roles without the trivial ones; addresses numbered from the front where no labels share their axes."""
-    named = [r for r in roles if r.size > 1 and not is_address(r)]
-    fixed = [r for r in roles if r.size > 1 and is_address(r)]
-    busy = {a for r in named for a in axes_of(r)}
-    grown = True
-    while grown:
-        reach = {a for r in fixed if busy & set(axes_of(r)) for a in axes_of(r)}
-        grown = not reach <= busy
-        busy |= reach
-    plain = sorted({a for r in fixed for a in axes_of(r)} - busy)
-    out = [*named, *(along(addresses(shape[a]), a, len(shape)) for a in plain)]
-    spans: dict[tuple[int, ...], list[np.ndarray]] = {}
-    for r in fixed:
-        if busy & set(axes_of(r)):
-            spans.setdefault(axes_of(r), []).append(r)
-    for group in spans.values():
-        if len(group) == 1:
-            out.append(group[0])
-        else:
-            stacked = np.stack([g.ravel() for g in group], 1)
-            number = np.unique(stacked, axis=0, return_inverse=True)[1]
-            out.append((-1 - number).reshape(group[0].shape))
-    return tuple(out)
 
 
 def analyse(graph: Graph, constant_along: Callable[[str, int], bool] | None = None) -> Analysis:

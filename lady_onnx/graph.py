@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from .errors import LadyError
 
@@ -51,13 +51,70 @@ def _constant(node: NodeProto) -> TensorProto | None:
     return None
 
 
+def captured(node: NodeProto) -> list[str]:
+    """The names that the subgraphs of a node read, their own included."""
+    names: list[str] = []
+    for attribute in node.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            for inner in graph.node:
+                names += [*inner.input, *captured(inner)]
+            names += [o.name for o in graph.output]
+    return names
+
+
+def inside(node: NodeProto, attribute: str) -> str:
+    """What stands before the names of weights in a subgraph: `node/attribute/`."""
+    return f"{node.name or next(iter(node.output), '')}/{attribute}/"
+
+
+def in_function(function: FunctionProto) -> str:
+    """What stands before the names of weights in a local function."""
+    return f"{function.domain}.{function.name}{function.overload}/"
+
+
+Holder = NodeProto | SparseTensorProto | None
+
+
+def _weights(model: ModelProto) -> Iterator[tuple[str, TensorProto, Holder]]:
+    """Every weight of a model: its name, its tensor, and the Constant node or sparse tensor that it is made from."""
+    yield from _in_graph(model.graph, "")
+    for function in model.functions:
+        yield from _in_nodes(function.node, in_function(function))
+
+
+def _in_graph(graph: GraphProto, prefix: str) -> Iterator[tuple[str, TensorProto, Holder]]:
+    for tensor in graph.initializer:
+        yield prefix + tensor.name, tensor, None
+    for sparse in graph.sparse_initializer:
+        yield prefix + sparse.values.name, _dense(sparse), sparse
+    yield from _in_nodes(graph.node, prefix)
+
+
+def _in_nodes(nodes: Iterable[NodeProto], prefix: str) -> Iterator[tuple[str, TensorProto, Holder]]:
+    for node in nodes:
+        constant = _constant(node)
+        if constant is not None:
+            yield prefix + node.output[0], constant, node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _in_graph(attribute.g, prefix + inside(node, attribute.name))
+
+
+def _dense(sparse: SparseTensorProto) -> TensorProto:
+    values, indices = (onnx.numpy_helper.to_array(t) for t in (sparse.values, sparse.indices))
+    array = np.zeros(int(np.prod(sparse.dims)), values.dtype)
+    array[indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))] = values
+    return onnx.numpy_helper.from_array(array.reshape(tuple(sparse.dims)), sparse.values.name)
+
+
 class Graph:
     """A model, its weights by name, and where they lie.
 
     Attributes:
         model: the ONNX model; external data is not loaded into it.
         path: the file it came from, None for a model in memory.
-        tensors: every initializer by name, and every Constant node's tensor by its output's name.
+        tensors: every initializer by name, every Constant node's tensor by its output's name; those of a subgraph
+            as `node/attribute/name`, those of a local function as `domain.function/name`.
     """
 
     def __init__(self, model: ModelProto, path: Path | None = None):
@@ -65,12 +122,8 @@ class Graph:
         self.path = path
         self.folder = path.parent if path else None
         self.tensors: dict[str, TensorProto] = {}
-        for tensor in model.graph.initializer:
-            self.tensors[tensor.name] = tensor
-        for node in model.graph.node:
-            constant = _constant(node)
-            if constant is not None:
-                self.tensors[node.output[0]] = constant
+        for name, tensor, _ in _weights(model):
+            self.tensors[name] = tensor
         for name, tensor in self.tensors.items():
             if tensor.data_type not in KNOWN_TYPES or min(tensor.dims, default=0) < 0:
                 what = f"shape {list(tensor.dims)}, element type {tensor.data_type}"
@@ -173,9 +226,9 @@ class Graph:
     def to_model(self, note: str) -> ModelProto:
         """The model with its changed weights in it (external data loaded), and `note` in its metadata."""
         model = self._noted(note)
-        for name, tensor in self._in(model):
+        for name, tensor, holder in list(_weights(model)):
             if name in self._changed or tensor.data_location == TensorProto.EXTERNAL:
-                _fill(tensor, self.array(name))
+                _fill(tensor, holder, self.array(name))
         return model
 
     def save(self, path: Path, note: str) -> None:
@@ -185,10 +238,10 @@ class Graph:
         metadata entry `lady_onnx`.
         """
         model = self._noted(note)
-        external = [(n, t) for n, t in self._in(model) if t.data_location == TensorProto.EXTERNAL]
-        for name, tensor in self._in(model):
+        external = [(n, t) for n, t, _ in _weights(model) if t.data_location == TensorProto.EXTERNAL]
+        for name, tensor, holder in list(_weights(model)):
             if name in self._changed and tensor.data_location != TensorProto.EXTERNAL:
-                _fill(tensor, self._changed[name])
+                _fill(tensor, holder, self._changed[name])
         data = path.with_name(path.name + ".data")
         taken = {self._data_file(t) for t in self.tensors.values()}
         for place in (path, data) if external else (path,):
@@ -222,25 +275,12 @@ class Graph:
     def _noted(self, note: str) -> ModelProto:
         model = ModelProto()
         model.CopyFrom(self.model)
-        for node in model.graph.node:
-            # a Constant that holds a list of floats needs a tensor to hold what replaces it
-            if node.op_type == "Constant" and node.output[0] in self._changed and node.attribute[0].name != "value":
-                tensor = onnx.numpy_helper.from_array(self._changed[node.output[0]])
-                node.attribute[0].CopyFrom(onnx.helper.make_attribute("value", tensor))
         for entry in model.metadata_props:
             if entry.key == METADATA_KEY:
                 entry.value = note
                 return model
         model.metadata_props.add(key=METADATA_KEY, value=note)
         return model
-
-    @staticmethod
-    def _in(model: ModelProto) -> Iterator[tuple[str, TensorProto]]:
-        for tensor in model.graph.initializer:
-            yield tensor.name, tensor
-        for node in model.graph.node:
-            if node.op_type == "Constant" and node.attribute[0].name == "value":
-                yield node.output[0], node.attribute[0].t
 
 
 def _line(error: Exception) -> str:
@@ -264,7 +304,17 @@ def _constant_along(array: np.ndarray, axis: int) -> bool:
     return True
 
 
-def _fill(tensor: TensorProto, array: np.ndarray) -> None:
+def _fill(tensor: TensorProto, holder: Holder, array: np.ndarray) -> None:
+    """Writes the values of `array` to where a weight's tensor lies in its model."""
+    if isinstance(holder, SparseTensorProto):
+        places = np.flatnonzero(array)
+        holder.values.CopyFrom(onnx.numpy_helper.from_array(array.ravel()[places], holder.values.name))
+        holder.indices.CopyFrom(onnx.numpy_helper.from_array(places, holder.indices.name))
+        return
+    if isinstance(holder, NodeProto) and holder.attribute[0].name != "value":
+        # a list of floats needs a tensor to hold what replaces it
+        holder.attribute[0].CopyFrom(onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(array)))
+        return
     new = onnx.numpy_helper.from_array(array, tensor.name)
     for field in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "external_data"):
         tensor.ClearField(field)
@@ -319,7 +369,7 @@ def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
         raise LadyError(f"{path}: not an ONNX file: it holds no graph; give the path of an exported .onnx model")
     graph = Graph(model, path)
     produced = {o for node in model.graph.node for o in node.output} | set(graph.tensors)
-    produced |= {i.name for i in model.graph.input} | {s.values.name for s in model.graph.sparse_initializer}
+    produced |= {i.name for i in model.graph.input}
     for output in model.graph.output:
         if output.name not in produced:
             raise LadyError(f"{path}: output '{output.name}' is made by no node: cut short; export or copy it again")

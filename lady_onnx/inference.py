@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -14,6 +14,9 @@ from onnx.reference import ReferenceEvaluator
 from .errors import UnknownStructure
 from .graph import Graph, attributes
 
+DRAWING = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+NEVER = ("If", "Loop", "Scan", *DRAWING)
+"""Operators whose results are never computed: those with bodies, and those that draw."""
 VALUE_LIMIT = 1 << 22
 """Operands of more elements than this are never read for their values."""
 
@@ -28,27 +31,46 @@ class Inference:
         self.loose = set(loose)
         """Tensors that hang on a symbolic axis taken as one: an axis of one in them may be longer."""
         self._types: dict[str, TypeProto] = {}
+        self._alias: dict[str, str] = {}
         self._values: dict[str, np.ndarray | None] = {}
         self._producers = {o: n for n in graph.nodes for o in n.output if o}
         for value in graph.model.graph.input:
             if value.name in shapes:
-                kind = value.type.tensor_type.elem_type
-                self._types[value.name] = onnx.helper.make_tensor_type_proto(kind, shapes[value.name])
+                self.declare(value.name, value.type.tensor_type.elem_type, shapes[value.name])
+
+    def type_of(self, name: str) -> TypeProto | None:
+        """The type of a tensor, None where it is not known."""
+        if name not in self._types and name in self.graph.tensors:
+            self.declare(name, self.graph.tensors[name].data_type, self.graph.shape(name))
+        return self._types.get(name)
+
+    def declare(self, name: str, kind: int, shape: Sequence[int]) -> None:
+        """Gives a tensor its element type and shape."""
+        self._types[name] = onnx.helper.make_tensor_type_proto(kind, shape)
+
+    def same(self, name: str, source: str, value: bool = True) -> None:
+        """A tensor has the type, and if `value` the values, of another."""
+        kind = self.type_of(source)
+        if kind is not None:
+            self._types[name] = kind
+        if value:
+            self._alias[name] = source
+        if source in self.loose:
+            self.loose.add(name)
 
     def infer(self, node: NodeProto) -> bool:
         """Types and shapes of the node's results, as far as they can be known; False if the operands do not fit."""
+        self._producers.update((o, node) for o in node.output if o)
         if self.loose & set(node.input):
             self.loose.update(node.output)
         inputs: dict[str, TypeProto] = {}
         for name in node.input:
             if not name:
                 continue
-            if name not in self._types and name in self.graph.tensors:
-                kind = self.graph.tensors[name].data_type
-                self._types[name] = onnx.helper.make_tensor_type_proto(kind, self.graph.shape(name))
-            if name not in self._types:
+            kind = self.type_of(name)
+            if kind is None:
                 return True
-            inputs[name] = self._types[name]
+            inputs[name] = kind
         data: dict[str, onnx.TensorProto] = {}
         operand = node.op_type in ("Resize", "Upsample", "Range")
         for name, given in inputs.items():
@@ -103,13 +125,15 @@ class Inference:
         return self._values[name]
 
     def _compute(self, name: str) -> np.ndarray | None:
+        if name in self._alias:
+            return self.value(self._alias[name])
         if name in self.graph.tensors:
             if np.prod(self.graph.shape(name), dtype=np.int64) > VALUE_LIMIT:
                 return None
             self.read.add(name)
             return self.graph.array(name)
         node = self._producers.get(name)
-        if node is None or node.op_type in ("If", "Loop", "Scan") or node.domain:
+        if node is None or node.domain or node.op_type in NEVER:
             return None
         if node.op_type in ("Shape", "Size") and node.input:
             source = self.known_shape(node.input[0])

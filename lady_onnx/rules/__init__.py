@@ -1,6 +1,6 @@
 """What every operator does to the order of its operands' elements, one operator family a file.
 
-A rule is one of four kinds of data; the engine in `lady_onnx.analysis` is their only reader.
+A rule is one of six kinds of data; the engine in `lady_onnx.analysis` is their only reader.
 
 * `Equation`: an equation over named axes, in the spirit of einops and of XLA Shardy's sharding
   rules. A name shared by operands ties their axes; a name missing from the result is contracted;
@@ -10,6 +10,8 @@ A rule is one of four kinds of data; the engine in `lady_onnx.analysis` is their
 * `Movement`: for each result, the operand that it comes from and the steps (`Take`, `Reshape`,
   `Transpose`, `Expand`) that move its elements; they are run on the labels.
 * `Source`: a result that depends on no operand's order, such as a shape.
+* `Steps`: several of these, one after the other, for operators that are made of simpler ones.
+* `Body`: an operator with subgraphs, or one that its specification spells out in others: it is run through.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
+
+from ..errors import UnknownStructure
 
 
 class Node(Protocol):
@@ -36,6 +40,9 @@ class Node(Protocol):
 
     def value(self, operand: int) -> np.ndarray:
         """The values of an operand that can be computed from constants and shapes; else UnknownStructure."""
+
+    def needed(self, result: int) -> bool:
+        """Does any other node, or an output of the graph, read this result?"""
 
     def shape(self, result: int = 0) -> tuple[int, ...]:
         """The shape of a result, by ONNX's own inference; else UnknownStructure."""
@@ -92,7 +99,25 @@ class Source:
     """True where all elements of the result are the same."""
 
 
-Kind = Equation | Elementwise | Movement | Source
+@dataclass(frozen=True)
+class Steps:
+    """Several rules, one after the other: `(name, rule, operands)`, for operators that are made of simpler ones.
+
+    The node's own operands are called `0`, `1` and so on. `states` are tensors that a step reads before one has
+    made them, with their shapes: what an earlier turn of a loop left behind.
+    """
+
+    steps: list[tuple[str, Kind, tuple[str, ...]]]
+    results: tuple[str, ...]
+    states: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Body:
+    """The operator is run through: its subgraphs, or the function that its specification spells it out as."""
+
+
+Kind = Equation | Elementwise | Movement | Source | Steps | Body
 Describe = Callable[[Node], Kind]
 
 REGISTRY: dict[tuple[str, str], Describe] = {}
@@ -120,17 +145,33 @@ def equation(text: str, *operators: str, sizes: dict[str, tuple[str, int]] | Non
     register(*operators, domain=domain)(describe)
 
 
+def pinned(reason: str, *operators: str, domain: str = "") -> None:
+    """Registers operators that keep the order of all that they touch, and why."""
+
+    def describe(node: Node) -> Kind:
+        raise UnknownStructure(reason)
+
+    describe.__doc__ = f"pinned: {reason}"
+    register(*operators, domain=domain)(describe)
+
+
 def axis_of(node: Node, default: int, rank: int) -> int:
     """The attribute `axis`, counted from the front."""
     axis = int(node.attributes.get("axis", default))
     return axis + rank if axis < 0 else axis
 
 
-def rank_of(node: Node, operand: int = 0) -> int:
-    """The number of axes of an operand."""
+def shape_of(node: Node, operand: int = 0) -> tuple[int, ...]:
+    """The shape of an operand that must be there."""
     shape = node.shapes[operand]
-    assert shape is not None
-    return len(shape)
+    if shape is None:
+        raise UnknownStructure("an operand is missing")
+    return shape
+
+
+def rank_of(node: Node, operand: int = 0) -> int:
+    """The number of axes of an operand that must be there."""
+    return len(shape_of(node, operand))
 
 
 for _module in pkgutil.iter_modules(__path__):

@@ -10,7 +10,7 @@ from . import Elementwise, Kind, Node, register
 @register(
     *("Abs", "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor"),
     *("IsInf", "IsNaN", "Log", "Neg", "Not", "Reciprocal", "Round", "Sign", "Sin", "Sinh", "Sqrt", "Tan", "Tanh"),
-    *("BitwiseNot", "Cast", "CastLike", "Identity"),
+    *("BitCast", "BitwiseNot", "Cast", "CastLike", "Identity"),
     *("Celu", "Elu", "Gelu", "HardSigmoid", "HardSwish", "LeakyRelu", "Mish", "Relu", "Selu", "Shrink", "Sigmoid"),
     *("Softplus", "Softsign", "Swish", "ThresholdedRelu", "Clip"),
     *("Add", "And", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater"),

@@ -8,13 +8,22 @@ import itertools
 import numpy as np
 
 from ..errors import UnknownStructure
-from . import Equation, Expand, Kind, Movement, Node, Reshape, Source, Step, Take, Transpose, axis_of, rank_of, register
-
-
-def _shape(node: Node, operand: int = 0) -> tuple[int, ...]:
-    shape = node.shapes[operand]
-    assert shape is not None
-    return shape
+from . import (
+    Equation,
+    Expand,
+    Kind,
+    Movement,
+    Node,
+    Reshape,
+    Source,
+    Step,
+    Take,
+    Transpose,
+    axis_of,
+    rank_of,
+    register,
+    shape_of,
+)
 
 
 @register("Reshape", "Flatten", "Squeeze", "Unsqueeze")
@@ -38,7 +47,7 @@ def tile(node: Node) -> Kind:
     repeats = node.value(1).tolist()
     steps: list[Step] = [
         Take(axis, np.tile(np.arange(size), repeat))
-        for axis, (size, repeat) in enumerate(zip(_shape(node), repeats, strict=True))
+        for axis, (size, repeat) in enumerate(zip(shape_of(node), repeats, strict=True))
         if repeat != 1
     ]
     return Movement([((0,), steps)])
@@ -59,7 +68,7 @@ def split(node: Node) -> Kind:
 
 @register("Slice")
 def slices(node: Node) -> Kind:
-    shape = _shape(node)
+    shape = shape_of(node)
     if node.opset < 10:
         given = [node.attributes.get(name) for name in ("starts", "ends", "axes")]
     else:
@@ -86,7 +95,7 @@ def gather(node: Node) -> Kind:
         inserted = [f"i{i}" for i in range(places)]
         operand = [f"[{n}]" if i == axis else n for i, n in enumerate(names)]
         return Equation(f"{' '.join(operand)}, {' '.join(inserted)} -> {' '.join(names[:axis] + inserted + names[axis + 1 :])}")
-    shape = _shape(node)
+    shape = shape_of(node)
     flat = np.where(index < 0, index + shape[axis], index).astype(np.int64).reshape(-1)
     return Movement([((0,), [Take(axis, flat), Reshape((*shape[:axis], *index.shape, *shape[axis + 1 :]))])])
 
@@ -95,7 +104,7 @@ def gather(node: Node) -> Kind:
 def gather_nd(node: Node) -> Kind:
     if node.attributes.get("batch_dims"):
         raise UnknownStructure("batch dimensions")
-    shape, index = _shape(node), _shape(node, 1)
+    shape, index = shape_of(node), shape_of(node, 1)
     depth = index[-1]
     try:
         value = node.value(1)
@@ -117,7 +126,7 @@ def gather_nd(node: Node) -> Kind:
 def pad(node: Node) -> Kind:
     if node.attributes.get("mode", b"constant") != b"constant":
         raise UnknownStructure("a padding that repeats elements")
-    shape = _shape(node)
+    shape = shape_of(node)
     if node.opset < 11:
         pads = node.attributes.get("pads") or node.attributes["paddings"]
         axes = list(range(len(shape)))
@@ -139,7 +148,7 @@ def pad(node: Node) -> Kind:
 
 @register("DepthToSpace")
 def depth_to_space(node: Node) -> Kind:
-    b, c, h, w = _shape(node)
+    b, c, h, w = shape_of(node)
     s = node.attributes["blocksize"]
     if node.attributes.get("mode", b"DCR") == b"CRD":
         steps: list[Step] = [Reshape((b, c // s**2, s, s, h, w)), Transpose((0, 1, 4, 2, 5, 3))]
@@ -150,7 +159,7 @@ def depth_to_space(node: Node) -> Kind:
 
 @register("SpaceToDepth")
 def space_to_depth(node: Node) -> Kind:
-    b, c, h, w = _shape(node)
+    b, c, h, w = shape_of(node)
     s = node.attributes["blocksize"]
     steps: list[Step] = [Reshape((b, c, h // s, s, w // s, s)), Transpose((0, 3, 5, 1, 2, 4))]
     return Movement([((0,), [*steps, Reshape((b, c * s**2, h // s, w // s))])])
@@ -162,5 +171,5 @@ def source(node: Node) -> Kind:
 
 
 @register("ConstantOfShape")
-def constant_of_shape(node: Node) -> Kind:
+def constant_ofshape_of(node: Node) -> Kind:
     return Source(uniform=True)

@@ -4,7 +4,7 @@ Spec: https://onnx.ai/onnx/operators/
 """
 
 from ..errors import UnknownStructure
-from . import Equation, Kind, Node, axis_of, equation, rank_of, register
+from . import Equation, Kind, Node, axis_of, equation, rank_of, register, shape_of
 
 equation("b c [x..] -> b c [y..]", "MaxPool", "AveragePool", "LpPool")
 equation("b c x.. -> b c [y..]", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
@@ -46,8 +46,7 @@ def arg(node: Node) -> Kind:
 def resize(node: Node) -> Kind:
     if node.attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize":
         raise UnknownStructure("a crop")
-    before, after = node.shapes[0], node.shape()
-    assert before is not None
+    before, after = shape_of(node), node.shape()
     same = [a == b for a, b in zip(before, after, strict=True)]
     operand = [f"x{i}" if s else f"[x{i}]" for i, s in enumerate(same)]
     result = [f"x{i}" if s else f"[y{i}]" for i, s in enumerate(same)]

@@ -1,0 +1,267 @@
+"""Operators that contain others: branches, loops, and functions, run through by the engine.
+
+Every name inside a body gets one of its own, so that two calls of a function, or two turns of a loop, share
+their weights and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
+
+from .errors import UnknownStructure
+from .graph import Graph, attributes, captured, in_function, inside
+from .labels import addresses, along
+from .rules import Elementwise, Equation
+from .tensors import Tensor, opaque
+
+if TYPE_CHECKING:
+    from .analysis import Engine
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How the names of a body are called in the analysis.
+
+    Attributes:
+        weights: what stands before the names of its weights.
+        call: what stands before all others.
+        names: names from outside, by the name inside.
+    """
+
+    weights: str = ""
+    call: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+def live(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
+    """The nodes that the outputs hang on, in their order."""
+    wanted = set(outputs)
+    found = []
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            found.append(node)
+            wanted.update(node.input)
+            wanted.update(captured(node))
+    return found[::-1]
+
+
+def function_of(graph: Graph, node: NodeProto, types: Sequence[bytes]) -> FunctionProto | None:
+    """The function that a node calls: a local one, or the one that its operator's specification gives."""
+    for function in graph.model.functions:
+        if (function.domain, function.name, function.overload) == (node.domain, node.op_type, node.overload):
+            return function
+    version = graph.opset(node.domain)
+    try:
+        schema: Any = onnx.defs.get_schema(node.op_type, version, node.domain)
+    except onnx.defs.SchemaError:
+        return None
+    if schema.has_function:
+        return schema.function_body
+    if schema.has_context_dependent_function:
+        function = FunctionProto()
+        function.ParseFromString(schema.get_context_dependent_function(node.SerializeToString(), list(types)))
+        return function
+    return None
+
+
+class Bodies:
+    """Runs the bodies of nodes through an engine."""
+
+    def __init__(self, engine: Engine):
+        self.engine = engine
+        self._origin: dict[int, tuple[NodeProto, NodeProto, Scope]] = {}
+
+    def run(self, node: NodeProto) -> list[Tensor]:
+        """The results of a node with a body."""
+        _, origin, scope = self._origin.get(id(node), (node, node, Scope()))
+        match origin.op_type if origin.domain in ("", "ai.onnx") else "":
+            case "If":
+                return self._if(node, origin, scope)
+            case "Loop":
+                return self._loop(node, origin, scope)
+            case "Scan":
+                return self._scan(node, origin, scope)
+        types = [self.engine.inference.type_of(n) for n in node.input]
+        function = function_of(self.engine.graph, node, [t.SerializeToString() if t else b"" for t in types])
+        if function is None:
+            raise UnknownStructure("no body to run through")
+        return self._call(node, function)
+
+    def captured(self, node: NodeProto) -> list[str]:
+        """What the subgraphs of a node read from outside, and all weights inside them."""
+        _, origin, scope = self._origin.get(id(node), (node, node, Scope()))
+        names = [scope.names.get(n, n) for n in captured(origin)]
+        places = [scope.weights + inside(origin, a.name) for a in origin.attribute if a.HasField("g")]
+        return names + [w for w in self.engine.graph.tensors if any(w.startswith(p) for p in places)]
+
+    def holds(self, node: NodeProto) -> bool:
+        """Is this a node of a body?"""
+        return id(node) in self._origin
+
+    def has_body(self, node: NodeProto) -> bool:
+        """Is this a node with subgraphs, or a call of one of the model's own functions?"""
+        if node.op_type in ("If", "Loop", "Scan") and node.domain in ("", "ai.onnx"):
+            return True
+        return any((f.domain, f.name) == (node.domain, node.op_type) for f in self.engine.graph.model.functions)
+
+    def _nodes(
+        self, nodes: Sequence[NodeProto], weights: Iterable[str], outputs: Sequence[str], scope: Scope, values: NodeProto | None
+    ) -> list[str]:
+        """Runs the nodes of a body; returns what its outputs are called. `values` has the attributes of a call."""
+        names = dict(scope.names)
+        names.update({w: scope.weights + w for w in weights})
+        known = self.engine.graph.tensors
+        for node in nodes:
+            for o in node.output:
+                if o:
+                    constant = node.op_type == "Constant" and scope.weights + o in known
+                    names[o] = (scope.weights if constant else scope.call) + o
+        for node in live(nodes, outputs):
+            copy = NodeProto(op_type=node.op_type, domain=node.domain, overload=node.overload, name=scope.call + node.name)
+            copy.input.extend(names.get(i, i) for i in node.input)
+            copy.output.extend(names.get(o, o) for o in node.output)
+            if node.op_type == "Constant" and copy.output[0] in known:
+                continue
+            for attribute in node.attribute:
+                if attribute.ref_attr_name:
+                    given = next((a for a in values.attribute if a.name == attribute.ref_attr_name), None) if values else None
+                    if given is not None:
+                        copy.attribute.add().CopyFrom(given)
+                        copy.attribute[-1].name = attribute.name
+                elif attribute.type not in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+                    copy.attribute.add().CopyFrom(attribute)
+            # the copy is kept with its origin: its identity must stay its own
+            self._origin[id(copy)] = copy, node, replace(scope, names=names)
+            self.engine.step(copy)
+        return [names.get(o, o) for o in outputs]
+
+    def _graph(self, graph: GraphProto, scope: Scope) -> list[str]:
+        weights = [t.name for t in graph.initializer] + [s.values.name for s in graph.sparse_initializer]
+        return self._nodes(list(graph.node), weights, [o.name for o in graph.output], scope, None)
+
+    def _tensor(self, name: str) -> Tensor:
+        tensor = self.engine.tensor(name)
+        if tensor is None:
+            raise UnknownStructure("an operand of unknown shape")
+        return tensor
+
+    def _inner(self, node: NodeProto, origin: NodeProto, scope: Scope, attribute: str) -> tuple[GraphProto, Scope]:
+        body = next(a.g for a in origin.attribute if a.name == attribute)
+        inner = scope.weights + inside(origin, attribute), f"{node.name or node.output[0]}/{attribute}/"
+        return body, Scope(*inner, scope.names)
+
+    def _declare(self, name: str, tensor: Tensor, like: str) -> None:
+        """Makes `tensor` known by a name inside a body, of the element type of another."""
+        kind = self.engine.inference.type_of(like)
+        self.engine.tensors[name] = tensor
+        self.engine.inference.declare(name, kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT, tensor.shape)
+
+    # ---- one kind of body each
+
+    def _call(self, node: NodeProto, function: FunctionProto) -> list[Tensor]:
+        given = dict(zip(function.input, node.input, strict=False))
+        for missing in function.input[len(node.input) :]:
+            given[missing] = ""
+        defaults = NodeProto()
+        defaults.CopyFrom(node)
+        present = {a.name for a in node.attribute}
+        defaults.attribute.extend(a for a in function.attribute_proto if a.name not in present)
+        scope = Scope(in_function(function), f"{node.name or node.output[0]}/{function.name}/", given)
+        outputs = self._nodes(list(function.node), [], list(function.output), scope, defaults)
+        for name, inner in zip(node.output, outputs, strict=False):
+            self.engine.inference.same(name, inner)
+        return [self._tensor(name) for name, _ in zip(outputs, node.output, strict=False)]
+
+    def _if(self, node: NodeProto, origin: NodeProto, scope: Scope) -> list[Tensor]:
+        condition = self.engine.inference.value(node.input[0])
+        branches = ["then_branch", "else_branch"]
+        if condition is not None:
+            branches = branches[:1] if condition.all() else branches[1:]
+        found = []
+        for branch in branches:
+            outputs = self._graph(*self._inner(node, origin, scope, branch))
+            found.append([self._tensor(o) for o in outputs])
+            for name, inner in zip(node.output, outputs, strict=True):
+                self.engine.inference.same(name, inner, value=len(branches) == 1)
+        if len(found) == 1:
+            return found[0]
+        return [self._one(list(pair)) for pair in zip(*found, strict=True)]
+
+    def _one(self, tensors: Sequence[Tensor]) -> Tensor:
+        """A tensor that is one or another of several: they share their order."""
+        if len({t.shape for t in tensors}) > 1:
+            raise UnknownStructure("branches or turns of different shapes")
+        return self.engine.results(Elementwise(), list(tensors), [False] * len(tensors), [None])[0]
+
+    def _state(self, name: str, initial: str) -> Tensor:
+        state = self.engine.state(self._tensor(initial).shape)
+        self._declare(name, state, initial)
+        return state
+
+    def _stacked(self, name: str, axis: int, count: int) -> Tensor:
+        """What the turns of a loop leave behind, one after the other along `axis`."""
+        tensor = self.engine.laid(self._tensor(name))
+        rank = len(tensor.shape) + 1
+        axis %= rank
+        shape = (*tensor.shape[:axis], count, *tensor.shape[axis:])
+        roles = [np.expand_dims(r, axis) for r in tensor.roles]
+        return Tensor(shape, (*roles, *([along(addresses(count), axis, rank)] if count > 1 else [])), reason=tensor.reason)
+
+    def _loop(self, node: NodeProto, origin: NodeProto, scope: Scope) -> list[Tensor]:
+        body, inner = self._inner(node, origin, scope, "body")
+        names = [i.name for i in body.input]
+        given = {n: inner.call + n for n in names}
+        for name in names[:2]:
+            self.engine.tensors[given[name]] = opaque(())
+            kind = onnx.TensorProto.INT64 if name == names[0] else onnx.TensorProto.BOOL
+            self.engine.inference.declare(given[name], kind, ())
+        initial = list(node.input[2:])
+        states = [self._state(given[n], i) for n, i in zip(names[2:], initial, strict=True)]
+        outputs = self._graph(body, replace(inner, names={**inner.names, **given}))
+        results = [
+            self._one([self._tensor(i), state, self._tensor(o)])
+            for i, state, o in zip(initial, states, outputs[1:], strict=False)
+        ]
+        scans = outputs[1 + len(initial) :]
+        turns = self.engine.inference.value(node.input[0]) if node.input[0] else None
+        if scans and (turns is None or self.engine.inference.value(outputs[0]) is None):
+            raise UnknownStructure("a loop of unknown length")
+        for name, inner_name in zip(node.output, [*outputs[1 : 1 + len(initial)], *scans], strict=True):
+            self.engine.inference.same(name, inner_name, value=False)
+        return results + [self._stacked(o, 0, int(turns)) for o in scans if turns is not None]
+
+    def _scan(self, node: NodeProto, origin: NodeProto, scope: Scope) -> list[Tensor]:
+        if self.engine.graph.opset() < 9:
+            raise UnknownStructure("the batched form of opset 8")
+        body, inner = self._inner(node, origin, scope, "body")
+        given = attributes(origin)
+        count = given["num_scan_inputs"]
+        names = {i.name: inner.call + i.name for i in body.input}
+        inside_names = list(names.values())
+        initial, scanned = list(node.input[:-count]), list(node.input[-count:])
+        states = [self._state(n, i) for n, i in zip(inside_names, initial, strict=False)]
+        turns = 1
+        for name, source, axis in zip(
+            inside_names[len(initial) :], scanned, given.get("scan_input_axes", [0] * count), strict=True
+        ):
+            tensor = self._tensor(source)
+            rank = len(tensor.shape)
+            turns = tensor.shape[axis]
+            letters = [f"[x{i}]" if i == axis % rank else f"x{i}" for i in range(rank)]
+            equation = Equation(f"{' '.join(letters)} -> {' '.join(x for x in letters if '[' not in x)}")
+            self._declare(name, self.engine.results(equation, [tensor], [False], [None])[0], source)
+        outputs = self._graph(body, replace(inner, names={**inner.names, **names}))
+        turned = zip(initial, states, outputs, strict=False)
+        results = [self._one([self._tensor(i), state, self._tensor(o)]) for i, state, o in turned]
+        scans = outputs[len(initial) :]
+        axes = given.get("scan_output_axes", [0] * len(scans))
+        results += [self._stacked(o, axis, turns) for o, axis in zip(scans, axes, strict=True)]
+        for name, inner_name in zip(node.output, outputs, strict=True):
+            self.engine.inference.same(name, inner_name, value=False)
+        return results

@@ -1,0 +1,31 @@
+"""Operators that are run through: subgraphs, and those that their specification spells out as a function.
+
+Spec: https://onnx.ai/onnx/operators/
+"""
+
+from . import Body, Kind, Node, pinned, register
+
+
+@register(
+    *("If", "Loop", "Scan"),
+    *("AffineGrid", "Attention", "CausalConvWithState", "CenterCropPad", "MeanVarianceNormalization"),
+    *("RMSNormalization", "RotaryEmbedding", "SwiGLU"),
+)
+def composed(node: Node) -> Kind:
+    return Body()
+
+
+pinned("a recurrence that is not followed", "LinearAttention")
+pinned(
+    "a sequence of tensors",
+    *("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert"),
+    *("SequenceLength", "SequenceMap", "SplitToSequence"),
+)
+pinned("a value that may be missing", "Optional", "OptionalGetElement", "OptionalHasElement")
+pinned("text", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "RegexFullMatch", "StringConcat")
+pinned("a loss over classes in their order", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
+pinned("random numbers, one after the other", "Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
+pinned("a choice among boxes in their order", "NonMaxSuppression")
+pinned("places, counted through all axes", "MaxUnpool", "NonZero")
+pinned("a list of what differs, in its order", "Unique")
+pinned("the bytes of a picture", "ImageDecoder")

@@ -1,0 +1,135 @@
+"""Operators that pick or place elements by computed indices, or go along an axis in its order.
+
+Spec: https://onnx.ai/onnx/operators/
+"""
+
+from ..errors import UnknownStructure
+from . import Equation, Kind, Node, Source, axis_of, equation, rank_of, register, shape_of
+
+
+def _names(node: Node, operand: int = 0) -> list[str]:
+    return [f"x{i}" for i in range(rank_of(node, operand))]
+
+
+def _mark(names: list[str], *axes: int, name: str = "") -> str:
+    """The names as text, those at `axes` pinned (and called `name`)."""
+    return " ".join(f"[{name or n}]" if i in axes else n for i, n in enumerate(names))
+
+
+@register("CumSum", "CumProd")
+def cumulate(node: Node) -> Kind:
+    names = _names(node)
+    text = _mark(names, int(node.value(1)) % len(names))
+    return Equation(f"{text},  -> {text}")
+
+
+@register("ReverseSequence")
+def reverse(node: Node) -> Kind:
+    names = _names(node)
+    axes = node.attributes.get("time_axis", 0), node.attributes.get("batch_axis", 1)
+    return Equation(f"{_mark(names, *axes)}, [x{axes[1]}] -> {_mark(names, *axes)}")
+
+
+@register("Hardmax")
+def hardmax(node: Node) -> Kind:
+    names = _names(node)
+    axis = axis_of(node, -1 if node.opset >= 13 else 1, len(names))
+    stop = axis + 1 if node.opset >= 13 else len(names)
+    return Equation(f"{' '.join(f'{{{n}}}' if axis <= i < stop else n for i, n in enumerate(names))} -> {' '.join(names)}")
+
+
+@register("TopK")
+def top(node: Node) -> Kind:
+    names = _names(node)
+    axis = axis_of(node, -1, len(names))
+    # the values do not depend on the order, the indices do
+    operand = _mark(names, axis) if node.needed(1) else " ".join(names)
+    result = _mark(names, axis, name="k")
+    return Equation(f"{operand}{', [n]' if len(node.shapes) > 1 else ''} -> {result}, {result}")
+
+
+@register("GatherElements", "ScatterElements", "Scatter")
+def elements(node: Node) -> Kind:
+    shape, index = shape_of(node), shape_of(node, 1)
+    names = _names(node)
+    axis = axis_of(node, 0, len(names))
+    if any(n != m for i, (n, m) in enumerate(zip(shape, index, strict=True)) if i != axis):
+        raise UnknownStructure("indices for a part of the other axes")
+    here, there = _mark(names, axis), _mark(names, axis, name="k")
+    if node.operator == "GatherElements":
+        return Equation(f"{here}, {there} -> {there}")
+    return Equation(f"{here}, {there}, {there} -> {here}")
+
+
+@register("ScatterND")
+def scatter(node: Node) -> Kind:
+    names = _names(node)
+    index = shape_of(node, 1)
+    places, depth = [f"[q{i}]" for i in range(len(index) - 1)], index[-1]
+    data = _mark(names, *range(depth))
+    return Equation(f"{data}, {' '.join([*places, '[k]'])}, {' '.join([*places, *names[depth:]])} -> {data}")
+
+
+@register("TensorScatter")
+def cache(node: Node) -> Kind:
+    names = _names(node)
+    axis = axis_of(node, -2, len(names))
+    here = _mark(names, axis)
+    return Equation(f"{here}, {_mark(names, axis, name='u')}{', x0' if len(node.shapes) > 2 else ''} -> {here}")
+
+
+@register("Compress")
+def compress(node: Node) -> Kind:
+    if "axis" not in node.attributes:
+        raise UnknownStructure("elements chosen from all axes at once")
+    names = _names(node)
+    axis = axis_of(node, 0, len(names))
+    return Equation(f"{_mark(names, axis)}, [k] -> {_mark(names, axis, name='y')}")
+
+
+@register("OneHot")
+def one_hot(node: Node) -> Kind:
+    names = _names(node)
+    axis = axis_of(node, -1, len(names) + 1)
+    depth = node.shapes[1]
+    return Equation(f"{' '.join(names)}, {'[e]' if depth else ''}, [v] -> {' '.join([*names[:axis], '[d]', *names[axis:]])}")
+
+
+@register("Det")
+def determinant(node: Node) -> Kind:
+    names = _names(node)
+    return Equation(f"{_mark(names, len(names) - 2, len(names) - 1)} -> {' '.join(names[:-2])}")
+
+
+@register("Col2Im")
+def fold(node: Node) -> Kind:
+    block = int(node.value(2).prod())
+    return Equation("b (c [k]) [l], [i], [j] -> b c [y..]", {"k": block})
+
+
+@register("DeformConv")
+def deformed(node: Node) -> Kind:
+    if node.attributes.get("offset_group", 1) != 1:
+        raise UnknownStructure("several groups of offsets")
+    text = "b (g i) [x..], (g o) i [w..], b [z] [y..], (g o), b [m] [y..] -> b (g o) [y..]"
+    return Equation(text, {"g": node.attributes.get("group", 1)})
+
+
+equation("b c [x..], b [y..] [n] -> b c [y..]", "GridSample")
+equation("b [c] x.. -> b [c] x..", "LRN")
+equation("b c [h] [w], r [k] -> r c [y] [z]", "MaxRoiPool")
+equation("[b] c [h] [w], r [k], r -> r c [y] [z]", "RoiAlign")
+
+
+@register("DFT", "STFT")
+def fourier(node: Node) -> Kind:
+    operands = [" ".join(f"[{'xyzw'[k]}{i}]" for i in range(len(s or ()))) for k, s in enumerate(node.shapes)]
+    operands[0] = " ".join(["b", *(f"[x{i}]" for i in range(1, rank_of(node)))])
+    return Equation(f"{', '.join(operands)} -> {' '.join(['b', *(f'[r{i}]' for i in range(1, len(node.shape())))])}")
+
+
+@register(
+    "BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix", "EyeLike", "Constant", "RandomNormal", "RandomUniform"
+)
+def source(node: Node) -> Kind:
+    return Source()

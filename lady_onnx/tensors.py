@@ -1,0 +1,92 @@
+"""What the analysis knows of one tensor, and how its elements move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import rules
+from .labels import addresses, along, axes_of, compress, is_address, reshape_role
+
+
+@dataclass(frozen=True)
+class Part:
+    """A weight inside a tensor: for each of its axes the index that an element has there, as a role."""
+
+    weight: str
+    index: tuple[np.ndarray | None, ...]
+    """None along an axis on which the weight is constant."""
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What is known of one tensor: its shape, its roles, or the weights that it still is."""
+
+    shape: tuple[int, ...]
+    roles: tuple[np.ndarray, ...] = ()
+    parts: tuple[Part, ...] = ()
+    reason: str = "position"
+    """Why its addresses keep their order."""
+
+
+def opaque(shape: tuple[int, ...], reason: str = "position") -> Tensor:
+    """A tensor whose elements keep their places."""
+    return Tensor(shape, tuple(along(addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1), reason=reason)
+
+
+def prefixed(tensor: Tensor, rank: int) -> Tensor:
+    missing = rank - len(tensor.shape)
+    if not missing:
+        return tensor
+
+    def wide(x: np.ndarray) -> np.ndarray:
+        return x.reshape((1,) * missing + x.shape)
+
+    parts = tuple(Part(p.weight, tuple(None if i is None else wide(i) for i in p.index)) for p in tensor.parts)
+    return Tensor((1,) * missing + tensor.shape, tuple(wide(r) for r in tensor.roles), parts, tensor.reason)
+
+
+def step_of(role: np.ndarray, step: rules.Step, shape: tuple[int, ...]) -> np.ndarray:
+    if isinstance(step, rules.Take):
+        return role if role.shape[step.axis] == 1 else compress(role.take(step.index, step.axis), range(role.ndim))
+    if isinstance(step, rules.Reshape):
+        return reshape_role(role, shape, step.shape)
+    if isinstance(step, rules.Transpose):
+        return role.transpose(step.order)
+    return role.reshape((1,) * (len(step.shape) - role.ndim) + role.shape)
+
+
+def moved_shape(shape: tuple[int, ...], step: rules.Step) -> tuple[int, ...]:
+    if isinstance(step, rules.Take):
+        return tuple(len(step.index) if a == step.axis else n for a, n in enumerate(shape))
+    if isinstance(step, rules.Transpose):
+        return tuple(shape[a] for a in step.order)
+    return step.shape
+
+
+def tidy(roles: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Roles without the trivial ones; addresses numbered from the front where no labels share their axes."""
+    named = [r for r in roles if r.size > 1 and not is_address(r)]
+    fixed = [r for r in roles if r.size > 1 and is_address(r)]
+    busy = {a for r in named for a in axes_of(r)}
+    grown = True
+    while grown:
+        reach = {a for r in fixed if busy & set(axes_of(r)) for a in axes_of(r)}
+        grown = not reach <= busy
+        busy |= reach
+    plain = sorted({a for r in fixed for a in axes_of(r)} - busy)
+    out = [*named, *(along(addresses(shape[a]), a, len(shape)) for a in plain)]
+    spans: dict[tuple[int, ...], list[np.ndarray]] = {}
+    for r in fixed:
+        if busy & set(axes_of(r)):
+            spans.setdefault(axes_of(r), []).append(r)
+    for group in spans.values():
+        if len(group) == 1:
+            out.append(group[0])
+        else:
+            stacked = np.stack([g.ravel() for g in group], 1)
+            number = np.unique(stacked, axis=0, return_inverse=True)[1]
+            out.append((-1 - number).reshape(group[0].shape))
+    return tuple(out)
