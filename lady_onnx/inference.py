@@ -15,6 +15,12 @@ from .errors import UnknownStructure
 from .graph import Graph, attributes
 
 DRAWING = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+SHAPING = (
+    *("AffineGrid", "CenterCropPad", "Col2Im", "ConstantOfShape", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad", "Range"),
+    *("Reshape", "Resize", "STFT", "Slice", "Split", "SplitToSequence", "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample"),
+    *("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix"),
+)
+"""Operators whose results have shapes that operands of one axis or none decide; the reductions too."""
 NEVER = ("If", "Loop", "Scan", *DRAWING)
 """Operators whose results are never computed: those with bodies, and those that draw."""
 VALUE_LIMIT = 1 << 22
@@ -72,11 +78,8 @@ class Inference:
                 return True
             inputs[name] = kind
         data: dict[str, onnx.TensorProto] = {}
-        operand = node.op_type in ("Resize", "Upsample", "Range")
         for name, given in inputs.items():
-            tensor = given.tensor_type
-            small = len(tensor.shape.dim) < 2 and tensor.elem_type in (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
-            if (small or (operand and len(tensor.shape.dim) < 2)) and node.op_type not in ("Gather", "Cast"):
+            if len(given.tensor_type.shape.dim) < 2 and (node.op_type in SHAPING or node.op_type.startswith("Reduce")):
                 value = self.value(name)
                 if value is not None:
                     data[name] = onnx.numpy_helper.from_array(value, name)

@@ -103,6 +103,7 @@ class Ties:
             places = partition(mark)
             if refines(places, part):
                 self.facts.pin(role)
+                left += [mark] if not refines(part, places) else []
             elif refines(part, places):
                 self.facts.relate(role, mark)
             else:

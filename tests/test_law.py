@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -98,6 +99,8 @@ C, H = 6, 4
 Case = tuple[str, list[object], dict[str, object], int]
 """Operator, operands after the feature map (an array, or `same` for a second map), attributes, opset."""
 
+RESULTS = {"TopK": 2, "DynamicQuantizeLinear": 3}
+"""How many results an operator must have, if more than one."""
 UNARY = (
     *("Abs", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish"),
     *("Neg", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Tanh"),
@@ -139,6 +142,15 @@ def _model(
             nodes.append(helper.make_node("Abs", [name], [name + "a"]))
             nodes.append(helper.make_node("Cast", [name + "a"], [name + "u"], to=TensorProto.UINT8))
             name += "u"
+        if kind == "square":
+            weights.append(numpy_helper.from_array(np.array([0, 0, 0, 0, 0, 0, 1, 0]), "square"))
+            nodes.append(helper.make_node("Pad", [name, "square"], [name + "s"]))
+            name += "s"
+        if kind in ("columns", "real"):
+            shape = [1, C, H * 5] if kind == "columns" else [1, C, H, 5, 1]
+            weights.append(numpy_helper.from_array(np.array(shape), "wanted"))
+            nodes.append(helper.make_node("Reshape", [name, "wanted"], [name + "r"]))
+            name += "r"
         return name
 
     inputs = [feature(before)]
@@ -147,7 +159,7 @@ def _model(
             inputs.append(feature(None if op == "Where" else before))
         else:
             inputs.append("" if e is None else weight(np.asarray(e)))
-    nodes.append(helper.make_node(op, inputs, ["y"], **attributes))
+    nodes.append(helper.make_node(op, inputs, ["y", "y1", "y2"][: RESULTS.get(op, 1)], **attributes))
     nodes.append(helper.make_node("Cast", ["y"], ["yf"], to=TensorProto.FLOAT))
     graph = helper.make_graph(
         nodes,
@@ -157,10 +169,11 @@ def _model(
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-    probe = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    probe = onnx.ModelProto()
+    probe.CopyFrom(model)
     probe.graph.output[0].name = "yf"
-    shapes = {v.name: v for v in onnx.shape_inference.infer_shapes(probe, data_prop=True).graph.value_info}
-    shape = [d.dim_value for d in shapes["y"].type.tensor_type.shape.dim] if "y" in shapes else [1, C, H, 5]
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    shape = session.run(None, {"x": np.zeros((1, 3, H, 5), np.float32)})[0].shape
     # a consumer with a weight for every element, so that no order can change unnoticed
     n = int(np.prod(shape))
     model.graph.node.append(helper.make_node("Reshape", ["yf", "flat"], ["row"]))
@@ -251,6 +264,79 @@ def cases() -> Iterator[tuple[str, list[object], dict[str, object], int, str | N
     yield "Pad", [np.array([0, 1, 0, 0, 0, 1, 0, 2])], {}, 17, None, [2, C]
     yield "DepthToSpace", [], {"blocksize": 1}, 17, None, plain
     yield "SpaceToDepth", [], {"blocksize": 1}, 17, None, plain
+    yield from along_an_axis(rng)
+    yield from quantised(rng)
+    yield from composed(rng)
+
+
+def along_an_axis(rng: np.random.Generator) -> Iterator[tuple]:
+    """Operators that pick or place by index, or go along an axis in its order."""
+    f, plain = np.float32, [C]
+    rows = rng.permuted(np.tile(np.arange(2)[:, None], (1, C, 1, 5)), axis=2)
+    for op in ("CumSum", "CumProd"):
+        yield op, [np.array(2)], {}, 26, None, plain
+        yield op, [np.array(1)], {}, 26, None, []
+    yield "ReverseSequence", [np.array([2])], {"time_axis": 1, "batch_axis": 0}, 17, None, []
+    yield "Hardmax", [], {"axis": 1}, 17, None, plain
+    # the largest three do not depend on the order, where they stood does
+    yield "TopK", [np.array([3])], {"axis": 1}, 17, None, plain
+    yield "TopK", [np.array([3])], {"axis": 2}, 17, None, plain
+    yield "GatherElements", [rng.integers(0, H, (1, C, 2, 5))], {"axis": 2}, 17, None, plain
+    yield "GatherElements", [rng.integers(0, C, (1, 3, H, 5))], {"axis": 1}, 17, None, []
+    yield "ScatterElements", [rows, rng.random((1, C, 2, 5)).astype(f)], {"axis": 2}, 18, None, plain
+    yield "Scatter", [rows, rng.random((1, C, 2, 5)).astype(f)], {"axis": 2}, 10, None, plain
+    yield "ScatterND", [np.array([[0]]), rng.random((1, C, H, 5)).astype(f)], {"reduction": "add"}, 18, None, plain
+    yield "ScatterND", [np.array([[0, 1], [0, 3]]), rng.random((2, H, 5)).astype(f)], {}, 18, None, []
+    yield "TensorScatter", [rng.random((1, C, 2, 5)).astype(f)], {"axis": 2}, 24, None, plain
+    yield "Compress", [np.array([True, False, True, True])], {"axis": 2}, 17, None, plain
+    yield "Compress", [np.array([True, False, True, True, False, False])], {"axis": 1}, 17, None, [3]
+    yield "OneHot", [np.array(4, np.int32), np.array([0.5, 2.0], f)], {"axis": 2}, 17, "int", plain
+    yield "Det", [], {}, 17, "square", plain
+    yield "Col2Im", [np.array([5, 5]), np.array([1, 2])], {}, 18, "columns", [C // 2]
+    yield "DFT", [None, np.array(2)], {}, 20, "real", plain
+    yield "GridSample", [rng.uniform(-1, 1, (1, 3, 2, 2)).astype(f)], {}, 17, None, plain
+    yield "LRN", [], {"size": 3}, 17, None, []
+    yield "MaxRoiPool", [np.array([[0, 0, 0, 2, 2]], f)], {"pooled_shape": [2, 2]}, 17, None, plain
+    yield "RoiAlign", [np.array([[0, 0, 2, 2]], f), np.array([0])], {}, 17, None, plain
+    yield "DeformConv", [rng.standard_normal((5, C, 1, 1)).astype(f), rng.random((1, 2, H, 5)).astype(f)], {}, 19, None, [C, 5]
+
+
+def quantised(rng: np.random.Generator) -> Iterator[tuple]:
+    """Quantised operators, with scales for all or for each channel."""
+    f, plain = np.float32, [C]
+    zero, scale = np.array(3, np.uint8), np.array(0.1, f)
+    some, many = rng.random(C).astype(f) + np.float32(0.1), rng.integers(0, 255, C).astype(np.uint8)
+
+    def int8(*shape: int) -> np.ndarray:
+        return rng.integers(-127, 127, shape).astype(np.int8)
+
+    for op, kind in (("QuantizeLinear", None), ("DequantizeLinear", "uint")):
+        yield op, [scale, zero], {}, 17, kind, plain
+        yield op, [some, many], {"axis": 1}, 17, kind, plain
+        yield op, [rng.random((1, C, 2, 5)).astype(f) + 0.1], {"axis": 2, "block_size": 2}, 21, kind, plain
+        # a block of three channels shares its scale
+        blocks = rng.random((1, C // 3, H, 5)).astype(f) + np.float32(0.1)
+        yield op, [blocks], {"axis": 1, "block_size": 3}, 21, kind, [C // 3, *[3] * (C // 3)]
+    yield "DynamicQuantizeLinear", [], {}, 17, None, plain
+    yield "ConvInteger", [int8(5, C, 3, 3), zero], {}, 17, "uint", [C, 5]
+    yield "MatMulInteger", [int8(5, 7), zero, int8(7)], {}, 17, "uint", [C, 7]
+    weights = [rng.random(5).astype(f) / 100, np.zeros(5, np.int8)]
+    after = [np.array(0.5, f), np.array(9, np.uint8)]
+    bias = rng.integers(-99, 99, 5).astype(np.int32)
+    yield "QLinearConv", [scale, zero, int8(5, C, 3, 3), *weights, *after, bias], {}, 17, "uint", [C, 5]
+    columns = [rng.random(7).astype(f) / 100, int8(7)]
+    yield "QLinearMatMul", [scale, zero, int8(5, 7), *columns, *after], {}, 17, "uint", [C, 7]
+
+
+def composed(rng: np.random.Generator) -> Iterator[tuple]:
+    """Operators that are run through the functions that specify them."""
+    f, plain = np.float32, [C]
+    yield "MeanVarianceNormalization", [], {"axes": [2, 3]}, 17, None, plain
+    yield "MeanVarianceNormalization", [], {"axes": [1]}, 17, None, plain
+    yield "RMSNormalization", [rng.random((C, H, 5)).astype(f)], {"axis": 1}, 23, None, plain
+    yield "RMSNormalization", [rng.random(5).astype(f)], {}, 23, None, plain
+    yield "CenterCropPad", [np.array([2, 8])], {"axes": [2, 3]}, 18, None, plain
+    yield "BitCast", [], {"to": TensorProto.INT32}, 26, None, plain
 
 
 CASES = list(cases())

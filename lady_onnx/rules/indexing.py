@@ -3,8 +3,10 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
+import numpy as np
+
 from ..errors import UnknownStructure
-from . import Equation, Kind, Node, Source, axis_of, equation, rank_of, register, shape_of
+from . import Equation, Kind, Movement, Node, Source, Take, axis_of, equation, rank_of, register, shape_of
 
 
 def _names(node: Node, operand: int = 0) -> list[str]:
@@ -82,9 +84,9 @@ def cache(node: Node) -> Kind:
 def compress(node: Node) -> Kind:
     if "axis" not in node.attributes:
         raise UnknownStructure("elements chosen from all axes at once")
-    names = _names(node)
-    axis = axis_of(node, 0, len(names))
-    return Equation(f"{_mark(names, axis)}, [k] -> {_mark(names, axis, name='y')}")
+    axis = axis_of(node, 0, rank_of(node))
+    kept = np.flatnonzero(node.value(1)[: shape_of(node)[axis]])
+    return Movement([((0,), [Take(axis, kept)])])
 
 
 @register("OneHot")
@@ -104,7 +106,8 @@ def determinant(node: Node) -> Kind:
 @register("Col2Im")
 def fold(node: Node) -> Kind:
     block = int(node.value(2).prod())
-    return Equation("b (c [k]) [l], [i], [j] -> b c [y..]", {"k": block})
+    image = " ".join(f"[y{i}]" for i in range(len(node.shape()) - 2))
+    return Equation(f"b (c [k]) [l], [i], [j] -> b c {image}", {"k": block})
 
 
 @register("DeformConv")
@@ -121,11 +124,16 @@ equation("b c [h] [w], r [k] -> r c [y] [z]", "MaxRoiPool")
 equation("[b] c [h] [w], r [k], r -> r c [y] [z]", "RoiAlign")
 
 
-@register("DFT", "STFT")
+@register("DFT")
 def fourier(node: Node) -> Kind:
-    operands = [" ".join(f"[{'xyzw'[k]}{i}]" for i in range(len(s or ()))) for k, s in enumerate(node.shapes)]
-    operands[0] = " ".join(["b", *(f"[x{i}]" for i in range(1, rank_of(node)))])
-    return Equation(f"{', '.join(operands)} -> {' '.join(['b', *(f'[r{i}]' for i in range(1, len(node.shape())))])}")
+    names = _names(node)
+    given = len(node.shapes) > 2 and node.shapes[2] is not None
+    axis = (int(node.value(2)) if given else axis_of(node, -2 if node.opset >= 20 else 1, len(names))) % len(names)
+    result = [*(f"[k{i}]" if i == axis else n for i, n in enumerate(names[:-1])), "[z]"]
+    return Equation(f"{_mark(names, axis, len(names) - 1)} -> {' '.join(result)}")
+
+
+equation("b [l] [c], , [w], -> b [f] [u] [z]", "STFT")
 
 
 @register(

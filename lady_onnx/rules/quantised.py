@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import UnknownStructure
 from . import Elementwise, Equation, Kind, Movement, Node, Reshape, Step, Steps, Take, axis_of, equation, register, shape_of
 
-equation("x.. -> x.., 1, 1", "DynamicQuantizeLinear")
+equation("x.. -> x.., , ", "DynamicQuantizeLinear")
 
 
 @register("QuantizeLinear", "DequantizeLinear")
