@@ -162,6 +162,12 @@ class Bodies:
         self.engine.tensors[name] = tensor
         self.engine.inference.declare(name, kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT, tensor.shape)
 
+    def _types(self, node: NodeProto, inner: Sequence[str], results: Sequence[Tensor]) -> None:
+        """The types of a loop's results: those of what its body returns, in the shapes of `results`."""
+        for name, source, tensor in zip(node.output, inner, results, strict=True):
+            if name:
+                self._declare(name, tensor, source)
+
     # ---- one kind of body each
 
     def _call(self, node: NodeProto, function: FunctionProto) -> list[Tensor]:
@@ -221,6 +227,8 @@ class Bodies:
             self.engine.tensors[given[name]] = opaque(())
             kind = onnx.TensorProto.INT64 if name == names[0] else onnx.TensorProto.BOOL
             self.engine.inference.declare(given[name], kind, ())
+        if node.input[1]:
+            self.engine.inference.same(given[names[1]], node.input[1])
         initial = list(node.input[2:])
         states = [self._state(given[n], i) for n, i in zip(names[2:], initial, strict=True)]
         outputs = self._graph(body, replace(inner, names={**inner.names, **given}))
@@ -230,11 +238,13 @@ class Bodies:
         ]
         scans = outputs[1 + len(initial) :]
         turns = self.engine.inference.value(node.input[0]) if node.input[0] else None
-        if scans and (turns is None or self.engine.inference.value(outputs[0]) is None):
+        # true in every turn if it is in the first
+        goes_on = self.engine.inference.value(outputs[0])
+        if scans and (turns is None or goes_on is None or not goes_on.all()):
             raise UnknownStructure("a loop of unknown length")
-        for name, inner_name in zip(node.output, [*outputs[1 : 1 + len(initial)], *scans], strict=True):
-            self.engine.inference.same(name, inner_name, value=False)
-        return results + [self._stacked(o, 0, int(turns)) for o in scans if turns is not None]
+        results += [self._stacked(o, 0, int(turns)) for o in scans if turns is not None]
+        self._types(node, outputs[1:], results)
+        return results
 
     def _scan(self, node: NodeProto, origin: NodeProto, scope: Scope) -> list[Tensor]:
         if self.engine.graph.opset() < 9:
@@ -262,6 +272,5 @@ class Bodies:
         scans = outputs[len(initial) :]
         axes = given.get("scan_output_axes", [0] * len(scans))
         results += [self._stacked(o, axis, turns) for o, axis in zip(scans, axes, strict=True)]
-        for name, inner_name in zip(node.output, outputs, strict=True):
-            self.engine.inference.same(name, inner_name, value=False)
+        self._types(node, outputs, results)
         return results

@@ -3,83 +3,130 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
-import onnx
-from onnx import AttributeProto, GraphProto, NodeProto
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from .errors import ArchitectureError
-from .graph import Graph, label
+from .graph import Graph, in_function, inside, label
 
 
 def correspond(reference: Graph, suspect: Graph) -> dict[str, str]:
     """For every weight of the reference the name of the suspect's.
 
-    Both graphs must have the same nodes in the same order, wired alike; names are free.
-    Raises ArchitectureError with the place where they part.
+    Both graphs must have the same nodes in the same order, wired alike, in their subgraphs and functions too;
+    names are free. Raises ArchitectureError with the place where they part.
     """
+    walk = _Walk(reference, suspect)
+    walk.graphs(_Side(reference), _Side(suspect), reference.model.graph, suspect.model.graph)
+    ours, theirs = reference.model.functions, suspect.model.functions
+    if len(ours) != len(theirs):
+        raise walk.part("the functions", f"there are {len(theirs)} where the reference has {len(ours)}")
+    for f, g in zip(ours, theirs, strict=True):
+        one, two = _Side(reference, in_function(f)), _Side(suspect, in_function(g))
+        walk.values(one, two, "input", f.input, g.input)
+        walk.nodes(one, two, f.node, g.node)
+        walk.values(one, two, "output", f.output, g.output)
+    return {a: b for a, b in walk.names.items() if a in reference.tensors}
 
-    def part(where: str, what: str) -> ArchitectureError:
+
+@dataclass(frozen=True)
+class _Side:
+    """One of the two models, inside one of its graphs."""
+
+    graph: Graph
+    prefix: str = ""
+    own: frozenset[str] = frozenset()
+    outer: _Side | None = None
+
+    def name(self, name: str) -> str:
+        """What a name stands for, in the whole model."""
+        if not name:
+            return ""
+        if self.outer is None or name in self.own or self.prefix + name in self.graph.tensors:
+            return self.prefix + name
+        return self.outer.name(name)
+
+    def inner(self, node: NodeProto, attribute: AttributeProto) -> _Side:
+        own = {i.name for i in attribute.g.input} | {o for n in attribute.g.node for o in n.output}
+        return _Side(self.graph, self.prefix + inside(node, attribute.name), frozenset(own), self)
+
+
+@dataclass
+class _Walk:
+    reference: Graph
+    suspect: Graph
+    names: dict[str, str] = field(default_factory=dict)
+    back: dict[str, str] = field(default_factory=dict)
+
+    def part(self, where: str, what: str) -> ArchitectureError:
         return ArchitectureError(
-            f"{suspect.name}: another architecture than {reference.name}: at {where}, {what}; "
+            f"{self.suspect.name}: another architecture than {self.reference.name}: at {where}, {what}; "
             "compare models exported from the same network"
         )
 
-    names: dict[str, str] = {}
-    back: dict[str, str] = {}
+    def same(self, a: str, b: str, where: str) -> None:
+        if (a == "") != (b == "") or self.names.setdefault(a, b) != b or self.back.setdefault(b, a) != a:
+            raise self.part(where, f"'{b}' stands where the reference has '{a}'")
 
-    def same(a: str, b: str, where: str) -> None:
-        if (a == "") != (b == "") or names.setdefault(a, b) != b or back.setdefault(b, a) != a:
-            raise part(where, f"'{b}' stands where the reference has '{a}'")
+    def values(self, one: _Side, two: _Side, kind: str, ours: Iterable[str], theirs: Iterable[str]) -> None:
+        """The inputs or outputs of a graph."""
+        a = [one.name(v) for v in ours if kind == "output" or one.name(v) not in self.reference.tensors]
+        b = [two.name(v) for v in theirs if kind == "output" or two.name(v) not in self.suspect.tensors]
+        if len(a) != len(b):
+            raise self.part(f"the {kind}s", f"there are {len(b)} where the reference has {len(a)}")
+        for x, y in zip(a, b, strict=True):
+            self.same(x, y, f"the {kind}s")
 
-    for kind in ("input", "output"):
-        ours = [v for v in getattr(reference.model.graph, kind) if v.name not in reference.tensors]
-        theirs = [v for v in getattr(suspect.model.graph, kind) if v.name not in suspect.tensors]
-        if len(ours) != len(theirs):
-            raise part(f"the {kind}s", f"there are {len(theirs)} where the reference has {len(ours)}")
-        if kind == "input":
-            for v, w in zip(ours, theirs, strict=True):
-                same(v.name, w.name, "the inputs")
-    mine = [n for n in reference.nodes if not set(n.output) & set(reference.tensors)]
-    other = [n for n in suspect.nodes if not set(n.output) & set(suspect.tensors)]
-    for a, b in itertools.zip_longest(mine, other):
-        if a is None or b is None:
-            raise part("the last node", f"it has {len(other)} nodes where the reference has {len(mine)}")
+    def graphs(self, one: _Side, two: _Side, a: GraphProto, b: GraphProto) -> None:
+        self.values(one, two, "input", [v.name for v in a.input], [v.name for v in b.input])
+        if len(a.output) != len(b.output):
+            raise self.part("the outputs", f"there are {len(b.output)} where the reference has {len(a.output)}")
+        self.nodes(one, two, a.node, b.node)
+        self.values(one, two, "output", [v.name for v in a.output], [v.name for v in b.output])
+
+    def nodes(self, one: _Side, two: _Side, a: Iterable[NodeProto], b: Iterable[NodeProto]) -> None:
+        mine = [n for n in a if not {one.name(o) for o in n.output} & self.reference.tensors.keys()]
+        other = [n for n in b if not {two.name(o) for o in n.output} & self.suspect.tensors.keys()]
+        for x, y in itertools.zip_longest(mine, other):
+            if x is None or y is None:
+                raise self.part("the last node", f"it has {len(other)} nodes where the reference has {len(mine)}")
+            self._node(one, two, x, y)
+
+    def _node(self, one: _Side, two: _Side, a: NodeProto, b: NodeProto) -> None:
         where = f"node {label(b)}"
         if (a.op_type, a.domain) != (b.op_type, b.domain):
-            raise part(where, f"the reference has {label(a)}")
-        if not _alike(a, b):
-            raise part(where, "the attributes differ")
+            raise self.part(where, f"the reference has {label(a)}")
         if len(a.input) != len(b.input) or len(a.output) != len(b.output):
-            raise part(where, "the number of operands differs")
-        for x, y in zip([*a.input, *a.output], [*b.input, *b.output], strict=True):
-            if (x in reference.tensors) != (y in suspect.tensors):
-                raise part(where, f"'{y}' is a weight in one model and computed in the other")
-            if x in reference.tensors:
-                if reference.shape(x) != suspect.shape(y):
-                    raise part(
-                        where, f"weight '{y}' has shape {list(suspect.shape(y))}, the reference's {list(reference.shape(x))}"
-                    )
-                if reference.tensors[x].data_type != suspect.tensors[y].data_type:
-                    kinds = [onnx.TensorProto.DataType.Name(g.tensors[n].data_type) for g, n in ((suspect, y), (reference, x))]
-                    raise part(where, f"weight '{y}' is {kinds[0]}, the reference's {kinds[1]}")
+            raise self.part(where, "the number of operands differs")
+        for x, y in zip(_renamed(one, [*a.input, *a.output]), _renamed(two, [*b.input, *b.output]), strict=True):
+            self._tensors(x, y, where)
             if x or y:
-                same(x, y, where)
-    for v, w in zip(reference.model.graph.output, suspect.model.graph.output, strict=True):
-        same(v.name, w.name, "the outputs")
-    return {a: b for a, b in names.items() if a in reference.tensors}
+                self.same(x, y, where)
+        ours, theirs = ({x.name: x for x in n.attribute} for n in (a, b))
+        if ours.keys() != theirs.keys():
+            raise self.part(where, "the attributes differ")
+        for name, mine in ours.items():
+            other = theirs[name]
+            if mine.type == AttributeProto.GRAPH and other.type == AttributeProto.GRAPH:
+                self.graphs(one.inner(a, mine), two.inner(b, other), mine.g, other.g)
+            elif mine.SerializeToString(deterministic=True) != other.SerializeToString(deterministic=True):
+                raise self.part(where, "the attributes differ")
+
+    def _tensors(self, a: str, b: str, where: str) -> None:
+        ours, theirs = self.reference, self.suspect
+        if (a in ours.tensors) != (b in theirs.tensors):
+            raise self.part(where, f"'{b}' is a weight in one model and computed in the other")
+        if a not in ours.tensors:
+            return
+        if ours.shape(a) != theirs.shape(b):
+            what = f"shape {list(theirs.shape(b))}, the reference's {list(ours.shape(a))}"
+            raise self.part(where, f"weight '{b}' has {what}")
+        if ours.tensors[a].data_type != theirs.tensors[b].data_type:
+            kinds = [TensorProto.DataType.Name(t.data_type) for t in (theirs.tensors[b], ours.tensors[a])]
+            raise self.part(where, f"weight '{b}' is {kinds[0]}, the reference's {kinds[1]}")
 
 
-def _alike(a: NodeProto, b: NodeProto) -> bool:
-    """The same attributes, whatever their order; of subgraphs the operators count, not the weights."""
-    ours, theirs = ({x.name: x for x in n.attribute} for n in (a, b))
-    return ours.keys() == theirs.keys() and all(_same_attribute(x, theirs[name]) for name, x in ours.items())
-
-
-def _same_attribute(a: AttributeProto, b: AttributeProto) -> bool:
-    if a.type == AttributeProto.GRAPH and b.type == AttributeProto.GRAPH:
-        return _operators(a.g) == _operators(b.g)
-    return bool(a.SerializeToString(deterministic=True) == b.SerializeToString(deterministic=True))
-
-
-def _operators(graph: GraphProto) -> list:
-    return [(n.op_type, n.domain, [_operators(x.g) for x in n.attribute if x.type == AttributeProto.GRAPH]) for n in graph.node]
+def _renamed(side: _Side, names: Sequence[str]) -> list[str]:
+    return [side.name(n) for n in names]

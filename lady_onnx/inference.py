@@ -15,12 +15,12 @@ from .errors import UnknownStructure
 from .graph import Graph, attributes
 
 DRAWING = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
-SHAPING = (
-    *("AffineGrid", "CenterCropPad", "Col2Im", "ConstantOfShape", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad", "Range"),
-    *("Reshape", "Resize", "STFT", "Slice", "Split", "SplitToSequence", "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample"),
-    *("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix"),
+FROM_FIRST = ("BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow", "MelWeightMatrix", "Range")
+FROM_SECOND = (
+    *("AffineGrid", "CenterCropPad", "Col2Im", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad", "Reshape", "Resize", "STFT"),
+    *("Slice", "Split", "SplitToSequence", "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample"),
 )
-"""Operators whose results have shapes that operands of one axis or none decide; the reductions too."""
+"""Operators whose results have shapes that the values of operands decide, from the first or the second on; so do reductions."""
 NEVER = ("If", "Loop", "Scan", *DRAWING)
 """Operators whose results are never computed: those with bodies, and those that draw."""
 VALUE_LIMIT = 1 << 22
@@ -78,8 +78,8 @@ class Inference:
                 return True
             inputs[name] = kind
         data: dict[str, onnx.TensorProto] = {}
-        for name, given in inputs.items():
-            if len(given.tensor_type.shape.dim) < 2 and (node.op_type in SHAPING or node.op_type.startswith("Reduce")):
+        for place, name in enumerate(node.input):
+            if name and len(inputs[name].tensor_type.shape.dim) < 2 and _shapes(node, place):
                 value = self.value(name)
                 if value is not None:
                     data[name] = onnx.numpy_helper.from_array(value, name)
@@ -164,3 +164,8 @@ class Inference:
             except Exception:  # noqa: BLE001 - the file's own node on its own values may raise anything
                 return None
         return np.asarray(list(result)[list(node.output).index(name)])
+
+
+def _shapes(node: NodeProto, place: int) -> bool:
+    """Do the values of this operand decide the shape of a result?"""
+    return node.op_type in FROM_FIRST or (place > 0 and (node.op_type in FROM_SECOND or node.op_type.startswith("Reduce")))
