@@ -230,29 +230,3 @@ def detr() -> Family:
         torch.randn(1, 3, 64, 64),
         torch.ones(1, 64, 64, dtype=torch.long),
     )
-
-
-FAMILIES = {
-    f.__name__: f
-    for f in (
-        vit,
-        deit,
-        swin,
-        swinv2,
-        bert,
-        gpt2,
-        llama,
-        qwen3,
-        gpt_neox,
-        bloom,
-        falcon,
-        t5,
-        whisper,
-        convnext,
-        mobilenet_v2,
-        resnet,
-        regnet,
-        segformer,
-        detr,
-    )
-}
