@@ -162,7 +162,7 @@ class Engine:
         for name, result in zip(node.output, results, strict=False):
             if name:
                 self.tensors[name] = result
-                self.inference.note(name, result.shape)
+                self.inference.note(name, result.shape, next(iter(node.input), ""))
 
     def results(
         self,

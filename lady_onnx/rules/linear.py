@@ -3,7 +3,12 @@
 from ..errors import UnknownStructure
 from . import Equation, Kind, Node, equation, rank_of, register
 
-equation("b (g i) [x..], (g o) i [w..], (g o) -> b (g o) [y..]", "Conv", sizes={"g": ("group", 1)})
+
+def convolution(node: Node) -> Equation:
+    return Equation("b (g i) [x..], (g o) i [w..], (g o) -> b (g o) [y..]", {"g": node.attributes.get("group", 1)})
+
+
+register("Conv")(convolution)
 equation("b (g i) [x..], (g i) o [w..], (g o) -> b (g o) [y..]", "ConvTranspose", sizes={"g": ("group", 1)})
 
 

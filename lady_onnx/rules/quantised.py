@@ -35,7 +35,7 @@ def quantise(node: Node) -> Kind:
     return Steps(steps, ("y",))
 
 
-def _per(shape: Sequence[int] | None, axis: str) -> str:
+def per(shape: Sequence[int] | None, axis: str) -> str:
     """The text of a scale or zero point: nothing for one of all, else its axis."""
     return axis if shape not in (None, (), (1,)) else " ".join("1" for _ in shape or ())
 
@@ -44,11 +44,11 @@ def _per(shape: Sequence[int] | None, axis: str) -> str:
 def convolution(node: Node) -> Kind:
     shapes = [*node.shapes, *[None] * 9]
     if node.operator == "ConvInteger":
-        rest = [_per(shapes[2], ""), _per(shapes[3], "(g o)")]
+        rest = [per(shapes[2], ""), per(shapes[3], "(g o)")]
         sides = ["b (g i) [x..]", "(g o) i [w..]", *rest]
     else:
-        x, w = [_per(shapes[k], "") for k in (1, 2)], [_per(shapes[k], "(g o)") for k in (4, 5)]
-        y = [_per(shapes[k], "") for k in (6, 7)]
+        x, w = [per(shapes[k], "") for k in (1, 2)], [per(shapes[k], "(g o)") for k in (4, 5)]
+        y = [per(shapes[k], "") for k in (6, 7)]
         sides = ["b (g i) [x..]", *x, "(g o) i [w..]", *w, *y, "(g o)"]
     sides = sides[: len(node.shapes)]
     return Equation(f"{', '.join(sides)} -> b (g o) [y..]", {"g": node.attributes.get("group", 1)})
@@ -64,8 +64,8 @@ def product(node: Node) -> Kind:
     left, right = [*batch[len(batch) - len(a) + 2 :], "m", "k"], [*batch[len(batch) - len(b) + 2 :], "k", "n"]
     shapes = [*node.shapes, *[None] * 9]
     if node.operator == "MatMulInteger":
-        sides = [" ".join(left), " ".join(right), _per(shapes[2], "m"), _per(shapes[3], "n")]
+        sides = [" ".join(left), " ".join(right), per(shapes[2], "m"), per(shapes[3], "n")]
     else:
-        rows, columns = [_per(shapes[k], "m") for k in (1, 2)], [_per(shapes[k], "n") for k in (4, 5)]
-        sides = [" ".join(left), *rows, " ".join(right), *columns, *(_per(shapes[k], "") for k in (6, 7))]
+        rows, columns = [per(shapes[k], "m") for k in (1, 2)], [per(shapes[k], "n") for k in (4, 5)]
+        sides = [" ".join(left), *rows, " ".join(right), *columns, *(per(shapes[k], "") for k in (6, 7))]
     return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*batch, 'm', 'n'])}")

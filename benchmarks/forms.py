@@ -1,0 +1,134 @@
+"""What optimisation, half precision and quantisation leave of a model's symmetry, and whether the law still holds.
+
+    python benchmarks/forms.py [NAME ...]
+
+For each of ten trained or exported models: its form after onnxruntime's optimiser (basic and extended), in half
+precision, quantised to QDQ int8 with per-channel weights, and dynamically quantised, all by onnxruntime's own tools.
+Prints the share of symmetry bits that each keeps, whether a random permutation leaves the outputs as they were, and
+for every loss the reasons of the pins that the float form has not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import logging
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import lady_onnx as lady
+from lady_onnx.graph import load
+from lady_onnx.runtime import session, telling_samples
+from tests import architectures, real, test_architectures
+
+EXPORTED = ("vit", "gpt2", "bert", "convnext", "segformer")
+
+
+def models(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Ten models: five trained ones that ship inside packages, five exported from PyTorch."""
+    for name in ("yolov8n", "open-nsfw", "ppocr-det", "ppocr-cls", "vgg16"):
+        yield name, real.path(name)
+    for name in EXPORTED:
+        torch.manual_seed(0)
+        net, inputs, _, _ = test_architectures.CASES[name]()
+        with contextlib.redirect_stdout(io.StringIO()):
+            proto = architectures.export(architectures.randomise(net), *inputs, dynamo=False)
+        path = folder / f"{name}.onnx"
+        onnx.save(proto, path)
+        yield name, path
+
+
+class Samples(CalibrationDataReader):
+    """A few random inputs that the model answers to."""
+
+    def __init__(self, path: Path):
+        graph = load(path)
+        self.left = iter(telling_samples(graph, session(graph), 2, 0))
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self.left, None)
+
+
+def optimised(level: ort.GraphOptimizationLevel) -> Callable[[Path, Path], None]:
+    def make(source: Path, target: Path) -> None:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.graph_optimization_level = level
+        options.optimized_model_filepath = str(target)
+        ort.InferenceSession(str(source), options, providers=["CPUExecutionProvider"])
+
+    return make
+
+
+def half(source: Path, target: Path) -> None:
+    onnx.save(convert_float_to_float16(onnx.load(source), keep_io_types=True), target)
+
+
+def static(source: Path, target: Path) -> None:
+    quantize_static(
+        source, target, Samples(source), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8
+    )
+
+
+def dynamic(source: Path, target: Path) -> None:
+    quantize_dynamic(source, target, weight_type=QuantType.QUInt8)
+
+
+FORMS: dict[str, Callable[[Path, Path], None]] = {
+    "basic": optimised(ort.GraphOptimizationLevel.ORT_ENABLE_BASIC),
+    "extended": optimised(ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED),
+    "half": half,
+    "QDQ int8": static,
+    "dynamic": dynamic,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("names", nargs="*")
+    wanted = parser.parse_args().names
+    logging.disable(logging.WARNING)
+    print("| model | form | symmetry bits | kept | law | reasons of what is lost |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for model, path in models(folder):
+            if wanted and model not in wanted:
+                continue
+            plain = lady.find_groups(path)
+            before = Counter(p.reason for p in plain.pinned)
+            print(f"| {model} | float | {plain.symmetry_bits:.0f} | 100.0 % | {law(path)} |  |", flush=True)
+            for form, make in FORMS.items():
+                target = folder / f"{model}-{form.replace(' ', '-')}.onnx"
+                make(path, target)
+                found = lady.find_groups(target)
+                lost = Counter(p.reason for p in found.pinned) - before
+                fewer = found.symmetry_bits < plain.symmetry_bits
+                why = "; ".join(f"{r} ({n})" for r, n in lost.most_common(3)) if fewer else ""
+                share = 100 * found.symmetry_bits / plain.symmetry_bits
+                print(f"| {model} | {form} | {found.symmetry_bits:.0f} | {share:.1f} % | {law(target)} | {why} |", flush=True)
+
+
+def law(path: Path) -> str:
+    """Are the outputs of a permuted copy those of the model, within what its precision allows?"""
+    if not lady.find_groups(path).groups:
+        return "no groups"
+    found = lady.verify(path, lady.permute(path, 1).model)
+    return "holds" if found.equal else f"BROKEN ({found.max_rel:.2g})"
+
+
+if __name__ == "__main__":
+    main()

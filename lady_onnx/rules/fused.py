@@ -1,0 +1,238 @@
+"""Operators that onnxruntime's optimisers and quantisation tools write.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
+
+import numpy as np
+
+from ..errors import UnknownStructure
+from . import Elementwise, Equation, Kind, Movement, Node, Reshape, Step, Steps, Take, equation, rank_of, register, shape_of
+from .linear import convolution, gemm
+from .quantised import per
+
+MICROSOFT = "com.microsoft"
+
+
+@register("Gelu", "FastGelu", "BiasGelu", "QuickGelu", domain=MICROSOFT)
+def gelu(node: Node) -> Kind:
+    return Elementwise()
+
+
+@register("BiasSoftmax", domain=MICROSOFT)
+def bias_softmax(node: Node) -> Kind:
+    names = [f"x{i}" for i in range(rank_of(node))]
+    axis = int(node.attributes.get("axis", 1)) % len(names)
+    over = Equation(f"{' '.join(f'{{{n}}}' if i >= axis else n for i, n in enumerate(names))} -> {' '.join(names)}")
+    return Steps([("s", Elementwise(), ("0", "1")), ("y", over, ("s",))], ("y",))
+
+
+register("FusedGemm", domain=MICROSOFT)(gemm)
+
+
+@register("FusedConv", domain=MICROSOFT)
+def fused_convolution(node: Node) -> Kind:
+    # the fourth operand is added to the result
+    kind = convolution(node)
+    return Equation(kind.text.replace(", (g o) ->", ", (g o), b (g o) [y..] ->"), kind.sizes)
+
+
+@register("FusedMatMul", domain=MICROSOFT)
+def fused_product(node: Node) -> Kind:
+    if node.attributes.get("transBatchA") or node.attributes.get("transBatchB"):
+        raise UnknownStructure("transposed batches")
+    a, b = rank_of(node, 0), rank_of(node, 1)
+    if min(a, b) < 2:
+        raise UnknownStructure("a product with a vector")
+    batch = [f"b{i}" for i in range(max(a, b) - 2)]
+    left = ["k", "m"] if node.attributes.get("transA") else ["m", "k"]
+    right = ["n", "k"] if node.attributes.get("transB") else ["k", "n"]
+    sides = [*batch[len(batch) - a + 2 :], *left], [*batch[len(batch) - b + 2 :], *right]
+    return Equation(f"{' '.join(sides[0])}, {' '.join(sides[1])} -> {' '.join([*batch, 'm', 'n'])}")
+
+
+@register("DynamicQuantizeMatMul", "MatMulIntegerToFloat", domain=MICROSOFT)
+def dynamic_product(node: Node) -> Kind:
+    a, b = rank_of(node, 0), rank_of(node, 1)
+    if a < 2 or b != 2:
+        raise UnknownStructure("a weight that is no matrix")
+    left = [*(f"b{i}" for i in range(a - 2)), "m"]
+    shapes = [*node.shapes, *[None] * 7]
+    sides = [" ".join([*left, "k"]), "k n"]
+    if node.operator == "MatMulIntegerToFloat":
+        rest = [("m", 2), ("n", 3), ("m", 4), ("n", 5), ("n", 6)]
+    else:
+        rest = [("n", 2), ("n", 3), ("n", 4)]
+    sides += [per(shapes[k], axis) for axis, k in rest]
+    return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*left, 'n'])}")
+
+
+@register("QGemm", domain=MICROSOFT)
+def quantised_gemm(node: Node) -> Kind:
+    shapes = [*node.shapes, *[None] * 9]
+    a = "k m" if node.attributes.get("transA") else "m k"
+    b = "n k" if node.attributes.get("transB") else "k n"
+    sides = [a, per(shapes[1], ""), per(shapes[2], ""), b, per(shapes[4], "n"), per(shapes[5], "n"), "n"]
+    sides += [per(shapes[7], ""), per(shapes[8], "")]
+    return Equation(f"{', '.join(sides[: len(node.shapes)])} -> m n")
+
+
+@register("QLinearAdd", "QLinearMul", domain=MICROSOFT)
+def quantised_pair(node: Node) -> Kind:
+    return Elementwise()
+
+
+@register("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
+def quantised_activation(node: Node) -> Kind:
+    return Elementwise()
+
+
+equation("b c [x..], , , , -> b c [y..]", "QLinearAveragePool", domain=MICROSOFT)
+
+
+@register("QLinearGlobalAveragePool", domain=MICROSOFT)
+def quantised_average(node: Node) -> Kind:
+    rank = rank_of(node)
+    if node.attributes.get("channels_last"):
+        raise UnknownStructure("channels last")
+    space = [f"x{i}" for i in range(rank - 2)]
+    return Equation(f"b c {' '.join(space)}, , , , -> b c {' '.join('1' for _ in space)}")
+
+
+@register("QLinearSoftmax", domain=MICROSOFT)
+def quantised_softmax(node: Node) -> Kind:
+    names = [f"x{i}" for i in range(rank_of(node))]
+    axis = int(node.attributes.get("axis", -1)) % len(names)
+    stop = axis + 1 if node.attributes.get("opset", 13) >= 13 else len(names)
+    over = " ".join(f"{{{n}}}" if axis <= i < stop else n for i, n in enumerate(names))
+    return Equation(f"{over}, , , , -> {' '.join(names)}")
+
+
+@register("QLinearConcat", domain=MICROSOFT)
+def quantised_concat(node: Node) -> Kind:
+    # scale and zero point of the result, then a tensor, its scale and its zero point for each part
+    return Movement([(tuple(range(2, len(node.shapes), 3)), [])], int(node.attributes["axis"]) % rank_of(node, 2))
+
+
+@register("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)
+def skip_normalisation(node: Node) -> Kind:
+    rank = rank_of(node)
+    names = [f"x{i}" for i in range(rank)]
+    last = names[-1]
+    over = " ".join([*names[:-1], f"{{{last}}}"])
+    skip = " ".join(names[rank - rank_of(node, 1) :])
+    vectors = [last if s is not None else "" for s in node.shapes[2:]]
+    statistics = " ".join([*names[:-1], "1"])
+    results = [" ".join(names), statistics, statistics, " ".join(names)][: node.results]
+    return Equation(f"{', '.join([over, skip, *vectors])} -> {', '.join(results)}")
+
+
+@register("EmbedLayerNormalization", domain=MICROSOFT)
+def embed_normalisation(node: Node) -> Kind:
+    sides = ["b s", "b s", "[v] {c}", "[p] {c}", "[t] {c}", "c", "c", "b s", "b s"]
+    return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {', '.join(['b s c', 'b', 'b s c'][: node.results])}")
+
+
+def attend(heads: int, keys: tuple[int, ...], values: tuple[int, ...], biased: bool) -> list[tuple[str, Kind, tuple[str, ...]]]:
+    """Scaled dot-product attention of `q`, `k` and `v`, [batch, places, heads x dimensions], to `y`."""
+    (b, t, wide), (_, _, width) = keys, values
+
+    def split(size: int, length: int) -> Movement:
+        return Movement([((0,), [Reshape((b, length, heads, size // heads))])])
+
+    steps: list[tuple[str, Kind, tuple[str, ...]]] = [
+        ("kh", split(wide, t), ("k",)),
+        ("vh", split(width, t), ("v",)),
+        ("s", Equation("b s h d, b t h d -> b h s t"), ("qh", "kh")),
+    ]
+    if biased:
+        steps.append(("sb", Elementwise(), ("s", "bias")))
+    steps.append(("p", Equation("b h s {t} -> b h s t"), ("sb" if biased else "s",)))
+    steps.append(("y", Equation("b h s t, b t h e -> b s (h e)"), ("p", "vh")))
+    return steps
+
+
+@register("Attention", "QAttention", domain=MICROSOFT)
+def attention(node: Node) -> Kind:
+    quantised = node.operator == "QAttention"
+    shapes = [*node.shapes, *[None] * 9]
+    mask, past, bias = (5, 8, 9) if quantised else (3, 4, 5)
+    if shapes[past] is not None or node.results > 1:
+        raise UnknownStructure("a cache of keys and values")
+    b, s, _ = shape_of(node)
+    heads, total = int(node.attributes["num_heads"]), shape_of(node, 1)[1]
+    widths = node.attributes.get("qkv_hidden_sizes") or [total // 3] * 3
+    steps: list[tuple[str, Kind, tuple[str, ...]]] = []
+    for k, name in enumerate("qkv"):
+        columns = np.arange(sum(widths[:k]), sum(widths[: k + 1]))
+
+        def taken(axis: int, columns: np.ndarray = columns) -> Movement:
+            steps: list[Step] = [Take(axis, columns)]
+            return Movement([((0,), steps)])
+
+        steps.append((f"w{name}", taken(1), ("1",)))
+        operands, text = ["0", f"w{name}"], "b s i, i n"
+        if shapes[2] is not None:
+            steps.append((f"b{name}", taken(0), ("2",)))
+            operands, text = [*operands, f"b{name}"], f"{text}, n"
+        if quantised and shapes[4] not in (None, (), (1,)):
+            steps.append((f"c{name}", taken(0), ("4",)))
+            operands, text = [*operands, f"c{name}"], f"{text}, n"
+        steps.append((name, Equation(f"{text} -> b s n"), tuple(operands)))
+    if quantised and shapes[7] not in (None, (), (1,)):
+        raise UnknownStructure("a zero point for every column")
+    del mask
+    steps.append(("qh", Movement([((0,), [Reshape((b, s, heads, widths[0] // heads))])]), ("q",)))
+    biased = not quantised and shapes[bias] is not None
+    if biased:
+        steps.append(("bias", Movement([((0,), [])]), (str(bias),)))
+    return Steps([*steps, *attend(heads, (b, s, widths[1]), (b, s, widths[2]), biased)], ("y",))
+
+
+@register("MultiHeadAttention", domain=MICROSOFT)
+def multi_head_attention(node: Node) -> Kind:
+    shapes = [*node.shapes, *[None] * 9]
+    if any(shapes[k] is None or rank_of(node, k) != 3 for k in range(3)) or any(shapes[k] is not None for k in (6, 7)):
+        raise UnknownStructure("packed operands, or a cache of keys and values")
+    if node.results > 1:
+        raise UnknownStructure("a cache of keys and values")
+    (b, s, width), heads = shape_of(node), int(node.attributes["num_heads"])
+    sizes = [width, shape_of(node, 1)[2], shape_of(node, 2)[2]]
+    steps: list[tuple[str, Kind, tuple[str, ...]]] = []
+    for k, name in enumerate("qkv"):
+        operands = [str(k)]
+        if shapes[3] is not None:
+            columns = np.arange(sum(sizes[:k]), sum(sizes[: k + 1]))
+            steps.append((f"b{name}", Movement([((0,), [Take(0, columns)])]), ("3",)))
+            operands.append(f"b{name}")
+        steps.append((name, Elementwise(), tuple(operands)))
+    steps.append(("qh", Movement([((0,), [Reshape((b, s, heads, width // heads))])]), ("q",)))
+    biased = shapes[5] is not None
+    if biased:
+        steps.append(("bias", Movement([((0,), [])]), ("5",)))
+    return Steps([*steps, *attend(heads, shape_of(node, 1), shape_of(node, 2), biased)], ("y",))
+
+
+@register("MatMulNBits", domain=MICROSOFT)
+def block_product(node: Node) -> Kind:
+    """Weights [n, blocks, bytes], packed along k: the columns are free, the rows keep their order inside a byte."""
+    rank = rank_of(node)
+    left = [f"b{i}" for i in range(rank - 1)]
+    packed = {k: s for k, s in enumerate(node.shapes[2:5], 2) if s is not None}
+    columns, blocks = shape_of(node, 1)[:2]
+    sides = [" ".join([*left, "[k]"]), "n [c] [z]"]
+    for k in (2, 3, 4):
+        shape = packed.get(k)
+        if shape is not None and k == 4:
+            raise UnknownStructure("an index of groups")
+        if (
+            shape is not None
+            and len(shape) == 1
+            and shape[0] % columns == 0
+            and shape[0] // columns in (blocks, (blocks + 1) // 2)
+        ):
+            sides.append(f"(n [{'cpq'[k - 2]}])")
+        else:
+            sides.append("n [p]" if shape is not None else "")
+    if len(node.shapes) > 5:
+        sides.append("n")
+    return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*left, 'n'])}")
