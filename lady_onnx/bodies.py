@@ -15,7 +15,7 @@ import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 from .errors import UnknownStructure
-from .graph import Graph, attributes, captured, in_function, inside
+from .graph import Graph, attributes, captured, in_function, inside, ordered
 from .labels import addresses, along
 from .rules import Elementwise, Equation
 from .tensors import Tensor, opaque
@@ -43,7 +43,7 @@ def live(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
     """The nodes that the outputs hang on, in their order."""
     wanted = set(outputs)
     found = []
-    for node in reversed(nodes):
+    for node in reversed(ordered(nodes)):
         if wanted & set(node.output):
             found.append(node)
             wanted.update(node.input)

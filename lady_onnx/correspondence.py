@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from .errors import ArchitectureError
-from .graph import Graph, in_function, inside, label
+from .graph import Graph, in_function, inside, label, ordered
 
 
 def correspond(reference: Graph, suspect: Graph) -> dict[str, str]:
@@ -87,8 +87,8 @@ class _Walk:
         self.values(one, two, "output", [v.name for v in a.output], [v.name for v in b.output])
 
     def nodes(self, one: _Side, two: _Side, a: Iterable[NodeProto], b: Iterable[NodeProto]) -> None:
-        mine = [n for n in a if not {one.name(o) for o in n.output} & self.reference.tensors.keys()]
-        other = [n for n in b if not {two.name(o) for o in n.output} & self.suspect.tensors.keys()]
+        mine = [n for n in ordered(a) if not {one.name(o) for o in n.output} & self.reference.tensors.keys()]
+        other = [n for n in ordered(b) if not {two.name(o) for o in n.output} & self.suspect.tensors.keys()]
         for x, y in itertools.zip_longest(mine, other):
             if x is None or y is None:
                 raise self.part("the last node", f"it has {len(other)} nodes where the reference has {len(mine)}")

@@ -62,6 +62,28 @@ def captured(node: NodeProto) -> list[str]:
     return names
 
 
+def ordered(nodes: Iterable[NodeProto]) -> list[NodeProto]:
+    """Nodes in their own order, but for those that stand before what they read; some tools append out of order."""
+    waiting = list(nodes)
+    made = {o for node in waiting for o in node.output}
+    done: set[str] = set()
+    result: list[NodeProto] = []
+    while waiting:
+        late = []
+        for node in waiting:
+            needs = {*node.input, *captured(node)} & made if node.attribute else set(node.input) & made
+            if needs <= done:
+                result.append(node)
+                done.update(node.output)
+            else:
+                late.append(node)
+        if len(late) == len(waiting):
+            # a cycle: whoever reads these nodes will find what is missing
+            return result + late
+        waiting = late
+    return result
+
+
 def inside(node: NodeProto, attribute: str) -> str:
     """What stands before the names of weights in a subgraph: `node/attribute/`."""
     return f"{node.name or next(iter(node.output), '')}/{attribute}/"
@@ -138,7 +160,8 @@ class Graph:
 
     @property
     def nodes(self) -> list[NodeProto]:
-        return list(self.model.graph.node)
+        """The nodes, every one after those that it reads from."""
+        return ordered(self.model.graph.node)
 
     def opset(self, domain: str = "") -> int:
         """The version of the operator set `domain` that the model imports, 1 where it names none."""
