@@ -140,9 +140,28 @@ class Finder:
                 self._spread()
             elif slots:
                 found.append((units, slots))
-        # by birth, so that the groups inside every unit of a group come in the same order
-        found = sorted(((u, s) for u, s in found if (self.why[u] < 0).all()), key=lambda f: int(self.first[f[0]].min()))
+        found = self._ordered([(u, s) for u, s in found if (self.why[u] < 0).all()])
         return Symmetry(self._named(found), self._pins(), tuple(sorted(self.analysis.unknown)))
+
+    def _ordered(self, found: list[tuple[np.ndarray, list[Slot]]]) -> list[tuple[np.ndarray, list[Slot]]]:
+        """Groups and slots in an order that the weights' names and places decide, not the order of the nodes.
+
+        Groups that stand in one place of several units have one colour, and come in the same order in every unit.
+        """
+
+        def place(slot: Slot) -> tuple:
+            return -len(self._shape(slot.initializer)), slot.initializer, slot.axis
+
+        def where(slots: Sequence[Slot]) -> tuple:
+            within = tuple((a, p.tolist()) for slot in slots for a, p in slot.within)
+            return tuple(slot.index.min() for slot in slots), within
+
+        sorted_ = [(units, sorted(slots, key=lambda s: (*place(s), int(s.index.min())))) for units, slots in found]
+        first: dict[int, tuple] = {}
+        for units, slots in sorted_:
+            colour = int(self.colour[units[0]])
+            first[colour] = min(first.get(colour, where(slots)), where(slots))
+        return sorted(sorted_, key=lambda f: ([place(s) for s in f[1]], first[int(self.colour[f[0][0]])], where(f[1])))
 
     def _below(self, units: np.ndarray) -> list[np.ndarray] | None:
         """The classes of every unit and those below it, [units, classes], and None if units do not have as many.
