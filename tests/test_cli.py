@@ -65,7 +65,7 @@ def test_groups(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["symmetry_bits"] == pytest.approx(np.log2(720 * 120))
     assert [(g["kind"], g["size"], g["parents"]) for g in found["groups"]] == [("channels", 6, []), ("channels", 5, [])]
     first = found["groups"][0]["slots"]
-    assert [(s["initializer"], s["axis"]) for s in first] == [("w0", 1), ("b0", 0), ("w1", 0)]
+    assert [(s["initializer"], s["axis"]) for s in first] == [("w0", 1), ("w1", 0), ("b0", 0)]
     assert first[0]["index"] == [[0], [1], [2], [3], [4], [5]]
     assert {(p["initializer"], p["axis"], p["reason"]) for p in found["pinned"]} == {
         ("w0", 0, "graph input"),
