@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnx
@@ -16,12 +16,34 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 from .errors import UnknownStructure
 from .graph import Graph, attributes, captured, in_function, inside, ordered
+from .inference import Inference
 from .labels import addresses, along
-from .rules import Elementwise, Equation
+from .rules import Elementwise, Equation, Kind
 from .tensors import Tensor, opaque
 
-if TYPE_CHECKING:
-    from .analysis import Engine
+
+class Engine(Protocol):
+    """What bodies ask of the engine that runs them."""
+
+    graph: Graph
+    inference: Inference
+    tensors: dict[str, Tensor]
+
+    def step(self, node: NodeProto) -> None: ...
+
+    def tensor(self, name: str) -> Tensor | None: ...
+
+    def laid(self, tensor: Tensor) -> Tensor: ...
+
+    def state(self, shape: tuple[int, ...]) -> Tensor: ...
+
+    def results(
+        self,
+        kind: Kind,
+        operands: Sequence[Tensor | None],
+        loose: Sequence[bool],
+        inferred: Sequence[tuple[int, ...] | None],
+    ) -> list[Tensor]: ...
 
 
 @dataclass(frozen=True)
