@@ -88,6 +88,7 @@ class Inference:
                     data[name] = onnx.numpy_helper.from_array(value, name)
         if node.domain == "com.microsoft" and node.op_type in ALIKE:
             node = _plain(node)
+            inputs = {n: onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, _dims(k)) for n, k in inputs.items()}
         try:
             schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
         except onnx.defs.SchemaError:
@@ -169,6 +170,10 @@ class Inference:
             except Exception:  # noqa: BLE001 - the file's own node on its own values may raise anything
                 return None
         return np.asarray(list(result)[list(node.output).index(name)])
+
+
+def _dims(kind: TypeProto) -> list[int]:
+    return [d.dim_value for d in kind.tensor_type.shape.dim]
 
 
 def _plain(node: NodeProto) -> NodeProto:

@@ -18,14 +18,6 @@ def gelu(node: Node) -> Kind:
     return Elementwise()
 
 
-@register("BiasSoftmax", domain=MICROSOFT)
-def bias_softmax(node: Node) -> Kind:
-    names = [f"x{i}" for i in range(rank_of(node))]
-    axis = int(node.attributes.get("axis", 1)) % len(names)
-    over = Equation(f"{' '.join(f'{{{n}}}' if i >= axis else n for i, n in enumerate(names))} -> {' '.join(names)}")
-    return Steps([("s", Elementwise(), ("0", "1")), ("y", over, ("s",))], ("y",))
-
-
 register("FusedGemm", domain=MICROSOFT)(gemm)
 
 

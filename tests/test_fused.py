@@ -1,0 +1,166 @@
+"""The operators of onnxruntime's own domain, each with the groups that its plain form has."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import lady_onnx as lady
+from lady_onnx import rules
+
+RNG = np.random.default_rng(5)
+C, T = 6, 4
+"""Channels and places of the feature map that every operator is tried on."""
+
+
+def w(*shape: int) -> np.ndarray:
+    return (RNG.standard_normal(shape) / 2).astype(np.float32)
+
+
+def u8(*shape: int) -> np.ndarray:
+    return RNG.integers(0, 255, shape).astype(np.uint8)
+
+
+def i8(*shape: int) -> np.ndarray:
+    return RNG.integers(-127, 127, shape).astype(np.int8)
+
+
+SCALE, ZERO = np.array(0.1, np.float32), np.array(3, np.uint8)
+SEQUENCE, MAP, BYTES, BYTE_MAP, ROWS = "sequence", "map", "bytes", "byte map", "rows"
+"""What the operator is given: [1, T, C], [1, C, T, 5], the same in bytes, [T, C] in bytes."""
+QPAIR = [SCALE, ZERO]
+
+# operator, kind of the map, further operands ("same" for a second map), attributes, results, sizes of the groups
+CASES: list[tuple[str, str, list[object], dict[str, object], int, list[int]]] = [
+    ("Gelu", SEQUENCE, [], {}, 1, [C]),
+    ("QuickGelu", SEQUENCE, [], {"alpha": 1.7}, 1, [C]),
+    ("FastGelu", SEQUENCE, [w(C)], {}, 1, [C]),
+    ("BiasGelu", SEQUENCE, [w(C)], {}, 1, [C]),
+    ("FusedMatMul", SEQUENCE, [w(7, C)], {"transB": 1, "alpha": 0.5}, 1, [C, 7]),
+    ("FusedGemm", "floats", [w(C, 7), w(7)], {"activation": "Relu"}, 1, [C, 7]),
+    ("FusedConv", MAP, [w(7, C, 3, 3), w(7)], {"activation": "Relu", "pads": [1] * 4, "kernel_shape": [3, 3]}, 1, [C, 7]),
+    ("FusedConv", MAP, [w(C, C, 1, 1), w(C), "same"], {"activation": "Relu", "kernel_shape": [1, 1]}, 1, [C, C]),
+    ("SkipLayerNormalization", SEQUENCE, ["same", w(C), w(C), w(C)], {}, 1, [C]),
+    ("SkipLayerNormalization", SEQUENCE, [w(T, C), w(C)], {}, 1, [C]),
+    ("SkipSimplifiedLayerNormalization", SEQUENCE, ["same", w(C)], {}, 1, [C]),
+    ("Attention", SEQUENCE, [w(C, 24), w(24)], {"num_heads": 2}, 1, [C, 2, *[4] * 4]),
+    ("Attention", SEQUENCE, [w(C, 20), w(20)], {"num_heads": 2, "qkv_hidden_sizes": [6, 6, 8]}, 1, [C, 2, 3, 3, 4, 4]),
+    ("MultiHeadAttention", SEQUENCE, ["same", "same", w(18)], {"num_heads": 2}, 1, [2, *[3] * 4]),
+    ("DynamicQuantizeMatMul", SEQUENCE, [u8(C, 7), np.float32(0.1), ZERO, w(7)], {}, 1, [C, 7]),
+    ("DynamicQuantizeMatMul", SEQUENCE, [i8(C, 7), np.abs(w(7)), i8(7)], {}, 1, [C, 7]),
+    ("MatMulIntegerToFloat", ROWS, [i8(C, 7), SCALE, np.abs(w(7)), ZERO, i8(7), w(7)], {}, 1, [C, 7]),
+    (
+        "QGemm",
+        ROWS,
+        [*QPAIR, i8(7, C), np.abs(w(7)), i8(7), RNG.integers(-99, 99, 7).astype(np.int32), *QPAIR],
+        {"transB": 1},
+        1,
+        [C, 7],
+    ),
+    ("QLinearAdd", BYTE_MAP, [*QPAIR, u8(C, 1, 1), *QPAIR, *QPAIR], {}, 1, [C]),
+    ("QLinearMul", BYTE_MAP, [*QPAIR, u8(C, 1, 1), *QPAIR, *QPAIR], {}, 1, [C]),
+    ("QLinearSigmoid", BYTE_MAP, [*QPAIR, *QPAIR], {}, 1, [C]),
+    ("QLinearLeakyRelu", BYTE_MAP, [*QPAIR, *QPAIR], {}, 1, [C]),
+    ("QLinearAveragePool", BYTE_MAP, [*QPAIR, *QPAIR], {"kernel_shape": [2, 2]}, 1, [C]),
+    ("QLinearGlobalAveragePool", BYTE_MAP, [*QPAIR, *QPAIR], {}, 1, [C]),
+    ("QLinearSoftmax", BYTE_MAP, [*QPAIR, *QPAIR], {"axis": 1, "opset": 13}, 1, [C]),
+    ("QLinearConcat", BYTE_MAP, [*QPAIR, u8(1, 3, T, 5), *QPAIR], {"axis": 1}, 1, [3, C]),
+    ("QAttention", ROWS, [i8(C, 18), w(18), SCALE, np.float32(0.02), "none", ZERO], {"num_heads": 2}, 1, [C, 2, *[3] * 4]),
+    ("MatMulNBits", SEQUENCE, [u8(7, 1, 8), np.abs(w(7))], {"K": C, "N": 7, "bits": 4, "block_size": 16}, 1, [7]),
+]
+
+
+def _model(op: str, kind: str, extra: list[object], attributes: dict[str, object], results: int) -> onnx.ModelProto:
+    weights: list[onnx.TensorProto] = []
+    nodes: list[onnx.NodeProto] = []
+
+    def weight(array: object) -> str:
+        weights.append(numpy_helper.from_array(np.asarray(array), f"w{len(weights)}"))
+        return weights[-1].name
+
+    def feature() -> str:
+        name = f"map{len(nodes)}"
+        if kind in (MAP, BYTE_MAP):
+            nodes.append(helper.make_node("Conv", ["x", weight(w(C, 3, 1, 1))], [name]))
+        else:
+            nodes.append(helper.make_node("MatMul", ["x", weight(w(3, C))], [name]))
+        if kind in (BYTES, BYTE_MAP, ROWS):
+            nodes.append(
+                helper.make_node("QuantizeLinear", [name, weight(np.float32(0.05)), weight(np.uint8(120))], [f"{name}q"])
+            )
+            name += "q"
+        return name
+
+    inputs = [feature()]
+    if op == "QLinearConcat":
+        # the scale and the zero point of the result come first
+        inputs = [weight(SCALE), weight(ZERO), inputs[0]]
+    for e in extra:
+        inputs.append(weight(e) if not isinstance(e, str) else feature() if e == "same" else "")
+    outputs = [f"y{i}" for i in range(results)]
+    nodes.append(helper.make_node(op, inputs, outputs, domain="com.microsoft", **attributes))
+    nodes.append(helper.make_node("Cast", ["y0"], ["yf"], to=TensorProto.FLOAT))
+    shape = {MAP: [1, 3, T, 5], BYTE_MAP: [1, 3, T, 5], "floats": [T, 3], ROWS: [T, 3]}.get(kind, [1, T, 3])
+    if op == "QAttention":
+        shape = [1, T, 3]
+    graph = helper.make_graph(
+        nodes,
+        "fused",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("yf", TensorProto.FLOAT, None)],
+        weights,
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    # a consumer with a weight for every element, so that no order can change unnoticed
+    from onnxruntime import InferenceSession
+
+    running = InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    n = running.run(None, {"x": np.ones(shape, np.float32)})[0].size
+    model.graph.output[0].name = "out"
+    model.graph.node.append(helper.make_node("Reshape", ["yf", "flat"], ["row"]))
+    model.graph.node.append(helper.make_node("MatMul", ["row", "last"], ["out"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.array([1, n]), "flat"))
+    model.graph.initializer.append(numpy_helper.from_array(w(n, 3), "last"))
+    return model
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}-{len(c[2])}")
+def test_fused_operator(case: tuple[str, str, list[object], dict[str, object], int, list[int]]) -> None:
+    *given, expected = case
+    model = _model(*given)
+    symmetry = lady.find_groups(model)
+    assert sorted(g.size for g in symmetry.groups) == sorted(expected)
+    assert lady.verify(model, lady.permute(model, 3).model, samples=2).equal
+
+
+def test_every_fused_rule_is_tried() -> None:
+    elsewhere = {"EmbedLayerNormalization"}
+    assert {op for domain, op in rules.REGISTRY if domain} == {c[0] for c in CASES} | elsewhere
+
+
+def test_embeddings_and_their_norm() -> None:
+    """Words, places and kinds keep their rows; the width is one stream."""
+    weights = {"words": w(9, C), "places": w(8, C), "kinds": w(2, C), "gain": w(C), "shift": w(C), "last": w(C, 3)}
+    nodes = [
+        helper.make_node(
+            "EmbedLayerNormalization",
+            ["ids", "kind", "words", "places", "kinds", "gain", "shift"],
+            ["y", "mask"],
+            domain="com.microsoft",
+        ),
+        helper.make_node("MatMul", ["y", "last"], ["out"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "embed",
+        [helper.make_tensor_value_info(n, TensorProto.INT32, [1, T]) for n in ("ids", "kind")],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    assert [g.size for g in lady.find_groups(model).groups] == [C]
+    assert lady.verify(model, lady.permute(model, 3).model).equal
