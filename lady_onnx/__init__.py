@@ -18,6 +18,8 @@ import numpy as np
 
 from .check import Check, check
 from .errors import ArchitectureError, LadyError
+from .explain import Explanation, Tie
+from .explain import explain as _explain
 from .graph import load
 from .groups import Group, Pin, Slot, Symmetry
 from .matching import Match
@@ -28,6 +30,7 @@ from .runtime import OutputDifference, Verification, compare, read_data
 __all__ = [
     "ArchitectureError",
     "Check",
+    "Explanation",
     "Finding",
     "Group",
     "LadyError",
@@ -38,8 +41,10 @@ __all__ = [
     "Resync",
     "Slot",
     "Symmetry",
+    "Tie",
     "Verification",
     "check",
+    "explain",
     "find_groups",
     "permute",
     "resync",
@@ -47,6 +52,19 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+
+def explain(model: Model, initializer: str, axis: int | None = None) -> tuple[Explanation, ...]:
+    """Why the axes of a weight are pinned, or what they are tied to, with the nodes that lead there.
+
+    Args:
+        model: a path or a model.
+        initializer: the weight's name, as `find_groups` gives it.
+        axis: one axis, counted from 0; all by default.
+
+    Raises LadyError for a weight or an axis that the model has not.
+    """
+    return _explain(load(model), initializer, axis)
 
 
 def verify(

@@ -16,6 +16,7 @@ from typing import Any
 import lady_onnx as lady
 
 from .demo import demo
+from .explain import draw
 from .graph import atomic, load
 from .matching import Progress
 from .permutation import slots_json
@@ -77,7 +78,45 @@ def _output(path: Path, taken: set[Path]) -> Path:
     return path
 
 
+def _explain(args: argparse.Namespace) -> int:
+    name, _, axis = args.explain.rpartition(":")
+    graph = load(args.model)
+    whole = args.explain in graph.tensors or not axis.isdecimal()
+    found = lady.explain(graph, args.explain if whole else name, None if whole else int(axis))
+    if args.json:
+        _print_json(
+            {
+                "axes": [
+                    {
+                        "initializer": e.initializer,
+                        "axis": e.axis,
+                        "groups": list(e.groups),
+                        "ties": [
+                            {"initializer": t.initializer, "axis": t.axis, "reason": t.reason, "chain": list(t.chain)}
+                            for t in e.ties
+                        ],
+                    }
+                    for e in found
+                ]
+            }
+        )
+        return 0
+    for e in found:
+        print(f"{e.initializer} axis {e.axis}: {', '.join(e.groups) if e.groups else 'pinned' if e.ties else 'no constraint'}")
+        for t in e.ties:
+            print(f"  {f'pinned: {t.reason}' if t.reason else f'tied to {t.initializer} axis {t.axis}'}")
+            if t.chain:
+                print(f"    through {', '.join(t.chain)}")
+    return 0
+
+
 def _groups(args: argparse.Namespace) -> int:
+    if args.explain:
+        return _explain(args)
+    if args.dot:
+        graph = load(args.model)
+        print(draw(graph, lady.find_groups(graph)), end="")
+        return 0
     symmetry = lady.find_groups(args.model)
     if args.json:
         _print_json(
@@ -311,6 +350,8 @@ def parser() -> argparse.ArgumentParser:
 
     p = command("groups", _groups, "find the groups of interchangeable units of a model")
     p.add_argument("model", metavar="MODEL")
+    p.add_argument("--explain", metavar="INITIALIZER[:AXIS]", help="why an axis is pinned, or what it is tied to, node by node")
+    p.add_argument("--dot", action="store_true", help="draw the graph in the DOT language, one colour a group")
 
     p = command("permute", _permute, "apply a random, or a given, element of a model's permutation symmetry")
     p.add_argument("model", metavar="MODEL")

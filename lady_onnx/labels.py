@@ -29,6 +29,9 @@ class Facts:
     equal: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     parents: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     """Child labels and their parents, one pair of arrays a relation; a parent may be an address."""
+    equal_nodes: list[str] = field(default_factory=list)
+    parent_nodes: list[str] = field(default_factory=list)
+    """The nodes that said so."""
     pins: list[tuple[np.ndarray, str, str]] = field(default_factory=list)
     """Pinned labels, the reason, and the node that gave it."""
 
@@ -52,9 +55,11 @@ class Facts:
         both = (a >= 0) & (b >= 0)
         if both.all():
             self.equal.append((a, b))
+            self.equal_nodes.append(self.node)
             return
         if both.any():
             self.equal.append((a[both], b[both]))
+            self.equal_nodes.append(self.node)
         self.pin(np.concatenate([a[(a >= 0) & ~both], b[(b >= 0) & ~both]]))
 
     def pin(self, labels: np.ndarray, reason: str = "") -> None:
@@ -85,6 +90,7 @@ class Facts:
             return False
         if child.size:
             self.parents.append((child[first], parent[first]))
+            self.parent_nodes.append(self.node)
         return True
 
 

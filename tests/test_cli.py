@@ -76,6 +76,31 @@ def test_groups(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "symmetry bits" in run(capsys, "groups", model)[1]
 
 
+def test_groups_explained(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "groups", model, "--explain", "w1:0", "--json")
+    (found,) = json.loads(out)["axes"]
+    assert (code, found["groups"]) == (0, ["w0:1"])
+    assert {(t["initializer"], t["axis"], tuple(t["chain"])) for t in found["ties"]} == {
+        ("w0", 1, ("Gemm 'gemm1'",)),
+        ("b0", 0, ("Gemm 'gemm1'", "Gemm 'gemm0'")),
+    }
+    code, out, _ = run(capsys, "groups", model, "--explain", "w2")
+    assert out.splitlines()[-3:] == ["w2 axis 1: pinned", "  pinned: graph output", "    through h2"]
+    code, _, err = run(capsys, "groups", model, "--explain", "w2:7")
+    assert (code, "has 2 axes" in err) == (2, True)
+    code, _, err = run(capsys, "groups", model, "--explain", "nothing")
+    assert (code, "no weight 'nothing'" in err) == (2, True)
+
+
+def test_groups_drawn(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "groups", model, "--dot")
+    assert code == 0
+    assert out.startswith("digraph")
+    # the two groups stand in three places each, in two colours
+    colours = [c.split('"')[0] for c in out.split('bgcolor="')[1:]]
+    assert sorted(colours.count(c) for c in set(colours)) == [3, 3]
+
+
 def test_permute_and_its_inverse(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there, back, record = tmp_path / "there.onnx", tmp_path / "back.onnx", tmp_path / "p.json"
     assert run(capsys, "permute", model, "-o", there, "--seed", 3, "--save-permutation", record)[0] == 0

@@ -15,7 +15,7 @@ LAYERS = [
     {"demo"},
     {"check"},
     {"resync"},
-    {"matching", "permutation", "runtime", "picture"},
+    {"matching", "permutation", "runtime", "picture", "explain"},
     {"refinement"},
     {"rewrite", "finder"},
     {"groups", "classes"},
