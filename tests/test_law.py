@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 
 import numpy as np
 import onnx
@@ -47,6 +48,28 @@ def test_random_graphs(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> N
 @given(graphs(16), st.integers(0, 1000))
 def test_many_random_graphs(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
     check(*grown, seed)
+
+
+@examples(30)
+@given(graphs(), st.randoms(use_true_random=False))
+def test_groups_do_not_depend_on_the_order_of_nodes(grown: tuple[onnx.ModelProto, list[int]], random: Random) -> None:
+    model, _ = grown
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    for field in (other.graph.node, other.graph.initializer):
+        items = list(field)
+        random.shuffle(items)
+        del field[:]
+        field.extend(items)
+
+    def described(m: onnx.ModelProto) -> list[tuple]:
+        return [
+            (g.id, g.kind, g.parents, [(s.initializer, s.axis, s.index.tolist(), str(s.within)) for s in g.slots])
+            for g in lady.find_groups(m).groups
+        ]
+
+    # nodes may even stand before what they read
+    assert described(model) == described(other)
 
 
 @examples(30)
