@@ -27,15 +27,6 @@ from lady_onnx.graph import load
 from lady_onnx.groups import Symmetry
 from tests import real
 
-DATA: dict[str, dict[str, np.ndarray]] = {
-    name: {
-        "input": np.random.default_rng(0).standard_normal((1, 576)).astype(np.float32),
-        "state": np.random.default_rng(1).standard_normal((2, 1, 128)).astype(np.float32),
-        "sr": np.array(16000),
-    }
-    for name in ("silero", "silero-half")
-}
-"""Inputs of models that random ones do not fit: a speech detector takes one of two sample rates."""
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 
@@ -102,7 +93,7 @@ def main() -> None:
         law = exact = 0
         for seed in range(1, args.seeds + 1) if symmetry.groups else ():
             shuffled = lady.permute(graph, seed).graph
-            law += lady.verify(graph, shuffled, data=DATA.get(name)).equal
+            law += lady.verify(graph, shuffled, data=real.inputs(name)).equal
             exact += lady.resync(graph, shuffled, verify="none").exact
         pins = "; ".join(f"{reason} ({n})" for reason, n in Counter(p.reason for p in symmetry.pinned).most_common(4))
         figures = f"{len(symmetry.groups)} | {symmetry.symmetry_bits:.0f} | {100 * touched(symmetry, graph):.1f} %"

@@ -34,14 +34,17 @@ def test_the_main_job(name: str, seed: int, tmp_path: Path, capsys: pytest.Captu
         for slot in group.slots:
             assert not np.array_equal(ours.array(slot.initializer), theirs.array(slot.initializer)), slot.initializer
 
-    code, found = call(capsys, "verify", reference, suspect)
+    inputs = real.inputs(name)
+    if inputs:
+        np.savez(tmp_path / "inputs.npz", **inputs)
+    code, found = call(capsys, "verify", reference, suspect, *(["--data", tmp_path / "inputs.npz"] if inputs else []))
     assert code == 0
     assert found["equal"]
 
     code, found = call(capsys, "resync", reference, suspect, "-o", back)
     assert code == 0
     assert found["outputs_preserved"] is True
-    assert found["verified_by"] == "run"
+    assert found["verified_by"] == ("proof" if inputs else "run")
     assert found["max_weight_difference"] == 0
     result = load(back)
     for weight in ours.tensors:
