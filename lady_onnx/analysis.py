@@ -363,6 +363,8 @@ class Engine:
     def _shared(self, part: Part, role: np.ndarray) -> np.ndarray:
         """A role with one label for all places where the same element of the weight stands."""
         used, (places, *where) = self._elements(part, role)
+        if len(where) == 1 and (np.diff(where[0].ravel()) > 0).all():
+            return role
         shape = self._shape(part.weight)
         element = np.ravel_multi_index([w.ravel() for w in where], [shape[a] for a in used])
         pairs = np.unique(np.stack([element, places.ravel()]), axis=1)

@@ -13,6 +13,14 @@ from .groups import Group, Pin, Slot, Symmetry
 from .labels import axes_of, mix
 
 
+def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values, sorted, and how often each occurs; fast where they are sorted and distinct already."""
+    flat = values.ravel()
+    if (flat[1:] > flat[:-1]).all():
+        return flat, np.ones(flat.size, np.int64)
+    return np.unique(flat, return_counts=True)
+
+
 def _ranges(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """The integers of all ranges `start` to `stop`, one range after the other."""
     size = stop - start
@@ -31,6 +39,7 @@ class Finder:
         self.labels = analysis.facts.count
         self.class_of = self.of[self.shift : self.shift + self.labels]
         self.roles = [(w, r) for w, roles in analysis.weights.items() for r in roles]
+        self.members = [_counted(r) for _, r in self.roles]
         self.pairs = [(c, p) for c, p in self.classes.maps if c.size]
         self._pin()
         self._colour()
@@ -48,8 +57,8 @@ class Finder:
         for _, parent in self.pairs:
             read[parent] = True
         self.unread = len(self.analysis.facts.pins) + 1
-        for _, role in self.roles:
-            found = self.class_of[np.unique(role)]
+        for label, _ in self.members:
+            found = self.class_of[label]
             self.why[found[~read[found]]] = self.unread
         tied = self.of[np.array(sorted(self.classes.pinned), np.int64)]
         self.why[tied[self.why[tied] < 0]] = len(self.analysis.facts.pins)
@@ -69,8 +78,7 @@ class Finder:
         births = np.searchsorted(self.analysis.facts.births, np.arange(self.labels), side="right")
         self.births = births
         np.add.at(colour, self.class_of, mix(births))
-        for number, (_, role) in enumerate(self.roles):
-            label, times = np.unique(role, return_counts=True)
+        for number, (label, times) in enumerate(self.members):
             np.add.at(colour, self.class_of[label], mix(mix(number + (1 << 32)) ^ times.astype(np.uint64)))
         fixed = self.why >= 0
         colour[fixed] = mix(np.flatnonzero(fixed) + (1 << 40))
@@ -100,8 +108,8 @@ class Finder:
         some = self.start[:-1] < self.start[1:]
         self.first = np.where(some, order[np.minimum(self.start[:-1], self.labels - 1)], self.labels)
         where: list[tuple[np.ndarray, np.ndarray]] = []
-        for number, (_, role) in enumerate(self.roles):
-            found = np.unique(self.class_of[np.unique(role)])
+        for number, (label, _) in enumerate(self.members):
+            found = _counted(self.class_of[label])[0]
             where.append((found, np.full(found.size, number)))
         keys = np.concatenate([k for k, _ in where]) if where else np.empty(0, np.int64)
         numbers = np.concatenate([n for _, n in where]) if where else np.empty(0, np.int64)
@@ -109,6 +117,7 @@ class Finder:
         self.role_keys, self.role_numbers = keys[order], numbers[order]
         edges = [np.stack([p, c, np.full(c.size, number)]) for number, (c, p) in enumerate(self.pairs)]
         self.edges = np.concatenate([*edges, np.empty((3, 0), np.int64)], axis=1)
+        self.above = self.edges[:, np.argsort(self.edges[1], kind="stable")]
         self.edges = self.edges[:, np.argsort(self.edges[0], kind="stable")]
         self.owners: list[np.ndarray] = []
         self.unit_of = np.full(self.labels, -1)
@@ -222,8 +231,9 @@ class Finder:
             sizes = self.start[table + 1] - self.start[table]
             if (sizes != sizes[0]).any():
                 return None
-            labels = [np.concatenate([self.sorted_labels[self.start[c] : self.start[c + 1]] for c in row]) for row in table]
-            raws.append(np.stack(labels))
+            flat = table.ravel()
+            labels = self.sorted_labels[_ranges(self.start[flat], self.start[flat + 1])]
+            raws.append(labels.reshape(units.size, -1))
         unique: dict[tuple, Slot] = {}
         for table, raw in zip(tables, raws, strict=True):
             self.unit_of[raw] = np.arange(units.size)[:, None]
@@ -258,11 +268,13 @@ class Finder:
             unit, rank = owner[places], self.rank_of[role[places]]
             moving, within = [], []
             for a in axes:
-                seen = np.unique(np.stack([unit, places[a]]), axis=1)
-                counts = np.bincount(seen[0], minlength=size)
+                seen = _counted(unit * role.shape[a] + places[a])[0]
+                counts = np.bincount(seen // role.shape[a], minlength=size)
                 if (counts != counts[0]).any():
                     return None
-                rows = seen[1].reshape(size, -1)
+                rows = (seen % role.shape[a]).reshape(size, -1)
+                if a == axes[0]:
+                    lying = rows
                 if (rows == rows[0]).all():
                     if rows.shape[1] < role.shape[a]:
                         within.append((a, rows[0]))
@@ -271,11 +283,13 @@ class Finder:
             if len(moving) != 1:
                 return None
             axis = moving[0]
-            # the place of an element inside its unit: by the rank of its label, then along the axis
-            order = np.lexsort((places[axis], rank, unit))
-            keys = np.stack([unit[order], places[axis][order]])
-            first = np.sort(np.unique(keys, axis=1, return_index=True)[1])
-            index = keys[1][first].reshape(size, -1)
+            index = lying
+            if len(axes) > 1 or (rank != rank[0]).any():
+                # the place of an element inside its unit: by the rank of its label, then along the axis
+                order = np.lexsort((places[axis], rank, unit))
+                keys = (unit * role.shape[axis] + places[axis])[order]
+                first = np.sort(np.unique(keys, return_index=True)[1])
+                index = (keys[first] % role.shape[axis]).reshape(size, -1)
             slots.append(Slot(weight, axis, index, tuple(within)))
         return slots
 
@@ -322,14 +336,15 @@ class Finder:
     # ---- names and pins
 
     def _named(self, found: list[tuple[np.ndarray, list[Slot]]]) -> tuple[Group, ...]:
-        unit_at: dict[int, tuple[int, int]] = {}
+        which, place = np.full(self.count, -1), np.full(self.count, -1)
         for i, (units, _) in enumerate(found):
-            unit_at.update({int(c): (i, k) for k, c in enumerate(units)})
+            which[units], place[units] = i, np.arange(units.size)
         above: list[list[tuple[int, int]]] = []
         for units, _ in found:
             # in the order of the relations, which is the same for all groups that stand in one place of several units
-            found_ = [int(p) for child, parent in self.pairs for p in parent[child == units[0]]]
-            above.append(list(dict.fromkeys(unit_at[p] for p in found_ if p in unit_at)))
+            lo, hi = (np.searchsorted(self.above[1], units[0], side=side) for side in ("left", "right"))
+            parents = self.above[0, lo:hi]
+            above.append(list(dict.fromkeys((int(which[p]), int(place[p])) for p in parents if which[p] >= 0)))
         holds = {i for parents in above for i, _ in parents}
         depth = [0] * len(found)
         for _ in range(len(found)):
@@ -363,8 +378,8 @@ class Finder:
     def _pins(self) -> tuple[Pin, ...]:
         facts = self.analysis.facts.pins
         pins: dict[tuple[str, int, str], Pin] = {}
-        for weight, role in self.roles:
-            why = self.why[self.class_of[np.unique(role)]]
+        for (weight, role), (label, _) in zip(self.roles, self.members, strict=True):
+            why = self.why[self.class_of[label]]
             for number in np.unique(why[why >= 0]).tolist():
                 if number < len(facts):
                     _, reason, node = facts[number]
