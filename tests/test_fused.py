@@ -136,6 +136,32 @@ def test_fused_operator(case: tuple[str, str, list[object], dict[str, object], i
     assert lady.verify(model, lady.permute(model, 3).model, samples=2).equal
 
 
+@pytest.mark.parametrize("mask", ["unidirectional", "lengths", "none"])
+def test_places_under_a_mask_keep_their_order(mask: str) -> None:
+    """Tokens that are weights may be shuffled together with what reads them, unless a mask tells them apart."""
+    weights = {"tokens": w(1, T, C), "a": w(C, 24), "bias": w(24), "lengths": np.array([T - 1], np.int32), "last": w(8, 3)}
+    attributes = {"unidirectional": 1} if mask == "unidirectional" else {}
+    inputs = ["m", "a", "bias", *(["lengths"] if mask == "lengths" else [])]
+    nodes = [
+        helper.make_node("Mul", ["tokens", "x"], ["m"]),
+        helper.make_node("Attention", inputs, ["y"], domain="com.microsoft", num_heads=2, **attributes),
+        helper.make_node("ReduceMean", ["y"], ["mean"], axes=[1], keepdims=0),
+        helper.make_node("MatMul", ["mean", "last"], ["out"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "mask",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    places = [g for g in lady.find_groups(model).groups if [(s.initializer, s.axis) for s in g.slots] == [("tokens", 1)]]
+    assert len(places) == (mask == "none")
+    assert lady.verify(model, lady.permute(model, 3).model).equal
+
+
 def test_every_fused_rule_is_tried() -> None:
     elsewhere = {"EmbedLayerNormalization"}
     assert {op for domain, op in rules.REGISTRY if domain} == {c[0] for c in CASES} | elsewhere

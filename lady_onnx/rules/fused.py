@@ -124,8 +124,14 @@ def embed_normalisation(node: Node) -> Kind:
     return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {', '.join(['b s c', 'b', 'b s c'][: node.results])}")
 
 
-def attend(heads: int, keys: tuple[int, ...], values: tuple[int, ...], biased: bool) -> list[tuple[str, Kind, tuple[str, ...]]]:
-    """Scaled dot-product attention of `q`, `k` and `v`, [batch, places, heads x dimensions], to `y`."""
+def attend(
+    heads: int, keys: tuple[int, ...], values: tuple[int, ...], biased: bool, placed: bool
+) -> list[tuple[str, Kind, tuple[str, ...]]]:
+    """Scaled dot-product attention of `qh` [batch, places, heads, dimensions], `k` and `v`, heads side by side, to `y`.
+
+    `placed` says that a mask tells places from each other.
+    """
+    query, key = ("[b] [s] h d", "[b] [t] h d") if placed else ("b s h d", "b t h d")
     (b, t, wide), (_, _, width) = keys, values
 
     def split(size: int, length: int) -> Movement:
@@ -134,7 +140,7 @@ def attend(heads: int, keys: tuple[int, ...], values: tuple[int, ...], biased: b
     steps: list[tuple[str, Kind, tuple[str, ...]]] = [
         ("kh", split(wide, t), ("k",)),
         ("vh", split(width, t), ("v",)),
-        ("s", Equation("b s h d, b t h d -> b h s t"), ("qh", "kh")),
+        ("s", Equation(f"{query}, {key} -> b h s t"), ("qh", "kh")),
     ]
     if biased:
         steps.append(("sb", Elementwise(), ("s", "bias")))
@@ -172,12 +178,12 @@ def attention(node: Node) -> Kind:
         steps.append((name, Equation(f"{text} -> b s n"), tuple(operands)))
     if quantised and shapes[7] not in (None, (), (1,)):
         raise UnknownStructure("a zero point for every column")
-    del mask
+    placed = shapes[mask] is not None or bool(node.attributes.get("unidirectional"))
     steps.append(("qh", Movement([((0,), [Reshape((b, s, heads, widths[0] // heads))])]), ("q",)))
     biased = not quantised and shapes[bias] is not None
     if biased:
         steps.append(("bias", Movement([((0,), [])]), (str(bias),)))
-    return Steps([*steps, *attend(heads, (b, s, widths[1]), (b, s, widths[2]), biased)], ("y",))
+    return Steps([*steps, *attend(heads, (b, s, widths[1]), (b, s, widths[2]), biased, placed)], ("y",))
 
 
 @register("MultiHeadAttention", domain=MICROSOFT)
@@ -201,7 +207,8 @@ def multi_head_attention(node: Node) -> Kind:
     biased = shapes[5] is not None
     if biased:
         steps.append(("bias", Movement([((0,), [])]), ("5",)))
-    return Steps([*steps, *attend(heads, shape_of(node, 1), shape_of(node, 2), biased)], ("y",))
+    placed = shapes[4] is not None or bool(node.attributes.get("unidirectional"))
+    return Steps([*steps, *attend(heads, shape_of(node, 1), shape_of(node, 2), biased, placed)], ("y",))
 
 
 @register("MatMulNBits", domain=MICROSOFT)
