@@ -196,6 +196,9 @@ class Engine:
                 return self._equation(operands, loose, kind, inferred)
             case rules.Steps(steps, names, states):
                 made = {str(i): (o, free) for i, (o, free) in enumerate(zip(operands, loose, strict=True))}
+                named = {w for _, _, wanted in steps for w in wanted}
+                if any(o and math.prod(o.shape) > 1 and str(i) not in named for i, o in enumerate(operands)):
+                    raise UnknownStructure("an operand that the rule does not name")
                 made |= {name: (self.state(shape), False) for name, shape in states.items()}
                 for name, rule, wanted in steps:
                     chosen = [made[w] for w in wanted]

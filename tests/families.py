@@ -8,6 +8,8 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 
+SMALL = {"vocab_size": 30, "hidden_size": 24, "intermediate_size": 20, "num_hidden_layers": 2}
+"""What the small language models share."""
 Family = tuple[nn.Module, tuple[Tensor, ...]]
 
 
@@ -62,11 +64,8 @@ def swinv2() -> Family:
 
 def bert() -> Family:
     config = hf.BertConfig(
-        vocab_size=30,
-        hidden_size=24,
+        **SMALL,
         num_attention_heads=3,
-        intermediate_size=20,
-        num_hidden_layers=2,
         num_labels=5,
         max_position_embeddings=16,
     )
@@ -80,12 +79,9 @@ def gpt2() -> Family:
 
 def llama() -> Family:
     config = hf.LlamaConfig(
-        vocab_size=30,
-        hidden_size=24,
+        **SMALL,
         num_attention_heads=4,
         num_key_value_heads=2,
-        intermediate_size=20,
-        num_hidden_layers=2,
         max_position_embeddings=16,
     )
     return _text("LlamaForCausalLM", config, 30, use_cache=False)
@@ -93,13 +89,10 @@ def llama() -> Family:
 
 def qwen3() -> Family:
     config = hf.Qwen3Config(
-        vocab_size=30,
-        hidden_size=24,
+        **SMALL,
         num_attention_heads=4,
         num_key_value_heads=2,
         head_dim=6,
-        intermediate_size=20,
-        num_hidden_layers=2,
         max_position_embeddings=16,
     )
     return _text("Qwen3ForCausalLM", config, 30, use_cache=False)
@@ -107,11 +100,8 @@ def qwen3() -> Family:
 
 def gpt_neox() -> Family:
     config = hf.GPTNeoXConfig(
-        vocab_size=30,
-        hidden_size=24,
+        **SMALL,
         num_attention_heads=3,
-        intermediate_size=20,
-        num_hidden_layers=2,
         max_position_embeddings=16,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     )

@@ -103,8 +103,9 @@ class Source:
 class Steps:
     """Several rules, one after the other: `(name, rule, operands)`, for operators that are made of simpler ones.
 
-    The node's own operands are called `0`, `1` and so on. `states` are tensors that a step reads before one has
-    made them, with their shapes: what an earlier turn of a loop left behind.
+    The node's own operands are called `0`, `1` and so on; one of several elements that no step names pins them all.
+    `states` are tensors that a step reads before one has made them, with their shapes: what an earlier turn of a
+    loop left behind.
     """
 
     steps: list[tuple[str, Kind, tuple[str, ...]]]

@@ -124,6 +124,12 @@ def embed_normalisation(node: Node) -> Kind:
     return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {', '.join(['b s c', 'b', 'b s c'][: node.results])}")
 
 
+def _kept(rank: int) -> Equation:
+    """An operand that keeps the order of all its axes."""
+    names = " ".join(f"[m{i}]" for i in range(rank))
+    return Equation(f"{names} -> {names}")
+
+
 def attend(
     heads: int, keys: tuple[int, ...], values: tuple[int, ...], biased: bool, placed: bool
 ) -> list[tuple[str, Kind, tuple[str, ...]]]:
@@ -179,6 +185,8 @@ def attention(node: Node) -> Kind:
     if quantised and shapes[7] not in (None, (), (1,)):
         raise UnknownStructure("a zero point for every column")
     placed = shapes[mask] is not None or bool(node.attributes.get("unidirectional"))
+    if shapes[mask] is not None:
+        steps.append(("mask", _kept(rank_of(node, mask)), (str(mask),)))
     steps.append(("qh", Movement([((0,), [Reshape((b, s, heads, widths[0] // heads))])]), ("q",)))
     biased = not quantised and shapes[bias] is not None
     if biased:
@@ -208,6 +216,8 @@ def multi_head_attention(node: Node) -> Kind:
     if biased:
         steps.append(("bias", Movement([((0,), [])]), ("5",)))
     placed = shapes[4] is not None or bool(node.attributes.get("unidirectional"))
+    if shapes[4] is not None:
+        steps.append(("mask", _kept(rank_of(node, 4)), ("4",)))
     return Steps([*steps, *attend(heads, shape_of(node, 1), shape_of(node, 2), biased, placed)], ("y",))
 
 
