@@ -17,7 +17,7 @@ from onnx import NodeProto
 
 from . import rules
 from .bodies import Bodies, live
-from .equations import lay, parse, solve, solve_results, spread, unlay
+from .equations import lay, plan, solve, solve_results, spread, unlay
 from .errors import UnknownStructure
 from .graph import Graph, attributes, captured, input_choices, label
 from .inference import Inference
@@ -139,7 +139,7 @@ class Engine:
                 None if n < 2 or self.constant_along(name, a) else along(np.arange(n), a, len(shape))
                 for a, n in enumerate(shape)
             )
-            self.tensors[name] = Tensor(shape, parts=(Part(name, index),))
+            self.tensors[name] = Tensor(shape, parts=(Part(name, index, True),))
         return self.tensors.get(name)
 
     def _apply(self, node: NodeProto) -> None:
@@ -212,7 +212,7 @@ class Engine:
         name = f"\0{len(self.states)}"
         self.states[name] = shape
         index = tuple(along(np.arange(n), a, len(shape)) if n > 1 else None for a, n in enumerate(shape))
-        return Tensor(shape, parts=(Part(name, index),))
+        return Tensor(shape, parts=(Part(name, index, True),))
 
     def _unknown(self, node: NodeProto, why: str) -> None:
         name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
@@ -243,7 +243,11 @@ class Engine:
                 roles = [self._padded(r, step) for r in roles]
             else:
                 roles = [step_of(r, step, shape) for r in roles]
-            parts = tuple(Part(p.weight, tuple(None if i is None else step_of(i, step, shape) for i in p.index)) for p in parts)
+            turned = isinstance(step, rules.Transpose)
+            parts = tuple(
+                Part(p.weight, tuple(None if i is None else step_of(i, step, shape) for i in p.index), p.plain and turned)
+                for p in parts
+            )
             shape = moved_shape(shape, step)
         return Tensor(shape, tidy(roles, shape), parts, tensor.reason)
 
@@ -336,8 +340,9 @@ class Engine:
             wanted |= {frozenset({a}) for a in span - set().union(*wanted)}
             born = []
             for axes in sorted((w for w in wanted if not any(w < o for o in wanted)), key=sorted):
-                born.append(self._shared(part, self.facts.fresh([n if a in axes else 1 for a, n in enumerate(sizes)])))
-            frames = [self._frame(part, role) for role in born]
+                role = self.facts.fresh([n if a in axes else 1 for a, n in enumerate(sizes)])
+                born.append(role if part.plain else self._shared(part, role))
+            frames = [self._plain_frame(part, role) if part.plain else self._frame(part, role) for role in born]
             joined = frames if known is None else _joined(known, frames)
             if joined is None:
                 born = [r for r in (self._known(part, k) for k in range(len(known or []))) if r is not None]
@@ -392,6 +397,14 @@ class Engine:
             found = role[tuple(where)]
         return found
 
+    def _plain_frame(self, part: Part, role: np.ndarray) -> np.ndarray:
+        """As `_frame`, of a whole weight."""
+        kept = axes_of(role)
+        along_axis = [None if i is None else axes_of(i)[0] for i in part.index]
+        order = [kept.index(t) for t in along_axis if t in kept]
+        dims = [1 if t not in kept else role.shape[t] for t in along_axis]
+        return role.reshape([role.shape[t] for t in kept]).transpose(order).reshape(dims)
+
     def _frame(self, part: Part, role: np.ndarray) -> np.ndarray:
         """Labels over a tensor, written back to the axes of the weight in it."""
         shape = self._shape(part.weight)
@@ -428,20 +441,12 @@ class Engine:
         inferred: Sequence[tuple[int, ...] | None],
     ) -> list[Tensor]:
         operands = operands[: kind.text.partition("->")[0].count(",") + 1]
-        sides, results = parse(kind.text, [len(o.shape) if o else None for o in operands])
+        how = plan(kind.text, tuple(len(o.shape) if o else None for o in operands))
+        sides, named, gone, pinned = how.sides, how.named, how.gone, how.pinned
         sizes = solve(sides, [o.shape if o else None for o in operands], kind.sizes)
-        shapes = solve_results(results, inferred, sizes)
-        names = list(sizes)
-        flags: dict[str, str] = {}
-        for term in itertools.chain(*sides):
-            flags.update({n: f for n, f in zip(term.names, term.flags, strict=True) if f})
-        kept = {n for term in itertools.chain(*results) for n in term.names}
-        pinned = {n for n, f in flags.items() if f == "["}
-        over = {names.index(n) for n, f in flags.items() if f == "{"}
-        named = [{n for term in side for n in term.names} for side in sides]
-        gone = {n for n in set().union(*named) if n not in kept and n not in pinned}
-        contracting = [s for s in named if s & gone]
-        batch = {n for n in kept if len(contracting) > 1 and all(n in s for s in contracting)}
+        shapes = solve_results(how.results, inferred, sizes)
+        names = tuple(sizes)
+        over = {names.index(n) for n in how.over}
         space = [sizes[n] for n in names]
         rows = [spread(o.shape, side, names, sizes) for o, side in zip(operands, sides, strict=True) if o]
         _meet([(row, free) for row, free in zip(rows, [f for f, o in zip(loose, operands, strict=False) if o], strict=True)])
@@ -457,13 +462,15 @@ class Engine:
         for i in sorted(waiting, key=lambda i: not (named[i] & gone)):
             operand, side = operands[i], sides[i]
             assert operand is not None
-            parts = [
-                Part(p.weight, tuple(None if x is None else lay(x, side, names, sizes) for x in p.index)) for p in operand.parts
-            ]
+            parts = []
+            for part in operand.parts:
+                index = tuple(None if x is None else lay(x, side, names, sizes) for x in part.index)
+                plain = part.plain and all(x is None or len(axes_of(x)) == 1 for x in index)
+                parts.append(Part(part.weight, index, plain))
             span = {names[a] for p in parts for x in p.index if x is not None for a in axes_of(x)}
-            own = span - batch - pinned
-            if named[i] & gone and own and len(contracting) > 1:
-                sets = [{names.index(n), *(names.index(b) for b in batch & span)} for n in own]
+            own = span - how.batch - pinned
+            if named[i] & gone and own and len(how.contracting) > 1:
+                sets = [{names.index(n), *(names.index(b) for b in how.batch & span)} for n in own]
             else:
                 sets = [set(axes_of(r)) for r, _ in entries]
             entries += [(r, i) for r in self._label(parts, sets, space)]
@@ -480,7 +487,7 @@ class Engine:
         gone_axes = {names.index(n) for n in gone | pinned}
         combined = self.ties.combine(entries, space, gone_axes, over)
         out = []
-        for terms, shape in zip(results, shapes, strict=False):
+        for terms, shape in zip(how.results, shapes, strict=False):
             roles = []
             for role in combined:
                 laid = unlay(role, terms, names, sizes)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,7 +23,43 @@ class Term:
     """`[` where a name is pinned, `{` where it is normalised over, one a name."""
 
 
-def parse(text: str, ranks: Sequence[int | None]) -> tuple[list[list[Term]], list[list[Term]]]:
+@dataclass(frozen=True)
+class Plan:
+    """An equation at given ranks of its operands, and what that says of its names."""
+
+    sides: list[tuple[Term, ...]]
+    results: list[tuple[Term, ...]]
+    kept: set[str]
+    """Names that a result has."""
+    pinned: set[str]
+    over: set[str]
+    """Names that are normalised over."""
+    named: list[set[str]]
+    """The names of each operand."""
+    gone: set[str]
+    """Names that are contracted."""
+    contracting: list[set[str]]
+    """The names of the operands that have one that is contracted."""
+    batch: set[str]
+    """Names that all those have, and a result too."""
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def plan(text: str, ranks: tuple[int | None, ...]) -> Plan:
+    """The plan of an equation; UnknownStructure where the operands do not fit it."""
+    sides, results = parse(text, ranks)
+    flags = {n: f for term in itertools.chain(*sides) for n, f in zip(term.names, term.flags, strict=True) if f}
+    kept = {n for term in itertools.chain(*results) for n in term.names}
+    pinned = {n for n, f in flags.items() if f == "["}
+    named = [{n for term in side for n in term.names} for side in sides]
+    gone = {n for n in set().union(*named) if n not in kept and n not in pinned}
+    contracting = [s for s in named if s & gone]
+    batch = {n for n in kept if len(contracting) > 1 and all(n in s for s in contracting)}
+    over = {n for n, f in flags.items() if f == "{"}
+    return Plan(sides, results, kept, pinned, over, named, gone, contracting, batch)
+
+
+def parse(text: str, ranks: Sequence[int | None]) -> tuple[list[tuple[Term, ...]], list[tuple[Term, ...]]]:
     """The operands and results of an equation; ``x..`` is spelled out by the operands' ranks."""
     left, _, right = text.partition("->")
     spread: dict[str, int] = {}
@@ -29,8 +68,8 @@ def parse(text: str, ranks: Sequence[int | None]) -> tuple[list[list[Term]], lis
     if len(ranks) > len(named) and any(r is not None for r in ranks[len(named) :]):
         raise UnknownStructure("an operand that the rule does not name")
     for side, rank in zip(named, ranks, strict=False):
-        operands.append(_terms(side, rank, spread) if rank is not None else [])
-    return operands, [_terms(side, None, spread) for side in right.split(",")]
+        operands.append(tuple(_terms(side, rank, spread)) if rank is not None else ())
+    return operands, [tuple(_terms(side, None, spread)) for side in right.split(",")]
 
 
 def _terms(side: str, rank: int | None, spread: dict[str, int]) -> list[Term]:
@@ -69,7 +108,7 @@ def _terms(side: str, rank: int | None, spread: dict[str, int]) -> list[Term]:
     return terms
 
 
-def solve(sides: list[list[Term]], operands: Sequence[tuple[int, ...] | None], given: dict[str, int]) -> dict[str, int]:
+def solve(sides: list[tuple[Term, ...]], operands: Sequence[tuple[int, ...] | None], given: dict[str, int]) -> dict[str, int]:
     """The size of every name, from the operands' shapes and the sizes that attributes give."""
     sizes = dict(given)
     pending = [
@@ -81,23 +120,24 @@ def solve(sides: list[list[Term]], operands: Sequence[tuple[int, ...] | None], g
     for names, n in pending:
         if len(names) == 1:
             sizes[names[0]] = max(n, sizes.get(names[0], 1))
+    products = [(names, n) for names, n in pending if len(names) > 1]
     for _ in range(3):
-        for names, n in pending:
+        for names, n in products:
             missing = [x for x in names if x not in sizes]
             if len(missing) == 1:
-                known = int(np.prod([sizes[x] for x in names if x in sizes], dtype=np.int64))
+                known = math.prod(sizes[x] for x in names if x in sizes)
                 if n % known:
                     raise UnknownStructure(f"{n} is no multiple of {known}")
                 sizes[missing[0]] = n // known
     for names, n in pending:
-        size = int(np.prod([sizes[x] for x in names], dtype=np.int64))
+        size = math.prod(sizes[x] for x in names)
         if names and n != size and n != 1:
             raise UnknownStructure(f"an axis of {n} where the rule has {size}")
     return sizes
 
 
 def solve_results(
-    results: list[list[Term]], inferred: Sequence[tuple[int, ...] | None], sizes: dict[str, int]
+    results: list[tuple[Term, ...]], inferred: Sequence[tuple[int, ...] | None], sizes: dict[str, int]
 ) -> list[tuple[int, ...]]:
     """The results' shapes: inferred ones, which also size their new names, else those that the names give."""
     shapes = []
@@ -105,7 +145,7 @@ def solve_results(
         if shape is None:
             if any(x not in sizes for term in terms for x in term.names):
                 raise UnknownStructure("a shape that cannot be computed")
-            shape = tuple(int(np.prod([sizes[x] for x in term.names], dtype=np.int64)) for term in terms)
+            shape = tuple(math.prod(sizes[x] for x in term.names) for term in terms)
         if len(terms) != len(shape):
             raise UnknownStructure(f"a result of {len(shape)} axes where the rule has {len(terms)}")
         for term, n in zip(terms, shape, strict=True):
@@ -115,41 +155,46 @@ def solve_results(
     return shapes
 
 
-def spread(shape: Sequence[int], side: list[Term], names: list[str], sizes: dict[str, int]) -> tuple[int, ...]:
+def spread(shape: Sequence[int], side: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]) -> tuple[int, ...]:
     """An operand's shape over all axes of the equation, 0 for those that it has not."""
     own = {x: sizes[x] if n > 1 else 1 for term, n in zip(side, shape, strict=True) for x in term.names}
     return tuple(own.get(x, 0) for x in names)
 
 
-def lay(role: np.ndarray, side: list[Term], names: list[str], sizes: dict[str, int]) -> np.ndarray:
+def lay(role: np.ndarray, side: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]) -> np.ndarray:
     """A role over an operand's axes, over all axes of the equation."""
+    turned, places, product = _layout(side, names)
     dims: list[int] = []
-    order: list[str] = []
     for term, n in zip(side, role.shape, strict=True):
         dims += [sizes[x] if n > 1 else 1 for x in term.names]
-        order += term.names
-    split = role.reshape(dims)
-    position = [order.index(n) for n in names if n in order]
-    laid = split.transpose(position)
-    full = laid.reshape([laid.shape[[n for n in names if n in order].index(n)] if n in order else 1 for n in names])
-    product = [names.index(x) for term in side if len(term.names) > 1 for x in term.names]
-    return compress(full, product)
+    full = role.reshape(dims).transpose(turned).reshape([1 if p < 0 else dims[p] for p in places])
+    return compress(full, product) if product else full
 
 
-def unlay(role: np.ndarray, terms: list[Term], names: list[str], sizes: dict[str, int]) -> np.ndarray | None:
+@functools.lru_cache(maxsize=1 << 12)
+def _layout(side: tuple[Term, ...], names: tuple[str, ...]) -> tuple[list[int], list[int], list[int]]:
+    """How the names of an operand lie among all names: their order, the place of every name, and those in products."""
+    order = [x for term in side for x in term.names]
+    turned = [order.index(n) for n in names if n in order]
+    places = [order.index(n) if n in order else -1 for n in names]
+    return turned, places, [names.index(x) for term in side if len(term.names) > 1 for x in term.names]
+
+
+def unlay(role: np.ndarray, terms: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]) -> np.ndarray | None:
     """A role over the equation's axes, over those of a result; None where the result has not all of its axes."""
     here = [x for term in terms for x in term.names]
-    if any(names[a] not in here for a in axes_of(role)):
+    axes = axes_of(role)
+    kept = [names[a] for a in axes]
+    if any(x not in here for x in kept):
         return None
-    view = role.reshape([n for n in role.shape if n > 1] or [1])
-    kept = [names[a] for a in axes_of(role)]
+    view = role.reshape([role.shape[a] for a in axes] or [1])
     dims: list[int] = []
+    full: list[int] = []
     target: list[int] = []
     for term in terms:
         used = any(x in kept for x in term.names)
         dims += [sizes[x] if x in kept else 1 for x in term.names]
-        target.append(int(np.prod([sizes[x] for x in term.names], dtype=np.int64)) if used else 1)
-    order = [x for x in here if x in kept]
-    view = view.transpose([kept.index(x) for x in order]).reshape(dims)
-    full = [sizes[x] if any(y in kept for y in term.names) else 1 for term in terms for x in term.names]
-    return np.broadcast_to(view, full).reshape(target)
+        full += [sizes[x] if used else 1 for x in term.names]
+        target.append(math.prod(sizes[x] for x in term.names) if used else 1)
+    view = view.transpose([kept.index(x) for x in here if x in kept]).reshape(dims)
+    return (view if full == dims else np.broadcast_to(view, full)).reshape(target)

@@ -9,6 +9,7 @@ import numpy as np
 
 from .analysis import Analysis
 from .classes import Classes
+from .fold import Fold, Unfoldable, fold, unfolded
 from .groups import Group, Pin, Slot, Symmetry
 from .labels import axes_of, mix
 
@@ -30,8 +31,9 @@ def _ranges(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
 class Finder:
     """Candidate groups by colour refinement, accepted when they map every fact onto itself."""
 
-    def __init__(self, analysis: Analysis):
-        self.analysis = analysis
+    def __init__(self, fold: Fold):
+        self.fold = fold
+        self.analysis = analysis = fold.analysis
         self.classes = Classes(analysis.facts)
         self.of = self.classes.of
         self.count = int(self.of.max(initial=-1)) + 1
@@ -41,9 +43,39 @@ class Finder:
         self.roles = [(w, r) for w, roles in analysis.weights.items() for r in roles]
         self.members = [_counted(r) for _, r in self.roles]
         self.pairs = [(c, p) for c, p in self.classes.maps if c.size]
+        self._count()
         self._pin()
         self._colour()
         self._index()
+
+    def _count(self) -> None:
+        """What a fold left of the classes: how many each stands for, and how many labels each label in its class."""
+        length, second = self.fold.length, self.fold.second
+        partner = np.arange(self.count)
+        folded = np.flatnonzero(length > 1)
+        partner[self.class_of[folded]] = self.class_of[folded + 1 - 2 * second[folded]]
+        spans = np.ones(self.count, np.int64)
+        spans[self.class_of[folded]] = length[folded]
+        behind = np.zeros(self.count, bool)
+        behind[self.class_of[folded]] = second[folded]
+        bare = np.ones(self.count, bool)
+        bare[self.of[: self.shift + self.labels]] = False
+        grown = bool(folded.size and bare.any())
+        while grown:
+            # a class without labels, above others, stands for as many as they do
+            grown = False
+            for child, parent in self.pairs:
+                at = np.minimum(np.searchsorted(child, partner[child]), child.size - 1)
+                new = bare[parent] & (spans[parent] == 1) & (child[at] == partner[child]) & (parent[at] != parent)
+                if new.any():
+                    grown = True
+                    c, t = child[new], parent[new]
+                    partner[t], spans[t], behind[t] = parent[at[new]], spans[c], behind[c]
+        self.apart = partner != np.arange(self.count)
+        self.spans = np.where(self.apart, spans, 1)
+        self.behind = self.apart & behind
+        self.times = np.where(self.behind, self.spans - 1, 1).astype(np.uint64)
+        self.label_times = np.where(second & ~self.apart[self.class_of], length - 1, 1).astype(np.uint64)
 
     def _pin(self) -> None:
         """Pinned classes and the number of the fact that pins them; a pinned child pins its parents."""
@@ -77,9 +109,10 @@ class Finder:
         colour = np.zeros(self.count, np.uint64)
         births = np.searchsorted(self.analysis.facts.births, np.arange(self.labels), side="right")
         self.births = births
-        np.add.at(colour, self.class_of, mix(births))
+        np.add.at(colour, self.class_of, mix(births) * self.label_times)
         for number, (label, times) in enumerate(self.members):
-            np.add.at(colour, self.class_of[label], mix(mix(number + (1 << 32)) ^ times.astype(np.uint64)))
+            seen = mix(mix(number + (1 << 32)) ^ times.astype(np.uint64)) * self.label_times[label]
+            np.add.at(colour, self.class_of[label], seen)
         fixed = self.why >= 0
         colour[fixed] = mix(np.flatnonzero(fixed) + (1 << 40))
         known = np.unique(colour).size
@@ -88,7 +121,8 @@ class Finder:
             for number, (child, parent) in enumerate(self.pairs):
                 salt = mix(number + (1 << 48))
                 np.add.at(new, child, mix(colour[parent] ^ salt))
-                np.add.at(new, parent, mix(mix(colour[child]) ^ salt))
+                times = np.where(self.apart[parent], np.uint64(1), self.times[child])
+                np.add.at(new, parent, mix(mix(colour[child]) ^ salt) * times)
             new[fixed] = colour[fixed]
             colour = new
             count = np.unique(colour).size
@@ -120,6 +154,7 @@ class Finder:
         self.above = self.edges[:, np.argsort(self.edges[1], kind="stable")]
         self.edges = self.edges[:, np.argsort(self.edges[0], kind="stable")]
         self.owners: list[np.ndarray] = []
+        self.shared: dict[tuple, np.ndarray] = {}
         self.unit_of = np.full(self.labels, -1)
         self.rank_of = np.zeros(self.labels, np.int64)
         facts = self.analysis.facts
@@ -145,12 +180,34 @@ class Finder:
             units = free[order[a:b]]
             slots = self._accept(units)
             if slots is None:
+                self._even(units)
                 self.why[units] = self.unread + 1
                 self._spread()
             elif slots:
                 found.append((units, slots))
         found = self._ordered([(u, s) for u, s in found if (self.why[u] < 0).all()])
-        return Symmetry(self._named(found), self._pins(), tuple(sorted(self.analysis.unknown)))
+        return Symmetry(self._named([self._unfolded(*f) for f in found]), self._pins(), tuple(sorted(self.analysis.unknown)))
+
+    def _even(self, units: np.ndarray) -> None:
+        """Unfoldable where units may differ only in what was folded of them."""
+        below = found = np.unique(units)
+        while found.size:
+            lo, hi = (np.searchsorted(self.edges[0], found, side=side) for side in ("left", "right"))
+            found = np.setdiff1d(self.edges[1, _ranges(lo, hi)], below)
+            below = np.union1d(below, found)
+        number = np.unique(self.colour[below], return_inverse=True)[1]
+        least = np.full(below.size, np.iinfo(np.int64).max)
+        most = np.zeros(below.size, np.int64)
+        np.minimum.at(least, number, self.spans[below])
+        np.maximum.at(most, number, self.spans[below])
+        if (least[number] != most[number]).any():
+            raise Unfoldable
+
+    def _unfolded(self, units: np.ndarray, slots: list[Slot]) -> tuple[np.ndarray, list[Slot]]:
+        """A group over all its units."""
+        which = np.repeat(np.arange(units.size), self.times[units].astype(np.int64))
+        distance = np.arange(which.size) - np.searchsorted(which, which)
+        return units[which], [self.fold.slot(s, which, distance, self.shared) for s in slots]
 
     def _ordered(self, found: list[tuple[np.ndarray, list[Slot]]]) -> list[tuple[np.ndarray, list[Slot]]]:
         """Groups and slots in an order that the weights' names and places decide, not the order of the nodes.
@@ -338,7 +395,8 @@ class Finder:
     def _named(self, found: list[tuple[np.ndarray, list[Slot]]]) -> tuple[Group, ...]:
         which, place = np.full(self.count, -1), np.full(self.count, -1)
         for i, (units, _) in enumerate(found):
-            which[units], place[units] = i, np.arange(units.size)
+            # a class that stands for many has none inside it
+            which[units[::-1]], place[units[::-1]] = i, np.arange(units.size)[::-1]
         above: list[list[tuple[int, int]]] = []
         for units, _ in found:
             # in the order of the relations, which is the same for all groups that stand in one place of several units
@@ -392,4 +450,7 @@ class Finder:
 
 def extract(analysis: Analysis) -> Symmetry:
     """The groups and pins that the facts of a graph amount to."""
-    return Finder(analysis).find()
+    try:
+        return Finder(fold(analysis)).find()
+    except Unfoldable:
+        return Finder(unfolded(analysis)).find()

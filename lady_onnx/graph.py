@@ -8,6 +8,7 @@ rewritten: nodes, names, opsets and metadata leave as they came.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 from google.protobuf.message import DecodeError
-from onnx import FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from .errors import LadyError
 
@@ -56,6 +57,8 @@ def captured(node: NodeProto) -> list[str]:
     """The names that the subgraphs of a node read, their own included."""
     names: list[str] = []
     for attribute in node.attribute:
+        if attribute.type not in (AttributeProto.UNDEFINED, AttributeProto.GRAPH, AttributeProto.GRAPHS):
+            continue
         for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
             for inner in graph.node:
                 names += [*inner.input, *captured(inner)]
@@ -152,14 +155,14 @@ class Graph:
                 what = f"shape {list(tensor.dims)}, element type {tensor.data_type}"
                 raise LadyError(f"{self.name}: weight '{name}' cannot be read ({what}); export the model again")
         self._changed: dict[str, np.ndarray] = {}
-        self._constant_along: dict[tuple[str, int], bool] = {}
+        self._constant_along: dict[str, list[bool]] = {}
 
     @property
     def name(self) -> str:
         """The file, or `<model>` for a model in memory: for messages."""
         return str(self.path) if self.path else "<model>"
 
-    @property
+    @functools.cached_property
     def nodes(self) -> list[NodeProto]:
         """The nodes, every one after those that it reads from."""
         return ordered(self.model.graph.node)
@@ -220,10 +223,11 @@ class Graph:
 
     def constant_along(self, name: str, axis: int) -> bool:
         """Is the weight `name` constant along `axis`? Bit for bit; stops at the first difference."""
-        key = (name, axis)
-        if key not in self._constant_along:
-            self._constant_along[key] = _constant_along(self.array(name), axis)
-        return self._constant_along[key]
+        if name not in self._constant_along:
+            # reading a weight costs more than looking at its corners
+            array = self.array(name)
+            self._constant_along[name] = [_constant_along(array, a) for a in range(array.ndim)]
+        return self._constant_along[name][axis]
 
     @property
     def files(self) -> set[Path]:

@@ -41,6 +41,7 @@ class Inference:
         """Tensors that hang on a symbolic axis taken as one: an axis of one in them may be longer."""
         self._types: dict[str, TypeProto] = {}
         self._alias: dict[str, str] = {}
+        self._inferred: dict[tuple, list[TypeProto | None]] = {}
         self._values: dict[str, np.ndarray | None] = {}
         self._producers = {o: n for n in graph.nodes for o in n.output if o}
         for value in graph.model.graph.input:
@@ -93,14 +94,22 @@ class Inference:
             schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
         except onnx.defs.SchemaError:
             return True
-        opsets = list(self.graph.model.opset_import)
-        try:
-            types = onnx.shape_inference.infer_node_outputs(
-                schema, node, inputs, data, opset_imports=opsets, ir_version=self.graph.model.ir_version
-            )
-        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
-            return False
-        self._types.update(types)
+        # blocks repeat: the same operator on the same types gives the same types
+        key = (node.op_type, node.domain, len(node.output), *(a.SerializeToString() for a in node.attribute))
+        key += tuple(inputs[n].SerializeToString() if n else b"" for n in node.input)
+        key += tuple((n in data and data[n].SerializeToString()) for n in node.input)
+        if key not in self._inferred:
+            opsets = list(self.graph.model.opset_import)
+            try:
+                types = onnx.shape_inference.infer_node_outputs(
+                    schema, node, inputs, data, opset_imports=opsets, ir_version=self.graph.model.ir_version
+                )
+            except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+                return False
+            self._inferred[key] = [types.get(o) for o in node.output]
+        for name, kind in zip(node.output, self._inferred[key], strict=True):
+            if name and kind is not None:
+                self._types[name] = kind
         return True
 
     def shape(self, name: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ one of four facts: labels are born, two are equal, one has another as its parent
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -101,7 +102,12 @@ def addresses(size: int) -> np.ndarray:
 
 def axes_of(role: np.ndarray) -> tuple[int, ...]:
     """The axes that a role depends on."""
-    return tuple(i for i, n in enumerate(role.shape) if n > 1)
+    return _longer(role.shape)
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _longer(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(i for i, n in enumerate(shape) if n > 1)
 
 
 def along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
@@ -120,14 +126,23 @@ def compress(role: np.ndarray, axes: Sequence[int]) -> np.ndarray:
 
 
 def is_address(role: np.ndarray) -> bool:
-    return bool((role < 0).all())
+    return not role.size or (role.item(0) < 0 and bool((role < 0).all()))
+
+
+def start_of(labels: np.ndarray) -> int | None:
+    """The first of labels that follow each other without a gap, else None."""
+    flat = labels.ravel()
+    if not flat.size or flat[0] < 0 or flat[-1] - flat[0] != flat.size - 1 or (flat[1:] - flat[:-1] != 1).any():
+        return None
+    return int(flat[0])
 
 
 def partition(role: np.ndarray) -> np.ndarray:
     """The elements of a role as numbers from 0, equal where the labels are."""
     flat = role.ravel()
-    if flat.size and flat[0] >= 0 and flat[-1] - flat[0] == flat.size - 1 and (np.diff(flat) == 1).all():
-        return flat - flat[0]
+    start = start_of(flat)
+    if start is not None:
+        return flat - start
     return np.unique(flat, return_inverse=True)[1].ravel()
 
 

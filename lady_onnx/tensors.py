@@ -18,6 +18,8 @@ class Part:
     weight: str
     index: tuple[np.ndarray | None, ...]
     """None along an axis on which the weight is constant."""
+    plain: bool = False
+    """Is it the whole weight, each of its axes along one of the tensor's?"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ def prefixed(tensor: Tensor, rank: int) -> Tensor:
     def wide(x: np.ndarray) -> np.ndarray:
         return x.reshape((1,) * missing + x.shape)
 
-    parts = tuple(Part(p.weight, tuple(None if i is None else wide(i) for i in p.index)) for p in tensor.parts)
+    parts = tuple(Part(p.weight, tuple(None if i is None else wide(i) for i in p.index), p.plain) for p in tensor.parts)
     return Tensor((1,) * missing + tensor.shape, tuple(wide(r) for r in tensor.roles), parts, tensor.reason)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .labels import Facts, addresses, along, axes_of, components, is_address, partition, refines
+from .labels import Facts, addresses, along, axes_of, components, is_address, partition, refines, start_of
 
 Leaves = dict[tuple[int, ...], list[np.ndarray]]
 """For every set of axes of an equation the roles over it: the finest one, and addresses."""
@@ -80,6 +80,12 @@ class Ties:
         for role in roles:
             if not any(role is d or np.array_equal(role, d) for d in distinct):
                 distinct.append(role)
+        if len(distinct) == 1:
+            return distinct
+        if all(start_of(r) is not None for r in distinct):
+            for other in distinct[1:]:
+                self.facts.tie(distinct[0], other)
+            return distinct[:1]
         named = [r for r in distinct if not is_address(r)]
         fixed = [r for r in distinct if is_address(r)]
         if not named:

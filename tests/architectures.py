@@ -119,10 +119,10 @@ MOBILENET_V2 = ((1, 4, 1, 1), (6, 6, 2, 2), (6, 8, 3, 2), (6, 10, 2, 1))
 
 
 class MobileNetV2(nn.Sequential):
-    def __init__(self, stem: int, last: int, classes: int):
+    def __init__(self, stem: int, last: int, classes: int, plan: tuple[tuple[int, int, int, int], ...] = MOBILENET_V2):
         layers: list[nn.Module] = [conv_bn(3, stem, 3, 2, act=nn.ReLU6())]
         i = stem
-        for t, c, n, s in MOBILENET_V2:
+        for t, c, n, s in plan:
             for k in range(n):
                 layers.append(Inverted(i, c, s if k == 0 else 1, t))
                 i = c
