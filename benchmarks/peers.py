@@ -20,63 +20,59 @@ import random
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 import venv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import transformers as hf
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from tests import architectures
-from tests.families import Wrapped
 
 PEERS = ("torch==2.13.0", "rebasin==0.0.47", "torch-pruning==1.6.1", "transformers", "onnx")
 MOBILENET_V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 MEMORY = 16 << 30
 """Bytes of address space that each tool may use."""
-Network = tuple[nn.Module, tuple[Tensor, ...]]
+PATIENCE = 300
+"""Seconds that a tool may take on one network, imports and all."""
+Network = tuple["nn.Module", "tuple[Tensor, ...]"]
 
 
-def _image(net: nn.Module) -> Network:
-    return net, (torch.randn(1, 3, 224, 224),)
-
-
-def _vit() -> Network:
-    config = hf.ViTConfig(num_labels=1000)
-    config._attn_implementation = "eager"
-    return _image(Wrapped(hf.ViTForImageClassification(config), "logits", "pixel_values"))
-
-
-def _gpt2() -> Network:
-    config = hf.GPT2Config()
-    config._attn_implementation = "eager"
-    words = torch.randint(0, config.vocab_size, (1, 16))
-    return Wrapped(hf.GPT2LMHeadModel(config), "logits", "input_ids", use_cache=False), (words,)
-
-
-def _resnet(block: Any, counts: tuple[int, ...], widths: tuple[int, ...]) -> Network:
-    return _image(architectures.ResNet(block, counts, widths, 64, 1000))
-
-
-NETWORKS: dict[str, Callable[[], Network]] = {
-    "ResNet-18": lambda: _resnet(architectures.Basic, (2, 2, 2, 2), (64, 128, 256, 512)),
-    "ResNet-50": lambda: _resnet(architectures.Bottleneck, (3, 4, 6, 3), (256, 512, 1024, 2048)),
-    "MobileNetV2": lambda: _image(architectures.MobileNetV2(32, 1280, 1000, MOBILENET_V2)),
-    "DenseNet": lambda: _image(architectures.Dense(64, 32, 128, 12, 1000)),
-    "ViT": _vit,
-    "GPT-2": _gpt2,
-}
+NETWORKS = ("ResNet-18", "ResNet-50", "MobileNetV2", "DenseNet", "ViT", "GPT-2")
 
 
 def network(name: str) -> Network:
+    """One of the networks, with random weights, and an input."""
+    import torch
+    import transformers as hf
+
+    from tests import architectures as a
+    from tests.families import Wrapped
+
     torch.manual_seed(0)
-    net, inputs = NETWORKS[name]()
-    return architectures.randomise(net).eval(), inputs
+    image = (torch.randn(1, 3, 224, 224),)
+    inputs: tuple[Tensor, ...] = image
+    net: nn.Module
+    match name:
+        case "ResNet-18":
+            net = a.ResNet(a.Basic, (2, 2, 2, 2), (64, 128, 256, 512), 64, 1000)
+        case "ResNet-50":
+            net = a.ResNet(a.Bottleneck, (3, 4, 6, 3), (256, 512, 1024, 2048), 64, 1000)
+        case "MobileNetV2":
+            net = a.MobileNetV2(32, 1280, 1000, MOBILENET_V2)
+        case "DenseNet":
+            net = a.Dense(64, 32, 128, 12, 1000)
+        case "ViT":
+            vision = hf.ViTConfig(num_labels=1000, attn_implementation="eager")
+            net = Wrapped(hf.ViTForImageClassification(vision), "logits", "pixel_values")
+        case _:
+            text = hf.GPT2Config(attn_implementation="eager")
+            net = Wrapped(hf.GPT2LMHeadModel(text), "logits", "input_ids", "attention_mask", use_cache=False)
+            inputs = torch.randint(0, text.vocab_size, (1, 16)), torch.ones(1, 16, dtype=torch.long)
+    return a.randomise(net).eval(), inputs
 
 
 def _least(run: Callable[[Any], Any], prepare: Callable[[], Any] = lambda: None) -> tuple[float, Any]:
@@ -97,26 +93,38 @@ def _figures(seconds: float, sizes: list[int], error: float) -> dict[str, Any]:
 
 def _apart(net: nn.Module, other: nn.Module, inputs: tuple[Tensor, ...]) -> float:
     """The largest difference of the outputs, relative to the largest output."""
+    import torch
+
     with torch.no_grad():
         a, b = net(*inputs), other(*inputs)
     return float((a - b).abs().max() / a.abs().max())
 
 
-def ours(name: str, net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+def ours(net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
     import onnx
 
-    import lady_onnx as lady
-    from lady_onnx.graph import Graph
+    from tests import architectures
 
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        model = architectures.export(net, *inputs, dynamo=False)
-    model = onnx.ModelProto.FromString(model.SerializeToString())
-    seconds, symmetry = _least(lady.find_groups, lambda: Graph(model))
-    verdict = lady.verify(model, lady.permute(model, 1).model, samples=1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(architectures.export(net, *inputs, dynamo=False), path)
+        # as users call it: in a process without PyTorch
+        told = subprocess.run([sys.executable, __file__, "--file", path], check=True, capture_output=True, text=True).stdout
+    return json.loads(told.splitlines()[-1])
+
+
+def measured(path: Path) -> dict[str, Any]:
+    """The figures of `find_groups` on a file."""
+    import lady_onnx as lady
+    from lady_onnx.graph import load
+
+    seconds, symmetry = _least(lady.find_groups, lambda: load(path))
+    verdict = lady.verify(path, lady.permute(path, 1).model, samples=1)
     return _figures(seconds, [g.size for g in symmetry.groups], verdict.max_rel)
 
 
-def rebasin(name: str, net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+def rebasin(net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+    import torch
     from rebasin import PermutationCoordinateDescent
 
     moved = copy.deepcopy(net)
@@ -129,8 +137,9 @@ def rebasin(name: str, net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, 
     return _figures(seconds, sizes, _apart(net, moved, inputs))
 
 
-def torch_pruning(name: str, net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
+def torch_pruning(net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
     import torch_pruning as tp
+    from torch import nn
 
     moved = copy.deepcopy(net)
     last = [m for m in moved.modules() if isinstance(m, nn.Linear)][-1]
@@ -152,6 +161,9 @@ def torch_pruning(name: str, net: nn.Module, inputs: tuple[Tensor, ...]) -> dict
 
 def _shuffle(item: Any, order: list[int]) -> None:
     """Reorders a parameter along the axis and the indices that torch-pruning couples to a group's channels."""
+    import torch
+    from torch import nn
+
     places: dict[int, list[int]] = {}
     for place, root in zip(item.idxs, item.root_idxs, strict=True):
         places.setdefault(root, []).append(place)
@@ -175,12 +187,14 @@ def _shuffle(item: Any, order: list[int]) -> None:
 
 def peer(tool: str, name: str) -> None:
     """Prints one tool's figures on one network as JSON."""
+    import torch
+
     net, inputs = network(name)
     torch.manual_seed(1)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            figures = {"rebasin": rebasin, "torch-pruning": torch_pruning, "lady-onnx": ours}[tool](name, net, inputs)
+            figures = {"rebasin": rebasin, "torch-pruning": torch_pruning, "lady-onnx": ours}[tool](net, inputs)
     except Exception as why:  # noqa: BLE001 (whatever a tool dies of is its figure)
         figures = {"failed": f"{type(why).__name__}: {why}".splitlines()[0][:80]}
     print(json.dumps(figures))
@@ -191,7 +205,11 @@ def main() -> None:
     parser.add_argument("names", nargs="*")
     parser.add_argument("--env", type=Path, default=Path.home() / ".cache" / "lady-onnx" / "peers")
     parser.add_argument("--tool", help=argparse.SUPPRESS)
+    parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.file:
+        print(json.dumps(measured(args.file)))
+        return
     if args.tool:
         peer(args.tool, args.names[0])
         return
@@ -204,8 +222,11 @@ def main() -> None:
     for name in args.names or NETWORKS:
         for tool, interpreter in (("lady-onnx", sys.executable), ("torch-pruning", python), ("rebasin", python)):
             command = [interpreter, __file__, "--tool", tool, name]
-            told = subprocess.run(command, capture_output=True, text=True)
-            found = json.loads(told.stdout.splitlines()[-1]) if told.returncode == 0 else {"failed": told.stderr[-80:]}
+            try:
+                told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+                found = json.loads(told.stdout.splitlines()[-1]) if told.returncode == 0 else {"failed": told.stderr[-80:]}
+            except subprocess.TimeoutExpired:
+                found = {"failed": f"takes more than {PATIENCE} s"}
             if "failed" in found:
                 print(f"| {name} | {tool} | fails: {found['failed']} | | | |", flush=True)
                 continue

@@ -9,19 +9,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from onnx import NodeProto
 
-from . import rules
+from . import lines, rules
 from .bodies import Bodies, live
 from .equations import lay, plan, solve, solve_results, spread, unlay
 from .errors import UnknownStructure
 from .graph import Graph, attributes, captured, input_choices, label
 from .inference import Inference
-from .labels import UNREAD, Facts, addresses, along, axes_of, components, compress, is_address
+from .labels import UNREAD, Facts, Line, Role, addresses, along, axes_of, components, compress, dense, is_address
 from .tensors import Part, Tensor, moved_shape, opaque, prefixed, step_of, tidy
 from .ties import Ties
 
@@ -34,12 +34,22 @@ class Analysis:
     """The facts of one graph, and where its labels sit in the weights."""
 
     facts: Facts
-    weights: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    weights: dict[str, list[Role]] = field(default_factory=dict)
     """The roles of every weight that a live node reads, over the weight's own axes."""
     values: frozenset[str] = frozenset()
     """Weights that were read for their values: shapes, axes, indices."""
     unknown: dict[str, int] = field(default_factory=dict)
     """Operators without a rule, and how often they occur."""
+
+    def dense(self) -> Analysis:
+        """The same with arrays in place of lines."""
+        facts = replace(
+            self.facts,
+            equal=[(dense(a), dense(b)) for a, b in self.facts.equal],
+            pins=[(dense(p), reason, node) for p, reason, node in self.facts.pins],
+            read=[dense(r) for r in self.facts.read],
+        )
+        return replace(self, facts=facts, weights={w: [dense(r) for r in roles] for w, roles in self.weights.items()})
 
 
 class Engine:
@@ -83,7 +93,7 @@ class Engine:
         self.facts.node = ""
         for name in sorted(self.out.values & self.out.weights.keys()):
             for role in self.out.weights[name]:
-                self.facts.pin(role, "read as a shape or an index")
+                self.facts.pin(dense(role), "read as a shape or an index")
         for value in self.graph.model.graph.output:
             self.facts.node = value.name
             tensor = self.tensor(value.name)
@@ -95,6 +105,8 @@ class Engine:
             self.out.weights.pop(state, None)
         for labelled in self.out.weights.values():
             for i, role in enumerate(labelled):
+                if isinstance(role, Line):
+                    continue
                 missing = role == UNREAD
                 if missing.any():
                     role = role.copy()
@@ -331,7 +343,7 @@ class Engine:
         """Labels for weights, independent over each of `sets` of axes; a weight met before keeps what it has."""
         roles: list[np.ndarray] = []
         for part in parts:
-            known = self.out.weights.get(part.weight)
+            known = self._met(part.weight)
             if known is not None and not self._unread(part, known):
                 roles += [r for r in (self._known(part, k) for k in range(len(known))) if r is not None]
                 continue
@@ -347,8 +359,17 @@ class Engine:
             if joined is None:
                 born = [r for r in (self._known(part, k) for k in range(len(known or []))) if r is not None]
             else:
-                self.out.weights[part.weight] = joined
+                self.out.weights[part.weight] = list(joined)
             roles += born
+        return roles
+
+    def _met(self, weight: str) -> list[np.ndarray] | None:
+        """The roles of a weight that something has met before."""
+        known = self.out.weights.get(weight)
+        if known is None:
+            return None
+        roles = [dense(r) for r in known]
+        self.out.weights[weight] = list(roles)
         return roles
 
     def _unread(self, part: Part, known: Sequence[np.ndarray]) -> bool:
@@ -384,7 +405,7 @@ class Engine:
         return (np.unique(group, return_index=True)[1][group] + lowest)[role - lowest]
 
     def _known(self, part: Part, which: int) -> np.ndarray | None:
-        role = self.out.weights[part.weight][which]
+        role = dense(self.out.weights[part.weight][which])
         if any(part.index[a] is None for a in axes_of(role)):
             return None
         found, where = self._at(part, role)
@@ -423,6 +444,10 @@ class Engine:
         spanning = [o for o in operands if o.parts or o.roles]
         if len(spanning) == 1 and spanning[0].shape == shape:
             return spanning[0]
+        if any(o.roles for o in spanning):
+            simple = lines.elementwise(self.out, spanning, shape)
+            if simple is not None:
+                return simple
         wide = [prefixed(o, rank) for o in operands]
         if not any(o.roles for o in wide):
             return Tensor(shape, parts=tuple(p for o in wide for p in o.parts))
@@ -446,6 +471,10 @@ class Engine:
         sizes = solve(sides, [o.shape if o else None for o in operands], kind.sizes)
         shapes = solve_results(how.results, inferred, sizes)
         names = tuple(sizes)
+        if not any(loose):
+            simple = lines.equation(self.out, operands, how, sizes, shapes)
+            if simple is not None:
+                return simple
         over = {names.index(n) for n in how.over}
         space = [sizes[n] for n in names]
         rows = [spread(o.shape, side, names, sizes) for o, side in zip(operands, sides, strict=True) if o]

@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from .labels import Facts, components
+from .labels import Facts, components, dense
 
 
 class Classes:
@@ -30,7 +30,7 @@ class Classes:
         self._relations = {i: (self._node(c), self._node(p)) for i, (c, p) in enumerate(facts.parents)}
         self._numbers = itertools.count(len(self._relations))
         self._nodes = self.shift + facts.count
-        self._equal = [(self._node(a), self._node(b)) for a, b in facts.equal]
+        self._equal = [(self._node(dense(a)), self._node(dense(b))) for a, b in facts.equal]
         self._closed: set[tuple[int, int]] = set()
         while self._merge() or self._close():
             pass

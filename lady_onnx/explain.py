@@ -14,7 +14,7 @@ from .errors import LadyError
 from .finder import extract
 from .graph import Graph, label
 from .groups import Slot, Symmetry
-from .labels import axes_of
+from .labels import axes_of, dense
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class _Paths:
 
     def __init__(self, analysis: Analysis):
         facts = analysis.facts
-        pairs = [*zip(facts.equal, facts.equal_nodes, strict=True), *zip(facts.parents, facts.parent_nodes, strict=True)]
+        equal = [(dense(a), dense(b)) for a, b in facts.equal]
+        pairs = [*zip(equal, facts.equal_nodes, strict=True), *zip(facts.parents, facts.parent_nodes, strict=True)]
         a, b = (np.concatenate([p[i] for p, _ in pairs] or [np.empty(0, np.int64)]) for i in (0, 1))
         event = np.repeat(np.arange(len(pairs)), [p[0].size for p, _ in pairs])
         known = (a >= 0) & (b >= 0)
@@ -116,11 +117,11 @@ def _axis(analysis: Analysis, symmetry: Symmetry, paths: _Paths, initializer: st
         for slot in group.slots if own else ():
             if slot is not own[0]:
                 ties.append(Tie(slot.initializer, slot.axis, "", paths.chain(_label(analysis, own[0]), _label(analysis, slot))))
-    roles = [r for r in analysis.weights.get(initializer, ()) if axis in axes_of(r)]
+    roles = [r for r in map(dense, analysis.weights.get(initializer, ())) if axis in axes_of(r)]
     labels = np.concatenate([np.unique(r) for r in roles] or [np.empty(0, np.int64)])
     for pin in symmetry.pinned:
         if (pin.initializer, pin.axis) == (initializer, axis):
-            goals = [p for p, reason, node in analysis.facts.pins if (reason, node) == (pin.reason, pin.node)]
+            goals = [dense(p) for p, reason, node in analysis.facts.pins if (reason, node) == (pin.reason, pin.node)]
             chain = paths.chain(labels, np.concatenate(goals)) if goals else ()
             ties.append(Tie("", -1, pin.reason, tuple(dict.fromkeys([*chain, *([pin.node] if pin.node else [])]))))
     return Explanation(initializer, axis, tuple(names), tuple(ties))
@@ -130,7 +131,7 @@ def _label(analysis: Analysis, slot: Slot) -> np.ndarray:
     """The labels of a group's first unit where it first stands in a slot."""
     within = {a: int(p[0]) for a, p in slot.within}
     found = []
-    for role in analysis.weights[slot.initializer]:
+    for role in map(dense, analysis.weights[slot.initializer]):
         if slot.axis in axes_of(role):
             place = {**within, slot.axis: int(slot.index[0, 0])}
             found.append(role[tuple(place.get(a, 0) if n > 1 else 0 for a, n in enumerate(role.shape))])

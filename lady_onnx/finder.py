@@ -11,7 +11,7 @@ from .analysis import Analysis
 from .classes import Classes
 from .fold import Fold, Unfoldable, fold, unfolded
 from .groups import Group, Pin, Slot, Symmetry
-from .labels import axes_of, mix
+from .labels import axes_of, dense, mix
 
 
 def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -40,8 +40,12 @@ class Finder:
         self.shift = self.classes.shift
         self.labels = analysis.facts.count
         self.class_of = self.of[self.shift : self.shift + self.labels]
-        self.roles = [(w, r) for w, roles in analysis.weights.items() for r in roles]
-        self.members = [_counted(r) for _, r in self.roles]
+        self.roles = [(w, dense(r)) for w, roles in analysis.weights.items() for r in roles]
+        members = [_counted(r) for _, r in self.roles]
+        none = np.empty(0, np.int64)
+        self.member_label = np.concatenate([label for label, _ in members] or [none])
+        self.member_times = np.concatenate([times for _, times in members] or [none]).astype(np.uint64)
+        self.member_role = np.repeat(np.arange(len(members)), [label.size for label, _ in members])
         self.pairs = [(c, p) for c, p in self.classes.maps if c.size]
         self._count()
         self._pin()
@@ -82,16 +86,15 @@ class Finder:
         self.why = np.full(self.count, -1)
         self.why[self.of[: self.shift]] = len(self.analysis.facts.pins)
         for number, (pinned, _, _) in reversed(list(enumerate(self.analysis.facts.pins))):
-            self.why[self.class_of[pinned]] = number
+            self.why[self.class_of[dense(pinned)]] = number
         read = self.why >= 0
-        for contracted in self.analysis.facts.read:
+        for contracted in map(dense, self.analysis.facts.read):
             read[self.class_of[contracted[contracted >= 0]]] = True
         for _, parent in self.pairs:
             read[parent] = True
         self.unread = len(self.analysis.facts.pins) + 1
-        for label, _ in self.members:
-            found = self.class_of[label]
-            self.why[found[~read[found]]] = self.unread
+        found = self.class_of[self.member_label]
+        self.why[found[~read[found]]] = self.unread
         tied = self.of[np.array(sorted(self.classes.pinned), np.int64)]
         self.why[tied[self.why[tied] < 0]] = len(self.analysis.facts.pins)
         self._spread()
@@ -110,9 +113,8 @@ class Finder:
         births = np.searchsorted(self.analysis.facts.births, np.arange(self.labels), side="right")
         self.births = births
         np.add.at(colour, self.class_of, mix(births) * self.label_times)
-        for number, (label, times) in enumerate(self.members):
-            seen = mix(mix(number + (1 << 32)) ^ times.astype(np.uint64)) * self.label_times[label]
-            np.add.at(colour, self.class_of[label], seen)
+        seen = mix(mix(self.member_role + (1 << 32)) ^ self.member_times) * self.label_times[self.member_label]
+        np.add.at(colour, self.class_of[self.member_label], seen)
         fixed = self.why >= 0
         colour[fixed] = mix(np.flatnonzero(fixed) + (1 << 40))
         known = np.unique(colour).size
@@ -141,24 +143,20 @@ class Finder:
         self.start = np.searchsorted(self.class_of[order], np.arange(self.count + 1))
         some = self.start[:-1] < self.start[1:]
         self.first = np.where(some, order[np.minimum(self.start[:-1], self.labels - 1)], self.labels)
-        where: list[tuple[np.ndarray, np.ndarray]] = []
-        for number, (label, _) in enumerate(self.members):
-            found = _counted(self.class_of[label])[0]
-            where.append((found, np.full(found.size, number)))
-        keys = np.concatenate([k for k, _ in where]) if where else np.empty(0, np.int64)
-        numbers = np.concatenate([n for _, n in where]) if where else np.empty(0, np.int64)
-        order = np.argsort(keys, kind="stable")
-        self.role_keys, self.role_numbers = keys[order], numbers[order]
+        many = max(len(self.roles), 1)
+        found = np.unique(self.class_of[self.member_label] * many + self.member_role)
+        self.role_keys, self.role_numbers = found // many, found % many
         edges = [np.stack([p, c, np.full(c.size, number)]) for number, (c, p) in enumerate(self.pairs)]
         self.edges = np.concatenate([*edges, np.empty((3, 0), np.int64)], axis=1)
         self.above = self.edges[:, np.argsort(self.edges[1], kind="stable")]
         self.edges = self.edges[:, np.argsort(self.edges[0], kind="stable")]
         self.owners: list[np.ndarray] = []
+        self.rank = {w: r.ndim for w, r in self.roles}
         self.shared: dict[tuple, np.ndarray] = {}
         self.unit_of = np.full(self.labels, -1)
         self.rank_of = np.zeros(self.labels, np.int64)
         facts = self.analysis.facts
-        pairs = [*facts.equal, *facts.parents]
+        pairs = [*((dense(a), dense(b)) for a, b in facts.equal), *facts.parents]
         self.fact_a = np.concatenate([a for a, _ in pairs]) if pairs else np.empty(0, np.int64)
         self.fact_b = np.concatenate([b for _, b in pairs]) if pairs else np.empty(0, np.int64)
         self.fact_event = np.repeat(np.arange(len(pairs)), [a.size for a, _ in pairs])
@@ -216,7 +214,7 @@ class Finder:
         """
 
         def place(slot: Slot) -> tuple:
-            return -len(self._shape(slot.initializer)), slot.initializer, slot.axis
+            return -self.rank[slot.initializer], slot.initializer, slot.axis
 
         def where(slots: Sequence[Slot]) -> tuple:
             within = tuple((a, p.tolist()) for slot in slots for a, p in slot.within)
@@ -354,7 +352,7 @@ class Finder:
         """Do a transposition and a cycle of the units, which generate all permutations, map every fact onto itself?"""
         size = raws[0].shape[0]
         touched = {s.initializer for s in slots}
-        roles = [(w, r) for w in sorted(touched) for r in self.analysis.weights[w]]
+        roles = [(w, dense(r)) for w in sorted(touched) for r in self.analysis.weights[w]]
         moved = np.unique(np.concatenate([raw.ravel() for raw in raws]))
         lo, hi = (np.searchsorted(self.fact_label, moved, side=side) for side in ("left", "right"))
         mask = np.unique(self.fact_order[_ranges(lo, hi)] % self.fact_a.size) if self.fact_a.size else np.empty(0, np.int64)
@@ -388,7 +386,7 @@ class Finder:
 
     def _shape(self, weight: str) -> tuple[int, ...]:
         """The broadcast shape of all roles of a weight."""
-        return np.broadcast_shapes(*(r.shape for r in self.analysis.weights[weight]))
+        return np.broadcast_shapes(*(dense(r).shape for r in self.analysis.weights[weight]))
 
     # ---- names and pins
 
@@ -436,15 +434,15 @@ class Finder:
     def _pins(self) -> tuple[Pin, ...]:
         facts = self.analysis.facts.pins
         pins: dict[tuple[str, int, str], Pin] = {}
-        for (weight, role), (label, _) in zip(self.roles, self.members, strict=True):
-            why = self.why[self.class_of[label]]
-            for number in np.unique(why[why >= 0]).tolist():
-                if number < len(facts):
-                    _, reason, node = facts[number]
-                else:
-                    reason, node = ("position", "unread", "not a symmetric group")[number - len(facts)], ""
-                for axis in axes_of(role)[-1:]:
-                    pins.setdefault((weight, axis, reason), Pin(weight, axis, reason, node))
+        why, many = self.why[self.class_of[self.member_label]], len(facts) + 3
+        for code in np.unique((self.member_role * many + why)[why >= 0]).tolist():
+            (weight, role), number = self.roles[code // many], code % many
+            if number < len(facts):
+                _, reason, node = facts[number]
+            else:
+                reason, node = ("position", "unread", "not a symmetric group")[number - len(facts)], ""
+            for axis in axes_of(role)[-1:]:
+                pins.setdefault((weight, axis, reason), Pin(weight, axis, reason, node))
         return tuple(pins.values())
 
 

@@ -8,6 +8,7 @@ its widths.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ import numpy as np
 
 from .analysis import Analysis
 from .groups import Slot
-from .labels import Facts, axes_of, start_of
+from .labels import Facts, Line, Pair, Role, along, axes_of, dense, start_of
 
 Run = tuple[int, int, int]
 """The starts of two stretches and their length."""
@@ -93,7 +94,7 @@ class Fold:
 def unfolded(analysis: Analysis) -> Fold:
     """The facts as they are."""
     count = analysis.facts.count
-    return Fold(analysis, np.ones(count, np.int64), np.zeros(count, bool), {})
+    return Fold(analysis.dense(), np.ones(count, np.int64), np.zeros(count, bool), {})
 
 
 def fold(analysis: Analysis, short: int = 8) -> Fold:
@@ -128,26 +129,44 @@ def fold(analysis: Analysis, short: int = 8) -> Fold:
         found = np.searchsorted(kept, labels) if table is None else table[labels]
         return np.where(labels < 0, labels, found) if labels.size and labels.min() < 0 else found
 
-    def both(pair: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    ordered = kept.tolist()
+
+    def line(role: Line) -> np.ndarray:
+        return np.arange(bisect.bisect_left(ordered, role.start), bisect.bisect_left(ordered, role.start + role.size))
+
+    def both(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+        if isinstance(pair[0], Line):
+            return line(pair[0]), line(pair[1])
         here = keep[pair[0]]
         return number(pair[0][here]), number(pair[1][here])
 
-    def some(labels: np.ndarray) -> np.ndarray:
+    def some(labels: Role) -> np.ndarray:
+        if isinstance(labels, Line):
+            return line(labels)
         labels = labels[labels >= 0]
         return number(labels[keep[labels]])
 
     places: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
-    weights: dict[str, list[np.ndarray]] = {}
+    weights: dict[str, list[Role]] = {}
     for weight, roles in analysis.weights.items():
-        weights[weight] = list(roles)
-        for axis, line in lying[weight].items():
-            stay = np.flatnonzero(keep[line])
-            if stay.size == line.size:
+        if all(isinstance(r, Line) for r in roles):
+            weights[weight] = []
+            for role in roles:
+                assert isinstance(role, Line)
+                at = line(role)
+                weights[weight].append(along(at, role.axis, role.rank))
+                if at.size < role.size:
+                    places[weight, role.axis] = kept[at] - role.start, np.where(second[at], -length[at], length[at])
+            continue
+        arrays = [dense(r) for r in roles]
+        for axis, row in lying[weight].items():
+            stay = np.flatnonzero(keep[row])
+            if stay.size == row.size:
                 continue
-            at = number(line[stay])
+            at = number(row[stay])
             places[weight, axis] = stay, np.where(second[at], -length[at], length[at])
-            weights[weight] = [r if r.shape[axis] == 1 else r.take(stay, axis) for r in weights[weight]]
-        weights[weight] = [number(r) for r in weights[weight]]
+            arrays = [r if r.shape[axis] == 1 else r.take(stay, axis) for r in arrays]
+        weights[weight] = [number(r) for r in arrays]
     folded = Facts(
         count=kept.size,
         births=np.searchsorted(kept, facts.births).tolist(),
@@ -178,8 +197,11 @@ class _Cuts:
         self.cut[labels] = True
         self.cut[labels + 1] = True
 
-    def set(self, labels: np.ndarray) -> None:
+    def set(self, labels: Role) -> None:
         """A set of labels, of which a stretch is a part or not."""
+        if isinstance(labels, Line):
+            self.cut[labels.start] = self.cut[labels.start + labels.size] = True
+            return
         start = start_of(labels)
         if start is not None:
             self.cut[start] = self.cut[start + labels.size] = True
@@ -191,8 +213,12 @@ class _Cuts:
         self.cut[labels[np.r_[True, ends]]] = True
         self.cut[labels[np.r_[ends, True]] + 1] = True
 
-    def pairs(self, a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def pairs(self, a: Role, b: Role) -> Pair:
         """Pairs of labels, of which none of `a` is an address, in the order of `a`."""
+        if isinstance(a, Line) and isinstance(b, Line):
+            self._run(a.start, b.start, a.size)
+            return a, b
+        a, b = dense(a), dense(b)
         i, j = start_of(a), start_of(b)
         if i is not None and j is not None and a.size >= self.short:
             self._run(i, j, a.size)
@@ -231,11 +257,17 @@ class _Cuts:
         if i != j:
             self.runs.append((i, j, n))
 
-    def lying(self, roles: Sequence[np.ndarray]) -> dict[int, np.ndarray]:
+    def lying(self, roles: Sequence[Role]) -> dict[int, np.ndarray]:
         """For every axis of a weight along which stretches may lie, the labels of one line of it."""
-        found = {}
-        for axis in {a for r in roles for a in axes_of(r)}:
-            own = [r for r in roles if r.shape[axis] > 1]
+        found: dict[int, np.ndarray] = {}
+        if all(isinstance(r, Line) for r in roles):
+            # one line an axis
+            for r in roles:
+                self.set(r)
+            return found
+        arrays = [dense(r) for r in roles]
+        for axis in {a for r in arrays for a in axes_of(r)}:
+            own = [r for r in arrays if r.shape[axis] > 1]
             if len(own) == 1 and own[0].size == own[0].shape[axis] >= self.short:
                 start = start_of(own[0])
                 if start is not None:

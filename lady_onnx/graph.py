@@ -226,6 +226,9 @@ class Graph:
         if name not in self._constant_along:
             # reading a weight costs more than looking at its corners
             array = self.array(name)
+            if array.dtype.kind not in "OSU" and array.dtype.itemsize in (1, 2, 4, 8):
+                # the bytes: zeros of either sign are not the same
+                array = array.view(f"u{array.dtype.itemsize}")
             self._constant_along[name] = [_constant_along(array, a) for a in range(array.ndim)]
         return self._constant_along[name][axis]
 
@@ -320,9 +323,10 @@ def _constant_along(array: np.ndarray, axis: int) -> bool:
         return True
     if array.dtype.kind in "OSU":
         return False
-    # the bytes: zeros of either sign are not the same
-    array = array.view(f"u{array.dtype.itemsize}") if array.dtype.itemsize in (1, 2, 4, 8) else array
     # most weights differ in a corner, and a corner lies close together in the file
+    origin = [0] * array.ndim
+    if array.size and array.item(*origin) != array.item(*(int(a == axis) for a in range(array.ndim))):
+        return False
     corner = array[tuple(slice(CORNER) for _ in array.shape)]
     if (corner != corner.take([0], axis)).any():
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -56,7 +57,7 @@ class Inference:
 
     def declare(self, name: str, kind: int, shape: Sequence[int]) -> None:
         """Gives a tensor its element type and shape."""
-        self._types[name] = onnx.helper.make_tensor_type_proto(kind, shape)
+        self._types[name] = _tensor_type(kind, tuple(shape))
 
     def same(self, name: str, source: str, value: bool = True) -> None:
         """A tensor has the type, and if `value` the values, of another."""
@@ -97,7 +98,8 @@ class Inference:
         # blocks repeat: the same operator on the same types gives the same types
         key = (node.op_type, node.domain, len(node.output), *(a.SerializeToString() for a in node.attribute))
         key += tuple(inputs[n].SerializeToString() if n else b"" for n in node.input)
-        key += tuple((n in data and data[n].SerializeToString()) for n in node.input)
+        if data:
+            key += tuple((n in data and data[n].SerializeToString()) for n in node.input)
         if key not in self._inferred:
             opsets = list(self.graph.model.opset_import)
             try:
@@ -183,6 +185,11 @@ class Inference:
 
 FOREIGN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
 """What onnx's reference operators raise on operands that do not fit them."""
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _tensor_type(kind: int, shape: tuple[int, ...]) -> TypeProto:
+    return onnx.helper.make_tensor_type_proto(kind, shape)
 
 
 def _dims(kind: TypeProto) -> list[int]:

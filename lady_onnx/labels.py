@@ -18,6 +18,30 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 UNREAD = np.iinfo(np.int64).min
+ADDRESSES = -1
+"""In place of a line's first label: the addresses of an axis, from its front."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Labels that follow each other along one axis of a tensor: what most roles are, without an array."""
+
+    start: int
+    size: int
+    axis: int = 0
+    rank: int = 1
+
+    def array(self) -> np.ndarray:
+        return along(np.arange(self.start, self.start + self.size), self.axis, self.rank)
+
+
+Role = np.ndarray | Line
+Pair = tuple[np.ndarray, np.ndarray] | tuple[Line, Line]
+
+
+def dense(role: Role) -> np.ndarray:
+    """A role as an array."""
+    return role.array() if isinstance(role, Line) else role
 
 
 @dataclass
@@ -27,16 +51,16 @@ class Facts:
     count: int = 0
     births: list[int] = field(default_factory=list)
     """The first label of every birth."""
-    equal: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    equal: list[Pair] = field(default_factory=list)
     parents: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     """Child labels and their parents, one pair of arrays a relation; a parent may be an address."""
     equal_nodes: list[str] = field(default_factory=list)
     parent_nodes: list[str] = field(default_factory=list)
     """The nodes that said so."""
-    pins: list[tuple[np.ndarray, str, str]] = field(default_factory=list)
+    pins: list[tuple[Role, str, str]] = field(default_factory=list)
     """Pinned labels, the reason, and the node that gave it."""
 
-    read: list[np.ndarray] = field(default_factory=list)
+    read: list[Role] = field(default_factory=list)
     """Labels of axes that an operator contracts or pins: what has been read. Others are computed in vain."""
     node: str = ""
     """The node that speaks."""
@@ -46,9 +70,23 @@ class Facts:
     def fresh(self, shape: Sequence[int]) -> np.ndarray:
         """New labels, all different, as an array of `shape`."""
         size = math.prod(shape)
+        start = self.born(size)
+        return np.arange(start, start + size).reshape(shape)
+
+    def born(self, size: int) -> int:
+        """The first of `size` new labels."""
         self.births.append(self.count)
         self.count += size
-        return np.arange(self.count - size, self.count).reshape(shape)
+        return self.count - size
+
+    def tie_lines(self, a: Line, b: Line) -> None:
+        """As `tie`."""
+        self.equal.append((a, b))
+        self.equal_nodes.append(self.node)
+
+    def pin_line(self, line: Line, reason: str) -> None:
+        """As `pin`."""
+        self.pins.append((line, reason, self.node))
 
     def tie(self, a: np.ndarray, b: np.ndarray) -> None:
         """The elements of `a` and `b` have the same labels; a label that meets an address is pinned."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from . import rules
-from .labels import addresses, along, axes_of, compress, is_address, reshape_role
+from .labels import ADDRESSES, addresses, along, axes_of, compress, is_address, reshape_role, start_of
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,59 @@ class Part:
     """Is it the whole weight, each of its axes along one of the tensor's?"""
 
 
-@dataclass(frozen=True)
-class Tensor:
-    """What is known of one tensor: its shape, its roles, or the weights that it still is."""
+Lines = tuple[int | None, ...]
 
-    shape: tuple[int, ...]
-    roles: tuple[np.ndarray, ...] = ()
-    parts: tuple[Part, ...] = ()
-    reason: str = "position"
-    """Why its addresses keep their order."""
+
+class Tensor:
+    """What is known of one tensor: its shape, its roles, or the weights that it still is.
+
+    `reason` says why its addresses keep their order. Roles may be given as `lines`: for each axis the first of the
+    labels that follow each other along it, `ADDRESSES`, or None where the tensor does not depend on the axis.
+    """
+
+    __slots__ = ("_lines", "_roles", "parts", "reason", "shape")
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        roles: tuple[np.ndarray, ...] = (),
+        parts: tuple[Part, ...] = (),
+        reason: str = "position",
+        lines: Lines | None = None,
+    ):
+        self.shape, self.parts, self.reason = shape, parts, reason
+        self._roles: tuple[np.ndarray, ...] | None = None if lines is not None else roles
+        self._lines: Lines | bool | None = lines
+
+    @property
+    def roles(self) -> tuple[np.ndarray, ...]:
+        if self._roles is None:
+            assert isinstance(self._lines, tuple)
+            found = [(s, a, n) for a, (s, n) in enumerate(zip(self._lines, self.shape, strict=True)) if s is not None and n > 1]
+            found.sort(key=lambda f: f[0] == ADDRESSES)
+            rank = len(self.shape)
+            self._roles = tuple(along(addresses(n) if s == ADDRESSES else np.arange(s, s + n), a, rank) for s, a, n in found)
+        return self._roles
+
+    @property
+    def lines(self) -> Lines | None:
+        """The roles as lines, None where they are no such."""
+        if self._lines is None:
+            self._lines = _lines(self.shape, self.roles)
+        return self._lines if isinstance(self._lines, tuple) else None
+
+
+def _lines(shape: tuple[int, ...], roles: Sequence[np.ndarray]) -> Lines | bool:
+    found: list[int | None] = [None] * len(shape)
+    for role in roles:
+        axes = axes_of(role)
+        if len(axes) != 1 or found[axes[0]] is not None:
+            return False
+        start = start_of(role)
+        if start is None and not np.array_equal(role.ravel(), addresses(role.size)):
+            return False
+        found[axes[0]] = ADDRESSES if start is None else start
+    return tuple(found)
 
 
 def opaque(shape: tuple[int, ...], reason: str = "position") -> Tensor:
