@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import lady_onnx as lady
 from lady_onnx.graph import load
 from lady_onnx.runtime import session, telling_samples
-from tests import architectures, real, test_architectures
+from tests import architectures, real, test_architectures, test_law
 
 MODERN = 13
 EXPORTED = ("vit", "gpt2", "bert", "convnext", "segformer")
@@ -140,19 +140,9 @@ def law(path: Path) -> str:
     found = lady.verify(path, lady.permute(path, 1).model)
     if found.equal:
         return "holds"
-    graph = load(path)
-    running = session(graph)
-    generator = np.random.default_rng(0)
-    steps = [0.0]
-    for sample in telling_samples(graph, running, 4, 0):
-        moved = {
-            k: (v * (1 + 1e-6 * generator.standard_normal(v.shape))).astype(v.dtype) if v.dtype.kind == "f" else v
-            for k, v in sample.items()
-        }
-        pairs = zip(running.run(None, sample), running.run(None, moved), strict=True)
-        steps += [float(np.abs(x - y).max() / max(np.abs(x).max(), 1e-30)) for x, y in pairs]
-    verdict = "holds to a step" if found.max_rel <= 2 * max(steps) else "BROKEN"
-    return f"{verdict} ({found.max_rel:.2g}, a step {max(steps):.2g})"
+    step = test_law.sensitivity(path)
+    verdict = "holds to a step" if found.max_rel <= 2 * step else "BROKEN"
+    return f"{verdict} ({found.max_rel:.2g}, a step {step:.2g})"
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Grown:
     """A graph under construction: tensors [1, C, SIZE, SIZE] by name, with the unit of every channel."""
 
     rng: np.random.Generator
+    opset: int = OPSET
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[onnx.TensorProto] = field(default_factory=list)
     maps: dict[str, list[int]] = field(default_factory=dict)
@@ -34,6 +35,10 @@ class Grown:
     inner: list[int] = field(default_factory=list)
     """Sizes of the groups that lie inside units or hold groups, added in closed form."""
     constants: int = 0
+    inputs: list[onnx.ValueInfoProto] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    functions: list[onnx.FunctionProto] = field(default_factory=list)
+    """What splices need beside `x` and the heads."""
 
     # ---- the model of the expected groups
 
@@ -241,62 +246,83 @@ class Grown:
 
     def model(self, outputs: list[str]) -> onnx.ModelProto:
         image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, SIZE, SIZE])
-        results = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in outputs]
-        graph = helper.make_graph(self.nodes, "grown", [image], results, self.weights)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+        results = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in [*outputs, *self.outputs]]
+        graph = helper.make_graph(self.nodes, "grown", [image, *self.inputs], results, self.weights)
+        domains = sorted({f.domain for f in self.functions} | {n.domain for n in self.nodes if n.domain})
+        opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in domains)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=11 if self.opset > OPSET else 8)
+        model.functions.extend(self.functions)
+        return model
+
+
+STEPS = ("conv", "depthwise", "norm", "unary", "scaled", "residual", "concat", "split", "gate", "pool", "softmax") + (
+    *("layernorm", "attention", "grouped", "pixels", "product"),
+)
+WIDTHS = st.sampled_from((2, 3, 4, 5, 7))
+
+
+def grow(draw: st.DrawFn, g: Grown, current: str, step: str) -> str:
+    """One more step after the tensor `current`."""
+    match step:
+        case "conv":
+            return g.conv(current, draw(WIDTHS), draw(st.sampled_from((1, 3))), draw(st.booleans()))
+        case "depthwise":
+            return g.depthwise(current)
+        case "norm":
+            return g.norm(current)
+        case "unary":
+            return g.unary(draw(st.sampled_from(ACTIVATIONS)), current)
+        case "scaled":
+            return g.scaled(draw(st.sampled_from(("Mul", "Add", "PRelu"))), current)
+        case "residual":
+            inner = g.unary("Relu", g.conv(current, draw(WIDTHS), 3))
+            return g.combine("Add", current, g.conv(inner, len(g.maps[current])))
+        case "product":
+            return g.combine("Mul", g.conv(current, 5), g.unary("Sigmoid", g.conv(current, 5)))
+        case "concat":
+            return g.concat(current, g.unary("Relu", g.conv(current, draw(WIDTHS))))
+        case "split":
+            wide = g.conv(current, 7)
+            a, b = g.split(wide, draw(st.sampled_from((2, 3, 5))))
+            return g.concat(g.conv(g.unary("Relu", a), 3), b)
+        case "gate":
+            return g.gate(current)
+        case "pool":
+            return g.pool(draw(st.sampled_from(("MaxPool", "AveragePool"))), current)
+        case "softmax":
+            return g.softmax(current)
+        case "layernorm":
+            return g.there_and_back(current)
+        case "attention":
+            return g.attention(current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3))))
+        case "grouped":
+            return g.grouped(current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3))))
+        case "pixels":
+            return g.shuffled_pixels(current)
+    raise AssertionError(step)
+
+
+def begin(draw: st.DrawFn, opset: int = OPSET) -> tuple[Grown, str]:
+    """A graph of one convolution, and its tensor."""
+    g = Grown(np.random.default_rng(draw(st.integers(0, 2**16))), opset)
+    g.maps["x"] = g.units(3)
+    g.pinned.update(g.maps["x"])
+    return g, g.conv("x", draw(WIDTHS), 3)
+
+
+def end(draw: st.DrawFn, g: Grown, ends: list[str]) -> tuple[onnx.ModelProto, list[int]]:
+    """The graph with a head on each of `ends`, and the sizes of its groups."""
+    outputs = [g.head(t, draw(st.booleans())) for t in dict.fromkeys(ends)]
+    return g.model(outputs), g.expected()
 
 
 @st.composite
 def graphs(draw: st.DrawFn, most: int = 8) -> tuple[onnx.ModelProto, list[int]]:
     """A random graph and the sizes of its groups."""
-    g = Grown(np.random.default_rng(draw(st.integers(0, 2**16))))
-    g.maps["x"] = g.units(3)
-    g.pinned.update(g.maps["x"])
-    widths = st.sampled_from((2, 3, 4, 5, 7))
-    current = g.conv("x", draw(widths), 3)
+    g, current = begin(draw)
     unused: list[str] = []
-    steps = st.sampled_from(
-        ("conv", "depthwise", "norm", "unary", "scaled", "residual", "concat", "split", "gate", "pool", "softmax")
-        + ("layernorm", "attention", "grouped", "pixels", "product")
-    )
     for _ in range(draw(st.integers(0, most))):
-        match draw(steps):
-            case "conv":
-                current = g.conv(current, draw(widths), draw(st.sampled_from((1, 3))), draw(st.booleans()))
-            case "depthwise":
-                current = g.depthwise(current)
-            case "norm":
-                current = g.norm(current)
-            case "unary":
-                current = g.unary(draw(st.sampled_from(ACTIVATIONS)), current)
-            case "scaled":
-                current = g.scaled(draw(st.sampled_from(("Mul", "Add", "PRelu"))), current)
-            case "residual":
-                inner = g.unary("Relu", g.conv(current, draw(widths), 3))
-                current = g.combine("Add", current, g.conv(inner, len(g.maps[current])))
-            case "product":
-                current = g.combine("Mul", g.conv(current, 5), g.unary("Sigmoid", g.conv(current, 5)))
-            case "concat":
-                current = g.concat(current, g.unary("Relu", g.conv(current, draw(widths))))
-            case "split":
-                wide = g.conv(current, 7)
-                a, b = g.split(wide, draw(st.sampled_from((2, 3, 5))))
-                current = g.concat(g.conv(g.unary("Relu", a), 3), b)
-            case "gate":
-                current = g.gate(current)
-            case "pool":
-                current = g.pool(draw(st.sampled_from(("MaxPool", "AveragePool"))), current)
-            case "softmax":
-                current = g.softmax(current)
-            case "layernorm":
-                current = g.there_and_back(current)
-            case "attention":
-                current = g.attention(current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3))))
-            case "grouped":
-                current = g.grouped(current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3))))
-            case "pixels":
-                current = g.shuffled_pixels(current)
+        current = grow(draw, g, current, draw(st.sampled_from(STEPS)))
         if draw(st.integers(0, 5)) == 0:
             unused.append(current)
-    outputs = [g.head(t, draw(st.booleans())) for t in dict.fromkeys([*unused, current])]
-    return g.model(outputs), g.expected()
+    return end(draw, g, [*unused, current])

@@ -312,7 +312,7 @@ def test_dead_code_and_index_constants_form_no_group() -> None:
     assert [{s.initializer for s in g.slots} for g in symmetry.groups] == [{"a", "b"}]
 
 
-def test_shapes_in_the_graph() -> None:
+def shapes() -> tuple[onnx.ModelProto, list[int]]:
     """Shape, Size, Range and ConstantOfShape feed a Reshape, a Gather and an Add."""
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
@@ -329,7 +329,12 @@ def test_shapes_in_the_graph() -> None:
         helper.make_node("Mul", ["k", "nf"], ["out"]),
     ]
     constants = {"one": np.array(1), "nought": np.array(0), "unit": np.array(1)}
-    assert sizes(build(nodes, {"a": w(3, 5), "b": w(5, 2), **constants}, {"x": ["batch", 3]})) == [5]
+    return build(nodes, {"a": w(3, 5), "b": w(5, 2), **constants}, {"x": ["batch", 3]}), [5]
+
+
+def test_shapes_in_the_graph() -> None:
+    model, expected = shapes()
+    assert sizes(model) == expected
 
 
 def test_grouped_queries_and_a_shared_norm() -> None:

@@ -167,10 +167,14 @@ def test_every_fused_rule_is_tried() -> None:
     assert {op for domain, op in rules.REGISTRY if domain} == {c[0] for c in CASES} | elsewhere
 
 
-def test_embeddings_and_their_norm() -> None:
+def embeddings() -> tuple[onnx.ModelProto, list[int]]:
     """Words, places and kinds keep their rows; the width is one stream."""
     weights = {"words": w(9, C), "places": w(8, C), "kinds": w(2, C), "gain": w(C), "shift": w(C), "last": w(C, 3)}
+    weights |= {"low": np.array(0, np.float32), "high": np.array(8, np.float32)}
     nodes = [
+        helper.make_node("Clip", ["x", "low", "high"], ["whole"]),
+        helper.make_node("Cast", ["whole"], ["ids"], to=TensorProto.INT32),
+        helper.make_node("Sub", ["ids", "ids"], ["kind"]),
         helper.make_node(
             "EmbedLayerNormalization",
             ["ids", "kind", "words", "places", "kinds", "gain", "shift"],
@@ -182,11 +186,15 @@ def test_embeddings_and_their_norm() -> None:
     graph = helper.make_graph(
         nodes,
         "embed",
-        [helper.make_tensor_value_info(n, TensorProto.INT32, [1, T]) for n in ("ids", "kind")],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, T])],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(a, n) for n, a in weights.items()],
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    assert [g.size for g in lady.find_groups(model).groups] == [C]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8), [C]
+
+
+def test_embeddings_and_their_norm() -> None:
+    model, expected = embeddings()
+    assert [g.size for g in lady.find_groups(model).groups] == expected
     assert lady.verify(model, lady.permute(model, 3).model).equal

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -15,8 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx import rules
+from lady_onnx.graph import load
 from lady_onnx.permutation import draw
 from lady_onnx.rewrite import Family, compose, invert, permuted
+from lady_onnx.runtime import session, telling_samples
 
 from .strategies import graphs
 
@@ -27,7 +30,29 @@ def examples(count: int) -> settings:
 
 def holds(model: onnx.ModelProto, seed: int) -> bool:
     """Does the law hold for one random element of the symmetry?"""
-    return lady.verify(model, lady.permute(model, seed).model, samples=2).equal
+    found = lady.verify(model, lady.permute(model, seed).model, samples=2)
+    return found.equal or found.max_rel <= 10 * sensitivity(model)
+
+
+def sensitivity(model: onnx.ModelProto | str | Path) -> float:
+    """How far the outputs move, relatively, when the inputs change by one part in a million.
+
+    Near a pole of a tangent, or where a value is rounded on the way, another order of a sum may do the same.
+    """
+    graph = load(model)
+    running = session(graph)
+    generator = np.random.default_rng(0)
+    moves = [0.0]
+    for sample in telling_samples(graph, running, 4, 0):
+        moved = {
+            k: (v * (1 + 1e-6 * generator.standard_normal(v.shape))).astype(v.dtype) if v.dtype.kind == "f" else v
+            for k, v in sample.items()
+        }
+        pairs = zip(running.run(None, sample), running.run(None, moved), strict=True)
+        for x, y in pairs:
+            known = np.isfinite(x) & np.isfinite(y)
+            moves.append(float(np.abs(x[known] - y[known]).max(initial=0) / max(np.abs(x[known]).max(initial=0), 1e-30)))
+    return max(moves)
 
 
 def check(model: onnx.ModelProto, expected: list[int], seed: int) -> None:
@@ -382,14 +407,7 @@ def test_every_rule_is_tried() -> None:
         *("Gemm", "Split"),  # test_random_graphs
         *("Shape", "Size", "Range", "ConstantOfShape"),  # test_shapes_in_the_graph
         *("If", "Loop", "Scan", "LSTM", "GRU", "RNN", "Attention", "RotaryEmbedding", "Constant"),  # test_bodies
-        *(
-            "AffineGrid",
-            "BlackmanWindow",
-            "HammingWindow",
-            "HannWindow",
-            "MelWeightMatrix",
-            "EyeLike",
-        ),  # test_made_from_nothing
+        *FROM_NOTHING,
         *("RandomNormal", "RandomUniform", "STFT"),  # no channels to permute
         *("Swish", "SwiGLU", "CausalConvWithState"),  # newer than the opsets that onnxruntime runs
     }
@@ -397,8 +415,10 @@ def test_every_rule_is_tried() -> None:
     assert {op for domain, op in rules.REGISTRY if not domain} == {c[0] for c in CASES} | elsewhere | deliberate
 
 
-@pytest.mark.parametrize("op", ["BlackmanWindow", "HammingWindow", "HannWindow", "EyeLike", "MelWeightMatrix", "AffineGrid"])
-def test_made_from_nothing(op: str) -> None:
+FROM_NOTHING = ("BlackmanWindow", "HammingWindow", "HannWindow", "EyeLike", "MelWeightMatrix", "AffineGrid")
+
+
+def made_from_nothing(op: str) -> onnx.ModelProto:
     """What an operator makes from sizes alone has an order: channels that meet it keep theirs."""
     inputs = {"BlackmanWindow": ["six"], "HammingWindow": ["six"], "HannWindow": ["six"], "EyeLike": ["square"]}.get(op)
     weights = {"six": np.array(6), "square": np.zeros((6, 6), np.float32), "a": np.ones((3, 6), np.float32)}
@@ -432,7 +452,12 @@ def test_made_from_nothing(op: str) -> None:
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(a.astype(np.float32) if a.dtype == np.float64 else a, n) for n, a in weights.items()],
     )
-    assert not lady.find_groups(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)).groups
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+
+
+@pytest.mark.parametrize("op", FROM_NOTHING)
+def test_made_from_nothing(op: str) -> None:
+    assert not lady.find_groups(made_from_nothing(op)).groups
 
 
 @pytest.mark.parametrize("op", ["Trilu", "ArgMax", "Flatten", "Transpose"])
