@@ -523,7 +523,7 @@ class Engine:
                 if laid is not None:
                     roles.append(laid)
             for a, term in enumerate(terms):
-                if "[" in term.flags and shape[a] > 1:
+                if ("[" in term.flags or not pinned.isdisjoint(term.names)) and shape[a] > 1:
                     roles.append(along(addresses(shape[a]), a, len(shape)))
             out.append(Tensor(shape, tidy(roles, shape), reason=self.facts.reason))
         return out

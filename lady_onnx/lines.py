@@ -60,7 +60,7 @@ def equation(
         end: list[tuple[str, bool] | None] = []
         for n, term in zip(shape, terms, strict=True):
             long = [x for x in term.names if sizes[x] > 1]
-            fixed = "[" in term.flags
+            fixed = "[" in term.flags or not how.pinned.isdisjoint(term.names)
             if n > 1 and (len(long) > 1 or any(sizes[x] != n for x in long)):
                 return None
             if fixed and any(x in own for own in axes for x in long) and not how.pinned.issuperset(long):

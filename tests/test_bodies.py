@@ -262,6 +262,18 @@ def test_recurrent_layers_have_one_order_a_direction(op: str, directions: int, e
     exact(model)
 
 
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_what_recurrent_layers_return_keeps_its_order_in_time(op: str) -> None:
+    gates, h = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 5
+    nodes = [
+        helper.make_node(op, ["x", "W", "R"], ["y"], hidden_size=h),
+        node("Reshape", "y,shape", "flat"),
+        node("MatMul", "flat,c", "out"),
+    ]
+    weights = {"W": w(1, gates * h, 3), "R": w(1, gates * h, h), "c": w(4 * h, 2), "shape": np.array([1, -1])}
+    assert sizes(build(nodes, weights, {"x": [4, 1, 3]})) == [h]
+
+
 def attention(keys: int) -> Case:
     """Key heads, query heads inside each, and in every key head an order of its query-key and of its value dimensions."""
     heads, d, e, c = 4, 3, 5, 6
