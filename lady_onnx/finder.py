@@ -357,6 +357,7 @@ class Finder:
         lo, hi = (np.searchsorted(self.fact_label, moved, side=side) for side in ("left", "right"))
         mask = np.unique(self.fact_order[_ranges(lo, hi)] % self.fact_a.size) if self.fact_a.size else np.empty(0, np.int64)
         a, b, event = self.fact_a[mask], self.fact_b[mask], self.fact_event[mask]
+        known = self._said(event, a, b)
         swap = np.arange(size)
         swap[:2] = 1, 0
         for permutation in (swap, np.roll(np.arange(size), 1)):
@@ -367,9 +368,8 @@ class Finder:
                 sigma = step[sigma]
             if (self.births[sigma[moved]] != self.births[moved]).any():
                 return False
-            pairs = [np.where(x < 0, x, sigma[x]) for x in (a, b)]
-            before, after = np.stack([event, a, b]), np.stack([event, *pairs])
-            if not np.array_equal(np.unique(before, axis=1), np.unique(after, axis=1)):
+            moved_a, moved_b = (np.where(x < 0, x, sigma[x]) for x in (a, b))
+            if not np.array_equal(known, self._said(event, moved_a, moved_b)):
                 return False
             for weight, role in roles:
                 own = [s for s in slots if s.initializer == weight and role.shape[s.axis] > 1]
@@ -383,6 +383,14 @@ class Finder:
                 if (frame != np.broadcast_to(sigma[role], shape)).any():
                     return False
         return True
+
+    def _said(self, event: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The distinct facts, in one order."""
+        low = min(int(b.min(initial=0)), 0)
+        span = self.labels - low
+        if (len(self.analysis.facts.equal) + len(self.analysis.facts.parents)) * span * span < 1 << 62:
+            return np.unique((event * span + (a - low)) * span + (b - low))
+        return np.unique(np.stack([event, a, b]), axis=1)
 
     def _shape(self, weight: str) -> tuple[int, ...]:
         """The broadcast shape of all roles of a weight."""
