@@ -12,9 +12,10 @@ Permutation and Re-synchronization of Deep Neural Networks", AAAI 2024, and goes
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+from onnx import ModelProto
 
 from .check import Check, check
 from .errors import ArchitectureError, LadyError
@@ -22,6 +23,7 @@ from .explain import Explanation, Tie
 from .explain import explain as _explain
 from .graph import load
 from .groups import Group, Pin, Slot, Symmetry
+from .linking import link as _link
 from .matching import Match
 from .permutation import Model, Permuted, find_groups, permute
 from .resync import Finding, Resync, resync
@@ -46,6 +48,7 @@ __all__ = [
     "check",
     "explain",
     "find_groups",
+    "link",
     "permute",
     "resync",
     "verify",
@@ -65,6 +68,20 @@ def explain(model: Model, initializer: str, axis: int | None = None) -> tuple[Ex
     Raises LadyError for a weight or an axis that the model has not.
     """
     return _explain(load(model), initializer, axis)
+
+
+def link(models: Sequence[Model], links: Sequence[tuple[str, str]]) -> ModelProto:
+    """One model of several, the parts of one system in files of their own, so that groups may cross files.
+
+    Args:
+        models: paths with different file names, or models. Every name of a part is preceded by its file's, as in
+            `encoder/weight`, or by `part0/` and so on.
+        links: `(output, input)`: an output of one part that is an input of another, by names that only one part has,
+            or with their file's. A linked output is taken to go nowhere else: link it to all that read it.
+
+    Raises LadyError where a model cannot be read, or the parts do not fit.
+    """
+    return _link([load(m) for m in models], links).model
 
 
 def verify(

@@ -171,11 +171,11 @@ class Engine:
         if any(node.output[len(results) :]):
             # it could say anything about the order of the operands
             raise UnknownStructure("a result that the rule does not name")
-        like = list(node.input[int(node.op_type == "DequantizeLinear") :])[:1]
+        like = self.inference.like(node)
         for name, result in zip(node.output, results, strict=False):
             if name:
                 self.tensors[name] = result
-                self.inference.note(name, result.shape, "".join(like))
+                self.inference.note(name, result.shape, like)
 
     def results(
         self,

@@ -19,7 +19,7 @@ from .demo import demo
 from .explain import draw
 from .graph import atomic, load
 from .matching import Progress
-from .permutation import slots_json
+from .permutation import Model, slots_json
 
 
 def _clean(value: Any) -> Any:
@@ -78,9 +78,20 @@ def _output(path: Path, taken: set[Path]) -> Path:
     return path
 
 
+def _whole(args: argparse.Namespace) -> Model:
+    """The model, or the parts of one, linked."""
+    files = [args.model, *args.others]
+    links = [(a, b) for a, _, b in (text.partition("=") for text in args.link)]
+    if any(not a or not b for a, b in links):
+        raise lady.LadyError(f"{args.model}: --link wants OUTPUT=INPUT, the names of an output and of an input")
+    if links and not args.others:
+        raise lady.LadyError(f"{args.model}: --link joins several files; name the others after this one")
+    return lady.link(files, links) if args.others else args.model
+
+
 def _explain(args: argparse.Namespace) -> int:
     name, _, axis = args.explain.rpartition(":")
-    graph = load(args.model)
+    graph = load(_whole(args))
     whole = args.explain in graph.tensors or not axis.isdecimal()
     found = lady.explain(graph, args.explain if whole else name, None if whole else int(axis))
     if args.json:
@@ -114,10 +125,10 @@ def _groups(args: argparse.Namespace) -> int:
     if args.explain:
         return _explain(args)
     if args.dot:
-        graph = load(args.model)
+        graph = load(_whole(args))
         print(draw(graph, lady.find_groups(graph)), end="")
         return 0
-    symmetry = lady.find_groups(args.model)
+    symmetry = lady.find_groups(_whole(args))
     if args.json:
         _print_json(
             {
@@ -350,6 +361,8 @@ def parser() -> argparse.ArgumentParser:
 
     p = command("groups", _groups, "find the groups of interchangeable units of a model")
     p.add_argument("model", metavar="MODEL")
+    p.add_argument("others", metavar="MODEL", nargs="*", help="further parts of one system, joined by --link")
+    p.add_argument("--link", action="append", default=[], metavar="OUTPUT=INPUT", help="an output that is another part's input")
     p.add_argument("--explain", metavar="INITIALIZER[:AXIS]", help="why an axis is pinned, or what it is tied to, node by node")
     p.add_argument("--dot", action="store_true", help="draw the graph in the DOT language, one colour a group")
 

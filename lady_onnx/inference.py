@@ -27,6 +27,7 @@ FROM_SECOND = (
 """Operators whose results have shapes that the values of operands decide, from the first or the second on; so do reductions."""
 NEVER = ("If", "Loop", "Scan", *DRAWING)
 """Operators whose results are never computed: those with bodies, and those that draw."""
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 VALUE_LIMIT = 1 << 22
 """Operands of more elements than this are never read for their values."""
 
@@ -130,6 +131,17 @@ class Inference:
             return self.shape(name)
         except UnknownStructure:
             return None
+
+    def like(self, node: NodeProto) -> str:
+        """An operand of the element type that a result has, as far as operators outside the specification go."""
+        if node.domain != "com.microsoft":
+            return "".join(list(node.input[int(node.op_type == "DequantizeLinear") :])[:1])
+        bytes_ = node.op_type.startswith("QLinear") or (node.op_type == "QGemm" and len(node.input) > 7)
+        for name in node.input:
+            kind = self.type_of(name) if name else None
+            if kind is not None and (kind.tensor_type.elem_type in FLOATS) != bytes_:
+                return name
+        return ""
 
     def note(self, name: str, shape: tuple[int, ...], like: str) -> None:
         """Completes the type of a tensor with the shape that its rule gave; its element type is that of `like`, if unknown."""

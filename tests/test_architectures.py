@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from torch import Tensor, nn
@@ -335,3 +337,46 @@ def test_closed_form(name: str, exporter: str) -> None:
     shuffled = lady.permute(proto, seed=1)
     assert lady.verify(proto, shuffled.model).equal
     assert lady.resync(proto, shuffled.model, verify="none").exact
+
+
+def test_groups_cross_the_files_of_a_codec(tmp_path: Path) -> None:
+    """Four files, linked: the latents are one group of ten; apart, both sides of each border are pinned."""
+    codec = codecs.Hyperprior(6, 10)
+    torch.manual_seed(0)
+    arch.randomise(codec)
+    y, z = torch.randn(1, 10, 4, 4), torch.randn(1, 6, 2, 2)
+    parts = {
+        "analysis": (codec.analysis, torch.randn(1, 3, 32, 32)),
+        "synthesis": (codec.synthesis, y),
+        "hyper_analysis": (codec.hyper_analysis, y),
+        "hyper_synthesis": (codec.hyper_synthesis, z),
+    }
+    apart = []
+    for name, (module, x) in parts.items():
+        proto = arch.export(module, x, dynamo=False)
+        for old, new in ((proto.graph.input[0].name, f"{name}_in"), (proto.graph.output[0].name, f"{name}_out")):
+            proto = _renamed(proto, old, new)
+        onnx.save(proto, tmp_path / f"{name}.onnx")
+        apart += [g.size for g in lady.find_groups(proto).groups]
+    assert sorted(apart) == [6] * 6
+    files = [tmp_path / f"{name}.onnx" for name in parts]
+    links = [
+        ("analysis_out", "synthesis_in"),
+        ("analysis_out", "hyper_analysis_in"),
+        ("hyper_analysis_out", "hyper_synthesis_in"),
+    ]
+    whole = lady.link(files, links)
+    groups = lady.find_groups(whole).groups
+    assert sorted(g.size for g in groups) == [*[6] * 7, 10]
+    latents = next(g for g in groups if g.size == 10)
+    assert {s.initializer.partition("/")[0] for s in latents.slots} == {"analysis", "synthesis", "hyper_analysis"}
+    assert lady.verify(whole, lady.permute(whole, 1).model).equal
+
+
+def _renamed(proto: onnx.ModelProto, old: str, new: str) -> onnx.ModelProto:
+    for node in proto.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [new if n == old else n for n in names]
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.name = new if value.name == old else value.name
+    return proto

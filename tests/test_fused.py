@@ -194,6 +194,15 @@ def embeddings() -> tuple[onnx.ModelProto, list[int]]:
     return helper.make_model(graph, opset_imports=opsets, ir_version=8), [C]
 
 
+def test_what_follows_embeddings_is_known_to_be_of_floats() -> None:
+    model, _ = embeddings()
+    model.graph.node[-1].output[0] = "m"
+    model.graph.node.append(helper.make_node("Tanh", ["m"], ["t"]))
+    model.graph.node.append(helper.make_node("MatMul", ["t", "head"], ["out"]))
+    model.graph.initializer.append(numpy_helper.from_array(w(3, 2), "head"))
+    assert [g.size for g in lady.find_groups(model).groups] == [3, C]
+
+
 def test_embeddings_and_their_norm() -> None:
     model, expected = embeddings()
     assert [g.size for g in lady.find_groups(model).groups] == expected

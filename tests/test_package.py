@@ -15,7 +15,7 @@ LAYERS = [
     {"demo"},
     {"check"},
     {"resync"},
-    {"matching", "permutation", "runtime", "picture", "explain"},
+    {"matching", "permutation", "runtime", "picture", "explain", "linking"},
     {"refinement"},
     {"rewrite", "finder"},
     {"fold"},
