@@ -197,8 +197,12 @@ def embeddings() -> tuple[onnx.ModelProto, list[int]]:
 def test_what_follows_embeddings_is_known_to_be_of_floats() -> None:
     model, _ = embeddings()
     model.graph.node[-1].output[0] = "m"
-    model.graph.node.append(helper.make_node("Tanh", ["m"], ["t"]))
-    model.graph.node.append(helper.make_node("MatMul", ["t", "head"], ["out"]))
+    model.graph.node.append(helper.make_node("Transpose", ["m"], ["t"], perm=[0, 2, 1]))
+    model.graph.node.append(helper.make_node("Add", ["t", "more"], ["a"]))
+    model.graph.node.append(helper.make_node("GlobalAveragePool", ["a"], ["g"]))
+    model.graph.node.append(helper.make_node("Flatten", ["g"], ["f"]))
+    model.graph.node.append(helper.make_node("MatMul", ["f", "head"], ["out"]))
+    model.graph.initializer.append(numpy_helper.from_array(w(3, 1), "more"))
     model.graph.initializer.append(numpy_helper.from_array(w(3, 2), "head"))
     assert [g.size for g in lady.find_groups(model).groups] == [3, C]
 
