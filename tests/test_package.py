@@ -6,6 +6,7 @@ import ast
 from pathlib import Path
 
 import lady_onnx as lady
+from lady_onnx import rules
 
 PACKAGE = Path(lady.__file__).parent
 
@@ -28,6 +29,13 @@ LAYERS = [
     {"errors"},
 ]
 """Outer to inner: a module imports from inner layers, or from its own."""
+
+
+def test_the_table_of_operators_is_the_registry() -> None:
+    """`python -m lady_onnx.rules > lady_onnx/rules/OPERATORS.md` writes it anew."""
+    shown = (PACKAGE / "rules" / "OPERATORS.md").read_text()
+    assert shown.endswith(rules.table() + "\n")
+    assert "|  |" not in shown
 
 
 def test_public_names() -> None:

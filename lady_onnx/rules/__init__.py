@@ -143,6 +143,7 @@ def equation(text: str, *operators: str, sizes: dict[str, tuple[str, int]] | Non
     def describe(node: Node) -> Kind:
         return Equation(text, {n: node.attributes.get(a, default) for n, (a, default) in (sizes or {}).items()})
 
+    describe.__doc__ = f"`{text}`"
     register(*operators, domain=domain)(describe)
 
 
@@ -154,6 +155,15 @@ def pinned(reason: str, *operators: str, domain: str = "") -> None:
 
     describe.__doc__ = f"pinned: {reason}"
     register(*operators, domain=domain)(describe)
+
+
+def table() -> str:
+    """Every operator and what its rule says, in Markdown."""
+    lines = ["| operator | rule |", "| --- | --- |"]
+    for (domain, operator), describe in sorted(REGISTRY.items()):
+        what = " ".join((describe.__doc__ or "").split()).rstrip(".")
+        lines.append(f"| {domain + '.' if domain else ''}{operator} | {what.replace('|', chr(92) + '|')} |")
+    return "\n".join(lines)
 
 
 def axis_of(node: Node, default: int, rank: int) -> int:
@@ -176,4 +186,6 @@ def rank_of(node: Node, operand: int = 0) -> int:
 
 
 for _module in pkgutil.iter_modules(__path__):
+    if _module.name == "__main__":
+        continue
     importlib.import_module(f"{__name__}.{_module.name}")

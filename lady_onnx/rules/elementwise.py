@@ -18,11 +18,13 @@ from . import Elementwise, Kind, Node, register
     *("Sub", "Sum", "Where", "Xor"),
 )
 def elementwise(node: Node) -> Kind:
+    """Every element alone, numpy broadcasting."""
     return Elementwise()
 
 
 @register("Dropout")
 def dropout(node: Node) -> Kind:
+    """Every element alone; pinned in training mode."""
     if len(node.shapes) > 2 and node.shapes[2] is not None and bool(node.value(2)):
         raise UnknownStructure("training mode")
     return Elementwise()

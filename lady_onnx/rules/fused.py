@@ -15,6 +15,7 @@ MICROSOFT = "com.microsoft"
 
 @register("Gelu", "FastGelu", "BiasGelu", "QuickGelu", domain=MICROSOFT)
 def gelu(node: Node) -> Kind:
+    """Every element alone, with a bias."""
     return Elementwise()
 
 
@@ -23,6 +24,7 @@ register("FusedGemm", domain=MICROSOFT)(gemm)
 
 @register("FusedConv", domain=MICROSOFT)
 def fused_convolution(node: Node) -> Kind:
+    """As Conv, and a map that is added."""
     # the fourth operand is added to the result
     kind = convolution(node)
     return Equation(kind.text.replace(", (g o) ->", ", (g o), b (g o) [y..] ->"), kind.sizes)
@@ -30,6 +32,7 @@ def fused_convolution(node: Node) -> Kind:
 
 @register("FusedMatMul", domain=MICROSOFT)
 def fused_product(node: Node) -> Kind:
+    """As MatMul, of either transpose."""
     if node.attributes.get("transBatchA") or node.attributes.get("transBatchB"):
         raise UnknownStructure("transposed batches")
     a, b = rank_of(node, 0), rank_of(node, 1)
@@ -44,6 +47,7 @@ def fused_product(node: Node) -> Kind:
 
 @register("DynamicQuantizeMatMul", "MatMulIntegerToFloat", domain=MICROSOFT)
 def dynamic_product(node: Node) -> Kind:
+    """A product; scales and zero points follow its columns."""
     a, b = rank_of(node, 0), rank_of(node, 1)
     if a < 2 or b != 2:
         raise UnknownStructure("a weight that is no matrix")
@@ -60,6 +64,7 @@ def dynamic_product(node: Node) -> Kind:
 
 @register("QGemm", domain=MICROSOFT)
 def quantised_gemm(node: Node) -> Kind:
+    """As Gemm; scales and zero points follow its columns."""
     shapes = [*node.shapes, *[None] * 9]
     a = "k m" if node.attributes.get("transA") else "m k"
     b = "n k" if node.attributes.get("transB") else "k n"
@@ -70,11 +75,13 @@ def quantised_gemm(node: Node) -> Kind:
 
 @register("QLinearAdd", "QLinearMul", domain=MICROSOFT)
 def quantised_pair(node: Node) -> Kind:
+    """Every element of two operands alone."""
     return Elementwise()
 
 
 @register("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
 def quantised_activation(node: Node) -> Kind:
+    """Every element alone."""
     return Elementwise()
 
 
@@ -83,6 +90,7 @@ equation("b c [x..], , , , -> b c [y..]", "QLinearAveragePool", domain=MICROSOFT
 
 @register("QLinearGlobalAveragePool", domain=MICROSOFT)
 def quantised_average(node: Node) -> Kind:
+    """As GlobalAveragePool."""
     rank = rank_of(node)
     if node.attributes.get("channels_last"):
         raise UnknownStructure("channels last")
@@ -92,6 +100,7 @@ def quantised_average(node: Node) -> Kind:
 
 @register("QLinearSoftmax", domain=MICROSOFT)
 def quantised_softmax(node: Node) -> Kind:
+    """As Softmax."""
     names = [f"x{i}" for i in range(rank_of(node))]
     axis = int(node.attributes.get("axis", -1)) % len(names)
     stop = axis + 1 if node.attributes.get("opset", 13) >= 13 else len(names)
@@ -101,12 +110,14 @@ def quantised_softmax(node: Node) -> Kind:
 
 @register("QLinearConcat", domain=MICROSOFT)
 def quantised_concat(node: Node) -> Kind:
+    """As Concat."""
     # scale and zero point of the result, then a tensor, its scale and its zero point for each part
     return Movement([(tuple(range(2, len(node.shapes), 3)), [])], int(node.attributes["axis"]) % rank_of(node, 2))
 
 
 @register("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)
 def skip_normalisation(node: Node) -> Kind:
+    """A sum, normalised over its last axis."""
     rank = rank_of(node)
     names = [f"x{i}" for i in range(rank)]
     last = names[-1]
@@ -120,6 +131,7 @@ def skip_normalisation(node: Node) -> Kind:
 
 @register("EmbedLayerNormalization", domain=MICROSOFT)
 def embed_normalisation(node: Node) -> Kind:
+    """Rows of the tables keep their order, the width is normalised over."""
     sides = ["b s", "b s", "[v] {c}", "[p] {c}", "[t] {c}", "c", "c", "b s", "b s"]
     return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {', '.join(['b s c', 'b', 'b s c'][: node.results])}")
 
@@ -157,6 +169,7 @@ def attend(
 
 @register("Attention", "QAttention", domain=MICROSOFT)
 def attention(node: Node) -> Kind:
+    """Projection, heads of queries, keys and values, and an order inside each."""
     quantised = node.operator == "QAttention"
     shapes = [*node.shapes, *[None] * 9]
     mask, past, bias = (5, 8, 9) if quantised else (3, 4, 5)
@@ -196,6 +209,7 @@ def attention(node: Node) -> Kind:
 
 @register("MultiHeadAttention", domain=MICROSOFT)
 def multi_head_attention(node: Node) -> Kind:
+    """Heads, and an order of queries and keys and one of values inside each."""
     shapes = [*node.shapes, *[None] * 9]
     if any(shapes[k] is None or rank_of(node, k) != 3 for k in range(3)) or any(shapes[k] is not None for k in (6, 7)):
         raise UnknownStructure("packed operands, or a cache of keys and values")

@@ -20,6 +20,7 @@ def _mark(names: list[str], *axes: int, name: str = "") -> str:
 
 @register("CumSum", "CumProd")
 def cumulate(node: Node) -> Kind:
+    """The axis keeps its order."""
     names = _names(node)
     text = _mark(names, int(node.value(1)) % len(names))
     return Equation(f"{text},  -> {text}")
@@ -27,6 +28,7 @@ def cumulate(node: Node) -> Kind:
 
 @register("ReverseSequence")
 def reverse(node: Node) -> Kind:
+    """The time axis keeps its order."""
     names = _names(node)
     axes = node.attributes.get("time_axis", 0), node.attributes.get("batch_axis", 1)
     return Equation(f"{_mark(names, *axes)}, [x{axes[1]}] -> {_mark(names, *axes)}")
@@ -34,6 +36,7 @@ def reverse(node: Node) -> Kind:
 
 @register("Hardmax")
 def hardmax(node: Node) -> Kind:
+    """Normalised over the axis."""
     names = _names(node)
     axis = axis_of(node, -1 if node.opset >= 13 else 1, len(names))
     stop = axis + 1 if node.opset >= 13 else len(names)
@@ -42,6 +45,7 @@ def hardmax(node: Node) -> Kind:
 
 @register("TopK")
 def top(node: Node) -> Kind:
+    """The axis keeps its order, unless only the values are read."""
     names = _names(node)
     axis = axis_of(node, -1, len(names))
     # the values do not depend on the order, the indices do
@@ -52,6 +56,7 @@ def top(node: Node) -> Kind:
 
 @register("GatherElements", "ScatterElements", "Scatter")
 def elements(node: Node) -> Kind:
+    """The axis keeps its order, others follow the indices."""
     shape, index = shape_of(node), shape_of(node, 1)
     names = _names(node)
     axis = axis_of(node, 0, len(names))
@@ -65,6 +70,7 @@ def elements(node: Node) -> Kind:
 
 @register("ScatterND")
 def scatter(node: Node) -> Kind:
+    """Positions that the indices name keep their order."""
     names = _names(node)
     index = shape_of(node, 1)
     places, depth = [f"[q{i}]" for i in range(len(index) - 1)], index[-1]
@@ -74,6 +80,7 @@ def scatter(node: Node) -> Kind:
 
 @register("TensorScatter")
 def cache(node: Node) -> Kind:
+    """Rows placed in a cache keep their order."""
     names = _names(node)
     axis = axis_of(node, -2, len(names))
     here = _mark(names, axis)
@@ -82,6 +89,7 @@ def cache(node: Node) -> Kind:
 
 @register("Compress")
 def compress(node: Node) -> Kind:
+    """Takes the positions of the mask; without an axis all keep their order."""
     if "axis" not in node.attributes:
         raise UnknownStructure("elements chosen from all axes at once")
     axis = axis_of(node, 0, rank_of(node))
@@ -91,6 +99,7 @@ def compress(node: Node) -> Kind:
 
 @register("OneHot")
 def one_hot(node: Node) -> Kind:
+    """The new axis keeps its order."""
     names = _names(node)
     axis = axis_of(node, -1, len(names) + 1)
     depth = node.shapes[1]
@@ -99,12 +108,14 @@ def one_hot(node: Node) -> Kind:
 
 @register("Det")
 def determinant(node: Node) -> Kind:
+    """Both axes of the matrix keep their order."""
     names = _names(node)
     return Equation(f"{_mark(names, len(names) - 2, len(names) - 1)} -> {' '.join(names[:-2])}")
 
 
 @register("Col2Im")
 def fold(node: Node) -> Kind:
+    """Columns keep their order, channels are blocks of them."""
     block = int(node.value(2).prod())
     image = " ".join(f"[y{i}]" for i in range(len(node.shape()) - 2))
     return Equation(f"b (c [k]) [l], [i], [j] -> b c {image}", {"k": block})
@@ -112,6 +123,7 @@ def fold(node: Node) -> Kind:
 
 @register("DeformConv")
 def deformed(node: Node) -> Kind:
+    """As Conv, offsets keep their places."""
     if node.attributes.get("offset_group", 1) != 1:
         raise UnknownStructure("several groups of offsets")
     text = "b (g i) [x..], (g o) i [w..], b [z] [y..], (g o), b [m] [y..] -> b (g o) [y..]"
@@ -126,6 +138,7 @@ equation("[b] c [h] [w], r [k], r -> r c [y] [z]", "RoiAlign")
 
 @register("DFT")
 def fourier(node: Node) -> Kind:
+    """The axis keeps its order."""
     names = _names(node)
     given = len(node.shapes) > 2 and node.shapes[2] is not None
     axis = (int(node.value(2)) if given else axis_of(node, -2 if node.opset >= 20 else 1, len(names))) % len(names)
@@ -140,4 +153,5 @@ equation("b [l] [c], , [w], -> b [f] [u] [z]", "STFT")
     "BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix", "EyeLike", "Constant", "RandomNormal", "RandomUniform"
 )
 def source(node: Node) -> Kind:
+    """Depends on no order; its elements have places."""
     return Source()

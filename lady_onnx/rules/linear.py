@@ -5,6 +5,7 @@ from . import Equation, Kind, Node, equation, rank_of, register
 
 
 def convolution(node: Node) -> Equation:
+    """Channels are contracted group by group; the window keeps its places."""
     return Equation("b (g i) [x..], (g o) i [w..], (g o) -> b (g o) [y..]", {"g": node.attributes.get("group", 1)})
 
 
@@ -14,6 +15,7 @@ equation("b (g i) [x..], (g i) o [w..], (g o) -> b (g o) [y..]", "ConvTranspose"
 
 @register("Gemm")
 def gemm(node: Node) -> Kind:
+    """A product of either transpose, and a bias."""
     a = "k m" if node.attributes.get("transA") else "m k"
     b = "n k" if node.attributes.get("transB") else "k n"
     c = node.shapes[2] if len(node.shapes) > 2 else None
@@ -23,6 +25,7 @@ def gemm(node: Node) -> Kind:
 
 @register("MatMul")
 def matmul(node: Node) -> Kind:
+    """Contracts the last axis with the last but one, batch axes broadcast."""
     a, b = rank_of(node, 0), rank_of(node, 1)
     batch = [f"b{i}" for i in range(max(a, b) - 2)]
     left = [*batch[len(batch) - (a - 2) :], "m", "k"] if a > 1 else ["k"]
@@ -33,6 +36,7 @@ def matmul(node: Node) -> Kind:
 
 @register("Einsum")
 def einsum(node: Node) -> Kind:
+    """Its own equation."""
     text = node.attributes["equation"].decode().replace(" ", "")
     operands, arrow, result = text.partition("->")
     terms = operands.split(",")

@@ -28,22 +28,26 @@ from . import (
 
 @register("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 def reshape(node: Node) -> Kind:
+    """Moves elements, row-major."""
     return Movement([((0,), [Reshape(node.shape())])])
 
 
 @register("Transpose")
 def transpose(node: Node) -> Kind:
+    """Moves elements."""
     order = node.attributes.get("perm") or range(rank_of(node))[::-1]
     return Movement([((0,), [Transpose(tuple(order))])])
 
 
 @register("Expand")
 def expand(node: Node) -> Kind:
+    """Repeats elements."""
     return Movement([((0,), [Expand(node.shape())])])
 
 
 @register("Tile")
 def tile(node: Node) -> Kind:
+    """Repeats elements."""
     repeats = node.value(1).tolist()
     steps: list[Step] = [
         Take(axis, np.tile(np.arange(size), repeat))
@@ -55,12 +59,14 @@ def tile(node: Node) -> Kind:
 
 @register("Concat")
 def concat(node: Node) -> Kind:
+    """Elements stand one after the other."""
     operands = tuple(i for i, s in enumerate(node.shapes) if s is not None)
     return Movement([(operands, [])], axis_of(node, 0, rank_of(node)))
 
 
 @register("Split")
 def split(node: Node) -> Kind:
+    """Takes positions."""
     axis = axis_of(node, 0, rank_of(node))
     starts = np.cumsum([0, *(node.shape(i)[axis] for i in range(node.results))])
     return Movement([((0,), [Take(axis, np.arange(a, b))]) for a, b in itertools.pairwise(starts)])
@@ -68,6 +74,7 @@ def split(node: Node) -> Kind:
 
 @register("Slice")
 def slices(node: Node) -> Kind:
+    """Takes positions."""
     shape = shape_of(node)
     if node.opset < 10:
         given = [node.attributes.get(name) for name in ("starts", "ends", "axes")]
@@ -86,6 +93,7 @@ def slices(node: Node) -> Kind:
 
 @register("Gather")
 def gather(node: Node) -> Kind:
+    """Takes known positions; unknown ones keep the order of the axis."""
     rank, places = rank_of(node), rank_of(node, 1)
     axis = axis_of(node, 0, rank)
     try:
@@ -102,6 +110,7 @@ def gather(node: Node) -> Kind:
 
 @register("GatherND")
 def gather_nd(node: Node) -> Kind:
+    """Takes known positions."""
     if node.attributes.get("batch_dims"):
         raise UnknownStructure("batch dimensions")
     shape, index = shape_of(node), shape_of(node, 1)
@@ -124,6 +133,7 @@ def gather_nd(node: Node) -> Kind:
 
 @register("Pad")
 def pad(node: Node) -> Kind:
+    """Moves elements; padding stands apart."""
     if node.attributes.get("mode", b"constant") != b"constant":
         raise UnknownStructure("a padding that repeats elements")
     shape = shape_of(node)
@@ -148,6 +158,7 @@ def pad(node: Node) -> Kind:
 
 @register("DepthToSpace")
 def depth_to_space(node: Node) -> Kind:
+    """Moves elements."""
     b, c, h, w = shape_of(node)
     s = node.attributes["blocksize"]
     if node.attributes.get("mode", b"DCR") == b"CRD":
@@ -159,6 +170,7 @@ def depth_to_space(node: Node) -> Kind:
 
 @register("SpaceToDepth")
 def space_to_depth(node: Node) -> Kind:
+    """Moves elements."""
     b, c, h, w = shape_of(node)
     s = node.attributes["blocksize"]
     steps: list[Step] = [Reshape((b, c, h // s, s, w // s, s)), Transpose((0, 3, 5, 1, 2, 4))]
@@ -167,9 +179,11 @@ def space_to_depth(node: Node) -> Kind:
 
 @register("Shape", "Size", "Range")
 def source(node: Node) -> Kind:
+    """Depends on no order; its elements have places."""
     return Source()
 
 
 @register("ConstantOfShape")
 def constant_ofshape_of(node: Node) -> Kind:
+    """All elements are equal."""
     return Source(uniform=True)

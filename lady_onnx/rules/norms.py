@@ -11,6 +11,7 @@ equation("b c {x..}, c, c -> b c x..", "InstanceNormalization")
 
 @register("BatchNormalization")
 def batch_normalization(node: Node) -> Kind:
+    """Channels follow gain, bias and both statistics."""
     if node.attributes.get("training_mode"):
         raise UnknownStructure("training mode")
     return Equation("b c x.., c, c, c, c -> b c x..")
@@ -18,6 +19,7 @@ def batch_normalization(node: Node) -> Kind:
 
 @register("LayerNormalization")
 def layer_normalization(node: Node) -> Kind:
+    """Normalised over the last axes."""
     rank = rank_of(node)
     names = [f"x{i}" for i in range(rank)]
     axis = axis_of(node, -1, rank)
@@ -33,12 +35,14 @@ def layer_normalization(node: Node) -> Kind:
 
 @register("GroupNormalization")
 def group_normalization(node: Node) -> Kind:
+    """Normalised over each group of channels."""
     weight = "g" if node.opset < 21 else "(g i)"
     return Equation(f"b (g {{i}}) {{x..}}, {weight}, {weight} -> b (g i) x..", {"g": node.attributes["num_groups"]})
 
 
 @register("Softmax", "LogSoftmax")
 def softmax(node: Node) -> Kind:
+    """Normalised over the axis, or over all from it on before opset 13."""
     rank = rank_of(node)
     names = [f"x{i}" for i in range(rank)]
     axis = axis_of(node, -1 if node.opset >= 13 else 1, rank)
@@ -49,6 +53,7 @@ def softmax(node: Node) -> Kind:
 
 @register("LpNormalization")
 def lp_normalization(node: Node) -> Kind:
+    """Normalised over the axis."""
     rank = rank_of(node)
     axis = axis_of(node, -1, rank)
     names = [f"x{i}" for i in range(rank)]

@@ -15,6 +15,7 @@ equation("x.. -> x.., , ", "DynamicQuantizeLinear")
 
 @register("QuantizeLinear", "DequantizeLinear")
 def quantise(node: Node) -> Kind:
+    """Every element alone, with the scale of its tensor, channel or block."""
     shape = shape_of(node)
     axis = axis_of(node, 1, len(shape))
     block = node.attributes.get("block_size", 0)
@@ -42,6 +43,7 @@ def per(shape: Sequence[int] | None, axis: str) -> str:
 
 @register("QLinearConv", "ConvInteger")
 def convolution(node: Node) -> Kind:
+    """As Conv; scales and zero points follow its channels."""
     shapes = [*node.shapes, *[None] * 9]
     if node.operator == "ConvInteger":
         rest = [per(shapes[2], ""), per(shapes[3], "(g o)")]
@@ -56,6 +58,7 @@ def convolution(node: Node) -> Kind:
 
 @register("QLinearMatMul", "MatMulInteger")
 def product(node: Node) -> Kind:
+    """As MatMul; scales and zero points follow its columns."""
     second = 3 if node.operator == "QLinearMatMul" else 1
     a, b = shape_of(node), shape_of(node, second)
     if len(a) < 2 or len(b) < 2:

@@ -9,6 +9,7 @@ GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
 @register(*GATES)
 def recurrent(node: Node) -> Kind:
+    """Gates, states and peepholes share one order a direction; time keeps its own."""
     gates = GATES[node.operator]
     given = [s is not None for s in node.shapes] + [False] * 8
     first = bool(node.attributes.get("layout"))

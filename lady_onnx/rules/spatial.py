@@ -17,6 +17,7 @@ AXES_AS_OPERAND = {"Sum": 13}
 
 @register(*(f"Reduce{name}" for name in REDUCTIONS))
 def reduce(node: Node) -> Kind:
+    """Contracts its axes."""
     rank = rank_of(node)
     if node.opset < AXES_AS_OPERAND.get(node.operator.removeprefix("Reduce"), 18):
         axes = list(node.attributes.get("axes", []))
@@ -33,6 +34,7 @@ def reduce(node: Node) -> Kind:
 
 @register("ArgMax", "ArgMin")
 def arg(node: Node) -> Kind:
+    """The axis keeps its order."""
     rank = rank_of(node)
     axis = axis_of(node, 0, rank)
     names = [f"x{i}" for i in range(rank)]
@@ -44,6 +46,7 @@ def arg(node: Node) -> Kind:
 
 @register("Resize", "Upsample")
 def resize(node: Node) -> Kind:
+    """Resized axes keep their order."""
     if node.attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize":
         raise UnknownStructure("a crop")
     before, after = shape_of(node), node.shape()
