@@ -40,6 +40,8 @@ def pool() -> list[Splice]:
         Splice("Scan", OPSET, test_bodies.scan),
         Splice("call", OPSET, test_bodies.functions),
     ]
+    found += [Splice("queries", OPSET, functools.partial(test_fused.grouped_queries, *c)) for c in test_fused.GROUPED_QUERIES]
+    found += [Splice("rotation", OPSET, functools.partial(test_fused.rotation, *c)) for c in test_fused.ROTATIONS]
     found += [Splice("Loop", OPSET, functools.partial(test_bodies.loop, known)) for known in (True, False)]
     found += [
         Splice(case[0], OPSET, functools.partial(test_bodies.recurrent, *case))

@@ -162,8 +162,113 @@ def test_places_under_a_mask_keep_their_order(mask: str) -> None:
     assert lady.verify(model, lady.permute(model, 3).model).equal
 
 
+def _network(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], opset: int = 17) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "fused",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, T, C])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+GROUPED_QUERIES = [(packed, turn) for packed in (False, True) for turn in ("", "halves", "pairs")]
+
+
+def grouped_queries(packed: bool, turn: str) -> tuple[onnx.ModelProto, list[int]]:
+    """Two key heads, two queries each, with or without rotation, from one product or from three."""
+    heads, keys, d = 4, 2, 16
+    widths = {"q": heads * d, "k": keys * d, "v": keys * d}
+    weights = {"wo": w(heads * d, 3), "lengths": np.array([T - 1], np.int32), "total": np.array(T, np.int32)}
+    if packed:
+        weights["w"] = w(C, sum(widths.values()))
+        nodes, inputs = [helper.make_node("MatMul", ["x", "w"], ["q"])], ["q", "", ""]
+    else:
+        weights |= {f"w{n}": w(C, width) for n, width in widths.items()}
+        nodes, inputs = [helper.make_node("MatMul", ["x", f"w{n}"], [n]) for n in widths], list(widths)
+    inputs += ["", "", "lengths", "total"]
+    if turn:
+        weights |= {"cos": w(8, d // 2), "sin": w(8, d // 2)}
+        inputs += ["cos", "sin"]
+    attributes = {
+        "num_heads": heads,
+        "kv_num_heads": keys,
+        "do_rotary": int(bool(turn)),
+        "rotary_interleaved": int(turn == "pairs"),
+    }
+    nodes.append(helper.make_node("GroupQueryAttention", inputs, ["y", "pk", "pv"], domain="com.microsoft", **attributes))
+    nodes.append(helper.make_node("MatMul", ["y", "wo"], ["out"]))
+    inner = [d // 2] if turn else [d] * keys
+    return _network(nodes, weights), sorted([keys, *[heads // keys] * keys, *inner, *[d] * keys])
+
+
+@pytest.mark.parametrize(("packed", "turn"), GROUPED_QUERIES)
+def test_grouped_queries(packed: bool, turn: str) -> None:
+    model, expected = grouped_queries(packed, turn)
+    assert sorted(g.size for g in lady.find_groups(model).groups) == expected
+    assert lady.verify(model, lady.permute(model, 3).model).equal
+
+
+def test_a_cache_that_is_given_and_returned_keeps_its_order() -> None:
+    model, _ = grouped_queries(False, "halves")
+    node = next(n for n in model.graph.node if n.op_type == "GroupQueryAttention")
+    node.input[3:5] = ["past_k", "past_v"]
+    for name in ("past_k", "past_v"):
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 3, 16]))
+    for name in ("pk", "pv"):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    next(t for t in model.graph.initializer if t.name == "lengths").CopyFrom(
+        numpy_helper.from_array(np.array([T + 2], np.int32), "lengths")
+    )
+    next(t for t in model.graph.initializer if t.name == "total").CopyFrom(
+        numpy_helper.from_array(np.array(T + 3, np.int32), "total")
+    )
+    # the queries of each key head
+    assert [g.size for g in lady.find_groups(model).groups] == [2, 2]
+    assert lady.verify(model, lady.permute(model, 3).model).equal
+
+
+ROTATIONS = [(turned, pairs) for turned in (4, 6) for pairs in (False, True)]
+
+
+def rotation(turned: int, pairs: bool, apart: bool = False) -> tuple[onnx.ModelProto, list[int]]:
+    """Two heads of six, of which some dimensions turn: heads may change places pair by pair, what does not turn is free."""
+    heads, d = 2, 6
+    weights = {"wq": w(C, heads * d), "ids": np.array([1]), "cos": w(8, turned // 2), "sin": w(8, turned // 2)}
+    weights["wo"] = w(heads * d, 3)
+    attributes = {"num_heads": heads, "rotary_embedding_dim": turned, "interleaved": int(pairs)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "wq"], ["q"]),
+        helper.make_node("RotaryEmbedding", ["q", "ids", "cos", "sin"], ["y"], domain="com.microsoft", **attributes),
+        helper.make_node("MatMul", ["y", "wo"], ["out"]),
+    ]
+    if apart:
+        # [batch, heads, places, dimensions]
+        weights |= {"split": np.array([1, T, heads, d]), "joined": np.array([1, T, heads * d])}
+        nodes[1].input[0], nodes[1].output[0] = "turned", "z"
+        nodes[1:2] = [
+            helper.make_node("Reshape", ["q", "split"], ["heads"]),
+            helper.make_node("Transpose", ["heads"], ["turned"], perm=[0, 2, 1, 3]),
+            nodes[1],
+            helper.make_node("Transpose", ["z"], ["back"], perm=[0, 2, 1, 3]),
+            helper.make_node("Reshape", ["back", "joined"], ["y"]),
+        ]
+    free = [heads * (d - turned)] if turned < d else []
+    return _network(nodes, weights), sorted([*[heads] * (turned // 2), turned // 2, *free])
+
+
+@pytest.mark.parametrize("apart", [False, True])
+@pytest.mark.parametrize(("turned", "pairs"), ROTATIONS)
+def test_rotary_embedding(turned: int, pairs: bool, apart: bool) -> None:
+    model, expected = rotation(turned, pairs, apart)
+    assert sorted(g.size for g in lady.find_groups(model).groups) == expected
+    assert lady.verify(model, lady.permute(model, 3).model).equal
+
+
 def test_every_fused_rule_is_tried() -> None:
-    elsewhere = {"EmbedLayerNormalization"}
+    elsewhere = {"EmbedLayerNormalization", "GroupQueryAttention", "RotaryEmbedding"}
     assert {op for domain, op in rules.REGISTRY if domain} == {c[0] for c in CASES} | elsewhere
 
 

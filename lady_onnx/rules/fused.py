@@ -3,10 +3,18 @@
 Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
-import numpy as np
-
 from ..errors import UnknownStructure
-from . import Elementwise, Equation, Kind, Movement, Node, Reshape, Step, Steps, Take, equation, rank_of, register, shape_of
+from . import (
+    Elementwise,
+    Equation,
+    Kind,
+    Movement,
+    Node,
+    equation,
+    rank_of,
+    register,
+    shape_of,
+)
 from .linear import convolution, gemm
 from .quantised import per
 
@@ -134,105 +142,6 @@ def embed_normalisation(node: Node) -> Kind:
     """Rows of the tables keep their order, the width is normalised over."""
     sides = ["b s", "b s", "[v] {c}", "[p] {c}", "[t] {c}", "c", "c", "b s", "b s"]
     return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {', '.join(['b s c', 'b', 'b s c'][: node.results])}")
-
-
-def _kept(rank: int) -> Equation:
-    """An operand that keeps the order of all its axes."""
-    names = " ".join(f"[m{i}]" for i in range(rank))
-    return Equation(f"{names} -> {names}")
-
-
-def attend(
-    heads: int, keys: tuple[int, ...], values: tuple[int, ...], biased: bool, placed: bool
-) -> list[tuple[str, Kind, tuple[str, ...]]]:
-    """Scaled dot-product attention of `qh` [batch, places, heads, dimensions], `k` and `v`, heads side by side, to `y`.
-
-    `placed` says that a mask tells places from each other.
-    """
-    query, key = ("[b] [s] h d", "[b] [t] h d") if placed else ("b s h d", "b t h d")
-    (b, t, wide), (_, _, width) = keys, values
-
-    def split(size: int, length: int) -> Movement:
-        return Movement([((0,), [Reshape((b, length, heads, size // heads))])])
-
-    steps: list[tuple[str, Kind, tuple[str, ...]]] = [
-        ("kh", split(wide, t), ("k",)),
-        ("vh", split(width, t), ("v",)),
-        ("s", Equation(f"{query}, {key} -> b h s t"), ("qh", "kh")),
-    ]
-    if biased:
-        steps.append(("sb", Elementwise(), ("s", "bias")))
-    steps.append(("p", Equation("b h s {t} -> b h s t"), ("sb" if biased else "s",)))
-    steps.append(("y", Equation("b h s t, b t h e -> b s (h e)"), ("p", "vh")))
-    return steps
-
-
-@register("Attention", "QAttention", domain=MICROSOFT)
-def attention(node: Node) -> Kind:
-    """Projection, heads of queries, keys and values, and an order inside each."""
-    quantised = node.operator == "QAttention"
-    shapes = [*node.shapes, *[None] * 9]
-    mask, past, bias = (5, 8, 9) if quantised else (3, 4, 5)
-    if shapes[past] is not None or node.results > 1:
-        raise UnknownStructure("a cache of keys and values")
-    b, s, _ = shape_of(node)
-    heads, total = int(node.attributes["num_heads"]), shape_of(node, 1)[1]
-    widths = node.attributes.get("qkv_hidden_sizes") or [total // 3] * 3
-    steps: list[tuple[str, Kind, tuple[str, ...]]] = []
-    for k, name in enumerate("qkv"):
-        columns = np.arange(sum(widths[:k]), sum(widths[: k + 1]))
-
-        def taken(axis: int, columns: np.ndarray = columns) -> Movement:
-            steps: list[Step] = [Take(axis, columns)]
-            return Movement([((0,), steps)])
-
-        steps.append((f"w{name}", taken(1), ("1",)))
-        operands, text = ["0", f"w{name}"], "b s i, i n"
-        if shapes[2] is not None:
-            steps.append((f"b{name}", taken(0), ("2",)))
-            operands, text = [*operands, f"b{name}"], f"{text}, n"
-        if quantised and shapes[4] not in (None, (), (1,)):
-            steps.append((f"c{name}", taken(0), ("4",)))
-            operands, text = [*operands, f"c{name}"], f"{text}, n"
-        steps.append((name, Equation(f"{text} -> b s n"), tuple(operands)))
-    if quantised and shapes[7] not in (None, (), (1,)):
-        raise UnknownStructure("a zero point for every column")
-    placed = shapes[mask] is not None or bool(node.attributes.get("unidirectional"))
-    if shapes[mask] is not None:
-        steps.append(("mask", _kept(rank_of(node, mask)), (str(mask),)))
-    steps.append(("qh", Movement([((0,), [Reshape((b, s, heads, widths[0] // heads))])]), ("q",)))
-    biased = not quantised and shapes[bias] is not None
-    if biased:
-        steps.append(("bias", Movement([((0,), [])]), (str(bias),)))
-    return Steps([*steps, *attend(heads, (b, s, widths[1]), (b, s, widths[2]), biased, placed)], ("y",))
-
-
-@register("MultiHeadAttention", domain=MICROSOFT)
-def multi_head_attention(node: Node) -> Kind:
-    """Heads, and an order of queries and keys and one of values inside each."""
-    shapes = [*node.shapes, *[None] * 9]
-    if any(shapes[k] is None or rank_of(node, k) != 3 for k in range(3)) or any(shapes[k] is not None for k in (6, 7)):
-        raise UnknownStructure("packed operands, or a cache of keys and values")
-    if node.results > 1:
-        raise UnknownStructure("a cache of keys and values")
-    (b, s, width), heads = shape_of(node), int(node.attributes["num_heads"])
-    sizes = [width, shape_of(node, 1)[2], shape_of(node, 2)[2]]
-    steps: list[tuple[str, Kind, tuple[str, ...]]] = []
-    for k, name in enumerate("qkv"):
-        operands = [str(k)]
-        if shapes[3] is not None:
-            columns = np.arange(sum(sizes[:k]), sum(sizes[: k + 1]))
-            steps.append((f"b{name}", Movement([((0,), [Take(0, columns)])]), ("3",)))
-            operands.append(f"b{name}")
-        steps.append((name, Elementwise(), tuple(operands)))
-    steps.append(("qh", Movement([((0,), [Reshape((b, s, heads, width // heads))])]), ("q",)))
-    biased = shapes[5] is not None
-    if biased:
-        steps.append(("bias", Movement([((0,), [])]), ("5",)))
-    placed = shapes[4] is not None or bool(node.attributes.get("unidirectional"))
-    if shapes[4] is not None:
-        steps.append(("mask", _kept(rank_of(node, 4)), ("4",)))
-    return Steps([*steps, *attend(heads, shape_of(node, 1), shape_of(node, 2), biased, placed)], ("y",))
 
 
 @register("MatMulNBits", domain=MICROSOFT)
