@@ -41,6 +41,7 @@ def pool() -> list[Splice]:
         Splice("call", OPSET, test_bodies.functions),
     ]
     found += [Splice("queries", OPSET, functools.partial(test_fused.grouped_queries, *c)) for c in test_fused.GROUPED_QUERIES]
+    found += [Splice("blocks", OPSET, functools.partial(test_fused.blocks, *c)) for c in test_fused.BLOCKS]
     found += [Splice("rotation", OPSET, functools.partial(test_fused.rotation, *c)) for c in test_fused.ROTATIONS]
     found += [Splice("Loop", OPSET, functools.partial(test_bodies.loop, known)) for known in (True, False)]
     found += [

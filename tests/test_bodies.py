@@ -317,3 +317,42 @@ def test_rotary_embedding_as_one_operator() -> None:
     model, expected = rotary()
     assert sizes(model) == expected
     exact(model)
+
+
+@pytest.mark.parametrize("kind", ["INT4", "UINT4", "INT8", "FLOAT8E4M3FN", "FLOAT8E5M2"])
+@pytest.mark.parametrize("scales", ["tensor", "channel", "block"])
+def test_weights_of_few_bits(kind: str, scales: str, tmp_path: Path) -> None:
+    """Dequantised weights, packed or not, with one scale, one a unit, or one for three rows and a unit."""
+    element = getattr(TensorProto, kind)
+    dtype = helper.tensor_dtype_to_np_dtype(element)
+    values = (np.abs(w(6, 5)) if kind == "UINT4" else w(6, 5)) * (3 if "INT" in kind else 1)
+    shape: dict[str, tuple[int, ...]] = {"tensor": (), "channel": (5,), "block": (2, 5)}
+    attributes = {"tensor": {}, "channel": {"axis": 1}, "block": {"axis": 0, "block_size": 3}}[scales]
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("DequantizeLinear", "b,scale", "c", **attributes),
+        node("MatMul", "h,c", "i"),
+        node("MatMul", "i,d", "out"),
+    ]
+    weights = {"a": w(3, 6), "scale": np.abs(w(*shape[scales])) + np.float32(0.1), "d": w(5, 2)}
+    model = build(nodes, weights, {"x": [4, 3]}, opset=21)
+    model.ir_version = 10
+    model.graph.initializer.append(numpy_helper.from_array(values.astype(dtype), "b"))
+    # a scale for three rows makes two blocks of them
+    assert sizes(model) == ([2, 3, 3, 5] if scales == "block" else [5, 6])
+    exact(model, tmp_path)
+
+
+def test_weights_in_brain_floats(tmp_path: Path) -> None:
+    nodes = [
+        node("Cast", "x", "low", to=TensorProto.BFLOAT16),
+        node("Cast", "a", "a1", to=FLOAT),
+        node("Cast", "low", "x1", to=FLOAT),
+        node("MatMul", "x1,a1", "h"),
+        node("MatMul", "h,b", "out"),
+    ]
+    model = build(nodes, {"b": w(5, 2)}, {"x": [4, 3]})
+    dtype = helper.tensor_dtype_to_np_dtype(TensorProto.BFLOAT16)
+    model.graph.initializer.append(numpy_helper.from_array(w(3, 5).astype(dtype), "a"))
+    assert sizes(model) == [5]
+    exact(model, tmp_path)

@@ -230,6 +230,34 @@ def test_a_cache_that_is_given_and_returned_keeps_its_order() -> None:
     assert lady.verify(model, lady.permute(model, 3).model).equal
 
 
+BLOCKS = [(zeros, flat) for zeros in (False, True) for flat in (False, True)]
+
+
+def blocks(zeros: bool, flat: bool) -> tuple[onnx.ModelProto, list[int]]:
+    """Weights of four bits in three blocks of sixteen rows: blocks may change places, unless zero points pack two of them."""
+    weights = {"a": w(C, 48), "b": u8(7, 3, 8), "scales": np.abs(w(7, 3)), "last": w(7, 3)}
+    if flat:
+        weights["scales"] = weights["scales"].reshape(-1)
+    inputs = ["h", "b", "scales"]
+    if zeros:
+        weights["zeros"] = u8(7 * 2) if flat else u8(7, 2)
+        inputs.append("zeros")
+    attributes = {"K": 48, "N": 7, "bits": 4, "block_size": 16}
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("MatMulNBits", inputs, ["y"], domain="com.microsoft", **attributes),
+        helper.make_node("MatMul", ["y", "last"], ["out"]),
+    ]
+    return _network(nodes, weights), [7] if zeros else [3, 7]
+
+
+@pytest.mark.parametrize(("zeros", "flat"), BLOCKS)
+def test_blocks_of_four_bits(zeros: bool, flat: bool) -> None:
+    model, expected = blocks(zeros, flat)
+    assert sorted(g.size for g in lady.find_groups(model).groups) == expected
+    assert lady.verify(model, lady.permute(model, 3).model).equal
+
+
 ROTATIONS = [(turned, pairs) for turned in (4, 6) for pairs in (False, True)]
 
 

@@ -146,25 +146,24 @@ def embed_normalisation(node: Node) -> Kind:
 
 @register("MatMulNBits", domain=MICROSOFT)
 def block_product(node: Node) -> Kind:
-    """Weights [n, blocks, bytes], packed along k: the columns are free, the rows keep their order inside a byte."""
+    """Weights [n, blocks, bytes]: columns are free, and so are whole blocks of rows; rows keep their order inside a block."""
     rank = rank_of(node)
     left = [f"b{i}" for i in range(rank - 1)]
-    packed = {k: s for k, s in enumerate(node.shapes[2:5], 2) if s is not None}
+    given = [*node.shapes, *[None] * 6]
+    if given[4] is not None:
+        raise UnknownStructure("an index of groups")
     columns, blocks = shape_of(node, 1)[:2]
-    sides = [" ".join([*left, "[k]"]), "n [c] [z]"]
-    for k in (2, 3, 4):
-        shape = packed.get(k)
-        if shape is not None and k == 4:
-            raise UnknownStructure("an index of groups")
-        if (
-            shape is not None
-            and len(shape) == 1
-            and shape[0] % columns == 0
-            and shape[0] // columns in (blocks, (blocks + 1) // 2)
-        ):
-            sides.append(f"(n [{'cpq'[k - 2]}])")
+    size = int(node.attributes["block_size"])
+    # two zero points of one column share a byte
+    whole = blocks * size == shape_of(node)[-1] and given[3] is None
+    c = "c" if whole else "[c]"
+    sides = [" ".join([*left, "(c [j])" if whole else "[k]"]), f"n {c} [z]"]
+    for k, shape in enumerate(given[2:4], 2):
+        if shape is None:
+            sides.append("")
+        elif len(shape) == 1 and shape[0] % columns == 0 and shape[0] // columns in (blocks, (blocks + 1) // 2):
+            sides.append(f"(n {c})" if k == 2 else "(n [q])")
         else:
-            sides.append("n [p]" if shape is not None else "")
-    if len(node.shapes) > 5:
-        sides.append("n")
-    return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*left, 'n'])}")
+            sides.append(f"n {c}" if shape[1:] == (blocks,) else "n [p]")
+    sides += ["", "n"]
+    return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*left, 'n'])}", {"j": size} if whole else {})
