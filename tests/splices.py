@@ -93,8 +93,8 @@ def splice(g: Grown, current: str, number: int, width: int) -> str:
     flat = g.node("Flatten", [current])[0]
     mixed = g.node("MatMul", [flat, g.weight((len(rows), count), (0, rows), spread=len(rows) ** -0.5)])[0]
     shaped = g.node("Reshape", [mixed, g.constant(shape)])[0]
-    g.inputs.append(helper.make_tensor_value_info(f"{prefix}in", onnx.TensorProto.FLOAT, shape))
-    g.nodes.append(helper.make_node("Add", [shaped, f"{prefix}in"], [f"{prefix}x"]))
+    g.inputs.append(helper.make_tensor_value_info(f"{prefix}0in", onnx.TensorProto.FLOAT, shape))
+    g.nodes.append(helper.make_node("Add", [shaped, f"{prefix}0in"], [f"{prefix}x"]))
     _rename(model.graph, prefix)
     for function in model.functions:
         function.domain = prefix + function.domain
@@ -113,8 +113,8 @@ def splice(g: Grown, current: str, number: int, width: int) -> str:
     made = g.units(width)
     back = g.node("MatMul", [row, g.weight((size, width), (1, made))])[0]
     back = g.node("Reshape", [back, g.constant([1, width, 1, 1])])[0]
-    g.inputs.append(helper.make_tensor_value_info(f"{prefix}places", onnx.TensorProto.FLOAT, [1, 1, SIZE, SIZE]))
-    result = g.node("Add", [back, f"{prefix}places"])[0]
+    g.inputs.append(helper.make_tensor_value_info(f"{prefix}0places", onnx.TensorProto.FLOAT, [1, 1, SIZE, SIZE]))
+    result = g.node("Add", [back, f"{prefix}0places"])[0]
     g.maps[result] = made
     return result
 
