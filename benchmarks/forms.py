@@ -91,7 +91,10 @@ def static(source: Path, target: Path) -> None:
 
 
 def dynamic(source: Path, target: Path) -> None:
-    quantize_dynamic(source, target, weight_type=QuantType.QUInt8)
+    # weights that are Constant nodes are initializers after this
+    plain = target.with_suffix(".plain.onnx")
+    optimised(ort.GraphOptimizationLevel.ORT_ENABLE_BASIC)(source, plain)
+    quantize_dynamic(plain, target, weight_type=QuantType.QUInt8)
 
 
 FORMS: dict[str, Callable[[Path, Path], None]] = {
