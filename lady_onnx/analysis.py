@@ -22,6 +22,7 @@ from .errors import UnknownStructure
 from .graph import Graph, attributes, captured, input_choices, label
 from .inference import Inference
 from .labels import UNREAD, Facts, Line, Role, addresses, along, axes_of, components, compress, dense, is_address
+from .sequences import Result
 from .tensors import Part, Tensor, moved_shape, opaque, prefixed, step_of, tidy
 from .ties import Ties
 
@@ -74,6 +75,7 @@ class Engine:
         self.failed = 0
         """How many nodes do not fit the shapes of their operands, or leave a result without one."""
         self.tensors: dict[str, Tensor] = {}
+        self.items: dict[str, list[str]] = {}
         self.states: dict[str, tuple[int, ...]] = {}
         self.bodies = Bodies(self)
         self._read: set[str] = set()
@@ -96,10 +98,7 @@ class Engine:
                 self.facts.pin(dense(role), "read as a shape or an index")
         for value in self.graph.model.graph.output:
             self.facts.node = value.name
-            tensor = self.tensor(value.name)
-            if tensor is not None:
-                for role in self._roles(tensor):
-                    self.facts.pin(role, "graph output")
+            self._pin(value.name, "graph output")
         self.facts.node = ""
         for state in self.states:
             self.out.weights.pop(state, None)
@@ -129,7 +128,7 @@ class Engine:
             # a node that is not as its specification says
             fits = False
             self._unknown(node, f"does not fit its rule ({why})")
-        self.failed += not fits or any(o and o not in self.tensors for o in node.output)
+        self.failed += not fits or any(o and o not in self.tensors and o not in self.items for o in node.output)
 
     def is_read(self, node: NodeProto, name: str) -> bool:
         """Does anything read this result of a node? Inside a body it is taken for granted."""
@@ -159,12 +158,15 @@ class Engine:
         if describe is None:
             raise UnknownStructure("no rule")
         operands = [self.tensor(n) if n else None for n in node.input]
-        if any(o is None and n for o, n in zip(operands, node.input, strict=True)):
+        if any(o is None and n and n not in self.items for o, n in zip(operands, node.input, strict=True)):
             raise UnknownStructure("an operand of unknown shape")
         kind = describe(_View(self, node, [o.shape if o else None for o in operands]))
         loose = [n in self.inference.loose for n in node.input]
+        results: Sequence[Result | None]
         if isinstance(kind, rules.Body):
             results = self.bodies.run(node)
+        elif self.items.keys() & set(node.input):
+            raise UnknownStructure("a sequence of tensors")
         else:
             self.facts.reason = next((o.reason for o in operands if o and not o.parts), "position")
             results = self.results(kind, operands, loose, [self.inference.known_shape(n) for n in node.output])
@@ -173,9 +175,13 @@ class Engine:
             raise UnknownStructure("a result that the rule does not name")
         like = self.inference.like(node)
         for name, result in zip(node.output, results, strict=False):
-            if name:
+            if not name or result is None:
+                continue
+            if isinstance(result, Tensor):
                 self.tensors[name] = result
                 self.inference.note(name, result.shape, like)
+            else:
+                self.items[name] = result
 
     def results(
         self,
@@ -232,15 +238,20 @@ class Engine:
             self.out.unknown[name] = self.out.unknown.get(name, 0) + 1
         reason = f"operator {name}: {why}"
         for operand in itertools.chain(node.input, self.bodies.captured(node)):
-            tensor = self.tensor(operand) if operand else None
-            if tensor is not None:
-                for role in self._roles(tensor):
-                    self.facts.pin(role, reason)
+            self._pin(operand, reason)
         for result in node.output:
             try:
                 self.tensors[result] = opaque(self.inference.shape(result), reason)
             except UnknownStructure:
                 self.tensors.pop(result, None)
+
+    def _pin(self, name: str, reason: str) -> None:
+        """Pins a tensor, or all tensors of a sequence, as far as they are known."""
+        for item in self.items.get(name, [name]):
+            tensor = self.tensor(item) if item else None
+            if tensor is not None:
+                for role in self._roles(tensor):
+                    self.facts.pin(role, reason)
 
     # ---- movements
 

@@ -1,4 +1,4 @@
-"""Operators that contain others: branches, loops, and functions, run through by the engine.
+"""Operators that contain others: branches, loops, maps, and functions, run through by the engine.
 
 Every name inside a body gets one of its own, so that two calls of a function, or two turns of a loop, share
 their weights and nothing else.
@@ -6,7 +6,8 @@ their weights and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -14,36 +15,25 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
+from . import sequences
 from .errors import UnknownStructure
 from .graph import Graph, attributes, captured, in_function, inside, ordered
-from .inference import Inference
 from .labels import addresses, along
-from .rules import Elementwise, Equation, Kind
+from .rules import Elementwise, Equation
+from .sequences import Result
 from .tensors import Tensor, opaque
 
 
-class Engine(Protocol):
+class Engine(sequences.Engine, Protocol):
     """What bodies ask of the engine that runs them."""
 
     graph: Graph
-    inference: Inference
-    tensors: dict[str, Tensor]
 
     def step(self, node: NodeProto) -> None: ...
-
-    def tensor(self, name: str) -> Tensor | None: ...
 
     def laid(self, tensor: Tensor) -> Tensor: ...
 
     def state(self, shape: tuple[int, ...]) -> Tensor: ...
-
-    def results(
-        self,
-        kind: Kind,
-        operands: Sequence[Tensor | None],
-        loose: Sequence[bool],
-        inferred: Sequence[tuple[int, ...] | None],
-    ) -> list[Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -52,11 +42,13 @@ class Scope:
 
     Attributes:
         weights: what stands before the names of its weights.
-        call: what stands before all others.
+        nodes: what stands before the names of its nodes.
+        call: what stands before the names of all else, and before nothing else.
         names: names from outside, by the name inside.
     """
 
     weights: str = ""
+    nodes: str = ""
     call: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
 
@@ -98,9 +90,10 @@ class Bodies:
     def __init__(self, engine: Engine):
         self.engine = engine
         self._origin: dict[int, tuple[NodeProto, NodeProto, Scope]] = {}
+        self._calls = (f"\0{number}/" for number in itertools.count())
 
-    def run(self, node: NodeProto) -> list[Tensor]:
-        """The results of a node with a body."""
+    def run(self, node: NodeProto) -> Sequence[Result | None]:
+        """The results of a node with a body, or of one that has to do with sequences; None for an unknown shape."""
         _, origin, scope = self._origin.get(id(node), (node, node, Scope()))
         match origin.op_type if origin.domain in ("", "ai.onnx") else "":
             case "If":
@@ -109,6 +102,10 @@ class Bodies:
                 return self._loop(node, origin, scope)
             case "Scan":
                 return self._scan(node, origin, scope)
+            case "SequenceMap":
+                return self._map(node, origin, scope)
+            case _ if sequences.handles(self.engine, node):
+                return sequences.run(self.engine, node)
         types = [self.engine.inference.type_of(n) for n in node.input]
         function = function_of(self.engine.graph, node, [t.SerializeToString() if t else b"" for t in types])
         if function is None:
@@ -116,21 +113,39 @@ class Bodies:
         return self._call(node, function)
 
     def captured(self, node: NodeProto) -> list[str]:
-        """What the subgraphs of a node read from outside, and all weights inside them."""
+        """What the subgraphs of a node read from outside, and all weights inside them and in functions that it calls."""
         _, origin, scope = self._origin.get(id(node), (node, node, Scope()))
         names = [scope.names.get(n, n) for n in captured(origin)]
-        places = [scope.weights + inside(origin, a.name) for a in origin.attribute if a.HasField("g")]
-        return names + [w for w in self.engine.graph.tensors if any(w.startswith(p) for p in places)]
+        homes = tuple(set(self._homes(origin, scope.weights)))
+        return names + ([w for w in self.engine.graph.tensors if w.startswith(homes)] if homes else [])
+
+    def _homes(self, node: NodeProto, prefix: str) -> Iterator[str]:
+        """What stands before the names of the weights that a node has inside."""
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                home = prefix + inside(node, attribute.name)
+                yield home
+                for inner in attribute.g.node:
+                    yield from self._homes(inner, home)
+        for function in self._functions(node):
+            home = in_function(function)
+            yield home
+            for inner in function.node:
+                yield from self._homes(inner, home)
+
+    def _functions(self, node: NodeProto) -> list[FunctionProto]:
+        """The model's own functions of a node's name."""
+        return [f for f in self.engine.graph.model.functions if (f.domain, f.name) == (node.domain, node.op_type)]
 
     def holds(self, node: NodeProto) -> bool:
         """Is this a node of a body?"""
         return id(node) in self._origin
 
     def has_body(self, node: NodeProto) -> bool:
-        """Is this a node with subgraphs, or a call of one of the model's own functions?"""
-        if node.op_type in ("If", "Loop", "Scan") and node.domain in ("", "ai.onnx"):
+        """Is this a node with subgraphs, a call of one of the model's own functions, or one of sequences?"""
+        if node.op_type in ("If", "Loop", "Scan", "SequenceMap") and node.domain in ("", "ai.onnx"):
             return True
-        return any((f.domain, f.name) == (node.domain, node.op_type) for f in self.engine.graph.model.functions)
+        return sequences.handles(self.engine, node) or bool(self._functions(node))
 
     def _nodes(
         self, nodes: Sequence[NodeProto], weights: Iterable[str], outputs: Sequence[str], scope: Scope, values: NodeProto | None
@@ -145,7 +160,7 @@ class Bodies:
                     constant = node.op_type == "Constant" and scope.weights + o in known
                     names[o] = (scope.weights if constant else scope.call) + o
         for node in live(nodes, outputs):
-            copy = NodeProto(op_type=node.op_type, domain=node.domain, overload=node.overload, name=scope.call + node.name)
+            copy = NodeProto(op_type=node.op_type, domain=node.domain, overload=node.overload, name=scope.nodes + node.name)
             copy.input.extend(names.get(i, i) for i in node.input)
             copy.output.extend(names.get(o, o) for o in node.output)
             if node.op_type == "Constant" and copy.output[0] in known:
@@ -173,16 +188,18 @@ class Bodies:
             raise UnknownStructure("an operand of unknown shape")
         return tensor
 
+    def _result(self, name: str) -> Result:
+        return self.engine.items[name] if name in self.engine.items else self._tensor(name)
+
     def _inner(self, node: NodeProto, origin: NodeProto, scope: Scope, attribute: str) -> tuple[GraphProto, Scope]:
         body = next(a.g for a in origin.attribute if a.name == attribute)
-        inner = scope.weights + inside(origin, attribute), f"{node.name or node.output[0]}/{attribute}/"
-        return body, Scope(*inner, scope.names)
+        nodes = f"{node.name or node.op_type}/{attribute}/"
+        return body, Scope(scope.weights + inside(origin, attribute), nodes, next(self._calls), scope.names)
 
     def _declare(self, name: str, tensor: Tensor, like: str) -> None:
         """Makes `tensor` known by a name inside a body, of the element type of another."""
-        kind = self.engine.inference.type_of(like)
         self.engine.tensors[name] = tensor
-        self.engine.inference.declare(name, kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT, tensor.shape)
+        self.engine.inference.declare_like(name, tensor.shape, like)
 
     def _types(self, node: NodeProto, inner: Sequence[str], results: Sequence[Tensor]) -> None:
         """The types of a loop's results: those of what its body returns, in the shapes of `results`."""
@@ -192,7 +209,7 @@ class Bodies:
 
     # ---- one kind of body each
 
-    def _call(self, node: NodeProto, function: FunctionProto) -> list[Tensor]:
+    def _call(self, node: NodeProto, function: FunctionProto) -> list[Result | None]:
         given = dict(zip(function.input, node.input, strict=False))
         for missing in function.input[len(node.input) :]:
             given[missing] = ""
@@ -200,13 +217,14 @@ class Bodies:
         defaults.CopyFrom(node)
         present = {a.name for a in node.attribute}
         defaults.attribute.extend(a for a in function.attribute_proto if a.name not in present)
-        scope = Scope(in_function(function), f"{node.name or node.output[0]}/{function.name}/", given)
+        scope = Scope(in_function(function), f"{node.name or node.op_type}/{function.name}/", next(self._calls), given)
         outputs = self._nodes(list(function.node), [], list(function.output), scope, defaults)
         for name, inner in zip(node.output, outputs, strict=False):
             self.engine.inference.same(name, inner)
-        return [self._tensor(name) for name, _ in zip(outputs, node.output, strict=False)]
+        # what made a result of unknown shape has pinned what it read
+        return [self.engine.items.get(n) or self.engine.tensor(n) for n, _ in zip(outputs, node.output, strict=False)]
 
-    def _if(self, node: NodeProto, origin: NodeProto, scope: Scope) -> list[Tensor]:
+    def _if(self, node: NodeProto, origin: NodeProto, scope: Scope) -> list[Result]:
         condition = self.engine.inference.value(node.input[0])
         branches = ["then_branch", "else_branch"]
         if condition is not None:
@@ -214,15 +232,18 @@ class Bodies:
         found = []
         for branch in branches:
             outputs = self._graph(*self._inner(node, origin, scope, branch))
-            found.append([self._tensor(o) for o in outputs])
+            found.append([self._result(o) for o in outputs])
             for name, inner in zip(node.output, outputs, strict=True):
                 self.engine.inference.same(name, inner, value=len(branches) == 1)
         if len(found) == 1:
             return found[0]
         return [self._one(list(pair)) for pair in zip(*found, strict=True)]
 
-    def _one(self, tensors: Sequence[Tensor]) -> Tensor:
+    def _one(self, results: Sequence[Result]) -> Tensor:
         """A tensor that is one or another of several: they share their order."""
+        tensors = [r for r in results if isinstance(r, Tensor)]
+        if len(tensors) < len(results):
+            raise UnknownStructure("sequences of different branches")
         if len({t.shape for t in tensors}) > 1:
             raise UnknownStructure("branches or turns of different shapes")
         return self.engine.results(Elementwise(), list(tensors), [False] * len(tensors), [None])[0]
@@ -296,3 +317,15 @@ class Bodies:
         results += [self._stacked(o, axis, turns) for o, axis in zip(scans, axes, strict=True)]
         self._types(node, outputs, results)
         return results
+
+    def _map(self, node: NodeProto, origin: NodeProto, scope: Scope) -> list[Result]:
+        items = self.engine.items
+        body, inner = self._inner(node, origin, scope, "body")
+        found: list[list[str]] = [[] for _ in node.output]
+        for turn in range(len(sequences.items(self.engine, node.input[0]))):
+            pairs = zip(body.input, node.input, strict=True)
+            given = {i.name: items[n][turn] if n in items else n for i, n in pairs}
+            outputs = self._graph(body, replace(inner, call=next(self._calls), names={**inner.names, **given}))
+            for made, name in zip(found, outputs, strict=True):
+                made.append(name)
+        return [*found]

@@ -149,6 +149,8 @@ class Graph:
         self.folder = path.parent if path else None
         self.tensors: dict[str, TensorProto] = {}
         for name, tensor, _ in _weights(model):
+            if name in self.tensors:
+                raise LadyError(f"{self.name}: two weights are called '{name}'; give the nodes that hold them other names")
             self.tensors[name] = tensor
         for name, tensor in self.tensors.items():
             if tensor.data_type not in KNOWN_TYPES or min(tensor.dims, default=0) < 0:

@@ -25,8 +25,13 @@ FROM_SECOND = (
     *("Slice", "Split", "SplitToSequence", "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample"),
 )
 """Operators whose results have shapes that the values of operands decide, from the first or the second on; so do reductions."""
-NEVER = ("If", "Loop", "Scan", *DRAWING)
-"""Operators whose results are never computed: those with bodies, and those that draw."""
+SEQUENCES = (
+    *("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert"),
+    *("SequenceLength", "SplitToSequence"),
+)
+"""Operators that make, change or read a sequence of tensors."""
+NEVER = ("If", "Loop", "Scan", "SequenceMap", *SEQUENCES, *DRAWING)
+"""Operators whose results are never computed from their operands here: those with bodies, of sequences, and those that draw."""
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 VALUE_LIMIT = 1 << 22
 """Operands of more elements than this are never read for their values."""
@@ -59,6 +64,18 @@ class Inference:
     def declare(self, name: str, kind: int, shape: Sequence[int]) -> None:
         """Gives a tensor its element type and shape."""
         self._types[name] = _tensor_type(kind, tuple(shape))
+
+    def declare_like(self, name: str, shape: Sequence[int], like: str) -> None:
+        """Gives a tensor a shape, and all else that is known of another."""
+        kind = self.type_of(like)
+        self.declare(name, kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT, shape)
+        if like in self.loose:
+            self.loose.add(name)
+
+    def give(self, name: str, value: np.ndarray) -> None:
+        """Gives a tensor its values, and their type and shape."""
+        self._values[name] = value
+        self.declare(name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
 
     def same(self, name: str, source: str, value: bool = True) -> None:
         """A tensor has the type, and if `value` the values, of another."""

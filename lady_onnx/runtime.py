@@ -6,9 +6,11 @@ import contextlib
 import ctypes
 import os
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -204,9 +206,20 @@ def _limits(graph: Graph) -> dict[str, int]:
 def run(model: ort.InferenceSession, graph: Graph, sample: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """The outputs for one sample."""
     try:
-        return [np.asarray(o) for o in model.run(None, dict(sample))]
+        return [_numbers(o) for o in model.run(None, dict(sample))]
     except Exception as error:
         raise LadyError(f"{graph.name}: onnxruntime cannot run it: {_line(error)}; give fitting inputs with --data") from error
+
+
+def _numbers(output: Any) -> np.ndarray:
+    """An output as one array: sequences and maps one after the other, text by its checksums."""
+    if isinstance(output, list | dict):
+        parts = [_numbers(o).ravel() for o in (output if isinstance(output, list) else output.values())]
+        return np.concatenate(parts) if parts else np.zeros(0)
+    array = np.asarray(output)
+    if array.dtype.kind in "OUS":
+        return np.array([zlib.crc32(str(text).encode()) for text in array.ravel()], np.uint32).reshape(array.shape)
+    return array
 
 
 def telling_samples(graph: Graph, model: ort.InferenceSession, count: int, seed: int) -> list[dict[str, np.ndarray]]:

@@ -12,7 +12,7 @@ import onnxruntime
 from hypothesis import strategies as st
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
-from . import test_analysis, test_bodies, test_fused, test_law
+from . import test_analysis, test_bodies, test_fused, test_law, test_sequences
 from .strategies import OPSET, SIZE, STEPS, WIDTHS, Grown, begin, end, grow
 
 BATCH = 4
@@ -43,6 +43,7 @@ def pool() -> list[Splice]:
     found += [Splice("queries", OPSET, functools.partial(test_fused.grouped_queries, *c)) for c in test_fused.GROUPED_QUERIES]
     found += [Splice("blocks", OPSET, functools.partial(test_fused.blocks, *c)) for c in test_fused.BLOCKS]
     found += [Splice("rotation", OPSET, functools.partial(test_fused.rotation, *c)) for c in test_fused.ROTATIONS]
+    found += [Splice(case.__name__, OPSET, case) for case in test_sequences.CASES]
     found += [Splice("Loop", OPSET, functools.partial(test_bodies.loop, known)) for known in (True, False)]
     found += [
         Splice(case[0], OPSET, functools.partial(test_bodies.recurrent, *case))

@@ -152,10 +152,11 @@ RESULTS = {"TopK": 2, "DynamicQuantizeLinear": 3}
 UNARY = (
     *("Abs", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish"),
     *("Neg", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Tanh"),
-    *("ThresholdedRelu", "Gelu", "Celu", "Atan", "Asinh", "Sinh", "Cosh", "Tan"),
+    *("ThresholdedRelu", "Gelu", "Celu", "Atan", "Asinh", "Sinh", "Cosh"),
 )
 POSITIVE = ("Log", "Sqrt", "Reciprocal", "Acosh")
-BOUNDED = ("Acos", "Asin", "Atanh")
+BOUNDED = ("Acos", "Asin", "Atanh", "Tan")
+"""Operators with a pole or an end: they are given what stays away from it."""
 BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Mean", "Sum", "Pow", "PRelu")
 
 
@@ -176,7 +177,7 @@ def _model(
         name = f"map{len(nodes)}"
         w = weight((0.5 * rng.standard_normal((C, 3, 1, 1))).astype(np.float32))
         nodes.append(helper.make_node("Conv", ["x", w], [name]))
-        for step in {"positive": ("Abs", "Exp"), "bounded": ("Sigmoid",)}.get(kind or "", ()):
+        for step in {"positive": ("Abs", "Exp"), "bounded": ("Sin", "Sigmoid")}.get(kind or "", ()):
             nodes.append(helper.make_node(step, [name], [name + step]))
             name += step
         if kind == "bool":

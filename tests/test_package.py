@@ -23,6 +23,7 @@ LAYERS = [
     {"groups", "classes"},
     {"analysis", "correspondence"},
     {"bodies"},
+    {"sequences"},
     {"tensors", "inference", "equations", "ties", "lines"},
     {"rules", "labels"},
     {"graph"},

@@ -16,12 +16,16 @@ def composed(node: Node) -> Kind:
     return Body()
 
 
-pinned("a recurrence that is not followed", "LinearAttention")
-pinned(
-    "a sequence of tensors",
+@register(
     *("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert"),
     *("SequenceLength", "SequenceMap", "SplitToSequence"),
 )
+def sequence(node: Node) -> Kind:
+    """The tensors of a sequence are followed one by one; places in it must be known."""
+    return Body()
+
+
+pinned("a recurrence that is not followed", "LinearAttention")
 pinned("a value that may be missing", "Optional", "OptionalGetElement", "OptionalHasElement")
 pinned("text", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "RegexFullMatch", "StringConcat")
 pinned("a loss over classes in their order", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")

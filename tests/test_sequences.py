@@ -1,0 +1,178 @@
+"""Sequences of tensors: made, changed, mapped over, and read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import lady_onnx as lady
+
+from .test_analysis import build, sizes, w
+from .test_bodies import Case, exact, node, value
+
+
+def pieces() -> Case:
+    """Of 6 columns the 2 in the middle are taken out, and 3 others put there; what nobody reads is no group."""
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("MatMul", "x,c", "k"),
+        node("SplitToSequence", "h,two", "s", axis=1),
+        node("SequenceErase", "s,one", "t"),
+        node("SequenceInsert", "t,k,one", "u"),
+        node("Identity", "u", "same"),
+        node("ConcatFromSequence", "same", "joined", axis=1),
+        node("SequenceLength", "u", "length"),
+        node("Cast", "length", "many", to=onnx.TensorProto.FLOAT),
+        node("Mul", "joined,many", "scaled"),
+        node("MatMul", "scaled,b", "out"),
+    ]
+    weights = {"a": w(3, 6), "b": w(7, 2), "c": w(3, 3), "two": np.array(2), "one": np.array(1)}
+    return build(nodes, weights, {"x": [4, 3]}), [3, 4]
+
+
+def rows() -> Case:
+    """Rows, one after the other, stand on each other again: their columns share one order."""
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("SplitToSequence", "h", "s", axis=0, keepdims=0),
+        node("SequenceAt", "s,last", "row"),
+        node("SequenceEmpty", "", "none"),
+        node("SequenceInsert", "none,row", "t"),
+        node("SequenceAt", "s,zero", "first"),
+        node("SequenceInsert", "t,first", "u"),
+        node("ConcatFromSequence", "u", "joined", axis=-2, new_axis=1),
+        node("MatMul", "joined,b", "out"),
+    ]
+    nodes[3] = helper.make_node("SequenceEmpty", [], ["none"])
+    return build(nodes, {"a": w(3, 5), "b": w(5, 2), "last": np.array(-1), "zero": np.array(0)}, {"x": [4, 3]}), [5]
+
+
+def mapped() -> Case:
+    """A layer of 6, its weights in the body, between 3 and 5, run on every row alone; a bias comes from outside."""
+    inner = [numpy_helper.from_array(w(4, 6), "p"), numpy_helper.from_array(w(6, 5), "q")]
+    body = helper.make_graph(
+        [node("MatMul", "v,p", "i"), node("Relu", "i", "r"), node("MatMul", "r,q", "t"), node("Add", "t,bias", "o")],
+        "body",
+        [value("v"), value("bias")],
+        [value("o")],
+        inner,
+    )
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("SplitToSequence", "h,one", "s", axis=0),
+        node("SequenceMap", "s,c", "m", body=body),
+        node("ConcatFromSequence", "m", "y", axis=0),
+        node("MatMul", "y,b", "out"),
+    ]
+    return build(nodes, {"a": w(3, 4), "b": w(5, 2), "c": w(5), "one": np.array(1)}, {"x": [4, 3]}), [4, 5, 6]
+
+
+def picked() -> Case:
+    """Which of two tensors is read hangs on the input: they share one order."""
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("MatMul", "x,c", "k"),
+        node("SequenceConstruct", "h,k", "s"),
+        node("ReduceMax", "x", "most", keepdims=0),
+        node("Greater", "most,zero", "above"),
+        node("Cast", "above", "place", to=onnx.TensorProto.INT64),
+        node("SequenceAt", "s,place", "y"),
+        node("MatMul", "y,b", "out"),
+    ]
+    return build(nodes, {"a": w(3, 5), "b": w(5, 2), "c": w(3, 5), "zero": np.array(0, np.float32)}, {"x": [4, 3]}), [5]
+
+
+CASES = [pieces, rows, mapped, picked]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_sequences_are_followed(case, tmp_path: Path) -> None:
+    model, expected = case()
+    assert not lady.find_groups(model).unknown_operators
+    assert sizes(model) == expected
+    exact(model, tmp_path)
+
+
+def test_a_sequence_that_changes_at_an_unknown_place_keeps_its_order() -> None:
+    nodes = [
+        *picked()[0].graph.node[:6],
+        node("SequenceInsert", "s,h,place", "t"),
+        node("ConcatFromSequence", "t", "y", axis=0),
+        node("MatMul", "y,b", "out"),
+    ]
+    weights = {"a": w(3, 5), "b": w(5, 2), "c": w(3, 5), "zero": np.array(0, np.float32)}
+    assert sizes(build(nodes, weights, {"x": [4, 3]})) == []
+
+
+def test_a_sequence_as_an_output_of_the_graph(tmp_path: Path) -> None:
+    """Of a hidden layer of 6 the tensors of the sequence are made; the two of 5 are what the user sees."""
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("MatMul", "h,b", "k"),
+        node("SplitToSequence", "k,two", "s", axis=0),
+        node("MatMul", "h,c", "out"),
+    ]
+    model = build(nodes, {"a": w(3, 6), "b": w(6, 5), "c": w(6, 2), "two": np.array([1, 3])}, {"x": [4, 3]})
+    model.graph.output.append(helper.make_tensor_sequence_value_info("s", onnx.TensorProto.FLOAT, None))
+    assert sizes(model) == [6]
+    exact(model, tmp_path)
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    other.graph.initializer[1].CopyFrom(numpy_helper.from_array(w(6, 5), "b"))
+    assert not lady.verify(model, other).equal
+
+
+def function_of_two_results() -> Case:
+    """A function returns a sequence, and another result beside one that no rule describes."""
+    constants = [
+        helper.make_node("Constant", [], [n], value=numpy_helper.from_array(w(6, size))) for n, size in (("k", 3), ("l", 5))
+    ]
+    function = helper.make_function(
+        "own",
+        "Two",
+        ["v"],
+        ["strange", "row", "both"],
+        [
+            *constants,
+            node("MatMul", "v,k", "f"),
+            helper.make_node("Mystery", ["f"], ["strange"], domain="far"),
+            node("MatMul", "v,l", "row"),
+            node("SequenceConstruct", "row,row", "both"),
+        ],
+        [helper.make_opsetid("", 17), helper.make_opsetid("far", 1)],
+    )
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        helper.make_node("Two", ["h"], ["strange", "row", "both"], domain="own"),
+        node("ConcatFromSequence", "both", "y", axis=0),
+        node("Concat", "y,row", "z", axis=0),
+        node("MatMul", "z,b", "out"),
+    ]
+    model = build(nodes, {"a": w(3, 6), "b": w(5, 2)}, {"x": [4, 3]})
+    model.opset_import.extend([helper.make_opsetid("own", 1), helper.make_opsetid("far", 1)])
+    model.functions.append(function)
+    return model, [5, 6]
+
+
+def test_a_function_with_a_result_of_unknown_shape() -> None:
+    model, expected = function_of_two_results()
+    assert sorted(g.size for g in lady.find_groups(model).groups) == expected
+    assert {p.reason for p in lady.find_groups(model).pinned if p.initializer == "own.Two/k"} == {
+        "operator far.Mystery: no rule"
+    }
+
+
+def test_two_nodes_of_one_name_with_weights_of_one_name_are_refused() -> None:
+    branch = helper.make_graph([node("Identity", "p", "t")], "t", [], [value("t")], [numpy_helper.from_array(w(5), "p")])
+    nodes = [
+        helper.make_node("If", ["yes"], ["y"], name="n", then_branch=branch, else_branch=branch),
+        helper.make_node("If", ["yes"], ["z"], name="n", then_branch=branch, else_branch=branch),
+        node("Add", "y,z", "s"),
+        node("Add", "s,x", "out"),
+    ]
+    with pytest.raises(lady.LadyError, match="two weights are called 'n/else_branch/p'"):
+        lady.find_groups(build(nodes, {"yes": np.array(True)}, {"x": [4, 5]}))
