@@ -17,7 +17,14 @@ from .graph import Graph, attributes
 
 DRAWING = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 WINDOW = ("auto_pad", "ceil_mode", "count_include_pad", "dilations", "group", "kernel_shape", "pads", "strides")
-ALIKE = {"FusedConv": ("Conv", (0, 1, 2), WINDOW), "QLinearAveragePool": ("AveragePool", (0,), WINDOW)}
+ALIKE = {
+    "FusedConv": ("Conv", (0, 1), WINDOW),
+    "NhwcConv": ("Conv", (0, 1), WINDOW),
+    "NhwcFusedConv": ("Conv", (0, 1), WINDOW),
+    "NhwcMaxPool": ("MaxPool", (0,), WINDOW),
+    "QLinearAveragePool": ("AveragePool", (0,), WINDOW),
+    "QLinearConv": ("Conv", (0, 3), WINDOW),
+}
 """Operators of com.microsoft whose results have the shapes of standard ones: those, the operands and the attributes."""
 FROM_FIRST = ("BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow", "MelWeightMatrix", "Range")
 FROM_SECOND = (
@@ -106,9 +113,13 @@ class Inference:
                 value = self.value(name)
                 if value is not None:
                     data[name] = onnx.numpy_helper.from_array(value, name)
+        last: list[str] = []
+        original = node
         if node.domain == "com.microsoft" and node.op_type in ALIKE:
+            last = _channels_last(node)
             node = _plain(node)
-            inputs = {n: onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, _dims(k)) for n, k in inputs.items()}
+            dims = {n: _first(_dims(k)) if n in last else _dims(k) for n, k in inputs.items()}
+            inputs = {n: onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, d) for n, d in dims.items()}
         try:
             schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
         except onnx.defs.SchemaError:
@@ -130,6 +141,9 @@ class Inference:
         for name, kind in zip(node.output, self._inferred[key], strict=True):
             if name and kind is not None:
                 self._types[name] = kind
+        if node is not original and self.known_shape(node.output[0]):
+            shape = self.shape(node.output[0])
+            self.declare_like(node.output[0], (*shape[:1], *shape[2:], shape[1]) if last else shape, self.like(original))
         return True
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -153,6 +167,8 @@ class Inference:
         """An operand of the element type that a result has, as far as operators outside the specification go."""
         if node.domain != "com.microsoft":
             return "".join(list(node.input[int(node.op_type == "DequantizeLinear") :])[:1])
+        if node.op_type == "NhwcMaxPool":
+            return node.input[0]
         bytes_ = node.op_type.startswith("QLinear") or (node.op_type == "QGemm" and len(node.input) > 7)
         for name in node.input:
             kind = self.type_of(name) if name else None
@@ -231,6 +247,18 @@ def _plain(node: NodeProto) -> NodeProto:
     plain = NodeProto(op_type=operator, input=[node.input[k] for k in operands if k < len(node.input)], output=node.output[:1])
     plain.attribute.extend(a for a in node.attribute if a.name in kept)
     return plain
+
+
+def _channels_last(node: NodeProto) -> list[str]:
+    """The operands, of those that decide the shape, that have their channels on their last axis."""
+    if node.op_type in ("NhwcConv", "NhwcFusedConv"):
+        return list(node.input[:2])
+    return list(node.input[: node.op_type == "NhwcMaxPool" or attributes(node).get("channels_last", 0)])
+
+
+def _first(dims: Sequence[int]) -> list[int]:
+    """A shape with the last axis moved behind the first."""
+    return [*dims[:1], *dims[-1:], *dims[1:-1]]
 
 
 def _shapes(node: NodeProto, place: int) -> bool:

@@ -20,7 +20,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -120,14 +120,15 @@ class Body:
 
 Kind = Equation | Elementwise | Movement | Source | Steps | Body
 Describe = Callable[[Node], Kind]
+Rule = TypeVar("Rule", bound=Describe)
 
 REGISTRY: dict[tuple[str, str], Describe] = {}
 
 
-def register(*operators: str, domain: str = "") -> Callable[[Describe], Describe]:
+def register(*operators: str, domain: str = "") -> Callable[[Rule], Rule]:
     """Registers the decorated function as the rule of `operators`; twice is an error."""
 
-    def add(describe: Describe) -> Describe:
+    def add(describe: Rule) -> Rule:
         for operator in operators:
             if (domain, operator) in REGISTRY:
                 raise ValueError(f"operator {domain or 'ai.onnx'}.{operator} has a rule already")

@@ -3,6 +3,8 @@
 Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
+import itertools
+
 from ..errors import UnknownStructure
 from . import (
     Elementwise,
@@ -10,7 +12,7 @@ from . import (
     Kind,
     Movement,
     Node,
-    equation,
+    quantised,
     rank_of,
     register,
     shape_of,
@@ -31,11 +33,39 @@ register("FusedGemm", domain=MICROSOFT)(gemm)
 
 
 @register("FusedConv", domain=MICROSOFT)
-def fused_convolution(node: Node) -> Kind:
+def fused_convolution(node: Node) -> Equation:
     """As Conv, and a map that is added."""
     # the fourth operand is added to the result
     kind = convolution(node)
     return Equation(kind.text.replace(", (g o) ->", ", (g o), b (g o) [y..] ->"), kind.sizes)
+
+
+def _last(kind: Equation) -> Equation:
+    """The same with the channels of maps on their last axis."""
+    text = kind.text
+    for channels, places in itertools.product(("(g i)", "(g o)", "c"), ("[x..]", "[y..]")):
+        text = text.replace(f"b {channels} {places}", f"b {places} {channels}")
+    return Equation(text, kind.sizes)
+
+
+@register("NhwcConv", "NhwcFusedConv", domain=MICROSOFT)
+def convolution_with_channels_last(node: Node) -> Kind:
+    """As FusedConv, of maps and weights with the channels on their last axis."""
+    kind = _last(fused_convolution(node))
+    return Equation(kind.text.replace("(g o) i [w..]", "(g o) [w..] i"), kind.sizes)
+
+
+@register("QLinearConv", domain=MICROSOFT)
+def quantised_convolution(node: Node) -> Kind:
+    """As QLinearConv of the default domain; maps may have their channels on their last axis."""
+    kind = quantised.convolution(node)
+    return _last(kind) if node.attributes.get("channels_last") else kind
+
+
+@register("NhwcMaxPool", domain=MICROSOFT)
+def pooling_with_channels_last(node: Node) -> Kind:
+    """As MaxPool, of maps with the channels on their last axis."""
+    return _last(Equation("b c [x..] -> b c [y..]"))
 
 
 @register("FusedMatMul", domain=MICROSOFT)
@@ -93,17 +123,21 @@ def quantised_activation(node: Node) -> Kind:
     return Elementwise()
 
 
-equation("b c [x..], , , , -> b c [y..]", "QLinearAveragePool", domain=MICROSOFT)
+@register("QLinearAveragePool", domain=MICROSOFT)
+def quantised_pooling(node: Node) -> Kind:
+    """As AveragePool; maps may have their channels on their last axis."""
+    kind = Equation("b c [x..], , , , -> b c [y..]")
+    return _last(kind) if node.attributes.get("channels_last") else kind
 
 
 @register("QLinearGlobalAveragePool", domain=MICROSOFT)
 def quantised_average(node: Node) -> Kind:
-    """As GlobalAveragePool."""
-    rank = rank_of(node)
+    """As GlobalAveragePool; maps may have their channels on their last axis."""
+    space = [f"x{i}" for i in range(rank_of(node) - 2)]
+    names, gone = ["c", *space], ["c", *("1" for _ in space)]
     if node.attributes.get("channels_last"):
-        raise UnknownStructure("channels last")
-    space = [f"x{i}" for i in range(rank - 2)]
-    return Equation(f"b c {' '.join(space)}, , , , -> b c {' '.join('1' for _ in space)}")
+        names, gone = [*names[1:], "c"], [*gone[1:], "c"]
+    return Equation(f"b {' '.join(names)}, , , , -> b {' '.join(gone)}")
 
 
 @register("QLinearSoftmax", domain=MICROSOFT)

@@ -4,12 +4,12 @@ from ..errors import UnknownStructure
 from . import Equation, Kind, Node, equation, rank_of, register
 
 
+@register("Conv")
 def convolution(node: Node) -> Equation:
     """Channels are contracted group by group; the window keeps its places."""
     return Equation("b (g i) [x..], (g o) i [w..], (g o) -> b (g o) [y..]", {"g": node.attributes.get("group", 1)})
 
 
-register("Conv")(convolution)
 equation("b (g i) [x..], (g i) o [w..], (g o) -> b (g o) [y..]", "ConvTranspose", sizes={"g": ("group", 1)})
 
 

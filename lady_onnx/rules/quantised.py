@@ -42,7 +42,7 @@ def per(shape: Sequence[int] | None, axis: str) -> str:
 
 
 @register("QLinearConv", "ConvInteger")
-def convolution(node: Node) -> Kind:
+def convolution(node: Node) -> Equation:
     """As Conv; scales and zero points follow its channels."""
     shapes = [*node.shapes, *[None] * 9]
     if node.operator == "ConvInteger":
