@@ -34,14 +34,18 @@ def up(i: int, o: int, k: int = 5) -> nn.ConvTranspose2d:
 
 
 class Hyperprior(nn.Module):
-    """The scale hyperprior codec (Ballé et al. 2018), its parts apart: analysis, synthesis, and both for the scales."""
+    """The scale hyperprior codec (Ballé et al. 2018), its parts apart: analysis, synthesis, and both for the scales.
 
-    def __init__(self, n: int, m: int):
+    `n` are the widths of its hidden layers, one for all or, as channel pruning leaves them, one each.
+    """
+
+    def __init__(self, n: int | tuple[int, int, int, int, int, int, int], m: int):
         super().__init__()
-        self.analysis = nn.Sequential(down(3, n), GDN(n), down(n, n), GDN(n), down(n, m))
-        self.synthesis = nn.Sequential(up(m, n), GDN(n, True), up(n, n), GDN(n, True), up(n, 3))
-        self.hyper_analysis = nn.Sequential(nn.Conv2d(m, n, 3, 1, 1), nn.ReLU(), down(n, n))
-        self.hyper_synthesis = nn.Sequential(up(n, n), nn.ReLU(), nn.Conv2d(n, m, 3, 1, 1), nn.ReLU())
+        a, b, c, d, e, f, g = (n,) * 7 if isinstance(n, int) else n
+        self.analysis = nn.Sequential(down(3, a), GDN(a), down(a, b), GDN(b), down(b, m))
+        self.synthesis = nn.Sequential(up(m, c), GDN(c, True), up(c, d), GDN(d, True), up(d, 3))
+        self.hyper_analysis = nn.Sequential(nn.Conv2d(m, e, 3, 1, 1), nn.ReLU(), down(e, f))
+        self.hyper_synthesis = nn.Sequential(up(f, g), nn.ReLU(), nn.Conv2d(g, m, 3, 1, 1), nn.ReLU())
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y = self.analysis(x)

@@ -9,12 +9,13 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from torch import Tensor, nn
 
 import lady_onnx as lady
 
 from . import architectures as arch
-from . import codecs, families
+from . import codecs, families, test_law
 
 TRACING, DYNAMO = "tracing", "dynamo"
 Sizes = list[int]
@@ -315,6 +316,8 @@ CASES: dict[str, Callable[[], Case]] = {
         *(convnext, mobilenet_v2_hf, resnet_hf, regnet, segformer, detr),
     )
 }
+PRUNED = (5, 3, 4, 7, 2, 6, 3)
+"""What channel pruning leaves of the hidden layers of a codec."""
 FAILS = {("whisper", TRACING): "aten::diff"}
 """Where an exporter itself fails, and the words that say so."""
 
@@ -337,6 +340,29 @@ def test_closed_form(name: str, exporter: str) -> None:
     shuffled = lady.permute(proto, seed=1)
     assert lady.verify(proto, shuffled.model).equal
     assert lady.resync(proto, shuffled.model, verify="none").exact
+
+
+@pytest.mark.parametrize("widths", [6, 4, PRUNED])
+def test_the_hardware_form_of_a_codec(widths: int | tuple[int, ...], tmp_path: Path) -> None:
+    """Teacher, narrower student and channel-pruned student, in eight bits: every group of the float form is kept."""
+    torch.manual_seed(0)
+    proto = arch.export(arch.randomise(codecs.Hyperprior(widths, 10)), *image(), dynamo=False)
+    onnx.save(proto, tmp_path / "float.onnx")
+
+    class Samples(CalibrationDataReader):
+        left = iter([{proto.graph.input[0].name: image()[0].numpy()} for _ in range(2)])
+
+        def get_next(self) -> dict | None:
+            return next(self.left, None)
+
+    quantize_static(tmp_path / "float.onnx", tmp_path / "q.onnx", Samples(), per_channel=True, weight_type=QuantType.QInt8)
+    model = onnx.load(tmp_path / "q.onnx")
+    assert any(n.op_type == "DequantizeLinear" for n in model.graph.node)
+    hidden = [widths] * 7 if isinstance(widths, int) else list(widths)
+    assert sorted(g.size for g in lady.find_groups(model).groups) == sorted([*hidden, 10])
+    shuffled = lady.permute(model, 1)
+    assert test_law.holds(model, 1)
+    assert lady.resync(model, shuffled.model, verify="none").exact
 
 
 def test_groups_cross_the_files_of_a_codec(tmp_path: Path) -> None:
