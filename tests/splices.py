@@ -134,9 +134,9 @@ def _rename(graph: GraphProto, prefix: str) -> None:
 
 
 @st.composite
-def spliced(draw: st.DrawFn, most: int = 4) -> tuple[ModelProto, list[int], set[int]]:
-    """A random graph, the sizes of its groups, and the splices in it."""
-    first = draw(st.sampled_from(range(len(POOL))))
+def spliced(draw: st.DrawFn, most: int = 4, first: int | None = None) -> tuple[ModelProto, list[int], set[int]]:
+    """A random graph, the sizes of its groups, and the splices in it; `first` is one that must be there."""
+    first = draw(st.sampled_from(range(len(POOL)))) if first is None else first
     opset = POOL[first].opset
     alike = [i for i, s in enumerate(POOL) if s.opset == opset]
     g, current = begin(draw, opset)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx
 import pytest
 from hypothesis import given
@@ -30,16 +32,19 @@ def test_random_graphs(grown: tuple[onnx.ModelProto, list[int], set[int]], seed:
 def test_many_random_graphs_draw_every_rule() -> None:
     drawn: set[tuple[str, str]] = set()
 
-    @examples(2000)
-    @given(splices.spliced(6), st.integers(0, 1000))
-    def run(grown: tuple[onnx.ModelProto, list[int], set[int]], seed: int) -> None:
-        model, expected, _ = grown
-        check(model, expected, seed)
-        drawn.update((n.domain, n.op_type) for n in model.graph.node)
-        for number in grown[2]:
-            drawn.update(splices.operators(number))
+    each = math.ceil(2000 / len(splices.POOL))
+    for first in range(len(splices.POOL)):
 
-    run()
+        @examples(each)
+        @given(splices.spliced(6, first), st.integers(0, 1000))
+        def run(grown: tuple[onnx.ModelProto, list[int], set[int]], seed: int) -> None:
+            model, expected, used = grown
+            check(model, expected, seed)
+            drawn.update((n.domain, n.op_type) for n in model.graph.node)
+            for number in used:
+                drawn.update(splices.operators(number))
+
+        run()
     deliberate = {key for key, describe in rules.REGISTRY.items() if (describe.__doc__ or "").startswith("pinned: ")}
     missing = {key for key in rules.REGISTRY.keys() - drawn - deliberate if key[1] not in ELSEWHERE}
     assert not missing
