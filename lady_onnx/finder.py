@@ -160,6 +160,16 @@ class Finder:
         self.fact_a = np.concatenate([a for a, _ in pairs]) if pairs else np.empty(0, np.int64)
         self.fact_b = np.concatenate([b for _, b in pairs]) if pairs else np.empty(0, np.int64)
         self.fact_event = np.repeat(np.arange(len(pairs)), [a.size for a, _ in pairs])
+        # what is said of a label: by which fact, on which side, of which address or parent, or of what other label
+        self.mark = mix(self.births)
+        tied = (self.fact_event < len(facts.equal)) & (self.fact_a >= 0) & (self.fact_b >= 0)
+        for _ in range(3):
+            new = mix(self.mark)
+            for one, other, side in ((self.fact_a, self.fact_b, 0), (self.fact_b, self.fact_a, 1)):
+                known = np.where(tied, self.mark[other], mix(other + (1 << 32)))
+                what = mix(mix(self.fact_event * 2 + side) ^ known)
+                np.add.at(new, one[one >= 0], what[one >= 0])
+            self.mark = new
         said = np.concatenate([self.fact_a, self.fact_b])
         self.fact_order = np.argsort(said, kind="stable")
         self.fact_label = said[self.fact_order]
@@ -234,6 +244,9 @@ class Finder:
         shuffle, or a product of two units. There is one table for each way to lie below; a permutation of the
         units moves the classes of each, one table after the other.
         """
+        lo, hi = (np.searchsorted(self.edges[0], units, side=side) for side in ("left", "right"))
+        if (lo == hi).all():
+            return [units[:, None]]
         members: list[list[np.ndarray]] = []
         work: list[tuple[np.ndarray, np.ndarray]] = []
 
@@ -290,15 +303,17 @@ class Finder:
             labels = self.sorted_labels[_ranges(self.start[flat], self.start[flat + 1])]
             raws.append(labels.reshape(units.size, -1))
         unique: dict[tuple, Slot] = {}
+        alike = True
         for table, raw in zip(tables, raws, strict=True):
             self.unit_of[raw] = np.arange(units.size)[:, None]
             self.rank_of[raw] = np.arange(raw.shape[1])
             lo, hi = (np.searchsorted(self.role_keys, table[0], side=side) for side in ("left", "right"))
-            found = self._slots(np.unique(self.role_numbers[_ranges(lo, hi)]).tolist(), units.size)
+            found = [self._slot(number, units.size) for number in np.unique(self.role_numbers[_ranges(lo, hi)]).tolist()]
             self.unit_of[raw] = -1
-            if found is None:
-                return None
-            for slot in found:
+            for slot, even in found:
+                if slot is None:
+                    return None
+                alike &= even
                 within = tuple((a, positions.tobytes()) for a, positions in slot.within)
                 unique.setdefault((slot.initializer, slot.axis, within, np.sort(slot.index, 1).tobytes()), slot)
         slots = list(unique.values())
@@ -307,46 +322,55 @@ class Finder:
             colours, births = self.colour[tables[0]], self.births[raw]
             if (colours != colours[0]).any() or (births != births[0]).any():
                 return None
-        alone = len(raws) == 1 and tables[0].shape[1] == 1 and np.unique(self.births[raw[0]]).size == raw.shape[1]
-        plain = alone and all(s.index.shape[1] == 1 and not s.within for s in slots)
-        if slots and not plain and not self._verify(raws, slots):
+        if alike and len(raws) == 1 and tables[0].shape[1] == 1:
+            # classes of labels of which different things are said, the same in every unit: nothing else maps them
+            marks = self.mark[raw]
+            alike = (marks == marks[0]).all() and np.unique(marks[0]).size == raw.shape[1]
+        else:
+            alike = False
+        if slots and not alike and not self._verify(raws, slots):
             return None
         return slots
 
-    def _slots(self, numbers: Sequence[int], size: int) -> list[Slot] | None:
-        slots = []
-        for number in sorted(numbers, key=lambda n: len(axes_of(self.roles[n][1]))):
-            weight, role = self.roles[number]
-            axes = axes_of(role)
-            owner = self.unit_of[role]
-            places = np.nonzero(owner >= 0)
-            unit, rank = owner[places], self.rank_of[role[places]]
-            moving, within = [], []
-            for a in axes:
-                seen = _counted(unit * role.shape[a] + places[a])[0]
-                counts = np.bincount(seen // role.shape[a], minlength=size)
-                if (counts != counts[0]).any():
-                    return None
-                rows = (seen % role.shape[a]).reshape(size, -1)
-                if a == axes[0]:
-                    lying = rows
-                if (rows == rows[0]).all():
-                    if rows.shape[1] < role.shape[a]:
-                        within.append((a, rows[0]))
-                else:
-                    moving.append(a)
-            if len(moving) != 1:
-                return None
-            axis = moving[0]
-            index = lying
-            if len(axes) > 1 or (rank != rank[0]).any():
-                # the place of an element inside its unit: by the rank of its label, then along the axis
-                order = np.lexsort((places[axis], rank, unit))
-                keys = (unit * role.shape[axis] + places[axis])[order]
-                first = np.sort(np.unique(keys, return_index=True)[1])
-                index = (keys[first] % role.shape[axis]).reshape(size, -1)
-            slots.append(Slot(weight, axis, index, tuple(within)))
-        return slots
+    def _slot(self, number: int, size: int) -> tuple[Slot | None, bool]:
+        """Where the units of a candidate lie in one role of a weight; None if not alike.
+
+        True beside it if reordering its units there is known to do what reordering their labels does.
+        """
+        weight, role = self.roles[number]
+        owner = self.unit_of[role]
+        places = np.nonzero(owner >= 0)
+        unit, rank = owner[places], self.rank_of[role[places]]
+        order = np.argsort(unit, kind="stable")
+        counts = np.bincount(unit, minlength=size)
+        if (counts != counts[0]).any():
+            return None, False
+        ranks = rank[order].reshape(size, -1)
+        moving, within = [], []
+        axes = axes_of(role)
+        for a in axes:
+            rows = places[a][order].reshape(size, -1)
+            if (rows == rows[0]).all():
+                there = np.unique(rows[0])
+                if there.size < role.shape[a]:
+                    within.append((a, there))
+            else:
+                moving.append((a, rows))
+        if len(moving) != 1:
+            return None, False
+        axis, rows = moving[0]
+        if (rows == rows[:, :1]).all():
+            return Slot(weight, axis, rows[:, :1].copy(), tuple(within)), bool((ranks == ranks[0]).all())
+        # the place of an element inside its unit: by the rank of its label, then along the axis
+        inside = np.lexsort((rows, ranks))
+        rows = np.take_along_axis(rows, inside, 1)
+        if len(axes) == 1:
+            ranks = np.take_along_axis(ranks, inside, 1)
+            return Slot(weight, axis, rows, tuple(within)), bool((ranks == ranks[0]).all())
+        index = [list(dict.fromkeys(row)) for row in rows.tolist()]
+        if len({len(i) for i in index}) > 1:
+            return None, False
+        return Slot(weight, axis, np.array(index), tuple(within)), False
 
     def _verify(self, raws: Sequence[np.ndarray], slots: Sequence[Slot]) -> bool:
         """Do a transposition and a cycle of the units, which generate all permutations, map every fact onto itself?"""
