@@ -11,7 +11,7 @@ import contextlib
 import functools
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,10 +21,13 @@ import onnx.numpy_helper
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
+from . import wire
 from .errors import LadyError
 
 PROTOBUF_LIMIT = 2**31 - 1
 KNOWN_TYPES = set(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
+PACKED = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
+"""Element types of which two share a byte."""
 CORNER = 4
 METADATA_KEY = "lady_onnx"
 
@@ -137,14 +140,16 @@ class Graph:
     """A model, its weights by name, and where they lie.
 
     Attributes:
-        model: the ONNX model; external data is not loaded into it.
+        model: the ONNX model, without external data, and without the large weights of a file: `to_model` has all.
         path: the file it came from, None for a model in memory.
         tensors: every initializer by name, every Constant node's tensor by its output's name; those of a subgraph
             as `node/attribute/name`, those of a local function as `domain.function/name`.
     """
 
-    def __init__(self, model: ModelProto, path: Path | None = None):
+    def __init__(self, model: ModelProto, path: Path | None = None, left: Mapping[str, np.ndarray] | None = None):
         self.model = model
+        self._left = dict(left or {})
+        """Bytes, uint8 [size], of weights that are not in `model`."""
         self.path = path
         self.folder = path.parent if path else None
         self.tensors: dict[str, TensorProto] = {}
@@ -181,11 +186,18 @@ class Graph:
         """The weight `name`, in its own dtype; read-only, memory-mapped where it lies in external data."""
         if name in self._changed:
             return self._changed[name]
+        array = self._view(name)
+        return array if array.flags.aligned else array.copy()
+
+    def _view(self, name: str) -> np.ndarray:
+        """A weight, not copied where that can be avoided; it need not lie where a processor likes it."""
+        if name in self._changed:
+            return self._changed[name]
         tensor = self.tensors[name]
-        if tensor.data_location == TensorProto.EXTERNAL:
-            return self._external(name, tensor)
         try:
-            return onnx.numpy_helper.to_array(tensor)
+            if tensor.data_location == TensorProto.EXTERNAL:
+                return _shaped(tensor, self._external(name, tensor))
+            return _shaped(tensor, self._left[name]) if name in self._left else onnx.numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
             raise LadyError(f"{self.name}: weight '{name}': {_line(error)}; export the model again") from error
 
@@ -198,23 +210,18 @@ class Graph:
         file = self.folder / location
         if Path(location).is_absolute() or not file.resolve().is_relative_to(self.folder.resolve()):
             raise LadyError(f"{where}: '{location}' lies outside the model's folder; move it there")
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         count = int(np.prod(tensor.dims, dtype=np.int64))
-        packed = tensor.data_type in (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
-        size = (count + 1) // 2 if packed else count * dtype.itemsize
+        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        size = (count + 1) // 2 if tensor.data_type in PACKED else count * itemsize
         try:
             offset = int(fields.get("offset", 0))
             if offset < 0 or file.stat().st_size < offset + size:
                 raise LadyError(f"{where}: '{location}' is shorter than the model says; copy it again")
-            raw = np.memmap(file, np.uint8, "r", offset, (size,)) if size else np.empty(0, np.uint8)
+            return np.memmap(file, np.uint8, "r", offset, (size,)) if size else np.empty(0, np.uint8)
         except OSError as error:
             raise LadyError(f"{where}: '{location}': {error.strerror}; put it beside the model") from error
         except ValueError as error:
             raise LadyError(f"{where}: '{location}': {_line(error)}; export the model again") from error
-        if packed:
-            plain = TensorProto(name=name, data_type=tensor.data_type, dims=tensor.dims, raw_data=raw.tobytes())
-            return onnx.numpy_helper.to_array(plain)
-        return raw.view(dtype).reshape(tuple(tensor.dims))
 
     def replace(self, name: str, array: np.ndarray) -> None:
         """Gives the weight `name` the values of `array`, of the same shape and dtype; written by `save`."""
@@ -227,7 +234,7 @@ class Graph:
         """Is the weight `name` constant along `axis`? Bit for bit; stops at the first difference."""
         if name not in self._constant_along:
             # reading a weight costs more than looking at its corners
-            array = self.array(name)
+            array = self._view(name)
             if array.dtype.kind not in "OSU" and array.dtype.itemsize in (1, 2, 4, 8):
                 # the bytes: zeros of either sign are not the same
                 array = array.view(f"u{array.dtype.itemsize}")
@@ -252,7 +259,7 @@ class Graph:
 
     def copy(self) -> Graph:
         """A graph whose weights can be replaced without touching this one; what is not replaced is shared."""
-        twin = Graph(self.model, self.path)
+        twin = Graph(self.model, self.path, self._left)
         twin._changed = dict(self._changed)
         return twin
 
@@ -260,8 +267,8 @@ class Graph:
         """The model with its changed weights in it (external data loaded), and `note` in its metadata."""
         model = self._noted(note)
         for name, tensor, holder in list(_weights(model)):
-            if name in self._changed or tensor.data_location == TensorProto.EXTERNAL:
-                _fill(tensor, holder, self.array(name))
+            if name in self._changed or name in self._left or tensor.data_location == TensorProto.EXTERNAL:
+                _fill(tensor, holder, self._view(name))
         return model
 
     def save(self, path: Path, note: str) -> None:
@@ -273,8 +280,8 @@ class Graph:
         model = self._noted(note)
         external = [(n, t) for n, t, _ in _weights(model) if t.data_location == TensorProto.EXTERNAL]
         for name, tensor, holder in list(_weights(model)):
-            if name in self._changed and tensor.data_location != TensorProto.EXTERNAL:
-                _fill(tensor, holder, self._changed[name])
+            if (name in self._changed or name in self._left) and tensor.data_location != TensorProto.EXTERNAL:
+                _fill(tensor, holder, self._view(name))
         data = path.with_name(path.name + ".data")
         taken = {self._data_file(t) for t in self.tensors.values()}
         for place in (path, data) if external else (path,):
@@ -288,7 +295,7 @@ class Graph:
                 for name, tensor in external:
                     file.write(b"\0" * (-file.tell() % 4096))
                     start = file.tell()
-                    if name in self._changed or tensor.data_type in (TensorProto.INT4, TensorProto.UINT4):
+                    if name in self._changed or tensor.data_type in PACKED:
                         plain = onnx.numpy_helper.from_array(self.array(name), name)
                         file.write(plain.raw_data)
                     else:
@@ -340,6 +347,14 @@ def _constant_along(array: np.ndarray, axis: int) -> bool:
             return False
         start, step = start + step, step * 4
     return True
+
+
+def _shaped(tensor: TensorProto, raw: np.ndarray) -> np.ndarray:
+    """The values of a weight, out of its bytes."""
+    if tensor.data_type in PACKED:
+        plain = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=raw.tobytes())
+        return onnx.numpy_helper.to_array(plain)
+    return raw.view(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).reshape(tuple(tensor.dims))
 
 
 def _fill(tensor: TensorProto, holder: Holder, array: np.ndarray) -> None:
@@ -399,13 +414,14 @@ def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
         raise LadyError(f"{path}: {why}; give the path of an .onnx file") from error
     model = ModelProto()
     try:
-        model.ParseFromString(raw)
+        rest, places = wire.light(raw)
+        model.ParseFromString(rest)
     except DecodeError as error:
         raise LadyError(f"{path}: not an ONNX file, or cut short; export or copy it again") from error
-    del raw
     if not model.graph.node or not model.opset_import:
         raise LadyError(f"{path}: not an ONNX file: it holds no graph; give the path of an exported .onnx model")
-    graph = Graph(model, path)
+    whole = np.frombuffer(raw, np.uint8)
+    graph = Graph(model, path, {name: whole[start:end] for name, (start, end) in places.items()})
     produced = {o for node in model.graph.node for o in node.output} | set(graph.tensors)
     produced |= {i.name for i in model.graph.input}
     for output in model.graph.output:

@@ -75,7 +75,9 @@ def run(engine: Engine, node: NodeProto) -> list[Result]:
         case "SequenceAt":
             names = items(engine, node.input[0])
             if engine.inference.value(node.input[1]) is None:
-                return [_any(engine, names)]
+                result = _any(engine, names)
+                engine.inference.declare_like(node.output[0], result.shape, names[0])
+                return [result]
             name = names[_place(engine, node, 1, len(names) - 1)]
             engine.inference.same(node.output[0], name)
             return [_tensor(engine, name)]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
+from lady_onnx import wire
 from lady_onnx.graph import METADATA_KEY, load
 
 from .test_cli import net
@@ -121,3 +125,42 @@ def test_dynamic_axes_and_token_inputs() -> None:
     symmetry = lady.find_groups(model)
     assert [(g.size, {(s.initializer, s.axis) for s in g.slots}) for g in symmetry.groups] == [(6, {("table", 1), ("w", 0)})]
     assert lady.verify(model, lady.permute(model, 1).model).equal
+
+
+def test_large_weights_of_a_file_are_read_from_its_bytes(tmp_path: Path) -> None:
+    """Of every element type and at any offset; the whole model comes back as it was."""
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 2, (97, 61)).astype(t) for t in (np.float32, np.float64, np.float16, np.int8, np.int64, np.bool_)]
+    tensors = [numpy_helper.from_array(a, "w" * k + "eight") for k, a in enumerate(arrays, 1)]
+    tensors.append(numpy_helper.from_array(rng.integers(-8, 8, (99, 99)).astype(ml_dtypes.int4), "few"))
+    tensors.append(numpy_helper.from_array(rng.standard_normal((60, 60)).astype(ml_dtypes.bfloat16), "brain"))
+    tensors.append(helper.make_tensor("listed", TensorProto.FLOAT, [60, 60], rng.standard_normal(3600)))
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy"]
+    model = helper.make_model(helper.make_graph(nodes, "g", value[:1], value[1:], tensors), ir_version=10)
+    onnx.save(model, tmp_path / "m.onnx")
+    rest, places = wire.light((tmp_path / "m.onnx").read_bytes())
+    assert places.keys() >= {t.name for t in tensors if t.name != "listed"}
+    assert len(rest) < 20000
+    graph = load(tmp_path / "m.onnx")
+    for tensor in tensors:
+        assert graph.array(tensor.name).tobytes() == numpy_helper.to_array(tensor).tobytes()
+        assert graph.array(tensor.name).flags.aligned
+    whole = graph.to_model("")
+    del whole.metadata_props[:]
+    assert whole == model
+    graph.save(tmp_path / "n.onnx", "")
+    assert {t.name: t for t in onnx.load(tmp_path / "n.onnx").graph.initializer} == {t.name: t for t in tensors}
+
+
+@given(st.binary(max_size=200), st.integers(0, 10**6), st.integers(0, 255))
+def test_bytes_that_are_no_model_are_left_to_the_parser(noise: bytes, place: int, byte: int) -> None:
+    tensors = [numpy_helper.from_array(np.ones((40, 40), np.float32), "w")]
+    whole = helper.make_model(helper.make_graph([], "g", [], [], tensors)).SerializeToString()
+    broken = bytearray(whole)
+    broken[place % 60] = byte
+    for data in (noise, bytes(broken), whole[: place % len(whole)]):
+        rest, places = wire.light(data)
+        assert all(0 <= start <= end <= len(data) for start, end in places.values())
+        if not places:
+            assert rest == data

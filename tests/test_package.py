@@ -27,7 +27,7 @@ LAYERS = [
     {"tensors", "inference", "equations", "ties", "lines"},
     {"rules", "labels"},
     {"graph"},
-    {"errors"},
+    {"errors", "wire"},
 ]
 """Outer to inner: a module imports from inner layers, or from its own."""
 

@@ -81,9 +81,13 @@ def picked() -> Case:
         node("Greater", "most,zero", "above"),
         node("Cast", "above", "place", to=onnx.TensorProto.INT64),
         node("SequenceAt", "s,place", "y"),
-        node("MatMul", "y,b", "out"),
+        node("Transpose", "y", "t"),
+        node("MatMul", "b,t", "r"),
+        node("Flatten", "r", "f", axis=0),
+        node("MatMul", "f,d", "out"),
     ]
-    return build(nodes, {"a": w(3, 5), "b": w(5, 2), "c": w(3, 5), "zero": np.array(0, np.float32)}, {"x": [4, 3]}), [5]
+    weights = {"a": w(3, 5), "b": w(2, 5), "c": w(3, 5), "d": w(8, 2), "zero": np.array(0, np.float32)}
+    return build(nodes, weights, {"x": [4, 3]}), [2, 5]
 
 
 CASES = [pieces, rows, mapped, picked]
