@@ -7,6 +7,7 @@ running variance counts as much as its own spread says and no more.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -350,8 +351,12 @@ def same(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _digests(parts: Sequence[np.ndarray]) -> list[bytes]:
-    rows = [np.ascontiguousarray(p) for p in parts]
-    return [b"".join(r[i].tobytes() for r in rows) for i in range(rows[0].shape[0])]
+    """A digest of every unit's bytes."""
+    digests = [hashlib.blake2b(digest_size=16) for _ in range(parts[0].shape[0])]
+    for part in parts:
+        for digest, row in zip(digests, np.ascontiguousarray(part).view(np.uint8), strict=True):
+            digest.update(row)
+    return [d.digest() for d in digests]
 
 
 def _exact(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:

@@ -342,6 +342,18 @@ def test_closed_form(name: str, exporter: str) -> None:
     assert lady.resync(proto, shuffled.model, verify="none").exact
 
 
+@pytest.mark.parametrize("exporter", [TRACING, DYNAMO])
+@pytest.mark.parametrize("name", ["resnet18", "vit", "lstm"])
+def test_ids_survive_another_export(name: str, exporter: str) -> None:
+    """Of the same network with other weights, as training leaves it behind."""
+    net, inputs, _, _ = CASES[name]()
+    found = []
+    for seed in (1, 2):
+        proto = arch.export(arch.randomise(net, seed), *inputs, dynamo=exporter == DYNAMO)
+        found.append([(g.id, g.kind, g.size, g.parents) for g in lady.find_groups(proto).groups])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("widths", [6, 4, PRUNED])
 def test_the_hardware_form_of_a_codec(widths: int | tuple[int, ...], tmp_path: Path) -> None:
     """Teacher, narrower student and channel-pruned student, in eight bits: every group of the float form is kept."""

@@ -164,3 +164,34 @@ def test_bytes_that_are_no_model_are_left_to_the_parser(noise: bytes, place: int
         assert all(0 <= start <= end <= len(data) for start, end in places.values())
         if not places:
             assert rest == data
+
+
+@pytest.mark.long
+def test_more_than_two_gigabytes(tmp_path: Path) -> None:
+    """Weights in external data: no step needs the model in one piece."""
+    n = 24576
+    rng = np.random.default_rng(0)
+    weights = []
+    for name, shape in (("a", (16, n)), ("b", (n, n)), ("c", (n, 16))):
+        with (tmp_path / f"{name}.bin").open("wb") as file:
+            for _ in range(shape[0]):
+                file.write(rng.standard_normal(shape[1], np.float32).tobytes())
+        weights.append(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL))
+        weights[-1].external_data.add(key="location", value=f"{name}.bin")
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["i"]),
+        helper.make_node("MatMul", ["i", "c"], ["out"]),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16])]
+    outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "large", inputs, outputs, weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    assert [g.size for g in lady.find_groups(tmp_path / "m.onnx").groups] == [n, n]
+    lady.permute(tmp_path / "m.onnx", 1).save(tmp_path / "p.onnx")
+    result = lady.resync(tmp_path / "m.onnx", tmp_path / "p.onnx", verify="none")
+    assert result.exact
+    result.save(tmp_path / "r.onnx")
+    del result
+    assert lady.check(tmp_path / "m.onnx", tmp_path / "r.onnx").verdict == "identical"
