@@ -2,8 +2,8 @@
 
     python benchmarks/peers.py [--env FOLDER] [NAME ...]
 
-The peers run in a virtual environment of their own, which the command makes. Seconds are the least of five, imports
-and loading excluded: `find_groups` on a loaded ONNX graph; rebasin's initialisation of its permutations;
+The peers run in a virtual environment of their own, which the command makes. Seconds are the least of five runs or more,
+imports and loading excluded: `find_groups` on a loaded ONNX graph; rebasin's initialisation of its permutations;
 torch-pruning's dependency graph and all its groups. Each tool's groups are then shuffled at random, by rebasin's own
 means or along the indices that torch-pruning couples, and the outputs compared.
 """
@@ -36,6 +36,8 @@ PEERS = ("torch==2.13.0", "rebasin==0.0.47", "torch-pruning==1.6.1", "transforme
 MOBILENET_V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 MEMORY = 16 << 30
 """Bytes of address space that each tool may use."""
+ENOUGH = 5
+"""Seconds of repeats: the machine's own speed changes from one to the next."""
 PATIENCE = 300
 """Seconds that a tool may take on one network, imports and all."""
 Network = tuple["nn.Module", "tuple[Tensor, ...]"]
@@ -76,9 +78,10 @@ def network(name: str) -> Network:
 
 
 def _least(run: Callable[[Any], Any], prepare: Callable[[], Any] = lambda: None) -> tuple[float, Any]:
-    """The least seconds of five runs, each on what was prepared for it, and what the last gave."""
-    seconds = []
-    for _ in range(5):
+    """The least seconds of five runs, or of as many as begin within ENOUGH seconds, each on what was prepared for it."""
+    seconds: list[float] = []
+    begun = time.perf_counter()
+    while len(seconds) < 5 or time.perf_counter() - begun < ENOUGH:
         given = prepare()
         start = time.perf_counter()
         result = run(given)
