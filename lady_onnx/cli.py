@@ -220,6 +220,7 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
         "outputs_preserved": r.outputs_preserved,
         "verified_by": r.verified_by,
         "verification": _verification(r.verification) if r.verification else None,
+        "alterations": {name: [{"kind": a.kind, **a.parameters} for a in done] for name, done in r.alterations.items()},
         "integrity": [
             {"kind": f.kind, "group": f.group, "unit": f.unit, "slot": f.slot, "factor": f.factor, "size": f.size}
             for f in r.integrity

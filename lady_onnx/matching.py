@@ -1,23 +1,30 @@
-"""Where every unit went: similarity of weights and optimal assignment. Knows arrays and groups, no ONNX.
+"""Where every unit went: the likeliest assignment, given all that its weights say. Knows arrays and groups, no ONNX.
 
-Similarity is the cosine of the paper (equation 8), over all slots whose other axes are aligned already.
-Every slot is centred and divided by its standard deviation in the reference first, so that a bias or a
-running variance counts as much as its own spread says and no more.
+Every weight of the suspect is taken for a noisy copy of the reference's, with a noise of its own: of the matching so
+far, what differs says how large it is, weight by weight and along the axes of other groups position by position, so
+that what is badly matched yet, or was altered more, counts less. Units are assigned so that all slots together are
+likeliest, and the noise is estimated anew, until nothing moves. To begin with, a weight's noise is its own spread.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from .groups import Group, Slot
-from .refinement import refine
+from .refinement import Refinement
 from .rewrite import Family, compose, permuted
 
+LEAST = 0.02
+"""The least noise of a weight that is taken for possible, in units of the weight's own deviation."""
+PRIOR = 10
+"""How many elements of the common noise stand against those at one position."""
+WIDEST = 10
+"""How much larger or smaller the noise at one position may be."""
 SWEEPS = 20
 """At most so many sweeps over all groups; two or three are the rule."""
 Arrays = Mapping[str, np.ndarray]
@@ -32,13 +39,15 @@ class Match:
         group: the group's id.
         permutation: int64 [size]: unit j of the reference is unit `permutation[j]` of the suspect.
         similarity: float64 [size]: cosine of unit j of the reference and its match; 1 for equal units.
-        margin: float64 [size]: the similarity minus that of the runner-up; 0 where two units are alike.
+        margin: float64 [size]: by how much the match is likelier, in nats, than the runner-up; 0 where two are alike.
+        certainty: float64 [size]: the probability that the match is right, were one other unit to change places with it.
     """
 
     group: str
     permutation: np.ndarray
     similarity: np.ndarray
     margin: np.ndarray
+    certainty: np.ndarray
 
     @property
     def moved(self) -> int:
@@ -78,6 +87,7 @@ class Matcher:
         self.current = {n: np.asarray(suspect[n]) for n in names}
         self.total: dict[str, np.ndarray] = {}
         self._scales: dict[str, tuple[float, float]] = {}
+        self.noise: dict[str, _Noise] = {}
         self.top = {g.id: self._top(g) for g in groups}
         self.touching: dict[str, set[str]] = {}
         self.axes: dict[tuple[str, str], set[int]] = {}
@@ -110,19 +120,54 @@ class Matcher:
             self.aligned.add(name)
             if progress:
                 progress(len(tops) - len(waiting), len(tops))
-        for _ in range(SWEEPS):
-            self.matches = {}
-            moved = [self._align(g.id, anchored=False) for g in tops]
-            if not any(moved):
-                break
+        self._sweep()
         if not all(self._settled(g.id) for g in tops):
-            self._refine()
+            # an exact copy, if need be of what the reference was altered to, is found however much its units look alike
+            likely = Refinement(self.groups, self.reference, self.current).likely()
+            if likely is not None:
+                self._apply(likely)
+                self._sweep()
+                if not all(self._settled(g.id) for g in tops):
+                    self._apply(Refinement(self.groups, self.reference, self.current).exact() or {})
         return [self._total(g) for g in self.groups]
 
-    def _refine(self) -> None:
-        """An exact copy must be found again, however much its units look alike."""
-        found = refine(self.groups, self.reference, self.current)
-        if found is not None:
+    def _listen(self) -> None:
+        """Estimates the noise of every weight from what differs at the matching so far."""
+        for name, array in self.reference.items():
+            if not same(array, self.current[name]):
+                axes = sorted({s.axis for g in self.groups for s in g.slots if s.initializer == name})
+                self.noise[name] = _Noise.between(array, self.current[name], self.scale(name)[1], axes)
+            else:
+                self.noise[name] = _Noise(self.scale(name)[1] * LEAST)
+
+    def weighted(self, arrays: Arrays, name: str, slot: Slot, taken: Mapping[int, np.ndarray] | None = None) -> np.ndarray:
+        """The elements of every unit in a slot, [units, elements], in units of their noise.
+
+        `taken` are positions along other axes, in the order to take them in.
+        """
+        array = arrays[name]
+        mean, deviation = self.scale(name)
+        noise = self.noise.get(name) or _Noise(deviation)
+        values = (_finite(array) - np.float32(mean)) / np.float32(noise.deviation)
+        restricted = {**dict(slot.within), **(taken or {})}
+        for axis, factor in noise.along.items():
+            if axis != slot.axis and axis not in restricted:
+                values /= factor.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+        for axis, positions in restricted.items():
+            values = values.take(positions, axis)
+        return np.moveaxis(values, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
+
+    def _sweep(self) -> None:
+        """Matches every group by all its slots, again and again until nothing moves."""
+        for _ in range(SWEEPS):
+            self.matches = {}
+            self._listen()
+            moved = [self._align(g.id, anchored=False) for g in self.family.tops()]
+            if not any(moved):
+                break
+
+    def _apply(self, found: Mapping[str, np.ndarray]) -> None:
+        if found:
             self.current.update(permuted(self.current, self.groups, found))
             self.total = compose(self.family, self.total, found)
             self.matches = {g.id: _identity(g) for g in self.groups}
@@ -132,7 +177,7 @@ class Matcher:
         inverse = {n: np.argsort(p) for n, p in self.total.items()}
         # the figures belong to the unit of the reference; an inner group is named by where it lies in the suspect
         here = self.matches[self.family.twin(group.id, inverse)]
-        return Match(group.id, self.total.get(group.id, found.permutation), here.similarity, here.margin)
+        return replace(here, group=group.id, permutation=self.total.get(group.id, found.permutation))
 
     def _members(self, name: str) -> list[Group]:
         return [g for g in self.groups if self.top[g.id] == name]
@@ -184,12 +229,7 @@ class Matcher:
         return self._nested(group, slots)
 
     def _evidence(self, arrays: Arrays, slots: Sequence[Slot], count: int) -> np.ndarray:
-        parts = []
-        for slot in slots:
-            mean, deviation = self.scale(slot.initializer)
-            rows = _finite(_rows(arrays[slot.initializer], slot))
-            parts.append((rows - np.float32(mean)) / np.float32(deviation))
-        return _joined(parts, count)
+        return _joined([self.weighted(arrays, s.initializer, s) for s in slots], count)
 
     def _flat(self, group: Group, slots: Sequence[Slot], anchored: bool) -> Match:
         if slots:
@@ -198,13 +238,13 @@ class Matcher:
             exact = _exact(a, b)
             if exact is not None:
                 ones = np.ones(group.size)
-                return Match(group.id, exact[0], ones, exact[1])
+                return Match(group.id, exact[0], ones, exact[1], ones)
             x, y = self._evidence(self.reference, slots, group.size), self._evidence(self.current, slots, group.size)
         else:
             x, y = self._orderless(self.reference, group), self._orderless(self.current, group)
-        scores = _cosine(x, y)
+        scores = _likelihood(x, y)
         permutation = assign(scores)
-        return Match(group.id, permutation, *_confidence(scores, permutation))
+        return Match(group.id, permutation, *_figures(x, y, scores, permutation))
 
     def _orderless(self, arrays: Arrays, group: Group) -> np.ndarray:
         """Evidence that no order of the other axes can change: every unit's sorted elements."""
@@ -221,7 +261,9 @@ class Matcher:
         score = np.array([[pairs.match(u, v) for v in range(group.size)] for u in range(group.size)])
         direct = [s for s in slots if s.initializer not in pairs.covered]
         if direct:
-            score += self._evidence(self.reference, direct, group.size) @ self._evidence(self.current, direct, group.size).T
+            score += _likelihood(
+                self._evidence(self.reference, direct, group.size), self._evidence(self.current, direct, group.size)
+            )
         outer = assign(score)
         found = {}
         means = []
@@ -229,8 +271,7 @@ class Matcher:
             inner = pairs.matches[u, v]
             found.update({m.group: m for m in inner})
             means.append(np.mean([m.similarity.mean() for m in inner]))
-        _, margin = _confidence(score / (np.abs(score).max() or 1.0), outer)
-        found[group.id] = Match(group.id, outer, np.array(means), margin)
+        found[group.id] = Match(group.id, outer, np.array(means), _margin(score, outer), _certainty(score, outer))
         return found
 
 
@@ -275,12 +316,7 @@ class _Pairs:
                 for s in self.inner[unit][k].slots
                 if s.initializer == slot.initializer and s.axis != slot.axis
             }
-            array = arrays[slot.initializer]
-            for axis, positions in {**dict(slot.within), **order}.items():
-                array = array.take(positions, axis)
-            rows = _finite(np.moveaxis(array, slot.axis, 0)[slot.index].reshape(group.size, -1))
-            mean, deviation = self.matcher.scale(slot.initializer)
-            parts.append((rows - np.float32(mean)) / np.float32(deviation))
+            parts.append(self.matcher.weighted(arrays, slot.initializer, slot, order))
         return _joined(parts, group.size) if parts else np.zeros((group.size, 0), np.float32)
 
     def match(self, u: int, v: int) -> float:
@@ -300,13 +336,15 @@ class _Pairs:
             exact = _exact([x], [y])
             if exact is not None:
                 chosen, margin = exact
-                match = Match(name, chosen, np.ones(chosen.size), margin)
+                match = Match(name, chosen, np.ones(chosen.size), margin, np.ones(chosen.size))
+                score = 0.0
             else:
-                cosine = _cosine(x, y)
-                chosen = assign(cosine)
-                match = Match(name, chosen, *_confidence(cosine, chosen))
+                scores = _likelihood(x, y)
+                chosen = assign(scores)
+                match = Match(name, chosen, *_figures(x, y, scores, chosen))
+                score = float(scores[np.arange(chosen.size), chosen].sum())
             done[k] = chosen
-            found[k] = match, float(np.einsum("ij,ij->", x, y[chosen]))
+            found[k] = match, score
         self.matches[u, v] = [m for m, _ in found.values()]
         return sum(score for _, score in found.values())
 
@@ -320,7 +358,7 @@ def _joined(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
 
 
 def _identity(group: Group) -> Match:
-    return Match(group.id, np.arange(group.size), np.ones(group.size), np.ones(group.size))
+    return Match(group.id, np.arange(group.size), *np.ones((3, group.size)))
 
 
 def _scale(array: np.ndarray) -> tuple[float, float]:
@@ -381,6 +419,27 @@ def _exact(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.ndarray
     return permutation, margin
 
 
+@dataclass(frozen=True)
+class _Noise:
+    """The deviation of what was added to a weight, and by how much it is larger or smaller at positions along an axis."""
+
+    deviation: float
+    along: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def between(cls, reference: np.ndarray, suspect: np.ndarray, spread: float, axes: Sequence[int]) -> _Noise:
+        """What differs between two weights of one shape, of which the reference has the deviation `spread`."""
+        square = np.square(_finite(reference) - _finite(suspect), dtype=np.float32)
+        whole = max(float(square.mean(dtype=np.float64)), (LEAST * spread) ** 2)
+        along = {}
+        for axis in axes:
+            others = tuple(a for a in range(square.ndim) if a != axis)
+            many = square.size / square.shape[axis]
+            factor = (square.mean(others, dtype=np.float64) / whole * many + PRIOR) / (many + PRIOR)
+            along[axis] = np.sqrt(factor).astype(np.float32).clip(1 / WIDEST, WIDEST)
+        return cls(whole**0.5, along)
+
+
 def _cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The cosine of every row of `x` with every row of `y`; 0 for a row of zeros."""
     if not x.shape[1]:
@@ -389,13 +448,34 @@ def _cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x @ y.T) / np.maximum(np.outer(*norms), 1e-30)
 
 
-def _confidence(scores: np.ndarray, permutation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The similarity of every match, and by how much it beats the row's next best."""
+def _likelihood(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The log-likelihood of every row of `y` as a copy of every row of `x` with noise of deviation one, up to a constant."""
+    norms = [np.einsum("ij,ij->i", z, z, dtype=np.float64) / 2 for z in (x, y)]
+    return (x @ y.T).astype(np.float64) - norms[0][:, None] - norms[1][None]
+
+
+def _figures(x: np.ndarray, y: np.ndarray, scores: np.ndarray, permutation: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The similarity, the margin and the certainty of every match."""
+    y = y[permutation]
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+    similarity = np.einsum("ij,ij->i", x, y, dtype=np.float64) / np.maximum(norms, 1e-30)
+    return similarity, _margin(scores, permutation), _certainty(scores, permutation)
+
+
+def _margin(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
     rows = np.arange(len(permutation))
-    chosen = scores[rows, permutation].astype(np.float64)
-    rest = scores.astype(np.float64)
+    rest = scores.copy()
     rest[rows, permutation] = -np.inf
-    return chosen, chosen - rest.max(1)
+    return scores[rows, permutation] - rest.max(1)
+
+
+def _certainty(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
+    """Of every match the probability beside all exchanges with one other unit."""
+    scores = scores[:, permutation]
+    own = np.diagonal(scores)
+    exchanged = scores + scores.T - own[:, None] - own[None]
+    np.fill_diagonal(exchanged, 0)
+    return 1 / np.exp(np.minimum(exchanged, 700)).sum(1)
 
 
 def match(

@@ -15,26 +15,35 @@ from .groups import Group
 from .labels import mix
 from .rewrite import Family, permuted
 
-TRIES = 100
+TRIES = 20
 """How many colourings to try at most before giving up."""
 Arrays = Mapping[str, np.ndarray]
 Colours = dict[str, np.ndarray]
 
 
-def refine(groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> dict[str, np.ndarray] | None:
-    """Permutations that make the slots of `suspect` bit-equal to those of `reference`, None where none is found.
+class Refinement:
+    """The joint colouring of two models whose weights hold the same values.
 
     Args:
         groups: the groups, inner ones first.
         reference, suspect: the weights by the same names.
     """
-    names = sorted({s.initializer for g in groups for s in g.slots})
-    if any(_total(reference[n]) != _total(suspect[n]) for n in names):
-        return None
-    family = Family(groups)
-    search = _Search(family, _Model(family, names, reference), _Model(family, names, suspect))
-    start = {g.id: np.full(g.size, search.ours.kind[g.id]) for g in groups}
-    return search.run(start, dict(start))
+
+    def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays):
+        names = sorted({s.initializer for g in groups for s in g.slots})
+        family = Family(groups)
+        self._search: _Search | None = None
+        if all(fingerprint(reference[n]) == fingerprint(suspect[n]) for n in names):
+            self._search = _Search(family, _Model(family, names, reference), _Model(family, names, suspect))
+            self._start = {g.id: np.full(g.size, self._search.ours.kind[g.id]) for g in groups}
+
+    def likely(self) -> dict[str, np.ndarray] | None:
+        """Permutations that put units where others of their colour are, None where the models cannot be equal."""
+        return self._search.likely(self._start, dict(self._start)) if self._search else None
+
+    def exact(self) -> dict[str, np.ndarray] | None:
+        """Permutations that make the slots of the suspect bit-equal to those of the reference, None where none is found."""
+        return self._search.run(self._start, dict(self._start)) if self._search else None
 
 
 def _bits(array: np.ndarray) -> np.ndarray:
@@ -45,7 +54,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
     return mix(parts) if parts.shape == array.shape else mix(mix(parts).sum(-1))
 
 
-def _total(array: np.ndarray) -> int:
+def fingerprint(array: np.ndarray) -> int:
     """A hash of all elements that does not depend on their order."""
     return int(_bits(array).sum(dtype=np.uint64))
 
@@ -111,11 +120,8 @@ class _Search:
         self.family, self.ours, self.theirs = family, ours, theirs
         self.left = TRIES
 
-    def run(self, ours: Colours, theirs: Colours) -> dict[str, np.ndarray] | None:
-        """Refines, reads off the permutations, and where they do not fit tells two units of one colour apart."""
-        if not self.left:
-            return None
-        self.left -= 1
+    def _stable(self, ours: Colours, theirs: Colours) -> tuple[Colours, Colours] | None:
+        """The colours when no step tells more units apart; None if those of the models are not the same."""
         known = 0
         while True:
             ours, theirs = self.ours.step(ours), self.theirs.step(theirs)
@@ -123,8 +129,23 @@ class _Search:
                 return None
             count = np.unique(_all(ours)).size
             if count == known:
-                break
+                return ours, theirs
             known = count
+
+    def likely(self, ours: Colours, theirs: Colours) -> dict[str, np.ndarray] | None:
+        """The permutations that the colours say, units of one colour in their order."""
+        colours = self._stable(ours, theirs)
+        return self._read(*colours) if colours else None
+
+    def run(self, ours: Colours, theirs: Colours) -> dict[str, np.ndarray] | None:
+        """Refines, reads off the permutations, and where they do not fit tells two units of one colour apart."""
+        if not self.left:
+            return None
+        self.left -= 1
+        colours = self._stable(ours, theirs)
+        if colours is None:
+            return None
+        ours, theirs = colours
         found = self._read(ours, theirs)
         if found is not None and self._fits(found):
             return found
@@ -134,9 +155,9 @@ class _Search:
         name, unit, colour = tie
         apart = {**ours, name: ours[name].copy()}
         apart[name][unit] = mix(colour)
-        for other, colours in theirs.items():
-            for candidate in np.flatnonzero(colours == colour):
-                chosen = {**theirs, other: colours.copy()}
+        for other, own in theirs.items():
+            for candidate in np.flatnonzero(own == colour):
+                chosen = {**theirs, other: own.copy()}
                 chosen[other][candidate] = mix(colour)
                 result = self.run(apart, chosen)
                 if result is not None or not self.left:

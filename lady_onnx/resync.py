@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
+from .alterations import CLOSE, Alteration, explain, floating, noise
 from .analysis import analyse
 from .correspondence import correspond
 from .errors import ArchitectureError, LadyError
@@ -19,6 +21,7 @@ from .graph import Graph, load
 from .groups import Symmetry
 from .matching import Match, Progress, match, same
 from .permutation import Model, write_permutation
+from .refinement import fingerprint
 from .rewrite import weights
 from .runtime import Verification, compare
 
@@ -53,13 +56,14 @@ class Resync:
         graph: the suspect's model, re-synchronised.
         symmetry: the groups that hold in both models.
         matches: where the units of each group were found, in the order of `symmetry.groups`.
-        psi_estimate: percent of units whose match is the best there is for them.
+        psi_estimate: percent of units that are likely to be in their place: the mean certainty of the matches.
         similarity: the mean cosine of matched units, 1.0 for a purely permuted suspect.
         max_weight_difference: the largest difference between a weight of the reference and of the result.
         exact: whether every weight of the result is the reference's, bit for bit.
         outputs_preserved: whether the result computes what the suspect computed; None if not asked.
         verified_by: `run` (onnxruntime), `proof` (only elements of the symmetry were applied), or None.
         verification: what onnxruntime found, None unless it ran.
+        alterations: by weight, in the reference's names, what was done to it, first things first.
         integrity: what else was done to the suspect.
         seconds: how long it took.
     """
@@ -74,6 +78,7 @@ class Resync:
     outputs_preserved: bool | None
     verified_by: str | None
     verification: Verification | None
+    alterations: Mapping[str, tuple[Alteration, ...]]
     integrity: tuple[Finding, ...]
     seconds: float
 
@@ -149,7 +154,9 @@ def resync(
     theirs.check_numbers()
     symmetry = common_symmetry(ours, theirs, names)
     view = {name: weights(theirs)[other] for name, other in names.items()}
-    matches, moved = match(symmetry.groups, weights(ours), view, progress)
+    done = {name: explained for name in names if (explained := _explained(ours.array(name), view[name])) is not None}
+    altered = ChainMap({name: array for name, (array, _) in done.items()}, weights(ours))  # type: ignore[arg-type]
+    matches, moved = match(symmetry.groups, altered, view, progress)
     result = theirs.copy()
     for name, array in moved.items():
         result.replace(names[name], array)
@@ -166,21 +173,38 @@ def resync(
     if verify != "none" and preserved is None:
         preserved, how = True, "proof"
     similarity = np.concatenate([m.similarity for m in matches]) if matches else np.ones(1)
-    margin = np.concatenate([m.margin for m in matches]) if matches else np.ones(1)
+    certainty = np.concatenate([m.certainty for m in matches]) if matches else np.ones(1)
+    alterations = {}
+    for a, b in names.items():
+        steps = done[a][1] if a in done else ()
+        level = 0.0 if same(altered[a], result.array(b)) else noise(altered[a], result.array(b))
+        if level > (CLOSE if steps else 0):
+            steps = (*steps, Alteration("noise", {"level": level}))
+        if steps:
+            alterations[a] = steps
     return Resync(
         graph=result,
         symmetry=symmetry,
         matches=tuple(matches),
-        psi_estimate=float(100 * ((margin > 0) | (similarity == 1)).mean()),
+        psi_estimate=float(100 * certainty.mean()),
         similarity=float(similarity.mean()),
         max_weight_difference=max(differences, default=0.0),
         exact=not differences,
         outputs_preserved=preserved,
         verified_by=how,
         verification=verification,
+        alterations=alterations,
         integrity=(),
         seconds=time.perf_counter() - start,
     )
+
+
+def _explained(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, tuple[Alteration, ...]] | None:
+    """How a weight was altered, whatever its order; None where it was not, or not in a way that is known."""
+    if not floating(reference) or fingerprint(reference) == fingerprint(suspect):
+        return None
+    altered, how = explain(reference, suspect)
+    return (altered, how) if how else None
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:

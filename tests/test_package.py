@@ -17,7 +17,7 @@ LAYERS = [
     {"check"},
     {"resync"},
     {"matching", "permutation", "runtime", "picture", "explain", "linking"},
-    {"refinement"},
+    {"refinement", "alterations"},
     {"rewrite", "finder"},
     {"fold"},
     {"groups", "classes"},
