@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.special import expit, logit
 
 from .groups import Group, Slot
 from .refinement import Refinement
@@ -25,6 +26,14 @@ PRIOR = 10
 """How many elements of the common noise stand against those at one position."""
 WIDEST = 10
 """How much larger or smaller the noise at one position may be."""
+HEATS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
+BALANCES = 20
+ROOM = 0.1
+"""Where chance alone finds more than all but this share of the rows again, copies cannot be told from others."""
+RARE = 1e-3
+"""No group is taken to hold a smaller share of copies, or of others, than this."""
+DOUBT = 0.98
+"""Below this mean certainty all groups are matched anew, at once."""
 SWEEPS = 20
 """At most so many sweeps over all groups; two or three are the rule."""
 Arrays = Mapping[str, np.ndarray]
@@ -79,7 +88,9 @@ class Matcher:
     `reference` and `suspect` hold the same names with the same shapes. Axes outside the groups keep their order.
     """
 
-    def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays):
+    def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays, chance: Mapping[str, float] | None = None):
+        self.chance = chance
+        self.gains: dict[str, float] = {}
         self.family = Family(groups)
         self.groups = groups
         names = {s.initializer for g in groups for s in g.slots}
@@ -96,6 +107,8 @@ class Matcher:
                 self.touching.setdefault(s.initializer, set()).add(self.top[g.id])
                 self.axes.setdefault((s.initializer, self.top[g.id]), set()).add(s.axis)
         self.aligned: set[str] = set()
+        self.telling = False
+        """Whether matches come with their figures, which take longer than the matching."""
         self.matches: dict[str, Match] = {}
 
     def _top(self, group: Group) -> str:
@@ -121,6 +134,8 @@ class Matcher:
             if progress:
                 progress(len(tops) - len(waiting), len(tops))
         self._sweep()
+        if self._doubtful():
+            self._try_soft()
         if not all(self._settled(g.id) for g in tops):
             # an exact copy, if need be of what the reference was altered to, is found however much its units look alike
             likely = Refinement(self.groups, self.reference, self.current).likely()
@@ -129,6 +144,8 @@ class Matcher:
                 self._sweep()
                 if not all(self._settled(g.id) for g in tops):
                     self._apply(Refinement(self.groups, self.reference, self.current).exact() or {})
+        if self.chance is None and self._doubtful():
+            self._compare_with_chance()
         return [self._total(g) for g in self.groups]
 
     def _listen(self) -> None:
@@ -158,13 +175,112 @@ class Matcher:
         return np.moveaxis(values, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
 
     def _sweep(self) -> None:
-        """Matches every group by all its slots, again and again until nothing moves."""
+        """Matches every group by all its slots, again and again until nothing moves, or nothing gets likelier."""
+        before = -np.inf
         for _ in range(SWEEPS):
-            self.matches = {}
             self._listen()
-            moved = [self._align(g.id, anchored=False) for g in self.family.tops()]
-            if not any(moved):
+            now = self._agreement()
+            if now <= before:
                 break
+            before = now
+            if not sum(self._align(g.id, anchored=False) for g in self.family.tops()):
+                break
+        self._tell()
+
+    def _tell(self) -> None:
+        """One more sweep, for its figures."""
+        self._listen()
+        self.telling = True
+        for g in self.family.tops():
+            self._align(g.id, anchored=False)
+        self.telling = False
+
+    def _doubtful(self) -> bool:
+        return np.concatenate([m.certainty for m in self.matches.values()] or [np.ones(1)]).mean() < DOUBT
+
+    def _compare_with_chance(self) -> None:
+        """Learns what the same search finds in weights without any order, and judges the matches beside that."""
+        rng = np.random.default_rng(0)
+        suspect = {n: rng.permutation(a.ravel()).reshape(a.shape) for n, a in sorted(self.current.items())}
+        chance = Matcher(self.groups, self.reference, suspect, {})
+        chance.run()
+        self.chance = chance.gains
+        self._tell()
+
+    def figures(self, name: str, x: np.ndarray, y: np.ndarray, scores: np.ndarray, found: np.ndarray) -> Sequence[np.ndarray]:
+        """Similarity, margin and certainty of every match of a group, or ones where they are not asked for."""
+        if not self.telling:
+            return [np.ones(found.size)] * 3
+        y = y[found]
+        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+        similarity = np.einsum("ij,ij->i", x, y, dtype=np.float64) / np.maximum(norms, 1e-30)
+        self.gains[name], copied = _copied(x, y, (self.chance or {}).get(name, -1.0))
+        return similarity, _margin(scores, found), _certainty(scores, found) * copied
+
+    def _try_soft(self) -> None:
+        """Matches all groups at once, and keeps what that finds if it is likelier."""
+        before = self._agreement(), dict(self.current), dict(self.total), dict(self.matches)
+        self._apply(self.soft())
+        self._sweep()
+        if self._agreement() < before[0]:
+            _, self.current, self.total, self.matches = before
+
+    def _agreement(self) -> float:
+        """The log-likelihood of the suspect's weights as they lie, each with noise of the size that it has."""
+        found = 0.0
+        for name, array in self.reference.items():
+            square = float(np.square(_finite(array) - _finite(self.current[name]), dtype=np.float64).mean())
+            found -= array.size / 2 * np.log(max(square, (LEAST * self.scale(name)[1]) ** 2))
+        return found
+
+    def soft(self) -> dict[str, np.ndarray]:
+        """Permutations of the groups without others inside, by matching them all at once with probabilities.
+
+        The probabilities of a group are those that the expected weights of its neighbours give it (mean field), doubly
+        stochastic (Sinkhorn), from warm to cold; before anything is known, by what no order of other axes changes.
+        """
+        flat = [g for g in self.family.tops() if not any(self.family.inside(g.id, u) for u in range(g.size))]
+        slots: dict[str, list[tuple[Group, Slot]]] = {}
+        for g in flat:
+            for s in g.slots:
+                slots.setdefault(s.initializer, []).append((g, s))
+        ours = {n: _finite(self.reference[n]) - np.float32(self.scale(n)[0]) for n in slots}
+        theirs = {n: _finite(self.current[n]) - np.float32(self.scale(n)[0]) for n in slots}
+        power = {n: self._power(ours[n], theirs[n], self.scale(n)[1]) for n in slots}
+        likely = {g.id: _sinkhorn(self._lengths(g, ours, theirs, power)) for g in flat}
+
+        def expected(name: str, apart: Slot) -> np.ndarray:
+            array = theirs[name].copy()
+            for g, s in slots[name]:
+                if s is not apart:
+                    front = np.moveaxis(array, s.axis, 0)
+                    front[s.index] = np.tensordot(likely[g.id], front[s.index], 1)
+            return array
+
+        for heat in HEATS:
+            for g in flat:
+                score = np.zeros((g.size, g.size))
+                for s in g.slots:
+                    a, b = _rows(ours[s.initializer], s), _rows(expected(s.initializer, s), s)
+                    score += (a @ b.T) / power[s.initializer]
+                likely[g.id] = _sinkhorn(score / heat).astype(np.float32)
+        return {g.id: assign(likely[g.id]) for g in flat}
+
+    @staticmethod
+    def _power(ours: np.ndarray, theirs: np.ndarray, spread: float) -> float:
+        """The variance of independent noise that was added to a weight: what it has gained."""
+        gained = np.square(theirs, dtype=np.float64).mean() - np.square(ours, dtype=np.float64).mean()
+        return max(float(gained), (0.2 * spread) ** 2)
+
+    def _lengths(self, group: Group, ours: Arrays, theirs: Arrays, power: Mapping[str, float]) -> np.ndarray:
+        """The log-likelihood of units by the lengths of their rows alone, slot by slot."""
+        score = np.zeros((group.size, group.size))
+        for s in group.slots:
+            a, b = (np.square(_rows(x[s.initializer], s), dtype=np.float64) for x in (ours, theirs))
+            many, noise = a.shape[1], power[s.initializer]
+            gap = a.sum(1)[:, None] - (b.sum(1) - many * noise)[None]
+            score -= np.square(gap) / (2 * (4 * noise * a.sum(1).mean() + 2 * many * noise**2))
+        return score
 
     def _apply(self, found: Mapping[str, np.ndarray]) -> None:
         if found:
@@ -244,7 +360,7 @@ class Matcher:
             x, y = self._orderless(self.reference, group), self._orderless(self.current, group)
         scores = _likelihood(x, y)
         permutation = assign(scores)
-        return Match(group.id, permutation, *_figures(x, y, scores, permutation))
+        return Match(group.id, permutation, *self.figures(group.id, x, y, scores, permutation))
 
     def _orderless(self, arrays: Arrays, group: Group) -> np.ndarray:
         """Evidence that no order of the other axes can change: every unit's sorted elements."""
@@ -341,7 +457,7 @@ class _Pairs:
             else:
                 scores = _likelihood(x, y)
                 chosen = assign(scores)
-                match = Match(name, chosen, *_figures(x, y, scores, chosen))
+                match = Match(name, chosen, *self.matcher.figures(name, x, y, scores, chosen))
                 score = float(scores[np.arange(chosen.size), chosen].sum())
             done[k] = chosen
             found[k] = match, score
@@ -401,6 +517,9 @@ def _exact(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.ndarray
     """The permutation and margins if the rows are the same rows, bit for bit, in another order; else None."""
     if any(x.dtype != y.dtype for x, y in zip(a, b, strict=True)):
         return None
+    first = next((i for i, x in enumerate(a) if x.shape[1]), 0)
+    if a[first].size and not same(*(np.sort(x[first][:, 0]) for x in (a, b))):
+        return None
     theirs: dict[bytes, list[int]] = {}
     for j, key in enumerate(_digests(b)):
         theirs.setdefault(key, []).append(j)
@@ -417,6 +536,15 @@ def _exact(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.ndarray
         places.remove(place)
         permutation[i] = place
     return permutation, margin
+
+
+def _sinkhorn(score: np.ndarray) -> np.ndarray:
+    """The doubly stochastic matrix of these log-odds."""
+    table = np.exp(score - score.max(1, keepdims=True))
+    for _ in range(BALANCES):
+        table /= table.sum(0, keepdims=True) + 1e-30
+        table /= table.sum(1, keepdims=True) + 1e-30
+    return table
 
 
 @dataclass(frozen=True)
@@ -454,12 +582,22 @@ def _likelihood(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x @ y.T).astype(np.float64) - norms[0][:, None] - norms[1][None]
 
 
-def _figures(x: np.ndarray, y: np.ndarray, scores: np.ndarray, permutation: np.ndarray) -> tuple[np.ndarray, ...]:
-    """The similarity, the margin and the certainty of every match."""
-    y = y[permutation]
-    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-    similarity = np.einsum("ij,ij->i", x, y, dtype=np.float64) / np.maximum(norms, 1e-30)
-    return similarity, _margin(scores, permutation), _certainty(scores, permutation)
+def _copied(x: np.ndarray, y: np.ndarray, chance: float) -> tuple[float, np.ndarray]:
+    """How much of the rows `x` is found again in `y`, and for each the probability that it is a copy and no other's.
+
+    Of a copy all of the row is found again; of the best among unrelated ones hardly more than of the second best, or,
+    where that is known, than of the best in weights without order: `chance`.
+    """
+    dot = x @ y.T - np.float32(1)
+    power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, 1e-30)
+    gain = np.diagonal(dot) / power
+    np.fill_diagonal(dot, -np.inf)
+    second = np.maximum(dot.max(1) / power, chance)
+    odds = np.clip(((gain - np.minimum(second, 1)) ** 2 - (gain - 1) ** 2) * power / 2, -700, 700)
+    # over all units the gain says how many are copies, before any one of them is asked
+    mean, other = (float((g * power).sum() / power.sum()) for g in (gain, second))
+    share = np.clip((mean - other) / max(1 - other, ROOM), RARE, 1 - RARE)
+    return mean, expit(odds + logit(share))
 
 
 def _margin(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
@@ -470,12 +608,8 @@ def _margin(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
 
 
 def _certainty(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
-    """Of every match the probability beside all exchanges with one other unit."""
-    scores = scores[:, permutation]
-    own = np.diagonal(scores)
-    exchanged = scores + scores.T - own[:, None] - own[None]
-    np.fill_diagonal(exchanged, 0)
-    return 1 / np.exp(np.minimum(exchanged, 700)).sum(1)
+    """Of every match the probability among all assignments, as balanced rows and columns give it."""
+    return _sinkhorn(scores)[np.arange(len(permutation)), permutation]
 
 
 def match(
