@@ -1,6 +1,6 @@
 """Units put back under Gaussian noise on every tensor that a group touches, on trained models.
 
-    python benchmarks/noise.py [--levels 0 0.1 0.5] [--seed 1]
+    python benchmarks/noise.py [--levels 0 0.1 0.5 1 2] [--seed 1]
 
 Prints Psi, the percent of units back in their place. The models are read in place from the packages that ship them.
 """
@@ -39,7 +39,7 @@ def psi(path: Path, level: float, seed: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--levels", type=float, nargs="+", default=[0, 0.1, 0.5])
+    parser.add_argument("--levels", type=float, nargs="+", default=[0, 0.1, 0.5, 1, 2])
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     print(f"| model | {' | '.join(f'{level:g}' for level in args.levels)} |")

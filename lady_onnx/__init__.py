@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import ModelProto
 
+from .alterations import Alteration
+from .attacks import Attacked, attack
 from .check import Check, check
 from .errors import ArchitectureError, LadyError
 from .explain import Explanation, Tie
@@ -30,7 +32,9 @@ from .resync import Finding, Resync, resync
 from .runtime import OutputDifference, Verification, compare, read_data
 
 __all__ = [
+    "Alteration",
     "ArchitectureError",
+    "Attacked",
     "Check",
     "Explanation",
     "Finding",
@@ -45,6 +49,7 @@ __all__ = [
     "Symmetry",
     "Tie",
     "Verification",
+    "attack",
     "check",
     "explain",
     "find_groups",

@@ -6,7 +6,7 @@ mantissa. Each candidate is applied to the reference's weight; it explains the s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -73,6 +73,22 @@ def explain(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, tup
 def floating(array: np.ndarray) -> bool:
     """Does it hold floating-point numbers?"""
     return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
+
+
+def in_words(alterations: Mapping[str, Sequence[Alteration]]) -> str:
+    """What was done to the weights of a model, in a few words: each kind, its strength, and on how many weights."""
+    strength = {"quantized": "bits", "pruned": "sparsity", "noise": "level", "scaled": "factor", "cast": "dtype"}
+    found: dict[str, list[float | int | str]] = {}
+    for done in alterations.values():
+        for one in done:
+            found.setdefault(one.kind, []).append(one.parameters[strength[one.kind]] if one.kind in strength else "")
+    parts = []
+    for kind, values in found.items():
+        numbers = [v for v in values if not isinstance(v, str)]
+        ends = sorted({f"{n:.3g}" for n in (min(numbers), max(numbers))}, key=float) if numbers else sorted({*map(str, values)})
+        what = f", {strength[kind]} {' to '.join(ends)}" if kind in strength else ""
+        parts.append(f"{kind}{what} ({len(values)} weights)")
+    return "; ".join(parts)
 
 
 def noise(reference: np.ndarray, suspect: np.ndarray) -> float:

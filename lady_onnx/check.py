@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .alterations import in_words
 from .errors import ArchitectureError
 from .matching import Progress
 from .permutation import Model
@@ -50,4 +51,5 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
     if found.symmetry.groups and found.similarity < UNRELATED_BELOW:
         return Check("unrelated", f"the units' mean similarity is {found.similarity:.3f}", found)
     what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else "in the signs of zeros"
-    return Check("altered", f"weights differ {what} once the units are back", found)
+    done = in_words(found.alterations)
+    return Check("altered", f"weights differ {what} once the units are back{f': {done}' if done else ''}", found)

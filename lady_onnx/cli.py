@@ -15,6 +15,8 @@ from typing import Any
 
 import lady_onnx as lady
 
+from .alterations import in_words
+from .attacks import KINDS as ATTACKS
 from .demo import demo
 from .explain import draw
 from .graph import atomic, load
@@ -184,6 +186,18 @@ def _permute(args: argparse.Namespace) -> int:
     return 0
 
 
+def _attack(args: argparse.Namespace) -> int:
+    model = load(args.model)
+    out = _output(Path(args.output), model.files)
+    result = lady.attack(model, args.kind, args.strength, weights=args.weight, seed=args.seed)
+    result.save(out)
+    if args.json:
+        _print_json({"output": str(out), "kind": args.kind, "strength": args.strength, "weights": list(result.weights)})
+    else:
+        print(f"{out}: {args.kind} of strength {args.strength:g} on {len(result.weights)} weights")
+    return 0
+
+
 def _verification(v: lady.Verification) -> dict[str, Any]:
     return {
         "equal": v.equal,
@@ -260,6 +274,8 @@ def _resync(args: argparse.Namespace) -> int:
         inner = [m for m in result.matches if result.symmetry.group(m.group).parents]
         if inner:
             print(f"and {len(inner)} groups inside their units, {sum(m.moved for m in inner)} units moved")
+        if result.alterations:
+            print(f"besides: {in_words(result.alterations)}")
         preserved = {True: "preserved", False: "NOT preserved", None: "not compared"}[result.outputs_preserved]
         print(
             f"\n{out}: {result.moved} units were moved and are back; psi {result.psi_estimate:.2f} % (estimate), "
@@ -375,6 +391,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--permutation", metavar="P.json", help="apply this instead of a random one")
     p.add_argument("--inverse", action="store_true", help="undo the given permutation")
     p.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
+
+    p = command("attack", _attack, "alter a model's weights as the paper does: noise, pruning, quantisation")
+    p.add_argument("kind", choices=ATTACKS)
+    p.add_argument("model", metavar="MODEL")
+    p.add_argument("-o", "--output", metavar="OUT", required=True)
+    how = "deviation of the noise in units of each weight's own, fraction pruned (0 to 1), or bits (2 to 16)"
+    p.add_argument("--strength", type=_number, required=True, help=how)
+    p.add_argument("--weight", action="append", metavar="NAME", help="this weight only; may be repeated")
+    p.add_argument("--seed", type=_natural, default=0, help="of the noise (0)")
 
     p = command("resync", _resync, "find where every unit of the reference went in the suspect, and put it back")
     p.add_argument("reference", metavar="REFERENCE")

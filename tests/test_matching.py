@@ -97,12 +97,12 @@ def test_residual_streams_under_noise(stem: bool) -> None:
 
 
 def test_a_hopeless_match_says_so() -> None:
-    model = stream(64, 2, False, 0, stem=False)
+    model = stream(100, 3, False, 0, stem=False)
     shuffled = lady.permute(model, 1)
     altered(shuffled, noise(6.0, 1))
     result = lady.resync(model, shuffled.model, verify="none")
-    assert placed(shuffled, result) < 0.3
-    assert result.psi_estimate < 30
+    assert placed(shuffled, result) < 0.1
+    assert result.psi_estimate < 40
 
 
 @pytest.mark.parametrize("name", ["yolov8n", "ppocr-cls"])

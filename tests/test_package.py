@@ -15,7 +15,7 @@ LAYERS = [
     {"__init__"},
     {"demo"},
     {"check"},
-    {"resync"},
+    {"resync", "attacks"},
     {"matching", "permutation", "runtime", "picture", "explain", "linking"},
     {"refinement", "alterations"},
     {"rewrite", "finder"},
