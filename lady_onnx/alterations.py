@@ -49,7 +49,7 @@ def explain(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, tup
     Args:
         reference, suspect: the weight in both models, of one shape and dtype; units may have been reordered.
     """
-    if reference.size < 2 or not floating(reference):
+    if reference.size < 2 or not floating(reference) or not (np.isfinite(reference).all() and np.isfinite(suspect).all()):
         return reference, ()
     singles = list(_candidates(reference, suspect))
     if not singles:
@@ -96,6 +96,10 @@ def noise(reference: np.ndarray, suspect: np.ndarray) -> float:
     if reference.dtype.kind not in "fiub" and not floating(reference):
         return 0.0
     a, b = reference.astype(np.float64), suspect.astype(np.float64)
+    known = np.isfinite(a) & np.isfinite(b)
+    if not known.any():
+        return 0.0
+    a, b = a[known], b[known]
     spread = a.std() or np.abs(a).mean() or 1.0
     return float(np.sqrt(np.square(b - a).mean()) / spread)
 

@@ -32,6 +32,8 @@ ROOM = 0.1
 """Where chance alone finds more than all but this share of the rows again, copies cannot be told from others."""
 RARE = 1e-3
 """No group is taken to hold a smaller share of copies, or of others, than this."""
+MOST_PAIRS = 1 << 28
+"""Of more pairs of units than this the probabilities are not kept at the same time."""
 DOUBT = 0.98
 """Below this mean certainty all groups are matched anew, at once."""
 SWEEPS = 20
@@ -133,8 +135,10 @@ class Matcher:
             self.aligned.add(name)
             if progress:
                 progress(len(tops) - len(waiting), len(tops))
+        if all(self._settled(g.id) for g in tops):
+            return [self._total(g) for g in self.groups]
         self._sweep()
-        if self._doubtful():
+        if self._doubtful() and sum(g.size**2 for g in tops) < MOST_PAIRS:
             self._try_soft()
         if not all(self._settled(g.id) for g in tops):
             # an exact copy, if need be of what the reference was altered to, is found however much its units look alike
@@ -247,7 +251,7 @@ class Matcher:
         ours = {n: _finite(self.reference[n]) - np.float32(self.scale(n)[0]) for n in slots}
         theirs = {n: _finite(self.current[n]) - np.float32(self.scale(n)[0]) for n in slots}
         power = {n: self._power(ours[n], theirs[n], self.scale(n)[1]) for n in slots}
-        likely = {g.id: _sinkhorn(self._lengths(g, ours, theirs, power)) for g in flat}
+        likely = {g.id: _sinkhorn(self._lengths(g, ours, theirs, power)).astype(np.float32) for g in flat}
 
         def expected(name: str, apart: Slot) -> np.ndarray:
             array = theirs[name].copy()
