@@ -33,7 +33,7 @@ class Refinement:
         names = sorted({s.initializer for g in groups for s in g.slots})
         family = Family(groups)
         self._search: _Search | None = None
-        if all(fingerprint(reference[n]) == fingerprint(suspect[n]) for n in names):
+        if all(_total(reference[n]) == _total(suspect[n]) for n in names):
             self._search = _Search(family, _Model(family, names, reference), _Model(family, names, suspect))
             self._start = {g.id: np.full(g.size, self._search.ours.kind[g.id]) for g in groups}
 
@@ -54,7 +54,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
     return mix(parts) if parts.shape == array.shape else mix(mix(parts).sum(-1))
 
 
-def fingerprint(array: np.ndarray) -> int:
+def _total(array: np.ndarray) -> int:
     """A hash of all elements that does not depend on their order."""
     return int(_bits(array).sum(dtype=np.uint64))
 
