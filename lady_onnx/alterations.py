@@ -17,6 +17,8 @@ MOST_BITS = 16
 """Quantisation to more bits than this is not looked for."""
 SAMPLE = 1 << 12
 """How many values are looked at before all are."""
+FEW = 16
+"""How many rows are looked at before all are."""
 OFF = 0.02
 """How far from its level, in steps, a value may lie."""
 CLOSE = 1e-5
@@ -125,8 +127,10 @@ def _candidates(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
     if zeros > reference.size - np.count_nonzero(reference):
         yield Alteration("pruned", {"sparsity": zeros / suspect.size}), partial(prune, count=zeros)
     low, high = suspect.min(), suspect.max()
-    cut = [(suspect == low).sum() == (reference <= low).sum(), (suspect == high).sum() == (reference >= high).sum()]
-    if all(cut) and (low > reference.min() or high < reference.max()):
+    # where something was cut off, several values lie at the end
+    ends = [(suspect == low).sum() - (reference <= low).sum(), (suspect == high).sum() - (reference >= high).sum()]
+    cut = (low > reference.min() and (suspect == low).sum() > 1) or (high < reference.max() and (suspect == high).sum() > 1)
+    if cut and not any(ends):
         yield Alteration("clipped", {"low": float(low), "high": float(high)}), partial(np.clip, a_min=low, a_max=high)
     top, length = ([float(np.abs(x).max()), float(np.linalg.norm(x.astype(np.float32)))] for x in (reference, suspect))
     if min(top) > 0 and top[0] != length[0]:
@@ -157,12 +161,14 @@ def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
 
 def _bits(suspect: np.ndarray, axis: int, symmetric: bool) -> int:
     """The fewest bits whose levels all values lie on, 0 where there are none."""
-    rows = suspect.reshape(1, -1) if axis < 0 else np.moveaxis(suspect, axis, 0).reshape(suspect.shape[axis], -1)
-    low = np.zeros(len(rows)) if symmetric else rows.min(1).astype(np.float64)
-    span = (np.abs(rows) if symmetric else rows).max(1).astype(np.float64) - low
-    step = np.where(span == 0, 1, span)
-    few = max(SAMPLE // len(rows), 1)
-    for part in (rows[:, :few], rows):
+    lines = suspect.reshape(1, *suspect.shape) if axis < 0 else np.moveaxis(suspect, axis, 0)
+    # a few rows say already that most weights lie on no levels
+    for some in (lines[:FEW], lines):
+        rows = some.reshape(len(some), -1)
+        low = np.zeros(len(rows)) if symmetric else rows.min(1).astype(np.float64)
+        span = (np.abs(rows) if symmetric else rows).max(1).astype(np.float64) - low
+        step = np.where(span == 0, 1, span)
+        part = rows[:, : max(SAMPLE // len(rows), 1)] if some is not lines else rows
         unit = (part - low[:, None]) / step[:, None]
         for bits in range(2, MOST_BITS + 1):
             levels = unit * (2 ** (bits - 1) - 1 if symmetric else 2**bits - 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import lady_onnx as lady
@@ -38,6 +38,8 @@ DONE: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def test_what_was_done_is_read_off_the_values_whatever_their_order(shape: tuple[int, ...], how: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     array = rng.standard_normal(shape).astype(F)
+    # a single value that was cut off could as well have been replaced
+    assume(how != "clipped" or (array > 0.4).sum() > 1)
     order = rng.permutation(shape[0])
     suspect = DONE[how](array)
     found, done = explain(array, suspect[order])
