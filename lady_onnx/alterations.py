@@ -89,7 +89,7 @@ def in_words(alterations: Mapping[str, Sequence[Alteration]]) -> str:
         numbers = [v for v in values if not isinstance(v, str)]
         ends = sorted({f"{n:.3g}" for n in (min(numbers), max(numbers))}, key=float) if numbers else sorted({*map(str, values)})
         what = f", {strength[kind]} {' to '.join(ends)}" if kind in strength else ""
-        parts.append(f"{kind}{what} ({len(values)} weights)")
+        parts.append(f"{kind}{what} ({len(values)} weight{'s' * (len(values) > 1)})")
     return "; ".join(parts)
 
 
