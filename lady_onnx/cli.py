@@ -194,9 +194,8 @@ def _attack(args: argparse.Namespace) -> int:
     if args.json:
         _print_json({"output": str(out), "kind": args.kind, "strength": args.strength, "weights": list(result.weights)})
     else:
-        print(
-            f"{out}: {args.kind} of strength {args.strength:g} on {len(result.weights)} weight{'s' * (len(result.weights) != 1)}"
-        )
+        many = len(result.weights)
+        print(f"{out}: {args.kind} of strength {args.strength:g} on {many} weight{'s' * (many != 1)}")
     return 0
 
 
