@@ -64,8 +64,10 @@ def explain(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, tup
         if altered is not None:
             return altered, (what,)
     for first, before in singles:
-        given = before(reference) if first.kind in BEFORE else reference
-        for second, apply in _candidates(given, suspect) if first.kind in BEFORE else ():
+        if first.kind not in BEFORE:
+            continue
+        given = before(reference)
+        for second, apply in _candidates(given, suspect):
             altered = _fitted(apply(given), target) if second.kind != first.kind else None
             if altered is not None:
                 return altered, (first, second)

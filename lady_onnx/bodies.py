@@ -183,10 +183,10 @@ class Bodies:
         return self._nodes(list(graph.node), weights, [o.name for o in graph.output], scope, None)
 
     def _tensor(self, name: str) -> Tensor:
-        tensor = self.engine.tensor(name)
-        if tensor is None:
-            raise UnknownStructure("an operand of unknown shape")
-        return tensor
+        return sequences.tensor(self.engine, name)
+
+    def _known(self, name: str) -> Result | None:
+        return self.engine.items[name] if name in self.engine.items else self.engine.tensor(name)
 
     def _result(self, name: str) -> Result:
         return self.engine.items[name] if name in self.engine.items else self._tensor(name)
@@ -222,7 +222,7 @@ class Bodies:
         for name, inner in zip(node.output, outputs, strict=False):
             self.engine.inference.same(name, inner)
         # what made a result of unknown shape has pinned what it read
-        return [self.engine.items.get(n) or self.engine.tensor(n) for n, _ in zip(outputs, node.output, strict=False)]
+        return [self._known(name) for name, _ in zip(outputs, node.output, strict=False)]
 
     def _if(self, node: NodeProto, origin: NodeProto, scope: Scope) -> list[Result]:
         condition = self.engine.inference.value(node.input[0])

@@ -14,6 +14,7 @@ from onnx.reference import ReferenceEvaluator
 
 from .errors import UnknownStructure
 from .graph import Graph, attributes
+from .rules.composed import SEQUENCES
 
 DRAWING = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 WINDOW = ("auto_pad", "ceil_mode", "count_include_pad", "dilations", "group", "kernel_shape", "pads", "strides")
@@ -32,11 +33,6 @@ FROM_SECOND = (
     *("Slice", "Split", "SplitToSequence", "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample"),
 )
 """Operators whose results have shapes that the values of operands decide, from the first or the second on; so do reductions."""
-SEQUENCES = (
-    *("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert"),
-    *("SequenceLength", "SplitToSequence"),
-)
-"""Operators that make, change or read a sequence of tensors."""
 NEVER = ("If", "Loop", "Scan", "SequenceMap", *SEQUENCES, *DRAWING)
 """Operators whose results are never computed from their operands here: those with bodies, of sequences, and those that draw."""
 FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)

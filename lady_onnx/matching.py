@@ -27,7 +27,9 @@ PRIOR = 10
 WIDEST = 10
 """How much larger or smaller the noise at one position may be."""
 HEATS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
+"""By what the log-odds are divided, step by step, when all groups are matched at once."""
 BALANCES = 20
+"""How often the rows and columns of probabilities are balanced."""
 ROOM = 0.1
 """Where chance alone finds more than all but this share of the rows again, copies cannot be told from others."""
 RARE = 1e-3
@@ -51,7 +53,7 @@ class Match:
         permutation: int64 [size]: unit j of the reference is unit `permutation[j]` of the suspect.
         similarity: float64 [size]: cosine of unit j of the reference and its match; 1 for equal units.
         margin: float64 [size]: by how much the match is likelier, in nats, than the runner-up; 0 where two are alike.
-        certainty: float64 [size]: the probability that the match is right, were one other unit to change places with it.
+        certainty: float64 [size]: the probability that the match is right, among all assignments of the group's units.
     """
 
     group: str

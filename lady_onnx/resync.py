@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections import ChainMap
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +153,7 @@ def resync(
     symmetry = common_symmetry(ours, theirs, names)
     view = {name: weights(theirs)[other] for name, other in names.items()}
     done = {name: explained for name in names if (explained := _explained(ours.array(name), view[name])) is not None}
-    altered = ChainMap({name: array for name, (array, _) in done.items()}, weights(ours))  # type: ignore[arg-type]
+    altered = {name: done[name][0] if name in done else ours.array(name) for name in names}
     matches, moved = match(symmetry.groups, altered, view, progress)
     result = theirs.copy()
     for name, array in moved.items():

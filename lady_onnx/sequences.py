@@ -10,12 +10,13 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from .errors import UnknownStructure
 from .graph import attributes
-from .inference import SEQUENCES, Inference
+from .inference import Inference
 from .rules import Elementwise, Kind, Movement, Reshape, Step, Take
+from .rules.composed import SEQUENCES
 from .tensors import Tensor
 
 Result = Tensor | list[str]
@@ -45,7 +46,7 @@ def handles(engine: Engine, node: NodeProto) -> bool:
     """Does this node make, change or read a sequence, and is it no map over one?"""
     if node.domain not in ("", "ai.onnx"):
         return False
-    return node.op_type in SEQUENCES or (node.op_type == "Identity" and node.input[0] in engine.items)
+    return node.op_type in SEQUENCES or (node.op_type == "Identity" and bool(engine.items.keys() & set(node.input)))
 
 
 def items(engine: Engine, name: str) -> list[str]:
@@ -80,7 +81,7 @@ def run(engine: Engine, node: NodeProto) -> list[Result]:
                 return [result]
             name = names[_place(engine, node, 1, len(names) - 1)]
             engine.inference.same(node.output[0], name)
-            return [_tensor(engine, name)]
+            return [tensor(engine, name)]
         case "SequenceLength":
             engine.inference.give(node.output[0], np.array(len(items(engine, node.input[0]))))
             return [Tensor(())]
@@ -89,16 +90,24 @@ def run(engine: Engine, node: NodeProto) -> list[Result]:
     return [_concat(engine, node)]
 
 
-def _tensor(engine: Engine, name: str) -> Tensor:
-    tensor = engine.tensor(name)
-    if tensor is None:
+def tensor(engine: Engine, name: str) -> Tensor:
+    """The tensor of that name; UnknownStructure where its shape is not known."""
+    found = engine.tensor(name)
+    if found is None:
         raise UnknownStructure("an operand of unknown shape")
-    return tensor
+    return found
+
+
+def _value(engine: Engine, name: str) -> np.ndarray | None:
+    """The values of what may be a shape or an index, else None: a weight that is read for its values is pinned."""
+    kind = engine.inference.type_of(name)
+    whole = kind is not None and kind.tensor_type.elem_type in (TensorProto.INT32, TensorProto.INT64)
+    return engine.inference.value(name) if whole else None
 
 
 def _any(engine: Engine, names: Sequence[str]) -> Tensor:
     """A tensor that may be any one of a sequence: they share their order."""
-    tensors = [_tensor(engine, n) for n in names]
+    tensors = [tensor(engine, n) for n in names]
     if len({t.shape for t in tensors}) != 1:
         raise UnknownStructure("a place in a sequence of many shapes that hangs on the graph's inputs")
     return engine.results(Elementwise(), tensors, [False] * len(names), [None])[0]
@@ -120,10 +129,10 @@ def _place(engine: Engine, node: NodeProto, operand: int, last: int) -> int:
 
 def _split(engine: Engine, node: NodeProto) -> list[str]:
     source = node.input[0]
-    tensor = _tensor(engine, source)
+    whole = tensor(engine, source)
     given = attributes(node)
-    axis = given.get("axis", 0) % len(tensor.shape)
-    size = tensor.shape[axis]
+    axis = given.get("axis", 0) % len(whole.shape)
+    size = whole.shape[axis]
     squeezed = False
     if len(node.input) > 1 and node.input[1]:
         split = engine.inference.value(node.input[1])
@@ -138,10 +147,10 @@ def _split(engine: Engine, node: NodeProto) -> list[str]:
     pieces: list[tuple[tuple[int, ...], list[Step]]] = []
     for start, end in zip([0, *ends[:-1]], ends, strict=False):
         steps: list[Step] = [Take(axis, np.arange(start, end))]
-        pieces.append(((0,), [*steps, Reshape(tensor.shape[:axis] + tensor.shape[axis + 1 :])] if squeezed else steps))
-    results = engine.results(Movement(pieces), [tensor], [source in engine.inference.loose], [])
+        pieces.append(((0,), [*steps, Reshape(whole.shape[:axis] + whole.shape[axis + 1 :])] if squeezed else steps))
+    results = engine.results(Movement(pieces), [whole], [source in engine.inference.loose], [])
     names = [f"{node.output[0]}\0{number}" for number in range(len(results))]
-    value = engine.inference.value(source)
+    value = _value(engine, source)
     for name, result, start, end in zip(names, results, [0, *ends[:-1]], ends, strict=False):
         engine.tensors[name] = result
         engine.inference.declare_like(name, result.shape, source)
@@ -153,16 +162,16 @@ def _split(engine: Engine, node: NodeProto) -> list[str]:
 def _concat(engine: Engine, node: NodeProto) -> Tensor:
     names = items(engine, node.input[0])
     given = attributes(node)
-    tensors = [_tensor(engine, n) for n in names]
+    tensors = [tensor(engine, n) for n in names]
     loose = [n in engine.inference.loose for n in names]
     axis = given["axis"]
     if given.get("new_axis", 0):
         axis %= len(tensors[0].shape) + 1
-        for i, (tensor, free) in enumerate(zip(tensors, loose, strict=True)):
-            shape = (*tensor.shape[:axis], 1, *tensor.shape[axis:])
-            tensors[i] = engine.results(Movement([((0,), [Reshape(shape)])]), [tensor], [free], [])[0]
+        for i, (one, free) in enumerate(zip(tensors, loose, strict=True)):
+            shape = (*one.shape[:axis], 1, *one.shape[axis:])
+            tensors[i] = engine.results(Movement([((0,), [Reshape(shape)])]), [one], [free], [])[0]
     result = engine.results(Movement([(tuple(range(len(tensors))), [])], axis), tensors, loose, [])[0]
-    values = [value for n in names if (value := engine.inference.value(n)) is not None]
+    values = [value for n in names if (value := _value(engine, n)) is not None]
     first = next((n for n, free in zip(names, loose, strict=True) if free), names[0])
     engine.inference.declare_like(node.output[0], result.shape, first)
     if len(values) == len(names):

@@ -40,14 +40,13 @@ def rows() -> Case:
         node("MatMul", "x,a", "h"),
         node("SplitToSequence", "h", "s", axis=0, keepdims=0),
         node("SequenceAt", "s,last", "row"),
-        node("SequenceEmpty", "", "none"),
+        helper.make_node("SequenceEmpty", [], ["none"]),
         node("SequenceInsert", "none,row", "t"),
         node("SequenceAt", "s,zero", "first"),
         node("SequenceInsert", "t,first", "u"),
         node("ConcatFromSequence", "u", "joined", axis=-2, new_axis=1),
         node("MatMul", "joined,b", "out"),
     ]
-    nodes[3] = helper.make_node("SequenceEmpty", [], ["none"])
     return build(nodes, {"a": w(3, 5), "b": w(5, 2), "last": np.array(-1), "zero": np.array(0)}, {"x": [4, 3]}), [5]
 
 
@@ -90,7 +89,18 @@ def picked() -> Case:
     return build(nodes, weights, {"x": [4, 3]}), [2, 5]
 
 
-CASES = [pieces, rows, mapped, picked]
+def weights() -> Case:
+    """A weight goes through a sequence, in two pieces, and meets its layer whole."""
+    nodes = [
+        node("SplitToSequence", "a,two", "s", axis=1),
+        node("ConcatFromSequence", "s", "joined", axis=1),
+        node("MatMul", "x,joined", "h"),
+        node("MatMul", "h,b", "out"),
+    ]
+    return build(nodes, {"a": w(3, 6), "b": w(6, 2), "two": np.array(2)}, {"x": [4, 3]}), [6]
+
+
+CASES = [pieces, rows, mapped, picked, weights]
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -160,6 +170,28 @@ def function_of_two_results() -> Case:
     model.opset_import.extend([helper.make_opsetid("own", 1), helper.make_opsetid("far", 1)])
     model.functions.append(function)
     return model, [5, 6]
+
+
+def test_a_function_may_return_an_empty_sequence() -> None:
+    function = helper.make_function(
+        "own", "None", [], ["none"], [helper.make_node("SequenceEmpty", [], ["none"])], [helper.make_opsetid("", 17)]
+    )
+    nodes = [
+        helper.make_node("None", [], ["none"], domain="own"),
+        node("MatMul", "x,a", "h"),
+        node("SequenceInsert", "none,h", "s"),
+        node("ConcatFromSequence", "s", "y", axis=0),
+        node("MatMul", "y,b", "out"),
+    ]
+    model = build(nodes, {"a": w(3, 6), "b": w(6, 2)}, {"x": [4, 3]})
+    model.opset_import.append(helper.make_opsetid("own", 1))
+    model.functions.append(function)
+    assert sizes(model) == [6]
+
+
+def test_an_identity_of_nothing_is_no_sequence() -> None:
+    nodes = [node("MatMul", "x,a", "h"), helper.make_node("Identity", [], ["i"]), node("Add", "h,i", "out")]
+    assert lady.find_groups(build(nodes, {"a": w(3, 6)}, {"x": [4, 3]})).groups == ()
 
 
 def test_a_function_with_a_result_of_unknown_shape() -> None:

@@ -16,10 +16,14 @@ def composed(node: Node) -> Kind:
     return Body()
 
 
-@register(
+SEQUENCES = (
     *("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert"),
-    *("SequenceLength", "SequenceMap", "SplitToSequence"),
+    *("SequenceLength", "SplitToSequence"),
 )
+"""Operators that make, change or read a sequence of tensors."""
+
+
+@register(*SEQUENCES, "SequenceMap")
 def sequence(node: Node) -> Kind:
     """The tensors of a sequence are followed one by one; places in it must be known."""
     return Body()
