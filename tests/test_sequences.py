@@ -90,14 +90,19 @@ def picked() -> Case:
 
 
 def weights() -> Case:
-    """A weight goes through a sequence, in two pieces, and meets its layer whole."""
+    """Two of the three pieces of a weight make a layer of 2 each."""
     nodes = [
         node("SplitToSequence", "a,two", "s", axis=1),
-        node("ConcatFromSequence", "s", "joined", axis=1),
-        node("MatMul", "x,joined", "h"),
-        node("MatMul", "h,b", "out"),
+        node("SequenceAt", "s,zero", "first"),
+        node("SequenceAt", "s,two", "third"),
+        node("MatMul", "x,first", "h"),
+        node("MatMul", "x,third", "k"),
+        node("MatMul", "h,b", "i"),
+        node("MatMul", "k,c", "j"),
+        node("Add", "i,j", "out"),
     ]
-    return build(nodes, {"a": w(3, 6), "b": w(6, 2), "two": np.array(2)}, {"x": [4, 3]}), [6]
+    weights = {"a": w(3, 6), "b": w(2, 2), "c": w(2, 2), "two": np.array(2), "zero": np.array(0)}
+    return build(nodes, weights, {"x": [4, 3]}), [2, 2]
 
 
 CASES = [pieces, rows, mapped, picked, weights]
