@@ -8,32 +8,34 @@ likeliest, and the noise is estimated anew, until nothing moves. To begin with, 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.special import expit, logit
 
+from .evidence import (
+    LEAST,
+    Noise,
+    assign,
+    balanced,
+    certainties,
+    copied_of,
+    cosine,
+    exact_match,
+    finite,
+    joined,
+    likelihood,
+    margins,
+    rows_of,
+    same,
+    scale_of,
+)
 from .groups import Group, Slot
 from .refinement import Refinement
 from .rewrite import Family, compose, permuted
 
-LEAST = 0.02
-"""The least noise of a weight that is taken for possible, in units of the weight's own deviation."""
-PRIOR = 10
-"""How many elements of the common noise stand against those at one position."""
-WIDEST = 10
-"""How much larger or smaller the noise at one position may be."""
 HEATS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
 """By what the log-odds are divided, step by step, when all groups are matched at once."""
-BALANCES = 20
-"""How often the rows and columns of probabilities are balanced."""
-ROOM = 0.1
-"""Where chance alone finds more than all but this share of the rows again, copies cannot be told from others."""
-RARE = 1e-3
-"""No group is taken to hold a smaller share of copies, or of others, than this."""
 MOST_PAIRS = 1 << 28
 """Of more pairs of units than this the probabilities are not kept at the same time."""
 DOUBT = 0.98
@@ -68,24 +70,6 @@ class Match:
         return int((self.permutation != np.arange(self.permutation.size)).sum())
 
 
-def assign(scores: np.ndarray) -> np.ndarray:
-    """The assignment of rows to columns with the largest sum: for each row its column.
-
-    Where every row's best is a different column, that is the optimum, and no solver runs.
-    """
-    best = scores.argmax(1)
-    if np.unique(best).size == best.size:
-        return best
-    return linear_sum_assignment(scores, maximize=True)[1]
-
-
-def _rows(array: np.ndarray, slot: Slot) -> np.ndarray:
-    """The elements of every unit in a slot, [units, elements]."""
-    for axis, positions in slot.within:
-        array = array.take(positions, axis)
-    return np.moveaxis(array, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
-
-
 class Matcher:
     """Aligns the weights of a suspect with those of a reference, group after group.
 
@@ -102,7 +86,7 @@ class Matcher:
         self.current = {n: np.asarray(suspect[n]) for n in names}
         self.total: dict[str, np.ndarray] = {}
         self._scales: dict[str, tuple[float, float]] = {}
-        self.noise: dict[str, _Noise] = {}
+        self.noise: dict[str, Noise] = {}
         self.top = {g.id: self._top(g) for g in groups}
         self.touching: dict[str, set[str]] = {}
         self.axes: dict[tuple[str, str], set[int]] = {}
@@ -123,7 +107,7 @@ class Matcher:
     def scale(self, name: str) -> tuple[float, float]:
         """Mean and standard deviation of a weight of the reference."""
         if name not in self._scales:
-            self._scales[name] = _scale(self.reference[name])
+            self._scales[name] = scale_of(self.reference[name])
         return self._scales[name]
 
     def run(self, progress: Progress | None = None) -> list[Match]:
@@ -154,14 +138,15 @@ class Matcher:
             self._compare_with_chance()
         return [self._total(g) for g in self.groups]
 
-    def _listen(self) -> None:
-        """Estimates the noise of every weight from what differs at the matching so far."""
+    def _listen(self) -> float:
+        """Estimates the noise of every weight from what differs at the matching so far; returns its log-likelihood."""
         for name, array in self.reference.items():
             if not same(array, self.current[name]):
                 axes = sorted({s.axis for g in self.groups for s in g.slots if s.initializer == name})
-                self.noise[name] = _Noise.between(array, self.current[name], self.scale(name)[1], axes)
+                self.noise[name] = Noise.between(array, self.current[name], self.scale(name)[1], axes)
             else:
-                self.noise[name] = _Noise(self.scale(name)[1] * LEAST)
+                self.noise[name] = Noise(self.scale(name)[1] * LEAST)
+        return -sum(array.size * float(np.log(self.noise[name].deviation)) for name, array in self.reference.items())
 
     def weighted(self, arrays: Arrays, name: str, slot: Slot, taken: Mapping[int, np.ndarray] | None = None) -> np.ndarray:
         """The elements of every unit in a slot, [units, elements], in units of their noise.
@@ -170,8 +155,8 @@ class Matcher:
         """
         array = arrays[name]
         mean, deviation = self.scale(name)
-        noise = self.noise.get(name) or _Noise(deviation)
-        values = (_finite(array) - np.float32(mean)) / np.float32(noise.deviation)
+        noise = self.noise.get(name) or Noise(deviation)
+        values = (finite(array) - np.float32(mean)) / np.float32(noise.deviation)
         restricted = {**dict(slot.within), **(taken or {})}
         for axis, factor in noise.along.items():
             if axis != slot.axis and axis not in restricted:
@@ -184,8 +169,7 @@ class Matcher:
         """Matches every group by all its slots, again and again until nothing moves, or nothing gets likelier."""
         before = -np.inf
         for _ in range(SWEEPS):
-            self._listen()
-            now = self._agreement()
+            now = self._listen()
             if now <= before:
                 break
             before = now
@@ -220,24 +204,16 @@ class Matcher:
         y = y[found]
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
         similarity = np.einsum("ij,ij->i", x, y, dtype=np.float64) / np.maximum(norms, 1e-30)
-        self.gains[name], copied = _copied(x, y, (self.chance or {}).get(name, -1.0))
-        return similarity, _margin(scores, found), _certainty(scores, found) * copied
+        self.gains[name], copied = copied_of(x, y, (self.chance or {}).get(name, -1.0))
+        return similarity, margins(scores, found), certainties(scores, found) * copied
 
     def _try_soft(self) -> None:
         """Matches all groups at once, and keeps what that finds if it is likelier."""
-        before = self._agreement(), dict(self.current), dict(self.total), dict(self.matches)
+        before = self._listen(), dict(self.current), dict(self.total), dict(self.matches)
         self._apply(self.soft())
         self._sweep()
-        if self._agreement() < before[0]:
+        if self._listen() < before[0]:
             _, self.current, self.total, self.matches = before
-
-    def _agreement(self) -> float:
-        """The log-likelihood of the suspect's weights as they lie, each with noise of the size that it has."""
-        found = 0.0
-        for name, array in self.reference.items():
-            square = float(np.square(_finite(array) - _finite(self.current[name]), dtype=np.float64).mean())
-            found -= array.size / 2 * np.log(max(square, (LEAST * self.scale(name)[1]) ** 2))
-        return found
 
     def soft(self) -> dict[str, np.ndarray]:
         """Permutations of the groups without others inside, by matching them all at once with probabilities.
@@ -250,10 +226,10 @@ class Matcher:
         for g in flat:
             for s in g.slots:
                 slots.setdefault(s.initializer, []).append((g, s))
-        ours = {n: _finite(self.reference[n]) - np.float32(self.scale(n)[0]) for n in slots}
-        theirs = {n: _finite(self.current[n]) - np.float32(self.scale(n)[0]) for n in slots}
+        ours = {n: finite(self.reference[n]) - np.float32(self.scale(n)[0]) for n in slots}
+        theirs = {n: finite(self.current[n]) - np.float32(self.scale(n)[0]) for n in slots}
         power = {n: self._power(ours[n], theirs[n], self.scale(n)[1]) for n in slots}
-        likely = {g.id: _sinkhorn(self._lengths(g, ours, theirs, power)).astype(np.float32) for g in flat}
+        likely = {g.id: balanced(self._lengths(g, ours, theirs, power)).astype(np.float32) for g in flat}
 
         def expected(name: str, apart: Slot) -> np.ndarray:
             array = theirs[name].copy()
@@ -267,9 +243,9 @@ class Matcher:
             for g in flat:
                 score = np.zeros((g.size, g.size))
                 for s in g.slots:
-                    a, b = _rows(ours[s.initializer], s), _rows(expected(s.initializer, s), s)
+                    a, b = rows_of(ours[s.initializer], s), rows_of(expected(s.initializer, s), s)
                     score += (a @ b.T) / power[s.initializer]
-                likely[g.id] = _sinkhorn(score / heat).astype(np.float32)
+                likely[g.id] = balanced(score / heat).astype(np.float32)
         return {g.id: assign(likely[g.id]) for g in flat}
 
     @staticmethod
@@ -282,7 +258,7 @@ class Matcher:
         """The log-likelihood of units by the lengths of their rows alone, slot by slot."""
         score = np.zeros((group.size, group.size))
         for s in group.slots:
-            a, b = (np.square(_rows(x[s.initializer], s), dtype=np.float64) for x in (ours, theirs))
+            a, b = (np.square(rows_of(x[s.initializer], s), dtype=np.float64) for x in (ours, theirs))
             many, noise = a.shape[1], power[s.initializer]
             gap = a.sum(1)[:, None] - (b.sum(1) - many * noise)[None]
             score -= np.square(gap) / (2 * (4 * noise * a.sum(1).mean() + 2 * many * noise**2))
@@ -351,20 +327,20 @@ class Matcher:
         return self._nested(group, slots)
 
     def _evidence(self, arrays: Arrays, slots: Sequence[Slot], count: int) -> np.ndarray:
-        return _joined([self.weighted(arrays, s.initializer, s) for s in slots], count)
+        return joined([self.weighted(arrays, s.initializer, s) for s in slots], count)
 
     def _flat(self, group: Group, slots: Sequence[Slot], anchored: bool) -> Match:
         if slots:
-            a = [_rows(self.reference[s.initializer], s) for s in slots]
-            b = [_rows(self.current[s.initializer], s) for s in slots]
-            exact = _exact(a, b)
+            a = [rows_of(self.reference[s.initializer], s) for s in slots]
+            b = [rows_of(self.current[s.initializer], s) for s in slots]
+            exact = exact_match(a, b)
             if exact is not None:
                 ones = np.ones(group.size)
                 return Match(group.id, exact[0], ones, exact[1], ones)
             x, y = self._evidence(self.reference, slots, group.size), self._evidence(self.current, slots, group.size)
         else:
             x, y = self._orderless(self.reference, group), self._orderless(self.current, group)
-        scores = _likelihood(x, y)
+        scores = likelihood(x, y)
         permutation = assign(scores)
         return Match(group.id, permutation, *self.figures(group.id, x, y, scores, permutation))
 
@@ -373,9 +349,9 @@ class Matcher:
         parts = []
         for slot in group.slots:
             mean, deviation = self.scale(slot.initializer)
-            rows = _finite(_rows(arrays[slot.initializer], slot))
+            rows = finite(rows_of(arrays[slot.initializer], slot))
             parts.append((np.sort(rows, 1) - np.float32(mean)) / np.float32(deviation))
-        return _joined(parts, group.size)
+        return joined(parts, group.size)
 
     def _nested(self, group: Group, slots: Sequence[Slot]) -> dict[str, Match]:
         """Matches the units of a group by the best match of what lies inside them, then assigns the units."""
@@ -383,7 +359,7 @@ class Matcher:
         score = np.array([[pairs.match(u, v) for v in range(group.size)] for u in range(group.size)])
         direct = [s for s in slots if s.initializer not in pairs.covered]
         if direct:
-            score += _likelihood(
+            score += likelihood(
                 self._evidence(self.reference, direct, group.size), self._evidence(self.current, direct, group.size)
             )
         outer = assign(score)
@@ -393,7 +369,7 @@ class Matcher:
             inner = pairs.matches[u, v]
             found.update({m.group: m for m in inner})
             means.append(np.mean([m.similarity.mean() for m in inner]))
-        found[group.id] = Match(group.id, outer, np.array(means), _margin(score, outer), _certainty(score, outer))
+        found[group.id] = Match(group.id, outer, np.array(means), margins(score, outer), certainties(score, outer))
         return found
 
 
@@ -439,7 +415,7 @@ class _Pairs:
                 if s.initializer == slot.initializer and s.axis != slot.axis
             }
             parts.append(self.matcher.weighted(arrays, slot.initializer, slot, order))
-        return _joined(parts, group.size) if parts else np.zeros((group.size, 0), np.float32)
+        return joined(parts, group.size) if parts else np.zeros((group.size, 0), np.float32)
 
     def match(self, u: int, v: int) -> float:
         """The score of a pair, the sum of the dot products of what was matched in it."""
@@ -455,13 +431,13 @@ class _Pairs:
                 x = np.concatenate([x, self._rows(self.matcher.reference, u, k, which, plain)], 1)
                 y = np.concatenate([y, self._rows(self.matcher.current, v, k, which, settled)], 1)
             name = self.inner[v][k].id
-            exact = _exact([x], [y])
+            exact = exact_match([x], [y])
             if exact is not None:
                 chosen, margin = exact
                 match = Match(name, chosen, np.ones(chosen.size), margin, np.ones(chosen.size))
                 score = 0.0
             else:
-                scores = _likelihood(x, y)
+                scores = likelihood(x, y)
                 chosen = assign(scores)
                 match = Match(name, chosen, *self.matcher.figures(name, x, y, scores, chosen))
                 score = float(scores[np.arange(chosen.size), chosen].sum())
@@ -474,148 +450,8 @@ class _Pairs:
         return {k for k in range(len(self.slots)) if any(self._name(k, i) == name for i in self.slots[k])}
 
 
-def _joined(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
-    """Rows side by side, and a one: in homogeneous coordinates a lone bias has an angle, and not just a sign."""
-    return np.concatenate([*parts, np.ones((count, 1), np.float32)], 1)
-
-
 def _identity(group: Group) -> Match:
     return Match(group.id, np.arange(group.size), *np.ones((3, group.size)))
-
-
-def _scale(array: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of a weight, the deviation never zero."""
-    values = _finite(array)
-    deviation = float(values.std(dtype=np.float64))
-    return float(values.mean(dtype=np.float64)), deviation if deviation > 0 else 1.0
-
-
-def _finite(array: np.ndarray) -> np.ndarray:
-    """As float32, infinities as the largest finite value beside them."""
-    values = array.astype(np.float32)
-    finite = np.isfinite(values)
-    if not finite.all():
-        limit = np.abs(values[finite]).max(initial=1.0)
-        np.clip(values, -limit, limit, out=values)
-    return values
-
-
-def same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Equal bit for bit?"""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    if a.dtype.hasobject:
-        return bool((a == b).all())
-    flat_a, flat_b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
-    return bool(np.array_equal(flat_a, flat_b))
-
-
-def _digests(parts: Sequence[np.ndarray]) -> list[bytes]:
-    """A digest of every unit's bytes."""
-    digests = [hashlib.blake2b(digest_size=16) for _ in range(parts[0].shape[0])]
-    for part in parts:
-        for digest, row in zip(digests, np.ascontiguousarray(part).view(np.uint8), strict=True):
-            digest.update(row)
-    return [d.digest() for d in digests]
-
-
-def _exact(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-    """The permutation and margins if the rows are the same rows, bit for bit, in another order; else None."""
-    if any(x.dtype != y.dtype for x, y in zip(a, b, strict=True)):
-        return None
-    first = next((i for i, x in enumerate(a) if x.shape[1]), 0)
-    if a[first].size and not same(*(np.sort(x[first][:, 0]) for x in (a, b))):
-        return None
-    theirs: dict[bytes, list[int]] = {}
-    for j, key in enumerate(_digests(b)):
-        theirs.setdefault(key, []).append(j)
-    ours = _digests(a)
-    permutation = np.empty(len(ours), np.int64)
-    margin = np.ones(len(ours))
-    for i, key in enumerate(ours):
-        places = theirs.get(key)
-        if not places:
-            return None
-        # among equal rows, the one that did not move
-        place = i if i in places else places[0]
-        margin[i] = 0.0 if len(places) > 1 else 1.0
-        places.remove(place)
-        permutation[i] = place
-    return permutation, margin
-
-
-def _sinkhorn(score: np.ndarray) -> np.ndarray:
-    """The doubly stochastic matrix of these log-odds."""
-    table = np.exp(score - score.max(1, keepdims=True))
-    for _ in range(BALANCES):
-        table /= table.sum(0, keepdims=True) + 1e-30
-        table /= table.sum(1, keepdims=True) + 1e-30
-    return table
-
-
-@dataclass(frozen=True)
-class _Noise:
-    """The deviation of what was added to a weight, and by how much it is larger or smaller at positions along an axis."""
-
-    deviation: float
-    along: Mapping[int, np.ndarray] = field(default_factory=dict)
-
-    @classmethod
-    def between(cls, reference: np.ndarray, suspect: np.ndarray, spread: float, axes: Sequence[int]) -> _Noise:
-        """What differs between two weights of one shape, of which the reference has the deviation `spread`."""
-        square = np.square(_finite(reference) - _finite(suspect), dtype=np.float32)
-        whole = max(float(square.mean(dtype=np.float64)), (LEAST * spread) ** 2)
-        along = {}
-        for axis in axes:
-            others = tuple(a for a in range(square.ndim) if a != axis)
-            many = square.size / square.shape[axis]
-            factor = (square.mean(others, dtype=np.float64) / whole * many + PRIOR) / (many + PRIOR)
-            along[axis] = np.sqrt(factor).astype(np.float32).clip(1 / WIDEST, WIDEST)
-        return cls(whole**0.5, along)
-
-
-def _cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The cosine of every row of `x` with every row of `y`; 0 for a row of zeros."""
-    if not x.shape[1]:
-        return np.eye(len(x), dtype=np.float32)
-    norms = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
-    return (x @ y.T) / np.maximum(np.outer(*norms), 1e-30)
-
-
-def _likelihood(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The log-likelihood of every row of `y` as a copy of every row of `x` with noise of deviation one, up to a constant."""
-    norms = [np.einsum("ij,ij->i", z, z, dtype=np.float64) / 2 for z in (x, y)]
-    return (x @ y.T).astype(np.float64) - norms[0][:, None] - norms[1][None]
-
-
-def _copied(x: np.ndarray, y: np.ndarray, chance: float) -> tuple[float, np.ndarray]:
-    """How much of the rows `x` is found again in `y`, and for each the probability that it is a copy and no other's.
-
-    Of a copy all of the row is found again; of the best among unrelated ones hardly more than of the second best, or,
-    where that is known, than of the best in weights without order: `chance`.
-    """
-    dot = x @ y.T - np.float32(1)
-    power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, 1e-30)
-    gain = np.diagonal(dot) / power
-    np.fill_diagonal(dot, -np.inf)
-    second = np.maximum(dot.max(1) / power, chance)
-    odds = np.clip(((gain - np.minimum(second, 1)) ** 2 - (gain - 1) ** 2) * power / 2, -700, 700)
-    # over all units the gain says how many are copies, before any one of them is asked
-    mean, other = (float((g * power).sum() / power.sum()) for g in (gain, second))
-    share = np.clip((mean - other) / max(1 - other, ROOM), RARE, 1 - RARE)
-    return mean, expit(odds + logit(share))
-
-
-def _margin(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
-    rows = np.arange(len(permutation))
-    rest = scores.copy()
-    rest[rows, permutation] = -np.inf
-    return scores[rows, permutation] - rest.max(1)
-
-
-def _certainty(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
-    """Of every match the probability among all assignments, as balanced rows and columns give it."""
-    return _sinkhorn(scores)[np.arange(len(permutation)), permutation]
 
 
 def match(
@@ -640,5 +476,5 @@ def similarity(group: Group, reference: Arrays, suspect: Arrays) -> np.ndarray:
     Of the slot with the most elements, the paper's own setting, and of no other.
     """
     slot = max(group.slots, key=lambda s: reference[s.initializer].size)
-    a, b = (_rows(np.asarray(x[slot.initializer]), slot).astype(np.float32) for x in (reference, suspect))
-    return _cosine(a, b)
+    a, b = (rows_of(np.asarray(x[slot.initializer]), slot).astype(np.float32) for x in (reference, suspect))
+    return cosine(a, b)

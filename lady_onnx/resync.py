@@ -15,10 +15,11 @@ from .alterations import CLOSE, Alteration, explain, floating, noise
 from .analysis import analyse
 from .correspondence import correspond
 from .errors import ArchitectureError, LadyError
+from .evidence import same
 from .finder import extract
 from .graph import Graph, load
 from .groups import Symmetry
-from .matching import Match, Progress, match, same
+from .matching import Match, Progress, match
 from .permutation import Model, write_permutation
 from .rewrite import weights
 from .runtime import Verification, compare

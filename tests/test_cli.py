@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -484,3 +485,32 @@ def test_infinite_weights_and_strings(tmp_path: Path) -> None:
         tensor.CopyFrom(numpy_helper.from_array((values * 1.01).astype(np.float32), tensor.name))
     assert lady.check(proto, noisy).verdict == "altered"
     assert np.array_equal(lady.resync(proto, noisy, verify="none").permutations["w0:1"], result.permutations["w0:1"])
+
+
+def test_outputs_that_are_maps_or_text_are_compared() -> None:
+    """As converters from scikit-learn write them: the label's name, and a map from names to probabilities."""
+
+    names: dict[str, Any] = {"keys_int64s": [0, 1], "values_strings": ["a", "b"]}
+
+    def model(weight: float) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("MatMul", ["x", "w"], ["scores"]),
+            helper.make_node("ZipMap", ["scores"], ["map"], domain="ai.onnx.ml", classlabels_strings=["a", "b"]),
+            helper.make_node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0),
+            helper.make_node(
+                "LabelEncoder", ["best"], ["name"], domain="ai.onnx.ml", keys_int64s=[0, 1], values_strings=["a", "b"]
+            ),
+        ]
+        keys = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+        outputs = [
+            helper.make_tensor_value_info("name", TensorProto.STRING, None),
+            helper.make_value_info("map", helper.make_sequence_type_proto(keys)),
+        ]
+        inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [8, 2])]
+        array = np.array([[1, 0], [0, weight]], np.float32)
+        graph = helper.make_graph(nodes, "named", inputs, outputs, [numpy_helper.from_array(array, "w")])
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+        return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+    assert lady.verify(model(1.0), model(1.0)).equal
+    assert [o.equal for o in lady.verify(model(1.0), model(-1.0)).outputs] == [False, False]

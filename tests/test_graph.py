@@ -159,7 +159,8 @@ def test_bytes_that_are_no_model_are_left_to_the_parser(noise: bytes, place: int
     whole = helper.make_model(helper.make_graph([], "g", [], [], tensors)).SerializeToString()
     broken = bytearray(whole)
     broken[place % 60] = byte
-    for data in (noise, bytes(broken), whole[: place % len(whole)]):
+    endless = b"\x3a" + b"\xff" * 100
+    for data in (noise, bytes(broken), whole[: place % len(whole)], endless):
         rest, places = wire.light(data)
         assert all(0 <= start <= end <= len(data) for start, end in places.values())
         if not places:

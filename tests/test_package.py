@@ -17,7 +17,7 @@ LAYERS = [
     {"check"},
     {"resync", "attacks"},
     {"matching", "permutation", "runtime", "picture", "explain", "linking"},
-    {"refinement", "alterations"},
+    {"refinement", "alterations", "evidence"},
     {"rewrite", "finder"},
     {"fold"},
     {"groups", "classes"},

@@ -1,0 +1,185 @@
+"""What the weights of two groups of units say about each other, and the assignment that follows. Knows arrays alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.special import expit, logit
+
+from .groups import Slot
+
+LEAST = 0.02
+"""The least noise of a weight that is taken for possible, in units of the weight's own deviation."""
+PRIOR = 10
+"""How many elements of the common noise stand against those at one position."""
+WIDEST = 10
+"""How much larger or smaller the noise at one position may be."""
+BALANCES = 20
+"""How often the rows and columns of probabilities are balanced."""
+ROOM = 0.1
+"""Where chance alone finds more than all but this share of the rows again, copies cannot be told from others."""
+RARE = 1e-3
+"""No group is taken to hold a smaller share of copies, or of others, than this."""
+
+
+def assign(scores: np.ndarray) -> np.ndarray:
+    """The assignment of rows to columns with the largest sum: for each row its column.
+
+    Where every row's best is a different column, that is the optimum, and no solver runs.
+    """
+    best = scores.argmax(1)
+    if np.unique(best).size == best.size:
+        return best
+    return linear_sum_assignment(scores, maximize=True)[1]
+
+
+def rows_of(array: np.ndarray, slot: Slot) -> np.ndarray:
+    """The elements of every unit in a slot, [units, elements]."""
+    for axis, positions in slot.within:
+        array = array.take(positions, axis)
+    return np.moveaxis(array, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
+
+
+def joined(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
+    """Rows side by side, and a one: in homogeneous coordinates a lone bias has an angle, and not just a sign."""
+    return np.concatenate([*parts, np.ones((count, 1), np.float32)], 1)
+
+
+def scale_of(array: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of a weight, the deviation never zero."""
+    values = finite(array)
+    deviation = float(values.std(dtype=np.float64))
+    return float(values.mean(dtype=np.float64)), deviation if deviation > 0 else 1.0
+
+
+def finite(array: np.ndarray) -> np.ndarray:
+    """As float32, infinities as the largest finite value beside them."""
+    values = array.astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.all():
+        limit = np.abs(values[finite]).max(initial=1.0)
+        np.clip(values, -limit, limit, out=values)
+    return values
+
+
+def same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal bit for bit?"""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype.hasobject:
+        return bool((a == b).all())
+    flat_a, flat_b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
+    return bool(np.array_equal(flat_a, flat_b))
+
+
+def _digests(parts: Sequence[np.ndarray]) -> list[bytes]:
+    """A digest of every unit's bytes."""
+    digests = [hashlib.blake2b(digest_size=16) for _ in range(parts[0].shape[0])]
+    for part in parts:
+        for digest, row in zip(digests, np.ascontiguousarray(part).view(np.uint8), strict=True):
+            digest.update(row)
+    return [d.digest() for d in digests]
+
+
+def exact_match(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The permutation and margins if the rows are the same rows, bit for bit, in another order; else None."""
+    if any(x.dtype != y.dtype for x, y in zip(a, b, strict=True)):
+        return None
+    first = next((i for i, x in enumerate(a) if x.shape[1]), 0)
+    if a[first].size and not same(*(np.sort(x[first][:, 0]) for x in (a, b))):
+        return None
+    theirs: dict[bytes, list[int]] = {}
+    for j, key in enumerate(_digests(b)):
+        theirs.setdefault(key, []).append(j)
+    ours = _digests(a)
+    permutation = np.empty(len(ours), np.int64)
+    margin = np.ones(len(ours))
+    for i, key in enumerate(ours):
+        places = theirs.get(key)
+        if not places:
+            return None
+        # among equal rows, the one that did not move
+        place = i if i in places else places[0]
+        margin[i] = 0.0 if len(places) > 1 else 1.0
+        places.remove(place)
+        permutation[i] = place
+    return permutation, margin
+
+
+def balanced(score: np.ndarray) -> np.ndarray:
+    """The doubly stochastic matrix of these log-odds."""
+    table = np.exp(score - score.max(1, keepdims=True))
+    for _ in range(BALANCES):
+        table /= table.sum(0, keepdims=True) + 1e-30
+        table /= table.sum(1, keepdims=True) + 1e-30
+    return table
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The deviation of what was added to a weight, and by how much it is larger or smaller at positions along an axis."""
+
+    deviation: float
+    along: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def between(cls, reference: np.ndarray, suspect: np.ndarray, spread: float, axes: Sequence[int]) -> Noise:
+        """What differs between two weights of one shape, of which the reference has the deviation `spread`."""
+        square = np.square(finite(reference) - finite(suspect), dtype=np.float32)
+        whole = max(float(square.mean(dtype=np.float64)), (LEAST * spread) ** 2)
+        along = {}
+        for axis in axes:
+            others = tuple(a for a in range(square.ndim) if a != axis)
+            many = square.size / square.shape[axis]
+            factor = (square.mean(others, dtype=np.float64) / whole * many + PRIOR) / (many + PRIOR)
+            along[axis] = np.sqrt(factor).astype(np.float32).clip(1 / WIDEST, WIDEST)
+        return cls(whole**0.5, along)
+
+
+def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The cosine of every row of `x` with every row of `y`; 0 for a row of zeros."""
+    if not x.shape[1]:
+        return np.eye(len(x), dtype=np.float32)
+    norms = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
+    return (x @ y.T) / np.maximum(np.outer(*norms), 1e-30)
+
+
+def likelihood(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The log-likelihood of every row of `y` as a copy of every row of `x` with noise of deviation one, up to a constant."""
+    norms = [np.einsum("ij,ij->i", z, z, dtype=np.float64) / 2 for z in (x, y)]
+    return (x @ y.T).astype(np.float64) - norms[0][:, None] - norms[1][None]
+
+
+def copied_of(x: np.ndarray, y: np.ndarray, chance: float) -> tuple[float, np.ndarray]:
+    """How much of the rows `x` is found again in `y`, and for each the probability that it is a copy and no other's.
+
+    Of a copy all of the row is found again; of the best among unrelated ones hardly more than of the second best, or,
+    where that is known, than of the best in weights without order: `chance`.
+    """
+    dot = x @ y.T - np.float32(1)
+    power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, 1e-30)
+    gain = np.diagonal(dot) / power
+    np.fill_diagonal(dot, -np.inf)
+    second = np.maximum(dot.max(1) / power, chance)
+    odds = np.clip(((gain - np.minimum(second, 1)) ** 2 - (gain - 1) ** 2) * power / 2, -700, 700)
+    # over all units the gain says how many are copies, before any one of them is asked
+    mean, other = (float((g * power).sum() / power.sum()) for g in (gain, second))
+    share = np.clip((mean - other) / max(1 - other, ROOM), RARE, 1 - RARE)
+    return mean, expit(odds + logit(share))
+
+
+def margins(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
+    """Of every match by how much it is likelier than the row's next best."""
+    rows = np.arange(len(permutation))
+    rest = scores.copy()
+    rest[rows, permutation] = -np.inf
+    return scores[rows, permutation] - rest.max(1)
+
+
+def certainties(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
+    """Of every match the probability among all assignments, as balanced rows and columns give it."""
+    return balanced(scores)[np.arange(len(permutation)), permutation]
