@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -489,8 +488,6 @@ def test_infinite_weights_and_strings(tmp_path: Path) -> None:
 
 def test_outputs_that_are_maps_or_text_are_compared() -> None:
     """As converters from scikit-learn write them: the label's name, and a map from names to probabilities."""
-
-    names: dict[str, Any] = {"keys_int64s": [0, 1], "values_strings": ["a", "b"]}
 
     def model(weight: float) -> onnx.ModelProto:
         nodes = [
