@@ -256,6 +256,9 @@ class Engine:
     # ---- movements
 
     def _move(self, tensor: Tensor, steps: Sequence[rules.Step]) -> Tensor:
+        plain = None if tensor.parts else lines.moved(tensor, steps)
+        if plain is not None:
+            return plain
         if any(isinstance(s, rules.Take) and (s.index < 0).any() for s in steps) and tensor.parts:
             tensor = self.laid(tensor)
         roles, parts, shape = list(tensor.roles), tensor.parts, tensor.shape

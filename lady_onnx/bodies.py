@@ -54,11 +54,11 @@ class Scope:
 
 
 def live(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
-    """The nodes that the outputs hang on, in their order."""
+    """The nodes that the outputs hang on, in their order, which is one in which each comes after what it reads."""
     wanted = set(outputs)
     found = []
-    for node in reversed(ordered(nodes)):
-        if wanted & set(node.output):
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
             found.append(node)
             wanted.update(node.input)
             wanted.update(captured(node))
@@ -89,6 +89,7 @@ class Bodies:
 
     def __init__(self, engine: Engine):
         self.engine = engine
+        self._called = {f.name for f in engine.graph.model.functions}
         self._origin: dict[int, tuple[NodeProto, NodeProto, Scope]] = {}
         self._calls = (f"\0{number}/" for number in itertools.count())
 
@@ -143,9 +144,10 @@ class Bodies:
 
     def has_body(self, node: NodeProto) -> bool:
         """Is this a node with subgraphs, a call of one of the model's own functions, or one of sequences?"""
-        if node.op_type in ("If", "Loop", "Scan", "SequenceMap") and node.domain in ("", "ai.onnx"):
+        operator = node.op_type
+        if operator in ("If", "Loop", "Scan", "SequenceMap") and node.domain in ("", "ai.onnx"):
             return True
-        return sequences.handles(self.engine, node) or bool(self._functions(node))
+        return sequences.handles(self.engine, node) or (operator in self._called and bool(self._functions(node)))
 
     def _nodes(
         self, nodes: Sequence[NodeProto], weights: Iterable[str], outputs: Sequence[str], scope: Scope, values: NodeProto | None
@@ -159,7 +161,7 @@ class Bodies:
                 if o:
                     constant = node.op_type == "Constant" and scope.weights + o in known
                     names[o] = (scope.weights if constant else scope.call) + o
-        for node in live(nodes, outputs):
+        for node in live(ordered(nodes), outputs):
             copy = NodeProto(op_type=node.op_type, domain=node.domain, overload=node.overload, name=scope.nodes + node.name)
             copy.input.extend(names.get(i, i) for i in node.input)
             copy.output.extend(names.get(o, o) for o in node.output)

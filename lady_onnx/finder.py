@@ -28,6 +28,26 @@ def _ranges(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     return np.repeat(start - np.cumsum(size) + size, size) + np.arange(size.sum())
 
 
+def _carried(slot: Slot, block: Sequence[Slot], there: int, here: int) -> Slot | None:
+    """A slot inside one unit of a block, as it lies in another; None where that is not plain. `block`: its slots there."""
+    axes = {b.axis: b.index for b in block}
+    if len(axes) < len(block) or any(b.within for b in block):
+        return None
+    moved = {}
+    for axis, places in ((slot.axis, slot.index), *slot.within):
+        if axis in axes:
+            source, target = axes[axis][there], axes[axis][here]
+            found = np.full(max(int(source.max()), int(places.max())) + 1, -1)
+            found[source] = target
+            carried = found[places]
+            if carried.min() >= 0:
+                places = carried
+            elif carried.max() >= 0:
+                return None
+        moved[axis] = places
+    return Slot(slot.initializer, slot.axis, moved[slot.axis], tuple((a, np.sort(moved[a])) for a, _ in slot.within))
+
+
 class Finder:
     """Candidate groups by colour refinement, accepted when they map every fact onto itself."""
 
@@ -150,7 +170,12 @@ class Finder:
         self.edges = np.concatenate([*edges, np.empty((3, 0), np.int64)], axis=1)
         self.above = self.edges[:, np.argsort(self.edges[1], kind="stable")]
         self.edges = self.edges[:, np.argsort(self.edges[0], kind="stable")]
+        # where the edges of each class begin, by what lies above and by what lies below
+        self.up, self.down = (np.searchsorted(e, np.arange(self.count + 1)) for e in (self.above[1], self.edges[0]))
         self.owners: list[np.ndarray] = []
+        self.blocks: list[dict[str, list[Slot]]] = []
+        self.block_of, self.row_of, self.place_of = np.full((3, self.count), -1)
+        self.known: dict[tuple[int, bytes], tuple[int, list[Slot]]] = {}
         self.rank = {w: r.ndim for w, r in self.roles}
         self.shared: dict[tuple, np.ndarray] = {}
         self.unit_of = np.full(self.labels, -1)
@@ -182,11 +207,13 @@ class Finder:
         order = np.lexsort((self.first[free], number))
         cuts = np.flatnonzero(np.r_[True, np.diff(number[order]) != 0, True]) if free.size else np.zeros(1, np.int64)
         found: list[tuple[np.ndarray, list[Slot]]] = []
-        for a, b in itertools.pairwise(cuts.tolist()):
-            if b - a < 2:
-                continue
-            units = free[order[a:b]]
-            slots = self._accept(units)
+        candidates = [free[order[a:b]] for a, b in itertools.pairwise(cuts.tolist()) if b - a > 1]
+        depth = self._depth()
+        # what is true inside one unit of a block is true inside all: blocks come first
+        for units in sorted(candidates, key=lambda units: depth[units[0]]):
+            slots = self._again(units)
+            if slots is None:
+                slots = self._accept(units)
             if slots is None:
                 self._even(units)
                 self.why[units] = self.unread + 1
@@ -196,12 +223,36 @@ class Finder:
         found = self._ordered([(u, s) for u, s in found if (self.why[u] < 0).all()])
         return Symmetry(self._named([self._unfolded(*f) for f in found]), self._pins(), tuple(sorted(self.analysis.unknown)))
 
+    def _depth(self) -> np.ndarray:
+        """How many classes lie above each, one above the other."""
+        depth = np.zeros(self.count, np.int64)
+        for _ in range(self.count):
+            before = depth.copy()
+            np.maximum.at(depth, self.edges[1], depth[self.edges[0]] + 1)
+            if (depth == before).all():
+                break
+        return depth
+
+    def _again(self, units: np.ndarray) -> list[Slot] | None:
+        """The slots of a candidate inside one unit of a block that holds the like of it in another unit; else None.
+
+        The permutations of the block take the one to the other, and map every fact onto itself.
+        """
+        block, row, place = self.block_of[units], self.row_of[units], self.place_of[units]
+        if block[0] < 0 or (block != block[0]).any() or (row != row[0]).any():
+            return None
+        known = self.known.get((int(block[0]), place.tobytes()))
+        if known is None:
+            return None
+        there, slots = known
+        moved = [_carried(s, self.blocks[block[0]].get(s.initializer, []), there, int(row[0])) for s in slots]
+        return [s for s in moved if s] if all(moved) else None
+
     def _even(self, units: np.ndarray) -> None:
         """Unfoldable where units may differ only in what was folded of them."""
         below = found = np.unique(units)
         while found.size:
-            lo, hi = (np.searchsorted(self.edges[0], found, side=side) for side in ("left", "right"))
-            found = np.setdiff1d(self.edges[1, _ranges(lo, hi)], below)
+            found = np.setdiff1d(self.edges[1, _ranges(self.down[found], self.down[found + 1])], below)
             below = np.union1d(below, found)
         number = np.unique(self.colour[below], return_inverse=True)[1]
         least = np.full(below.size, np.iinfo(np.int64).max)
@@ -213,8 +264,9 @@ class Finder:
 
     def _unfolded(self, units: np.ndarray, slots: list[Slot]) -> tuple[np.ndarray, list[Slot]]:
         """A group over all its units."""
-        which = np.repeat(np.arange(units.size), self.times[units].astype(np.int64))
-        distance = np.arange(which.size) - np.searchsorted(which, which)
+        times = self.times[units].astype(np.int64)
+        which = np.repeat(np.arange(units.size), times)
+        distance = _ranges(np.zeros_like(times), times)
         return units[which], [self.fold.slot(s, which, distance, self.shared) for s in slots]
 
     def _ordered(self, found: list[tuple[np.ndarray, list[Slot]]]) -> list[tuple[np.ndarray, list[Slot]]]:
@@ -223,19 +275,24 @@ class Finder:
         Groups that stand in one place of several units have one colour, and come in the same order in every unit.
         """
 
-        def place(slot: Slot) -> tuple:
-            return -self.rank[slot.initializer], slot.initializer, slot.axis
+        def keys(slots: Sequence[Slot]) -> tuple[tuple, tuple, list[Slot]]:
+            keyed = []
+            for slot in slots:
+                keyed.append((-self.rank[slot.initializer], slot.initializer, slot.axis, int(slot.index.min()), len(keyed)))
+            keyed.sort()
+            own = [slots[k[-1]] for k in keyed]
+            within = tuple((a, p.tolist()) for slot in own for a, p in slot.within)
+            return tuple(k[:3] for k in keyed), (tuple(k[3] for k in keyed), within), own
 
-        def where(slots: Sequence[Slot]) -> tuple:
-            within = tuple((a, p.tolist()) for slot in slots for a, p in slot.within)
-            return tuple(slot.index.min() for slot in slots), within
-
-        sorted_ = [(units, sorted(slots, key=lambda s: (*place(s), int(s.index.min())))) for units, slots in found]
         first: dict[int, tuple] = {}
-        for units, slots in sorted_:
+        keyed = []
+        for units, slots in found:
+            places, where, own = keys(slots)
             colour = int(self.colour[units[0]])
-            first[colour] = min(first.get(colour, where(slots)), where(slots))
-        return sorted(sorted_, key=lambda f: ([place(s) for s in f[1]], first[int(self.colour[f[0][0]])], where(f[1])))
+            first[colour] = min(first.get(colour, where), where)
+            keyed.append((places, colour, where, units, own))
+        keyed.sort(key=lambda k: (k[0], first[k[1]], k[2]))
+        return [(units, own) for _, _, _, units, own in keyed]
 
     def _below(self, units: np.ndarray) -> list[np.ndarray] | None:
         """The classes of every unit and those below it, [units, classes], and None if units do not have as many.
@@ -244,8 +301,7 @@ class Finder:
         shuffle, or a product of two units. There is one table for each way to lie below; a permutation of the
         units moves the classes of each, one table after the other.
         """
-        lo, hi = (np.searchsorted(self.edges[0], units, side=side) for side in ("left", "right"))
-        if (lo == hi).all():
+        if (self.down[units] == self.down[units + 1]).all():
             return [units[:, None]]
         members: list[list[np.ndarray]] = []
         work: list[tuple[np.ndarray, np.ndarray]] = []
@@ -268,7 +324,7 @@ class Finder:
             add(units, np.arange(units.size))
             while work:
                 front, owner = work.pop()
-                lo, hi = (np.searchsorted(self.edges[0], front, side=side) for side in ("left", "right"))
+                lo, hi = self.down[front], self.down[front + 1]
                 _, child, relation = self.edges[:, _ranges(lo, hi)]
                 unit = np.repeat(owner, hi - lo)
                 for number in np.unique(relation):
@@ -330,7 +386,23 @@ class Finder:
             alike = False
         if slots and not alike and not self._verify(raws, slots):
             return None
+        if slots:
+            self._remember(units, tables, slots)
         return slots
+
+    def _remember(self, units: np.ndarray, tables: Sequence[np.ndarray], slots: list[Slot]) -> None:
+        """What `_again` has to know of an accepted group."""
+        block, row = self.block_of[units], self.row_of[units]
+        if block[0] >= 0 and (block == block[0]).all() and (row == row[0]).all():
+            self.known.setdefault((int(block[0]), self.place_of[units].tobytes()), (int(row[0]), slots))
+        if len(tables) == 1 and tables[0].shape[1] > 1:
+            self.block_of[tables[0]] = len(self.blocks)
+            self.row_of[tables[0]] = np.arange(units.size)[:, None]
+            self.place_of[tables[0]] = np.arange(tables[0].shape[1])
+            own: dict[str, list[Slot]] = {}
+            for slot in slots:
+                own.setdefault(slot.initializer, []).append(slot)
+            self.blocks.append(own)
 
     def _slot(self, number: int, size: int) -> tuple[Slot | None, bool]:
         """Where the units of a candidate lie in one role of a weight; None if not alike.
@@ -430,8 +502,7 @@ class Finder:
         above: list[list[tuple[int, int]]] = []
         for units, _ in found:
             # in the order of the relations, which is the same for all groups that stand in one place of several units
-            lo, hi = (np.searchsorted(self.above[1], units[0], side=side) for side in ("left", "right"))
-            parents = self.above[0, lo:hi]
+            parents = self.above[0, self.up[units[0]] : self.up[units[0] + 1]]
             above.append(list(dict.fromkeys((int(which[p]), int(place[p])) for p in parents if which[p] >= 0)))
         holds = {i for parents in above for i, _ in parents}
         depth = [0] * len(found)

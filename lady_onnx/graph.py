@@ -28,6 +28,8 @@ PROTOBUF_LIMIT = 2**31 - 1
 KNOWN_TYPES = set(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
 PACKED = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
 """Element types of which two share a byte."""
+GRAPHS = (AttributeProto.UNDEFINED, AttributeProto.GRAPH, AttributeProto.GRAPHS)
+"""What an attribute says that it is, if it may hold a subgraph."""
 CORNER = 4
 METADATA_KEY = "lady_onnx"
 
@@ -60,7 +62,7 @@ def captured(node: NodeProto) -> list[str]:
     """The names that the subgraphs of a node read, their own included."""
     names: list[str] = []
     for attribute in node.attribute:
-        if attribute.type not in (AttributeProto.UNDEFINED, AttributeProto.GRAPH, AttributeProto.GRAPHS):
+        if attribute.type not in GRAPHS:
             continue
         for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
             for inner in graph.node:
@@ -78,8 +80,7 @@ def ordered(nodes: Iterable[NodeProto]) -> list[NodeProto]:
     while waiting:
         late = []
         for node in waiting:
-            needs = {*node.input, *captured(node)} & made if node.attribute else set(node.input) & made
-            if needs <= done:
+            if all(n in done or n not in made for n in (*node.input, *captured(node))):
                 result.append(node)
                 done.update(node.output)
             else:
@@ -174,9 +175,17 @@ class Graph:
         """The nodes, every one after those that it reads from."""
         return ordered(self.model.graph.node)
 
+    @functools.cached_property
+    def _opsets(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for o in self.model.opset_import:
+            domain = "" if o.domain == "ai.onnx" else o.domain
+            found[domain] = max(o.version, found.get(domain, 0))
+        return found
+
     def opset(self, domain: str = "") -> int:
         """The version of the operator set `domain` that the model imports, 1 where it names none."""
-        return max((o.version for o in self.model.opset_import if o.domain in (domain, domain or "ai.onnx")), default=1)
+        return self._opsets.get("" if domain == "ai.onnx" else domain, 1)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of the weight `name`."""

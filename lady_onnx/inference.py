@@ -50,8 +50,12 @@ class Inference:
         self.loose = set(loose)
         """Tensors that hang on a symbolic axis taken as one: an axis of one in them may be longer."""
         self._types: dict[str, TypeProto] = {}
+        self._kinds: dict[bytes, TypeProto] = {}
+        """One object for every type, so that blocks that repeat are known by identity."""
+        self._shapes: dict[int, tuple[int, ...] | None] = {}
+        """The shape of each of these objects, None where it is not known."""
         self._alias: dict[str, str] = {}
-        self._inferred: dict[tuple, list[TypeProto | None]] = {}
+        self._inferred: dict[tuple, list[TypeProto | None] | None] = {}
         self._values: dict[str, np.ndarray | None] = {}
         self._producers = {o: n for n in graph.nodes for o in n.output if o}
         for value in graph.model.graph.input:
@@ -66,7 +70,15 @@ class Inference:
 
     def declare(self, name: str, kind: int, shape: Sequence[int]) -> None:
         """Gives a tensor its element type and shape."""
-        self._types[name] = _tensor_type(kind, tuple(shape))
+        self._types[name] = self._one(_tensor_type(kind, tuple(shape)))
+
+    def _one(self, kind: TypeProto) -> TypeProto:
+        if id(kind) not in self._shapes:
+            kind = self._kinds.setdefault(kind.SerializeToString(), kind)
+            dims = kind.tensor_type.shape.dim if kind.tensor_type.HasField("shape") else None
+            known = dims is not None and all(d.HasField("dim_value") for d in dims)
+            self._shapes[id(kind)] = tuple(d.dim_value for d in dims) if known else None
+        return kind
 
     def declare_like(self, name: str, shape: Sequence[int], like: str) -> None:
         """Gives a tensor a shape, and all else that is known of another."""
@@ -92,23 +104,41 @@ class Inference:
 
     def infer(self, node: NodeProto) -> bool:
         """Types and shapes of the node's results, as far as they can be known; False if the operands do not fit."""
+        operator, domain, names = node.op_type, node.domain, list(node.input)
         self._producers.update((o, node) for o in node.output if o)
-        if self.loose & set(node.input):
+        if not self.loose.isdisjoint(names):
             self.loose.update(node.output)
         inputs: dict[str, TypeProto] = {}
-        for name in node.input:
-            if not name:
-                continue
-            kind = self.type_of(name)
-            if kind is None:
-                return True
-            inputs[name] = kind
-        data: dict[str, onnx.TensorProto] = {}
-        for place, name in enumerate(node.input):
-            if name and len(inputs[name].tensor_type.shape.dim) < 2 and _shapes(node, place):
+        for name in names:
+            if name:
+                kind = self.type_of(name)
+                if kind is None:
+                    return True
+                inputs[name] = kind
+        data: dict[str, np.ndarray] = {}
+        for place, name in enumerate(names):
+            if name and _shapes(operator, place) and len(inputs[name].tensor_type.shape.dim) < 2:
                 value = self.value(name)
                 if value is not None:
-                    data[name] = onnx.numpy_helper.from_array(value, name)
+                    data[name] = value
+        # blocks repeat: the same operator on the same types gives the same types
+        key = (operator, domain, len(node.output), *(a.SerializeToString() for a in node.attribute))
+        key += tuple(id(inputs[n]) if n else 0 for n in names)
+        key += tuple((n in data and (data[n].dtype.str, data[n].tobytes())) for n in names) if data else ()
+        if key not in self._inferred:
+            self._inferred[key] = self._infer(node, inputs, data)
+        kinds = self._inferred[key]
+        if kinds is None:
+            return False
+        for name, kind in zip(node.output, kinds, strict=False):
+            if name and kind is not None:
+                self._types[name] = kind
+        return True
+
+    def _infer(
+        self, node: NodeProto, inputs: Mapping[str, TypeProto], data: Mapping[str, np.ndarray]
+    ) -> list[TypeProto | None] | None:
+        """The types of a node's results, none where nothing is known of its operator; None if the operands do not fit."""
         last: list[str] = []
         original = node
         if node.domain == "com.microsoft" and node.op_type in ALIKE:
@@ -119,45 +149,35 @@ class Inference:
         try:
             schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
         except onnx.defs.SchemaError:
-            return True
-        # blocks repeat: the same operator on the same types gives the same types
-        key = (node.op_type, node.domain, len(node.output), *(a.SerializeToString() for a in node.attribute))
-        key += tuple(inputs[n].SerializeToString() if n else b"" for n in node.input)
-        if data:
-            key += tuple((n in data and data[n].SerializeToString()) for n in node.input)
-        if key not in self._inferred:
-            opsets = list(self.graph.model.opset_import)
-            try:
-                types = onnx.shape_inference.infer_node_outputs(
-                    schema, node, inputs, data, opset_imports=opsets, ir_version=self.graph.model.ir_version
-                )
-            except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
-                return False
-            self._inferred[key] = [types.get(o) for o in node.output]
-        for name, kind in zip(node.output, self._inferred[key], strict=True):
-            if name and kind is not None:
-                self._types[name] = kind
-        if node is not original and self.known_shape(node.output[0]):
-            shape = self.shape(node.output[0])
-            self.declare_like(node.output[0], (*shape[:1], *shape[2:], shape[1]) if last else shape, self.like(original))
-        return True
+            return []
+        model = self.graph.model
+        protos = {n: onnx.numpy_helper.from_array(value, n) for n, value in data.items()}
+        try:
+            types = onnx.shape_inference.infer_node_outputs(
+                schema, node, dict(inputs), protos, opset_imports=list(model.opset_import), ir_version=model.ir_version
+            )
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+            return None
+        found = [self._one(types[o]) if o in types else None for o in node.output]
+        if node is not original and found[0] is not None and (shape := self._shapes[id(found[0])]) is not None:
+            kind = self.type_of(self.like(original))
+            element = kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT
+            return [self._one(_tensor_type(element, (*shape[:1], *shape[2:], shape[1]) if last else shape))]
+        return found
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; UnknownStructure where it cannot be computed."""
-        if name in self.graph.tensors:
-            return self.graph.shape(name)
-        kind = self._types.get(name)
-        dims = kind.tensor_type.shape.dim if kind is not None and kind.tensor_type.HasField("shape") else None
-        if dims is None or not all(d.HasField("dim_value") for d in dims):
+        shape = self.known_shape(name)
+        if shape is None:
             raise UnknownStructure("a shape that cannot be computed")
-        return tuple(d.dim_value for d in dims)
+        return shape
 
     def known_shape(self, name: str) -> tuple[int, ...] | None:
         """The shape of a tensor, None where it cannot be computed."""
-        try:
-            return self.shape(name)
-        except UnknownStructure:
-            return None
+        if name in self.graph.tensors:
+            return self.graph.shape(name)
+        kind = self._types.get(name)
+        return None if kind is None else self._shapes[id(kind)]
 
     def like(self, node: NodeProto) -> str:
         """An operand of the element type that a result has, as far as operators outside the specification go."""
@@ -257,6 +277,7 @@ def _first(dims: Sequence[int]) -> list[int]:
     return [*dims[:1], *dims[-1:], *dims[1:-1]]
 
 
-def _shapes(node: NodeProto, place: int) -> bool:
+@functools.lru_cache(maxsize=1 << 12)
+def _shapes(operator: str, place: int) -> bool:
     """Do the values of this operand decide the shape of a result?"""
-    return node.op_type in FROM_FIRST or (place > 0 and (node.op_type in FROM_SECOND or node.op_type.startswith("Reduce")))
+    return operator in FROM_FIRST or (place > 0 and (operator in FROM_SECOND or operator.startswith("Reduce")))

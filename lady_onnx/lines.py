@@ -11,8 +11,9 @@ from collections.abc import Hashable, Sequence
 from typing import Protocol
 
 from .equations import Plan
-from .labels import ADDRESSES, Facts, Line, Role, axes_of
-from .tensors import Tensor
+from .labels import ADDRESSES, Facts, Line, Role, axes_of, start_of
+from .rules import Reshape, Step, Take, Transpose
+from .tensors import Tensor, moved_shape
 
 Axes = list[list[Hashable]]
 """For every operand the name of each of its axes; None for an axis of one."""
@@ -78,6 +79,33 @@ def equation(
         lines = tuple(None if e is None else ADDRESSES if e[1] else found.get(e[0]) for e in end)
         results.append(Tensor(shape, reason=out.facts.reason, lines=lines))
     return results
+
+
+def moved(tensor: Tensor, steps: Sequence[Step]) -> Tensor | None:
+    """A tensor whose elements move; None where this is not a plain case."""
+    line, shape = tensor.lines, tensor.shape
+    if line is None:
+        return None
+    for step in steps:
+        after = moved_shape(shape, step)
+        if isinstance(step, Transpose):
+            line = tuple(line[a] for a in step.order)
+        elif isinstance(step, Reshape):
+            if [n for n in shape if n > 1] != [n for n in after if n > 1]:
+                return None
+            long = iter([x for x, n in zip(line, shape, strict=True) if n > 1])
+            line = tuple(next(long) if n > 1 else None for n in after)
+        elif isinstance(step, Take):
+            start = start_of(step.index)
+            if start is None:
+                return None
+            own = line[step.axis]
+            own = None if own is None or step.index.size == 1 else own if own == ADDRESSES else own + start
+            line = (*line[: step.axis], own, *line[step.axis + 1 :])
+        else:
+            line = (None,) * (len(after) - len(shape)) + tuple(x if n > 1 else None for x, n in zip(line, shape, strict=True))
+        shape = after
+    return Tensor(shape, reason=tensor.reason, lines=line)
 
 
 def _meet(

@@ -44,9 +44,10 @@ class Engine(Protocol):
 
 def handles(engine: Engine, node: NodeProto) -> bool:
     """Does this node make, change or read a sequence, and is it no map over one?"""
-    if node.domain not in ("", "ai.onnx"):
+    operator = node.op_type
+    if operator not in SEQUENCES and operator != "Identity":
         return False
-    return node.op_type in SEQUENCES or (node.op_type == "Identity" and bool(engine.items.keys() & set(node.input)))
+    return node.domain in ("", "ai.onnx") and (operator != "Identity" or not engine.items.keys().isdisjoint(node.input))
 
 
 def items(engine: Engine, name: str) -> list[str]:
