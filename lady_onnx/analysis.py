@@ -455,15 +455,15 @@ class Engine:
 
     def _elementwise(self, operands: list[Tensor], shape: tuple[int, ...]) -> Tensor:
         rank = len(shape)
-        spanning = [o for o in operands if o.parts or o.roles]
+        spanning = [o for o in operands if o.parts or o.labelled]
         if len(spanning) == 1 and spanning[0].shape == shape:
             return spanning[0]
-        if any(o.roles for o in spanning):
+        if any(o.labelled for o in spanning):
             simple = lines.elementwise(self.out, spanning, shape)
             if simple is not None:
                 return simple
         wide = [prefixed(o, rank) for o in operands]
-        if not any(o.roles for o in wide):
+        if not any(o.labelled for o in wide):
             return Tensor(shape, parts=tuple(p for o in wide for p in o.parts))
         entries = [(r, i) for i, o in enumerate(wide) for r in o.roles]
         for i, o in enumerate(wide):

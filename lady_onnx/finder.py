@@ -276,16 +276,15 @@ class Finder:
         """
 
         def keys(slots: Sequence[Slot]) -> tuple[tuple, tuple, list[Slot]]:
-            keyed = []
-            for slot in slots:
-                keyed.append((-self.rank[slot.initializer], slot.initializer, slot.axis, int(slot.index.min()), len(keyed)))
-            keyed.sort()
-            own = [slots[k[-1]] for k in keyed]
+            placed = sorted(
+                (-self.rank[s.initializer], s.initializer, s.axis, int(s.index.min()), k) for k, s in enumerate(slots)
+            )
+            own = [slots[k] for *_, k in placed]
             within = tuple((a, p.tolist()) for slot in own for a, p in slot.within)
-            return tuple(k[:3] for k in keyed), (tuple(k[3] for k in keyed), within), own
+            return tuple(p[:3] for p in placed), (tuple(p[3] for p in placed), within), own
 
         first: dict[int, tuple] = {}
-        keyed = []
+        keyed: list[tuple[tuple, int, tuple, np.ndarray, list[Slot]]] = []
         for units, slots in found:
             places, where, own = keys(slots)
             colour = int(self.colour[units[0]])

@@ -206,7 +206,10 @@ class Graph:
         try:
             if tensor.data_location == TensorProto.EXTERNAL:
                 return _shaped(tensor, self._external(name, tensor))
-            return _shaped(tensor, self._left[name]) if name in self._left else onnx.numpy_helper.to_array(tensor)
+            if name in self._left or tensor.HasField("raw_data"):
+                left = self._left.get(name)
+                return _shaped(tensor, np.frombuffer(tensor.raw_data, np.uint8) if left is None else left)
+            return onnx.numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
             raise LadyError(f"{self.name}: weight '{name}': {_line(error)}; export the model again") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -75,9 +76,9 @@ class Inference:
     def _one(self, kind: TypeProto) -> TypeProto:
         if id(kind) not in self._shapes:
             kind = self._kinds.setdefault(kind.SerializeToString(), kind)
-            dims = kind.tensor_type.shape.dim if kind.tensor_type.HasField("shape") else None
-            known = dims is not None and all(d.HasField("dim_value") for d in dims)
-            self._shapes[id(kind)] = tuple(d.dim_value for d in dims) if known else None
+            tensor = kind.tensor_type
+            known = tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
+            self._shapes[id(kind)] = tuple(_dims(kind)) if known else None
         return kind
 
     def declare_like(self, name: str, shape: Sequence[int], like: str) -> None:
@@ -209,7 +210,7 @@ class Inference:
         if name in self._alias:
             return self.value(self._alias[name])
         if name in self.graph.tensors:
-            if np.prod(self.graph.shape(name), dtype=np.int64) > VALUE_LIMIT:
+            if math.prod(self.graph.shape(name)) > VALUE_LIMIT:
                 return None
             self.read.add(name)
             return self.graph.array(name)
@@ -221,14 +222,14 @@ class Inference:
             if source is None:
                 return None
             if node.op_type == "Size":
-                return np.array(np.prod(source, dtype=np.int64))
+                return np.array(math.prod(source), np.int64)
             given = attributes(node)
             return np.array(source[slice(given.get("start", 0), given.get("end"))], np.int64)
         values: dict[str, np.ndarray] = {}
         for operand in node.input:
             if operand:
                 shape = self.known_shape(operand)
-                if shape is not None and np.prod(shape, dtype=np.int64) > VALUE_LIMIT:
+                if shape is not None and math.prod(shape) > VALUE_LIMIT:
                     return None
                 value = self.value(operand)
                 if value is None:

@@ -12,6 +12,7 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -22,8 +23,7 @@ ADDRESSES = -1
 """In place of a line's first label: the addresses of an axis, from its front."""
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(NamedTuple):
     """Labels that follow each other along one axis of a tensor: what most roles are, without an array."""
 
     start: int

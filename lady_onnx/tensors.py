@@ -57,6 +57,14 @@ class Tensor:
         return self._roles
 
     @property
+    def labelled(self) -> bool:
+        """Has it any role?"""
+        if self._roles is not None:
+            return bool(self._roles)
+        assert isinstance(self._lines, tuple)
+        return any(s is not None and n > 1 for s, n in zip(self._lines, self.shape, strict=True))
+
+    @property
     def lines(self) -> Lines | None:
         """The roles as lines, None where they are no such."""
         if self._lines is None:

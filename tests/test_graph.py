@@ -160,6 +160,8 @@ def test_bytes_that_are_no_model_are_left_to_the_parser(noise: bytes, place: int
     broken = bytearray(whole)
     broken[place % 60] = byte
     endless = b"\x3a" + b"\xff" * 100
+    # a number of more than 64 bits stands before a model
+    assert wire.light(b"\x08" + b"\xff" * 10 + b"\x01" + whole)[1] == {}
     for data in (noise, bytes(broken), whole[: place % len(whole)], endless):
         rest, places = wire.light(data)
         assert all(0 <= start <= end <= len(data) for start, end in places.values())

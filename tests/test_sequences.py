@@ -133,9 +133,12 @@ def test_a_sequence_as_an_output_of_the_graph(tmp_path: Path) -> None:
         node("MatMul", "x,a", "h"),
         node("MatMul", "h,b", "k"),
         node("SplitToSequence", "k,two", "s", axis=0),
-        node("MatMul", "h,c", "out"),
+        node("MatMul", "h,c", "i"),
+        node("MatMul", "k,d", "j"),
+        node("Add", "i,j", "out"),
     ]
-    model = build(nodes, {"a": w(3, 6), "b": w(6, 5), "c": w(6, 2), "two": np.array([1, 3])}, {"x": [4, 3]})
+    weights = {"a": w(3, 6), "b": w(6, 5), "c": w(6, 2), "d": w(5, 2), "two": np.array([1, 3])}
+    model = build(nodes, weights, {"x": [4, 3]})
     model.graph.output.append(helper.make_tensor_sequence_value_info("s", onnx.TensorProto.FLOAT, None))
     assert sizes(model) == [6]
     exact(model, tmp_path)
