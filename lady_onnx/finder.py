@@ -158,11 +158,27 @@ class Finder:
         self.key = key
 
     def _index(self) -> None:
-        order = np.argsort(self.class_of, kind="stable")
+        facts = self.analysis.facts
+        pairs = [*((dense(a), dense(b)) for a, b in facts.equal), *facts.parents]
+        self.fact_a = np.concatenate([a for a, _ in pairs]) if pairs else np.empty(0, np.int64)
+        self.fact_b = np.concatenate([b for _, b in pairs]) if pairs else np.empty(0, np.int64)
+        self.fact_event = np.repeat(np.arange(len(pairs)), [a.size for a, _ in pairs])
+        # what is said of a label: by which fact, on which side, and of what other label
+        self.mark = mix(self.births)
+        tied = (self.fact_event < len(facts.equal)) & (self.fact_a >= 0) & (self.fact_b >= 0)
+        for _ in range(3):
+            new = mix(self.mark)
+            for one, other, side in ((self.fact_a, self.fact_b, 0), (self.fact_b, self.fact_a, 1)):
+                node = np.where(other < 0, -1 - other, other + self.shift)
+                known = np.where(tied, self.mark[other], mix(self.colour[self.of[node]]))
+                what = mix(mix(self.fact_event * 2 + side) ^ known)
+                np.add.at(new, one[one >= 0], what[one >= 0])
+            self.mark = new
+        order = np.lexsort((self.mark, self.births, self.class_of))
         self.sorted_labels = order
         self.start = np.searchsorted(self.class_of[order], np.arange(self.count + 1))
         some = self.start[:-1] < self.start[1:]
-        self.first = np.where(some, order[np.minimum(self.start[:-1], self.labels - 1)], self.labels)
+        self.first = np.where(some, np.minimum.reduceat(np.r_[order, self.labels], self.start[:-1]), self.labels)
         many = max(len(self.roles), 1)
         found = np.unique(self.class_of[self.member_label] * many + self.member_role)
         self.role_keys, self.role_numbers = found // many, found % many
@@ -180,21 +196,6 @@ class Finder:
         self.shared: dict[tuple, np.ndarray] = {}
         self.unit_of = np.full(self.labels, -1)
         self.rank_of = np.zeros(self.labels, np.int64)
-        facts = self.analysis.facts
-        pairs = [*((dense(a), dense(b)) for a, b in facts.equal), *facts.parents]
-        self.fact_a = np.concatenate([a for a, _ in pairs]) if pairs else np.empty(0, np.int64)
-        self.fact_b = np.concatenate([b for _, b in pairs]) if pairs else np.empty(0, np.int64)
-        self.fact_event = np.repeat(np.arange(len(pairs)), [a.size for a, _ in pairs])
-        # what is said of a label: by which fact, on which side, of which address or parent, or of what other label
-        self.mark = mix(self.births)
-        tied = (self.fact_event < len(facts.equal)) & (self.fact_a >= 0) & (self.fact_b >= 0)
-        for _ in range(3):
-            new = mix(self.mark)
-            for one, other, side in ((self.fact_a, self.fact_b, 0), (self.fact_b, self.fact_a, 1)):
-                known = np.where(tied, self.mark[other], mix(other + (1 << 32)))
-                what = mix(mix(self.fact_event * 2 + side) ^ known)
-                np.add.at(new, one[one >= 0], what[one >= 0])
-            self.mark = new
         said = np.concatenate([self.fact_a, self.fact_b])
         self.fact_order = np.argsort(said, kind="stable")
         self.fact_label = said[self.fact_order]

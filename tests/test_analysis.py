@@ -97,6 +97,23 @@ def test_the_same_channels_concatenated_twice_are_no_copies() -> None:
     assert sizes(build(nodes, {"a": w(5, 3, 1, 1), "b": w(2, 10, 1, 1)}, {"x": [1, 3, 4, 4]})) == [5]
 
 
+@pytest.mark.parametrize(("sources", "expected"), [([(0, 2, 3, 1)], [2]), ([(0, 2, 3, 1), (0, 1, 3, 2)], [])])
+def test_differences_of_crossed_units(sources: list[tuple[int, ...]], expected: list[int]) -> None:
+    """Two units of one layer are subtracted, in an order that runs against their numbers in one of the pairs."""
+    nodes, weights = [helper.make_node("MatMul", ["x", "a"], ["h"])], {"a": w(3, 4)}
+    for k, (i, j, m, n) in enumerate(sources):
+        weights |= {f"p{k}": np.array([i, j]), f"q{k}": np.array([m, n]), f"b{k}": w(2, 2)}
+        nodes += [
+            helper.make_node("Gather", ["h", f"p{k}"], [f"t{k}"], axis=1),
+            helper.make_node("Gather", ["h", f"q{k}"], [f"u{k}"], axis=1),
+            helper.make_node("Sub", [f"t{k}", f"u{k}"], [f"d{k}"]),
+            helper.make_node("Relu", [f"d{k}"], [f"r{k}"]),
+            helper.make_node("MatMul", [f"r{k}", f"b{k}"], [f"o{k}"]),
+        ]
+    nodes.append(helper.make_node("Sum", [f"o{k}" for k in range(len(sources))], ["out"]))
+    assert sizes(build(nodes, weights, {"x": [4, 3]})) == expected
+
+
 def test_positions_that_pixels_share_stay_where_they_are() -> None:
     """Found by random graphs: a convolution after DepthToSpace sees channels at fixed places of a block."""
     nodes = [
