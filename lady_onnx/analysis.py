@@ -41,6 +41,10 @@ class Analysis:
     """Weights that were read for their values: shapes, axes, indices."""
     unknown: dict[str, int] = field(default_factory=dict)
     """Operators without a rule, and how often they occur."""
+    steps: list[tuple[NodeProto, rules.Kind | None]] = field(default_factory=list)
+    """The nodes in the order of the walk, those of bodies among them, with what their rules say; None where they pin."""
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    """What is known of every tensor."""
 
     def dense(self) -> Analysis:
         """The same with arrays in place of lines."""
@@ -74,7 +78,7 @@ class Engine:
         self.out = Analysis(self.facts)
         self.failed = 0
         """How many nodes do not fit the shapes of their operands, or leave a result without one."""
-        self.tensors: dict[str, Tensor] = {}
+        self.tensors = self.out.tensors
         self.items: dict[str, list[str]] = {}
         self.states: dict[str, tuple[int, ...]] = {}
         self.bodies = Bodies(self)
@@ -124,11 +128,17 @@ class Engine:
             self._apply(node)
         except UnknownStructure as why:
             self._unknown(node, str(why))
+            self.saw(node, None)
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as why:
             # a node that is not as its specification says
             fits = False
             self._unknown(node, f"does not fit its rule ({why})")
+            self.saw(node, None)
         self.failed += not fits or any(o and o not in self.tensors and o not in self.items for o in node.output)
+
+    def saw(self, node: NodeProto, kind: rules.Kind | None) -> None:
+        """Keeps a node and what its rule says, None where it pins, for those who read the walk."""
+        self.out.steps.append((node, kind))
 
     def is_read(self, node: NodeProto, name: str) -> bool:
         """Does anything read this result of a node? Inside a body it is taken for granted."""
@@ -173,6 +183,7 @@ class Engine:
         if any(node.output[len(results) :]):
             # it could say anything about the order of the operands
             raise UnknownStructure("a result that the rule does not name")
+        self.saw(node, kind)
         like = self.inference.like(node)
         for name, result in zip(node.output, results, strict=False):
             if not name or result is None:

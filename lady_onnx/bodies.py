@@ -19,7 +19,7 @@ from . import sequences
 from .errors import UnknownStructure
 from .graph import Graph, attributes, captured, in_function, inside, ordered
 from .labels import addresses, along
-from .rules import Elementwise, Equation
+from .rules import Elementwise, Equation, Kind
 from .sequences import Result
 from .tensors import Tensor, opaque
 
@@ -30,6 +30,8 @@ class Engine(sequences.Engine, Protocol):
     graph: Graph
 
     def step(self, node: NodeProto) -> None: ...
+
+    def saw(self, node: NodeProto, kind: Kind | None) -> None: ...
 
     def laid(self, tensor: Tensor) -> Tensor: ...
 
@@ -223,8 +225,18 @@ class Bodies:
         outputs = self._nodes(list(function.node), [], list(function.output), scope, defaults)
         for name, inner in zip(node.output, outputs, strict=False):
             self.engine.inference.same(name, inner)
+            self._passes(inner, name)
         # what made a result of unknown shape has pinned what it read
         return [self._known(name) for name, _ in zip(outputs, node.output, strict=False)]
+
+    def _passes(self, inner: str, name: str) -> None:
+        """What a body returns is the tensor of that name outside."""
+        node = NodeProto(op_type="Identity", input=[inner], output=[name])
+        self.engine.saw(node, Elementwise())
+
+    def _leave(self, outputs: Sequence[str]) -> None:
+        """What a body returns goes where no single node says what becomes of it."""
+        self.engine.saw(NodeProto(op_type="Loop", input=outputs), None)
 
     def _if(self, node: NodeProto, origin: NodeProto, scope: Scope) -> list[Result]:
         condition = self.engine.inference.value(node.input[0])
@@ -237,6 +249,7 @@ class Bodies:
             found.append([self._result(o) for o in outputs])
             for name, inner in zip(node.output, outputs, strict=True):
                 self.engine.inference.same(name, inner, value=len(branches) == 1)
+                self._passes(inner, name)
         if len(found) == 1:
             return found[0]
         return [self._one(list(pair)) for pair in zip(*found, strict=True)]
@@ -277,6 +290,7 @@ class Bodies:
         initial = list(node.input[2:])
         states = [self._state(given[n], i) for n, i in zip(names[2:], initial, strict=True)]
         outputs = self._graph(body, replace(inner, names={**inner.names, **given}))
+        self._leave(outputs)
         results = [
             self._one([self._tensor(i), state, self._tensor(o)])
             for i, state, o in zip(initial, states, outputs[1:], strict=False)
@@ -312,6 +326,7 @@ class Bodies:
             equation = Equation(f"{' '.join(letters)} -> {' '.join(x for x in letters if '[' not in x)}")
             self._declare(name, self.engine.results(equation, [tensor], [False], [None])[0], source)
         outputs = self._graph(body, replace(inner, names={**inner.names, **names}))
+        self._leave(outputs)
         turned = zip(initial, states, outputs, strict=False)
         results = [self._one([self._tensor(i), state, self._tensor(o)]) for i, state, o in turned]
         scans = outputs[len(initial) :]
@@ -328,6 +343,7 @@ class Bodies:
             pairs = zip(body.input, node.input, strict=True)
             given = {i.name: items[n][turn] if n in items else n for i, n in pairs}
             outputs = self._graph(body, replace(inner, call=next(self._calls), names={**inner.names, **given}))
+            self._leave(outputs)
             for made, name in zip(found, outputs, strict=True):
                 made.append(name)
         return [*found]

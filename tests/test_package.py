@@ -16,7 +16,7 @@ LAYERS = [
     {"demo"},
     {"check"},
     {"resync", "attacks"},
-    {"matching", "permutation", "runtime", "picture", "explain", "linking"},
+    {"matching", "permutation", "runtime", "picture", "explain", "linking", "scaling"},
     {"refinement", "alterations", "evidence"},
     {"rewrite", "finder"},
     {"fold"},

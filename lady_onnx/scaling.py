@@ -1,0 +1,518 @@
+"""By what the units of a group may be multiplied, slot by slot, without changing what the model computes.
+
+Beside their order, units have a scale and a sign: a ReLU lets any positive factor pass, tanh a change of sign, and what
+comes in larger may go out smaller. Every slot of a group has an unknown factor. One walk over the graph says by what
+the elements of every tensor are multiplied, a product of powers of these; where what is added must be alike, where
+units are summed up, or an operator lets nothing pass, there is an equation: a linear one for the logarithms, one over
+two elements for the signs. The solutions are the factors that leave the model's function as it was.
+
+Sources: Neyshabur et al. 2015 (ReLU); Ganju et al. 2018; arXiv 2205.00199 (scales and signs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import NodeProto
+
+from .analysis import Analysis
+from .equations import lay, plan, solve, solve_results, unlay
+from .errors import UnknownStructure
+from .graph import Graph, attributes
+from .groups import Group, Slot
+from .inference import FLOATS
+from .labels import axes_of
+from .rules import Body, Equation, Kind, Movement, Take
+from .rules.composed import SEQUENCES
+from .tensors import moved_shape, step_of
+
+LINEAR = ("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Resize", "Upsample")
+"""A factor of the operand, of either sign, is one of the result."""
+PRODUCTS = ("Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul")
+"""Linear in each of two operands; the third is added."""
+POSITIVE = ("GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin")
+"""A positive factor passes."""
+SUMS = ("Add", "Cast", "Dropout", "Identity", "Mean", "Neg", "Sub", "Sum")
+"""What is added has one factor."""
+RELUS = ("LeakyRelu", "Max", "Min", "Relu")
+"""As sums, of positive factors alone."""
+ODD = ("Asinh", "Atan", "Erf", "Sin", "Sinh", "Softsign", "Tan", "Tanh")
+"""A sign passes."""
+EVEN = ("Cos", "Cosh")
+"""A sign is lost."""
+NORMS = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization")
+"""The first operand is normalised: the gain and what is added to it have the result's factor."""
+LOOPS = ("Loop", "Scan", "SequenceMap", *SEQUENCES)
+"""Operators with bodies, or of sequences, that no factor passes."""
+Factor = tuple[tuple[tuple[int, float], ...], frozenset[int]]
+"""A product: of unknown factors by number, each to a power, and of unknown signs."""
+Role = tuple[str, np.ndarray]
+"""A group, and for every element of a tensor its unit and the number of its factor, 0 where that is one.
+
+Of size one along axes that it does not hang on. The number stands above the unit's `UNIT_BITS`.
+"""
+UNIT_BITS = 32
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """The factors that a group's units may have.
+
+    Attributes:
+        group: the group's id.
+        slots: the places at which they are given: the group's own slots, and where a unit has several positions in one,
+            that need not have one factor, these apart.
+        scales: float64 [independent factors, slots]: logarithms of positive factors, one a slot; their sums too.
+        signs: bool [independent flips, slots]: where a sign may change; any number of these one after the other.
+        offsets: float64 [slots]: what is added to a slot's values before they are multiplied, the epsilon of a variance.
+    """
+
+    group: str
+    slots: tuple[Slot, ...]
+    scales: np.ndarray
+    signs: np.ndarray
+    offsets: np.ndarray
+
+    @property
+    def free(self) -> bool:
+        """Is anything but one allowed?"""
+        return bool(self.scales.size or self.signs.size)
+
+    def apply(self, arrays: dict[str, np.ndarray], factors: np.ndarray) -> None:
+        """Multiplies every unit, in place, by a factor for each slot: `factors`, float64 [slots, units]."""
+        for slot, offset, row in zip(self.slots, self.offsets, factors, strict=True):
+            if (row == 1).all():
+                continue
+            array = arrays[slot.initializer]
+            where = np.ix_(*_region(slot, array.shape))
+            by = np.repeat(row, slot.index.shape[1]).reshape([-1 if a == slot.axis else 1 for a in range(array.ndim)])
+            array[where] = ((array[where].astype(np.float64) + offset) * by - offset).astype(array.dtype)
+
+    def drawn(self, generator: np.random.Generator, spread: float = 1.0) -> np.ndarray:
+        """Random factors that leave the function as it is, [slots, units]: normal logarithms, and any signs."""
+        units = len(self.slots[0].index) if self.slots else 0
+        logs = self.scales.T @ generator.normal(0, spread, (len(self.scales), units))
+        flips = self.signs.T.astype(np.int64) @ generator.integers(0, 2, (len(self.signs), units))
+        return np.exp(logs) * (1 - 2 * (flips % 2))
+
+
+def scalings(graph: Graph, analysis: Analysis, groups: Sequence[Group]) -> dict[str, Scaling]:
+    """By each group's id, of those that hold no others, the factors that its units may have."""
+    walk = _Walk(graph, analysis, [g for g in groups if g.kind != "blocks"])
+    walk.run()
+    return {g.id: walk.solved(g) for g in walk.groups}
+
+
+class _Walk:
+    """One pass over what the label engine saw, collecting equations."""
+
+    def __init__(self, graph: Graph, analysis: Analysis, groups: Sequence[Group]):
+        self.graph = graph
+        self.analysis = analysis
+        self.groups = groups
+        self.factors: list[Factor] = [((), frozenset())]
+        """All products that occur; the first is one."""
+        self._numbers = {self.factors[0]: 0}
+        self.logs: list[dict[int, float]] = []
+        self.flips: list[frozenset[int]] = []
+        self.offsets: dict[str, float] = {}
+        self.unknowns: list[tuple[str, Slot]] = []
+        self.roles: dict[str, list[Role]] = {}
+        for group in groups:
+            for slot in group.slots:
+                self._begin(group, slot)
+
+    def _begin(self, group: Group, slot: Slot) -> None:
+        """Gives every position of a unit in a slot an unknown factor."""
+        axes = {slot.axis, *(a for a, _ in slot.within)}
+        whole = self.graph.shape(slot.initializer)
+        shape = [n if a in axes else 1 for a, n in enumerate(whole)]
+        first = len(self.unknowns)
+        self.unknowns += [(group.id, Slot(slot.initializer, slot.axis, c[:, None], slot.within)) for c in slot.index.T]
+        numbers = np.array([self._number((((k, 1.0),), frozenset({k}))) for k in range(first, len(self.unknowns))])
+        codes = _coded(np.tile(numbers, len(slot.index)), np.repeat(np.arange(len(slot.index)), len(numbers)))
+        known = self.roles.setdefault(slot.initializer, [])
+        array = np.zeros(shape, np.int64)
+        array[np.ix_(*_region(slot, shape))] = _along(codes, slot.axis, len(shape))
+        for i, (name, other) in enumerate(known):
+            if name == group.id and other.shape == array.shape and not ((other > 0) & (array > 0)).any():
+                known[i] = name, other + array
+                return
+        known.append((group.id, array))
+
+    def _number(self, factor: Factor) -> int:
+        if factor not in self._numbers:
+            self._numbers[factor] = len(self.factors)
+            self.factors.append(factor)
+        return self._numbers[factor]
+
+    # ---- the walk
+
+    def run(self) -> None:
+        for node, kind in self.analysis.steps:
+            if isinstance(kind, Body) and (node.domain not in ("", "ai.onnx") or node.op_type not in LOOPS):
+                # what a function or a branch does its nodes do, under their own names
+                continue
+            try:
+                made = self._node(node, kind)
+            except UnknownStructure:
+                self._still(r for name in node.input for r in self.on(name))
+                made = []
+            for name, roles in zip(node.output, made or [[] for _ in node.output], strict=False):
+                kept = [(g, a) for g, a in roles if a.any()]
+                # a tensor that one or another branch makes
+                self.roles[name] = self._alike([self.roles[name], kept]) if name in self.roles else kept
+        for value in self.graph.model.graph.output:
+            self._still(self.on(value.name))
+
+    def on(self, name: str) -> list[Role]:
+        return self.roles.get(name, [])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        tensor = self.analysis.tensors.get(name)
+        if tensor is None and name not in self.graph.tensors:
+            raise UnknownStructure("an unknown shape")
+        return self.graph.shape(name) if tensor is None else tensor.shape
+
+    def zero(self, name: str) -> bool:
+        """Is a tensor a weight of zeros, which no factor changes?"""
+        return name in self.graph.tensors and not self.graph.array(name).any()
+
+    def _node(self, node: NodeProto, kind: Kind | None) -> list[list[Role]]:
+        """The factors of a node's results."""
+        operator = node.op_type if node.domain in ("", "ai.onnx") else ""
+        if not any(self.on(name) for name in node.input):
+            return []
+        if not operator or kind is None:
+            raise UnknownStructure("no rule for factors")
+        if isinstance(kind, Movement):
+            return self._moved(node, kind)
+        if isinstance(kind, Equation):
+            return [self._equation(operator, node, kind)]
+        rank = len(self.shape(node.output[0]))
+        entries = [[(g, a.reshape((1,) * (rank - a.ndim) + a.shape)) for g, a in self.on(n)] for n in node.input]
+        return [self._elementwise(operator, node, entries)]
+
+    # ---- equations of factors
+
+    def _still(self, roles: Iterable[Role], scale: bool = True, sign: bool = True) -> None:
+        """Factors that must be one, or positive."""
+        for _, array in roles:
+            for number in np.unique(array >> UNIT_BITS).tolist():
+                log, flips = self.factors[number]
+                if scale and log:
+                    self.logs.append(dict(log))
+                if sign and flips:
+                    self.flips.append(flips)
+
+    def _mapped(self, array: np.ndarray, change: Callable[[Factor], Factor]) -> np.ndarray:
+        """An array with every factor changed."""
+        found, where = np.unique(array >> UNIT_BITS, return_inverse=True)
+        new = np.array([self._number(change(self.factors[n])) for n in found.tolist()])[where].reshape(array.shape)
+        return _coded(new, array)
+
+    def _pairs(self, a: np.ndarray, b: np.ndarray) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
+        """The numbers that meet element by element, which pair stands where, and the units; they must be the same."""
+        a, b = np.broadcast_arrays(a, b)
+        if ((a > 0) & (b > 0) & (_unit(a) != _unit(b))).any():
+            raise UnknownStructure("different units meet")
+        pairs, where = np.unique(np.stack([a.ravel(), b.ravel()]) >> UNIT_BITS, axis=1, return_inverse=True)
+        return [(i, j) for i, j in pairs.T.tolist()], where.reshape(a.shape), np.maximum(_unit(a), _unit(b))
+
+    def _joined(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The products of two arrays of factors, element by element."""
+        pairs, where, units = self._pairs(a, b)
+        return _coded(np.array([self._number(_times(self.factors[i], self.factors[j])) for i, j in pairs])[where], units)
+
+    def _alike(self, sides: Sequence[Sequence[Role]]) -> list[Role]:
+        """What is added: the factors of all `sides` must be the same; they are those of the sum."""
+        groups = dict.fromkeys(g for side in sides for g, _ in side)
+        found: list[Role] = []
+        for group in groups:
+            own = [[a for g, a in side if g == group] for side in sides]
+            first = next(o for o in own if o)
+            one = len({axes_of(a) for o in own for a in o}) == 1
+            if not one or any(len(o) != 1 for o in own):
+                self._still((group, a) for o in own for a in o)
+                continue
+            for other in own:
+                for i, j in self._pairs(first[0], other[0])[0]:
+                    if i != j:
+                        log, flips = _times(self.factors[i], self.factors[j], -1)
+                        self.logs.append(dict(log))
+                        self.flips.append(flips)
+            found.append((group, np.broadcast_arrays(*(o[0] for o in own))[0]))
+        return found
+
+    def _product(self, roles: Iterable[Role]) -> list[Role]:
+        """What is multiplied: factors of one group along the same axes are; others stand beside each other."""
+        found: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
+        for group, array in roles:
+            key = group, axes_of(array)
+            found[key] = self._joined(found[key], array) if key in found else array
+        return [(group, array) for (group, _), array in found.items()]
+
+    def _to(self, roles: Iterable[Role], power: float) -> list[Role]:
+        """Factors to a power; of any but a whole one they must be positive."""
+        roles = list(roles)
+        whole = float(power).is_integer()
+        if not whole:
+            self._still(roles, scale=False)
+
+        def change(factor: Factor) -> Factor:
+            log, flips = factor
+            return tuple((k, c * power) for k, c in log), flips if whole and power % 2 else frozenset()
+
+        return [(g, self._mapped(a, change)) for g, a in roles]
+
+    def _signs(self, roles: Iterable[Role]) -> list[Role]:
+        return [(g, self._mapped(a, lambda f: ((), f[1]))) for g, a in roles]
+
+    def _sizes(self, roles: Iterable[Role]) -> list[Role]:
+        return [(g, self._mapped(a, lambda f: (f[0], frozenset()))) for g, a in roles]
+
+    # ---- operators
+
+    def _added(self, names: Sequence[str], sides: Sequence[list[Role]]) -> list[Role]:
+        """The factors of a sum; a weight of zeros has any."""
+        kept = [side for name, side in zip(names, sides, strict=True) if name and (side or not self.zero(name))]
+        return self._alike(kept) if kept else []
+
+    def _elementwise(self, operator: str, node: NodeProto, entries: list[list[Role]]) -> list[Role]:
+        names = list(node.input)
+        first = entries[0]
+        if operator == "Cast" and attributes(node).get("to") not in FLOATS:
+            raise UnknownStructure("whole numbers")
+        if operator == "Dropout" or operator in SUMS:
+            return self._added(names[:1] if operator == "Dropout" else names, entries[: 1 if operator == "Dropout" else None])
+        if operator in RELUS or (operator == "Clip" and self._from_zero(node)):
+            self._still((r for entry in entries for r in entry), scale=False)
+            return self._added(names[: 1 if operator == "Clip" else None], entries[: 1 if operator == "Clip" else None])
+        if operator in ODD:
+            self._still(first, sign=False)
+            return self._signs(first)
+        if operator in EVEN:
+            self._still(first, sign=False)
+            return []
+        match operator:
+            case "Mul":
+                return self._product(r for entry in entries for r in entry)
+            case "Div":
+                return self._product([*first, *self._to(entries[1], -1)])
+            case "Reciprocal":
+                return self._to(first, -1)
+            case "Sqrt":
+                return self._to(first, 0.5)
+            case "Abs":
+                return self._sizes(first)
+            case "Sign":
+                return self._signs(first)
+            case "Pow":
+                power = self.graph.array(names[1]) if names[1] in self.graph.tensors else np.empty(0)
+                if power.size == 1:
+                    return self._to(first, float(power.reshape(-1)[0]))
+            case "PRelu":
+                self._still(first, scale=False)
+                self._still(entries[1])
+                return first
+            case "Where":
+                self._still(entries[0])
+                return self._added(names[1:], entries[1:])
+        raise UnknownStructure("no rule for factors")
+
+    def _from_zero(self, node: NodeProto) -> bool:
+        """Does it cut off what is below zero and nothing else?"""
+        given, names = attributes(node), [*node.input, "", ""]
+        low = self.graph.array(names[1]) if names[1] in self.graph.tensors else np.array(given.get("min", 1.0))
+        return not low.any() and "max" not in given and not names[2]
+
+    def _moved(self, node: NodeProto, kind: Movement) -> list[list[Role]]:
+        if node.op_type == "Pad" and not self._padded_with_zeros(node):
+            raise UnknownStructure("a padding that is not zero")
+        found = []
+        for sources, steps in kind.results:
+            names = [node.input[i] for i in sources]
+            shapes = [self.shape(n) for n in names]
+            axis = kind.axis % max(len(shapes[0]), 1)
+            roles = self._concat([self.on(n) for n in names], shapes, axis) if len(names) > 1 else self.on(names[0])
+            shape = tuple(sum(s[axis] for s in shapes) if a == axis else n for a, n in enumerate(shapes[0]))
+            for step in steps if roles else ():
+                if isinstance(step, Take) and (step.index < 0).any() and any(a.shape[step.axis] > 1 for _, a in roles):
+                    raise UnknownStructure("units beside a padding")
+                roles = [(g, step_of(a, step, shape)) for g, a in roles]
+                shape = moved_shape(shape, step)
+            found.append(roles)
+        return found
+
+    def _padded_with_zeros(self, node: NodeProto) -> bool:
+        if len(node.input) < 3 or not node.input[2]:
+            return not attributes(node).get("value", 0.0)
+        return self.zero(node.input[2])
+
+    def _concat(self, entries: Sequence[list[Role]], shapes: Sequence[tuple[int, ...]], axis: int) -> list[Role]:
+        found: list[Role] = []
+        for group in dict.fromkeys(g for entry in entries for g, _ in entry):
+            own = [[a for g, a in entry if g == group] for entry in entries]
+            if any(len(o) > 1 for o in own):
+                raise UnknownStructure("units along several axes")
+            axes = {axis, *(a for o in own for x in o for a, n in enumerate(x.shape) if n > 1)}
+            pieces = []
+            for o, shape in zip(own, shapes, strict=True):
+                dims = [n if a in axes else 1 for a, n in enumerate(shape)]
+                pieces.append(np.broadcast_to(o[0], dims) if o else np.zeros(dims, np.int64))
+            found.append((group, np.concatenate(pieces, axis)))
+        return found
+
+    def _equation(self, operator: str, node: NodeProto, kind: Equation) -> list[Role]:
+        shapes = [self.shape(n) if n else None for n in node.input][: kind.text.partition("->")[0].count(",") + 1]
+        how = plan(kind.text, tuple(None if s is None else len(s) for s in shapes))
+        sizes = solve(how.sides, shapes, kind.sizes)
+        solve_results(how.results, [self.shape(o) if o else None for o in node.output], sizes)
+        names = tuple(sizes)
+        gone = [names.index(n) for n in how.gone if sizes[n] > 1]
+        entries: list[list[Role]] = []
+        for name, side in zip(node.input, how.sides, strict=False):
+            if any(a.size == 1 for _, a in self.on(name)):
+                raise UnknownStructure("a single unit")
+            entries.append([(g, lay(a, side, names, sizes)) for g, a in self.on(name)] if side else [])
+
+        def summed(roles: Iterable[Role]) -> list[Role]:
+            """What is left of factors when units are summed up: those of their own must be one."""
+            roles = list(roles)
+            lost = [any(a.shape[x] > 1 for x in gone) for _, a in roles]
+            self._still(self._product(r for r, out in zip(roles, lost, strict=True) if out))
+            return self._product(r for r, out in zip(roles, lost, strict=True) if not out)
+
+        first = entries[0]
+        if operator in PRODUCTS:
+            factors = len(entries) if operator == "Einsum" else 2
+            made = summed(r for entry in entries[:factors] for r in entry)
+            made = self._sum(made, list(node.input[factors:]), entries[factors:])
+        elif operator in LINEAR:
+            made = summed(first)
+        elif operator in POSITIVE:
+            self._still(first, scale=False)
+            made = summed(first)
+        elif operator == "BatchNormalization":
+            made = self._batch_norm(node, entries)
+        elif operator in NORMS:
+            self._still(first)
+            made = self._sum(entries[1], list(node.input[2:]), entries[2:])
+        else:
+            raise UnknownStructure("no rule for factors")
+        result: list[Role] = []
+        for g, a in made:
+            laid = unlay(a, how.results[0], names, sizes)
+            if laid is None:
+                self._still([(g, a)])
+            else:
+                result.append((g, laid))
+        return result
+
+    def _sum(self, made: list[Role], names: Sequence[str], entries: Sequence[list[Role]]) -> list[Role]:
+        """The factors of a product to which weights are added."""
+        added = [entry for name, entry in zip(names, entries, strict=False) if name and (entry or not self.zero(name))]
+        return self._alike([made, *added]) if added else made
+
+    def _batch_norm(self, node: NodeProto, entries: list[list[Role]]) -> list[Role]:
+        x, gain, bias, mean, variance = entries
+        self._sum(x, [node.input[3]], [mean])
+        self._still(variance, scale=False)
+        if variance:
+            self.offsets[node.input[4]] = float(attributes(node).get("epsilon", 1e-5))
+        made = self._product([*x, *gain, *self._to(self._sizes(variance), -0.5)])
+        return self._sum(made, [node.input[2]], [bias])
+
+    # ---- solutions
+
+    def solved(self, group: Group) -> Scaling:
+        """What is left to a group's slots."""
+        own = [k for k, (g, _) in enumerate(self.unknowns) if g == group.id]
+        mine = set(own)
+        logs = _Solved(own, [row for row in self.logs if mine & row.keys()], 0)
+        flips = _Solved(own, [dict.fromkeys(row, 1) for row in self.flips if mine & row], 2)
+        columns: dict[tuple, list[int]] = {}
+        for k in own:
+            slot = self.unknowns[k][1]
+            within = tuple((a, p.tobytes()) for a, p in slot.within)
+            columns.setdefault((slot.initializer, slot.axis, within, logs.text(k), flips.text(k)), []).append(k)
+        slots, rows = [], []
+        for found in columns.values():
+            parts = [self.unknowns[k][1] for k in found]
+            slots.append(
+                Slot(parts[0].initializer, parts[0].axis, np.concatenate([p.index for p in parts], 1), parts[0].within)
+            )
+            rows.append(found[0])
+        scales = np.array([[logs.value(k).get(f, 0.0) for k in rows] for f in logs.free]).reshape(len(logs.free), len(rows))
+        signs = np.array([[flips.value(k).get(f, 0.0) for k in rows] for f in flips.free]).reshape(len(flips.free), len(rows))
+        offsets = np.array([self.offsets.get(s.initializer, 0.0) for s in slots])
+        return Scaling(group.id, tuple(slots), scales, signs > 0, offsets)
+
+
+class _Solved:
+    """The solutions of homogeneous linear equations, over real numbers or over two elements."""
+
+    def __init__(self, unknowns: Sequence[int], rows: Iterable[Mapping[int, float]], modulus: int):
+        self.modulus = modulus
+        self.pivots: dict[int, dict[int, float]] = {}
+        for row in rows:
+            left = self._reduced(row)
+            if left:
+                # the least number stays free
+                lead = max(left)
+                scale = left.pop(lead)
+                self.pivots[lead] = self._plain({k: -c / scale for k, c in left.items()})
+        self.values = {k: self._reduced({k: 1.0}) for k in unknowns}
+        self.free = sorted({k for value in self.values.values() for k in value})
+
+    def _plain(self, terms: Mapping[int, float]) -> dict[int, float]:
+        if self.modulus:
+            terms = {k: c % self.modulus for k, c in terms.items()}
+        return {k: c for k, c in terms.items() if abs(c) > 1e-9}
+
+    def _reduced(self, row: Mapping[int, float]) -> dict[int, float]:
+        left = self._plain(row)
+        while True:
+            known = [k for k in left if k in self.pivots]
+            if not known:
+                return left
+            for k in known:
+                by = left.pop(k)
+                for other, c in self.pivots[k].items():
+                    left[other] = left.get(other, 0.0) + by * c
+            left = self._plain(left)
+
+    def value(self, unknown: int) -> dict[int, float]:
+        """An unknown as a sum of free ones."""
+        return self.values[unknown]
+
+    def text(self, unknown: int) -> tuple:
+        return tuple(sorted((k, round(c, 6)) for k, c in self.values[unknown].items()))
+
+
+def _unit(array: np.ndarray) -> np.ndarray:
+    return array & ((1 << UNIT_BITS) - 1)
+
+
+def _coded(numbers: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Numbers of factors with their units; 0 where the factor is one."""
+    return np.where(numbers == 0, 0, (numbers << UNIT_BITS) | _unit(units))
+
+
+def _times(a: Factor, b: Factor, power: float = 1) -> Factor:
+    log = dict(a[0])
+    for k, c in b[0]:
+        log[k] = log.get(k, 0.0) + power * c
+    return tuple(sorted((k, c) for k, c in log.items() if abs(c) > 1e-9)), a[1] ^ b[1]
+
+
+def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    return values.reshape([-1 if a == axis else 1 for a in range(rank)])
+
+
+def _region(slot: Slot, shape: Sequence[int]) -> list[np.ndarray]:
+    """Where the units of a slot lie in an array that hangs on some axes of its weight."""
+    axes = {**dict(slot.within), slot.axis: slot.index.ravel()}
+    return [np.zeros(1, np.int64) if n == 1 else axes.get(a, np.arange(n)) for a, n in enumerate(shape)]

@@ -1,0 +1,120 @@
+"""Factors that leave a model's function as it is: the law, and what is known of common structures."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+import lady_onnx as lady
+from lady_onnx.analysis import analyse
+from lady_onnx.finder import extract
+from lady_onnx.graph import load
+from lady_onnx.scaling import Scaling, scalings
+
+from .splices import pool
+from .strategies import graphs
+from .test_analysis import build, w
+from .test_law import examples, sensitivity
+
+
+def found(model: onnx.ModelProto) -> list[Scaling]:
+    graph = load(model)
+    analysis = analyse(graph)
+    return list(scalings(graph, analysis, extract(analysis).groups).values())
+
+
+def rescaled(model: onnx.ModelProto, seed: int, spread: float = 0.5) -> onnx.ModelProto:
+    """All units times random factors that are said to leave the function as it is."""
+    graph = load(model).copy()
+    generator = np.random.default_rng(seed)
+    for scaling in found(model):
+        names = {s.initializer for s in scaling.slots} if scaling.free else set()
+        arrays = {n: graph.array(n).copy() for n in names}
+        scaling.apply(arrays, scaling.drawn(generator, spread))
+        for name, array in arrays.items():
+            graph.replace(name, array)
+    return graph.to_model("rescaled")
+
+
+def holds(model: onnx.ModelProto, seed: int) -> bool:
+    verdict = lady.verify(model, rescaled(model, seed), samples=2)
+    # a value that is cast to sixteen bits on the way is rounded elsewhere
+    short = any(n.op_type == "Cast" and n.attribute[0].i == TensorProto.FLOAT16 for n in model.graph.node)
+    return verdict.equal or verdict.max_rel <= max(100 * sensitivity(model), 1e-2 * short)
+
+
+@examples(150)
+@given(graphs(), st.integers(0, 1000))
+def test_factors_leave_the_outputs_as_they_are(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
+    assert holds(grown[0], seed)
+
+
+@pytest.mark.parametrize("splice", pool(), ids=lambda s: s.name)
+def test_factors_leave_every_rule_as_it_is(splice) -> None:
+    assert holds(splice.build()[0], 1)
+
+
+STRUCTURES = {
+    # nodes, weights, and by weight the factor's exponent where it is one, and whether signs may change
+    "ReLU": ([("Relu", "h", "r", {})], {}, {"a": 1, "b": -1}, False),
+    "LeakyReLU": ([("LeakyRelu", "h", "r", {})], {}, {"a": 1, "b": -1}, False),
+    "clip": ([("Clip", "h,nought", "r", {})], {"nought": np.float32(0)}, {"a": 1, "b": -1}, False),
+    "PReLU": ([("PRelu", "h,s", "r", {})], {"s": w(5)}, {"a": 1, "b": -1, "s": 0}, False),
+    "linear": ([("Identity", "h", "r", {})], {}, {"a": 1, "b": -1}, True),
+    "bias": ([("Add", "h,c", "i", {}), ("Relu", "i", "r", {})], {"c": w(5)}, {"a": 1, "c": 1, "b": -1}, False),
+    "no bias": ([("Add", "h,c", "i", {}), ("Relu", "i", "r", {})], {"c": np.zeros(5, np.float32)}, {"a": 1, "b": -1}, False),
+    "tanh": ([("Tanh", "h", "r", {})], {}, {}, True),
+    "square": ([("Mul", "h,h", "r", {})], {}, {"a": 1, "b": -2}, True),
+    "power": ([("Pow", "h,two", "r", {})], {"two": np.float32(2)}, {"a": 1, "b": -2}, True),
+    "absolute": ([("Abs", "h", "r", {})], {}, {"a": 1, "b": -1}, True),
+    "ReLU6": ([("Clip", "h,nought,six", "r", {})], {"nought": np.float32(0), "six": np.float32(6)}, {}, False),
+    "sigmoid": ([("Sigmoid", "h", "r", {})], {}, {}, False),
+    "SiLU": ([("Sigmoid", "h", "g", {}), ("Mul", "h,g", "r", {})], {}, {}, False),
+    "constant": ([("Add", "h,one", "i", {}), ("Relu", "i", "r", {})], {"one": np.float32(1)}, {}, False),
+    "whole numbers": (
+        [("Cast", "h", "i", {"to": TensorProto.INT32}), ("Cast", "i", "r", {"to": TensorProto.FLOAT})],
+        {},
+        {},
+        False,
+    ),
+    "gate": (
+        [("MatMul", "x,u", "i", {}), ("Sigmoid", "i", "g", {}), ("Mul", "h,g", "r", {})],
+        {"u": w(3, 5)},
+        {"a": 1, "u": 0, "b": -1},
+        True,
+    ),
+    "normalised": ([("LayerNormalization", "h,c,d", "r", {})], {"c": w(5), "d": w(5)}, {"c": 1, "d": 1, "b": -1}, True),
+    "root": (
+        [("Mul", "h,h", "q", {}), ("Sqrt", "q", "r", {})],
+        {},
+        {"a": 1, "b": -1},
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_factors_of_common_structures(name: str) -> None:
+    """One hidden layer of 5 between `a` and `b`: one independent factor at most."""
+    steps, weights, exponents, sign = STRUCTURES[name]
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        *(helper.make_node(op, i.split(","), [o], **attributes) for op, i, o, attributes in steps),
+        helper.make_node("MatMul", ["r", "b"], ["out"]),
+    ]
+    model = build(nodes, {"a": w(3, 5), "b": w(5, 2), **weights}, {"x": [4, 3]})
+    (scaling,) = found(model)
+    own = {s.initializer: k for k, s in enumerate(scaling.slots)}
+    if any(exponents.values()):
+        (row,) = scaling.scales
+        first = next(k for k in exponents if exponents[k])
+        row = row * (exponents[first] / row[own[first]])
+        assert {n: row[k] for n, k in own.items() if row[k] or n in exponents} == pytest.approx(exponents)
+    else:
+        assert not scaling.scales.size
+    assert bool(scaling.signs.size) == sign
+    assert holds(model, 1)
