@@ -163,18 +163,10 @@ class Finder:
         self.fact_a = np.concatenate([a for a, _ in pairs]) if pairs else np.empty(0, np.int64)
         self.fact_b = np.concatenate([b for _, b in pairs]) if pairs else np.empty(0, np.int64)
         self.fact_event = np.repeat(np.arange(len(pairs)), [a.size for a, _ in pairs])
-        # what is said of a label: by which fact, on which side, and of what other label
-        self.mark = mix(self.births)
-        tied = (self.fact_event < len(facts.equal)) & (self.fact_a >= 0) & (self.fact_b >= 0)
-        for _ in range(3):
-            new = mix(self.mark)
-            for one, other, side in ((self.fact_a, self.fact_b, 0), (self.fact_b, self.fact_a, 1)):
-                node = np.where(other < 0, -1 - other, other + self.shift)
-                known = np.where(tied, self.mark[other], mix(self.colour[self.of[node]]))
-                what = mix(mix(self.fact_event * 2 + side) ^ known)
-                np.add.at(new, one[one >= 0], what[one >= 0])
-            self.mark = new
-        order = np.lexsort((self.mark, self.births, self.class_of))
+        node = [np.where(x < 0, -1 - x, x + self.shift) for x in (self.fact_a, self.fact_b)]
+        # one and the same parent, or one that looks like it
+        self.mark = self._marks(*(mix(x + (1 << 32)) for x in (self.fact_a, self.fact_b)))
+        order = np.lexsort((self._marks(*(mix(self.colour[self.of[x]]) for x in node)), self.births, self.class_of))
         self.sorted_labels = order
         self.start = np.searchsorted(self.class_of[order], np.arange(self.count + 1))
         some = self.start[:-1] < self.start[1:]
@@ -199,6 +191,21 @@ class Finder:
         said = np.concatenate([self.fact_a, self.fact_b])
         self.fact_order = np.argsort(said, kind="stable")
         self.fact_label = said[self.fact_order]
+
+    def _marks(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        """What is said of every label: by which fact, on which side, and of what.
+
+        Of another label the same is known; of addresses, children and parents what `first` and `second` say, by fact.
+        """
+        marks = mix(self.births)
+        tied = (self.fact_event < len(self.analysis.facts.equal)) & (self.fact_a >= 0) & (self.fact_b >= 0)
+        for _ in range(3):
+            new = mix(marks)
+            for one, other, what, side in ((self.fact_a, self.fact_b, second, 0), (self.fact_b, self.fact_a, first, 1)):
+                said = mix(mix(self.fact_event * 2 + side) ^ np.where(tied, marks[other], what))
+                np.add.at(new, one[one >= 0], said[one >= 0])
+            marks = new
+        return marks
 
     # ---- candidates
 

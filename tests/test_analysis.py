@@ -114,6 +114,31 @@ def test_differences_of_crossed_units(sources: list[tuple[int, ...]], expected: 
     assert sizes(build(nodes, weights, {"x": [4, 3]})) == expected
 
 
+def test_stages_of_shuffled_channels() -> None:
+    """Found on ShuffleNet: units of two stages look alike, and lie below parents that look alike and are not the same."""
+    nodes, weights = [helper.make_node("Conv", ["x", "stem"], ["s"])], {"stem": w(8, 3, 1, 1)}
+    source, wide = "s", 8
+    for k, (out, halved) in enumerate([(16, True), (16, False), (32, True), (32, False)]):
+        mid = out // 4
+        made = out - wide if halved else out
+        weights |= {f"a{k}": w(mid, wide // 2, 1, 1), f"d{k}": w(mid, 1, 3, 3), f"e{k}": w(made, mid // 2, 1, 1)}
+        weights |= {f"u{k}": np.array([1, 2, mid // 2, 4, 4]), f"v{k}": np.array([1, mid, 4, 4])}
+        nodes += [
+            helper.make_node("Conv", [source, f"a{k}"], [f"h{k}"], group=2),
+            helper.make_node("Reshape", [f"h{k}", f"u{k}"], [f"p{k}"]),
+            helper.make_node("Transpose", [f"p{k}"], [f"q{k}"], perm=[0, 2, 1, 3, 4]),
+            helper.make_node("Reshape", [f"q{k}", f"v{k}"], [f"t{k}"]),
+            helper.make_node("Conv", [f"t{k}", f"d{k}"], [f"i{k}"], group=mid, pads=[1] * 4),
+            helper.make_node("Conv", [f"i{k}", f"e{k}"], [f"j{k}"], group=2),
+            helper.make_node("Concat" if halved else "Add", [source, f"j{k}"], [f"c{k}"], **({"axis": 1} if halved else {})),
+            helper.make_node("Relu", [f"c{k}"], [f"z{k}"]),
+        ]
+        source, wide = f"z{k}", out
+    nodes.append(helper.make_node("Conv", [source, "head"], ["out"]))
+    model = build(nodes, {**weights, "head": w(2, wide, 1, 1)}, {"x": [1, 3, 4, 4]})
+    assert len(sizes(model)) == 12
+
+
 def test_positions_that_pixels_share_stay_where_they_are() -> None:
     """Found by random graphs: a convolution after DepthToSpace sees channels at fixed places of a block."""
     nodes = [
