@@ -326,8 +326,15 @@ class Matcher:
             return {name: self._flat(group, slots, anchored)}
         return self._nested(group, slots)
 
-    def _evidence(self, arrays: Arrays, slots: Sequence[Slot], count: int) -> np.ndarray:
-        return joined([self.weighted(arrays, s.initializer, s) for s in slots], count)
+    def _parts(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
+        return [self.weighted(arrays, s.initializer, s) for s in slots]
+
+    def compared(
+        self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The score of every pair of units, [size, size], by their elements in some slots, and all these side by side."""
+        x, y = joined(ours, group.size), joined(theirs, group.size)
+        return likelihood(x, y), x, y
 
     def _flat(self, group: Group, slots: Sequence[Slot], anchored: bool) -> Match:
         if slots:
@@ -337,21 +344,22 @@ class Matcher:
             if exact is not None:
                 ones = np.ones(group.size)
                 return Match(group.id, exact[0], ones, exact[1], ones)
-            x, y = self._evidence(self.reference, slots, group.size), self._evidence(self.current, slots, group.size)
+            ours, theirs = self._parts(self.reference, slots), self._parts(self.current, slots)
         else:
-            x, y = self._orderless(self.reference, group), self._orderless(self.current, group)
-        scores = likelihood(x, y)
+            slots = group.slots
+            ours, theirs = (self.orderless(x, slots) for x in (self.reference, self.current))
+        scores, x, y = self.compared(group, slots, ours, theirs)
         permutation = assign(scores)
         return Match(group.id, permutation, *self.figures(group.id, x, y, scores, permutation))
 
-    def _orderless(self, arrays: Arrays, group: Group) -> np.ndarray:
+    def orderless(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         """Evidence that no order of the other axes can change: every unit's sorted elements."""
         parts = []
-        for slot in group.slots:
+        for slot in slots:
             mean, deviation = self.scale(slot.initializer)
             rows = finite(rows_of(arrays[slot.initializer], slot))
             parts.append((np.sort(rows, 1) - np.float32(mean)) / np.float32(deviation))
-        return joined(parts, group.size)
+        return parts
 
     def _nested(self, group: Group, slots: Sequence[Slot]) -> dict[str, Match]:
         """Matches the units of a group by the best match of what lies inside them, then assigns the units."""
@@ -359,9 +367,7 @@ class Matcher:
         score = np.array([[pairs.match(u, v) for v in range(group.size)] for u in range(group.size)])
         direct = [s for s in slots if s.initializer not in pairs.covered]
         if direct:
-            score += likelihood(
-                self._evidence(self.reference, direct, group.size), self._evidence(self.current, direct, group.size)
-            )
+            score += self.compared(group, direct, self._parts(self.reference, direct), self._parts(self.current, direct))[0]
         outer = assign(score)
         found = {}
         means = []
@@ -402,8 +408,10 @@ class _Pairs:
     def _name(self, kind: int, slot: int) -> str:
         return self.inner[0][kind].slots[slot].initializer
 
-    def _rows(self, arrays: Arrays, unit: int, kind: int, which: Sequence[int], done: Mapping[int, np.ndarray]) -> np.ndarray:
-        """The evidence of one kind in one unit, other kinds in the orders `done`, [inner units, features]."""
+    def _rows(
+        self, arrays: Arrays, unit: int, kind: int, which: Sequence[int], done: Mapping[int, np.ndarray]
+    ) -> list[np.ndarray]:
+        """The evidence of one kind in one unit, other kinds in the orders `done`: of every slot [inner units, elements]."""
         group = self.inner[unit][kind]
         parts = []
         for i in which:
@@ -415,7 +423,7 @@ class _Pairs:
                 if s.initializer == slot.initializer and s.axis != slot.axis
             }
             parts.append(self.matcher.weighted(arrays, slot.initializer, slot, order))
-        return joined(parts, group.size) if parts else np.zeros((group.size, 0), np.float32)
+        return parts
 
     def match(self, u: int, v: int) -> float:
         """The score of a pair, the sum of the dot products of what was matched in it."""
@@ -428,18 +436,19 @@ class _Pairs:
             x, y = self.mine[u][k], self.theirs[v][k]
             if which:
                 plain = {j: np.arange(self.inner[u][j].size) for j in settled}
-                x = np.concatenate([x, self._rows(self.matcher.reference, u, k, which, plain)], 1)
-                y = np.concatenate([y, self._rows(self.matcher.current, v, k, which, settled)], 1)
-            name = self.inner[v][k].id
-            exact = exact_match([x], [y])
+                x = [*x, *self._rows(self.matcher.reference, u, k, which, plain)]
+                y = [*y, *self._rows(self.matcher.current, v, k, which, settled)]
+            group, name = self.inner[u][k], self.inner[v][k].id
+            exact = exact_match(x, y) if x else None
             if exact is not None:
                 chosen, margin = exact
                 match = Match(name, chosen, np.ones(chosen.size), margin, np.ones(chosen.size))
                 score = 0.0
             else:
-                scores = likelihood(x, y)
+                slots = [group.slots[i] for i in (*self.alone[k], *which)]
+                scores, ours, theirs = self.matcher.compared(group, slots, x, y)
                 chosen = assign(scores)
-                match = Match(name, chosen, *self.matcher.figures(name, x, y, scores, chosen))
+                match = Match(name, chosen, *self.matcher.figures(name, ours, theirs, scores, chosen))
                 score = float(scores[np.arange(chosen.size), chosen].sum())
             done[k] = chosen
             found[k] = match, score
