@@ -25,10 +25,11 @@ from .explain import Explanation, Tie
 from .explain import explain as _explain
 from .graph import load
 from .groups import Group, Pin, Slot, Symmetry
+from .integrity import Finding
 from .linking import link as _link
 from .matching import Match
 from .permutation import Model, Permuted, find_groups, permute
-from .resync import Finding, Resync, resync
+from .resync import Resync, resync
 from .runtime import OutputDifference, Verification, compare, read_data
 
 __all__ = [

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from .alterations import in_words
 from .errors import ArchitectureError
+from .integrity import TAMPERING
 from .matching import Progress
 from .permutation import Model
 from .resync import Resync, resync
@@ -36,7 +37,7 @@ class Check:
 
 
 def check(reference: Model, suspect: Model, *, progress: Progress | None = None) -> Check:
-    """What the suspect is to the reference: identical, permuted, altered or unrelated.
+    """What the suspect is to the reference: one of `VERDICTS`.
 
     Raises LadyError where a model cannot be read.
     """
@@ -50,6 +51,19 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         return Check("permuted", f"{found.moved} units were moved, and every weight is equal once they are back", found)
     if found.symmetry.groups and found.similarity < UNRELATED_BELOW:
         return Check("unrelated", f"the units' mean similarity is {found.similarity:.3f}", found)
+    odd = [f for f in found.integrity if f.kind in TAMPERING]
+    if odd:
+        first = max(odd, key=lambda f: f.size)
+        k = f" (times {first.factor:.4g})" if first.factor is not None else ""
+        more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
+        return Check("tampered", f"unit {first.unit} of group {first.group} was {first.kind} in {first.slot}{k}{more}", found)
+    scaled = len(found.integrity)
+    if found.restored and scaled:
+        moved = f"{found.moved} units were moved, " if found.moved else ""
+        how = "multiplied in a way that leaves the function as it was"
+        return Check(
+            "rescaled", f"{moved}{scaled} were {how}, and every weight is equal to rounding once that is undone", found
+        )
     what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else "in the signs of zeros"
     done = in_words(found.alterations)
     return Check("altered", f"weights differ {what} once the units are back{f': {done}' if done else ''}", found)

@@ -20,6 +20,7 @@ from .attacks import KINDS as ATTACKS
 from .demo import demo
 from .explain import draw
 from .graph import atomic, load
+from .integrity import TAMPERING
 from .matching import Progress
 from .permutation import Model, slots_json
 
@@ -215,6 +216,23 @@ def _verification(v: lady.Verification) -> dict[str, Any]:
     }
 
 
+SHOWN = 10
+"""So many findings of a kind are printed; all are in the report."""
+MEANING = {
+    "rescaled": "units were multiplied in a way that leaves the function as it was; undone",
+    "scaled": "units were multiplied in a way that changes the function",
+    "replaced": "weights were given other values",
+}
+"""What findings say."""
+
+
+def _findings(r: lady.Resync) -> list[dict[str, Any]]:
+    return [
+        {"kind": f.kind, "group": f.group, "unit": f.unit, "slot": f.slot, "factor": f.factor, "size": f.size}
+        for f in r.integrity
+    ]
+
+
 def _resync_json(r: lady.Resync) -> dict[str, Any]:
     sizes = {g.id: g.size for g in r.symmetry.groups}
     return {
@@ -236,10 +254,8 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
         "verified_by": r.verified_by,
         "verification": _verification(r.verification) if r.verification else None,
         "alterations": {name: [{"kind": a.kind, **a.parameters} for a in done] for name, done in r.alterations.items()},
-        "integrity": [
-            {"kind": f.kind, "group": f.group, "unit": f.unit, "slot": f.slot, "factor": f.factor, "size": f.size}
-            for f in r.integrity
-        ],
+        "integrity": _findings(r),
+        "repaired": r.repaired,
         "seconds": r.seconds,
     }
 
@@ -255,7 +271,7 @@ def _resync(args: argparse.Namespace) -> int:
     report = _output(Path(args.report), taken) if args.report else None
     record = _output(Path(args.save_permutation), taken) if args.save_permutation else None
     with _progress("matching") as progress:
-        result = lady.resync(*models, verify=args.verify, provider=args.provider, progress=progress)
+        result = lady.resync(*models, verify=args.verify, provider=args.provider, repair=args.repair, progress=progress)
     result.save(out)
     summary = {"output": str(out), **_resync_json(result)}
     if report:
@@ -277,13 +293,21 @@ def _resync(args: argparse.Namespace) -> int:
             print(f"and {len(inner)} groups inside their units, {sum(m.moved for m in inner)} units moved")
         if result.alterations:
             print(f"besides: {in_words(result.alterations)}")
+        for kind, meaning in MEANING.items():
+            found = [f for f in result.integrity if f.kind == kind]
+            if found:
+                lines = [(f.group, f.unit, f.slot, "" if f.factor is None else f"{f.factor:.4g}") for f in found[:SHOWN]]
+                print(f"\n{kind}: {meaning}{' (repaired)' if result.repaired and kind in TAMPERING else ''}")
+                _table(("group", "unit", "weight", "factor"), lines)
+                if len(found) > SHOWN:
+                    print(f"and {len(found) - SHOWN} more")
         preserved = {True: "preserved", False: "NOT preserved", None: "not compared"}[result.outputs_preserved]
         print(
             f"\n{out}: {result.moved} units were moved and are back; psi {result.psi_estimate:.2f} % (estimate), "
             f"largest weight difference {result.max_weight_difference:.4g}, outputs {preserved}"
             f"{f' (by {result.verified_by})' if result.verified_by else ''}, {result.seconds:.1f} s"
         )
-    return 1 if result.outputs_preserved is False or any(f.kind == "tampered" for f in result.integrity) else 0
+    return 1 if result.outputs_preserved is False or any(f.kind in TAMPERING for f in result.integrity) else 0
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -297,7 +321,7 @@ def _check(args: argparse.Namespace) -> int:
                 "reason": found.reason,
                 "moved": r.moved if r else None,
                 "max_weight_difference": r.max_weight_difference if r else None,
-                "integrity": [],
+                "integrity": _findings(r) if r else [],
             }
         )
     else:
@@ -405,6 +429,7 @@ def parser() -> argparse.ArgumentParser:
     p = command("resync", _resync, "find where every unit of the reference went in the suspect, and put it back")
     p.add_argument("reference", metavar="REFERENCE")
     p.add_argument("suspect", metavar="SUSPECT")
+    p.add_argument("--repair", action="store_true", help="give what was tampered with the reference's values")
     p.add_argument("-o", "--output", metavar="OUT", help="SUSPECT's name with .resynced.onnx by default")
     p.add_argument("--force", action="store_true", help="replace the default output")
     p.add_argument("--report", metavar="R.json", help="write the report")

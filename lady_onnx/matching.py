@@ -111,6 +111,26 @@ class Matcher:
         return self._scales[name]
 
     def run(self, progress: Progress | None = None) -> list[Match]:
+        """Everything: for every group where its units lie in the suspect."""
+        self.begin(progress)
+        self.finish()
+        return self.found()
+
+    def found(self) -> list[Match]:
+        """What is known so far, in the order of the groups."""
+        return [self._total(g) for g in self.groups]
+
+    @property
+    def settled(self) -> bool:
+        """Is every slot bit-equal?"""
+        return all(self._settled(g.id) for g in self.family.tops())
+
+    def moved(self) -> dict[str, np.ndarray]:
+        """The weights of which units were moved, with all units where they are in the reference."""
+        names = {s.initializer for m in self.found() if m.moved for s in self.family.groups[m.group].slots}
+        return {name: self.current[name] for name in names}
+
+    def begin(self, progress: Progress | None = None) -> None:
         """Anchored groups first, then their neighbours, then sweeps over all until nothing changes."""
         tops = self.family.tops()
         waiting = [g.id for g in tops]
@@ -121,22 +141,26 @@ class Matcher:
             self.aligned.add(name)
             if progress:
                 progress(len(tops) - len(waiting), len(tops))
-        if all(self._settled(g.id) for g in tops):
-            return [self._total(g) for g in self.groups]
-        self._sweep()
+        if not self.settled:
+            self._sweep()
+
+    def finish(self) -> None:
+        """What takes longer, where the rest leaves doubts."""
+        tops = self.family.tops()
+        if self.settled:
+            return
         if self._doubtful() and sum(g.size**2 for g in tops) < MOST_PAIRS:
             self._try_soft()
-        if not all(self._settled(g.id) for g in tops):
+        if not self.settled:
             # an exact copy, if need be of what the reference was altered to, is found however much its units look alike
             likely = Refinement(self.groups, self.reference, self.current).likely()
             if likely is not None:
                 self._apply(likely)
                 self._sweep()
-                if not all(self._settled(g.id) for g in tops):
+                if not self.settled:
                     self._apply(Refinement(self.groups, self.reference, self.current).exact() or {})
         if self.chance is None and self._doubtful():
             self._compare_with_chance()
-        return [self._total(g) for g in self.groups]
 
     def _listen(self) -> float:
         """Estimates the noise of every weight from what differs at the matching so far; returns its log-likelihood."""
@@ -475,8 +499,7 @@ def match(
     """
     matcher = Matcher(groups, reference, suspect)
     matches = matcher.run(progress)
-    moved = {s.initializer for m in matches if m.moved for s in matcher.family.groups[m.group].slots}
-    return matches, {name: matcher.current[name] for name in moved}
+    return matches, matcher.moved()
 
 
 def similarity(group: Group, reference: Arrays, suspect: Arrays) -> np.ndarray:

@@ -12,39 +12,21 @@ import numpy as np
 from onnx import ModelProto
 
 from .alterations import CLOSE, Alteration, explain, floating, noise
-from .analysis import analyse
+from .analysis import Analysis, analyse
 from .correspondence import correspond
 from .errors import ArchitectureError, LadyError
-from .evidence import same
+from .evidence import finite, same
 from .finder import extract
 from .graph import Graph, load
 from .groups import Symmetry
-from .matching import Match, Progress, match
+from .integrity import TAMPERING, Finding, repaired, tampered, undo
+from .matching import Match, Matcher, Progress
 from .permutation import Model, write_permutation
 from .rewrite import weights
 from .runtime import Verification, compare
+from .scaling import scalings
 
 NOTE = "resynced"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that was done to the suspect besides permuting it.
-
-    Attributes:
-        kind: what it is.
-        group, unit: the unit concerned, as it lies in the reference.
-        slot: the initializer concerned.
-        factor: the factor it was multiplied by, None where that is not what happened.
-        size: the size of the change, in units of the tensor's noise.
-    """
-
-    kind: str
-    group: str
-    unit: int
-    slot: str
-    factor: float | None
-    size: float
 
 
 @dataclass(frozen=True)
@@ -59,11 +41,13 @@ class Resync:
         similarity: the mean cosine of matched units, 1.0 for a purely permuted suspect.
         max_weight_difference: the largest difference between a weight of the reference and of the result.
         exact: whether every weight of the result is the reference's, bit for bit.
-        outputs_preserved: whether the result computes what the suspect computed; None if not asked.
+        restored: whether every weight of the result is the reference's, to rounding.
+        outputs_preserved: whether the result, before any repair, computes what the suspect computed; None if not asked.
         verified_by: `run` (onnxruntime), `proof` (only elements of the symmetry were applied), or None.
         verification: what onnxruntime found, None unless it ran.
         alterations: by weight, in the reference's names, what was done to it, first things first.
-        integrity: what else was done to the suspect.
+        integrity: what was done to single units, in the reference's names.
+        repaired: whether what was tampered with has the reference's values now.
         seconds: how long it took.
     """
 
@@ -74,11 +58,13 @@ class Resync:
     similarity: float
     max_weight_difference: float
     exact: bool
+    restored: bool
     outputs_preserved: bool | None
     verified_by: str | None
     verification: Verification | None
     alterations: Mapping[str, tuple[Alteration, ...]]
     integrity: tuple[Finding, ...]
+    repaired: bool
     seconds: float
 
     @property
@@ -105,8 +91,8 @@ class Resync:
         write_permutation(path, self.symmetry.groups, self.permutations, None)
 
 
-def common_symmetry(reference: Graph, suspect: Graph, names: Mapping[str, str]) -> Symmetry:
-    """The groups, in the reference's names, that hold in both models.
+def common(reference: Graph, suspect: Graph, names: Mapping[str, str]) -> tuple[Analysis, Symmetry]:
+    """The groups, in the reference's names, that hold in both models, and the analysis behind them.
 
     A weight is constant along an axis only where it is in both. Raises ArchitectureError where the models
     differ in a shape or an index that their structure hangs on.
@@ -120,7 +106,7 @@ def common_symmetry(reference: Graph, suspect: Graph, names: Mapping[str, str]) 
                 f"{suspect.name}: another architecture than {reference.name}: the shape or index '{names[name]}' "
                 "has other values; compare models exported from the same network"
             )
-    return extract(analysis)
+    return analysis, extract(analysis)
 
 
 def resync(
@@ -131,6 +117,7 @@ def resync(
     provider: str = "auto",
     samples: int = 4,
     seed: int = 0,
+    repair: bool = False,
     progress: Progress | None = None,
 ) -> Resync:
     """Finds where every unit of the reference lies in the suspect, and puts it back.
@@ -141,6 +128,7 @@ def resync(
             where onnxruntime can, `none` leaves `outputs_preserved` open.
         provider: `auto`, `cpu` or `cuda`.
         samples, seed: how many random inputs to run, and their seed.
+        repair: gives what was tampered with the reference's values.
         progress: called with how many of how many groups are matched.
 
     Raises LadyError where a model cannot be read or holds NaN, ArchitectureError where the two are not the
@@ -151,20 +139,37 @@ def resync(
     names = correspond(ours, theirs)
     ours.check_numbers()
     theirs.check_numbers()
-    symmetry = common_symmetry(ours, theirs, names)
+    analysis, symmetry = common(ours, theirs, names)
     view = {name: weights(theirs)[other] for name, other in names.items()}
     done = {name: explained for name in names if (explained := _explained(ours.array(name), view[name])) is not None}
     altered = {name: done[name][0] if name in done else ours.array(name) for name in names}
-    matches, moved = match(symmetry.groups, altered, view, progress)
-    result = theirs.copy()
+    matcher = Matcher(symmetry.groups, altered, view)
+    matcher.begin(progress)
+    undone = None
+    if not matcher.settled:
+        factors = scalings(ours, analysis, symmetry.groups)
+        undone = undo(symmetry.groups, factors, altered, view, matcher.found(), progress)
+    if undone is None:
+        matcher.finish()
+    matches, moved = (undone.matches, undone.arrays) if undone else (matcher.found(), matcher.moved())
+    findings = undone.findings if undone else ()
+    if not matcher.settled:
+        findings += tampered(symmetry.groups, altered, {**view, **moved})
+    whole = theirs.copy()
     for name, array in moved.items():
-        result.replace(names[name], array)
-    pairs = ((ours.array(a), result.array(b)) for a, b in names.items())
-    differences = [_difference(a, b) for a, b in pairs if not same(a, b)]
+        whole.replace(names[name], array)
+    result = whole
+    if repair:
+        result = whole.copy()
+        for name, array in repaired(symmetry.groups, findings, altered, {**view, **moved}).items():
+            result.replace(names[name], array)
+    pairs = [(ours.array(a), result.array(b)) for a, b in names.items()]
+    pairs = [(a, b) for a, b in pairs if not same(a, b)]
+    differences = [_difference(a, b) for a, b in pairs]
     verification, preserved, how = None, None, None
     if verify in ("auto", "run"):
         try:
-            verification = compare(theirs, result, samples=samples, seed=seed, provider_name=provider)
+            verification = compare(theirs, whole, samples=samples, seed=seed, provider_name=provider)
             preserved, how = verification.equal, "run"
         except LadyError:
             if verify == "run":
@@ -189,11 +194,13 @@ def resync(
         similarity=float(similarity.mean()),
         max_weight_difference=max(differences, default=0.0),
         exact=not differences,
+        restored=all(_rounded(a, d) for (a, _), d in zip(pairs, differences, strict=True)),
         outputs_preserved=preserved,
         verified_by=how,
         verification=verification,
         alterations=alterations,
-        integrity=(),
+        integrity=findings,
+        repaired=repair and any(f.kind in TAMPERING for f in findings),
         seconds=time.perf_counter() - start,
     )
 
@@ -210,6 +217,15 @@ def _sums(array: np.ndarray) -> tuple[int, int]:
     """The same for the same values in another order, and hardly for others."""
     bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(-1)
     return int(bits.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(bits)) if bits.size else 0
+
+
+def _rounded(reference: np.ndarray, difference: float) -> bool:
+    """Is a difference no more than what rounding leaves of a weight?"""
+    if not floating(reference):
+        return not difference
+    # of the type's numbers the one after one
+    step = float(np.nextafter(reference.dtype.type(1), reference.dtype.type(2))) - 1
+    return difference <= 8 * step * float(np.abs(finite(reference)).max(initial=0))
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -16,6 +16,8 @@ LAYERS = [
     {"demo"},
     {"check"},
     {"resync", "attacks"},
+    {"integrity"},
+    {"unscaling"},
     {"matching", "permutation", "runtime", "picture", "explain", "linking", "scaling"},
     {"refinement", "alterations", "evidence"},
     {"rewrite", "finder"},

@@ -1,0 +1,273 @@
+"""What was done to single units of a suspect, once they are in place. Knows arrays and groups, no ONNX.
+
+A unit may have been multiplied by factors that its structure lets pass: a rescaling, which is undone. What is left of a
+unit's rows that differs from what all others show is tampering: a row that was multiplied, a row or a single weight
+that was replaced. How much others differ is measured on the suspect itself, with medians, so that a fine-tuned copy,
+in which everything moved, has no findings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from .evidence import rows_of, same
+from .groups import Group, Slot
+from .matching import DOUBT, Arrays, Match, Progress
+from .rewrite import permuted
+from .scaling import Scaling
+from .unscaling import Factors, Unscaler, ratios, row_ratios
+
+SURE = 6
+"""A factor is one if it is nearer than this many times its error."""
+EXACT = 1e-5
+"""Factors nearer than this are equal: the rounding of single precision."""
+FEW = 0.05
+"""Where fewer units than this share were multiplied, half-compensated ones count as not compensated at all."""
+APART = 12
+"""So many times the common deviation a row or a weight must differ to be told from the others."""
+STEP = 0.03
+"""A row's factor must differ by this much from those of the others."""
+GAP = 3
+"""So many times the next largest difference of a weight must be, for it and those above to be replaced ones."""
+MOST = 0.1
+"""Where a larger share of the units or weights differ, it is no tampering of single ones."""
+TAMPERING = ("scaled", "replaced")
+"""Findings that change the function."""
+TELLING = 8
+"""Rows of fewer elements say nothing of a factor."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that was done to a unit of the suspect besides moving it.
+
+    Attributes:
+        kind: `rescaled`, a factor that leaves the function as it was, undone; `scaled`, one that does not; `replaced`,
+            other values.
+        group, unit: the unit concerned, as it lies in the reference.
+        slot: the initializer concerned.
+        factor: the factor that it was multiplied by, None where that is not what happened.
+        size: the size of the change, in units of what the other units or weights of the tensor show.
+    """
+
+    kind: str
+    group: str
+    unit: int
+    slot: str
+    factor: float | None
+    size: float
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A suspect whose units are in place, and no longer multiplied."""
+
+    matches: list[Match]
+    arrays: dict[str, np.ndarray]
+    findings: tuple[Finding, ...]
+
+
+def undo(
+    groups: Sequence[Group],
+    scalings: Mapping[str, Scaling],
+    reference: Arrays,
+    suspect: Arrays,
+    matches: Sequence[Match],
+    progress: Progress | None = None,
+) -> Undone | None:
+    """Takes out of the suspect the factors that its structure lets pass; None where there are none.
+
+    Args:
+        groups, scalings: the groups, inner ones first, and the factors that they may have.
+        reference, suspect: the weights by the same names.
+        matches: where the units are if none was multiplied.
+        progress: called with how many of how many groups are done.
+    """
+    free = {g: s for g, s in scalings.items() if s.free and _floating(s, suspect)}
+    aligned = {**suspect, **permuted(suspect, groups, {m.group: m.permutation for m in matches})}
+    certain = np.concatenate([m.certainty for m in matches] or [np.ones(1)]).mean()
+    if not free or (certain >= DOUBT and not any(_multiplied(s, reference, aligned).any() for s in free.values())):
+        return None
+    unscaler = Unscaler(groups, reference, suspect, free)
+    found = unscaler.run(progress)
+    names = list(unscaler.reference)
+    if not _distance(reference, unscaler.current, names) < _distance(reference, aligned, names):
+        return None
+    factors = unscaler.factors()
+    chosen = {g: _chosen(f) for g, f in factors.items()}
+    changed = {g: (c != 1).any(0) for g, c in chosen.items()}
+    if sum(int(c.sum()) for c in changed.values()) < FEW * sum(c.size for c in changed.values()):
+        chosen = {g: np.where(_compensated(factors[g], c), c, 1.0) for g, c in chosen.items()}
+    arrays = permuted(suspect, groups, {m.group: m.permutation for m in found})
+    findings = []
+    for group, c in chosen.items():
+        units = np.flatnonzero((c != 1).any(0))
+        if not units.size:
+            continue
+        scaling = factors[group].scaling
+        wide = {n: np.asarray(arrays.get(n, suspect[n])) for n in {s.initializer for s in scaling.slots}}
+        types = {n: a.dtype for n, a in wide.items()}
+        wide = {n: a.astype(np.float64) for n, a in wide.items()}
+        scaling.apply(wide, 1 / c)
+        arrays.update({n: a.astype(types[n]) for n, a in wide.items()})
+        for unit in units.tolist():
+            # of the slots the one that says it best
+            slot = (
+                int(np.abs(np.log(np.abs(c[:, unit]))).argmax())
+                if (np.abs(c[:, unit]) != 1).any()
+                else int(c[:, unit].argmin())
+            )
+            factor = float(c[slot, unit])
+            size = abs(factor - 1) / max(float(factors[group].error[slot, unit]), EXACT)
+            findings.append(Finding("rescaled", group, unit, scaling.slots[slot].initializer, factor, size))
+    return Undone(found, arrays, tuple(findings)) if findings else None
+
+
+def _floating(scaling: Scaling, suspect: Arrays) -> bool:
+    return all(np.asarray(suspect[s.initializer]).dtype.kind == "f" for s in scaling.slots)
+
+
+def _multiplied(scaling: Scaling, reference: Arrays, suspect: Arrays) -> np.ndarray:
+    ratio, error = ratios(scaling, reference, suspect)
+    return np.isfinite(ratio) & (np.abs(ratio - 1) > np.maximum(SURE * error, EXACT))
+
+
+def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float:
+    """How unlikely the differences are: the sum of the logarithms of their size, weight by weight."""
+    total = 0.0
+    for name in names:
+        x, y = np.asarray(reference[name]), np.asarray(suspect[name])
+        if x.dtype.kind == "f":
+            spread = float(np.abs(x).max(initial=0)) or 1.0
+            gap = float(np.sqrt(np.square(y.astype(np.float64) - x).mean())) / spread
+            total += x.size * np.log(max(gap, EXACT / 100))
+    return total
+
+
+def _chosen(factors: Factors) -> np.ndarray:
+    """The factors to take out: those that differ from one by more than their error."""
+    ratio, allowed = factors.ratio, factors.allowed
+    known = np.isfinite(ratio)
+    far = known & (np.abs(ratio - 1) > np.maximum(SURE * factors.error, EXACT)) & (np.abs(allowed - 1) > EXACT)
+    return np.where(far.any(0), allowed, 1.0)
+
+
+def _compensated(factors: Factors, chosen: np.ndarray) -> np.ndarray:
+    """Which units have all of these factors, [units]."""
+    known = np.isfinite(factors.ratio)
+    near = np.abs(factors.ratio / chosen - 1) <= np.maximum(SURE * factors.error, EXACT * 10)
+    return (near | ~known).all(0)
+
+
+def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> tuple[Finding, ...]:
+    """Single units and weights of a suspect, with all units in place, that differ otherwise than the rest."""
+    slots: dict[str, list[tuple[Group, Slot]]] = {}
+    for group in groups:
+        for slot in group.slots:
+            slots.setdefault(slot.initializer, []).append((group, slot))
+    found: list[Finding] = []
+    for name, own in slots.items():
+        x, y = np.asarray(reference[name]), np.asarray(suspect[name])
+        if x.dtype.kind == "f" and y.dtype.kind == "f" and not same(x, y):
+            found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), float(np.finfo(y.dtype).eps))
+    return tuple(_told(found, slots, reference, suspect))
+
+
+def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: np.ndarray, eps: float) -> list[Finding]:
+    gap = np.abs(y - x)
+    gap[gap <= 8 * eps * np.maximum(np.abs(x), np.abs(y))] = 0.0
+    found = []
+    for group, slot in own:
+        a, b, d = (rows_of(z, slot) for z in (x, y, gap))
+        if a.shape[1] < TELLING or not d.any():
+            continue
+        ratio, error = row_ratios(a, b)
+        known = np.isfinite(ratio)
+        if known.sum() < 2:
+            continue
+        middle = float(np.median(ratio[known]))
+        spread = 1.4826 * float(np.median(np.abs(ratio[known] - middle)))
+        spreads = np.maximum(np.maximum(spread, error), eps)
+        away = np.where(known, np.abs(ratio - middle), 0.0)
+        lengths, left = np.linalg.norm(a, axis=1), np.linalg.norm(d, axis=1)
+        usual = float(np.median(left))
+        scaled = (away > np.maximum(APART * spreads, STEP)) & (left > APART * usual)
+        other = (left > np.maximum(APART * usual, 0.5 * float(np.median(lengths)))) & ((d > 0).mean(1) > 0.5)
+        odd = np.flatnonzero(scaled | other)
+        if not odd.size or odd.size > max(MOST * group.size, 1):
+            continue
+        for unit in odd.tolist():
+            k = float(ratio[unit])
+            rest = np.linalg.norm(b[unit] - k * a[unit])
+            straight = rest <= max(0.2 * abs(k) * lengths[unit], APART * usual)
+            size = float(away[unit] / spreads[unit] if straight else left[unit] / max(usual, eps * lengths[unit]))
+            found.append(Finding("scaled" if straight else "replaced", group.id, unit, name, k if straight else None, size))
+            gap[np.ix_(*_unit_region(slot, unit, gap.shape))] = 0.0
+    return found + _single(name, own, gap, eps * float(np.abs(x).max(initial=0)))
+
+
+def _single(name: str, own: Sequence[tuple[Group, Slot]], gap: np.ndarray, least: float) -> list[Finding]:
+    """Weights that differ by far more than all others."""
+    most = max(int(MOST * gap.size), 1)
+    flat = gap.ravel()
+    count = min(most + 1, flat.size)
+    top = np.argpartition(flat, flat.size - count)[flat.size - count :]
+    top = top[np.argsort(-flat[top])]
+    values = flat[top]
+    typical = float(np.median(flat)) / 0.6745
+    after = np.append(values[1:], 0.0) if count == flat.size else values[1:]
+    steps = np.flatnonzero((values[: after.size] > GAP * np.maximum(after, least)) & (values[: after.size] > APART * typical))
+    if not steps.size or (typical > 0 and steps[0] >= 16):
+        return []
+    found: dict[tuple[str, int], Finding] = {}
+    for place in top[: steps[-1 if typical == 0 else 0] + 1].tolist():
+        where = np.unravel_index(place, gap.shape)
+        for group, slot in own:
+            unit = np.flatnonzero((slot.index == where[slot.axis]).any(1))
+            if unit.size and all(where[a] in p for a, p in slot.within):
+                key = group.id, int(unit[0])
+                size = float(flat[place] / max(typical, least, 1e-300))
+                if key not in found or found[key].size < size:
+                    found[key] = Finding("replaced", *key, name, None, size)
+                break
+    return list(found.values())
+
+
+def _told(
+    found: Sequence[Finding], slots: Mapping[str, list[tuple[Group, Slot]]], reference: Arrays, suspect: Arrays
+) -> list[Finding]:
+    """Findings of short rows, too short to tell a factor alone, beside those of longer rows of the same unit."""
+    factors = {(f.group, f.unit): f.factor for f in found if f.factor is not None}
+    result = []
+    for finding in found:
+        k = factors.get((finding.group, finding.unit))
+        if finding.kind == "replaced" and k is not None:
+            slot = next(s for g, s in slots[finding.slot] if g.id == finding.group)
+            a, b = (rows_of(np.asarray(z[finding.slot]), slot)[finding.unit].astype(np.float64) for z in (reference, suspect))
+            if np.abs(b - k * a).max() <= 1e-3 * np.abs(b).max():
+                finding = replace(finding, kind="scaled", factor=k)
+        result.append(finding)
+    return result
+
+
+def repaired(groups: Sequence[Group], findings: Sequence[Finding], reference: Arrays, suspect: Arrays) -> dict[str, np.ndarray]:
+    """The weights with findings of tampering, with the reference's values where they are."""
+    known = {g.id: g for g in groups}
+    result: dict[str, np.ndarray] = {}
+    for finding in findings:
+        if finding.kind in TAMPERING:
+            array = result.setdefault(finding.slot, np.array(suspect[finding.slot]))
+            for slot in known[finding.group].slots:
+                if slot.initializer == finding.slot:
+                    where = np.ix_(*_unit_region(slot, finding.unit, array.shape))
+                    array[where] = np.asarray(reference[finding.slot])[where].astype(array.dtype)
+    return result
+
+
+def _unit_region(slot: Slot, unit: int, shape: Sequence[int]) -> list[np.ndarray]:
+    """Where the elements of one unit lie in a slot's weight."""
+    axes = {**dict(slot.within), slot.axis: slot.index[unit]}
+    return [axes.get(a, np.arange(n)) for a, n in enumerate(shape)]

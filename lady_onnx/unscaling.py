@@ -1,0 +1,221 @@
+"""Units that were multiplied as well as moved: their order, and by what. Knows arrays and groups, no ONNX.
+
+Groups are matched by the directions of their rows alone, those with the best anchored evidence first; of the matched
+rows the factors follow, and are taken out before the neighbours, whose rows they would distort, have their turn.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .evidence import finite, joined, rows_of
+from .groups import Group, Slot
+from .matching import Arrays, Match, Matcher, Progress
+from .scaling import Scaling
+
+ROUNDS = 4
+"""At most so many rounds over all groups after the first."""
+STEPS = 12
+"""Steps towards the factors that agree with most slots."""
+ENOUGH = 400
+"""Of rows of more elements about so many tell the factor."""
+MOST_FLIPS = 8
+"""Of more independent signs than this only these are tried."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """By what the units of a group were multiplied, slot by slot.
+
+    Attributes:
+        scaling: what is allowed, and the slots.
+        ratio: float64 [slots, units]: the suspect's elements by the reference's, the median; nan where there are none.
+        error: float64 [slots, units]: the deviation of `ratio`, by how much the elements differ from it.
+        allowed: float64 [slots, units]: the factors nearest to these that leave the function as it is.
+    """
+
+    scaling: Scaling
+    ratio: np.ndarray
+    error: np.ndarray
+    allowed: np.ndarray
+
+
+class Unscaler(Matcher):
+    """Aligns a suspect whose units may have been multiplied by factors that leave its function as it is."""
+
+    def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays, scalings: Mapping[str, Scaling]):
+        super().__init__(groups, reference, suspect)
+        self.current = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in self.current.items()}
+        self.scalings = {g: s for g, s in scalings.items() if s.free}
+        self.applied = {g: np.ones((len(s.slots), len(s.slots[0].index))) for g, s in self.scalings.items()}
+        self.kinds: dict[str, dict[tuple, int]] = {}
+        for g, s in self.scalings.items():
+            numbers: dict[tuple, int] = {}
+            own = self.kinds[g] = {}
+            for k, slot in enumerate(s.slots):
+                number = numbers.setdefault((s.scales[:, k].tobytes(), s.signs[:, k].tobytes()), len(numbers))
+                for column in slot.index[0].tolist():
+                    own[slot.initializer, slot.axis, column] = number
+
+    def run(self, progress: Progress | None = None) -> list[Match]:
+        tops = self.family.tops()
+        waiting = [g.id for g in tops]
+        while waiting:
+            name = max(waiting, key=self._anchored)
+            waiting.remove(name)
+            self._align(name, anchored=True)
+            self.aligned.add(name)
+            self._unscale(name)
+            if progress:
+                progress(len(tops) - len(waiting), len(tops))
+        for _ in range(ROUNDS):
+            moved = [self._align(g.id, anchored=False) for g in tops]
+            changed = [self._unscale(g.id) for g in tops]
+            if not any(moved) and not any(changed):
+                break
+        return [self._total(g) for g in self.groups]
+
+    def _align(self, name: str, anchored: bool) -> bool:
+        before = dict(self.total)
+        moved = super()._align(name, anchored)
+        if moved:
+            self._follow(before, name)
+        return moved
+
+    def _follow(self, before: Mapping[str, np.ndarray], name: str) -> None:
+        """The factors that were taken out belong to units, and move with them."""
+        moves = {g.id: self.matches[g.id].permutation for g in self._members(name)}
+        inverse = {n: np.argsort(p) for n, p in moves.items()}
+        old = dict(self.applied)
+        for group in self._members(name):
+            if group.id in old:
+                there = self.family.twin(group.id, inverse)
+                self.applied[there] = old[group.id][:, moves[group.id]]
+
+    def weighted(self, arrays: Arrays, name: str, slot: Slot, taken: Mapping[int, np.ndarray] | None = None) -> np.ndarray:
+        values = finite(arrays[name]) / np.float32(self.scale(name)[1])
+        for axis, positions in {**dict(slot.within), **(taken or {})}.items():
+            values = values.take(positions, axis)
+        return np.moveaxis(values, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
+
+    def orderless(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
+        return [
+            np.sort(np.abs(finite(rows_of(arrays[s.initializer], s))), 1) / np.float32(self.scale(s.initializer)[1])
+            for s in slots
+        ]
+
+    def compared(
+        self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if group.id not in self.scalings:
+            return super().compared(group, slots, ours, theirs)
+        known = self.kinds[group.id]
+        sides: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+        for slot, x, y in zip(slots, ours, theirs, strict=True):
+            columns = slot.index[0].tolist()
+            pieces = (np.split(z, len(columns), axis=1) for z in (x, y))
+            for column, a, b in zip(columns, *pieces, strict=True):
+                kind = known.get((slot.initializer, slot.axis, column), -1)
+                mine, its = sides.setdefault(kind, ([], []))
+                mine.append(a)
+                its.append(b)
+        score = np.zeros((group.size, group.size))
+        signed = bool(self.scalings[group.id].signs.size)
+        for mine, its in sides.values():
+            a, b = (np.concatenate(z, 1).astype(np.float64) for z in (mine, its))
+            norms = [np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-30) for z in (a, b)]
+            cosine = (a / norms[0]) @ (b / norms[1]).T
+            # what two vectors that have their direction alone in common tell, by their length and noise of one in ten
+            score += a.shape[1] * 50 * ((np.abs(cosine) if signed else cosine) - 1)
+        return score, joined(ours, group.size), joined(theirs, group.size)
+
+    # ---- factors
+
+    def _unscale(self, name: str) -> bool:
+        """Takes out of the suspect what the units of a group, and of those inside it, were multiplied by."""
+        changed = False
+        for group in self._members(name):
+            scaling = self.scalings.get(group.id)
+            if scaling is None:
+                continue
+            usable = [self._usable(s, name) for s in scaling.slots]
+            ratio, error = ratios(scaling, self.reference, self.current)
+            ratio[~np.array(usable)] = np.nan
+            factors = nearest(scaling, ratio, error)
+            if np.abs(np.abs(factors) - 1).max(initial=0) > 1e-9 or (factors < 0).any():
+                scaling.apply(self.current, 1 / factors)
+                self.applied[group.id] = self.applied[group.id] * factors
+                changed |= bool(np.abs(factors - 1).max() > 1e-6)
+        return changed
+
+    def factors(self) -> dict[str, Factors]:
+        """By each group's id, what its units were multiplied by, in the order of the reference."""
+        found = {}
+        for group, scaling in self.scalings.items():
+            ratio, error = ratios(scaling, self.reference, self.current)
+            whole = ratio * self.applied[group]
+            found[group] = Factors(scaling, whole, error, nearest(scaling, whole, error))
+        return found
+
+
+def ratios(scaling: Scaling, reference: Arrays, suspect: Arrays) -> tuple[np.ndarray, np.ndarray]:
+    """By how much the elements of every unit are larger in the suspect, and how sure that is, [slots, units]."""
+    found = []
+    for slot, offset in zip(scaling.slots, scaling.offsets, strict=True):
+        x, y = (rows_of(np.asarray(a[slot.initializer]), slot).astype(np.float64) + offset for a in (reference, suspect))
+        found.append(row_ratios(x, y))
+    return np.array([r for r, _ in found]), np.array([e for _, e in found])
+
+
+def row_ratios(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of every row of `y` the ratio to that of `x`, the median weighted by the size of its elements, and its error.
+
+    nan for rows of zeros. Of long rows some elements tell enough.
+    """
+    step = max(x.shape[1] // ENOUGH, 1)
+    if step > 1 and np.abs(x[:, ::step]).sum(1).all():
+        x, y = x[:, ::step], y[:, ::step]
+    weight = np.abs(x)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(weight > 0, y / x, 1.0)
+    order = np.argsort(share, axis=1)
+    total = np.cumsum(np.take_along_axis(weight, order, 1), 1)
+    middle = (total >= total[:, -1:] / 2).argmax(1)
+    ratio = np.take_along_axis(share, np.take_along_axis(order, middle[:, None], 1), 1)[:, 0]
+    error = np.abs(y - ratio[:, None] * x).sum(1) / np.maximum(weight.sum(1), 1e-300) / np.sqrt(x.shape[1])
+    ratio[weight.sum(1) == 0] = np.nan
+    return ratio, error
+
+
+def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """The factors that a structure allows and that most slots agree with, [slots, units]; 1 where nothing is known."""
+    known = np.isfinite(ratio) & (ratio != 0)
+    logs = np.log(np.abs(np.where(known, ratio, 1.0)))
+    basis = scaling.scales.T
+    trust = np.where(known, 1.0, 0.0)
+    result = np.zeros_like(logs)
+    if basis.size:
+        weight = trust / np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), 1e-30), 1e-6)
+        for _ in range(STEPS):
+            scaled = np.sqrt(weight.T)[:, :, None] * basis[None]
+            target = np.sqrt(weight.T) * logs.T
+            solution = np.linalg.pinv(scaled, rcond=1e-9) @ target[:, :, None]
+            result = (basis[None] @ solution)[:, :, 0].T
+            # least absolute differences, step by step
+            weight = trust / np.maximum(np.abs(logs - result), 1e-9)
+    signs = np.ones_like(logs)
+    if scaling.signs.size:
+        own = scaling.signs[:MOST_FLIPS]
+        best = np.full(ratio.shape[1], -np.inf)
+        sign = np.where(known, np.sign(np.where(known, ratio, 1.0)), 0.0)
+        for chosen in itertools.product((0, 1), repeat=len(own)):
+            flips = 1 - 2 * (np.array(chosen) @ own % 2)
+            agree = (sign * flips[:, None]).sum(0)
+            better = agree > best + 1e-9
+            best = np.where(better, agree, best)
+            signs = np.where(better, flips[:, None], signs)
+    return signs * np.exp(result)
