@@ -127,7 +127,9 @@ def undo(
 
 
 def _floating(scaling: Scaling, suspect: Arrays) -> bool:
-    return all(np.asarray(suspect[s.initializer]).dtype.kind == "f" for s in scaling.slots)
+    """Are the weights that may be multiplied floating-point numbers?"""
+    may = (scaling.scales != 0).any(0) | scaling.signs.any(0)
+    return all(np.asarray(suspect[s.initializer]).dtype.kind == "f" for s, m in zip(scaling.slots, may, strict=True) if m)
 
 
 def _multiplied(scaling: Scaling, reference: Arrays, suspect: Arrays) -> np.ndarray:

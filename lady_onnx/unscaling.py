@@ -52,6 +52,14 @@ class Unscaler(Matcher):
         self.current = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in self.current.items()}
         self.scalings = {g: s for g, s in scalings.items() if s.free}
         self.applied = {g: np.ones((len(s.slots), len(s.slots[0].index))) for g, s in self.scalings.items()}
+        self.unscaled: set[str] = set()
+        self.across: dict[tuple[str, int], set[str]] = {}
+        """By a weight and an axis of it, the groups along its other axes whose units may have been multiplied."""
+        for g, s in self.scalings.items():
+            for slot in s.slots:
+                for axis in range(self.reference[slot.initializer].ndim):
+                    if axis != slot.axis:
+                        self.across.setdefault((slot.initializer, axis), set()).add(g)
         self.kinds: dict[str, dict[tuple, int]] = {}
         for g, s in self.scalings.items():
             numbers: dict[tuple, int] = {}
@@ -138,17 +146,25 @@ class Unscaler(Matcher):
     def _unscale(self, name: str) -> bool:
         """Takes out of the suspect what the units of a group, and of those inside it, were multiplied by."""
         changed = False
-        for group in self._members(name):
-            scaling = self.scalings.get(group.id)
-            if scaling is None:
-                continue
-            usable = [self._usable(s, name) for s in scaling.slots]
+        waiting = [g.id for g in self._members(name) if g.id in self.scalings]
+        usable = {g: np.array([self._usable(s, name) for s in self.scalings[g].slots]) for g in waiting}
+
+        def plain(group: str) -> np.ndarray:
+            """In which slots do only the group's own factors stand?"""
+            slots = self.scalings[group].slots
+            return usable[group] & [self.across.get((s.initializer, s.axis), set()) <= self.unscaled for s in slots]
+
+        while waiting:
+            group = max(waiting, key=lambda g: plain(g).sum())
+            waiting.remove(group)
+            scaling = self.scalings[group]
             ratio, error = ratios(scaling, self.reference, self.current)
-            ratio[~np.array(usable)] = np.nan
+            ratio[~plain(group)] = np.nan
+            self.unscaled.add(group)
             factors = nearest(scaling, ratio, error)
             if np.abs(np.abs(factors) - 1).max(initial=0) > 1e-9 or (factors < 0).any():
                 scaling.apply(self.current, 1 / factors)
-                self.applied[group.id] = self.applied[group.id] * factors
+                self.applied[group] = self.applied[group] * factors
                 changed |= bool(np.abs(factors - 1).max() > 1e-6)
         return changed
 
