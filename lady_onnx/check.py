@@ -45,7 +45,7 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         found = resync(reference, suspect, verify="none", progress=progress)
     except ArchitectureError as error:
         return Check("unrelated", str(error), None)
-    if found.exact:
+    if found.exact and not found.integrity:
         if found.moved == 0:
             return Check("identical", "every weight is equal", found)
         return Check("permuted", f"{found.moved} units were moved, and every weight is equal once they are back", found)

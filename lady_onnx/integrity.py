@@ -24,6 +24,8 @@ SURE = 6
 """A factor is one if it is nearer than this many times its error."""
 EXACT = 1e-5
 """Factors nearer than this are equal: the rounding of single precision."""
+ALIKE = 0.5
+"""Below this mean similarity of the units, factors taken out, the models have nothing in common."""
 FEW = 0.05
 """Where fewer units than this share were multiplied, half-compensated ones count as not compensated at all."""
 APART = 12
@@ -63,10 +65,20 @@ class Finding:
 
 @dataclass(frozen=True)
 class Undone:
-    """A suspect whose units are in place, and no longer multiplied."""
+    """A suspect whose units are in place, and no longer multiplied.
+
+    Attributes:
+        matches: where the units are.
+        arrays: the weights with the units in place, and not multiplied.
+        placed: these with the units in place, as they are multiplied in the suspect.
+        expected: the reference's weights, multiplied in the same way.
+        findings: one for every unit that was multiplied.
+    """
 
     matches: list[Match]
     arrays: dict[str, np.ndarray]
+    placed: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
     findings: tuple[Finding, ...]
 
 
@@ -94,25 +106,28 @@ def undo(
     unscaler = Unscaler(groups, reference, suspect, free)
     found = unscaler.run(progress)
     names = list(unscaler.reference)
-    if not _distance(reference, unscaler.current, names) < _distance(reference, aligned, names):
+    alike = np.concatenate([m.similarity for m in found]).mean()
+    if alike < ALIKE or not _distance(reference, unscaler.current, names) < _distance(reference, aligned, names):
         return None
     factors = unscaler.factors()
     chosen = {g: _chosen(f) for g, f in factors.items()}
     changed = {g: (c != 1).any(0) for g, c in chosen.items()}
     if sum(int(c.sum()) for c in changed.values()) < FEW * sum(c.size for c in changed.values()):
         chosen = {g: np.where(_compensated(factors[g], c), c, 1.0) for g, c in chosen.items()}
-    arrays = permuted(suspect, groups, {m.group: m.permutation for m in found})
+    placed = permuted(suspect, groups, {m.group: m.permutation for m in found})
+    arrays = dict(placed)
+    expected: dict[str, np.ndarray] = {}
     findings = []
     for group, c in chosen.items():
         units = np.flatnonzero((c != 1).any(0))
         if not units.size:
             continue
         scaling = factors[group].scaling
-        wide = {n: np.asarray(arrays.get(n, suspect[n])) for n in {s.initializer for s in scaling.slots}}
-        types = {n: a.dtype for n, a in wide.items()}
-        wide = {n: a.astype(np.float64) for n, a in wide.items()}
-        scaling.apply(wide, 1 / c)
-        arrays.update({n: a.astype(types[n]) for n, a in wide.items()})
+        for name in {s.initializer for s in scaling.slots}:
+            arrays[name] = np.asarray(arrays.get(name, suspect[name])).astype(np.float64)
+            expected[name] = np.asarray(expected.get(name, reference[name])).astype(np.float64)
+        scaling.apply(arrays, 1 / c)
+        scaling.apply(expected, c)
         for unit in units.tolist():
             # of the slots the one that says it best
             slot = (
@@ -123,7 +138,10 @@ def undo(
             factor = float(c[slot, unit])
             size = abs(factor - 1) / max(float(factors[group].error[slot, unit]), EXACT)
             findings.append(Finding("rescaled", group, unit, scaling.slots[slot].initializer, factor, size))
-    return Undone(found, arrays, tuple(findings)) if findings else None
+    if not findings:
+        return None
+    arrays = {n: a.astype(np.asarray(suspect[n]).dtype) for n, a in arrays.items()}
+    return Undone(found, arrays, placed, expected, tuple(findings))
 
 
 def _floating(scaling: Scaling, suspect: Arrays) -> bool:

@@ -154,7 +154,8 @@ def resync(
     matches, moved = (undone.matches, undone.arrays) if undone else (matcher.found(), matcher.moved())
     findings = undone.findings if undone else ()
     if not matcher.settled:
-        findings += tampered(symmetry.groups, altered, {**view, **moved})
+        expected, placed = (undone.expected, undone.placed) if undone else ({}, moved)
+        findings += tampered(symmetry.groups, {**altered, **expected}, {**view, **placed})
     whole = theirs.copy()
     for name, array in moved.items():
         whole.replace(names[name], array)

@@ -52,6 +52,7 @@ class Unscaler(Matcher):
         self.current = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in self.current.items()}
         self.scalings = {g: s for g, s in scalings.items() if s.free}
         self.applied = {g: np.ones((len(s.slots), len(s.slots[0].index))) for g, s in self.scalings.items()}
+        self.searching = True
         self.unscaled: set[str] = set()
         self.across: dict[tuple[str, int], set[str]] = {}
         """By a weight and an axis of it, the groups along its other axes whose units may have been multiplied."""
@@ -85,7 +86,10 @@ class Unscaler(Matcher):
             changed = [self._unscale(g.id) for g in tops]
             if not any(moved) and not any(changed):
                 break
-        return [self._total(g) for g in self.groups]
+        # with the factors out, what is left is told as of any suspect
+        self.searching = False
+        self._tell()
+        return self.found()
 
     def _align(self, name: str, anchored: bool) -> bool:
         before = dict(self.total)
@@ -105,6 +109,8 @@ class Unscaler(Matcher):
                 self.applied[there] = old[group.id][:, moves[group.id]]
 
     def weighted(self, arrays: Arrays, name: str, slot: Slot, taken: Mapping[int, np.ndarray] | None = None) -> np.ndarray:
+        if not self.searching:
+            return super().weighted(arrays, name, slot, taken)
         values = finite(arrays[name]) / np.float32(self.scale(name)[1])
         for axis, positions in {**dict(slot.within), **(taken or {})}.items():
             values = values.take(positions, axis)
@@ -119,7 +125,7 @@ class Unscaler(Matcher):
     def compared(
         self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        if group.id not in self.scalings:
+        if group.id not in self.scalings or not self.searching:
             return super().compared(group, slots, ours, theirs)
         known = self.kinds[group.id]
         sides: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
@@ -203,6 +209,8 @@ def row_ratios(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     middle = (total >= total[:, -1:] / 2).argmax(1)
     ratio = np.take_along_axis(share, np.take_along_axis(order, middle[:, None], 1), 1)[:, 0]
     error = np.abs(y - ratio[:, None] * x).sum(1) / np.maximum(weight.sum(1), 1e-300) / np.sqrt(x.shape[1])
+    # the median is one of the elements itself: the others say how far it may be off
+    error = np.abs(ratio) if x.shape[1] == 1 else error * (x.shape[1] / (x.shape[1] - 1))
     ratio[weight.sum(1) == 0] = np.nan
     return ratio, error
 
@@ -215,14 +223,15 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray) -> np.ndarra
     trust = np.where(known, 1.0, 0.0)
     result = np.zeros_like(logs)
     if basis.size:
-        weight = trust / np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), 1e-30), 1e-6)
+        least = np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), 1e-30), 1e-6)
+        weight = trust / least
         for _ in range(STEPS):
             scaled = np.sqrt(weight.T)[:, :, None] * basis[None]
             target = np.sqrt(weight.T) * logs.T
             solution = np.linalg.pinv(scaled, rcond=1e-9) @ target[:, :, None]
             result = (basis[None] @ solution)[:, :, 0].T
             # least absolute differences, step by step
-            weight = trust / np.maximum(np.abs(logs - result), 1e-9)
+            weight = trust / np.maximum(np.abs(logs - result), least)
     signs = np.ones_like(logs)
     if scaling.signs.size:
         own = scaling.signs[:MOST_FLIPS]

@@ -1,0 +1,183 @@
+"""What was done to single units: planted, found, named, undone or repaired; and nothing found where nothing was planted."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper
+
+import lady_onnx as lady
+from lady_onnx.graph import Graph
+from lady_onnx.groups import Group
+
+from .splices import pool
+from .strategies import graphs
+from .test_analysis import build
+from .test_law import examples
+from .test_scaling import rescaled
+
+
+def net(activation: str, seed: int) -> onnx.ModelProto:
+    """Two convolutions and two dense layers, of 16, 12 and 24 units, the dense ones after a flattening."""
+    rng = np.random.default_rng(seed)
+
+    def w(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) * np.prod(shape[1:]) ** -0.5).astype(np.float32)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "a", "ab"], ["h"], pads=[1] * 4),
+        helper.make_node(activation, ["h"], ["i"]),
+        helper.make_node("Conv", ["i", "b", "bb"], ["j"], pads=[1] * 4, strides=[2, 2]),
+        helper.make_node(activation, ["j"], ["k"]),
+        helper.make_node("Flatten", ["k"], ["f"]),
+        helper.make_node("Gemm", ["f", "c", "cb"], ["l"], transB=1),
+        helper.make_node(activation, ["l"], ["m"]),
+        helper.make_node("Gemm", ["m", "d", "db"], ["out"], transB=1),
+    ]
+    weights = {"a": w(16, 3, 3, 3), "ab": w(16), "b": w(12, 16, 3, 3), "bb": w(12), "c": w(24, 192), "cb": w(24)}
+    return build(nodes, {**weights, "d": w(10, 24), "db": w(10)}, {"x": [1, 3, 8, 8]})
+
+
+def changed(graph: Graph, group: Group, unit: int, factors: dict[str, float]) -> Graph:
+    """One unit of a group multiplied in some weights."""
+    result = graph.copy()
+    for slot in group.slots:
+        if slot.initializer in factors:
+            array = result.array(slot.initializer).copy()
+            np.moveaxis(array, slot.axis, 0)[slot.index[unit]] *= np.float32(factors[slot.initializer])
+            result.replace(slot.initializer, array)
+    return result
+
+
+INCOMING = {"a:0": ("a", "ab"), "b:0": ("b", "bb"), "c:0": ("c", "cb")}
+OUTGOING = {"a:0": "b", "b:0": "c", "c:0": "d"}
+
+
+def planted(trial: int) -> None:
+    """One case of every kind, at a random place of a random network that was permuted."""
+    rng = np.random.default_rng(trial)
+    model = net("Relu", trial)
+    shuffled = lady.permute(model, trial)
+    symmetry = lady.find_groups(model)
+    groups = {
+        s.initializer + ":0": g for g in symmetry.groups for s in g.slots if s.initializer + ":0" in INCOMING and s.axis == 0
+    }
+    name = str(rng.choice(sorted(groups)))
+    group = groups[name]
+    unit = int(rng.integers(group.size))
+    lies = int(np.flatnonzero(np.isin(np.arange(group.size), shuffled.permutations[group.id][unit]))[0])
+    original = int(shuffled.permutations[group.id][unit])
+    assert lies == original
+    k = float(rng.choice([0.5, 0.9, 1.1, 2, 10]))
+    into, out = INCOMING[name], OUTGOING[name]
+
+    found = lady.check(model, changed(shuffled.graph, group, unit, dict.fromkeys(into, k)))
+    assert found.verdict == "tampered"
+    assert not found.accepted
+    assert found.resync is not None
+    assert {(f.kind, f.group, f.unit, f.slot) for f in found.resync.integrity} == {
+        ("scaled", group.id, original, s) for s in into
+    }
+    assert all(f.factor == pytest.approx(k, rel=1e-4) for f in found.resync.integrity)
+    repaired = lady.resync(model, changed(shuffled.graph, group, unit, dict.fromkeys(into, k)), repair=True, verify="none")
+    assert repaired.exact
+    assert repaired.repaired
+
+    found = lady.check(model, changed(shuffled.graph, group, unit, {**dict.fromkeys(into, k), out: 1 / k}))
+    assert found.verdict == "rescaled"
+    assert found.accepted
+    assert found.resync is not None
+    assert found.resync.restored
+    assert [(f.kind, f.group, f.unit) for f in found.resync.integrity] == [("rescaled", group.id, original)]
+    assert found.resync.integrity[0].factor == pytest.approx(k if found.resync.integrity[0].slot != out else 1 / k, rel=1e-4)
+
+    graph = shuffled.graph.copy()
+    array = graph.array(into[0]).copy()
+    place = tuple(int(rng.integers(n)) for n in array.shape)
+    array[place] = rng.standard_normal() * array.std()
+    graph.replace(into[0], array)
+    found = lady.check(model, graph)
+    assert found.verdict == "tampered"
+    assert found.resync is not None
+    (finding,) = found.resync.integrity
+    assert (finding.kind, finding.slot) == ("replaced", into[0])
+    assert lady.resync(model, graph, repair=True, verify="none").exact
+
+    odd = net("Tanh", trial)
+    shuffled = lady.permute(odd, trial)
+    found = lady.check(odd, changed(shuffled.graph, group, unit, {into[0]: -1, into[1]: -1, out: -1}))
+    assert found.verdict == "rescaled"
+    assert found.resync is not None
+    assert [(f.kind, f.unit, f.factor) for f in found.resync.integrity] == [("rescaled", original, pytest.approx(-1))]
+
+    # nothing planted
+    rescued = lady.check(model, lady.permute(model, trial + 1).model)
+    assert rescued.verdict == "permuted"
+    assert not rescued.resync.integrity
+
+
+@pytest.mark.parametrize("trial", range(8))
+def test_planted_cases_are_found_and_named(trial: int) -> None:
+    planted(trial)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("trial", range(8, 208))
+def test_planted_cases_are_found_and_named_in_200_trials(trial: int) -> None:
+    planted(trial)
+
+
+@examples(60)
+@given(graphs(), st.integers(0, 1000))
+def test_multiplied_and_permuted_models_come_back(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
+    comes_back(grown[0], seed)
+
+
+@pytest.mark.parametrize("splice", pool(), ids=lambda s: s.name)
+def test_multiplied_and_permuted_rules_come_back(splice) -> None:
+    comes_back(splice.build()[0], 3)
+
+
+def comes_back(model: onnx.ModelProto, seed: int) -> None:
+    suspect = rescaled(model, seed)
+    if lady.find_groups(model).groups:
+        suspect = lady.permute(suspect, seed).model
+    result = lady.resync(model, suspect, verify="none")
+    assert result.restored
+    assert all(f.kind == "rescaled" for f in result.integrity)
+
+
+@pytest.mark.parametrize("kind", ["noise", "prune", "quantize"])
+@pytest.mark.parametrize("strength", [0, 1])
+def test_altered_models_have_no_findings(kind: str, strength: int) -> None:
+    levels = {"noise": (0.02, 0.5), "prune": (0.3, 0.9), "quantize": (8, 3)}
+    for seed in range(5):
+        model = net("Relu", seed)
+        altered = lady.attack(lady.permute(model, seed).graph, kind, levels[kind][strength], seed=seed)
+        found = lady.check(model, altered.model)
+        assert found.verdict == "altered", found.reason
+
+
+def test_unrelated_models_have_no_findings() -> None:
+    for seed in range(5):
+        found = lady.check(net("Relu", seed), lady.permute(net("Relu", seed + 50), seed).model)
+        assert found.verdict == "unrelated"
+        assert found.resync is not None
+        assert not found.resync.integrity
+
+
+def test_multiplied_noisy_copies_come_back() -> None:
+    """Noise on top of factors on every unit: the order is found, and the factors to within the noise."""
+    for seed in range(5):
+        model = net("Relu", seed)
+        shuffled = lady.permute(rescaled(model, seed), seed)
+        noisy = lady.attack(shuffled.graph, "noise", 0.05, seed=seed)
+        found = lady.check(model, noisy.model)
+        assert found.verdict == "altered"
+        assert found.resync is not None
+        right = {g: np.argsort(p) for g, p in shuffled.permutations.items()}
+        assert all((right[g] == p).all() for g, p in found.resync.permutations.items())
+        assert {f.kind for f in found.resync.integrity} == {"rescaled"}
