@@ -26,6 +26,8 @@ EXACT = 1e-5
 """Factors nearer than this are equal: the rounding of single precision."""
 ALIKE = 0.5
 """Below this mean similarity of the units, factors taken out, the models have nothing in common."""
+SIMILAR = 0.9
+"""Below this mean similarity factors may be in the way."""
 FEW = 0.05
 """Where fewer units than this share were multiplied, half-compensated ones count as not compensated at all."""
 APART = 12
@@ -100,8 +102,9 @@ def undo(
     """
     free = {g: s for g, s in scalings.items() if s.free and _floating(s, suspect)}
     aligned = {**suspect, **permuted(suspect, groups, {m.group: m.permutation for m in matches})}
-    certain = np.concatenate([m.certainty for m in matches] or [np.ones(1)]).mean()
-    if not free or (certain >= DOUBT and not any(_multiplied(s, reference, aligned).any() for s in free.values())):
+    certain, similar = (np.concatenate(x).mean() for x in zip(*((m.certainty, m.similarity) for m in matches), strict=True))
+    sure = certain >= DOUBT and similar >= SIMILAR
+    if not free or (sure and not any(_multiplied(s, reference, aligned).any() for s in free.values())):
         return None
     unscaler = Unscaler(groups, reference, suspect, free)
     found = unscaler.run(progress)

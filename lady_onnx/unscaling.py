@@ -19,10 +19,14 @@ from .scaling import Scaling
 
 ROUNDS = 4
 """At most so many rounds over all groups after the first."""
-STEPS = 12
+STEPS = 16
 """Steps towards the factors that agree with most slots."""
 ENOUGH = 400
 """Of rows of more elements about so many tell the factor."""
+NEAR = (0.1, 0.03, 0.01, 1e-3, 1e-4)
+"""How near factors must be to agree, in the last of these steps."""
+AGREE = 6
+"""Slots agree whose factors are nearer than this many times their error."""
 MOST_FLIPS = 8
 """Of more independent signs than this only these are tried."""
 
@@ -223,15 +227,18 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray) -> np.ndarra
     trust = np.where(known, 1.0, 0.0)
     result = np.zeros_like(logs)
     if basis.size:
-        least = np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), 1e-30), 1e-6)
+        least = np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), 1e-30), 1e-7)
         weight = trust / least
-        for _ in range(STEPS):
+        for step in range(STEPS):
             scaled = np.sqrt(weight.T)[:, :, None] * basis[None]
             target = np.sqrt(weight.T) * logs.T
             solution = np.linalg.pinv(scaled, rcond=1e-9) @ target[:, :, None]
             result = (basis[None] @ solution)[:, :, 0].T
-            # least absolute differences, step by step
+            # least absolute differences, step by step; at last the mean of those that agree
             weight = trust / np.maximum(np.abs(logs - result), least)
+            if step >= STEPS - len(NEAR):
+                near = np.maximum(AGREE * least, NEAR[step - STEPS])
+                weight = np.where(np.abs(logs - result) <= near, trust / least**2, 0.0)
     signs = np.ones_like(logs)
     if scaling.signs.size:
         own = scaling.signs[:MOST_FLIPS]
