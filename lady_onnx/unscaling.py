@@ -18,7 +18,11 @@ from .matching import Arrays, Match, Matcher, Progress
 from .scaling import Scaling
 
 ROUNDS = 4
-"""At most so many rounds over all groups after the first."""
+"""At most so often all groups are matched after the first time."""
+PASSES = 30
+"""At most so many passes over the factors of all groups, each of which makes those of its neighbours surer."""
+CLOSE = 1e-7
+"""Factors nearer to one need no other pass."""
 STEPS = 16
 """Steps towards the factors that agree with most slots."""
 ENOUGH = 400
@@ -87,8 +91,10 @@ class Unscaler(Matcher):
                 progress(len(tops) - len(waiting), len(tops))
         for _ in range(ROUNDS):
             moved = [self._align(g.id, anchored=False) for g in tops]
-            changed = [self._unscale(g.id) for g in tops]
-            if not any(moved) and not any(changed):
+            for _ in range(PASSES):
+                if max((self._unscale(g.id) for g in tops), default=0.0) < CLOSE:
+                    break
+            if not any(moved):
                 break
         # with the factors out, what is left is told as of any suspect
         self.searching = False
@@ -153,9 +159,9 @@ class Unscaler(Matcher):
 
     # ---- factors
 
-    def _unscale(self, name: str) -> bool:
-        """Takes out of the suspect what the units of a group, and of those inside it, were multiplied by."""
-        changed = False
+    def _unscale(self, name: str) -> float:
+        """Takes out of the suspect what the units of a group, and of those inside it, were multiplied by; the most of it."""
+        changed = 0.0
         waiting = [g.id for g in self._members(name) if g.id in self.scalings]
         usable = {g: np.array([self._usable(s, name) for s in self.scalings[g].slots]) for g in waiting}
 
@@ -171,11 +177,11 @@ class Unscaler(Matcher):
             ratio, error = ratios(scaling, self.reference, self.current)
             ratio[~plain(group)] = np.nan
             self.unscaled.add(group)
-            factors = nearest(scaling, ratio, error)
+            factors = nearest(scaling, ratio, error, robust=False)
             if np.abs(np.abs(factors) - 1).max(initial=0) > 1e-9 or (factors < 0).any():
                 scaling.apply(self.current, 1 / factors)
                 self.applied[group] = self.applied[group] * factors
-                changed |= bool(np.abs(factors - 1).max() > 1e-6)
+                changed = max(changed, float(np.abs(factors - 1).max()))
         return changed
 
     def factors(self) -> dict[str, Factors]:
@@ -189,12 +195,20 @@ class Unscaler(Matcher):
 
 
 def ratios(scaling: Scaling, reference: Arrays, suspect: Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """By how much the elements of every unit are larger in the suspect, and how sure that is, [slots, units]."""
-    found = []
+    """By how much the elements of every unit are larger in the suspect, and how sure that is, [slots, units].
+
+    A single element says nothing of its error: it is taken to be that of the elements of other slots.
+    """
+    found, many = [], []
     for slot, offset in zip(scaling.slots, scaling.offsets, strict=True):
         x, y = (rows_of(np.asarray(a[slot.initializer]), slot).astype(np.float64) + offset for a in (reference, suspect))
         found.append(row_ratios(x, y))
-    return np.array([r for r, _ in found]), np.array([e for _, e in found])
+        many.append(x.shape[1])
+    ratio, error = np.array([r for r, _ in found]), np.array([e for _, e in found])
+    count = np.array(many)[:, None]
+    known = np.isfinite(ratio) & (ratio != 0) & (count > 1)
+    each = float(np.median((error * np.sqrt(count) / np.abs(np.where(known, ratio, 1.0)))[known])) if known.any() else 1.0
+    return ratio, np.where(count == 1, each * np.abs(ratio), error)
 
 
 def row_ratios(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -214,13 +228,16 @@ def row_ratios(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     ratio = np.take_along_axis(share, np.take_along_axis(order, middle[:, None], 1), 1)[:, 0]
     error = np.abs(y - ratio[:, None] * x).sum(1) / np.maximum(weight.sum(1), 1e-300) / np.sqrt(x.shape[1])
     # the median is one of the elements itself: the others say how far it may be off
-    error = np.abs(ratio) if x.shape[1] == 1 else error * (x.shape[1] / (x.shape[1] - 1))
+    error *= x.shape[1] / max(x.shape[1] - 1, 1)
     ratio[weight.sum(1) == 0] = np.nan
     return ratio, error
 
 
-def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray) -> np.ndarray:
-    """The factors that a structure allows and that most slots agree with, [slots, units]; 1 where nothing is known."""
+def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool = True) -> np.ndarray:
+    """The factors that a structure allows, [slots, units], 1 where nothing is known.
+
+    Those that most slots agree with, or, not `robust`, those nearest to all.
+    """
     known = np.isfinite(ratio) & (ratio != 0)
     logs = np.log(np.abs(np.where(known, ratio, 1.0)))
     basis = scaling.scales.T
@@ -228,8 +245,8 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray) -> np.ndarra
     result = np.zeros_like(logs)
     if basis.size:
         least = np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), 1e-30), 1e-7)
-        weight = trust / least
-        for step in range(STEPS):
+        weight = trust / least if robust else trust / least**2
+        for step in range(STEPS if robust else 1):
             scaled = np.sqrt(weight.T)[:, :, None] * basis[None]
             target = np.sqrt(weight.T) * logs.T
             solution = np.linalg.pinv(scaled, rcond=1e-9) @ target[:, :, None]
