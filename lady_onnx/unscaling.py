@@ -150,8 +150,8 @@ class Unscaler(Matcher):
         score = np.zeros((group.size, group.size))
         signed = bool(self.scalings[group.id].signs.size)
         for mine, its in sides.values():
-            a, b = (np.concatenate(z, 1).astype(np.float64) for z in (mine, its))
-            norms = [np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-30) for z in (a, b)]
+            a, b = (np.concatenate(z, 1) for z in (mine, its))
+            norms = [np.maximum(np.linalg.norm(z, axis=1, keepdims=True), np.float32(1e-30)) for z in (a, b)]
             cosine = (a / norms[0]) @ (b / norms[1]).T
             # what two vectors that have their direction alone in common tell, by their length and noise of one in ten
             score += a.shape[1] * 50 * ((np.abs(cosine) if signed else cosine) - 1)
@@ -181,7 +181,10 @@ class Unscaler(Matcher):
             if np.abs(np.abs(factors) - 1).max(initial=0) > 1e-9 or (factors < 0).any():
                 scaling.apply(self.current, 1 / factors)
                 self.applied[group] = self.applied[group] * factors
-                changed = max(changed, float(np.abs(factors - 1).max()))
+                sure = ~np.isnan(ratio)
+                by = float(np.median((error / np.abs(np.where(sure, ratio, 1.0)))[sure])) if sure.any() else 0.0
+                # what is well within the error is no change
+                changed = max(changed, float(np.abs(factors - 1).max()) - by / 3)
         return changed
 
     def factors(self) -> dict[str, Factors]:
@@ -201,7 +204,9 @@ def ratios(scaling: Scaling, reference: Arrays, suspect: Arrays) -> tuple[np.nda
     """
     found, many = [], []
     for slot, offset in zip(scaling.slots, scaling.offsets, strict=True):
-        x, y = (rows_of(np.asarray(a[slot.initializer]), slot).astype(np.float64) + offset for a in (reference, suspect))
+        x, y = (rows_of(a, slot).astype(np.float64) + offset for a in _thinned(reference, suspect, slot))
+        if not np.abs(x).sum(1).all():
+            x, y = (rows_of(np.asarray(a[slot.initializer]), slot).astype(np.float64) + offset for a in (reference, suspect))
         found.append(row_ratios(x, y))
         many.append(x.shape[1])
     ratio, error = np.array([r for r, _ in found]), np.array([e for _, e in found])
@@ -211,14 +216,24 @@ def ratios(scaling: Scaling, reference: Arrays, suspect: Arrays) -> tuple[np.nda
     return ratio, np.where(count == 1, each * np.abs(ratio), error)
 
 
+def _thinned(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]:
+    """A weight in both models, of its longest other axis only some positions where a few tell enough."""
+    arrays = [np.asarray(a[slot.initializer]) for a in (reference, suspect)]
+    shape = arrays[0].shape
+    axes = [a for a in range(len(shape)) if a != slot.axis and a not in dict(slot.within)]
+    step = arrays[0].size // max(shape[slot.axis] * ENOUGH, 1)
+    if not axes or step < 2:
+        return arrays
+    longest = max(axes, key=lambda a: shape[a])
+    thin = (*[slice(None)] * longest, slice(None, None, min(step, shape[longest])))
+    return [a[thin] for a in arrays]
+
+
 def row_ratios(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of every row of `y` the ratio to that of `x`, the median weighted by the size of its elements, and its error.
 
-    nan for rows of zeros. Of long rows some elements tell enough.
+    nan for rows of zeros.
     """
-    step = max(x.shape[1] // ENOUGH, 1)
-    if step > 1 and np.abs(x[:, ::step]).sum(1).all():
-        x, y = x[:, ::step], y[:, ::step]
     weight = np.abs(x)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(weight > 0, y / x, 1.0)
