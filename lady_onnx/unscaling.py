@@ -272,14 +272,29 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool
                 near = np.maximum(AGREE * least, NEAR[step - STEPS])
                 weight = np.where(np.abs(logs - result) <= near, trust / least**2, 0.0)
     signs = np.ones_like(logs)
-    if scaling.signs.size:
-        own = scaling.signs[:MOST_FLIPS]
+    observed = np.where(known, np.sign(np.where(known, ratio, 1.0)), 0.0)
+    for rows in _apart(scaling.signs):
+        own = scaling.signs[rows]
+        slots = own.any(0)
         best = np.full(ratio.shape[1], -np.inf)
-        sign = np.where(known, np.sign(np.where(known, ratio, 1.0)), 0.0)
-        for chosen in itertools.product((0, 1), repeat=len(own)):
-            flips = 1 - 2 * (np.array(chosen) @ own % 2)
-            agree = (sign * flips[:, None]).sum(0)
+        # of many that hang together one at a time
+        tried = itertools.product((0, 1), repeat=len(own)) if len(own) <= MOST_FLIPS else np.eye(len(own), dtype=int).tolist()
+        for chosen in [(0,) * len(own), *tried]:
+            flips = 1 - 2 * (np.array(chosen) @ own % 2)[slots]
+            agree = (observed[slots] * flips[:, None]).sum(0)
             better = agree > best + 1e-9
             best = np.where(better, agree, best)
-            signs = np.where(better, flips[:, None], signs)
+            signs[slots] = np.where(better, flips[:, None], signs[slots])
     return signs * np.exp(result)
+
+
+def _apart(rows: np.ndarray) -> list[list[int]]:
+    """The numbers of the rows in sets that have no column in common."""
+    sets: list[tuple[list[int], np.ndarray]] = []
+    for number, row in enumerate(rows):
+        touching = [s for s in sets if (s[1] & row).any()]
+        sets = [s for s in sets if not (s[1] & row).any()]
+        sets.append(
+            ([*itertools.chain.from_iterable(n for n, _ in touching), number], np.any([row, *(c for _, c in touching)], 0))
+        )
+    return [numbers for numbers, _ in sets]
