@@ -62,7 +62,9 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         moved = f"{found.moved} units were moved, " if found.moved else ""
         how = "multiplied in a way that leaves the function as it was"
         return Check(
-            "rescaled", f"{moved}{scaled} were {how}, and every weight is equal to rounding once that is undone", found
+            "rescaled",
+            f"{moved}{scaled}{'' if moved else ' units'} were {how}, and every weight is equal to rounding once that is undone",
+            found,
         )
     what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else "in the signs of zeros"
     done = in_words(found.alterations)

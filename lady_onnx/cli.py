@@ -417,7 +417,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--inverse", action="store_true", help="undo the given permutation")
     p.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
 
-    p = command("attack", _attack, "alter a model's weights as the paper does: noise, pruning, quantisation")
+    p = command("attack", _attack, "alter a model's weights: noise, pruning, quantisation, factors")
     p.add_argument("kind", choices=ATTACKS)
     p.add_argument("model", metavar="MODEL")
     p.add_argument("-o", "--output", metavar="OUT", required=True)

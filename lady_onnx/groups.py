@@ -43,6 +43,11 @@ class Slot:
         """The index of the elements of all units in a weight of `shape`, unit after unit along `axis`."""
         return self._grid(shape, self.index.ravel())
 
+    def places(self, shape: Sequence[int], unit: int) -> list[np.ndarray]:
+        """Along every axis of a weight of `shape`, the positions of the elements of one unit."""
+        axes = {**dict(self.within), self.axis: self.index[unit]}
+        return [axes.get(a, np.arange(n)) for a, n in enumerate(shape)]
+
     def _grid(self, shape: Sequence[int], places: np.ndarray) -> tuple[np.ndarray, ...]:
         axes = {**dict(self.within), self.axis: places}
         return np.ix_(*(axes.get(a, np.arange(n)) for a, n in enumerate(shape)))

@@ -40,6 +40,8 @@ MOST = 0.1
 """Where a larger share of the units or weights differ, it is no tampering of single ones."""
 TAMPERING = ("scaled", "replaced")
 """Findings that change the function."""
+LIKE = 1e-3
+"""Of a row that was multiplied, nothing else differs by more than this share of it."""
 TELLING = 8
 """Rows of fewer elements say nothing of a factor."""
 
@@ -228,7 +230,7 @@ def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: n
             straight = rest <= max(0.2 * abs(k) * lengths[unit], APART * usual)
             size = float(away[unit] / spreads[unit] if straight else left[unit] / max(usual, eps * lengths[unit]))
             found.append(Finding("scaled" if straight else "replaced", group.id, unit, name, k if straight else None, size))
-            gap[np.ix_(*_unit_region(slot, unit, gap.shape))] = 0.0
+            gap[np.ix_(*slot.places(gap.shape, unit))] = 0.0
     return found + _single(name, own, gap, eps * float(np.abs(x).max(initial=0)))
 
 
@@ -262,15 +264,17 @@ def _single(name: str, own: Sequence[tuple[Group, Slot]], gap: np.ndarray, least
 def _told(
     found: Sequence[Finding], slots: Mapping[str, list[tuple[Group, Slot]]], reference: Arrays, suspect: Arrays
 ) -> list[Finding]:
-    """Findings of short rows, too short to tell a factor alone, beside those of longer rows of the same unit."""
+    """The same, with the factor of short rows that were multiplied as a whole, or like longer rows of the same unit."""
     factors = {(f.group, f.unit): f.factor for f in found if f.factor is not None}
     result = []
     for finding in found:
-        k = factors.get((finding.group, finding.unit))
-        if finding.kind == "replaced" and k is not None:
+        if finding.kind == "replaced":
             slot = next(s for g, s in slots[finding.slot] if g.id == finding.group)
             a, b = (rows_of(np.asarray(z[finding.slot]), slot)[finding.unit].astype(np.float64) for z in (reference, suspect))
-            if np.abs(b - k * a).max() <= 1e-3 * np.abs(b).max():
+            k = factors.get((finding.group, finding.unit))
+            if k is None and a.size > 1:
+                k = float(row_ratios(a[None], b[None])[0][0])
+            if k is not None and np.abs(b - k * a).max() <= LIKE * np.abs(b).max():
                 finding = replace(finding, kind="scaled", factor=k)
         result.append(finding)
     return result
@@ -285,12 +289,6 @@ def repaired(groups: Sequence[Group], findings: Sequence[Finding], reference: Ar
             array = result.setdefault(finding.slot, np.array(suspect[finding.slot]))
             for slot in known[finding.group].slots:
                 if slot.initializer == finding.slot:
-                    where = np.ix_(*_unit_region(slot, finding.unit, array.shape))
+                    where = np.ix_(*slot.places(array.shape, finding.unit))
                     array[where] = np.asarray(reference[finding.slot])[where].astype(array.dtype)
     return result
-
-
-def _unit_region(slot: Slot, unit: int, shape: Sequence[int]) -> list[np.ndarray]:
-    """Where the elements of one unit lie in a slot's weight."""
-    axes = {**dict(slot.within), slot.axis: slot.index[unit]}
-    return [axes.get(a, np.arange(n)) for a, n in enumerate(shape)]

@@ -99,10 +99,27 @@ def test_one_weight_alone_is_attacked() -> None:
         ("prune", 1.5, None, "a fraction, 0 to 1"),
         ("quantize", 2.5, None, "whole bits"),
         ("noise", -1.0, None, "zero or more"),
-        ("melt", 1.0, None, "one of noise, prune, quantize"),
+        ("melt", 1.0, None, "one of noise, prune, quantize, rescale, scale"),
         ("noise", 1.0, ["nowhere"], "no weight 'nowhere'"),
+        ("scale", float("nan"), None, "a number"),
     ],
 )
 def test_bad_attacks(kind: str, strength: float, weights: list[str] | None, message: str) -> None:
     with pytest.raises(lady.LadyError, match=message):
         lady.attack(net((6, 40, 30)), kind, strength, weights=weights)
+
+
+def test_factors_that_cancel_and_one_that_does_not(tmp_path: Path) -> None:
+    model = net((6, 40, 30))
+    onnx.save(model, tmp_path / "m.onnx")
+    for kind, strength, verdict, code in (("rescale", "0.5", "rescaled", 0), ("scale", "1.5", "tampered", 1)):
+        out = tmp_path / f"{kind}.onnx"
+        assert main(["attack", kind, str(tmp_path / "m.onnx"), "-o", str(out), "--strength", strength, "--seed", "1"]) == 0
+        assert lady.check(tmp_path / "m.onnx", out).verdict == verdict
+        assert lady.verify(tmp_path / "m.onnx", out).equal == (kind == "rescale")
+        assert main(["check", str(tmp_path / "m.onnx"), str(out)]) == code
+    (tampered,) = lady.check(tmp_path / "m.onnx", out).resync.integrity
+    assert tampered.factor == pytest.approx(1.5, rel=1e-5)
+    assert main(["resync", str(tmp_path / "m.onnx"), str(out), "-o", str(tmp_path / "r.onnx")]) == 1
+    assert main(["resync", str(tmp_path / "m.onnx"), str(out), "-o", str(tmp_path / "r.onnx"), "--repair"]) == 1
+    assert lady.check(tmp_path / "m.onnx", tmp_path / "r.onnx").verdict == "identical"
