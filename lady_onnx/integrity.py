@@ -173,11 +173,19 @@ def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float
 
 
 def _chosen(factors: Factors) -> np.ndarray:
-    """The factors to take out: those that differ from one by more than their error."""
+    """The factors to take out: those by which a unit differs far more than its slots differ from each other.
+
+    Training moves the incoming and the outgoing weights of a unit too, but each as it likes.
+    """
     ratio, allowed = factors.ratio, factors.allowed
-    known = np.isfinite(ratio)
-    far = known & (np.abs(ratio - 1) > np.maximum(SURE * factors.error, EXACT)) & (np.abs(allowed - 1) > EXACT)
-    return np.where(far.any(0), allowed, 1.0)
+    known = np.isfinite(ratio) & (ratio != 0)
+    size = np.abs(np.where(known, ratio, 1.0))
+    logs = np.log(np.abs(allowed))
+    apart = np.where(known, np.log(size) - logs, 0.0)
+    spare = np.maximum(known.sum(0) - len(factors.scaling.scales), 1)
+    usual = float(np.median(np.sqrt(np.square(apart).sum(0) / spare)))
+    far = (np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)) | (allowed < 0)
+    return np.where((far & known).any(0), allowed, 1.0)
 
 
 def _compensated(factors: Factors, chosen: np.ndarray) -> np.ndarray:
