@@ -437,7 +437,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--verify", choices=("auto", "run", "proof", "none"), default="auto", help="how outputs are compared (auto)")
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto")
 
-    p = command("check", _check, "what is the suspect to the reference: identical, permuted, altered, unrelated")
+    p = command(
+        "check", _check, "what is the suspect to the reference: identical, permuted, rescaled, altered, tampered, unrelated"
+    )
     p.add_argument("reference", metavar="REFERENCE")
     p.add_argument("suspect", metavar="SUSPECT")
 

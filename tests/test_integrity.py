@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
@@ -10,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 import lady_onnx as lady
-from lady_onnx.graph import Graph
+from lady_onnx.graph import Graph, load
 from lady_onnx.groups import Group
 
 from .splices import pool
@@ -181,3 +185,45 @@ def test_multiplied_noisy_copies_come_back() -> None:
         right = {g: np.argsort(p) for g, p in shuffled.permutations.items()}
         assert all((right[g] == p).all() for g, p in found.resync.permutations.items())
         assert {f.kind for f in found.resync.integrity} == {"rescaled"}
+
+
+def test_fine_tuned_copies_are_altered_and_no_more() -> None:
+    """A trained classifier of digits, trained on, with either optimiser; a unit times two is found among what that moves."""
+    torch = pytest.importorskip("torch")
+    from sklearn.datasets import load_digits
+
+    from . import architectures
+
+    torch.manual_seed(0)
+    data, labels = load_digits(return_X_y=True)
+    images, labels = torch.tensor(data.reshape(-1, 1, 8, 8) / 16, dtype=torch.float32), torch.tensor(labels)
+    nn = torch.nn
+
+    def train(network: Any, optimiser: Any, epochs: int) -> None:
+        for _ in range(epochs):
+            for batch in torch.randperm(len(images)).split(64):
+                optimiser.zero_grad()
+                nn.functional.cross_entropy(network(images[batch]), labels[batch]).backward()
+                optimiser.step()
+
+    layers = [nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 24, 3, stride=2), nn.BatchNorm2d(24), nn.ReLU()]
+    network = nn.Sequential(*layers, nn.Flatten(), nn.Linear(216, 32), nn.ReLU(), nn.Linear(32, 10))
+    train(network, torch.optim.Adam(network.parameters()), 6)
+    reference = architectures.export(network.eval(), images[:1], dynamo=False)
+    for optimiser in (partial(torch.optim.SGD, lr=0.02), partial(torch.optim.Adam, lr=1e-4)):
+        tuned = copy.deepcopy(network).train()
+        train(tuned, optimiser(tuned.parameters()), 3)
+        suspect = lady.permute(architectures.export(tuned.eval(), images[:1], dynamo=False), 1)
+        found = lady.check(reference, suspect.model)
+        assert found.verdict == "altered"
+        assert found.resync is not None
+        assert not found.resync.integrity
+        assert all((np.argsort(p) == found.resync.permutations[g]).all() for g, p in suspect.permutations.items())
+        group = max(suspect.symmetry.groups, key=lambda g: g.size)
+        slot = max(group.slots, key=lambda s: load(reference).array(s.initializer).size)
+        found = lady.check(reference, changed(suspect.graph, group, 7, {slot.initializer: 2.0}))
+        assert found.verdict == "tampered"
+        assert found.resync is not None
+        (finding,) = found.resync.integrity
+        assert (finding.group, finding.unit) == (group.id, int(suspect.permutations[group.id][7]))
+        assert finding.factor == pytest.approx(2, rel=0.2)
