@@ -18,7 +18,7 @@ from .groups import Group, Slot
 from .matching import DOUBT, Arrays, Match, Progress
 from .rewrite import permuted
 from .scaling import Scaling
-from .unscaling import Factors, Unscaler, ratios, row_ratios
+from .unscaling import FAINT, Factors, Unscaler, ratios, row_ratios
 
 SURE = 6
 """A factor is one if it is nearer than this many times its error."""
@@ -206,7 +206,21 @@ def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> tup
         x, y = np.asarray(reference[name]), np.asarray(suspect[name])
         if x.dtype.kind == "f" and y.dtype.kind == "f" and not same(x, y):
             found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), float(np.finfo(y.dtype).eps))
-    return tuple(_told(found, slots, reference, suspect))
+    dead = {g.id: _dead(g, reference) for g in groups if any(f.group == g.id for f in found)}
+    return tuple(_told([f for f in found if not dead[f.group][f.unit]], slots, reference, suspect))
+
+
+def _dead(group: Group, reference: Arrays) -> np.ndarray:
+    """Units whose rows are all but zero wherever they have many elements: what happens to the rest of them is nothing."""
+    dead = np.zeros(group.size, bool)
+    seen = False
+    for slot in group.slots:
+        rows = rows_of(np.asarray(reference[slot.initializer]), slot)
+        if rows.shape[1] >= TELLING and rows.dtype.kind == "f":
+            lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+            faint = lengths <= FAINT * np.median(lengths)
+            dead, seen = (dead & faint) if seen else faint, True
+    return dead
 
 
 def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: np.ndarray, eps: float) -> list[Finding]:

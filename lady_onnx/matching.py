@@ -305,7 +305,10 @@ class Matcher:
         return [g for g in self.groups if self.top[g.id] == name]
 
     def _usable(self, slot: Slot, name: str) -> bool:
-        return all(t == name or t in self.aligned for t in self.touching[slot.initializer])
+        # what lies elsewhere along the same axis does not touch the rows of this one
+        own = {slot.axis}
+        touching = self.touching[slot.initializer]
+        return all(t == name or t in self.aligned or self.axes[slot.initializer, t] == own for t in touching)
 
     def _anchored(self, name: str) -> tuple[float, float]:
         """How much evidence of a group and those inside it is aligned: elements a unit, and the share of all."""

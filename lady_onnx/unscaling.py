@@ -31,6 +31,8 @@ NEAR = (0.1, 0.03, 0.01, 1e-3, 1e-4)
 """How near factors must be to agree, in the last of these steps."""
 AGREE = 6
 """Slots agree whose factors are nearer than this many times their error."""
+FAINT = 1e-6
+"""Rows whose elements are smaller than this share of those of the median row."""
 MOST_FLIPS = 8
 """Of more independent signs than this only these are tried."""
 
@@ -151,7 +153,9 @@ class Unscaler(Matcher):
         signed = bool(self.scalings[group.id].signs.size)
         for mine, its in sides.values():
             a, b = (np.concatenate(z, 1) for z in (mine, its))
-            norms = [np.maximum(np.linalg.norm(z, axis=1, keepdims=True), np.float32(1e-30)) for z in (a, b)]
+            norms = [np.linalg.norm(z, axis=1, keepdims=True) for z in (a, b)]
+            # of a dead unit the direction is rounding
+            norms = [np.maximum(n, max(FAINT * float(np.median(n)), 1e-30)).astype(np.float32) for n in norms]
             cosine = (a / norms[0]) @ (b / norms[1]).T
             # what two vectors that have their direction alone in common tell, by their length and noise of one in ten
             score += a.shape[1] * 50 * ((np.abs(cosine) if signed else cosine) - 1)
@@ -213,7 +217,7 @@ def ratios(scaling: Scaling, reference: Arrays, suspect: Arrays) -> tuple[np.nda
     count = np.array(many)[:, None]
     known = np.isfinite(ratio) & (ratio != 0) & (count > 1)
     each = float(np.median((error * np.sqrt(count) / np.abs(np.where(known, ratio, 1.0)))[known])) if known.any() else 1.0
-    return ratio, np.where(count == 1, each * np.abs(ratio), error)
+    return ratio, np.where(count == 1, each * np.abs(np.where(np.isfinite(ratio), ratio, 1.0)), error)
 
 
 def _thinned(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]:
@@ -232,20 +236,23 @@ def _thinned(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]
 def row_ratios(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of every row of `y` the ratio to that of `x`, the median weighted by the size of its elements, and its error.
 
-    nan for rows of zeros.
+    nan for rows of zeros, and for those that are all but that.
     """
     weight = np.abs(x)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = np.where(weight > 0, y / x, 1.0)
     order = np.argsort(share, axis=1)
-    total = np.cumsum(np.take_along_axis(weight, order, 1), 1)
-    middle = (total >= total[:, -1:] / 2).argmax(1)
+    summed = np.cumsum(np.take_along_axis(weight, order, 1), 1)
+    middle = (summed >= summed[:, -1:] / 2).argmax(1)
     ratio = np.take_along_axis(share, np.take_along_axis(order, middle[:, None], 1), 1)[:, 0]
     error = np.abs(y - ratio[:, None] * x).sum(1) / np.maximum(weight.sum(1), 1e-300) / np.sqrt(x.shape[1])
     # the median is one of the elements itself: the others say how far it may be off
     error *= x.shape[1] / max(x.shape[1] - 1, 1)
-    ratio[weight.sum(1) == 0] = np.nan
-    return ratio, error
+    # a row that is all but zero beside the others says nothing
+    faint = ~np.isfinite(ratio) | ~np.isfinite(error)
+    for total in (weight.sum(1), np.abs(y).sum(1)):
+        faint |= total <= FAINT * np.median(total)
+    return np.where(faint, np.nan, ratio), np.where(faint, 0.0, error)
 
 
 def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool = True) -> np.ndarray:
