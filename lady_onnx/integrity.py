@@ -18,16 +18,18 @@ from .groups import Group, Slot
 from .matching import DOUBT, Arrays, Match, Progress
 from .rewrite import permuted
 from .scaling import Scaling
-from .unscaling import FAINT, Factors, Unscaler, ratios, row_ratios
+from .unscaling import FAINT, Factors, Unscaler, nearest, ratios, row_ratios
 
+UNSURE = 1e-3
+"""Where factors were taken out, smaller differences, in units of a weight's largest element, may be theirs."""
 SURE = 6
 """A factor is one if it is nearer than this many times its error."""
 EXACT = 1e-5
 """Factors nearer than this are equal: the rounding of single precision."""
 ALIKE = 0.5
 """Below this mean similarity of the units, factors taken out, the models have nothing in common."""
-SIMILAR = 0.9
-"""Below this mean similarity factors may be in the way."""
+PLACED = 0.7
+"""Below this median factor units are not compared with their own copies."""
 FEW = 0.05
 """Where fewer units than this share were multiplied, half-compensated ones count as not compensated at all."""
 APART = 12
@@ -104,9 +106,8 @@ def undo(
     """
     free = {g: s for g, s in scalings.items() if s.free and _floating(s, suspect)}
     aligned = {**suspect, **permuted(suspect, groups, {m.group: m.permutation for m in matches})}
-    certain, similar = (np.concatenate(x).mean() for x in zip(*((m.certainty, m.similarity) for m in matches), strict=True))
-    sure = certain >= DOUBT and similar >= SIMILAR
-    if not free or (sure and not any(_multiplied(s, reference, aligned).any() for s in free.values())):
+    certain = np.concatenate([m.certainty for m in matches] or [np.ones(1)]).mean()
+    if not free or (certain >= DOUBT and not _multiplied(free, reference, aligned)):
         return None
     unscaler = Unscaler(groups, reference, suspect, free)
     found = unscaler.run(progress)
@@ -155,9 +156,14 @@ def _floating(scaling: Scaling, suspect: Arrays) -> bool:
     return all(np.asarray(suspect[s.initializer]).dtype.kind == "f" for s, m in zip(scaling.slots, may, strict=True) if m)
 
 
-def _multiplied(scaling: Scaling, reference: Arrays, suspect: Arrays) -> np.ndarray:
-    ratio, error = ratios(scaling, reference, suspect)
-    return np.isfinite(ratio) & (np.abs(ratio - 1) > np.maximum(SURE * error, EXACT))
+def _multiplied(scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays) -> bool:
+    """Do any units differ by a factor, or so many by all factors that they are not in their place?"""
+    found = [ratios(s, reference, suspect) for s in scalings.values()]
+    for scaling, (ratio, error) in zip(scalings.values(), found, strict=True):
+        if (_chosen(Factors(scaling, ratio, error, nearest(scaling, ratio, error))) != 1).any():
+            return True
+    every = np.concatenate([r[np.isfinite(r)] for r, _ in found])
+    return bool(every.size) and float(np.median(every)) < PLACED
 
 
 def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float:
@@ -184,8 +190,10 @@ def _chosen(factors: Factors) -> np.ndarray:
     apart = np.where(known, np.log(size) - logs, 0.0)
     spare = np.maximum(known.sum(0) - len(factors.scaling.scales), 1)
     usual = float(np.median(np.sqrt(np.square(apart).sum(0) / spare)))
-    far = (np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)) | (allowed < 0)
-    return np.where((far & known).any(0), allowed, 1.0)
+    far = np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)
+    far |= (allowed < 0) & (size > SURE * factors.error)
+    # one slot alone, of a dead unit's bias say, has nothing to agree with
+    return np.where((far & known).any(0) & (known.sum(0) > 1), allowed, 1.0)
 
 
 def _compensated(factors: Factors, chosen: np.ndarray) -> np.ndarray:
@@ -195,8 +203,11 @@ def _compensated(factors: Factors, chosen: np.ndarray) -> np.ndarray:
     return (near | ~known).all(0)
 
 
-def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> tuple[Finding, ...]:
-    """Single units and weights of a suspect, with all units in place, that differ otherwise than the rest."""
+def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least: float = 0.0) -> tuple[Finding, ...]:
+    """Single units and weights of a suspect, with all units in place, that differ otherwise than the rest.
+
+    Differences smaller than `least` times a weight's largest element count as none.
+    """
     slots: dict[str, list[tuple[Group, Slot]]] = {}
     for group in groups:
         for slot in group.slots:
@@ -205,7 +216,7 @@ def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> tup
     for name, own in slots.items():
         x, y = np.asarray(reference[name]), np.asarray(suspect[name])
         if x.dtype.kind == "f" and y.dtype.kind == "f" and not same(x, y):
-            found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), float(np.finfo(y.dtype).eps))
+            found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), float(np.finfo(y.dtype).eps), least)
     dead = {g.id: _dead(g, reference) for g in groups if any(f.group == g.id for f in found)}
     return tuple(_told([f for f in found if not dead[f.group][f.unit]], slots, reference, suspect))
 
@@ -223,9 +234,11 @@ def _dead(group: Group, reference: Arrays) -> np.ndarray:
     return dead
 
 
-def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: np.ndarray, eps: float) -> list[Finding]:
+def _in_weight(
+    name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: np.ndarray, eps: float, least: float
+) -> list[Finding]:
     gap = np.abs(y - x)
-    gap[gap <= 8 * eps * np.maximum(np.abs(x), np.abs(y))] = 0.0
+    gap[gap <= np.maximum(8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0))] = 0.0
     found = []
     for group, slot in own:
         a, b, d = (rows_of(z, slot) for z in (x, y, gap))

@@ -19,7 +19,7 @@ from .evidence import finite, same
 from .finder import extract
 from .graph import Graph, load
 from .groups import Symmetry
-from .integrity import TAMPERING, Finding, repaired, tampered, undo
+from .integrity import TAMPERING, UNSURE, Finding, repaired, tampered, undo
 from .matching import Match, Matcher, Progress
 from .permutation import Model, write_permutation
 from .rewrite import weights
@@ -146,7 +146,9 @@ def resync(
     matcher = Matcher(symmetry.groups, altered, view)
     matcher.begin(progress)
     undone = None
-    if not matcher.settled:
+    touched = {s.initializer for g in symmetry.groups for s in g.slots}
+    # the same values in another order were not multiplied
+    if not matcher.settled and any(_sums(altered[n]) != _sums(view[n]) for n in touched):
         factors = scalings(ours, analysis, symmetry.groups)
         undone = undo(symmetry.groups, factors, altered, view, matcher.found(), progress)
     if undone is None:
@@ -155,7 +157,8 @@ def resync(
     findings = undone.findings if undone else ()
     if not matcher.settled:
         expected, placed = (undone.expected, undone.placed) if undone else ({}, moved)
-        findings += tampered(symmetry.groups, {**altered, **expected}, {**view, **placed})
+        least = UNSURE if undone else 0.0
+        findings += tampered(symmetry.groups, {**altered, **expected}, {**view, **placed}, least)
     whole = theirs.copy()
     for name, array in moved.items():
         whole.replace(names[name], array)
