@@ -192,8 +192,9 @@ def _chosen(factors: Factors) -> np.ndarray:
     usual = float(np.median(np.sqrt(np.square(apart).sum(0) / spare)))
     far = np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)
     far |= (allowed < 0) & (size > SURE * factors.error)
-    # one slot alone, of a dead unit's bias say, has nothing to agree with
-    return np.where((far & known).any(0) & (known.sum(0) > 1), allowed, 1.0)
+    # where a dead unit's rows are unknown, what is left of it has nothing to agree with
+    enough = known.sum(0) >= min(2, len(known))
+    return np.where((far & known).any(0) & enough, allowed, 1.0)
 
 
 def _compensated(factors: Factors, chosen: np.ndarray) -> np.ndarray:
