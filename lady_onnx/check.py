@@ -56,7 +56,8 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         first = max(odd, key=lambda f: f.size)
         k = f" (times {first.factor:.4g})" if first.factor is not None else ""
         more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
-        return Check("tampered", f"unit {first.unit} of group {first.group} was {first.kind} in {first.slot}{k}{more}", found)
+        what = "a weight" if first.group is None else f"unit {first.unit} of group {first.group}"
+        return Check("tampered", f"{what} was {first.kind} in {first.slot}{k}{more}", found)
     scaled = len(found.integrity)
     if found.restored and scaled:
         moved = f"{found.moved} units were moved, " if found.moved else ""

@@ -296,7 +296,8 @@ def _resync(args: argparse.Namespace) -> int:
         for kind, meaning in MEANING.items():
             found = [f for f in result.integrity if f.kind == kind]
             if found:
-                lines = [(f.group, f.unit, f.slot, "" if f.factor is None else f"{f.factor:.4g}") for f in found[:SHOWN]]
+                known = [(f.group, f.unit, f.slot, f.factor and f"{f.factor:.4g}") for f in found[:SHOWN]]
+                lines = [["" if cell is None else cell for cell in row] for row in known]
                 print(f"\n{kind}: {meaning}{' (repaired)' if result.repaired and kind in TAMPERING else ''}")
                 _table(("group", "unit", "weight", "factor"), lines)
                 if len(found) > SHOWN:
@@ -421,10 +422,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("kind", choices=ATTACKS)
     p.add_argument("model", metavar="MODEL")
     p.add_argument("-o", "--output", metavar="OUT", required=True)
-    how = "deviation of the noise in units of each weight's own, fraction pruned (0 to 1), or bits (2 to 16)"
+    how = (
+        "deviation of the noise in units of each weight's own, fraction pruned (0 to 1), bits (2 to 16), "
+        "deviation of the logarithms of factors that cancel, or one factor"
+    )
     p.add_argument("--strength", type=_number, required=True, help=how)
     p.add_argument("--weight", action="append", metavar="NAME", help="this weight only; may be repeated")
-    p.add_argument("--seed", type=_natural, default=0, help="of the noise (0)")
+    p.add_argument("--seed", type=_natural, default=0, help="of the noise, the factors, and which unit (0)")
 
     p = command("resync", _resync, "find where every unit of the reference went in the suspect, and put it back")
     p.add_argument("reference", metavar="REFERENCE")

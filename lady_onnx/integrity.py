@@ -55,15 +55,15 @@ class Finding:
     Attributes:
         kind: `rescaled`, a factor that leaves the function as it was, undone; `scaled`, one that does not; `replaced`,
             other values.
-        group, unit: the unit concerned, as it lies in the reference.
+        group, unit: the unit concerned, as it lies in the reference; None for weights that belong to none.
         slot: the initializer concerned.
         factor: the factor that it was multiplied by, None where that is not what happened.
         size: the size of the change, in units of what the other units or weights of the tensor show.
     """
 
     kind: str
-    group: str
-    unit: int
+    group: str | None
+    unit: int | None
     slot: str
     factor: float | None
     size: float
@@ -136,11 +136,7 @@ def undo(
         scaling.apply(expected, c)
         for unit in units.tolist():
             # of the slots the one that says it best
-            slot = (
-                int(np.abs(np.log(np.abs(c[:, unit]))).argmax())
-                if (np.abs(c[:, unit]) != 1).any()
-                else int(c[:, unit].argmin())
-            )
+            slot = int(np.abs(c[:, unit] - 1).argmax())
             factor = float(c[slot, unit])
             size = abs(factor - 1) / max(float(factors[group].error[slot, unit]), EXACT)
             findings.append(Finding("rescaled", group, unit, scaling.slots[slot].initializer, factor, size))
@@ -207,19 +203,21 @@ def _compensated(factors: Factors, chosen: np.ndarray) -> np.ndarray:
 def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least: float = 0.0) -> tuple[Finding, ...]:
     """Single units and weights of a suspect, with all units in place, that differ otherwise than the rest.
 
-    Differences smaller than `least` times a weight's largest element count as none.
+    All weights of `reference` are looked at, also those that no group touches. Differences smaller than `least` times a
+    weight's largest element count as none.
     """
     slots: dict[str, list[tuple[Group, Slot]]] = {}
     for group in groups:
         for slot in group.slots:
             slots.setdefault(slot.initializer, []).append((group, slot))
     found: list[Finding] = []
-    for name, own in slots.items():
-        x, y = np.asarray(reference[name]), np.asarray(suspect[name])
+    for name in reference:
+        own, x, y = slots.get(name, []), np.asarray(reference[name]), np.asarray(suspect[name])
         if x.dtype.kind == "f" and y.dtype.kind == "f" and not same(x, y):
             found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), float(np.finfo(y.dtype).eps), least)
     dead = {g.id: _dead(g, reference) for g in groups if any(f.group == g.id for f in found)}
-    return tuple(_told([f for f in found if not dead[f.group][f.unit]], slots, reference, suspect))
+    alive = [f for f in found if f.group is None or not dead[f.group][f.unit]]
+    return tuple(_told(alive, slots, reference, suspect))
 
 
 def _dead(group: Group, reference: Arrays) -> np.ndarray:
@@ -283,17 +281,18 @@ def _single(name: str, own: Sequence[tuple[Group, Slot]], gap: np.ndarray, least
     steps = np.flatnonzero((values[: after.size] > GAP * np.maximum(after, least)) & (values[: after.size] > APART * typical))
     if not steps.size or (typical > 0 and steps[0] >= 16):
         return []
-    found: dict[tuple[str, int], Finding] = {}
+    found: dict[tuple[str | None, int | None], Finding] = {}
     for place in top[: steps[-1 if typical == 0 else 0] + 1].tolist():
         where = np.unravel_index(place, gap.shape)
-        for group, slot in own:
-            unit = np.flatnonzero((slot.index == where[slot.axis]).any(1))
-            if unit.size and all(where[a] in p for a, p in slot.within):
-                key = group.id, int(unit[0])
-                size = float(flat[place] / max(typical, least, 1e-300))
-                if key not in found or found[key].size < size:
-                    found[key] = Finding("replaced", *key, name, None, size)
-                break
+        holders = (
+            (group.id, int(np.flatnonzero((slot.index == where[slot.axis]).any(1))[0]))
+            for group, slot in own
+            if where[slot.axis] in slot.index and all(where[a] in p for a, p in slot.within)
+        )
+        key: tuple[str | None, int | None] = next(holders, (None, None))
+        size = float(flat[place] / max(typical, least, 1e-300))
+        if key not in found or found[key].size < size:
+            found[key] = Finding("replaced", *key, name, None, size)
     return list(found.values())
 
 
@@ -304,7 +303,7 @@ def _told(
     factors = {(f.group, f.unit): f.factor for f in found if f.factor is not None}
     result = []
     for finding in found:
-        if finding.kind == "replaced":
+        if finding.kind == "replaced" and finding.group is not None:
             slot = next(s for g, s in slots[finding.slot] if g.id == finding.group)
             a, b = (rows_of(np.asarray(z[finding.slot]), slot)[finding.unit].astype(np.float64) for z in (reference, suspect))
             k = factors.get((finding.group, finding.unit))
@@ -318,13 +317,17 @@ def _told(
 
 def repaired(groups: Sequence[Group], findings: Sequence[Finding], reference: Arrays, suspect: Arrays) -> dict[str, np.ndarray]:
     """The weights with findings of tampering, with the reference's values where they are."""
-    known = {g.id: g for g in groups}
     result: dict[str, np.ndarray] = {}
     for finding in findings:
-        if finding.kind in TAMPERING:
-            array = result.setdefault(finding.slot, np.array(suspect[finding.slot]))
-            for slot in known[finding.group].slots:
-                if slot.initializer == finding.slot:
-                    where = np.ix_(*slot.places(array.shape, finding.unit))
-                    array[where] = np.asarray(reference[finding.slot])[where].astype(array.dtype)
+        if finding.kind not in TAMPERING:
+            continue
+        array = result.setdefault(finding.slot, np.array(suspect[finding.slot]))
+        slots = [(g, s) for g in groups for s in g.slots if s.initializer == finding.slot]
+        where = np.full(array.shape, finding.group is None)
+        for group, slot in slots:
+            if finding.group is None:
+                where[slot.region(array.shape)] = False
+            elif group.id == finding.group and finding.unit is not None:
+                where[np.ix_(*slot.places(array.shape, finding.unit))] = True
+        array[where] = np.asarray(reference[finding.slot])[where].astype(array.dtype)
     return result

@@ -155,10 +155,8 @@ def resync(
         matcher.finish()
     matches, moved = (undone.matches, undone.arrays) if undone else (matcher.found(), matcher.moved())
     findings = undone.findings if undone else ()
-    if not matcher.settled:
-        expected, placed = (undone.expected, undone.placed) if undone else ({}, moved)
-        least = UNSURE if undone else 0.0
-        findings += tampered(symmetry.groups, {**altered, **expected}, {**view, **placed}, least)
+    expected, placed = (undone.expected, undone.placed) if undone else ({}, moved)
+    findings += tampered(symmetry.groups, {**altered, **expected}, {**view, **placed}, UNSURE if undone else 0.0)
     whole = theirs.copy()
     for name, array in moved.items():
         whole.replace(names[name], array)

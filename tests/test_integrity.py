@@ -123,6 +123,26 @@ def planted(trial: int) -> None:
     assert not rescued.resync.integrity
 
 
+def test_weights_outside_all_groups_are_guarded_too() -> None:
+    """The biases of the outputs, which no group touches, and a position of a weight that no unit has."""
+    model = net("Relu", 1)
+    assert not any(s.initializer == "db" for g in lady.find_groups(model).groups for s in g.slots)
+    for shuffled in (load(model), lady.permute(model, 1).graph):
+        graph = shuffled.copy()
+        array = graph.array("db").copy()
+        array[4] += 0.01
+        graph.replace("db", array)
+        found = lady.check(model, graph)
+        assert found.verdict == "tampered"
+        assert found.resync is not None
+        (finding,) = found.resync.integrity
+        assert (finding.kind, finding.group, finding.unit, finding.slot) == ("replaced", None, None, "db")
+        assert lady.resync(model, graph, repair=True, verify="none").exact
+    # all of them moved: that is no tampering of single ones
+    graph.replace("db", array + np.arange(10, dtype=np.float32))
+    assert lady.check(model, graph).verdict == "altered"
+
+
 @pytest.mark.parametrize("trial", range(8))
 def test_planted_cases_are_found_and_named(trial: int) -> None:
     planted(trial)
