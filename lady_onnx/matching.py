@@ -8,7 +8,7 @@ likeliest, and the noise is estimated anew, until nothing moves. To begin with, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,6 @@ from .evidence import (
     LEAST,
     Noise,
     assign,
-    balanced,
     certainties,
     copied_of,
     cosine,
@@ -31,11 +30,10 @@ from .evidence import (
     scale_of,
 )
 from .groups import Group, Slot
+from .meanfield import at_once
 from .refinement import Refinement
 from .rewrite import Family, compose, permuted
 
-HEATS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
-"""By what the log-odds are divided, step by step, when all groups are matched at once."""
 MOST_PAIRS = 1 << 28
 """Of more pairs of units than this the probabilities are not kept at the same time."""
 DOUBT = 0.98
@@ -132,6 +130,12 @@ class Matcher:
 
     def begin(self, progress: Progress | None = None) -> None:
         """Anchored groups first, then their neighbours, then sweeps over all until nothing changes."""
+        self.anchor(progress)
+        if not self.settled:
+            self._sweep()
+
+    def anchor(self, progress: Progress | None = None) -> None:
+        """Every group once, by what is aligned already: the best anchored ones first, then their neighbours."""
         tops = self.family.tops()
         waiting = [g.id for g in tops]
         while waiting:
@@ -141,8 +145,6 @@ class Matcher:
             self.aligned.add(name)
             if progress:
                 progress(len(tops) - len(waiting), len(tops))
-        if not self.settled:
-            self._sweep()
 
     def finish(self) -> None:
         """What takes longer, where the rest leaves doubts."""
@@ -177,17 +179,21 @@ class Matcher:
 
         `taken` are positions along other axes, in the order to take them in.
         """
-        array = arrays[name]
-        mean, deviation = self.scale(name)
-        noise = self.noise.get(name) or Noise(deviation)
-        values = (finite(array) - np.float32(mean)) / np.float32(noise.deviation)
         restricted = {**dict(slot.within), **(taken or {})}
-        for axis, factor in noise.along.items():
-            if axis != slot.axis and axis not in restricted:
-                values /= factor.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+        values = self.values(arrays, name, {slot.axis, *restricted})
         for axis, positions in restricted.items():
             values = values.take(positions, axis)
         return np.moveaxis(values, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
+
+    def values(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
+        """A weight in units of its noise, and of the noise at every position of the axes that are not a unit's `own`."""
+        mean, deviation = self.scale(name)
+        noise = self.noise.get(name) or Noise(deviation)
+        values = (finite(arrays[name]) - np.float32(mean)) / np.float32(noise.deviation)
+        for axis, factor in noise.along.items():
+            if axis not in own:
+                values /= factor.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+        return values
 
     def _sweep(self) -> None:
         """Matches every group by all its slots, again and again until nothing moves, or nothing gets likelier."""
@@ -234,59 +240,11 @@ class Matcher:
     def _try_soft(self) -> None:
         """Matches all groups at once, and keeps what that finds if it is likelier."""
         before = self._listen(), dict(self.current), dict(self.total), dict(self.matches)
-        self._apply(self.soft())
+        flat = [g for g in self.family.tops() if not any(self.family.inside(g.id, u) for u in range(g.size))]
+        self._apply(at_once(flat, self.reference, self.current))
         self._sweep()
         if self._listen() < before[0]:
             _, self.current, self.total, self.matches = before
-
-    def soft(self) -> dict[str, np.ndarray]:
-        """Permutations of the groups without others inside, by matching them all at once with probabilities.
-
-        The probabilities of a group are those that the expected weights of its neighbours give it (mean field), doubly
-        stochastic (Sinkhorn), from warm to cold; before anything is known, by what no order of other axes changes.
-        """
-        flat = [g for g in self.family.tops() if not any(self.family.inside(g.id, u) for u in range(g.size))]
-        slots: dict[str, list[tuple[Group, Slot]]] = {}
-        for g in flat:
-            for s in g.slots:
-                slots.setdefault(s.initializer, []).append((g, s))
-        ours = {n: finite(self.reference[n]) - np.float32(self.scale(n)[0]) for n in slots}
-        theirs = {n: finite(self.current[n]) - np.float32(self.scale(n)[0]) for n in slots}
-        power = {n: self._power(ours[n], theirs[n], self.scale(n)[1]) for n in slots}
-        likely = {g.id: balanced(self._lengths(g, ours, theirs, power)).astype(np.float32) for g in flat}
-
-        def expected(name: str, apart: Slot) -> np.ndarray:
-            array = theirs[name].copy()
-            for g, s in slots[name]:
-                if s is not apart:
-                    front = np.moveaxis(array, s.axis, 0)
-                    front[s.index] = np.tensordot(likely[g.id], front[s.index], 1)
-            return array
-
-        for heat in HEATS:
-            for g in flat:
-                score = np.zeros((g.size, g.size))
-                for s in g.slots:
-                    a, b = rows_of(ours[s.initializer], s), rows_of(expected(s.initializer, s), s)
-                    score += (a @ b.T) / power[s.initializer]
-                likely[g.id] = balanced(score / heat).astype(np.float32)
-        return {g.id: assign(likely[g.id]) for g in flat}
-
-    @staticmethod
-    def _power(ours: np.ndarray, theirs: np.ndarray, spread: float) -> float:
-        """The variance of independent noise that was added to a weight: what it has gained."""
-        gained = np.square(theirs, dtype=np.float64).mean() - np.square(ours, dtype=np.float64).mean()
-        return max(float(gained), (0.2 * spread) ** 2)
-
-    def _lengths(self, group: Group, ours: Arrays, theirs: Arrays, power: Mapping[str, float]) -> np.ndarray:
-        """The log-likelihood of units by the lengths of their rows alone, slot by slot."""
-        score = np.zeros((group.size, group.size))
-        for s in group.slots:
-            a, b = (np.square(rows_of(x[s.initializer], s), dtype=np.float64) for x in (ours, theirs))
-            many, noise = a.shape[1], power[s.initializer]
-            gap = a.sum(1)[:, None] - (b.sum(1) - many * noise)[None]
-            score -= np.square(gap) / (2 * (4 * noise * a.sum(1).mean() + 2 * many * noise**2))
-        return score
 
     def _apply(self, found: Mapping[str, np.ndarray]) -> None:
         if found:
@@ -488,21 +446,6 @@ class _Pairs:
 
 def _identity(group: Group) -> Match:
     return Match(group.id, np.arange(group.size), *np.ones((3, group.size)))
-
-
-def match(
-    groups: Sequence[Group], reference: Arrays, suspect: Arrays, progress: Progress | None = None
-) -> tuple[list[Match], dict[str, np.ndarray]]:
-    """For every group where the units of the reference lie in the suspect, and the weights with them back in place.
-
-    Args:
-        groups: the groups, inner ones first.
-        reference, suspect: the weights by the same names.
-        progress: called with how many of how many groups are done.
-    """
-    matcher = Matcher(groups, reference, suspect)
-    matches = matcher.run(progress)
-    return matches, matcher.moved()
 
 
 def similarity(group: Group, reference: Arrays, suspect: Arrays) -> np.ndarray:

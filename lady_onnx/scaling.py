@@ -11,7 +11,7 @@ Sources: Neyshabur et al. 2015 (ReLU); Ganju et al. 2018; arXiv 2205.00199 (scal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,7 @@ from .inference import FLOATS
 from .labels import axes_of
 from .rules import Body, Equation, Kind, Movement, Take
 from .rules.composed import SEQUENCES
+from .solutions import Solutions
 from .tensors import moved_shape, step_of
 
 LINEAR = ("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Resize", "Upsample")
@@ -431,8 +432,8 @@ class _Walk:
         """What is left to a group's slots."""
         own = [k for k, (g, _) in enumerate(self.unknowns) if g == group.id]
         mine = set(own)
-        logs = _Solved(own, [row for row in self.logs if mine & row.keys()], 0)
-        flips = _Solved(own, [dict.fromkeys(row, 1) for row in self.flips if mine & row], 2)
+        logs = Solutions(own, [row for row in self.logs if mine & row.keys()], 0)
+        flips = Solutions(own, [dict.fromkeys(row, 1) for row in self.flips if mine & row], 2)
         columns: dict[tuple, list[int]] = {}
         for k in own:
             slot = self.unknowns[k][1]
@@ -445,51 +446,10 @@ class _Walk:
                 Slot(parts[0].initializer, parts[0].axis, np.concatenate([p.index for p in parts], 1), parts[0].within)
             )
             rows.append(found[0])
-        scales = np.array([[logs.value(k).get(f, 0.0) for k in rows] for f in logs.free]).reshape(len(logs.free), len(rows))
-        signs = np.array([[flips.value(k).get(f, 0.0) for k in rows] for f in flips.free]).reshape(len(flips.free), len(rows))
+        scales = np.array([[logs.values[k].get(f, 0.0) for k in rows] for f in logs.free]).reshape(len(logs.free), len(rows))
+        signs = np.array([[flips.values[k].get(f, 0.0) for k in rows] for f in flips.free]).reshape(len(flips.free), len(rows))
         offsets = np.array([self.offsets.get(s.initializer, 0.0) for s in slots])
         return Scaling(group.id, tuple(slots), scales, signs > 0, offsets)
-
-
-class _Solved:
-    """The solutions of homogeneous linear equations, over real numbers or over two elements."""
-
-    def __init__(self, unknowns: Sequence[int], rows: Iterable[Mapping[int, float]], modulus: int):
-        self.modulus = modulus
-        self.pivots: dict[int, dict[int, float]] = {}
-        for row in rows:
-            left = self._reduced(row)
-            if left:
-                # the least number stays free
-                lead = max(left)
-                scale = left.pop(lead)
-                self.pivots[lead] = self._plain({k: -c / scale for k, c in left.items()})
-        self.values = {k: self._reduced({k: 1.0}) for k in unknowns}
-        self.free = sorted({k for value in self.values.values() for k in value})
-
-    def _plain(self, terms: Mapping[int, float]) -> dict[int, float]:
-        if self.modulus:
-            terms = {k: c % self.modulus for k, c in terms.items()}
-        return {k: c for k, c in terms.items() if abs(c) > 1e-9}
-
-    def _reduced(self, row: Mapping[int, float]) -> dict[int, float]:
-        left = self._plain(row)
-        while True:
-            known = [k for k in left if k in self.pivots]
-            if not known:
-                return left
-            for k in known:
-                by = left.pop(k)
-                for other, c in self.pivots[k].items():
-                    left[other] = left.get(other, 0.0) + by * c
-            left = self._plain(left)
-
-    def value(self, unknown: int) -> dict[int, float]:
-        """An unknown as a sum of free ones."""
-        return self.values[unknown]
-
-    def text(self, unknown: int) -> tuple:
-        return tuple(sorted((k, round(c, 6)) for k, c in self.values[unknown].items()))
 
 
 def _unit(array: np.ndarray) -> np.ndarray:

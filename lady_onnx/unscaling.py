@@ -7,7 +7,7 @@ rows the factors follow, and are taken out before the neighbours, whose rows the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,15 +82,7 @@ class Unscaler(Matcher):
 
     def run(self, progress: Progress | None = None) -> list[Match]:
         tops = self.family.tops()
-        waiting = [g.id for g in tops]
-        while waiting:
-            name = max(waiting, key=self._anchored)
-            waiting.remove(name)
-            self._align(name, anchored=True)
-            self.aligned.add(name)
-            self._unscale(name)
-            if progress:
-                progress(len(tops) - len(waiting), len(tops))
+        self.anchor(progress)
         for _ in range(ROUNDS):
             moved = [self._align(g.id, anchored=False) for g in tops]
             for _ in range(PASSES):
@@ -104,29 +96,26 @@ class Unscaler(Matcher):
         return self.found()
 
     def _align(self, name: str, anchored: bool) -> bool:
-        before = dict(self.total)
         moved = super()._align(name, anchored)
         if moved:
-            self._follow(before, name)
+            self._follow(name)
+        if anchored:
+            # the neighbours, whose rows these factors would distort, are next
+            self._unscale(name)
         return moved
 
-    def _follow(self, before: Mapping[str, np.ndarray], name: str) -> None:
+    def _follow(self, name: str) -> None:
         """The factors that were taken out belong to units, and move with them."""
         moves = {g.id: self.matches[g.id].permutation for g in self._members(name)}
         inverse = {n: np.argsort(p) for n, p in moves.items()}
         old = dict(self.applied)
-        for group in self._members(name):
-            if group.id in old:
-                there = self.family.twin(group.id, inverse)
-                self.applied[there] = old[group.id][:, moves[group.id]]
+        for group in moves.keys() & old.keys():
+            self.applied[self.family.twin(group, inverse)] = old[group][:, moves[group]]
 
-    def weighted(self, arrays: Arrays, name: str, slot: Slot, taken: Mapping[int, np.ndarray] | None = None) -> np.ndarray:
+    def values(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
         if not self.searching:
-            return super().weighted(arrays, name, slot, taken)
-        values = finite(arrays[name]) / np.float32(self.scale(name)[1])
-        for axis, positions in {**dict(slot.within), **(taken or {})}.items():
-            values = values.take(positions, axis)
-        return np.moveaxis(values, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
+            return super().values(arrays, name, own)
+        return finite(arrays[name]) / np.float32(self.scale(name)[1])
 
     def orderless(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         return [
