@@ -21,8 +21,9 @@ from .demo import demo
 from .explain import draw
 from .graph import atomic, load
 from .integrity import TAMPERING
-from .matching import Progress
+from .matching import ASSIGNMENTS, Progress
 from .permutation import Model, slots_json
+from .resync import EVIDENCE
 
 
 def _clean(value: Any) -> Any:
@@ -271,7 +272,15 @@ def _resync(args: argparse.Namespace) -> int:
     report = _output(Path(args.report), taken) if args.report else None
     record = _output(Path(args.save_permutation), taken) if args.save_permutation else None
     with _progress("matching") as progress:
-        result = lady.resync(*models, verify=args.verify, provider=args.provider, repair=args.repair, progress=progress)
+        result = lady.resync(
+            *models,
+            verify=args.verify,
+            provider=args.provider,
+            repair=args.repair,
+            evidence=args.evidence,
+            assignment=args.assignment,
+            progress=progress,
+        )
     result.save(out)
     summary = {"output": str(out), **_resync_json(result)}
     if report:
@@ -440,6 +449,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--save-permutation", metavar="P.json", help="write what was applied to the suspect")
     p.add_argument("--verify", choices=("auto", "run", "proof", "none"), default="auto", help="how outputs are compared (auto)")
     p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--evidence", choices=EVIDENCE, default="all", help="all weights of a unit, or the paper's: incoming (all)")
+    p.add_argument("--assignment", choices=tuple(ASSIGNMENTS), default="optimal", help="with argmax, the paper's (optimal)")
 
     p = command(
         "check", _check, "what is the suspect to the reference: identical, permuted, rescaled, altered, tampered, unrelated"

@@ -172,6 +172,18 @@ def copied_of(x: np.ndarray, y: np.ndarray, chance: float) -> tuple[float, np.nd
     return mean, expit(odds + logit(share))
 
 
+def each_best(scores: np.ndarray) -> np.ndarray:
+    """For every row its best column; of rows that want the same, the best one has it, and the others what is left."""
+    rows = np.arange(len(scores))
+    wanted = scores.argmax(1)
+    found = np.full(len(scores), -1)
+    order = np.argsort(-scores[rows, wanted], kind="stable")
+    columns, first = np.unique(wanted[order], return_index=True)
+    found[order[first]] = columns
+    found[found < 0] = np.setdiff1d(rows, columns)
+    return found
+
+
 def margins(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
     """Of every match by how much it is likelier than the row's next best."""
     rows = np.arange(len(permutation))

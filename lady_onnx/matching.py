@@ -20,6 +20,7 @@ from .evidence import (
     certainties,
     copied_of,
     cosine,
+    each_best,
     exact_match,
     finite,
     joined,
@@ -40,6 +41,8 @@ DOUBT = 0.98
 """Below this mean certainty all groups are matched anew, at once."""
 SWEEPS = 20
 """At most so many sweeps over all groups; two or three are the rule."""
+ASSIGNMENTS = {"optimal": assign, "argmax": each_best}
+"""The best of all assignments, or for every unit by itself the likeliest."""
 Arrays = Mapping[str, np.ndarray]
 Progress = Callable[[int, int], None]
 
@@ -72,10 +75,19 @@ class Matcher:
     """Aligns the weights of a suspect with those of a reference, group after group.
 
     `reference` and `suspect` hold the same names with the same shapes. Axes outside the groups keep their order.
+    `assignment` is one of `ASSIGNMENTS`.
     """
 
-    def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays, chance: Mapping[str, float] | None = None):
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        reference: Arrays,
+        suspect: Arrays,
+        chance: Mapping[str, float] | None = None,
+        assignment: str = "optimal",
+    ):
         self.chance = chance
+        self.assign = ASSIGNMENTS[assignment]
         self.gains: dict[str, float] = {}
         self.family = Family(groups)
         self.groups = groups
@@ -302,7 +314,7 @@ class Matcher:
 
     def _match(self, name: str, anchored: bool) -> dict[str, Match]:
         group = self.family.groups[name]
-        slots = [s for s in group.slots if not anchored or self._usable(s, name)]
+        slots = [s for s in self.evidence(group) if not anchored or self._usable(s, name)]
         single = [s for s in slots if sum(t.initializer == s.initializer for t in group.slots) == 1]
         if anchored:
             # a weight with the group on two axes is evidence only once the group is aligned
@@ -310,6 +322,10 @@ class Matcher:
         if not self.family.inside(name, 0):
             return {name: self._flat(group, slots, anchored)}
         return self._nested(group, slots)
+
+    def evidence(self, group: Group) -> Sequence[Slot]:
+        """The slots by which a group's units are recognised."""
+        return group.slots
 
     def _parts(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         return [self.weighted(arrays, s.initializer, s) for s in slots]
@@ -334,7 +350,7 @@ class Matcher:
             slots = group.slots
             ours, theirs = (self.orderless(x, slots) for x in (self.reference, self.current))
         scores, x, y = self.compared(group, slots, ours, theirs)
-        permutation = assign(scores)
+        permutation = self.assign(scores)
         return Match(group.id, permutation, *self.figures(group.id, x, y, scores, permutation))
 
     def orderless(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
@@ -353,7 +369,7 @@ class Matcher:
         direct = [s for s in slots if s.initializer not in pairs.covered]
         if direct:
             score += self.compared(group, direct, self._parts(self.reference, direct), self._parts(self.current, direct))[0]
-        outer = assign(score)
+        outer = self.assign(score)
         found = {}
         means = []
         for u, v in enumerate(outer.tolist()):
@@ -378,7 +394,8 @@ class _Pairs:
         on: dict[str, set[int]] = {}
         self.slots = []
         for k in kinds:
-            own = [i for i, s in enumerate(self.inner[0][k].slots) if s.initializer in usable]
+            told = {id(s) for s in matcher.evidence(self.inner[0][k])}
+            own = [i for i, s in enumerate(self.inner[0][k].slots) if s.initializer in usable and id(s) in told]
             self.slots.append(own)
             for i in own:
                 on.setdefault(self.inner[0][k].slots[i].initializer, set()).add(k)
@@ -432,7 +449,7 @@ class _Pairs:
             else:
                 slots = [group.slots[i] for i in (*self.alone[k], *which)]
                 scores, ours, theirs = self.matcher.compared(group, slots, x, y)
-                chosen = assign(scores)
+                chosen = self.matcher.assign(scores)
                 match = Match(name, chosen, *self.matcher.figures(name, ours, theirs, scores, chosen))
                 score = float(scores[np.arange(chosen.size), chosen].sum())
             done[k] = chosen

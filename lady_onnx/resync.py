@@ -19,14 +19,16 @@ from .evidence import finite, same
 from .finder import extract
 from .graph import Graph, load
 from .groups import Symmetry
-from .integrity import TAMPERING, UNSURE, Finding, repaired, tampered, undo
-from .matching import Match, Matcher, Progress
+from .incoming import Incoming, incoming
+from .integrity import TAMPERING, UNSURE, Finding, Undone, repaired, tampered, undo
+from .matching import ASSIGNMENTS, Match, Matcher, Progress
 from .permutation import Model, write_permutation
 from .rewrite import weights
 from .runtime import Verification, compare
 from .scaling import scalings
 
 NOTE = "resynced"
+EVIDENCE = ("all", "incoming")
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,8 @@ def resync(
     samples: int = 4,
     seed: int = 0,
     repair: bool = False,
+    evidence: str = "all",
+    assignment: str = "optimal",
     progress: Progress | None = None,
 ) -> Resync:
     """Finds where every unit of the reference lies in the suspect, and puts it back.
@@ -129,11 +133,16 @@ def resync(
         provider: `auto`, `cpu` or `cuda`.
         samples, seed: how many random inputs to run, and their seed.
         repair: gives what was tampered with the reference's values.
+        evidence: `all` slots of a unit, or `incoming` weights alone, as the paper has it: no noise is estimated, no
+            alteration explained, no factor undone.
+        assignment: `optimal`, or `argmax`, for every unit the likeliest; with `incoming`, the paper's Algorithm 1.
         progress: called with how many of how many groups are matched.
 
     Raises LadyError where a model cannot be read or holds NaN, ArchitectureError where the two are not the
     same network.
     """
+    if evidence not in EVIDENCE or assignment not in ASSIGNMENTS:
+        raise LadyError(f"evidence is one of {', '.join(EVIDENCE)}, assignment one of {', '.join(ASSIGNMENTS)}")
     start = time.perf_counter()
     ours, theirs = load(reference), load(suspect)
     names = correspond(ours, theirs)
@@ -141,22 +150,19 @@ def resync(
     theirs.check_numbers()
     analysis, symmetry = common(ours, theirs, names)
     view = {name: weights(theirs)[other] for name, other in names.items()}
-    done = {name: explained for name in names if (explained := _explained(ours.array(name), view[name])) is not None}
-    altered = {name: done[name][0] if name in done else ours.array(name) for name in names}
-    matcher = Matcher(symmetry.groups, altered, view)
-    matcher.begin(progress)
-    undone = None
-    touched = {s.initializer for g in symmetry.groups for s in g.slots}
-    # the same values in another order were not multiplied
-    if not matcher.settled and any(_sums(altered[n]) != _sums(view[n]) for n in touched):
-        factors = scalings(ours, analysis, symmetry.groups)
-        undone = undo(symmetry.groups, factors, altered, view, matcher.found(), progress)
-    if undone is None:
-        matcher.finish()
-    matches, moved = (undone.matches, undone.arrays) if undone else (matcher.found(), matcher.moved())
-    findings = undone.findings if undone else ()
-    expected, placed = (undone.expected, undone.placed) if undone else ({}, moved)
-    findings += tampered(symmetry.groups, {**altered, **expected}, {**view, **placed}, UNSURE if undone else 0.0)
+    if evidence == "incoming":
+        done, altered = {}, {name: ours.array(name) for name in names}
+        told = incoming(symmetry.groups, scalings(ours, analysis, symmetry.groups))
+        paper = Incoming(symmetry.groups, altered, view, told, assignment)
+        matches = paper.run(progress)
+        undone = Undone(matches, moved := paper.moved(), moved, {}, ())
+    else:
+        done = {name: explained for name in names if (explained := _explained(ours.array(name), view[name])) is not None}
+        altered = {name: done[name][0] if name in done else ours.array(name) for name in names}
+        undone = _matched(ours, analysis, symmetry, altered, view, assignment, progress)
+    matches, moved = undone.matches, undone.arrays
+    least = UNSURE if undone.findings else 0.0
+    findings = undone.findings + tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
     whole = theirs.copy()
     for name, array in moved.items():
         whole.replace(names[name], array)
@@ -205,6 +211,30 @@ def resync(
         repaired=repair and any(f.kind in TAMPERING for f in findings),
         seconds=time.perf_counter() - start,
     )
+
+
+def _matched(
+    graph: Graph,
+    analysis: Analysis,
+    symmetry: Symmetry,
+    reference: Mapping[str, np.ndarray],
+    suspect: Mapping[str, np.ndarray],
+    assignment: str,
+    progress: Progress | None,
+) -> Undone:
+    """The suspect with its units in place, and no longer multiplied."""
+    matcher = Matcher(symmetry.groups, reference, suspect, assignment=assignment)
+    matcher.begin(progress)
+    touched = {s.initializer for g in symmetry.groups for s in g.slots}
+    # the same values in another order were not multiplied
+    if not matcher.settled and any(_sums(reference[n]) != _sums(suspect[n]) for n in touched):
+        factors = scalings(graph, analysis, symmetry.groups)
+        undone = undo(symmetry.groups, factors, reference, suspect, matcher.found(), progress)
+        if undone is not None:
+            return undone
+    matcher.finish()
+    moved = matcher.moved()
+    return Undone(matcher.found(), moved, moved, {}, ())
 
 
 def _explained(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, tuple[Alteration, ...]] | None:

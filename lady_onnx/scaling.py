@@ -68,6 +68,7 @@ class Scaling:
         scales: float64 [independent factors, slots]: logarithms of positive factors, one a slot; their sums too.
         signs: bool [independent flips, slots]: where a sign may change; any number of these one after the other.
         offsets: float64 [slots]: what is added to a slot's values before they are multiplied, the epsilon of a variance.
+        incoming: bool [slots]: whether the unit is made there, and not what is read: no operator sums over the slot's axis.
     """
 
     group: str
@@ -75,6 +76,7 @@ class Scaling:
     scales: np.ndarray
     signs: np.ndarray
     offsets: np.ndarray
+    incoming: np.ndarray
 
     @property
     def free(self) -> bool:
@@ -119,6 +121,8 @@ class _Walk:
         self.logs: list[dict[int, float]] = []
         self.flips: list[frozenset[int]] = []
         self.offsets: dict[str, float] = {}
+        self.read: set[int] = set()
+        """Unknowns of weights along axes that an operator sums over."""
         self.unknowns: list[tuple[str, Slot]] = []
         self.roles: dict[str, list[Role]] = {}
         for group in groups:
@@ -176,6 +180,11 @@ class _Walk:
         if tensor is None and name not in self.graph.tensors:
             raise UnknownStructure("an unknown shape")
         return self.graph.shape(name) if tensor is None else tensor.shape
+
+    def weight(self, name: str) -> bool:
+        """Is a tensor a weight, or one that was moved?"""
+        tensor = self.analysis.tensors.get(name)
+        return name in self.graph.tensors or (tensor is not None and bool(tensor.parts))
 
     def zero(self, name: str) -> bool:
         """Is a tensor a weight of zeros, which no factor changes?"""
@@ -378,6 +387,10 @@ class _Walk:
             if any(a.size == 1 for _, a in self.on(name)):
                 raise UnknownStructure("a single unit")
             entries.append([(g, lay(a, side, names, sizes)) for g, a in self.on(name)] if side else [])
+            if self.weight(name):
+                for _, a in entries[-1]:
+                    if any(a.shape[x] > 1 for x in gone):
+                        self.read.update(k for n in np.unique(a >> UNIT_BITS).tolist() for k, _ in self.factors[n][0])
 
         def summed(roles: Iterable[Role]) -> list[Role]:
             """What is left of factors when units are summed up: those of their own must be one."""
@@ -449,7 +462,8 @@ class _Walk:
         scales = np.array([[logs.values[k].get(f, 0.0) for k in rows] for f in logs.free]).reshape(len(logs.free), len(rows))
         signs = np.array([[flips.values[k].get(f, 0.0) for k in rows] for f in flips.free]).reshape(len(flips.free), len(rows))
         offsets = np.array([self.offsets.get(s.initializer, 0.0) for s in slots])
-        return Scaling(group.id, tuple(slots), scales, signs > 0, offsets)
+        incoming = np.array([k not in self.read for k in rows], bool)
+        return Scaling(group.id, tuple(slots), scales, signs > 0, offsets, incoming)
 
 
 def _unit(array: np.ndarray) -> np.ndarray:
