@@ -135,7 +135,7 @@ def _candidates(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
     if cut and not any(ends):
         yield Alteration("clipped", {"low": float(low), "high": float(high)}), partial(np.clip, a_min=low, a_max=high)
     top, length = ([float(np.abs(x).max()), float(np.linalg.norm(x.astype(np.float32)))] for x in (reference, suspect))
-    if min(top) > 0 and top[0] != length[0]:
+    if min(*top, *length) > 0 and top[0] != length[0]:
         factors = length[0] / top[0], length[1] / top[1]
         if abs(factors[0] / factors[1] - 1) < CLOSE:
             yield Alteration("scaled", {"factor": factors[0]}), partial(_scaled, factor=factors[0])

@@ -13,7 +13,6 @@ from onnx import ModelProto
 
 from .alterations import CLOSE, Alteration, explain, floating, noise
 from .analysis import Analysis, analyse
-from .correspondence import correspond
 from .errors import ArchitectureError, LadyError
 from .evidence import finite, same
 from .finder import extract
@@ -23,9 +22,9 @@ from .incoming import Incoming, incoming
 from .integrity import TAMPERING, UNSURE, Finding, Undone, repaired, tampered, undo
 from .matching import ASSIGNMENTS, Match, Matcher, Progress
 from .permutation import Model, write_permutation
-from .rewrite import weights
 from .runtime import Verification, compare
 from .scaling import scalings
+from .skeleton import Link, connect
 
 NOTE = "resynced"
 EVIDENCE = ("all", "incoming")
@@ -93,22 +92,26 @@ class Resync:
         write_permutation(path, self.symmetry.groups, self.permutations, None)
 
 
-def common(reference: Graph, suspect: Graph, names: Mapping[str, str]) -> tuple[Analysis, Symmetry]:
+def common(link: Link) -> tuple[Analysis, Symmetry]:
     """The groups, in the reference's names, that hold in both models, and the analysis behind them.
 
     A weight is constant along an axis only where it is in both. Raises ArchitectureError where the models
     differ in a shape or an index that their structure hangs on.
     """
-    analysis = analyse(
-        reference, lambda name, axis: reference.constant_along(name, axis) and suspect.constant_along(names[name], axis)
-    )
-    for name in sorted(analysis.values & names.keys()):
-        if not np.array_equal(reference.array(name), suspect.array(names[name])):
+    analysis = analyse(link.reference, link.constant_along)
+    for name in sorted(analysis.values & link.places.keys()):
+        if not np.array_equal(link.reference.array(name), link.array(name)):
             raise ArchitectureError(
-                f"{suspect.name}: another architecture than {reference.name}: the shape or index '{names[name]}' "
-                "has other values; compare models exported from the same network"
+                f"{link.suspect.name}: another architecture than {link.reference.name}: the shape or index "
+                f"'{link.places[name].name}' has other values; compare models exported from the same network"
             )
-    return analysis, extract(analysis)
+    symmetry = extract(analysis)
+    for name in sorted({s.initializer for g in symmetry.groups for s in g.slots} - link.places.keys()):
+        raise ArchitectureError(
+            f"{link.suspect.name}: another architecture than {link.reference.name}: nothing stands for the reference's "
+            f"weight '{name}'; compare models exported from the same network"
+        )
+    return analysis, symmetry
 
 
 def resync(
@@ -145,11 +148,13 @@ def resync(
         raise LadyError(f"evidence is one of {', '.join(EVIDENCE)}, assignment one of {', '.join(ASSIGNMENTS)}")
     start = time.perf_counter()
     ours, theirs = load(reference), load(suspect)
-    names = correspond(ours, theirs)
     ours.check_numbers()
     theirs.check_numbers()
-    analysis, symmetry = common(ours, theirs, names)
-    view = {name: weights(theirs)[other] for name, other in names.items()}
+    given = theirs
+    link = connect(ours, theirs)
+    ours, theirs, names = link.reference, link.suspect, link.places
+    analysis, symmetry = common(link)
+    view = {name: link.array(name) for name in names}
     if evidence == "incoming":
         done, altered = {}, {name: ours.array(name) for name in names}
         told = incoming(symmetry.groups, scalings(ours, analysis, symmetry.groups))
@@ -165,19 +170,19 @@ def resync(
     findings = undone.findings + tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
     whole = theirs.copy()
     for name, array in moved.items():
-        whole.replace(names[name], array)
+        link.replace(whole, name, array)
     result = whole
     if repair:
         result = whole.copy()
         for name, array in repaired(symmetry.groups, findings, altered, {**view, **moved}).items():
-            result.replace(names[name], array)
-    pairs = [(ours.array(a), result.array(b)) for a, b in names.items()]
+            link.replace(result, name, array)
+    pairs = [(ours.array(name), link.array(name, result)) for name in names]
     pairs = [(a, b) for a, b in pairs if not same(a, b)]
     differences = [_difference(a, b) for a, b in pairs]
     verification, preserved, how = None, None, None
     if verify in ("auto", "run"):
         try:
-            verification = compare(theirs, whole, samples=samples, seed=seed, provider_name=provider)
+            verification = compare(given, whole, samples=samples, seed=seed, provider_name=provider)
             preserved, how = verification.equal, "run"
         except LadyError:
             if verify == "run":
@@ -187,13 +192,14 @@ def resync(
     similarity = np.concatenate([m.similarity for m in matches]) if matches else np.ones(1)
     certainty = np.concatenate([m.certainty for m in matches]) if matches else np.ones(1)
     alterations = {}
-    for a, b in names.items():
-        steps = done[a][1] if a in done else ()
-        level = 0.0 if same(altered[a], result.array(b)) else noise(altered[a], result.array(b))
+    for name in names:
+        steps = done[name][1] if name in done else ()
+        array = link.array(name, result)
+        level = 0.0 if same(altered[name], array) else noise(altered[name], array)
         if level > (CLOSE if steps else 0):
             steps = (*steps, Alteration("noise", {"level": level}))
         if steps:
-            alterations[a] = steps
+            alterations[name] = steps
     return Resync(
         graph=result,
         symmetry=symmetry,

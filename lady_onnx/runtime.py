@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import sys
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -145,6 +146,49 @@ def session(graph: Graph, name: str = "CPUExecutionProvider") -> ort.InferenceSe
         raise LadyError(f"{graph.name}: onnxruntime cannot load it: {_line(error)}; export it again") from error
 
 
+def simplified(graph: Graph) -> Graph:
+    """The same computation in single precision, as onnxruntime's optimiser writes it with standard operators.
+
+    Constants are computed, BatchNorm is folded where that may be, what does nothing is gone.
+    """
+    model = graph.to_model("")
+    _widen(model.graph)
+    if model.ByteSize() > PROTOBUF_LIMIT:
+        raise LadyError(f"{graph.name}: over 2 GB; only a copy written node by node like the reference can be compared")
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    with tempfile.TemporaryDirectory() as folder:
+        options.optimized_model_filepath = str(Path(folder) / "simplified.onnx")
+        try:
+            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:
+            raise LadyError(f"{graph.name}: onnxruntime cannot load it: {_line(error)}; export it again") from error
+        return Graph(onnx.load(options.optimized_model_filepath), graph.path)
+
+
+def _widen(graph: onnx.GraphProto) -> None:
+    """Single precision in place of half, in a graph and those inside it."""
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        if value.type.tensor_type.elem_type in HALF:
+            value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
+    for tensor in graph.initializer:
+        _widen_tensor(tensor)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                _widen_tensor(attribute.t)
+            elif attribute.HasField("g"):
+                _widen(attribute.g)
+            elif attribute.name in ("to", "dtype") and attribute.i in HALF:
+                attribute.i = onnx.TensorProto.FLOAT
+
+
+def _widen_tensor(tensor: onnx.TensorProto) -> None:
+    if tensor.data_type in HALF:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+
+
 def _line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text.split("] : ", 1)[-1][:300]
@@ -280,8 +324,7 @@ def compare(
     chosen = provider(provider_name)
     first, second = session(a, chosen), session(b, chosen)
     names = [i.name for i in first.get_inputs()]
-    others = [i.name for i in second.get_inputs()]
-    if len(names) != len(others) or len(first.get_outputs()) != len(second.get_outputs()):
+    if len(names) != len(second.get_inputs()) or len(first.get_outputs()) != len(second.get_outputs()):
         raise LadyError(f"{b.name}: has other inputs or outputs than {a.name}; compare models of one architecture")
     labels = None
     if metric_name is not None and metric_name not in METRICS:
@@ -297,12 +340,14 @@ def compare(
     else:
         inputs = telling_samples(a, first, samples, seed)
     if tolerance is None:
-        tolerance = HALF_TOLERANCE if any(t.data_type in HALF for t in a.tensors.values()) else TOLERANCE
+        half = any(t.data_type in HALF for graph in (a, b) for t in graph.tensors.values())
+        tolerance = HALF_TOLERANCE if half else TOLERANCE
     worst = [_Worst(o.name, tolerance) for o in first.get_outputs()]
     metrics = None
     for sample in inputs:
         ours = run(first, a, sample)
-        theirs = run(second, b, {o: sample[n] for n, o in zip(names, others, strict=True)})
+        given = zip(names, second.get_inputs(), strict=True)
+        theirs = run(second, b, {i.name: _as(sample[n], i.type) for n, i in given})
         for one, x, y in zip(worst, ours, theirs, strict=True):
             one.add(x, y)
         if labels is not None:
@@ -319,6 +364,14 @@ def compare(
         metric=metric_name if metrics else None,
         metrics=metrics,
     )
+
+
+FLOAT_TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64}
+
+
+def _as(array: np.ndarray, kind: str) -> np.ndarray:
+    """Floats in the type that a model takes."""
+    return array.astype(FLOAT_TYPES[kind]) if array.dtype.kind == "f" and kind in FLOAT_TYPES else array
 
 
 @dataclass

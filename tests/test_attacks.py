@@ -123,3 +123,9 @@ def test_factors_that_cancel_and_one_that_does_not(tmp_path: Path) -> None:
     assert main(["resync", str(tmp_path / "m.onnx"), str(out), "-o", str(tmp_path / "r.onnx")]) == 1
     assert main(["resync", str(tmp_path / "m.onnx"), str(out), "-o", str(tmp_path / "r.onnx"), "--repair"]) == 1
     assert lady.check(tmp_path / "m.onnx", tmp_path / "r.onnx").verdict == "identical"
+
+
+def test_a_weight_of_which_nothing_is_left() -> None:
+    found, done = explain(np.arange(1, 7, dtype=F), np.zeros(6, F))
+    assert not found.any()
+    assert [a.kind for a in done] == ["pruned"]

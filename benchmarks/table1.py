@@ -1,0 +1,284 @@
+"""The paper's Table 1: units put back after a shuffle and an attack, beside the paper, its Algorithm 1 and older ways.
+
+    python benchmarks/table1.py [MODEL ...] [--modes aimed all tuned] [--seed 1]
+    python benchmarks/table1.py --draw
+
+Adds to benchmarks/table1.csv a line a cell; `--draw` prints the tables and draws the figures from there. `aimed`, as in
+the paper: the units of the penultimate layer are shuffled and its weight is attacked. `all`: all groups, and every weight
+that a group touches. `tuned`: all groups of copies that were trained on. Networks that no package ships come from
+`python benchmarks/train.py`; needs the `test` extra, and matplotlib to draw.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import lady_onnx as lady
+from benchmarks.train import SHARES, TRAINED
+from lady_onnx.analysis import analyse
+from lady_onnx.evidence import cosine, finite, rows_of
+from lady_onnx.finder import extract
+from lady_onnx.graph import Graph, load
+from lady_onnx.groups import Group, Slot
+from lady_onnx.incoming import incoming
+from lady_onnx.rewrite import Family, invert, permute_graph
+from lady_onnx.runtime import metric, read_data, run, session
+from lady_onnx.scaling import scalings
+from tests import real
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "table1.csv"
+MEASURED = 1000
+"""So many held-out samples tell the task's metric."""
+FIELDS = (
+    "model", "mode", "attack", "value", "groups", "units", "psi", "worst", "worst_group", "estimate", "algorithm1",
+    "norms", "trigger", "paper", "metric", "untouched", "seconds",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network in the place of the paper's."""
+
+    paper: str
+    what: str
+    shipped: str | None = None
+    metric: str | None = None
+
+
+MODELS = {
+    "vgg16-fashion": Model("VGG16", "VGG16, trained here on Fashion-MNIST", metric="accuracy"),
+    "resnet18": Model("ResNet18", "ResNet-18, trained here on Fashion-MNIST", metric="accuracy"),
+    "open-nsfw": Model("ResNet50", "thin ResNet-50, trained (opennsfw)", "open-nsfw"),
+    "resnet101": Model("ResNet101", "ResNet-101, trained here on Fashion-MNIST", metric="accuracy"),
+    "vit-b-32": Model("ViT-B/32", "ViT-B/32, trained here on Fashion-MNIST", metric="accuracy"),
+    "ppocr-cls": Model("MobileNetV3", "MobileNetV3 classifier, trained (PP-OCR)", "ppocr-cls"),
+    "ppocr-det": Model("DeepLabV3", "DBNet segmentation, trained (PP-OCR)", "ppocr-det"),
+    "yolov8n": Model("YOLOv5n", "YOLOv8n detector, trained (nudenet)", "yolov8n"),
+    "dvc": Model("DVC", "DVC-like video codec, trained here on photographs", metric="mse"),
+}
+ATTACKS = {
+    "noise": ("Gaussian noise", (0, 1, 2, 7, 10)),
+    "quantize": ("Quantization", (16, 8, 6, 4, 2)),
+    "prune": ("Magnitude pruning", (91, 95, 98, 99)),
+    "finetune": ("Fine-tuning", SHARES),
+}
+
+
+def published() -> dict[tuple[str, str, float], float]:
+    """The paper's figures by attack, value and model."""
+    with (HERE / "table1-paper.csv").open() as file:
+        return {(r["attack"], r["model"], float(r["value"])): float(r["psi_percent"]) for r in csv.DictReader(file)}
+
+
+def hits(group: Group, truth: np.ndarray, found: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which units are in their place, or others that are equal to them in every slot of `arrays`, in the first order."""
+    right = found == truth
+    there = np.argsort(truth)
+    for unit in np.flatnonzero(~right):
+        other = there[found[unit]]
+        rows = (rows_of(arrays[s.initializer], s) for s in group.slots)
+        right[unit] = all(np.array_equal(r[unit], r[other]) for r in rows)
+    return right
+
+
+def best_cosines(slots: Sequence[Slot], ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Algorithm 1 of the paper: of every row the likest, all other layers at their places."""
+    x, y = (np.concatenate([rows_of(finite(a[s.initializer]), s) for s in slots], 1) for a in (ours, theirs))
+    return _kept(cosine(x, y), y)
+
+
+def _kept(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Which rows want themselves, or another that is equal to them."""
+    best = scores.argmax(1)
+    return np.array([j == i or np.array_equal(rows[i], rows[j]) for i, j in enumerate(best)])
+
+
+def norms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Ranking by norm: the units whose rank is as it was."""
+    order = np.argsort(np.abs(x).sum(1), kind="stable"), np.argsort(np.abs(y).sum(1), kind="stable")
+    found = np.empty(len(x), int)
+    found[order[0]] = order[1]
+    return found == np.arange(len(x))
+
+
+def trigger(x: np.ndarray, steps: int = 60) -> np.ndarray:
+    """An input for every unit, learned so that this unit answers it and the others do not, [units, elements]."""
+    rows = torch.from_numpy(x)
+    inputs = (rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).clone().requires_grad_()
+    labels = torch.arange(len(x))
+    optimiser = torch.optim.Adam([inputs], 0.01)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        answers = inputs @ rows.T
+        torch.nn.functional.cross_entropy(answers / answers.detach().std().clamp_min(1e-12), labels).backward()
+        optimiser.step()
+    return inputs.detach().numpy()
+
+
+class Bench:
+    """One network: its groups, the layer that is aimed at, and what its task says of it."""
+
+    def __init__(self, name: str, seed: int):
+        self.name, self.model, self.seed = name, MODELS[name], seed
+        path = real.path(self.model.shipped) if self.model.shipped else TRAINED / f"{name}.onnx"
+        self.graph = load(path)
+        analysis = analyse(self.graph)
+        self.groups = extract(analysis).groups
+        self.told = incoming(self.groups, scalings(self.graph, analysis, self.groups))
+        order = {n: k for k, (node, _) in enumerate(analysis.steps) for n in node.input}
+        tops = {g.id: g for g in self.groups if not g.parents and g.kind != "blocks"}
+        layers = [
+            (order.get(s.initializer, -1), name, s)
+            for name in tops
+            for s in self.told.get(name, ())
+            if self.graph.array(s.initializer).ndim > 1 and self.graph.array(s.initializer)[0].size > 1
+        ]
+        _, owner, self.slot = max(layers, key=lambda found: found[0])
+        self.aimed = tops[owner]
+        self.data = read_data(TRAINED / f"{name}.npz") if self.model.metric else None
+        self.paper = published()
+        self.untouched = self.metric(self.graph)
+        rows = rows_of(finite(self.graph.array(self.slot.initializer)), self.slot)
+        self.trigger = trigger(rows)
+
+    def moves(self, groups: Sequence[Group]) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(self.seed)
+        return {g.id: rng.permutation(g.size) for g in groups}
+
+    def metric(self, graph: Graph) -> float | None:
+        """Error in percent, or the mean squared error."""
+        if self.data is None:
+            return None
+        assert self.model.metric is not None
+        sample = {name: self.data[name][:MEASURED] for name in self.data if name != "labels"}
+        found = metric(self.model.metric, run(session(graph), graph, sample)[0], self.data["labels"][:MEASURED])
+        return 100 * (1 - found) if self.model.metric == "accuracy" else found
+
+    def cells(self, mode: str) -> Iterator[dict[str, object]]:
+        if mode == "tuned":
+            for share in SHARES if (TRAINED / f"{self.name}-{SHARES[0]}.onnx").exists() else ():
+                path = TRAINED / f"{self.name}-{share}.onnx"
+                if path.exists():
+                    yield self.cell(mode, "finetune", share, load(path))
+            return
+        for kind, (_, values) in ATTACKS.items():
+            for value in values if kind != "finetune" else ():
+                weights = [self.slot.initializer] if mode == "aimed" else None
+                strength = value / 100 if kind == "prune" else value
+                yield self.cell(
+                    mode, kind, value, lady.attack(self.graph, kind, strength, weights=weights, seed=self.seed).graph
+                )
+
+    def cell(self, mode: str, kind: str, value: float, attacked: Graph) -> dict[str, object]:
+        moved = [self.aimed] if mode == "aimed" else self.groups
+        moves = self.moves(moved)
+        suspect = permute_graph(attacked, self.groups, moves)
+        truth = {g.id: np.arange(g.size) for g in self.groups} | invert(Family(self.groups), moves)
+        start = time.perf_counter()
+        found = lady.resync(self.graph, suspect, verify="none")
+        seconds = time.perf_counter() - start
+        names = {s.initializer for g in moved for s in g.slots}
+        ours, theirs = ({n: g.array(n) for n in names} for g in (self.graph, attacked))
+        right = {g.id: hits(g, truth[g.id], found.permutations[g.id], theirs) for g in moved}
+        worst = min(right, key=lambda g: right[g].mean())
+        certainty = {m.group: m.certainty for m in found.matches}
+        slots = {self.aimed.id: [self.slot]} if mode == "aimed" else self.told
+        first = [best_cosines(slots[g.id], ours, theirs) for g in moved if slots.get(g.id)]
+        row: dict[str, object] = {
+            "model": self.name,
+            "mode": mode,
+            "attack": kind,
+            "value": f"{value:g}",
+            "groups": len(moved),
+            "units": sum(g.size for g in moved),
+            "psi": percent(np.concatenate(list(right.values()))),
+            "worst": percent(right[worst]),
+            "worst_group": worst,
+            "estimate": percent(np.concatenate([certainty[g.id] for g in moved])),
+            "algorithm1": percent(np.concatenate(first)),
+            "seconds": f"{seconds:.1f}",
+        }
+        if mode == "aimed":
+            x, y = (rows_of(finite(a[self.slot.initializer]), self.slot) for a in (ours, theirs))
+            row["norms"] = percent(norms(x, y))
+            row["trigger"] = percent(_kept(self.trigger @ y.T, y))
+        known = self.paper.get((ATTACKS[kind][0], self.model.paper, float(value)))
+        row["paper"] = "" if known is None or mode == "all" else f"{known:.2f}"
+        error = self.metric(found.graph)
+        row["metric"] = "" if error is None else f"{error:.4g}"
+        row["untouched"] = "" if self.untouched is None else f"{self.untouched:.4g}"
+        return row
+
+
+def percent(share: np.ndarray) -> str:
+    return f"{100 * float(np.mean(share)):.2f}"
+
+
+def read() -> list[dict[str, str]]:
+    if not RESULTS.exists():
+        return []
+    with RESULTS.open() as file:
+        return list(csv.DictReader(file))
+
+
+def write(rows: Sequence[Mapping[str, object]]) -> None:
+    with RESULTS.open("w", newline="") as file:
+        table = csv.DictWriter(file, FIELDS)
+        table.writeheader()
+        table.writerows(rows)
+
+
+def tables(rows: Sequence[Mapping[str, str]]) -> None:
+    """Prints a table a mode: in every cell the paper's Psi, Algorithm 1's here, this project's, and the task's metric."""
+    for mode in ("aimed", "all", "tuned"):
+        own = [r for r in rows if r["mode"] == mode]
+        if not own:
+            continue
+        names = [n for n in MODELS if any(r["model"] == n for r in own)]
+        print(f"\n### {mode}\n\n| attack | {' | '.join(names)} |\n| --- |{' --- |' * len(names)}")
+        for kind, (title, values) in ATTACKS.items():
+            for value in values:
+                cells = []
+                for name in names:
+                    found = [r for r in own if (r["model"], r["attack"], r["value"]) == (name, kind, f"{value:g}")]
+                    cells.append(
+                        " / ".join(found[0][f] or "-" for f in ("paper", "algorithm1", "psi", "metric")) if found else ""
+                    )
+                if any(cells):
+                    print(f"| {title} {value:g} | {' | '.join(cells)} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("--modes", nargs="+", choices=("aimed", "all", "tuned"), default=("aimed", "all", "tuned"))
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--draw", action="store_true")
+    args = parser.parse_args()
+    if args.draw:
+        tables(read())
+        return
+    for name in args.models or MODELS:
+        bench = Bench(name, args.seed)
+        print(f"{name}: {len(bench.groups)} groups, aimed at {bench.slot.initializer} axis {bench.slot.axis}", flush=True)
+        for mode in args.modes:
+            for row in bench.cells(mode):
+                key = tuple(row[f] for f in FIELDS[:4])
+                write([*(r for r in read() if tuple(r[f] for f in FIELDS[:4]) != key), row])
+                print(" ".join(f"{k}={v}" for k, v in row.items() if k != "model" and v != ""), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,298 @@
+"""Two files of one network that are written differently: their weights are paired by where they stand in it.
+
+Other names, another exporter or opset, BatchNorm folded on one side, half precision: both are brought into the form that
+onnxruntime's optimiser writes, and of that only the nodes that hold weights are compared, with which of them follow each
+other. Nodes that are alike in all of this are paired by their weights' values, whatever their order.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+
+import numpy as np
+from onnx import NodeProto
+from scipy.optimize import linear_sum_assignment
+
+from .alterations import floating
+from .correspondence import correspond
+from .errors import ArchitectureError
+from .evidence import finite
+from .graph import Graph, attributes, label
+from .runtime import simplified
+
+PASSING = ("Cast", "Dropout", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
+"""A weight that goes through these is still one."""
+SIZES = ("Shape", "Size")
+"""What these give says nothing of values."""
+COMMUTING = ("Add", "Max", "Mean", "Min", "Mul", "Sum")
+TELLING = ("axis", "dilations", "direction", "group", "hidden_size", "kernel_shape", "strides")
+"""Attributes that nodes must have in common."""
+ROUNDS = 200
+"""At most so many steps along the network are looked at to tell nodes apart."""
+QUANTILES = 65
+"""So many quantiles stand for a weight's values."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a weight of the reference lies in the suspect: its name there, and whether it lies transposed."""
+
+    name: str
+    turned: bool = False
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node that holds weights."""
+
+    node: NodeProto
+    kind: tuple
+    weights: tuple[tuple[str, bool], ...]
+    """By position: the name, and whether it lies transposed."""
+
+
+@dataclass
+class _Skeleton:
+    """The nodes of a graph that hold weights, and which follow each other."""
+
+    graph: Graph
+    nodes: list[_Node] = field(default_factory=list)
+    before: dict[int, set] = field(default_factory=dict)
+    after: dict[int, set] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, graph: Graph) -> _Skeleton:
+        found = cls(graph)
+        inputs = [i.name for i in graph.model.graph.input if i.name not in graph.tensors]
+        # by every tensor the weighted nodes, by number, and the inputs, by name and position, that it follows
+        reach: dict[str, Set] = {name: frozenset({("input", k)}) for k, name in enumerate(inputs)}
+        held = {name: name for name in graph.tensors}
+        for node in graph.nodes:
+            if any(a.HasField("g") for a in node.attribute):
+                raise ArchitectureError(f"{graph.name}: node {label(node)} has subgraphs")
+            if node.op_type in PASSING and node.input[0] in held:
+                held[node.output[0]] = held[node.input[0]]
+                continue
+            here: Set = frozenset().union(*(reach.get(name, frozenset()) for name in node.input))
+            if node.op_type in SIZES:
+                here = frozenset()
+            own = found._held(node, held)
+            if own is not None:
+                number = len(found.nodes)
+                found.nodes.append(own)
+                found.before[number] = set(here)
+                found.after[number] = set()
+                for other in here:
+                    if isinstance(other, int):
+                        found.after[other].add(number)
+                here = frozenset({number})
+            reach.update(dict.fromkeys(node.output, here))
+        for k, value in enumerate(graph.model.graph.output):
+            for other in reach.get(value.name, frozenset()):
+                if isinstance(other, int):
+                    found.after[other].add(("output", k))
+        return found
+
+    def _held(self, node: NodeProto, held: Mapping[str, str]) -> _Node | None:
+        own = [(k, held[name]) for k, name in enumerate(node.input) if name in held and self._learned(held[name])]
+        if not own:
+            return None
+        given = attributes(node)
+        kind: str = node.op_type
+        turned = dict.fromkeys(range(len(node.input)), False)
+        if kind in ("Gemm", "MatMul") and own[0][0] == 1:
+            kind = "linear"
+            turned[1] = bool(given.get("transB", 0))
+        places = tuple(0 if kind in COMMUTING else k for k, _ in own)
+        shapes = []
+        for k, name in own:
+            shape = [n for n in self.graph.shape(name) if n > 1]
+            shapes.append(tuple(reversed(shape) if turned[k] else shape))
+        told = tuple((a, str(given[a])) for a in TELLING if a in given and kind != "linear")
+        return _Node(node, (kind, places, tuple(shapes), told), tuple((name, turned[k]) for k, name in own))
+
+    def _learned(self, name: str) -> bool:
+        """Is it a weight, and not a size or a number?"""
+        return self.graph.tensors[name].data_type in FLOATING and int(np.prod(self.graph.shape(name))) > 1
+
+
+FLOATING = (1, 10, 11, 16)
+"""Element types of weights: float, float16, double, bfloat16."""
+
+
+def paired(reference: Graph, suspect: Graph) -> dict[str, Place]:
+    """For every weight of the reference, that a node of its main graph holds, the suspect's.
+
+    Raises ArchitectureError with the first node that has no counterpart.
+    """
+    one, two = _Skeleton.of(reference), _Skeleton.of(suspect)
+    ours, theirs = _classes(one, two)
+    found: dict[str, Place] = {}
+    values = {"ours": _Values(reference), "theirs": _Values(suspect)}
+    for number in sorted(set(ours)):
+        a, b = ([k for k, n in enumerate(side) if n == number] for side in (ours, theirs))
+        if len(a) > 1:
+            apart = np.array([[values["ours"].apart(one.nodes[i], values["theirs"], two.nodes[j]) for j in b] for i in a])
+            b = [b[j] for j in linear_sum_assignment(apart)[1]]
+        for i, j in zip(a, b, strict=True):
+            for (name, turned), (other, also) in zip(one.nodes[i].weights, two.nodes[j].weights, strict=True):
+                place = Place(other, turned != also)
+                if found.setdefault(name, place) != place and not _constant(reference, name):
+                    raise ArchitectureError(
+                        f"{suspect.name}: another architecture than {reference.name}: weight '{name}' stands for both "
+                        f"'{found[name].name}' and '{other}'; compare models exported from the same network"
+                    )
+    return found
+
+
+class _Values:
+    """What weights hold, whatever the order."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.known: dict[str, np.ndarray] = {}
+
+    def of(self, name: str) -> np.ndarray:
+        if name not in self.known:
+            array = finite(self.graph.array(name)).ravel()
+            self.known[name] = np.quantile(array, np.linspace(0, 1, QUANTILES))
+        return self.known[name]
+
+    def apart(self, node: _Node, other: _Values, twin: _Node) -> float:
+        """How far the values of two nodes' weights are from each other, in units of their size."""
+        total = 0.0
+        for (name, _), (there, _) in zip(node.weights, twin.weights, strict=True):
+            x, y = self.of(name), other.of(there)
+            total += float(np.abs(x - y).mean() / max(np.abs(x).mean(), 1e-30))
+        return total
+
+
+def _constant(graph: Graph, name: str) -> bool:
+    return all(graph.constant_along(name, axis) for axis in range(len(graph.shape(name))))
+
+
+def _classes(one: _Skeleton, two: _Skeleton) -> tuple[list[int], list[int]]:
+    """Numbers of the nodes of both, the same for those that nothing tells apart."""
+    numbers: dict[object, int] = {}
+    sides = (one, two)
+    current = [[numbers.setdefault(n.kind, len(numbers)) for n in s.nodes] for s in sides]
+    for _ in range(ROUNDS):
+        _same(sides, current)
+        signs: dict[object, int] = {}
+        after = []
+        for side, now in zip(sides, current, strict=True):
+            rows = ((now[k], _around(side.before[k], now), _around(side.after[k], now)) for k in range(len(now)))
+            after.append([signs.setdefault(row, len(signs)) for row in rows])
+        if len(signs) == len(set(current[0])):
+            break
+        current = after
+    _same(sides, current)
+    return current[0], current[1]
+
+
+def _around(others: Iterable, now: Sequence[int]) -> tuple:
+    return tuple(sorted(Counter(str(now[o]) if isinstance(o, int) else str(o) for o in others).items()))
+
+
+def _same(sides: Sequence[_Skeleton], classes: Sequence[Sequence[int]]) -> None:
+    """Raises ArchitectureError where one side has more of a kind than the other."""
+    counts = [Counter(c) for c in classes]
+    if counts[0] == counts[1]:
+        return
+    where = defaultdict(list)
+    for side, (skeleton, numbers) in enumerate(zip(sides, classes, strict=True)):
+        for node, number in zip(skeleton.nodes, numbers, strict=True):
+            if counts[0][number] != counts[1][number]:
+                where[side].append(node)
+    one, two = sides
+    if where[1]:
+        node = where[1][0]
+        shapes = " and ".join(str(list(s)) for s in node.kind[2])
+        what = f"node {label(node.node)}, with weights of shape {shapes}, has no counterpart"
+    else:
+        what = f"the reference's node {label(where[0][0].node)} has no counterpart"
+    raise ArchitectureError(
+        f"{two.graph.name}: another architecture than {one.graph.name}: {what}; compare models exported from the same network"
+    )
+
+
+@dataclass(frozen=True)
+class Link:
+    """Two graphs of one network, weight by weight.
+
+    Attributes:
+        reference, suspect: the graphs, in forms that hold the same weights.
+        places: for weights of the reference where they lie in the suspect.
+        alike: are the graphs alike node by node, so that what one computes the other does?
+    """
+
+    reference: Graph
+    suspect: Graph
+    places: Mapping[str, Place]
+    alike: bool
+
+    def array(self, name: str, graph: Graph | None = None) -> np.ndarray:
+        """The suspect's weight, or that of a copy, in the layout and, if both are floats, the dtype of the reference's."""
+        place = self.places[name]
+        array = (graph or self.suspect).array(place.name)
+        if self.alike:
+            return array
+        if place.turned:
+            array = np.swapaxes(np.squeeze(array), 0, 1)
+        return self._cast(array.reshape(self.reference.shape(name)), self.reference.array(name))
+
+    def replace(self, graph: Graph, name: str, array: np.ndarray) -> None:
+        """Gives a weight of a copy of the suspect values in the layout of the reference's."""
+        place = self.places[name]
+        old = graph.array(place.name)
+        if not self.alike:
+            if place.turned:
+                array = np.swapaxes(np.squeeze(array), 0, 1)
+            array = self._cast(np.ascontiguousarray(array).reshape(old.shape), old)
+        graph.replace(place.name, array)
+
+    def constant_along(self, name: str, axis: int) -> bool:
+        """Is a weight constant along an axis in both?"""
+        if not self.reference.constant_along(name, axis):
+            return False
+        if name not in self.places:
+            return True
+        if self.alike:
+            return self.suspect.constant_along(self.places[name].name, axis)
+        array = self.array(name)
+        return bool((array == array.take([0], axis)).all())
+
+    @staticmethod
+    def _cast(array: np.ndarray, like: np.ndarray) -> np.ndarray:
+        return array.astype(like.dtype) if floating(array) and floating(like) else array
+
+
+def connect(reference: Graph, suspect: Graph) -> Link:
+    """Which weight of the suspect is which of the reference; both simplified where they are not alike node by node.
+
+    Raises ArchitectureError with the place where they part.
+    """
+    try:
+        names = correspond(reference, suspect)
+    except ArchitectureError as error:
+        try:
+            ours, theirs = simplified(reference), simplified(suspect)
+            places = paired(ours, theirs)
+        except ArchitectureError:
+            raise error from None
+    else:
+        return Link(reference, suspect, {a: Place(b) for a, b in names.items()}, True)
+    link = Link(ours, theirs, places, False)
+    # where no weight was changed on the way, the suspect stays as it is
+    if all(_kept(suspect, theirs, place.name) for place in places.values()):
+        return Link(ours, suspect, places, False)
+    return link
+
+
+def _kept(graph: Graph, simple: Graph, name: str) -> bool:
+    """Is a weight of the simplified graph one of the graph itself?"""
+    if name not in graph.tensors or graph.shape(name) != simple.shape(name):
+        return False
+    return bool(np.array_equal(finite(graph.array(name)), finite(simple.array(name))))
