@@ -49,6 +49,9 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         if found.moved == 0:
             return Check("identical", "every weight is equal", found)
         return Check("permuted", f"{found.moved} units were moved, and every weight is equal once they are back", found)
+    if not found.alike and found.restored and not found.integrity:
+        moved = f"{found.moved} units were moved, " if found.moved else ""
+        return Check("permuted", f"{moved}the files are written differently, and every weight is equal to rounding", found)
     if found.symmetry.groups and found.similarity < UNRELATED_BELOW:
         return Check("unrelated", f"the units' mean similarity is {found.similarity:.3f}", found)
     odd = [f for f in found.integrity if f.kind in TAMPERING]

@@ -49,6 +49,8 @@ class Resync:
         alterations: by weight, in the reference's names, what was done to it, first things first.
         integrity: what was done to single units, in the reference's names.
         repaired: whether what was tampered with has the reference's values now.
+        alike: whether both files are written node by node alike; where not, weights and groups go by the names of the
+            reference in the form that onnxruntime's optimiser gives it.
         seconds: how long it took.
     """
 
@@ -66,6 +68,7 @@ class Resync:
     alterations: Mapping[str, tuple[Alteration, ...]]
     integrity: tuple[Finding, ...]
     repaired: bool
+    alike: bool
     seconds: float
 
     @property
@@ -215,6 +218,7 @@ def resync(
         alterations=alterations,
         integrity=findings,
         repaired=repair and any(f.kind in TAMPERING for f in findings),
+        alike=link.alike,
         seconds=time.perf_counter() - start,
     )
 

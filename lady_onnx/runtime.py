@@ -146,10 +146,11 @@ def session(graph: Graph, name: str = "CPUExecutionProvider") -> ort.InferenceSe
         raise LadyError(f"{graph.name}: onnxruntime cannot load it: {_line(error)}; export it again") from error
 
 
-def simplified(graph: Graph) -> Graph:
-    """The same computation in single precision, as onnxruntime's optimiser writes it with standard operators.
+def simplified(graph: Graph, fused: bool = False) -> Graph:
+    """The same computation in single precision, as onnxruntime's optimiser writes it.
 
-    Constants are computed, BatchNorm is folded where that may be, what does nothing is gone.
+    Constants are computed, BatchNorm is folded where that may be, what does nothing is gone; `fused`, what is spelled
+    out, as a normalisation in older opsets, is one operator again, if need be onnxruntime's own.
     """
     model = graph.to_model("")
     _widen(model.graph)
@@ -157,7 +158,8 @@ def simplified(graph: Graph) -> Graph:
         raise LadyError(f"{graph.name}: over 2 GB; only a copy written node by node like the reference can be compared")
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    level = ort.GraphOptimizationLevel
+    options.graph_optimization_level = level.ORT_ENABLE_EXTENDED if fused else level.ORT_ENABLE_BASIC
     with tempfile.TemporaryDirectory() as folder:
         options.optimized_model_filepath = str(Path(folder) / "simplified.onnx")
         try:

@@ -20,13 +20,14 @@ from .correspondence import correspond
 from .errors import ArchitectureError
 from .evidence import finite
 from .graph import Graph, attributes, label
-from .runtime import simplified
+from .runtime import compare, simplified
 
 PASSING = ("Cast", "Dropout", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 """A weight that goes through these is still one."""
 SIZES = ("Shape", "Size")
 """What these give says nothing of values."""
 COMMUTING = ("Add", "Max", "Mean", "Min", "Mul", "Sum")
+"""Their operands have no order; where one is the same number everywhere, exporters leave it out, or write it elsewhere."""
 TELLING = ("axis", "dilations", "direction", "group", "hidden_size", "kernel_shape", "strides")
 """Attributes that nodes must have in common."""
 ROUNDS = 200
@@ -97,7 +98,7 @@ class _Skeleton:
 
     def _held(self, node: NodeProto, held: Mapping[str, str]) -> _Node | None:
         own = [(k, held[name]) for k, name in enumerate(node.input) if name in held and self._learned(held[name])]
-        if not own:
+        if not own or (node.op_type in COMMUTING and all(_constant(self.graph, name) for _, name in own)):
             return None
         given = attributes(node)
         kind: str = node.op_type
@@ -277,18 +278,34 @@ def connect(reference: Graph, suspect: Graph) -> Link:
     try:
         names = correspond(reference, suspect)
     except ArchitectureError as error:
-        try:
-            ours, theirs = simplified(reference), simplified(suspect)
-            places = paired(ours, theirs)
-        except ArchitectureError:
-            raise error from None
+        ours, theirs, places = _simpler(reference, suspect, error)
     else:
         return Link(reference, suspect, {a: Place(b) for a, b in names.items()}, True)
-    link = Link(ours, theirs, places, False)
     # where no weight was changed on the way, the suspect stays as it is
-    if all(_kept(suspect, theirs, place.name) for place in places.values()):
-        return Link(ours, suspect, places, False)
+    kept = all(_kept(suspect, theirs, place.name) for place in places.values())
+    link = Link(ours, suspect if kept else theirs, places, False)
+    twin = link.suspect.copy()
+    for name in places:
+        link.replace(twin, name, link.reference.array(name))
+    if not compare(reference, twin, samples=2, provider_name="cpu").equal:
+        raise ArchitectureError(
+            f"{suspect.name}: another architecture than {reference.name}: it holds weights of the same shapes, but computes "
+            "something else with them; compare models exported from the same network"
+        )
     return link
+
+
+def _simpler(reference: Graph, suspect: Graph, error: ArchitectureError) -> tuple[Graph, Graph, dict[str, Place]]:
+    """Both graphs in the plainest form in which they hold the same weights; raises `error`, or where they part, if none."""
+    written = [[(n.op_type, sorted(a.SerializeToString() for a in n.attribute)) for n in g.nodes] for g in (reference, suspect)]
+    for fused in (False, True):
+        try:
+            ours, theirs = simplified(reference, fused), simplified(suspect, fused)
+            return ours, theirs, paired(ours, theirs)
+        except ArchitectureError as other:
+            # of nodes that are written alike the one that differs says more
+            error = error if written[0] == written[1] else other
+    raise error
 
 
 def _kept(graph: Graph, simple: Graph, name: str) -> bool:
