@@ -49,6 +49,12 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         if found.moved == 0:
             return Check("identical", "every weight is equal", found)
         return Check("permuted", f"{found.moved} units were moved, and every weight is equal once they are back", found)
+    idle = sum(f.kind == "obfuscated" for f in found.integrity)
+    gone = sum(f.kind == "removed" for f in found.integrity)
+    if idle and found.restored and idle == len(found.integrity):
+        moved = f"{found.moved} units were moved, " if found.moved else ""
+        what = "inserted that the function does not need, and every weight is equal to rounding without them"
+        return Check("rescaled", f"{moved}{idle} units were {what}", found)
     if not found.alike and found.restored and not found.integrity:
         moved = f"{found.moved} units were moved, " if found.moved else ""
         return Check("permuted", f"{moved}the files are written differently, and every weight is equal to rounding", found)
@@ -70,6 +76,8 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
             f"{moved}{scaled}{'' if moved else ' units'} were {how}, and every weight is equal to rounding once that is undone",
             found,
         )
+    if gone:
+        return Check("altered", f"{gone} units were removed", found)
     what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else "in the signs of zeros"
     done = in_words(found.alterations)
     return Check("altered", f"weights differ {what} once the units are back{f': {done}' if done else ''}", found)

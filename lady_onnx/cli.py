@@ -223,6 +223,9 @@ MEANING = {
     "rescaled": "units were multiplied in a way that leaves the function as it was; undone",
     "scaled": "units were multiplied in a way that changes the function",
     "replaced": "weights were given other values",
+    "obfuscated": "units were inserted that the function does not need",
+    "inserted": "units were inserted that the function needs",
+    "removed": "units were removed",
 }
 """What findings say."""
 
@@ -246,7 +249,7 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
                 "moved": m.moved,
                 "similarity": float(m.similarity.mean()),
                 "margin": float(m.margin.min()),
-                "unmatched": [],
+                "unmatched": [f.unit for f in r.integrity if f.kind == "removed" and f.group == m.group],
             }
             for m in r.matches
         ],
@@ -257,6 +260,7 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
         "alterations": {name: [{"kind": a.kind, **a.parameters} for a in done] for name, done in r.alterations.items()},
         "integrity": _findings(r),
         "repaired": r.repaired,
+        "stripped": r.stripped,
         "seconds": r.seconds,
     }
 
@@ -277,6 +281,7 @@ def _resync(args: argparse.Namespace) -> int:
             verify=args.verify,
             provider=args.provider,
             repair=args.repair,
+            strip=args.strip,
             evidence=args.evidence,
             assignment=args.assignment,
             progress=progress,
@@ -443,6 +448,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("reference", metavar="REFERENCE")
     p.add_argument("suspect", metavar="SUSPECT")
     p.add_argument("--repair", action="store_true", help="give what was tampered with the reference's values")
+    p.add_argument("--strip", action="store_true", help="take out inserted units that the function does not need")
     p.add_argument("-o", "--output", metavar="OUT", help="SUSPECT's name with .resynced.onnx by default")
     p.add_argument("--force", action="store_true", help="replace the default output")
     p.add_argument("--report", metavar="R.json", help="write the report")

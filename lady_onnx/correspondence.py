@@ -12,13 +12,14 @@ from .errors import ArchitectureError
 from .graph import Graph, in_function, inside, label, ordered
 
 
-def correspond(reference: Graph, suspect: Graph) -> dict[str, str]:
+def correspond(reference: Graph, suspect: Graph, sizes: bool = True) -> dict[str, str]:
     """For every weight of the reference the name of the suspect's.
 
     Both graphs must have the same nodes in the same order, wired alike, in their subgraphs and functions too;
-    names are free. Raises ArchitectureError with the place where they part.
+    names are free. Without `sizes`, axes of weights may be longer or shorter, and what says how many channels a
+    convolution has in each group. Raises ArchitectureError with the place where they part.
     """
-    walk = _Walk(reference, suspect)
+    walk = _Walk(reference, suspect, sizes)
     walk.graphs(_Side(reference), _Side(suspect), reference.model.graph, suspect.model.graph)
     ours, theirs = reference.model.functions, suspect.model.functions
     if len(ours) != len(theirs):
@@ -57,6 +58,7 @@ class _Side:
 class _Walk:
     reference: Graph
     suspect: Graph
+    sizes: bool
     names: dict[str, str] = field(default_factory=dict)
     back: dict[str, str] = field(default_factory=dict)
 
@@ -111,6 +113,8 @@ class _Walk:
             other = theirs[name]
             if mine.type == AttributeProto.GRAPH and other.type == AttributeProto.GRAPH:
                 self.graphs(one.inner(a, mine), two.inner(b, other), mine.g, other.g)
+            elif name == "group" and not self.sizes:
+                continue
             elif mine.SerializeToString(deterministic=True) != other.SerializeToString(deterministic=True):
                 raise self.part(where, "the attributes differ")
 
@@ -120,7 +124,7 @@ class _Walk:
             raise self.part(where, f"'{b}' is a weight in one model and computed in the other")
         if a not in ours.tensors:
             return
-        if ours.shape(a) != theirs.shape(b):
+        if ours.shape(a) != theirs.shape(b) and (self.sizes or len(ours.shape(a)) != len(theirs.shape(b))):
             what = f"shape {list(theirs.shape(b))}, the reference's {list(ours.shape(a))}"
             raise self.part(where, f"weight '{b}' has {what}")
         if ours.tensors[a].data_type != theirs.tensors[b].data_type:

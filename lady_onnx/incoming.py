@@ -56,7 +56,7 @@ class Incoming(Matcher):
 
 
 def incoming(groups: Sequence[Group], scalings: Mapping[str, Scaling]) -> dict[str, tuple[Slot, ...]]:
-    """By each group's id the slots whose rows make its units: weights of layers, and of them no single values."""
+    """By each group's id the slots whose elements make its units, and do not read them."""
     found = {}
     for group in groups:
         if group.id in scalings:

@@ -40,7 +40,9 @@ GAP = 3
 """So many times the next largest difference of a weight must be, for it and those above to be replaced ones."""
 MOST = 0.1
 """Where a larger share of the units or weights differ, it is no tampering of single ones."""
-TAMPERING = ("scaled", "replaced")
+REPLACEABLE = ("scaled", "replaced")
+"""Findings of units that the reference has other values for."""
+TAMPERING = (*REPLACEABLE, "inserted")
 """Findings that change the function."""
 LIKE = 1e-3
 """Of a row that was multiplied, nothing else differs by more than this share of it."""
@@ -54,8 +56,10 @@ class Finding:
 
     Attributes:
         kind: `rescaled`, a factor that leaves the function as it was, undone; `scaled`, one that does not; `replaced`,
-            other values.
-        group, unit: the unit concerned, as it lies in the reference; None for weights that belong to none.
+            other values; `obfuscated`, a unit that the reference has not and the function does not need; `inserted`, one
+            that it needs; `removed`, one that the suspect has not.
+        group, unit: the unit concerned, as it lies in the reference, or, if the reference has it not, in the suspect;
+            None for weights that belong to none.
         slot: the initializer concerned.
         factor: the factor that it was multiplied by, None where that is not what happened.
         size: the size of the change, in units of what the other units or weights of the tensor show.
@@ -319,7 +323,7 @@ def repaired(groups: Sequence[Group], findings: Sequence[Finding], reference: Ar
     """The weights with findings of tampering, with the reference's values where they are."""
     result: dict[str, np.ndarray] = {}
     for finding in findings:
-        if finding.kind not in TAMPERING:
+        if finding.kind not in REPLACEABLE:
             continue
         array = result.setdefault(finding.slot, np.array(suspect[finding.slot]))
         slots = [(g, s) for g in groups for s in g.slots if s.initializer == finding.slot]

@@ -25,6 +25,7 @@ from .permutation import Model, write_permutation
 from .runtime import Verification, compare
 from .scaling import scalings
 from .skeleton import Link, connect
+from .unequal import differ, extended, matched, written
 
 NOTE = "resynced"
 EVIDENCE = ("all", "incoming")
@@ -49,6 +50,8 @@ class Resync:
         alterations: by weight, in the reference's names, what was done to it, first things first.
         integrity: what was done to single units, in the reference's names.
         repaired: whether what was tampered with has the reference's values now.
+        stripped: whether units that the reference has not and the function does not need were taken out: the result has the
+            reference's nodes then.
         alike: whether both files are written node by node alike; where not, weights and groups go by the names of the
             reference in the form that onnxruntime's optimiser gives it.
         seconds: how long it took.
@@ -68,6 +71,7 @@ class Resync:
     alterations: Mapping[str, tuple[Alteration, ...]]
     integrity: tuple[Finding, ...]
     repaired: bool
+    stripped: bool
     alike: bool
     seconds: float
 
@@ -126,6 +130,7 @@ def resync(
     samples: int = 4,
     seed: int = 0,
     repair: bool = False,
+    strip: bool = False,
     evidence: str = "all",
     assignment: str = "optimal",
     progress: Progress | None = None,
@@ -139,6 +144,7 @@ def resync(
         provider: `auto`, `cpu` or `cuda`.
         samples, seed: how many random inputs to run, and their seed.
         repair: gives what was tampered with the reference's values.
+        strip: takes out units that the reference has not, if the function needs none of them.
         evidence: `all` slots of a unit, or `incoming` weights alone, as the paper has it: no noise is estimated, no
             alteration explained, no factor undone.
         assignment: `optimal`, or `argmax`, for every unit the likeliest; with `incoming`, the paper's Algorithm 1.
@@ -154,9 +160,16 @@ def resync(
     ours.check_numbers()
     theirs.check_numbers()
     given = theirs
-    link = connect(ours, theirs)
-    ours, theirs, names = link.reference, link.suspect, link.places
+    try:
+        link = connect(ours, theirs)
+    except ArchitectureError:
+        longer = differ(ours, theirs)
+        if longer is None:
+            raise
+        return _unequal(ours, theirs, longer, verify, provider, samples, seed, strip, start, progress)
+    ours, theirs = link.reference, link.suspect
     analysis, symmetry = common(link)
+    names = list(link.places)
     view = {name: link.array(name) for name in names}
     if evidence == "incoming":
         done, altered = {}, {name: ours.array(name) for name in names}
@@ -182,16 +195,7 @@ def resync(
     pairs = [(ours.array(name), link.array(name, result)) for name in names]
     pairs = [(a, b) for a, b in pairs if not same(a, b)]
     differences = [_difference(a, b) for a, b in pairs]
-    verification, preserved, how = None, None, None
-    if verify in ("auto", "run"):
-        try:
-            verification = compare(given, whole, samples=samples, seed=seed, provider_name=provider)
-            preserved, how = verification.equal, "run"
-        except LadyError:
-            if verify == "run":
-                raise
-    if verify != "none" and preserved is None:
-        preserved, how = True, "proof"
+    verification, preserved, how = _preserved(given, whole, verify, provider, samples, seed)
     similarity = np.concatenate([m.similarity for m in matches]) if matches else np.ones(1)
     certainty = np.concatenate([m.certainty for m in matches]) if matches else np.ones(1)
     alterations = {}
@@ -218,7 +222,95 @@ def resync(
         alterations=alterations,
         integrity=findings,
         repaired=repair and any(f.kind in TAMPERING for f in findings),
+        stripped=False,
         alike=link.alike,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _preserved(
+    suspect: Graph, result: Graph, verify: str, provider: str, samples: int, seed: int
+) -> tuple[Verification | None, bool | None, str | None]:
+    """Does the result compute what the suspect did? What onnxruntime found, the answer, and who gave it."""
+    if verify in ("auto", "run"):
+        try:
+            found = compare(suspect, result, samples=samples, seed=seed, provider_name=provider)
+            return found, found.equal, "run"
+        except LadyError:
+            if verify == "run":
+                raise
+    return None, None if verify == "none" else True, None if verify == "none" else "proof"
+
+
+def _unequal(
+    ours: Graph,
+    theirs: Graph,
+    names: Mapping[str, str],
+    verify: str,
+    provider: str,
+    samples: int,
+    seed: int,
+    strip: bool,
+    start: float,
+    progress: Progress | None,
+) -> Resync:
+    """The same for a suspect with more or fewer units."""
+    back = {b: a for a, b in names.items()}
+    analysis = analyse(ours, lambda n, axis: ours.constant_along(n, axis) and theirs.constant_along(names[n], axis))
+    symmetry = extract(analysis)
+    own = extract(analyse(theirs, lambda n, axis: theirs.constant_along(n, axis) and ours.constant_along(back[n], axis)))
+    both = extended(ours, theirs, names, symmetry.groups, own.groups)
+    found = matched(both, incoming(symmetry.groups, scalings(ours, analysis, symmetry.groups)), progress)
+    matches, arrays = written(both, found)
+    whole = theirs.copy()
+    for name, array in arrays.items():
+        whole.replace(names[name], array)
+    kept = {n: np.array(a[tuple(slice(k) for k in ours.shape(n))]) for n, a in found.plain.items()}
+    result = whole
+    stripped = strip and bool(found.idle) and found.idle == sorted(found.extra) and not found.missing
+    if stripped:
+        result = ours.copy()
+        for name, array in kept.items():
+            result.replace(name, array)
+    first = {g.id: g.slots[0].initializer for g in symmetry.groups}
+    findings = [Finding("obfuscated" if e in found.idle else "inserted", *e, first[e[0]], None, 0.0) for e in found.extra]
+    findings += [Finding("removed", *m, first[m[0]], None, 0.0) for m in found.missing]
+    reference = {n: np.array(ours.array(n)) for n in names}
+    if found.missing:
+        for group, unit in found.missing:
+            for slot in symmetry.group(group).slots:
+                for side in (reference, kept):
+                    side[slot.initializer][np.ix_(*slot.places(side[slot.initializer].shape, unit))] = 0
+    else:
+        findings += tampered(symmetry.groups, reference, kept, UNSURE)
+    differences = {n: _difference(reference[n], kept[n]) for n in names}
+    verification, preserved, how = _preserved(theirs, result, verify, provider, samples, seed)
+    missing = {(g, u) for g, u in found.missing}
+    similar, certain = [], []
+    for match in found.matches:
+        many = both.mine[match.group]
+        there = [u for u in range(many) if (match.group, u) not in missing]
+        similar.append(match.similarity[:many])
+        certain.append(match.certainty[there])
+    return Resync(
+        graph=result,
+        symmetry=own,
+        matches=tuple(matches),
+        psi_estimate=float(100 * np.concatenate(certain).mean()) if sum(c.size for c in certain) else 0.0,
+        similarity=float(np.concatenate(similar).mean()),
+        max_weight_difference=max(differences.values()),
+        exact=False,
+        restored=not found.missing
+        and found.idle == sorted(found.extra)
+        and all(_rounded(reference[n], d) for n, d in differences.items()),
+        outputs_preserved=preserved,
+        verified_by=how,
+        verification=verification,
+        alterations={n: (Alteration("noise", {"level": noise(reference[n], kept[n])}),) for n, d in differences.items() if d},
+        integrity=tuple(findings),
+        repaired=False,
+        stripped=stripped,
+        alike=False,
         seconds=time.perf_counter() - start,
     )
 

@@ -17,7 +17,7 @@ LAYERS = [
     {"check"},
     {"resync", "attacks"},
     {"integrity"},
-    {"unscaling", "incoming", "skeleton"},
+    {"unscaling", "incoming", "skeleton", "unequal"},
     {"matching", "permutation", "runtime", "picture", "explain", "linking", "scaling"},
     {"refinement", "alterations", "meanfield"},
     {"evidence", "solutions"},

@@ -1,0 +1,174 @@
+"""Suspects with more or fewer units: dummies, cancelling ones, clones, and removed channels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import lady_onnx as lady
+from lady_onnx.cli import main
+from lady_onnx.graph import load
+
+from .test_integrity import INCOMING, OUTGOING, net
+
+F = np.float32
+RUN = {"a:0": 1, "b:0": 16, "c:0": 1}
+"""How many columns of the next weight a unit has."""
+
+
+def weights(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    return {t.name: numpy_helper.to_array(t).copy() for t in model.graph.initializer}
+
+
+def with_weights(model: onnx.ModelProto, arrays: dict[str, np.ndarray]) -> onnx.ModelProto:
+    result = onnx.ModelProto.FromString(model.SerializeToString())
+    del result.graph.initializer[:]
+    result.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in arrays.items())
+    return result
+
+
+def parts(arrays: dict[str, np.ndarray], group: str) -> tuple[list[np.ndarray], np.ndarray]:
+    """The incoming rows of a group's units, and its outgoing ones, unit first."""
+    out = arrays[OUTGOING[group]]
+    out = out.reshape(out.shape[0], -1, RUN[group], *out.shape[2:])
+    return [arrays[n] for n in INCOMING[group]], np.moveaxis(out, 1, 0)
+
+
+def put(arrays: dict[str, np.ndarray], group: str, incoming: list[np.ndarray], out: np.ndarray) -> None:
+    arrays.update(zip(INCOMING[group], incoming, strict=True))
+    old = arrays[OUTGOING[group]].shape
+    arrays[OUTGOING[group]] = np.ascontiguousarray(np.moveaxis(out, 0, 1)).reshape(old[0], -1, *old[2:])
+
+
+def dummies(model: onnx.ModelProto, group: str, count: int, cancelling: bool, rng: np.random.Generator) -> onnx.ModelProto:
+    """Units with zero outgoing weights, or pairs of like ones whose outgoing weights cancel."""
+    arrays = weights(model)
+    incoming, out = parts(arrays, group)
+    new = [(rng.standard_normal((count, *x.shape[1:])) * x.std()).astype(F) for x in incoming]
+    more = np.zeros((count, *out.shape[1:]), F)
+    if cancelling:
+        half = (rng.standard_normal((count // 2, *out.shape[1:])) * out.std()).astype(F)
+        new = [np.concatenate([x[: count // 2]] * 2) for x in new]
+        more = np.concatenate([half, -half])
+    put(arrays, group, [np.concatenate([x, y]) for x, y in zip(incoming, new, strict=True)], np.concatenate([out, more]))
+    return with_weights(model, arrays)
+
+
+def clones(model: onnx.ModelProto, group: str, units: list[int], share: float) -> onnx.ModelProto:
+    """The same unit again, which takes a share of the outgoing weights."""
+    arrays = weights(model)
+    incoming, out = parts(arrays, group)
+    out = out.copy()
+    more = (out[units] * F(share)).astype(F)
+    out[units] -= more
+    put(arrays, group, [np.concatenate([x, x[units]]) for x in incoming], np.concatenate([out, more]))
+    return with_weights(model, arrays)
+
+
+def without(model: onnx.ModelProto, group: str, units: list[int]) -> onnx.ModelProto:
+    arrays = weights(model)
+    incoming, out = parts(arrays, group)
+    put(arrays, group, [np.delete(x, units, 0) for x in incoming], np.delete(out, units, 0))
+    return with_weights(model, arrays)
+
+
+def planted(trial: int) -> None:
+    """Each case at random in another network, every group shuffled: found, named, nothing else found."""
+    rng = np.random.default_rng(trial)
+    model = net("Relu", trial)
+    group = list(INCOMING)[trial % 3]
+    size = len(weights(model)[INCOMING[group][1]])
+    some = rng.permutation(size)
+    obfuscated = {
+        "dummies": dummies(model, group, 3, False, rng),
+        "cancelling": dummies(model, group, 4, True, rng),
+        "clones": clones(model, group, some[:2].tolist(), float(rng.uniform(0.2, 0.8))),
+    }
+    counts = {"dummies": 3, "cancelling": 4, "clones": 2}
+    for case, suspect in obfuscated.items():
+        shuffled = lady.permute(suspect, trial)
+        found = lady.check(model, shuffled.graph)
+        assert found.verdict == "rescaled", (case, found.reason)
+        assert found.accepted
+        assert found.resync is not None
+        assert [(f.kind, f.group) for f in found.resync.integrity] == [("obfuscated", group)] * counts[case], case
+        plain = lady.resync(model, shuffled.graph)
+        assert plain.outputs_preserved
+        assert not plain.stripped
+        assert {n: a.shape for n, a in weights(plain.model).items()} == {n: a.shape for n, a in weights(suspect).items()}
+        stripped = lady.resync(model, shuffled.graph, strip=True)
+        assert stripped.outputs_preserved
+        assert stripped.stripped
+        left = weights(stripped.model)
+        for name, array in weights(model).items():
+            assert np.allclose(left[name], array, rtol=1e-5, atol=1e-6), (case, name)
+        # each inserted unit by its place in the suspect
+        if case == "dummies":
+            (inside,) = [p for g, p in shuffled.permutations.items() if g.startswith(group[0]) and len(p) == size + 3]
+            assert sorted(f.unit for f in found.resync.integrity) == sorted(np.flatnonzero(inside >= size))
+
+    gone = sorted(some[: max(size // 10, 1)].tolist())
+    shuffled = lady.permute(without(model, group, gone), trial)
+    found = lady.check(model, shuffled.graph)
+    assert found.verdict == "altered"
+    assert found.resync is not None
+    assert [(f.kind, f.group, f.unit) for f in found.resync.integrity] == [("removed", group, u) for u in gone]
+    assert lady.resync(model, shuffled.graph).outputs_preserved
+    # what is left stands in the reference's order
+    left = weights(lady.resync(model, shuffled.graph).model)
+    assert all(np.array_equal(left[n], a) for n, a in weights(without(model, group, gone)).items())
+
+    effective = dummies(model, group, 1, False, rng)
+    arrays = weights(effective)
+    incoming, out = parts(arrays, group)
+    out = out.copy()
+    out[-1] = rng.standard_normal(out[-1].shape).astype(F) * out.std()
+    put(arrays, group, incoming, out)
+    found = lady.check(model, lady.permute(with_weights(model, arrays), trial).graph)
+    assert found.verdict == "tampered"
+    assert found.resync is not None
+    assert [(f.kind, f.group) for f in found.resync.integrity] == [("inserted", group)]
+
+
+@pytest.mark.parametrize("trial", range(6))
+def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
+    planted(trial)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("trial", range(6, 206))
+def test_other_numbers_of_units_are_found_and_named_in_200_trials(trial: int) -> None:
+    planted(trial)
+
+
+def test_noise_on_top_of_clones_and_of_removed_units() -> None:
+    for trial in range(4):
+        model = net("Relu", trial)
+        for suspect, kind in ((without(model, "b:0", [2, 7]), "removed"), (clones(model, "c:0", [3], 0.5), "inserted")):
+            noisy = lady.attack(lady.permute(suspect, trial).graph, "noise", 0.1, seed=trial)
+            found = lady.resync(model, noisy.model)
+            assert found.outputs_preserved
+            assert {f.kind for f in found.integrity} == {kind}
+
+
+def test_command_line_strips_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = net("Relu", 3)
+    suspect = lady.permute(dummies(model, "b:0", 3, False, np.random.default_rng(0)), 1)
+    onnx.save(model, tmp_path / "a.onnx")
+    suspect.save(tmp_path / "b.onnx")
+    ask = ["resync", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), "-o", str(tmp_path / "c.onnx"), "--json"]
+    assert main(ask) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [f["kind"] for f in found["integrity"]] == ["obfuscated"] * 3
+    assert not found["stripped"]
+    assert main([*ask, "--strip"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["stripped"]
+    assert load(tmp_path / "c.onnx").shape("b") == (12, 16, 3, 3)
+    assert main(["check", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]) == 0
+    assert "3 units were inserted that the function does not need" in capsys.readouterr().out
