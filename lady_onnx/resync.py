@@ -162,11 +162,14 @@ def resync(
     given = theirs
     try:
         link = connect(ours, theirs)
-    except ArchitectureError:
+    except ArchitectureError as error:
         longer = differ(ours, theirs)
         if longer is None:
             raise
-        return _unequal(ours, theirs, longer, verify, provider, samples, seed, strip, start, progress)
+        try:
+            return _unequal(ours, theirs, longer, verify, provider, samples, seed, strip, start, progress)
+        except ArchitectureError:
+            raise error from None
     ours, theirs = link.reference, link.suspect
     analysis, symmetry = common(link)
     names = list(link.places)

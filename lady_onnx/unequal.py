@@ -129,10 +129,7 @@ def _longer(index: np.ndarray, size: int, length: int) -> tuple[np.ndarray, int]
 
 
 def _part(reference: Graph, suspect: Graph, name: str) -> ArchitectureError:
-    return ArchitectureError(
-        f"{suspect.name}: another architecture than {reference.name}: weight '{name}' has shape {list(reference.shape(name))} "
-        "in the reference, and another number of units does not explain the suspect's; compare models of the same network"
-    )
+    return ArchitectureError(f"{suspect.name}: weight '{name}' of {reference.name} has other units than can be told")
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,7 @@ def _truncated(folder: Path) -> list[object]:
 
 def _two_architectures(folder: Path) -> list[object]:
     onnx.save(net(), folder / "a.onnx")
-    onnx.save(net((4, 7, 5)), folder / "b.onnx")
+    onnx.save(net(out=4), folder / "b.onnx")
     return ["resync", folder / "a.onnx", folder / "b.onnx"]
 
 
@@ -376,7 +376,7 @@ BAD: list[tuple[Callable[[Path], list[object]], str]] = [
     (_truncated, "m.onnx: not an ONNX file, or cut short"),
     (_missing_data, "external data of weight 'w0': 'm.data': No such file"),
     (_outside, "'../m.data' lies outside the model's folder"),
-    (_two_architectures, "at node Gemm 'gemm0', weight 'w0' has shape [4, 7], the reference's [4, 6]"),
+    (_two_architectures, "at node Gemm 'gemm2', weight 'w2' has shape [5, 4], the reference's [5, 3]"),
     (_nan, "b.onnx: weight 'w0' holds NaN"),
     (_no_groups, "no group of interchangeable units"),
     (_onto_input, "would overwrite an input"),
