@@ -67,15 +67,13 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         more = f", and {len(odd) - 1} more" if len(odd) > 1 else ""
         what = "a weight" if first.group is None else f"unit {first.unit} of group {first.group}"
         return Check("tampered", f"{what} was {first.kind} in {first.slot}{k}{more}", found)
-    scaled = len(found.integrity)
-    if found.restored and scaled:
-        moved = f"{found.moved} units were moved, " if found.moved else ""
-        how = "multiplied in a way that leaves the function as it was"
-        return Check(
-            "rescaled",
-            f"{moved}{scaled}{'' if moved else ' units'} were {how}, and every weight is equal to rounding once that is undone",
-            found,
-        )
+    scaled = sum(f.kind == "rescaled" for f in found.integrity)
+    inert = sum(f.kind == "inert" for f in found.integrity)
+    if found.restored and scaled + inert:
+        parts = [f"{found.moved} units were moved"] * bool(found.moved)
+        parts += [f"{scaled} units were multiplied in a way that leaves the function as it was"] * bool(scaled)
+        parts += [f"{inert} weights changed that the function does not depend on"] * bool(inert)
+        return Check("rescaled", f"{', '.join(parts)}, and every weight is equal to rounding once that is undone", found)
     if gone:
         return Check("altered", f"{gone} units were removed", found)
     what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else "in the signs of zeros"

@@ -223,6 +223,7 @@ MEANING = {
     "rescaled": "units were multiplied in a way that leaves the function as it was; undone",
     "scaled": "units were multiplied in a way that changes the function",
     "replaced": "weights were given other values",
+    "inert": "weights have other values where the function does not depend on them; undone",
     "obfuscated": "units were inserted that the function does not need",
     "inserted": "units were inserted that the function needs",
     "removed": "units were removed",

@@ -55,9 +55,10 @@ class Finding:
     """Something that was done to a unit of the suspect besides moving it.
 
     Attributes:
-        kind: `rescaled`, a factor that leaves the function as it was, undone; `scaled`, one that does not; `replaced`,
-            other values; `obfuscated`, a unit that the reference has not and the function does not need; `inserted`, one
-            that it needs; `removed`, one that the suspect has not.
+        kind: `rescaled`, a factor that leaves the function as it was, undone; `inert`, a weight that the function does
+            not depend on, undone; `scaled`, a factor that changes the function; `replaced`, other values; `removed`, a
+            unit that the suspect has not; `obfuscated`, a unit that the reference has not and the function does not
+            need; `inserted`, one that it needs.
         group, unit: the unit concerned, as it lies in the reference, or, if the reference has it not, in the suspect;
             None for weights that belong to none.
         slot: the initializer concerned.

@@ -29,6 +29,10 @@ from .unequal import differ, extended, matched, written
 
 NOTE = "resynced"
 EVIDENCE = ("all", "incoming")
+FEW = 0.25
+"""Where more of the weights differ than this share, none of them is tried for what the function does not depend on."""
+LARGE = 5.0
+"""Weights are tried with values of this deviation, in units of their largest."""
 
 
 @dataclass(frozen=True)
@@ -187,6 +191,9 @@ def resync(
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
     findings = undone.findings + tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
+    for name in _inert(ours, {n: a for n, a in altered.items() if n in names}, {**view, **moved}):
+        findings = (*(f for f in findings if f.slot != name), Finding("inert", None, None, name, None, 0.0))
+        moved = {**moved, name: altered[name]}
     whole = theirs.copy()
     for name, array in moved.items():
         link.replace(whole, name, array)
@@ -243,6 +250,35 @@ def _preserved(
             if verify == "run":
                 raise
     return None, None if verify == "none" else True, None if verify == "none" else "proof"
+
+
+def _inert(graph: Graph, reference: Mapping[str, np.ndarray], suspect: Mapping[str, np.ndarray]) -> list[str]:
+    """Weights with one axis that differ where the function does not depend on them: the bias of keys in attention.
+
+    There the reference computes the same with any values: with large random ones, of both signs, which no one chose.
+    """
+    apart = [n for n, a in reference.items() if floating(a) and not same(a, suspect[n])]
+    if len(apart) > FEW * len(reference):
+        return []
+    found = []
+    generator = np.random.default_rng(0)
+    for name in apart:
+        array = graph.array(name)
+        if array.size != max(array.shape, default=0) or array.size < 2:
+            continue
+        changed = array.copy()
+        where = ~np.isclose(finite(array), finite(suspect[name]), rtol=1e-5)
+        drawn = generator.normal(0, LARGE * max(float(np.abs(finite(array)).max()), 1.0), int(where.sum()))
+        changed[where] = drawn.astype(array.dtype)
+        twin = graph.copy()
+        twin.replace(name, changed)
+        try:
+            same_outputs = compare(graph, twin, samples=2, provider_name="cpu").equal
+        except LadyError:
+            return []
+        if same_outputs and where.any():
+            found.append(name)
+    return found
 
 
 def _unequal(

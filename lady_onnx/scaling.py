@@ -26,6 +26,7 @@ from .inference import FLOATS
 from .labels import axes_of
 from .rules import Body, Equation, Kind, Movement, Take
 from .rules.composed import SEQUENCES
+from .rules.recurrent import GATES
 from .solutions import Solutions
 from .tensors import moved_shape, step_of
 
@@ -197,6 +198,8 @@ class _Walk:
             return []
         if not operator or kind is None:
             raise UnknownStructure("no rule for factors")
+        if operator in GATES:
+            return self._recurrent(operator, node)
         if isinstance(kind, Movement):
             return self._moved(node, kind)
         if isinstance(kind, Equation):
@@ -424,6 +427,42 @@ class _Walk:
             else:
                 result.append((g, laid))
         return result
+
+    def _recurrent(self, operator: str, node: NodeProto) -> list[list[Role]]:
+        """A unit's sign passes its candidate's tanh, its state and its peepholes; its gates keep theirs."""
+        given, names = attributes(node), [*node.input, *[""] * 8]
+        usual = [b"Sigmoid"] * (operator != "RNN") + [b"Tanh"] * (1 if operator != "LSTM" else 2)
+        chosen = [a.title() for a in given.get("activations", usual)]
+        if given.get("layout") or chosen != usual * (len(chosen) // len(usual)):
+            raise UnknownStructure("no rule for factors")
+        gates = GATES[operator]
+        # what the input's units bring is summed over
+        self._still(self._product([*self._along(names[0], 2), *self._along(names[1], 2)]))
+        parts = [self._parts(names[k], 1, gates) for k in (1, 2)]
+        bias, peepholes = self._parts(names[3], 1, 2 * gates), self._parts(names[7], 1, 3)
+        for part in (*parts[0][:-1], *parts[1][:-1], *bias[: gates - 1], *bias[gates:-1]):
+            self._still(part)
+        (state,) = self._parts(names[2], 2, 1)
+        starts = [self.on(n) for n in names[5:7] if n and not self.zero(n)]
+        sides = [parts[0][-1], parts[1][-1], state, *(bias[k * gates - 1] for k in (1, 2) if bias), *peepholes, *starts]
+        for side in sides:
+            self._still(side, sign=False)
+        made = self._alike(sides)
+        return [[(g, np.expand_dims(a, 0)) for g, a in made], made, made][: len(node.output)]
+
+    def _along(self, name: str, axis: int) -> list[Role]:
+        """The factors of a tensor along one of its axes."""
+        return [(g, a) for g, a in self.on(name) if a.shape[axis] > 1]
+
+    def _parts(self, name: str, axis: int, count: int) -> list[list[Role]]:
+        """The factors of the parts of a recurrent weight along an axis, [directions, 1, hidden]."""
+        if not name or self.zero(name):
+            return []
+        found = []
+        for k in range(count):
+            pieces = [(g, np.split(a, count, axis)[k]) for g, a in self._along(name, axis)]
+            found.append([(g, a.reshape(a.shape[0], 1, -1)) for g, a in pieces])
+        return found
 
     def _sum(self, made: list[Role], names: Sequence[str], entries: Sequence[list[Role]]) -> list[Role]:
         """The factors of a product to which weights are added."""

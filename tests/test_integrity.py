@@ -252,3 +252,73 @@ def test_fine_tuned_copies_are_altered_and_no_more() -> None:
         (finding,) = found.resync.integrity
         assert (finding.group, finding.unit) == (group.id, int(suspect.permutations[group.id][7]))
         assert finding.factor == pytest.approx(2, rel=0.2)
+
+
+def attention(seed: int) -> onnx.ModelProto:
+    """One layer of attention with two heads, biases on all its projections, and a dense layer behind it."""
+    rng = np.random.default_rng(seed)
+    weights = {f"w{k}": rng.standard_normal((8, 8)).astype(np.float32) for k in "qkvo"}
+    weights |= {f"b{k}": rng.standard_normal(8).astype(np.float32) for k in "qkvo"}
+    weights |= {
+        "d": rng.standard_normal((8, 3)).astype(np.float32),
+        "heads": np.array([2, 5, 2, 4]),
+        "back": np.array([2, 5, 8]),
+    }
+    nodes = []
+    for k in "qkv":
+        nodes += [helper.make_node("MatMul", ["x", f"w{k}"], [f"m{k}"]), helper.make_node("Add", [f"m{k}", f"b{k}"], [f"a{k}"])]
+        order = [0, 2, 3, 1] if k == "k" else [0, 2, 1, 3]
+        nodes += [helper.make_node("Reshape", [f"a{k}", "heads"], [f"r{k}"])]
+        nodes.append(helper.make_node("Transpose", [f"r{k}"], [k], perm=order))
+    nodes += [
+        helper.make_node("MatMul", ["q", "k"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["p"], axis=-1),
+        helper.make_node("MatMul", ["p", "v"], ["h"]),
+        helper.make_node("Transpose", ["h"], ["t"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["t", "back"], ["f"]),
+        helper.make_node("MatMul", ["f", "wo"], ["mo"]),
+        helper.make_node("Add", ["mo", "bo"], ["o"]),
+        helper.make_node("Relu", ["o"], ["u"]),
+        helper.make_node("MatMul", ["u", "d"], ["out"]),
+    ]
+    return build(nodes, weights, {"x": [2, 5, 8]})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_bias_of_keys_may_have_any_value(seed: int) -> None:
+    model = attention(seed)
+    rng = np.random.default_rng(seed)
+    shuffled = lady.permute(model, seed).graph
+    for size in (1, 8):
+        suspect = shuffled.copy()
+        array = suspect.array("bk").copy()
+        array[rng.permutation(8)[:size]] += rng.standard_normal(size).astype(np.float32)
+        suspect.replace("bk", array)
+        assert lady.verify(model, suspect.to_model("")).equal
+        found = lady.check(model, suspect)
+        assert found.verdict == "rescaled", found.reason
+        assert found.resync is not None
+        assert [(f.kind, f.slot) for f in found.resync.integrity] == [("inert", "bk")]
+        assert np.array_equal(found.resync.graph.array("bk"), load(model).array("bk"))
+        # the bias of queries is no such
+        suspect = shuffled.copy()
+        array = suspect.array("bq").copy()
+        array[int(rng.integers(8))] += 1
+        suspect.replace("bq", array)
+        assert lady.check(model, suspect).verdict == "tampered"
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_signs_of_single_recurrent_units_are_undone(kind: str) -> None:
+    import torch
+
+    from .architectures import Recurrent, export, randomise
+
+    model = export(randomise(Recurrent(kind, 6, 7, 11)), torch.randint(0, 11, (1, 5)), dynamo=False)
+    for seed in range(4):
+        shuffled = lady.permute(rescaled(model, seed), seed)
+        found = lady.check(model, shuffled.graph)
+        assert found.verdict == "rescaled", found.reason
+        assert found.resync is not None
+        assert {f.kind for f in found.resync.integrity} == {"rescaled"}
+        assert found.resync.restored

@@ -118,3 +118,39 @@ def test_factors_of_common_structures(name: str) -> None:
         assert not scaling.scales.size
     assert bool(scaling.signs.size) == sign
     assert holds(model, 1)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("extras", [(), ("bias",), ("bias", "start"), ("bias", "start", "peepholes")])
+def test_signs_of_recurrent_units(kind: str, extras: tuple[str, ...]) -> None:
+    """Two directions of 5 units: in each the sign of every unit, on its candidate, its state and what reads it."""
+    gates, d, h = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], 2, 5
+    weights = {"w": w(d, gates * h, 3), "r": w(d, gates * h, h), "v": w(d * h, 2)}
+    names = ["x", "w", "r", "", "", "", "", ""]
+    if "bias" in extras:
+        weights["bias"], names[3] = w(d, 2 * gates * h), "bias"
+    if "start" in extras:
+        weights["h0"], names[5] = w(d, 2, h), "h0"
+    if kind == "LSTM" and "peepholes" in extras:
+        weights["c0"], names[6] = w(d, 2, h), "c0"
+        weights["peep"], names[7] = w(d, 3 * h), "peep"
+    while not names[-1]:
+        names.pop()
+    nodes = [
+        helper.make_node(kind, names, ["y"], hidden_size=h, direction="bidirectional"),
+        helper.make_node("Transpose", ["y"], ["t"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["t", "shape"], ["f"]),
+        helper.make_node("MatMul", ["f", "v"], ["out"]),
+    ]
+    model = build(nodes, {**weights, "shape": np.array([4, 2, d * h], np.int64)}, {"x": [4, 2, 3]})
+    own = found(model)
+    assert len(own) == 2
+    for scaling in own:
+        assert not scaling.scales.size
+        (signs,) = scaling.signs
+        flipped = {s.initializer for s, f in zip(scaling.slots, signs, strict=True) if f}
+        assert flipped == {"w", "r", "v", *weights.keys() & {"bias", "h0", "c0", "peep"}}
+    assert holds(model, 1)
+    suspect = lady.permute(rescaled(model, 2), 3).model
+    result = lady.check(model, suspect)
+    assert result.verdict == "rescaled", result.reason
