@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -110,6 +111,18 @@ def exact_match(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.nd
     return permutation, margin
 
 
+def proven(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Which rows of `b` are those of `a`, bit for bit, and no others of it are: no noise made them so."""
+    found = np.zeros(len(a), bool)
+    if a.dtype != b.dtype or not a.shape[1]:
+        return found
+    ours, theirs = _digests([a]), _digests([b])
+    counts = Counter(theirs)
+    for k, (x, y) in enumerate(zip(ours, theirs, strict=True)):
+        found[k] = x == y and counts[y] == 1
+    return found
+
+
 def balanced(score: np.ndarray) -> np.ndarray:
     """The doubly stochastic matrix of these log-odds."""
     table = np.exp(score - score.max(1, keepdims=True))
@@ -164,11 +177,12 @@ def copied_of(x: np.ndarray, y: np.ndarray, chance: float) -> tuple[float, np.nd
     power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, 1e-30)
     gain = np.diagonal(dot) / power
     np.fill_diagonal(dot, -np.inf)
-    second = np.maximum(dot.max(1) / power, chance)
+    second = dot.max(1) / power if chance < 0 else np.full(len(x), chance)
     odds = np.clip(((gain - np.minimum(second, 1)) ** 2 - (gain - 1) ** 2) * power / 2, -700, 700)
     # over all units the gain says how many are copies, before any one of them is asked
     mean, other = (float((g * power).sum() / power.sum()) for g in (gain, second))
-    share = np.clip((mean - other) / max(1 - other, ROOM), RARE, 1 - RARE)
+    # where chance finds rows again as well as copies are, nothing says that they are such
+    share = np.clip((mean - other) / max(1 - other, ROOM) * np.clip((1 - other) / ROOM, 0, 1), RARE, 1 - RARE)
     return mean, expit(odds + logit(share))
 
 

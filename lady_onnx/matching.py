@@ -26,6 +26,7 @@ from .evidence import (
     joined,
     likelihood,
     margins,
+    proven,
     rows_of,
     same,
     scale_of,
@@ -39,6 +40,8 @@ MOST_PAIRS = 1 << 28
 """Of more pairs of units than this the probabilities are not kept at the same time."""
 DOUBT = 0.98
 """Below this mean certainty all groups are matched anew, at once."""
+SURE = 0.999
+"""Surer matches need no other proof."""
 SWEEPS = 20
 """At most so many sweeps over all groups; two or three are the rule."""
 ASSIGNMENTS = {"optimal": assign, "argmax": each_best}
@@ -226,6 +229,12 @@ class Matcher:
         for g in self.family.tops():
             self._align(g.id, anchored=False)
         self.telling = False
+        for g in self.groups:
+            match = self.matches[g.id]
+            if match.certainty.min(initial=1.0) < SURE:
+                pairs = ((rows_of(self.reference[s.initializer], s), rows_of(self.current[s.initializer], s)) for s in g.slots)
+                sure = np.any([proven(a, b) for a, b in pairs], 0)
+                self.matches[g.id] = replace(match, certainty=np.where(sure, 1.0, match.certainty))
 
     def _doubtful(self) -> bool:
         return np.concatenate([m.certainty for m in self.matches.values()] or [np.ones(1)]).mean() < DOUBT
@@ -247,7 +256,8 @@ class Matcher:
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
         similarity = np.einsum("ij,ij->i", x, y, dtype=np.float64) / np.maximum(norms, 1e-30)
         self.gains[name], copied = copied_of(x, y, (self.chance or {}).get(name, -1.0))
-        return similarity, margins(scores, found), certainties(scores, found) * copied
+        # of units that are no copies each is as good as any
+        return similarity, margins(scores, found), certainties(scores, found) * copied + (1 - copied) / found.size
 
     def _try_soft(self) -> None:
         """Matches all groups at once, and keeps what that finds if it is likelier."""

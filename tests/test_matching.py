@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.alterations import prune, quantize
+from lady_onnx.graph import load
 from lady_onnx.rewrite import Family, invert
 
 from . import real
@@ -117,3 +118,26 @@ def test_what_was_done_to_all_weights_of_a_real_model_is_undone(name: str, attac
     kinds = {a.kind for done in result.alterations.values() for a in done}
     assert kinds <= {"quantized", "pruned"}
     assert ("quantized" if unit == "bits" else "pruned") in kinds
+
+
+def test_the_estimate_is_sure_where_a_weight_is_untouched() -> None:
+    """Noise on one weight of a classifier's last hidden layer; the one behind it has two rows, but these are exact."""
+    reference = load(real.path("ppocr-cls"))
+    (group,) = [g for g in lady.find_groups(reference).groups if g.id == "conv_last_weights:0"]
+    shuffled = lady.permute(reference, 1, groups=[group.id])
+    for level in (1, 10):
+        noisy = lady.attack(shuffled.graph, "noise", level, weights=["conv_last_weights"], seed=1)
+        found = lady.resync(reference, noisy.graph, verify="none")
+        assert (found.permutations[group.id] == np.argsort(shuffled.permutations[group.id])).all()
+        assert found.psi_estimate > 99
+
+
+@pytest.mark.parametrize("level", [1, 2, 10])
+def test_the_estimate_is_near_the_share_of_units_in_place(level: float) -> None:
+    reference = load(real.path("ppocr-cls"))
+    shuffled = lady.permute(reference, 1)
+    noisy = lady.attack(shuffled.graph, "noise", level, seed=1)
+    found = lady.resync(reference, noisy.graph, verify="none")
+    truth = invert(Family(found.symmetry.groups), shuffled.permutations)
+    right = np.concatenate([found.permutations[g] == p for g, p in truth.items()])
+    assert abs(found.psi_estimate - 100 * right.mean()) < 4
