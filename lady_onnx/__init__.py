@@ -25,7 +25,7 @@ from .explain import Explanation, Tie
 from .explain import explain as _explain
 from .graph import load
 from .groups import Group, Pin, Slot, Symmetry
-from .integrity import Finding
+from .integrity import Finding, divergence
 from .linking import link as _link
 from .matching import Match
 from .permutation import Model, Permuted, find_groups, permute
@@ -52,6 +52,7 @@ __all__ = [
     "Verification",
     "attack",
     "check",
+    "divergence",
     "explain",
     "find_groups",
     "link",

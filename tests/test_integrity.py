@@ -9,14 +9,19 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import scipy.stats
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
+from sklearn.datasets import load_digits
 
 import lady_onnx as lady
 from lady_onnx.graph import Graph, load
 from lady_onnx.groups import Group
 
+from . import architectures
+from .architectures import Recurrent, export, randomise
 from .splices import pool
 from .strategies import graphs
 from .test_analysis import build
@@ -72,9 +77,7 @@ def planted(trial: int) -> None:
     name = str(rng.choice(sorted(groups)))
     group = groups[name]
     unit = int(rng.integers(group.size))
-    lies = int(np.flatnonzero(np.isin(np.arange(group.size), shuffled.permutations[group.id][unit]))[0])
     original = int(shuffled.permutations[group.id][unit])
-    assert lies == original
     k = float(rng.choice([0.5, 0.9, 1.1, 2, 10]))
     into, out = INCOMING[name], OUTGOING[name]
 
@@ -118,9 +121,9 @@ def planted(trial: int) -> None:
     assert [(f.kind, f.unit, f.factor) for f in found.resync.integrity] == [("rescaled", original, pytest.approx(-1))]
 
     # nothing planted
-    rescued = lady.check(model, lady.permute(model, trial + 1).model)
-    assert rescued.verdict == "permuted"
-    assert not rescued.resync.integrity
+    untouched = lady.check(model, lady.permute(model, trial + 1).model)
+    assert untouched.verdict == "permuted"
+    assert not untouched.resync.integrity
 
 
 def test_weights_outside_all_groups_are_guarded_too() -> None:
@@ -214,11 +217,6 @@ def test_multiplied_noisy_copies_come_back() -> None:
 
 def test_fine_tuned_copies_are_altered_and_no_more() -> None:
     """A trained classifier of digits, trained on, with either optimiser; a unit times two is found among what that moves."""
-    torch = pytest.importorskip("torch")
-    from sklearn.datasets import load_digits
-
-    from . import architectures
-
     torch.manual_seed(0)
     data, labels = load_digits(return_X_y=True)
     images, labels = torch.tensor(data.reshape(-1, 1, 8, 8) / 16, dtype=torch.float32), torch.tensor(labels)
@@ -310,10 +308,6 @@ def test_a_bias_of_keys_may_have_any_value(seed: int) -> None:
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_signs_of_single_recurrent_units_are_undone(kind: str) -> None:
-    import torch
-
-    from .architectures import Recurrent, export, randomise
-
     model = export(randomise(Recurrent(kind, 6, 7, 11)), torch.randint(0, 11, (1, 5)), dynamo=False)
     for seed in range(4):
         shuffled = lady.permute(rescaled(model, seed), seed)
@@ -322,3 +316,29 @@ def test_signs_of_single_recurrent_units_are_undone(kind: str) -> None:
         assert found.resync is not None
         assert {f.kind for f in found.resync.integrity} == {"rescaled"}
         assert found.resync.restored
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.9, 1.1, 2.0, 10.0])
+@pytest.mark.parametrize("mean", [0.0, 0.7])
+def test_divergence_is_what_a_simulation_gives(factor: float, mean: float) -> None:
+    deviation = 1.5
+    z = np.random.default_rng(0).normal(mean, deviation, 1_000_000)
+    densities = [scipy.stats.norm(mean * f, deviation * f).logpdf(z) for f in (1.0, factor)]
+    gap = densities[0] - densities[1]
+    error = 5 * gap.std() / len(z) ** 0.5
+    assert lady.divergence(factor, mean, deviation) == pytest.approx(gap.mean(), abs=error)
+    if not mean:
+        # what is cut off is the same in both: a zero, with the same probability
+        kept = np.where(z > 0, gap, 0.0)
+        assert lady.divergence(factor, deviation=deviation, relu=True) == pytest.approx(kept.mean(), abs=error)
+
+
+def test_divergence_refuses_what_has_none() -> None:
+    for arguments in (
+        {"factor": 0.0},
+        {"factor": 2.0, "deviation": 0.0},
+        {"factor": 2.0, "mean": 1.0, "relu": True},
+        {"factor": -2.0, "relu": True},
+    ):
+        with pytest.raises(ValueError, match="a factor of zero"):
+            lady.divergence(**arguments)
