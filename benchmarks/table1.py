@@ -7,7 +7,7 @@ Adds to benchmarks/table1.csv a line a cell; `--draw` prints the tables and draw
 the paper: the units of the penultimate layer are shuffled and its weight is attacked. `all`: all groups, and every weight
 that a group touches; Algorithm 1 then goes from layer to layer, and `oracle` is what it would find in every layer if all
 others were known to be in place. `tuned`: all groups of copies that were trained on. Networks that no package ships come from
-`python benchmarks/train.py`; needs the `test` extra, and matplotlib to draw.
+`python benchmarks/train.py`; needs the extras `test` and `bench`.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from lady_onnx.finder import extract
 from lady_onnx.graph import Graph, load
 from lady_onnx.groups import Group, Slot
 from lady_onnx.incoming import incoming
+from lady_onnx.picture import matrices
 from lady_onnx.rewrite import Family, invert, permute_graph
 from lady_onnx.runtime import metric, read_data, run, session
 from lady_onnx.scaling import scalings
@@ -274,6 +275,72 @@ def tables(rows: Sequence[Mapping[str, str]]) -> None:
                     print(f"| {title} {value:g} | {' | '.join(cells)} |")
 
 
+def summary(rows: Sequence[Mapping[str, str]]) -> None:
+    """Prints the worst cells, and how far the estimate is from the truth where that is below 99."""
+    low = [r for r in rows if float(r["psi"]) < 100]
+    print(
+        "\ncells below 100: "
+        + "; ".join(f"{r['model']} {r['mode']} {r['attack']} {r['value']}: {r['psi']} (worst group {r['worst']})" for r in low)
+    )
+    worse = [r for r in rows if float(r["psi"]) < float(r["algorithm1"])]
+    print(f"cells below Algorithm 1: {len(worse)} of {len(rows)}")
+    gaps = [abs(float(r["estimate"]) - float(r["psi"])) for r in rows if float(r["psi"]) < 99]
+    print(f"psi_estimate, mean absolute error over {len(gaps)} cells below 99: {np.mean(gaps) if gaps else 0:.2f}")
+
+
+def curves(rows: Sequence[Mapping[str, str]], path: Path) -> None:
+    """Psi, and the error in red, against the strength of each attack, for the models whose task has data."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "table1"
+    names = [n for n, m in MODELS.items() if m.metric and any(r["model"] == n for r in rows)]
+    lines = (
+        ("all", "psi", "this project, all layers", "tab:blue", "-"),
+        ("all", "algorithm1", "Algorithm 1, all layers", "tab:gray", "-"),
+        ("aimed", "psi", "this project, aimed layer", "tab:blue", ":"),
+        ("aimed", "norms", "ranking by norm, aimed layer", "tab:orange", ":"),
+        ("tuned", "psi", "this project", "tab:blue", "-"),
+        ("tuned", "algorithm1", "Algorithm 1", "tab:gray", "-"),
+    )
+    figure, grid = pyplot.subplots(len(names), len(ATTACKS), figsize=(16, 3 * len(names)), squeeze=False)
+    for name, line in zip(names, grid, strict=True):
+        for (kind, (title, values)), axes in zip(ATTACKS.items(), line, strict=True):
+            other = axes.twinx()
+            for mode, field, label, colour, style in lines:
+                found = {float(r["value"]): r for r in rows if (r["model"], r["attack"], r["mode"]) == (name, kind, mode)}
+                shown = [v for v in values if v in found and found[v][field]]
+                places = [values.index(v) for v in shown]
+                if shown:
+                    axes.plot(places, [float(found[v][field]) for v in shown], style, color=colour, label=label, marker=".")
+                    if field == "psi" and mode != "aimed":
+                        other.plot(places, [float(found[v]["metric"]) for v in shown], color="tab:red", marker=".")
+            axes.set(title=f"{name}: {title}", ylim=(-3, 103), xticks=range(len(values)), xticklabels=values)
+            axes.set_ylabel("Psi, percent", color="tab:blue")
+            other.set_ylabel("error, percent" if MODELS[name].metric == "accuracy" else "error", color="tab:red")
+            if kind == "noise":
+                axes.legend(fontsize=7, loc="center left")
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+
+
+def similarities(path: Path, name: str = "vgg16-fashion", shown: int = 64, share: int = 2) -> None:
+    """The paper's Figure 6: the cosines of a layer's units without a shuffle, with one, with training on top, and put back."""
+    bench = Bench(name, 1)
+    moves = bench.moves(bench.groups)
+    tuned = load(TRAINED / f"{name}-{share}.onnx")
+    suspect = permute_graph(tuned, bench.groups, moves)
+    back = lady.resync(bench.graph, suspect, verify="none").graph
+    titles = ("as it is", "shuffled", f"trained on for {share} %, and shuffled", "put back")
+    graphs = (bench.graph, permute_graph(bench.graph, bench.groups, moves), suspect, back)
+    slot = bench.slot
+    x = rows_of(finite(bench.graph.array(slot.initializer)), slot)
+    panels = [cosine(x, rows_of(finite(g.array(slot.initializer)), slot))[:shown, :shown] for g in graphs]
+    path.write_text(matrices(list(zip(titles, panels, strict=True))))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
@@ -282,7 +349,11 @@ def main() -> None:
     parser.add_argument("--draw", action="store_true")
     args = parser.parse_args()
     if args.draw:
-        tables(read())
+        rows = read()
+        tables(rows)
+        summary(rows)
+        curves(rows, HERE / "table1.svg")
+        similarities(HERE / "table1-similarity.svg")
         return
     for name in args.models or MODELS:
         bench = Bench(name, args.seed)
