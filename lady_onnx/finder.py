@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .analysis import Analysis
+from .blocks import Blocks
 from .classes import Classes
 from .fold import Fold, Unfoldable, fold, unfolded
 from .groups import Group, Pin, Slot, Symmetry
@@ -26,26 +27,6 @@ def _ranges(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """The integers of all ranges `start` to `stop`, one range after the other."""
     size = stop - start
     return np.repeat(start - np.cumsum(size) + size, size) + np.arange(size.sum())
-
-
-def _carried(slot: Slot, block: Sequence[Slot], there: int, here: int) -> Slot | None:
-    """A slot inside one unit of a block, as it lies in another; None where that is not plain. `block`: its slots there."""
-    axes = {b.axis: b.index for b in block}
-    if len(axes) < len(block) or any(b.within for b in block):
-        return None
-    moved = {}
-    for axis, places in ((slot.axis, slot.index), *slot.within):
-        if axis in axes:
-            source, target = axes[axis][there], axes[axis][here]
-            found = np.full(max(int(source.max()), int(places.max())) + 1, -1)
-            found[source] = target
-            carried = found[places]
-            if carried.min() >= 0:
-                places = carried
-            elif carried.max() >= 0:
-                return None
-        moved[axis] = places
-    return Slot(slot.initializer, slot.axis, moved[slot.axis], tuple((a, np.sort(moved[a])) for a, _ in slot.within))
 
 
 class Finder:
@@ -181,9 +162,7 @@ class Finder:
         # where the edges of each class begin, by what lies above and by what lies below
         self.up, self.down = (np.searchsorted(e, np.arange(self.count + 1)) for e in (self.above[1], self.edges[0]))
         self.owners: list[np.ndarray] = []
-        self.blocks: list[dict[str, list[Slot]]] = []
-        self.block_of, self.row_of, self.place_of = np.full((3, self.count), -1)
-        self.known: dict[tuple[int, bytes], tuple[int, list[Slot]]] = {}
+        self.blocks = Blocks(self.count)
         self.rank = {w: r.ndim for w, r in self.roles}
         self.shared: dict[tuple, np.ndarray] = {}
         self.unit_of = np.full(self.labels, -1)
@@ -219,7 +198,7 @@ class Finder:
         depth = self._depth()
         # what is true inside one unit of a block is true inside all: blocks come first
         for units in sorted(candidates, key=lambda units: depth[units[0]]):
-            slots = self._again(units)
+            slots = self.blocks.again(units)
             if slots is None:
                 slots = self._accept(units)
             if slots is None:
@@ -240,21 +219,6 @@ class Finder:
             if (depth == before).all():
                 break
         return depth
-
-    def _again(self, units: np.ndarray) -> list[Slot] | None:
-        """The slots of a candidate inside one unit of a block that holds the like of it in another unit; else None.
-
-        The permutations of the block take the one to the other, and map every fact onto itself.
-        """
-        block, row, place = self.block_of[units], self.row_of[units], self.place_of[units]
-        if block[0] < 0 or (block != block[0]).any() or (row != row[0]).any():
-            return None
-        known = self.known.get((int(block[0]), place.tobytes()))
-        if known is None:
-            return None
-        there, slots = known
-        moved = [_carried(s, self.blocks[block[0]].get(s.initializer, []), there, int(row[0])) for s in slots]
-        return [s for s in moved if s] if all(moved) else None
 
     def _even(self, units: np.ndarray) -> None:
         """Unfoldable where units may differ only in what was folded of them."""
@@ -394,22 +358,8 @@ class Finder:
         if slots and not alike and not self._verify(raws, slots):
             return None
         if slots:
-            self._remember(units, tables, slots)
+            self.blocks.accepted(units, tables, slots)
         return slots
-
-    def _remember(self, units: np.ndarray, tables: Sequence[np.ndarray], slots: list[Slot]) -> None:
-        """What `_again` has to know of an accepted group."""
-        block, row = self.block_of[units], self.row_of[units]
-        if block[0] >= 0 and (block == block[0]).all() and (row == row[0]).all():
-            self.known.setdefault((int(block[0]), self.place_of[units].tobytes()), (int(row[0]), slots))
-        if len(tables) == 1 and tables[0].shape[1] > 1:
-            self.block_of[tables[0]] = len(self.blocks)
-            self.row_of[tables[0]] = np.arange(units.size)[:, None]
-            self.place_of[tables[0]] = np.arange(tables[0].shape[1])
-            own: dict[str, list[Slot]] = {}
-            for slot in slots:
-                own.setdefault(slot.initializer, []).append(slot)
-            self.blocks.append(own)
 
     def _slot(self, number: int, size: int) -> tuple[Slot | None, bool]:
         """Where the units of a candidate lie in one role of a weight; None if not alike.

@@ -22,7 +22,7 @@ LAYERS = [
     {"refinement", "alterations", "meanfield"},
     {"evidence", "solutions"},
     {"rewrite", "finder"},
-    {"fold"},
+    {"fold", "blocks"},
     {"groups", "classes"},
     {"analysis", "correspondence"},
     {"bodies"},
