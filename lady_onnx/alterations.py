@@ -74,6 +74,11 @@ def explain(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, tup
     return reference, ()
 
 
+def step(dtype: np.dtype) -> float:
+    """From one to the next number of a floating-point type."""
+    return float(np.nextafter(dtype.type(1), dtype.type(2))) - 1
+
+
 def floating(array: np.ndarray) -> bool:
     """Does it hold floating-point numbers?"""
     return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .alterations import floating, step
 from .evidence import rows_of, same
 from .groups import Group, Slot
 from .matching import DOUBT, Arrays, Match, Progress
@@ -172,7 +173,7 @@ def undo(
 def _floating(scaling: Scaling, suspect: Arrays) -> bool:
     """Are the weights that may be multiplied floating-point numbers?"""
     may = (scaling.scales != 0).any(0) | scaling.signs.any(0)
-    return all(np.asarray(suspect[s.initializer]).dtype.kind == "f" for s, m in zip(scaling.slots, may, strict=True) if m)
+    return all(floating(np.asarray(suspect[s.initializer])) for s, m in zip(scaling.slots, may, strict=True) if m)
 
 
 def _multiplied(scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays) -> bool:
@@ -190,7 +191,7 @@ def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float
     total = 0.0
     for name in names:
         x, y = np.asarray(reference[name]), np.asarray(suspect[name])
-        if x.dtype.kind == "f":
+        if floating(x):
             spread = float(np.abs(x).max(initial=0)) or 1.0
             gap = float(np.sqrt(np.square(y.astype(np.float64) - x).mean())) / spread
             total += x.size * np.log(max(gap, EXACT / 100))
@@ -236,8 +237,8 @@ def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least:
     found: list[Finding] = []
     for name in reference:
         own, x, y = slots.get(name, []), np.asarray(reference[name]), np.asarray(suspect[name])
-        if x.dtype.kind == "f" and y.dtype.kind == "f" and not same(x, y):
-            found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), float(np.finfo(y.dtype).eps), least)
+        if floating(x) and floating(y) and not same(x, y):
+            found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), step(y.dtype), least)
     dead = {g.id: _dead(g, reference) for g in groups if any(f.group == g.id for f in found)}
     alive = [f for f in found if f.group is None or not dead[f.group][f.unit]]
     return tuple(_told(alive, slots, reference, suspect))
@@ -249,7 +250,7 @@ def _dead(group: Group, reference: Arrays) -> np.ndarray:
     seen = False
     for slot in group.slots:
         rows = rows_of(np.asarray(reference[slot.initializer]), slot)
-        if rows.shape[1] >= TELLING and rows.dtype.kind == "f":
+        if rows.shape[1] >= TELLING and floating(rows):
             lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
             faint = lengths <= FAINT * np.median(lengths)
             dead, seen = (dead & faint) if seen else faint, True

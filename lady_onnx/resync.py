@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from .alterations import CLOSE, Alteration, explain, floating, noise
+from .alterations import CLOSE, Alteration, explain, floating, noise, step
 from .analysis import Analysis, analyse
 from .errors import ArchitectureError, LadyError
 from .evidence import finite, same
@@ -396,9 +396,7 @@ def _rounded(reference: np.ndarray, difference: float) -> bool:
     """Is a difference no more than what rounding leaves of a weight?"""
     if not floating(reference):
         return not difference
-    # of the type's numbers the one after one
-    step = float(np.nextafter(reference.dtype.type(1), reference.dtype.type(2))) - 1
-    return difference <= 8 * step * float(np.abs(finite(reference)).max(initial=0))
+    return difference <= 8 * step(reference.dtype) * float(np.abs(finite(reference)).max(initial=0))
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:

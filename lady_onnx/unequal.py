@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .alterations import floating
 from .correspondence import correspond
 from .errors import ArchitectureError
 from .evidence import rows_of
@@ -176,7 +177,7 @@ def matched(both: Extended, incoming: Mapping[str, Sequence[Slot]], progress: Pr
         similarity = np.where(real & near, match.similarity, 0.0)
         certainty = np.where(real & near, match.certainty, 0.0)
         matches.append(replace(match, similarity=similarity, certainty=certainty))
-    plain = {n: np.array(a, np.float64) if a.dtype.kind == "f" else a for n, a in arrays.items()}
+    plain = {n: a.astype(np.float64) if floating(a) else a for n, a in arrays.items()}
     idle = _idle(both, {m.group: m for m in matches}, extra, incoming, plain)
     plain = {n: a.astype(arrays[n].dtype) for n, a in plain.items()}
     return Unequal(matches, missing, extra, idle, arrays, plain)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .alterations import floating
 from .evidence import finite, joined, rows_of
 from .groups import Group, Slot
 from .matching import Arrays, Match, Matcher, Progress
@@ -59,7 +60,7 @@ class Unscaler(Matcher):
 
     def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays, scalings: Mapping[str, Scaling]):
         super().__init__(groups, reference, suspect)
-        self.current = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in self.current.items()}
+        self.current = {n: a.astype(np.float64) if floating(a) else a for n, a in self.current.items()}
         self.scalings = {g: s for g, s in scalings.items() if s.free}
         self.applied = {g: np.ones((len(s.slots), len(s.slots[0].index))) for g, s in self.scalings.items()}
         self.searching = True

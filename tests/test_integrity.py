@@ -13,7 +13,7 @@ import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import helper
+from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 import lady_onnx as lady
@@ -56,7 +56,7 @@ def changed(graph: Graph, group: Group, unit: int, factors: dict[str, float]) ->
     for slot in group.slots:
         if slot.initializer in factors:
             array = result.array(slot.initializer).copy()
-            np.moveaxis(array, slot.axis, 0)[slot.index[unit]] *= np.float32(factors[slot.initializer])
+            np.moveaxis(array, slot.axis, 0)[slot.index[unit]] *= array.dtype.type(factors[slot.initializer])
             result.replace(slot.initializer, array)
     return result
 
@@ -342,3 +342,30 @@ def test_divergence_refuses_what_has_none() -> None:
     ):
         with pytest.raises(ValueError, match="a factor of zero"):
             lady.divergence(**arguments)
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16])
+def test_tampering_of_short_floats(kind: int) -> None:
+    """Weights in sixteen bits, cast where they are read."""
+    model = net("Relu", 2)
+    short = helper.tensor_dtype_to_np_dtype(kind)
+    casts = []
+    for tensor in model.graph.initializer:
+        name = tensor.name
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(short), f"{name}.short"))
+        casts.append(helper.make_node("Cast", [f"{name}.short"], [name], to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    shuffled = lady.permute(model, 1)
+    (group,) = [g for g in shuffled.symmetry.groups if any((s.initializer, s.axis) == ("c.short", 0) for s in g.slots)]
+    suspect = changed(shuffled.graph, group, 5, {"c.short": 2, "cb.short": 2})
+    found = lady.check(model, suspect)
+    assert found.verdict == "tampered"
+    assert found.resync is not None
+    assert {(f.kind, f.slot, f.unit) for f in found.resync.integrity} == {
+        ("scaled", n, int(shuffled.permutations[group.id][5])) for n in ("c.short", "cb.short")
+    }
+    assert lady.resync(model, suspect, repair=True, verify="none").exact
+    rescaled = lady.check(model, changed(shuffled.graph, group, 5, {"c.short": 2, "cb.short": 2, "d.short": 0.5}))
+    assert rescaled.verdict == "rescaled"
