@@ -82,11 +82,12 @@ class Task:
     epochs: int = 1
     rate: float = 0.1
     adam: bool = False
+    shares: tuple[int, ...] = SHARES[:5]
 
 
 TASKS = {
-    "resnet18": Task(lambda: resnet(Basic, (2, 2, 2, 2), (64, 128, 256, 512)), 56, 30000),
-    "vgg16-fashion": Task(vgg16, 32, 30000, rate=0.05),
+    "resnet18": Task(lambda: resnet(Basic, (2, 2, 2, 2), (64, 128, 256, 512)), 56, 30000, shares=SHARES),
+    "vgg16-fashion": Task(vgg16, 32, 30000, rate=0.05, shares=SHARES),
     "resnet101": Task(lambda: resnet(Bottleneck, (3, 4, 23, 3), (256, 512, 1024, 2048)), 28, 30000),
     "vit-b-32": Task(ViT, 64, 20000, rate=1e-4, adam=True),
 }
@@ -164,7 +165,7 @@ def run(name: str, net: nn.Module, steps: int, step: Callable[[Tensor], Tensor],
     print(f"{name}: {steps} steps, {time.perf_counter() - start:.0f} s", flush=True)
     training = optimiser(net, task, task.rate / 10)
     done = 0
-    for share in SHARES:
+    for share in task.shares:
         for batch in batches(task.samples, steps * share // 100 - done):
             training.zero_grad()
             step(batch).backward()
