@@ -92,9 +92,8 @@ def attack(model: Model, kind: str, strength: float, *, weights: Sequence[str] |
         changed: dict[str, np.ndarray] = {}
         for scaling in scalings(graph, analysis, symmetry.groups).values():
             if scaling.free and any(g.id == scaling.group for g in chosen):
-                for slot in scaling.slots:
-                    if slot.initializer not in changed:
-                        changed[slot.initializer] = graph.array(slot.initializer).copy()
+                for name in scaling.names - changed.keys():
+                    changed[name] = graph.array(name).copy()
                 scaling.apply(changed, scaling.drawn(generator, strength))
     elif kind == "scale":
         names = touched if weights is None else [n for n in weights if n in touched]

@@ -29,6 +29,8 @@ EXACT = 1e-5
 """Factors nearer than this are equal: the rounding of single precision."""
 ALIKE = 0.5
 """Below this mean similarity of the units, factors taken out, the models have nothing in common."""
+ODD = 0.5
+"""A unit whose similarity is below this has no copy, where others are a quarter of it from theirs."""
 PLACED = 0.7
 """Below this median factor units are not compared with their own copies."""
 FEW = 0.05
@@ -131,7 +133,10 @@ def undo(
     free = {g: s for g, s in scalings.items() if s.free and _floating(s, suspect)}
     aligned = {**suspect, **permuted(suspect, groups, {m.group: m.permutation for m in matches})}
     certain = np.concatenate([m.certainty for m in matches] or [np.ones(1)]).mean()
-    if not free or (certain >= DOUBT and not _multiplied(free, reference, aligned)):
+    similar = np.concatenate([m.similarity for m in matches] or [np.ones(1)])
+    # units that are like no other among many that are like their copies
+    odd = float(similar.min()) < ODD and float(np.median(similar)) > 1 - ODD / 4
+    if not free or (certain >= DOUBT and not odd and not _multiplied(free, reference, aligned)):
         return None
     unscaler = Unscaler(groups, reference, suspect, free)
     found = unscaler.run(progress)
@@ -153,7 +158,7 @@ def undo(
         if not units.size:
             continue
         scaling = factors[group].scaling
-        for name in {s.initializer for s in scaling.slots}:
+        for name in scaling.names:
             arrays[name] = np.asarray(arrays.get(name, suspect[name])).astype(np.float64)
             expected[name] = np.asarray(expected.get(name, reference[name])).astype(np.float64)
         scaling.apply(arrays, 1 / c)

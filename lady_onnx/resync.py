@@ -31,6 +31,8 @@ NOTE = "resynced"
 EVIDENCE = ("all", "incoming")
 FEW = 0.25
 """Where more of the weights differ than this share, none of them is tried for what the function does not depend on."""
+CHUNK = 1 << 20
+"""So many values are summed up at a time."""
 LARGE = 5.0
 """Weights are tried with values of this deviation, in units of their largest."""
 
@@ -202,9 +204,8 @@ def resync(
         result = whole.copy()
         for name, array in repaired(symmetry.groups, findings, altered, {**view, **moved}).items():
             link.replace(result, name, array)
-    pairs = [(ours.array(name), link.array(name, result)) for name in names]
-    pairs = [(a, b) for a, b in pairs if not same(a, b)]
-    differences = [_difference(a, b) for a, b in pairs]
+    apart = {n: link.array(n, result) for n in names if not same(ours.array(n), link.array(n, result))}
+    differences = {n: _difference(ours.array(n), a) for n, a in apart.items()}
     verification, preserved, how = _preserved(given, whole, verify, provider, samples, seed)
     similarity = np.concatenate([m.similarity for m in matches]) if matches else np.ones(1)
     certainty = np.concatenate([m.certainty for m in matches]) if matches else np.ones(1)
@@ -223,9 +224,9 @@ def resync(
         matches=tuple(matches),
         psi_estimate=float(100 * certainty.mean()),
         similarity=float(similarity.mean()),
-        max_weight_difference=max(differences, default=0.0),
+        max_weight_difference=max(differences.values(), default=0.0),
         exact=not differences,
-        restored=all(_rounded(a, d) for (a, _), d in zip(pairs, differences, strict=True)),
+        restored=all(_rounded(ours.array(n), view[n], d) for n, d in differences.items()),
         outputs_preserved=preserved,
         verified_by=how,
         verification=verification,
@@ -341,7 +342,7 @@ def _unequal(
         exact=False,
         restored=not found.missing
         and found.idle == sorted(found.extra)
-        and all(_rounded(reference[n], d) for n, d in differences.items()),
+        and all(_rounded(reference[n], kept[n], d) for n, d in differences.items()),
         outputs_preserved=preserved,
         verified_by=how,
         verification=verification,
@@ -386,17 +387,23 @@ def _explained(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, 
     return (altered, how) if how else None
 
 
-def _sums(array: np.ndarray) -> tuple[int, int]:
+def _sums(array: np.ndarray) -> int:
     """The same for the same values in another order, and hardly for others."""
     bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(-1)
-    return int(bits.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(bits)) if bits.size else 0
+    total = 0
+    for start in range(0, bits.size, CHUNK):
+        # a sign is a bit that adds up with others: it has to touch them
+        mixed = (bits[start : start + CHUNK].astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(32)
+        total += int((mixed * mixed).sum(dtype=np.uint64))
+    return total
 
 
-def _rounded(reference: np.ndarray, difference: float) -> bool:
-    """Is a difference no more than what rounding leaves of a weight?"""
+def _rounded(reference: np.ndarray, suspect: np.ndarray, difference: float) -> bool:
+    """Is a difference no more than what rounding leaves of a weight that was like the suspect's?"""
     if not floating(reference):
         return not difference
-    return difference <= 8 * step(reference.dtype) * float(np.abs(finite(reference)).max(initial=0))
+    return difference <= 8 * step(reference.dtype) * float(max(np.abs(finite(a)).max(initial=0) for a in (reference, suspect)))
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:

@@ -59,6 +59,25 @@ UNIT_BITS = 32
 
 
 @dataclass(frozen=True)
+class Shift:
+    """A bias behind units that become `top` less themselves when their sign changes: it gains what they read of `top`.
+
+    `slot` is where the units are read, in a weight with its outputs along `out`; their columns there change signs.
+    """
+
+    slot: Slot
+    out: int
+    bias: str
+    top: float
+
+    def gain(self, weight: np.ndarray, flipped: np.ndarray) -> np.ndarray:
+        """What the bias gains, [outputs], of the units that are flipped, bool [units], before their columns change."""
+        rows = np.moveaxis(weight, self.slot.axis, 0)[self.slot.index[flipped].ravel()].astype(np.float64)
+        out = self.out + (self.out < self.slot.axis)
+        return self.top * rows.sum(tuple(a for a in range(rows.ndim) if a != out))
+
+
+@dataclass(frozen=True)
 class Scaling:
     """The factors that a group's units may have.
 
@@ -70,6 +89,7 @@ class Scaling:
         signs: bool [independent flips, slots]: where a sign may change; any number of these one after the other.
         offsets: float64 [slots]: what is added to a slot's values before they are multiplied, the epsilon of a variance.
         incoming: bool [slots]: whether the unit is made there, and not what is read: no operator sums over the slot's axis.
+        shifts: what biases behind a unit gain when its sign changes, where that reflects its activation.
     """
 
     group: str
@@ -78,6 +98,12 @@ class Scaling:
     signs: np.ndarray
     offsets: np.ndarray
     incoming: np.ndarray
+    shifts: tuple[Shift, ...] = ()
+
+    @property
+    def names(self) -> set[str]:
+        """The weights that factors change."""
+        return {s.initializer for s in self.slots} | {s.bias for s in self.shifts}
 
     @property
     def free(self) -> bool:
@@ -86,6 +112,13 @@ class Scaling:
 
     def apply(self, arrays: dict[str, np.ndarray], factors: np.ndarray) -> None:
         """Multiplies every unit, in place, by a factor for each slot: `factors`, float64 [slots, units]."""
+        for shift in self.shifts:
+            places = [s.initializer == shift.slot.initializer and s.axis == shift.slot.axis for s in self.slots]
+            flipped = (factors[places.index(True)] < 0) if any(places) else np.zeros(0, bool)
+            if flipped.any():
+                bias = arrays[shift.bias]
+                gain = shift.gain(arrays[shift.slot.initializer], flipped)
+                arrays[shift.bias] = (bias.astype(np.float64) + gain.reshape(bias.shape)).astype(bias.dtype)
         for slot, offset, row in zip(self.slots, self.offsets, factors, strict=True):
             if (row == 1).all():
                 continue
@@ -122,6 +155,14 @@ class _Walk:
         self.logs: list[dict[int, float]] = []
         self.flips: list[frozenset[int]] = []
         self.offsets: dict[str, float] = {}
+        self.reflected: dict[str, tuple[str, float]] = {}
+        """By tensor the group whose units become so much less themselves there when their sign changes."""
+        self.shifts: dict[str, list[Shift]] = {}
+        self.readers: dict[str, list[NodeProto]] = {}
+        for node, _ in analysis.steps:
+            for name in node.input:
+                self.readers.setdefault(name, []).append(node)
+        self.makers = {name: node for node, _ in analysis.steps for name in node.output}
         self.read: set[int] = set()
         """Unknowns of weights along axes that an operator sums over."""
         self.unknowns: list[tuple[str, Slot]] = []
@@ -196,6 +237,8 @@ class _Walk:
         operator = node.op_type if node.domain in ("", "ai.onnx") else ""
         if not any(self.on(name) for name in node.input):
             return []
+        if any(name in self.reflected for name in node.input):
+            self._behind(operator, node, kind)
         if not operator or kind is None:
             raise UnknownStructure("no rule for factors")
         if operator in GATES:
@@ -300,6 +343,9 @@ class _Walk:
             raise UnknownStructure("whole numbers")
         if operator == "Dropout" or operator in SUMS:
             return self._added(names[:1] if operator == "Dropout" else names, entries[: 1 if operator == "Dropout" else None])
+        reflected = self._reflect(operator, node, first)
+        if reflected is not None:
+            return reflected
         if operator in RELUS or (operator == "Clip" and self._from_zero(node)):
             self._still((r for entry in entries for r in entry), scale=False)
             return self._added(names[: 1 if operator == "Clip" else None], entries[: 1 if operator == "Clip" else None])
@@ -334,6 +380,91 @@ class _Walk:
                 self._still(entries[0])
                 return self._added(names[1:], entries[1:])
         raise UnknownStructure("no rule for factors")
+
+    # ---- reflections: an activation that is `top` less itself where the sign of its input changes
+
+    def _top(self, operator: str, node: NodeProto) -> float | None:
+        """What an activation and its mirror image add up to, None where it has none."""
+        given, names = attributes(node), [*node.input, "", ""]
+        if operator == "Sigmoid" or (operator == "HardSigmoid" and given.get("beta", 0.5) == 0.5):
+            return 1.0
+        if operator == "Clip":
+            ends = [
+                float(self.graph.array(n).reshape(-1)[0]) if n in self.graph.tensors else given.get(key)
+                for n, key in zip(names[1:3], ("min", "max"), strict=True)
+            ]
+            if ends[0] == 0 and ends[1] is not None:
+                return float(ends[1])
+        return None
+
+    def _reflect(self, operator: str, node: NodeProto, first: list[Role]) -> list[Role] | None:
+        """The signs behind an activation that may be reflected; None where it may not."""
+        top = self._top(operator, node)
+        if top is None or len(first) != 1 or len(axes_of(first[0][1])) != 1:
+            return None
+        if operator == "Clip":
+            bias = self._bias_before(node.input[0])
+            if bias is None or len(self.readers[node.input[0]]) > 1 or self.offsets.get(bias, -top / 2) != -top / 2:
+                return None
+            # what comes in must become `top` less itself
+            self.offsets[bias] = -top / 2
+        self._still(first, sign=False)
+        self.reflected[node.output[0]] = first[0][0], top
+        return self._signs(first)
+
+    def _bias_before(self, name: str) -> str | None:
+        """The weight that is added last to a tensor, and nowhere else."""
+        maker = self.makers.get(name)
+        places = {"Conv": 2, "Gemm": 2, "BatchNormalization": 2}
+        if maker is None or maker.op_type not in (*places, "Add"):
+            return None
+        found = [n for n in (maker.input if maker.op_type == "Add" else maker.input[places[maker.op_type] :][:1]) if self.on(n)]
+        found = [n for n in found if n in self.graph.tensors]
+        return found[0] if len(found) == 1 and len(self.readers[found[0]]) == 1 else None
+
+    def _behind(self, operator: str, node: NodeProto, kind: Kind | None) -> None:
+        """What reads a reflected tensor gains a bias, or passes it on; else its signs are still."""
+        group, top = self.reflected.get(node.input[0], ("", 0.0))
+        alone = sum(bool(self.on(name)) for name in node.input) == 1
+        moves = isinstance(kind, Movement) and operator != "Pad"
+        if group and alone and (moves or operator in ("GlobalAveragePool", "ReduceMean")):
+            self.reflected.update(dict.fromkeys(node.output, (group, top)))
+            return
+        shift = self._shift(operator, node, group, top) if group and node.input[0] not in node.input[1:] else None
+        if shift is not None:
+            self.shifts.setdefault(group, []).append(shift)
+            return
+        for name in node.input:
+            if name in self.reflected:
+                self._still(self.on(name), scale=False)
+
+    def _shift(self, operator: str, node: NodeProto, group: str, top: float) -> Shift | None:
+        """How a product that sums over reflected units makes up for it, None where it cannot."""
+        if operator not in ("Conv", "Gemm", "MatMul") or len(node.input) < 2 or node.input[1] not in self.graph.tensors:
+            return None
+        given, weight, bias = attributes(node), node.input[1], None
+        if operator == "MatMul" and len(self.readers.get(node.output[0], [])) == 1:
+            reader = self.readers[node.output[0]][0]
+            others = [n for n in reader.input if n in self.graph.tensors] if reader.op_type == "Add" else []
+            bias = others[0] if others else None
+        elif len(node.input) > 2:
+            bias = node.input[2]
+        padded = any(given.get("pads", ())) or given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
+        plain = not padded and given.get("group", 1) == 1 and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1
+        if bias is None or not plain or not all(len(self.readers[n]) == 1 for n in (weight, bias)):
+            return None
+        if (
+            given.get("transA")
+            or self.graph.array(weight).ndim < 2
+            or (operator == "MatMul" and self.graph.array(weight).ndim > 2)
+        ):
+            return None
+        axis = 1 if operator == "Conv" or given.get("transB") else 0
+        if int(np.prod(self.graph.shape(bias))) != self.graph.shape(weight)[1 - axis] or bias not in self.graph.tensors:
+            return None
+        (own,) = [g for g in self.groups if g.id == group]
+        slots = [s for s in own.slots if (s.initializer, s.axis) == (weight, axis) and not s.within]
+        return Shift(slots[0], 1 - axis, bias, top) if len(slots) == 1 else None
 
     def _from_zero(self, node: NodeProto) -> bool:
         """Does it cut off what is below zero and nothing else?"""
@@ -502,7 +633,7 @@ class _Walk:
         signs = np.array([[flips.values[k].get(f, 0.0) for k in rows] for f in flips.free]).reshape(len(flips.free), len(rows))
         offsets = np.array([self.offsets.get(s.initializer, 0.0) for s in slots])
         incoming = np.array([k not in self.read for k in rows], bool)
-        return Scaling(group.id, tuple(slots), scales, signs > 0, offsets, incoming)
+        return Scaling(group.id, tuple(slots), scales, signs > 0, offsets, incoming, tuple(self.shifts.get(group.id, ())))
 
 
 def _unit(array: np.ndarray) -> np.ndarray:

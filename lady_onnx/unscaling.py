@@ -62,6 +62,8 @@ class Unscaler(Matcher):
         super().__init__(groups, reference, suspect)
         self.current = {n: a.astype(np.float64) if floating(a) else a for n, a in self.current.items()}
         self.scalings = {g: s for g, s in scalings.items() if s.free}
+        for name in {shift.bias for s in self.scalings.values() for shift in s.shifts} - self.current.keys():
+            self.reference[name], self.current[name] = reference[name], suspect[name].astype(np.float64)
         self.applied = {g: np.ones((len(s.slots), len(s.slots[0].index))) for g, s in self.scalings.items()}
         self.searching = True
         self.unscaled: set[str] = set()

@@ -19,6 +19,7 @@ from sklearn.datasets import load_digits
 import lady_onnx as lady
 from lady_onnx.graph import Graph, load
 from lady_onnx.groups import Group
+from lady_onnx.resync import _sums
 
 from . import architectures
 from .architectures import Recurrent, export, randomise
@@ -369,3 +370,11 @@ def test_tampering_of_short_floats(kind: int) -> None:
     assert lady.resync(model, suspect, repair=True, verify="none").exact
     rescaled = lady.check(model, changed(shuffled.graph, group, 5, {"c.short": 2, "cb.short": 2, "d.short": 0.5}))
     assert rescaled.verdict == "rescaled"
+
+
+def test_flipped_signs_are_seen_whatever_their_number() -> None:
+    """As many positive as negative values changed their sign: the sum of their bits is as it was."""
+    values = np.array([0.5, -1.5, 2.5, -3.5], np.float32)
+    assert _sums(values) == _sums(values[::-1])
+    for flipped in ([-1, -1, 1, 1], [1, 1, -1, -1], [-1, -1, -1, -1], [-1, 1, 1, 1]):
+        assert _sums(values) != _sums(values * np.array(flipped, np.float32))

@@ -32,7 +32,7 @@ def rescaled(model: onnx.ModelProto, seed: int, spread: float = 0.5) -> onnx.Mod
     graph = load(model).copy()
     generator = np.random.default_rng(seed)
     for scaling in found(model):
-        names = {s.initializer for s in scaling.slots} if scaling.free else set()
+        names = scaling.names if scaling.free else set()
         arrays = {n: graph.array(n).copy() for n in names}
         scaling.apply(arrays, scaling.drawn(generator, spread))
         for name, array in arrays.items():
@@ -154,3 +154,64 @@ def test_signs_of_recurrent_units(kind: str, extras: tuple[str, ...]) -> None:
     suspect = lady.permute(rescaled(model, 2), 3).model
     result = lady.check(model, suspect)
     assert result.verdict == "rescaled", result.reason
+
+
+MIRRORED = {
+    "Sigmoid": ("Sigmoid", {}, []),
+    "HardSigmoid": ("HardSigmoid", {}, []),
+    "ReLU6": ("Clip", {}, ["nought", "six"]),
+}
+BEHIND = ("gemm", "matmul", "conv", "flattened", "pooled", "padded", "no bias", "twice", "added", "joined")
+"""How a reflected layer is read; from `padded` on by something that cannot make up for it."""
+
+
+def mirrored(activation: str, behind: str) -> onnx.ModelProto:
+    """A convolution of 6 units, the activation, and what reads it."""
+    operator, attributes, more = MIRRORED[activation]
+    weights = {"a": w(6, 3, 3, 3), "ab": w(6), "b": w(5, 6, 3, 3), "bb": w(5), "c": w(5, 150), "cb": w(5), "d": w(6, 5)}
+    weights |= {"nought": np.float32(0), "six": np.float32(6)}
+    nodes = [
+        helper.make_node("Conv", ["x", "a", "ab"], ["h"]),
+        helper.make_node(operator, ["h", *more], ["i"], **attributes),
+    ]
+    if behind in ("gemm", "matmul", "pooled"):
+        nodes += [helper.make_node("GlobalAveragePool", ["i"], ["p"]), helper.make_node("Flatten", ["p"], ["f"])]
+        if behind == "gemm":
+            nodes.append(helper.make_node("Gemm", ["f", "d", "bb"], ["j"]))
+        else:
+            nodes += [helper.make_node("MatMul", ["f", "d"], ["m"]), helper.make_node("Add", ["bb", "m"], ["j"])]
+    elif behind == "flattened":
+        nodes += [helper.make_node("Flatten", ["i"], ["f"]), helper.make_node("Gemm", ["f", "c", "cb"], ["j"], transB=1)]
+    elif behind == "joined":
+        nodes += [helper.make_node("Concat", ["i", "i"], ["k"], axis=2), helper.make_node("Conv", ["k", "b", "bb"], ["j"])]
+    else:
+        pads = {"pads": [1] * 4} if behind == "padded" else {}
+        nodes.append(helper.make_node("Conv", ["i", "b", *["bb"] * (behind != "no bias")], ["j"], **pads))
+    if behind == "twice":
+        nodes += [helper.make_node("Mul", ["i", "i"], ["s"]), helper.make_node("Conv", ["s", "b2"], ["t"])]
+        nodes.append(helper.make_node("Add", ["j", "t"], ["j2"]))
+        weights["b2"] = w(5, 6, 3, 3)
+    elif behind == "added":
+        nodes[-1] = helper.make_node("Conv", ["i2", "b", "bb"], ["j"])
+        nodes.insert(2, helper.make_node("Add", ["i", "e"], ["i2"]))
+        weights["e"] = w(6, 1, 1)
+    last = nodes[-1].output[0]
+    nodes.append(helper.make_node("Relu", [last], ["out"]))
+    used = {n for node in nodes for n in node.input}
+    return build(nodes, {n: a for n, a in weights.items() if n in used}, {"x": [2, 3, 7, 7]})
+
+
+@pytest.mark.parametrize("activation", MIRRORED)
+@pytest.mark.parametrize("behind", BEHIND)
+def test_reflected_units(activation: str, behind: str) -> None:
+    """The mirror image of an activation, where the bias behind it can make up for it; and nowhere else."""
+    model = mirrored(activation, behind)
+    (scaling,) = [s for s in found(model) if any(t.initializer == "a" for t in s.slots)]
+    assert bool(scaling.signs.size) == (behind not in BEHIND[BEHIND.index("padded") :])
+    for seed in range(3):
+        assert holds(model, seed)
+    suspect = lady.permute(rescaled(model, 2), 3).model
+    result = lady.check(model, suspect)
+    assert result.verdict in ("rescaled", "permuted"), result.reason
+    assert result.resync is not None
+    assert result.resync.restored
