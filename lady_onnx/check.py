@@ -12,6 +12,8 @@ from .permutation import Model
 from .resync import Resync, resync
 
 VERDICTS = ("identical", "permuted", "rescaled", "altered", "tampered", "unrelated")
+EXTREME = 1e3
+"""Units that were multiplied by more than this, or less than its inverse, may overflow, or vanish, where others do not."""
 UNRELATED_BELOW = 0.4
 """Mean cosine of matched units under which two models of one architecture count as unrelated."""
 
@@ -45,6 +47,8 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         found = resync(reference, suspect, verify="none", progress=progress)
     except ArchitectureError as error:
         return Check("unrelated", str(error), None)
+    if found.apart and found.restored:
+        return Check("altered", f"every weight is equal to rounding, but the operators differ: {', '.join(found.apart)}", found)
     if found.exact and not found.integrity:
         if found.moved == 0:
             return Check("identical", "every weight is equal", found)
@@ -69,6 +73,10 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         return Check("tampered", f"{what} was {first.kind} in {first.slot}{k}{more}", found)
     scaled = sum(f.kind == "rescaled" for f in found.integrity)
     inert = sum(f.kind == "inert" for f in found.integrity)
+    extreme = [f for f in found.integrity if f.factor is not None and not 1 / EXTREME < abs(f.factor) < EXTREME]
+    if extreme:
+        f = extreme[0]
+        return Check("altered", f"unit {f.unit} of group {f.group} was multiplied by {f.factor:.4g}: it may overflow", found)
     if found.restored and scaled + inert:
         parts = [f"{found.moved} units were moved"] * bool(found.moved)
         parts += [f"{scaled} units were multiplied in a way that leaves the function as it was"] * bool(scaled)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from .errors import ArchitectureError
-from .graph import Graph, in_function, inside, label, ordered
+from .graph import Graph, by_name, in_function, inside, label, ordered
 
 
 def correspond(reference: Graph, suspect: Graph, sizes: bool = True) -> dict[str, str]:
@@ -21,9 +21,15 @@ def correspond(reference: Graph, suspect: Graph, sizes: bool = True) -> dict[str
     """
     walk = _Walk(reference, suspect, sizes)
     walk.graphs(_Side(reference), _Side(suspect), reference.model.graph, suspect.model.graph)
-    ours, theirs = reference.model.functions, suspect.model.functions
-    if len(ours) != len(theirs):
-        raise walk.part("the functions", f"there are {len(theirs)} where the reference has {len(ours)}")
+    for domain in sorted({n.domain for g in (reference, suspect) for n in g.model.graph.node}):
+        versions = [g.opset(domain) for g in (suspect, reference)]
+        if versions[0] != versions[1]:
+            raise walk.part(
+                "the operator sets", f"'{domain or 'ai.onnx'}' has version {versions[0]}, the reference's {versions[1]}"
+            )
+    ours, theirs = (sorted(g.model.functions, key=in_function) for g in (reference, suspect))
+    if [in_function(f) for f in ours] != [in_function(f) for f in theirs]:
+        raise walk.part("the functions", "their names differ")
     for f, g in zip(ours, theirs, strict=True):
         one, two = _Side(reference, in_function(f)), _Side(suspect, in_function(g))
         walk.values(one, two, "input", f.input, g.input)
@@ -78,7 +84,7 @@ class _Walk:
         b = [two.name(v) for v in theirs if kind == "output" or two.name(v) not in self.suspect.tensors]
         if len(a) != len(b):
             raise self.part(f"the {kind}s", f"there are {len(b)} where the reference has {len(a)}")
-        for x, y in zip(a, b, strict=True):
+        for x, y in by_name(a, b):
             self.same(x, y, f"the {kind}s")
 
     def graphs(self, one: _Side, two: _Side, a: GraphProto, b: GraphProto) -> None:

@@ -22,7 +22,7 @@ from google.protobuf.message import DecodeError
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from . import wire
-from .errors import LadyError
+from .errors import ArchitectureError, LadyError
 
 PROTOBUF_LIMIT = 2**31 - 1
 KNOWN_TYPES = set(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
@@ -90,6 +90,16 @@ def ordered(nodes: Iterable[NodeProto]) -> list[NodeProto]:
             return result + late
         waiting = late
     return result
+
+
+def by_name(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
+    """Inputs, or outputs, of two models that are each other's: those of one name if all names are the same, else in order.
+
+    Raises ArchitectureError where one has more.
+    """
+    if len(ours) != len(theirs):
+        raise ArchitectureError(f"there are {len(theirs)} inputs or outputs where the reference has {len(ours)}")
+    return [(a, a) for a in ours] if set(ours) == set(theirs) else list(zip(ours, theirs, strict=True))
 
 
 def inside(node: NodeProto, attribute: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from .analysis import Analysis, analyse
 from .errors import ArchitectureError, LadyError
 from .evidence import finite, same
 from .finder import extract
-from .graph import Graph, load
+from .graph import Graph, captured, load
 from .groups import Symmetry
 from .incoming import Incoming, incoming
 from .integrity import TAMPERING, UNSURE, Finding, Undone, repaired, tampered, undo
@@ -24,7 +24,7 @@ from .matching import ASSIGNMENTS, Match, Matcher, Progress
 from .permutation import Model, write_permutation
 from .runtime import Verification, compare
 from .scaling import scalings
-from .skeleton import Link, connect
+from .skeleton import FLOATING, Link, connect
 from .unequal import differ, extended, matched, written
 
 NOTE = "resynced"
@@ -33,6 +33,9 @@ FEW = 0.25
 """Where more of the weights differ than this share, none of them is tried for what the function does not depend on."""
 CHUNK = 1 << 20
 """So many values are summed up at a time."""
+SHORT = 1e-5
+"""Types whose numbers are further apart than this are short."""
+SOFTMAX = ("Softmax", "Attention", "MultiHeadAttention")
 LARGE = 5.0
 """Weights are tried with values of this deviation, in units of their largest."""
 
@@ -60,6 +63,7 @@ class Resync:
             reference's nodes then.
         alike: whether both files are written node by node alike; where not, weights and groups go by the names of the
             reference in the form that onnxruntime's optimiser gives it.
+        apart: of files that are written differently, operators without weights that one has more often than the other.
         seconds: how long it took.
     """
 
@@ -79,6 +83,7 @@ class Resync:
     repaired: bool
     stripped: bool
     alike: bool
+    apart: tuple[str, ...]
     seconds: float
 
     @property
@@ -127,6 +132,8 @@ def common(link: Link) -> tuple[Analysis, Symmetry]:
     return analysis, symmetry
 
 
+# a suspect's weights may be as large as they like
+@np.errstate(over="ignore", invalid="ignore")
 def resync(
     reference: Model,
     suspect: Model,
@@ -172,8 +179,12 @@ def resync(
         longer = differ(ours, theirs)
         if longer is None:
             raise
+        if evidence != "all" or assignment != "optimal":
+            raise LadyError(
+                f"{theirs.name}: has other numbers of units; give evidence 'all' and assignment 'optimal'"
+            ) from error
         try:
-            return _unequal(ours, theirs, longer, verify, provider, samples, seed, strip, start, progress)
+            return _unequal(ours, theirs, longer, verify, provider, samples, seed, strip, repair, start, progress)
         except ArchitectureError:
             raise error from None
     ours, theirs = link.reference, link.suspect
@@ -226,7 +237,7 @@ def resync(
         similarity=float(similarity.mean()),
         max_weight_difference=max(differences.values(), default=0.0),
         exact=not differences,
-        restored=all(_rounded(ours.array(n), view[n], d) for n, d in differences.items()),
+        restored=all(_rounded(ours.array(n), a, view[n]) for n, a in apart.items()),
         outputs_preserved=preserved,
         verified_by=how,
         verification=verification,
@@ -235,6 +246,7 @@ def resync(
         repaired=repair and any(f.kind in TAMPERING for f in findings),
         stripped=False,
         alike=link.alike,
+        apart=link.apart,
         seconds=time.perf_counter() - start,
     )
 
@@ -253,19 +265,37 @@ def _preserved(
     return None, None if verify == "none" else True, None if verify == "none" else "proof"
 
 
+def _alike(a: Graph, b: Graph, samples: int, seed: int) -> bool:
+    """Do two models run, and compute the same?"""
+    try:
+        return compare(a, b, samples=samples, seed=seed, provider_name="cpu").equal
+    except LadyError:
+        return False
+
+
+def _into_softmax(graph: Graph, name: str) -> bool:
+    """Does whatever a weight does pass a softmax? What other operators hide in some inputs, others show."""
+    reached = {name}
+    for node in graph.nodes:
+        if node.op_type not in SOFTMAX and reached & {*node.input, *captured(node)}:
+            reached.update(node.output)
+    return not any(v.name in reached for v in graph.model.graph.output)
+
+
 def _inert(graph: Graph, reference: Mapping[str, np.ndarray], suspect: Mapping[str, np.ndarray]) -> list[str]:
     """Weights with one axis that differ where the function does not depend on them: the bias of keys in attention.
 
     There the reference computes the same with any values: with large random ones, of both signs, which no one chose.
     """
     apart = [n for n, a in reference.items() if floating(a) and not same(a, suspect[n])]
-    if len(apart) > FEW * len(reference):
+    kinds = (v.type.tensor_type.elem_type for v in graph.model.graph.output)
+    if len(apart) > FEW * len(reference) or any(k not in FLOATING for k in kinds):
         return []
     found = []
     generator = np.random.default_rng(0)
     for name in apart:
         array = graph.array(name)
-        if array.size != max(array.shape, default=0) or array.size < 2:
+        if array.size != max(array.shape, default=0) or array.size < 2 or not _into_softmax(graph, name):
             continue
         changed = array.copy()
         where = ~np.isclose(finite(array), finite(suspect[name]), rtol=1e-5)
@@ -273,11 +303,7 @@ def _inert(graph: Graph, reference: Mapping[str, np.ndarray], suspect: Mapping[s
         changed[where] = drawn.astype(array.dtype)
         twin = graph.copy()
         twin.replace(name, changed)
-        try:
-            same_outputs = compare(graph, twin, samples=2, provider_name="cpu").equal
-        except LadyError:
-            return []
-        if same_outputs and where.any():
+        if where.any() and _alike(graph, twin, 2, 0):
             found.append(name)
     return found
 
@@ -291,6 +317,7 @@ def _unequal(
     samples: int,
     seed: int,
     strip: bool,
+    repair: bool,
     start: float,
     progress: Progress | None,
 ) -> Resync:
@@ -300,31 +327,39 @@ def _unequal(
     symmetry = extract(analysis)
     own = extract(analyse(theirs, lambda n, axis: theirs.constant_along(n, axis) and ours.constant_along(back[n], axis)))
     both = extended(ours, theirs, names, symmetry.groups, own.groups)
-    found = matched(both, incoming(symmetry.groups, scalings(ours, analysis, symmetry.groups)), progress)
+    factors = scalings(ours, analysis, symmetry.groups)
+    summed = [g for g in symmetry.groups if g.id in factors and not factors[g.id].crossed]
+    found = matched(both, incoming(summed, factors), progress)
     matches, arrays = written(both, found)
     whole = theirs.copy()
     for name, array in arrays.items():
         whole.replace(names[name], array)
     kept = {n: np.array(a[tuple(slice(k) for k in ours.shape(n))]) for n, a in found.plain.items()}
-    result = whole
-    stripped = strip and bool(found.idle) and found.idle == sorted(found.extra) and not found.missing
-    if stripped:
-        result = ours.copy()
-        for name, array in kept.items():
-            result.replace(name, array)
+    plain = ours.copy()
+    for name in kept.keys() - analysis.values:
+        plain.replace(name, kept[name])
+    # what the analysis says of units that were inserted has to be seen as well
+    idle = found.idle == sorted(found.extra) and not found.missing and _alike(theirs, plain, samples, seed)
     first = {g.id: g.slots[0].initializer for g in symmetry.groups}
-    findings = [Finding("obfuscated" if e in found.idle else "inserted", *e, first[e[0]], None, 0.0) for e in found.extra]
+    kinds = ["obfuscated" if idle and e in found.idle else "inserted" for e in found.extra]
+    findings = [Finding(kind, *e, first[e[0]], None, 0.0) for kind, e in zip(kinds, found.extra, strict=True)]
     findings += [Finding("removed", *m, first[m[0]], None, 0.0) for m in found.missing]
-    reference = {n: np.array(ours.array(n)) for n in names}
-    if found.missing:
-        for group, unit in found.missing:
-            for slot in symmetry.group(group).slots:
-                for side in (reference, kept):
-                    side[slot.initializer][np.ix_(*slot.places(side[slot.initializer].shape, unit))] = 0
-    else:
-        findings += tampered(symmetry.groups, reference, kept, UNSURE)
-    differences = {n: _difference(reference[n], kept[n]) for n in names}
+    reference = {n: np.array(ours.array(n)) for n in kept.keys() - analysis.values}
+    kept = {n: kept[n] for n in reference}
+    for group, unit in found.missing:
+        for slot in symmetry.group(group).slots:
+            for side in (reference, kept):
+                side[slot.initializer][np.ix_(*slot.places(side[slot.initializer].shape, unit))] = 0
+    findings += tampered(symmetry.groups, reference, kept, UNSURE)
+    stripped = strip and idle and bool(found.extra)
+    result = plain if stripped else whole
+    fixed = repaired(symmetry.groups, findings, reference, kept) if repair and stripped else {}
+    differences = {n: _difference(reference[n], kept[n]) for n in reference}
     verification, preserved, how = _preserved(theirs, result, verify, provider, samples, seed)
+    if fixed:
+        result = result.copy()
+        for name, array in fixed.items():
+            result.replace(name, array)
     missing = {(g, u) for g, u in found.missing}
     similar, certain = [], []
     for match in found.matches:
@@ -334,23 +369,22 @@ def _unequal(
         certain.append(match.certainty[there])
     return Resync(
         graph=result,
-        symmetry=own,
+        symmetry=replace(own, groups=tuple(replace(both.twins[g.id], id=g.id, parents=g.parents) for g in symmetry.groups)),
         matches=tuple(matches),
         psi_estimate=float(100 * np.concatenate(certain).mean()) if sum(c.size for c in certain) else 0.0,
         similarity=float(np.concatenate(similar).mean()),
         max_weight_difference=max(differences.values()),
         exact=False,
-        restored=not found.missing
-        and found.idle == sorted(found.extra)
-        and all(_rounded(reference[n], kept[n], d) for n, d in differences.items()),
+        restored=idle and all(_rounded(reference[n], kept[n], kept[n]) for n in reference),
         outputs_preserved=preserved,
         verified_by=how,
         verification=verification,
         alterations={n: (Alteration("noise", {"level": noise(reference[n], kept[n])}),) for n, d in differences.items() if d},
         integrity=tuple(findings),
-        repaired=False,
+        repaired=bool(fixed),
         stripped=stripped,
         alike=False,
+        apart=(),
         seconds=time.perf_counter() - start,
     )
 
@@ -399,17 +433,23 @@ def _sums(array: np.ndarray) -> int:
     return total
 
 
-def _rounded(reference: np.ndarray, suspect: np.ndarray, difference: float) -> bool:
-    """Is a difference no more than what rounding leaves of a weight that was like the suspect's?"""
+def _rounded(reference: np.ndarray, result: np.ndarray, suspect: np.ndarray) -> bool:
+    """Is the result no further from the reference than rounding leaves a weight that was like the suspect's?"""
     if not floating(reference):
-        return not difference
-    return difference <= 8 * step(reference.dtype) * float(max(np.abs(finite(a)).max(initial=0) for a in (reference, suspect)))
+        return not _difference(reference, result)
+    x, y, z = (finite(a).astype(np.float64) for a in (reference, result, suspect))
+    most = max(float(np.abs(a).max(initial=0)) for a in (x, z))
+    unit = step(reference.dtype)
+    if unit < SHORT:
+        return float(np.abs(x - y).max(initial=0)) <= 8 * unit * most
+    # a step of a short type is no small change: each element by itself
+    return bool((np.abs(x - y) <= unit * (4 * np.maximum(np.abs(x), np.abs(y)) + most / 16)).all())
 
 
 def _difference(a: np.ndarray, b: np.ndarray) -> float:
-    if a.dtype == object or a.dtype.kind in "SU" or not a.size:
+    if not a.size:
         return 0.0
-    if a.dtype.kind == "b":
+    if a.dtype == object or a.dtype.kind in "SUb":
         return float((a != b).any())
     with np.errstate(invalid="ignore"):
         gap = np.abs(a.astype(np.float64) - b.astype(np.float64))

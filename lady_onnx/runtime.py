@@ -18,7 +18,7 @@ import onnx
 import onnxruntime as ort
 
 from .errors import LadyError
-from .graph import PROTOBUF_LIMIT, Graph, input_choices
+from .graph import PROTOBUF_LIMIT, Graph, by_name, input_choices
 
 PICTURE_SIZES = (224, 64, 32, 640, 7)
 SEQUENCE_SIZES = (16, 64, 7, 224, 512, 16000)
@@ -348,8 +348,10 @@ def compare(
     metrics = None
     for sample in inputs:
         ours = run(first, a, sample)
-        given = zip(names, second.get_inputs(), strict=True)
-        theirs = run(second, b, {i.name: _as(sample[n], i.type) for n, i in given})
+        taken = {i.name: i.type for i in second.get_inputs()}
+        theirs = run(second, b, {y: _as(sample[x], taken[y]) for x, y in by_name(names, list(taken))})
+        order = [o.name for o in second.get_outputs()]
+        theirs = [theirs[order.index(y)] for _, y in by_name([o.name for o in first.get_outputs()], order)]
         for one, x, y in zip(worst, ours, theirs, strict=True):
             one.add(x, y)
         if labels is not None:

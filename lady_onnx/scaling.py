@@ -24,7 +24,7 @@ from .graph import Graph, attributes
 from .groups import Group, Slot
 from .inference import FLOATS
 from .labels import axes_of
-from .rules import Body, Equation, Kind, Movement, Take
+from .rules import Body, Elementwise, Equation, Kind, Movement, Take
 from .rules.composed import SEQUENCES
 from .rules.recurrent import GATES
 from .solutions import Solutions
@@ -90,6 +90,8 @@ class Scaling:
         offsets: float64 [slots]: what is added to a slot's values before they are multiplied, the epsilon of a variance.
         incoming: bool [slots]: whether the unit is made there, and not what is read: no operator sums over the slot's axis.
         shifts: what biases behind a unit gain when its sign changes, where that reflects its activation.
+        crossed: whether units meet each other otherwise than in a weighted sum, in a softmax, a norm, or an operator that
+            nothing is known of: one more of them changes what the others are.
     """
 
     group: str
@@ -99,6 +101,7 @@ class Scaling:
     offsets: np.ndarray
     incoming: np.ndarray
     shifts: tuple[Shift, ...] = ()
+    crossed: bool = False
 
     @property
     def names(self) -> set[str]:
@@ -165,6 +168,7 @@ class _Walk:
         self.makers = {name: node for node, _ in analysis.steps for name in node.output}
         self.read: set[int] = set()
         """Unknowns of weights along axes that an operator sums over."""
+        self.crossed: set[str] = set()
         self.unknowns: list[tuple[str, Slot]] = []
         self.roles: dict[str, list[Role]] = {}
         for group in groups:
@@ -205,7 +209,10 @@ class _Walk:
             try:
                 made = self._node(node, kind)
             except UnknownStructure:
+                if not isinstance(kind, Equation | Elementwise) or node.op_type in SUMS:
+                    self.crossed |= {g for name in node.input for g, _ in self.on(name)}
                 self._still(r for name in node.input for r in self.on(name))
+                self._reads(r for name in node.input if name and self.weight(name) for r in self.on(name))
                 made = []
             for name, roles in zip(node.output, made or [[] for _ in node.output], strict=False):
                 kept = [(g, a) for g, a in roles if a.any()]
@@ -522,9 +529,7 @@ class _Walk:
                 raise UnknownStructure("a single unit")
             entries.append([(g, lay(a, side, names, sizes)) for g, a in self.on(name)] if side else [])
             if self.weight(name):
-                for _, a in entries[-1]:
-                    if any(a.shape[x] > 1 for x in gone):
-                        self.read.update(k for n in np.unique(a >> UNIT_BITS).tolist() for k, _ in self.factors[n][0])
+                self._reads((g, a) for g, a in entries[-1] if any(a.shape[x] > 1 for x in gone))
 
         def summed(roles: Iterable[Role]) -> list[Role]:
             """What is left of factors when units are summed up: those of their own must be one."""
@@ -533,6 +538,11 @@ class _Walk:
             self._still(self._product(r for r, out in zip(roles, lost, strict=True) if out))
             return self._product(r for r, out in zip(roles, lost, strict=True) if not out)
 
+        # units that meet otherwise than in a weighted sum
+        weighed = {n for name, named in zip(node.input, how.named, strict=False) if name and self.weight(name) for n in named}
+        cross = {n for n in how.over | how.gone if not (operator in PRODUCTS and n in weighed)}
+        places = [names.index(n) for n in cross if sizes[n] > 1]
+        self.crossed |= {g for entry in entries for g, a in entry if any(a.shape[x] > 1 for x in places)}
         first = entries[0]
         if operator in PRODUCTS:
             factors = len(entries) if operator == "Einsum" else 2
@@ -571,15 +581,21 @@ class _Walk:
         self._still(self._product([*self._along(names[0], 2), *self._along(names[1], 2)]))
         parts = [self._parts(names[k], 1, gates) for k in (1, 2)]
         bias, peepholes = self._parts(names[3], 1, 2 * gates), self._parts(names[7], 1, 3)
-        for part in (*parts[0][:-1], *parts[1][:-1], *bias[: gates - 1], *bias[gates:-1]):
+        for part in (*(q for p in parts for q in p[:-1]), *bias[: gates - 1], *bias[gates:-1]):
             self._still(part)
-        (state,) = self._parts(names[2], 2, 1)
+        for name in names[1:3]:
+            self._reads(self._along(name, 2))
         starts = [self.on(n) for n in names[5:7] if n and not self.zero(n)]
-        sides = [parts[0][-1], parts[1][-1], state, *(bias[k * gates - 1] for k in (1, 2) if bias), *peepholes, *starts]
+        own = [*(p[-1] for p in parts if p), *(bias[k * gates - 1] for k in (1, 2) if bias)]
+        sides = [*own, *self._parts(names[2], 2, 1), *peepholes, *starts]
         for side in sides:
             self._still(side, sign=False)
-        made = self._alike(sides)
+        made = self._alike(sides) if sides else []
         return [[(g, np.expand_dims(a, 0)) for g, a in made], made, made][: len(node.output)]
+
+    def _reads(self, roles: Iterable[Role]) -> None:
+        """Weights that read units, and do not make them."""
+        self.read.update(k for _, a in roles for n in np.unique(a >> UNIT_BITS).tolist() for k, _ in self.factors[n][0])
 
     def _along(self, name: str, axis: int) -> list[Role]:
         """The factors of a tensor along one of its axes."""
@@ -633,7 +649,8 @@ class _Walk:
         signs = np.array([[flips.values[k].get(f, 0.0) for k in rows] for f in flips.free]).reshape(len(flips.free), len(rows))
         offsets = np.array([self.offsets.get(s.initializer, 0.0) for s in slots])
         incoming = np.array([k not in self.read for k in rows], bool)
-        return Scaling(group.id, tuple(slots), scales, signs > 0, offsets, incoming, tuple(self.shifts.get(group.id, ())))
+        shifts = tuple(self.shifts.get(group.id, ()))
+        return Scaling(group.id, tuple(slots), scales, signs > 0, offsets, incoming, shifts, group.id in self.crossed)
 
 
 def _unit(array: np.ndarray) -> np.ndarray:

@@ -17,13 +17,15 @@ from scipy.optimize import linear_sum_assignment
 
 from .alterations import floating
 from .correspondence import correspond
-from .errors import ArchitectureError
+from .errors import ArchitectureError, LadyError
 from .evidence import finite
-from .graph import Graph, attributes, label
+from .graph import Graph, attributes, by_name, label
 from .runtime import compare, simplified
 
 PASSING = ("Cast", "Dropout", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 """A weight that goes through these is still one."""
+MOVING = (*PASSING, "Concat", "ConstantOfShape", "Flatten", "Gather", "Slice", "Split", "Transpose")
+"""What only moves elements does so whatever their values, and is seen in any two runs."""
 SIZES = ("Shape", "Size")
 """What these give says nothing of values."""
 COMMUTING = ("Add", "Max", "Mean", "Min", "Mul", "Sum")
@@ -62,12 +64,14 @@ class _Skeleton:
     nodes: list[_Node] = field(default_factory=list)
     before: dict[int, set] = field(default_factory=dict)
     after: dict[int, set] = field(default_factory=dict)
+    others: list[NodeProto] = field(default_factory=list)
+    """The nodes without weights that do more than move elements."""
 
     @classmethod
-    def of(cls, graph: Graph) -> _Skeleton:
+    def of(cls, graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> _Skeleton:
+        """`inputs` and `outputs` are the names of the graph's, in an order that both graphs have in common."""
         found = cls(graph)
-        inputs = [i.name for i in graph.model.graph.input if i.name not in graph.tensors]
-        # by every tensor the weighted nodes, by number, and the inputs, by name and position, that it follows
+        # by every tensor the weighted nodes, by number, and the inputs, by their place, that it follows
         reach: dict[str, Set] = {name: frozenset({("input", k)}) for k, name in enumerate(inputs)}
         held = {name: name for name in graph.tensors}
         for node in graph.nodes:
@@ -80,6 +84,8 @@ class _Skeleton:
             if node.op_type in SIZES:
                 here = frozenset()
             own = found._held(node, held)
+            if own is None and node.op_type not in MOVING:
+                found.others.append(node)
             if own is not None:
                 number = len(found.nodes)
                 found.nodes.append(own)
@@ -90,8 +96,8 @@ class _Skeleton:
                         found.after[other].add(number)
                 here = frozenset({number})
             reach.update(dict.fromkeys(node.output, here))
-        for k, value in enumerate(graph.model.graph.output):
-            for other in reach.get(value.name, frozenset()):
+        for k, value in enumerate(outputs):
+            for other in reach.get(value, frozenset()):
                 if isinstance(other, int):
                     found.after[other].add(("output", k))
         return found
@@ -114,6 +120,13 @@ class _Skeleton:
         told = tuple((a, str(given[a])) for a in TELLING if a in given and kind != "linear")
         return _Node(node, (kind, places, tuple(shapes), told), tuple((name, turned[k]) for k, name in own))
 
+    def done(self, node: NodeProto) -> tuple:
+        """What a node without weights does: its operator, and its numbers, to the precision of half floats."""
+        given = [v for v in attributes(node).values() if isinstance(v, float)]
+        numbers = [n for n in node.input if n in self.graph.tensors and self.graph.tensors[n].data_type in FLOATING]
+        given += [float(v) for n in numbers for v in finite(self.graph.array(n)).ravel()[:1]]
+        return node.op_type, tuple(sorted(float(f"{v:.2g}") for v in given))
+
     def _learned(self, name: str) -> bool:
         """Is it a weight, and not a size or a number?"""
         return self.graph.tensors[name].data_type in FLOATING and int(np.prod(self.graph.shape(name))) > 1
@@ -123,20 +136,26 @@ FLOATING = (1, 10, 11, 16)
 """Element types of weights: float, float16, double, bfloat16."""
 
 
-def paired(reference: Graph, suspect: Graph) -> dict[str, Place]:
+def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[str, ...]]:
     """For every weight of the reference, that a node of its main graph holds, the suspect's.
 
-    Raises ArchitectureError with the first node that has no counterpart.
+    And of the nodes without weights that do more than move elements the operators that one graph has more often than
+    the other, or with other numbers. Raises ArchitectureError with the first node that has no counterpart.
     """
-    one, two = _Skeleton.of(reference), _Skeleton.of(suspect)
+    sides = (reference, suspect)
+    ends = [
+        by_name(*([v.name for v in g.model.graph.input if v.name not in g.tensors] for g in sides)),
+        by_name(*([v.name for v in g.model.graph.output] for g in sides)),
+    ]
+    one, two = (_Skeleton.of(g, *([pair[k] for pair in end] for end in ends)) for k, g in enumerate(sides))
     ours, theirs = _classes(one, two)
     found: dict[str, Place] = {}
     values = {"ours": _Values(reference), "theirs": _Values(suspect)}
     for number in sorted(set(ours)):
         a, b = ([k for k, n in enumerate(side) if n == number] for side in (ours, theirs))
         if len(a) > 1:
-            apart = np.array([[values["ours"].apart(one.nodes[i], values["theirs"], two.nodes[j]) for j in b] for i in a])
-            b = [b[j] for j in linear_sum_assignment(apart)[1]]
+            gaps = np.array([[values["ours"].apart(one.nodes[i], values["theirs"], two.nodes[j]) for j in b] for i in a])
+            b = [b[j] for j in linear_sum_assignment(gaps)[1]]
         for i, j in zip(a, b, strict=True):
             for (name, turned), (other, also) in zip(one.nodes[i].weights, two.nodes[j].weights, strict=True):
                 place = Place(other, turned != also)
@@ -145,7 +164,9 @@ def paired(reference: Graph, suspect: Graph) -> dict[str, Place]:
                         f"{suspect.name}: another architecture than {reference.name}: weight '{name}' stands for both "
                         f"'{found[name].name}' and '{other}'; compare models exported from the same network"
                     )
-    return found
+    done = [Counter(side.done(node) for node in side.others) for side in (one, two)]
+    apart = sorted({what[0] for what in (done[0] - done[1]) + (done[1] - done[0])})
+    return found, tuple(apart)
 
 
 class _Values:
@@ -227,12 +248,14 @@ class Link:
         reference, suspect: the graphs, in forms that hold the same weights.
         places: for weights of the reference where they lie in the suspect.
         alike: are the graphs alike node by node, so that what one computes the other does?
+        apart: operators without weights that one has more often than the other, or with other numbers.
     """
 
     reference: Graph
     suspect: Graph
     places: Mapping[str, Place]
     alike: bool
+    apart: tuple[str, ...] = ()
 
     def array(self, name: str, graph: Graph | None = None) -> np.ndarray:
         """The suspect's weight, or that of a copy, in the layout and, if both are floats, the dtype of the reference's."""
@@ -240,7 +263,7 @@ class Link:
         array = (graph or self.suspect).array(place.name)
         if self.alike:
             return array
-        if place.turned:
+        if place.turned and np.squeeze(array).ndim == 2:
             array = np.swapaxes(np.squeeze(array), 0, 1)
         return self._cast(array.reshape(self.reference.shape(name)), self.reference.array(name))
 
@@ -249,7 +272,7 @@ class Link:
         place = self.places[name]
         old = graph.array(place.name)
         if not self.alike:
-            if place.turned:
+            if place.turned and np.squeeze(array).ndim == 2:
                 array = np.swapaxes(np.squeeze(array), 0, 1)
             array = self._cast(np.ascontiguousarray(array).reshape(old.shape), old)
         graph.replace(place.name, array)
@@ -278,12 +301,18 @@ def connect(reference: Graph, suspect: Graph) -> Link:
     try:
         names = correspond(reference, suspect)
     except ArchitectureError as error:
-        ours, theirs, places = _simpler(reference, suspect, error)
+        try:
+            ours, theirs, places, apart = _simpler(reference, suspect, error)
+        except ArchitectureError:
+            raise
+        except LadyError:
+            # what onnxruntime cannot load has no other form
+            raise error from None
     else:
         return Link(reference, suspect, {a: Place(b) for a, b in names.items()}, True)
     # where no weight was changed on the way, the suspect stays as it is
     kept = all(_kept(suspect, theirs, place.name) for place in places.values())
-    link = Link(ours, suspect if kept else theirs, places, False)
+    link = Link(ours, suspect if kept else theirs, places, False, apart)
     twin = link.suspect.copy()
     for name in places:
         link.replace(twin, name, link.reference.array(name))
@@ -295,13 +324,15 @@ def connect(reference: Graph, suspect: Graph) -> Link:
     return link
 
 
-def _simpler(reference: Graph, suspect: Graph, error: ArchitectureError) -> tuple[Graph, Graph, dict[str, Place]]:
+def _simpler(
+    reference: Graph, suspect: Graph, error: ArchitectureError
+) -> tuple[Graph, Graph, dict[str, Place], tuple[str, ...]]:
     """Both graphs in the plainest form in which they hold the same weights; raises `error`, or where they part, if none."""
     written = [[(n.op_type, sorted(a.SerializeToString() for a in n.attribute)) for n in g.nodes] for g in (reference, suspect)]
     for fused in (False, True):
         try:
             ours, theirs = simplified(reference, fused), simplified(suspect, fused)
-            return ours, theirs, paired(ours, theirs)
+            return ours, theirs, *paired(ours, theirs)
         except ArchitectureError as other:
             # of nodes that are written alike the one that differs says more
             error = error if written[0] == written[1] else other

@@ -23,7 +23,9 @@ from .matching import Match, Matcher, Progress
 LEAST = 0.3
 """Below this similarity a unit is no other's copy."""
 EQUAL = 1e-5
-"""Rows nearer than this share of their size are equal; and so much of a row may be left of outgoing weights that cancel."""
+"""So much of what units pass on may be left of outgoing weights that cancel."""
+TINY = 1e-300
+"""The size of a row of zeros."""
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -205,12 +207,12 @@ def _idle(
                 continue
             rows = np.concatenate([rows_of(arrays[s.initializer], s).astype(np.float64) for s in made], 1)
             places = np.argsort(matches[name].permutation)
-            sizes = np.maximum(np.linalg.norm(rows, axis=1), 1e-300)
+            sizes = np.maximum(np.linalg.norm(rows, axis=1), TINY)
             for unit in list(units):
                 place = int(places[unit])
-                same = np.linalg.norm(rows - rows[place], axis=1) <= EQUAL * sizes[place]
+                same = (rows == rows[place]).all(1)
                 same[place] = False
-                same &= sizes > 1e-300
+                same &= sizes > TINY
                 # the reference's own unit before another extra one
                 keeper = next((int(p) for p in np.flatnonzero(same)), None)
                 if keeper is not None:
@@ -218,27 +220,29 @@ def _idle(
                         front = np.moveaxis(arrays[slot.initializer], slot.axis, 0)
                         front[slot.index[keeper]] += front[slot.index[place]]
                         front[slot.index[place]] = 0
-                if all(_nothing(arrays[s.initializer], s, place) for s in read):
+                if all(_nothing(arrays[s.initializer], both.reference[s.initializer], s, place, sizes) for s in read):
                     for slot in group.slots:
                         np.moveaxis(arrays[slot.initializer], slot.axis, 0)[slot.index[place]] = 0
                     rows[place] = 0
-                    sizes[place] = 1e-300
+                    sizes[place] = TINY
                     units.remove(unit)
                     found.append((name, unit))
                     changed = True
     return sorted(found)
 
 
-def _nothing(array: np.ndarray, slot: Slot, place: int) -> bool:
-    """Is a unit's row nothing beside the others?"""
-    rows = rows_of(array, slot)
-    return float(np.abs(rows[place]).max(initial=0)) <= EQUAL * float(np.abs(rows).max(initial=0))
+def _nothing(array: np.ndarray, reference: np.ndarray, slot: Slot, place: int, sizes: np.ndarray) -> bool:
+    """Is what a unit passes on, its own size times what reads it, nothing beside what the reference's units do?"""
+    usual = np.abs(rows_of(reference, slot)).max(1, initial=0) * sizes
+    usual = usual[usual > TINY]
+    row = float(np.abs(rows_of(array, slot)[place]).max(initial=0))
+    return not row or (usual.size > 0 and row * float(sizes[place]) <= EQUAL * float(np.median(usual)))
 
 
 def written(both: Extended, found: Unequal) -> tuple[list[Match], dict[str, np.ndarray]]:
     """The suspect's own groups and weights: its units in the reference's order, extra ones behind them.
 
-    Returns the matches by the ids of the suspect's groups, and the weights, of its own shapes, by the reference's names.
+    Returns the matches of the suspect's units, and the weights, of its own shapes, by the reference's names.
     """
     places = {key: where.copy() for key, where in both.places.items()}
     matches = []
@@ -247,7 +251,7 @@ def written(both: Extended, found: Unequal) -> tuple[list[Match], dict[str, np.n
         real = np.flatnonzero(match.permutation < both.theirs[group.id])
         twin = both.twins[group.id]
         figures = (a[real] for a in (match.permutation, match.similarity, match.margin, match.certainty))
-        matches.append(Match(twin.id, *figures))
+        matches.append(Match(group.id, *figures))
         there = {(s.initializer, s.axis): s for s in twin.slots}
         for slot in group.slots:
             twins_slot = there[both.names[slot.initializer], slot.axis]

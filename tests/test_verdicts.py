@@ -1,0 +1,262 @@
+"""Suspects that compute something else and must not be accepted, and copies that must: traps that were once fallen into."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import lady_onnx as lady
+
+F = np.float32
+Weights = dict[str, np.ndarray]
+
+
+def model(
+    nodes: list[onnx.NodeProto],
+    weights: Weights,
+    inputs: dict[str, list[int | str]],
+    opset: int = 17,
+    kind: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "verdict",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [helper.make_tensor_value_info("out", kind, None)],
+        [onnx.numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def layers(activation: str = "Relu", seed: int = 0) -> tuple[list[onnx.NodeProto], Weights]:
+    """Dense layers of 16 and 12 units."""
+    rng = np.random.default_rng(seed)
+    sizes = {"a": (16, 8), "ab": (16,), "b": (12, 16), "bb": (12,), "c": (4, 12), "cb": (4,)}
+    weights = {n: (rng.standard_normal(s) / s[-1] ** 0.5).astype(F) for n, s in sizes.items()}
+    nodes = [
+        helper.make_node("Gemm", ["x", "a", "ab"], ["h"], transB=1),
+        helper.make_node(activation, ["h"], ["i"]),
+        helper.make_node("Gemm", ["i", "b", "bb"], ["j"], transB=1),
+        helper.make_node("Relu", ["j"], ["k"]),
+        helper.make_node("Gemm", ["k", "c", "cb"], ["out"], transB=1),
+    ]
+    return nodes, weights
+
+
+X: dict[str, list[int | str]] = {"x": ["N", 8]}
+
+
+def widened(weights: Weights, row: np.ndarray, bias: float, out: np.ndarray) -> Weights:
+    """One more unit in the first layer."""
+    more = {"a": np.concatenate([weights["a"], row[None]]), "ab": np.append(weights["ab"], F(bias))}
+    return {**weights, **more, "b": np.concatenate([weights["b"], out[:, None]], 1).astype(F)}
+
+
+def test_a_branch_that_wakes_up_in_another_form() -> None:
+    nodes, weights = layers()
+    reference = model(nodes, weights, X)
+    branch = [
+        helper.make_node("Gemm", ["k", "c", "cb"], ["o"], transB=1),
+        helper.make_node("ReduceMax", ["x"], ["m"], axes=[1], keepdims=1),
+        helper.make_node("Sub", ["m", "t"], ["d"]),
+        helper.make_node("Relu", ["d"], ["r"]),
+        helper.make_node("Pad", ["r", "pads"], ["p"]),
+        helper.make_node("Add", ["o", "p"], ["out"]),
+    ]
+    suspect = model([*nodes[:-1], *branch], {**weights, "t": F(20), "pads": np.array([0, 2, 0, 1])}, X)
+    for seen in (suspect, lady.permute(suspect, 1).model):
+        found = lady.check(reference, seen)
+        assert found.verdict == "altered"
+        assert "Relu" in found.reason
+
+
+def test_another_meaning_of_the_same_nodes() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "a"], ["h"]), helper.make_node("Softmax", ["h"], ["i"])]
+    nodes.append(helper.make_node("MatMul", ["i", "b"], ["out"]))
+    rng = np.random.default_rng(0)
+    weights = {"a": rng.standard_normal((8, 16)).astype(F), "b": rng.standard_normal((16, 3)).astype(F)}
+    # up to opset 12 a softmax runs over all axes behind the first
+    old, new = (model(nodes, weights, {"x": [2, 5, 8]}, opset) for opset in (12, 13))
+    assert not lady.verify(new, old).equal
+    assert lady.check(new, old).verdict == "unrelated"
+
+
+def test_functions_go_by_their_names() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "a"], ["h"]), helper.make_node("One", ["h"], ["i"], domain="own")]
+    nodes += [helper.make_node("MatMul", ["i", "b"], ["j"]), helper.make_node("Two", ["j"], ["out"], domain="own")]
+    rng = np.random.default_rng(0)
+    weights = {"a": rng.standard_normal((8, 16)).astype(F), "b": rng.standard_normal((16, 3)).astype(F)}
+
+    def built(*functions: tuple[str, str]) -> onnx.ModelProto:
+        found = model(nodes, weights, X)
+        found.opset_import.append(helper.make_opsetid("own", 1))
+        for name, operator in functions:
+            body = [helper.make_node(operator, ["u"], ["v"])]
+            found.functions.append(helper.make_function("own", name, ["u"], ["v"], body, [helper.make_opsetid("", 17)]))
+        return found
+
+    reference = built(("One", "Relu"), ("Two", "Sigmoid"))
+    assert lady.check(reference, built(("Two", "Sigmoid"), ("One", "Relu"))).verdict == "identical"
+    assert not lady.check(reference, built(("Two", "Relu"), ("One", "Sigmoid"))).accepted
+
+
+def test_inputs_go_by_their_names() -> None:
+    rng = np.random.default_rng(0)
+    weights = {n: rng.standard_normal(s).astype(F) for n, s in {"a": (8, 16), "b": (8, 16), "c": (16, 3)}.items()}
+
+    def built(first: str, second: str, order: tuple[str, str]) -> onnx.ModelProto:
+        nodes = [helper.make_node("MatMul", [first, "a"], ["p"]), helper.make_node("MatMul", [second, "b"], ["q"])]
+        nodes += [helper.make_node("Add", ["p", "q"], ["h"]), helper.make_node("Relu", ["h"], ["i"])]
+        nodes.append(helper.make_node("MatMul", ["i", "c"], ["out"]))
+        return model(nodes, weights, {n: ["N", 8] for n in order})
+
+    reference = built("left", "right", ("left", "right"))
+    assert lady.verify(reference, built("left", "right", ("right", "left"))).equal
+    assert lady.check(reference, built("left", "right", ("right", "left"))).verdict == "identical"
+    assert not lady.check(reference, built("right", "left", ("right", "left"))).accepted
+    assert lady.check(reference, built("one", "two", ("one", "two"))).verdict == "identical"
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Softmax"])
+def test_a_dummy_is_idle_where_units_meet_in_sums_alone(activation: str) -> None:
+    rng = np.random.default_rng(1)
+    nodes, weights = layers(activation)
+    suspect = model(nodes, widened(weights, 5 * rng.standard_normal(8).astype(F), 1, np.zeros(12)), X)
+    found = lady.check(model(nodes, weights, X), suspect)
+    assert found.verdict == ("rescaled" if activation == "Relu" else "tampered")
+
+
+def test_small_outgoing_weights_of_a_large_unit_are_not_nothing() -> None:
+    rng = np.random.default_rng(1)
+    nodes, weights = layers()
+    suspect = model(nodes, widened(weights, 1e7 * rng.standard_normal(8).astype(F), 0, 1e-6 * rng.standard_normal(12)), X)
+    assert lady.check(model(nodes, weights, X), suspect).verdict == "tampered"
+
+
+def test_a_removed_unit_hides_no_tampering() -> None:
+    nodes, weights = layers()
+    less = {**weights, "a": weights["a"][:-1], "ab": weights["ab"][:-1], "b": weights["b"][:, :-1].copy()}
+    assert lady.check(model(nodes, weights, X), model(nodes, less, X)).verdict == "altered"
+    less["c"] = weights["c"].copy()
+    less["c"][1, 3] += 5
+    assert lady.check(model(nodes, weights, X), model(nodes, less, X)).verdict == "tampered"
+
+
+def test_stripping_where_a_shape_says_the_width() -> None:
+    rng = np.random.default_rng(0)
+
+    def built(units: int) -> onnx.ModelProto:
+        nodes = [helper.make_node("Conv", ["x", "a"], ["h"]), helper.make_node("Relu", ["h"], ["i"])]
+        nodes += [helper.make_node("Reshape", ["i", "shape"], ["f"]), helper.make_node("MatMul", ["f", "b"], ["out"])]
+        weights = {"a": a[:units], "b": b[: units * 36], "shape": np.array([0, units * 36])}
+        return model(nodes, weights, {"x": [1, 3, 8, 8]})
+
+    a, b = rng.standard_normal((7, 3, 3, 3)).astype(F), rng.standard_normal((7 * 36, 4)).astype(F)
+    b[6 * 36 :] = 0
+    assert lady.check(built(6), built(7)).verdict == "rescaled"
+    found = lady.resync(built(6), lady.permute(built(7), 1).graph, strip=True)
+    assert found.stripped
+    assert found.verified_by == "run"
+    assert lady.verify(built(6), found.model).equal
+
+
+def test_what_few_samples_do_not_show_is_not_inert() -> None:
+    """A label changes only where two scores are near each other."""
+    nodes, weights = layers()
+    last = helper.make_node("ArgMax", ["scores"], ["out"], axis=1, keepdims=0)
+    nodes[-1].output[0] = "scores"
+    for seed in range(3):
+        for name in ("ab", "bb", "cb"):
+            changed = weights[name].copy()
+            changed[seed] += 2.5
+            reference = model([*nodes, last], weights, X, kind=TensorProto.INT64)
+            suspect = model([*nodes, last], {**weights, name: changed}, X, kind=TensorProto.INT64)
+            assert lady.check(reference, suspect).verdict == "tampered"
+
+
+@pytest.mark.parametrize("factor", [2.0, 1e5, 2e37])
+def test_factors_that_may_overflow_are_not_accepted(factor: float, capfd: pytest.CaptureFixture[str]) -> None:
+    nodes, weights = layers()
+    changed = {n: a.copy() for n, a in weights.items()}
+    changed["a"][3] *= F(factor)
+    changed["ab"][3] *= F(factor)
+    changed["b"][:, 3] /= F(factor)
+    found = lady.check(model(nodes, weights, X), model(nodes, changed, X))
+    assert found.accepted == (factor == 2)
+    assert "Warning" not in capfd.readouterr().err
+
+
+def test_text_counts() -> None:
+    nodes, weights = layers()
+    nodes[-1].output[0] = "scores"
+    more = [
+        helper.make_node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0),
+        helper.make_node("Gather", ["labels", "best"], ["out"]),
+    ]
+
+    def built(arrays: Weights, labels: list[bytes]) -> onnx.ModelProto:
+        found = model([*nodes, *more], arrays, X, kind=TensorProto.STRING)
+        found.graph.initializer.append(helper.make_tensor("labels", TensorProto.STRING, [4], labels))
+        return found
+
+    reference = built(weights, [b"good", b"bad", b"odd", b"even"])
+    changed = {**weights, "a": weights["a"].copy(), "ab": weights["ab"].copy(), "b": weights["b"].copy()}
+    changed["a"][3] *= 2
+    changed["ab"][3] *= 2
+    changed["b"][:, 3] /= 2
+    assert lady.check(reference, built(changed, [b"good", b"bad", b"odd", b"even"])).verdict == "rescaled"
+    assert not lady.check(reference, built(changed, [b"bad", b"good", b"odd", b"even"])).accepted
+
+
+def test_steps_of_short_floats_are_no_rounding() -> None:
+    rng = np.random.default_rng(0)
+    nodes, weights = layers()
+    short = {n: a.astype(np.float16) for n, a in weights.items()}
+    casts = [helper.make_node("Cast", [f"{n}.short"], [n], to=TensorProto.FLOAT) for n in weights]
+
+    def built(arrays: Weights) -> onnx.ModelProto:
+        return model([*casts, *nodes], {f"{n}.short": a for n, a in arrays.items()}, X)
+
+    doubled = {n: a.copy() for n, a in short.items()}
+    for name, k in (("a", 3.3), ("ab", 3.3)):
+        doubled[name][3] *= np.float16(k)
+    doubled["b"][:, 3] /= np.float16(3.3)
+    assert lady.check(built(short), built(doubled)).verdict == "rescaled"
+    moved = {n: (a + 0.0065 * np.abs(a).max() * rng.choice([-1, 1], a.shape)).astype(np.float16) for n, a in doubled.items()}
+    assert not lady.check(built(short), built(moved)).accepted
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+@pytest.mark.parametrize("inputs", [1, 8])
+def test_a_single_input_or_output_in_another_form(outputs: int, inputs: int) -> None:
+    rng = np.random.default_rng(0)
+    weights = {"a": rng.standard_normal((inputs, 16)), "ab": rng.standard_normal(16), "c": rng.standard_normal((16, outputs))}
+    weights = {n: a.astype(F) for n, a in {**weights, "cb": rng.standard_normal(outputs)}.items()}
+    one = [helper.make_node("MatMul", ["x", "a"], ["p"]), helper.make_node("Add", ["p", "ab"], ["h"])]
+    one += [helper.make_node("Relu", ["h"], ["i"]), helper.make_node("MatMul", ["i", "c"], ["q"])]
+    one.append(helper.make_node("Add", ["q", "cb"], ["out"]))
+    two = [helper.make_node("Gemm", ["x", "a", "ab"], ["h"], transB=1), helper.make_node("Relu", ["h"], ["i"])]
+    two.append(helper.make_node("Gemm", ["i", "c", "cb"], ["out"], transB=1))
+    turned = {**weights, "a": np.ascontiguousarray(weights["a"].T), "c": np.ascontiguousarray(weights["c"].T)}
+    forms = model(one, weights, {"x": [3, inputs]}), model(two, turned, {"x": [3, inputs]})
+    for reference, suspect in (forms, forms[::-1]):
+        assert lady.check(reference, lady.permute(suspect, 1).model).verdict == "permuted"
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("zero", ["w", "r"])
+def test_recurrent_layers_with_weights_of_zeros(kind: str, zero: str) -> None:
+    rng = np.random.default_rng(0)
+    gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind]
+    weights = {
+        n: rng.standard_normal(s).astype(F) for n, s in {"a": (8, 6), "w": (1, gates * 5, 6), "r": (1, gates * 5, 5)}.items()
+    }
+    weights[zero] = np.zeros_like(weights[zero])
+    nodes = [helper.make_node("MatMul", ["x", "a"], ["h"]), helper.make_node("Relu", ["h"], ["i"])]
+    nodes.append(helper.make_node(kind, ["i", "w", "r"], ["out"], hidden_size=5))
+    reference = model(nodes, weights, {"x": [4, 2, 8]})
+    multiplied = lady.attack(reference, "rescale", 0.5, seed=1).model
+    assert lady.verify(reference, multiplied).equal
+    assert lady.check(reference, multiplied).accepted
