@@ -27,7 +27,8 @@ from .splices import pool
 from .strategies import graphs
 from .test_analysis import build
 from .test_law import examples, sensitivity
-from .test_scaling import rescaled
+from .test_scaling import BEHIND, mirrored, rescaled
+from .test_scaling import found as factors
 
 
 def net(activation: str, seed: int) -> onnx.ModelProto:
@@ -307,8 +308,49 @@ def test_a_bias_of_keys_may_have_any_value(seed: int) -> None:
         assert lady.check(model, suspect).verdict == "tampered"
 
 
+def undone(trial: int) -> None:
+    """One recurrent unit's sign, and one ReLU6 unit reflected: both named, undone, and nothing else found."""
+    rng = np.random.default_rng(trial)
+    kind = ("LSTM", "GRU", "RNN")[trial % 3]
+    recurrent = architectures.Recurrent(kind, 6, 7, 11)
+    torch.manual_seed(trial)
+    reference = export(randomise(recurrent, trial), torch.randint(0, 11, (1, 5)), dynamo=False)
+    for model in (reference, mirrored("ReLU6", BEHIND[trial % 5], trial)):
+        graph = load(model)
+        free = [s for s in factors(model) if s.signs.size]
+        scaling = free[int(rng.integers(len(free)))]
+        unit = int(rng.integers(len(scaling.slots[0].index)))
+        by = np.ones((len(scaling.slots), len(scaling.slots[0].index)))
+        by[scaling.signs[0], unit] = -1
+        arrays = {n: graph.array(n).copy() for n in scaling.names}
+        scaling.apply(arrays, by)
+        changed = graph.copy()
+        for name, array in arrays.items():
+            changed.replace(name, array)
+        shuffled = lady.permute(changed, trial)
+        assert lady.verify(model, shuffled.model).equal
+        found = lady.check(model, shuffled.graph)
+        assert found.verdict == "rescaled", (trial, found.reason)
+        assert found.resync is not None
+        assert [(f.kind, f.group, f.unit, f.factor) for f in found.resync.integrity] == [
+            ("rescaled", scaling.group, unit, pytest.approx(-1))
+        ]
+
+
+@pytest.mark.parametrize("trial", range(6))
+def test_single_signs_and_reflections_are_undone(trial: int) -> None:
+    undone(trial)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("trial", range(6, 206))
+def test_single_signs_and_reflections_are_undone_in_200_trials(trial: int) -> None:
+    undone(trial)
+    test_a_bias_of_keys_may_have_any_value(trial)
+
+
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-def test_signs_of_single_recurrent_units_are_undone(kind: str) -> None:
+def test_signs_of_recurrent_units_are_undone(kind: str) -> None:
     model = export(randomise(Recurrent(kind, 6, 7, 11)), torch.randint(0, 11, (1, 5)), dynamo=False)
     for seed in range(4):
         shuffled = lady.permute(rescaled(model, seed), seed)
