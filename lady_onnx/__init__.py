@@ -28,8 +28,9 @@ from .groups import Group, Pin, Slot, Symmetry
 from .integrity import Finding, divergence
 from .linking import link as _link
 from .matching import Match
+from .outcome import Resync
 from .permutation import Model, Permuted, find_groups, permute
-from .resync import Resync, resync
+from .resync import resync
 from .runtime import OutputDifference, Verification, compare, read_data
 
 __all__ = [

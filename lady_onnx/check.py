@@ -8,8 +8,9 @@ from .alterations import in_words
 from .errors import ArchitectureError
 from .integrity import TAMPERING
 from .matching import Progress
+from .outcome import Resync
 from .permutation import Model
-from .resync import Resync, resync
+from .resync import resync
 
 VERDICTS = ("identical", "permuted", "rescaled", "altered", "tampered", "unrelated")
 EXTREME = 1e3

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-from onnx import ModelProto
 
-from .alterations import CLOSE, Alteration, explain, floating, noise, step
+from .alterations import CLOSE, Alteration, explain, floating, noise
 from .analysis import Analysis, analyse
 from .errors import ArchitectureError, LadyError
 from .evidence import finite, same
@@ -20,94 +16,22 @@ from .graph import Graph, captured, load
 from .groups import Symmetry
 from .incoming import Incoming, incoming
 from .integrity import TAMPERING, UNSURE, Finding, Undone, repaired, tampered, undo
-from .matching import ASSIGNMENTS, Match, Matcher, Progress
-from .permutation import Model, write_permutation
-from .runtime import Verification, compare
+from .matching import ASSIGNMENTS, Matcher, Progress
+from .outcome import Resync, alike, difference, preserved, rounded
+from .permutation import Model
 from .scaling import scalings
+from .sizes import resync_sizes
 from .skeleton import FLOATING, Link, connect
-from .unequal import differ, extended, matched, written
+from .unequal import differ
 
-NOTE = "resynced"
 EVIDENCE = ("all", "incoming")
 FEW = 0.25
 """Where more of the weights differ than this share, none of them is tried for what the function does not depend on."""
 CHUNK = 1 << 20
 """So many values are summed up at a time."""
-SHORT = 1e-5
-"""Types whose numbers are further apart than this are short."""
 SOFTMAX = ("Softmax", "Attention", "MultiHeadAttention")
 LARGE = 5.0
 """Weights are tried with values of this deviation, in units of their largest."""
-
-
-@dataclass(frozen=True)
-class Resync:
-    """A suspect with its units back in the reference's order.
-
-    Attributes:
-        graph: the suspect's model, re-synchronised.
-        symmetry: the groups that hold in both models.
-        matches: where the units of each group were found, in the order of `symmetry.groups`.
-        psi_estimate: percent of units that are likely to be in their place: the mean certainty of the matches.
-        similarity: the mean cosine of matched units, 1.0 for a purely permuted suspect.
-        max_weight_difference: the largest difference between a weight of the reference and of the result.
-        exact: whether every weight of the result is the reference's, bit for bit.
-        restored: whether every weight of the result is the reference's, to rounding.
-        outputs_preserved: whether the result, before any repair, computes what the suspect computed; None if not asked.
-        verified_by: `run` (onnxruntime), `proof` (only elements of the symmetry were applied), or None.
-        verification: what onnxruntime found, None unless it ran.
-        alterations: by weight, in the reference's names, what was done to it, first things first.
-        integrity: what was done to single units, in the reference's names.
-        repaired: whether what was tampered with has the reference's values now.
-        stripped: whether units that the reference has not and the function does not need were taken out: the result has the
-            reference's nodes then.
-        alike: whether both files are written node by node alike; where not, weights and groups go by the names of the
-            reference in the form that onnxruntime's optimiser gives it.
-        apart: of files that are written differently, operators without weights that one has more often than the other.
-        seconds: how long it took.
-    """
-
-    graph: Graph
-    symmetry: Symmetry
-    matches: tuple[Match, ...]
-    psi_estimate: float
-    similarity: float
-    max_weight_difference: float
-    exact: bool
-    restored: bool
-    outputs_preserved: bool | None
-    verified_by: str | None
-    verification: Verification | None
-    alterations: Mapping[str, tuple[Alteration, ...]]
-    integrity: tuple[Finding, ...]
-    repaired: bool
-    stripped: bool
-    alike: bool
-    apart: tuple[str, ...]
-    seconds: float
-
-    @property
-    def model(self) -> ModelProto:
-        """The re-synchronised model."""
-        return self.graph.to_model(NOTE)
-
-    @property
-    def permutations(self) -> Mapping[str, np.ndarray]:
-        """What was applied to the suspect: unit j of the result is unit `permutation[j]` of the suspect."""
-        return {m.group: m.permutation for m in self.matches}
-
-    @property
-    def moved(self) -> int:
-        """How many units stood elsewhere in the suspect."""
-        return sum(m.moved for m in self.matches)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the re-synchronised model, whole or not at all."""
-        self.graph.save(Path(path), NOTE)
-
-    def save_permutation(self, path: str | os.PathLike[str]) -> None:
-        """Writes the permutation that was applied to the suspect."""
-        write_permutation(path, self.symmetry.groups, self.permutations, None)
 
 
 def common(link: Link) -> tuple[Analysis, Symmetry]:
@@ -184,7 +108,7 @@ def resync(
                 f"{theirs.name}: has other numbers of units; give evidence 'all' and assignment 'optimal'"
             ) from error
         try:
-            return _unequal(ours, theirs, longer, verify, provider, samples, seed, strip, repair, start, progress)
+            return resync_sizes(ours, theirs, longer, verify, provider, samples, seed, strip, repair, start, progress)
         except ArchitectureError:
             raise error from None
     ours, theirs = link.reference, link.suspect
@@ -216,8 +140,8 @@ def resync(
         for name, array in repaired(symmetry.groups, findings, altered, {**view, **moved}).items():
             link.replace(result, name, array)
     apart = {n: link.array(n, result) for n in names if not same(ours.array(n), link.array(n, result))}
-    differences = {n: _difference(ours.array(n), a) for n, a in apart.items()}
-    verification, preserved, how = _preserved(given, whole, verify, provider, samples, seed)
+    differences = {n: difference(ours.array(n), a) for n, a in apart.items()}
+    verification, kept_outputs, how = preserved(given, whole, verify, provider, samples, seed)
     similarity = np.concatenate([m.similarity for m in matches]) if matches else np.ones(1)
     certainty = np.concatenate([m.certainty for m in matches]) if matches else np.ones(1)
     alterations = {}
@@ -237,8 +161,8 @@ def resync(
         similarity=float(similarity.mean()),
         max_weight_difference=max(differences.values(), default=0.0),
         exact=not differences,
-        restored=all(_rounded(ours.array(n), a, view[n]) for n, a in apart.items()),
-        outputs_preserved=preserved,
+        restored=all(rounded(ours.array(n), a, view[n]) for n, a in apart.items()),
+        outputs_preserved=kept_outputs,
         verified_by=how,
         verification=verification,
         alterations=alterations,
@@ -249,28 +173,6 @@ def resync(
         apart=link.apart,
         seconds=time.perf_counter() - start,
     )
-
-
-def _preserved(
-    suspect: Graph, result: Graph, verify: str, provider: str, samples: int, seed: int
-) -> tuple[Verification | None, bool | None, str | None]:
-    """Does the result compute what the suspect did? What onnxruntime found, the answer, and who gave it."""
-    if verify in ("auto", "run"):
-        try:
-            found = compare(suspect, result, samples=samples, seed=seed, provider_name=provider)
-            return found, found.equal, "run"
-        except LadyError:
-            if verify == "run":
-                raise
-    return None, None if verify == "none" else True, None if verify == "none" else "proof"
-
-
-def _alike(a: Graph, b: Graph, samples: int, seed: int) -> bool:
-    """Do two models run, and compute the same?"""
-    try:
-        return compare(a, b, samples=samples, seed=seed, provider_name="cpu").equal
-    except LadyError:
-        return False
 
 
 def _into_softmax(graph: Graph, name: str) -> bool:
@@ -303,90 +205,9 @@ def _inert(graph: Graph, reference: Mapping[str, np.ndarray], suspect: Mapping[s
         changed[where] = drawn.astype(array.dtype)
         twin = graph.copy()
         twin.replace(name, changed)
-        if where.any() and _alike(graph, twin, 2, 0):
+        if where.any() and alike(graph, twin, 2, 0):
             found.append(name)
     return found
-
-
-def _unequal(
-    ours: Graph,
-    theirs: Graph,
-    names: Mapping[str, str],
-    verify: str,
-    provider: str,
-    samples: int,
-    seed: int,
-    strip: bool,
-    repair: bool,
-    start: float,
-    progress: Progress | None,
-) -> Resync:
-    """The same for a suspect with more or fewer units."""
-    back = {b: a for a, b in names.items()}
-    analysis = analyse(ours, lambda n, axis: ours.constant_along(n, axis) and theirs.constant_along(names[n], axis))
-    symmetry = extract(analysis)
-    own = extract(analyse(theirs, lambda n, axis: theirs.constant_along(n, axis) and ours.constant_along(back[n], axis)))
-    both = extended(ours, theirs, names, symmetry.groups, own.groups)
-    factors = scalings(ours, analysis, symmetry.groups)
-    summed = [g for g in symmetry.groups if g.id in factors and not factors[g.id].crossed]
-    found = matched(both, incoming(summed, factors), progress)
-    matches, arrays = written(both, found)
-    whole = theirs.copy()
-    for name, array in arrays.items():
-        whole.replace(names[name], array)
-    kept = {n: np.array(a[tuple(slice(k) for k in ours.shape(n))]) for n, a in found.plain.items()}
-    plain = ours.copy()
-    for name in kept.keys() - analysis.values:
-        plain.replace(name, kept[name])
-    # what the analysis says of units that were inserted has to be seen as well
-    idle = found.idle == sorted(found.extra) and not found.missing and _alike(theirs, plain, samples, seed)
-    first = {g.id: g.slots[0].initializer for g in symmetry.groups}
-    kinds = ["obfuscated" if idle and e in found.idle else "inserted" for e in found.extra]
-    findings = [Finding(kind, *e, first[e[0]], None, 0.0) for kind, e in zip(kinds, found.extra, strict=True)]
-    findings += [Finding("removed", *m, first[m[0]], None, 0.0) for m in found.missing]
-    reference = {n: np.array(ours.array(n)) for n in kept.keys() - analysis.values}
-    kept = {n: kept[n] for n in reference}
-    for group, unit in found.missing:
-        for slot in symmetry.group(group).slots:
-            for side in (reference, kept):
-                side[slot.initializer][np.ix_(*slot.places(side[slot.initializer].shape, unit))] = 0
-    findings += tampered(symmetry.groups, reference, kept, UNSURE)
-    stripped = strip and idle and bool(found.extra)
-    result = plain if stripped else whole
-    fixed = repaired(symmetry.groups, findings, reference, kept) if repair and stripped else {}
-    differences = {n: _difference(reference[n], kept[n]) for n in reference}
-    verification, preserved, how = _preserved(theirs, result, verify, provider, samples, seed)
-    if fixed:
-        result = result.copy()
-        for name, array in fixed.items():
-            result.replace(name, array)
-    missing = {(g, u) for g, u in found.missing}
-    similar, certain = [], []
-    for match in found.matches:
-        many = both.mine[match.group]
-        there = [u for u in range(many) if (match.group, u) not in missing]
-        similar.append(match.similarity[:many])
-        certain.append(match.certainty[there])
-    return Resync(
-        graph=result,
-        symmetry=replace(own, groups=tuple(replace(both.twins[g.id], id=g.id, parents=g.parents) for g in symmetry.groups)),
-        matches=tuple(matches),
-        psi_estimate=float(100 * np.concatenate(certain).mean()) if sum(c.size for c in certain) else 0.0,
-        similarity=float(np.concatenate(similar).mean()),
-        max_weight_difference=max(differences.values()),
-        exact=False,
-        restored=idle and all(_rounded(reference[n], kept[n], kept[n]) for n in reference),
-        outputs_preserved=preserved,
-        verified_by=how,
-        verification=verification,
-        alterations={n: (Alteration("noise", {"level": noise(reference[n], kept[n])}),) for n, d in differences.items() if d},
-        integrity=tuple(findings),
-        repaired=bool(fixed),
-        stripped=stripped,
-        alike=False,
-        apart=(),
-        seconds=time.perf_counter() - start,
-    )
 
 
 def _matched(
@@ -431,26 +252,3 @@ def _sums(array: np.ndarray) -> int:
         mixed ^= mixed >> np.uint64(32)
         total += int((mixed * mixed).sum(dtype=np.uint64))
     return total
-
-
-def _rounded(reference: np.ndarray, result: np.ndarray, suspect: np.ndarray) -> bool:
-    """Is the result no further from the reference than rounding leaves a weight that was like the suspect's?"""
-    if not floating(reference):
-        return not _difference(reference, result)
-    x, y, z = (finite(a).astype(np.float64) for a in (reference, result, suspect))
-    most = max(float(np.abs(a).max(initial=0)) for a in (x, z))
-    unit = step(reference.dtype)
-    if unit < SHORT:
-        return float(np.abs(x - y).max(initial=0)) <= 8 * unit * most
-    # a step of a short type is no small change: each element by itself
-    return bool((np.abs(x - y) <= unit * (4 * np.maximum(np.abs(x), np.abs(y)) + most / 16)).all())
-
-
-def _difference(a: np.ndarray, b: np.ndarray) -> float:
-    if not a.size:
-        return 0.0
-    if a.dtype == object or a.dtype.kind in "SUb":
-        return float((a != b).any())
-    with np.errstate(invalid="ignore"):
-        gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
-    return float(np.nan_to_num(gap, nan=0.0).max())

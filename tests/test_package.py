@@ -16,6 +16,8 @@ LAYERS = [
     {"demo"},
     {"check"},
     {"resync", "attacks"},
+    {"sizes"},
+    {"outcome"},
     {"integrity"},
     {"unscaling", "incoming", "skeleton", "unequal"},
     {"matching", "permutation", "runtime", "picture", "explain", "linking", "scaling"},
