@@ -176,7 +176,7 @@ class Bench:
         found = metric(self.model.metric, run(session(graph), graph, sample)[0], self.data["labels"][:MEASURED])
         return 100 * (1 - found) if self.model.metric == "accuracy" else found
 
-    def cells(self, mode: str) -> Iterator[dict[str, object]]:
+    def cells(self, mode: str, attacks: Sequence[str], most: float) -> Iterator[dict[str, object]]:
         if mode == "tuned":
             for share in SHARES if (TRAINED / f"{self.name}-{SHARES[0]}.onnx").exists() else ():
                 path = TRAINED / f"{self.name}-{share}.onnx"
@@ -184,7 +184,9 @@ class Bench:
                     yield self.cell(mode, "finetune", share, load(path))
             return
         for kind, (_, values) in ATTACKS.items():
-            for value in values if kind != "finetune" else ():
+            for value in values if kind != "finetune" and kind in attacks else ():
+                if kind == "noise" and value > most:
+                    continue
                 weights = [self.slot.initializer] if mode == "aimed" else None
                 strength = value / 100 if kind == "prune" else value
                 yield self.cell(
@@ -347,6 +349,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
     parser.add_argument("--modes", nargs="+", choices=("aimed", "all", "tuned"), default=("aimed", "all", "tuned"))
+    parser.add_argument("--attacks", nargs="+", choices=tuple(ATTACKS), default=tuple(ATTACKS))
+    parser.add_argument("--most", type=float, default=np.inf, help="the strongest noise: the hopeless takes longest")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--draw", action="store_true")
     args = parser.parse_args()
@@ -361,7 +365,7 @@ def main() -> None:
         bench = Bench(name, args.seed)
         print(f"{name}: {len(bench.groups)} groups, aimed at {bench.slot.initializer} axis {bench.slot.axis}", flush=True)
         for mode in args.modes:
-            for row in bench.cells(mode):
+            for row in bench.cells(mode, args.attacks, args.most):
                 key = tuple(row[f] for f in FIELDS[:4])
                 write([*(r for r in read() if tuple(r[f] for f in FIELDS[:4]) != key), row])
                 print(" ".join(f"{k}={v}" for k, v in row.items() if k != "model" and v != ""), flush=True)
