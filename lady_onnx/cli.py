@@ -20,7 +20,7 @@ from .attacks import KINDS as ATTACKS
 from .demo import demo
 from .explain import draw
 from .graph import atomic, load
-from .integrity import TAMPERING
+from .integrity import REPLACEABLE, TAMPERING
 from .matching import ASSIGNMENTS, Progress
 from .permutation import Model, slots_json
 from .resync import EVIDENCE
@@ -313,7 +313,7 @@ def _resync(args: argparse.Namespace) -> int:
             if found:
                 known = [(f.group, f.unit, f.slot, f.factor and f"{f.factor:.4g}") for f in found[:SHOWN]]
                 lines = [["" if cell is None else cell for cell in row] for row in known]
-                print(f"\n{kind}: {meaning}{' (repaired)' if result.repaired and kind in TAMPERING else ''}")
+                print(f"\n{kind}: {meaning}{' (repaired)' if result.repaired and kind in REPLACEABLE else ''}")
                 _table(("group", "unit", "weight", "factor"), lines)
                 if len(found) > SHOWN:
                     print(f"and {len(found) - SHOWN} more")

@@ -131,6 +131,7 @@ def rounded(reference: np.ndarray, result: np.ndarray, suspect: np.ndarray) -> b
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
+    """The largest difference between two weights of one shape; 1 where text or truth values differ."""
     if not a.size:
         return 0.0
     if a.dtype == object or a.dtype.kind in "SUb":

@@ -15,13 +15,14 @@ from .finder import extract
 from .graph import Graph, captured, load
 from .groups import Symmetry
 from .incoming import Incoming, incoming
-from .integrity import TAMPERING, UNSURE, Finding, Undone, repaired, tampered, undo
+from .inference import FLOATS
+from .integrity import REPLACEABLE, UNSURE, Finding, Undone, repaired, tampered, undo
 from .matching import ASSIGNMENTS, Matcher, Progress
 from .outcome import Resync, alike, difference, preserved, rounded
 from .permutation import Model
 from .scaling import scalings
 from .sizes import resync_sizes
-from .skeleton import FLOATING, Link, connect
+from .skeleton import Link, connect
 from .unequal import differ
 
 EVIDENCE = ("all", "incoming")
@@ -128,7 +129,7 @@ def resync(
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
     findings = undone.findings + tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
-    for name in _inert(ours, {n: a for n, a in altered.items() if n in names}, {**view, **moved}):
+    for name in _inert(ours, altered, {**view, **moved}):
         findings = (*(f for f in findings if f.slot != name), Finding("inert", None, None, name, None, 0.0))
         moved = {**moved, name: altered[name]}
     whole = theirs.copy()
@@ -167,7 +168,7 @@ def resync(
         verification=verification,
         alterations=alterations,
         integrity=findings,
-        repaired=repair and any(f.kind in TAMPERING for f in findings),
+        repaired=repair and any(f.kind in REPLACEABLE for f in findings),
         stripped=False,
         alike=link.alike,
         apart=link.apart,
@@ -191,7 +192,7 @@ def _inert(graph: Graph, reference: Mapping[str, np.ndarray], suspect: Mapping[s
     """
     apart = [n for n, a in reference.items() if floating(a) and not same(a, suspect[n])]
     kinds = (v.type.tensor_type.elem_type for v in graph.model.graph.output)
-    if len(apart) > FEW * len(reference) or any(k not in FLOATING for k in kinds):
+    if len(apart) > FEW * len(reference) or any(k not in FLOATS for k in kinds):
         return []
     found = []
     generator = np.random.default_rng(0)

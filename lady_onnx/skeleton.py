@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
+import onnx.defs
 from onnx import NodeProto
 from scipy.optimize import linear_sum_assignment
 
@@ -20,6 +21,7 @@ from .correspondence import correspond
 from .errors import ArchitectureError, LadyError
 from .evidence import finite
 from .graph import Graph, attributes, by_name, label
+from .inference import FLOATS
 from .runtime import compare, simplified
 
 PASSING = ("Cast", "Dropout", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
@@ -30,8 +32,20 @@ SIZES = ("Shape", "Size")
 """What these give says nothing of values."""
 COMMUTING = ("Add", "Max", "Mean", "Min", "Mul", "Sum")
 """Their operands have no order; where one is the same number everywhere, exporters leave it out, or write it elsewhere."""
-TELLING = ("axis", "dilations", "direction", "group", "hidden_size", "kernel_shape", "strides")
+TELLING = (
+    "activation",
+    "activation_params",
+    "axis",
+    "dilations",
+    "direction",
+    "group",
+    "hidden_size",
+    "kernel_shape",
+    "strides",
+)
 """Attributes that nodes must have in common."""
+AXES = ("axes", "axis", "k")
+"""Operands that say where an operator acts."""
 ROUNDS = 200
 """At most so many steps along the network are looked at to tell nodes apart."""
 QUANTILES = 65
@@ -121,19 +135,21 @@ class _Skeleton:
         return _Node(node, (kind, places, tuple(shapes), told), tuple((name, turned[k]) for k, name in own))
 
     def done(self, node: NodeProto) -> tuple:
-        """What a node without weights does: its operator, and its numbers, to the precision of half floats."""
+        """What a node without weights does: its operator, and its numbers, to the precision of half floats.
+
+        What says along which axes it acts exporters give as an attribute or as a number, and any two runs show.
+        """
         given = [v for v in attributes(node).values() if isinstance(v, float)]
-        numbers = [n for n in node.input if n in self.graph.tensors and self.graph.tensors[n].data_type in FLOATING]
-        given += [float(v) for n in numbers for v in finite(self.graph.array(n)).ravel()[:1]]
-        return node.op_type, tuple(sorted(float(f"{v:.2g}") for v in given))
+        known = onnx.defs.has(node.op_type, node.domain)
+        inputs = [i.name for i in onnx.defs.get_schema(node.op_type, node.domain).inputs] if known else []
+        for k, name in enumerate(node.input):
+            if name in self.graph.tensors and (k >= len(inputs) or inputs[k] not in AXES):
+                given += self.graph.array(name).ravel()[:1].tolist()
+        return node.op_type, tuple(sorted(f"{v:.2g}" if isinstance(v, float) else str(v) for v in given))
 
     def _learned(self, name: str) -> bool:
         """Is it a weight, and not a size or a number?"""
-        return self.graph.tensors[name].data_type in FLOATING and int(np.prod(self.graph.shape(name))) > 1
-
-
-FLOATING = (1, 10, 11, 16)
-"""Element types of weights: float, float16, double, bfloat16."""
+        return self.graph.tensors[name].data_type in FLOATS and int(np.prod(self.graph.shape(name))) > 1
 
 
 def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[str, ...]]:
@@ -150,11 +166,11 @@ def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[st
     one, two = (_Skeleton.of(g, *([pair[k] for pair in end] for end in ends)) for k, g in enumerate(sides))
     ours, theirs = _classes(one, two)
     found: dict[str, Place] = {}
-    values = {"ours": _Values(reference), "theirs": _Values(suspect)}
+    mine, other_values = _Values(reference), _Values(suspect)
     for number in sorted(set(ours)):
         a, b = ([k for k, n in enumerate(side) if n == number] for side in (ours, theirs))
         if len(a) > 1:
-            gaps = np.array([[values["ours"].apart(one.nodes[i], values["theirs"], two.nodes[j]) for j in b] for i in a])
+            gaps = np.array([[mine.apart(one.nodes[i], other_values, two.nodes[j]) for j in b] for i in a])
             b = [b[j] for j in linear_sum_assignment(gaps)[1]]
         for i, j in zip(a, b, strict=True):
             for (name, turned), (other, also) in zip(one.nodes[i].weights, two.nodes[j].weights, strict=True):

@@ -246,8 +246,7 @@ def written(both: Extended, found: Unequal) -> tuple[list[Match], dict[str, np.n
     """
     places = {key: where.copy() for key, where in both.places.items()}
     matches = []
-    for group in both.groups:
-        match = next(m for m in found.matches if m.group == group.id)
+    for group, match in zip(both.groups, found.matches, strict=True):
         real = np.flatnonzero(match.permutation < both.theirs[group.id])
         twin = both.twins[group.id]
         figures = (a[real] for a in (match.permutation, match.similarity, match.margin, match.certainty))

@@ -8,6 +8,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import lady_onnx as lady
+from lady_onnx.graph import Graph, load
+from lady_onnx.skeleton import paired
 
 F = np.float32
 Weights = dict[str, np.ndarray]
@@ -70,6 +72,42 @@ def test_a_branch_that_wakes_up_in_another_form() -> None:
         found = lady.check(reference, seen)
         assert found.verdict == "altered"
         assert "Relu" in found.reason
+
+
+def test_another_number_in_another_form() -> None:
+    """Which word wakes the branch: no two random samples need hold it."""
+    rng = np.random.default_rng(0)
+    weights = {"e": rng.standard_normal((50, 8)).astype(F), "b": rng.standard_normal((8, 4)).astype(F)}
+
+    def built(word: int, other: bool) -> onnx.ModelProto:
+        nodes = [helper.make_node("Gather", ["e", "ids"], ["h"]), helper.make_node("MatMul", ["h", "b"], ["s"])]
+        nodes += [helper.make_node("Equal", ["ids", "word"], ["q"]), helper.make_node("Where", ["q", "big", "zero"], ["w"])]
+        nodes += [helper.make_node("Identity", ["w"], ["v"])] if other else []
+        nodes += [
+            helper.make_node("Unsqueeze", ["v" if other else "w", "last"], ["u"]),
+            helper.make_node("Add", ["s", "u"], ["out"]),
+        ]
+        numbers = {"word": np.array(word), "big": F(100), "zero": F(0), "last": np.array([1])}
+        found = model(nodes, {**weights, **numbers}, {"ids": [3]})
+        found.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+        return found
+
+    assert lady.check(built(17, False), built(17, True)).accepted
+    assert not lady.check(built(17, False), built(18, True)).accepted
+
+
+@pytest.mark.parametrize(("operator", "more"), [("Relu", []), ("Clip", [0.0, 6.0])])
+def test_activations_inside_fused_operators_are_compared(operator: str, more: list[float]) -> None:
+    def built(activation: str, parameters: list[float]) -> Graph:
+        given = {"activation": activation, "activation_params": parameters} if parameters else {"activation": activation}
+        nodes = [helper.make_node("FusedConv", ["x", "a"], ["out"], domain="com.microsoft", **given)]
+        found = model(nodes, {"a": np.ones((4, 3, 3, 3), F)}, {"x": [1, 3, 8, 8]})
+        found.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        return load(found)
+
+    assert set(paired(built(operator, more), built(operator, more))[0]) == {"a"}
+    with pytest.raises(lady.ArchitectureError, match="has no counterpart"):
+        paired(built(operator, more), built("Clip", [0.0, 12.0]))
 
 
 def test_another_meaning_of_the_same_nodes() -> None:
