@@ -26,7 +26,7 @@ from .architectures import Recurrent, export, randomise
 from .splices import pool
 from .strategies import graphs
 from .test_analysis import build
-from .test_law import examples, sensitivity
+from .test_law import examples, sensitivity, trials
 from .test_scaling import BEHIND, mirrored, rescaled
 from .test_scaling import found as factors
 
@@ -67,7 +67,8 @@ INCOMING = {"a:0": ("a", "ab"), "b:0": ("b", "bb"), "c:0": ("c", "cb")}
 OUTGOING = {"a:0": "b", "b:0": "c", "c:0": "d"}
 
 
-def planted(trial: int) -> None:
+@pytest.mark.parametrize("trial", trials(8))
+def test_planted_cases_are_found_and_named(trial: int) -> None:
     """One case of every kind, at a random place of a random network that was permuted."""
     rng = np.random.default_rng(trial)
     model = net("Relu", trial)
@@ -146,17 +147,6 @@ def test_weights_outside_all_groups_are_guarded_too() -> None:
     # all of them moved: that is no tampering of single ones
     graph.replace("db", array + np.arange(10, dtype=np.float32))
     assert lady.check(model, graph).verdict == "altered"
-
-
-@pytest.mark.parametrize("trial", range(8))
-def test_planted_cases_are_found_and_named(trial: int) -> None:
-    planted(trial)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("trial", range(8, 208))
-def test_planted_cases_are_found_and_named_in_200_trials(trial: int) -> None:
-    planted(trial)
 
 
 @examples(60)
@@ -284,7 +274,7 @@ def attention(seed: int) -> onnx.ModelProto:
     return build(nodes, weights, {"x": [2, 5, 8]})
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", trials(6))
 def test_a_bias_of_keys_may_have_any_value(seed: int) -> None:
     model = attention(seed)
     rng = np.random.default_rng(seed)
@@ -308,7 +298,8 @@ def test_a_bias_of_keys_may_have_any_value(seed: int) -> None:
         assert lady.check(model, suspect).verdict == "tampered"
 
 
-def undone(trial: int) -> None:
+@pytest.mark.parametrize("trial", trials(6))
+def test_single_signs_and_reflections_are_undone(trial: int) -> None:
     """One recurrent unit's sign, and one ReLU6 unit reflected: both named, undone, and nothing else found."""
     rng = np.random.default_rng(trial)
     kind = ("LSTM", "GRU", "RNN")[trial % 3]
@@ -335,18 +326,6 @@ def undone(trial: int) -> None:
         assert [(f.kind, f.group, f.unit, f.factor) for f in found.resync.integrity] == [
             ("rescaled", scaling.group, unit, pytest.approx(-1))
         ]
-
-
-@pytest.mark.parametrize("trial", range(6))
-def test_single_signs_and_reflections_are_undone(trial: int) -> None:
-    undone(trial)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("trial", range(6, 206))
-def test_single_signs_and_reflections_are_undone_in_200_trials(trial: int) -> None:
-    undone(trial)
-    test_a_bias_of_keys_may_have_any_value(trial)
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])

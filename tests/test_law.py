@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,6 +27,11 @@ from .strategies import graphs
 
 def examples(count: int) -> settings:
     return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+
+
+def trials(first: int, more: int = 200) -> list[Any]:
+    """Numbers of seeded trials: the first ones always, so many more with the marker `long`."""
+    return [*range(first), *(pytest.param(k, marks=pytest.mark.long) for k in range(first, first + more))]
 
 
 def holds(model: onnx.ModelProto, seed: int) -> bool:

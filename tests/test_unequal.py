@@ -15,6 +15,7 @@ from lady_onnx.cli import main
 from lady_onnx.graph import load
 
 from .test_integrity import INCOMING, OUTGOING, net
+from .test_law import trials
 
 F = np.float32
 RUN = {"a:0": 1, "b:0": 16, "c:0": 1}
@@ -77,7 +78,8 @@ def without(model: onnx.ModelProto, group: str, units: list[int]) -> onnx.ModelP
     return with_weights(model, arrays)
 
 
-def planted(trial: int) -> None:
+@pytest.mark.parametrize("trial", trials(6))
+def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
     """Each case at random in another network, every group shuffled: found, named, nothing else found."""
     rng = np.random.default_rng(trial)
     model = net("Relu", trial)
@@ -133,17 +135,6 @@ def planted(trial: int) -> None:
     assert found.verdict == "tampered"
     assert found.resync is not None
     assert [(f.kind, f.group) for f in found.resync.integrity] == [("inserted", group)]
-
-
-@pytest.mark.parametrize("trial", range(6))
-def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
-    planted(trial)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("trial", range(6, 206))
-def test_other_numbers_of_units_are_found_and_named_in_200_trials(trial: int) -> None:
-    planted(trial)
 
 
 def test_noise_on_top_of_clones_and_of_removed_units() -> None:
