@@ -36,7 +36,7 @@ from lady_onnx.incoming import incoming
 from lady_onnx.picture import matrices
 from lady_onnx.rewrite import Family, invert, permute_graph
 from lady_onnx.runtime import metric, read_data, run, session
-from lady_onnx.scaling import scalings
+from lady_onnx.scalewalk import scalings
 from tests import real
 
 HERE = Path(__file__).parent

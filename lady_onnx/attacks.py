@@ -22,7 +22,7 @@ from .finder import extract
 from .graph import Graph, load
 from .groups import Symmetry
 from .permutation import Model
-from .scaling import scalings
+from .scalewalk import scalings
 
 KINDS = ("noise", "prune", "quantize", "rescale", "scale")
 NOTE = "attacked"

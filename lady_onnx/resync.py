@@ -20,7 +20,7 @@ from .integrity import REPLACEABLE, UNSURE, Finding, Undone, repaired, tampered,
 from .matching import ASSIGNMENTS, Matcher, Progress
 from .outcome import Resync, alike, difference, preserved, rounded
 from .permutation import Model
-from .scaling import scalings
+from .scalewalk import scalings
 from .sizes import resync_sizes
 from .skeleton import Link, connect
 from .unequal import differ

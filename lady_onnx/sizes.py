@@ -16,7 +16,7 @@ from .incoming import incoming
 from .integrity import UNSURE, Finding, repaired, tampered
 from .matching import Progress
 from .outcome import Resync, alike, difference, preserved, rounded
-from .scaling import scalings
+from .scalewalk import scalings
 from .unequal import extended, matched, written
 
 

@@ -14,7 +14,7 @@ from lady_onnx.finder import extract
 from lady_onnx.graph import load
 from lady_onnx.incoming import incoming
 from lady_onnx.rewrite import Family, invert
-from lady_onnx.scaling import scalings
+from lady_onnx.scalewalk import scalings
 
 from . import real
 from .test_law import examples

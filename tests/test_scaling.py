@@ -13,7 +13,8 @@ import lady_onnx as lady
 from lady_onnx.analysis import analyse
 from lady_onnx.finder import extract
 from lady_onnx.graph import load
-from lady_onnx.scaling import Scaling, scalings
+from lady_onnx.scalewalk import scalings
+from lady_onnx.scaling import Scaling
 
 from .splices import pool
 from .strategies import graphs

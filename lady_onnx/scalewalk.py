@@ -1,0 +1,384 @@
+"""By what the units of a group may be multiplied, slot by slot, without changing what the model computes.
+
+Beside their order, units have a scale and a sign: a ReLU lets any positive factor pass, tanh a change of sign, and what
+comes in larger may go out smaller. Every slot of a group has an unknown factor. One walk over the graph says by what
+the elements of every tensor are multiplied, a product of powers of these; where what is added must be alike, where
+units are summed up, or an operator lets nothing pass, there is an equation: a linear one for the logarithms, one over
+two elements for the signs. The solutions are the factors that leave the model's function as it was.
+
+Sources: Neyshabur et al. 2015 (ReLU); Ganju et al. 2018; arXiv 2205.00199 (scales and signs).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from onnx import NodeProto
+
+from .analysis import Analysis
+from .equations import lay, plan, solve, solve_results, unlay
+from .errors import UnknownStructure
+from .factors import Products, Role, coded
+from .graph import Graph, attributes
+from .groups import Group, Slot
+from .inference import FLOATS
+from .reflections import Reflections
+from .rules import Body, Elementwise, Equation, Kind, Movement, Take
+from .rules.composed import SEQUENCES
+from .rules.recurrent import GATES
+from .scaling import Scaling, region
+from .solutions import Solutions
+from .tensors import moved_shape, step_of
+
+LINEAR = ("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Resize", "Upsample")
+"""A factor of the operand, of either sign, is one of the result."""
+PRODUCTS = ("Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul")
+"""Linear in each of two operands; the third is added."""
+POSITIVE = ("GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin")
+"""A positive factor passes."""
+SUMS = ("Add", "Cast", "Dropout", "Identity", "Mean", "Neg", "Sub", "Sum")
+"""What is added has one factor."""
+RELUS = ("LeakyRelu", "Max", "Min", "Relu")
+"""As sums, of positive factors alone."""
+ODD = ("Asinh", "Atan", "Erf", "Sin", "Sinh", "Softsign", "Tan", "Tanh")
+"""A sign passes."""
+EVEN = ("Cos", "Cosh")
+"""A sign is lost."""
+NORMS = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization")
+"""The first operand is normalised: the gain and what is added to it have the result's factor."""
+LOOPS = ("Loop", "Scan", "SequenceMap", *SEQUENCES)
+"""Operators with bodies, or of sequences, that no factor passes."""
+
+
+def scalings(graph: Graph, analysis: Analysis, groups: Sequence[Group]) -> dict[str, Scaling]:
+    """By each group's id, of those that hold no others, the factors that its units may have."""
+    walk = _Walk(graph, analysis, [g for g in groups if g.kind != "blocks"])
+    walk.run()
+    return {g.id: walk.solved(g) for g in walk.groups}
+
+
+class _Walk:
+    """One pass over what the label engine saw, collecting equations."""
+
+    def __init__(self, graph: Graph, analysis: Analysis, groups: Sequence[Group]):
+        self.graph = graph
+        self.analysis = analysis
+        self.groups = groups
+        self.products = Products()
+        self.roles: dict[str, list[Role]] = {}
+        self.offsets: dict[str, float] = {}
+        self.reflections = Reflections(graph, groups, analysis.steps, self.roles, self.products, self.offsets)
+        self.read: set[int] = set()
+        """Unknowns of weights along axes that an operator sums over."""
+        self.crossed: set[str] = set()
+        self.unknowns: list[tuple[str, Slot]] = []
+        for group in groups:
+            for slot in group.slots:
+                self._begin(group, slot)
+
+    def _begin(self, group: Group, slot: Slot) -> None:
+        """Gives every position of a unit in a slot an unknown factor."""
+        axes = {slot.axis, *(a for a, _ in slot.within)}
+        whole = self.graph.shape(slot.initializer)
+        shape = [n if a in axes else 1 for a, n in enumerate(whole)]
+        first = len(self.unknowns)
+        self.unknowns += [(group.id, Slot(slot.initializer, slot.axis, c[:, None], slot.within)) for c in slot.index.T]
+        numbers = np.array([self.products.number((((k, 1.0),), frozenset({k}))) for k in range(first, len(self.unknowns))])
+        codes = coded(np.tile(numbers, len(slot.index)), np.repeat(np.arange(len(slot.index)), len(numbers)))
+        known = self.roles.setdefault(slot.initializer, [])
+        array = np.zeros(shape, np.int64)
+        array[np.ix_(*region(slot, shape))] = _along(codes, slot.axis, len(shape))
+        for i, (name, other) in enumerate(known):
+            if name == group.id and other.shape == array.shape and not ((other > 0) & (array > 0)).any():
+                known[i] = name, other + array
+                return
+        known.append((group.id, array))
+
+    def run(self) -> None:
+        for node, kind in self.analysis.steps:
+            if isinstance(kind, Body) and (node.domain not in ("", "ai.onnx") or node.op_type not in LOOPS):
+                # what a function or a branch does its nodes do, under their own names
+                continue
+            try:
+                made = self._node(node, kind)
+            except UnknownStructure:
+                if not isinstance(kind, Equation | Elementwise) or node.op_type in SUMS:
+                    self.crossed |= {g for name in node.input for g, _ in self.on(name)}
+                self.products.still(r for name in node.input for r in self.on(name))
+                self._reads(r for name in node.input if name and self.weight(name) for r in self.on(name))
+                made = []
+            for name, roles in zip(node.output, made or [[] for _ in node.output], strict=False):
+                kept = [(g, a) for g, a in roles if a.any()]
+                # a tensor that one or another branch makes
+                self.roles[name] = self.products.alike([self.roles[name], kept]) if name in self.roles else kept
+        for value in self.graph.model.graph.output:
+            self.products.still(self.on(value.name))
+
+    def on(self, name: str) -> list[Role]:
+        return self.roles.get(name, [])
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        tensor = self.analysis.tensors.get(name)
+        if tensor is None and name not in self.graph.tensors:
+            raise UnknownStructure("an unknown shape")
+        return self.graph.shape(name) if tensor is None else tensor.shape
+
+    def weight(self, name: str) -> bool:
+        """Is a tensor a weight, or one that was moved?"""
+        tensor = self.analysis.tensors.get(name)
+        return name in self.graph.tensors or (tensor is not None and bool(tensor.parts))
+
+    def zero(self, name: str) -> bool:
+        """Is a tensor a weight of zeros, which no factor changes?"""
+        return name in self.graph.tensors and not self.graph.array(name).any()
+
+    def _node(self, node: NodeProto, kind: Kind | None) -> list[list[Role]]:
+        """The factors of a node's results."""
+        operator = node.op_type if node.domain in ("", "ai.onnx") else ""
+        if not any(self.on(name) for name in node.input):
+            return []
+        if any(name in self.reflections.reflected for name in node.input):
+            self.reflections.behind(operator, node, kind)
+        if not operator or kind is None:
+            raise UnknownStructure("no rule for factors")
+        if operator in GATES:
+            return self._recurrent(operator, node)
+        if isinstance(kind, Movement):
+            return self._moved(node, kind)
+        if isinstance(kind, Equation):
+            return [self._equation(operator, node, kind)]
+        rank = len(self.shape(node.output[0]))
+        entries = [[(g, a.reshape((1,) * (rank - a.ndim) + a.shape)) for g, a in self.on(n)] for n in node.input]
+        return [self._elementwise(operator, node, entries)]
+
+    def _added(self, names: Sequence[str], sides: Sequence[list[Role]]) -> list[Role]:
+        """The factors of a sum; a weight of zeros has any."""
+        kept = [side for name, side in zip(names, sides, strict=True) if name and (side or not self.zero(name))]
+        return self.products.alike(kept) if kept else []
+
+    def _elementwise(self, operator: str, node: NodeProto, entries: list[list[Role]]) -> list[Role]:
+        names = list(node.input)
+        first = entries[0]
+        if operator == "Cast" and attributes(node).get("to") not in FLOATS:
+            raise UnknownStructure("whole numbers")
+        if operator == "Dropout" or operator in SUMS:
+            return self._added(names[:1] if operator == "Dropout" else names, entries[: 1 if operator == "Dropout" else None])
+        reflected = self.reflections.made(operator, node, first)
+        if reflected is not None:
+            return reflected
+        if operator in RELUS or (operator == "Clip" and self._from_zero(node)):
+            self.products.still((r for entry in entries for r in entry), scale=False)
+            return self._added(names[: 1 if operator == "Clip" else None], entries[: 1 if operator == "Clip" else None])
+        if operator in ODD:
+            self.products.still(first, sign=False)
+            return self.products.signs(first)
+        if operator in EVEN:
+            self.products.still(first, sign=False)
+            return []
+        match operator:
+            case "Mul":
+                return self.products.product(r for entry in entries for r in entry)
+            case "Div":
+                return self.products.product([*first, *self.products.power(entries[1], -1)])
+            case "Reciprocal":
+                return self.products.power(first, -1)
+            case "Sqrt":
+                return self.products.power(first, 0.5)
+            case "Abs":
+                return self.products.sizes(first)
+            case "Sign":
+                return self.products.signs(first)
+            case "Pow":
+                power = self.graph.array(names[1]) if names[1] in self.graph.tensors else np.empty(0)
+                if power.size == 1:
+                    return self.products.power(first, float(power.reshape(-1)[0]))
+            case "PRelu":
+                self.products.still(first, scale=False)
+                self.products.still(entries[1])
+                return first
+            case "Where":
+                self.products.still(entries[0])
+                return self._added(names[1:], entries[1:])
+        raise UnknownStructure("no rule for factors")
+
+    def _from_zero(self, node: NodeProto) -> bool:
+        """Does it cut off what is below zero and nothing else?"""
+        given, names = attributes(node), [*node.input, "", ""]
+        low = self.graph.array(names[1]) if names[1] in self.graph.tensors else np.array(given.get("min", 1.0))
+        return not low.any() and "max" not in given and not names[2]
+
+    def _moved(self, node: NodeProto, kind: Movement) -> list[list[Role]]:
+        if node.op_type == "Pad" and not self._padded_with_zeros(node):
+            raise UnknownStructure("a padding that is not zero")
+        found = []
+        for sources, steps in kind.results:
+            names = [node.input[i] for i in sources]
+            shapes = [self.shape(n) for n in names]
+            axis = kind.axis % max(len(shapes[0]), 1)
+            roles = self._concat([self.on(n) for n in names], shapes, axis) if len(names) > 1 else self.on(names[0])
+            shape = tuple(sum(s[axis] for s in shapes) if a == axis else n for a, n in enumerate(shapes[0]))
+            for step in steps if roles else ():
+                if isinstance(step, Take) and (step.index < 0).any() and any(a.shape[step.axis] > 1 for _, a in roles):
+                    raise UnknownStructure("units beside a padding")
+                roles = [(g, step_of(a, step, shape)) for g, a in roles]
+                shape = moved_shape(shape, step)
+            found.append(roles)
+        return found
+
+    def _padded_with_zeros(self, node: NodeProto) -> bool:
+        if len(node.input) < 3 or not node.input[2]:
+            return not attributes(node).get("value", 0.0)
+        return self.zero(node.input[2])
+
+    def _concat(self, entries: Sequence[list[Role]], shapes: Sequence[tuple[int, ...]], axis: int) -> list[Role]:
+        found: list[Role] = []
+        for group in dict.fromkeys(g for entry in entries for g, _ in entry):
+            own = [[a for g, a in entry if g == group] for entry in entries]
+            if any(len(o) > 1 for o in own):
+                raise UnknownStructure("units along several axes")
+            axes = {axis, *(a for o in own for x in o for a, n in enumerate(x.shape) if n > 1)}
+            pieces = []
+            for o, shape in zip(own, shapes, strict=True):
+                dims = [n if a in axes else 1 for a, n in enumerate(shape)]
+                pieces.append(np.broadcast_to(o[0], dims) if o else np.zeros(dims, np.int64))
+            found.append((group, np.concatenate(pieces, axis)))
+        return found
+
+    def _equation(self, operator: str, node: NodeProto, kind: Equation) -> list[Role]:
+        shapes = [self.shape(n) if n else None for n in node.input][: kind.text.partition("->")[0].count(",") + 1]
+        how = plan(kind.text, tuple(None if s is None else len(s) for s in shapes))
+        sizes = solve(how.sides, shapes, kind.sizes)
+        solve_results(how.results, [self.shape(o) if o else None for o in node.output], sizes)
+        names = tuple(sizes)
+        gone = [names.index(n) for n in how.gone if sizes[n] > 1]
+        entries: list[list[Role]] = []
+        for name, side in zip(node.input, how.sides, strict=False):
+            if any(a.size == 1 for _, a in self.on(name)):
+                raise UnknownStructure("a single unit")
+            entries.append([(g, lay(a, side, names, sizes)) for g, a in self.on(name)] if side else [])
+            if self.weight(name):
+                self._reads((g, a) for g, a in entries[-1] if any(a.shape[x] > 1 for x in gone))
+
+        def summed(roles: Iterable[Role]) -> list[Role]:
+            """What is left of factors when units are summed up: those of their own must be one."""
+            roles = list(roles)
+            lost = [any(a.shape[x] > 1 for x in gone) for _, a in roles]
+            self.products.still(self.products.product(r for r, out in zip(roles, lost, strict=True) if out))
+            return self.products.product(r for r, out in zip(roles, lost, strict=True) if not out)
+
+        # units that meet otherwise than in a weighted sum
+        weighed = {n for name, named in zip(node.input, how.named, strict=False) if name and self.weight(name) for n in named}
+        cross = {n for n in how.over | how.gone if not (operator in PRODUCTS and n in weighed)}
+        places = [names.index(n) for n in cross if sizes[n] > 1]
+        self.crossed |= {g for entry in entries for g, a in entry if any(a.shape[x] > 1 for x in places)}
+        first = entries[0]
+        if operator in PRODUCTS:
+            factors = len(entries) if operator == "Einsum" else 2
+            made = summed(r for entry in entries[:factors] for r in entry)
+            made = self._sum(made, list(node.input[factors:]), entries[factors:])
+        elif operator in LINEAR:
+            made = summed(first)
+        elif operator in POSITIVE:
+            self.products.still(first, scale=False)
+            made = summed(first)
+        elif operator == "BatchNormalization":
+            made = self._batch_norm(node, entries)
+        elif operator in NORMS:
+            self.products.still(first)
+            made = self._sum(entries[1], list(node.input[2:]), entries[2:])
+        else:
+            raise UnknownStructure("no rule for factors")
+        result: list[Role] = []
+        for g, a in made:
+            laid = unlay(a, how.results[0], names, sizes)
+            if laid is None:
+                self.products.still([(g, a)])
+            else:
+                result.append((g, laid))
+        return result
+
+    def _recurrent(self, operator: str, node: NodeProto) -> list[list[Role]]:
+        """A unit's sign passes its candidate's tanh, its state and its peepholes; its gates keep theirs."""
+        given, names = attributes(node), [*node.input, *[""] * 8]
+        usual = [b"Sigmoid"] * (operator != "RNN") + [b"Tanh"] * (1 if operator != "LSTM" else 2)
+        chosen = [a.title() for a in given.get("activations", usual)]
+        if given.get("layout") or chosen != usual * (len(chosen) // len(usual)):
+            raise UnknownStructure("no rule for factors")
+        gates = GATES[operator]
+        # what the input's units bring is summed over
+        self.products.still(self.products.product([*self._along(names[0], 2), *self._along(names[1], 2)]))
+        parts = [self._parts(names[k], 1, gates) for k in (1, 2)]
+        bias, peepholes = self._parts(names[3], 1, 2 * gates), self._parts(names[7], 1, 3)
+        for part in (*(q for p in parts for q in p[:-1]), *bias[: gates - 1], *bias[gates:-1]):
+            self.products.still(part)
+        for name in names[1:3]:
+            self._reads(self._along(name, 2))
+        starts = [self.on(n) for n in names[5:7] if n and not self.zero(n)]
+        own = [*(p[-1] for p in parts if p), *(bias[k * gates - 1] for k in (1, 2) if bias)]
+        sides = [*own, *self._parts(names[2], 2, 1), *peepholes, *starts]
+        for side in sides:
+            self.products.still(side, sign=False)
+        made = self.products.alike(sides) if sides else []
+        return [[(g, np.expand_dims(a, 0)) for g, a in made], made, made][: len(node.output)]
+
+    def _reads(self, roles: Iterable[Role]) -> None:
+        """Weights that read units, and do not make them."""
+        self.read.update(k for _, a in roles for k in self.products.unknowns(a))
+
+    def _along(self, name: str, axis: int) -> list[Role]:
+        """The factors of a tensor along one of its axes."""
+        return [(g, a) for g, a in self.on(name) if a.shape[axis] > 1]
+
+    def _parts(self, name: str, axis: int, count: int) -> list[list[Role]]:
+        """The factors of the parts of a recurrent weight along an axis, [directions, 1, hidden]."""
+        if not name or self.zero(name):
+            return []
+        found = []
+        for k in range(count):
+            pieces = [(g, np.split(a, count, axis)[k]) for g, a in self._along(name, axis)]
+            found.append([(g, a.reshape(a.shape[0], 1, -1)) for g, a in pieces])
+        return found
+
+    def _sum(self, made: list[Role], names: Sequence[str], entries: Sequence[list[Role]]) -> list[Role]:
+        """The factors of a product to which weights are added."""
+        added = [entry for name, entry in zip(names, entries, strict=False) if name and (entry or not self.zero(name))]
+        return self.products.alike([made, *added]) if added else made
+
+    def _batch_norm(self, node: NodeProto, entries: list[list[Role]]) -> list[Role]:
+        x, gain, bias, mean, variance = entries
+        self._sum(x, [node.input[3]], [mean])
+        self.products.still(variance, scale=False)
+        if variance:
+            self.offsets[node.input[4]] = float(attributes(node).get("epsilon", 1e-5))
+        made = self.products.product([*x, *gain, *self.products.power(self.products.sizes(variance), -0.5)])
+        return self._sum(made, [node.input[2]], [bias])
+
+    def solved(self, group: Group) -> Scaling:
+        """What is left to a group's slots."""
+        own = [k for k, (g, _) in enumerate(self.unknowns) if g == group.id]
+        mine = set(own)
+        logs = Solutions(own, [row for row in self.products.logs if mine & row.keys()], 0)
+        flips = Solutions(own, [dict.fromkeys(row, 1) for row in self.products.flips if mine & row], 2)
+        columns: dict[tuple, list[int]] = {}
+        for k in own:
+            slot = self.unknowns[k][1]
+            within = tuple((a, p.tobytes()) for a, p in slot.within)
+            columns.setdefault((slot.initializer, slot.axis, within, logs.text(k), flips.text(k)), []).append(k)
+        slots, rows = [], []
+        for found in columns.values():
+            parts = [self.unknowns[k][1] for k in found]
+            slots.append(
+                Slot(parts[0].initializer, parts[0].axis, np.concatenate([p.index for p in parts], 1), parts[0].within)
+            )
+            rows.append(found[0])
+        scales = np.array([[logs.values[k].get(f, 0.0) for k in rows] for f in logs.free]).reshape(len(logs.free), len(rows))
+        signs = np.array([[flips.values[k].get(f, 0.0) for k in rows] for f in flips.free]).reshape(len(flips.free), len(rows))
+        offsets = np.array([self.offsets.get(s.initializer, 0.0) for s in slots])
+        incoming = np.array([k not in self.read for k in rows], bool)
+        shifts = tuple(self.reflections.shifts.get(group.id, ()))
+        return Scaling(group.id, tuple(slots), scales, signs > 0, offsets, incoming, shifts, group.id in self.crossed)
+
+
+def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
+    return values.reshape([-1 if a == axis else 1 for a in range(rank)])
