@@ -136,7 +136,7 @@ def undo(
     similar = np.concatenate([m.similarity for m in matches] or [np.ones(1)])
     # units that are like no other among many that are like their copies
     odd = float(similar.min()) < ODD and float(np.median(similar)) > 1 - ODD / 4
-    if not free or (certain >= DOUBT and not odd and not _multiplied(free, reference, aligned)):
+    if not free or (certain >= DOUBT and not odd and not _multiplied(groups, free, reference, aligned)):
         return None
     unscaler = Unscaler(groups, reference, suspect, free)
     found = unscaler.run(progress)
@@ -181,14 +181,19 @@ def _floating(scaling: Scaling, suspect: Arrays) -> bool:
     return all(floating(np.asarray(suspect[s.initializer])) for s, m in zip(scaling.slots, may, strict=True) if m)
 
 
-def _multiplied(scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays) -> bool:
+def _multiplied(groups: Sequence[Group], scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays) -> bool:
     """Do any units differ by a factor, or so many by all factors that they are not in their place?"""
     found = [ratios(s, reference, suspect) for s in scalings.values()]
+    every = np.concatenate([r[np.isfinite(r)] for r, _ in found])
+    if every.size and float(np.median(every)) < PLACED:
+        return True
     for scaling, (ratio, error) in zip(scalings.values(), found, strict=True):
         if (_chosen(Factors(scaling, ratio, error, nearest(scaling, ratio, error))) != 1).any():
             return True
-    every = np.concatenate([r[np.isfinite(r)] for r, _ in found])
-    return bool(every.size) and float(np.median(every)) < PLACED
+    # where all were multiplied, the factors of neighbours hide each other: they go step by step
+    unscaler = Unscaler(groups, reference, suspect, scalings)
+    unscaler.settle()
+    return any((_chosen(f) != 1).any() for f in unscaler.factors().values())
 
 
 def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float:

@@ -28,8 +28,6 @@ PASSING = ("Cast", "Dropout", "Expand", "Identity", "Reshape", "Squeeze", "Unsqu
 """A weight that goes through these is still one."""
 MOVING = (*PASSING, "Concat", "ConstantOfShape", "Flatten", "Gather", "Slice", "Split", "Transpose")
 """What only moves elements does so whatever their values, and is seen in any two runs."""
-SIZES = ("Shape", "Size")
-"""What these give says nothing of values."""
 COMMUTING = ("Add", "Max", "Mean", "Min", "Mul", "Sum")
 """Their operands have no order; where one is the same number everywhere, exporters leave it out, or write it elsewhere."""
 TELLING = (
@@ -95,8 +93,6 @@ class _Skeleton:
                 held[node.output[0]] = held[node.input[0]]
                 continue
             here: Set = frozenset().union(*(reach.get(name, frozenset()) for name in node.input))
-            if node.op_type in SIZES:
-                here = frozenset()
             own = found._held(node, held)
             if own is None and node.op_type not in MOVING:
                 found.others.append(node)

@@ -32,6 +32,8 @@ NEAR = (0.1, 0.03, 0.01, 1e-3, 1e-4)
 """How near factors must be to agree, in the last of these steps."""
 AGREE = 6
 """Slots agree whose factors are nearer than this many times their error."""
+SHARP = 1e-6
+"""Directions that differ by less, as one less their cosine, are the same."""
 FAINT = 1e-6
 """Rows whose elements are smaller than this share of those of the median row."""
 MOST_FLIPS = 8
@@ -88,15 +90,21 @@ class Unscaler(Matcher):
         self.anchor(progress)
         for _ in range(ROUNDS):
             moved = [self._align(g.id, anchored=False) for g in tops]
-            for _ in range(PASSES):
-                if max((self._unscale(g.id) for g in tops), default=0.0) < CLOSE:
-                    break
+            self.settle()
             if not any(moved):
                 break
         # with the factors out, what is left is told as of any suspect
         self.searching = False
         self._tell()
         return self.found()
+
+    def settle(self) -> None:
+        """Takes out the factors of all groups, with the units where they are, until they no longer change."""
+        tops = self.family.tops()
+        self.aligned.update(g.id for g in tops)
+        for _ in range(PASSES):
+            if max((self._unscale(g.id) for g in tops), default=0.0) < CLOSE:
+                break
 
     def _align(self, name: str, anchored: bool) -> bool:
         moved = super()._align(name, anchored)
@@ -149,8 +157,9 @@ class Unscaler(Matcher):
             # of a dead unit the direction is rounding
             norms = [np.maximum(n, max(FAINT * float(np.median(n)), 1e-30)).astype(np.float32) for n in norms]
             cosine = (a / norms[0]) @ (b / norms[1]).T
-            # what two vectors that have their direction alone in common tell, by their length and noise of one in ten
-            score += a.shape[1] * 50 * ((np.abs(cosine) if signed else cosine) - 1)
+            apart = 1 - (np.abs(cosine) if signed else cosine)
+            # what two vectors that have their direction alone in common tell, of noise that is not known
+            score -= a.shape[1] / 2 * np.log(np.maximum(apart, 0) + SHARP)
         return score, joined(ours, group.size), joined(theirs, group.size)
 
     # ---- factors

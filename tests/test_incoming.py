@@ -65,6 +65,8 @@ def test_convolutions_are_read_along_their_second_axis(name: str) -> None:
 def test_algorithm_1_is_equation_8(level: float, seed: int) -> None:
     rng = np.random.default_rng(seed)
     reference = load(stream(24, 1, False, seed))
+    # cosines are not those of deviations from the mean
+    reference.replace("a0", reference.array("a0") + 2 * reference.array("a0").std())
     shuffled = lady.permute(reference, seed)
     (group,) = [g for g in shuffled.symmetry.groups if any(s.initializer == "a0" and s.axis == 1 for s in g.slots)]
     layer = shuffled.graph.array("a0")

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.alterations import prune, quantize
+from lady_onnx.evidence import proven
 from lady_onnx.graph import load
 from lady_onnx.rewrite import Family, invert
 
@@ -141,3 +142,11 @@ def test_the_estimate_is_near_the_share_of_units_in_place(level: float) -> None:
     truth = invert(Family(found.symmetry.groups), shuffled.permutations)
     right = np.concatenate([found.permutations[g] == p for g, p in truth.items()])
     assert abs(found.psi_estimate - 100 * right.mean()) < 4
+
+
+def test_only_a_row_that_occurs_once_is_proven() -> None:
+    a = np.arange(12, dtype=np.float32).reshape(4, 3)
+    a[2] = a[1]
+    b = a.copy()
+    b[3, 0] += 1
+    assert proven(a, b).tolist() == [True, False, False, False]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import itertools
 import warnings
+from collections.abc import Sequence
 from functools import cache
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
@@ -129,3 +130,83 @@ def test_exit_2_says_where_they_part(tmp_path, capsys: pytest.CaptureFixture[str
     assert "b.onnx: another architecture than" in error
     assert "with weights of shape [18, 12" in error
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
+
+
+def weighed(nodes: list[onnx.NodeProto], seed: int, transposed: Sequence[str] = (), rows: str = "batch") -> onnx.ModelProto:
+    """A network of square dense layers with the weights `a` to `d`, some of them written as their transpose."""
+    rng = np.random.default_rng(seed)
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [rows, 6])],
+        [helper.make_tensor_value_info("out", onnx.TensorProto.FLOAT, None)],
+    )
+    for name in "abcd":
+        w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((6, 6), 6))
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(w.T) if name in transposed else w, name))
+        graph.initializer.append(numpy_helper.from_array(b, f"{name}b"))
+    sizes = {"start": [0], "one": [1], "two": [2, 3]}
+    graph.initializer.extend(numpy_helper.from_array(np.array(v, np.int64), n) for n, v in sizes.items())
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def dense(x: str, name: str, out: str, gemm: bool = False) -> list[onnx.NodeProto]:
+    if gemm:
+        return [helper.make_node("Gemm", [x, name, f"{name}b"], [out], transB=1)]
+    return [helper.make_node("MatMul", [x, name], [f"{out}0"]), helper.make_node("Add", [f"{out}0", f"{name}b"], [out])]
+
+
+def comes_back(reference: onnx.ModelProto, suspect: onnx.ModelProto) -> None:
+    found = lady.resync(reference, lady.permute(renamed(suspect, 1), 2).graph)
+    assert found.moved
+    assert found.outputs_preserved
+    assert found.restored
+    assert not found.alike
+    assert lady.check(reference, suspect).accepted
+
+
+def relu(x: str, out: str) -> onnx.NodeProto:
+    return helper.make_node("Relu", [x], [out])
+
+
+def test_square_weights_that_lie_transposed() -> None:
+    def nodes(gemm: bool) -> list[onnx.NodeProto]:
+        return [
+            *dense("x", "a", "h", gemm),
+            relu("h", "i"),
+            *dense("i", "b", "j", gemm),
+            relu("j", "k"),
+            *dense("k", "c", "out"),
+        ]
+
+    comes_back(weighed(nodes(False), 0), weighed(nodes(True), 0, "ab"))
+
+
+def test_like_branches_in_another_order() -> None:
+    """Nothing but their values says which of two branches is which."""
+
+    def nodes(first: str, second: str, gemm: bool) -> list[onnx.NodeProto]:
+        branches = [[*dense("x", n, f"h{n}", gemm), relu(f"h{n}", f"i{n}")] for n in (first, second)]
+        return [*branches[0], *branches[1], helper.make_node("Add", ["ia", "ib"], ["j"]), *dense("j", "c", "out")]
+
+    comes_back(weighed(nodes("a", "b", False), 0), weighed(nodes("b", "a", True), 0, "ab"))
+
+
+def test_a_shape_says_nothing_of_what_follows_what() -> None:
+    """One file takes the batch's size from a layer's output, the other from its input."""
+
+    def nodes(size_of: str, gemm: bool) -> list[onnx.NodeProto]:
+        return [
+            *dense("x", "a", "h", gemm),
+            relu("h", "i"),
+            helper.make_node("Shape", [size_of], ["s"]),
+            helper.make_node("Slice", ["s", "start", "one"], ["n"]),
+            helper.make_node("Concat", ["n", "two"], ["t"], axis=0),
+            helper.make_node("Reshape", ["x", "t"], ["y"]),
+            helper.make_node("Flatten", ["y"], ["z"]),
+            *dense("z", "b", "j", gemm),
+            helper.make_node("Mul", ["i", "j"], ["k"]),
+            *dense("k", "c", "out"),
+        ]
+
+    comes_back(weighed(nodes("i", False), 0), weighed(nodes("x", True), 0, "ab"))

@@ -137,6 +137,43 @@ def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
     assert [(f.kind, f.group) for f in found.resync.integrity] == [("inserted", group)]
 
 
+def test_a_unit_that_is_like_no_other_is_no_copy() -> None:
+    """One unit is gone, and two that the function needs have come: one may be like it by chance, but none is forced to."""
+    named = []
+    for trial, group in enumerate([*INCOMING, *INCOMING]):
+        rng, model = np.random.default_rng(trial), net("Relu", trial)
+        arrays = weights(dummies(without(model, group, [5]), group, 2, False, rng))
+        incoming, out = parts(arrays, group)
+        out = out.copy()
+        out[-2:] = rng.standard_normal(out[-2:].shape).astype(F) * out.std()
+        put(arrays, group, incoming, out)
+        found = lady.check(model, lady.permute(with_weights(model, arrays), trial).graph)
+        assert found.verdict == "tampered"
+        assert found.resync is not None
+        kinds = {(f.kind, f.unit) for f in found.resync.integrity if f.kind != "inserted"}
+        assert kinds in ({("removed", 5)}, {("replaced", 5)})
+        named += [k for k, _ in kinds]
+    assert "removed" in named
+
+
+def test_a_unit_that_computes_nothing_beside_a_dead_one_of_the_reference() -> None:
+    """Both are zero whatever comes in: what reads the one is not given to the other."""
+    model = net("Relu", 0)
+    arrays = weights(model)
+    for name in INCOMING["c:0"]:
+        arrays[name][4] = 0
+    model = with_weights(model, arrays)
+    arrays = weights(dummies(model, "c:0", 1, False, np.random.default_rng(0)))
+    incoming, out = parts(arrays, "c:0")
+    out = out.copy()
+    out[-1] = 1
+    for part in incoming:
+        part[-1] = 0
+    put(arrays, "c:0", incoming, out)
+    found = lady.check(model, with_weights(model, arrays))
+    assert found.verdict == "rescaled", found.reason
+
+
 def test_noise_on_top_of_clones_and_of_removed_units() -> None:
     for trial in range(4):
         model = net("Relu", trial)
