@@ -1,8 +1,11 @@
 """Units put back under Gaussian noise on every tensor that a group touches, on trained models.
 
-    python benchmarks/noise.py [--levels 0 0.1 0.5 1 2] [--seed 1]
+    python benchmarks/noise.py [MODEL ...] [--levels 0 0.1 0.5 1 2] [--seed 1]
 
-Prints Psi, the percent of units back in their place. The models are read in place from the packages that ship them.
+Prints Psi, the percent of units back in their place, level by level; a unit that computes the same as another, or nothing,
+may be in the other's. Beside it, for the level `--beside`, what a match of each group's incoming rows finds with all other
+groups in place, row by row and by the best assignment, and how many units nothing tells apart. The models are read in place
+from the packages that ship them.
 """
 
 from __future__ import annotations
@@ -12,41 +15,92 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph import load
+from lady_onnx.analysis import analyse
+from lady_onnx.evidence import cosine, finite, rows_of
+from lady_onnx.finder import extract
+from lady_onnx.graph import Graph, load
+from lady_onnx.incoming import incoming
 from lady_onnx.rewrite import Family, invert
+from lady_onnx.scalewalk import scalings
 from tests import real
 
 
-def psi(path: Path, level: float, seed: int) -> float:
-    """Percent of the units of all groups that are put back, after a shuffle and noise of `level` deviations."""
-    reference = load(path)
+def noised(graph: Graph, names: set[str], level: float, seed: int) -> Graph:
+    rng = np.random.default_rng(seed)
+    result = graph.copy()
+    for name in sorted(names):
+        array = graph.array(name)
+        noise = level * array.std() * rng.standard_normal(array.shape)
+        result.replace(name, (array + noise).astype(array.dtype))
+    return result
+
+
+def psi(reference: Graph, level: float, seed: int) -> tuple[float, float, int]:
+    """Percent of the units of all groups that are put back, the same where like units count as one, and how many are."""
     shuffled = lady.permute(reference, seed)
     groups = shuffled.symmetry.groups
-    rng = np.random.default_rng(seed)
-    for name in sorted({s.initializer for g in groups for s in g.slots}):
-        array = shuffled.graph.array(name)
-        noise = level * array.std() * rng.standard_normal(array.shape)
-        shuffled.graph.replace(name, (array + noise).astype(array.dtype))
-    found = lady.resync(reference, shuffled.graph, verify="none").permutations
+    suspect = noised(shuffled.graph, {s.initializer for g in groups for s in g.slots}, level, seed)
+    found = lady.resync(reference, suspect, verify="none")
     truth = invert(Family(groups), shuffled.permutations)
-    right = sum(int((found[g.id] == truth[g.id]).sum()) for g in groups)
-    return 100 * right / sum(g.size for g in groups)
+    strict = right = units = 0
+    for group in groups:
+        here = found.permutations[group.id] == truth[group.id]
+        strict += int(here.sum())
+        place = np.argsort(truth[group.id])
+        for alike in found.interchangeable.get(group.id, ()):
+            units += len(alike)
+            there = place[found.permutations[group.id][list(alike)]]
+            here[list(alike)] |= np.isin(there, alike)
+        right += int(here.sum())
+    total = sum(g.size for g in groups)
+    return 100 * strict / total, 100 * right / total, units
+
+
+def row_wise(graph: Graph, level: float, seed: int) -> tuple[float, float]:
+    """Percent of units that their incoming rows find, all other groups in place: each its best, and by assignment."""
+    analysis = analyse(graph)
+    groups = extract(analysis).groups
+    told = incoming(groups, scalings(graph, analysis, groups))
+    noisy = noised(graph, {s.initializer for g in groups for s in g.slots}, level, seed)
+    best = assigned = total = 0
+    for slots in told.values():
+        if slots:
+            x, y = (np.concatenate([rows_of(finite(g.array(s.initializer)), s) for s in slots], 1) for g in (graph, noisy))
+            scores = cosine(x, y)
+            units = np.arange(len(x))
+            best += int((scores.argmax(1) == units).sum())
+            assigned += int((linear_sum_assignment(scores, maximize=True)[1] == units).sum())
+            total += len(x)
+    return 100 * best / total, 100 * assigned / total
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(real.MODELS)}")
     parser.add_argument("--levels", type=float, nargs="+", default=[0, 0.1, 0.5, 1, 2])
+    parser.add_argument("--beside", type=float, default=1)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    print(f"| model | {' | '.join(f'{level:g}' for level in args.levels)} |")
-    print("| --- |" + " --- |" * len(args.levels))
-    for name in real.MODELS:
-        figures = (f"{psi(real.path(name), level, args.seed):.2f}" for level in args.levels)
-        print(f"| {name} | {' | '.join(figures)} |", flush=True)
+    shown = [f"{level:g}" for level in args.levels]
+    columns = [
+        *shown,
+        f"like ones as one, {args.beside:g}",
+        f"row by row, {args.beside:g}",
+        "best assignment of rows",
+        "like units",
+    ]
+    print(f"| model | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
+    for name in args.models or real.MODELS:
+        graph = load(real.path(name))
+        found = {level: psi(graph, level, args.seed) for level in {*args.levels, args.beside}}
+        _, counted, units = found[args.beside]
+        figures = [*(found[level][0] for level in args.levels), counted, *row_wise(graph, args.beside, args.seed)]
+        print(f"| {name} | {' | '.join(f'{f:.2f}' for f in figures)} | {units} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -251,6 +251,7 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
                 "similarity": float(m.similarity.mean()),
                 "margin": float(m.margin.min()),
                 "unmatched": [f.unit for f in r.integrity if f.kind == "removed" and f.group == m.group],
+                "interchangeable": [list(s) for s in r.interchangeable.get(m.group, ())],
             }
             for m in r.matches
         ],
@@ -317,6 +318,9 @@ def _resync(args: argparse.Namespace) -> int:
                 _table(("group", "unit", "weight", "factor"), lines)
                 if len(found) > SHOWN:
                     print(f"and {len(found) - SHOWN} more")
+        alike = [s for sets in result.interchangeable.values() for s in sets]
+        if alike:
+            print(f"{sum(map(len, alike))} units, in {len(alike)} sets, compute the same, or nothing: any order is theirs")
         preserved = {True: "preserved", False: "NOT preserved", None: "not compared"}[result.outputs_preserved]
         print(
             f"\n{out}: {result.moved} units were moved and are back; psi {result.psi_estimate:.2f} % (estimate), "

@@ -43,6 +43,8 @@ class Resync:
         verification: what onnxruntime found, None unless it ran.
         alterations: by weight, in the reference's names, what was done to it, first things first.
         integrity: what was done to single units, in the reference's names.
+        interchangeable: by group the sets of the reference's units that compute the same, up to a factor that their structure
+            lets pass, or nothing: clones and dead ones, of which none is in a wrong place. Not asked for where all is exact.
         repaired: whether what was tampered with has the reference's values now.
         stripped: whether units that the reference has not and the function does not need were taken out: the result has the
             reference's nodes then.
@@ -65,6 +67,7 @@ class Resync:
     verification: Verification | None
     alterations: Mapping[str, tuple[Alteration, ...]]
     integrity: tuple[Finding, ...]
+    interchangeable: Mapping[str, tuple[tuple[int, ...], ...]]
     repaired: bool
     stripped: bool
     alike: bool

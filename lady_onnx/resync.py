@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from .groups import Symmetry
 from .incoming import Incoming, incoming
 from .inference import FLOATS
 from .integrity import REPLACEABLE, UNSURE, Finding, Undone, repaired, tampered, undo
+from .interchangeable import interchangeable
 from .matching import ASSIGNMENTS, Matcher, Progress
 from .outcome import Resync, alike, difference, preserved, rounded
 from .permutation import Model
 from .scalewalk import scalings
+from .scaling import Scaling
 from .sizes import resync_sizes
 from .skeleton import Link, connect
 from .unequal import differ
@@ -116,16 +119,17 @@ def resync(
     analysis, symmetry = common(link)
     names = list(link.places)
     view = {name: link.array(name) for name in names}
+    factors = functools.cache(lambda: scalings(ours, analysis, symmetry.groups))
     if evidence == "incoming":
         done, altered = {}, {name: ours.array(name) for name in names}
-        told = incoming(symmetry.groups, scalings(ours, analysis, symmetry.groups))
+        told = incoming(symmetry.groups, factors())
         paper = Incoming(symmetry.groups, altered, view, told, assignment)
         matches = paper.run(progress)
         undone = Undone(matches, moved := paper.moved(), moved, {}, ())
     else:
         done = {name: explained for name in names if (explained := _explained(ours.array(name), view[name])) is not None}
         altered = {name: done[name][0] if name in done else ours.array(name) for name in names}
-        undone = _matched(ours, analysis, symmetry, altered, view, assignment, progress)
+        undone = _matched(symmetry, factors, altered, view, assignment, progress)
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
     findings = undone.findings + tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
@@ -168,6 +172,7 @@ def resync(
         verification=verification,
         alterations=alterations,
         integrity=findings,
+        interchangeable=_twins(symmetry, factors(), {n: ours.array(n) for n in names}) if differences else {},
         repaired=repair and any(f.kind in REPLACEABLE for f in findings),
         stripped=False,
         alike=link.alike,
@@ -211,10 +216,19 @@ def _inert(graph: Graph, reference: Mapping[str, np.ndarray], suspect: Mapping[s
     return found
 
 
+def _twins(
+    symmetry: Symmetry, factors: Mapping[str, Scaling], reference: Mapping[str, np.ndarray]
+) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """By each group's id the sets of units of the reference that compute the same."""
+    made = incoming(symmetry.groups, factors)
+    groups = [g for g in symmetry.groups if made.get(g.id)]
+    found = {g.id: interchangeable(g, factors[g.id], made[g.id], reference) for g in groups}
+    return {name: sets for name, sets in found.items() if sets}
+
+
 def _matched(
-    graph: Graph,
-    analysis: Analysis,
     symmetry: Symmetry,
+    factors: Callable[[], Mapping[str, Scaling]],
     reference: Mapping[str, np.ndarray],
     suspect: Mapping[str, np.ndarray],
     assignment: str,
@@ -226,8 +240,7 @@ def _matched(
     touched = {s.initializer for g in symmetry.groups for s in g.slots}
     # the same values in another order were not multiplied
     if not matcher.settled and any(_sums(reference[n]) != _sums(suspect[n]) for n in touched):
-        factors = scalings(graph, analysis, symmetry.groups)
-        undone = undo(symmetry.groups, factors, reference, suspect, matcher.found(), progress)
+        undone = undo(symmetry.groups, factors(), reference, suspect, matcher.found(), progress)
         if undone is not None:
             return undone
     matcher.finish()

@@ -96,6 +96,7 @@ def resync_sizes(
         verification=verification,
         alterations={n: (Alteration("noise", {"level": noise(reference[n], kept[n])}),) for n, d in differences.items() if d},
         integrity=tuple(findings),
+        interchangeable={},
         repaired=bool(fixed),
         stripped=stripped,
         alike=False,

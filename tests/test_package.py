@@ -18,7 +18,7 @@ LAYERS = [
     {"resync", "attacks"},
     {"sizes"},
     {"outcome"},
-    {"integrity"},
+    {"integrity", "interchangeable"},
     {"unscaling", "incoming", "skeleton", "unequal"},
     {"matching", "permutation", "runtime", "picture", "explain", "linking", "scalewalk"},
     {"refinement", "alterations", "meanfield", "scaling"},

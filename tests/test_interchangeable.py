@@ -1,0 +1,100 @@
+"""Units that no match can tell apart: clones, and dead ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import lady_onnx as lady
+from lady_onnx.analysis import analyse
+from lady_onnx.cli import main
+from lady_onnx.evidence import rows_of
+from lady_onnx.finder import extract
+from lady_onnx.graph import load
+from lady_onnx.incoming import incoming
+from lady_onnx.interchangeable import interchangeable
+from lady_onnx.scalewalk import scalings
+
+from . import real
+from .test_integrity import INCOMING, OUTGOING, net
+from .test_unequal import RUN, weights, with_weights
+
+
+def planted(seed: int, group: str, activation: str = "Relu") -> onnx.ModelProto:
+    """Unit 3 is unit 1 times two, unit 6 is unit 1 but for its bias; 2 has no input, 4 is not read."""
+    model = net(activation, seed)
+    arrays = weights(model)
+    for name in INCOMING[group]:
+        arrays[name][3] = 2 * arrays[name][1]
+        arrays[name][2] = 0
+    arrays[INCOMING[group][0]][6] = arrays[INCOMING[group][0]][1]
+    # far enough to be another unit
+    arrays[INCOMING[group][1]][6] = arrays[INCOMING[group][1]][1] + 2
+    arrays[OUTGOING[group]][:, 4 * RUN[group] : 5 * RUN[group]] = 0
+    return with_weights(model, arrays)
+
+
+@pytest.mark.parametrize("group", INCOMING)
+def test_clones_and_dead_units_are_named(group: str) -> None:
+    for seed in range(3):
+        model = planted(seed, group)
+        noisy = lady.attack(lady.permute(model, seed).graph, "noise", 1.0, seed=seed)
+        found = lady.resync(model, noisy.model, verify="none")
+        assert {g: s for g, s in found.interchangeable.items() if g == group} == {group: ((1, 3), (2, 4))}
+        assert not found.interchangeable.keys() - {group}
+
+
+def test_a_factor_that_no_structure_lets_pass_makes_no_clone() -> None:
+    model = planted(0, "b:0", "Sigmoid")
+    noisy = lady.attack(lady.permute(model, 1).graph, "noise", 1.0, seed=1)
+    found = lady.resync(model, noisy.model, verify="none").interchangeable
+    # through a sigmoid the double of a unit is another; nothing in is a half out, but not read is not read
+    assert not any(1 in s or 3 in s for s in found.get("b:0", ()))
+
+
+def test_exact_copies_are_not_asked_for() -> None:
+    model = planted(0, "a:0")
+    assert not lady.resync(model, lady.permute(model, 0).graph, verify="none").interchangeable
+
+
+@pytest.mark.parametrize("name", ["ppocr-rec", "open-nsfw"])
+def test_units_of_trained_models_may_change_places(name: str) -> None:
+    """Whatever reads the units of a set gets another one's output: the model computes nearly the same."""
+    graph = load(real.path(name))
+    analysis = analyse(graph)
+    groups = extract(analysis).groups
+    factors = scalings(graph, analysis, groups)
+    made = incoming(groups, factors)
+    arrays = {s.initializer: graph.array(s.initializer) for g in groups for s in g.slots}
+    changed, count = graph.copy(), 0
+    for group in groups:
+        for units in interchangeable(group, factors[group.id], made[group.id], arrays) if made.get(group.id) else ():
+            count += len(units)
+            for slot in made[group.id]:
+                array = np.array(changed.array(slot.initializer))
+                front = np.moveaxis(array, slot.axis, 0)
+                rows = rows_of(array, slot).copy()
+                sizes = np.linalg.norm(rows[list(units)], axis=1)
+                assert np.isfinite(sizes).all()
+                front[slot.index[list(units)]] = front[slot.index[[*units[1:], units[0]]]]
+                changed.replace(slot.initializer, array)
+    assert count > 20
+    found = lady.verify(graph, changed)
+    assert found.max_rel < 0.2
+
+
+def test_the_report_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = planted(1, "b:0")
+    onnx.save(model, tmp_path / "a.onnx")
+    lady.attack(lady.permute(model, 1).graph, "noise", 1.0, seed=1).save(tmp_path / "b.onnx")
+    ask = ["resync", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), "-o", str(tmp_path / "c.onnx")]
+    assert main([*ask, "--json"]) == 0
+    groups = {g["id"]: g for g in json.loads(capsys.readouterr().out)["groups"]}
+    assert groups["b:0"]["interchangeable"] == [[1, 3], [2, 4]]
+    assert groups["a:0"]["interchangeable"] == []
+    assert main(ask) == 0
+    assert "4 units, in 2 sets, compute the same, or nothing" in capsys.readouterr().out
