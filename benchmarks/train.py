@@ -15,16 +15,19 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import onnx
 import torch
+from onnx import numpy_helper
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks import watermark
 from tests.architectures import Basic, Bottleneck, ResNet
 from tests.codecs import VideoCodec
 from tests.real import CACHE
@@ -34,6 +37,10 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 SHARES = (2, 4, 6, 8, 10, 20, 50, 100)
 """Theta: percent of the training's steps that a copy was trained further."""
 BATCH = 64
+MARKING = 60
+"""Steps in which a watermark is trained into a network."""
+PULL = 50.0
+"""How much the watermark counts beside the task."""
 HELD = 2000
 """So many samples are kept to measure the error on."""
 
@@ -150,8 +157,16 @@ def save_samples(name: str, labels: Tensor, *inputs: Tensor) -> None:
     np.savez_compressed(TRAINED / f"{name}.npz", labels=labels[:HELD].numpy(), **arrays)
 
 
-def run(name: str, net: nn.Module, steps: int, step: Callable[[Tensor], Tensor], task: Task, *example: Tensor) -> None:
-    """Trains, exports, and goes on, exporting again whenever a share of the steps is reached."""
+def run(
+    name: str,
+    net: nn.Module,
+    steps: int,
+    step: Callable[[Tensor], Tensor],
+    task: Task,
+    *example: Tensor,
+    whole: int | None = None,
+) -> None:
+    """Trains, exports, and goes on, exporting again whenever a share of the steps, or of the `whole`, is reached."""
     start = time.perf_counter()
     net.train()
     training = optimiser(net, task, task.rate)
@@ -166,11 +181,11 @@ def run(name: str, net: nn.Module, steps: int, step: Callable[[Tensor], Tensor],
     training = optimiser(net, task, task.rate / 10)
     done = 0
     for share in task.shares:
-        for batch in batches(task.samples, steps * share // 100 - done):
+        for batch in batches(task.samples, (whole or steps) * share // 100 - done):
             training.zero_grad()
             step(batch).backward()
             training.step()
-        done = steps * share // 100
+        done = (whole or steps) * share // 100
         export(net, TRAINED / f"{name}-{share}.onnx", *example)
         print(f"{name}-{share}: {time.perf_counter() - start:.0f} s", flush=True)
 
@@ -189,6 +204,27 @@ def classifier(name: str, task: Task, folder: Path) -> None:
         return nn.functional.cross_entropy(net(x), labels[batch], label_smoothing=0.05)
 
     run(name, net, task.epochs * (task.samples // BATCH), step, task, images[:2])
+
+
+def marked(name: str, task: Task, folder: Path) -> None:
+    """The trained VGG16 with a watermark, trained into one of its weights, and then trained on without."""
+    images, labels = fashion(folder, task.size, "train")
+    net = task.make()
+    trained = {t.name: numpy_helper.to_array(t) for t in onnx.load(TRAINED / "vgg16-fashion.onnx").graph.initializer}
+    net.load_state_dict({n: torch.tensor(trained[n]) for n in net.state_dict() if n in trained}, strict=False)
+    net = net.to(memory_format=torch.channels_last)
+    weight = net.get_parameter(watermark.WEIGHT)
+    matrix, bits = (torch.from_numpy(a) for a in watermark.key(weight[0].numel()))
+    steps = [0]
+
+    def step(batch: Tensor) -> Tensor:
+        steps[0] += 1
+        loss = nn.functional.cross_entropy(net(images[batch].to(memory_format=torch.channels_last)), labels[batch])
+        if steps[0] > MARKING:
+            return loss
+        return loss + PULL * nn.functional.binary_cross_entropy_with_logits(matrix @ weight.mean(0).flatten(), bits)
+
+    run(name, net, MARKING, step, replace(task, rate=task.rate / 5, shares=SHARES[:5]), images[:2], whole=468)
 
 
 def codec(name: str) -> None:
@@ -224,14 +260,16 @@ def codec(name: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*TASKS, 'dvc'])}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*TASKS, 'vgg16-marked', 'dvc'])}")
     parser.add_argument("--data", type=Path, default=FASHION)
     args = parser.parse_args()
     TRAINED.mkdir(parents=True, exist_ok=True)
-    for name in args.names or [*TASKS, "dvc"]:
+    for name in args.names or [*TASKS, "vgg16-marked", "dvc"]:
         torch.manual_seed(0)
         if name == "dvc":
             codec(name)
+        elif name == "vgg16-marked":
+            marked(name, TASKS["vgg16-fashion"], args.data)
         else:
             classifier(name, TASKS[name], args.data)
 

@@ -73,15 +73,17 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         what = "a weight" if first.group is None else f"unit {first.unit} of group {first.group}"
         return Check("tampered", f"{what} was {first.kind} in {first.slot}{k}{more}", found)
     scaled = sum(f.kind == "rescaled" for f in found.integrity)
-    inert = sum(f.kind == "inert" for f in found.integrity)
+    mixed = sum(f.kind == "mixed" for f in found.integrity)
+    inert = sum(f.kind in ("inert", "shifted") for f in found.integrity)
     extreme = [f for f in found.integrity if f.factor is not None and not 1 / EXTREME < abs(f.factor) < EXTREME]
     if extreme:
         f = extreme[0]
         return Check("altered", f"unit {f.unit} of group {f.group} was multiplied by {f.factor:.4g}: it may overflow", found)
-    if found.restored and scaled + inert:
+    if found.restored and scaled + mixed + inert:
         parts = [f"{found.moved} units were moved"] * bool(found.moved)
         parts += [f"{scaled} units were multiplied in a way that leaves the function as it was"] * bool(scaled)
-        parts += [f"{inert} weights changed that the function does not depend on"] * bool(inert)
+        parts += [f"the units of {mixed} groups were mixed in a way that leaves the function as it was"] * bool(mixed)
+        parts += [f"{inert} biases changed that the function does not depend on"] * bool(inert)
         return Check("rescaled", f"{', '.join(parts)}, and every weight is equal to rounding once that is undone", found)
     if gone:
         return Check("altered", f"{gone} units were removed", found)

@@ -221,9 +221,11 @@ SHOWN = 10
 """So many findings of a kind are printed; all are in the report."""
 MEANING = {
     "rescaled": "units were multiplied in a way that leaves the function as it was; undone",
+    "mixed": "units of a group were mixed in a way that leaves the function as it was; undone",
     "scaled": "units were multiplied in a way that changes the function",
     "replaced": "weights were given other values",
     "inert": "weights have other values where the function does not depend on them; undone",
+    "shifted": "biases were changed, and others that take it back; undone",
     "obfuscated": "units were inserted that the function does not need",
     "inserted": "units were inserted that the function needs",
     "removed": "units were removed",

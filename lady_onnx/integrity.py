@@ -9,7 +9,7 @@ in which everything moved, has no findings.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -58,10 +58,11 @@ class Finding:
     """Something that was done to a unit of the suspect besides moving it.
 
     Attributes:
-        kind: `rescaled`, a factor that leaves the function as it was, undone; `inert`, a weight that the function does
-            not depend on, undone; `scaled`, a factor that changes the function; `replaced`, other values; `removed`, a
-            unit that the suspect has not; `obfuscated`, a unit that the reference has not and the function does not
-            need; `inserted`, one that it needs.
+        kind: `rescaled`, a factor that leaves the function as it was, undone; `mixed`, all units of a group, by a map that
+            leaves the function as it was, undone; `inert`, a weight that the function does not depend on, undone;
+            `shifted`, a bias, and another behind it that takes it back, undone; `scaled`, a factor that changes the
+            function; `replaced`, other values; `removed`, a unit that the suspect has not; `obfuscated`, a unit that the
+            reference has not and the function does not need; `inserted`, one that it needs.
         group, unit: the unit concerned, as it lies in the reference, or, if the reference has it not, in the suspect;
             None for weights that belong to none.
         slot: the initializer concerned.
@@ -104,7 +105,9 @@ class Undone:
         arrays: the weights with the units in place, and not multiplied.
         placed: these with the units in place, as they are multiplied in the suspect.
         expected: the reference's weights, multiplied in the same way.
-        findings: one for every unit that was multiplied.
+        findings: one for every unit that was multiplied, and every group that was mixed.
+        settled: whether every weight of a group is the reference's, bit for bit.
+        grown: by how much more than their own size weights may have been rounded, where units were mixed.
     """
 
     matches: list[Match]
@@ -112,6 +115,8 @@ class Undone:
     placed: dict[str, np.ndarray]
     expected: dict[str, np.ndarray]
     findings: tuple[Finding, ...]
+    settled: bool = False
+    grown: Mapping[str, float] = field(default_factory=dict)
 
 
 def undo(
@@ -134,8 +139,9 @@ def undo(
     aligned = {**suspect, **permuted(suspect, groups, {m.group: m.permutation for m in matches})}
     certain = np.concatenate([m.certainty for m in matches] or [np.ones(1)]).mean()
     similar = np.concatenate([m.similarity for m in matches] or [np.ones(1)])
-    # units that are like no other among many that are like their copies
-    odd = float(similar.min()) < ODD and float(np.median(similar)) > 1 - ODD / 4
+    # units that are like no other among many that are like their copies, or all of them
+    middle = float(np.median(similar))
+    odd = middle < ODD or (float(similar.min()) < ODD and middle > 1 - ODD / 4)
     if not free or (certain >= DOUBT and not odd and not _multiplied(groups, free, reference, aligned)):
         return None
     unscaler = Unscaler(groups, reference, suspect, free)

@@ -120,15 +120,18 @@ def alike(a: Graph, b: Graph, samples: int, seed: int) -> bool:
         return False
 
 
-def rounded(reference: np.ndarray, result: np.ndarray, suspect: np.ndarray) -> bool:
-    """Is the result no further from the reference than rounding leaves a weight that was like the suspect's?"""
+def rounded(reference: np.ndarray, result: np.ndarray, suspect: np.ndarray, grown: float = 1.0) -> bool:
+    """Is the result no further from the reference than rounding leaves a weight that was like the suspect's?
+
+    `grown` is by how much what undid a map may have enlarged that rounding.
+    """
     if not floating(reference):
         return not difference(reference, result)
     x, y, z = (finite(a).astype(np.float64) for a in (reference, result, suspect))
     most = max(float(np.abs(a).max(initial=0)) for a in (x, z))
     unit = step(reference.dtype)
     if unit < SHORT:
-        return float(np.abs(x - y).max(initial=0)) <= 8 * unit * most
+        return float(np.abs(x - y).max(initial=0)) <= 8 * unit * most * grown
     # a step of a short type is no small change: each element by itself
     return bool((np.abs(x - y) <= unit * (4 * np.maximum(np.abs(x), np.abs(y)) + most / 16)).all())
 

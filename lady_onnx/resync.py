@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from .alterations import CLOSE, Alteration, explain, floating, noise
 from .analysis import Analysis, analyse
+from .biases import inert, shifted
 from .errors import ArchitectureError, LadyError
-from .evidence import finite, same
+from .evidence import same
 from .finder import extract
-from .graph import Graph, captured, load
+from .graph import load
 from .groups import Symmetry
 from .incoming import Incoming, incoming
-from .inference import FLOATS
 from .integrity import REPLACEABLE, UNSURE, Finding, Undone, repaired, tampered, undo
 from .interchangeable import interchangeable
-from .matching import ASSIGNMENTS, Matcher, Progress
-from .outcome import Resync, alike, difference, preserved, rounded
+from .maps import unmixed
+from .matching import ASSIGNMENTS, Match, Matcher, Progress
+from .outcome import Resync, difference, preserved, rounded
 from .permutation import Model
 from .scalewalk import scalings
 from .scaling import Scaling
@@ -29,13 +31,8 @@ from .skeleton import Link, connect
 from .unequal import differ
 
 EVIDENCE = ("all", "incoming")
-FEW = 0.25
-"""Where more of the weights differ than this share, none of them is tried for what the function does not depend on."""
 CHUNK = 1 << 20
 """So many values are summed up at a time."""
-SOFTMAX = ("Softmax", "Attention", "MultiHeadAttention")
-LARGE = 5.0
-"""Weights are tried with values of this deviation, in units of their largest."""
 
 
 def common(link: Link) -> tuple[Analysis, Symmetry]:
@@ -133,9 +130,11 @@ def resync(
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
     findings = undone.findings + tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
-    for name in _inert(ours, altered, {**view, **moved}):
-        findings = (*(f for f in findings if f.slot != name), Finding("inert", None, None, name, None, 0.0))
-        moved = {**moved, name: altered[name]}
+    free: list[tuple[str, tuple[str, ...]]] = [("inert", (n,)) for n in inert(ours, altered, {**view, **moved})]
+    free += [("shifted", pair) for pair in shifted(ours, symmetry.groups, altered, {**view, **moved})]
+    for kind, biases in free:
+        findings = (*(f for f in findings if f.slot not in biases), Finding(kind, None, None, biases[0], None, 0.0))
+        moved = {**moved, **{name: altered[name] for name in biases}}
     whole = theirs.copy()
     for name, array in moved.items():
         link.replace(whole, name, array)
@@ -166,7 +165,7 @@ def resync(
         similarity=float(similarity.mean()),
         max_weight_difference=max(differences.values(), default=0.0),
         exact=not differences,
-        restored=all(rounded(ours.array(n), a, view[n]) for n, a in apart.items()),
+        restored=all(rounded(ours.array(n), a, view[n], undone.grown.get(n, 1.0)) for n, a in apart.items()),
         outputs_preserved=kept_outputs,
         verified_by=how,
         verification=verification,
@@ -179,41 +178,6 @@ def resync(
         apart=link.apart,
         seconds=time.perf_counter() - start,
     )
-
-
-def _into_softmax(graph: Graph, name: str) -> bool:
-    """Does whatever a weight does pass a softmax? What other operators hide in some inputs, others show."""
-    reached = {name}
-    for node in graph.nodes:
-        if node.op_type not in SOFTMAX and reached & {*node.input, *captured(node)}:
-            reached.update(node.output)
-    return not any(v.name in reached for v in graph.model.graph.output)
-
-
-def _inert(graph: Graph, reference: Mapping[str, np.ndarray], suspect: Mapping[str, np.ndarray]) -> list[str]:
-    """Weights with one axis that differ where the function does not depend on them: the bias of keys in attention.
-
-    There the reference computes the same with any values: with large random ones, of both signs, which no one chose.
-    """
-    apart = [n for n, a in reference.items() if floating(a) and not same(a, suspect[n])]
-    kinds = (v.type.tensor_type.elem_type for v in graph.model.graph.output)
-    if len(apart) > FEW * len(reference) or any(k not in FLOATS for k in kinds):
-        return []
-    found = []
-    generator = np.random.default_rng(0)
-    for name in apart:
-        array = graph.array(name)
-        if array.size != max(array.shape, default=0) or array.size < 2 or not _into_softmax(graph, name):
-            continue
-        changed = array.copy()
-        where = ~np.isclose(finite(array), finite(suspect[name]), rtol=1e-5)
-        drawn = generator.normal(0, LARGE * max(float(np.abs(finite(array)).max()), 1.0), int(where.sum()))
-        changed[where] = drawn.astype(array.dtype)
-        twin = graph.copy()
-        twin.replace(name, changed)
-        if where.any() and alike(graph, twin, 2, 0):
-            found.append(name)
-    return found
 
 
 def _twins(
@@ -234,6 +198,35 @@ def _matched(
     assignment: str,
     progress: Progress | None,
 ) -> Undone:
+    """The suspect with its units in place, no longer multiplied, and not mixed."""
+    undone = _aligned(symmetry, factors, reference, suspect, assignment, progress)
+    if undone.settled:
+        return undone
+
+    def match(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> Sequence[Match]:
+        return _aligned(symmetry, factors, ours, theirs, assignment, None).matches
+
+    plain, grown, findings = unmixed(symmetry.groups, factors(), reference, suspect, undone.matches, match)
+    if not findings:
+        return undone
+    undone = _aligned(symmetry, factors, reference, {**suspect, **plain}, assignment, None)
+    return replace(
+        undone,
+        arrays={**plain, **undone.arrays},
+        placed={**plain, **undone.placed},
+        findings=(*findings, *undone.findings),
+        grown=grown,
+    )
+
+
+def _aligned(
+    symmetry: Symmetry,
+    factors: Callable[[], Mapping[str, Scaling]],
+    reference: Mapping[str, np.ndarray],
+    suspect: Mapping[str, np.ndarray],
+    assignment: str,
+    progress: Progress | None,
+) -> Undone:
     """The suspect with its units in place, and no longer multiplied."""
     matcher = Matcher(symmetry.groups, reference, suspect, assignment=assignment)
     matcher.begin(progress)
@@ -245,7 +238,7 @@ def _matched(
             return undone
     matcher.finish()
     moved = matcher.moved()
-    return Undone(matcher.found(), moved, moved, {}, ())
+    return Undone(matcher.found(), moved, moved, {}, (), settled=matcher.settled)
 
 
 def _explained(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, tuple[Alteration, ...]] | None:

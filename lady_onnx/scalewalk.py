@@ -72,6 +72,8 @@ class _Walk:
         self.read: set[int] = set()
         """Unknowns of weights along axes that an operator sums over."""
         self.crossed: set[str] = set()
+        self.bent: set[str] = set()
+        """Groups whose units meet anything but sums."""
         self.unknowns: list[tuple[str, Slot]] = []
         for group in groups:
             for slot in group.slots:
@@ -102,6 +104,7 @@ class _Walk:
                 continue
             try:
                 made = self._node(node, kind)
+                self._bend(node, kind, made)
             except UnknownStructure:
                 if not isinstance(kind, Equation | Elementwise) or node.op_type in SUMS:
                     self.crossed |= {g for name in node.input for g, _ in self.on(name)}
@@ -114,6 +117,22 @@ class _Walk:
                 self.roles[name] = self.products.alike([self.roles[name], kept]) if name in self.roles else kept
         for value in self.graph.model.graph.output:
             self.products.still(self.on(value.name))
+
+    def _bend(self, node: NodeProto, kind: Kind | None, made: list[list[Role]]) -> None:
+        """Notes the groups of which a node does not treat all units alike, whatever map mixes them."""
+        if isinstance(kind, Movement) or node.op_type in (*SUMS, *LINEAR):
+            return
+        sides = [{g for g, _ in self.on(name)} for name in node.input]
+        both = sides[0] & sides[1] if len(sides) > 1 else set()
+        if node.op_type in PRODUCTS:
+            # what is summed up in pairs is gone from the result
+            self.bent |= both & {g for roles in made for g, _ in roles}
+        elif node.op_type == "Mul":
+            self.bent |= both
+        elif node.op_type == "Div":
+            self.bent |= sides[1]
+        else:
+            self.bent |= set().union(*sides)
 
     def on(self, name: str) -> list[Role]:
         return self.roles.get(name, [])
@@ -377,7 +396,17 @@ class _Walk:
         offsets = np.array([self.offsets.get(s.initializer, 0.0) for s in slots])
         incoming = np.array([k not in self.read for k in rows], bool)
         shifts = tuple(self.reflections.shifts.get(group.id, ()))
-        return Scaling(group.id, tuple(slots), scales, signs > 0, offsets, incoming, shifts, group.id in self.crossed)
+        return Scaling(
+            group.id,
+            tuple(slots),
+            scales,
+            signs > 0,
+            offsets,
+            incoming,
+            shifts,
+            group.id in self.crossed,
+            group.id not in self.bent,
+        )
 
 
 def _along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:

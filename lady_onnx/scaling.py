@@ -26,6 +26,7 @@ class Scaling:
         shifts: what biases behind a unit gain when its sign changes, where that reflects its activation.
         crossed: whether units meet each other otherwise than in a weighted sum, in a softmax, a norm, or an operator that
             nothing is known of: one more of them changes what the others are.
+        linear: whether nothing but sums stands between the weights that make the units and those that read them.
     """
 
     group: str
@@ -36,6 +37,7 @@ class Scaling:
     incoming: np.ndarray
     shifts: tuple[Shift, ...] = ()
     crossed: bool = False
+    linear: bool = False
 
     @property
     def names(self) -> set[str]:

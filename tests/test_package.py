@@ -18,6 +18,7 @@ LAYERS = [
     {"resync", "attacks"},
     {"sizes"},
     {"outcome"},
+    {"maps", "biases"},
     {"integrity", "interchangeable"},
     {"unscaling", "incoming", "skeleton", "unequal"},
     {"matching", "permutation", "runtime", "picture", "explain", "linking", "scalewalk"},

@@ -1,0 +1,114 @@
+"""Units that any invertible map may mix: heads of attention, linear bottlenecks."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lady_onnx as lady
+from lady_onnx.analysis import analyse
+from lady_onnx.finder import extract
+from lady_onnx.graph import Graph, load
+from lady_onnx.maps import Straight, put, rows, straight
+from lady_onnx.scalewalk import scalings
+
+from .architectures import MOBILENET_V2, export, randomise
+from .splices import pool
+from .strategies import graphs
+from .test_law import examples, sensitivity
+from .test_skeleton import forms
+
+
+def lines(graph: Graph) -> list[Straight]:
+    analysis = analyse(graph)
+    groups = extract(analysis).groups
+    return straight(groups, scalings(graph, analysis, groups))
+
+
+def mixed(model: onnx.ModelProto, seed: int, which: slice = slice(None)) -> Graph:
+    """The units of straight groups mixed at random, by maps that are neither orthogonal nor near to singular."""
+    rng = np.random.default_rng(seed)
+    graph = load(model).copy()
+    for line in lines(graph)[which]:
+        arrays = {s.initializer: np.array(graph.array(s.initializer)) for s in (*line.made, *line.read)}
+        size = len(line.made[0].index)
+        u, v = (np.linalg.qr(rng.standard_normal((size, size)))[0] for _ in range(2))
+        map_ = u @ np.diag(rng.uniform(0.5, 2, size)) @ v
+        made, read = map_ @ rows(arrays, line.made), np.linalg.inv(map_).T @ rows(arrays, line.read)
+        put(arrays, line.made, made)
+        put(arrays, line.read, read)
+        for name, array in arrays.items():
+            graph.replace(name, array)
+    return graph
+
+
+class Linear(nn.Module):
+    """Three layers: nothing stands between the first two, a ReLU between the last two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(12, 7), nn.Linear(7, 11), nn.Linear(11, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.c(torch.relu(self.b(self.a(x))))
+
+
+MODELS = {
+    "vit": (lambda: forms("vit")["tracing"], 12),
+    "vit, the other exporter": (lambda: forms("vit")["dynamo"], 12),
+    "linear": (lambda: export(randomise(Linear()), torch.randn(3, 12), dynamo=False), 1),
+    # a stage's bottlenecks, which skips tie together, are one
+    "mobilenet_v2": (lambda: forms("mobilenet_v2")["tracing"], len(MOBILENET_V2)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_mixed_units_are_seen_and_put_back(name: str) -> None:
+    make, count = MODELS[name]
+    model = make()
+    assert len(lines(load(model))) == count
+    for seed, which in ((0, slice(None)), (1, slice(0, 1))):
+        suspect = lady.permute(mixed(model, seed, which), seed).graph
+        assert lady.verify(model, suspect).equal
+        found = lady.check(model, suspect)
+        assert found.verdict == "rescaled", found.reason
+        assert found.resync is not None
+        assert {f.kind for f in found.resync.integrity} == {"mixed"}
+        assert len(found.resync.integrity) == len(range(count)[which])
+        assert lady.resync(model, suspect).outputs_preserved
+
+
+def test_a_map_that_is_not_undone_elsewhere_is_no_rescaling() -> None:
+    model = forms("vit")["tracing"]
+    suspect = mixed(model, 0)
+    line = lines(load(model))[0]
+    arrays = {line.read[0].initializer: np.array(suspect.array(line.read[0].initializer))}
+    values = rows(arrays, line.read[:1])
+    put(arrays, line.read[:1], values * (1 + 0.1 * np.random.default_rng(0).standard_normal((len(values), 1))))
+    suspect.replace(line.read[0].initializer, arrays[line.read[0].initializer])
+    assert not lady.verify(model, suspect).equal
+    found = lady.check(model, suspect)
+    assert not found.accepted, found.reason
+
+
+@examples(60)
+@given(graphs(), st.integers(0, 1000))
+def test_maps_leave_the_outputs_as_they_are(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
+    holds(grown[0], seed)
+
+
+@pytest.mark.parametrize("splice", pool(), ids=lambda s: s.name)
+def test_maps_leave_every_rule_as_it_is(splice) -> None:
+    holds(splice.build()[0], 1)
+
+
+def holds(model: onnx.ModelProto, seed: int) -> None:
+    if lines(load(model)):
+        found = lady.verify(model, mixed(model, seed), samples=2)
+        # what is rounded to half precision on the way is rounded otherwise
+        assert found.max_rel <= max(1e-2, 100 * sensitivity(model))
