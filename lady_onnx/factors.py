@@ -83,6 +83,9 @@ class Products:
             one = len({axes_of(a) for o in own for a in o}) == 1
             if not one or any(len(o) != 1 for o in own):
                 self.still((group, a) for o in own for a in o)
+                if one and all(len(o) < 2 for o in own):
+                    # it is one now, and still the unit's
+                    found.append((group, first[0]))
                 continue
             for other in own:
                 for i, j in self.pairs(first[0], other[0])[0]:

@@ -1,4 +1,4 @@
-"""Units that any invertible map may mix: queries against keys and values against outputs in a head, linear bottlenecks.
+"""Units that a map may mix: queries against keys and values against outputs in a head, linear bottlenecks, streams.
 
 Where nothing but sums stands between the weights that make units and those that read them, the function depends on the
 product of both alone: A on the one side is undone by the inverse of A on the other. Of both models the product's singular
@@ -29,6 +29,8 @@ MIXED = 1e-3
 """A map mixes units where more than this share of it is beside the largest element of each row."""
 LOST = 0.9
 """Where the units of such groups are more alike than this, nothing was mixed."""
+ENOUGH = 8
+"""So many elements a unit tell a rotation."""
 WEAK = 1e-5
 """Products with singular values smaller than this share of the largest have no vectors of their own."""
 
@@ -47,7 +49,15 @@ def straight(groups: Sequence[Group], scalings: Mapping[str, Scaling]) -> list[S
     found = []
     for group in groups:
         s = scalings.get(group.id)
-        if s is None or not s.linear or len(s.scales) != 1 or len(s.signs) != 1 or not s.signs.all() or s.offsets.any():
+        if (
+            s is None
+            or not s.linear
+            or s.turned
+            or len(s.scales) != 1
+            or len(s.signs) != 1
+            or not s.signs.all()
+            or s.offsets.any()
+        ):
             continue
         up = s.scales[0] > 0
         if not np.allclose(np.abs(s.scales[0]), abs(s.scales[0][0])) or up.all() or not up.any():
@@ -139,8 +149,7 @@ def unmixed(
             float(np.linalg.norm(theirs - map_ @ ours)) / size,
             float(np.linalg.norm(read - rows(reference, line.read)) / np.linalg.norm(read)),
         )
-        largest = np.abs(map_).max(1, keepdims=True)
-        mixed = float(np.where(np.abs(map_) == largest, 0.0, np.abs(map_)).max() / largest.max())
+        mixed = _beside(map_)
         if gap > EXACT or mixed <= MIXED:
             continue
         put(here, line.made, back @ theirs)
@@ -153,6 +162,54 @@ def unmixed(
         return {}, {}, ()
     undone = {**here, **permuted(here, groups, invert(Family(groups), found))}
     return {n: undone[n] for n in grown}, grown, tuple(findings)
+
+
+def turned(
+    groups: Sequence[Group],
+    scalings: Mapping[str, Scaling],
+    reference: Arrays,
+    suspect: Arrays,
+    matches: Sequence[Match],
+) -> tuple[dict[str, np.ndarray], tuple[Finding, ...]]:
+    """The suspect's weights with residual streams turned back, all else where it is, and a finding for each.
+
+    A stream that only norms and sums meet may be rotated. The weights that no other group touches say by how much: their
+    rows are the reference's, rotated (orthogonal Procrustes problem). Arguments as of `unmixed`.
+    """
+    similarity = {m.group: float(m.similarity.mean()) for m in matches}
+    axes: dict[str, set[int]] = {}
+    for group in groups:
+        for slot in group.slots:
+            axes.setdefault(slot.initializer, set()).add(slot.axis)
+    changed: dict[str, np.ndarray] = {}
+    findings = []
+    for group in groups:
+        s = scalings.get(group.id)
+        if s is None or not (s.linear and s.turned) or similarity[group.id] > LOST:
+            continue
+        slots = [slot for slot in group.slots if axes[slot.initializer] == {slot.axis} and not slot.within]
+        if not slots or not all(floating(np.asarray(a[s.initializer])) for s in group.slots for a in (reference, suspect)):
+            continue
+        ours, theirs = (rows(a, slots) for a in (reference, suspect))
+        few = slice(None, None, max(ours.shape[1] // (ENOUGH * group.size), 1))
+        ours, theirs = ours[:, few], theirs[:, few]
+        u, sizes, v = np.linalg.svd(theirs @ ours.T)
+        rotation = u @ v
+        gap = float(np.linalg.norm(theirs - rotation @ ours)) / float(np.linalg.norm(theirs) or 1.0)
+        if gap > EXACT or sizes[-1] <= WEAK * sizes[0] or _beside(rotation) <= MIXED:
+            continue
+        for slot in group.slots:
+            changed.setdefault(slot.initializer, np.array(suspect[slot.initializer]))
+            put(changed, [slot], rotation.T @ rows(changed, [slot]))
+        findings.append(Finding("mixed", group.id, None, slots[0].initializer, None, _beside(rotation)))
+    return changed, tuple(findings)
+
+
+def _beside(map_: np.ndarray) -> float:
+    """How much of a map is beside the largest element of each row: nothing of a permutation."""
+    sizes = np.abs(map_)
+    largest = sizes.max(1, keepdims=True)
+    return float(np.where(sizes == largest, 0.0, sizes).max() / largest.max())
 
 
 def _alike(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> bool:

@@ -20,9 +20,9 @@ from .groups import Symmetry
 from .incoming import Incoming, incoming
 from .integrity import REPLACEABLE, UNSURE, Finding, Undone, repaired, tampered, undo
 from .interchangeable import interchangeable
-from .maps import unmixed
+from .maps import turned, unmixed
 from .matching import ASSIGNMENTS, Match, Matcher, Progress
-from .outcome import Resync, difference, preserved, rounded
+from .outcome import Resync, alike, difference, preserved, rounded
 from .permutation import Model
 from .scalewalk import scalings
 from .scaling import Scaling
@@ -31,6 +31,8 @@ from .skeleton import Link, connect
 from .unequal import differ
 
 EVIDENCE = ("all", "incoming")
+ROTATED = 8.0
+"""By how much a rotation may enlarge the rounding of what it changes."""
 CHUNK = 1 << 20
 """So many values are summed up at a time."""
 
@@ -126,7 +128,9 @@ def resync(
     else:
         done = {name: explained for name in names if (explained := _explained(ours.array(name), view[name])) is not None}
         altered = {name: done[name][0] if name in done else ours.array(name) for name in names}
-        undone = _matched(symmetry, factors, altered, view, assignment, progress)
+        undone = _matched(
+            symmetry, factors, altered, view, assignment, progress, lambda: alike(link.reference, given, samples, seed)
+        )
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
     findings = undone.findings + tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
@@ -197,8 +201,9 @@ def _matched(
     suspect: Mapping[str, np.ndarray],
     assignment: str,
     progress: Progress | None,
+    kept: Callable[[], bool],
 ) -> Undone:
-    """The suspect with its units in place, no longer multiplied, and not mixed."""
+    """The suspect with its units in place, no longer multiplied, and not mixed; `kept` says whether its function is."""
     undone = _aligned(symmetry, factors, reference, suspect, assignment, progress)
     if undone.settled:
         return undone
@@ -206,10 +211,19 @@ def _matched(
     def match(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> Sequence[Match]:
         return _aligned(symmetry, factors, ours, theirs, assignment, None).matches
 
-    plain, grown, findings = unmixed(symmetry.groups, factors(), reference, suspect, undone.matches, match)
+    plain, findings = turned(symmetry.groups, factors(), reference, suspect, undone.matches)
+    # not every norm allows every rotation
+    if findings and not kept():
+        return undone
+    if findings:
+        suspect = {**suspect, **plain}
+        undone = _aligned(symmetry, factors, reference, suspect, assignment, None)
+    mixed, grown, more = unmixed(symmetry.groups, factors(), reference, suspect, undone.matches, match)
+    plain, findings = {**plain, **mixed}, (*findings, *more)
     if not findings:
         return undone
-    undone = _aligned(symmetry, factors, reference, {**suspect, **plain}, assignment, None)
+    grown = {**dict.fromkeys(plain, ROTATED), **grown}
+    undone = _aligned(symmetry, factors, reference, {**suspect, **mixed}, assignment, None)
     return replace(
         undone,
         arrays={**plain, **undone.arrays},

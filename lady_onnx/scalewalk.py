@@ -17,6 +17,7 @@ import numpy as np
 from onnx import NodeProto
 
 from .analysis import Analysis
+from .bends import LINEAR, PRODUCTS, SUMS, Bends
 from .equations import lay, plan, solve, solve_results, unlay
 from .errors import UnknownStructure
 from .factors import Products, Role, coded
@@ -31,14 +32,8 @@ from .scaling import Scaling, region
 from .solutions import Solutions
 from .tensors import moved_shape, step_of
 
-LINEAR = ("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Resize", "Upsample")
-"""A factor of the operand, of either sign, is one of the result."""
-PRODUCTS = ("Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul")
-"""Linear in each of two operands; the third is added."""
 POSITIVE = ("GlobalLpPool", "GlobalMaxPool", "LpPool", "MaxPool", "ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin")
 """A positive factor passes."""
-SUMS = ("Add", "Cast", "Dropout", "Identity", "Mean", "Neg", "Sub", "Sum")
-"""What is added has one factor."""
 RELUS = ("LeakyRelu", "Max", "Min", "Relu")
 """As sums, of positive factors alone."""
 ODD = ("Asinh", "Atan", "Erf", "Sin", "Sinh", "Softsign", "Tan", "Tanh")
@@ -72,8 +67,9 @@ class _Walk:
         self.read: set[int] = set()
         """Unknowns of weights along axes that an operator sums over."""
         self.crossed: set[str] = set()
-        self.bent: set[str] = set()
-        """Groups whose units meet anything but sums."""
+        self.zeros: set[str] = set()
+        """Zeros that were moved or named anew."""
+        self.bends = Bends(graph, self.roles, self.zero)
         self.unknowns: list[tuple[str, Slot]] = []
         for group in groups:
             for slot in group.slots:
@@ -102,10 +98,14 @@ class _Walk:
             if isinstance(kind, Body) and (node.domain not in ("", "ai.onnx") or node.op_type not in LOOPS):
                 # what a function or a branch does its nodes do, under their own names
                 continue
+            moves = isinstance(kind, Movement) or node.op_type == "Identity"
+            if moves and len(node.input) == 1 and self.zero(node.input[0]):
+                self.zeros.update(node.output)
             try:
                 made = self._node(node, kind)
-                self._bend(node, kind, made)
+                self.bends.see(node, kind, made)
             except UnknownStructure:
+                self.bends.bent |= {g for name in node.input for g, _ in self.on(name)}
                 if not isinstance(kind, Equation | Elementwise) or node.op_type in SUMS:
                     self.crossed |= {g for name in node.input for g, _ in self.on(name)}
                 self.products.still(r for name in node.input for r in self.on(name))
@@ -118,21 +118,10 @@ class _Walk:
         for value in self.graph.model.graph.output:
             self.products.still(self.on(value.name))
 
-    def _bend(self, node: NodeProto, kind: Kind | None, made: list[list[Role]]) -> None:
-        """Notes the groups of which a node does not treat all units alike, whatever map mixes them."""
-        if isinstance(kind, Movement) or node.op_type in (*SUMS, *LINEAR):
-            return
-        sides = [{g for g, _ in self.on(name)} for name in node.input]
-        both = sides[0] & sides[1] if len(sides) > 1 else set()
-        if node.op_type in PRODUCTS:
-            # what is summed up in pairs is gone from the result
-            self.bent |= both & {g for roles in made for g, _ in roles}
-        elif node.op_type == "Mul":
-            self.bent |= both
-        elif node.op_type == "Div":
-            self.bent |= sides[1]
-        else:
-            self.bent |= set().union(*sides)
+    def _number(self, name: str) -> float | None:
+        """The one number of a weight."""
+        array = self.graph.array(name) if name in self.graph.tensors else np.empty(0)
+        return float(array.reshape(-1)[0]) if array.size == 1 else None
 
     def on(self, name: str) -> list[Role]:
         return self.roles.get(name, [])
@@ -150,7 +139,7 @@ class _Walk:
 
     def zero(self, name: str) -> bool:
         """Is a tensor a weight of zeros, which no factor changes?"""
-        return name in self.graph.tensors and not self.graph.array(name).any()
+        return name in self.zeros or (name in self.graph.tensors and not self.graph.array(name).any())
 
     def _node(self, node: NodeProto, kind: Kind | None) -> list[list[Role]]:
         """The factors of a node's results."""
@@ -209,9 +198,9 @@ class _Walk:
             case "Sign":
                 return self.products.signs(first)
             case "Pow":
-                power = self.graph.array(names[1]) if names[1] in self.graph.tensors else np.empty(0)
-                if power.size == 1:
-                    return self.products.power(first, float(power.reshape(-1)[0]))
+                power = self._number(names[1])
+                if power is not None:
+                    return self.products.power(first, power)
             case "PRelu":
                 self.products.still(first, scale=False)
                 self.products.still(entries[1])
@@ -304,8 +293,10 @@ class _Walk:
         elif operator == "BatchNormalization":
             made = self._batch_norm(node, entries)
         elif operator in NORMS:
-            self.products.still(first)
-            made = self._sum(entries[1], list(node.input[2:]), entries[2:])
+            alone = operator == "RMSNormalization"
+            self.products.still(first, sign=not alone)
+            first = self.products.signs(first) if alone else first
+            made = self._sum(self.products.product([*first, *entries[1]]), list(node.input[2:]), entries[2:])
         else:
             raise UnknownStructure("no rule for factors")
         result: list[Role] = []
@@ -405,7 +396,8 @@ class _Walk:
             incoming,
             shifts,
             group.id in self.crossed,
-            group.id not in self.bent,
+            group.id not in self.bends.bent,
+            group.id in self.bends.turned,
         )
 
 

@@ -26,7 +26,9 @@ class Scaling:
         shifts: what biases behind a unit gain when its sign changes, where that reflects its activation.
         crossed: whether units meet each other otherwise than in a weighted sum, in a softmax, a norm, or an operator that
             nothing is known of: one more of them changes what the others are.
-        linear: whether nothing but sums stands between the weights that make the units and those that read them.
+        linear: whether nothing but sums, and sums of squares, stands between the weights that make the units and those that
+            read them.
+        turned: whether sums of squares do.
     """
 
     group: str
@@ -38,6 +40,7 @@ class Scaling:
     shifts: tuple[Shift, ...] = ()
     crossed: bool = False
     linear: bool = False
+    turned: bool = False
 
     @property
     def names(self) -> set[str]:

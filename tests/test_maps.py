@@ -112,3 +112,78 @@ def holds(model: onnx.ModelProto, seed: int) -> None:
         found = lady.verify(model, mixed(model, seed), samples=2)
         # what is rounded to half precision on the way is rounded otherwise
         assert found.max_rel <= max(1e-2, 100 * sensitivity(model))
+
+
+class RMSNorm(nn.Module):
+    """As transformers writes it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6))
+
+
+class Stream(nn.Module):
+    """Residual blocks on a stream that norms read, the gains all one."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        norm = {"layer": lambda: nn.LayerNorm(10), "rms": lambda: RMSNorm(10)}[kind]
+        self.stem, self.head = nn.Linear(24, 10), nn.Linear(10, 30)
+        self.blocks = nn.ModuleList(nn.Sequential(norm(), nn.Linear(10, 17), nn.GELU(), nn.Linear(17, 10)) for _ in range(2))
+        self.last = norm()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return self.head(self.last(x))
+
+
+def rotated(model: onnx.ModelProto, seed: int, keeps_mean: bool) -> Graph:
+    """The stream turned at random, or so that its mean stays."""
+    graph = load(model).copy()
+    analysis = analyse(graph)
+    groups = extract(analysis).groups
+    known = scalings(graph, analysis, groups)
+    (stream,) = [g for g in groups if known[g.id].linear and known[g.id].turned]
+    rng = np.random.default_rng(seed)
+    turn = np.linalg.qr(rng.standard_normal((10, 10)))[0]
+    if keeps_mean:
+        basis = np.linalg.qr(np.concatenate([np.ones((10, 1)), rng.standard_normal((10, 9))], 1))[0]
+        inner = np.eye(10)
+        inner[1:, 1:] = np.linalg.qr(rng.standard_normal((9, 9)))[0]
+        turn = basis @ inner @ basis.T
+    for slot in stream.slots:
+        arrays = {slot.initializer: np.array(graph.array(slot.initializer))}
+        put(arrays, [slot], turn @ rows(arrays, [slot]))
+        graph.replace(slot.initializer, arrays[slot.initializer])
+    return graph
+
+
+@pytest.mark.parametrize("kind", ["rms", "layer"])
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_a_turned_stream_is_turned_back(kind: str, dynamo: bool) -> None:
+    model = export(Stream(kind), torch.randn(3, 24), dynamo=dynamo)
+    for seed in range(3):
+        suspect = lady.permute(rotated(model, seed, kind == "layer"), seed).graph
+        assert lady.verify(model, suspect).equal
+        found = lady.check(model, suspect)
+        assert found.verdict == "rescaled", found.reason
+        assert found.resync is not None
+        assert [f.kind for f in found.resync.integrity] == ["mixed"]
+        assert lady.verify(model, found.resync.model).equal
+    if kind == "layer":
+        # the mean of the stream is taken out of it: only turns that keep it change nothing
+        suspect = rotated(model, 0, False)
+        assert not lady.verify(model, suspect).equal
+        assert not lady.check(model, suspect).accepted
+
+
+def test_gains_that_are_not_one_fix_the_stream() -> None:
+    model = export(randomise(Stream("layer")), torch.randn(3, 24), dynamo=False)
+    analysis = analyse(load(model))
+    groups = extract(analysis).groups
+    assert not any(s.turned and s.linear for s in scalings(load(model), analysis, groups).values())

@@ -23,7 +23,7 @@ LAYERS = [
     {"unscaling", "incoming", "skeleton", "unequal"},
     {"matching", "permutation", "runtime", "picture", "explain", "linking", "scalewalk"},
     {"refinement", "alterations", "meanfield", "scaling"},
-    {"evidence", "solutions", "reflections"},
+    {"evidence", "solutions", "reflections", "bends"},
     {"rewrite", "finder"},
     {"fold", "blocks"},
     {"groups", "classes"},
