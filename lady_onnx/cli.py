@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import math
 import os
@@ -19,11 +20,12 @@ from .alterations import in_words
 from .attacks import KINDS as ATTACKS
 from .demo import demo
 from .explain import draw
-from .graph import atomic, load
+from .graph import Graph, atomic, load
 from .integrity import REPLACEABLE, TAMPERING
 from .matching import ASSIGNMENTS, Progress
 from .permutation import Model, slots_json
 from .resync import EVIDENCE
+from .runtime import read_data
 
 
 def _clean(value: Any) -> Any:
@@ -191,7 +193,12 @@ def _permute(args: argparse.Namespace) -> int:
 def _attack(args: argparse.Namespace) -> int:
     model = load(args.model)
     out = _output(Path(args.output), model.files)
-    result = lady.attack(model, args.kind, args.strength, weights=args.weight, seed=args.seed)
+    if args.kind == "finetune":
+        result = _finetuned(model, args)
+    elif args.data:
+        raise lady.LadyError(f"attack {args.kind}: takes no --data")
+    else:
+        result = lady.attack(model, args.kind, args.strength, weights=args.weight, seed=args.seed)
     result.save(out)
     if args.json:
         _print_json({"output": str(out), "kind": args.kind, "strength": args.strength, "weights": list(result.weights)})
@@ -199,6 +206,17 @@ def _attack(args: argparse.Namespace) -> int:
         many = len(result.weights)
         print(f"{out}: {args.kind} of strength {args.strength:g} on {many} weight{'s' * (many != 1)}")
     return 0
+
+
+def _finetuned(model: Graph, args: argparse.Namespace) -> lady.Attacked:
+    if not args.data or args.weight:
+        raise lady.LadyError("attack finetune: give --data X.npz, of all inputs and labels, and no --weight")
+    try:
+        pytorch = importlib.import_module("lady_onnx.converters.pytorch")
+    except ImportError as error:
+        raise lady.LadyError("attack finetune: needs PyTorch; pip install 'lady-onnx[torch]'") from error
+    attacked: lady.Attacked = pytorch.finetune(model, read_data(args.data), args.strength, seed=args.seed)
+    return attacked
 
 
 def _verification(v: lady.Verification) -> dict[str, Any]:
@@ -439,17 +457,18 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--inverse", action="store_true", help="undo the given permutation")
     p.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
 
-    p = command("attack", _attack, "alter a model's weights: noise, pruning, quantisation, factors")
-    p.add_argument("kind", choices=ATTACKS)
+    p = command("attack", _attack, "alter a model's weights: noise, pruning, quantisation, factors, training")
+    p.add_argument("kind", choices=(*ATTACKS, "finetune"))
     p.add_argument("model", metavar="MODEL")
     p.add_argument("-o", "--output", metavar="OUT", required=True)
     how = (
         "deviation of the noise in units of each weight's own, fraction pruned (0 to 1), bits (2 to 16), "
-        "deviation of the logarithms of factors that cancel, or one factor"
+        "deviation of the logarithms of factors that cancel, one factor, or passes over the data (0.1 for a tenth)"
     )
     p.add_argument("--strength", type=_number, required=True, help=how)
     p.add_argument("--weight", action="append", metavar="NAME", help="this weight only; may be repeated")
-    p.add_argument("--seed", type=_natural, default=0, help="of the noise, the factors, and which unit (0)")
+    p.add_argument("--seed", type=_natural, default=0, help="of the noise, the factors, which unit, and the samples' order (0)")
+    p.add_argument("--data", metavar="X.npz", help="for finetune: arrays by the inputs' names, and labels")
 
     p = command("resync", _resync, "find where every unit of the reference went in the suspect, and put it back")
     p.add_argument("reference", metavar="REFERENCE")

@@ -1,0 +1,107 @@
+"""Training a model of which nothing but the file is left."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from lady_onnx.converters.pytorch import Network, finetune
+from onnx import helper
+
+import lady_onnx as lady
+from lady_onnx.cli import main
+from lady_onnx.graph import load
+from lady_onnx.runtime import run, session
+
+from .architectures import randomise
+from .test_analysis import build
+from .test_skeleton import FORMS, forms, unfolded
+
+
+def computed(model: onnx.ModelProto, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What PyTorch and onnxruntime compute."""
+    graph = load(model)
+    (name,) = [v.name for v in graph.model.graph.input if v.name not in graph.tensors]
+    with torch.no_grad():
+        ours = Network(graph, []).eval()({name: torch.from_numpy(x)})[0].numpy()
+    return ours, run(session(graph), graph, {name: x})[0]
+
+
+@pytest.mark.parametrize("form", FORMS[:3])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vit"])
+def test_pytorch_computes_what_onnxruntime_does(name: str, form: str) -> None:
+    ours, theirs = computed(forms(name)[form], np.random.default_rng(0).standard_normal((2, 3, 32, 32), np.float32))
+    assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+def classes(seed: int = 0) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """A small network with batch norm apart, and samples of two classes that it does not know yet."""
+    torch.manual_seed(seed)
+    layers = (torch.nn.Conv2d(1, 6, 3), torch.nn.BatchNorm2d(6), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1))
+    net = randomise(torch.nn.Sequential(*layers, torch.nn.Flatten(), torch.nn.Linear(6, 2)))
+    model = unfolded(net, torch.randn(2, 1, 8, 8))
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, 200)
+    x = rng.standard_normal((200, 1, 8, 8)).astype(np.float32) + 2 * labels[:, None, None, None].astype(np.float32)
+    return model, {load(model).model.graph.input[0].name: x, "labels": labels}
+
+
+def accuracy(model: onnx.ModelProto, data: dict[str, np.ndarray]) -> float:
+    graph = load(model)
+    (name,) = (n for n in data if n != "labels")
+    right = [run(session(graph), graph, {name: data[name][k : k + 2]})[0].argmax(1) for k in range(0, 200, 2)]
+    return float((np.concatenate(right) == data["labels"]).mean())
+
+
+def test_training_learns_and_leaves_every_unit_in_its_place() -> None:
+    model, data = classes()
+    tuned = finetune(model, data, 3, rate=0.05)
+    assert accuracy(tuned.model, data) > 0.95 > accuracy(model, data)
+    assert finetune(model, data, 3, rate=0.05).model == tuned.model
+    assert finetune(model, data, 0).weights == ()
+    # the statistics of batch norm are learned with the rest
+    assert {"1.running_mean", "1.running_var"} < set(tuned.weights)
+    shuffled = lady.permute(finetune(model, data, 0.2).graph, 1)
+    found = lady.check(model, shuffled.graph)
+    assert found.verdict == "altered"
+    assert found.resync is not None
+    assert all((m.permutation == np.argsort(shuffled.permutations[m.group])).all() for m in found.resync.matches)
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = classes()
+    onnx.save(model, tmp_path / "a.onnx")
+    np.savez(tmp_path / "x.npz", **data)
+    ask = ["attack", "finetune", str(tmp_path / "a.onnx"), "-o", str(tmp_path / "b.onnx"), "--strength", "0.5"]
+    assert main(ask) == 2
+    assert "give --data X.npz" in capsys.readouterr().err
+    assert main([*ask, "--data", str(tmp_path / "x.npz")]) == 0
+    assert "finetune of strength 0.5 on 6 weights" in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]) == 1
+    assert capsys.readouterr().out.startswith("altered")
+    (tmp_path / "b.onnx").unlink()
+    np.savez(tmp_path / "y.npz", labels=data["labels"])
+    assert main([*ask, "--data", str(tmp_path / "y.npz")]) == 2
+    assert "the data have no" in capsys.readouterr().err
+    monkeypatch.setattr(importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
+    assert main([*ask, "--data", str(tmp_path / "x.npz")]) == 2
+    assert "needs PyTorch" in capsys.readouterr().err
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_an_unknown_operator_is_named() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Det", ["h"], ["out"], name="last")]
+    model = build(nodes, {"w": np.eye(3, dtype=np.float32)}, {"x": [4, 3, 3]})
+    with pytest.raises(lady.LadyError, match=r"node last.*PyTorch is not told what Det computes"):
+        Network(load(model), [])
+
+
+def test_what_does_not_fit_names_its_node() -> None:
+    nodes = [helper.make_node("AveragePool", ["x"], ["out"], name="pool", kernel_shape=[3, 3], pads=[1, 1, 1, 1])]
+    model = build(nodes, {}, {"x": [1, 2, 8, 8]})
+    with pytest.raises(lady.LadyError, match=r"node pool.*: an average beside a padding"):
+        Network(load(model), [])({"x": torch.zeros(1, 2, 8, 8)})
