@@ -263,22 +263,16 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool
     """
     known = np.isfinite(ratio) & (ratio != 0)
     logs = np.log(np.abs(np.where(known, ratio, 1.0)))
-    basis = scaling.scales.T
     trust = np.where(known, 1.0, 0.0)
     result = np.zeros_like(logs)
-    if basis.size:
-        least = np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), 1e-30), 1e-7)
-        weight = trust / least if robust else trust / least**2
-        for step in range(STEPS if robust else 1):
-            scaled = np.sqrt(weight.T)[:, :, None] * basis[None]
-            target = np.sqrt(weight.T) * logs.T
-            solution = np.linalg.pinv(scaled, rcond=1e-9) @ target[:, :, None]
-            result = (basis[None] @ solution)[:, :, 0].T
-            # least absolute differences, step by step; at last the mean of those that agree
-            weight = trust / np.maximum(np.abs(logs - result), least)
-            if step >= STEPS - len(NEAR):
-                near = np.maximum(AGREE * least, NEAR[step - STEPS])
-                weight = np.where(np.abs(logs - result) <= near, trust / least**2, 0.0)
+    least = np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), 1e-30), 1e-7)
+    # units of which no slot differs by more than its error were not multiplied
+    units = np.flatnonzero((np.abs(logs) > AGREE * least).any(0)) if robust else np.arange(logs.shape[1])
+    for chosen in _apart(scaling.scales != 0) if units.size else ():
+        own = np.flatnonzero((scaling.scales[chosen] != 0).any(0))
+        basis = scaling.scales[chosen][:, own].T
+        here = np.ix_(own, units)
+        result[here] = _fitted(basis, logs[here], trust[here], least[here], robust)
     signs = np.ones_like(logs)
     observed = np.where(known, np.sign(np.where(known, ratio, 1.0)), 0.0)
     for rows in _apart(scaling.signs):
@@ -294,6 +288,26 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool
             best = np.where(better, agree, best)
             signs[slots] = np.where(better, flips[:, None], signs[slots])
     return signs * np.exp(result)
+
+
+def _fitted(basis: np.ndarray, logs: np.ndarray, trust: np.ndarray, least: np.ndarray, robust: bool) -> np.ndarray:
+    """Of every unit the combination of the columns of `basis`, [slots, factors], nearest to `logs`, [slots, units]."""
+    result = np.zeros_like(logs)
+    weight = trust / least if robust else trust / least**2
+    for step in range(STEPS if robust else 1):
+        if basis.shape[1] == 1:
+            whole = (weight * basis**2).sum(0)
+            result = basis * ((weight * basis * logs).sum(0) / np.where(whole > 0, whole, 1.0))
+        else:
+            scaled = np.sqrt(weight.T)[:, :, None] * basis[None]
+            target = np.sqrt(weight.T) * logs.T
+            result = (basis[None] @ (np.linalg.pinv(scaled, rcond=1e-9) @ target[:, :, None]))[:, :, 0].T
+        # least absolute differences, step by step; at last the mean of those that agree
+        weight = trust / np.maximum(np.abs(logs - result), least)
+        if step >= STEPS - len(NEAR):
+            near = np.maximum(AGREE * least, NEAR[step - STEPS])
+            weight = np.where(np.abs(logs - result) <= near, trust / least**2, 0.0)
+    return result
 
 
 def _apart(rows: np.ndarray) -> list[list[int]]:
