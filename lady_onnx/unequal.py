@@ -157,6 +157,23 @@ class Unequal:
     plain: dict[str, np.ndarray]
 
 
+class _Rectangular(Matcher):
+    """Aligns groups of which one model has fewer units: what is left over is so whatever it is."""
+
+    def __init__(self, both: Extended):
+        super().__init__(both.groups, both.reference, both.suspect)
+        self.both = both
+
+    def compared(
+        self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        scores, x, y = super().compared(group, slots, ours, theirs)
+        places = self.total.get(group.id, np.arange(group.size))
+        scores[self.both.mine[group.id] :] = 0
+        scores[:, places >= self.both.theirs[group.id]] = 0
+        return scores, x, y
+
+
 def matched(both: Extended, incoming: Mapping[str, Sequence[Slot]], progress: Progress | None = None) -> Unequal:
     """Which unit of the suspect is which of the reference's, and what the others do.
 
@@ -164,7 +181,7 @@ def matched(both: Extended, incoming: Mapping[str, Sequence[Slot]], progress: Pr
         both: the models.
         incoming: by each group's id, the slots whose rows make its units; what the others hold reads them.
     """
-    matcher = Matcher(both.groups, both.reference, both.suspect)
+    matcher = _Rectangular(both)
     found = {m.group: m for m in matcher.run(progress)}
     arrays = {**both.suspect, **{n: np.array(a) for n, a in matcher.current.items()}}
     missing, extra, matches = [], [], []

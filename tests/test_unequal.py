@@ -156,6 +156,18 @@ def test_a_unit_that_is_like_no_other_is_no_copy() -> None:
     assert "removed" in named
 
 
+def test_units_that_cancel_may_be_as_large_as_they_like() -> None:
+    for trial in (0, 3, 6):
+        model = net("Relu", trial)
+        arrays = weights(dummies(model, "a:0", 6, True, np.random.default_rng(trial)))
+        incoming, out = parts(arrays, "a:0")
+        out = out.copy()
+        out[-6:] *= 30
+        put(arrays, "a:0", incoming, out)
+        found = lady.check(model, lady.permute(with_weights(model, arrays), trial).graph)
+        assert found.verdict == "rescaled", found.reason
+
+
 def test_a_unit_that_computes_nothing_beside_a_dead_one_of_the_reference() -> None:
     """Both are zero whatever comes in: what reads the one is not given to the other."""
     model = net("Relu", 0)
