@@ -182,8 +182,52 @@ def test_a_turned_stream_is_turned_back(kind: str, dynamo: bool) -> None:
         assert not lady.check(model, suspect).accepted
 
 
-def test_gains_that_are_not_one_fix_the_stream() -> None:
-    model = export(randomise(Stream("layer")), torch.randn(3, 24), dynamo=False)
+BENDING = {
+    "relu": torch.relu,
+    "gains": lambda x: x * torch.arange(1.0, 11.0),
+    "divided": lambda x: x / torch.arange(1.0, 11.0),
+    "divisor": lambda x: 1 / (x + torch.arange(10.0)),
+    "constant": lambda x: x + 0.5,
+    "mean": lambda x: x + x.mean(-1, keepdim=True),
+    "mean taken of others": lambda x: x.cos() - x.mean(-1, keepdim=True),
+    "square": lambda x: x + x * x,
+    "squares times": lambda x: (x * x) * 3,
+    "largest": lambda x: x / x.amax(-1, keepdim=True),
+    "each by itself": lambda x: nn.functional.conv1d(x[..., None], torch.arange(1.0, 11.0)[:, None, None], groups=10)[..., 0],
+    "bias": lambda x: nn.functional.linear(
+        x, torch.eye(10) + 0.1 * torch.arange(100.0).reshape(10, 10), torch.full((10,), 0.5)
+    ),
+}
+
+
+class Bent(nn.Module):
+    def __init__(self, bend: str, kind: str) -> None:
+        super().__init__()
+        self.bend, self.stream = bend, Stream(kind)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stream.stem(x)
+        if self.bend:
+            x = BENDING[self.bend](x)
+        for block in self.stream.blocks:
+            x = x + block(x)
+        return self.stream.head(self.stream.last(x))
+
+
+@pytest.mark.parametrize("kind", ["rms", "layer"])
+@pytest.mark.parametrize("bend", ["", *BENDING])
+def test_what_bends_a_stream(bend: str, kind: str) -> None:
+    """No rotation passes what treats units otherwise than alike."""
+    graph = load(export(Bent(bend, kind), torch.randn(3, 24), dynamo=False))
+    analysis = analyse(graph)
+    groups = extract(analysis).groups
+    known = scalings(graph, analysis, groups)
+    assert any(s.turned and s.linear for s in known.values()) == (not bend)
+
+
+@pytest.mark.parametrize("kind", ["rms", "layer"])
+def test_gains_that_are_not_one_fix_the_stream(kind: str) -> None:
+    model = export(randomise(Stream(kind)), torch.randn(3, 24), dynamo=False)
     analysis = analyse(load(model))
     groups = extract(analysis).groups
     assert not any(s.turned and s.linear for s in scalings(load(model), analysis, groups).values())
