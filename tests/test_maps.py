@@ -189,6 +189,7 @@ BENDING = {
     "divisor": lambda x: 1 / (x + torch.arange(10.0)),
     "constant": lambda x: x + 0.5,
     "mean": lambda x: x + x.mean(-1, keepdim=True),
+    "times its mean": lambda x: x * x.mean(-1, keepdim=True),
     "mean taken of others": lambda x: x.cos() - x.mean(-1, keepdim=True),
     "square": lambda x: x + x * x,
     "squares times": lambda x: (x * x) * 3,
