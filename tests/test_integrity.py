@@ -171,6 +171,56 @@ def test_multiplied_and_permuted_models_come_back(grown: tuple[onnx.ModelProto, 
         assert all(f.kind == "rescaled" for f in result.integrity)
 
 
+def residual(seed: int, width: int) -> onnx.ModelProto:
+    """A stream of some units, a block that reads it and adds to it, and a pooled classifier."""
+    rng = np.random.default_rng(seed)
+
+    def w(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) * np.prod(shape[1:]) ** -0.5).astype(np.float32)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "a", "ab"], ["s"], pads=[1] * 4),
+        helper.make_node("Conv", ["s", "b", "bb"], ["h"], pads=[1] * 4),
+        helper.make_node("Relu", ["h"], ["i"]),
+        helper.make_node("Conv", ["i", "c", "cb"], ["j"]),
+        helper.make_node("Add", ["s", "j"], ["t"]),
+        helper.make_node("MaxPool", ["t"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("Gemm", ["f", "d"], ["out"]),
+    ]
+    weights = {"a": w(width, 3, 3, 3), "ab": w(width), "b": w(width, width, 3, 3), "bb": w(width)}
+    weights |= {"c": w(width, width, 1, 1), "cb": w(width), "d": w(16 * width, 3)}
+    return build(nodes, weights, {"x": [1, 3, 8, 8]})
+
+
+@pytest.mark.parametrize("width", [2, 7])
+def test_where_all_units_were_multiplied_at_once(width: int) -> None:
+    """The factors of neighbours hide each other, and few units are matched for sure in any order."""
+    for seed in range(40):
+        model = residual(seed, width)
+        found = lady.resync(model, lady.permute(rescaled(model, seed), seed).graph, verify="none")
+        assert found.restored, seed
+
+
+def test_where_all_of_few_units_are_like_none() -> None:
+    """Two units of many weights, each of which may be multiplied and flipped by itself, look like each other's."""
+    nodes = [
+        helper.make_node("Conv", ["x", "a", "ab"], ["h"]),
+        helper.make_node("Mul", ["h", "m"], ["i"]),
+        helper.make_node("BatchNormalization", ["i", "g", "gb", "mean", "var"], ["j"]),
+        helper.make_node("GlobalAveragePool", ["j"], ["k"]),
+        helper.make_node("Flatten", ["k"], ["f"]),
+        helper.make_node("Gemm", ["f", "d"], ["out"]),
+    ]
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        shapes = {"a": (2, 3, 3, 3), "ab": (2,), "m": (1, 2, 1, 1), "g": (2,), "gb": (2,), "mean": (2,), "d": (2, 3)}
+        weights = {n: rng.standard_normal(shape).astype(np.float32) for n, shape in shapes.items()}
+        model = build(nodes, {**weights, "var": rng.uniform(0.5, 2, 2).astype(np.float32)}, {"x": [1, 3, 5, 5]})
+        found = lady.resync(model, lady.permute(rescaled(model, seed), seed).graph, verify="none")
+        assert found.restored, seed
+
+
 @pytest.mark.parametrize("splice", pool(), ids=lambda s: s.name)
 def test_multiplied_and_permuted_rules_come_back(splice) -> None:
     comes_back(splice.build()[0], 3)
