@@ -34,6 +34,8 @@ AGREE = 6
 """Slots agree whose factors are nearer than this many times their error."""
 SHARP = 1e-6
 """Directions that differ by less, as one less their cosine, are the same."""
+TOLD = 1e-9
+"""What a system of equations says fainter than this, beside the rest, counts for nothing."""
 FAINT = 1e-6
 """Rows whose elements are smaller than this share of those of the median row."""
 MOST_FLIPS = 8
@@ -267,7 +269,7 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool
     result = np.zeros_like(logs)
     least = np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), 1e-30), 1e-7)
     # units of which no slot differs by more than its error were not multiplied
-    units = np.flatnonzero((np.abs(logs) > AGREE * least).any(0)) if robust else np.arange(logs.shape[1])
+    units = np.flatnonzero((np.abs(logs) > AGREE * least).any(0)) if robust else np.flatnonzero(logs.any(0))
     for chosen in _apart(scaling.scales != 0) if units.size else ():
         own = np.flatnonzero((scaling.scales[chosen] != 0).any(0))
         basis = scaling.scales[chosen][:, own].T
@@ -299,15 +301,22 @@ def _fitted(basis: np.ndarray, logs: np.ndarray, trust: np.ndarray, least: np.nd
             whole = (weight * basis**2).sum(0)
             result = basis * ((weight * basis * logs).sum(0) / np.where(whole > 0, whole, 1.0))
         else:
-            scaled = np.sqrt(weight.T)[:, :, None] * basis[None]
-            target = np.sqrt(weight.T) * logs.T
-            result = (basis[None] @ (np.linalg.pinv(scaled, rcond=1e-9) @ target[:, :, None]))[:, :, 0].T
+            result = (basis[None] @ _least(np.sqrt(weight.T)[:, :, None] * basis[None], np.sqrt(weight.T) * logs.T))[:, :, 0].T
         # least absolute differences, step by step; at last the mean of those that agree
         weight = trust / np.maximum(np.abs(logs - result), least)
         if step >= STEPS - len(NEAR):
             near = np.maximum(AGREE * least, NEAR[step - STEPS])
             weight = np.where(np.abs(logs - result) <= near, trust / least**2, 0.0)
     return result
+
+
+def _least(systems: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The least-squares solutions of many small systems, [systems, unknowns, 1]; what none tells is zero."""
+    count = systems.shape[2]
+    ridge = TOLD * np.maximum(np.linalg.norm(systems, axis=(1, 2)), 1e-150)
+    whole = np.concatenate([systems, ridge[:, None, None] * np.eye(count)], 1)
+    q, r = np.linalg.qr(whole)
+    return np.linalg.solve(r, np.swapaxes(q[:, : systems.shape[1]], 1, 2) @ targets[:, :, None])
 
 
 def _apart(rows: np.ndarray) -> list[list[int]]:
