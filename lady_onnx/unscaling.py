@@ -22,6 +22,10 @@ ROUNDS = 4
 """At most so often all groups are matched after the first time."""
 PASSES = 30
 """At most so many passes over the factors of all groups, each of which makes those of its neighbours surer."""
+FEW = 4
+"""So many where the factors are rough."""
+ROUGH = 1e-3
+"""Factors with a larger error are."""
 CLOSE = 1e-7
 """Factors nearer to one need no other pass."""
 STEPS = 16
@@ -70,6 +74,8 @@ class Unscaler(Matcher):
             self.reference[name], self.current[name] = reference[name], suspect[name].astype(np.float64)
         self.applied = {g: np.ones((len(s.slots), len(s.slots[0].index))) for g, s in self.scalings.items()}
         self.searching = True
+        self.errors: list[float] = []
+        """The errors of the factors of each group, in the last pass."""
         self.unscaled: set[str] = set()
         self.across: dict[tuple[str, int], set[str]] = {}
         """By a weight and an axis of it, the groups along its other axes whose units may have been multiplied."""
@@ -104,8 +110,12 @@ class Unscaler(Matcher):
         """Takes out the factors of all groups, with the units where they are, until they no longer change."""
         tops = self.family.tops()
         self.aligned.update(g.id for g in tops)
-        for _ in range(PASSES):
+        for number in range(PASSES):
+            self.errors.clear()
             if max((self._unscale(g.id) for g in tops), default=0.0) < CLOSE:
+                break
+            # what is that rough says nothing of factors nearer to one
+            if number + 1 >= FEW and float(np.median(self.errors or [0.0])) > ROUGH:
                 break
 
     def _align(self, name: str, anchored: bool) -> bool:
@@ -189,9 +199,10 @@ class Unscaler(Matcher):
                 scaling.apply(self.current, 1 / factors)
                 self.applied[group] = self.applied[group] * factors
                 sure = ~np.isnan(ratio)
-                by = float(np.median((error / np.abs(np.where(sure, ratio, 1.0)))[sure])) if sure.any() else 0.0
-                # what is well within the error is no change
-                changed = max(changed, float(np.abs(factors - 1).max()) - by / 3)
+                # what is well within a unit's own error is no change
+                share = error / np.abs(np.where(sure, ratio, 1.0))
+                changed = max(changed, float((np.abs(factors - 1) - share / 3)[sure].max(initial=0)))
+                self.errors += [float(np.median(share[sure]))] if sure.any() else []
         return changed
 
     def factors(self) -> dict[str, Factors]:
