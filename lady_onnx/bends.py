@@ -84,6 +84,10 @@ class Bends:
         else:
             self.bent |= every
 
+    def shown(self, name: str) -> None:
+        """Notes the groups of which an output of the graph shows the units, their squares, or their mean."""
+        self.bent |= {g for g, _ in self._on(name)} | self.squares.get(name, set()) | self.means.get(name, set())
+
     def _in_all(self, names: Sequence[str], every: Iterable[str] = ()) -> set[str]:
         """The groups that all of these tensors have, zeros apart; `every` where there are none."""
         sides = [{g for g, _ in self._on(name)} for name in names if name and (self._on(name) or not self.zero(name))]

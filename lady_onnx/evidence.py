@@ -23,6 +23,8 @@ BALANCES = 20
 """How often the rows and columns of probabilities are balanced."""
 ROOM = 0.1
 """Where chance alone finds more than all but this share of the rows again, copies cannot be told from others."""
+HUGE = 1e30
+"""Scores are no larger."""
 RARE = 1e-3
 """No group is taken to hold a smaller share of copies, or of others, than this."""
 
@@ -35,6 +37,9 @@ def assign(scores: np.ndarray) -> np.ndarray:
     best = scores.argmax(1)
     if np.unique(best).size == best.size:
         return best
+    if not np.isfinite(scores).all():
+        # of weights whose squares overflow
+        scores = np.nan_to_num(scores, nan=-HUGE, posinf=HUGE, neginf=-HUGE)
     return linear_sum_assignment(scores, maximize=True)[1]
 
 

@@ -31,6 +31,8 @@ LOST = 0.9
 """Where the units of such groups are more alike than this, nothing was mixed."""
 ENOUGH = 8
 """So many elements a unit tell a rotation."""
+STEEP = 100.0
+"""A map of a larger condition makes too much of the rounding of what it undoes."""
 WEAK = 1e-5
 """Products with singular values smaller than this share of the largest have no vectors of their own."""
 
@@ -62,8 +64,10 @@ def straight(groups: Sequence[Group], scalings: Mapping[str, Scaling]) -> list[S
         up = s.scales[0] > 0
         if not np.allclose(np.abs(s.scales[0]), abs(s.scales[0][0])) or up.all() or not up.any():
             continue
-        sides = (tuple(slot for slot, u in zip(s.slots, up, strict=True) if u is own) for own in (np.True_, np.False_))
-        found.append(Straight(group.id, *sides))
+        made, read = (tuple(s.slots[k] for k in np.flatnonzero(up == own)) for own in (True, False))
+        # a weight that makes units of the group from others of it would have to be multiplied on both sides
+        if not any(a.initializer == b.initializer and a.axis != b.axis for a in made for b in read):
+            found.append(Straight(group.id, made, read))
     return found
 
 
@@ -87,7 +91,7 @@ def put(arrays: dict[str, np.ndarray], slots: Sequence[Slot], values: np.ndarray
 
 def canonical(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """Rows with the product of `x` and `y`, float64 [units, elements] each, that no map changes; None where it has none."""
-    if min(x.shape[1], y.shape[1]) < len(x):
+    if min(x.shape[1], y.shape[1]) < len(x) or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return None
     (qx, rx), (qy, ry) = np.linalg.qr(x.T), np.linalg.qr(y.T)
     u, s, v = np.linalg.svd(rx @ ry.T)
@@ -140,24 +144,19 @@ def unmixed(
     findings = []
     grown: dict[str, float] = {}
     for line, _ in kept:
-        ours, theirs = (np.concatenate([rows(a, line.made)], 1) for a in (reference, here))
+        ours, theirs = (rows(a, line.made) for a in (reference, here))
         map_ = theirs @ np.linalg.pinv(ours)
-        size = float(np.linalg.norm(theirs))
-        back = np.linalg.pinv(map_)
-        read = map_.T @ rows(here, line.read)
-        gap = max(
-            float(np.linalg.norm(theirs - map_ @ ours)) / size,
-            float(np.linalg.norm(read - rows(reference, line.read)) / np.linalg.norm(read)),
-        )
-        mixed = _beside(map_)
-        if gap > EXACT or mixed <= MIXED:
-            continue
-        put(here, line.made, back @ theirs)
-        put(here, line.read, read)
         spread = float(np.linalg.cond(map_))
+        if not spread < STEEP or _beside(map_) <= MIXED:
+            continue
+        made, read = np.linalg.inv(map_) @ theirs, map_.T @ rows(here, line.read)
+        if max(_gap(ours, made), _gap(rows(reference, line.read), read)) > EXACT:
+            continue
+        put(here, line.made, made)
+        put(here, line.read, read)
         for slot in (*line.made, *line.read):
             grown[slot.initializer] = max(spread, grown.get(slot.initializer, 1.0))
-        findings.append(Finding("mixed", line.group, None, line.made[0].initializer, None, mixed))
+        findings.append(Finding("mixed", line.group, None, line.made[0].initializer, None, _beside(map_)))
     if not findings:
         return {}, {}, ()
     undone = {**here, **permuted(here, groups, invert(Family(groups), found))}
@@ -193,16 +192,23 @@ def turned(
         ours, theirs = (rows(a, slots) for a in (reference, suspect))
         few = slice(None, None, max(ours.shape[1] // (ENOUGH * group.size), 1))
         ours, theirs = ours[:, few], theirs[:, few]
+        if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
+            continue
         u, sizes, v = np.linalg.svd(theirs @ ours.T)
         rotation = u @ v
-        gap = float(np.linalg.norm(theirs - rotation @ ours)) / float(np.linalg.norm(theirs) or 1.0)
-        if gap > EXACT or sizes[-1] <= WEAK * sizes[0] or _beside(rotation) <= MIXED:
+        if _gap(ours, rotation.T @ theirs) > EXACT or sizes[-1] <= WEAK * sizes[0] or _beside(rotation) <= MIXED:
             continue
         for slot in group.slots:
             changed.setdefault(slot.initializer, np.array(suspect[slot.initializer]))
             put(changed, [slot], rotation.T @ rows(changed, [slot]))
         findings.append(Finding("mixed", group.id, None, slots[0].initializer, None, _beside(rotation)))
     return changed, tuple(findings)
+
+
+def _gap(reference: np.ndarray, found: np.ndarray) -> float:
+    """How far the rows of one unit are from the reference's, as a share of these, at most."""
+    sizes = np.linalg.norm(reference, axis=1)
+    return float((np.linalg.norm(found - reference, axis=1) / np.maximum(sizes, 1e-30)).max())
 
 
 def _beside(map_: np.ndarray) -> float:

@@ -134,8 +134,9 @@ def resync(
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
     findings = undone.findings + tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
-    free: list[tuple[str, tuple[str, ...]]] = [("inert", (n,)) for n in inert(ours, altered, {**view, **moved})]
-    free += [("shifted", pair) for pair in shifted(ours, symmetry.groups, altered, {**view, **moved})]
+    now = {**view, **moved}
+    free: list[tuple[str, tuple[str, ...]]] = [("inert", (n,)) for n in inert(ours, symmetry.groups, factors, altered, now)]
+    free += [("shifted", pair) for pair in shifted(ours, symmetry.groups, factors, altered, now)]
     for kind, biases in free:
         findings = (*(f for f in findings if f.slot not in biases), Finding(kind, None, None, biases[0], None, 0.0))
         moved = {**moved, **{name: altered[name] for name in biases}}

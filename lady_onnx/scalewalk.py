@@ -117,6 +117,7 @@ class _Walk:
                 self.roles[name] = self.products.alike([self.roles[name], kept]) if name in self.roles else kept
         for value in self.graph.model.graph.output:
             self.products.still(self.on(value.name))
+            self.bends.shown(value.name)
 
     def _number(self, name: str) -> float | None:
         """The one number of a weight."""

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 from torch import Tensor, nn
 
 import lady_onnx as lady
@@ -20,6 +21,7 @@ from lady_onnx.scalewalk import scalings
 from .architectures import MOBILENET_V2, export, randomise
 from .splices import pool
 from .strategies import graphs
+from .test_analysis import build
 from .test_law import examples, sensitivity
 from .test_skeleton import forms
 
@@ -232,3 +234,116 @@ def test_gains_that_are_not_one_fix_the_stream(kind: str) -> None:
     analysis = analyse(load(model))
     groups = extract(analysis).groups
     assert not any(s.turned and s.linear for s in scalings(load(model), analysis, groups).values())
+
+
+def layers(last: list[onnx.NodeProto], more: dict[str, np.ndarray], seed: int = 0) -> onnx.ModelProto:
+    """A trunk of eight units, and `last` behind it."""
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "u0": (12, 9),
+        "c0": (9,),
+        "u1": (9, 7),
+        "c1": (7,),
+        "w0": (7, 8),
+        "b0": (8,),
+        "w1": (8, 6),
+        "b1": (6,),
+        "w2": (6, 5),
+        "b2": (5,),
+    }
+    weights = {n: rng.standard_normal(shape).astype(np.float32) * np.float32(0.5) for n, shape in shapes.items()}
+    trunk = []
+    for k, (x, w, b, y) in enumerate((("x", "u0", "c0", "r"), ("r", "u1", "c1", "s0"), ("s0", "w0", "b0", "t"))):
+        trunk += [helper.make_node("Gemm", [x, w, b], [f"t{k}"]), helper.make_node("Relu", [f"t{k}"], [y])]
+    return build([*trunk, *last], {**weights, **more}, {"x": [3, 12]})
+
+
+def changed(model: onnx.ModelProto, **arrays: np.ndarray) -> Graph:
+    graph = load(model).copy()
+    for name, array in arrays.items():
+        graph.replace(name, array.astype(np.float32))
+    return graph
+
+
+GEMMS = [helper.make_node("Gemm", ["t", "w1", "b1"], ["h"]), helper.make_node("Gemm", ["h", "w2", "b2"], ["y"])]
+THROUGH = {
+    "relu": (["Relu"], {}),
+    "far clip": (["Clip"], {"low": np.float32(-100), "high": np.float32(100)}),
+}
+
+
+@pytest.mark.parametrize("through", THROUGH)
+@pytest.mark.parametrize("size", [-8.0, -1000.0, 0.5])
+def test_a_bias_behind_another_operator_takes_nothing_back(through: str, size: float) -> None:
+    (operator,), more = THROUGH[through]
+    nodes = [
+        helper.make_node("Gemm", ["t", "w1", "b1"], ["h"]),
+        helper.make_node(operator, ["h", *more], ["i"]),
+        helper.make_node("Gemm", ["i", "w2", "b2"], ["out"]),
+    ]
+    for seed in range(5):
+        # all units are on, and the first stays so for most inputs
+        model = layers(nodes, {**more, "b1": np.full(6, 20, np.float32)}, seed)
+        w2, b1, b2 = (load(model).array(n) for n in ("w2", "b1", "b2"))
+        step = np.eye(6)[0] * size
+        assert not lady.check(model, changed(model, b1=b1 + step, b2=b2 - step @ w2)).accepted
+
+
+def test_a_second_reader_that_sleeps_is_a_reader() -> None:
+    nodes = [
+        *GEMMS,
+        helper.make_node("Gemm", ["h", "w3", "b3"], ["z"]),
+        helper.make_node("Relu", ["z"], ["s"]),
+        helper.make_node("Add", ["y", "s"], ["out"]),
+    ]
+    rng = np.random.default_rng(5)
+    model = layers(nodes, {"w3": rng.standard_normal((6, 5)).astype(np.float32), "b3": np.full(5, -60, np.float32)})
+    w2, b1, b2 = (load(model).array(n) for n in ("w2", "b1", "b2"))
+    for size in (1, 300, -300):
+        step = np.eye(6)[0] * size
+        assert not lady.check(model, changed(model, b1=b1 + step, b2=b2 - step @ w2)).accepted
+
+
+@pytest.mark.parametrize("size", [10.0, 1e4, 1e5])
+def test_a_large_step_hides_no_small_one(size: float) -> None:
+    model = layers([GEMMS[0], helper.make_node("Gemm", ["h", "w2", "b2"], ["out"])], {})
+    w2, b1, b2 = (load(model).array(n) for n in ("w2", "b1", "b2"))
+    step = np.eye(6)[0] * size
+    assert lady.check(model, changed(model, b1=b1 + np.eye(6)[0], b2=b2 - np.eye(6)[0] @ w2)).accepted
+    assert not lady.check(model, changed(model, b1=b1 + step, b2=b2 - step @ w2 + 5e-5 * size * np.eye(5)[2])).accepted
+
+
+def test_the_bias_of_a_classifier_is_not_inert() -> None:
+    nodes = [GEMMS[0], helper.make_node("Relu", ["h"], ["i"]), helper.make_node("Gemm", ["i", "w2", "b2"], ["y"])]
+    model = layers([*nodes, helper.make_node("Softmax", ["y"], ["out"])], {})
+    graph = load(model)
+    model = changed(model, w2=30 * graph.array("w2")).to_model("")
+    for unit in range(5):
+        for size in (3, 1e6):
+            assert not lady.check(model, changed(model, b2=graph.array("b2") + size * np.eye(5)[unit])).accepted
+
+
+def test_a_steep_map_hides_nothing() -> None:
+    model = layers([GEMMS[0], helper.make_node("Gemm", ["h", "w2", "b2"], ["out"])], {})
+    w1, w2, b1 = (load(model).array(n).astype(np.float64) for n in ("w1", "w2", "b1"))
+    rng = np.random.default_rng(0)
+    for small in (1e-5, 1e-6):
+        map_ = np.linalg.qr(rng.standard_normal((6, 6)))[0] @ np.diag([1, 1, 1, 1, 1, small])
+        for tamper in (0.02, 1.0):
+            other = w1.copy()
+            other[:, 5] += tamper * rng.standard_normal(8)
+            suspect = changed(model, w1=other @ map_.T, b1=b1 @ map_.T, w2=np.linalg.inv(map_).T @ w2)
+            assert not lady.check(model, suspect).accepted
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, 3e38, 1e25])
+@pytest.mark.parametrize("name", ["stem.weight", "head.weight", "blocks.0.1.weight"])
+def test_what_is_not_finite_ends_and_is_seen(name: str, value: float) -> None:
+    model = export(Stream("rms"), torch.randn(3, 24), dynamo=False)
+    for suspect in (load(model).copy(), rotated(model, 0, False)):
+        # the exporter may have turned a weight, and named it anew
+        weight = name if name in suspect.tensors else next(n for n in suspect.tensors if suspect.array(n).ndim == 2)
+        array = suspect.array(weight).copy()
+        array.flat[0] = value
+        suspect.replace(weight, array)
+        assert not lady.check(model, suspect).accepted
