@@ -271,7 +271,6 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
                 "similarity": float(m.similarity.mean()),
                 "margin": float(m.margin.min()),
                 "unmatched": [f.unit for f in r.integrity if f.kind == "removed" and f.group == m.group],
-                "interchangeable": [list(s) for s in r.interchangeable.get(m.group, ())],
             }
             for m in r.matches
         ],
@@ -281,6 +280,7 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
         "verification": _verification(r.verification) if r.verification else None,
         "alterations": {name: [{"kind": a.kind, **a.parameters} for a in done] for name, done in r.alterations.items()},
         "integrity": _findings(r),
+        "interchangeable": {name: [list(s) for s in sets] for name, sets in r.interchangeable.items()},
         "repaired": r.repaired,
         "stripped": r.stripped,
         "seconds": r.seconds,
