@@ -24,10 +24,15 @@ from lady_onnx.errors import LadyError
 from lady_onnx.finder import extract
 from lady_onnx.graph import Graph, attributes, label, load
 from lady_onnx.permutation import Model
+from lady_onnx.runtime import run, session
 
 RATE = 1e-3
 """Of the gradient descent: a tenth of what such networks are usually trained with, or less."""
 BATCH = 32
+SHOWN = 2
+"""So many samples show that both compute the same, where the model does not say how many it takes."""
+NEAR = 1e-3
+"""How near their outputs are, in units of the largest."""
 Given = Mapping[str, Any]
 
 
@@ -124,7 +129,7 @@ def _split(given: Given, x: Tensor, sizes: Tensor | None = None) -> Sequence[Ten
     axis = given.get("axis", 0)
     if sizes is not None:
         return x.split(sizes.tolist(), axis)
-    return x.tensor_split(given["num_outputs"], axis)
+    return x.split(-(-x.shape[axis] // given["results"]), axis)
 
 
 def _constant(given: Given) -> Tensor:
@@ -159,6 +164,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "ConstantOfShape": _filled,
     "Conv": _conv,
     "Div": _divided,
+    "Dropout": lambda given, x, ratio=0.5, mode=None: F.dropout(x, float(ratio), given["training"]),
     "Equal": _plain(torch.eq),
     "Erf": _plain(torch.erf),
     "Exp": _plain(torch.exp),
@@ -198,7 +204,7 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Unsqueeze": _unsqueeze,
     "Where": _plain(torch.where),
 }
-"""What each operator computes: of its attributes by name, with `training`, and its operands."""
+"""What each operator computes: of its attributes by name, with `training` and the number of its `results`, and its operands."""
 
 
 class Network(torch.nn.Module):
@@ -232,9 +238,35 @@ class Network(torch.nn.Module):
 
     def _run(self, node: NodeProto, operands: list[Tensor | None]) -> Any:
         try:
-            return OPERATORS[node.op_type]({**attributes(node), "training": self.training}, *operands)
+            given = {**attributes(node), "training": self.training, "results": len(node.output)}
+            return OPERATORS[node.op_type](given, *operands)
         except (LadyError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise LadyError(f"{self.graph.name}: node {label(node)}: {str(error).splitlines()[0]}") from error
+
+
+def _compare(net: Network, samples: Mapping[str, np.ndarray]) -> None:
+    """Raises LadyError where PyTorch computes anything else than onnxruntime: an attribute that is not known here."""
+    theirs = run(session(net.graph), net.graph, samples)
+    with torch.no_grad():
+        ours = net.eval()({n: torch.from_numpy(a) for n, a in samples.items()})
+    net.train()
+    for value, a, b in zip(net.graph.model.graph.output, ours, theirs, strict=True):
+        if a.shape != b.shape or not np.allclose(a.numpy(), b, rtol=NEAR, atol=NEAR * float(np.abs(b).max(initial=0))):
+            raise LadyError(f"{net.graph.name}: output '{value.name}': PyTorch computes something else than onnxruntime")
+
+
+def _loss(graph: Graph, output: Tensor, labels: Tensor) -> Tensor:
+    try:
+        if labels.is_floating_point():
+            if labels.shape != output.shape:
+                raise ValueError("another shape")
+            return F.mse_loss(output, labels.to(output.dtype))
+        return F.cross_entropy(output, labels.long())
+    except (IndexError, RuntimeError, ValueError) as error:
+        raise LadyError(
+            f"{graph.name}: labels of shape {list(labels.shape)} do not fit an output of shape {list(output.shape)}; "
+            "give whole numbers below its second axis, or floats of its shape"
+        ) from error
 
 
 def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rate: float = RATE, seed: int = 0) -> Attacked:
@@ -248,10 +280,12 @@ def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rat
         rate: of the descent.
         seed: of the samples' order.
 
-    Raises LadyError for an operator that PyTorch is not told of, or data that do not fit.
+    Raises LadyError for an operator that PyTorch is not told of, where it computes something else than onnxruntime, and for
+    data that do not fit.
     """
     graph = load(model)
-    inputs = [v.name for v in graph.model.graph.input if v.name not in graph.tensors]
+    open_ = [v for v in graph.model.graph.input if v.name not in graph.tensors]
+    inputs = [v.name for v in open_]
     for name in (*inputs, "labels"):
         if name not in data:
             raise LadyError(f"{graph.name}: the data have no '{name}'; give {', '.join(inputs)} and labels")
@@ -265,6 +299,10 @@ def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rat
     if not learned:
         raise LadyError(f"{graph.name}: no weight to train; `lady-onnx groups` lists none")
     net = Network(graph, learned)
+    samples = {n: np.asarray(data[n]) for n in inputs}
+    batch_axes = [v.type.tensor_type.shape.dim[:1] for v in open_]
+    shown = next((axis[0].dim_value for axis in batch_axes if axis and axis[0].dim_value), SHOWN)
+    _compare(net, {n: a[:shown] for n, a in samples.items()})
     labels = torch.from_numpy(np.asarray(data["labels"]))
     torch.manual_seed(seed)
     descent = torch.optim.SGD(net.parameters(), rate, 0.9)
@@ -272,13 +310,9 @@ def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rat
     for batch in order[: round(passes * count)].split(BATCH):
         if len(batch) < 2:
             continue
-        output = net({n: torch.from_numpy(np.asarray(data[n]))[batch] for n in inputs})[0]
+        output = net({n: torch.from_numpy(a)[batch] for n, a in samples.items()})[0]
         descent.zero_grad()
-        if labels.is_floating_point():
-            loss = F.mse_loss(output, labels[batch].to(output.dtype))
-        else:
-            loss = F.cross_entropy(output, labels[batch].long())
-        loss.backward()
+        _loss(graph, output, labels[batch]).backward()
         descent.step()
     result = graph.copy()
     arrays = {

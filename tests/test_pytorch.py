@@ -9,15 +9,16 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from lady_onnx.converters.pytorch import Network, finetune
+from lady_onnx.converters.pytorch import OPERATORS, Network, finetune
 from onnx import helper
 
 import lady_onnx as lady
 from lady_onnx.cli import main
 from lady_onnx.graph import load
-from lady_onnx.runtime import run, session
+from lady_onnx.runtime import run, session, telling_samples
 
 from .architectures import randomise
+from .splices import Splice, pool
 from .test_analysis import build
 from .test_skeleton import FORMS, forms, unfolded
 
@@ -50,16 +51,19 @@ def classes(seed: int = 0) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
     return model, {load(model).model.graph.input[0].name: x, "labels": labels}
 
 
-def accuracy(model: onnx.ModelProto, data: dict[str, np.ndarray]) -> float:
+def accuracy(model: onnx.ModelProto, data: dict[str, np.ndarray], batch: int = 2) -> float:
     graph = load(model)
     (name,) = (n for n in data if n != "labels")
-    right = [run(session(graph), graph, {name: data[name][k : k + 2]})[0].argmax(1) for k in range(0, 200, 2)]
+    right = [run(session(graph), graph, {name: data[name][k : k + batch]})[0].argmax(1) for k in range(0, 200, batch)]
     return float((np.concatenate(right) == data["labels"]).mean())
 
 
 def test_training_learns_and_leaves_every_unit_in_its_place() -> None:
     model, data = classes()
     tuned = finetune(model, data, 3, rate=0.05)
+    fixed = onnx.ModelProto.FromString(model.SerializeToString())
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    assert accuracy(finetune(fixed, data, 3, rate=0.05).model, data, 1) > 0.95
     assert accuracy(tuned.model, data) > 0.95 > accuracy(model, data)
     assert finetune(model, data, 3, rate=0.05).model == tuned.model
     assert finetune(model, data, 0).weights == ()
@@ -91,6 +95,47 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkey
     assert main([*ask, "--data", str(tmp_path / "x.npz")]) == 2
     assert "needs PyTorch" in capsys.readouterr().err
     assert not (tmp_path / "b.onnx").exists()
+
+
+def test_data_that_do_not_fit_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, data = classes()
+    onnx.save(model, tmp_path / "a.onnx")
+    for labels in (data["labels"] + 1, data["labels"][:, None], data["labels"].astype(np.float32)):
+        np.savez(tmp_path / "x.npz", **{**data, "labels": labels})
+        ask = [
+            "attack",
+            "finetune",
+            str(tmp_path / "a.onnx"),
+            "-o",
+            str(tmp_path / "b.onnx"),
+            "--data",
+            str(tmp_path / "x.npz"),
+        ]
+        assert main([*ask, "--strength", "1"]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "do not fit an output of shape [32, 2]; give whole numbers below its second axis" in line
+        assert not (tmp_path / "b.onnx").exists()
+
+
+KNOWN = [s for s in pool() if {n.op_type for n in s.build()[0].graph.node} <= OPERATORS.keys()]
+
+
+@pytest.mark.parametrize("splice", KNOWN, ids=lambda s: f"{s.name}-{s.opset}")
+def test_every_operator_computes_what_onnxruntime_does_or_is_refused(splice: Splice) -> None:
+    model, _ = splice.build()
+    (sample,) = telling_samples(load(model), session(load(model)), 1, 0)
+    if {n.domain for n in model.graph.node} != {""}:
+        with pytest.raises(lady.LadyError, match="PyTorch is not told what"):
+            Network(load(model), [])
+        return
+    ours, theirs = computed(model, sample["x"])
+    same = ours.shape == theirs.shape and np.allclose(ours, theirs, rtol=1e-3, atol=1e-3 * np.abs(theirs).max())
+    # before opset 13 a softmax went over all axes from its own on
+    assert same == ((splice.name, splice.opset) != ("Softmax", 11))
+    if not same:
+        data = {"x": np.concatenate([sample["x"]] * 4), "labels": np.zeros(4 * len(sample["x"]), np.int64)}
+        with pytest.raises(lady.LadyError, match="output 'out': PyTorch computes something else than onnxruntime"):
+            finetune(model, data, 1)
 
 
 def test_an_unknown_operator_is_named() -> None:
