@@ -61,14 +61,16 @@ class Bends:
             self.bent |= squared
             self.bent |= every - self._in_all(names[:1] if operator == "Dropout" else names)
         elif operator in LINEAR:
-            # the sum of squares, which no rotation changes
-            self.turned |= squared - kept
-            lost = sides[0] - kept - squared
-            self.means.update(dict.fromkeys(node.output, lost if operator == "ReduceMean" else set()))
-            self.bent |= set() if operator == "ReduceMean" else lost
+            summed = every - kept
+            # no rotation changes the sum of squares; whether a mean does is seen where it is used
+            self.turned |= summed & squared
+            if operator == "ReduceMean":
+                self.means[node.output[0]] = summed - squared
+            else:
+                self.bent |= summed - squared
             self.squares[node.output[0]] = squared & kept
         elif operator in PRODUCTS:
-            # what is summed up in pairs is gone from the result
+            # units that both operands have are summed up in pairs, and gone, or multiplied one by one
             self.bent |= squared | (both & kept) | ((every - both) - kept) | (kept - self._in_all(names[2:], kept))
         elif (operator == "Mul" and names[0] == names[1]) or (operator == "Pow" and self._two(names[1])):
             self.squares[node.output[0]] = every

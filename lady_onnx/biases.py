@@ -26,7 +26,7 @@ LARGE = 5.0
 """Weights are tried with values of this deviation, in units of their largest."""
 NEAR = 4e-6
 """What a bias takes back it takes back to the rounding of what went in."""
-MOST = 1e3
+MOST = 30
 """It takes back no more than so many times itself."""
 Arrays = Mapping[str, np.ndarray]
 Scalings = Callable[[], Mapping[str, Scaling]]
@@ -91,8 +91,7 @@ def shifted(
     pairs: dict[tuple[str, str], list[tuple[Slot, Slot]]] = {}
     for group in _straight(groups, scalings) if len(apart) > 1 else ():
         known = scalings()[group.id]
-        made = {(s.initializer, s.axis) for s, own in zip(known.slots, known.incoming, strict=True) if own}
-        read = {s.initializer for s in group.slots if (s.initializer, s.axis) not in made}
+        read = {s.initializer for s, made in zip(known.slots, known.incoming, strict=True) if not made}
         if len(read) != 1:
             # one bias takes nothing back from two readers
             continue

@@ -11,14 +11,14 @@ Sources: Ganju et al. 2018; arXiv 2506.22712 (generalised linear mode connectivi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from .alterations import floating
 from .evidence import rows_of
 from .groups import Group, Slot
-from .integrity import Finding
+from .integrity import Finding, Undone
 from .matching import Arrays, Match
 from .rewrite import Family, invert, permuted
 from .scaling import Scaling
@@ -35,6 +35,24 @@ STEEP = 100.0
 """A map of a larger condition makes too much of the rounding of what it undoes."""
 WEAK = 1e-5
 """Products with singular values smaller than this share of the largest have no vectors of their own."""
+ROTATED = 8.0
+"""By how much a rotation may enlarge the rounding of what it changes."""
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What maps were taken out of a suspect, all else where it is.
+
+    Attributes:
+        arrays: the weights that change.
+        grown: for each of them by how much more than its own size it may have been rounded.
+        findings: one for every group whose units were mixed.
+    """
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    grown: dict[str, float] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,18 +69,12 @@ def straight(groups: Sequence[Group], scalings: Mapping[str, Scaling]) -> list[S
     found = []
     for group in groups:
         s = scalings.get(group.id)
-        if (
-            s is None
-            or not s.linear
-            or s.turned
-            or len(s.scales) != 1
-            or len(s.signs) != 1
-            or not s.signs.all()
-            or s.offsets.any()
-        ):
+        if s is None or not s.linear or s.turned or s.offsets.any():
             continue
-        up = s.scales[0] > 0
-        if not np.allclose(np.abs(s.scales[0]), abs(s.scales[0][0])) or up.all() or not up.any():
+        # one factor for all slots, in some the inverse, of any sign
+        alone = len(s.scales) == len(s.signs) == 1 and bool(s.signs.all())
+        up = s.scales[0] > 0 if alone else np.ones(1, bool)
+        if up.all() or not up.any() or not np.allclose(np.abs(s.scales[0]), abs(s.scales[0][0])):
             continue
         made, read = (tuple(s.slots[k] for k in np.flatnonzero(up == own)) for own in (True, False))
         # a weight that makes units of the group from others of it would have to be multiplied on both sides
@@ -89,7 +101,7 @@ def put(arrays: dict[str, np.ndarray], slots: Sequence[Slot], values: np.ndarray
         start += many
 
 
-def canonical(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+def canonical(x: np.ndarray, y: np.ndarray) -> Rows | None:
     """Rows with the product of `x` and `y`, float64 [units, elements] each, that no map changes; None where it has none."""
     if min(x.shape[1], y.shape[1]) < len(x) or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return None
@@ -107,60 +119,49 @@ def unmixed(
     reference: Arrays,
     suspect: Arrays,
     matches: Sequence[Match],
-    match: Callable[[Arrays, Arrays], Sequence[Match]],
-) -> tuple[dict[str, np.ndarray], dict[str, float], tuple[Finding, ...]]:
-    """The suspect's weights with the units of straight groups as the reference has them, all others where they are.
+    align: Callable[[Arrays, Arrays], Undone],
+) -> Plain:
+    """The suspect with the units of straight groups as the reference has them.
 
     Args:
         groups, scalings: the groups, inner ones first, and the factors that they may have.
         reference, suspect: the weights by the same names.
         matches: where the units are if none were mixed.
-        match: finds where the units of a second model are.
-
-    Returns the weights that change, for each by how much more than itself it may have been rounded, and a finding for every
-    group that was mixed.
+        align: finds where the units of a second model are.
     """
-    lines = [s for s in straight(groups, scalings) if _floating(s, reference) and _floating(s, suspect)]
     similarity = {m.group: float(m.similarity.mean()) for m in matches}
-    if not lines or min(similarity[line.group] for line in lines) > LOST:
-        return {}, {}, ()
-    sides: list[dict[str, np.ndarray]] = []
-    for arrays in (reference, suspect):
-        side = {n: a.astype(np.float64) if floating(a) else a for n, a in arrays.items()}
-        sides.append(side)
-    kept: list[tuple[Straight, list[tuple[np.ndarray, np.ndarray]]]] = []
+    lines = [s for s in straight(groups, scalings) if _floating((*s.made, *s.read), reference, suspect)]
+    if all(similarity[line.group] > LOST for line in lines):
+        return Plain()
+    models = reference, suspect
+    ours, theirs = ({s.group: canonical(rows(m, s.made), rows(m, s.read)) for s in lines} for m in models)
+    lines = [s for s in lines if ours[s.group] is not None and theirs[s.group] is not None]
+    if not any(_alike(ours[a.group], theirs[b.group]) for a in lines for b in lines):
+        return Plain()
+    sides = [{n: a.astype(np.float64) if floating(a) else a for n, a in m.items()} for m in models]
     for line in lines:
-        forms = [f for side in sides if (f := canonical(rows(side, line.made), rows(side, line.read))) is not None]
-        if len(forms) == len(sides):
-            kept.append((line, forms))
-    if not any(_alike(a, b) for _, (a, _) in kept for _, (_, b) in kept):
-        return {}, {}, ()
-    for line, forms in kept:
-        for side, form in zip(sides, forms, strict=True):
-            put(side, line.made, form[0])
-            put(side, line.read, form[1])
-    found = {m.group: m.permutation for m in match(*sides)}
+        for side, forms in zip(sides, (ours, theirs), strict=True):
+            for slots, values in zip((line.made, line.read), forms[line.group] or (), strict=True):
+                put(side, slots, values)
+    found = {m.group: m.permutation for m in align(*sides).matches}
     here = {n: np.array(a) for n, a in {**suspect, **permuted(suspect, groups, found)}.items()}
     findings = []
     grown: dict[str, float] = {}
-    for line, _ in kept:
-        ours, theirs = (rows(a, line.made) for a in (reference, here))
-        map_ = theirs @ np.linalg.pinv(ours)
-        spread = float(np.linalg.cond(map_))
-        if not spread < STEEP or _beside(map_) <= MIXED:
+    for line in lines:
+        map_ = rows(here, line.made) @ np.linalg.pinv(rows(reference, line.made))
+        steep = float(np.linalg.cond(map_))
+        if not steep < STEEP or _beside(map_) <= MIXED:
             continue
-        made, read = np.linalg.inv(map_) @ theirs, map_.T @ rows(here, line.read)
-        if max(_gap(ours, made), _gap(rows(reference, line.read), read)) > EXACT:
+        halves = (line.made, np.linalg.inv(map_)), (line.read, map_.T)
+        if max(_gap(rows(reference, slots), back @ rows(here, slots)) for slots, back in halves) > EXACT:
             continue
-        put(here, line.made, made)
-        put(here, line.read, read)
-        for slot in (*line.made, *line.read):
-            grown[slot.initializer] = max(spread, grown.get(slot.initializer, 1.0))
+        for slots, back in halves:
+            for slot in slots:
+                grown[slot.initializer] = max(_enlarged(back, rows(here, [slot])), grown.get(slot.initializer, 1.0))
+            put(here, slots, back @ rows(here, slots))
         findings.append(Finding("mixed", line.group, None, line.made[0].initializer, None, _beside(map_)))
-    if not findings:
-        return {}, {}, ()
     undone = {**here, **permuted(here, groups, invert(Family(groups), found))}
-    return {n: undone[n] for n in grown}, grown, tuple(findings)
+    return Plain({n: undone[n] for n in grown}, grown, tuple(findings))
 
 
 def turned(
@@ -169,11 +170,11 @@ def turned(
     reference: Arrays,
     suspect: Arrays,
     matches: Sequence[Match],
-) -> tuple[dict[str, np.ndarray], tuple[Finding, ...]]:
-    """The suspect's weights with residual streams turned back, all else where it is, and a finding for each.
+) -> Plain:
+    """The suspect with residual streams turned back; arguments as of `unmixed`.
 
     A stream that only norms and sums meet may be rotated. The weights that no other group touches say by how much: their
-    rows are the reference's, rotated (orthogonal Procrustes problem). Arguments as of `unmixed`.
+    rows are the reference's, rotated (orthogonal Procrustes problem).
     """
     similarity = {m.group: float(m.similarity.mean()) for m in matches}
     axes: dict[str, set[int]] = {}
@@ -187,7 +188,7 @@ def turned(
         if s is None or not (s.linear and s.turned) or similarity[group.id] > LOST:
             continue
         slots = [slot for slot in group.slots if axes[slot.initializer] == {slot.axis} and not slot.within]
-        if not slots or not all(floating(np.asarray(a[s.initializer])) for s in group.slots for a in (reference, suspect)):
+        if not slots or not _floating(group.slots, reference, suspect):
             continue
         ours, theirs = (rows(a, slots) for a in (reference, suspect))
         few = slice(None, None, max(ours.shape[1] // (ENOUGH * group.size), 1))
@@ -202,13 +203,19 @@ def turned(
             changed.setdefault(slot.initializer, np.array(suspect[slot.initializer]))
             put(changed, [slot], rotation.T @ rows(changed, [slot]))
         findings.append(Finding("mixed", group.id, None, slots[0].initializer, None, _beside(rotation)))
-    return changed, tuple(findings)
+    return Plain(changed, dict.fromkeys(changed, ROTATED), tuple(findings))
 
 
 def _gap(reference: np.ndarray, found: np.ndarray) -> float:
     """How far the rows of one unit are from the reference's, as a share of these, at most."""
     sizes = np.linalg.norm(reference, axis=1)
     return float((np.linalg.norm(found - reference, axis=1) / np.maximum(sizes, 1e-30)).max())
+
+
+def _enlarged(map_: np.ndarray, found: np.ndarray) -> float:
+    """By how much a map enlarges the rounding of these rows, at most, in units of what the largest was rounded by."""
+    sizes = np.abs(found).max(1)
+    return float(np.linalg.norm(map_ * sizes, axis=1).max() / max(sizes.max(), 1e-30))
 
 
 def _beside(map_: np.ndarray) -> float:
@@ -218,11 +225,13 @@ def _beside(map_: np.ndarray) -> float:
     return float(np.where(sizes == largest, 0.0, sizes).max() / largest.max())
 
 
-def _alike(a: tuple[np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray]) -> bool:
+def _alike(a: Rows | None, b: Rows | None) -> bool:
     """Have two products the same singular values?"""
-    sizes = [np.linalg.norm(x[0], axis=1) for x in (a, b)]
-    return len(sizes[0]) == len(sizes[1]) and bool(np.allclose(sizes[0], sizes[1], rtol=EXACT, atol=EXACT * sizes[0].max()))
+    if a is None or b is None or len(a[0]) != len(b[0]):
+        return False
+    ours, theirs = (np.linalg.norm(x[0], axis=1) for x in (a, b))
+    return bool(np.allclose(ours, theirs, rtol=EXACT, atol=EXACT * ours.max()))
 
 
-def _floating(line: Straight, arrays: Arrays) -> bool:
-    return all(floating(np.asarray(arrays[s.initializer])) for s in (*line.made, *line.read))
+def _floating(slots: Sequence[Slot], *models: Arrays) -> bool:
+    return all(floating(np.asarray(m[s.initializer])) for s in slots for m in models)

@@ -123,7 +123,7 @@ def alike(a: Graph, b: Graph, samples: int, seed: int) -> bool:
 def rounded(reference: np.ndarray, result: np.ndarray, suspect: np.ndarray, grown: float = 1.0) -> bool:
     """Is the result no further from the reference than rounding leaves a weight that was like the suspect's?
 
-    `grown` is by how much what undid a map may have enlarged that rounding.
+    `grown` is by how much what undid a map may have enlarged that rounding; of short types nothing more is allowed for.
     """
     if not floating(reference):
         return not difference(reference, result)

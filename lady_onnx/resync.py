@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -21,7 +21,7 @@ from .incoming import Incoming, incoming
 from .integrity import REPLACEABLE, UNSURE, Finding, Undone, repaired, tampered, undo
 from .interchangeable import interchangeable
 from .maps import turned, unmixed
-from .matching import ASSIGNMENTS, Match, Matcher, Progress
+from .matching import ASSIGNMENTS, Matcher, Progress
 from .outcome import Resync, alike, difference, preserved, rounded
 from .permutation import Model
 from .scalewalk import scalings
@@ -31,8 +31,6 @@ from .skeleton import Link, connect
 from .unequal import differ
 
 EVIDENCE = ("all", "incoming")
-ROTATED = 8.0
-"""By how much a rotation may enlarge the rounding of what it changes."""
 CHUNK = 1 << 20
 """So many values are summed up at a time."""
 
@@ -128,9 +126,9 @@ def resync(
     else:
         done = {name: explained for name in names if (explained := _explained(ours.array(name), view[name])) is not None}
         altered = {name: done[name][0] if name in done else ours.array(name) for name in names}
-        undone = _matched(
-            symmetry, factors, altered, view, assignment, progress, lambda: alike(link.reference, given, samples, seed)
-        )
+        align = functools.partial(_aligned, symmetry, factors, assignment)
+        found = align(altered, view, progress)
+        undone = _unmixed(symmetry, factors, align, altered, view, found, lambda: alike(ours, given, samples, seed))
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
     findings = undone.findings + tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
@@ -176,7 +174,7 @@ def resync(
         verification=verification,
         alterations=alterations,
         integrity=findings,
-        interchangeable=_twins(symmetry, factors(), {n: ours.array(n) for n in names}) if differences else {},
+        interchangeable=interchangeable(symmetry.groups, factors(), {n: ours.array(n) for n in names}) if differences else {},
         repaired=repair and any(f.kind in REPLACEABLE for f in findings),
         stripped=False,
         alike=link.alike,
@@ -185,62 +183,45 @@ def resync(
     )
 
 
-def _twins(
-    symmetry: Symmetry, factors: Mapping[str, Scaling], reference: Mapping[str, np.ndarray]
-) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """By each group's id the sets of units of the reference that compute the same."""
-    made = incoming(symmetry.groups, factors)
-    groups = [g for g in symmetry.groups if made.get(g.id)]
-    found = {g.id: interchangeable(g, factors[g.id], made[g.id], reference) for g in groups}
-    return {name: sets for name, sets in found.items() if sets}
-
-
-def _matched(
+def _unmixed(
     symmetry: Symmetry,
     factors: Callable[[], Mapping[str, Scaling]],
+    align: Callable[..., Undone],
     reference: Mapping[str, np.ndarray],
     suspect: Mapping[str, np.ndarray],
-    assignment: str,
-    progress: Progress | None,
+    undone: Undone,
     kept: Callable[[], bool],
 ) -> Undone:
-    """The suspect with its units in place, no longer multiplied, and not mixed; `kept` says whether its function is."""
-    undone = _aligned(symmetry, factors, reference, suspect, assignment, progress)
+    """What `align` found, or, where units were mixed, what it finds once that is undone; `kept` says if the function is."""
     if undone.settled:
         return undone
-
-    def match(ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> Sequence[Match]:
-        return _aligned(symmetry, factors, ours, theirs, assignment, None).matches
-
-    plain, findings = turned(symmetry.groups, factors(), reference, suspect, undone.matches)
+    rotated = turned(symmetry.groups, factors(), reference, suspect, undone.matches)
     # not every norm allows every rotation
-    if findings and not kept():
+    if rotated.findings and not kept():
         return undone
-    if findings:
-        suspect = {**suspect, **plain}
-        undone = _aligned(symmetry, factors, reference, suspect, assignment, None)
-    mixed, grown, more = unmixed(symmetry.groups, factors(), reference, suspect, undone.matches, match)
-    plain, findings = {**plain, **mixed}, (*findings, *more)
-    if not findings:
-        return undone
-    grown = {**dict.fromkeys(plain, ROTATED), **grown}
-    undone = _aligned(symmetry, factors, reference, {**suspect, **mixed}, assignment, None)
+    if rotated.findings:
+        suspect = {**suspect, **rotated.arrays}
+        undone = align(reference, suspect)
+    mixed = unmixed(symmetry.groups, factors(), reference, suspect, undone.matches, align)
+    if mixed.findings:
+        undone = align(reference, {**suspect, **mixed.arrays})
+    plain = {**rotated.arrays, **mixed.arrays}
     return replace(
         undone,
         arrays={**plain, **undone.arrays},
         placed={**plain, **undone.placed},
-        findings=(*findings, *undone.findings),
-        grown=grown,
+        findings=(*rotated.findings, *mixed.findings, *undone.findings),
+        grown={**rotated.grown, **mixed.grown},
     )
 
 
 def _aligned(
     symmetry: Symmetry,
     factors: Callable[[], Mapping[str, Scaling]],
+    assignment: str,
     reference: Mapping[str, np.ndarray],
     suspect: Mapping[str, np.ndarray],
-    assignment: str,
-    progress: Progress | None,
+    progress: Progress | None = None,
 ) -> Undone:
     """The suspect with its units in place, and no longer multiplied."""
     matcher = Matcher(symmetry.groups, reference, suspect, assignment=assignment)
