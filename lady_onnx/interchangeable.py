@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from .evidence import finite, rows_of
-from .groups import Group, Slot
+from .groups import Group
 from .scaling import Scaling
 from .unscaling import nearest, row_ratios
 
@@ -22,56 +22,68 @@ DEAD = 1e-3
 Arrays = Mapping[str, np.ndarray]
 
 
-def interchangeable(group: Group, scaling: Scaling, incoming: Sequence[Slot], arrays: Arrays) -> tuple[tuple[int, ...], ...]:
-    """The sets of two or more units of a group that compute the same, or nothing, or that nothing reads.
+def interchangeable(
+    groups: Sequence[Group], scalings: Mapping[str, Scaling], arrays: Arrays
+) -> dict[str, tuple[tuple[int, ...], ...]]:
+    """By each group's id, where there are any, the sets of two or more units that nothing tells apart.
 
     Args:
-        group, scaling: a group that holds no others, and the factors that its units may have.
-        incoming: the slots whose elements make the units; what the others hold reads them.
+        groups, scalings: the groups, and the factors that the units of those that hold no others may have.
         arrays: the weights of one model.
     """
-    made = {(s.initializer, s.axis) for s in incoming}
-    own = np.array([(s.initializer, s.axis) in made for s in scaling.slots])
+    found = {g.id: _sets(g.size, scalings[g.id], arrays) for g in groups if g.id in scalings}
+    return {name: sets for name, sets in found.items() if sets}
+
+
+def _sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, ...], ...]:
+    """The sets of units that are not read, that compute nothing, and that compute the same."""
+    own = scaling.incoming
     if own.all() or not own.any():
         return ()
-    # what the units are multiplied by where they are read, they are made with: where all of that is zero, so are they
+    rows = [
+        rows_of(finite(arrays[s.initializer]), s) + offset for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
+    ]
+    unread = _faint(rows, np.flatnonzero(~own))
+    # of what makes units that is multiplied with them, where all is zero, so are they
     passed = (scaling.scales[:, ~own] != 0).any(1)
-    kinds: dict[tuple, list[int]] = {}
-    for k in range(len(scaling.slots)):
-        kinds.setdefault((bool(own[k]), scaling.scales[:, k].tobytes() if own[k] else b""), []).append(k)
-    rows = [rows_of(finite(arrays[s.initializer]), s) for s in scaling.slots]
-    unread = np.zeros(group.size, bool)
-    zero = np.ones(group.size, bool)
-    alike = np.ones((group.size, group.size), bool)
-    handed = False
-    for (makes, _), places in kinds.items():
-        x = np.concatenate([rows[k] for k in places], 1)
-        sizes = np.linalg.norm(x, axis=1)
-        faint = sizes <= DEAD * np.median(sizes)
-        if not makes:
-            unread = faint
-            continue
-        if (scaling.scales[passed][:, places] != 0).any():
-            zero, handed = zero & faint, True
-        unit = x / np.maximum(sizes, 1e-30)[:, None]
-        alike &= unit @ unit.T >= 1 - CLOSE**2 / 2
-    zero = zero & ~unread if handed else np.zeros(group.size, bool)
-    alike &= ~((unread | zero)[:, None] | (unread | zero)[None])
-    i, j = np.nonzero(np.triu(alike, 1))
-    if i.size:
-        ratio = np.full((len(rows), i.size), np.nan)
-        for k in np.flatnonzero(own).tolist():
-            ratio[k] = row_ratios(rows[k][i] + scaling.offsets[k], rows[k][j] + scaling.offsets[k])[0]
-        allowed = nearest(scaling, ratio, np.nan_to_num(CLOSE * np.abs(ratio)), robust=False)
-        same = (np.isnan(ratio) | (np.abs(ratio / allowed - 1) <= CLOSE)).all(0)
-        i, j = i[same], j[same]
-    near = np.zeros_like(alike)
-    near[i, j] = True
-    sets = [tuple(np.flatnonzero(dead).tolist()) for dead in (unread, zero)]
+    handed = np.flatnonzero(own & (scaling.scales[passed] != 0).any(0))
+    zero = _faint(rows, handed) & ~unread if handed.size else np.zeros(size, bool)
+    near = _clones(rows, scaling) & ~np.logical_or.outer(unread | zero, unread | zero)
+    sets = [np.flatnonzero(unread), np.flatnonzero(zero)]
     waiting = ~(unread | zero)
-    for first in range(group.size):
-        # all are near to the first, and so to each other
-        members = [first, *np.flatnonzero(near[first] & waiting).tolist()] if waiting[first] else []
-        waiting[members] = False
-        sets.append(tuple(members))
-    return tuple(sorted(s for s in sets if len(s) > 1))
+    for unit in np.flatnonzero(near.any(1)).tolist():
+        if waiting[unit]:
+            # all are near to the first, and so to each other
+            members = np.append(unit, np.flatnonzero(near[unit] & waiting))
+            waiting[members] = False
+            sets.append(members)
+    return tuple(sorted(tuple(s.tolist()) for s in sets if len(s) > 1))
+
+
+def _faint(rows: Sequence[np.ndarray], slots: np.ndarray) -> np.ndarray:
+    """Which units have all but nothing in all of these slots."""
+    sizes = [np.linalg.norm(rows[k], axis=1) for k in slots]
+    return np.all([s <= DEAD * np.median(s) for s in sizes], 0)
+
+
+def _clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
+    """Which pairs of units are made alike, up to factors that their structure allows, bool [units, units], each pair once."""
+    kinds: dict[bytes, list[int]] = {}
+    for k in np.flatnonzero(scaling.incoming).tolist():
+        kinds.setdefault(scaling.scales[:, k].tobytes(), []).append(k)
+    near = np.ones((len(rows[0]), len(rows[0])), bool)
+    for places in kinds.values():
+        x = np.concatenate([rows[k] for k in places], 1)
+        unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
+        near &= unit @ unit.T >= 1 - CLOSE**2 / 2
+    near = np.triu(near, 1)
+    i, j = np.nonzero(near)
+    if not i.size:
+        return near
+    ratio = np.full((len(rows), i.size), np.nan)
+    for k in np.flatnonzero(scaling.incoming).tolist():
+        ratio[k] = row_ratios(rows[k][i], rows[k][j])[0]
+    allowed = nearest(scaling, ratio, np.nan_to_num(CLOSE * np.abs(ratio)), robust=False)
+    same = (np.isnan(ratio) | (np.abs(ratio / allowed - 1) <= CLOSE)).all(0)
+    near[i, j] = same
+    return near

@@ -15,7 +15,6 @@ from lady_onnx.cli import main
 from lady_onnx.evidence import rows_of
 from lady_onnx.finder import extract
 from lady_onnx.graph import load
-from lady_onnx.incoming import incoming
 from lady_onnx.interchangeable import interchangeable
 from lady_onnx.scalewalk import scalings
 
@@ -69,13 +68,13 @@ def test_units_of_trained_models_may_change_places(name: str) -> None:
     analysis = analyse(graph)
     groups = extract(analysis).groups
     factors = scalings(graph, analysis, groups)
-    made = incoming(groups, factors)
     arrays = {s.initializer: graph.array(s.initializer) for g in groups for s in g.slots}
     changed, count = graph.copy(), 0
-    for group in groups:
-        for units in interchangeable(group, factors[group.id], made[group.id], arrays) if made.get(group.id) else ():
+    for name, sets in interchangeable(groups, factors, arrays).items():
+        made = [s for s, own in zip(factors[name].slots, factors[name].incoming, strict=True) if own]
+        for units in sets:
             count += len(units)
-            for slot in made[group.id]:
+            for slot in made:
                 array = np.array(changed.array(slot.initializer))
                 front = np.moveaxis(array, slot.axis, 0)
                 rows = rows_of(array, slot).copy()
