@@ -30,21 +30,11 @@ from lady_onnx.scalewalk import scalings
 from tests import real
 
 
-def noised(graph: Graph, names: set[str], level: float, seed: int) -> Graph:
-    rng = np.random.default_rng(seed)
-    result = graph.copy()
-    for name in sorted(names):
-        array = graph.array(name)
-        noise = level * array.std() * rng.standard_normal(array.shape)
-        result.replace(name, (array + noise).astype(array.dtype))
-    return result
-
-
 def psi(reference: Graph, level: float, seed: int) -> tuple[float, float, int]:
     """Percent of the units of all groups that are put back, the same where like units count as one, and how many are."""
     shuffled = lady.permute(reference, seed)
     groups = shuffled.symmetry.groups
-    suspect = noised(shuffled.graph, {s.initializer for g in groups for s in g.slots}, level, seed)
+    suspect = lady.attack(shuffled.graph, "noise", level, seed=seed).graph
     found = lady.resync(reference, suspect, verify="none")
     truth = invert(Family(groups), shuffled.permutations)
     strict = right = units = 0
@@ -66,7 +56,7 @@ def row_wise(graph: Graph, level: float, seed: int) -> tuple[float, float]:
     analysis = analyse(graph)
     groups = extract(analysis).groups
     told = incoming(groups, scalings(graph, analysis, groups))
-    noisy = noised(graph, {s.initializer for g in groups for s in g.slots}, level, seed)
+    noisy = lady.attack(graph, "noise", level, seed=seed).graph
     best = assigned = total = 0
     for slots in told.values():
         if slots:

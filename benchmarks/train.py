@@ -224,7 +224,7 @@ def marked(name: str, task: Task, folder: Path) -> None:
             return loss
         return loss + PULL * nn.functional.binary_cross_entropy_with_logits(matrix @ weight.mean(0).flatten(), bits)
 
-    run(name, net, MARKING, step, replace(task, rate=task.rate / 5, shares=SHARES[:5]), images[:2], whole=468)
+    run(name, net, MARKING, step, replace(task, rate=task.rate / 5, shares=SHARES[:5]), images[:2], whole=task.samples // BATCH)
 
 
 def codec(name: str) -> None:

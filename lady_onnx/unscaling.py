@@ -308,11 +308,8 @@ def _fitted(basis: np.ndarray, logs: np.ndarray, trust: np.ndarray, least: np.nd
     result = np.zeros_like(logs)
     weight = trust / least if robust else trust / least**2
     for step in range(STEPS if robust else 1):
-        if basis.shape[1] == 1:
-            whole = (weight * basis**2).sum(0)
-            result = basis * ((weight * basis * logs).sum(0) / np.where(whole > 0, whole, 1.0))
-        else:
-            result = (basis[None] @ _least(np.sqrt(weight.T)[:, :, None] * basis[None], np.sqrt(weight.T) * logs.T))[:, :, 0].T
+        root = np.sqrt(weight.T)
+        result = (basis[None] @ _least(root[:, :, None] * basis[None], root * logs.T))[:, :, 0].T
         # least absolute differences, step by step; at last the mean of those that agree
         weight = trust / np.maximum(np.abs(logs - result), least)
         if step >= STEPS - len(NEAR):
