@@ -32,13 +32,14 @@ from .test_scaling import BEHIND, mirrored, rescaled
 from .test_scaling import found as factors
 
 
+def drawn(seed: int, **shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Weights whose sums over all axes but the first are of size one."""
+    rng = np.random.default_rng(seed)
+    return {n: (rng.standard_normal(s) * np.prod(s[1:]) ** -0.5).astype(np.float32) for n, s in shapes.items()}
+
+
 def net(activation: str, seed: int) -> onnx.ModelProto:
     """Two convolutions and two dense layers, of 16, 12 and 24 units, the dense ones after a flattening."""
-    rng = np.random.default_rng(seed)
-
-    def w(*shape: int) -> np.ndarray:
-        return (rng.standard_normal(shape) * np.prod(shape[1:]) ** -0.5).astype(np.float32)
-
     nodes = [
         helper.make_node("Conv", ["x", "a", "ab"], ["h"], pads=[1] * 4),
         helper.make_node(activation, ["h"], ["i"]),
@@ -49,8 +50,9 @@ def net(activation: str, seed: int) -> onnx.ModelProto:
         helper.make_node(activation, ["l"], ["m"]),
         helper.make_node("Gemm", ["m", "d", "db"], ["out"], transB=1),
     ]
-    weights = {"a": w(16, 3, 3, 3), "ab": w(16), "b": w(12, 16, 3, 3), "bb": w(12), "c": w(24, 192), "cb": w(24)}
-    return build(nodes, {**weights, "d": w(10, 24), "db": w(10)}, {"x": [1, 3, 8, 8]})
+    biases = {"ab": (16,), "bb": (12,), "cb": (24,), "db": (10,)}
+    weights = drawn(seed, a=(16, 3, 3, 3), b=(12, 16, 3, 3), c=(24, 192), d=(10, 24), **biases)
+    return build(nodes, weights, {"x": [1, 3, 8, 8]})
 
 
 def changed(graph: Graph, group: Group, unit: int, factors: dict[str, float]) -> Graph:
@@ -173,11 +175,6 @@ def test_multiplied_and_permuted_models_come_back(grown: tuple[onnx.ModelProto, 
 
 def residual(seed: int, width: int) -> onnx.ModelProto:
     """A stream of some units, a block that reads it and adds to it, and a pooled classifier."""
-    rng = np.random.default_rng(seed)
-
-    def w(*shape: int) -> np.ndarray:
-        return (rng.standard_normal(shape) * np.prod(shape[1:]) ** -0.5).astype(np.float32)
-
     nodes = [
         helper.make_node("Conv", ["x", "a", "ab"], ["s"], pads=[1] * 4),
         helper.make_node("Conv", ["s", "b", "bb"], ["h"], pads=[1] * 4),
@@ -188,9 +185,9 @@ def residual(seed: int, width: int) -> onnx.ModelProto:
         helper.make_node("Flatten", ["p"], ["f"]),
         helper.make_node("Gemm", ["f", "d"], ["out"]),
     ]
-    weights = {"a": w(width, 3, 3, 3), "ab": w(width), "b": w(width, width, 3, 3), "bb": w(width)}
-    weights |= {"c": w(width, width, 1, 1), "cb": w(width), "d": w(16 * width, 3)}
-    return build(nodes, weights, {"x": [1, 3, 8, 8]})
+    biases = dict.fromkeys(("ab", "bb", "cb"), (width,))
+    kernels = {"a": (width, 3, 3, 3), "b": (width, width, 3, 3), "c": (width, width, 1, 1)}
+    return build(nodes, drawn(seed, **kernels, d=(16 * width, 3), **biases), {"x": [1, 3, 8, 8]})
 
 
 @pytest.mark.parametrize("width", [2, 7])
