@@ -181,8 +181,11 @@ def copied_of(x: np.ndarray, y: np.ndarray, chance: float) -> tuple[float, np.nd
     dot = x @ y.T - np.float32(1)
     power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, 1e-30)
     gain = np.diagonal(dot) / power
-    np.fill_diagonal(dot, -np.inf)
-    second = dot.max(1) / power if chance < 0 else np.full(len(x), chance)
+    # the likeliest other, which is not the one of the largest product: that may be large by itself
+    likely = dot - np.einsum("ij,ij->i", y, y) / 2
+    for table in (dot, likely):
+        np.fill_diagonal(table, -np.inf)
+    second = dot[np.arange(len(x)), likely.argmax(1)] / power if chance < 0 else np.full(len(x), chance)
     odds = np.clip(((gain - np.minimum(second, 1)) ** 2 - (gain - 1) ** 2) * power / 2, -700, 700)
     # over all units the gain says how many are copies, before any one of them is asked
     mean, other = (float((g * power).sum() / power.sum()) for g in (gain, second))

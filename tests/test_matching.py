@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.alterations import prune, quantize
-from lady_onnx.evidence import proven
+from lady_onnx.evidence import copied_of, proven
 from lady_onnx.graph import load
 from lady_onnx.rewrite import Family, invert
 
@@ -150,3 +150,14 @@ def test_only_a_row_that_occurs_once_is_proven() -> None:
     b = a.copy()
     b[3, 0] += 1
     assert proven(a, b).tolist() == [True, False, False, False]
+
+
+def test_copies_of_rows_of_very_different_length_are_copies() -> None:
+    """The largest product is not with the likeliest row, but with the longest."""
+    rng = np.random.default_rng(0)
+    common = rng.standard_normal(300)
+    rows = 50 * (rng.standard_normal((40, 300)) + common) * np.geomspace(1, 30, 40)[:, None]
+    noisy = rows + rng.standard_normal(rows.shape)
+    assert copied_of(rows.astype(np.float32), noisy.astype(np.float32), -1.0)[1].min() > 0.99
+    others = 50 * rng.standard_normal((40, 300)) * np.geomspace(1, 30, 40)[:, None]
+    assert copied_of(rows.astype(np.float32), others.astype(np.float32), -1.0)[1].max() < 0.1
