@@ -23,9 +23,11 @@ ROUNDS = 4
 PASSES = 30
 """At most so many passes over the factors of all groups, each of which makes those of its neighbours surer."""
 FEW = 4
-"""So many where the factors are rough."""
-ROUGH = 1e-3
-"""Factors with a larger error are."""
+"""So many at least."""
+MOST = 0.99
+"""Passes end where the factors of this share of the units"""
+SETTLED = 3
+"""change by less than this many times their error."""
 CLOSE = 1e-7
 """Factors nearer to one need no other pass."""
 STEPS = 16
@@ -76,6 +78,8 @@ class Unscaler(Matcher):
         self.searching = True
         self.errors: list[float] = []
         """The errors of the factors of each group, in the last pass."""
+        self.steps: list[np.ndarray] = []
+        """By how much those of each unit changed in it."""
         self.unscaled: set[str] = set()
         self.across: dict[tuple[str, int], set[str]] = {}
         """By a weight and an axis of it, the groups along its other axes whose units may have been multiplied."""
@@ -112,10 +116,13 @@ class Unscaler(Matcher):
         self.aligned.update(g.id for g in tops)
         for number in range(PASSES):
             self.errors.clear()
+            self.steps.clear()
             if max((self._unscale(g.id) for g in tops), default=0.0) < CLOSE:
                 break
             # what is that rough says nothing of factors nearer to one
-            if number + 1 >= FEW and float(np.median(self.errors or [0.0])) > ROUGH:
+            if number + 1 >= FEW and float(np.quantile(np.concatenate(self.steps), MOST)) < SETTLED * float(
+                np.median(self.errors)
+            ):
                 break
 
     def _align(self, name: str, anchored: bool) -> bool:
@@ -202,7 +209,9 @@ class Unscaler(Matcher):
                 # what is well within a unit's own error is no change
                 share = error / np.abs(np.where(sure, ratio, 1.0))
                 changed = max(changed, float((np.abs(factors - 1) - share / 3)[sure].max(initial=0)))
-                self.errors += [float(np.median(share[sure]))] if sure.any() else []
+                if sure.any():
+                    self.errors.append(float(np.median(share[sure])))
+                    self.steps.append(np.abs(factors - 1).max(0))
         return changed
 
     def factors(self) -> dict[str, Factors]:
