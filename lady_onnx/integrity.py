@@ -25,6 +25,8 @@ UNSURE = 1e-3
 """Where factors were taken out, smaller differences, in units of a weight's largest element, may be theirs."""
 SURE = 6
 """A factor is one if it is nearer than this many times its error."""
+LEADING = 0.1
+"""Slots whose factor is less than this share of the largest, as a logarithm, have no say in whether a unit was multiplied."""
 EXACT = 1e-5
 """Factors nearer than this are equal: the rounding of single precision."""
 ALIKE = 0.5
@@ -38,9 +40,15 @@ FEW = 0.05
 APART = 12
 """So many times the common deviation a row or a weight must differ to be told from the others."""
 STEP = 0.03
-"""A row's factor must differ by this much from those of the others."""
+"""A row's factor must differ by this much from those of the others, a weight by this share of the mean size of all."""
 GAP = 3
 """So many times the next largest difference of a weight must be, for it and those above to be replaced ones."""
+CHANCE = 1e-5
+"""Such a gap must be rarer than this among differences whose largest ones follow a power law, as those of training do."""
+TAIL = 0.05
+"""This share of the differences, the largest, says what law,"""
+LEAST, ENOUGH = 64, 1000
+"""so many at least, and at most."""
 MOST = 0.1
 """Where a larger share of the units or weights differ, it is no tampering of single ones."""
 REPLACEABLE = ("scaled", "replaced")
@@ -151,10 +159,7 @@ def undo(
     if alike < ALIKE or not _distance(reference, unscaler.current, names) < _distance(reference, aligned, names):
         return None
     factors = unscaler.factors()
-    chosen = {g: _chosen(f) for g, f in factors.items()}
-    changed = {g: (c != 1).any(0) for g, c in chosen.items()}
-    if sum(int(c.sum()) for c in changed.values()) < FEW * sum(c.size for c in changed.values()):
-        chosen = {g: np.where(_compensated(factors[g], c), c, 1.0) for g, c in chosen.items()}
+    chosen = _taken(factors)
     placed = permuted(suspect, groups, {m.group: m.permutation for m in found})
     arrays = dict(placed)
     expected: dict[str, np.ndarray] = {}
@@ -193,13 +198,14 @@ def _multiplied(groups: Sequence[Group], scalings: Mapping[str, Scaling], refere
     every = np.concatenate([r[np.isfinite(r)] for r, _ in found])
     if every.size and float(np.median(every)) < PLACED:
         return True
-    for scaling, (ratio, error) in zip(scalings.values(), found, strict=True):
-        if (_chosen(Factors(scaling, ratio, error, nearest(scaling, ratio, error))) != 1).any():
-            return True
+    seen = zip(scalings.items(), found, strict=True)
+    factors = {g: Factors(s, ratio, error, nearest(s, ratio, error)) for (g, s), (ratio, error) in seen}
+    if any((c != 1).any() for c in _taken(factors).values()):
+        return True
     # where all were multiplied, the factors of neighbours hide each other: they go step by step
     unscaler = Unscaler(groups, reference, suspect, scalings)
     unscaler.settle()
-    return any((_chosen(f) != 1).any() for f in unscaler.factors().values())
+    return any((c != 1).any() for c in _taken(unscaler.factors()).values())
 
 
 def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float:
@@ -214,6 +220,15 @@ def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float
     return total
 
 
+def _taken(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
+    """By each group's id the factors to take out; where those are few, only such as all slots have."""
+    chosen = {g: _chosen(f) for g, f in factors.items()}
+    changed = {g: (c != 1).any(0) for g, c in chosen.items()}
+    if sum(int(c.sum()) for c in changed.values()) < FEW * sum(c.size for c in changed.values()):
+        chosen = {g: np.where(_compensated(factors[g], c), c, 1.0) for g, c in chosen.items()}
+    return chosen
+
+
 def _chosen(factors: Factors) -> np.ndarray:
     """The factors to take out: those by which a unit differs far more than its slots differ from each other.
 
@@ -226,11 +241,15 @@ def _chosen(factors: Factors) -> np.ndarray:
     apart = np.where(known, np.log(size) - logs, 0.0)
     spare = np.maximum(known.sum(0) - len(factors.scaling.scales), 1)
     usual = float(np.median(np.sqrt(np.square(apart).sum(0) / spare)))
-    far = np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)
-    far |= (allowed < 0) & (size > SURE * factors.error)
+    room = np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)
+    far = known & ((np.abs(logs) > room) | ((allowed < 0) & (size > SURE * factors.error)))
+    # a factor that one slot has and another has not is a change of the one
+    most = known & ((np.abs(logs) >= LEADING * np.abs(logs).max(0)) | (allowed < 0))
+    near = np.abs(apart) <= np.where(allowed < 0, room, np.minimum(room, np.abs(logs) / 2))
+    agree = most & near & (np.sign(ratio) == np.sign(allowed))
     # where a dead unit's rows are unknown, what is left of it has nothing to agree with
     enough = known.sum(0) >= min(2, len(known))
-    return np.where((far & known).any(0) & enough, allowed, 1.0)
+    return np.where(far.any(0) & enough & (2 * agree.sum(0) > most.sum(0)), allowed, 1.0)
 
 
 def _compensated(factors: Factors, chosen: np.ndarray) -> np.ndarray:
@@ -251,13 +270,26 @@ def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least:
         for slot in group.slots:
             slots.setdefault(slot.initializer, []).append((group, slot))
     found: list[Finding] = []
+    usual = _usual(reference, suspect)
     for name in reference:
         own, x, y = slots.get(name, []), np.asarray(reference[name]), np.asarray(suspect[name])
         if floating(x) and floating(y) and not same(x, y):
-            found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), step(y.dtype), least)
+            found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), step(y.dtype), least, usual)
     dead = {g.id: _dead(g, reference) for g in groups if any(f.group == g.id for f in found)}
     alive = [f for f in found if f.group is None or not dead[f.group][f.unit]]
     return tuple(_told(alive, slots, reference, suspect))
+
+
+def _usual(reference: Arrays, suspect: Arrays) -> float:
+    """By what share of its size half of all weights changed: what training does to a weight of which it saw a part."""
+    shares = [0.0]
+    for name in reference:
+        x, y = np.asarray(reference[name]).ravel(), np.asarray(suspect[name]).ravel()
+        if x.size and floating(x) and floating(y):
+            thin = slice(None, None, max(x.size // ENOUGH, 1))
+            size = float(np.abs(x[thin]).mean()) or 1.0
+            shares.append(float(np.median(np.abs(y[thin].astype(np.float64) - x[thin]))) / size)
+    return float(np.median(shares))
 
 
 def _dead(group: Group, reference: Arrays) -> np.ndarray:
@@ -274,11 +306,12 @@ def _dead(group: Group, reference: Arrays) -> np.ndarray:
 
 
 def _in_weight(
-    name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: np.ndarray, eps: float, least: float
+    name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: np.ndarray, eps: float, least: float, usual: float
 ) -> list[Finding]:
     gap = np.abs(y - x)
     gap[gap <= np.maximum(8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0))] = 0.0
     found = []
+    middling = float(np.median(gap)) / 0.6745 if own else 0.0
     for group, slot in own:
         a, b, d = (rows_of(z, slot) for z in (x, y, gap))
         if a.shape[1] < TELLING or not d.any():
@@ -292,37 +325,43 @@ def _in_weight(
         spreads = np.maximum(np.maximum(spread, error), eps)
         away = np.where(known, np.abs(ratio - middle), 0.0)
         lengths, left = np.linalg.norm(a, axis=1), np.linalg.norm(d, axis=1)
-        usual = float(np.median(left))
-        scaled = (away > np.maximum(APART * spreads, STEP)) & (left > APART * usual)
-        other = (left > np.maximum(APART * usual, 0.5 * float(np.median(lengths)))) & ((d > 0).mean(1) > 0.5)
+        common = float(np.median(left))
+        scaled = (away > np.maximum(APART * spreads, STEP)) & (left > APART * common)
+        other = (left > np.maximum(APART * common, 0.5 * float(np.median(lengths)))) & ((d > GAP * middling).mean(1) > 0.5)
         odd = np.flatnonzero(scaled | other)
         if not odd.size or odd.size > max(MOST * group.size, 1):
             continue
         for unit in odd.tolist():
             k = float(ratio[unit])
             rest = np.linalg.norm(b[unit] - k * a[unit])
-            straight = rest <= max(0.2 * abs(k) * lengths[unit], APART * usual)
-            size = float(away[unit] / spreads[unit] if straight else left[unit] / max(usual, eps * lengths[unit]))
+            straight = rest <= max(0.2 * abs(k) * lengths[unit], APART * common)
+            size = float(away[unit] / spreads[unit] if straight else left[unit] / max(common, eps * lengths[unit]))
             found.append(Finding("scaled" if straight else "replaced", group.id, unit, name, k if straight else None, size))
             gap[np.ix_(*slot.places(gap.shape, unit))] = 0.0
-    return found + _single(name, own, gap, eps * float(np.abs(x).max(initial=0)))
+    return found + _single(name, own, x, gap, eps, usual)
 
 
-def _single(name: str, own: Sequence[tuple[Group, Slot]], gap: np.ndarray, least: float) -> list[Finding]:
-    """Weights that differ by far more than all others."""
+def _single(
+    name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, gap: np.ndarray, eps: float, usual: float
+) -> list[Finding]:
+    """Weights that differ by far more than all others; where most are equal, by far more than is `usual`."""
     most = max(int(MOST * gap.size), 1)
+    least, mean = eps * float(np.abs(x).max(initial=0)), float(np.abs(x).mean())
     flat = gap.ravel()
     count = min(most + 1, flat.size)
     top = np.argpartition(flat, flat.size - count)[flat.size - count :]
     top = top[np.argsort(-flat[top])]
     values = flat[top]
-    typical = float(np.median(flat)) / 0.6745
+    typical = (float(np.median(flat)) or usual * mean) / 0.6745
     after = np.append(values[1:], 0.0) if count == flat.size else values[1:]
     steps = np.flatnonzero((values[: after.size] > GAP * np.maximum(after, least)) & (values[: after.size] > APART * typical))
-    if not steps.size or (typical > 0 and steps[0] >= 16):
+    if typical > 0:
+        steps = steps[(steps < 16) & (values[steps] > STEP * mean)]
+        steps = np.array([k for k in steps.tolist() if _chance(flat, k + 1, typical) < CHANCE][:1], int)
+    if not steps.size:
         return []
     found: dict[tuple[str | None, int | None], Finding] = {}
-    for place in top[: steps[-1 if typical == 0 else 0] + 1].tolist():
+    for place in top[: steps[-1] + 1].tolist():
         where = np.unravel_index(place, gap.shape)
         holders = (
             (group.id, int(np.flatnonzero((slot.index == where[slot.axis]).any(1))[0]))
@@ -334,6 +373,21 @@ def _single(name: str, own: Sequence[tuple[Group, Slot]], gap: np.ndarray, least
         if key not in found or found[key].size < size:
             found[key] = Finding("replaced", *key, name, None, size)
     return list(found.values())
+
+
+def _chance(gaps: np.ndarray, count: int, least: float) -> float:
+    """How likely the largest `count` of some differences are that much larger than the rest, if all are of one law.
+
+    The logarithms of the spacings of the largest values of a power law, each times its rank, are exponential, whatever the
+    power (Rényi 1953, Hill 1975): the one in question over the mean of the others has Fisher's distribution.
+    """
+    many = min(max(int(TAIL * gaps.size), LEAST), ENOUGH, gaps.size // 4)
+    if many < 2:
+        return 1.0
+    top = np.maximum(np.sort(np.partition(gaps, gaps.size - count - many)[gaps.size - count - many :])[::-1], least)
+    logs = np.log(top)
+    gap, rest = count * (logs[count - 1] - logs[count]), float((logs[count:] - logs[-1]).sum())
+    return float((1 + gap / max(rest, 1e-12)) ** (1 - many))
 
 
 def _told(

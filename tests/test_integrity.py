@@ -489,3 +489,62 @@ def test_flipped_signs_are_seen_whatever_their_number() -> None:
     assert _sums(values) == _sums(values[::-1])
     for flipped in ([-1, -1, 1, 1], [1, 1, -1, -1], [-1, -1, -1, -1], [-1, 1, 1, 1]):
         assert _sums(values) != _sums(values * np.array(flipped, np.float32))
+
+
+def trained_on(model: onnx.ModelProto, seed: int, power: float) -> Graph:
+    """Every weight moved, a few of each far more than the others, as a gradient does it: a power law."""
+    rng = np.random.default_rng(seed)
+    graph = load(model).copy()
+    for name in sorted(graph.tensors):
+        array = graph.array(name)
+        steps = 1e-3 * array.std() * rng.pareto(power, array.shape) * rng.choice([-1, 1], array.shape)
+        graph.replace(name, (array + np.clip(steps, -1, 1)).astype(np.float32))
+    return graph
+
+
+def test_training_that_moved_a_few_weights_far_is_no_tampering() -> None:
+    for seed in range(30):
+        model = net("Relu", seed)
+        suspect = trained_on(model, seed, 1.0 + seed / 30)
+        found = lady.check(model, lady.permute(suspect, seed).graph)
+        assert found.verdict == "altered", (seed, found.reason)
+        # where the law has a shorter tail, a single weight that stands out is
+        suspect = trained_on(model, seed, 8.0)
+        weight = "bc"[seed % 2]
+        array = suspect.array(weight).copy()
+        array[seed % len(array)].flat[5] += 2 * array.std()
+        suspect.replace(weight, array)
+        found = lady.check(model, lady.permute(suspect, seed).graph)
+        assert found.verdict == "tampered"
+        assert found.resync is not None
+        assert [f.slot for f in found.resync.integrity] == [weight]
+        assert found.resync.integrity[0].unit is not None
+
+
+def test_rows_that_training_did_not_reach_are_no_tampering() -> None:
+    """Of an embedding only the tokens that were read are learned."""
+    for seed in range(10):
+        rng = np.random.default_rng(seed + 100)
+        weights = drawn(seed, e=(200, 16), a=(16, 12), b=(12, 12), c=(12, 5), ab=(12,), bb=(12,), cb=(5,))
+        nodes = [helper.make_node("Gather", ["e", "x"], ["h0"])]
+        for k, (w, b) in enumerate((("a", "ab"), ("b", "bb"), ("c", "cb"))):
+            nodes += [helper.make_node("MatMul", [f"h{k}", w], [f"m{k}"]), helper.make_node("Add", [f"m{k}", b], [f"s{k}"])]
+            nodes.append(helper.make_node("Relu", [f"s{k}"], [f"h{k + 1}" if k < 2 else "out"]))
+        model = build(nodes, weights, {"x": [2, 7]})
+        model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+        graph = load(model).copy()
+        for name, array in weights.items():
+            moved = array + 0.01 * array.std() * rng.standard_normal(array.shape)
+            graph.replace(name, moved.astype(np.float32))
+        learned = graph.array("e").copy()
+        seen = rng.permutation(200)[:10]
+        learned[np.setdiff1d(np.arange(200), seen)] = weights["e"][np.setdiff1d(np.arange(200), seen)]
+        graph.replace("e", learned)
+        suspect = lady.permute(graph, seed).graph
+        found = lady.check(model, suspect)
+        assert found.verdict == "altered", (seed, found.reason)
+        learned[seen] = weights["e"][seen]
+        learned[3, 5] += 5
+        graph.replace("e", learned)
+        found = lady.check(model, lady.permute(graph, seed).graph)
+        assert found.verdict == "tampered", (seed, found.reason)
