@@ -25,8 +25,6 @@ UNSURE = 1e-3
 """Where factors were taken out, smaller differences, in units of a weight's largest element, may be theirs."""
 SURE = 6
 """A factor is one if it is nearer than this many times its error."""
-LEADING = 0.1
-"""Slots whose factor is less than this share of the largest, as a logarithm, have no say in whether a unit was multiplied."""
 EXACT = 1e-5
 """Factors nearer than this are equal: the rounding of single precision."""
 ALIKE = 0.5
@@ -241,15 +239,11 @@ def _chosen(factors: Factors) -> np.ndarray:
     apart = np.where(known, np.log(size) - logs, 0.0)
     spare = np.maximum(known.sum(0) - len(factors.scaling.scales), 1)
     usual = float(np.median(np.sqrt(np.square(apart).sum(0) / spare)))
-    room = np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)
-    far = known & ((np.abs(logs) > room) | ((allowed < 0) & (size > SURE * factors.error)))
-    # a factor that one slot has and another has not is a change of the one
-    most = known & ((np.abs(logs) >= LEADING * np.abs(logs).max(0)) | (allowed < 0))
-    near = np.abs(apart) <= np.where(allowed < 0, room, np.minimum(room, np.abs(logs) / 2))
-    agree = most & near & (np.sign(ratio) == np.sign(allowed))
+    far = np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)
+    far |= (allowed < 0) & (size > SURE * factors.error)
     # where a dead unit's rows are unknown, what is left of it has nothing to agree with
     enough = known.sum(0) >= min(2, len(known))
-    return np.where(far.any(0) & enough & (2 * agree.sum(0) > most.sum(0)), allowed, 1.0)
+    return np.where((far & known).any(0) & enough, allowed, 1.0)
 
 
 def _compensated(factors: Factors, chosen: np.ndarray) -> np.ndarray:

@@ -521,6 +521,36 @@ def test_training_that_moved_a_few_weights_far_is_no_tampering() -> None:
         assert found.resync.integrity[0].unit is not None
 
 
+@pytest.mark.parametrize("decay", [0.0, 2e-4])
+def test_statistics_that_training_moved_are_no_factors(decay: float) -> None:
+    """A factor of a batch norm's variance passes if its gain has it too: where it has not, something else was done."""
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        weights = drawn(seed, a=(64, 3, 3, 3), b=(5, 64, 3, 3), shift=(64,), mean=(64,))
+        weights |= {"gain": rng.uniform(0.5, 1.5, 64).astype(np.float32)}
+        weights |= {"variance": rng.uniform(0.5, 2, 64).astype(np.float32)}
+        nodes = [
+            helper.make_node("Conv", ["x", "a"], ["h"]),
+            helper.make_node("BatchNormalization", ["h", "gain", "shift", "mean", "variance"], ["n"]),
+            helper.make_node("Relu", ["n"], ["r"]),
+            helper.make_node("Conv", ["r", "b"], ["out"]),
+        ]
+        model = build(nodes, weights, {"x": [1, 3, 8, 8]})
+        graph = load(model).copy()
+        for name, array in weights.items():
+            moved = (1 - decay) * array * (1 + 1e-5 * rng.standard_normal(array.shape))
+            if name == "variance":
+                moved[::5] *= rng.uniform(1.03, 1.1, 13)
+            if name == "gain":
+                # a small step of one is nothing among decays of the same size
+                moved[7] *= 1 - 0.01 * (decay > 0)
+            graph.replace(name, moved.astype(np.float32))
+        found = lady.check(model, lady.permute(graph, seed).graph)
+        assert found.verdict == "altered", found.reason
+        assert found.resync is not None
+        assert found.resync.integrity == ()
+
+
 def test_rows_that_training_did_not_reach_are_no_tampering() -> None:
     """Of an embedding only the tokens that were read are learned."""
     for seed in range(10):
