@@ -6,6 +6,7 @@ along an axis, and the values of shape and index operands.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +18,13 @@ from onnx import NodeProto
 
 from . import lines, rules
 from .bodies import Bodies, live
-from .equations import lay, plan, solve, solve_results, spread, unlay
+from .equations import lay, solved, spread, unlay
 from .errors import UnknownStructure
 from .graph import Graph, attributes, captured, input_choices, label
 from .inference import Inference
 from .labels import UNREAD, Facts, Line, Role, addresses, along, axes_of, components, compress, dense, is_address
 from .sequences import Result
-from .tensors import Part, Tensor, moved_shape, opaque, prefixed, step_of, tidy
+from .tensors import Index, Part, Tensor, moved_shape, opaque, prefixed, step_of, tidy
 from .ties import Ties
 
 SIZES = (64, 16, 32, 224, 640, 7, 512, 16000)
@@ -156,41 +157,42 @@ class Engine:
         """The tensor of that name; None where its shape is not known."""
         if name not in self.tensors and name in self.graph.tensors:
             shape = self.graph.shape(name)
-            index = tuple(
-                None if n < 2 or self.constant_along(name, a) else along(np.arange(n), a, len(shape))
-                for a, n in enumerate(shape)
-            )
-            self.tensors[name] = Tensor(shape, parts=(Part(name, index, True),))
+            self.tensors[name] = Tensor(shape, parts=(Part(name, functools.partial(self._index, name, shape), True),))
         return self.tensors.get(name)
+
+    def _index(self, name: str, shape: tuple[int, ...]) -> Index:
+        return tuple(
+            None if n < 2 or self.constant_along(name, a) else along(np.arange(n), a, len(shape)) for a, n in enumerate(shape)
+        )
 
     def _apply(self, node: NodeProto) -> None:
         describe = self._rule(node)
         if describe is None:
             raise UnknownStructure("no rule")
-        operands = [self.tensor(n) if n else None for n in node.input]
-        if any(o is None and n and n not in self.items for o, n in zip(operands, node.input, strict=True)):
+        names, made = list(node.input), list(node.output)
+        operands = [self.tensor(n) if n else None for n in names]
+        if any(o is None and n and n not in self.items for o, n in zip(operands, names, strict=True)):
             raise UnknownStructure("an operand of unknown shape")
         kind = describe(_View(self, node, [o.shape if o else None for o in operands]))
-        loose = [n in self.inference.loose for n in node.input]
+        loose = [n in self.inference.loose for n in names]
         results: Sequence[Result | None]
         if isinstance(kind, rules.Body):
             results = self.bodies.run(node)
-        elif self.items.keys() & set(node.input):
+        elif not self.items.keys().isdisjoint(names):
             raise UnknownStructure("a sequence of tensors")
         else:
             self.facts.reason = next((o.reason for o in operands if o and not o.parts), "position")
-            results = self.results(kind, operands, loose, [self.inference.known_shape(n) for n in node.output])
-        if any(node.output[len(results) :]):
+            results = self.results(kind, operands, loose, [self.inference.known_shape(n) for n in made])
+        if any(made[len(results) :]):
             # it could say anything about the order of the operands
             raise UnknownStructure("a result that the rule does not name")
         self.saw(node, kind)
-        like = self.inference.like(node)
-        for name, result in zip(node.output, results, strict=False):
+        for name, result in zip(made, results, strict=False):
             if not name or result is None:
                 continue
             if isinstance(result, Tensor):
                 self.tensors[name] = result
-                self.inference.note(name, result.shape, like)
+                self.inference.note(name, result.shape, node)
             else:
                 self.items[name] = result
 
@@ -490,16 +492,15 @@ class Engine:
         kind: rules.Equation,
         inferred: Sequence[tuple[int, ...] | None],
     ) -> list[Tensor]:
-        operands = operands[: kind.text.partition("->")[0].count(",") + 1]
-        how = plan(kind.text, tuple(len(o.shape) if o else None for o in operands))
-        sides, named, gone, pinned = how.sides, how.named, how.gone, how.pinned
-        sizes = solve(sides, [o.shape if o else None for o in operands], kind.sizes)
-        shapes = solve_results(how.results, inferred, sizes)
-        names = tuple(sizes)
+        solution = solved(kind.text, [o.shape if o else None for o in operands], kind.sizes, inferred)
+        operands = operands[: len(solution.operands)]
         if not any(loose):
-            simple = lines.equation(self.out, operands, how, sizes, shapes)
+            simple = lines.equation(self.out, operands, solution)
             if simple is not None:
                 return simple
+        how, sizes, shapes = solution.how, solution.sizes, solution.shapes
+        sides, named, gone, pinned = how.sides, how.named, how.gone, how.pinned
+        names = tuple(sizes)
         over = {names.index(n) for n in how.over}
         space = [sizes[n] for n in names]
         rows = [spread(o.shape, side, names, sizes) for o, side in zip(operands, sides, strict=True) if o]

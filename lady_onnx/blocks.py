@@ -16,12 +16,14 @@ class Blocks:
     """
 
     def __init__(self, count: int):
-        self.slots: list[dict[str, list[Slot]]] = []
-        """By block and weight, the slots of the block."""
+        self.slots: list[tuple[int, dict[str, list[Slot]]]] = []
+        """By block its number of units and, by weight, its slots."""
         self.block_of, self.row_of, self.place_of = np.full((3, count), -1)
         """By class the block that holds it, in which of its units, and at which place there."""
         self.known: dict[tuple[int, bytes], tuple[int, list[Slot]]] = {}
         """By block and the places of a group inside its units, one unit in which it is known, and its slots there."""
+        self.everywhere: dict[tuple[int, bytes], list[list[Slot]] | None] = {}
+        """By the same its slots in every unit, None where they cannot be told; made when they are first asked for."""
 
     def again(self, units: np.ndarray) -> list[Slot] | None:
         """The slots of a candidate inside one unit of a block that holds the like of it in another unit; else None.
@@ -31,10 +33,15 @@ class Blocks:
         where = self._inside(units)
         if where is None or where[::2] not in self.known:
             return None
-        block, here, place = where
-        there, slots = self.known[block, place]
-        moved = [carried(s, self.slots[block].get(s.initializer, []), there, here) for s in slots]
-        return [s for s in moved if s] if all(moved) else None
+        block, row, place = where
+        if (block, place) not in self.everywhere:
+            there, slots = self.known[block, place]
+            count, own = self.slots[block]
+            moved = [carried(s, own.get(s.initializer, []), there, count) for s in slots]
+            whole = [m for m in moved if m is not None]
+            self.everywhere[block, place] = [list(r) for r in zip(*whole, strict=True)] if len(whole) == len(moved) else None
+        rows = self.everywhere[block, place]
+        return rows[row] if rows else None
 
     def accepted(self, units: np.ndarray, tables: Sequence[np.ndarray], slots: list[Slot]) -> None:
         """Remembers an accepted group: `tables` are the classes below its units, [units, classes], one a kind of unit."""
@@ -48,31 +55,38 @@ class Blocks:
             own: dict[str, list[Slot]] = {}
             for slot in slots:
                 own.setdefault(slot.initializer, []).append(slot)
-            self.slots.append(own)
+            self.slots.append((units.size, own))
 
     def _inside(self, units: np.ndarray) -> tuple[int, int, bytes] | None:
         """The block, its unit, and the places in it, of units that lie in one; else None."""
-        block, row = self.block_of[units], self.row_of[units]
-        if block[0] < 0 or (block != block[0]).any() or (row != row[0]).any():
+        block, row = self.block_of.take(units).tolist(), self.row_of.take(units).tolist()
+        if block[0] < 0 or block.count(block[0]) < len(block) or row.count(row[0]) < len(row):
             return None
-        return int(block[0]), int(row[0]), self.place_of[units].tobytes()
+        return block[0], row[0], self.place_of.take(units).tobytes()
 
 
-def carried(slot: Slot, block: Sequence[Slot], there: int, here: int) -> Slot | None:
-    """A slot inside one unit of a block, as it lies in another; None where that is not plain. `block`: its slots there."""
+def carried(slot: Slot, block: Sequence[Slot], there: int, count: int) -> list[Slot] | None:
+    """A slot inside the unit `there` of a block of `count` units, as it lies in every one; None where that is not plain.
+
+    `block` are the block's slots in the same weight.
+    """
     axes = {b.axis: b.index for b in block}
     if len(axes) < len(block) or any(b.within for b in block):
         return None
     moved = {}
     for axis, places in ((slot.axis, slot.index), *slot.within):
+        moved[axis] = np.broadcast_to(places, (count, *places.shape))
         if axis in axes:
-            source, target = axes[axis][there], axes[axis][here]
-            found = np.full(max(int(source.max()), int(places.max())) + 1, -1)
-            found[source] = target
-            new = found[places]
-            if new.min() >= 0:
-                places = new
-            elif new.max() >= 0:
+            own = axes[axis][there]
+            rank = np.full(max(int(own.max()), int(places.max())) + 1, -1)
+            rank[own] = np.arange(own.size)
+            inside = rank[places]
+            if inside.min() >= 0:
+                moved[axis] = axes[axis][:, inside]
+            elif inside.max() >= 0:
                 return None
-        moved[axis] = places
-    return Slot(slot.initializer, slot.axis, moved[slot.axis], tuple((a, np.sort(moved[a])) for a, _ in slot.within))
+    within = [(a, np.sort(moved[a], 1)) for a, _ in slot.within]
+    return [
+        Slot(slot.initializer, slot.axis, index, tuple((a, places[row]) for a, places in within))
+        for row, index in enumerate(moved[slot.axis])
+    ]

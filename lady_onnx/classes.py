@@ -48,7 +48,8 @@ class Classes:
         self.maps = []
         known = set()
         for number, (child, parent) in list(self._relations.items()):
-            c, p = np.unique(np.stack([self.of[child], self.of[parent]]), axis=1)
+            # in the order of the children, then of the parents
+            c, p = np.divmod(np.unique(self.of[child] * self._first.size + self.of[parent]), self._first.size)
             again = c[1:] == c[:-1]
             if again.any():
                 kept = self._one(p[1:][again], p[:-1][again])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,6 +59,76 @@ def plan(text: str, ranks: tuple[int | None, ...]) -> Plan:
     return Plan(sides, results, kept, pinned, over, named, gone, contracting, batch)
 
 
+Ends = list[list[tuple[str, bool] | None]]
+"""For every result, of each axis its name and whether it keeps its order; None for an axis of one."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """An equation at given shapes of its operands."""
+
+    how: Plan
+    sizes: dict[str, int]
+    """The size of every name."""
+    shapes: list[tuple[int, ...]]
+    """The results' shapes."""
+    operands: tuple[tuple[int, ...] | None, ...]
+
+    @functools.cached_property
+    def single(self) -> tuple[list[list[str | None]], Ends] | None:
+        """The name of each axis of the operands and results, None for an axis of one; None where one has several names."""
+        how, sizes = self.how, self.sizes
+        axes: list[list[str | None]] = []
+        for shape, side in zip(self.operands, how.sides, strict=True):
+            own: list[str | None] = []
+            for n, term in zip(shape or (), side, strict=shape is not None):
+                long = [x for x in term.names if sizes[x] > 1]
+                if n == 1 and not how.gone.isdisjoint(long):
+                    return None
+                if n > 1 and len(long) != 1:
+                    return None
+                own.append(long[0] if n > 1 else None)
+            axes.append(own)
+        ends: Ends = []
+        for terms, shape in zip(how.results, self.shapes, strict=False):
+            end: list[tuple[str, bool] | None] = []
+            for n, term in zip(shape, terms, strict=True):
+                long = [x for x in term.names if sizes[x] > 1]
+                fixed = "[" in term.flags or not how.pinned.isdisjoint(term.names)
+                if n > 1 and (len(long) > 1 or any(sizes[x] != n for x in long)):
+                    return None
+                if fixed and any(x in own for own in axes for x in long) and not how.pinned.issuperset(long):
+                    return None
+                end.append((long[0] if long else "", fixed) if n > 1 else None)
+            ends.append(end)
+        return axes, ends
+
+
+def solved(
+    text: str,
+    operands: Sequence[tuple[int, ...] | None],
+    given: Mapping[str, int],
+    inferred: Sequence[tuple[int, ...] | None],
+) -> Solved:
+    """An equation at the shapes of its operands, and of its results as far as they are known.
+
+    `given` are sizes that attributes give. UnknownStructure where the shapes do not fit it.
+    """
+    return _solved(text, tuple(operands[: text.partition("->")[0].count(",") + 1]), tuple(given.items()), tuple(inferred))
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _solved(
+    text: str,
+    operands: tuple[tuple[int, ...] | None, ...],
+    given: tuple[tuple[str, int], ...],
+    inferred: tuple[tuple[int, ...] | None, ...],
+) -> Solved:
+    how = plan(text, tuple(None if o is None else len(o) for o in operands))
+    sizes = _sizes(how.sides, operands, dict(given))
+    return Solved(how, sizes, _shapes(how.results, inferred, sizes), operands)
+
+
 def parse(text: str, ranks: Sequence[int | None]) -> tuple[list[tuple[Term, ...]], list[tuple[Term, ...]]]:
     """The operands and results of an equation; ``x..`` is spelled out by the operands' ranks."""
     left, _, right = text.partition("->")
@@ -108,9 +178,8 @@ def _terms(side: str, rank: int | None, spread: dict[str, int]) -> list[Term]:
     return terms
 
 
-def solve(sides: list[tuple[Term, ...]], operands: Sequence[tuple[int, ...] | None], given: dict[str, int]) -> dict[str, int]:
+def _sizes(sides: list[tuple[Term, ...]], operands: Sequence[tuple[int, ...] | None], sizes: dict[str, int]) -> dict[str, int]:
     """The size of every name, from the operands' shapes and the sizes that attributes give."""
-    sizes = dict(given)
     pending = [
         (term.names, n)
         for side, operand in zip(sides, operands, strict=True)
@@ -136,7 +205,7 @@ def solve(sides: list[tuple[Term, ...]], operands: Sequence[tuple[int, ...] | No
     return sizes
 
 
-def solve_results(
+def _shapes(
     results: list[tuple[Term, ...]], inferred: Sequence[tuple[int, ...] | None], sizes: dict[str, int]
 ) -> list[tuple[int, ...]]:
     """The results' shapes: inferred ones, which also size their new names, else those that the names give."""

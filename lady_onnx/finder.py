@@ -165,6 +165,8 @@ class Finder:
         self.blocks = Blocks(self.count)
         self.rank = {w: r.ndim for w, r in self.roles}
         self.shared: dict[tuple, np.ndarray] = {}
+        self.spread: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        """By how many units each unit of a group stands for, which one stands for each of them, and how far behind it."""
         self.unit_of = np.full(self.labels, -1)
         self.rank_of = np.zeros(self.labels, np.int64)
         said = np.concatenate([self.fact_a, self.fact_b])
@@ -207,7 +209,7 @@ class Finder:
                 self._spread()
             elif slots:
                 found.append((units, slots))
-        found = self._ordered([(u, s) for u, s in found if (self.why[u] < 0).all()])
+        found = self._ordered([(u, s) for u, s in found if (self.why.take(u) < 0).all()])
         return Symmetry(self._named([self._unfolded(*f) for f in found]), self._pins(), tuple(sorted(self.analysis.unknown)))
 
     def _depth(self) -> np.ndarray:
@@ -236,10 +238,12 @@ class Finder:
 
     def _unfolded(self, units: np.ndarray, slots: list[Slot]) -> tuple[np.ndarray, list[Slot]]:
         """A group over all its units."""
-        times = self.times[units].astype(np.int64)
-        which = np.repeat(np.arange(units.size), times)
-        distance = _ranges(np.zeros_like(times), times)
-        return units[which], [self.fold.slot(s, which, distance, self.shared) for s in slots]
+        times = self.times.take(units).astype(np.int64)
+        if (key := times.tobytes()) not in self.spread:
+            # most groups are folded like others
+            self.spread[key] = np.repeat(np.arange(units.size), times), _ranges(np.zeros_like(times), times)
+        which, distance = self.spread[key]
+        return units.take(which), [self.fold.slot(s, which, distance, self.shared) for s in slots]
 
     def _ordered(self, found: list[tuple[np.ndarray, list[Slot]]]) -> list[tuple[np.ndarray, list[Slot]]]:
         """Groups and slots in an order that the weights' names and places decide, not the order of the nodes.
@@ -249,7 +253,8 @@ class Finder:
 
         def keys(slots: Sequence[Slot]) -> tuple[tuple, tuple, list[Slot]]:
             placed = sorted(
-                (-self.rank[s.initializer], s.initializer, s.axis, int(s.index.min()), k) for k, s in enumerate(slots)
+                (-self.rank[s.initializer], s.initializer, s.axis, min(s.index.ravel().tolist()), k)
+                for k, s in enumerate(slots)
             )
             own = [slots[k] for *_, k in placed]
             within = tuple((a, p.tolist()) for slot in own for a, p in slot.within)
@@ -272,7 +277,7 @@ class Finder:
         shuffle, or a product of two units. There is one table for each way to lie below; a permutation of the
         units moves the classes of each, one table after the other.
         """
-        if (self.down[units] == self.down[units + 1]).all():
+        if (self.down.take(units) == self.down.take(units + 1)).all():
             return [units[:, None]]
         members: list[list[np.ndarray]] = []
         work: list[tuple[np.ndarray, np.ndarray]] = []
@@ -283,7 +288,7 @@ class Finder:
                     members.append([])
                     if k == len(self.owners):
                         self.owners.append(np.full(self.count, -1))
-                seen = self.owners[k][child]
+                seen = self.owners[k].take(child)
                 if ((seen < 0) | (seen == unit)).all():
                     new, at = np.unique(child[seen < 0], return_index=True)
                     self.owners[k][new] = unit[seen < 0][at]
@@ -295,8 +300,8 @@ class Finder:
             add(units, np.arange(units.size))
             while work:
                 front, owner = work.pop()
-                lo, hi = self.down[front], self.down[front + 1]
-                _, child, relation = self.edges[:, _ranges(lo, hi)]
+                lo, hi = self.down.take(front), self.down.take(front + 1)
+                _, child, relation = self.edges.take(_ranges(lo, hi), 1)
                 unit = np.repeat(owner, hi - lo)
                 for number in np.unique(relation):
                     add(child[relation == number], unit[relation == number])
@@ -327,7 +332,7 @@ class Finder:
             if (sizes != sizes[0]).any():
                 return None
             flat = table.ravel()
-            labels = self.sorted_labels[_ranges(self.start[flat], self.start[flat + 1])]
+            labels = self.sorted_labels.take(_ranges(self.start.take(flat), self.start.take(flat + 1)))
             raws.append(labels.reshape(units.size, -1))
         unique: dict[tuple, Slot] = {}
         alike = True
@@ -346,12 +351,12 @@ class Finder:
         slots = list(unique.values())
         raw = raws[0]
         if len(raws) == 1:
-            colours, births = self.colour[tables[0]], self.births[raw]
+            colours, births = self.colour.take(tables[0]), self.births.take(raw)
             if (colours != colours[0]).any() or (births != births[0]).any():
                 return None
         if alike and len(raws) == 1 and tables[0].shape[1] == 1:
             # classes of labels of which different things are said, the same in every unit: nothing else maps them
-            marks = self.mark[raw]
+            marks = self.mark.take(raw)
             alike = (marks == marks[0]).all() and np.unique(marks[0]).size == raw.shape[1]
         else:
             alike = False
@@ -367,7 +372,16 @@ class Finder:
         True beside it if reordering its units there is known to do what reordering their labels does.
         """
         weight, role = self.roles[number]
-        owner = self.unit_of[role]
+        axes = axes_of(role)
+        owner = self.unit_of.take(role)
+        if len(axes) == 1 and owner.size >= size:
+            # mostly each unit has one element, and all lie along one axis
+            flat = owner.ravel()
+            there = np.flatnonzero(flat >= 0)
+            order = np.argsort(flat.take(there))
+            if there.size == size and (flat.take(there.take(order)) == np.arange(size)).all():
+                rank = self.rank_of.take(role.ravel().take(there))
+                return Slot(weight, axes[0], there.take(order)[:, None]), bool((rank == rank[0]).all())
         places = np.nonzero(owner >= 0)
         unit, rank = owner[places], self.rank_of[role[places]]
         order = np.argsort(unit, kind="stable")
@@ -376,7 +390,6 @@ class Finder:
             return None, False
         ranks = rank[order].reshape(size, -1)
         moving, within = [], []
-        axes = axes_of(role)
         for a in axes:
             rows = places[a][order].reshape(size, -1)
             if (rows == rows[0]).all():
@@ -408,8 +421,10 @@ class Finder:
         roles = [(w, dense(r)) for w in sorted(touched) for r in self.analysis.weights[w]]
         moved = np.unique(np.concatenate([raw.ravel() for raw in raws]))
         lo, hi = (np.searchsorted(self.fact_label, moved, side=side) for side in ("left", "right"))
-        mask = np.unique(self.fact_order[_ranges(lo, hi)] % self.fact_a.size) if self.fact_a.size else np.empty(0, np.int64)
-        a, b, event = self.fact_a[mask], self.fact_b[mask], self.fact_event[mask]
+        mask = (
+            np.unique(self.fact_order.take(_ranges(lo, hi)) % self.fact_a.size) if self.fact_a.size else np.empty(0, np.int64)
+        )
+        a, b, event = (x.take(mask) for x in (self.fact_a, self.fact_b, self.fact_event))
         known = self._said(event, a, b)
         swap = np.arange(size)
         swap[:2] = 1, 0
@@ -418,8 +433,8 @@ class Finder:
             for raw in raws:
                 step = np.arange(self.labels)
                 step[raw] = raw[permutation]
-                sigma = step[sigma]
-            if (self.births[sigma[moved]] != self.births[moved]).any():
+                sigma = step.take(sigma)
+            if (self.births.take(sigma.take(moved)) != self.births.take(moved)).any():
                 return False
             moved_a, moved_b = (np.where(x < 0, x, sigma[x]) for x in (a, b))
             if not np.array_equal(known, self._said(event, moved_a, moved_b)):

@@ -49,12 +49,12 @@ class Fold:
 
         Of equal indices one is kept, in `shared`.
         """
-        within = tuple((a, self._whole(slot.initializer, a, p[None])[0]) for a, p in slot.within)
+        within = tuple([(a, self._whole(slot.initializer, a, p[None])[0]) for a, p in slot.within])
         known = self.places.get((slot.initializer, slot.axis))
         if known is None:
             index = slot.index
         elif which.size > len(slot.index):
-            index = known[0][slot.index][which] + distance[:, None]
+            index = known[0].take(slot.index).take(which, 0) + distance[:, None]
         else:
             index = self._whole(slot.initializer, slot.axis, slot.index)
         if known is None and which.size > len(slot.index):
@@ -242,13 +242,13 @@ class _Cuts:
         if short.any():
             self.single(a[short])
             self.single(b[short])
-        for at, n in zip(start[long].tolist(), size[long].tolist(), strict=True):
-            i, j = int(a[at]), int(b[at])
-            if kind[at] == 1:
-                self._run(i, j, n)
-            else:
-                self.cut[[i, i + n]] = True
-                self.single(b[at : at + 1])
+        at, n = start[long], size[long]
+        i, j, alike = a[at], b[at], kind[at] == 1
+        self.cut[i] = self.cut[i + n] = True
+        self.single(j[~alike])
+        self.cut[j[alike]] = self.cut[(j + n)[alike]] = True
+        alike &= i != j
+        self.runs += zip(i[alike].tolist(), j[alike].tolist(), n[alike].tolist(), strict=True)
         return a, b
 
     def _run(self, i: int, j: int, n: int) -> None:

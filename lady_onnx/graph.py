@@ -74,15 +74,14 @@ def captured(node: NodeProto) -> list[str]:
 def ordered(nodes: Iterable[NodeProto]) -> list[NodeProto]:
     """Nodes in their own order, but for those that stand before what they read; some tools append out of order."""
     waiting = list(nodes)
-    made = {o for node in waiting for o in node.output}
-    done: set[str] = set()
+    ahead = {o for node in waiting for o in node.output if o}
     result: list[NodeProto] = []
     while waiting:
         late = []
         for node in waiting:
-            if all(n in done or n not in made for n in (*node.input, *captured(node))):
+            if ahead.isdisjoint(node.input) and ahead.isdisjoint(captured(node)):
                 result.append(node)
-                done.update(node.output)
+                ahead.difference_update(node.output)
             else:
                 late.append(node)
         if len(late) == len(waiting):

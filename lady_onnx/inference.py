@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 
@@ -105,33 +106,36 @@ class Inference:
 
     def infer(self, node: NodeProto) -> bool:
         """Types and shapes of the node's results, as far as they can be known; False if the operands do not fit."""
-        operator, domain, names = node.op_type, node.domain, list(node.input)
-        self._producers.update((o, node) for o in node.output if o)
+        operator, names, results = node.op_type, list(node.input), list(node.output)
+        for name in results:
+            if name:
+                self._producers[name] = node
         if not self.loose.isdisjoint(names):
-            self.loose.update(node.output)
+            self.loose.update(results)
         inputs: dict[str, TypeProto] = {}
         for name in names:
             if name:
-                kind = self.type_of(name)
+                kind = self._types.get(name) or self.type_of(name)
                 if kind is None:
                     return True
                 inputs[name] = kind
         data: dict[str, np.ndarray] = {}
-        for place, name in enumerate(names):
-            if name and _shapes(operator, place) and len(inputs[name].tensor_type.shape.dim) < 2:
+        for name in names[_shaping(operator) :]:
+            if name and len(inputs[name].tensor_type.shape.dim) < 2:
                 value = self.value(name)
                 if value is not None:
                     data[name] = value
         # blocks repeat: the same operator on the same types gives the same types
-        key = (operator, domain, len(node.output), *(a.SerializeToString() for a in node.attribute))
-        key += tuple(id(inputs[n]) if n else 0 for n in names)
-        key += tuple((n in data and (data[n].dtype.str, data[n].tobytes())) for n in names) if data else ()
+        key = (operator, node.domain, len(results), *[a.SerializeToString() for a in node.attribute])
+        key += (*[id(inputs[n]) if n else 0 for n in names],)
+        if data:
+            key += (*[n in data and (data[n].dtype.str, data[n].tobytes()) for n in names],)
         if key not in self._inferred:
             self._inferred[key] = self._infer(node, inputs, data)
         kinds = self._inferred[key]
         if kinds is None:
             return False
-        for name, kind in zip(node.output, kinds, strict=False):
+        for name, kind in zip(results, kinds, strict=False):
             if name and kind is not None:
                 self._types[name] = kind
         return True
@@ -183,7 +187,7 @@ class Inference:
     def like(self, node: NodeProto) -> str:
         """An operand of the element type that a result has, as far as operators outside the specification go."""
         if node.domain != "com.microsoft":
-            return "".join(list(node.input[int(node.op_type == "DequantizeLinear") :])[:1])
+            return next(iter(node.input[int(node.op_type == "DequantizeLinear") :]), "")
         if node.op_type == "NhwcMaxPool":
             return node.input[0]
         bytes_ = node.op_type.startswith("QLinear") or (node.op_type == "QGemm" and len(node.input) > 7)
@@ -193,10 +197,12 @@ class Inference:
                 return name
         return ""
 
-    def note(self, name: str, shape: tuple[int, ...], like: str) -> None:
-        """Completes the type of a tensor with the shape that its rule gave; its element type is that of `like`, if unknown."""
-        kind = self._types.get(name) or self.type_of(like)
-        if kind is not None and kind.HasField("tensor_type") and self.known_shape(name) is None:
+    def note(self, name: str, shape: tuple[int, ...], node: NodeProto) -> None:
+        """Completes the type of a result of `node` with the shape that its rule gave, and with an operand's element type."""
+        if self.known_shape(name) is not None:
+            return
+        kind = self._types.get(name) or self.type_of(self.like(node))
+        if kind is not None and kind.HasField("tensor_type"):
             self.declare(name, kind.tensor_type.elem_type, shape)
 
     def value(self, name: str) -> np.ndarray | None:
@@ -279,6 +285,8 @@ def _first(dims: Sequence[int]) -> list[int]:
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def _shapes(operator: str, place: int) -> bool:
-    """Do the values of this operand decide the shape of a result?"""
-    return operator in FROM_FIRST or (place > 0 and (operator in FROM_SECOND or operator.startswith("Reduce")))
+def _shaping(operator: str) -> int:
+    """From which operand on their values decide the shape of a result."""
+    if operator in FROM_FIRST:
+        return 0
+    return 1 if operator in FROM_SECOND or operator.startswith("Reduce") else sys.maxsize

@@ -121,14 +121,15 @@ class Facts:
         if fixed.any():
             self.pin(parent[fixed])
             child, parent = child[~fixed], parent[~fixed]
-        order = np.argsort(child, kind="stable")
-        child, parent = child[order], parent[order]
-        first = np.r_[True, child[1:] != child[:-1]] if child.size else np.zeros(0, bool)
-        owner = np.cumsum(first) - 1
-        if (parent != parent[first][owner]).any():
-            return False
+        if (child[1:] <= child[:-1]).any():
+            order = np.argsort(child, kind="stable")
+            child, parent = child[order], parent[order]
+            first = np.r_[True, child[1:] != child[:-1]]
+            if (parent != parent[first][np.cumsum(first) - 1]).any():
+                return False
+            child, parent = child[first], parent[first]
         if child.size:
-            self.parents.append((child[first], parent[first]))
+            self.parents.append((child, parent))
             self.parent_nodes.append(self.node)
         return True
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Protocol
 
-from .equations import Plan
+from .equations import Solved
 from .labels import ADDRESSES, Facts, Line, Role, axes_of, start_of
 from .rules import Reshape, Step, Take, Transpose
 from .tensors import Tensor, moved_shape
 
-Axes = list[list[Hashable]]
+Axes = Sequence[Sequence[Hashable]]
 """For every operand the name of each of its axes; None for an axis of one."""
 
 
@@ -37,45 +37,20 @@ def elementwise(out: Labelled, operands: Sequence[Tensor], shape: tuple[int, ...
     return Tensor(shape, reason=out.facts.reason, lines=tuple(found.get(a) for a in range(rank)))
 
 
-def equation(
-    out: Labelled,
-    operands: Sequence[Tensor | None],
-    how: Plan,
-    sizes: dict[str, int],
-    shapes: Sequence[tuple[int, ...]],
-) -> list[Tensor] | None:
+def equation(out: Labelled, operands: Sequence[Tensor | None], solved: Solved) -> list[Tensor] | None:
     """The results of an equation; None where this is not a plain case."""
-    axes: Axes = []
-    for operand, side in zip(operands, how.sides, strict=True):
-        own: list[Hashable] = []
-        for n, term in zip(operand.shape if operand else (), side, strict=operand is not None):
-            long = [x for x in term.names if sizes[x] > 1]
-            if n == 1 and not how.gone.isdisjoint(long):
-                return None
-            if n > 1 and len(long) != 1:
-                return None
-            own.append(long[0] if n > 1 else None)
-        axes.append(own)
-    ends: list[list[tuple[str, bool] | None]] = []
-    for terms, shape in zip(how.results, shapes, strict=False):
-        end: list[tuple[str, bool] | None] = []
-        for n, term in zip(shape, terms, strict=True):
-            long = [x for x in term.names if sizes[x] > 1]
-            fixed = "[" in term.flags or not how.pinned.isdisjoint(term.names)
-            if n > 1 and (len(long) > 1 or any(sizes[x] != n for x in long)):
-                return None
-            if fixed and any(x in own for own in axes for x in long) and not how.pinned.issuperset(long):
-                return None
-            end.append((long[0] if long else "", fixed) if n > 1 else None)
-        ends.append(end)
-    order = {n: k for k, n in enumerate(sizes)}
+    if solved.single is None:
+        return None
+    how = solved.how
+    axes, ends = solved.single
+    order = {n: k for k, n in enumerate(solved.sizes)}
     # an operand that is contracted says what its axes are, by batch if there is one
     held = [frozenset(how.batch if s & how.gone and len(how.contracting) > 1 else ()) for s in how.named]
     found = _meet(out, operands, axes, order, how.gone, how.pinned, held)
     if found is None:
         return None
     results = []
-    for end, shape in zip(ends, shapes, strict=False):
+    for end, shape in zip(ends, solved.shapes, strict=True):
         lines = tuple(None if e is None else ADDRESSES if e[1] else found.get(e[0]) for e in end)
         results.append(Tensor(shape, reason=out.facts.reason, lines=lines))
     return results

@@ -18,7 +18,7 @@ from onnx import NodeProto
 
 from .analysis import Analysis
 from .bends import LINEAR, PRODUCTS, SUMS, Bends
-from .equations import lay, plan, solve, solve_results, unlay
+from .equations import lay, solved, unlay
 from .errors import UnknownStructure
 from .factors import Products, Role, coded
 from .graph import Graph, attributes
@@ -255,10 +255,9 @@ class _Walk:
         return found
 
     def _equation(self, operator: str, node: NodeProto, kind: Equation) -> list[Role]:
-        shapes = [self.shape(n) if n else None for n in node.input][: kind.text.partition("->")[0].count(",") + 1]
-        how = plan(kind.text, tuple(None if s is None else len(s) for s in shapes))
-        sizes = solve(how.sides, shapes, kind.sizes)
-        solve_results(how.results, [self.shape(o) if o else None for o in node.output], sizes)
+        shapes = [self.shape(n) if n else None for n in node.input]
+        solution = solved(kind.text, shapes, kind.sizes, [self.shape(o) if o else None for o in node.output])
+        how, sizes = solution.how, solution.sizes
         names = tuple(sizes)
         gone = [names.index(n) for n in how.gone if sizes[n] > 1]
         entries: list[list[Role]] = []

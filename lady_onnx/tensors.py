@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from . import rules
 from .labels import ADDRESSES, addresses, along, axes_of, compress, is_address, reshape_role, start_of
 
+Index = tuple[np.ndarray | None, ...]
+"""For each axis of a weight the index that an element has there, as a role; None along one on which it is constant."""
 
-@dataclass(frozen=True)
+
 class Part:
-    """A weight inside a tensor: for each of its axes the index that an element has there, as a role."""
+    """A weight inside a tensor.
 
-    weight: str
-    index: tuple[np.ndarray | None, ...]
-    """None along an axis on which the weight is constant."""
-    plain: bool = False
-    """Is it the whole weight, each of its axes along one of the tensor's?"""
+    Its index may be given as a function, which is called when it is needed: many weights are read for their values alone.
+    `plain`: is it the whole weight, each of its axes along one of the tensor's?
+    """
+
+    __slots__ = ("_index", "plain", "weight")
+
+    def __init__(self, weight: str, index: Index | Callable[[], Index], plain: bool = False):
+        self.weight, self.plain, self._index = weight, plain, index
+
+    @property
+    def index(self) -> Index:
+        if not isinstance(self._index, tuple):
+            self._index = self._index()
+        return self._index
 
 
 Lines = tuple[int | None, ...]

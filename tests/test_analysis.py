@@ -8,6 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
+from lady_onnx.analysis import analyse
+from lady_onnx.graph import load
 
 RNG = np.random.default_rng(0)
 
@@ -48,6 +50,23 @@ def test_zero_biases_shared_by_layers_tie_nothing() -> None:
     assert sizes(build(nodes, weights, {"x": [1, 3]})) == [5, 5]
     weights["zero"] = w(5)
     assert sizes(build(nodes, weights, {"x": [1, 3]})) == [5]
+
+
+def test_a_weight_that_is_read_for_its_values_is_not_compared_along_its_axes() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Reshape", ["h", "shape"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["out"]),
+    ]
+    weights = {"a": w(3, 6), "shape": np.array([2, 3]), "b": w(3, 2)}
+    asked = set()
+
+    def constant(name: str, axis: int) -> bool:
+        asked.add((name, axis))
+        return False
+
+    analyse(load(build(nodes, weights, {"x": [1, 3]})), constant)
+    assert asked == {(n, a) for n in "ab" for a in (0, 1)}
 
 
 def test_one_weight_used_twice_is_a_constraint() -> None:
