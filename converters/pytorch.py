@@ -18,12 +18,10 @@ from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor
 
 from lady_onnx.alterations import floating
-from lady_onnx.analysis import analyse
 from lady_onnx.attacks import Attacked
 from lady_onnx.errors import LadyError
-from lady_onnx.finder import extract
 from lady_onnx.graph import Graph, attributes, label, load
-from lady_onnx.permutation import Model
+from lady_onnx.permutation import Model, find_groups
 from lady_onnx.runtime import run, session
 
 RATE = 1e-3
@@ -284,8 +282,8 @@ def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rat
     data that do not fit.
     """
     graph = load(model)
-    open_ = [v for v in graph.model.graph.input if v.name not in graph.tensors]
-    inputs = [v.name for v in open_]
+    shapes = {v.name: v.type.tensor_type.shape.dim for v in graph.model.graph.input if v.name not in graph.tensors}
+    inputs = list(shapes)
     for name in (*inputs, "labels"):
         if name not in data:
             raise LadyError(f"{graph.name}: the data have no '{name}'; give {', '.join(inputs)} and labels")
@@ -293,15 +291,14 @@ def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rat
     if not count or any(len(data[n]) != count for n in inputs) or passes < 0:
         raise LadyError(f"{graph.name}: no samples, other numbers of samples and labels, or fewer than no passes")
     statistics = {name for node in graph.nodes if node.op_type == "BatchNormalization" for name in node.input[3:5]}
-    groups = extract(analyse(graph)).groups
-    touched = sorted({s.initializer for g in groups for s in g.slots} - statistics)
+    touched = sorted({s.initializer for g in find_groups(graph).groups for s in g.slots} - statistics)
     learned = [n for n in touched if floating(graph.array(n))]
     if not learned:
         raise LadyError(f"{graph.name}: no weight to train; `lady-onnx groups` lists none")
     net = Network(graph, learned)
     samples = {n: np.asarray(data[n]) for n in inputs}
-    batch_axes = [v.type.tensor_type.shape.dim[:1] for v in open_]
-    shown = next((axis[0].dim_value for axis in batch_axes if axis and axis[0].dim_value), SHOWN)
+    # a batch axis that is no symbol has one size
+    shown = next((n for dims in shapes.values() if dims and (n := dims[0].dim_value)), SHOWN)
     _compare(net, {n: a[:shown] for n, a in samples.items()})
     labels = torch.from_numpy(np.asarray(data["labels"]))
     torch.manual_seed(seed)

@@ -25,9 +25,9 @@ PASSES = 30
 FEW = 4
 """So many at least."""
 MOST = 0.99
-"""Passes end where the factors of this share of the units"""
+"""Factors are settled once those of this share of the units stay as they are."""
 SETTLED = 3
-"""change by less than this many times their error."""
+"""A factor stays as it is if it changes by less than this many times the error of factors."""
 CLOSE = 1e-7
 """Factors nearer to one need no other pass."""
 STEPS = 16
@@ -119,11 +119,12 @@ class Unscaler(Matcher):
             self.steps.clear()
             if max((self._unscale(g.id) for g in tops), default=0.0) < CLOSE:
                 break
-            # what is that rough says nothing of factors nearer to one
-            if number + 1 >= FEW and float(np.quantile(np.concatenate(self.steps), MOST)) < SETTLED * float(
-                np.median(self.errors)
-            ):
+            if number + 1 >= FEW and self._still():
                 break
+
+    def _still(self) -> bool:
+        """Did the last pass change factors by no more than what they are sure to?"""
+        return bool(np.quantile(np.concatenate(self.steps), MOST) < SETTLED * np.median(self.errors))
 
     def _align(self, name: str, anchored: bool) -> bool:
         moved = super()._align(name, anchored)
