@@ -37,7 +37,11 @@ def trials(first: int, more: int = 200) -> list[Any]:
 def holds(model: onnx.ModelProto, seed: int) -> bool:
     """Does the law hold for one random element of the symmetry?"""
     found = lady.verify(model, lady.permute(model, seed).model, samples=2)
-    return found.equal or found.max_rel <= 10 * sensitivity(model)
+    if found.equal:
+        return True
+    # an output that overflows everywhere is none to `verify`, but it must overflow at the same places
+    most = 10 * sensitivity(model)
+    return all(o.equal or o.max_rel <= most for o in found.outputs)
 
 
 def sensitivity(model: onnx.ModelProto | str | Path) -> float:
