@@ -22,9 +22,13 @@ WIDEST = 10
 BALANCES = 20
 """How often the rows and columns of probabilities are balanced."""
 ROOM = 0.1
-"""Where chance alone finds more than all but this share of the rows again, copies cannot be told from others."""
+"""Where others have more than all but this share of the rows, copies cannot be told from them."""
+TELLING = 3
+"""Nor where chance finds as much again as copies do, to within so many deviations."""
 HUGE = 1e30
 """Scores are no larger."""
+TINY = 1e-30
+"""In place of zero, below a fraction."""
 RARE = 1e-3
 """No group is taken to hold a smaller share of copies, or of others, than this."""
 
@@ -172,26 +176,56 @@ def likelihood(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x @ y.T).astype(np.float64) - norms[0][:, None] - norms[1][None]
 
 
-def copied_of(x: np.ndarray, y: np.ndarray, chance: float) -> tuple[float, np.ndarray]:
-    """How much of the rows `x` is found again in `y`, and for each the probability that it is a copy and no other's.
+@dataclass(frozen=True)
+class Rehearsed:
+    """What the search that matched a group finds in weights of which the answer is known.
 
-    Of a copy all of the row is found again; of the best among unrelated ones hardly more than of the second best, or,
-    where that is known, than of the best in weights without order: `chance`.
+    Attributes:
+        other: how much of the group's rows is found again in weights without any order.
+        whole: and in copies with the noise that the suspect seems to have.
+        trust: how many of the matches there are right, by how many are said to be.
+        share: how likely it is that the suspect holds copies at all.
+    """
+
+    other: float
+    whole: float
+    trust: float
+    share: float
+
+
+def gain_of(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """How much of the rows `x` is found again in `y`, of copies all, and how large they are, both in units of the noise.
+
+    Both end with a one.
+    """
+    power = float(np.square(x, dtype=np.float64).sum()) - len(x)
+    return (float(np.einsum("ij,ij", x, y, dtype=np.float64)) - len(x)) / max(power, TINY), power
+
+
+def copied_of(x: np.ndarray, y: np.ndarray, other: float | None, whole: float | None = None, likely: float = 0) -> np.ndarray:
+    """For each of the rows `x` the probability that its match in `y` is a copy and no other's.
+
+    Of a copy all of the row is found again, or `whole`; of the best among unrelated ones hardly more than of the second
+    best, or `other`. `likely` says how many are copies where the two are alike.
     """
     dot = x @ y.T - np.float32(1)
-    power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, 1e-30)
+    power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, TINY)
     gain = np.diagonal(dot) / power
-    # the likeliest other, which is not the one of the largest product: that may be large by itself
-    likely = dot - np.einsum("ij,ij->i", y, y) / 2
-    for table in (dot, likely):
+    if other is None:
+        # the likeliest other, which is not the one of the largest product: that may be large by itself
+        table = dot - np.einsum("ij,ij->i", y, y) / 2
         np.fill_diagonal(table, -np.inf)
-    second = dot[np.arange(len(x)), likely.argmax(1)] / power if chance < 0 else np.full(len(x), chance)
+        second = dot[np.arange(len(x)), table.argmax(1)] / power
+        other = float((second * power).sum() / power.sum())
+    else:
+        second = np.full(len(x), other)
     odds = np.clip(((gain - np.minimum(second, 1)) ** 2 - (gain - 1) ** 2) * power / 2, -700, 700)
     # over all units the gain says how many are copies, before any one of them is asked
-    mean, other = (float((g * power).sum() / power.sum()) for g in (gain, second))
-    # where chance finds rows again as well as copies are, nothing says that they are such
-    share = np.clip((mean - other) / max(1 - other, ROOM) * np.clip((1 - other) / ROOM, 0, 1), RARE, 1 - RARE)
-    return mean, expit(odds + logit(share))
+    room = ROOM if whole is None else TELLING / power.sum() ** 0.5
+    whole = 1.0 if whole is None else whole
+    told = np.clip((whole - other) / room, 0, 1)
+    share = told * (gain_of(x, y)[0] - other) / max(whole - other, room) + (1 - told) * likely
+    return expit(odds + logit(np.clip(share, RARE, 1 - RARE)))
 
 
 def each_best(scores: np.ndarray) -> np.ndarray:

@@ -12,10 +12,13 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import expit
 
 from .evidence import (
     LEAST,
+    TINY,
     Noise,
+    Rehearsed,
     assign,
     certainties,
     copied_of,
@@ -23,6 +26,7 @@ from .evidence import (
     each_best,
     exact_match,
     finite,
+    gain_of,
     joined,
     likelihood,
     margins,
@@ -34,7 +38,7 @@ from .evidence import (
 from .groups import Group, Slot
 from .meanfield import at_once
 from .refinement import Refinement
-from .rewrite import Family, compose, permuted
+from .rewrite import Family, compose, invert, permuted
 
 MOST_PAIRS = 1 << 28
 """Of more pairs of units than this the probabilities are not kept at the same time."""
@@ -86,12 +90,15 @@ class Matcher:
         groups: Sequence[Group],
         reference: Arrays,
         suspect: Arrays,
-        chance: Mapping[str, float] | None = None,
         assignment: str = "optimal",
+        rehearsal: bool = False,
     ):
-        self.chance = chance
+        self.rehearsal = rehearsal
+        """Whether the answer is known, and only how sure the search is of it is asked."""
+        self.rehearsed: dict[str, Rehearsed] = {}
+        self.bare = False
+        """Whether certainties are those of the assignment alone, all units being copies."""
         self.assign = ASSIGNMENTS[assignment]
-        self.gains: dict[str, float] = {}
         self.family = Family(groups)
         self.groups = groups
         names = {s.initializer for g in groups for s in g.slots}
@@ -176,8 +183,8 @@ class Matcher:
                 self._sweep()
                 if not self.settled:
                     self._apply(Refinement(self.groups, self.reference, self.current).exact() or {})
-        if self.chance is None and self._doubtful():
-            self._compare_with_chance()
+        if not self.rehearsal and self._doubtful():
+            self._rehearse()
 
     def _listen(self) -> float:
         """Estimates the noise of every weight from what differs at the matching so far; returns its log-likelihood."""
@@ -239,14 +246,47 @@ class Matcher:
     def _doubtful(self) -> bool:
         return np.concatenate([m.certainty for m in self.matches.values()] or [np.ones(1)]).mean() < DOUBT
 
-    def _compare_with_chance(self) -> None:
-        """Learns what the same search finds in weights without any order, and judges the matches beside that."""
+    def _rehearse(self) -> None:
+        """Judges the matches by what the same search finds where the answer is known: in chance, and in noisy copies."""
         rng = np.random.default_rng(0)
-        suspect = {n: rng.permutation(a.ravel()).reshape(a.shape) for n, a in sorted(self.current.items())}
-        chance = Matcher(self.groups, self.reference, suspect, {})
-        chance.run()
-        self.chance = chance.gains
+        ours = {n: finite(a) for n, a in sorted(self.reference.items())}
+        without = {n: rng.permutation(finite(a).ravel()).reshape(a.shape) for n, a in sorted(self.current.items())}
+        noisy = {n: a + np.float32(self._noise(n)) * rng.standard_normal(a.shape, np.float32) for n, a in ours.items()}
+        moves = {g.id: rng.permutation(g.size) for g in self.groups}
+        copies = self._rehearsal(ours, {**noisy, **permuted(noisy, self.groups, moves)})
+        truth = invert(self.family, moves)
+        gains, others, wholes = self._gains(), self._rehearsal(ours, without)._gains(), copies._gains()
+        power = np.array([p for _, p in gains.values()])
+        found, other, whole = (np.array([g for g, _ in x.values()]) for x in (gains, others, wholes))
+        # one group that is told from chance is enough to say that there are copies, unless it is one of too many
+        odds = np.where(whole > other, (found - other) ** 2 - (found - whole) ** 2, 0) * power / 2
+        share = float(expit(odds.max() - np.log(odds.size)))
+        for k, m in enumerate(copies.found()):
+            right = max((m.permutation == truth[m.group]).mean(), 1 / m.permutation.size)
+            self.rehearsed[m.group] = Rehearsed(other[k], whole[k], right / max(m.certainty.mean(), TINY), share)
         self._tell()
+
+    def _rehearsal(self, ours: Arrays, theirs: Arrays) -> Matcher:
+        matcher = Matcher(self.groups, ours, theirs, rehearsal=True)
+        matcher.run()
+        matcher.bare = True
+        matcher._tell()
+        return matcher
+
+    def _noise(self, name: str) -> float:
+        """The deviation of what was added to a weight: what it has gained, or, at most, what differs from its match."""
+        ours, theirs = (finite(x[name]) for x in (self.reference, self.current))
+        differing = float(np.square(theirs - ours, dtype=np.float64).mean())
+        gained = float(np.var(theirs, dtype=np.float64) - np.var(ours, dtype=np.float64))
+        return min(differing, max(gained, (LEAST * self.scale(name)[1]) ** 2)) ** 0.5
+
+    def _gains(self) -> dict[str, tuple[float, float]]:
+        """For every group how much of its rows is found again in their matches, and how large they are."""
+        found = {}
+        for g in self.groups:
+            sides = (self._parts(arrays, self.evidence(g)) for arrays in (self.reference, self.current))
+            found[g.id] = gain_of(*(joined(parts, g.size) for parts in sides))
+        return found
 
     def figures(self, name: str, x: np.ndarray, y: np.ndarray, scores: np.ndarray, found: np.ndarray) -> Sequence[np.ndarray]:
         """Similarity, margin and certainty of every match of a group, or ones where they are not asked for."""
@@ -255,9 +295,21 @@ class Matcher:
         y = y[found]
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
         similarity = np.einsum("ij,ij->i", x, y, dtype=np.float64) / np.maximum(norms, 1e-30)
-        self.gains[name], copied = copied_of(x, y, (self.chance or {}).get(name, -1.0))
-        # of units that are no copies each is as good as any
-        return similarity, margins(scores, found), certainties(scores, found) * copied + (1 - copied) / found.size
+        certainty = certainties(scores, found)
+        if not self.bare:
+            known = self.rehearsed.get(name)
+            own = self._certain(certainty, copied_of(x, y, known.other if known else None))
+            if known:
+                # both are cautious: what chance finds may be more than what it finds here, and a rehearsal may fail
+                sure = np.minimum(certainty * known.trust, 1)
+                own = np.maximum(own, self._certain(sure, copied_of(x, y, known.other, known.whole, known.share)))
+            certainty = own
+        return similarity, margins(scores, found), certainty
+
+    @staticmethod
+    def _certain(certainty: np.ndarray, copied: np.ndarray) -> np.ndarray:
+        """How certain matches are that are certain among copies; of units that are no copies each is as good as any."""
+        return certainty * copied + (1 - copied) / certainty.size
 
     def _try_soft(self) -> None:
         """Matches all groups at once, and keeps what that finds if it is likelier."""
