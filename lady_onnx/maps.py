@@ -18,10 +18,11 @@ import numpy as np
 from .alterations import floating
 from .evidence import rows_of
 from .groups import Group, Slot
-from .integrity import Finding, Undone
+from .integrity import Finding
 from .matching import Arrays, Match
 from .rewrite import Family, invert, permuted
 from .scaling import Scaling
+from .undoing import Undone
 
 EXACT = 1e-4
 """A fit is exact where less than this share of the rows is left."""

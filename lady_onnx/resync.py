@@ -18,7 +18,7 @@ from .finder import extract
 from .graph import load
 from .groups import Symmetry
 from .incoming import Incoming, incoming
-from .integrity import REPLACEABLE, UNSURE, Finding, Undone, repaired, tampered, undo
+from .integrity import REPLACEABLE, UNSURE, Finding, repaired, tampered
 from .interchangeable import interchangeable
 from .maps import turned, unmixed
 from .matching import ASSIGNMENTS, Matcher, Progress
@@ -28,6 +28,7 @@ from .scalewalk import scalings
 from .scaling import Scaling
 from .sizes import resync_sizes
 from .skeleton import Link, connect
+from .undoing import Undone, undo
 from .unequal import differ
 
 EVIDENCE = ("all", "incoming")

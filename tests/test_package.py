@@ -19,6 +19,7 @@ LAYERS = [
     {"sizes"},
     {"outcome", "biases"},
     {"maps"},
+    {"undoing"},
     {"integrity", "interchangeable"},
     {"unscaling", "incoming", "skeleton", "unequal"},
     {"matching", "permutation", "runtime", "picture", "explain", "linking", "scalewalk"},

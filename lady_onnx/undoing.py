@@ -1,0 +1,184 @@
+"""Takes out of a suspect the factors by which its units were multiplied, where their structure lets these pass.
+
+Knows arrays and groups, no ONNX. Which of the factors that `unscaling` measures are such, and not the drift of
+training, is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from .alterations import floating
+from .groups import Group
+from .integrity import Finding
+from .matching import DOUBT, Arrays, Match, Progress
+from .rewrite import permuted
+from .scaling import Scaling
+from .unscaling import Factors, Unscaler, nearest, ratios
+
+SURE = 6
+"""A factor is one if it is nearer than this many times its error."""
+EXACT = 1e-5
+"""Factors nearer than this are equal: the rounding of single precision."""
+ALIKE = 0.5
+"""Below this mean similarity of the units, factors taken out, the models have nothing in common."""
+ODD = 0.5
+"""A unit whose similarity is below this has no copy, where others are a quarter of it from theirs."""
+PLACED = 0.7
+"""Below this median factor units are not compared with their own copies."""
+FEW = 0.05
+"""Where fewer units than this share were multiplied, half-compensated ones count as not compensated at all."""
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A suspect whose units are in place, and no longer multiplied.
+
+    Attributes:
+        matches: where the units are.
+        arrays: the weights with the units in place, and not multiplied.
+        placed: these with the units in place, as they are multiplied in the suspect.
+        expected: the reference's weights, multiplied in the same way.
+        findings: one for every unit that was multiplied, and every group that was mixed.
+        settled: whether every weight of a group is the reference's, bit for bit.
+        grown: by how much more than their own size weights may have been rounded, where units were mixed.
+    """
+
+    matches: list[Match]
+    arrays: dict[str, np.ndarray]
+    placed: dict[str, np.ndarray]
+    expected: dict[str, np.ndarray]
+    findings: tuple[Finding, ...]
+    settled: bool = False
+    grown: Mapping[str, float] = field(default_factory=dict)
+
+
+def undo(
+    groups: Sequence[Group],
+    scalings: Mapping[str, Scaling],
+    reference: Arrays,
+    suspect: Arrays,
+    matches: Sequence[Match],
+    progress: Progress | None = None,
+) -> Undone | None:
+    """Takes out of the suspect the factors that its structure lets pass; None where there are none.
+
+    Args:
+        groups, scalings: the groups, inner ones first, and the factors that they may have.
+        reference, suspect: the weights by the same names.
+        matches: where the units are if none was multiplied.
+        progress: called with how many of how many groups are done.
+    """
+    free = {g: s for g, s in scalings.items() if s.free and _floating(s, suspect)}
+    aligned = {**suspect, **permuted(suspect, groups, {m.group: m.permutation for m in matches})}
+    certain = np.concatenate([m.certainty for m in matches] or [np.ones(1)]).mean()
+    similar = np.concatenate([m.similarity for m in matches] or [np.ones(1)])
+    # units that are like no other among many that are like their copies, or all of them
+    middle = float(np.median(similar))
+    odd = middle < ODD or (float(similar.min()) < ODD and middle > 1 - ODD / 4)
+    if not free or (certain >= DOUBT and not odd and not _multiplied(groups, free, reference, aligned)):
+        return None
+    unscaler = Unscaler(groups, reference, suspect, free)
+    found = unscaler.run(progress)
+    names = list(unscaler.reference)
+    alike = np.concatenate([m.similarity for m in found]).mean()
+    if alike < ALIKE or not _distance(reference, unscaler.current, names) < _distance(reference, aligned, names):
+        return None
+    factors = unscaler.factors()
+    chosen = _taken(factors)
+    placed = permuted(suspect, groups, {m.group: m.permutation for m in found})
+    arrays = dict(placed)
+    expected: dict[str, np.ndarray] = {}
+    findings = []
+    for group, c in chosen.items():
+        units = np.flatnonzero((c != 1).any(0))
+        if not units.size:
+            continue
+        scaling = factors[group].scaling
+        for name in scaling.names:
+            arrays[name] = np.asarray(arrays.get(name, suspect[name])).astype(np.float64)
+            expected[name] = np.asarray(expected.get(name, reference[name])).astype(np.float64)
+        scaling.apply(arrays, 1 / c)
+        scaling.apply(expected, c)
+        for unit in units.tolist():
+            # of the slots the one that says it best
+            slot = int(np.abs(c[:, unit] - 1).argmax())
+            factor = float(c[slot, unit])
+            size = abs(factor - 1) / max(float(factors[group].error[slot, unit]), EXACT)
+            findings.append(Finding("rescaled", group, unit, scaling.slots[slot].initializer, factor, size))
+    if not findings:
+        return None
+    arrays = {n: a.astype(np.asarray(suspect[n]).dtype) for n, a in arrays.items()}
+    return Undone(found, arrays, placed, expected, tuple(findings))
+
+
+def _floating(scaling: Scaling, suspect: Arrays) -> bool:
+    """Are the weights that may be multiplied floating-point numbers?"""
+    may = (scaling.scales != 0).any(0) | scaling.signs.any(0)
+    return all(floating(np.asarray(suspect[s.initializer])) for s, m in zip(scaling.slots, may, strict=True) if m)
+
+
+def _multiplied(groups: Sequence[Group], scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays) -> bool:
+    """Do any units differ by a factor, or so many by all factors that they are not in their place?"""
+    found = [ratios(s, reference, suspect) for s in scalings.values()]
+    every = np.concatenate([r[np.isfinite(r)] for r, _ in found])
+    if every.size and float(np.median(every)) < PLACED:
+        return True
+    seen = zip(scalings.items(), found, strict=True)
+    factors = {g: Factors(s, ratio, error, nearest(s, ratio, error)) for (g, s), (ratio, error) in seen}
+    if any((c != 1).any() for c in _taken(factors).values()):
+        return True
+    # where all were multiplied, the factors of neighbours hide each other: they go step by step
+    unscaler = Unscaler(groups, reference, suspect, scalings)
+    unscaler.settle()
+    return any((c != 1).any() for c in _taken(unscaler.factors()).values())
+
+
+def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float:
+    """How unlikely the differences are: the sum of the logarithms of their size, weight by weight."""
+    total = 0.0
+    for name in names:
+        x, y = np.asarray(reference[name]), np.asarray(suspect[name])
+        if floating(x):
+            spread = float(np.abs(x).max(initial=0)) or 1.0
+            gap = float(np.sqrt(np.square(y.astype(np.float64) - x).mean())) / spread
+            total += x.size * np.log(max(gap, EXACT / 100))
+    return total
+
+
+def _taken(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
+    """By each group's id the factors to take out; where those are few, only such as all slots have."""
+    chosen = {g: _chosen(f) for g, f in factors.items()}
+    changed = {g: (c != 1).any(0) for g, c in chosen.items()}
+    if sum(int(c.sum()) for c in changed.values()) < FEW * sum(c.size for c in changed.values()):
+        chosen = {g: np.where(_compensated(factors[g], c), c, 1.0) for g, c in chosen.items()}
+    return chosen
+
+
+def _chosen(factors: Factors) -> np.ndarray:
+    """The factors to take out: those by which a unit differs far more than its slots differ from each other.
+
+    Training moves the incoming and the outgoing weights of a unit too, but each as it likes.
+    """
+    ratio, allowed = factors.ratio, factors.allowed
+    known = np.isfinite(ratio) & (ratio != 0)
+    size = np.abs(np.where(known, ratio, 1.0))
+    logs = np.log(np.abs(allowed))
+    apart = np.where(known, np.log(size) - logs, 0.0)
+    spare = np.maximum(known.sum(0) - len(factors.scaling.scales), 1)
+    usual = float(np.median(np.sqrt(np.square(apart).sum(0) / spare)))
+    far = np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)
+    far |= (allowed < 0) & (size > SURE * factors.error)
+    # where a dead unit's rows are unknown, what is left of it has nothing to agree with
+    enough = known.sum(0) >= min(2, len(known))
+    return np.where((far & known).any(0) & enough, allowed, 1.0)
+
+
+def _compensated(factors: Factors, chosen: np.ndarray) -> np.ndarray:
+    """Which units have all of these factors, [units]."""
+    known = np.isfinite(factors.ratio)
+    near = np.abs(factors.ratio / chosen - 1) <= np.maximum(SURE * factors.error, EXACT * 10)
+    return (near | ~known).all(0)
