@@ -151,15 +151,16 @@ class Noise:
     @classmethod
     def between(cls, reference: np.ndarray, suspect: np.ndarray, spread: float, axes: Sequence[int]) -> Noise:
         """What differs between two weights of one shape, of which the reference has the deviation `spread`."""
-        square = np.square(finite(reference) - finite(suspect), dtype=np.float32)
-        whole = max(float(square.mean(dtype=np.float64)), (LEAST * spread) ** 2)
+        # in units of the spread: the squares of large weights have no place in single precision
+        square = np.square((finite(reference) - finite(suspect)) / np.float32(spread))
+        whole = max(float(square.mean(dtype=np.float64)), LEAST**2)
         along = {}
         for axis in axes:
             others = tuple(a for a in range(square.ndim) if a != axis)
             many = square.size / square.shape[axis]
             factor = (square.mean(others, dtype=np.float64) / whole * many + PRIOR) / (many + PRIOR)
             along[axis] = np.sqrt(factor).astype(np.float32).clip(1 / WIDEST, WIDEST)
-        return cls(whole**0.5, along)
+        return cls(whole**0.5 * spread, along)
 
 
 def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -198,7 +199,7 @@ def gain_of(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
     Both end with a one.
     """
-    power = float(np.square(x, dtype=np.float64).sum()) - len(x)
+    power = float(np.einsum("ij,ij", x, x, dtype=np.float64)) - len(x)
     return (float(np.einsum("ij,ij", x, y, dtype=np.float64)) - len(x)) / max(power, TINY), power
 
 
@@ -208,11 +209,11 @@ def copied_of(x: np.ndarray, y: np.ndarray, other: float | None, whole: float | 
     Of a copy all of the row is found again, or `whole`; of the best among unrelated ones hardly more than of the second
     best, or `other`. `likely` says how many are copies where the two are alike.
     """
-    dot = x @ y.T - np.float32(1)
     power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, TINY)
-    gain = np.diagonal(dot) / power
+    gain = (np.einsum("ij,ij->i", x, y, dtype=np.float64) - 1) / power
     if other is None:
         # the likeliest other, which is not the one of the largest product: that may be large by itself
+        dot = x @ y.T - np.float32(1)
         table = dot - np.einsum("ij,ij->i", y, y) / 2
         np.fill_diagonal(table, -np.inf)
         second = dot[np.arange(len(x)), table.argmax(1)] / power

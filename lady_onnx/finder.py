@@ -165,7 +165,7 @@ class Finder:
         self.blocks = Blocks(self.count)
         self.rank = {w: r.ndim for w, r in self.roles}
         self.shared: dict[tuple, np.ndarray] = {}
-        self.spread: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        self.folded: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
         """By how many units each unit of a group stands for, which one stands for each of them, and how far behind it."""
         self.unit_of = np.full(self.labels, -1)
         self.rank_of = np.zeros(self.labels, np.int64)
@@ -239,10 +239,10 @@ class Finder:
     def _unfolded(self, units: np.ndarray, slots: list[Slot]) -> tuple[np.ndarray, list[Slot]]:
         """A group over all its units."""
         times = self.times.take(units).astype(np.int64)
-        if (key := times.tobytes()) not in self.spread:
+        if (key := times.tobytes()) not in self.folded:
             # most groups are folded like others
-            self.spread[key] = np.repeat(np.arange(units.size), times), _ranges(np.zeros_like(times), times)
-        which, distance = self.spread[key]
+            self.folded[key] = np.repeat(np.arange(units.size), times), _ranges(np.zeros_like(times), times)
+        which, distance = self.folded[key]
         return units.take(which), [self.fold.slot(s, which, distance, self.shared) for s in slots]
 
     def _ordered(self, found: list[tuple[np.ndarray, list[Slot]]]) -> list[tuple[np.ndarray, list[Slot]]]:

@@ -32,7 +32,7 @@ class Incoming(Matcher):
     ):
         super().__init__(groups, reference, suspect, assignment=assignment)
         self.told = told
-        self.telling = True
+        self.telling = self.bare = True
 
     def run(self, progress: Progress | None = None) -> list[Match]:
         self.anchor(progress)

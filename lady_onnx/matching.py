@@ -98,7 +98,7 @@ class Matcher:
         self.rehearsed: dict[str, Rehearsed] = {}
         self.bare = False
         """Whether certainties are those of the assignment alone, all units being copies."""
-        self.assign = ASSIGNMENTS[assignment]
+        self.assignment, self.assign = assignment, ASSIGNMENTS[assignment]
         self.family = Family(groups)
         self.groups = groups
         names = {s.initializer for g in groups for s in g.slots}
@@ -249,25 +249,33 @@ class Matcher:
     def _rehearse(self) -> None:
         """Judges the matches by what the same search finds where the answer is known: in chance, and in noisy copies."""
         rng = np.random.default_rng(0)
-        ours = {n: finite(a) for n, a in sorted(self.reference.items())}
-        without = {n: rng.permutation(finite(a).ravel()).reshape(a.shape) for n, a in sorted(self.current.items())}
-        noisy = {n: a + np.float32(self._noise(n)) * rng.standard_normal(a.shape, np.float32) for n, a in ours.items()}
+        suspect = {n: rng.permutation(finite(a).ravel()).reshape(a.shape) for n, a in sorted(self.current.items())}
+        others = self._rehearsal(suspect)._gains()
+        with np.errstate(over="ignore"):
+            suspect = {
+                n: finite(a) + np.float32(self._noise(n)) * rng.standard_normal(a.shape, np.float32)
+                for n, a in sorted(self.reference.items())
+            }
         moves = {g.id: rng.permutation(g.size) for g in self.groups}
-        copies = self._rehearsal(ours, {**noisy, **permuted(noisy, self.groups, moves)})
-        truth = invert(self.family, moves)
-        gains, others, wholes = self._gains(), self._rehearsal(ours, without)._gains(), copies._gains()
+        suspect.update(permuted(suspect, self.groups, moves))
+        copies = self._rehearsal(suspect)
+        gains, wholes = self._gains(), copies._gains()
         power = np.array([p for _, p in gains.values()])
         found, other, whole = (np.array([g for g, _ in x.values()]) for x in (gains, others, wholes))
         # one group that is told from chance is enough to say that there are copies, unless it is one of too many
-        odds = np.where(whole > other, (found - other) ** 2 - (found - whole) ** 2, 0) * power / 2
+        odds = np.where(whole > other, (found - other) ** 2 - (found - whole) ** 2, -np.inf) * np.maximum(power, TINY) / 2
         share = float(expit(odds.max() - np.log(odds.size)))
-        for k, m in enumerate(copies.found()):
+        truth = invert(self.family, moves)
+        where = {n: np.argsort(p) for n, p in copies.total.items()}
+        for m in copies.found():
+            name = self.family.twin(m.group, where)
             right = max((m.permutation == truth[m.group]).mean(), 1 / m.permutation.size)
-            self.rehearsed[m.group] = Rehearsed(other[k], whole[k], right / max(m.certainty.mean(), TINY), share)
+            trust = right / max(m.certainty.mean(), TINY)
+            self.rehearsed[name] = Rehearsed(others[name][0], wholes[name][0], trust, share)
         self._tell()
 
-    def _rehearsal(self, ours: Arrays, theirs: Arrays) -> Matcher:
-        matcher = Matcher(self.groups, ours, theirs, rehearsal=True)
+    def _rehearsal(self, suspect: Arrays) -> Matcher:
+        matcher = Matcher(self.groups, self.reference, suspect, self.assignment, rehearsal=True)
         matcher.run()
         matcher.bare = True
         matcher._tell()

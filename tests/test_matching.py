@@ -13,6 +13,7 @@ import lady_onnx as lady
 from lady_onnx.alterations import prune, quantize
 from lady_onnx.evidence import assign, copied_of, gain_of, likelihood, proven
 from lady_onnx.graph import load
+from lady_onnx.matching import Matcher
 from lady_onnx.rewrite import Family, invert
 
 from . import real
@@ -142,6 +143,81 @@ def test_the_estimate_is_near_the_share_of_units_in_place(level: float) -> None:
     truth = invert(Family(found.symmetry.groups), shuffled.permutations)
     right = np.concatenate([found.permutations[g] == p for g, p in truth.items()])
     assert abs(found.psi_estimate - 100 * right.mean()) < 2
+
+
+def heads(seed: int) -> onnx.ModelProto:
+    """Attention with four heads, each a few times fainter than the one before."""
+    rng = np.random.default_rng(seed)
+    size = np.repeat([4.0, 2.0, 0.5, 0.1], 8)
+    weights = {n: (rng.standard_normal((24, 32)) * size).astype(np.float32) for n in "qkv"}
+    weights["o"] = (rng.standard_normal((32, 24)) * size[:, None]).astype(np.float32)
+    nodes = []
+    for n in "qkv":
+        nodes += [
+            helper.make_node("MatMul", ["x", n], [f"{n}1"]),
+            helper.make_node("Reshape", [f"{n}1", "heads"], [f"{n}2"]),
+            helper.make_node("Transpose", [f"{n}2"], [f"{n}3"], perm=[0, 2, 3, 1] if n == "k" else [0, 2, 1, 3]),
+        ]
+    nodes += [
+        helper.make_node("MatMul", ["q3", "k3"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["p"], axis=-1),
+        helper.make_node("MatMul", ["p", "v3"], ["c"]),
+        helper.make_node("Transpose", ["c"], ["c2"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["c2", "flat"], ["c3"]),
+        helper.make_node("MatMul", ["c3", "o"], ["y"]),
+    ]
+    shapes = {"heads": np.array([1, 5, 4, 8]), "flat": np.array([1, 5, 32])}
+    graph = helper.make_graph(
+        nodes,
+        "heads",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 5, 24])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5, 24])],
+        [numpy_helper.from_array(v, n) for n, v in {**weights, **shapes}.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def test_a_rehearsal_judges_every_head_by_itself() -> None:
+    """Under the same noise the faintest head is lost and the others are not, wherever it lies in the rehearsal."""
+    model = heads(0)
+    shuffled = lady.permute(model, 1)
+    altered(shuffled, noise(0.15, 3))
+    groups = shuffled.symmetry.groups
+    matcher = Matcher(groups, *({n: g.array(n) for n in "qkvo"} for g in (load(model), shuffled.graph)))
+    matcher.run()
+    trust = {name: r.trust for name, r in matcher.rehearsed.items()}
+    assert trust.keys() == {g.id for g in groups}
+    assert {name for name, t in trust.items() if abs(t - 1) > 0.01} == {n for n in trust if n.startswith("k:1[3]/")}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e19, 1e30])
+def test_unrelated_weights_of_any_size_are_matched_by_chance(scale: float) -> None:
+    model = stream(40, 1, False, 0)
+    for tensor in model.graph.initializer:
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(scale), tensor.name))
+    shuffled = lady.permute(model, 1)
+    rng = np.random.default_rng(5)
+    altered(shuffled, lambda a: 2.2 * a.std(dtype=np.float64) * rng.standard_normal(a.shape))
+    assert lady.resync(model, shuffled.model, verify="none").psi_estimate < 10
+
+
+def test_a_rehearsal_searches_as_the_match_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    whole = Matcher.__init__
+
+    def begun(self: Matcher, *args: object, **kwargs: object) -> None:
+        whole(self, *args, **kwargs)  # type: ignore[arg-type]
+        if self.rehearsal:
+            asked.append(self.assignment)
+
+    monkeypatch.setattr(Matcher, "__init__", begun)
+    model = stream(40, 1, False, 0)
+    shuffled = lady.permute(model, 1)
+    altered(shuffled, noise(3.0, 1))
+    for assignment in ("optimal", "argmax"):
+        asked.clear()
+        lady.resync(model, shuffled.model, verify="none", assignment=assignment)
+        assert asked == [assignment] * 2
 
 
 def test_only_a_row_that_occurs_once_is_proven() -> None:
