@@ -188,6 +188,23 @@ def test_a_rehearsal_judges_every_head_by_itself() -> None:
     trust = {name: r.trust for name, r in matcher.rehearsed.items()}
     assert trust.keys() == {g.id for g in groups}
     assert {name for name, t in trust.items() if abs(t - 1) > 0.01} == {n for n in trust if n.startswith("k:1[3]/")}
+    assert all(r.share > 0.99 for r in matcher.rehearsed.values())
+    rng = np.random.default_rng(0)
+    for name in "qkvo":
+        shuffled.graph.replace(name, rng.permutation(shuffled.graph.array(name).ravel()).reshape(matcher.reference[name].shape))
+    matcher = Matcher(groups, *({n: g.array(n) for n in "qkvo"} for g in (load(model), shuffled.graph)))
+    matcher.run()
+    assert all(r.share < 0.5 for r in matcher.rehearsed.values())
+
+
+def test_one_weight_at_the_end_of_single_precision_is_no_error() -> None:
+    model = stream(40, 1, False, 0)
+    shuffled = lady.permute(model, 1)
+    (tensor,) = [t for t in model.graph.initializer if t.name == "a0"]
+    array = numpy_helper.to_array(tensor).copy()
+    array[[0, 1], [0, 1]] = 3.4e38, -3.4e38
+    tensor.CopyFrom(numpy_helper.from_array(array, "a0"))
+    assert not lady.resync(model, shuffled.model, verify="none").exact
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e19, 1e30])
