@@ -32,7 +32,7 @@ class Incoming(Matcher):
     ):
         super().__init__(groups, reference, suspect, assignment=assignment)
         self.told = told
-        self.telling = self.bare = True
+        self.telling = True
 
     def run(self, progress: Progress | None = None) -> list[Match]:
         self.anchor(progress)
@@ -50,9 +50,8 @@ class Incoming(Matcher):
         x, y = np.concatenate(ours, 1), np.concatenate(theirs, 1)
         return cosine(x, y).astype(np.float64), x, y
 
-    def figures(self, name: str, x: np.ndarray, y: np.ndarray, scores: np.ndarray, found: np.ndarray) -> Sequence[np.ndarray]:
-        similarity, margin, _ = super().figures(name, x, y, scores, found)
-        return similarity, margin, balanced(SHARP * scores)[np.arange(found.size), found]
+    def certainty(self, name: str, x: np.ndarray, y: np.ndarray, scores: np.ndarray, found: np.ndarray) -> np.ndarray:
+        return balanced(SHARP * scores)[np.arange(found.size), found]
 
 
 def incoming(groups: Sequence[Group], scalings: Mapping[str, Scaling]) -> dict[str, tuple[Slot, ...]]:

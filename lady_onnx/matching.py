@@ -96,8 +96,6 @@ class Matcher:
         self.rehearsal = rehearsal
         """Whether the answer is known, and only how sure the search is of it is asked."""
         self.rehearsed: dict[str, Rehearsed] = {}
-        self.bare = False
-        """Whether certainties are those of the assignment alone, all units being copies."""
         self.assignment, self.assign = assignment, ASSIGNMENTS[assignment]
         self.family = Family(groups)
         self.groups = groups
@@ -277,8 +275,6 @@ class Matcher:
     def _rehearsal(self, suspect: Arrays) -> Matcher:
         matcher = Matcher(self.groups, self.reference, suspect, self.assignment, rehearsal=True)
         matcher.run()
-        matcher.bare = True
-        matcher._tell()
         return matcher
 
     def _noise(self, name: str) -> float:
@@ -303,16 +299,18 @@ class Matcher:
         y = y[found]
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
         similarity = np.einsum("ij,ij->i", x, y, dtype=np.float64) / np.maximum(norms, 1e-30)
-        certainty = certainties(scores, found)
-        if not self.bare:
-            known = self.rehearsed.get(name)
-            own = self._certain(certainty, copied_of(x, y, known.other if known else None))
-            if known:
-                # both are cautious: what chance finds may be more than what it finds here, and a rehearsal may fail
-                sure = np.minimum(certainty * known.trust, 1)
-                own = np.maximum(own, self._certain(sure, copied_of(x, y, known.other, known.whole, known.share)))
-            certainty = own
-        return similarity, margins(scores, found), certainty
+        return similarity, margins(scores, found), self.certainty(name, x, y, scores, found)
+
+    def certainty(self, name: str, x: np.ndarray, y: np.ndarray, scores: np.ndarray, found: np.ndarray) -> np.ndarray:
+        """The probability of every match of a group, `y` being the rows that were found."""
+        among = certainties(scores, found)
+        known = self.rehearsed.get(name)
+        certain = self._certain(among, copied_of(x, y, known.other if known else None))
+        if known:
+            # both are cautious: what chance finds may be more than what it finds here, and a rehearsal may fail
+            trusted = np.minimum(among * known.trust, 1)
+            certain = np.maximum(certain, self._certain(trusted, copied_of(x, y, known.other, known.whole, known.share)))
+        return certain
 
     @staticmethod
     def _certain(certainty: np.ndarray, copied: np.ndarray) -> np.ndarray:
