@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -302,15 +303,21 @@ def test_fine_tuned_copies_are_altered_and_no_more() -> None:
         assert finding.factor == pytest.approx(2, rel=0.2)
 
 
-def attention(seed: int) -> onnx.ModelProto:
-    """One layer of attention with two heads, biases on all its projections, and a dense layer behind it."""
+def attention(seed: int, sizes: Sequence[float] = (1, 1), width: int = 4) -> onnx.ModelProto:
+    """One layer of attention, biases on all its projections, and a dense layer behind it.
+
+    Two heads of four dimensions, or as many as there are `sizes` of their weights.
+    """
     rng = np.random.default_rng(seed)
-    weights = {f"w{k}": rng.standard_normal((8, 8)).astype(np.float32) for k in "qkvo"}
-    weights |= {f"b{k}": rng.standard_normal(8).astype(np.float32) for k in "qkvo"}
+    own = np.repeat(sizes, width)
+    shapes = {"q": (8, own.size), "k": (8, own.size), "v": (8, own.size), "o": (own.size, 8)}
+    scale = {"q": own, "k": own, "v": own, "o": own[:, None]}
+    weights = {f"w{k}": (rng.standard_normal(shapes[k]) * scale[k]).astype(np.float32) for k in "qkvo"}
+    weights |= {f"b{k}": rng.standard_normal(shapes[k][1]).astype(np.float32) for k in "qkvo"}
     weights |= {
         "d": rng.standard_normal((8, 3)).astype(np.float32),
-        "heads": np.array([2, 5, 2, 4]),
-        "back": np.array([2, 5, 8]),
+        "heads": np.array([2, 5, len(sizes), width]),
+        "back": np.array([2, 5, own.size]),
     }
     nodes = []
     for k in "qkv":

@@ -37,11 +37,7 @@ def trials(first: int, more: int = 200) -> list[Any]:
 def holds(model: onnx.ModelProto, seed: int) -> bool:
     """Does the law hold for one random element of the symmetry?"""
     found = lady.verify(model, lady.permute(model, seed).model, samples=2)
-    if found.equal:
-        return True
-    # an output that overflows everywhere is none to `verify`, but it must overflow at the same places
-    most = 10 * sensitivity(model)
-    return all(o.equal or o.max_rel <= most for o in found.outputs)
+    return found.equal or found.max_rel <= 10 * sensitivity(model)
 
 
 def sensitivity(model: onnx.ModelProto | str | Path) -> float:
@@ -187,7 +183,7 @@ def _model(
         name = f"map{len(nodes)}"
         w = weight((0.5 * rng.standard_normal((C, 3, 1, 1))).astype(np.float32))
         nodes.append(helper.make_node("Conv", ["x", w], [name]))
-        for step in {"positive": ("Abs", "Exp"), "bounded": ("Sin", "Sigmoid")}.get(kind or "", ()):
+        for step in {"positive": ("Sigmoid", "Exp"), "bounded": ("Sin", "Sigmoid")}.get(kind or "", ()):
             nodes.append(helper.make_node(step, [name], [name + step]))
             name += step
         if kind == "bool":
