@@ -21,13 +21,13 @@ from .alterations import Alteration
 from .attacks import Attacked, attack
 from .check import Check, check
 from .errors import ArchitectureError, LadyError
+from .evidence import Match
 from .explain import Explanation, Tie
 from .explain import explain as _explain
 from .graph import load
 from .groups import Group, Pin, Slot, Symmetry
 from .integrity import Finding, divergence
 from .linking import link as _link
-from .matching import Match
 from .outcome import Resync
 from .permutation import Model, Permuted, find_groups, permute
 from .resync import resync

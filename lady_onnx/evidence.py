@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
-from scipy.special import expit, logit
 
 from .groups import Slot
 
@@ -21,16 +20,37 @@ WIDEST = 10
 """How much larger or smaller the noise at one position may be."""
 BALANCES = 20
 """How often the rows and columns of probabilities are balanced."""
-ROOM = 0.1
-"""Where others have more than all but this share of the rows, copies cannot be told from them."""
-TELLING = 3
-"""Nor where chance finds as much again as copies do, to within so many deviations."""
 HUGE = 1e30
 """Scores are no larger."""
-TINY = 1e-30
-"""In place of zero, below a fraction."""
-RARE = 1e-3
-"""No group is taken to hold a smaller share of copies, or of others, than this."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Where the units of one group went.
+
+    Attributes:
+        group: the group's id.
+        permutation: int64 [size]: unit j of the reference is unit `permutation[j]` of the suspect.
+        similarity: float64 [size]: cosine of unit j of the reference and its match; 1 for equal units.
+        margin: float64 [size]: by how much the match is likelier, in nats, than the runner-up; 0 where two are alike.
+        certainty: float64 [size]: the probability that the match is right, among all assignments of the group's units.
+    """
+
+    group: str
+    permutation: np.ndarray
+    similarity: np.ndarray
+    margin: np.ndarray
+    certainty: np.ndarray
+
+    @classmethod
+    def in_place(cls, group: str, size: int) -> Match:
+        """Every unit where it is."""
+        return cls(group, np.arange(size), *np.ones((3, size)))
+
+    @property
+    def moved(self) -> int:
+        """How many units stood elsewhere."""
+        return int((self.permutation != np.arange(self.permutation.size)).sum())
 
 
 def assign(scores: np.ndarray) -> np.ndarray:
@@ -175,58 +195,6 @@ def likelihood(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The log-likelihood of every row of `y` as a copy of every row of `x` with noise of deviation one, up to a constant."""
     norms = [np.einsum("ij,ij->i", z, z, dtype=np.float64) / 2 for z in (x, y)]
     return (x @ y.T).astype(np.float64) - norms[0][:, None] - norms[1][None]
-
-
-@dataclass(frozen=True)
-class Rehearsed:
-    """What the search that matched a group finds in weights of which the answer is known.
-
-    Attributes:
-        other: how much of the group's rows is found again in weights without any order.
-        whole: and in copies with the noise that the suspect seems to have.
-        trust: how many of the matches there are right, by how many are said to be.
-        share: how likely it is that the suspect holds copies at all.
-    """
-
-    other: float
-    whole: float
-    trust: float
-    share: float
-
-
-def gain_of(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """How much of the rows `x` is found again in `y`, of copies all, and how large they are, both in units of the noise.
-
-    Both end with a one.
-    """
-    power = float(np.einsum("ij,ij", x, x, dtype=np.float64)) - len(x)
-    return (float(np.einsum("ij,ij", x, y, dtype=np.float64)) - len(x)) / max(power, TINY), power
-
-
-def copied_of(x: np.ndarray, y: np.ndarray, other: float | None, whole: float | None = None, likely: float = 0) -> np.ndarray:
-    """For each of the rows `x` the probability that its match in `y` is a copy and no other's.
-
-    Of a copy all of the row is found again, or `whole`; of the best among unrelated ones hardly more than of the second
-    best, or `other`. `likely` says how many are copies where the two are alike.
-    """
-    power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, TINY)
-    gain = (np.einsum("ij,ij->i", x, y, dtype=np.float64) - 1) / power
-    if other is None:
-        # the likeliest other, which is not the one of the largest product: that may be large by itself
-        dot = x @ y.T - np.float32(1)
-        table = dot - np.einsum("ij,ij->i", y, y) / 2
-        np.fill_diagonal(table, -np.inf)
-        second = dot[np.arange(len(x)), table.argmax(1)] / power
-        other = float((second * power).sum() / power.sum())
-    else:
-        second = np.full(len(x), other)
-    odds = np.clip(((gain - np.minimum(second, 1)) ** 2 - (gain - 1) ** 2) * power / 2, -700, 700)
-    # over all units the gain says how many are copies, before any one of them is asked
-    room = ROOM if whole is None else TELLING / power.sum() ** 0.5
-    whole = 1.0 if whole is None else whole
-    told = np.clip((whole - other) / room, 0, 1)
-    share = told * (gain_of(x, y)[0] - other) / max(whole - other, room) + (1 - told) * likely
-    return expit(odds + logit(np.clip(share, RARE, 1 - RARE)))
 
 
 def each_best(scores: np.ndarray) -> np.ndarray:

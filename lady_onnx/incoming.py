@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
-from .evidence import balanced, cosine, finite
+from .evidence import Match, balanced, cosine, finite
 from .groups import Group, Slot
-from .matching import Arrays, Match, Matcher, Progress
+from .matching import Arrays, Matcher, Progress
 from .scaling import Scaling
 
 SHARP = 100.0

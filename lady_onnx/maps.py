@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .alterations import floating
-from .evidence import rows_of
+from .evidence import Match, rows_of
 from .groups import Group, Slot
 from .integrity import Finding
-from .matching import Arrays, Match
+from .matching import Arrays
 from .rewrite import Family, invert, permuted
 from .scaling import Scaling
 from .undoing import Undone

@@ -9,24 +9,21 @@ likeliest, and the noise is estimated anew, until nothing moves. To begin with, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from scipy.special import expit
 
+from .copies import TINY, Rehearsed, copied_of, gain_of, share_of
 from .evidence import (
     LEAST,
-    TINY,
+    Match,
     Noise,
-    Rehearsed,
     assign,
     certainties,
-    copied_of,
     cosine,
     each_best,
     exact_match,
     finite,
-    gain_of,
     joined,
     likelihood,
     margins,
@@ -37,6 +34,7 @@ from .evidence import (
 )
 from .groups import Group, Slot
 from .meanfield import at_once
+from .nested import nested
 from .refinement import Refinement
 from .rewrite import Family, compose, invert, permuted
 
@@ -52,30 +50,6 @@ ASSIGNMENTS = {"optimal": assign, "argmax": each_best}
 """The best of all assignments, or for every unit by itself the likeliest."""
 Arrays = Mapping[str, np.ndarray]
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True)
-class Match:
-    """Where the units of one group went.
-
-    Attributes:
-        group: the group's id.
-        permutation: int64 [size]: unit j of the reference is unit `permutation[j]` of the suspect.
-        similarity: float64 [size]: cosine of unit j of the reference and its match; 1 for equal units.
-        margin: float64 [size]: by how much the match is likelier, in nats, than the runner-up; 0 where two are alike.
-        certainty: float64 [size]: the probability that the match is right, among all assignments of the group's units.
-    """
-
-    group: str
-    permutation: np.ndarray
-    similarity: np.ndarray
-    margin: np.ndarray
-    certainty: np.ndarray
-
-    @property
-    def moved(self) -> int:
-        """How many units stood elsewhere."""
-        return int((self.permutation != np.arange(self.permutation.size)).sum())
 
 
 class Matcher:
@@ -258,11 +232,7 @@ class Matcher:
         suspect.update(permuted(suspect, self.groups, moves))
         copies = self._rehearsal(suspect)
         gains, wholes = self._gains(), copies._gains()
-        power = np.array([p for _, p in gains.values()])
-        found, other, whole = (np.array([g for g, _ in x.values()]) for x in (gains, others, wholes))
-        # one group that is told from chance is enough to say that there are copies, unless it is one of too many
-        odds = np.where(whole > other, (found - other) ** 2 - (found - whole) ** 2, -np.inf) * np.maximum(power, TINY) / 2
-        share = float(expit(odds.max() - np.log(odds.size)))
+        share = share_of(gains, others, wholes)
         truth = invert(self.family, moves)
         where = {n: np.argsort(p) for n, p in copies.total.items()}
         for m in copies.found():
@@ -288,7 +258,7 @@ class Matcher:
         """For every group how much of its rows is found again in their matches, and how large they are."""
         found = {}
         for g in self.groups:
-            sides = (self._parts(arrays, self.evidence(g)) for arrays in (self.reference, self.current))
+            sides = (self.parts(arrays, self.evidence(g)) for arrays in (self.reference, self.current))
             found[g.id] = gain_of(*(joined(parts, g.size) for parts in sides))
         return found
 
@@ -330,7 +300,7 @@ class Matcher:
         if found:
             self.current.update(permuted(self.current, self.groups, found))
             self.total = compose(self.family, self.total, found)
-            self.matches = {g.id: _identity(g) for g in self.groups}
+            self.matches = {g.id: Match.in_place(g.id, g.size) for g in self.groups}
 
     def _total(self, group: Group) -> Match:
         found = self.matches[group.id]
@@ -364,7 +334,7 @@ class Matcher:
         if anchored or not self._settled(name):
             found = self._match(name, anchored)
         else:
-            found = {g.id: _identity(g) for g in self._members(name)}
+            found = {g.id: Match.in_place(g.id, g.size) for g in self._members(name)}
         self.matches.update(found)
         moves = {n: m.permutation for n, m in found.items() if m.moved}
         if not moves:
@@ -389,13 +359,13 @@ class Matcher:
             slots = single
         if not self.family.inside(name, 0):
             return {name: self._flat(group, slots, anchored)}
-        return self._nested(group, slots)
+        return nested(self, group, slots)
 
     def evidence(self, group: Group) -> Sequence[Slot]:
         """The slots by which a group's units are recognised."""
         return group.slots
 
-    def _parts(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
+    def parts(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         return [self.weighted(arrays, s.initializer, s) for s in slots]
 
     def compared(
@@ -413,7 +383,7 @@ class Matcher:
             if exact is not None:
                 ones = np.ones(group.size)
                 return Match(group.id, exact[0], ones, exact[1], ones)
-            ours, theirs = self._parts(self.reference, slots), self._parts(self.current, slots)
+            ours, theirs = self.parts(self.reference, slots), self.parts(self.current, slots)
         else:
             slots = group.slots
             ours, theirs = (self.orderless(x, slots) for x in (self.reference, self.current))
@@ -429,108 +399,6 @@ class Matcher:
             rows = finite(rows_of(arrays[slot.initializer], slot))
             parts.append((np.sort(rows, 1) - np.float32(mean)) / np.float32(deviation))
         return parts
-
-    def _nested(self, group: Group, slots: Sequence[Slot]) -> dict[str, Match]:
-        """Matches the units of a group by the best match of what lies inside them, then assigns the units."""
-        pairs = _Pairs(self, group, {s.initializer for s in slots})
-        score = np.array([[pairs.match(u, v) for v in range(group.size)] for u in range(group.size)])
-        direct = [s for s in slots if s.initializer not in pairs.covered]
-        if direct:
-            score += self.compared(group, direct, self._parts(self.reference, direct), self._parts(self.current, direct))[0]
-        outer = self.assign(score)
-        found = {}
-        means = []
-        for u, v in enumerate(outer.tolist()):
-            inner = pairs.matches[u, v]
-            found.update({m.group: m for m in inner})
-            means.append(np.mean([m.similarity.mean() for m in inner]))
-        found[group.id] = Match(group.id, outer, np.array(means), margins(score, outer), certainties(score, outer))
-        return found
-
-
-class _Pairs:
-    """Matches what lies inside unit u of the reference with what lies inside unit v of the suspect.
-
-    The groups inside a unit come in kinds, the same for all units (in an attention head the query-key and the
-    value dimensions). A weight with two kinds on it is evidence for one as soon as the other is matched.
-    """
-
-    def __init__(self, matcher: Matcher, group: Group, usable: set[str]):
-        self.matcher = matcher
-        self.inner = [[matcher.family.groups[n] for n in matcher.family.inside(group.id, u)] for u in range(group.size)]
-        kinds = range(len(self.inner[0]))
-        on: dict[str, set[int]] = {}
-        self.slots = []
-        for k in kinds:
-            told = {id(s) for s in matcher.evidence(self.inner[0][k])}
-            own = [i for i, s in enumerate(self.inner[0][k].slots) if s.initializer in usable and id(s) in told]
-            self.slots.append(own)
-            for i in own:
-                on.setdefault(self.inner[0][k].slots[i].initializer, set()).add(k)
-        self.covered = set(on)
-        self.alone = [[i for i in own if len(on[self._name(k, i)]) == 1] for k, own in enumerate(self.slots)]
-        self.shared = [[i for i in own if len(on[self._name(k, i)]) > 1] for k, own in enumerate(self.slots)]
-        self.order = sorted(kinds, key=lambda k: -sum(matcher.reference[self._name(k, i)].size for i in self.alone[k]))
-        self.mine = [[self._rows(matcher.reference, u, k, self.alone[k], {}) for k in kinds] for u in range(group.size)]
-        self.theirs = [[self._rows(matcher.current, v, k, self.alone[k], {}) for k in kinds] for v in range(group.size)]
-        self.matches: dict[tuple[int, int], list[Match]] = {}
-
-    def _name(self, kind: int, slot: int) -> str:
-        return self.inner[0][kind].slots[slot].initializer
-
-    def _rows(
-        self, arrays: Arrays, unit: int, kind: int, which: Sequence[int], done: Mapping[int, np.ndarray]
-    ) -> list[np.ndarray]:
-        """The evidence of one kind in one unit, other kinds in the orders `done`: of every slot [inner units, elements]."""
-        group = self.inner[unit][kind]
-        parts = []
-        for i in which:
-            slot = group.slots[i]
-            order = {
-                s.axis: s.index[permutation].ravel()
-                for k, permutation in done.items()
-                for s in self.inner[unit][k].slots
-                if s.initializer == slot.initializer and s.axis != slot.axis
-            }
-            parts.append(self.matcher.weighted(arrays, slot.initializer, slot, order))
-        return parts
-
-    def match(self, u: int, v: int) -> float:
-        """The score of a pair, the sum of the dot products of what was matched in it."""
-        done: dict[int, np.ndarray] = {}
-        found: dict[int, tuple[Match, float]] = {}
-        again = [k for k in self.order if self.shared[k]]
-        for k in [*self.order, *again]:
-            settled = {j: p for j, p in done.items() if j != k}
-            which = [i for i in self.shared[k] if self._kinds_on(self._name(k, i)) <= {k, *settled}]
-            x, y = self.mine[u][k], self.theirs[v][k]
-            if which:
-                plain = {j: np.arange(self.inner[u][j].size) for j in settled}
-                x = [*x, *self._rows(self.matcher.reference, u, k, which, plain)]
-                y = [*y, *self._rows(self.matcher.current, v, k, which, settled)]
-            group, name = self.inner[u][k], self.inner[v][k].id
-            exact = exact_match(x, y) if x else None
-            if exact is not None:
-                chosen, margin = exact
-                match = Match(name, chosen, np.ones(chosen.size), margin, np.ones(chosen.size))
-                score = 0.0
-            else:
-                slots = [group.slots[i] for i in (*self.alone[k], *which)]
-                scores, ours, theirs = self.matcher.compared(group, slots, x, y)
-                chosen = self.matcher.assign(scores)
-                match = Match(name, chosen, *self.matcher.figures(name, ours, theirs, scores, chosen))
-                score = float(scores[np.arange(chosen.size), chosen].sum())
-            done[k] = chosen
-            found[k] = match, score
-        self.matches[u, v] = [m for m, _ in found.values()]
-        return sum(score for _, score in found.values())
-
-    def _kinds_on(self, name: str) -> set[int]:
-        return {k for k in range(len(self.slots)) if any(self._name(k, i) == name for i in self.slots[k])}
-
-
-def _identity(group: Group) -> Match:
-    return Match(group.id, np.arange(group.size), *np.ones((3, group.size)))
 
 
 def similarity(group: Group, reference: Arrays, suspect: Arrays) -> np.ndarray:

@@ -12,11 +12,10 @@ from onnx import ModelProto
 
 from .alterations import Alteration, floating, step
 from .errors import LadyError
-from .evidence import finite
+from .evidence import Match, finite
 from .graph import Graph
 from .groups import Symmetry
 from .integrity import Finding
-from .matching import Match
 from .permutation import write_permutation
 from .runtime import Verification, compare
 

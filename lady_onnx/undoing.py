@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .alterations import floating
+from .evidence import Match
 from .groups import Group
 from .integrity import Finding
-from .matching import DOUBT, Arrays, Match, Progress
+from .matching import DOUBT, Arrays, Progress
 from .rewrite import permuted
 from .scaling import Scaling
 from .unscaling import Factors, Unscaler, nearest, ratios

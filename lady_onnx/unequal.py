@@ -15,10 +15,10 @@ import numpy as np
 from .alterations import floating
 from .correspondence import correspond
 from .errors import ArchitectureError
-from .evidence import rows_of
+from .evidence import Match, rows_of
 from .graph import Graph
 from .groups import Group, Slot
-from .matching import Match, Matcher, Progress
+from .matching import Matcher, Progress
 
 LEAST = 0.3
 """Below this similarity a unit is no other's copy."""

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from .alterations import floating
-from .evidence import finite, joined, rows_of
+from .evidence import Match, finite, joined, rows_of
 from .groups import Group, Slot
-from .matching import Arrays, Match, Matcher, Progress
+from .matching import Arrays, Matcher, Progress
 from .scaling import Scaling
 
 ROUNDS = 4

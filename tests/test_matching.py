@@ -11,9 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.alterations import prune, quantize
-from lady_onnx.evidence import assign, copied_of, gain_of, likelihood, proven
+from lady_onnx.copies import copied_of, gain_of
+from lady_onnx.evidence import Match, assign, likelihood, proven
 from lady_onnx.graph import load
-from lady_onnx.matching import Match, Matcher, Progress
+from lady_onnx.matching import Matcher, Progress
 from lady_onnx.rewrite import Family, invert
 
 from . import real
