@@ -46,20 +46,18 @@ def gain_of(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return (float(np.einsum("ij,ij", x, y, dtype=np.float64)) - len(x)) / max(power, TINY), power
 
 
-def copied_of(x: np.ndarray, y: np.ndarray, other: float | None, whole: float | None = None, likely: float = 0) -> np.ndarray:
+def copied_of(
+    x: np.ndarray, y: np.ndarray, other: np.ndarray | float, whole: float | None = None, likely: float = 0
+) -> np.ndarray:
     """For each of the rows `x` the probability that its match in `y` is a copy and no other's.
 
-    Of a copy all of the row is found again, or `whole`; of the best among unrelated ones hardly more than of the second
-    best, or `other`. `likely` says how many are copies where the two are alike.
+    Of a copy all of the row is found again, or `whole`; of the best among unrelated ones hardly more than in `other`, the
+    rows of the likeliest other, or than that share. `likely` says how many are copies where the two are alike.
     """
     power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, TINY)
     gain = (np.einsum("ij,ij->i", x, y, dtype=np.float64) - 1) / power
-    if other is None:
-        # the likeliest other, which is not the one of the largest product: that may be large by itself
-        dot = x @ y.T - np.float32(1)
-        table = dot - np.einsum("ij,ij->i", y, y) / 2
-        np.fill_diagonal(table, -np.inf)
-        second = dot[np.arange(len(x)), table.argmax(1)] / power
+    if isinstance(other, np.ndarray):
+        second = (np.einsum("ij,ij->i", x, other, dtype=np.float64) - 1) / power
         other = float((second * power).sum() / power.sum())
     else:
         second = np.full(len(x), other)

@@ -19,7 +19,9 @@ PRIOR = 10
 WIDEST = 10
 """How much larger or smaller the noise at one position may be."""
 BALANCES = 20
-"""How often the rows and columns of probabilities are balanced."""
+"""How often the rows and columns of probabilities are balanced at most."""
+BALANCED = 1e-9
+"""Columns whose sums are nearer to one are."""
 HUGE = 1e30
 """Scores are no larger."""
 
@@ -154,10 +156,14 @@ def proven(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def balanced(score: np.ndarray) -> np.ndarray:
     """The doubly stochastic matrix of these log-odds."""
-    table = np.exp(score - score.max(1, keepdims=True))
+    table = score - score.max(1, keepdims=True)
+    np.exp(table, out=table)
     for _ in range(BALANCES):
-        table /= table.sum(0, keepdims=True) + 1e-30
+        sums = table.sum(0)
+        table /= sums + 1e-30
         table /= table.sum(1, keepdims=True) + 1e-30
+        if np.abs(sums - 1).max(initial=0) < BALANCED:
+            break
     return table
 
 
@@ -194,7 +200,10 @@ def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def likelihood(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The log-likelihood of every row of `y` as a copy of every row of `x` with noise of deviation one, up to a constant."""
     norms = [np.einsum("ij,ij->i", z, z, dtype=np.float64) / 2 for z in (x, y)]
-    return (x @ y.T).astype(np.float64) - norms[0][:, None] - norms[1][None]
+    score = (x @ y.T).astype(np.float64)
+    score -= norms[0][:, None]
+    score -= norms[1]
+    return score
 
 
 def each_best(scores: np.ndarray) -> np.ndarray:
@@ -209,12 +218,13 @@ def each_best(scores: np.ndarray) -> np.ndarray:
     return found
 
 
-def margins(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
-    """Of every match by how much it is likelier than the row's next best."""
+def runners_up(scores: np.ndarray, permutation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of every row the best column that it does not have, and by how much its own is likelier."""
     rows = np.arange(len(permutation))
     rest = scores.copy()
     rest[rows, permutation] = -np.inf
-    return scores[rows, permutation] - rest.max(1)
+    second = rest.argmax(1)
+    return second, scores[rows, permutation] - rest[rows, second]
 
 
 def certainties(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:

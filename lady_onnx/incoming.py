@@ -50,7 +50,9 @@ class Incoming(Matcher):
         x, y = np.concatenate(ours, 1), np.concatenate(theirs, 1)
         return cosine(x, y).astype(np.float64), x, y
 
-    def certainty(self, name: str, x: np.ndarray, y: np.ndarray, scores: np.ndarray, found: np.ndarray) -> np.ndarray:
+    def certainty(
+        self, name: str, scores: np.ndarray, found: np.ndarray, x: np.ndarray, y: np.ndarray, other: np.ndarray
+    ) -> np.ndarray:
         return balanced(SHARP * scores)[np.arange(found.size), found]
 
 

@@ -143,7 +143,11 @@ def _in_weight(
     middling = float(np.median(gap)) / 0.6745 if own else 0.0
     for group, slot in own:
         a, b, d = (rows_of(z, slot) for z in (x, y, gap))
-        if a.shape[1] < TELLING or not d.any():
+        if a.shape[1] < TELLING:
+            continue
+        lengths, left = np.linalg.norm(a, axis=1), np.linalg.norm(d, axis=1)
+        common = float(np.median(left))
+        if not (left > APART * common).any():
             continue
         ratio, error = row_ratios(a, b)
         known = np.isfinite(ratio)
@@ -153,8 +157,6 @@ def _in_weight(
         spread = 1.4826 * float(np.median(np.abs(ratio[known] - middle)))
         spreads = np.maximum(np.maximum(spread, error), eps)
         away = np.where(known, np.abs(ratio - middle), 0.0)
-        lengths, left = np.linalg.norm(a, axis=1), np.linalg.norm(d, axis=1)
-        common = float(np.median(left))
         scaled = (away > np.maximum(APART * spreads, STEP)) & (left > APART * common)
         other = (left > np.maximum(APART * common, 0.5 * float(np.median(lengths)))) & ((d > GAP * middling).mean(1) > 0.5)
         odd = np.flatnonzero(scaled | other)

@@ -26,9 +26,9 @@ from .evidence import (
     finite,
     joined,
     likelihood,
-    margins,
     proven,
     rows_of,
+    runners_up,
     same,
     scale_of,
 )
@@ -46,6 +46,8 @@ SURE = 0.999
 """Surer matches need no other proof."""
 SWEEPS = 20
 """At most so many sweeps over all groups; two or three are the rule."""
+FEW = 0.1
+"""After a sweep that moved units of no more than this share of the groups, the next may be the last."""
 ASSIGNMENTS = {"optimal": assign, "argmax": each_best}
 """The best of all assignments, or for every unit by itself the likeliest."""
 Arrays = Mapping[str, np.ndarray]
@@ -110,7 +112,8 @@ class Matcher:
 
     def found(self) -> list[Match]:
         """What is known so far, in the order of the groups."""
-        return [self._total(g) for g in self.groups]
+        inverse = {n: np.argsort(p) for n, p in self.total.items()}
+        return [self._total(g, inverse) for g in self.groups]
 
     @property
     def settled(self) -> bool:
@@ -192,22 +195,35 @@ class Matcher:
     def _sweep(self) -> None:
         """Matches every group by all its slots, again and again until nothing moves, or nothing gets likelier."""
         before = -np.inf
+        moved = 0
         for _ in range(SWEEPS):
             now = self._listen()
             if now <= before:
                 break
             before = now
-            if not sum(self._align(g.id, anchored=False) for g in self.family.tops()):
+            telling = moved <= FEW * len(self.family.tops())
+            moved = self._all(telling)
+            if not moved and telling:
+                return self._prove()
+            if not moved:
                 break
         self._tell()
+
+    def _all(self, telling: bool) -> int:
+        """Matches every group by all its slots; returns how many of them had units elsewhere."""
+        self.telling = telling
+        moved = sum(self._align(g.id, anchored=False) for g in self.family.tops())
+        self.telling = False
+        return moved
 
     def _tell(self) -> None:
         """One more sweep, for its figures."""
         self._listen()
-        self.telling = True
-        for g in self.family.tops():
-            self._align(g.id, anchored=False)
-        self.telling = False
+        self._all(telling=True)
+        self._prove()
+
+    def _prove(self) -> None:
+        """Matches of rows that no noise can have made are certain."""
         for g in self.groups:
             match = self.matches[g.id]
             if match.certainty.min(initial=1.0) < SURE:
@@ -266,16 +282,19 @@ class Matcher:
         """Similarity, margin and certainty of every match of a group, or ones where they are not asked for."""
         if not self.telling:
             return [np.ones(found.size)] * 3
-        y = y[found]
-        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
-        similarity = np.einsum("ij,ij->i", x, y, dtype=np.float64) / np.maximum(norms, 1e-30)
-        return similarity, margins(scores, found), self.certainty(name, x, y, scores, found)
+        mine = y[found]
+        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(mine, axis=1)
+        similarity = np.einsum("ij,ij->i", x, mine, dtype=np.float64) / np.maximum(norms, 1e-30)
+        second, margin = runners_up(scores, found)
+        return similarity, margin, self.certainty(name, scores, found, x, mine, y[second])
 
-    def certainty(self, name: str, x: np.ndarray, y: np.ndarray, scores: np.ndarray, found: np.ndarray) -> np.ndarray:
-        """The probability of every match of a group, `y` being the rows that were found."""
+    def certainty(
+        self, name: str, scores: np.ndarray, found: np.ndarray, x: np.ndarray, y: np.ndarray, other: np.ndarray
+    ) -> np.ndarray:
+        """The probability of every match of a group, `y` being the rows that were found, and `other` the next best."""
         among = certainties(scores, found)
         known = self.rehearsed.get(name)
-        certain = self._certain(among, copied_of(x, y, known.other if known else None))
+        certain = self._certain(among, copied_of(x, y, known.other if known else other))
         if known:
             # both are cautious: what chance finds may be more than what it finds here, and a rehearsal may fail
             trusted = np.minimum(among * known.trust, 1)
@@ -302,9 +321,8 @@ class Matcher:
             self.total = compose(self.family, self.total, found)
             self.matches = {g.id: Match.in_place(g.id, g.size) for g in self.groups}
 
-    def _total(self, group: Group) -> Match:
+    def _total(self, group: Group, inverse: Arrays) -> Match:
         found = self.matches[group.id]
-        inverse = {n: np.argsort(p) for n, p in self.total.items()}
         # the figures belong to the unit of the reference; an inner group is named by where it lies in the suspect
         here = self.matches[self.family.twin(group.id, inverse)]
         return replace(here, group=group.id, permutation=self.total.get(group.id, found.permutation))

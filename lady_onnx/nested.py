@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .evidence import Match, certainties, exact_match, margins
+from .evidence import Match, certainties, exact_match, runners_up
 from .groups import Group, Slot
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ Arrays = Mapping[str, np.ndarray]
 def nested(matcher: Matcher, group: Group, slots: Sequence[Slot]) -> dict[str, Match]:
     """Matches the units of a group by the best match of what lies inside them, then assigns the units."""
     pairs = _Pairs(matcher, group, {s.initializer for s in slots})
-    score = np.array([[pairs.match(u, v) for v in range(group.size)] for u in range(group.size)])
+    score = np.array([[pairs.match(u, v)[1] for v in range(group.size)] for u in range(group.size)])
     direct = [s for s in slots if s.initializer not in pairs.covered]
     if direct:
         ours, theirs = (matcher.parts(arrays, direct) for arrays in (matcher.reference, matcher.current))
@@ -28,10 +28,10 @@ def nested(matcher: Matcher, group: Group, slots: Sequence[Slot]) -> dict[str, M
     found = {}
     means = []
     for u, v in enumerate(outer.tolist()):
-        inner = pairs.matches[u, v]
+        inner, _ = pairs.match(u, v, told=True)
         found.update({m.group: m for m in inner})
         means.append(np.mean([m.similarity.mean() for m in inner]))
-    found[group.id] = Match(group.id, outer, np.array(means), margins(score, outer), certainties(score, outer))
+    found[group.id] = Match(group.id, outer, np.array(means), runners_up(score, outer)[1], certainties(score, outer))
     return found
 
 
@@ -60,7 +60,6 @@ class _Pairs:
         self.order = sorted(kinds, key=lambda k: -sum(matcher.reference[self._name(k, i)].size for i in self.alone[k]))
         self.mine = [[self._rows(matcher.reference, u, k, self.alone[k], {}) for k in kinds] for u in range(group.size)]
         self.theirs = [[self._rows(matcher.current, v, k, self.alone[k], {}) for k in kinds] for v in range(group.size)]
-        self.matches: dict[tuple[int, int], list[Match]] = {}
 
     def _name(self, kind: int, slot: int) -> str:
         return self.inner[0][kind].slots[slot].initializer
@@ -82,8 +81,8 @@ class _Pairs:
             parts.append(self.matcher.weighted(arrays, slot.initializer, slot, order))
         return parts
 
-    def match(self, u: int, v: int) -> float:
-        """The score of a pair, the sum of the dot products of what was matched in it."""
+    def match(self, u: int, v: int, told: bool = False) -> tuple[list[Match], float]:
+        """What was matched in a pair, if `told` with its figures, and the pair's score: the sum over all that was."""
         done: dict[int, np.ndarray] = {}
         found: dict[int, tuple[Match, float]] = {}
         again = [k for k in self.order if self.shared[k]]
@@ -105,12 +104,12 @@ class _Pairs:
                 slots = [group.slots[i] for i in (*self.alone[k], *which)]
                 scores, ours, theirs = self.matcher.compared(group, slots, x, y)
                 chosen = self.matcher.assign(scores)
-                match = Match(name, chosen, *self.matcher.figures(name, ours, theirs, scores, chosen))
+                figures = self.matcher.figures(name, ours, theirs, scores, chosen) if told else np.ones((3, chosen.size))
+                match = Match(name, chosen, *figures)
                 score = float(scores[np.arange(chosen.size), chosen].sum())
             done[k] = chosen
             found[k] = match, score
-        self.matches[u, v] = [m for m, _ in found.values()]
-        return sum(score for _, score in found.values())
+        return [m for m, _ in found.values()], sum(score for _, score in found.values())
 
     def _kinds_on(self, name: str) -> set[int]:
         return {k for k in range(len(self.slots)) if any(self._name(k, i) == name for i in self.slots[k])}
