@@ -53,15 +53,14 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
     if found.exact and not found.integrity:
         if found.moved == 0:
             return Check("identical", "every weight is equal", found)
-        return Check("permuted", f"{found.moved} units were moved, and every weight is equal once they are back", found)
+        return Check("permuted", f"{_units(found.moved, 'moved')}, and every weight is equal once they are back", found)
+    moved = f"{_units(found.moved, 'moved')}, " if found.moved else ""
     idle = sum(f.kind == "obfuscated" for f in found.integrity)
     gone = sum(f.kind == "removed" for f in found.integrity)
     if idle and found.restored and idle == len(found.integrity):
-        moved = f"{found.moved} units were moved, " if found.moved else ""
-        what = "inserted that the function does not need, and every weight is equal to rounding without them"
-        return Check("rescaled", f"{moved}{idle} units were {what}", found)
+        what = "that the function does not need, and every weight is equal to rounding without"
+        return Check("rescaled", f"{moved}{_units(idle, 'inserted')} {what}", found)
     if not found.alike and found.restored and not found.integrity:
-        moved = f"{found.moved} units were moved, " if found.moved else ""
         return Check("permuted", f"{moved}the files are written differently, and every weight is equal to rounding", found)
     if found.symmetry.groups and found.similarity < UNRELATED_BELOW:
         return Check("unrelated", f"the units' mean similarity is {found.similarity:.3f}", found)
@@ -80,13 +79,19 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         f = extreme[0]
         return Check("altered", f"unit {f.unit} of group {f.group} was multiplied by {f.factor:.4g}: it may overflow", found)
     if found.restored and scaled + mixed + inert:
-        parts = [f"{found.moved} units were moved"] * bool(found.moved)
-        parts += [f"{scaled} units were multiplied in a way that leaves the function as it was"] * bool(scaled)
-        parts += [f"the units of {mixed} groups were mixed in a way that leaves the function as it was"] * bool(mixed)
-        parts += [f"{inert} biases changed that the function does not depend on"] * bool(inert)
+        parts = [_units(found.moved, "moved")] * bool(found.moved)
+        parts += [f"{_units(scaled, 'multiplied')} in a way that leaves the function as it was"] * bool(scaled)
+        groups = f"{mixed} groups" if mixed > 1 else "a group"
+        parts += [f"the units of {groups} were mixed in a way that leaves the function as it was"] * bool(mixed)
+        parts += [f"{inert} biases changed that the function does not depend on"] * (inert > 1)
+        parts += ["a bias changed that the function does not depend on"] * (inert == 1)
         return Check("rescaled", f"{', '.join(parts)}, and every weight is equal to rounding once that is undone", found)
     if gone:
-        return Check("altered", f"{gone} units were removed", found)
+        return Check("altered", _units(gone, "removed"), found)
     what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else "in the signs of zeros"
     done = in_words(found.alterations)
     return Check("altered", f"weights differ {what} once the units are back{f': {done}' if done else ''}", found)
+
+
+def _units(count: int, what: str) -> str:
+    return f"{count} units were {what}" if count != 1 else f"1 unit was {what}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -11,13 +12,18 @@ from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 from .errors import ArchitectureError
 from .graph import Graph, by_name, in_function, inside, label, ordered
 
+MANY = ("group", "num_heads", "q_num_heads", "kv_num_heads")
+"""Attributes that say how many units there are of a kind."""
+MOST_AXES = 8
+"""Tensors have no more axes."""
+
 
 def correspond(reference: Graph, suspect: Graph, sizes: bool = True) -> dict[str, str]:
     """For every weight of the reference the name of the suspect's.
 
     Both graphs must have the same nodes in the same order, wired alike, in their subgraphs and functions too;
-    names are free. Without `sizes`, axes of weights may be longer or shorter, and what says how many channels a
-    convolution has in each group. Raises ArchitectureError with the place where they part.
+    names are free. Without `sizes`, axes of weights may be longer or shorter, and numbers of groups of channels and of
+    heads others. Raises ArchitectureError with the place where they part.
     """
     walk = _Walk(reference, suspect, sizes)
     walk.graphs(_Side(reference), _Side(suspect), reference.model.graph, suspect.model.graph)
@@ -75,8 +81,19 @@ class _Walk:
         )
 
     def same(self, a: str, b: str, where: str) -> None:
-        if (a == "") != (b == "") or self.names.setdefault(a, b) != b or self.back.setdefault(b, a) != a:
+        if not self.sizes and self._counts(self.reference, a) and self._counts(self.suspect, b):
+            # exporters write equal shapes once: which are equal depends on the sizes
+            self.names.setdefault(a, b)
+        elif (a == "") != (b == "") or self.names.setdefault(a, b) != b or self.back.setdefault(b, a) != a:
             raise self.part(where, f"'{b}' stands where the reference has '{a}'")
+
+    @staticmethod
+    def _counts(graph: Graph, name: str) -> bool:
+        """Is this one of the constants that say how long axes are?"""
+        if name not in graph.tensors or graph.tensors[name].data_type not in (TensorProto.INT64, TensorProto.INT32):
+            return False
+        shape = graph.shape(name)
+        return len(shape) < 2 and math.prod(shape) <= MOST_AXES
 
     def values(self, one: _Side, two: _Side, kind: str, ours: Iterable[str], theirs: Iterable[str]) -> None:
         """The inputs or outputs of a graph."""
@@ -119,7 +136,7 @@ class _Walk:
             other = theirs[name]
             if mine.type == AttributeProto.GRAPH and other.type == AttributeProto.GRAPH:
                 self.graphs(one.inner(a, mine), two.inner(b, other), mine.g, other.g)
-            elif name == "group" and not self.sizes:
+            elif name in MANY and not self.sizes:
                 continue
             elif mine.SerializeToString(deterministic=True) != other.SerializeToString(deterministic=True):
                 raise self.part(where, "the attributes differ")

@@ -406,8 +406,13 @@ class Matcher:
             slots = group.slots
             ours, theirs = (self.orderless(x, slots) for x in (self.reference, self.current))
         scores, x, y = self.compared(group, slots, ours, theirs)
+        scores = self.weighed(group, scores)
         permutation = self.assign(scores)
         return Match(group.id, permutation, *self.figures(group.id, x, y, scores, permutation))
+
+    def weighed(self, group: Group, scores: np.ndarray) -> np.ndarray:
+        """The scores of a group's units, with what is known of them beside their weights."""
+        return scores
 
     def orderless(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         """Evidence that no order of the other axes can change: every unit's sorted elements."""

@@ -24,6 +24,7 @@ def nested(matcher: Matcher, group: Group, slots: Sequence[Slot]) -> dict[str, M
     if direct:
         ours, theirs = (matcher.parts(arrays, direct) for arrays in (matcher.reference, matcher.current))
         score += matcher.compared(group, direct, ours, theirs)[0]
+    score = matcher.weighed(group, score)
     outer = matcher.assign(score)
     found = {}
     means = []

@@ -43,9 +43,10 @@ def resync_sizes(
     own = extract(analyse(theirs, lambda n, axis: theirs.constant_along(n, axis) and ours.constant_along(back[n], axis)))
     both = extended(ours, theirs, names, symmetry.groups, own.groups)
     factors = scalings(ours, analysis, symmetry.groups)
-    summed = [g for g in symmetry.groups if g.id in factors and not factors[g.id].crossed]
+    # inside a head units may meet as they like: the head as a whole is summed
+    summed = [g for g in symmetry.groups if g.id in factors and (g.parents or not factors[g.id].crossed)]
     found = matched(both, incoming(summed, factors), progress)
-    matches, arrays = written(both, found)
+    groups, matches, arrays = written(both, found)
     whole = theirs.copy()
     for name, array in arrays.items():
         whole.replace(names[name], array)
@@ -75,16 +76,15 @@ def resync_sizes(
         result = result.copy()
         for name, array in fixed.items():
             result.replace(name, array)
-    missing = {(g, u) for g, u in found.missing}
     similar, certain = [], []
     for match in found.matches:
         many = both.mine[match.group]
-        there = [u for u in range(many) if (match.group, u) not in missing]
+        there = np.flatnonzero(match.similarity[:many])
         similar.append(match.similarity[:many])
         certain.append(match.certainty[there])
     return Resync(
         graph=result,
-        symmetry=replace(own, groups=tuple(replace(both.twins[g.id], id=g.id, parents=g.parents) for g in symmetry.groups)),
+        symmetry=replace(own, groups=tuple(groups)),
         matches=tuple(matches),
         psi_estimate=float(100 * np.concatenate(certain).mean()) if sum(c.size for c in certain) else 0.0,
         similarity=float(np.concatenate(similar).mean()),

@@ -1,12 +1,14 @@
 """A suspect with more or fewer units than the reference: removed, inserted, cloned or split ones.
 
 Both are brought to one size: where a model lacks units, units of zeros stand, which compute nothing. What is matched with
-zeros is missing, or extra. Extra units whose outgoing weights are zero, or cancel among units that compute the same, leave
-the function as it is: obfuscation (Yan et al. 2023, neural structural obfuscation), and can be taken out.
+zeros is missing, or extra, attention heads with all that lies inside them. Extra units whose outgoing weights are zero, or
+cancel among units that compute the same, leave the function as it is: obfuscation (Yan et al. 2023, neural structural
+obfuscation), and can be taken out.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +21,7 @@ from .evidence import Match, rows_of
 from .graph import Graph
 from .groups import Group, Slot
 from .matching import Matcher, Progress
+from .rewrite import Family
 
 LEAST = 0.3
 """Below this similarity a unit is no other's copy."""
@@ -36,8 +39,9 @@ class Extended:
     Attributes:
         groups: those of the reference, with as many units as the larger model has.
         reference, suspect: by the reference's names; zeros where a model has no such unit.
-        mine, theirs: by each group's id, how many units the reference and the suspect have.
-        twins: by each group's id, the suspect's own.
+        mine, theirs: by each group's id, how many units the reference and the suspect have; 0 of a group that lies inside
+            a unit which that one lacks.
+        twins: by each group's id, the suspect's own, where it has one.
         names: the suspect's weights by the reference's names.
         places: by weight and axis, where the suspect's positions lie.
     """
@@ -73,36 +77,32 @@ def extended(
     Raises ArchitectureError where another number of units does not explain the length of an axis.
     """
     back = {b: a for a, b in names.items()}
-    found: dict[tuple, list[Group]] = {}
-    for group in theirs:
-        found.setdefault(_key(group, back), []).append(group)
-    twins: dict[str, Group] = {}
-    for group in ours:
-        others = found.get(_key(group, {n: n for n in names}), [])
-        if others:
-            twins[group.id] = others.pop(0)
+    one, two = Family(ours), Family(theirs)
+    twins = _twins(reference, suspect, one, two, names)
     lengths = {name: list(reference.shape(name)) for name in names}
-    places: dict[tuple[str, int], np.ndarray] = {}
-    groups: dict[str, Group] = {}
-    for group in ours:
-        twin = twins.get(group.id)
-        nested = bool(group.parents) or group.kind == "blocks"
-        if twin is None or (nested and twin.size != group.size):
-            raise _part(reference, suspect, group.slots[0].initializer)
+    longer: dict[str, Group] = {}
+    for group in one.tops():
+        twin = twins[group.id]
+        many = {(back[s.initializer], s.axis): s.index.shape[1] for s in twin.slots}
         slots = []
-        there = {(back[s.initializer], s.axis): s for s in twin.slots}
         for slot in group.slots:
             name, axis = slot.initializer, slot.axis
-            twins_slot = there[name, axis]
-            if slot.index.shape[1] != twins_slot.index.shape[1]:
+            if slot.index.shape[1] != many[name, axis]:
                 raise _part(reference, suspect, name)
             index, lengths[name][axis] = _longer(slot.index, twin.size, lengths[name][axis])
             slots.append(replace(slot, index=index))
+        longer[group.id] = replace(group, size=max(group.size, twin.size), slots=tuple(slots))
+    groups = [*_added(longer, one, two, twins), *(longer.get(g.id, g) for g in ours)]
+    places: dict[tuple[str, int], np.ndarray] = {}
+    for group in groups:
+        there = {(back[s.initializer], s.axis): s for s in twins[group.id].slots} if group.id in twins else {}
+        for slot in group.slots if there else ():
+            name, axis = slot.initializer, slot.axis
             where = places.setdefault((name, axis), np.full(suspect.shape(names[name])[axis], -1))
-            where[twins_slot.index.ravel()] = index[: twin.size].ravel()
-        groups[group.id] = replace(group, size=max(group.size, twin.size), slots=tuple(slots))
-    for name, other in names.items():
-        for axis, (n, m) in enumerate(zip(reference.shape(name), suspect.shape(other), strict=True)):
+            own = there[name, axis].index
+            where[own.ravel()] = slot.index[: len(own)].ravel()
+    for name, its in names.items():
+        for axis, (n, m) in enumerate(zip(reference.shape(name), suspect.shape(its), strict=True)):
             where = places.setdefault((name, axis), np.full(m, -1))
             taken = {int(p) for g in ours for s in g.slots if (s.initializer, s.axis) == (name, axis) for p in s.index.ravel()}
             free = [p for p in range(n) if p not in taken]
@@ -111,17 +111,80 @@ def extended(
             where[where < 0] = free
     whole = {n: np.zeros(lengths[n], reference.array(n).dtype) for n in names}
     second = {n: np.zeros(lengths[n], suspect.array(b).dtype) for n, b in names.items()}
-    for name, own in names.items():
+    for name, its in names.items():
         whole[name][tuple(slice(n) for n in reference.shape(name))] = reference.array(name)
-        array = suspect.array(own)
+        array = suspect.array(its)
         second[name][np.ix_(*(places[name, a] for a in range(array.ndim)))] = array
-    mine, sizes = {g.id: g.size for g in ours}, {g: t.size for g, t in twins.items()}
-    return Extended(tuple(groups.values()), whole, second, mine, sizes, twins, names, places)
+    mine = {g.id: one.groups[g.id].size if g.id in one.groups else 0 for g in groups}
+    sizes = {g.id: twins[g.id].size if g.id in twins else 0 for g in groups}
+    return Extended(tuple(groups), whole, second, mine, sizes, twins, names, places)
+
+
+def _twins(reference: Graph, suspect: Graph, one: Family, two: Family, names: Mapping[str, str]) -> dict[str, Group]:
+    """By the id of a group of the reference the suspect's in its place; none for those in units that the suspect lacks."""
+    known, back = {n: n for n in names}, {b: a for a, b in names.items()}
+    found: dict[tuple, list[Group]] = {}
+    for group in two.tops():
+        found.setdefault(_key(group, back), []).append(group)
+    waiting: list[tuple[Group, Group]] = []
+    for group in one.tops():
+        others = found.get(_key(group, known))
+        if not others:
+            raise _part(reference, suspect, group.slots[0].initializer)
+        waiting.append((group, others.pop(0)))
+    twins = {}
+    while waiting:
+        group, twin = waiting.pop()
+        twins[group.id] = twin
+        for unit in range(min(group.size, twin.size)):
+            inner = [one.groups[n] for n in one.inside(group.id, unit)], [two.groups[n] for n in two.inside(twin.id, unit)]
+            for a, b in itertools.zip_longest(*inner):
+                fits = a and b and _key(a, known) == _key(b, back) and a.size == b.size
+                if not fits or (group.size != twin.size and len(a.parents) > 1):
+                    raise _part(reference, suspect, (a or group).slots[0].initializer)
+                waiting.append((a, b))
+    return twins
 
 
 def _key(group: Group, names: Mapping[str, str]) -> tuple:
     """What groups of two models have in common that are each other's."""
     return tuple(sorted((names.get(s.initializer, ""), s.axis) for s in group.slots)), group.kind, len(group.parents)
+
+
+def _added(longer: Mapping[str, Group], one: Family, two: Family, twins: dict[str, Group]) -> list[Group]:
+    """What lies inside units that only the suspect has, as inside the first unit of the reference; adds their `twins`."""
+    found = []
+
+    def add(group: Group, twin: Group, top: Group, unit: int) -> None:
+        for k in range(group.size):
+            for a, b in zip(one.inside(group.id, k), two.inside(twin.id, k), strict=True):
+                add(one.groups[a], two.groups[b], top, unit)
+        name, *above = (n.replace(f"{top.id}[0]", f"{top.id}[{unit}]", 1) for n in (group.id, *(p for p, _ in group.parents)))
+        parents = tuple((p, unit if p == top.id else u) for p, (_, u) in zip(above, group.parents, strict=True))
+        slots = tuple(_moved(s, top, unit) for s in group.slots)
+        found.append(replace(group, id=name, parents=parents, slots=slots))
+        twins[name] = twin
+
+    for top in longer.values():
+        for unit in range(one.groups[top.id].size, top.size):
+            inner = one.inside(top.id, 0), two.inside(twins[top.id].id, unit)
+            for a, b in zip(*inner, strict=True):
+                add(one.groups[a], two.groups[b], top, unit)
+    return found
+
+
+def _moved(slot: Slot, top: Group, unit: int) -> Slot:
+    """A slot inside the first unit of a group, as it lies in another one."""
+
+    def there(axis: int, positions: np.ndarray) -> np.ndarray:
+        for own in top.slots:
+            if (own.initializer, own.axis) == (slot.initializer, axis):
+                order = np.argsort(own.index[0])
+                return own.index[unit][order[np.searchsorted(own.index[0], positions, sorter=order)]]
+        return positions
+
+    within = tuple((axis, there(axis, positions)) for axis, positions in slot.within)
+    return replace(slot, index=there(slot.axis, slot.index), within=within)
 
 
 def _longer(index: np.ndarray, size: int, length: int) -> tuple[np.ndarray, int]:
@@ -164,14 +227,11 @@ class _Rectangular(Matcher):
         super().__init__(both.groups, both.reference, both.suspect)
         self.both = both
 
-    def compared(
-        self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        scores, x, y = super().compared(group, slots, ours, theirs)
+    def weighed(self, group: Group, scores: np.ndarray) -> np.ndarray:
         places = self.total.get(group.id, np.arange(group.size))
         scores[self.both.mine[group.id] :] = 0
         scores[:, places >= self.both.theirs[group.id]] = 0
-        return scores, x, y
+        return scores
 
 
 def matched(both: Extended, incoming: Mapping[str, Sequence[Slot]], progress: Progress | None = None) -> Unequal:
@@ -184,18 +244,30 @@ def matched(both: Extended, incoming: Mapping[str, Sequence[Slot]], progress: Pr
     matcher = _Rectangular(both)
     found = {m.group: m for m in matcher.run(progress)}
     arrays = {**both.suspect, **{n: np.array(a) for n, a in matcher.current.items()}}
-    missing, extra, matches = [], [], []
-    for group in both.groups:
+    inverse = {n: np.argsort(p) for n, p in matcher.total.items()}
+    missing: list[tuple[str, int]] = []
+    extra: list[tuple[str, int]] = []
+    taken: dict[str, np.ndarray] = {}
+    for group in reversed(both.groups):
         match, many = found[group.id], both.mine[group.id]
-        real = match.permutation < both.theirs[group.id]
-        near = match.similarity >= LEAST
-        absent = np.flatnonzero(~(real & near)[:many])
-        missing += [(group.id, int(u)) for u in absent]
-        taken = match.permutation[:many][(real & near)[:many]]
-        extra += [(group.id, int(u)) for u in np.setdiff1d(np.arange(both.theirs[group.id]), taken)]
-        similarity = np.where(real & near, match.similarity, 0.0)
-        certainty = np.where(real & near, match.certainty, 0.0)
-        matches.append(replace(match, similarity=similarity, certainty=certainty))
+        # inner groups go by where they lie in the suspect
+        inside = all(taken[p][u] for p, u in group.parents)
+        size = group.size if group.parents else both.theirs[group.id]
+        present = inside & (match.permutation < size) & (match.similarity >= LEAST)
+        if not group.parents:
+            present[many:] = False
+        taken[group.id] = np.zeros(group.size, bool)
+        taken[group.id][match.permutation[present]] = True
+        similarity, certainty = (np.where(present, a, 0.0) for a in (match.similarity, match.certainty))
+        found[group.id] = replace(match, similarity=similarity, certainty=certainty)
+        if inside:
+            name = matcher.family.twin(group.id, inverse)
+            missing += [(name, int(u)) for u in np.flatnonzero(~present) if group.parents or u < many]
+            extra += [(group.id, int(u)) for u in np.flatnonzero(~taken[group.id][:size])]
+    order = {g.id: k for k, g in enumerate(both.groups)}
+    for units in (missing, extra):
+        units.sort(key=lambda unit: (order[unit[0]], unit[1]))
+    matches = [found[g.id] for g in both.groups]
     plain = {n: a.astype(np.float64) if floating(a) else a for n, a in arrays.items()}
     idle = _idle(both, {m.group: m for m in matches}, extra, incoming, plain)
     plain = {n: a.astype(arrays[n].dtype) for n, a in plain.items()}
@@ -210,7 +282,8 @@ def _idle(
     arrays: dict[str, np.ndarray],
 ) -> list[tuple[str, int]]:
     """The extra units that the function does not need; in `arrays` what they do is given to those that do the same."""
-    groups = {g.id: g for g in both.groups}
+    family = Family(both.groups)
+    groups = family.groups
     waiting = {g: [u for name, u in extra if name == g] for g in dict.fromkeys(name for name, _ in extra)}
     found: list[tuple[str, int]] = []
     changed = True
@@ -218,9 +291,12 @@ def _idle(
     while changed:
         changed = False
         for name, units in waiting.items():
-            group, makes = groups[name], {(s.initializer, s.axis) for s in incoming.get(name, ())}
-            made, read = ([s for s in groups[name].slots if ((s.initializer, s.axis) in makes) is own] for own in (True, False))
-            if not made or not read or group.parents or group.kind == "blocks":
+            group = groups[name]
+            # of a unit that holds others, what makes any of these
+            told = [name, *family.inside(name, 0)]
+            makes = {(s.initializer, s.axis) for n in told for s in incoming.get(n, ())}
+            made, read = ([s for s in group.slots if ((s.initializer, s.axis) in makes) is own] for own in (True, False))
+            if not made or not read or group.parents:
                 continue
             rows = np.concatenate([rows_of(arrays[s.initializer], s).astype(np.float64) for s in made], 1)
             places = np.argsort(matches[name].permutation)
@@ -256,16 +332,24 @@ def _nothing(array: np.ndarray, reference: np.ndarray, slot: Slot, place: int, s
     return not row or (usual.size > 0 and row * float(sizes[place]) <= EQUAL * float(np.median(usual)))
 
 
-def written(both: Extended, found: Unequal) -> tuple[list[Match], dict[str, np.ndarray]]:
+def written(both: Extended, found: Unequal) -> tuple[list[Group], list[Match], dict[str, np.ndarray]]:
     """The suspect's own groups and weights: its units in the reference's order, extra ones behind them.
 
-    Returns the matches of the suspect's units, and the weights, of its own shapes, by the reference's names.
+    Returns the suspect's groups, by the ids of `both`, the matches of their units, and the weights, of its own shapes, by the
+    reference's names.
     """
     places = {key: where.copy() for key, where in both.places.items()}
-    matches = []
+    groups, matches = [], []
     for group, match in zip(both.groups, found.matches, strict=True):
+        twin = both.twins.get(group.id)
+        if twin is None:
+            continue
+        groups.append(replace(twin, id=group.id, parents=group.parents))
+        if group.parents:
+            # in their order already, inside units that have theirs
+            matches.append(match)
+            continue
         real = np.flatnonzero(match.permutation < both.theirs[group.id])
-        twin = both.twins[group.id]
         figures = (a[real] for a in (match.permutation, match.similarity, match.margin, match.certainty))
         matches.append(Match(group.id, *figures))
         there = {(s.initializer, s.axis): s for s in twin.slots}
@@ -273,4 +357,4 @@ def written(both: Extended, found: Unequal) -> tuple[list[Match], dict[str, np.n
             twins_slot = there[both.names[slot.initializer], slot.axis]
             places[slot.initializer, slot.axis][twins_slot.index.ravel()] = slot.index[real].ravel()
     arrays = {n: a[np.ix_(*(places[n, axis] for axis in range(a.ndim)))] for n, a in found.arrays.items()}
-    return matches, arrays
+    return groups, matches, arrays

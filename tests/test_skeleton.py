@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
 import warnings
@@ -210,3 +211,26 @@ def test_a_shape_says_nothing_of_what_follows_what() -> None:
         ]
 
     comes_back(weighed(nodes("i", False), 0), weighed(nodes("x", True), 0, "ab"))
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_a_network_that_lost_a_head_in_one_layer(dynamo: bool) -> None:
+    """Constants that say how long axes are may be one in a file and two in the other."""
+    net, x = randomise(ViT()), torch.randn(2, 3, 32, 32)
+    less = copy.deepcopy(net)
+    attention = less.net.vit.layers[1].attention
+    kept = [k for k in range(24) if not 8 <= k < 16]
+    with torch.no_grad():
+        for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
+            linear.weight, linear.bias = (nn.Parameter(p[kept]) for p in (linear.weight, linear.bias))
+        attention.o_proj.weight = nn.Parameter(attention.o_proj.weight[:, kept])
+    attention.num_attention_heads = 2
+    model, suspect = (export(n, x, dynamo=dynamo) for n in (net, less))
+    shuffled = lady.permute(suspect, 1)
+    found = lady.resync(model, shuffled.graph)
+    assert found.outputs_preserved
+    (lost,) = found.integrity
+    assert lost.kind == "removed"
+    assert lost.group in {g.id for g in lady.find_groups(model).groups if g.kind == "blocks"}
+    assert lost.unit == 1
+    assert lady.check(model, shuffled.graph).reason == "1 unit was removed"

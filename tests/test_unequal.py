@@ -14,7 +14,7 @@ import lady_onnx as lady
 from lady_onnx.cli import main
 from lady_onnx.graph import load
 
-from .test_integrity import INCOMING, OUTGOING, net
+from .test_integrity import INCOMING, OUTGOING, attention, net
 from .test_law import trials
 
 F = np.float32
@@ -212,3 +212,64 @@ def test_command_line_strips_on_request(tmp_path: Path, capsys: pytest.CaptureFi
     assert load(tmp_path / "c.onnx").shape("b") == (12, 16, 3, 3)
     assert main(["check", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]) == 0
     assert "3 units were inserted that the function does not need" in capsys.readouterr().out
+
+
+WIDTH = 4
+"""Dimensions of a head of `attention`."""
+
+
+def with_heads(
+    model: onnx.ModelProto, heads: list[int | None], rng: np.random.Generator, share: float = 0.0
+) -> onnx.ModelProto:
+    """The same with these heads of `model`, or, for None, a random one whose output counts by `share`."""
+    arrays = weights(model)
+    for name in ("wq", "wk", "wv", "bq", "bk", "bv", "wo"):
+        old = np.moveaxis(arrays[name], -1 if name != "wo" else 0, 0)
+        old = old.reshape(-1, WIDTH, *old.shape[1:])
+        size = F(share if name == "wo" else 1)
+        new = [rng.standard_normal(old.shape[1:]).astype(F) * size if h is None else old[h] for h in heads]
+        arrays[name] = np.moveaxis(np.concatenate(new), 0, -1 if name != "wo" else 0)
+    arrays |= {"heads": np.array([2, 5, len(heads), WIDTH]), "back": np.array([2, 5, len(heads) * WIDTH])}
+    return with_weights(model, arrays)
+
+
+@pytest.mark.parametrize("seed", trials(4))
+def test_heads_that_were_removed_or_inserted(seed: int) -> None:
+    """With all that lies inside them; what is left stands in the reference's order."""
+    rng = np.random.default_rng(seed)
+    model = attention(seed, (1,) * 4, WIDTH)
+    group = next(g.id for g in lady.find_groups(model).groups if g.kind == "blocks")
+
+    gone = int(rng.integers(4))
+    fewer = with_heads(model, [h for h in range(4) if h != gone], rng)
+    found = lady.check(model, lady.permute(fewer, seed).graph)
+    assert found.verdict == "altered"
+    assert found.resync is not None
+    assert [(f.kind, f.group, f.unit) for f in found.resync.integrity] == [("removed", group, gone)]
+    back = lady.resync(model, lady.permute(fewer, seed).graph)
+    assert back.outputs_preserved
+    left = weights(back.model)
+    assert all(np.array_equal(left[n], a) for n, a in weights(fewer).items())
+    noisy = lady.attack(lady.permute(fewer, seed).graph, "noise", 0.1, seed=seed + 100).graph
+    assert [(f.kind, f.group, f.unit) for f in lady.resync(model, noisy).integrity] == [("removed", group, gone)]
+
+    place = int(rng.integers(5))
+    order: list[int | None] = [0, 1, 2, 3]
+    order.insert(place, None)
+    for share, kind, verdict in ((0.0, "obfuscated", "rescaled"), (1.0, "inserted", "tampered")):
+        more = lady.permute(with_heads(model, order, rng, share), seed)
+        found = lady.check(model, more.graph)
+        assert found.verdict == verdict, found.reason
+        assert found.resync is not None
+        there = int(np.flatnonzero(more.permutations[group] == place)[0])
+        assert [(f.kind, f.group, f.unit) for f in found.resync.integrity] == [(kind, group, there)]
+        stripped = lady.resync(model, more.graph, strip=True)
+        assert stripped.outputs_preserved
+        assert stripped.stripped is (share == 0)
+        left = weights(stripped.model)
+        if share == 0:
+            assert all(np.allclose(left[n], a, rtol=1e-5, atol=1e-6) for n, a in weights(model).items())
+        else:
+            whole = weights(with_heads(model, [0, 1, 2, 3, None], rng, share))
+            assert {n: a.shape for n, a in left.items()} == {n: a.shape for n, a in whole.items()}
+            assert np.array_equal(left["wo"][:-WIDTH], weights(model)["wo"])
