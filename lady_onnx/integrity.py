@@ -137,7 +137,8 @@ def _dead(group: Group, reference: Arrays) -> np.ndarray:
 def _in_weight(
     name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: np.ndarray, eps: float, least: float, usual: float
 ) -> list[Finding]:
-    gap = np.abs(y - x)
+    # of a scalar the difference is a number
+    gap = np.asarray(np.abs(y - x))
     gap[gap <= np.maximum(8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0))] = 0.0
     found = []
     middling = float(np.median(gap)) / 0.6745 if own else 0.0

@@ -2,7 +2,8 @@
 
 Other names, another exporter or opset, BatchNorm folded on one side, half precision: both are brought into the form that
 onnxruntime's optimiser writes, and of that only the nodes that hold weights are compared, with which of them follow each
-other. Nodes that are alike in all of this are paired by their weights' values, whatever their order.
+other. Nodes that are alike in all of this are paired by the operands that they become, and by their weights' values,
+whatever their order.
 """
 
 from __future__ import annotations
@@ -46,6 +47,8 @@ AXES = ("axes", "axis", "k")
 """Operands that say where an operator acts."""
 ROUNDS = 200
 """At most so many steps along the network are looked at to tell nodes apart."""
+ASTRAY = 1e6
+"""What two nodes are apart, beside their values, where they go on as different operands."""
 QUANTILES = 65
 """So many quantiles stand for a weight's values."""
 
@@ -76,6 +79,8 @@ class _Skeleton:
     nodes: list[_Node] = field(default_factory=list)
     before: dict[int, set] = field(default_factory=dict)
     after: dict[int, set] = field(default_factory=dict)
+    routes: dict[int, set] = field(default_factory=dict)
+    """As which operand of what what they compute goes on, where the order of operands matters."""
     others: list[NodeProto] = field(default_factory=list)
     """The nodes without weights that do more than move elements."""
 
@@ -96,11 +101,16 @@ class _Skeleton:
             own = found._held(node, held)
             if own is None and node.op_type not in MOVING:
                 found.others.append(node)
+                for k, name in enumerate(node.input if node.op_type not in COMMUTING else ()):
+                    for other in reach.get(name, frozenset()):
+                        if isinstance(other, int):
+                            found.routes[other].add((node.op_type, k))
             if own is not None:
                 number = len(found.nodes)
                 found.nodes.append(own)
                 found.before[number] = set(here)
                 found.after[number] = set()
+                found.routes[number] = set()
                 for other in here:
                     if isinstance(other, int):
                         found.after[other].add(number)
@@ -167,6 +177,7 @@ def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[st
         a, b = ([k for k, n in enumerate(side) if n == number] for side in (ours, theirs))
         if len(a) > 1:
             gaps = np.array([[mine.apart(one.nodes[i], other_values, two.nodes[j]) for j in b] for i in a])
+            gaps += ASTRAY * np.array([[len(one.routes[i] ^ two.routes[j]) for j in b] for i in a])
             b = [b[j] for j in linear_sum_assignment(gaps)[1]]
         for i, j in zip(a, b, strict=True):
             for (name, turned), (other, also) in zip(one.nodes[i].weights, two.nodes[j].weights, strict=True):

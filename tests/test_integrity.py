@@ -303,6 +303,25 @@ def test_fine_tuned_copies_are_altered_and_no_more() -> None:
         assert finding.factor == pytest.approx(2, rel=0.2)
 
 
+@pytest.mark.parametrize("factor", [1.001, 0.5, 3.0])
+def test_a_number_that_is_no_tensor(factor: float) -> None:
+    """Another value is told as any change of a weight's scale, and where all weights changed it is one of them."""
+    model = net("Relu", 0)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(0.7, np.float32), "number"))
+    model.graph.node.append(helper.make_node("Mul", [model.graph.output[0].name, "number"], ["last"]))
+    model.graph.output[0].name = "last"
+    suspect = lady.permute(model, 1).graph
+    suspect.replace("number", np.array(0.7 * factor, np.float32))
+    found = lady.resync(model, suspect)
+    assert found.alterations["number"]
+    assert lady.check(model, suspect).verdict == "altered"
+    half = lady.permute(model, 1).graph
+    for name in list(half.tensors):
+        if half.array(name).dtype == np.float32:
+            half.replace(name, half.array(name).astype(np.float16).astype(np.float32))
+    assert lady.check(model, half).verdict == "altered"
+
+
 def attention(seed: int, sizes: Sequence[float] = (1, 1), width: int = 4) -> onnx.ModelProto:
     """One layer of attention, biases on all its projections, and a dense layer behind it.
 
