@@ -28,6 +28,10 @@ ALIKE = 0.5
 """Below this mean similarity of the units, factors taken out, the models have nothing in common."""
 ODD = 0.5
 """A unit whose similarity is below this has no copy, where others are a quarter of it from theirs."""
+GROWING = 0.1
+"""Differences whose logarithms correlate less with those of the weights do not grow with these."""
+ENOUGH = 10_000
+"""So many elements of a weight tell that."""
 PLACED = 0.7
 """Below this median factor units are not compared with their own copies."""
 FEW = 0.05
@@ -80,6 +84,13 @@ def undo(
     # units that are like no other among many that are like their copies, or all of them
     middle = float(np.median(similar))
     odd = middle < ODD or (float(similar.min()) < ODD and middle > 1 - ODD / 4)
+    if (
+        odd
+        and certain >= DOUBT
+        and middle < ALIKE
+        and _added([s.initializer for g in groups for s in g.slots], reference, aligned)
+    ):
+        odd = False
     if not free or (certain >= DOUBT and not odd and not _multiplied(groups, free, reference, aligned)):
         return None
     unscaler = Unscaler(groups, reference, suspect, free)
@@ -120,6 +131,21 @@ def _floating(scaling: Scaling, suspect: Arrays) -> bool:
     """Are the weights that may be multiplied floating-point numbers?"""
     may = (scaling.scales != 0).any(0) | scaling.signs.any(0)
     return all(floating(np.asarray(suspect[s.initializer])) for s, m in zip(scaling.slots, may, strict=True) if m)
+
+
+def _added(names: Sequence[str], reference: Arrays, suspect: Arrays) -> bool:
+    """Do large and small elements differ by as much, as where noise was added? What was multiplied differs by its own size."""
+    total = many = 0.0
+    for name in dict.fromkeys(names):
+        x, y = (np.asarray(a[name]).ravel() for a in (reference, suspect))
+        thin = slice(None, None, max(x.size // ENOUGH, 1))
+        x, y = (z[thin].astype(np.float64) if floating(z) else np.zeros(0) for z in (x, y))
+        told = np.flatnonzero((x != y) & (x != 0))
+        size, gap = (np.log(np.abs(z[told])) for z in (x, y - x))
+        if told.size > 1 and size.std() and gap.std():
+            many += told.size
+            total += told.size * float(np.corrcoef(size, gap)[0, 1])
+    return total < GROWING * many
 
 
 def _multiplied(groups: Sequence[Group], scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays) -> bool:
