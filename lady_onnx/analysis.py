@@ -22,10 +22,11 @@ from .equations import lay, solved, spread, unlay
 from .errors import UnknownStructure
 from .graph import Graph, attributes, captured, input_choices, label
 from .inference import Inference
-from .labels import UNREAD, Facts, Line, Role, addresses, along, axes_of, components, compress, dense, is_address
+from .labels import UNREAD, Facts, Line, Role, addresses, along, axes_of, components, compress, dense, is_address, often
 from .sequences import Result
 from .tensors import Index, Part, Tensor, moved_shape, opaque, prefixed, step_of, tidy
 from .ties import Ties
+from .touches import Touches
 
 SIZES = (64, 16, 32, 224, 640, 7, 512, 16000)
 """Sizes to try for the symbolic axes of the graph's inputs."""
@@ -54,6 +55,7 @@ class Analysis:
             equal=[(dense(a), dense(b)) for a, b in self.facts.equal],
             pins=[(dense(p), reason, node) for p, reason, node in self.facts.pins],
             read=[dense(r) for r in self.facts.read],
+            touched=[(what, dense(r)) for said in self.facts.touched for what, r in often(*said)],
         )
         return replace(self, facts=facts, weights={w: [dense(r) for r in roles] for w, roles in self.weights.items()})
 
@@ -75,6 +77,7 @@ class Engine:
         self.constant_along = constant_along
         self.facts = Facts()
         self.ties = Ties(self.facts)
+        self.touches = Touches(self.facts, self._number, self._labels)
         self.inference = Inference(graph, shapes, loose)
         self.out = Analysis(self.facts)
         self.failed = 0
@@ -187,6 +190,8 @@ class Engine:
             # it could say anything about the order of the operands
             raise UnknownStructure("a result that the rule does not name")
         self.saw(node, kind)
+        if not isinstance(kind, rules.Body):
+            self.touches.saw(node, kind, operands, [r if isinstance(r, Tensor) else None for r in results])
         for name, result in zip(made, results, strict=False):
             if not name or result is None:
                 continue
@@ -195,6 +200,16 @@ class Engine:
                 self.inference.note(name, result.shape, node)
             else:
                 self.items[name] = result
+
+    def _number(self, name: str) -> bytes | None:
+        """The bytes of a constant of one element."""
+        known = name in self.graph.tensors and math.prod(self.graph.shape(name)) == 1
+        return self.graph.array(name).tobytes() if known else None
+
+    def _labels(self, part: Part) -> list[np.ndarray]:
+        """The labels of a part of a weight, as far as it has any."""
+        known = [dense(r) for r in self.out.weights.get(part.weight, ())]
+        return [self._at(part, r)[0] for r in known if not any(part.index[a] is None for a in axes_of(r))]
 
     def results(
         self,

@@ -113,7 +113,10 @@ class Finder:
         colour = np.zeros(self.count, np.uint64)
         births = np.searchsorted(self.analysis.facts.births, np.arange(self.labels), side="right")
         self.births = births
-        np.add.at(colour, self.class_of, mix(births) * self.label_times)
+        self.kinds = births.astype(np.uint64)
+        for what, touched in self.analysis.facts.touched:
+            self.kinds[dense(touched)] += mix(what)
+        np.add.at(colour, self.class_of, mix(self.kinds) * self.label_times)
         seen = mix(mix(self.member_role + (1 << 32)) ^ self.member_times) * self.label_times[self.member_label]
         np.add.at(colour, self.class_of[self.member_label], seen)
         fixed = self.why >= 0
@@ -147,7 +150,7 @@ class Finder:
         node = [np.where(x < 0, -1 - x, x + self.shift) for x in (self.fact_a, self.fact_b)]
         # one and the same parent, or one that looks like it
         self.mark = self._marks(*(mix(x + (1 << 32)) for x in (self.fact_a, self.fact_b)))
-        order = np.lexsort((self._marks(*(mix(self.colour[self.of[x]]) for x in node)), self.births, self.class_of))
+        order = np.lexsort((self._marks(*(mix(self.colour[self.of[x]]) for x in node)), self.kinds, self.births, self.class_of))
         self.sorted_labels = order
         self.start = np.searchsorted(self.class_of[order], np.arange(self.count + 1))
         some = self.start[:-1] < self.start[1:]
@@ -178,7 +181,7 @@ class Finder:
 
         Of another label the same is known; of addresses, children and parents what `first` and `second` say, by fact.
         """
-        marks = mix(self.births)
+        marks = mix(self.kinds)
         tied = (self.fact_event < len(self.analysis.facts.equal)) & (self.fact_a >= 0) & (self.fact_b >= 0)
         for _ in range(3):
             new = mix(marks)
@@ -208,6 +211,7 @@ class Finder:
                 self.why[units] = self.unread + 1
                 self._spread()
             elif slots:
+                self._inside(units)
                 found.append((units, slots))
         found = self._ordered([(u, s) for u, s in found if (self.why.take(u) < 0).all()])
         return Symmetry(self._named([self._unfolded(*f) for f in found]), self._pins(), tuple(sorted(self.analysis.unknown)))
@@ -234,6 +238,12 @@ class Finder:
         np.minimum.at(least, number, self.spans[below])
         np.maximum.at(most, number, self.spans[below])
         if (least[number] != most[number]).any():
+            raise Unfoldable
+
+    def _inside(self, units: np.ndarray) -> None:
+        """Unfoldable where a group lies inside units of which others stand for it: they hold groups of their own."""
+        above = self.above[0, _ranges(self.up[units], self.up[units + 1])]
+        if self.apart[above].any():
             raise Unfoldable
 
     def _unfolded(self, units: np.ndarray, slots: list[Slot]) -> tuple[np.ndarray, list[Slot]]:
@@ -351,8 +361,8 @@ class Finder:
         slots = list(unique.values())
         raw = raws[0]
         if len(raws) == 1:
-            colours, births = self.colour.take(tables[0]), self.births.take(raw)
-            if (colours != colours[0]).any() or (births != births[0]).any():
+            colours, kinds = self.colour.take(tables[0]), self.kinds.take(raw)
+            if (colours != colours[0]).any() or (kinds != kinds[0]).any():
                 return None
         if alike and len(raws) == 1 and tables[0].shape[1] == 1:
             # classes of labels of which different things are said, the same in every unit: nothing else maps them
@@ -434,7 +444,7 @@ class Finder:
                 step = np.arange(self.labels)
                 step[raw] = raw[permutation]
                 sigma = step.take(sigma)
-            if (self.births.take(sigma.take(moved)) != self.births.take(moved)).any():
+            if (self.kinds.take(sigma.take(moved)) != self.kinds.take(moved)).any():
                 return False
             moved_a, moved_b = (np.where(x < 0, x, sigma[x]) for x in (a, b))
             if not np.array_equal(known, self._said(event, moved_a, moved_b)):

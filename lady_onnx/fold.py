@@ -17,7 +17,7 @@ import numpy as np
 
 from .analysis import Analysis
 from .groups import Slot
-from .labels import Facts, Line, Pair, Role, along, axes_of, dense, start_of
+from .labels import Facts, Line, Pair, Role, along, axes_of, dense, often, start_of
 
 Run = tuple[int, int, int]
 """The starts of two stretches and their length."""
@@ -109,6 +109,9 @@ def fold(analysis: Analysis, short: int = 8) -> Fold:
     parents = [cuts.pairs(c, p) for c, p in facts.parents]
     for labels in itertools.chain((p for p, _, _ in facts.pins), facts.read):
         cuts.set(labels)
+    touched = [t for what, labels in facts.touched for t in often(what, labels)]
+    for _, labels in touched:
+        cuts.set(labels)
     lying = {w: cuts.lying(roles) for w, roles in analysis.weights.items()}
     cuts.spread()
 
@@ -174,6 +177,7 @@ def fold(analysis: Analysis, short: int = 8) -> Fold:
         parents=[both(p) for p in parents],
         pins=[(some(p), reason, node) for p, reason, node in facts.pins],
         read=[some(r) for r in facts.read],
+        touched=[(what, some(labels)) for what, labels in touched],
     )
     return Fold(replace(analysis, facts=folded, weights=weights), length, second, places)
 

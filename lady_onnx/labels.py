@@ -3,7 +3,8 @@
 A *role* is an integer array that broadcasts over a tensor: the label of each element, of size 1 along
 the axes that it does not depend on. Labels of zero and more stand for units; negative ones are
 *addresses*, positions that keep their order (batch, space, time). Everything that an operator says is
-one of four facts: labels are born, two are equal, one has another as its parent, one is pinned.
+one of five facts: labels are born, two are equal, one has another as its parent, one is pinned, some of those that were
+born together are touched.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class Facts:
 
     read: list[Role] = field(default_factory=list)
     """Labels of axes that an operator contracts or pins: what has been read. Others are computed in vain."""
+    touched: list[tuple[int, Role]] = field(default_factory=list)
+    """What an operator does, as a number, and the labels that it does it to, where others were born with them."""
     node: str = ""
     """The node that speaks."""
     reason: str = "position"
@@ -132,6 +135,14 @@ class Facts:
             self.parents.append((child, parent))
             self.parent_nodes.append(self.node)
         return True
+
+
+def often(what: int, labels: Role) -> list[tuple[int, Role]]:
+    """What is said of labels, once for all that occur as often: another thing where that is more than once."""
+    if isinstance(labels, Line):
+        return [(what, labels)]
+    found, many = np.unique(labels[labels >= 0], return_counts=True)
+    return [(what + n - 1, found[many == n]) for n in np.unique(many).tolist()]
 
 
 def addresses(size: int) -> np.ndarray:

@@ -163,6 +163,29 @@ class Grown:
         self.maps[a], self.maps[b] = units[:at], units[at:]
         return a, b
 
+    def part(self, x: str, at: int, ways: tuple[str, str]) -> str:
+        """Something is done to the first units, and something else to the others: only those that share it are alike."""
+        parts = []
+        for piece, way in zip(self.split(x, at), ways, strict=True):
+            units = self.maps[piece]
+            # what a unit is taken from counts as one that it has to itself
+            alone = f"{piece} {way}" if way == "mean" else f"{x} {way}"
+            for unit in units:
+                self.slots[unit][alone] += way != "Identity"
+            match way:
+                case "flip":
+                    ends = [self.constant(v) for v in ([-1], [-SIZE - 1], [3], [-1])]
+                    y = self.node("Slice", [piece, *ends])[0]
+                case "mean":
+                    y = self.node("Sub", [piece, self.node("ReduceMean", [piece], axes=[1])[0]])[0]
+                case "MaxPool":
+                    y = self.node(way, [piece], kernel_shape=[3, 3], pads=[1] * 4)[0]
+                case _:
+                    y = self.node(way, [piece])[0]
+            self.maps[y] = units
+            parts.append(y)
+        return self.concat(*parts)
+
     def gate(self, x: str) -> str:
         """Squeeze and excite: the gate ties to the channels that it scales."""
         units = self.maps[x]
@@ -256,8 +279,9 @@ class Grown:
 
 
 STEPS = ("conv", "depthwise", "norm", "unary", "scaled", "residual", "concat", "split", "gate", "pool", "softmax") + (
-    *("layernorm", "attention", "grouped", "pixels", "product"),
+    *("layernorm", "attention", "grouped", "pixels", "product", "part"),
 )
+WAYS = ("Identity", "Relu", "Neg", "MaxPool", "flip", "mean")
 WIDTHS = st.sampled_from((2, 3, 4, 5, 7))
 
 
@@ -297,6 +321,10 @@ def grow(draw: st.DrawFn, g: Grown, current: str, step: str) -> str:
             return g.attention(current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3))))
         case "grouped":
             return g.grouped(current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3))))
+        case "part":
+            wide = g.conv(current, 7)
+            way = st.sampled_from(WAYS)
+            return g.part(wide, draw(st.sampled_from((2, 3, 5))), (draw(way), draw(way)))
         case "pixels":
             return g.shuffled_pixels(current)
     raise AssertionError(step)

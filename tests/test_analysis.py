@@ -361,6 +361,71 @@ def test_rows_that_nothing_reads_are_pinned_as_unread() -> None:
     assert ("table", 0, "unread") in {(p.initializer, p.axis, p.reason) for p in lady.find_groups(model).pinned}
 
 
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        (lambda k, h: [helper.make_node("Relu" if k else "Tanh", [h], [f"y{k}"])], [4, 4]),
+        (lambda k, h: [helper.make_node("Relu", [h], [f"y{k}"])], [8]),
+        (lambda k, h: [helper.make_node("Mul", [h, "two" if k else "three"], [f"y{k}"])], [4, 4]),
+        (lambda k, h: [helper.make_node("Mul", [h, "two"], [f"y{k}"])], [8]),
+        (lambda k, h: [helper.make_node("Softmax", [h], [f"y{k}"], axis=-1)], [4, 4]),
+        (lambda k, h: [helper.make_node("Softmax", [h], [f"y{k}"], axis=1)], [8]),
+        (lambda k, h: [helper.make_node("CumSum", [h, "one"], [f"y{k}"], reverse=k)], [4, 4]),
+        (lambda k, h: [helper.make_node("Gather", [h, "first" if k else "last"], [f"y{k}"], axis=1)], [4, 4]),
+        (lambda k, h: [helper.make_node("Gather", [h, "first"], [f"y{k}"], axis=1)], [8]),
+        (lambda k, h: [helper.make_node("Transpose", [h], [f"y{k}"], perm=[0, 1, 2] if k else [1, 0, 2])], [4, 4]),
+        # one after the other is not the other after the one
+        (
+            lambda k, h: [
+                helper.make_node("Neg" if k else "Relu", [h], [f"z{k}"]),
+                helper.make_node("Relu" if k else "Neg", [f"z{k}"], [f"y{k}"]),
+            ],
+            [4, 4],
+        ),
+    ],
+)
+def test_what_is_done_to_a_part_of_the_units(way, expected: list[int]) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Split", ["h", "halves"], ["h0", "h1"], axis=2),
+        *way(0, "h0"),
+        *way(1, "h1"),
+        helper.make_node("Concat", ["y0", "y1"], ["y"], axis=2),
+        helper.make_node("MatMul", ["y", "b"], ["out"]),
+    ]
+    weights = {"a": w(3, 8), "b": w(8, 2), "halves": np.array([4, 4]), "one": np.array(1)}
+    weights |= {"two": np.float32([2]), "three": np.float32([3]), "first": np.array([0]), "last": np.array([4])}
+    assert sizes(build(nodes, weights, {"x": [5, 5, 3]})) == expected
+
+
+def test_a_reduction_of_a_part_of_the_units() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Slice", ["h", "start", "end", "axis"], ["s"]),
+        helper.make_node("ReduceMax", ["s"], ["m"], axes=[1]),
+        helper.make_node("MatMul", ["h", "b"], ["y"]),
+        helper.make_node("Add", ["y", "m"], ["out"]),
+    ]
+    weights = {"a": w(3, 8), "b": w(8, 2), "start": np.array([2]), "end": np.array([5]), "axis": np.array([1])}
+    assert sizes(build(nodes, weights, {"x": [4, 3]})) == [3, 5]
+
+
+@pytest.mark.parametrize("units", [3, 8, 9])
+@pytest.mark.parametrize("pieces", [2, 3, 8])
+def test_the_largest_of_every_few_units(units: int, pieces: int) -> None:
+    """Each lies in a unit of its own, whose order is another: of the places of a stretch none stands for the others."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Reshape", ["h", "shape"], ["r"]),
+        helper.make_node("ReduceMax", ["r"], ["m"], axes=[1], keepdims=0),
+        helper.make_node("MatMul", ["m", "b"], ["out"]),
+    ]
+    weights = {"a": w(3, units * pieces), "b": w(units, 2), "shape": np.array([4, pieces, units])}
+    model = build(nodes, weights, {"x": [4, 3]})
+    assert sizes(model) == sorted([units, *[pieces] * units])
+    assert lady.check(model, lady.permute(model, 1).graph).verdict == "permuted"
+
+
 def test_dead_code_and_index_constants_form_no_group() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),

@@ -31,7 +31,7 @@ LAYERS = [
     {"analysis", "correspondence"},
     {"bodies"},
     {"sequences"},
-    {"tensors", "inference", "equations", "ties", "lines", "factors"},
+    {"tensors", "inference", "equations", "ties", "lines", "touches", "factors"},
     {"rules", "labels"},
     {"graph"},
     {"errors", "wire"},
