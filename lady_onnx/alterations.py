@@ -142,7 +142,8 @@ def _candidates(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
     top, length = ([float(np.abs(x).max()), float(np.linalg.norm(x.astype(np.float32)))] for x in (reference, suspect))
     if min(*top, *length) > 0 and top[0] != length[0]:
         factors = length[0] / top[0], length[1] / top[1]
-        if abs(factors[0] - factors[1]) < CLOSE * factors[1]:
+        # what is nearer to one is rounding
+        if abs(factors[0] - factors[1]) < CLOSE * factors[1] < abs(factors[0] - 1):
             yield Alteration("scaled", {"factor": factors[0]}), partial(_scaled, factor=factors[0])
     for axis in (-1, *range(reference.ndim if reference.ndim > 1 else 0)):
         for symmetric in (True, False):

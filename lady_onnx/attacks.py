@@ -17,7 +17,7 @@ from onnx import ModelProto
 
 from .alterations import MOST_BITS, floating, prune, quantize
 from .analysis import analyse
-from .errors import LadyError
+from .errors import LadyError, natural
 from .finder import extract
 from .graph import Graph, load
 from .groups import Symmetry
@@ -82,6 +82,7 @@ def attack(model: Model, kind: str, strength: float, *, weights: Sequence[str] |
     for name in weights or ():
         if name not in graph.tensors:
             raise LadyError(f"{graph.name}: no weight '{name}'; `lady-onnx groups --json` lists them")
+    natural("seed", seed)
     generator = np.random.default_rng(seed)
     analysis = analyse(graph)
     symmetry = extract(analysis)

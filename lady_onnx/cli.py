@@ -24,8 +24,8 @@ from .graph import Graph, atomic, load
 from .integrity import REPLACEABLE, TAMPERING
 from .matching import ASSIGNMENTS, Progress
 from .permutation import Model, slots_json
-from .resync import EVIDENCE
-from .runtime import read_data
+from .resync import EVIDENCE, VERIFY
+from .runtime import PROVIDERS, read_data
 
 
 def _clean(value: Any) -> Any:
@@ -128,6 +128,8 @@ def _explain(args: argparse.Namespace) -> int:
 
 
 def _groups(args: argparse.Namespace) -> int:
+    if args.dot and (args.json or args.explain):
+        raise lady.LadyError("groups --dot: draws all groups; leave --json and --explain out")
     if args.explain:
         return _explain(args)
     if args.dot:
@@ -177,7 +179,9 @@ def _permute(args: argparse.Namespace) -> int:
     record = _output(Path(args.save_permutation), taken) if args.save_permutation else None
     if args.inverse and not args.permutation:
         raise lady.LadyError("--inverse undoes a --permutation file; give one")
-    result = lady.permute(model, args.seed, groups=args.group, permutations=args.permutation, inverse=args.inverse)
+    if args.permutation and (args.group or args.seed is not None):
+        raise lady.LadyError("--permutation says what becomes of which group; leave --group and --seed out")
+    result = lady.permute(model, args.seed or 0, groups=args.group, permutations=args.permutation, inverse=args.inverse)
     result.save(out)
     if record:
         result.save_permutation(record)
@@ -451,7 +455,7 @@ def parser() -> argparse.ArgumentParser:
     p = command("permute", _permute, "apply a random, or a given, element of a model's permutation symmetry")
     p.add_argument("model", metavar="MODEL")
     p.add_argument("-o", "--output", metavar="OUT", required=True)
-    p.add_argument("--seed", type=_natural, default=0, help="of the random permutations (0)")
+    p.add_argument("--seed", type=_natural, help="of the random permutations (0)")
     p.add_argument("--group", action="append", metavar="ID", help="permute this group only; may be repeated")
     p.add_argument("--permutation", metavar="P.json", help="apply this instead of a random one")
     p.add_argument("--inverse", action="store_true", help="undo the given permutation")
@@ -479,8 +483,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--force", action="store_true", help="replace the default output")
     p.add_argument("--report", metavar="R.json", help="write the report")
     p.add_argument("--save-permutation", metavar="P.json", help="write what was applied to the suspect")
-    p.add_argument("--verify", choices=("auto", "run", "proof", "none"), default="auto", help="how outputs are compared (auto)")
-    p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--verify", choices=VERIFY, default="auto", help="how outputs are compared (auto)")
+    p.add_argument("--provider", choices=PROVIDERS, default="auto")
     p.add_argument("--evidence", choices=EVIDENCE, default="all", help="all weights of a unit, or the paper's: incoming (all)")
     p.add_argument("--assignment", choices=tuple(ASSIGNMENTS), default="optimal", help="with argmax, the paper's (optimal)")
 
@@ -497,7 +501,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=_natural, default=0)
     p.add_argument("--data", metavar="X.npz", help="inputs by name, and `labels`")
     p.add_argument("--metric", metavar="NAME", help="accuracy or mse, of the first output against `labels`")
-    p.add_argument("--provider", choices=("auto", "cpu", "cuda"), default="auto")
+    p.add_argument("--provider", choices=PROVIDERS, default="auto")
     p.add_argument("--tolerance", type=_number, help="largest difference, relative to the largest output")
 
     p = command("demo", _demo, "a first minute: shuffle a small classifier of digits, and put it back")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from google.protobuf.message import Message
 from onnx import AttributeProto, GraphProto, NodeProto, TensorProto
 
 from .errors import ArchitectureError
@@ -37,6 +38,10 @@ def correspond(reference: Graph, suspect: Graph, sizes: bool = True) -> dict[str
     if [in_function(f) for f in ours] != [in_function(f) for f in theirs]:
         raise walk.part("the functions", "their names differ")
     for f, g in zip(ours, theirs, strict=True):
+        for what in ("attribute", "attribute_proto", "opset_import"):
+            mine, other = (sorted(_bytes(a) for a in getattr(x, what)) for x in (f, g))
+            if mine != other:
+                raise walk.part(f"the function '{f.name}'", f"its {what} is another")
         one, two = _Side(reference, in_function(f)), _Side(suspect, in_function(g))
         walk.values(one, two, "input", f.input, g.input)
         walk.nodes(one, two, f.node, g.node)
@@ -153,6 +158,10 @@ class _Walk:
         if ours.tensors[a].data_type != theirs.tensors[b].data_type:
             kinds = [TensorProto.DataType.Name(t.data_type) for t in (theirs.tensors[b], ours.tensors[a])]
             raise self.part(where, f"weight '{b}' is {kinds[0]}, the reference's {kinds[1]}")
+
+
+def _bytes(entry: str | Message) -> bytes:
+    return entry.encode() if isinstance(entry, str) else entry.SerializeToString(deterministic=True)
 
 
 def _renamed(side: _Side, names: Sequence[str]) -> list[str]:

@@ -102,11 +102,17 @@ def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least:
     usual = _usual(reference, suspect)
     for name in reference:
         own, x, y = slots.get(name, []), np.asarray(reference[name]), np.asarray(suspect[name])
-        if floating(x) and floating(y) and not same(x, y):
-            found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), step(y.dtype), least, usual)
-    dead = {g.id: _dead(g, reference) for g in groups if any(f.group == g.id for f in found)}
+        if _numbers(x) and _numbers(y) and not same(x, y):
+            eps = step(y.dtype if floating(y) else np.dtype(np.float32))
+            found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), eps, least, usual)
+    dead = {g.id: _dead(g, reference) & _dead(g, suspect) for g in groups if any(f.group == g.id for f in found)}
     alive = [f for f in found if f.group is None or not dead[f.group][f.unit]]
     return tuple(_told(alive, slots, reference, suspect))
+
+
+def _numbers(array: np.ndarray) -> bool:
+    """Does it hold numbers with a meaning, floating-point or quantised ones, and not sizes or places?"""
+    return floating(array) or (array.dtype.kind in "iu" and array.dtype.itemsize == 1)
 
 
 def _usual(reference: Arrays, suspect: Arrays) -> float:
@@ -114,10 +120,12 @@ def _usual(reference: Arrays, suspect: Arrays) -> float:
     shares = [0.0]
     for name in reference:
         x, y = np.asarray(reference[name]).ravel(), np.asarray(suspect[name]).ravel()
-        if x.size and floating(x) and floating(y):
+        if x.size and _numbers(x) and _numbers(y):
             thin = slice(None, None, max(x.size // ENOUGH, 1))
-            size = float(np.abs(x[thin]).mean()) or 1.0
-            shares.append(float(np.median(np.abs(y[thin].astype(np.float64) - x[thin]))) / size)
+            x, y = (z[thin].astype(np.float64) for z in (x, y))
+            known = np.isfinite(x) & np.isfinite(y)
+            size = float(np.abs(x[known]).mean()) if known.any() else 0.0
+            shares.append(float(np.median(np.abs(y - x)[known])) / size if size else 0.0)
     return float(np.median(shares))
 
 
@@ -127,7 +135,7 @@ def _dead(group: Group, reference: Arrays) -> np.ndarray:
     seen = False
     for slot in group.slots:
         rows = rows_of(np.asarray(reference[slot.initializer]), slot)
-        if rows.shape[1] >= TELLING and floating(rows):
+        if rows.shape[1] >= TELLING and _numbers(rows):
             lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
             faint = lengths <= FAINT * np.median(lengths)
             dead, seen = (dead & faint) if seen else faint, True
@@ -167,7 +175,7 @@ def _in_weight(
             k = float(ratio[unit])
             rest = np.linalg.norm(b[unit] - k * a[unit])
             straight = rest <= max(0.2 * abs(k) * lengths[unit], APART * common)
-            size = float(away[unit] / spreads[unit] if straight else left[unit] / max(common, eps * lengths[unit]))
+            size = float(away[unit] / spreads[unit] if straight else left[unit] / max(common, eps * lengths[unit], 1e-300))
             found.append(Finding("scaled" if straight else "replaced", group.id, unit, name, k if straight else None, size))
             gap[np.ix_(*slot.places(gap.shape, unit))] = 0.0
     return found + _single(name, own, x, gap, eps, usual)

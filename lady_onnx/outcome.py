@@ -22,6 +22,8 @@ from .runtime import Verification, compare
 NOTE = "resynced"
 SHORT = 1e-5
 """Types whose numbers are further apart than this are short."""
+ENDLESS = 1e37
+"""In single precision and more, numbers beyond this stand for infinities."""
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,21 @@ def rounded(reference: np.ndarray, result: np.ndarray, suspect: np.ndarray, grow
     """
     if not floating(reference):
         return not difference(reference, result)
-    x, y, z = (finite(a).astype(np.float64) for a in (reference, result, suspect))
+    told = ~_endless(reference, result)
+    x, y, z = (finite(a[told]).astype(np.float64) for a in (reference, result, suspect))
     most = max(float(np.abs(a).max(initial=0)) for a in (x, z))
     unit = step(reference.dtype)
     if unit < SHORT:
         return float(np.abs(x - y).max(initial=0)) <= 8 * unit * most * grown
     # a step of a short type is no small change: each element by itself
     return bool((np.abs(x - y) <= unit * (4 * np.maximum(np.abs(x), np.abs(y)) + most / 16)).all())
+
+
+def _endless(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Where both are beyond all measure on one side: infinities, and the numbers that masks have for them."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    limit = ENDLESS if floating(a) and step(a.dtype) < SHORT else np.inf
+    return (np.minimum(np.abs(x), np.abs(y)) >= limit) & (np.sign(x) == np.sign(y))
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -142,5 +152,6 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
     if a.dtype == object or a.dtype.kind in "SUb":
         return float((a != b).any())
     with np.errstate(invalid="ignore"):
-        gap = np.abs(a.astype(np.float64) - b.astype(np.float64))
+        gap = np.asarray(np.abs(a.astype(np.float64) - b.astype(np.float64)))
+        gap[_endless(a, b)] = 0.0
     return float(np.nan_to_num(gap, nan=0.0).max())

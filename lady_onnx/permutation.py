@@ -13,7 +13,7 @@ import numpy as np
 from onnx import ModelProto
 
 from .analysis import analyse
-from .errors import LadyError
+from .errors import LadyError, natural
 from .finder import extract
 from .graph import Graph, atomic, load
 from .groups import Group, Symmetry
@@ -97,8 +97,14 @@ def permute(
         permutations: what to apply instead, by group id, or the path of a file that `save_permutation` wrote.
         inverse: undo them instead.
 
-    Raises LadyError for an unknown group, a permutation that does not fit, or a model without groups.
+    Raises LadyError for an unknown group, a permutation that does not fit, a seed that is no number from 0 on, or a model
+    without groups.
     """
+    if permutations is None and inverse:
+        raise LadyError("only given permutations can be undone; give them")
+    if permutations is not None and groups is not None:
+        raise LadyError("give groups, for random permutations, or permutations, not both")
+    natural("seed", seed)
     graph = load(model)
     symmetry = find_groups(graph)
     known = {g.id: g for g in symmetry.groups}
@@ -115,7 +121,7 @@ def permute(
         elements, given = draw(chosen, seed), seed
     else:
         if not isinstance(permutations, Mapping):
-            permutations = read_permutation(permutations)
+            permutations = read_permutation(permutations, symmetry.groups)
         elements = {}
         for name, permutation in permutations.items():
             if name not in known:
@@ -153,13 +159,22 @@ def write_permutation(
         file.write(json.dumps({"format": FORMAT, "seed": seed, "groups": entries}).encode())
 
 
-def read_permutation(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """The permutations in a file, by group id; LadyError where it is none."""
+def read_permutation(path: str | os.PathLike[str], groups: Sequence[Group]) -> dict[str, np.ndarray]:
+    """The permutations in a file, by group id; LadyError where it is none, or one for other groups than these."""
     try:
         content = json.loads(Path(path).read_text())
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r}")
-        return {g["id"]: np.array(g["permutation"]) for g in content["groups"]}
+        known = {g.id: (g.size, slots_json(g)) for g in groups}
+        found: dict[str, np.ndarray] = {}
+        for entry in content["groups"]:
+            name = entry["id"]
+            if name in found:
+                raise ValueError(f"group '{name}' occurs twice")
+            if known.get(name, (entry["size"], entry["slots"])) != (entry["size"], entry["slots"]):
+                raise LadyError(f"{path}: group '{name}' lies elsewhere in the model; the permutation is another model's")
+            found[name] = np.array(entry["permutation"])
+        return found
     except OSError as error:
         raise LadyError(f"{path}: {error.strerror}; give a file that --save-permutation wrote") from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:

@@ -12,7 +12,7 @@ import numpy as np
 from .alterations import CLOSE, Alteration, explain, floating, noise
 from .analysis import Analysis, analyse
 from .biases import inert, shifted
-from .errors import ArchitectureError, LadyError
+from .errors import ArchitectureError, LadyError, natural, one_of
 from .evidence import same
 from .finder import extract
 from .graph import load
@@ -24,6 +24,7 @@ from .maps import turned, unmixed
 from .matching import ASSIGNMENTS, Matcher, Progress
 from .outcome import Resync, alike, difference, preserved, rounded
 from .permutation import Model
+from .runtime import PROVIDERS
 from .scalewalk import scalings
 from .scaling import Scaling
 from .sizes import resync_sizes
@@ -32,6 +33,7 @@ from .undoing import Undone, undo
 from .unequal import differ
 
 EVIDENCE = ("all", "incoming")
+VERIFY = ("auto", "run", "proof", "none")
 CHUNK = 1 << 20
 """So many values are summed up at a time."""
 
@@ -92,8 +94,12 @@ def resync(
     Raises LadyError where a model cannot be read or holds NaN, ArchitectureError where the two are not the
     same network.
     """
-    if evidence not in EVIDENCE or assignment not in ASSIGNMENTS:
-        raise LadyError(f"evidence is one of {', '.join(EVIDENCE)}, assignment one of {', '.join(ASSIGNMENTS)}")
+    one_of("verify", verify, VERIFY)
+    one_of("provider", provider, PROVIDERS)
+    one_of("evidence", evidence, EVIDENCE)
+    one_of("assignment", assignment, ASSIGNMENTS)
+    natural("samples", samples, 1)
+    natural("seed", seed)
     start = time.perf_counter()
     ours, theirs = load(reference), load(suspect)
     ours.check_numbers()

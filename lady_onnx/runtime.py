@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from .errors import LadyError
+from .errors import LadyError, natural, one_of
 from .graph import PROTOBUF_LIMIT, Graph, by_name, input_choices
 
 PICTURE_SIZES = (224, 64, 32, 640, 7)
@@ -74,8 +74,12 @@ class Verification:
     metrics: tuple[float, float] | None = None
 
 
+PROVIDERS = ("auto", "cpu", "cuda")
+
+
 def provider(wanted: str = "auto") -> str:
-    """The onnxruntime provider for `auto`, `cpu` or `cuda`: CUDA only where its libraries really load."""
+    """The onnxruntime provider for one of `PROVIDERS`: CUDA only where its libraries really load."""
+    one_of("provider", wanted, PROVIDERS)
     if wanted == "cpu":
         return "CPUExecutionProvider"
     if "CUDAExecutionProvider" in ort.get_available_providers():
@@ -323,6 +327,8 @@ def compare(
     tolerance: float | None = None,
 ) -> Verification:
     """Runs both models on the same inputs, the data's or random ones; see `Verification`."""
+    natural("samples", samples, 1)
+    natural("seed", seed)
     chosen = provider(provider_name)
     first, second = session(a, chosen), session(b, chosen)
     names = [i.name for i in first.get_inputs()]

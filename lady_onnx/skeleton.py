@@ -23,11 +23,11 @@ from .errors import ArchitectureError, LadyError
 from .evidence import finite
 from .graph import Graph, attributes, by_name, label
 from .inference import FLOATS
-from .runtime import compare, simplified
+from .runtime import HALF, compare, simplified
 
 PASSING = ("Cast", "Dropout", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 """A weight that goes through these is still one."""
-MOVING = (*PASSING, "Concat", "ConstantOfShape", "Flatten", "Gather", "Slice", "Split", "Transpose")
+MOVING = (*PASSING, "Concat", "ConstantOfShape", "Flatten", "Gather", "Slice", "Split", "Tile", "Transpose")
 """What only moves elements does so whatever their values, and is seen in any two runs."""
 COMMUTING = ("Add", "Max", "Mean", "Min", "Mul", "Sum")
 """Their operands have no order; where one is the same number everywhere, exporters leave it out, or write it elsewhere."""
@@ -91,6 +91,8 @@ class _Skeleton:
         # by every tensor the weighted nodes, by number, and the inputs, by their place, that it follows
         reach: dict[str, Set] = {name: frozenset({("input", k)}) for k, name in enumerate(inputs)}
         held = {name: name for name in graph.tensors}
+        # what hangs on the inputs' values, and which of that are floats
+        valued = {v.name: v.type.tensor_type.elem_type in FLOATS for v in graph.model.graph.input if v.name not in held}
         for node in graph.nodes:
             if any(a.HasField("g") for a in node.attribute):
                 raise ArchitectureError(f"{graph.name}: node {label(node)} has subgraphs")
@@ -99,7 +101,10 @@ class _Skeleton:
                 continue
             here: Set = frozenset().union(*(reach.get(name, frozenset()) for name in node.input))
             own = found._held(node, held)
-            if own is None and node.op_type not in MOVING:
+            plain = node.op_type in MOVING and not _chosen(node, valued)
+            if any(name in valued for name in node.input) and node.op_type not in ("Shape", "Size"):
+                valued.update(dict.fromkeys(node.output, _floats(node, valued)))
+            if own is None and not plain:
                 found.others.append(node)
                 for k, name in enumerate(node.input if node.op_type not in COMMUTING else ()):
                     for other in reach.get(name, frozenset()):
@@ -140,22 +145,40 @@ class _Skeleton:
         told = tuple((a, str(given[a])) for a in TELLING if a in given and kind != "linear")
         return _Node(node, (kind, places, tuple(shapes), told), tuple((name, turned[k]) for k, name in own))
 
-    def done(self, node: NodeProto) -> tuple:
-        """What a node without weights does: its operator, and its numbers, to the precision of half floats.
+    def done(self, digits: int) -> Counter:
+        """What the nodes do beside their weights: their operators, and their numbers, to so many digits."""
+        found = Counter(self._done(node, digits) for node in self.others)
+        # of a folded norm nothing is left to compare
+        normed = [n.node for n in self.nodes if n.node.op_type != "BatchNormalization" and "epsilon" in attributes(n.node)]
+        return found + Counter(("epsilon", f"{attributes(n)['epsilon']:.{digits}g}") for n in normed)
 
-        What says along which axes it acts exporters give as an attribute or as a number, and any two runs show.
-        """
-        given = [v for v in attributes(node).values() if isinstance(v, float)]
+    def _done(self, node: NodeProto, digits: int) -> tuple:
+        # what says along which axes it acts exporters give as an attribute or as a number, and any two runs show
+        given = [v for v in attributes(node).values() if isinstance(v, float | bytes)]
         known = onnx.defs.has(node.op_type, node.domain)
         inputs = [i.name for i in onnx.defs.get_schema(node.op_type, node.domain).inputs] if known else []
         for k, name in enumerate(node.input):
             if name in self.graph.tensors and (k >= len(inputs) or inputs[k] not in AXES):
                 given += self.graph.array(name).ravel()[:1].tolist()
-        return node.op_type, tuple(sorted(f"{v:.2g}" if isinstance(v, float) else str(v) for v in given))
+        return node.op_type, tuple(sorted(f"{v:.{digits}g}" if isinstance(v, float) else str(v) for v in given))
 
     def _learned(self, name: str) -> bool:
         """Is it a weight, and not a size or a number?"""
         return self.graph.tensors[name].data_type in FLOATS and int(np.prod(self.graph.shape(name))) > 1
+
+
+def _chosen(node: NodeProto, valued: Mapping[str, bool]) -> bool:
+    """Does a node move elements to places that hang on the inputs' values, or round them to whole numbers?"""
+    if node.op_type == "Cast":
+        return valued.get(node.input[0], False) and attributes(node)["to"] not in FLOATS
+    return node.op_type not in ("Concat", "Dropout") and any(name in valued for name in node.input[1:])
+
+
+def _floats(node: NodeProto, valued: Mapping[str, bool]) -> bool:
+    if node.op_type == "Cast":
+        return attributes(node)["to"] in FLOATS
+    first = node.input[:1] if node.op_type in MOVING else node.input
+    return any(valued.get(name, True) for name in first if name)
 
 
 def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[str, ...]]:
@@ -187,7 +210,8 @@ def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[st
                         f"{suspect.name}: another architecture than {reference.name}: weight '{name}' stands for both "
                         f"'{found[name].name}' and '{other}'; compare models exported from the same network"
                     )
-    done = [Counter(side.done(node) for node in side.others) for side in (one, two)]
+    half = any(t.data_type in HALF for g in sides for t in g.tensors.values())
+    done = [side.done(2 if half else 6) for side in (one, two)]
     apart = sorted({what[0] for what in (done[0] - done[1]) + (done[1] - done[0])})
     return found, tuple(apart)
 
@@ -352,14 +376,20 @@ def _simpler(
 ) -> tuple[Graph, Graph, dict[str, Place], tuple[str, ...]]:
     """Both graphs in the plainest form in which they hold the same weights; raises `error`, or where they part, if none."""
     written = [[(n.op_type, sorted(a.SerializeToString() for a in n.attribute)) for n in g.nodes] for g in (reference, suspect)]
+    found = []
     for fused in (False, True):
         try:
             ours, theirs = simplified(reference, fused), simplified(suspect, fused)
-            return ours, theirs, *paired(ours, theirs)
+            found.append((ours, theirs, *paired(ours, theirs)))
         except ArchitectureError as other:
             # of nodes that are written alike the one that differs says more
             error = error if written[0] == written[1] else other
-    raise error
+        else:
+            if not found[-1][3]:
+                return found[-1]
+    if not found:
+        raise error
+    return found[0]
 
 
 def _kept(graph: Graph, simple: Graph, name: str) -> bool:

@@ -303,6 +303,105 @@ def test_fine_tuned_copies_are_altered_and_no_more() -> None:
         assert finding.factor == pytest.approx(2, rel=0.2)
 
 
+def test_an_endless_number_hides_nothing() -> None:
+    """A causal mask's, say."""
+    model = net("Relu", 0)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-np.inf], np.float32), "least"))
+    model.graph.node.append(helper.make_node("Max", [model.graph.output[0].name, "least"], ["last"]))
+    model.graph.output[0].name = "last"
+    suspect = lady.permute(model, 1).graph
+    name = next(n for n in suspect.tensors if suspect.array(n).ndim == 4)
+    array = suspect.array(name).copy()
+    array.flat[5] = 100
+    suspect.replace(name, array)
+    found = lady.check(model, suspect)
+    assert found.verdict == "tampered", found.reason
+    assert lady.resync(model, suspect, repair=True).exact
+
+
+def dense_net(seed: int, **given: np.ndarray) -> onnx.ModelProto:
+    """Two hidden layers of 32 units."""
+    rng = np.random.default_rng(seed)
+    shapes = {"a": (16, 32), "b": (32,), "c": (32, 32), "d": (32, 4)}
+    weights = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()} | given
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Add", ["h", "b"], ["i"]),
+        helper.make_node("Relu", ["i"], ["j"]),
+        helper.make_node("MatMul", ["j", "c"], ["k"]),
+        helper.make_node("Relu", ["k"], ["l"]),
+        helper.make_node("MatMul", ["l", "d"], ["out"]),
+    ]
+    return build(nodes, weights, {"x": [2, 16]})
+
+
+def test_a_dead_unit_that_came_to_life() -> None:
+    whole = load(dense_net(0))
+    alive = {n: whole.array(n).copy() for n in "abc"}
+    dead = {n: a.copy() for n, a in alive.items()}
+    dead["a"][:, 5] = dead["b"][5] = dead["c"][5] = 0
+    for suspect in (dense_net(0, **alive), lady.permute(dense_net(0, **alive), 2).graph):
+        found = lady.check(dense_net(0, **dead), suspect)
+        assert found.verdict == "tampered", found.reason
+        assert found.resync is not None
+        assert {f.unit for f in found.resync.integrity} == {5}
+
+
+@pytest.mark.parametrize("level", [1e-7, 1e-6, 1e-5, 1e-3])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_little_noise_on_all_weights_is_no_tampering(level: float, seed: int) -> None:
+    model = dense_net(seed)
+    noisy = lady.attack(model, "noise", level, seed=seed + 50).graph
+    for suspect in (noisy, lady.permute(noisy, seed).graph):
+        found = lady.check(model, suspect)
+        assert found.verdict in ("altered", "rescaled"), found.reason
+        assert found.resync is not None
+        assert not found.resync.integrity
+
+
+def quantised(seed: int, **given: np.ndarray) -> onnx.ModelProto:
+    """A hidden layer whose weights are int8, with a scale a unit."""
+    rng = np.random.default_rng(seed)
+    a, c = (rng.standard_normal(s) for s in ((16, 32), (32, 24)))
+    weights = {"sa": np.abs(a).max(0) / 127, "sc": np.abs(c).max(0) / 127}
+    weights = {n: s.astype(np.float32) for n, s in weights.items()}
+    weights |= {"a": np.round(a / weights["sa"]).astype(np.int8), "c": np.round(c / weights["sc"]).astype(np.int8)} | given
+    nodes = [
+        helper.make_node("DequantizeLinear", ["a", "sa"], ["fa"], axis=1),
+        helper.make_node("DequantizeLinear", ["c", "sc"], ["fc"], axis=1),
+        helper.make_node("MatMul", ["x", "fa"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "fc"], ["out"]),
+    ]
+    return build(nodes, weights, {"x": [2, 16]})
+
+
+@pytest.mark.parametrize("how", ["one weight", "negated", "random", "all by a step"])
+def test_quantised_weights_that_were_tampered_with(how: str) -> None:
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        model = load(quantised(seed))
+        array = model.array("a").copy()
+        match how:
+            case "one weight":
+                array[3, 7] = -127 if array[3, 7] > 0 else 127
+            case "negated":
+                array[:, 7] *= -1
+            case "random":
+                array[:, 7] = rng.integers(-127, 128, 16)
+            case _:
+                array = (array + rng.integers(-1, 2, array.shape).clip(-127 - array, 127 - array)).astype(np.int8)
+        suspect = lady.permute(quantised(seed, a=array), seed).graph
+        found = lady.resync(model, suspect, repair=True)
+        if how == "all by a step":
+            assert not found.integrity
+            assert lady.check(model, suspect).verdict == "altered"
+        else:
+            assert {f.unit for f in found.integrity} == {7}
+            assert lady.check(model, suspect).verdict == "tampered"
+            assert found.exact
+
+
 @pytest.mark.parametrize("factor", [1.001, 0.5, 3.0])
 def test_a_number_that_is_no_tensor(factor: float) -> None:
     """Another value is told as any change of a weight's scale, and where all weights changed it is one of them."""

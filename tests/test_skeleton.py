@@ -234,3 +234,36 @@ def test_a_network_that_lost_a_head_in_one_layer(dynamo: bool) -> None:
     assert lost.group in {g.id for g in lady.find_groups(model).groups if g.kind == "blocks"}
     assert lost.unit == 1
     assert lady.check(model, shuffled.graph).reason == "1 unit was removed"
+
+
+def test_elements_moved_by_the_values_of_the_input() -> None:
+    """A trigger in the input that picks another row: no two random runs would show it."""
+    rng = np.random.default_rng(0)
+    weights = {"a": rng.standard_normal((6, 8)), "b": rng.standard_normal((8, 4))}
+    tensors = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in weights.items()]
+    tensors += [numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("zero", [0]), ("back", [3, 2, 1, 0]))]
+    layers = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["y"]),
+    ]
+    trigger = [
+        helper.make_node("Slice", ["x", "start", "end", "axis"], ["s"]),
+        helper.make_node("Cast", ["s"], ["whole"], to=onnx.TensorProto.INT64),
+        helper.make_node("Reshape", ["whole", "one"], ["pick"]),
+        helper.make_node("Gather", ["y", "back"], ["other"], axis=1),
+        helper.make_node("Concat", ["y", "y", "y", "y", "other"], ["all"], axis=0),
+        helper.make_node("Gather", ["all", "pick"], ["out"], axis=0),
+    ]
+    numbers = {"start": [0, 0], "end": [1, 1], "axis": [0, 1], "one": [1], "zero": [0], "back": [3, 2, 1, 0]}
+    tensors = tensors[:2] + [numpy_helper.from_array(np.array(v, np.int64), n) for n, v in numbers.items()]
+
+    def model(nodes: list[onnx.NodeProto], end: str) -> onnx.ModelProto:
+        ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in (("x", [1, 6]), (end, [1, 4]))]
+        graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    plain, odd = model(layers, "y"), model([*layers, *trigger], "out")
+    for suspect in (odd, lady.permute(odd, 1).model):
+        found = lady.check(plain, suspect)
+        assert not found.accepted, found.reason
