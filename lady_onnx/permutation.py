@@ -171,7 +171,8 @@ def read_permutation(path: str | os.PathLike[str], groups: Sequence[Group]) -> d
             name = entry["id"]
             if name in found:
                 raise ValueError(f"group '{name}' occurs twice")
-            if known.get(name, (entry["size"], entry["slots"])) != (entry["size"], entry["slots"]):
+            size, slots = known.get(name, (None, None))
+            if name in known and (entry.get("size", size), entry.get("slots", slots)) != known[name]:
                 raise LadyError(f"{path}: group '{name}' lies elsewhere in the model; the permutation is another model's")
             found[name] = np.array(entry["permutation"])
         return found

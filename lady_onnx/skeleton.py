@@ -154,7 +154,7 @@ class _Skeleton:
 
     def _done(self, node: NodeProto, digits: int) -> tuple:
         # what says along which axes it acts exporters give as an attribute or as a number, and any two runs show
-        given = [v for v in attributes(node).values() if isinstance(v, float | bytes)]
+        given = [v for v in attributes(node).values() if isinstance(v, float | bytes) and v != b"none"]
         known = onnx.defs.has(node.op_type, node.domain)
         inputs = [i.name for i in onnx.defs.get_schema(node.op_type, node.domain).inputs] if known else []
         for k, name in enumerate(node.input):

@@ -131,9 +131,15 @@ def unet() -> Case:
     return arch.UNet(a, b, c, g, 4), image(32), [*normalised, b, a], {}
 
 
-def _recurrent(kind: str) -> Case:
+def _recurrent(kind: str, batch: int = 1) -> Case:
     # one group a direction and layer, with its gates, its recurrent matrix and its initial state; and the embedding
-    return arch.Recurrent(kind, 6, 5, 9), (torch.randint(0, 9, (1, 7)),), [6, *[5] * 4], {}
+    net = arch.Recurrent(kind, 6, 5, 9)
+    net.start = torch.nn.ParameterList(torch.nn.Parameter(s.repeat(1, batch, 1)) for s in net.start)
+    return net, (torch.randint(0, 9, (batch, 7)),), [6, *[5] * 4], {}
+
+
+def lstm_of_two() -> Case:
+    return _recurrent("LSTM", 2)
 
 
 def lstm() -> Case:
@@ -311,7 +317,7 @@ CASES: dict[str, Callable[[], Case]] = {
     f.__name__: f
     for f in (
         *(vgg16, resnet18, resnet50, resnet101, mobilenet_v2, mobilenet_v3, deeplab_v3, yolo_v5n, c2f, densenet),
-        *(shufflenet, unet, lstm, gru, rnn, hyperprior, video, min_convolution),
+        *(shufflenet, unet, lstm, lstm_of_two, gru, rnn, hyperprior, video, min_convolution),
         *(vit, deit, swin, swinv2, bert, gpt2, llama, qwen3, gpt_neox, bloom, falcon, t5, whisper),
         *(convnext, mobilenet_v2_hf, resnet_hf, regnet, segformer, detr),
     )

@@ -19,6 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx.cli import main
 
+from .test_integrity import dense_net
+
 
 def net(widths: tuple[int, ...] = (4, 6, 5), seed: int = 0, out: int = 3) -> onnx.ModelProto:
     """A perceptron with ReLU."""
@@ -511,3 +513,49 @@ def test_outputs_that_are_maps_or_text_are_compared() -> None:
 
     assert lady.verify(model(1.0), model(1.0)).equal
     assert [o.equal for o in lady.verify(model(1.0), model(-1.0)).outputs] == [False, False]
+
+
+def test_arguments_that_say_two_things(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = str(tmp_path / "m.onnx")
+    onnx.save(dense_net(0), model)
+    record = str(tmp_path / "p.json")
+    assert main(["permute", model, "-o", str(tmp_path / "a.onnx"), "--save-permutation", record]) == 0
+    foreign = json.loads(Path(record).read_text())
+    foreign["groups"][0]["slots"][0]["initializer"] = "elsewhere"
+    twice = json.loads(Path(record).read_text())
+    twice["groups"].append(twice["groups"][0])
+    for name, content in (("foreign", foreign), ("twice", twice)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    out = ["-o", str(tmp_path / "b.onnx")]
+    capsys.readouterr()
+    for arguments in (
+        ["groups", model, "--dot", "--json"],
+        ["groups", model, "--dot", "--explain", "a"],
+        ["permute", model, *out, "--permutation", record, "--seed", "1"],
+        ["permute", model, *out, "--permutation", record, "--group", "a:1"],
+        ["permute", model, *out, "--permutation", str(tmp_path / "foreign.json")],
+        ["permute", model, *out, "--permutation", str(tmp_path / "twice.json")],
+    ):
+        assert main(arguments) == 2, arguments
+        said = capsys.readouterr()
+        assert not said.out
+        assert said.err.count("\n") == 1
+        assert not (tmp_path / "b.onnx").exists()
+
+
+def test_arguments_from_python_that_are_none() -> None:
+    model = dense_net(0)
+    for call in (
+        lambda: lady.resync(model, model, verify="bogus"),
+        lambda: lady.resync(model, model, provider="bogus"),
+        lambda: lady.resync(model, model, samples=0),
+        lambda: lady.resync(model, model, seed=-1),
+        lambda: lady.verify(model, model, samples=0),
+        lambda: lady.permute(model, seed=-1),
+        lambda: lady.permute(model, seed=1.5),
+        lambda: lady.permute(model, inverse=True),
+        lambda: lady.permute(model, groups=["a:1"], permutations={}),
+        lambda: lady.attack(model, "noise", 1.0, seed=-1),
+    ):
+        with pytest.raises(lady.LadyError):
+            call()

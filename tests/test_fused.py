@@ -41,6 +41,8 @@ CASES: list[tuple[str, str, list[object], dict[str, object], int, list[int]]] = 
     ("FastGelu", SEQUENCE, [w(C)], {}, 1, [C]),
     ("BiasGelu", SEQUENCE, [w(C)], {}, 1, [C]),
     ("FusedMatMul", SEQUENCE, [w(7, C)], {"transB": 1, "alpha": 0.5}, 1, [C, 7]),
+    ("FusedMatMul", MAP, ["same"], {"transBatchA": 1, "transBatchB": 1, "transB": 1}, 1, [C]),
+    ("FusedMatMul", MAP, ["same"], {"transBatchA": 1, "transBatchB": 1, "transA": 1}, 1, [C]),
     ("FusedGemm", "floats", [w(C, 7), w(7)], {"activation": "Relu"}, 1, [C, 7]),
     ("FusedConv", MAP, [w(7, C, 3, 3), w(7)], {"activation": "Relu", "pads": [1] * 4, "kernel_shape": [3, 3]}, 1, [C, 7]),
     ("FusedConv", MAP, [w(C, C, 1, 1), w(C), "same"], {"activation": "Relu", "kernel_shape": [1, 1]}, 1, [C, C]),

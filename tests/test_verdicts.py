@@ -298,3 +298,66 @@ def test_recurrent_layers_with_weights_of_zeros(kind: str, zero: str) -> None:
     multiplied = lady.attack(reference, "rescale", 0.5, seed=1).model
     assert lady.verify(reference, multiplied).equal
     assert lady.check(reference, multiplied).accepted
+
+
+@pytest.mark.parametrize("change", ["opset", "alpha", "approximate"])
+def test_what_two_runs_hardly_show(change: str) -> None:
+    """A newer opset, of which onnxruntime fuses more, is no alteration; another number, or kind of Gelu, is one."""
+    rng = np.random.default_rng(0)
+    weights: Weights = {"a": rng.standard_normal((8, 16)).astype(F), "b": rng.standard_normal((16, 4)).astype(F)}
+    weights |= {"root": np.array(2**0.5, F), "one": np.array(1, F), "half": np.array(0.5, F)}
+    spelled = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Div", ["h", "root"], ["d"]),
+        helper.make_node("Erf", ["d"], ["e"]),
+        helper.make_node("Add", ["e", "one"], ["p"]),
+        helper.make_node("Mul", ["h", "p"], ["m"]),
+        helper.make_node("Mul", ["m", "half"], ["g"]),
+    ]
+
+    def net(nodes: list[onnx.NodeProto], opset: int = 20) -> onnx.ModelProto:
+        used = {i for n in nodes for i in n.input}
+        own = {n: a for n, a in weights.items() if n in used or n == "b"}
+        return model([*nodes, helper.make_node("MatMul", ["g", "b"], ["out"])], own, {"x": [2, 8]}, opset)
+
+    def leaky(alpha: float, name: str) -> onnx.ModelProto:
+        act = helper.make_node("LeakyRelu", ["h"], ["g"], alpha=alpha)
+        return net([spelled[0], act] if name == "g" else [spelled[0], act, helper.make_node("Identity", ["g"], [name])])
+
+    def gelu(kind: str) -> onnx.ModelProto:
+        return net([spelled[0], helper.make_node("Gelu", ["h"], ["g"], approximate=kind)])
+
+    reference, suspect, accepted = {
+        "opset": (net(spelled, 17), net(spelled, 20), True),
+        "alpha": (leaky(0.01, "g"), leaky(0.01005, "spare"), False),
+        "approximate": (gelu("none"), gelu("tanh"), False),
+    }[change]
+    for other in (suspect, lady.permute(suspect, 1).model):
+        found = lady.check(reference, other)
+        assert found.accepted is accepted, found.reason
+    assert lady.check(suspect, suspect).verdict == "identical"
+
+
+def test_defaults_of_a_function_are_part_of_it() -> None:
+    rng = np.random.default_rng(0)
+    weights: Weights = {"a": rng.standard_normal((8, 16)).astype(F), "b": rng.standard_normal((16, 4)).astype(F)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("leaky", ["h"], ["g"], domain="own"),
+        helper.make_node("MatMul", ["g", "b"], ["out"]),
+    ]
+
+    def net(alpha: float) -> onnx.ModelProto:
+        inner = helper.make_node("LeakyRelu", ["p"], ["q"])
+        inner.attribute.add(name="alpha", ref_attr_name="alpha", type=onnx.AttributeProto.FLOAT)
+        function = helper.make_function(
+            "own", "leaky", ["p"], ["q"], [inner], [helper.make_opsetid("", 17)], [], [helper.make_attribute("alpha", alpha)]
+        )
+        whole = model(nodes, weights, {"x": [2, 8]})
+        whole.opset_import.append(helper.make_opsetid("own", 1))
+        whole.functions.append(function)
+        whole.ir_version = 9
+        return whole
+
+    assert lady.check(net(0.01), net(0.01)).verdict == "identical"
+    assert not lady.check(net(0.01), net(0.9)).accepted

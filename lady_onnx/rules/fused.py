@@ -70,9 +70,7 @@ def pooling_with_channels_last(node: Node) -> Kind:
 
 @register("FusedMatMul", domain=MICROSOFT)
 def fused_product(node: Node) -> Kind:
-    """As MatMul, of either transpose."""
-    if node.attributes.get("transBatchA") or node.attributes.get("transBatchB"):
-        raise UnknownStructure("transposed batches")
+    """As MatMul, of either transpose; `transBatchA` and `transBatchB` say that the rows lie before the batches."""
     a, b = rank_of(node, 0), rank_of(node, 1)
     if min(a, b) < 2:
         raise UnknownStructure("a product with a vector")
@@ -80,6 +78,9 @@ def fused_product(node: Node) -> Kind:
     left = ["k", "m"] if node.attributes.get("transA") else ["m", "k"]
     right = ["n", "k"] if node.attributes.get("transB") else ["k", "n"]
     sides = [*batch[len(batch) - a + 2 :], *left], [*batch[len(batch) - b + 2 :], *right]
+    for side, which in zip(sides, "AB", strict=True):
+        if node.attributes.get(f"transBatch{which}"):
+            side.insert(0, side.pop(-2))
     return Equation(f"{' '.join(sides[0])}, {' '.join(sides[1])} -> {' '.join([*batch, 'm', 'n'])}")
 
 
