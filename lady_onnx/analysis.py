@@ -540,7 +540,9 @@ class Engine:
             span = {names[a] for p in parts for x in p.index if x is not None for a in axes_of(x)}
             own = span - how.batch - pinned
             if named[i] & gone and own and len(how.contracting) > 1:
-                sets = [{names.index(n), *(names.index(b) for b in how.batch & span)} for n in own]
+                # along two axes that it makes, or reads, it has an order of the one at every place of the other
+                ends = [e for e in (own & how.gone, own - how.gone) if e]
+                sets = [{names.index(n) for n in e | (how.batch & span)} for e in ends]
             else:
                 sets = [set(axes_of(r)) for r, _ in entries]
             entries += [(r, i) for r in self._label(parts, sets, space)]

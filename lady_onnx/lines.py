@@ -115,6 +115,10 @@ def _meet(
         spans = sorted(((own[t], a, operand.shape[t]) for t, a in places), key=lambda s: order[s[0]])
         if any(x in held[i] for x, _, _ in spans) and any(x not in held[i] and x not in pinned for x, _, _ in spans):
             return None
+        # what it makes, or reads, along two axes has an order of the one at every place of the other
+        free = [x in gone for x, _, _ in spans if x not in pinned]
+        if any(free) and max(sum(free), len(free) - sum(free)) > 1:
+            return None
         waiting.append((gone.isdisjoint(named), part.weight, spans, len(part.index)))
     facts = out.facts
     for _, weight, spans, rank in sorted(waiting, key=lambda w: w[0]):

@@ -426,6 +426,39 @@ def test_the_largest_of_every_few_units(units: int, pieces: int) -> None:
     assert lady.check(model, lady.permute(model, 1).graph).verdict == "permuted"
 
 
+def einsum(text: str, *names: str) -> onnx.NodeProto:
+    return helper.make_node("Einsum", list(names[:-1]), [names[-1]], equation=text)
+
+
+def test_heads_written_as_einsum() -> None:
+    """Weights of three axes: every head has orders of its own."""
+    nodes = [
+        *(einsum("bsd,dhk->bshk", "x", f"w{c}", c) for c in "qkv"),
+        einsum("bshk,bthk->bhst", "q", "k", "scores"),
+        helper.make_node("Softmax", ["scores"], ["p"], axis=-1),
+        einsum("bhst,bthk->bshk", "p", "v", "o"),
+        einsum("bshk,hkd->bsd", "o", "wo", "out"),
+    ]
+    weights = {f"w{c}": w(5, 3, 6) for c in "qkv"} | {"wo": w(3, 6, 5)}
+    assert sizes(build(nodes, weights, {"x": [2, 4, 5]})) == [3, *[6] * 6]
+
+
+def test_experts_written_as_einsum() -> None:
+    nodes = [
+        einsum("bd,edh->beh", "x", "a", "h"),
+        helper.make_node("Relu", ["h"], ["r"]),
+        einsum("beh,ehd->bed", "r", "b", "y"),
+        einsum("bd,de->be", "x", "gate", "l"),
+        helper.make_node("Softmax", ["l"], ["p"], axis=-1),
+        einsum("be,bed->bd", "p", "y", "out"),
+    ]
+    weights = {"a": w(3, 5, 7), "b": w(3, 7, 5), "gate": w(5, 3)}
+    assert sizes(build(nodes, weights, {"x": [2, 5]})) == [3, 7, 7, 7]
+    # what the experts have in common ties their orders to one
+    nodes[1] = helper.make_node("Mul", ["h", "scale"], ["r"])
+    assert sizes(build(nodes, {**weights, "scale": w(7)}, {"x": [2, 5]})) == [3, 7]
+
+
 def test_dead_code_and_index_constants_form_no_group() -> None:
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
