@@ -84,13 +84,9 @@ def undo(
     # units that are like no other among many that are like their copies, or all of them
     middle = float(np.median(similar))
     odd = middle < ODD or (float(similar.min()) < ODD and middle > 1 - ODD / 4)
-    if (
-        odd
-        and certain >= DOUBT
-        and middle < ALIKE
-        and _added([s.initializer for g in groups for s in g.slots], reference, aligned)
-    ):
-        odd = False
+    # what was added to units in their places hides factors, and leaves too little alike to be sure of them
+    if certain >= DOUBT and middle < ALIKE and _added([s.initializer for g in groups for s in g.slots], reference, aligned):
+        return None
     if not free or (certain >= DOUBT and not odd and not _multiplied(groups, free, reference, aligned)):
         return None
     unscaler = Unscaler(groups, reference, suspect, free)
