@@ -435,10 +435,6 @@ class Finder:
             np.unique(self.fact_order.take(_ranges(lo, hi)) % self.fact_a.size) if self.fact_a.size else np.empty(0, np.int64)
         )
         a, b, event = (x.take(mask) for x in (self.fact_a, self.fact_b, self.fact_event))
-        # of a class that stays each label says the same as any other
-        whole = self.first.take(self.class_of)
-        whole[moved] = moved
-        a, b = (np.where(x < 0, x, whole[x]) for x in (a, b))
         known = self._said(event, a, b)
         swap = np.arange(size)
         swap[:2] = 1, 0

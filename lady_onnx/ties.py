@@ -192,5 +192,15 @@ class Ties:
                 coarse = self.remainder(role, common)
                 for other in others:
                     if not is_address(other):
-                        self.facts.tie(self.remainder(other, common), coarse)
+                        self._meet(self.remainder(other, common), coarse)
             break
+
+    def _meet(self, a: np.ndarray, b: np.ndarray) -> None:
+        """Ties two roles over the same axes, or makes one the parent of the other where a label of it stands at more places."""
+        one, two = partition(a), partition(b)
+        if refines(one, two) == refines(two, one):
+            self.facts.tie(a, b)
+        elif refines(one, two):
+            self.facts.relate(a, b)
+        else:
+            self.facts.relate(b, a)

@@ -18,8 +18,8 @@ from onnx import NodeProto
 
 from . import rules
 from .equations import plan
-from .labels import ADDRESSES, Facts, Line, Role, axes_of, is_address, start_of
-from .tensors import Part, Tensor
+from .labels import ADDRESSES, Facts, Line, Role, axes_of, dense, is_address, start_of
+from .tensors import Part, Tensor, moved_shape, step_of
 
 
 class Touches:
@@ -51,10 +51,11 @@ class Touches:
         match kind:
             case rules.Body() | rules.Source():
                 return
-            case rules.Movement(moved, _):
+            case rules.Movement(moved, axis):
                 for name, result, (sources, steps) in zip(node.output, results, moved, strict=False):
                     if name and result is not None:
-                        self.paths[name] = self._moved(node, name, [i for i in sources if operands[i]], steps, operands, result)
+                        whole = [i for i in sources if operands[i]]
+                        self.paths[name] = self._moved(node, name, whole, axis, steps, operands, result)
                 return
         if node.op_type == "Identity":
             self.paths[node.output[0]] = self.path(node.input[0])
@@ -135,6 +136,7 @@ class Touches:
         node: NodeProto,
         name: str,
         sources: Sequence[int],
+        axis: int,
         steps: Sequence[rules.Step],
         operands: Sequence[Tensor | None],
         result: Tensor,
@@ -142,10 +144,13 @@ class Touches:
         """The path of what a movement leaves; what it does along the units' own axes is no matter."""
         paths = [self.path(node.input[i]) for i in sources]
         if len(set(paths)) != 1:
-            # units of several kinds side by side
-            for i, path in zip(sources, paths, strict=True):
-                self._mark(sign("beside", path), self._roles(operands[i]))
-            return sign("node", name)
+            # side by side along another axis each unit is made of itself alone; along their own they are of several kinds
+            parts = [(t, self._roles(t)) for i in sources if (t := operands[i])]
+            apart = not steps and all(not t.parts and all(axis % len(t.shape) not in _axes(r) for r in rs) for t, rs in parts)
+            what = sign("beside", *paths) if apart else sign("node", name)
+            for k, (path, (_, rs)) in enumerate(zip(paths, parts, strict=True)):
+                self._mark(sign(what, k) if apart else sign("beside", path), rs)
+            return what
         path, tensor = paths[0], operands[sources[0]]
         assert tensor is not None
         if not steps:
@@ -156,6 +161,13 @@ class Touches:
         roles = self._roles(tensor)
         own = [_axes(r) for r in roles]
         every = set().union(*own)
+        if any(isinstance(s, rules.Take) and s.index.size == 1 for s in steps):
+            # a unit that is alone has no axis any more by which it could be known
+            ends = [(r, _through(r, steps, tensor.shape)) for r in map(dense, roles)]
+            alone = [end for r, end in ends if end.size == 1 < r.size]
+            if alone:
+                path = sign(path, *_said(steps))
+                self._mark(path, alone)
         if all(isinstance(s, rules.Take) for s in steps):
             for step in steps:
                 assert isinstance(step, rules.Take)
@@ -184,6 +196,13 @@ class Touches:
             path = sign(path, node.op_type, *_said(steps))
         self._mark(path, roles)
         return path
+
+
+def _through(role: np.ndarray, steps: Sequence[rules.Step], shape: tuple[int, ...]) -> np.ndarray:
+    """A role over a tensor of a shape, over what the steps make of it."""
+    for step in steps:
+        role, shape = step_of(role, step, shape), moved_shape(shape, step)
+    return role
 
 
 def _axes(role: Role) -> set[int]:

@@ -176,6 +176,13 @@ class Grown:
                 case "flip":
                     ends = [self.constant(v) for v in ([-1], [-SIZE - 1], [3], [-1])]
                     y = self.node("Slice", [piece, *ends])[0]
+                case "shift":
+                    ends = ([self.constant([v]) for v in span] for span in ((1, SIZE, 2), (0, 1, 2)))
+                    y = self.node("Concat", [self.node("Slice", [piece, *e])[0] for e in ends], axis=2)[0]
+                case "Transpose":
+                    y = self.node(way, [piece], perm=[0, 1, 3, 2])[0]
+                case "column":
+                    y = self.node("Mul", [piece, self.node("Gather", ["x", self.constant([1])], axis=1)[0]])[0]
                 case "mean":
                     y = self.node("Sub", [piece, self.node("ReduceMean", [piece], axes=[1])[0]])[0]
                 case "MaxPool":
@@ -281,7 +288,7 @@ class Grown:
 STEPS = ("conv", "depthwise", "norm", "unary", "scaled", "residual", "concat", "split", "gate", "pool", "softmax") + (
     *("layernorm", "attention", "grouped", "pixels", "product", "part"),
 )
-WAYS = ("Identity", "Relu", "Neg", "MaxPool", "flip", "mean")
+WAYS = ("Identity", "Relu", "Neg", "MaxPool", "flip", "shift", "Transpose", "column", "mean")
 WIDTHS = st.sampled_from((2, 3, 4, 5, 7))
 
 

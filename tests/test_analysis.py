@@ -410,6 +410,35 @@ def test_a_reduction_of_a_part_of_the_units() -> None:
     assert sizes(build(nodes, weights, {"x": [4, 3]})) == [3, 5]
 
 
+@pytest.mark.parametrize("place", [[3], 3])
+def test_one_unit_that_something_else_reads(place: int | list[int]) -> None:
+    """Alone it has no axis any more."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Gather", ["h", "place"], ["g"], axis=1),
+        helper.make_node("Reshape", ["g", "column"], ["one"]),
+        helper.make_node("MatMul", ["h", "b"], ["y"]),
+        helper.make_node("Add", ["y", "one"], ["out"]),
+    ]
+    weights = {"a": w(3, 8), "b": w(8, 2), "place": np.array(place), "column": np.array([4, 1])}
+    assert sizes(build(nodes, weights, {"x": [4, 3]})) == [7]
+
+
+def test_places_of_an_axis_that_meet_shifted_ones() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Split", ["h", "halves"], ["p", "q"], axis=1),
+        helper.make_node("Slice", ["p", "one", "four", "two"], ["s"]),
+        helper.make_node("Pad", ["s", "pads"], ["t"]),
+        helper.make_node("Concat", ["t", "q"], ["y"], axis=1),
+        helper.make_node("Reshape", ["y", "flat"], ["f"]),
+        helper.make_node("MatMul", ["f", "b"], ["out"]),
+    ]
+    weights = {"a": w(3, 4), "b": w(24, 2), "halves": np.array([2, 4]), "one": np.array([1]), "four": np.array([4])}
+    weights |= {"two": np.array([2]), "pads": np.array([0, 0, 0, 0, 0, 1]), "flat": np.array([5, 24])}
+    assert sizes(build(nodes, weights, {"x": [5, 6, 3]})) == []
+
+
 @pytest.mark.parametrize("units", [3, 8, 9])
 @pytest.mark.parametrize("pieces", [2, 3, 8])
 def test_the_largest_of_every_few_units(units: int, pieces: int) -> None:

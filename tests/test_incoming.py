@@ -86,5 +86,5 @@ def test_algorithm_1_is_equation_8(level: float, seed: int) -> None:
 @pytest.mark.parametrize(("evidence", "assignment"), [("incoming", "best"), ("outgoing", "optimal")])
 def test_unknown_ways_are_refused(evidence: str, assignment: str) -> None:
     model = stream(8, 1, False, 0)
-    with pytest.raises(lady.LadyError, match="evidence is one of all, incoming, assignment one of optimal, argmax"):
+    with pytest.raises(lady.LadyError, match=r"is one of (all, incoming|optimal, argmax), not"):
         lady.resync(model, model, evidence=evidence, assignment=assignment)
