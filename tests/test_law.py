@@ -22,7 +22,7 @@ from lady_onnx.permutation import draw
 from lady_onnx.rewrite import Family, compose, invert, permuted
 from lady_onnx.runtime import session, telling_samples
 
-from .strategies import graphs
+from .strategies import graphs, pieces
 
 
 def examples(count: int) -> settings:
@@ -65,6 +65,13 @@ def check(model: onnx.ModelProto, expected: list[int], seed: int) -> None:
     symmetry = lady.find_groups(model)
     assert sorted(g.size for g in symmetry.groups) == expected
     if expected:
+        assert holds(model, seed)
+
+
+@pytest.mark.parametrize("seed", trials(60, 1000))
+def test_pieces_to_which_something_else_is_done(seed: int) -> None:
+    model = pieces(seed)
+    if lady.find_groups(model).groups:
         assert holds(model, seed)
 
 
