@@ -141,7 +141,8 @@ def _added(names: Sequence[str], reference: Arrays, suspect: Arrays) -> bool:
         if told.size > 1 and size.std() and gap.std():
             many += told.size
             total += told.size * float(np.corrcoef(size, gap)[0, 1])
-    return total < GROWING * many
+    # of few elements the correlation is chance
+    return total + 3 * many**0.5 < GROWING * many
 
 
 def _multiplied(groups: Sequence[Group], scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays) -> bool:
