@@ -62,12 +62,12 @@ class Touches:
         elif isinstance(kind, rules.Elementwise) or (isinstance(kind, rules.Equation) and self._apart(kind, operands)):
             given = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
             what = sign(node.op_type, node.domain, *given, *(self.path(n) if n else 0 for n in node.input))
-            self._all(what, operands)
+            self._all(("each", what), operands)
             for k, name in enumerate(node.output):
-                self.paths[name] = sign(what, k)
+                self.paths[name] = sign(what, k) if k else what
         else:
             # units meet each other, or a weight: what comes of it is this node's alone
-            self._all(sign("node", node.output[0]), operands)
+            self._all(("node", node.output[0]), operands)
 
     def _apart(self, kind: rules.Equation, operands: Sequence[Tensor | None]) -> bool:
         """Does an equation compute every unit from itself alone?"""
@@ -84,9 +84,11 @@ class Touches:
                 return False
         return True
 
-    def _all(self, what: int, operands: Sequence[Tensor | None]) -> None:
+    def _all(self, what: tuple, operands: Sequence[Tensor | None]) -> None:
         for k, operand in enumerate(operands):
-            self._mark(sign(what, k), self._roles(operand))
+            some = [r for r in self._roles(operand) if not self._whole(r)]
+            if some:
+                self._mark(sign(*what, k), some)
 
     def _mark(self, what: int, roles: Sequence[Role]) -> None:
         self.facts.touched += [(what, role) for role in roles if not self._whole(role)]
