@@ -61,7 +61,7 @@ class Analysis:
 
 
 class Engine:
-    """One walk over one graph. `constant_along(weight, axis)` may be asked of more than one file.
+    """One walk over one graph. `constant_along(weight, axis)` and `number(weight)` may be asked of more than one file.
 
     `shapes` are those of the graph's inputs, `loose` those of them with a symbolic axis taken as one.
     """
@@ -70,6 +70,7 @@ class Engine:
         self,
         graph: Graph,
         constant_along: Callable[[str, int], bool],
+        number: Callable[[str], bytes | None],
         shapes: Mapping[str, tuple[int, ...]],
         loose: set[str],
     ):
@@ -77,7 +78,7 @@ class Engine:
         self.constant_along = constant_along
         self.facts = Facts()
         self.ties = Ties(self.facts)
-        self.touches = Touches(self.facts, self._number, self._labels)
+        self.touches = Touches(self.facts, number, self._labels)
         self.inference = Inference(graph, shapes, loose)
         self.out = Analysis(self.facts)
         self.failed = 0
@@ -200,11 +201,6 @@ class Engine:
                 self.inference.note(name, result.shape, node)
             else:
                 self.items[name] = result
-
-    def _number(self, name: str) -> bytes | None:
-        """The bytes of a constant of one element."""
-        known = name in self.graph.tensors and math.prod(self.graph.shape(name)) == 1
-        return self.graph.array(name).tobytes() if known else None
 
     def _labels(self, part: Part) -> list[np.ndarray]:
         """The labels of a part of a weight, as far as it has any."""
@@ -622,14 +618,18 @@ def _meet(operands: Sequence[tuple[tuple[int, ...], bool]]) -> None:
             raise UnknownStructure("a symbolic axis, taken as one, meets a longer one")
 
 
-def analyse(graph: Graph, constant_along: Callable[[str, int], bool] | None = None) -> Analysis:
+def analyse(
+    graph: Graph,
+    constant_along: Callable[[str, int], bool] | None = None,
+    number: Callable[[str], bytes | None] | None = None,
+) -> Analysis:
     """The facts of `graph`, at the first size of its symbolic axes at which all its shapes can be computed.
 
-    `constant_along` answers for the weights; it defaults to the graph's own.
+    `constant_along` and `number` answer for the weights; they default to the graph's own.
     """
     best: tuple[float, Analysis | None] = math.inf, None
     for shapes, loose in input_choices(graph, SIZES):
-        engine = Engine(graph, constant_along or graph.constant_along, shapes, loose)
+        engine = Engine(graph, constant_along or graph.constant_along, number or graph.number, shapes, loose)
         analysis = engine.run(best[0])
         if analysis is not None:
             best = engine.failed, analysis

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -261,6 +262,11 @@ class Graph:
                 array = array.view(f"u{array.dtype.itemsize}")
             self._constant_along[name] = [_constant_along(array, a) for a in range(array.ndim)]
         return self._constant_along[name][axis]
+
+    def number(self, name: str) -> bytes | None:
+        """The bytes of a constant of one element, None of anything else."""
+        known = name in self.tensors and math.prod(self.shape(name)) == 1
+        return self.array(name).tobytes() if known else None
 
     @property
     def files(self) -> set[Path]:

@@ -41,10 +41,10 @@ CHUNK = 1 << 20
 def common(link: Link) -> tuple[Analysis, Symmetry]:
     """The groups, in the reference's names, that hold in both models, and the analysis behind them.
 
-    A weight is constant along an axis only where it is in both. Raises ArchitectureError where the models
-    differ in a shape or an index that their structure hangs on.
+    A weight is constant along an axis, and two numbers are equal, only where they are in both. Raises ArchitectureError
+    where the models differ in a shape or an index that their structure hangs on.
     """
-    analysis = analyse(link.reference, link.constant_along)
+    analysis = analyse(link.reference, link.constant_along, link.number)
     for name in sorted(analysis.values & link.places.keys()):
         if not np.array_equal(link.reference.array(name), link.array(name)):
             raise ArchitectureError(

@@ -17,6 +17,7 @@ from .integrity import UNSURE, Finding, repaired, tampered
 from .matching import Progress
 from .outcome import Resync, alike, difference, preserved, rounded
 from .scalewalk import scalings
+from .skeleton import Link, Place
 from .unequal import extended, matched, written
 
 
@@ -38,9 +39,11 @@ def resync_sizes(
     The rest is as `resync` has it. Raises ArchitectureError where another number of units explains no difference.
     """
     back = {b: a for a, b in names.items()}
-    analysis = analyse(ours, lambda n, axis: ours.constant_along(n, axis) and theirs.constant_along(names[n], axis))
+    link = Link(ours, theirs, {a: Place(b) for a, b in names.items()}, True)
+    mirrored = Link(theirs, ours, {b: Place(a) for b, a in back.items()}, True)
+    analysis = analyse(ours, link.constant_along, link.number)
     symmetry = extract(analysis)
-    own = extract(analyse(theirs, lambda n, axis: theirs.constant_along(n, axis) and ours.constant_along(back[n], axis)))
+    own = extract(analyse(theirs, mirrored.constant_along, mirrored.number))
     both = extended(ours, theirs, names, symmetry.groups, own.groups)
     factors = scalings(ours, analysis, symmetry.groups)
     # inside a head units may meet as they like: the head as a whole is summed

@@ -335,6 +335,12 @@ class Link:
         array = self.array(name)
         return bool((array == array.take([0], axis)).all())
 
+    def number(self, name: str) -> bytes | None:
+        """What a constant of one element is in both, one after the other; None of anything else, or where one has it not."""
+        mine = self.reference.number(name)
+        its = self.suspect.number(self.places[name].name) if name in self.places else None
+        return mine + its if mine is not None and its is not None else None
+
     @staticmethod
     def _cast(array: np.ndarray, like: np.ndarray) -> np.ndarray:
         return array.astype(like.dtype) if floating(array) and floating(like) else array

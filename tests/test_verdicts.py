@@ -361,3 +361,25 @@ def test_defaults_of_a_function_are_part_of_it() -> None:
 
     assert lady.check(net(0.01), net(0.01)).verdict == "identical"
     assert not lady.check(net(0.01), net(0.9)).accepted
+
+
+def test_numbers_that_are_equal_in_the_reference_alone() -> None:
+    """What two halves of the units are multiplied by says whether they may change places, in the suspect too."""
+    rng = np.random.default_rng(0)
+    weights: Weights = {"a": rng.standard_normal((8, 16)).astype(F), "b": rng.standard_normal((16, 4)).astype(F)}
+    weights |= {"halves": np.array([8, 8]), "one": np.array([2], F), "two": np.array([2], F)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Split", ["h", "halves"], ["p", "q"], axis=1),
+        helper.make_node("Mul", ["p", "one"], ["r"]),
+        helper.make_node("Mul", ["q", "two"], ["s"]),
+        helper.make_node("Concat", ["r", "s"], ["y"], axis=1),
+        helper.make_node("MatMul", ["y", "b"], ["out"]),
+    ]
+    reference = model(nodes, weights, {"x": [3, 8]})
+    assert [g.size for g in lady.find_groups(reference).groups] == [16]
+    suspect = lady.permute(reference, 1).graph
+    suspect.replace("two", np.array([3], F))
+    found = lady.resync(reference, suspect)
+    assert found.outputs_preserved
+    assert sorted(g.size for g in found.symmetry.groups) == [8, 8]
