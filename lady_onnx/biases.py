@@ -18,6 +18,7 @@ from .graph import Graph, captured
 from .groups import Group, Slot
 from .inference import FLOATS
 from .outcome import alike
+from .rewrite import Arrays
 from .scaling import Scaling
 
 FEW = 0.25
@@ -28,7 +29,6 @@ NEAR = 4e-6
 """What a bias takes back it takes back to the rounding of what went in."""
 MOST = 30
 """It takes back no more than so many times itself."""
-Arrays = Mapping[str, np.ndarray]
 Scalings = Callable[[], Mapping[str, Scaling]]
 
 

@@ -79,13 +79,15 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         f = extreme[0]
         return Check("altered", f"unit {f.unit} of group {f.group} was multiplied by {f.factor:.4g}: it may overflow", found)
     if found.restored and scaled + mixed + inert:
-        parts = [_units(found.moved, "moved")] * bool(found.moved)
-        parts += [f"{_units(scaled, 'multiplied')} in a way that leaves the function as it was"] * bool(scaled)
-        groups = f"{mixed} groups" if mixed > 1 else "a group"
-        parts += [f"the units of {groups} were mixed in a way that leaves the function as it was"] * bool(mixed)
-        parts += [f"{inert} biases changed that the function does not depend on"] * (inert > 1)
-        parts += ["a bias changed that the function does not depend on"] * (inert == 1)
-        return Check("rescaled", f"{', '.join(parts)}, and every weight is equal to rounding once that is undone", found)
+        kept = "in a way that leaves the function as it was"
+        parts = [
+            (found.moved, _units(found.moved, "moved")),
+            (scaled, f"{_units(scaled, 'multiplied')} {kept}"),
+            (mixed, f"the units of {_count(mixed, 'group', 'groups')} were mixed {kept}"),
+            (inert, f"{_count(inert, 'bias', 'biases')} changed that the function does not depend on"),
+        ]
+        what = ", ".join(text for count, text in parts if count)
+        return Check("rescaled", f"{what}, and every weight is equal to rounding once that is undone", found)
     if gone:
         return Check("altered", _units(gone, "removed"), found)
     what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else "in the signs of zeros"
@@ -94,4 +96,8 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
 
 
 def _units(count: int, what: str) -> str:
-    return f"{count} units were {what}" if count != 1 else f"1 unit was {what}"
+    return f"{_count(count, 'unit was', 'units were')} {what}"
+
+
+def _count(count: int, one: str, many: str) -> str:
+    return f"{count} {one if count == 1 else many}"

@@ -12,7 +12,8 @@ import numpy as np
 
 from .evidence import Match, balanced, cosine, finite
 from .groups import Group, Slot
-from .matching import Arrays, Matcher, Progress
+from .matching import Matcher, Progress
+from .rewrite import Arrays
 from .scaling import Scaling
 
 SHARP = 100.0

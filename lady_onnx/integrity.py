@@ -16,7 +16,7 @@ import numpy as np
 from .alterations import floating, step
 from .evidence import rows_of, same
 from .groups import Group, Slot
-from .matching import Arrays
+from .rewrite import Arrays
 from .unscaling import FAINT, row_ratios
 
 UNSURE = 1e-3

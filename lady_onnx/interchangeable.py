@@ -12,6 +12,7 @@ import numpy as np
 
 from .evidence import finite, rows_of
 from .groups import Group
+from .rewrite import Arrays
 from .scaling import Scaling
 from .unscaling import nearest, row_ratios
 
@@ -19,7 +20,6 @@ CLOSE = 0.05
 """Units whose rows differ by less than this share, beyond a factor that their structure allows, compute the same."""
 DEAD = 1e-3
 """A unit of which rows are smaller than this share of the median row computes nothing, or is not read."""
-Arrays = Mapping[str, np.ndarray]
 
 
 def interchangeable(

@@ -19,8 +19,7 @@ from .alterations import floating
 from .evidence import Match, rows_of
 from .groups import Group, Slot
 from .integrity import Finding
-from .matching import Arrays
-from .rewrite import Family, invert, permuted
+from .rewrite import Arrays, Family, invert, permuted
 from .scaling import Scaling
 from .undoing import Undone
 

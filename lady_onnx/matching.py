@@ -36,7 +36,7 @@ from .groups import Group, Slot
 from .meanfield import at_once
 from .nested import nested
 from .refinement import Refinement
-from .rewrite import Family, compose, invert, permuted
+from .rewrite import Arrays, Family, compose, invert, permuted
 
 MOST_PAIRS = 1 << 28
 """Of more pairs of units than this the probabilities are not kept at the same time."""
@@ -50,7 +50,6 @@ FEW = 0.1
 """After a sweep that moved units of no more than this share of the groups, the next may be the last."""
 ASSIGNMENTS = {"optimal": assign, "argmax": each_best}
 """The best of all assignments, or for every unit by itself the likeliest."""
-Arrays = Mapping[str, np.ndarray]
 Progress = Callable[[int, int], None]
 
 

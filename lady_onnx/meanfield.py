@@ -12,12 +12,12 @@ import numpy as np
 
 from .evidence import assign, balanced, finite, rows_of, scale_of
 from .groups import Group, Slot
+from .rewrite import Arrays
 
 HEATS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
 """By what the log-odds are divided, step by step."""
 LEAST = 0.2
 """The least noise of a weight, in units of its own deviation: with less there is nothing to weigh."""
-Arrays = Mapping[str, np.ndarray]
 
 
 def at_once(groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> dict[str, np.ndarray]:

@@ -9,11 +9,10 @@ import numpy as np
 
 from .evidence import Match, certainties, exact_match, runners_up
 from .groups import Group, Slot
+from .rewrite import Arrays
 
 if TYPE_CHECKING:
     from .matching import Matcher
-
-Arrays = Mapping[str, np.ndarray]
 
 
 def nested(matcher: Matcher, group: Group, slots: Sequence[Slot]) -> dict[str, Match]:

@@ -7,17 +7,16 @@ that meets, again and again (Weisfeiler and Leman 1968); ties that remain are br
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from .groups import Group
 from .labels import mix
-from .rewrite import Family, permuted
+from .rewrite import Arrays, Family, permuted
 
 TRIES = 20
 """How many colourings to try at most before giving up."""
-Arrays = Mapping[str, np.ndarray]
 Colours = dict[str, np.ndarray]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from .alterations import CLOSE, Alteration, explain, floating, noise
 from .analysis import Analysis, analyse
 from .biases import inert, shifted
+from .counterparts import Link, connect
 from .errors import ArchitectureError, LadyError, natural, one_of
 from .evidence import same
 from .finder import extract
@@ -24,11 +25,11 @@ from .maps import turned, unmixed
 from .matching import ASSIGNMENTS, Matcher, Progress
 from .outcome import Resync, alike, difference, preserved, rounded
 from .permutation import Model
+from .rewrite import Arrays
 from .runtime import PROVIDERS
 from .scalewalk import scalings
 from .scaling import Scaling
 from .sizes import resync_sizes
-from .skeleton import Link, connect
 from .undoing import Undone, undo
 from .unequal import differ
 
@@ -194,8 +195,8 @@ def _unmixed(
     symmetry: Symmetry,
     factors: Callable[[], Mapping[str, Scaling]],
     align: Callable[..., Undone],
-    reference: Mapping[str, np.ndarray],
-    suspect: Mapping[str, np.ndarray],
+    reference: Arrays,
+    suspect: Arrays,
     undone: Undone,
     kept: Callable[[], bool],
 ) -> Undone:
@@ -226,8 +227,8 @@ def _aligned(
     symmetry: Symmetry,
     factors: Callable[[], Mapping[str, Scaling]],
     assignment: str,
-    reference: Mapping[str, np.ndarray],
-    suspect: Mapping[str, np.ndarray],
+    reference: Arrays,
+    suspect: Arrays,
     progress: Progress | None = None,
 ) -> Undone:
     """The suspect with its units in place, and no longer multiplied."""

@@ -9,11 +9,13 @@ import numpy as np
 from .graph import Graph
 from .groups import Group
 
+Arrays = Mapping[str, np.ndarray]
+"""Weights by name."""
 Permutations = Mapping[str, np.ndarray]
 """For each group's id, int64 [size]: unit j of the result is unit `permutation[j]` of the input."""
 
 
-def permuted(arrays: Mapping[str, np.ndarray], groups: Sequence[Group], permutations: Permutations) -> dict[str, np.ndarray]:
+def permuted(arrays: Arrays, groups: Sequence[Group], permutations: Permutations) -> dict[str, np.ndarray]:
     """The arrays that the permutations change, as new arrays.
 
     Groups are applied in their order, inner ones before the groups that hold them, so the permutation of
@@ -56,7 +58,7 @@ class _Arrays(Mapping[str, np.ndarray]):
         return len(self.graph.tensors)
 
 
-def weights(graph: Graph) -> Mapping[str, np.ndarray]:
+def weights(graph: Graph) -> Arrays:
     """The weights of a graph by name, read when they are asked for."""
     return _Arrays(graph)
 

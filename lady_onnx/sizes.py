@@ -10,6 +10,7 @@ import numpy as np
 
 from .alterations import Alteration, noise
 from .analysis import analyse
+from .counterparts import Link
 from .finder import extract
 from .graph import Graph
 from .incoming import incoming
@@ -17,7 +18,7 @@ from .integrity import UNSURE, Finding, repaired, tampered
 from .matching import Progress
 from .outcome import Resync, alike, difference, preserved, rounded
 from .scalewalk import scalings
-from .skeleton import Link, Place
+from .skeleton import Place
 from .unequal import extended, matched, written
 
 

@@ -86,12 +86,13 @@ class Touches:
 
     def _all(self, what: tuple, operands: Sequence[Tensor | None]) -> None:
         for k, operand in enumerate(operands):
-            some = [r for r in self._roles(operand) if not self._whole(r)]
-            if some:
-                self._mark(sign(*what, k), some)
+            self._mark(self._roles(operand), *what, k)
 
-    def _mark(self, what: int, roles: Sequence[Role]) -> None:
-        self.facts.touched += [(what, role) for role in roles if not self._whole(role)]
+    def _mark(self, roles: Sequence[Role], *said: object) -> None:
+        some = [role for role in roles if not self._whole(role)]
+        if some:
+            what = sign(*said)
+            self.facts.touched += [(what, role) for role in some]
 
     def _roles(self, tensor: Tensor | None) -> list[Role]:
         """The roles of a tensor that hold labels."""
@@ -146,13 +147,7 @@ class Touches:
         """The path of what a movement leaves; what it does along the units' own axes is no matter."""
         paths = [self.path(node.input[i]) for i in sources]
         if len(set(paths)) != 1:
-            # side by side along another axis each unit is made of itself alone; along their own they are of several kinds
-            parts = [(t, self._roles(t)) for i in sources if (t := operands[i])]
-            apart = not steps and all(not t.parts and all(axis % len(t.shape) not in _axes(r) for r in rs) for t, rs in parts)
-            what = sign("beside", *paths) if apart else sign("node", name)
-            for k, (path, (_, rs)) in enumerate(zip(paths, parts, strict=True)):
-                self._mark(sign(what, k) if apart else sign("beside", path), rs)
-            return what
+            return self._joined(name, paths, [operands[i] for i in sources], axis, bool(steps))
         path, tensor = paths[0], operands[sources[0]]
         assert tensor is not None
         if not steps:
@@ -161,43 +156,55 @@ class Touches:
             plain = all(not isinstance(s, rules.Take) or start_of(s.index) is not None for s in steps)
             return path if plain else sign(path, *_said(steps))
         roles = self._roles(tensor)
-        own = [_axes(r) for r in roles]
-        every = set().union(*own)
         if any(isinstance(s, rules.Take) and s.index.size == 1 for s in steps):
             # a unit that is alone has no axis any more by which it could be known
             ends = [(r, _through(r, steps, tensor.shape)) for r in map(dense, roles)]
             alone = [end for r, end in ends if end.size == 1 < r.size]
             if alone:
                 path = sign(path, *_said(steps))
-                self._mark(path, alone)
+                self._mark(alone, path)
         if all(isinstance(s, rules.Take) for s in steps):
-            for step in steps:
-                assert isinstance(step, rules.Take)
-                there = sum(a not in every for a in range(step.axis))
-                across = [r for r, axes in zip(roles, own, strict=True) if step.axis not in axes]
-                if across or not roles:
-                    path = sign(path, "take", there if step.axis not in every else -1, step.index.tobytes())
-                    self._mark(path, across)
-            return path
-        if len(steps) == 1:
-            (step,) = steps
-            after = set().union(*map(_axes, self._roles(result)))
-            if isinstance(step, rules.Transpose):
-                rest = [a for a in step.order if a not in every]
-                said: tuple = () if rest == sorted(rest) else ("transpose", *np.argsort(rest).tolist())
-            else:
-                sizes = [
-                    [n for a, n in enumerate(t.shape) if n > 1 and a not in axes]
-                    for t, axes in ((tensor, every), (result, after))
-                ]
-                said = () if sizes[0] == sizes[1] else ("shape", *sizes[1])
-            if not said:
-                return path
+            return self._taken(path, roles, steps)
+        said = self._arranged(tensor, steps[0], result) if len(steps) == 1 else (node.op_type, *_said(steps))
+        if said:
             path = sign(path, *said)
-        else:
-            path = sign(path, node.op_type, *_said(steps))
-        self._mark(path, roles)
+            self._mark(roles, path)
         return path
+
+    def _joined(self, name: str, paths: Sequence[int], tensors: Sequence[Tensor | None], axis: int, moved: bool) -> int:
+        """The path of tensors of several paths, in one."""
+        parts = [(t, self._roles(t)) for t in tensors if t]
+        # side by side along another axis each unit is made of itself alone; along their own they are of several kinds
+        apart = not moved and all(not t.parts and all(axis % len(t.shape) not in _axes(r) for r in rs) for t, rs in parts)
+        what = sign("beside", *paths) if apart else sign("node", name)
+        for k, (path, (_, roles)) in enumerate(zip(paths, parts, strict=True)):
+            self._mark(roles, *((what, k) if apart else ("beside", path)))
+        return what
+
+    def _taken(self, path: int, roles: Sequence[Role], steps: Sequence[rules.Step]) -> int:
+        """The path of elements that are taken out of a tensor along its axes."""
+        own = [_axes(r) for r in roles]
+        every = set().union(*own)
+        for step in steps:
+            assert isinstance(step, rules.Take)
+            across = [r for r, axes in zip(roles, own, strict=True) if step.axis not in axes]
+            if across or not roles:
+                there = sum(a not in every for a in range(step.axis)) if step.axis not in every else -1
+                path = sign(path, "take", there, step.index.tobytes())
+                self._mark(across, path)
+        return path
+
+    def _arranged(self, tensor: Tensor, step: rules.Step, result: Tensor) -> tuple:
+        """What a change of the axes' order or shape does to those that hold no units."""
+        every = set().union(*map(_axes, self._roles(tensor)))
+        if isinstance(step, rules.Transpose):
+            rest = [a for a in step.order if a not in every]
+            return () if rest == sorted(rest) else ("transpose", *np.argsort(rest).tolist())
+        after = set().union(*map(_axes, self._roles(result)))
+        before, now = (
+            [n for a, n in enumerate(t.shape) if n > 1 and a not in axes] for t, axes in ((tensor, every), (result, after))
+        )
+        return () if before == now else ("shape", *now)
 
 
 def _through(role: np.ndarray, steps: Sequence[rules.Step], shape: tuple[int, ...]) -> np.ndarray:

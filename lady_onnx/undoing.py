@@ -15,8 +15,8 @@ from .alterations import floating
 from .evidence import Match
 from .groups import Group
 from .integrity import Finding
-from .matching import DOUBT, Arrays, Progress
-from .rewrite import permuted
+from .matching import DOUBT, Progress
+from .rewrite import Arrays, permuted
 from .scaling import Scaling
 from .unscaling import Factors, Unscaler, nearest, ratios
 

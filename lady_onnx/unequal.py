@@ -29,7 +29,6 @@ EQUAL = 1e-5
 """So much of what units pass on may be left of outgoing weights that cancel."""
 TINY = 1e-300
 """The size of a row of zeros."""
-Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)

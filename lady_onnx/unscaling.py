@@ -15,7 +15,8 @@ import numpy as np
 from .alterations import floating
 from .evidence import Match, finite, joined, rows_of
 from .groups import Group, Slot
-from .matching import Arrays, Matcher, Progress
+from .matching import Matcher, Progress
+from .rewrite import Arrays
 from .scaling import Scaling
 
 ROUNDS = 4

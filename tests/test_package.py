@@ -21,7 +21,7 @@ LAYERS = [
     {"maps"},
     {"undoing"},
     {"integrity", "interchangeable"},
-    {"unscaling", "incoming", "skeleton", "unequal"},
+    {"unscaling", "incoming", "skeleton", "counterparts", "unequal"},
     {"matching", "nested", "permutation", "runtime", "picture", "explain", "linking", "scalewalk"},
     {"refinement", "alterations", "meanfield", "scaling"},
     {"evidence", "copies", "solutions", "reflections", "bends"},
