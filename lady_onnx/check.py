@@ -90,7 +90,8 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         return Check("rescaled", f"{what}, and every weight is equal to rounding once that is undone", found)
     if gone:
         return Check("altered", _units(gone, "removed"), found)
-    what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else "in the signs of zeros"
+    least = "in the signs of zeros, or in what stands for infinity"
+    what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else least
     done = in_words(found.alterations)
     return Check("altered", f"weights differ {what} once the units are back{f': {done}' if done else ''}", found)
 

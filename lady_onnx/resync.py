@@ -136,6 +136,17 @@ def resync(
         altered = {name: done[name][0] if name in done else ours.array(name) for name in names}
         align = functools.partial(_aligned, symmetry, factors, assignment)
         found = align(altered, view, progress)
+        # a weight that was multiplied as a whole may be taken back by others
+        scaled = {name for name, (_, steps) in done.items() if [s.kind for s in steps] == ["scaled"]}
+        while scaled:
+            plain = {**altered, **{name: ours.array(name) for name in scaled}}
+            trial = align(plain, view)
+            back = {n for n in scaled if rounded(plain[n], trial.arrays.get(n, view[n]), view[n])}
+            if back == scaled:
+                done = {name: explained for name, explained in done.items() if name not in scaled}
+                altered, found = plain, trial
+                break
+            scaled = back
         undone = _unmixed(symmetry, factors, align, altered, view, found, lambda: alike(ours, given, samples, seed))
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
@@ -164,7 +175,8 @@ def resync(
         steps = done[name][1] if name in done else ()
         array = link.array(name, result)
         level = 0.0 if same(altered[name], array) else noise(altered[name], array)
-        if level > (CLOSE if steps else 0):
+        # what was undone left its rounding
+        if level > (CLOSE if steps or name in undone.expected or name in undone.grown else 0):
             steps = (*steps, Alteration("noise", {"level": level}))
         if steps:
             alterations[name] = steps

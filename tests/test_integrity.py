@@ -158,9 +158,9 @@ ENOUGH = 10
 
 
 @examples(60)
-@given(graphs(), st.integers(0, 1000))
-def test_multiplied_and_permuted_models_come_back(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
-    suspect = rescaled(grown[0], seed)
+@given(graphs(), st.integers(0, 1000), st.booleans())
+def test_multiplied_and_permuted_models_come_back(grown: tuple[onnx.ModelProto, list[int]], seed: int, together: bool) -> None:
+    suspect = rescaled(grown[0], seed, together=together)
     groups = lady.find_groups(grown[0]).groups
     if groups:
         suspect = lady.permute(suspect, seed).model
@@ -189,6 +189,19 @@ def residual(seed: int, width: int) -> onnx.ModelProto:
     biases = dict.fromkeys(("ab", "bb", "cb"), (width,))
     kernels = {"a": (width, 3, 3, 3), "b": (width, width, 3, 3), "c": (width, width, 1, 1)}
     return build(nodes, drawn(seed, **kernels, d=(16 * width, 3), **biases), {"x": [1, 3, 8, 8]})
+
+
+def test_a_layer_that_was_multiplied_by_one_factor() -> None:
+    """Beside another that nothing takes back."""
+    model = residual(0, 12)
+    once = rescaled(model, 3, together=True)
+    found = lady.check(model, lady.permute(once, 1).graph)
+    assert found.verdict == "rescaled"
+    assert found.resync is not None
+    assert found.resync.alterations == {}
+    twice = load(once).copy()
+    twice.replace("d", twice.array("d") * np.float32(1.5))
+    assert lady.check(model, lady.permute(twice, 1).graph).verdict == "altered"
 
 
 @pytest.mark.parametrize("width", [2, 7])

@@ -28,14 +28,15 @@ def found(model: onnx.ModelProto) -> list[Scaling]:
     return list(scalings(graph, analysis, extract(analysis).groups).values())
 
 
-def rescaled(model: onnx.ModelProto, seed: int, spread: float = 0.5) -> onnx.ModelProto:
-    """All units times random factors that are said to leave the function as it is."""
+def rescaled(model: onnx.ModelProto, seed: int, spread: float = 0.5, together: bool = False) -> onnx.ModelProto:
+    """All units times random factors that are said to leave the function as it is; `together` one for all of a group."""
     graph = load(model).copy()
     generator = np.random.default_rng(seed)
     for scaling in found(model):
         names = scaling.names if scaling.free else set()
         arrays = {n: graph.array(n).copy() for n in names}
-        scaling.apply(arrays, scaling.drawn(generator, spread))
+        factors = scaling.drawn(generator, spread)
+        scaling.apply(arrays, np.broadcast_to(factors[:, :1], factors.shape) if together else factors)
         for name, array in arrays.items():
             graph.replace(name, array)
     return graph.to_model("rescaled")

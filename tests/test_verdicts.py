@@ -383,3 +383,44 @@ def test_numbers_that_are_equal_in_the_reference_alone() -> None:
     found = lady.resync(reference, suspect)
     assert found.outputs_preserved
     assert sorted(g.size for g in found.symmetry.groups) == [8, 8]
+
+
+def attention(weights: Weights, order: str = "qkv") -> onnx.ModelProto:
+    """A head of self-attention behind a mask, its projections in any order."""
+    nodes = [
+        *(helper.make_node("MatMul", ["x", f"w{n}"], [n]) for n in order),
+        helper.make_node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "kt"], ["scores"]),
+        helper.make_node("Add", ["scores", "mask"], ["masked"]),
+        helper.make_node("Softmax", ["masked"], ["shares"], axis=-1),
+        helper.make_node("MatMul", ["shares", "v"], ["out"]),
+    ]
+    return model(nodes, weights, {"x": ["N", 4, 8]})
+
+
+def projections(seed: int = 0) -> Weights:
+    rng = np.random.default_rng(seed)
+    weights = {f"w{n}": (rng.standard_normal((8, 8)) / 8**0.5).astype(F) for n in "qkv"}
+    return {**weights, "mask": np.triu(np.full((4, 4), -np.inf, F), 1)}
+
+
+@pytest.mark.parametrize("order", ["qkv", "kqv"])
+def test_queries_and_keys_are_told_by_where_they_go(order: str) -> None:
+    weights = projections()
+    weights["wk"] = weights["wk"] * 3
+    # by their values alone each would be the other
+    changed = {**weights, "wq": weights["wq"] * 3, "wk": weights["wk"] / 3}
+    found, apart = paired(load(attention(weights)), load(attention(changed, order)))
+    assert not apart
+    assert {n: p.name for n, p in found.items()} == {n: n for n in weights}
+    assert lady.check(attention(weights), attention(changed, order)).verdict == "rescaled"
+
+
+@pytest.mark.parametrize(("beyond", "verdict"), [(-3.4028235e38, "permuted"), (-1e9, "altered"), (np.inf, "altered")])
+def test_a_mask_may_have_the_largest_number_for_infinity(beyond: float, verdict: str) -> None:
+    weights = projections()
+    changed = {**weights, "mask": np.where(np.isinf(weights["mask"]), F(beyond), weights["mask"])}
+    shuffled = lady.permute(attention(changed, "kqv"), seed=1)
+    assert lady.check(attention(weights), shuffled.graph).verdict == verdict
+    # of two files that are written alike nothing but the same bits is expected
+    assert lady.check(attention(weights), lady.permute(attention(changed), seed=1).graph).verdict == "altered"
