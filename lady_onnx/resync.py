@@ -150,7 +150,12 @@ def resync(
         undone = _unmixed(symmetry, factors, align, altered, view, found, lambda: alike(ours, given, samples, seed))
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
-    findings = undone.findings + tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
+    odd = tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
+    if undone.expected and odd:
+        # what was added before units were multiplied grew with them, what was added after did not
+        also = {(f.group, f.unit, f.slot) for f in tampered(symmetry.groups, altered, {**view, **moved}, least)}
+        odd = tuple(f for f in odd if (f.group, f.unit, f.slot) in also)
+    findings = undone.findings + odd
     now = {**view, **moved}
     free: list[tuple[str, tuple[str, ...]]] = [("inert", (n,)) for n in inert(ours, symmetry.groups, factors, altered, now)]
     free += [("shifted", pair) for pair in shifted(ours, symmetry.groups, factors, altered, now)]

@@ -91,9 +91,8 @@ def undo(
         return None
     unscaler = Unscaler(groups, reference, suspect, free)
     found = unscaler.run(progress)
-    names = list(unscaler.reference)
     alike = np.concatenate([m.similarity for m in found]).mean()
-    if alike < ALIKE or not _distance(reference, unscaler.current, names) < _distance(reference, aligned, names):
+    if alike < ALIKE:
         return None
     factors = unscaler.factors()
     chosen = _taken(factors)
@@ -117,7 +116,8 @@ def undo(
             factor = float(c[slot, unit])
             size = abs(factor - 1) / max(float(factors[group].error[slot, unit]), EXACT)
             findings.append(Finding("rescaled", group, unit, scaling.slots[slot].initializer, factor, size))
-    if not findings:
+    names = list(unscaler.reference)
+    if not findings or not _distance(reference, {**suspect, **arrays}, names) < _distance(reference, aligned, names):
         return None
     arrays = {n: a.astype(np.asarray(suspect[n]).dtype) for n, a in arrays.items()}
     return Undone(found, arrays, placed, expected, tuple(findings))
@@ -175,34 +175,62 @@ def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float
 
 def _taken(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
     """By each group's id the factors to take out; where those are few, only such as all slots have."""
-    chosen = {g: _chosen(f) for g, f in factors.items()}
+    chosen = {g: _chosen(f, 2) for g, f in factors.items()}
     changed = {g: (c != 1).any(0) for g, c in chosen.items()}
     if sum(int(c.sum()) for c in changed.values()) < FEW * sum(c.size for c in changed.values()):
-        chosen = {g: np.where(_compensated(factors[g], c), c, 1.0) for g, c in chosen.items()}
+        return {g: np.where(_against(factors[g], c), 1.0, c) for g, c in chosen.items()}
+    # where many were multiplied, one that hardly anything speaks against was as well
+    for name, found in factors.items():
+        against = _against(found, found.allowed)
+        for least, most in ((1, 1), (0, 0)):
+            likely = ~changed[name] & (against <= most)
+            chosen[name] = np.where(likely, _chosen(found, least), chosen[name])
     return chosen
 
 
-def _chosen(factors: Factors) -> np.ndarray:
-    """The factors to take out: those by which a unit differs far more than its slots differ from each other.
+def _chosen(factors: Factors, least: int) -> np.ndarray:
+    """The factors to take out: those by which `least` slots of a unit differ far more than slots differ from each other.
 
+    With none, it is one slot that no other has to confirm.
     Training moves the incoming and the outgoing weights of a unit too, but each as it likes.
     """
     ratio, allowed = factors.ratio, factors.allowed
     known = np.isfinite(ratio) & (ratio != 0)
     size = np.abs(np.where(known, ratio, 1.0))
     logs = np.log(np.abs(allowed))
-    apart = np.where(known, np.log(size) - logs, 0.0)
+    # what each is sure to is no difference
+    apart = np.where(known, np.maximum(np.square(np.log(size) - logs) - np.square(factors.error / size), 0.0), 0.0)
     spare = np.maximum(known.sum(0) - len(factors.scaling.scales), 1)
-    usual = float(np.median(np.sqrt(np.square(apart).sum(0) / spare)))
+    usual = float(np.median(np.sqrt(apart.sum(0) / spare)))
     far = np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)
     far |= (allowed < 0) & (size > SURE * factors.error)
-    # where a dead unit's rows are unknown, what is left of it has nothing to agree with
-    enough = known.sum(0) >= min(2, len(known))
-    return np.where((far & known).any(0) & enough, allowed, 1.0)
+    agree = _agree(factors, allowed) & known
+    multiplied = (allowed != 1) & known
+    far &= agree & (_confirmed(factors.scaling.scales, agree) | (least == 0))
+    return np.where(far.sum(0) >= np.clip(multiplied.sum(0), 1, max(least, 1)), allowed, 1.0)
 
 
-def _compensated(factors: Factors, chosen: np.ndarray) -> np.ndarray:
-    """Which units have all of these factors, [units]."""
-    known = np.isfinite(factors.ratio)
-    near = np.abs(factors.ratio / chosen - 1) <= np.maximum(SURE * factors.error, EXACT * 10)
-    return (near | ~known).all(0)
+def _confirmed(scales: np.ndarray, agree: np.ndarray) -> np.ndarray:
+    """Which of the slots that agree, [slots, units], say nothing that others do not say as well.
+
+    What is said by one slot alone in any unit needs no other.
+    """
+    alone = np.isclose(_leverage(scales), 1)
+    patterns, which = np.unique(agree, axis=1, return_inverse=True)
+    each = [~np.isclose(_leverage(scales * pattern), 1) | alone for pattern in patterns.T]
+    return np.transpose(each)[:, which.ravel()]
+
+
+def _leverage(scales: np.ndarray) -> np.ndarray:
+    """How much of what is fitted to each slot is its own, 0 to 1, by the exponents of the factors, [factors, slots]."""
+    return np.einsum("fs,sf->s", scales, np.linalg.pinv(scales))
+
+
+def _agree(factors: Factors, chosen: np.ndarray) -> np.ndarray:
+    """Which slots have factors like these, [slots, units]."""
+    return np.abs(factors.ratio - chosen) <= np.maximum(SURE * factors.error, EXACT * 10 * np.abs(chosen))
+
+
+def _against(factors: Factors, chosen: np.ndarray) -> np.ndarray:
+    """How many slots of each unit have others than these factors."""
+    return (np.isfinite(factors.ratio) & ~_agree(factors, chosen)).sum(0)

@@ -37,6 +37,8 @@ ENOUGH = 400
 """Of rows of more elements about so many tell the factor."""
 NEAR = (0.1, 0.03, 0.01, 1e-3, 1e-4)
 """How near factors must be to agree, in the last of these steps."""
+COARSE = 0.03
+"""Factors that are surer than this are as good as each other."""
 AGREE = 6
 """Slots agree whose factors are nearer than this many times their error."""
 SHARP = 1e-6
@@ -75,6 +77,12 @@ class Unscaler(Matcher):
         self.scalings = {g: s for g, s in scalings.items() if s.free}
         for name in {shift.bias for s in self.scalings.values() for shift in s.shifts} - self.current.keys():
             self.reference[name], self.current[name] = reference[name], suspect[name].astype(np.float64)
+        for s in self.scalings.values():
+            for slot, offset in zip(s.slots, s.offsets.tolist(), strict=True):
+                if offset:
+                    # what was pruned stays nothing whatever it is multiplied by
+                    array = self.current[slot.initializer]
+                    self.current[slot.initializer] = np.where(array == 0, -offset, array)
         self.applied = {g: np.ones((len(s.slots), len(s.slots[0].index))) for g, s in self.scalings.items()}
         self.searching = True
         self.errors: list[float] = []
@@ -209,7 +217,7 @@ class Unscaler(Matcher):
                 self.applied[group] = self.applied[group] * factors
                 sure = ~np.isnan(ratio)
                 # what is well within a unit's own error is no change
-                share = error / np.abs(np.where(sure, ratio, 1.0))
+                share = np.divide(error, np.abs(ratio), out=np.zeros_like(ratio), where=sure & (ratio != 0))
                 changed = max(changed, float((np.abs(factors - 1) - share / 3)[sure].max(initial=0)))
                 if sure.any():
                     self.errors.append(float(np.median(share[sure])))
@@ -220,29 +228,43 @@ class Unscaler(Matcher):
         """By each group's id, what its units were multiplied by, in the order of the reference."""
         found = {}
         for group, scaling in self.scalings.items():
-            ratio, error = ratios(scaling, self.reference, self.current)
-            whole = ratio * self.applied[group]
-            found[group] = Factors(scaling, whole, error, nearest(scaling, whole, error))
+            applied = self.applied[group]
+            ratio, error = ratios(scaling, self.reference, self.current, applied)
+            ratio, error = ratio * applied, error * np.abs(applied)
+            found[group] = Factors(scaling, ratio, error, nearest(scaling, ratio, error))
         return found
 
 
-def ratios(scaling: Scaling, reference: Arrays, suspect: Arrays) -> tuple[np.ndarray, np.ndarray]:
+def ratios(
+    scaling: Scaling, reference: Arrays, suspect: Arrays, applied: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """By how much the elements of every unit are larger in the suspect, and how sure that is, [slots, units].
 
-    A single element says nothing of its error: it is taken to be that of the elements of other slots.
+    A single element says nothing of its error: it is taken to be that of the elements of other slots, or what the same
+    element of other units differs by, whichever is more.
     """
-    found, many = [], []
-    for slot, offset in zip(scaling.slots, scaling.offsets, strict=True):
-        x, y = (rows_of(a, slot).astype(np.float64) + offset for a in _thinned(reference, suspect, slot))
+    found, many, apart = [], [], []
+    for k, (slot, offset) in enumerate(zip(scaling.slots, scaling.offsets, strict=True)):
+        x, y = (rows_of(a, slot).astype(np.float64) for a in _thinned(reference, suspect, slot))
         if not np.abs(x).sum(1).all():
-            x, y = (rows_of(np.asarray(a[slot.initializer]), slot).astype(np.float64) + offset for a in (reference, suspect))
-        found.append(row_ratios(x, y))
+            x, y = (rows_of(np.asarray(a[slot.initializer]), slot).astype(np.float64) for a in (reference, suspect))
+        found.append(row_ratios(x, y, offset))
+        x, y = x + offset, y + offset
         many.append(x.shape[1])
+        if applied is None:
+            apart.append(np.zeros(len(x)))
+            continue
+        with np.errstate(divide="ignore", invalid="ignore"):
+            # it was there before the factors that were taken out, or came after them; half of them may be fitted exactly
+            both = (np.ones(len(x)), np.abs(applied[k]))
+            rows = [np.quantile(np.abs(y - x).max(1) * c, 0.75) / 1.15 / (np.abs(x).max(1) * c) for c in both]
+            apart.append(np.nan_to_num(np.max(rows, 0), posinf=0.0))
     ratio, error = np.array([r for r, _ in found]), np.array([e for _, e in found])
     count = np.array(many)[:, None]
     known = np.isfinite(ratio) & (ratio != 0) & (count > 1)
     each = float(np.median((error * np.sqrt(count) / np.abs(np.where(known, ratio, 1.0)))[known])) if known.any() else 1.0
-    return ratio, np.where(count == 1, each * np.abs(np.where(np.isfinite(ratio), ratio, 1.0)), error)
+    alone = np.maximum(each * np.abs(np.where(np.isfinite(ratio), ratio, 1.0)), np.array(apart))
+    return ratio, np.where(count == 1, alone, error)
 
 
 def _thinned(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]:
@@ -258,24 +280,27 @@ def _thinned(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]
     return [a[thin] for a in arrays]
 
 
-def row_ratios(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def row_ratios(x: np.ndarray, y: np.ndarray, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Of every row of `y` the ratio to that of `x`, the median weighted by the size of its elements, and its error.
 
-    nan for rows of zeros, and for those that are all but that.
+    nan for rows of zeros, and for those that are all but that. `offset` is added to both first.
     """
-    weight = np.abs(x)
+    # what was pruned, or rounded to nothing, says nothing of a factor
+    left = (y != 0) & (y != -offset)
+    x, y = x + offset, y + offset
+    weight = np.abs(x) * left
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = np.where(weight > 0, y / x, 1.0)
     order = np.argsort(share, axis=1)
     summed = np.cumsum(np.take_along_axis(weight, order, 1), 1)
     middle = (summed >= summed[:, -1:] / 2).argmax(1)
     ratio = np.take_along_axis(share, np.take_along_axis(order, middle[:, None], 1), 1)[:, 0]
-    error = np.abs(y - ratio[:, None] * x).sum(1) / np.maximum(weight.sum(1), 1e-300) / np.sqrt(x.shape[1])
+    error = (np.abs(y - ratio[:, None] * x) * left).sum(1) / np.maximum(weight.sum(1), 1e-300) / np.sqrt(x.shape[1])
     # the median is one of the elements itself: the others say how far it may be off
     error *= x.shape[1] / max(x.shape[1] - 1, 1)
     # a row that is all but zero beside the others says nothing
     faint = ~np.isfinite(ratio) | ~np.isfinite(error)
-    for total in (weight.sum(1), np.abs(y).sum(1)):
+    for total in (weight.sum(1), (np.abs(y) * left).sum(1)):
         faint |= total <= FAINT * np.median(total)
     return np.where(faint, np.nan, ratio), np.where(faint, 0.0, error)
 
@@ -298,7 +323,8 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool
         here = np.ix_(own, units)
         result[here] = _fitted(basis, logs[here], trust[here], least[here], robust)
     signs = np.ones_like(logs)
-    observed = np.where(known, np.sign(np.where(known, ratio, 1.0)), 0.0)
+    # what may as well have the other sign says little
+    observed = np.where(known, np.sign(np.where(known, ratio, 1.0)), 0.0) / (1 + least**2)
     for rows in _apart(scaling.signs):
         own = scaling.signs[rows]
         slots = own.any(0)
@@ -317,12 +343,14 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool
 def _fitted(basis: np.ndarray, logs: np.ndarray, trust: np.ndarray, least: np.ndarray, robust: bool) -> np.ndarray:
     """Of every unit the combination of the columns of `basis`, [slots, factors], nearest to `logs`, [slots, units]."""
     result = np.zeros_like(logs)
-    weight = trust / least if robust else trust / least**2
+    # slots count alike but those that say little
+    each = trust / np.maximum(least, COARSE) if robust else trust / least**2
+    weight = each
     for step in range(STEPS if robust else 1):
         root = np.sqrt(weight.T)
         result = (basis[None] @ _least(root[:, :, None] * basis[None], root * logs.T))[:, :, 0].T
         # least absolute differences, step by step; at last the mean of those that agree
-        weight = trust / np.maximum(np.abs(logs - result), least)
+        weight = each / np.maximum(np.abs(logs - result), least)
         if step >= STEPS - len(NEAR):
             near = np.maximum(AGREE * least, NEAR[step - STEPS])
             weight = np.where(np.abs(logs - result) <= near, trust / least**2, 0.0)

@@ -22,8 +22,9 @@ from lady_onnx.evidence import rows_of
 from lady_onnx.graph import Graph, load
 from lady_onnx.groups import Group
 from lady_onnx.resync import _sums
+from lady_onnx.rewrite import Family, invert
 
-from . import architectures
+from . import architectures, real
 from .architectures import Recurrent, export, randomise
 from .splices import pool
 from .strategies import graphs
@@ -255,6 +256,34 @@ def test_altered_models_have_no_findings(kind: str, strength: int) -> None:
         altered = lady.attack(lady.permute(model, seed).graph, kind, levels[kind][strength], seed=seed)
         found = lady.check(model, altered.model)
         assert found.verdict == "altered", found.reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "strength", "first"),
+    [
+        ("noise", 0.05, True),
+        ("noise", 0.05, False),
+        ("noise", 0.2, True),
+        ("noise", 0.2, False),
+        ("quantize", 8, True),
+        ("quantize", 8, False),
+        ("prune", 0.5, False),
+    ],
+)
+def test_altered_and_multiplied_models_have_no_findings_of_tampering(kind: str, strength: float, first: bool) -> None:
+    """What was added grew with the units that were multiplied, or did not, and fills variances that were all but zero."""
+    model = load(real.path("ppocr-cls"))
+    steps = [(kind, strength), ("rescale", 0.5)]
+    suspect = model
+    for what, much in steps if first else reversed(steps):
+        suspect = lady.attack(suspect, what, much, seed=5).graph
+    shuffled = lady.permute(suspect, 3)
+    found = lady.resync(model, shuffled.graph, verify="none")
+    truth = invert(Family(shuffled.symmetry.groups), shuffled.permutations)
+    assert all((found.permutations[g] == p).all() for g, p in truth.items())
+    assert {f.kind for f in found.integrity} == {"rescaled"}
+    # of 1,338 units
+    assert len(found.integrity) > 800
 
 
 def test_unrelated_models_have_no_findings() -> None:
