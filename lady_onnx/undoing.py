@@ -179,19 +179,14 @@ def _taken(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
     changed = {g: (c != 1).any(0) for g, c in chosen.items()}
     if sum(int(c.sum()) for c in changed.values()) < FEW * sum(c.size for c in changed.values()):
         return {g: np.where(_against(factors[g], c), 1.0, c) for g, c in chosen.items()}
-    # where many were multiplied, one that hardly anything speaks against was as well
-    for name, found in factors.items():
-        against = _against(found, found.allowed)
-        for least, most in ((1, 1), (0, 0)):
-            likely = ~changed[name] & (against <= most)
-            chosen[name] = np.where(likely, _chosen(found, least), chosen[name])
-    return chosen
+    # where many were multiplied, one that nothing speaks against was as well
+    also = {g: ~changed[g] & (_against(f, f.allowed) == 0) for g, f in factors.items()}
+    return {g: np.where(also[g], _chosen(f, 1), chosen[g]) for g, f in factors.items()}
 
 
 def _chosen(factors: Factors, least: int) -> np.ndarray:
     """The factors to take out: those by which `least` slots of a unit differ far more than slots differ from each other.
 
-    With none, it is one slot that no other has to confirm.
     Training moves the incoming and the outgoing weights of a unit too, but each as it likes.
     """
     ratio, allowed = factors.ratio, factors.allowed
@@ -206,24 +201,7 @@ def _chosen(factors: Factors, least: int) -> np.ndarray:
     far |= (allowed < 0) & (size > SURE * factors.error)
     agree = _agree(factors, allowed) & known
     multiplied = (allowed != 1) & known
-    far &= agree & (_confirmed(factors.scaling.scales, agree) | (least == 0))
-    return np.where(far.sum(0) >= np.clip(multiplied.sum(0), 1, max(least, 1)), allowed, 1.0)
-
-
-def _confirmed(scales: np.ndarray, agree: np.ndarray) -> np.ndarray:
-    """Which of the slots that agree, [slots, units], say nothing that others do not say as well.
-
-    What is said by one slot alone in any unit needs no other.
-    """
-    alone = np.isclose(_leverage(scales), 1)
-    patterns, which = np.unique(agree, axis=1, return_inverse=True)
-    each = [~np.isclose(_leverage(scales * pattern), 1) | alone for pattern in patterns.T]
-    return np.transpose(each)[:, which.ravel()]
-
-
-def _leverage(scales: np.ndarray) -> np.ndarray:
-    """How much of what is fitted to each slot is its own, 0 to 1, by the exponents of the factors, [factors, slots]."""
-    return np.einsum("fs,sf->s", scales, np.linalg.pinv(scales))
+    return np.where((far & agree).sum(0) >= np.clip(multiplied.sum(0), 1, least), allowed, 1.0)
 
 
 def _agree(factors: Factors, chosen: np.ndarray) -> np.ndarray:

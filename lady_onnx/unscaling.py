@@ -323,8 +323,7 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool
         here = np.ix_(own, units)
         result[here] = _fitted(basis, logs[here], trust[here], least[here], robust)
     signs = np.ones_like(logs)
-    # what may as well have the other sign says little
-    observed = np.where(known, np.sign(np.where(known, ratio, 1.0)), 0.0) / (1 + least**2)
+    observed = np.where(known, np.sign(np.where(known, ratio, 1.0)), 0.0)
     for rows in _apart(scaling.signs):
         own = scaling.signs[rows]
         slots = own.any(0)

@@ -12,10 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx.alterations import prune, quantize
 from lady_onnx.copies import copied_of, gain_of
-from lady_onnx.evidence import Match, assign, likelihood, proven, runners_up
+from lady_onnx.evidence import Match, assign, balanced, likelihood, proven, runners_up
 from lady_onnx.graph import load
 from lady_onnx.matching import Matcher, Progress
 from lady_onnx.rewrite import Family, invert
+from lady_onnx.undoing import _added
 
 from . import real
 from .test_integrity import attention
@@ -261,3 +262,27 @@ def test_copies_of_rows_of_very_different_length_are_copies() -> None:
 
     assert copied(noisy).min() > 0.99
     assert copied(others).max() < 0.1
+
+
+@pytest.mark.parametrize("spread", [0.5, 5.0, 50.0])
+def test_balanced_tables_have_rows_and_columns_of_one(spread: float) -> None:
+    score = spread * np.random.default_rng(0).standard_normal((30, 30)) + 4 * spread * np.eye(30)
+    table = balanced(score)
+    assert np.allclose(table.sum(1), 1)
+    assert np.abs(table.sum(0) - 1).max() < 0.05
+    # whatever is added to a row or a column is divided out again
+    moved = score + np.arange(30)[:, None] - np.linspace(0, 5, 30)
+    assert np.allclose(balanced(moved), table, atol=0.02)
+
+
+def test_noise_does_not_grow_with_the_weights_and_factors_do() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal((40, 60)).astype(np.float32)
+    noisy = weight + 2 * rng.standard_normal(weight.shape).astype(np.float32)
+    multiplied = weight * np.exp(rng.standard_normal((40, 1))).astype(np.float32)
+    assert _added(["w"], {"w": weight}, {"w": noisy})
+    assert not _added(["w"], {"w": weight}, {"w": multiplied})
+    assert not _added(["w"], {"w": weight}, {"w": (noisy - weight) + multiplied})
+    # of few elements the correlation is chance
+    assert not _added(["w"], {"w": weight[:1, :20]}, {"w": noisy[:1, :20]})
+    assert not _added(["w"], {"w": weight}, {"w": weight})
