@@ -2,9 +2,9 @@
 
 Operators without weights say nothing about the order of units that each of them maps alike. Yet units that one of them maps
 may not change places with units that it does not map. So every tensor has a *path*: a number that is the same for
-tensors whose units were computed in the same way, each from its own, and every operator a mark on the labels that it
-meets, made of what it does and of their paths. Only where these labels are not all that were born together the mark
-tells units apart, and is kept.
+tensors whose units were computed, and moved, in the same way, each from its own, and every operator that computes puts a
+mark on the labels that it meets, made of what it does and of their paths. Only where these labels are not all that were
+born together the mark tells units apart, and is kept.
 """
 
 from __future__ import annotations
@@ -166,10 +166,7 @@ class Touches:
         if all(isinstance(s, rules.Take) for s in steps):
             return self._taken(path, roles, steps)
         said = self._arranged(tensor, steps[0], result) if len(steps) == 1 else (node.op_type, *_said(steps))
-        if said:
-            path = sign(path, *said)
-            self._mark(roles, path)
-        return path
+        return sign(path, *said) if said else path
 
     def _joined(self, name: str, paths: Sequence[int], tensors: Sequence[Tensor | None], axis: int, moved: bool) -> int:
         """The path of tensors of several paths, in one."""
@@ -187,11 +184,9 @@ class Touches:
         every = set().union(*own)
         for step in steps:
             assert isinstance(step, rules.Take)
-            across = [r for r, axes in zip(roles, own, strict=True) if step.axis not in axes]
-            if across or not roles:
+            if not roles or any(step.axis not in axes for axes in own):
                 there = sum(a not in every for a in range(step.axis)) if step.axis not in every else -1
                 path = sign(path, "take", there, step.index.tobytes())
-                self._mark(across, path)
         return path
 
     def _arranged(self, tensor: Tensor, step: rules.Step, result: Tensor) -> tuple:

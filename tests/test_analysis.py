@@ -439,6 +439,42 @@ def test_places_of_an_axis_that_meet_shifted_ones() -> None:
     assert sizes(build(nodes, weights, {"x": [5, 6, 3]})) == []
 
 
+MOVES = {
+    "Pad": [
+        helper.make_node("Slice", ["p", "one", "four", "axis"], ["s"]),
+        helper.make_node("Pad", ["s", "pads"], ["t"]),
+    ],
+    "Transpose": [helper.make_node("Transpose", ["p"], ["t"], perm=[1, 0, 2])],
+    "Reshape": [
+        helper.make_node("Reshape", ["p", "wide"], ["s"]),
+        helper.make_node("Transpose", ["s"], ["r"], perm=[1, 0, 2]),
+        helper.make_node("Reshape", ["r", "tall"], ["t"]),
+    ],
+    "Concat": [
+        helper.make_node("Slice", ["p", "one", "end", "axis"], ["s"]),
+        helper.make_node("Slice", ["p", "none", "one", "axis"], ["r"]),
+        helper.make_node("Concat", ["s", "r"], ["t"], axis=1),
+    ],
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+def test_some_of_the_units_are_moved_along_another_axis(move: str) -> None:
+    """What they are joined with stays where it is: they may not change places with it."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Split", ["h", "halves"], ["p", "q"], axis=2),
+        *MOVES[move],
+        helper.make_node("Concat", ["t", "q"], ["y"], axis=2),
+        helper.make_node("Reshape", ["y", "flat"], ["f"]),
+        helper.make_node("MatMul", ["f", "b"], ["out"]),
+    ]
+    weights = {"a": w(3, 5), "b": w(30, 2), "halves": np.array([2, 3]), "one": np.array([1]), "four": np.array([4])}
+    weights |= {"axis": np.array([1]), "none": np.array([0]), "end": np.array([6]), "flat": np.array([6, 30])}
+    weights |= {"pads": np.array([0, 1, 0, 0, 2, 0]), "wide": np.array([4, 9, 2]), "tall": np.array([6, 6, 2])}
+    assert sizes(build(nodes, weights, {"x": [6, 6, 3]})) == [2, 3]
+
+
 @pytest.mark.parametrize("units", [3, 8, 9])
 @pytest.mark.parametrize("pieces", [2, 3, 8])
 def test_the_largest_of_every_few_units(units: int, pieces: int) -> None:
