@@ -18,7 +18,7 @@ from .integrity import Finding
 from .matching import DOUBT, Progress
 from .rewrite import Arrays, permuted
 from .scaling import Scaling
-from .unscaling import Factors, Unscaler, nearest, ratios
+from .unscaling import COARSE, Factors, Unscaler, nearest, ratios
 
 SURE = 6
 """A factor is one if it is nearer than this many times its error."""
@@ -179,8 +179,8 @@ def _taken(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
     changed = {g: (c != 1).any(0) for g, c in chosen.items()}
     if sum(int(c.sum()) for c in changed.values()) < FEW * sum(c.size for c in changed.values()):
         return {g: np.where(_against(factors[g], c), 1.0, c) for g, c in chosen.items()}
-    # where many were multiplied, one that nothing speaks against was as well
-    also = {g: ~changed[g] & (_against(f, f.allowed) == 0) for g, f in factors.items()}
+    # where many were multiplied, one that hardly anything speaks against was as well
+    also = {g: ~changed[g] & (_against(f, f.allowed) <= 1) for g, f in factors.items()}
     return {g: np.where(also[g], _chosen(f, 1), chosen[g]) for g, f in factors.items()}
 
 
@@ -189,24 +189,35 @@ def _chosen(factors: Factors, least: int) -> np.ndarray:
 
     Training moves the incoming and the outgoing weights of a unit too, but each as it likes.
     """
-    ratio, allowed = factors.ratio, factors.allowed
-    known = np.isfinite(ratio) & (ratio != 0)
-    size = np.abs(np.where(known, ratio, 1.0))
-    logs = np.log(np.abs(allowed))
-    # what each is sure to is no difference
-    apart = np.where(known, np.maximum(np.square(np.log(size) - logs) - np.square(factors.error / size), 0.0), 0.0)
+    size = np.abs(np.where(_known(factors), factors.ratio, 1.0))
+    logs = np.log(np.abs(factors.allowed))
+    far = np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, _usual(factors)), EXACT)
+    far |= (factors.allowed < 0) & (size > SURE * factors.error)
+    agree = _agree(factors, factors.allowed) & _known(factors)
+    multiplied = (factors.allowed != 1) & _known(factors)
+    return np.where((far & agree).sum(0) >= np.clip(multiplied.sum(0), 1, least), factors.allowed, 1.0)
+
+
+def _known(factors: Factors) -> np.ndarray:
+    return np.isfinite(factors.ratio) & (factors.ratio != 0)
+
+
+def _usual(factors: Factors) -> float:
+    """By how much, beyond their errors, logarithms of factors of a unit differ from what is allowed; the median unit."""
+    known = _known(factors)
+    size = np.abs(np.where(known, factors.ratio, 1.0))
+    share = factors.error / size
+    apart = np.maximum(np.square(np.log(size / np.abs(factors.allowed))) - np.square(share), 0.0)
+    weight = known / np.square(np.maximum(share, COARSE))
+    mean = (weight * apart).sum(0) / np.maximum(weight.sum(0), 1e-30)
     spare = np.maximum(known.sum(0) - len(factors.scaling.scales), 1)
-    usual = float(np.median(np.sqrt(apart.sum(0) / spare)))
-    far = np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, usual), EXACT)
-    far |= (allowed < 0) & (size > SURE * factors.error)
-    agree = _agree(factors, allowed) & known
-    multiplied = (allowed != 1) & known
-    return np.where((far & agree).sum(0) >= np.clip(multiplied.sum(0), 1, least), allowed, 1.0)
+    return float(np.median(np.sqrt(mean * known.sum(0) / spare)))
 
 
 def _agree(factors: Factors, chosen: np.ndarray) -> np.ndarray:
     """Which slots have factors like these, [slots, units]."""
-    return np.abs(factors.ratio - chosen) <= np.maximum(SURE * factors.error, EXACT * 10 * np.abs(chosen))
+    near = np.maximum(SURE * factors.error, max(SURE * _usual(factors), 10 * EXACT) * np.abs(chosen))
+    return np.abs(factors.ratio - chosen) <= near
 
 
 def _against(factors: Factors, chosen: np.ndarray) -> np.ndarray:

@@ -285,10 +285,12 @@ def row_ratios(x: np.ndarray, y: np.ndarray, offset: float = 0.0) -> tuple[np.nd
 
     nan for rows of zeros, and for those that are all but that. `offset` is added to both first.
     """
-    # what was pruned, or rounded to nothing, says nothing of a factor
-    left = (y != 0) & (y != -offset)
+    gone = (y == 0) | (y == -offset)
     x, y = x + offset, y + offset
-    weight = np.abs(x) * left
+    weight = np.abs(x)
+    # where most was pruned, or rounded to nothing, only what is left tells a factor
+    left = ~(gone & ((weight * gone).sum(1, keepdims=True) >= weight.sum(1, keepdims=True) / 2))
+    weight = weight * left
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         share = np.where(weight > 0, y / x, 1.0)
     order = np.argsort(share, axis=1)
