@@ -6,7 +6,7 @@ training, is decided here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -97,12 +97,29 @@ def undo(
     factors = unscaler.factors()
     chosen = _taken(factors)
     placed = permuted(suspect, groups, {m.group: m.permutation for m in found})
-    arrays = dict(placed)
-    expected: dict[str, np.ndarray] = {}
     findings = []
     for group, c in chosen.items():
-        units = np.flatnonzero((c != 1).any(0))
-        if not units.size:
+        for unit in np.flatnonzero((c != 1).any(0)).tolist():
+            # of the slots the one that says it best
+            slot = int(np.abs(c[:, unit] - 1).argmax())
+            factor = float(c[slot, unit])
+            size = abs(factor - 1) / max(float(factors[group].error[slot, unit]), EXACT)
+            findings.append(Finding("rescaled", group, unit, factors[group].scaling.slots[slot].initializer, factor, size))
+    arrays, expected = _applied(factors, chosen, reference, {**suspect, **placed})
+    if not findings or not _closer(reference, {**suspect, **placed}, arrays, expected, aligned):
+        return None
+    arrays = {n: a.astype(np.asarray(suspect[n]).dtype) for n, a in {**placed, **arrays}.items()}
+    return Undone(found, arrays, placed, expected, tuple(findings))
+
+
+def _applied(
+    factors: Mapping[str, Factors], chosen: Mapping[str, np.ndarray], reference: Arrays, suspect: Arrays
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The suspect's weights divided by factors, and the reference's multiplied: those that they change, as float64."""
+    arrays: dict[str, np.ndarray] = {}
+    expected: dict[str, np.ndarray] = {}
+    for group, c in chosen.items():
+        if (c == 1).all():
             continue
         scaling = factors[group].scaling
         for name in scaling.names:
@@ -110,17 +127,16 @@ def undo(
             expected[name] = np.asarray(expected.get(name, reference[name])).astype(np.float64)
         scaling.apply(arrays, 1 / c)
         scaling.apply(expected, c)
-        for unit in units.tolist():
-            # of the slots the one that says it best
-            slot = int(np.abs(c[:, unit] - 1).argmax())
-            factor = float(c[slot, unit])
-            size = abs(factor - 1) / max(float(factors[group].error[slot, unit]), EXACT)
-            findings.append(Finding("rescaled", group, unit, scaling.slots[slot].initializer, factor, size))
-    names = list(unscaler.reference)
-    if not findings or not _distance(reference, {**suspect, **arrays}, names) < _distance(reference, aligned, names):
-        return None
-    arrays = {n: a.astype(np.asarray(suspect[n]).dtype) for n, a in arrays.items()}
-    return Undone(found, arrays, placed, expected, tuple(findings))
+    return arrays, expected
+
+
+def _closer(reference: Arrays, suspect: Arrays, arrays: Arrays, expected: Arrays, before: Arrays) -> bool:
+    """Are the models nearer once factors are taken out, and as they are multiplied, than `before`?
+
+    What was only added shrinks with the factors that fit it best, and is no nearer to a reference that was multiplied by them.
+    """
+    least = _distance(reference, before, list(arrays))
+    return _distance(reference, arrays, list(arrays)) < least and _distance(expected, suspect, list(arrays)) < least
 
 
 def _floating(scaling: Scaling, suspect: Arrays) -> bool:
@@ -158,7 +174,9 @@ def _multiplied(groups: Sequence[Group], scalings: Mapping[str, Scaling], refere
     # where all were multiplied, the factors of neighbours hide each other: they go step by step
     unscaler = Unscaler(groups, reference, suspect, scalings)
     unscaler.settle()
-    return any((c != 1).any() for c in _taken(unscaler.factors()).values())
+    factors = unscaler.factors()
+    arrays, expected = _applied(factors, _taken(factors), reference, suspect)
+    return bool(arrays) and _closer(reference, suspect, arrays, expected, suspect)
 
 
 def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float:
@@ -175,27 +193,45 @@ def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float
 
 def _taken(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
     """By each group's id the factors to take out; where those are few, only such as all slots have."""
-    chosen = {g: _chosen(f, 2) for g, f in factors.items()}
+    chosen = {g: _chosen(f, _confirmed) for g, f in factors.items()}
     changed = {g: (c != 1).any(0) for g, c in chosen.items()}
     if sum(int(c.sum()) for c in changed.values()) < FEW * sum(c.size for c in changed.values()):
         return {g: np.where(_against(factors[g], c), 1.0, c) for g, c in chosen.items()}
     # where many were multiplied, one that hardly anything speaks against was as well
     also = {g: ~changed[g] & (_against(f, f.allowed) <= 1) for g, f in factors.items()}
-    return {g: np.where(also[g], _chosen(f, 1), chosen[g]) for g, f in factors.items()}
+    return {g: np.where(also[g], _chosen(f), chosen[g]) for g, f in factors.items()}
 
 
-def _chosen(factors: Factors, least: int) -> np.ndarray:
-    """The factors to take out: those by which `least` slots of a unit differ far more than slots differ from each other.
+def _chosen(factors: Factors, told: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+    """The factors to take out: those by which slots of a unit differ far more than they differ from each other.
 
-    Training moves the incoming and the outgoing weights of a unit too, but each as it likes.
+    Training moves the incoming and the outgoing weights of a unit too, but each as it likes. `told` says of slots that
+    differ, [slots, units], by the exponents of the factors, which of them count.
     """
     size = np.abs(np.where(_known(factors), factors.ratio, 1.0))
     logs = np.log(np.abs(factors.allowed))
     far = np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, _usual(factors)), EXACT)
     far |= (factors.allowed < 0) & (size > SURE * factors.error)
-    agree = _agree(factors, factors.allowed) & _known(factors)
-    multiplied = (factors.allowed != 1) & _known(factors)
-    return np.where((far & agree).sum(0) >= np.clip(multiplied.sum(0), 1, least), factors.allowed, 1.0)
+    far &= _agree(factors, factors.allowed) & _known(factors)
+    if told is not None:
+        far &= told(factors.scaling.scales, far)
+    return np.where(far.any(0), factors.allowed, 1.0)
+
+
+def _confirmed(scales: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """Which of some slots, [slots, units], say nothing that others of them do not say as well.
+
+    What is said by one slot alone in any unit needs no other.
+    """
+    alone = np.isclose(_leverage(scales), 1)
+    patterns, which = np.unique(far, axis=1, return_inverse=True)
+    each = [~np.isclose(_leverage(scales * pattern), 1) | alone for pattern in patterns.T]
+    return np.transpose(each)[:, which.ravel()]
+
+
+def _leverage(scales: np.ndarray) -> np.ndarray:
+    """How much of what is fitted to each slot is its own, 0 to 1, by the exponents of the factors, [factors, slots]."""
+    return np.einsum("fs,sf->s", scales, np.linalg.pinv(scales))
 
 
 def _known(factors: Factors) -> np.ndarray:
