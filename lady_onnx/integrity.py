@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .alterations import floating, step
+from .alterations import CLOSE, floating, step
 from .evidence import rows_of, same
 from .groups import Group, Slot
 from .rewrite import Arrays
@@ -108,6 +108,33 @@ def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least:
     dead = {g.id: _dead(g, reference) & _dead(g, suspect) for g in groups if any(f.group == g.id for f in found)}
     alive = [f for f in found if f.group is None or not dead[f.group][f.unit]]
     return tuple(_told(alive, slots, reference, suspect))
+
+
+def outstanding(
+    findings: Sequence[Finding], groups: Sequence[Group], reference: Arrays, suspect: Arrays
+) -> tuple[Finding, ...]:
+    """Those whose unit differs here, too, far more than others do, or in one weight far more than in its others."""
+    slots = {g.id: g.slots for g in groups}
+
+    def stands(finding: Finding) -> bool:
+        for slot in slots[finding.group] if finding.group is not None else ():
+            if slot.initializer == finding.slot:
+                x, y = (rows_of(np.asarray(a[finding.slot]), slot).astype(np.float64) for a in (reference, suspect))
+                gap = np.abs(y - x)
+                left, own = np.linalg.norm(gap, axis=1), gap[finding.unit]
+                # a few elements differ by as much as a factor makes of them
+                far = APART if own.size >= TELLING else APART * GAP
+                if left[finding.unit] > far * np.median(left) or (own.size >= TELLING and own.max() > far * np.median(own)):
+                    return True
+        return finding.group is None
+
+    return tuple(f for f in findings if stands(f))
+
+
+def nearly(reference: np.ndarray, result: np.ndarray) -> bool:
+    """Are all weights but those that may have been tampered with equal to rounding?"""
+    x, y = (np.asarray(a).astype(np.float64) for a in (reference, result))
+    return bool((np.abs(y - x) > CLOSE * np.abs(x).max(initial=0)).mean() <= MOST) if x.size else True
 
 
 def _numbers(array: np.ndarray) -> bool:

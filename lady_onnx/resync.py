@@ -19,7 +19,7 @@ from .finder import extract
 from .graph import load
 from .groups import Symmetry
 from .incoming import Incoming, incoming
-from .integrity import REPLACEABLE, UNSURE, Finding, repaired, tampered
+from .integrity import REPLACEABLE, UNSURE, Finding, nearly, outstanding, repaired, tampered
 from .interchangeable import interchangeable
 from .maps import turned, unmixed
 from .matching import ASSIGNMENTS, Matcher, Progress
@@ -141,7 +141,7 @@ def resync(
         while scaled:
             plain = {**altered, **{name: ours.array(name) for name in scaled}}
             trial = align(plain, view)
-            back = {n for n in scaled if rounded(plain[n], trial.arrays.get(n, view[n]), view[n])}
+            back = {n for n in scaled if nearly(plain[n], trial.arrays.get(n, view[n]))}
             if back == scaled:
                 done = {name: explained for name, explained in done.items() if name not in scaled}
                 altered, found = plain, trial
@@ -151,10 +151,9 @@ def resync(
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
     odd = tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
-    if undone.expected and odd:
+    if undone.expected:
         # what was added before units were multiplied grew with them, what was added after did not
-        also = {(f.group, f.unit, f.slot) for f in tampered(symmetry.groups, altered, {**view, **moved}, least)}
-        odd = tuple(f for f in odd if (f.group, f.unit, f.slot) in also)
+        odd = outstanding(odd, symmetry.groups, altered, {**view, **moved})
     findings = undone.findings + odd
     now = {**view, **moved}
     free: list[tuple[str, tuple[str, ...]]] = [("inert", (n,)) for n in inert(ours, symmetry.groups, factors, altered, now)]

@@ -248,7 +248,7 @@ def ratios(
         x, y = (rows_of(a, slot).astype(np.float64) for a in _thinned(reference, suspect, slot))
         if not np.abs(x).sum(1).all():
             x, y = (rows_of(np.asarray(a[slot.initializer]), slot).astype(np.float64) for a in (reference, suspect))
-        found.append(row_ratios(x, y, offset))
+        found.append(row_ratios(x, y, offset, pruned=True))
         x, y = x + offset, y + offset
         many.append(x.shape[1])
         if applied is None:
@@ -280,15 +280,15 @@ def _thinned(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]
     return [a[thin] for a in arrays]
 
 
-def row_ratios(x: np.ndarray, y: np.ndarray, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def row_ratios(x: np.ndarray, y: np.ndarray, offset: float = 0.0, pruned: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """Of every row of `y` the ratio to that of `x`, the median weighted by the size of its elements, and its error.
 
-    nan for rows of zeros, and for those that are all but that. `offset` is added to both first.
+    nan for rows of zeros, and for those that are all but that. `offset` is added to both first. With `pruned`, what is left
+    tells the ratio where most of a row is zeros in `y`.
     """
-    gone = (y == 0) | (y == -offset)
+    gone = ((y == 0) | (y == -offset)) & pruned
     x, y = x + offset, y + offset
     weight = np.abs(x)
-    # where most was pruned, or rounded to nothing, only what is left tells a factor
     left = ~(gone & ((weight * gone).sum(1, keepdims=True) >= weight.sum(1, keepdims=True) / 2))
     weight = weight * left
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

@@ -21,6 +21,7 @@ import lady_onnx as lady
 from lady_onnx.evidence import rows_of
 from lady_onnx.graph import Graph, load
 from lady_onnx.groups import Group
+from lady_onnx.integrity import TAMPERING
 from lady_onnx.resync import _sums
 from lady_onnx.rewrite import Family, invert
 
@@ -284,6 +285,64 @@ def test_altered_and_multiplied_models_have_no_findings_of_tampering(kind: str, 
     assert {f.kind for f in found.integrity} == {"rescaled"}
     # of 1,338 units
     assert len(found.integrity) > 800
+
+
+def wide(seed: int) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
+    """Dense layers of 64 and 48 units behind ReLUs."""
+    nodes = [
+        helper.make_node("Gemm", ["x", "a", "ab"], ["h"], transB=1),
+        helper.make_node("Relu", ["h"], ["i"]),
+        helper.make_node("Gemm", ["i", "b", "bb"], ["j"], transB=1),
+        helper.make_node("Relu", ["j"], ["k"]),
+        helper.make_node("Gemm", ["k", "c", "cb"], ["out"], transB=1),
+    ]
+    return nodes, drawn(seed, a=(64, 64), ab=(64,), b=(48, 64), bb=(48,), c=(10, 48), cb=(10,))
+
+
+def tampering(
+    nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], changed: dict[str, np.ndarray]
+) -> set[tuple[str, int | None]]:
+    """Where tampering is found in a shuffled copy with these weights."""
+    model = build(nodes, weights, {"x": [2, 64]})
+    suspect = build(nodes, {n: w.astype(np.float32) for n, w in changed.items()}, {"x": [2, 64]})
+    found = lady.check(model, lady.permute(suspect, 1).graph)
+    assert found.resync is not None
+    odd = {(f.slot, f.unit) for f in found.resync.integrity if f.kind in TAMPERING}
+    assert bool(odd) == (found.verdict == "tampered")
+    return odd
+
+
+@pytest.mark.parametrize("share", [22, 26, 30])
+def test_part_of_a_unit_that_was_zeroed_in_a_noisy_copy(share: int) -> None:
+    nodes, weights = wide(0)
+    rng = np.random.default_rng(share)
+    changed = {n: w + 0.05 * w.std() * rng.standard_normal(w.shape) for n, w in weights.items()}
+    changed["a"][7, np.argsort(-np.abs(changed["a"][7]))[:share]] = 0
+    assert tampering(nodes, weights, changed) == {("a", 7)}
+
+
+@pytest.mark.parametrize("k", [0.5, 1.1, 1.7])
+def test_a_unit_that_was_multiplied_beside_all_of_its_layer(k: float) -> None:
+    nodes, weights = wide(0)
+    changed = {**weights, "a": weights["a"] * 2, "ab": weights["ab"] * 2, "b": weights["b"] / 2}
+    for name in ("a", "ab"):
+        changed[name] = changed[name].copy()
+        changed[name][7] *= k
+    # what comes in and what goes out tell the same
+    assert {unit for _, unit in tampering(nodes, weights, changed)} == {7}
+
+
+@pytest.mark.parametrize("decoy", [1, 0.3, 0.1, 0.05])
+def test_a_unit_that_was_multiplied_by_little_hides_no_other(decoy: float) -> None:
+    nodes, weights = wide(0)
+    rng = np.random.default_rng(3)
+    a, b = np.exp(0.2 * rng.standard_normal(64)), np.exp(0.2 * rng.standard_normal(48))
+    a[30], a[20] = 1, decoy
+    changed = {"a": weights["a"] * a[:, None], "ab": weights["ab"] * a, "b": weights["b"] * b[:, None] / a, "cb": weights["cb"]}
+    changed |= {"bb": weights["bb"] * b, "c": weights["c"] / b}
+    changed = {n: w + 0.02 * w.std() * rng.standard_normal(w.shape) for n, w in changed.items()}
+    changed["a"][30, 3] += 10 * weights["a"].std()
+    assert tampering(nodes, weights, changed) == {("a", 30)}
 
 
 def test_unrelated_models_have_no_findings() -> None:
