@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .alterations import CLOSE, floating, step
-from .evidence import rows_of, same
+from .evidence import HUGE, rows_of, same
 from .groups import Group, Slot
 from .rewrite import Arrays
 from .unscaling import FAINT, row_ratios
@@ -173,7 +173,8 @@ def _in_weight(
     name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: np.ndarray, eps: float, least: float, usual: float
 ) -> list[Finding]:
     # of a scalar the difference is a number
-    gap = np.asarray(np.abs(y - x))
+    gap = np.asarray(np.nan_to_num(np.abs(y - x), nan=0.0, posinf=HUGE))
+    x, y = (np.where(np.isfinite(z), z, 0.0) for z in (x, y))
     gap[gap <= np.maximum(8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0))] = 0.0
     found = []
     middling = float(np.median(gap)) / 0.6745 if own else 0.0
@@ -270,7 +271,7 @@ def _told(
             k = factors.get((finding.group, finding.unit))
             if k is None and a.size > 1:
                 k = float(row_ratios(a[None], b[None])[0][0])
-            if k is not None and np.abs(b - k * a).max() <= LIKE * np.abs(b).max():
+            if k is not None and np.isfinite(b).all() and np.abs(b - k * a).max() <= LIKE * np.abs(b).max():
                 finding = replace(finding, kind="scaled", factor=k)
         result.append(finding)
     return result

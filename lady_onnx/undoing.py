@@ -185,8 +185,10 @@ def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float
     for name in names:
         x, y = np.asarray(reference[name]), np.asarray(suspect[name])
         if floating(x):
+            known = np.isfinite(x) & np.isfinite(y)
+            x, y = x[known].astype(np.float64), y[known].astype(np.float64)
             spread = float(np.abs(x).max(initial=0)) or 1.0
-            gap = float(np.sqrt(np.square(y.astype(np.float64) - x).mean())) / spread
+            gap = float(np.sqrt(np.square(y - x).sum() / max(x.size, 1))) / spread
             total += x.size * np.log(max(gap, EXACT / 100))
     return total
 

@@ -420,6 +420,26 @@ def test_an_endless_number_hides_nothing() -> None:
     assert lady.resync(model, suspect, repair=True).exact
 
 
+@pytest.mark.parametrize(("number", "multiplied"), [(np.inf, False), (np.inf, True), (-np.inf, True), (1e38, False)])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_an_infinity_that_was_planted_is_located(number: float, noise: float, multiplied: bool) -> None:
+    nodes, weights = wide(0)
+    rng = np.random.default_rng(1)
+    c = np.exp(0.5 * rng.standard_normal(64)) if multiplied else np.ones(64)
+    changed = {**weights, "a": weights["a"] * c[:, None], "ab": weights["ab"] * c, "b": weights["b"] / c}
+    changed = {n: w + noise * w.std() * rng.standard_normal(w.shape) for n, w in changed.items()}
+    changed["a"][5, 3] = number
+    assert tampering(nodes, weights, changed) == {("a", 5)}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_an_infinity_of_both_hides_no_factors(together: bool) -> None:
+    nodes, weights = wide(0)
+    weights["bb"][3] = -np.inf
+    model = build(nodes, weights, {"x": [2, 64]})
+    assert lady.check(model, lady.permute(rescaled(model, 1, together=together), 1).graph).verdict == "rescaled"
+
+
 def dense_net(seed: int, **given: np.ndarray) -> onnx.ModelProto:
     """Two hidden layers of 32 units."""
     rng = np.random.default_rng(seed)
