@@ -120,7 +120,7 @@ def outstanding(
         for slot in slots[finding.group] if finding.group is not None else ():
             if slot.initializer == finding.slot:
                 x, y = (rows_of(np.asarray(a[finding.slot]), slot).astype(np.float64) for a in (reference, suspect))
-                gap = np.abs(y - x)
+                gap = _gap(x, y)
                 left, own = np.linalg.norm(gap, axis=1), gap[finding.unit]
                 # a few elements differ by as much as a factor makes of them
                 far = APART if own.size >= TELLING else APART * GAP
@@ -135,6 +135,11 @@ def nearly(reference: np.ndarray, result: np.ndarray) -> bool:
     """Are all weights but those that may have been tampered with equal to rounding?"""
     x, y = (np.asarray(a).astype(np.float64) for a in (reference, result))
     return bool((np.abs(y - x) > CLOSE * np.abs(x).max(initial=0)).mean() <= MOST) if x.size else True
+
+
+def _gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """How far elements are from each other; infinities of one sign are equal."""
+    return np.nan_to_num(np.abs(y - x), nan=0.0, posinf=HUGE)
 
 
 def _numbers(array: np.ndarray) -> bool:
@@ -173,7 +178,7 @@ def _in_weight(
     name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: np.ndarray, eps: float, least: float, usual: float
 ) -> list[Finding]:
     # of a scalar the difference is a number
-    gap = np.asarray(np.nan_to_num(np.abs(y - x), nan=0.0, posinf=HUGE))
+    gap = np.asarray(_gap(x, y))
     x, y = (np.where(np.isfinite(z), z, 0.0) for z in (x, y))
     gap[gap <= np.maximum(8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0))] = 0.0
     found = []

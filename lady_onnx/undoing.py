@@ -6,7 +6,7 @@ training, is decided here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -195,7 +195,7 @@ def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float
 
 def _taken(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
     """By each group's id the factors to take out; where those are few, only such as all slots have."""
-    chosen = {g: _chosen(f, _confirmed) for g, f in factors.items()}
+    chosen = {g: _chosen(f, confirmed=True) for g, f in factors.items()}
     changed = {g: (c != 1).any(0) for g, c in chosen.items()}
     if sum(int(c.sum()) for c in changed.values()) < FEW * sum(c.size for c in changed.values()):
         return {g: np.where(_against(factors[g], c), 1.0, c) for g, c in chosen.items()}
@@ -204,19 +204,19 @@ def _taken(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
     return {g: np.where(also[g], _chosen(f), chosen[g]) for g, f in factors.items()}
 
 
-def _chosen(factors: Factors, told: Callable[[np.ndarray, np.ndarray], np.ndarray] | None = None) -> np.ndarray:
+def _chosen(factors: Factors, confirmed: bool = False) -> np.ndarray:
     """The factors to take out: those by which slots of a unit differ far more than they differ from each other.
 
-    Training moves the incoming and the outgoing weights of a unit too, but each as it likes. `told` says of slots that
-    differ, [slots, units], by the exponents of the factors, which of them count.
+    Training moves the incoming and the outgoing weights of a unit too, but each as it likes: with `confirmed` only slots
+    count that others bear out.
     """
     size = np.abs(np.where(_known(factors), factors.ratio, 1.0))
     logs = np.log(np.abs(factors.allowed))
     far = np.abs(logs) > np.maximum(SURE * np.maximum(factors.error / size, _usual(factors)), EXACT)
     far |= (factors.allowed < 0) & (size > SURE * factors.error)
     far &= _agree(factors, factors.allowed) & _known(factors)
-    if told is not None:
-        far &= told(factors.scaling.scales, far)
+    if confirmed:
+        far &= _confirmed(factors.scaling.scales, far)
     return np.where(far.any(0), factors.allowed, 1.0)
 
 

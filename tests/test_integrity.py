@@ -432,6 +432,16 @@ def test_an_infinity_that_was_planted_is_located(number: float, noise: float, mu
     assert tampering(nodes, weights, changed) == {("a", 5)}
 
 
+def test_an_infinity_of_both_hides_no_tampering_beside_factors() -> None:
+    nodes, weights = wide(0)
+    weights["a"][9, 9] = weights["a"][5, 1] = -np.inf
+    c = np.exp(0.5 * np.random.default_rng(1).standard_normal(64)).astype(np.float32)
+    changed = {**weights, "a": weights["a"] * c[:, None], "ab": weights["ab"] * c, "b": weights["b"] / c}
+    changed["a"][5, 3] = 50
+    changed["a"][6] *= 1.7
+    assert tampering(nodes, weights, changed) == {("a", 5), ("a", 6)}
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_an_infinity_of_both_hides_no_factors(together: bool) -> None:
     nodes, weights = wide(0)
