@@ -88,12 +88,25 @@ def divergence(factor: float, mean: float = 0.0, deviation: float = 1.0, relu: b
     return float(whole / 2 if relu else whole)
 
 
-def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least: float = 0.0) -> tuple[Finding, ...]:
+def tampered(groups: Sequence[Group], frames: Sequence[tuple[Arrays, Arrays]], least: float = 0.0) -> tuple[Finding, ...]:
     """Single units and weights of a suspect, with all units in place, that differ otherwise than the rest.
 
-    All weights of `reference` are looked at, also those that no group touches. Differences smaller than `least` times a
-    weight's largest element count as none.
+    Args:
+        groups: the groups.
+        frames: the weights of the reference, all of them, also those that no group touches, and of the suspect; where factors
+            were taken out, as they are with them and without: what is found in one must stand out in the others.
+        least: differences smaller than this times a weight's largest element count as none.
     """
+    found: dict[tuple[str, str | None, int | None], Finding] = {}
+    for frame in frames:
+        others = [other for other in frames if other is not frame]
+        for finding in _tampered(groups, *frame, least):
+            if all(_stands(finding, groups, *other) for other in others):
+                found.setdefault((finding.slot, finding.group, finding.unit), finding)
+    return tuple(found.values())
+
+
+def _tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least: float) -> list[Finding]:
     slots: dict[str, list[tuple[Group, Slot]]] = {}
     for group in groups:
         for slot in group.slots:
@@ -107,28 +120,21 @@ def tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least:
             found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), eps, least, usual)
     dead = {g.id: _dead(g, reference) & _dead(g, suspect) for g in groups if any(f.group == g.id for f in found)}
     alive = [f for f in found if f.group is None or not dead[f.group][f.unit]]
-    return tuple(_told(alive, slots, reference, suspect))
+    return _told(alive, slots, reference, suspect)
 
 
-def outstanding(
-    findings: Sequence[Finding], groups: Sequence[Group], reference: Arrays, suspect: Arrays
-) -> tuple[Finding, ...]:
-    """Those whose unit differs here, too, far more than others do, or in one weight far more than in its others."""
-    slots = {g.id: g.slots for g in groups}
-
-    def stands(finding: Finding) -> bool:
-        for slot in slots[finding.group] if finding.group is not None else ():
-            if slot.initializer == finding.slot:
-                x, y = (rows_of(np.asarray(a[finding.slot]), slot).astype(np.float64) for a in (reference, suspect))
-                gap = _gap(x, y)
-                left, own = np.linalg.norm(gap, axis=1), gap[finding.unit]
-                # a few elements differ by as much as a factor makes of them
-                far = APART if own.size >= TELLING else APART * GAP
-                if left[finding.unit] > far * np.median(left) or (own.size >= TELLING and own.max() > far * np.median(own)):
-                    return True
-        return finding.group is None
-
-    return tuple(f for f in findings if stands(f))
+def _stands(finding: Finding, groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> bool:
+    """Does its unit differ here, too, far more than others do, or in one weight far more than in its others?"""
+    slots = (s for g in groups if g.id == finding.group for s in g.slots if s.initializer == finding.slot)
+    for slot in slots:
+        x, y = (rows_of(np.asarray(a[finding.slot]), slot).astype(np.float64) for a in (reference, suspect))
+        gap = _gap(x, y)
+        left, own = np.linalg.norm(gap, axis=1), gap[finding.unit]
+        # a few elements differ by as much as a factor makes of them
+        far = APART if own.size >= TELLING else APART * GAP
+        if left[finding.unit] > far * np.median(left) or (own.size >= TELLING and own.max() > far * np.median(own)):
+            return True
+    return finding.group is None
 
 
 def nearly(reference: np.ndarray, result: np.ndarray) -> bool:

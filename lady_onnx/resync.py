@@ -19,7 +19,7 @@ from .finder import extract
 from .graph import load
 from .groups import Symmetry
 from .incoming import Incoming, incoming
-from .integrity import REPLACEABLE, UNSURE, Finding, nearly, outstanding, repaired, tampered
+from .integrity import REPLACEABLE, UNSURE, Finding, nearly, repaired, tampered
 from .interchangeable import interchangeable
 from .maps import turned, unmixed
 from .matching import ASSIGNMENTS, Matcher, Progress
@@ -150,10 +150,11 @@ def resync(
         undone = _unmixed(symmetry, factors, align, altered, view, found, lambda: alike(ours, given, samples, seed))
     matches, moved = undone.matches, undone.arrays
     least = UNSURE if undone.findings else 0.0
-    odd = tampered(symmetry.groups, {**altered, **undone.expected}, {**view, **undone.placed}, least)
+    # what was added before units were multiplied grew with them, what was added after did not
+    frames = [({**altered, **undone.expected}, {**view, **undone.placed})]
     if undone.expected:
-        # what was added before units were multiplied grew with them, what was added after did not
-        odd = outstanding(odd, symmetry.groups, altered, {**view, **moved})
+        frames.append((altered, {**view, **moved}))
+    odd = tampered(symmetry.groups, frames, least)
     findings = undone.findings + odd
     now = {**view, **moved}
     free: list[tuple[str, tuple[str, ...]]] = [("inert", (n,)) for n in inert(ours, symmetry.groups, factors, altered, now)]

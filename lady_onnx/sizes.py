@@ -70,7 +70,7 @@ def resync_sizes(
         for slot in symmetry.group(group).slots:
             for side in (reference, kept):
                 side[slot.initializer][np.ix_(*slot.places(side[slot.initializer].shape, unit))] = 0
-    findings += tampered(symmetry.groups, reference, kept, UNSURE)
+    findings += tampered(symmetry.groups, [(reference, kept)], UNSURE)
     stripped = strip and idle and bool(found.extra)
     result = plain if stripped else whole
     fixed = repaired(symmetry.groups, findings, reference, kept) if repair and stripped else {}

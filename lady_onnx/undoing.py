@@ -106,7 +106,7 @@ def undo(
             size = abs(factor - 1) / max(float(factors[group].error[slot, unit]), EXACT)
             findings.append(Finding("rescaled", group, unit, factors[group].scaling.slots[slot].initializer, factor, size))
     arrays, expected = _applied(factors, chosen, reference, {**suspect, **placed})
-    if not findings or not _closer(reference, {**suspect, **placed}, arrays, expected, aligned):
+    if not findings or not _closer(reference, arrays, aligned):
         return None
     arrays = {n: a.astype(np.asarray(suspect[n]).dtype) for n, a in {**placed, **arrays}.items()}
     return Undone(found, arrays, placed, expected, tuple(findings))
@@ -130,13 +130,9 @@ def _applied(
     return arrays, expected
 
 
-def _closer(reference: Arrays, suspect: Arrays, arrays: Arrays, expected: Arrays, before: Arrays) -> bool:
-    """Are the models nearer once factors are taken out, and as they are multiplied, than `before`?
-
-    What was only added shrinks with the factors that fit it best, and is no nearer to a reference that was multiplied by them.
-    """
-    least = _distance(reference, before, list(arrays))
-    return _distance(reference, arrays, list(arrays)) < least and _distance(expected, suspect, list(arrays)) < least
+def _closer(reference: Arrays, arrays: Arrays, before: Arrays) -> bool:
+    """Are the models nearer once factors are taken out than `before`?"""
+    return _distance(reference, arrays, list(arrays)) < _distance(reference, before, list(arrays))
 
 
 def _floating(scaling: Scaling, suspect: Arrays) -> bool:
@@ -175,8 +171,8 @@ def _multiplied(groups: Sequence[Group], scalings: Mapping[str, Scaling], refere
     unscaler = Unscaler(groups, reference, suspect, scalings)
     unscaler.settle()
     factors = unscaler.factors()
-    arrays, expected = _applied(factors, _taken(factors), reference, suspect)
-    return bool(arrays) and _closer(reference, suspect, arrays, expected, suspect)
+    arrays, _ = _applied(factors, _taken(factors), reference, suspect)
+    return bool(arrays) and _closer(reference, arrays, suspect)
 
 
 def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float:

@@ -442,6 +442,30 @@ def test_an_infinity_of_both_hides_no_tampering_beside_factors() -> None:
     assert tampering(nodes, weights, changed) == {("a", 5), ("a", 6)}
 
 
+def test_an_infinity_in_a_unit_that_was_multiplied_is_no_factor() -> None:
+    nodes, weights = wide(0)
+    changed = {n: w.copy() for n, w in weights.items()}
+    changed["a"][5, 3] = np.inf
+    changed["b"][:, 5] *= 2
+    model, suspect = (build(nodes, w, {"x": [2, 64]}) for w in (weights, changed))
+    found = lady.resync(model, suspect, verify="none").integrity
+    assert {(f.slot, f.unit, f.kind, f.factor and round(f.factor, 3)) for f in found} == {
+        ("a", 5, "replaced", None),
+        ("b", 5, "scaled", 2),
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_weight_that_was_replaced_in_a_noisy_copy_that_was_multiplied(seed: int) -> None:
+    nodes, weights = wide(seed)
+    rng = np.random.default_rng(seed)
+    c = np.exp(0.5 * rng.standard_normal(64))
+    changed = {n: w + 0.02 * w.std() * rng.standard_normal(w.shape) for n, w in weights.items()}
+    changed["a"][5, 3] += weights["a"].std()
+    changed |= {"a": changed["a"] * c[:, None], "ab": changed["ab"] * c, "b": changed["b"] / c}
+    assert tampering(nodes, weights, changed) == {("a", 5)}
+
+
 @pytest.mark.parametrize("together", [False, True])
 def test_an_infinity_of_both_hides_no_factors(together: bool) -> None:
     nodes, weights = wide(0)

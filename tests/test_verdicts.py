@@ -226,6 +226,17 @@ def test_factors_that_may_overflow_are_not_accepted(factor: float, capfd: pytest
     assert "Warning" not in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(("many", "said"), [(1, "1 unit was multiplied"), (2, "2 units were multiplied")])
+def test_reasons_count_units(many: int, said: str) -> None:
+    nodes, weights = layers()
+    changed = {n: a.copy() for n, a in weights.items()}
+    changed["a"][:many] *= 2
+    changed["ab"][:many] *= 2
+    changed["b"][:, :many] /= 2
+    found = lady.check(model(nodes, weights, X), model(nodes, changed, X))
+    assert found.reason.startswith(f"{said} in a way that leaves the function as it was, ")
+
+
 def test_text_counts() -> None:
     nodes, weights = layers()
     nodes[-1].output[0] = "scores"
