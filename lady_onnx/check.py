@@ -15,8 +15,10 @@ from .resync import resync
 VERDICTS = ("identical", "permuted", "rescaled", "altered", "tampered", "unrelated")
 EXTREME = 1e3
 """Units that were multiplied by more than this, or less than its inverse, may overflow, or vanish, where others do not."""
-UNRELATED_BELOW = 0.4
-"""Mean cosine of matched units under which two models of one architecture count as unrelated."""
+RECOGNISED = 100 / 3
+"""Where a smaller share of the units is likely to be a copy, in percent, two models of one architecture are unrelated."""
+ALIKE = 0.9
+"""Unless the units' mean cosine is at least this, as where units cannot be told from each other."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,11 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         return Check("rescaled", f"{moved}{_units(idle, 'inserted')} {what}", found)
     if not found.alike and found.restored and not found.integrity:
         return Check("permuted", f"{moved}the files are written differently, and every weight is equal to rounding", found)
-    if found.symmetry.groups and found.similarity < UNRELATED_BELOW:
-        return Check("unrelated", f"the units' mean similarity is {found.similarity:.3f}", found)
+    if found.psi_estimate < RECOGNISED and found.similarity < ALIKE:
+        alike = (
+            f"{found.psi_estimate:.2f} % of the units are likely to be copies, their mean similarity is {found.similarity:.3f}"
+        )
+        return Check("unrelated", alike, found)
     odd = [f for f in found.integrity if f.kind in TAMPERING]
     if odd:
         first = max(odd, key=lambda f: f.size)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 
 from .alterations import floating
 from .correspondence import correspond
 from .errors import ArchitectureError, LadyError
 from .evidence import finite
-from .graph import Graph
+from .graph import Graph, attributes
 from .runtime import compare, simplified
 from .skeleton import Place, paired
+
+BIASED = ("Conv", "Gemm")
+"""Operators whose third operand, a bias, may be left out."""
 
 
 @dataclass(frozen=True)
@@ -111,20 +117,52 @@ def _simpler(
 ) -> tuple[Graph, Graph, dict[str, Place], tuple[str, ...]]:
     """Both graphs in the plainest form in which they hold the same weights; raises `error`, or where they part, if none."""
     written = [[(n.op_type, sorted(a.SerializeToString() for a in n.attribute)) for n in g.nodes] for g in (reference, suspect)]
+    simple = functools.cache(lambda fused: (simplified(reference, fused), simplified(suspect, fused)))
     found = []
-    for fused in (False, True):
+    for spelled, fused in itertools.product((False, True), (False, True)):
         try:
-            ours, theirs = simplified(reference, fused), simplified(suspect, fused)
+            ours, theirs = (_spelled(g) if spelled else g for g in simple(fused))
             found.append((ours, theirs, *paired(ours, theirs)))
         except ArchitectureError as other:
             # of nodes that are written alike the one that differs says more
-            error = error if written[0] == written[1] else other
+            error = error if spelled or written[0] == written[1] else other
         else:
             if not found[-1][3]:
                 return found[-1]
+        if found and fused:
+            break
     if not found:
         raise error
     return found[0]
+
+
+def _spelled(graph: Graph) -> Graph:
+    """The same graph with all weights that exporters leave out: those that equal another, and biases of zeros."""
+    model = onnx.ModelProto()
+    model.CopyFrom(graph.model)
+    weights = {t.name: t for t in model.graph.initializer}
+    taken = {name for node in model.graph.node for name in (*node.input, *node.output)} | weights.keys()
+    used: set[str] = set()
+
+    def add(tensor: onnx.TensorProto, name: str) -> str:
+        fresh = next(other for n in itertools.count(2) if (other := f"{name}.{n}") not in taken)
+        taken.add(fresh)
+        model.graph.initializer.add().CopyFrom(tensor)
+        model.graph.initializer[-1].name = fresh
+        return fresh
+
+    for node in model.graph.node:
+        if node.op_type in BIASED and len(node.input) == 2 and node.input[1] in weights:
+            tensor = weights[node.input[1]]
+            units = tensor.dims[0 if attributes(node).get("transB", node.op_type != "Gemm") else 1]
+            zeros = np.zeros(units, onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
+            node.input.append(add(onnx.numpy_helper.from_array(zeros), f"{node.input[1]}.bias"))
+        for k, name in enumerate(node.input):
+            if name in used:
+                node.input[k] = add(weights[name], name)
+            elif name in weights:
+                used.add(name)
+    return Graph(model, graph.path)
 
 
 def _kept(graph: Graph, simple: Graph, name: str) -> bool:

@@ -193,6 +193,7 @@ def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[st
     one, two = (_Skeleton.of(g, *([pair[k] for pair in end] for end in ends)) for k, g in enumerate(sides))
     ours, theirs = _classes(one, two)
     found: dict[str, Place] = {}
+    back: dict[str, str] = {}
     mine, other_values = _Values(reference), _Values(suspect)
     for number in sorted(set(ours)):
         a, b = ([k for k, n in enumerate(side) if n == number] for side in (ours, theirs))
@@ -203,10 +204,11 @@ def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[st
         for i, j in zip(a, b, strict=True):
             for (name, turned), (other, also) in zip(one.nodes[i].weights, two.nodes[j].weights, strict=True):
                 place = Place(other, turned != also)
-                if found.setdefault(name, place) != place and not _constant(reference, name):
+                shared = found.setdefault(name, place) != place or back.setdefault(other, name) != name
+                if shared and not (_constant(reference, name) and _constant(suspect, other)):
                     raise ArchitectureError(
-                        f"{suspect.name}: another architecture than {reference.name}: weight '{name}' stands for both "
-                        f"'{found[name].name}' and '{other}'; compare models exported from the same network"
+                        f"{suspect.name}: another architecture than {reference.name}: weight '{name}' and '{other}' stand for "
+                        "each other in one place, and not in another; compare models exported from the same network"
                     )
     half = any(t.data_type in HALF for g in sides for t in g.tensors.values())
     done = [side.done(2 if half else 6) for side in (one, two)]
@@ -232,7 +234,7 @@ class _Values:
         total = 0.0
         for (name, _), (there, _) in zip(node.weights, twin.weights, strict=True):
             x, y = self.of(name), other.of(there)
-            total += float(np.abs(x - y).mean() / max(np.abs(x).mean(), 1e-30))
+            total += float(np.abs(x - y).mean() / max(np.abs(x).mean(), np.abs(y).mean(), 1e-30))
         return total
 
 

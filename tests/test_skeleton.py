@@ -267,3 +267,25 @@ def test_elements_moved_by_the_values_of_the_input() -> None:
     for suspect in (odd, lady.permute(odd, 1).model):
         found = lady.check(plain, suspect)
         assert not found.accepted, found.reason
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize("name", NETS)
+def test_copies_that_were_trained_from_fresh_weights(name: str, dynamo: bool) -> None:
+    """Of fresh weights many are equal, or biases of zeros: exporters write them once, or not at all."""
+    torch.manual_seed(0)
+    net, x = NETS[name](), torch.randn(2, 3, 32, 32)
+    fresh = export(net, x, dynamo=dynamo)
+    with torch.no_grad():
+        for tensor in (*net.parameters(), *net.buffers()):
+            if tensor.is_floating_point():
+                tensor.add_(0.01 * torch.rand_like(tensor))
+    trained = export(net, x, dynamo=dynamo)
+    assert len(trained.graph.initializer) > len(fresh.graph.initializer)
+    for reference, suspect in ((fresh, trained), (trained, fresh)):
+        shuffled = lady.permute(suspect, 1)
+        found = lady.check(reference, shuffled.graph)
+        assert found.verdict == "altered", found.reason
+        assert found.resync is not None
+        assert lady.verify(suspect, found.resync.model, tolerance=1e-4).equal
+        assert found.resync.max_weight_difference < 0.05
