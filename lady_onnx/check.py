@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from .alterations import in_words
 from .errors import ArchitectureError
 from .integrity import TAMPERING
@@ -15,10 +17,8 @@ from .resync import resync
 VERDICTS = ("identical", "permuted", "rescaled", "altered", "tampered", "unrelated")
 EXTREME = 1e3
 """Units that were multiplied by more than this, or less than its inverse, may overflow, or vanish, where others do not."""
-RECOGNISED = 100 / 3
-"""Where a smaller share of the units is likely to be a copy, in percent, two models of one architecture are unrelated."""
-ALIKE = 0.9
-"""Unless the units' mean cosine is at least this, as where units cannot be told from each other."""
+RECOGNISED = 0.4
+"""Where a smaller share of the units is likely to be copies, beyond what chance gives, two models are unrelated."""
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,10 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         return Check("rescaled", f"{moved}{_units(idle, 'inserted')} {what}", found)
     if not found.alike and found.restored and not found.integrity:
         return Check("permuted", f"{moved}the files are written differently, and every weight is equal to rounding", found)
-    if found.psi_estimate < RECOGNISED and found.similarity < ALIKE:
-        alike = (
-            f"{found.psi_estimate:.2f} % of the units are likely to be copies, their mean similarity is {found.similarity:.3f}"
-        )
-        return Check("unrelated", alike, found)
+    share = _recognised(found)
+    if share < RECOGNISED:
+        alike = f"their mean similarity is {found.similarity:.3f}"
+        return Check("unrelated", f"{100 * share:.2f} % of the units are likely to be copies, {alike}", found)
     odd = [f for f in found.integrity if f.kind in TAMPERING]
     if odd:
         first = max(odd, key=lambda f: f.size)
@@ -99,6 +98,21 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
     what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else least
     done = in_words(found.alterations)
     return Check("altered", f"weights differ {what} once the units are back{f': {done}' if done else ''}", found)
+
+
+def _recognised(found: Resync) -> float:
+    """The share of the units that are likely to be copies, but for one a group, which is right by chance.
+
+    What is interchangeable with others tells nothing.
+    """
+    likely, count = 0.0, 0
+    for match in found.matches:
+        alike = [unit for units in found.interchangeable.get(match.group, ()) for unit in units]
+        certain = np.delete(match.certainty, alike)
+        if certain.size > 1:
+            likely += max(float(certain.sum()) - 1, 0.0)
+            count += certain.size - 1
+    return likely / count if count else 1.0
 
 
 def _units(count: int, what: str) -> str:

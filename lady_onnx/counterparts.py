@@ -18,7 +18,7 @@ from .graph import Graph, attributes
 from .runtime import compare, simplified
 from .skeleton import Place, paired
 
-BIASED = ("Conv", "Gemm")
+BIASED = ("Conv", "ConvTranspose", "FusedConv", "FusedGemm", "Gemm")
 """Operators whose third operand, a bias, may be left out."""
 
 
@@ -119,50 +119,61 @@ def _simpler(
     written = [[(n.op_type, sorted(a.SerializeToString() for a in n.attribute)) for n in g.nodes] for g in (reference, suspect)]
     simple = functools.cache(lambda fused: (simplified(reference, fused), simplified(suspect, fused)))
     found = []
-    for spelled, fused in itertools.product((False, True), (False, True)):
+    for spelled, fused in itertools.product((None, _untied, _biased), (False, True)):
         try:
-            ours, theirs = (_spelled(g) if spelled else g for g in simple(fused))
+            ours, theirs = (spelled(g) if spelled else g for g in simple(fused))
             found.append((ours, theirs, *paired(ours, theirs)))
         except ArchitectureError as other:
-            # of nodes that are written alike the one that differs says more
+            # of nodes that are written alike the one that differs says more, and of others the plainest form
             error = error if spelled or written[0] == written[1] else other
         else:
             if not found[-1][3]:
                 return found[-1]
-        if found and fused:
-            break
     if not found:
         raise error
     return found[0]
 
 
-def _spelled(graph: Graph) -> Graph:
-    """The same graph with all weights that exporters leave out: those that equal another, and biases of zeros."""
+def _untied(graph: Graph) -> Graph:
+    """The same graph, with a copy of every weight for each of its uses: exporters write equal ones once."""
     model = onnx.ModelProto()
     model.CopyFrom(graph.model)
     weights = {t.name: t for t in model.graph.initializer}
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)} | weights.keys()
     used: set[str] = set()
-
-    def add(tensor: onnx.TensorProto, name: str) -> str:
-        fresh = next(other for n in itertools.count(2) if (other := f"{name}.{n}") not in taken)
-        taken.add(fresh)
-        model.graph.initializer.add().CopyFrom(tensor)
-        model.graph.initializer[-1].name = fresh
-        return fresh
-
     for node in model.graph.node:
-        if node.op_type in BIASED and len(node.input) == 2 and node.input[1] in weights:
-            tensor = weights[node.input[1]]
-            units = tensor.dims[0 if attributes(node).get("transB", node.op_type != "Gemm") else 1]
-            zeros = np.zeros(units, onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type))
-            node.input.append(add(onnx.numpy_helper.from_array(zeros), f"{node.input[1]}.bias"))
         for k, name in enumerate(node.input):
             if name in used:
-                node.input[k] = add(weights[name], name)
+                node.input[k] = _add(model, weights[name], name, taken)
             elif name in weights:
                 used.add(name)
     return Graph(model, graph.path)
+
+
+def _biased(graph: Graph) -> Graph:
+    """The same graph, with the biases of zeros that exporters leave out, and a copy of every weight for each of its uses."""
+    untied = _untied(graph)
+    model = untied.model
+    taken = {name for node in model.graph.node for name in (*node.input, *node.output)} | untied.tensors.keys()
+    for node in model.graph.node:
+        if node.op_type in BIASED and node.input[1] in untied.tensors and not any(node.input[2:3]):
+            given, (first, second, *_) = attributes(node), untied.shape(node.input[1])
+            turned = given.get("transB", 0) if node.op_type.endswith("Gemm") else node.op_type != "ConvTranspose"
+            units = first if turned else second * given.get("group", 1)
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(untied.tensors[node.input[1]].data_type)
+            zeros = onnx.numpy_helper.from_array(np.zeros(units, dtype))
+            name = _add(model, zeros, f"{node.input[1]}.bias", taken)
+            node.input[:] = [*node.input[:2], name, *node.input[3:]]
+    return Graph(model, graph.path)
+
+
+def _add(model: onnx.ModelProto, tensor: onnx.TensorProto, name: str, taken: set[str]) -> str:
+    """Adds a weight under a name like this that is not taken, and returns that."""
+    fresh = next(other for n in itertools.count(2) if (other := f"{name}.{n}") not in taken)
+    taken.add(fresh)
+    model.graph.initializer.add().CopyFrom(tensor)
+    model.graph.initializer[-1].name = fresh
+    return fresh
 
 
 def _kept(graph: Graph, simple: Graph, name: str) -> bool:

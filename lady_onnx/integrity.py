@@ -94,7 +94,8 @@ def tampered(groups: Sequence[Group], frames: Sequence[tuple[Arrays, Arrays]], l
     Args:
         groups: the groups.
         frames: the weights of the reference, all of them, also those that no group touches, and of the suspect; where factors
-            were taken out, as they are with them and without: what is found in one must stand out in the others.
+            were taken out, as they are with them and without: a unit's weights must stand out in both, with the factor and
+            the size that the first of them shows.
         least: differences smaller than this times a weight's largest element count as none.
     """
     found: dict[tuple[str, str | None, int | None], Finding] = {}
@@ -125,8 +126,9 @@ def _tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least
 
 def _stands(finding: Finding, groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> bool:
     """Does its unit differ here, too, far more than others do, or in one weight far more than in its others?"""
-    slots = (s for g in groups if g.id == finding.group for s in g.slots if s.initializer == finding.slot)
-    for slot in slots:
+    if finding.group is None:
+        return True
+    for slot in (s for g in groups if g.id == finding.group for s in g.slots if s.initializer == finding.slot):
         x, y = (rows_of(np.asarray(a[finding.slot]), slot).astype(np.float64) for a in (reference, suspect))
         gap = _gap(x, y)
         left, own = np.linalg.norm(gap, axis=1), gap[finding.unit]
@@ -134,7 +136,7 @@ def _stands(finding: Finding, groups: Sequence[Group], reference: Arrays, suspec
         far = APART if own.size >= TELLING else APART * GAP
         if left[finding.unit] > far * np.median(left) or (own.size >= TELLING and own.max() > far * np.median(own)):
             return True
-    return finding.group is None
+    return False
 
 
 def nearly(reference: np.ndarray, result: np.ndarray) -> bool:

@@ -122,15 +122,16 @@ def alike(a: Graph, b: Graph, samples: int, seed: int) -> bool:
 
 
 def rounded(reference: np.ndarray, result: np.ndarray, suspect: np.ndarray, grown: float = 1.0) -> bool:
-    """Is the result no further from the reference than rounding leaves a weight that was like the suspect's?
+    """Is the result no further from the reference than rounding leaves a weight?
 
-    `grown` is by how much what undid a map may have enlarged that rounding; of short types nothing more is allowed for.
+    `grown` is by how much what undid a map may have enlarged that of the suspect; of short types nothing more is allowed for.
     """
     if not floating(reference):
         return not difference(reference, result)
     told = ~_endless(reference, result)
     x, y, z = (finite(a[told]).astype(np.float64) for a in (reference, result, suspect))
-    most = max(float(np.abs(a).max(initial=0)) for a in (x, z))
+    # what was multiplied keeps its digits, what was mixed has those of its largest part
+    most = max(float(np.abs(a).max(initial=0)) for a in ((x, y) if grown == 1 else (x, y, z)))
     unit = step(reference.dtype)
     if unit < SHORT:
         return float(np.abs(x - y).max(initial=0)) <= 8 * unit * most * grown

@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx.defs
+import onnx.helper
 from onnx import NodeProto
 from scipy.optimize import linear_sum_assignment
 
@@ -129,8 +131,11 @@ class _Skeleton:
         own = [(k, held[name]) for k, name in enumerate(node.input) if name in held and self._learned(held[name])]
         if not own or (node.op_type in COMMUTING and all(_constant(self.graph, name) for _, name in own)):
             return None
-        given = attributes(node)
+        if node.op_type not in COMMUTING:
+            # a layer of one unit has a bias of one element
+            own = [(k, held[name]) for k, name in enumerate(node.input) if name in held and self._float(held[name])]
         kind: str = node.op_type
+        given = _given(node, self.graph.shape(held[node.input[1]]) if node.input[1:] and node.input[1] in held else ())
         turned = dict.fromkeys(range(len(node.input)), False)
         if kind in ("Gemm", "MatMul") and own[0][0] == 1:
             kind = "linear"
@@ -147,8 +152,8 @@ class _Skeleton:
         """What the nodes do beside their weights: their operators, and their numbers, to so many digits."""
         found = Counter(self._done(node, digits) for node in self.others)
         # of a folded norm nothing is left to compare
-        normed = [n.node for n in self.nodes if n.node.op_type != "BatchNormalization" and "epsilon" in attributes(n.node)]
-        return found + Counter(("epsilon", f"{attributes(n)['epsilon']:.{digits}g}") for n in normed)
+        given = [_given(n.node) for n in self.nodes if n.node.op_type != "BatchNormalization"]
+        return found + Counter(("epsilon", f"{g['epsilon']:.{digits}g}") for g in given if "epsilon" in g)
 
     def _done(self, node: NodeProto, digits: int) -> tuple:
         # what says along which axes it acts exporters give as an attribute or as a number, and any two runs show
@@ -162,7 +167,24 @@ class _Skeleton:
 
     def _learned(self, name: str) -> bool:
         """Is it a weight, and not a size or a number?"""
-        return self.graph.tensors[name].data_type in FLOATS and int(np.prod(self.graph.shape(name))) > 1
+        return self._float(name) and int(np.prod(self.graph.shape(name))) > 1
+
+    def _float(self, name: str) -> bool:
+        return self.graph.tensors[name].data_type in FLOATS
+
+
+def _given(node: NodeProto, shape: Sequence[int] = ()) -> dict[str, Any]:
+    """The attributes of a node, those that have a default too; `shape` is that of its weight."""
+    # what onnxruntime fuses keeps the attributes of its first operator
+    kind, domain = node.op_type.removeprefix("Fused"), "" if node.op_type.startswith("Fused") else node.domain
+    schema = onnx.defs.get_schema(kind, domain).attributes if onnx.defs.has(kind, domain) else {}
+    defaults = {k: onnx.helper.get_attribute_value(a.default_value) for k, a in schema.items() if a.default_value.name}
+    found = defaults | attributes(node)
+    if "kernel_shape" in schema:
+        found.setdefault("kernel_shape", list(shape[2:]))
+        for name in ("dilations", "strides"):
+            found.setdefault(name, [1] * len(found["kernel_shape"]))
+    return found
 
 
 def _chosen(node: NodeProto, valued: Mapping[str, bool]) -> bool:
@@ -204,8 +226,10 @@ def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[st
         for i, j in zip(a, b, strict=True):
             for (name, turned), (other, also) in zip(one.nodes[i].weights, two.nodes[j].weights, strict=True):
                 place = Place(other, turned != also)
-                shared = found.setdefault(name, place) != place or back.setdefault(other, name) != name
-                if shared and not (_constant(reference, name) and _constant(suspect, other)):
+                known, twin = found.setdefault(name, place), back.setdefault(other, name)
+                values = {_number(reference, n) for n in (name, twin)} | {_number(suspect, n) for n in (other, known.name)}
+                # one number everywhere is the same wherever it stands
+                if (known != place or twin != name) and (None in values or len(values) > 1):
                     raise ArchitectureError(
                         f"{suspect.name}: another architecture than {reference.name}: weight '{name}' and '{other}' stand for "
                         "each other in one place, and not in another; compare models exported from the same network"
@@ -240,6 +264,11 @@ class _Values:
 
 def _constant(graph: Graph, name: str) -> bool:
     return all(graph.constant_along(name, axis) for axis in range(len(graph.shape(name))))
+
+
+def _number(graph: Graph, name: str) -> float | None:
+    """What all elements of a weight are; None where they differ."""
+    return float(graph.array(name).ravel()[0]) if _constant(graph, name) else None
 
 
 def _classes(one: _Skeleton, two: _Skeleton) -> tuple[list[int], list[int]]:

@@ -21,6 +21,7 @@ import lady_onnx as lady
 from lady_onnx.cli import main
 
 from .architectures import Basic, MobileNetV2, ResNet, export, randomise
+from .test_analysis import build
 
 
 class ViT(nn.Module):
@@ -289,3 +290,70 @@ def test_copies_that_were_trained_from_fresh_weights(name: str, dynamo: bool) ->
         assert found.resync is not None
         assert lady.verify(suspect, found.resync.model, tolerance=1e-4).equal
         assert found.resync.max_weight_difference < 0.05
+
+
+def biased(operator: str, bias: str) -> onnx.ModelProto:
+    """Three layers whose biases are zeros: left out, given, written once, or an empty operand."""
+    rng = np.random.default_rng(0)
+    nodes, weights, flow = [], {}, "x"
+    for k in range(3):
+        shape = (8, 8) if operator == "Gemm" else (8, 8, 3, 3)
+        weights[f"w{k}"] = rng.standard_normal(shape).astype(np.float32) * 0.2
+        name = {"none": (), "empty": ("",), "given": (f"b{k}",), "once": ("b0",)}[bias]
+        if name and name[0]:
+            weights[name[0]] = np.zeros(8, np.float32)
+        more = {"pads": [1] * 4} if operator != "Gemm" else {}
+        nodes.append(helper.make_node(operator, [flow, f"w{k}", *name], [f"h{k}"], **more))
+        nodes.append(helper.make_node("Relu", [f"h{k}"], [f"r{k}"]))
+        flow = f"r{k}"
+    nodes[-1].output[0] = "out"
+    return build(nodes, weights, {"x": [2, 8] if operator == "Gemm" else [2, 8, 6, 6]})
+
+
+@pytest.mark.parametrize("operator", ["Gemm", "Conv", "ConvTranspose"])
+@pytest.mark.parametrize(("ours", "theirs"), list(itertools.permutations(("none", "empty", "given", "once"), 2)))
+def test_biases_of_zeros_that_are_left_out(operator: str, ours: str, theirs: str) -> None:
+    reference, suspect = biased(operator, ours), lady.permute(biased(operator, theirs), 1)
+    found = lady.check(reference, suspect.graph)
+    assert found.verdict == "permuted", found.reason
+    assert found.resync is not None
+    assert lady.verify(reference, found.resync.model).equal
+
+
+def tied(head: str, shared: bool) -> onnx.ModelProto:
+    """An embedding that is, or is not, the output head too, which is written in one of three ways."""
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((20, 12)).astype(np.float32)
+    weights = {"e": table, "a": rng.standard_normal((12, 16)).astype(np.float32), "b": rng.standard_normal((16, 12)) * 0.1}
+    name = "e" if shared else "f"
+    weights |= {"b": weights["b"].astype(np.float32), name: table}
+    nodes = [
+        helper.make_node("Gather", ["e", "x"], ["v"]),
+        helper.make_node("MatMul", ["v", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["y"]),
+    ]
+    if head == "Gemm":
+        nodes.append(helper.make_node("Gemm", ["y", name], ["out"], transB=1))
+    elif head == "Transpose":
+        nodes.append(helper.make_node("Transpose", [name], ["t"], perm=[1, 0]))
+        nodes.append(helper.make_node("MatMul", ["y", "t"], ["out"]))
+    else:
+        weights["t"] = np.ascontiguousarray(table.T)
+        nodes.append(helper.make_node("MatMul", ["y", "t"], ["out"]))
+        weights.pop("f", None)
+    graph = build(nodes, weights, {"x": [5]})
+    graph.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.INT64
+    return graph
+
+
+HEADS = [("Gemm", True), ("Gemm", False), ("Transpose", True), ("Transpose", False), ("MatMul", False)]
+
+
+@pytest.mark.parametrize(("ours", "theirs"), list(itertools.permutations(HEADS, 2)))
+def test_tables_that_are_written_once(ours: tuple[str, bool], theirs: tuple[str, bool]) -> None:
+    reference, suspect = tied(*ours), lady.permute(tied(*theirs), 1)
+    found = lady.check(reference, suspect.graph)
+    assert found.verdict == "permuted", found.reason
+    assert found.resync is not None
+    assert lady.verify(reference, found.resync.model).equal

@@ -435,3 +435,59 @@ def test_a_mask_may_have_the_largest_number_for_infinity(beyond: float, verdict:
     assert lady.check(attention(weights), shuffled.graph).verdict == verdict
     # of two files that are written alike nothing but the same bits is expected
     assert lady.check(attention(weights), lady.permute(attention(changed), seed=1).graph).verdict == "altered"
+
+
+@pytest.mark.parametrize("shift", [0, 1e-3, 0.02, 3])
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_bias_that_is_one_number_in_another_form(shift: float, back: bool, shared: bool) -> None:
+    """Of two heads, one large beside the other, so that no run shows what happens to that."""
+    nodes, weights = layers()
+    nodes[-1].output[0] = "small"
+    more = [
+        helper.make_node("Gemm", ["k", "d", "cb" if shared else "db"], ["big"], transB=1),
+        helper.make_node("Mul", ["big", "much"], ["bigger"]),
+        helper.make_node("Concat", ["bigger", "small"], ["out"], axis=1),
+    ]
+    zeros = {"cb": np.zeros(4, F), "db": np.zeros(4, F)}
+    whole = {**weights, **zeros, "d": layers(seed=1)[1]["c"], "much": F(1e4)}
+    shifted = [helper.make_node("Gemm", ["k", "c", "sb"], ["small"], transB=1)]
+    models = (
+        model([*nodes, *more], whole, X),
+        model([*nodes[:-1], *shifted, *more], {**whole, "sb": np.full(4, shift, F)}, X),
+    )
+    reference, suspect = models[::-1] if back else models
+    assert lady.check(reference, lady.permute(suspect, 1).graph).verdict == ("altered" if shift else "permuted")
+
+
+@pytest.mark.parametrize("bias", [0.1, 0.1001, 0.2])
+def test_a_bias_of_one_element_in_another_form(bias: float) -> None:
+    nodes, weights = layers()
+    weights |= {"c": weights["c"][:1], "cb": np.array([0.1], F)}
+    first = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Gemm", ["y", "a", "ab"], ["h"], transB=1)]
+    suspect = model([*first, *nodes[1:]], {**weights, "cb": np.array([bias], F)}, X)
+    found = lady.check(model(nodes, weights, X), lady.permute(suspect, 1).graph)
+    assert found.verdict == ("permuted" if bias == 0.1 else "altered")
+
+
+@pytest.mark.parametrize("factor", [50, 900])
+def test_one_large_factor_hides_no_small_changes_of_other_units(factor: float) -> None:
+    nodes, weights = layers()
+    changed = {n: a.copy() for n, a in weights.items()}
+    changed["a"][3] *= F(factor)
+    changed["ab"][3] *= F(factor)
+    changed["b"][:, 3] /= F(factor)
+    reference = model(nodes, weights, X)
+    assert lady.check(reference, lady.permute(model(nodes, changed, X), 1).graph).verdict == "rescaled"
+    changed["a"][5] += F(7 * np.finfo(F).eps * np.abs(changed["a"]).max())
+    assert not lady.check(reference, lady.permute(model(nodes, changed, X), 1).graph).accepted
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_dead_units_make_no_copy_unrelated(share: float) -> None:
+    nodes, weights = layers()
+    for name, axis in (("a", 0), ("ab", 0), ("b", 1)):
+        np.moveaxis(weights[name], axis, 0)[: int(16 * share)] = 0
+    reference = model(nodes, weights, X)
+    suspect = lady.permute(lady.attack(reference, "noise", 0.2, seed=3).graph, 1).graph
+    assert lady.check(reference, suspect).verdict == "altered"
