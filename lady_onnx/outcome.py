@@ -122,19 +122,21 @@ def alike(a: Graph, b: Graph, samples: int, seed: int) -> bool:
 
 
 def rounded(reference: np.ndarray, result: np.ndarray, suspect: np.ndarray, grown: float = 1.0) -> bool:
-    """Is the result no further from the reference than rounding leaves a weight?
+    """Is the result no further from the reference than rounding leaves a weight, or one like the suspect's?
 
-    `grown` is by how much what undid a map may have enlarged that of the suspect; of short types nothing more is allowed for.
+    `suspect` is what the result was made of, element by element. `grown` is by how much undoing a map may have enlarged its
+    rounding; of short types nothing more is allowed for.
     """
     if not floating(reference):
         return not difference(reference, result)
     told = ~_endless(reference, result)
     x, y, z = (finite(a[told]).astype(np.float64) for a in (reference, result, suspect))
-    # what was multiplied keeps its digits, what was mixed has those of its largest part
-    most = max(float(np.abs(a).max(initial=0)) for a in ((x, y) if grown == 1 else (x, y, z)))
+    most = max(float(np.abs(a).max(initial=0)) for a in (x, y))
     unit = step(reference.dtype)
     if unit < SHORT:
-        return float(np.abs(x - y).max(initial=0)) <= 8 * unit * most * grown
+        # what was mixed has the rounding of all its parts
+        own = np.abs(z) if grown == 1 else grown * max(most, float(np.abs(z).max(initial=0)))
+        return bool((np.abs(x - y) <= 8 * unit * np.maximum(most, own)).all())
     # a step of a short type is no small change: each element by itself
     return bool((np.abs(x - y) <= unit * (4 * np.maximum(np.abs(x), np.abs(y)) + most / 16)).all())
 

@@ -172,6 +172,14 @@ def resync(
             link.replace(result, name, array)
     apart = {n: link.array(n, result) for n in names if not same(ours.array(n), link.array(n, result))}
     differences = {n: difference(ours.array(n), a) for n, a in apart.items()}
+    added = {shift.bias for s in factors().values() for shift in s.shifts} if undone.expected else set()
+
+    def made(name: str, array: np.ndarray) -> np.ndarray:
+        # a factor leaves all digits, what is added to a bias does not
+        if name in undone.grown:
+            return view[name]
+        return undone.placed.get(name, view[name]) if name in added else array
+
     verification, kept_outputs, how = preserved(given, whole, verify, provider, samples, seed)
     similarity = np.concatenate([m.similarity for m in matches]) if matches else np.ones(1)
     certainty = np.concatenate([m.certainty for m in matches]) if matches else np.ones(1)
@@ -193,7 +201,7 @@ def resync(
         similarity=float(similarity.mean()),
         max_weight_difference=max(differences.values(), default=0.0),
         exact=not differences,
-        restored=all(rounded(ours.array(n), a, view[n], undone.grown.get(n, 1.0)) for n, a in apart.items()),
+        restored=all(rounded(ours.array(n), a, made(n, a), undone.grown.get(n, 1.0)) for n, a in apart.items()),
         outputs_preserved=kept_outputs,
         verified_by=how,
         verification=verification,
