@@ -18,7 +18,7 @@ from .graph import Graph, attributes
 from .runtime import compare, simplified
 from .skeleton import Place, paired
 
-BIASED = ("Conv", "ConvTranspose", "FusedConv", "FusedGemm", "Gemm")
+BIASED = ("Conv", "ConvTranspose", "Gemm")
 """Operators whose third operand, a bias, may be left out."""
 
 
@@ -125,7 +125,7 @@ def _simpler(
             found.append((ours, theirs, *paired(ours, theirs)))
         except ArchitectureError as other:
             # of nodes that are written alike the one that differs says more, and of others the plainest form
-            error = error if spelled or written[0] == written[1] else other
+            error = error if spelled or fused or written[0] == written[1] else other
         else:
             if not found[-1][3]:
                 return found[-1]
@@ -158,7 +158,7 @@ def _biased(graph: Graph) -> Graph:
     for node in model.graph.node:
         if node.op_type in BIASED and node.input[1] in untied.tensors and not any(node.input[2:3]):
             given, (first, second, *_) = attributes(node), untied.shape(node.input[1])
-            turned = given.get("transB", 0) if node.op_type.endswith("Gemm") else node.op_type != "ConvTranspose"
+            turned = given.get("transB", 0) if node.op_type == "Gemm" else node.op_type != "ConvTranspose"
             units = first if turned else second * given.get("group", 1)
             dtype = onnx.helper.tensor_dtype_to_np_dtype(untied.tensors[node.input[1]].data_type)
             zeros = onnx.numpy_helper.from_array(np.zeros(units, dtype))

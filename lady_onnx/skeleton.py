@@ -175,9 +175,8 @@ class _Skeleton:
 
 def _given(node: NodeProto, shape: Sequence[int] = ()) -> dict[str, Any]:
     """The attributes of a node, those that have a default too; `shape` is that of its weight."""
-    # what onnxruntime fuses keeps the attributes of its first operator
-    kind, domain = node.op_type.removeprefix("Fused"), "" if node.op_type.startswith("Fused") else node.domain
-    schema = onnx.defs.get_schema(kind, domain).attributes if onnx.defs.has(kind, domain) else {}
+    known = onnx.defs.has(node.op_type, node.domain)
+    schema = onnx.defs.get_schema(node.op_type, node.domain).attributes if known else {}
     defaults = {k: onnx.helper.get_attribute_value(a.default_value) for k, a in schema.items() if a.default_value.name}
     found = defaults | attributes(node)
     if "kernel_shape" in schema:

@@ -370,6 +370,12 @@ def test_unrelated_models_are_told(seed: int, fewer: int) -> None:
         assert lady.check(reference, lady.permute(suspect, seed).model).verdict == "unrelated"
 
 
+def test_unrelated_models_of_two_units_are_told() -> None:
+    for seed in range(4):
+        reference, suspect = perceptron(seed, 4, 2, 3), perceptron(seed + 50, 4, 2, 3)
+        assert lady.check(reference, lady.permute(suspect, 1).model).verdict == "unrelated"
+
+
 def test_unrelated_models_have_no_findings() -> None:
     for seed in range(5):
         found = lady.check(net("Relu", seed), lady.permute(net("Relu", seed + 50), seed).model)
@@ -482,6 +488,20 @@ def test_an_infinity_of_both_hides_no_tampering_beside_factors() -> None:
     changed["a"][5, 3] = 50
     changed["a"][6] *= 1.7
     assert tampering(nodes, weights, changed) == {("a", 5), ("a", 6)}
+
+
+def test_a_weight_of_no_group_that_was_replaced_in_a_copy_that_was_multiplied() -> None:
+    nodes, weights = wide(0)
+    c = np.exp(0.5 * np.random.default_rng(1).standard_normal(64))
+    changed = {
+        **weights,
+        "a": weights["a"] * c[:, None],
+        "ab": weights["ab"] * c,
+        "b": weights["b"] / c,
+        "cb": weights["cb"].copy(),
+    }
+    changed["cb"][3] += 5
+    assert tampering(nodes, weights, changed) == {("cb", None)}
 
 
 def test_an_infinity_in_a_unit_that_was_multiplied_is_no_factor() -> None:

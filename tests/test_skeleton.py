@@ -8,6 +8,7 @@ import itertools
 import warnings
 from collections.abc import Sequence
 from functools import cache
+from typing import Any
 
 import numpy as np
 import onnx
@@ -297,12 +298,14 @@ def biased(operator: str, bias: str) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     nodes, weights, flow = [], {}, "x"
     for k in range(3):
-        shape = (8, 8) if operator == "Gemm" else (8, 8, 3, 3)
+        shape = (8, 8) if operator == "Gemm" else (8, 8, 3, 3) if operator == "Conv" else (8, 4, 3, 3)
         weights[f"w{k}"] = rng.standard_normal(shape).astype(np.float32) * 0.2
         name = {"none": (), "empty": ("",), "given": (f"b{k}",), "once": ("b0",)}[bias]
         if name and name[0]:
             weights[name[0]] = np.zeros(8, np.float32)
-        more = {"pads": [1] * 4} if operator != "Gemm" else {}
+        more: dict[str, Any] = {"pads": [1] * 4} if operator != "Gemm" else {}
+        if operator == "ConvTranspose":
+            more["group"] = 2
         nodes.append(helper.make_node(operator, [flow, f"w{k}", *name], [f"h{k}"], **more))
         nodes.append(helper.make_node("Relu", [f"h{k}"], [f"r{k}"]))
         flow = f"r{k}"
@@ -318,6 +321,26 @@ def test_biases_of_zeros_that_are_left_out(operator: str, ours: str, theirs: str
     assert found.verdict == "permuted", found.reason
     assert found.resync is not None
     assert lady.verify(reference, found.resync.model).equal
+
+
+@pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])
+def test_attributes_that_have_a_default(operator: str) -> None:
+    plain, whole = biased(operator, "given"), biased(operator, "none")
+    for node in whole.graph.node:
+        if node.op_type == operator:
+            given = {"kernel_shape": [3, 3], "strides": [1, 1], "dilations": [1, 1], "auto_pad": "NOTSET"}
+            node.attribute.extend(helper.make_attribute(name, value) for name, value in given.items())
+    for reference, suspect in ((plain, whole), (whole, plain)):
+        assert lady.check(reference, lady.permute(suspect, 1).graph).verdict == "permuted"
+
+
+def test_the_error_is_of_the_plainest_form() -> None:
+    reference, suspect = biased("Gemm", "none"), biased("Gemm", "none")
+    suspect.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones((8, 9), np.float32), "w1"))
+    suspect.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.ones((9, 8), np.float32), "w2"))
+    suspect.graph.node.insert(0, helper.make_node("Identity", ["x"], ["y"]))
+    suspect.graph.node[1].input[0] = "y"
+    assert "node Gemm 'h0', with weights of shape [8, 8], has no counterpart" in lady.check(reference, suspect).reason
 
 
 def tied(head: str, shared: bool) -> onnx.ModelProto:
