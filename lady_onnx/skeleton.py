@@ -226,8 +226,8 @@ def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[st
             for (name, turned), (other, also) in zip(one.nodes[i].weights, two.nodes[j].weights, strict=True):
                 place = Place(other, turned != also)
                 known, twin = found.setdefault(name, place), back.setdefault(other, name)
-                values = {_number(reference, n) for n in (name, twin)} | {_number(suspect, n) for n in (other, known.name)}
                 # one number everywhere is the same wherever it stands
+                values = {_number(reference, name), _number(reference, twin), _number(suspect, other)}
                 if (known != place or twin != name) and (None in values or len(values) > 1):
                     raise ArchitectureError(
                         f"{suspect.name}: another architecture than {reference.name}: weight '{name}' and '{other}' stand for "
