@@ -18,6 +18,8 @@ from .graph import Graph, attributes
 from .runtime import compare, simplified
 from .skeleton import Place, paired
 
+PART = 0.05
+"""A part of an output that differs by more than this share of its largest value, weights being equal, is computed otherwise."""
 BIASED = ("Conv", "ConvTranspose", "Gemm")
 """Operators whose third operand, a bias, may be left out."""
 
@@ -104,7 +106,7 @@ def connect(reference: Graph, suspect: Graph) -> Link:
     twin = link.suspect.copy()
     for name in places:
         link.replace(twin, name, link.reference.array(name))
-    if not compare(reference, twin, samples=2, provider_name="cpu").equal:
+    if not compare(reference, twin, samples=2, provider_name="cpu", part_tolerance=PART).equal:
         raise ArchitectureError(
             f"{suspect.name}: another architecture than {reference.name}: it holds weights of the same shapes, but computes "
             "something else with them; compare models exported from the same network"

@@ -325,8 +325,13 @@ def compare(
     metric_name: str | None = None,
     provider_name: str = "auto",
     tolerance: float | None = None,
+    part_tolerance: float | None = None,
 ) -> Verification:
-    """Runs both models on the same inputs, the data's or random ones; see `Verification`."""
+    """Runs both models on the same inputs, the data's or random ones; see `Verification`.
+
+    With `part_tolerance`, each part of an output, all that has one place along one of its axes, is held to that much of its
+    own largest value: a large part hides no other.
+    """
     natural("samples", samples, 1)
     natural("seed", seed)
     chosen = provider(provider_name)
@@ -350,7 +355,7 @@ def compare(
     if tolerance is None:
         half = any(t.data_type in HALF for graph in (a, b) for t in graph.tensors.values())
         tolerance = HALF_TOLERANCE if half else TOLERANCE
-    worst = [_Worst(o.name, tolerance) for o in first.get_outputs()]
+    worst = [_Worst(o.name, tolerance, part_tolerance) for o in first.get_outputs()]
     metrics = None
     for sample in inputs:
         ours = run(first, a, sample)
@@ -390,7 +395,9 @@ class _Worst:
 
     name: str
     limit: float
+    part_limit: float | None
     shape: tuple[int, ...] = ()
+    parted: bool = False
     difference: float = 0.0
     scale: float = 0.0
     finite: bool = True
@@ -409,11 +416,23 @@ class _Worst:
         if x.size:
             self.difference = max(self.difference, float(np.abs(x - y).max()))
             self.scale = max(self.scale, float(np.abs(x).max()))
+            if self.part_limit is not None:
+                self.parted |= bool((np.abs(x - y) > self.part_limit * _parts(np.maximum(np.abs(x), np.abs(y)))).any())
 
     def result(self) -> OutputDifference:
         relative = self.difference / self.scale if self.scale else 0.0 if self.difference == 0 else float("inf")
-        equal = self.finite and relative <= self.limit
+        equal = self.finite and relative <= self.limit and not self.parted
         return OutputDifference(self.name, self.shape, self.difference, relative, equal)
+
+
+def _parts(sizes: np.ndarray) -> np.ndarray:
+    """By each element the largest value of the smallest part that it lies in: all that has its place along one axis."""
+    found = np.full(sizes.shape, sizes.max())
+    for axis in range(sizes.ndim):
+        if sizes.shape[axis] < sizes.size:
+            others = tuple(a for a in range(sizes.ndim) if a != axis)
+            found = np.minimum(found, sizes.max(axis=others, keepdims=True))
+    return found
 
 
 def read_data(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

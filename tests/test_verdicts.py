@@ -497,3 +497,34 @@ def test_dead_units_make_no_copy_unrelated(share: float) -> None:
     reference = model(nodes, weights, X)
     suspect = lady.permute(lady.attack(reference, "noise", 0.2, seed=3).graph, 1).graph
     assert lady.check(reference, suspect).verdict == "altered"
+
+
+@pytest.mark.parametrize("operator", ["Gather", "Slice", "Pad", "Where"])
+@pytest.mark.parametrize("big", [1, 1e4, 1e8])
+def test_a_large_output_hides_no_other_in_another_form(operator: str, big: float) -> None:
+    """Of scores beside it others are chosen, or in another order."""
+    nodes, weights = layers()
+    found = []
+    for first in (0, 1):
+        given: dict[str, Weights] = {
+            "Gather": {"which": np.array([[0, 1, 2, 3], [0, 2, 1, 3]][first])},
+            "Slice": {"from": np.array([first]), "to": np.array([first + 2]), "axes": np.array([1])},
+            "Pad": {"pads": np.array([0, first, 0, 1 - first])},
+            "Where": {"which": np.arange(4) > first},
+        }
+        names = ["which", "small", "nought"] if operator == "Where" else ["small", *given[operator]]
+        more = [
+            helper.make_node("Gemm", ["k", "c", "cb"], ["small"], transB=1),
+            helper.make_node(operator, names, ["told"], **({"axis": 1} if operator == "Gather" else {})),
+            helper.make_node("Gemm", ["k", "d", "db"], ["wide"], transB=1),
+            helper.make_node("Mul", ["wide", "much"], ["wider"]),
+            helper.make_node("Concat", ["wider", "told"], ["out"], axis=1),
+        ]
+        others = {"d": layers(seed=1)[1]["c"], "db": np.ones(4, F), "much": F(big), "nought": F(0)}
+        plain = [*nodes[:-1], *more]
+        again = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Gemm", ["y", "a", "ab"], ["h"], transB=1)]
+        found.append([model(n, {**weights, **others, **given[operator]}, X) for n in (plain, [*again, *plain[1:]])])
+    reference = found[0][0]
+    assert lady.check(reference, lady.permute(found[0][1], 1).graph).verdict == "permuted"
+    for suspect in found[1]:
+        assert not lady.check(reference, lady.permute(suspect, 1).graph).accepted
