@@ -160,7 +160,7 @@ C, H = 6, 4
 Case = tuple[str, list[object], dict[str, object], int]
 """Operator, operands after the feature map (an array, or `same` for a second map), attributes, opset."""
 
-RESULTS = {"TopK": 2, "DynamicQuantizeLinear": 3}
+RESULTS = {"TopK": 2, "DynamicQuantizeLinear": 3, "Split": 2}
 """How many results an operator must have, if more than one."""
 UNARY = (
     *("Abs", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish"),
@@ -208,6 +208,10 @@ def _model(
             weights.append(numpy_helper.from_array(np.array([0, 0, 0, 0, 0, 0, 1, 0]), "square"))
             nodes.append(helper.make_node("Pad", [name, "square"], [name + "s"]))
             name += "s"
+        if kind == "pooled":
+            nodes.append(helper.make_node("GlobalAveragePool", [name], [name + "g"]))
+            nodes.append(helper.make_node("Flatten", [name + "g"], [name + "f"]))
+            name += "f"
         if kind in ("columns", "real"):
             shape = [1, C, H * 5] if kind == "columns" else [1, C, H, 5, 1]
             weights.append(numpy_helper.from_array(np.array(shape), "wanted"))
@@ -321,6 +325,8 @@ def cases() -> Iterator[tuple[str, list[object], dict[str, object], int, str | N
     yield "Concat", ["same"], {"axis": 2}, 17, None, plain
     yield "Slice", [np.array([1]), np.array([5]), np.array([1])], {}, 17, None, [4]
     yield "Slice", [np.array([-1]), np.array([-100]), np.array([1]), np.array([-1])], {}, 17, None, plain
+    yield "Split", [np.array([4, 2])], {"axis": 1}, 17, None, [4]
+    yield "Gemm", [rng.standard_normal((C, 5)).astype(f), rng.standard_normal(5).astype(f)], {}, 17, "pooled", [C, 5]
     yield "Gather", [np.array([4, 0, 2])], {"axis": 1}, 17, None, [3]
     yield "GatherND", [np.array([[0, 1], [0, 3]])], {}, 17, None, [2]
     yield "Pad", [np.array([0, 1, 0, 0, 0, 1, 0, 2])], {}, 17, None, [2, C]
