@@ -11,10 +11,10 @@ import numpy as np
 import onnx
 
 from .alterations import floating
-from .correspondence import correspond
 from .errors import ArchitectureError, LadyError
 from .evidence import finite
 from .graph import Graph, attributes
+from .pairing.equality import correspond
 from .runtime import compare, simplified
 from .skeleton import Place, paired
 
@@ -138,8 +138,7 @@ def _simpler(
 
 def _untied(graph: Graph) -> Graph:
     """The same graph, with a copy of every weight for each of its uses: exporters write equal ones once."""
-    model = onnx.ModelProto()
-    model.CopyFrom(graph.model)
+    model = graph.to_model("")
     weights = {t.name: t for t in model.graph.initializer}
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)} | weights.keys()
     used: set[str] = set()

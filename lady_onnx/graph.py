@@ -12,6 +12,7 @@ import functools
 import math
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +21,16 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 from google.protobuf.message import DecodeError
-from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    SparseTensorProto,
+    TensorProto,
+    ValueInfoProto,
+)
 
 from . import wire
 from .errors import ArchitectureError, LadyError
@@ -186,16 +196,24 @@ class Graph:
         return ordered(self.model.graph.node)
 
     @functools.cached_property
-    def _opsets(self) -> dict[str, int]:
-        found: dict[str, int] = {}
-        for o in self.model.opset_import:
-            domain = "" if o.domain == "ai.onnx" else o.domain
-            found[domain] = max(o.version, found.get(domain, 0))
-        return found
+    def opsets(self) -> Mapping[str, int]:
+        """The version of every operator set that the model imports; the default domain is ''."""
+        return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in self.model.opset_import}
+
+    @functools.cached_property
+    def functions(self) -> Mapping[tuple[str, str, str], FunctionProto]:
+        """The local functions by domain, name and overload."""
+        every = self.model.functions
+        return {("" if f.domain == "ai.onnx" else f.domain, f.name, f.overload): f for f in every}
+
+    @property
+    def required_inputs(self) -> list[ValueInfoProto]:
+        """The inputs that a caller has to give: those that no initializer stands for."""
+        return [v for v in self.model.graph.input if v.name not in self.tensors]
 
     def opset(self, domain: str = "") -> int:
         """The version of the operator set `domain` that the model imports, 1 where it names none."""
-        return self._opsets.get("" if domain == "ai.onnx" else domain, 1)
+        return self.opsets.get("" if domain == "ai.onnx" else domain, 1)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of the weight `name`."""
@@ -432,7 +450,9 @@ def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
     if isinstance(source, Graph):
         return source
     if isinstance(source, ModelProto):
-        return Graph(source)
+        graph = Graph(source)
+        _check_names(graph)
+        return graph
     path = Path(source)
     try:
         raw = path.read_bytes()
@@ -449,15 +469,43 @@ def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
         raise LadyError(f"{path}: not an ONNX file: it holds no graph; give the path of an exported .onnx model")
     whole = np.frombuffer(raw, np.uint8)
     graph = Graph(model, path, {name: whole[start:end] for name, (start, end) in places.items()})
-    produced = {o for node in model.graph.node for o in node.output} | set(graph.tensors)
-    produced |= {i.name for i in model.graph.input}
-    for output in model.graph.output:
-        if output.name not in produced:
-            raise LadyError(f"{path}: output '{output.name}' is made by no node: cut short; export or copy it again")
+    _check_names(graph)
     for name, tensor in graph.tensors.items():
         if tensor.data_location == TensorProto.EXTERNAL:
             graph.array(name)
     return graph
+
+
+def _check_names(graph: Graph) -> None:
+    """Raises LadyError where a name stands for two things, or for nothing.
+
+    Runtimes differ in which of two they take, so that no answer would be right.
+    """
+    model = graph.model
+    imports = {f"function '{f.name}'": f.opset_import for f in model.functions}
+    for what, opsets in {"the model": model.opset_import, **imports}.items():
+        domains = ["" if o.domain == "ai.onnx" else o.domain for o in opsets]
+        for domain in _repeated(domains):
+            raise LadyError(f"{graph.name}: {what} imports domain '{domain or 'ai.onnx'}' twice; keep one version")
+    if len(graph.functions) < len(model.functions):
+        raise LadyError(f"{graph.name}: two functions have one name; remove one")
+    for name in _repeated([v.name for v in model.graph.input]):
+        raise LadyError(f"{graph.name}: two inputs are called '{name}'; give one another name")
+    for tensor in graph.tensors.values():
+        if tensor.HasField("segment"):
+            raise LadyError(f"{graph.name}: weight '{tensor.name}' is stored in segments; export the model again")
+    produced = [o for node in model.graph.node for o in node.output if o]
+    for name in _repeated(produced + [t.name for t in model.graph.initializer]):
+        raise LadyError(f"{graph.name}: '{name}' is made twice; give one another name")
+    known = {*produced, *graph.tensors, *(v.name for v in model.graph.input)}
+    for output in model.graph.output:
+        if output.name not in known:
+            raise LadyError(f"{graph.name}: output '{output.name}' is made by no node: cut short; export or copy it again")
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    """The names that occur more than once."""
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def input_choices(graph: Graph, sizes: Sequence[int]) -> Iterator[tuple[dict[str, tuple[int, ...]], set[str]]]:

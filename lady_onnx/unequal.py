@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from .alterations import floating
-from .correspondence import correspond
 from .errors import ArchitectureError
 from .evidence import Match, rows_of
 from .graph import Graph
 from .groups import Group, Slot
 from .matching import Matcher, Progress
+from .pairing.equality import correspond
 from .rewrite import Family
 
 LEAST = 0.3

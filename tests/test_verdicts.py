@@ -427,14 +427,13 @@ def test_queries_and_keys_are_told_by_where_they_go(order: str) -> None:
     assert lady.check(attention(weights), attention(changed, order)).verdict == "rescaled"
 
 
-@pytest.mark.parametrize(("beyond", "verdict"), [(-3.4028235e38, "permuted"), (-1e9, "altered"), (np.inf, "altered")])
-def test_a_mask_may_have_the_largest_number_for_infinity(beyond: float, verdict: str) -> None:
+@pytest.mark.parametrize("beyond", [-3.4028235e38, -1e9, np.inf])
+def test_a_number_in_a_mask_is_no_infinity(beyond: float) -> None:
+    """Where all of a row is masked, infinities give no number, and large numbers equal shares."""
     weights = projections()
     changed = {**weights, "mask": np.where(np.isinf(weights["mask"]), F(beyond), weights["mask"])}
-    shuffled = lady.permute(attention(changed, "kqv"), seed=1)
-    assert lady.check(attention(weights), shuffled.graph).verdict == verdict
-    # of two files that are written alike nothing but the same bits is expected
-    assert lady.check(attention(weights), lady.permute(attention(changed), seed=1).graph).verdict == "altered"
+    for order in ("kqv", "qkv"):
+        assert lady.check(attention(weights), lady.permute(attention(changed, order), seed=1).graph).verdict == "altered"
 
 
 @pytest.mark.parametrize("shift", [0, 1e-3, 0.02, 3])

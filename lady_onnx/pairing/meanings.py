@@ -1,0 +1,120 @@
+"""What an operator means: the versions of its specification that say the same.
+
+A file says which version of the operator set it speaks. Most new versions of an operator add element types and change
+nothing else. Two versions mean the same where the specification's text, operands and attributes are the same, or where
+`SAME` says so.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+
+import onnx.defs
+from onnx import AttributeProto
+
+SAME: Mapping[str, tuple[int, ...]] = {
+    **dict.fromkeys(("Add", "Div", "Mul", "Sub"), (7, 13, 14)),
+    **dict.fromkeys(("Abs", "Ceil", "Floor"), (6, 13)),
+    **dict.fromkeys(("GRU", "LSTM", "RNN"), (7, 14, 22)),
+    **dict.fromkeys(("ArgMax", "ArgMin"), (1, 11, 12, 13)),
+    **dict.fromkeys(("Elu", "HardSigmoid", "InstanceNormalization", "Selu"), (6, 22)),
+    "AveragePool": (7, 10, 11),
+    "Cast": (6, 9, 13, 19, 21, 23, 24, 25),
+    "Clip": (11, 12, 13),
+    "Concat": (4, 11, 13),
+    "ConvTranspose": (1, 11, 22),
+    "DepthToSpace": (1, 11, 13),
+    "DequantizeLinear": (10, 13, 19, 21, 23, 24, 25),
+    "Equal": (7, 11, 13, 19),
+    "Gather": (1, 11, 13),
+    "GatherElements": (11, 13),
+    "GatherND": (11, 12, 13),
+    "Gemm": (7, 9, 11, 13),
+    "LRN": (1, 13),
+    "Loop": (11, 13, 16, 19, 21, 23, 24, 25),
+    "MaxPool": (8, 10, 11, 12),
+    "NegativeLogLikelihoodLoss": (12, 13, 22),
+    "OneHot": (9, 11),
+    "Pad": (11, 13, 18, 19, 21, 23, 24, 25),
+    "QuantizeLinear": (10, 13, 19, 21, 23, 24),
+    "Reshape": (5, 13, 14, 19, 21, 23, 24, 25),
+    "Resize": (11, 13, 18, 19),
+    "ScatterElements": (11, 13, 16, 18),
+    "ScatterND": (11, 13, 16, 18),
+    "Shape": (1, 13, 15, 19, 21, 23, 24, 25),
+    "Slice": (10, 11, 13),
+    "SoftmaxCrossEntropyLoss": (12, 13),
+    "TopK": (10, 11, 24),
+}
+"""By operator of the default domain, versions whose texts differ and whose meaning does not.
+
+The newer text names more element types, allows negative axes, is worded better, or adds an attribute whose default is
+the old meaning. What an older version forbids cannot stand in a file that speaks it.
+"""
+
+
+@functools.cache
+def _history(operator: str, domain: str) -> tuple[onnx.defs.OpSchema, ...]:
+    every = onnx.defs.get_all_schemas_with_history()
+    known = [s for s in every if s.name == operator and s.domain == domain]
+    return tuple(sorted(known, key=lambda s: s.since_version))
+
+
+def _text(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
+    attributes = schema.attributes.values()
+    return (
+        " ".join((schema.doc or "").split()),
+        [(i.name, str(i.option), i.is_homogeneous) for i in schema.inputs],
+        [(o.name, str(o.option)) for o in schema.outputs],
+        sorted((a.name, str(a.type), a.required, a.default_value.SerializeToString()) for a in attributes),
+    )
+
+
+@functools.cache
+def _classes(operator: str, domain: str) -> Mapping[int, int]:
+    """By the version in which a text appeared the oldest version that means the same."""
+    history = _history(operator, domain)
+    same = SAME.get(operator, ()) if domain == "" else ()
+    oldest: dict[int, int] = {}
+    for before, schema in zip((None, *history), history, strict=False):
+        version = schema.since_version
+        oldest[version] = version
+        if before is not None and not schema.deprecated:
+            kept = {before.since_version, version} <= set(same) or _text(before) == _text(schema)
+            if kept:
+                oldest[version] = oldest[before.since_version]
+    return oldest
+
+
+def standard(domain: str) -> str:
+    """A domain by its one name: the default domain has two."""
+    return "" if domain == "ai.onnx" else domain
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def schema_of(operator: str, domain: str, version: int) -> onnx.defs.OpSchema | None:
+    """The specification of an operator at a version of its domain; None where none is known."""
+    try:
+        return onnx.defs.get_schema(operator, version, standard(domain))
+    except onnx.defs.SchemaError:
+        return None
+
+
+def meaning_of(operator: str, domain: str, version: int) -> int:
+    """The oldest version of the domain in which the operator means the same.
+
+    It is `version` itself for an operator without a known specification.
+    """
+    schema = schema_of(operator, domain, version)
+    if schema is None:
+        return version
+    return _classes(operator, standard(domain))[schema.since_version]
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def defaults_of(operator: str, domain: str, version: int) -> Mapping[str, AttributeProto]:
+    """The attributes that an operator has where a node leaves them out."""
+    schema = schema_of(operator, domain, version)
+    given = schema.attributes.values() if schema else ()
+    return {a.name: a.default_value for a in given if a.default_value.name}
