@@ -66,8 +66,8 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         return Check("permuted", f"{moved}the files are written differently, and every weight is equal to rounding", found)
     share = _recognised(found)
     if share < RECOGNISED:
-        alike = f"their mean similarity is {found.similarity:.3f}"
-        return Check("unrelated", f"{100 * share:.2f} % of the units are likely to be copies, {alike}", found)
+        similar = f"their mean similarity is {found.similarity:.3f}"
+        return Check("unrelated", f"{100 * share:.2f} % of the units are likely to be copies, {similar}", found)
     odd = [f for f in found.integrity if f.kind in TAMPERING]
     if odd:
         first = max(odd, key=lambda f: f.size)

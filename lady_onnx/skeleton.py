@@ -225,10 +225,7 @@ def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[st
         for i, j in zip(a, b, strict=True):
             for (name, turned), (other, also) in zip(one.nodes[i].weights, two.nodes[j].weights, strict=True):
                 place = Place(other, turned != also)
-                known, twin = found.setdefault(name, place), back.setdefault(other, name)
-                # one number everywhere is the same wherever it stands
-                values = {_number(reference, name), _number(reference, twin), _number(suspect, other)}
-                if (known != place or twin != name) and (None in values or len(values) > 1):
+                if found.setdefault(name, place) != place or back.setdefault(other, name) != name:
                     raise ArchitectureError(
                         f"{suspect.name}: another architecture than {reference.name}: weight '{name}' and '{other}' stand for "
                         "each other in one place, and not in another; compare models exported from the same network"
@@ -263,11 +260,6 @@ class _Values:
 
 def _constant(graph: Graph, name: str) -> bool:
     return all(graph.constant_along(name, axis) for axis in range(len(graph.shape(name))))
-
-
-def _number(graph: Graph, name: str) -> float | None:
-    """What all elements of a weight are; None where they differ."""
-    return float(graph.array(name).ravel()[0]) if _constant(graph, name) else None
 
 
 def _classes(one: _Skeleton, two: _Skeleton) -> tuple[list[int], list[int]]:

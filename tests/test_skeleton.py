@@ -323,6 +323,24 @@ def test_biases_of_zeros_that_are_left_out(operator: str, ours: str, theirs: str
     assert lady.verify(reference, found.resync.model).equal
 
 
+def test_a_file_with_one_bias_for_all_keeps_its_form() -> None:
+    suspect = lady.permute(biased("Conv", "once"), 1).model
+    result = lady.resync(biased("Conv", "given"), suspect).model
+    assert [t.name for t in result.graph.initializer] == [t.name for t in suspect.graph.initializer]
+    assert list(result.graph.node) == list(suspect.graph.node)
+
+
+def test_names_of_copies_are_not_taken() -> None:
+    suspect = biased("Gemm", "once")
+    for tensor in suspect.graph.initializer:
+        tensor.name = tensor.name.replace("w1", "b0.2")
+    for node in suspect.graph.node:
+        node.input[:] = [name.replace("w1", "b0.2") for name in node.input]
+    reference = biased("Gemm", "given")
+    reference.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.full(8, 0.5, np.float32), "b0"))
+    assert lady.check(reference, lady.permute(suspect, 1).graph).verdict == "altered"
+
+
 @pytest.mark.parametrize("operator", ["Conv", "ConvTranspose"])
 def test_attributes_that_have_a_default(operator: str) -> None:
     plain, whole = biased(operator, "given"), biased(operator, "none")
