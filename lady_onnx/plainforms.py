@@ -1,0 +1,388 @@
+"""Fused operators spelled out in plain ones.
+
+onnxruntime's optimisers write operators of its own domain. Each has one declaration here: the operands and attributes that
+are understood, by the names in its schema, and a function that writes the same computation in operators of the default
+domain at opset 20. A node with anything that its declaration does not list has no plain form: nothing is guessed. The two
+are equal for real numbers; their rounding may differ.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, NodeProto, helper, numpy_helper
+
+MICROSOFT = "com.microsoft"
+FLOAT, INT, STRING = AttributeProto.FLOAT, AttributeProto.INT, AttributeProto.STRING
+FLOATS, INTS = AttributeProto.FLOATS, AttributeProto.INTS
+
+Ranks = Callable[[str], int | None]
+"""The rank of a tensor, None where it is not known."""
+Names = Callable[[str], str]
+"""A name for a tensor that is not taken; it is like the given one."""
+
+
+class NoPlainForm(Exception):
+    """What a node says is not understood, or not expressed."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What is understood of an attribute: its type, whether it must be there, and what it is where it is left out."""
+
+    kind: int
+    is_required: bool = False
+    default: Any = None
+
+    @classmethod
+    def of(cls, default: float | int | str) -> Attribute:
+        """An attribute that has a default."""
+        kinds: dict[type, int] = {float: FLOAT, int: INT, str: STRING}
+        return cls(kinds[type(default)], default=default)
+
+    def read(self, given: AttributeProto | None) -> Any:
+        """The value on a node, or the default."""
+        if given is None:
+            if self.is_required:
+                raise NoPlainForm("a required attribute is left out")
+            return self.default
+        if given.type != self.kind or given.ref_attr_name:
+            raise NoPlainForm(f"attribute {given.name} is of another type")
+        value = helper.get_attribute_value(given)
+        return value.decode() if isinstance(value, bytes) else value
+
+
+def required(kind: int) -> Attribute:
+    """An attribute that must be there."""
+    return Attribute(kind, is_required=True)
+
+
+def optional(kind: int) -> Attribute:
+    """An attribute that is None where it is left out."""
+    return Attribute(kind)
+
+
+@dataclass
+class Writer:
+    """Writes the plain form of one node. `w("Add", x, y)` writes a node, `w["A"]` is the node's operand A.
+
+    Attributes:
+        operands: the names of the node's operands by the names in its schema; "" for one that is left out.
+        attributes: the values of the node's attributes.
+        rank: the rank of a tensor.
+        fresh: a name for a tensor.
+        nodes: what is written so far.
+    """
+
+    operands: Mapping[str, str]
+    attributes: Mapping[str, Any]
+    rank: Ranks
+    fresh: Names
+    nodes: list[NodeProto] = field(default_factory=list)
+
+    def __getitem__(self, operand: str) -> str:
+        return self.operands[operand]
+
+    def __call__(self, operator: str, *operands: str, **attributes: Any) -> str:
+        """Writes a node with one result, and gives its name; attributes that are None are left out."""
+        return self.write_many(1, operator, *operands, **attributes)[0]
+
+    def write_many(self, results: int, operator: str, *operands: str, **attributes: Any) -> list[str]:
+        """Writes a node with several results, and gives their names."""
+        names = [self.fresh(operator.lower()) for _ in range(results)]
+        given = {name: value for name, value in attributes.items() if value is not None}
+        last = max((k for k, name in enumerate(operands, 1) if name), default=0)
+        self.nodes.append(helper.make_node(operator, operands[:last], names, **given))
+        return names
+
+    def attribute(self, name: str) -> Any:
+        """The value of an attribute."""
+        return self.attributes[name]
+
+    def some(self, names: Sequence[str]) -> dict[str, Any]:
+        """The values of some attributes."""
+        return {name: self.attributes[name] for name in names}
+
+    def known_rank(self, name: str) -> int:
+        """The rank of a tensor, where nothing can be written without it."""
+        rank = self.rank(name)
+        if rank is None:
+            raise NoPlainForm(f"the rank of {name!r} is not known")
+        return rank
+
+    def constant(self, value: Any, dtype: Any) -> str:
+        """A constant of the given type."""
+        name = self.fresh("constant")
+        tensor = numpy_helper.from_array(np.asarray(value, dtype))
+        self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+        return name
+
+    def whole(self, *values: int) -> str:
+        """A vector of whole numbers."""
+        return self.constant(values, np.int64)
+
+    def number(self, value: float, like: str) -> str:
+        """A number in the type of another tensor."""
+        return self("CastLike", self.constant(value, np.float32), like)
+
+    def times(self, x: str, factor: float) -> str:
+        """`x` times a number."""
+        return x if factor == 1 else self("Mul", x, self.number(factor, x))
+
+    def plus(self, x: str, *addends: str) -> str:
+        """The sum of `x` and those addends that are not left out."""
+        for addend in filter(None, addends):
+            x = self("Add", x, addend)
+        return x
+
+    def transposed(self, x: str, order: Sequence[int]) -> str:
+        """`x` with its axes in another order."""
+        return x if list(order) == sorted(order) else self("Transpose", x, perm=list(order))
+
+
+Write = Callable[[Writer], str | Sequence[str | None]]
+"""Writes the plain form, and names its results in order; None for one that it does not give."""
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What is understood of an operator: the names of its operands, with "?" if they may be left out, and its attributes."""
+
+    operands: Sequence[str]
+    attributes: Mapping[str, Attribute]
+    write: Write
+
+    def writer_for(self, node: NodeProto, rank: Ranks, fresh: Names) -> Writer:
+        """A writer for a node, if it has nothing that is not declared."""
+        given = {a.name: a for a in node.attribute}
+        if len(given) < len(node.attribute) or not given.keys() <= self.attributes.keys() or node.overload:
+            raise NoPlainForm("an attribute is not known")
+        if len(node.input) > len(self.operands):
+            raise NoPlainForm("an operand is not known")
+        names = [*node.input, *[""] * (len(self.operands) - len(node.input))]
+        if not all(name or operand.endswith("?") for name, operand in zip(names, self.operands, strict=True)):
+            raise NoPlainForm("a required operand is left out")
+        operands = {operand.rstrip("?"): name for operand, name in zip(self.operands, names, strict=True)}
+        values = {name: attribute.read(given.get(name)) for name, attribute in self.attributes.items()}
+        return Writer(operands, values, rank, fresh)
+
+
+FORMS: dict[tuple[str, str], Declaration] = {}
+"""The declarations by domain and operator."""
+
+
+def form(
+    operator: str, operands: str, *, domain: str = MICROSOFT, **attributes: Attribute | float | int | str
+) -> Callable[[Write], Write]:
+    """Declares an operator: the names of its operands, and its attributes, each with a default or as an `Attribute`."""
+    declared = {name: a if isinstance(a, Attribute) else Attribute.of(a) for name, a in attributes.items()}
+
+    def register(write: Write) -> Write:
+        if (domain, operator) in FORMS:
+            raise ValueError(f"two plain forms for {domain} {operator}")
+        FORMS[domain, operator] = Declaration(operands.split(), declared, write)
+        return write
+
+    return register
+
+
+def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | None:
+    """The same computation in operators of the default domain, with the meaning they have in opset 20.
+
+    A number that an attribute gives follows the type of the tensor that it meets (`CastLike`). A model may have a function
+    of its own under the name of an operator; the caller knows that, and asks about no such node.
+
+    Args:
+        node: any node.
+        rank: gives the rank of a tensor, or None.
+        fresh: gives a name for a tensor that is not taken.
+
+    Returns:
+        Nodes in an order in which they can run, the last results under the names of the node's; None where no plain form
+        is known.
+    """
+    declaration = FORMS.get((node.domain, node.op_type))
+    if declaration is None:
+        return None
+    try:
+        writer = declaration.writer_for(node, rank, fresh)
+        written = declaration.write(writer)
+    except NoPlainForm:
+        return None
+    results = [written] if isinstance(written, str) else list(written)
+    results += [None] * (len(node.output) - len(results))
+    pairs = [(result, name) for result, name in zip(results, node.output, strict=False) if name]
+    if any(result is None for result, _ in pairs):
+        return None
+    for result, name in pairs:
+        writer.nodes.append(helper.make_node("Identity", [str(result)], [name]))
+    return _without_copies(_needed(writer.nodes, [name for _, name in pairs]))
+
+
+def _needed(nodes: Sequence[NodeProto], names: Sequence[str]) -> list[NodeProto]:
+    """The nodes that some tensors are computed with."""
+    wanted, kept = set(names), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _without_copies(nodes: Sequence[NodeProto]) -> list[NodeProto]:
+    """The nodes, with what they copy under its last name where one of them computes it."""
+    made = {name for node in nodes for name in node.output}
+    names: dict[str, str] = {}
+    kept = []
+    for node in nodes:
+        if node.op_type == "Identity" and node.input[0] in made and node.input[0] not in names:
+            names[node.input[0]] = node.output[0]
+        else:
+            kept.append(node)
+    for node in kept:
+        for field_ in (node.input, node.output):
+            field_[:] = [names.get(name, name) for name in field_]
+    return kept
+
+
+# ---- products and activations
+
+CONVOLUTION: dict[str, Any] = {
+    "auto_pad": "NOTSET",
+    "dilations": optional(INTS),
+    "group": 1,
+    "kernel_shape": optional(INTS),
+    "pads": optional(INTS),
+    "strides": optional(INTS),
+}
+"""The attributes of Conv."""
+FUSED: dict[str, Any] = {"activation": optional(STRING), "activation_params": optional(FLOATS)}
+"""The attributes that a convolution has beside those of Conv."""
+
+MAP_ACTIVATIONS: dict[str, Sequence[str]] = {
+    "HardSigmoid": ("alpha", "beta"),
+    "HardSwish": (),
+    "LeakyRelu": ("alpha",),
+    "Relu": (),
+    "Sigmoid": (),
+    "Tanh": (),
+}
+"""Activations that a convolution does at its end, beside Clip, with the attributes that its list of numbers gives."""
+ROW_ACTIVATIONS: dict[str, Sequence[str]] = {
+    "Elu": ("alpha",),
+    "HardSigmoid": ("alpha", "beta"),
+    "LeakyRelu": ("alpha",),
+    "Relu": (),
+    "Selu": ("alpha", "gamma"),
+    "Sigmoid": (),
+    "Softplus": (),
+    "Softsign": (),
+    "Tanh": (),
+    "ThresholdedRelu": ("alpha",),
+}
+"""Activations that FusedGemm does at its end, with their attributes."""
+
+
+def activated(w: Writer, x: str) -> str:
+    """What the attributes `activation` and `activation_params` make of a tensor."""
+    kind, numbers = w.attribute("activation"), list(w.attribute("activation_params") or ())
+    if kind is None and not numbers:
+        return x
+    if kind == "Clip" and len(numbers) == 2:
+        return w("Clip", x, *(w.number(bound, x) for bound in numbers))
+    names = MAP_ACTIVATIONS.get(kind)
+    if names is None or len(names) != len(numbers):
+        raise NoPlainForm(f"activation {kind} with {len(numbers)} numbers")
+    return w(kind, x, **dict(zip(names, numbers, strict=True)))
+
+
+@form("FusedConv", "X W B? Z?", **CONVOLUTION, **FUSED)
+def write_fused_conv(w: Writer) -> str:
+    """The activation of the convolution plus a map."""
+    return activated(w, w.plus(w("Conv", w["X"], w["W"], w["B"], **w.some(list(CONVOLUTION))), w["Z"]))
+
+
+@form(
+    "FusedGemm",
+    "A B C?",
+    alpha=1.0,
+    beta=1.0,
+    transA=0,
+    transB=0,
+    activation=required(STRING),
+    activation_alpha=optional(FLOAT),
+    activation_beta=optional(FLOAT),
+    activation_gamma=optional(FLOAT),
+)
+def write_fused_gemm(w: Writer) -> str:
+    """The activation of Gemm."""
+    kind = w.attribute("activation")
+    prefix = "activation_"
+    numbers = {n: w.attribute(prefix + n) for n in ("alpha", "beta", "gamma") if w.attribute(prefix + n) is not None}
+    if kind not in ROW_ACTIVATIONS or numbers.keys() != set(ROW_ACTIVATIONS[kind]):
+        raise NoPlainForm(f"activation {kind} with {list(numbers)}")
+    gemm = w("Gemm", w["A"], w["B"], w["C"], **w.some(("alpha", "beta", "transA", "transB")))
+    return w(kind, gemm, **numbers)
+
+
+def product(w: Writer, batches: str = "") -> str:
+    """The product of two factors that the attributes transpose, times a number.
+
+    The first axis of the sides that `batches` names lies in front of their batches.
+    """
+    if w.attribute("transA") and w.known_rank(w["B"]) < 2:
+        raise NoPlainForm("onnxruntime takes a factor in front of a vector in another order")
+    sides = []
+    for side in "AB":
+        is_swapped, is_outside = w.attribute("trans" + side), side in batches
+        order = list(range(w.known_rank(w[side]))) if is_swapped or is_outside else []
+        if is_outside:
+            order = [*order[1:-1], order[0], order[-1]]
+        if is_swapped:
+            order = [*order[:-2], *order[:-3:-1]]
+        sides.append(w.transposed(w[side], order))
+    return w.times(w("MatMul", *sides), w.attribute("alpha"))
+
+
+@form("FusedMatMul", "A B", alpha=1.0, transA=0, transB=0, transBatchA=0, transBatchB=0)
+def write_fused_matmul(w: Writer) -> str:
+    """A product of factors of which either may be transposed, and have its rows in front of its batches."""
+    batches = "".join(side for side in "AB" if w.attribute("transBatch" + side))
+    if batches and not 2 < w.known_rank(w["A"]) == w.known_rank(w["B"]):
+        raise NoPlainForm("onnxruntime refuses factors of other ranks")
+    return product(w, batches)
+
+
+@form("TransposeMatMul", "A B", alpha=1.0, transA=0, transB=0)
+def write_transpose_matmul(w: Writer) -> str:
+    """A product of factors of which either may be transposed."""
+    return product(w)
+
+
+@form("Gelu", "X")
+def write_gelu(w: Writer) -> str:
+    """Gelu of the default domain."""
+    return w("Gelu", w["X"])
+
+
+@form("BiasGelu", "A B")
+def write_bias_gelu(w: Writer) -> str:
+    """Gelu of a sum."""
+    return w("Gelu", w.plus(w["A"], w["B"]))
+
+
+@form("FastGelu", "X bias?")
+def write_fast_gelu(w: Writer) -> str:
+    """The approximation of Gelu with tanh, of a sum."""
+    return w("Gelu", w.plus(w["X"], w["bias"]), approximate="tanh")
+
+
+@form("QuickGelu", "X", alpha=1.702)
+def write_quick_gelu(w: Writer) -> str:
+    """``x * sigmoid(alpha * x)``."""
+    return w("Mul", w["X"], w("Sigmoid", w.times(w["X"], w.attribute("alpha"))))

@@ -1,0 +1,323 @@
+"""Plain forms of fused operators: onnxruntime runs both, and what is not understood has no plain form."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from onnx import AttributeProto, NodeProto, helper
+from onnxruntime.capi import onnxruntime_pybind11_state as capi
+
+from lady_onnx.plainforms import FORMS, MICROSOFT, spell_out
+
+Draw = Callable[[st.SearchStrategy], Any]
+
+
+@dataclass
+class Case:
+    """A fused node with what it is given.
+
+    Attributes:
+        operands: the operands' values by position; None for one that is left out.
+        attributes: the attributes.
+        results: the names of the results; "" for one that is not asked for.
+        steps: so many steps the plain form may be away where the results are whole numbers.
+    """
+
+    operands: Sequence[np.ndarray | None]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    results: Sequence[str] = ("r0",)
+    steps: int = 0
+
+
+CASES: dict[tuple[str, str], Callable[[Draw], Case]] = {}
+"""By domain and operator what draws a case that onnxruntime runs and that has a plain form."""
+
+
+def case(*operators: str, domain: str = MICROSOFT) -> Callable[[Callable[[Draw], Case]], Callable[[Draw], Case]]:
+    def register(function: Callable[[Draw], Case]) -> Callable[[Draw], Case]:
+        CASES.update({(domain, operator): function for operator in operators})
+        return function
+
+    return register
+
+
+def reals(draw: Draw, *shape: int) -> np.ndarray:
+    generator = np.random.default_rng(draw(st.integers(0, 1 << 16)))
+    return np.asarray(2 * generator.standard_normal(shape), np.float32)
+
+
+def maybe(draw: Draw, make: Callable[[], Any]) -> Any:
+    """What `make` gives, or None."""
+    return make() if draw(st.booleans()) else None
+
+
+def some(draw: Draw, **choices: Sequence[Any]) -> dict[str, Any]:
+    """Some of the attributes, each with one of its values."""
+    return {name: draw(st.sampled_from(values)) for name, values in choices.items() if draw(st.booleans())}
+
+
+def size(draw: Draw, most: int = 4) -> int:
+    return draw(st.integers(1, most))
+
+
+def sizes(draw: Draw, least: int, most: int) -> list[int]:
+    return draw(st.lists(st.integers(1, 4), min_size=least, max_size=most))
+
+
+def node_of(operator: str, domain: str, drawn: Case) -> tuple[NodeProto, dict[str, np.ndarray]]:
+    """The node of a case, and its operands' values by name."""
+    feeds = {f"x{k}": value for k, value in enumerate(drawn.operands) if value is not None}
+    names = [f"x{k}" if f"x{k}" in feeds else "" for k in range(len(drawn.operands))]
+    return helper.make_node(operator, names, drawn.results, domain=domain, **drawn.attributes), feeds
+
+
+def spelled(node: NodeProto, feeds: dict[str, np.ndarray], ranks: bool = True) -> list[NodeProto] | None:
+    taken = itertools.count()
+    return spell_out(
+        node, lambda name: feeds[name].ndim if ranks and name in feeds else None, lambda hint: f"{hint}.{next(taken)}"
+    )
+
+
+def run(nodes: Sequence[NodeProto], feeds: dict[str, np.ndarray], results: Sequence[str]) -> list[np.ndarray]:
+    inputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in feeds.items()]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in results]
+    domains = [helper.make_opsetid("", 20), helper.make_opsetid(MICROSOFT, 1)]
+    model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs), opset_imports=domains, ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
+
+
+def check(operator: str, domain: str, drawn: Case) -> None:
+    node, feeds = node_of(operator, domain, drawn)
+    plain = spelled(node, feeds)
+    assert plain is not None
+    assert all(n.domain == "" and n.op_type != "Identity" for n in plain)
+    results = [name for name in drawn.results if name]
+    for fused, written in zip(run([node], feeds, results), run(plain, feeds, results), strict=True):
+        assert (fused.dtype, fused.shape) == (written.dtype, written.shape)
+        if fused.dtype.kind == "f":
+            room = 1e-5 * max(1.0, float(np.abs(fused).max(initial=0)))
+            np.testing.assert_allclose(written, fused, rtol=1e-5, atol=room)
+        else:
+            assert np.abs(fused.astype(int) - written.astype(int)).max(initial=0) <= drawn.steps
+
+
+@pytest.mark.parametrize(("domain", "operator"), FORMS)
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@given(st.data())
+def test_the_plain_form_computes_what_the_operator_does(domain: str, operator: str, data: st.DataObject) -> None:
+    check(operator, domain, CASES[domain, operator](data.draw))
+
+
+@pytest.mark.parametrize(("domain", "operator"), FORMS)
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def test_what_is_not_declared_has_no_plain_form(domain: str, operator: str, data: st.DataObject) -> None:
+    node, feeds = node_of(operator, domain, CASES[domain, operator](data.draw))
+    assert spelled(node, feeds)
+    for change in ("attribute", "twice", "kind", "operand", "missing", "overload", "result"):
+        changed = NodeProto()
+        changed.CopyFrom(node)
+        if change == "attribute":
+            changed.attribute.append(helper.make_attribute("unheard_of", 1))
+        elif change == "twice" and node.attribute:
+            changed.attribute.append(node.attribute[0])
+        elif change == "kind" and node.attribute:
+            name = node.attribute[0].name
+            changed.attribute[0].CopyFrom(helper.make_attribute(name, [b"x"]))
+        elif change == "operand":
+            changed.input.extend([""] * (len(FORMS[domain, operator].operands) - len(node.input)) + ["x0"])
+        elif change == "missing":
+            changed.input[0] = ""
+        elif change == "overload":
+            changed.overload = "another"
+        elif change == "result":
+            changed.output.extend([*[""] * 7, "one_more"])
+        assert changed == node or spelled(changed, feeds) is None, change
+
+
+SCHEMAS = {(s.domain, s.name): s for s in capi.get_all_operator_schema()}
+
+
+@pytest.mark.parametrize(("domain", "operator"), FORMS)
+def test_declarations_speak_of_what_the_schema_has(domain: str, operator: str) -> None:
+    schema, declared = SCHEMAS[domain, operator], FORMS[domain, operator]
+    operands = [i.name for i in schema.inputs]
+    assert [name.rstrip("?") for name in declared.operands] == operands[: len(declared.operands)]
+    for name, is_optional in zip(declared.operands, schema.inputs, strict=False):
+        assert name.endswith("?") == (is_optional.option == capi.schemadef.OpSchema.FormalParameterOption.Optional)
+    for name, attribute in declared.attributes.items():
+        default = AttributeProto.FromString(schema.attributes[name]._default_value)
+        assert attribute.kind == int(schema.attributes[name].type)
+        if default.type == AttributeProto.FLOAT:
+            assert np.float32(attribute.default) == default.f
+        elif default.type:
+            assert attribute.default == attribute.read(default)
+
+
+def test_other_operators_have_no_plain_form() -> None:
+    for domain, operator in (("", "Relu"), ("another", "FusedConv"), (MICROSOFT, "Unheard")):
+        node = helper.make_node(operator, ["x0"], ["r0"], domain=domain)
+        assert spelled(node, {"x0": np.zeros(1, np.float32)}) is None
+
+
+# ---- cases, one function a family
+
+
+@case("FusedConv")
+def fused_conv(draw: Draw) -> Case:
+    attributes, operands = convolution(draw)
+    result = run([helper.make_node("Conv", ["x", "w"], ["r"], **attributes)], dict(zip("xw", operands[:2], strict=True)), ["r"])
+    addend = maybe(draw, lambda: reals(draw, *result[0].shape))
+    return Case([*operands, addend], attributes | activation(draw))
+
+
+def convolution(draw: Draw) -> tuple[dict[str, Any], list[Any]]:
+    """The attributes of a convolution, and its operands."""
+    axes = draw(st.integers(1, 3))
+    group, inner, outer = size(draw, 3), size(draw, 3), size(draw, 3)
+    kernel = [size(draw, 3) for _ in range(axes)]
+    attributes = some(draw, strides=[[1] * axes, [2] * axes], dilations=[[2] * axes, [1] * axes], kernel_shape=[kernel])
+    attributes |= draw(
+        st.sampled_from([{}, {"pads": [1] * axes + [0] * axes}, {"pads": [1] * 2 * axes}, {"auto_pad": "VALID"}])
+    )
+    if "dilations" not in attributes and "pads" not in attributes:
+        attributes |= some(draw, auto_pad=["SAME_UPPER", "SAME_LOWER"])
+    image = [draw(st.integers(6, 7)) for _ in range(axes)]
+    weight = reals(draw, group * outer, inner, *kernel)
+    operands = [reals(draw, 2, group * inner, *image), weight, maybe(draw, lambda: reals(draw, group * outer))]
+    return attributes | ({"group": group} if group > 1 or draw(st.booleans()) else {}), operands
+
+
+def activation(draw: Draw) -> dict[str, Any]:
+    """What a convolution does at its end."""
+    kinds: list[dict[str, Any]] = [{}, *({"activation": k} for k in ("Relu", "Sigmoid", "Tanh", "HardSwish"))]
+    kinds += [{"activation": "LeakyRelu", "activation_params": [0.3]}, {"activation": "Clip", "activation_params": [-0.5, 0.8]}]
+    return draw(st.sampled_from([*kinds, {"activation": "HardSigmoid", "activation_params": [0.3, 0.4]}]))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"activation": ""},
+        {"activation": "Erf"},
+        {"activation": "Clip", "activation_params": [1.0]},
+        {"activation": "LeakyRelu"},
+        {"activation": "LeakyRelu", "activation_params": [0.1, 0.2]},
+        {"activation": "Relu", "activation_params": [0.1]},
+        {"activation_params": [0.1]},
+    ],
+)
+def test_other_activations_of_convolutions_have_no_plain_form(attributes: dict[str, Any]) -> None:
+    node = helper.make_node("FusedConv", ["x", "w"], ["r"], domain=MICROSOFT, **attributes)
+    assert spelled(node, {}) is None
+
+
+@case("FusedGemm")
+def fused_gemm(draw: Draw) -> Case:
+    m, k, n = size(draw), size(draw), size(draw)
+    attributes = some(draw, alpha=[0.5, -1.0], beta=[0.5, -1.0], transA=[0, 1], transB=[0, 1])
+    kinds: list[dict[str, Any]] = [{"activation": k} for k in ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")]
+    kinds += [{"activation": k, "activation_alpha": 0.3} for k in ("Elu", "LeakyRelu", "ThresholdedRelu")]
+    kinds += [{"activation": "HardSigmoid", "activation_alpha": 0.3, "activation_beta": 0.4}]
+    kinds += [{"activation": "Selu", "activation_alpha": 0.3, "activation_gamma": 0.4}]
+    a = reals(draw, *((k, m) if attributes.get("transA") else (m, k)))
+    b = reals(draw, *((n, k) if attributes.get("transB") else (k, n)))
+    c = maybe(draw, lambda: reals(draw, *draw(st.sampled_from([(n,), (1, n), (m, 1), (m, n), (1,), ()]))))
+    return Case([a, b, c], attributes | draw(st.sampled_from(kinds)))
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"activation": "Clip"},
+        {"activation": "LeakyRelu"},
+        {"activation": "Relu", "activation_alpha": 0.1},
+        {"activation": "HardSigmoid", "activation_alpha": 0.1},
+        {"activation": "LeakyRelu", "activation_alpha": 0.1, "activation_gamma": 0.1},
+    ],
+)
+def test_other_activations_of_gemm_have_no_plain_form(attributes: dict[str, Any]) -> None:
+    assert spelled(helper.make_node("FusedGemm", ["a", "b"], ["r"], domain=MICROSOFT, **attributes), {}) is None
+
+
+def product(draw: Draw, batched: bool) -> Case:
+    m, k, n = size(draw), size(draw), size(draw)
+    attributes = some(draw, alpha=[0.5, -1.0, 1.0], transA=[0, 1], transB=[0, 1])
+    batches = sizes(draw, 1, 2) if batched else sizes(draw, 0, 2)
+    if batched:
+        attributes |= some(draw, transBatchA=[0, 1], transBatchB=[0, 1])
+    operands = []
+    for side, (rows, columns) in {"A": (m, k), "B": (k, n)}.items():
+        own = [draw(st.sampled_from([1, b])) for b in batches]
+        if not batched:
+            own = own[draw(st.integers(0, len(own))) :]
+        if attributes.get("trans" + side):
+            rows, columns = columns, rows
+        shape = [rows, *own, columns] if attributes.get("transBatch" + side) else [*own, rows, columns]
+        operands.append(reals(draw, *shape))
+    if not batched and draw(st.booleans()):
+        operands[0] = reals(draw, k)
+    elif not batched and not attributes.get("transA") and draw(st.booleans()):
+        operands[1] = reals(draw, k)
+    return Case(operands, attributes)
+
+
+@case("FusedMatMul")
+def fused_matmul(draw: Draw) -> Case:
+    return product(draw, draw(st.booleans()))
+
+
+@case("TransposeMatMul")
+def transpose_matmul(draw: Draw) -> Case:
+    return product(draw, False)
+
+
+@pytest.mark.parametrize("attributes", [{"transA": 1}, {"transB": 1}, {"transBatchA": 1}, {"transBatchB": 1}])
+def test_a_product_of_factors_of_unknown_rank_has_no_plain_form(attributes: dict[str, int]) -> None:
+    node = helper.make_node("FusedMatMul", ["x0", "x1"], ["r"], domain=MICROSOFT, **attributes)
+    feeds = {name: np.zeros((2, 2, 2), np.float32) for name in ("x0", "x1")}
+    assert spelled(node, feeds)
+    assert spelled(node, feeds, ranks=False) is None
+
+
+def test_onnxruntime_does_not_transpose_in_front_of_a_vector() -> None:
+    node = helper.make_node("FusedMatMul", ["x0", "x1"], ["r"], domain=MICROSOFT, transA=1)
+    feeds = {"x0": np.arange(9, dtype=np.float32).reshape(3, 3), "x1": np.arange(3, dtype=np.float32)}
+    assert spelled(node, feeds) is None
+    assert run([node], feeds, ["r"])[0].tolist() != (feeds["x0"].T @ feeds["x1"]).tolist()
+
+
+@case("Gelu")
+def gelu(draw: Draw) -> Case:
+    return Case([reals(draw, *sizes(draw, 0, 3))])
+
+
+@case("QuickGelu")
+def quick_gelu(draw: Draw) -> Case:
+    return Case([reals(draw, *sizes(draw, 1, 3))], some(draw, alpha=[1.0, 1.702, -0.5]))
+
+
+@case("FastGelu")
+def fast_gelu(draw: Draw) -> Case:
+    shape = sizes(draw, 1, 3)
+    return Case([reals(draw, *shape), maybe(draw, lambda: reals(draw, shape[-1]))])
+
+
+@case("BiasGelu")
+def bias_gelu(draw: Draw) -> Case:
+    shape = sizes(draw, 1, 3)
+    return Case([reals(draw, *shape), reals(draw, shape[-1])])
