@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, NodeProto, helper, numpy_helper
+from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 MICROSOFT = "com.microsoft"
 FLOAT, INT, STRING = AttributeProto.FLOAT, AttributeProto.INT, AttributeProto.STRING
@@ -386,3 +386,225 @@ def write_fast_gelu(w: Writer) -> str:
 def write_quick_gelu(w: Writer) -> str:
     """``x * sigmoid(alpha * x)``."""
     return w("Mul", w["X"], w("Sigmoid", w.times(w["X"], w.attribute("alpha"))))
+
+
+@form("GemmFastGelu", "X W bias?")
+def write_gemm_fast_gelu(w: Writer) -> str:
+    """FastGelu of a product."""
+    return w("Gelu", w.plus(w("MatMul", w["X"], w["W"]), w["bias"]), approximate="tanh")
+
+
+# ---- biases
+
+
+@form("BiasAdd", "X bias skip")
+def write_bias_add(w: Writer) -> str:
+    """A sum of three."""
+    return w.plus(w["X"], w["bias"], w["skip"])
+
+
+@form("BiasSplitGelu", "X bias")
+def write_bias_split_gelu(w: Writer) -> str:
+    """The first half of the channels times Gelu of the second."""
+    first, second = w.write_many(2, "Split", w.plus(w["X"], w["bias"]), axis=-1, num_outputs=2)
+    return w("Mul", first, w("Gelu", second))
+
+
+@form("BiasDropout", "data bias residual? ratio?", seed=optional(INT))
+@form("BitmaskBiasDropout", "data bias residual? ratio?", seed=optional(INT))
+def write_bias_dropout(w: Writer) -> str:
+    """A sum: without the operand `training_mode` nothing is dropped, whatever the ratio."""
+    return w.plus(w["data"], w["bias"], w["residual"])
+
+
+@form("BiasSoftmax", "data bias", axis=1, is_inner_broadcast=required(INT))
+def write_bias_softmax(w: Writer) -> str:
+    """Softmax over all axes from `axis` on, of a sum.
+
+    Before the sum data and bias are matrices. Each row of the bias is added to as many rows of the data that follow each
+    other (inner broadcast), or the rows of the bias are added to the data's in turn.
+    """
+    rows = w("Flatten", w["data"], axis=w.attribute("axis"))
+    row = w("Shape", rows, start=1)
+    bias = w("Reshape", w["bias"], w("Concat", w.whole(-1), row, axis=0))
+    many = w("Shape", bias, end=1)
+    if w.attribute("is_inner_broadcast"):
+        shape, bias = w("Concat", many, w.whole(-1), row, axis=0), w("Unsqueeze", bias, w.whole(1))
+    else:
+        shape = w("Concat", w.whole(-1), many, row, axis=0)
+    probabilities = w("Softmax", w("Add", w("Reshape", rows, shape), bias), axis=-1)
+    return w("Reshape", probabilities, w("Shape", w["data"]))
+
+
+# ---- norms
+
+
+def root_mean_square_normed(w: Writer, x: str, scale: str, axes: Sequence[int]) -> tuple[str, str]:
+    """`x` over the root of its mean square, times a scale; and one over that root. The root is taken in single precision."""
+    single = w("Cast", x, to=TensorProto.FLOAT)
+    squares = w("ReduceMean", w("Mul", single, single), w.whole(*axes), keepdims=1)
+    inverse = w("Reciprocal", w("Sqrt", w("Add", squares, w.constant(w.attribute("epsilon"), np.float32))))
+    return w("Mul", w("CastLike", w("Mul", single, inverse), scale), scale), inverse
+
+
+@form("SimplifiedLayerNormalization", "X scale", domain="", axis=-1, epsilon=1e-5, stash_type=1)
+def write_simplified_layer_normalization(w: Writer) -> tuple[str, str]:
+    """Every row over the root of its mean square."""
+    axis = w.attribute("axis")
+    if w.attribute("stash_type") != TensorProto.FLOAT:
+        raise NoPlainForm("another precision")
+    return root_mean_square_normed(w, w["X"], w["scale"], range(axis, w.known_rank(w["X"]) if axis >= 0 else 0))
+
+
+@form("SkipSimplifiedLayerNormalization", "input skip gamma bias?", epsilon=1e-12)
+def write_skip_simplified_layer_normalization(w: Writer) -> tuple[str | None, ...]:
+    """Of a sum every row over the root of its mean square, and the sum."""
+    total = w.plus(w["input"], w["bias"], w["skip"])
+    return root_mean_square_normed(w, total, w["gamma"], [-1])[0], None, None, total
+
+
+@form("SkipLayerNormalization", "input skip gamma beta? bias?", epsilon=1e-12)
+def write_skip_layer_normalization(w: Writer) -> tuple[str | None, ...]:
+    """LayerNormalization of a sum, and the sum."""
+    total = w.plus(w["input"], w["bias"], w["skip"])
+    normed = w("LayerNormalization", total, w["gamma"], w["beta"], axis=-1, epsilon=w.attribute("epsilon"))
+    return normed, None, None, total
+
+
+@form(
+    "EmbedLayerNormalization",
+    "input_ids segment_ids? word_embedding position_embedding segment_embedding? gamma beta mask? position_ids?",
+    epsilon=1e-12,
+    mask_index_type=optional(INT),
+)
+def write_embed_layer_normalization(w: Writer) -> tuple[str, str, str]:
+    """LayerNormalization of a sum of rows of tables; how many tokens the mask keeps; the sum."""
+    if bool(w["segment_ids"]) != bool(w["segment_embedding"]):
+        raise NoPlainForm("segments without a table, or a table without segments")
+    if w["position_ids"]:
+        places = w("Gather", w["position_embedding"], w["position_ids"])
+    else:
+        length = w("Shape", w["input_ids"], start=1)
+        places = w("Slice", w["position_embedding"], w.whole(0), length, w.whole(0))
+    total = w("Add", w("Gather", w["word_embedding"], w["input_ids"]), places)
+    if w["segment_ids"]:
+        total = w("Add", total, w("Gather", w["segment_embedding"], w["segment_ids"]))
+    normed = w("LayerNormalization", total, w["gamma"], w["beta"], axis=-1, epsilon=w.attribute("epsilon"))
+    return normed, tokens_kept(w), total
+
+
+def tokens_kept(w: Writer) -> str:
+    """How many entries of each row of the mask are one; without a mask zeros."""
+    if not w["mask"]:
+        zero = numpy_helper.from_array(np.zeros(1, np.int32))
+        return w("ConstantOfShape", w("Shape", w["input_ids"], end=1), value=zero)
+    is_kept = w("Equal", w["mask"], w.constant(1, np.int32))
+    return w("ReduceSum", w("Cast", is_kept, to=TensorProto.INT32), w.whole(1), keepdims=0)
+
+
+# ---- attention
+
+
+def attended(w: Writer, parts: Sequence[str], mask: str, bias: str) -> str:
+    """Attention of queries, keys and values of the shape [batch, place, head x dimension], without a past."""
+    if w.attribute("unidirectional"):
+        raise NoPlainForm("what comes later is masked")
+    heads = w.whole(0, 0, w.attribute("num_heads"), -1)
+    query, key, value = (w("Transpose", w("Reshape", x, heads), perm=[0, 2, 1, 3]) for x in parts)
+    scores = w("MatMul", query, w("Transpose", key, perm=[0, 1, 3, 2]))
+    if w.attribute("scale"):
+        scores = w.times(scores, w.attribute("scale"))
+    else:
+        scores = w("Div", scores, w("Sqrt", w("CastLike", w("Shape", query, start=3), scores)))
+    scores = w.plus(scores, bias, masked(w, mask, scores) if mask else "")
+    seen = w("Transpose", w("MatMul", w("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
+    return w("Reshape", seen, w.whole(0, 0, -1))
+
+
+def masked(w: Writer, mask: str, scores: str) -> str:
+    """What a mask [batch, key] or [batch, query, key] adds to scores [batch, head, query, key]: positive numbers keep."""
+    axes = {2: (1, 2), 3: (1,)}.get(w.known_rank(mask))
+    if axes is None:
+        raise NoPlainForm("a mask that is no table of what is kept")
+    is_kept = w("Greater", w("Unsqueeze", mask, w.whole(*axes)), w.constant(0, np.int32))
+    return w("Where", is_kept, w.number(0, scores), w.number(w.attribute("mask_filter_value"), scores))
+
+
+ATTENTION: dict[str, Any] = {
+    "mask_filter_value": -10000.0,
+    "num_heads": required(INT),
+    "scale": optional(FLOAT),
+    "unidirectional": 0,
+}
+"""The attributes of attention without a past."""
+
+
+@form(
+    "Attention",
+    "input weights bias? mask_index? past? attention_bias?",
+    **ATTENTION,
+    qkv_hidden_sizes=optional(INTS),
+)
+def write_attention(w: Writer) -> str:
+    """Attention whose queries, keys and values are one product."""
+    if w["past"]:
+        raise NoPlainForm("keys and values of the past")
+    rows = w.plus(w("MatMul", w["input"], w["weights"]), w["bias"])
+    widths = w.attribute("qkv_hidden_sizes")
+    if widths is None:
+        parts = w.write_many(3, "Split", rows, axis=-1, num_outputs=3)
+    elif len(widths) == 3:
+        parts = w.write_many(3, "Split", rows, w.whole(*widths), axis=-1)
+    else:
+        raise NoPlainForm("other parts than queries, keys and values")
+    return attended(w, parts, w["mask_index"], w["attention_bias"])
+
+
+@form("MultiHeadAttention", "query key? value? bias? key_padding_mask? attention_bias?", **ATTENTION)
+def write_multi_head_attention(w: Writer) -> str:
+    """Attention of queries, keys and values that are given apart; the bias is that of all three."""
+    parts = [w["query"], w["key"], w["value"]]
+    if not all(parts) or any(w.known_rank(part) != 3 for part in parts):
+        raise NoPlainForm("keys or values are packed, or split into heads")
+    if w["bias"]:
+        widths = w("Concat", *(w("Shape", part, start=2) for part in parts), axis=0)
+        biases = w.write_many(3, "Split", w["bias"], widths, axis=0)
+        parts = [w("Add", part, bias) for part, bias in zip(parts, biases, strict=True)]
+    return attended(w, parts, w["key_padding_mask"], w["attention_bias"])
+
+
+# ---- maps with their channels on the last axis
+
+
+def channels_moved(w: Writer, x: str, rank: int, to: int) -> str:
+    """A map with its channels moved to axis 1, or to the last axis (-1)."""
+    order = [0, rank - 1, *range(1, rank - 1)] if to == 1 else [0, *range(2, rank), 1]
+    return w("Transpose", x, perm=order)
+
+
+@form("NhwcFusedConv", "X W B? Z?", **CONVOLUTION, **FUSED)
+def write_nhwc_fused_conv(w: Writer) -> str:
+    """FusedConv of maps with their channels on the last axis; the weight is as that of Conv."""
+    rank = w.known_rank(w["W"])
+    x = channels_moved(w, w["X"], rank, 1)
+    y = channels_moved(w, w("Conv", x, w["W"], w["B"], **w.some(list(CONVOLUTION))), rank, -1)
+    return activated(w, w.plus(y, w["Z"]))
+
+
+POOLING: dict[str, Any] = {
+    "auto_pad": "NOTSET",
+    "ceil_mode": 0,
+    "dilations": optional(INTS),
+    "kernel_shape": required(INTS),
+    "pads": optional(INTS),
+    "strides": optional(INTS),
+}
+"""The attributes of a pooling."""
+
+
+@form("NhwcMaxPool", "x", **POOLING)
+def write_nhwc_max_pool(w: Writer) -> str:
+    """MaxPool of maps with their channels on the last axis."""
+    rank = len(w.attribute("kernel_shape")) + 2
+    x = channels_moved(w, w["x"], rank, 1)
+    return channels_moved(w, w("MaxPool", x, **w.some(list(POOLING))), rank, -1)
