@@ -1,27 +1,31 @@
-"""Two graphs of one network, weight by weight, whichever way each is written."""
+"""Two graphs of one network, weight by weight, whichever way each is written.
+
+Files that say one program are paired as they are; others in their normal forms, first in the one that leaves every bit
+as it is, then in the one that holds for real numbers. Where the forms part the weights may still be paired, by what
+follows what: then the suspect is no copy, whatever its weights.
+"""
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx
 
 from .alterations import floating
 from .errors import ArchitectureError, LadyError
-from .evidence import finite
-from .graph import Graph, attributes
-from .pairing.equality import correspond
+from .graph import Graph
+from .pairing.equality import Difference, Pairing, pair_graphs, part, unshared
+from .pairing.normalform import Form, normal_form, version_of
+from .pairing.terms import NoForm
 from .runtime import compare, simplified
 from .skeleton import Place, paired
 
 PART = 0.05
 """A part of an output that differs by more than this share of its largest value, weights being equal, is computed otherwise."""
-BIASED = ("Conv", "ConvTranspose", "Gemm")
-"""Operators whose third operand, a bias, may be left out."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,10 @@ class Link:
     Attributes:
         reference, suspect: the graphs, in forms that hold the same weights.
         places: for weights of the reference where they lie in the suspect.
-        alike: are the graphs alike node by node, so that what one computes the other does?
-        apart: operators without weights that one has more often than the other, or with other numbers.
+        alike: do the files say one program as they are written?
+        apart: where the programs part; none where they are proven to be one, up to the values of the weights.
+        bits: do equal weights give equal bits, and not just equal real numbers?
+        forms: the normal forms that the graphs are, if they are.
     """
 
     reference: Graph
@@ -40,12 +46,14 @@ class Link:
     places: Mapping[str, Place]
     alike: bool
     apart: tuple[str, ...] = ()
+    bits: bool = True
+    forms: tuple[Form, Form] | None = field(default=None, repr=False)
 
     def array(self, name: str, graph: Graph | None = None) -> np.ndarray:
         """The suspect's weight, or that of a copy, in the layout and, if both are floats, the dtype of the reference's."""
         place = self.places[name]
         array = (graph or self.suspect).array(place.name)
-        if self.alike:
+        if self._fits:
             return array
         if place.turned and np.squeeze(array).ndim == 2:
             array = np.swapaxes(np.squeeze(array), 0, 1)
@@ -55,11 +63,16 @@ class Link:
         """Gives a weight of a copy of the suspect values in the layout of the reference's."""
         place = self.places[name]
         old = graph.array(place.name)
-        if not self.alike:
+        if not self._fits:
             if place.turned and np.squeeze(array).ndim == 2:
                 array = np.swapaxes(np.squeeze(array), 0, 1)
             array = self._cast(np.ascontiguousarray(array).reshape(old.shape), old)
         graph.replace(place.name, array)
+
+    @property
+    def _fits(self) -> bool:
+        """Have weights that stand for each other one layout and one type?"""
+        return self.alike or self.forms is not None
 
     def constant_along(self, name: str, axis: int) -> bool:
         """Is a weight constant along an axis in both?"""
@@ -67,10 +80,10 @@ class Link:
             return False
         if name not in self.places:
             return True
-        if self.alike:
+        if self._fits:
             return self.suspect.constant_along(self.places[name].name, axis)
         array = self.array(name)
-        return bool((array == array.take([0], axis)).all())
+        return bool((array == array.take([0], axis)).all()) if array.size else True
 
     def number(self, name: str) -> bytes | None:
         """What a constant of one element is in both, one after the other; None of anything else, or where one has it not."""
@@ -78,94 +91,118 @@ class Link:
         its = self.suspect.number(self.places[name].name) if name in self.places else None
         return mine + its if mine is not None and its is not None else None
 
+    def room(self, name: str) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """By how much rounding on the way to the normal form may have changed a weight, in the reference and the suspect."""
+        if self.forms is None:
+            return None, None
+        ours, theirs = self.forms
+        return ours.room(name), theirs.room(self.places[name].name)
+
+    def written(self, graph: Graph) -> Graph:
+        """A copy of the suspect, written as its file is; as its normal form where what was changed stands in no weight alone."""
+        if self.forms is None:
+            return graph
+        return self.forms[1].written(graph) or graph
+
     @staticmethod
     def _cast(array: np.ndarray, like: np.ndarray) -> np.ndarray:
         return array.astype(like.dtype) if floating(array) and floating(like) else array
 
 
 def connect(reference: Graph, suspect: Graph) -> Link:
-    """Which weight of the suspect is which of the reference; both simplified where they are not alike node by node.
+    """Which weight of the suspect is which of the reference.
 
     Raises ArchitectureError with the place where they part.
     """
+    plain = pair_graphs(reference, suspect)
+    names = plain.one_to_one
+    if not plain.differences and names is not None:
+        return Link(reference, suspect, _places(names), True)
+    first = plain.differences[0] if plain.differences else unshared(plain)
+    formed: list[Link] = []
     try:
-        names = correspond(reference, suspect)
-    except ArchitectureError as error:
+        version = version_of(reference, suspect)
+        for exact in (True, False):
+            found = _formed(reference, suspect, version, exact)
+            if isinstance(found, Link):
+                if not found.apart:
+                    return found
+                formed.append(found)
+            else:
+                first = found
+    except NoForm as error:
+        first = Difference("a node", str(error), True)
+    return _apart(reference, suspect, plain, first, formed)
+
+
+def _places(names: Mapping[str, str]) -> dict[str, Place]:
+    return {a: Place(b) for a, b in names.items()}
+
+
+def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link | Difference:
+    """The normal forms, weight by weight, or where they part so that their weights cannot be paired."""
+    ours, theirs = (normal_form(g, version, exact) for g in (reference, suspect))
+    found = pair_graphs(ours.graph, theirs.graph)
+    if found.one_to_one is None:
+        ours, theirs = (_unshared(form, [pair[side] for pair in found.weights]) for side, form in enumerate((ours, theirs)))
+        found = pair_graphs(ours.graph, theirs.graph)
+    final = [d for d in found.differences if d.final]
+    if final:
+        return final[0]
+    names = found.one_to_one
+    if names is None:
+        return unshared(found)
+    apart = tuple(dict.fromkeys(str(d) for d in found.differences))
+    return Link(ours.graph, theirs.graph, _places(names), False, apart, exact, (ours, theirs))
+
+
+def _apart(reference: Graph, suspect: Graph, plain: Pairing, first: Difference, formed: list[Link]) -> Link:
+    """Two graphs that are not one program, weight by weight as far as that can be told."""
+    names = plain.one_to_one
+    if plain.differences and names is not None and not any(d.final for d in plain.differences):
+        # what one file says otherwise than the other in the same place
+        apart = tuple(dict.fromkeys(str(d) for d in plain.differences))
+        return Link(reference, suspect, _places(names), True, apart)
+    if formed:
+        return formed[-1]
+    error = part(reference, suspect, first)
+    try:
+        simple = [[simplified(g, fused) for g in (reference, suspect)] for fused in (False, True)]
+    except LadyError:
+        # what onnxruntime cannot load has no other form
+        raise error from None
+    for ours, theirs in simple:
         try:
-            ours, theirs, places, apart = _simpler(reference, suspect, error)
+            places, _ = paired(ours, theirs)
         except ArchitectureError:
-            raise
-        except LadyError:
-            # what onnxruntime cannot load has no other form
-            raise error from None
-    else:
-        return Link(reference, suspect, {a: Place(b) for a, b in names.items()}, True)
-    # where no weight was changed on the way, the suspect stays as it is
-    kept = all(_kept(suspect, theirs, place.name) for place in places.values())
-    link = Link(ours, suspect if kept else theirs, places, False, apart)
-    twin = link.suspect.copy()
-    for name in places:
-        link.replace(twin, name, link.reference.array(name))
-    if not compare(reference, twin, samples=2, provider_name="cpu", part_tolerance=PART).equal:
-        raise ArchitectureError(
-            f"{suspect.name}: another architecture than {reference.name}: it holds weights of the same shapes, but computes "
-            "something else with them; compare models exported from the same network"
-        )
-    return link
+            continue
+        link = Link(ours, theirs, places, False, (str(first),), False)
+        twin = theirs.copy()
+        for name in places:
+            link.replace(twin, name, ours.array(name))
+        if not compare(ours, twin, samples=2, provider_name="cpu", part_tolerance=PART).equal:
+            raise error
+        return link
+    raise error
 
 
-def _simpler(
-    reference: Graph, suspect: Graph, error: ArchitectureError
-) -> tuple[Graph, Graph, dict[str, Place], tuple[str, ...]]:
-    """Both graphs in the plainest form in which they hold the same weights; raises `error`, or where they part, if none."""
-    written = [[(n.op_type, sorted(a.SerializeToString() for a in n.attribute)) for n in g.nodes] for g in (reference, suspect)]
-    simple = functools.cache(lambda fused: (simplified(reference, fused), simplified(suspect, fused)))
-    found = []
-    for spelled, fused in itertools.product((None, _untied, _biased), (False, True)):
-        try:
-            ours, theirs = (spelled(g) if spelled else g for g in simple(fused))
-            found.append((ours, theirs, *paired(ours, theirs)))
-        except ArchitectureError as other:
-            # of nodes that are written alike the one that differs says more, and of others the plainest form
-            error = error if spelled or fused or written[0] == written[1] else other
-        else:
-            if not found[-1][3]:
-                return found[-1]
-    if not found:
-        raise error
-    return found[0]
-
-
-def _untied(graph: Graph) -> Graph:
-    """The same graph, with a copy of every weight for each of its uses: exporters write equal ones once."""
-    model = graph.to_model("")
+def _unshared(form: Form, paired_names: Iterable[str]) -> Form:
+    """The same form, with a copy of every weight that stands for several for each of its uses."""
+    counts = Counter(paired_names)
+    many = {name for name, count in counts.items() if count > 1}
+    model = form.graph.to_model("")
     weights = {t.name: t for t in model.graph.initializer}
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)} | weights.keys()
-    used: set[str] = set()
+    leaves, used = dict(form.leaves), set()
     for node in model.graph.node:
         for k, name in enumerate(node.input):
+            if name not in many or name not in weights:
+                continue
             if name in used:
-                node.input[k] = _add(model, weights[name], name, taken)
-            elif name in weights:
-                used.add(name)
-    return Graph(model, graph.path)
-
-
-def _biased(graph: Graph) -> Graph:
-    """The same graph, with the biases of zeros that exporters leave out, and a copy of every weight for each of its uses."""
-    untied = _untied(graph)
-    model = untied.model
-    taken = {name for node in model.graph.node for name in (*node.input, *node.output)} | untied.tensors.keys()
-    for node in model.graph.node:
-        if node.op_type in BIASED and node.input[1] in untied.tensors and not any(node.input[2:3]):
-            given, (first, second, *_) = attributes(node), untied.shape(node.input[1])
-            turned = given.get("transB", 0) if node.op_type == "Gemm" else node.op_type != "ConvTranspose"
-            units = first if turned else second * given.get("group", 1)
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(untied.tensors[node.input[1]].data_type)
-            zeros = onnx.numpy_helper.from_array(np.zeros(units, dtype))
-            name = _add(model, zeros, f"{node.input[1]}.bias", taken)
-            node.input[:] = [*node.input[:2], name, *node.input[3:]]
-    return Graph(model, graph.path)
+                node.input[k] = fresh = _add(model, weights[name], name, taken)
+                leaves[fresh] = form.leaves[name]
+            used.add(name)
+    return Form(Graph(model, form.graph.path), form.source, leaves)
 
 
 def _add(model: onnx.ModelProto, tensor: onnx.TensorProto, name: str, taken: set[str]) -> str:
@@ -175,10 +212,3 @@ def _add(model: onnx.ModelProto, tensor: onnx.TensorProto, name: str, taken: set
     model.graph.initializer.add().CopyFrom(tensor)
     model.graph.initializer[-1].name = fresh
     return fresh
-
-
-def _kept(graph: Graph, simple: Graph, name: str) -> bool:
-    """Is a weight of the simplified graph one of the graph itself?"""
-    if name not in graph.tensors or graph.shape(name) != simple.shape(name):
-        return False
-    return bool(np.array_equal(finite(graph.array(name)), finite(simple.array(name))))

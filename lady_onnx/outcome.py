@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,18 +13,21 @@ from onnx import ModelProto
 
 from .alterations import Alteration, floating, step
 from .errors import LadyError
-from .evidence import Match, finite
+from .evidence import Match
 from .graph import Graph
 from .groups import Symmetry
 from .integrity import Finding
 from .permutation import write_permutation
 from .runtime import Verification, compare
+from .verdicts import Verdict, judge, recognised
 
 NOTE = "resynced"
 SHORT = 1e-5
-"""Types whose numbers are further apart than this are short."""
-ENDLESS = 1e37
-"""In single precision and more, numbers beyond this stand for infinities."""
+"""Types whose numbers are further apart than this are short; of them no mixture is told from an alteration."""
+FACTOR = 0.75
+"""How well the factor of a unit is known, in steps of the weight's type."""
+TINY = 2.0**-6
+"""How much more than half a step may lie between a product and its rounding: it is computed in double precision."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,10 @@ class Resync:
         repaired: whether what was tampered with has the reference's values now.
         stripped: whether units that the reference has not and the function does not need were taken out: the result has the
             reference's nodes then.
-        alike: whether both files are written node by node alike; where not, weights and groups go by the names of the
-            reference in the form that onnxruntime's optimiser gives it.
-        apart: of files that are written differently, operators without weights that one has more often than the other.
+        alike: whether both files say one program as they are written; where not, weights and groups go by the names of the
+            reference in its normal form.
+        apart: where the programs part; none where they are proven to be one, up to the values of the weights.
+        bits: whether equal weights give equal bits, and not just equal real numbers.
         seconds: how long it took.
     """
 
@@ -73,12 +78,28 @@ class Resync:
     stripped: bool
     alike: bool
     apart: tuple[str, ...]
+    bits: bool
     seconds: float
 
     @property
     def model(self) -> ModelProto:
         """The re-synchronised model."""
         return self.graph.to_model(NOTE)
+
+    @functools.cached_property
+    def judged(self) -> Verdict:
+        """What the suspect is to the reference, and why."""
+        return judge(self)
+
+    @property
+    def verdict(self) -> str:
+        """What the suspect is to the reference: one of `VERDICTS`."""
+        return self.judged.verdict
+
+    @property
+    def recognised(self) -> float:
+        """The share of the units that are likely to be copies, beyond what chance gives."""
+        return recognised(self)
 
     @property
     def permutations(self) -> Mapping[str, np.ndarray]:
@@ -121,31 +142,54 @@ def alike(a: Graph, b: Graph, samples: int, seed: int) -> bool:
         return False
 
 
-def rounded(reference: np.ndarray, result: np.ndarray, suspect: np.ndarray, grown: float = 1.0) -> bool:
-    """Is the result no further from the reference than rounding leaves a weight, or one like the suspect's?
+def is_rounding(reference: np.ndarray, result: np.ndarray, room: np.ndarray | None, other: np.ndarray | None) -> bool:
+    """Is the result no further from the reference than rounding on the way to the forms of both leaves every element?
 
-    `suspect` is what the result was made of, element by element. `grown` is by how much undoing a map may have enlarged its
-    rounding; of short types nothing more is allowed for.
+    `room` is what the reference's form leaves, `other` the suspect's with its units in place; None where one is exact.
     """
-    if not floating(reference):
-        return not difference(reference, result)
-    told = ~_endless(reference, result)
-    x, y, z = (finite(a[told]).astype(np.float64) for a in (reference, result, suspect))
-    most = max(float(np.abs(a).max(initial=0)) for a in (x, y))
-    unit = step(reference.dtype)
-    if unit < SHORT:
-        # what was mixed has the rounding of all its parts
-        own = np.abs(z) if grown == 1 else grown * max(most, float(np.abs(z).max(initial=0)))
-        return bool((np.abs(x - y) <= 8 * unit * np.maximum(most, own)).all())
-    # a step of a short type is no small change: each element by itself
-    return bool((np.abs(x - y) <= unit * (4 * np.maximum(np.abs(x), np.abs(y)) + most / 16)).all())
+    if not floating(reference) or (room is None and other is None):
+        return False
+    limit = sum(np.asarray(r, np.float64) for r in (room, other) if r is not None)
+    return bool((_gap(reference, result) <= limit).all())
 
 
-def _endless(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Where both are beyond all measure on one side: infinities, and the numbers that masks have for them."""
+def is_product(expected: np.ndarray, placed: np.ndarray, beside: np.ndarray, room: np.ndarray | None) -> bool:
+    """Is a weight the product of the reference's and the factors, rounded once?
+
+    Args:
+        expected: the products, float64.
+        placed: the suspect's weight, with its units in place.
+        beside: the size of what was added to each element besides, zero where nothing was.
+        room: what the forms of both leave, None where they are exact.
+    """
+    if not floating(placed):
+        return False
+    unit = step(placed.dtype)
+    half = 0.5 * np.spacing(np.abs(placed)).astype(np.float64)
+    # the factor is known to a fraction of its own last digit
+    limit = (1 + TINY) * half + FACTOR * unit * np.abs(expected) + 8 * unit * beside
+    if room is not None:
+        limit = limit + room
+    return bool((_gap(expected, placed) <= limit).all())
+
+
+def is_mixture(reference: np.ndarray, result: np.ndarray, grown: float) -> bool:
+    """Is the result no further from the reference than rounding leaves a weight that was mixed, with all its parts?
+
+    `grown` is by how much undoing the map may have enlarged that.
+    """
+    if not floating(reference) or step(reference.dtype) >= SHORT:
+        return False
+    most = max(float(np.abs(a.astype(np.float64)).max(initial=0)) for a in (reference, result))
+    return bool((_gap(reference, result) <= 8 * step(reference.dtype) * grown * most).all())
+
+
+def _gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """How far elements are from each other; equal infinities are not, and no number is from anything."""
     x, y = a.astype(np.float64), b.astype(np.float64)
-    limit = ENDLESS if floating(a) and step(a.dtype) < SHORT else np.inf
-    return (np.minimum(np.abs(x), np.abs(y)) >= limit) & (np.sign(x) == np.sign(y))
+    with np.errstate(invalid="ignore"):
+        gap = np.asarray(np.where(x == y, 0.0, np.abs(x - y)))
+    return np.nan_to_num(gap, nan=np.inf)
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> float:
@@ -154,7 +198,4 @@ def difference(a: np.ndarray, b: np.ndarray) -> float:
         return 0.0
     if a.dtype == object or a.dtype.kind in "SUb":
         return float((a != b).any())
-    with np.errstate(invalid="ignore"):
-        gap = np.asarray(np.abs(a.astype(np.float64) - b.astype(np.float64)))
-        gap[_endless(a, b)] = 0.0
-    return float(np.nan_to_num(gap, nan=0.0).max())
+    return float(np.nan_to_num(_gap(a, b)).max())

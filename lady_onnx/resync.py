@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from .analysis import Analysis, analyse
 from .biases import inert, shifted
 from .counterparts import Link, connect
 from .errors import ArchitectureError, LadyError, natural, one_of
-from .evidence import same
+from .evidence import Match, same
 from .finder import extract
 from .graph import load
 from .groups import Symmetry
@@ -23,9 +23,9 @@ from .integrity import REPLACEABLE, UNSURE, Finding, nearly, repaired, tampered
 from .interchangeable import interchangeable
 from .maps import turned, unmixed
 from .matching import ASSIGNMENTS, Matcher, Progress
-from .outcome import Resync, alike, difference, preserved, rounded
+from .outcome import Resync, alike, difference, is_mixture, is_product, is_rounding, preserved
 from .permutation import Model
-from .rewrite import Arrays
+from .rewrite import Arrays, permuted
 from .runtime import PROVIDERS
 from .scalewalk import scalings
 from .scaling import Scaling
@@ -172,21 +172,31 @@ def resync(
             link.replace(result, name, array)
     apart = {n: link.array(n, result) for n in names if not same(ours.array(n), link.array(n, result))}
     differences = {n: difference(ours.array(n), a) for n, a in apart.items()}
+    rooms = _rooms(link, symmetry, matches)
     added = {shift.bias for s in factors().values() for shift in s.shifts} if undone.expected else set()
 
-    def made(name: str, array: np.ndarray) -> np.ndarray:
-        # a factor leaves all digits, what is added to a bias does not
+    def is_restored(name: str, array: np.ndarray) -> bool:
+        mine, (room, other) = ours.array(name), rooms.get(name, (None, None))
         if name in undone.grown:
-            return view[name]
-        return undone.placed.get(name, view[name]) if name in added else array
+            return is_mixture(mine, array, undone.grown[name])
+        if name not in undone.expected:
+            return is_rounding(mine, array, room, other)
+        expected, placed = undone.expected[name], undone.placed.get(name, view[name])
+        own = [np.asarray(r) for r in (room, other) if r is not None]
+        share = np.divide(expected, mine, out=np.ones_like(expected), where=mine != 0)
+        left = sum(o * np.maximum(np.abs(share), 1) for o in own) if own else None
+        beside = np.maximum(np.abs(mine), np.abs(placed)).astype(np.float64) if name in added else np.zeros(())
+        return is_product(expected, placed, beside, left)
 
+    shown = result
+    whole, result = link.written(whole), link.written(result)
     verification, kept_outputs, how = preserved(given, whole, verify, provider, samples, seed)
     similarity = np.concatenate([m.similarity for m in matches]) if matches else np.ones(1)
     certainty = np.concatenate([m.certainty for m in matches]) if matches else np.ones(1)
     alterations = {}
     for name in names:
         steps = done[name][1] if name in done else ()
-        array = link.array(name, result)
+        array = link.array(name, shown)
         level = 0.0 if same(altered[name], array) else noise(altered[name], array)
         # what was undone left its rounding
         if level > (CLOSE if steps or name in undone.expected or name in undone.grown else 0):
@@ -201,7 +211,7 @@ def resync(
         similarity=float(similarity.mean()),
         max_weight_difference=max(differences.values(), default=0.0),
         exact=not differences,
-        restored=all(rounded(ours.array(n), a, made(n, a), undone.grown.get(n, 1.0)) for n, a in apart.items()),
+        restored=all(is_restored(n, a) for n, a in apart.items()),
         outputs_preserved=kept_outputs,
         verified_by=how,
         verification=verification,
@@ -212,8 +222,22 @@ def resync(
         stripped=False,
         alike=link.alike,
         apart=link.apart,
+        bits=link.bits,
         seconds=time.perf_counter() - start,
     )
+
+
+def _rooms(
+    link: Link, symmetry: Symmetry, matches: Sequence[Match]
+) -> dict[str, tuple[np.ndarray | None, np.ndarray | None]]:
+    """By weight what rounding on the way to the forms leaves: the reference's, and the suspect's with its units in place."""
+    found = {name: link.room(name) for name in link.places}
+    theirs = {name: np.array(other) for name, (_, other) in found.items() if other is not None}
+    groups = [g for g in symmetry.groups if any(s.initializer in theirs for s in g.slots)]
+    # slots in weights that are exact have nothing to move
+    whole = {s.initializer: np.zeros(link.reference.shape(s.initializer)) for g in groups for s in g.slots}
+    placed = {**theirs, **permuted({**whole, **theirs}, groups, {m.group: m.permutation for m in matches})}
+    return {name: (mine, placed.get(name) if other is not None else None) for name, (mine, other) in found.items()}
 
 
 def _unmixed(

@@ -11,12 +11,13 @@ import numpy as np
 from .alterations import Alteration, noise
 from .analysis import analyse
 from .counterparts import Link
+from .evidence import same
 from .finder import extract
 from .graph import Graph
 from .incoming import incoming
 from .integrity import UNSURE, Finding, repaired, tampered
 from .matching import Progress
-from .outcome import Resync, alike, difference, preserved, rounded
+from .outcome import Resync, alike, difference, is_product, preserved
 from .scalewalk import scalings
 from .skeleton import Place
 from .unequal import extended, matched, written
@@ -94,7 +95,7 @@ def resync_sizes(
         similarity=float(np.concatenate(similar).mean()),
         max_weight_difference=max(differences.values()),
         exact=False,
-        restored=idle and all(rounded(reference[n], kept[n], kept[n]) for n in reference),
+        restored=idle and all(_is_restored(reference[n], kept[n]) for n in reference),
         outputs_preserved=kept_outputs,
         verified_by=how,
         verification=verification,
@@ -105,5 +106,13 @@ def resync_sizes(
         stripped=stripped,
         alike=False,
         apart=(),
+        bits=False,
         seconds=time.perf_counter() - start,
     )
+
+
+def _is_restored(reference: np.ndarray, kept: np.ndarray) -> bool:
+    """Is a weight without the units that were inserted the reference's, to the rounding of what they passed on?"""
+    if same(reference, kept):
+        return True
+    return is_product(reference.astype(np.float64), kept, np.abs(reference).astype(np.float64), None)

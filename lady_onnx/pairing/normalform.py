@@ -1,0 +1,285 @@
+"""The normal form of a graph: one way to write what many files write in many ways.
+
+Every node becomes a term by the rule of its operator (`operators`), fused operators by their plain forms, local functions
+by their bodies. Each step holds for all inputs; what has no rule stands as it is. Two files of one program have normal
+forms that are equal in total (`equality`), up to the values of their weights.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx.helper
+import onnx.inliner
+import onnx.numpy_helper
+from onnx import AttributeProto, GraphProto, NodeProto
+
+from ..bodies import live
+from ..evidence import same
+from ..graph import Graph, attributes, captured, inside, label, ordered
+from ..plainforms import spell_out
+from . import operators  # noqa: F401  (registers the rules)
+from .emission import Emission
+from .equality import RANDOM
+from .meanings import meaning_of, schema_of, standard
+from .rewrites import Call, rewrite
+from .terms import Body, Leaf, NoForm, Scope, Term, Terms, with_defaults
+
+OLDEST, NEWEST = 21, 26
+"""The normal form speaks a version of the operator sets between these."""
+PLAIN = 20
+"""The version that plain forms of fused operators speak."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """A graph in normal form.
+
+    Attributes:
+        graph: the form.
+        source: the graph that it is the form of.
+        leaves: the constants of the form by name.
+    """
+
+    graph: Graph
+    source: Graph
+    leaves: Mapping[str, Leaf]
+
+    def room(self, name: str) -> np.ndarray | None:
+        """By how much rounding may have changed every element of a constant; None where it is exact."""
+        leaf = self.leaves.get(name)
+        return None if leaf is None or leaf.room is None else np.broadcast_to(leaf.room, leaf.array.shape)
+
+    def written(self, form: Graph) -> Graph | None:
+        """The source with the constants that a copy of the form has.
+
+        Returns:
+            A copy of the source; None where a constant that was changed stands in no weight of the source, or where two
+            of them say different things of one.
+        """
+        result = self.source.copy()
+        changed: dict[str, np.ndarray] = {}
+        said: dict[str, np.ndarray] = {}
+        for name, leaf in self.leaves.items():
+            array = form.array(name)
+            is_changed = not same(array, leaf.array)
+            if leaf.origin is None:
+                if is_changed:
+                    return None
+                continue
+            weight, places = leaf.origin
+            if weight not in self.source.tensors:
+                if is_changed:
+                    return None
+                continue
+            where = places().ravel()
+            if weight not in changed:
+                changed[weight] = np.array(self.source.array(weight))
+                said[weight] = np.zeros(changed[weight].size, bool)
+            flat, told = changed[weight].reshape(-1), said[weight]
+            new = array.ravel()
+            if flat.dtype != new.dtype or not same(flat[where[told[where]]], new[told[where]]):
+                return None
+            flat[where] = new
+            told[where] = True
+        for weight, array in changed.items():
+            if not same(array, self.source.array(weight)):
+                result.replace(weight, array)
+        return result
+
+
+def version_of(*graphs: Graph) -> int:
+    """The version of the operator sets that the normal forms of some graphs speak."""
+    return min(max(OLDEST, *(g.opset() for g in graphs)), NEWEST)
+
+
+def normal_form(graph: Graph, version: int, exact: bool = False) -> Form:
+    """The normal form of a graph.
+
+    Args:
+        graph: the graph.
+        version: the version of the default domain that the form speaks; one for both graphs that are compared.
+        exact: whether only such steps are taken as leave every bit as it is.
+
+    Raises NoForm with the first node that has none.
+    """
+    source = graph
+    if graph.model.functions:
+        try:
+            graph = Graph(onnx.inliner.inline_local_functions(graph.to_model("")), graph.path)
+        except (RuntimeError, ValueError) as error:
+            raise NoForm(f"{graph.name}: its functions cannot be written out: {' '.join(str(error).split())}") from error
+    reader = _Reader(graph, Terms(graph, version, exact))
+    ends = reader.run()
+    names = [v.name for v in (*graph.required_inputs, *graph.model.graph.output)]
+    emission = Emission(reader.terms, reader.labels, names)
+    model = emission.model(graph.required_inputs, list(zip(graph.model.graph.output, ends, strict=True)))
+    return Form(Graph(model, graph.path), source, emission.leaves)
+
+
+class _Reader:
+    """Reads a graph into terms."""
+
+    def __init__(self, graph: Graph, terms: Terms):
+        self.graph = graph
+        self.terms = terms
+        self.labels: dict[int, str] = {}
+        counts: Counter[str] = Counter(name for node in graph.model.graph.node for name in (*node.input, *captured(node)))
+        counts.update(v.name for v in graph.model.graph.output)
+        self.once = {name for name, count in counts.items() if count == 1}
+        self._spelled = 0
+
+    def run(self) -> list[Term]:
+        """The terms of the graph's outputs."""
+        graph = self.graph.model.graph
+        known = {v.name: self.terms.input(v.name, v.type) for v in self.graph.required_inputs}
+        outputs = [o.name for o in graph.output]
+        for node in live(self.graph.nodes, outputs):
+            self.read(node, known, "", self.graph.opsets)
+        return [self.find(name, known, "") for name in outputs]
+
+    def find(self, name: str, known: Mapping[str, Term], prefix: str) -> Term:
+        if name in known:
+            return known[name]
+        if prefix + name in self.graph.tensors:
+            return self.terms.weight(prefix + name)
+        raise NoForm(f"{self.graph.name}: '{name}' is made by no node")
+
+    def read(self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]) -> None:
+        """Adds the results of a node to what is known."""
+        if prefix + (node.output[0] if node.output else "") in self.graph.tensors:
+            known[node.output[0]] = self.terms.weight(prefix + node.output[0])
+            return
+        before = len(self.labels)
+        try:
+            made = self._results(node, known, prefix, opsets)
+        except NoForm as error:
+            if str(error).startswith(self.graph.name):
+                raise
+            raise NoForm(f"{self.graph.name}: node {label(node)} has no normal form: {error}") from error
+        if made is None:
+            return
+        for name, term in zip(node.output, made, strict=False):
+            if name and term is not None:
+                known[name] = term
+                self.labels.setdefault(id(term), node.name or name)
+        if any(name and name not in known for name in node.output):
+            raise NoForm(f"{self.graph.name}: node {label(node)} has no normal form: a result that its rule does not give")
+        assert len(self.labels) >= before
+
+    def _results(
+        self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]
+    ) -> Sequence[Term | None] | None:
+        operands = [self.find(name, known, prefix) if name else None for name in node.input]
+        while operands and operands[-1] is None:
+            operands.pop()
+        domain = standard(node.domain)
+        bodies = [a for a in node.attribute if a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS)]
+        if any(a.ref_attr_name for a in node.attribute):
+            raise NoForm("an attribute of a function that is not written out")
+        version = opsets.get(domain, 1)
+        if bodies:
+            return self._with_bodies(node, bodies, operands, known, prefix, opsets)
+        if domain or schema_of(node.op_type, domain, version) is None:
+            return self._fused(node, operands, known, prefix, version)
+        if node.op_type in RANDOM:
+            attributes_ = with_defaults(node, version)
+            return self.terms.node(node.op_type, "", operands, attributes_, len(node.output), once=True)
+        loose = frozenset(id(o) for name, o in zip(node.input, operands, strict=False) if o is not None and name in self.once)
+        return rewrite(Call(self.terms, node, version, operands, attributes(node), loose))
+
+    def _fused(
+        self, node: NodeProto, operands: Sequence[Term | None], known: dict[str, Term], prefix: str, version: int
+    ) -> Sequence[Term | None] | None:
+        """An operator outside the specification: its plain form, or as it stands."""
+
+        def rank(name: str) -> int | None:
+            return known[name].rank if name in known else len(self.graph.shape(prefix + name))
+
+        def fresh(hint: str) -> str:
+            self._spelled += 1
+            return f"\0{hint}{self._spelled}"
+
+        spelled = None if self.terms.exact else spell_out(node, rank, fresh)
+        if spelled is None:
+            return self.terms.node(
+                node.op_type, node.domain, operands, with_defaults(node, version), len(node.output), once=True
+            )
+        inner = dict(known)
+        for name, operand in zip(node.input, operands, strict=False):
+            if operand is not None:
+                inner[name] = operand
+        for part in spelled:
+            if part.op_type == "Constant":
+                value = onnx.helper.get_attribute_value(part.attribute[0])
+                inner[part.output[0]] = self.terms.constant(onnx.numpy_helper.to_array(value))
+                continue
+            names = [inner[n] if n else None for n in part.input]
+            loose: frozenset[int] = frozenset()
+            made = rewrite(Call(self.terms, part, PLAIN, names, attributes(part), loose))
+            inner.update({n: t for n, t in zip(part.output, made, strict=False) if n and t is not None})
+        return [inner[name] if name else None for name in node.output]
+
+    def _with_bodies(
+        self,
+        node: NodeProto,
+        bodies: Sequence[AttributeProto],
+        operands: Sequence[Term | None],
+        known: dict[str, Term],
+        prefix: str,
+        opsets: Mapping[str, int],
+    ) -> Sequence[Term]:
+        domain = standard(node.domain)
+        if any(a.type == AttributeProto.GRAPHS for a in bodies):
+            raise NoForm("a list of bodies")
+        condition = operands[0].known if node.op_type == "If" and operands and operands[0] is not None else None
+        if condition is not None and condition.size == 1:
+            name = "then_branch" if condition.reshape(-1)[0] else "else_branch"
+            return self._branch(next(a for a in bodies if a.name == name), known, prefix + inside(node, name), opsets)
+        meanings = [meaning_of(node.op_type, domain, v) for v in (opsets.get(domain, 1), self.terms.version)]
+        if meanings[0] != meanings[1]:
+            raise NoForm(f"version {opsets.get(domain, 1)} has another {node.op_type}")
+        made = tuple(self._body(a, known, prefix + inside(node, a.name), opsets) for a in sorted(bodies, key=lambda a: a.name))
+        plain = with_defaults(node, self.terms.version)
+        results = self.terms.node(node.op_type, node.domain, operands, plain, len(node.output), made)
+        if node.op_type == "If":
+            for k, result in enumerate(results):
+                ends = [body.outputs[k] for body in made]
+                if len({e.dtype for e in ends}) == 1:
+                    result.dtype = ends[0].dtype
+                if len({e.shape for e in ends}) == 1:
+                    result.shape = ends[0].shape
+        return results
+
+    def _branch(
+        self, attribute: AttributeProto, known: Mapping[str, Term], prefix: str, opsets: Mapping[str, int]
+    ) -> Sequence[Term]:
+        """The results of the one branch that is ever taken."""
+        own = {name: term for name, term in known.items() if name not in {t.name for t in attribute.g.initializer}}
+        outputs = [o.name for o in attribute.g.output]
+        for inner in live(ordered(attribute.g.node), outputs):
+            self.read(inner, own, prefix, opsets)
+        return [self.find(name, own, prefix) for name in outputs]
+
+    def _body(self, attribute: AttributeProto, known: Mapping[str, Term], prefix: str, opsets: Mapping[str, int]) -> Body:
+        graph: GraphProto = attribute.g
+        scope = Scope(self.terms.scope)
+        self.terms.scope = scope
+        try:
+            own = dict(known)
+            for tensor in graph.initializer:
+                # a weight of the body hides a value of the same name outside
+                own.pop(tensor.name, None)
+            inputs = [self.terms.formal(k, v.type) for k, v in enumerate(graph.input)]
+            own.update({v.name: t for v, t in zip(graph.input, inputs, strict=True)})
+            outputs = [o.name for o in graph.output]
+            for node in live(ordered(graph.node), outputs):
+                self.read(node, own, prefix, opsets)
+            ends = [self.find(name, own, prefix) for name in outputs]
+        finally:
+            assert scope.outer is not None
+            self.terms.scope = scope.outer
+        return Body(attribute.name, tuple(inputs), tuple(ends), scope)

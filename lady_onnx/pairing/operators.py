@@ -1,0 +1,852 @@
+"""The rules of the normal form, operator by operator; what they are made of stands in `rewrites`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from .extents import Extent, Poly, is_number, product, quotient
+from .rewrites import (
+    Call,
+    added,
+    applied,
+    axes_of,
+    axis_of,
+    counted,
+    extents,
+    generic,
+    inverted,
+    joined,
+    linear,
+    multiplied,
+    negated,
+    normalised,
+    number,
+    reduced,
+    reshaped,
+    rooted,
+    rule,
+    scaled,
+    sliced,
+    split,
+    through,
+    transposed,
+    zeros,
+)
+from .terms import NoForm, Term, given
+
+# ---- what does nothing
+
+
+@rule("Identity")
+def identity(call: Call) -> Term:
+    return call.first()
+
+
+@rule("Dropout")
+def dropout(call: Call) -> Term | None:
+    training = call.operand(2)
+    off = training is None or (training.known is not None and not training.known.any())
+    asked = call.is_asked(1) or (call.version < 7 and not call.attributes.get("is_test"))
+    return call.first() if off and not asked else None
+
+
+@rule("Cast")
+def cast(call: Call) -> Term | None:
+    return _cast(call, int(call.attributes["to"]))
+
+
+@rule("CastLike")
+def cast_like(call: Call) -> Term | None:
+    like = call.operand(1)
+    return _cast(call, like.dtype) if like is not None and like.dtype else None
+
+
+def _cast(call: Call, to: int) -> Term | None:
+    term, terms = call.first(), call.terms
+    if term.dtype == to:
+        return term
+    shape, whole = term.shape, {TensorProto.INT64, TensorProto.INT32}
+    if term.leaf is not None:
+        source, target = (np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t)) for t in (term.dtype, to))
+        exact = np.can_cast(source, target, "safe") or (term.dtype in whole and to in whole and term.known is not None)
+        if exact and term.leaf.array.dtype == source:
+            return terms.constant(term.leaf.array.astype(target), term.leaf.hint)
+        if source.kind in "iub" and target.kind in "iubf" and term.leaf.array.size == 1:
+            return terms.constant(term.leaf.array.astype(target), term.leaf.hint)
+    known = term.known if term.known is not None and term.dtype in whole and to in whole else None
+    return terms.make("Cast", [term], given(to=to), dtype=to, shape=shape, known=known)
+
+
+# ---- shapes
+
+
+@rule("Shape")
+def shape(call: Call) -> Term | None:
+    term = call.first()
+    if term.shape is None:
+        return None
+    part = term.shape[slice(call.attributes.get("start", 0), call.attributes.get("end"))]
+    return extents(call.terms, np.array([*part, None], object)[:-1])
+
+
+@rule("Size")
+def size(call: Call) -> Term | None:
+    term = call.first()
+    return None if term.shape is None else extents(call.terms, np.array([product(term.shape), None], object)[:1].reshape(()))
+
+
+def is_extents(*terms: Term | None) -> bool:
+    """Are all of these known whole numbers, of which one at least is a length that only a run shows?"""
+    known = [t.known for t in terms if t is not None]
+    whole = all(k is not None and k.dtype == object for k in known)
+    return whole and not all(is_number(k.ravel().tolist()) for k in known if k is not None)
+
+
+def extents_of(term: Term | None) -> list[Extent] | None:
+    """The known lengths in a tensor of one axis."""
+    if term is None or term.known is None or term.known.dtype != object or term.known.ndim != 1:
+        return None
+    return list(term.known)
+
+
+@rule("Reshape")
+def reshape(call: Call) -> Term | None:
+    term = call.first()
+    wanted: Sequence[Extent] | None = call.attributes.get("shape") if call.version < 5 else extents_of(call.operand(1))
+    if wanted is None or term.shape is None:
+        return None
+    found = list(wanted)
+    for k, extent in enumerate(found):
+        if isinstance(extent, Poly) or extent != 0:
+            continue
+        if call.attributes.get("allowzero"):
+            return None
+        if k >= len(term.shape):
+            return None
+        found[k] = term.shape[k]
+    if [n for n in found if not isinstance(n, Poly)].count(-1) == 1:
+        k = found.index(-1)
+        rest = quotient(product(term.shape), product(n for i, n in enumerate(found) if i != k))
+        if rest is None:
+            return None
+        found[k] = rest
+    if product(found) != product(term.shape) or any(not isinstance(n, Poly) and n < 0 for n in found):
+        return None
+    return reshaped(call.terms, term, found)
+
+
+@rule("Flatten")
+def flatten(call: Call) -> Term | None:
+    term = call.first()
+    if term.shape is None:
+        return None
+    axis = axis_of(call, default=1)
+    return reshaped(call.terms, term, (product(term.shape[:axis]), product(term.shape[axis:])))
+
+
+def as_operand(call: Call, name: str, **given_: object) -> Term | None:
+    """A node of an older version, its whole numbers an operand as newer versions have them."""
+    values = call.attributes.get(name)
+    if values is None or call.operand(1) is not None:
+        return None
+    operand = call.terms.constant(np.array(values, np.int64))
+    return generic(call, [call.first(), operand], given(**given_))[0]
+
+
+@rule("Squeeze")
+def squeeze(call: Call) -> Term | None:
+    term, axes = call.first(), axes_of(call)
+    if term.shape is None:
+        return as_operand(call, "axes")
+    if axes is None:
+        if call.operand(1) is not None or not is_number(term.shape):
+            return None
+        axes = [a for a, n in enumerate(term.shape) if n == 1]
+    if any(term.shape[a] != 1 for a in axes):
+        return as_operand(call, "axes")
+    return reshaped(call.terms, term, [n for a, n in enumerate(term.shape) if a not in axes])
+
+
+@rule("Unsqueeze")
+def unsqueeze(call: Call) -> Term | None:
+    term = call.first()
+    axes = counted(call, "axes", 1)
+    if term.shape is None or axes is None:
+        return as_operand(call, "axes")
+    rank = len(term.shape) + len(axes)
+    places = {a % rank for a in axes}
+    left = iter(term.shape)
+    return reshaped(call.terms, term, [1 if a in places else next(left) for a in range(rank)])
+
+
+@rule("Transpose")
+def transpose(call: Call) -> Term | None:
+    term = call.first()
+    order = call.attributes.get("perm")
+    if order is None:
+        if term.rank is None:
+            return None
+        order = list(range(term.rank))[::-1]
+    return transposed(call.terms, term, order)
+
+
+@rule("Expand")
+def expand(call: Call) -> Term | None:
+    term, wanted = call.first(), extents_of(call.operand(1))
+    if term.shape is None or wanted is None:
+        return None
+    rank = max(len(term.shape), len(wanted))
+    sides = [(1,) * (rank - len(s)) + tuple(s) for s in (term.shape, wanted)]
+    found: list[Extent] = []
+    for m, n in zip(*sides, strict=True):
+        if m == n or n == 1:
+            found.append(m)
+        elif m == 1:
+            found.append(n)
+        else:
+            return None
+    return _expanded(call, term, found)
+
+
+def _expanded(call: Call, term: Term, to: Sequence[Extent]) -> Term:
+    shape = tuple(to)
+    if term.shape == shape:
+        return term
+    if term.operator == "Scale":
+        return through(call.terms, term, lambda t: _expanded(call, t, to))
+    if term.leaf is not None and is_number(shape) and math.prod(shape) <= 1 << 16:  # type: ignore[arg-type]
+        return call.terms.moved(term.leaf, lambda a: np.broadcast_to(a, shape))  # type: ignore[arg-type]
+    return call.terms.make("Expand", [term], (("to", repr(shape).encode()),), dtype=term.dtype, shape=shape)
+
+
+@rule("ConstantOfShape")
+def constant_of_shape(call: Call) -> Term | None:
+    wanted = extents_of(call.operand(0))
+    if wanted is None:
+        return None
+    value = call.attributes.get("value")
+    array = onnx.numpy_helper.to_array(value) if value is not None else np.zeros(1, np.float32)
+    return _expanded(call, call.terms.constant(array.reshape((1,) * len(wanted))), wanted)
+
+
+@rule("Tile")
+def tile(call: Call) -> Term | None:
+    operand = call.operand(1)
+    times = None if operand is None else operand.whole
+    return call.first() if times is not None and (times == 1).all() else None
+
+
+@rule("Range")
+def range_(call: Call) -> Term | None:
+    parts = [o.whole for o in call.operands if o is not None and o.dtype in (TensorProto.INT64, TensorProto.INT32)]
+    if len(parts) < 3 or any(p is None or p.size != 1 for p in parts):
+        return None
+    start, stop, step = (int(p.reshape(-1)[0]) for p in parts if p is not None)
+    first = call.first()
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(first.dtype)
+    return call.terms.constant(np.arange(start, stop, step, dtype)) if step and abs((stop - start) / step) < 1 << 16 else None
+
+
+# ---- parts
+
+
+@rule("Concat")
+def concat(call: Call) -> Term | None:
+    if any(o is None for o in call.operands):
+        return None
+    parts = [o for o in call.operands if o is not None]
+    if call.version < 4:
+        axis = int(call.attributes.get("axis", 1))
+    else:
+        axis = axis_of(call)
+    # what holds nothing adds nothing
+    kept = [p for p in parts if not (p.shape is not None and p.shape[axis] == 0 and len(p.shape) > 1)] or parts[:1]
+    return joined(call.terms, kept, axis)
+
+
+@rule("Slice")
+def slice_(call: Call) -> Term | None:
+    term = call.first()
+    starts, ends = counted(call, "starts", 1), counted(call, "ends", 2)
+    if starts is None or ends is None or term.shape is None:
+        return None
+    axes = counted(call, "axes", 3)
+    if axes is None:
+        if call.operand(3) is not None:
+            return None
+        axes = list(range(len(starts)))
+    steps = [1] * len(starts)
+    if call.operand(4) is not None:
+        found = counted(call, "steps", 4)
+        if found is None:
+            return None
+        steps = found
+    return _parts(call, term, list(zip((a % len(term.shape) for a in axes), starts, ends, steps, strict=True)))
+
+
+def _parts(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int]]) -> Term | None:
+    assert term.shape is not None
+    left = []
+    for axis, start, stop, step in sorted(cuts):
+        length = term.shape[axis]
+        if isinstance(length, Poly):
+            if start == 0 and step == 1 and stop >= 2**31 - 1:
+                continue
+            left.append((axis, start, min(stop, 2**31 - 1), step))
+            continue
+        places = range(*slice(start, stop, step).indices(length))
+        term = sliced(call.terms, term, axis, places.start, places.stop, step)
+        assert term.shape is not None
+    if not left:
+        return term
+    # along lengths that only a run shows
+    operands = [call.terms.constant(np.array(v, np.int64)) for v in zip(*[(s, e, a, t) for a, s, e, t in left], strict=True)]
+    return call.terms.make("Slice", [term, *operands])
+
+
+@rule("Split")
+def split_(call: Call) -> Sequence[Term] | None:
+    term = call.first()
+    axis = axis_of(call)
+    if term.shape is None or isinstance(term.shape[axis], Poly):
+        return None
+    length = term.shape[axis]
+    assert isinstance(length, int)
+    sizes = counted(call, "split", 1)
+    if sizes is None:
+        if call.operand(1) is not None:
+            return None
+        each = -(-length // call.results)
+        sizes = [min(each, length - k * each) for k in range(call.results)]
+        if call.version < 18 and length % call.results:
+            return None
+    if sum(sizes) != length or len(sizes) != call.results or min(sizes) < 0:
+        return None
+    ends = np.cumsum([0, *sizes]).tolist()
+    return [sliced(call.terms, term, axis, a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+
+
+@rule("Gather")
+def gather(call: Call) -> Term | None:
+    term, index = call.first(), call.operand(1)
+    if index is None or term.shape is None:
+        return None
+    axis = axis_of(call)
+    places = index.whole
+    if places is None:
+        return None
+    if is_extents(term) and term.known is not None:
+        return extents(call.terms, np.take(term.known, places, axis), term.dtype)
+    length = term.shape[axis]
+    if places.ndim == 0:
+        place = int(places)
+        if isinstance(length, Poly):
+            end = place + 1 if place != -1 else 2**31 - 1
+            part = _parts(call, term, [(axis, place, end, 1)])
+            if part is None or place < 0:
+                return None
+        else:
+            if not -length <= place < length:
+                return None
+            part = sliced(call.terms, term, axis, place % length, place % length + 1)
+        return reshaped(call.terms, part, [*term.shape[:axis], *term.shape[axis + 1 :]]) if _is_one(part, axis) else None
+    if isinstance(length, Poly) or not ((-length <= places) & (places < length)).all():
+        return None
+    places = places % length
+    if term.leaf is not None and places.size <= 1 << 16:
+        return call.terms.moved(term.leaf, lambda a: np.take(a, places, axis))
+    if places.ndim == 1 and places.size and (np.diff(places) == 1).all():
+        return sliced(call.terms, term, axis, int(places[0]), int(places[-1]) + 1)
+    made = call.terms.constant(places)
+    return call.terms.make("Gather", [term, made], given(axis=axis))
+
+
+def _is_one(term: Term, axis: int) -> bool:
+    return term.shape is not None and term.shape[axis] == 1
+
+
+@rule("Pad")
+def pad(call: Call) -> Term | None:
+    pads = counted(call, "pads" if call.version > 1 else "paddings", 1)
+    term = call.first()
+    if pads is None or call.operand(3) is not None:
+        return None
+    if not any(pads):
+        return term
+    if call.version >= 11 or term.rank is None:
+        return None
+    value = call.terms.constant(np.array(call.attributes.get("value", 0.0), np.float32))
+    mode = call.attributes.get("mode", b"constant")
+    operands = [term, call.terms.constant(np.array(pads, np.int64)), value]
+    return generic(call, operands if mode == b"constant" else operands[:2], given(mode=mode))[0]
+
+
+# ---- whole numbers, and floats
+
+
+def _arithmetic(
+    on_extents: Callable[[np.ndarray, np.ndarray], np.ndarray | None], on_floats: Callable[[Call, Term, Term], Term]
+) -> Callable[[Call], Term | None]:
+    def describe(call: Call) -> Term | None:
+        a, b = call.operand(0), call.operand(1)
+        if a is None or b is None or (call.version < 7 and call.attributes.get("broadcast")):
+            if a is None or b is None or a.shape is None or b.shape is None:
+                raise NoForm(f"{call.node.op_type} broadcasts as in version 1")
+            axis = int(call.attributes.get("axis", len(a.shape) - len(b.shape)))
+            b = reshaped(call.terms, b, [*b.shape, *[1] * (len(a.shape) - axis - len(b.shape))])
+        if is_extents(a, b):
+            assert a.known is not None
+            assert b.known is not None
+            found = on_extents(a.known, b.known)
+            if found is not None:
+                return extents(call.terms, found, a.dtype)
+        if a.is_float and b.is_float:
+            return on_floats(call, a, b)
+        return None
+
+    return describe
+
+
+def _exact(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+    parts = [quotient(x, y) for x, y in zip(*(v.ravel().tolist() for v in np.broadcast_arrays(a, b)), strict=True)]
+    if any(p is None for p in parts):
+        return None
+    found = np.empty(len(parts), object)
+    found[:] = parts
+    return found.reshape(np.broadcast_shapes(a.shape, b.shape))
+
+
+def _sum(call: Call, a: Term, b: Term) -> Term:
+    return added(call.terms, a, b, call.loose)
+
+
+def _difference(call: Call, a: Term, b: Term) -> Term:
+    other = negated(call.terms, b.leaf) if b.leaf is not None else scaled(call.terms, b, -1.0)
+    return added(call.terms, a, other)
+
+
+def _ratio(call: Call, a: Term, b: Term) -> Term:
+    one = a.number
+    if one is not None and one == 1.0 and b.shape is not None and len(b.shape) >= len(a.shape or ()):
+        return inverted(call.terms, b)
+    return multiplied(call.terms, a, inverted(call.terms, b))
+
+
+rule("Add")(_arithmetic(lambda a, b: a + b, _sum))
+rule("Sub")(_arithmetic(lambda a, b: a - b, _difference))
+rule("Mul")(_arithmetic(lambda a, b: a * b, lambda call, a, b: multiplied(call.terms, a, b, call.loose)))
+rule("Div")(_arithmetic(_exact, _ratio))
+
+
+@rule("Sum")
+def sum_(call: Call) -> Term | None:
+    terms = [o for o in call.operands if o is not None]
+    if not all(t.is_float for t in terms):
+        return None
+    total = terms[0]
+    for term in terms[1:]:
+        total = added(call.terms, total, term)
+    return total
+
+
+@rule("Neg")
+def negative(call: Call) -> Term | None:
+    return scaled(call.terms, call.first(), -1.0) if call.first().is_float else None
+
+
+@rule("Reciprocal")
+def reciprocal(call: Call) -> Term | None:
+    return inverted(call.terms, call.first()) if call.first().is_float else None
+
+
+@rule("Sqrt")
+def square_root(call: Call) -> Term | None:
+    return rooted(call.terms, call.first()) if call.first().is_float else None
+
+
+@rule("Pow")
+def power(call: Call) -> Term | None:
+    term, exponent = call.first(), call.operand(1)
+    if exponent is None or exponent.leaf is None or exponent.leaf.array.size != 1 or not term.is_float:
+        return None
+    value = float(exponent.leaf.array.reshape(-1)[0])
+    if len(exponent.leaf.array.shape) > (term.rank or 0):
+        return None
+    if value == 2:
+        return multiplied(call.terms, term, term)
+    if value == 0.5:
+        return rooted(call.terms, term)
+    if value == 1:
+        return term
+    if value == -1:
+        return inverted(call.terms, term)
+    return None
+
+
+# ---- layers
+
+
+@rule("MatMul")
+def matmul(call: Call) -> Term | None:
+    a, b = call.operand(0), call.operand(1)
+    if a is None or b is None or not (a.is_float and b.is_float):
+        return None
+    if b.leaf is not None and b.leaf.array.ndim == 2 and a.leaf is None and (a.rank or 0) > 1:
+        return linear(call.terms, a, b)
+    return product_of(call, a, b)
+
+
+def product_of(call: Call, a: Term, b: Term) -> Term:
+    """The matrix product of two terms; numbers that they are multiplied by stand behind it."""
+    (x, first), (y, second) = split(a), split(b)
+    return scaled(call.terms, call.terms.make("MatMul", [x, y]), first * second)
+
+
+@rule("Gemm")
+def gemm(call: Call) -> Term | None:
+    a, b, c = (call.operand(k) for k in range(3))
+    if a is None or b is None or not (a.is_float and b.is_float) or (c is not None and not c.is_float):
+        return None
+    if a.rank != 2 or b.rank != 2:
+        return None
+    terms, attributes = call.terms, call.attributes
+    if attributes.get("transA"):
+        a = transposed(terms, a, (1, 0))
+    if attributes.get("transB"):
+        b = transposed(terms, b, (1, 0))
+    made = linear(terms, a, b) if b.leaf is not None and a.leaf is None else product_of(call, a, b)
+    made = scaled(terms, made, float(attributes.get("alpha", 1.0)))
+    beta = float(attributes.get("beta", 1.0))
+    return made if c is None or beta == 0 else added(terms, made, scaled(terms, c, beta))
+
+
+@rule("Conv", "ConvTranspose")
+def convolution(call: Call) -> Term | None:
+    x, weight, bias = (call.operand(k) for k in range(3))
+    if x is None or weight is None or weight.leaf is None or (bias is not None and bias.leaf is None) or not x.is_float:
+        return None
+    terms, operator = call.terms, call.node.op_type
+    kernel = list(weight.leaf.array.shape[2:])
+    places = len(kernel)
+    pads = _pads(call, x, kernel)
+    if pads is None or list(call.attributes.get("kernel_shape", kernel)) != kernel:
+        return None
+    x, pads = _unpadded(x, pads) if operator == "Conv" else (x, pads)
+    named: dict[str, object] = {
+        "dilations": list(call.attributes.get("dilations", [1] * places)),
+        "group": int(call.attributes.get("group", 1)),
+        "kernel_shape": kernel,
+        "pads": pads,
+        "strides": list(call.attributes.get("strides", [1] * places)),
+    }
+    if operator == "ConvTranspose":
+        if "output_shape" in call.attributes:
+            return None
+        named["output_padding"] = list(call.attributes.get("output_padding", [0] * places))
+    units = weight.leaf.array.shape[0] if operator == "Conv" else weight.leaf.array.shape[1] * int(named["group"])  # type: ignore[call-overload]
+    if bias is None:
+        bias = zeros(terms, units, weight)
+    core, factor = split(x)
+    if factor != 1.0 and not bias.leaf.array.any():  # type: ignore[union-attr]
+        return scaled(terms, terms.make(operator, [core, weight, bias], given(**named)), factor)
+    return terms.make(operator, [x, weight, bias], given(**named))
+
+
+def _unpadded(x: Term, pads: list[int]) -> tuple[Term, list[int]]:
+    """What a convolution reads, with the zeros around it among its own padding."""
+    if x.operator != "Pad" or x.attribute("mode") != b"constant" or len(x.operands) > 3 or x.rank is None:
+        return x, pads
+    inner, around, value = (*x.operands, None)[:3]
+    if inner is None or around is None or around.whole is None or (value is not None and value.number != 0.0):
+        return x, pads
+    whole = around.whole.tolist()
+    rank = x.rank
+    outer = [whole[k] for k in (0, 1, rank, rank + 1)]
+    added_ = [*whole[2:rank], *whole[rank + 2 :]]
+    if any(outer) or min(added_, default=0) < 0:
+        return x, pads
+    return inner, [p + q for p, q in zip(pads, added_, strict=True)]
+
+
+def _pads(call: Call, x: Term, kernel: Sequence[int]) -> list[int] | None:
+    """The padding of a convolution or pool, written out; None where it hangs on a length that only a run shows."""
+    how = call.attributes.get("auto_pad", b"NOTSET")
+    places = len(kernel)
+    if how == b"NOTSET":
+        return [int(p) for p in call.attributes.get("pads", [0] * 2 * places)]
+    if how == b"VALID":
+        return [0] * 2 * places
+    if x.shape is None or not is_number(x.shape[2:]) or call.node.op_type == "ConvTranspose":
+        return None
+    strides = call.attributes.get("strides", [1] * places)
+    dilations = call.attributes.get("dilations", [1] * places)
+    before, after = [], []
+    for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True):
+        assert isinstance(n, int)
+        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        low = total // 2 if how == b"SAME_UPPER" else total - total // 2
+        before.append(low)
+        after.append(total - low)
+    return [*before, *after]
+
+
+@rule("BatchNormalization")
+def batch_norm(call: Call) -> Term | None:
+    x, *rest = call.operands
+    if x is None or len(rest) < 4 or any(r is None or r.leaf is None for r in rest) or not x.is_float or x.rank is None:
+        return None
+    if call.attributes.get("training_mode") or not call.attributes.get("spatial", 1) or any(call.node.output[1:]):
+        return None
+    if call.version < 7 and not call.attributes.get("is_test"):
+        return None
+    terms = call.terms
+    shape = (-1, *[1] * (x.rank - 2)) if x.rank > 1 else (-1,)
+    scale, shift, mean, variance = (terms.moved(r.leaf, lambda a: a.reshape(shape)) for r in rest[:4] if r and r.leaf)
+    epsilon = number(terms, float(call.attributes.get("epsilon", 1e-5)), variance)
+    factor = multiplied(terms, scale, inverted(terms, rooted(terms, added(terms, variance, epsilon))))
+    if factor.leaf is None or mean.leaf is None:
+        return None
+    offset = added(terms, shift, multiplied(terms, negated(terms, mean.leaf), factor))
+    return added(terms, multiplied(terms, x, factor), offset)
+
+
+@rule("LayerNormalization")
+def layer_norm(call: Call) -> Term | None:
+    x, scale, bias = (call.operand(k) for k in range(3))
+    if x is None or scale is None or x.rank is None or not x.is_float or call.is_asked(1) or call.is_asked(2):
+        return None
+    axes = list(range(axis_of(call, default=-1), x.rank))
+    made = normalised(call.terms, x, axes, float(call.attributes.get("epsilon", 1e-5)), True)
+    made = multiplied(call.terms, made, scale)
+    return made if bias is None else added(call.terms, made, bias)
+
+
+@rule("RMSNormalization")
+def rms_norm(call: Call) -> Term | None:
+    x, scale = call.operand(0), call.operand(1)
+    if x is None or scale is None or x.rank is None or not x.is_float:
+        return None
+    axes = list(range(axis_of(call, default=-1), x.rank))
+    made = normalised(call.terms, x, axes, float(call.attributes.get("epsilon", 1e-5)), False)
+    return multiplied(call.terms, made, scale)
+
+
+@rule("InstanceNormalization")
+def instance_norm(call: Call) -> Term | None:
+    x, scale, bias = (call.operand(k) for k in range(3))
+    if x is None or scale is None or bias is None or x.rank is None or not x.is_float:
+        return None
+    if scale.leaf is None or bias.leaf is None:
+        return None
+    shape = (-1, *[1] * (x.rank - 2))
+    made = normalised(call.terms, x, range(2, x.rank), float(call.attributes.get("epsilon", 1e-5)), True)
+    scale, bias = (call.terms.moved(t.leaf, lambda a: a.reshape(shape)) for t in (scale, bias) if t.leaf)
+    return added(call.terms, multiplied(call.terms, made, scale), bias)
+
+
+# ---- activations
+
+
+@rule("Gelu")
+def gelu(call: Call) -> Term | None:
+    x, terms = call.first(), call.terms
+    if not x.is_float or call.attributes.get("approximate", b"none") != b"none":
+        return None
+    inner = applied(terms, "Erf", scaled(terms, x, _single(x, 1 / math.sqrt(2))))
+    return scaled(terms, multiplied(terms, x, added(terms, inner, number(terms, 1.0, x))), 0.5)
+
+
+def _single(like: Term, value: float) -> float:
+    """A number as it is rounded to the type of a term."""
+    return float(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(like.dtype)).type(value))
+
+
+@rule("Swish")
+def swish(call: Call) -> Term | None:
+    x, terms = call.first(), call.terms
+    if not x.is_float:
+        return None
+    gate = applied(terms, "Sigmoid", scaled(terms, x, float(call.attributes.get("alpha", 1.0))))
+    return multiplied(terms, x, gate)
+
+
+@rule("HardSwish")
+def hard_swish(call: Call) -> Term | None:
+    x, terms = call.first(), call.terms
+    if not x.is_float:
+        return None
+    gate = terms.make("HardSigmoid", [x], given(alpha=1 / 6, beta=0.5), dtype=x.dtype, shape=x.shape)
+    return multiplied(terms, x, gate)
+
+
+@rule("Mish")
+def mish(call: Call) -> Term | None:
+    x, terms = call.first(), call.terms
+    return multiplied(terms, x, applied(terms, "Tanh", applied(terms, "Softplus", x))) if x.is_float else None
+
+
+@rule("Clip")
+def clip(call: Call) -> Term | None:
+    x, terms = call.first(), call.terms
+    if call.version < 11:
+        if not x.is_float:
+            return None
+        given_ = [call.attributes.get(n) for n in ("min", "max")]
+        limits = [None if v is None else number(terms, v, x) for v in given_]
+    else:
+        limits = [call.operand(1), call.operand(2)]
+    low, high = limits
+    if x.is_float:
+        limit = float(np.finfo(onnx.helper.tensor_dtype_to_np_dtype(x.dtype)).max)
+        low = None if low is not None and low.number is not None and low.number <= -limit else low
+        high = None if high is not None and high.number is not None and high.number >= limit else high
+    if low is None and high is None:
+        return x
+    if low is not None and low.number == 0.0:
+        if high is None:
+            return applied(terms, "Relu", x)
+        if x.operator == "Relu" and high.number is not None and high.number >= 0:
+            x = x.operands[0] or x
+    return generic(call, [x, low, high], ())[0]
+
+
+@rule("Softmax", "LogSoftmax", "Hardmax")
+def softmax(call: Call) -> Term | None:
+    x, terms, operator = call.first(), call.terms, call.node.op_type
+    if x.rank is None or x.shape is None:
+        return None
+    axis = axis_of(call, default=-1 if call.version >= 13 else 1)
+    if call.version < 13 and axis != x.rank - 1:
+        flat = reshaped(terms, x, (product(x.shape[:axis]), product(x.shape[axis:])))
+        return reshaped(terms, terms.make(operator, [flat], given(axis=1)), x.shape)
+    return terms.make(operator, [x], given(axis=axis), dtype=x.dtype, shape=x.shape)
+
+
+@rule("PRelu")
+def prelu(call: Call) -> Term | None:
+    x, slope = call.first(), call.operand(1)
+    if slope is None or x.shape is None or slope.shape is None or not is_number(slope.shape):
+        return None
+    # one slope for each channel: leading ones say nothing
+    kept = list(slope.shape)
+    while len(kept) > 1 and kept[0] == 1:
+        kept = kept[1:]
+    slope = reshaped(call.terms, slope, kept)
+    return call.terms.make("PRelu", [x, slope], dtype=x.dtype, shape=x.shape)
+
+
+# ---- reductions and pools
+
+
+@rule(
+    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
+    *("ReduceSum", "ReduceSumSquare"),
+)
+def reduction(call: Call) -> Term | None:
+    x = call.first()
+    axes = axes_of(call)
+    if x.shape is None:
+        keeps = int(call.attributes.get("keepdims", 1))
+        return as_operand(call, "axes", keepdims=keeps, noop_with_empty_axes=0)
+    if axes is None or not axes:
+        if call.operand(1) is not None and not (axes == []):
+            return None
+        if call.attributes.get("noop_with_empty_axes"):
+            return None
+        axes = list(range(len(x.shape)))
+    made = reduced(call.terms, call.node.op_type, x, axes)
+    if call.attributes.get("keepdims", 1):
+        return made
+    return reshaped(call.terms, made, [n for a, n in enumerate(x.shape) if a not in axes])
+
+
+@rule("GlobalAveragePool", "GlobalMaxPool")
+def global_pool(call: Call) -> Term | None:
+    x = call.first()
+    operator = "ReduceMean" if call.node.op_type == "GlobalAveragePool" else "ReduceMax"
+    return reduced(call.terms, operator, x, range(2, x.rank)) if x.rank is not None and x.is_float else None
+
+
+@rule("AveragePool", "MaxPool")
+def pool(call: Call) -> Term | None:
+    x = call.first()
+    kernel = [int(k) for k in call.attributes["kernel_shape"]]
+    pads = _pads(call, x, kernel)
+    if pads is None or call.attributes.get("ceil_mode") or any(call.node.output[1:]) or call.version < 7:
+        return None
+    if (
+        call.node.op_type == "AveragePool"
+        and x.shape is not None
+        and list(x.shape[2:]) == kernel
+        and not any(pads)
+        and x.is_float
+    ):
+        return reduced(call.terms, "ReduceMean", x, range(2, len(x.shape)))
+    places = len(kernel)
+    named: dict[str, object] = {
+        "dilations": list(call.attributes.get("dilations", [1] * places)),
+        "kernel_shape": kernel,
+        "pads": pads,
+        "strides": list(call.attributes.get("strides", [1] * places)),
+    }
+    if call.node.op_type == "AveragePool":
+        named["count_include_pad"] = int(call.attributes.get("count_include_pad", 0)) if any(pads) else 0
+    return call.terms.make(call.node.op_type, [x], given(**named))
+
+
+# ---- sizes
+
+
+@rule("Resize", "Upsample")
+def resize(call: Call) -> Term | None:
+    x = call.first()
+    attributes = dict(call.attributes)
+    if call.node.op_type == "Upsample" or call.version < 11:
+        scales: Term | None
+        if call.version < 9:
+            if "scales" not in attributes:
+                return None
+            scales = call.terms.constant(np.array(attributes.pop("scales"), np.float32))
+        else:
+            scales = call.operand(1)
+        # the older operators count pixels by their corners, and take the lower of two
+        attributes |= {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
+        return _resized(call, [x, None, scales], attributes)
+    roi, scales, sizes = (call.operand(k) for k in (1, 2, 3))
+    crops = attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize"
+    empty = [t is not None and t.shape is not None and 0 in t.shape for t in (roi, scales)]
+    roi = roi if crops else None
+    scales = None if empty[1] else scales
+    return _resized(call, [x, roi, scales, sizes], attributes)
+
+
+def _resized(call: Call, operands: list[Term | None], attributes: dict[str, object]) -> Term:
+    defaults = onnx.defs.get_schema("Resize", call.terms.version).attributes
+    whole = {n: onnx.helper.get_attribute_value(a.default_value) for n, a in defaults.items() if a.default_value.name}
+    whole |= attributes
+    if whole.get("mode") != b"cubic":
+        whole.pop("cubic_coeff_a", None)
+    if whole.get("mode") == b"nearest":
+        whole.pop("exclude_outside", None)
+    elif "nearest_mode" in whole:
+        whole.pop("nearest_mode")
+    if whole.get("coordinate_transformation_mode") != b"tf_crop_and_resize":
+        whole.pop("extrapolation_value", None)
+    return call.terms.make("Resize", operands, given(**whole))
+
+
+@rule("TopK")
+def top_k(call: Call) -> Sequence[Term] | None:
+    if call.version >= 10:
+        return None
+    count = call.terms.constant(np.array([call.attributes["k"]], np.int64))
+    named = given(axis=int(call.attributes.get("axis", -1)), largest=1, sorted=1)
+    return generic(call, [call.first(), count], named)
+
+
+__all__: list[str] = []
