@@ -8,8 +8,7 @@ import os
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,63 +16,23 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from .axes import read_axes, small_sizes
 from .errors import LadyError, natural, one_of
 from .graph import PROTOBUF_LIMIT, Graph, by_name, input_choices
+from .judging import HALF_STEP, STEP, Judge
+from .judging import OutputDifference as OutputDifference
+from .judging import Verification as Verification
+from .telling import Sample, Source, Traits, made_samples
 
 PICTURE_SIZES = (224, 64, 32, 640, 7)
 SEQUENCE_SIZES = (16, 64, 7, 224, 512, 16000)
 """Sizes to try for the symbolic axes of models with pictures as inputs, and of others."""
 CANDIDATES = 3
-GRAINS = ((1, 1.0), (4, 3.0), (2, 3.0), (8, 1.0))
-"""Size of the blocks of a random picture, in pixels, and its standard deviation; one pair a sample."""
+MADE, MADE_MORE = 2, 5
+"""So many inputs made to tell for every random one, and so many more: 17 inputs in all where 4 random ones are asked for."""
 TOLERANCE, HALF_TOLERANCE = 1e-4, 1e-2
 """How large a difference counts as none, relative to the largest output; the other for models in half precision."""
 HALF = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
-
-
-@dataclass(frozen=True)
-class OutputDifference:
-    """How one output of two models differs.
-
-    Attributes:
-        name: the output's name in the first model.
-        shape: its shape on the last sample.
-        max_abs: the largest absolute difference over all samples.
-        max_rel: the same, divided by the largest absolute value of the first model's output over all samples.
-        equal: same shape, all finite, and `max_rel` within the tolerance.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    max_abs: float
-    max_rel: float
-    equal: bool
-
-
-@dataclass(frozen=True)
-class Verification:
-    """Whether two models give the same outputs.
-
-    Attributes:
-        equal: all outputs are.
-        max_abs, max_rel: the largest over the outputs.
-        outputs: one entry an output.
-        samples: how many inputs were run.
-        provider: the onnxruntime execution provider.
-        metric: the name of the task metric, None without labels.
-        metrics: the metric of the first and of the second model, None without labels.
-    """
-
-    equal: bool
-    max_abs: float
-    max_rel: float
-    outputs: tuple[OutputDifference, ...]
-    samples: int
-    provider: str
-    metric: str | None = None
-    metrics: tuple[float, float] | None = None
-
-
 PROVIDERS = ("auto", "cpu", "cuda")
 
 
@@ -200,59 +159,6 @@ def _line(error: Exception) -> str:
     return text.split("] : ", 1)[-1][:300]
 
 
-def samples(graph: Graph, shapes: Mapping[str, tuple[int, ...]], count: int, seed: int) -> Iterator[dict[str, np.ndarray]]:
-    """Seeded random inputs: normal floats, integers that index every table they reach, true booleans.
-
-    Shapes are those given; dtypes are the model's. Pictures come at several grains and contrasts, since on
-    white noise alone many a detector's outputs are all zero, and nothing could be compared.
-    """
-    generator = np.random.default_rng(seed)
-    limits = _limits(graph)
-    for number in range(count):
-        grain, contrast = GRAINS[number % len(GRAINS)]
-        sample = {}
-        for value in graph.model.graph.input:
-            if value.name not in shapes:
-                continue
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
-            shape = shapes[value.name]
-            if dtype.kind in "iu":
-                if "mask" in value.name:
-                    sample[value.name] = np.ones(shape, dtype)
-                else:
-                    sample[value.name] = generator.integers(0, limits.get(value.name, 2), shape).astype(dtype)
-            elif dtype.kind == "b":
-                sample[value.name] = np.ones(shape, dtype)
-            else:
-                sample[value.name] = _noise(generator, shape, grain, contrast).astype(dtype)
-        yield sample
-
-
-def _noise(generator: np.random.Generator, shape: tuple[int, ...], grain: int, contrast: float) -> np.ndarray:
-    noise = generator.standard_normal(shape)
-    if len(shape) < 4:
-        return noise
-    for axis in np.argsort(shape)[-2:]:
-        size = shape[axis]
-        noise = noise.take(np.arange(size) // grain, axis)
-    return contrast * noise
-
-
-def _limits(graph: Graph) -> dict[str, int]:
-    """For every integer input the number of rows of the smallest table that it indexes."""
-    source = {i.name: i.name for i in graph.model.graph.input}
-    limits: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op_type in ("Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze", "Flatten") and node.input[0] in source:
-            source[node.output[0]] = source[node.input[0]]
-        if node.op_type == "Gather" and node.input[1] in source and node.input[0] in graph.tensors:
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-            name = source[node.input[1]]
-            rows = graph.shape(node.input[0])[axis]
-            limits[name] = min(rows, limits.get(name, rows))
-    return limits
-
-
 def run(model: ort.InferenceSession, graph: Graph, sample: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """The outputs for one sample."""
     try:
@@ -278,21 +184,29 @@ def telling_samples(graph: Graph, model: ort.InferenceSession, count: int, seed:
     Of three times as many candidates those are kept on which the outputs are largest: a detector that sees
     nothing answers with zeros, and zeros prove nothing.
     """
+    return _answered(Source(graph), model, count, seed)
+
+
+def _answered(source: Source, model: ort.InferenceSession, count: int, seed: int) -> list[dict[str, np.ndarray]]:
     last: LadyError | None = None
+    graph = source.graph
     picture = any(len(i.shape) >= 4 for i in model.get_inputs())
-    for shapes, _ in input_choices(graph, PICTURE_SIZES if picture else SEQUENCE_SIZES):
-        for name in (i.name for i in model.get_inputs()):
-            if name not in shapes:
-                raise LadyError(f"{graph.name}: input '{name}' has no shape, so no random values fit; give some with --data")
-        candidates = list(samples(graph, shapes, CANDIDATES * count, seed))
-        try:
-            answers = [[_size(o) for o in run(model, graph, c)] for c in candidates]
-        except LadyError as error:
-            last = error
-            continue
-        sizes_ = np.array(answers)
-        score = (sizes_ / np.maximum(sizes_.max(0), 1e-300)).sum(1)
-        return [candidates[i] for i in sorted(np.argsort(-score, kind="stable")[:count].tolist())]
+    # integers out of the range of tables that are computed may only be told by running
+    for source.narrow in (False, True):
+        for shapes, _ in input_choices(graph, PICTURE_SIZES if picture else SEQUENCE_SIZES):
+            for name in (i.name for i in model.get_inputs()):
+                if name not in shapes:
+                    why = f"input '{name}' has no shape, so no random values fit"
+                    raise LadyError(f"{graph.name}: {why}; give some with --data")
+            candidates = list(source.draw_random(shapes, CANDIDATES * count, seed))
+            try:
+                answers = [[_size(o) for o in run(model, graph, c)] for c in candidates]
+            except LadyError as error:
+                last = error
+                continue
+            sizes_ = np.array(answers)
+            score = (sizes_ / np.maximum(sizes_.max(0), 1e-300)).sum(1)
+            return [candidates[i] for i in sorted(np.argsort(-score, kind="stable")[:count].tolist())]
     assert last is not None
     raise last
 
@@ -327,57 +241,52 @@ def compare(
     tolerance: float | None = None,
     part_tolerance: float | None = None,
 ) -> Verification:
-    """Runs both models on the same inputs, the data's or random ones; see `Verification`.
+    """Runs both models on the same inputs, the data's or random ones and such as are made to tell; see `Verification`.
+
+    Without data, at most 3 times `samples` and 5 more inputs are run. Sizes of symbolic axes, and values, that neither
+    model takes are passed over; what only one of them takes is a difference.
 
     With `part_tolerance`, each part of an output, all that has one place along one of its axes, is held to that much of its
     own largest value: a large part hides no other.
     """
     natural("samples", samples, 1)
     natural("seed", seed)
-    chosen = provider(provider_name)
-    first, second = session(a, chosen), session(b, chosen)
-    names = [i.name for i in first.get_inputs()]
-    if len(names) != len(second.get_inputs()) or len(first.get_outputs()) != len(second.get_outputs()):
-        raise LadyError(f"{b.name}: has other inputs or outputs than {a.name}; compare models of one architecture")
-    labels = None
+    pair = _Pair(a, b, provider(provider_name))
     if metric_name is not None and metric_name not in METRICS:
         raise LadyError(f"--metric {metric_name}: unknown; one of {', '.join(METRICS)}")
     if metric_name is not None and (data is None or "labels" not in data):
         raise LadyError(f"--metric {metric_name}: needs 'labels'; give them with --data")
-    if data is not None:
-        labels = data.get("labels")
-        missing = [n for n in names if n not in data]
-        if missing:
-            raise LadyError(f"--data: no array '{missing[0]}'; its keys are the input names {names}, and 'labels'")
-        inputs = [{n: np.asarray(data[n]) for n in names}]
-    else:
-        inputs = telling_samples(a, first, samples, seed)
+    half = [any(t.data_type in HALF for t in graph.tensors.values()) for graph in (a, b)]
     if tolerance is None:
-        half = any(t.data_type in HALF for graph in (a, b) for t in graph.tensors.values())
-        tolerance = HALF_TOLERANCE if half else TOLERANCE
-    worst = [_Worst(o.name, tolerance, part_tolerance) for o in first.get_outputs()]
+        tolerance = HALF_TOLERANCE if any(half) else TOLERANCE
+    judge = Judge(pair, tolerance, part_tolerance, HALF_STEP if any(half) else STEP, half[0] != half[1])
     metrics = None
-    for sample in inputs:
-        ours = run(first, a, sample)
-        taken = {i.name: i.type for i in second.get_inputs()}
-        theirs = run(second, b, {y: _as(sample[x], taken[y]) for x, y in by_name(names, list(taken))})
-        order = [o.name for o in second.get_outputs()]
-        theirs = [theirs[order.index(y)] for _, y in by_name([o.name for o in first.get_outputs()], order)]
-        for one, x, y in zip(worst, ours, theirs, strict=True):
-            one.add(x, y)
-        if labels is not None:
+    if data is not None:
+        missing = [n for n in pair.names if n not in data]
+        if missing:
+            raise LadyError(f"--data: no array '{missing[0]}'; its keys are the input names {pair.names}, and 'labels'")
+        ours, theirs = judge.add_ordinary("data", {n: np.asarray(data[n]) for n in pair.names})
+        if "labels" in data:
             metric_name = metric_name or "accuracy"
-            metrics = (metric(metric_name, ours[0], labels), metric(metric_name, theirs[0], labels))
-    outputs = tuple(one.result() for one in worst)
+            metrics = (metric(metric_name, ours[0], data["labels"]), metric(metric_name, theirs[0], data["labels"]))
+    else:
+        source = Source(a)
+        ordinary = _answered(source, pair.first, samples, seed)
+        for inputs in ordinary:
+            judge.add_ordinary("random", inputs)
+        for sample in _made(source, pair, ordinary[0], MADE * samples + MADE_MORE, seed, any(half)):
+            judge.add_made(sample)
+    outputs, runs = judge.result()
     return Verification(
         equal=all(o.equal for o in outputs),
         max_abs=max(o.max_abs for o in outputs),
         max_rel=max(o.max_rel for o in outputs),
         outputs=outputs,
-        samples=len(inputs),
-        provider=chosen,
+        samples=len(runs),
+        provider=pair.provider,
         metric=metric_name if metrics else None,
         metrics=metrics,
+        runs=runs,
     )
 
 
@@ -389,50 +298,54 @@ def _as(array: np.ndarray, kind: str) -> np.ndarray:
     return array.astype(FLOAT_TYPES[kind]) if array.dtype.kind == "f" and kind in FLOAT_TYPES else array
 
 
-@dataclass
-class _Worst:
-    """The largest difference of one output so far."""
-
-    name: str
-    limit: float
-    part_limit: float | None
-    shape: tuple[int, ...] = ()
-    parted: bool = False
-    difference: float = 0.0
-    scale: float = 0.0
-    finite: bool = True
-
-    def add(self, x: np.ndarray, y: np.ndarray) -> None:
-        self.shape = x.shape
-        if x.shape != y.shape:
-            self.difference, self.finite = float("inf"), False
-            return
-        x, y = x.astype(np.float64), y.astype(np.float64)
-        if not (np.isfinite(x).all() and np.isfinite(y).all()):
-            self.finite = False
-            if not np.array_equal(x, y, equal_nan=True):
-                self.difference = float("inf")
-            return
-        if x.size:
-            self.difference = max(self.difference, float(np.abs(x - y).max()))
-            self.scale = max(self.scale, float(np.abs(x).max()))
-            if self.part_limit is not None:
-                self.parted |= bool((np.abs(x - y) > self.part_limit * _parts(np.maximum(np.abs(x), np.abs(y)))).any())
-
-    def result(self) -> OutputDifference:
-        relative = self.difference / self.scale if self.scale else 0.0 if self.difference == 0 else float("inf")
-        equal = self.finite and relative <= self.limit and not self.parted
-        return OutputDifference(self.name, self.shape, self.difference, relative, equal)
+def _made(source: Source, pair: _Pair, ordinary: Mapping[str, np.ndarray], count: int, seed: int, half: bool) -> list[Sample]:
+    """Inputs made to tell, small where the first model runs on small ones."""
+    axes = read_axes(source.graph, {n: x.shape for n, x in ordinary.items()})
+    *tried, small = small_sizes(axes)
+    for sizes in tried:
+        if pair.run_first(source.make(axes.shapes(sizes), Traits(), seed, 0)) is not None:
+            small = sizes
+            break
+    return made_samples(source, axes, small, count, seed, half)
 
 
-def _parts(sizes: np.ndarray) -> np.ndarray:
-    """By each element the largest value of the smallest part that it lies in: all that has its place along one axis."""
-    found = np.full(sizes.shape, sizes.max())
-    for axis in range(sizes.ndim):
-        if sizes.shape[axis] < sizes.size:
-            others = tuple(a for a in range(sizes.ndim) if a != axis)
-            found = np.minimum(found, sizes.max(axis=others, keepdims=True))
-    return found
+class _Pair:
+    """Two models that are given the same inputs."""
+
+    def __init__(self, a: Graph, b: Graph, provider_name: str):
+        self.a, self.b, self.provider = a, b, provider_name
+        self.first, self.second = session(a, provider_name), session(b, provider_name)
+        self.names = [i.name for i in self.first.get_inputs()]
+        self.outputs = [o.name for o in self.first.get_outputs()]
+        taken, given = self.second.get_inputs(), [o.name for o in self.second.get_outputs()]
+        if len(self.names) != len(taken) or len(self.outputs) != len(given):
+            raise LadyError(f"{b.name}: has other inputs or outputs than {a.name}; compare models of one architecture")
+        self._types = {i.name: i.type for i in taken}
+        self._order = [given.index(y) for _, y in by_name(self.outputs, given)]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """The outputs of both, in the order of the first; raises LadyError where one does not run."""
+        return run(self.first, self.a, inputs), self._run_second(inputs)
+
+    def run_first(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray] | None:
+        """The outputs of the first, None where it does not run."""
+        return _or_none(lambda: run(self.first, self.a, inputs))
+
+    def run_second(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray] | None:
+        """The outputs of the second, in the order of the first; None where it does not run."""
+        return _or_none(lambda: self._run_second(inputs))
+
+    def _run_second(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        pairs = by_name(self.names, list(self._types))
+        outputs = run(self.second, self.b, {y: _as(inputs[x], self._types[y]) for x, y in pairs})
+        return [outputs[k] for k in self._order]
+
+
+def _or_none(asked: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:
+    try:
+        return asked()
+    except LadyError:
+        return None
 
 
 def read_data(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
