@@ -13,97 +13,19 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import multiprocessing
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection, wait
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests import bases, mutants, oracle, trials
+from tests import bases, messages, oracle, trials, workers
 
-PATIENCE_S = 90
-"""A trial that takes longer is ended, and counted as a crash where it was `check` that took so long."""
 ENOUGH = 20
 """So often every kind of field must have been changed."""
-MEMORY_BYTES = 8 << 30
-"""A worker gets so much, so that a mutant with huge sizes ends as an error."""
 STATES = (oracle.INVALID, oracle.EQUAL, oracle.UNDECIDED, oracle.DIFFERENT)
-
-
-def work(pipe: Connection, seed: int, keep: Path | None, node_tests: bool) -> None:
-    """Runs trials whose indices come through a pipe."""
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    families = trials.by_family(bases.pool(node_tests))
-    pipe.send(("ready", None))
-    while (index := pipe.recv()) is not None:
-        found = trials.run_trial(families, seed, index, keep, lambda stage: pipe.send(("stage", stage)))
-        pipe.send(("done", found))
-
-
-class Worker:
-    """A process that runs trials; it is replaced where a mutant kills it, or never ends."""
-
-    def __init__(self, seed: int, keep: Path | None, node_tests: bool):
-        self.given = seed, keep, node_tests
-        self.start()
-
-    def start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.pipe, other = context.Pipe()
-        self.process = context.Process(target=work, args=(other, *self.given), daemon=True)
-        self.process.start()
-        other.close()
-        self.index: int | None = None
-        self.stage, self.since = "start", time.monotonic()
-
-    def give(self, index: int | None) -> None:
-        self.index, self.since = index, time.monotonic()
-        self.pipe.send(index)
-
-    def lost(self, why: str) -> trials.Trial | None:
-        """The trial that killed the worker, which starts again."""
-        self.process.kill()
-        self.process.join()
-        index, stage = self.index, self.stage
-        self.start()
-        if index is None:
-            return None
-        verdict = trials.CRASHED if stage == "check" else "lost"
-        return trials.Trial(index, ".".join(trials.kind_of(index)), verdict=verdict, reason=f"{why} in {stage}")
-
-
-def run(indices: Sequence[int], workers: Sequence[Worker]) -> Iterator[trials.Trial]:
-    """Trials in the order in which they end."""
-    waiting = list(reversed(indices))
-    left = len(indices)
-    while left:
-        ready = {id(p) for p in wait([w.pipe for w in workers], timeout=5)}
-        for worker in workers:
-            found = None
-            if id(worker.pipe) in ready:
-                try:
-                    what, content = worker.pipe.recv()
-                except (EOFError, ConnectionError):
-                    found = worker.lost("the process ended")
-                else:
-                    if what == "stage":
-                        worker.stage = content
-                        continue
-                    found = content
-                    worker.index = None
-                    if waiting:
-                        worker.give(waiting.pop())
-            elif worker.index is not None and time.monotonic() - worker.since > PATIENCE_S:
-                found = worker.lost(f"no end after {PATIENCE_S} s")
-            if found is not None:
-                left -= 1
-                yield found
 
 
 def table(found: Sequence[trials.Trial]) -> str:
@@ -126,15 +48,17 @@ def table(found: Sequence[trials.Trial]) -> str:
 def summary(found: Sequence[trials.Trial]) -> str:
     """Wrong yeses, crashes, and kinds of fields that were changed too seldom."""
     drawn = Counter(t.kind for t in found if t.base)
-    short = [f"{k} ({drawn[k]})" for k in map(".".join, mutants.KINDS) if drawn[k] < ENOUGH]
+    short = [f"{k} ({drawn[k]})" for k in map(".".join, messages.KINDS) if drawn[k] < ENOUGH]
     wrong, crashed = [t for t in found if t.wrong], [t for t in found if t.verdict == trials.CRASHED]
     loose = [t for t in found if t.accepted and t.state == oracle.INVALID]
     lines = [f"WRONG YES {t}" for t in wrong] + [f"CRASH {t}" for t in crashed]
-    lines += [f"lost {t}" for t in found if t.verdict == "lost"]
+    lines += [f"lost {t}" for t in found if t.verdict == trials.LOST]
     lines.append(f"kinds of fields changed fewer than {ENOUGH} times: {', '.join(short) or 'none'}")
     lines.append(f"accepted although onnxruntime does not load it: {len(loose)}")
     differ = sum(t.state == oracle.DIFFERENT for t in found)
-    lines.append(f"{len(found)} trials, {differ} mutants whose outputs differ: {len(wrong)} wrong yeses, {len(crashed)} crashes")
+    lines.append(
+        f"{len(found)} trials, {differ} mutants whose outputs differ: {len(wrong)} wrong yeses, {len(crashed)} crashes"
+    )
     return "\n".join(lines)
 
 
@@ -153,14 +77,11 @@ def main() -> int:
         found = [trials.run_trial(families, given.seed, k, given.keep) for k in given.only]
         print(*found, sep="\n")
     else:
-        workers = [Worker(given.seed, given.keep, True) for _ in range(given.workers)]
         found = []
-        for t in run(range(given.count), workers):
+        for t in workers.run_trials(range(given.count), given.seed, given.workers, given.keep):
             found.append(t)
             if t.wrong or t.verdict == trials.CRASHED:
                 print(f"{'WRONG YES' if t.wrong else 'CRASH'} {t}", file=sys.stderr, flush=True)
-        for worker in workers:
-            worker.process.kill()
         found.sort(key=lambda t: t.index)
         print(table(found))
     if given.log:

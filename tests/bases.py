@@ -343,7 +343,11 @@ def quantised() -> ModelProto:
 
 def sparse() -> ModelProto:
     dense = np.where(np.arange(15).reshape(3, 5) % 4 == 0, test_bodies.w(3, 5), 0).astype(F)
-    nodes = [test_bodies.node("MatMul", "x,a", "h"), test_bodies.node("Relu", "h", "r"), test_bodies.node("MatMul", "r,b", "out")]
+    nodes = [
+        test_bodies.node("MatMul", "x,a", "h"),
+        test_bodies.node("Relu", "h", "r"),
+        test_bodies.node("MatMul", "r,b", "out"),
+    ]
     found = test_analysis.build(nodes, {"b": test_bodies.w(5, 2)}, {"x": [4, 3]})
     places = np.flatnonzero(dense)
     values = numpy_helper.from_array(dense.ravel()[places], "a")

@@ -13,7 +13,8 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 import lady_onnx as lady
 
-from .mutants import NotPossibleError, Random, copied, is_outside, pick
+from .dressing import is_outside
+from .messages import NotPossibleError, Random, copied, pick
 
 Disguise = Callable[[ModelProto, Random], ModelProto]
 
@@ -231,7 +232,9 @@ def optimise(model: ModelProto, rng: Random) -> ModelProto:
 def convert(model: ModelProto, rng: Random) -> ModelProto:
     """In another version of the operators."""
     old = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    return onnx.version_converter.convert_version(model, int(pick(rng, [v for v in (old - 1, old + 1, old + 2, 20) if v != old])))
+    return onnx.version_converter.convert_version(
+        model, int(pick(rng, [v for v in (old - 1, old + 1, old + 2, 20) if v != old]))
+    )
 
 
 DISGUISES: tuple[Disguise, ...] = (

@@ -92,9 +92,9 @@ def _drawn(value: Any, k: int, size: dict[Any, int], limits: Sequence[int], rng:
 def _filled(kind: Any, shape: Sequence[int], k: int, limits: Sequence[int], rng: np.random.Generator) -> np.ndarray:
     count = int(np.prod(shape))
     dtype = np.dtype(kind)
-    if dtype == object:
+    if dtype.kind == "O":
         return rng.choice(np.array(["a", "b", "c", "p", "q", "Other", ""], object), shape)
-    if dtype == bool:
+    if dtype.kind == "b":
         return [rng.random(shape) < 0.5, np.ones(shape, bool), np.zeros(shape, bool), _holes(shape, rng)][k % 4]
     if dtype.kind in "iu":
         limit = limits[k % len(limits)]

@@ -16,18 +16,20 @@ from onnx import ModelProto
 
 import lady_onnx as lady
 
-from . import disguises, mutants, oracle
+from . import disguises, dressing, messages, mutants, oracle
 from .bases import Base
 
 ATTEMPTS = 60
 """So many models are tried until one allows a change of the field."""
 RUNNABLE = 30
 """Of these the first ones must run as they are."""
+LOADED = 0.85
+"""The share of trials whose mutant must load, as long as one is found."""
 DISGUISED = 0.6
 """The share of mutants that are rewritten besides."""
 FILED = 0.15
 """The share of pairs that are checked as files, not as models in memory."""
-REFUSED, CRASHED = "refused", "crash"
+REFUSED, CRASHED, LOST = "refused", "crash", "lost"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,8 @@ class Trial:
         rewrites: the names of the honest rewrites behind it.
         state: onnxruntime's word, as in `oracle`; empty where there was no mutant.
         apart: the largest difference of the outputs.
-        verdict: of `check`; `REFUSED` where it raised LadyError, `CRASHED` where anything else.
+        verdict: of `check`; `REFUSED` where it raised LadyError, `CRASHED` where anything else; `LOST` where onnxruntime
+            brought the process down.
         reason: its reason, or the error.
         accepted: whether the mutant was accepted.
     """
@@ -76,9 +79,9 @@ def by_family(bases: Sequence[Base]) -> dict[str, list[Base]]:
     return dict(found)
 
 
-def kind_of(index: int) -> mutants.Kind:
+def kind_of(index: int) -> messages.Kind:
     """The field that a trial changes: all fields in turn, and besides those that can tell."""
-    kinds = mutants.KINDS if index % 2 == 0 else mutants.TELLING
+    kinds = messages.KINDS if index % 2 == 0 else messages.TELLING
     return kinds[index // 2 % len(kinds)]
 
 
@@ -107,13 +110,13 @@ def run_trial(
         if made is None:
             return Trial(index, ".".join(kind))
         pair = _Pair(*made, folder=folder)
-        if rng.random() < DISGUISED and not mutants.is_outside(pair.mutant):
+        if rng.random() < DISGUISED and not dressing.is_outside(pair.mutant):
             entered("disguise")
             pair.disguise(rng)
         entered("oracle")
         state, apart = pair.judge(index)
         entered("check")
-        filed = mutants.is_outside(pair.suspect) or rng.random() < FILED
+        filed = dressing.is_outside(pair.suspect) or rng.random() < FILED
         verdict, reason, accepted = _checked(*(pair.filed() if filed else (pair.reference, pair.suspect)))
         if accepted and state == oracle.DIFFERENT and pair.shaky():
             state = oracle.UNDECIDED
@@ -126,21 +129,25 @@ def run_trial(
 
 
 def _mutant(
-    families: dict[str, list[Base]], kind: mutants.Kind, rng: mutants.Random, folder: Path
+    families: dict[str, list[Base]], kind: messages.Kind, rng: messages.Random, folder: Path
 ) -> tuple[Base, ModelProto, ModelProto, str] | None:
     """A model, the reference that it becomes, a copy with one change, and what that is."""
-    homes = [b for b in families["special"] if b.name in mutants.homes(kind)]
+    homes = [b for b in families["special"] if b.name in dressing.homes(kind)]
+    loaded = rng.random() < LOADED
     for attempt in range(ATTEMPTS):
-        family = families[mutants.pick(rng, sorted(families))]
-        base = mutants.pick(rng, homes if homes and rng.random() < 0.5 else family)
+        family = families[messages.pick(rng, sorted(families))]
+        base = messages.pick(rng, homes if homes and rng.random() < 0.5 else family)
         reference = base.model()
         try:
-            mutants.prepare(reference, kind, rng, folder)
+            dressing.prepare(reference, kind, rng, folder)
             if attempt < RUNNABLE and oracle.opened(_source(reference, folder)) is None:
                 continue
-            mutant = mutants.copied(reference)
-            return base, reference, mutant, mutants.mutate(mutant, kind, rng)
-        except (mutants.NotPossibleError, ValueError, TypeError, OverflowError):
+            mutant = messages.copied(reference)
+            change = mutants.mutate(mutant, kind, rng)
+            if attempt < RUNNABLE and loaded and oracle.opened(_source(mutant, folder)) is None:
+                continue
+            return base, reference, mutant, change
+        except (messages.NotPossibleError, ValueError, TypeError, OverflowError):
             # protobuf takes no such value in this field
             continue
     return None
@@ -148,7 +155,7 @@ def _mutant(
 
 def _source(model: ModelProto, folder: Path) -> bytes | Path:
     data = model.SerializeToString()
-    if not mutants.is_outside(model):
+    if not dressing.is_outside(model):
         return data
     path = folder / "probe.onnx"
     path.write_bytes(data)
@@ -169,7 +176,7 @@ class _Pair:
         self.where = -1
         self.samples: list[oracle.Sample] = []
 
-    def disguise(self, rng: mutants.Random) -> None:
+    def disguise(self, rng: messages.Random) -> None:
         suspect, names = disguises.disguise(self.mutant, rng)
         if names and oracle.opened(_source(suspect, self.folder)) is not None:
             self.suspect, self.rewrites = suspect, names
@@ -229,8 +236,8 @@ def _keep(pair: _Pair, found: Trial, keep: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, model in (("reference", pair.reference), ("suspect", pair.suspect), ("mutant", pair.mutant)):
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
-    if (pair.folder / mutants.OUTSIDE).exists():
-        (folder / mutants.OUTSIDE).write_bytes((pair.folder / mutants.OUTSIDE).read_bytes())
+    if (pair.folder / dressing.OUTSIDE).exists():
+        (folder / dressing.OUTSIDE).write_bytes((pair.folder / dressing.OUTSIDE).read_bytes())
     (folder / "trial.txt").write_text(f"{found}\n")
     if pair.where >= 0:
         arrays = {n: v for n, v in pair.samples[pair.where].items() if isinstance(v, np.ndarray) and v.dtype != object}

@@ -1,0 +1,377 @@
+"""Pairs of models that compute different things and were once accepted as one: none may be, in either order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+import lady_onnx as lady
+
+from . import oracle
+from .test_verdicts import F, Weights, X, attention, layers, model, projections, widened
+
+FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reference, a suspect, and an input that tells them apart."""
+
+    reference: ModelProto
+    suspect: ModelProto
+    sample: dict[str, np.ndarray]
+
+
+def w(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng([seed, *shape]).standard_normal(shape).astype(F)
+
+
+def value(name: str, shape: list[int | str] | None = None, kind: int = FLOAT) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, kind, shape)
+
+
+def node(op: str, inputs: str, outputs: str, **attributes: object) -> NodeProto:
+    return helper.make_node(op, inputs.split(), outputs.split(), name=f"n_{op}_{outputs}", **attributes)
+
+
+def copied(whole: ModelProto) -> ModelProto:
+    return ModelProto.FromString(whole.SerializeToString())
+
+
+# ---- files that are alike node by node
+
+
+def formals_of_a_function() -> Pair:
+    nodes = [
+        node("MatMul", "x a", "h"),
+        node("MatMul", "x b", "i"),
+        node("f", "h i", "j", domain="own"),
+        node("Relu", "j", "k"),
+    ]
+    nodes.append(node("MatMul", "k c", "out"))
+
+    def built(*formals: str) -> ModelProto:
+        found = model(nodes, {"a": w(8, 6), "b": w(8, 6, seed=1), "c": w(6, 3)}, X)
+        opset = [helper.make_opsetid("", 17)]
+        found.functions.append(helper.make_function("own", "f", formals, ["r"], [node("Sub", "p q", "r")], opset))
+        found.opset_import.append(helper.make_opsetid("own", 1))
+        return found
+
+    return Pair(built("p", "q"), built("q", "p"), {"x": w(2, 8)})
+
+
+def inputs_of_a_scan_body() -> Pair:
+    def built(*order: int) -> ModelProto:
+        inputs = [value("v", [1, 5]), value("s", [1, 5])]
+        nodes = [node("Sub", "s v", "d"), node("Tanh", "d", "v2"), node("Identity", "v2", "seen")]
+        body = helper.make_graph(nodes, "body", [inputs[k] for k in order], [value("v2"), value("seen")])
+        outer = [node("MatMul", "x a", "h"), node("Scan", "start h", "last all", body=body, num_scan_inputs=1)]
+        outer.append(node("MatMul", "all b", "out"))
+        return model(outer, {"a": w(3, 5), "b": w(5, 2), "start": w(1, 5)}, {"x": [4, 1, 3]})
+
+    return Pair(built(0, 1), built(1, 0), {"x": w(4, 1, 3)})
+
+
+def outputs_of_a_loop_body() -> Pair:
+    def built(*order: int) -> ModelProto:
+        ends = [value("go2", [], BOOL), value("v2"), value("u2")]
+        nodes = [node("Identity", "go", "go2"), node("Add", "v u", "v2"), node("Tanh", "u", "u2")]
+        inputs = [value("i", [], INT), value("go", [], BOOL), value("v"), value("u")]
+        body = helper.make_graph(nodes, "body", inputs, [ends[k] for k in order])
+        outer = [node("MatMul", "x a", "h"), node("MatMul", "x b", "k"), node("Loop", "turns yes h k", "y z", body=body)]
+        outer += [node("Sub", "y z", "s"), node("MatMul", "s c", "out")]
+        weights = {"a": w(3, 5), "b": w(3, 5, seed=1), "c": w(5, 2), "turns": np.array(3), "yes": np.array(True)}
+        return model(outer, weights, {"x": [4, 3]})
+
+    return Pair(built(0, 1, 2), built(0, 2, 1), {"x": w(4, 3)})
+
+
+def outputs_of_a_branch() -> Pair:
+    def branch(name: str, *order: int) -> GraphProto:
+        ends = [value("t"), value("r")]
+        return helper.make_graph([node("Tanh", "h", "t"), node("Relu", "h", "r")], name, [], [ends[k] for k in order])
+
+    def built(*order: int) -> ModelProto:
+        bodies = {"then_branch": branch("then", *order), "else_branch": branch("else", 0, 1)}
+        nodes = [node("MatMul", "x a", "h"), node("ReduceSum", "x", "all", keepdims=0), node("Greater", "all nought", "yes")]
+        nodes += [node("If", "yes", "p q", **bodies), node("Sub", "p q", "s"), node("MatMul", "s b", "out")]
+        return model(nodes, {"a": w(3, 5), "b": w(5, 2), "nought": F(0)}, {"x": [4, 3]})
+
+    return Pair(built(0, 1), built(1, 0), {"x": np.abs(w(4, 3))})
+
+
+def overload_of_a_function() -> Pair:
+    def built(overload: str) -> ModelProto:
+        call = node("f", "h", "i", domain="own")
+        call.overload = overload
+        found = model([node("MatMul", "x a", "h"), call, node("MatMul", "i b", "out")], {"a": w(8, 6), "b": w(6, 3)}, X)
+        for name, operator in (("one", "Relu"), ("two", "Sigmoid")):
+            body = [node(operator, "p", "q")]
+            opset = [helper.make_opsetid("", 17)]
+            found.functions.append(helper.make_function("own", "f", ["p"], ["q"], body, opset, overload=name))
+        found.opset_import.append(helper.make_opsetid("own", 1))
+        found.ir_version = 10
+        return found
+
+    return Pair(built("one"), built("two"), {"x": w(2, 8)})
+
+
+def domain_imported_twice() -> Pair:
+    """Up to opset 12 a softmax runs over all axes behind the first; onnxruntime takes the version that stands last."""
+    nodes = [node("MatMul", "x a", "h"), node("Softmax", "h", "i"), node("MatMul", "i b", "out")]
+    reference = model(nodes, {"a": w(8, 6), "b": w(6, 3)}, {"x": [2, 5, 8]})
+    suspect = copied(reference)
+    suspect.opset_import.append(helper.make_opsetid("", 12))
+    return Pair(reference, suspect, {"x": w(2, 5, 8)})
+
+
+def clip_of_an_lstm() -> Pair:
+    def built(**more: float) -> ModelProto:
+        nodes = [node("MatMul", "x a", "h"), node("LSTM", "h W R", "y", hidden_size=3, **more), node("MatMul", "y b", "out")]
+        return model(nodes, {"a": w(4, 5), "W": 3 * w(1, 12, 5), "R": w(1, 12, 3), "b": w(3, 2)}, {"x": [4, 2, 4]})
+
+    return Pair(built(), built(clip=0.3), {"x": w(4, 2, 4)})
+
+
+def outputs_in_another_order() -> Pair:
+    nodes, weights = layers()
+    reference = model([*nodes, node("Tanh", "out", "second")], weights, X)
+    reference.graph.output.append(value("second"))
+    suspect = copied(reference)
+    suspect.graph.output[0].CopyFrom(reference.graph.output[1])
+    suspect.graph.output[1].CopyFrom(reference.graph.output[0])
+    return Pair(reference, suspect, {"x": w(2, 8)})
+
+
+def input_of_another_type() -> Pair:
+    nodes, weights = layers()
+    nodes[0].input[0] = "single"
+    reference = model([helper.make_node("Cast", ["x"], ["single"], to=FLOAT), *nodes], weights, X)
+    suspect = copied(reference)
+    suspect.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    return Pair(reference, suspect, {"x": w(2, 8)})
+
+
+# ---- files that are written differently, were an Identity enough
+
+
+def table_of_numbers() -> Pair:
+    def built(*last: int) -> ModelProto:
+        nodes = [node("Gather", "table ids", "other"), node("Gather", "words other", "h"), node("MatMul", "h a", "out")]
+        weights = {"table": np.array([0, 3, 2, 1, *last]), "words": w(6, 8), "a": w(8, 3)}
+        found = model(nodes, weights, {"ids": ["N"]})
+        found.graph.input[0].type.tensor_type.elem_type = INT
+        return found
+
+    return Pair(built(4, 5), built(4, 1), {"ids": np.arange(6)})
+
+
+def row_of_bytes() -> Pair:
+    nodes = [node("DequantizeLinear", "q scale zero", "a", axis=0), node("MatMul", "x a", "out")]
+    rows = np.random.default_rng(0).integers(-127, 128, (4, 3)).astype(np.int8)
+    others = rows.copy()
+    others[2] = -others[2]
+    weights = {"scale": np.abs(w(4)), "zero": np.zeros(4, np.int8)}
+    return Pair(*(model(nodes, {"q": q, **weights}, {"x": ["N", 4]}) for q in (rows, others)), {"x": w(2, 4)})
+
+
+def axis_of_a_mask() -> Pair:
+    def built(axis: int) -> ModelProto:
+        nodes = [node("MatMul", "x a", "h"), node("Unsqueeze", "mask axes", "m"), node("Add", "h m", "i")]
+        nodes += [node("Softmax", "i", "s", axis=-1), node("MatMul", "s b", "out")]
+        return model(nodes, {"a": w(5, 4), "b": w(4, 3), "axes": np.array([axis])}, {"x": [4, 4, 5], "mask": [4, 4]})
+
+    return Pair(built(0), built(1), {"x": w(4, 4, 5), "mask": w(4, 4)})
+
+
+def thresholds_of_boxes() -> Pair:
+    corners = np.sort(np.random.default_rng(9).random((1, 6, 2, 2)).astype(F), axis=2).reshape(1, 6, 4)
+    nodes = [node("MatMul", "x a", "h"), node("Sigmoid", "h", "scores")]
+    nodes.append(node("NonMaxSuppression", "boxes scores most overlap least", "out"))
+
+    def built(overlap: float, least: float) -> ModelProto:
+        weights = {"a": w(4, 6), "boxes": corners, "most": np.array([6])}
+        weights |= {"overlap": np.array([overlap], F), "least": np.array([least], F)}
+        return model(nodes, weights, {"x": [1, 2, 4]}, kind=INT)
+
+    return Pair(built(0.1, 0.7), built(0.7, 0.1), {"x": w(1, 2, 4)})
+
+
+def bounds_of_clips() -> Pair:
+    def built(first: float, second: float) -> ModelProto:
+        nodes = [node("MatMul", "x a", "h"), node("Clip", "h low first", "i"), node("MatMul", "i b", "j")]
+        nodes += [node("Clip", "j low second", "k"), node("MatMul", "k c", "out")]
+        weights = {"a": w(8, 6), "b": w(6, 5), "c": w(5, 3), "low": F(-1), "first": F(first), "second": F(second)}
+        return model(nodes, weights, X)
+
+    return Pair(built(1, 2), built(2, 1), {"x": 3 * w(4, 8)})
+
+
+def arm_that_is_seldom_taken() -> Pair:
+    def built(arm: float) -> ModelProto:
+        nodes = [node("MatMul", "x a", "h"), node("Greater", "h limit", "far"), node("Where", "far arm h", "i")]
+        nodes.append(node("MatMul", "i b", "out"))
+        return model(nodes, {"a": w(8, 6), "b": w(6, 3), "limit": F(1e6), "arm": F(arm)}, X)
+
+    return Pair(built(5e6), built(7e6), {"x": 1e7 * w(2, 8)})
+
+
+def rounding_of_a_pool() -> Pair:
+    """For even sizes there is nothing to round."""
+
+    def built(up: int) -> ModelProto:
+        pool = node("MaxPool", "h", "i", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=up)
+        nodes = [node("Conv", "x a", "h"), pool, node("Conv", "i b", "out")]
+        return model(nodes, {"a": w(6, 3, 1, 1), "b": w(2, 6, 1, 1)}, {"x": [1, 3, "H", "W"]})
+
+    return Pair(built(0), built(1), {"x": w(1, 3, 5, 5)})
+
+
+def length_that_is_cut() -> Pair:
+    def built(most: int) -> ModelProto:
+        nodes = [node("MatMul", "x a", "h"), node("Slice", "h from to axis", "i"), node("MatMul", "i b", "out")]
+        weights = {"a": w(4, 6), "b": w(6, 3), "from": np.array([0]), "to": np.array([most]), "axis": np.array([1])}
+        return model(nodes, weights, {"x": [1, "T", 4]})
+
+    return Pair(built(2**40), built(512), {"x": w(1, 600, 4)})
+
+
+def constant_behind_a_dummy() -> Pair:
+    nodes, weights = layers()
+    nodes[-1].output[0] = "narrow"
+    nodes.append(node("Mul", "narrow much", "out"))
+    wide = widened(weights, 5 * w(8), 1, np.zeros(12))
+    return Pair(model(nodes, {**weights, "much": F(2)}, X), model(nodes, {**wide, "much": F(3)}, X), {"x": w(2, 8)})
+
+
+# ---- rounding
+
+
+def zeros_of_a_mask() -> Pair:
+    """Eight steps of what stands for infinity are more than all scores."""
+    weights = projections()
+    mask = np.where(np.isinf(weights["mask"]), F(-1e9), weights["mask"])
+    other = mask.copy()
+    other[3, 1] = -400
+    return Pair(attention({**weights, "mask": mask}), attention({**weights, "mask": other}), {"x": w(2, 4, 8)})
+
+
+def steps_of_halves() -> Pair:
+    nodes, weights = layers()
+    short = {n: a.astype(np.float16) for n, a in weights.items()}
+    moved = {}
+    for name, array in short.items():
+        for _ in range(3):
+            array = np.nextafter(array, np.float16(np.inf))
+        moved[name] = array
+    casts = [helper.make_node("Cast", [f"{n}.short"], [n], to=FLOAT) for n in weights]
+
+    def built(arrays: Weights) -> ModelProto:
+        return model([*casts, *nodes], {f"{n}.short": a for n, a in arrays.items()}, X)
+
+    return Pair(built(short), built(moved), {"x": 100 * np.abs(w(2, 8))})
+
+
+CASES = (
+    *(formals_of_a_function, inputs_of_a_scan_body, outputs_of_a_loop_body, outputs_of_a_branch, overload_of_a_function),
+    *(domain_imported_twice, clip_of_an_lstm, outputs_in_another_order, input_of_another_type, table_of_numbers),
+    *(row_of_bytes, axis_of_a_mask, thresholds_of_boxes, bounds_of_clips, arm_that_is_seldom_taken, rounding_of_a_pool),
+    *(length_that_is_cut, constant_behind_a_dummy, zeros_of_a_mask, steps_of_halves),
+)
+
+
+def with_identity(whole: ModelProto) -> ModelProto:
+    """The model with one node more, behind its first input."""
+    found = copied(whole)
+    name = found.graph.input[0].name
+    reader = next(n for n in found.graph.node if name in n.input)
+    reader.input[list(reader.input).index(name)] = "the same"
+    found.graph.node.insert(0, helper.make_node("Identity", [name], ["the same"]))
+    return found
+
+
+def accepts(reference: ModelProto | Path, suspect: ModelProto | Path) -> bool:
+    """A model that is refused is not accepted."""
+    try:
+        return lady.check(reference, suspect).accepted
+    except lady.LadyError:
+        return False
+
+
+def shuffled(whole: ModelProto) -> ModelProto:
+    """The model with its units in another order, where it is read and has groups."""
+    try:
+        return lady.permute(whole, 1).model
+    except lady.LadyError:
+        return whole
+
+
+WRITTEN: dict[str, Callable[[ModelProto], ModelProto]] = {
+    "plainly": copied,
+    "with an Identity": with_identity,
+    "shuffled": shuffled,
+    "shuffled, with an Identity": lambda whole: shuffled(with_identity(whole)),
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+@pytest.mark.parametrize("turned", [False, True], ids=["forth", "back"])
+@pytest.mark.parametrize("case", CASES)
+def test_another_program_is_not_accepted(case: Callable[[], Pair], turned: bool, written: str) -> None:
+    pair = case()
+    reference, suspect = (pair.suspect, pair.reference) if turned else (pair.reference, pair.suspect)
+    assert not accepts(reference, WRITTEN[written](suspect))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_pairs_differ_and_are_themselves(case: Callable[[], Pair]) -> None:
+    """Refusing everything is no answer."""
+    pair = case()
+    sessions = [oracle.opened(m.SerializeToString()) for m in (pair.reference, pair.suspect)]
+    assert oracle.judge(*sessions, [pair.sample])[0] == oracle.DIFFERENT
+    assert lady.check(pair.reference, copied(pair.reference)).verdict == "identical"
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["forth", "back"])
+@pytest.mark.parametrize("written", ["plainly", "with an Identity"])
+def test_names_of_another_wire_type_name_nothing(written: str, turned: bool, tmp_path: Path) -> None:
+    """A name that is written as a number of eight bytes is none to protobuf: the weight keeps its own."""
+    names = ["weight_a", "weight_b"]
+    arrays = [w(48, 48, seed=k) for k in range(2)]
+    nodes = [node("MatMul", "x weight_a", "h"), node("Relu", "h", "i"), node("MatMul", "i weight_b", "out")]
+
+    def data(swapped: bool) -> bytes:
+        found = model(nodes, {}, {"x": ["N", 48]})
+        if written == "with an Identity" and swapped:
+            found = with_identity(found)
+        tensors = [numpy_helper.from_array(a, n) for a, n in zip(arrays, names[::-1] if swapped else names, strict=True)]
+        tag = bytes([8 << 3 | 1])
+        graph = found.graph.SerializeToString()
+        for tensor, name in zip(tensors, names, strict=True):
+            content = tensor.SerializeToString() + (tag + name.encode() if swapped else b"")
+            graph += bytes([5 << 3 | 2]) + _length(content) + content
+        found.ClearField("graph")
+        return found.SerializeToString() + bytes([7 << 3 | 2]) + _length(graph) + graph
+
+    paths = [tmp_path / "one.onnx", tmp_path / "two.onnx"]
+    for path, swapped in zip(paths, (False, True), strict=True):
+        path.write_bytes(data(swapped))
+    state = oracle.judge(*(oracle.opened(p) for p in paths), [{"x": w(2, 48)}])[0]
+    assert state == oracle.DIFFERENT
+    assert not accepts(*(paths[::-1] if turned else paths))
+    assert lady.check(paths[0], paths[0]).verdict == "identical"
+
+
+def _length(content: bytes) -> bytes:
+    """How protobuf writes the length of what follows."""
+    count, found = len(content), bytearray()
+    while count > 127:
+        found.append(count & 127 | 128)
+        count >>= 7
+    return bytes([*found, count])
