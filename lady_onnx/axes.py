@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ DOUBLED_SIZE = 64
 """Up to this size twice as much, and one, is not too long to run."""
 LONGEST_SIZE = 520
 """A bound that the model has for a size is gone beyond up to here."""
+GROWTH, FREE_ELEMENTS = 8, 100_000
+"""So much larger than random inputs, or of so many elements, may they get for that."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -45,6 +48,10 @@ class Axes:
         """The shapes of the inputs with these sizes, and those of `base` for other symbols."""
         known = {**self.base, **sizes}
         return {n: tuple(known[p] if isinstance(p, str) else p for p in places) for n, places in self.places.items()}
+
+    def count(self, sizes: Mapping[str, int]) -> int:
+        """How many elements inputs of these sizes have."""
+        return sum(math.prod(shape) for shape in self.shapes(sizes).values())
 
     def with_size(self, size: int) -> dict[str, int]:
         """This size for all symbols but batches, which are one."""
@@ -80,22 +87,35 @@ def small_sizes(axes: Axes) -> list[dict[str, int]]:
 
 
 def choose_sizes(axes: Axes, bounds: Sequence[int]) -> Iterator[tuple[str, dict[str, int]]]:
-    """Sizes of the symbolic axes, the most telling first, and what to call them."""
+    """Sizes of the symbolic axes, the most telling first, and what to call them.
+
+    Args:
+        axes: the symbolic axes.
+        bounds: integers of the model at which something changes.
+    """
     if not axes.others:
         for size in (1, 3) if axes.batches else ():
             yield _name_sizes(sorted(axes.batches), size), dict.fromkeys(axes.batches, size)
         return
-    largest = max(axes.base[s] for s in axes.others)
-    beyond = max((c + 1 for c in bounds if c < LONGEST_SIZE), default=0)
-    longer = largest + 1 + largest % 2
-    longest = max(2 * largest + 1 if largest <= DOUBLED_SIZE else longer, beyond)
     odd = LARGE_SIZE if axes.pictures else SMALL_SIZE
-    for size in dict.fromkeys((odd, 1, longest, 0, *((STRIDED_SIZE,) if axes.pictures else ()), 2, longer, SMALL_SIZE)):
-        if size:
-            yield _name_sizes(axes.others, size), axes.with_size(size)
-        else:
-            apart = {s: odd + 2 * k for k, s in enumerate(axes.others)} | dict.fromkeys(axes.batches, 3)
-            yield f"axes {', '.join(f'{s}={n}' for s, n in apart.items())}", apart
+    longest, longer = _longer_sizes(axes, bounds)
+    for size in dict.fromkeys((odd, 1, longest)):
+        yield _name_sizes(axes.others, size), axes.with_size(size)
+    apart = {s: odd + 2 * k for k, s in enumerate(axes.others)} | dict.fromkeys(axes.batches, 3)
+    yield f"axes {', '.join(f'{s}={n}' for s, n in apart.items())}", apart
+    rest = (STRIDED_SIZE, 2, longer, SMALL_SIZE) if axes.pictures else (2, longer)
+    for size in dict.fromkeys(s for s in rest if s not in (odd, 1, longest)):
+        yield _name_sizes(axes.others, size), axes.with_size(size)
+
+
+def _longer_sizes(axes: Axes, bounds: Sequence[int]) -> tuple[int, int]:
+    """Two sizes larger than those of random inputs: one beyond the model's bounds if it can be run, and an odd one."""
+    largest = max(axes.base[s] for s in axes.others)
+    longer = largest + 1 + largest % 2
+    longest = 2 * largest + 1 if largest <= DOUBLED_SIZE else longer
+    beyond = max((c + 1 for c in bounds if c < LONGEST_SIZE), default=0)
+    room = max(GROWTH * axes.count({}), FREE_ELEMENTS)
+    return (beyond if beyond > longest and axes.count(axes.with_size(beyond)) <= room else longest), longer
 
 
 def _name_sizes(symbols: Sequence[str], size: int) -> str:

@@ -96,6 +96,7 @@ class _Gap:
         scale: the largest absolute value of the first model's.
         finite: whether all values of both are.
         parted: whether some part differs by more than it may.
+        overflowed: whether infinities or NaN stand in other places.
     """
 
     shape: tuple[int, ...]
@@ -103,6 +104,7 @@ class _Gap:
     scale: float = 0.0
     finite: bool = False
     parted: bool = False
+    overflowed: bool = False
 
     @property
     def relative(self) -> float:
@@ -122,7 +124,7 @@ def _gap(x: np.ndarray, y: np.ndarray, part_limit: float | None = None) -> _Gap:
     known = np.isfinite(x) & np.isfinite(y)
     scale = float(np.abs(x[known]).max(initial=0.0))
     if not np.array_equal(x[~known], y[~known], equal_nan=True):
-        return _Gap(shape, float("inf"), scale)
+        return _Gap(shape, float("inf"), scale, overflowed=True)
     x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
     gaps = np.abs(x - y)
     parted = False
@@ -220,7 +222,7 @@ class Judge:
             within = _ratio(gap.difference, usual)
             near = sound and within <= self.tolerance and open_ and self._is_rounding(case, k)
             return (within, True) if near else (gap.relative, False)
-        if case.both and self.mixed and np.isinf(gap.difference):
+        if self.mixed and gap.overflowed:
             # half precision overflows where single does not
             return None, True
         rounding = case.both and open_ and self._is_rounding(case, k)

@@ -77,6 +77,16 @@ class Reach:
     words: tuple[str, ...]
 
 
+def join_bounds(first: Reach, second: Reach) -> Reach:
+    """The first model's spans, and the numbers and words of both: what changes in one alone tells them apart."""
+    return Reach(
+        first.spans,
+        tuple(sorted({*first.floats, *second.floats})),
+        tuple(sorted({*first.integers, *second.integers})),
+        tuple(sorted({*first.words, *second.words})),
+    )
+
+
 def find_reach(graph: Graph) -> Reach:
     """What a model's own numbers say of its inputs, found from its nodes, bodies and functions; nothing is run."""
     if graph.model.functions:

@@ -270,7 +270,7 @@ def compare(
             metric_name = metric_name or "accuracy"
             metrics = (metric(metric_name, ours[0], data["labels"]), metric(metric_name, theirs[0], data["labels"]))
     else:
-        source = Source(a)
+        source = Source(a, b)
         ordinary = _answered(source, pair.first, samples, seed)
         for inputs in ordinary:
             judge.add_ordinary("random", inputs)

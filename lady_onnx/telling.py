@@ -13,7 +13,7 @@ import onnx
 
 from .axes import Axes, Shapes, choose_sizes
 from .graph import Graph
-from .reach import Reach, find_reach
+from .reach import Reach, find_reach, join_bounds
 
 GRAINS = ((1, 1.0), (4, 3.0), (2, 3.0), (8, 1.0))
 """Size of the blocks of a random picture, in pixels, and its standard deviation; one pair a sample."""
@@ -89,22 +89,23 @@ BEYOND_HALF = ("huge", "tiny")
 
 
 class Source:
-    """Makes the inputs of one model.
+    """Makes the inputs of one model, or of two models that take the same.
 
     Attributes:
-        graph: the model.
+        graph: the model, whose inputs they are.
         narrow: whether random integers are 0 and 1 alone, for a model that takes no others.
     """
 
-    def __init__(self, graph: Graph):
-        self.graph = graph
+    def __init__(self, graph: Graph, other: Graph | None = None):
+        self.graph, self._other = graph, other
         self.narrow = False
-        self._types = {v.name: _dtype(v) for v in graph.required_inputs}
+        self._types = {v.name: _dtype(v) for v in graph.required_inputs if v.type.tensor_type.elem_type}
 
     @functools.cached_property
     def reach(self) -> Reach:
-        """What the model's own numbers say of its inputs."""
-        return find_reach(self.graph)
+        """What the models' own numbers say of their inputs."""
+        mine = find_reach(self.graph)
+        return mine if self._other is None else join_bounds(mine, find_reach(self._other))
 
     def draw_random(self, shapes: Shapes, count: int, seed: int) -> Iterator[Arrays]:
         """Seeded random inputs: normal floats, integers that fit the tables they reach, true booleans, masks of ones.
@@ -143,9 +144,9 @@ class Source:
         return [name for j, name in enumerate(flags) if bits >> j & 1]
 
     def is_mask(self, name: str) -> bool:
-        """Does this input say which places count? Integers that are called masks, and all booleans."""
+        """Does this input say which places count? Numbers that are called masks, and all booleans."""
         kind = self._types[name].kind
-        return kind == "b" or (kind in "iu" and "mask" in name.lower())
+        return kind == "b" or (kind != "O" and "mask" in name.lower())
 
     def is_flag(self, name: str, shapes: Shapes) -> bool:
         """Is this input one truth value?"""
@@ -161,12 +162,12 @@ class Source:
 
     @functools.cached_property
     def float_bounds(self) -> list[float]:
-        """The model's own bounds that floats may be made to meet."""
+        """The models' own bounds that floats may be made to meet."""
         return [b for b in self.reach.floats if abs(b) <= LARGEST_BOUND]
 
     def _draw_plain(self, generator: np.random.Generator, name: str, shape: tuple[int, ...], number: int) -> np.ndarray:
         dtype = self._types[name]
-        if self.is_mask(name):
+        if self.is_mask(name) and not self.is_float(name):
             return np.ones(shape, dtype)
         if self.is_integer(name):
             low, high = PLAIN_SPAN if self.narrow else self.reach.spans.get(name, PLAIN_SPAN)

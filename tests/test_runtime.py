@@ -44,6 +44,23 @@ def model(
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
+def weighed(other: bool) -> onnx.ModelProto:
+    """The other one adds where a mask of floats is zero at both ends at once."""
+    nodes = [
+        node("Mul", "x float_mask", "y"),
+        node("Slice", "float_mask first second axis", "head"),
+        node("Slice", "float_mask last beyond axis", "tail"),
+        node("Add", "head tail", "both"),
+        node("Equal", "both zero", "is"),
+        node("Where", "is k zero", "more"),
+        node("Add", "y more", "out"),
+    ]
+    places = {"first": 0, "second": 1, "last": -1, "beyond": 1 << 30, "axis": 1}
+    constants = {name: np.array([place]) for name, place in places.items()}
+    constants |= {"zero": np.float32(0), "k": np.float32(other)}
+    return model(nodes, constants, {"x": (FLOAT, [1, 7]), "float_mask": (FLOAT, [1, 7])})
+
+
 def masked(where: str) -> Callable[[bool], onnx.ModelProto]:
     """Values times a mask; the other one also adds where the mask is zero at the place of that name."""
 
@@ -114,8 +131,9 @@ def scanned(kind: str) -> Callable[[bool], onnx.ModelProto]:
     def build(other: bool) -> onnx.ModelProto:
         constants: dict[str, np.ndarray | np.generic] = {"w": weights(3, 3), "one": np.array(1), "two": np.array(2)}
         nodes = [node("MatMul", "x w", "h"), node("Shape", "x", "s"), node("Gather", "s one", "l")]
-        if kind == "long":
-            bounds = {"start": np.array([0]), "end": np.array([20 if other else 1 << 30]), "axis": np.array([1])}
+        if "long" in kind:
+            most = {"long": 20, "very long": 400}[kind]
+            bounds = {"start": np.array([0]), "end": np.array([most if other else 1 << 30]), "axis": np.array([1])}
             nodes.append(node("Slice", "h start end axis", "out"))
             return model(nodes, {**constants, **bounds}, {"x": (FLOAT, ["N", "L", 3])})
         if kind == "odd":
@@ -166,6 +184,7 @@ PAIRS: dict[str, Callable[[bool], onnx.ModelProto]] = {
     "a mask that is zero in the middle": masked("middle"),
     "a mask that is zero at the end": masked("end"),
     "a mask that is zero at the start": masked("start"),
+    "a mask of floats": weighed,
     "the last row of a small table": looked_up(200, "L"),
     "the last row of a large table": looked_up(50_000, "L"),
     "the last row of a table, one number at a time": looked_up(5_000, 1),
@@ -180,13 +199,13 @@ PAIRS: dict[str, Callable[[bool], onnx.ModelProto]] = {
     "lower bounds": elementwise([node("Clip", "x k", "out")], {}, (-60, -6), [4, 8]),
     "exact zeros": elementwise([node("Equal", "x zero", "is"), node("Where", "is k x", "out")], {"zero": ZERO}, (0, 1), [4, 8]),
     "ceil_mode, at odd sizes": pooled("H"),
-    "ceil_mode, at a fixed odd size": pooled(33),
     "an arm of a Where behind a threshold": elementwise(
         [node("Greater", "x t", "is"), node("Mul", "x k", "y"), node("Where", "is y x", "out")],
         {"t": np.float32(1234.5)},
         (1, 2),
         ["N", 8],
     ),
+    "a Slice that truncates very long sequences alone": scanned("very long"),
     "halves": elementwise([node("Add", "x k", "y"), node("Round", "y", "out")], {}, (0, 1e-4), [4, 8]),
 }
 
@@ -198,3 +217,209 @@ def test_models_that_differ_in_one_place_are_told_apart(name: str) -> None:
     assert not lady.verify(build(True), build(False)).equal
     assert lady.verify(build(False), build(False)).equal
     assert lady.verify(build(True), build(True)).equal
+
+
+def test_what_was_run_is_listed_in_plain_types() -> None:
+    found = lady.verify(masked("end")(False), masked("end")(True))
+    listed = json.loads(json.dumps([dataclasses.asdict(r) for r in found.runs]))
+    assert [r["kind"] for r in listed[:4]] == ["random"] * 4
+    (told,) = [r for r in listed if r["kind"] == "mask: zeros at the end"]
+    assert told == {"kind": "mask: zeros at the end", "shapes": {"x": [1, 7], "attention_mask": [1, 7]}, "equal": False}
+    assert found.samples == len(found.runs)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4])
+def test_three_times_the_samples_and_five_are_run_at_most(samples: int) -> None:
+    inputs: Inputs = {"ids": (INT64, ["N", "L"]), "attention_mask": (INT64, ["N", "L"]), "x": (FLOAT, ["N", "L"])}
+    nodes = [
+        node("Gather", "table ids", "g"),
+        node("Cast", "attention_mask", "m", to=FLOAT),
+        node("Mul", "g m", "y"),
+        node("Add", "y x", "out"),
+    ]
+    proto = model(nodes, {"table": weights(9)}, inputs)
+    assert len(lady.verify(proto, proto, samples=samples).runs) == 3 * samples + 5
+
+
+def test_inputs_made_to_tell_are_small_where_axes_are_symbolic() -> None:
+    proto = scanned("one")(False)
+    shapes = [r.shapes["x"] for r in lady.verify(proto, proto).runs]
+    assert shapes[:4] == [(2, 16, 3)] * 4
+    assert {s[1] for s in shapes} == {1, 2, 7, 16, 17, 33}
+    assert sum(s[0] * s[1] for s in shapes[4:]) < sum(s[0] * s[1] for s in shapes[:4]) * 1.5
+
+
+def test_every_row_of_a_small_table_is_looked_up() -> None:
+    for row in range(0, 200, 7):
+        one, other = looked_up(200, "L")(False), looked_up(200, "L")(False)
+        table = numpy_helper.to_array(other.graph.initializer[0]).copy()
+        table[row] += 1
+        other.graph.initializer[0].CopyFrom(numpy_helper.from_array(table, "table"))
+        assert not lady.verify(one, other, samples=1).equal, row
+
+
+def test_sizes_at_which_a_model_does_not_run_are_passed_over() -> None:
+    nodes = [node("Reshape", "x shape", "r"), node("MatMul", "r w", "out")]
+    constants = {"shape": np.array([2, -1, 16, 3]), "w": weights(3, 3)}
+    proto = model(nodes, constants, {"x": (FLOAT, [2, "L", 3])})
+    found = lady.verify(proto, proto)
+    assert found.equal
+    assert {r.shapes["x"][1] % 16 for r in found.runs} == {0}
+
+
+def test_inputs_that_one_model_alone_takes_are_a_difference() -> None:
+    """The second number of each row, or the only one where there is one; the other model fails there."""
+
+    def build(other: bool) -> onnx.ModelProto:
+        nodes = [
+            node("Shape", "x", "s"),
+            node("Gather", "s one", "l"),
+            node("Sub", "l one", "last"),
+            node("Min", "last one", "least"),
+            node("Gather", f"x {'one' if other else 'least'}", "out", axis=1),
+        ]
+        return model(nodes, {"one": np.array(1)}, {"x": (FLOAT, ["N", "L"])})
+
+    assert lady.verify(build(True), build(True)).equal
+    for first in (False, True):
+        found = lady.verify(build(first), build(not first))
+        assert [r.shapes["x"][1] for r in found.runs if not r.equal] == [1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_infinities_and_nan_in_the_same_places_of_made_inputs_are_equal(value: float) -> None:
+    def build(fill: float) -> onnx.ModelProto:
+        nodes = [node("Greater", "x t", "is"), node("Where", "is fill x", "out")]
+        return model(nodes, {"t": np.float32(20), "fill": np.float32(fill)}, {"x": (FLOAT, [4, 8])})
+
+    assert lady.verify(build(value), build(value)).equal
+    for other in (-np.inf, 0.0, 1e30):
+        assert not lady.verify(build(value), build(other)).equal
+        assert not lady.verify(build(other), build(value)).equal
+
+
+def test_random_inputs_have_to_give_finite_outputs() -> None:
+    proto = model([node("Log", "x", "out")], {}, {"x": (FLOAT, [4, 8])})
+    assert not lady.verify(proto, proto).equal
+
+
+def test_a_sample_with_large_outputs_hides_no_difference_on_one_with_small_outputs() -> None:
+    """Where all numbers are negative, the models differ by one; on large ones the outputs are millions."""
+
+    def build(other: bool) -> onnx.ModelProto:
+        nodes = [
+            node("ReduceMax", "x", "most", keepdims=1),
+            node("Less", "most zero", "all"),
+            node("Mul", "x x", "square"),
+            node("Where", "all k square", "out"),
+        ]
+        constants = {"zero": ZERO, "k": np.float32(2 if other else 1)}
+        return model(nodes, constants, {"x": (FLOAT, [4, 8])})
+
+    assert not lady.verify(build(False), build(True)).equal
+
+
+def test_rounding_that_large_numbers_make_large_is_no_difference() -> None:
+    """A sine of sums in another order: what a rounding of the inputs does as well."""
+    left = weights(64, 32)
+    order = np.random.default_rng(1).permutation(32)
+
+    def build(order: np.ndarray) -> onnx.ModelProto:
+        nodes = [node("MatMul", "x a", "h"), node("MatMul", "h b", "s"), node("Sin", "s", "out")]
+        constants = {"a": left[:, order], "b": weights(32, 8, seed=2)[order]}
+        return model(nodes, constants, {"x": (FLOAT, [4, 64])})
+
+    found = lady.verify(build(np.arange(32)), build(order))
+    assert found.equal
+    assert found.max_rel <= 1e-4
+    changed = build(order)
+    array = numpy_helper.to_array(changed.graph.initializer[1]) * np.float32(1.01)
+    changed.graph.initializer[1].CopyFrom(numpy_helper.from_array(array, "b"))
+    assert not lady.verify(build(np.arange(32)), changed).equal
+
+
+def test_text_is_drawn_and_the_models_own_words_with_it() -> None:
+    def build(other: bool) -> onnx.ModelProto:
+        values = [1.0, 2.0, 3.0 + other]
+        encoder = node(
+            "LabelEncoder",
+            "word",
+            "out",
+            domain="ai.onnx.ml",
+            keys_strings=["cat", "dog", "emu"],
+            values_floats=values,
+            default_float=0.0,
+        )
+        return model([encoder], {}, {"word": (TensorProto.STRING, [24])})
+
+    assert lady.verify(build(False), build(False)).equal
+    assert not lady.verify(build(False), build(True)).equal
+
+
+def test_sequences_as_inputs_are_refused() -> None:
+    sequence = helper.make_tensor_sequence_value_info("s", FLOAT, None)
+    proto = model([node("ConcatFromSequence", "s", "out", axis=0)], {}, {})
+    proto.graph.input.append(sequence)
+    with pytest.raises(lady.LadyError, match="input 's' has no shape, so no random values fit; give some with --data"):
+        lady.verify(proto, proto)
+
+
+def test_a_number_that_chooses_an_arm() -> None:
+    """Of a sample rate, two values are known; neither is zero or one."""
+
+    def build(other: bool) -> onnx.ModelProto:
+        nodes = [
+            node("Equal", "rate known", "is"),
+            node("Where", "is k one", "f"),
+            node("Mul", "x f", "out"),
+        ]
+        constants = {"known": np.array(16000), "k": np.float32(2 + other), "one": np.float32(1)}
+        return model(nodes, constants, {"x": (FLOAT, [4]), "rate": (INT64, [])})
+
+    assert lady.verify(build(False), build(False)).equal
+    assert not lady.verify(build(False), build(True)).equal
+
+
+@pytest.mark.parametrize("arms", [(True, True), (True, False), (False, True), (False, False)])
+def test_booleans_are_tried_together(arms: tuple[bool, bool]) -> None:
+    def build(other: bool) -> onnx.ModelProto:
+        nodes = [
+            node("Equal", "p want_p", "is_p"),
+            node("Equal", "q want_q", "is_q"),
+            node("And", "is_p is_q", "is"),
+            node("Where", "is k one", "f"),
+            node("Mul", "x f", "out"),
+        ]
+        constants = {"want_p": np.array(arms[0]), "want_q": np.array(arms[1]), "k": np.float32(2 + other), "one": np.float32(1)}
+        return model(nodes, constants, {"x": (FLOAT, [4]), "p": (BOOL, []), "q": (BOOL, [])})
+
+    assert not lady.verify(build(False), build(True), samples=2).equal
+
+
+def test_a_table_in_the_body_of_a_loop_and_in_a_function() -> None:
+    def build(other: bool, function: bool) -> onnx.ModelProto:
+        table = weights(300, 4)
+        table[-1] += other
+        if function:
+            look = [node("Constant", "", "t", value=numpy_helper.from_array(table)), node("Gather", "t i", "o")]
+            opsets = [helper.make_opsetid("", 17)]
+            proto = model([node("Look", "ids", "out", domain="own")], {}, {"ids": (INT64, [1, 4])})
+            proto.functions.append(helper.make_function("own", "Look", ["i"], ["o"], look, opsets))
+            proto.opset_import.append(helper.make_opsetid("own", 1))
+            return proto
+        values = [("round", INT64, []), ("go", BOOL, []), ("sum", FLOAT, None), ("went", BOOL, []), ("more", FLOAT, None)]
+        formal = {name: helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in values}
+        body = helper.make_graph(
+            [node("Identity", "go", "went"), node("Gather", "t ids", "g"), node("Add", "sum g", "more")],
+            "body",
+            [formal["round"], formal["go"], formal["sum"]],
+            [formal["went"], formal["more"]],
+            [numpy_helper.from_array(table, "t")],
+        )
+        nodes = [node("Loop", "two true start", "out", body=body)]
+        constants = {"two": np.array(2), "true": np.array(True), "start": np.zeros((1, 4, 4), np.float32)}
+        return model(nodes, constants, {"ids": (INT64, [1, 4])})
+
+    for function in (False, True):
+        assert lady.verify(build(False, function), build(False, function)).equal
+        assert not lady.verify(build(False, function), build(True, function)).equal
