@@ -3,67 +3,89 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from typing import NoReturn
 
 from . import bases, trials
 
-PATIENCE_S = 90
+PATIENCE_S = 120
 """A trial that takes longer is ended, and counted as a crash where it was `check` that took so long."""
 MEMORY_BYTES = 8 << 30
-"""A worker gets so much, so that a mutant with huge sizes ends as an error."""
+"""A process gets so much, so that a mutant with huge sizes ends as an error."""
+READY, STAGE, DONE, DEAD = "ready", "stage", "done", "dead"
+"""What a process says: its number, the stage of its trial, the trial, and that it is no more."""
 
 
-def _work(pipe: Connection, seed: int, keep: Path | None) -> None:
+def _prepare(pipe: Connection, seed: int, keep: Path | None) -> None:
+    """Makes the models once, and for every process that dies another one that has them."""
+    families = trials.by_family(bases.pool())
+    while True:
+        child = os.fork()
+        if not child:
+            _serve(pipe, families, seed, keep)
+        os.waitpid(child, 0)
+        pipe.send((DEAD, None))
+
+
+def _serve(pipe: Connection, families: dict[str, list[bases.Base]], seed: int, keep: Path | None) -> NoReturn:
     """Runs trials whose indices come through a pipe."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    families = trials.by_family(bases.pool())
-    pipe.send(("ready", None))
-    while True:
-        found = trials.run_trial(families, seed, pipe.recv(), keep, lambda stage: pipe.send(("stage", stage)))
-        pipe.send(("done", found))
+    pipe.send((READY, os.getpid()))
+    try:
+        while True:
+            found = trials.run_trial(families, seed, pipe.recv(), keep, lambda stage: pipe.send((STAGE, stage)))
+            pipe.send((DONE, found))
+    finally:
+        os._exit(0)
 
 
 class _Worker:
-    """A process that runs trials; it is replaced where a mutant kills it, or never ends."""
+    """One process at a time, and the trial that it runs."""
 
     def __init__(self, seed: int, keep: Path | None):
-        self.given = seed, keep
-        self.start()
-
-    def start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
-        self.process = context.Process(target=_work, args=(other, *self.given), daemon=True)
+        self.process = context.Process(target=_prepare, args=(other, seed, keep), daemon=True)
         self.process.start()
         other.close()
+        self.pid = 0
         self.index: int | None = None
-        self.stage, self.since = "start", time.monotonic()
+        self.stage, self.since, self.why = "start", time.monotonic(), "the process ended"
 
     def give(self, index: int) -> None:
-        self.index, self.since = index, time.monotonic()
+        self.index, self.since, self.why = index, time.monotonic(), "the process ended"
         self.pipe.send(index)
 
-    def lose(self, why: str) -> trials.Trial:
-        """The trial that killed the process, which starts again."""
-        self.process.kill()
-        self.process.join()
-        index, stage = self.index, self.stage
-        if index is None:
-            raise RuntimeError(f"a worker does not start: {why}")
-        self.start()
-        verdict = trials.CRASHED if stage == "check" else trials.LOST
-        return trials.Trial(index, ".".join(trials.kind_of(index)), verdict=verdict, reason=f"{why} in {stage}")
+    def hurry(self) -> None:
+        """Ends the process where its trial takes too long."""
+        if self.index is not None and time.monotonic() - self.since > PATIENCE_S:
+            self.why = f"no end after {PATIENCE_S} s"
+            os.kill(self.pid, signal.SIGKILL)
+            self.since = time.monotonic()
 
-    def receive(self) -> tuple[str, object]:
-        """What the process says next."""
-        try:
-            return self.pipe.recv()
-        except (EOFError, ConnectionError):
-            return "lost", self.lose("the process ended")
+    def receive(self) -> trials.Trial | None:
+        """Hears what the process says; a trial where one came to its end."""
+        what, content = self.pipe.recv()
+        if what == STAGE:
+            self.stage = content
+        elif what == READY:
+            self.pid = content
+        elif what == DONE:
+            self.index = None
+            return content
+        elif self.index is not None:
+            kind = ".".join(trials.kind_of(self.index))
+            verdict = trials.CRASHED if self.stage == "check" else trials.LOST
+            lost = trials.Trial(self.index, kind, verdict=verdict, reason=f"{self.why} in {self.stage}")
+            self.index, self.pid = None, 0
+            return lost
+        return None
 
 
 def run_trials(indices: Sequence[int], seed: int, count: int = 1, keep: Path | None = None) -> Iterator[trials.Trial]:
@@ -72,22 +94,16 @@ def run_trials(indices: Sequence[int], seed: int, count: int = 1, keep: Path | N
     left = len(waiting)
     workers = [_Worker(seed, keep) for _ in range(min(count, left))]
     while left:
-        ready = {id(p) for p in wait([w.pipe for w in workers], timeout=5)}
+        ready = wait([w.pipe for w in workers], timeout=5)
         for worker in workers:
-            what, content = "nothing", None
-            if id(worker.pipe) in ready:
-                what, content = worker.receive()
-            elif worker.index is not None and time.monotonic() - worker.since > PATIENCE_S:
-                what, content = "lost", worker.lose(f"no end after {PATIENCE_S} s")
-            if what == "stage":
-                worker.stage = str(content)
-            if isinstance(content, trials.Trial):
-                left -= 1
-                worker.index = None
-                yield content
-            # one that was lost says when it is ready again
-            if what in ("ready", "done") and waiting:
+            worker.hurry()
+            found = worker.receive() if worker.pipe in ready else None
+            if worker.pid and worker.index is None and waiting:
                 worker.give(waiting.pop())
+            if found is not None:
+                left -= 1
+                yield found
     for worker in workers:
         worker.process.kill()
         worker.process.join()
+        worker.pipe.close()
