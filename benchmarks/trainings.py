@@ -1,0 +1,425 @@
+"""Honest trainings of small networks, and what `check` says of them: none may be called tampered with.
+
+    python benchmarks/trainings.py [--count 600] [--first 0] [--only SEED ...] [--planted]
+
+Each seed draws a network (dense, convolutions with batch norms, words, a transformer block), the share of its ReLUs that are
+dead, the data (handwritten digits or random numbers), the optimiser, its rate and decay, how many steps, what is learned (all,
+some layers, biases alone, batch statistics alone, or low-rank updates that are merged), and whether the copy is shuffled.
+Prints a table, kind of network by optimiser, and every copy that is called tampered with. With `--planted` the other side:
+in each trained copy, and in an untouched one, a weight, a unit's factor and a unit's weights are planted; how many are found.
+
+Needs the extras `test` and `torch`. Numbers are float32; rates are per step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from sklearn.datasets import load_digits
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from lady_onnx.converters.pytorch import Network
+
+import lady_onnx as lady
+from lady_onnx.graph import Graph, load
+
+KINDS = ("dense", "convolutions", "words", "block")
+OPTIMISERS = ("Adam", "AdamW", "SGD", "SGD momentum")
+PLANTED = ("weight", "factor", "row")
+FACTORS = (0.5, 0.9, 1.1, 2.0, 10.0)
+CLASSES = 10
+SAMPLES = 512
+DEAD = -20.0
+"""A bias under which a unit is zero for all inputs."""
+MOST_DEAD = 0.8
+"""The largest share of a layer's units that are dead."""
+
+
+@dataclass
+class Built:
+    """A network while it is drawn.
+
+    Attributes:
+        nodes, weights: of the ONNX graph, whose input is `x` and whose output is `out`.
+        layers: names of weights that are learned together.
+        gates: biases in front of ReLUs, which kill units.
+        statistics: batch means and variances.
+    """
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    layers: list[list[str]] = field(default_factory=list)
+    gates: list[str] = field(default_factory=list)
+    statistics: list[str] = field(default_factory=list)
+
+    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
+        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
+        return output
+
+    def layer(self, rng: np.random.Generator, **shapes: tuple[int, ...]) -> None:
+        """Weights that are learned together, of deviation one over the root of their inputs; vectors are small."""
+        self.layers.append(list(shapes))
+        for name, shape in shapes.items():
+            fan = max(int(np.prod(shape[1:])), 1) if len(shape) > 1 else 100
+            self.weights[name] = (rng.standard_normal(shape) * (2 / fan) ** 0.5).astype(np.float32)
+
+    def dense(self, rng: np.random.Generator, flow: str, name: str, inputs: int, outputs: int) -> str:
+        """A dense layer as one Gemm."""
+        self.layer(rng, **{name: (outputs, inputs), f"{name}_bias": (outputs,)})
+        return self.add("Gemm", [flow, name, f"{name}_bias"], f"{name}_out", transB=1)
+
+    def projected(self, rng: np.random.Generator, flow: str, name: str, inputs: int, outputs: int) -> str:
+        """A dense layer as exporters write it for sequences: a MatMul and an Add."""
+        self.layer(rng, **{name: (inputs, outputs), f"{name}_bias": (outputs,)})
+        return self.add("Add", [self.add("MatMul", [flow, name], f"{name}_sum"), f"{name}_bias"], f"{name}_out")
+
+    def relu(self, flow: str, gate: str) -> str:
+        self.gates.append(gate)
+        return self.add("Relu", [flow], f"{flow}_relu")
+
+    def model(self, shape: Sequence[int | str], integers: bool = False) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            self.nodes,
+            "training",
+            [helper.make_tensor_value_info("x", TensorProto.INT64 if integers else TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", CLASSES])],
+            [numpy_helper.from_array(a, n) for n, a in self.weights.items()],
+        )
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def build_dense(rng: np.random.Generator, inputs: int) -> tuple[Built, onnx.ModelProto]:
+    built, flow, width = Built(), "x", inputs
+    for number in range(int(rng.integers(1, 4))):
+        wider = int(rng.choice([8, 16, 32, 64, 96]))
+        flow = built.relu(built.dense(rng, flow, f"d{number}", width, wider), f"d{number}_bias")
+        width = wider
+    built.dense(rng, flow, "last", width, CLASSES)
+    built.nodes[-1].output[0] = "out"
+    return built, built.model(["N", inputs])
+
+
+def build_convolutions(rng: np.random.Generator) -> tuple[Built, onnx.ModelProto]:
+    built, flow, width = Built(), "x", 1
+    for number in range(2):
+        wider = int(rng.choice([8, 16, 24, 32]))
+        name = f"c{number}"
+        built.layer(rng, **{name: (wider, width, 3, 3), f"{name}_bias": (wider,)})
+        flow = built.add("Conv", [flow, name, f"{name}_bias"], f"{name}_out", pads=[1] * 4, strides=[1 + number] * 2)
+        gate = f"{name}_bias"
+        if number or rng.random() < 0.7:
+            own = [f"{name}_{part}" for part in ("gain", "shift", "mean", "variance")]
+            built.layers[-1] += own[:2]
+            built.statistics += own[2:]
+            built.weights |= {n: (0.1 * rng.standard_normal(wider)).astype(np.float32) for n in own[1:3]}
+            built.weights |= {n: rng.uniform(0.5, 1.5, wider).astype(np.float32) for n in (own[0], own[3])}
+            flow, gate = built.add("BatchNormalization", [flow, *own], f"{name}_norm"), own[1]
+        flow, width = built.relu(flow, gate), wider
+    pooled = rng.random() < 0.5
+    if pooled:
+        flow = built.add("GlobalAveragePool", [flow], "pooled")
+    flow = built.add("Flatten", [flow], "flat")
+    built.dense(rng, flow, "last", width * (1 if pooled else 16), CLASSES)
+    built.nodes[-1].output[0] = "out"
+    return built, built.model(["N", 1, 8, 8])
+
+
+def build_words(rng: np.random.Generator, words: int, length: int) -> tuple[Built, onnx.ModelProto]:
+    built, width, hidden = Built(), int(rng.choice([16, 24, 32])), int(rng.choice([16, 32, 48]))
+    built.layer(rng, words=(words, width))
+    built.add("ReduceMean", [built.add("Gather", ["words", "x"], "read")], "mean", axes=[1], keepdims=0)
+    flow = built.relu(built.dense(rng, "mean", "d0", width, hidden), "d0_bias")
+    built.dense(rng, flow, "last", hidden, CLASSES)
+    built.nodes[-1].output[0] = "out"
+    return built, built.model(["N", length], integers=True)
+
+
+def build_block(rng: np.random.Generator) -> tuple[Built, onnx.ModelProto]:
+    """Eight positions of eight numbers; one layer of attention, and one of two dense layers, each with its norm."""
+    built, heads, size, hidden = Built(), int(rng.choice([2, 4])), 8, int(rng.choice([16, 32, 64]))
+    width = heads * size
+    stream = built.projected(rng, "x", "into", 8, width)
+    built.weights |= {"heads": np.array([0, 8, heads, size]), "back": np.array([0, 8, width])}
+    for number, name in enumerate("qkv"):
+        flow = built.projected(rng, stream, name, width, width)
+        flow = built.add("Reshape", [flow, "heads"], f"{name}_heads")
+        built.add("Transpose", [flow], f"{name}_turned", perm=[0, 2, 3, 1] if number == 1 else [0, 2, 1, 3])
+    built.weights["root"] = np.array(size**-0.5, np.float32)
+    scores = built.add("Mul", [built.add("MatMul", ["q_turned", "k_turned"], "products"), "root"], "scores")
+    built.add("MatMul", [built.add("Softmax", [scores], "shares", axis=-1), "v_turned"], "mixed")
+    flow = built.add("Reshape", [built.add("Transpose", ["mixed"], "mixed_back", perm=[0, 2, 1, 3]), "back"], "joined")
+    stream = built.add("Add", [stream, built.projected(rng, flow, "o", width, width)], "stream")
+    stream = _normed(built, stream, "n0", width)
+    flow = built.relu(built.projected(rng, stream, "up", width, hidden), "up_bias")
+    stream = built.add("Add", [stream, built.projected(rng, flow, "down", hidden, width)], "stream2")
+    flow = built.add("ReduceMean", [_normed(built, stream, "n1", width)], "mean", axes=[1], keepdims=0)
+    built.dense(rng, flow, "last", width, CLASSES)
+    built.nodes[-1].output[0] = "out"
+    return built, built.model(["N", 8, 8])
+
+
+def _normed(built: Built, flow: str, name: str, width: int) -> str:
+    built.layers.append([f"{name}_gain", f"{name}_shift"])
+    built.weights |= {f"{name}_gain": np.ones(width, np.float32), f"{name}_shift": np.zeros(width, np.float32)}
+    return built.add("LayerNormalization", [flow, f"{name}_gain", f"{name}_shift"], f"{name}_out", axis=-1)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A reference, a copy of it that was trained on, and what was drawn.
+
+    Attributes:
+        reference, suspect: the models; the units of the suspect are in their places.
+        kind, optimiser: of `KINDS` and `OPTIMISERS`.
+        shuffled: whether the suspect is to be shuffled.
+        words: all that was drawn.
+    """
+
+    reference: Graph
+    suspect: Graph
+    kind: str
+    optimiser: str
+    shuffled: bool
+    words: str
+
+
+def draw(seed: int) -> Training:
+    """The training of that seed."""
+    rng = np.random.default_rng([seed, 17])
+    torch.manual_seed(seed)
+    kind, optimiser = KINDS[int(rng.integers(len(KINDS)))], OPTIMISERS[int(rng.integers(len(OPTIMISERS)))]
+    digits = rng.random() < 0.6
+    vocabulary, length = int(rng.choice([60, 100, 200, 400])), int(rng.integers(4, 12))
+    inputs = 64 if digits else int(rng.choice([12, 24, 48]))
+    match kind:
+        case "dense":
+            built, model = build_dense(rng, inputs)
+        case "convolutions":
+            built, model = build_convolutions(rng)
+        case "words":
+            built, model = build_words(rng, vocabulary, length)
+        case _:
+            built, model = build_block(rng)
+    dead = float(rng.choice([0.0, rng.uniform(0, MOST_DEAD), MOST_DEAD]))
+    graph = load(model).copy()
+    for gate in built.gates:
+        if rng.random() < 0.8:
+            bias = graph.array(gate).copy()
+            bias[rng.permutation(bias.size)[: int(dead * bias.size)]] = DEAD
+            graph.replace(gate, bias)
+    if kind == "words":
+        data = _text(rng, np.arange(vocabulary), length)
+    else:
+        data = _numbers(rng, digits, {"dense": (inputs,), "convolutions": (1, 8, 8), "block": (8, 8)}[kind])
+    every = [n for names in built.layers for n in names]
+    graph = _trained(graph, built, every, data, "Adam", 1e-3, 0.0, int(rng.choice([0, 20, 60])), 32, True)
+    if kind == "words":
+        data = _text(rng, rng.permutation(vocabulary)[: int(rng.choice([1, 2, 4, 8, 20]))], length)
+    rate, steps = 10 ** rng.uniform(-4, -2), round(10 ** rng.uniform(1, np.log10(400)))
+    decay = float(rng.choice([1e-2, 1e-1] if optimiser == "AdamW" else [0, 0, 1e-4, 1e-2]))
+    batch = int(rng.choice([4, 16, 64]))
+    learned, rank, what = _what(rng, built, kind == "convolutions")
+    moving = what == "batch statistics" or rng.random() < 0.5
+    suspect = _trained(graph, built, learned, data, optimiser, rate, decay, steps, batch, moving, rank)
+    said = f"{steps} steps of {batch} at {rate:.2g}, decay {decay:g}, {100 * dead:.0f} % dead, {what}"
+    said += ", digits" if digits and kind != "words" else ", random data"
+    said += ", batch statistics" if moving and built.statistics else ""
+    return Training(graph, suspect, kind, optimiser, bool(rng.random() < 0.5), said)
+
+
+def _what(rng: np.random.Generator, built: Built, statistics: bool) -> tuple[list[str], int, str]:
+    """The names of the weights that are learned, the rank of their updates (0 for any), and both in words."""
+    every = [n for names in built.layers for n in names]
+    how = rng.choice(["all", "some", "low rank", "biases", "statistics"], p=[0.4, 0.25, 0.2, 0.075, 0.075])
+    if how == "statistics" and statistics:
+        return [], 0, "batch statistics"
+    if how == "biases":
+        return [n for n in every if built.weights[n].ndim == 1], 0, "biases"
+    if how == "all" or how == "statistics":
+        return every, 0, "all layers"
+    chosen = [built.layers[k] for k in rng.permutation(len(built.layers))[: int(rng.integers(1, len(built.layers)))]]
+    names = [n for own in chosen for n in own] or every
+    if how == "some":
+        return names, 0, f"learned {'+'.join(own[0] for own in chosen)}"
+    names = [n for n in names if built.weights[n].ndim > 1] or [n for n in every if built.weights[n].ndim > 1]
+    rank = int(rng.integers(1, 9))
+    return names, rank, f"rank {rank} of {'+'.join(names)}"
+
+
+def _numbers(rng: np.random.Generator, digits: bool, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+    if digits:
+        images, labels = load_digits(return_X_y=True)
+        chosen = rng.permutation(len(images))[:SAMPLES]
+        samples, labels = (images[chosen] / 16).reshape(-1, *shape), labels[chosen]
+    else:
+        samples, labels = rng.standard_normal((SAMPLES, *shape)), rng.integers(0, CLASSES, SAMPLES)
+    return torch.tensor(samples, dtype=torch.float32), torch.tensor(labels)
+
+
+def _text(rng: np.random.Generator, words: np.ndarray, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor(rng.choice(words, (SAMPLES, length))), torch.tensor(rng.integers(0, CLASSES, SAMPLES))
+
+
+def _trained(
+    graph: Graph,
+    built: Built,
+    learned: Sequence[str],
+    data: tuple[torch.Tensor, torch.Tensor],
+    optimiser: str,
+    rate: float,
+    decay: float,
+    steps: int,
+    batch: int,
+    moving: bool,
+    rank: int = 0,
+) -> Graph:
+    """The graph trained on; `moving` says whether batch norms take, and learn, the statistics of the batches."""
+    network = Network(graph, [] if rank else learned)
+    network.train(moving)
+    factors = {n: _factors(network.weights[n], rank) for n in learned} if rank else {}
+    given = [*network.parameters(), *(f for pair in factors.values() for f in pair)]
+    descent = _optimiser(optimiser, given, rate, decay) if given else None
+    samples, labels = data
+    for _ in range(steps):
+        for name, (left, right) in factors.items():
+            network.learned[name] = _merged(network.weights[name], left, right)
+        chosen = torch.randint(len(samples), (batch,))
+        loss = torch.nn.functional.cross_entropy(network({"x": samples[chosen]})[0], labels[chosen])
+        if descent is not None:
+            descent.zero_grad()
+            loss.backward()
+            descent.step()
+    result = graph.copy()
+    found = {n: _merged(network.weights[n], *pair) for n, pair in factors.items()} if rank else dict(network.learned)
+    found |= {n: network.weights[n] for n in built.statistics}
+    for name, tensor in found.items():
+        result.replace(name, tensor.detach().numpy().copy())
+    return result
+
+
+def _factors(weight: torch.Tensor, rank: int) -> tuple[torch.nn.Parameter, torch.nn.Parameter]:
+    """Two matrices whose product, zero at first, is added to a weight: low-rank adaptation (Hu et al. 2021)."""
+    rows, columns = len(weight), weight[0].numel()
+    return torch.nn.Parameter(torch.zeros(rows, rank)), torch.nn.Parameter(torch.randn(rank, columns) / columns**0.5)
+
+
+def _merged(weight: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    return weight + (left @ right).reshape(weight.shape)
+
+
+def _optimiser(name: str, given: list[torch.nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
+    match name:
+        case "Adam":
+            return torch.optim.Adam(given, rate, weight_decay=decay)
+        case "AdamW":
+            return torch.optim.AdamW(given, rate, weight_decay=decay)
+        case "SGD":
+            return torch.optim.SGD(given, rate, weight_decay=decay)
+        case _:
+            return torch.optim.SGD(given, rate, momentum=0.9, weight_decay=decay)
+
+
+def shuffled(graph: Graph, seed: int, really: bool) -> Graph:
+    return lady.permute(graph, seed).graph if really else graph
+
+
+def plant(graph: Graph, what: str, seed: int) -> tuple[Graph, str]:
+    """A copy with one weight, one unit's factor or one unit's weights changed in one matrix, and where."""
+    rng = np.random.default_rng([seed, PLANTED.index(what)])
+    slots = [s for g in lady.find_groups(graph).groups for s in g.slots if graph.array(s.initializer).ndim > 1]
+    slot = slots[int(rng.integers(len(slots)))]
+    array = graph.array(slot.initializer).copy()
+    where = np.ix_(*slot.places(array.shape, int(rng.integers(len(slot.index)))))
+    match what:
+        case "weight":
+            array[tuple(int(rng.choice(np.ravel(axis))) for axis in where)] = rng.standard_normal() * array.std()
+        case "factor":
+            array[where] *= np.float32(rng.choice(FACTORS))
+        case _:
+            array[where] = (rng.standard_normal(array[where].shape) * array.std()).astype(np.float32)
+    result = graph.copy()
+    result.replace(slot.initializer, array)
+    return result, slot.initializer
+
+
+def verdict(training: Training, suspect: Graph, seed: int) -> lady.Check:
+    return lady.check(training.reference, shuffled(suspect, seed, training.shuffled))
+
+
+def print_verdicts(seeds: Sequence[int]) -> int:
+    """The table of what `check` says; how many copies are called tampered with."""
+    table: dict[tuple[str, str], Counter[str]] = {(k, o): Counter() for k in KINDS for o in OPTIMISERS}
+    wrong = []
+    for seed in seeds:
+        training = draw(seed)
+        found = verdict(training, training.suspect, seed)
+        table[training.kind, training.optimiser][found.verdict] += 1
+        if found.verdict == "tampered" or len(seeds) < 10:
+            wrong.append((seed, training, found))
+            print(f"seed {seed}: {found.verdict}: {found.reason}", file=sys.stderr, flush=True)
+    print("| network | optimiser | trainings | verdicts |\n| --- | --- | --- | --- |")
+    for (kind, optimiser), counts in table.items():
+        print(f"| {kind} | {optimiser} | {counts.total()} | {_told(counts)} |")
+    every = sum(table.values(), Counter())
+    print(f"| all | all | {every.total()} | {_told(every)} |")
+    for seed, training, found in wrong:
+        print(f"\nseed {seed}: {training.kind}, {training.optimiser}, {training.words}{', shuffled' * training.shuffled}")
+        print(f"{found.verdict}: {found.reason}")
+    return every["tampered"]
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "-"
+
+
+def print_planted(seeds: Sequence[int]) -> None:
+    """The table of how many planted changes are found."""
+    found: dict[tuple[str, str], list[bool]] = {(where, what): [] for where in ("untouched", "trained") for what in PLANTED}
+    for seed in seeds:
+        for where, what, yes in _plantings(seed):
+            found[where, what].append(yes)
+    print("| copy | planted | trials | called tampered with |\n| --- | --- | --- | --- |")
+    for (where, what), answers in found.items():
+        print(f"| {where} | {what} | {len(answers)} | {sum(answers)} ({100 * np.mean(answers):.1f} %) |")
+
+
+def _plantings(seed: int) -> Iterator[tuple[str, str, bool]]:
+    training = draw(seed)
+    for where, graph in (("untouched", training.reference), ("trained", training.suspect)):
+        for what in PLANTED:
+            suspect, name = plant(graph, what, seed)
+            answer = verdict(training, suspect, seed)
+            if answer.verdict != "tampered" and where == "untouched":
+                print(f"seed {seed}: {where}, {what} in {name}: {answer.verdict}: {answer.reason}", file=sys.stderr, flush=True)
+            yield where, what, answer.verdict == "tampered"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--count", type=int, default=600, help="how many trainings")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--only", type=int, nargs="+", help="these seeds alone")
+    parser.add_argument("--planted", action="store_true", help="plant changes, and count those that are found")
+    args = parser.parse_args()
+    # two threads are slower than one on networks as small as these
+    torch.set_num_threads(1)
+    seeds = args.only or range(args.first, args.first + args.count)
+    start = time.process_time()
+    wrong = print_planted(seeds) if args.planted else print_verdicts(seeds)
+    print(f"\nseeds {seeds[0]} to {seeds[-1]}, {time.process_time() - start:.0f} s of processor time")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
