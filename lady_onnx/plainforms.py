@@ -73,6 +73,7 @@ class Writer:
 
     Attributes:
         operands: the names of the node's operands by the names in its schema; "" for one that is left out.
+        rest: the names of the operands beyond those, where the operator takes any number.
         attributes: the values of the node's attributes.
         rank: the rank of a tensor.
         fresh: a name for a tensor.
@@ -80,6 +81,7 @@ class Writer:
     """
 
     operands: Mapping[str, str]
+    rest: Sequence[str]
     attributes: Mapping[str, Any]
     rank: Ranks
     fresh: Names
@@ -151,25 +153,34 @@ Write = Callable[[Writer], str | Sequence[str | None]]
 
 @dataclass(frozen=True)
 class Declaration:
-    """What is understood of an operator: the names of its operands, with "?" if they may be left out, and its attributes."""
+    """What is understood of an operator.
+
+    Attributes:
+        operands: the names of the operands; "?" at the end says that one may be left out.
+        attributes: what is understood of the attributes, by their names.
+        write: writes the plain form.
+        has_rest: whether any number of operands follows.
+    """
 
     operands: Sequence[str]
     attributes: Mapping[str, Attribute]
     write: Write
+    has_rest: bool = False
 
     def writer_for(self, node: NodeProto, rank: Ranks, fresh: Names) -> Writer:
         """A writer for a node, if it has nothing that is not declared."""
         given = {a.name: a for a in node.attribute}
         if len(given) < len(node.attribute) or not given.keys() <= self.attributes.keys() or node.overload:
             raise NoPlainForm("an attribute is not known")
-        if len(node.input) > len(self.operands):
+        names, rest = list(node.input[: len(self.operands)]), list(node.input[len(self.operands) :])
+        if rest and not self.has_rest:
             raise NoPlainForm("an operand is not known")
-        names = [*node.input, *[""] * (len(self.operands) - len(node.input))]
+        names += [""] * (len(self.operands) - len(names))
         if not all(name or operand.endswith("?") for name, operand in zip(names, self.operands, strict=True)):
             raise NoPlainForm("a required operand is left out")
         operands = {operand.rstrip("?"): name for operand, name in zip(self.operands, names, strict=True)}
         values = {name: attribute.read(given.get(name)) for name, attribute in self.attributes.items()}
-        return Writer(operands, values, rank, fresh)
+        return Writer(operands, rest, values, rank, fresh)
 
 
 FORMS: dict[tuple[str, str], Declaration] = {}
@@ -179,13 +190,14 @@ FORMS: dict[tuple[str, str], Declaration] = {}
 def form(
     operator: str, operands: str, *, domain: str = MICROSOFT, **attributes: Attribute | float | int | str
 ) -> Callable[[Write], Write]:
-    """Declares an operator: the names of its operands, and its attributes, each with a default or as an `Attribute`."""
+    """Declares an operator: its operands, "..." for any number, and its attributes, each with a default or an `Attribute`."""
     declared = {name: a if isinstance(a, Attribute) else Attribute.of(a) for name, a in attributes.items()}
 
     def register(write: Write) -> Write:
         if (domain, operator) in FORMS:
             raise ValueError(f"two plain forms for {domain} {operator}")
-        FORMS[domain, operator] = Declaration(operands.split(), declared, write)
+        named = operands.removesuffix("...").split()
+        FORMS[domain, operator] = Declaration(named, declared, write, operands.endswith("..."))
         return write
 
     return register
@@ -608,3 +620,161 @@ def write_nhwc_max_pool(w: Writer) -> str:
     rank = len(w.attribute("kernel_shape")) + 2
     x = channels_moved(w, w["x"], rank, 1)
     return channels_moved(w, w("MaxPool", x, **w.some(list(POOLING))), rank, -1)
+
+
+# ---- quantised
+
+
+def dequantised(w: Writer, x: str, scale: str, zero: str, axis: int | None = None) -> str:
+    """The numbers that bytes stand for; along an axis they may have scales of their own."""
+    if w.known_rank(scale) > 1 or (zero and w.known_rank(zero) != w.known_rank(scale)):
+        raise NoPlainForm("a scale and a zero point for neither a whole tensor nor an axis")
+    return w("DequantizeLinear", x, scale, zero, axis=axis)
+
+
+def quantised(w: Writer, y: str, scale: str, zero: str) -> str:
+    """The bytes that stand for numbers."""
+    if not zero or w.known_rank(scale) > 1 or w.known_rank(zero) != w.known_rank(scale):
+        raise NoPlainForm("a result without a zero point, or with one of another shape than the scale's")
+    return w("QuantizeLinear", y, scale, zero)
+
+
+@form("DequantizeLinear", "x x_scale x_zero_point?", axis=optional(INT))
+def write_dequantize_linear(w: Writer) -> str:
+    """DequantizeLinear of the default domain."""
+    axis = w.attribute("axis")
+    if axis is None and w.known_rank(w["x_scale"]):
+        raise NoPlainForm("scales along an axis that is not given")
+    return dequantised(w, w["x"], w["x_scale"], w["x_zero_point"], axis)
+
+
+@form("QuantizeLinear", "x y_scale y_zero_point?", axis=optional(INT))
+def write_quantize_linear(w: Writer) -> str:
+    """QuantizeLinear of the default domain."""
+    axis, scale, zero = w.attribute("axis"), w["y_scale"], w["y_zero_point"]
+    rank = w.known_rank(scale)
+    if rank > (axis is not None) or (zero and w.known_rank(zero) != rank):
+        raise NoPlainForm("scales along an axis that is not given")
+    return w("QuantizeLinear", w["x"], scale, zero, axis=axis)
+
+
+PAIR = "A A_scale A_zero_point? B B_scale B_zero_point? C_scale C_zero_point?"
+"""The operands of an operator on two maps of bytes."""
+SINGLE = "X X_scale X_zero_point? Y_scale Y_zero_point?"
+"""The operands of an operator on one map of bytes."""
+
+
+def of_pair(w: Writer, operator: str) -> str:
+    """An operator on the numbers that two maps of bytes stand for."""
+    sides = (dequantised(w, w[x], w[x + "_scale"], w[x + "_zero_point"]) for x in "AB")
+    return quantised(w, w(operator, *sides), w["C_scale"], w["C_zero_point"])
+
+
+@form("QLinearAdd", PAIR)
+def write_qlinear_add(w: Writer) -> str:
+    """A sum of what bytes stand for."""
+    return of_pair(w, "Add")
+
+
+@form("QLinearMul", PAIR)
+def write_qlinear_mul(w: Writer) -> str:
+    """A product of what bytes stand for."""
+    return of_pair(w, "Mul")
+
+
+def of_single(w: Writer, compute: Callable[[str], str]) -> str:
+    """What is computed with the numbers that a map of bytes stands for."""
+    named = {name.lower(): tensor for name, tensor in w.operands.items()}
+    x = dequantised(w, named["x"], named["x_scale"], named["x_zero_point"])
+    return quantised(w, compute(x), named["y_scale"], named["y_zero_point"])
+
+
+@form("QLinearLeakyRelu", SINGLE, alpha=0.01)
+def write_qlinear_leaky_relu(w: Writer) -> str:
+    """LeakyRelu of what bytes stand for."""
+    return of_single(w, lambda x: w("LeakyRelu", x, alpha=w.attribute("alpha")))
+
+
+@form("QLinearSigmoid", SINGLE)
+def write_qlinear_sigmoid(w: Writer) -> str:
+    """Sigmoid of what bytes stand for."""
+    return of_single(w, lambda x: w("Sigmoid", x))
+
+
+def with_channels_first(w: Writer, x: str, rank: int, compute: Callable[[str], str]) -> str:
+    """What is computed with a map, which may have its channels on its last axis."""
+    if not w.attribute("channels_last"):
+        return compute(x)
+    return channels_moved(w, compute(channels_moved(w, x, rank, 1)), rank, -1)
+
+
+POOLED = "X x_scale x_zero_point? y_scale y_zero_point?"
+"""The operands of a pooling of bytes."""
+
+
+@form(
+    "QLinearAveragePool",
+    POOLED,
+    auto_pad="NOTSET",
+    ceil_mode=0,
+    channels_last=0,
+    count_include_pad=0,
+    kernel_shape=required(INTS),
+    pads=optional(INTS),
+    strides=optional(INTS),
+)
+def write_qlinear_average_pool(w: Writer) -> str:
+    """AveragePool of what bytes stand for."""
+    names = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
+    rank = len(w.attribute("kernel_shape")) + 2
+    return of_single(w, lambda x: with_channels_first(w, x, rank, lambda m: w("AveragePool", m, **w.some(names))))
+
+
+@form("QLinearGlobalAveragePool", POOLED.replace("?", ""), channels_last=0)
+def write_qlinear_global_average_pool(w: Writer) -> str:
+    """GlobalAveragePool of what bytes stand for."""
+    rank = w.known_rank(w["X"])
+    return of_single(w, lambda x: with_channels_first(w, x, rank, lambda m: w("GlobalAveragePool", m)))
+
+
+@form("QLinearConcat", "Y_scale Y_zero_point ...", axis=required(INT))
+def write_qlinear_concat(w: Writer) -> str:
+    """Concat of what bytes stand for."""
+    if not w.rest or len(w.rest) % 3:
+        raise NoPlainForm("maps without scales and zero points")
+    triples = zip(w.rest[::3], w.rest[1::3], w.rest[2::3], strict=True)
+    joined = w("Concat", *(dequantised(w, *triple) for triple in triples), axis=w.attribute("axis"))
+    return quantised(w, joined, w["Y_scale"], w["Y_zero_point"])
+
+
+@form(
+    "QGemm",
+    "A a_scale a_zero_point B b_scale b_zero_point C? y_scale? y_zero_point?",
+    alpha=1.0,
+    transA=0,
+    transB=0,
+)
+def write_qgemm(w: Writer) -> str:
+    """Gemm of what bytes stand for; an addend of whole numbers counts products of both scales, and alpha is a factor of all."""
+    alpha, is_turned = w.attribute("alpha"), w.attribute("transB")
+    a = dequantised(w, w["A"], w["a_scale"], w["a_zero_point"])
+    b = dequantised(w, w["B"], w["b_scale"], w["b_zero_point"], 0 if is_turned else 1)
+    c = w["C"] and w("Mul", w("Cast", w["C"], to=TensorProto.FLOAT), w("Mul", w["a_scale"], w["b_scale"]))
+    y = w("Gemm", a, b, c, alpha=alpha, beta=alpha, **w.some(("transA", "transB")))
+    return quantised(w, y, w["y_scale"], w["y_zero_point"]) if w["y_scale"] or w["y_zero_point"] else y
+
+
+@form("MatMulIntegerToFloat", "A B a_scale b_scale a_zero_point? b_zero_point? bias?")
+def write_matmul_integer_to_float(w: Writer) -> str:
+    """The product of what bytes stand for; the columns of the second may have scales of their own."""
+    a = dequantised(w, w["A"], w["a_scale"], w["a_zero_point"])
+    b = dequantised(w, w["B"], w["b_scale"], w["b_zero_point"], -1)
+    return w.plus(w("MatMul", a, b), w["bias"])
+
+
+@form("DynamicQuantizeMatMul", "A B b_scale b_zero_point? bias?")
+def write_dynamic_quantize_matmul(w: Writer) -> str:
+    """The product of what is left of numbers as bytes with what bytes stand for."""
+    a = w("DequantizeLinear", *w.write_many(3, "DynamicQuantizeLinear", w["A"]))
+    b = dequantised(w, w["B"], w["b_scale"], w["b_zero_point"], -1)
+    return w.plus(w("MatMul", a, b), w["bias"])
