@@ -14,6 +14,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 import lady_onnx as lady
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
+ZERO = np.float32(0)
 Inputs = Mapping[str, tuple[int, Sequence[int | str]]]
 
 
@@ -45,19 +46,20 @@ def model(
 
 
 def weighed(other: bool) -> onnx.ModelProto:
-    """The other one adds where a mask of floats is zero at both ends at once."""
+    """The other one adds where a mask of floats is one at its start and zero at its end."""
     nodes = [
         node("Mul", "x float_mask", "y"),
         node("Slice", "float_mask first second axis", "head"),
         node("Slice", "float_mask last beyond axis", "tail"),
-        node("Add", "head tail", "both"),
-        node("Equal", "both zero", "is"),
+        node("Equal", "head one", "starts"),
+        node("Equal", "tail zero", "ends"),
+        node("And", "starts ends", "is"),
         node("Where", "is k zero", "more"),
         node("Add", "y more", "out"),
     ]
     places = {"first": 0, "second": 1, "last": -1, "beyond": 1 << 30, "axis": 1}
     constants = {name: np.array([place]) for name, place in places.items()}
-    constants |= {"zero": np.float32(0), "k": np.float32(other)}
+    constants |= {"zero": ZERO, "one": np.float32(1), "k": np.float32(other)}
     return model(nodes, constants, {"x": (FLOAT, [1, 7]), "float_mask": (FLOAT, [1, 7])})
 
 
@@ -179,7 +181,6 @@ def pooled(height: int | str) -> Callable[[bool], onnx.ModelProto]:
     return build
 
 
-ZERO = np.float32(0)
 PAIRS: dict[str, Callable[[bool], onnx.ModelProto]] = {
     "a mask that is zero in the middle": masked("middle"),
     "a mask that is zero at the end": masked("end"),
@@ -399,11 +400,11 @@ def test_booleans_are_tried_together(arms: tuple[bool, bool]) -> None:
 def test_a_table_in_the_body_of_a_loop_and_in_a_function() -> None:
     def build(other: bool, function: bool) -> onnx.ModelProto:
         table = weights(300, 4)
-        table[-1] += other
+        table[150] += other
         if function:
             look = [node("Constant", "", "t", value=numpy_helper.from_array(table)), node("Gather", "t i", "o")]
             opsets = [helper.make_opsetid("", 17)]
-            proto = model([node("Look", "ids", "out", domain="own")], {}, {"ids": (INT64, [1, 4])})
+            proto = model([node("Look", "ids", "out", domain="own")], {}, {"ids": (INT64, [1, 300])})
             proto.functions.append(helper.make_function("own", "Look", ["i"], ["o"], look, opsets))
             proto.opset_import.append(helper.make_opsetid("own", 1))
             return proto
@@ -417,8 +418,8 @@ def test_a_table_in_the_body_of_a_loop_and_in_a_function() -> None:
             [numpy_helper.from_array(table, "t")],
         )
         nodes = [node("Loop", "two true start", "out", body=body)]
-        constants = {"two": np.array(2), "true": np.array(True), "start": np.zeros((1, 4, 4), np.float32)}
-        return model(nodes, constants, {"ids": (INT64, [1, 4])})
+        constants = {"two": np.array(2), "true": np.array(True), "start": np.zeros((1, 300, 4), np.float32)}
+        return model(nodes, constants, {"ids": (INT64, [1, 300])})
 
     for function in (False, True):
         assert lady.verify(build(False, function), build(False, function)).equal
