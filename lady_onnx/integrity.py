@@ -1,9 +1,23 @@
 """What was done to single units of a suspect, once they are in place. Knows arrays and groups, no ONNX.
 
-Factors that a structure lets pass are taken out before (`undoing`). What is left of a unit's rows that differs from
-what all others show is tampering: a row that was multiplied, a row or a single weight that was replaced. How much
-others differ is measured on the suspect itself, with medians, so that a fine-tuned copy, in which everything moved,
-has no findings.
+Factors that a structure lets pass are taken out before (`undoing`). What is left is judged against training, which is what
+an honest copy may have gone through. Training moves what had a gradient and leaves the rest: dead units, frozen layers and
+words that were not read stay as they are, or shrink by one factor where weights decay. So a deviation is judged among
+what moved alone, once the common factor is out, by three tests:
+
+* Rows. The sizes by which the rows of one weight moved are taken for lognormal. The largest, at most a tenth of them, stand out
+  if they do in the generalised extreme Studentised deviate test (Rosner 1983, Technometrics 25:165) of their logarithms, upper
+  tail, at the level `CHANCE`, and are `APART` times the median besides.
+* Single weights. The largest moves of a weight's elements are taken for a power law; the logarithms of its spacings are
+  exponential (Renyi 1953, Hill 1975). A gap rarer than `CHANCE` parts tampering from the rest. A gradient is a sum of products,
+  one number of a row by one of a column: so the usual size of an element's row and of its column is taken out first.
+* What moved beside nothing. Where hardly anything of a weight moved, there is no such law. If nothing else in the model moved
+  in bulk, nothing was trained, and what moved is tampering. If something did, a few units of this weight may have been the
+  only ones alive: then tampering is a row that was multiplied and moved in no other way, an element that moved alone in its
+  row and in its column (a gradient of rank one moves rows and columns), and a move too large for the law that the rest
+  of the model shows (Student's t of its logarithm, at `CHANCE`). Anything else is `partly trained`.
+
+`benchmarks/trainings.py` measures how often that is wrong.
 """
 
 from __future__ import annotations
@@ -12,8 +26,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.special import stdtrit
 
-from .alterations import CLOSE, floating, step
+from .alterations import CLOSE, SAMPLE, floating, step
 from .evidence import HUGE, rows_of, same
 from .groups import Group, Slot
 from .rewrite import Arrays
@@ -28,17 +43,21 @@ STEP = 0.03
 GAP = 3
 """So many times the next largest difference of a weight must be, for it and those above to be replaced ones."""
 CHANCE = 1e-5
-"""Such a gap must be rarer than this among differences whose largest ones follow a power law, as those of training do."""
+"""What stands out must be rarer than this, a probability, if training did it."""
+LAG = 0.5
+"""By this part of its decay an element may lag behind: steps of less than a rounding unit are lost."""
 TAIL = 0.05
 """The share of the differences, the largest, that says what law."""
 LEAST, ENOUGH = 64, 1000
 """So many of them at least, and at most, say it."""
 MOST = 0.1
-"""Where a larger share of the units or weights differ, it is no tampering of single ones."""
+"""Where a larger share of the units or weights differ, it is no tampering of single ones: they moved in bulk."""
 REPLACEABLE = ("scaled", "replaced")
 """Findings of units that the reference has other values for."""
 TAMPERING = (*REPLACEABLE, "inserted")
 """Findings that change the function."""
+TRAINED = "partly trained"
+"""The kind of a finding that is no tampering: a few weights moved beside many that stayed, as training moves them."""
 LIKE = 1e-3
 """Of a row that was multiplied, nothing else differs by more than this share of it."""
 TELLING = 8
@@ -54,12 +73,14 @@ class Finding:
             leaves the function as it was, undone; `inert`, a weight that the function does not depend on, undone;
             `shifted`, a bias, and another behind it that takes it back, undone; `scaled`, a factor that changes the
             function; `replaced`, other values; `removed`, a unit that the suspect has not; `obfuscated`, a unit that the
-            reference has not and the function does not need; `inserted`, one that it needs.
+            reference has not and the function does not need; `inserted`, one that it needs; `partly trained`, a weight of
+            which training reached a part.
         group, unit: the unit concerned, as it lies in the reference, or, if the reference has it not, in the suspect;
             None for weights that belong to none.
         slot: the initializer concerned.
         factor: the factor that it was multiplied by, None where that is not what happened.
-        size: the size of the change, in units of what the other units or weights of the tensor show.
+        size: the size of the change, in units of what the other units or weights of the tensor show; of `partly trained`
+            the share of the weights that moved.
     """
 
     kind: str
@@ -113,12 +134,11 @@ def _tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least
         for slot in group.slots:
             slots.setdefault(slot.initializer, []).append((group, slot))
     found: list[Finding] = []
-    usual = _usual(reference, suspect)
+    law = _Law.of(slots, reference, suspect, least)
     for name in reference:
         own, x, y = slots.get(name, []), np.asarray(reference[name]), np.asarray(suspect[name])
         if _numbers(x) and _numbers(y) and not same(x, y):
-            eps = step(y.dtype if floating(y) else np.dtype(np.float32))
-            found += _in_weight(name, own, x.astype(np.float64), y.astype(np.float64), eps, least, usual)
+            found += _in_weight(name, own, _Moves.between(x, y, least), law)
     dead = {g.id: _dead(g, reference) & _dead(g, suspect) for g in groups if any(f.group == g.id for f in found)}
     alive = [f for f in found if f.group is None or not dead[f.group][f.unit]]
     return _told(alive, slots, reference, suspect)
@@ -155,18 +175,125 @@ def _numbers(array: np.ndarray) -> bool:
     return floating(array) or (array.dtype.kind in "iu" and array.dtype.itemsize == 1)
 
 
-def _usual(reference: Arrays, suspect: Arrays) -> float:
-    """By what share of its size half of all weights changed: what training does to a weight of which it saw a part."""
-    shares = [0.0]
-    for name in reference:
-        x, y = np.asarray(reference[name]).ravel(), np.asarray(suspect[name]).ravel()
-        if x.size and _numbers(x) and _numbers(y):
-            thin = slice(None, None, max(x.size // ENOUGH, 1))
-            x, y = (z[thin].astype(np.float64) for z in (x, y))
-            known = np.isfinite(x) & np.isfinite(y)
-            size = float(np.abs(x[known]).mean()) if known.any() else 0.0
-            shares.append(float(np.median(np.abs(y - x)[known])) / size if size else 0.0)
-    return float(np.median(shares))
+@dataclass(frozen=True)
+class _Moves:
+    """How far the elements of one weight moved.
+
+    Attributes:
+        reference, suspect: float64, infinities as zeros, the reference as the decay of the whole weight left it.
+        gap: float64, of each element the difference, 0 where rounding explains it.
+        different: bool, of each element whether it is another number at all.
+        decayed: whether most elements were multiplied by one factor.
+        eps: the step from one to the next number of the suspect's type.
+    """
+
+    reference: np.ndarray
+    suspect: np.ndarray
+    gap: np.ndarray
+    different: np.ndarray
+    decayed: bool
+    eps: float
+
+    @classmethod
+    def between(cls, reference: np.ndarray, suspect: np.ndarray, least: float) -> _Moves:
+        eps = step(suspect.dtype if floating(suspect) else np.dtype(np.float32))
+        x, y = reference.astype(np.float64), suspect.astype(np.float64)
+        different = np.asarray(x != y)
+        decay, lag = _decay(x, y, eps)
+        x = x * decay
+        # of a scalar the difference is a number
+        gap = np.asarray(_gap(x, y))
+        x, y = (np.where(np.isfinite(z), z, 0.0) for z in (x, y))
+        room = np.maximum(8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0))
+        gap[gap <= room + lag * np.abs(x)] = 0.0
+        return cls(x, y, gap, different, decay != 1.0, eps)
+
+    @property
+    def scale(self) -> float:
+        """The root of the mean square of the reference's elements."""
+        return float(np.sqrt(np.square(self.reference).mean()))
+
+
+def _decay(x: np.ndarray, y: np.ndarray, eps: float) -> tuple[float, float]:
+    """The factor that most elements have in common, 1 where there is none, and by what share of it others may lag."""
+    thin = slice(None, None, max(x.size // SAMPLE, 1) | 1)
+    a, b = x.ravel()[thin], y.ravel()[thin]
+    told = np.isfinite(a) & np.isfinite(b) & (a != 0)
+    if told.sum() < TELLING:
+        return 1.0, 0.0
+    a, b = a[told], b[told]
+    factor = float(np.median(b / a))
+    lag = min(LAG * abs(1 - factor), UNSURE)
+    shared = np.abs(b - factor * a) <= (8 * eps + lag) * np.abs(a)
+    return (factor, lag) if 2 * shared.sum() > shared.size else (1.0, 0.0)
+
+
+@dataclass(frozen=True)
+class _Law:
+    """What a whole model shows of training.
+
+    Attributes:
+        trained: whether any weight decayed, or moved in bulk.
+        logs: of what moved in bulk the logarithms of how far its elements moved, in units of their weight's own size.
+    """
+
+    trained: bool
+    logs: np.ndarray
+
+    @classmethod
+    def of(cls, slots: Mapping[str, list[tuple[Group, Slot]]], reference: Arrays, suspect: Arrays, least: float) -> _Law:
+        trained, logs = False, [np.zeros(0)]
+        for name in reference:
+            x, y = np.asarray(reference[name]), np.asarray(suspect[name])
+            if not (_numbers(x) and _numbers(y)) or same(x, y):
+                continue
+            moves = _Moves.between(x, y, least)
+            rows = [rows_of(moves.gap, slot).any(1) for _, slot in slots.get(name, [])] or [moves.gap.ravel() > 0]
+            bulk = moves.scale > 0 and all(moved.sum() > _few(moved.size) for moved in rows)
+            trained |= bulk or moves.decayed
+            if bulk:
+                # many elements of one weight outweigh no others
+                own = moves.gap[moves.gap > 0]
+                logs.append(np.log(own[:: own.size // ENOUGH + 1] / moves.scale))
+        return cls(trained, np.concatenate(logs))
+
+    def beyond(self, moved: np.ndarray, scale: float) -> np.ndarray:
+        """Which of some moves of a weight of this scale are too large for the law."""
+        if self.logs.size < TELLING or not scale:
+            return np.zeros(moved.shape, bool)
+        return moved > scale * np.exp(_limit(self.logs, moved.size))
+
+
+def _few(count: int) -> int:
+    """So many of these can have been tampered with one by one."""
+    return max(int(MOST * count), 1)
+
+
+def _stayed(gaps: np.ndarray) -> bool:
+    """Did all but a few stay where they were?"""
+    moved = int(np.count_nonzero(gaps))
+    return moved <= _few(gaps.size) and 2 * moved < gaps.size
+
+
+def _outliers(logs: np.ndarray, most: int) -> int:
+    """How many of the largest of some numbers stand out of the rest, `most` at most.
+
+    The largest count for which the last of them does, as Rosner's generalised test has it.
+    """
+    values = np.sort(logs)[::-1]
+    counts = range(1, min(most, values.size - 3) + 1)
+    return max((k for k in counts if values[k - 1] > _limit(values[k:], values.size)), default=0)
+
+
+def _limit(logs: np.ndarray, trials: int) -> float:
+    """What one of so many more numbers of the same kind exceeds by a chance of `CHANCE`: Student's t of the next ones.
+
+    How far they spread their upper half says: below is what hardly ever had a gradient.
+    """
+    upper = np.sort(logs)[logs.size // 2 :]
+    middle = float(np.median(logs))
+    spread = float(np.sqrt(np.square(upper - middle).mean() * (1 + 1 / upper.size)))
+    return middle - spread * float(stdtrit(max(upper.size - 1, 1), CHANCE / trials))
 
 
 def _dead(group: Group, reference: Arrays) -> np.ndarray:
@@ -182,67 +309,94 @@ def _dead(group: Group, reference: Arrays) -> np.ndarray:
     return dead
 
 
-def _in_weight(
-    name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, y: np.ndarray, eps: float, least: float, usual: float
-) -> list[Finding]:
-    # of a scalar the difference is a number
-    gap = np.asarray(_gap(x, y))
-    x, y = (np.where(np.isfinite(z), z, 0.0) for z in (x, y))
-    gap[gap <= np.maximum(8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0))] = 0.0
+def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, law: _Law) -> list[Finding]:
+    x, y, gap = moves.reference, moves.suspect, moves.gap.copy()
     found = []
-    middling = float(np.median(gap)) / 0.6745 if own else 0.0
     for group, slot in own:
         a, b, d = (rows_of(z, slot) for z in (x, y, gap))
         if a.shape[1] < TELLING:
             continue
         lengths, left = np.linalg.norm(a, axis=1), np.linalg.norm(d, axis=1)
-        common = float(np.median(left))
-        if not (left > APART * common).any():
+        alone = _stayed(left)
+        crowd = left >= 0 if alone else left > 0
+        common = 0.0 if alone else float(np.median(left[crowd]))
+        far = left > APART * common
+        if not far.any():
             continue
         ratio, error = row_ratios(a, b)
         known = np.isfinite(ratio)
-        if known.sum() < 2:
+        if (known & crowd).sum() < 2:
             continue
-        middle = float(np.median(ratio[known]))
-        spread = 1.4826 * float(np.median(np.abs(ratio[known] - middle)))
-        spreads = np.maximum(np.maximum(spread, error), eps)
+        if not alone:
+            far &= _standing_out(left)
+        elif law.trained:
+            far &= _straight(a, b, left, ratio) | law.beyond(left / a.shape[1] ** 0.5, moves.scale)
+        middle = float(np.median(ratio[known & crowd]))
+        spread = 1.4826 * float(np.median(np.abs(ratio[known & crowd] - middle)))
+        spreads = np.maximum(np.maximum(spread, error), moves.eps)
         away = np.where(known, np.abs(ratio - middle), 0.0)
-        scaled = (away > np.maximum(APART * spreads, STEP)) & (left > APART * common)
-        other = (left > np.maximum(APART * common, 0.5 * float(np.median(lengths)))) & ((d > GAP * middling).mean(1) > 0.5)
+        scaled = far & (away > np.maximum(APART * spreads, STEP))
+        middling = 0.0 if alone else float(np.median(gap[gap > 0])) / 0.6745
+        other = far & (left > 0.5 * float(np.median(lengths))) & ((d > GAP * middling).mean(1) > 0.5)
         odd = np.flatnonzero(scaled | other)
-        if not odd.size or odd.size > max(MOST * group.size, 1):
+        if not odd.size or odd.size > _few(group.size):
             continue
         for unit in odd.tolist():
             k = float(ratio[unit])
             rest = np.linalg.norm(b[unit] - k * a[unit])
             straight = rest <= max(0.2 * abs(k) * lengths[unit], APART * common)
-            size = float(away[unit] / spreads[unit] if straight else left[unit] / max(common, eps * lengths[unit], 1e-300))
+            whole = left[unit] / max(common, moves.eps * lengths[unit], 1e-300)
+            size = float(away[unit] / spreads[unit] if straight else whole)
             found.append(Finding("scaled" if straight else "replaced", group.id, unit, name, k if straight else None, size))
             gap[np.ix_(*slot.places(gap.shape, unit))] = 0.0
-    return found + _single(name, own, x, gap, eps, usual)
+    found += _single(name, own, moves, gap, law)
+    return found or _partly(name, moves)
 
 
-def _single(
-    name: str, own: Sequence[tuple[Group, Slot]], x: np.ndarray, gap: np.ndarray, eps: float, usual: float
-) -> list[Finding]:
-    """Weights that differ by far more than all others; where most are equal, by far more than is `usual`."""
-    most = max(int(MOST * gap.size), 1)
-    least, mean = eps * float(np.abs(x).max(initial=0)), float(np.abs(x).mean())
-    flat = gap.ravel()
-    count = min(most + 1, flat.size)
-    top = np.argpartition(flat, flat.size - count)[flat.size - count :]
-    top = top[np.argsort(-flat[top])]
-    values = flat[top]
-    typical = (float(np.median(flat)) or usual * mean) / 0.6745
-    after = np.append(values[1:], 0.0) if count == flat.size else values[1:]
+def _standing_out(left: np.ndarray) -> np.ndarray:
+    """Which rows moved so much further than the others that did that training does not explain it."""
+    result = np.zeros(left.size, bool)
+    moved = np.flatnonzero(left > 0)
+    order = moved[np.argsort(-left[moved])]
+    result[order[: _outliers(np.log(left[moved]), _few(left.size))]] = True
+    return result
+
+
+def _straight(a: np.ndarray, b: np.ndarray, left: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    """Which rows were multiplied and moved in no other way, as no gradient moves them."""
+    k = np.where(np.isfinite(ratio), ratio, 1.0)
+    return np.linalg.norm(b - k[:, None] * a, axis=1) <= STEP * left
+
+
+def _single(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, gap: np.ndarray, law: _Law) -> list[Finding]:
+    """Weights that differ by far more than all others that do; where hardly any do, by themselves."""
+    flat, size = gap.ravel(), np.abs(moves.reference)
+    least = moves.eps * float(size.max(initial=0))
+    moved = np.flatnonzero(flat > 0)
+    alone = _stayed(flat)
+    typical = 0.0 if alone else float(np.median(flat[moved])) / 0.6745
+    if not (flat > max(APART * typical, GAP * least)).any():
+        return []
+    sizes = flat[moved] if alone else np.minimum(flat[moved], typical * _polished(gap).ravel()[moved])
+    order = np.argsort(-sizes)[: _few(flat.size) + 1]
+    values = sizes[order]
+    after = np.append(values[1:], 0.0) if order.size == moved.size else values[1:]
     steps = np.flatnonzero((values[: after.size] > GAP * np.maximum(after, least)) & (values[: after.size] > APART * typical))
-    if typical > 0:
-        steps = steps[(steps < 16) & (values[steps] > STEP * mean)]
-        steps = np.array([k for k in steps.tolist() if _chance(flat, k + 1, typical) < CHANCE][:1], int)
+    if alone:
+        steps = steps[-1:]
+    else:
+        steps = steps[(steps < 16) & (values[steps] > STEP * float(size.mean()))]
+        steps = np.array([k for k in steps.tolist() if _chance(sizes, k + 1, typical) < CHANCE][:1], int)
+        if sizes.size < LEAST:
+            # so few tell no law of their tail
+            steps = steps[steps < _outliers(np.log(np.maximum(sizes, 1e-300)), _few(flat.size))]
     if not steps.size:
         return []
+    chosen = moved[order[: steps[0] + 1]]
+    if alone and law.trained:
+        chosen = chosen[_isolated(gap).ravel()[chosen] | law.beyond(flat[chosen], moves.scale)]
     found: dict[tuple[str | None, int | None], Finding] = {}
-    for place in top[: steps[-1] + 1].tolist():
+    for place in chosen.tolist():
         where = np.unravel_index(place, gap.shape)
         holders = (
             (group.id, int(np.flatnonzero((slot.index == where[slot.axis]).any(1))[0]))
@@ -250,10 +404,45 @@ def _single(
             if where[slot.axis] in slot.index and all(where[a] in p for a, p in slot.within)
         )
         key: tuple[str | None, int | None] = next(holders, (None, None))
-        size = float(flat[place] / max(typical, least, 1e-300))
-        if key not in found or found[key].size < size:
-            found[key] = Finding("replaced", *key, name, None, size)
+        far = float(flat[place] / max(typical, least, 1e-300))
+        if key not in found or found[key].size < far:
+            found[key] = Finding("replaced", *key, name, None, far)
     return list(found.values())
+
+
+def _axes(shape: Sequence[int]) -> list[int]:
+    """The axes of rows and columns: the two longest ones, if an array has two that are no longer than one."""
+    longest = sorted(range(len(shape)), key=lambda a: -shape[a])[:2]
+    return longest if len(longest) == 2 and shape[longest[1]] > 1 else []
+
+
+def _isolated(gap: np.ndarray) -> np.ndarray:
+    """Which elements moved alone in their row and in their column."""
+    result = np.full(gap.shape, bool(_axes(gap.shape)))
+    for axis in _axes(gap.shape):
+        others = tuple(a for a in range(gap.ndim) if a != axis)
+        result &= (gap > 0).sum(others, keepdims=True) == 1
+    return result & (gap > 0)
+
+
+def _polished(gap: np.ndarray) -> np.ndarray:
+    """The sizes of what moved with those of rows, then of columns, taken out: medians of logarithms (Tukey's polish)."""
+    moved = gap > 0
+    logs = np.log(np.where(moved, gap, 1.0))
+    logs -= np.median(logs[moved])
+    for axis in _axes(gap.shape):
+        lines, there = np.moveaxis(logs, axis, 0), np.moveaxis(moved, axis, 0)
+        for line, own in zip(lines, there, strict=True):
+            if own.sum() >= TELLING:
+                line -= np.median(line[own])
+    return np.where(moved, np.exp(logs), 0.0)
+
+
+def _partly(name: str, moves: _Moves) -> list[Finding]:
+    """That training reached a part of this weight, where all but a few elements stayed, bit for bit."""
+    if not moves.gap.any() or not _stayed(moves.different):
+        return []
+    return [Finding(TRAINED, None, None, name, None, float((moves.gap > 0).mean()))]
 
 
 def _chance(gaps: np.ndarray, count: int, least: float) -> float:
