@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from onnx import NodeProto
 
 from .factors import Role
-from .graph import Graph, attributes
+from .graph import attributes
 from .labels import axes_of
+from .plainsteps import PlainSteps
 from .rules import Kind, Movement
 
 LINEAR = ("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Resize", "Upsample")
 """A factor of the operand, of either sign, is one of the result."""
 PRODUCTS = ("Conv", "ConvTranspose", "Einsum", "Gemm", "MatMul")
 """Linear in each of two operands; the third is added."""
-SUMS = ("Add", "Cast", "Dropout", "Identity", "Mean", "Neg", "Sub", "Sum")
+SUMS = ("Add", "Cast", "CastLike", "Dropout", "Identity", "Mean", "Neg", "Sub", "Sum")
 """What is added has one factor."""
 TURNING = ("LayerNormalization", "RMSNormalization")
 """Norms that no rotation changes, or none that keeps the mean."""
@@ -29,8 +30,8 @@ class Bends:
         turned: groups whose units meet in a sum of squares, as a norm has it.
     """
 
-    def __init__(self, graph: Graph, roles: Mapping[str, list[Role]], zero: Callable[[str], bool]):
-        self.graph = graph
+    def __init__(self, plain: PlainSteps, roles: Mapping[str, list[Role]], zero: Callable[[str], bool]):
+        self.plain = plain
         self.roles = roles
         self.zero = zero
         self.bent: set[str] = set()
@@ -59,7 +60,7 @@ class Bends:
         self.bent |= mean
         if operator in SUMS:
             self.bent |= squared
-            self.bent |= every - self._in_all(names[:1] if operator == "Dropout" else names)
+            self.bent |= every - self._in_all(names[:1] if operator in ("CastLike", "Dropout") else names)
         elif operator in LINEAR:
             summed = every - kept
             # no rotation changes the sum of squares; whether a mean does is seen where it is used
@@ -99,4 +100,5 @@ class Bends:
         return self.roles.get(name, [])
 
     def _two(self, name: str) -> bool:
-        return name in self.graph.tensors and bool((self.graph.array(name) == 2).all())
+        array = self.plain.known(name)
+        return array is not None and bool((array == 2).all())

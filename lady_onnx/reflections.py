@@ -9,9 +9,10 @@ import numpy as np
 from onnx import NodeProto
 
 from .factors import Products, Role
-from .graph import Graph, attributes
+from .graph import attributes
 from .groups import Group, Slot
 from .labels import axes_of
+from .plainsteps import PlainSteps, is_plain
 from .rules import Kind, Movement
 
 
@@ -39,14 +40,14 @@ class Reflections:
 
     def __init__(
         self,
-        graph: Graph,
+        plain: PlainSteps,
         groups: Sequence[Group],
-        steps: Sequence[tuple[NodeProto, Kind | None]],
         roles: Mapping[str, list[Role]],
         products: Products,
         offsets: dict[str, float],
     ):
-        self.graph = graph
+        self.plain = plain
+        self.graph = plain.graph
         self.groups = groups
         self.roles = roles
         self.products = products
@@ -55,10 +56,10 @@ class Reflections:
         """By tensor the group whose units become so much less themselves there when their sign changes."""
         self.shifts: dict[str, list[Shift]] = {}
         self.readers: dict[str, list[NodeProto]] = {}
-        for node, _ in steps:
+        for node, _ in plain.steps:
             for name in node.input:
                 self.readers.setdefault(name, []).append(node)
-        self.makers = {name: node for node, _ in steps for name in node.output}
+        self.shown = {o.name for o in plain.graph.model.graph.output}
 
     def _on(self, name: str) -> list[Role]:
         return self.roles.get(name, [])
@@ -70,7 +71,7 @@ class Reflections:
             return None
         if operator == "Clip":
             bias = self._bias_before(node.input[0])
-            if bias is None or len(self.readers[node.input[0]]) > 1 or self.offsets.get(bias, -top / 2) != -top / 2:
+            if bias is None or not self._is_read_once(node.input[0]) or self.offsets.get(bias, -top / 2) != -top / 2:
                 return None
             # what comes in must become `top` less itself
             self.offsets[bias] = -top / 2
@@ -84,22 +85,31 @@ class Reflections:
         if operator == "Sigmoid" or (operator == "HardSigmoid" and given.get("beta", 0.5) == 0.5):
             return 1.0
         if operator == "Clip":
-            ends = [
-                float(self.graph.array(n).reshape(-1)[0]) if n in self.graph.tensors else given.get(key)
-                for n, key in zip(names[1:3], ("min", "max"), strict=True)
-            ]
-            if ends[0] == 0 and ends[1] is not None:
-                return float(ends[1])
+            ends = [self._bound(n, given.get(key)) for n, key in zip(names[1:3], ("min", "max"), strict=True)]
+            if ends[0] == 0:
+                return ends[1]
         return None
+
+    def _bound(self, name: str, given: float | None) -> float | None:
+        """A bound of Clip, None where it is not known, or there is none."""
+        array = self.plain.known(name) if name else given
+        return None if array is None else float(np.asarray(array).reshape(-1)[0])
 
     def _bias_before(self, name: str) -> str | None:
         """The weight that is added last to a tensor, and nowhere else."""
-        maker = self.makers.get(name)
-        if maker is None or maker.op_type not in ("Add", "BatchNormalization", "Conv", "Gemm"):
+        maker = self.plain.makers.get(name)
+        if maker is None or not is_plain(maker, "Add", "BatchNormalization", "Conv", "Gemm"):
+            return None
+        if attributes(maker).get("beta", 1.0) != 1:
+            # another number than the bias is added
             return None
         added = maker.input if maker.op_type == "Add" else maker.input[2:3]
         found = [n for n in added if n in self.graph.tensors and self._on(n)]
-        return found[0] if len(found) == 1 and len(self.readers[found[0]]) == 1 else None
+        return found[0] if len(found) == 1 and self._is_read_once(found[0]) else None
+
+    def _is_read_once(self, name: str) -> bool:
+        """Does one node read a tensor, and nothing else?"""
+        return len(self.readers.get(name, [])) == 1 and name not in self.shown
 
     def behind(self, operator: str, node: NodeProto, kind: Kind | None) -> None:
         """What reads a reflected tensor gains a bias, or passes it on; else its signs are still."""
@@ -122,7 +132,7 @@ class Reflections:
         if operator not in ("Conv", "Gemm", "MatMul") or len(node.input) < 2 or node.input[1] not in self.graph.tensors:
             return None
         given, weight, bias = attributes(node), node.input[1], None
-        if operator == "MatMul" and len(self.readers.get(node.output[0], [])) == 1:
+        if operator == "MatMul" and self._is_read_once(node.output[0]):
             reader = self.readers[node.output[0]][0]
             others = [n for n in reader.input if n in self.graph.tensors] if reader.op_type == "Add" else []
             bias = others[0] if others else None
@@ -130,7 +140,7 @@ class Reflections:
             bias = node.input[2]
         padded = any(given.get("pads", ())) or given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
         plain = not padded and given.get("group", 1) == 1 and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1
-        if bias is None or not plain or not all(len(self.readers[n]) == 1 for n in (weight, bias)):
+        if not bias or bias not in self.graph.tensors or not plain or not all(map(self._is_read_once, (weight, bias))):
             return None
         if (
             given.get("transA")
@@ -139,7 +149,11 @@ class Reflections:
         ):
             return None
         axis = 1 if operator == "Conv" or given.get("transB") else 0
-        if int(np.prod(self.graph.shape(bias))) != self.graph.shape(weight)[1 - axis] or bias not in self.graph.tensors:
+        wide = self.graph.shape(bias)
+        if not wide or wide[-1] != np.prod(wide) or wide[-1] != self.graph.shape(weight)[1 - axis]:
+            return None
+        if not self.graph.array(bias).any():
+            # zeros have no factor of their own, and would need one when they are zeros no more
             return None
         (own,) = [g for g in self.groups if g.id == group]
         slots = [s for s in own.slots if (s.initializer, s.axis) == (weight, axis) and not s.within]

@@ -6,6 +6,9 @@ the elements of every tensor are multiplied, a product of powers of these; where
 units are summed up, or an operator lets nothing pass, there is an equation: a linear one for the logarithms, one over
 two elements for the signs. The solutions are the factors that leave the model's function as it was.
 
+Every factor that comes into a node is said to be one there, or is in what the node makes: of what no rule says where it
+goes, nothing passes. Fused operators let pass what the plain ones do that they stand for.
+
 Sources: Neyshabur et al. 2015 (ReLU); Ganju et al. 2018; arXiv 2205.00199 (scales and signs).
 """
 
@@ -24,6 +27,8 @@ from .factors import Products, Role, coded
 from .graph import Graph, attributes
 from .groups import Group, Slot
 from .inference import FLOATS
+from .labels import axes_of
+from .plainsteps import PlainSteps, is_plain, plain_steps
 from .reflections import Reflections
 from .rules import Body, Elementwise, Equation, Kind, Movement, Take
 from .rules.composed import SEQUENCES
@@ -40,15 +45,21 @@ ODD = ("Asinh", "Atan", "Erf", "Sin", "Sinh", "Softsign", "Tan", "Tanh")
 """A sign passes."""
 EVEN = ("Cos", "Cosh")
 """A sign is lost."""
+FIRST = ("Cast", "CastLike", "Dropout")
+"""What these say of their first operand they say of no other."""
 NORMS = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization")
 """The first operand is normalised: the gain and what is added to it have the result's factor."""
 LOOPS = ("Loop", "Scan", "SequenceMap", *SEQUENCES)
 """Operators with bodies, or of sequences, that no factor passes."""
+OPERANDS = {"Div": 2, "Mul": 2, "PRelu": 2, "Pow": 2, "Where": 3}
+"""How many operands a rule for elements is about, where that is not one, nor all."""
+MORE_RESULTS = ("Dropout", "LayerNormalization", "MaxPool")
+"""Whatever factors pass, results after the first do not change."""
 
 
 def scalings(graph: Graph, analysis: Analysis, groups: Sequence[Group]) -> dict[str, Scaling]:
     """By each group's id, of those that hold no others, the factors that its units may have."""
-    walk = _Walk(graph, analysis, [g for g in groups if g.kind != "blocks"])
+    walk = _Walk(plain_steps(graph, analysis), [g for g in groups if g.kind != "blocks"])
     walk.run()
     return {g.id: walk.solved(g) for g in walk.groups}
 
@@ -56,20 +67,20 @@ def scalings(graph: Graph, analysis: Analysis, groups: Sequence[Group]) -> dict[
 class _Walk:
     """One pass over what the label engine saw, collecting equations."""
 
-    def __init__(self, graph: Graph, analysis: Analysis, groups: Sequence[Group]):
-        self.graph = graph
-        self.analysis = analysis
+    def __init__(self, plain: PlainSteps, groups: Sequence[Group]):
+        self.plain = plain
+        self.graph = plain.graph
         self.groups = groups
         self.products = Products()
         self.roles: dict[str, list[Role]] = {}
         self.offsets: dict[str, float] = {}
-        self.reflections = Reflections(graph, groups, analysis.steps, self.roles, self.products, self.offsets)
+        self.reflections = Reflections(plain, groups, self.roles, self.products, self.offsets)
         self.read: set[int] = set()
         """Unknowns of weights along axes that an operator sums over."""
         self.crossed: set[str] = set()
         self.zeros: set[str] = set()
         """Zeros that were moved or named anew."""
-        self.bends = Bends(graph, self.roles, self.zero)
+        self.bends = Bends(plain, self.roles, self.zero)
         self.unknowns: list[tuple[str, Slot]] = []
         for group in groups:
             for slot in group.slots:
@@ -84,6 +95,9 @@ class _Walk:
         self.unknowns += [(group.id, Slot(slot.initializer, slot.axis, c[:, None], slot.within)) for c in slot.index.T]
         numbers = np.array([self.products.number((((k, 1.0),), frozenset({k}))) for k in range(first, len(self.unknowns))])
         codes = coded(np.tile(numbers, len(slot.index)), np.repeat(np.arange(len(slot.index)), len(numbers)))
+        if self.graph.tensors[slot.initializer].data_type not in FLOATS:
+            # whole numbers cannot be multiplied by any factor
+            self.products.still([(group.id, codes)])
         known = self.roles.setdefault(slot.initializer, [])
         array = np.zeros(shape, np.int64)
         array[np.ix_(*region(slot, shape))] = _along(codes, slot.axis, len(shape))
@@ -94,57 +108,67 @@ class _Walk:
         known.append((group.id, array))
 
     def run(self) -> None:
-        for node, kind in self.analysis.steps:
-            if isinstance(kind, Body) and (node.domain not in ("", "ai.onnx") or node.op_type not in LOOPS):
+        for node, kind in self.plain.steps:
+            if isinstance(kind, Body) and not is_plain(node, *LOOPS):
                 # what a function or a branch does its nodes do, under their own names
                 continue
-            moves = isinstance(kind, Movement) or node.op_type == "Identity"
-            if moves and len(node.input) == 1 and self.zero(node.input[0]):
-                self.zeros.update(node.output)
-            try:
-                made = self._node(node, kind)
-                self.bends.see(node, kind, made)
-            except UnknownStructure:
-                self.bends.bent |= {g for name in node.input for g, _ in self.on(name)}
-                if not isinstance(kind, Equation | Elementwise) or node.op_type in SUMS:
-                    self.crossed |= {g for name in node.input for g, _ in self.on(name)}
-                self.products.still(r for name in node.input for r in self.on(name))
-                self._reads(r for name in node.input if name and self.weight(name) for r in self.on(name))
-                made = []
-            for name, roles in zip(node.output, made or [[] for _ in node.output], strict=False):
-                kept = [(g, a) for g, a in roles if a.any()]
-                # a tensor that one or another branch makes
-                self.roles[name] = self.products.alike([self.roles[name], kept]) if name in self.roles else kept
+            if is_plain(node, "Shape", "Size"):
+                # no value has any part in that
+                continue
+            self._step(node, kind)
         for value in self.graph.model.graph.output:
             self.products.still(self.on(value.name))
             self.bends.shown(value.name)
 
+    def _step(self, node: NodeProto, kind: Kind | None) -> None:
+        """Says by what the results of a node are multiplied."""
+        moves = (isinstance(kind, Movement) and node.op_type != "Pad") or is_plain(node, "Identity")
+        if moves and len(node.input) == 1 and self.zero(node.input[0]):
+            self.zeros.update(node.output)
+        try:
+            made = self._node(node, kind)
+            if made and any(node.output[len(made) :]):
+                raise UnknownStructure("a result that no rule for factors names")
+            self.bends.see(node, kind, made)
+        except UnknownStructure:
+            self.bends.bent |= {g for name in node.input for g, _ in self.on(name)}
+            if not isinstance(kind, Equation | Elementwise) or node.op_type in SUMS:
+                self.crossed |= {g for name in node.input for g, _ in self.on(name)}
+            self.products.still(r for name in node.input for r in self.on(name))
+            self._reads(r for name in node.input if name and self.weight(name) for r in self.on(name))
+            made = []
+        for name, roles in zip(node.output, made or [[] for _ in node.output], strict=False):
+            kept = [(g, a) for g, a in roles if a.any()]
+            # a tensor that one or another branch makes
+            self.roles[name] = self.products.alike([self.roles[name], kept]) if name in self.roles else kept
+
     def _number(self, name: str) -> float | None:
         """The one number of a weight."""
-        array = self.graph.array(name) if name in self.graph.tensors else np.empty(0)
-        return float(array.reshape(-1)[0]) if array.size == 1 else None
+        array = self.plain.known(name)
+        return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
 
     def on(self, name: str) -> list[Role]:
         return self.roles.get(name, [])
 
     def shape(self, name: str) -> tuple[int, ...]:
-        tensor = self.analysis.tensors.get(name)
+        tensor = self.plain.tensors.get(name)
         if tensor is None and name not in self.graph.tensors:
             raise UnknownStructure("an unknown shape")
         return self.graph.shape(name) if tensor is None else tensor.shape
 
     def weight(self, name: str) -> bool:
         """Is a tensor a weight, or one that was moved?"""
-        tensor = self.analysis.tensors.get(name)
+        tensor = self.plain.tensors.get(name)
         return name in self.graph.tensors or (tensor is not None and bool(tensor.parts))
 
     def zero(self, name: str) -> bool:
         """Is a tensor a weight of zeros, which no factor changes?"""
-        return name in self.zeros or (name in self.graph.tensors and not self.graph.array(name).any())
+        array = self.plain.known(name)
+        return name in self.zeros or (array is not None and not array.any())
 
     def _node(self, node: NodeProto, kind: Kind | None) -> list[list[Role]]:
         """The factors of a node's results."""
-        operator = node.op_type if node.domain in ("", "ai.onnx") else ""
+        operator = node.op_type if is_plain(node, node.op_type) else ""
         if not any(self.on(name) for name in node.input):
             return []
         if any(name in self.reflections.reflected for name in node.input):
@@ -156,10 +180,14 @@ class _Walk:
         if isinstance(kind, Movement):
             return self._moved(node, kind)
         if isinstance(kind, Equation):
-            return [self._equation(operator, node, kind)]
+            return [self._equation(operator, node, kind), *self._more(node)]
         rank = len(self.shape(node.output[0]))
         entries = [[(g, a.reshape((1,) * (rank - a.ndim) + a.shape)) for g, a in self.on(n)] for n in node.input]
-        return [self._elementwise(operator, node, entries)]
+        return [self._elementwise(operator, node, entries), *self._more(node)]
+
+    def _more(self, node: NodeProto) -> list[list[Role]]:
+        """The factors of a node's further results, as far as they are known."""
+        return [[] for _ in node.output[1:]] if node.op_type in MORE_RESULTS else []
 
     def _added(self, names: Sequence[str], sides: Sequence[list[Role]]) -> list[Role]:
         """The factors of a sum; a weight of zeros has any."""
@@ -167,18 +195,21 @@ class _Walk:
         return self.products.alike(kept) if kept else []
 
     def _elementwise(self, operator: str, node: NodeProto, entries: list[list[Role]]) -> list[Role]:
-        names = list(node.input)
+        many = len(entries) if operator in (*SUMS, *RELUS) and operator not in FIRST else OPERANDS.get(operator, 1)
+        if operator != "CastLike":
+            self.products.still(r for entry in entries[many:] for r in entry)
+        names, entries = list(node.input[:many]), entries[:many]
         first = entries[0]
-        if operator == "Cast" and attributes(node).get("to") not in FLOATS:
+        if first and operator in ("Cast", "CastLike") and not self._is_cast_to_floats(node):
             raise UnknownStructure("whole numbers")
-        if operator == "Dropout" or operator in SUMS:
-            return self._added(names[:1] if operator == "Dropout" else names, entries[: 1 if operator == "Dropout" else None])
+        if operator in SUMS:
+            return self._added(names, entries)
         reflected = self.reflections.made(operator, node, first)
         if reflected is not None:
             return reflected
         if operator in RELUS or (operator == "Clip" and self._from_zero(node)):
             self.products.still((r for entry in entries for r in entry), scale=False)
-            return self._added(names[: 1 if operator == "Clip" else None], entries[: 1 if operator == "Clip" else None])
+            return self._added(names, entries)
         if operator in ODD:
             self.products.still(first, sign=False)
             return self.products.signs(first)
@@ -200,7 +231,7 @@ class _Walk:
                 return self.products.signs(first)
             case "Pow":
                 power = self._number(names[1])
-                if power is not None:
+                if power is not None and not entries[1]:
                     return self.products.power(first, power)
             case "PRelu":
                 self.products.still(first, scale=False)
@@ -211,16 +242,23 @@ class _Walk:
                 return self._added(names[1:], entries[1:])
         raise UnknownStructure("no rule for factors")
 
+    def _is_cast_to_floats(self, node: NodeProto) -> bool:
+        """Has the result of a cast fractions?"""
+        kind = attributes(node).get("to") if node.op_type == "Cast" else self.plain.kind_of(node.input[1])
+        return kind in FLOATS
+
     def _from_zero(self, node: NodeProto) -> bool:
         """Does it cut off what is below zero and nothing else?"""
         given, names = attributes(node), [*node.input, "", ""]
-        low = self.graph.array(names[1]) if names[1] in self.graph.tensors else np.array(given.get("min", 1.0))
-        return not low.any() and "max" not in given and not names[2]
+        low = self.plain.known(names[1]) if names[1] else np.array(given.get("min", 1.0))
+        return low is not None and not low.any() and "max" not in given and not names[2]
 
     def _moved(self, node: NodeProto, kind: Movement) -> list[list[Role]]:
         if node.op_type == "Pad" and not self._padded_with_zeros(node):
             raise UnknownStructure("a padding that is not zero")
         found = []
+        moved = {i for sources, _ in kind.results for i in sources}
+        self.products.still(r for i, name in enumerate(node.input) if i not in moved for r in self.on(name))
         for sources, steps in kind.results:
             names = [node.input[i] for i in sources]
             shapes = [self.shape(n) for n in names]
@@ -261,6 +299,7 @@ class _Walk:
         names = tuple(sizes)
         gone = [names.index(n) for n in how.gone if sizes[n] > 1]
         entries: list[list[Role]] = []
+        self.products.still(r for name in node.input[len(how.sides) :] for r in self.on(name))
         for name, side in zip(node.input, how.sides, strict=False):
             if any(a.size == 1 for _, a in self.on(name)):
                 raise UnknownStructure("a single unit")
@@ -316,38 +355,49 @@ class _Walk:
         if given.get("layout") or chosen != usual * (len(chosen) // len(usual)):
             raise UnknownStructure("no rule for factors")
         gates = GATES[operator]
+        (features,) = self._by_axis(names[0], (2,), None)
+        (made, read), (fed, back) = (self._by_axis(n, (1, 2)) for n in names[1:3])
+        (bias,), (peepholes,) = (self._by_axis(names[k], (1,)) for k in (3, 7))
+        starts = [self._by_axis(n, (2,))[0] for n in names[5:7] if n and not self.zero(n)]
+        self._by_axis(names[4], ())
         # what the input's units bring is summed over
-        self.products.still(self.products.product([*self._along(names[0], 2), *self._along(names[1], 2)]))
-        parts = [self._parts(names[k], 1, gates) for k in (1, 2)]
-        bias, peepholes = self._parts(names[3], 1, 2 * gates), self._parts(names[7], 1, 3)
-        for part in (*(q for p in parts for q in p[:-1]), *bias[: gates - 1], *bias[gates:-1]):
+        self.products.still(self.products.product([*features, *read]))
+        self._reads([*read, *back])
+        parts = [self._parts(n, roles, gates) for n, roles in ((names[1], made), (names[2], fed))]
+        biases = self._parts(names[3], bias, 2 * gates)
+        for part in (*(q for p in parts for q in p[:-1]), *biases[: gates - 1], *biases[gates:-1]):
             self.products.still(part)
-        for name in names[1:3]:
-            self._reads(self._along(name, 2))
-        starts = [self.on(n) for n in names[5:7] if n and not self.zero(n)]
-        own = [*(p[-1] for p in parts if p), *(bias[k * gates - 1] for k in (1, 2) if bias)]
-        sides = [*own, *self._parts(names[2], 2, 1), *peepholes, *starts]
+        own = [*(p[-1] for p in parts if p), *(biases[k * gates - 1] for k in (1, 2) if biases)]
+        sides = [*own, *self._parts(names[2], back, 1), *self._parts(names[7], peepholes, 3), *starts]
         for side in sides:
             self.products.still(side, sign=False)
-        made = self.products.alike(sides) if sides else []
-        return [[(g, np.expand_dims(a, 0)) for g, a in made], made, made][: len(node.output)]
+        result = self.products.alike(sides) if sides else []
+        return [[(g, np.expand_dims(a, 0)) for g, a in result], result, result][: len(node.output)]
+
+    def _by_axis(self, name: str, axes: Sequence[int], beside: int | None = 0) -> list[list[Role]]:
+        """The factors of an operand of a cell along each of some axes, for each place along `beside`; others are one."""
+        found: list[list[Role]] = [[] for _ in axes]
+        for role in self.on(name):
+            own = [k for k, a in enumerate(axes) if set(axes_of(role[1])) - {beside} == {a}]
+            if own:
+                found[own[0]].append(role)
+            else:
+                self.products.still([role])
+        return found
 
     def _reads(self, roles: Iterable[Role]) -> None:
         """Weights that read units, and do not make them."""
         self.read.update(k for _, a in roles for k in self.products.unknowns(a))
 
-    def _along(self, name: str, axis: int) -> list[Role]:
-        """The factors of a tensor along one of its axes."""
-        return [(g, a) for g, a in self.on(name) if a.shape[axis] > 1]
-
-    def _parts(self, name: str, axis: int, count: int) -> list[list[Role]]:
-        """The factors of the parts of a recurrent weight along an axis, [directions, 1, hidden]."""
+    def _parts(self, name: str, roles: Sequence[Role], count: int) -> list[list[Role]]:
+        """The factors of the parts of a cell's weight, given along one axis, as [directions, 1, hidden]."""
         if not name or self.zero(name):
             return []
-        found = []
-        for k in range(count):
-            pieces = [(g, np.split(a, count, axis)[k]) for g, a in self._along(name, axis)]
-            found.append([(g, a.reshape(a.shape[0], 1, -1)) for g, a in pieces])
+        found: list[list[Role]] = [[] for _ in range(count)]
+        for group, array in roles:
+            flat = array.reshape(array.shape[0], 1, -1)
+            for part, piece in zip(found, np.split(flat, count, 2), strict=True):
+                part.append((group, piece))
         return found
 
     def _sum(self, made: list[Role], names: Sequence[str], entries: Sequence[list[Role]]) -> list[Role]:
@@ -358,11 +408,22 @@ class _Walk:
     def _batch_norm(self, node: NodeProto, entries: list[list[Role]]) -> list[Role]:
         x, gain, bias, mean, variance = entries
         self._sum(x, [node.input[3]], [mean])
-        self.products.still(variance, scale=False)
+        epsilon = float(attributes(node).get("epsilon", 1e-5))
+        # a factor is one of the variance with its epsilon, which only such a node adds
+        self.products.still(variance, scale=not self._is_variance(node.input[4], epsilon))
         if variance:
-            self.offsets[node.input[4]] = float(attributes(node).get("epsilon", 1e-5))
+            self.offsets[node.input[4]] = epsilon
         made = self.products.product([*x, *gain, *self.products.power(self.products.sizes(variance), -0.5)])
         return self._sum(made, [node.input[2]], [bias])
+
+    def _is_variance(self, name: str, epsilon: float) -> bool:
+        """Is a weight nothing but a variance, to which the same number is added everywhere?"""
+        return name in self.graph.tensors and all(
+            is_plain(reader, "BatchNormalization")
+            and name not in reader.input[:4]
+            and float(attributes(reader).get("epsilon", 1e-5)) == epsilon
+            for reader in self.reflections.readers[name]
+        )
 
     def solved(self, group: Group) -> Scaling:
         """What is left to a group's slots."""
