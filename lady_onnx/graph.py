@@ -153,7 +153,11 @@ def _in_nodes(nodes: Iterable[NodeProto], prefix: str) -> Iterator[tuple[str, Te
 def _dense(sparse: SparseTensorProto) -> TensorProto:
     values, indices = (onnx.numpy_helper.to_array(t) for t in (sparse.values, sparse.indices))
     array = np.zeros(int(np.prod(sparse.dims)), values.dtype)
-    array[indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))] = values
+    try:
+        array[indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))] = values
+    except (IndexError, ValueError) as error:
+        where = f"sparse weight '{sparse.values.name}'"
+        raise LadyError(f"{where}: its places lie outside its shape {list(sparse.dims)}; export the model again") from error
     return onnx.numpy_helper.from_array(array.reshape(tuple(sparse.dims)), sparse.values.name)
 
 
@@ -450,6 +454,7 @@ def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
     if isinstance(source, Graph):
         return source
     if isinstance(source, ModelProto):
+        _check_attributes(source, "<model>")
         graph = Graph(source)
         _check_names(graph)
         return graph
@@ -467,6 +472,7 @@ def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
         raise LadyError(f"{path}: not an ONNX file, or cut short; export or copy it again") from error
     if not model.graph.node or not model.opset_import:
         raise LadyError(f"{path}: not an ONNX file: it holds no graph; give the path of an exported .onnx model")
+    _check_attributes(model, str(path))
     whole = np.frombuffer(raw, np.uint8)
     graph = Graph(model, path, {name: whole[start:end] for name, (start, end) in places.items()})
     _check_names(graph)
@@ -474,6 +480,45 @@ def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
         if tensor.data_location == TensorProto.EXTERNAL:
             graph.array(name)
     return graph
+
+
+CONTENT = {
+    AttributeProto.FLOAT: "f",
+    AttributeProto.INT: "i",
+    AttributeProto.STRING: "s",
+    AttributeProto.TENSOR: "t",
+    AttributeProto.GRAPH: "g",
+    AttributeProto.SPARSE_TENSOR: "sparse_tensor",
+    AttributeProto.TYPE_PROTO: "tp",
+    AttributeProto.FLOATS: "floats",
+    AttributeProto.INTS: "ints",
+    AttributeProto.STRINGS: "strings",
+    AttributeProto.TENSORS: "tensors",
+    AttributeProto.GRAPHS: "graphs",
+    AttributeProto.SPARSE_TENSORS: "sparse_tensors",
+    AttributeProto.TYPE_PROTOS: "type_protos",
+}
+"""By what an attribute says that it is the field that holds it."""
+BESIDE = {"name", "type", "doc_string", "ref_attr_name"}
+
+
+def _check_attributes(model: ModelProto, file: str) -> None:
+    """Raises LadyError where an attribute holds something else than it says, so that readers may take either."""
+    waiting = [*model.graph.node, *(n for f in model.functions for n in f.node)]
+    while waiting:
+        node = waiting.pop()
+        for name in _repeated([a.name for a in node.attribute]):
+            raise LadyError(f"{file}: node {label(node)} has two attributes '{name}'; remove one")
+        for attribute in node.attribute:
+            held = {f.name for f, _ in attribute.ListFields()} - BESIDE
+            if held - {CONTENT.get(attribute.type)}:
+                what = f"attribute '{attribute.name}' of node {label(node)} holds something else than its type says"
+                raise LadyError(f"{file}: {what}; export the model again")
+            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                waiting += graph.node
+    for function in model.functions:
+        for name in _repeated([*function.attribute, *(a.name for a in function.attribute_proto)]):
+            raise LadyError(f"{file}: function '{function.name}' has two attributes '{name}'; remove one")
 
 
 def _check_names(graph: Graph) -> None:

@@ -27,6 +27,8 @@ class Emission:
         self.nodes: dict[int, list[NodeProto]] = {}
         self._extents: dict[tuple[int, str], str] = {}
         self._node_names: set[str] = set()
+        self.places: list[tuple[bytes, str]] = []
+        """In the order of the form, how every term is computed, and the node that it comes from."""
 
     def model(self, inputs: Sequence[ValueInfoProto], outputs: Sequence[tuple[ValueInfoProto, Term]]) -> ModelProto:
         """The model with these inputs and outputs."""
@@ -69,8 +71,8 @@ class Emission:
         lengths: Sequence[Extent] = ()
         if term.operator == "Extents" and term.known is not None:
             lengths = term.known.ravel().tolist()
-        elif term.operator in ("Reshape", "Expand") and len(term.operands) == 1 and term.shape is not None:
-            lengths = term.shape
+        elif term.operator in ("Reshape", "Expand", "Move") and len(term.operands) == 1 and term.shape is not None:
+            lengths = (*term.shape, *term.layout[0])
         for name in sorted({u for n in lengths if isinstance(n, Poly) for m, _ in n.terms for u in m}):
             needed.append(self.terms.axes[name][0])
         return needed
@@ -119,6 +121,7 @@ class Emission:
 
     def _nodes(self, term: Term, names: list[str], made: list[str], nodes: list[NodeProto]) -> None:
         operator, label = term.operator, self._label(term)
+        self.places.append((term.digest, f"{operator} '{label or made[0]}'"))
         if operator == "Scale":
             like = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(term.dtype))
             room = np.array(4 * np.finfo(like).eps * abs(term.scale))
@@ -144,7 +147,10 @@ class Emission:
             self._node(nodes, "Slice", [*names, *numbers], made, label)
         elif operator in ("Reshape", "Expand") and len(names) == 1:
             assert term.shape is not None
-            self._node(nodes, operator, [*names, self._target(term, nodes)], made, label)
+            before = term.operands[0].shape if term.operands[0] is not None else None
+            self._node(nodes, operator, [*names, self._target(operator, before, term.shape, nodes)], made, label)
+        elif operator == "Move":
+            self._move(term, names[0], made[0], label, nodes)
         elif operator.startswith("Reduce") and "axes" in dict(term.attributes):
             axes = term.attribute("axes")
             self._node(nodes, operator, [*names, self._whole(axes)], made, label, keepdims=1)
@@ -193,13 +199,25 @@ class Emission:
 
     # ---- lengths
 
-    def _target(self, term: Term, nodes: list[NodeProto]) -> str:
-        """The shape that a term is brought to, as an operand."""
+    def _move(self, term: Term, flow: str, made: str, label: str, nodes: list[NodeProto]) -> None:
+        """A movement: reshaped into its factors, transposed, and reshaped."""
+        core, (factors, order) = term.operands[0], term.layout
+        assert core is not None
         assert term.shape is not None
-        to: list[Extent | None] = list(term.shape)
-        inner = term.operands[0]
-        if term.operator == "Reshape" and 0 not in to:
-            before = inner.shape if inner is not None and inner.shape is not None else ()
+        turned = tuple(factors[k] for k in order)
+        if factors != core.shape:
+            flow, before = self._fresh("value"), flow
+            self._node(nodes, "Reshape", [before, self._target("Reshape", core.shape, factors, nodes)], [flow])
+        result = made if turned == term.shape else self._fresh("value")
+        self._node(nodes, "Transpose", [flow], [result], label, perm=list(order))
+        if turned != term.shape:
+            self._node(nodes, "Reshape", [result, self._target("Reshape", turned, term.shape, nodes)], [made])
+
+    def _target(self, operator: str, inner: Sequence[Extent] | None, shape: Sequence[Extent], nodes: list[NodeProto]) -> str:
+        """The shape that a term is brought to, as an operand."""
+        to: list[Extent | None] = list(shape)
+        if operator == "Reshape" and 0 not in to:
+            before = inner or ()
             open_ = [k for k, n in enumerate(to) if isinstance(n, Poly)]
             if len(open_) == 1:
                 to[open_[0]] = -1

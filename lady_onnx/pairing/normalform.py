@@ -13,13 +13,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx.helper
-import onnx.inliner
 import onnx.numpy_helper
-from onnx import AttributeProto, GraphProto, NodeProto
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 from ..bodies import live
 from ..evidence import same
-from ..graph import Graph, attributes, captured, inside, label, ordered
+from ..graph import Graph, attributes, captured, in_function, inside, label, ordered
 from ..plainforms import spell_out
 from . import operators  # noqa: F401  (registers the rules)
 from .emission import Emission
@@ -42,11 +41,19 @@ class Form:
         graph: the form.
         source: the graph that it is the form of.
         leaves: the constants of the form by name.
+        places: in the order of the form, how every value is computed, without the values of weights, and the node of the
+            source that it comes from.
     """
 
     graph: Graph
     source: Graph
     leaves: Mapping[str, Leaf]
+    places: tuple[tuple[bytes, str], ...] = ()
+
+    def first_without(self, other: Form) -> str | None:
+        """The first node, in the order of the form, that computes what no node of another form does."""
+        known = {digest for digest, _ in other.places}
+        return next((place for digest, place in self.places if digest not in known), None)
 
     def room(self, name: str) -> np.ndarray | None:
         """By how much rounding may have changed every element of a constant; None where it is exact."""
@@ -106,18 +113,12 @@ def normal_form(graph: Graph, version: int, exact: bool = False) -> Form:
 
     Raises NoForm with the first node that has none.
     """
-    source = graph
-    if graph.model.functions:
-        try:
-            graph = Graph(onnx.inliner.inline_local_functions(graph.to_model("")), graph.path)
-        except (RuntimeError, ValueError) as error:
-            raise NoForm(f"{graph.name}: its functions cannot be written out: {' '.join(str(error).split())}") from error
     reader = _Reader(graph, Terms(graph, version, exact))
     ends = reader.run()
     names = [v.name for v in (*graph.required_inputs, *graph.model.graph.output)]
     emission = Emission(reader.terms, reader.labels, names)
     model = emission.model(graph.required_inputs, list(zip(graph.model.graph.output, ends, strict=True)))
-    return Form(Graph(model, graph.path), source, emission.leaves)
+    return Form(Graph(model, graph.path), graph, emission.leaves, tuple(emission.places))
 
 
 class _Reader:
@@ -131,11 +132,12 @@ class _Reader:
         counts.update(v.name for v in graph.model.graph.output)
         self.once = {name for name, count in counts.items() if count == 1}
         self._spelled = 0
+        self._calls: list[str] = []
 
     def run(self) -> list[Term]:
         """The terms of the graph's outputs."""
         graph = self.graph.model.graph
-        known = {v.name: self.terms.input(v.name, v.type) for v in self.graph.required_inputs}
+        known = {v.name: self.terms.input(k, v.name, v.type) for k, v in enumerate(self.graph.required_inputs)}
         outputs = [o.name for o in graph.output]
         for node in live(self.graph.nodes, outputs):
             self.read(node, known, "", self.graph.opsets)
@@ -153,22 +155,22 @@ class _Reader:
         if prefix + (node.output[0] if node.output else "") in self.graph.tensors:
             known[node.output[0]] = self.terms.weight(prefix + node.output[0])
             return
-        before = len(self.labels)
         try:
             made = self._results(node, known, prefix, opsets)
         except NoForm as error:
             if str(error).startswith(self.graph.name):
                 raise
             raise NoForm(f"{self.graph.name}: node {label(node)} has no normal form: {error}") from error
-        if made is None:
-            return
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # a node that is not as its specification says
+            what = " ".join(str(error).split())
+            raise NoForm(f"{self.graph.name}: node {label(node)} does not fit its specification ({what})") from error
         for name, term in zip(node.output, made, strict=False):
             if name and term is not None:
                 known[name] = term
                 self.labels.setdefault(id(term), node.name or name)
         if any(name and name not in known for name in node.output):
             raise NoForm(f"{self.graph.name}: node {label(node)} has no normal form: a result that its rule does not give")
-        assert len(self.labels) >= before
 
     def _results(
         self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]
@@ -178,8 +180,9 @@ class _Reader:
             operands.pop()
         domain = standard(node.domain)
         bodies = [a for a in node.attribute if a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS)]
-        if any(a.ref_attr_name for a in node.attribute):
-            raise NoForm("an attribute of a function that is not written out")
+        function = self.graph.functions.get((domain, node.op_type, node.overload))
+        if function is not None:
+            return self._call(node, function, operands)
         version = opsets.get(domain, 1)
         if bodies:
             return self._with_bodies(node, bodies, operands, known, prefix, opsets)
@@ -190,6 +193,31 @@ class _Reader:
             return self.terms.node(node.op_type, "", operands, attributes_, len(node.output), once=True)
         loose = frozenset(id(o) for name, o in zip(node.input, operands, strict=False) if o is not None and name in self.once)
         return rewrite(Call(self.terms, node, version, operands, attributes(node), loose))
+
+    def _call(self, node: NodeProto, function: FunctionProto, operands: Sequence[Term | None]) -> Sequence[Term | None]:
+        """The results of a local function, its nodes read where it is called."""
+        key = in_function(function)
+        if key in self._calls:
+            raise NoForm("a function that calls itself")
+        given = {a.name: a for a in function.attribute_proto} | {a.name: a for a in node.attribute}
+        opsets = {standard(o.domain): o.version for o in function.opset_import}
+        own: dict[str, Term] = {}
+        left_out = set(function.input)
+        for name, operand in zip(function.input, operands, strict=False):
+            if operand is not None:
+                own[name] = operand
+                left_out.discard(name)
+        self._calls.append(key)
+        try:
+            for inner in live(ordered(function.node), list(function.output)):
+                plain = _bound(inner, given)
+                for k, name in enumerate(plain.input):
+                    if name in left_out:
+                        plain.input[k] = ""
+                self.read(plain, own, key, opsets)
+        finally:
+            self._calls.pop()
+        return [self.find(name, own, key) for name in function.output]
 
     def _fused(
         self, node: NodeProto, operands: Sequence[Term | None], known: dict[str, Term], prefix: str, version: int
@@ -283,3 +311,23 @@ class _Reader:
             assert scope.outer is not None
             self.terms.scope = scope.outer
         return Body(attribute.name, tuple(inputs), tuple(ends), scope)
+
+
+def _bound(node: NodeProto, given: Mapping[str, AttributeProto]) -> NodeProto:
+    """A node of a function with the attributes that a call gives; what a call leaves out is left out."""
+    bound = NodeProto()
+    bound.CopyFrom(node)
+    del bound.attribute[:]
+    for attribute in node.attribute:
+        if not attribute.ref_attr_name:
+            kept = bound.attribute.add()
+            kept.CopyFrom(attribute)
+            if attribute.type == AttributeProto.GRAPH:
+                inner = [_bound(n, given) for n in attribute.g.node]
+                del kept.g.node[:]
+                kept.g.node.extend(inner)
+        elif attribute.ref_attr_name in given:
+            kept = bound.attribute.add()
+            kept.CopyFrom(given[attribute.ref_attr_name])
+            kept.name = attribute.name
+    return bound

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
-from onnx import TensorProto
+from onnx import NodeProto, TensorProto
 
 from .extents import Extent, Poly, is_number, product, quotient
 from .rewrites import (
@@ -35,6 +37,7 @@ from .rewrites import (
     split,
     through,
     transposed,
+    windowed,
     zeros,
 )
 from .terms import NoForm, Term, given
@@ -45,6 +48,17 @@ from .terms import NoForm, Term, given
 @rule("Identity")
 def identity(call: Call) -> Term:
     return call.first()
+
+
+@rule("Constant")
+def constant(call: Call) -> Term | None:
+    """One that a function's call gives its value; others are weights of the file."""
+    (name, value), *more = [*call.attributes.items(), ("", None)]
+    if more[:-1] or name not in ("value", "value_float", "value_floats", "value_int", "value_ints"):
+        return None
+    if name == "value":
+        return None if value.data_type == TensorProto.STRING else call.terms.constant(onnx.numpy_helper.to_array(value))
+    return call.terms.constant(np.array(value, np.float32 if "float" in name else np.int64))
 
 
 @rule("Dropout")
@@ -76,7 +90,8 @@ def _cast(call: Call, to: int) -> Term | None:
         exact = np.can_cast(source, target, "safe") or (term.dtype in whole and to in whole and term.known is not None)
         if exact and term.leaf.array.dtype == source:
             return terms.constant(term.leaf.array.astype(target), term.leaf.hint)
-        if source.kind in "iub" and target.kind in "iubf" and term.leaf.array.size == 1:
+        is_rounded = source.kind == target.kind == "f" and (term.leaf.array.size == 1 or source.itemsize == 8)
+        if is_rounded or (source.kind in "iub" and target.kind in "iubf" and term.leaf.array.size <= 1 << 12):
             return terms.constant(term.leaf.array.astype(target), term.leaf.hint)
     known = term.known if term.known is not None and term.dtype in whole and to in whole else None
     return terms.make("Cast", [term], given(to=to), dtype=to, shape=shape, known=known)
@@ -118,7 +133,18 @@ def extents_of(term: Term | None) -> list[Extent] | None:
 def reshape(call: Call) -> Term | None:
     term = call.first()
     wanted: Sequence[Extent] | None = call.attributes.get("shape") if call.version < 5 else extents_of(call.operand(1))
-    if wanted is None or term.shape is None:
+    if wanted is None:
+        return None
+    made = _reshape(call, term, wanted)
+    if made is not None or any(not isinstance(n, Poly) and n == 0 for n in wanted):
+        return made
+    target = call.terms.constant(np.array(wanted, np.int64)) if is_number(wanted) else call.operand(1)
+    return generic(call, [term, target], given(allowzero=0))[0]
+
+
+def _reshape(call: Call, term: Term, wanted: Sequence[Extent]) -> Term | None:
+    """A reshape to a shape whose lengths are all known; None where they are not."""
+    if term.shape is None:
         return None
     found = list(wanted)
     for k, extent in enumerate(found):
@@ -358,12 +384,35 @@ def gather(call: Call) -> Term | None:
     if isinstance(length, Poly) or not ((-length <= places) & (places < length)).all():
         return None
     places = places % length
+    if places.size == length and (places.ravel() == np.arange(length)).all():
+        return reshaped(call.terms, term, [*term.shape[:axis], *places.shape, *term.shape[axis + 1 :]])
     if term.leaf is not None and places.size <= 1 << 16:
         return call.terms.moved(term.leaf, lambda a: np.take(a, places, axis))
     if places.ndim == 1 and places.size and (np.diff(places) == 1).all():
         return sliced(call.terms, term, axis, int(places[0]), int(places[-1]) + 1)
     made = call.terms.constant(places)
     return call.terms.make("Gather", [term, made], given(axis=axis))
+
+
+@rule("GatherND")
+def gather_nd(call: Call) -> Term | None:
+    """With constant places along leading axes, a Gather along all of these as one."""
+    term, index = call.first(), call.operand(1)
+    if index is None or index.whole is None or term.shape is None or call.attributes.get("batch_dims"):
+        return None
+    places = index.whole
+    many = places.shape[-1]
+    if not is_number(term.shape[:many]):
+        return None
+    lengths = [n for n in term.shape[:many] if not isinstance(n, Poly)]
+    columns = [places[..., k] for k in range(many)]
+    if any(not ((-n <= c) & (c < n)).all() for c, n in zip(columns, lengths, strict=True)):
+        return None
+    flat = np.ravel_multi_index([c % n for c, n in zip(columns, lengths, strict=True)], lengths)
+    rows = reshaped(call.terms, term, [product(lengths), *term.shape[many:]])
+    node = onnx.helper.make_node("Gather", ["", ""], [call.node.output[0]], axis=0)
+    inner = replace(call, node=node, operands=[rows, call.terms.constant(np.asarray(flat))], attributes={"axis": 0})
+    return gather(inner)
 
 
 def _is_one(term: Term, axis: int) -> bool:
@@ -384,6 +433,31 @@ def pad(call: Call) -> Term | None:
     mode = call.attributes.get("mode", b"constant")
     operands = [term, call.terms.constant(np.array(pads, np.int64)), value]
     return generic(call, operands if mode == b"constant" else operands[:2], given(mode=mode))[0]
+
+
+@rule("Where")
+def where(call: Call) -> Term | None:
+    """A softmax without infinities before it gives numbers: what stands in for others is never taken."""
+    condition, other, x = (call.operand(k) for k in range(3))
+    if condition is None or x is None or other is None or not x.is_float:
+        return None
+    leaves = [t.leaf for t in (condition, other, x) if t.leaf is not None and t.leaf.room is None]
+    if len(leaves) == 3 and max(a.array.size for a in leaves) <= 1 << 16:
+        return call.terms.constant(np.where(*(a.array for a in leaves)), leaves[1].hint)
+    if condition.operator != "IsNaN":
+        return None
+    same = condition.operands[0] is x and x.operator == "Softmax"
+    return x if same and x.operands[0] is not None and is_finite(x.operands[0]) else None
+
+
+def is_finite(term: Term) -> bool:
+    """Is a term a real number wherever weighted sums are?"""
+    if term.leaf is not None:
+        return bool(np.isfinite(term.leaf.array).all())
+    if term.operator in ("Linear", "Conv", "MatMul"):
+        return True
+    passing = ("Add", "Expand", "Move", "Mul", "Part", "Product", "Reshape", "Scale", "Sum", "Transpose")
+    return term.operator in passing and all(o is None or is_finite(o) for o in term.operands)
 
 
 # ---- whole numbers, and floats
@@ -503,7 +577,7 @@ def matmul(call: Call) -> Term | None:
 
 def product_of(call: Call, a: Term, b: Term) -> Term:
     """The matrix product of two terms; numbers that they are multiplied by stand behind it."""
-    (x, first), (y, second) = split(a), split(b)
+    (x, first), (y, second) = split(call.terms, a), split(call.terms, b)
     return scaled(call.terms, call.terms.make("MatMul", [x, y]), first * second)
 
 
@@ -551,10 +625,15 @@ def convolution(call: Call) -> Term | None:
     units = weight.leaf.array.shape[0] if operator == "Conv" else weight.leaf.array.shape[1] * int(named["group"])  # type: ignore[call-overload]
     if bias is None:
         bias = zeros(terms, units, weight)
-    core, factor = split(x)
+    core, factor = split(call.terms, x)
     if factor != 1.0 and not bias.leaf.array.any():  # type: ignore[union-attr]
-        return scaled(terms, terms.make(operator, [core, weight, bias], given(**named)), factor)
-    return terms.make(operator, [x, weight, bias], given(**named))
+        return scaled(terms, _windows(call, operator, [core, weight, bias], named), factor)
+    return _windows(call, operator, [x, weight, bias], named)
+
+
+def _windows(call: Call, operator: str, operands: Sequence[Term], named: dict[str, object]) -> Term:
+    made = call.terms.make(operator, operands, given(**named))
+    return made if operator == "ConvTranspose" else windowed(call.terms, made, operands[0], named)
 
 
 def _unpadded(x: Term, pads: list[int]) -> tuple[Term, list[int]]:
@@ -680,7 +759,7 @@ def hard_swish(call: Call) -> Term | None:
     x, terms = call.first(), call.terms
     if not x.is_float:
         return None
-    gate = terms.make("HardSigmoid", [x], given(alpha=1 / 6, beta=0.5), dtype=x.dtype, shape=x.shape)
+    gate = applied(terms, "HardSigmoid", x, alpha=1 / 6, beta=0.5)
     return multiplied(terms, x, gate)
 
 
@@ -740,6 +819,54 @@ def prelu(call: Call) -> Term | None:
     return call.terms.make("PRelu", [x, slope], dtype=x.dtype, shape=x.shape)
 
 
+@rule("LSTM", "GRU", "RNN")
+def recurrent(call: Call) -> Sequence[Term]:
+    """All results, whether they are read or not."""
+    results = 3 if call.node.op_type == "LSTM" else 2
+    whole = NodeProto()
+    whole.CopyFrom(call.node)
+    whole.output[:] = [*call.node.output, *[""] * (results - call.results)]
+    return generic(replace(call, node=whole))
+
+
+@rule("Max", "Min")
+def extreme(call: Call) -> Term | None:
+    """Of constants the larger or smaller of every element; of more than two operands two by two."""
+    sides = [o for o in call.operands if o is not None]
+    if len(sides) == 1:
+        return sides[0]
+    if not all(o.is_float for o in sides):
+        return None
+    constants = [o for o in sides if o.leaf is not None]
+    if len(constants) < len(sides):
+        return None
+    choose = np.maximum if call.node.op_type == "Max" else np.minimum
+    first = constants[0].leaf
+    if first is None or any(o.leaf is None or o.leaf.room is not None for o in constants):
+        return None
+    array = functools.reduce(choose, [o.leaf.array for o in constants if o.leaf is not None])
+    return call.terms.constant(array, first.hint)
+
+
+EXACT: dict[str, Callable[[np.ndarray], np.ndarray]] = {"Abs": np.abs, "Ceil": np.ceil, "Floor": np.floor, "Sign": np.sign}
+"""What is done to every element of a constant and rounds nothing."""
+SMOOTH: dict[str, Callable[[np.ndarray], np.ndarray]] = {"Cos": np.cos, "Sin": np.sin}
+"""What is done to every element of a constant, of size one at most."""
+
+
+@rule(*EXACT, *SMOOTH)
+def of_constant(call: Call) -> Term | None:
+    """A function of every element, of a constant a constant."""
+    term = call.first()
+    if term.leaf is None or not term.is_float or term.leaf.room is not None:
+        return None
+    if call.node.op_type in EXACT:
+        return call.terms.constant(EXACT[call.node.op_type](term.leaf.array), term.leaf.hint)
+    array = SMOOTH[call.node.op_type](term.leaf.array.astype(np.float64)).astype(term.leaf.array.dtype)
+    # libraries give the last two bits of a number of this size as they like
+    return call.terms.constant(array, term.leaf.hint, np.full((), 4 * float(np.finfo(array.dtype).eps)))
+
+
 # ---- reductions and pools
 
 
@@ -796,7 +923,7 @@ def pool(call: Call) -> Term | None:
     }
     if call.node.op_type == "AveragePool":
         named["count_include_pad"] = int(call.attributes.get("count_include_pad", 0)) if any(pads) else 0
-    return call.terms.make(call.node.op_type, [x], given(**named))
+    return windowed(call.terms, call.terms.make(call.node.op_type, [x], given(**named)), x, named)
 
 
 # ---- sizes
@@ -837,7 +964,25 @@ def _resized(call: Call, operands: list[Term | None], attributes: dict[str, obje
         whole.pop("nearest_mode")
     if whole.get("coordinate_transformation_mode") != b"tf_crop_and_resize":
         whole.pop("extrapolation_value", None)
-    return call.terms.make("Resize", operands, given(**whole))
+    x, scales = operands[0], operands[2] if len(operands) > 2 else None
+    shape = None
+    if x is not None and x.shape is not None and scales is not None and scales.leaf is not None:
+        by = scales.leaf.array.ravel().tolist()
+        if len(by) == len(x.shape) and all(float(s).is_integer() for s in by):
+            shape = [n * int(s) for n, s in zip(x.shape, by, strict=True)]
+    if shape is None or x is None:
+        return call.terms.make("Resize", operands, given(**whole))
+    return call.terms.make("Resize", operands, given(**whole), dtype=x.dtype, shape=shape)
+
+
+@rule("CumSum")
+def running_sum(call: Call) -> Term | None:
+    """The axis counted from the first, in one type of whole numbers."""
+    term, axis = call.first(), call.operand(1)
+    if axis is None or axis.whole is None or axis.whole.size != 1 or term.rank is None:
+        return None
+    place = call.terms.constant(np.array(int(axis.whole.reshape(-1)[0]) % term.rank, np.int64))
+    return generic(call, [term, place])[0]
 
 
 @rule("TopK")

@@ -16,12 +16,15 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from .extents import Extent, Poly, is_number
+from .equality import RANDOM
+from .extents import Extent, Poly, is_number, product, quotient
 from .meanings import meaning_of
 from .terms import Attributes, Leaf, NoForm, Term, Terms, given, with_defaults
 
 LARGEST = 1e12
 """Constants are multiplied and added up while they and their inverses are smaller: nothing overflows or vanishes."""
+MOST_FOLDED = 1 << 20
+"""Constants that are added to one tensor are added up while their sum has no more elements."""
 EPSILON = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
 
 
@@ -95,6 +98,10 @@ def generic(call: Call, operands: Sequence[Term | None] | None = None, attribute
             raise NoForm(f"version {call.version} of the operator sets has another {node.op_type} than version {terms.version}")
         attributes = with_defaults(node, terms.version)
     left = call.operands if operands is None else operands
+    if node.op_type in UNARY and left:
+        before = unshaped(terms, node.op_type, left, attributes)
+        if before is not None:
+            return [before]
     made = terms.node(node.op_type, "", left, attributes, call.results)
     return [folded_whole(terms, t) or t for t in made] if call.results == 1 else made
 
@@ -123,12 +130,13 @@ def extents(terms: Terms, lengths: np.ndarray | Extent, dtype: int = TensorProto
 
 
 def folded_whole(terms: Terms, term: Term) -> Term | None:
-    """A small constant, for an operator on whole numbers or truth values that are constants."""
+    """A small constant of whole numbers or truth values, for an operator on constants."""
     operands = [o for o in term.operands if o is not None]
     if not operands or term.results > 1 or any(o.leaf is None or o.leaf.array.size > 1 << 12 for o in operands):
         return None
-    kinds = [o.leaf.array.dtype.kind for o in operands if o.leaf is not None]
-    if any(k not in "biu" for k in kinds) or term.operator.startswith("Random"):
+    if any(o.leaf.room is not None or o.leaf.array.dtype.kind not in "biuf" for o in operands if o.leaf is not None):
+        return None
+    if term.operator in RANDOM:
         return None
     array = evaluate(terms, term, [o.leaf.array if o and o.leaf else None for o in term.operands])
     if array is None or array.dtype.kind not in "biu" or array.size > 1 << 16:
@@ -186,10 +194,11 @@ def computed(terms: Terms, operator: str, sides: Sequence[Leaf]) -> Term | None:
     dtype = sides[0].array.dtype
     if not np.isfinite(found).all() or not fits(found):
         return None
-    exact = found.astype(dtype)
-    return terms.constant(
-        exact, sides[0].hint, room + EPSILON[dtype] * np.maximum(np.abs(found), np.abs(values[0] if operator == "Add" else 0))
-    )
+    rounded = found.astype(dtype)
+    larger = np.abs(found) if operator != "Add" else np.maximum(np.abs(found), np.abs(values[0]))
+    # what is exact leaves no room
+    room = np.where(rounded == found, 0.0, EPSILON[dtype] * larger) + room
+    return terms.constant(rounded, sides[0].hint, room if room.any() else None)
 
 
 def negated(terms: Terms, leaf: Leaf) -> Term:
@@ -200,17 +209,27 @@ def negated(terms: Terms, leaf: Leaf) -> Term:
 # ---- scale: a factor that is one number stands behind what it scales
 
 
-def split(term: Term) -> tuple[Term, float]:
+def split(terms: Terms, term: Term) -> tuple[Term, float]:
     """A term without the number that it is multiplied by, and the number."""
-    if term.operator == "Scale":
-        assert term.operands[0] is not None
-        return term.operands[0], term.scale
+    inner = term.operands[0] if term.operands else None
+    if term.operator == "Scale" and inner is not None:
+        return inner, term.scale
+    if term.operator == "Reshape" and len(term.operands) == 1 and inner is not None and inner.operator == "Scale":
+        assert inner.operands[0] is not None
+        assert term.shape is not None
+        return reshaped(terms, inner.operands[0], term.shape), inner.scale
     return term, 1.0
 
 
+def bare(term: Term) -> Term:
+    """What a term multiplies by a number, if it does."""
+    inner = term.operands[0] if term.operator == "Scale" else None
+    return term if inner is None else inner
+
+
 def scaled(terms: Terms, term: Term, factor: float) -> Term:
-    """A term times a number."""
-    core, own = split(term)
+    """A term times a number; a reshape of a term stands behind the number."""
+    core, own = split(terms, term)
     factor = factor * own
     if factor == 1.0:
         return core
@@ -222,6 +241,9 @@ def scaled(terms: Terms, term: Term, factor: float) -> Term:
         folded = channelwise(terms, core, np.array(factor))
         if folded is not None:
             return folded
+    if core.operator == "Reshape" and len(core.operands) == 1 and core.shape is not None:
+        assert core.operands[0] is not None
+        return _reshape(terms, scaled(terms, core.operands[0], factor), core.shape)
     return terms.make("Scale", [core], dtype=core.dtype, shape=core.shape, scale=factor)
 
 
@@ -232,7 +254,7 @@ def is_small(factor: float) -> bool:
 
 def through(terms: Terms, term: Term, make: Callable[[Term], Term]) -> Term:
     """What a linear operator makes of a term; the factor stays behind it."""
-    core, factor = split(term)
+    core, factor = split(terms, term)
     return scaled(terms, make(core), factor)
 
 
@@ -250,9 +272,31 @@ def reshaped(terms: Terms, term: Term, shape: Sequence[Extent]) -> Term:
         assert term.operands[0] is not None
         return reshaped(terms, term.operands[0], to)
     if term.leaf is not None and is_number(to):
-        return terms.moved(term.leaf, lambda a: a.reshape([int(n) for n in to]))  # type: ignore[arg-type]
-    known = term.known.reshape([int(n) for n in to]) if term.known is not None and is_number(to) else None  # type: ignore[arg-type]
+        whole = plain_numbers(to)
+        return terms.moved(term.leaf, lambda a: a.reshape(whole))
+    if term.operator == "Transpose":
+        inner = term.operands[0]
+        assert inner is not None
+        if inner.shape is not None:
+            order = list(term.attribute("perm"))  # type: ignore[call-overload]
+            made = laid_out(terms, inner, inner.shape, order, to)
+            if made is not None:
+                return made
+    if term.operator == "Move":
+        made = laid_out(terms, *_layout(term), to)
+        if made is not None:
+            return made
+    return _reshape(terms, term, to)
+
+
+def _reshape(terms: Terms, term: Term, to: tuple[Extent, ...]) -> Term:
+    known = term.known.reshape(plain_numbers(to)) if term.known is not None and is_number(to) else None
     return terms.make("Reshape", [term], (("to", repr(to).encode()),), dtype=term.dtype, shape=to, known=known)
+
+
+def plain_numbers(shape: Sequence[Extent]) -> list[int]:
+    """A shape whose lengths are all plain numbers."""
+    return [n for n in shape if isinstance(n, int | np.integer)]
 
 
 def transposed(terms: Terms, term: Term, order: Sequence[int]) -> Term:
@@ -268,13 +312,112 @@ def transposed(terms: Terms, term: Term, order: Sequence[int]) -> Term:
         return transposed(terms, term.operands[0], [inner[k] for k in order])
     if term.leaf is not None:
         return terms.moved(term.leaf, lambda a: np.transpose(a, order))
-    shape = None
-    if term.shape is not None:
-        shape = tuple(term.shape[k] for k in order)
-        kept = [k for k in order if term.shape[k] != 1]
-        if kept == sorted(kept):
-            return reshaped(terms, term, shape)
-    return terms.make("Transpose", [term], given(perm=order), dtype=term.dtype, shape=shape)
+    if term.shape is None:
+        return terms.make("Transpose", [term], given(perm=order), dtype=term.dtype)
+    shape = tuple(term.shape[k] for k in order)
+    core, factors, inner_order = term, term.shape, list(range(len(term.shape)))
+    if term.operator == "Reshape" and len(term.operands) == 1 and term.operands[0] is not None:
+        core = term.operands[0]
+    elif term.operator == "Move":
+        core, factors, inner_order = _layout(term)
+    # the axes of what is transposed are runs of the factors in their present order
+    runs = _runs([factors[k] for k in inner_order], term.shape)
+    if runs is None:
+        return terms.make("Transpose", [term], given(perm=order), dtype=term.dtype, shape=shape)
+    made = laid_out(terms, core, factors, [inner_order[k] for axis in order for k in runs[axis]], shape)
+    return made or terms.make("Transpose", [term], given(perm=order), dtype=term.dtype, shape=shape)
+
+
+def _runs(factors: Sequence[Extent], shape: Sequence[Extent]) -> list[list[int]] | None:
+    """For every axis the factors that it is the product of, one after the other; None where it is none."""
+    found: list[list[int]] = []
+    at = 0
+    for n in shape:
+        run: list[int] = []
+        while product(factors[k] for k in run) != n:
+            if at == len(factors):
+                return None
+            run.append(at)
+            at += 1
+        found.append(run)
+    # lengths of one at the end belong to nothing
+    return found if all(n == 1 for n in factors[at:]) else None
+
+
+def _refined(a: Sequence[Extent], b: Sequence[Extent]) -> tuple[list[list[Extent]], list[list[Extent]]] | None:
+    """Two shapes of as many elements, each length of them as a product, so that the products are of the same factors."""
+    left: list[list[Extent]] = [[] for _ in a]
+    right: list[list[Extent]] = [[] for _ in b]
+    i = j = 0
+    x: Extent = 1
+    y: Extent = 1
+    while True:
+        while x == 1 and i < len(a):
+            x, i = a[i], i + 1
+        while y == 1 and j < len(b):
+            y, j = b[j], j + 1
+        if x == 1 or y == 1:
+            return (left, right) if x == y else None
+        if x == y:
+            factor: Extent | None = x
+        elif (rest := quotient(x, y)) is not None:
+            factor = y
+        elif (rest := quotient(y, x)) is not None:
+            factor = x
+        else:
+            return None
+        assert factor is not None
+        left[i - 1].append(factor)
+        right[j - 1].append(factor)
+        rests = quotient(x, factor), quotient(y, factor)
+        if rests[0] is None or rests[1] is None:
+            return None
+        x, y = rests
+
+
+def _layout(term: Term) -> tuple[Term, Sequence[Extent], list[int]]:
+    """What a movement moves, the factors of its shape, and their order."""
+    assert term.operands[0] is not None
+    factors, order = term.layout
+    return term.operands[0], factors, list(order)
+
+
+def laid_out(terms: Terms, core: Term, factors: Sequence[Extent], order: Sequence[int], shape: Sequence[Extent]) -> Term | None:
+    """A term split into factors, these in another order, and laid out in a shape, in the one way to write that.
+
+    None where the shape splits no factors, or several at once.
+    """
+    found = _refined([factors[k] for k in order], shape)
+    if found is None:
+        return None
+    parts: dict[int, list[Extent]] = {k: split_ for k, split_ in zip(order, found[0], strict=True)}
+    first: dict[int, int] = {}
+    fine: list[Extent] = []
+    for k in range(len(factors)):
+        first[k] = len(fine)
+        # a length of one that is left out is nowhere
+        fine += parts.get(k, [])
+    sequence = [first[k] + i for k in order for i in range(len(parts[k]))]
+    # what stays side by side is one
+    merged: list[list[int]] = []
+    for k in sequence:
+        if merged and merged[-1][-1] == k - 1:
+            merged[-1].append(k)
+        else:
+            merged.append([k])
+    starts = sorted(run[0] for run in merged)
+    sizes = {run[0]: product(fine[k] for k in run) for run in merged}
+    whole = [sizes[s] for s in starts]
+    places = [starts.index(run[0]) for run in merged]
+    to = tuple(shape)
+    if places == sorted(places):
+        return reshaped(terms, core, to)
+    if tuple(whole) == core.shape and tuple(whole[k] for k in places) == to:
+        return terms.make("Transpose", [core], given(perm=places), dtype=core.dtype, shape=to)
+    attributes = (("order", repr(places).encode()), ("factors", repr(whole).encode()), ("to", repr(to).encode()))
+    term = terms.make("Move", [core], tuple(sorted(attributes)), dtype=core.dtype, shape=to)
+    term.layout = (tuple(whole), tuple(places))
+    return term
 
 
 def sliced(terms: Terms, term: Term, axis: int, start: int, stop: int, step: int = 1) -> Term:
@@ -340,25 +483,38 @@ def linear(terms: Terms, x: Term, weight: Term, bias: Term | None = None) -> Ter
     rows, units = weight.leaf.array.shape
     if bias is None:
         bias = zeros(terms, units, weight)
-    core, factor = split(x)
+    core, factor = split(terms, x)
     if factor != 1.0 and not is_small(factor):
         core, factor = x, 1.0
     if factor != 1.0 and bias.leaf is not None and bias.leaf.array.any():
         # the bias is not scaled: what comes in is
         return added(terms, scaled(terms, linear(terms, core, weight), factor), bias) or _linear(terms, x, weight, bias)
-    inner = core.operands[0] if core.operator == "Reshape" and len(core.operands) == 1 else None
-    if (
-        inner is not None
-        and inner.shape
-        and core.shape
-        and len(inner.shape) > 1
-        and len(core.shape) > 1
-        and inner.shape[-1] == core.shape[-1] == rows
-    ):
-        made = reshaped(terms, linear(terms, inner, weight, bias), (*core.shape[:-1], units))
-    else:
+    inner = _natural(terms, core, rows)
+    if inner is None:
         made = _linear(terms, core, weight, bias)
+    else:
+        assert core.shape is not None
+        made = reshaped(terms, linear(terms, inner, weight, bias), (*core.shape[:-1], units))
     return scaled(terms, made, factor)
+
+
+def _natural(terms: Terms, term: Term, rows: int) -> Term | None:
+    """What a layer reads, before a reshape of all its axes but the last; None where there is none."""
+    inner = term.operands[0] if term.operands else None
+    if inner is None or not term.shape or len(term.shape) < 2 or term.shape[-1] != rows:
+        return None
+    if term.operator == "Reshape" and len(term.operands) == 1:
+        is_kept = inner.shape is not None and len(inner.shape) > 1 and inner.shape[-1] == rows
+        return inner if is_kept else None
+    if term.operator != "Move":
+        return None
+    core, factors, order = _layout(term)
+    turned = [factors[k] for k in order]
+    for cut in range(len(turned) - 1, 0, -1):
+        if product(turned[cut:]) == rows:
+            natural = (*turned[:cut], rows)
+            return laid_out(terms, core, factors, order, natural) if natural != term.shape else None
+    return None
 
 
 def _linear(terms: Terms, x: Term, weight: Term, bias: Term) -> Term:
@@ -468,6 +624,11 @@ def is_vector(array: np.ndarray) -> bool:
     return sum(n > 1 for n in array.shape) < 2
 
 
+def is_row(array: np.ndarray) -> bool:
+    """Does a constant differ along its last axis at most?"""
+    return array.shape[-1:] in ((array.size,), ())
+
+
 def broadcast(a: Term, b: Term) -> tuple[Extent | None, ...] | None:
     """The shape of a sum of two terms, None for a length that cannot be told; None where the rank cannot."""
     if a.shape is None or b.shape is None:
@@ -502,8 +663,22 @@ def added(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset()) -
     parts: list[Term] = []
     for term in (a, b):
         parts += [o for o in term.operands if o] if term.operator == "Sum" and id(term) in loose else [term]
-    parts.sort(key=lambda t: split(t)[0].digest)
-    return terms.make("Sum", parts, dtype=a.dtype, shape=broadcast(a, b))
+    return combined(terms, "Sum", parts, broadcast(a, b))
+
+
+def combined(terms: Terms, operator: str, parts: Sequence[Term], shape: Sequence[Extent | None] | None) -> Term:
+    """A sum or product of terms, in the one order."""
+    # what is reshaped alike is combined before
+    to = alike_reshaped([split(terms, p)[0] for p in parts])
+    if to is not None:
+        inner = []
+        for part in parts:
+            core, factor = split(terms, part)
+            assert core.operands[0] is not None
+            inner.append(scaled(terms, core.operands[0], factor))
+        return reshaped(terms, combined(terms, operator, inner, split(terms, inner[0])[0].shape), to)
+    order = sorted(parts, key=lambda t: bare(t).digest)
+    return terms.make(operator, order, dtype=parts[0].dtype, shape=shape)
 
 
 def _add_constant(terms: Terms, a: Term, b: Term) -> Term:
@@ -512,7 +687,10 @@ def _add_constant(terms: Terms, a: Term, b: Term) -> Term:
         made = computed(terms, "Add", [a.leaf, b.leaf])
         if made is not None:
             return made
-    if b.number == 0.0 and keeps_shape(a, b):
+    b = plain_constant(terms, a, b)
+    assert b.leaf is not None
+    is_mask = b.leaf.array.size == 1 or not is_vector(b.leaf.array)
+    if is_mask and keeps_shape(a, b) and not b.leaf.array.any():
         return a
     if is_layer(a) and keeps_shape(a, b):
         own = channel(a, b.leaf.array)
@@ -525,29 +703,24 @@ def _add_constant(terms: Terms, a: Term, b: Term) -> Term:
         constant = a.operands[1]
         assert constant is not None
         assert inner is not None
-        if constant.leaf is not None and is_vector(constant.leaf.array) and is_vector(b.leaf.array):
+        if constant.leaf is not None and (is_vector(constant.leaf.array) or not is_vector(b.leaf.array)):
             made = computed(terms, "Add", [constant.leaf, b.leaf])
-            if made is not None and made.leaf is not None and is_vector(made.leaf.array):
+            if made is not None and made.leaf is not None and made.leaf.array.size <= MOST_FOLDED:
                 return _add_constant(terms, inner, made)
-    if (
-        _is_last_kept(a)
-        and keeps_shape(a, b)
-        and is_vector(b.leaf.array)
-        and b.leaf.array.shape[-1:] in ((b.leaf.array.size,), ())
-    ):
+    if _is_last_kept(a) and keeps_shape(a, b) and is_row(b.leaf.array):
         assert inner is not None
-        row = terms.moved(b.leaf, lambda x: x.reshape(-1))
+        row = plain_constant(terms, inner, terms.moved(b.leaf, lambda x: x.reshape(-1)))
         assert a.shape is not None
-        return reshaped(terms, _add_constant(terms, inner, row), a.shape)
+        return reshaped(terms, added(terms, inner, row), a.shape)
     return terms.make("Add", [a, b], dtype=a.dtype, shape=broadcast(a, b))
 
 
 def _is_last_kept(term: Term) -> bool:
-    """Is it a reshape that leaves the last axis as it was, of a layer behind which a bias may stand?"""
+    """Is it a reshape that leaves the last axis as it was?"""
     if term.operator != "Reshape" or len(term.operands) != 1 or not term.shape:
         return False
     inner = term.operands[0]
-    return inner is not None and inner.operator == "Linear" and bool(inner.shape) and inner.shape[-1:] == term.shape[-1:]
+    return inner is not None and bool(inner.shape) and inner.shape[-1:] == term.shape[-1:]
 
 
 def _biased(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term | None:
@@ -570,7 +743,7 @@ def _biased(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term | No
 def multiplied(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset()) -> Term:
     """The product of two terms of floats, element by element; products among them that are `loose` become part of it."""
     whole = [id(a) in loose, id(b) in loose]
-    (a, first), (b, second) = split(a), split(b)
+    (a, first), (b, second) = split(terms, a), split(terms, b)
     factor = first * second
     if a.leaf is not None and b.leaf is None:
         a, b = b, a
@@ -582,17 +755,34 @@ def multiplied(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset
     parts: list[Term] = []
     for term, is_loose in zip((a, b), whole, strict=True):
         parts += [o for o in term.operands if o] if term.operator == "Product" and is_loose else [term]
-    parts.sort(key=lambda t: t.digest)
-    return scaled(terms, terms.make("Product", parts, dtype=a.dtype, shape=broadcast(a, b)), factor)
+    return scaled(terms, combined(terms, "Product", parts, broadcast(a, b)), factor)
+
+
+def plain_constant(terms: Terms, a: Term, b: Term) -> Term:
+    """A constant that is added to or multiplied with a term, with no more axes than say something."""
+    assert b.leaf is not None
+    if not keeps_shape(a, b):
+        return b
+    array = b.leaf.array
+    if array.size == 1:
+        return terms.moved(b.leaf, lambda x: x.reshape(()))
+    many = next(k for k, n in enumerate(array.shape) if n > 1) if array.size else 0
+    return terms.moved(b.leaf, lambda x: x.reshape(array.shape[many:])) if many else b
 
 
 def _multiply_constant(terms: Terms, a: Term, b: Term) -> Term:
+    assert b.leaf is not None
+    b = plain_constant(terms, a, b)
     assert b.leaf is not None
     if a.leaf is not None:
         made = computed(terms, "Mul", [a.leaf, b.leaf])
         if made is not None:
             return made
     if keeps_shape(a, b):
+        inner = a.operands[0] if a.operands else None
+        if _is_last_kept(a) and is_row(b.leaf.array) and inner is not None and a.shape is not None:
+            row = terms.moved(b.leaf, lambda x: x.reshape(-1))
+            return reshaped(terms, multiplied(terms, inner, row), a.shape)
         made = channelwise(terms, a, b.leaf.array, b.leaf)
         if made is not None:
             return made
@@ -609,12 +799,12 @@ def _multiply_constant(terms: Terms, a: Term, b: Term) -> Term:
 
 def inverted(terms: Terms, term: Term) -> Term:
     """One divided by a term."""
-    core, factor = split(term)
+    core, factor = split(terms, term)
     if core.leaf is not None:
         made = computed(terms, "Reciprocal", [core.leaf])
         if made is not None:
             return scaled(terms, made, 1 / factor)
-    return scaled(terms, terms.make("Reciprocal", [core], dtype=core.dtype, shape=core.shape), 1 / factor)
+    return scaled(terms, applied(terms, "Reciprocal", core), 1 / factor)
 
 
 def rooted(terms: Terms, term: Term) -> Term:
@@ -623,7 +813,7 @@ def rooted(terms: Terms, term: Term) -> Term:
         made = computed(terms, "Sqrt", [term.leaf])
         if made is not None:
             return made
-    return terms.make("Sqrt", [term], dtype=term.dtype, shape=term.shape)
+    return applied(terms, "Sqrt", term)
 
 
 def number(terms: Terms, value: float, like: Term) -> Term:
@@ -631,8 +821,65 @@ def number(terms: Terms, value: float, like: Term) -> Term:
     return terms.constant(np.array(value, onnx.helper.tensor_dtype_to_np_dtype(like.dtype)))
 
 
+def windowed(terms: Terms, term: Term, source: Term, named: dict[str, object]) -> Term:
+    """A convolution or pool, with the lengths that its windows give."""
+    shape, made = source.shape, term.shape
+    if shape is None or made is None or len(shape) != len(made):
+        return term
+    kernel, pads, strides, dilations = (list(named[n]) for n in ("kernel_shape", "pads", "strides", "dilations"))  # type: ignore[call-overload]
+    places = len(kernel)
+    for k in range(places):
+        n = shape[k + 2]
+        if not isinstance(n, Poly) or not isinstance(term.shape[k + 2], Poly):  # type: ignore[index]
+            continue
+        less = dilations[k] * (kernel[k] - 1) - pads[k] - pads[places + k]
+        if strides[k] == 1:
+            assert term.shape is not None
+            term.shape = (*term.shape[: k + 2], n - less, *term.shape[k + 3 :])
+        else:
+            terms.measured(term, k + 2, f"({n - less - 1!r}) // {strides[k]} + 1")
+    if isinstance(shape[0], Poly) and term.shape is not None:
+        term.shape = (shape[0], *term.shape[1:])
+    return term
+
+
+UNARY = (
+    *("Abs", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "LeakyRelu", "Log", "Neg"),
+    *("Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Tanh"),
+)
+"""Operators that act on every element alone; of Clip the first operand is acted on."""
+
+
+def unshaped(terms: Terms, operator: str, operands: Sequence[Term | None], attributes: Attributes) -> Term | None:
+    """An operator that acts on every element alone, before the reshape of what it acts on; None where there is none."""
+    term = operands[0]
+    if operator not in UNARY or term is None or term.operator != "Reshape" or len(term.operands) != 1:
+        return None
+    if term.shape is None or any(o is not None and (o.leaf is None or o.leaf.array.size != 1) for o in operands[1:]):
+        return None
+    inner = term.operands[0]
+    assert inner is not None
+    made = unshaped(terms, operator, [inner, *operands[1:]], attributes)
+    if made is None:
+        made = terms.make(operator, [inner, *operands[1:]], attributes, dtype=term.dtype, shape=inner.shape)
+    return reshaped(terms, made, term.shape)
+
+
+def alike_reshaped(parts: Sequence[Term]) -> tuple[Extent, ...] | None:
+    """The shape to which all of some terms are brought from one other; None where they are not."""
+    inner = [p.operands[0] for p in parts if p.operator == "Reshape" and len(p.operands) == 1]
+    shapes = {t.shape for t in inner if t is not None}
+    whole = {p.shape for p in parts}
+    if len(inner) < len(parts) or len(shapes) != 1 or len(whole) != 1 or None in shapes:
+        return None
+    return parts[0].shape
+
+
 def applied(terms: Terms, operator: str, term: Term, **attributes: object) -> Term:
     """An operator that acts on every element alone."""
+    made = unshaped(terms, operator, [term], given(**attributes))
+    if made is not None:
+        return made
     return terms.make(operator, [term], given(**attributes), dtype=term.dtype, shape=term.shape)
 
 

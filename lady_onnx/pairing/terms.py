@@ -8,6 +8,7 @@ as polynomials (`extents`); small whole numbers, shapes above all, are known by 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,6 +23,8 @@ from .meanings import defaults_of, schema_of, standard
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 """Types in which sums and products are written in one form; shorter ones round too much for that."""
+MOST_SHAPING = 64
+"""Constants of more elements do not say what shape a result has."""
 MOST_KNOWN = 1 << 12
 """Constants of whole numbers of more elements are not looked into."""
 
@@ -68,6 +71,7 @@ class Term:
         scope: where it is computed.
         scale: of the operator Scale, the number that it multiplies by.
         key: under which the results of its operator stand in the scope's table.
+        layout: of the operator Move, the factors that its operand's shape is split into, and their order.
         exact: whether it stands in a form in which every bit is as it was.
         digest: a hash of how it is computed, without the values of weights.
     """
@@ -86,6 +90,7 @@ class Term:
     scope: Scope | None = None
     scale: float = 1.0
     key: object = None
+    layout: tuple[tuple[Extent, ...], tuple[int, ...]] = ((), ())
     exact: bool = False
     digest: bytes = b""
 
@@ -174,15 +179,16 @@ class Terms:
         self.sizes: dict[str, Extent] = {}
         self.axes: dict[str, tuple[Term, int]] = {}
         """By the name of an unknown length where it is found."""
+        self._measured: dict[str, Extent] = {}
         self._fresh = 0
 
     # ---- constants and inputs
 
-    def input(self, name: str, kind: TypeProto) -> Term:
-        """An input of the model."""
+    def input(self, k: int, name: str, kind: TypeProto) -> Term:
+        """An input of the model, by position."""
         tensor = kind.tensor_type
         serialized = kind.SerializeToString(deterministic=True)
-        term = Term("Input", "", (("name", name.encode()), ("type", serialized)), ())
+        term = Term("Input", "", (("name", name.encode()), ("position", str(k).encode()), ("type", serialized)), ())
         term = self._one(("input", name), term, tensor.elem_type, None)
         if kind.HasField("tensor_type") and tensor.HasField("shape"):
             dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
@@ -244,7 +250,8 @@ class Terms:
         top = self.scope
         while top.outer is not None:
             top = top.outer
-        shown = held if plain and array.dtype.kind in "biu" else array.shape
+        # what may have been put in another order shows what it holds, whatever the order
+        shown = (array.shape, np.sort(array, axis=None).tobytes()) if plain and array.dtype.kind in "biu" else array.shape
         return self._one(key, term, dtype, tuple(array.shape), shown, top)
 
     def values(self, known: np.ndarray, dtype: int = TensorProto.INT64) -> Term | None:
@@ -300,23 +307,8 @@ class Terms:
             kinds = self._infer(operator, domain, left, attributes, results)
         made = []
         for k, (kind, dims) in enumerate(kinds):
-            term = Term(
-                operator,
-                domain,
-                attributes,
-                tuple(left),
-                k,
-                results,
-                kind,
-                None,
-                known,
-                None,
-                bodies,
-                self.scope,
-                scale,
-                key,
-                self.exact,
-            )
+            term = Term(operator, domain, attributes, tuple(left), k, results, kind, known=known, bodies=bodies)
+            term.scope, term.scale, term.key, term.exact = self.scope, scale, key, self.exact
             term.digest = self._digest(term)
             term.shape = self._axes(term, dims)
             made.append(term)
@@ -333,8 +325,9 @@ class Terms:
         scope: Scope | None = None,
     ) -> Term:
         term.dtype, term.shape, term.scope, term.exact = dtype, shape, scope or self.scope, self.exact
-        names = term.attributes if term.operator != "Formal" else term.attributes[:1]
-        text = repr((term.operator, dtype, names[:1], shown))
+        # inputs of two files are each other's by position
+        position = [v for n, v in term.attributes if n == "position"]
+        text = repr((term.operator, dtype, position, shown))
         term.digest = hashlib.blake2b(text.encode(), digest_size=12).digest()
         term.scope.table[key] = (term,)
         return term
@@ -342,7 +335,9 @@ class Terms:
     @staticmethod
     def _digest(term: Term) -> bytes:
         parts = hashlib.blake2b(digest_size=12)
-        parts.update(repr((term.operator, term.domain, term.attributes, term.position)).encode())
+        # lengths are named by the order in which they were found, which is another in another file
+        named = [(n, _unnamed(v)) if n in ("factors", "of", "to") else (n, v) for n, v in term.attributes]
+        parts.update(repr((term.operator, term.domain, named, term.position)).encode())
         for operand in term.operands:
             parts.update(operand.digest if operand else b"-")
         for body in term.bodies:
@@ -355,6 +350,13 @@ class Terms:
         if dims is None:
             return None
         return tuple(self._axis(term, a) if d is None else d for a, d in enumerate(dims))
+
+    def measured(self, term: Term, axis: int, how: str) -> None:
+        """Gives a length that nothing is known about a name by how it is computed, so that it is one wherever that is done."""
+        assert term.shape is not None
+        if how not in self._measured:
+            self._measured[how] = self._axis(term, axis)
+        term.shape = (*term.shape[:axis], self._measured[how], *term.shape[axis + 1 :])
 
     def _axis(self, term: Term, axis: int) -> Extent:
         """A length that nothing is known about but where it is found."""
@@ -392,7 +394,7 @@ class Terms:
             if kind is None:
                 return nothing
             types[name] = kind
-            if operand.whole is not None and operand.leaf is not None:
+            if operand.leaf is not None and operand.leaf.array.size <= MOST_SHAPING and operand.dtype != TensorProto.STRING:
                 data[name] = onnx.numpy_helper.from_array(operand.leaf.array, name)
         node = NodeProto(op_type=operator, domain=domain, input=names, output=[f"r{k}" for k in range(results)])
         node.attribute.extend(AttributeProto.FromString(b) for _, b in attributes)
@@ -413,6 +415,11 @@ class Terms:
         dims = [d.dim_value if d.HasField("dim_value") else self.sizes.get(d.dim_param) for d in tensor.shape.dim]
         # what inference leaves open gets an unknown of its own
         return tensor.elem_type, dims
+
+
+def _unnamed(text: bytes) -> bytes:
+    """A shape as it is written in attributes, without the names of its unknown lengths."""
+    return re.sub(rb"\d+(\*\d+)+", b"?", text)
 
 
 def with_defaults(node: NodeProto, version: int, kept: Mapping[str, AttributeProto] | None = None) -> Attributes:
