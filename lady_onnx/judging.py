@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -26,9 +26,10 @@ class OutputDifference:
     difference is larger than the tolerance times the largest value *of that sample*: a sample with large outputs
     hides no difference on one with small outputs. On inputs made to tell, zero or extreme ones among them, infinities
     and NaN in the same places of both are equal too. Where such a difference is larger than that, the first model's
-    own rounding is measured: its outputs on two copies of the sample, all inputs of both moved a step away from zero.
-    What is no larger than ten times the difference of those is rounding and not counted; on random inputs no
-    difference larger than the tolerance times the largest value of *all* random samples passes as rounding.
+    own rounding is measured: its outputs on two copies of the sample, all inputs of both moved a step away from zero,
+    and where that does not explain it, those of copies of the model, all weights of which are moved a step. What is
+    no larger than ten times the difference of those is rounding and not counted; on random inputs no difference
+    larger than the tolerance times the largest value of *all* random samples passes as rounding.
 
     Attributes:
         name: the output's name in the first model.
@@ -144,6 +145,8 @@ class _Case:
     both: bool = True
     """Did both models run?"""
     spreads: list[float] | None = None
+    moved: bool = False
+    """Do these spreads tell what moved weights do?"""
 
 
 class Runner(Protocol):
@@ -160,6 +163,9 @@ class Runner(Protocol):
 
     def run_second(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
         """The same of the second."""
+
+    def run_moved(self, inputs: Mapping[str, np.ndarray], step: float) -> list[Outputs | None]:
+        """The same of copies of the first, all weights of which are moved by a random step."""
 
 
 class Judge:
@@ -229,24 +235,32 @@ class Judge:
         return (None, True) if rounding else (gap.relative, False)
 
     def _is_rounding(self, case: _Case, k: int) -> bool:
-        """Does output k of the first model differ as much where inputs move by a step?"""
+        """Does output k of the first model differ as much where inputs, or else weights, move by a step?"""
         if case.spreads is None:
-            case.spreads = self._measure_spreads(case.inputs)
+            case.spreads = self._measure_spreads(self._run_nearby(case.inputs))
+        if case.gaps[k].difference > ROUNDING * case.spreads[k] and not case.moved:
+            answers = [self.pair.run_first(case.inputs), *self.pair.run_moved(case.inputs, self.step)]
+            case.spreads = list(map(max, case.spreads, self._measure_spreads(answers)))
+            case.moved = True
         return case.gaps[k].difference <= ROUNDING * case.spreads[k]
 
-    def _measure_spreads(self, inputs: Mapping[str, np.ndarray]) -> list[float]:
-        """By output how far the first model's values lie apart on two copies of a sample, all floats a step from zero.
+    def _run_nearby(self, inputs: Mapping[str, np.ndarray]) -> list[Outputs | None]:
+        """The first model's outputs on two copies of a sample, all floats a step from zero.
 
         Both copies lie on one side, so that what is special about a number itself, a zero or a half, is none of it.
         """
         generator = np.random.default_rng(0)
-        answers = []
-        for _ in range(2):
-            moved = {n: _move(generator, x, self.step) for n, x in inputs.items()}
-            answers.append(self.pair.run_first(moved))
-        if answers[0] is None or answers[1] is None:
-            return [0.0] * len(self.pair.outputs)
-        return [_gap(x, y).difference for x, y in zip(*answers, strict=True)]
+        copies = [{n: _move(generator, x, self.step) for n, x in inputs.items()} for _ in range(2)]
+        return [self.pair.run_first(c) for c in copies]
+
+    def _measure_spreads(self, answers: Sequence[Outputs | None]) -> list[float]:
+        """By output how far the first answer lies from the others at most."""
+        first, *others = answers
+        spreads = [0.0] * len(self.pair.outputs)
+        for other in others:
+            if first is not None and other is not None:
+                spreads = [max(s, _gap(x, y).difference) for s, x, y in zip(spreads, first, other, strict=True)]
+        return spreads
 
 
 def _move(generator: np.random.Generator, array: np.ndarray, step: float) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import sys
 import tempfile
@@ -30,6 +31,8 @@ SEQUENCE_SIZES = (16, 64, 7, 224, 512, 16000)
 CANDIDATES = 3
 MADE, MADE_MORE = 2, 5
 """So many inputs made to tell for every random one, and so many more: 17 inputs in all where 4 random ones are asked for."""
+MOVED_COPIES = 3
+"""So many copies of a model with moved weights tell its rounding: one alone may tip to the same side."""
 TOLERANCE, HALF_TOLERANCE = 1e-4, 1e-2
 """How large a difference counts as none, relative to the largest output; the other for models in half precision."""
 HALF = {onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16}
@@ -320,6 +323,7 @@ class _Pair:
         taken, given = self.second.get_inputs(), [o.name for o in self.second.get_outputs()]
         if len(self.names) != len(taken) or len(self.outputs) != len(given):
             raise LadyError(f"{b.name}: has other inputs or outputs than {a.name}; compare models of one architecture")
+        self._copies: list[ort.InferenceSession] | None = None
         self._types = {i.name: i.type for i in taken}
         self._order = [given.index(y) for _, y in by_name(self.outputs, given)]
 
@@ -335,10 +339,42 @@ class _Pair:
         """The outputs of the second, in the order of the first; None where it does not run."""
         return _or_none(lambda: self._run_second(inputs))
 
+    def run_moved(self, inputs: Mapping[str, np.ndarray], step: float) -> list[list[np.ndarray] | None]:
+        """The outputs of copies of the first, all weights of which are moved by a random step; None where one does not run.
+
+        Numbers that stand alone stay: what is special about a bound is no rounding. These sessions are made only
+        where outputs differ on inputs made to tell alone.
+        """
+        return [_or_none(functools.partial(run, model, self.a, inputs)) for model in self._moved(step)]
+
+    def _moved(self, step: float) -> list[ort.InferenceSession]:
+        if self._copies is None:
+            self._copies = self._move_weights(step)
+        return self._copies
+
+    def _move_weights(self, step: float) -> list[ort.InferenceSession]:
+        generator = np.random.default_rng(0)
+        models = []
+        for _ in range(MOVED_COPIES):
+            twin = self.a.copy()
+            for name in twin.tensors:
+                array = twin.array(name)
+                if array.dtype.kind == "f" and array.size > 1:
+                    twin.replace(name, _moved_at_random(generator, array, step))
+            models.append(session(twin, self.provider))
+        return models
+
     def _run_second(self, inputs: Mapping[str, np.ndarray]) -> list[np.ndarray]:
         pairs = by_name(self.names, list(self._types))
         outputs = run(self.second, self.b, {y: _as(inputs[x], self._types[y]) for x, y in pairs})
         return [outputs[k] for k in self._order]
+
+
+def _moved_at_random(generator: np.random.Generator, array: np.ndarray, step: float) -> np.ndarray:
+    """Numbers a random step away to either side; those that would overflow stay."""
+    with np.errstate(over="ignore"):
+        moved = (array * (1 + step * generator.standard_normal(array.shape))).astype(array.dtype)
+    return np.where(np.isfinite(moved), moved, array)
 
 
 def _or_none(asked: Callable[[], list[np.ndarray]]) -> list[np.ndarray] | None:

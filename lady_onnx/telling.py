@@ -299,7 +299,7 @@ def _make_sized(source: Source, axes: Axes, mixed: Sequence[Traits], seed: int) 
         if mixed:
             traits = mixed[(number + 1) % len(mixed)]
             made = source.make(shapes, traits, seed, number)
-            yield Sample(f"{kind}, {_describe(source, traits, shapes)}", made, plain)
+            yield Sample(", ".join(filter(None, (kind, _describe(source, traits, shapes)))), made, plain)
         else:
             yield plain
 

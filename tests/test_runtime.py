@@ -339,6 +339,35 @@ def test_rounding_that_large_numbers_make_large_is_no_difference() -> None:
     assert not lady.verify(build(np.arange(32)), changed).equal
 
 
+def test_rounding_inside_that_no_input_moves_is_no_difference() -> None:
+    """Large numbers saturate to one, whatever they are, and what is rounded then lies at a half but for the weights."""
+    gains = np.full(64, 1 / 64, np.float32) + weights(64) / 100
+    gains[-1] += np.float32(0.5 - gains.astype(np.float64).sum())
+
+    def build(order: np.ndarray) -> onnx.ModelProto:
+        nodes = [
+            node("Abs", "x", "a"),
+            node("MatMul", "a one", "b"),
+            node("Clip", "b zero ten", "c"),
+            node("MatMul", "c gains", "d"),
+            node("Div", "d ten", "e"),
+            node("Round", "e", "r"),
+            node("Mul", "b tiny", "f"),
+            node("Add", "r f", "out"),
+        ]
+        constants = {
+            "one": np.ones((4, 64), np.float32),
+            "zero": ZERO,
+            "ten": np.float32(10),
+            "tiny": np.float32(1e-6),
+            "gains": gains[order, None],
+        }
+        return model(nodes, constants, {"x": (FLOAT, [6, 4])})
+
+    orders = [np.random.default_rng(k).permutation(64) for k in range(12)]
+    assert all(all(r.equal for r in lady.verify(build(orders[0]), build(o)).runs if "floats" in r.kind) for o in orders)
+
+
 def test_text_is_drawn_and_the_models_own_words_with_it() -> None:
     def build(other: bool) -> onnx.ModelProto:
         values = [1.0, 2.0, 3.0 + other]
