@@ -515,6 +515,35 @@ def sparse_values(message: Any, place: Place, rng: Random) -> str:
     return change_elements(message.values, Place(message.values, (*place.above, message)), rng)
 
 
+def change_inner_tensor(message: Any, place: Place, rng: Random) -> str:
+    """Other values in the tensor of an attribute."""
+    return change_elements(message.t, Place(message.t, (*place.above, message)), rng)
+
+
+def change_inner_sparse(message: Any, place: Place, rng: Random) -> str:
+    """Other values, or places, in the sparse tensor of an attribute."""
+    inner = message.sparse_tensor
+    return pick(rng, [sparse_values, sparse_places])(inner, Place(inner, (*place.above, message)), rng)
+
+
+def change_sparse_weight(message: GraphProto, place: Place, rng: Random) -> str:
+    """Other values, or places, in a sparse weight."""
+    inner = pick(rng, message.sparse_initializer)
+    return pick(rng, [sparse_values, sparse_places])(inner, Place(inner, (*place.above, message)), rng)
+
+
+def exchange_functions(message: onnx.FunctionProto, place: Place, rng: Random) -> str | None:
+    """Two functions change their names, and are called in each other's place."""
+    others = [f for f in place.model.functions if f is not message]
+    if not others:
+        return None
+    other = pick(rng, others)
+    message.name, other.name = other.name, message.name
+    message.domain, other.domain = other.domain, message.domain
+    message.overload, other.overload = other.overload, message.overload
+    return f"'{other.name}:{other.overload}' and '{message.name}:{message.overload}' exchanged"
+
+
 def change_size(message: Any, place: Place, rng: Random) -> str | None:
     """A size that a value declares: one more, one less, or open."""
     if message.HasField("dim_value") and rng.random() < 0.7:
@@ -550,6 +579,10 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "AttributeProto.ints": (change_wholes,),
     "AttributeProto.name": (rename_attribute,),
     "AttributeProto.g": (exchange_bodies,),
+    "AttributeProto.t": (change_inner_tensor,),
+    "AttributeProto.sparse_tensor": (change_inner_sparse,),
+    "GraphProto.sparse_initializer": (change_sparse_weight,),
+    **dict.fromkeys((f"FunctionProto.{f}" for f in ("name", "domain", "overload")), (exchange_functions,)),
     "NodeProto.attribute": (add_attribute, add_attribute, remove_attribute),
     "NodeProto.input": (exchange_operands, drop_operand, rewire, rewire),
     "NodeProto.output": (exchange_results,),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.shape_inference
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TrainingInfoProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, TrainingInfoProto, helper, numpy_helper
 
 from .messages import MESSAGES, Kind, NotPossibleError, Place, Random, copied, named, pick, places
 
@@ -89,7 +89,6 @@ def put_in_function(model: ModelProto, rng: Random) -> None:
     function.opset_import.extend(o for o in model.opset_import if o.domain == node.domain)
     if rng.random() < 0.5:
         function.overload = node.overload = "one"
-        model.ir_version = max(model.ir_version, 10)
     given = [a for a in inner.attribute if a.type in (AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.INTS)]
     del node.attribute[:]
     if given:
@@ -103,17 +102,19 @@ def put_in_function(model: ModelProto, rng: Random) -> None:
         one.Clear()
         one.name, one.type, one.ref_attr_name = name, type_, name
     function.node.append(inner)
-    function.value_info.add(name=formals[0]).type.tensor_type.elem_type = TensorProto.FLOAT
+    function.value_info.add(name="nowhere").type.tensor_type.elem_type = TensorProto.FLOAT
     node.op_type, node.domain = "f", "inner"
     del node.input[:]
     node.input.extend(formals)
     model.opset_import.add(domain="inner", version=1)
-    model.ir_version = max(model.ir_version, 9)
-    _attach_everything(node, function)
+    model.ir_version = max(model.ir_version, 10)
 
 
-def _attach_everything(node: NodeProto, function: onnx.FunctionProto) -> None:
-    """Attributes of the kinds that no operator takes, on a function that does not read them."""
+def give_everything(model: ModelProto, rng: Random) -> None:
+    """Gives a function attributes of the kinds that no operator takes, and that it does not read."""
+    put_in_function(model, rng)
+    function = model.functions[-1]
+    node = next(n for n in model.graph.node if n.domain == function.domain)
     tensor = numpy_helper.from_array(np.arange(3, dtype=np.float32), "t")
     sparse = helper.make_sparse_tensor(tensor, numpy_helper.from_array(np.array([0, 2, 3]), "places"), [5])
     body = GraphProto(name="b", node=[helper.make_node("Identity", ["u"], ["v"])])
@@ -194,10 +195,10 @@ def is_outside(model: ModelProto) -> bool:
 NEEDS: dict[str, Callable[[ModelProto, Random], None]] = {
     "SparseTensorProto": make_sparse,
     "FunctionProto": put_in_function,
-    "AttributeProto.tensors": put_in_function,
-    "AttributeProto.graphs": put_in_function,
-    "AttributeProto.sparse_tensors": put_in_function,
-    "AttributeProto.type_protos": put_in_function,
+    "AttributeProto.tensors": give_everything,
+    "AttributeProto.graphs": give_everything,
+    "AttributeProto.sparse_tensors": give_everything,
+    "AttributeProto.type_protos": give_everything,
     "AttributeProto.ref_attr_name": put_in_function,
     "ModelProto.functions": put_in_function,
     "GraphProto.sparse_initializer": make_sparse,
@@ -228,6 +229,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "TypeProto.Sequence": ("scores",),
     "TypeProto.sequence_type": ("scores",),
     "FunctionProto": ("functions", "swapped"),
+    "FunctionProto.overload": ("swapped",),
+    "FunctionProto.name": ("functions",),
     "SparseTensorProto": ("sparse", "constants"),
     "ModelProto.functions": ("functions", "swapped"),
     "NodeProto.overload": ("swapped",),
