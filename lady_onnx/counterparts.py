@@ -116,18 +116,18 @@ def connect(reference: Graph, suspect: Graph) -> Link:
         return Link(reference, suspect, _places(names), True)
     first = plain.differences[0] if plain.differences else unshared(plain)
     formed: list[Link] = []
-    try:
-        version = version_of(reference, suspect)
-        for exact in (True, False):
+    version = version_of(reference, suspect)
+    for exact in (True, False):
+        try:
             found = _formed(reference, suspect, version, exact)
-            if isinstance(found, Link):
-                if not found.apart:
-                    return found
-                formed.append(found)
-            else:
-                first = found
-    except NoForm as error:
-        first = Difference("a node", str(error), True)
+        except NoForm as error:
+            found = Difference("a node", str(error), True)
+        if isinstance(found, Difference):
+            first = found
+        elif not found.apart:
+            return found
+        else:
+            formed.append(found)
     return _apart(reference, suspect, plain, first, formed)
 
 

@@ -117,7 +117,10 @@ def normal_form(graph: Graph, version: int, exact: bool = False) -> Form:
     ends = reader.run()
     names = [v.name for v in (*graph.required_inputs, *graph.model.graph.output)]
     emission = Emission(reader.terms, reader.labels, names)
-    model = emission.model(graph.required_inputs, list(zip(graph.model.graph.output, ends, strict=True)))
+    try:
+        model = emission.model(graph.required_inputs, list(zip(graph.model.graph.output, ends, strict=True)))
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise NoForm(f"{graph.name}: cannot be written in normal form ({' '.join(str(error).split())})") from error
     return Form(Graph(model, graph.path), graph, emission.leaves, tuple(emission.places))
 
 

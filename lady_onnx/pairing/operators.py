@@ -602,7 +602,7 @@ def gemm(call: Call) -> Term | None:
 @rule("Conv", "ConvTranspose")
 def convolution(call: Call) -> Term | None:
     x, weight, bias = (call.operand(k) for k in range(3))
-    if x is None or weight is None or weight.leaf is None or (bias is not None and bias.leaf is None) or not x.is_float:
+    if x is None or weight is None or weight.leaf is None or (bias is not None and (bias.leaf is None or bias.rank != 1)) or not x.is_float:
         return None
     terms, operator = call.terms, call.node.op_type
     kernel = list(weight.leaf.array.shape[2:])
@@ -681,6 +681,8 @@ def batch_norm(call: Call) -> Term | None:
         return None
     if call.attributes.get("training_mode") or not call.attributes.get("spatial", 1) or any(call.node.output[1:]):
         return None
+    if any(r.rank != 1 for r in rest[:4] if r is not None):
+        return None
     if call.version < 7 and not call.attributes.get("is_test"):
         return None
     terms = call.terms
@@ -720,7 +722,7 @@ def instance_norm(call: Call) -> Term | None:
     x, scale, bias = (call.operand(k) for k in range(3))
     if x is None or scale is None or bias is None or x.rank is None or not x.is_float:
         return None
-    if scale.leaf is None or bias.leaf is None:
+    if scale.leaf is None or bias.leaf is None or scale.rank != 1 or bias.rank != 1:
         return None
     shape = (-1, *[1] * (x.rank - 2))
     made = normalised(call.terms, x, range(2, x.rank), float(call.attributes.get("epsilon", 1e-5)), True)
@@ -979,7 +981,7 @@ def _resized(call: Call, operands: list[Term | None], attributes: dict[str, obje
 def running_sum(call: Call) -> Term | None:
     """The axis counted from the first, in one type of whole numbers."""
     term, axis = call.first(), call.operand(1)
-    if axis is None or axis.whole is None or axis.whole.size != 1 or term.rank is None:
+    if axis is None or axis.whole is None or axis.rank != 0 or term.rank is None:
         return None
     place = call.terms.constant(np.array(int(axis.whole.reshape(-1)[0]) % term.rank, np.int64))
     return generic(call, [term, place])[0]

@@ -82,7 +82,11 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
 
 
 def rewrite(call: Call) -> Sequence[Term | None]:
-    """The results of a node of the default domain in normal form."""
+    """The results of a node of the default domain in normal form.
+
+    Raises NoForm for a node that is not as its specification says.
+    """
+    call.terms.check(call.node, call.operands, call.version)
     found = RULES[call.node.op_type](call) if call.node.op_type in RULES else None
     if found is None:
         return generic(call)
@@ -126,7 +130,7 @@ def extents(terms: Terms, lengths: np.ndarray | Extent, dtype: int = TensorProto
     if made is not None:
         return made
     text = repr((array.shape, array.ravel().tolist())).encode()
-    return terms.make("Extents", [], (("of", text),), dtype=dtype, shape=array.shape, known=array)
+    return terms.make("Extents", [], (("dtype", str(dtype).encode()), ("of", text)), dtype=dtype, shape=array.shape, known=array)
 
 
 def folded_whole(terms: Terms, term: Term) -> Term | None:
@@ -926,9 +930,9 @@ def axes_of(call: Call, place: int = 1) -> list[int] | None:
     operand = call.operand(place)
     if operand is not None:
         whole = operand.whole
-        if whole is None:
+        if whole is None or whole.ndim != 1:
             return None
-        found = whole.ravel().tolist()
+        found = whole.tolist()
     if found is None:
         return None
     rank = call.first().rank
@@ -941,7 +945,8 @@ def counted(call: Call, name: str, place: int) -> list[int] | None:
     """Whole numbers that are an attribute in older versions, and an operand in newer ones; None where not known."""
     operand = call.operand(place)
     if operand is not None:
-        return None if operand.whole is None else [int(v) for v in operand.whole.ravel()]
+        whole = operand.whole
+        return None if whole is None or whole.ndim != 1 else [int(v) for v in whole]
     found = call.attributes.get(name)
     return None if found is None else [int(v) for v in found]
 

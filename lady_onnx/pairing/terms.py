@@ -147,7 +147,8 @@ class Scope:
 
 def attribute(name: str, value: object) -> tuple[str, bytes]:
     """An attribute of a term."""
-    made = onnx.helper.make_attribute(name, value)
+    empty = AttributeProto.INTS if value == [] else None
+    made = onnx.helper.make_attribute(name, value, attr_type=empty)
     return name, made.SerializeToString(deterministic=True)
 
 
@@ -377,11 +378,36 @@ class Terms:
                 dims.append(repr(extent) if isinstance(extent, Poly) else extent)
         return onnx.helper.make_tensor_type_proto(term.dtype, dims)
 
+    def check(self, node: NodeProto, operands: Sequence[Term | None], version: int) -> None:
+        """Raises NoForm where onnx's inference says that operands do not fit their operator."""
+        if schema_of(node.op_type, node.domain, version) is None:
+            return
+        attributes = tuple((a.name, a.SerializeToString()) for a in node.attribute)
+        try:
+            self._inferred(node.op_type, standard(node.domain), operands, attributes, len(node.output), version)
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
+            raise NoForm(f"its operands do not fit: {' '.join(str(error).split())[:200]}") from error
+
     def _infer(
         self, operator: str, domain: str, operands: Sequence[Term | None], attributes: Attributes, results: int
     ) -> list[tuple[int, Sequence[Extent | None] | None]]:
+        try:
+            return self._inferred(operator, domain, operands, attributes, results, self.version)
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+            return [(0, None)] * results
+
+    def _inferred(
+        self,
+        operator: str,
+        domain: str,
+        operands: Sequence[Term | None],
+        attributes: Attributes,
+        results: int,
+        version: int,
+    ) -> list[tuple[int, Sequence[Extent | None] | None]]:
+        """The types and shapes of an operator's results as onnx infers them; raises what onnx does where nothing fits."""
         nothing: list[tuple[int, Sequence[Extent | None] | None]] = [(0, None)] * results
-        schema = schema_of(operator, domain, self.version)
+        schema = schema_of(operator, domain, version)
         if schema is None:
             return nothing
         names = ["" if o is None else f"a{k}" for k, o in enumerate(operands)]
@@ -398,12 +424,9 @@ class Terms:
                 data[name] = onnx.numpy_helper.from_array(operand.leaf.array, name)
         node = NodeProto(op_type=operator, domain=domain, input=names, output=[f"r{k}" for k in range(results)])
         node.attribute.extend(AttributeProto.FromString(b) for _, b in attributes)
-        try:
-            found = onnx.shape_inference.infer_node_outputs(
-                schema, node, types, data, opset_imports=[onnx.helper.make_opsetid(domain, self.version)], ir_version=10
-            )
-        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
-            return nothing
+        found = onnx.shape_inference.infer_node_outputs(
+            schema, node, types, data, opset_imports=[onnx.helper.make_opsetid(domain, version)], ir_version=10
+        )
         return [self._seen(found.get(f"r{k}")) for k in range(results)]
 
     def _seen(self, kind: TypeProto | None) -> tuple[int, Sequence[Extent | None] | None]:
