@@ -5,24 +5,25 @@ an honest copy may have gone through. Training moves what had a gradient and lea
 words that were not read stay as they are, or shrink by one factor where weights decay. So a deviation is judged among
 what moved alone, once the common factor is out, by three tests:
 
-* Rows. The sizes by which the rows of one weight moved are taken for lognormal. The largest, at most a tenth of them, stand out
-  if they do in the generalised extreme Studentised deviate test (Rosner 1983, Technometrics 25:165) of their logarithms, upper
-  tail, at the level `CHANCE`, and are `APART` times the median besides.
+* Rows. The sizes by which the rows of one weight moved are taken for lognormal above their median. The largest, at most a
+  tenth of them, stand out if Student's t of their logarithms against the rest is rarer than `CHANCE`, tested from many to one
+  as in the generalised extreme deviate test (Rosner 1983, Technometrics 25:165), and they are `APART` times the median besides.
 * Single weights. The largest moves of a weight's elements are taken for a power law; the logarithms of its spacings are
   exponential (Renyi 1953, Hill 1975). A gap rarer than `CHANCE` parts tampering from the rest. A gradient is a sum of products,
   one number of a row by one of a column: so the usual size of an element's row and of its column is taken out first.
 * What moved beside nothing. Where hardly anything of a weight moved, there is no such law. If nothing else in the model moved
   in bulk, nothing was trained, and what moved is tampering. If something did, a few units of this weight may have been the
   only ones alive: then tampering is a row that was multiplied and moved in no other way, an element that moved alone in its
-  row and in its column (a gradient of rank one moves rows and columns), and a move too large for the law that the rest
-  of the model shows (Student's t of its logarithm, at `CHANCE`). Anything else is `partly trained`.
+  row and in its column (a gradient of rank one moves rows and columns) though its units moved alone in no other weight, and a
+  move too large for the law that the rest of the model shows (Student's t of its logarithm, at `CHANCE`). Anything
+  else is `partly trained`.
 
 `benchmarks/trainings.py` measures how often that is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -235,27 +236,33 @@ class _Law:
     Attributes:
         trained: whether any weight decayed, or moved in bulk.
         logs: of what moved in bulk the logarithms of how far its elements moved, in units of their weight's own size.
+        few: by group and unit the weights in which it is one of a few units that moved.
     """
 
     trained: bool
     logs: np.ndarray
+    few: Mapping[tuple[str, int], set[str]]
 
     @classmethod
     def of(cls, slots: Mapping[str, list[tuple[Group, Slot]]], reference: Arrays, suspect: Arrays, least: float) -> _Law:
         trained, logs = False, [np.zeros(0)]
+        few: dict[tuple[str, int], set[str]] = {}
         for name in reference:
             x, y = np.asarray(reference[name]), np.asarray(suspect[name])
             if not (_numbers(x) and _numbers(y)) or same(x, y):
                 continue
             moves = _Moves.between(x, y, least)
-            rows = [rows_of(moves.gap, slot).any(1) for _, slot in slots.get(name, [])] or [moves.gap.ravel() > 0]
+            rows = [np.asarray(rows_of(moves.gap, s).any(1)) for _, s in slots.get(name, [])] or [moves.gap.ravel() > 0]
             bulk = moves.scale > 0 and all(moved.sum() > _few(moved.size) for moved in rows)
             trained |= bulk or moves.decayed
+            for (group, _), moved in zip(slots.get(name, []), rows, strict=False):
+                for unit in np.flatnonzero(moved).tolist() if _stayed(moved) else ():
+                    few.setdefault((group.id, unit), set()).add(name)
             if bulk:
                 # many elements of one weight outweigh no others
                 own = moves.gap[moves.gap > 0]
                 logs.append(np.log(own[:: own.size // ENOUGH + 1] / moves.scale))
-        return cls(trained, np.concatenate(logs))
+        return cls(trained, np.concatenate(logs), few)
 
     def beyond(self, moved: np.ndarray, scale: float) -> np.ndarray:
         """Which of some moves of a weight of this scale are too large for the law."""
@@ -394,20 +401,26 @@ def _single(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, gap: np
         return []
     chosen = moved[order[: steps[0] + 1]]
     if alone and law.trained:
-        chosen = chosen[_isolated(gap).ravel()[chosen] | law.beyond(flat[chosen], moves.scale)]
+        odd = _isolated(gap).ravel()[chosen]
+        for number in np.flatnonzero(odd).tolist():
+            # a unit that moved elsewhere as well, beside others that did not, was the only one alive
+            units = _holders(own, np.unravel_index(chosen[number], gap.shape))
+            odd[number] = not any(law.few.get(unit, set()) - {name} for unit in units)
+        chosen = chosen[odd | law.beyond(flat[chosen], moves.scale)]
     found: dict[tuple[str | None, int | None], Finding] = {}
     for place in chosen.tolist():
-        where = np.unravel_index(place, gap.shape)
-        holders = (
-            (group.id, int(np.flatnonzero((slot.index == where[slot.axis]).any(1))[0]))
-            for group, slot in own
-            if where[slot.axis] in slot.index and all(where[a] in p for a, p in slot.within)
-        )
-        key: tuple[str | None, int | None] = next(holders, (None, None))
+        key: tuple[str | None, int | None] = next(_holders(own, np.unravel_index(place, gap.shape)), (None, None))
         far = float(flat[place] / max(typical, least, 1e-300))
         if key not in found or found[key].size < far:
             found[key] = Finding("replaced", *key, name, None, far)
     return list(found.values())
+
+
+def _holders(own: Sequence[tuple[Group, Slot]], where: Sequence[np.intp]) -> Iterator[tuple[str, int]]:
+    """The groups, and the unit of each, that an element of a weight belongs to."""
+    for group, slot in own:
+        if where[slot.axis] in slot.index and all(where[a] in p for a, p in slot.within):
+            yield group.id, int(np.flatnonzero((slot.index == where[slot.axis]).any(1))[0])
 
 
 def _axes(shape: Sequence[int]) -> list[int]:

@@ -92,17 +92,18 @@ def is_honest(found: lady.Check) -> bool:
 
 
 OPTIMISERS = {
-    "Adam": partial(torch.optim.Adam, lr=3e-3),
-    "AdamW": partial(torch.optim.AdamW, lr=3e-3, weight_decay=0.1),
-    "SGD": partial(torch.optim.SGD, lr=0.03),
+    "Adam": partial(torch.optim.Adam, lr=0.01),
+    "AdamW": partial(torch.optim.AdamW, lr=0.01, weight_decay=0.1),
+    "SGD": partial(torch.optim.SGD, lr=0.3),
     "momentum": partial(torch.optim.SGD, lr=0.03, momentum=0.9),
 }
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-def test_dead_units_are_no_measure_of_the_live_ones(name: str) -> None:
+@pytest.mark.parametrize("dead", [0.67, 0.9])
+def test_dead_units_are_no_measure_of_the_live_ones(name: str, dead: float) -> None:
     for seed in SEEDS:
-        weights = dense(seed, 0.67)
+        weights = dense(seed, dead)
         suspect = train(weights, dense_output, numbers(seed), OPTIMISERS[name], list(weights))
         found = dense_check(weights, suspect, seed)
         assert is_honest(found), (seed, found.reason)
@@ -126,7 +127,9 @@ def test_merged_updates_of_low_rank(rank: int) -> None:
     for seed in SEEDS:
         weights = dense(seed, 0.67)
         factors = {"left": np.zeros((HIDDEN, rank), np.float32), **drawn(seed + 50, right=(rank, HIDDEN))}
-        found = train({**weights, **factors}, adapted, numbers(seed), OPTIMISERS["momentum"], ["left", "right"])
+        found = train(
+            {**weights, **factors}, adapted, numbers(seed), partial(torch.optim.SGD, lr=0.1, momentum=0.9), ["left", "right"]
+        )
         merged = weights["b"] + found["left"] @ found["right"]
         check = dense_check(weights, {**weights, "b": merged}, seed)
         assert is_honest(check), (seed, check.reason)
@@ -155,10 +158,11 @@ def test_words_that_were_read_beside_many_that_were_not(name: str, few: int) -> 
         assert found.resync is not None
         # decay moves all words
         told = [f.slot for f in found.resync.integrity if f.kind == TRAINED]
-        assert told == (["e"] if few <= 10 and name != "AdamW" else []), (seed, told)
+        assert told == (["e"] if name != "AdamW" else []), (seed, told)
 
 
-def test_batch_statistics_alone() -> None:
+@pytest.mark.parametrize("live", [2, 11, 32])
+def test_batch_statistics_alone(live: int) -> None:
     nodes = [
         helper.make_node("Conv", ["x", "a", "ab"], ["h"]),
         helper.make_node("BatchNormalization", ["h", "gain", "shift", "mean", "variance"], ["n"]),
@@ -170,8 +174,8 @@ def test_batch_statistics_alone() -> None:
         weights = drawn(seed, a=(32, 3, 3, 3), ab=(32,), b=(5, 32, 3, 3), shift=(32,), mean=(32,))
         weights |= {n: rng.uniform(0.5, 1.5, 32).astype(np.float32) for n in ("gain", "variance")}
         # of channels that see nothing the statistics stay
-        weights["a"][: 2 * 32 // 3] = 0
-        weights["ab"][: 2 * 32 // 3] = weights["mean"][: 2 * 32 // 3]
+        weights["a"][live:] = 0
+        weights["ab"][live:] = weights["mean"][live:]
         norm = torch.nn.BatchNorm2d(32)
         norm.running_mean, norm.running_var = (torch.tensor(weights[n]) for n in ("mean", "variance"))
         kernel, bias = torch.tensor(weights["a"]), torch.tensor(weights["ab"])
