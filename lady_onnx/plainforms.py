@@ -631,6 +631,14 @@ POOLING: dict[str, Any] = {
 """The attributes of a pooling."""
 
 
+def averaged(w: Writer, x: str) -> str:
+    """AveragePool with the node's attributes."""
+    if w.attribute("ceil_mode") and w.attribute("count_include_pad"):
+        raise NoPlainForm("onnxruntime's operators do not agree whether places behind the padding count")
+    names = [name for name in (*POOLING, "count_include_pad") if name in w.attributes]
+    return w("AveragePool", x, **w.some(names))
+
+
 @form("NhwcMaxPool", "x", **POOLING)
 def write_nhwc_max_pool(w: Writer) -> str:
     """MaxPool of maps with their channels on the last axis."""
@@ -742,9 +750,8 @@ POOLED = "X x_scale x_zero_point? y_scale y_zero_point?"
 )
 def write_qlinear_average_pool(w: Writer) -> str:
     """AveragePool of what bytes stand for."""
-    names = ("auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides")
     rank = len(w.attribute("kernel_shape")) + 2
-    return of_single(w, lambda x: with_channels_first(w, x, rank, lambda m: w("AveragePool", m, **w.some(names))))
+    return of_single(w, lambda x: with_channels_first(w, x, rank, lambda m: averaged(w, m)))
 
 
 @form("QLinearGlobalAveragePool", POOLED.replace("?", ""), channels_last=0)
@@ -871,8 +878,7 @@ def write_blocked_max_pool(w: Writer) -> str:
 @form("AveragePool", "X", domain=BLOCKED, **POOLING, count_include_pad=0)
 def write_blocked_average_pool(w: Writer) -> str:
     """AveragePool of maps in blocks."""
-    attributes = w.some([*POOLING, "count_include_pad"])
-    return to_blocks(w, w("AveragePool", from_blocks(w, w["X"]), **attributes))
+    return to_blocks(w, averaged(w, from_blocks(w, w["X"])))
 
 
 @form("GlobalMaxPool", "X", domain=BLOCKED)
