@@ -28,8 +28,9 @@ class OutputDifference:
     and NaN in the same places of both are equal too. Where such a difference is larger than that, the first model's
     own rounding is measured: its outputs on two copies of the sample, all inputs of both moved a step away from zero,
     and where that does not explain it, those of copies of the model, all weights of which are moved a step. What is
-    no larger than ten times the difference of those is rounding and not counted; on random inputs no difference
-    larger than the tolerance times the largest value of *all* random samples passes as rounding.
+    no larger than ten times the difference of those, or than ten steps of the largest value of all random samples, is
+    rounding and not counted. On random inputs no difference larger than the tolerance times the largest value of
+    *all* random samples passes as rounding.
 
     Attributes:
         name: the output's name in the first model.
@@ -53,11 +54,14 @@ class Run:
     Attributes:
         kind: `random`, `data`, or what is special about the inputs, such as `mask: zeros at the end`.
         shapes: the shapes of the inputs by name.
+        max_rel: the largest over the outputs of the difference, divided by the largest value of this sample; rounding
+            is not counted.
         equal: whether all outputs are.
     """
 
     kind: str
     shapes: Mapping[str, tuple[int, ...]]
+    max_rel: float
     equal: bool
 
 
@@ -199,7 +203,7 @@ class Judge:
 
     def result(self) -> tuple[tuple[OutputDifference, ...], tuple[Run, ...]]:
         """How each output differs, and what was run."""
-        alike = [True] * len(self.cases)
+        alike, worst = [True] * len(self.cases), [0.0] * len(self.cases)
         outputs = []
         for k, name in enumerate(self.pair.outputs):
             usual = max(c.gaps[k].scale for c in self.cases if c.ordinary)
@@ -209,10 +213,11 @@ class Judge:
                 alike[number] &= fits
                 equal &= fits
                 if measured is not None:
+                    worst[number] = max(worst[number], measured)
                     largest, relative = max(largest, case.gaps[k].difference), max(relative, measured)
             outputs.append(OutputDifference(name, self.cases[-1].gaps[k].shape, largest, relative, equal))
         shapes = [{n: np.shape(x) for n, x in c.inputs.items()} for c in self.cases]
-        runs = (Run(c.kind, s, e) for c, s, e in zip(self.cases, shapes, alike, strict=True))
+        runs = (Run(c.kind, s, w, e) for c, s, w, e in zip(self.cases, shapes, worst, alike, strict=True))
         return tuple(outputs), tuple(runs)
 
     def _measure(self, case: _Case, k: int, usual: float, open_: bool) -> tuple[float | None, bool]:
@@ -231,7 +236,8 @@ class Judge:
         if self.mixed and gap.overflowed:
             # half precision overflows where single does not
             return None, True
-        rounding = case.both and open_ and self._is_rounding(case, k)
+        known = gap.difference <= ROUNDING * self.step * usual
+        rounding = case.both and (known or (open_ and self._is_rounding(case, k)))
         return (None, True) if rounding else (gap.relative, False)
 
     def _is_rounding(self, case: _Case, k: int) -> bool:

@@ -225,7 +225,8 @@ def test_what_was_run_is_listed_in_plain_types() -> None:
     listed = json.loads(json.dumps([dataclasses.asdict(r) for r in found.runs]))
     assert [r["kind"] for r in listed[:4]] == ["random"] * 4
     (told,) = [r for r in listed if r["kind"] == "mask: zeros at the end"]
-    assert told == {"kind": "mask: zeros at the end", "shapes": {"x": [1, 7], "attention_mask": [1, 7]}, "equal": False}
+    assert (told["shapes"], told["equal"]) == ({"x": [1, 7], "attention_mask": [1, 7]}, False)
+    assert told["max_rel"] > 0.1
     assert found.samples == len(found.runs)
 
 
