@@ -730,8 +730,10 @@ def qgemm(draw: Draw) -> Case:
 def matmul_integer_to_float(draw: Draw) -> Case:
     left, right = one_of(draw, (np.uint8, np.uint8), (np.uint8, np.int8), (np.int8, np.int8))
     rows, k, n = sizes(draw, 1, 3), size(draw), size(draw)
-    weight = whole(draw, right, *one_of(draw, [], rows[:-1]), k, n)
-    scales = pair(draw, left, no_scale_or_a_vector(draw)), pair(draw, right, one_of(draw, (), (1,), (n,)))
+    batches = one_of(draw, [], rows[:-1])
+    weight = whole(draw, right, *batches, k, n)
+    columns = () if batches else (n,)
+    scales = pair(draw, left, no_scale_or_a_vector(draw)), pair(draw, right, one_of(draw, (), (1,), columns))
     zeros = [maybe(draw, lambda: scales[0][1]), maybe(draw, lambda: scales[1][1])]
     bias = maybe(draw, lambda: reals(draw, n))
     return Case([whole(draw, left, *rows, k), weight, scales[0][0], scales[1][0], *zeros, bias])
