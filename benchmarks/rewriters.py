@@ -2,8 +2,8 @@
 
     python benchmarks/rewriters.py REWRITE SEED SOURCE TARGET [SOURCE TARGET ...]
 
-Runs in a process of its own, with the interpreter that has the tool, since tools crash. Prints one JSON list: for every
-pair an empty text, or why there is no target. `benchmarks/rewrites.py` calls it.
+Runs in a process of its own, with the interpreter that has the tool, since tools crash. Prints one
+JSON list: for every pair an empty text, or why there is no target. `rewrites.py` calls it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,34 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import AttributeProto, ModelProto, TensorProto, helper
+from onnx.external_data_helper import convert_model_to_external_data
 
-Rewriter = Callable[[ModelProto, np.random.Generator], ModelProto]
+Random = np.random.Generator
+Rewriter = Callable[[ModelProto, Random], ModelProto]
+PROVIDERS = ["CPUExecutionProvider"]
 
 NOTHING = "nothing to do"
 IDENTITY_SHARE = 0.05
 """So large a part of the operands is read through an Identity."""
 
 
-def slim(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+class NothingToDoError(Exception):
+    """The model has nothing that the rewrite changes."""
+
+
+def slim(model: ModelProto, rng: Random) -> ModelProto:
     import onnxslim
 
     return onnxslim.slim(model)
 
 
-def simplify(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def simplify(model: ModelProto, rng: Random) -> ModelProto:
     import onnxsim
 
     return onnxsim.simplify(model)[0]
 
 
-def operate(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def operate(model: ModelProto, rng: Random) -> ModelProto:
     import onnx_graphsurgeon as gs
 
     graph = gs.import_onnx(model).cleanup().toposort().fold_constants().cleanup()
@@ -56,23 +63,24 @@ def find_newest_opset() -> int:
     graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [result])
     ort.set_default_logger_severity(4)
     for version in range(onnx.defs.onnx_opset_version(), 0, -1):
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)], ir_version=8)
+        opset = helper.make_opsetid("", version)
+        model = helper.make_model(graph, opset_imports=[opset], ir_version=8)
         try:
-            ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+            ort.InferenceSession(model.SerializeToString(), providers=PROVIDERS)
         except Exception:  # noqa: BLE001 - onnxruntime has no error class of its own for this
             continue
         return version
     raise RuntimeError("onnxruntime runs no version of the operators")
 
 
-def convert_to_newest(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def convert_to_newest(model: ModelProto, rng: Random) -> ModelProto:
     import onnx.version_converter
 
     return onnx.version_converter.convert_version(model, find_newest_opset())
 
 
 def convert_by(step: int) -> Rewriter:
-    def convert(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+    def convert(model: ModelProto, rng: Random) -> ModelProto:
         import onnx.version_converter
 
         return onnx.version_converter.convert_version(model, opset_of(model) + step)
@@ -83,31 +91,32 @@ def convert_by(step: int) -> Rewriter:
 def optimise(level: str) -> Rewriter:
     """Saved by onnxruntime's optimiser."""
 
-    def save(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+    def save(model: ModelProto, rng: Random) -> ModelProto:
         import tempfile
 
         import onnxruntime as ort
 
         options = ort.SessionOptions()
         options.log_severity_level = 4
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+        levels = ort.GraphOptimizationLevel
+        options.graph_optimization_level = getattr(levels, f"ORT_ENABLE_{level}")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "m.onnx"
             options.optimized_model_filepath = str(path)
-            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            ort.InferenceSession(model.SerializeToString(), options, providers=PROVIDERS)
             return onnx.load(path)
 
     return save
 
 
-def optimise_by_script(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def optimise_by_script(model: ModelProto, rng: Random) -> ModelProto:
     import onnxscript.optimizer
     import onnxscript.rewriter
 
     return onnxscript.rewriter.rewrite(onnxscript.optimizer.optimize(model))
 
 
-def pass_through_ir(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def pass_through_ir(model: ModelProto, rng: Random) -> ModelProto:
     import onnx_ir as ir
     import onnx_ir.passes.common as common
 
@@ -122,35 +131,35 @@ def pass_through_ir(model: ModelProto, rng: np.random.Generator) -> ModelProto:
         common.TopologicalSortPass(),
         common.NameFixPass(),
     )
-    return ir.serde.serialize_model(passes(ir.serde.deserialize_model(model)).model)
+    return ir.to_proto(passes(ir.from_proto(model)).model)
 
 
-def add_defaults(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def add_defaults(model: ModelProto, rng: Random) -> ModelProto:
     import onnx_ir as ir
     import onnx_ir.passes.common as common
 
-    return ir.serde.serialize_model(common.AddDefaultAttributesPass()(ir.serde.deserialize_model(model)).model)
+    return ir.to_proto(common.AddDefaultAttributesPass()(ir.from_proto(model)).model)
 
 
-def optimise_for_conversion(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def optimise_for_conversion(model: ModelProto, rng: Random) -> ModelProto:
     import onnxconverter_common.optimizer
 
     return onnxconverter_common.optimizer.optimize_onnx_model(model)
 
 
-def optimise_by_passes(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def optimise_by_passes(model: ModelProto, rng: Random) -> ModelProto:
     import onnxoptimizer
 
     return onnxoptimizer.optimize(model)
 
 
-def infer_shapes(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def infer_shapes(model: ModelProto, rng: Random) -> ModelProto:
     import onnx.shape_inference
 
     return onnx.shape_inference.infer_shapes(model)
 
 
-def insert_identities(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def insert_identities(model: ModelProto, rng: Random) -> ModelProto:
     nodes = []
     for k, node in enumerate(model.graph.node):
         for i, name in enumerate(node.input):
@@ -168,26 +177,24 @@ def with_nodes(model: ModelProto, nodes: list[onnx.NodeProto]) -> ModelProto:
     return model
 
 
-def write_constants(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def write_constants(model: ModelProto, rng: Random) -> ModelProto:
     """Every weight is a Constant node."""
+    # a weight that is an input too has to stay one
     taken = {v.name for v in model.graph.input}
     moved = [t for t in model.graph.initializer if t.name not in taken]
     if not moved:
-        # files of before IR version 4 list weights among the inputs, and a Constant may not be one
-        for value in [v for v in model.graph.input if v.name in {t.name for t in model.graph.initializer}]:
-            model.graph.input.remove(value)
-        moved = list(model.graph.initializer)
+        raise NothingToDoError
     constants = [helper.make_node("Constant", [], [t.name], value=t) for t in moved]
-    kept = [t for t in model.graph.initializer if t.name in taken and t not in moved]
     model = with_nodes(model, [*constants, *model.graph.node])
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(kept)
+    for tensor in moved:
+        model.graph.initializer.remove(tensor)
     return model
 
 
-def lift_constants(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def lift_constants(model: ModelProto, rng: Random) -> ModelProto:
     """Every Constant node is a weight."""
-    lifted = [n for n in model.graph.node if n.op_type == "Constant" and n.attribute[0].type == AttributeProto.TENSOR]
+    constants = [n for n in model.graph.node if n.op_type == "Constant"]
+    lifted = [n for n in constants if n.attribute[0].type == AttributeProto.TENSOR]
     for node in lifted:
         model.graph.initializer.add().CopyFrom(node.attribute[0].t)
         model.graph.initializer[-1].name = node.output[0]
@@ -197,14 +204,10 @@ def lift_constants(model: ModelProto, rng: np.random.Generator) -> ModelProto:
     return with_nodes(model, [n for n in model.graph.node if n.output[0] not in names])
 
 
-class NothingToDoError(Exception):
-    """The model has nothing that the rewrite changes."""
-
-
 def disguise(name: str) -> Rewriter:
     """A rewrite of the tests."""
 
-    def change(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+    def change(model: ModelProto, rng: Random) -> ModelProto:
         sys.path.insert(0, str(Path(__file__).parent.parent))
         from tests import disguises, messages
 
@@ -216,7 +219,7 @@ def disguise(name: str) -> Rewriter:
     return change
 
 
-def keep(model: ModelProto, rng: np.random.Generator) -> ModelProto:
+def keep(model: ModelProto, rng: Random) -> ModelProto:
     return model
 
 
@@ -256,10 +259,9 @@ def rewrite(name: str, seed: int, source: Path, target: Path) -> str:
     try:
         model = REWRITERS[name](onnx.load(source), np.random.default_rng(seed))
         if name == EXTERNAL:
-            outside = {"save_as_external_data": True, "location": f"{target.name}.data", "size_threshold": 0}
-            onnx.save(model, target, **outside)
-        else:
-            onnx.save(model, target)
+            place = f"{target.name}.data"
+            convert_model_to_external_data(model, location=place, size_threshold=0)
+        onnx.save(model, target)
     except NothingToDoError:
         return NOTHING
     except Exception as error:  # noqa: BLE001 - tools raise anything

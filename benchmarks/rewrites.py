@@ -1,15 +1,18 @@
-"""Honest rewrites as the measure: a file that a tool has written anew must be accepted, whatever its units did.
+"""Honest rewrites as the measure: a file that a tool wrote anew must be accepted.
 
-    python benchmarks/rewrites.py [MODEL ...] [--rewrite NAME ...] [--tools PYTHON] [--keep FOLDER] [--markdown FILE]
+    python benchmarks/rewrites.py [MODEL ...] [--rewrite NAME ...] [--tools PYTHON]
+                                  [--keep FOLDER] [--markdown FILE]
 
-Ten models, six trained ones that ship inside packages and four exported from PyTorch with random weights, in three
-states: plain, permuted, and rescaled (multiplied by factors that cancel, then permuted). Honest tools write each anew.
-Where onnxruntime agrees that the new file computes what its source does, `check` has to accept it against the untouched
-reference. Prints one table, rewrites down and models across, with the verdicts of the three states in each cell,
-and every refusal with its reason. Tools that the project does not install (`rewrites-requirements.txt`) are left out
-unless --tools names the Python of an environment that has them.
+Ten models, six trained ones that ship inside packages and four exported from PyTorch with random
+weights, in three states: plain, permuted, and rescaled (multiplied by factors that cancel, then
+permuted). Honest tools write each anew. Where onnxruntime agrees that the new file computes what
+its source does, `check` has to accept it against the untouched reference. Prints one table,
+rewrites down and models across, with the verdicts of the three states in each cell, and every
+refusal with its reason.
 
-With --keep the files stay: MODEL.onnx, the reference, and MODEL.REWRITE.STATE.onnx. A second run takes them as they are.
+Tools that the project does not install (`rewrites-requirements.txt`) are left out unless --tools
+names the Python of an environment that has them. With --keep the files stay: MODEL.onnx, the
+reference, and MODEL.REWRITE.STATE.onnx. A second run takes them as they are.
 """
 
 from __future__ import annotations
@@ -49,8 +52,9 @@ from tests import architectures, real, test_architectures
 SHIPPED = ("yolov8n", "open-nsfw", "ppocr-det", "ppocr-cls", "vgg16", "magika")
 EXPORTED = {"vit": False, "gpt2": False, "bert": True, "convnext": True}
 """Whether the reference comes from the exporter over torch.export; else from the tracing one."""
+MODELS = (*SHIPPED, *EXPORTED)
 SLOW = ("vgg16",)
-"""Models that run long: one random input each, where others get inputs that are made to tell as well."""
+"""Models that run long get one random input; others get inputs that are made to tell as well."""
 PLAIN, PERMUTED, RESCALED = STATES = ("plain", "permuted", "rescaled")
 DEVIATION = 0.5
 """Of the logarithms of the factors."""
@@ -61,16 +65,23 @@ TOOL_LIMIT_S, CHECK_LIMIT_S = 600, 600
 CRASHED, REFUSED = "crashed", "error"
 """`check` raised something; it raised a LadyError."""
 FAILED, BROKEN, IDLE, WRONG = "failed", "broken", "idle", "wrong"
-"""The tool raised, it wrote something that computes something else, it had nothing to do; such a file was accepted."""
+"""The tool raised; its file computes something else; nothing to do; BROKEN, and accepted."""
 SIGNS = {
-    **{"identical": "i", "permuted": "p", "rescaled": "r", "altered": "A", "tampered": "T", "unrelated": "U"},
-    **{REFUSED: "E", CRASHED: "!", FAILED: "-", BROKEN: "x", IDLE: ".", WRONG: "W"},
+    **{"identical": "i", "permuted": "p", "rescaled": "r"},
+    **{"altered": "A", "tampered": "T", "unrelated": "U", REFUSED: "E", CRASHED: "!"},
+    **{FAILED: "-", BROKEN: "x", IDLE: ".", WRONG: "W"},
 }
-LEGEND = (
-    "i identical, p permuted, r rescaled: accepted. A altered, T tampered, U unrelated, E error, ! exception: refused. "
-    "Not counted: - the tool fails, x its file computes something else (W: and is accepted), . nothing to do."
-)
+LEGEND = """\
+Accepted: i identical, p permuted, r rescaled.
+Refused: A altered, T tampered, U unrelated, E error, ! another exception.
+Not counted: - the tool fails, x its file computes something else (W and is accepted), . it has
+nothing to do."""
 NOT_COUNTED = (FAILED, BROKEN, IDLE, WRONG)
+
+Paths = Sequence[Path]
+Weights = dict[str, np.ndarray]
+Home = tuple[str, bool]
+"""The weight that holds the values of a parameter, and whether it is transposed there."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +109,9 @@ class Cell:
 
 
 class Corpus:
-    """The reference of one model, its states, and what honest tools made of them; a second run finds it all again."""
+    """A reference, its states, and what honest tools made of them; kept for a second run."""
 
-    def __init__(self, model: str, folder: Path, tools: str | None, seed: int):
+    def __init__(self, model: str, folder: Path, tools: str, seed: int):
         self.model, self.folder, self.tools, self.seed = model, folder, tools, seed
         self.reference = folder / f"{model}.onnx"
         self.notes_path = folder / f"{model}.json"
@@ -126,7 +137,7 @@ class Corpus:
             lady.permute(scaled, self.seed + 1).save(rescaled)
 
     def make(self, rewrite: str) -> None:
-        """Lets a tool write the three states anew, where that has not been done, and notes what became of it."""
+        """Lets a tool write the three states anew, once, and notes what became of it."""
         if all(self.note_name(rewrite, s) in self.notes for s in STATES):
             return
         sources = [self.path(NONE, s) for s in STATES]
@@ -136,7 +147,8 @@ class Corpus:
         elif rewrite == EXPORTER:
             found = export_again(self.model, sources, targets)
         else:
-            found = run_tool(rewrite, self.seed, sources, targets, self.tools)
+            python = self.tools if rewrite in rewriters.FOREIGN else sys.executable
+            found = run_tool(python, rewrite, self.seed, sources, targets)
         for state, source, target, note in zip(STATES, sources, targets, found, strict=True):
             base = self.reference if rewrite == NONE else source
             self.notes[self.note_name(rewrite, state)] = note or self.compare(state, base, target)
@@ -146,14 +158,16 @@ class Corpus:
         return f"{rewrite}, {state}"
 
     def compare(self, state: str, source: Path, target: Path) -> str:
-        """Why a file is no honest rewrite of its source; empty where onnxruntime sees no difference."""
+        """Why a file is no honest rewrite of its source; empty where onnxruntime sees none."""
         full = state == PLAIN and self.model not in SLOW
         given: dict[str, Any] = {"samples": 1} if full else {"data": self.sample}
         try:
             found = lady.verify(source, target, **given)
         except lady.LadyError as error:
             return f"{BROKEN}: {error}"
-        return "" if found.equal else f"{BROKEN}: outputs differ by {found.max_rel:.2g} of the largest"
+        if found.equal:
+            return ""
+        return f"{BROKEN}: outputs differ by {found.max_rel:.2g} of the largest"
 
     @cached_property
     def sample(self) -> dict[str, np.ndarray]:
@@ -198,12 +212,10 @@ def end_check(*_: object) -> None:
     raise TimeoutError(f"no verdict after {CHECK_LIMIT_S} s")
 
 
-def run_tool(rewrite: str, seed: int, sources: Sequence[Path], targets: Sequence[Path], tools: str | None) -> list[str]:
+def run_tool(python: str, rewrite: str, seed: int, sources: Paths, targets: Paths) -> list[str]:
     """Runs a tool in a process of its own; why it wrote nothing, by state."""
-    python = tools if rewrite in rewriters.FOREIGN else sys.executable
-    assert python is not None
     pairs = [str(path) for pair in zip(sources, targets, strict=True) for path in pair]
-    command = [python, str(Path(__file__).with_name("rewriters.py")), rewrite, str(seed), *pairs]
+    command = [python, rewriters.__file__, rewrite, str(seed), *pairs]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TOOL_LIMIT_S)
     except subprocess.TimeoutExpired:
@@ -235,8 +247,8 @@ def export(net: torch.nn.Module, inputs: tuple[torch.Tensor, ...], dynamo: bool)
         return architectures.export(net, *inputs, dynamo=dynamo)
 
 
-def export_again(model: str, sources: Sequence[Path], targets: Sequence[Path]) -> list[str]:
-    """Lets the other PyTorch exporter write the three states, whose weights are loaded into the module."""
+def export_again(model: str, sources: Paths, targets: Paths) -> list[str]:
+    """Lets the other PyTorch exporter write the states, with their weights in the module."""
     if model not in EXPORTED:
         return [rewriters.NOTHING] * len(sources)
     net, inputs = build_module(model)
@@ -252,12 +264,12 @@ def export_again(model: str, sources: Sequence[Path], targets: Sequence[Path]) -
     return found
 
 
-def read_weights(path: Path) -> dict[str, np.ndarray]:
+def read_weights(path: Path) -> Weights:
     return {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
 
 
-def find_homes(net: torch.nn.Module, weights: dict[str, np.ndarray]) -> dict[str, tuple[str, bool]]:
-    """For every parameter the weight that holds its values, and whether it is transposed there.
+def find_homes(net: torch.nn.Module, weights: Weights) -> dict[str, Home]:
+    """Where a file holds the parameters of a module.
 
     All parameters have their own random values, so no two are taken for each other.
     """
@@ -265,15 +277,21 @@ def find_homes(net: torch.nn.Module, weights: dict[str, np.ndarray]) -> dict[str
     for name, parameter in net.named_parameters():
         values = parameter.detach().numpy()
         for home, weight in weights.items():
-            if weight.size == values.size and np.array_equal(weight.reshape(values.shape), values):
+            if weight.size != values.size:
+                continue
+            if np.array_equal(weight.reshape(values.shape), values):
                 homes[name] = (home, False)
-            elif values.ndim == 2 and weight.shape == values.T.shape and np.array_equal(weight.T, values):
+            elif values.ndim == 2 and np.array_equal(weight.T, values):
                 homes[name] = (home, True)
     return homes
 
 
-def load_weights(net: torch.nn.Module, homes: dict[str, tuple[str, bool]], weights: dict[str, np.ndarray]) -> None:
-    """Gives the module the weights of a copy; a parameter that the file does not hold is one that no output reads."""
+def load_weights(net: torch.nn.Module, homes: dict[str, Home], weights: Weights) -> None:
+    """Gives a module the weights of a copy.
+
+    A parameter that the file does not hold is one that no output reads; were it another, the
+    exported file would compute something else than the copy, and not count.
+    """
     with torch.no_grad():
         for name, parameter in net.named_parameters():
             if name in homes:
@@ -288,7 +306,7 @@ def load_weights(net: torch.nn.Module, homes: dict[str, tuple[str, bool]], weigh
 def draw_table(cells: Sequence[Cell], models: Sequence[str], rewrites: Sequence[str]) -> str:
     """Rewrites down, models across, in each cell the three states."""
     signs = {(c.rewrite, c.model, c.state): SIGNS[c.result] for c in cells}
-    lines = [f"| rewrite | {' | '.join(models)} | accepted |", f"| --- |{' --- |' * (len(models) + 1)}"]
+    lines = [f"| rewrite | {' | '.join(models)} | accepted |", "| --- " * (len(models) + 2) + "|"]
     for rewrite in rewrites:
         row = ["".join(signs.get((rewrite, m, s), " ") for s in STATES) for m in models]
         own = [c for c in cells if c.rewrite == rewrite and c.counts]
@@ -310,18 +328,21 @@ def describe(cells: Sequence[Cell]) -> Iterator[str]:
     for state in STATES:
         yield f"{state}: {share([c for c in counted if c.state == state])} accepted"
     verdicts = Counter(c.result for c in counted)
-    yield f"in all: {share(counted)} accepted, {verdicts['tampered']} tampered, {verdicts[CRASHED]} exceptions"
-    yield f"files that compute something else and are accepted: {sum(c.result == WRONG for c in cells)}"
+    yield f"in all: {share(counted)} accepted"
+    yield f"tampered: {verdicts['tampered']}, exceptions: {verdicts[CRASHED]}"
+    wrong = sum(c.result == WRONG for c in cells)
+    yield f"files that compute something else and are accepted: {wrong}"
     for title, chosen in (
-        ("Refused", [c for c in cells if c.result not in NOT_COUNTED and not c.accepted]),
+        ("Refused", [c for c in cells if c.result not in (*ACCEPTED, *NOT_COUNTED)]),
         ("Accepted though the outputs differ", [c for c in cells if c.result == WRONG]),
-        ("Not counted: what tools broke, or could not do", [c for c in cells if c.result in (BROKEN, FAILED)]),
+        ("What tools broke, or could not do", [c for c in cells if c.result in (BROKEN, FAILED)]),
     ):
         yield f"\n{title}:\n"
         if not chosen:
             yield "none"
         else:
-            yield "| model | rewrite | state | result | reason |\n| --- | --- | --- | --- | --- |"
+            yield "| model | rewrite | states | result | reason |"
+            yield "| --- | --- | --- | --- | --- |"
         for (model, rewrite, result, reason), states in group_states(chosen).items():
             yield f"| {model} | {rewrite} | {', '.join(states)} | {result} | {reason} |"
 
@@ -330,8 +351,9 @@ def group_states(cells: Sequence[Cell]) -> dict[tuple[str, str, str, str], list[
     """The states by what became of them, and why: one line says it for all of them."""
     groups: dict[tuple[str, str, str, str], list[str]] = {}
     for c in cells:
-        reason = " ".join(c.reason.replace("|", "\\|").replace(f".{c.state}.onnx", ".onnx").split())
-        groups.setdefault((c.model, c.rewrite, c.result, reason), []).append(c.state)
+        reason = c.reason.replace("|", "\\|").replace(f".{c.state}.onnx", ".onnx")
+        key = (c.model, c.rewrite, c.result, " ".join(reason.split()))
+        groups.setdefault(key, []).append(c.state)
     return groups
 
 
@@ -341,9 +363,10 @@ def cpu_seconds() -> float:
     return sum(u.ru_utime + u.ru_stime for u in used)
 
 
-def measure(models: Sequence[str], rewrites: Sequence[str], folder: Path, given: argparse.Namespace) -> list[Cell]:
+def measure(given: argparse.Namespace, rewrites: Sequence[str], folder: Path) -> list[Cell]:
+    """Makes what is not there yet, and checks it, unless the files are all that is wanted."""
     cells = []
-    for model in models:
+    for model in given.models:
         start = time.monotonic()
         corpus = Corpus(model, folder, given.tools, given.seed)
         for rewrite in rewrites:
@@ -354,24 +377,30 @@ def measure(models: Sequence[str], rewrites: Sequence[str], folder: Path, given:
         for rewrite in rewrites:
             row = [corpus.judge(rewrite, state) for state in STATES]
             cells += row
-            print(f"{model} {rewrite}: {''.join(SIGNS[c.result] for c in row)}", file=sys.stderr, flush=True)
+            signs = "".join(SIGNS[c.result] for c in row)
+            print(f"{model} {rewrite}: {signs}", file=sys.stderr, flush=True)
     return cells
 
 
-def main() -> int:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    known = (*SHIPPED, *EXPORTED)
-    parser.add_argument("models", nargs="*", help=f"of {', '.join(known)}; all by default")
-    parser.add_argument("--rewrite", action="append", choices=REWRITES, help="one of them, as often as given")
-    parser.add_argument("--tools", help="the Python of an environment that has the foreign tools")
-    parser.add_argument("--keep", type=Path, help="a folder for the files; those that are there are taken")
-    parser.add_argument("--only-make", action="store_true", help="write the files, and check none")
-    parser.add_argument("--markdown", type=Path, help="a file for the table")
-    parser.add_argument("--seed", type=int, default=1)
+    add = parser.add_argument
+    add("models", nargs="*", help=f"of {', '.join(MODELS)}; all by default")
+    add("--rewrite", action="append", choices=REWRITES, help="one of them, as often as given")
+    add("--tools", help="the Python of an environment that has the foreign tools")
+    add("--keep", type=Path, help="a folder for the files; those that are there are taken")
+    add("--only-make", action="store_true", help="write the files, and check none")
+    add("--markdown", type=Path, help="a file for the table")
+    add("--seed", type=int, default=1)
     given = parser.parse_args()
-    models = [m for m in known if not given.models or m in given.models]
-    if unknown := set(given.models) - set(known):
-        parser.error(f"unknown model {', '.join(sorted(unknown))}; one of {', '.join(known)}")
+    if unknown := set(given.models) - set(MODELS):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}; one of {', '.join(MODELS)}")
+    given.models = [m for m in MODELS if not given.models or m in given.models]
+    return given
+
+
+def main() -> int:
+    given = parse()
     rewrites = [r for r in REWRITES if not given.rewrite or r in given.rewrite]
     if given.tools is None:
         rewrites = [r for r in rewrites if r not in rewriters.FOREIGN]
@@ -379,10 +408,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = given.keep or Path(name)
         folder.mkdir(parents=True, exist_ok=True)
-        cells = measure(models, rewrites, folder, given)
+        cells = measure(given, rewrites, folder)
     if given.only_make:
         return 0
-    text = "\n".join([draw_table(cells, models, rewrites), "", LEGEND, "", *describe(cells)])
+    text = "\n".join([draw_table(cells, given.models, rewrites), "", LEGEND, "", *describe(cells)])
     text += f"\n\nseed {given.seed}, {cpu_seconds():.0f} s of CPU time"
     print(text)
     if given.markdown:
