@@ -14,12 +14,12 @@ from typing import NoReturn
 
 from . import bases, trials
 
-PATIENCE_S = 120
-"""A trial that takes longer is ended, and counted as a crash where it was `check` that took so long."""
+PATIENCE_S = 60
+"""A trial that computes for longer is ended, and counted as a crash where it was `check` that took so long."""
 MEMORY_BYTES = 8 << 30
 """A process gets so much, so that a mutant with huge sizes ends as an error."""
 READY, STAGE, DONE, DEAD = "ready", "stage", "done", "dead"
-"""What a process says: its number, the stage of its trial, the trial, and that it is no more."""
+"""What a process says: that it is there, the stage of its trial, the trial; and which signal ended it."""
 
 
 def _prepare(pipe: Connection, seed: int, keep: Path | None) -> None:
@@ -29,18 +29,19 @@ def _prepare(pipe: Connection, seed: int, keep: Path | None) -> None:
         child = os.fork()
         if not child:
             _serve(pipe, families, seed, keep)
-        os.waitpid(child, 0)
-        pipe.send((DEAD, None))
+        _, status = os.waitpid(child, 0)
+        pipe.send((DEAD, signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "its own end"))
 
 
 def _serve(pipe: Connection, families: dict[str, list[bases.Base]], seed: int, keep: Path | None) -> NoReturn:
     """Runs trials whose indices come through a pipe."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    pipe.send((READY, os.getpid()))
+    pipe.send((READY, None))
     try:
         while True:
-            found = trials.run_trial(families, seed, pipe.recv(), keep, lambda stage: pipe.send((STAGE, stage)))
-            pipe.send((DONE, found))
+            index = pipe.recv()
+            resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + PATIENCE_S, resource.RLIM_INFINITY))
+            pipe.send((DONE, trials.run_trial(families, seed, index, keep, lambda stage: pipe.send((STAGE, stage)))))
     finally:
         os._exit(0)
 
@@ -54,20 +55,13 @@ class _Worker:
         self.process = context.Process(target=_prepare, args=(other, seed, keep), daemon=True)
         self.process.start()
         other.close()
-        self.pid = 0
+        self.ready = False
         self.index: int | None = None
-        self.stage, self.since, self.why = "start", time.monotonic(), "the process ended"
+        self.stage = ""
 
     def give(self, index: int) -> None:
-        self.index, self.since, self.why = index, time.monotonic(), "the process ended"
+        self.index = index
         self.pipe.send(index)
-
-    def hurry(self) -> None:
-        """Ends the process where its trial takes too long."""
-        if self.index is not None and time.monotonic() - self.since > PATIENCE_S:
-            self.why = f"no end after {PATIENCE_S} s"
-            os.kill(self.pid, signal.SIGKILL)
-            self.since = time.monotonic()
 
     def receive(self) -> trials.Trial | None:
         """Hears what the process says; a trial where one came to its end."""
@@ -75,15 +69,18 @@ class _Worker:
         if what == STAGE:
             self.stage = content
         elif what == READY:
-            self.pid = content
+            self.ready = True
         elif what == DONE:
             self.index = None
             return content
-        elif self.index is not None:
+        else:
+            self.ready = False
+            if self.index is None:
+                raise RuntimeError(f"a process without a trial was ended by {content}")
             kind = ".".join(trials.kind_of(self.index))
             verdict = trials.CRASHED if self.stage == "check" else trials.LOST
-            lost = trials.Trial(self.index, kind, verdict=verdict, reason=f"{self.why} in {self.stage}")
-            self.index, self.pid = None, 0
+            lost = trials.Trial(self.index, kind, verdict=verdict, reason=f"ended by {content} in {self.stage}")
+            self.index = None
             return lost
         return None
 
@@ -94,11 +91,10 @@ def run_trials(indices: Sequence[int], seed: int, count: int = 1, keep: Path | N
     left = len(waiting)
     workers = [_Worker(seed, keep) for _ in range(min(count, left))]
     while left:
-        ready = wait([w.pipe for w in workers], timeout=5)
-        for worker in workers:
-            worker.hurry()
-            found = worker.receive() if worker.pipe in ready else None
-            if worker.pid and worker.index is None and waiting:
+        ready = wait([w.pipe for w in workers])
+        for worker in [w for w in workers if w.pipe in ready]:
+            found = worker.receive()
+            if worker.ready and worker.index is None and waiting:
                 worker.give(waiting.pop())
             if found is not None:
                 left -= 1
