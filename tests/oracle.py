@@ -19,6 +19,8 @@ TELLING = 1e-4
 """Outputs that differ by more, of the largest value of the output, differ."""
 NUDGE = 1e-6
 """By this share of themselves inputs are moved, to see how steep a model is."""
+NUDGE_OF_HALVES = 2.0**-11
+"""The same where a model rounds to half precision on the way: a runtime may leave that out between two operators."""
 STEEP = 10
 """A difference of as many times what such a nudge does is no difference."""
 DTYPES = {
@@ -205,14 +207,14 @@ def judge(reference: Any, suspect: Any, given: Sequence[Sample]) -> tuple[str, f
     return EQUAL if worst == 0 else DIFFERENT if worst > TELLING else UNDECIDED, worst, where
 
 
-def steepness(session: Any, sample: Sample, seed: int = 0) -> float:
+def steepness(session: Any, sample: Sample, nudge: float = NUDGE, seed: int = 0) -> float:
     """How far the outputs move when the inputs are nudged: near a pole, or a step, rounding may do the same."""
     rng = np.random.default_rng(seed)
     plain = run(session, sample)
     moves = [0.0]
     for _ in range(4):
         nudged = {
-            n: (v * (1 + NUDGE * rng.standard_normal(v.shape))).astype(v.dtype)
+            n: (v * (1 + nudge * rng.standard_normal(v.shape))).astype(v.dtype)
             if isinstance(v, np.ndarray) and v.dtype in (np.float32, np.float64)
             else v
             for n, v in sample.items()

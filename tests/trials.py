@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 import lady_onnx as lady
 
@@ -29,6 +29,7 @@ DISGUISED = 0.6
 """The share of mutants that are rewritten besides."""
 FILED = 0.15
 """The share of pairs that are checked as files, not as models in memory."""
+HALVES = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 REFUSED, CRASHED, LOST = "refused", "crash", "lost"
 
 
@@ -194,14 +195,22 @@ class _Pair:
             state, apart, self.where = self._against(self.suspect)
             if plain == oracle.EQUAL and state == oracle.UNDECIDED:
                 state = oracle.EQUAL
-            elif state == oracle.DIFFERENT and plain != oracle.DIFFERENT and self.shaky():
+            elif state == oracle.DIFFERENT and plain != oracle.DIFFERENT and self.shaky(self.nudge()):
                 state = oracle.UNDECIDED
         return state, apart
 
     def _against(self, model: ModelProto) -> tuple[str, float, int]:
         return oracle.judge(self.session, oracle.opened(_source(model, self.folder)), self.samples)
 
-    def shaky(self) -> bool:
+    def nudge(self) -> float:
+        """By how much of itself rounding moves a value of the reference."""
+        graph = self.reference.graph
+        types = {p.message.data_type for p in messages.named(graph, "TensorProto")}
+        types |= {a.i for n in graph.node for a in n.attribute if a.name in ("to", "dtype")}
+        types |= {v.type.tensor_type.elem_type for v in (*graph.input, *graph.output)}
+        return oracle.NUDGE_OF_HALVES if types & HALVES else oracle.NUDGE
+
+    def shaky(self, nudge: float = oracle.NUDGE) -> bool:
         """Does the reference differ from itself as much, or when its inputs move a little?"""
         if self.where < 0:
             return False
@@ -211,7 +220,7 @@ class _Pair:
             return True
         suspect = oracle.run(oracle.opened(_source(self.suspect, self.folder)), sample)
         apart = oracle.difference(oracle.run(self.session, sample), suspect)
-        return bool(self.rewrites) and apart <= oracle.STEEP * oracle.steepness(self.session, sample)
+        return bool(self.rewrites) and apart <= oracle.STEEP * oracle.steepness(self.session, sample, nudge)
 
     def filed(self) -> tuple[Path, Path]:
         paths = self.folder / "reference.onnx", self.folder / "suspect.onnx"
