@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import lady_onnx as lady
 
 from .alterations import in_words
@@ -26,6 +28,7 @@ from .matching import ASSIGNMENTS, Progress
 from .permutation import Model, slots_json
 from .resync import EVIDENCE, VERIFY
 from .runtime import PROVIDERS, read_data
+from .verdicts import ACCEPTED, VERDICTS
 
 
 def _clean(value: Any) -> Any:
@@ -233,6 +236,7 @@ def _verification(v: lady.Verification) -> dict[str, Any]:
             for o in v.outputs
         ],
         "samples": v.samples,
+        "runs": [{"kind": r.kind, "shapes": {n: list(s) for n, s in r.shapes.items()}, "equal": r.equal} for r in v.runs],
         "provider": v.provider,
         "metric": v.metric,
         "metrics": list(v.metrics) if v.metrics else None,
@@ -262,10 +266,27 @@ def _findings(r: lady.Resync) -> list[dict[str, Any]]:
     ]
 
 
+def _judged(r: lady.Resync) -> dict[str, Any]:
+    """What `resync` and `check` say alike."""
+    return {
+        "verdict": r.verdict,
+        "reason": r.judged.reason,
+        "equality": r.judged.equality,
+        "recognised": r.recognised,
+        "differences": list(r.apart),
+        "psi_estimate": r.psi_estimate,
+        "alterations": _alterations(r),
+    }
+
+
+def _alterations(r: lady.Resync) -> dict[str, Any]:
+    return {name: [{"kind": a.kind, **a.parameters} for a in done] for name, done in r.alterations.items()}
+
+
 def _resync_json(r: lady.Resync) -> dict[str, Any]:
     sizes = {g.id: g.size for g in r.symmetry.groups}
     return {
-        "psi_estimate": r.psi_estimate,
+        **_judged(r),
         "similarity": r.similarity,
         "groups": [
             {
@@ -273,7 +294,8 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
                 "size": sizes[m.group],
                 "moved": m.moved,
                 "similarity": float(m.similarity.mean()),
-                "margin": float(m.margin.min()),
+                "margin": float(m.margin.min(initial=math.inf)),
+                "exact": int(np.isinf(m.margin).sum()),
                 "unmatched": [f.unit for f in r.integrity if f.kind == "removed" and f.group == m.group],
             }
             for m in r.matches
@@ -282,7 +304,6 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
         "outputs_preserved": r.outputs_preserved,
         "verified_by": r.verified_by,
         "verification": _verification(r.verification) if r.verification else None,
-        "alterations": {name: [{"kind": a.kind, **a.parameters} for a in done] for name, done in r.alterations.items()},
         "integrity": _findings(r),
         "interchangeable": {name: [list(s) for s in sets] for name, sets in r.interchangeable.items()},
         "repaired": r.repaired,
@@ -345,32 +366,59 @@ def _resync(args: argparse.Namespace) -> int:
         alike = [s for sets in result.interchangeable.values() for s in sets]
         if alike:
             print(f"{sum(map(len, alike))} units, in {len(alike)} sets, compute the same, or nothing: any order is theirs")
-        preserved = {True: "preserved", False: "NOT preserved", None: "not compared"}[result.outputs_preserved]
-        print(
-            f"\n{out}: {result.moved} units were moved and are back; psi {result.psi_estimate:.2f} % (estimate), "
-            f"largest weight difference {result.max_weight_difference:.4g}, outputs {preserved}"
-            f"{f' (by {result.verified_by})' if result.verified_by else ''}, {result.seconds:.1f} s"
-        )
-    return 1 if result.outputs_preserved is False or any(f.kind in TAMPERING for f in result.integrity) else 0
+        print(f"\n{_outcome(out, result)}")
+        print(f"{result.verdict}: {result.judged.reason}")
+    odd = any(f.kind in TAMPERING for f in result.integrity)
+    return 1 if result.outputs_preserved is False or odd or result.verdict == "unrelated" else 0
+
+
+def _outcome(out: Path, r: lady.Resync) -> str:
+    """What became of the suspect, in one line."""
+    preserved = {True: "computes what the suspect did", False: "does NOT compute what the suspect did", None: "not compared"}
+    verified = f"{preserved[r.outputs_preserved]}{f' (by {r.verified_by})' if r.verified_by else ''}"
+    if r.verdict == "unrelated":
+        return f"{out}: not a copy; {r.moved} units were moved to the likeliest places; {verified}, {r.seconds:.1f} s"
+    return (
+        f"{out}: {r.moved} units were moved and are back; psi {r.psi_estimate:.2f} % (estimate), "
+        f"largest weight difference {r.max_weight_difference:.4g}; {verified}, {r.seconds:.1f} s"
+    )
 
 
 def _check(args: argparse.Namespace) -> int:
+    accepted = _policy(args.accept)
     with _progress("matching") as progress:
         found = lady.check(args.reference, args.suspect, progress=progress)
+    r = found.resync
+    passes = found.verdict in accepted and found.recognised >= args.min_recognised
     if args.json:
-        r = found.resync
+        said = _judged(r) if r else {"equality": None, "recognised": 0.0, "psi_estimate": None, "alterations": {}}
         _print_json(
             {
+                **said,
                 "verdict": found.verdict,
                 "reason": found.reason,
+                "accepted": passes,
                 "moved": r.moved if r else None,
                 "max_weight_difference": r.max_weight_difference if r else None,
                 "integrity": _findings(r) if r else [],
             }
         )
     else:
-        print(f"{found.verdict}: {found.reason}")
-    return 0 if found.accepted else 1
+        few = found.verdict in accepted and not passes
+        more = f"; {100 * found.recognised:.1f} % of the units are recognised, too few" if few else ""
+        print(f"{found.verdict}: {found.reason}{more}")
+    return 0 if passes else 1
+
+
+def _policy(text: str | None) -> Sequence[str]:
+    """The verdicts that a gate lets pass; an identical file passes wherever a permuted one does."""
+    if text is None:
+        return ACCEPTED
+    names = [word.strip() for word in text.split(",")]
+    for name in names:
+        if name not in VERDICTS:
+            raise lady.LadyError(f"check --accept {text}: '{name}' is none of {', '.join(VERDICTS)}")
+    return ["identical", *names]
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -428,6 +476,14 @@ def _number(text: str) -> float:
     return value
 
 
+def _share(text: str) -> float:
+    value = _number(text)
+    if value > 1:
+        raise ValueError(text)
+    return value
+
+
+_share.__name__ = "number from 0 to 1"
 _positive.__name__ = "positive integer"
 _natural.__name__ = "integer of zero or more"
 _number.__name__ = "number of zero or more"
@@ -493,6 +549,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("reference", metavar="REFERENCE")
     p.add_argument("suspect", metavar="SUSPECT")
+    default = ",".join(ACCEPTED)
+    p.add_argument("--accept", metavar="VERDICTS", help=f"verdicts with exit code 0, separated by commas ({default})")
+    least = "the least share of units that must be recognised for exit code 0, 0 to 1 (0)"
+    p.add_argument("--min-recognised", type=_share, default=0.0, metavar="SHARE", help=least)
 
     p = command("verify", _verify, "do two models give the same outputs under onnxruntime?")
     p.add_argument("a", metavar="A")

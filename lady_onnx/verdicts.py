@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -144,7 +143,3 @@ def _units(count: int, what: str) -> str:
 def _count(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
 
-
-def verdicts_in(text: str) -> Sequence[str]:
-    """Verdicts that are given as a list, separated by commas."""
-    return [word.strip() for word in text.split(",") if word.strip()]

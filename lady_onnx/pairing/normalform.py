@@ -235,6 +235,8 @@ class _Reader:
             return f"\0{hint}{self._spelled}"
 
         spelled = None if self.terms.exact else spell_out(node, rank, fresh)
+        if spelled is None and not standard(node.domain):
+            raise NoForm("an operator that the specification does not have")
         if spelled is None:
             return self.terms.node(
                 node.op_type, node.domain, operands, with_defaults(node, version), len(node.output), once=True

@@ -520,6 +520,8 @@ rule("Div")(_arithmetic(_exact, _ratio))
 @rule("Sum")
 def sum_(call: Call) -> Term | None:
     terms = [o for o in call.operands if o is not None]
+    if len(terms) == 1:
+        return terms[0]
     if not all(t.is_float for t in terms):
         return None
     total = terms[0]
@@ -925,7 +927,9 @@ def pool(call: Call) -> Term | None:
     }
     if call.node.op_type == "AveragePool":
         named["count_include_pad"] = int(call.attributes.get("count_include_pad", 0)) if any(pads) else 0
-    return windowed(call.terms, call.terms.make(call.node.op_type, [x], given(**named)), x, named)
+    # onnxruntime fuses no quantised pool whose dilations are written out
+    written = {n: v for n, v in named.items() if n != "dilations" or v != [1] * places}
+    return windowed(call.terms, call.terms.make(call.node.op_type, [x], given(**written)), x, named)
 
 
 # ---- sizes

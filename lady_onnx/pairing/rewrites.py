@@ -325,11 +325,32 @@ def transposed(terms: Terms, term: Term, order: Sequence[int]) -> Term:
     elif term.operator == "Move":
         core, factors, inner_order = _layout(term)
     # the axes of what is transposed are runs of the factors in their present order
-    runs = _runs([factors[k] for k in inner_order], term.shape)
-    if runs is None:
-        return terms.make("Transpose", [term], given(perm=order), dtype=term.dtype, shape=shape)
-    made = laid_out(terms, core, factors, [inner_order[k] for axis in order for k in runs[axis]], shape)
-    return made or terms.make("Transpose", [term], given(perm=order), dtype=term.dtype, shape=shape)
+    split_up = _split_up(factors, inner_order, term.shape)
+    if split_up is not None:
+        fine, sequence = split_up
+        runs = _runs([fine[k] for k in sequence], term.shape)
+        if runs is not None:
+            made = laid_out(terms, core, fine, [sequence[k] for axis in order for k in runs[axis]], shape)
+            if made is not None:
+                return made
+    return terms.make("Transpose", [term], given(perm=order), dtype=term.dtype, shape=shape)
+
+
+def _split_up(
+    factors: Sequence[Extent], order: Sequence[int], shape: Sequence[Extent]
+) -> tuple[list[Extent], list[int]] | None:
+    """Factors that are as fine as the axes of a shape are, and the order that a coarser order of them is."""
+    found = _refined([factors[k] for k in order], shape)
+    if found is None:
+        return None
+    parts: dict[int, list[Extent]] = dict(zip(order, found[0], strict=True))
+    first: dict[int, int] = {}
+    fine: list[Extent] = []
+    for k in range(len(factors)):
+        first[k] = len(fine)
+        # a length of one that is left out is nowhere
+        fine += parts.get(k, [])
+    return fine, [first[k] + i for k in order for i in range(len(parts[k]))]
 
 
 def _runs(factors: Sequence[Extent], shape: Sequence[Extent]) -> list[list[int]] | None:
@@ -391,17 +412,10 @@ def laid_out(terms: Terms, core: Term, factors: Sequence[Extent], order: Sequenc
 
     None where the shape splits no factors, or several at once.
     """
-    found = _refined([factors[k] for k in order], shape)
-    if found is None:
+    split_up = _split_up(factors, order, shape)
+    if split_up is None:
         return None
-    parts: dict[int, list[Extent]] = {k: split_ for k, split_ in zip(order, found[0], strict=True)}
-    first: dict[int, int] = {}
-    fine: list[Extent] = []
-    for k in range(len(factors)):
-        first[k] = len(fine)
-        # a length of one that is left out is nowhere
-        fine += parts.get(k, [])
-    sequence = [first[k] + i for k in order for i in range(len(parts[k]))]
+    fine, sequence = split_up
     # what stays side by side is one
     merged: list[list[int]] = []
     for k in sequence:
@@ -416,8 +430,11 @@ def laid_out(terms: Terms, core: Term, factors: Sequence[Extent], order: Sequenc
     to = tuple(shape)
     if places == sorted(places):
         return reshaped(terms, core, to)
-    if tuple(whole) == core.shape and tuple(whole[k] for k in places) == to:
-        return terms.make("Transpose", [core], given(perm=places), dtype=core.dtype, shape=to)
+    axes = None if core.shape is None else _runs(core.shape, whole)
+    if axes is not None and core.shape is not None:
+        turned = [a for k in places for a in axes[k]]
+        if len(turned) == len(core.shape) and tuple(core.shape[a] for a in turned) == to:
+            return terms.make("Transpose", [core], given(perm=turned), dtype=core.dtype, shape=to)
     attributes = (("order", repr(places).encode()), ("factors", repr(whole).encode()), ("to", repr(to).encode()))
     term = terms.make("Move", [core], tuple(sorted(attributes)), dtype=core.dtype, shape=to)
     term.layout = (tuple(whole), tuple(places))

@@ -1,0 +1,381 @@
+"""The normal form: it computes what the graph does, and what is written in many ways has one."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import lady_onnx as lady
+from lady_onnx.errors import LadyError
+from lady_onnx.graph import load
+from lady_onnx.pairing.equality import pair_graphs
+from lady_onnx.pairing.normalform import NEWEST, OLDEST, normal_form
+
+from .splices import spliced
+from .strategies import graphs
+
+F = np.float32
+Nodes = Sequence[onnx.NodeProto]
+STATEFUL = ("bernoulli", "dropout", "random", "training_mode")
+"""Node tests whose results are drawn, or whose inputs onnxruntime overwrites."""
+
+
+def run(model: onnx.ModelProto, feed: dict[str, Any]) -> list[Any]:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, {i.name: feed[i.name] for i in session.get_inputs()})
+
+
+def is_same(a: Any, b: Any) -> bool:
+    """Are two outputs equal, up to the rounding of their type?"""
+    if isinstance(a, list | dict) or a is None:
+        return True
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if a.dtype.kind in "OSU":
+        return bool((a == b).all())
+    room = 2e-3 if a.dtype.itemsize == 2 else 1e-5
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    size = float(np.abs(x[np.isfinite(x)]).max(initial=0))
+    return bool(np.allclose(x, y, rtol=room, atol=room * size + 1e-7, equal_nan=True))
+
+
+def form(model: onnx.ModelProto, exact: bool = False) -> onnx.ModelProto:
+    graph = load(model)
+    return normal_form(graph, max(OLDEST, min(graph.opset(), NEWEST)), exact).graph.to_model("")
+
+
+# ---- onnx's own node tests
+
+
+@functools.cache
+def node_tests() -> dict[str, Any]:
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return {c.name: c for c in collect_testcases(None) if not any(s in c.name for s in STATEFUL)}
+
+
+def compared(names: Sequence[str]) -> tuple[int, list[str]]:
+    """How many node tests have a normal form that runs alike, plainly and with weights for inputs, and which do not."""
+    alike, parted = 0, []
+    for name in names:
+        model, arrays = node_tests()[name].model, node_tests()[name].data_sets[0][0]
+        feed = dict(zip([i.name for i in model.graph.input], arrays, strict=False))
+        if any(not isinstance(a, np.ndarray) for a in arrays):
+            continue
+        try:
+            wanted = run(model, feed)
+        except Exception:  # noqa: BLE001  (what onnxruntime has no kernel for)
+            continue
+        held = onnx.ModelProto.FromString(model.SerializeToString())
+        for value in list(held.graph.input)[1:]:
+            held.graph.initializer.append(numpy_helper.from_array(np.asarray(feed[value.name]), value.name))
+            held.graph.input.remove(value)
+        for variant in (model, held):
+            for exact in (True, False):
+                try:
+                    made = form(variant, exact)
+                except LadyError:
+                    continue
+                same = all(map(is_same, wanted, run(made, feed)))
+                alike += same
+                parted += [] if same else [f"{name}, {'weights' if variant is held else 'inputs'}, exact {exact}"]
+    return alike, parted
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_node_tests_run_alike(part: int) -> None:
+    alike, parted = compared(sorted(node_tests())[part * 3 :: 12])
+    assert not parted
+    assert alike > 300
+
+
+@pytest.mark.long
+def test_all_node_tests_run_alike() -> None:
+    alike, parted = compared(sorted(node_tests()))
+    assert not parted
+    assert alike > 4000
+
+
+# ---- random graphs
+
+
+def holds(model: onnx.ModelProto) -> None:
+    for exact in (True, False):
+        made = form(model, exact)
+        assert lady.verify(model, made, samples=2, tolerance=1e-4).equal
+        # what is in normal form already stays as it is
+        again = form(made, exact)
+        assert not pair_graphs(load(made), load(again)).differences
+
+
+@settings(max_examples=40, deadline=None)
+@given(graphs())
+def test_random_graphs_run_alike(grown: tuple[onnx.ModelProto, list[int]]) -> None:
+    holds(grown[0])
+
+
+@settings(max_examples=40, deadline=None)
+@given(spliced())
+def test_random_graphs_of_every_rule_run_alike(grown: tuple[onnx.ModelProto, list[int], set[int]]) -> None:
+    model = grown[0]
+    try:
+        made = form(model)
+    except LadyError:
+        return
+    assert lady.verify(model, made, samples=2).equal
+
+
+# ---- one form for many ways to write
+
+
+def model(nodes: Nodes, shape: Sequence[int | str], opset: int = 17, **constants: Any) -> onnx.ModelProto:
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape)),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
+    ]
+    tensors = [numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()]
+    graph = helper.make_graph(list(nodes), "g", ends[:1], ends[1:], tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def node(operator: str, inputs: str, output: str = "y", **given_: Any) -> onnx.NodeProto:
+    return helper.make_node(operator, inputs.split(), [output], **given_)
+
+
+RNG = np.random.default_rng(0)
+W, B = RNG.standard_normal((6, 5)).astype(F), RNG.standard_normal(5).astype(F)
+K, C = RNG.standard_normal((4, 3, 3, 3)).astype(F), RNG.standard_normal(4).astype(F)
+G, M, V = (RNG.random(4).astype(F) + F(0.5) for _ in range(3))
+S = G / np.sqrt(V + F(1e-5))
+
+
+def spelled_norm(last: str) -> list[onnx.NodeProto]:
+    nodes = [node("ReduceMean", "x", "m", axes=[-1]), node("Sub", "x m", "d"), node("Pow", "d two", "s")]
+    nodes += [node("ReduceMean", "s", "v", axes=[-1]), node("Add", "v eps", "w"), node("Sqrt", "w", "r")]
+    ends = [node("Div", "d r", "n")] if last == "Div" else [node("Reciprocal", "r", "q"), node("Mul", "q d", "n")]
+    return [*nodes, *ends, node("Mul", "n g", "o"), node("Add", "o b")]
+
+
+NUMBERS = {"two": F(2), "eps": F(1e-5), "g": W[:, 0], "b": W[:, 1]}
+GELU = [
+    node("Div", "x root", "d"),
+    node("Erf", "d", "e"),
+    node("Add", "e one", "p"),
+    node("Mul", "x p", "m"),
+    node("Mul", "m half"),
+]
+PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
+    "product and bias": (
+        model([node("Gemm", "x w b", transB=1)], ["N", 6], w=np.ascontiguousarray(W.T), b=B),
+        model([node("MatMul", "x w", "h"), node("Add", "b h")], ["N", 6], w=W, b=B),
+    ),
+    "layer between reshapes": (
+        model([node("MatMul", "x w", "h"), node("Add", "h b", "i"), node("Relu", "i")], ["N", 7, 6], w=W, b=B),
+        model(
+            [node("Reshape", "x f", "h"), node("Gemm", "h w b", "i"), node("Relu", "i", "j"), node("Reshape", "j t")],
+            *(["N", 7, 6],),
+            w=W,
+            b=B,
+            f=np.array([-1, 6]),
+            t=np.array([-1, 7, 5]),
+        ),
+    ),
+    "batch norm": (
+        model([node("Conv", "x k", "h"), node("BatchNormalization", "h g c m v")], [2, 3, 8, 8], k=K, g=G, c=C, m=M, v=V),
+        model([node("Conv", "x k c")], [2, 3, 8, 8], k=K * S[:, None, None, None], c=C - M * S),
+    ),
+    "layer norm": (
+        model([node("LayerNormalization", "x g b")], [2, 6], g=NUMBERS["g"], b=NUMBERS["b"]),
+        model(spelled_norm("Div"), [2, 6], **NUMBERS),
+    ),
+    "layer norm by the inverse": (model(spelled_norm("Div"), [2, 6], **NUMBERS), model(spelled_norm("Mul"), [2, 6], **NUMBERS)),
+    "gelu": (
+        model([node("Gelu", "x")], [2, 6], 20),
+        model(GELU, [2, 6], root=F(2**0.5), one=F(1), half=F(0.5)),
+    ),
+    "reshapes": (
+        model([node("Flatten", "x", axis=1)], ["N", 3, 4]),
+        model([node("Reshape", "x s")], ["N", 3, 4], s=np.array([0, -1])),
+    ),
+    "a computed shape": (
+        model([node("Reshape", "x s")], ["N", 3, 4], s=np.array([-1, 4])),
+        model(
+            [
+                node("Shape", "x", "s"),
+                node("Gather", "s zero", "n"),
+                node("Mul", "n three", "m"),
+                node("Unsqueeze", "m axis", "u"),
+                node("Concat", "u four", "t", axis=0),
+                node("Reshape", "x t"),
+            ],
+            ["N", 3, 4],
+            zero=np.array(0),
+            three=np.array(3),
+            axis=np.array([0]),
+            four=np.array([4]),
+        ),
+    ),
+    "movements": (
+        model([node("Transpose", "x", perm=[0, 2, 1])], [2, 12, 5]),
+        model(
+            [node("Reshape", "x s", "a"), node("Transpose", "a", "b", perm=[0, 3, 1, 2]), node("Reshape", "b t")],
+            [2, 12, 5],
+            s=np.array([2, 3, 4, 5]),
+            t=np.array([2, 5, 12]),
+        ),
+    ),
+    "parts": (
+        model([node("Slice", "x s e a")], [2, 6], s=np.array([3]), e=np.array([6]), a=np.array([1])),
+        model([helper.make_node("Split", ["x"], ["u", "y"], axis=1)], [2, 6]),
+    ),
+    "means": (
+        model([node("GlobalAveragePool", "x")], [2, 3, 4, 4]),
+        model([node("ReduceMean", "x", axes=[-1, -2])], [2, 3, 4, 4]),
+    ),
+    "padding": (
+        model([node("Conv", "x k", pads=[1, 1, 1, 1])], [2, 3, 8, 8], k=K),
+        model([node("Pad", "x p", "h"), node("Conv", "h k")], [2, 3, 8, 8], k=K, p=np.array([0, 0, 1, 1, 0, 0, 1, 1])),
+    ),
+    "factors": (
+        model([node("Mul", "x f", "h"), node("MatMul", "h w")], [2, 6], w=W, f=F(0.25)),
+        model([node("MatMul", "x w", "h"), node("Div", "h f")], [2, 6], w=W, f=F(4)),
+    ),
+    "older operators": (
+        model([node("Clip", "x", min=0.0, max=6.0)], [2, 6], 10),
+        model([node("Relu", "x", "h"), node("Clip", "h low high")], [2, 6], low=F(0), high=F(6)),
+    ),
+    "a branch that is always taken": (
+        model([node("Relu", "x")], [2, 6]),
+        model(
+            [
+                helper.make_node(
+                    "If",
+                    ["c"],
+                    ["y"],
+                    then_branch=helper.make_graph([node("Relu", "x", "t")], "t", [], [onnx.ValueInfoProto(name="t")]),
+                    else_branch=helper.make_graph([node("Sin", "x", "e")], "e", [], [onnx.ValueInfoProto(name="e")]),
+                )
+            ],
+            [2, 6],
+            c=np.array(True),
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_what_is_written_in_two_ways_has_one_form(name: str) -> None:
+    for reference, suspect in (PAIRS[name], PAIRS[name][::-1]):
+        assert lady.verify(reference, suspect).equal
+        found = lady.check(reference, suspect)
+        assert found.verdict == "identical", found.reason
+
+
+NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
+    "another epsilon": (
+        PAIRS["layer norm"][0],
+        model(spelled_norm("Div"), [2, 6], **{**NUMBERS, "eps": F(1.001e-5)}),
+    ),
+    "tanh for erf": (PAIRS["gelu"][1], model([node("Gelu", "x", approximate="tanh")], [2, 6], 20)),
+    "a shape that fits one batch": (
+        PAIRS["reshapes"][0],
+        model([node("Reshape", "x s")], ["N", 3, 4], s=np.array([2, 12])),
+    ),
+    "another order": (
+        PAIRS["movements"][1],
+        model(
+            [node("Reshape", "x s", "a"), node("Transpose", "a", "b", perm=[0, 3, 2, 1]), node("Reshape", "b t")],
+            [2, 12, 5],
+            s=np.array([2, 3, 4, 5]),
+            t=np.array([2, 5, 12]),
+        ),
+    ),
+    "rounding up": (
+        model([node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2])], [2, 3, 7, 7]),
+        model([node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], [2, 3, 7, 7]),
+    ),
+    "padding that is not zero": (
+        PAIRS["padding"][0],
+        model(
+            [node("Pad", "x p v", "h"), node("Conv", "h k")],
+            [2, 3, 8, 8],
+            k=K,
+            p=np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+            v=F(1e-3),
+        ),
+    ),
+    "factors that vanish on the way": (
+        model([node("Relu", "x")], [2, 6]),
+        model([node("Mul", "x a", "h"), node("Mul", "h b", "i"), node("Relu", "i")], [2, 6], a=F(1e-38), b=F(1e38)),
+    ),
+    "a bound": (PAIRS["older operators"][1], model([node("Clip", "x", min=0.0, max=6.5)], [2, 6], 10)),
+    "the other branch": (model([node("Sin", "x")], [2, 6]), PAIRS["a branch that is always taken"][1]),
+}
+
+
+@pytest.mark.parametrize("name", NEAR)
+def test_what_is_nearly_the_same_is_not(name: str) -> None:
+    for reference, suspect in (NEAR[name], NEAR[name][::-1]):
+        assert not lady.check(reference, suspect).accepted
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from(["transpose", "merge", "split"]), min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_chains_of_movements_run_alike_and_end_alike(steps: list[str], random: Any) -> None:
+    """However a shape is split, turned and merged, the form says what becomes of every element."""
+    shape, nodes, constants, flow = [2, 12, 5], [], {}, "x"
+    for k, step in enumerate(steps):
+        if step == "transpose":
+            order = list(range(len(shape)))
+            random.shuffle(order)
+            nodes.append(node("Transpose", flow, f"h{k}", perm=order))
+            shape = [shape[a] for a in order]
+        else:
+            if step == "merge" and len(shape) > 1:
+                at = random.randrange(len(shape) - 1)
+                shape = [*shape[:at], shape[at] * shape[at + 1], *shape[at + 2 :]]
+            elif step == "split":
+                at = random.randrange(len(shape))
+                by = random.choice([d for d in range(1, shape[at] + 1) if shape[at] % d == 0])
+                shape = [*shape[:at], by, shape[at] // by, *shape[at + 1 :]]
+            constants[f"s{k}"] = np.array(shape)
+            nodes.append(node("Reshape", f"{flow} s{k}", f"h{k}"))
+        flow = f"h{k}"
+    nodes.append(node("Identity", flow))
+    chain = model(nodes, [2, 12, 5], **constants)
+    made = form(chain)
+    feed = {"x": np.arange(120, dtype=F).reshape(2, 12, 5)}
+    wanted, found = run(chain, feed)[0], run(made, feed)[0]
+    assert wanted.shape == found.shape
+    assert (wanted == found).all()
+    assert sum(n.op_type in ("Reshape", "Transpose") for n in made.graph.node) <= 3
+
+
+def test_defaults_of_functions_are_bound() -> None:
+    """What a call leaves out has the function's own default, also behind a rewrite of everything else."""
+    inner = helper.make_node("LeakyRelu", ["p"], ["q"])
+    inner.attribute.add(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
+    whole = model([helper.make_node("leaky", ["x"], ["y"], domain="own")], [2, 6])
+    opsets = [helper.make_opsetid("", 17)]
+    default = [helper.make_attribute("slope", 0.3)]
+    whole.functions.append(helper.make_function("own", "leaky", ["p"], ["q"], [inner], opsets, [], default))
+    whole.opset_import.append(helper.make_opsetid("own", 1))
+    whole.ir_version = 9
+    plain = model([node("LeakyRelu", "x", alpha=0.3)], [2, 6])
+    assert lady.check(whole, plain).verdict == "identical"
+    assert not lady.check(whole, model([node("LeakyRelu", "x", alpha=0.01)], [2, 6])).accepted
