@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 
-from .labels import Facts, components, dense
+from .labels import Facts, components, dense, distinct
 
 
 class Classes:
@@ -49,7 +49,7 @@ class Classes:
         known = set()
         for number, (child, parent) in list(self._relations.items()):
             # in the order of the children, then of the parents
-            c, p = np.divmod(np.unique(self.of[child] * self._first.size + self.of[parent]), self._first.size)
+            c, p = np.divmod(distinct(self.of[child] * self._first.size + self.of[parent]), self._first.size)
             again = c[1:] == c[:-1]
             if again.any():
                 kept = self._one(p[1:][again], p[:-1][again])
@@ -86,14 +86,15 @@ class Classes:
             p, q = up[at], across[there]
             if self._address[p].all() or self._address[q].all() or np.array_equal(p, q):
                 continue
-            whole = (np.bincount(p, minlength=self._first.size) == np.bincount(up, minlength=self._first.size))[p]
-            whole_too = (np.bincount(q, minlength=self._first.size) == np.bincount(across, minlength=self._first.size))[q]
-            p, q, whole, whole_too = np.unique(np.stack([p, q, whole, whole_too]), axis=1)
-            inside = (whole > 0) & (np.bincount(p)[p] == 1)
-            outside = (whole_too > 0) & (np.bincount(q)[q] == 1)
+            all_of = np.bincount(p, minlength=self._first.size) == np.bincount(up, minlength=self._first.size)
+            all_across = np.bincount(q, minlength=self._first.size) == np.bincount(across, minlength=self._first.size)
+            p, q = np.divmod(distinct(p * self._first.size + q), self._first.size)
+            whole, whole_too = all_of[p], all_across[q]
+            inside = whole & (np.bincount(p)[p] == 1)
+            outside = whole_too & (np.bincount(q)[q] == 1)
             self._one(p[inside & outside], q[inside & outside])
             if (pair := (numbers[i], numbers[j])) not in self._closed:
-                crossing.append((pair, p, q, inside, outside, (whole > 0) & (whole_too > 0)))
+                crossing.append((pair, p, q, inside, outside, whole & whole_too))
         if len(self._equal) > 1:
             # fewer are left to cross once these are merged
             return True
@@ -113,12 +114,12 @@ class Classes:
         number = np.repeat(np.arange(len(self.maps)), [c.size for c, _ in self.maps])
         order = np.argsort(child, kind="stable")
         child, number = child[order], number[order]
-        found: set[tuple[int, int]] = set()
+        many = len(self.maps)
+        found = [np.empty(0, np.int64)]
         for step in range(1, int(np.bincount(child).max(initial=0))):
             same = child[step:] == child[:-step]
-            pairs = np.unique(np.stack([number[:-step][same], number[step:][same]]), axis=1)
-            found.update(zip(*pairs.tolist(), strict=True))
-        return sorted(found)
+            found.append(distinct(number[:-step][same] * many + number[step:][same]))
+        return [divmod(pair, many) for pair in distinct(np.concatenate(found)).tolist()]
 
     def _meet(self, p: np.ndarray, q: np.ndarray, whole: np.ndarray) -> None:
         """A common parent for those of the pairs `p` and `q` that cross, if there are several such."""

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
 
+from .assignment import assign_sparsely
 from .groups import Slot
 
 LEAST = 0.02
@@ -22,8 +24,18 @@ BALANCES = 20
 """How often the rows and columns of probabilities are balanced at most."""
 BALANCED = 1e-9
 """Columns whose sums are nearer to one are."""
+TINY = 1e-30
+"""In place of zero, below a fraction."""
 HUGE = 1e30
 """Scores are no larger."""
+FEW = 256
+"""So many rows are looked at at a time."""
+FAINT = 1e-12
+"""Odds that are smaller say nothing beside those of one, of which every row and column has some."""
+SPARSE = 50
+"""Of a wide table so many times fewer odds are quicker without the rest."""
+WIDE = 1024
+"""Of more units than this the best assignment is looked for among the likeliest pairs."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,8 @@ def assign(scores: np.ndarray) -> np.ndarray:
     if not np.isfinite(scores).all():
         # of weights whose squares overflow
         scores = np.nan_to_num(scores, nan=-HUGE, posinf=HUGE, neginf=-HUGE)
-    return linear_sum_assignment(scores, maximize=True)[1]
+    found = assign_sparsely(scores, each_best(scores)) if len(scores) > WIDE else None
+    return linear_sum_assignment(scores, maximize=True)[1] if found is None else found
 
 
 def rows_of(array: np.ndarray, slot: Slot) -> np.ndarray:
@@ -156,15 +169,35 @@ def proven(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def balanced(score: np.ndarray) -> np.ndarray:
     """The doubly stochastic matrix of these log-odds."""
-    table = score - score.max(1, keepdims=True)
-    np.exp(table, out=table)
-    for _ in range(BALANCES):
-        sums = table.sum(0)
-        table /= sums + 1e-30
-        table /= table.sum(1, keepdims=True) + 1e-30
-        if np.abs(sums - 1).max(initial=0) < BALANCED:
-            break
+    table, rows, columns = _balance(score)
+    table *= rows[:, None]
+    table *= columns
     return table
+
+
+def _balance(score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A positive matrix of these log-odds, and the factors of its rows and columns that make it doubly stochastic."""
+    table = score - score.max(1, keepdims=True)
+    # a column that no row likes best has its place too
+    table -= np.maximum(table.max(0), -HUGE)
+    np.exp(table, out=table)
+    rows, columns = np.ones((2, len(table)), table.dtype)
+    near = max(BALANCED, 8 * float(np.finfo(table.dtype).eps))
+    some = _mostly(table)
+    for _ in range(BALANCES):
+        sums = columns * (rows @ some)
+        columns /= sums + np.float32(TINY)
+        rows /= rows * (some @ columns) + np.float32(TINY)
+        if np.abs(sums - 1).max(initial=0) < near:
+            break
+    return table, rows, columns
+
+
+def _mostly(table: np.ndarray) -> np.ndarray | csr_array:
+    """The odds in a table that count beside one, where they are few; else the table."""
+    if len(table) <= WIDE or np.count_nonzero(table > FAINT) > table.size / SPARSE:
+        return table
+    return csr_array(np.where(table > FAINT, table, 0))
 
 
 @dataclass(frozen=True)
@@ -221,12 +254,17 @@ def each_best(scores: np.ndarray) -> np.ndarray:
 def runners_up(scores: np.ndarray, permutation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of every row the best column that it does not have, and by how much its own is likelier."""
     rows = np.arange(len(permutation))
-    rest = scores.copy()
-    rest[rows, permutation] = -np.inf
-    second = rest.argmax(1)
-    return second, scores[rows, permutation] - rest[rows, second]
+    second = np.empty_like(permutation)
+    for start in range(0, len(rows), FEW):
+        part, own = scores[start : start + FEW].copy(), permutation[start : start + FEW]
+        part[rows[: len(part)], own] = -np.inf
+        second[start : start + FEW] = part.argmax(1)
+    others = np.where(len(rows) > 1, scores[rows, second], -np.inf)
+    return second, scores[rows, permutation] - others
 
 
 def certainties(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
     """Of every match the probability among all assignments, as balanced rows and columns give it."""
-    return balanced(scores)[np.arange(len(permutation)), permutation]
+    table, rows, columns = _balance(scores)
+    own = table[np.arange(len(permutation)), permutation].astype(np.float64)
+    return own * rows * columns[permutation]

@@ -12,7 +12,7 @@ from .blocks import Blocks
 from .classes import Classes
 from .fold import Fold, Unfoldable, fold, unfolded
 from .groups import Group, Pin, Slot, Symmetry
-from .labels import axes_of, dense, mix
+from .labels import axes_of, dense, distinct, mix
 
 
 def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -121,7 +121,7 @@ class Finder:
         np.add.at(colour, self.class_of[self.member_label], seen)
         fixed = self.why >= 0
         colour[fixed] = mix(np.flatnonzero(fixed) + (1 << 40))
-        known = np.unique(colour).size
+        known = distinct(colour).size
         while True:
             new = mix(colour)
             for number, (child, parent) in enumerate(self.pairs):
@@ -131,7 +131,7 @@ class Finder:
                 np.add.at(new, parent, mix(mix(colour[child]) ^ salt) * times)
             new[fixed] = colour[fixed]
             colour = new
-            count = np.unique(colour).size
+            count = distinct(colour).size
             if count == known:
                 break
             known = count
@@ -150,13 +150,20 @@ class Finder:
         node = [np.where(x < 0, -1 - x, x + self.shift) for x in (self.fact_a, self.fact_b)]
         # one and the same parent, or one that looks like it
         self.mark = self._marks(*(mix(x + (1 << 32)) for x in (self.fact_a, self.fact_b)))
-        order = np.lexsort((self._marks(*(mix(self.colour[self.of[x]]) for x in node)), self.kinds, self.births, self.class_of))
+        order = np.argsort(self.class_of, kind="stable")
+        # of classes of one label nothing is to be told apart
+        several = (np.bincount(self.class_of, minlength=self.count) > 1)[self.class_of]
+        crowded = np.flatnonzero(several)
+        if crowded.size:
+            marks = self._marks(*(mix(self.colour[self.of[x]]) for x in node))
+            told = np.lexsort([x[crowded] for x in (marks, self.kinds, self.births, self.class_of)])
+            order[several[order]] = crowded[told]
         self.sorted_labels = order
         self.start = np.searchsorted(self.class_of[order], np.arange(self.count + 1))
         some = self.start[:-1] < self.start[1:]
         self.first = np.where(some, np.minimum.reduceat(np.r_[order, self.labels], self.start[:-1]), self.labels)
         many = max(len(self.roles), 1)
-        found = np.unique(self.class_of[self.member_label] * many + self.member_role)
+        found = distinct(self.class_of[self.member_label] * many + self.member_role)
         self.role_keys, self.role_numbers = found // many, found % many
         edges = [np.stack([p, c, np.full(c.size, number)]) for number, (c, p) in enumerate(self.pairs)]
         self.edges = np.concatenate([*edges, np.empty((3, 0), np.int64)], axis=1)
@@ -228,7 +235,7 @@ class Finder:
 
     def _even(self, units: np.ndarray) -> None:
         """Unfoldable where units may differ only in what was folded of them."""
-        below = found = np.unique(units)
+        below = found = distinct(units)
         while found.size:
             found = np.setdiff1d(self.edges[1, _ranges(self.down[found], self.down[found + 1])], below)
             below = np.union1d(below, found)
@@ -429,11 +436,9 @@ class Finder:
         size = raws[0].shape[0]
         touched = {s.initializer for s in slots}
         roles = [(w, dense(r)) for w in sorted(touched) for r in self.analysis.weights[w]]
-        moved = np.unique(np.concatenate([raw.ravel() for raw in raws]))
+        moved = distinct(np.concatenate([raw.ravel() for raw in raws]))
         lo, hi = (np.searchsorted(self.fact_label, moved, side=side) for side in ("left", "right"))
-        mask = (
-            np.unique(self.fact_order.take(_ranges(lo, hi)) % self.fact_a.size) if self.fact_a.size else np.empty(0, np.int64)
-        )
+        mask = distinct(self.fact_order.take(_ranges(lo, hi)) % self.fact_a.size) if self.fact_a.size else np.empty(0, np.int64)
         a, b, event = (x.take(mask) for x in (self.fact_a, self.fact_b, self.fact_event))
         known = self._said(event, a, b)
         swap = np.arange(size)
@@ -467,7 +472,7 @@ class Finder:
         low = min(int(b.min(initial=0)), 0)
         span = self.labels - low
         if (len(self.analysis.facts.equal) + len(self.analysis.facts.parents)) * span * span < 1 << 62:
-            return np.unique((event * span + (a - low)) * span + (b - low))
+            return distinct((event * span + (a - low)) * span + (b - low))
         return np.unique(np.stack([event, a, b]), axis=1)
 
     def _shape(self, weight: str) -> tuple[int, ...]:
@@ -520,7 +525,7 @@ class Finder:
         facts = self.analysis.facts.pins
         pins: dict[tuple[str, int, str], Pin] = {}
         why, many = self.why[self.class_of[self.member_label]], len(facts) + 3
-        for code in np.unique((self.member_role * many + why)[why >= 0]).tolist():
+        for code in distinct((self.member_role * many + why)[why >= 0]).tolist():
             (weight, role), number = self.roles[code // many], code % many
             if number < len(facts):
                 _, reason, node = facts[number]

@@ -239,6 +239,15 @@ def reshape_role(role: np.ndarray, before: Sequence[int], after: Sequence[int]) 
     return compress(np.broadcast_to(role, dims).reshape(out), touched)
 
 
+def distinct(values: np.ndarray) -> np.ndarray:
+    """The distinct values, sorted: what `np.unique` gives, and much faster where there are many, or they are in order."""
+    flat = values.ravel()
+    if (flat[1:] > flat[:-1]).all():
+        return flat
+    flat = np.sort(flat)
+    return flat[np.r_[True, flat[1:] != flat[:-1]]]
+
+
 def components(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
     """The connected component of each of `size` points that the pairs `(a, b)` join."""
     graph = coo_array((np.ones(a.size, np.int8), (a, b)), shape=(size, size))

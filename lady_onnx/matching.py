@@ -8,6 +8,7 @@ likeliest, and the noise is estimated anew, until nothing moves. To begin with, 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ import numpy as np
 from .copies import TINY, Rehearsed, copied_of, gain_of, share_of
 from .evidence import (
     LEAST,
+    WIDE,
     Match,
     Noise,
     assign,
@@ -42,6 +44,8 @@ MOST_PAIRS = 1 << 28
 """Of more pairs of units than this the probabilities are not kept at the same time."""
 DOUBT = 0.98
 """Below this mean certainty all groups are matched anew, at once."""
+STILL = 1e-3
+"""A rehearsal is over once the likelihood grows by a smaller share."""
 SURE = 0.999
 """Surer matches need no other proof."""
 SWEEPS = 20
@@ -88,6 +92,8 @@ class Matcher:
                 self.touching.setdefault(s.initializer, set()).add(self.top[g.id])
                 self.axes.setdefault((s.initializer, self.top[g.id]), set()).add(s.axis)
         self.aligned: set[str] = set()
+        self.asked = True
+        """Whether anyone asks how sure matches are."""
         self.telling = False
         """Whether matches come with their figures, which take longer than the matching."""
         self.matches: dict[str, Match] = {}
@@ -147,7 +153,7 @@ class Matcher:
         tops = self.family.tops()
         if self.settled:
             return
-        if self._doubtful() and sum(g.size**2 for g in tops) < MOST_PAIRS:
+        if self._meeting() and self._doubtful() and sum(g.size**2 for g in tops) < MOST_PAIRS:
             self._try_soft()
         if not self.settled:
             # an exact copy, if need be of what the reference was altered to, is found however much its units look alike
@@ -159,6 +165,10 @@ class Matcher:
                     self._apply(Refinement(self.groups, self.reference, self.current).exact() or {})
         if not self.rehearsal and self._doubtful():
             self._rehearse()
+
+    def _meeting(self) -> bool:
+        """Do groups meet in any weight? Elsewhere all that one could say of another is known from the beginning."""
+        return any(len(self.axes[name, top]) + len(tops) > 2 for name, tops in self.touching.items() for top in tops)
 
     def _listen(self) -> float:
         """Estimates the noise of every weight from what differs at the matching so far; returns its log-likelihood."""
@@ -197,7 +207,7 @@ class Matcher:
         moved = 0
         for _ in range(SWEEPS):
             now = self._listen()
-            if now <= before:
+            if now <= before + (STILL * abs(before) if self.rehearsal and np.isfinite(before) else 0):
                 break
             before = now
             telling = moved <= FEW * len(self.family.tops())
@@ -237,7 +247,8 @@ class Matcher:
         """Judges the matches by what the same search finds where the answer is known: in chance, and in noisy copies."""
         rng = np.random.default_rng(0)
         suspect = {n: rng.permutation(finite(a).ravel()).reshape(a.shape) for n, a in sorted(self.current.items())}
-        others = self._rehearsal(suspect)._gains()
+        # how sure the search is of what it finds by chance matters to the search alone
+        others = self._rehearsal(suspect, asked=self._meeting())._gains()
         with np.errstate(over="ignore"):
             suspect = {
                 n: finite(a) + np.float32(self._noise(n)) * rng.standard_normal(a.shape, np.float32)
@@ -257,8 +268,9 @@ class Matcher:
             self.rehearsed[name] = Rehearsed(others[name][0], wholes[name][0], trust, share)
         self._tell()
 
-    def _rehearsal(self, suspect: Arrays) -> Matcher:
+    def _rehearsal(self, suspect: Arrays, asked: bool = True) -> Matcher:
         matcher = Matcher(self.groups, self.reference, suspect, self.assignment, rehearsal=True)
+        matcher.asked = asked
         matcher.run()
         return matcher
 
@@ -279,7 +291,7 @@ class Matcher:
 
     def figures(self, name: str, x: np.ndarray, y: np.ndarray, scores: np.ndarray, found: np.ndarray) -> Sequence[np.ndarray]:
         """Similarity, margin and certainty of every match of a group, or ones where they are not asked for."""
-        if not self.telling:
+        if not (self.telling and self.asked):
             return [np.ones(found.size)] * 3
         mine = y[found]
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(mine, axis=1)
@@ -404,10 +416,28 @@ class Matcher:
         else:
             slots = group.slots
             ours, theirs = (self.orderless(x, slots) for x in (self.reference, self.current))
-        scores, x, y = self.compared(group, slots, ours, theirs)
+        scores, x, y = self._tiled(group, slots, ours, theirs)
         scores = self.weighed(group, scores)
         permutation = self.assign(scores)
         return Match(group.id, permutation, *self.figures(group.id, x, y, scores, permutation))
+
+    def _tiled(
+        self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """As `compared`, of many units square by square, in single precision: what it takes on the way has a square's size."""
+        if group.size <= WIDE:
+            return self.compared(group, slots, ours, theirs)
+        square = replace(group, size=WIDE)
+        # the last one overlaps the one before
+        starts = [*range(0, group.size - WIDE, WIDE), group.size - WIDE]
+        ends = [*starts[1:], group.size]
+        scores = np.empty((group.size, group.size), np.float32)
+        sides: list[dict[int, np.ndarray]] = [{}, {}]
+        for i, j in itertools.product(starts, starts):
+            parts = ([z[k : k + WIDE] for z in side] for side, k in ((ours, i), (theirs, j)))
+            scores[i : i + WIDE, j : j + WIDE], sides[0][i], sides[1][j] = self.compared(square, slots, *parts)
+        x, y = (np.concatenate([side[k][: n - k] for k, n in zip(starts, ends, strict=True)]) for side in sides)
+        return scores, x, y
 
     def weighed(self, group: Group, scores: np.ndarray) -> np.ndarray:
         """The scores of a group's units, with what is known of them beside their weights."""

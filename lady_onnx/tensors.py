@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from . import rules
-from .labels import ADDRESSES, addresses, along, axes_of, compress, is_address, reshape_role, start_of
+from .labels import ADDRESSES, addresses, along, axes_of, compress, distinct, is_address, reshape_role, start_of
 
 Index = tuple[np.ndarray | None, ...]
 """For each axis of a weight the index that an element has there, as a role; None along one on which it is constant."""
@@ -150,7 +150,9 @@ def tidy(roles: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarra
         if len(group) == 1:
             out.append(group[0])
         else:
-            stacked = np.stack([g.ravel() for g in group], 1)
-            number = np.unique(stacked, axis=0, return_inverse=True)[1]
+            number = np.zeros(group[0].size, np.int64)
+            for g in group:
+                both = number * g.size + np.searchsorted(distinct(g), g.ravel())
+                number = np.searchsorted(distinct(both), both)
             out.append((-1 - number).reshape(group[0].shape))
     return tuple(out)

@@ -1,0 +1,74 @@
+"""The best assignment, found among the likeliest pairs, is as good as the one found among all."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+from lady_onnx.assignment import EXACT, _settled, assign_sparsely
+from lady_onnx.evidence import assign, certainties, each_best, likelihood, runners_up
+
+SIZE = 1100
+
+
+def _rows(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
+    """Units of two models with five weights each, and the noise between them."""
+    x = rng.standard_normal((SIZE, 5))
+    noise = {"copies": 0.1, "noisy copies": 0.5, "others": 1.0, "clones": 0.1, "outliers": 0.5}[kind]
+    if kind == "clones":
+        x[: SIZE // 3] = 0
+    if kind == "outliers":
+        x *= np.exp(1.5 * rng.standard_normal((SIZE, 1)))
+    y = rng.standard_normal(x.shape) if kind == "others" else x + noise * rng.standard_normal(x.shape)
+    if kind == "clones":
+        y[: SIZE // 3] = 0
+    return x, y[rng.permutation(SIZE)], noise
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", ["copies", "noisy copies", "others", "clones", "outliers"])
+def test_a_sparse_assignment_is_the_best_one(kind: str, dtype: type) -> None:
+    x, y, noise = _rows(kind, np.random.default_rng(0))
+    scores = likelihood((x / noise).astype(np.float32), (y / noise).astype(np.float32)).astype(dtype)
+    found = assign_sparsely(scores, each_best(scores))
+    # of many alike too many pairs are as good as each other: then all are looked at
+    assert found is not None or kind == "clones"
+    found = assign(scores)
+    assert np.array_equal(np.sort(found), np.arange(SIZE))
+    rows, best = linear_sum_assignment(scores, maximize=True)
+    most, least = (scores[rows, c].sum(dtype=np.float64) for c in (best, found))
+    # prices are equal that differ by a ten-thousandth of what the likeliest partners of a unit differ by
+    top = np.sort(scores, axis=1)[:, -16:]
+    assert most - least <= 2 * EXACT * SIZE * float(np.median(top[:, -1] - top[:, 0]))
+
+
+def test_prices_settle_where_rows_want_the_same() -> None:
+    """Two rows that like one column best share the next ones so that the sum is largest, not each its own."""
+    worth = np.array([5.0, 4.0, 5.0, 1.0, 3.0, 3.0])
+    rows, columns = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 2, 1, 2])
+    settled = _settled(rows, columns, worth, np.zeros(3), 1e-9)
+    assert settled is not None
+    assert settled[0].tolist() == [1, 0, 2]
+
+
+def test_wide_tables_are_balanced_without_what_counts_for_nothing() -> None:
+    """A match has the same probability whether all of the table is there or only the odds that count."""
+    x, y, noise = _rows("noisy copies", np.random.default_rng(1))
+    whole = likelihood((x / noise).astype(np.float32), (y / noise).astype(np.float32))
+    match = linear_sum_assignment(whole, maximize=True)[1]
+    expected = np.exp(whole - whole.max(1, keepdims=True))
+    for _ in range(20):
+        expected /= expected.sum(0)
+        expected /= expected.sum(1, keepdims=True)
+    for scores in (whole, whole.astype(np.float32)):
+        assert np.allclose(certainties(scores, match), expected[np.arange(SIZE), match], atol=0.02)
+
+
+def test_runners_up_are_found_part_by_part() -> None:
+    scores = np.random.default_rng(0).standard_normal((600, 600))
+    match = scores.argmax(1)
+    second, margin = runners_up(scores, match)
+    order = np.argsort(scores, axis=1)
+    assert np.array_equal(second, order[:, -2])
+    assert np.array_equal(margin, scores[np.arange(600), match] - scores[np.arange(600), second])
