@@ -105,10 +105,13 @@ class Products:
         return [(group, array) for (group, _), array in found.items()]
 
     def power(self, roles: Iterable[Role], power: float) -> list[Role]:
-        """Factors to a power; of any but a whole one they must be positive."""
+        """Factors to a power; of any but a whole positive one they must be positive.
+
+        The sign of a zero says which infinity its inverse is, and no factor changes it as it changes others.
+        """
         roles = list(roles)
         whole = float(power).is_integer()
-        if not whole:
+        if not whole or power < 0:
             self.still(roles, scale=False)
 
         def change(factor: Factor) -> Factor:
