@@ -6,24 +6,25 @@ words that were not read stay as they are, or shrink by one factor where weights
 what moved alone, once the common factor is out, by three tests:
 
 * Rows. The sizes by which the rows of one weight moved are taken for lognormal above their median. The largest, at most a
-  tenth of them, stand out if Student's t of their logarithms against the rest is rarer than `CHANCE`, tested from many to one
+  tenth of them, stand out if Student's t of their logarithms against the rest is rarer than `RARE`, tested from many to one
   as in the generalised extreme deviate test (Rosner 1983, Technometrics 25:165), and they are `APART` times the median besides.
 * Single weights. The largest moves of a weight's elements are taken for a power law; the logarithms of its spacings are
   exponential (Renyi 1953, Hill 1975). A gap rarer than `CHANCE` parts tampering from the rest. A gradient is a sum of products,
   one number of a row by one of a column: so the usual size of an element's row and of its column is taken out first.
-* What moved beside nothing. Where hardly anything of a weight moved, there is no such law. If nothing else in the model moved
-  in bulk, nothing was trained, and what moved is tampering. If something did, a few units of this weight may have been the
-  only ones alive: then tampering is a row that was multiplied and moved in no other way, an element that moved alone in its
-  row and in its column (a gradient of rank one moves rows and columns) though its units moved alone in no other weight, and a
-  move too large for the law that the rest of the model shows (Student's t of its logarithm, at `CHANCE`). Anything
-  else is `partly trained`.
+* What moved beside nothing. Where hardly anything of a weight moved, there is no such law. If nothing else in the model decayed
+  or moved in bulk, nothing was trained, and what moved is tampering. If something did, a few units of this weight may have
+  been the only ones alive: then their biases, and what reads them, moved with them. So tampering is a unit, or an element
+  alone in its row and in its column (gradients move rows and columns), that moved as one of a few in no other weight; a row
+  that was multiplied and moved in no other way; and a move too large for the law that the rest of the model shows (Student's
+  t of its logarithm, at `CHANCE`). Anything else is `partly trained`.
 
+Large weights decay far: what moved by a smaller share of its own size than half of all that moved is no finding.
 `benchmarks/trainings.py` measures how often that is wrong.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +46,8 @@ GAP = 3
 """So many times the next largest difference of a weight must be, for it and those above to be replaced ones."""
 CHANCE = 1e-5
 """What stands out must be rarer than this, a probability, if training did it."""
+RARE = 1e-3
+"""The same of rows, which must differ by `APART` and by `STEP` besides."""
 LAG = 0.5
 """By this part of its decay an element may lag behind: steps of less than a rounding unit are lost."""
 TAIL = 0.05
@@ -207,7 +210,7 @@ class _Moves:
         x, y = (np.where(np.isfinite(z), z, 0.0) for z in (x, y))
         room = np.maximum(8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0))
         gap[gap <= room + lag * np.abs(x)] = 0.0
-        return cls(x, y, gap, different, decay != 1.0, eps)
+        return cls(x, y, gap, different, abs(1 - decay) > 8 * eps, eps)
 
     @property
     def scale(self) -> float:
@@ -264,11 +267,15 @@ class _Law:
                 logs.append(np.log(own[:: own.size // ENOUGH + 1] / moves.scale))
         return cls(trained, np.concatenate(logs), few)
 
+    def supports(self, units: Iterable[tuple[str, int]], name: str) -> bool:
+        """Did any of these units move as one of a few in another weight than this?"""
+        return any(self.few.get(unit, set()) - {name} for unit in units)
+
     def beyond(self, moved: np.ndarray, scale: float) -> np.ndarray:
         """Which of some moves of a weight of this scale are too large for the law."""
         if self.logs.size < TELLING or not scale:
             return np.zeros(moved.shape, bool)
-        return moved > scale * np.exp(_limit(self.logs, moved.size))
+        return moved > scale * np.exp(_limit(self.logs, CHANCE / max(moved.size, 1)))
 
 
 def _few(count: int) -> int:
@@ -282,25 +289,25 @@ def _stayed(gaps: np.ndarray) -> bool:
     return moved <= _few(gaps.size) and 2 * moved < gaps.size
 
 
-def _outliers(logs: np.ndarray, most: int) -> int:
-    """How many of the largest of some numbers stand out of the rest, `most` at most.
+def _outliers(logs: np.ndarray, most: int, chance: float) -> int:
+    """How many of the largest of some numbers stand out of the rest, `most` at most; of the rest any does by a `chance`.
 
     The largest count for which the last of them does, as Rosner's generalised test has it.
     """
     values = np.sort(logs)[::-1]
     counts = range(1, min(most, values.size - 3) + 1)
-    return max((k for k in counts if values[k - 1] > _limit(values[k:], values.size)), default=0)
+    return max((k for k in counts if values[k - 1] > _limit(values[k:], chance / values.size)), default=0)
 
 
-def _limit(logs: np.ndarray, trials: int) -> float:
-    """What one of so many more numbers of the same kind exceeds by a chance of `CHANCE`: Student's t of the next ones.
+def _limit(logs: np.ndarray, chance: float) -> float:
+    """What one more number of the same kind exceeds by that chance: Student's t of the next one.
 
     How far they spread their upper half says: below is what hardly ever had a gradient.
     """
     upper = np.sort(logs)[logs.size // 2 :]
     middle = float(np.median(logs))
     spread = float(np.sqrt(np.square(upper - middle).mean() * (1 + 1 / upper.size)))
-    return middle - spread * float(stdtrit(max(upper.size - 1, 1), CHANCE / trials))
+    return middle - spread * float(stdtrit(max(upper.size - 1, 1), chance))
 
 
 def _dead(group: Group, reference: Arrays) -> np.ndarray:
@@ -335,9 +342,10 @@ def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, law:
         if (known & crowd).sum() < 2:
             continue
         if not alone:
-            far &= _standing_out(left)
+            far &= _standing_out(left, lengths)
         elif law.trained:
-            far &= _straight(a, b, left, ratio) | law.beyond(left / a.shape[1] ** 0.5, moves.scale)
+            lone = np.array([not law.supports([(group.id, u)], name) for u in range(group.size)])
+            far &= lone | _straight(a, b, left, ratio) | law.beyond(left / a.shape[1] ** 0.5, moves.scale)
         middle = float(np.median(ratio[known & crowd]))
         spread = 1.4826 * float(np.median(np.abs(ratio[known & crowd] - middle)))
         spreads = np.maximum(np.maximum(spread, error), moves.eps)
@@ -360,13 +368,19 @@ def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, law:
     return found or _partly(name, moves)
 
 
-def _standing_out(left: np.ndarray) -> np.ndarray:
+def _standing_out(left: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     """Which rows moved so much further than the others that did that training does not explain it."""
     result = np.zeros(left.size, bool)
     moved = np.flatnonzero(left > 0)
     order = moved[np.argsort(-left[moved])]
-    result[order[: _outliers(np.log(left[moved]), _few(left.size))]] = True
-    return result
+    result[order[: _outliers(np.log(left[moved]), _few(left.size), RARE)]] = True
+    return result & ~_faded(left, lengths)
+
+
+def _faded(gap: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Which of some numbers moved by a smaller share of their own size than half of all that moved: large ones decay far."""
+    share = gap / np.maximum(sizes, 1e-300)
+    return share < np.median(share[gap > 0])
 
 
 def _straight(a: np.ndarray, b: np.ndarray, left: np.ndarray, ratio: np.ndarray) -> np.ndarray:
@@ -384,7 +398,10 @@ def _single(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, gap: np
     typical = 0.0 if alone else float(np.median(flat[moved])) / 0.6745
     if not (flat > max(APART * typical, GAP * least)).any():
         return []
-    sizes = flat[moved] if alone else np.minimum(flat[moved], typical * _polished(gap).ravel()[moved])
+    sizes = flat[moved]
+    if not alone:
+        sizes = np.minimum(sizes, typical * _polished(gap).ravel()[moved])
+        sizes = np.where(_faded(flat[moved], size.ravel()[moved]), np.minimum(sizes, typical), sizes)
     order = np.argsort(-sizes)[: _few(flat.size) + 1]
     values = sizes[order]
     after = np.append(values[1:], 0.0) if order.size == moved.size else values[1:]
@@ -396,7 +413,7 @@ def _single(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, gap: np
         steps = np.array([k for k in steps.tolist() if _chance(sizes, k + 1, typical) < CHANCE][:1], int)
         if sizes.size < LEAST:
             # so few tell no law of their tail
-            steps = steps[steps < _outliers(np.log(np.maximum(sizes, 1e-300)), _few(flat.size))]
+            steps = steps[steps < _outliers(np.log(np.maximum(sizes, 1e-300)), _few(flat.size), CHANCE)]
     if not steps.size:
         return []
     chosen = moved[order[: steps[0] + 1]]
@@ -405,7 +422,7 @@ def _single(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, gap: np
         for number in np.flatnonzero(odd).tolist():
             # a unit that moved elsewhere as well, beside others that did not, was the only one alive
             units = _holders(own, np.unravel_index(chosen[number], gap.shape))
-            odd[number] = not any(law.few.get(unit, set()) - {name} for unit in units)
+            odd[number] = not law.supports(units, name)
         chosen = chosen[odd | law.beyond(flat[chosen], moves.scale)]
     found: dict[tuple[str | None, int | None], Finding] = {}
     for place in chosen.tolist():
