@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx.numpy_helper
 from google.protobuf.message import DecodeError
 from onnx import (
@@ -151,14 +152,15 @@ def _in_nodes(nodes: Iterable[NodeProto], prefix: str) -> Iterator[tuple[str, Te
 
 
 def _dense(sparse: SparseTensorProto) -> TensorProto:
-    values, indices = (onnx.numpy_helper.to_array(t) for t in (sparse.values, sparse.indices))
-    array = np.zeros(int(np.prod(sparse.dims)), values.dtype)
     try:
-        array[indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))] = values
-    except (IndexError, ValueError) as error:
+        values, indices = (onnx.numpy_helper.to_array(t) for t in (sparse.values, sparse.indices))
+        array = np.zeros(tuple(sparse.dims), values.dtype)
+        flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))
+        array.reshape(-1)[flat] = values
+    except (IndexError, TypeError, ValueError) as error:
         where = f"sparse weight '{sparse.values.name}'"
-        raise LadyError(f"{where}: its places lie outside its shape {list(sparse.dims)}; export the model again") from error
-    return onnx.numpy_helper.from_array(array.reshape(tuple(sparse.dims)), sparse.values.name)
+        raise LadyError(f"{where}: cannot be read ({_line(error)}); export the model again") from error
+    return onnx.numpy_helper.from_array(array, sparse.values.name)
 
 
 class Graph:
@@ -519,6 +521,11 @@ def _check_attributes(model: ModelProto, file: str) -> None:
     for function in model.functions:
         for name in _repeated([*function.attribute, *(a.name for a in function.attribute_proto)]):
             raise LadyError(f"{file}: function '{function.name}' has two attributes '{name}'; remove one")
+        for attribute in function.attribute_proto:
+            held = {f.name for f, _ in attribute.ListFields()} - BESIDE
+            if attribute.ref_attr_name or held - {CONTENT.get(attribute.type)}:
+                what = f"the default of '{attribute.name}' of function '{function.name}' cannot be read in one way"
+                raise LadyError(f"{file}: {what}; export the model again")
 
 
 def _check_names(graph: Graph) -> None:
@@ -546,6 +553,29 @@ def _check_names(graph: Graph) -> None:
     for output in model.graph.output:
         if output.name not in known:
             raise LadyError(f"{graph.name}: output '{output.name}' is made by no node: cut short; export or copy it again")
+
+
+def inline_functions(model: ModelProto) -> ModelProto:
+    """The same model with its local functions written where they are called.
+
+    The defaults of a function's attributes are written into its calls first: onnx's inliner leaves them out.
+    """
+    bound = ModelProto()
+    bound.CopyFrom(model)
+    defaults = {(f.domain, f.name, f.overload): list(f.attribute_proto) for f in bound.functions}
+    waiting = [*bound.graph.node, *(n for f in bound.functions for n in f.node)]
+    while waiting:
+        node = waiting.pop()
+        given = {a.name for a in node.attribute}
+        own = defaults.get((node.domain, node.op_type, node.overload), [])
+        node.attribute.extend(a for a in own if a.name not in given)
+        for attribute in node.attribute:
+            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                waiting += graph.node
+    for function in bound.functions:
+        function.attribute.extend(a.name for a in function.attribute_proto)
+        del function.attribute_proto[:]
+    return onnx.inliner.inline_local_functions(bound)
 
 
 def _repeated(names: Iterable[str]) -> list[str]:

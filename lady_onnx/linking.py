@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import onnx.compose
-import onnx.inliner
 from onnx import ModelProto, ValueInfoProto, helper
 
 from .errors import LadyError
-from .graph import Graph
+from .graph import Graph, inline_functions
 
 
 def link(graphs: Sequence[Graph], links: Sequence[tuple[str, str]]) -> Graph:
@@ -31,7 +30,7 @@ def link(graphs: Sequence[Graph], links: Sequence[tuple[str, str]]) -> Graph:
     for stem, graph in zip(stems, graphs, strict=True):
         part = graph.to_model("")
         if part.functions:
-            part = onnx.inliner.inline_local_functions(part)
+            part = inline_functions(part)
         for entry in part.opset_import:
             if opsets.setdefault(entry.domain or "ai.onnx", entry.version) != entry.version:
                 what = f"operator set {entry.version}, {graphs[0].name} has {opsets[entry.domain or 'ai.onnx']}"

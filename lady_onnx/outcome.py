@@ -24,8 +24,12 @@ from .verdicts import Verdict, judge, recognised
 NOTE = "resynced"
 SHORT = 1e-5
 """Types whose numbers are further apart than this are short; of them no mixture is told from an alteration."""
-FACTOR = 0.75
-"""How well the factor of a unit is known, in steps of the weight's type."""
+FACTOR, SHORT_FACTOR = 2.0, 0.75
+"""How well the factors of a unit are known, in steps of the weight's type; the other for short types.
+
+Factors of several groups that meet in one weight round it one after the other, and each is told from elements that were
+rounded.
+"""
 TINY = 2.0**-6
 """How much more than half a step may lie between a product and its rounding: it is computed in double precision."""
 
@@ -149,7 +153,7 @@ def is_rounding(reference: np.ndarray, result: np.ndarray, room: np.ndarray | No
     """
     if not floating(reference) or (room is None and other is None):
         return False
-    limit = sum(np.asarray(r, np.float64) for r in (room, other) if r is not None)
+    limit = sum((np.asarray(r, np.float64) for r in (room, other) if r is not None), np.zeros(()))
     return bool((_gap(reference, result) <= limit).all())
 
 
@@ -165,12 +169,14 @@ def is_product(expected: np.ndarray, placed: np.ndarray, beside: np.ndarray, roo
     if not floating(placed):
         return False
     unit = step(placed.dtype)
-    half = 0.5 * np.spacing(np.abs(placed)).astype(np.float64)
-    # the factor is known to a fraction of its own last digit
-    limit = (1 + TINY) * half + FACTOR * unit * np.abs(expected) + 8 * unit * beside
-    if room is not None:
-        limit = limit + room
-    return bool((_gap(expected, placed) <= limit).all())
+    known = FACTOR if unit < SHORT else SHORT_FACTOR
+    with np.errstate(invalid="ignore"):
+        half = 0.5 * np.spacing(np.abs(placed)).astype(np.float64)
+        limit = (1 + TINY) * half + known * unit * np.abs(expected) + 8 * unit * beside
+        if room is not None:
+            limit = limit + room
+    gap = _gap(expected, placed)
+    return bool(((gap == 0) | (gap <= limit)).all())
 
 
 def is_mixture(reference: np.ndarray, result: np.ndarray, grown: float) -> bool:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-import onnx.inliner
 from onnx import NodeProto
 
-from .graph import Graph, attributes, inside, ordered
+from .graph import Graph, attributes, inline_functions, inside, ordered
 
 Span = tuple[int, int]
 """The integers from the first to the one before the second."""
@@ -90,7 +89,7 @@ def join_bounds(first: Reach, second: Reach) -> Reach:
 def find_reach(graph: Graph) -> Reach:
     """What a model's own numbers say of its inputs, found from its nodes, bodies and functions; nothing is run."""
     if graph.model.functions:
-        graph = Graph(onnx.inliner.inline_local_functions(graph.to_model("")))
+        graph = Graph(inline_functions(graph.to_model("")))
     reader = _Reader(graph)
     wanted: dict[str, Span] = {}
     reader.trace(graph.nodes, ("",), wanted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
@@ -115,7 +116,7 @@ class Emission:
         self._nodes(term, names, made, nodes)
 
     def _node(
-        self, nodes: list[NodeProto], operator: str, names: Sequence[str], made: Sequence[str], name: str = "", **given: object
+        self, nodes: list[NodeProto], operator: str, names: Sequence[str], made: Sequence[str], name: str = "", **given: Any
     ) -> None:
         nodes.append(onnx.helper.make_node(operator, list(names), list(made), name=name, **given))
 
@@ -284,5 +285,5 @@ class Emission:
         return flow
 
 
-def _text(value: object) -> bytes:
+def _text(value: object) -> Any:
     return value if isinstance(value, bytes) else str(value).encode()

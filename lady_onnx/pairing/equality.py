@@ -465,12 +465,19 @@ def _same_type(a: onnx.TypeProto, b: onnx.TypeProto, is_output: bool) -> bool:
 
     What an output's shape is follows from the nodes: a size that one file leaves open is none of its differences.
     """
-    if is_output and a.HasField("tensor_type") and b.HasField("tensor_type"):
-        x, y = a.tensor_type, b.tensor_type
-        if x.elem_type != y.elem_type:
-            return False
-        if not (x.HasField("shape") and y.HasField("shape")):
-            return True
-        sizes = [[d.dim_value if d.HasField("dim_value") else 0 for d in t.shape.dim] for t in (x, y)]
-        return len(sizes[0]) == len(sizes[1]) and all(0 in (m, n) or m == n for m, n in zip(*sizes, strict=True))
-    return is_same_message(a, b)
+    if not (a.HasField("tensor_type") and b.HasField("tensor_type")):
+        return is_same_message(a, b)
+    x, y = a.tensor_type, b.tensor_type
+    if x.elem_type != y.elem_type:
+        return False
+    if not (x.HasField("shape") and y.HasField("shape")):
+        return is_output or x.HasField("shape") == y.HasField("shape")
+    sizes = [[_size(d) for d in t.shape.dim] for t in (x, y)]
+    if len(sizes[0]) != len(sizes[1]):
+        return False
+    return all(m == n or (is_output and None in (m, n)) for m, n in zip(*sizes, strict=True))
+
+
+def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+    """The declared length of an axis; None where it is left open, as by a negative number."""
+    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None

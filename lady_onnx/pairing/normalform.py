@@ -177,7 +177,7 @@ class _Reader:
 
     def _results(
         self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]
-    ) -> Sequence[Term | None] | None:
+    ) -> Sequence[Term | None]:
         operands = [self.find(name, known, prefix) if name else None for name in node.input]
         while operands and operands[-1] is None:
             operands.pop()
@@ -224,7 +224,7 @@ class _Reader:
 
     def _fused(
         self, node: NodeProto, operands: Sequence[Term | None], known: dict[str, Term], prefix: str, version: int
-    ) -> Sequence[Term | None] | None:
+    ) -> Sequence[Term | None]:
         """An operator outside the specification: its plain form, or as it stands."""
 
         def rank(name: str) -> int | None:

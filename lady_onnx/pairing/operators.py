@@ -18,6 +18,7 @@ from .rewrites import (
     applied,
     axes_of,
     axis_of,
+    combined,
     counted,
     extents,
     generic,
@@ -28,6 +29,7 @@ from .rewrites import (
     negated,
     normalised,
     number,
+    plain_numbers,
     reduced,
     reshaped,
     rooted,
@@ -245,8 +247,9 @@ def _expanded(call: Call, term: Term, to: Sequence[Extent]) -> Term:
         return term
     if term.operator == "Scale":
         return through(call.terms, term, lambda t: _expanded(call, t, to))
-    if term.leaf is not None and is_number(shape) and math.prod(shape) <= 1 << 16:  # type: ignore[arg-type]
-        return call.terms.moved(term.leaf, lambda a: np.broadcast_to(a, shape))  # type: ignore[arg-type]
+    if term.leaf is not None and is_number(shape) and math.prod(plain_numbers(shape)) <= 1 << 16:
+        whole = plain_numbers(shape)
+        return call.terms.moved(term.leaf, lambda a: np.broadcast_to(a, whole))
     return call.terms.make("Expand", [term], (("to", repr(shape).encode()),), dtype=term.dtype, shape=shape)
 
 
@@ -274,8 +277,10 @@ def range_(call: Call) -> Term | None:
         return None
     start, stop, step = (int(p.reshape(-1)[0]) for p in parts if p is not None)
     first = call.first()
+    if not step or abs((stop - start) / step) >= 1 << 16:
+        return None
     dtype = onnx.helper.tensor_dtype_to_np_dtype(first.dtype)
-    return call.terms.constant(np.arange(start, stop, step, dtype)) if step and abs((stop - start) / step) < 1 << 16 else None
+    return call.terms.constant(np.arange(start, stop, step).astype(dtype))
 
 
 # ---- parts
@@ -291,7 +296,7 @@ def concat(call: Call) -> Term | None:
     else:
         axis = axis_of(call)
     # what holds nothing adds nothing
-    kept = [p for p in parts if not (p.shape is not None and p.shape[axis] == 0 and len(p.shape) > 1)] or parts[:1]
+    kept = [p for p in parts if not (p.shape and p.shape[axis] == 0 and len(p.shape) > 1)] or parts[:1]
     return joined(call.terms, kept, axis)
 
 
@@ -315,10 +320,10 @@ def slice_(call: Call) -> Term | None:
     return _parts(call, term, list(zip((a % len(term.shape) for a in axes), starts, ends, steps, strict=True)))
 
 
-def _parts(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int]]) -> Term | None:
-    assert term.shape is not None
+def _parts(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int]]) -> Term:
     left = []
     for axis, start, stop, step in sorted(cuts):
+        assert term.shape is not None
         length = term.shape[axis]
         if isinstance(length, Poly):
             if start == 0 and step == 1 and stop >= 2**31 - 1:
@@ -327,7 +332,6 @@ def _parts(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int]]) ->
             continue
         places = range(*slice(start, stop, step).indices(length))
         term = sliced(call.terms, term, axis, places.start, places.stop, step)
-        assert term.shape is not None
     if not left:
         return term
     # along lengths that only a run shows
@@ -359,6 +363,10 @@ def split_(call: Call) -> Sequence[Term] | None:
 
 @rule("Gather")
 def gather(call: Call) -> Term | None:
+    return _gathered(call)
+
+
+def _gathered(call: Call) -> Term | None:
     term, index = call.first(), call.operand(1)
     if index is None or term.shape is None:
         return None
@@ -374,7 +382,7 @@ def gather(call: Call) -> Term | None:
         if isinstance(length, Poly):
             end = place + 1 if place != -1 else 2**31 - 1
             part = _parts(call, term, [(axis, place, end, 1)])
-            if part is None or place < 0:
+            if place < 0:
                 return None
         else:
             if not -length <= place < length:
@@ -412,7 +420,7 @@ def gather_nd(call: Call) -> Term | None:
     rows = reshaped(call.terms, term, [product(lengths), *term.shape[many:]])
     node = onnx.helper.make_node("Gather", ["", ""], [call.node.output[0]], axis=0)
     inner = replace(call, node=node, operands=[rows, call.terms.constant(np.asarray(flat))], attributes={"axis": 0})
-    return gather(inner)
+    return _gathered(inner)
 
 
 def _is_one(term: Term, axis: int) -> bool:
@@ -555,6 +563,8 @@ def power(call: Call) -> Term | None:
         return None
     if value == 2:
         return multiplied(call.terms, term, term)
+    if value == 3:
+        return combined(call.terms, "Product", [term, term, term], term.shape)
     if value == 0.5:
         return rooted(call.terms, term)
     if value == 1:
@@ -604,7 +614,13 @@ def gemm(call: Call) -> Term | None:
 @rule("Conv", "ConvTranspose")
 def convolution(call: Call) -> Term | None:
     x, weight, bias = (call.operand(k) for k in range(3))
-    if x is None or weight is None or weight.leaf is None or (bias is not None and (bias.leaf is None or bias.rank != 1)) or not x.is_float:
+    if (
+        x is None
+        or weight is None
+        or weight.leaf is None
+        or (bias is not None and (bias.leaf is None or bias.rank != 1))
+        or not x.is_float
+    ):
         return None
     terms, operator = call.terms, call.node.op_type
     kernel = list(weight.leaf.array.shape[2:])
@@ -627,9 +643,6 @@ def convolution(call: Call) -> Term | None:
     units = weight.leaf.array.shape[0] if operator == "Conv" else weight.leaf.array.shape[1] * int(named["group"])  # type: ignore[call-overload]
     if bias is None:
         bias = zeros(terms, units, weight)
-    core, factor = split(call.terms, x)
-    if factor != 1.0 and not bias.leaf.array.any():  # type: ignore[union-attr]
-        return scaled(terms, _windows(call, operator, [core, weight, bias], named), factor)
     return _windows(call, operator, [x, weight, bias], named)
 
 
@@ -738,8 +751,12 @@ def instance_norm(call: Call) -> Term | None:
 @rule("Gelu")
 def gelu(call: Call) -> Term | None:
     x, terms = call.first(), call.terms
-    if not x.is_float or call.attributes.get("approximate", b"none") != b"none":
+    if not x.is_float:
         return None
+    if call.attributes.get("approximate", b"none") == b"tanh":
+        cube = scaled(terms, combined(terms, "Product", [x, x, x], x.shape), _single(x, 0.044715))
+        inner = applied(terms, "Tanh", scaled(terms, added(terms, x, cube), _single(x, math.sqrt(2 / math.pi))))
+        return scaled(terms, multiplied(terms, x, added(terms, inner, number(terms, 1.0, x))), 0.5)
     inner = applied(terms, "Erf", scaled(terms, x, _single(x, 1 / math.sqrt(2))))
     return scaled(terms, multiplied(terms, x, added(terms, inner, number(terms, 1.0, x))), 0.5)
 

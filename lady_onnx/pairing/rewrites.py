@@ -130,7 +130,9 @@ def extents(terms: Terms, lengths: np.ndarray | Extent, dtype: int = TensorProto
     if made is not None:
         return made
     text = repr((array.shape, array.ravel().tolist())).encode()
-    return terms.make("Extents", [], (("dtype", str(dtype).encode()), ("of", text)), dtype=dtype, shape=array.shape, known=array)
+    return terms.make(
+        "Extents", [], (("dtype", str(dtype).encode()), ("of", text)), dtype=dtype, shape=array.shape, known=array
+    )
 
 
 def folded_whole(terms: Terms, term: Term) -> Term | None:
@@ -319,7 +321,8 @@ def transposed(terms: Terms, term: Term, order: Sequence[int]) -> Term:
     if term.shape is None:
         return terms.make("Transpose", [term], given(perm=order), dtype=term.dtype)
     shape = tuple(term.shape[k] for k in order)
-    core, factors, inner_order = term, term.shape, list(range(len(term.shape)))
+    core, inner_order = term, list(range(len(term.shape)))
+    factors: Sequence[Extent] = term.shape
     if term.operator == "Reshape" and len(term.operands) == 1 and term.operands[0] is not None:
         core = term.operands[0]
     elif term.operator == "Move":
@@ -394,10 +397,10 @@ def _refined(a: Sequence[Extent], b: Sequence[Extent]) -> tuple[list[list[Extent
         assert factor is not None
         left[i - 1].append(factor)
         right[j - 1].append(factor)
-        rests = quotient(x, factor), quotient(y, factor)
-        if rests[0] is None or rests[1] is None:
+        left_of_x, left_of_y = quotient(x, factor), quotient(y, factor)
+        if left_of_x is None or left_of_y is None:
             return None
-        x, y = rests
+        x, y = left_of_x, left_of_y
 
 
 def _layout(term: Term) -> tuple[Term, Sequence[Extent], list[int]]:
@@ -813,8 +816,8 @@ def _multiply_constant(terms: Terms, a: Term, b: Term) -> Term:
             made = computed(terms, "Mul", [constant.leaf, b.leaf]) if both else None
             if made is not None and made.leaf is not None and is_vector(made.leaf.array) and keeps_shape(inner, made):
                 if a.operator == "Mul":
-                    return _multiply_constant(terms, inner, made)
-                return _add_constant(terms, _multiply_constant(terms, inner, b), made)
+                    return multiplied(terms, inner, made)
+                return added(terms, multiplied(terms, inner, b), made)
     return terms.make("Mul", [a, b], dtype=a.dtype, shape=broadcast(a, b))
 
 

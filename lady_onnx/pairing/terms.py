@@ -192,7 +192,7 @@ class Terms:
         term = Term("Input", "", (("name", name.encode()), ("position", str(k).encode()), ("type", serialized)), ())
         term = self._one(("input", name), term, tensor.elem_type, None)
         if kind.HasField("tensor_type") and tensor.HasField("shape"):
-            dims = [d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim]
+            dims = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim]
             term.shape = self._axes(term, dims)
         return term
 
