@@ -24,6 +24,7 @@ from .pairing.terms import NoForm
 from .runtime import simplified
 from .skeleton import Place, paired
 
+
 @dataclass(frozen=True)
 class Link:
     """Two graphs of one network, weight by weight.
@@ -95,7 +96,7 @@ class Link:
         return ours.room(name), theirs.room(self.places[name].name)
 
     def written(self, graph: Graph) -> Graph:
-        """A copy of the suspect, written as its file is; as its normal form where what was changed stands in no weight alone."""
+        """A copy of the suspect, written as its file is; in normal form where what was changed stands in no weight alone."""
         if self.forms is None:
             return graph
         return self.forms[1].written(graph) or graph

@@ -342,10 +342,15 @@ class Matcher:
         return [g for g in self.groups if self.top[g.id] == name]
 
     def _usable(self, slot: Slot, name: str) -> bool:
-        # what lies elsewhere along the same axis does not touch the rows of this one
-        own = {slot.axis}
         touching = self.touching[slot.initializer]
-        return all(t == name or t in self.aligned or self.axes[slot.initializer, t] == own for t in touching)
+        return all(t == name or t in self.aligned or self._lies_elsewhere(slot, t) for t in touching)
+
+    def _lies_elsewhere(self, slot: Slot, name: str) -> bool:
+        """Does a group lie along the axis of a slot, in other places, so that it does not touch the slot's rows?"""
+        if self.axes[slot.initializer, name] != {slot.axis}:
+            return False
+        slots = (s for g in self._members(name) for s in g.slots if s.initializer == slot.initializer)
+        return not any(np.isin(slot.index, other.index).any() for other in slots)
 
     def _anchored(self, name: str) -> tuple[float, float]:
         """How much evidence of a group and those inside it is aligned: elements a unit, and the share of all."""

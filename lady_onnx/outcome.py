@@ -30,6 +30,8 @@ FACTOR, SHORT_FACTOR = 2.0, 0.75
 Factors of several groups that meet in one weight round it one after the other, and each is told from elements that were
 rounded.
 """
+FOLDED = 4.0
+"""By how many steps of its type two tools may fold a norm into a weight differently."""
 TINY = 2.0**-6
 """How much more than half a step may lie between a product and its rounding: it is computed in double precision."""
 
@@ -155,6 +157,20 @@ def is_rounding(reference: np.ndarray, result: np.ndarray, room: np.ndarray | No
         return False
     limit = sum((np.asarray(r, np.float64) for r in (room, other) if r is not None), np.zeros(()))
     return bool((_gap(reference, result) <= limit).all())
+
+
+def writing_room(reference: np.ndarray) -> np.ndarray | None:
+    """By how much a weight may differ that one file holds as it was folded, and another as another tool folded it.
+
+    A layer that a norm was folded into before it was written has the rounding of a product in every weight, and in its
+    biases that of a difference of numbers of the usual size. Short types have no such room.
+    """
+    if not floating(reference) or step(reference.dtype) >= SHORT or not reference.size:
+        return None
+    size = np.abs(reference).astype(np.float64)
+    if reference.ndim == 1:
+        size = size + np.median(size)
+    return np.where(np.isfinite(size), FOLDED * step(reference.dtype) * size, 0.0)
 
 
 def is_product(expected: np.ndarray, placed: np.ndarray, beside: np.ndarray, room: np.ndarray | None) -> bool:

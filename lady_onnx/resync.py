@@ -23,7 +23,7 @@ from .integrity import REPLACEABLE, UNSURE, Finding, nearly, repaired, tampered
 from .interchangeable import interchangeable
 from .maps import turned, unmixed
 from .matching import ASSIGNMENTS, Matcher, Progress
-from .outcome import Resync, alike, difference, is_mixture, is_product, is_rounding, preserved
+from .outcome import Resync, alike, difference, is_mixture, is_product, is_rounding, preserved, writing_room
 from .permutation import Model
 from .rewrite import Arrays, permuted
 from .runtime import PROVIDERS
@@ -179,6 +179,9 @@ def resync(
         mine, (room, other) = ours.array(name), rooms.get(name, (None, None))
         if name in undone.grown:
             return is_mixture(mine, array, undone.grown[name])
+        if not link.alike:
+            left = writing_room(mine)
+            room = left if room is None or left is None else room + left
         if name not in undone.expected:
             return is_rounding(mine, array, room, other)
         expected, placed = undone.expected[name], undone.placed.get(name, view[name])
@@ -227,9 +230,7 @@ def resync(
     )
 
 
-def _rooms(
-    link: Link, symmetry: Symmetry, matches: Sequence[Match]
-) -> dict[str, tuple[np.ndarray | None, np.ndarray | None]]:
+def _rooms(link: Link, symmetry: Symmetry, matches: Sequence[Match]) -> dict[str, tuple[np.ndarray | None, np.ndarray | None]]:
     """By weight what rounding on the way to the forms leaves: the reference's, and the suspect's with its units in place."""
     found = {name: link.room(name) for name in link.places}
     theirs = {name: np.array(other) for name, (_, other) in found.items() if other is not None}

@@ -49,8 +49,12 @@ FIRST = ("Cast", "CastLike", "Dropout")
 """What these say of their first operand they say of no other."""
 NORMS = ("GroupNormalization", "InstanceNormalization", "LayerNormalization", "RMSNormalization")
 """The first operand is normalised: the gain and what is added to it have the result's factor."""
-LOOPS = ("Loop", "Scan", "SequenceMap", *SEQUENCES)
-"""Operators with bodies, or of sequences, that no factor passes."""
+LOOPS = ("Attention", "Loop", "Scan", "SequenceMap", *SEQUENCES)
+"""Operators with bodies, or of sequences, that no factor passes.
+
+Attention lets some pass. The matching does not always tell them where units of two groups cross in one weight, and a copy
+that is multiplied in a way that is not undone would be called altered.
+"""
 OPERANDS = {"Div": 2, "Mul": 2, "PRelu": 2, "Pow": 2, "Where": 3}
 """How many operands a rule for elements is about, where that is not one, nor all."""
 MORE_RESULTS = ("Dropout", "LayerNormalization", "MaxPool")

@@ -142,4 +142,3 @@ def _units(count: int, what: str) -> str:
 
 def _count(count: int, one: str, many: str) -> str:
     return f"{count} {one if count == 1 else many}"
-

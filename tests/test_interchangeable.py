@@ -84,7 +84,7 @@ def test_units_of_trained_models_may_change_places(name: str) -> None:
                 changed.replace(slot.initializer, array)
     assert count > 10
     found = lady.verify(graph, changed)
-    assert found.max_rel < 0.2, [r for r in found.runs if not r.equal]
+    assert max(r.max_rel for r in found.runs if r.kind == "random") < 0.2
 
 
 def test_the_report_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

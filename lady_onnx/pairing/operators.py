@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -291,10 +292,7 @@ def concat(call: Call) -> Term | None:
     if any(o is None for o in call.operands):
         return None
     parts = [o for o in call.operands if o is not None]
-    if call.version < 4:
-        axis = int(call.attributes.get("axis", 1))
-    else:
-        axis = axis_of(call)
+    axis = int(call.attributes.get("axis", 1)) if call.version < 4 else axis_of(call)
     # what holds nothing adds nothing
     kept = [p for p in parts if not (p.shape and p.shape[axis] == 0 and len(p.shape) > 1)] or parts[:1]
     return joined(call.terms, kept, axis)
@@ -358,7 +356,7 @@ def split_(call: Call) -> Sequence[Term] | None:
     if sum(sizes) != length or len(sizes) != call.results or min(sizes) < 0:
         return None
     ends = np.cumsum([0, *sizes]).tolist()
-    return [sliced(call.terms, term, axis, a, b) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    return [sliced(call.terms, term, axis, a, b) for a, b in itertools.pairwise(ends)]
 
 
 @rule("Gather")
@@ -902,7 +900,7 @@ def reduction(call: Call) -> Term | None:
         keeps = int(call.attributes.get("keepdims", 1))
         return as_operand(call, "axes", keepdims=keeps, noop_with_empty_axes=0)
     if axes is None or not axes:
-        if call.operand(1) is not None and not (axes == []):
+        if call.operand(1) is not None and axes != []:
             return None
         if call.attributes.get("noop_with_empty_axes"):
             return None

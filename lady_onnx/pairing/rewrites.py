@@ -164,7 +164,7 @@ def evaluate(terms: Terms, term: Term, arrays: Sequence[np.ndarray | None]) -> n
             )
     except Exception:  # noqa: BLE001  (onnx's reference operators raise anything on what does not fit)
         return None
-    return np.asarray(list(found)[0])
+    return np.asarray(next(iter(found)))
 
 
 # ---- arithmetic of constants
@@ -388,9 +388,9 @@ def _refined(a: Sequence[Extent], b: Sequence[Extent]) -> tuple[list[list[Extent
             return (left, right) if x == y else None
         if x == y:
             factor: Extent | None = x
-        elif (rest := quotient(x, y)) is not None:
+        elif quotient(x, y) is not None:
             factor = y
-        elif (rest := quotient(y, x)) is not None:
+        elif quotient(y, x) is not None:
             factor = x
         else:
             return None
@@ -744,7 +744,7 @@ def _is_last_kept(term: Term) -> bool:
     if term.operator != "Reshape" or len(term.operands) != 1 or not term.shape:
         return False
     inner = term.operands[0]
-    return inner is not None and bool(inner.shape) and inner.shape[-1:] == term.shape[-1:]
+    return inner is not None and inner.shape is not None and bool(inner.shape) and inner.shape[-1:] == term.shape[-1:]
 
 
 def _biased(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term | None:
