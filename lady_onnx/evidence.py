@@ -46,7 +46,8 @@ class Match:
         group: the group's id.
         permutation: int64 [size]: unit j of the reference is unit `permutation[j]` of the suspect.
         similarity: float64 [size]: cosine of unit j of the reference and its match; 1 for equal units.
-        margin: float64 [size]: by how much the match is likelier, in nats, than the runner-up; 0 where two are alike.
+        margin: float64 [size]: by how much the match is likelier, in nats, than the runner-up; 0 where two are alike,
+            infinite where the match is exact, bit for bit, and no other unit is.
         certainty: float64 [size]: the probability that the match is right, among all assignments of the group's units.
     """
 
@@ -59,7 +60,7 @@ class Match:
     @classmethod
     def in_place(cls, group: str, size: int) -> Match:
         """Every unit where it is."""
-        return cls(group, np.arange(size), *np.ones((3, size)))
+        return cls(group, np.arange(size), np.ones(size), np.full(size, np.inf), np.ones(size))
 
     @property
     def moved(self) -> int:
@@ -142,14 +143,15 @@ def exact_match(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.nd
         theirs.setdefault(key, []).append(j)
     ours = _digests(a)
     permutation = np.empty(len(ours), np.int64)
-    margin = np.ones(len(ours))
+    margin = np.full(len(ours), np.inf)
     for i, key in enumerate(ours):
         places = theirs.get(key)
         if not places:
             return None
         # among equal rows, the one that did not move
         place = i if i in places else places[0]
-        margin[i] = 0.0 if len(places) > 1 else 1.0
+        if len(places) > 1:
+            margin[i] = 0.0
         places.remove(place)
         permutation[i] = place
     return permutation, margin
