@@ -185,7 +185,10 @@ class Grown:
                 case "column":
                     y = self.node("Mul", [piece, self.node("Gather", ["x", self.constant([1])], axis=1)[0]])[0]
                 case "mean":
-                    y = self.node("Sub", [piece, self.node("ReduceMean", [piece], axes=[1])[0]])[0]
+                    # newer operator sets have the axes as an operand
+                    given = {"axes": [1]} if self.opset < 18 else {}
+                    names = [piece] if given else [piece, self.constant([1])]
+                    y = self.node("Sub", [piece, self.node("ReduceMean", names, **given)[0]])[0]
                 case "MaxPool":
                     y = self.node(way, [piece], kernel_shape=[3, 3], pads=[1] * 4)[0]
                 case _:

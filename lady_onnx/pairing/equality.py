@@ -206,7 +206,6 @@ class _Walk:
         self._interface("output", *ends)
         names = [[v.name for v in end] for end in ends]
         if set(names[0]) == set(names[1]):
-            # another order is a difference; what has one name is compared all the same
             names[1] = names[0]
         for a, b in zip(*names, strict=False):
             self.waiting.append((one.find(a), two.find(b), f"output '{b}'"))
