@@ -197,9 +197,12 @@ class _Walk:
         self.differences.append(Difference(place, what, final))
 
     def run(self) -> None:
-        one, two = (
-            _Scope(g, g.model.graph.node, [v.name for v in g.required_inputs], g.opsets) for g in (self.reference, self.suspect)
-        )
+        inputs = [[v.name for v in g.required_inputs] for g in (self.reference, self.suspect)]
+        if set(inputs[0]) == set(inputs[1]):
+            # another order is a difference; what has one name is each other's all the same
+            inputs[1] = inputs[0]
+        sides = zip((self.reference, self.suspect), inputs, strict=True)
+        one, two = (_Scope(g, g.model.graph.node, names, g.opsets) for g, names in sides)
         self.scopes.add((id(one), id(two)))
         self._interface("input", self.reference.required_inputs, self.suspect.required_inputs)
         ends = self.reference.model.graph.output, self.suspect.model.graph.output
