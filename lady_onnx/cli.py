@@ -255,6 +255,7 @@ MEANING = {
     "obfuscated": "units were inserted that the function does not need",
     "inserted": "units were inserted that the function needs",
     "removed": "units were removed",
+    "partly trained": "some weights moved as training moves them, and the rest of the tensor stayed",
 }
 """What findings say."""
 

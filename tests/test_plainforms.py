@@ -121,10 +121,15 @@ def check(operator: str, domain: str, drawn: Case) -> None:
     results = [name for name in drawn.results if name]
     judge = DEFINITIONS.get(operator) if domain == MICROSOFT else None
     expected = [judge(drawn)] if judge else run([node], feeds, results)
-    for fused, written in zip(expected, run(plain, feeds, results), strict=True):
+    # an activation that bounds its results hides how large the sums are that were rounded before it
+    is_activated = any(a.name == "activation" for a in node.attribute)
+    sums = [n.output[0] for n in plain if is_activated and n.op_type in ("Conv", "Gemm") and n.output[0] not in results]
+    found = run(plain, feeds, [*results, *sums])
+    inner = max([1.0, *(float(np.abs(a).max(initial=0)) for a in found[len(results) :])])
+    for fused, written in zip(expected, found[: len(results)], strict=True):
         assert (fused.dtype, fused.shape) == (written.dtype, written.shape)
         if fused.dtype.kind == "f":
-            room = 1e-5 * max(1.0, float(np.abs(fused).max(initial=0)))
+            room = 1e-5 * max(inner, float(np.abs(fused).max(initial=0)))
             np.testing.assert_allclose(written, fused, rtol=1e-5, atol=room)
         else:
             assert np.abs(fused.astype(int) - written.astype(int)).max(initial=0) <= drawn.steps
