@@ -42,6 +42,14 @@ PACKED = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
 """Element types of which two share a byte."""
 GRAPHS = (AttributeProto.UNDEFINED, AttributeProto.GRAPH, AttributeProto.GRAPHS)
 """What an attribute says that it is, if it may hold a subgraph."""
+VALUES = {
+    "value": AttributeProto.TENSOR,
+    "value_float": AttributeProto.FLOAT,
+    "value_floats": AttributeProto.FLOATS,
+    "value_int": AttributeProto.INT,
+    "value_ints": AttributeProto.INTS,
+}
+"""By the name of a Constant node's attribute that holds numbers its type."""
 CORNER = 4
 METADATA_KEY = "lady_onnx"
 
@@ -61,13 +69,13 @@ def _constant(node: NodeProto) -> TensorProto | None:
     if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or not node.attribute or not any(node.output):
         return None
     attribute = node.attribute[0]
+    if attribute.type != VALUES.get(attribute.name):
+        return None
     if attribute.name == "value":
         return attribute.t
-    if attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
-        dtype = np.float32 if "float" in attribute.name else np.int64
-        value = np.array(onnx.helper.get_attribute_value(attribute), dtype)
-        return onnx.numpy_helper.from_array(value, node.output[0])
-    return None
+    dtype = np.float32 if "float" in attribute.name else np.int64
+    value = np.array(onnx.helper.get_attribute_value(attribute), dtype)
+    return onnx.numpy_helper.from_array(value, node.output[0])
 
 
 def captured(node: NodeProto) -> list[str]:
@@ -156,6 +164,9 @@ def _dense(sparse: SparseTensorProto) -> TensorProto:
         values, indices = (onnx.numpy_helper.to_array(t) for t in (sparse.values, sparse.indices))
         array = np.zeros(tuple(sparse.dims), values.dtype)
         flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))
+        if flat.size and (flat[0] < 0 or (np.diff(flat) <= 0).any()):
+            # the specification wants them so, and runtimes differ in what they make of others
+            raise ValueError("its places are not in ascending order")
         array.reshape(-1)[flat] = values
     except (IndexError, TypeError, ValueError) as error:
         where = f"sparse weight '{sparse.values.name}'"

@@ -198,3 +198,15 @@ def test_more_than_two_gigabytes(tmp_path: Path) -> None:
     result.save(tmp_path / "r.onnx")
     del result
     assert lady.check(tmp_path / "m.onnx", tmp_path / "r.onnx").verdict == "identical"
+
+
+def test_places_of_a_sparse_weight_are_in_order(tmp_path: Path) -> None:
+    """Runtimes differ in what they make of places that stand twice."""
+    values = numpy_helper.from_array(np.ones(2, np.float32), "w")
+    indices = numpy_helper.from_array(np.array([1, 1]), "places")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [], [])
+    graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [4]))
+    graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [4]))
+    graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
+    with pytest.raises(lady.LadyError, match="not in ascending order"):
+        lady.find_groups(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))

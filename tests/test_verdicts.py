@@ -495,6 +495,48 @@ def test_one_large_factor_hides_no_small_changes_of_other_units(factor: float) -
     assert not lady.check(reference, lady.permute(model(nodes, changed, X), 1).graph).accepted
 
 
+@pytest.mark.parametrize("change", ["pruned", "cast", "clipped"])
+def test_an_alteration_that_is_explained_is_none_of_the_factors(change: str) -> None:
+    """Of a copy that was multiplied the reference is altered first, and the copy is no copy of that."""
+    nodes, weights = layers()
+    changed = {n: a.copy() for n, a in weights.items()}
+    # behind the altered bias: its own factor is one
+    factors = np.exp2(np.arange(16) % 3 - 1).astype(F)
+    changed["a"] *= factors[:, None]
+    changed["ab"] *= factors
+    changed["b"] /= factors
+    bias = changed["ab"]
+    if change == "pruned":
+        bias[np.abs(bias).argmin()] = 0
+    elif change == "cast":
+        changed["ab"] = bias.astype(np.float16).astype(F)
+    else:
+        changed["ab"] = np.minimum(bias, np.sort(bias)[-3])
+    reference, suspect = model(nodes, weights, X), model(nodes, changed, X)
+    for other in (suspect, lady.permute(suspect, 1).model):
+        assert not lady.check(reference, other).accepted
+
+
+def test_a_pruned_bias_beside_units_that_were_multiplied_behind_it() -> None:
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Gemm", ["x", "a", "ab"], ["h"], transB=1),
+        helper.make_node("LayerNormalization", ["h", "g", "gb"], ["n"]),
+        helper.make_node("Abs", ["n"], ["i"]),
+        helper.make_node("MatMul", ["i", "b"], ["out"]),
+    ]
+    shapes = {"a": (5, 8), "ab": (5,), "g": (5,), "gb": (5,), "b": (5, 3)}
+    weights = {n: rng.standard_normal(s).astype(F) for n, s in shapes.items()}
+    factors = np.array([-1.5, -2.3, 1.7, 0.4, -0.7], F)
+    changed = {**weights, "ab": weights["ab"].copy(), "g": weights["g"] * factors, "gb": weights["gb"] * factors}
+    changed["b"] = weights["b"] / np.abs(factors)[:, None]
+    reference = model(nodes, weights, X)
+    assert lady.check(reference, model(nodes, changed, X)).verdict == "rescaled"
+    # the smallest one: that is what pruning leaves
+    changed["ab"][np.abs(changed["ab"]).argmin()] = 0
+    assert not lady.check(reference, model(nodes, changed, X)).accepted
+
+
 @pytest.mark.parametrize("share", [0.5, 0.75])
 def test_dead_units_make_no_copy_unrelated(share: float) -> None:
     nodes, weights = layers()

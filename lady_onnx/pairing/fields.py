@@ -116,7 +116,7 @@ COMPARED: Mapping[str, str] = {
     "TypeProto.Opaque.name": "equal",
     "TensorShapeProto.dim": "by position",
     "TensorShapeProto.Dimension.dim_value": "equal",
-    "ValueInfoProto.type": "of the model's inputs and outputs",
+    "ValueInfoProto.type": "of the inputs and outputs of the model and of bodies",
     "FunctionProto.name": "equal",
     "FunctionProto.domain": "equal",
     "FunctionProto.overload": "equal",

@@ -24,6 +24,7 @@ from .rewrites import (
     extents,
     generic,
     inverted,
+    is_small,
     joined,
     linear,
     multiplied,
@@ -72,6 +73,14 @@ def dropout(call: Call) -> Term | None:
     return call.first() if off and not asked else None
 
 
+PLAIN_TYPES = (
+    *(TensorProto.BOOL, TensorProto.DOUBLE, TensorProto.FLOAT, TensorProto.FLOAT16),
+    *(TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64),
+    *(TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64),
+)
+"""Types that a cast brings to each other in one way."""
+
+
 @rule("Cast")
 def cast(call: Call) -> Term | None:
     return _cast(call, int(call.attributes["to"]))
@@ -85,6 +94,9 @@ def cast_like(call: Call) -> Term | None:
 
 def _cast(call: Call, to: int) -> Term | None:
     term, terms = call.first(), call.terms
+    if to not in PLAIN_TYPES or term.dtype not in PLAIN_TYPES:
+        # how short floats round and saturate is said by attributes
+        return None
     if term.dtype == to:
         return term
     shape, whole = term.shape, {TensorProto.INT64, TensorProto.INT32}
@@ -588,6 +600,8 @@ def matmul(call: Call) -> Term | None:
 def product_of(call: Call, a: Term, b: Term) -> Term:
     """The matrix product of two terms; numbers that they are multiplied by stand behind it."""
     (x, first), (y, second) = split(call.terms, a), split(call.terms, b)
+    if not is_small(first * second):
+        return call.terms.make("MatMul", [a, b])
     return scaled(call.terms, call.terms.make("MatMul", [x, y]), first * second)
 
 
@@ -599,6 +613,9 @@ def gemm(call: Call) -> Term | None:
     if a.rank != 2 or b.rank != 2:
         return None
     terms, attributes = call.terms, call.attributes
+    numbers = [float(attributes.get(n, 1.0)) for n in ("alpha", "beta")]
+    if not all(n == 0 or is_small(n) for n in numbers):
+        return None
     if attributes.get("transA"):
         a = transposed(terms, a, (1, 0))
     if attributes.get("transB"):
@@ -692,6 +709,8 @@ def batch_norm(call: Call) -> Term | None:
     x, *rest = call.operands
     if x is None or len(rest) < 4 or any(r is None or r.leaf is None for r in rest) or not x.is_float or x.rank is None:
         return None
+    if any(r is not None and r.dtype != x.dtype for r in rest):
+        return None
     if call.attributes.get("training_mode") or not call.attributes.get("spatial", 1) or any(call.node.output[1:]):
         return None
     if any(r.rank != 1 for r in rest[:4] if r is not None):
@@ -714,6 +733,8 @@ def layer_norm(call: Call) -> Term | None:
     x, scale, bias = (call.operand(k) for k in range(3))
     if x is None or scale is None or x.rank is None or not x.is_float or call.is_asked(1) or call.is_asked(2):
         return None
+    if call.attributes.get("stash_type", 1) != 1:
+        return None
     axes = list(range(axis_of(call, default=-1), x.rank))
     made = normalised(call.terms, x, axes, float(call.attributes.get("epsilon", 1e-5)), True)
     made = multiplied(call.terms, made, scale)
@@ -724,6 +745,8 @@ def layer_norm(call: Call) -> Term | None:
 def rms_norm(call: Call) -> Term | None:
     x, scale = call.operand(0), call.operand(1)
     if x is None or scale is None or x.rank is None or not x.is_float:
+        return None
+    if call.attributes.get("stash_type", 1) != 1:
         return None
     axes = list(range(axis_of(call, default=-1), x.rank))
     made = normalised(call.terms, x, axes, float(call.attributes.get("epsilon", 1e-5)), False)

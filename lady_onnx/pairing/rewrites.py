@@ -18,7 +18,7 @@ from onnx import NodeProto, TensorProto
 
 from .equality import RANDOM
 from .extents import Extent, Poly, is_number, product, quotient
-from .meanings import meaning_of
+from .meanings import meaning_of, schema_of
 from .terms import Attributes, Leaf, NoForm, Term, Terms, given, with_defaults
 
 LARGEST = 1e12
@@ -87,6 +87,11 @@ def rewrite(call: Call) -> Sequence[Term | None]:
     Raises NoForm for a node that is not as its specification says.
     """
     call.terms.check(call.node, call.operands, call.version)
+    schema = schema_of(call.node.op_type, "", call.version)
+    for attribute in call.node.attribute:
+        # a rule reads the attributes that it knows, and these are all that there are
+        if schema is not None and attribute.name not in schema.attributes:
+            raise NoForm(f"'{attribute.name}' is no attribute of {call.node.op_type}")
     found = RULES[call.node.op_type](call) if call.node.op_type in RULES else None
     if found is None:
         return generic(call)
@@ -256,6 +261,12 @@ def scaled(terms: Terms, term: Term, factor: float) -> Term:
 def is_small(factor: float) -> bool:
     """May numbers like this be multiplied in any order?"""
     return 1e-6 < abs(factor) < 1e6
+
+
+def is_moderate(array: np.ndarray) -> bool:
+    """May a constant be multiplied with others in any order?"""
+    size = np.abs(array[array != 0])
+    return not size.size or bool(size.max() < 1e6 and size.max() > 1e-6)
 
 
 def through(terms: Terms, term: Term, make: Callable[[Term], Term]) -> Term:
@@ -512,7 +523,7 @@ def linear(terms: Terms, x: Term, weight: Term, bias: Term | None = None) -> Ter
         core, factor = x, 1.0
     if factor != 1.0 and bias.leaf is not None and bias.leaf.array.any():
         # the bias is not scaled: what comes in is
-        return added(terms, scaled(terms, linear(terms, core, weight), factor), bias) or _linear(terms, x, weight, bias)
+        return added(terms, scaled(terms, linear(terms, core, weight), factor), bias)
     inner = _natural(terms, core, rows)
     if inner is None:
         made = _linear(terms, core, weight, bias)
@@ -767,13 +778,19 @@ def _biased(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term | No
 def multiplied(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset()) -> Term:
     """The product of two terms of floats, element by element; products among them that are `loose` become part of it."""
     whole = [id(a) in loose, id(b) in loose]
-    (a, first), (b, second) = split(terms, a), split(terms, b)
-    factor = first * second
     if a.leaf is not None and b.leaf is None:
         a, b = b, a
+    if b.leaf is not None and not is_moderate(b.leaf.array):
+        # a large number does not change places with others: what is between them may overflow
+        return terms.make("Mul", [a, b], dtype=a.dtype, shape=broadcast(a, b))
+    (core, first), (other, second) = split(terms, a), split(terms, b)
+    if is_small(first * second):
+        a, b, factor = core, other, first * second
+    else:
+        factor = 1.0
     if b.leaf is not None:
         number = b.number
-        if number is not None and is_small(number) and is_small(factor * number) and keeps_shape(a, b):
+        if number is not None and is_small(factor * number) and keeps_shape(a, b):
             return scaled(terms, a, factor * number)
         return scaled(terms, _multiply_constant(terms, a, b), factor)
     parts: list[Term] = []

@@ -181,6 +181,7 @@ class Terms:
         self.axes: dict[str, tuple[Term, int]] = {}
         """By the name of an unknown length where it is found."""
         self._measured: dict[str, Extent] = {}
+        self._weights: dict[str, Term] = {}
         self._fresh = 0
 
     # ---- constants and inputs
@@ -205,6 +206,11 @@ class Terms:
 
     def weight(self, name: str) -> Term:
         """A constant of the file."""
+        if name not in self._weights:
+            self._weights[name] = self._weight(name)
+        return self._weights[name]
+
+    def _weight(self, name: str) -> Term:
         tensor = self.graph.tensors[name]
         if tensor.data_type == TensorProto.STRING or np.prod(tensor.dims, dtype=np.int64) == 0:
             return self._constant(self.graph.array(name), name, tensor.data_type, text=tensor.data_type == TensorProto.STRING)
