@@ -323,6 +323,10 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("Relu", "x")], [2, 6]),
         model([node("Mul", "x a", "h"), node("Mul", "h b", "i"), node("Relu", "i")], [2, 6], a=F(1e-38), b=F(1e38)),
     ),
+    "neither yes nor no": (
+        model([node("ReduceMax", "x", axes=[1], keepdims=1)], [2, 6]),
+        model([node("ReduceMax", "x", axes=[1], keepdims=-1)], [2, 6]),
+    ),
     "a bound": (PAIRS["older operators"][1], model([node("Clip", "x", min=0.0, max=6.5)], [2, 6], 10)),
     "the other branch": (model([node("Sin", "x")], [2, 6]), PAIRS["a branch that is always taken"][1]),
 }

@@ -21,6 +21,11 @@ from .extents import Extent, Poly, is_number, product, quotient
 from .meanings import meaning_of, schema_of
 from .terms import Attributes, Leaf, NoForm, Term, Terms, given, with_defaults
 
+FLAGS = (
+    *("allowzero", "ceil_mode", "count_include_pad", "is_test", "keepdims", "noop_with_empty_axes", "spatial"),
+    *("training_mode", "transA", "transB"),
+)
+"""Attributes that say yes or no; of other numbers runtimes make what they like."""
 LARGEST = 1e12
 """Constants are multiplied and added up while they and their inverses are smaller: nothing overflows or vanishes."""
 MOST_FOLDED = 1 << 20
@@ -92,6 +97,8 @@ def rewrite(call: Call) -> Sequence[Term | None]:
         # a rule reads the attributes that it knows, and these are all that there are
         if schema is not None and attribute.name not in schema.attributes:
             raise NoForm(f"'{attribute.name}' is no attribute of {call.node.op_type}")
+        if attribute.name in FLAGS and attribute.i not in (0, 1):
+            raise NoForm(f"'{attribute.name}' is {attribute.i}, and neither 0 nor 1")
     found = RULES[call.node.op_type](call) if call.node.op_type in RULES else None
     if found is None:
         return generic(call)
