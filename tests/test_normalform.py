@@ -327,6 +327,10 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("ReduceMax", "x", axes=[1], keepdims=1)], [2, 6]),
         model([node("ReduceMax", "x", axes=[1], keepdims=-1)], [2, 6]),
     ),
+    "a padding of no name": (
+        model([node("AveragePool", "x", kernel_shape=[2, 2], auto_pad="SAME_LOWER")], [2, 3, 7, 7]),
+        model([node("AveragePool", "x", kernel_shape=[2, 2], auto_pad="")], [2, 3, 7, 7]),
+    ),
     "a bound": (PAIRS["older operators"][1], model([node("Clip", "x", min=0.0, max=6.5)], [2, 6], 10)),
     "the other branch": (model([node("Sin", "x")], [2, 6]), PAIRS["a branch that is always taken"][1]),
 }

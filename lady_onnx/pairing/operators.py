@@ -690,6 +690,8 @@ def _pads(call: Call, x: Term, kernel: Sequence[int]) -> list[int] | None:
         return [int(p) for p in call.attributes.get("pads", [0] * 2 * places)]
     if how == b"VALID":
         return [0] * 2 * places
+    if how not in (b"SAME_UPPER", b"SAME_LOWER"):
+        raise NoForm(f"'auto_pad' is {how!r}")
     if x.shape is None or not is_number(x.shape[2:]) or call.node.op_type == "ConvTranspose":
         return None
     strides = call.attributes.get("strides", [1] * places)
@@ -774,7 +776,10 @@ def gelu(call: Call) -> Term | None:
     x, terms = call.first(), call.terms
     if not x.is_float:
         return None
-    if call.attributes.get("approximate", b"none") == b"tanh":
+    how = call.attributes.get("approximate", b"none")
+    if how not in (b"none", b"tanh"):
+        raise NoForm(f"'approximate' is {how!r}")
+    if how == b"tanh":
         cube = scaled(terms, combined(terms, "Product", [x, x, x], x.shape), _single(x, 0.044715))
         inner = applied(terms, "Tanh", scaled(terms, added(terms, x, cube), _single(x, math.sqrt(2 / math.pi))))
         return scaled(terms, multiplied(terms, x, added(terms, inner, number(terms, 1.0, x))), 0.5)
