@@ -7,7 +7,7 @@ nothing else comes of it is proven, step by step (`gains`): a mask that multipli
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -16,14 +16,11 @@ from .analysis import analyse
 from .evidence import finite, same
 from .gains import MOST, Gain, Gains
 from .graph import Graph
-from .groups import Group
 from .plainsteps import PlainSteps, plain_steps
 from .rewrite import Arrays
-from .scaling import Scaling
 
 FEW = 0.25
 """Where more of the weights differ than this share, none of them is tried."""
-Scalings = Callable[[], Mapping[str, Scaling]]
 
 
 def _changed(reference: Arrays, suspect: Arrays) -> list[str]:
@@ -41,12 +38,11 @@ def _gain(reference: Arrays, suspect: Arrays, name: str) -> Gain:
     return Gain(theirs - ours, size=size, most=MOST * size)
 
 
-def inert(graph: Graph, groups: Sequence[Group], scalings: Scalings, reference: Arrays, suspect: Arrays) -> list[str]:
+def inert(graph: Graph, reference: Arrays, suspect: Arrays) -> list[str]:
     """Weights with one axis that differ where the function does not depend on them: the bias of keys in attention.
 
     Args:
         graph: the reference.
-        groups, scalings: its groups, and what gives the factors that their units may have.
         reference, suspect: the weights by the same names, all units in place.
     """
     apart = _changed(reference, suspect)
@@ -61,9 +57,7 @@ def inert(graph: Graph, groups: Sequence[Group], scalings: Scalings, reference: 
     return found
 
 
-def shifted(
-    graph: Graph, groups: Sequence[Group], scalings: Scalings, reference: Arrays, suspect: Arrays
-) -> list[tuple[str, str]]:
+def shifted(graph: Graph, reference: Arrays, suspect: Arrays) -> list[tuple[str, str]]:
     """Pairs of biases that differ, of which the second takes back what the first adds; arguments as of `inert`."""
     apart = _changed(reference, suspect)
     return _pairs(plain_steps(graph, analyse(graph)), apart, reference, suspect) if len(apart) > 1 else []

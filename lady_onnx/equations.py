@@ -256,7 +256,7 @@ def unlay(role: np.ndarray, terms: tuple[Term, ...], names: tuple[str, ...], siz
     kept = [names[a] for a in axes]
     if any(x not in here for x in kept):
         return None
-    view = role.reshape([role.shape[a] for a in axes] or [1])
+    view = role.reshape([role.shape[a] for a in axes])
     dims: list[int] = []
     full: list[int] = []
     target: list[int] = []

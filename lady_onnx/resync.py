@@ -157,8 +157,8 @@ def resync(
     odd = tampered(symmetry.groups, frames, least)
     findings = undone.findings + odd
     now = {**view, **moved}
-    free: list[tuple[str, tuple[str, ...]]] = [("inert", (n,)) for n in inert(ours, symmetry.groups, factors, altered, now)]
-    free += [("shifted", pair) for pair in shifted(ours, symmetry.groups, factors, altered, now)]
+    free: list[tuple[str, tuple[str, ...]]] = [("inert", (n,)) for n in inert(ours, altered, now)]
+    free += [("shifted", pair) for pair in shifted(ours, altered, now)]
     for kind, biases in free:
         findings = (*(f for f in findings if f.slot not in biases), Finding(kind, None, None, biases[0], None, 0.0))
         moved = {**moved, **{name: altered[name] for name in biases}}

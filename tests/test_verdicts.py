@@ -221,6 +221,14 @@ def test_what_few_samples_do_not_show_is_not_inert() -> None:
             assert lady.check(reference, suspect).verdict == "tampered"
 
 
+def test_a_bias_that_ends_in_one_number_is_not_inert() -> None:
+    nodes = [helper.make_node("Gemm", ["x", "a", "ab"], ["h"]), helper.make_node("Gemm", ["h", "b", "bb"], ["out"])]
+    weights = {"a": np.arange(20, dtype=F).reshape(5, 4), "ab": np.ones(4, F), "b": np.ones((4, 1), F), "bb": np.ones(1, F)}
+    changed = {**weights, "ab": np.array([3, 1, 1, 1], F)}
+    found = lady.check(model(nodes, weights, {"x": [2, 5]}), model(nodes, changed, {"x": [2, 5]}))
+    assert found.verdict == "tampered"
+
+
 @pytest.mark.parametrize("factor", [2.0, 1e5, 2e37])
 def test_factors_that_may_overflow_are_not_accepted(factor: float, capfd: pytest.CaptureFixture[str]) -> None:
     nodes, weights = layers()
