@@ -37,7 +37,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.numpy_helper
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -79,9 +78,6 @@ nothing to do."""
 NOT_COUNTED = (FAILED, BROKEN, IDLE, WRONG)
 
 Paths = Sequence[Path]
-Weights = dict[str, np.ndarray]
-Home = tuple[str, bool]
-"""The weight that holds the values of a parameter, and whether it is transposed there."""
 
 
 @dataclass(frozen=True)
@@ -130,11 +126,8 @@ class Corpus:
         if not self.reference.exists():
             onnx.save(read_reference(self.model), self.reference)
         permuted, rescaled = self.path(NONE, PERMUTED), self.path(NONE, RESCALED)
-        if not permuted.exists():
-            lady.permute(self.reference, self.seed).save(permuted)
-        if not rescaled.exists():
-            scaled = lady.attack(self.reference, "rescale", DEVIATION, seed=self.seed).model
-            lady.permute(scaled, self.seed + 1).save(rescaled)
+        if not (permuted.exists() and rescaled.exists()):
+            save_moved(self.reference, permuted, rescaled, self.seed)
 
     def make(self, rewrite: str) -> None:
         """Lets a tool write the three states anew, once, and notes what became of it."""
@@ -145,12 +138,12 @@ class Corpus:
         if rewrite == NONE:
             found = [""] * len(STATES)
         elif rewrite == EXPORTER:
-            found = export_again(self.model, sources, targets)
+            found = export_again(self.model, self.reference, targets, self.seed)
         else:
             python = self.tools if rewrite in rewriters.FOREIGN else sys.executable
             found = run_tool(python, rewrite, self.seed, sources, targets)
         for state, source, target, note in zip(STATES, sources, targets, found, strict=True):
-            base = self.reference if rewrite == NONE else source
+            base = self.reference if rewrite in (NONE, EXPORTER) else source
             self.notes[self.note_name(rewrite, state)] = note or self.compare(state, base, target)
         self.notes_path.write_text(json.dumps(self.notes, indent=1))
 
@@ -242,62 +235,34 @@ def read_reference(model: str) -> onnx.ModelProto:
     return export(net, inputs, EXPORTED[model])
 
 
-def export(net: torch.nn.Module, inputs: tuple[torch.Tensor, ...], dynamo: bool) -> onnx.ModelProto:
+def export(net: torch.nn.Module, inputs: tuple[torch.Tensor, ...], dynamo: bool, **names: list[str]) -> onnx.ModelProto:
     with contextlib.redirect_stdout(io.StringIO()):
-        return architectures.export(net, *inputs, dynamo=dynamo)
+        return architectures.export(net, *inputs, dynamo=dynamo, **names)
 
 
-def export_again(model: str, sources: Paths, targets: Paths) -> list[str]:
-    """Lets the other PyTorch exporter write the states, with their weights in the module."""
+def export_again(model: str, reference: Path, targets: Paths, seed: int) -> list[str]:
+    """Lets the other PyTorch exporter write the module, with the reference's names outside, and moves its units."""
     if model not in EXPORTED:
-        return [rewriters.NOTHING] * len(sources)
+        return [rewriters.NOTHING] * len(targets)
     net, inputs = build_module(model)
-    homes = find_homes(net, read_weights(sources[0]))
-    found = []
-    for source, target in zip(sources, targets, strict=True):
-        try:
-            load_weights(net, homes, read_weights(source))
-            onnx.save(export(net, inputs, not EXPORTED[model]), target)
-            found.append("")
-        except Exception as error:  # noqa: BLE001 - exporters raise anything
-            found.append(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}")
-    return found
+    graph = onnx.load(reference).graph
+    names = {
+        "input_names": [v.name for v in graph.input],
+        "output_names": [v.name for v in graph.output],
+    }
+    try:
+        plain = export(net, inputs, not EXPORTED[model], **names)
+    except Exception as error:  # noqa: BLE001 - exporters raise anything
+        return [f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"] * len(targets)
+    onnx.save(plain, targets[0])
+    save_moved(plain, targets[1], targets[2], seed)
+    return [""] * len(targets)
 
 
-def read_weights(path: Path) -> Weights:
-    return {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
-
-
-def find_homes(net: torch.nn.Module, weights: Weights) -> dict[str, Home]:
-    """Where a file holds the parameters of a module.
-
-    All parameters have their own random values, so no two are taken for each other.
-    """
-    homes = {}
-    for name, parameter in net.named_parameters():
-        values = parameter.detach().numpy()
-        for home, weight in weights.items():
-            if weight.size != values.size:
-                continue
-            if np.array_equal(weight.reshape(values.shape), values):
-                homes[name] = (home, False)
-            elif values.ndim == 2 and np.array_equal(weight.T, values):
-                homes[name] = (home, True)
-    return homes
-
-
-def load_weights(net: torch.nn.Module, homes: dict[str, Home], weights: Weights) -> None:
-    """Gives a module the weights of a copy.
-
-    A parameter that the file does not hold is one that no output reads; were it another, the
-    exported file would compute something else than the copy, and not count.
-    """
-    with torch.no_grad():
-        for name, parameter in net.named_parameters():
-            if name in homes:
-                home, transposed = homes[name]
-                array = weights[home].T if transposed else weights[home].reshape(parameter.shape)
-                parameter.copy_(torch.from_numpy(array.copy()))
+def save_moved(model: onnx.ModelProto | Path, permuted: Path, rescaled: Path, seed: int) -> None:
+    """Writes a model with its units moved, and with its units multiplied and moved."""
+    lady.permute(model, seed).save(permuted)
+    lady.permute(lady.attack(model, "rescale", DEVIATION, seed=seed).model, seed + 1).save(rescaled)
 
 
 # ---- the table

@@ -189,6 +189,9 @@ def is_product(expected: np.ndarray, placed: np.ndarray, beside: np.ndarray, roo
     with np.errstate(invalid="ignore"):
         half = 0.5 * np.spacing(np.abs(placed)).astype(np.float64)
         limit = (1 + TINY) * half + known * unit * np.abs(expected) + 8 * unit * beside
+        if unit < SHORT:
+            # of numbers that are all but zero the steps no longer shrink with their size
+            limit = np.maximum(limit, (0.5 + known) * float(np.finfo(placed.dtype).smallest_subnormal))
         if room is not None:
             limit = limit + room
     gap = _gap(expected, placed)

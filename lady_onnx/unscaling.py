@@ -47,6 +47,13 @@ TOLD = 1e-9
 """What a system of equations says fainter than this, beside the rest, counts for nothing."""
 FAINT = 1e-6
 """Rows whose elements are smaller than this share of those of the median row."""
+TELLING = 8
+"""Rows of so many elements that agree on a factor were multiplied by it, however small they are."""
+ALIKE = 1e-4
+"""Elements agree that differ by less than this share on average."""
+STAY = 0.1
+"""Of likelihood, as a logarithm: less than this moves no unit that its direction was found by."""
+TINY = np.finfo(np.float32).tiny
 MOST_FLIPS = 8
 """Of more independent signs than this only these are tried."""
 
@@ -182,14 +189,19 @@ class Unscaler(Matcher):
         signed = bool(self.scalings[group.id].signs.size)
         for mine, its in sides.values():
             a, b = (np.concatenate(z, 1) for z in (mine, its))
-            norms = [np.linalg.norm(z, axis=1, keepdims=True) for z in (a, b)]
-            # of a dead unit the direction is rounding
-            norms = [np.maximum(n, max(FAINT * float(np.median(n)), 1e-30)).astype(np.float32) for n in norms]
-            cosine = (a / norms[0]) @ (b / norms[1]).T
+            (a, faint), (b, other) = (_directions(z) for z in (a, b))
+            cosine = a @ b.T
             apart = 1 - (np.abs(cosine) if signed else cosine)
+            # of a dead unit the direction is noise, unless it is another's
+            silent = (faint[:, None] | other) & ((apart > ALIKE) | (a.shape[1] < TELLING))
+            apart = np.where(silent, 1.0, apart)
             # what two vectors that have their direction alone in common tell, of noise that is not known
             score -= a.shape[1] / 2 * np.log(np.maximum(apart, 0) + SHARP)
         return score, joined(ours, group.size), joined(theirs, group.size)
+
+    def weighed(self, group: Group, scores: np.ndarray) -> np.ndarray:
+        # what directions tell of dead units, their size beside others does not: they stay where they are found
+        return scores if self.searching else scores + STAY * np.eye(group.size, dtype=scores.dtype)
 
     # ---- factors
 
@@ -233,6 +245,16 @@ class Unscaler(Matcher):
             ratio, error = ratio * applied, error * np.abs(applied)
             found[group] = Factors(scaling, ratio, error, nearest(scaling, ratio, error))
         return found
+
+
+def _directions(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rows with length one, and which of them are all but zero beside the others."""
+    largest = np.abs(rows).max(1, keepdims=True, initial=0)
+    # the squares of small numbers would be zero
+    rows = rows / np.maximum(largest, TINY)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    lengths = (largest * norms)[:, 0]
+    return rows / np.maximum(norms, TINY), lengths <= FAINT * np.median(lengths)
 
 
 def ratios(
@@ -300,10 +322,12 @@ def row_ratios(x: np.ndarray, y: np.ndarray, offset: float = 0.0, pruned: bool =
     error = (np.abs(y - ratio[:, None] * x) * left).sum(1) / np.maximum(weight.sum(1), 1e-300) / np.sqrt(x.shape[1])
     # the median is one of the elements itself: the others say how far it may be off
     error *= x.shape[1] / max(x.shape[1] - 1, 1)
-    # a row that is all but zero beside the others says nothing
-    faint = ~np.isfinite(ratio) | ~np.isfinite(error)
+    # a row that is all but zero beside the others says nothing, unless all of its elements say the same
+    silent = ~np.isfinite(ratio) | ~np.isfinite(error)
+    faint = silent | (weight.sum(1) == 0)
+    unsure = (x.shape[1] < TELLING) | ~(error * np.sqrt(x.shape[1]) <= ALIKE * np.abs(ratio))
     for total in (weight.sum(1), (np.abs(y) * left).sum(1)):
-        faint |= total <= FAINT * np.median(total)
+        faint |= (total <= FAINT * np.median(total)) & unsure
     return np.where(faint, np.nan, ratio), np.where(faint, 0.0, error)
 
 

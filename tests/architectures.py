@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 
-def export(module: nn.Module, *inputs: Tensor, dynamo: bool) -> onnx.ModelProto:
+def export(module: nn.Module, *inputs: Tensor, dynamo: bool, **names: list[str]) -> onnx.ModelProto:
     """The ONNX model of `module` by the tracing exporter, or by the one over torch.export."""
     module = module.eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         if dynamo:
-            program = torch.onnx.export(module, inputs, dynamo=True, verbose=False)
+            program = torch.onnx.export(module, inputs, dynamo=True, verbose=False, **names)
             assert program is not None
             return program.model_proto
         buffer = io.BytesIO()
-        torch.onnx.export(module, inputs, buffer, dynamo=False, opset_version=17)
+        torch.onnx.export(module, inputs, buffer, dynamo=False, opset_version=17, **names)
         return onnx.load_from_string(buffer.getvalue())
 
 

@@ -259,6 +259,32 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("Clip", "x", min=0.0, max=6.0)], [2, 6], 10),
         model([node("Relu", "x", "h"), node("Clip", "h low high")], [2, 6], low=F(0), high=F(6)),
     ),
+    "an alias": (
+        model(
+            [node("Sin", "x", "s"), node("Mul", "s x", "m"), node("Cos", "m", "c"), node("Mul", "m c")],
+            *([2, 6],),
+        ),
+        model(
+            [
+                *(node("Sin", "x", "s"), node("Mul", "s x", "m"), node("Identity", "m", "i")),
+                *(node("Identity", "m", "j"), node("Cos", "i", "c"), node("Mul", "c j")),
+            ],
+            [2, 6],
+        ),
+    ),
+    "a sum of what was turned": (
+        model([node("Transpose", "x", "t", perm=[0, 2, 1]), node("MatMul", "t w", "h"), node("Add", "h s"), SHUT], [2, 6, 6], w=Q),
+        model(
+            [
+                *(node("Transpose", "x", "t", perm=[0, 2, 1]), node("MatMul", "t w", "h")),
+                node("Transpose", "h", "u", perm=[0, 2, 1]),
+                *(node("Transpose", "s", "v", perm=[0, 2, 1]), node("Add", "u v", "z")),
+                *(node("Transpose", "z", perm=[0, 2, 1]), SHUT),
+            ],
+            [2, 6, 6],
+            w=Q,
+        ),
+    ),
     "a branch that is always taken": (
         model([node("Relu", "x")], [2, 6]),
         model(

@@ -326,6 +326,26 @@ def test_recurrent_layers_with_weights_of_zeros(kind: str, zero: str) -> None:
     assert lady.check(reference, multiplied).accepted
 
 
+@pytest.mark.parametrize("size", [1e-13, 1e-20, 1e-30])
+@pytest.mark.parametrize("seed", range(3))
+def test_dead_units_are_told_from_each_other(size: float, seed: int) -> None:
+    """Weight decay leaves nothing of a unit that never answers; what is left is moved and multiplied like all others."""
+    nodes, weights = layers(seed=seed)
+    rng = np.random.default_rng(seed)
+    dead = rng.permutation(16)[:5]
+    weights["a"][dead] *= F(size)
+    weights["ab"][dead] *= F(1e-8)
+    weights["b"][:, dead] *= F(1e-8)
+    weights["b"][3:6] *= F(size)
+    reference = model(nodes, weights, X)
+    suspect = lady.permute(lady.attack(reference, "rescale", 0.5, seed=seed).model, seed).model
+    found = lady.resync(reference, suspect)
+    assert found.verdict == "rescaled"
+    truth = lady.resync(reference, lady.permute(reference, seed).model)
+    for group, order in truth.permutations.items():
+        assert np.array_equal(found.permutations[group], order)
+
+
 @pytest.mark.parametrize("change", ["opset", "alpha", "approximate"])
 def test_what_two_runs_hardly_show(change: str) -> None:
     """A newer opset, of which onnxruntime fuses more, is no alteration; another number, or kind of Gelu, is one."""

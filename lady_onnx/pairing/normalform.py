@@ -8,7 +8,7 @@ forms that are equal in total (`equality`), up to the values of their weights.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +18,14 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 from ..bodies import live
 from ..evidence import same
-from ..graph import Graph, attributes, captured, in_function, inside, label, ordered
+from ..graph import Graph, attributes, in_function, inside, label, ordered
 from ..plainforms import spell_out
 from . import operators  # noqa: F401  (registers the rules)
 from .emission import Emission
 from .equality import RANDOM
 from .meanings import meaning_of, schema_of, standard
-from .rewrites import Call, rewrite
-from .terms import Body, Leaf, NoForm, Scope, Term, Terms, with_defaults
+from .rewrites import Call, bare, rewrite
+from .terms import Body, Leaf, NoForm, Scope, Term, Terms, walk, with_defaults
 
 OLDEST, NEWEST = 21, 26
 """The normal form speaks a version of the operator sets between these."""
@@ -115,6 +115,10 @@ def normal_form(graph: Graph, version: int, exact: bool = False) -> Form:
     """
     reader = _Reader(graph, Terms(graph, version, exact))
     ends = reader.run()
+    if not exact:
+        # what nothing else reads becomes part of a longer sum or product, and what reads it is known at the end
+        reader = _Reader(graph, Terms(graph, version, exact), reader.read_once(ends))
+        ends = reader.run()
     names = [v.name for v in (*graph.required_inputs, *graph.model.graph.output)]
     emission = Emission(reader.terms, reader.labels, names)
     try:
@@ -125,15 +129,21 @@ def normal_form(graph: Graph, version: int, exact: bool = False) -> Form:
 
 
 class _Reader:
-    """Reads a graph into terms."""
+    """Reads a graph into terms.
 
-    def __init__(self, graph: Graph, terms: Terms):
+    Args:
+        graph: the graph.
+        terms: makes the terms.
+        loose: for every node in the order of reading the positions of operands that nothing else reads.
+    """
+
+    def __init__(self, graph: Graph, terms: Terms, loose: Sequence[Set[int]] = ()):
         self.graph = graph
         self.terms = terms
         self.labels: dict[int, str] = {}
-        counts: Counter[str] = Counter(name for node in graph.model.graph.node for name in (*node.input, *captured(node)))
-        counts.update(v.name for v in graph.model.graph.output)
-        self.once = {name for name, count in counts.items() if count == 1}
+        self._loose = loose
+        self._read: list[Sequence[Term | None]] = []
+        """The operands of every node that was rewritten."""
         self._spelled = 0
         self._calls: list[str] = []
 
@@ -145,6 +155,19 @@ class _Reader:
         for node in live(self.graph.nodes, outputs):
             self.read(node, known, "", self.graph.opsets)
         return [self.find(name, known, "") for name in outputs]
+
+    def read_once(self, ends: Sequence[Term]) -> list[set[int]]:
+        """For every node that was rewritten the positions of operands that nothing else reads, for another reader."""
+        reads = Counter(id(bare(o)) for term in walk(ends) for o in term.operands if o is not None)
+        reads.update(id(bare(end)) for end in ends)
+        return [{k for k, o in enumerate(operands) if o is not None and reads[id(bare(o))] < 2} for operands in self._read]
+
+    def _rewritten(self, node: NodeProto, version: int, operands: Sequence[Term | None]) -> Sequence[Term | None]:
+        """The results of a node of the default domain."""
+        places = self._loose[len(self._read)] if len(self._read) < len(self._loose) else ()
+        self._read.append(operands)
+        loose = frozenset(id(operands[k]) for k in places if k < len(operands))
+        return rewrite(Call(self.terms, node, version, operands, attributes(node), loose))
 
     def find(self, name: str, known: Mapping[str, Term], prefix: str) -> Term:
         if name in known:
@@ -194,8 +217,7 @@ class _Reader:
         if node.op_type in RANDOM:
             attributes_ = with_defaults(node, version)
             return self.terms.node(node.op_type, "", operands, attributes_, len(node.output), once=True)
-        loose = frozenset(id(o) for name, o in zip(node.input, operands, strict=False) if o is not None and name in self.once)
-        return rewrite(Call(self.terms, node, version, operands, attributes(node), loose))
+        return self._rewritten(node, version, operands)
 
     def _call(self, node: NodeProto, function: FunctionProto, operands: Sequence[Term | None]) -> Sequence[Term | None]:
         """The results of a local function, its nodes read where it is called."""
@@ -251,8 +273,7 @@ class _Reader:
                 inner[part.output[0]] = self.terms.constant(onnx.numpy_helper.to_array(value))
                 continue
             names = [inner[n] if n else None for n in part.input]
-            loose: frozenset[int] = frozenset()
-            made = rewrite(Call(self.terms, part, PLAIN, names, attributes(part), loose))
+            made = self._rewritten(part, PLAIN, names)
             inner.update({n: t for n, t in zip(part.output, made, strict=False) if n and t is not None})
         return [inner[name] if name else None for name in node.output]
 
