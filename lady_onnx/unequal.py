@@ -101,6 +101,8 @@ def extended(
             own = there[name, axis].index
             where[own.ravel()] = slot.index[: len(own)].ravel()
     for name, its in names.items():
+        if len(reference.shape(name)) != len(suspect.shape(its)):
+            raise _part(reference, suspect, name)
         for axis, (n, m) in enumerate(zip(reference.shape(name), suspect.shape(its), strict=True)):
             where = places.setdefault((name, axis), np.full(m, -1))
             taken = {int(p) for g in ours for s in g.slots if (s.initializer, s.axis) == (name, axis) for p in s.index.ravel()}

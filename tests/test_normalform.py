@@ -272,19 +272,6 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
             [2, 6],
         ),
     ),
-    "a sum of what was turned": (
-        model([node("Transpose", "x", "t", perm=[0, 2, 1]), node("MatMul", "t w", "h"), node("Add", "h s"), SHUT], [2, 6, 6], w=Q),
-        model(
-            [
-                *(node("Transpose", "x", "t", perm=[0, 2, 1]), node("MatMul", "t w", "h")),
-                node("Transpose", "h", "u", perm=[0, 2, 1]),
-                *(node("Transpose", "s", "v", perm=[0, 2, 1]), node("Add", "u v", "z")),
-                *(node("Transpose", "z", perm=[0, 2, 1]), SHUT),
-            ],
-            [2, 6, 6],
-            w=Q,
-        ),
-    ),
     "a branch that is always taken": (
         model([node("Relu", "x")], [2, 6]),
         model(
@@ -398,6 +385,95 @@ def test_chains_of_movements_run_alike_and_end_alike(steps: list[str], random: A
     assert wanted.shape == found.shape
     assert (wanted == found).all()
     assert sum(n.op_type in ("Reshape", "Transpose") for n in made.graph.node) <= 3
+
+
+class Written:
+    """A program of maps [2, 4, 6], written plainly, or with steps turned: what they read, and back what they give."""
+
+    def __init__(self, turn: Any):
+        self.turn = turn
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, Any] = {}
+
+    def add(self, operator: str, inputs: Sequence[str], output: str, rank: int = 3, **given_: Any) -> str:
+        """A step, between two movements where `turn` says so; `axis` and constants are turned with it."""
+        order = self.turn(output, rank)
+        if order is None:
+            self.nodes.append(helper.make_node(operator, inputs, [output], **given_))
+            return output
+        sides = []
+        for name in inputs:
+            if name in self.constants:
+                array = self.constants[name]
+                self.constants[f"{name}/t"] = np.ascontiguousarray(np.transpose(array, order)) if array.ndim == rank else array
+                sides.append(f"{name}/t")
+                continue
+            sides.append(f"{output}/{len(sides)}")
+            self.nodes.append(node("Transpose", name, sides[-1], perm=order))
+        if "axis" in given_:
+            given_["axis"] = order.index(given_["axis"])
+        if "axes" in given_:
+            given_["axes"] = [order.index(a) for a in given_["axes"]]
+        self.nodes.append(helper.make_node(operator, sides, [f"{output}/r"], **given_))
+        self.nodes.append(node("Transpose", f"{output}/r", output, perm=np.argsort(order).tolist()))
+        return output
+
+
+def program(steps: Sequence[tuple[str, int, int]], turn: Any) -> onnx.ModelProto:
+    """Some steps, each of which reads what any before it gave; `turn` gives an order of axes for a step, or none."""
+    rng = np.random.default_rng(0)
+    made, flow = Written(turn), ["x"]
+    for k, (what, first, second) in enumerate(steps):
+        a, b = flow[first % len(flow)], flow[second % len(flow)]
+        made.constants[f"c{k}"] = rng.standard_normal([(1, 4, 1), (2, 4, 6), (1, 1, 6), ()][second % 4]).astype(F)
+        output = f"h{k}"
+        match what:
+            case "unary":
+                made.add(("Relu", "Tanh", "Sin")[second % 3], [a], output)
+            case "add" | "mul":
+                made.add(what.capitalize(), [a, b], output)
+            case "add constant" | "mul constant":
+                made.add(what.split()[0].capitalize(), [a, f"c{k}"], output)
+            case "softmax":
+                made.add("Softmax", [a], output, axis=second % 3)
+            case "mean":
+                made.add("ReduceMean", [a], f"{output}/m", axes=[second % 3])
+                made.add("Sub", [a, f"{output}/m"], output)
+            case "concat":
+                made.add("Concat", [a, b], f"{output}/c", axis=1)
+                made.constants[f"s{k}"], made.constants[f"e{k}"] = np.array([2]), np.array([6])
+                made.constants[f"a{k}"] = np.array([1])
+                made.nodes.append(node("Slice", f"{output}/c s{k} e{k} a{k}", output))
+            case "linear":
+                made.constants[f"w{k}"] = rng.standard_normal((6, 6)).astype(F)
+                made.nodes.append(node("MatMul", f"{a} w{k}", output))
+        flow.append(output)
+    made.nodes.append(node("Identity", flow[-1]))
+    return model(made.nodes, [2, 4, 6], **made.constants)
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["unary", "add", "mul", "add constant", "mul constant", "softmax", "mean", "concat", "linear"]),
+        st.integers(0, 9),
+        st.integers(0, 11),
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(STEPS, st.randoms(use_true_random=False))
+def test_movements_stand_behind_what_is_done_to_every_element(steps: list[tuple[str, int, int]], random: Any) -> None:
+    def turn(output: str, rank: int) -> list[int] | None:
+        order = random.sample(range(rank), rank)
+        return order if random.random() < 0.5 else None
+
+    plain, turned = program(steps, lambda output, rank: None), program(steps, turn)
+    holds(plain)
+    holds(turned)
+    assert lady.check(plain, turned).verdict == "identical"
 
 
 def test_defaults_of_functions_are_bound() -> None:

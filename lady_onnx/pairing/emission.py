@@ -172,10 +172,10 @@ class Emission:
             inputs.append(ValueInfoProto(name=self.names[id(term)], type=kind))
         nodes = self.nodes.setdefault(id(body.scope), [])
         outputs = []
-        for term in body.outputs:
+        for term, declared in zip(body.outputs, body.declared, strict=True):
             name = self._fresh("output")
             nodes.append(onnx.helper.make_node("Identity", [self.names[id(term)]], [name]))
-            outputs.append(ValueInfoProto(name=name))
+            outputs.append(ValueInfoProto(name=name, type=declared))
         return onnx.helper.make_graph(nodes, "body", inputs, outputs)
 
     # ---- constants

@@ -350,7 +350,7 @@ class _Walk:
             ends = zip((*g.input, *g.output), (*h.input, *h.output), strict=True)
             for p, q in ends:
                 # a type that contradicts the values makes a runtime stop
-                if p.HasField("type") and q.HasField("type") and not _same_type(p.type, q.type, is_output=True):
+                if not _same_type(p.type, q.type, is_output=False):
                     self.differ(place, f"the body '{x.name}' declares another type or shape of '{q.name}'")
             mine, other = one.body(a, x, g, k), two.body(b, y, h, k)
             self.scopes.add((id(mine), id(other)))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx.helper
 import onnx.numpy_helper
-from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto
 
 from ..bodies import live
 from ..evidence import same
@@ -23,8 +23,9 @@ from ..plainforms import spell_out
 from . import operators  # noqa: F401  (registers the rules)
 from .emission import Emission
 from .equality import RANDOM
+from .extents import Extent
 from .meanings import meaning_of, schema_of, standard
-from .rewrites import Call, bare, rewrite
+from .rewrites import Call, bare, base, rewrite
 from .terms import Body, Leaf, NoForm, Scope, Term, Terms, walk, with_defaults
 
 OLDEST, NEWEST = 21, 26
@@ -160,7 +161,11 @@ class _Reader:
         """For every node that was rewritten the positions of operands that nothing else reads, for another reader."""
         reads = Counter(id(bare(o)) for term in walk(ends) for o in term.operands if o is not None)
         reads.update(id(bare(end)) for end in ends)
-        return [{k for k, o in enumerate(operands) if o is not None and reads[id(bare(o))] < 2} for operands in self._read]
+
+        def is_loose(term: Term | None) -> bool:
+            return term is not None and max(reads[id(bare(term))], reads[id(base(bare(term)))]) < 2
+
+        return [{k for k, o in enumerate(operands) if is_loose(o)} for operands in self._read]
 
     def _rewritten(self, node: NodeProto, version: int, operands: Sequence[Term | None]) -> Sequence[Term | None]:
         """The results of a node of the default domain."""
@@ -296,7 +301,10 @@ class _Reader:
         meanings = [meaning_of(node.op_type, domain, v) for v in (opsets.get(domain, 1), self.terms.version)]
         if meanings[0] != meanings[1]:
             raise NoForm(f"version {opsets.get(domain, 1)} has another {node.op_type}")
-        made = tuple(self._body(a, known, prefix + inside(node, a.name), opsets) for a in sorted(bodies, key=lambda a: a.name))
+        shapes = _formal_shapes(node, opsets.get(domain, 1), operands)
+        made = tuple(
+            self._body(a, shapes, known, prefix + inside(node, a.name), opsets) for a in sorted(bodies, key=lambda a: a.name)
+        )
         plain = with_defaults(node, self.terms.version)
         results = self.terms.node(node.op_type, node.domain, operands, plain, len(node.output), made)
         if node.op_type == "If":
@@ -318,7 +326,14 @@ class _Reader:
             self.read(inner, own, prefix, opsets)
         return [self.find(name, own, prefix) for name in outputs]
 
-    def _body(self, attribute: AttributeProto, known: Mapping[str, Term], prefix: str, opsets: Mapping[str, int]) -> Body:
+    def _body(
+        self,
+        attribute: AttributeProto,
+        shapes: Sequence[tuple[Extent, ...] | None],
+        known: Mapping[str, Term],
+        prefix: str,
+        opsets: Mapping[str, int],
+    ) -> Body:
         graph: GraphProto = attribute.g
         scope = Scope(self.terms.scope)
         self.terms.scope = scope
@@ -328,6 +343,8 @@ class _Reader:
                 # a weight of the body hides a value of the same name outside
                 own.pop(tensor.name, None)
             inputs = [self.terms.formal(k, v.type) for k, v in enumerate(graph.input)]
+            for term, shape in zip(inputs, shapes, strict=False):
+                term.shape = shape
             own.update({v.name: t for v, t in zip(graph.input, inputs, strict=True)})
             outputs = [o.name for o in graph.output]
             for node in live(ordered(graph.node), outputs):
@@ -336,7 +353,41 @@ class _Reader:
         finally:
             assert scope.outer is not None
             self.terms.scope = scope.outer
-        return Body(attribute.name, tuple(inputs), tuple(ends), scope)
+        declared = (TypeProto() if _is_known(v.type, t) else v.type for v, t in zip(graph.output, ends, strict=True))
+        return Body(attribute.name, tuple(inputs), tuple(ends), tuple(declared), scope)
+
+
+def _formal_shapes(node: NodeProto, version: int, operands: Sequence[Term | None]) -> list[tuple[Extent, ...] | None]:
+    """The shapes of the inputs of a Scan's body: those of its states, and of the slices of what it scans."""
+    given = attributes(node)
+    if node.op_type != "Scan" or standard(node.domain) or version < 9:
+        return []
+    scanned = int(given["num_scan_inputs"])
+    axes = given.get("scan_input_axes", [0] * scanned)
+    shapes = [None if o is None else o.shape for o in operands]
+    states, rest = shapes[: len(shapes) - scanned], shapes[len(shapes) - scanned :]
+    slices: list[tuple[Extent, ...] | None] = []
+    for shape, axis in zip(rest, axes, strict=True):
+        slices.append(shape and (*shape[: axis % len(shape)], *shape[axis % len(shape) + 1 :]))
+    return [*states, *slices]
+
+
+def _is_known(declared: TypeProto, term: Term) -> bool:
+    """Is what a file says of a value known to be so?
+
+    What contradicts a value makes a runtime stop, or plan its memory wrongly.
+    """
+    if not declared.WhichOneof("value"):
+        return True
+    kind = declared.tensor_type
+    if not declared.HasField("tensor_type") or kind.elem_type != term.dtype:
+        return False
+    if not kind.HasField("shape"):
+        return True
+    sizes = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in kind.shape.dim]
+    if term.shape is None or len(sizes) != len(term.shape):
+        return False
+    return all(size is None or size == extent for size, extent in zip(sizes, term.shape, strict=True))
 
 
 def _bound(node: NodeProto, given: Mapping[str, AttributeProto]) -> NodeProto:

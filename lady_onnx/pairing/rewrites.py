@@ -8,6 +8,7 @@ equality that holds for real numbers, and for floats up to rounding, is used for
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -232,10 +233,9 @@ def split(terms: Terms, term: Term) -> tuple[Term, float]:
     inner = term.operands[0] if term.operands else None
     if term.operator == "Scale" and inner is not None:
         return inner, term.scale
-    if term.operator == "Reshape" and len(term.operands) == 1 and inner is not None and inner.operator == "Scale":
+    if inner is not None and inner.operator == "Scale" and movement(term) is not None:
         assert inner.operands[0] is not None
-        assert term.shape is not None
-        return reshaped(terms, inner.operands[0], term.shape), inner.scale
+        return moved_like(terms, inner.operands[0], term), inner.scale
     return term, 1.0
 
 
@@ -246,7 +246,7 @@ def bare(term: Term) -> Term:
 
 
 def scaled(terms: Terms, term: Term, factor: float) -> Term:
-    """A term times a number; a reshape of a term stands behind the number."""
+    """A term times a number; a movement stands behind the number."""
     core, own = split(terms, term)
     factor = factor * own
     if factor == 1.0:
@@ -259,9 +259,8 @@ def scaled(terms: Terms, term: Term, factor: float) -> Term:
         folded = channelwise(terms, core, np.array(factor))
         if folded is not None:
             return folded
-    if core.operator == "Reshape" and len(core.operands) == 1 and core.shape is not None:
-        assert core.operands[0] is not None
-        return _reshape(terms, scaled(terms, core.operands[0], factor), core.shape)
+    if movement(core) is not None:
+        return moved_like(terms, scaled(terms, base(core), factor), core)
     return terms.make("Scale", [core], dtype=core.dtype, shape=core.shape, scale=factor)
 
 
@@ -290,8 +289,6 @@ def reshaped(terms: Terms, term: Term, shape: Sequence[Extent]) -> Term:
     to = tuple(shape)
     if term.shape == to:
         return term
-    if term.operator == "Scale":
-        return through(terms, term, lambda t: reshaped(terms, t, to))
     if term.operator == "Reshape" and len(term.operands) == 1:
         assert term.operands[0] is not None
         return reshaped(terms, term.operands[0], to)
@@ -328,8 +325,6 @@ def transposed(terms: Terms, term: Term, order: Sequence[int]) -> Term:
     order = list(order)
     if order == sorted(order):
         return term
-    if term.operator == "Scale":
-        return through(terms, term, lambda t: transposed(terms, t, order))
     if term.operator == "Transpose":
         inner = list(term.attribute("perm"))  # type: ignore[call-overload]
         assert term.operands[0] is not None
@@ -462,6 +457,100 @@ def laid_out(terms: Terms, core: Term, factors: Sequence[Extent], order: Sequenc
     return term
 
 
+def movement(term: Term) -> tuple[Term, Sequence[Extent], list[int]] | None:
+    """What a term moves without changing it, the factors of its shape, and their order; None for a term that moves nothing."""
+    core = term.operands[0] if len(term.operands) == 1 else None
+    if core is None or core.shape is None or term.shape is None:
+        return None
+    if term.operator == "Reshape":
+        return core, core.shape, list(range(len(core.shape)))
+    if term.operator == "Transpose":
+        return core, core.shape, list(term.attribute("perm"))  # type: ignore[call-overload]
+    return _layout(term) if term.operator == "Move" else None
+
+
+def base(term: Term) -> Term:
+    """What is left of a term without a movement."""
+    found = movement(term)
+    return term if found is None else found[0]
+
+
+def moved_like(terms: Terms, term: Term, model: Term) -> Term:
+    """A term moved as another is; it has the shape of what that one moves, or, of a transposition, the rank."""
+    found = movement(model)
+    assert found is not None
+    assert model.shape is not None
+    _, factors, order = found
+    if model.operator == "Transpose":
+        return transposed(terms, term, order)
+    made = laid_out(terms, term, factors, order, model.shape)
+    assert made is not None
+    return made
+
+
+def moved_back(terms: Terms, term: Term, model: Term) -> Term:
+    """A term of the shape that another has been moved to, or, of a transposition, the rank, moved back."""
+    found = movement(model)
+    assert found is not None
+    core, factors, order = found
+    assert core.shape is not None
+    inverse = np.argsort(order).tolist()
+    if model.operator == "Transpose":
+        return transposed(terms, term, inverse)
+    turned = transposed(terms, reshaped(terms, term, [factors[k] for k in order]), inverse)
+    return reshaped(terms, turned, core.shape)
+
+
+def framed(terms: Terms, parts: Sequence[Term]) -> Term | None:
+    """Of some terms that are combined element by element, the one that all of them are moved back like; None for none.
+
+    Of terms that were moved differently it is one that does not hang on where the movements stand. How a term was turned is
+    not seen where its axes have length one.
+    """
+    sizes = [product(p.shape or ()) for p in parts]
+    whole = [p for p, size in zip(parts, sizes, strict=True) if all(quotient(size, other) is not None for other in sizes)]
+    model = min(whole or parts, key=lambda t: bare(base(t)).digest)
+    if movement(model) is None:
+        return None
+    alike = all(p.shape == model.shape for p in parts)
+    turned = model.operator == "Transpose" and all(p.rank == model.rank for p in parts)
+    return model if alike or turned else None
+
+
+def before(terms: Terms, term: Term, constant: Leaf) -> Term | None:
+    """A constant that a moved term is combined with, as what is moved is combined with it; None where there is no such.
+
+    The constant's shape broadcasts to that of the term.
+    """
+    found = movement(term)
+    if found is None:
+        return None
+    core, factors, order = found
+    assert core.shape is not None
+    assert term.shape is not None
+    if constant.array.size == 1:
+        return terms.moved(constant, lambda a: a.reshape(()))
+    split_up = _split_up(factors, order, term.shape)
+    if split_up is None:
+        return None
+    fine, sequence = split_up
+    axes, own = _runs([fine[k] for k in sequence], term.shape), _runs(fine, core.shape)
+    if axes is None or own is None:
+        return None
+    dims = (*[1] * (len(term.shape) - constant.array.ndim), *constant.array.shape)
+    varies = {k for axis, n in enumerate(dims) if n > 1 for k in axes[axis]}
+    # along an axis of what is moved it varies in all of its factors, or in none
+    if any(0 < len(varies.intersection(sequence.index(k) for k in run)) < len(run) for run in own):
+        return None
+    turned = [fine[k] if p in varies else 1 for p, k in enumerate(sequence)]
+    if not is_number(turned):
+        return None
+    lengths, inverse = plain_numbers(turned), np.argsort(sequence).tolist()
+    natural = [lengths[sequence.index(k)] for k in range(len(fine))]
+    to = [math.prod(natural[k] for k in run) for run in own]
+    return terms.moved(constant, lambda a: a.reshape(lengths).transpose(inverse).reshape(to))
+
+
 def sliced(terms: Terms, term: Term, axis: int, start: int, stop: int, step: int = 1) -> Term:
     """Part of a term along an axis of a length that is a plain number; `start` and `stop` lie in it."""
     assert term.shape is not None
@@ -473,6 +562,9 @@ def sliced(terms: Terms, term: Term, axis: int, start: int, stop: int, step: int
     where = (*[slice(None)] * axis, slice(start, stop if step > 0 or stop >= 0 else None, step))
     if term.leaf is not None:
         return terms.moved(term.leaf, lambda a: a[where])
+    if term.operator == "Transpose" and term.operands[0] is not None and term.operands[0].shape is not None:
+        order = list(term.attribute("perm"))  # type: ignore[call-overload]
+        return transposed(terms, sliced(terms, term.operands[0], order[axis], start, stop, step), order)
     if term.operator == "Linear" and axis == len(term.shape) - 1 and step == 1:
         x, weight, bias = term.operands
         assert x is not None
@@ -496,6 +588,11 @@ def joined(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
             flat.append(part)
     if len(flat) == 1:
         return flat[0]
+    model = framed(terms, flat)
+    if model is not None and model.operator == "Transpose":
+        order = list(model.attribute("perm"))  # type: ignore[call-overload]
+        made = joined(terms, [moved_back(terms, p, model) for p in flat], order[axis])
+        return None if made is None else transposed(terms, made, order)
     if all(p.leaf is not None for p in flat):
         leaves = [p.leaf for p in flat if p.leaf is not None]
         if len({a.array.dtype for a in leaves}) == 1:
@@ -532,7 +629,10 @@ def linear(terms: Terms, x: Term, weight: Term, bias: Term | None = None) -> Ter
         # the bias is not scaled: what comes in is
         return added(terms, scaled(terms, linear(terms, core, weight), factor), bias)
     inner = _natural(terms, core, rows)
-    if inner is None:
+    order = list(core.attribute("perm")) if core.operator == "Transpose" and core.shape else []  # type: ignore[call-overload]
+    if order and order[-1] == len(order) - 1 and core.operands[0] is not None:
+        made = transposed(terms, linear(terms, core.operands[0], weight, bias), order)
+    elif inner is None:
         made = _linear(terms, core, weight, bias)
     else:
         assert core.shape is not None
@@ -666,11 +766,6 @@ def is_vector(array: np.ndarray) -> bool:
     return sum(n > 1 for n in array.shape) < 2
 
 
-def is_row(array: np.ndarray) -> bool:
-    """Does a constant differ along its last axis at most?"""
-    return array.shape[-1:] in ((array.size,), ())
-
-
 def broadcast(a: Term, b: Term) -> tuple[Extent | None, ...] | None:
     """The shape of a sum of two terms, None for a length that cannot be told; None where the rank cannot."""
     if a.shape is None or b.shape is None:
@@ -702,23 +797,34 @@ def added(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset()) -
         a, b = b, a
     if b.leaf is not None:
         return _add_constant(terms, a, b)
-    parts: list[Term] = []
-    for term in (a, b):
-        parts += [o for o in term.operands if o] if term.operator == "Sum" and id(term) in loose else [term]
+    parts = [p for term in (a, b) for p in parts_of(terms, "Sum", term, id(term) in loose)]
     return combined(terms, "Sum", parts, broadcast(a, b))
+
+
+def parts_of(terms: Terms, operator: str, term: Term, is_loose: bool) -> list[Term]:
+    """What a sum or product of terms combines, or what it is moved to; the term itself where others read it too."""
+    whole = base(term)
+    if whole.operator != operator or not is_loose:
+        return [term]
+    parts = [o for o in whole.operands if o is not None]
+    if whole is term:
+        return parts
+    if term.operator != "Transpose" and any(p.shape != whole.shape for p in parts):
+        return [term]
+    if any(p.rank != whole.rank for p in parts):
+        return [term]
+    return [moved_like(terms, p, term) for p in parts]
 
 
 def combined(terms: Terms, operator: str, parts: Sequence[Term], shape: Sequence[Extent | None] | None) -> Term:
     """A sum or product of terms, in the one order."""
-    # what is reshaped alike is combined before
-    to = alike_reshaped([split(terms, p)[0] for p in parts])
-    if to is not None:
-        inner = []
-        for part in parts:
-            core, factor = split(terms, part)
-            assert core.operands[0] is not None
-            inner.append(scaled(terms, core.operands[0], factor))
-        return reshaped(terms, combined(terms, operator, inner, split(terms, inner[0])[0].shape), to)
+    # what is moved is combined before
+    cores = [split(terms, p) for p in parts]
+    model = framed(terms, [c for c, _ in cores])
+    if model is not None:
+        inner = [scaled(terms, moved_back(terms, core, model), factor) for core, factor in cores]
+        whole = broadcast(*(split(terms, p)[0] for p in inner)) if len(inner) == 2 else inner[0].shape
+        return moved_like(terms, combined(terms, operator, inner, whole), model)
     order = sorted(parts, key=lambda t: bare(t).digest)
     return terms.make(operator, order, dtype=parts[0].dtype, shape=shape)
 
@@ -749,20 +855,10 @@ def _add_constant(terms: Terms, a: Term, b: Term) -> Term:
             made = computed(terms, "Add", [constant.leaf, b.leaf])
             if made is not None and made.leaf is not None and made.leaf.array.size <= MOST_FOLDED:
                 return _add_constant(terms, inner, made)
-    if _is_last_kept(a) and keeps_shape(a, b) and is_row(b.leaf.array):
-        assert inner is not None
-        row = plain_constant(terms, inner, terms.moved(b.leaf, lambda x: x.reshape(-1)))
-        assert a.shape is not None
-        return reshaped(terms, added(terms, inner, row), a.shape)
+    earlier = before(terms, a, b.leaf) if keeps_shape(a, b) else None
+    if earlier is not None:
+        return moved_like(terms, added(terms, base(a), earlier), a)
     return terms.make("Add", [a, b], dtype=a.dtype, shape=broadcast(a, b))
-
-
-def _is_last_kept(term: Term) -> bool:
-    """Is it a reshape that leaves the last axis as it was?"""
-    if term.operator != "Reshape" or len(term.operands) != 1 or not term.shape:
-        return False
-    inner = term.operands[0]
-    return inner is not None and inner.shape is not None and bool(inner.shape) and inner.shape[-1:] == term.shape[-1:]
 
 
 def _biased(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term | None:
@@ -800,9 +896,7 @@ def multiplied(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset
         if number is not None and is_small(factor * number) and keeps_shape(a, b):
             return scaled(terms, a, factor * number)
         return scaled(terms, _multiply_constant(terms, a, b), factor)
-    parts: list[Term] = []
-    for term, is_loose in zip((a, b), whole, strict=True):
-        parts += [o for o in term.operands if o] if term.operator == "Product" and is_loose else [term]
+    parts = [p for term, is_loose in zip((a, b), whole, strict=True) for p in parts_of(terms, "Product", term, is_loose)]
     return scaled(terms, combined(terms, "Product", parts, broadcast(a, b)), factor)
 
 
@@ -828,9 +922,9 @@ def _multiply_constant(terms: Terms, a: Term, b: Term) -> Term:
             return made
     if keeps_shape(a, b):
         inner = a.operands[0] if a.operands else None
-        if _is_last_kept(a) and is_row(b.leaf.array) and inner is not None and a.shape is not None:
-            row = terms.moved(b.leaf, lambda x: x.reshape(-1))
-            return reshaped(terms, multiplied(terms, inner, row), a.shape)
+        earlier = before(terms, a, b.leaf)
+        if earlier is not None:
+            return moved_like(terms, multiplied(terms, base(a), earlier), a)
         made = channelwise(terms, a, b.leaf.array, b.leaf)
         if made is not None:
             return made
@@ -899,28 +993,17 @@ UNARY = (
 
 
 def unshaped(terms: Terms, operator: str, operands: Sequence[Term | None], attributes: Attributes) -> Term | None:
-    """An operator that acts on every element alone, before the reshape of what it acts on; None where there is none."""
+    """An operator that acts on every element alone, before the movement of what it acts on; None where there is none."""
     term = operands[0]
-    if operator not in UNARY or term is None or term.operator != "Reshape" or len(term.operands) != 1:
+    if operator not in UNARY or term is None or movement(term) is None:
         return None
-    if term.shape is None or any(o is not None and (o.leaf is None or o.leaf.array.size != 1) for o in operands[1:]):
+    if any(o is not None and (o.leaf is None or o.leaf.array.size != 1) for o in operands[1:]):
         return None
-    inner = term.operands[0]
-    assert inner is not None
+    inner = base(term)
     made = unshaped(terms, operator, [inner, *operands[1:]], attributes)
     if made is None:
         made = terms.make(operator, [inner, *operands[1:]], attributes, dtype=term.dtype, shape=inner.shape)
-    return reshaped(terms, made, term.shape)
-
-
-def alike_reshaped(parts: Sequence[Term]) -> tuple[Extent, ...] | None:
-    """The shape to which all of some terms are brought from one other; None where they are not."""
-    inner = [p.operands[0] for p in parts if p.operator == "Reshape" and len(p.operands) == 1]
-    shapes = {t.shape for t in inner if t is not None}
-    whole = {p.shape for p in parts}
-    if len(inner) < len(parts) or len(shapes) != 1 or len(whole) != 1 or None in shapes:
-        return None
-    return parts[0].shape
+    return moved_like(terms, made, term)
 
 
 def applied(terms: Terms, operator: str, term: Term, **attributes: object) -> Term:
@@ -942,6 +1025,9 @@ def reduced(terms: Terms, operator: str, term: Term, axes: Sequence[int]) -> Ter
         return term
     if operator in ("ReduceMean", "ReduceSum") and term.operator == "Scale":
         return through(terms, term, lambda t: reduced(terms, operator, t, axes))
+    if term.operator == "Transpose" and term.operands[0] is not None and term.operands[0].shape is not None:
+        order = list(term.attribute("perm"))  # type: ignore[call-overload]
+        return transposed(terms, reduced(terms, operator, term.operands[0], [order[a] for a in axes]), order)
     shape = None
     if term.shape is not None:
         shape = tuple(1 if a in axes else n for a, n in enumerate(term.shape))

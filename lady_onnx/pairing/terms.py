@@ -124,11 +124,19 @@ class Term:
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """A graph inside an operator: its inputs and outputs by position."""
+    """A graph inside an operator: its inputs and outputs by position.
+
+    Attributes:
+        attribute: the name of the attribute that it stands in.
+        inputs, outputs: the terms.
+        declared: for every output what the file says of its type and shape; empty where that is known to be so.
+        scope: where its terms are computed.
+    """
 
     attribute: str
     inputs: tuple[Term, ...]
     outputs: tuple[Term, ...]
+    declared: tuple[TypeProto, ...]
     scope: Scope
 
 
@@ -349,6 +357,7 @@ class Terms:
             parts.update(operand.digest if operand else b"-")
         for body in term.bodies:
             parts.update(b"|".join(o.digest for o in body.outputs))
+            parts.update(b"|".join(d.SerializeToString(deterministic=True) for d in body.declared))
         return parts.digest()
 
     # ---- types and shapes
