@@ -18,7 +18,6 @@ import numpy as np
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper
 
 MICROSOFT = "com.microsoft"
-BLOCKED = "com.microsoft.nchwc"
 FLOAT, INT, STRING = AttributeProto.FLOAT, AttributeProto.INT, AttributeProto.STRING
 FLOATS, INTS = AttributeProto.FLOATS, AttributeProto.INTS
 
@@ -26,19 +25,6 @@ Ranks = Callable[[str], int | None]
 """The rank of a tensor, None where it is not known."""
 Names = Callable[[str], str]
 """A name for a tensor that is not taken; it is like the given one."""
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """How onnxruntime lays out maps in blocks of channels: that is no part of a file, and depends on the processor.
-
-    Attributes:
-        channels: so many channels lie together at every place.
-        shape: the shape of a weight, None where it is not known.
-    """
-
-    channels: int
-    shape: Callable[[str], Sequence[int] | None]
 
 
 class NoPlainForm(Exception):
@@ -91,7 +77,6 @@ class Writer:
         attributes: the values of the node's attributes.
         rank: the rank of a tensor.
         fresh: a name for a tensor.
-        blocks: how maps lie in blocks, None where that is not known.
         nodes: what is written so far.
     """
 
@@ -100,7 +85,6 @@ class Writer:
     attributes: Mapping[str, Any]
     rank: Ranks
     fresh: Names
-    blocks: Blocks | None = None
     nodes: list[NodeProto] = field(default_factory=list)
 
     def __getitem__(self, operand: str) -> str:
@@ -183,7 +167,7 @@ class Declaration:
     write: Write
     has_rest: bool = False
 
-    def writer_for(self, node: NodeProto, rank: Ranks, fresh: Names, blocks: Blocks | None) -> Writer:
+    def writer_for(self, node: NodeProto, rank: Ranks, fresh: Names) -> Writer:
         """A writer for a node, if it has nothing that is not declared."""
         given = {a.name: a for a in node.attribute}
         if len(given) < len(node.attribute) or not given.keys() <= self.attributes.keys() or node.overload:
@@ -196,7 +180,7 @@ class Declaration:
             raise NoPlainForm("a required operand is left out")
         operands = {operand.rstrip("?"): name for operand, name in zip(self.operands, names, strict=True)}
         values = {name: attribute.read(given.get(name)) for name, attribute in self.attributes.items()}
-        return Writer(operands, rest, values, rank, fresh, blocks)
+        return Writer(operands, rest, values, rank, fresh)
 
 
 FORMS: dict[tuple[str, str], Declaration] = {}
@@ -219,7 +203,7 @@ def form(
     return register
 
 
-def spell_out(node: NodeProto, rank: Ranks, fresh: Names, blocks: Blocks | None = None) -> list[NodeProto] | None:
+def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | None:
     """The same computation in operators of the default domain, with the meaning they have in opset 20.
 
     A number that an attribute gives follows the type of the tensor that it meets (`CastLike`). A model may have a function
@@ -229,7 +213,6 @@ def spell_out(node: NodeProto, rank: Ranks, fresh: Names, blocks: Blocks | None 
         node: any node.
         rank: gives the rank of a tensor, or None.
         fresh: gives a name for a tensor that is not taken.
-        blocks: how maps lie in blocks of channels; without it the operators on such maps have no plain form.
 
     Returns:
         Nodes in an order in which they can run, the last results under the names of the node's; None where no plain form
@@ -239,7 +222,7 @@ def spell_out(node: NodeProto, rank: Ranks, fresh: Names, blocks: Blocks | None 
     if declaration is None:
         return None
     try:
-        writer = declaration.writer_for(node, rank, fresh, blocks)
+        writer = declaration.writer_for(node, rank, fresh)
         written = declaration.write(writer)
     except NoPlainForm:
         return None
@@ -802,112 +785,3 @@ def write_dynamic_quantize_matmul(w: Writer) -> str:
     a = w("DequantizeLinear", *w.write_many(3, "DynamicQuantizeLinear", w["A"]))
     b = dequantised(w, w["B"], w["b_scale"], w["b_zero_point"], -1)
     return w.plus(w("MatMul", a, b), w["bias"])
-
-
-# ---- maps in blocks of channels
-#
-# Such a map is declared as [batch, channel, row, column], but its numbers lie as [batch, block, row, column, channel in the
-# block]. Other operators may read it as what it is declared as, so every plain form gives the numbers where they lie.
-
-
-def block_channels(w: Writer) -> int:
-    """How many channels lie together."""
-    if w.blocks is None:
-        raise NoPlainForm("how many channels lie together is not known")
-    return w.blocks.channels
-
-
-def from_blocks(w: Writer, x: str) -> str:
-    """A map with its numbers where its declaration says."""
-    shape = (w("Shape", x, end=1), w.whole(-1), w("Shape", x, start=2), w.whole(block_channels(w)))
-    apart = w("Reshape", x, w("Concat", *shape, axis=0))
-    return w("Reshape", w("Transpose", apart, perm=[0, 1, 4, 2, 3]), w("Shape", x))
-
-
-def to_blocks(w: Writer, x: str) -> str:
-    """A map with its numbers in blocks of channels."""
-    shape = (w("Shape", x, end=1), w.whole(-1, block_channels(w)), w("Shape", x, start=2))
-    apart = w("Reshape", x, w("Concat", *shape, axis=0))
-    return w("Reshape", w("Transpose", apart, perm=[0, 1, 3, 4, 2]), w("Shape", x))
-
-
-@form("ReorderInput", "X", domain=BLOCKED, channels_last=0)
-def write_reorder_input(w: Writer) -> str:
-    """A map in blocks, the last of which zeros fill."""
-    size = w.whole(block_channels(w))
-    x = channels_moved(w, w["X"], 4, 1) if w.attribute("channels_last") else w["X"]
-    missing = w("Mod", w("Neg", w("Shape", x, start=1, end=2)), size)
-    return to_blocks(w, w("Pad", x, w("Concat", w.whole(0, 0, 0, 0, 0), missing, w.whole(0, 0), axis=0)))
-
-
-@form("ReorderOutput", "X", domain=BLOCKED, channels=0, channels_last=0)
-def write_reorder_output(w: Writer) -> str:
-    """The first channels of a map in blocks."""
-    if w.attribute("channels") < 1:
-        raise NoPlainForm("no number of channels")
-    x = w("Slice", from_blocks(w, w["X"]), w.whole(0), w.whole(w.attribute("channels")), w.whole(1))
-    return channels_moved(w, x, 4, -1) if w.attribute("channels_last") else x
-
-
-@form("Conv", "X W B? Sum?", domain=BLOCKED, **CONVOLUTION, **FUSED)
-def write_blocked_conv(w: Writer) -> str:
-    """FusedConv of maps in blocks; a map of fewer channels than a block has is read as it is declared."""
-    size, group = block_channels(w), w.attribute("group")
-    shape = w.blocks.shape(w["W"]) if w.blocks else None
-    if shape is None or len(shape) != 4:
-        raise NoPlainForm("a weight of unknown shape")
-    outer, inner = shape[:2]
-    is_plain, is_depthwise = group == 1 and inner < size, group > 1 and inner == 1 and outer == group
-    lying = 1 if is_plain or is_depthwise else size
-    if inner % lying or outer % size or (group > 1 and not is_depthwise and (outer // group) % size):
-        raise NoPlainForm("channels that do not fill blocks")
-    blocks = w.whole(outer // size, inner // lying, *shape[2:], lying, size)
-    weight = w("Transpose", w("Reshape", w["W"], blocks), perm=[0, 5, 1, 4, 2, 3])
-    x = w["X"] if is_plain else from_blocks(w, w["X"])
-    y = w("Conv", x, w("Reshape", weight, w.whole(*shape)), w["B"], **w.some(list(CONVOLUTION)))
-    addend = from_blocks(w, w["Sum"]) if w["Sum"] else ""
-    return to_blocks(w, activated(w, w.plus(y, addend)))
-
-
-@form("MaxPool", "X", domain=BLOCKED, **POOLING, storage_order=0)
-def write_blocked_max_pool(w: Writer) -> str:
-    """MaxPool of maps in blocks; `storage_order` is that of places, which are no result."""
-    return to_blocks(w, w("MaxPool", from_blocks(w, w["X"]), **w.some(list(POOLING))))
-
-
-@form("AveragePool", "X", domain=BLOCKED, **POOLING, count_include_pad=0)
-def write_blocked_average_pool(w: Writer) -> str:
-    """AveragePool of maps in blocks."""
-    return to_blocks(w, averaged(w, from_blocks(w, w["X"])))
-
-
-@form("GlobalMaxPool", "X", domain=BLOCKED)
-def write_blocked_global_max_pool(w: Writer) -> str:
-    """GlobalMaxPool of maps in blocks."""
-    return to_blocks(w, w("GlobalMaxPool", from_blocks(w, w["X"])))
-
-
-@form("GlobalAveragePool", "X", domain=BLOCKED)
-def write_blocked_global_average_pool(w: Writer) -> str:
-    """GlobalAveragePool of maps in blocks."""
-    return to_blocks(w, w("GlobalAveragePool", from_blocks(w, w["X"])))
-
-
-@form(
-    "Upsample",
-    "X",
-    domain=BLOCKED,
-    coordinate_transformation_mode="asymmetric",
-    mode="nearest",
-    scales=required(INTS),
-)
-def write_blocked_upsample(w: Writer) -> str:
-    """Every number of a map in blocks several times over."""
-    scales = w.attribute("scales")
-    if w.attribute("mode") != "nearest" or len(scales) != 4 or list(scales[:2]) != [1, 1]:
-        raise NoPlainForm("numbers between others, or more channels")
-    if w.attribute("coordinate_transformation_mode") != "asymmetric":
-        raise NoPlainForm("onnxruntime refuses other coordinates")
-    x, factors = from_blocks(w, w["X"]), w.constant(scales, np.float32)
-    modes = {"coordinate_transformation_mode": "asymmetric", "mode": "nearest", "nearest_mode": "floor"}
-    return to_blocks(w, w("Resize", x, "", factors, **modes))

@@ -112,6 +112,23 @@ def session(graph: Graph, name: str = "CPUExecutionProvider") -> ort.InferenceSe
         raise LadyError(f"{graph.name}: onnxruntime cannot load it: {_line(error)}; export it again") from error
 
 
+@functools.cache
+def block_channels() -> int | None:
+    """How many channels onnxruntime lays together in maps in blocks; None where it has none on this processor."""
+    node = onnx.helper.make_node("ReorderInput", ["x"], ["y"], domain="com.microsoft.nchwc")
+    ends = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in "xy")
+    graph = onnx.helper.make_graph([node], "blocks", [next(ends)], [next(ends)])
+    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in (("", 20), (node.domain, 1))]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        asked = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return int(asked.run(None, {"x": np.zeros((1, 4, 1, 1), np.float32)})[0].shape[1])
+    except Exception:  # noqa: BLE001 - onnxruntime raises its own kinds
+        return None
+
+
 def simplified(graph: Graph, fused: bool = False) -> Graph:
     """The same computation in single precision, as onnxruntime's optimiser writes it.
 

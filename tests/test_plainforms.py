@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from onnx import AttributeProto, NodeProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 from scipy import special
 
-from lady_onnx.plainforms import BLOCKED, FORMS, MICROSOFT, Blocks, spell_out
+from lady_onnx.plainforms import FORMS, MICROSOFT, spell_out
 
 Draw = Callable[[st.SearchStrategy], Any]
 
@@ -88,15 +87,14 @@ def node_of(operator: str, domain: str, drawn: Case) -> tuple[NodeProto, dict[st
 def spelled(node: NodeProto, feeds: dict[str, np.ndarray], ranks: bool = True) -> list[NodeProto] | None:
     taken = itertools.count()
     known = {name: value.shape for name, value in feeds.items()} if ranks else {}
-    blocks = Blocks(block_channels(), known.get) if node.domain == BLOCKED else None
     rank = {name: len(shape) for name, shape in known.items()}.get
-    return spell_out(node, rank, lambda hint: f"{hint}.{next(taken)}", blocks)
+    return spell_out(node, rank, lambda hint: f"{hint}.{next(taken)}")
 
 
 def run(nodes: Sequence[NodeProto], feeds: dict[str, np.ndarray], results: Sequence[str]) -> list[np.ndarray]:
     inputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in feeds.items()]
     outputs = [helper.make_empty_tensor_value_info(name) for name in results]
-    domains = [helper.make_opsetid("", 20), *(helper.make_opsetid(d, 1) for d in (MICROSOFT, BLOCKED))]
+    domains = [helper.make_opsetid("", 20), helper.make_opsetid(MICROSOFT, 1)]
     model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs), opset_imports=domains, ir_version=9)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -104,13 +102,6 @@ def run(nodes: Sequence[NodeProto], feeds: dict[str, np.ndarray], results: Seque
     options.intra_op_num_threads = 1
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     return session.run(None, feeds)
-
-
-@functools.cache
-def block_channels() -> int:
-    """How many channels onnxruntime lays together on this machine."""
-    node = helper.make_node("ReorderInput", ["x0"], ["r0"], domain=BLOCKED)
-    return int(run([node], {"x0": np.zeros((1, 4, 1, 1), np.float32)}, ["r0"])[0].shape[1])
 
 
 def check(operator: str, domain: str, drawn: Case) -> None:
@@ -808,111 +799,6 @@ def test_other_scales_have_no_plain_form(operator: str, ranks: tuple[int | None,
     names = [f"x{k}" if f"x{k}" in feeds else "" for k in range(len(ranks))]
     node = helper.make_node(operator, names, ["r0"], domain=MICROSOFT, **attributes)
     assert spelled(node, feeds) is None
-
-
-def blocked_map(draw: Draw, blocks: int | None = None) -> np.ndarray:
-    """A map in blocks of channels."""
-    blocks = draw(st.integers(1, 3)) if blocks is None else blocks
-    image = [draw(st.integers(6, 7)) for _ in range(2)]
-    return reals(draw, 2, blocks * block_channels(), *image)
-
-
-@case("ReorderInput", domain=BLOCKED)
-def reorder_input(draw: Draw) -> Case:
-    channels, is_last = 4 * draw(st.integers(1, 9)), draw(st.booleans())
-    shape = (2, 5, 3, channels) if is_last else (2, channels, 5, 3)
-    return Case([reals(draw, *shape)], {"channels_last": 1} if is_last else some(draw, channels_last=[0]))
-
-
-@case("ReorderOutput", domain=BLOCKED)
-def reorder_output(draw: Draw) -> Case:
-    x = blocked_map(draw)
-    channels = x.shape[1] - draw(st.integers(0, 3))
-    return Case([x], {"channels": channels} | some(draw, channels_last=[0, 1]))
-
-
-@case("Conv", domain=BLOCKED)
-def blocked_conv(draw: Draw) -> Case:
-    """The first operand is a map as it is declared, or in blocks; groups are of blocks, or of one channel each."""
-    size_of_block, outer = block_channels(), draw(st.integers(1, 2))
-    form, group = one_of(draw, "plain", "blocks", "groups", "depthwise"), 1
-    x = blocked_map(draw, draw(st.integers(1, 2)))
-    if form == "plain":
-        x = x[:, : draw(st.integers(1, size_of_block - 1))]
-    elif form == "groups":
-        group = x.shape[1] // size_of_block
-    elif form == "depthwise":
-        group, outer = x.shape[1], 0
-    weight = reals(draw, size_of_block * outer * group or group, x.shape[1] // group, size(draw, 3), size(draw, 3))
-    attributes = {"group": group} | some(draw, strides=[[1, 2]], dilations=[[2, 1]], kernel_shape=[list(weight.shape[2:])])
-    attributes |= draw(st.sampled_from([{}, {"pads": [1, 0, 1, 1]}, {"auto_pad": "VALID"}]))
-    operands = [x, weight, maybe(draw, lambda: reals(draw, weight.shape[0]))]
-    node, feeds = node_of("Conv", BLOCKED, Case(operands, attributes))
-    addend = maybe(draw, lambda: reals(draw, *run([node], feeds, ["r0"])[0].shape))
-    return Case([*operands, addend], attributes | activation(draw))
-
-
-@case("MaxPool", "AveragePool", domain=BLOCKED)
-def blocked_pool(draw: Draw) -> Case:
-    return Case([blocked_map(draw)], pooling(draw))
-
-
-@case("AveragePool", domain=BLOCKED)
-def blocked_average_pool(draw: Draw) -> Case:
-    return Case([blocked_map(draw)], average_pooling(draw))
-
-
-def test_onnxruntime_counts_places_behind_the_padding_in_blocks_alone() -> None:
-    """So an average over them has no plain form."""
-    feeds = {"x0": np.ones((1, block_channels(), 6, 6), np.float32)}
-    attributes = {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1, "count_include_pad": 1}
-    in_blocks = helper.make_node("AveragePool", ["x0"], ["r0"], domain=BLOCKED, **attributes)
-    plain = helper.make_node("AveragePool", ["x0"], ["r0"], **attributes)
-    assert [run([n], feeds, ["r0"])[0].min() == 1 for n in (in_blocks, plain)] == [False, True]
-    assert spelled(in_blocks, feeds) is None
-
-
-@case("GlobalMaxPool", "GlobalAveragePool", domain=BLOCKED)
-def blocked_global_pool(draw: Draw) -> Case:
-    return Case([blocked_map(draw)])
-
-
-@case("Upsample", domain=BLOCKED)
-def blocked_upsample(draw: Draw) -> Case:
-    scales = [1, 1, draw(st.integers(1, 3)), draw(st.integers(1, 3))]
-    modes = some(draw, mode=["nearest"], coordinate_transformation_mode=["asymmetric"])
-    return Case([blocked_map(draw)], {"scales": scales} | modes)
-
-
-@pytest.mark.parametrize(
-    ("operator", "attributes"),
-    [
-        ("ReorderOutput", {}),
-        ("Upsample", {"scales": [1, 1, 2, 2], "mode": "linear"}),
-        ("Upsample", {"scales": [1, 1, 2, 2], "coordinate_transformation_mode": "half_pixel"}),
-        ("Upsample", {"scales": [1, 2, 1, 1]}),
-        ("Upsample", {"scales": [2, 2]}),
-    ],
-)
-def test_other_operators_on_blocks_have_no_plain_form(operator: str, attributes: dict[str, Any]) -> None:
-    node = helper.make_node(operator, ["x0"], ["r0"], domain=BLOCKED, **attributes)
-    assert spelled(node, {"x0": np.zeros((1, block_channels(), 4, 4), np.float32)}) is None
-
-
-@pytest.mark.parametrize(("domain", "operator"), [key for key in FORMS if key[0] == BLOCKED])
-@settings(max_examples=1, deadline=None, phases=[Phase.generate])
-@given(st.data())
-def test_blocks_of_unknown_size_have_no_plain_form(domain: str, operator: str, data: st.DataObject) -> None:
-    node, feeds = node_of(operator, domain, CASES[domain, operator](data.draw))
-    assert spell_out(node, {n: v.ndim for n, v in feeds.items()}.get, lambda hint: hint) is None
-
-
-def test_channels_that_do_not_fill_blocks_have_no_plain_form() -> None:
-    node = helper.make_node("Conv", ["x0", "x1"], ["r0"], domain=BLOCKED)
-    count = block_channels()
-    for outer, inner in ((count + 1, 3), (count, count + 1)):
-        assert spelled(node, {"x1": np.zeros((outer, inner, 1, 1))}) is None
-    assert spelled(node, {}) is None
 
 
 @pytest.mark.parametrize("operator", sorted(DEFINITIONS))

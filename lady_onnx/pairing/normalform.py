@@ -21,6 +21,7 @@ from ..evidence import same
 from ..graph import Graph, attributes, in_function, inside, label, ordered
 from ..plainforms import spell_out
 from . import operators  # noqa: F401  (registers the rules)
+from .blocked import BLOCKED, commuted, is_blocked, read_blocked
 from .emission import Emission
 from .equality import RANDOM
 from .extents import Extent
@@ -155,7 +156,14 @@ class _Reader:
         outputs = [o.name for o in graph.output]
         for node in live(self.graph.nodes, outputs):
             self.read(node, known, "", self.graph.opsets)
-        return [self.find(name, known, "") for name in outputs]
+        return self._ends(outputs, known, "")
+
+    def _ends(self, names: Sequence[str], known: Mapping[str, Term], prefix: str) -> list[Term]:
+        """The terms of the outputs of a graph or body."""
+        ends = [self.find(name, known, prefix) for name in names]
+        if any(map(is_blocked, ends)):
+            raise NoForm(f"{self.graph.name}: an output is a map in blocks of channels")
+        return ends
 
     def read_once(self, ends: Sequence[Term]) -> list[set[int]]:
         """For every node that was rewritten the positions of operands that nothing else reads, for another reader."""
@@ -210,11 +218,15 @@ class _Reader:
         while operands and operands[-1] is None:
             operands.pop()
         domain = standard(node.domain)
+        version = opsets.get(domain, 1)
+        if domain == BLOCKED and not self.terms.exact:
+            return read_blocked(self.terms, node, operands, self._plainly)
+        if any(map(is_blocked, operands)):
+            return commuted(self.terms, node, version, operands, self._plainly)
         bodies = [a for a in node.attribute if a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS)]
         function = self.graph.functions.get((domain, node.op_type, node.overload))
         if function is not None:
             return self._call(node, function, operands)
-        version = opsets.get(domain, 1)
         if bodies:
             return self._with_bodies(node, bodies, operands, known, prefix, opsets)
         if domain or schema_of(node.op_type, domain, version) is None:
@@ -223,6 +235,13 @@ class _Reader:
             attributes_ = with_defaults(node, version)
             return self.terms.node(node.op_type, "", operands, attributes_, len(node.output), once=True)
         return self._rewritten(node, version, operands)
+
+    def _plainly(self, node: NodeProto, version: int, operands: Sequence[Term | None]) -> Sequence[Term | None]:
+        """The results of a node that stands in no file."""
+        if not standard(node.domain):
+            return self._rewritten(node, version, operands)
+        known = {name: o for name, o in zip(node.input, operands, strict=False) if o is not None}
+        return self._fused(node, operands, known, "", version)
 
     def _call(self, node: NodeProto, function: FunctionProto, operands: Sequence[Term | None]) -> Sequence[Term | None]:
         """The results of a local function, its nodes read where it is called."""
@@ -324,7 +343,7 @@ class _Reader:
         outputs = [o.name for o in attribute.g.output]
         for inner in live(ordered(attribute.g.node), outputs):
             self.read(inner, own, prefix, opsets)
-        return [self.find(name, own, prefix) for name in outputs]
+        return self._ends(outputs, own, prefix)
 
     def _body(
         self,
@@ -349,7 +368,7 @@ class _Reader:
             outputs = [o.name for o in graph.output]
             for node in live(ordered(graph.node), outputs):
                 self.read(node, own, prefix, opsets)
-            ends = [self.find(name, own, prefix) for name in outputs]
+            ends = self._ends(outputs, own, prefix)
         finally:
             assert scope.outer is not None
             self.terms.scope = scope.outer

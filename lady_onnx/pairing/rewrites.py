@@ -483,6 +483,8 @@ def moved_like(terms: Terms, term: Term, model: Term) -> Term:
     _, factors, order = found
     if model.operator == "Transpose":
         return transposed(terms, term, order)
+    if model.operator == "Reshape":
+        return reshaped(terms, term, model.shape)
     made = laid_out(terms, term, factors, order, model.shape)
     assert made is not None
     return made
@@ -821,9 +823,12 @@ def combined(terms: Terms, operator: str, parts: Sequence[Term], shape: Sequence
     # what is moved is combined before
     cores = [split(terms, p) for p in parts]
     model = framed(terms, [c for c, _ in cores])
-    if model is not None:
+    found = None if model is None else movement(model)
+    if model is not None and found is not None:
         inner = [scaled(terms, moved_back(terms, core, model), factor) for core, factor in cores]
-        whole = broadcast(*(split(terms, p)[0] for p in inner)) if len(inner) == 2 else inner[0].shape
+        whole: Sequence[Extent | None] | None = found[0].shape
+        if model.operator == "Transpose":
+            whole = None if shape is None else [shape[k] for k in np.argsort(found[2])]
         return moved_like(terms, combined(terms, operator, inner, whole), model)
     order = sorted(parts, key=lambda t: bare(t).digest)
     return terms.make(operator, order, dtype=parts[0].dtype, shape=shape)

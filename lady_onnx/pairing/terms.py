@@ -188,6 +188,8 @@ class Terms:
         self.sizes: dict[str, Extent] = {}
         self.axes: dict[str, tuple[Term, int]] = {}
         """By the name of an unknown length where it is found."""
+        self.parts: dict[tuple[int, int], Term | None] = {}
+        """By the identity of a map and how many of its channels are asked, these."""
         self._measured: dict[str, Extent] = {}
         self._weights: dict[str, Term] = {}
         self._fresh = 0
