@@ -221,7 +221,7 @@ def optimise(model: ModelProto, rng: Random) -> ModelProto:
     levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = pick(rng, [levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_EXTENDED])
+    options.graph_optimization_level = pick(rng, [levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_EXTENDED, levels.ORT_ENABLE_ALL])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.onnx"
         options.optimized_model_filepath = str(path)
