@@ -338,6 +338,27 @@ def test_the_pairs_differ_and_are_themselves(case: Callable[[], Pair]) -> None:
     assert lady.check(pair.reference, copied(pair.reference)).verdict == "identical"
 
 
+@pytest.mark.parametrize(("declared", "accepted"), [(None, True), ([1, 5], True), ([1, 4, 3], False), ([2, 5], False)])
+def test_what_a_body_declares_counts_where_it_is_not_so(declared: list[int | str] | None, accepted: bool) -> None:
+    """onnxruntime reuses memory by what a body declares, and stops where that is too little."""
+    reference, suspect = (inputs_of_a_scan_body().reference for _ in range(2))
+    body = next(a.g for n in suspect.graph.node for a in n.attribute if a.type == onnx.AttributeProto.GRAPH)
+    body.output[0].CopyFrom(value("v2", declared))
+    for written in WRITTEN.values():
+        assert accepts(reference, written(suspect)) == accepted
+
+
+def test_weights_of_another_rank_are_no_crash() -> None:
+    def built(*shape: int) -> ModelProto:
+        nodes = [node("MatMul", "x a", "h"), node("Mul", "h m", "i"), node("MatMul", "i b", "out")]
+        scale = np.resize(w(6), shape)
+        return model(nodes, {"a": w(4, 6), "m": scale, "b": w(6, 3)}, {"x": [2, 4]})
+
+    assert accepts(built(6), built(1, 6))
+    for ours, theirs in (((6,), (1, 1, 6)), ((1, 1, 6), (2, 6)), ((2, 6), (1, 1, 6))):
+        assert not accepts(built(*ours), built(*theirs))
+
+
 @pytest.mark.parametrize("turned", [False, True], ids=["forth", "back"])
 @pytest.mark.parametrize("written", ["plainly", "with an Identity"])
 def test_names_of_another_wire_type_name_nothing(written: str, turned: bool, tmp_path: Path) -> None:

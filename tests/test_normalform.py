@@ -299,7 +299,31 @@ def test_what_is_written_in_two_ways_has_one_form(name: str) -> None:
         assert found.verdict == "identical", found.reason
 
 
+def no_order() -> onnx.NodeProto:
+    """A transposition whose order is given, and names no axis."""
+    made = node("Transpose", "x")
+    made.attribute.append(onnx.AttributeProto(name="perm", type=onnx.AttributeProto.INTS))
+    return made
+
+
 NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
+    "an order of no axes": (model([node("Identity", "x")], [2, 6]), model([no_order()], [2, 6])),
+    "an axis twice": (
+        model([node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([1])),
+        model([node("Slice", "x s e a")], [2, 6], s=np.array([0, 1]), e=np.array([6, 3]), a=np.array([1, -1])),
+    ),
+    "an axis that is not there": (
+        model([node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([1])),
+        model([node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([3])),
+    ),
+    "an axis of a sum that is not there": (
+        model([node("CumSum", "x a")], [2, 6], a=np.array(1)),
+        model([node("CumSum", "x a")], [2, 6], a=np.array(3)),
+    ),
+    "steps of fewer places": (
+        model([node("MaxPool", "x", kernel_shape=[2, 2])], [2, 3, 8, 8]),
+        model([node("MaxPool", "x", kernel_shape=[2, 2], strides=[1])], [2, 3, 8, 8]),
+    ),
     "another epsilon": (
         PAIRS["layer norm"][0],
         model(spelled_norm("Div"), [2, 6], **{**NUMBERS, "eps": F(1.001e-5)}),

@@ -26,7 +26,7 @@ from .emission import Emission
 from .equality import RANDOM
 from .extents import Extent
 from .meanings import meaning_of, schema_of, standard
-from .rewrites import Call, bare, base, rewrite
+from .rewrites import Call, bare, base, place_of, rewrite
 from .terms import Body, Leaf, NoForm, Scope, Term, Terms, walk, with_defaults
 
 OLDEST, NEWEST = 21, 26
@@ -387,7 +387,8 @@ def _formal_shapes(node: NodeProto, version: int, operands: Sequence[Term | None
     states, rest = shapes[: len(shapes) - scanned], shapes[len(shapes) - scanned :]
     slices: list[tuple[Extent, ...] | None] = []
     for shape, axis in zip(rest, axes, strict=True):
-        slices.append(shape and (*shape[: axis % len(shape)], *shape[axis % len(shape) + 1 :]))
+        place = 0 if shape is None else place_of(axis, len(shape))
+        slices.append(shape and (*shape[:place], *shape[place + 1 :]))
     return [*states, *slices]
 
 

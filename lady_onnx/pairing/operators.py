@@ -31,6 +31,8 @@ from .rewrites import (
     negated,
     normalised,
     number,
+    place_of,
+    places_of,
     plain_numbers,
     reduced,
     reshaped,
@@ -41,6 +43,7 @@ from .rewrites import (
     split,
     through,
     transposed,
+    window,
     windowed,
     zeros,
 )
@@ -186,7 +189,7 @@ def flatten(call: Call) -> Term | None:
     term = call.first()
     if term.shape is None:
         return None
-    axis = axis_of(call, default=1)
+    axis = axis_of(call, default=1, behind=1)
     return reshaped(call.terms, term, (product(term.shape[:axis]), product(term.shape[axis:])))
 
 
@@ -220,7 +223,7 @@ def unsqueeze(call: Call) -> Term | None:
     if term.shape is None or axes is None:
         return as_operand(call, "axes")
     rank = len(term.shape) + len(axes)
-    places = {a % rank for a in axes}
+    places = places_of(axes, rank)
     left = iter(term.shape)
     return reshaped(call.terms, term, [1 if a in places else next(left) for a in range(rank)])
 
@@ -233,6 +236,8 @@ def transpose(call: Call) -> Term | None:
         if term.rank is None:
             return None
         order = list(range(term.rank))[::-1]
+    if sorted(order) != list(range(len(order))) or term.rank not in (None, len(order)):
+        raise NoForm(f"'perm' is {order}, of a tensor of rank {term.rank}")
     return transposed(call.terms, term, order)
 
 
@@ -327,7 +332,7 @@ def slice_(call: Call) -> Term | None:
         if found is None:
             return None
         steps = found
-    return _parts(call, term, list(zip((a % len(term.shape) for a in axes), starts, ends, steps, strict=True)))
+    return _parts(call, term, list(zip(places_of(axes, len(term.shape)), starts, ends, steps, strict=True)))
 
 
 def _parts(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int]]) -> Term:
@@ -645,16 +650,16 @@ def convolution(call: Call) -> Term | None:
         return None
     x, pads = _unpadded(x, pads) if operator == "Conv" else (x, pads)
     named: dict[str, object] = {
-        "dilations": list(call.attributes.get("dilations", [1] * places)),
+        "dilations": window(call, "dilations", places, 1),
         "group": int(call.attributes.get("group", 1)),
         "kernel_shape": kernel,
         "pads": pads,
-        "strides": list(call.attributes.get("strides", [1] * places)),
+        "strides": window(call, "strides", places, 1),
     }
     if operator == "ConvTranspose":
         if "output_shape" in call.attributes:
             return None
-        named["output_padding"] = list(call.attributes.get("output_padding", [0] * places))
+        named["output_padding"] = window(call, "output_padding", places, 0)
     units = weight.leaf.array.shape[0] if operator == "Conv" else weight.leaf.array.shape[1] * int(named["group"])  # type: ignore[call-overload]
     if bias is None:
         bias = zeros(terms, units, weight)
@@ -687,15 +692,14 @@ def _pads(call: Call, x: Term, kernel: Sequence[int]) -> list[int] | None:
     how = call.attributes.get("auto_pad", b"NOTSET")
     places = len(kernel)
     if how == b"NOTSET":
-        return [int(p) for p in call.attributes.get("pads", [0] * 2 * places)]
+        return window(call, "pads", places, 0, 2)
     if how == b"VALID":
         return [0] * 2 * places
     if how not in (b"SAME_UPPER", b"SAME_LOWER"):
         raise NoForm(f"'auto_pad' is {how!r}")
     if x.shape is None or not is_number(x.shape[2:]) or call.node.op_type == "ConvTranspose":
         return None
-    strides = call.attributes.get("strides", [1] * places)
-    dilations = call.attributes.get("dilations", [1] * places)
+    strides, dilations = (window(call, n, places, 1) for n in ("strides", "dilations"))
     before, after = [], []
     for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True):
         assert isinstance(n, int)
@@ -968,10 +972,10 @@ def pool(call: Call) -> Term | None:
         return reduced(call.terms, "ReduceMean", x, range(2, len(x.shape)))
     places = len(kernel)
     named: dict[str, object] = {
-        "dilations": list(call.attributes.get("dilations", [1] * places)),
+        "dilations": window(call, "dilations", places, 1),
         "kernel_shape": kernel,
         "pads": pads,
-        "strides": list(call.attributes.get("strides", [1] * places)),
+        "strides": window(call, "strides", places, 1),
     }
     if call.node.op_type == "AveragePool":
         named["count_include_pad"] = int(call.attributes.get("count_include_pad", 0)) if any(pads) else 0
@@ -1035,7 +1039,7 @@ def running_sum(call: Call) -> Term | None:
     term, axis = call.first(), call.operand(1)
     if axis is None or axis.whole is None or axis.rank != 0 or term.rank is None:
         return None
-    place = call.terms.constant(np.array(int(axis.whole.reshape(-1)[0]) % term.rank, np.int64))
+    place = call.terms.constant(np.array(place_of(int(axis.whole.reshape(-1)[0]), term.rank), np.int64))
     return generic(call, [term, place])[0]
 
 

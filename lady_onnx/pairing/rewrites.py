@@ -1048,15 +1048,34 @@ def normalised(terms: Terms, x: Term, axes: Sequence[int], epsilon: float, centr
     return multiplied(terms, x, inverted(terms, root))
 
 
-def axis_of(call: Call, name: str = "axis", default: int = 0, term: Term | None = None) -> int:
-    """An axis, counted from the first."""
+def place_of(axis: int, rank: int, many: int | None = None) -> int:
+    """An axis, counted from the first; `many` is how many there are if that is not the rank.
+
+    Raises NoForm for one that a tensor does not have.
+    """
+    many = rank if many is None else many
+    if not -rank <= axis < many:
+        raise NoForm(f"axis {axis} of a tensor of rank {rank}")
+    return axis + rank if axis < 0 else axis
+
+
+def places_of(axes: Sequence[int], rank: int) -> list[int]:
+    """Axes, counted from the first. Raises NoForm for one that a tensor does not have, or that stands there twice."""
+    places = [place_of(int(a), rank) for a in axes]
+    if len(set(places)) < len(places):
+        raise NoForm("an axis that stands there twice")
+    return places
+
+
+def axis_of(call: Call, name: str = "axis", default: int = 0, behind: int = 0) -> int:
+    """An axis, counted from the first; so many places `behind` the last are one as well."""
     axis = int(call.attributes.get(name, default))
-    rank = (term or call.first()).rank
+    rank = call.first().rank
+    if rank is not None:
+        return place_of(axis, rank, rank + behind)
     if axis >= 0:
         return axis
-    if rank is None:
-        raise NoForm(f"{call.node.op_type} counts axes from the end of a tensor of unknown rank")
-    return axis + rank
+    raise NoForm(f"{call.node.op_type} counts axes from the end of a tensor of unknown rank")
 
 
 def axes_of(call: Call, place: int = 1) -> list[int] | None:
@@ -1068,12 +1087,18 @@ def axes_of(call: Call, place: int = 1) -> list[int] | None:
         if whole is None or whole.ndim != 1:
             return None
         found = whole.tolist()
-    if found is None:
-        return None
     rank = call.first().rank
-    if rank is None and any(a < 0 for a in found):
+    if found is None or (rank is None and any(a < 0 for a in found)):
         return None
-    return [int(a) + (rank or 0) if a < 0 else int(a) for a in found]
+    return [int(a) for a in found] if rank is None else places_of(found, rank)
+
+
+def window(call: Call, name: str, places: int, default: int, each: int = 1) -> list[int]:
+    """Numbers of a window, `each` of them for every place that it moves along."""
+    found = [int(v) for v in call.attributes.get(name, [default] * places * each)]
+    if len(found) != places * each or min(found, default=default) < default:
+        raise NoForm(f"'{name}' is {found}, of {places} places")
+    return found
 
 
 def counted(call: Call, name: str, place: int) -> list[int] | None:
