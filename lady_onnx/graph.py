@@ -552,8 +552,9 @@ def _check_names(graph: Graph) -> None:
             raise LadyError(f"{graph.name}: {what} imports domain '{domain or 'ai.onnx'}' twice; keep one version")
     if len(graph.functions) < len(model.functions):
         raise LadyError(f"{graph.name}: two functions have one name; remove one")
-    for name in _repeated([v.name for v in model.graph.input]):
-        raise LadyError(f"{graph.name}: two inputs are called '{name}'; give one another name")
+    for what, names in _scopes(model):
+        for name in _repeated(names):
+            raise LadyError(f"{graph.name}: two values of {what} are called '{name}'; give one another name")
     for tensor in graph.tensors.values():
         if tensor.HasField("segment"):
             raise LadyError(f"{graph.name}: weight '{tensor.name}' is stored in segments; export the model again")
@@ -565,6 +566,24 @@ def _check_names(graph: Graph) -> None:
     for output in model.graph.output if graph.path else ():
         if output.name not in known:
             raise LadyError(f"{graph.name}: output '{output.name}' is made by no node: cut short; export or copy it again")
+
+
+def _scopes(model: ModelProto) -> Iterator[tuple[str, list[str]]]:
+    """The names that are given in each function and body; of the model itself those of its inputs."""
+    yield "the inputs", [v.name for v in model.graph.input]
+    waiting = list(model.graph.node)
+    for function in model.functions:
+        made = [o for node in function.node for o in node.output if o]
+        yield f"function '{function.name}'", [*filter(None, function.input), *made]
+        waiting += function.node
+    while waiting:
+        node = waiting.pop()
+        for attribute in node.attribute:
+            for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                made = [o for inner in body.node for o in inner.output if o]
+                formals = [v.name for v in body.input if v.name]
+                yield f"body '{attribute.name}' of node {label(node)}", [*formals, *made]
+                waiting += body.node
 
 
 def inline_functions(model: ModelProto) -> ModelProto:

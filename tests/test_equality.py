@@ -221,7 +221,7 @@ def test_tensors_that_are_not_written_plainly(kind: str) -> None:
     assert as_ours(data) == as_onnx(data)
 
 
-@pytest.mark.parametrize("what", ["domain", "function", "input", "value", "attribute", "kind"])
+@pytest.mark.parametrize("what", ["domain", "function", "formal", "body", "input", "value", "attribute", "kind"])
 def test_what_may_be_read_in_two_ways_is_refused(what: str) -> None:
     model = layers()
     body = [helper.make_node("Relu", ["u"], ["v"])]
@@ -230,6 +230,11 @@ def test_what_may_be_read_in_two_ways_is_refused(what: str) -> None:
     elif what == "function":
         for _ in range(2):
             model.functions.append(helper.make_function("own", "f", ["u"], ["v"], body, [helper.make_opsetid("", 17)]))
+    elif what == "formal":
+        model.functions.append(helper.make_function("own", "f", ["u", "u"], ["v"], body, [helper.make_opsetid("", 17)]))
+    elif what == "body":
+        branch = helper.make_graph([*body, *body], "b", [], [onnx.ValueInfoProto(name="v")])
+        model.graph.node.append(helper.make_node("If", ["i"], ["w"], then_branch=branch, else_branch=branch))
     elif what == "input":
         model.graph.input.append(model.graph.input[0])
     elif what == "value":
