@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from .alterations import Alteration, floating, step
+from .alterations import SHORT, Alteration, floating, step
 from .errors import LadyError
 from .evidence import Match
 from .graph import Graph
@@ -22,14 +22,8 @@ from .runtime import Verification, compare
 from .verdicts import Verdict, judge, recognised
 
 NOTE = "resynced"
-SHORT = 1e-5
-"""Types whose numbers are further apart than this are short; of them no mixture is told from an alteration."""
-FACTOR, SHORT_FACTOR = 2.0, 0.75
-"""How well the factors of a unit are known, in steps of the weight's type; the other for short types.
-
-Factors of several groups that meet in one weight round it one after the other, and each is told from elements that were
-rounded.
-"""
+FACTOR = 2.0
+"""How well the factors of a unit are known, in steps of the weight's type; of short types they are known to be right."""
 FOLDED = 4.0
 """By how many steps of its type two tools may fold a norm into a weight differently."""
 TINY = 2.0**-6
@@ -173,22 +167,27 @@ def writing_room(reference: np.ndarray) -> np.ndarray | None:
     return np.where(np.isfinite(size), FOLDED * step(reference.dtype) * size, 0.0)
 
 
-def is_product(expected: np.ndarray, placed: np.ndarray, beside: np.ndarray, room: np.ndarray | None) -> bool:
-    """Is a weight the product of the reference's and the factors, rounded once?
+def is_product(
+    expected: np.ndarray, placed: np.ndarray, beside: np.ndarray, room: np.ndarray | None, roundings: int = 1
+) -> bool:
+    """Is a weight the product of the reference's and the factors, rounded as often as it was multiplied?
 
     Args:
         expected: the products, float64.
         placed: the suspect's weight, with its units in place.
         beside: the size of what was added to each element besides, zero where nothing was.
         room: what the forms of both leave, None where they are exact.
+        roundings: how many groups have factors in the weight; where these are short, they round it one after the other.
     """
     if not floating(placed):
         return False
     unit = step(placed.dtype)
-    known = FACTOR if unit < SHORT else SHORT_FACTOR
+    known = FACTOR if unit < SHORT else 0.0
     with np.errstate(invalid="ignore"):
         half = 0.5 * np.spacing(np.abs(placed)).astype(np.float64)
-        limit = (1 + TINY) * half + known * unit * np.abs(expected) + 8 * unit * beside
+        # what was rounded before may have had fewer digits left
+        earlier = (roundings - 1) * np.maximum(0.5 * unit * np.abs(expected), half)
+        limit = (1 + TINY) * (half + earlier) + known * unit * np.abs(expected) + 8 * unit * beside
         if unit < SHORT:
             # of numbers that are all but zero the steps no longer shrink with their size
             limit = np.maximum(limit, (0.5 + known) * float(np.finfo(placed.dtype).smallest_subnormal))

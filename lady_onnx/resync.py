@@ -192,7 +192,7 @@ def resync(
         share = np.divide(expected, mine, out=np.ones_like(expected), where=mine != 0)
         left = sum(o * np.maximum(np.abs(share), 1) for o in own) if own else None
         beside = np.maximum(np.abs(mine), np.abs(placed)).astype(np.float64) if name in added else np.zeros(())
-        return is_product(expected, placed, beside, left)
+        return is_product(expected, placed, beside, left, undone.roundings.get(name, 1))
 
     restored = all(is_restored(n, a) for n, a in apart.items())
     if restored:

@@ -6,13 +6,14 @@ training, is decided here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from .alterations import floating
-from .evidence import Match
+from .alterations import SHORT, floating, step
+from .evidence import Match, rows_of
 from .groups import Group
 from .integrity import Finding
 from .matching import DOUBT, Progress
@@ -34,6 +35,8 @@ ENOUGH = 10_000
 """So many elements of a weight tell that."""
 PLACED = 0.7
 """Below this median factor units are not compared with their own copies."""
+FITS = 3
+"""So often the factors of each group are fitted to the rounding, with those of the others as they are then."""
 FEW = 0.05
 """Where fewer units than this share were multiplied, half-compensated ones count as not compensated at all."""
 
@@ -50,6 +53,7 @@ class Undone:
         findings: one for every unit that was multiplied, and every group that was mixed.
         settled: whether every weight of a group is the reference's, bit for bit.
         grown: by how much more than their own size weights may have been rounded, where units were mixed.
+        roundings: by weight of a short type how many groups have factors in it, each of which rounds it.
     """
 
     matches: list[Match]
@@ -59,6 +63,7 @@ class Undone:
     findings: tuple[Finding, ...]
     settled: bool = False
     grown: Mapping[str, float] = field(default_factory=dict)
+    roundings: Mapping[str, int] = field(default_factory=dict)
 
 
 def undo(
@@ -97,6 +102,9 @@ def undo(
     factors = unscaler.factors()
     chosen = _taken(factors)
     placed = permuted(suspect, groups, {m.group: m.permutation for m in found})
+    roundings = _roundings(factors, chosen, suspect)
+    if roundings:
+        chosen = _rounded(factors, chosen, reference, {**suspect, **placed}, roundings)
     findings = []
     for group, c in chosen.items():
         for unit in np.flatnonzero((c != 1).any(0)).tolist():
@@ -109,7 +117,53 @@ def undo(
     if not findings or not _closer(reference, arrays, aligned):
         return None
     arrays = {n: a.astype(np.asarray(suspect[n]).dtype) for n, a in {**placed, **arrays}.items()}
-    return Undone(found, arrays, placed, expected, tuple(findings))
+    return Undone(found, arrays, placed, expected, tuple(findings), roundings=roundings)
+
+
+def _roundings(factors: Mapping[str, Factors], chosen: Mapping[str, np.ndarray], suspect: Arrays) -> dict[str, int]:
+    """By weight of a short type how many groups have factors in it."""
+    counts: Counter[str] = Counter()
+    for group, c in chosen.items():
+        counts.update({s.initializer for s, row in zip(factors[group].scaling.slots, c, strict=True) if (row != 1).any()})
+    return {n: many for n, many in counts.items() if step(np.asarray(suspect[n]).dtype) >= SHORT}
+
+
+def _rounded(
+    factors: Mapping[str, Factors],
+    chosen: Mapping[str, np.ndarray],
+    reference: Arrays,
+    suspect: Arrays,
+    roundings: Mapping[str, int],
+) -> dict[str, np.ndarray]:
+    """Factors of short weights, as sure as all elements of a unit together tell them.
+
+    Each element says between which numbers a factor lies that it is rounded from; what lies between all of these is right.
+    """
+    result = dict(chosen)
+    _, expected = _applied(factors, chosen, reference, suspect)
+    for group in [g for _ in range(FITS) for g, c in chosen.items() if (c != 1).any()]:
+        scaling = factors[group].scaling
+        units = (result[group] != 1).any(0)
+        low, high = np.full(result[group].shape, -np.inf), np.full(result[group].shape, np.inf)
+        for k, slot in enumerate(scaling.slots):
+            if slot.initializer in roundings and not scaling.offsets[k]:
+                x = np.abs(rows_of(expected[slot.initializer], slot))
+                y = np.abs(rows_of(np.asarray(suspect[slot.initializer]), slot))
+                half = 0.5 * np.spacing(y).astype(np.float64)
+                room = half + (roundings[slot.initializer] - 1) * np.maximum(0.5 * step(y.dtype) * y, half)
+                with np.errstate(divide="ignore", invalid="ignore"):
+                    low[k] = np.where(x > 0, np.log(np.maximum(y - room, 0) / x), -np.inf).max(1)
+                    high[k] = np.where(x > 0, np.log((y + room) / x), np.inf).min(1)
+        moved = np.zeros_like(low)
+        for exponents in scaling.scales:
+            own = exponents != 0
+            by = exponents[own][:, None]
+            ends = np.sort([(low - moved)[own] / by, (high - moved)[own] / by], axis=0)
+            middle = (ends[0].max(0) + ends[1].min(0)) / 2
+            moved += np.outer(exponents, np.where(np.isfinite(middle) & units, middle, 0))
+        scaling.apply(expected, np.exp(moved))
+        result[group] = result[group] * np.exp(moved)
+    return result
 
 
 def _applied(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .alterations import floating
+from .alterations import floating, step
 from .evidence import Match, finite, joined, rows_of
 from .groups import Group, Slot
 from .matching import Matcher, Progress
@@ -47,6 +47,8 @@ TOLD = 1e-9
 """What a system of equations says fainter than this, beside the rest, counts for nothing."""
 FAINT = 1e-6
 """Rows whose elements are smaller than this share of those of the median row."""
+ROUNDED = 0.25
+"""Of a step: by how much rounding changes an element, usually."""
 TELLING = 8
 """Rows of so many elements that agree on a factor were multiplied by it, however small they are."""
 ALIKE = 1e-4
@@ -286,7 +288,10 @@ def ratios(
     known = np.isfinite(ratio) & (ratio != 0) & (count > 1)
     each = float(np.median((error * np.sqrt(count) / np.abs(np.where(known, ratio, 1.0)))[known])) if known.any() else 1.0
     alone = np.maximum(each * np.abs(np.where(np.isfinite(ratio), ratio, 1.0)), np.array(apart))
-    return ratio, np.where(count == 1, alone, error)
+    error = np.where(count == 1, alone, error)
+    # what was multiplied was rounded, however few of the others were
+    steps = np.array([step(np.asarray(reference[s.initializer]).dtype) for s in scaling.slots])[:, None]
+    return ratio, np.maximum(error, np.where(ratio == 1, 0.0, ROUNDED * steps / np.sqrt(count) * np.abs(ratio)))
 
 
 def _thinned(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]:

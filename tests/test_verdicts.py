@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import pytest
@@ -10,6 +12,8 @@ from onnx import TensorProto, helper
 import lady_onnx as lady
 from lady_onnx.graph import Graph, load
 from lady_onnx.skeleton import paired
+
+from . import oracle
 
 F = np.float32
 Weights = dict[str, np.ndarray]
@@ -48,6 +52,12 @@ def layers(activation: str = "Relu", seed: int = 0) -> tuple[list[onnx.NodeProto
 
 
 X: dict[str, list[int | str]] = {"x": ["N", 8]}
+
+
+def outputs(whole: onnx.ModelProto, sample: Weights) -> np.ndarray:
+    session = oracle.opened(whole.SerializeToString())
+    assert session is not None
+    return session.run(None, sample)[0]
 
 
 def widened(weights: Weights, row: np.ndarray, bias: float, out: np.ndarray) -> Weights:
@@ -274,19 +284,75 @@ def test_text_counts() -> None:
     assert not lady.check(reference, built(changed, [b"bad", b"good", b"odd", b"even"])).accepted
 
 
-def test_steps_of_short_floats_are_no_rounding() -> None:
-    rng = np.random.default_rng(0)
-    nodes, weights = layers()
-    short = {n: a.astype(np.float16) for n, a in weights.items()}
+def halves(weights: Weights) -> tuple[Weights, Callable[[Weights], onnx.ModelProto]]:
+    """The layers' weights in half precision, and a model that holds such and widens them."""
+    nodes, _ = layers()
     casts = [helper.make_node("Cast", [f"{n}.short"], [n], to=TensorProto.FLOAT) for n in weights]
 
     def built(arrays: Weights) -> onnx.ModelProto:
         return model([*casts, *nodes], {f"{n}.short": a for n, a in arrays.items()}, X)
 
-    doubled = {n: a.copy() for n, a in short.items()}
-    for name, k in (("a", 3.3), ("ab", 3.3)):
-        doubled[name][3] *= np.float16(k)
-    doubled["b"][:, 3] /= np.float16(3.3)
+    return {n: a.astype(np.float16) for n, a in weights.items()}, built
+
+
+def multiplied(weights: Weights, rng: np.random.Generator, many: int, both: bool) -> Weights:
+    """The layers' weights with some units of the first layer multiplied, or of both; each product is rounded."""
+    found = {n: a.copy() for n, a in weights.items()}
+    for incoming, bias, out in (("a", "ab", "b"), ("b", "bb", "c"))[: 1 + both]:
+        for unit in rng.permutation(len(found[bias]))[:many]:
+            factor = found[bias].dtype.type(np.exp(0.5 * rng.standard_normal()))
+            found[incoming][unit] *= factor
+            found[bias][unit] *= factor
+            found[out][:, unit] /= factor
+    return found
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("many", "both"), [(1, False), (3, False), (8, True)])
+def test_units_that_were_multiplied_in_half_precision(seed: int, many: int, both: bool) -> None:
+    short, built = halves(layers(seed=seed)[1])
+    suspect = built(multiplied(short, np.random.default_rng(seed), many, both))
+    found = lady.check(built(short), lady.permute(suspect, seed).graph)
+    assert found.verdict == "rescaled", found.reason
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+def test_who_spends_all_room_on_one_class_gets_nowhere(kind: type, seed: int) -> None:
+    """Every weight moves by a few steps of its type to where the score of the first class grows."""
+    rng = np.random.default_rng(seed)
+    nodes, weights = layers(seed=seed)
+    short, built = halves(weights) if kind == np.float16 else (weights, lambda arrays: model(nodes, arrays, X))
+    plain = multiplied(short, rng, 4, False)
+    x = {"x": rng.standard_normal((1, 8)).astype(F)}
+    h = np.maximum(plain["a"] @ x["x"][0] + plain["ab"], 0)
+    k = np.maximum(plain["b"] @ h + plain["bb"], 0)
+    towards_b = plain["c"][0] * (k > 0)
+    towards_a = (towards_b @ plain["b"]) * (h > 0)
+    ways = {"a": np.outer(towards_a, x["x"][0]), "ab": towards_a, "b": np.outer(towards_b, h), "bb": towards_b}
+    ways |= {"c": np.outer(np.eye(4)[0], k), "cb": np.eye(4)[0]}
+    score = outputs(built(short), x)[0, 0]
+    # what the cast itself did to the scores; of single precision that is its last digits
+    cast = max(float(np.abs(outputs(built(short), x) - outputs(model(nodes, weights, X), x)).max()), 2e-6)
+    judged = []
+    for steps in range(7):
+        moved = {n: a.copy() for n, a in plain.items()}
+        for _ in range(steps):
+            moved = {
+                n: np.where(ways[n] == 0, a, np.nextafter(a, np.copysign(kind(np.inf), ways[n]), dtype=kind))
+                for n, a in moved.items()
+            }
+        accepted = lady.check(built(short), built(moved)).accepted
+        judged.append(accepted)
+        assert not accepted or abs(float(outputs(built(moved), x)[0, 0] - score)) <= cast
+    assert judged[0]
+    assert not judged[-1]
+
+
+def test_steps_of_short_floats_are_no_rounding() -> None:
+    rng = np.random.default_rng(0)
+    short, built = halves(layers()[1])
+    doubled = multiplied(short, rng, 1, False)
     assert lady.check(built(short), built(doubled)).verdict == "rescaled"
     moved = {n: (a + 0.0065 * np.abs(a).max() * rng.choice([-1, 1], a.shape)).astype(np.float16) for n, a in doubled.items()}
     assert not lady.check(built(short), built(moved)).accepted
