@@ -212,14 +212,17 @@ class Noise:
     @classmethod
     def between(cls, reference: np.ndarray, suspect: np.ndarray, spread: float, axes: Sequence[int]) -> Noise:
         """What differs between two weights of one shape, of which the reference has the deviation `spread`."""
-        # in units of the spread: the squares of large weights have no place in single precision
-        square = np.square((finite(reference) - finite(suspect)) / np.float32(spread))
-        whole = max(float(square.mean(dtype=np.float64)), LEAST**2)
+        # in units of the largest: the squares of large weights have no place in single precision
+        apart = finite(reference) / 2 - finite(suspect) / 2
+        largest = np.abs(apart).max(initial=0) or np.float32(1)
+        square = np.square(apart / largest)
+        unit = (2 * float(largest) / spread) ** 2
+        whole = max(float(square.mean(dtype=np.float64)) * unit, LEAST**2)
         along = {}
         for axis in axes:
             others = tuple(a for a in range(square.ndim) if a != axis)
             many = square.size / square.shape[axis]
-            factor = (square.mean(others, dtype=np.float64) / whole * many + PRIOR) / (many + PRIOR)
+            factor = (square.mean(others, dtype=np.float64) * unit / whole * many + PRIOR) / (many + PRIOR)
             along[axis] = np.sqrt(factor).astype(np.float32).clip(1 / WIDEST, WIDEST)
         return cls(whole**0.5 * spread, along)
 

@@ -89,13 +89,18 @@ def undo(
     # units that are like no other among many that are like their copies, or all of them
     middle = float(np.median(similar))
     odd = middle < ODD or (float(similar.min()) < ODD and middle > 1 - ODD / 4)
+    sure, names = certain >= DOUBT, {s.initializer for g in groups for s in g.slots}
+    added = sure and (odd or middle < ALIKE) and _added(sorted(names), reference, aligned)
     # what was added to units in their places hides factors, and leaves too little alike to be sure of them
-    if certain >= DOUBT and middle < ALIKE and _added([s.initializer for g in groups for s in g.slots], reference, aligned):
+    if added and middle < ALIKE:
         return None
-    if not free or (certain >= DOUBT and not odd and not _multiplied(groups, free, reference, aligned)):
+    # of what was added small units are no longer like their copies
+    if not free or (sure and (not odd or added) and not _multiplied(groups, free, reference, aligned)):
         return None
     unscaler = Unscaler(groups, reference, suspect, free)
-    found = unscaler.run(progress)
+    found = unscaler.run(progress, lambda now: _closer(reference, {n: now[n] for n in now.keys() & names}, aligned))
+    if not found:
+        return None
     alike = np.concatenate([m.similarity for m in found]).mean()
     if alike < ALIKE:
         return None

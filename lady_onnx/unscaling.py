@@ -7,7 +7,7 @@ rows the factors follow, and are taken out before the neighbours, whose rows the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,14 +115,17 @@ class Unscaler(Matcher):
                 for column in slot.index[0].tolist():
                     own[slot.initializer, slot.axis, column] = number
 
-    def run(self, progress: Progress | None = None) -> list[Match]:
+    def run(self, progress: Progress | None = None, is_nearer: Callable[[Arrays], bool] | None = None) -> list[Match]:
+        """As that of a plain suspect; nothing where what is found at first `is_nearer` to no copy."""
         tops = self.family.tops()
         self.anchor(progress)
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
             moved = [self._align(g.id, anchored=False) for g in tops]
             self.settle()
             if not any(moved):
                 break
+            if number == 0 and is_nearer and not is_nearer(self.current):
+                return []
         # with the factors out, what is left is told as of any suspect
         self.searching = False
         self._tell()
@@ -291,7 +294,8 @@ def ratios(
     error = np.where(count == 1, alone, error)
     # what was multiplied was rounded, however few of the others were
     steps = np.array([step(np.asarray(reference[s.initializer]).dtype) for s in scaling.slots])[:, None]
-    return ratio, np.maximum(error, np.where(ratio == 1, 0.0, ROUNDED * steps / np.sqrt(count) * np.abs(ratio)))
+    is_rounded = np.isfinite(ratio) & (ratio != 1)
+    return ratio, np.maximum(error, np.where(is_rounded, ROUNDED * steps / np.sqrt(count) * np.abs(ratio), 0.0))
 
 
 def _thinned(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]:
@@ -376,13 +380,13 @@ def _fitted(basis: np.ndarray, logs: np.ndarray, trust: np.ndarray, least: np.nd
     # slots count alike but those that say little
     each = trust / np.maximum(least, COARSE) if robust else trust / least**2
     weight = each
-    for step in range(STEPS if robust else 1):
+    for number in range(STEPS if robust else 1):
         root = np.sqrt(weight.T)
         result = (basis[None] @ _least(root[:, :, None] * basis[None], root * logs.T))[:, :, 0].T
         # least absolute differences, step by step; at last the mean of those that agree
         weight = each / np.maximum(np.abs(logs - result), least)
-        if step >= STEPS - len(NEAR):
-            near = np.maximum(AGREE * least, NEAR[step - STEPS])
+        if number >= STEPS - len(NEAR):
+            near = np.maximum(AGREE * least, NEAR[number - STEPS])
             weight = np.where(np.abs(logs - result) <= near, trust / least**2, 0.0)
     return result
 
