@@ -112,21 +112,30 @@ def session(graph: Graph, name: str = "CPUExecutionProvider") -> ort.InferenceSe
         raise LadyError(f"{graph.name}: onnxruntime cannot load it: {_line(error)}; export it again") from error
 
 
+def run_node(node: onnx.NodeProto, version: int, operands: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """The first result of a node alone, at a version of the default domain; None where onnxruntime does not run it."""
+    kinds = {n: onnx.helper.np_dtype_to_tensor_dtype(a.dtype) for n, a in operands.items()}
+    given = [onnx.helper.make_tensor_value_info(n, kinds[n], a.shape) for n, a in operands.items()]
+    graph = onnx.helper.make_graph([node], "node", given, [onnx.ValueInfoProto(name=node.output[0])])
+    opsets = [onnx.helper.make_opsetid(domain, 1 if domain else version) for domain in dict.fromkeys(("", node.domain))]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    try:
+        asked = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return np.asarray(asked.run(None, dict(operands))[0])
+    except Exception:  # noqa: BLE001 - onnxruntime raises its own kinds
+        return None
+
+
 @functools.cache
 def block_channels() -> int | None:
     """How many channels onnxruntime lays together in maps in blocks; None where it has none on this processor."""
     node = onnx.helper.make_node("ReorderInput", ["x"], ["y"], domain="com.microsoft.nchwc")
-    ends = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, None) for n in "xy")
-    graph = onnx.helper.make_graph([node], "blocks", [next(ends)], [next(ends)])
-    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in (("", 20), (node.domain, 1))]
-    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    try:
-        asked = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return int(asked.run(None, {"x": np.zeros((1, 4, 1, 1), np.float32)})[0].shape[1])
-    except Exception:  # noqa: BLE001 - onnxruntime raises its own kinds
-        return None
+    found = run_node(node, 20, {"x": np.zeros((1, 4, 1, 1), np.float32)})
+    return None if found is None else int(found.shape[1])
 
 
 def simplified(graph: Graph, fused: bool = False) -> Graph:

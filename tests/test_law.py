@@ -345,7 +345,9 @@ def along_an_axis(rng: np.random.Generator) -> Iterator[tuple]:
         yield op, [np.array(2)], {}, 26, None, plain
         yield op, [np.array(1)], {}, 26, None, []
     yield "ReverseSequence", [np.array([2])], {"time_axis": 1, "batch_axis": 0}, 17, None, []
-    yield "Hardmax", [], {"axis": 1}, 17, None, plain
+    # of equals the first is chosen
+    yield "Hardmax", [], {"axis": 1}, 17, None, []
+    yield "Hardmax", [], {"axis": 2}, 17, None, plain
     # the largest three do not depend on the order, where they stood does
     yield "TopK", [np.array([3])], {"axis": 1}, 17, None, plain
     yield "TopK", [np.array([3])], {"axis": 2}, 17, None, plain

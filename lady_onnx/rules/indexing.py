@@ -36,11 +36,11 @@ def reverse(node: Node) -> Kind:
 
 @register("Hardmax")
 def hardmax(node: Node) -> Kind:
-    """Normalised over the axis."""
+    """The axis keeps its order: of elements that are equally large the first is chosen."""
     names = _names(node)
     axis = axis_of(node, -1 if node.opset >= 13 else 1, len(names))
-    stop = axis + 1 if node.opset >= 13 else len(names)
-    return Equation(f"{' '.join(f'{{{n}}}' if axis <= i < stop else n for i, n in enumerate(names))} -> {' '.join(names)}")
+    text = _mark(names, *range(axis, axis + 1 if node.opset >= 13 else len(names)))
+    return Equation(f"{text} -> {text}")
 
 
 @register("TopK")
