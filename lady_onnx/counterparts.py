@@ -16,7 +16,7 @@ import numpy as np
 import onnx
 
 from .alterations import floating
-from .errors import ArchitectureError, LadyError
+from .errors import ArchitectureError
 from .graph import Graph
 from .pairing.equality import Difference, Pairing, pair_graphs, part, unshared
 from .pairing.normalform import Form, normal_form, version_of
@@ -165,12 +165,8 @@ def _apart(reference: Graph, suspect: Graph, plain: Pairing, first: Difference, 
     if formed:
         return formed[-1]
     error = part(reference, suspect, first)
-    try:
-        simple = [[simplified(g, fused) for g in (reference, suspect)] for fused in (False, True)]
-    except LadyError:
-        # what onnxruntime cannot load has no other form
-        raise error from None
-    for ours, theirs in simple:
+    # what onnxruntime cannot load has no other form
+    for ours, theirs in simplified(reference, suspect):
         try:
             places, _ = paired(ours, theirs)
         except ArchitectureError:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import functools
 import os
+import subprocess
 import sys
 import tempfile
 import zlib
@@ -138,27 +139,44 @@ def block_channels() -> int | None:
     return None if found is None else int(found.shape[1])
 
 
-def simplified(graph: Graph, fused: bool = False) -> Graph:
-    """The same computation in single precision, as onnxruntime's optimiser writes it.
-
-    Constants are computed, BatchNorm is folded where that may be, what does nothing is gone; `fused`, what is spelled
-    out, as a normalisation in older opsets, is one operator again, if need be onnxruntime's own.
-    """
-    model = graph.to_model("")
-    _widen(model.graph)
-    if model.ByteSize() > PROTOBUF_LIMIT:
-        raise LadyError(f"{graph.name}: over 2 GB; only a copy written node by node like the reference can be compared")
+SIMPLIFY = """
+import sys
+import onnxruntime as ort
+for source, target, level in zip(*[iter(sys.argv[1:])] * 3):
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_EXTENDED if fused else level.ORT_ENABLE_BASIC
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.optimized_model_filepath = target
+    ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+"""
+
+
+def simplified(reference: Graph, suspect: Graph) -> list[tuple[Graph, Graph]]:
+    """The same computations in single precision, as onnxruntime's optimiser writes both: level by level, where it does.
+
+    Constants are computed, BatchNorm is folded where that may be, what does nothing is gone; at the second level what is
+    spelled out, as a normalisation in older opsets, is one operator again, if need be onnxruntime's own.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder) / "simplified.onnx")
-        try:
-            ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        except Exception as error:
-            raise LadyError(f"{graph.name}: onnxruntime cannot load it: {_line(error)}; export it again") from error
-        return Graph(onnx.load(options.optimized_model_filepath), graph.path)
+        sources, jobs = [], []
+        for k, graph in enumerate((reference, suspect)):
+            model = graph.to_model("")
+            _widen(model.graph)
+            if model.ByteSize() > PROTOBUF_LIMIT:
+                return []
+            sources.append(Path(folder) / f"{k}.onnx")
+            sources[-1].write_bytes(model.SerializeToString())
+        levels = ("ORT_ENABLE_BASIC", "ORT_ENABLE_EXTENDED")
+        targets = [[source.with_suffix(f".{level}.onnx") for source in sources] for level in levels]
+        for level, made in zip(levels, targets, strict=True):
+            jobs += [str(x) for source, target in zip(sources, made, strict=True) for x in (source, target, level)]
+        # the optimiser ends the whole process on some files
+        subprocess.run([sys.executable, "-c", SIMPLIFY, *jobs], capture_output=True, check=False)
+        found = []
+        for one, two in targets:
+            if one.exists() and two.exists():
+                found.append((Graph(onnx.load(one), reference.path), Graph(onnx.load(two), suspect.path)))
+        return found
 
 
 def _widen(graph: onnx.GraphProto) -> None:

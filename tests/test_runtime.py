@@ -12,6 +12,8 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
+from lady_onnx import runtime
+from lady_onnx.graph import load
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 ZERO = np.float32(0)
@@ -454,3 +456,14 @@ def test_a_table_in_the_body_of_a_loop_and_in_a_function() -> None:
     for function in (False, True):
         assert lady.verify(build(False, function), build(False, function)).equal
         assert not lady.verify(build(False, function), build(True, function)).equal
+
+
+def test_what_the_optimiser_does_not_take_has_no_simpler_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own process may end where it has an error: this one goes on."""
+    good = load(weighed(False))
+    assert [len(pair) for pair in runtime.simplified(good, load(weighed(True)))] == [2, 2]
+    bad = weighed(False)
+    bad.graph.node[0].op_type = "Unknown"
+    assert not runtime.simplified(good, load(bad))
+    monkeypatch.setattr(runtime, "SIMPLIFY", "import os; os.abort()")
+    assert not runtime.simplified(good, good)
