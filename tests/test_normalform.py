@@ -243,6 +243,10 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("Slice", "x s e a")], [2, 6], s=np.array([3]), e=np.array([6]), a=np.array([1])),
         model([helper.make_node("Split", ["x"], ["u", "y"], axis=1)], [2, 6]),
     ),
+    "an end that no tensor reaches": (
+        model([node("Identity", "x")], ["N", 512, 256]),
+        model([node("Slice", "x s e a")], ["N", 512, 256], s=np.array([0]), e=np.array([10**9]), a=np.array([0])),
+    ),
     "means": (
         model([node("GlobalAveragePool", "x")], [2, 3, 4, 4]),
         model([node("ReduceMean", "x", axes=[-1, -2])], [2, 3, 4, 4]),
@@ -308,6 +312,10 @@ def no_order() -> onnx.NodeProto:
 
 NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
     "an order of no axes": (model([node("Identity", "x")], [2, 6]), model([no_order()], [2, 6])),
+    "an end that a long sequence reaches": (
+        model([node("Identity", "x")], ["N", 2]),
+        model([node("Slice", "x s e a")], ["N", 2], s=np.array([0]), e=np.array([10**9]), a=np.array([0])),
+    ),
     "an axis twice": (
         model([node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([1])),
         model([node("Slice", "x s e a")], [2, 6], s=np.array([0, 1]), e=np.array([6, 3]), a=np.array([1, -1])),

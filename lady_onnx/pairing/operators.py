@@ -335,13 +335,25 @@ def slice_(call: Call) -> Term | None:
     return _parts(call, term, list(zip(places_of(axes, len(term.shape)), starts, ends, steps, strict=True)))
 
 
+ADDRESSES = 1 << 47
+"""No process has as many bytes: a tensor that would need them does not come about."""
+
+
+def _bytes(term: Term, axis: int) -> int:
+    """How many bytes a tensor has for every place along an axis; 0 where that is not known."""
+    found = product(n for a, n in enumerate(term.shape or ()) if a != axis)
+    if isinstance(found, Poly) or term.dtype not in PLAIN_TYPES:
+        return 0
+    return found * np.dtype(onnx.helper.tensor_dtype_to_np_dtype(term.dtype)).itemsize
+
+
 def _parts(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int]]) -> Term:
     left = []
     for axis, start, stop, step in sorted(cuts):
         assert term.shape is not None
         length = term.shape[axis]
         if isinstance(length, Poly):
-            if start == 0 and step == 1 and stop >= 2**31 - 1:
+            if start == 0 and step == 1 and (stop >= 2**31 - 1 or stop * _bytes(term, axis) >= ADDRESSES):
                 continue
             left.append((axis, start, min(stop, 2**31 - 1), step))
             continue
