@@ -19,6 +19,10 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from .errors import UnknownStructure
+
+MOST = 1 << 18
+"""Elements along several axes that have one order of their own for all of them; each takes a kilobyte on the way."""
 UNREAD = np.iinfo(np.int64).min
 ADDRESSES = -1
 """In place of a line's first label: the addresses of an axis, from its front."""
@@ -71,8 +75,13 @@ class Facts:
     """Why the addresses that it meets keep their order."""
 
     def fresh(self, shape: Sequence[int]) -> np.ndarray:
-        """New labels, all different, as an array of `shape`."""
+        """New labels, all different, as an array of `shape`.
+
+        Raises UnknownStructure where elements along several axes would have too many of their own.
+        """
         size = math.prod(shape)
+        if size > MOST and sum(n > 1 for n in shape) > 1:
+            raise UnknownStructure("more elements along several axes than are followed one by one")
         start = self.born(size)
         return np.arange(start, start + size).reshape(shape)
 
