@@ -25,7 +25,7 @@ MORE = 64
 """No more pairs than this for each row at a time."""
 HEATS = (1, 0.3, 0.1, 0.03, 0.01, 0.003)
 """By what scores are divided, step by step, where prices are guessed, in the same unit."""
-STEPS = 20
+STEPS = 8
 """At most so many steps at each."""
 STILL = 0.1
 """Or until no price moves by more than this share of it."""
@@ -44,7 +44,9 @@ def assign_sparsely(scores: np.ndarray, start: np.ndarray) -> np.ndarray | None:
     pairs = np.concatenate([np.arange(size) * size + start, *_likely(scores)])
     prices, unit = None, 1.0
     for _ in range(ROUNDS):
-        pairs = np.unique(pairs)
+        # sorting is faster than hashing
+        pairs = np.sort(pairs)
+        pairs = pairs[np.r_[True, pairs[1:] != pairs[:-1]]]
         rows, columns = np.divmod(pairs, size)
         worth = scores[rows, columns].astype(np.float64)
         if prices is None:
@@ -76,12 +78,15 @@ def _likely(scores: np.ndarray) -> Iterator[np.ndarray]:
     rng = np.random.default_rng(0)
     for chunk in _chunks(size):
         part = scores[chunk]
-        yield np.flatnonzero((part > rows[chunk, None]) | (part > columns)) + chunk.start * size
+        among = np.flatnonzero((part >= rows[chunk, None]) | (part >= columns))
+        row, column = np.divmod(among, size)
+        worth = part.ravel().take(among)
+        above = (worth > rows[chunk].take(row)) | (worth > columns.take(column))
+        yield among[above] + chunk.start * size
         # of many alike, clones say, each takes others than its neighbours do
-        row, column = np.nonzero((part == rows[chunk, None]) | (part == columns))
+        row, among = row[~above], among[~above]
         many = np.bincount(row, minlength=len(part))[row]
-        some = rng.random(row.size) * many < NEAR
-        yield (row[some] + chunk.start) * size + column[some]
+        yield among[rng.random(row.size) * many < NEAR] + chunk.start * size
 
 
 def _unit(rows: np.ndarray, worth: np.ndarray) -> float:
@@ -158,6 +163,7 @@ def _better(scores: np.ndarray, found: np.ndarray, prices: np.ndarray, least: fl
         odd = worth[rows, top] > above
         if odd.any():
             most.append(((rows + chunk.start) * size + top)[odd])
-            every.append(np.flatnonzero(worth > above[:, None]) + chunk.start * size)
+            row, column = np.nonzero(worth[odd] > above[odd, None])
+            every.append((rows[odd][row] + chunk.start) * size + column)
     whole = np.concatenate(every)
     return whole if whole.size <= MORE * size else np.concatenate(most)

@@ -190,7 +190,7 @@ class Unscaler(Matcher):
                 mine, its = sides.setdefault(kind, ([], []))
                 mine.append(a)
                 its.append(b)
-        score = np.zeros((group.size, group.size))
+        score = np.zeros((group.size, group.size), np.float32)
         signed = bool(self.scalings[group.id].signs.size)
         for mine, its in sides.values():
             a, b = (np.concatenate(z, 1) for z in (mine, its))
@@ -199,9 +199,9 @@ class Unscaler(Matcher):
             apart = 1 - (np.abs(cosine) if signed else cosine)
             # of a dead unit the direction is noise, unless it is another's
             silent = (faint[:, None] | other) & ((apart > ALIKE) | (a.shape[1] < TELLING))
-            apart = np.where(silent, 1.0, apart)
+            apart[silent] = 1
             # what two vectors that have their direction alone in common tell, of noise that is not known
-            score -= a.shape[1] / 2 * np.log(np.maximum(apart, 0) + SHARP)
+            score -= np.float32(a.shape[1] / 2) * np.log(np.maximum(apart, 0) + np.float32(SHARP))
         return score, joined(ours, group.size), joined(theirs, group.size)
 
     def weighed(self, group: Group, scores: np.ndarray) -> np.ndarray:
