@@ -31,7 +31,7 @@ from .linking import link as _link
 from .outcome import Resync
 from .permutation import Model, Permuted, find_groups, permute
 from .resync import resync
-from .runtime import OutputDifference, Verification, compare, read_data
+from .runtime import OutputDifference, Run, Verification, compare, read_data
 
 __all__ = [
     "Alteration",
@@ -47,6 +47,7 @@ __all__ = [
     "Permuted",
     "Pin",
     "Resync",
+    "Run",
     "Slot",
     "Symmetry",
     "Tie",

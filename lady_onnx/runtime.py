@@ -23,6 +23,7 @@ from .errors import LadyError, natural, one_of
 from .graph import PROTOBUF_LIMIT, Graph, by_name, input_choices
 from .judging import HALF_STEP, STEP, Judge
 from .judging import OutputDifference as OutputDifference
+from .judging import Run as Run
 from .judging import Verification as Verification
 from .telling import Sample, Source, Traits, made_samples
 
