@@ -8,6 +8,7 @@ follows what: then the suspect is no copy, whatever its weights.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -171,7 +172,8 @@ def _apart(reference: Graph, suspect: Graph, plain: Pairing, first: Difference, 
             places, _ = paired(ours, theirs)
         except ArchitectureError:
             continue
-        return Link(ours, theirs, places, False, (str(first),), False)
+        if all(math.prod(ours.shape(a)) == math.prod(theirs.shape(p.name)) for a, p in places.items()):
+            return Link(ours, theirs, places, False, (str(first),), False)
     raise error
 
 

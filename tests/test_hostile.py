@@ -359,6 +359,18 @@ def test_weights_of_another_rank_are_no_crash() -> None:
         assert not accepts(built(*ours), built(*theirs))
 
 
+def test_a_threshold_of_no_elements_is_no_crash() -> None:
+    def built(dims: list[int]) -> ModelProto:
+        whole = thresholds_of_boxes().reference
+        whole.graph.initializer.remove(next(t for t in whole.graph.initializer if t.name == "least"))
+        values, places = helper.make_tensor("least", FLOAT, [0], []), helper.make_tensor("", INT, [0], [])
+        whole.graph.sparse_initializer.append(helper.make_sparse_tensor(values, places, dims))
+        return whole
+
+    assert accepts(built([1]), with_identity(built([1])))
+    assert not accepts(built([1]), with_identity(built([1, 0])))
+
+
 @pytest.mark.parametrize("turned", [False, True], ids=["forth", "back"])
 @pytest.mark.parametrize("written", ["plainly", "with an Identity"])
 def test_names_of_another_wire_type_name_nothing(written: str, turned: bool, tmp_path: Path) -> None:
