@@ -132,6 +132,10 @@ def in_function(function: FunctionProto) -> str:
 
 
 Holder = NodeProto | SparseTensorProto | None
+MOST_NODES = 1 << 18
+"""No model has more nodes once its functions are written where they are called."""
+MOST_SPARSE = 1 << 20
+"""Of so many elements one at least must be given, or a sparse weight is not written out."""
 
 
 def _weights(model: ModelProto) -> Iterator[tuple[str, TensorProto, Holder]]:
@@ -162,13 +166,15 @@ def _in_nodes(nodes: Iterable[NodeProto], prefix: str) -> Iterator[tuple[str, Te
 def _dense(sparse: SparseTensorProto) -> TensorProto:
     try:
         values, indices = (onnx.numpy_helper.to_array(t) for t in (sparse.values, sparse.indices))
+        if math.prod(sparse.dims) > MOST_SPARSE * max(values.size, 1):
+            raise ValueError("it is too large to be written out")
         array = np.zeros(tuple(sparse.dims), values.dtype)
         flat = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))
         if flat.size and (flat[0] < 0 or (np.diff(flat) <= 0).any()):
             # the specification wants them so, and runtimes differ in what they make of others
             raise ValueError("its places are not in ascending order")
         array.reshape(-1)[flat] = values
-    except (IndexError, TypeError, ValueError) as error:
+    except (IndexError, MemoryError, TypeError, ValueError) as error:
         where = f"sparse weight '{sparse.values.name}'"
         raise LadyError(f"{where}: cannot be read ({_line(error)}); export the model again") from error
     return onnx.numpy_helper.from_array(array, sparse.values.name)
@@ -552,6 +558,27 @@ def _check_names(graph: Graph) -> None:
             raise LadyError(f"{graph.name}: {what} imports domain '{domain or 'ai.onnx'}' twice; keep one version")
     if len(graph.functions) < len(model.functions):
         raise LadyError(f"{graph.name}: two functions have one name; remove one")
+    if model.ir_version > onnx.IR_VERSION:
+        raise LadyError(f"{graph.name}: IR version {model.ir_version} is newer than onnx {onnx.__version__} knows; update onnx")
+    for o in model.opset_import:
+        if o.domain in ("", "ai.onnx") and o.version > onnx.defs.onnx_opset_version():
+            raise LadyError(f"{graph.name}: opset {o.version} is newer than onnx {onnx.__version__} knows; update onnx")
+    for f in model.functions:
+        if f.domain in ("", "ai.onnx", "ai.onnx.ml") or f.domain.startswith("com.microsoft"):
+            raise LadyError(
+                f"{graph.name}: function '{f.name}' stands in a domain of operators, '{f.domain}': runtimes differ in which "
+                "of the two they take; give it a domain of its own"
+            )
+    for name in _repeated([n.name for n in model.graph.node if n.name]):
+        raise LadyError(f"{graph.name}: two nodes are called '{name}'; give one another name")
+    for node in model.graph.node:
+        many = {"If": 2, "Loop": 1, "Scan": 1}.get(node.op_type, 0) if node.domain in ("", "ai.onnx") else 0
+        if sum(a.HasField("g") for a in node.attribute) < many:
+            raise LadyError(f"{graph.name}: node {label(node)} has no body: cut short; export the model again")
+    if _written_out(model) > MOST_NODES:
+        raise LadyError(
+            f"{graph.name}: over {MOST_NODES} nodes once its functions are written where they are called; export it anew"
+        )
     for what, names in _scopes(model):
         for name in _repeated(names):
             raise LadyError(f"{graph.name}: two values of {what} are called '{name}'; give one another name")
@@ -561,11 +588,40 @@ def _check_names(graph: Graph) -> None:
     produced = [o for node in model.graph.node for o in node.output if o]
     for name in _repeated(produced + [t.name for t in model.graph.initializer]):
         raise LadyError(f"{graph.name}: '{name}' is made twice; give one another name")
+    bodies = [inside(n, a.name) for n in model.graph.node for a in n.attribute if a.HasField("g")]
+    homes = (*bodies, *map(in_function, model.functions))
+    for name in [*produced, *(t.name for t in model.graph.initializer)] if homes else ():
+        if name.startswith(homes):
+            raise LadyError(f"{graph.name}: '{name}' is named like a weight inside a node or a function; give it another name")
     known = {*produced, *graph.tensors, *(v.name for v in model.graph.input)}
     # of a file that is cut short the outputs are missing; a model in memory was made so
     for output in model.graph.output if graph.path else ():
         if output.name not in known:
             raise LadyError(f"{graph.name}: output '{output.name}' is made by no node: cut short; export or copy it again")
+
+
+def _written_out(model: ModelProto) -> int:
+    """How many nodes a model has once its functions are written where they are called; of one that calls itself too many."""
+    functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    counts: dict[tuple[str, str, str], int] = {}
+
+    def count(nodes: Iterable[NodeProto], above: frozenset[tuple[str, str, str]]) -> int:
+        total = 0
+        for node in nodes:
+            key = (node.domain, node.op_type, node.overload)
+            total += 1
+            if key in above or total > MOST_NODES:
+                return MOST_NODES + 1
+            if key in functions:
+                if key not in counts:
+                    counts[key] = count(functions[key].node, above | {key})
+                total += counts[key]
+            for attribute in node.attribute:
+                for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                    total += count(body.node, above)
+        return total
+
+    return count(model.graph.node, frozenset()) if functions else len(model.graph.node)
 
 
 def _scopes(model: ModelProto) -> Iterator[tuple[str, list[str]]]:

@@ -35,6 +35,8 @@ ENOUGH = 10_000
 """So many elements of a weight tell that."""
 PLACED = 0.7
 """Below this median factor units are not compared with their own copies."""
+MANY = 2048
+"""Units in one group, of which a round of search takes long."""
 FITS = 3
 """So often the factors of each group are fitted to the rounding, with those of the others as they are then."""
 FEW = 0.05
@@ -98,7 +100,11 @@ def undo(
     if not free or (sure and (not odd or added) and not _multiplied(groups, free, reference, aligned)):
         return None
     unscaler = Unscaler(groups, reference, suspect, free)
-    found = unscaler.run(progress, lambda now: _closer(reference, {n: now[n] for n in now.keys() & names}, aligned))
+    # of many units what is found at first tells whether more will be
+    is_wide = max(g.size for g in groups) > MANY
+    found = unscaler.run(
+        progress, (lambda now: _closer(reference, {n: now[n] for n in now.keys() & names}, aligned)) if is_wide else None
+    )
     if not found:
         return None
     alike = np.concatenate([m.similarity for m in found]).mean()

@@ -221,7 +221,13 @@ def test_tensors_that_are_not_written_plainly(kind: str) -> None:
     assert as_ours(data) == as_onnx(data)
 
 
-@pytest.mark.parametrize("what", ["domain", "function", "formal", "body", "input", "value", "attribute", "kind"])
+TWICE = (
+    *("domain", "function", "formal", "body", "input", "value", "attribute", "kind", "operator", "node", "inside", "version"),
+    *("format", "no body"),
+)
+
+
+@pytest.mark.parametrize("what", TWICE)
 def test_what_may_be_read_in_two_ways_is_refused(what: str) -> None:
     model = layers()
     body = [helper.make_node("Relu", ["u"], ["v"])]
@@ -235,6 +241,19 @@ def test_what_may_be_read_in_two_ways_is_refused(what: str) -> None:
     elif what == "body":
         branch = helper.make_graph([*body, *body], "b", [], [onnx.ValueInfoProto(name="v")])
         model.graph.node.append(helper.make_node("If", ["i"], ["w"], then_branch=branch, else_branch=branch))
+    elif what == "operator":
+        model.functions.append(helper.make_function("", "LeakyRelu", ["u"], ["v"], body, [helper.make_opsetid("", 17)]))
+    elif what == "node":
+        model.graph.node[1].name = model.graph.node[0].name
+    elif what == "inside":
+        model.functions.append(helper.make_function("own", "f", ["u"], ["v"], body, [helper.make_opsetid("", 17)]))
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(2, np.float32), "own.f/k"))
+    elif what == "version":
+        model.opset_import[0].version = 99
+    elif what == "format":
+        model.ir_version = 99
+    elif what == "no body":
+        model.graph.node.append(helper.make_node("If", ["i"], ["w"]))
     elif what == "input":
         model.graph.input.append(model.graph.input[0])
     elif what == "value":

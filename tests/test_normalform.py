@@ -303,6 +303,9 @@ def test_what_is_written_in_two_ways_has_one_form(name: str) -> None:
         assert found.verdict == "identical", found.reason
 
 
+FAR = np.finfo(F).max
+
+
 def no_order() -> onnx.NodeProto:
     """A transposition whose order is given, and names no axis."""
     made = node("Transpose", "x")
@@ -315,6 +318,41 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
     "an end that a long sequence reaches": (
         model([node("Identity", "x")], ["N", 2]),
         model([node("Slice", "x s e a")], ["N", 2], s=np.array([0]), e=np.array([10**9]), a=np.array([0])),
+    ),
+    "what large numbers leave of small ones": (
+        model([node("Identity", "x")], [2, 6]),
+        model([node("Add", "x c", "h"), node("Sub", "h c")], [2, 6], c=F(1e11)),
+    ),
+    "a slope of more axes than it has": (
+        model([node("PRelu", "x s")], ["N", 6], s=W[:, 0]),
+        model([node("PRelu", "x s")], ["N", 6], s=W[None, None, :, 0]),
+    ),
+    "a way back from before the first": (
+        model([node("Slice", "x s e a t")], [2, 6], s=np.array([-1]), e=np.array([-99]), a=np.array([1]), t=np.array([-1])),
+        model([node("Slice", "x s e a t")], [2, 6], s=np.array([-9]), e=np.array([-99]), a=np.array([1]), t=np.array([-1])),
+    ),
+    "the largest number for infinity": (
+        model([node("Exp", "x", "h"), node("Log", "h")], [2, 6]),
+        model([node("Exp", "x", "h"), node("Clip", "h low high", "c"), node("Log", "c")], [2, 6], low=F(-3.4e38), high=FAR),
+    ),
+    "both kinds of padding": (
+        model([node("Conv", "x k", auto_pad="VALID")], [2, 3, 8, 8], k=K),
+        model([node("Conv", "x k", auto_pad="VALID", pads=[1, 1, 1, 1])], [2, 3, 8, 8], k=K),
+    ),
+    "a bias of more rows than a product": (
+        model([node("MatMul", "x w", "h"), node("Add", "h c")], [1, 6], w=W, c=W[:5]),
+        model([node("Gemm", "x w c")], [1, 6], w=W, c=W[:5]),
+    ),
+    "a length times more than whole numbers hold": (
+        model([node("Shape", "x", "s"), node("Cast", "s", "f", to=1), node("ReduceSum", "f", keepdims=0)], ["N", 6]),
+        model(
+            [
+                *(node("Shape", "x", "s"), node("Mul", "s big", "p"), node("Mul", "p big", "q"), node("Div", "q big", "r")),
+                *(node("Div", "r big", "t"), node("Cast", "t", "f", to=1), node("ReduceSum", "f", keepdims=0)),
+            ],
+            ["N", 6],
+            big=np.array(2**32),
+        ),
     ),
     "an axis twice": (
         model([node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([1])),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx.helper
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from ..plainforms import MICROSOFT
 from ..runtime import block_channels
@@ -136,6 +136,8 @@ def _reordered(terms: Terms, x: Term, size: int, channels_last: bool, rewrite: R
     if channels_last and x.rank is not None:
         x = transposed(terms, x, [0, x.rank - 1, *range(1, x.rank - 1)])
     missing = -channels_of(x) % size
+    if x.rank != 4 or x.dtype != TensorProto.FLOAT:
+        raise NoForm("no map of single precision")
     if missing % 4:
         raise NoForm("onnxruntime lays out no such number of channels")
     if missing:
@@ -233,6 +235,9 @@ def _cut(terms: Terms, term: Term, count: int) -> Term | None:
         return None
     # a fourth operand of a Resize counts the channels
     numbers = all(o is None or o.leaf is not None for o in term.operands[1:]) and len(term.operands) < 4
+    # what zeros become must be a number that zeros take back
+    if operator in ("Log", "Reciprocal"):
+        return None
     if operator not in (*UNARY, *POOLS, "Resize", "Scale") and not operator.startswith("Reduce"):
         return None
     inner = cut(terms, first, count) if numbers else None

@@ -14,6 +14,10 @@ from typing import Union
 
 import numpy as np
 
+MOST_TERMS, MOST_FACTORS = 64, 6
+"""No length is of more terms, nor a term of more lengths."""
+MOST, MOST_SHORT = 1 << 40, 1 << 12
+"""Nor is one multiplied by more; of those in four bytes the second."""
 Monomial = tuple[str, ...]
 """A product of unknowns, sorted."""
 
@@ -92,6 +96,11 @@ def is_number(values: Iterable[Extent]) -> bool:
     return all(not isinstance(v, Poly) for v in values)
 
 
+def is_short(values: Iterable[Extent]) -> bool:
+    """Do lengths fit into four bytes wherever the lengths that they are made of are of usual size?"""
+    return all(abs(c) <= MOST_SHORT for v in values for _, c in _terms(v))
+
+
 def numbers(array: np.ndarray) -> np.ndarray | None:
     """An array of lengths as int64; None where one is unknown."""
     return array.astype(np.int64) if is_number(array.ravel().tolist()) else None
@@ -106,6 +115,8 @@ def _made(terms: Iterable[tuple[Monomial, int]]) -> Extent:
     for m, c in terms:
         total[m] = total.get(m, 0) + c
     kept: Mapping[Monomial, int] = {m: c for m, c in total.items() if c}
+    if len(kept) > MOST_TERMS or any(len(m) > MOST_FACTORS or abs(c) > MOST for m, c in kept.items()):
+        raise ArithmeticError("lengths that whole numbers may not hold")
     if not kept.keys() - {()}:
         return math.prod(kept.values()) if kept else 0
     return Poly(kept.items())

@@ -26,11 +26,13 @@ from .emission import Emission
 from .equality import RANDOM
 from .extents import Extent
 from .meanings import meaning_of, schema_of, standard
-from .rewrites import Call, bare, base, place_of, rewrite
+from .rewrites import Call, bare, base, keeps_shape, place_of, rewrite
 from .terms import Body, Leaf, NoForm, Scope, Term, Terms, walk, with_defaults
 
 OLDEST, NEWEST = 21, 26
 """The normal form speaks a version of the operator sets between these."""
+MOST_NODES, LONGER = 1 << 12, 4
+"""Graphs that, with the functions that they call written out, have so many times more nodes than these have no normal form."""
 PLAIN = 20
 """The version that plain forms of fused operators speak."""
 
@@ -115,6 +117,13 @@ def normal_form(graph: Graph, version: int, exact: bool = False) -> Form:
 
     Raises NoForm with the first node that has none.
     """
+    try:
+        return _normal_form(graph, version, exact)
+    except (MemoryError, RecursionError) as error:
+        raise NoForm(f"{graph.name}: too large or too deep for a normal form") from error
+
+
+def _normal_form(graph: Graph, version: int, exact: bool) -> Form:
     reader = _Reader(graph, Terms(graph, version, exact))
     ends = reader.run()
     if not exact:
@@ -147,6 +156,8 @@ class _Reader:
         self._read: list[Sequence[Term | None]] = []
         """The operands of every node that was rewritten."""
         self._spelled = 0
+        self._count = 0
+        self._most = LONGER * (MOST_NODES + len(graph.model.graph.node))
         self._calls: list[str] = []
 
     def run(self) -> list[Term]:
@@ -191,6 +202,9 @@ class _Reader:
 
     def read(self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]) -> None:
         """Adds the results of a node to what is known."""
+        self._count += 1
+        if self._count > self._most:
+            raise NoForm(f"{self.graph.name}: over {self._most} nodes once functions are written out")
         if prefix + (node.output[0] if node.output else "") in self.graph.tensors:
             known[node.output[0]] = self.terms.weight(prefix + node.output[0])
             return
@@ -250,6 +264,14 @@ class _Reader:
             raise NoForm("a function that calls itself")
         given = {a.name: a for a in function.attribute_proto} | {a.name: a for a in node.attribute}
         opsets = {standard(o.domain): o.version for o in function.opset_import}
+        for inner in function.node:
+            domain = standard(inner.domain)
+            versions = [known.get(domain, 1) for known in (opsets, self.graph.opsets)]
+            if versions[0] != versions[1] and len({meaning_of(inner.op_type, domain, v) for v in versions}) > 1:
+                # runtimes differ in which of the two they take
+                raise NoForm(
+                    f"a function of version {versions[0]} in a model of version {versions[1]} with another {inner.op_type}"
+                )
         own: dict[str, Term] = {}
         left_out = set(function.input)
         for name, operand in zip(function.input, operands, strict=False):
@@ -297,6 +319,8 @@ class _Reader:
                 inner[part.output[0]] = self.terms.constant(onnx.numpy_helper.to_array(value))
                 continue
             names = [inner[n] if n else None for n in part.input]
+            if part.op_type in ("Add", "Mul") and not _fit(names, [n in node.input for n in part.input]):
+                raise NoForm("its operands broadcast as the operator itself may not")
             made = self._rewritten(part, PLAIN, names)
             inner.update({n: t for n, t in zip(part.output, made, strict=False) if n and t is not None})
         return [inner[name] if name else None for name in node.output]
@@ -316,6 +340,10 @@ class _Reader:
         condition = operands[0].known if node.op_type == "If" and operands and operands[0] is not None else None
         if condition is not None and condition.size == 1:
             name = "then_branch" if condition.reshape(-1)[0] else "else_branch"
+            # a runtime reads both, and refuses what it cannot
+            made_ = {a.name: self._branch(a, dict(known), prefix + inside(node, a.name), opsets) for a in bodies}
+            if len({tuple(t.dtype for t in ends) for ends in made_.values()}) > 1:
+                raise NoForm("branches of different types")
             return self._branch(next(a for a in bodies if a.name == name), known, prefix + inside(node, name), opsets)
         meanings = [meaning_of(node.op_type, domain, v) for v in (opsets.get(domain, 1), self.terms.version)]
         if meanings[0] != meanings[1]:
@@ -390,6 +418,16 @@ def _formal_shapes(node: NodeProto, version: int, operands: Sequence[Term | None
         place = 0 if shape is None else place_of(axis, len(shape))
         slices.append(shape and (*shape[:place], *shape[place + 1 :]))
     return [*states, *slices]
+
+
+def _fit(operands: Sequence[Term | None], given: Sequence[bool]) -> bool:
+    """May the operands of a sum or product stand in a fused operator? Of those that it was given none grows the other."""
+    a, b = operands
+    if a is None or b is None:
+        return False
+    if given[1] and not (given[0] and b.shape == a.shape):
+        return b.shape == a.shape or (b.rank == 1 and bool(a.shape) and b.shape == (a.shape or ())[-1:])
+    return keeps_shape(a, b) or keeps_shape(b, a)
 
 
 def _is_known(declared: TypeProto, term: Term) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from .extents import Extent, Poly, is_number, product, quotient
+from .extents import Extent, Poly, is_number, is_short, product, quotient
 from .rewrites import (
     Call,
     added,
@@ -26,7 +26,9 @@ from .rewrites import (
     inverted,
     is_small,
     joined,
+    keeps_shape,
     linear,
+    may_meet,
     multiplied,
     negated,
     normalised,
@@ -112,6 +114,8 @@ def _cast(call: Call, to: int) -> Term | None:
         if is_rounded or (source.kind in "iub" and target.kind in "iubf" and term.leaf.array.size <= 1 << 12):
             return terms.constant(term.leaf.array.astype(target), term.leaf.hint)
     known = term.known if term.known is not None and term.dtype in whole and to in whole else None
+    if known is not None and to == TensorProto.INT32 and not is_short(known.ravel().tolist()):
+        known = None
     return terms.make("Cast", [term], given(to=to), dtype=to, shape=shape, known=known)
 
 
@@ -236,7 +240,9 @@ def transpose(call: Call) -> Term | None:
         if term.rank is None:
             return None
         order = list(range(term.rank))[::-1]
-    if sorted(order) != list(range(len(order))) or term.rank not in (None, len(order)):
+    if term.rank is None:
+        return None
+    if sorted(order) != list(range(term.rank)):
         raise NoForm(f"'perm' is {order}, of a tensor of rank {term.rank}")
     return transposed(call.terms, term, order)
 
@@ -285,7 +291,8 @@ def constant_of_shape(call: Call) -> Term | None:
 def tile(call: Call) -> Term | None:
     operand = call.operand(1)
     times = None if operand is None else operand.whole
-    return call.first() if times is not None and (times == 1).all() else None
+    term = call.first()
+    return term if times is not None and times.shape == (term.rank,) and (times == 1).all() else None
 
 
 @rule("Range")
@@ -357,7 +364,15 @@ def _parts(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int]]) ->
                 continue
             left.append((axis, start, min(stop, 2**31 - 1), step))
             continue
-        places = range(*slice(start, stop, step).indices(length))
+        if step < 0:
+            # a start before the first element is the first one, as the specification has it
+            first = min(max(start + length if start < 0 else start, 0), length - 1)
+            last = min(max(stop + length if stop < 0 else stop, -1), length - 1)
+            if not length or first <= last:
+                raise NoForm("a slice that goes back and holds nothing")
+            places = range(first, last, step)
+        else:
+            places = range(*slice(start, stop, step).indices(length))
         term = sliced(call.terms, term, axis, places.start, places.stop, step)
     if not left:
         return term
@@ -460,7 +475,7 @@ def pad(call: Call) -> Term | None:
     term = call.first()
     if pads is None or call.operand(3) is not None:
         return None
-    if not any(pads):
+    if not any(pads) and len(pads) == 2 * (term.rank or -1):
         return term
     if call.version >= 11 or term.rank is None:
         return None
@@ -477,7 +492,7 @@ def where(call: Call) -> Term | None:
     if condition is None or x is None or other is None or not x.is_float:
         return None
     leaves = [t.leaf for t in (condition, other, x) if t.leaf is not None and t.leaf.room is None]
-    if len(leaves) == 3 and max(a.array.size for a in leaves) <= 1 << 16:
+    if len(leaves) == 3 and may_meet([a.array for a in leaves]) and max(a.array.size for a in leaves) <= 1 << 16:
         return call.terms.constant(np.where(*(a.array for a in leaves)), leaves[1].hint)
     if condition.operator != "IsNaN":
         return None
@@ -485,14 +500,19 @@ def where(call: Call) -> Term | None:
     return x if same and x.operands[0] is not None and is_finite(x.operands[0]) else None
 
 
-def is_finite(term: Term) -> bool:
-    """Is a term a real number wherever weighted sums are?"""
-    if term.leaf is not None:
-        return bool(np.isfinite(term.leaf.array).all())
-    if term.operator in ("Linear", "Conv", "MatMul"):
-        return True
-    passing = ("Add", "Expand", "Move", "Mul", "Part", "Product", "Reshape", "Scale", "Sum", "Transpose")
-    return term.operator in passing and all(o is None or is_finite(o) for o in term.operands)
+def is_finite(term: Term, known: dict[int, bool] | None = None) -> bool:
+    """Is a term a real number wherever weighted sums of real numbers are?"""
+    known = {} if known is None else known
+    if id(term) not in known:
+        passing = ("Add", "Expand", "Move", "Mul", "Part", "Product", "Reshape", "Scale", "Sum", "Transpose")
+        sides = [o for o in term.operands if o is not None]
+        if term.leaf is not None:
+            known[id(term)] = bool(np.isfinite(term.leaf.array).all())
+        elif term.operator in ("Linear", "Conv", "MatMul"):
+            known[id(term)] = all(is_finite(o, known) for o in sides if o.leaf is not None)
+        else:
+            known[id(term)] = term.operator in passing and all(is_finite(o, known) for o in sides)
+    return known[id(term)]
 
 
 # ---- whole numbers, and floats
@@ -512,7 +532,7 @@ def _arithmetic(
             assert a.known is not None
             assert b.known is not None
             found = on_extents(a.known, b.known)
-            if found is not None:
+            if found is not None and (a.dtype == TensorProto.INT64 or is_short(found.ravel().tolist())):
                 return extents(call.terms, found, a.dtype)
         if a.is_float and b.is_float:
             return on_floats(call, a, b)
@@ -522,6 +542,9 @@ def _arithmetic(
 
 
 def _exact(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
+    """Quotients by plain numbers: a length may be zero."""
+    if not is_number(b.ravel().tolist()):
+        return None
     parts = [quotient(x, y) for x, y in zip(*(v.ravel().tolist() for v in np.broadcast_arrays(a, b)), strict=True)]
     if any(p is None for p in parts):
         return None
@@ -640,7 +663,10 @@ def gemm(call: Call) -> Term | None:
     made = linear(terms, a, b) if b.leaf is not None and a.leaf is None else product_of(call, a, b)
     made = scaled(terms, made, float(attributes.get("alpha", 1.0)))
     beta = float(attributes.get("beta", 1.0))
-    return made if c is None or beta == 0 else added(terms, made, scaled(terms, c, beta))
+    if c is None or beta == 0:
+        return made
+    # a bias of more rows than the product is no bias
+    return added(terms, made, scaled(terms, c, beta)) if keeps_shape(made, c) else None
 
 
 @rule("Conv", "ConvTranspose")
@@ -705,6 +731,8 @@ def _pads(call: Call, x: Term, kernel: Sequence[int]) -> list[int] | None:
     places = len(kernel)
     if how == b"NOTSET":
         return window(call, "pads", places, 0, 2)
+    if "pads" in call.attributes and any(call.attributes["pads"]):
+        raise NoForm("it has both 'pads' and 'auto_pad'")
     if how == b"VALID":
         return [0] * 2 * places
     if how not in (b"SAME_UPPER", b"SAME_LOWER"):
@@ -712,6 +740,8 @@ def _pads(call: Call, x: Term, kernel: Sequence[int]) -> list[int] | None:
     if x.shape is None or not is_number(x.shape[2:]) or call.node.op_type == "ConvTranspose":
         return None
     strides, dilations = (window(call, n, places, 1) for n in ("strides", "dilations"))
+    if any(d != 1 for d in dilations):
+        raise NoForm("'auto_pad' with dilations")
     before, after = [], []
     for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True):
         assert isinstance(n, int)
@@ -731,7 +761,7 @@ def batch_norm(call: Call) -> Term | None:
         return None
     if call.attributes.get("training_mode") or not call.attributes.get("spatial", 1) or any(call.node.output[1:]):
         return None
-    if any(r.rank != 1 for r in rest[:4] if r is not None):
+    if any(r.rank != 1 or x.shape is None or x.rank < 2 or r.shape != x.shape[1:2] for r in rest[:4] if r is not None):
         return None
     if call.version < 7 and not call.attributes.get("is_test"):
         return None
@@ -746,6 +776,11 @@ def batch_norm(call: Call) -> Term | None:
     return added(terms, multiplied(terms, x, factor), offset)
 
 
+def _is_gain(x: Term, gain: Term, axes: Sequence[int]) -> bool:
+    """Does a gain, or a bias, have the lengths that are normalised over, and no others?"""
+    return x.shape is not None and gain.shape == tuple(x.shape[a] for a in axes)
+
+
 @rule("LayerNormalization")
 def layer_norm(call: Call) -> Term | None:
     x, scale, bias = (call.operand(k) for k in range(3))
@@ -754,6 +789,8 @@ def layer_norm(call: Call) -> Term | None:
     if call.attributes.get("stash_type", 1) != 1:
         return None
     axes = list(range(axis_of(call, default=-1), x.rank))
+    if not _is_gain(x, scale, axes) or (bias is not None and not _is_gain(x, bias, axes)):
+        return None
     made = normalised(call.terms, x, axes, float(call.attributes.get("epsilon", 1e-5)), True)
     made = multiplied(call.terms, made, scale)
     return made if bias is None else added(call.terms, made, bias)
@@ -767,6 +804,8 @@ def rms_norm(call: Call) -> Term | None:
     if call.attributes.get("stash_type", 1) != 1:
         return None
     axes = list(range(axis_of(call, default=-1), x.rank))
+    if not _is_gain(x, scale, axes):
+        return None
     made = normalised(call.terms, x, axes, float(call.attributes.get("epsilon", 1e-5)), False)
     return multiplied(call.terms, made, scale)
 
@@ -776,7 +815,7 @@ def instance_norm(call: Call) -> Term | None:
     x, scale, bias = (call.operand(k) for k in range(3))
     if x is None or scale is None or bias is None or x.rank is None or not x.is_float:
         return None
-    if scale.leaf is None or bias.leaf is None or scale.rank != 1 or bias.rank != 1:
+    if scale.leaf is None or bias.leaf is None or x.shape is None or {scale.shape, bias.shape} != {x.shape[1:2]}:
         return None
     shape = (-1, *[1] * (x.rank - 2))
     made = normalised(call.terms, x, range(2, x.rank), float(call.attributes.get("epsilon", 1e-5)), True)
@@ -843,10 +882,11 @@ def clip(call: Call) -> Term | None:
     else:
         limits = [call.operand(1), call.operand(2)]
     low, high = limits
+    if any(bound is not None and bound.rank != 0 for bound in limits):
+        return None
     if x.is_float:
-        limit = float(np.finfo(onnx.helper.tensor_dtype_to_np_dtype(x.dtype)).max)
-        low = None if low is not None and low.number is not None and low.number <= -limit else low
-        high = None if high is not None and high.number is not None and high.number >= limit else high
+        low = None if low is not None and low.number == -math.inf else low
+        high = None if high is not None and high.number == math.inf else high
     if low is None and high is None:
         return x
     if low is not None and low.number == 0.0:
@@ -878,6 +918,8 @@ def softmax(call: Call) -> Term | None:
 def prelu(call: Call) -> Term | None:
     x, slope = call.first(), call.operand(1)
     if slope is None or x.shape is None or slope.shape is None or not is_number(slope.shape):
+        return None
+    if len(slope.shape) > len(x.shape):
         return None
     # one slope for each channel: leading ones say nothing
     kept = list(slope.shape)
@@ -962,9 +1004,13 @@ def reduction(call: Call) -> Term | None:
 
 @rule("GlobalAveragePool", "GlobalMaxPool")
 def global_pool(call: Call) -> Term | None:
+    """A mean; a pool of the largest has another idea of what is no number than a reduction."""
     x = call.first()
-    operator = "ReduceMean" if call.node.op_type == "GlobalAveragePool" else "ReduceMax"
-    return reduced(call.terms, operator, x, range(2, x.rank)) if x.rank is not None and x.is_float else None
+    if call.node.op_type != "GlobalAveragePool" or x.rank is None or x.rank < 3 or not x.is_float:
+        return None
+    if x.shape is None or 0 in [n for n in x.shape if isinstance(n, int)]:
+        return None
+    return reduced(call.terms, "ReduceMean", x, range(2, x.rank))
 
 
 @rule("AveragePool", "MaxPool")
@@ -979,6 +1025,7 @@ def pool(call: Call) -> Term | None:
         and x.shape is not None
         and list(x.shape[2:]) == kernel
         and not any(pads)
+        and set(call.attributes.get("dilations", [1])) == {1}
         and x.is_float
     ):
         return reduced(call.terms, "ReduceMean", x, range(2, len(x.shape)))
@@ -1011,6 +1058,9 @@ def resize(call: Call) -> Term | None:
             scales = call.terms.constant(np.array(attributes.pop("scales"), np.float32))
         else:
             scales = call.operand(1)
+        if scales is None or scales.leaf is None or (scales.leaf.array < 1).any():
+            # runtimes differ in which pixel a smaller picture takes
+            return None
         # the older operators count pixels by their corners, and take the lower of two
         attributes |= {"coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
         return _resized(call, [x, None, scales], attributes)

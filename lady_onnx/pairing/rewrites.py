@@ -21,7 +21,7 @@ from ..runtime import run_node
 from .equality import RANDOM
 from .extents import Extent, Poly, is_number, product, quotient
 from .meanings import meaning_of, schema_of
-from .terms import Attributes, Leaf, NoForm, Term, Terms, given, with_defaults
+from .terms import MOST_KNOWN, Attributes, Leaf, NoForm, Term, Terms, given, with_defaults
 
 FLAGS = (
     *("allowzero", "ceil_mode", "count_include_pad", "is_test", "keepdims", "noop_with_empty_axes", "spatial"),
@@ -30,6 +30,14 @@ FLAGS = (
 """Attributes that say yes or no; of other numbers runtimes make what they like."""
 LARGEST = 1e12
 """Constants are multiplied and added up while they and their inverses are smaller: nothing overflows or vanishes."""
+CANCELLING = 64
+"""Constants are added up where none is so many times as large as the sum, and as the middle one of the sums beside it."""
+MOST_ROOM = 256
+"""Constants are computed with while rounding may have moved no element by more than so many steps of that."""
+MOST_PARTS = 256
+"""What is of more parts becomes no part of a longer sum, product or concatenation."""
+MOST_ELEMENTS = 1 << 26
+"""No constant that is computed has more elements."""
 MOST_FOLDED = 1 << 20
 """Constants that are added to one tensor are added up while their sum has no more elements."""
 EPSILON = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
@@ -181,9 +189,17 @@ def fits(array: np.ndarray) -> bool:
     return largest == 0 or 1 / LARGEST < largest < LARGEST
 
 
+def may_meet(arrays: Sequence[np.ndarray]) -> bool:
+    """Do constants broadcast to one that is not too large?"""
+    try:
+        return math.prod(np.broadcast_shapes(*(a.shape for a in arrays))) <= MOST_ELEMENTS
+    except ValueError:
+        return False
+
+
 def computed(terms: Terms, operator: str, sides: Sequence[Leaf]) -> Term | None:
     """A sum, product, quotient or root of constants, with room for its rounding; None where it may overflow."""
-    if any(s.array.dtype not in EPSILON or not fits(s.array) for s in sides):
+    if any(s.array.dtype not in EPSILON or not fits(s.array) for s in sides) or not may_meet([s.array for s in sides]):
         return None
     values = [s.array.astype(np.float64) for s in sides]
     rooms = [np.zeros(()) if s.room is None else s.room for s in sides]
@@ -204,6 +220,13 @@ def computed(terms: Terms, operator: str, sides: Sequence[Leaf]) -> Term | None:
                 raise AssertionError(operator)
     dtype = sides[0].array.dtype
     if not np.isfinite(found).all() or not fits(found):
+        return None
+    if operator == "Add":
+        # what large numbers leave of each other is rounding
+        largest, left = np.maximum(np.abs(values[0]), np.abs(values[1])), np.abs(found)
+        if (largest > CANCELLING * (left + np.median(left) if left.size else left)).any():
+            return None
+    if (room > MOST_ROOM * EPSILON[dtype] * (np.abs(found) + np.median(np.abs(found)) if found.size else 1)).any():
         return None
     rounded = found.astype(dtype)
     larger = np.abs(found) if operator != "Add" else np.maximum(np.abs(found), np.abs(values[0]))
@@ -296,9 +319,14 @@ def reshaped(terms: Terms, term: Term, shape: Sequence[Extent]) -> Term:
             if made is not None:
                 return made
     if term.operator == "Move":
-        made = laid_out(terms, *_layout(term), to)
+        core, factors, turns = _layout(term)
+        made = laid_out(terms, core, factors, turns, to)
         if made is not None:
             return made
+        # what the shape was in between says nothing
+        turned = laid_out(terms, core, factors, turns, [factors[k] for k in turns])
+        if turned is not None and turned.shape != to:
+            return _reshape(terms, turned, to)
     return _reshape(terms, term, to)
 
 
@@ -501,8 +529,12 @@ def framed(terms: Terms, parts: Sequence[Term]) -> Term | None:
     Of terms that were moved differently it is one that does not hang on where the movements stand. How a term was turned is
     not seen where its axes have length one.
     """
+    if all(movement(p) is None for p in parts):
+        return None
     sizes = [product(p.shape or ()) for p in parts]
-    whole = [p for p, size in zip(parts, sizes, strict=True) if all(quotient(size, other) is not None for other in sizes)]
+    kinds = set(sizes)
+    largest = {size for size in kinds if all(quotient(size, other) is not None for other in kinds)}
+    whole = [p for p, size in zip(parts, sizes, strict=True) if size in largest]
     model = min(whole or parts, key=lambda t: bare(base(t)).digest)
     if movement(model) is None:
         return None
@@ -576,7 +608,7 @@ def joined(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
     """Terms one after the other along an axis."""
     flat: list[Term] = []
     for part in parts:
-        if part.operator == "Concat" and part.attribute("axis") == axis:
+        if part.operator == "Concat" and part.attribute("axis") == axis and len(flat) < MOST_PARTS:
             flat += [o for o in part.operands if o is not None]
         else:
             flat.append(part)
@@ -587,14 +619,16 @@ def joined(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
         order = list(model.attribute("perm"))  # type: ignore[call-overload]
         made = joined(terms, [moved_back(terms, p, model) for p in flat], order[axis])
         return None if made is None else transposed(terms, made, order)
-    if all(p.leaf is not None for p in flat):
+    if all(p.leaf is not None for p in flat) and sum(p.leaf.array.size for p in flat if p.leaf) <= MOST_ELEMENTS:
         leaves = [p.leaf for p in flat if p.leaf is not None]
         if len({a.array.dtype for a in leaves}) == 1:
             rooms = [np.broadcast_to(a.room if a.room is not None else 0.0, a.array.shape) for a in leaves]
             room = np.concatenate(rooms, axis) if any(a.room is not None for a in leaves) else None
             return terms.constant(np.concatenate([a.array for a in leaves], axis), leaves[0].hint, room)
     known = None
-    if all(p.known is not None and p.known.dtype == object for p in flat):
+    if sum(p.known.size for p in flat if p.known is not None) <= MOST_KNOWN and all(
+        p.known is not None and p.known.dtype == object for p in flat
+    ):
         known = np.concatenate([p.known for p in flat if p.known is not None], axis)
     shape: tuple[Extent, ...] | None = None
     if all(p.shape is not None for p in flat):
@@ -801,6 +835,8 @@ def parts_of(terms: Terms, operator: str, term: Term, is_loose: bool) -> list[Te
     if whole.operator != operator or not is_loose:
         return [term]
     parts = [o for o in whole.operands if o is not None]
+    if len(parts) > MOST_PARTS:
+        return [term]
     if whole is term:
         return parts
     if term.operator != "Transpose" and any(p.shape != whole.shape for p in parts):
