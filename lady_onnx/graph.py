@@ -588,16 +588,26 @@ def _check_names(graph: Graph) -> None:
     produced = [o for node in model.graph.node for o in node.output if o]
     for name in _repeated(produced + [t.name for t in model.graph.initializer]):
         raise LadyError(f"{graph.name}: '{name}' is made twice; give one another name")
-    bodies = [inside(n, a.name) for n in model.graph.node for a in n.attribute if a.HasField("g")]
-    homes = (*bodies, *map(in_function, model.functions))
-    for name in [*produced, *(t.name for t in model.graph.initializer)] if homes else ():
-        if name.startswith(homes):
+    homes = [(inside(n, a.name), a.g.node) for n in model.graph.node for a in n.attribute if a.HasField("g")]
+    homes += [(in_function(f), f.node) for f in model.functions]
+    made = {*produced, *(t.name for t in model.graph.initializer)} if homes else set()
+    for home, nodes in homes:
+        for name in made & {home + name for name in _read_in(nodes)}:
             raise LadyError(f"{graph.name}: '{name}' is named like a weight inside a node or a function; give it another name")
     known = {*produced, *graph.tensors, *(v.name for v in model.graph.input)}
     # of a file that is cut short the outputs are missing; a model in memory was made so
     for output in model.graph.output if graph.path else ():
         if output.name not in known:
             raise LadyError(f"{graph.name}: output '{output.name}' is made by no node: cut short; export or copy it again")
+
+
+def _read_in(nodes: Iterable[NodeProto], home: str = "") -> Iterator[str]:
+    """The names that some nodes read; of those in bodies with what stands before the names of weights there."""
+    for node in nodes:
+        yield from (home + name for name in node.input)
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _read_in(attribute.g.node, home + inside(node, attribute.name))
 
 
 def _written_out(model: ModelProto) -> int:

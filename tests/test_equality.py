@@ -247,7 +247,7 @@ def test_what_may_be_read_in_two_ways_is_refused(what: str) -> None:
         model.graph.node[1].name = model.graph.node[0].name
     elif what == "inside":
         model.functions.append(helper.make_function("own", "f", ["u"], ["v"], body, [helper.make_opsetid("", 17)]))
-        model.graph.initializer.append(numpy_helper.from_array(np.zeros(2, np.float32), "own.f/k"))
+        model.graph.initializer.append(numpy_helper.from_array(np.zeros(2, np.float32), "own.f/u"))
     elif what == "version":
         model.opset_import[0].version = 99
     elif what == "format":
