@@ -454,7 +454,10 @@ def test_chains_of_movements_run_alike_and_end_alike(steps: list[str], random: A
     wanted, found = run(chain, feed)[0], run(made, feed)[0]
     assert wanted.shape == found.shape
     assert (wanted == found).all()
-    assert sum(n.op_type in ("Reshape", "Transpose") for n in made.graph.node) <= 3
+    turned, laid = (sum(n.op_type == what for n in made.graph.node) for what in ("Transpose", "Reshape"))
+    # two orders of factors that split each other are two
+    assert turned <= steps.count("transpose")
+    assert laid <= turned + 1
 
 
 class Written:
