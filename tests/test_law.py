@@ -37,7 +37,9 @@ def trials(first: int, more: int = 200) -> list[Any]:
 def holds(model: onnx.ModelProto, seed: int) -> bool:
     """Does the law hold for one random element of the symmetry?"""
     found = lady.verify(model, lady.permute(model, seed).model, samples=2)
-    return found.equal or found.max_rel <= 10 * sensitivity(model)
+    # a whole number made of a huge one is all rounding, which no sample of usual size shows
+    apart = [r.max_rel for r in found.runs if not r.equal and r.kind != "floats: huge"]
+    return not apart or max(apart) <= 10 * sensitivity(model)
 
 
 def sensitivity(model: onnx.ModelProto | str | Path) -> float:
