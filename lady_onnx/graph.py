@@ -121,6 +121,23 @@ def by_name(ours: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]
     return [(a, a) for a in ours] if set(ours) == set(theirs) else list(zip(ours, theirs, strict=True))
 
 
+def bodies_of(node: NodeProto) -> Iterator[tuple[str, GraphProto]]:
+    """The graphs inside a node, each with the name of its attribute."""
+    for attribute in node.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            yield attribute.name, graph
+
+
+def every_node(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """Some nodes, and all nodes of the bodies inside them."""
+    waiting = list(nodes)
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for _, graph in bodies_of(node):
+            waiting += graph.node
+
+
 def inside(node: NodeProto, attribute: str) -> str:
     """What stands before the names of weights in a subgraph: `node/attribute/`."""
     return f"{node.name or next(iter(node.output), '')}/{attribute}/"
@@ -132,6 +149,8 @@ def in_function(function: FunctionProto) -> str:
 
 
 Holder = NodeProto | SparseTensorProto | None
+BODIES = {"If": 2, "Loop": 1, "Scan": 1}
+"""How many graphs an operator holds."""
 MOST_NODES = 1 << 18
 """No model has more nodes once its functions are written where they are called."""
 MOST_SPARSE = 1 << 20
@@ -475,6 +494,7 @@ def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
     if isinstance(source, ModelProto):
         _check_attributes(source, "<model>")
         graph = Graph(source)
+        _check_versions(graph)
         _check_names(graph)
         return graph
     path = Path(source)
@@ -494,6 +514,7 @@ def load(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
     _check_attributes(model, str(path))
     whole = np.frombuffer(raw, np.uint8)
     graph = Graph(model, path, {name: whole[start:end] for name, (start, end) in places.items()})
+    _check_versions(graph)
     _check_names(graph)
     for name, tensor in graph.tensors.items():
         if tensor.data_location == TensorProto.EXTERNAL:
@@ -523,9 +544,7 @@ BESIDE = {"name", "type", "doc_string", "ref_attr_name"}
 
 def _check_attributes(model: ModelProto, file: str) -> None:
     """Raises LadyError where an attribute holds something else than it says, so that readers may take either."""
-    waiting = [*model.graph.node, *(n for f in model.functions for n in f.node)]
-    while waiting:
-        node = waiting.pop()
+    for node in every_node([*model.graph.node, *(n for f in model.functions for n in f.node)]):
         for name in _repeated([a.name for a in node.attribute]):
             raise LadyError(f"{file}: node {label(node)} has two attributes '{name}'; remove one")
         for attribute in node.attribute:
@@ -533,8 +552,6 @@ def _check_attributes(model: ModelProto, file: str) -> None:
             if held - {CONTENT.get(attribute.type)}:
                 what = f"attribute '{attribute.name}' of node {label(node)} holds something else than its type says"
                 raise LadyError(f"{file}: {what}; export the model again")
-            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                waiting += graph.node
     for function in model.functions:
         for name in _repeated([*function.attribute, *(a.name for a in function.attribute_proto)]):
             raise LadyError(f"{file}: function '{function.name}' has two attributes '{name}'; remove one")
@@ -545,40 +562,46 @@ def _check_attributes(model: ModelProto, file: str) -> None:
                 raise LadyError(f"{file}: {what}; export the model again")
 
 
-def _check_names(graph: Graph) -> None:
-    """Raises LadyError where a name stands for two things, or for nothing.
-
-    Runtimes differ in which of two they take, so that no answer would be right.
-    """
+def _check_versions(graph: Graph) -> None:
+    """Raises LadyError where a file speaks a version that is not known or not one, or is of no usual size."""
     model = graph.model
     imports = {f"function '{f.name}'": f.opset_import for f in model.functions}
     for what, opsets in {"the model": model.opset_import, **imports}.items():
         domains = ["" if o.domain == "ai.onnx" else o.domain for o in opsets]
         for domain in _repeated(domains):
             raise LadyError(f"{graph.name}: {what} imports domain '{domain or 'ai.onnx'}' twice; keep one version")
+    newer = f"is newer than onnx {onnx.__version__} knows; update onnx"
+    if model.ir_version > onnx.IR_VERSION:
+        raise LadyError(f"{graph.name}: IR version {model.ir_version} {newer}")
+    if graph.opset() > onnx.defs.onnx_opset_version():
+        raise LadyError(f"{graph.name}: opset {graph.opset()} {newer}")
+    for node in every_node([*model.graph.node, *(n for f in model.functions for n in f.node)]):
+        least = BODIES.get(node.op_type, 0) if node.domain in ("", "ai.onnx") else 0
+        if sum(1 for _ in bodies_of(node)) < least:
+            raise LadyError(f"{graph.name}: node {label(node)} has no body: cut short; export the model again")
+    try:
+        many = _written_out(model)
+    except RecursionError:
+        many = MOST_NODES + 1
+    if many > MOST_NODES:
+        what = f"over {MOST_NODES} nodes once its functions are written where they are called"
+        raise LadyError(f"{graph.name}: {what}; export it again without functions")
+
+
+def _check_names(graph: Graph) -> None:
+    """Raises LadyError where a name stands for two things, or for nothing.
+
+    Runtimes differ in which of two they take, so that no answer would be right.
+    """
+    model = graph.model
     if len(graph.functions) < len(model.functions):
         raise LadyError(f"{graph.name}: two functions have one name; remove one")
-    if model.ir_version > onnx.IR_VERSION:
-        raise LadyError(f"{graph.name}: IR version {model.ir_version} is newer than onnx {onnx.__version__} knows; update onnx")
-    for o in model.opset_import:
-        if o.domain in ("", "ai.onnx") and o.version > onnx.defs.onnx_opset_version():
-            raise LadyError(f"{graph.name}: opset {o.version} is newer than onnx {onnx.__version__} knows; update onnx")
     for f in model.functions:
         if f.domain in ("", "ai.onnx", "ai.onnx.ml") or f.domain.startswith("com.microsoft"):
-            raise LadyError(
-                f"{graph.name}: function '{f.name}' stands in a domain of operators, '{f.domain}': runtimes differ in which "
-                "of the two they take; give it a domain of its own"
-            )
+            what = f"function '{f.name}' stands in a domain of operators, '{f.domain}'"
+            raise LadyError(f"{graph.name}: {what}; give it a domain of its own")
     for name in _repeated([n.name for n in model.graph.node if n.name]):
         raise LadyError(f"{graph.name}: two nodes are called '{name}'; give one another name")
-    for node in model.graph.node:
-        many = {"If": 2, "Loop": 1, "Scan": 1}.get(node.op_type, 0) if node.domain in ("", "ai.onnx") else 0
-        if sum(a.HasField("g") for a in node.attribute) < many:
-            raise LadyError(f"{graph.name}: node {label(node)} has no body: cut short; export the model again")
-    if _written_out(model) > MOST_NODES:
-        raise LadyError(
-            f"{graph.name}: over {MOST_NODES} nodes once its functions are written where they are called; export it anew"
-        )
     for what, names in _scopes(model):
         for name in _repeated(names):
             raise LadyError(f"{graph.name}: two values of {what} are called '{name}'; give one another name")
@@ -588,7 +611,7 @@ def _check_names(graph: Graph) -> None:
     produced = [o for node in model.graph.node for o in node.output if o]
     for name in _repeated(produced + [t.name for t in model.graph.initializer]):
         raise LadyError(f"{graph.name}: '{name}' is made twice; give one another name")
-    homes = [(inside(n, a.name), a.g.node) for n in model.graph.node for a in n.attribute if a.HasField("g")]
+    homes = [(inside(node, name), body.node) for node in model.graph.node for name, body in bodies_of(node)]
     homes += [(in_function(f), f.node) for f in model.functions]
     made = {*produced, *(t.name for t in model.graph.initializer)} if homes else set()
     for home, nodes in homes:
@@ -605,9 +628,8 @@ def _read_in(nodes: Iterable[NodeProto], home: str = "") -> Iterator[str]:
     """The names that some nodes read; of those in bodies with what stands before the names of weights there."""
     for node in nodes:
         yield from (home + name for name in node.input)
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from _read_in(attribute.g.node, home + inside(node, attribute.name))
+        for attribute, body in bodies_of(node):
+            yield from _read_in(body.node, home + inside(node, attribute))
 
 
 def _written_out(model: ModelProto) -> int:
@@ -626,9 +648,7 @@ def _written_out(model: ModelProto) -> int:
                 if key not in counts:
                     counts[key] = count(functions[key].node, above | {key})
                 total += counts[key]
-            for attribute in node.attribute:
-                for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                    total += count(body.node, above)
+            total += sum(count(body.node, above) for _, body in bodies_of(node))
         return total
 
     return count(model.graph.node, frozenset()) if functions else len(model.graph.node)
@@ -637,19 +657,13 @@ def _written_out(model: ModelProto) -> int:
 def _scopes(model: ModelProto) -> Iterator[tuple[str, list[str]]]:
     """The names that are given in each function and body; of the model itself those of its inputs."""
     yield "the inputs", [v.name for v in model.graph.input]
-    waiting = list(model.graph.node)
     for function in model.functions:
         made = [o for node in function.node for o in node.output if o]
         yield f"function '{function.name}'", [*filter(None, function.input), *made]
-        waiting += function.node
-    while waiting:
-        node = waiting.pop()
-        for attribute in node.attribute:
-            for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                made = [o for inner in body.node for o in inner.output if o]
-                formals = [v.name for v in body.input if v.name]
-                yield f"body '{attribute.name}' of node {label(node)}", [*formals, *made]
-                waiting += body.node
+    for node in every_node([*model.graph.node, *(n for f in model.functions for n in f.node)]):
+        for name, body in bodies_of(node):
+            made = [o for inner in body.node for o in inner.output if o]
+            yield f"body '{name}' of node {label(node)}", [*(v.name for v in body.input if v.name), *made]
 
 
 def inline_functions(model: ModelProto) -> ModelProto:
@@ -660,15 +674,10 @@ def inline_functions(model: ModelProto) -> ModelProto:
     bound = ModelProto()
     bound.CopyFrom(model)
     defaults = {(f.domain, f.name, f.overload): list(f.attribute_proto) for f in bound.functions}
-    waiting = [*bound.graph.node, *(n for f in bound.functions for n in f.node)]
-    while waiting:
-        node = waiting.pop()
+    for node in every_node([*bound.graph.node, *(n for f in bound.functions for n in f.node)]):
         given = {a.name for a in node.attribute}
         own = defaults.get((node.domain, node.op_type, node.overload), [])
         node.attribute.extend(a for a in own if a.name not in given)
-        for attribute in node.attribute:
-            for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
-                waiting += graph.node
     for function in bound.functions:
         function.attribute.extend(a.name for a in function.attribute_proto)
         del function.attribute_proto[:]

@@ -18,7 +18,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto
 
 from ..bodies import live
 from ..evidence import same
-from ..graph import Graph, attributes, in_function, inside, label, ordered
+from ..graph import Graph, attributes, every_node, in_function, inside, label, ordered
 from ..plainforms import spell_out
 from . import operators  # noqa: F401  (registers the rules)
 from .blocked import BLOCKED, commuted, is_blocked, read_blocked
@@ -264,7 +264,7 @@ class _Reader:
             raise NoForm("a function that calls itself")
         given = {a.name: a for a in function.attribute_proto} | {a.name: a for a in node.attribute}
         opsets = {standard(o.domain): o.version for o in function.opset_import}
-        for inner in function.node:
+        for inner in every_node(function.node):
             domain = standard(inner.domain)
             versions = [known.get(domain, 1) for known in (opsets, self.graph.opsets)]
             if versions[0] != versions[1] and len({meaning_of(inner.op_type, domain, v) for v in versions}) > 1:
@@ -341,10 +341,10 @@ class _Reader:
         if condition is not None and condition.size == 1:
             name = "then_branch" if condition.reshape(-1)[0] else "else_branch"
             # a runtime reads both, and refuses what it cannot
-            made_ = {a.name: self._branch(a, dict(known), prefix + inside(node, a.name), opsets) for a in bodies}
-            if len({tuple(t.dtype for t in ends) for ends in made_.values()}) > 1:
+            branches = {a.name: self._branch(a, known, prefix + inside(node, a.name), opsets) for a in bodies}
+            if len({tuple(t.dtype for t in own) for own in branches.values()}) > 1:
                 raise NoForm("branches of different types")
-            return self._branch(next(a for a in bodies if a.name == name), known, prefix + inside(node, name), opsets)
+            return branches[name]
         meanings = [meaning_of(node.op_type, domain, v) for v in (opsets.get(domain, 1), self.terms.version)]
         if meanings[0] != meanings[1]:
             raise NoForm(f"version {opsets.get(domain, 1)} has another {node.op_type}")
