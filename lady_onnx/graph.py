@@ -151,8 +151,8 @@ def in_function(function: FunctionProto) -> str:
 Holder = NodeProto | SparseTensorProto | None
 BODIES = {"If": 2, "Loop": 1, "Scan": 1}
 """How many graphs an operator holds."""
-MOST_NODES = 1 << 18
-"""No model has more nodes once its functions are written where they are called."""
+MOST_NODES, LONGER = 1 << 12, 64
+"""With its functions written where they are called a model has so many nodes at most, and so many more for each that it has."""
 MOST_SPARSE = 1 << 20
 """Of so many elements one at least must be given, or a sparse weight is not written out."""
 
@@ -579,12 +579,14 @@ def _check_versions(graph: Graph) -> None:
         least = BODIES.get(node.op_type, 0) if node.domain in ("", "ai.onnx") else 0
         if sum(1 for _ in bodies_of(node)) < least:
             raise LadyError(f"{graph.name}: node {label(node)} has no body: cut short; export the model again")
+    own = sum(1 for _ in every_node([*model.graph.node, *(n for f in model.functions for n in f.node)]))
+    most = MOST_NODES + LONGER * own
     try:
-        many = _written_out(model)
+        many = _written_out(model, most)
     except RecursionError:
-        many = MOST_NODES + 1
-    if many > MOST_NODES:
-        what = f"over {MOST_NODES} nodes once its functions are written where they are called"
+        many = most + 1
+    if many > most:
+        what = f"over {most} nodes once its functions are written where they are called"
         raise LadyError(f"{graph.name}: {what}; export it again without functions")
 
 
@@ -632,26 +634,25 @@ def _read_in(nodes: Iterable[NodeProto], home: str = "") -> Iterator[str]:
             yield from _read_in(body.node, home + inside(node, attribute))
 
 
-def _written_out(model: ModelProto) -> int:
-    """How many nodes a model has once its functions are written where they are called; of one that calls itself too many."""
+def _written_out(model: ModelProto, most: int) -> int:
+    """How many nodes a model has with its functions written where they are called; too many if one calls itself."""
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
     counts: dict[tuple[str, str, str], int] = {}
 
     def count(nodes: Iterable[NodeProto], above: frozenset[tuple[str, str, str]]) -> int:
         total = 0
-        for node in nodes:
+        for node in every_node(nodes):
             key = (node.domain, node.op_type, node.overload)
             total += 1
-            if key in above or total > MOST_NODES:
-                return MOST_NODES + 1
+            if key in above or total > most:
+                return most + 1
             if key in functions:
                 if key not in counts:
                     counts[key] = count(functions[key].node, above | {key})
                 total += counts[key]
-            total += sum(count(body.node, above) for _, body in bodies_of(node))
         return total
 
-    return count(model.graph.node, frozenset()) if functions else len(model.graph.node)
+    return count(model.graph.node, frozenset()) if functions else 0
 
 
 def _scopes(model: ModelProto) -> Iterator[tuple[str, list[str]]]:

@@ -31,8 +31,6 @@ from .terms import Body, Leaf, NoForm, Scope, Term, Terms, walk, with_defaults
 
 OLDEST, NEWEST = 21, 26
 """The normal form speaks a version of the operator sets between these."""
-MOST_NODES, LONGER = 1 << 12, 4
-"""Graphs that, with the functions that they call written out, have so many times more nodes than these have no normal form."""
 PLAIN = 20
 """The version that plain forms of fused operators speak."""
 
@@ -156,8 +154,6 @@ class _Reader:
         self._read: list[Sequence[Term | None]] = []
         """The operands of every node that was rewritten."""
         self._spelled = 0
-        self._count = 0
-        self._most = LONGER * (MOST_NODES + len(graph.model.graph.node))
         self._calls: list[str] = []
 
     def run(self) -> list[Term]:
@@ -202,9 +198,6 @@ class _Reader:
 
     def read(self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]) -> None:
         """Adds the results of a node to what is known."""
-        self._count += 1
-        if self._count > self._most:
-            raise NoForm(f"{self.graph.name}: over {self._most} nodes once functions are written out")
         if prefix + (node.output[0] if node.output else "") in self.graph.tensors:
             known[node.output[0]] = self.terms.weight(prefix + node.output[0])
             return

@@ -36,6 +36,8 @@ MOST_ROOM = 256
 """Constants are computed with while rounding may have moved no element by more than so many steps of that."""
 MOST_PARTS = 256
 """What is of more parts becomes no part of a longer sum, product or concatenation."""
+MOST_WHOLE = 1 << 16
+"""No constant of whole numbers that an operator gives has more elements."""
 MOST_ELEMENTS = 1 << 26
 """No constant that is computed has more elements."""
 MOST_FOLDED = 1 << 20
@@ -164,12 +166,20 @@ def folded_whole(terms: Terms, term: Term) -> Term | None:
         return None
     if any(o.leaf.room is not None or o.leaf.array.dtype.kind not in "biuf" for o in operands if o.leaf is not None):
         return None
-    if term.operator in RANDOM:
+    if term.operator in RANDOM or not is_modest(term):
         return None
     array = evaluate(terms, term, [o.leaf.array if o and o.leaf else None for o in term.operands])
-    if array is None or array.dtype.kind not in "biu" or array.size > 1 << 16:
+    if array is None or array.dtype.kind not in "biu":
         return None
     return terms.constant(array)
+
+
+def is_modest(term: Term) -> bool:
+    """Is it known before it is computed that a result has few elements?"""
+    if term.operator in ("Compress", "NonZero", "Unique"):
+        # no more than what it reads
+        return True
+    return term.shape is not None and is_number(term.shape) and math.prod(plain_numbers(term.shape)) <= MOST_WHOLE
 
 
 def evaluate(terms: Terms, term: Term, arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
