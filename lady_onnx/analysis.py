@@ -30,6 +30,8 @@ from .touches import Touches
 
 SIZES = (64, 16, 32, 224, 640, 7, 512, 16000)
 """Sizes to try for the symbolic axes of the graph's inputs."""
+LONGEST = 1 << 24
+"""Axes of more elements are not followed, nor what a node says that makes one."""
 
 
 @dataclass
@@ -177,6 +179,8 @@ class Engine:
         operands = [self.tensor(n) if n else None for n in names]
         if any(o is None and n and n not in self.items for o, n in zip(operands, names, strict=True)):
             raise UnknownStructure("an operand of unknown shape")
+        if any(_is_too_long(self.inference.known_shape(n)) for n in made if n):
+            raise UnknownStructure("an axis of more elements than are followed")
         kind = describe(_View(self, node, [o.shape if o else None for o in operands]))
         loose = [n in self.inference.loose for n in names]
         results: Sequence[Result | None]
@@ -265,9 +269,13 @@ class Engine:
             self._pin(operand, reason)
         for result in node.output:
             try:
-                self.tensors[result] = opaque(self.inference.shape(result), reason)
+                shape = None if _is_too_long(self.inference.known_shape(result)) else self.inference.shape(result)
             except UnknownStructure:
+                shape = None
+            if shape is None:
                 self.tensors.pop(result, None)
+            else:
+                self.tensors[result] = opaque(shape, reason)
 
     def _pin(self, name: str, reason: str) -> None:
         """Pins a tensor, or all tensors of a sequence, as far as they are known."""
@@ -566,6 +574,10 @@ class Engine:
                     roles.append(along(addresses(shape[a]), a, len(shape)))
             out.append(Tensor(shape, tidy(roles, shape), reason=self.facts.reason))
         return out
+
+
+def _is_too_long(shape: tuple[int, ...] | None) -> bool:
+    return max(shape or (), default=0) > LONGEST
 
 
 def _joined(known: Sequence[np.ndarray], more: Sequence[np.ndarray]) -> list[np.ndarray] | None:

@@ -231,12 +231,12 @@ class Inference:
                 return np.array(math.prod(source), np.int64)
             given = attributes(node)
             return np.array(source[slice(given.get("start", 0), given.get("end"))], np.int64)
+        sizes = [self.known_shape(n) for n in (name, *node.input) if n]
+        if any(shape is not None and math.prod(shape) > VALUE_LIMIT for shape in sizes):
+            return None
         values: dict[str, np.ndarray] = {}
         for operand in node.input:
             if operand:
-                shape = self.known_shape(operand)
-                if shape is not None and math.prod(shape) > VALUE_LIMIT:
-                    return None
                 value = self.value(operand)
                 if value is None:
                     return None
