@@ -134,6 +134,24 @@ def test_nothing_else_is_known_of_blocks(why: str, nodes: Sequence[NodeProto]) -
         form(made)
 
 
+@pytest.mark.parametrize("between", ["Relu", "Reciprocal", "Log"])
+def test_what_fills_the_last_block_may_become_infinite(between: str) -> None:
+    """Of such a number zeros in the next weight make no number."""
+    assert SIZE is not None
+    weight = np.zeros((SIZE, SIZE, 1, 1), np.float32)
+    # as it lies: [block, block, row, column, channel read, channel made]
+    weight.reshape(SIZE, SIZE)[:4] = 1
+    last = node("ReorderOutput", ["r"], "y", channels=4)
+    nodes = [node("ReorderInput", ["x"], "b"), node(between, ["b"], "c", ""), node("Conv", ["c", "w"], "r"), last]
+    made = model(nodes, (1, 4, 2, 2), {"w": weight})
+    feed = {"x": np.full((1, 4, 2, 2), 2, np.float32)}
+    plain = [node(between, ["x"], "c", ""), node("Conv", ["c", "w"], "y", "")]
+    other = model(plain, (1, 4, 2, 2), {"w": np.ones((4, 4, 1, 1), np.float32)})
+    is_number = bool(np.isfinite(run(made, feed)[0]).all())
+    assert is_number == (between == "Relu")
+    assert lady.check(other, made).accepted == is_number
+
+
 # ---- networks as onnxruntime writes them
 
 

@@ -359,6 +359,52 @@ def test_weights_of_another_rank_are_no_crash() -> None:
         assert not accepts(built(*ours), built(*theirs))
 
 
+@pytest.mark.parametrize(("shape", "accepted"), [((4,), True), ((5, 4), False), ((1,), False), ((1, 1, 4), False)])
+def test_fused_operators_do_not_broadcast(shape: tuple[int, ...], accepted: bool) -> None:
+    """A kernel takes one bias for each unit, and nothing else that a sum would take."""
+    weights = {"bias": np.resize(w(4), shape), "root": F(2**0.5), "one": F(1), "half": F(0.5)}
+    nodes = [node("Add", "x bias", "h"), node("Div", "h root", "d"), node("Erf", "d", "e"), node("Add", "e one", "p")]
+    nodes += [node("Mul", "h p", "m"), node("Mul", "m half", "out")]
+    fused = model([node("BiasGelu", "x bias", "out", domain="com.microsoft")], {"bias": weights["bias"]}, {"x": [1, 4]})
+    fused.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert accepts(model(nodes, weights, {"x": [1, 4]}), fused) == accepted
+
+
+@pytest.mark.parametrize("version", [11, 17])
+def test_a_function_speaks_the_version_of_its_model(version: int) -> None:
+    """onnxruntime takes the model's, and a Softmax of version 11 is over all axes from one on."""
+
+    def built(axis: int) -> ModelProto:
+        return model([node("Softmax", "x", "out", axis=axis)], {}, {"x": [2, 3, 4]})
+
+    suspect = model([node("f", "x", "out", domain="own")], {}, {"x": [2, 3, 4]})
+    opset = [helper.make_opsetid("", version)]
+    body = [node("Softmax", "p", "r", axis=1)]
+    suspect.functions.append(helper.make_function("own", "f", ["p"], ["r"], body, opset))
+    suspect.opset_import.append(helper.make_opsetid("own", 1))
+    assert accepts(built(1), suspect) == (version == 17)
+
+
+def test_functions_that_call_each_other_often_are_refused() -> None:
+    """A small file may hold a graph of any size."""
+    found = model([node("f20", "x", "out", domain="own")], {}, {"x": [1, 4]})
+    for k in range(21):
+        inner = [node("Relu", "p", "r")] if k == 0 else [node(f"f{k - 1}", a, b, domain="own") for a, b in ("ph", "hr")]
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
+        found.functions.append(helper.make_function("own", f"f{k}", ["p"], ["r"], inner, opsets))
+    found.opset_import.append(helper.make_opsetid("own", 1))
+    with pytest.raises(lady.LadyError, match="nodes once its functions"):
+        lady.check(found, found)
+
+
+def test_a_small_file_may_ask_for_a_large_constant() -> None:
+    nodes = [node("Tile", "c r", "t"), node("ReduceMax", "t", "u", keepdims=0), node("Cast", "u", "f", to=FLOAT)]
+    nodes.append(node("Add", "x f", "out"))
+    whole = model(nodes, {"c": np.arange(4096), "r": np.array([100_000])}, {"x": [1, 4]})
+    assert lady.check(whole, with_identity(whole)).verdict == "identical"
+    assert not lady.find_groups(whole).groups
+
+
 def test_a_threshold_of_no_elements_is_no_crash() -> None:
     def built(dims: list[int]) -> ModelProto:
         whole = thresholds_of_boxes().reference
