@@ -50,8 +50,6 @@ SURE = 0.999
 """Surer matches need no other proof."""
 SWEEPS = 20
 """At most so many sweeps over all groups; two or three are the rule."""
-FARTHEST = np.float32(1e15)
-"""How far an element is from the mean at most, in units of its noise."""
 FEW = 0.1
 """After a sweep that moved units of no more than this share of the groups, the next may be the last."""
 ASSIGNMENTS = {"optimal": assign, "argmax": each_best}
@@ -201,8 +199,7 @@ class Matcher:
         for axis, factor in noise.along.items():
             if axis not in own:
                 values /= factor.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
-        # the squares of what is further off would be infinite
-        return np.clip(values, -FARTHEST, FARTHEST)
+        return values
 
     def _sweep(self) -> None:
         """Matches every group by all its slots, again and again until nothing moves, or nothing gets likelier."""

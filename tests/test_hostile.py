@@ -372,17 +372,16 @@ def test_fused_operators_do_not_broadcast(shape: tuple[int, ...], accepted: bool
 
 @pytest.mark.parametrize("version", [11, 17])
 def test_a_function_speaks_the_version_of_its_model(version: int) -> None:
-    """onnxruntime takes the model's, and a Softmax of version 11 is over all axes from one on."""
-
-    def built(axis: int) -> ModelProto:
-        return model([node("Softmax", "x", "out", axis=axis)], {}, {"x": [2, 3, 4]})
-
+    """onnxruntime takes the model's; a Softmax of version 11 is over all axes from one on, as what it is written out as."""
+    rows, back = np.array([2, 12]), np.array([2, 3, 4])
+    written_out = [node("Reshape", "x rows", "h"), node("Softmax", "h", "s", axis=1), node("Reshape", "s back", "out")]
+    plain = model([node("Softmax", "x", "out", axis=1)], {}, {"x": [2, 3, 4]})
     suspect = model([node("f", "x", "out", domain="own")], {}, {"x": [2, 3, 4]})
     opset = [helper.make_opsetid("", version)]
-    body = [node("Softmax", "p", "r", axis=1)]
-    suspect.functions.append(helper.make_function("own", "f", ["p"], ["r"], body, opset))
+    suspect.functions.append(helper.make_function("own", "f", ["p"], ["r"], [node("Softmax", "p", "r", axis=1)], opset))
     suspect.opset_import.append(helper.make_opsetid("own", 1))
-    assert accepts(built(1), suspect) == (version == 17)
+    assert accepts(plain, suspect) == (version == 17)
+    assert not accepts(model(written_out, {"rows": rows, "back": back}, {"x": [2, 3, 4]}), suspect)
 
 
 def test_functions_that_call_each_other_often_are_refused() -> None:

@@ -263,6 +263,10 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("Clip", "x", min=0.0, max=6.0)], [2, 6], 10),
         model([node("Relu", "x", "h"), node("Clip", "h low high")], [2, 6], low=F(0), high=F(6)),
     ),
+    "another association": (
+        model([node("Sin", "x", "s"), node("Cos", "x", "c"), node("Mul", "s x", "m"), node("Mul", "m c")], [2, 6]),
+        model([node("Sin", "x", "s"), node("Cos", "x", "c"), node("Mul", "x c", "m"), node("Mul", "s m")], [2, 6]),
+    ),
     "an alias": (
         model(
             [node("Sin", "x", "s"), node("Mul", "s x", "m"), node("Cos", "m", "c"), node("Mul", "m c")],

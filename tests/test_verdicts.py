@@ -317,13 +317,14 @@ def test_units_that_were_multiplied_in_half_precision(seed: int, many: int, both
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
-def test_who_spends_all_room_on_one_class_gets_nowhere(kind: type, seed: int) -> None:
-    """Every weight moves by a few steps of its type to where the score of the first class grows."""
+def test_who_spends_all_room_on_one_class_gets_nowhere(kind: type, hidden: bool, seed: int) -> None:
+    """Weights move by a few steps of their type to where the score of the first class grows: all, or those of products."""
     rng = np.random.default_rng(seed)
     nodes, weights = layers(seed=seed)
     short, built = halves(weights) if kind == np.float16 else (weights, lambda arrays: model(nodes, arrays, X))
-    plain = multiplied(short, rng, 4, False)
+    plain = multiplied(short, rng, 16 if hidden else 4, False)
     x = {"x": rng.standard_normal((1, 8)).astype(F)}
     h = np.maximum(plain["a"] @ x["x"][0] + plain["ab"], 0)
     k = np.maximum(plain["b"] @ h + plain["bb"], 0)
@@ -331,6 +332,9 @@ def test_who_spends_all_room_on_one_class_gets_nowhere(kind: type, seed: int) ->
     towards_a = (towards_b @ plain["b"]) * (h > 0)
     ways = {"a": np.outer(towards_a, x["x"][0]), "ab": towards_a, "b": np.outer(towards_b, h), "bb": towards_b}
     ways |= {"c": np.outer(np.eye(4)[0], k), "cb": np.eye(4)[0]}
+    if hidden:
+        # what was multiplied was rounded, and what was not was not
+        ways |= {n: np.zeros_like(ways[n]) for n in ("bb", "c", "cb")}
     score = outputs(built(short), x)[0, 0]
     # what the cast itself did to the scores; of single precision that is its last digits
     cast = max(float(np.abs(outputs(built(short), x) - outputs(model(nodes, weights, X), x)).max()), 2e-6)
