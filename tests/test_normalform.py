@@ -358,6 +358,10 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
             big=np.array(2**32),
         ),
     ),
+    "axes of no name": (
+        model([node("Squeeze", "x a")], [2, 1, 6], a=np.array([1])),
+        model([helper.make_node("Squeeze", ["x", ""], ["y"])], [2, 1, 6]),
+    ),
     "an axis twice": (
         model([node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([1])),
         model([node("Slice", "x s e a")], [2, 6], s=np.array([0, 1]), e=np.array([6, 3]), a=np.array([1, -1])),

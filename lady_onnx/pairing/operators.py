@@ -212,7 +212,8 @@ def squeeze(call: Call) -> Term | None:
     if term.shape is None:
         return as_operand(call, "axes")
     if axes is None:
-        if call.operand(1) is not None or not is_number(term.shape):
+        # onnxruntime stops at axes that are there, and have no name
+        if len(call.node.input) > 1 or not is_number(term.shape):
             return None
         axes = [a for a, n in enumerate(term.shape) if n == 1]
     if any(term.shape[a] != 1 for a in axes):
