@@ -909,7 +909,7 @@ def softmax(call: Call) -> Term | None:
         return reshaped(terms, terms.make(operator, [flat], given(axis=1)), x.shape)
     core = x.operands[0] if x.operator == "Transpose" else None
     if core is not None and core.shape is not None:
-        order = list(x.attribute("perm"))  # type: ignore[call-overload]
+        order = x.perm
         made = terms.make(operator, [core], given(axis=order[axis]), dtype=x.dtype, shape=core.shape)
         return transposed(terms, made, order)
     return terms.make(operator, [x], given(axis=axis), dtype=x.dtype, shape=x.shape)

@@ -324,7 +324,7 @@ def reshaped(terms: Terms, term: Term, shape: Sequence[Extent]) -> Term:
         inner = term.operands[0]
         assert inner is not None
         if inner.shape is not None:
-            order = list(term.attribute("perm"))  # type: ignore[call-overload]
+            order = term.perm
             made = laid_out(terms, inner, inner.shape, order, to)
             if made is not None:
                 return made
@@ -356,7 +356,7 @@ def transposed(terms: Terms, term: Term, order: Sequence[int]) -> Term:
     if order == sorted(order):
         return term
     if term.operator == "Transpose":
-        inner = list(term.attribute("perm"))  # type: ignore[call-overload]
+        inner = term.perm
         assert term.operands[0] is not None
         return transposed(terms, term.operands[0], [inner[k] for k in order])
     if term.leaf is not None:
@@ -495,7 +495,7 @@ def movement(term: Term) -> tuple[Term, Sequence[Extent], list[int]] | None:
     if term.operator == "Reshape":
         return core, core.shape, list(range(len(core.shape)))
     if term.operator == "Transpose":
-        return core, core.shape, list(term.attribute("perm"))  # type: ignore[call-overload]
+        return core, core.shape, term.perm
     return _layout(term) if term.operator == "Move" else None
 
 
@@ -599,7 +599,7 @@ def sliced(terms: Terms, term: Term, axis: int, start: int, stop: int, step: int
     if term.leaf is not None:
         return terms.moved(term.leaf, lambda a: a[where])
     if term.operator == "Transpose" and term.operands[0] is not None and term.operands[0].shape is not None:
-        order = list(term.attribute("perm"))  # type: ignore[call-overload]
+        order = term.perm
         return transposed(terms, sliced(terms, term.operands[0], order[axis], start, stop, step), order)
     if term.operator == "Linear" and axis == len(term.shape) - 1 and step == 1:
         x, weight, bias = term.operands
@@ -626,7 +626,7 @@ def joined(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
         return flat[0]
     model = framed(terms, flat)
     if model is not None and model.operator == "Transpose":
-        order = list(model.attribute("perm"))  # type: ignore[call-overload]
+        order = model.perm
         made = joined(terms, [moved_back(terms, p, model) for p in flat], order[axis])
         return None if made is None else transposed(terms, made, order)
     if all(p.leaf is not None for p in flat) and sum(p.leaf.array.size for p in flat if p.leaf) <= MOST_ELEMENTS:
@@ -667,7 +667,7 @@ def linear(terms: Terms, x: Term, weight: Term, bias: Term | None = None) -> Ter
         # the bias is not scaled: what comes in is
         return added(terms, scaled(terms, linear(terms, core, weight), factor), bias)
     inner = _natural(terms, core, rows)
-    order = list(core.attribute("perm")) if core.operator == "Transpose" and core.shape else []  # type: ignore[call-overload]
+    order = core.perm if core.operator == "Transpose" and core.shape else []
     if order and order[-1] == len(order) - 1 and core.operands[0] is not None:
         made = transposed(terms, linear(terms, core.operands[0], weight, bias), order)
     elif inner is None:
@@ -1069,7 +1069,7 @@ def reduced(terms: Terms, operator: str, term: Term, axes: Sequence[int]) -> Ter
     if operator in ("ReduceMean", "ReduceSum") and term.operator == "Scale":
         return through(terms, term, lambda t: reduced(terms, operator, t, axes))
     if term.operator == "Transpose" and term.operands[0] is not None and term.operands[0].shape is not None:
-        order = list(term.attribute("perm"))  # type: ignore[call-overload]
+        order = term.perm
         return transposed(terms, reduced(terms, operator, term.operands[0], [order[a] for a in axes]), order)
     shape = None
     if term.shape is not None:

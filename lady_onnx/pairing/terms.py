@@ -117,6 +117,13 @@ class Term:
             return None
         return self.known.astype(np.int64) if is_number(self.known.ravel().tolist()) else None
 
+    @property
+    def perm(self) -> list[int]:
+        """Of a transposition, for every axis which one of its operand it is."""
+        order = self.attribute("perm")
+        assert isinstance(order, list)
+        return order
+
     def attribute(self, name: str) -> object:
         """The value of an attribute."""
         return value_of(dict(self.attributes)[name])
