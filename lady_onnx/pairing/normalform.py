@@ -25,8 +25,9 @@ from .blocked import BLOCKED, commuted, is_blocked, read_blocked
 from .emission import Emission
 from .equality import RANDOM
 from .extents import Extent
+from .layouts import bare, base
 from .meanings import meaning_of, schema_of, standard
-from .rewrites import Call, bare, base, keeps_shape, place_of, rewrite
+from .rewrites import Call, keeps_shape, place_of, rewrite
 from .terms import Body, Leaf, NoForm, Scope, Term, Terms, walk, with_defaults
 
 OLDEST, NEWEST = 21, 26

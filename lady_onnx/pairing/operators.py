@@ -13,6 +13,7 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from .extents import Extent, Poly, is_number, is_short, product, quotient
+from .layouts import plain_numbers, reshaped, transposed
 from .rewrites import (
     Call,
     added,
@@ -35,16 +36,13 @@ from .rewrites import (
     number,
     place_of,
     places_of,
-    plain_numbers,
     reduced,
-    reshaped,
     rooted,
     rule,
     scaled,
     sliced,
     split,
     through,
-    transposed,
     window,
     windowed,
     zeros,
