@@ -204,10 +204,12 @@ class Matcher:
     def _sweep(self) -> None:
         """Matches every group by all its slots, again and again until nothing moves, or nothing gets likelier."""
         before = -np.inf
-        moved = 0
+        moved, telling = 0, False
         for _ in range(SWEEPS):
             now = self._listen()
             if now <= before + (STILL * abs(before) if self.rehearsal and np.isfinite(before) else 0):
+                if self.rehearsal and telling:
+                    return self._prove()
                 break
             before = now
             telling = moved <= FEW * len(self.family.tops())

@@ -119,13 +119,15 @@ class Unscaler(Matcher):
         """As that of a plain suspect; nothing where what is found at first `is_nearer` to no copy."""
         tops = self.family.tops()
         self.anchor(progress)
+        meeting = self._meeting()
         for number in range(ROUNDS):
-            moved = [self._align(g.id, anchored=False) for g in tops]
+            # where groups meet in no weight, factors change no direction, and nothing more can be told
+            moved = [meeting and self._align(g.id, anchored=False) for g in tops]
             self.settle()
-            if not any(moved):
-                break
             if number == 0 and is_nearer and not is_nearer(self.current):
                 return []
+            if not any(moved):
+                break
         # with the factors out, what is left is told as of any suspect
         self.searching = False
         self._tell()
