@@ -153,6 +153,9 @@ def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link
     if names is None:
         return unshared(found)
     apart = tuple(dict.fromkeys(str(d) for d in found.differences))
+    if theirs.unshown is not None:
+        what = "its declared type or shape does not follow from the nodes, and a runtime may take it for true"
+        apart = (*apart, str(Difference(f"value '{theirs.unshown}'", what, False)))
     return Link(ours.graph, theirs.graph, _places(names), False, apart, exact, (ours, theirs))
 
 

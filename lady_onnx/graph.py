@@ -54,6 +54,24 @@ CORNER = 4
 METADATA_KEY = "lady_onnx"
 
 
+class Asked(Mapping[str, Any]):
+    """Values by name, that knows for which of them was asked."""
+
+    def __init__(self, values: Mapping[str, Any]):
+        self._values = values
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
 def attributes(node: NodeProto) -> dict[str, Any]:
     """The attributes of `node` as Python values."""
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if not a.ref_attr_name}

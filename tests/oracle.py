@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from ml_dtypes import bfloat16
+from ml_dtypes import bfloat16, finfo
 
 Sample = dict[str, Any]
 EQUAL, DIFFERENT, UNDECIDED, INVALID = "same", "different", "undecided", "invalid"
@@ -213,11 +213,14 @@ def steepness(session: Any, sample: Sample, nudge: float = NUDGE, seed: int = 0)
     plain = run(session, sample)
     moves = [0.0]
     for _ in range(4):
-        nudged = {
-            n: (v * (1 + nudge * rng.standard_normal(v.shape))).astype(v.dtype)
-            if isinstance(v, np.ndarray) and v.dtype in (np.float32, np.float64)
-            else v
-            for n, v in sample.items()
-        }
+        nudged = {n: _nudged(v, nudge, rng) for n, v in sample.items()}
         moves.append(difference(plain, run(session, nudged)))
     return max(moves)
+
+
+def _nudged(value: Any, nudge: float, rng: np.random.Generator) -> Any:
+    """Floats by a share of themselves away; short ones at least to the next."""
+    if not isinstance(value, np.ndarray) or value.dtype not in (np.float16, np.float32, np.float64, bfloat16):
+        return value
+    share = max(nudge, float(finfo(value.dtype).eps))
+    return (value.astype(np.float64) * (1 + share * rng.standard_normal(value.shape))).astype(value.dtype)

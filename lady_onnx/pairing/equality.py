@@ -11,13 +11,22 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import onnx.numpy_helper
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto
+from onnx import (
+    AttributeProto,
+    FunctionProto,
+    GraphProto,
+    NodeProto,
+    TensorProto,
+    TensorShapeProto,
+    TypeProto,
+    ValueInfoProto,
+)
 
 from ..errors import ArchitectureError
 from ..graph import Graph, in_function, inside, label
@@ -125,6 +134,7 @@ class _Scope:
         opsets: Mapping[str, int],
         prefix: str = "",
         outer: _Scope | None = None,
+        declared: Iterable[ValueInfoProto] = (),
     ):
         self.graph = graph
         self.prefix = prefix
@@ -132,6 +142,7 @@ class _Scope:
         self.outer = outer
         self.formals = {name: k for k, name in enumerate(formals)}
         self.makers = {name: (node, k) for node in nodes for k, name in enumerate(node.output) if name}
+        self.declared = {v.name: v.type for v in declared}
         self._bodies: dict[tuple[int, str, int], _Scope] = {}
 
     def find(self, name: str) -> _Value:
@@ -153,8 +164,15 @@ class _Scope:
         if key not in self._bodies:
             prefix = self.prefix + inside(node, attribute.name)
             inputs = [v.name for v in graph.input]
-            self._bodies[key] = _Scope(self.graph, graph.node, inputs, self.opsets, prefix, self)
+            self._bodies[key] = _Scope(self.graph, graph.node, inputs, self.opsets, prefix, self, graph.value_info)
         return self._bodies[key]
+
+    def types(self, name: str) -> Iterator[TypeProto]:
+        """What the file declares of a value, here and in the graphs around that it may come from."""
+        if name in self.declared:
+            yield self.declared[name]
+        if self.outer is not None and name not in self.makers and name not in self.formals:
+            yield from self.outer.types(name)
 
     def version(self, domain: str) -> int:
         return self.opsets.get(standard(domain), 1)
@@ -190,6 +208,8 @@ class _Walk:
     drawn: dict[tuple[int, object], object] = field(default_factory=dict)
     """By side and random value its counterpart, of which there is one."""
     functions: dict[tuple[int, str], _Scope] = field(default_factory=dict)
+    lengths: dict[str, int | str] = field(default_factory=dict)
+    """By the suspect's name of a length what the reference calls it."""
     alike: dict[tuple[int, int], bool] = field(default_factory=dict)
     """Of two nodes, by identity, whether they differ in nothing but their operands."""
 
@@ -202,7 +222,9 @@ class _Walk:
             # another order is a difference; what has one name is each other's all the same
             inputs[1] = inputs[0]
         sides = zip((self.reference, self.suspect), inputs, strict=True)
-        one, two = (_Scope(g, g.model.graph.node, names, g.opsets) for g, names in sides)
+        one, two = (
+            _Scope(g, g.model.graph.node, names, g.opsets, declared=g.model.graph.value_info) for g, names in sides
+        )
         self.scopes.add((id(one), id(two)))
         self._interface("input", self.reference.required_inputs, self.suspect.required_inputs)
         ends = self.reference.model.graph.output, self.suspect.model.graph.output
@@ -211,7 +233,7 @@ class _Walk:
         if set(names[0]) == set(names[1]):
             names[1] = names[0]
         for a, b in zip(*names, strict=False):
-            self.waiting.append((one.find(a), two.find(b), f"output '{b}'"))
+            self._wait(one, a, two, b, f"output '{b}'")
         while self.waiting:
             self._values(*self.waiting.pop())
 
@@ -224,10 +246,37 @@ class _Walk:
             if a.name != b.name:
                 self.differ(f"{kind} '{b.name}'", f"the reference has '{a.name}' in its place")
                 continue
-            if not _same_type(a.type, b.type, kind == "output"):
+            # what an output's shape is follows from the nodes, and may be left open
+            elem_types = [v.type.tensor_type.elem_type for v in (a, b)]
+            is_same = is_within(b.type, a.type) and (_same_type(a.type, b.type) if kind == "input" else len(set(elem_types)) == 1)
+            if not is_same:
                 self.differ(f"{kind} '{b.name}'", "its declared type or shape is another than the reference's")
+            self._lengths(kind, a, b)
+
+    def _lengths(self, kind: str, a: ValueInfoProto, b: ValueInfoProto) -> None:
+        """Compares what two files say by giving lengths one name: that they are equal."""
+        for k, (x, y) in enumerate(zip(_dims(a.type), _dims(b.type), strict=False)):
+            if size_of(y) is not None or not y.dim_param:
+                continue
+            size = size_of(x)
+            named = x.dim_param if size is None else size
+            if named == "":
+                if kind == "output":
+                    continue
+                named = f"{a.name}, axis {k}"
+            if self.lengths.setdefault(y.dim_param, named) != named:
+                what = f"length {k} is called '{y.dim_param}', like others that the reference does not say to be equal"
+                self.differ(f"{kind} '{b.name}'", what)
 
     # ---- values
+
+    def _wait(self, one: _Scope, a: str, two: _Scope, b: str, where: str) -> None:
+        """What two names stand for is compared in its turn, what is declared of them at once."""
+        self.waiting.append((one.find(a), two.find(b), where))
+        ours = list(one.types(a)) if self.sizes else []
+        for theirs in two.types(b) if self.sizes else ():
+            if not any(is_within(theirs, own) for own in ours):
+                self.differ(where, f"a type or shape is declared of '{b}' that the reference does not declare")
 
     def _values(self, a: _Value, b: _Value, where: str) -> None:
         if (a.key, b.key) in self.seen:
@@ -322,7 +371,7 @@ class _Walk:
             if bool(x) != bool(y):
                 self.differ(place, "an operand that may be left out is left out in one model", final=True)
             elif x:
-                self.waiting.append((one.find(x), two.find(y), place))
+                self._wait(one, x, two, y, place)
 
     def _attributes(self, one: _Scope, a: NodeProto, two: _Scope, b: NodeProto, place: str) -> None:
         ours, theirs = (_attributes(n, s.version(n.domain)) for n, s in ((a, one), (b, two)))
@@ -350,12 +399,12 @@ class _Walk:
             ends = zip((*g.input, *g.output), (*h.input, *h.output), strict=True)
             for p, q in ends:
                 # a type that contradicts the values makes a runtime stop
-                if not _same_type(p.type, q.type, is_output=False):
+                if not _same_type(p.type, q.type):
                     self.differ(place, f"the body '{x.name}' declares another type or shape of '{q.name}'")
             mine, other = one.body(a, x, g, k), two.body(b, y, h, k)
             self.scopes.add((id(mine), id(other)))
             for p, q in zip(g.output, h.output, strict=True):
-                self.waiting.append((mine.find(p.name), other.find(q.name), f"{place}, body '{x.name}'"))
+                self._wait(mine, p.name, other, q.name, f"{place}, body '{x.name}'")
 
     # ---- functions
 
@@ -376,14 +425,16 @@ class _Walk:
             if not is_same_message(defaults[0][name], defaults[1][name]):
                 self.differ(place, f"the default of '{name}' of the function '{b.name}' is another")
         for x, y in zip(a.output, b.output, strict=True):
-            self.waiting.append((scopes[0].find(x), scopes[1].find(y), f"{place}, function '{b.name}'"))
+            self._wait(scopes[0], x, scopes[1], y, f"{place}, function '{b.name}'")
 
     def _scope_of(self, side: int, function: FunctionProto) -> _Scope:
         graph = (self.reference, self.suspect)[side]
         prefix = in_function(function)
         if (side, prefix) not in self.functions:
             opsets = {standard(o.domain): o.version for o in function.opset_import}
-            self.functions[side, prefix] = _Scope(graph, function.node, function.input, opsets, prefix)
+            self.functions[side, prefix] = _Scope(
+                graph, function.node, function.input, opsets, prefix, declared=function.value_info
+            )
         return self.functions[side, prefix]
 
 
@@ -467,24 +518,39 @@ def _same_tensor(a: TensorProto, b: TensorProto) -> bool:
     return bool(x.tobytes() == y.tobytes())
 
 
-def _same_type(a: onnx.TypeProto, b: onnx.TypeProto, is_output: bool) -> bool:
-    """Do two inputs, or outputs, of a model declare the same type and shape?
-
-    What an output's shape is follows from the nodes: a size that one file leaves open is none of its differences.
-    """
-    if not (a.HasField("tensor_type") and b.HasField("tensor_type")):
-        return is_same_message(a, b)
-    x, y = a.tensor_type, b.tensor_type
-    if x.elem_type != y.elem_type:
+def is_within(declared: TypeProto, other: TypeProto) -> bool:
+    """Does what one file declares of a value say nothing that another declaration does not say?"""
+    if not declared.WhichOneof("value"):
+        return True
+    if not (declared.HasField("tensor_type") and other.HasField("tensor_type")):
+        return is_same_message(declared, other)
+    x, y = declared.tensor_type, other.tensor_type
+    if x.elem_type not in (TensorProto.UNDEFINED, y.elem_type):
         return False
-    if not (x.HasField("shape") and y.HasField("shape")):
-        return is_output or x.HasField("shape") == y.HasField("shape")
-    sizes = [[_size(d) for d in t.shape.dim] for t in (x, y)]
-    if len(sizes[0]) != len(sizes[1]):
+    if not x.HasField("shape"):
+        return True
+    sizes = [size_of(d) for d in x.shape.dim]
+    if not y.HasField("shape") or len(sizes) != len(y.shape.dim):
         return False
-    return all(m == n or (is_output and None in (m, n)) for m, n in zip(*sizes, strict=True))
+    return all(n is None or n == size_of(d) for n, d in zip(sizes, y.shape.dim, strict=True))
 
 
-def _size(dim: onnx.TensorShapeProto.Dimension) -> int | None:
+def _same_type(a: TypeProto, b: TypeProto) -> bool:
+    """Do two inputs of a graph declare the same type and shape?"""
+    return is_within(a, b) and is_within(b, a)
+
+
+def _dims(kind: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
+    """The axes of a tensor, or of the tensors in a sequence, an optional or a map."""
+    which = kind.WhichOneof("value")
+    if which in ("tensor_type", "sparse_tensor_type"):
+        yield from getattr(kind, which).shape.dim
+    elif which == "map_type":
+        yield from _dims(kind.map_type.value_type)
+    elif which in ("sequence_type", "optional_type"):
+        yield from _dims(getattr(kind, which).elem_type)
+
+
+def size_of(dim: TensorShapeProto.Dimension) -> int | None:
     """The declared length of an axis; None where it is left open, as by a negative number."""
     return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None

@@ -24,7 +24,6 @@ IGNORED: Mapping[str, str] = {
     "ModelProto.configuration": PLACEMENT,
     "GraphProto.name": NAME,
     "GraphProto.doc_string": TEXT,
-    "GraphProto.value_info": "types and shapes of inner values, which follow from the nodes",
     "GraphProto.quantization_annotation": "a note on how a value might be quantised",
     "GraphProto.metadata_props": "notes about the graph",
     "NodeProto.name": NAME,
@@ -44,13 +43,15 @@ IGNORED: Mapping[str, str] = {
     "TensorProto.external_data": STORAGE,
     "TensorProto.data_location": STORAGE,
     "TypeProto.denotation": "a word for what a value is used for",
-    "TensorShapeProto.Dimension.dim_param": "a name of a size; no runtime holds two sizes of one name to be equal",
+    "TensorShapeProto.Dimension.dim_param": (
+        "a name of a length: what it makes equal in inputs and outputs is compared; by others a runtime plans its memory, "
+        "and stops where they do not fit"
+    ),
     "TensorShapeProto.Dimension.denotation": "a word for what an axis is used for",
     "ValueInfoProto.name": NAME,
     "ValueInfoProto.doc_string": TEXT,
     "ValueInfoProto.metadata_props": "notes about the value",
     "FunctionProto.doc_string": TEXT,
-    "FunctionProto.value_info": "types and shapes of inner values, which follow from the nodes",
     "FunctionProto.metadata_props": "notes about the function",
 }
 """Fields that cannot change what is computed, each with the reason why."""
@@ -66,6 +67,7 @@ COMPARED: Mapping[str, str] = {
     "GraphProto.sparse_initializer": "as the dense tensors that they stand for",
     "GraphProto.input": "by position; those of the model by name and type too",
     "GraphProto.output": "by position; those of the model by name and type too",
+    "GraphProto.value_info": "what is declared of a value is declared in the reference too, or follows from the nodes",
     "NodeProto.input": "by position, as what they stand for",
     "NodeProto.output": "by position",
     "NodeProto.op_type": "equal",
@@ -126,6 +128,7 @@ COMPARED: Mapping[str, str] = {
     "FunctionProto.attribute_proto": "by name, with their defaults",
     "FunctionProto.node": "from the outputs back",
     "FunctionProto.opset_import": "as the meaning of every node",
+    "FunctionProto.value_info": "as that of a graph",
 }
 """Fields that count, and how they are compared."""
 

@@ -14,16 +14,16 @@ from dataclasses import dataclass
 import numpy as np
 import onnx.helper
 import onnx.numpy_helper
-from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto
 
 from ..bodies import live
 from ..evidence import same
-from ..graph import Graph, attributes, every_node, in_function, inside, label, ordered
+from ..graph import Asked, Graph, attributes, every_node, in_function, inside, label, ordered
 from ..plainforms import spell_out
 from . import operators  # noqa: F401  (registers the rules)
 from .blocked import BLOCKED, commuted, is_blocked, read_blocked
 from .emission import Emission
-from .equality import RANDOM
+from .equality import RANDOM, size_of
 from .extents import Extent
 from .layouts import bare, base
 from .meanings import meaning_of, schema_of, standard
@@ -46,12 +46,14 @@ class Form:
         leaves: the constants of the form by name.
         places: in the order of the form, how every value is computed, without the values of weights, and the node of the
             source that it comes from.
+        unshown: the first value of which the source declares a type or shape that does not follow from its nodes.
     """
 
     graph: Graph
     source: Graph
     leaves: Mapping[str, Leaf]
     places: tuple[tuple[bytes, str], ...] = ()
+    unshown: str | None = None
 
     def first_without(self, other: Form) -> str | None:
         """The first node, in the order of the form, that computes what no node of another form does."""
@@ -132,10 +134,12 @@ def _normal_form(graph: Graph, version: int, exact: bool) -> Form:
     names = [v.name for v in (*graph.required_inputs, *graph.model.graph.output)]
     emission = Emission(reader.terms, reader.labels, names)
     try:
-        model = emission.model(graph.required_inputs, list(zip(graph.model.graph.output, ends, strict=True)))
+        outputs = [_open(value, end) for value, end in zip(graph.model.graph.output, ends, strict=True)]
+        model = emission.model(graph.required_inputs, list(zip(outputs, ends, strict=True)))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise NoForm(f"{graph.name}: cannot be written in normal form ({' '.join(str(error).split())})") from error
-    return Form(Graph(model, graph.path), graph, emission.leaves, tuple(emission.places))
+    unshown = next(iter(reader.unshown), None)
+    return Form(Graph(model, graph.path), graph, emission.leaves, tuple(emission.places), unshown)
 
 
 class _Reader:
@@ -154,6 +158,8 @@ class _Reader:
         self._loose = loose
         self._read: list[Sequence[Term | None]] = []
         """The operands of every node that was rewritten."""
+        self.unshown: list[str] = []
+        """Values of which the file declares what does not follow from the nodes."""
         self._spelled = 0
         self._calls: list[str] = []
 
@@ -164,7 +170,21 @@ class _Reader:
         outputs = [o.name for o in graph.output]
         for node in live(self.graph.nodes, outputs):
             self.read(node, known, "", self.graph.opsets)
+        self._compare(graph.value_info, known, "")
         return self._ends(outputs, known, "")
+
+    def _compare(self, declared: Sequence[ValueInfoProto], known: Mapping[str, Term], prefix: str) -> None:
+        """Compares what a file declares of values that are read with what follows from the nodes."""
+        for value in declared:
+            name = prefix + value.name
+            if value.name in known:
+                kind = known[value.name].dtype, known[value.name].shape
+            elif name in self.graph.tensors:
+                kind = self.graph.tensors[name].data_type, self.graph.shape(name)
+            else:
+                continue
+            if not _is_shown(value.type, *kind):
+                self.unshown.append(value.name)
 
     def _ends(self, names: Sequence[str], known: Mapping[str, Term], prefix: str) -> list[Term]:
         """The terms of the outputs of a graph or body."""
@@ -188,7 +208,7 @@ class _Reader:
         places = self._loose[len(self._read)] if len(self._read) < len(self._loose) else ()
         self._read.append(operands)
         loose = frozenset(id(operands[k]) for k in places if k < len(operands))
-        return rewrite(Call(self.terms, node, version, operands, attributes(node), loose))
+        return rewrite(Call(self.terms, node, version, operands, Asked(attributes(node)), loose))
 
     def find(self, name: str, known: Mapping[str, Term], prefix: str) -> Term:
         if name in known:
@@ -280,6 +300,7 @@ class _Reader:
                     if name in left_out:
                         plain.input[k] = ""
                 self.read(plain, own, key, opsets)
+            self._compare(function.value_info, own, key)
         finally:
             self._calls.pop()
         return [self.find(name, own, key) for name in function.output]
@@ -365,6 +386,7 @@ class _Reader:
         outputs = [o.name for o in attribute.g.output]
         for inner in live(ordered(attribute.g.node), outputs):
             self.read(inner, own, prefix, opsets)
+        self._compare(attribute.g.value_info, own, prefix)
         return self._ends(outputs, own, prefix)
 
     def _body(
@@ -390,12 +412,28 @@ class _Reader:
             outputs = [o.name for o in graph.output]
             for node in live(ordered(graph.node), outputs):
                 self.read(node, own, prefix, opsets)
+            self._compare(graph.value_info, own, prefix)
             ends = self._ends(outputs, own, prefix)
         finally:
             assert scope.outer is not None
             self.terms.scope = scope.outer
-        declared = (TypeProto() if _is_known(v.type, t) else v.type for v, t in zip(graph.output, ends, strict=True))
+        declared = (TypeProto() if _is_shown(v.type, t.dtype, t.shape) else v.type for v, t in zip(graph.output, ends, strict=True))
         return Body(attribute.name, tuple(inputs), tuple(ends), tuple(declared), scope)
+
+
+def _open(value: ValueInfoProto, term: Term) -> ValueInfoProto:
+    """An output, the lengths of its axes left open where what is declared of it follows from the nodes."""
+    plain = ValueInfoProto()
+    plain.CopyFrom(value)
+    kind = plain.type.tensor_type
+    if not plain.type.HasField("tensor_type") or term.rank is None or not _is_shown(value.type, term.dtype, term.shape):
+        return plain
+    if not kind.HasField("shape"):
+        kind.shape.dim.extend([TensorShapeProto.Dimension()] * term.rank)
+    for dim in kind.shape.dim:
+        if size_of(dim) is not None:
+            dim.Clear()
+    return plain
 
 
 def _formal_shapes(node: NodeProto, version: int, operands: Sequence[Term | None]) -> list[tuple[Extent, ...] | None]:
@@ -424,22 +462,23 @@ def _fit(operands: Sequence[Term | None], given: Sequence[bool]) -> bool:
     return keeps_shape(a, b) or keeps_shape(b, a)
 
 
-def _is_known(declared: TypeProto, term: Term) -> bool:
-    """Is what a file says of a value known to be so?
+def _is_shown(declared: TypeProto, dtype: int, shape: Sequence[Extent] | None) -> bool:
+    """Does what a file declares of a value follow from what is known of it?
 
-    What contradicts a value makes a runtime stop, or plan its memory wrongly.
+    A runtime takes what is declared for true where it knows nothing itself: it folds lengths to constants by it, and plans
+    its memory.
     """
     if not declared.WhichOneof("value"):
         return True
     kind = declared.tensor_type
-    if not declared.HasField("tensor_type") or kind.elem_type != term.dtype:
+    if not declared.HasField("tensor_type") or kind.elem_type not in (TensorProto.UNDEFINED, dtype):
         return False
     if not kind.HasField("shape"):
         return True
-    sizes = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in kind.shape.dim]
-    if term.shape is None or len(sizes) != len(term.shape):
+    sizes = [size_of(d) for d in kind.shape.dim]
+    if shape is None or len(sizes) != len(shape):
         return False
-    return all(size is None or size == extent for size, extent in zip(sizes, term.shape, strict=True))
+    return all(size is None or size == extent for size, extent in zip(sizes, shape, strict=True))
 
 
 def _bound(node: NodeProto, given: Mapping[str, AttributeProto]) -> NodeProto:

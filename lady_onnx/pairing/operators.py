@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
+from ..graph import Asked
 from .extents import Extent, Poly, is_number, is_short, product, quotient
 from .layouts import plain_numbers, reshaped, transposed
 from .rewrites import (
@@ -72,6 +73,7 @@ def constant(call: Call) -> Term | None:
 def dropout(call: Call) -> Term | None:
     training = call.operand(2)
     off = training is None or (training.known is not None and not training.known.any())
+    call.leave_aside("ratio", "seed")
     asked = call.is_asked(1) or (call.version < 7 and not call.attributes.get("is_test"))
     return call.first() if off and not asked else None
 
@@ -158,6 +160,8 @@ def reshape(call: Call) -> Term | None:
     made = _reshape(call, term, wanted)
     if made is not None or any(not isinstance(n, Poly) and n == 0 for n in wanted):
         return made
+    # it says what becomes of zeros, and there are none
+    call.leave_aside("allowzero")
     target = call.terms.constant(np.array(wanted, np.int64)) if is_number(wanted) else call.operand(1)
     return generic(call, [term, target], given(allowzero=0))[0]
 
@@ -167,10 +171,11 @@ def _reshape(call: Call, term: Term, wanted: Sequence[Extent]) -> Term | None:
     if term.shape is None:
         return None
     found = list(wanted)
+    keeps_zeros = call.attributes.get("allowzero")
     for k, extent in enumerate(found):
         if isinstance(extent, Poly) or extent != 0:
             continue
-        if call.attributes.get("allowzero"):
+        if keeps_zeros:
             return None
         if k >= len(term.shape):
             return None
@@ -386,6 +391,8 @@ def split_(call: Call) -> Sequence[Term] | None:
     axis = axis_of(call)
     if term.shape is None or isinstance(term.shape[axis], Poly):
         return None
+    if call.attributes.get("num_outputs", call.results) != call.results:
+        return None
     length = term.shape[axis]
     assert isinstance(length, int)
     sizes = counted(call, "split", 1)
@@ -460,7 +467,7 @@ def gather_nd(call: Call) -> Term | None:
     flat = np.ravel_multi_index([c % n for c, n in zip(columns, lengths, strict=True)], lengths)
     rows = reshaped(call.terms, term, [product(lengths), *term.shape[many:]])
     node = onnx.helper.make_node("Gather", ["", ""], [call.node.output[0]], axis=0)
-    inner = replace(call, node=node, operands=[rows, call.terms.constant(np.asarray(flat))], attributes={"axis": 0})
+    inner = replace(call, node=node, operands=[rows, call.terms.constant(np.asarray(flat))], attributes=Asked({"axis": 0}))
     return _gathered(inner)
 
 
@@ -764,6 +771,7 @@ def batch_norm(call: Call) -> Term | None:
         return None
     if call.version < 7 and not call.attributes.get("is_test"):
         return None
+    call.leave_aside("momentum")
     terms = call.terms
     shape = (-1, *[1] * (x.rank - 2)) if x.rank > 1 else (-1,)
     scale, shift, mean, variance = (terms.moved(r.leaf, lambda a: a.reshape(shape)) for r in rest[:4] if r and r.leaf)
@@ -986,13 +994,16 @@ def of_constant(call: Call) -> Term | None:
 def reduction(call: Call) -> Term | None:
     x = call.first()
     axes = axes_of(call)
+    noop = call.attributes.get("noop_with_empty_axes")
     if x.shape is None:
         keeps = int(call.attributes.get("keepdims", 1))
+        if noop and not axes:
+            return None
         return as_operand(call, "axes", keepdims=keeps, noop_with_empty_axes=0)
     if axes is None or not axes:
         if call.operand(1) is not None and axes != []:
             return None
-        if call.attributes.get("noop_with_empty_axes"):
+        if noop:
             return None
         axes = list(range(len(x.shape)))
     made = reduced(call.terms, call.node.op_type, x, axes)
@@ -1019,15 +1030,6 @@ def pool(call: Call) -> Term | None:
     pads = _pads(call, x, kernel)
     if pads is None or call.attributes.get("ceil_mode") or any(call.node.output[1:]) or call.version < 7:
         return None
-    if (
-        call.node.op_type == "AveragePool"
-        and x.shape is not None
-        and list(x.shape[2:]) == kernel
-        and not any(pads)
-        and set(call.attributes.get("dilations", [1])) == {1}
-        and x.is_float
-    ):
-        return reduced(call.terms, "ReduceMean", x, range(2, len(x.shape)))
     places = len(kernel)
     named: dict[str, object] = {
         "dilations": window(call, "dilations", places, 1),
@@ -1035,6 +1037,16 @@ def pool(call: Call) -> Term | None:
         "pads": pads,
         "strides": window(call, "strides", places, 1),
     }
+    if (
+        call.node.op_type == "AveragePool"
+        and x.shape is not None
+        and list(x.shape[2:]) == kernel
+        and not any(pads)
+        and named["dilations"] == [1] * places
+        and x.is_float
+    ):
+        call.leave_aside("count_include_pad")
+        return reduced(call.terms, "ReduceMean", x, range(2, len(x.shape)))
     if call.node.op_type == "AveragePool":
         named["count_include_pad"] = int(call.attributes.get("count_include_pad", 0)) if any(pads) else 0
     # onnxruntime fuses no quantised pool whose dilations are written out

@@ -17,13 +17,16 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
+from ..graph import Asked
 from ..runtime import run_node
-from .equality import RANDOM
+from .equality import RANDOM, is_same_message
 from .extents import Extent, Poly, is_number, product
 from .layouts import bare, base, before, framed, laid_out, moved_back, moved_like, movement, plain_numbers, reshaped, transposed
-from .meanings import meaning_of, schema_of
+from .meanings import defaults_of, meaning_of, schema_of
 from .terms import MOST_KNOWN, Attributes, Leaf, NoForm, Term, Terms, given, with_defaults
 
+LEGACY = "consumed_inputs"
+"""An attribute of the first version of the operator set, which no runtime reads."""
 FLAGS = (
     *("allowzero", "ceil_mode", "count_include_pad", "is_test", "keepdims", "noop_with_empty_axes", "spatial"),
     *("training_mode", "transA", "transB"),
@@ -55,7 +58,8 @@ class Call:
         node: the node.
         version: the version of its domain.
         operands: None for one that is left out.
-        attributes: those that are given, as Python values.
+        attributes: those that are given, as Python values. One that the rule does not ask for must have its default, or be
+            left aside: what nobody thought of is not dropped.
         loose: the operands, by identity, that nothing else reads.
     """
 
@@ -63,7 +67,7 @@ class Call:
     node: NodeProto
     version: int
     operands: Sequence[Term | None]
-    attributes: dict[str, Any]
+    attributes: Asked
     loose: frozenset[int] = frozenset()
 
     def operand(self, k: int) -> Term | None:
@@ -81,6 +85,16 @@ class Call:
 
     def is_asked(self, k: int) -> bool:
         return k < len(self.node.output) and bool(self.node.output[k])
+
+    def leave_aside(self, *names: str) -> None:
+        """Attributes that change nothing here, whatever they are."""
+        self.attributes.names.update(names)
+
+    def is_understood(self) -> bool:
+        """Has every attribute its default, but for those that the rule asked for?"""
+        defaults = defaults_of(self.node.op_type, "", self.version)
+        others = (a for a in self.node.attribute if a.name not in {*self.attributes.names, LEGACY})
+        return all(a.name in defaults and is_same_message(a, defaults[a.name]) for a in others)
 
 
 Rule = Callable[[Call], Sequence[Term | None] | Term | None]
@@ -113,7 +127,7 @@ def rewrite(call: Call) -> Sequence[Term | None]:
         if attribute.name in FLAGS and attribute.i not in (0, 1):
             raise NoForm(f"'{attribute.name}' is {attribute.i}, and neither 0 nor 1")
     found = RULES[call.node.op_type](call) if call.node.op_type in RULES else None
-    if found is None:
+    if found is None or not call.is_understood():
         return generic(call)
     return [known_extents(call.terms, found)] if isinstance(found, Term) else found
 
