@@ -152,10 +152,7 @@ def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link
     names = found.one_to_one
     if names is None:
         return unshared(found)
-    apart = tuple(dict.fromkeys(str(d) for d in found.differences))
-    if theirs.unshown is not None:
-        what = "its declared type or shape does not follow from the nodes, and a runtime may take it for true"
-        apart = (*apart, str(Difference(f"value '{theirs.unshown}'", what, False)))
+    apart = tuple(dict.fromkeys(str(d) for d in (*found.differences, *theirs.unshown)))
     return Link(ours.graph, theirs.graph, _places(names), False, apart, exact, (ours, theirs))
 
 

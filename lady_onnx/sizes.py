@@ -18,6 +18,7 @@ from .incoming import incoming
 from .integrity import UNSURE, Finding, repaired, tampered
 from .matching import Progress
 from .outcome import Resync, alike, difference, is_product, preserved
+from .pairing.normalform import unshown
 from .scalewalk import scalings
 from .skeleton import Place
 from .unequal import extended, matched, written
@@ -43,6 +44,7 @@ def resync_sizes(
     back = {b: a for a, b in names.items()}
     link = Link(ours, theirs, {a: Place(b) for a, b in names.items()}, True)
     mirrored = Link(theirs, ours, {b: Place(a) for b, a in back.items()}, True)
+    declared = unshown(theirs)
     analysis = analyse(ours, link.constant_along, link.number)
     symmetry = extract(analysis)
     own = extract(analyse(theirs, mirrored.constant_along, mirrored.number))
@@ -105,7 +107,7 @@ def resync_sizes(
         repaired=bool(fixed),
         stripped=stripped,
         alike=False,
-        apart=(),
+        apart=() if declared is None else (str(declared),),
         bits=False,
         seconds=time.perf_counter() - start,
     )

@@ -110,7 +110,8 @@ def run_trial(
         made = _mutant(families, kind, rng, folder)
         if made is None:
             return Trial(index, ".".join(kind))
-        pair = _Pair(*made, folder=folder)
+        is_declared = kind[0].startswith(("Type", "TensorShape", "ValueInfo")) or kind[-1] == "value_info"
+        pair = _Pair(*made, folder=folder, is_declared=is_declared)
         if rng.random() < DISGUISED and not dressing.is_outside(pair.mutant):
             entered("disguise")
             pair.disguise(rng)
@@ -170,6 +171,8 @@ class _Pair:
     mutant: ModelProto
     change: str
     folder: Path
+    is_declared: bool
+    """Was it changed what the file declares of a value? By that onnxruntime folds constants."""
 
     def __post_init__(self) -> None:
         self.suspect = self.mutant
@@ -197,6 +200,11 @@ class _Pair:
                 state = oracle.EQUAL
             elif state == oracle.DIFFERENT and plain != oracle.DIFFERENT and self.shaky(self.nudge()):
                 state = oracle.UNDECIDED
+        if state == oracle.EQUAL and self.is_declared:
+            sources = (_source(m, self.folder) for m in (self.reference, self.suspect))
+            folded = oracle.judge(*(oracle.opened(s, is_folded=True) for s in sources), self.samples)
+            if folded[0] == oracle.DIFFERENT:
+                state, apart, self.where = folded
         return state, apart
 
     def _against(self, model: ModelProto) -> tuple[str, float, int]:

@@ -222,9 +222,7 @@ class _Walk:
             # another order is a difference; what has one name is each other's all the same
             inputs[1] = inputs[0]
         sides = zip((self.reference, self.suspect), inputs, strict=True)
-        one, two = (
-            _Scope(g, g.model.graph.node, names, g.opsets, declared=g.model.graph.value_info) for g, names in sides
-        )
+        one, two = (_Scope(g, g.model.graph.node, names, g.opsets, declared=g.model.graph.value_info) for g, names in sides)
         self.scopes.add((id(one), id(two)))
         self._interface("input", self.reference.required_inputs, self.suspect.required_inputs)
         ends = self.reference.model.graph.output, self.suspect.model.graph.output
@@ -248,7 +246,9 @@ class _Walk:
                 continue
             # what an output's shape is follows from the nodes, and may be left open
             elem_types = [v.type.tensor_type.elem_type for v in (a, b)]
-            is_same = is_within(b.type, a.type) and (_same_type(a.type, b.type) if kind == "input" else len(set(elem_types)) == 1)
+            is_same = is_within(b.type, a.type) and (
+                _same_type(a.type, b.type) if kind == "input" else len(set(elem_types)) == 1
+            )
             if not is_same:
                 self.differ(f"{kind} '{b.name}'", "its declared type or shape is another than the reference's")
             self._lengths(kind, a, b)

@@ -18,12 +18,12 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorPro
 
 from ..bodies import live
 from ..evidence import same
-from ..graph import Asked, Graph, attributes, every_node, in_function, inside, label, ordered
+from ..graph import Asked, Graph, attributes, bodies_of, every_node, in_function, inside, label, ordered
 from ..plainforms import spell_out
 from . import operators  # noqa: F401  (registers the rules)
 from .blocked import BLOCKED, commuted, is_blocked, read_blocked
 from .emission import Emission
-from .equality import RANDOM, size_of
+from .equality import RANDOM, Difference, size_of
 from .extents import Extent
 from .layouts import bare, base
 from .meanings import meaning_of, schema_of, standard
@@ -46,14 +46,14 @@ class Form:
         leaves: the constants of the form by name.
         places: in the order of the form, how every value is computed, without the values of weights, and the node of the
             source that it comes from.
-        unshown: the first value of which the source declares a type or shape that does not follow from its nodes.
+        unshown: the values of which the source declares a type or shape that does not follow from its nodes.
     """
 
     graph: Graph
     source: Graph
     leaves: Mapping[str, Leaf]
     places: tuple[tuple[bytes, str], ...] = ()
-    unshown: str | None = None
+    unshown: tuple[Difference, ...] = ()
 
     def first_without(self, other: Form) -> str | None:
         """The first node, in the order of the form, that computes what no node of another form does."""
@@ -138,8 +138,22 @@ def _normal_form(graph: Graph, version: int, exact: bool) -> Form:
         model = emission.model(graph.required_inputs, list(zip(outputs, ends, strict=True)))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise NoForm(f"{graph.name}: cannot be written in normal form ({' '.join(str(error).split())})") from error
-    unshown = next(iter(reader.unshown), None)
-    return Form(Graph(model, graph.path), graph, emission.leaves, tuple(emission.places), unshown)
+    return Form(Graph(model, graph.path), graph, emission.leaves, tuple(emission.places), tuple(reader.unshown))
+
+
+def unshown(graph: Graph) -> Difference | None:
+    """The first value of which a file declares a type or shape that does not follow from its nodes, as far as that is known."""
+    whole, functions = graph.model.graph, graph.model.functions
+    nodes = every_node([*whole.node, *(n for f in functions for n in f.node)])
+    bodies = (body for node in nodes for _, body in bodies_of(node))
+    if not any([whole.value_info, *(f.value_info for f in functions), *(b.value_info for b in bodies)]):
+        return None
+    reader = _Reader(graph, Terms(graph, version_of(graph), exact=True))
+    try:
+        reader.run()
+    except NoForm as error:
+        return Difference("a node", f"{error}; it is not known whether the declared shapes of inner values are so", False)
+    return reader.unshown[0] if reader.unshown else None
 
 
 class _Reader:
@@ -158,8 +172,10 @@ class _Reader:
         self._loose = loose
         self._read: list[Sequence[Term | None]] = []
         """The operands of every node that was rewritten."""
-        self.unshown: list[str] = []
+        self.unshown: list[Difference] = []
         """Values of which the file declares what does not follow from the nodes."""
+        self._around: dict[str, str] = {}
+        """By the prefix of a body that of the graph around it, whose weights it may read."""
         self._spelled = 0
         self._calls: list[str] = []
 
@@ -184,7 +200,8 @@ class _Reader:
             else:
                 continue
             if not _is_shown(value.type, *kind):
-                self.unshown.append(value.name)
+                what = "its declared type or shape does not follow from the nodes, and a runtime may take it for true"
+                self.unshown.append(Difference(f"value '{value.name}'", what, False))
 
     def _ends(self, names: Sequence[str], known: Mapping[str, Term], prefix: str) -> list[Term]:
         """The terms of the outputs of a graph or body."""
@@ -213,8 +230,11 @@ class _Reader:
     def find(self, name: str, known: Mapping[str, Term], prefix: str) -> Term:
         if name in known:
             return known[name]
-        if prefix + name in self.graph.tensors:
-            return self.terms.weight(prefix + name)
+        home: str | None = prefix
+        while home is not None:
+            if home + name in self.graph.tensors:
+                return self.terms.weight(home + name)
+            home = self._around.get(home)
         raise NoForm(f"{self.graph.name}: '{name}' is made by no node")
 
     def read(self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]) -> None:
@@ -352,6 +372,7 @@ class _Reader:
         domain = standard(node.domain)
         if any(a.type == AttributeProto.GRAPHS for a in bodies):
             raise NoForm("a list of bodies")
+        self._around.update({prefix + inside(node, a.name): prefix for a in bodies})
         condition = operands[0].known if node.op_type == "If" and operands and operands[0] is not None else None
         if condition is not None and condition.size == 1:
             name = "then_branch" if condition.reshape(-1)[0] else "else_branch"
@@ -417,7 +438,9 @@ class _Reader:
         finally:
             assert scope.outer is not None
             self.terms.scope = scope.outer
-        declared = (TypeProto() if _is_shown(v.type, t.dtype, t.shape) else v.type for v, t in zip(graph.output, ends, strict=True))
+        declared = (
+            TypeProto() if _is_shown(v.type, t.dtype, t.shape) else v.type for v, t in zip(graph.output, ends, strict=True)
+        )
         return Body(attribute.name, tuple(inputs), tuple(ends), tuple(declared), scope)
 
 
