@@ -480,6 +480,16 @@ def test_a_small_file_may_ask_for_a_large_constant() -> None:
     assert not lady.find_groups(whole).groups
 
 
+def test_a_tensor_in_an_attribute_that_is_cut_short_is_no_crash() -> None:
+    places = numpy_helper.from_array(np.array([0, 3]), "places")
+    sparse = helper.make_sparse_tensor(numpy_helper.from_array(w(2), "values"), places, [4])
+    whole = model([node("Constant", "", "c", sparse_value=sparse), node("Add", "x c", "out")], {}, {"x": [1, 4]})
+    suspect = copied(whole)
+    suspect.graph.node[0].attribute[0].sparse_tensor.indices.raw_data = b""
+    assert not accepts(whole, suspect)
+    assert accepts(whole, copied(whole))
+
+
 def test_a_threshold_of_no_elements_is_no_crash() -> None:
     def built(dims: list[int]) -> ModelProto:
         whole = thresholds_of_boxes().reference
