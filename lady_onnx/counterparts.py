@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -19,8 +19,9 @@ import onnx
 from .alterations import floating
 from .errors import ArchitectureError
 from .graph import Graph
+from .pairing.declared import Said, axes_of_type, first_unshown, said_of
 from .pairing.equality import Difference, Pairing, pair_graphs, part, unshared
-from .pairing.normalform import Form, normal_form, version_of
+from .pairing.normalform import Form, declarations, normal_form, version_of
 from .pairing.terms import NoForm
 from .runtime import simplified
 from .skeleton import Place, paired
@@ -115,7 +116,8 @@ def connect(reference: Graph, suspect: Graph) -> Link:
     plain = pair_graphs(reference, suspect)
     names = plain.one_to_one
     if not plain.differences and names is not None:
-        return Link(reference, suspect, _places(names), True)
+        apart = unshown(suspect, plain.said, plain.declared, is_formed=False) if plain.declared else ()
+        return Link(reference, suspect, _places(names), True, apart)
     first = plain.differences[0] if plain.differences else unshared(plain)
     formed: list[Link] = []
     version = version_of(reference, suspect)
@@ -131,6 +133,18 @@ def connect(reference: Graph, suspect: Graph) -> Link:
         else:
             formed.append(found)
     return _apart(reference, suspect, plain, first, formed)
+
+
+def unshown(suspect: Graph, said: Said, doubted: Set[str], is_formed: bool) -> tuple[str, ...]:
+    """Where a suspect declares of a value what does not follow from its nodes; nothing where there is no such place.
+
+    The arguments are those of `first_unshown`.
+    """
+    try:
+        found = first_unshown(declarations(suspect, said), said, doubted, is_formed)
+    except NoForm as error:
+        return (f"what is declared of inner values is not known to be so: {error}",)
+    return () if found is None else (str(Difference(f"value '{found[0]}'", found[1], False)),)
 
 
 def _places(names: Mapping[str, str]) -> dict[str, Place]:
@@ -152,8 +166,23 @@ def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link
     names = found.one_to_one
     if names is None:
         return unshared(found)
-    apart = tuple(dict.fromkeys(str(d) for d in (*found.differences, *theirs.unshown)))
+    apart = tuple(dict.fromkeys(str(d) for d in found.differences))
+    if not apart and (found.declared or suspect.declares_inner_values):
+        apart = unshown(suspect, _said(found, ours, theirs), found.declared, is_formed=True)
     return Link(ours.graph, theirs.graph, _places(names), False, apart, exact, (ours, theirs))
+
+
+def _said(found: Pairing, ours: Form, theirs: Form) -> Said:
+    """What the reference says of the lengths of the values in the suspect's file, by pairs of the values of their forms."""
+    inputs = {v.name for v in ours.source.required_inputs}
+    said = {place: name for place, name in found.said.items() if place[0] in inputs}
+    for name, value in theirs.values.items():
+        for kind in ours.declared.get(found.values.get(value, ""), ()):
+            for axis, dim in enumerate(axes_of_type(kind)):
+                length = said_of(dim)
+                if length is not None:
+                    said.setdefault((name, axis), length)
+    return said
 
 
 def _apart(reference: Graph, suspect: Graph, plain: Pairing, first: Difference, formed: list[Link]) -> Link:

@@ -271,6 +271,17 @@ class Graph:
         """The inputs that a caller has to give: those that no initializer stands for."""
         return [v for v in self.model.graph.input if v.name not in self.tensors]
 
+    @property
+    def declares_inner_values(self) -> bool:
+        """Does the file declare types or shapes of values inside it?"""
+        whole, functions = self.model.graph, self.model.functions
+        nodes = every_node([*whole.node, *(n for f in functions for n in f.node)])
+        bodies = [body for node in nodes for _, body in bodies_of(node)]
+        inner = [*whole.value_info, *(v for f in functions for v in f.value_info)]
+        inner += [v for body in bodies for v in (*body.input, *body.value_info, *body.output)]
+        inner += [v for v in whole.input if v.name in self.tensors]
+        return any(v.type.WhichOneof("value") for v in inner)
+
     def opset(self, domain: str = "") -> int:
         """The version of the operator set `domain` that the model imports, 1 where it names none."""
         return self.opsets.get("" if domain == "ai.onnx" else domain, 1)
@@ -682,6 +693,7 @@ def _scopes(model: ModelProto) -> Iterator[tuple[str, list[str]]]:
     for node in every_node([*model.graph.node, *(n for f in model.functions for n in f.node)]):
         for name, body in bodies_of(node):
             made = [o for inner in body.node for o in inner.output if o]
+            made += [t.name for t in body.initializer] + [t.values.name for t in body.sparse_initializer]
             yield f"body '{name}' of node {label(node)}", [*(v.name for v in body.input if v.name), *made]
 
 

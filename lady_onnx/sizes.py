@@ -10,7 +10,7 @@ import numpy as np
 
 from .alterations import Alteration, noise
 from .analysis import analyse
-from .counterparts import Link
+from .counterparts import Link, unshown
 from .evidence import same
 from .finder import extract
 from .graph import Graph
@@ -18,7 +18,6 @@ from .incoming import incoming
 from .integrity import UNSURE, Finding, repaired, tampered
 from .matching import Progress
 from .outcome import Resync, alike, difference, is_product, preserved
-from .pairing.normalform import unshown
 from .scalewalk import scalings
 from .skeleton import Place
 from .unequal import extended, matched, written
@@ -44,7 +43,6 @@ def resync_sizes(
     back = {b: a for a, b in names.items()}
     link = Link(ours, theirs, {a: Place(b) for a, b in names.items()}, True)
     mirrored = Link(theirs, ours, {b: Place(a) for b, a in back.items()}, True)
-    declared = unshown(theirs)
     analysis = analyse(ours, link.constant_along, link.number)
     symmetry = extract(analysis)
     own = extract(analyse(theirs, mirrored.constant_along, mirrored.number))
@@ -107,7 +105,7 @@ def resync_sizes(
         repaired=bool(fixed),
         stripped=stripped,
         alike=False,
-        apart=() if declared is None else (str(declared),),
+        apart=unshown(theirs, {}, frozenset(), is_formed=True) if theirs.declares_inner_values else (),
         bits=False,
         seconds=time.perf_counter() - start,
     )

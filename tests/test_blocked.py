@@ -107,7 +107,8 @@ def upsample(draw: Draw) -> tuple[onnx.ModelProto, tuple[int, ...]]:
 def test_the_form_computes_what_onnxruntime_does(case: Any, data: st.DataObject) -> None:
     made, shape = case(data.draw)
     feed = {"x": reals(data.draw, *shape)}
-    assert is_same(run(made, feed)[0], run(form(made), feed)[0])
+    # an activation shows what rounding left of a sum that cancels
+    assert is_same(run(made, feed)[0], run(form(made), feed)[0], room=1e-4)
 
 
 @pytest.mark.parametrize(

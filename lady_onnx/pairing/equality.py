@@ -13,6 +13,7 @@ import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 import onnx.numpy_helper
 from google.protobuf.descriptor import FieldDescriptor
@@ -23,13 +24,13 @@ from onnx import (
     GraphProto,
     NodeProto,
     TensorProto,
-    TensorShapeProto,
     TypeProto,
     ValueInfoProto,
 )
 
 from ..errors import ArchitectureError
 from ..graph import Graph, in_function, inside, label
+from .declared import Said, axes_of_type, name_of, said_of, size_of
 from .fields import IGNORED
 from .meanings import defaults_of, meaning_of, schema_of, standard
 
@@ -37,7 +38,7 @@ COUNTS = ("group", "num_heads", "q_num_heads", "kv_num_heads")
 """Attributes that say how many units of a kind there are."""
 MOST_AXES = 8
 """Tensors have no more axes."""
-RANDOM = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+RANDOM = ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 """Operators of which two nodes give two results."""
 
 
@@ -66,10 +67,16 @@ class Pairing:
     Attributes:
         weights: the pairs of weights, by name, that stand for each other somewhere, in the order of the walk.
         differences: where the graphs part; none where they say one program, whatever the values of the weights.
+        declared: the values of which the suspect declares what the reference does not; it has to follow from the nodes.
+        said: what the reference says of the lengths of the suspect's values.
+        values: by a value of the suspect, without the prefix of its body, one of the reference's that it is.
     """
 
     weights: tuple[tuple[str, str], ...]
     differences: tuple[Difference, ...]
+    declared: frozenset[str] = frozenset()
+    said: Said = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def one_to_one(self) -> dict[str, str] | None:
@@ -88,7 +95,7 @@ def pair_graphs(reference: Graph, suspect: Graph, sizes: bool = True) -> Pairing
     """
     walk = _Walk(reference, suspect, sizes)
     walk.run()
-    return Pairing(tuple(walk.weights), tuple(walk.differences))
+    return Pairing(tuple(walk.weights), tuple(walk.differences), frozenset(walk.declared), walk.said, walk.values)
 
 
 def correspond(reference: Graph, suspect: Graph, sizes: bool = True) -> dict[str, str]:
@@ -142,7 +149,9 @@ class _Scope:
         self.outer = outer
         self.formals = {name: k for k, name in enumerate(formals)}
         self.makers = {name: (node, k) for node in nodes for k, name in enumerate(node.output) if name}
-        self.declared = {v.name: v.type for v in declared}
+        self.declared: dict[str, list[TypeProto]] = {}
+        for value in declared:
+            self.declared.setdefault(value.name, []).append(value.type)
         self._bodies: dict[tuple[int, str, int], _Scope] = {}
 
     def find(self, name: str) -> _Value:
@@ -167,10 +176,10 @@ class _Scope:
             self._bodies[key] = _Scope(self.graph, graph.node, inputs, self.opsets, prefix, self, graph.value_info)
         return self._bodies[key]
 
-    def types(self, name: str) -> Iterator[TypeProto]:
-        """What the file declares of a value, here and in the graphs around that it may come from."""
-        if name in self.declared:
-            yield self.declared[name]
+    def types(self, name: str) -> Iterator[tuple[str, TypeProto]]:
+        """What the file declares of a value, here and in the graphs around that it may come from, under its full name."""
+        for kind in self.declared.get(name, ()):
+            yield self.prefix + name, kind
         if self.outer is not None and name not in self.makers and name not in self.formals:
             yield from self.outer.types(name)
 
@@ -208,8 +217,11 @@ class _Walk:
     drawn: dict[tuple[int, object], object] = field(default_factory=dict)
     """By side and random value its counterpart, of which there is one."""
     functions: dict[tuple[int, str], _Scope] = field(default_factory=dict)
-    lengths: dict[str, int | str] = field(default_factory=dict)
+    lengths: dict[str, object] = field(default_factory=dict)
     """By the suspect's name of a length what the reference calls it."""
+    said: dict[tuple[str, int], int | str] = field(default_factory=dict)
+    declared: set[str] = field(default_factory=set)
+    values: dict[str, str] = field(default_factory=dict)
     alike: dict[tuple[int, int], bool] = field(default_factory=dict)
     """Of two nodes, by identity, whether they differ in nothing but their operands."""
 
@@ -222,7 +234,11 @@ class _Walk:
             # another order is a difference; what has one name is each other's all the same
             inputs[1] = inputs[0]
         sides = zip((self.reference, self.suspect), inputs, strict=True)
-        one, two = (_Scope(g, g.model.graph.node, names, g.opsets, declared=g.model.graph.value_info) for g, names in sides)
+        one, two = (
+            # an input that has a default is a weight
+            _Scope(g, g.model.graph.node, names, g.opsets, declared=(*g.model.graph.value_info, *g.model.graph.input))
+            for g, names in sides
+        )
         self.scopes.add((id(one), id(two)))
         self._interface("input", self.reference.required_inputs, self.suspect.required_inputs)
         ends = self.reference.model.graph.output, self.suspect.model.graph.output
@@ -244,39 +260,50 @@ class _Walk:
             if a.name != b.name:
                 self.differ(f"{kind} '{b.name}'", f"the reference has '{a.name}' in its place")
                 continue
-            # what an output's shape is follows from the nodes, and may be left open
             elem_types = [v.type.tensor_type.elem_type for v in (a, b)]
-            is_same = is_within(b.type, a.type) and (
-                _same_type(a.type, b.type) if kind == "input" else len(set(elem_types)) == 1
-            )
-            if not is_same:
+            if kind == "input" and not _same_type(a.type, b.type):
                 self.differ(f"{kind} '{b.name}'", "its declared type or shape is another than the reference's")
-            self._lengths(kind, a, b)
+            elif len(set(elem_types)) > 1:
+                self.differ(f"{kind} '{b.name}'", "its declared element type is another than the reference's")
+            elif not is_within(b.type, a.type):
+                # what an output's shape is follows from the nodes
+                self.declared.add(b.name)
+            self._lengths(f"{kind} '{b.name}'", b.name, a.type, b.type, kind == "input")
 
-    def _lengths(self, kind: str, a: ValueInfoProto, b: ValueInfoProto) -> None:
-        """Compares what two files say by giving lengths one name: that they are equal."""
-        for k, (x, y) in enumerate(zip(_dims(a.type), _dims(b.type), strict=False)):
-            if size_of(y) is not None or not y.dim_param:
+    def _lengths(self, place: str, name: str, ours: TypeProto, theirs: TypeProto, is_given: bool) -> None:
+        """Compares what two files say by giving lengths one name: that they are equal.
+
+        What is given to a graph follows from nothing: the reference has to say the same.
+        """
+        for k, (x, y) in enumerate(zip_longest(axes_of_type(ours), axes_of_type(theirs))):
+            said = said_of(x)
+            if said is not None:
+                self.said[name, k] = said
+            called = name_of(y) if y is not None else ""
+            if not called:
                 continue
-            size = size_of(x)
-            named = x.dim_param if size is None else size
-            if named == "":
-                if kind == "output":
-                    continue
-                named = f"{a.name}, axis {k}"
-            if self.lengths.setdefault(y.dim_param, named) != named:
-                what = f"length {k} is called '{y.dim_param}', like others that the reference does not say to be equal"
-                self.differ(f"{kind} '{b.name}'", what)
+            if said is None and not is_given:
+                self.declared.add(name)
+                continue
+            named = ("nothing", name, k) if said is None else said
+            if self.lengths.setdefault(called, named) != named:
+                if is_given:
+                    what = f"length {k} is called '{called}', like others that the reference does not say to be equal"
+                    self.differ(place, what)
+                self.declared.add(name)
 
     # ---- values
 
     def _wait(self, one: _Scope, a: str, two: _Scope, b: str, where: str) -> None:
         """What two names stand for is compared in its turn, what is declared of them at once."""
         self.waiting.append((one.find(a), two.find(b), where))
-        ours = list(one.types(a)) if self.sizes else []
-        for theirs in two.types(b) if self.sizes else ():
-            if not any(is_within(theirs, own) for own in ours):
-                self.differ(where, f"a type or shape is declared of '{b}' that the reference does not declare")
+        self.values[b] = a
+        ours = [kind for _, kind in one.types(a)] or [TypeProto()]
+        for name, theirs in two.types(b):
+            own = next((kind for kind in ours if is_within(theirs, kind)), None)
+            if own is None:
+                self.declared.add(name)
+            self._lengths(where, name, ours[0] if own is None else own, theirs, is_given=False)
 
     def _values(self, a: _Value, b: _Value, where: str) -> None:
         if (a.key, b.key) in self.seen:
@@ -334,6 +361,8 @@ class _Walk:
 
     def _random(self, a: _Value, b: _Value, place: str) -> None:
         """What two nodes draw, or an operator that nothing is known about gives, is one thing for each node."""
+        if (id(a.scope), id(b.scope)) not in self.scopes:
+            self.differ(place, "what is drawn anew in a body is not drawn anew in the other model")
         if self.drawn.setdefault((0, a.key), b.key) != b.key or self.drawn.setdefault((1, b.key), a.key) != a.key:
             self.differ(place, "one node stands where the reference has several, or the other way round")
 
@@ -402,6 +431,9 @@ class _Walk:
                 if not _same_type(p.type, q.type):
                     self.differ(place, f"the body '{x.name}' declares another type or shape of '{q.name}'")
             mine, other = one.body(a, x, g, k), two.body(b, y, h, k)
+            for is_given, starts in ((True, (g.input, h.input)), (False, (g.output, h.output))):
+                for p, q in zip(*starts, strict=True):
+                    self._lengths(f"{place}, body '{x.name}'", other.prefix + q.name, p.type, q.type, is_given)
             self.scopes.add((id(mine), id(other)))
             for p, q in zip(g.output, h.output, strict=True):
                 self._wait(mine, p.name, other, q.name, f"{place}, body '{x.name}'")
@@ -547,19 +579,3 @@ def is_within(declared: TypeProto, other: TypeProto) -> bool:
 def _same_type(a: TypeProto, b: TypeProto) -> bool:
     """Do two inputs of a graph declare the same type and shape?"""
     return is_within(a, b) and is_within(b, a)
-
-
-def _dims(kind: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
-    """The axes of a tensor, or of the tensors in a sequence, an optional or a map."""
-    which = kind.WhichOneof("value")
-    if which in ("tensor_type", "sparse_tensor_type"):
-        yield from getattr(kind, which).shape.dim
-    elif which == "map_type":
-        yield from _dims(kind.map_type.value_type)
-    elif which in ("sequence_type", "optional_type"):
-        yield from _dims(getattr(kind, which).elem_type)
-
-
-def size_of(dim: TensorShapeProto.Dimension) -> int | None:
-    """The declared length of an axis; None where it is left open, as by a negative number."""
-    return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None

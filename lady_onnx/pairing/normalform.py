@@ -9,21 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import onnx.helper
 import onnx.numpy_helper
-from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto
+from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto
 
 from ..bodies import live
 from ..evidence import same
-from ..graph import Asked, Graph, attributes, bodies_of, every_node, in_function, inside, label, ordered
+from ..graph import Asked, Graph, attributes, every_node, in_function, inside, label, ordered
 from ..plainforms import spell_out
 from . import operators  # noqa: F401  (registers the rules)
 from .blocked import BLOCKED, commuted, is_blocked, read_blocked
+from .declared import Declaration, Said
 from .emission import Emission
-from .equality import RANDOM, Difference, size_of
 from .extents import Extent
 from .layouts import bare, base
 from .meanings import meaning_of, schema_of, standard
@@ -46,14 +46,16 @@ class Form:
         leaves: the constants of the form by name.
         places: in the order of the form, how every value is computed, without the values of weights, and the node of the
             source that it comes from.
-        unshown: the values of which the source declares a type or shape that does not follow from its nodes.
+        values: by a value of the source, of which something is declared there, the value of the form that it is.
+        declared: by a value of the form what the source declares of it.
     """
 
     graph: Graph
     source: Graph
     leaves: Mapping[str, Leaf]
     places: tuple[tuple[bytes, str], ...] = ()
-    unshown: tuple[Difference, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
+    declared: Mapping[str, Sequence[TypeProto]] = field(default_factory=dict)
 
     def first_without(self, other: Form) -> str | None:
         """The first node, in the order of the form, that computes what no node of another form does."""
@@ -134,26 +136,33 @@ def _normal_form(graph: Graph, version: int, exact: bool) -> Form:
     names = [v.name for v in (*graph.required_inputs, *graph.model.graph.output)]
     emission = Emission(reader.terms, reader.labels, names)
     try:
-        outputs = [_open(value, end) for value, end in zip(graph.model.graph.output, ends, strict=True)]
-        model = emission.model(graph.required_inputs, list(zip(outputs, ends, strict=True)))
+        model = emission.model(graph.required_inputs, list(zip(graph.model.graph.output, ends, strict=True)))
     except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise NoForm(f"{graph.name}: cannot be written in normal form ({' '.join(str(error).split())})") from error
-    return Form(Graph(model, graph.path), graph, emission.leaves, tuple(emission.places), tuple(reader.unshown))
+    declared: dict[str, list[TypeProto]] = {}
+    values = {name: emission.names[key] for name, key, _ in reader.terms_of if key in emission.names}
+    for name, _, kind in reader.terms_of:
+        if name in values:
+            declared.setdefault(values[name], []).append(kind)
+    return Form(Graph(model, graph.path), graph, emission.leaves, tuple(emission.places), values, declared)
 
 
-def unshown(graph: Graph) -> Difference | None:
-    """The first value of which a file declares a type or shape that does not follow from its nodes, as far as that is known."""
-    whole, functions = graph.model.graph, graph.model.functions
-    nodes = every_node([*whole.node, *(n for f in functions for n in f.node)])
-    bodies = (body for node in nodes for _, body in bodies_of(node))
-    if not any([whole.value_info, *(f.value_info for f in functions), *(b.value_info for b in bodies)]):
-        return None
-    reader = _Reader(graph, Terms(graph, version_of(graph), exact=True))
+def declarations(graph: Graph, said: Said) -> list[Declaration]:
+    """Everything that a file declares of its values, and what follows of them from the nodes.
+
+    Args:
+        graph: the graph.
+        said: of the lengths of its inputs, which of them a caller gives equal.
+
+    Raises NoForm where an output cannot be read.
+    """
+    names = {place: name for place, name in said.items() if isinstance(name, str)}
+    reader = _Reader(graph, Terms(graph, version_of(graph), False, names), is_lenient=True)
     try:
         reader.run()
-    except NoForm as error:
-        return Difference("a node", f"{error}; it is not known whether the declared shapes of inner values are so", False)
-    return reader.unshown[0] if reader.unshown else None
+    except (MemoryError, RecursionError) as error:
+        raise NoForm(f"{graph.name}: too large or too deep to be read") from error
+    return reader.declared
 
 
 class _Reader:
@@ -163,17 +172,20 @@ class _Reader:
         graph: the graph.
         terms: makes the terms.
         loose: for every node in the order of reading the positions of operands that nothing else reads.
+        is_lenient: whether nodes that have no form stand for something unknown.
     """
 
-    def __init__(self, graph: Graph, terms: Terms, loose: Sequence[Set[int]] = ()):
+    def __init__(self, graph: Graph, terms: Terms, loose: Sequence[Set[int]] = (), is_lenient: bool = False):
         self.graph = graph
         self.terms = terms
         self.labels: dict[int, str] = {}
         self._loose = loose
         self._read: list[Sequence[Term | None]] = []
         """The operands of every node that was rewritten."""
-        self.unshown: list[Difference] = []
-        """Values of which the file declares what does not follow from the nodes."""
+        self._is_lenient = is_lenient
+        self.declared: list[Declaration] = []
+        self.terms_of: list[tuple[str, int, TypeProto]] = []
+        """Values of which something is declared, the identity of their terms, and what it is."""
         self._around: dict[str, str] = {}
         """By the prefix of a body that of the graph around it, whose weights it may read."""
         self._spelled = 0
@@ -186,22 +198,30 @@ class _Reader:
         outputs = [o.name for o in graph.output]
         for node in live(self.graph.nodes, outputs):
             self.read(node, known, "", self.graph.opsets)
-        self._compare(graph.value_info, known, "")
+        weights = [v for v in graph.input if v.name in self.graph.tensors]
+        self._declare("", known, self.graph.required_inputs, [*weights, *graph.value_info], graph.output)
         return self._ends(outputs, known, "")
 
-    def _compare(self, declared: Sequence[ValueInfoProto], known: Mapping[str, Term], prefix: str) -> None:
-        """Compares what a file declares of values that are read with what follows from the nodes."""
-        for value in declared:
-            name = prefix + value.name
-            if value.name in known:
-                kind = known[value.name].dtype, known[value.name].shape
-            elif name in self.graph.tensors:
-                kind = self.graph.tensors[name].data_type, self.graph.shape(name)
-            else:
-                continue
-            if not _is_shown(value.type, *kind):
-                what = "its declared type or shape does not follow from the nodes, and a runtime may take it for true"
-                self.unshown.append(Difference(f"value '{value.name}'", what, False))
+    def _declare(
+        self,
+        prefix: str,
+        known: Mapping[str, Term],
+        inputs: Sequence[ValueInfoProto],
+        inner: Sequence[ValueInfoProto],
+        outputs: Sequence[ValueInfoProto],
+    ) -> None:
+        """Notes what a graph, body or function declares of values that are read."""
+        for values, is_given, is_compared in ((inputs, bool(prefix), True), (inner, False, False), (outputs, False, True)):
+            for value in values:
+                weight = self._weight(value.name, prefix)
+                if value.name in known:
+                    what = known[value.name].dtype, known[value.name].shape
+                    self.terms_of.append((prefix + value.name, id(known[value.name]), value.type))
+                elif weight is not None:
+                    what = self.graph.tensors[weight].data_type, self.graph.shape(weight)
+                else:
+                    continue
+                self.declared.append(Declaration(prefix + value.name, value.type, *what, is_given, is_compared))
 
     def _ends(self, names: Sequence[str], known: Mapping[str, Term], prefix: str) -> list[Term]:
         """The terms of the outputs of a graph or body."""
@@ -230,12 +250,19 @@ class _Reader:
     def find(self, name: str, known: Mapping[str, Term], prefix: str) -> Term:
         if name in known:
             return known[name]
+        weight = self._weight(name, prefix)
+        if weight is not None:
+            return self.terms.weight(weight)
+        raise NoForm(f"{self.graph.name}: '{name}' is made by no node")
+
+    def _weight(self, name: str, prefix: str) -> str | None:
+        """The weight that a body calls by a name: its own, or one of the graphs around it."""
         home: str | None = prefix
         while home is not None:
             if home + name in self.graph.tensors:
-                return self.terms.weight(home + name)
+                return home + name
             home = self._around.get(home)
-        raise NoForm(f"{self.graph.name}: '{name}' is made by no node")
+        return None
 
     def read(self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]) -> None:
         """Adds the results of a node to what is known."""
@@ -245,19 +272,28 @@ class _Reader:
         try:
             made = self._results(node, known, prefix, opsets)
         except NoForm as error:
-            if str(error).startswith(self.graph.name):
+            if self._is_lenient:
+                made = self._opaque(node)
+            elif str(error).startswith(self.graph.name):
                 raise
-            raise NoForm(f"{self.graph.name}: node {label(node)} has no normal form: {error}") from error
+            else:
+                raise NoForm(f"{self.graph.name}: node {label(node)} has no normal form: {error}") from error
         except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
             # a node that is not as its specification says
             what = " ".join(str(error).split())
-            raise NoForm(f"{self.graph.name}: node {label(node)} does not fit its specification ({what})") from error
+            if not self._is_lenient:
+                raise NoForm(f"{self.graph.name}: node {label(node)} does not fit its specification ({what})") from error
+            made = self._opaque(node)
         for name, term in zip(node.output, made, strict=False):
             if name and term is not None:
                 known[name] = term
                 self.labels.setdefault(id(term), node.name or name)
         if any(name and name not in known for name in node.output):
             raise NoForm(f"{self.graph.name}: node {label(node)} has no normal form: a result that its rule does not give")
+
+    def _opaque(self, node: NodeProto) -> Sequence[Term]:
+        """Results of which nothing is known."""
+        return self.terms.node(node.op_type, "unknown", [], (), len(node.output), dtype=0, once=True)
 
     def _results(
         self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]
@@ -279,9 +315,6 @@ class _Reader:
             return self._with_bodies(node, bodies, operands, known, prefix, opsets)
         if domain or schema_of(node.op_type, domain, version) is None:
             return self._fused(node, operands, known, prefix, version)
-        if node.op_type in RANDOM:
-            attributes_ = with_defaults(node, version)
-            return self.terms.node(node.op_type, "", operands, attributes_, len(node.output), once=True)
         return self._rewritten(node, version, operands)
 
     def _plainly(self, node: NodeProto, version: int, operands: Sequence[Term | None]) -> Sequence[Term | None]:
@@ -320,7 +353,7 @@ class _Reader:
                     if name in left_out:
                         plain.input[k] = ""
                 self.read(plain, own, key, opsets)
-            self._compare(function.value_info, own, key)
+            self._declare(key, own, (), function.value_info, ())
         finally:
             self._calls.pop()
         return [self.find(name, own, key) for name in function.output]
@@ -392,6 +425,9 @@ class _Reader:
         results = self.terms.node(node.op_type, node.domain, operands, plain, len(node.output), made)
         if node.op_type == "If":
             for k, result in enumerate(results):
+                if any(body.declared[k].WhichOneof("value") for body in made):
+                    # a runtime may take what is declared for true
+                    continue
                 ends = [body.outputs[k] for body in made]
                 if len({e.dtype for e in ends}) == 1:
                     result.dtype = ends[0].dtype
@@ -403,11 +439,13 @@ class _Reader:
         self, attribute: AttributeProto, known: Mapping[str, Term], prefix: str, opsets: Mapping[str, int]
     ) -> Sequence[Term]:
         """The results of the one branch that is ever taken."""
-        own = {name: term for name, term in known.items() if name not in {t.name for t in attribute.g.initializer}}
+        hiding = _hiding(attribute.g)
+        own = {name: term for name, term in known.items() if name not in hiding}
         outputs = [o.name for o in attribute.g.output]
         for inner in live(ordered(attribute.g.node), outputs):
             self.read(inner, own, prefix, opsets)
-        self._compare(attribute.g.value_info, own, prefix)
+        # of the branch itself nothing is left in the form
+        self._declare(prefix, own, (), [*attribute.g.input, *attribute.g.value_info, *attribute.g.output], ())
         return self._ends(outputs, own, prefix)
 
     def _body(
@@ -423,9 +461,8 @@ class _Reader:
         self.terms.scope = scope
         try:
             own = dict(known)
-            for tensor in graph.initializer:
-                # a weight of the body hides a value of the same name outside
-                own.pop(tensor.name, None)
+            for name in _hiding(graph):
+                own.pop(name, None)
             inputs = [self.terms.formal(k, v.type) for k, v in enumerate(graph.input)]
             for term, shape in zip(inputs, shapes, strict=False):
                 term.shape = shape
@@ -433,30 +470,21 @@ class _Reader:
             outputs = [o.name for o in graph.output]
             for node in live(ordered(graph.node), outputs):
                 self.read(node, own, prefix, opsets)
-            self._compare(graph.value_info, own, prefix)
+            self._declare(prefix, own, graph.input, graph.value_info, graph.output)
             ends = self._ends(outputs, own, prefix)
         finally:
             assert scope.outer is not None
             self.terms.scope = scope.outer
         declared = (
-            TypeProto() if _is_shown(v.type, t.dtype, t.shape) else v.type for v, t in zip(graph.output, ends, strict=True)
+            TypeProto() if Declaration(v.name, v.type, t.dtype, t.shape).is_shown else v.type
+            for v, t in zip(graph.output, ends, strict=True)
         )
         return Body(attribute.name, tuple(inputs), tuple(ends), tuple(declared), scope)
 
 
-def _open(value: ValueInfoProto, term: Term) -> ValueInfoProto:
-    """An output, the lengths of its axes left open where what is declared of it follows from the nodes."""
-    plain = ValueInfoProto()
-    plain.CopyFrom(value)
-    kind = plain.type.tensor_type
-    if not plain.type.HasField("tensor_type") or term.rank is None or not _is_shown(value.type, term.dtype, term.shape):
-        return plain
-    if not kind.HasField("shape"):
-        kind.shape.dim.extend([TensorShapeProto.Dimension()] * term.rank)
-    for dim in kind.shape.dim:
-        if size_of(dim) is not None:
-            dim.Clear()
-    return plain
+def _hiding(graph: GraphProto) -> set[str]:
+    """The weights of a body: they hide values of the same name outside."""
+    return {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
 
 
 def _formal_shapes(node: NodeProto, version: int, operands: Sequence[Term | None]) -> list[tuple[Extent, ...] | None]:
@@ -483,25 +511,6 @@ def _fit(operands: Sequence[Term | None], given: Sequence[bool]) -> bool:
     if given[1] and not (given[0] and b.shape == a.shape):
         return b.shape == a.shape or (b.rank == 1 and bool(a.shape) and b.shape == (a.shape or ())[-1:])
     return keeps_shape(a, b) or keeps_shape(b, a)
-
-
-def _is_shown(declared: TypeProto, dtype: int, shape: Sequence[Extent] | None) -> bool:
-    """Does what a file declares of a value follow from what is known of it?
-
-    A runtime takes what is declared for true where it knows nothing itself: it folds lengths to constants by it, and plans
-    its memory.
-    """
-    if not declared.WhichOneof("value"):
-        return True
-    kind = declared.tensor_type
-    if not declared.HasField("tensor_type") or kind.elem_type not in (TensorProto.UNDEFINED, dtype):
-        return False
-    if not kind.HasField("shape"):
-        return True
-    sizes = [size_of(d) for d in kind.shape.dim]
-    if shape is None or len(sizes) != len(shape):
-        return False
-    return all(size is None or size == extent for size, extent in zip(sizes, shape, strict=True))
 
 
 def _bound(node: NodeProto, given: Mapping[str, AttributeProto]) -> NodeProto:

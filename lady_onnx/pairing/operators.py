@@ -107,6 +107,8 @@ def _cast(call: Call, to: int) -> Term | None:
     shape, whole = term.shape, {TensorProto.INT64, TensorProto.INT32}
     if term.leaf is not None:
         source, target = (np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t)) for t in (term.dtype, to))
+        if target == np.float16 and source != np.float16 and not _is_rounded_once(term.leaf.array):
+            return None
         exact = np.can_cast(source, target, "safe") or (term.dtype in whole and to in whole and term.known is not None)
         if exact and term.leaf.array.dtype == source:
             return terms.constant(term.leaf.array.astype(target), term.leaf.hint)
@@ -117,6 +119,12 @@ def _cast(call: Call, to: int) -> Term | None:
     if known is not None and to == TensorProto.INT32 and not is_short(known.ravel().tolist()):
         known = None
     return terms.make("Cast", [term], given(to=to), dtype=to, shape=shape, known=known)
+
+
+def _is_rounded_once(array: np.ndarray) -> bool:
+    """Are numbers in half precision the same by way of single precision, as runtimes go?"""
+    with np.errstate(over="ignore"):
+        return bool((array.astype(np.float16) == array.astype(np.float32).astype(np.float16)).all())
 
 
 # ---- shapes

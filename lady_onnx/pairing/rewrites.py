@@ -144,7 +144,7 @@ def generic(call: Call, operands: Sequence[Term | None] | None = None, attribute
         before = unshaped(terms, node.op_type, left, attributes)
         if before is not None:
             return [before]
-    made = terms.node(node.op_type, "", left, attributes, call.results)
+    made = terms.node(node.op_type, "", left, attributes, call.results, once=node.op_type in RANDOM)
     return [folded_whole(terms, t) or t for t in made] if call.results == 1 else made
 
 

@@ -19,6 +19,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 from ..errors import LadyError
 from ..graph import Graph
 from .extents import Extent, Poly, is_number, unknown
+from .lengths import agreed_lengths
 from .meanings import defaults_of, schema_of, standard
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
@@ -184,9 +185,10 @@ class Terms:
         graph: the graph that holds the constants.
         version: the version of the default domain that the terms' operators speak.
         exact: whether only such equalities are used as leave every bit as it is, and none that hold for real numbers alone.
+        named: by an input and an axis the name of a length that all axes of that name have.
     """
 
-    def __init__(self, graph: Graph, version: int, exact: bool):
+    def __init__(self, graph: Graph, version: int, exact: bool, named: Mapping[tuple[str, int], str] | None = None):
         self.graph = graph
         self.exact = exact
         self.version = version
@@ -197,6 +199,8 @@ class Terms:
         """By the name of an unknown length where it is found."""
         self.parts: dict[tuple[int, int], Term | None] = {}
         """By the identity of a map and how many of its channels are asked, these."""
+        self._named = named or {}
+        self._lengths: dict[str, Extent] = {}
         self._measured: dict[str, Extent] = {}
         self._weights: dict[str, Term] = {}
         self._fresh = 0
@@ -211,7 +215,11 @@ class Terms:
         term = self._one(("input", name), term, tensor.elem_type, None)
         if kind.HasField("tensor_type") and tensor.HasField("shape"):
             dims = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim]
-            term.shape = self._axes(term, dims)
+            shape = list(self._axes(term, dims) or ())
+            for axis, length in enumerate(shape):
+                if dims[axis] is None and (name, axis) in self._named:
+                    shape[axis] = self._lengths.setdefault(self._named[name, axis], length)
+            term.shape = tuple(shape)
         return term
 
     def formal(self, k: int, kind: TypeProto) -> Term:
@@ -451,7 +459,16 @@ class Terms:
         found = onnx.shape_inference.infer_node_outputs(
             schema, node, types, data, opset_imports=[onnx.helper.make_opsetid(domain, version)], ir_version=10
         )
-        return [self._seen(found.get(f"r{k}")) for k in range(results)]
+        seen = [self._seen(found.get(f"r{k}")) for k in range(results)]
+        if domain:
+            return seen
+        given_ = {n: value_of(b) for n, b in attributes}
+        place = 1 if operator == "Upsample" or version < 11 else 2
+        scales = next((t.leaf.array for t in operands[place : place + 1] if t is not None and t.leaf is not None), None)
+        before = operands[0].shape if operands and operands[0] is not None else None
+        return [
+            (kind, None if shape is None else agreed_lengths(operator, given_, before, shape, scales)) for kind, shape in seen
+        ]
 
     def _seen(self, kind: TypeProto | None) -> tuple[int, Sequence[Extent | None] | None]:
         if kind is None or not kind.HasField("tensor_type"):
