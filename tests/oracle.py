@@ -45,13 +45,13 @@ COUNT = 14
 """So many samples a model is run on, and those that come with it."""
 
 
-def opened(model: bytes | Path, is_folded: bool = False) -> Any:
-    """A session, with constants folded or with nothing optimised; None where onnxruntime refuses the model."""
+def opened(model: bytes | Path, is_optimised: bool = False) -> Any:
+    """A session, with everything optimised or nothing; None where onnxruntime refuses the model."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_BASIC if is_folded else levels.ORT_DISABLE_ALL
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if is_optimised else levels.ORT_DISABLE_ALL
     source = str(model) if isinstance(model, Path) else model
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

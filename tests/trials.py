@@ -172,7 +172,7 @@ class _Pair:
     change: str
     folder: Path
     is_declared: bool
-    """Was it changed what the file declares of a value? By that onnxruntime folds constants."""
+    """Was it changed what the file declares of a value? By that onnxruntime folds and fuses."""
 
     def __post_init__(self) -> None:
         self.suspect = self.mutant
@@ -202,9 +202,9 @@ class _Pair:
                 state = oracle.UNDECIDED
         if state == oracle.EQUAL and self.is_declared:
             sources = (_source(m, self.folder) for m in (self.reference, self.suspect))
-            folded = oracle.judge(*(oracle.opened(s, is_folded=True) for s in sources), self.samples)
-            if folded[0] == oracle.DIFFERENT:
-                state, apart, self.where = folded
+            optimised = oracle.judge(*(oracle.opened(s, is_optimised=True) for s in sources), self.samples)
+            if optimised[0] == oracle.DIFFERENT:
+                state, apart, self.where = optimised
         return state, apart
 
     def _against(self, model: ModelProto) -> tuple[str, float, int]:
