@@ -98,10 +98,11 @@ def names_that_fuse(where: str) -> Pair:
 def shape_of_a_branch() -> Pair:
     def built(shape: list[int | str]) -> ModelProto:
         branches = [
-            helper.make_graph([node(op, "x", o)], "g", [], [value(o, shape)]) for op, o in (("Relu", "a"), ("Neg", "b"))
+            helper.make_graph([node(op, "m", o)], "g", [], [value(o, shape)]) for op, o in (("Relu", "a"), ("Neg", "b"))
         ]
         choice = node("If", "way", "h", then_branch=branches[0], else_branch=branches[1])
-        found = model([choice, node("Shape", "h", "s"), node("Cast", "s", "out", to=FLOAT)], {}, {"x": ["n", 4]})
+        nodes = [node("Abs", "x", "m"), choice, node("Shape", "h", "s"), node("Cast", "s", "out", to=FLOAT)]
+        found = model(nodes, {}, {"x": ["n", 4]})
         found.graph.input.insert(0, value("way", [], BOOL))
         return found
 
