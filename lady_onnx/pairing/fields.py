@@ -43,10 +43,7 @@ IGNORED: Mapping[str, str] = {
     "TensorProto.external_data": STORAGE,
     "TensorProto.data_location": STORAGE,
     "TypeProto.denotation": "a word for what a value is used for",
-    "TensorShapeProto.Dimension.dim_param": (
-        "a name of a length: what it makes equal in inputs and outputs is compared; by others a runtime plans its memory, "
-        "and stops where they do not fit"
-    ),
+    "TensorShapeProto.Dimension.dim_param": "a name of a length; which lengths have one name is compared (`declared`)",
     "TensorShapeProto.Dimension.denotation": "a word for what an axis is used for",
     "ValueInfoProto.name": NAME,
     "ValueInfoProto.doc_string": TEXT,
