@@ -51,7 +51,7 @@ def assign_sparsely(scores: np.ndarray, start: np.ndarray) -> np.ndarray | None:
         worth = scores[rows, columns].astype(np.float64)
         if prices is None:
             unit = _unit(rows, worth)
-            prices = unit * _guessed(rows, columns, worth / unit)
+            prices = unit * _guessed(rows, columns, worth / unit).astype(np.float64)
         settled = _settled(rows, columns, worth, prices, EXACT * unit)
         if settled is None:
             return None
@@ -103,14 +103,16 @@ def _guessed(rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> np.nd
     order = np.argsort(columns, kind="stable")
     sides = ((rows, columns, np.arange(rows.size)), (columns[order], rows[order], order))
     starts = [np.searchsorted(own, np.arange(size)) for own, _, _ in sides]
-    prices = np.zeros((2, size))
+    # beside the best of its row a score has the digits that single precision keeps
+    scores = (scores - np.maximum.reduceat(scores, starts[0])[rows]).astype(np.float32)
+    prices = np.zeros((2, size), np.float32)
     for heat in HEATS:
         for _ in range(STEPS):
             before = prices[1].copy()
             for k, ((own, other, which), start) in enumerate(zip(sides, starts, strict=True)):
-                warm = (scores[which] + prices[1 - k][other]) / heat
+                warm = (scores[which] + prices[1 - k][other]) / np.float32(heat)
                 top = np.maximum.reduceat(warm, start)
-                prices[k] = -heat * (top + np.log(np.add.reduceat(np.exp(warm - top[own]), start)))
+                prices[k] = -np.float32(heat) * (top + np.log(np.add.reduceat(np.exp(warm - top[own]), start)))
             if np.abs(prices[1] - before).max() < STILL * heat:
                 break
     return prices[1]
