@@ -197,9 +197,14 @@ def _balance(score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _mostly(table: np.ndarray) -> np.ndarray | csr_array:
     """The odds in a table that count beside one, where they are few; else the table."""
-    if len(table) <= WIDE or np.count_nonzero(table > FAINT) > table.size / SPARSE:
+    size = len(table)
+    if size <= WIDE:
         return table
-    return csr_array(np.where(table > FAINT, table, 0))
+    kept = np.flatnonzero(table > FAINT)
+    if kept.size > table.size / SPARSE:
+        return table
+    starts = np.searchsorted(kept, np.arange(size + 1) * size)
+    return csr_array((table.ravel()[kept], kept % size, starts), shape=table.shape)
 
 
 @dataclass(frozen=True)
