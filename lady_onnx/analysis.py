@@ -269,7 +269,8 @@ class Engine:
             self._pin(operand, reason)
         for result in node.output:
             try:
-                shape = None if _is_too_long(self.inference.known_shape(result)) else self.inference.shape(result)
+                is_too_long = _is_too_long(self.inference.known_shape(result))
+                shape = None if is_too_long else self.inference.shape(result)
             except UnknownStructure:
                 shape = None
             if shape is None:

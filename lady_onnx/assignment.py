@@ -106,13 +106,14 @@ def _guessed(rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> np.nd
     # beside the best of its row a score has the digits that single precision keeps
     scores = (scores - np.maximum.reduceat(scores, starts[0])[rows]).astype(np.float32)
     prices = np.zeros((2, size), np.float32)
-    for heat in HEATS:
+    for heat in map(np.float32, HEATS):
         for _ in range(STEPS):
             before = prices[1].copy()
             for k, ((own, other, which), start) in enumerate(zip(sides, starts, strict=True)):
-                warm = (scores[which] + prices[1 - k][other]) / np.float32(heat)
+                warm = (scores[which] + prices[1 - k][other]) / heat
                 top = np.maximum.reduceat(warm, start)
-                prices[k] = -np.float32(heat) * (top + np.log(np.add.reduceat(np.exp(warm - top[own]), start)))
+                odds = np.add.reduceat(np.exp(warm - top[own]), start)
+                prices[k] = -heat * (top + np.log(odds))
             if np.abs(prices[1] - before).max() < STILL * heat:
                 break
     return prices[1]

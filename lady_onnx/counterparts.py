@@ -116,7 +116,9 @@ def connect(reference: Graph, suspect: Graph) -> Link:
     plain = pair_graphs(reference, suspect)
     names = plain.one_to_one
     if not plain.differences and names is not None:
-        apart = unshown(suspect, plain.said, plain.declared, is_formed=False) if plain.declared else ()
+        apart: tuple[str, ...] = ()
+        if plain.declared:
+            apart = unshown(suspect, plain.said, plain.declared, is_formed=False)
         return Link(reference, suspect, _places(names), True, apart)
     first = plain.differences[0] if plain.differences else unshared(plain)
     formed: list[Link] = []
@@ -136,7 +138,7 @@ def connect(reference: Graph, suspect: Graph) -> Link:
 
 
 def unshown(suspect: Graph, said: Said, doubted: Set[str], is_formed: bool) -> tuple[str, ...]:
-    """Where a suspect declares of a value what does not follow from its nodes; nothing where there is no such place.
+    """The first place where a suspect declares what does not follow from its nodes, if there is one.
 
     The arguments are those of `first_unshown`.
     """
@@ -173,7 +175,10 @@ def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link
 
 
 def _said(found: Pairing, ours: Form, theirs: Form) -> Said:
-    """What the reference says of the lengths of the values in the suspect's file, by pairs of the values of their forms."""
+    """What the reference says of lengths in the suspect's file.
+
+    Two values are each other's where their normal forms have one value for both.
+    """
     inputs = {v.name for v in ours.source.required_inputs}
     said = {place: name for place, name in found.said.items() if place[0] in inputs}
     for name, value in theirs.values.items():

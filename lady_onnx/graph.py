@@ -54,24 +54,6 @@ CORNER = 4
 METADATA_KEY = "lady_onnx"
 
 
-class Asked(Mapping[str, Any]):
-    """Values by name, that knows for which of them was asked."""
-
-    def __init__(self, values: Mapping[str, Any]):
-        self._values = values
-        self.names: set[str] = set()
-
-    def __getitem__(self, name: str) -> Any:
-        self.names.add(name)
-        return self._values[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-
 def attributes(node: NodeProto) -> dict[str, Any]:
     """The attributes of `node` as Python values."""
     return {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute if not a.ref_attr_name}
@@ -156,6 +138,11 @@ def every_node(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
             waiting += graph.node
 
 
+def nodes_of(model: ModelProto) -> Iterator[NodeProto]:
+    """All nodes of a model, of its functions, and of the bodies inside them."""
+    return every_node([*model.graph.node, *(n for f in model.functions for n in f.node)])
+
+
 def inside(node: NodeProto, attribute: str) -> str:
     """What stands before the names of weights in a subgraph: `node/attribute/`."""
     return f"{node.name or next(iter(node.output), '')}/{attribute}/"
@@ -170,7 +157,8 @@ Holder = NodeProto | SparseTensorProto | None
 BODIES = {"If": 2, "Loop": 1, "Scan": 1}
 """How many graphs an operator holds."""
 MOST_NODES, LONGER = 1 << 12, 64
-"""With its functions written where they are called a model has so many nodes at most, and so many more for each that it has."""
+"""A model whose functions are written where they are called has at most so many nodes, and so many
+more for each node of its file."""
 MOST_SPARSE = 1 << 20
 """Of so many elements one at least must be given, or a sparse weight is not written out."""
 
@@ -275,8 +263,7 @@ class Graph:
     def declares_inner_values(self) -> bool:
         """Does the file declare types or shapes of values inside it?"""
         whole, functions = self.model.graph, self.model.functions
-        nodes = every_node([*whole.node, *(n for f in functions for n in f.node)])
-        bodies = [body for node in nodes for _, body in bodies_of(node)]
+        bodies = [body for node in nodes_of(self.model) for _, body in bodies_of(node)]
         inner = [*whole.value_info, *(v for f in functions for v in f.value_info)]
         inner += [v for body in bodies for v in (*body.input, *body.value_info, *body.output)]
         inner += [v for v in whole.input if v.name in self.tensors]
@@ -573,7 +560,7 @@ BESIDE = {"name", "type", "doc_string", "ref_attr_name"}
 
 def _check_attributes(model: ModelProto, file: str) -> None:
     """Raises LadyError where an attribute holds something else than it says, so that readers may take either."""
-    for node in every_node([*model.graph.node, *(n for f in model.functions for n in f.node)]):
+    for node in nodes_of(model):
         for name in _repeated([a.name for a in node.attribute]):
             raise LadyError(f"{file}: node {label(node)} has two attributes '{name}'; remove one")
         for attribute in node.attribute:
@@ -592,7 +579,10 @@ def _check_attributes(model: ModelProto, file: str) -> None:
 
 
 def _check_versions(graph: Graph) -> None:
-    """Raises LadyError where a file speaks a version that is not known or not one, or is of no usual size."""
+    """Raises LadyError where a file speaks two versions of a domain or an unknown one, or is too large.
+
+    Too large is what has too many nodes once its functions are written where they are called.
+    """
     model = graph.model
     imports = {f"function '{f.name}'": f.opset_import for f in model.functions}
     for what, opsets in {"the model": model.opset_import, **imports}.items():
@@ -604,11 +594,12 @@ def _check_versions(graph: Graph) -> None:
         raise LadyError(f"{graph.name}: IR version {model.ir_version} {newer}")
     if graph.opset() > onnx.defs.onnx_opset_version():
         raise LadyError(f"{graph.name}: opset {graph.opset()} {newer}")
-    for node in every_node([*model.graph.node, *(n for f in model.functions for n in f.node)]):
+    for node in nodes_of(model):
         least = BODIES.get(node.op_type, 0) if node.domain in ("", "ai.onnx") else 0
         if sum(1 for _ in bodies_of(node)) < least:
-            raise LadyError(f"{graph.name}: node {label(node)} has no body: cut short; export the model again")
-    own = sum(1 for _ in every_node([*model.graph.node, *(n for f in model.functions for n in f.node)]))
+            what = f"node {label(node)} has no body: cut short"
+            raise LadyError(f"{graph.name}: {what}; export the model again")
+    own = sum(1 for _ in nodes_of(model))
     most = MOST_NODES + LONGER * own
     try:
         many = _written_out(model, most)
@@ -690,7 +681,7 @@ def _scopes(model: ModelProto) -> Iterator[tuple[str, list[str]]]:
     for function in model.functions:
         made = [o for node in function.node for o in node.output if o]
         yield f"function '{function.name}'", [*filter(None, function.input), *made]
-    for node in every_node([*model.graph.node, *(n for f in model.functions for n in f.node)]):
+    for node in nodes_of(model):
         for name, body in bodies_of(node):
             made = [o for inner in body.node for o in inner.output if o]
             made += [t.name for t in body.initializer] + [t.values.name for t in body.sparse_initializer]
@@ -705,7 +696,7 @@ def inline_functions(model: ModelProto) -> ModelProto:
     bound = ModelProto()
     bound.CopyFrom(model)
     defaults = {(f.domain, f.name, f.overload): list(f.attribute_proto) for f in bound.functions}
-    for node in every_node([*bound.graph.node, *(n for f in bound.functions for n in f.node)]):
+    for node in nodes_of(bound):
         given = {a.name for a in node.attribute}
         own = defaults.get((node.domain, node.op_type, node.overload), [])
         node.attribute.extend(a for a in own if a.name not in given)

@@ -214,6 +214,7 @@ class Matcher:
             now = self._listen()
             if now <= before + (STILL * abs(before) if self.rehearsal and np.isfinite(before) else 0):
                 if self.rehearsal and telling:
+                    # nothing got likelier, and its figures are those of the last sweep
                     return self._prove()
                 break
             before = now

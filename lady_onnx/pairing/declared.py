@@ -42,15 +42,27 @@ class Declaration:
         """Do the element type and the lengths follow from the nodes?"""
         if not self.type.WhichOneof("value"):
             return True
-        kind = self.type.tensor_type
-        if not self.type.HasField("tensor_type") or kind.elem_type not in (TensorProto.UNDEFINED, self.dtype):
-            return False
-        if not kind.HasField("shape"):
-            return True
-        sizes = [size_of(d) for d in kind.shape.dim]
-        if self.shape is None or len(sizes) != len(self.shape):
-            return False
-        return all(size is None or size == extent for size, extent in zip(sizes, self.shape, strict=True))
+        return self.type.HasField("tensor_type") and is_covered(self.type, self.dtype, self.shape)
+
+
+def is_covered(declared: TypeProto, dtype: int, shape: Sequence[Extent | None] | None) -> bool:
+    """Is what a file declares of a tensor no more than a type and a shape that are known?"""
+    kind = declared.tensor_type
+    if kind.elem_type not in (TensorProto.UNDEFINED, dtype):
+        return False
+    if not kind.HasField("shape"):
+        return True
+    if shape is None or len(kind.shape.dim) != len(shape):
+        return False
+    sizes = (size_of(dim) for dim in kind.shape.dim)
+    return all(size is None or size == known for size, known in zip(sizes, shape, strict=True))
+
+
+def sizes_of(kind: TypeProto) -> list[int | None] | None:
+    """The declared shape of a tensor; None where it is left open."""
+    if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
+        return None
+    return [size_of(dim) for dim in kind.tensor_type.shape.dim]
 
 
 def size_of(dim: TensorShapeProto.Dimension) -> int | None:

@@ -30,7 +30,7 @@ from onnx import (
 
 from ..errors import ArchitectureError
 from ..graph import Graph, in_function, inside, label
-from .declared import Said, axes_of_type, name_of, said_of, size_of
+from .declared import Said, axes_of_type, is_covered, name_of, said_of, sizes_of
 from .fields import IGNORED
 from .meanings import defaults_of, meaning_of, schema_of, standard
 
@@ -565,15 +565,7 @@ def is_within(declared: TypeProto, other: TypeProto) -> bool:
         return True
     if not (declared.HasField("tensor_type") and other.HasField("tensor_type")):
         return is_same_message(declared, other)
-    x, y = declared.tensor_type, other.tensor_type
-    if x.elem_type not in (TensorProto.UNDEFINED, y.elem_type):
-        return False
-    if not x.HasField("shape"):
-        return True
-    sizes = [size_of(d) for d in x.shape.dim]
-    if not y.HasField("shape") or len(sizes) != len(y.shape.dim):
-        return False
-    return all(n is None or n == size_of(d) for n, d in zip(sizes, y.shape.dim, strict=True))
+    return is_covered(declared, other.tensor_type.elem_type, sizes_of(other))
 
 
 def _same_type(a: TypeProto, b: TypeProto) -> bool:

@@ -18,7 +18,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto
 
 from ..bodies import live
 from ..evidence import same
-from ..graph import Asked, Graph, attributes, every_node, in_function, inside, label, ordered
+from ..graph import Graph, attributes, every_node, in_function, inside, label, ordered
 from ..plainforms import spell_out
 from . import operators  # noqa: F401  (registers the rules)
 from .blocked import BLOCKED, commuted, is_blocked, read_blocked
@@ -27,7 +27,7 @@ from .emission import Emission
 from .extents import Extent
 from .layouts import bare, base
 from .meanings import meaning_of, schema_of, standard
-from .rewrites import Call, keeps_shape, place_of, rewrite
+from .rewrites import Asked, Call, keeps_shape, place_of, rewrite
 from .terms import Body, Leaf, NoForm, Scope, Term, Terms, walk, with_defaults
 
 OLDEST, NEWEST = 21, 26

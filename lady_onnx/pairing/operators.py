@@ -12,10 +12,10 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from ..graph import Asked
 from .extents import Extent, Poly, is_number, is_short, product, quotient
 from .layouts import plain_numbers, reshaped, transposed
 from .rewrites import (
+    Asked,
     Call,
     added,
     applied,

@@ -9,14 +9,14 @@ equality that holds for real numbers, and for floats up to rounding, is used for
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from ..graph import Asked
 from ..runtime import run_node
 from .equality import RANDOM, is_same_message
 from .extents import Extent, Poly, is_number, product
@@ -46,6 +46,24 @@ MOST_ELEMENTS = 1 << 26
 MOST_FOLDED = 1 << 20
 """Constants that are added to one tensor are added up while their sum has no more elements."""
 EPSILON = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
+
+
+class Asked(Mapping[str, Any]):
+    """Values by name, that knows for which of them was asked."""
+
+    def __init__(self, values: Mapping[str, Any]):
+        self._values = values
+        self.names: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.names.add(name)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 @dataclass(frozen=True)

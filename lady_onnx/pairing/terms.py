@@ -18,8 +18,9 @@ from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
 from ..errors import LadyError
 from ..graph import Graph
+from .declared import sizes_of
 from .extents import Extent, Poly, is_number, unknown
-from .lengths import agreed_lengths
+from .lengths import DISPUTED, agreed_lengths
 from .meanings import defaults_of, schema_of, standard
 
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
@@ -213,8 +214,8 @@ class Terms:
         serialized = kind.SerializeToString(deterministic=True)
         term = Term("Input", "", (("name", name.encode()), ("position", str(k).encode()), ("type", serialized)), ())
         term = self._one(("input", name), term, tensor.elem_type, None)
-        if kind.HasField("tensor_type") and tensor.HasField("shape"):
-            dims = [d.dim_value if d.HasField("dim_value") and d.dim_value >= 0 else None for d in tensor.shape.dim]
+        dims = sizes_of(kind)
+        if dims is not None:
             shape = list(self._axes(term, dims) or ())
             for axis, length in enumerate(shape):
                 if dims[axis] is None and (name, axis) in self._named:
@@ -460,15 +461,14 @@ class Terms:
             schema, node, types, data, opset_imports=[onnx.helper.make_opsetid(domain, version)], ir_version=10
         )
         seen = [self._seen(found.get(f"r{k}")) for k in range(results)]
-        if domain:
+        if domain or operator not in DISPUTED:
             return seen
-        given_ = {n: value_of(b) for n, b in attributes}
-        place = 1 if operator == "Upsample" or version < 11 else 2
-        scales = next((t.leaf.array for t in operands[place : place + 1] if t is not None and t.leaf is not None), None)
+        values = {n: value_of(b) for n, b in attributes}
         before = operands[0].shape if operands and operands[0] is not None else None
-        return [
-            (kind, None if shape is None else agreed_lengths(operator, given_, before, shape, scales)) for kind, shape in seen
-        ]
+        # the scales of the first versions are an attribute, and then an operand
+        place = 1 if operator == "Upsample" or version < 11 else 2
+        scales = next((t.leaf.array for t in operands[place : place + 1] if t and t.leaf), None)
+        return [(kind, after and agreed_lengths(operator, values, before, after, scales)) for kind, after in seen]
 
     def _seen(self, kind: TypeProto | None) -> tuple[int, Sequence[Extent | None] | None]:
         if kind is None or not kind.HasField("tensor_type"):
