@@ -13,7 +13,7 @@ from onnx import ModelProto, helper
 import lady_onnx as lady
 
 from .test_hostile import BOOL, FLOAT, INT, WRITTEN, Pair, accepts, copied, inputs_of_a_scan_body, is_different, node, value, w
-from .test_verdicts import F, X, layers, model
+from .test_verdicts import F, X, layers, model, widened
 
 
 def declared_length() -> Pair:
@@ -35,6 +35,21 @@ def declared_length_in_a_branch() -> Pair:
         whole.graph.node.append(node("If", "way", "out", then_branch=inner, else_branch=other))
         whole.graph.input.insert(0, value("way", [], BOOL))
     return Pair(pair.reference, pair.suspect, {**pair.sample, "way": np.array(True)})
+
+
+def declared_length_in_a_function() -> Pair:
+    pair = declared_length()
+    for whole in pair.reference, pair.suspect:
+        opsets = [helper.make_opsetid("", 17)]
+        inner = helper.make_function("own", "f", ["x", "a"], ["out"], list(whole.graph.node), opsets)
+        inner.value_info.extend(whole.graph.value_info)
+        del whole.graph.node[:], whole.graph.value_info[:]
+        whole.functions.append(inner)
+        whole.graph.node.append(node("f", "x a", "out", domain="own"))
+        whole.opset_import.append(helper.make_opsetid("own", 1))
+        # functions may declare that from this version on
+        whole.ir_version = 10
+    return pair
 
 
 def declared_length_of_an_output() -> Pair:
@@ -124,6 +139,27 @@ DECLARED: dict[str, Callable[[], Pair]] = {
     **{f"names of {place}": functools.partial(names_that_fuse, place) for place in PLACES},
 }
 """Of a suspect that declares more than the reference does."""
+
+
+@pytest.mark.parametrize("written", WRITTEN)
+def test_what_a_function_declares_counts(written: str) -> None:
+    """onnxruntime does not fold by it yet."""
+    pair = declared_length_in_a_function()
+    assert not accepts(pair.reference, WRITTEN[written](pair.suspect))
+    assert accepts(pair.reference, WRITTEN[written](pair.reference))
+
+
+@pytest.mark.parametrize("length", [None, 8])
+def test_what_a_model_with_more_units_declares_counts(length: int | None) -> None:
+    nodes, weights = layers()
+    nodes[-1].output[0] = "narrow"
+    nodes += [node("NonZero", "narrow", "places"), node("Shape", "places", "lengths"), node("Cast", "lengths", "f", to=FLOAT)]
+    nodes += [node("ReduceSum", "f", "count", keepdims=0), node("Mul", "narrow count", "out")]
+    shape: dict[str, list[int | str]] = {"x": [2, 8]}
+    suspect = model(nodes, widened(weights, 5 * w(8), 1, np.zeros(12)), shape)
+    # there are always eight, which nothing shows
+    suspect.graph.value_info.append(value("places", [2, length], INT))
+    assert accepts(model(nodes, weights, shape), suspect) == (length is None)
 
 
 @pytest.mark.parametrize("case", DECLARED.values(), ids=DECLARED)

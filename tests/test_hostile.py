@@ -356,6 +356,19 @@ def noise_of_each_pass() -> Pair:
     return Pair(built(True), built(False), {"x": w(2, 4)})
 
 
+def reduction_over_axes_that_are_given() -> Pair:
+    """Without axes one sums everything, and the other nothing."""
+
+    def built(noop: int) -> ModelProto:
+        sums = node("ReduceSum", "h axes", "out", keepdims=1, noop_with_empty_axes=noop)
+        found = model([node("Reshape", "x shape", "h"), sums], {}, {"x": [2, 4]})
+        found.graph.input.extend([value("shape", ["k"], INT), value("axes", ["m"], INT)])
+        return found
+
+    given = {"x": w(2, 4), "shape": np.array([4, 2]), "axes": np.zeros(0, np.int64)}
+    return Pair(built(1), built(0), given)
+
+
 def halves_that_are_rounded_twice() -> Pair:
     number = np.float64(1 + 2**-11 + 2**-30)
     ends = [node("Cast", "x", "h", to=TensorProto.FLOAT16), node("Sub", "h c", "i"), node("Cast", "i", "out", to=FLOAT)]
@@ -370,7 +383,7 @@ CASES = (
     *(row_of_bytes, axis_of_a_mask, thresholds_of_boxes, bounds_of_clips, arm_that_is_seldom_taken, rounding_of_a_pool),
     *(length_that_is_cut, constant_behind_a_dummy, zeros_of_a_mask, steps_of_halves, saturation_of_a_cast),
     *(sparse_weight_that_hides_a_value, length_of_an_enlarged_map, length_of_a_pooled_map, noise_of_two_nodes),
-    *(noise_of_each_pass, halves_that_are_rounded_twice),
+    *(noise_of_each_pass, halves_that_are_rounded_twice, reduction_over_axes_that_are_given),
 )
 
 
@@ -488,6 +501,20 @@ def test_a_small_file_may_ask_for_a_large_constant() -> None:
     whole = model(nodes, {"c": np.arange(4096), "r": np.array([100_000])}, {"x": [1, 4]})
     assert lady.check(whole, with_identity(whole)).verdict == "identical"
     assert not lady.find_groups(whole).groups
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_an_input_of_a_body_that_is_a_weight_too_is_refused(is_sparse: bool) -> None:
+    whole = inputs_of_a_scan_body().reference
+    body = next(a.g for n in whole.graph.node for a in n.attribute if a.type == onnx.AttributeProto.GRAPH)
+    values = numpy_helper.from_array(w(2), body.input[0].name)
+    if is_sparse:
+        places = numpy_helper.from_array(np.arange(2), "")
+        body.sparse_initializer.append(helper.make_sparse_tensor(values, places, [2]))
+    else:
+        body.initializer.append(values)
+    with pytest.raises(lady.LadyError, match="two values of body"):
+        lady.check(whole, whole)
 
 
 def test_a_tensor_in_an_attribute_that_is_cut_short_is_no_crash() -> None:

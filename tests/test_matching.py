@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx.alterations import prune, quantize
 from lady_onnx.copies import copied_of, gain_of
-from lady_onnx.evidence import Match, assign, balanced, likelihood, proven, runners_up
+from lady_onnx.evidence import Match, assign, balanced, certainties, likelihood, proven, runners_up
 from lady_onnx.graph import load
 from lady_onnx.matching import Matcher, Progress
 from lady_onnx.rewrite import Family, invert
@@ -286,3 +286,31 @@ def test_noise_does_not_grow_with_the_weights_and_factors_do() -> None:
     # of few elements the correlation is chance
     assert not _added(["w"], {"w": weight[:1, :20]}, {"w": noisy[:1, :20]})
     assert not _added(["w"], {"w": weight}, {"w": weight})
+
+
+def test_odds_of_wide_tables_are_balanced_without_the_faint_ones() -> None:
+    """Of more than 1,024 units: those of a block share odds, all others have next to none."""
+    size = 1100
+    rng = np.random.default_rng(0)
+    scores = np.full((size, size), -80.0, np.float32)
+    for start in range(0, size, 4):
+        scores[start : start + 4, start : start + 4] = rng.uniform(-2, 0, (4, 4))
+    found = certainties(scores, np.arange(size))
+    table = np.exp(scores.astype(np.float64))
+    for _ in range(500):
+        table /= table.sum(0)
+        table /= table.sum(1, keepdims=True)
+    assert np.allclose(found, table.diagonal(), atol=1e-3)
+
+
+@pytest.mark.parametrize(("noise", "seed"), [(0.9, 4), (1.2, 2), (1.2, 5), (1.2, 7)])
+def test_what_did_not_move_is_found_again(noise: float, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group whose weights are the same is not assigned again: its match is that of the search that does."""
+    model = stream(24, 3, True, seed, stem=False)
+    suspect = lady.attack(lady.permute(model, seed).model, "noise", noise, seed=seed).model
+    plain = lady.resync(model, suspect)
+    monkeypatch.setattr("lady_onnx.matching._are_same", lambda ours, theirs: False)
+    again = lady.resync(model, suspect)
+    for a, b in zip(plain.matches, again.matches, strict=True):
+        assert (a.permutation == b.permutation).all()
+        assert np.allclose(a.certainty, b.certainty)
