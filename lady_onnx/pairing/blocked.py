@@ -19,10 +19,17 @@ from onnx import NodeProto, TensorProto
 
 from ..plainforms import MICROSOFT
 from ..runtime import block_channels
+from .calls import UNARY
 from .extents import Extent
 from .layouts import transposed
 from .meanings import standard
-from .rewrites import UNARY, combined, joined, reduced, scaled, sliced
+from .rewrites import (
+    combined,
+    joined,
+    reduced,
+    scaled,
+    sliced,
+)
 from .terms import NoForm, Term, Terms
 
 BLOCKED = "com.microsoft.nchwc"
