@@ -193,7 +193,9 @@ class Finder:
         for _ in range(3):
             new = mix(marks)
             for one, other, what, side in ((self.fact_a, self.fact_b, second, 0), (self.fact_b, self.fact_a, first, 1)):
-                said = mix(mix(self.fact_event * 2 + side) ^ np.where(tied, marks[other], what))
+                # of an address, which is negative, `tied` takes none
+                label = np.maximum(other, 0)
+                said = mix(mix(self.fact_event * 2 + side) ^ np.where(tied, marks[label], what))
                 np.add.at(new, one[one >= 0], said[one >= 0])
             marks = new
         return marks

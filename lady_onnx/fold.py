@@ -129,7 +129,8 @@ def fold(analysis: Analysis, short: int = 8) -> Fold:
     table = np.cumsum(keep) - 1 if facts.count < 1 << 22 else None
 
     def number(labels: np.ndarray) -> np.ndarray:
-        found = np.searchsorted(kept, labels) if table is None else table[labels]
+        # addresses are negative, and there may be more of them than labels
+        found = np.searchsorted(kept, labels) if table is None else table[np.maximum(labels, 0)]
         return np.where(labels < 0, labels, found) if labels.size and labels.min() < 0 else found
 
     ordered = kept.tolist()
