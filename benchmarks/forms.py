@@ -31,8 +31,8 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph import load
-from lady_onnx.runtime import session, telling_samples
+from lady_onnx.graph.model import load
+from lady_onnx.runtime.sessions import session, telling_samples
 from tests import architectures, real, test_architectures, test_law
 
 MODERN = 13

@@ -20,13 +20,13 @@ from scipy.optimize import linear_sum_assignment
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.analysis import analyse
-from lady_onnx.evidence import cosine, finite, rows_of
-from lady_onnx.finder import extract
-from lady_onnx.graph import Graph, load
-from lady_onnx.incoming import incoming
-from lady_onnx.rewrite import Family, invert
-from lady_onnx.scalewalk import scalings
+from lady_onnx.dataflow.engine import analyse
+from lady_onnx.graph.model import Graph, load
+from lady_onnx.groups.permutations import Family, invert
+from lady_onnx.matching.evidence import cosine, finite, rows_of
+from lady_onnx.matching.incoming import incoming
+from lady_onnx.scaling.walk import scalings
+from lady_onnx.symmetry.finder import extract
 from tests import real
 
 

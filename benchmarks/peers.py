@@ -119,7 +119,7 @@ def ours(net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
 def measured(path: Path) -> dict[str, Any]:
     """The figures of `find_groups` on a file."""
     import lady_onnx as lady
-    from lady_onnx.graph import load
+    from lady_onnx.graph.model import load
 
     seconds, symmetry = _least(lady.find_groups, lambda: load(path))
     verdict = lady.verify(path, lady.permute(path, 1).model, samples=1)

@@ -15,10 +15,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph import atomic, load
-from lady_onnx.matching import similarity
-from lady_onnx.picture import matrices
-from lady_onnx.rewrite import weights
+from lady_onnx.graph.model import atomic, load
+from lady_onnx.groups.permutations import weights
+from lady_onnx.matching.matcher import similarity
+from lady_onnx.pipeline.picture import matrices
 from tests import real
 
 GROUP = "model.4.cv2.conv.weight:0"

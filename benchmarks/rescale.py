@@ -21,9 +21,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph import Graph, load
-from lady_onnx.integrity import TAMPERING
-from lady_onnx.rewrite import Family, invert
+from lady_onnx.diagnosis.integrity import TAMPERING
+from lady_onnx.graph.model import Graph, load
+from lady_onnx.groups.permutations import Family, invert
 from tests import real
 
 BESIDES = (("noise", 0.05), ("noise", 0.2), ("noise", 0.5), ("quantize", 8), ("quantize", 4), ("prune", 0.5))

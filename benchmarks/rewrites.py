@@ -43,9 +43,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
 from benchmarks import rewriters
-from lady_onnx.graph import load
-from lady_onnx.runtime import session, telling_samples
-from lady_onnx.verdicts import ACCEPTED
+from lady_onnx.diagnosis.verdicts import ACCEPTED
+from lady_onnx.graph.model import load
+from lady_onnx.runtime.sessions import session, telling_samples
 from tests import architectures, real, test_architectures
 
 SHIPPED = ("yolov8n", "open-nsfw", "ppocr-det", "ppocr-cls", "vgg16", "magika")

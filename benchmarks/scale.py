@@ -61,7 +61,7 @@ def grown(folder: Path, nodes: int) -> Path:
 def one(path: str) -> None:
     """Prints the figures of one graph: nodes, groups, seconds, and the peak of memory in MB."""
     import lady_onnx as lady
-    from lady_onnx.graph import load
+    from lady_onnx.graph.model import load
 
     graph = load(path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -23,8 +23,8 @@ from onnx import ModelProto, numpy_helper
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph import load
-from lady_onnx.groups import Symmetry
+from lady_onnx.graph.model import load
+from lady_onnx.groups.model import Symmetry
 from tests import real
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"

@@ -27,16 +27,16 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
 from benchmarks.train import SHARES, TRAINED
-from lady_onnx.analysis import analyse
-from lady_onnx.evidence import cosine, finite, rows_of
-from lady_onnx.finder import extract
-from lady_onnx.graph import Graph, load
-from lady_onnx.groups import Group, Slot
-from lady_onnx.incoming import incoming
-from lady_onnx.picture import matrices
-from lady_onnx.rewrite import Family, invert, permute_graph
-from lady_onnx.runtime import metric, read_data, run, session
-from lady_onnx.scalewalk import scalings
+from lady_onnx.dataflow.engine import analyse
+from lady_onnx.graph.model import Graph, load
+from lady_onnx.groups.model import Group, Slot
+from lady_onnx.groups.permutations import Family, invert, permute_graph
+from lady_onnx.matching.evidence import cosine, finite, rows_of
+from lady_onnx.matching.incoming import incoming
+from lady_onnx.pipeline.picture import matrices
+from lady_onnx.runtime.sessions import metric, read_data, run, session
+from lady_onnx.scaling.walk import scalings
+from lady_onnx.symmetry.finder import extract
 from tests import real
 
 HERE = Path(__file__).parent

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from lady_onnx.converters.pytorch import Network
 
 import lady_onnx as lady
-from lady_onnx.graph import Graph, load
+from lady_onnx.graph.model import Graph, load
 
 KINDS = ("dense", "convolutions", "words", "block")
 OPTIMISERS = ("Adam", "AdamW", "SGD", "SGD momentum")

@@ -20,7 +20,7 @@ from scipy.special import expit
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph import Graph, load
+from lady_onnx.graph.model import Graph, load
 from tests.real import CACHE
 
 HERE = Path(__file__).parent

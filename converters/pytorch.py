@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor
 
-from lady_onnx.alterations import floating
-from lady_onnx.attacks import Attacked
+from lady_onnx.diagnosis.alterations import floating
 from lady_onnx.errors import LadyError
-from lady_onnx.graph import Graph, attributes, label, load
-from lady_onnx.permutation import Model, find_groups
-from lady_onnx.runtime import run, session
+from lady_onnx.graph.model import Graph, attributes, label, load
+from lady_onnx.pipeline.attacks import Attacked
+from lady_onnx.pipeline.permuting import Model, find_groups
+from lady_onnx.runtime.sessions import run, session
 
 RATE = 1e-3
 """Of the gradient descent: a tenth of what such networks are usually trained with, or less."""

@@ -17,21 +17,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import ModelProto
 
-from .alterations import Alteration
-from .attacks import Attacked, attack
-from .check import Check, check
+from .diagnosis.alterations import Alteration
+from .diagnosis.integrity import Finding, divergence
 from .errors import ArchitectureError, LadyError
-from .evidence import Match
-from .explain import Explanation, Tie
-from .explain import explain as _explain
-from .graph import load
-from .groups import Group, Pin, Slot, Symmetry
-from .integrity import Finding, divergence
-from .linking import link as _link
-from .outcome import Resync
-from .permutation import Model, Permuted, find_groups, permute
-from .resync import resync
-from .runtime import OutputDifference, Run, Verification, compare, read_data
+from .graph.linking import link as _link
+from .graph.model import load
+from .groups.model import Group, Pin, Slot, Symmetry
+from .matching.evidence import Match
+from .pipeline.attacks import Attacked, attack
+from .pipeline.checking import Check, check
+from .pipeline.outcome import Resync
+from .pipeline.permuting import Model, Permuted, find_groups, permute
+from .pipeline.resynchronization import resync
+from .runtime.sessions import OutputDifference, Run, Verification, compare, read_data
+from .symmetry.explanation import Explanation, Tie
+from .symmetry.explanation import explain as _explain
 
 __all__ = [
     "Alteration",

@@ -8,8 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.analysis import analyse
-from lady_onnx.graph import load
+from lady_onnx.dataflow.engine import analyse
+from lady_onnx.graph.model import load
 
 RNG = np.random.default_rng(0)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from lady_onnx.assignment import EXACT, _settled, assign_sparsely
-from lady_onnx.evidence import assign, certainties, each_best, likelihood, runners_up
+from lady_onnx.matching.assignment import EXACT, _settled, assign_sparsely
+from lady_onnx.matching.evidence import assign, certainties, each_best, likelihood, runners_up
 
 SIZE = 1100
 

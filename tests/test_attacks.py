@@ -12,9 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import lady_onnx as lady
-from lady_onnx.alterations import explain, noise, prune, quantize
-from lady_onnx.cli import main
-from lady_onnx.graph import load
+from lady_onnx.cli.main import main
+from lady_onnx.diagnosis.alterations import explain, noise, prune, quantize
+from lady_onnx.graph.model import load
 
 from .test_cli import net
 from .test_law import examples

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.graph import load
-from lady_onnx.pairing.blocked import BLOCKED
-from lady_onnx.pairing.normalform import NoForm, normal_form
-from lady_onnx.runtime import block_channels
+from lady_onnx.graph.model import load
+from lady_onnx.normalform.blocked import BLOCKED
+from lady_onnx.normalform.form import NoForm, normal_form
+from lady_onnx.runtime.sessions import block_channels
 
 from .test_normalform import is_same, run
 from .test_plainforms import Draw, activation, average_pooling, maybe, one_of, pooling, reals, some

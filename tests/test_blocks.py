@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lady_onnx.blocks import carried
-from lady_onnx.groups import Slot
+from lady_onnx.groups.model import Slot
+from lady_onnx.symmetry.blocks import carried
 
 
 def slot(axis: int, *rows: list[int], within: tuple[tuple[int, np.ndarray], ...] = ()) -> Slot:

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.graph import load
+from lady_onnx.graph.model import load
 
 from .test_analysis import build, sizes, w
 

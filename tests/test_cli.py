@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.cli import main
+from lady_onnx.cli.main import main
 
 from .test_integrity import dense_net
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx import wire
-from lady_onnx.graph import load
-from lady_onnx.pairing import fields
-from lady_onnx.pairing.equality import pair_graphs
-from lady_onnx.pairing.meanings import meaning_of
+from lady_onnx.equality import fields
+from lady_onnx.equality.meanings import meaning_of
+from lady_onnx.equality.pairing import pair_graphs
+from lady_onnx.graph import wire
+from lady_onnx.graph.model import load
 
 
 def every_field() -> Iterator[str]:

@@ -21,8 +21,8 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.biases import inert, shifted
-from lady_onnx.graph import Graph, load
+from lady_onnx.graph.model import Graph, load
+from lady_onnx.scaling.biases import inert, shifted
 
 from . import oracle
 from .test_integrity import attention

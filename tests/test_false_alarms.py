@@ -12,7 +12,7 @@ import torch
 from onnx import helper
 
 import lady_onnx as lady
-from lady_onnx.integrity import TAMPERING, TRAINED
+from lady_onnx.diagnosis.integrity import TAMPERING, TRAINED
 
 from .test_analysis import build
 from .test_integrity import drawn

@@ -6,11 +6,11 @@ import onnx
 import pytest
 from hypothesis import given
 
-from lady_onnx.analysis import analyse
-from lady_onnx.finder import Finder
-from lady_onnx.fold import Unfoldable, fold, unfolded
-from lady_onnx.graph import load
-from lady_onnx.groups import Symmetry
+from lady_onnx.dataflow.engine import analyse
+from lady_onnx.graph.model import load
+from lady_onnx.groups.model import Symmetry
+from lady_onnx.symmetry.finder import Finder
+from lady_onnx.symmetry.fold import Unfoldable, fold, unfolded
 
 from . import test_fused, test_law
 from .strategies import graphs

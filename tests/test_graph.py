@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx import wire
-from lady_onnx.graph import METADATA_KEY, load
+from lady_onnx.graph import wire
+from lady_onnx.graph.model import METADATA_KEY, load
 
 from .test_cli import net
 

@@ -8,13 +8,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import lady_onnx as lady
-from lady_onnx.analysis import analyse
-from lady_onnx.evidence import each_best
-from lady_onnx.finder import extract
-from lady_onnx.graph import load
-from lady_onnx.incoming import incoming
-from lady_onnx.rewrite import Family, invert
-from lady_onnx.scalewalk import scalings
+from lady_onnx.dataflow.engine import analyse
+from lady_onnx.graph.model import load
+from lady_onnx.groups.permutations import Family, invert
+from lady_onnx.matching.evidence import each_best
+from lady_onnx.matching.incoming import incoming
+from lady_onnx.scaling.walk import scalings
+from lady_onnx.symmetry.finder import extract
 
 from . import real
 from .test_law import examples

@@ -19,12 +19,12 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 import lady_onnx as lady
-from lady_onnx.evidence import rows_of
-from lady_onnx.graph import Graph, load
-from lady_onnx.groups import Group
-from lady_onnx.integrity import TAMPERING
-from lady_onnx.resync import _sums
-from lady_onnx.rewrite import Family, invert
+from lady_onnx.diagnosis.integrity import TAMPERING
+from lady_onnx.graph.model import Graph, load
+from lady_onnx.groups.model import Group
+from lady_onnx.groups.permutations import Family, invert
+from lady_onnx.matching.evidence import rows_of
+from lady_onnx.pipeline.resynchronization import _sums
 
 from . import architectures, real
 from .architectures import Recurrent, export, randomise

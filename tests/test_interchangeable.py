@@ -10,13 +10,13 @@ import onnx
 import pytest
 
 import lady_onnx as lady
-from lady_onnx.analysis import analyse
-from lady_onnx.cli import main
-from lady_onnx.evidence import rows_of
-from lady_onnx.finder import extract
-from lady_onnx.graph import load
-from lady_onnx.interchangeable import interchangeable
-from lady_onnx.scalewalk import scalings
+from lady_onnx.cli.main import main
+from lady_onnx.dataflow.engine import analyse
+from lady_onnx.diagnosis.interchangeable import interchangeable
+from lady_onnx.graph.model import load
+from lady_onnx.matching.evidence import rows_of
+from lady_onnx.scaling.walk import scalings
+from lady_onnx.symmetry.finder import extract
 
 from . import real
 from .test_integrity import INCOMING, OUTGOING, net

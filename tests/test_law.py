@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx import labels, rules
-from lady_onnx.graph import load
-from lady_onnx.permutation import draw
-from lady_onnx.rewrite import Family, compose, invert, permuted
-from lady_onnx.runtime import session, telling_samples
-from lady_onnx.telling import FACTORS
+from lady_onnx import rules
+from lady_onnx.dataflow import labels
+from lady_onnx.graph.model import load
+from lady_onnx.groups.permutations import Family, compose, invert, permuted
+from lady_onnx.pipeline.permuting import draw
+from lady_onnx.runtime.sessions import session, telling_samples
+from lady_onnx.runtime.telling import FACTORS
 
 from .strategies import graphs, pieces
 

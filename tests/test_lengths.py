@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from lady_onnx.graph import load
-from lady_onnx.pairing.normalform import declarations
+from lady_onnx.graph.model import load
+from lady_onnx.normalform.form import declarations
 
 from . import oracle
 

@@ -12,11 +12,11 @@ from onnx import helper
 from torch import Tensor, nn
 
 import lady_onnx as lady
-from lady_onnx.analysis import analyse
-from lady_onnx.finder import extract
-from lady_onnx.graph import Graph, load
-from lady_onnx.maps import Straight, put, rows, straight
-from lady_onnx.scalewalk import scalings
+from lady_onnx.dataflow.engine import analyse
+from lady_onnx.diagnosis.maps import Straight, put, rows, straight
+from lady_onnx.graph.model import Graph, load
+from lady_onnx.scaling.walk import scalings
+from lady_onnx.symmetry.finder import extract
 
 from .architectures import MOBILENET_V2, export, randomise
 from .splices import pool

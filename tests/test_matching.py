@@ -10,13 +10,21 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.alterations import prune, quantize
-from lady_onnx.copies import copied_of, gain_of
-from lady_onnx.evidence import Match, assign, balanced, certainties, likelihood, proven, runners_up
-from lady_onnx.graph import load
-from lady_onnx.matching import Matcher, Progress
-from lady_onnx.rewrite import Family, invert
-from lady_onnx.undoing import _added
+from lady_onnx.diagnosis.alterations import prune, quantize
+from lady_onnx.diagnosis.undoing import _added
+from lady_onnx.graph.model import load
+from lady_onnx.groups.permutations import Family, invert
+from lady_onnx.matching.copies import copied_of, gain_of
+from lady_onnx.matching.evidence import (
+    Match,
+    assign,
+    balanced,
+    certainties,
+    likelihood,
+    proven,
+    runners_up,
+)
+from lady_onnx.matching.matcher import Matcher, Progress
 
 from . import real
 from .test_integrity import attention
@@ -309,7 +317,7 @@ def test_what_did_not_move_is_found_again(noise: float, seed: int, monkeypatch: 
     model = stream(24, 3, True, seed, stem=False)
     suspect = lady.attack(lady.permute(model, seed).model, "noise", noise, seed=seed).model
     plain = lady.resync(model, suspect)
-    monkeypatch.setattr("lady_onnx.matching._are_same", lambda ours, theirs: False)
+    monkeypatch.setattr("lady_onnx.matching.matcher._are_same", lambda ours, theirs: False)
     again = lady.resync(model, suspect)
     for a, b in zip(plain.matches, again.matches, strict=True):
         assert (a.permutation == b.permutation).all()

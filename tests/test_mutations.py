@@ -9,7 +9,7 @@ import pytest
 from onnx import onnx_ml_pb2
 
 import lady_onnx as lady
-from lady_onnx.check import Check
+from lady_onnx.pipeline.checking import Check
 
 from . import bases, messages, oracle, trials, workers
 

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
+from lady_onnx.equality.pairing import pair_graphs
 from lady_onnx.errors import LadyError
-from lady_onnx.graph import load
-from lady_onnx.pairing.equality import pair_graphs
-from lady_onnx.pairing.normalform import NEWEST, OLDEST, normal_form
+from lady_onnx.graph.model import load
+from lady_onnx.normalform.form import NEWEST, OLDEST, normal_form
 
 from .splices import spliced
 from .strategies import graphs

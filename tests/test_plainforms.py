@@ -16,7 +16,7 @@ from onnx import AttributeProto, NodeProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 from scipy import special
 
-from lady_onnx.plainforms import FORMS, MICROSOFT, spell_out
+from lady_onnx.rules.plainforms import FORMS, MICROSOFT, spell_out
 
 Draw = Callable[[st.SearchStrategy], Any]
 

@@ -13,9 +13,9 @@ from lady_onnx.converters.pytorch import OPERATORS, Network, finetune
 from onnx import helper
 
 import lady_onnx as lady
-from lady_onnx.cli import main
-from lady_onnx.graph import load
-from lady_onnx.runtime import run, session, telling_samples
+from lady_onnx.cli.main import main
+from lady_onnx.graph.model import load
+from lady_onnx.runtime.sessions import run, session, telling_samples
 
 from .architectures import randomise
 from .splices import Splice, pool

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import lady_onnx as lady
-from lady_onnx.cli import main
-from lady_onnx.graph import load
-from lady_onnx.rewrite import Family, invert
+from lady_onnx.cli.main import main
+from lady_onnx.graph.model import load
+from lady_onnx.groups.permutations import Family, invert
 
 from . import real
 

@@ -11,7 +11,7 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.cli import main
+from lady_onnx.cli.main import main
 
 from . import architectures, disguises, real, test_architectures
 from .test_factor_law import convolutions, dense

@@ -12,8 +12,8 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx import runtime
-from lady_onnx.graph import load
+from lady_onnx.graph.model import load
+from lady_onnx.runtime import sessions as runtime
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 ZERO = np.float32(0)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import lady_onnx as lady
-from lady_onnx.analysis import analyse
-from lady_onnx.finder import extract
-from lady_onnx.graph import load
-from lady_onnx.scalewalk import scalings
-from lady_onnx.scaling import Scaling
+from lady_onnx.dataflow.engine import analyse
+from lady_onnx.graph.model import load
+from lady_onnx.groups.scaling import Scaling
+from lady_onnx.scaling.walk import scalings
+from lady_onnx.symmetry.finder import extract
 
 from . import oracle
 from .splices import pool

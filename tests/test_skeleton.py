@@ -19,7 +19,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 import lady_onnx as lady
-from lady_onnx.cli import main
+from lady_onnx.cli.main import main
 
 from .architectures import Basic, MobileNetV2, ResNet, export, randomise
 from .test_analysis import build

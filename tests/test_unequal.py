@@ -11,8 +11,8 @@ import pytest
 from onnx import numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.cli import main
-from lady_onnx.graph import load
+from lady_onnx.cli.main import main
+from lady_onnx.graph.model import load
 
 from .test_integrity import INCOMING, OUTGOING, attention, net
 from .test_law import trials

@@ -10,8 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 
 import lady_onnx as lady
-from lady_onnx.graph import Graph, load
-from lady_onnx.skeleton import paired
+from lady_onnx.graph.model import Graph, load
+from lady_onnx.pairing.skeleton import paired
 
 from . import oracle
 

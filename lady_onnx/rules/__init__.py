@@ -1,6 +1,6 @@
 """What every operator does to the order of its operands' elements, one operator family a file.
 
-A rule is one of six kinds of data; the engine in `lady_onnx.analysis` is their only reader.
+A rule is one of six kinds of data; the engine in `lady_onnx.dataflow` is their only reader.
 
 * `Equation`: an equation over named axes, in the spirit of einops and of XLA Shardy's sharding
   rules. A name shared by operands ties their axes; a name missing from the result is contracted;

@@ -6,7 +6,21 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 import numpy as np
 
 from ..errors import UnknownStructure
-from . import Elementwise, Equation, Kind, Movement, Node, Reshape, Step, Steps, Take, Transpose, rank_of, register, shape_of
+from . import (
+    Elementwise,
+    Equation,
+    Kind,
+    Movement,
+    Node,
+    Reshape,
+    Step,
+    Steps,
+    Take,
+    Transpose,
+    rank_of,
+    register,
+    shape_of,
+)
 
 MICROSOFT = "com.microsoft"
 

@@ -6,7 +6,19 @@ Spec: https://onnx.ai/onnx/operators/
 import numpy as np
 
 from ..errors import UnknownStructure
-from . import Equation, Kind, Movement, Node, Source, Take, axis_of, equation, rank_of, register, shape_of
+from . import (
+    Equation,
+    Kind,
+    Movement,
+    Node,
+    Source,
+    Take,
+    axis_of,
+    equation,
+    rank_of,
+    register,
+    shape_of,
+)
 
 
 def _names(node: Node, operand: int = 0) -> list[str]:

@@ -8,7 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..errors import UnknownStructure
-from . import Elementwise, Equation, Kind, Movement, Node, Reshape, Step, Steps, Take, axis_of, equation, register, shape_of
+from . import (
+    Elementwise,
+    Equation,
+    Kind,
+    Movement,
+    Node,
+    Reshape,
+    Step,
+    Steps,
+    Take,
+    axis_of,
+    equation,
+    register,
+    shape_of,
+)
 
 equation("x.. -> x.., , ", "DynamicQuantizeLinear")
 

@@ -2,7 +2,21 @@
 
 import numpy as np
 
-from . import Elementwise, Equation, Expand, Kind, Movement, Node, Reshape, Step, Steps, Take, Transpose, register, shape_of
+from . import (
+    Elementwise,
+    Equation,
+    Expand,
+    Kind,
+    Movement,
+    Node,
+    Reshape,
+    Step,
+    Steps,
+    Take,
+    Transpose,
+    register,
+    shape_of,
+)
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 

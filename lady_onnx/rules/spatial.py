@@ -4,7 +4,16 @@ Spec: https://onnx.ai/onnx/operators/
 """
 
 from ..errors import UnknownStructure
-from . import Equation, Kind, Node, axis_of, equation, rank_of, register, shape_of
+from . import (
+    Equation,
+    Kind,
+    Node,
+    axis_of,
+    equation,
+    rank_of,
+    register,
+    shape_of,
+)
 
 equation("b c [x..] -> b c [y..]", "MaxPool", "AveragePool", "LpPool")
 equation("b c x.. -> b c [y..]", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")

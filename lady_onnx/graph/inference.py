@@ -1,0 +1,292 @@
+"""Shapes, element types, and the values of shape and index operands, by ONNX's own inference and reference operators."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+import onnx.shape_inference
+from onnx import NodeProto, TypeProto
+from onnx.reference import ReferenceEvaluator
+
+from ..errors import UnknownStructure
+from ..rules.composed import SEQUENCES
+from .model import Graph, attributes
+
+DRAWING = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+WINDOW = ("auto_pad", "ceil_mode", "count_include_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+ALIKE = {
+    "FusedConv": ("Conv", (0, 1), WINDOW),
+    "NhwcConv": ("Conv", (0, 1), WINDOW),
+    "NhwcFusedConv": ("Conv", (0, 1), WINDOW),
+    "NhwcMaxPool": ("MaxPool", (0,), WINDOW),
+    "QLinearAveragePool": ("AveragePool", (0,), WINDOW),
+    "QLinearConv": ("Conv", (0, 3), WINDOW),
+}
+"""Operators of com.microsoft whose results have the shapes of standard ones: those, the operands and the attributes."""
+FROM_FIRST = ("BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow", "MelWeightMatrix", "Range")
+FROM_SECOND = (
+    *("AffineGrid", "CenterCropPad", "Col2Im", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad", "Reshape", "Resize", "STFT"),
+    *("Slice", "Split", "SplitToSequence", "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample"),
+)
+"""Operators whose results have shapes that the values of operands decide, from the first or the second on; so do reductions."""
+NEVER = ("If", "Loop", "Scan", "SequenceMap", *SEQUENCES, *DRAWING)
+"""Operators whose results are never computed from their operands here: those with bodies, of sequences, and those that draw."""
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
+VALUE_LIMIT = 1 << 22
+"""Operands of more elements than this are never read for their values."""
+
+
+class Inference:
+    """What is known of the tensors of a graph besides their labels, at one choice of its inputs' shapes."""
+
+    def __init__(self, graph: Graph, shapes: Mapping[str, tuple[int, ...]], loose: set[str]):
+        self.graph = graph
+        self.read: set[str] = set()
+        """Weights that were read for their values."""
+        self.loose = set(loose)
+        """Tensors that hang on a symbolic axis taken as one: an axis of one in them may be longer."""
+        self._types: dict[str, TypeProto] = {}
+        self._kinds: dict[bytes, TypeProto] = {}
+        """One object for every type, so that blocks that repeat are known by identity."""
+        self._shapes: dict[int, tuple[int, ...] | None] = {}
+        """The shape of each of these objects, None where it is not known."""
+        self._alias: dict[str, str] = {}
+        self._inferred: dict[tuple, list[TypeProto | None] | None] = {}
+        self._values: dict[str, np.ndarray | None] = {}
+        self._producers = {o: n for n in graph.nodes for o in n.output if o}
+        for value in graph.model.graph.input:
+            if value.name in shapes:
+                self.declare(value.name, value.type.tensor_type.elem_type, shapes[value.name])
+
+    def type_of(self, name: str) -> TypeProto | None:
+        """The type of a tensor, None where it is not known."""
+        if name not in self._types and name in self.graph.tensors:
+            self.declare(name, self.graph.tensors[name].data_type, self.graph.shape(name))
+        return self._types.get(name)
+
+    def declare(self, name: str, kind: int, shape: Sequence[int]) -> None:
+        """Gives a tensor its element type and shape."""
+        self._types[name] = self._one(_tensor_type(kind, tuple(shape)))
+
+    def _one(self, kind: TypeProto) -> TypeProto:
+        if id(kind) not in self._shapes:
+            kind = self._kinds.setdefault(kind.SerializeToString(), kind)
+            tensor = kind.tensor_type
+            known = tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
+            self._shapes[id(kind)] = tuple(_dims(kind)) if known else None
+        return kind
+
+    def declare_like(self, name: str, shape: Sequence[int], like: str) -> None:
+        """Gives a tensor a shape, and all else that is known of another."""
+        kind = self.type_of(like)
+        self.declare(name, kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT, shape)
+        if like in self.loose:
+            self.loose.add(name)
+
+    def give(self, name: str, value: np.ndarray) -> None:
+        """Gives a tensor its values, and their type and shape."""
+        self._values[name] = value
+        self.declare(name, onnx.helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+
+    def same(self, name: str, source: str, value: bool = True) -> None:
+        """A tensor has the type, and if `value` the values, of another."""
+        kind = self.type_of(source)
+        if kind is not None:
+            self._types[name] = kind
+        if value:
+            self._alias[name] = source
+        if source in self.loose:
+            self.loose.add(name)
+
+    def infer(self, node: NodeProto) -> bool:
+        """Types and shapes of the node's results, as far as they can be known; False if the operands do not fit."""
+        operator, names, results = node.op_type, list(node.input), list(node.output)
+        for name in results:
+            if name:
+                self._producers[name] = node
+        if not self.loose.isdisjoint(names):
+            self.loose.update(results)
+        inputs: dict[str, TypeProto] = {}
+        for name in names:
+            if name:
+                kind = self._types.get(name) or self.type_of(name)
+                if kind is None:
+                    return True
+                inputs[name] = kind
+        data: dict[str, np.ndarray] = {}
+        for name in names[_shaping(operator) :]:
+            if name and len(inputs[name].tensor_type.shape.dim) < 2:
+                value = self.value(name)
+                if value is not None:
+                    data[name] = value
+        # blocks repeat: the same operator on the same types gives the same types
+        key = (operator, node.domain, len(results), *[a.SerializeToString() for a in node.attribute])
+        key += (*[id(inputs[n]) if n else 0 for n in names],)
+        if data:
+            key += (*[n in data and (data[n].dtype.str, data[n].tobytes()) for n in names],)
+        if key not in self._inferred:
+            self._inferred[key] = self._infer(node, inputs, data)
+        kinds = self._inferred[key]
+        if kinds is None:
+            return False
+        for name, kind in zip(results, kinds, strict=False):
+            if name and kind is not None:
+                self._types[name] = kind
+        return True
+
+    def _infer(
+        self, node: NodeProto, inputs: Mapping[str, TypeProto], data: Mapping[str, np.ndarray]
+    ) -> list[TypeProto | None] | None:
+        """The types of a node's results, none where nothing is known of its operator; None if the operands do not fit."""
+        last: list[str] = []
+        original = node
+        if node.domain == "com.microsoft" and node.op_type in ALIKE:
+            last = _channels_last(node)
+            node = _plain(node)
+            dims = {n: _first(_dims(k)) if n in last else _dims(k) for n, k in inputs.items()}
+            inputs = {n: onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, d) for n, d in dims.items()}
+        try:
+            schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
+        except onnx.defs.SchemaError:
+            return []
+        model = self.graph.model
+        protos = {n: onnx.numpy_helper.from_array(value, n) for n, value in data.items()}
+        try:
+            types = onnx.shape_inference.infer_node_outputs(
+                schema, node, dict(inputs), protos, opset_imports=list(model.opset_import), ir_version=model.ir_version
+            )
+        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+            return None
+        found = [self._one(types[o]) if o in types else None for o in node.output]
+        if node is not original and found[0] is not None and (shape := self._shapes[id(found[0])]) is not None:
+            kind = self.type_of(self.like(original))
+            element = kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT
+            return [self._one(_tensor_type(element, (*shape[:1], *shape[2:], shape[1]) if last else shape))]
+        return found
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a tensor; UnknownStructure where it cannot be computed."""
+        shape = self.known_shape(name)
+        if shape is None:
+            raise UnknownStructure("a shape that cannot be computed")
+        return shape
+
+    def known_shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of a tensor, None where it cannot be computed."""
+        if name in self.graph.tensors:
+            return self.graph.shape(name)
+        kind = self._types.get(name)
+        return None if kind is None else self._shapes[id(kind)]
+
+    def like(self, node: NodeProto) -> str:
+        """An operand of the element type that a result has, as far as operators outside the specification go."""
+        if node.domain != "com.microsoft":
+            return next(iter(node.input[int(node.op_type == "DequantizeLinear") :]), "")
+        if node.op_type == "NhwcMaxPool":
+            return node.input[0]
+        bytes_ = node.op_type.startswith("QLinear") or (node.op_type == "QGemm" and len(node.input) > 7)
+        for name in node.input:
+            kind = self.type_of(name) if name else None
+            if kind is not None and (kind.tensor_type.elem_type in FLOATS) != bytes_:
+                return name
+        return ""
+
+    def note(self, name: str, shape: tuple[int, ...], node: NodeProto) -> None:
+        """Completes the type of a result of `node` with the shape that its rule gave, and with an operand's element type."""
+        if self.known_shape(name) is not None:
+            return
+        kind = self._types.get(name) or self.type_of(self.like(node))
+        if kind is not None and kind.HasField("tensor_type"):
+            self.declare(name, kind.tensor_type.elem_type, shape)
+
+    def value(self, name: str) -> np.ndarray | None:
+        """The values of a tensor that hangs on constants and shapes alone, else None."""
+        if name not in self._values:
+            self._values[name] = None
+            self._values[name] = self._compute(name)
+        return self._values[name]
+
+    def _compute(self, name: str) -> np.ndarray | None:
+        if name in self._alias:
+            return self.value(self._alias[name])
+        if name in self.graph.tensors:
+            if math.prod(self.graph.shape(name)) > VALUE_LIMIT:
+                return None
+            self.read.add(name)
+            return self.graph.array(name)
+        node = self._producers.get(name)
+        if node is None or node.domain or node.op_type in NEVER:
+            return None
+        if node.op_type in ("Shape", "Size") and node.input:
+            source = self.known_shape(node.input[0])
+            if source is None:
+                return None
+            if node.op_type == "Size":
+                return np.array(math.prod(source), np.int64)
+            given = attributes(node)
+            return np.array(source[slice(given.get("start", 0), given.get("end"))], np.int64)
+        sizes = [self.known_shape(n) for n in (name, *node.input) if n]
+        if any(shape is not None and math.prod(shape) > VALUE_LIMIT for shape in sizes):
+            return None
+        values: dict[str, np.ndarray] = {}
+        for operand in node.input:
+            if operand:
+                value = self.value(operand)
+                if value is None:
+                    return None
+                values[operand] = value
+        opsets = {o.domain: o.version for o in self.graph.model.opset_import}
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                result = ReferenceEvaluator(node, opsets=opsets).run(None, values)
+            except FOREIGN:
+                return None
+        return np.asarray(list(result)[list(node.output).index(name)])
+
+
+FOREIGN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
+"""What onnx's reference operators raise on operands that do not fit them."""
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _tensor_type(kind: int, shape: tuple[int, ...]) -> TypeProto:
+    return onnx.helper.make_tensor_type_proto(kind, shape)
+
+
+def _dims(kind: TypeProto) -> list[int]:
+    return [d.dim_value for d in kind.tensor_type.shape.dim]
+
+
+def _plain(node: NodeProto) -> NodeProto:
+    """The standard operator whose result has the same shape as a fused one's."""
+    operator, operands, kept = ALIKE[node.op_type]
+    plain = NodeProto(op_type=operator, input=[node.input[k] for k in operands if k < len(node.input)], output=node.output[:1])
+    plain.attribute.extend(a for a in node.attribute if a.name in kept)
+    return plain
+
+
+def _channels_last(node: NodeProto) -> list[str]:
+    """The operands, of those that decide the shape, that have their channels on their last axis."""
+    if node.op_type in ("NhwcConv", "NhwcFusedConv"):
+        return list(node.input[:2])
+    return list(node.input[: node.op_type == "NhwcMaxPool" or attributes(node).get("channels_last", 0)])
+
+
+def _first(dims: Sequence[int]) -> list[int]:
+    """A shape with the last axis moved behind the first."""
+    return [*dims[:1], *dims[-1:], *dims[1:-1]]
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _shaping(operator: str) -> int:
+    """From which operand on their values decide the shape of a result."""
+    if operator in FROM_FIRST:
+        return 0
+    return 1 if operator in FROM_SECOND or operator.startswith("Reduce") else sys.maxsize

@@ -1,0 +1,119 @@
+"""Applies permutations, and only permutations, to the weights of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from ..graph.model import Graph
+from .model import Group
+
+Arrays = Mapping[str, np.ndarray]
+"""Weights by name."""
+Permutations = Mapping[str, np.ndarray]
+"""For each group's id, int64 [size]: unit j of the result is unit `permutation[j]` of the input."""
+
+
+def permuted(arrays: Arrays, groups: Sequence[Group], permutations: Permutations) -> dict[str, np.ndarray]:
+    """The arrays that the permutations change, as new arrays.
+
+    Groups are applied in their order, inner ones before the groups that hold them, so the permutation of
+    an inner group speaks of the units as they lie in the input.
+    """
+    changed: dict[str, np.ndarray] = {}
+    for group in groups:
+        permutation = permutations.get(group.id)
+        if permutation is None or (permutation == np.arange(group.size)).all():
+            continue
+        for slot in group.slots:
+            if slot.initializer not in changed:
+                changed[slot.initializer] = np.array(arrays[slot.initializer])
+            slot.permute(changed[slot.initializer], permutation)
+    return changed
+
+
+def permute_graph(graph: Graph, groups: Sequence[Group], permutations: Permutations) -> Graph:
+    """A copy of `graph` with its weights permuted."""
+    result = graph.copy()
+    arrays = _Arrays(graph)
+    for name, array in permuted(arrays, groups, permutations).items():
+        result.replace(name, array)
+    return result
+
+
+class _Arrays(Mapping[str, np.ndarray]):
+    """The weights of a graph, read when they are asked for."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.graph.array(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.graph.tensors)
+
+    def __len__(self) -> int:
+        return len(self.graph.tensors)
+
+
+def weights(graph: Graph) -> Arrays:
+    """The weights of a graph by name, read when they are asked for."""
+    return _Arrays(graph)
+
+
+class Family:
+    """How the groups of a model lie inside each other."""
+
+    def __init__(self, groups: Sequence[Group]):
+        self.groups = {g.id: g for g in groups}
+        self.order = list(groups)
+        self._children: dict[tuple[str, int], list[str]] = {}
+        self._alike: dict[tuple[tuple[str, int], ...], list[str]] = {}
+        for group in groups:
+            if group.parents:
+                self._children.setdefault(group.parents[0], []).append(group.id)
+                self._alike.setdefault(group.parents, []).append(group.id)
+
+    def tops(self) -> list[Group]:
+        """The groups that lie in no other, in the order of the symmetry."""
+        return [g for g in self.order if not g.parents]
+
+    def inside(self, group: str, unit: int) -> list[str]:
+        """The groups inside a unit, in an order that is the same for all units of the group."""
+        return self._children.get((group, unit), [])
+
+    def place(self, group: str) -> int:
+        """The place of a group among those with the same parents."""
+        return self._alike[self.groups[group].parents].index(group)
+
+    def moved(self, group: str, unit: Callable[[str, int], tuple[str, int]]) -> str:
+        """The group that stands in the place of `group` below the units to which `unit` maps its parents."""
+        parents = self.groups[group].parents
+        return self._alike[tuple(unit(*p) for p in parents)][self.place(group)] if parents else group
+
+    def twin(self, group: str, inverse: Permutations) -> str:
+        """The group that stands where `group` stood, once permutations have moved the units that hold it."""
+
+        def unit(parent: str, unit: int) -> tuple[str, int]:
+            return self.twin(parent, inverse), int(inverse[parent][unit]) if parent in inverse else unit
+
+        return self.moved(group, unit)
+
+
+def compose(family: Family, first: Permutations, then: Permutations) -> dict[str, np.ndarray]:
+    """The permutations that do `first`, and `then` on its result."""
+    inverse = {name: np.argsort(p) for name, p in first.items()}
+    result = {}
+    for name, group in family.groups.items():
+        mine = first.get(name, np.arange(group.size))
+        later = then.get(family.twin(name, inverse))
+        result[name] = mine if later is None else mine[later]
+    return result
+
+
+def invert(family: Family, permutations: Permutations) -> dict[str, np.ndarray]:
+    """The permutations that undo `permutations`."""
+    inverse = {name: np.argsort(p) for name, p in permutations.items()}
+    return {family.twin(name, inverse): p for name, p in inverse.items()}

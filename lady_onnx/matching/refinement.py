@@ -1,0 +1,195 @@
+"""Exact copies whose units look alike: which unit is which, by joint colour refinement. Knows no ONNX.
+
+Where many units have the same weights up to order (weights of two levels, say), no pairing of rows finds
+a permuted copy again. Here units of both models are coloured by what they hold and by the colours of what
+that meets, again and again (Weisfeiler and Leman 1968); ties that remain are broken by trying.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..dataflow.labels import mix
+from ..groups.model import Group
+from ..groups.permutations import Arrays, Family, permuted
+
+TRIES = 20
+"""How many colourings to try at most before giving up."""
+Colours = dict[str, np.ndarray]
+
+
+class Refinement:
+    """The joint colouring of two models whose weights hold the same values.
+
+    Args:
+        groups: the groups, inner ones first.
+        reference, suspect: the weights by the same names.
+    """
+
+    def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays):
+        names = sorted({s.initializer for g in groups for s in g.slots})
+        family = Family(groups)
+        self._search: _Search | None = None
+        if all(_total(reference[n]) == _total(suspect[n]) for n in names):
+            self._search = _Search(family, _Model(family, names, reference), _Model(family, names, suspect))
+            self._start = {g.id: np.full(g.size, self._search.ours.kind[g.id]) for g in groups}
+
+    def likely(self) -> dict[str, np.ndarray] | None:
+        """Permutations that put units where others of their colour are, None where the models cannot be equal."""
+        return self._search.likely(self._start, dict(self._start)) if self._search else None
+
+    def exact(self) -> dict[str, np.ndarray] | None:
+        """Permutations that make the slots of the suspect bit-equal to those of the reference, None where none is found."""
+        return self._search.run(self._start, dict(self._start)) if self._search else None
+
+
+def _bits(array: np.ndarray) -> np.ndarray:
+    """A hash of the bytes of every element."""
+    array = np.ascontiguousarray(array)
+    size = array.dtype.itemsize
+    parts = array.view(f"u{size}") if size in (1, 2, 4, 8) else array.view("u8").reshape(*array.shape, -1)
+    return mix(parts) if parts.shape == array.shape else mix(mix(parts).sum(-1))
+
+
+def _total(array: np.ndarray) -> int:
+    """A hash of all elements that does not depend on their order."""
+    return int(_bits(array).sum(dtype=np.uint64))
+
+
+class _Model:
+    """The slots of one model, and what its weights say about the colours of the units in them."""
+
+    def __init__(self, family: Family, names: Sequence[str], arrays: Arrays):
+        self.family = family
+        self.arrays = arrays
+        self.kind: dict[str, np.uint64] = {}
+        for number, group in enumerate(reversed(family.order)):
+            self.kind[group.id] = self._kind(group, number)
+        self.slots = {n: [(g, s) for g in family.order for s in g.slots if s.initializer == n] for n in names}
+        self.fixed = {n: _bits(arrays[n]) for n in names}
+        self.alone: dict[tuple[str, int], np.ndarray] = {}
+        for name, array in self.fixed.items():
+            for axis in range(array.ndim):
+                covers = np.zeros(array.shape, np.int8)
+                for _, slot in self.slots[name]:
+                    if slot.axis == axis:
+                        covers[slot.region(array.shape)] += 1
+                place = mix(mix(axis + 1) + np.arange(array.shape[axis]).astype(np.uint64))
+                shape = [-1 if a == axis else 1 for a in range(array.ndim)]
+                array += np.where(covers == 0, place.reshape(shape), np.uint64(0))
+                self.alone[name, axis] = covers == 1
+
+    def _kind(self, group: Group, number: int) -> np.uint64:
+        """The same for a group and for those that stand in its place in other units."""
+        if not group.parents:
+            return np.uint64(mix(number + 1))
+        above = mix(np.array([self.kind[p] for p, _ in group.parents], np.uint64)).cumsum()[-1]
+        return np.uint64(mix(above ^ mix(self.family.place(group.id) + (1 << 32))))
+
+    def step(self, colours: Colours) -> Colours:
+        """Every unit's colour mixed with the colours of what its weights meet."""
+        new = {name: mix(c) for name, c in colours.items()}
+        for group in self.family.order:
+            for parent, unit in group.parents:
+                new[group.id] = new[group.id] + mix(colours[parent][unit])
+        for name, slots in self.slots.items():
+            frame = self.fixed[name].copy()
+            for group, slot in slots:
+                region = slot.region(frame.shape)
+                side = np.moveaxis(np.zeros(frame[region].shape, np.uint64), slot.axis, 0)
+                own = np.repeat(colours[group.id], slot.index.shape[1])
+                rank = np.tile(mix(np.arange(slot.index.shape[1]) + (1 << 33)), group.size)
+                side += mix(own).reshape(-1, *[1] * (frame.ndim - 1))
+                # the place inside its unit says something unless another group lies along it
+                only = np.moveaxis(self.alone[name, slot.axis][region], slot.axis, 0)
+                side += np.where(only, mix(own ^ rank).reshape(-1, *[1] * (frame.ndim - 1)), np.uint64(0))
+                frame[region] += np.moveaxis(side, 0, slot.axis)
+            frame = mix(frame)
+            for group, slot in slots:
+                rows = np.moveaxis(frame[slot.region(frame.shape)], slot.axis, 0).reshape(group.size, -1).sum(1)
+                salt = mix(np.frombuffer(f"{name}:{slot.axis}".encode(), np.uint8)).cumsum()[-1]
+                new[group.id] = new[group.id] + mix(rows ^ salt)
+        return new
+
+
+class _Search:
+    def __init__(self, family: Family, ours: _Model, theirs: _Model):
+        self.family, self.ours, self.theirs = family, ours, theirs
+        self.left = TRIES
+
+    def _stable(self, ours: Colours, theirs: Colours) -> tuple[Colours, Colours] | None:
+        """The colours when no step tells more units apart; None if those of the models are not the same."""
+        known = 0
+        while True:
+            ours, theirs = self.ours.step(ours), self.theirs.step(theirs)
+            if _all(ours).tobytes() != _all(theirs).tobytes():
+                return None
+            count = np.unique(_all(ours)).size
+            if count == known:
+                return ours, theirs
+            known = count
+
+    def likely(self, ours: Colours, theirs: Colours) -> dict[str, np.ndarray] | None:
+        """The permutations that the colours say, units of one colour in their order."""
+        colours = self._stable(ours, theirs)
+        return self._read(*colours) if colours else None
+
+    def run(self, ours: Colours, theirs: Colours) -> dict[str, np.ndarray] | None:
+        """Refines, reads off the permutations, and where they do not fit tells two units of one colour apart."""
+        if not self.left:
+            return None
+        self.left -= 1
+        colours = self._stable(ours, theirs)
+        if colours is None:
+            return None
+        ours, theirs = colours
+        found = self._read(ours, theirs)
+        if found is not None and self._fits(found):
+            return found
+        tie = self._tie(ours)
+        if tie is None:
+            return None
+        name, unit, colour = tie
+        apart = {**ours, name: ours[name].copy()}
+        apart[name][unit] = mix(colour)
+        for other, own in theirs.items():
+            for candidate in np.flatnonzero(own == colour):
+                chosen = {**theirs, other: own.copy()}
+                chosen[other][candidate] = mix(colour)
+                result = self.run(apart, chosen)
+                if result is not None or not self.left:
+                    return result
+        return None
+
+    @staticmethod
+    def _tie(colours: Colours) -> tuple[str, int, np.uint64] | None:
+        """A unit that shares its colour with another, of those the one with fewest like it."""
+        value, count = np.unique(_all(colours), return_counts=True)
+        if (count == 1).all():
+            return None
+        colour = value[count > 1][count[count > 1].argmin()]
+        return next((name, int(np.flatnonzero(c == colour)[0]), colour) for name, c in colours.items() if (c == colour).any())
+
+    def _read(self, ours: Colours, theirs: Colours) -> dict[str, np.ndarray] | None:
+        """The permutations that the colours say, units of one colour in their order; None if groups do not fit."""
+        found: dict[str, np.ndarray] = {}
+        where: dict[str, str] = {}
+        for group in reversed(self.family.order):
+            here = self.family.moved(group.id, lambda g, unit: (where[g], int(found[where[g]][unit])))
+            mine, other = np.argsort(ours[group.id], kind="stable"), np.argsort(theirs[here], kind="stable")
+            if (ours[group.id][mine] != theirs[here][other]).any():
+                return None
+            where[group.id] = here
+            found[here] = np.empty(group.size, np.int64)
+            found[here][mine] = other
+        return found
+
+    def _fits(self, found: dict[str, np.ndarray]) -> bool:
+        moved = {**self.theirs.arrays, **permuted(self.theirs.arrays, self.family.order, found)}
+        return all(np.asarray(self.ours.arrays[n]).tobytes() == np.asarray(moved[n]).tobytes() for n in self.ours.slots)
+
+
+def _all(colours: Colours) -> np.ndarray:
+    return np.sort(np.concatenate([*colours.values(), np.empty(0, np.uint64)]))

@@ -1,0 +1,75 @@
+"""Biases that may be changed without changing what a model computes: those that a softmax forgets, and pairs that cancel.
+
+The bias of keys adds the same to every score of a query. What the bias of values adds to all of them passes the weighted
+mean as it is, and the bias behind takes it back; so does any bias behind another with nothing but sums between. That
+nothing else comes of it is proven, step by step (`gains`): a mask that multiplies scores or probabilities stands in the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..dataflow.engine import analyse
+from ..dataflow.plainsteps import PlainSteps, plain_steps
+from ..diagnosis.alterations import floating
+from ..graph.model import Graph
+from ..groups.permutations import Arrays
+from ..matching.evidence import finite, same
+from .gains import MOST, Gain, Gains
+
+FEW = 0.25
+"""Where more of the weights differ than this share, none of them is tried."""
+
+
+def _changed(reference: Arrays, suspect: Arrays) -> list[str]:
+    """Weights with one axis that differ, where few do."""
+    apart = [n for n, a in reference.items() if floating(a) and not same(a, suspect[n])]
+    if len(apart) > FEW * len(reference):
+        return []
+    return [n for n in apart if reference[n].size == max(reference[n].shape, default=0) > 1]
+
+
+def _gain(reference: Arrays, suspect: Arrays, name: str) -> Gain:
+    """What is added to a bias."""
+    ours, theirs = (finite(a[name]).astype(np.float64) for a in (reference, suspect))
+    size = float(np.abs(ours).max())
+    return Gain(theirs - ours, size=size, most=MOST * size)
+
+
+def inert(graph: Graph, reference: Arrays, suspect: Arrays) -> list[str]:
+    """Weights with one axis that differ where the function does not depend on them: the bias of keys in attention.
+
+    Args:
+        graph: the reference.
+        reference, suspect: the weights by the same names, all units in place.
+    """
+    apart = _changed(reference, suspect)
+    plain = plain_steps(graph, analyse(graph)) if apart else None
+    found = []
+    for name in apart:
+        gain = _gain(reference, suspect, name)
+        # what is rounded alone is no step
+        step = np.where(np.isclose(gain.array, 0, atol=1e-5 * np.abs(finite(reference[name]))), 0, gain.array)
+        if plain is not None and step.any() and Gains(plain, {name: gain.moved(step)}).vanish():
+            found.append(name)
+    return found
+
+
+def shifted(graph: Graph, reference: Arrays, suspect: Arrays) -> list[tuple[str, str]]:
+    """Pairs of biases that differ, of which the second takes back what the first adds; arguments as of `inert`."""
+    apart = _changed(reference, suspect)
+    return _pairs(plain_steps(graph, analyse(graph)), apart, reference, suspect) if len(apart) > 1 else []
+
+
+def _pairs(plain: PlainSteps, apart: Sequence[str], reference: Arrays, suspect: Arrays) -> list[tuple[str, str]]:
+    gains = {name: _gain(reference, suspect, name) for name in apart}
+    found = []
+    for name in apart:
+        alone = Gains(plain, {name: gains[name]})
+        alone.vanish()
+        for last in dict.fromkeys(alone.met):
+            if last in gains and last != name and Gains(plain, {n: gains[n] for n in (name, last)}).vanish():
+                found.append((name, last))
+    return found
