@@ -23,8 +23,9 @@ import lady_onnx as lady
 from lady_onnx.dataflow.engine import analyse
 from lady_onnx.graph.model import Graph, load
 from lady_onnx.groups.permutations import Family, invert
-from lady_onnx.matching.evidence import cosine, finite, rows_of
+from lady_onnx.matching.evidence import cosine, rows_of
 from lady_onnx.matching.incoming import incoming
+from lady_onnx.numerics import as_finite
 from lady_onnx.scaling.walk import scalings
 from lady_onnx.symmetry.finder import extract
 from tests import real
@@ -60,7 +61,7 @@ def row_wise(graph: Graph, level: float, seed: int) -> tuple[float, float]:
     best = assigned = total = 0
     for slots in told.values():
         if slots:
-            x, y = (np.concatenate([rows_of(finite(g.array(s.initializer)), s) for s in slots], 1) for g in (graph, noisy))
+            x, y = (np.concatenate([rows_of(as_finite(g.array(s.initializer)), s) for s in slots], 1) for g in (graph, noisy))
             scores = cosine(x, y)
             units = np.arange(len(x))
             best += int((scores.argmax(1) == units).sum())

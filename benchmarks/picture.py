@@ -15,8 +15,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph.model import atomic, load
-from lady_onnx.groups.permutations import weights
+from lady_onnx.graph.model import atomic, load, weights
 from lady_onnx.matching.matcher import similarity
 from lady_onnx.pipeline.picture import matrices
 from tests import real

@@ -43,8 +43,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
 from benchmarks import rewriters
-from lady_onnx.diagnosis.verdicts import ACCEPTED
 from lady_onnx.graph.model import load
+from lady_onnx.pipeline.verdicts import ACCEPTED
 from lady_onnx.runtime.sessions import session, telling_samples
 from tests import architectures, real, test_architectures
 

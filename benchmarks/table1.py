@@ -30,9 +30,11 @@ from benchmarks.train import SHARES, TRAINED
 from lady_onnx.dataflow.engine import analyse
 from lady_onnx.graph.model import Graph, load
 from lady_onnx.groups.model import Group, Slot
-from lady_onnx.groups.permutations import Family, invert, permute_graph
-from lady_onnx.matching.evidence import cosine, finite, rows_of
+from lady_onnx.groups.permutations import Family, invert
+from lady_onnx.matching.evidence import cosine, rows_of
 from lady_onnx.matching.incoming import incoming
+from lady_onnx.numerics import as_finite
+from lady_onnx.pipeline.permuting import permute_graph
 from lady_onnx.pipeline.picture import matrices
 from lady_onnx.runtime.sessions import metric, read_data, run, session
 from lady_onnx.scaling.walk import scalings
@@ -105,7 +107,7 @@ def equal(group: Group, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.
 
 def best_cosines(slots: Sequence[Slot], ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> np.ndarray:
     """Algorithm 1 of the paper: of every row the likest, all other layers at their places."""
-    x, y = (np.concatenate([rows_of(finite(a[s.initializer]), s) for s in slots], 1) for a in (ours, theirs))
+    x, y = (np.concatenate([rows_of(as_finite(a[s.initializer]), s) for s in slots], 1) for a in (ours, theirs))
     return _kept(cosine(x, y), y)
 
 
@@ -160,7 +162,7 @@ class Bench:
         self.data = read_data(TRAINED / f"{name}.npz") if self.model.metric else None
         self.paper = published()
         self.untouched = self.metric(self.graph)
-        rows = rows_of(finite(self.graph.array(self.slot.initializer)), self.slot)
+        rows = rows_of(as_finite(self.graph.array(self.slot.initializer)), self.slot)
         self.trigger = trigger(rows)
 
     def moves(self, groups: Sequence[Group]) -> dict[str, np.ndarray]:
@@ -230,7 +232,7 @@ class Bench:
             row["algorithm1"] = percent(np.concatenate([hits(g, truth[g.id], paper.permutations[g.id], theirs) for g in moved]))
         else:
             row["algorithm1"] = row["oracle"]
-            x, y = (rows_of(finite(a[self.slot.initializer]), self.slot) for a in (ours, theirs))
+            x, y = (rows_of(as_finite(a[self.slot.initializer]), self.slot) for a in (ours, theirs))
             row["norms"] = percent(norms(x, y))
             row["trigger"] = percent(_kept(self.trigger @ y.T, y))
         known = self.paper.get((ATTACKS[kind][0], self.model.paper, float(value)))
@@ -340,8 +342,8 @@ def similarities(path: Path, name: str = "vgg16-fashion", shown: int = 64, share
     titles = ("as it is", "shuffled", f"trained on for {share} %, and shuffled", "put back")
     graphs = (bench.graph, permute_graph(bench.graph, bench.groups, moves), suspect, back)
     slot = bench.slot
-    x = rows_of(finite(bench.graph.array(slot.initializer)), slot)
-    panels = [cosine(x, rows_of(finite(g.array(slot.initializer)), slot))[:shown, :shown] for g in graphs]
+    x = rows_of(as_finite(bench.graph.array(slot.initializer)), slot)
+    panels = [cosine(x, rows_of(as_finite(g.array(slot.initializer)), slot))[:shown, :shown] for g in graphs]
     path.write_text(matrices(list(zip(titles, panels, strict=True))))
 
 

@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor
 
-from lady_onnx.diagnosis.alterations import floating
 from lady_onnx.errors import LadyError
 from lady_onnx.graph.model import Graph, attributes, label, load
+from lady_onnx.numerics import is_float_array
 from lady_onnx.pipeline.attacks import Attacked
 from lady_onnx.pipeline.permuting import Model, find_groups
 from lady_onnx.runtime.sessions import run, session
@@ -292,7 +292,7 @@ def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rat
         raise LadyError(f"{graph.name}: no samples, other numbers of samples and labels, or fewer than no passes")
     statistics = {name for node in graph.nodes if node.op_type == "BatchNormalization" for name in node.input[3:5]}
     touched = sorted({s.initializer for g in find_groups(graph).groups for s in g.slots} - statistics)
-    learned = [n for n in touched if floating(graph.array(n))]
+    learned = [n for n in touched if is_float_array(graph.array(n))]
     if not learned:
         raise LadyError(f"{graph.name}: no weight to train; `lady-onnx groups` lists none")
     net = Network(graph, learned)

@@ -20,13 +20,13 @@ import lady_onnx as lady
 
 from ..diagnosis.alterations import in_words
 from ..diagnosis.integrity import REPLACEABLE, TAMPERING
-from ..diagnosis.verdicts import ACCEPTED, VERDICTS
 from ..graph.model import Graph, atomic, load
 from ..matching.matcher import ASSIGNMENTS, Progress
 from ..pipeline.attacks import KINDS as ATTACKS
 from ..pipeline.demonstration import demo
 from ..pipeline.permuting import Model, slots_json
 from ..pipeline.resynchronization import EVIDENCE, VERIFY
+from ..pipeline.verdicts import ACCEPTED, VERDICTS
 from ..runtime.sessions import PROVIDERS, read_data
 from ..symmetry.explanation import draw
 

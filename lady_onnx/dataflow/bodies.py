@@ -16,7 +16,15 @@ import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 from ..errors import UnknownStructure
-from ..graph.model import Graph, attributes, captured, in_function, inside, ordered
+from ..graph.model import (
+    Graph,
+    attributes,
+    captured,
+    find_live_nodes,
+    in_function,
+    inside,
+    ordered,
+)
 from ..rules import Elementwise, Equation, Kind
 from . import sequences
 from .labels import addresses, along
@@ -53,18 +61,6 @@ class Scope:
     nodes: str = ""
     call: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
-
-
-def live(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
-    """The nodes that the outputs hang on, in their order, which is one in which each comes after what it reads."""
-    wanted = set(outputs)
-    found = []
-    for node in reversed(nodes):
-        if not wanted.isdisjoint(node.output):
-            found.append(node)
-            wanted.update(node.input)
-            wanted.update(captured(node))
-    return found[::-1]
 
 
 def function_of(graph: Graph, node: NodeProto, types: Sequence[bytes]) -> FunctionProto | None:
@@ -163,7 +159,7 @@ class Bodies:
                 if o:
                     constant = node.op_type == "Constant" and scope.weights + o in known
                     names[o] = (scope.weights if constant else scope.call) + o
-        for node in live(ordered(nodes), outputs):
+        for node in find_live_nodes(ordered(nodes), outputs):
             copy = NodeProto(op_type=node.op_type, domain=node.domain, overload=node.overload, name=scope.nodes + node.name)
             copy.input.extend(names.get(i, i) for i in node.input)
             copy.output.extend(names.get(o, o) for o in node.output)

@@ -18,11 +18,18 @@ from onnx import NodeProto
 
 from .. import rules
 from ..errors import UnknownStructure
-from ..graph.inference import Inference
-from ..graph.model import Graph, attributes, captured, input_choices, label
+from ..graph.model import (
+    Graph,
+    attributes,
+    captured,
+    find_live_nodes,
+    input_choices,
+    label,
+)
 from . import lines
-from .bodies import Bodies, live
+from .bodies import Bodies
 from .equations import lay, solved, spread, unlay
+from .inference import Inference
 from .labels import (
     UNREAD,
     Facts,
@@ -121,7 +128,7 @@ class Engine:
 
     def run(self, limit: float) -> Analysis | None:
         """The facts; None as soon as `limit` nodes have failed."""
-        for node in live(self.graph.nodes, [o.name for o in self.graph.model.graph.output]):
+        for node in find_live_nodes(self.graph.nodes, [o.name for o in self.graph.model.graph.output]):
             self.step(node)
             if self.failed >= limit:
                 return None

@@ -261,12 +261,3 @@ def components(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
     """The connected component of each of `size` points that the pairs `(a, b)` join."""
     graph = coo_array((np.ones(a.size, np.int8), (a, b)), shape=(size, size))
     return connected_components(graph, directed=False)[1].astype(np.int64)
-
-
-def mix(x: np.ndarray | np.uint64 | int) -> np.ndarray:
-    """A 64-bit hash of every element (splitmix64)."""
-    with np.errstate(over="ignore"):
-        z = np.asarray(x).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return z ^ (z >> np.uint64(31))

@@ -13,8 +13,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from ..graph.inference import FLOATS
-from ..graph.model import Graph, attributes
+from ..graph.model import FLOATS, Graph, attributes
 from ..rules import Body, Kind
 from ..rules.plainforms import spell_out
 from .engine import Analysis, analyse

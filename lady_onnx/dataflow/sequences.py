@@ -13,10 +13,10 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from ..errors import UnknownStructure
-from ..graph.inference import Inference
 from ..graph.model import attributes
 from ..rules import Elementwise, Kind, Movement, Reshape, Step, Take
 from ..rules.composed import SEQUENCES
+from .inference import Inference
 from .tensors import Tensor
 
 Result = Tensor | list[str]

@@ -13,6 +13,8 @@ from functools import partial
 import ml_dtypes
 import numpy as np
 
+from ..numerics import is_float_array
+
 MOST_BITS = 16
 """Quantisation to more bits than this is not looked for."""
 SAMPLE = 1 << 12
@@ -53,7 +55,7 @@ def explain(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, tup
     Args:
         reference, suspect: the weight in both models, of one shape and dtype; units may have been reordered.
     """
-    if reference.size < 2 or not floating(reference) or not (np.isfinite(reference).all() and np.isfinite(suspect).all()):
+    if reference.size < 2 or not is_float_array(reference) or not (np.isfinite(reference).all() and np.isfinite(suspect).all()):
         return reference, ()
     singles = list(_candidates(reference, suspect))
     if not singles:
@@ -76,16 +78,6 @@ def explain(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, tup
     return reference, ()
 
 
-def step(dtype: np.dtype) -> float:
-    """From one to the next number of a floating-point type."""
-    return float(np.nextafter(dtype.type(1), dtype.type(2))) - 1
-
-
-def floating(array: np.ndarray) -> bool:
-    """Does it hold floating-point numbers?"""
-    return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
-
-
 def in_words(alterations: Mapping[str, Sequence[Alteration]]) -> str:
     """What was done to the weights of a model, in a few words: each kind, its strength, and on how many weights."""
     strength = {"quantized": "bits", "pruned": "sparsity", "noise": "level", "scaled": "factor", "cast": "dtype"}
@@ -104,7 +96,7 @@ def in_words(alterations: Mapping[str, Sequence[Alteration]]) -> str:
 
 def noise(reference: np.ndarray, suspect: np.ndarray) -> float:
     """How far a weight lies from the reference's, in units of the latter's standard deviation; units must be in place."""
-    if reference.dtype.kind not in "fiub" and not floating(reference):
+    if reference.dtype.kind not in "fiub" and not is_float_array(reference):
         return 0.0
     a, b = reference.astype(np.float64), suspect.astype(np.float64)
     known = np.isfinite(a) & np.isfinite(b)

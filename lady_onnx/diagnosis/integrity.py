@@ -32,8 +32,9 @@ from scipy.special import stdtrit
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
-from ..matching.evidence import HUGE, rows_of, same
-from .alterations import CLOSE, SAMPLE, floating, step
+from ..matching.evidence import HUGE, rows_of
+from ..numerics import is_float_array, is_same, machine_epsilon
+from .alterations import CLOSE, SAMPLE
 from .unscaling import FAINT, row_ratios
 
 UNSURE = 1e-3
@@ -141,7 +142,7 @@ def _tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least
     law = _Law.of(slots, reference, suspect, least)
     for name in reference:
         own, x, y = slots.get(name, []), np.asarray(reference[name]), np.asarray(suspect[name])
-        if _numbers(x) and _numbers(y) and not same(x, y):
+        if _numbers(x) and _numbers(y) and not is_same(x, y):
             found += _in_weight(name, own, _Moves.between(x, y, least), law)
     dead = {g.id: _dead(g, reference) & _dead(g, suspect) for g in groups if any(f.group == g.id for f in found)}
     alive = [f for f in found if f.group is None or not dead[f.group][f.unit]]
@@ -176,7 +177,7 @@ def _gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def _numbers(array: np.ndarray) -> bool:
     """Does it hold numbers with a meaning, floating-point or quantised ones, and not sizes or places?"""
-    return floating(array) or (array.dtype.kind in "iu" and array.dtype.itemsize == 1)
+    return is_float_array(array) or (array.dtype.kind in "iu" and array.dtype.itemsize == 1)
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,7 @@ class _Moves:
 
     @classmethod
     def between(cls, reference: np.ndarray, suspect: np.ndarray, least: float) -> _Moves:
-        eps = step(suspect.dtype if floating(suspect) else np.dtype(np.float32))
+        eps = machine_epsilon(suspect.dtype if is_float_array(suspect) else np.dtype(np.float32))
         x, y = reference.astype(np.float64), suspect.astype(np.float64)
         different = np.asarray(x != y)
         decay, lag = _decay(x, y, eps)
@@ -252,7 +253,7 @@ class _Law:
         few: dict[tuple[str, int], set[str]] = {}
         for name in reference:
             x, y = np.asarray(reference[name]), np.asarray(suspect[name])
-            if not (_numbers(x) and _numbers(y)) or same(x, y):
+            if not (_numbers(x) and _numbers(y)) or is_same(x, y):
                 continue
             moves = _Moves.between(x, y, least)
             rows = [np.asarray(rows_of(moves.gap, s).any(1)) for _, s in slots.get(name, [])] or [moves.gap.ravel() > 0]

@@ -13,7 +13,8 @@ import numpy as np
 from ..groups.model import Group
 from ..groups.permutations import Arrays
 from ..groups.scaling import Scaling
-from ..matching.evidence import finite, rows_of
+from ..matching.evidence import rows_of
+from ..numerics import as_finite
 from .unscaling import nearest, row_ratios
 
 CLOSE = 0.05
@@ -41,7 +42,7 @@ def _sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, ...],
     if own.all() or not own.any():
         return ()
     rows = [
-        rows_of(finite(arrays[s.initializer]), s) + offset for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
+        rows_of(as_finite(arrays[s.initializer]), s) + offset for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
     ]
     unread = _faint(rows, np.flatnonzero(~own))
     # of what makes units that is multiplied with them, where all is zero, so are they

@@ -19,7 +19,7 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Family, invert, permuted
 from ..groups.scaling import Scaling
 from ..matching.evidence import Match, rows_of
-from .alterations import floating
+from ..numerics import is_float_array
 from .integrity import Finding
 from .undoing import Undone
 
@@ -138,7 +138,7 @@ def unmixed(
     lines = [s for s in lines if ours[s.group] is not None and theirs[s.group] is not None]
     if not any(_alike(ours[a.group], theirs[b.group]) for a in lines for b in lines):
         return Plain()
-    sides = [{n: a.astype(np.float64) if floating(a) else a for n, a in m.items()} for m in models]
+    sides = [{n: a.astype(np.float64) if is_float_array(a) else a for n, a in m.items()} for m in models]
     for line in lines:
         for side, forms in zip(sides, (ours, theirs), strict=True):
             for slots, values in zip((line.made, line.read), forms[line.group] or (), strict=True):
@@ -234,4 +234,4 @@ def _alike(a: Rows | None, b: Rows | None) -> bool:
 
 
 def _floating(slots: Sequence[Slot], *models: Arrays) -> bool:
-    return all(floating(np.asarray(m[s.initializer])) for s in slots for m in models)
+    return all(is_float_array(np.asarray(m[s.initializer])) for s in slots for m in models)

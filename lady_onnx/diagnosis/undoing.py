@@ -17,7 +17,8 @@ from ..groups.permutations import Arrays, permuted
 from ..groups.scaling import Scaling
 from ..matching.evidence import Match, rows_of
 from ..matching.matcher import DOUBT, Progress
-from .alterations import SHORT, floating, step
+from ..numerics import is_float_array, machine_epsilon
+from .alterations import SHORT
 from .integrity import Finding
 from .unscaling import COARSE, Factors, Unscaler, nearest, ratios
 
@@ -136,7 +137,7 @@ def _roundings(factors: Mapping[str, Factors], chosen: Mapping[str, np.ndarray],
     counts: Counter[str] = Counter()
     for group, c in chosen.items():
         counts.update({s.initializer for s, row in zip(factors[group].scaling.slots, c, strict=True) if (row != 1).any()})
-    return {n: many for n, many in counts.items() if step(np.asarray(suspect[n]).dtype) >= SHORT}
+    return {n: many for n, many in counts.items() if machine_epsilon(np.asarray(suspect[n]).dtype) >= SHORT}
 
 
 def _rounded(
@@ -161,7 +162,7 @@ def _rounded(
                 x = np.abs(rows_of(expected[slot.initializer], slot))
                 y = np.abs(rows_of(np.asarray(suspect[slot.initializer]), slot))
                 half = 0.5 * np.spacing(y).astype(np.float64)
-                room = half + (roundings[slot.initializer] - 1) * np.maximum(0.5 * step(y.dtype) * y, half)
+                room = half + (roundings[slot.initializer] - 1) * np.maximum(0.5 * machine_epsilon(y.dtype) * y, half)
                 with np.errstate(divide="ignore", invalid="ignore"):
                     low[k] = np.where(x > 0, np.log(np.maximum(y - room, 0) / x), -np.inf).max(1)
                     high[k] = np.where(x > 0, np.log((y + room) / x), np.inf).min(1)
@@ -203,7 +204,7 @@ def _closer(reference: Arrays, arrays: Arrays, before: Arrays) -> bool:
 def _floating(scaling: Scaling, suspect: Arrays) -> bool:
     """Are the weights that may be multiplied floating-point numbers?"""
     may = (scaling.scales != 0).any(0) | scaling.signs.any(0)
-    return all(floating(np.asarray(suspect[s.initializer])) for s, m in zip(scaling.slots, may, strict=True) if m)
+    return all(is_float_array(np.asarray(suspect[s.initializer])) for s, m in zip(scaling.slots, may, strict=True) if m)
 
 
 def _added(names: Sequence[str], reference: Arrays, suspect: Arrays) -> bool:
@@ -212,7 +213,7 @@ def _added(names: Sequence[str], reference: Arrays, suspect: Arrays) -> bool:
     for name in dict.fromkeys(names):
         x, y = (np.asarray(a[name]).ravel() for a in (reference, suspect))
         thin = slice(None, None, max(x.size // ENOUGH, 1))
-        x, y = (z[thin].astype(np.float64) if floating(z) else np.zeros(0) for z in (x, y))
+        x, y = (z[thin].astype(np.float64) if is_float_array(z) else np.zeros(0) for z in (x, y))
         told = np.flatnonzero((x != y) & (x != 0))
         size, gap = (np.log(np.abs(z[told])) for z in (x, y - x))
         if told.size > 1 and size.std() and gap.std():
@@ -245,7 +246,7 @@ def _distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float
     total = 0.0
     for name in names:
         x, y = np.asarray(reference[name]), np.asarray(suspect[name])
-        if floating(x):
+        if is_float_array(x):
             known = np.isfinite(x) & np.isfinite(y)
             x, y = x[known].astype(np.float64), y[known].astype(np.float64)
             spread = float(np.abs(x).max(initial=0)) or 1.0

@@ -15,9 +15,9 @@ import numpy as np
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..groups.scaling import Scaling
-from ..matching.evidence import Match, finite, joined, rows_of
+from ..matching.evidence import Match, joined, rows_of
 from ..matching.matcher import Matcher, Progress
-from .alterations import floating, step
+from ..numerics import as_finite, is_float_array, machine_epsilon
 
 ROUNDS = 4
 """At most so often all groups are matched after the first time."""
@@ -82,7 +82,7 @@ class Unscaler(Matcher):
 
     def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays, scalings: Mapping[str, Scaling]):
         super().__init__(groups, reference, suspect)
-        self.current = {n: a.astype(np.float64) if floating(a) else a for n, a in self.current.items()}
+        self.current = {n: a.astype(np.float64) if is_float_array(a) else a for n, a in self.current.items()}
         self.scalings = {g: s for g, s in scalings.items() if s.free}
         for name in {shift.bias for s in self.scalings.values() for shift in s.shifts} - self.current.keys():
             self.reference[name], self.current[name] = reference[name], suspect[name].astype(np.float64)
@@ -169,11 +169,11 @@ class Unscaler(Matcher):
     def values(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
         if not self.searching:
             return super().values(arrays, name, own)
-        return finite(arrays[name]) / np.float32(self.scale(name)[1])
+        return as_finite(arrays[name]) / np.float32(self.scale(name)[1])
 
     def orderless(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         return [
-            np.sort(np.abs(finite(rows_of(arrays[s.initializer], s))), 1) / np.float32(self.scale(s.initializer)[1])
+            np.sort(np.abs(as_finite(rows_of(arrays[s.initializer], s))), 1) / np.float32(self.scale(s.initializer)[1])
             for s in slots
         ]
 
@@ -295,7 +295,7 @@ def ratios(
     alone = np.maximum(each * np.abs(np.where(np.isfinite(ratio), ratio, 1.0)), np.array(apart))
     error = np.where(count == 1, alone, error)
     # what was multiplied was rounded, however few of the others were
-    steps = np.array([step(np.asarray(reference[s.initializer]).dtype) for s in scaling.slots])[:, None]
+    steps = np.array([machine_epsilon(np.asarray(reference[s.initializer]).dtype) for s in scaling.slots])[:, None]
     is_rounded = np.isfinite(ratio) & (ratio != 1)
     return ratio, np.maximum(error, np.where(is_rounded, ROUNDED * steps / np.sqrt(count) * np.abs(ratio), 0.0))
 

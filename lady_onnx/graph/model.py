@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 import onnx.inliner
 import onnx.numpy_helper
+import onnx.shape_inference
 from google.protobuf.message import DecodeError
 from onnx import (
     AttributeProto,
@@ -739,3 +740,39 @@ def input_choices(graph: Graph, sizes: Sequence[int]) -> Iterator[tuple[dict[str
             if shapes not in done:
                 done.append(shapes)
                 yield shapes, loose
+
+
+def find_live_nodes(nodes: Sequence[NodeProto], outputs: Iterable[str]) -> list[NodeProto]:
+    """The nodes that the outputs hang on, in their order, which is one in which each comes after what it reads."""
+    wanted = set(outputs)
+    found = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            found.append(node)
+            wanted.update(node.input)
+            wanted.update(captured(node))
+    return found[::-1]
+
+
+FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
+
+
+class _Arrays(Mapping[str, np.ndarray]):
+    """The weights of a graph, read when they are asked for."""
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.graph.array(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.graph.tensors)
+
+    def __len__(self) -> int:
+        return len(self.graph.tensors)
+
+
+def weights(graph: Graph) -> Mapping[str, np.ndarray]:
+    """The weights of a graph by name, read when they are asked for."""
+    return _Arrays(graph)

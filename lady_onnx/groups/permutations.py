@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ..graph.model import Graph
 from .model import Group
 
 Arrays = Mapping[str, np.ndarray]
@@ -31,36 +30,6 @@ def permuted(arrays: Arrays, groups: Sequence[Group], permutations: Permutations
                 changed[slot.initializer] = np.array(arrays[slot.initializer])
             slot.permute(changed[slot.initializer], permutation)
     return changed
-
-
-def permute_graph(graph: Graph, groups: Sequence[Group], permutations: Permutations) -> Graph:
-    """A copy of `graph` with its weights permuted."""
-    result = graph.copy()
-    arrays = _Arrays(graph)
-    for name, array in permuted(arrays, groups, permutations).items():
-        result.replace(name, array)
-    return result
-
-
-class _Arrays(Mapping[str, np.ndarray]):
-    """The weights of a graph, read when they are asked for."""
-
-    def __init__(self, graph: Graph):
-        self.graph = graph
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self.graph.array(name)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.graph.tensors)
-
-    def __len__(self) -> int:
-        return len(self.graph.tensors)
-
-
-def weights(graph: Graph) -> Arrays:
-    """The weights of a graph by name, read when they are asked for."""
-    return _Arrays(graph)
 
 
 class Family:

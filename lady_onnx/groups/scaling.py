@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..scaling.reflections import Shift
 from .model import Slot
+
+pass
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,22 @@ def region(slot: Slot, shape: Sequence[int]) -> list[np.ndarray]:
     """Where the units of a slot lie in an array that hangs on some axes of its weight."""
     axes = {**dict(slot.within), slot.axis: slot.index.ravel()}
     return [np.zeros(1, np.int64) if n == 1 else axes.get(a, np.arange(n)) for a, n in enumerate(shape)]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """A bias behind units that become `top` less themselves when their sign changes: it gains what they read of `top`.
+
+    `slot` is where the units are read, in a weight with its outputs along `out`; their columns there change signs.
+    """
+
+    slot: Slot
+    out: int
+    bias: str
+    top: float
+
+    def gain(self, weight: np.ndarray, flipped: np.ndarray) -> np.ndarray:
+        """What the bias gains, [outputs], of the units that are flipped, bool [units], before their columns change."""
+        rows = np.moveaxis(weight, self.slot.axis, 0)[self.slot.index[flipped].ravel()].astype(np.float64)
+        out = self.out + (self.out < self.slot.axis)
+        return self.top * rows.sum(tuple(a for a in range(rows.ndim) if a != out))

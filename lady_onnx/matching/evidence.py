@@ -12,6 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
 from ..groups.model import Slot
+from ..numerics import as_finite, is_same
 from .assignment import assign_sparsely
 
 LEAST = 0.02
@@ -97,29 +98,9 @@ def joined(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
 
 def scale_of(array: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of a weight, the deviation never zero."""
-    values = finite(array)
+    values = as_finite(array)
     deviation = float(values.std(dtype=np.float64))
     return float(values.mean(dtype=np.float64)), deviation if deviation > 0 else 1.0
-
-
-def finite(array: np.ndarray) -> np.ndarray:
-    """As float32, infinities as the largest finite value beside them."""
-    values = array.astype(np.float32)
-    finite = np.isfinite(values)
-    if not finite.all():
-        limit = np.abs(values[finite]).max(initial=1.0)
-        np.clip(values, -limit, limit, out=values)
-    return values
-
-
-def same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Equal bit for bit?"""
-    if a.dtype != b.dtype or a.shape != b.shape:
-        return False
-    if a.dtype.hasobject:
-        return bool((a == b).all())
-    flat_a, flat_b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
-    return bool(np.array_equal(flat_a, flat_b))
 
 
 def _digests(parts: Sequence[np.ndarray]) -> list[bytes]:
@@ -136,7 +117,7 @@ def exact_match(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.nd
     if any(x.dtype != y.dtype for x, y in zip(a, b, strict=True)):
         return None
     first = next((i for i, x in enumerate(a) if x.shape[1]), 0)
-    if a[first].size and not same(*(np.sort(x[first][:, 0]) for x in (a, b))):
+    if a[first].size and not is_same(*(np.sort(x[first][:, 0]) for x in (a, b))):
         return None
     theirs: dict[bytes, list[int]] = {}
     for j, key in enumerate(_digests(b)):
@@ -218,7 +199,7 @@ class Noise:
     def between(cls, reference: np.ndarray, suspect: np.ndarray, spread: float, axes: Sequence[int]) -> Noise:
         """What differs between two weights of one shape, of which the reference has the deviation `spread`."""
         # in units of the largest: the squares of large weights have no place in single precision
-        apart = finite(reference) / 2 - finite(suspect) / 2
+        apart = as_finite(reference) / 2 - as_finite(suspect) / 2
         largest = np.abs(apart).max(initial=0) or np.float32(1)
         square = np.square(apart / largest)
         unit = (2 * float(largest) / spread) ** 2

@@ -13,7 +13,8 @@ import numpy as np
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..groups.scaling import Scaling
-from .evidence import Match, balanced, cosine, finite
+from ..numerics import as_finite
+from .evidence import Match, balanced, cosine
 from .matcher import Matcher, Progress
 
 SHARP = 100.0
@@ -43,7 +44,7 @@ class Incoming(Matcher):
         return self.told.get(group.id) or group.slots
 
     def values(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
-        return finite(arrays[name])
+        return as_finite(arrays[name])
 
     def compared(
         self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]

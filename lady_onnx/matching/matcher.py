@@ -16,6 +16,7 @@ import numpy as np
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Family, compose, invert, permuted
+from ..numerics import as_finite, is_same
 from .copies import TINY, Rehearsed, copied_of, gain_of, share_of
 from .evidence import (
     LEAST,
@@ -27,13 +28,11 @@ from .evidence import (
     cosine,
     each_best,
     exact_match,
-    finite,
     joined,
     likelihood,
     proven,
     rows_of,
     runners_up,
-    same,
     scale_of,
 )
 from .meanfield import at_once
@@ -178,7 +177,7 @@ class Matcher:
         """Estimates the noise of every weight from what differs at the matching so far; returns its log-likelihood."""
         self._heard = dict(self.current)
         for name, array in self.reference.items():
-            if not same(array, self.current[name]):
+            if not is_same(array, self.current[name]):
                 axes = sorted({s.axis for g in self.groups for s in g.slots if s.initializer == name})
                 self.noise[name] = Noise.between(array, self.current[name], self.scale(name)[1], axes)
             else:
@@ -200,7 +199,7 @@ class Matcher:
         """A weight in units of its noise, and of the noise at every position of the axes that are not a unit's `own`."""
         mean, deviation = self.scale(name)
         noise = self.noise.get(name) or Noise(deviation)
-        values = (finite(arrays[name]) - np.float32(mean)) / np.float32(noise.deviation)
+        values = (as_finite(arrays[name]) - np.float32(mean)) / np.float32(noise.deviation)
         for axis, factor in noise.along.items():
             if axis not in own:
                 values /= factor.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
@@ -254,12 +253,12 @@ class Matcher:
     def _rehearse(self) -> None:
         """Judges the matches by what the same search finds where the answer is known: in chance, and in noisy copies."""
         rng = np.random.default_rng(0)
-        suspect = {n: rng.permutation(finite(a).ravel()).reshape(a.shape) for n, a in sorted(self.current.items())}
+        suspect = {n: rng.permutation(as_finite(a).ravel()).reshape(a.shape) for n, a in sorted(self.current.items())}
         # how sure the search is of what it finds by chance matters to the search alone
         others = self._rehearsal(suspect, asked=self._meeting())._gains()
         with np.errstate(over="ignore"):
             suspect = {
-                n: finite(a) + np.float32(self._noise(n)) * rng.standard_normal(a.shape, np.float32)
+                n: as_finite(a) + np.float32(self._noise(n)) * rng.standard_normal(a.shape, np.float32)
                 for n, a in sorted(self.reference.items())
             }
         moves = {g.id: rng.permutation(g.size) for g in self.groups}
@@ -284,7 +283,7 @@ class Matcher:
 
     def _noise(self, name: str) -> float:
         """The deviation of what was added to a weight: what it has gained, or, at most, what differs from its match."""
-        ours, theirs = (finite(x[name]) for x in (self.reference, self.current))
+        ours, theirs = (as_finite(x[name]) for x in (self.reference, self.current))
         differing = float(np.square(theirs - ours, dtype=np.float64).mean())
         gained = float(np.var(theirs, dtype=np.float64) - np.var(ours, dtype=np.float64))
         return min(differing, max(gained, (LEAST * self.scale(name)[1]) ** 2)) ** 0.5
@@ -388,7 +387,7 @@ class Matcher:
     def _settled(self, name: str) -> bool:
         """Is every slot of a group, and of those inside it, bit-equal already?"""
         names = {s.initializer for g in self._members(name) for s in g.slots}
-        return all(same(self.reference[n], self.current[n]) for n in names)
+        return all(is_same(self.reference[n], self.current[n]) for n in names)
 
     # ---- one group and what lies inside it
 
@@ -468,7 +467,7 @@ class Matcher:
         parts = []
         for slot in slots:
             mean, deviation = self.scale(slot.initializer)
-            rows = finite(rows_of(arrays[slot.initializer], slot))
+            rows = as_finite(rows_of(arrays[slot.initializer], slot))
             parts.append((np.sort(rows, 1) - np.float32(mean)) / np.float32(deviation))
         return parts
 

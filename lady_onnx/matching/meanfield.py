@@ -12,7 +12,8 @@ import numpy as np
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
-from .evidence import assign, balanced, finite, rows_of, scale_of
+from ..numerics import as_finite
+from .evidence import assign, balanced, rows_of, scale_of
 
 HEATS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
 """By what the log-odds are divided, step by step."""
@@ -27,7 +28,7 @@ def at_once(groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> dict
         for s in g.slots:
             slots.setdefault(s.initializer, []).append((g, s))
     scales = {n: scale_of(reference[n]) for n in slots}
-    ours, theirs = ({n: finite(x[n]) - np.float32(scales[n][0]) for n in slots} for x in (reference, suspect))
+    ours, theirs = ({n: as_finite(x[n]) - np.float32(scales[n][0]) for n in slots} for x in (reference, suspect))
     power = {n: _power(ours[n], theirs[n], scales[n][1]) for n in slots}
     likely = {g.id: balanced(_lengths(g, ours, theirs, power)).astype(np.float32) for g in groups}
 

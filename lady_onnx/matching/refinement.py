@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..dataflow.labels import mix
 from ..groups.model import Group
 from ..groups.permutations import Arrays, Family, permuted
+from ..numerics import mix_bits
 
 TRIES = 20
 """How many colourings to try at most before giving up."""
@@ -50,7 +50,7 @@ def _bits(array: np.ndarray) -> np.ndarray:
     array = np.ascontiguousarray(array)
     size = array.dtype.itemsize
     parts = array.view(f"u{size}") if size in (1, 2, 4, 8) else array.view("u8").reshape(*array.shape, -1)
-    return mix(parts) if parts.shape == array.shape else mix(mix(parts).sum(-1))
+    return mix_bits(parts) if parts.shape == array.shape else mix_bits(mix_bits(parts).sum(-1))
 
 
 def _total(array: np.ndarray) -> int:
@@ -76,7 +76,7 @@ class _Model:
                 for _, slot in self.slots[name]:
                     if slot.axis == axis:
                         covers[slot.region(array.shape)] += 1
-                place = mix(mix(axis + 1) + np.arange(array.shape[axis]).astype(np.uint64))
+                place = mix_bits(mix_bits(axis + 1) + np.arange(array.shape[axis]).astype(np.uint64))
                 shape = [-1 if a == axis else 1 for a in range(array.ndim)]
                 array += np.where(covers == 0, place.reshape(shape), np.uint64(0))
                 self.alone[name, axis] = covers == 1
@@ -84,33 +84,33 @@ class _Model:
     def _kind(self, group: Group, number: int) -> np.uint64:
         """The same for a group and for those that stand in its place in other units."""
         if not group.parents:
-            return np.uint64(mix(number + 1))
-        above = mix(np.array([self.kind[p] for p, _ in group.parents], np.uint64)).cumsum()[-1]
-        return np.uint64(mix(above ^ mix(self.family.place(group.id) + (1 << 32))))
+            return np.uint64(mix_bits(number + 1))
+        above = mix_bits(np.array([self.kind[p] for p, _ in group.parents], np.uint64)).cumsum()[-1]
+        return np.uint64(mix_bits(above ^ mix_bits(self.family.place(group.id) + (1 << 32))))
 
     def step(self, colours: Colours) -> Colours:
         """Every unit's colour mixed with the colours of what its weights meet."""
-        new = {name: mix(c) for name, c in colours.items()}
+        new = {name: mix_bits(c) for name, c in colours.items()}
         for group in self.family.order:
             for parent, unit in group.parents:
-                new[group.id] = new[group.id] + mix(colours[parent][unit])
+                new[group.id] = new[group.id] + mix_bits(colours[parent][unit])
         for name, slots in self.slots.items():
             frame = self.fixed[name].copy()
             for group, slot in slots:
                 region = slot.region(frame.shape)
                 side = np.moveaxis(np.zeros(frame[region].shape, np.uint64), slot.axis, 0)
                 own = np.repeat(colours[group.id], slot.index.shape[1])
-                rank = np.tile(mix(np.arange(slot.index.shape[1]) + (1 << 33)), group.size)
-                side += mix(own).reshape(-1, *[1] * (frame.ndim - 1))
+                rank = np.tile(mix_bits(np.arange(slot.index.shape[1]) + (1 << 33)), group.size)
+                side += mix_bits(own).reshape(-1, *[1] * (frame.ndim - 1))
                 # the place inside its unit says something unless another group lies along it
                 only = np.moveaxis(self.alone[name, slot.axis][region], slot.axis, 0)
-                side += np.where(only, mix(own ^ rank).reshape(-1, *[1] * (frame.ndim - 1)), np.uint64(0))
+                side += np.where(only, mix_bits(own ^ rank).reshape(-1, *[1] * (frame.ndim - 1)), np.uint64(0))
                 frame[region] += np.moveaxis(side, 0, slot.axis)
-            frame = mix(frame)
+            frame = mix_bits(frame)
             for group, slot in slots:
                 rows = np.moveaxis(frame[slot.region(frame.shape)], slot.axis, 0).reshape(group.size, -1).sum(1)
-                salt = mix(np.frombuffer(f"{name}:{slot.axis}".encode(), np.uint8)).cumsum()[-1]
-                new[group.id] = new[group.id] + mix(rows ^ salt)
+                salt = mix_bits(np.frombuffer(f"{name}:{slot.axis}".encode(), np.uint8)).cumsum()[-1]
+                new[group.id] = new[group.id] + mix_bits(rows ^ salt)
         return new
 
 
@@ -153,11 +153,11 @@ class _Search:
             return None
         name, unit, colour = tie
         apart = {**ours, name: ours[name].copy()}
-        apart[name][unit] = mix(colour)
+        apart[name][unit] = mix_bits(colour)
         for other, own in theirs.items():
             for candidate in np.flatnonzero(own == colour):
                 chosen = {**theirs, other: own.copy()}
-                chosen[other][candidate] = mix(colour)
+                chosen[other][candidate] = mix_bits(colour)
                 result = self.run(apart, chosen)
                 if result is not None or not self.left:
                     return result

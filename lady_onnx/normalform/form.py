@@ -15,7 +15,7 @@ from onnx import TypeProto
 
 from ..equality.declared import Declaration, Said
 from ..graph.model import Graph
-from ..matching.evidence import same
+from ..numerics import is_same
 from .emission import Emission
 from .reader import Reader
 from .terms import Leaf, NoForm, Terms
@@ -67,7 +67,7 @@ class Form:
         said: dict[str, np.ndarray] = {}
         for name, leaf in self.leaves.items():
             array = form.array(name)
-            is_changed = not same(array, leaf.array)
+            is_changed = not is_same(array, leaf.array)
             if leaf.origin is None:
                 if is_changed:
                     return None
@@ -83,12 +83,12 @@ class Form:
                 said[weight] = np.zeros(changed[weight].size, bool)
             flat, told = changed[weight].reshape(-1), said[weight]
             new = array.ravel()
-            if flat.dtype != new.dtype or not same(flat[where[told[where]]], new[told[where]]):
+            if flat.dtype != new.dtype or not is_same(flat[where[told[where]]], new[told[where]]):
                 return None
             flat[where] = new
             told[where] = True
         for weight, array in changed.items():
-            if not same(array, self.source.array(weight)):
+            if not is_same(array, self.source.array(weight)):
                 result.replace(weight, array)
         return result
 

@@ -9,7 +9,6 @@ import onnx.helper
 import onnx.numpy_helper
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto
 
-from ..dataflow.bodies import live
 from ..equality.declared import Declaration
 from ..equality.extents import Extent
 from ..equality.meanings import meaning_of, schema_of, standard
@@ -17,6 +16,7 @@ from ..graph.model import (
     Graph,
     attributes,
     every_node,
+    find_live_nodes,
     in_function,
     inside,
     label,
@@ -64,7 +64,7 @@ class Reader:
         graph = self.graph.model.graph
         known = {v.name: self.terms.input(k, v.name, v.type) for k, v in enumerate(self.graph.required_inputs)}
         outputs = [o.name for o in graph.output]
-        for node in live(self.graph.nodes, outputs):
+        for node in find_live_nodes(self.graph.nodes, outputs):
             self.read(node, known, "", self.graph.opsets)
         weights = [v for v in graph.input if v.name in self.graph.tensors]
         self._declare("", known, self.graph.required_inputs, [*weights, *graph.value_info], graph.output)
@@ -215,7 +215,7 @@ class Reader:
                 left_out.discard(name)
         self._calls.append(key)
         try:
-            for inner in live(ordered(function.node), list(function.output)):
+            for inner in find_live_nodes(ordered(function.node), list(function.output)):
                 plain = _bound(inner, given)
                 for k, name in enumerate(plain.input):
                     if name in left_out:
@@ -310,7 +310,7 @@ class Reader:
         hiding = _hiding(attribute.g)
         own = {name: term for name, term in known.items() if name not in hiding}
         outputs = [o.name for o in attribute.g.output]
-        for inner in live(ordered(attribute.g.node), outputs):
+        for inner in find_live_nodes(ordered(attribute.g.node), outputs):
             self.read(inner, own, prefix, opsets)
         # of the branch itself nothing is left in the form
         self._declare(prefix, own, (), [*attribute.g.input, *attribute.g.value_info, *attribute.g.output], ())
@@ -336,7 +336,7 @@ class Reader:
                 term.shape = shape
             own.update({v.name: t for v, t in zip(graph.input, inputs, strict=True)})
             outputs = [o.name for o in graph.output]
-            for node in live(ordered(graph.node), outputs):
+            for node in find_live_nodes(ordered(graph.node), outputs):
                 self.read(node, own, prefix, opsets)
             self._declare(prefix, own, graph.input, graph.value_info, graph.output)
             ends = self._ends(outputs, own, prefix)

@@ -16,13 +16,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from ..diagnosis.alterations import floating
 from ..equality.declared import Said, axes_of_type, first_unshown, said_of
-from ..equality.pairing import Difference, Pairing, pair_graphs, part, unshared
+from ..equality.pairing import Difference, Pairing, correspond, pair_graphs, part, unshared
 from ..errors import ArchitectureError
 from ..graph.model import Graph
 from ..normalform.form import Form, declarations, normal_form, version_of
 from ..normalform.terms import NoForm
+from ..numerics import is_float_array
 from ..runtime.sessions import simplified
 from .skeleton import Place, paired
 
@@ -105,7 +105,7 @@ class Link:
 
     @staticmethod
     def _cast(array: np.ndarray, like: np.ndarray) -> np.ndarray:
-        return array.astype(like.dtype) if floating(array) and floating(like) else array
+        return array.astype(like.dtype) if is_float_array(array) and is_float_array(like) else array
 
 
 def connect(reference: Graph, suspect: Graph) -> Link:
@@ -237,3 +237,12 @@ def _add(model: onnx.ModelProto, tensor: onnx.TensorProto, name: str, taken: set
     model.graph.initializer.add().CopyFrom(tensor)
     model.graph.initializer[-1].name = fresh
     return fresh
+
+
+def differ(reference: Graph, suspect: Graph) -> dict[str, str] | None:
+    """The suspect's weights by the reference's names if they differ in nothing but the length of axes, else None."""
+    try:
+        names = correspond(reference, suspect, sizes=False)
+    except ArchitectureError:
+        return None
+    return names if any(reference.shape(a) != suspect.shape(b) for a, b in names.items()) else None

@@ -20,9 +20,8 @@ from onnx import NodeProto
 from scipy.optimize import linear_sum_assignment
 
 from ..errors import ArchitectureError
-from ..graph.inference import FLOATS
-from ..graph.model import Graph, attributes, by_name, label
-from ..matching.evidence import finite
+from ..graph.model import FLOATS, Graph, attributes, by_name, label
+from ..numerics import as_finite
 from ..runtime.sessions import HALF
 
 PASSING = ("Cast", "Dropout", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
@@ -245,7 +244,7 @@ class _Values:
 
     def of(self, name: str) -> np.ndarray:
         if name not in self.known:
-            array = finite(self.graph.array(name)).ravel()
+            array = as_finite(self.graph.array(name)).ravel()
             self.known[name] = np.quantile(array, np.linspace(0, 1, QUANTILES))
         return self.known[name]
 

@@ -16,10 +16,11 @@ import numpy as np
 from onnx import ModelProto
 
 from ..dataflow.engine import analyse
-from ..diagnosis.alterations import MOST_BITS, floating, prune, quantize
+from ..diagnosis.alterations import MOST_BITS, prune, quantize
 from ..errors import LadyError, natural
 from ..graph.model import Graph, load
 from ..groups.model import Symmetry
+from ..numerics import is_float_array
 from ..scaling.walk import scalings
 from ..symmetry.finder import extract
 from .permuting import Model
@@ -86,7 +87,7 @@ def attack(model: Model, kind: str, strength: float, *, weights: Sequence[str] |
     generator = np.random.default_rng(seed)
     analysis = analyse(graph)
     symmetry = extract(analysis)
-    touched = sorted({s.initializer for g in symmetry.groups for s in g.slots if floating(graph.array(s.initializer))})
+    touched = sorted({s.initializer for g in symmetry.groups for s in g.slots if is_float_array(graph.array(s.initializer))})
     result = graph.copy()
     if kind == "rescale":
         chosen = [g for g in symmetry.groups if weights is None or any(s.initializer in weights for s in g.slots)]
@@ -104,7 +105,7 @@ def attack(model: Model, kind: str, strength: float, *, weights: Sequence[str] |
         changed = {n: _multiplied(graph.array(n), n, symmetry, strength, generator) for n in drawn}
     else:
         arrays = {n: graph.array(n) for n in (touched if weights is None else weights)}
-        changed = {n: _altered(a, kind, strength, generator) for n, a in arrays.items() if floating(a)}
+        changed = {n: _altered(a, kind, strength, generator) for n, a in arrays.items() if is_float_array(a)}
     altered = [n for n, a in changed.items() if not np.array_equal(a, graph.array(n))]
     for name in altered:
         result.replace(name, changed[name])

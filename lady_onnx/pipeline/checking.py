@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..diagnosis.verdicts import VERDICTS, Verdict
 from ..errors import ArchitectureError
 from ..matching.matcher import Progress
 from .outcome import Resync
 from .permuting import Model
 from .resynchronization import resync
+from .verdicts import VERDICTS, Verdict
 
 
 @dataclass(frozen=True)

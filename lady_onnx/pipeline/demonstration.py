@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import LadyError
-from ..graph.model import atomic, load
-from ..groups.permutations import Family, invert, weights
+from ..graph.model import atomic, load, weights
+from ..groups.permutations import Family, invert
 from ..matching.matcher import similarity
 from ..runtime.sessions import compare, read_data
 from .permuting import NOTE, permute

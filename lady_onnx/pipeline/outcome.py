@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from ..diagnosis.alterations import SHORT, Alteration, floating, step
+from ..diagnosis.alterations import SHORT, Alteration
 from ..diagnosis.integrity import Finding
-from ..diagnosis.verdicts import Verdict, judge, recognised
 from ..errors import LadyError
 from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..matching.evidence import Match
+from ..numerics import is_float_array, machine_epsilon
 from ..runtime.sessions import Verification, compare
 from .permuting import write_permutation
+from .verdicts import Verdict, judge, recognised
 
 NOTE = "resynced"
 FACTOR = 2.0
@@ -147,7 +148,7 @@ def is_rounding(reference: np.ndarray, result: np.ndarray, room: np.ndarray | No
 
     `room` is what the reference's form leaves, `other` the suspect's with its units in place; None where one is exact.
     """
-    if not floating(reference) or (room is None and other is None):
+    if not is_float_array(reference) or (room is None and other is None):
         return False
     limit = sum((np.asarray(r, np.float64) for r in (room, other) if r is not None), np.zeros(()))
     return bool((_gap(reference, result) <= limit).all())
@@ -159,12 +160,12 @@ def writing_room(reference: np.ndarray) -> np.ndarray | None:
     A layer that a norm was folded into before it was written has the rounding of a product in every weight, and in its
     biases that of a difference of numbers of the usual size. Short types have no such room.
     """
-    if not floating(reference) or step(reference.dtype) >= SHORT or not reference.size:
+    if not is_float_array(reference) or machine_epsilon(reference.dtype) >= SHORT or not reference.size:
         return None
     size = np.abs(reference).astype(np.float64)
     if reference.ndim == 1:
         size = size + np.median(size)
-    return np.where(np.isfinite(size), FOLDED * step(reference.dtype) * size, 0.0)
+    return np.where(np.isfinite(size), FOLDED * machine_epsilon(reference.dtype) * size, 0.0)
 
 
 def is_product(
@@ -179,9 +180,9 @@ def is_product(
         room: what the forms of both leave, None where they are exact.
         roundings: how many groups have factors in the weight; where these are short, they round it one after the other.
     """
-    if not floating(placed):
+    if not is_float_array(placed):
         return False
-    unit = step(placed.dtype)
+    unit = machine_epsilon(placed.dtype)
     known = FACTOR if unit < SHORT else 0.0
     with np.errstate(invalid="ignore"):
         half = 0.5 * np.spacing(np.abs(placed)).astype(np.float64)
@@ -202,10 +203,10 @@ def is_mixture(reference: np.ndarray, result: np.ndarray, grown: float) -> bool:
 
     `grown` is by how much undoing the map may have enlarged that.
     """
-    if not floating(reference) or step(reference.dtype) >= SHORT:
+    if not is_float_array(reference) or machine_epsilon(reference.dtype) >= SHORT:
         return False
     most = max(float(np.abs(a.astype(np.float64)).max(initial=0)) for a in (reference, result))
-    return bool((_gap(reference, result) <= 8 * step(reference.dtype) * grown * most).all())
+    return bool((_gap(reference, result) <= 8 * machine_epsilon(reference.dtype) * grown * most).all())
 
 
 def _gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -14,9 +14,9 @@ from onnx import ModelProto
 
 from ..dataflow.engine import analyse
 from ..errors import LadyError, natural
-from ..graph.model import Graph, atomic, load
+from ..graph.model import Graph, atomic, load, weights
 from ..groups.model import Group, Symmetry
-from ..groups.permutations import Family, invert, permute_graph
+from ..groups.permutations import Family, Permutations, invert, permuted
 from ..symmetry.finder import extract
 
 FORMAT = "lady-onnx-permutation/1"
@@ -180,3 +180,12 @@ def read_permutation(path: str | os.PathLike[str], groups: Sequence[Group]) -> d
         raise LadyError(f"{path}: {error.strerror}; give a file that --save-permutation wrote") from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise LadyError(f"{path}: not a permutation file ({error}); give one that --save-permutation wrote") from error
+
+
+def permute_graph(graph: Graph, groups: Sequence[Group], permutations: Permutations) -> Graph:
+    """A copy of `graph` with its weights permuted."""
+    result = graph.copy()
+    arrays = weights(graph)
+    for name, array in permuted(arrays, groups, permutations).items():
+        result.replace(name, array)
+    return result

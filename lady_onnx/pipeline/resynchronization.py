@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from ..dataflow.engine import Analysis, analyse
-from ..diagnosis.alterations import CLOSE, Alteration, explain, floating, noise
+from ..diagnosis.alterations import CLOSE, Alteration, explain, noise
 from ..diagnosis.integrity import (
     REPLACEABLE,
     TRAINED,
@@ -28,11 +28,11 @@ from ..graph.model import load
 from ..groups.model import Symmetry
 from ..groups.permutations import Arrays, permuted
 from ..groups.scaling import Scaling
-from ..matching.evidence import Match, same
+from ..matching.evidence import Match
 from ..matching.incoming import Incoming, incoming
 from ..matching.matcher import ASSIGNMENTS, Matcher, Progress
-from ..pairing.counterparts import Link, connect
-from ..pairing.unequal import differ
+from ..numerics import is_float_array, is_same
+from ..pairing.counterparts import Link, connect, differ
 from ..runtime.sessions import PROVIDERS
 from ..scaling.biases import inert, shifted
 from ..scaling.walk import scalings
@@ -187,14 +187,14 @@ def resync(
         result = whole.copy()
         for name, array in repaired(symmetry.groups, findings, altered, {**view, **moved}).items():
             link.replace(result, name, array)
-    apart = {n: link.array(n, result) for n in names if not same(ours.array(n), link.array(n, result))}
+    apart = {n: link.array(n, result) for n in names if not is_same(ours.array(n), link.array(n, result))}
     differences = {n: difference(ours.array(n), a) for n, a in apart.items()}
     rooms = _rooms(link, symmetry, matches)
     added = {shift.bias for s in factors().values() for shift in s.shifts} if undone.expected else set()
 
     def is_restored(name: str, array: np.ndarray) -> bool:
         mine, (room, other) = ours.array(name), rooms.get(name, (None, None))
-        if name in done and not same(altered[name], mine):
+        if name in done and not is_same(altered[name], mine):
             # what was expected below is the reference's weight as it was altered
             return False
         if name in undone.grown:
@@ -224,7 +224,7 @@ def resync(
     for name in names:
         steps = done[name][1] if name in done else ()
         array = link.array(name, shown)
-        level = 0.0 if same(altered[name], array) else noise(altered[name], array)
+        level = 0.0 if is_same(altered[name], array) else noise(altered[name], array)
         # what was undone left its rounding
         if level > (CLOSE if steps or name in undone.expected or name in undone.grown else 0):
             steps = (*steps, Alteration("noise", {"level": level}))
@@ -321,7 +321,7 @@ def _aligned(
 
 def _explained(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, tuple[Alteration, ...]] | None:
     """How a weight was altered, whatever its order; None where it was not, or not in a way that is known."""
-    if not floating(reference) or _sums(reference) == _sums(suspect):
+    if not is_float_array(reference) or _sums(reference) == _sums(suspect):
         return None
     altered, how = explain(reference, suspect)
     return (altered, how) if how else None

@@ -11,13 +11,13 @@ import numpy as np
 from ..dataflow.engine import analyse
 from ..diagnosis.alterations import Alteration, noise
 from ..diagnosis.integrity import UNSURE, Finding, repaired, tampered
-from ..graph.model import Graph
-from ..matching.evidence import same
+from ..graph.model import Graph, weights
 from ..matching.incoming import incoming
 from ..matching.matcher import Progress
+from ..matching.unequal import extended, matched, written
+from ..numerics import is_same
 from ..pairing.counterparts import Link, unshown
 from ..pairing.skeleton import Place
-from ..pairing.unequal import extended, matched, written
 from ..scaling.walk import scalings
 from ..symmetry.finder import extract
 from .outcome import Resync, alike, difference, is_product, preserved
@@ -46,7 +46,7 @@ def resync_sizes(
     analysis = analyse(ours, link.constant_along, link.number)
     symmetry = extract(analysis)
     own = extract(analyse(theirs, mirrored.constant_along, mirrored.number))
-    both = extended(ours, theirs, names, symmetry.groups, own.groups)
+    both = extended(weights(ours), weights(theirs), names, symmetry.groups, own.groups)
     factors = scalings(ours, analysis, symmetry.groups)
     # inside a head units may meet as they like: the head as a whole is summed
     summed = [g for g in symmetry.groups if g.id in factors and (g.parents or not factors[g.id].crossed)]
@@ -113,6 +113,6 @@ def resync_sizes(
 
 def _is_restored(reference: np.ndarray, kept: np.ndarray) -> bool:
     """Is a weight without the units that were inserted the reference's, to the rounding of what they passed on?"""
-    if same(reference, kept):
+    if is_same(reference, kept):
         return True
     return is_product(reference.astype(np.float64), kept, np.abs(reference).astype(np.float64), None)

@@ -13,10 +13,9 @@ import numpy as np
 
 from ..dataflow.engine import analyse
 from ..dataflow.plainsteps import PlainSteps, plain_steps
-from ..diagnosis.alterations import floating
 from ..graph.model import Graph
 from ..groups.permutations import Arrays
-from ..matching.evidence import finite, same
+from ..numerics import as_finite, is_float_array, is_same
 from .gains import MOST, Gain, Gains
 
 FEW = 0.25
@@ -25,7 +24,7 @@ FEW = 0.25
 
 def _changed(reference: Arrays, suspect: Arrays) -> list[str]:
     """Weights with one axis that differ, where few do."""
-    apart = [n for n, a in reference.items() if floating(a) and not same(a, suspect[n])]
+    apart = [n for n, a in reference.items() if is_float_array(a) and not is_same(a, suspect[n])]
     if len(apart) > FEW * len(reference):
         return []
     return [n for n in apart if reference[n].size == max(reference[n].shape, default=0) > 1]
@@ -33,7 +32,7 @@ def _changed(reference: Arrays, suspect: Arrays) -> list[str]:
 
 def _gain(reference: Arrays, suspect: Arrays, name: str) -> Gain:
     """What is added to a bias."""
-    ours, theirs = (finite(a[name]).astype(np.float64) for a in (reference, suspect))
+    ours, theirs = (as_finite(a[name]).astype(np.float64) for a in (reference, suspect))
     size = float(np.abs(ours).max())
     return Gain(theirs - ours, size=size, most=MOST * size)
 
@@ -51,7 +50,7 @@ def inert(graph: Graph, reference: Arrays, suspect: Arrays) -> list[str]:
     for name in apart:
         gain = _gain(reference, suspect, name)
         # what is rounded alone is no step
-        step = np.where(np.isclose(gain.array, 0, atol=1e-5 * np.abs(finite(reference[name]))), 0, gain.array)
+        step = np.where(np.isclose(gain.array, 0, atol=1e-5 * np.abs(as_finite(reference[name]))), 0, gain.array)
         if plain is not None and step.any() and Gains(plain, {name: gain.moved(step)}).vanish():
             found.append(name)
     return found

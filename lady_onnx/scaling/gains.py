@@ -19,8 +19,7 @@ from ..dataflow.labels import along, axes_of
 from ..dataflow.plainsteps import PlainSteps, is_plain
 from ..dataflow.tensors import moved_shape, step_of
 from ..errors import UnknownStructure
-from ..graph.inference import FLOATS
-from ..graph.model import attributes
+from ..graph.model import FLOATS, attributes
 from ..rules import Body, Equation, Kind, Movement, Take
 from ..rules.composed import SEQUENCES
 from .bends import PRODUCTS

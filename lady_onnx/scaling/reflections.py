@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from onnx import NodeProto
@@ -11,28 +10,10 @@ from onnx import NodeProto
 from ..dataflow.labels import axes_of
 from ..dataflow.plainsteps import PlainSteps, is_plain
 from ..graph.model import attributes
-from ..groups.model import Group, Slot
+from ..groups.model import Group
+from ..groups.scaling import Shift
 from ..rules import Kind, Movement
 from .factors import Products, Role
-
-
-@dataclass(frozen=True)
-class Shift:
-    """A bias behind units that become `top` less themselves when their sign changes: it gains what they read of `top`.
-
-    `slot` is where the units are read, in a weight with its outputs along `out`; their columns there change signs.
-    """
-
-    slot: Slot
-    out: int
-    bias: str
-    top: float
-
-    def gain(self, weight: np.ndarray, flipped: np.ndarray) -> np.ndarray:
-        """What the bias gains, [outputs], of the units that are flipped, bool [units], before their columns change."""
-        rows = np.moveaxis(weight, self.slot.axis, 0)[self.slot.index[flipped].ravel()].astype(np.float64)
-        out = self.out + (self.out < self.slot.axis)
-        return self.top * rows.sum(tuple(a for a in range(rows.ndim) if a != out))
 
 
 class Reflections:

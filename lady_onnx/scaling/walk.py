@@ -25,8 +25,7 @@ from ..dataflow.labels import axes_of
 from ..dataflow.plainsteps import PlainSteps, is_plain, plain_steps
 from ..dataflow.tensors import moved_shape, step_of
 from ..errors import UnknownStructure
-from ..graph.inference import FLOATS
-from ..graph.model import Graph, attributes
+from ..graph.model import FLOATS, Graph, attributes
 from ..groups.model import Group, Slot
 from ..groups.scaling import Scaling, region
 from ..rules import Body, Elementwise, Equation, Kind, Movement, Take

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..dataflow.engine import Analysis
-from ..dataflow.labels import axes_of, dense, distinct, mix
+from ..dataflow.labels import axes_of, dense, distinct
 from ..groups.model import Group, Pin, Slot, Symmetry
+from ..numerics import mix_bits
 from .blocks import Blocks
 from .classes import Classes
 from .fold import Fold, Unfoldable, fold, unfolded
@@ -115,20 +116,20 @@ class Finder:
         self.births = births
         self.kinds = births.astype(np.uint64)
         for what, touched in self.analysis.facts.touched:
-            self.kinds[dense(touched)] += mix(what)
-        np.add.at(colour, self.class_of, mix(self.kinds) * self.label_times)
-        seen = mix(mix(self.member_role + (1 << 32)) ^ self.member_times) * self.label_times[self.member_label]
+            self.kinds[dense(touched)] += mix_bits(what)
+        np.add.at(colour, self.class_of, mix_bits(self.kinds) * self.label_times)
+        seen = mix_bits(mix_bits(self.member_role + (1 << 32)) ^ self.member_times) * self.label_times[self.member_label]
         np.add.at(colour, self.class_of[self.member_label], seen)
         fixed = self.why >= 0
-        colour[fixed] = mix(np.flatnonzero(fixed) + (1 << 40))
+        colour[fixed] = mix_bits(np.flatnonzero(fixed) + (1 << 40))
         known = distinct(colour).size
         while True:
-            new = mix(colour)
+            new = mix_bits(colour)
             for number, (child, parent) in enumerate(self.pairs):
-                salt = mix(number + (1 << 48))
-                np.add.at(new, child, mix(colour[parent] ^ salt))
+                salt = mix_bits(number + (1 << 48))
+                np.add.at(new, child, mix_bits(colour[parent] ^ salt))
                 times = np.where(self.apart[parent], np.uint64(1), self.times[child])
-                np.add.at(new, parent, mix(mix(colour[child]) ^ salt) * times)
+                np.add.at(new, parent, mix_bits(mix_bits(colour[child]) ^ salt) * times)
             new[fixed] = colour[fixed]
             colour = new
             count = distinct(colour).size
@@ -138,7 +139,7 @@ class Finder:
         self.colour = colour
         key = colour.copy()
         for number, (child, parent) in enumerate(self.pairs):
-            np.add.at(key, child, mix(parent + ((number + 1) << 32)))
+            np.add.at(key, child, mix_bits(parent + ((number + 1) << 32)))
         self.key = key
 
     def _index(self) -> None:
@@ -149,13 +150,13 @@ class Finder:
         self.fact_event = np.repeat(np.arange(len(pairs)), [a.size for a, _ in pairs])
         node = [np.where(x < 0, -1 - x, x + self.shift) for x in (self.fact_a, self.fact_b)]
         # one and the same parent, or one that looks like it
-        self.mark = self._marks(*(mix(x + (1 << 32)) for x in (self.fact_a, self.fact_b)))
+        self.mark = self._marks(*(mix_bits(x + (1 << 32)) for x in (self.fact_a, self.fact_b)))
         order = np.argsort(self.class_of, kind="stable")
         # of classes of one label nothing is to be told apart
         several = (np.bincount(self.class_of, minlength=self.count) > 1)[self.class_of]
         crowded = np.flatnonzero(several)
         if crowded.size:
-            marks = self._marks(*(mix(self.colour[self.of[x]]) for x in node))
+            marks = self._marks(*(mix_bits(self.colour[self.of[x]]) for x in node))
             told = np.lexsort([x[crowded] for x in (marks, self.kinds, self.births, self.class_of)])
             order[several[order]] = crowded[told]
         self.sorted_labels = order
@@ -188,14 +189,14 @@ class Finder:
 
         Of another label the same is known; of addresses, children and parents what `first` and `second` say, by fact.
         """
-        marks = mix(self.kinds)
+        marks = mix_bits(self.kinds)
         tied = (self.fact_event < len(self.analysis.facts.equal)) & (self.fact_a >= 0) & (self.fact_b >= 0)
         for _ in range(3):
-            new = mix(marks)
+            new = mix_bits(marks)
             for one, other, what, side in ((self.fact_a, self.fact_b, second, 0), (self.fact_b, self.fact_a, first, 1)):
                 # of an address, which is negative, `tied` takes none
                 label = np.maximum(other, 0)
-                said = mix(mix(self.fact_event * 2 + side) ^ np.where(tied, marks[label], what))
+                said = mix_bits(mix_bits(self.fact_event * 2 + side) ^ np.where(tied, marks[label], what))
                 np.add.at(new, one[one >= 0], said[one >= 0])
             marks = new
         return marks

@@ -14,14 +14,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..diagnosis.alterations import floating
-from ..equality.pairing import correspond
 from ..errors import ArchitectureError
-from ..graph.model import Graph
 from ..groups.model import Group, Slot
-from ..groups.permutations import Family
-from ..matching.evidence import Match, rows_of
-from ..matching.matcher import Matcher, Progress
+from ..groups.permutations import Arrays, Family
+from ..numerics import is_float_array
+from .evidence import Match, rows_of
+from .matcher import Matcher, Progress
 
 LEAST = 0.3
 """Below this similarity a unit is no other's copy."""
@@ -55,17 +53,8 @@ class Extended:
     places: dict[tuple[str, int], np.ndarray]
 
 
-def differ(reference: Graph, suspect: Graph) -> dict[str, str] | None:
-    """The suspect's weights by the reference's names if they differ in nothing but the length of axes, else None."""
-    try:
-        names = correspond(reference, suspect, sizes=False)
-    except ArchitectureError:
-        return None
-    return names if any(reference.shape(a) != suspect.shape(b) for a, b in names.items()) else None
-
-
 def extended(
-    reference: Graph, suspect: Graph, names: Mapping[str, str], ours: Sequence[Group], theirs: Sequence[Group]
+    reference: Arrays, suspect: Arrays, names: Mapping[str, str], ours: Sequence[Group], theirs: Sequence[Group]
 ) -> Extended:
     """Both models with all units of both, those that one lacks as zeros.
 
@@ -77,8 +66,8 @@ def extended(
     """
     back = {b: a for a, b in names.items()}
     one, two = Family(ours), Family(theirs)
-    twins = _twins(reference, suspect, one, two, names)
-    lengths = {name: list(reference.shape(name)) for name in names}
+    twins = _twins(one, two, names)
+    lengths = {name: list(reference[name].shape) for name in names}
     longer: dict[str, Group] = {}
     for group in one.tops():
         twin = twins[group.id]
@@ -87,7 +76,7 @@ def extended(
         for slot in group.slots:
             name, axis = slot.initializer, slot.axis
             if slot.index.shape[1] != many[name, axis]:
-                raise _part(reference, suspect, name)
+                raise _part(name)
             index, lengths[name][axis] = _longer(slot.index, twin.size, lengths[name][axis])
             slots.append(replace(slot, index=index))
         longer[group.id] = replace(group, size=max(group.size, twin.size), slots=tuple(slots))
@@ -97,31 +86,31 @@ def extended(
         there = {(back[s.initializer], s.axis): s for s in twins[group.id].slots} if group.id in twins else {}
         for slot in group.slots if there else ():
             name, axis = slot.initializer, slot.axis
-            where = places.setdefault((name, axis), np.full(suspect.shape(names[name])[axis], -1))
+            where = places.setdefault((name, axis), np.full(suspect[names[name]].shape[axis], -1))
             own = there[name, axis].index
             where[own.ravel()] = slot.index[: len(own)].ravel()
     for name, its in names.items():
-        if len(reference.shape(name)) != len(suspect.shape(its)):
-            raise _part(reference, suspect, name)
-        for axis, (n, m) in enumerate(zip(reference.shape(name), suspect.shape(its), strict=True)):
+        if len(reference[name].shape) != len(suspect[its].shape):
+            raise _part(name)
+        for axis, (n, m) in enumerate(zip(reference[name].shape, suspect[its].shape, strict=True)):
             where = places.setdefault((name, axis), np.full(m, -1))
             taken = {int(p) for g in ours for s in g.slots if (s.initializer, s.axis) == (name, axis) for p in s.index.ravel()}
             free = [p for p in range(n) if p not in taken]
             if len(free) != int((where < 0).sum()):
-                raise _part(reference, suspect, name)
+                raise _part(name)
             where[where < 0] = free
-    whole = {n: np.zeros(lengths[n], reference.array(n).dtype) for n in names}
-    second = {n: np.zeros(lengths[n], suspect.array(b).dtype) for n, b in names.items()}
+    whole = {n: np.zeros(lengths[n], reference[n].dtype) for n in names}
+    second = {n: np.zeros(lengths[n], suspect[b].dtype) for n, b in names.items()}
     for name, its in names.items():
-        whole[name][tuple(slice(n) for n in reference.shape(name))] = reference.array(name)
-        array = suspect.array(its)
+        whole[name][tuple(slice(n) for n in reference[name].shape)] = reference[name]
+        array = suspect[its]
         second[name][np.ix_(*(places[name, a] for a in range(array.ndim)))] = array
     mine = {g.id: one.groups[g.id].size if g.id in one.groups else 0 for g in groups}
     sizes = {g.id: twins[g.id].size if g.id in twins else 0 for g in groups}
     return Extended(tuple(groups), whole, second, mine, sizes, twins, names, places)
 
 
-def _twins(reference: Graph, suspect: Graph, one: Family, two: Family, names: Mapping[str, str]) -> dict[str, Group]:
+def _twins(one: Family, two: Family, names: Mapping[str, str]) -> dict[str, Group]:
     """By the id of a group of the reference the suspect's in its place; none for those in units that the suspect lacks."""
     known, back = {n: n for n in names}, {b: a for a, b in names.items()}
     found: dict[tuple, list[Group]] = {}
@@ -131,7 +120,7 @@ def _twins(reference: Graph, suspect: Graph, one: Family, two: Family, names: Ma
     for group in one.tops():
         others = found.get(_key(group, known))
         if not others:
-            raise _part(reference, suspect, group.slots[0].initializer)
+            raise _part(group.slots[0].initializer)
         waiting.append((group, others.pop(0)))
     twins = {}
     while waiting:
@@ -142,7 +131,7 @@ def _twins(reference: Graph, suspect: Graph, one: Family, two: Family, names: Ma
             for a, b in itertools.zip_longest(*inner):
                 fits = a and b and _key(a, known) == _key(b, back) and a.size == b.size
                 if not fits or (group.size != twin.size and len(a.parents) > 1):
-                    raise _part(reference, suspect, (a or group).slots[0].initializer)
+                    raise _part((a or group).slots[0].initializer)
                 waiting.append((a, b))
     return twins
 
@@ -195,8 +184,8 @@ def _longer(index: np.ndarray, size: int, length: int) -> tuple[np.ndarray, int]
     return np.concatenate([index, added]), length + added.size
 
 
-def _part(reference: Graph, suspect: Graph, name: str) -> ArchitectureError:
-    return ArchitectureError(f"{suspect.name}: weight '{name}' of {reference.name} has other units than can be told")
+def _part(name: str) -> ArchitectureError:
+    return ArchitectureError(f"weight '{name}' has other units than can be told")
 
 
 @dataclass(frozen=True)
@@ -269,7 +258,7 @@ def matched(both: Extended, incoming: Mapping[str, Sequence[Slot]], progress: Pr
     for units in (missing, extra):
         units.sort(key=lambda unit: (order[unit[0]], unit[1]))
     matches = [found[g.id] for g in both.groups]
-    plain = {n: a.astype(np.float64) if floating(a) else a for n, a in arrays.items()}
+    plain = {n: a.astype(np.float64) if is_float_array(a) else a for n, a in arrays.items()}
     idle = _idle(both, {m.group: m for m in matches}, extra, incoming, plain)
     plain = {n: a.astype(arrays[n].dtype) for n, a in plain.items()}
     return Unequal(matches, missing, extra, idle, arrays, plain)

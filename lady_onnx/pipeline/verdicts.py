@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .alterations import in_words
-from .integrity import TAMPERING
+from ..diagnosis.alterations import in_words
+from ..diagnosis.integrity import TAMPERING
 
 if TYPE_CHECKING:
-    from ..pipeline.outcome import Resync
+    from .outcome import Resync
 
 VERDICTS = ("identical", "permuted", "rescaled", "altered", "tampered", "unrelated")
 ACCEPTED = VERDICTS[:3]

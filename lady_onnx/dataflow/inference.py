@@ -15,8 +15,8 @@ from onnx import NodeProto, TypeProto
 from onnx.reference import ReferenceEvaluator
 
 from ..errors import UnknownStructure
+from ..graph.model import FLOATS, Graph, attributes
 from ..rules.composed import SEQUENCES
-from .model import Graph, attributes
 
 DRAWING = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
 WINDOW = ("auto_pad", "ceil_mode", "count_include_pad", "dilations", "group", "kernel_shape", "pads", "strides")
@@ -37,7 +37,6 @@ FROM_SECOND = (
 """Operators whose results have shapes that the values of operands decide, from the first or the second on; so do reductions."""
 NEVER = ("If", "Loop", "Scan", "SequenceMap", *SEQUENCES, *DRAWING)
 """Operators whose results are never computed from their operands here: those with bodies, of sequences, and those that draw."""
-FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 VALUE_LIMIT = 1 << 22
 """Operands of more elements than this are never read for their values."""
 

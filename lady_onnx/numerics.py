@@ -1,0 +1,45 @@
+"""Helpers for floating-point arrays and hashes that several packages share."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+
+
+def as_finite(array: np.ndarray) -> np.ndarray:
+    """As float32, infinities as the largest finite value beside them."""
+    values = array.astype(np.float32)
+    finite = np.isfinite(values)
+    if not finite.all():
+        limit = np.abs(values[finite]).max(initial=1.0)
+        np.clip(values, -limit, limit, out=values)
+    return values
+
+
+def is_same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Equal bit for bit?"""
+    if a.dtype != b.dtype or a.shape != b.shape:
+        return False
+    if a.dtype.hasobject:
+        return bool((a == b).all())
+    flat_a, flat_b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
+    return bool(np.array_equal(flat_a, flat_b))
+
+
+def mix_bits(x: np.ndarray | np.uint64 | int) -> np.ndarray:
+    """A 64-bit hash of every element (splitmix64)."""
+    with np.errstate(over="ignore"):
+        z = np.asarray(x).astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return z ^ (z >> np.uint64(31))
+
+
+def machine_epsilon(dtype: np.dtype) -> float:
+    """From one to the next number of a floating-point type."""
+    return float(np.nextafter(dtype.type(1), dtype.type(2))) - 1
+
+
+def is_float_array(array: np.ndarray) -> bool:
+    """Does it hold floating-point numbers?"""
+    return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
