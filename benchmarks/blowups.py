@@ -59,7 +59,9 @@ class Net:
         given = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, self.shape)]
         taken = [helper.make_tensor_value_info(result, onnx.TensorProto.FLOAT, None)]
         graph = helper.make_graph(self.nodes, "blowup", given, taken, self.weights)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8
+        )
 
 
 def mlp(*widths: int) -> onnx.ModelProto:
@@ -88,7 +90,9 @@ def reshaped(channels: int, tail: str, side: int = 1024) -> onnx.ModelProto:
 def expanded() -> onnx.ModelProto:
     """A row that is expanded to a large square."""
     net = Net(1, 8)
-    wide = net.node("Expand", net.node("Gemm", "x", net.weight(8, 1024)), net.constant([4096, 1024]))
+    wide = net.node(
+        "Expand", net.node("Gemm", "x", net.weight(8, 1024)), net.constant([4096, 1024])
+    )
     return net.model(net.node("MatMul", wide, net.weight(1024, 4)))
 
 
@@ -125,14 +129,22 @@ def experts() -> onnx.ModelProto:
     """Attention heads inside experts: an order of experts, one of the heads in each, one of the dimensions in each."""
     net = Net(8, 8, 32, 32)
     hidden = net.node("MatMul", "x", net.weight(8, 8, 32, 32))
-    scores = net.node("Softmax", net.node("MatMul", hidden, net.node("Transpose", hidden, perm=[0, 1, 3, 2])), axis=-1)
+    scores = net.node(
+        "Softmax",
+        net.node("MatMul", hidden, net.node("Transpose", hidden, perm=[0, 1, 3, 2])),
+        axis=-1,
+    )
     mixed = net.node("MatMul", net.node("MatMul", scores, hidden), net.weight(8, 8, 32, 16))
     return net.model(net.node("ReduceSum", mixed, net.constant([0, 1]), keepdims=0))
 
 
 Cases = dict[str, tuple[Callable[[], onnx.ModelProto], str, tuple[str, float] | None]]
 CASES: Cases = {
-    "Conv, Flatten, Reshape, Gemm; 4,096 channels": (lambda: reshaped(4096, "gemm"), "groups", None),
+    "Conv, Flatten, Reshape, Gemm; 4,096 channels": (
+        lambda: reshaped(4096, "gemm"),
+        "groups",
+        None,
+    ),
     "the same with a LayerNormalization": (lambda: reshaped(4096, "norm"), "groups", None),
     "Conv, Flatten, Reshape + its transpose": (lambda: reshaped(4096, "turned"), "groups", None),
     "the same, 16 channels": (lambda: reshaped(16, "turned"), "groups", None),
@@ -186,8 +198,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--only", default="", help="cases whose names hold this")
     parser.add_argument("--seconds", type=int, default=120, help="of CPU time for each case")
-    parser.add_argument("--megabytes", type=int, default=6000, help="of address space for each case")
-    parser.add_argument("--package", type=Path, default=Path(__file__).parents[1], help="the folder of the package")
+    parser.add_argument(
+        "--megabytes", type=int, default=6000, help="of address space for each case"
+    )
+    parser.add_argument(
+        "--package", type=Path, default=Path(__file__).parents[1], help="the folder of the package"
+    )
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -207,9 +223,15 @@ def main() -> None:
             child = [sys.executable, __file__, "--child"]
             subprocess.run([*child, "build", name, folder], check=True, env=environment)
             done = subprocess.run(
-                [*child, "run", name, folder], env=environment, preexec_fn=limited, capture_output=True, text=True
+                [*child, "run", name, folder],
+                env=environment,
+                preexec_fn=limited,
+                capture_output=True,
+                text=True,
             )
-            reason = (done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"])[-1]
+            reason = (done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"])[
+                -1
+            ]
             print(f"| {name} | {done.stdout.strip() or f'- | - | {reason}'} |", flush=True)
 
 

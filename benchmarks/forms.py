@@ -25,14 +25,20 @@ import onnx
 import onnx.version_converter
 import onnxruntime as ort
 import torch
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_dynamic, quantize_static
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph.model import load
-from lady_onnx.runtime.sessions import session, telling_samples
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.runtime.sessions import draw_telling_samples, open_session
 from tests import architectures, real, test_architectures, test_law
 
 MODERN = 13
@@ -57,8 +63,8 @@ class Samples(CalibrationDataReader):
     """A few random inputs that the model answers to."""
 
     def __init__(self, path: Path):
-        graph = load(path)
-        self.left = iter(telling_samples(graph, session(graph), 2, 0))
+        graph = load_graph(path)
+        self.left = iter(draw_telling_samples(graph, open_session(graph), 2, 0))
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self.left, None)
@@ -80,13 +86,18 @@ def half(source: Path, target: Path) -> None:
 
 
 def static(source: Path, target: Path) -> None:
-    if load(source).opset() < MODERN:
+    if load_graph(source).opset() < MODERN:
         # scales for every channel are newer than that
         model = onnx.version_converter.convert_version(onnx.load(source), MODERN)
         source = target.with_suffix(".modern.onnx")
         onnx.save(model, source)
     quantize_static(
-        source, target, Samples(source), quant_format=QuantFormat.QDQ, per_channel=True, weight_type=QuantType.QInt8
+        source,
+        target,
+        Samples(source),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        weight_type=QuantType.QInt8,
     )
 
 
@@ -120,7 +131,10 @@ def main() -> None:
                 continue
             plain = lady.find_groups(path)
             before = Counter(p.reason for p in plain.pinned)
-            print(f"| {model} | float | {plain.symmetry_bits:.0f} | 100.0 % | {law(path)} |  |", flush=True)
+            print(
+                f"| {model} | float | {plain.symmetry_bits:.0f} | 100.0 % | {law(path)} |  |",
+                flush=True,
+            )
             for form, make in FORMS.items():
                 target = folder / f"{model}-{form.replace(' ', '-')}.onnx"
                 make(path, target)
@@ -129,7 +143,10 @@ def main() -> None:
                 fewer = found.symmetry_bits < plain.symmetry_bits
                 why = "; ".join(f"{r} ({n})" for r, n in lost.most_common(3)) if fewer else ""
                 share = 100 * found.symmetry_bits / plain.symmetry_bits
-                print(f"| {model} | {form} | {found.symmetry_bits:.0f} | {share:.1f} % | {law(target)} | {why} |", flush=True)
+                print(
+                    f"| {model} | {form} | {found.symmetry_bits:.0f} | {share:.1f} % | {law(target)} | {why} |",
+                    flush=True,
+                )
 
 
 def law(path: Path) -> str:

@@ -40,7 +40,10 @@ def table(found: Sequence[trials.Trial]) -> str:
         row["refused same"] += t.state == oracle.EQUAL and not t.accepted
     columns = ("drawn", *STATES, "accepted", "refused same", "wrong")
     lines = [f"{'':44}" + "".join(f"{c:>14}" for c in columns)]
-    lines += [f"{kind:44}" + "".join(f"{row[c]:14}" for c in columns) for kind, row in sorted(rows.items())]
+    lines += [
+        f"{kind:44}" + "".join(f"{row[c]:14}" for c in columns)
+        for kind, row in sorted(rows.items())
+    ]
     total: Counter[str] = sum(rows.values(), Counter())
     return "\n".join([*lines, f"{'all':44}" + "".join(f"{total[c]:14}" for c in columns)])
 
@@ -49,7 +52,10 @@ def summary(found: Sequence[trials.Trial]) -> str:
     """Wrong yeses, crashes, and kinds of fields that were changed too seldom."""
     drawn = Counter(t.kind for t in found if t.base)
     short = [f"{k} ({drawn[k]})" for k in map(".".join, messages.KINDS) if drawn[k] < ENOUGH]
-    wrong, crashed = [t for t in found if t.wrong], [t for t in found if t.verdict == trials.CRASHED]
+    wrong, crashed = (
+        [t for t in found if t.wrong],
+        [t for t in found if t.verdict == trials.CRASHED],
+    )
     loose = [t for t in found if t.accepted and t.state == oracle.INVALID]
     lines = [f"WRONG YES {t}" for t in wrong] + [f"CRASH {t}" for t in crashed]
     lines += [f"lost {t}" for t in found if t.verdict == trials.LOST]
@@ -67,8 +73,12 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--keep", type=Path, help="a folder for the files of wrong yeses and crashes")
-    parser.add_argument("--only", type=int, nargs="+", help="the indices of trials to run again, here")
+    parser.add_argument(
+        "--keep", type=Path, help="a folder for the files of wrong yeses and crashes"
+    )
+    parser.add_argument(
+        "--only", type=int, nargs="+", help="the indices of trials to run again, here"
+    )
     parser.add_argument("--log", type=Path, help="a file for all trials, one JSON object a line")
     given = parser.parse_args()
     start = time.monotonic()

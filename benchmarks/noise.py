@@ -20,14 +20,16 @@ from scipy.optimize import linear_sum_assignment
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.dataflow.engine import analyse
-from lady_onnx.graph.model import Graph, load
-from lady_onnx.groups.permutations import Family, invert
-from lady_onnx.matching.evidence import cosine, rows_of
-from lady_onnx.matching.incoming import incoming
+from lady_onnx.dataflow.engine import analyse_graph
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import Graph
+from lady_onnx.groups.permutations import Nesting, invert_permutations
+from lady_onnx.groups.rows import take_rows
+from lady_onnx.matching.evidence import compute_cosines
+from lady_onnx.matching.incoming import find_incoming_slots
 from lady_onnx.numerics import as_finite
-from lady_onnx.scaling.walk import scalings
-from lady_onnx.symmetry.finder import extract
+from lady_onnx.scaling.walk import find_scalings
+from lady_onnx.symmetry.finder import extract_groups
 from tests import real
 
 
@@ -37,7 +39,7 @@ def psi(reference: Graph, level: float, seed: int) -> tuple[float, float, int]:
     groups = shuffled.symmetry.groups
     suspect = lady.attack(shuffled.graph, "noise", level, seed=seed).graph
     found = lady.resync(reference, suspect, verify="none")
-    truth = invert(Family(groups), shuffled.permutations)
+    truth = invert_permutations(Nesting(groups), shuffled.permutations)
     strict = right = units = 0
     for group in groups:
         here = found.permutations[group.id] == truth[group.id]
@@ -54,15 +56,18 @@ def psi(reference: Graph, level: float, seed: int) -> tuple[float, float, int]:
 
 def row_wise(graph: Graph, level: float, seed: int) -> tuple[float, float]:
     """Percent of units that their incoming rows find, all other groups in place: each its best, and by assignment."""
-    analysis = analyse(graph)
-    groups = extract(analysis).groups
-    told = incoming(groups, scalings(graph, analysis, groups))
+    analysis = analyse_graph(graph)
+    groups = extract_groups(analysis).groups
+    told = find_incoming_slots(groups, find_scalings(graph, analysis, groups))
     noisy = lady.attack(graph, "noise", level, seed=seed).graph
     best = assigned = total = 0
     for slots in told.values():
         if slots:
-            x, y = (np.concatenate([rows_of(as_finite(g.array(s.initializer)), s) for s in slots], 1) for g in (graph, noisy))
-            scores = cosine(x, y)
+            x, y = (
+                np.concatenate([take_rows(as_finite(g.array(s.initializer)), s) for s in slots], 1)
+                for g in (graph, noisy)
+            )
+            scores = compute_cosines(x, y)
             units = np.arange(len(x))
             best += int((scores.argmax(1) == units).sum())
             assigned += int((linear_sum_assignment(scores, maximize=True)[1] == units).sum())
@@ -87,10 +92,14 @@ def main() -> None:
     ]
     print(f"| model | {' | '.join(columns)} |\n| --- |{' --- |' * len(columns)}")
     for name in args.models or real.MODELS:
-        graph = load(real.path(name))
+        graph = load_graph(real.path(name))
         found = {level: psi(graph, level, args.seed) for level in {*args.levels, args.beside}}
         _, counted, units = found[args.beside]
-        figures = [*(found[level][0] for level in args.levels), counted, *row_wise(graph, args.beside, args.seed)]
+        figures = [
+            *(found[level][0] for level in args.levels),
+            counted,
+            *row_wise(graph, args.beside, args.seed),
+        ]
         print(f"| {name} | {' | '.join(f'{f:.2f}' for f in figures)} | {units} |", flush=True)
 
 

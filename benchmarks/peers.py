@@ -33,7 +33,15 @@ if TYPE_CHECKING:
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 PEERS = ("torch==2.13.0", "rebasin==0.0.47", "torch-pruning==1.6.1", "transformers", "onnx")
-MOBILENET_V2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+MOBILENET_V2 = (
+    (1, 16, 1, 1),
+    (6, 24, 2, 2),
+    (6, 32, 3, 2),
+    (6, 64, 4, 2),
+    (6, 96, 3, 1),
+    (6, 160, 3, 2),
+    (6, 320, 1, 1),
+)
 MEMORY = 16 << 30
 """Bytes of address space that each tool may use."""
 ENOUGH = 5
@@ -72,12 +80,16 @@ def network(name: str) -> Network:
             net = Wrapped(hf.ViTForImageClassification(vision), "logits", "pixel_values")
         case _:
             text = hf.GPT2Config(attn_implementation="eager")
-            net = Wrapped(hf.GPT2LMHeadModel(text), "logits", "input_ids", "attention_mask", use_cache=False)
+            net = Wrapped(
+                hf.GPT2LMHeadModel(text), "logits", "input_ids", "attention_mask", use_cache=False
+            )
             inputs = torch.randint(0, text.vocab_size, (1, 16)), torch.ones(1, 16, dtype=torch.long)
     return a.randomise(net).eval(), inputs
 
 
-def _least(run: Callable[[Any], Any], prepare: Callable[[], Any] = lambda: None) -> tuple[float, Any]:
+def _least(
+    run: Callable[[Any], Any], prepare: Callable[[], Any] = lambda: None
+) -> tuple[float, Any]:
     """The least seconds of five runs, or of as many as begin within ENOUGH seconds, each on what was prepared for it."""
     seconds: list[float] = []
     begun = time.perf_counter()
@@ -112,16 +124,18 @@ def ours(net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
         path = Path(folder) / "model.onnx"
         onnx.save(architectures.export(net, *inputs, dynamo=False), path)
         # as users call it: in a process without PyTorch
-        told = subprocess.run([sys.executable, __file__, "--file", path], check=True, capture_output=True, text=True).stdout
+        told = subprocess.run(
+            [sys.executable, __file__, "--file", path], check=True, capture_output=True, text=True
+        ).stdout
     return json.loads(told.splitlines()[-1])
 
 
 def measured(path: Path) -> dict[str, Any]:
     """The figures of `find_groups` on a file."""
     import lady_onnx as lady
-    from lady_onnx.graph.model import load
+    from lady_onnx.graph.loading import load_graph
 
-    seconds, symmetry = _least(lady.find_groups, lambda: load(path))
+    seconds, symmetry = _least(lady.find_groups, lambda: load_graph(path))
     verdict = lady.verify(path, lady.permute(path, 1).model, samples=1)
     return _figures(seconds, [g.size for g in symmetry.groups], verdict.max_rel)
 
@@ -174,9 +188,18 @@ def _shuffle(item: Any, order: list[int]) -> None:
     source = [p for root in range(len(order)) for p in places[order[root]]]
     module, inside = item.dep.target.module, "in_channels" in item.dep.handler.__name__
     if isinstance(module, nn.Parameter):
-        tensors = [(module, item.dep.handler.__self__.pruning_dim if hasattr(item.dep.handler, "__self__") else -1)]
+        tensors = [
+            (
+                module,
+                item.dep.handler.__self__.pruning_dim
+                if hasattr(item.dep.handler, "__self__")
+                else -1,
+            )
+        ]
     elif isinstance(module, nn.Conv2d | nn.Linear):
-        tensors = [(module.weight, int(inside))] + ([] if inside or module.bias is None else [(module.bias, 0)])
+        tensors = [(module.weight, int(inside))] + (
+            [] if inside or module.bias is None else [(module.bias, 0)]
+        )
     elif isinstance(module, nn.Embedding):
         tensors = [(module.weight, 1)]
     else:
@@ -197,7 +220,9 @@ def peer(tool: str, name: str) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            figures = {"rebasin": rebasin, "torch-pruning": torch_pruning, "lady-onnx": ours}[tool](net, inputs)
+            figures = {"rebasin": rebasin, "torch-pruning": torch_pruning, "lady-onnx": ours}[tool](
+                net, inputs
+            )
     except Exception as why:  # noqa: BLE001 (whatever a tool dies of is its figure)
         figures = {"failed": f"{type(why).__name__}: {why}".splitlines()[0][:80]}
     print(json.dumps(figures))
@@ -223,11 +248,19 @@ def main() -> None:
     print("| network | tool | groups | symmetry bits | seconds | outputs after a shuffle |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     for name in args.names or NETWORKS:
-        for tool, interpreter in (("lady-onnx", sys.executable), ("torch-pruning", python), ("rebasin", python)):
+        for tool, interpreter in (
+            ("lady-onnx", sys.executable),
+            ("torch-pruning", python),
+            ("rebasin", python),
+        ):
             command = [interpreter, __file__, "--tool", tool, name]
             try:
                 told = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
-                found = json.loads(told.stdout.splitlines()[-1]) if told.returncode == 0 else {"failed": told.stderr[-80:]}
+                found = (
+                    json.loads(told.stdout.splitlines()[-1])
+                    if told.returncode == 0
+                    else {"failed": told.stderr[-80:]}
+                )
             except subprocess.TimeoutExpired:
                 found = {"failed": f"takes more than {PATIENCE} s"}
             if "failed" in found:
@@ -235,7 +268,8 @@ def main() -> None:
                 continue
             kept = "preserved" if found["error"] < 1e-4 else f"BROKEN ({found['error']:.2g})"
             print(
-                f"| {name} | {tool} | {found['groups']} | {found['bits']:.0f} | {found['seconds']:.3f} | {kept} |", flush=True
+                f"| {name} | {tool} | {found['groups']} | {found['bits']:.0f} | {found['seconds']:.3f} | {kept} |",
+                flush=True,
             )
 
 

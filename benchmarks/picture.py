@@ -15,9 +15,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph.model import atomic, load, weights
-from lady_onnx.matching.matcher import similarity
-from lady_onnx.pipeline.picture import matrices
+from lady_onnx.graph.files import open_atomically
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import map_weights
+from lady_onnx.matching.matcher import compute_similarities
+from lady_onnx.pipeline.picture import draw_matrices
 from tests import real
 
 GROUP = "model.4.cv2.conv.weight:0"
@@ -25,7 +27,7 @@ NOISE = 0.3
 
 
 def main() -> None:
-    reference = load(real.path("yolov8n"))
+    reference = load_graph(real.path("yolov8n"))
     suspect = lady.permute(reference, 1).graph
     group = lady.find_groups(reference).group(GROUP)
     rng = np.random.default_rng(0)
@@ -35,11 +37,11 @@ def main() -> None:
         suspect.replace(slot.initializer, (array + noise).astype(array.dtype))
     result = lady.resync(reference, suspect)
     panels = [
-        (title, similarity(group, weights(reference), weights(graph))[:64, :64])
+        (title, compute_similarities(group, map_weights(reference), map_weights(graph))[:64, :64])
         for title, graph in (("shuffled and noised", suspect), ("re-synchronised", result.graph))
     ]
-    with atomic(Path(__file__).parent / "similarity.svg") as file:
-        file.write(matrices(panels).encode())
+    with open_atomically(Path(__file__).parent / "similarity.svg") as file:
+        file.write(draw_matrices(panels).encode())
 
 
 if __name__ == "__main__":

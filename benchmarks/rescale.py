@@ -22,11 +22,19 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
 from lady_onnx.diagnosis.integrity import TAMPERING
-from lady_onnx.graph.model import Graph, load
-from lady_onnx.groups.permutations import Family, invert
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import Graph
+from lady_onnx.groups.permutations import Nesting, invert_permutations
 from tests import real
 
-BESIDES = (("noise", 0.05), ("noise", 0.2), ("noise", 0.5), ("quantize", 8), ("quantize", 4), ("prune", 0.5))
+BESIDES = (
+    ("noise", 0.05),
+    ("noise", 0.2),
+    ("noise", 0.5),
+    ("quantize", 8),
+    ("quantize", 4),
+    ("prune", 0.5),
+)
 
 
 def checked(reference: Graph, suspect: Graph, seed: int) -> tuple[lady.Check, float, float]:
@@ -37,14 +45,14 @@ def checked(reference: Graph, suspect: Graph, seed: int) -> tuple[lady.Check, fl
     found = lady.check(reference, shuffled.graph)
     seconds = time.perf_counter() - start
     assert found.resync is not None
-    truth = invert(Family(groups), shuffled.permutations)
+    truth = invert_permutations(Nesting(groups), shuffled.permutations)
     right = sum(int((found.resync.permutations[g.id] == truth[g.id]).sum()) for g in groups)
     return found, 100 * right / sum(g.size for g in groups), seconds
 
 
 def besides(name: str, path: Path, strength: float, seed: int) -> Iterator[str]:
     """The lines of a model that was altered too."""
-    reference = load(path)
+    reference = load_graph(path)
     for kind, much in BESIDES:
         for steps in ((("rescale", strength), (kind, much)), ((kind, much), ("rescale", strength))):
             suspect = reference
@@ -60,12 +68,16 @@ def besides(name: str, path: Path, strength: float, seed: int) -> Iterator[str]:
 
 def row(name: str, path: Path, strength: float, seed: int) -> str:
     """One line of the table."""
-    reference = load(path)
+    reference = load_graph(path)
     multiplied = lady.attack(reference, "rescale", strength, seed=seed)
     found, psi, seconds = checked(reference, multiplied.graph, seed)
     assert found.resync is not None
     groups = found.resync.symmetry.groups
-    touched = sum(any(s.initializer in multiplied.weights for s in g.slots) for g in groups if g.kind != "blocks")
+    touched = sum(
+        any(s.initializer in multiplied.weights for s in g.slots)
+        for g in groups
+        if g.kind != "blocks"
+    )
     left = 0.0
     for weight in multiplied.weights:
         ours, theirs = (g.array(weight).astype(np.float64) for g in (reference, found.resync.graph))

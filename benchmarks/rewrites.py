@@ -43,9 +43,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
 from benchmarks import rewriters
-from lady_onnx.graph.model import load
+from lady_onnx.graph.loading import load_graph
 from lady_onnx.pipeline.verdicts import ACCEPTED
-from lady_onnx.runtime.sessions import session, telling_samples
+from lady_onnx.runtime.sessions import draw_telling_samples, open_session
 from tests import architectures, real, test_architectures
 
 SHIPPED = ("yolov8n", "open-nsfw", "ppocr-det", "ppocr-cls", "vgg16", "magika")
@@ -165,8 +165,8 @@ class Corpus:
     @cached_property
     def sample(self) -> dict[str, np.ndarray]:
         """A random input on which the model answers with large outputs."""
-        graph = load(self.reference)
-        return telling_samples(graph, session(graph), 1, self.seed)[0]
+        graph = load_graph(self.reference)
+        return draw_telling_samples(graph, open_session(graph), 1, self.seed)[0]
 
     def judge(self, rewrite: str, state: str) -> Cell:
         """What `check` says of a file against the reference."""
@@ -235,7 +235,9 @@ def read_reference(model: str) -> onnx.ModelProto:
     return export(net, inputs, EXPORTED[model])
 
 
-def export(net: torch.nn.Module, inputs: tuple[torch.Tensor, ...], dynamo: bool, **names: list[str]) -> onnx.ModelProto:
+def export(
+    net: torch.nn.Module, inputs: tuple[torch.Tensor, ...], dynamo: bool, **names: list[str]
+) -> onnx.ModelProto:
     with contextlib.redirect_stdout(io.StringIO()):
         return architectures.export(net, *inputs, dynamo=dynamo, **names)
 

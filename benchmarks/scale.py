@@ -33,9 +33,16 @@ def grown(folder: Path, nodes: int) -> Path:
 
     def weight(*shape: int) -> str:
         tensor = TensorProto(
-            name=f"w{len(weights)}", data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL
+            name=f"w{len(weights)}",
+            data_type=TensorProto.FLOAT,
+            dims=shape,
+            data_location=TensorProto.EXTERNAL,
         )
-        for key, value in (("location", data.name), ("offset", "0"), ("length", str(4 * int(np.prod(shape))))):
+        for key, value in (
+            ("location", data.name),
+            ("offset", "0"),
+            ("length", str(4 * int(np.prod(shape)))),
+        ):
             tensor.external_data.add(key=key, value=value)
         weights.append(tensor)
         return tensor.name
@@ -43,7 +50,9 @@ def grown(folder: Path, nodes: int) -> Path:
     made = [helper.make_node("MatMul", ["x", weight(16, WIDTH)], ["h0"])]
     for k in range(nodes // 5):
         made += [
-            helper.make_node("LayerNormalization", [f"h{k}", weight(WIDTH), weight(WIDTH)], [f"n{k}"], axis=-1),
+            helper.make_node(
+                "LayerNormalization", [f"h{k}", weight(WIDTH), weight(WIDTH)], [f"n{k}"], axis=-1
+            ),
             helper.make_node("MatMul", [f"n{k}", weight(WIDTH, WIDTH)], [f"a{k}"]),
             helper.make_node("Relu", [f"a{k}"], [f"r{k}"]),
             helper.make_node("MatMul", [f"r{k}", weight(WIDTH, WIDTH)], [f"b{k}"]),
@@ -54,16 +63,18 @@ def grown(folder: Path, nodes: int) -> Path:
     outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["batch", 16])]
     graph = helper.make_graph(made, "scale", inputs, outputs, weights)
     path = folder / f"{nodes}.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
     return path
 
 
 def one(path: str) -> None:
     """Prints the figures of one graph: nodes, groups, seconds, and the peak of memory in MB."""
     import lady_onnx as lady
-    from lady_onnx.graph.model import load
+    from lady_onnx.graph.loading import load_graph
 
-    graph = load(path)
+    graph = load_graph(path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     symmetry = lady.find_groups(graph)

@@ -76,7 +76,9 @@ def timed(command: list[str], repeats: int) -> tuple[float, float, float]:
     quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     for _ in range(repeats + 1):
         start = time.perf_counter()
-        pid = os.posix_spawn(sys.executable, [sys.executable, *command], os.environ, file_actions=quiet)
+        pid = os.posix_spawn(
+            sys.executable, [sys.executable, *command], os.environ, file_actions=quiet
+        )
         _, status, usage = os.wait4(pid, 0)
         seconds.append(time.perf_counter() - start)
         if os.waitstatus_to_exitcode(status):
@@ -88,18 +90,29 @@ def timed(command: list[str], repeats: int) -> tuple[float, float, float]:
 def script(text: str, *arguments: str) -> str:
     """What a small program prints, run in a process of its own so that this one stays small."""
     command = [sys.executable, "-c", text, *arguments]
-    return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--noise", type=float, default=0.1, help="of the noisy suspect, in units of each tensor's deviation")
+    parser.add_argument(
+        "--noise",
+        type=float,
+        default=0.1,
+        help="of the noisy suspect, in units of each tensor's deviation",
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        a, b, c, out = (str(Path(folder) / f"{n}.onnx") for n in ("reference", "shuffled", "noisy", "out"))
+        a, b, c, out = (
+            str(Path(folder) / f"{n}.onnx") for n in ("reference", "shuffled", "noisy", "out")
+        )
         made = script(MAKE, a, b, c, str(args.noise))
-        print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {made}")
+        print(
+            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {made}"
+        )
         resync = ["-m", "lady_onnx", "resync", a]
         rows: list[tuple[str, list[str], str | None]] = [
             ("floor: import, load two, read, save", ["-c", FLOOR, a, b, out], None),
@@ -108,14 +121,19 @@ def main() -> None:
             ("resync --verify none, noisy copy", [*resync, c, "-o", out, "--verify", "none"], c),
             ("resync, shuffled copy", [*resync, b, "-o", out], b),
         ]
-        print(f"\n| {'whole process':38} | min s | median s | to the floor | peak MB | matrix products s |")
+        print(
+            f"\n| {'whole process':38} | min s | median s | to the floor | peak MB | matrix products s |"
+        )
         print("| --- | --- | --- | --- | --- | --- |")
         floor = None
         for name, command, other in rows:
             least, median, peak = timed(command, args.repeats)
             floor = floor or median
             plain = script(PRODUCTS, a, other) if other else ""
-            print(f"| {name:38} | {least:.2f} | {median:.2f} | {median / floor:.2f} | {peak:.0f} | {plain} |", flush=True)
+            print(
+                f"| {name:38} | {least:.2f} | {median:.2f} | {median / floor:.2f} | {peak:.0f} | {plain} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

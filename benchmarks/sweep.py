@@ -23,7 +23,7 @@ from onnx import ModelProto, numpy_helper
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph.model import load
+from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.model import Symmetry
 from tests import real
 
@@ -36,7 +36,9 @@ def randomised(path: Path) -> ModelProto:
     shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     generator = np.random.default_rng(0)
     kept = []
-    positive = {i for n in model.graph.node if n.op_type == "BatchNormalization" for i in n.input[4:5]}
+    positive = {
+        i for n in model.graph.node if n.op_type == "BatchNormalization" for i in n.input[4:5]
+    }
     for node in model.graph.node:
         if node.op_type != "ConstantOfShape" or node.input[0] not in shapes:
             kept.append(node)
@@ -45,7 +47,9 @@ def randomised(path: Path) -> ModelProto:
         spread = np.prod(shape[1:]) ** -0.5 if shape.size > 1 else 0.3
         values = spread * generator.standard_normal(shape) + (0.0 if shape.size > 1 else 0.5)
         values = np.abs(values) + 0.1 if node.output[0] in positive else values
-        model.graph.initializer.append(numpy_helper.from_array(values.astype(np.float32), node.output[0]))
+        model.graph.initializer.append(
+            numpy_helper.from_array(values.astype(np.float32), node.output[0])
+        )
     del model.graph.node[:]
     model.graph.node.extend(kept)
     return model
@@ -60,7 +64,7 @@ def models() -> Iterator[tuple[str, str | Path | ModelProto]]:
 
 def touched(symmetry: Symmetry, model: str | Path | ModelProto) -> float:
     """The share of all parameters that at least one group moves."""
-    graph = load(model)
+    graph = load_graph(model)
     total = moved = 0
     for name in graph.tensors:
         shape = graph.shape(name)
@@ -81,12 +85,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("names", nargs="*")
     args = parser.parse_args()
-    print("| model | groups | symmetry bits | parameters touched | law | exact | seconds | pinned |")
+    print(
+        "| model | groups | symmetry bits | parameters touched | law | exact | seconds | pinned |"
+    )
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, model in models():
         if args.names and name not in args.names:
             continue
-        graph = load(model)
+        graph = load_graph(model)
         start = time.perf_counter()
         symmetry = lady.find_groups(graph)
         seconds = time.perf_counter() - start
@@ -95,9 +101,15 @@ def main() -> None:
             shuffled = lady.permute(graph, seed).graph
             law += lady.verify(graph, shuffled, data=real.inputs(name)).equal
             exact += lady.resync(graph, shuffled, verify="none").exact
-        pins = "; ".join(f"{reason} ({n})" for reason, n in Counter(p.reason for p in symmetry.pinned).most_common(4))
+        pins = "; ".join(
+            f"{reason} ({n})"
+            for reason, n in Counter(p.reason for p in symmetry.pinned).most_common(4)
+        )
         figures = f"{len(symmetry.groups)} | {symmetry.symmetry_bits:.0f} | {100 * touched(symmetry, graph):.1f} %"
-        print(f"| {name} | {figures} | {law} of {args.seeds} | {exact} of {args.seeds} | {seconds:.2f} | {pins} |", flush=True)
+        print(
+            f"| {name} | {figures} | {law} of {args.seeds} | {exact} of {args.seeds} | {seconds:.2f} | {pins} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -27,18 +27,20 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
 from benchmarks.train import SHARES, TRAINED
-from lady_onnx.dataflow.engine import analyse
-from lady_onnx.graph.model import Graph, load
+from lady_onnx.dataflow.engine import analyse_graph
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import Graph
 from lady_onnx.groups.model import Group, Slot
-from lady_onnx.groups.permutations import Family, invert
-from lady_onnx.matching.evidence import cosine, rows_of
-from lady_onnx.matching.incoming import incoming
+from lady_onnx.groups.permutations import Nesting, invert_permutations
+from lady_onnx.groups.rows import take_rows
+from lady_onnx.matching.evidence import compute_cosines
+from lady_onnx.matching.incoming import find_incoming_slots
 from lady_onnx.numerics import as_finite
 from lady_onnx.pipeline.permuting import permute_graph
-from lady_onnx.pipeline.picture import matrices
-from lady_onnx.runtime.sessions import metric, read_data, run, session
-from lady_onnx.scaling.walk import scalings
-from lady_onnx.symmetry.finder import extract
+from lady_onnx.pipeline.picture import draw_matrices
+from lady_onnx.runtime.sessions import compute_metric, open_session, read_data, run_sample
+from lady_onnx.scaling.walk import find_scalings
+from lady_onnx.symmetry.finder import extract_groups
 from tests import real
 
 HERE = Path(__file__).parent
@@ -85,30 +87,45 @@ ATTACKS = {
 def published() -> dict[tuple[str, str, float], float]:
     """The paper's figures by attack, value and model."""
     with (HERE / "table1-paper.csv").open() as file:
-        return {(r["attack"], r["model"], float(r["value"])): float(r["psi_percent"]) for r in csv.DictReader(file)}
+        return {
+            (r["attack"], r["model"], float(r["value"])): float(r["psi_percent"])
+            for r in csv.DictReader(file)
+        }
 
 
-def hits(group: Group, truth: np.ndarray, found: np.ndarray, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+def hits(
+    group: Group, truth: np.ndarray, found: np.ndarray, arrays: Mapping[str, np.ndarray]
+) -> np.ndarray:
     """Which units are in their place, or others that are equal to them in every slot of `arrays`, in the first order."""
     right = found == truth
     there = np.argsort(truth)
     for unit in np.flatnonzero(~right):
         other = there[found[unit]]
-        rows = (rows_of(arrays[s.initializer], s) for s in group.slots)
+        rows = (take_rows(arrays[s.initializer], s) for s in group.slots)
         right[unit] = all(np.array_equal(r[unit], r[other]) for r in rows)
     return right
 
 
-def equal(group: Group, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> np.ndarray:
+def equal(
+    group: Group, ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
+) -> np.ndarray:
     """Which units are equal in every slot."""
-    pairs = ((rows_of(ours[s.initializer], s), rows_of(theirs[s.initializer], s)) for s in group.slots)
+    pairs = (
+        (take_rows(ours[s.initializer], s), take_rows(theirs[s.initializer], s))
+        for s in group.slots
+    )
     return np.all([(a == b).all(1) for a, b in pairs], 0)
 
 
-def best_cosines(slots: Sequence[Slot], ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]) -> np.ndarray:
+def best_cosines(
+    slots: Sequence[Slot], ours: Mapping[str, np.ndarray], theirs: Mapping[str, np.ndarray]
+) -> np.ndarray:
     """Algorithm 1 of the paper: of every row the likest, all other layers at their places."""
-    x, y = (np.concatenate([rows_of(as_finite(a[s.initializer]), s) for s in slots], 1) for a in (ours, theirs))
-    return _kept(cosine(x, y), y)
+    x, y = (
+        np.concatenate([take_rows(as_finite(a[s.initializer]), s) for s in slots], 1)
+        for a in (ours, theirs)
+    )
+    return _kept(compute_cosines(x, y), y)
 
 
 def _kept(scores: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -134,7 +151,9 @@ def trigger(x: np.ndarray, steps: int = 60) -> np.ndarray:
     for _ in range(steps):
         optimiser.zero_grad()
         answers = inputs @ rows.T
-        torch.nn.functional.cross_entropy(answers / answers.detach().std().clamp_min(1e-12), labels).backward()
+        torch.nn.functional.cross_entropy(
+            answers / answers.detach().std().clamp_min(1e-12), labels
+        ).backward()
         optimiser.step()
     return inputs.detach().numpy()
 
@@ -145,10 +164,12 @@ class Bench:
     def __init__(self, name: str, seed: int):
         self.name, self.model, self.seed = name, MODELS[name], seed
         path = real.path(self.model.shipped) if self.model.shipped else TRAINED / f"{name}.onnx"
-        self.graph = load(path)
-        analysis = analyse(self.graph)
-        self.groups = extract(analysis).groups
-        self.told = incoming(self.groups, scalings(self.graph, analysis, self.groups))
+        self.graph = load_graph(path)
+        analysis = analyse_graph(self.graph)
+        self.groups = extract_groups(analysis).groups
+        self.told = find_incoming_slots(
+            self.groups, find_scalings(self.graph, analysis, self.groups)
+        )
         order = {n: k for k, (node, _) in enumerate(analysis.steps) for n in node.input}
         tops = {g.id: g for g in self.groups if not g.parents and g.kind != "blocks"}
         layers = [
@@ -162,7 +183,7 @@ class Bench:
         self.data = read_data(TRAINED / f"{name}.npz") if self.model.metric else None
         self.paper = published()
         self.untouched = self.metric(self.graph)
-        rows = rows_of(as_finite(self.graph.array(self.slot.initializer)), self.slot)
+        rows = take_rows(as_finite(self.graph.array(self.slot.initializer)), self.slot)
         self.trigger = trigger(rows)
 
     def moves(self, groups: Sequence[Group]) -> dict[str, np.ndarray]:
@@ -175,7 +196,11 @@ class Bench:
             return None
         assert self.model.metric is not None
         sample = {name: self.data[name][:MEASURED] for name in self.data if name != "labels"}
-        found = metric(self.model.metric, run(session(graph), graph, sample)[0], self.data["labels"][:MEASURED])
+        found = compute_metric(
+            self.model.metric,
+            run_sample(open_session(graph), graph, sample)[0],
+            self.data["labels"][:MEASURED],
+        )
         return 100 * (1 - found) if self.model.metric == "accuracy" else found
 
     def cells(self, mode: str, attacks: Sequence[str], most: float) -> Iterator[dict[str, object]]:
@@ -183,7 +208,7 @@ class Bench:
             for share in SHARES if (TRAINED / f"{self.name}-{SHARES[0]}.onnx").exists() else ():
                 path = TRAINED / f"{self.name}-{share}.onnx"
                 if path.exists():
-                    yield self.cell(mode, "finetune", share, load(path))
+                    yield self.cell(mode, "finetune", share, load_graph(path))
             return
         for kind, (_, values) in ATTACKS.items():
             for value in values if kind != "finetune" and kind in attacks else ():
@@ -192,14 +217,19 @@ class Bench:
                 weights = [self.slot.initializer] if mode == "aimed" else None
                 strength = value / 100 if kind == "prune" else value
                 yield self.cell(
-                    mode, kind, value, lady.attack(self.graph, kind, strength, weights=weights, seed=self.seed).graph
+                    mode,
+                    kind,
+                    value,
+                    lady.attack(self.graph, kind, strength, weights=weights, seed=self.seed).graph,
                 )
 
     def cell(self, mode: str, kind: str, value: float, attacked: Graph) -> dict[str, object]:
         moved = [self.aimed] if mode == "aimed" else self.groups
         moves = self.moves(moved)
         suspect = permute_graph(attacked, self.groups, moves)
-        truth = {g.id: np.arange(g.size) for g in self.groups} | invert(Family(self.groups), moves)
+        truth = {g.id: np.arange(g.size) for g in self.groups} | invert_permutations(
+            Nesting(self.groups), moves
+        )
         start = time.perf_counter()
         found = lady.resync(self.graph, suspect, verify="none")
         seconds = time.perf_counter() - start
@@ -228,11 +258,19 @@ class Bench:
             "seconds": f"{seconds:.1f}",
         }
         if mode != "aimed":
-            paper = lady.resync(self.graph, suspect, verify="none", evidence="incoming", assignment="argmax")
-            row["algorithm1"] = percent(np.concatenate([hits(g, truth[g.id], paper.permutations[g.id], theirs) for g in moved]))
+            paper = lady.resync(
+                self.graph, suspect, verify="none", evidence="incoming", assignment="argmax"
+            )
+            row["algorithm1"] = percent(
+                np.concatenate(
+                    [hits(g, truth[g.id], paper.permutations[g.id], theirs) for g in moved]
+                )
+            )
         else:
             row["algorithm1"] = row["oracle"]
-            x, y = (rows_of(as_finite(a[self.slot.initializer]), self.slot) for a in (ours, theirs))
+            x, y = (
+                take_rows(as_finite(a[self.slot.initializer]), self.slot) for a in (ours, theirs)
+            )
             row["norms"] = percent(norms(x, y))
             row["trigger"] = percent(_kept(self.trigger @ y.T, y))
         known = self.paper.get((ATTACKS[kind][0], self.model.paper, float(value)))
@@ -273,9 +311,17 @@ def tables(rows: Sequence[Mapping[str, str]]) -> None:
             for value in values:
                 cells = []
                 for name in names:
-                    found = [r for r in own if (r["model"], r["attack"], r["value"]) == (name, kind, f"{value:g}")]
+                    found = [
+                        r
+                        for r in own
+                        if (r["model"], r["attack"], r["value"]) == (name, kind, f"{value:g}")
+                    ]
                     cells.append(
-                        " / ".join(found[0][f] or "-" for f in ("paper", "algorithm1", "psi", "metric")) if found else ""
+                        " / ".join(
+                            found[0][f] or "-" for f in ("paper", "algorithm1", "psi", "metric")
+                        )
+                        if found
+                        else ""
                     )
                 if any(cells):
                     print(f"| {title} {value:g} | {' | '.join(cells)} |")
@@ -286,12 +332,17 @@ def summary(rows: Sequence[Mapping[str, str]]) -> None:
     low = [r for r in rows if float(r["psi"]) < 100]
     print(
         "\ncells below 100: "
-        + "; ".join(f"{r['model']} {r['mode']} {r['attack']} {r['value']}: {r['psi']} (worst group {r['worst']})" for r in low)
+        + "; ".join(
+            f"{r['model']} {r['mode']} {r['attack']} {r['value']}: {r['psi']} (worst group {r['worst']})"
+            for r in low
+        )
     )
     worse = [r for r in rows if float(r["psi"]) < float(r["algorithm1"])]
     print(f"cells below Algorithm 1: {len(worse)} of {len(rows)}")
     gaps = [abs(float(r["estimate"]) - float(r["psi"])) for r in rows if float(r["psi"]) < 99]
-    print(f"psi_estimate, mean absolute error over {len(gaps)} cells below 99: {np.mean(gaps) if gaps else 0:.2f}")
+    print(
+        f"psi_estimate, mean absolute error over {len(gaps)} cells below 99: {np.mean(gaps) if gaps else 0:.2f}"
+    )
 
 
 def curves(rows: Sequence[Mapping[str, str]], path: Path) -> None:
@@ -311,21 +362,46 @@ def curves(rows: Sequence[Mapping[str, str]], path: Path) -> None:
         ("tuned", "psi", "this project", "tab:blue", "-"),
         ("tuned", "algorithm1", "Algorithm 1", "tab:gray", "-"),
     )
-    figure, grid = pyplot.subplots(len(names), len(ATTACKS), figsize=(16, 3 * len(names)), squeeze=False)
+    figure, grid = pyplot.subplots(
+        len(names), len(ATTACKS), figsize=(16, 3 * len(names)), squeeze=False
+    )
     for name, line in zip(names, grid, strict=True):
         for (kind, (title, values)), axes in zip(ATTACKS.items(), line, strict=True):
             other = axes.twinx()
             for mode, field, label, colour, style in lines:
-                found = {float(r["value"]): r for r in rows if (r["model"], r["attack"], r["mode"]) == (name, kind, mode)}
+                found = {
+                    float(r["value"]): r
+                    for r in rows
+                    if (r["model"], r["attack"], r["mode"]) == (name, kind, mode)
+                }
                 shown = [v for v in values if v in found and found[v][field]]
                 places = [values.index(v) for v in shown]
                 if shown:
-                    axes.plot(places, [float(found[v][field]) for v in shown], style, color=colour, label=label, marker=".")
+                    axes.plot(
+                        places,
+                        [float(found[v][field]) for v in shown],
+                        style,
+                        color=colour,
+                        label=label,
+                        marker=".",
+                    )
                     if field == "psi" and mode != "aimed":
-                        other.plot(places, [float(found[v]["metric"]) for v in shown], color="tab:red", marker=".")
-            axes.set(title=f"{name}: {title}", ylim=(-3, 103), xticks=range(len(values)), xticklabels=values)
+                        other.plot(
+                            places,
+                            [float(found[v]["metric"]) for v in shown],
+                            color="tab:red",
+                            marker=".",
+                        )
+            axes.set(
+                title=f"{name}: {title}",
+                ylim=(-3, 103),
+                xticks=range(len(values)),
+                xticklabels=values,
+            )
             axes.set_ylabel("Psi, percent", color="tab:blue")
-            other.set_ylabel("error, percent" if MODELS[name].metric == "accuracy" else "error", color="tab:red")
+            other.set_ylabel(
+                "error, percent" if MODELS[name].metric == "accuracy" else "error", color="tab:red"
+            )
             if kind == "noise":
                 axes.legend(fontsize=7, loc="center left")
     figure.tight_layout()
@@ -336,23 +412,30 @@ def similarities(path: Path, name: str = "vgg16-fashion", shown: int = 64, share
     """The paper's Figure 6: the cosines of a layer's units without a shuffle, with one, with training on top, and put back."""
     bench = Bench(name, 1)
     moves = bench.moves(bench.groups)
-    tuned = load(TRAINED / f"{name}-{share}.onnx")
+    tuned = load_graph(TRAINED / f"{name}-{share}.onnx")
     suspect = permute_graph(tuned, bench.groups, moves)
     back = lady.resync(bench.graph, suspect, verify="none").graph
     titles = ("as it is", "shuffled", f"trained on for {share} %, and shuffled", "put back")
     graphs = (bench.graph, permute_graph(bench.graph, bench.groups, moves), suspect, back)
     slot = bench.slot
-    x = rows_of(as_finite(bench.graph.array(slot.initializer)), slot)
-    panels = [cosine(x, rows_of(as_finite(g.array(slot.initializer)), slot))[:shown, :shown] for g in graphs]
-    path.write_text(matrices(list(zip(titles, panels, strict=True))))
+    x = take_rows(as_finite(bench.graph.array(slot.initializer)), slot)
+    panels = [
+        compute_cosines(x, take_rows(as_finite(g.array(slot.initializer)), slot))[:shown, :shown]
+        for g in graphs
+    ]
+    path.write_text(draw_matrices(list(zip(titles, panels, strict=True))))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
-    parser.add_argument("--modes", nargs="+", choices=("aimed", "all", "tuned"), default=("aimed", "all", "tuned"))
+    parser.add_argument(
+        "--modes", nargs="+", choices=("aimed", "all", "tuned"), default=("aimed", "all", "tuned")
+    )
     parser.add_argument("--attacks", nargs="+", choices=tuple(ATTACKS), default=tuple(ATTACKS))
-    parser.add_argument("--most", type=float, default=np.inf, help="the strongest noise: the hopeless takes longest")
+    parser.add_argument(
+        "--most", type=float, default=np.inf, help="the strongest noise: the hopeless takes longest"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--draw", action="store_true")
     args = parser.parse_args()
@@ -365,12 +448,18 @@ def main() -> None:
         return
     for name in args.models or MODELS:
         bench = Bench(name, args.seed)
-        print(f"{name}: {len(bench.groups)} groups, aimed at {bench.slot.initializer} axis {bench.slot.axis}", flush=True)
+        print(
+            f"{name}: {len(bench.groups)} groups, aimed at {bench.slot.initializer} axis {bench.slot.axis}",
+            flush=True,
+        )
         for mode in args.modes:
             for row in bench.cells(mode, args.attacks, args.most):
                 key = tuple(row[f] for f in FIELDS[:4])
                 write([*(r for r in read() if tuple(r[f] for f in FIELDS[:4]) != key), row])
-                print(" ".join(f"{k}={v}" for k, v in row.items() if k != "model" and v != ""), flush=True)
+                print(
+                    " ".join(f"{k}={v}" for k, v in row.items() if k != "model" and v != ""),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -55,7 +55,13 @@ def vgg16() -> nn.Module:
             i = o
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(
-        *layers, nn.Flatten(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
+        *layers,
+        nn.Flatten(),
+        nn.Linear(512, 512),
+        nn.ReLU(),
+        nn.Linear(512, 512),
+        nn.ReLU(),
+        nn.Linear(512, 10),
     )
 
 
@@ -93,7 +99,9 @@ class Task:
 
 
 TASKS = {
-    "resnet18": Task(lambda: resnet(Basic, (2, 2, 2, 2), (64, 128, 256, 512)), 56, 30000, shares=SHARES),
+    "resnet18": Task(
+        lambda: resnet(Basic, (2, 2, 2, 2), (64, 128, 256, 512)), 56, 30000, shares=SHARES
+    ),
     "vgg16-fashion": Task(vgg16, 32, 30000, rate=0.05, shares=SHARES),
     "resnet101": Task(lambda: resnet(Bottleneck, (3, 4, 23, 3), (256, 512, 1024, 2048)), 28, 30000),
     "vit-b-32": Task(ViT, 64, 20000, rate=1e-4, adam=True),
@@ -210,8 +218,13 @@ def marked(name: str, task: Task, folder: Path) -> None:
     """The trained VGG16 with a watermark, trained into one of its weights, and then trained on without."""
     images, labels = fashion(folder, task.size, "train")
     net = task.make()
-    trained = {t.name: numpy_helper.to_array(t) for t in onnx.load(TRAINED / "vgg16-fashion.onnx").graph.initializer}
-    net.load_state_dict({n: torch.tensor(trained[n]) for n in net.state_dict() if n in trained}, strict=False)
+    trained = {
+        t.name: numpy_helper.to_array(t)
+        for t in onnx.load(TRAINED / "vgg16-fashion.onnx").graph.initializer
+    }
+    net.load_state_dict(
+        {n: torch.tensor(trained[n]) for n in net.state_dict() if n in trained}, strict=False
+    )
     net = net.to(memory_format=torch.channels_last)
     weight = net.get_parameter(watermark.WEIGHT)
     matrix, bits = (torch.from_numpy(a) for a in watermark.key(weight[0].numel()))
@@ -219,20 +232,41 @@ def marked(name: str, task: Task, folder: Path) -> None:
 
     def step(batch: Tensor) -> Tensor:
         steps[0] += 1
-        loss = nn.functional.cross_entropy(net(images[batch].to(memory_format=torch.channels_last)), labels[batch])
+        loss = nn.functional.cross_entropy(
+            net(images[batch].to(memory_format=torch.channels_last)), labels[batch]
+        )
         if steps[0] > MARKING:
             return loss
-        return loss + PULL * nn.functional.binary_cross_entropy_with_logits(matrix @ weight.mean(0).flatten(), bits)
+        return loss + PULL * nn.functional.binary_cross_entropy_with_logits(
+            matrix @ weight.mean(0).flatten(), bits
+        )
 
-    run(name, net, MARKING, step, replace(task, rate=task.rate / 5, shares=SHARES[:5]), images[:2], whole=task.samples // BATCH)
+    run(
+        name,
+        net,
+        MARKING,
+        step,
+        replace(task, rate=task.rate / 5, shares=SHARES[:5]),
+        images[:2],
+        whole=task.samples // BATCH,
+    )
 
 
 def codec(name: str) -> None:
     """Predicts and codes a photograph from its neighbour, moved by some pixels."""
     from skimage import data
 
-    photos = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket(), data.retina(), data.immunohistochemistry()]
-    planes = [torch.from_numpy(p[..., :3].astype(np.float32) / 255).permute(2, 0, 1) for p in photos]
+    photos = [
+        data.astronaut(),
+        data.chelsea(),
+        data.coffee(),
+        data.rocket(),
+        data.retina(),
+        data.immunohistochemistry(),
+    ]
+    planes = [
+        torch.from_numpy(p[..., :3].astype(np.float32) / 255).permute(2, 0, 1) for p in photos
+    ]
     generator = np.random.default_rng(0)
 
     def pairs(count: int, size: int = 64) -> tuple[Tensor, Tensor]:
@@ -241,7 +275,12 @@ def codec(name: str) -> None:
             plane = planes[generator.integers(len(planes))]
             y, x = (int(generator.integers(4, n - size - 4)) for n in plane.shape[1:])
             dy, dx = (int(v) for v in generator.integers(-3, 4, 2))
-            found.append((plane[:, y : y + size, x : x + size], plane[:, y + dy : y + dy + size, x + dx : x + dx + size]))
+            found.append(
+                (
+                    plane[:, y : y + size, x : x + size],
+                    plane[:, y + dy : y + dy + size, x + dx : x + dx + size],
+                )
+            )
         return torch.stack([a for a, _ in found]), torch.stack([b for _, b in found])
 
     now, before = pairs(64)
@@ -255,12 +294,16 @@ def codec(name: str) -> None:
         with mock.patch("torch.round", lambda v: v + (rounded(v) - v).detach()):
             return nn.functional.mse_loss(net(x, y), x)
 
-    run(name, net, 400, step, Task(lambda: net, 64, 6400, rate=1e-3, adam=True), now[:2], before[:2])
+    run(
+        name, net, 400, step, Task(lambda: net, 64, 6400, rate=1e-3, adam=True), now[:2], before[:2]
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*TASKS, 'vgg16-marked', 'dvc'])}")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join([*TASKS, 'vgg16-marked', 'dvc'])}"
+    )
     parser.add_argument("--data", type=Path, default=FASHION)
     args = parser.parse_args()
     TRAINED.mkdir(parents=True, exist_ok=True)

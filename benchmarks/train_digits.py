@@ -24,7 +24,9 @@ EPOCHS = 40
 class Digits(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU())
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.BatchNorm2d(32), nn.ReLU()
+        )
         self.block = nn.Sequential(
             nn.Conv2d(32, 48, 3, padding=1, bias=False),
             nn.BatchNorm2d(48),
@@ -32,7 +34,9 @@ class Digits(nn.Module):
             nn.Conv2d(48, 32, 3, padding=1, bias=False),
             nn.BatchNorm2d(32),
         )
-        self.down = nn.Sequential(nn.Conv2d(32, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU())
+        self.down = nn.Sequential(
+            nn.Conv2d(32, 64, 3, 2, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU()
+        )
         self.head = nn.Linear(64, 10)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +49,9 @@ def main() -> None:
     torch.manual_seed(0)
     digits = load_digits()
     images = (digits.images[:, None] / 16).astype(np.float32)
-    x, held, y, labels = train_test_split(images, digits.target, test_size=0.2, random_state=0, stratify=digits.target)
+    x, held, y, labels = train_test_split(
+        images, digits.target, test_size=0.2, random_state=0, stratify=digits.target
+    )
     net = Digits()
     optimiser = torch.optim.SGD(net.parameters(), 0.05, 0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, EPOCHS)

@@ -32,7 +32,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from lady_onnx.converters.pytorch import Network
 
 import lady_onnx as lady
-from lady_onnx.graph.model import Graph, load
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import Graph
 
 KINDS = ("dense", "convolutions", "words", "block")
 OPTIMISERS = ("Adam", "AdamW", "SGD", "SGD momentum")
@@ -74,15 +75,21 @@ class Built:
             fan = max(int(np.prod(shape[1:])), 1) if len(shape) > 1 else 100
             self.weights[name] = (rng.standard_normal(shape) * (2 / fan) ** 0.5).astype(np.float32)
 
-    def dense(self, rng: np.random.Generator, flow: str, name: str, inputs: int, outputs: int) -> str:
+    def dense(
+        self, rng: np.random.Generator, flow: str, name: str, inputs: int, outputs: int
+    ) -> str:
         """A dense layer as one Gemm."""
         self.layer(rng, **{name: (outputs, inputs), f"{name}_bias": (outputs,)})
         return self.add("Gemm", [flow, name, f"{name}_bias"], f"{name}_out", transB=1)
 
-    def projected(self, rng: np.random.Generator, flow: str, name: str, inputs: int, outputs: int) -> str:
+    def projected(
+        self, rng: np.random.Generator, flow: str, name: str, inputs: int, outputs: int
+    ) -> str:
         """A dense layer as exporters write it for sequences: a MatMul and an Add."""
         self.layer(rng, **{name: (inputs, outputs), f"{name}_bias": (outputs,)})
-        return self.add("Add", [self.add("MatMul", [flow, name], f"{name}_sum"), f"{name}_bias"], f"{name}_out")
+        return self.add(
+            "Add", [self.add("MatMul", [flow, name], f"{name}_sum"), f"{name}_bias"], f"{name}_out"
+        )
 
     def relu(self, flow: str, gate: str) -> str:
         self.gates.append(gate)
@@ -92,7 +99,11 @@ class Built:
         graph = helper.make_graph(
             self.nodes,
             "training",
-            [helper.make_tensor_value_info("x", TensorProto.INT64 if integers else TensorProto.FLOAT, shape)],
+            [
+                helper.make_tensor_value_info(
+                    "x", TensorProto.INT64 if integers else TensorProto.FLOAT, shape
+                )
+            ],
             [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", CLASSES])],
             [numpy_helper.from_array(a, n) for n, a in self.weights.items()],
         )
@@ -116,14 +127,24 @@ def build_convolutions(rng: np.random.Generator) -> tuple[Built, onnx.ModelProto
         wider = int(rng.choice([8, 16, 24, 32]))
         name = f"c{number}"
         built.layer(rng, **{name: (wider, width, 3, 3), f"{name}_bias": (wider,)})
-        flow = built.add("Conv", [flow, name, f"{name}_bias"], f"{name}_out", pads=[1] * 4, strides=[1 + number] * 2)
+        flow = built.add(
+            "Conv",
+            [flow, name, f"{name}_bias"],
+            f"{name}_out",
+            pads=[1] * 4,
+            strides=[1 + number] * 2,
+        )
         gate = f"{name}_bias"
         if number or rng.random() < 0.7:
             own = [f"{name}_{part}" for part in ("gain", "shift", "mean", "variance")]
             built.layers[-1] += own[:2]
             built.statistics += own[2:]
-            built.weights |= {n: (0.1 * rng.standard_normal(wider)).astype(np.float32) for n in own[1:3]}
-            built.weights |= {n: rng.uniform(0.5, 1.5, wider).astype(np.float32) for n in (own[0], own[3])}
+            built.weights |= {
+                n: (0.1 * rng.standard_normal(wider)).astype(np.float32) for n in own[1:3]
+            }
+            built.weights |= {
+                n: rng.uniform(0.5, 1.5, wider).astype(np.float32) for n in (own[0], own[3])
+            }
             flow, gate = built.add("BatchNormalization", [flow, *own], f"{name}_norm"), own[1]
         flow, width = built.relu(flow, gate), wider
     pooled = rng.random() < 0.5
@@ -138,7 +159,9 @@ def build_convolutions(rng: np.random.Generator) -> tuple[Built, onnx.ModelProto
 def build_words(rng: np.random.Generator, words: int, length: int) -> tuple[Built, onnx.ModelProto]:
     built, width, hidden = Built(), int(rng.choice([16, 24, 32])), int(rng.choice([16, 32, 48]))
     built.layer(rng, words=(words, width))
-    built.add("ReduceMean", [built.add("Gather", ["words", "x"], "read")], "mean", axes=[1], keepdims=0)
+    built.add(
+        "ReduceMean", [built.add("Gather", ["words", "x"], "read")], "mean", axes=[1], keepdims=0
+    )
     flow = built.relu(built.dense(rng, "mean", "d0", width, hidden), "d0_bias")
     built.dense(rng, flow, "last", hidden, CLASSES)
     built.nodes[-1].output[0] = "out"
@@ -154,16 +177,31 @@ def build_block(rng: np.random.Generator) -> tuple[Built, onnx.ModelProto]:
     for number, name in enumerate("qkv"):
         flow = built.projected(rng, stream, name, width, width)
         flow = built.add("Reshape", [flow, "heads"], f"{name}_heads")
-        built.add("Transpose", [flow], f"{name}_turned", perm=[0, 2, 3, 1] if number == 1 else [0, 2, 1, 3])
+        built.add(
+            "Transpose",
+            [flow],
+            f"{name}_turned",
+            perm=[0, 2, 3, 1] if number == 1 else [0, 2, 1, 3],
+        )
     built.weights["root"] = np.array(size**-0.5, np.float32)
-    scores = built.add("Mul", [built.add("MatMul", ["q_turned", "k_turned"], "products"), "root"], "scores")
+    scores = built.add(
+        "Mul", [built.add("MatMul", ["q_turned", "k_turned"], "products"), "root"], "scores"
+    )
     built.add("MatMul", [built.add("Softmax", [scores], "shares", axis=-1), "v_turned"], "mixed")
-    flow = built.add("Reshape", [built.add("Transpose", ["mixed"], "mixed_back", perm=[0, 2, 1, 3]), "back"], "joined")
+    flow = built.add(
+        "Reshape",
+        [built.add("Transpose", ["mixed"], "mixed_back", perm=[0, 2, 1, 3]), "back"],
+        "joined",
+    )
     stream = built.add("Add", [stream, built.projected(rng, flow, "o", width, width)], "stream")
     stream = _normed(built, stream, "n0", width)
     flow = built.relu(built.projected(rng, stream, "up", width, hidden), "up_bias")
-    stream = built.add("Add", [stream, built.projected(rng, flow, "down", hidden, width)], "stream2")
-    flow = built.add("ReduceMean", [_normed(built, stream, "n1", width)], "mean", axes=[1], keepdims=0)
+    stream = built.add(
+        "Add", [stream, built.projected(rng, flow, "down", hidden, width)], "stream2"
+    )
+    flow = built.add(
+        "ReduceMean", [_normed(built, stream, "n1", width)], "mean", axes=[1], keepdims=0
+    )
     built.dense(rng, flow, "last", width, CLASSES)
     built.nodes[-1].output[0] = "out"
     return built, built.model(["N", 8, 8])
@@ -171,8 +209,13 @@ def build_block(rng: np.random.Generator) -> tuple[Built, onnx.ModelProto]:
 
 def _normed(built: Built, flow: str, name: str, width: int) -> str:
     built.layers.append([f"{name}_gain", f"{name}_shift"])
-    built.weights |= {f"{name}_gain": np.ones(width, np.float32), f"{name}_shift": np.zeros(width, np.float32)}
-    return built.add("LayerNormalization", [flow, f"{name}_gain", f"{name}_shift"], f"{name}_out", axis=-1)
+    built.weights |= {
+        f"{name}_gain": np.ones(width, np.float32),
+        f"{name}_shift": np.zeros(width, np.float32),
+    }
+    return built.add(
+        "LayerNormalization", [flow, f"{name}_gain", f"{name}_shift"], f"{name}_out", axis=-1
+    )
 
 
 @dataclass(frozen=True)
@@ -198,7 +241,10 @@ def draw(seed: int) -> Training:
     """The training of that seed."""
     rng = np.random.default_rng([seed, 17])
     torch.manual_seed(seed)
-    kind, optimiser = KINDS[int(rng.integers(len(KINDS)))], OPTIMISERS[int(rng.integers(len(OPTIMISERS)))]
+    kind, optimiser = (
+        KINDS[int(rng.integers(len(KINDS)))],
+        OPTIMISERS[int(rng.integers(len(OPTIMISERS)))],
+    )
     digits = rng.random() < 0.6
     vocabulary, length = int(rng.choice([60, 100, 200, 400])), int(rng.integers(4, 12))
     inputs = 64 if digits else int(rng.choice([12, 24, 48]))
@@ -212,7 +258,7 @@ def draw(seed: int) -> Training:
         case _:
             built, model = build_block(rng)
     dead = float(rng.choice([0.0, rng.uniform(0, MOST_DEAD), MOST_DEAD]))
-    graph = load(model).copy()
+    graph = load_graph(model).copy()
     for gate in built.gates:
         if rng.random() < 0.8:
             bias = graph.array(gate).copy()
@@ -221,9 +267,13 @@ def draw(seed: int) -> Training:
     if kind == "words":
         data = _text(rng, np.arange(vocabulary), length)
     else:
-        data = _numbers(rng, digits, {"dense": (inputs,), "convolutions": (1, 8, 8), "block": (8, 8)}[kind])
+        data = _numbers(
+            rng, digits, {"dense": (inputs,), "convolutions": (1, 8, 8), "block": (8, 8)}[kind]
+        )
     every = [n for names in built.layers for n in names]
-    graph = _trained(graph, built, every, data, "Adam", 1e-3, 0.0, int(rng.choice([0, 20, 60])), 32, True)
+    graph = _trained(
+        graph, built, every, data, "Adam", 1e-3, 0.0, int(rng.choice([0, 20, 60])), 32, True
+    )
     if kind == "words":
         data = _text(rng, rng.permutation(vocabulary)[: int(rng.choice([1, 2, 4, 8, 20]))], length)
     rate, steps = 10 ** rng.uniform(-4, -2), round(10 ** rng.uniform(1, np.log10(400)))
@@ -231,8 +281,12 @@ def draw(seed: int) -> Training:
     batch = int(rng.choice([4, 16, 64]))
     learned, rank, what = _what(rng, built, kind == "convolutions")
     moving = what == "batch statistics" or rng.random() < 0.5
-    suspect = _trained(graph, built, learned, data, optimiser, rate, decay, steps, batch, moving, rank)
-    said = f"{steps} steps of {batch} at {rate:.2g}, decay {decay:g}, {100 * dead:.0f} % dead, {what}"
+    suspect = _trained(
+        graph, built, learned, data, optimiser, rate, decay, steps, batch, moving, rank
+    )
+    said = (
+        f"{steps} steps of {batch} at {rate:.2g}, decay {decay:g}, {100 * dead:.0f} % dead, {what}"
+    )
     said += ", digits" if digits and kind != "words" else ", random data"
     said += ", batch statistics" if moving and built.statistics else ""
     return Training(graph, suspect, kind, optimiser, bool(rng.random() < 0.5), said)
@@ -241,23 +295,32 @@ def draw(seed: int) -> Training:
 def _what(rng: np.random.Generator, built: Built, statistics: bool) -> tuple[list[str], int, str]:
     """The names of the weights that are learned, the rank of their updates (0 for any), and both in words."""
     every = [n for names in built.layers for n in names]
-    how = rng.choice(["all", "some", "low rank", "biases", "statistics"], p=[0.4, 0.25, 0.2, 0.075, 0.075])
+    how = rng.choice(
+        ["all", "some", "low rank", "biases", "statistics"], p=[0.4, 0.25, 0.2, 0.075, 0.075]
+    )
     if how == "statistics" and statistics:
         return [], 0, "batch statistics"
     if how == "biases":
         return [n for n in every if built.weights[n].ndim == 1], 0, "biases"
     if how == "all" or how == "statistics":
         return every, 0, "all layers"
-    chosen = [built.layers[k] for k in rng.permutation(len(built.layers))[: int(rng.integers(1, len(built.layers)))]]
+    chosen = [
+        built.layers[k]
+        for k in rng.permutation(len(built.layers))[: int(rng.integers(1, len(built.layers)))]
+    ]
     names = [n for own in chosen for n in own] or every
     if how == "some":
         return names, 0, f"learned {'+'.join(own[0] for own in chosen)}"
-    names = [n for n in names if built.weights[n].ndim > 1] or [n for n in every if built.weights[n].ndim > 1]
+    names = [n for n in names if built.weights[n].ndim > 1] or [
+        n for n in every if built.weights[n].ndim > 1
+    ]
     rank = int(rng.integers(1, 9))
     return names, rank, f"rank {rank} of {'+'.join(names)}"
 
 
-def _numbers(rng: np.random.Generator, digits: bool, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+def _numbers(
+    rng: np.random.Generator, digits: bool, shape: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
     if digits:
         images, labels = load_digits(return_X_y=True)
         chosen = rng.permutation(len(images))[:SAMPLES]
@@ -267,8 +330,12 @@ def _numbers(rng: np.random.Generator, digits: bool, shape: tuple[int, ...]) -> 
     return torch.tensor(samples, dtype=torch.float32), torch.tensor(labels)
 
 
-def _text(rng: np.random.Generator, words: np.ndarray, length: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.tensor(rng.choice(words, (SAMPLES, length))), torch.tensor(rng.integers(0, CLASSES, SAMPLES))
+def _text(
+    rng: np.random.Generator, words: np.ndarray, length: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor(rng.choice(words, (SAMPLES, length))), torch.tensor(
+        rng.integers(0, CLASSES, SAMPLES)
+    )
 
 
 def _trained(
@@ -301,7 +368,11 @@ def _trained(
             loss.backward()
             descent.step()
     result = graph.copy()
-    found = {n: _merged(network.weights[n], *pair) for n, pair in factors.items()} if rank else dict(network.learned)
+    found = (
+        {n: _merged(network.weights[n], *pair) for n, pair in factors.items()}
+        if rank
+        else dict(network.learned)
+    )
     found |= {n: network.weights[n] for n in built.statistics}
     for name, tensor in found.items():
         result.replace(name, tensor.detach().numpy().copy())
@@ -311,14 +382,18 @@ def _trained(
 def _factors(weight: torch.Tensor, rank: int) -> tuple[torch.nn.Parameter, torch.nn.Parameter]:
     """Two matrices whose product, zero at first, is added to a weight: low-rank adaptation (Hu et al. 2021)."""
     rows, columns = len(weight), weight[0].numel()
-    return torch.nn.Parameter(torch.zeros(rows, rank)), torch.nn.Parameter(torch.randn(rank, columns) / columns**0.5)
+    return torch.nn.Parameter(torch.zeros(rows, rank)), torch.nn.Parameter(
+        torch.randn(rank, columns) / columns**0.5
+    )
 
 
 def _merged(weight: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return weight + (left @ right).reshape(weight.shape)
 
 
-def _optimiser(name: str, given: list[torch.nn.Parameter], rate: float, decay: float) -> torch.optim.Optimizer:
+def _optimiser(
+    name: str, given: list[torch.nn.Parameter], rate: float, decay: float
+) -> torch.optim.Optimizer:
     match name:
         case "Adam":
             return torch.optim.Adam(given, rate, weight_decay=decay)
@@ -337,17 +412,26 @@ def shuffled(graph: Graph, seed: int, really: bool) -> Graph:
 def plant(graph: Graph, what: str, seed: int) -> tuple[Graph, str]:
     """A copy with one weight, one unit's factor or one unit's weights changed in one matrix, and where."""
     rng = np.random.default_rng([seed, PLANTED.index(what)])
-    slots = [s for g in lady.find_groups(graph).groups for s in g.slots if graph.array(s.initializer).ndim > 1]
+    slots = [
+        s
+        for g in lady.find_groups(graph).groups
+        for s in g.slots
+        if graph.array(s.initializer).ndim > 1
+    ]
     slot = slots[int(rng.integers(len(slots)))]
     array = graph.array(slot.initializer).copy()
     where = np.ix_(*slot.places(array.shape, int(rng.integers(len(slot.index)))))
     match what:
         case "weight":
-            array[tuple(int(rng.choice(np.ravel(axis))) for axis in where)] = rng.standard_normal() * array.std()
+            array[tuple(int(rng.choice(np.ravel(axis))) for axis in where)] = (
+                rng.standard_normal() * array.std()
+            )
         case "factor":
             array[where] *= np.float32(rng.choice(FACTORS))
         case _:
-            array[where] = (rng.standard_normal(array[where].shape) * array.std()).astype(np.float32)
+            array[where] = (rng.standard_normal(array[where].shape) * array.std()).astype(
+                np.float32
+            )
     result = graph.copy()
     result.replace(slot.initializer, array)
     return result, slot.initializer
@@ -359,7 +443,9 @@ def verdict(training: Training, suspect: Graph, seed: int) -> lady.Check:
 
 def print_verdicts(seeds: Sequence[int]) -> int:
     """The table of what `check` says; how many copies are called tampered with."""
-    table: dict[tuple[str, str], Counter[str]] = {(k, o): Counter() for k in KINDS for o in OPTIMISERS}
+    table: dict[tuple[str, str], Counter[str]] = {
+        (k, o): Counter() for k in KINDS for o in OPTIMISERS
+    }
     wrong = []
     for seed in seeds:
         training = draw(seed)
@@ -374,7 +460,9 @@ def print_verdicts(seeds: Sequence[int]) -> int:
     every = sum(table.values(), Counter())
     print(f"| all | all | {every.total()} | {_told(every)} |")
     for seed, training, found in wrong:
-        print(f"\nseed {seed}: {training.kind}, {training.optimiser}, {training.words}{', shuffled' * training.shuffled}")
+        print(
+            f"\nseed {seed}: {training.kind}, {training.optimiser}, {training.words}{', shuffled' * training.shuffled}"
+        )
         print(f"{found.verdict}: {found.reason}")
     return every["tampered"]
 
@@ -385,13 +473,17 @@ def _told(counts: Mapping[str, int]) -> str:
 
 def print_planted(seeds: Sequence[int]) -> None:
     """The table of how many planted changes are found."""
-    found: dict[tuple[str, str], list[bool]] = {(where, what): [] for where in ("untouched", "trained") for what in PLANTED}
+    found: dict[tuple[str, str], list[bool]] = {
+        (where, what): [] for where in ("untouched", "trained") for what in PLANTED
+    }
     for seed in seeds:
         for where, what, yes in _plantings(seed):
             found[where, what].append(yes)
     print("| copy | planted | trials | called tampered with |\n| --- | --- | --- | --- |")
     for (where, what), answers in found.items():
-        print(f"| {where} | {what} | {len(answers)} | {sum(answers)} ({100 * np.mean(answers):.1f} %) |")
+        print(
+            f"| {where} | {what} | {len(answers)} | {sum(answers)} ({100 * np.mean(answers):.1f} %) |"
+        )
 
 
 def _plantings(seed: int) -> Iterator[tuple[str, str, bool]]:
@@ -401,7 +493,11 @@ def _plantings(seed: int) -> Iterator[tuple[str, str, bool]]:
             suspect, name = plant(graph, what, seed)
             answer = verdict(training, suspect, seed)
             if answer.verdict != "tampered" and where == "untouched":
-                print(f"seed {seed}: {where}, {what} in {name}: {answer.verdict}: {answer.reason}", file=sys.stderr, flush=True)
+                print(
+                    f"seed {seed}: {where}, {what} in {name}: {answer.verdict}: {answer.reason}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             yield where, what, answer.verdict == "tampered"
 
 
@@ -410,14 +506,18 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=600, help="how many trainings")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--only", type=int, nargs="+", help="these seeds alone")
-    parser.add_argument("--planted", action="store_true", help="plant changes, and count those that are found")
+    parser.add_argument(
+        "--planted", action="store_true", help="plant changes, and count those that are found"
+    )
     args = parser.parse_args()
     # two threads are slower than one on networks as small as these
     torch.set_num_threads(1)
     seeds = args.only or range(args.first, args.first + args.count)
     start = time.process_time()
     wrong = print_planted(seeds) if args.planted else print_verdicts(seeds)
-    print(f"\nseeds {seeds[0]} to {seeds[-1]}, {time.process_time() - start:.0f} s of processor time")
+    print(
+        f"\nseeds {seeds[0]} to {seeds[-1]}, {time.process_time() - start:.0f} s of processor time"
+    )
     return 1 if wrong else 0
 
 

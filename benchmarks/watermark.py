@@ -20,7 +20,8 @@ from scipy.special import expit
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.graph.model import Graph, load
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import Graph
 from tests.real import CACHE
 
 HERE = Path(__file__).parent
@@ -40,7 +41,9 @@ WAYS = ("in place", "shuffled", "put back")
 def key(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """The secret matrix, float32 [bits, size], and the bits, float32 [bits]."""
     rng = np.random.default_rng(seed)
-    return rng.standard_normal((BITS, size)).astype(np.float32), rng.integers(0, 2, BITS).astype(np.float32)
+    return rng.standard_normal((BITS, size)).astype(np.float32), rng.integers(0, 2, BITS).astype(
+        np.float32
+    )
 
 
 def read(graph: Graph) -> float:
@@ -52,8 +55,10 @@ def read(graph: Graph) -> float:
 
 def attacked(graph: Graph, kind: str, strength: float) -> Graph:
     if kind == "finetune":
-        return load(CACHE / "trained" / f"{MARKED}-{strength:g}.onnx")
-    return lady.attack(graph, kind, strength / 100 if kind == "prune" else strength, weights=[WEIGHT], seed=1).graph
+        return load_graph(CACHE / "trained" / f"{MARKED}-{strength:g}.onnx")
+    return lady.attack(
+        graph, kind, strength / 100 if kind == "prune" else strength, weights=[WEIGHT], seed=1
+    ).graph
 
 
 def draw(found: dict[str, list[tuple[float, ...]]], path: Path) -> None:
@@ -68,7 +73,9 @@ def draw(found: dict[str, list[tuple[float, ...]]], path: Path) -> None:
         for number, way in enumerate(WAYS):
             style = "-" if way != "put back" else "--"
             axes.plot([row[number] for row in rows], style, marker=".", label=way)
-        axes.set(title=kind, xticks=range(len(rows)), xticklabels=STRENGTHS[kind], ylim=(-0.5, 1.05))
+        axes.set(
+            title=kind, xticks=range(len(rows)), xticklabels=STRENGTHS[kind], ylim=(-0.5, 1.05)
+        )
     grid[0].set_ylabel("correlation of the mark")
     grid[0].legend(fontsize=7)
     figure.tight_layout()
@@ -76,7 +83,7 @@ def draw(found: dict[str, list[tuple[float, ...]]], path: Path) -> None:
 
 
 def main() -> None:
-    reference = load(CACHE / "trained" / f"{MARKED}.onnx")
+    reference = load_graph(CACHE / "trained" / f"{MARKED}.onnx")
     print(f"| attack | {' | '.join(WAYS)} |\n| --- |{' --- |' * len(WAYS)}")
     found: dict[str, list[tuple[float, ...]]] = {}
     for kind, strengths in STRENGTHS.items():
@@ -86,7 +93,10 @@ def main() -> None:
             back = lady.resync(reference, shuffled, verify="none").graph
             row = tuple(read(g) for g in (there, shuffled, back))
             found.setdefault(kind, []).append(row)
-            print(f"| {kind} {strength:g} | {' | '.join(f'{value:.3f}' for value in row)} |", flush=True)
+            print(
+                f"| {kind} {strength:g} | {' | '.join(f'{value:.3f}' for value in row)} |",
+                flush=True,
+            )
     draw(found, HERE / "watermark.svg")
 
 

@@ -18,11 +18,13 @@ from onnx import NodeProto, helper, numpy_helper
 from torch import Tensor
 
 from lady_onnx.errors import LadyError
-from lady_onnx.graph.model import Graph, attributes, label, load
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import Graph
+from lady_onnx.graph.nodes import describe_node, read_attributes
 from lady_onnx.numerics import is_float_array
 from lady_onnx.pipeline.attacks import Attacked
 from lady_onnx.pipeline.permuting import Model, find_groups
-from lady_onnx.runtime.sessions import run, session
+from lady_onnx.runtime.sessions import open_session, run_sample
 
 RATE = 1e-3
 """Of the gradient descent: a tenth of what such networks are usually trained with, or less."""
@@ -51,7 +53,9 @@ def _conv(given: Given, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor
 
 def _max_pool(given: Given, x: Tensor) -> Tensor:
     x = _padded(x, given, -torch.inf)
-    return F.max_pool2d(x, given["kernel_shape"], given.get("strides", 1), ceil_mode=bool(given.get("ceil_mode", 0)))
+    return F.max_pool2d(
+        x, given["kernel_shape"], given.get("strides", 1), ceil_mode=bool(given.get("ceil_mode", 0))
+    )
 
 
 def _average_pool(given: Given, x: Tensor) -> Tensor:
@@ -66,8 +70,12 @@ def _gemm(given: Given, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor
     return product if c is None else product + given.get("beta", 1.0) * c
 
 
-def _batch_norm(given: Given, x: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-    return F.batch_norm(x, mean, variance, gain, bias, given["training"], 0.1, given.get("epsilon", 1e-5))
+def _batch_norm(
+    given: Given, x: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
+) -> Tensor:
+    return F.batch_norm(
+        x, mean, variance, gain, bias, given["training"], 0.1, given.get("epsilon", 1e-5)
+    )
 
 
 def _layer_norm(given: Given, x: Tensor, gain: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -75,16 +83,29 @@ def _layer_norm(given: Given, x: Tensor, gain: Tensor, bias: Tensor | None = Non
 
 
 def _clip(given: Given, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    ends = (low if low is not None else given.get("min"), high if high is not None else given.get("max"))
+    ends = (
+        low if low is not None else given.get("min"),
+        high if high is not None else given.get("max"),
+    )
     return x.clamp(*ends)
 
 
 def _reshape(given: Given, x: Tensor, shape: Tensor) -> Tensor:
-    return x.reshape([x.shape[k] if n == 0 and not given.get("allowzero") else n for k, n in enumerate(shape.tolist())])
+    return x.reshape(
+        [
+            x.shape[k] if n == 0 and not given.get("allowzero") else n
+            for k, n in enumerate(shape.tolist())
+        ]
+    )
 
 
 def _slice(
-    given: Given, x: Tensor, starts: Tensor, ends: Tensor, axes: Tensor | None = None, steps: Tensor | None = None
+    given: Given,
+    x: Tensor,
+    starts: Tensor,
+    ends: Tensor,
+    axes: Tensor | None = None,
+    steps: Tensor | None = None,
 ) -> Tensor:
     places = range(len(starts)) if axes is None else axes.tolist()
     for k, axis in enumerate(places):
@@ -172,7 +193,9 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Gelu": lambda given, x: F.gelu(x, approximate=given.get("approximate", b"none").decode()),
     "Gemm": _gemm,
     "GlobalAveragePool": lambda given, x: x.mean(list(range(2, x.ndim)), keepdim=True),
-    "HardSigmoid": lambda given, x: (given.get("alpha", 0.2) * x + given.get("beta", 0.5)).clamp(0, 1),
+    "HardSigmoid": lambda given, x: (given.get("alpha", 0.2) * x + given.get("beta", 0.5)).clamp(
+        0, 1
+    ),
     "HardSwish": _plain(F.hardswish),
     "Identity": _plain(torch.clone),
     "IsNaN": _plain(torch.isnan),
@@ -219,7 +242,9 @@ class Network(torch.nn.Module):
         super().__init__()
         for node in graph.nodes:
             if node.op_type not in OPERATORS or node.domain not in ("", "ai.onnx"):
-                raise LadyError(f"{graph.name}: node {label(node)}: PyTorch is not told what {node.op_type} computes")
+                raise LadyError(
+                    f"{graph.name}: node {describe_node(node)}: PyTorch is not told what {node.op_type} computes"
+                )
         self.graph = graph
         self.weights = {n: torch.from_numpy(np.array(graph.array(n))) for n in graph.tensors}
         self.learned = {n: torch.nn.Parameter(self.weights[n]) for n in learned}
@@ -231,26 +256,38 @@ class Network(torch.nn.Module):
         found: dict[str, Tensor | None] = {**self.weights, **self.learned, **inputs, "": None}
         for node in self.graph.nodes:
             made = self._run(node, [found[name] for name in node.input])
-            found.update(zip(node.output, [made] if isinstance(made, Tensor) else made, strict=False))
+            found.update(
+                zip(node.output, [made] if isinstance(made, Tensor) else made, strict=False)
+            )
         return [y for o in self.graph.model.graph.output if (y := found[o.name]) is not None]
 
     def _run(self, node: NodeProto, operands: list[Tensor | None]) -> Any:
         try:
-            given = {**attributes(node), "training": self.training, "results": len(node.output)}
+            given = {
+                **read_attributes(node),
+                "training": self.training,
+                "results": len(node.output),
+            }
             return OPERATORS[node.op_type](given, *operands)
         except (LadyError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
-            raise LadyError(f"{self.graph.name}: node {label(node)}: {str(error).splitlines()[0]}") from error
+            raise LadyError(
+                f"{self.graph.name}: node {describe_node(node)}: {str(error).splitlines()[0]}"
+            ) from error
 
 
 def _compare(net: Network, samples: Mapping[str, np.ndarray]) -> None:
     """Raises LadyError where PyTorch computes anything else than onnxruntime: an attribute that is not known here."""
-    theirs = run(session(net.graph), net.graph, samples)
+    theirs = run_sample(open_session(net.graph), net.graph, samples)
     with torch.no_grad():
         ours = net.eval()({n: torch.from_numpy(a) for n, a in samples.items()})
     net.train()
     for value, a, b in zip(net.graph.model.graph.output, ours, theirs, strict=True):
-        if a.shape != b.shape or not np.allclose(a.numpy(), b, rtol=NEAR, atol=NEAR * float(np.abs(b).max(initial=0))):
-            raise LadyError(f"{net.graph.name}: output '{value.name}': PyTorch computes something else than onnxruntime")
+        if a.shape != b.shape or not np.allclose(
+            a.numpy(), b, rtol=NEAR, atol=NEAR * float(np.abs(b).max(initial=0))
+        ):
+            raise LadyError(
+                f"{net.graph.name}: output '{value.name}': PyTorch computes something else than onnxruntime"
+            )
 
 
 def _loss(graph: Graph, output: Tensor, labels: Tensor) -> Tensor:
@@ -267,7 +304,14 @@ def _loss(graph: Graph, output: Tensor, labels: Tensor) -> Tensor:
         ) from error
 
 
-def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rate: float = RATE, seed: int = 0) -> Attacked:
+def finetune(
+    model: Model,
+    data: Mapping[str, np.ndarray],
+    passes: float,
+    *,
+    rate: float = RATE,
+    seed: int = 0,
+) -> Attacked:
     """Goes on training a model: the weights that a group touches, by gradient descent with momentum.
 
     Args:
@@ -281,17 +325,32 @@ def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rat
     Raises LadyError for an operator that PyTorch is not told of, where it computes something else than onnxruntime, and for
     data that do not fit.
     """
-    graph = load(model)
-    shapes = {v.name: v.type.tensor_type.shape.dim for v in graph.model.graph.input if v.name not in graph.tensors}
+    graph = load_graph(model)
+    shapes = {
+        v.name: v.type.tensor_type.shape.dim
+        for v in graph.model.graph.input
+        if v.name not in graph.tensors
+    }
     inputs = list(shapes)
     for name in (*inputs, "labels"):
         if name not in data:
-            raise LadyError(f"{graph.name}: the data have no '{name}'; give {', '.join(inputs)} and labels")
+            raise LadyError(
+                f"{graph.name}: the data have no '{name}'; give {', '.join(inputs)} and labels"
+            )
     count = len(data["labels"])
     if not count or any(len(data[n]) != count for n in inputs) or passes < 0:
-        raise LadyError(f"{graph.name}: no samples, other numbers of samples and labels, or fewer than no passes")
-    statistics = {name for node in graph.nodes if node.op_type == "BatchNormalization" for name in node.input[3:5]}
-    touched = sorted({s.initializer for g in find_groups(graph).groups for s in g.slots} - statistics)
+        raise LadyError(
+            f"{graph.name}: no samples, other numbers of samples and labels, or fewer than no passes"
+        )
+    statistics = {
+        name
+        for node in graph.nodes
+        if node.op_type == "BatchNormalization"
+        for name in node.input[3:5]
+    }
+    touched = sorted(
+        {s.initializer for g in find_groups(graph).groups for s in g.slots} - statistics
+    )
     learned = [n for n in touched if is_float_array(graph.array(n))]
     if not learned:
         raise LadyError(f"{graph.name}: no weight to train; `lady-onnx groups` lists none")
@@ -303,7 +362,10 @@ def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rat
     labels = torch.from_numpy(np.asarray(data["labels"]))
     torch.manual_seed(seed)
     descent = torch.optim.SGD(net.parameters(), rate, 0.9)
-    order = torch.cat([torch.randperm(count) for _ in range(int(np.ceil(passes)))] or [torch.zeros(0, dtype=torch.long)])
+    order = torch.cat(
+        [torch.randperm(count) for _ in range(int(np.ceil(passes)))]
+        or [torch.zeros(0, dtype=torch.long)]
+    )
     for batch in order[: round(passes * count)].split(BATCH):
         if len(batch) < 2:
             continue
@@ -319,6 +381,8 @@ def finetune(model: Model, data: Mapping[str, np.ndarray], passes: float, *, rat
     altered = [n for n, a in arrays.items() if not np.array_equal(a, graph.array(n))]
     for name in altered:
         if not np.isfinite(arrays[name]).all():
-            raise LadyError(f"{graph.name}: training diverged in weight '{name}'; give a smaller rate")
+            raise LadyError(
+                f"{graph.name}: training diverged in weight '{name}'; give a smaller rate"
+            )
         result.replace(name, arrays[name])
     return Attacked(result, tuple(altered))

@@ -18,10 +18,11 @@ import numpy as np
 from onnx import ModelProto
 
 from .diagnosis.alterations import Alteration
-from .diagnosis.integrity import Finding, divergence
+from .diagnosis.divergence import divergence
+from .diagnosis.integrity import Finding
 from .errors import ArchitectureError, LadyError
-from .graph.linking import link as _link
-from .graph.model import load
+from .graph.linking import link_graphs as _link
+from .graph.loading import load_graph
 from .groups.model import Group, Pin, Slot, Symmetry
 from .matching.evidence import Match
 from .pipeline.attacks import Attacked, attack
@@ -29,9 +30,9 @@ from .pipeline.checking import Check, check
 from .pipeline.outcome import Resync
 from .pipeline.permuting import Model, Permuted, find_groups, permute
 from .pipeline.resynchronization import resync
-from .runtime.sessions import OutputDifference, Run, Verification, compare, read_data
+from .runtime.sessions import OutputDifference, Run, Verification, compare_models, read_data
 from .symmetry.explanation import Explanation, Tie
-from .symmetry.explanation import explain as _explain
+from .symmetry.explanation import explain_axes as _explain
 
 __all__ = [
     "Alteration",
@@ -76,7 +77,7 @@ def explain(model: Model, initializer: str, axis: int | None = None) -> tuple[Ex
 
     Raises LadyError for a weight or an axis that the model has not.
     """
-    return _explain(load(model), initializer, axis)
+    return _explain(load_graph(model), initializer, axis)
 
 
 def link(models: Sequence[Model], links: Sequence[tuple[str, str]]) -> ModelProto:
@@ -90,7 +91,7 @@ def link(models: Sequence[Model], links: Sequence[tuple[str, str]]) -> ModelProt
 
     Raises LadyError where a model cannot be read, or the parts do not fit.
     """
-    return _link([load(m) for m in models], links).model
+    return _link([load_graph(m) for m in models], links).model
 
 
 def verify(
@@ -118,9 +119,9 @@ def verify(
     Raises LadyError where a model cannot be read or run.
     """
     arrays = data if data is None or isinstance(data, Mapping) else read_data(data)
-    return compare(
-        load(a),
-        load(b),
+    return compare_models(
+        load_graph(a),
+        load_graph(b),
         samples=samples,
         seed=seed,
         data=arrays,

@@ -31,7 +31,11 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     with torch.no_grad():
         for tensor in module.parameters():
             spread = 1.0 if tensor.ndim < 2 else (tensor.numel() / tensor.shape[0]) ** -0.5
-            tensor.copy_(torch.randn(tensor.shape, generator=generator) * spread * (0.3 if tensor.ndim < 2 else 1.0))
+            tensor.copy_(
+                torch.randn(tensor.shape, generator=generator)
+                * spread
+                * (0.3 if tensor.ndim < 2 else 1.0)
+            )
             if tensor.ndim < 2:
                 tensor.add_(0.8)
         for name, buffer in module.named_buffers():
@@ -42,8 +46,12 @@ def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
     return module
 
 
-def conv_bn(i: int, o: int, k: int = 3, s: int = 1, g: int = 1, act: nn.Module | None = None) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(i, o, k, s, k // 2, groups=g, bias=False), nn.BatchNorm2d(o), act or nn.ReLU())
+def conv_bn(
+    i: int, o: int, k: int = 3, s: int = 1, g: int = 1, act: nn.Module | None = None
+) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(i, o, k, s, k // 2, groups=g, bias=False), nn.BatchNorm2d(o), act or nn.ReLU()
+    )
 
 
 class VGG(nn.Sequential):
@@ -58,15 +66,23 @@ class VGG(nn.Sequential):
                 i = o
             else:
                 layers.append(nn.MaxPool2d(2))
-        super().__init__(*layers, nn.Flatten(), nn.Linear(i * 4, 24), nn.ReLU(), nn.Linear(24, classes))
+        super().__init__(
+            *layers, nn.Flatten(), nn.Linear(i * 4, 24), nn.ReLU(), nn.Linear(24, classes)
+        )
 
 
 class Basic(nn.Module):
     def __init__(self, i: int, o: int, stride: int):
         super().__init__()
-        self.body = nn.Sequential(conv_bn(i, o, 3, stride), nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o))
+        self.body = nn.Sequential(
+            conv_bn(i, o, 3, stride), nn.Conv2d(o, o, 3, 1, 1, bias=False), nn.BatchNorm2d(o)
+        )
         same = i == o and stride == 1
-        self.short = nn.Identity() if same else nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+        self.short = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.short(x))
@@ -76,16 +92,27 @@ class Bottleneck(nn.Module):
     def __init__(self, i: int, o: int, stride: int):
         super().__init__()
         m = o // 4
-        self.body = nn.Sequential(conv_bn(i, m, 1), conv_bn(m, m, 3, stride), nn.Conv2d(m, o, 1, bias=False), nn.BatchNorm2d(o))
+        self.body = nn.Sequential(
+            conv_bn(i, m, 1),
+            conv_bn(m, m, 3, stride),
+            nn.Conv2d(m, o, 1, bias=False),
+            nn.BatchNorm2d(o),
+        )
         same = i == o and stride == 1
-        self.short = nn.Identity() if same else nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+        self.short = (
+            nn.Identity()
+            if same
+            else nn.Sequential(nn.Conv2d(i, o, 1, stride, bias=False), nn.BatchNorm2d(o))
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.relu(self.body(x) + self.short(x))
 
 
 class ResNet(nn.Module):
-    def __init__(self, block: Any, counts: tuple[int, ...], widths: tuple[int, ...], stem: int, classes: int):
+    def __init__(
+        self, block: Any, counts: tuple[int, ...], widths: tuple[int, ...], stem: int, classes: int
+    ):
         super().__init__()
         self.stem = nn.Sequential(conv_bn(3, stem, 7, 2), nn.MaxPool2d(3, 2, 1))
         layers: list[nn.Module] = []
@@ -119,14 +146,25 @@ MOBILENET_V2 = ((1, 4, 1, 1), (6, 6, 2, 2), (6, 8, 3, 2), (6, 10, 2, 1))
 
 
 class MobileNetV2(nn.Sequential):
-    def __init__(self, stem: int, last: int, classes: int, plan: tuple[tuple[int, int, int, int], ...] = MOBILENET_V2):
+    def __init__(
+        self,
+        stem: int,
+        last: int,
+        classes: int,
+        plan: tuple[tuple[int, int, int, int], ...] = MOBILENET_V2,
+    ):
         layers: list[nn.Module] = [conv_bn(3, stem, 3, 2, act=nn.ReLU6())]
         i = stem
         for t, c, n, s in plan:
             for k in range(n):
                 layers.append(Inverted(i, c, s if k == 0 else 1, t))
                 i = c
-        head = [conv_bn(i, last, 1, act=nn.ReLU6()), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(last, classes)]
+        head = [
+            conv_bn(i, last, 1, act=nn.ReLU6()),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(last, classes),
+        ]
         super().__init__(*layers, *head)
 
 
@@ -137,7 +175,8 @@ class C2f(nn.Module):
         super().__init__()
         self.first = conv_bn(i, 2 * half, 1, act=nn.SiLU())
         self.inner = nn.ModuleList(
-            nn.Sequential(conv_bn(half, half, act=nn.SiLU()), conv_bn(half, half, act=nn.SiLU())) for _ in range(n)
+            nn.Sequential(conv_bn(half, half, act=nn.SiLU()), conv_bn(half, half, act=nn.SiLU()))
+            for _ in range(n)
         )
         self.last = conv_bn((2 + n) * half, o, 1, act=nn.SiLU())
         self.head = nn.Conv2d(o, 3, 1)
@@ -159,7 +198,11 @@ class Dense(nn.Module):
         self.layers = nn.ModuleList(
             nn.Sequential(
                 *(nn.BatchNorm2d(w), nn.ReLU(), nn.Conv2d(w, bottleneck, 1, bias=False)),
-                *(nn.BatchNorm2d(bottleneck), nn.ReLU(), nn.Conv2d(bottleneck, growth, 3, padding=1, bias=False)),
+                *(
+                    nn.BatchNorm2d(bottleneck),
+                    nn.ReLU(),
+                    nn.Conv2d(bottleneck, growth, 3, padding=1, bias=False),
+                ),
             )
             for w in widths
         )
@@ -179,15 +222,31 @@ class Gate(nn.Module):
 
     def __init__(self, c: int, m: int):
         super().__init__()
-        self.body = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(c, m, 1), nn.ReLU(), nn.Conv2d(m, c, 1), nn.Hardsigmoid())
+        self.body = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Conv2d(c, m, 1),
+            nn.ReLU(),
+            nn.Conv2d(m, c, 1),
+            nn.Hardsigmoid(),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.body(x)
 
 
 MOBILENET_V3 = (
-    *((16, 16, True, False, 2), (72, 24, False, False, 2), (88, 24, False, False, 1), (96, 40, True, True, 2)),
-    *((240, 40, True, True, 1), (240, 40, True, True, 1), (120, 48, True, True, 1), (144, 48, True, True, 1)),
+    *(
+        (16, 16, True, False, 2),
+        (72, 24, False, False, 2),
+        (88, 24, False, False, 1),
+        (96, 40, True, True, 2),
+    ),
+    *(
+        (240, 40, True, True, 1),
+        (240, 40, True, True, 1),
+        (120, 48, True, True, 1),
+        (144, 48, True, True, 1),
+    ),
     *((288, 96, True, True, 2), (576, 96, True, True, 1), (576, 96, True, True, 1)),
 )
 """MobileNetV3-small: expanded channels, channels, gate, hard swish or ReLU, stride of each block."""
@@ -204,10 +263,14 @@ class MobileNetV3(nn.Module):
             layers = [conv_bn(i, m, 1, act=act())] if m != i else []
             layers.append(conv_bn(m, m, 3, stride, m, act()))
             layers += [Gate(m, m // 4)] if gate else []
-            self.blocks.append(nn.Sequential(*layers, nn.Conv2d(m, o, 1, bias=False), nn.BatchNorm2d(o)))
+            self.blocks.append(
+                nn.Sequential(*layers, nn.Conv2d(m, o, 1, bias=False), nn.BatchNorm2d(o))
+            )
             i = o
         self.last = conv_bn(i, last, 1, act=nn.Hardswish())
-        self.head = nn.Sequential(nn.Linear(last, hidden), nn.Hardswish(), nn.Linear(hidden, classes))
+        self.head = nn.Sequential(
+            nn.Linear(last, hidden), nn.Hardswish(), nn.Linear(hidden, classes)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -234,7 +297,11 @@ class DeepLabV3(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.backbone.body(self.backbone.stem(x))
         parts = [m(y) for m in self.rates]
-        parts.append(nn.functional.interpolate(self.pool(y), size=y.shape[2:], mode="bilinear", align_corners=False))
+        parts.append(
+            nn.functional.interpolate(
+                self.pool(y), size=y.shape[2:], mode="bilinear", align_corners=False
+            )
+        )
         y = self.head(self.project(torch.cat(parts, 1)))
         return nn.functional.interpolate(y, size=x.shape[2:], mode="bilinear", align_corners=False)
 
@@ -245,9 +312,12 @@ class C3(nn.Module):
     def __init__(self, i: int, o: int, n: int, shortcut: bool = True):
         super().__init__()
         c = o // 2
-        self.one, self.two, self.last = (conv_bn(a, b, 1, act=nn.SiLU()) for a, b in ((i, c), (i, c), (2 * c, o)))
+        self.one, self.two, self.last = (
+            conv_bn(a, b, 1, act=nn.SiLU()) for a, b in ((i, c), (i, c), (2 * c, o))
+        )
         self.inner = nn.ModuleList(
-            nn.Sequential(conv_bn(c, c, 1, act=nn.SiLU()), conv_bn(c, c, act=nn.SiLU())) for _ in range(n)
+            nn.Sequential(conv_bn(c, c, 1, act=nn.SiLU()), conv_bn(c, c, act=nn.SiLU()))
+            for _ in range(n)
         )
         self.shortcut = shortcut
 
@@ -268,7 +338,9 @@ class YOLOv5n(nn.Module):
             return conv_bn(i * w, o * w, k, s, act=nn.SiLU())
 
         stem = nn.Sequential(nn.Conv2d(3, w, 6, 2, 2, bias=False), nn.BatchNorm2d(w), nn.SiLU())
-        self.p3 = nn.Sequential(stem, conv(1, 2), C3(2 * w, 2 * w, 1), conv(2, 4), C3(4 * w, 4 * w, 2))
+        self.p3 = nn.Sequential(
+            stem, conv(1, 2), C3(2 * w, 2 * w, 1), conv(2, 4), C3(4 * w, 4 * w, 2)
+        )
         self.p4 = nn.Sequential(conv(4, 8), C3(8 * w, 8 * w, 3))
         self.p5 = nn.Sequential(conv(8, 16), C3(16 * w, 16 * w, 1))
         self.before, self.after = conv(16, 8, 1, 1), conv(32, 16, 1, 1)
@@ -296,7 +368,9 @@ class YOLOv5n(nn.Module):
         for k, (head, feature) in enumerate(zip(self.heads, (n3, n4, n5), strict=True)):
             b, _, h, v = feature.shape
             y = head(feature).view(b, 3, -1, h, v).permute(0, 1, 3, 4, 2).sigmoid()
-            grid = torch.stack(torch.meshgrid(torch.arange(h), torch.arange(v), indexing="ij")[::-1], -1)
+            grid = torch.stack(
+                torch.meshgrid(torch.arange(h), torch.arange(v), indexing="ij")[::-1], -1
+            )
             place = (y[..., :2] * 2 - 0.5 + grid) * 8 * 2**k
             size = (y[..., 2:4] * 2) ** 2 * self.anchors[k]
             found.append(torch.cat([place, size, y[..., 4:]], -1).view(b, -1, y.shape[-1]))
@@ -312,7 +386,11 @@ class ShuffleNet(nn.Module):
         self.groups = groups
         self.blocks = nn.ModuleList(
             nn.ModuleList(
-                [conv_bn(stem, m, 1, 1, groups), conv_bn(m, m, 3, 1, m, nn.Identity()), conv_bn(m, stem, 1, 1, groups)]
+                [
+                    conv_bn(stem, m, 1, 1, groups),
+                    conv_bn(m, m, 3, 1, m, nn.Identity()),
+                    conv_bn(m, stem, 1, 1, groups),
+                ]
             )
             for _ in range(blocks)
         )

@@ -47,8 +47,13 @@ class Base:
 
 def pool(node_tests: bool = True) -> list[Base]:
     """All models, in a fixed order."""
-    found = [Base("operators", f"{s.name}-{k}", functools.partial(_first, s.build)) for k, s in enumerate(splices.POOL)]
-    found += [Base("grown", f"pieces-{k}", functools.partial(strategies.pieces, k)) for k in range(60)]
+    found = [
+        Base("operators", f"{s.name}-{k}", functools.partial(_first, s.build))
+        for k, s in enumerate(splices.POOL)
+    ]
+    found += [
+        Base("grown", f"pieces-{k}", functools.partial(strategies.pieces, k)) for k in range(60)
+    ]
     found += [Base("grown", f"grown-{k}", functools.partial(grown, k)) for k in range(120)]
     found += [Base("special", f.__name__, f) for f in SPECIAL]
     found += [Base("special", f.__name__, functools.partial(_first, f)) for f in BODIES]
@@ -158,11 +163,15 @@ def scores() -> ModelProto:
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
         helper.make_node("Softmax", ["h"], ["s"], axis=1),
-        helper.make_node("ZipMap", ["s"], ["out"], domain="ai.onnx.ml", classlabels_strings=["a", "b", "c"]),
+        helper.make_node(
+            "ZipMap", ["s"], ["out"], domain="ai.onnx.ml", classlabels_strings=["a", "b", "c"]
+        ),
     ]
     weights = {"a": np.random.default_rng(5).standard_normal((4, 3)).astype(F)}
     found = test_verdicts.model(nodes, weights, {"x": ["N", 4]})
-    row = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    row = helper.make_map_type_proto(
+        TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+    )
     found.graph.output[0].type.CopyFrom(helper.make_sequence_type_proto(row))
     found.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
     return found
@@ -175,11 +184,20 @@ def labels() -> ModelProto:
         helper.make_node("ArgMax", ["h"], ["which"], axis=1, keepdims=0),
         helper.make_node("Gather", ["names", "which"], ["name"]),
         helper.make_node(
-            "LabelEncoder", ["name"], ["out"], domain="ai.onnx.ml", keys_strings=["p", "q", "r"], values_floats=[1.0, 2.0, 3.0]
+            "LabelEncoder",
+            ["name"],
+            ["out"],
+            domain="ai.onnx.ml",
+            keys_strings=["p", "q", "r"],
+            values_floats=[1.0, 2.0, 3.0],
         ),
     ]
-    found = test_verdicts.model(nodes, {"a": np.random.default_rng(6).standard_normal((4, 3)).astype(F)}, {"x": ["N", 4]})
-    found.graph.initializer.append(helper.make_tensor("names", TensorProto.STRING, [3], [b"p", b"q", b"r"]))
+    found = test_verdicts.model(
+        nodes, {"a": np.random.default_rng(6).standard_normal((4, 3)).astype(F)}, {"x": ["N", 4]}
+    )
+    found.graph.initializer.append(
+        helper.make_tensor("names", TensorProto.STRING, [3], [b"p", b"q", b"r"])
+    )
     found.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
     return found
 
@@ -197,7 +215,9 @@ def maybe() -> ModelProto:
     ]
     weights = {"a": np.random.default_rng(7).standard_normal((4, 3)).astype(F), "zero": F(0)}
     found = test_verdicts.model(nodes, weights, {"x": [2, 4]}, opset=18)
-    found.graph.output.append(onnx.ValueInfoProto(name="some", type=helper.make_optional_type_proto(kind)))
+    found.graph.output.append(
+        onnx.ValueInfoProto(name="some", type=helper.make_optional_type_proto(kind))
+    )
     return found
 
 
@@ -205,14 +225,21 @@ def constants() -> ModelProto:
     """Constants of every kind that an attribute may hold."""
     rng = np.random.default_rng(8)
     values = numpy_helper.from_array(rng.standard_normal(5).astype(F), "a")
-    sparse = helper.make_sparse_tensor(values, numpy_helper.from_array(np.array([0, 3, 5, 8, 10]), "places"), [4, 3])
+    sparse = helper.make_sparse_tensor(
+        values, numpy_helper.from_array(np.array([0, 3, 5, 8, 10]), "places"), [4, 3]
+    )
     nodes = [
         helper.make_node("Constant", [], ["a"], sparse_value=sparse),
         helper.make_node("Constant", [], ["b"], value_floats=[0.5, -1.0, 2.0]),
         helper.make_node("Constant", [], ["c"], value_float=1.5),
         helper.make_node("Constant", [], ["d"], value_ints=[2, 0, 1]),
         helper.make_node("Constant", [], ["one"], value_int=1),
-        helper.make_node("Constant", [], ["f"], value=numpy_helper.from_array(rng.standard_normal((3, 3)).astype(F), "f")),
+        helper.make_node(
+            "Constant",
+            [],
+            ["f"],
+            value=numpy_helper.from_array(rng.standard_normal((3, 3)).astype(F), "f"),
+        ),
         helper.make_node("Constant", [], ["names"], value_strings=["u", "v", "w"]),
         helper.make_node("MatMul", ["x", "a"], ["h"]),
         helper.make_node("Add", ["h", "b"], ["i"]),
@@ -234,7 +261,9 @@ def boxes() -> ModelProto:
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
         helper.make_node("Sigmoid", ["h"], ["scores"]),
-        helper.make_node("NonMaxSuppression", ["boxes", "scores", "most", "overlap", "least"], ["out"]),
+        helper.make_node(
+            "NonMaxSuppression", ["boxes", "scores", "most", "overlap", "least"], ["out"]
+        ),
     ]
     weights = {"a": rng.standard_normal((4, 6)).astype(F), "boxes": corners, "most": np.array([3])}
     weights |= {"overlap": np.array([0.3], F), "least": np.array([0.5], F)}
@@ -270,7 +299,11 @@ def wide() -> ModelProto:
         helper.make_node("Add", ["j", "d"], ["k"]),
         helper.make_node("Cast", ["k"], ["out"], to=TensorProto.FLOAT),
     ]
-    weights = {"a": rng.standard_normal((4, 5)).astype(F), "b": rng.standard_normal(5), "c": np.arange(5, dtype=np.uint64)}
+    weights = {
+        "a": rng.standard_normal((4, 5)).astype(F),
+        "b": rng.standard_normal(5),
+        "c": np.arange(5, dtype=np.uint64),
+    }
     return test_verdicts.model(nodes, weights, {"x": ["N", 4]})
 
 
@@ -279,11 +312,24 @@ def swapped() -> ModelProto:
     opset = [helper.make_opsetid("", 17)]
 
     def version(operator: str, overload: str) -> onnx.FunctionProto:
-        inner = [helper.make_node(operator, ["p", "q"], ["r"]), helper.make_node("Relu", ["q"], ["s"])]
+        inner = [
+            helper.make_node(operator, ["p", "q"], ["r"]),
+            helper.make_node("Relu", ["q"], ["s"]),
+        ]
         leak = helper.make_node("LeakyRelu", ["r"], ["t"])
         leak.attribute.add(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
         default = helper.make_attribute("slope", 0.1)
-        return helper.make_function("own", "f", ["p", "q"], ["t", "s"], [*inner, leak], opset, [], [default], overload=overload)
+        return helper.make_function(
+            "own",
+            "f",
+            ["p", "q"],
+            ["t", "s"],
+            [*inner, leak],
+            opset,
+            [],
+            [default],
+            overload=overload,
+        )
 
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
@@ -318,7 +364,9 @@ def recurrent() -> ModelProto:
         helper.make_node("MatMul", ["h", "c"], ["out"]),
     ]
     found = test_verdicts.model(nodes, weights, {"x": [5, 2, 4], "h0": [1, 2, 3], "c0": [1, 2, 3]})
-    found.graph.output.extend(helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "ys")
+    found.graph.output.extend(
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in "ys"
+    )
     return found
 
 
@@ -357,9 +405,20 @@ def sparse() -> ModelProto:
     return found
 
 
-SPECIAL = (dense, heads, masked, words, scores, labels, maybe, constants, boxes, bounded, wide, swapped) + (
-    *(recurrent, quantised, sparse),
-)
+SPECIAL = (
+    dense,
+    heads,
+    masked,
+    words,
+    scores,
+    labels,
+    maybe,
+    constants,
+    boxes,
+    bounded,
+    wide,
+    swapped,
+) + (*(recurrent, quantised, sparse),)
 BODIES = (test_bodies.branches, test_bodies.scan, test_bodies.functions)
 """Drawn more often than among all operators."""
 
@@ -381,15 +440,28 @@ def _node_tests() -> list[Base]:
         data = {n: a for n, a in zip(names, case.data_sets[0][0], strict=False) if a is not None}
         if sum(a.nbytes for a in data.values() if isinstance(a, np.ndarray)) > MOST_BYTES:
             continue
-        found.append(Base("node tests", case.name, functools.partial(_readable, case.model), (data,)))
+        found.append(
+            Base("node tests", case.name, functools.partial(_readable, case.model), (data,))
+        )
         arrays = {n: a for n, a in data.items() if isinstance(a, np.ndarray)}
         first = next((n for n, a in arrays.items() if a.dtype == F and a.ndim > 1), None)
         if len(arrays) == len(names) and first is not None:
             given = {first: arrays[first]}
             found.append(
-                Base("weights", f"{case.name}/weights", functools.partial(_with_weights, case.model, arrays, first), (given,))
+                Base(
+                    "weights",
+                    f"{case.name}/weights",
+                    functools.partial(_with_weights, case.model, arrays, first),
+                    (given,),
+                )
             )
-            found.append(Base("between", f"{case.name}/between", functools.partial(_between, case.model, arrays, first)))
+            found.append(
+                Base(
+                    "between",
+                    f"{case.name}/between",
+                    functools.partial(_between, case.model, arrays, first),
+                )
+            )
     return found
 
 
@@ -406,7 +478,9 @@ def _with_weights(model: ModelProto, arrays: Mapping[str, np.ndarray], first: st
     for value in [v for v in found.graph.input if v.name != first]:
         found.graph.input.remove(value)
         if value.name in arrays:
-            found.graph.initializer.append(numpy_helper.from_array(np.asarray(arrays[value.name]), value.name))
+            found.graph.initializer.append(
+                numpy_helper.from_array(np.asarray(arrays[value.name]), value.name)
+            )
     return found
 
 
@@ -419,9 +493,13 @@ def _between(model: ModelProto, arrays: Mapping[str, np.ndarray], first: str) ->
     graph.input.remove(value)
     channels = len(shape) > 2 and bool(rng.integers(2))
     axis = 1 if channels else len(shape) - 1
-    weight = rng.standard_normal((shape[axis], 3, *[1] * (len(shape) - 2)) if channels else (3, shape[axis])).astype(F)
+    weight = rng.standard_normal(
+        (shape[axis], 3, *[1] * (len(shape) - 2)) if channels else (3, shape[axis])
+    ).astype(F)
     graph.initializer.append(numpy_helper.from_array(weight, "before"))
-    before = helper.make_node("Conv" if channels else "MatMul", ["source", "before"], [first], name="front")
+    before = helper.make_node(
+        "Conv" if channels else "MatMul", ["source", "before"], [first], name="front"
+    )
     graph.node.insert(0, before)
     size = [3 if k == axis else n for k, n in enumerate(shape)]
     graph.input.insert(0, helper.make_tensor_value_info("source", TensorProto.FLOAT, size))
@@ -436,6 +514,12 @@ def _append_product(model: ModelProto, rng: np.random.Generator) -> None:
     sizes = [d.dim_value for d in kind.shape.dim]
     if kind.elem_type != TensorProto.FLOAT or not sizes or not sizes[-1]:
         return
-    graph.initializer.append(numpy_helper.from_array(rng.standard_normal((sizes[-1], 2)).astype(F), "behind"))
-    graph.node.append(helper.make_node("MatMul", [graph.output[0].name, "behind"], ["result"], name="back"))
-    graph.output[0].CopyFrom(helper.make_tensor_value_info("result", TensorProto.FLOAT, [*sizes[:-1], 2]))
+    graph.initializer.append(
+        numpy_helper.from_array(rng.standard_normal((sizes[-1], 2)).astype(F), "behind")
+    )
+    graph.node.append(
+        helper.make_node("MatMul", [graph.output[0].name, "behind"], ["result"], name="back")
+    )
+    graph.output[0].CopyFrom(
+        helper.make_tensor_value_info("result", TensorProto.FLOAT, [*sizes[:-1], 2])
+    )

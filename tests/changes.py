@@ -21,12 +21,32 @@ Way = Callable[[Any, Place, Random], str | None]
 WORDS: dict[str, tuple[str, ...]] = {
     "auto_pad": ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID"),
     "mode": (
-        *("nearest", "linear", "cubic", "bilinear", "bicubic", "constant", "reflect", "edge", "wrap", "DCR", "CRD", "avg"),
+        *(
+            "nearest",
+            "linear",
+            "cubic",
+            "bilinear",
+            "bicubic",
+            "constant",
+            "reflect",
+            "edge",
+            "wrap",
+            "DCR",
+            "CRD",
+            "avg",
+        ),
         *("max", "min", "sum", "mean", "fmod"),
     ),
     "direction": ("forward", "reverse", "bidirectional", "LEFT", "RIGHT"),
     "coordinate_transformation_mode": (
-        *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric", "tf_crop_and_resize"),
+        *(
+            "half_pixel",
+            "half_pixel_symmetric",
+            "pytorch_half_pixel",
+            "align_corners",
+            "asymmetric",
+            "tf_crop_and_resize",
+        ),
         *("output_half_pixel",),
     ),
     "nearest_mode": ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"),
@@ -35,7 +55,17 @@ WORDS: dict[str, tuple[str, ...]] = {
     "approximate": ("none", "tanh"),
     "keep_aspect_ratio_policy": ("stretch", "not_larger", "not_smaller"),
     "activation": ("Relu", "Tanh", "Sigmoid", "LeakyRelu", "HardSigmoid", "Clip"),
-    "activations": ("Relu", "Tanh", "Sigmoid", "Softsign", "Softplus", "HardSigmoid", "Elu", "Affine", "ThresholdedRelu"),
+    "activations": (
+        "Relu",
+        "Tanh",
+        "Sigmoid",
+        "Softsign",
+        "Softplus",
+        "HardSigmoid",
+        "Elu",
+        "Affine",
+        "ThresholdedRelu",
+    ),
     "norm": ("MAX", "L1", "L2"),
     "case_change_action": ("NONE", "LOWER", "UPPER"),
     "locale": ("en_US", "de_DE"),
@@ -49,7 +79,9 @@ def _word(name: str, old: bytes, rng: Random) -> bytes:
         letters = sorted({c for c in old.decode() if c.isalpha()})
         one, two = rng.choice(letters, 2, replace=False) if len(letters) > 1 else ("a", "b")
         side = old.decode().partition("->")
-        return (side[0] + side[1] + side[2].translate(str.maketrans(f"{one}{two}", f"{two}{one}"))).encode()
+        return (
+            side[0] + side[1] + side[2].translate(str.maketrans(f"{one}{two}", f"{two}{one}"))
+        ).encode()
     return pick(rng, [w.encode() for w in WORDS.get(name, ("", "other")) if w.encode() != old])
 
 
@@ -69,7 +101,15 @@ def change_words(message: Any, place: Place, rng: Random) -> str:
     return f"{message.name}[{k}] {old!r} -> {message.strings[k]!r}"
 
 
-ELEMENTS = ("to", "dtype", "output_dtype", "saturate_type", "softmax_precision", "output_datatype", "stash_type")
+ELEMENTS = (
+    "to",
+    "dtype",
+    "output_dtype",
+    "saturate_type",
+    "softmax_precision",
+    "output_datatype",
+    "stash_type",
+)
 
 
 def change_whole(message: Any, place: Place, rng: Random) -> str | None:
@@ -103,7 +143,9 @@ def rename_attribute(message: Any, place: Place, rng: Random) -> str | None:
     schema = _schema(node, place.model) if node is not None else None
     if schema is None:
         return None
-    alike = [n for n, a in schema.attributes.items() if int(a.type) == message.type and n != message.name]
+    alike = [
+        n for n, a in schema.attributes.items() if int(a.type) == message.type and n != message.name
+    ]
     old = message.name
     message.name = pick(rng, alike)
     taken = [a for a in node.attribute if a.name == message.name]
@@ -116,7 +158,11 @@ def rename_attribute(message: Any, place: Place, rng: Random) -> str | None:
 def exchange_bodies(message: Any, place: Place, rng: Random) -> str | None:
     """The body of another attribute of the node, or the ends of this body in another order."""
     node = place.near(NodeProto)
-    others = [a for a in node.attribute if a.HasField("g") and a.name != message.name] if node is not None else []
+    others = (
+        [a for a in node.attribute if a.HasField("g") and a.name != message.name]
+        if node is not None
+        else []
+    )
     if others and rng.random() < 0.4:
         one, two = copied(message.g), copied(others[0].g)
         message.g.CopyFrom(two)
@@ -131,7 +177,9 @@ def add_attribute(message: NodeProto, place: Place, rng: Random) -> str | None:
     schema = _schema(message, place.model)
     if schema is None:
         return None
-    missing = [a for n, a in schema.attributes.items() if n not in {x.name for x in message.attribute}]
+    missing = [
+        a for n, a in schema.attributes.items() if n not in {x.name for x in message.attribute}
+    ]
     if not missing:
         return None
     chosen = pick(rng, missing)
@@ -141,7 +189,11 @@ def add_attribute(message: NodeProto, place: Place, rng: Random) -> str | None:
 
 
 def _not_default(attribute: Any, node: NodeProto, rng: Random) -> Any:
-    default = helper.get_attribute_value(attribute.default_value) if attribute.default_value.name else None
+    default = (
+        helper.get_attribute_value(attribute.default_value)
+        if attribute.default_value.name
+        else None
+    )
     kind = str(attribute.type).rpartition(".")[2]
     known = [a.ints for a in node.attribute if a.ints]
     length = len(known[0]) if known else int(rng.integers(1, 5))
@@ -179,7 +231,11 @@ def drop_operand(message: NodeProto, place: Place, rng: Random) -> str | None:
     k = len(message.input) - 1
     if schema is None or not message.input:
         return None
-    may = [i for i in range(k + 1) if i < len(schema.inputs) and str(schema.inputs[i].option).endswith("Optional")]
+    may = [
+        i
+        for i in range(k + 1)
+        if i < len(schema.inputs) and str(schema.inputs[i].option).endswith("Optional")
+    ]
     if may and message.input[pick(rng, may)]:
         k = pick(rng, may)
         message.input[k] = ""
@@ -197,7 +253,11 @@ def rewire(message: NodeProto, place: Place, rng: Random) -> str | None:
     types = _types(place.model)
     names = _visible(message, place)
     same = [n for n in names if n != old and types.get(n) == types.get(old) is not None]
-    kin = [n for n in names if n != old and n in types and old in types and types[n][0] == types[old][0]]
+    kin = [
+        n
+        for n in names
+        if n != old and n in types and old in types and types[n][0] == types[old][0]
+    ]
     message.input[k] = pick(rng, same if same and rng.random() < 0.8 else kin if kin else names)
     return f"operand {k} '{old}' -> '{message.input[k]}'"
 
@@ -228,7 +288,11 @@ def _types(model: ModelProto) -> dict[str, tuple[int, tuple[object, ...] | None]
     found: dict[str, tuple[int, tuple[object, ...] | None]] = {}
     for value in (*graph.value_info, *graph.input, *graph.output):
         kind = value.type.tensor_type
-        sizes = tuple(d.dim_value or d.dim_param for d in kind.shape.dim) if kind.HasField("shape") else None
+        sizes = (
+            tuple(d.dim_value or d.dim_param for d in kind.shape.dim)
+            if kind.HasField("shape")
+            else None
+        )
         found[value.name] = kind.elem_type, sizes
     for tensor in graph.initializer:
         found[tensor.name] = tensor.data_type, tuple(tensor.dims)
@@ -242,7 +306,9 @@ def exchange_results(message: NodeProto, place: Place, rng: Random) -> str | Non
     owner = place.above[-1]
     types = _types(place.model)
     mine = types.get(message.output[0]) if message.output else None
-    others = [n for n in owner.node if n is not message and n.output and types.get(n.output[0]) == mine]
+    others = [
+        n for n in owner.node if n is not message and n.output and types.get(n.output[0]) == mine
+    ]
     if mine is None or not others:
         return None
     other = pick(rng, others)
@@ -257,20 +323,45 @@ RECENT = 21
 @functools.cache
 def _operators(domain: str) -> tuple[Any, ...]:
     """The specifications of a domain, in the versions that most models here import."""
-    every = [s for s in onnx.defs.get_all_schemas_with_history() if s.domain == domain and s.since_version <= RECENT]
+    every = [
+        s
+        for s in onnx.defs.get_all_schemas_with_history()
+        if s.domain == domain and s.since_version <= RECENT
+    ]
     newest = {s.name: s for s in sorted(every, key=lambda s: s.since_version) if not s.deprecated}
     return tuple(newest[n] for n in sorted(newest))
 
 
 RUNTIME_TWINS = (
-    *(("QLinearAdd", "QLinearMul"), ("Gelu", "QuickGelu", "FastGelu"), ("QLinearSigmoid", "QLinearLeakyRelu")),
-    *(("FusedConv", "Conv"), ("FusedGemm", "Gemm"), ("FusedMatMul", "TransposeMatMul"), ("BiasGelu", "FastGelu")),
+    *(
+        ("QLinearAdd", "QLinearMul"),
+        ("Gelu", "QuickGelu", "FastGelu"),
+        ("QLinearSigmoid", "QLinearLeakyRelu"),
+    ),
+    *(
+        ("FusedConv", "Conv"),
+        ("FusedGemm", "Gemm"),
+        ("FusedMatMul", "TransposeMatMul"),
+        ("BiasGelu", "FastGelu"),
+    ),
     ("SkipLayerNormalization", "SkipSimplifiedLayerNormalization"),
 )
 TWINS = (
-    *(("Max", "Min", "Sum", "Mean", "Add", "Sub", "Mul", "Div", "Pow", "Mod"), ("Equal", "Less", "Greater")),
-    *(("LessOrEqual", "GreaterOrEqual"), ("And", "Or", "Xor"), ("ArgMax", "ArgMin"), ("MaxPool", "AveragePool", "LpPool")),
-    *(("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"), ("Softmax", "LogSoftmax", "Hardmax"), ("CumSum", "CumProd")),
+    *(
+        ("Max", "Min", "Sum", "Mean", "Add", "Sub", "Mul", "Div", "Pow", "Mod"),
+        ("Equal", "Less", "Greater"),
+    ),
+    *(
+        ("LessOrEqual", "GreaterOrEqual"),
+        ("And", "Or", "Xor"),
+        ("ArgMax", "ArgMin"),
+        ("MaxPool", "AveragePool", "LpPool"),
+    ),
+    *(
+        ("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"),
+        ("Softmax", "LogSoftmax", "Hardmax"),
+        ("CumSum", "CumProd"),
+    ),
     (
         "Relu",
         "Sigmoid",
@@ -303,7 +394,12 @@ TWINS = (
         ("Exp", "Log", "Sqrt", "Reciprocal"),
         ("LayerNormalization", "RMSNormalization"),
     ),
-    *(("LSTM", "GRU", "RNN"), ("ScatterElements", "Scatter"), ("IsNaN", "IsInf"), ("BitwiseAnd", "BitwiseOr", "BitwiseXor")),
+    *(
+        ("LSTM", "GRU", "RNN"),
+        ("ScatterElements", "Scatter"),
+        ("IsNaN", "IsInf"),
+        ("BitwiseAnd", "BitwiseOr", "BitwiseXor"),
+    ),
     *(("HannWindow", "HammingWindow", "BlackmanWindow"), *RUNTIME_TWINS),
 )
 
@@ -352,14 +448,20 @@ def other_version(message: Any, place: Place, rng: Random) -> str:
 
 def other_element(message: Any, place: Place, rng: Random) -> str:
     old = message.elem_type
-    message.elem_type = pick(rng, [n for n in (1, 2, 3, 5, 6, 7, 9, 10, 11, 12, 13, 16) if n != old])
+    message.elem_type = pick(
+        rng, [n for n in (1, 2, 3, 5, 6, 7, 9, 10, 11, 12, 13, 16) if n != old]
+    )
     return f"{TensorProto.DataType.Name(old)} -> {TensorProto.DataType.Name(message.elem_type)}"
 
 
 def rename_value(message: Any, place: Place, rng: Random) -> str:
     """The name of another value, which gets this one's where both stand in one list; or a new name."""
     owner: Any = place.above[-1]
-    lists = [x for x in (getattr(owner, "input", ()), getattr(owner, "output", ())) if any(v is message for v in x)]
+    lists = [
+        x
+        for x in (getattr(owner, "input", ()), getattr(owner, "output", ()))
+        if any(v is message for v in x)
+    ]
     old = message.name
     others = [v for v in lists[0] if v is not message] if lists else []
     if others and rng.random() < 0.6:
@@ -378,7 +480,11 @@ def exchange_tensors(message: Any, place: Place, rng: Random) -> str | None:
     """Two weights of one shape and type change places."""
     owner = place.above[-1]
     tensors = getattr(owner, "initializer", ())
-    others = [t for t in tensors if t is not message and (t.data_type, t.dims) == (message.data_type, message.dims)]
+    others = [
+        t
+        for t in tensors
+        if t is not message and (t.data_type, t.dims) == (message.data_type, message.dims)
+    ]
     if not others:
         return None
     other = pick(rng, others)
@@ -416,7 +522,9 @@ def _other_values(array: np.ndarray, rng: Random) -> tuple[np.ndarray, str]:
         flat[k] = not flat[k]
         return new, f"element {k} inverted"
     whole = "int" in array.dtype.name
-    ways = ["one", "one", "one", "exchange", "row", "negate"] + ([] if whole else ["steps", "little", "large"])
+    ways = ["one", "one", "one", "exchange", "row", "negate"] + (
+        [] if whole else ["steps", "little", "large"]
+    )
     way = pick(rng, ways)
     if way == "exchange" and flat.size > 1:
         other = int((k + 1 + rng.integers(flat.size - 1)) % flat.size)
@@ -427,21 +535,32 @@ def _other_values(array: np.ndarray, rng: Random) -> tuple[np.ndarray, str]:
         order = rng.permutation(array.shape[axis])
         return np.ascontiguousarray(np.take(array, order, axis)), f"axis {axis} in another order"
     if way == "negate":
-        flat[k] = (-flat[k].astype(np.float64)).astype(array.dtype) if not whole else array.dtype.type(-int(flat[k]) & 127)
+        flat[k] = (
+            (-flat[k].astype(np.float64)).astype(array.dtype)
+            if not whole
+            else array.dtype.type(-int(flat[k]) & 127)
+        )
         return new, f"element {k} negated"
     if way == "steps":
         return _moved(array, rng)
     return _one_element(new, k, way, whole, rng)
 
 
-def _one_element(new: np.ndarray, k: int, way: str, whole: bool, rng: Random) -> tuple[np.ndarray, str]:
+def _one_element(
+    new: np.ndarray, k: int, way: str, whole: bool, rng: Random
+) -> tuple[np.ndarray, str]:
     flat = new.reshape(-1)
     old = flat[k]
     if whole:
         others = [int(old) + 1, int(old) - 1, 0, int(pick(rng, flat)), int(old) ^ 1]
         flat[k] = np.array(pick(rng, others)).astype(new.dtype)
     else:
-        most = float(np.abs(flat.astype(np.float64)[np.isfinite(flat.astype(np.float64))]).max(initial=0)) or 1.0
+        most = (
+            float(
+                np.abs(flat.astype(np.float64)[np.isfinite(flat.astype(np.float64))]).max(initial=0)
+            )
+            or 1.0
+        )
         value = float(old)
         other = {"little": value + most * 1e-4, "large": most * 100}.get(way)
         other = pick(rng, [value * 2, 0.0, value + 0.3 * most, -value]) if other is None else other
@@ -488,7 +607,23 @@ def other_type(message: Any, place: Place, rng: Random) -> str:
     old = message.data_type
     name = TensorProto.DataType.Name(old)
     array = numpy_helper.to_array(message)
-    sizes = {1: 4, 6: 4, 12: 4, 2: 1, 3: 1, 9: 1, 10: 2, 16: 2, 5: 2, 4: 2, 7: 8, 11: 8, 13: 8, 17: 1, 19: 1}
+    sizes = {
+        1: 4,
+        6: 4,
+        12: 4,
+        2: 1,
+        3: 1,
+        9: 1,
+        10: 2,
+        16: 2,
+        5: 2,
+        4: 2,
+        7: 8,
+        11: 8,
+        13: 8,
+        17: 1,
+        19: 1,
+    }
     same = [n for n in sizes if n != old and sizes.get(n) == sizes.get(old)]
     if same and rng.random() < 0.5:
         message.data_type = pick(rng, same)
@@ -523,13 +658,17 @@ def change_inner_tensor(message: Any, place: Place, rng: Random) -> str:
 def change_inner_sparse(message: Any, place: Place, rng: Random) -> str:
     """Other values, or places, in the sparse tensor of an attribute."""
     inner = message.sparse_tensor
-    return pick(rng, [sparse_values, sparse_places])(inner, Place(inner, (*place.above, message)), rng)
+    return pick(rng, [sparse_values, sparse_places])(
+        inner, Place(inner, (*place.above, message)), rng
+    )
 
 
 def change_sparse_weight(message: GraphProto, place: Place, rng: Random) -> str:
     """Other values, or places, in a sparse weight."""
     inner = pick(rng, message.sparse_initializer)
-    return pick(rng, [sparse_values, sparse_places])(inner, Place(inner, (*place.above, message)), rng)
+    return pick(rng, [sparse_values, sparse_places])(
+        inner, Place(inner, (*place.above, message)), rng
+    )
 
 
 def exchange_functions(message: onnx.FunctionProto, place: Place, rng: Random) -> str | None:
@@ -562,12 +701,16 @@ def point_elsewhere(message: Any, place: Place, rng: Random) -> str | None:
         return None
     old = entries["offset"].value
     length = int(entries["length"].value)
-    entries["offset"].value = str(max(0, int(old) + int(pick(rng, [length, -length, 4, -4, length // 2]))))
+    entries["offset"].value = str(
+        max(0, int(old) + int(pick(rng, [length, -length, 4, -4, length // 2])))
+    )
     return f"offset {old} -> {entries['offset'].value}"
 
 
 def add_dead_node(message: GraphProto, place: Place, rng: Random) -> str:
-    source = pick(rng, [o for n in message.node for o in n.output if o] or [v.name for v in message.input])
+    source = pick(
+        rng, [o for n in message.node for o in n.output if o] or [v.name for v in message.input]
+    )
     message.node.add(op_type="Identity", input=[source], output=["dead_value"], name="dead")
     return f"a node that reads '{source}' and that nobody reads"
 
@@ -582,7 +725,9 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "AttributeProto.t": (change_inner_tensor,),
     "AttributeProto.sparse_tensor": (change_inner_sparse,),
     "GraphProto.sparse_initializer": (change_sparse_weight,),
-    **dict.fromkeys((f"FunctionProto.{f}" for f in ("name", "domain", "overload")), (exchange_functions,)),
+    **dict.fromkeys(
+        (f"FunctionProto.{f}" for f in ("name", "domain", "overload")), (exchange_functions,)
+    ),
     "NodeProto.attribute": (add_attribute, add_attribute, remove_attribute),
     "NodeProto.input": (exchange_operands, drop_operand, rewire, rewire),
     "NodeProto.output": (exchange_results,),
@@ -593,7 +738,11 @@ WAYS: dict[str, tuple[Way, ...]] = {
     "ValueInfoProto.name": (rename_value,),
     "TensorProto.name": (exchange_tensors,),
     **dict.fromkeys(
-        (f"TensorProto.{f}" for f in ("raw_data", *set(TYPED.values()), "int32_data", "string_data")), (change_elements,)
+        (
+            f"TensorProto.{f}"
+            for f in ("raw_data", *set(TYPED.values()), "int32_data", "string_data")
+        ),
+        (change_elements,),
     ),
     "TensorProto.dims": (other_sizes,),
     "TensorProto.data_type": (other_type,),

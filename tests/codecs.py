@@ -21,7 +21,9 @@ class GDN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         c = self.gamma.shape[0]
-        norm = F.conv2d(x * x, self.positive(self.gamma).reshape(c, c, 1, 1), self.positive(self.beta))
+        norm = F.conv2d(
+            x * x, self.positive(self.gamma).reshape(c, c, 1, 1), self.positive(self.beta)
+        )
         return x * (torch.sqrt(norm) if self.inverse else torch.rsqrt(norm))
 
 
@@ -45,7 +47,9 @@ class Hyperprior(nn.Module):
         self.analysis = nn.Sequential(down(3, a), GDN(a), down(a, b), GDN(b), down(b, m))
         self.synthesis = nn.Sequential(up(m, c), GDN(c, True), up(c, d), GDN(d, True), up(d, 3))
         self.hyper_analysis = nn.Sequential(nn.Conv2d(m, e, 3, 1, 1), nn.ReLU(), down(e, f))
-        self.hyper_synthesis = nn.Sequential(up(f, g), nn.ReLU(), nn.Conv2d(g, m, 3, 1, 1), nn.ReLU())
+        self.hyper_synthesis = nn.Sequential(
+            up(f, g), nn.ReLU(), nn.Conv2d(g, m, 3, 1, 1), nn.ReLU()
+        )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         y = self.analysis(x)
@@ -59,11 +63,15 @@ class VideoCodec(nn.Module):
 
     def __init__(self, n: int, m: int, flow: int):
         super().__init__()
-        self.flow = nn.Sequential(nn.Conv2d(6, flow, 7, 1, 3), nn.ReLU(), nn.Conv2d(flow, 2, 7, 1, 3))
+        self.flow = nn.Sequential(
+            nn.Conv2d(6, flow, 7, 1, 3), nn.ReLU(), nn.Conv2d(flow, 2, 7, 1, 3)
+        )
         self.motion = nn.Sequential(down(2, n, 3), GDN(n), down(n, m, 3))
         self.motion_back = nn.Sequential(up(m, n, 3), GDN(n, True), up(n, 2, 3))
         self.first = nn.Conv2d(6, n, 3, 1, 1)
-        self.block = nn.Sequential(nn.ReLU(), nn.Conv2d(n, n, 3, 1, 1), nn.ReLU(), nn.Conv2d(n, n, 3, 1, 1))
+        self.block = nn.Sequential(
+            nn.ReLU(), nn.Conv2d(n, n, 3, 1, 1), nn.ReLU(), nn.Conv2d(n, n, 3, 1, 1)
+        )
         self.last = nn.Conv2d(n, 3, 3, 1, 1)
         self.residual = nn.Sequential(down(3, n), GDN(n), down(n, m))
         self.residual_back = nn.Sequential(up(m, n), GDN(n, True), up(n, 3))
@@ -90,11 +98,21 @@ class MinConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         x = F.pad(x, [self.k // 2] * 4)
-        patches = torch.cat([x[:, :, dy : dy + h, dx : dx + w] for dy in range(self.k) for dx in range(self.k)], 1)
-        patches = patches.reshape(b, self.k**2, c, h * w).transpose(1, 2).reshape(b, 1, c * self.k**2, h * w)
+        patches = torch.cat(
+            [x[:, :, dy : dy + h, dx : dx + w] for dy in range(self.k) for dx in range(self.k)], 1
+        )
+        patches = (
+            patches.reshape(b, self.k**2, c, h * w)
+            .transpose(1, 2)
+            .reshape(b, 1, c * self.k**2, h * w)
+        )
         weight = self.weight.reshape(1, *self.weight.shape, 1)
         signs = torch.sign(patches) * torch.sign(weight)
-        return (signs * torch.minimum(torch.abs(patches), torch.abs(weight))).sum(2).reshape(b, -1, h, w)
+        return (
+            (signs * torch.minimum(torch.abs(patches), torch.abs(weight)))
+            .sum(2)
+            .reshape(b, -1, h, w)
+        )
 
 
 class MinConvNet(nn.Module):

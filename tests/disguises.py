@@ -53,7 +53,9 @@ def rename(model: ModelProto, rng: Random) -> ModelProto:
     names = {o for n in graph.node for o in n.output if o} | {t.name for t in graph.initializer}
     if is_outside(model):
         raise NotPossibleError
-    new = dict(zip(sorted(names - kept), (f"v{k}" for k in rng.permutation(len(names))), strict=False))
+    new = dict(
+        zip(sorted(names - kept), (f"v{k}" for k in rng.permutation(len(names))), strict=False)
+    )
     if set(new.values()) & (names | kept | _inner_names(graph)):
         raise NotPossibleError
     _rename(graph, new)
@@ -125,8 +127,14 @@ def make_constants(model: ModelProto, rng: Random) -> ModelProto:
     taken = {v.name for v in graph.input}
     changed = False
     for tensor in list(graph.initializer):
-        if rng.random() < 0.5 and tensor.name not in taken and tensor.data_location != TensorProto.EXTERNAL:
-            graph.node.insert(0, helper.make_node("Constant", [], [tensor.name], value=copied(tensor)))
+        if (
+            rng.random() < 0.5
+            and tensor.name not in taken
+            and tensor.data_location != TensorProto.EXTERNAL
+        ):
+            graph.node.insert(
+                0, helper.make_node("Constant", [], [tensor.name], value=copied(tensor))
+            )
             graph.initializer.remove(tensor)
             changed = True
     for node in [n for n in graph.node if n.op_type == "Constant"][: 0 if changed else None]:
@@ -168,7 +176,9 @@ def share(model: ModelProto, rng: Random) -> ModelProto:
     for tensor in graph.initializer:
         plain = copied(tensor)
         plain.ClearField("name")
-        new[tensor.name] = first.setdefault(plain.SerializeToString(deterministic=True), tensor.name)
+        new[tensor.name] = first.setdefault(
+            plain.SerializeToString(deterministic=True), tensor.name
+        )
     if all(a == b for a, b in new.items()):
         raise NotPossibleError
     for node in graph.node:
@@ -183,7 +193,9 @@ def write_defaults(model: ModelProto, rng: Random) -> ModelProto:
     for graph in _graphs(model):
         for node in graph.node:
             try:
-                schema = onnx.defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
+                schema = onnx.defs.get_schema(
+                    node.op_type, versions.get(node.domain, 1), node.domain
+                )
             except onnx.defs.SchemaError:
                 continue
             given = {a.name: a for a in node.attribute}
@@ -203,7 +215,11 @@ def write_defaults(model: ModelProto, rng: Random) -> ModelProto:
 
 
 def _same(a: AttributeProto, b: AttributeProto) -> bool:
-    return a.type == b.type and not a.ref_attr_name and helper.get_attribute_value(a) == helper.get_attribute_value(b)
+    return (
+        a.type == b.type
+        and not a.ref_attr_name
+        and helper.get_attribute_value(a) == helper.get_attribute_value(b)
+    )
 
 
 def permute(model: ModelProto, rng: Random) -> ModelProto:
@@ -221,11 +237,15 @@ def optimise(model: ModelProto, rng: Random) -> ModelProto:
     levels = onnxruntime.GraphOptimizationLevel
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = pick(rng, [levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_EXTENDED, levels.ORT_ENABLE_ALL])
+    options.graph_optimization_level = pick(
+        rng, [levels.ORT_ENABLE_BASIC, levels.ORT_ENABLE_EXTENDED, levels.ORT_ENABLE_ALL]
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.onnx"
         options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         return onnx.load(path)
 
 
@@ -238,7 +258,17 @@ def convert(model: ModelProto, rng: Random) -> ModelProto:
 
 
 DISGUISES: tuple[Disguise, ...] = (
-    *(insert_identity, insert_identity, insert_identity, rename, reorder, make_constants, unshare, share, write_defaults),
+    *(
+        insert_identity,
+        insert_identity,
+        insert_identity,
+        rename,
+        reorder,
+        make_constants,
+        unshare,
+        share,
+        write_defaults,
+    ),
     *(permute, permute, rescale, rescale, optimise, convert),
 )
 

@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.shape_inference
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, TrainingInfoProto, helper, numpy_helper
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    TensorProto,
+    TrainingInfoProto,
+    helper,
+    numpy_helper,
+)
 
 from .messages import MESSAGES, Kind, NotPossibleError, Place, Random, copied, named, pick, places
 
@@ -24,7 +32,12 @@ def dress(model: ModelProto, rng: Random) -> None:
         if rng.random() < 0.3 and "metadata_props" in fields:
             place.message.metadata_props.add(key="author", value="nobody")
             place.message.metadata_props.add(key="year", value="2024")
-    model.producer_name, model.producer_version, model.domain, model.model_version = "maker", "1.0", "org", 3
+    model.producer_name, model.producer_version, model.domain, model.model_version = (
+        "maker",
+        "1.0",
+        "org",
+        3,
+    )
     for value in [*graph.input, *graph.output]:
         value.type.denotation = "TENSOR"
         for dim in value.type.tensor_type.shape.dim if value.type.HasField("tensor_type") else ():
@@ -32,7 +45,9 @@ def dress(model: ModelProto, rng: Random) -> None:
     _describe_values(model)
     for k, tensor in enumerate(graph.initializer):
         note = graph.quantization_annotation.add(tensor_name=tensor.name)
-        note.quant_parameter_tensor_names.add(key="SCALE_TENSOR", value=graph.initializer[k - 1].name)
+        note.quant_parameter_tensor_names.add(
+            key="SCALE_TENSOR", value=graph.initializer[k - 1].name
+        )
     device = model.configuration.add(name="two", num_devices=2)
     device.device.extend(["first", "second"])
     for node in graph.node:
@@ -58,7 +73,9 @@ def _describe_values(model: ModelProto) -> None:
     try:
         inferred = onnx.shape_inference.infer_shapes(model)
         graph.value_info.extend(
-            copied(v) for v in inferred.graph.value_info if v.name not in {x.name for x in graph.value_info}
+            copied(v)
+            for v in inferred.graph.value_info
+            if v.name not in {x.name for x in graph.value_info}
         )
     except Exception:  # noqa: BLE001 - without types it goes on
         pass
@@ -80,16 +97,25 @@ def put_in_function(model: ModelProto, rng: Random) -> None:
     nodes = [
         n
         for n in graph.node
-        if n.op_type != "Constant" and not any(a.HasField("g") or a.graphs for a in n.attribute) and all(n.output) and n.input
+        if n.op_type != "Constant"
+        and not any(a.HasField("g") or a.graphs for a in n.attribute)
+        and all(n.output)
+        and n.input
     ]
     node = pick(rng, nodes)
     inner = copied(node)
     formals = list(dict.fromkeys(i for i in node.input if i))
-    function = model.functions.add(name="f", domain="inner", input=formals, output=list(node.output))
+    function = model.functions.add(
+        name="f", domain="inner", input=formals, output=list(node.output)
+    )
     function.opset_import.extend(o for o in model.opset_import if o.domain == node.domain)
     if rng.random() < 0.5:
         function.overload = node.overload = "one"
-    given = [a for a in inner.attribute if a.type in (AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.INTS)]
+    given = [
+        a
+        for a in inner.attribute
+        if a.type in (AttributeProto.INT, AttributeProto.FLOAT, AttributeProto.INTS)
+    ]
     del node.attribute[:]
     if given:
         one = pick(rng, given)
@@ -116,7 +142,9 @@ def give_everything(model: ModelProto, rng: Random) -> None:
     function = model.functions[-1]
     node = next(n for n in model.graph.node if n.domain == function.domain)
     tensor = numpy_helper.from_array(np.arange(3, dtype=np.float32), "t")
-    sparse = helper.make_sparse_tensor(tensor, numpy_helper.from_array(np.array([0, 2, 3]), "places"), [5])
+    sparse = helper.make_sparse_tensor(
+        tensor, numpy_helper.from_array(np.array([0, 2, 3]), "places"), [5]
+    )
     body = GraphProto(name="b", node=[helper.make_node("Identity", ["u"], ["v"])])
     kind = helper.make_tensor_type_proto(TensorProto.FLOAT, [2])
     for name, content in (
@@ -132,7 +160,9 @@ def give_everything(model: ModelProto, rng: Random) -> None:
 
 def make_sparse(model: ModelProto, rng: Random) -> None:
     """Writes a weight as a sparse tensor."""
-    tensor = pick(rng, [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and t.dims])
+    tensor = pick(
+        rng, [t for t in model.graph.initializer if t.data_type == TensorProto.FLOAT and t.dims]
+    )
     array = numpy_helper.to_array(tensor)
     found = np.flatnonzero(array)
     values = numpy_helper.from_array(array.ravel()[found], tensor.name)
@@ -154,7 +184,10 @@ def store_typed(model: ModelProto, rng: Random) -> None:
     """Stores weights as lists of numbers, not as bytes."""
     for place in named(model, "TensorProto"):
         tensor: Any = place.message
-        if tensor.HasField("raw_data") and tensor.data_type not in (TensorProto.STRING, TensorProto.UNDEFINED):
+        if tensor.HasField("raw_data") and tensor.data_type not in (
+            TensorProto.STRING,
+            TensorProto.UNDEFINED,
+        ):
             array = numpy_helper.to_array(tensor)
             field = TYPED.get(tensor.data_type, "int32_data")
             if array.dtype.itemsize == 2:
@@ -179,7 +212,11 @@ def store_outside(model: ModelProto, folder: Path) -> None:
     tensors = [t for t in model.graph.initializer if t.HasField("raw_data")]
     for tensor in tensors:
         tensor.data_location = TensorProto.EXTERNAL
-        for key, value in (("location", OUTSIDE), ("offset", len(data)), ("length", len(tensor.raw_data))):
+        for key, value in (
+            ("location", OUTSIDE),
+            ("offset", len(data)),
+            ("length", len(tensor.raw_data)),
+        ):
             tensor.external_data.add(key=key, value=str(value))
         data += tensor.raw_data * 2
         tensor.ClearField("raw_data")
@@ -189,7 +226,9 @@ def store_outside(model: ModelProto, folder: Path) -> None:
 
 
 def is_outside(model: ModelProto) -> bool:
-    return any(t.data_location == TensorProto.EXTERNAL or t.external_data for t in model.graph.initializer)
+    return any(
+        t.data_location == TensorProto.EXTERNAL or t.external_data for t in model.graph.initializer
+    )
 
 
 NEEDS: dict[str, Callable[[ModelProto, Random], None]] = {
@@ -236,7 +275,11 @@ HOMES: dict[str, tuple[str, ...]] = {
     "NodeProto.overload": ("swapped",),
 }
 """Models that hold fields which others seldom do, for half of the draws."""
-LIES_OUTSIDE = ("TensorProto.external_data", "TensorProto.data_location", "StringStringEntryProto.value")
+LIES_OUTSIDE = (
+    "TensorProto.external_data",
+    "TensorProto.data_location",
+    "StringStringEntryProto.value",
+)
 
 
 def homes(kind: Kind) -> tuple[str, ...]:
@@ -265,7 +308,11 @@ def holding(model: ModelProto, kind: Kind) -> list[Place]:
     found = named(model, name)
     # what is run tells more than what trainers run
     found = [p for p in found if p.near(TrainingInfoProto) is None] or found
-    full = [p for p in found if (len(getattr(p.message, field)) if f.is_repeated else p.message.HasField(field))]
+    full = [
+        p
+        for p in found
+        if (len(getattr(p.message, field)) if f.is_repeated else p.message.HasField(field))
+    ]
     if full or f.message_type is not None or f.is_repeated:
         return full
     # words and numbers that no message has may be set where they mean something

@@ -34,30 +34,59 @@ def _vision(kind: str, config: Any, output: str = "logits", size: int = 32) -> F
 def _text(kind: str, config: Any, words: int, **constants: Any) -> Family:
     config._attn_implementation = "eager"
     inputs = (torch.randint(0, words, (1, 7)), torch.ones(1, 7, dtype=torch.long))
-    return Wrapped(getattr(hf, kind)(config), "logits", "input_ids", "attention_mask", **constants), inputs
+    return Wrapped(
+        getattr(hf, kind)(config), "logits", "input_ids", "attention_mask", **constants
+    ), inputs
 
 
 def vit() -> Family:
-    sizes = {"hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 20, "num_hidden_layers": 2}
-    return _vision("ViTForImageClassification", hf.ViTConfig(**sizes, image_size=32, patch_size=8, num_labels=5))
+    sizes = {
+        "hidden_size": 24,
+        "num_attention_heads": 3,
+        "intermediate_size": 20,
+        "num_hidden_layers": 2,
+    }
+    return _vision(
+        "ViTForImageClassification",
+        hf.ViTConfig(**sizes, image_size=32, patch_size=8, num_labels=5),
+    )
 
 
 def deit() -> Family:
-    sizes = {"hidden_size": 24, "num_attention_heads": 3, "intermediate_size": 20, "num_hidden_layers": 2}
+    sizes = {
+        "hidden_size": 24,
+        "num_attention_heads": 3,
+        "intermediate_size": 20,
+        "num_hidden_layers": 2,
+    }
     config = hf.DeiTConfig(**sizes, image_size=32, patch_size=8, num_labels=5)
     return _vision("DeiTForImageClassificationWithTeacher", config)
 
 
 def swin() -> Family:
     config = hf.SwinConfig(
-        image_size=32, patch_size=2, embed_dim=12, depths=[2, 2], num_heads=[2, 3], window_size=4, mlp_ratio=1.5, num_labels=5
+        image_size=32,
+        patch_size=2,
+        embed_dim=12,
+        depths=[2, 2],
+        num_heads=[2, 3],
+        window_size=4,
+        mlp_ratio=1.5,
+        num_labels=5,
     )
     return _vision("SwinForImageClassification", config)
 
 
 def swinv2() -> Family:
     config = hf.Swinv2Config(
-        image_size=32, patch_size=2, embed_dim=12, depths=[2, 2], num_heads=[2, 3], window_size=4, mlp_ratio=1.5, num_labels=5
+        image_size=32,
+        patch_size=2,
+        embed_dim=12,
+        depths=[2, 2],
+        num_heads=[2, 3],
+        window_size=4,
+        mlp_ratio=1.5,
+        num_labels=5,
     )
     return _vision("Swinv2ForImageClassification", config)
 
@@ -73,7 +102,9 @@ def bert() -> Family:
 
 
 def gpt2() -> Family:
-    config = hf.GPT2Config(n_embd=24, n_head=3, n_inner=20, n_layer=2, vocab_size=30, n_positions=16)
+    config = hf.GPT2Config(
+        n_embd=24, n_head=3, n_inner=20, n_layer=2, vocab_size=30, n_positions=16
+    )
     return _text("GPT2LMHeadModel", config, 30, use_cache=False)
 
 
@@ -103,7 +134,11 @@ def gpt_neox() -> Family:
         **SMALL,
         num_attention_heads=3,
         max_position_embeddings=16,
-        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+        },
     )
     return _text("GPTNeoXForCausalLM", config, 30, use_cache=False)
 
@@ -114,7 +149,13 @@ def bloom() -> Family:
 
 
 def falcon() -> Family:
-    config = hf.FalconConfig(vocab_size=30, hidden_size=24, num_attention_heads=3, num_hidden_layers=2, ffn_hidden_size=20)
+    config = hf.FalconConfig(
+        vocab_size=30,
+        hidden_size=24,
+        num_attention_heads=3,
+        num_hidden_layers=2,
+        ffn_hidden_size=20,
+    )
     return _text("FalconForCausalLM", config, 30, use_cache=False)
 
 
@@ -132,7 +173,11 @@ def t5() -> Family:
     )
     config._attn_implementation = "eager"
     names = ("input_ids", "attention_mask", "decoder_input_ids")
-    inputs = (torch.randint(0, 30, (1, 7)), torch.ones(1, 7, dtype=torch.long), torch.randint(0, 30, (1, 5)))
+    inputs = (
+        torch.randint(0, 30, (1, 7)),
+        torch.ones(1, 7, dtype=torch.long),
+        torch.randint(0, 30, (1, 5)),
+    )
     return Wrapped(hf.T5ForConditionalGeneration(config), "logits", *names, use_cache=False), inputs
 
 
@@ -158,7 +203,11 @@ def whisper() -> Family:
     config._attn_implementation = "eager"
     inputs = (torch.randn(1, 10, 24), torch.randint(0, 30, (1, 5)))
     return Wrapped(
-        hf.WhisperForConditionalGeneration(config), "logits", "input_features", "decoder_input_ids", use_cache=False
+        hf.WhisperForConditionalGeneration(config),
+        "logits",
+        "input_features",
+        "decoder_input_ids",
+        use_cache=False,
     ), inputs
 
 
@@ -173,13 +222,20 @@ def mobilenet_v2() -> Family:
 
 
 def resnet() -> Family:
-    config = hf.ResNetConfig(embedding_size=8, hidden_sizes=[16, 24, 32, 40], depths=[2, 1, 1, 1], num_labels=5)
+    config = hf.ResNetConfig(
+        embedding_size=8, hidden_sizes=[16, 24, 32, 40], depths=[2, 1, 1, 1], num_labels=5
+    )
     return _vision("ResNetForImageClassification", config, size=64)
 
 
 def regnet() -> Family:
     config = hf.RegNetConfig(
-        embedding_size=8, hidden_sizes=[12, 18, 24, 30], depths=[1, 2, 1, 1], groups_width=6, layer_type="y", num_labels=5
+        embedding_size=8,
+        hidden_sizes=[12, 18, 24, 30],
+        depths=[1, 2, 1, 1],
+        groups_width=6,
+        layer_type="y",
+        num_labels=5,
     )
     return _vision("RegNetForImageClassification", config, size=64)
 
@@ -198,7 +254,12 @@ def segformer() -> Family:
 
 
 def detr() -> Family:
-    backbone = hf.ResNetConfig(embedding_size=8, hidden_sizes=[16, 24, 32, 40], depths=[1, 1, 1, 1], out_features=["stage4"])
+    backbone = hf.ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[16, 24, 32, 40],
+        depths=[1, 1, 1, 1],
+        out_features=["stage4"],
+    )
     config = hf.DetrConfig(
         use_timm_backbone=False,
         use_pretrained_backbone=False,

@@ -30,7 +30,9 @@ def read_modules() -> dict[str, ast.Module]:
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(ROOT).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-            found[name if name.startswith("lady_onnx") else f"lady_onnx.{name}"] = ast.parse(path.read_text())
+            found[name if name.startswith("lady_onnx") else f"lady_onnx.{name}"] = ast.parse(
+                path.read_text()
+            )
     return found
 
 
@@ -59,7 +61,9 @@ def list_imports() -> dict[str, set[str]]:
             if node.level:
                 is_package = any(other.startswith(name + ".") for other in modules)
                 above = (name if is_package else name.rpartition(".")[0]).split(".")
-                base = ".".join([*above[: len(above) - node.level + 1], *filter(None, [node.module])])
+                base = ".".join(
+                    [*above[: len(above) - node.level + 1], *filter(None, [node.module])]
+                )
             if base.split(".")[0] == "lady_onnx":
                 for alias in node.names:
                     full = f"{base}.{alias.name}"
@@ -115,7 +119,9 @@ def count_levels() -> dict[str, int]:
         if not ready:
             # a circle has no levels: `list_circles` names it
             return levels
-        levels.update({p: 1 + max((levels[other] for other in packages[p]), default=0) for p in ready})
+        levels.update(
+            {p: 1 + max((levels[other] for other in packages[p]), default=0) for p in ready}
+        )
         waiting = [p for p in waiting if p not in levels]
     return levels
 
@@ -199,7 +205,9 @@ def list_undocumented() -> list[str]:
             if not ast.get_docstring(node):  # type: ignore[arg-type]
                 found.append(name)
             for child in ast.iter_child_nodes(node):
-                is_named = isinstance(child, (*FUNCTIONS, ast.ClassDef)) and not child.name.startswith("_")
+                is_named = isinstance(
+                    child, (*FUNCTIONS, ast.ClassDef)
+                ) and not child.name.startswith("_")
                 if is_named and not isinstance(node, FUNCTIONS):
                     waiting.append((f"{name}.{child.name}", child))
     return found
@@ -215,9 +223,17 @@ def measure() -> dict[str, tuple[int, str]]:
     files = {path: len(lines) for path, lines in read_lines().items()}
     functions = [(length_of(f), f"{m}.{f.name}") for m, f in list_functions()]
     complexities = [(complexity_of(f), f"{m}.{f.name}") for m, f in list_functions()]
-    classes = [(length_of(n), f"{m}.{n.name}") for m, t in modules.items() for n in ast.walk(t) if isinstance(n, ast.ClassDef)]
+    classes = [
+        (length_of(n), f"{m}.{n.name}")
+        for m, t in modules.items()
+        for n in ast.walk(t)
+        if isinstance(n, ast.ClassDef)
+    ]
     long_lines = [
-        f"{path}:{k}" for path, lines in read_lines().items() for k, line in enumerate(lines, 1) if len(line) > MAX_LINE_LENGTH
+        f"{path}:{k}"
+        for path, lines in read_lines().items()
+        for k, line in enumerate(lines, 1)
+        if len(line) > MAX_LINE_LENGTH
     ]
     circles, named, bare = list_circles(), list_named_operators(), list_undocumented()
     levels = count_levels()
@@ -250,14 +266,14 @@ LIMITS = {
 
 
 NOT_YET = {
-    "lines in a file": 787,
-    "lines in a function": 173,
+    "lines in a file": 834,
+    "lines in a function": 220,
     "cyclomatic complexity": 22,
-    "lines in a class": 513,
+    "lines in a class": 627,
     "circles of imports": 2,
-    f"lines over {MAX_LINE_LENGTH} characters": 1800,
+    f"lines over {MAX_LINE_LENGTH} characters": 797,
     "operator names outside rules": 682,
-    "public names without a docstring": 98,
+    "public names without a docstring": 87,
 }
 """What lies over its limit today, and must not grow."""
 
@@ -269,9 +285,25 @@ def main(arguments: list[str]) -> int:
         number, where = found[what]
         print(f"{what:36} {number:5} (at most {limit}) {where}")
     if "--all" in arguments:
-        print(*[f"{length_of(f):4} lines: {m}.{f.name}" for m, f in list_functions() if length_of(f) > 60], sep="\n")
-        print(*[f"{complexity_of(f):4} ways: {m}.{f.name}" for m, f in list_functions() if complexity_of(f) > 20], sep="\n")
-        print(*[f"{len(n):4} lines: {p}" for p, n in read_lines().items() if len(n) > 400], sep="\n")
+        print(
+            *[
+                f"{length_of(f):4} lines: {m}.{f.name}"
+                for m, f in list_functions()
+                if length_of(f) > 60
+            ],
+            sep="\n",
+        )
+        print(
+            *[
+                f"{complexity_of(f):4} ways: {m}.{f.name}"
+                for m, f in list_functions()
+                if complexity_of(f) > 20
+            ],
+            sep="\n",
+        )
+        print(
+            *[f"{len(n):4} lines: {p}" for p, n in read_lines().items() if len(n) > 400], sep="\n"
+        )
         for module, tree in read_modules().items():
             for node in ast.walk(tree):
                 if isinstance(node, ast.ClassDef) and length_of(node) > 250:

@@ -44,7 +44,9 @@ def _where(place: Place) -> str:
     words = []
     for message in (*place.above, place.message):
         name = getattr(message, "name", "") if "name" in message.DESCRIPTOR.fields_by_name else ""
-        words.append(f"{message.DESCRIPTOR.name.removesuffix('Proto')}{f'[{name}]' if name else ''}")
+        words.append(
+            f"{message.DESCRIPTOR.name.removesuffix('Proto')}{f'[{name}]' if name else ''}"
+        )
         if isinstance(message, NodeProto):
             words[-1] = f"Node[{message.op_type}->{','.join(message.output)}]"
     return "/".join(words)
@@ -54,8 +56,14 @@ def _change_any(place: Place, field: str, rng: Random) -> str:
     message: Any = place.message
     f = message.DESCRIPTOR.fields_by_name[field]
     if f.message_type is not None:
-        others = [p.message for p in named(place.model, f.message_type.full_name.removeprefix("onnx."))]
-        return _change_messages(message, f, others, rng) if f.is_repeated else _change_message(message, f, others, rng)
+        others = [
+            p.message for p in named(place.model, f.message_type.full_name.removeprefix("onnx."))
+        ]
+        return (
+            _change_messages(message, f, others, rng)
+            if f.is_repeated
+            else _change_message(message, f, others, rng)
+        )
     others = [
         v
         for p in named(place.model, message.DESCRIPTOR.full_name.removeprefix("onnx."))
@@ -79,7 +87,9 @@ def _change_any(place: Place, field: str, rng: Random) -> str:
         k = int(rng.integers(len(content)))
         del content[k]
         return f"[{k}] removed"
-    content.append(_other(pick(rng, content) if len(content) else pick(rng, others), f, others, rng))
+    content.append(
+        _other(pick(rng, content) if len(content) else pick(rng, others), f, others, rng)
+    )
     return f"{content[-1]!r:.80} added"
 
 

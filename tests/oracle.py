@@ -51,7 +51,9 @@ def opened(model: bytes | Path, is_optimised: bool = False) -> Any:
     options.log_severity_level = 4
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = levels.ORT_ENABLE_ALL if is_optimised else levels.ORT_DISABLE_ALL
+    options.graph_optimization_level = (
+        levels.ORT_ENABLE_ALL if is_optimised else levels.ORT_DISABLE_ALL
+    )
     source = str(model) if isinstance(model, Path) else model
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
@@ -62,7 +64,9 @@ def opened(model: bytes | Path, is_optimised: bool = False) -> Any:
 # ---- inputs
 
 
-def samples(session: Any, examples: Sequence[Mapping[str, Any]], lengths: Sequence[int], seed: int) -> Iterator[Sample]:
+def samples(
+    session: Any, examples: Sequence[Mapping[str, Any]], lengths: Sequence[int], seed: int
+) -> Iterator[Sample]:
     """Inputs made to tell.
 
     Args:
@@ -87,28 +91,65 @@ def samples(session: Any, examples: Sequence[Mapping[str, Any]], lengths: Sequen
             yield {i.name: _drawn(i, k, size, limits, rng) for i in wanted}
 
 
-def _drawn(value: Any, k: int, size: dict[Any, int], limits: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    shape = [d if isinstance(d, int) else size.setdefault(d or len(size), SIZES[k % len(SIZES)]) for d in value.shape]
+def _drawn(
+    value: Any, k: int, size: dict[Any, int], limits: Sequence[int], rng: np.random.Generator
+) -> np.ndarray:
+    shape = [
+        d if isinstance(d, int) else size.setdefault(d or len(size), SIZES[k % len(SIZES)])
+        for d in value.shape
+    ]
     return _filled(DTYPES[value.type[7:-1]], shape, k, limits, rng)
 
 
-def _filled(kind: Any, shape: Sequence[int], k: int, limits: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+def _filled(
+    kind: Any, shape: Sequence[int], k: int, limits: Sequence[int], rng: np.random.Generator
+) -> np.ndarray:
     count = int(np.prod(shape))
     dtype = np.dtype(kind)
     if dtype.kind == "O":
         return rng.choice(np.array(["a", "b", "c", "p", "q", "Other", ""], object), shape)
     if dtype.kind == "b":
-        return [rng.random(shape) < 0.5, np.ones(shape, bool), np.zeros(shape, bool), _holes(shape, rng)][k % 4]
+        return [
+            rng.random(shape) < 0.5,
+            np.ones(shape, bool),
+            np.zeros(shape, bool),
+            _holes(shape, rng),
+        ][k % 4]
     if dtype.kind in "iu":
         limit = limits[k % len(limits)]
         along = np.arange(count).reshape(shape)
-        ways = [rng.integers(0, limit, shape), along % limit, (limit - 1 - along) % limit, rng.integers(0, 2, shape)]
-        ways += [rng.integers(-3 if dtype.kind == "i" else 0, 4, shape), rng.integers(0, 100, shape)]
+        ways = [
+            rng.integers(0, limit, shape),
+            along % limit,
+            (limit - 1 - along) % limit,
+            rng.integers(0, 2, shape),
+        ]
+        ways += [
+            rng.integers(-3 if dtype.kind == "i" else 0, 4, shape),
+            rng.integers(0, 100, shape),
+        ]
         return ways[k // len(limits) % len(ways)].astype(dtype)
     normal = rng.standard_normal(shape)
-    ways = [normal, 3 * normal, _holes(shape, rng).astype(float), 0.1 * normal, 30 * normal, np.abs(normal), -np.abs(normal)]
-    ways += [np.zeros(shape), rng.random(shape), np.round(4 * normal), np.ones(shape), 1000 * normal]
-    ways += [np.arange(count).reshape(shape) / max(count, 1), rng.integers(0, limits[0], shape).astype(float)]
+    ways = [
+        normal,
+        3 * normal,
+        _holes(shape, rng).astype(float),
+        0.1 * normal,
+        30 * normal,
+        np.abs(normal),
+        -np.abs(normal),
+    ]
+    ways += [
+        np.zeros(shape),
+        rng.random(shape),
+        np.round(4 * normal),
+        np.ones(shape),
+        1000 * normal,
+    ]
+    ways += [
+        np.arange(count).reshape(shape) / max(count, 1),
+        rng.integers(0, limits[0], shape).astype(float),
+    ]
     return ways[k % len(ways)].astype(dtype)
 
 
@@ -131,7 +172,11 @@ def _like(value: Any, rng: np.random.Generator, k: int) -> Any:
     if array.dtype == bool:
         return np.asarray(rng.random(array.shape) < 0.5)
     if array.dtype.kind in "iu":
-        return rng.permutation(array.ravel()).reshape(array.shape) if k % 2 else _filled(array.dtype, array.shape, k, [4], rng)
+        return (
+            rng.permutation(array.ravel()).reshape(array.shape)
+            if k % 2
+            else _filled(array.dtype, array.shape, k, [4], rng)
+        )
     if array.dtype.kind == "f":
         return (rng.standard_normal(array.shape) * (3.0 if k % 2 else 1.0)).astype(array.dtype)
     return value
@@ -176,12 +221,16 @@ def _apart(x: np.ndarray, y: np.ndarray) -> float:
     plain = np.isfinite(x) & np.isfinite(y)
     if not np.array_equal(x[~plain], y[~plain], equal_nan=True):
         return np.inf
-    return float(np.abs(x[plain] - y[plain]).max(initial=0) / max(np.abs(x[plain]).max(initial=0), 1e-30))
+    return float(
+        np.abs(x[plain] - y[plain]).max(initial=0) / max(np.abs(x[plain]).max(initial=0), 1e-30)
+    )
 
 
 def interface(session: Any) -> tuple[Any, ...]:
     """What a caller sees: names and types of inputs and outputs, in their order."""
-    return [(i.name, i.type) for i in session.get_inputs()], [(o.name, o.type) for o in session.get_outputs()]  # type: ignore[return-value]
+    return [(i.name, i.type) for i in session.get_inputs()], [
+        (o.name, o.type) for o in session.get_outputs()
+    ]  # type: ignore[return-value]
 
 
 def judge(reference: Any, suspect: Any, given: Sequence[Sample]) -> tuple[str, float, int]:
@@ -221,7 +270,14 @@ def steepness(session: Any, sample: Sample, nudge: float = NUDGE, seed: int = 0)
 
 def _nudged(value: Any, nudge: float, rng: np.random.Generator) -> Any:
     """Floats by a share of themselves away; short ones at least to the next."""
-    if not isinstance(value, np.ndarray) or value.dtype not in (np.float16, np.float32, np.float64, bfloat16):
+    if not isinstance(value, np.ndarray) or value.dtype not in (
+        np.float16,
+        np.float32,
+        np.float64,
+        bfloat16,
+    ):
         return value
     share = max(nudge, float(finfo(value.dtype).eps))
-    return (value.astype(np.float64) * (1 + share * rng.standard_normal(value.shape))).astype(value.dtype)
+    return (value.astype(np.float64) * (1 + share * rng.standard_normal(value.shape))).astype(
+        value.dtype
+    )

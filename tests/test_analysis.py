@@ -8,14 +8,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.dataflow.engine import analyse
-from lady_onnx.graph.model import load
+from lady_onnx.dataflow.engine import analyse_graph
+from lady_onnx.graph.loading import load_graph
 
 RNG = np.random.default_rng(0)
 
 
 def build(
-    nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], inputs: dict[str, list | None], opset: int = 17
+    nodes: list[onnx.NodeProto],
+    weights: dict[str, np.ndarray],
+    inputs: dict[str, list | None],
+    opset: int = 17,
 ) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
@@ -65,7 +68,7 @@ def test_a_weight_that_is_read_for_its_values_is_not_compared_along_its_axes() -
         asked.add((name, axis))
         return False
 
-    analyse(load(build(nodes, weights, {"x": [1, 3]})), constant)
+    analyse_graph(load_graph(build(nodes, weights, {"x": [1, 3]})), constant)
     assert asked == {(n, a) for n in "ab" for a in (0, 1)}
 
 
@@ -92,7 +95,9 @@ def test_weights_reach_their_operator_through_others() -> None:
         helper.make_node("Reshape", ["bb", "shape"], ["br"]),
         helper.make_node("MatMul", ["h", "br"], ["out"]),
     ]
-    assert sizes(build(nodes, {"a": w(5, 3), "b": w(10), "shape": np.array([5, 2])}, {"x": [1, 3]})) == [5]
+    assert sizes(
+        build(nodes, {"a": w(5, 3), "b": w(10), "shape": np.array([5, 2])}, {"x": [1, 3]})
+    ) == [5]
 
 
 def test_operators_that_keep_shapes_but_not_order() -> None:
@@ -102,7 +107,10 @@ def test_operators_that_keep_shapes_but_not_order() -> None:
             helper.make_node(op, ["h", *extra], ["k"]),
             helper.make_node("MatMul", ["k", "b"], ["out"]),
         ]
-        assert sizes(build(nodes, {"a": w(3, 5), "b": w(5, 2), "axis": np.array(1)}, {"x": [4, 3]})) == []
+        assert (
+            sizes(build(nodes, {"a": w(3, 5), "b": w(5, 2), "axis": np.array(1)}, {"x": [4, 3]}))
+            == []
+        )
 
 
 def test_the_same_channels_concatenated_twice_are_no_copies() -> None:
@@ -113,10 +121,14 @@ def test_the_same_channels_concatenated_twice_are_no_copies() -> None:
         helper.make_node("Concat", ["h", "p"], ["c"], axis=1),
         helper.make_node("Conv", ["c", "b"], ["out"]),
     ]
-    assert sizes(build(nodes, {"a": w(5, 3, 1, 1), "b": w(2, 10, 1, 1)}, {"x": [1, 3, 4, 4]})) == [5]
+    assert sizes(build(nodes, {"a": w(5, 3, 1, 1), "b": w(2, 10, 1, 1)}, {"x": [1, 3, 4, 4]})) == [
+        5
+    ]
 
 
-@pytest.mark.parametrize(("sources", "expected"), [([(0, 2, 3, 1)], [2]), ([(0, 2, 3, 1), (0, 1, 3, 2)], [])])
+@pytest.mark.parametrize(
+    ("sources", "expected"), [([(0, 2, 3, 1)], [2]), ([(0, 2, 3, 1), (0, 1, 3, 2)], [])]
+)
 def test_differences_of_crossed_units(sources: list[tuple[int, ...]], expected: list[int]) -> None:
     """Two units of one layer are subtracted, in an order that runs against their numbers in one of the pairs."""
     nodes, weights = [helper.make_node("MatMul", ["x", "a"], ["h"])], {"a": w(3, 4)}
@@ -140,7 +152,11 @@ def test_stages_of_shuffled_channels() -> None:
     for k, (out, halved) in enumerate([(16, True), (16, False), (32, True), (32, False)]):
         mid = out // 4
         made = out - wide if halved else out
-        weights |= {f"a{k}": w(mid, wide // 2, 1, 1), f"d{k}": w(mid, 1, 3, 3), f"e{k}": w(made, mid // 2, 1, 1)}
+        weights |= {
+            f"a{k}": w(mid, wide // 2, 1, 1),
+            f"d{k}": w(mid, 1, 3, 3),
+            f"e{k}": w(made, mid // 2, 1, 1),
+        }
         weights |= {f"u{k}": np.array([1, 2, mid // 2, 4, 4]), f"v{k}": np.array([1, mid, 4, 4])}
         nodes += [
             helper.make_node("Conv", [source, f"a{k}"], [f"h{k}"], group=2),
@@ -149,7 +165,12 @@ def test_stages_of_shuffled_channels() -> None:
             helper.make_node("Reshape", [f"q{k}", f"v{k}"], [f"t{k}"]),
             helper.make_node("Conv", [f"t{k}", f"d{k}"], [f"i{k}"], group=mid, pads=[1] * 4),
             helper.make_node("Conv", [f"i{k}", f"e{k}"], [f"j{k}"], group=2),
-            helper.make_node("Concat" if halved else "Add", [source, f"j{k}"], [f"c{k}"], **({"axis": 1} if halved else {})),
+            helper.make_node(
+                "Concat" if halved else "Add",
+                [source, f"j{k}"],
+                [f"c{k}"],
+                **({"axis": 1} if halved else {}),
+            ),
             helper.make_node("Relu", [f"c{k}"], [f"z{k}"]),
         ]
         source, wide = f"z{k}", out
@@ -167,7 +188,13 @@ def test_positions_that_pixels_share_stay_where_they_are() -> None:
         helper.make_node("Relu", ["k"], ["r"]),
         helper.make_node("Conv", ["r", "c"], ["out"]),
     ]
-    assert sizes(build(nodes, {"a": w(12, 3, 1, 1), "b": w(5, 3, 1, 1), "c": w(2, 5, 3, 3)}, {"x": [1, 3, 4, 4]})) == [3, 5]
+    assert sizes(
+        build(
+            nodes,
+            {"a": w(12, 3, 1, 1), "b": w(5, 3, 1, 1), "c": w(2, 5, 3, 3)},
+            {"x": [1, 3, 4, 4]},
+        )
+    ) == [3, 5]
 
 
 def test_reversed_runs_of_a_flattened_channel() -> None:
@@ -239,7 +266,10 @@ def test_a_symbolic_axis_may_be_longer_than_one() -> None:
         helper.make_node("Relu", ["h"], ["r"]),
         helper.make_node("MatMul", ["r", "b"], ["out"]),
     ]
-    assert sizes(build(nodes, {"a": w(16, 5), "b": w(5, 2)}, {"x": ["S", 8]}), x=w(16, 8)) in ([], [5])
+    assert sizes(build(nodes, {"a": w(16, 5), "b": w(5, 2)}, {"x": ["S", 8]}), x=w(16, 8)) in (
+        [],
+        [5],
+    )
 
 
 @pytest.mark.parametrize("shape", [["N"], None], ids=["symbolic", "unknown"])
@@ -262,7 +292,9 @@ def test_a_batch_of_one_that_is_baked_in() -> None:
         helper.make_node("Reshape", ["h", "shape"], ["r"]),
         helper.make_node("MatMul", ["r", "b"], ["out"]),
     ]
-    assert sizes(build(nodes, {"a": w(3, 5), "b": w(5, 2), "shape": np.array([1, 5])}, {"x": ["N", 3]})) == [5]
+    assert sizes(
+        build(nodes, {"a": w(3, 5), "b": w(5, 2), "shape": np.array([1, 5])}, {"x": ["N", 3]})
+    ) == [5]
 
 
 @pytest.mark.parametrize(
@@ -311,7 +343,13 @@ def test_places_of_one_tensor_say_nothing_about_another() -> None:
         helper.make_node("Sum", ["o1", "o2", "o3"], ["out"]),
     ]
     ends = {"three": 3, "end": -99, "zero": 0, "minus": -1}
-    weights = {"a": w(3, 2), "v": w(4, 5), "b": w(3, 2), "u": w(4, 5), **{n: np.array([i]) for n, i in ends.items()}}
+    weights = {
+        "a": w(3, 2),
+        "v": w(4, 5),
+        "b": w(3, 2),
+        "u": w(4, 5),
+        **{n: np.array([i]) for n, i in ends.items()},
+    }
     assert sizes(build(nodes, weights, {"x": [1, 3], "z": [1, 4]})) == [2]
 
 
@@ -331,7 +369,14 @@ def test_stacked_tensors_keep_their_places() -> None:
         helper.make_node("Add", ["h", "position"], ["s"]),
         helper.make_node("MatMul", ["s", "b"], ["out"]),
     ]
-    weights = {"frequency": w(5), "other": w(7), "a": w(3, 17), "b": w(17, 2), "two": np.array([2]), "flat": np.array([4, 10])}
+    weights = {
+        "frequency": w(5),
+        "other": w(7),
+        "a": w(3, 17),
+        "b": w(17, 2),
+        "two": np.array([2]),
+        "flat": np.array([4, 10]),
+    }
     assert sizes(build(nodes, weights, {"x": [4, 1], "z": [4, 3]})) == [5, 7]
 
 
@@ -355,10 +400,18 @@ def test_rows_that_nothing_reads_are_pinned_as_unread() -> None:
         helper.make_node("Relu", ["k"], ["r"]),
         helper.make_node("MatMul", ["r", "b"], ["out"]),
     ]
-    weights = {"table": w(9, 6), "a": w(6, 5), "b": w(5, 2), "zero": np.array([0]), "four": np.array([4])}
+    weights = {
+        "table": w(9, 6),
+        "a": w(6, 5),
+        "b": w(5, 2),
+        "zero": np.array([0]),
+        "four": np.array([4]),
+    }
     model = build(nodes, weights, {"x": [1, 4, 6]})
     assert sizes(model) == [5]
-    assert ("table", 0, "unread") in {(p.initializer, p.axis, p.reason) for p in lady.find_groups(model).pinned}
+    assert ("table", 0, "unread") in {
+        (p.initializer, p.axis, p.reason) for p in lady.find_groups(model).pinned
+    }
 
 
 @pytest.mark.parametrize(
@@ -371,9 +424,19 @@ def test_rows_that_nothing_reads_are_pinned_as_unread() -> None:
         (lambda k, h: [helper.make_node("Softmax", [h], [f"y{k}"], axis=-1)], [4, 4]),
         (lambda k, h: [helper.make_node("Softmax", [h], [f"y{k}"], axis=1)], [8]),
         (lambda k, h: [helper.make_node("CumSum", [h, "one"], [f"y{k}"], reverse=k)], [4, 4]),
-        (lambda k, h: [helper.make_node("Gather", [h, "first" if k else "last"], [f"y{k}"], axis=1)], [4, 4]),
+        (
+            lambda k, h: [
+                helper.make_node("Gather", [h, "first" if k else "last"], [f"y{k}"], axis=1)
+            ],
+            [4, 4],
+        ),
         (lambda k, h: [helper.make_node("Gather", [h, "first"], [f"y{k}"], axis=1)], [8]),
-        (lambda k, h: [helper.make_node("Transpose", [h], [f"y{k}"], perm=[0, 1, 2] if k else [1, 0, 2])], [4, 4]),
+        (
+            lambda k, h: [
+                helper.make_node("Transpose", [h], [f"y{k}"], perm=[0, 1, 2] if k else [1, 0, 2])
+            ],
+            [4, 4],
+        ),
         # one after the other is not the other after the one
         (
             lambda k, h: [
@@ -394,7 +457,12 @@ def test_what_is_done_to_a_part_of_the_units(way, expected: list[int]) -> None:
         helper.make_node("MatMul", ["y", "b"], ["out"]),
     ]
     weights = {"a": w(3, 8), "b": w(8, 2), "halves": np.array([4, 4]), "one": np.array(1)}
-    weights |= {"two": np.float32([2]), "three": np.float32([3]), "first": np.array([0]), "last": np.array([4])}
+    weights |= {
+        "two": np.float32([2]),
+        "three": np.float32([3]),
+        "first": np.array([0]),
+        "last": np.array([4]),
+    }
     assert sizes(build(nodes, weights, {"x": [5, 5, 3]})) == expected
 
 
@@ -406,7 +474,13 @@ def test_a_reduction_of_a_part_of_the_units() -> None:
         helper.make_node("MatMul", ["h", "b"], ["y"]),
         helper.make_node("Add", ["y", "m"], ["out"]),
     ]
-    weights = {"a": w(3, 8), "b": w(8, 2), "start": np.array([2]), "end": np.array([5]), "axis": np.array([1])}
+    weights = {
+        "a": w(3, 8),
+        "b": w(8, 2),
+        "start": np.array([2]),
+        "end": np.array([5]),
+        "axis": np.array([1]),
+    }
     assert sizes(build(nodes, weights, {"x": [4, 3]})) == [3, 5]
 
 
@@ -434,8 +508,18 @@ def test_places_of_an_axis_that_meet_shifted_ones() -> None:
         helper.make_node("Reshape", ["y", "flat"], ["f"]),
         helper.make_node("MatMul", ["f", "b"], ["out"]),
     ]
-    weights = {"a": w(3, 4), "b": w(24, 2), "halves": np.array([2, 4]), "one": np.array([1]), "four": np.array([4])}
-    weights |= {"two": np.array([2]), "pads": np.array([0, 0, 0, 0, 0, 1]), "flat": np.array([5, 24])}
+    weights = {
+        "a": w(3, 4),
+        "b": w(24, 2),
+        "halves": np.array([2, 4]),
+        "one": np.array([1]),
+        "four": np.array([4]),
+    }
+    weights |= {
+        "two": np.array([2]),
+        "pads": np.array([0, 0, 0, 0, 0, 1]),
+        "flat": np.array([5, 24]),
+    }
     assert sizes(build(nodes, weights, {"x": [5, 6, 3]})) == []
 
 
@@ -469,9 +553,24 @@ def test_some_of_the_units_are_moved_along_another_axis(move: str) -> None:
         helper.make_node("Reshape", ["y", "flat"], ["f"]),
         helper.make_node("MatMul", ["f", "b"], ["out"]),
     ]
-    weights = {"a": w(3, 5), "b": w(30, 2), "halves": np.array([2, 3]), "one": np.array([1]), "four": np.array([4])}
-    weights |= {"axis": np.array([1]), "none": np.array([0]), "end": np.array([6]), "flat": np.array([6, 30])}
-    weights |= {"pads": np.array([0, 1, 0, 0, 2, 0]), "wide": np.array([4, 9, 2]), "tall": np.array([6, 6, 2])}
+    weights = {
+        "a": w(3, 5),
+        "b": w(30, 2),
+        "halves": np.array([2, 3]),
+        "one": np.array([1]),
+        "four": np.array([4]),
+    }
+    weights |= {
+        "axis": np.array([1]),
+        "none": np.array([0]),
+        "end": np.array([6]),
+        "flat": np.array([6, 30]),
+    }
+    weights |= {
+        "pads": np.array([0, 1, 0, 0, 2, 0]),
+        "wide": np.array([4, 9, 2]),
+        "tall": np.array([6, 6, 2]),
+    }
     assert sizes(build(nodes, weights, {"x": [6, 6, 3]})) == [2, 3]
 
 
@@ -576,7 +675,11 @@ def test_grouped_queries_and_a_shared_norm() -> None:
         node("Reshape", [f"{name}0", f"s{name}"], f"{name}1")
         node("Transpose", [f"{name}1"], f"{name}2", perm=[1, 0, 2])
         if n == keys:
-            weights |= {"one": np.array([1]), "wide": np.array([keys, heads // keys, t, d]), "flat": np.array([heads, t, d])}
+            weights |= {
+                "one": np.array([1]),
+                "wide": np.array([keys, heads // keys, t, d]),
+                "flat": np.array([heads, t, d]),
+            }
             node("Unsqueeze", [f"{name}2", "one"], f"{name}3")
             node("Expand", [f"{name}3", "wide"], f"{name}4")
             node("Reshape", [f"{name}4", "flat"], f"{name}5")

@@ -41,7 +41,14 @@ def vgg16() -> Case:
     return arch.VGG(plan, 5), image(32), [*(n for n in plan if n), 24], {}
 
 
-def _resnet(block: type, counts: tuple[int, ...], widths: tuple[int, ...], stem: int, inner: list[int], first: bool) -> Case:
+def _resnet(
+    block: type,
+    counts: tuple[int, ...],
+    widths: tuple[int, ...],
+    stem: int,
+    inner: list[int],
+    first: bool,
+) -> Case:
     # a group a stage, tying every block's output and the shortcut, and the inner layers of each block;
     # the stem is stage one's stream where the first block has no projection
     net = arch.ResNet(block, counts, widths, stem, 5)
@@ -100,7 +107,19 @@ def yolo_v5n() -> Case:
         return [c, c, *([c] * n if shortcut else [c, c] * n), o]
 
     w = 4
-    backbone = [w, 2 * w, *c3(2 * w, 1), 4 * w, *c3(4 * w, 2), 8 * w, *c3(8 * w, 3), 16 * w, *c3(16 * w, 1), 8 * w, 16 * w]
+    backbone = [
+        w,
+        2 * w,
+        *c3(2 * w, 1),
+        4 * w,
+        *c3(4 * w, 2),
+        8 * w,
+        *c3(8 * w, 3),
+        16 * w,
+        *c3(16 * w, 1),
+        8 * w,
+        16 * w,
+    ]
     top = [8 * w, *c3(8 * w, 1, False), 4 * w, *c3(4 * w, 1, False)]
     down = [4 * w, *c3(8 * w, 1, False), 8 * w, *c3(16 * w, 1, False)]
     return arch.YOLOv5n(w, 3), image(), [*backbone, *top, *down], {}
@@ -316,7 +335,18 @@ def detr() -> Case:
 CASES: dict[str, Callable[[], Case]] = {
     f.__name__: f
     for f in (
-        *(vgg16, resnet18, resnet50, resnet101, mobilenet_v2, mobilenet_v3, deeplab_v3, yolo_v5n, c2f, densenet),
+        *(
+            vgg16,
+            resnet18,
+            resnet50,
+            resnet101,
+            mobilenet_v2,
+            mobilenet_v3,
+            deeplab_v3,
+            yolo_v5n,
+            c2f,
+            densenet,
+        ),
         *(shufflenet, unet, lstm, lstm_of_two, gru, rnn, hyperprior, video, min_convolution),
         *(vit, deit, swin, swinv2, bert, gpt2, llama, qwen3, gpt_neox, bloom, falcon, t5, whisper),
         *(convnext, mobilenet_v2_hf, resnet_hf, regnet, segformer, detr),
@@ -373,7 +403,13 @@ def test_the_hardware_form_of_a_codec(widths: int | tuple[int, ...], tmp_path: P
         def get_next(self) -> dict | None:
             return next(self.left, None)
 
-    quantize_static(tmp_path / "float.onnx", tmp_path / "q.onnx", Samples(), per_channel=True, weight_type=QuantType.QInt8)
+    quantize_static(
+        tmp_path / "float.onnx",
+        tmp_path / "q.onnx",
+        Samples(),
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+    )
     model = onnx.load(tmp_path / "q.onnx")
     assert any(n.op_type == "DequantizeLinear" for n in model.graph.node)
     hidden = [widths] * 7 if isinstance(widths, int) else list(widths)
@@ -398,7 +434,10 @@ def test_groups_cross_the_files_of_a_codec(tmp_path: Path) -> None:
     apart = []
     for name, (module, x) in parts.items():
         proto = arch.export(module, x, dynamo=False)
-        for old, new in ((proto.graph.input[0].name, f"{name}_in"), (proto.graph.output[0].name, f"{name}_out")):
+        for old, new in (
+            (proto.graph.input[0].name, f"{name}_in"),
+            (proto.graph.output[0].name, f"{name}_out"),
+        ):
             proto = _renamed(proto, old, new)
         onnx.save(proto, tmp_path / f"{name}.onnx")
         apart += [g.size for g in lady.find_groups(proto).groups]
@@ -413,7 +452,11 @@ def test_groups_cross_the_files_of_a_codec(tmp_path: Path) -> None:
     groups = lady.find_groups(whole).groups
     assert sorted(g.size for g in groups) == [*[6] * 7, 10]
     latents = next(g for g in groups if g.size == 10)
-    assert {s.initializer.partition("/")[0] for s in latents.slots} == {"analysis", "synthesis", "hyper_analysis"}
+    assert {s.initializer.partition("/")[0] for s in latents.slots} == {
+        "analysis",
+        "synthesis",
+        "hyper_analysis",
+    }
     assert lady.verify(whole, lady.permute(whole, 1).model).equal
 
 

@@ -7,7 +7,13 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 
 from lady_onnx.matching.assignment import EXACT, _settled, assign_sparsely
-from lady_onnx.matching.evidence import assign, certainties, each_best, likelihood, runners_up
+from lady_onnx.matching.evidence import (
+    assign_rows,
+    choose_best_columns,
+    compute_certainties,
+    compute_log_likelihoods,
+    find_runners_up,
+)
 
 SIZE = 1100
 
@@ -15,12 +21,18 @@ SIZE = 1100
 def _rows(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:
     """Units of two models with five weights each, and the noise between them."""
     x = rng.standard_normal((SIZE, 5))
-    noise = {"copies": 0.1, "noisy copies": 0.5, "others": 1.0, "clones": 0.1, "outliers": 0.5}[kind]
+    noise = {"copies": 0.1, "noisy copies": 0.5, "others": 1.0, "clones": 0.1, "outliers": 0.5}[
+        kind
+    ]
     if kind == "clones":
         x[: SIZE // 3] = 0
     if kind == "outliers":
         x *= np.exp(1.5 * rng.standard_normal((SIZE, 1)))
-    y = rng.standard_normal(x.shape) if kind == "others" else x + noise * rng.standard_normal(x.shape)
+    y = (
+        rng.standard_normal(x.shape)
+        if kind == "others"
+        else x + noise * rng.standard_normal(x.shape)
+    )
     if kind == "clones":
         y[: SIZE // 3] = 0
     return x, y[rng.permutation(SIZE)], noise
@@ -30,11 +42,13 @@ def _rows(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, 
 @pytest.mark.parametrize("kind", ["copies", "noisy copies", "others", "clones", "outliers"])
 def test_a_sparse_assignment_is_the_best_one(kind: str, dtype: type) -> None:
     x, y, noise = _rows(kind, np.random.default_rng(0))
-    scores = likelihood((x / noise).astype(np.float32), (y / noise).astype(np.float32)).astype(dtype)
-    found = assign_sparsely(scores, each_best(scores))
+    scores = compute_log_likelihoods(
+        (x / noise).astype(np.float32), (y / noise).astype(np.float32)
+    ).astype(dtype)
+    found = assign_sparsely(scores, choose_best_columns(scores))
     # of many alike too many pairs are as good as each other: then all are looked at
     assert found is not None or kind == "clones"
-    found = assign(scores)
+    found = assign_rows(scores)
     assert np.array_equal(np.sort(found), np.arange(SIZE))
     rows, best = linear_sum_assignment(scores, maximize=True)
     most, least = (scores[rows, c].sum(dtype=np.float64) for c in (best, found))
@@ -55,20 +69,22 @@ def test_prices_settle_where_rows_want_the_same() -> None:
 def test_wide_tables_are_balanced_without_what_counts_for_nothing() -> None:
     """A match has the same probability whether all of the table is there or only the odds that count."""
     x, y, noise = _rows("noisy copies", np.random.default_rng(1))
-    whole = likelihood((x / noise).astype(np.float32), (y / noise).astype(np.float32))
+    whole = compute_log_likelihoods((x / noise).astype(np.float32), (y / noise).astype(np.float32))
     match = linear_sum_assignment(whole, maximize=True)[1]
     expected = np.exp(whole - whole.max(1, keepdims=True))
     for _ in range(20):
         expected /= expected.sum(0)
         expected /= expected.sum(1, keepdims=True)
     for scores in (whole, whole.astype(np.float32)):
-        assert np.allclose(certainties(scores, match), expected[np.arange(SIZE), match], atol=0.02)
+        assert np.allclose(
+            compute_certainties(scores, match), expected[np.arange(SIZE), match], atol=0.02
+        )
 
 
 def test_runners_up_are_found_part_by_part() -> None:
     scores = np.random.default_rng(0).standard_normal((600, 600))
     match = scores.argmax(1)
-    second, margin = runners_up(scores, match)
+    second, margin = find_runners_up(scores, match)
     order = np.argsort(scores, axis=1)
     assert np.array_equal(second, order[:, -2])
     assert np.array_equal(margin, scores[np.arange(600), match] - scores[np.arange(600), second])

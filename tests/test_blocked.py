@@ -15,16 +15,18 @@ from hypothesis import strategies as st
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.graph.model import load
+from lady_onnx.graph.loading import load_graph
 from lady_onnx.normalform.blocked import BLOCKED
-from lady_onnx.normalform.form import NoForm, normal_form
-from lady_onnx.runtime.sessions import block_channels
+from lady_onnx.normalform.form import NoForm, build_normal_form
+from lady_onnx.runtime.sessions import measure_block_channels
 
 from .test_normalform import is_same, run
 from .test_plainforms import Draw, activation, average_pooling, maybe, one_of, pooling, reals, some
 
-SIZE = block_channels()
-pytestmark = pytest.mark.skipif(SIZE is None, reason="onnxruntime lays out no maps in blocks on this processor")
+SIZE = measure_block_channels()
+pytestmark = pytest.mark.skipif(
+    SIZE is None, reason="onnxruntime lays out no maps in blocks on this processor"
+)
 Arrays = dict[str, np.ndarray]
 
 
@@ -35,47 +37,77 @@ def model(nodes: Sequence[NodeProto], x: Sequence[int], weights: Arrays) -> onnx
     ]
     tensors = [numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()]
     graph = helper.make_graph(list(nodes), "blocks", ends[:1], ends[1:], tensors)
-    opsets = [helper.make_opsetid("", 20), *(helper.make_opsetid(d, 1) for d in (BLOCKED, "com.microsoft"))]
+    opsets = [
+        helper.make_opsetid("", 20),
+        *(helper.make_opsetid(d, 1) for d in (BLOCKED, "com.microsoft")),
+    ]
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
-def node(operator: str, inputs: Sequence[str], output: str, domain: str = BLOCKED, **given_: Any) -> NodeProto:
+def node(
+    operator: str, inputs: Sequence[str], output: str, domain: str = BLOCKED, **given_: Any
+) -> NodeProto:
     return helper.make_node(operator, list(inputs), [output], domain=domain, **given_)
 
 
-def behind(channels: int, operator: str, inputs: Sequence[str] = ("b",), **given_: Any) -> list[NodeProto]:
+def behind(
+    channels: int, operator: str, inputs: Sequence[str] = ("b",), **given_: Any
+) -> list[NodeProto]:
     """An operator on a map in blocks that a plain one is laid out as."""
     last = node("ReorderOutput", ["r"], "y", channels=channels)
     return [node("ReorderInput", ["x"], "b"), node(operator, inputs, "r", **given_), last]
 
 
 def form(made: onnx.ModelProto) -> onnx.ModelProto:
-    return normal_form(load(made), 21).graph.to_model("")
+    return build_normal_form(load_graph(made), 21).graph.to_model("")
 
 
 # ---- operator by operator
 
 
 def reorder(draw: Draw) -> tuple[onnx.ModelProto, tuple[int, ...]]:
-    channels, is_last, was_last = 4 * draw(st.integers(1, 9)), draw(st.booleans()), draw(st.booleans())
+    channels, is_last, was_last = (
+        4 * draw(st.integers(1, 9)),
+        draw(st.booleans()),
+        draw(st.booleans()),
+    )
     shape = (2, 5, 3, channels) if was_last else (2, channels, 5, 3)
-    first = node("ReorderInput", ["x"], "b", **({"channels_last": 1} if was_last else some(draw, channels_last=[0])))
+    first = node(
+        "ReorderInput",
+        ["x"],
+        "b",
+        **({"channels_last": 1} if was_last else some(draw, channels_last=[0])),
+    )
     count = channels - draw(st.integers(0, 3))
-    return model([first, node("ReorderOutput", ["b"], "y", channels=count, channels_last=int(is_last))], shape, {}), shape
+    return model(
+        [first, node("ReorderOutput", ["b"], "y", channels=count, channels_last=int(is_last))],
+        shape,
+        {},
+    ), shape
 
 
 def convolution(draw: Draw) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     """The operand is a map as it is declared, or in blocks; groups are of blocks, or of one channel each."""
     assert SIZE is not None
-    kind, group, outer = one_of(draw, "plain", "blocks", "groups", "depthwise"), 1, draw(st.integers(1, 2))
-    channels = draw(st.integers(1, SIZE - 1)) if kind == "plain" else 4 * draw(st.integers(1, SIZE // 2))
+    kind, group, outer = (
+        one_of(draw, "plain", "blocks", "groups", "depthwise"),
+        1,
+        draw(st.integers(1, 2)),
+    )
+    channels = (
+        draw(st.integers(1, SIZE - 1)) if kind == "plain" else 4 * draw(st.integers(1, SIZE // 2))
+    )
     whole = -(-channels // SIZE) * SIZE
     if kind == "groups":
         group = whole // SIZE
     elif kind == "depthwise":
         group, outer = whole, 0
     inner = channels if kind == "plain" else whole // group
-    weights: Arrays = {"w": reals(draw, SIZE * outer * group or group, inner, *(one_of(draw, 1, 2, 3) for _ in range(2)))}
+    weights: Arrays = {
+        "w": reals(
+            draw, SIZE * outer * group or group, inner, *(one_of(draw, 1, 2, 3) for _ in range(2))
+        )
+    }
     attributes = {"group": group} | some(
         draw, strides=[[1, 2]], dilations=[[2, 1]], kernel_shape=[list(weights["w"].shape[2:])]
     )
@@ -85,13 +117,24 @@ def convolution(draw: Draw) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     names = ["x" if kind == "plain" else "b", "w", *([] if bias is None else ["v"])]
     count = weights["w"].shape[0] - draw(st.integers(0, 3))
     nodes = behind(count, "Conv", names, **attributes, **activation(draw))
-    return model(nodes[1:] if kind == "plain" else nodes, (2, channels, 7, 6), weights), (2, channels, 7, 6)
+    return model(nodes[1:] if kind == "plain" else nodes, (2, channels, 7, 6), weights), (
+        2,
+        channels,
+        7,
+        6,
+    )
 
 
 def pool(draw: Draw) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     operator = one_of(draw, "MaxPool", "AveragePool", "GlobalMaxPool", "GlobalAveragePool")
     channels = 4 * draw(st.integers(1, 9))
-    given_ = {} if operator.startswith("Global") else pooling(draw) if operator == "MaxPool" else average_pooling(draw)
+    given_ = (
+        {}
+        if operator.startswith("Global")
+        else pooling(draw)
+        if operator == "MaxPool"
+        else average_pooling(draw)
+    )
     return model(behind(channels, operator, **given_), (2, channels, 7, 6), {}), (2, channels, 7, 6)
 
 
@@ -114,18 +157,46 @@ def test_the_form_computes_what_onnxruntime_does(case: Any, data: st.DataObject)
 @pytest.mark.parametrize(
     ("why", "nodes"),
     [
-        ("number of channels", [node("ReorderInput", ["x"], "b"), node("ReorderOutput", ["b"], "y")]),
+        (
+            "number of channels",
+            [node("ReorderInput", ["x"], "b"), node("ReorderOutput", ["b"], "y")],
+        ),
         ("between others", behind(8, "Upsample", scales=[1, 1, 2, 2], mode="linear")),
-        ("between others", behind(8, "Upsample", scales=[1, 1, 2, 2], coordinate_transformation_mode="half_pixel")),
+        (
+            "between others",
+            behind(8, "Upsample", scales=[1, 1, 2, 2], coordinate_transformation_mode="half_pixel"),
+        ),
         ("more channels", behind(8, "Upsample", scales=[1, 2, 1, 1])),
         ("more channels", behind(8, "Upsample", scales=[2, 2])),
-        ("the padding", behind(8, "AveragePool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1, count_include_pad=1)),
-        ("do not fill blocks", [node("Conv", ["x", "odd"], "b"), node("ReorderOutput", ["b"], "y", channels=8)]),
+        (
+            "the padding",
+            behind(
+                8,
+                "AveragePool",
+                kernel_shape=[3, 3],
+                strides=[2, 2],
+                ceil_mode=1,
+                count_include_pad=1,
+            ),
+        ),
+        (
+            "do not fill blocks",
+            [node("Conv", ["x", "odd"], "b"), node("ReorderOutput", ["b"], "y", channels=8)],
+        ),
         ("an output is a map in blocks", [node("ReorderInput", ["x"], "y")]),
         ("does not lie in blocks", [node("ReorderOutput", ["x"], "y", channels=8)]),
-        ("reads a map in blocks", [node("ReorderInput", ["x"], "b"), node("Softmax", ["b"], "y", "", axis=1)]),
-        ("reads a map in blocks", [node("ReorderInput", ["x"], "b"), node("Add", ["b", "x"], "y", "")]),
-        ("not along their channels", [node("ReorderInput", ["x"], "b"), node("Concat", ["b", "b"], "y", "", axis=2)]),
+        (
+            "reads a map in blocks",
+            [node("ReorderInput", ["x"], "b"), node("Softmax", ["b"], "y", "", axis=1)],
+        ),
+        (
+            "reads a map in blocks",
+            [node("ReorderInput", ["x"], "b"), node("Add", ["b", "x"], "y", "")],
+        ),
+        (
+            "not along their channels",
+            [node("ReorderInput", ["x"], "b"), node("Concat", ["b", "b"], "y", "", axis=2)],
+        ),
         ("is not known", behind(8, "Transpose")),
     ],
 )
@@ -143,7 +214,12 @@ def test_what_fills_the_last_block_may_become_infinite(between: str) -> None:
     # as it lies: [block, block, row, column, channel read, channel made]
     weight.reshape(SIZE, SIZE)[:4] = 1
     last = node("ReorderOutput", ["r"], "y", channels=4)
-    nodes = [node("ReorderInput", ["x"], "b"), node(between, ["b"], "c", ""), node("Conv", ["c", "w"], "r"), last]
+    nodes = [
+        node("ReorderInput", ["x"], "b"),
+        node(between, ["b"], "c", ""),
+        node("Conv", ["c", "w"], "r"),
+        last,
+    ]
     made = model(nodes, (1, 4, 2, 2), {"w": weight})
     feed = {"x": np.full((1, 4, 2, 2), 2, np.float32)}
     plain = [node(between, ["x"], "c", ""), node("Conv", ["c", "w"], "y", "")]
@@ -177,7 +253,14 @@ class Network:
         self.maps: list[tuple[str, int, int]] = []
         self.input = (1, self.channels, 12, 12)
         for _ in range(draw(st.integers(1, 6))):
-            getattr(self, draw(st.sampled_from(["convolve"] * 4 + ["combine", "join", "squeeze", "enlarge", "shrink"])))()
+            getattr(
+                self,
+                draw(
+                    st.sampled_from(
+                        ["convolve"] * 4 + ["combine", "join", "squeeze", "enlarge", "shrink"]
+                    )
+                ),
+            )()
         self.nodes.append(node("Identity", [self.flow], "y", ""))
 
     def add(self, operator: str, *inputs: str, **given_: Any) -> str:
@@ -202,7 +285,9 @@ class Network:
         kernel = self.draw(st.sampled_from([1, 3]))
         weight = self.weigh(units, self.channels // group, kernel, kernel)
         inputs = [self.flow, weight, *([self.weigh(units)] if self.draw(st.booleans()) else [])]
-        y = self.add("Conv", *inputs, group=group, pads=[kernel // 2] * 4, kernel_shape=[kernel, kernel])
+        y = self.add(
+            "Conv", *inputs, group=group, pads=[kernel // 2] * 4, kernel_shape=[kernel, kernel]
+        )
         self.channels = units
         match self.draw(st.sampled_from(["none", "relu", "silu", "hard", "clip"])):
             case "relu":
@@ -210,13 +295,19 @@ class Network:
             case "silu":
                 y = self.add("Mul", y, self.add("Sigmoid", y))
             case "hard":
-                y = self.add("Div", self.add("Mul", y, self.add("Clip", self.add("Add", y, "three"), "low", "six")), "six")
+                y = self.add(
+                    "Div",
+                    self.add("Mul", y, self.add("Clip", self.add("Add", y, "three"), "low", "six")),
+                    "six",
+                )
             case "clip":
                 y = self.add("Clip", y, "low", "six")
         self.keep(y)
 
     def combine(self) -> None:
-        others = [n for n, c, s in self.maps if (c, s) == (self.channels, self.side) and n != self.flow]
+        others = [
+            n for n, c, s in self.maps if (c, s) == (self.channels, self.side) and n != self.flow
+        ]
         if others:
             self.keep(self.add("Add", self.flow, self.draw(st.sampled_from(others))))
 
@@ -229,14 +320,22 @@ class Network:
             self.keep(joined)
 
     def squeeze(self) -> None:
-        few = self.add("Conv", self.add("GlobalAveragePool", self.flow), self.weigh(8, self.channels, 1, 1))
-        gate = self.add("Sigmoid", self.add("Conv", self.add("Relu", few), self.weigh(self.channels, 8, 1, 1)))
+        few = self.add(
+            "Conv", self.add("GlobalAveragePool", self.flow), self.weigh(8, self.channels, 1, 1)
+        )
+        gate = self.add(
+            "Sigmoid", self.add("Conv", self.add("Relu", few), self.weigh(self.channels, 8, 1, 1))
+        )
         self.keep(self.add("Mul", self.flow, gate))
 
     def enlarge(self) -> None:
         if self.side < 20:
             self.weights["twice"] = np.array([1, 1, 2, 2], np.float32)
-            modes = {"mode": "nearest", "nearest_mode": "floor", "coordinate_transformation_mode": "asymmetric"}
+            modes = {
+                "mode": "nearest",
+                "nearest_mode": "floor",
+                "coordinate_transformation_mode": "asymmetric",
+            }
             self.side *= 2
             self.keep(self.add("Resize", self.flow, "", "twice", **modes))
 
@@ -249,7 +348,9 @@ class Network:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_what_the_optimiser_writes_is_the_same_program(data: st.DataObject, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_what_the_optimiser_writes_is_the_same_program(
+    data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     net = Network(data.draw)
     made = model(net.nodes, net.input, net.weights)
     folder = tmp_path_factory.mktemp("blocks")

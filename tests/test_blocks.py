@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lady_onnx.groups.model import Slot
-from lady_onnx.symmetry.blocks import carried
+from lady_onnx.symmetry.blocks import carry_slot
 
 
 def slot(axis: int, *rows: list[int], within: tuple[tuple[int, np.ndarray], ...] = ()) -> Slot:
@@ -19,11 +19,11 @@ INNER = slot(0, [0], [2])
 
 
 def test_a_slot_lies_in_the_other_unit_as_in_the_first() -> None:
-    there = carried(INNER, [BLOCK], 0, 2)
+    there = carry_slot(INNER, [BLOCK], 0, 2)
     assert there is not None
     assert [s.index.tolist() for s in there] == [[[0], [2]], [[3], [5]]]
     # along another axis nothing moves, but where it is confined to does
-    confined = carried(slot(1, [7], [9], within=((0, np.array([2, 0])),)), [BLOCK], 0, 2)
+    confined = carry_slot(slot(1, [7], [9], within=((0, np.array([2, 0])),)), [BLOCK], 0, 2)
     assert confined is not None
     assert [s.index.tolist() for s in confined] == [[[7], [9]]] * 2
     assert [s.within[0][1].tolist() for s in confined] == [[0, 2], [3, 5]]
@@ -31,14 +31,17 @@ def test_a_slot_lies_in_the_other_unit_as_in_the_first() -> None:
 
 def test_what_is_not_plain_is_not_carried() -> None:
     # the block lies twice on one axis, or is confined itself, or holds the group in part
-    assert carried(INNER, [BLOCK, slot(0, [6], [7])], 0, 2) is None
-    assert carried(INNER, [slot(0, [0, 1, 2], [3, 4, 5], within=((1, np.array([0])),))], 0, 2) is None
-    assert carried(slot(0, [0], [8]), [BLOCK], 0, 2) is None
+    assert carry_slot(INNER, [BLOCK, slot(0, [6], [7])], 0, 2) is None
+    assert (
+        carry_slot(INNER, [slot(0, [0, 1, 2], [3, 4, 5], within=((1, np.array([0])),))], 0, 2)
+        is None
+    )
+    assert carry_slot(slot(0, [0], [8]), [BLOCK], 0, 2) is None
 
 
 def test_what_lies_outside_the_block_stays() -> None:
     outside = slot(0, [8], [9])
     for block in ([BLOCK], []):
-        there = carried(outside, block, 1, 2)
+        there = carry_slot(outside, block, 1, 2)
         assert there is not None
         assert [s.index.tolist() for s in there] == [[[8], [9]]] * 2

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.graph.model import load
+from lady_onnx.graph.loading import load_graph
 
 from .test_analysis import build, sizes, w
 
@@ -24,14 +24,20 @@ def value(name: str, shape: list | None = None, kind: int = FLOAT) -> onnx.Value
 
 
 def node(op: str, inputs: str, outputs: str, **attributes: object) -> onnx.NodeProto:
-    return helper.make_node(op, [i.strip() for i in inputs.split(",")], outputs.split(), name=f"n_{outputs}", **attributes)
+    return helper.make_node(
+        op,
+        [i.strip() for i in inputs.split(",")],
+        outputs.split(),
+        name=f"n_{outputs}",
+        **attributes,
+    )
 
 
 def exact(model: onnx.ModelProto, tmp_path: Path | None = None) -> None:
     """A shuffled copy comes back bit for bit, also through a file."""
     shuffled = lady.permute(model, 2)
     result = lady.resync(model, shuffled.model, verify="none")
-    assert shuffled.graph.tensors.keys() == load(model).tensors.keys()
+    assert shuffled.graph.tensors.keys() == load_graph(model).tensors.keys()
     assert result.exact
     if tmp_path:
         shuffled.save(tmp_path / "m.onnx")
@@ -43,10 +49,17 @@ def branches() -> Case:
     """Both branches end in one tensor of 5; inside one of them lies a layer of 7, its weights in the branch."""
     inner = [numpy_helper.from_array(w(6, 7), "p"), numpy_helper.from_array(w(7, 5), "q")]
     then = helper.make_graph(
-        [node("MatMul", "h,p", "s"), node("Relu", "s", "r"), node("MatMul", "r,q", "t")], "t", [], [value("t")], inner
+        [node("MatMul", "h,p", "s"), node("Relu", "s", "r"), node("MatMul", "r,q", "t")],
+        "t",
+        [],
+        [value("t")],
+        inner,
     )
     other = helper.make_graph(
-        [helper.make_node("Constant", [], ["o"], value=numpy_helper.from_array(w(6, 5))), node("MatMul", "h,o", "e")],
+        [
+            helper.make_node("Constant", [], ["o"], value=numpy_helper.from_array(w(6, 5))),
+            node("MatMul", "h,o", "e"),
+        ],
         "e",
         [],
         [value("e")],
@@ -58,7 +71,9 @@ def branches() -> Case:
         node("If", "c", "y", then_branch=then, else_branch=other),
         node("MatMul", "y,b", "out"),
     ]
-    return build(nodes, {"a": w(3, 6), "b": w(5, 2), "zero": np.array(0, np.float32)}, {"x": [4, 3]}), [5, 6, 7]
+    return build(
+        nodes, {"a": w(3, 6), "b": w(5, 2), "zero": np.array(0, np.float32)}, {"x": [4, 3]}
+    ), [5, 6, 7]
 
 
 def test_branches_share_the_order_of_what_they_return(tmp_path: Path) -> None:
@@ -79,7 +94,11 @@ def test_a_branch_that_is_never_taken_says_nothing() -> None:
         node("If", "yes", "y", then_branch=then, else_branch=other),
         node("MatMul", "y,b", "out"),
     ]
-    model = build(nodes, {"a": w(3, 6), "b": w(6, 2), "yes": np.array(True), "one": np.array(1)}, {"x": [4, 3]})
+    model = build(
+        nodes,
+        {"a": w(3, 6), "b": w(6, 2), "yes": np.array(True), "one": np.array(1)},
+        {"x": [4, 3]},
+    )
     assert sizes(model) == [6]
 
 
@@ -110,8 +129,17 @@ def loop(known: bool) -> Case:
         ),
         node("MatMul", "z,b", "out"),
     ]
-    weights = {"a": w(3, 5), "b": w(5, 2), "yes": np.array(True), "zero": np.array(0), "zeros": np.array([0])}
-    return build(nodes, {**weights, **({"turns": np.array(3)} if known else {})}, {"x": [4, 3]}), [5, 7]
+    weights = {
+        "a": w(3, 5),
+        "b": w(5, 2),
+        "yes": np.array(True),
+        "zero": np.array(0),
+        "zeros": np.array([0]),
+    }
+    return build(nodes, {**weights, **({"turns": np.array(3)} if known else {})}, {"x": [4, 3]}), [
+        5,
+        7,
+    ]
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -138,7 +166,15 @@ def scan() -> Case:
     )
     nodes = [
         node("MatMul", "x,a", "h"),
-        node("Scan", "start,h", "last all", num_scan_inputs=1, body=body, scan_input_axes=[1], scan_output_axes=[1]),
+        node(
+            "Scan",
+            "start,h",
+            "last all",
+            num_scan_inputs=1,
+            body=body,
+            scan_input_axes=[1],
+            scan_output_axes=[1],
+        ),
         node("ReduceMean", "all", "mean", axes=[1], keepdims=0),
         node("Add", "last,mean", "z"),
         node("MatMul", "z,b", "out"),
@@ -172,7 +208,10 @@ def functions() -> Case:
         "Twice",
         ["v", "m"],
         ["o"],
-        [node("Relu", "v", "r"), helper.make_node("Layer", ["r", "m"], ["o"], domain="own", slope=0.2)],
+        [
+            node("Relu", "v", "r"),
+            helper.make_node("Layer", ["r", "m"], ["o"], domain="own", slope=0.2),
+        ],
         [*opset, helper.make_opsetid("own", 1)],
     )
     nodes = [
@@ -240,7 +279,12 @@ def recurrent(op: str, directions: int, extra: str) -> Case:
         node("MatMul", "x,a", "m"),
         node("Unsqueeze", f"m,{'zero' if layout else 'one'}", "s"),
         helper.make_node(
-            op, inputs, ["y"], hidden_size=h, direction="bidirectional" if directions == 2 else "forward", **layout
+            op,
+            inputs,
+            ["y"],
+            hidden_size=h,
+            direction="bidirectional" if directions == 2 else "forward",
+            **layout,
         ),
         # [time, direction, batch, hidden], or the batch first
         node("Transpose", "y", "t", perm=[0, 1, 2, 3] if layout else [0, 2, 1, 3]),
@@ -270,14 +314,24 @@ def test_what_recurrent_layers_return_keeps_its_order_in_time(op: str) -> None:
         node("Reshape", "y,shape", "flat"),
         node("MatMul", "flat,c", "out"),
     ]
-    weights = {"W": w(1, gates * h, 3), "R": w(1, gates * h, h), "c": w(4 * h, 2), "shape": np.array([1, -1])}
+    weights = {
+        "W": w(1, gates * h, 3),
+        "R": w(1, gates * h, h),
+        "c": w(4 * h, 2),
+        "shape": np.array([1, -1]),
+    }
     assert sizes(build(nodes, weights, {"x": [4, 1, 3]})) == [h]
 
 
 def attention(keys: int) -> Case:
     """Key heads, query heads inside each, and in every key head an order of its query-key and of its value dimensions."""
     heads, d, e, c = 4, 3, 5, 6
-    weights = {"wq": w(c, heads * d), "wk": w(c, keys * d), "wv": w(c, keys * e), "wo": w(heads * e, 2)}
+    weights = {
+        "wq": w(c, heads * d),
+        "wk": w(c, keys * d),
+        "wv": w(c, keys * e),
+        "wo": w(heads * e, 2),
+    }
     nodes = [
         node("MatMul", "x,wq", "q"),
         node("MatMul", "x,wk", "k"),
@@ -302,7 +356,12 @@ def test_attention_as_one_operator(keys: int) -> None:
 def rotary() -> Case:
     """Pairs of rotated dimensions move with their column of the tables; without keys, heads may change places pair by pair."""
     heads, d, c, t = 2, 6, 5, 4
-    weights = {"wq": w(c, heads * d), "cos": w(1, t, d // 2), "sin": w(1, t, d // 2), "wo": w(heads * d, 2)}
+    weights = {
+        "wq": w(c, heads * d),
+        "cos": w(1, t, d // 2),
+        "sin": w(1, t, d // 2),
+        "wo": w(heads * d, 2),
+    }
     nodes = [
         node("MatMul", "x,wq", "q"),
         helper.make_node("RotaryEmbedding", ["q", "cos", "sin"], ["y"], num_heads=heads),
@@ -327,7 +386,9 @@ def test_weights_of_few_bits(kind: str, scales: str, tmp_path: Path) -> None:
     dtype = helper.tensor_dtype_to_np_dtype(element)
     values = (np.abs(w(6, 5)) if kind == "UINT4" else w(6, 5)) * (3 if "INT" in kind else 1)
     shape: dict[str, tuple[int, ...]] = {"tensor": (), "channel": (5,), "block": (2, 5)}
-    attributes = {"tensor": {}, "channel": {"axis": 1}, "block": {"axis": 0, "block_size": 3}}[scales]
+    attributes = {"tensor": {}, "channel": {"axis": 1}, "block": {"axis": 0, "block_size": 3}}[
+        scales
+    ]
     nodes = [
         node("MatMul", "x,a", "h"),
         node("DequantizeLinear", "b,scale", "c", **attributes),

@@ -27,7 +27,9 @@ def net(widths: tuple[int, ...] = (4, 6, 5), seed: int = 0, out: int = 3) -> onn
     rng = np.random.default_rng(seed)
     nodes, weights, x = [], [], "x"
     for k, (i, o) in enumerate(zip(widths, (*widths[1:], out), strict=True)):
-        weights.append(numpy_helper.from_array(rng.standard_normal((i, o)).astype(np.float32), f"w{k}"))
+        weights.append(
+            numpy_helper.from_array(rng.standard_normal((i, o)).astype(np.float32), f"w{k}")
+        )
         weights.append(numpy_helper.from_array(rng.standard_normal(o).astype(np.float32), f"b{k}"))
         nodes.append(helper.make_node("Gemm", [x, f"w{k}", f"b{k}"], [f"h{k}"], name=f"gemm{k}"))
         x = f"h{k}"
@@ -65,7 +67,10 @@ def test_groups(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(out)
     assert code == 0
     assert found["symmetry_bits"] == pytest.approx(np.log2(720 * 120))
-    assert [(g["kind"], g["size"], g["parents"]) for g in found["groups"]] == [("channels", 6, []), ("channels", 5, [])]
+    assert [(g["kind"], g["size"], g["parents"]) for g in found["groups"]] == [
+        ("channels", 6, []),
+        ("channels", 5, []),
+    ]
     first = found["groups"][0]["slots"]
     assert [(s["initializer"], s["axis"]) for s in first] == [("w0", 1), ("w1", 0), ("b0", 0)]
     assert first[0]["index"] == [[0], [1], [2], [3], [4], [5]]
@@ -87,7 +92,11 @@ def test_groups_explained(model: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("b0", 0, ("Gemm 'gemm1'", "Gemm 'gemm0'")),
     }
     code, out, _ = run(capsys, "groups", model, "--explain", "w2")
-    assert out.splitlines()[-3:] == ["w2 axis 1: pinned", "  pinned: graph output", "    through h2"]
+    assert out.splitlines()[-3:] == [
+        "w2 axis 1: pinned",
+        "  pinned: graph output",
+        "    through h2",
+    ]
     code, _, err = run(capsys, "groups", model, "--explain", "w2:7")
     assert (code, "has 2 axes" in err) == (2, True)
     code, _, err = run(capsys, "groups", model, "--explain", "nothing")
@@ -103,9 +112,14 @@ def test_groups_drawn(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(colours.count(c) for c in set(colours)) == [3, 3]
 
 
-def test_permute_and_its_inverse(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_permute_and_its_inverse(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     there, back, record = tmp_path / "there.onnx", tmp_path / "back.onnx", tmp_path / "p.json"
-    assert run(capsys, "permute", model, "-o", there, "--seed", 3, "--save-permutation", record)[0] == 0
+    assert (
+        run(capsys, "permute", model, "-o", there, "--seed", 3, "--save-permutation", record)[0]
+        == 0
+    )
     saved = json.loads(record.read_text())
     assert saved["format"] == "lady-onnx-permutation/1"
     assert saved["seed"] == 3
@@ -123,14 +137,19 @@ def test_permute_and_its_inverse(model: Path, tmp_path: Path, capsys: pytest.Cap
 def test_permute_one_group(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.onnx"
     assert run(capsys, "permute", model, "-o", out, "--group", "w1:1")[0] == 0
-    a, b = ({t.name: numpy_helper.to_array(t) for t in onnx.load(f).graph.initializer} for f in (model, out))
+    a, b = (
+        {t.name: numpy_helper.to_array(t) for t in onnx.load(f).graph.initializer}
+        for f in (model, out)
+    )
     assert {n for n in a if not np.array_equal(a[n], b[n])} == {"w1", "b1", "w2"}
 
 
 def test_resync(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suspect, report, record = tmp_path / "suspect.onnx", tmp_path / "r.json", tmp_path / "p.json"
     lady.permute(model, 1).save(suspect)
-    code, out, err = run(capsys, "resync", model, suspect, "--json", "--report", report, "--save-permutation", record)
+    code, out, err = run(
+        capsys, "resync", model, suspect, "--json", "--report", report, "--save-permutation", record
+    )
     found = json.loads(out)
     assert (code, err) == (0, "")
     assert set(found) >= {
@@ -142,11 +161,21 @@ def test_resync(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "seconds",
         "output",
     }
-    assert set(found["groups"][0]) == {"id", "size", "moved", "similarity", "margin", "exact", "unmatched"}
+    assert set(found["groups"][0]) == {
+        "id",
+        "size",
+        "moved",
+        "similarity",
+        "margin",
+        "exact",
+        "unmatched",
+    }
     assert found["psi_estimate"] == 100
     assert found["outputs_preserved"] is True
     assert json.loads(report.read_text())["output"] == str(tmp_path / "suspect.resynced.onnx")
-    assert run(capsys, "check", model, tmp_path / "suspect.resynced.onnx")[1].startswith("identical")
+    assert run(capsys, "check", model, tmp_path / "suspect.resynced.onnx")[1].startswith(
+        "identical"
+    )
     code, _, err = run(capsys, "resync", model, suspect)
     assert code == 2
     assert "--force" in err
@@ -157,7 +186,9 @@ def test_resync(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("how", ["run", "proof", "none"])
-def test_verify_modes(how: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_modes(
+    how: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     suspect = tmp_path / "suspect.onnx"
     lady.permute(model, 1).save(suspect)
     found = json.loads(run(capsys, "resync", model, suspect, "--json", "--verify", how)[1])
@@ -177,7 +208,9 @@ def test_verify(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     data = tmp_path / "data.npz"
     x = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
     np.savez(data, x=x, labels=np.zeros(50, int))
-    found = json.loads(run(capsys, "verify", model, model, "--data", data, "--metric", "accuracy", "--json")[1])
+    found = json.loads(
+        run(capsys, "verify", model, model, "--data", data, "--metric", "accuracy", "--json")[1]
+    )
     assert found["equal"]
     assert found["metrics"][0] == found["metrics"][1]
 
@@ -213,7 +246,11 @@ def _noised(model: onnx.ModelProto) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     for t in model.graph.initializer:
         a = numpy_helper.to_array(t)
-        t.CopyFrom(numpy_helper.from_array((a + 0.05 * rng.standard_normal(a.shape)).astype(np.float32), t.name))
+        t.CopyFrom(
+            numpy_helper.from_array(
+                (a + 0.05 * rng.standard_normal(a.shape)).astype(np.float32), t.name
+            )
+        )
     return model
 
 
@@ -224,7 +261,9 @@ def test_other_names_of_one_network(model: Path, tmp_path: Path) -> None:
     proto = gs.export_onnx(graph)
     result = lady.resync(model, proto)
     assert result.max_weight_difference == 0
-    assert {t.name for t in result.model.graph.initializer} == {f"other_{a}{k}" for a in "wb" for k in range(3)}
+    assert {t.name for t in result.model.graph.initializer} == {
+        f"other_{a}{k}" for a in "wb" for k in range(3)
+    }
 
 
 def test_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -259,7 +298,9 @@ def _outside(folder: Path) -> list[object]:
     """External data that lies outside the model's folder."""
     (folder / "in").mkdir()
     inside = folder / "in" / "m.onnx"
-    onnx.save(net((4, 60, 50)), inside, save_as_external_data=True, location="m.data", size_threshold=0)
+    onnx.save(
+        net((4, 60, 50)), inside, save_as_external_data=True, location="m.data", size_threshold=0
+    )
     proto = onnx.load(inside, load_external_data=False)
     os.replace(folder / "in" / "m.data", folder / "m.data")
     for t in proto.graph.initializer:
@@ -269,7 +310,13 @@ def _outside(folder: Path) -> list[object]:
 
 
 def _missing_data(folder: Path) -> list[object]:
-    onnx.save(net((4, 60, 50)), folder / "m.onnx", save_as_external_data=True, location="m.data", size_threshold=0)
+    onnx.save(
+        net((4, 60, 50)),
+        folder / "m.onnx",
+        save_as_external_data=True,
+        location="m.data",
+        size_threshold=0,
+    )
     (folder / "m.data").unlink()
     return ["groups", folder / "m.onnx"]
 
@@ -321,22 +368,38 @@ def _permutation(text: str) -> Callable[[Path], list[object]]:
     def make(folder: Path) -> list[object]:
         onnx.save(net(), folder / "m.onnx")
         (folder / "p.json").write_text(text)
-        return ["permute", folder / "m.onnx", "-o", folder / "out.onnx", "--permutation", folder / "p.json"]
+        return [
+            "permute",
+            folder / "m.onnx",
+            "-o",
+            folder / "out.onnx",
+            "--permutation",
+            folder / "p.json",
+        ]
 
     return make
 
 
 def _places(places: object) -> str:
-    return json.dumps({"format": "lady-onnx-permutation/1", "groups": [{"id": "w0:1", "permutation": places}]})
+    return json.dumps(
+        {"format": "lady-onnx-permutation/1", "groups": [{"id": "w0:1", "permutation": places}]}
+    )
 
 
 def _onto_data(suspect: bool, option: str) -> Callable[[Path], list[object]]:
     """An output that falls onto the external data of an input."""
 
     def make(folder: Path) -> list[object]:
-        for name, location in (("a", "a.bin" if suspect else "out.onnx.data"), ("b", "out.onnx.data" if suspect else "b.bin")):
+        for name, location in (
+            ("a", "a.bin" if suspect else "out.onnx.data"),
+            ("b", "out.onnx.data" if suspect else "b.bin"),
+        ):
             onnx.save(
-                net((4, 60, 50)), folder / f"{name}.onnx", save_as_external_data=True, location=location, size_threshold=0
+                net((4, 60, 50)),
+                folder / f"{name}.onnx",
+                save_as_external_data=True,
+                location=location,
+                size_threshold=0,
             )
         out = folder / ("out.onnx" if option == "-o" else "free.onnx")
         more = [] if option == "-o" else [option, folder / "out.onnx.data"]
@@ -378,7 +441,10 @@ BAD: list[tuple[Callable[[Path], list[object]], str]] = [
     (_truncated, "m.onnx: not an ONNX file, or cut short"),
     (_missing_data, "external data of weight 'w0': 'm.data': No such file"),
     (_outside, "'../m.data' lies outside the model's folder"),
-    (_two_architectures, "at node Linear 'gemm2', what it computes has no counterpart in the reference"),
+    (
+        _two_architectures,
+        "at node Linear 'gemm2', what it computes has no counterpart in the reference",
+    ),
     (_nan, "b.onnx: weight 'w0' holds NaN"),
     (_no_groups, "no group of interchangeable units"),
     (_onto_input, "would overwrite an input"),
@@ -393,8 +459,14 @@ BAD: list[tuple[Callable[[Path], list[object]], str]] = [
     (_onto_data(True, "-o"), "out.onnx: would overwrite an input"),
     (_onto_data(True, "--report"), "out.onnx.data: would overwrite an input"),
     (_onto_data(False, "--save-permutation"), "out.onnx.data: would overwrite an input"),
-    (_altered(lambda m: setattr(m.graph.initializer[0], "data_type", 99)), "weight 'w0' cannot be read"),
-    (_altered(lambda m: m.graph.initializer[0].dims.__setitem__(0, -4)), "weight 'w0' cannot be read"),
+    (
+        _altered(lambda m: setattr(m.graph.initializer[0], "data_type", 99)),
+        "weight 'w0' cannot be read",
+    ),
+    (
+        _altered(lambda m: m.graph.initializer[0].dims.__setitem__(0, -4)),
+        "weight 'w0' cannot be read",
+    ),
     (_altered(_odd_offset), "external data of weight 'w0': 'm.onnx': invalid literal"),
     (_data(), "--metric accuracy: needs 'labels'"),
     (_data(labels=np.zeros(7, int)), "'labels' has shape [7], accuracy of this output needs [2]"),
@@ -406,7 +478,10 @@ BAD: list[tuple[Callable[[Path], list[object]], str]] = [
 
 @pytest.mark.parametrize(("make", "message"), BAD, ids=[m for _, m in BAD])
 def test_bad_input(
-    make: Callable[[Path], list[object]], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    make: Callable[[Path], list[object]],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = make(tmp_path)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
@@ -420,7 +495,11 @@ def test_bad_input(
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
 def test_a_write_that_fails(
-    broken: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    broken: str,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out.onnx"
     out.write_text("what stood there")
@@ -437,7 +516,9 @@ def test_a_write_that_fails(
     assert {p.name for p in tmp_path.iterdir()} == {"model.onnx", "out.onnx"}
 
 
-def test_a_model_without_groups_can_be_resynced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_groups_can_be_resynced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     onnx.save(net((4,)), tmp_path / "a.onnx")
     onnx.save(net((4,)), tmp_path / "b.onnx")
     code, out, _ = run(capsys, "resync", tmp_path / "a.onnx", tmp_path / "b.onnx", "--json")
@@ -457,7 +538,9 @@ def test_a_wrong_call_is_told_by_the_parser(capsys: pytest.CaptureFixture[str]) 
         assert "Traceback" not in capsys.readouterr().err
 
 
-def test_zeros_of_another_sign_are_no_identity(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zeros_of_another_sign_are_no_identity(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name, zero in (("a", 0.0), ("b", -0.0)):
         proto = net()
         weights = numpy_helper.to_array(proto.graph.initializer[0]).copy()
@@ -475,7 +558,9 @@ def test_infinite_weights_and_strings(tmp_path: Path) -> None:
     bias = numpy_helper.to_array(proto.graph.initializer[1]).copy()
     bias[:2] = -np.inf, np.inf
     proto.graph.initializer[1].CopyFrom(numpy_helper.from_array(bias, "b0"))
-    proto.graph.initializer.append(helper.make_tensor("text", TensorProto.STRING, [2], [b"one", b"two"]))
+    proto.graph.initializer.append(
+        helper.make_tensor("text", TensorProto.STRING, [2], [b"one", b"two"])
+    )
     proto.graph.node.append(helper.make_node("Equal", ["text", "text"], ["alike"]))
     proto.graph.output.append(helper.make_tensor_value_info("alike", TensorProto.BOOL, [2]))
     proto.opset_import[0].version = 19
@@ -486,7 +571,9 @@ def test_infinite_weights_and_strings(tmp_path: Path) -> None:
         values = numpy_helper.to_array(tensor)
         tensor.CopyFrom(numpy_helper.from_array((values * 1.01).astype(np.float32), tensor.name))
     assert lady.check(proto, noisy).verdict == "altered"
-    assert np.array_equal(lady.resync(proto, noisy, verify="none").permutations["w0:1"], result.permutations["w0:1"])
+    assert np.array_equal(
+        lady.resync(proto, noisy, verify="none").permutations["w0:1"], result.permutations["w0:1"]
+    )
 
 
 def test_outputs_that_are_maps_or_text_are_compared() -> None:
@@ -495,20 +582,31 @@ def test_outputs_that_are_maps_or_text_are_compared() -> None:
     def model(weight: float) -> onnx.ModelProto:
         nodes = [
             helper.make_node("MatMul", ["x", "w"], ["scores"]),
-            helper.make_node("ZipMap", ["scores"], ["map"], domain="ai.onnx.ml", classlabels_strings=["a", "b"]),
+            helper.make_node(
+                "ZipMap", ["scores"], ["map"], domain="ai.onnx.ml", classlabels_strings=["a", "b"]
+            ),
             helper.make_node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0),
             helper.make_node(
-                "LabelEncoder", ["best"], ["name"], domain="ai.onnx.ml", keys_int64s=[0, 1], values_strings=["a", "b"]
+                "LabelEncoder",
+                ["best"],
+                ["name"],
+                domain="ai.onnx.ml",
+                keys_int64s=[0, 1],
+                values_strings=["a", "b"],
             ),
         ]
-        keys = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+        keys = helper.make_map_type_proto(
+            TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
+        )
         outputs = [
             helper.make_tensor_value_info("name", TensorProto.STRING, None),
             helper.make_value_info("map", helper.make_sequence_type_proto(keys)),
         ]
         inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [8, 2])]
         array = np.array([[1, 0], [0, weight]], np.float32)
-        graph = helper.make_graph(nodes, "named", inputs, outputs, [numpy_helper.from_array(array, "w")])
+        graph = helper.make_graph(
+            nodes, "named", inputs, outputs, [numpy_helper.from_array(array, "w")]
+        )
         opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
         return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
@@ -520,7 +618,9 @@ def test_arguments_that_say_two_things(tmp_path: Path, capsys: pytest.CaptureFix
     model = str(tmp_path / "m.onnx")
     onnx.save(dense_net(0), model)
     record = str(tmp_path / "p.json")
-    assert main(["permute", model, "-o", str(tmp_path / "a.onnx"), "--save-permutation", record]) == 0
+    assert (
+        main(["permute", model, "-o", str(tmp_path / "a.onnx"), "--save-permutation", record]) == 0
+    )
     foreign = json.loads(Path(record).read_text())
     foreign["groups"][0]["slots"][0]["initializer"] = "elsewhere"
     twice = json.loads(Path(record).read_text())

@@ -13,10 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.equality import fields
-from lady_onnx.equality.meanings import meaning_of
+from lady_onnx.equality.meanings import find_oldest_meaning
 from lady_onnx.equality.pairing import pair_graphs
 from lady_onnx.graph import wire
-from lady_onnx.graph.model import load
+from lady_onnx.graph.loading import load_graph
 
 
 def every_field() -> Iterator[str]:
@@ -61,7 +61,10 @@ def layers() -> onnx.ModelProto:
         helper.make_node("Gemm", ["i", "b"], ["out"], name="second", transB=1),
     ]
     tensors = [numpy_helper.from_array(w.astype(np.float32), n) for n, w in weights.items()]
-    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", k]) for n, k in (("x", 6), ("out", 4))]
+    ends = [
+        helper.make_tensor_value_info(n, TensorProto.FLOAT, ["N", k])
+        for n, k in (("x", 6), ("out", 4))
+    ]
     graph = helper.make_graph(nodes, "layers", ends[:1], ends[1:], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
@@ -86,7 +89,9 @@ def test_what_no_output_reads_counts_for_nothing() -> None:
 )
 def test_names_and_texts_are_no_difference(message: str, field: str, value: object) -> None:
     other = layers()
-    setattr({"graph": other.graph, "model": other, "node": other.graph.node[1]}[message], field, value)
+    setattr(
+        {"graph": other.graph, "model": other, "node": other.graph.node[1]}[message], field, value
+    )
     found = lady.check(layers(), other)
     assert found.verdict == "identical"
     assert found.equality == "bits"
@@ -95,7 +100,7 @@ def test_names_and_texts_are_no_difference(message: str, field: str, value: obje
 def test_a_difference_names_its_place() -> None:
     other = layers()
     other.graph.node[1].attribute[0].f = 0.5
-    (difference,) = pair_graphs(load(layers()), load(other)).differences
+    (difference,) = pair_graphs(load_graph(layers()), load_graph(other)).differences
     assert str(difference) == "at node LeakyRelu 'act', attribute 'alpha' is another"
     found = lady.check(layers(), lady.permute(other, 1).graph)
     assert found.verdict == "altered"
@@ -130,12 +135,12 @@ def test_the_interface_is_part_of_a_model(what: str) -> None:
 
 
 def test_versions_of_one_meaning() -> None:
-    assert meaning_of("Relu", "", 6) == meaning_of("Relu", "", 17)
-    assert meaning_of("Add", "", 7) == meaning_of("Add", "", 21)
-    assert meaning_of("Add", "", 6) != meaning_of("Add", "", 7)
-    assert meaning_of("Softmax", "", 12) != meaning_of("Softmax", "", 13)
-    assert meaning_of("RoiAlign", "", 10) != meaning_of("RoiAlign", "", 16)
-    assert meaning_of("Unheard", "own", 3) == 3
+    assert find_oldest_meaning("Relu", "", 6) == find_oldest_meaning("Relu", "", 17)
+    assert find_oldest_meaning("Add", "", 7) == find_oldest_meaning("Add", "", 21)
+    assert find_oldest_meaning("Add", "", 6) != find_oldest_meaning("Add", "", 7)
+    assert find_oldest_meaning("Softmax", "", 12) != find_oldest_meaning("Softmax", "", 13)
+    assert find_oldest_meaning("RoiAlign", "", 10) != find_oldest_meaning("RoiAlign", "", 16)
+    assert find_oldest_meaning("Unheard", "own", 3) == 3
 
 
 # ---- one truth about a file
@@ -143,7 +148,9 @@ def test_versions_of_one_meaning() -> None:
 
 def written(size: int) -> bytes:
     model = layers()
-    model.graph.initializer.append(numpy_helper.from_array(np.arange(size, dtype=np.float32), "large"))
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.arange(size, dtype=np.float32), "large")
+    )
     model.graph.node[2].input.append("large")
     return model.SerializeToString()
 
@@ -163,7 +170,7 @@ def as_onnx(data: bytes) -> dict[str, bytes] | None:
 
 def as_ours(data: bytes) -> dict[str, bytes] | None:
     """The same, as the light reader leaves them."""
-    rest, places = wire.light(data)
+    rest, places = wire.split_large_weights(data)
     model = onnx.ModelProto()
     try:
         model.ParseFromString(rest)
@@ -179,15 +186,20 @@ def as_ours(data: bytes) -> dict[str, bytes] | None:
 
 
 def test_large_weights_are_left_out() -> None:
-    rest, places = wire.light(LARGE)
+    rest, places = wire.split_large_weights(LARGE)
     assert set(places) == {"large"}
     assert len(rest) < len(LARGE) - 5000
     assert as_ours(LARGE) == as_onnx(LARGE)
 
 
 @settings(max_examples=400, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), min_size=1, max_size=3), st.booleans())
-def test_changed_bytes_are_read_as_onnx_reads_them(changes: list[tuple[int, int]], at_end: bool) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 700), st.integers(0, 255)), min_size=1, max_size=3),
+    st.booleans(),
+)
+def test_changed_bytes_are_read_as_onnx_reads_them(
+    changes: list[tuple[int, int]], at_end: bool
+) -> None:
     data = bytearray(LARGE)
     for place, value in changes:
         data[len(data) - 1 - place if at_end else place] = value
@@ -217,12 +229,27 @@ def test_tensors_that_are_not_written_plainly(kind: str) -> None:
         "graphs": plain + field(9, raw),
         "named twice": plain + field(8, b"v") + field(9, raw),
     }[kind]
-    data = field(7, field(5, tensor)) + (field(7, field(5, plain + field(9, other))) if kind == "graphs" else b"")
+    data = field(7, field(5, tensor)) + (
+        field(7, field(5, plain + field(9, other))) if kind == "graphs" else b""
+    )
     assert as_ours(data) == as_onnx(data)
 
 
 TWICE = (
-    *("domain", "function", "formal", "body", "input", "value", "attribute", "kind", "operator", "node", "inside", "version"),
+    *(
+        "domain",
+        "function",
+        "formal",
+        "body",
+        "input",
+        "value",
+        "attribute",
+        "kind",
+        "operator",
+        "node",
+        "inside",
+        "version",
+    ),
     *("format", "no body"),
 )
 
@@ -235,18 +262,28 @@ def test_what_may_be_read_in_two_ways_is_refused(what: str) -> None:
         model.opset_import.append(helper.make_opsetid("", 12))
     elif what == "function":
         for _ in range(2):
-            model.functions.append(helper.make_function("own", "f", ["u"], ["v"], body, [helper.make_opsetid("", 17)]))
+            model.functions.append(
+                helper.make_function("own", "f", ["u"], ["v"], body, [helper.make_opsetid("", 17)])
+            )
     elif what == "formal":
-        model.functions.append(helper.make_function("own", "f", ["u", "u"], ["v"], body, [helper.make_opsetid("", 17)]))
+        model.functions.append(
+            helper.make_function("own", "f", ["u", "u"], ["v"], body, [helper.make_opsetid("", 17)])
+        )
     elif what == "body":
         branch = helper.make_graph([*body, *body], "b", [], [onnx.ValueInfoProto(name="v")])
-        model.graph.node.append(helper.make_node("If", ["i"], ["w"], then_branch=branch, else_branch=branch))
+        model.graph.node.append(
+            helper.make_node("If", ["i"], ["w"], then_branch=branch, else_branch=branch)
+        )
     elif what == "operator":
-        model.functions.append(helper.make_function("", "LeakyRelu", ["u"], ["v"], body, [helper.make_opsetid("", 17)]))
+        model.functions.append(
+            helper.make_function("", "LeakyRelu", ["u"], ["v"], body, [helper.make_opsetid("", 17)])
+        )
     elif what == "node":
         model.graph.node[1].name = model.graph.node[0].name
     elif what == "inside":
-        model.functions.append(helper.make_function("own", "f", ["u"], ["v"], body, [helper.make_opsetid("", 17)]))
+        model.functions.append(
+            helper.make_function("own", "f", ["u"], ["v"], body, [helper.make_opsetid("", 17)])
+        )
         model.graph.initializer.append(numpy_helper.from_array(np.zeros(2, np.float32), "own.f/u"))
     elif what == "version":
         model.opset_import[0].version = 99

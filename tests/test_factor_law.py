@@ -21,8 +21,9 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.graph.model import Graph, load
-from lady_onnx.scaling.biases import inert, shifted
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import Graph
+from lady_onnx.scaling.biases import find_cancelling_biases, find_inert_biases
 
 from . import oracle
 from .test_integrity import attention
@@ -45,7 +46,7 @@ def rescaled(model: ModelProto, seed: int) -> tuple[ModelProto, tuple[str, ...]]
 
 def one_factor_each(model: ModelProto, seed: int) -> Iterator[tuple[str, ModelProto]]:
     """The model with each factor, and each sign, that is allowed, alone, on one unit or on all."""
-    graph, rng = load(model), np.random.default_rng(seed)
+    graph, rng = load_graph(model), np.random.default_rng(seed)
     for scaling in found(model):
         units = len(scaling.slots[0].index) if scaling.slots else 0
         logs = [np.exp(row * rng.normal(0, STRENGTH)) for row in scaling.scales]
@@ -97,7 +98,9 @@ class Cells:
         size = (shape[0] ** -0.5 if len(shape) > 1 else 0.5) if spread is None else spread
         return self.const(size * self.rng.standard_normal(shape), F)
 
-    def node(self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any) -> list[str]:
+    def node(
+        self, op: str, inputs: Sequence[str], outputs: int = 1, **attributes: Any
+    ) -> list[str]:
         names = [f"t{len(self.nodes)}_{k}" for k in range(outputs)]
         self.nodes.append(helper.make_node(op, inputs, names, **attributes))
         return names
@@ -118,11 +121,19 @@ class Cells:
         y = self.node("MatMul", [x, self.weight(width, out)])[0]
         if self.chance(0.7):
             y, _ = self.bias(y, out)
-        way = self.one_of("", "Relu", "Tanh", "Sigmoid", "LeakyRelu", "Softplus", "Abs", "Clip", "Gate", "Norm")
+        way = self.one_of(
+            "", "Relu", "Tanh", "Sigmoid", "LeakyRelu", "Softplus", "Abs", "Clip", "Gate", "Norm"
+        )
         if way == "Clip":
             return self.node("Clip", [y, self.const(0, F), self.const(1.5, F)])[0]
         if way == "Gate":
-            return self.node("Mul", [y, self.node("Sigmoid", [self.node("MatMul", [x, self.weight(width, out)])[0]])[0]])[0]
+            return self.node(
+                "Mul",
+                [
+                    y,
+                    self.node("Sigmoid", [self.node("MatMul", [x, self.weight(width, out)])[0]])[0],
+                ],
+            )[0]
         if way == "Norm":
             return self.node("LayerNormalization", [y, self.weight(out), self.weight(out)])[0]
         return self.node(way, [y])[0] if way else y
@@ -145,7 +156,11 @@ class Cells:
         is_turned = self.is_any_batch or self.chance()
         times, batches = (self.time, self.batch) if is_turned else (self.batch, self.time)
         start = self.node("Transpose", [x], perm=[1, 0, 2])[0] if is_turned else x
-        names = [start, self.weight(d, gates * hidden, width, spread=0.6), self.weight(d, gates * hidden, hidden, spread=0.6)]
+        names = [
+            start,
+            self.weight(d, gates * hidden, width, spread=0.6),
+            self.weight(d, gates * hidden, hidden, spread=0.6),
+        ]
         names += [self.weight(d, 2 * gates * hidden) if self.chance(0.6) else ""]
         names += [self.lengths(times, batches) if self.chance(0.4) else ""]
         for _ in range(2 if kind == "LSTM" else 1):
@@ -162,9 +177,14 @@ class Cells:
         if kind == "LSTM" and self.chance(0.2):
             attributes["input_forget"] = 1
         if self.chance(0.3):
-            usual = {"RNN": ["Tanh"], "GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"]}[kind]
+            usual = {
+                "RNN": ["Tanh"],
+                "GRU": ["Sigmoid", "Tanh"],
+                "LSTM": ["Sigmoid", "Tanh", "Tanh"],
+            }[kind]
             attributes["activations"] = [
-                a if self.chance(0.8) else self.one_of("Relu", "Softsign", "Sigmoid") for a in usual * d
+                a if self.chance(0.8) else self.one_of("Relu", "Softsign", "Sigmoid")
+                for a in usual * d
             ]
         y = self.node(kind, names, **attributes)[0]
         y = self.node("Transpose", [y], perm=[2, 0, 1, 3] if is_turned else [0, 2, 1, 3])[0]
@@ -174,28 +194,46 @@ class Cells:
     def lengths(self, times: int, batches: int) -> str:
         if self.is_any_batch or self.chance():
             name = f"in{len(self.inputs)}"
-            self.inputs.append(helper.make_tensor_value_info(name, TensorProto.INT32, ["b" if self.is_any_batch else batches]))
+            self.inputs.append(
+                helper.make_tensor_value_info(
+                    name, TensorProto.INT32, ["b" if self.is_any_batch else batches]
+                )
+            )
             return name
         return self.const(self.rng.integers(1, times + 1, batches), np.int32)
 
     def state(self, d: int, batches: int, hidden: int) -> str:
         if self.is_any_batch:
             return ""
-        return self.const(np.zeros((d, batches, hidden)), F) if self.chance(0.2) else self.weight(d, batches, hidden)
+        return (
+            self.const(np.zeros((d, batches, hidden)), F)
+            if self.chance(0.2)
+            else self.weight(d, batches, hidden)
+        )
 
     def attention(self, x: str, width: int) -> tuple[str, int]:
         """Attention with biases, and masks before and behind the softmax."""
-        heads, inner, out = int(self.rng.integers(1, 3)), int(self.rng.integers(2, 4)), int(self.rng.integers(2, 5))
+        heads, inner, out = (
+            int(self.rng.integers(1, 3)),
+            int(self.rng.integers(2, 4)),
+            int(self.rng.integers(2, 5)),
+        )
         parts, biases = [], {}
         for part in "qkv":
             p = self.node("MatMul", [x, self.weight(width, heads * inner)])[0]
             if self.chance(0.8):
                 p, biases[part] = self.bias(p, heads * inner)
             p = self.node("Reshape", [p, self.const([0, self.time, heads, inner])])[0]
-            parts.append(self.node("Transpose", [p], perm=[0, 2, 3, 1] if part == "k" else [0, 2, 1, 3])[0])
+            parts.append(
+                self.node("Transpose", [p], perm=[0, 2, 3, 1] if part == "k" else [0, 2, 1, 3])[0]
+            )
         scores = self.masked(self.node("MatMul", parts[:2])[0], before=True)
-        shares = self.masked(self.node("Softmax", [scores], axis=-1 if self.chance(0.9) else 2)[0], before=False)
-        seen = self.node("Transpose", [self.node("MatMul", [shares, parts[2]])[0]], perm=[0, 2, 1, 3])[0]
+        shares = self.masked(
+            self.node("Softmax", [scores], axis=-1 if self.chance(0.9) else 2)[0], before=False
+        )
+        seen = self.node(
+            "Transpose", [self.node("MatMul", [shares, parts[2]])[0]], perm=[0, 2, 1, 3]
+        )[0]
         flat = self.node("Reshape", [seen, self.const([0, self.time, heads * inner])])[0]
         back = self.weight(heads * inner, out)
         y, last = self.bias(self.node("MatMul", [flat, back])[0], out)
@@ -206,7 +244,11 @@ class Cells:
 
     def masked(self, x: str, before: bool) -> str:
         """Scores, or shares of them, with masks."""
-        ways = ("", "", "Add", "Mul", "Where", "scale", "Identity") if before else ("", "", "Mul", "Where", "Dropout", "Cast")
+        ways = (
+            ("", "", "Add", "Mul", "Where", "scale", "Identity")
+            if before
+            else ("", "", "Mul", "Where", "Dropout", "Cast")
+        )
         for _ in range(int(self.rng.integers(1, 3))):
             match self.one_of(*ways):
                 case "Add":
@@ -216,7 +258,9 @@ class Cells:
                 case "Where":
                     keep = self.node("Cast", [self.mask()], to=TensorProto.BOOL)[0]
                     # minus infinity at all places makes NaN, of which onnxruntime's cells make numbers again
-                    fill = self.const(self.one_of(float(np.finfo(F).min), -1e4, -5.0) if before else 0, F)
+                    fill = self.const(
+                        self.one_of(float(np.finfo(F).min), -1e4, -5.0) if before else 0, F
+                    )
                     x = self.node("Where", [keep, x, fill] if self.chance() else [keep, fill, x])[0]
                 case "scale":
                     x = self.node(self.one_of("Mul", "Div"), [x, self.const(1.7, F)])[0]
@@ -233,7 +277,9 @@ class Cells:
         """An input of numbers, floats or not, for each query and key, or each key, or one of weights."""
         match self.one_of("float", "whole", "weights"):
             case "float":
-                return self.given(TensorProto.FLOAT, self.batch, 1, self.one_of(1, self.time), self.time)
+                return self.given(
+                    TensorProto.FLOAT, self.batch, 1, self.one_of(1, self.time), self.time
+                )
             case "whole":
                 whole = self.given(TensorProto.INT64, self.batch, 1, 1, self.time)
                 return self.node("Cast", [whole], to=TensorProto.FLOAT)[0]
@@ -242,14 +288,21 @@ class Cells:
     def model(self, y: str) -> ModelProto:
         outputs = [helper.make_tensor_value_info(y, TensorProto.FLOAT, None)]
         graph = helper.make_graph(self.nodes, "cells", self.inputs, outputs, self.weights)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=RUNTIME_IR)
+        return helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=RUNTIME_IR
+        )
 
 
 def cells(seed: int) -> Cells:
     """A random graph of cells, attention, and products over any axis; its last tensor is its output."""
     rng = np.random.default_rng(seed)
     is_any_batch = bool(rng.random() < 0.4)
-    g = Cells(rng, 2 if is_any_batch else int(rng.choice([1, 2, 3, 5])), int(rng.integers(2, 5)), is_any_batch)
+    g = Cells(
+        rng,
+        2 if is_any_batch else int(rng.choice([1, 2, 3, 5])),
+        int(rng.integers(2, 5)),
+        is_any_batch,
+    )
     width = int(rng.integers(2, 5))
     x, width = g.dense(g.given(TensorProto.FLOAT, g.batch, g.time, 3), 3, width), width
     for _ in range(int(rng.integers(1, 4))):
@@ -290,10 +343,10 @@ def test_factors_leave_cells_and_masks_as_they_are(seed: int) -> None:
 @pytest.mark.parametrize("seed", trials(60, 2000))
 def test_free_biases_change_nothing(seed: int) -> None:
     g, model = grown(seed)
-    graph = load(model)
+    graph = load_graph(model)
     for names, suspect in changed_biases(g, graph):
         arrays = [{n: m.array(n) for n in graph.tensors} for m in (graph, suspect)]
-        if inert(graph, *arrays) or shifted(graph, *arrays):
+        if find_inert_biases(graph, *arrays) or find_cancelling_biases(graph, *arrays):
             assert violation(model, suspect.to_model("bias"), longest=g.time + 1) == 0, names
 
 
@@ -391,7 +444,9 @@ def optimised(model: ModelProto, path: Path) -> ModelProto:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.optimized_model_filepath = str(path)
     options.log_severity_level = 3
-    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return onnx.load(path)
 
 
@@ -403,12 +458,17 @@ FUSED = {"convolutions": (convolutions, "FusedConv"), "dense": (dense, "FusedGem
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("name", FUSED)
-def test_fused_operators_let_pass_what_their_plain_forms_do(name: str, activation: str, tmp_path: Path) -> None:
+def test_fused_operators_let_pass_what_their_plain_forms_do(
+    name: str, activation: str, tmp_path: Path
+) -> None:
     build, operator = FUSED[name]
     model = build(activation, np.random.default_rng(1))
     fused = optimised(model, tmp_path / "fused.onnx")
     assert operator in {n.op_type for n in fused.graph.node}
-    told = [sorted((len(s.slots[0].index), len(s.scales), len(s.signs)) for s in found(m)) for m in (model, fused)]
+    told = [
+        sorted((len(s.slots[0].index), len(s.scales), len(s.signs)) for s in found(m))
+        for m in (model, fused)
+    ]
     assert told[0] == told[1]
     suspect, names = rescaled(fused, 1)
     assert violation(fused, suspect) == 0
@@ -419,7 +479,10 @@ def test_fused_operators_let_pass_what_their_plain_forms_do(name: str, activatio
 def masked(kind: str) -> ModelProto:
     """Attention with one mask more."""
     model = attention(0)
-    graph, mask = model.graph, helper.make_tensor_value_info("mask", TensorProto.INT64, [2, 1, 5, 5])
+    graph, mask = (
+        model.graph,
+        helper.make_tensor_value_info("mask", TensorProto.INT64, [2, 1, 5, 5]),
+    )
     graph.input.append(mask)
     graph.initializer.extend(numpy_helper.from_array(np.array(v, F), n) for n, v in FILLS.items())
     nodes = list(graph.node)
@@ -433,7 +496,12 @@ def masked(kind: str) -> ModelProto:
         here.output[0] = "shares"
         step = helper.make_node(operator, ["shares" if o == "it" else o for o in operands], ["p"])
     nodes.insert(at + (not is_before), step)
-    nodes.insert(0, helper.make_node("Cast", ["mask"], [kept], to=TensorProto.BOOL if kept == "keep" else TensorProto.FLOAT))
+    nodes.insert(
+        0,
+        helper.make_node(
+            "Cast", ["mask"], [kept], to=TensorProto.BOOL if kept == "keep" else TensorProto.FLOAT
+        ),
+    )
     del graph.node[:]
     graph.node.extend(nodes)
     return model
@@ -457,10 +525,13 @@ VALUES_FREE = {"added", "multiplied", "infinite", "lowest", "low"}
 @pytest.mark.parametrize("kind", MASKS)
 def test_biases_are_free_where_no_mask_multiplies(kind: str) -> None:
     model = masked(kind)
-    graph = load(model)
+    graph = load_graph(model)
     step = np.arange(1, 9) / 4
     back = {"bv": graph.array("bv") + step, "bo": graph.array("bo") - step @ graph.array("wo")}
-    for free, new in ((kind in KEYS_FREE, {"bk": graph.array("bk") + step}), (kind in VALUES_FREE, back)):
+    for free, new in (
+        (kind in KEYS_FREE, {"bk": graph.array("bk") + step}),
+        (kind in VALUES_FREE, back),
+    ):
         suspect = graph.copy()
         for name, array in new.items():
             suspect.replace(name, array.astype(F))
@@ -477,7 +548,9 @@ def node_tests() -> list[Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return [c for c in collect_testcases(None) if c.data_sets and c.model.ByteSize() < MOST_BYTES]
+        return [
+            c for c in collect_testcases(None) if c.data_sets and c.model.ByteSize() < MOST_BYTES
+        ]
 
 
 MOST_BYTES = 20_000
@@ -486,7 +559,9 @@ PLACES = 4
 """Of so many operands and axes each node test is tried with units."""
 
 
-def between(model: ModelProto, arrays: Mapping[str, np.ndarray], operand: str, axis: int) -> ModelProto | None:
+def between(
+    model: ModelProto, arrays: Mapping[str, np.ndarray], operand: str, axis: int
+) -> ModelProto | None:
     """The model between products: with units on one axis of an operand, and on every axis of its results.
 
     All other operands are weights. None where no result has floats and a known shape.
@@ -497,8 +572,12 @@ def between(model: ModelProto, arrays: Mapping[str, np.ndarray], operand: str, a
     rng = np.random.default_rng(zlib.crc32(f"{operand} {axis}".encode()) + model.ByteSize())
     graph, shape = found.graph, list(arrays[operand].shape)
     del graph.input[:]
-    graph.initializer.extend(numpy_helper.from_array(np.asarray(a), n) for n, a in arrays.items() if n != operand)
-    _multiply(graph, 0, "source", operand, (*shape[:axis], 3, *shape[axis + 1 :]), axis, shape[axis], rng)
+    graph.initializer.extend(
+        numpy_helper.from_array(np.asarray(a), n) for n, a in arrays.items() if n != operand
+    )
+    _multiply(
+        graph, 0, "source", operand, (*shape[:axis], 3, *shape[axis + 1 :]), axis, shape[axis], rng
+    )
     wide = [*shape[:axis], 3, *shape[axis + 1 :]]
     graph.input.append(helper.make_tensor_value_info("source", TensorProto.FLOAT, wide))
     outputs = [o for o in graph.output if o.type.tensor_type.elem_type == TensorProto.FLOAT]
@@ -514,22 +593,38 @@ def between(model: ModelProto, arrays: Mapping[str, np.ndarray], operand: str, a
     return found if outputs else None
 
 
-def _multiply(graph: onnx.GraphProto, at: int, x: str, y: str, sizes: Sequence[int], axis: int, count: int, rng: Rng) -> None:
+def _multiply(
+    graph: onnx.GraphProto,
+    at: int,
+    x: str,
+    y: str,
+    sizes: Sequence[int],
+    axis: int,
+    count: int,
+    rng: Rng,
+) -> None:
     """A product over one axis, which has so many places then."""
     letters = "abcdefgh"[: len(sizes)]
     text = f"{letters},{letters[axis]}z->{letters.replace(letters[axis], 'z')}"
     weight = (rng.standard_normal((sizes[axis], count)) * sizes[axis] ** -0.5).astype(F)
     graph.initializer.append(numpy_helper.from_array(weight, f"weight of {y}"))
-    graph.node.insert(at, helper.make_node("Einsum", [x, f"weight of {y}"], [y], name=f"product {y}", equation=text))
+    graph.node.insert(
+        at,
+        helper.make_node("Einsum", [x, f"weight of {y}"], [y], name=f"product {y}", equation=text),
+    )
 
 
 def sweep(case: Any) -> Iterator[ModelProto]:
     """A node test with some of its operands and axes between products, and all else weights."""
     names = [v.name for v in case.model.graph.input]
-    arrays = {n: a for n, a in zip(names, case.data_sets[0][0], strict=False) if isinstance(a, np.ndarray)}
+    arrays = {
+        n: a for n, a in zip(names, case.data_sets[0][0], strict=False) if isinstance(a, np.ndarray)
+    }
     if len(arrays) < len(names):
         return
-    places = [(n, a) for n, x in arrays.items() if x.dtype == F for a in range(x.ndim) if x.shape[a] > 1]
+    places = [
+        (n, a) for n, x in arrays.items() if x.dtype == F for a in range(x.ndim) if x.shape[a] > 1
+    ]
     order = np.random.default_rng(zlib.crc32(case.name.encode())).permutation(len(places))
     for k in order[:PLACES].tolist():
         model = between(case.model, arrays, *places[k])

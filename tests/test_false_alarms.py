@@ -12,7 +12,7 @@ import torch
 from onnx import helper
 
 import lady_onnx as lady
-from lady_onnx.diagnosis.integrity import TAMPERING, TRAINED
+from lady_onnx.diagnosis.integrity import PARTLY_TRAINED, TAMPERING
 
 from .test_analysis import build
 from .test_integrity import drawn
@@ -28,7 +28,13 @@ INPUTS, HIDDEN, CLASSES, WORDS, WIDTH = 24, 48, 6, 150, 16
 def dense(seed: int, dead: float) -> Weights:
     """The weights of two hidden layers, of each of which a share of the units is dead."""
     weights = drawn(
-        seed, a=(HIDDEN, INPUTS), ab=(HIDDEN,), b=(HIDDEN, HIDDEN), bb=(HIDDEN,), c=(CLASSES, HIDDEN), cb=(CLASSES,)
+        seed,
+        a=(HIDDEN, INPUTS),
+        ab=(HIDDEN,),
+        b=(HIDDEN, HIDDEN),
+        bb=(HIDDEN,),
+        c=(CLASSES, HIDDEN),
+        cb=(CLASSES,),
     )
     rng = np.random.default_rng(seed)
     for bias in ("ab", "bb"):
@@ -40,7 +46,11 @@ def dense(seed: int, dead: float) -> Weights:
 def dense_nodes(flow: str) -> list[onnx.NodeProto]:
     nodes = []
     for number, name in enumerate("abc"):
-        nodes.append(helper.make_node("Gemm", [flow, name, f"{name}b"], [f"s{number}" if name != "c" else "out"], transB=1))
+        nodes.append(
+            helper.make_node(
+                "Gemm", [flow, name, f"{name}b"], [f"s{number}" if name != "c" else "out"], transB=1
+            )
+        )
         flow = f"r{number}"
         nodes.append(helper.make_node("Relu", [f"s{number}"], [flow]))
     return nodes[:-1]
@@ -88,7 +98,9 @@ def dense_check(reference: Weights, suspect: Weights, seed: int) -> lady.Check:
 def is_honest(found: lady.Check) -> bool:
     """Is it altered, and nothing in it called tampering?"""
     assert found.resync is not None
-    return found.verdict == "altered" and not any(f.kind in TAMPERING for f in found.resync.integrity)
+    return found.verdict == "altered" and not any(
+        f.kind in TAMPERING for f in found.resync.integrity
+    )
 
 
 OPTIMISERS = {
@@ -109,7 +121,9 @@ def test_dead_units_are_no_measure_of_the_live_ones(name: str, dead: float) -> N
         assert is_honest(found), (seed, found.reason)
 
 
-@pytest.mark.parametrize("learned", [["c", "cb"], ["a", "ab"], ["ab", "bb", "cb"], ["b"]], ids="+".join)
+@pytest.mark.parametrize(
+    "learned", [["c", "cb"], ["a", "ab"], ["ab", "bb", "cb"], ["b"]], ids="+".join
+)
 @pytest.mark.parametrize("name", ["AdamW", "momentum"])
 def test_frozen_layers_are_no_measure_of_the_learned_ones(name: str, learned: list[str]) -> None:
     for seed in SEEDS:
@@ -126,9 +140,16 @@ def test_merged_updates_of_low_rank(rank: int) -> None:
 
     for seed in SEEDS:
         weights = dense(seed, 0.67)
-        factors = {"left": np.zeros((HIDDEN, rank), np.float32), **drawn(seed + 50, right=(rank, HIDDEN))}
+        factors = {
+            "left": np.zeros((HIDDEN, rank), np.float32),
+            **drawn(seed + 50, right=(rank, HIDDEN)),
+        }
         found = train(
-            {**weights, **factors}, adapted, numbers(seed), partial(torch.optim.SGD, lr=0.1, momentum=0.9), ["left", "right"]
+            {**weights, **factors},
+            adapted,
+            numbers(seed),
+            partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+            ["left", "right"],
         )
         merged = weights["b"] + found["left"] @ found["right"]
         check = dense_check(weights, {**weights, "b": merged}, seed)
@@ -157,7 +178,7 @@ def test_words_that_were_read_beside_many_that_were_not(name: str, few: int) -> 
         assert is_honest(found), (seed, found.reason)
         assert found.resync is not None
         # decay moves all words
-        told = [f.slot for f in found.resync.integrity if f.kind == TRAINED]
+        told = [f.slot for f in found.resync.integrity if f.kind == PARTLY_TRAINED]
         assert told == (["e"] if name != "AdamW" else []), (seed, told)
 
 
@@ -177,7 +198,9 @@ def test_batch_statistics_alone(live: int) -> None:
         weights["a"][live:] = 0
         weights["ab"][live:] = weights["mean"][live:]
         norm = torch.nn.BatchNorm2d(32)
-        norm.running_mean, norm.running_var = (torch.tensor(weights[n]) for n in ("mean", "variance"))
+        norm.running_mean, norm.running_var = (
+            torch.tensor(weights[n]) for n in ("mean", "variance")
+        )
         kernel, bias = torch.tensor(weights["a"]), torch.tensor(weights["ab"])
         for _ in range(20):
             images = torch.tensor(rng.standard_normal((4, 3, 8, 8)), dtype=torch.float32)
@@ -209,7 +232,9 @@ def test_what_was_planted_in_a_frozen_layer_is_found(learned: list[str], what: s
         found = dense_check(weights, {**suspect, "a": array}, seed)
         assert found.verdict == "tampered", (seed, found.reason)
         assert found.resync is not None
-        assert {(f.slot, f.unit) for f in found.resync.integrity if f.kind in TAMPERING} == {("a", 5)}
+        assert {(f.slot, f.unit) for f in found.resync.integrity if f.kind in TAMPERING} == {
+            ("a", 5)
+        }
 
 
 def test_a_few_live_units_beside_a_trained_head_are_partly_trained() -> None:
@@ -219,4 +244,4 @@ def test_a_few_live_units_beside_a_trained_head_are_partly_trained() -> None:
         found = dense_check(weights, suspect, seed)
         assert is_honest(found), (seed, found.reason)
         assert found.resync is not None
-        assert {"a", "b"} & {f.slot for f in found.resync.integrity if f.kind == TRAINED}
+        assert {"a", "b"} & {f.slot for f in found.resync.integrity if f.kind == PARTLY_TRAINED}

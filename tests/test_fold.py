@@ -6,11 +6,11 @@ import onnx
 import pytest
 from hypothesis import given
 
-from lady_onnx.dataflow.engine import analyse
-from lady_onnx.graph.model import load
+from lady_onnx.dataflow.engine import analyse_graph
+from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.model import Symmetry
 from lady_onnx.symmetry.finder import Finder
-from lady_onnx.symmetry.fold import Unfoldable, fold, unfolded
+from lady_onnx.symmetry.fold import Unfoldable, fold_runs, unfold_runs
 
 from . import test_fused, test_law
 from .strategies import graphs
@@ -18,7 +18,13 @@ from .strategies import graphs
 
 def described(symmetry: Symmetry) -> tuple:
     groups = [
-        (g.id, g.kind, g.size, g.parents, [(s.initializer, s.axis, s.index.tolist(), str(s.within)) for s in g.slots])
+        (
+            g.id,
+            g.kind,
+            g.size,
+            g.parents,
+            [(s.initializer, s.axis, s.index.tolist(), str(s.within)) for s in g.slots],
+        )
         for g in symmetry.groups
     ]
     return groups, sorted(map(str, symmetry.pinned))
@@ -26,12 +32,12 @@ def described(symmetry: Symmetry) -> tuple:
 
 def loses_nothing(model: onnx.ModelProto) -> bool:
     """Is the folded analysis the plain one? Asserts it; False where the units do not lie in stretches."""
-    analysis = analyse(load(model))
+    analysis = analyse_graph(load_graph(model))
     try:
-        found = Finder(fold(analysis, 3)).find()
+        found = Finder(fold_runs(analysis, 3)).find()
     except Unfoldable:
         return False
-    assert described(found) == described(Finder(unfolded(analysis)).find())
+    assert described(found) == described(Finder(unfold_runs(analysis)).find())
     return True
 
 

@@ -44,17 +44,45 @@ CASES: list[tuple[str, str, list[object], dict[str, object], int, list[int]]] = 
     ("FusedMatMul", MAP, ["same"], {"transBatchA": 1, "transBatchB": 1, "transB": 1}, 1, [C]),
     ("FusedMatMul", MAP, ["same"], {"transBatchA": 1, "transBatchB": 1, "transA": 1}, 1, [C]),
     ("FusedGemm", "floats", [w(C, 7), w(7)], {"activation": "Relu"}, 1, [C, 7]),
-    ("FusedConv", MAP, [w(7, C, 3, 3), w(7)], {"activation": "Relu", "pads": [1] * 4, "kernel_shape": [3, 3]}, 1, [C, 7]),
-    ("FusedConv", MAP, [w(C, C, 1, 1), w(C), "same"], {"activation": "Relu", "kernel_shape": [1, 1]}, 1, [C, C]),
+    (
+        "FusedConv",
+        MAP,
+        [w(7, C, 3, 3), w(7)],
+        {"activation": "Relu", "pads": [1] * 4, "kernel_shape": [3, 3]},
+        1,
+        [C, 7],
+    ),
+    (
+        "FusedConv",
+        MAP,
+        [w(C, C, 1, 1), w(C), "same"],
+        {"activation": "Relu", "kernel_shape": [1, 1]},
+        1,
+        [C, C],
+    ),
     ("SkipLayerNormalization", SEQUENCE, ["same", w(C), w(C), w(C)], {}, 1, [C]),
     ("SkipLayerNormalization", SEQUENCE, [w(T, C), w(C)], {}, 1, [C]),
     ("SkipSimplifiedLayerNormalization", SEQUENCE, ["same", w(C)], {}, 1, [C]),
     ("Attention", SEQUENCE, [w(C, 24), w(24)], {"num_heads": 2}, 1, [C, 2, *[4] * 4]),
-    ("Attention", SEQUENCE, [w(C, 20), w(20)], {"num_heads": 2, "qkv_hidden_sizes": [6, 6, 8]}, 1, [C, 2, 3, 3, 4, 4]),
+    (
+        "Attention",
+        SEQUENCE,
+        [w(C, 20), w(20)],
+        {"num_heads": 2, "qkv_hidden_sizes": [6, 6, 8]},
+        1,
+        [C, 2, 3, 3, 4, 4],
+    ),
     ("MultiHeadAttention", SEQUENCE, ["same", "same", w(18)], {"num_heads": 2}, 1, [2, *[3] * 4]),
     ("DynamicQuantizeMatMul", SEQUENCE, [u8(C, 7), np.float32(0.1), ZERO, w(7)], {}, 1, [C, 7]),
     ("DynamicQuantizeMatMul", SEQUENCE, [i8(C, 7), np.abs(w(7)), i8(7)], {}, 1, [C, 7]),
-    ("MatMulIntegerToFloat", ROWS, [i8(C, 7), SCALE, np.abs(w(7)), ZERO, i8(7), w(7)], {}, 1, [C, 7]),
+    (
+        "MatMulIntegerToFloat",
+        ROWS,
+        [i8(C, 7), SCALE, np.abs(w(7)), ZERO, i8(7), w(7)],
+        {},
+        1,
+        [C, 7],
+    ),
     (
         "QGemm",
         ROWS,
@@ -69,19 +97,49 @@ CASES: list[tuple[str, str, list[object], dict[str, object], int, list[int]]] = 
     ("QLinearLeakyRelu", BYTE_MAP, [*QPAIR, *QPAIR], {}, 1, [C]),
     ("QLinearAveragePool", BYTE_MAP, [*QPAIR, *QPAIR], {"kernel_shape": [2, 2]}, 1, [C]),
     ("QLinearGlobalAveragePool", BYTE_MAP, [*QPAIR, *QPAIR], {}, 1, [C]),
-    ("QLinearAveragePool", BYTE_LAST, [*QPAIR, *QPAIR], {"kernel_shape": [2, 2], "channels_last": 1}, 1, [C]),
+    (
+        "QLinearAveragePool",
+        BYTE_LAST,
+        [*QPAIR, *QPAIR],
+        {"kernel_shape": [2, 2], "channels_last": 1},
+        1,
+        [C],
+    ),
     ("QLinearGlobalAveragePool", BYTE_LAST, [*QPAIR, *QPAIR], {"channels_last": 1}, 1, [C]),
     ("NhwcMaxPool", BYTE_LAST, [], {"kernel_shape": [2, 2]}, 1, [C]),
-    ("QLinearConv", BYTE_LAST, [*QPAIR, i8(7, C, 3, 3), *QCONV], {"channels_last": 1, "pads": [1] * 4}, 1, [C, 7]),
+    (
+        "QLinearConv",
+        BYTE_LAST,
+        [*QPAIR, i8(7, C, 3, 3), *QCONV],
+        {"channels_last": 1, "pads": [1] * 4},
+        1,
+        [C, 7],
+    ),
     ("QLinearConv", BYTE_MAP, [*QPAIR, i8(7, C, 3, 3), *QCONV], {}, 1, [C, 7]),
     ("QLinearSoftmax", BYTE_MAP, [*QPAIR, *QPAIR], {"axis": 1, "opset": 13}, 1, [C]),
     ("QLinearConcat", BYTE_MAP, [*QPAIR, u8(1, 3, T, 5), *QPAIR], {"axis": 1}, 1, [3, C]),
-    ("QAttention", ROWS, [i8(C, 18), w(18), SCALE, np.float32(0.02), "none", ZERO], {"num_heads": 2}, 1, [C, 2, *[3] * 4]),
-    ("MatMulNBits", SEQUENCE, [u8(7, 1, 8), np.abs(w(7))], {"K": C, "N": 7, "bits": 4, "block_size": 16}, 1, [7]),
+    (
+        "QAttention",
+        ROWS,
+        [i8(C, 18), w(18), SCALE, np.float32(0.02), "none", ZERO],
+        {"num_heads": 2},
+        1,
+        [C, 2, *[3] * 4],
+    ),
+    (
+        "MatMulNBits",
+        SEQUENCE,
+        [u8(7, 1, 8), np.abs(w(7))],
+        {"K": C, "N": 7, "bits": 4, "block_size": 16},
+        1,
+        [7],
+    ),
 ]
 
 
-def _model(op: str, kind: str, extra: list[object], attributes: dict[str, object], results: int) -> onnx.ModelProto:
+def _model(
+    op: str, kind: str, extra: list[object], attributes: dict[str, object], results: int
+) -> onnx.ModelProto:
     weights: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
 
@@ -100,7 +158,11 @@ def _model(op: str, kind: str, extra: list[object], attributes: dict[str, object
             nodes.append(helper.make_node("MatMul", ["x", weight(w(3, C))], [name]))
         if kind in (BYTES, BYTE_MAP, BYTE_LAST, ROWS):
             nodes.append(
-                helper.make_node("QuantizeLinear", [name, weight(np.float32(0.05)), weight(np.uint8(120))], [f"{name}q"])
+                helper.make_node(
+                    "QuantizeLinear",
+                    [name, weight(np.float32(0.05)), weight(np.uint8(120))],
+                    [f"{name}q"],
+                )
             )
             name += "q"
         return name
@@ -141,7 +203,9 @@ def _model(op: str, kind: str, extra: list[object], attributes: dict[str, object
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}-{len(c[2])}")
-def test_fused_operator(case: tuple[str, str, list[object], dict[str, object], int, list[int]]) -> None:
+def test_fused_operator(
+    case: tuple[str, str, list[object], dict[str, object], int, list[int]],
+) -> None:
     *given, expected = case
     model = _model(*given)
     symmetry = lady.find_groups(model)
@@ -152,12 +216,20 @@ def test_fused_operator(case: tuple[str, str, list[object], dict[str, object], i
 @pytest.mark.parametrize("mask", ["unidirectional", "lengths", "none"])
 def test_places_under_a_mask_keep_their_order(mask: str) -> None:
     """Tokens that are weights may be shuffled together with what reads them, unless a mask tells them apart."""
-    weights = {"tokens": w(1, T, C), "a": w(C, 24), "bias": w(24), "lengths": np.array([T - 1], np.int32), "last": w(8, 3)}
+    weights = {
+        "tokens": w(1, T, C),
+        "a": w(C, 24),
+        "bias": w(24),
+        "lengths": np.array([T - 1], np.int32),
+        "last": w(8, 3),
+    }
     attributes = {"unidirectional": 1} if mask == "unidirectional" else {}
     inputs = ["m", "a", "bias", *(["lengths"] if mask == "lengths" else [])]
     nodes = [
         helper.make_node("Mul", ["tokens", "x"], ["m"]),
-        helper.make_node("Attention", inputs, ["y"], domain="com.microsoft", num_heads=2, **attributes),
+        helper.make_node(
+            "Attention", inputs, ["y"], domain="com.microsoft", num_heads=2, **attributes
+        ),
         helper.make_node("ReduceMean", ["y"], ["mean"], axes=[1], keepdims=0),
         helper.make_node("MatMul", ["mean", "last"], ["out"]),
     ]
@@ -170,12 +242,18 @@ def test_places_under_a_mask_keep_their_order(mask: str) -> None:
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    places = [g for g in lady.find_groups(model).groups if [(s.initializer, s.axis) for s in g.slots] == [("tokens", 1)]]
+    places = [
+        g
+        for g in lady.find_groups(model).groups
+        if [(s.initializer, s.axis) for s in g.slots] == [("tokens", 1)]
+    ]
     assert len(places) == (mask == "none")
     assert lady.verify(model, lady.permute(model, 3).model).equal
 
 
-def _network(nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], opset: int = 17) -> onnx.ModelProto:
+def _network(
+    nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], opset: int = 17
+) -> onnx.ModelProto:
     graph = helper.make_graph(
         nodes,
         "fused",
@@ -194,13 +272,20 @@ def grouped_queries(packed: bool, turn: str) -> tuple[onnx.ModelProto, list[int]
     """Two key heads, two queries each, with or without rotation, from one product or from three."""
     heads, keys, d = 4, 2, 16
     widths = {"q": heads * d, "k": keys * d, "v": keys * d}
-    weights = {"wo": w(heads * d, 3), "lengths": np.array([T - 1], np.int32), "total": np.array(T, np.int32)}
+    weights = {
+        "wo": w(heads * d, 3),
+        "lengths": np.array([T - 1], np.int32),
+        "total": np.array(T, np.int32),
+    }
     if packed:
         weights["w"] = w(C, sum(widths.values()))
         nodes, inputs = [helper.make_node("MatMul", ["x", "w"], ["q"])], ["q", "", ""]
     else:
         weights |= {f"w{n}": w(C, width) for n, width in widths.items()}
-        nodes, inputs = [helper.make_node("MatMul", ["x", f"w{n}"], [n]) for n in widths], list(widths)
+        nodes, inputs = (
+            [helper.make_node("MatMul", ["x", f"w{n}"], [n]) for n in widths],
+            list(widths),
+        )
     inputs += ["", "", "lengths", "total"]
     if turn:
         weights |= {"cos": w(8, d // 2), "sin": w(8, d // 2)}
@@ -211,7 +296,11 @@ def grouped_queries(packed: bool, turn: str) -> tuple[onnx.ModelProto, list[int]
         "do_rotary": int(bool(turn)),
         "rotary_interleaved": int(turn == "pairs"),
     }
-    nodes.append(helper.make_node("GroupQueryAttention", inputs, ["y", "pk", "pv"], domain="com.microsoft", **attributes))
+    nodes.append(
+        helper.make_node(
+            "GroupQueryAttention", inputs, ["y", "pk", "pv"], domain="com.microsoft", **attributes
+        )
+    )
     nodes.append(helper.make_node("MatMul", ["y", "wo"], ["out"]))
     inner = [d // 2] if turn else [d] * keys
     return _network(nodes, weights), sorted([keys, *[heads // keys] * keys, *inner, *[d] * keys])
@@ -229,7 +318,9 @@ def test_a_cache_that_is_given_and_returned_keeps_its_order() -> None:
     node = next(n for n in model.graph.node if n.op_type == "GroupQueryAttention")
     node.input[3:5] = ["past_k", "past_v"]
     for name in ("past_k", "past_v"):
-        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 3, 16]))
+        model.graph.input.append(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 3, 16])
+        )
     for name in ("pk", "pv"):
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     next(t for t in model.graph.initializer if t.name == "lengths").CopyFrom(
@@ -277,12 +368,23 @@ ROTATIONS = [(turned, pairs) for turned in (4, 6) for pairs in (False, True)]
 def rotation(turned: int, pairs: bool, apart: bool = False) -> tuple[onnx.ModelProto, list[int]]:
     """Two heads of six, of which some dimensions turn: heads may change places pair by pair, what does not turn is free."""
     heads, d = 2, 6
-    weights = {"wq": w(C, heads * d), "ids": np.array([1]), "cos": w(8, turned // 2), "sin": w(8, turned // 2)}
+    weights = {
+        "wq": w(C, heads * d),
+        "ids": np.array([1]),
+        "cos": w(8, turned // 2),
+        "sin": w(8, turned // 2),
+    }
     weights["wo"] = w(heads * d, 3)
     attributes = {"num_heads": heads, "rotary_embedding_dim": turned, "interleaved": int(pairs)}
     nodes = [
         helper.make_node("MatMul", ["x", "wq"], ["q"]),
-        helper.make_node("RotaryEmbedding", ["q", "ids", "cos", "sin"], ["y"], domain="com.microsoft", **attributes),
+        helper.make_node(
+            "RotaryEmbedding",
+            ["q", "ids", "cos", "sin"],
+            ["y"],
+            domain="com.microsoft",
+            **attributes,
+        ),
         helper.make_node("MatMul", ["y", "wo"], ["out"]),
     ]
     if apart:
@@ -310,7 +412,14 @@ def test_rotary_embedding(turned: int, pairs: bool, apart: bool) -> None:
 
 def embeddings() -> tuple[onnx.ModelProto, list[int]]:
     """Words, places and kinds keep their rows; the width is one stream."""
-    weights = {"words": w(9, C), "places": w(8, C), "kinds": w(2, C), "gain": w(C), "shift": w(C), "last": w(C, 3)}
+    weights = {
+        "words": w(9, C),
+        "places": w(8, C),
+        "kinds": w(2, C),
+        "gain": w(C),
+        "shift": w(C),
+        "last": w(C, 3),
+    }
     weights |= {"low": np.array(0, np.float32), "high": np.array(8, np.float32)}
     nodes = [
         helper.make_node("Clip", ["x", "low", "high"], ["whole"]),
@@ -360,8 +469,17 @@ def test_convolutions_with_channels_last(groups: int) -> None:
     wide = w(8, 3, 3, 6 // groups)
     nodes = [
         helper.make_node("Transpose", ["x"], ["last"], perm=[0, 2, 3, 1]),
-        helper.make_node("NhwcConv", ["last", "a"], ["h"], domain="com.microsoft", kernel_shape=[1, 1]),
-        helper.make_node("NhwcFusedConv", ["h", "b", "bias"], ["y"], domain="com.microsoft", group=groups, activation="Relu"),
+        helper.make_node(
+            "NhwcConv", ["last", "a"], ["h"], domain="com.microsoft", kernel_shape=[1, 1]
+        ),
+        helper.make_node(
+            "NhwcFusedConv",
+            ["h", "b", "bias"],
+            ["y"],
+            domain="com.microsoft",
+            group=groups,
+            activation="Relu",
+        ),
         helper.make_node("GlobalAveragePool", ["t"], ["p"]),
         helper.make_node("Flatten", ["p"], ["f"]),
         helper.make_node("MatMul", ["f", "c"], ["out"]),
@@ -384,15 +502,31 @@ def test_convolutions_with_channels_last(groups: int) -> None:
     for node in nodes:
         if node.domain:
             front = {n: f"{node.output[0]}_{n}" for n in node.input[:2]}
-            plain += [helper.make_node("Transpose", [n], [m], perm=[0, 3, 1, 2]) for n, m in front.items()]
-            given = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name != "activation"}
-            plain.append(helper.make_node("Conv", [*front.values(), *node.input[2:]], [f"{node.output[0]}_c"], **given))
+            plain += [
+                helper.make_node("Transpose", [n], [m], perm=[0, 3, 1, 2]) for n, m in front.items()
+            ]
+            given = {
+                a.name: helper.get_attribute_value(a)
+                for a in node.attribute
+                if a.name != "activation"
+            }
             plain.append(
                 helper.make_node(
-                    "Relu" if "Fused" in node.op_type else "Identity", [f"{node.output[0]}_c"], ["r" + node.output[0]]
+                    "Conv", [*front.values(), *node.input[2:]], [f"{node.output[0]}_c"], **given
                 )
             )
-            plain.append(helper.make_node("Transpose", ["r" + node.output[0]], list(node.output), perm=[0, 2, 3, 1]))
+            plain.append(
+                helper.make_node(
+                    "Relu" if "Fused" in node.op_type else "Identity",
+                    [f"{node.output[0]}_c"],
+                    ["r" + node.output[0]],
+                )
+            )
+            plain.append(
+                helper.make_node(
+                    "Transpose", ["r" + node.output[0]], list(node.output), perm=[0, 2, 3, 1]
+                )
+            )
         else:
             plain.append(node)
     fused = model(nodes)

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.graph import wire
-from lady_onnx.graph.model import METADATA_KEY, load
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import METADATA_KEY
 
 from .test_cli import net
 
@@ -24,7 +25,9 @@ def _constants(kind: str) -> onnx.ModelProto:
     model = net()
     for tensor in reversed(model.graph.initializer):
         if kind == "floats" and len(tensor.dims) == 1:
-            node = helper.make_node("Constant", [], [tensor.name], value_floats=numpy_helper.to_array(tensor).tolist())
+            node = helper.make_node(
+                "Constant", [], [tensor.name], value_floats=numpy_helper.to_array(tensor).tolist()
+            )
         else:
             node = helper.make_node("Constant", [], [tensor.name], value=tensor)
         model.graph.node.insert(0, node)
@@ -32,7 +35,9 @@ def _constants(kind: str) -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize("kind", ["initializers", "constants", "floats", "external", "typed", "half"])
+@pytest.mark.parametrize(
+    "kind", ["initializers", "constants", "floats", "external", "typed", "half"]
+)
 def test_weights_wherever_they_lie(kind: str, tmp_path: Path) -> None:
     path, suspect, back = (tmp_path / f"{n}.onnx" for n in ("reference", "suspect", "back"))
     model = net((4, 60, 50))
@@ -41,10 +46,18 @@ def test_weights_wherever_they_lie(kind: str, tmp_path: Path) -> None:
     if kind == "typed":
         for tensor in model.graph.initializer:
             values = numpy_helper.to_array(tensor)
-            tensor.CopyFrom(helper.make_tensor(tensor.name, TensorProto.FLOAT, tensor.dims, values.ravel().tolist()))
+            tensor.CopyFrom(
+                helper.make_tensor(
+                    tensor.name, TensorProto.FLOAT, tensor.dims, values.ravel().tolist()
+                )
+            )
     if kind == "half":
         for tensor in model.graph.initializer:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
+            tensor.CopyFrom(
+                numpy_helper.from_array(
+                    numpy_helper.to_array(tensor).astype(np.float16), tensor.name
+                )
+            )
         model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
         model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
     if kind == "external":
@@ -58,7 +71,7 @@ def test_weights_wherever_they_lie(kind: str, tmp_path: Path) -> None:
     onnx.checker.check_model(str(suspect))
     result = lady.resync(path, suspect)
     result.save(back)
-    ours, theirs, again = load(path), load(suspect), load(back)
+    ours, theirs, again = load_graph(path), load_graph(suspect), load_graph(back)
     assert not np.array_equal(ours.array("w0"), theirs.array("w0"))
     for name in ours.tensors:
         assert ours.array(name).tobytes() == again.array(name).tobytes()
@@ -95,7 +108,13 @@ def test_a_model_without_weights_that_move_is_returned_as_it_was(tmp_path: Path)
 
 
 def test_external_data_shorter_than_promised(tmp_path: Path) -> None:
-    onnx.save(net((4, 60, 50)), tmp_path / "m.onnx", save_as_external_data=True, location="d", size_threshold=0)
+    onnx.save(
+        net((4, 60, 50)),
+        tmp_path / "m.onnx",
+        save_as_external_data=True,
+        location="d",
+        size_threshold=0,
+    )
     (tmp_path / "d").write_bytes((tmp_path / "d").read_bytes()[:-4])
     with pytest.raises(lady.LadyError, match="'d' is shorter than the model says"):
         lady.find_groups(tmp_path / "m.onnx")
@@ -106,7 +125,7 @@ def test_constant_along() -> None:
     values = np.repeat(rng.standard_normal((1, 300, 1)), 3, 0).repeat(2, 2).astype(np.float32)
     model = net()
     model.graph.initializer.append(numpy_helper.from_array(values, "v"))
-    graph = load(model)
+    graph = load_graph(model)
     assert [graph.constant_along("v", a) for a in range(3)] == [True, False, True]
 
 
@@ -115,7 +134,10 @@ def test_dynamic_axes_and_token_inputs() -> None:
     rng = np.random.default_rng(0)
     table, w = (rng.standard_normal(s).astype(np.float32) for s in ((11, 6), (6, 3)))
     graph = helper.make_graph(
-        [helper.make_node("Gather", ["table", "ids"], ["e"]), helper.make_node("MatMul", ["e", "w"], ["y"])],
+        [
+            helper.make_node("Gather", ["table", "ids"], ["e"]),
+            helper.make_node("MatMul", ["e", "w"], ["y"]),
+        ],
         "tokens",
         [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "length"])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
@@ -123,26 +145,39 @@ def test_dynamic_axes_and_token_inputs() -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     symmetry = lady.find_groups(model)
-    assert [(g.size, {(s.initializer, s.axis) for s in g.slots}) for g in symmetry.groups] == [(6, {("table", 1), ("w", 0)})]
+    assert [(g.size, {(s.initializer, s.axis) for s in g.slots}) for g in symmetry.groups] == [
+        (6, {("table", 1), ("w", 0)})
+    ]
     assert lady.verify(model, lady.permute(model, 1).model).equal
 
 
 def test_large_weights_of_a_file_are_read_from_its_bytes(tmp_path: Path) -> None:
     """Of every element type and at any offset; the whole model comes back as it was."""
     rng = np.random.default_rng(0)
-    arrays = [rng.integers(0, 2, (97, 61)).astype(t) for t in (np.float32, np.float64, np.float16, np.int8, np.int64, np.bool_)]
+    arrays = [
+        rng.integers(0, 2, (97, 61)).astype(t)
+        for t in (np.float32, np.float64, np.float16, np.int8, np.int64, np.bool_)
+    ]
     tensors = [numpy_helper.from_array(a, "w" * k + "eight") for k, a in enumerate(arrays, 1)]
-    tensors.append(numpy_helper.from_array(rng.integers(-8, 8, (99, 99)).astype(ml_dtypes.int4), "few"))
-    tensors.append(numpy_helper.from_array(rng.standard_normal((60, 60)).astype(ml_dtypes.bfloat16), "brain"))
-    tensors.append(helper.make_tensor("listed", TensorProto.FLOAT, [60, 60], rng.standard_normal(3600)))
+    tensors.append(
+        numpy_helper.from_array(rng.integers(-8, 8, (99, 99)).astype(ml_dtypes.int4), "few")
+    )
+    tensors.append(
+        numpy_helper.from_array(rng.standard_normal((60, 60)).astype(ml_dtypes.bfloat16), "brain")
+    )
+    tensors.append(
+        helper.make_tensor("listed", TensorProto.FLOAT, [60, 60], rng.standard_normal(3600))
+    )
     nodes = [helper.make_node("Identity", ["x"], ["y"])]
     value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy"]
-    model = helper.make_model(helper.make_graph(nodes, "g", value[:1], value[1:], tensors), ir_version=10)
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", value[:1], value[1:], tensors), ir_version=10
+    )
     onnx.save(model, tmp_path / "m.onnx")
-    rest, places = wire.light((tmp_path / "m.onnx").read_bytes())
+    rest, places = wire.split_large_weights((tmp_path / "m.onnx").read_bytes())
     assert places.keys() >= {t.name for t in tensors if t.name != "listed"}
     assert len(rest) < 20000
-    graph = load(tmp_path / "m.onnx")
+    graph = load_graph(tmp_path / "m.onnx")
     for tensor in tensors:
         assert graph.array(tensor.name).tobytes() == numpy_helper.to_array(tensor).tobytes()
         assert graph.array(tensor.name).flags.aligned
@@ -150,20 +185,24 @@ def test_large_weights_of_a_file_are_read_from_its_bytes(tmp_path: Path) -> None
     del whole.metadata_props[:]
     assert whole == model
     graph.save(tmp_path / "n.onnx", "")
-    assert {t.name: t for t in onnx.load(tmp_path / "n.onnx").graph.initializer} == {t.name: t for t in tensors}
+    assert {t.name: t for t in onnx.load(tmp_path / "n.onnx").graph.initializer} == {
+        t.name: t for t in tensors
+    }
 
 
 @given(st.binary(max_size=200), st.integers(0, 10**6), st.integers(0, 255))
-def test_bytes_that_are_no_model_are_left_to_the_parser(noise: bytes, place: int, byte: int) -> None:
+def test_bytes_that_are_no_model_are_left_to_the_parser(
+    noise: bytes, place: int, byte: int
+) -> None:
     tensors = [numpy_helper.from_array(np.ones((40, 40), np.float32), "w")]
     whole = helper.make_model(helper.make_graph([], "g", [], [], tensors)).SerializeToString()
     broken = bytearray(whole)
     broken[place % 60] = byte
     endless = b"\x3a" + b"\xff" * 100
     # a number of more than 64 bits stands before a model
-    assert wire.light(b"\x08" + b"\xff" * 10 + b"\x01" + whole)[1] == {}
+    assert wire.split_large_weights(b"\x08" + b"\xff" * 10 + b"\x01" + whole)[1] == {}
     for data in (noise, bytes(broken), whole[: place % len(whole)], endless):
-        rest, places = wire.light(data)
+        rest, places = wire.split_large_weights(data)
         assert all(0 <= start <= end <= len(data) for start, end in places.values())
         if not places:
             assert rest == data
@@ -179,7 +218,14 @@ def test_more_than_two_gigabytes(tmp_path: Path) -> None:
         with (tmp_path / f"{name}.bin").open("wb") as file:
             for _ in range(shape[0]):
                 file.write(rng.standard_normal(shape[1], np.float32).tobytes())
-        weights.append(TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL))
+        weights.append(
+            TensorProto(
+                name=name,
+                data_type=TensorProto.FLOAT,
+                dims=shape,
+                data_location=TensorProto.EXTERNAL,
+            )
+        )
         weights[-1].external_data.add(key="location", value=f"{name}.bin")
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
@@ -190,7 +236,10 @@ def test_more_than_two_gigabytes(tmp_path: Path) -> None:
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16])]
     outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)]
     graph = helper.make_graph(nodes, "large", inputs, outputs, weights)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "m.onnx")
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "m.onnx",
+    )
     assert [g.size for g in lady.find_groups(tmp_path / "m.onnx").groups] == [n, n]
     lady.permute(tmp_path / "m.onnx", 1).save(tmp_path / "p.onnx")
     result = lady.resync(tmp_path / "m.onnx", tmp_path / "p.onnx", verify="none")

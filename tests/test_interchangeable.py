@@ -11,12 +11,12 @@ import pytest
 
 import lady_onnx as lady
 from lady_onnx.cli.main import main
-from lady_onnx.dataflow.engine import analyse
-from lady_onnx.diagnosis.interchangeable import interchangeable
-from lady_onnx.graph.model import load
-from lady_onnx.matching.evidence import rows_of
-from lady_onnx.scaling.walk import scalings
-from lady_onnx.symmetry.finder import extract
+from lady_onnx.dataflow.engine import analyse_graph
+from lady_onnx.diagnosis.interchangeable import find_interchangeable_units
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.groups.rows import take_rows
+from lady_onnx.scaling.walk import find_scalings
+from lady_onnx.symmetry.finder import extract_groups
 
 from . import real
 from .test_integrity import INCOMING, OUTGOING, net
@@ -44,7 +44,9 @@ def test_clones_and_dead_units_are_named(group: str) -> None:
         model = planted(seed, group)
         noisy = lady.attack(lady.permute(model, seed).graph, "noise", 1.0, seed=seed)
         found = lady.resync(model, noisy.model, verify="none")
-        assert {g: s for g, s in found.interchangeable.items() if g == group} == {group: ((1, 3), (2, 5), (4, 7))}
+        assert {g: s for g, s in found.interchangeable.items() if g == group} == {
+            group: ((1, 3), (2, 5), (4, 7))
+        }
         assert not found.interchangeable.keys() - {group}
 
 
@@ -64,20 +66,22 @@ def test_exact_copies_are_not_asked_for() -> None:
 @pytest.mark.parametrize("name", ["ppocr-rec", "open-nsfw"])
 def test_units_of_trained_models_may_change_places(name: str) -> None:
     """Whatever reads the units of a set gets another one's output: the model computes nearly the same."""
-    graph = load(real.path(name))
-    analysis = analyse(graph)
-    groups = extract(analysis).groups
-    factors = scalings(graph, analysis, groups)
+    graph = load_graph(real.path(name))
+    analysis = analyse_graph(graph)
+    groups = extract_groups(analysis).groups
+    factors = find_scalings(graph, analysis, groups)
     arrays = {s.initializer: graph.array(s.initializer) for g in groups for s in g.slots}
     changed, count = graph.copy(), 0
-    for name, sets in interchangeable(groups, factors, arrays).items():
-        made = [s for s, own in zip(factors[name].slots, factors[name].incoming, strict=True) if own]
+    for name, sets in find_interchangeable_units(groups, factors, arrays).items():
+        made = [
+            s for s, own in zip(factors[name].slots, factors[name].incoming, strict=True) if own
+        ]
         for units in sets:
             count += len(units)
             for slot in made:
                 array = np.array(changed.array(slot.initializer))
                 front = np.moveaxis(array, slot.axis, 0)
-                rows = rows_of(array, slot).copy()
+                rows = take_rows(array, slot).copy()
                 sizes = np.linalg.norm(rows[list(units)], axis=1)
                 assert np.isfinite(sizes).all()
                 front[slot.index[list(units)]] = front[slot.index[[*units[1:], units[0]]]]
@@ -91,8 +95,16 @@ def test_the_report_lists_them(tmp_path: Path, capsys: pytest.CaptureFixture[str
     model = planted(1, "b:0")
     onnx.save(model, tmp_path / "a.onnx")
     lady.attack(lady.permute(model, 1).graph, "noise", 1.0, seed=1).save(tmp_path / "b.onnx")
-    ask = ["resync", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), "-o", str(tmp_path / "c.onnx")]
+    ask = [
+        "resync",
+        str(tmp_path / "a.onnx"),
+        str(tmp_path / "b.onnx"),
+        "-o",
+        str(tmp_path / "c.onnx"),
+    ]
     assert main([*ask, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["interchangeable"] == {"b:0": [[1, 3], [2, 5], [4, 7]]}
+    assert json.loads(capsys.readouterr().out)["interchangeable"] == {
+        "b:0": [[1, 3], [2, 5], [4, 7]]
+    }
     assert main(ask) == 0
     assert "6 units, in 3 sets, compute the same, or nothing" in capsys.readouterr().out

@@ -19,22 +19,32 @@ from onnx import TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx import rules
 from lady_onnx.dataflow import labels
-from lady_onnx.graph.model import load
-from lady_onnx.groups.permutations import Family, compose, invert, permuted
-from lady_onnx.pipeline.permuting import draw
-from lady_onnx.runtime.sessions import session, telling_samples
-from lady_onnx.runtime.telling import FACTORS
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.groups.permutations import (
+    Nesting,
+    compose_permutations,
+    invert_permutations,
+    permute_arrays,
+)
+from lady_onnx.pipeline.permuting import draw_permutations
+from lady_onnx.runtime.sessions import draw_telling_samples, open_session
+from lady_onnx.runtime.telling import INPUT_SCALES
 
 from .strategies import graphs, pieces
 
 
 def examples(count: int) -> settings:
-    return settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+    return settings(
+        max_examples=count, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    )
 
 
 def trials(first: int, more: int = 200) -> list[Any]:
     """Numbers of seeded trials: the first ones always, so many more with the marker `long`."""
-    return [*range(first), *(pytest.param(k, marks=pytest.mark.long) for k in range(first, first + more))]
+    return [
+        *range(first),
+        *(pytest.param(k, marks=pytest.mark.long) for k in range(first, first + more)),
+    ]
 
 
 def holds(model: onnx.ModelProto, seed: int) -> bool:
@@ -42,7 +52,10 @@ def holds(model: onnx.ModelProto, seed: int) -> bool:
     found = lady.verify(model, lady.permute(model, seed).model, samples=2)
     # what rounding does is asked at the size of the inputs that show it: a whole number made of a huge one is nothing else
     return all(
-        r.equal or r.max_rel <= 10 * sensitivity(model, FACTORS.get(r.kind.removeprefix("floats: "), 1)) for r in found.runs
+        r.equal
+        or r.max_rel
+        <= 10 * sensitivity(model, INPUT_SCALES.get(r.kind.removeprefix("floats: "), 1))
+        for r in found.runs
     )
 
 
@@ -51,20 +64,29 @@ def sensitivity(model: onnx.ModelProto | str | Path, size: float = 1.0) -> float
 
     Near a pole of a tangent, or where a value is rounded on the way, another order of a sum may do the same.
     """
-    graph = load(model)
-    running = session(graph)
+    graph = load_graph(model)
+    running = open_session(graph)
     generator = np.random.default_rng(0)
     moves = [0.0]
-    for plain in telling_samples(graph, running, 4, 0):
-        sample = {k: (v * size).astype(v.dtype) if v.dtype.kind == "f" else v for k, v in plain.items()}
+    for plain in draw_telling_samples(graph, running, 4, 0):
+        sample = {
+            k: (v * size).astype(v.dtype) if v.dtype.kind == "f" else v for k, v in plain.items()
+        }
         moved = {
-            k: (v * (1 + 1e-6 * generator.standard_normal(v.shape))).astype(v.dtype) if v.dtype.kind == "f" else v
+            k: (v * (1 + 1e-6 * generator.standard_normal(v.shape))).astype(v.dtype)
+            if v.dtype.kind == "f"
+            else v
             for k, v in sample.items()
         }
         pairs = zip(running.run(None, sample), running.run(None, moved), strict=True)
         for x, y in pairs:
             known = np.isfinite(x) & np.isfinite(y)
-            moves.append(float(np.abs(x[known] - y[known]).max(initial=0) / max(np.abs(x[known]).max(initial=0), 1e-30)))
+            moves.append(
+                float(
+                    np.abs(x[known] - y[known]).max(initial=0)
+                    / max(np.abs(x[known]).max(initial=0), 1e-30)
+                )
+            )
     return max(moves)
 
 
@@ -90,7 +112,9 @@ def test_random_graphs(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> N
 
 @examples(40)
 @given(graphs(), st.integers(0, 1000))
-def test_groups_hold_where_few_elements_are_followed(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
+def test_groups_hold_where_few_elements_are_followed(
+    grown: tuple[onnx.ModelProto, list[int]], seed: int
+) -> None:
     """Most of the labels of several axes are given up, in the middle of a rule."""
     with mock.patch.object(labels, "MOST", 4):
         if lady.find_groups(grown[0]).groups:
@@ -106,7 +130,9 @@ def test_many_random_graphs(grown: tuple[onnx.ModelProto, list[int]], seed: int)
 
 @examples(30)
 @given(graphs(), st.randoms(use_true_random=False))
-def test_groups_do_not_depend_on_the_order_of_nodes(grown: tuple[onnx.ModelProto, list[int]], random: Random) -> None:
+def test_groups_do_not_depend_on_the_order_of_nodes(
+    grown: tuple[onnx.ModelProto, list[int]], random: Random
+) -> None:
     model, _ = grown
     other = onnx.ModelProto()
     other.CopyFrom(model)
@@ -118,7 +144,12 @@ def test_groups_do_not_depend_on_the_order_of_nodes(grown: tuple[onnx.ModelProto
 
     def described(m: onnx.ModelProto) -> list[tuple]:
         return [
-            (g.id, g.kind, g.parents, [(s.initializer, s.axis, s.index.tolist(), str(s.within)) for s in g.slots])
+            (
+                g.id,
+                g.kind,
+                g.parents,
+                [(s.initializer, s.axis, s.index.tolist(), str(s.within)) for s in g.slots],
+            )
             for g in lady.find_groups(m).groups
         ]
 
@@ -139,33 +170,41 @@ def test_resync_undoes_any_permutation(grown: tuple[onnx.ModelProto, list[int]],
 
 @examples(30)
 @given(graphs(), st.integers(0, 1000))
-def test_resync_tells_units_apart_that_look_alike(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
+def test_resync_tells_units_apart_that_look_alike(
+    grown: tuple[onnx.ModelProto, list[int]], seed: int
+) -> None:
     """With weights of one size only, rows say little: what they meet must decide."""
     model, _ = grown
     for tensor in model.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
-            tensor.CopyFrom(numpy_helper.from_array(np.sign(numpy_helper.to_array(tensor)), tensor.name))
+            tensor.CopyFrom(
+                numpy_helper.from_array(np.sign(numpy_helper.to_array(tensor)), tensor.name)
+            )
     if lady.find_groups(model).groups:
         assert lady.resync(model, lady.permute(model, seed).model, verify="none").exact
 
 
 @examples(30)
 @given(graphs(), st.integers(0, 1000), st.integers(0, 1000))
-def test_permutations_are_a_group(grown: tuple[onnx.ModelProto, list[int]], one: int, two: int) -> None:
+def test_permutations_are_a_group(
+    grown: tuple[onnx.ModelProto, list[int]], one: int, two: int
+) -> None:
     model, _ = grown
     groups = lady.find_groups(model).groups
-    family = Family(groups)
+    family = Nesting(groups)
     arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    p, q = draw(groups, one), draw(groups, two)
+    p, q = draw_permutations(groups, one), draw_permutations(groups, two)
 
-    def apply(a: dict[str, np.ndarray], permutations: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {**a, **permuted(a, groups, permutations)}
+    def apply(
+        a: dict[str, np.ndarray], permutations: dict[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
+        return {**a, **permute_arrays(a, groups, permutations)}
 
     def same(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> bool:
         return all(np.array_equal(a[n], b[n]) for n in a)
 
-    assert same(apply(apply(arrays, p), invert(family, p)), arrays)
-    assert same(apply(apply(arrays, p), q), apply(arrays, compose(family, p, q)))
+    assert same(apply(apply(arrays, p), invert_permutations(family, p)), arrays)
+    assert same(apply(apply(arrays, p), q), apply(arrays, compose_permutations(family, p, q)))
 
 
 # ---- every rule of the registry
@@ -179,8 +218,33 @@ Case = tuple[str, list[object], dict[str, object], int]
 RESULTS = {"TopK": 2, "DynamicQuantizeLinear": 3, "Split": 2}
 """How many results an operator must have, if more than one."""
 UNARY = (
-    *("Abs", "Ceil", "Cos", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "HardSwish", "Identity", "LeakyRelu", "Mish"),
-    *("Neg", "Relu", "Round", "Selu", "Shrink", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Tanh"),
+    *(
+        "Abs",
+        "Ceil",
+        "Cos",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "HardSigmoid",
+        "HardSwish",
+        "Identity",
+        "LeakyRelu",
+        "Mish",
+    ),
+    *(
+        "Neg",
+        "Relu",
+        "Round",
+        "Selu",
+        "Shrink",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Softplus",
+        "Softsign",
+        "Tanh",
+    ),
     *("ThresholdedRelu", "Gelu", "Celu", "Atan", "Asinh", "Sinh", "Cosh"),
 )
 POSITIVE = ("Log", "Sqrt", "Reciprocal", "Acosh")
@@ -190,7 +254,11 @@ BINARY = ("Add", "Sub", "Mul", "Div", "Max", "Min", "Mean", "Sum", "Pow", "PRelu
 
 
 def _model(
-    op: str, extra: list[object], attributes: dict[str, object], opset: int, before: str | None = None
+    op: str,
+    extra: list[object],
+    attributes: dict[str, object],
+    opset: int,
+    before: str | None = None,
 ) -> onnx.ModelProto:
     """Conv -> op -> average over space -> Gemm, with C hidden channels."""
     rng = np.random.default_rng(0)
@@ -206,7 +274,9 @@ def _model(
         name = f"map{len(nodes)}"
         w = weight((0.5 * rng.standard_normal((C, 3, 1, 1))).astype(np.float32))
         nodes.append(helper.make_node("Conv", ["x", w], [name]))
-        for step in {"positive": ("Sigmoid", "Exp"), "bounded": ("Sin", "Sigmoid")}.get(kind or "", ()):
+        for step in {"positive": ("Sigmoid", "Exp"), "bounded": ("Sin", "Sigmoid")}.get(
+            kind or "", ()
+        ):
             nodes.append(helper.make_node(step, [name], [name + step]))
             name += step
         if kind == "bool":
@@ -241,7 +311,9 @@ def _model(
             inputs.append(feature(None if op == "Where" else before))
         else:
             inputs.append("" if e is None else weight(np.asarray(e)))
-    nodes.append(helper.make_node(op, inputs, ["y", "y1", "y2"][: RESULTS.get(op, 1)], **attributes))
+    nodes.append(
+        helper.make_node(op, inputs, ["y", "y1", "y2"][: RESULTS.get(op, 1)], **attributes)
+    )
     nodes.append(helper.make_node("Cast", ["y"], ["yf"], to=TensorProto.FLOAT))
     graph = helper.make_graph(
         nodes,
@@ -254,14 +326,18 @@ def _model(
     probe = onnx.ModelProto()
     probe.CopyFrom(model)
     probe.graph.output[0].name = "yf"
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        probe.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     shape = session.run(None, {"x": np.zeros((1, 3, H, 5), np.float32)})[0].shape
     # a consumer with a weight for every element, so that no order can change unnoticed
     n = int(np.prod(shape))
     model.graph.node.append(helper.make_node("Reshape", ["yf", "flat"], ["row"]))
     model.graph.node.append(helper.make_node("MatMul", ["row", "last"], ["out"]))
     model.graph.initializer.append(numpy_helper.from_array(np.array([1, n]), "flat"))
-    model.graph.initializer.append(numpy_helper.from_array(rng.standard_normal((n, 3)).astype(np.float32), "last"))
+    model.graph.initializer.append(
+        numpy_helper.from_array(rng.standard_normal((n, 3)).astype(np.float32), "last")
+    )
     return model
 
 
@@ -298,19 +374,54 @@ def cases() -> Iterator[tuple[str, list[object], dict[str, object], int, str | N
     yield "CastLike", [np.zeros(1, np.float16)], {}, 17, None, plain
     yield "Clip", [np.array(-1, f), np.array(1, f)], {}, 17, None, plain
     yield "Dropout", [], {}, 17, None, plain
-    yield "Conv", [rng.standard_normal((5, C, 3, 3)).astype(f), rng.standard_normal(5).astype(f)], {}, 17, None, [C, 5]
-    yield "Conv", [rng.standard_normal((6, 2, 1, 1)).astype(f)], {"group": 3}, 17, None, [3, *[2] * 6]
+    yield (
+        "Conv",
+        [rng.standard_normal((5, C, 3, 3)).astype(f), rng.standard_normal(5).astype(f)],
+        {},
+        17,
+        None,
+        [C, 5],
+    )
+    yield (
+        "Conv",
+        [rng.standard_normal((6, 2, 1, 1)).astype(f)],
+        {"group": 3},
+        17,
+        None,
+        [3, *[2] * 6],
+    )
     yield "Conv", [rng.standard_normal((C, 1, 3, 3)).astype(f)], {"group": C}, 17, None, plain
     yield "ConvTranspose", [rng.standard_normal((C, 5, 2, 2)).astype(f)], {}, 17, None, [C, 5]
-    yield "ConvTranspose", [rng.standard_normal((C, 5, 2, 2)).astype(f)], {"group": 2}, 17, None, [2, 3, 3, 5, 5]
+    yield (
+        "ConvTranspose",
+        [rng.standard_normal((C, 5, 2, 2)).astype(f)],
+        {"group": 2},
+        17,
+        None,
+        [2, 3, 3, 5, 5],
+    )
     yield "MatMul", [rng.standard_normal((5, 7)).astype(f)], {}, 17, None, [C, 7]
     yield "MatMul", [rng.standard_normal((C, 5, 7)).astype(f)], {}, 17, None, [C, *[7] * C]
-    yield "Einsum", [rng.standard_normal((C, 7)).astype(f)], {"equation": "bchw,ck->bkhw"}, 17, None, [C, 7]
+    yield (
+        "Einsum",
+        [rng.standard_normal((C, 7)).astype(f)],
+        {"equation": "bchw,ck->bkhw"},
+        17,
+        None,
+        [C, 7],
+    )
     channel = [rng.random(C).astype(f) + 0.5 for _ in range(4)]
     yield "BatchNormalization", channel, {}, 17, None, plain
     yield "InstanceNormalization", channel[:2], {}, 17, None, plain
     yield "GroupNormalization", channel[:2], {"num_groups": 2}, 21, None, [2, 3, 3]
-    yield "LayerNormalization", [rng.random((C, H, 5)).astype(f), rng.random((C, H, 5)).astype(f)], {"axis": 1}, 17, None, plain
+    yield (
+        "LayerNormalization",
+        [rng.random((C, H, 5)).astype(f), rng.random((C, H, 5)).astype(f)],
+        {"axis": 1},
+        17,
+        None,
+        plain,
+    )
     yield "LpNormalization", [], {"axis": 1}, 17, None, plain
     for op in ("Softmax", "LogSoftmax"):
         yield op, [], {"axis": 1}, 17, None, plain
@@ -340,9 +451,23 @@ def cases() -> Iterator[tuple[str, list[object], dict[str, object], int, str | N
     yield "Concat", ["same"], {"axis": 1}, 17, None, [C, C]
     yield "Concat", ["same"], {"axis": 2}, 17, None, plain
     yield "Slice", [np.array([1]), np.array([5]), np.array([1])], {}, 17, None, [4]
-    yield "Slice", [np.array([-1]), np.array([-100]), np.array([1]), np.array([-1])], {}, 17, None, plain
+    yield (
+        "Slice",
+        [np.array([-1]), np.array([-100]), np.array([1]), np.array([-1])],
+        {},
+        17,
+        None,
+        plain,
+    )
     yield "Split", [np.array([4, 2])], {"axis": 1}, 17, None, [4]
-    yield "Gemm", [rng.standard_normal((C, 5)).astype(f), rng.standard_normal(5).astype(f)], {}, 17, "pooled", [C, 5]
+    yield (
+        "Gemm",
+        [rng.standard_normal((C, 5)).astype(f), rng.standard_normal(5).astype(f)],
+        {},
+        17,
+        "pooled",
+        [C, 5],
+    )
     yield "Gather", [np.array([4, 0, 2])], {"axis": 1}, 17, None, [3]
     yield "GatherND", [np.array([[0, 1], [0, 3]])], {}, 17, None, [2]
     yield "Pad", [np.array([0, 1, 0, 0, 0, 1, 0, 2])], {}, 17, None, [2, C]
@@ -369,13 +494,41 @@ def along_an_axis(rng: np.random.Generator) -> Iterator[tuple]:
     yield "TopK", [np.array([3])], {"axis": 2}, 17, None, plain
     yield "GatherElements", [rng.integers(0, H, (1, C, 2, 5))], {"axis": 2}, 17, None, plain
     yield "GatherElements", [rng.integers(0, C, (1, 3, H, 5))], {"axis": 1}, 17, None, []
-    yield "ScatterElements", [rows, rng.random((1, C, 2, 5)).astype(f)], {"axis": 2}, 18, None, plain
+    yield (
+        "ScatterElements",
+        [rows, rng.random((1, C, 2, 5)).astype(f)],
+        {"axis": 2},
+        18,
+        None,
+        plain,
+    )
     yield "Scatter", [rows, rng.random((1, C, 2, 5)).astype(f)], {"axis": 2}, 10, None, plain
-    yield "ScatterND", [np.array([[0]]), rng.random((1, C, H, 5)).astype(f)], {"reduction": "add"}, 18, None, plain
-    yield "ScatterND", [np.array([[0, 1], [0, 3]]), rng.random((2, H, 5)).astype(f)], {}, 18, None, []
+    yield (
+        "ScatterND",
+        [np.array([[0]]), rng.random((1, C, H, 5)).astype(f)],
+        {"reduction": "add"},
+        18,
+        None,
+        plain,
+    )
+    yield (
+        "ScatterND",
+        [np.array([[0, 1], [0, 3]]), rng.random((2, H, 5)).astype(f)],
+        {},
+        18,
+        None,
+        [],
+    )
     yield "TensorScatter", [rng.random((1, C, 2, 5)).astype(f)], {"axis": 2}, 24, None, plain
     yield "Compress", [np.array([True, False, True, True])], {"axis": 2}, 17, None, plain
-    yield "Compress", [np.array([True, False, True, True, False, False])], {"axis": 1}, 17, None, [3]
+    yield (
+        "Compress",
+        [np.array([True, False, True, True, False, False])],
+        {"axis": 1},
+        17,
+        None,
+        [3],
+    )
     yield "OneHot", [np.array(4, np.int32), np.array([0.5, 2.0], f)], {"axis": 2}, 17, "int", plain
     yield "Det", [], {}, 17, "square", plain
     yield "Col2Im", [np.array([5, 5]), np.array([1, 2])], {}, 18, "columns", [C // 2]
@@ -384,7 +537,14 @@ def along_an_axis(rng: np.random.Generator) -> Iterator[tuple]:
     yield "LRN", [], {"size": 3}, 17, None, []
     yield "MaxRoiPool", [np.array([[0, 0, 0, 2, 2]], f)], {"pooled_shape": [2, 2]}, 17, None, plain
     yield "RoiAlign", [np.array([[0, 0, 2, 2]], f), np.array([0])], {}, 17, None, plain
-    yield "DeformConv", [rng.standard_normal((5, C, 1, 1)).astype(f), rng.random((1, 2, H, 5)).astype(f)], {}, 19, None, [C, 5]
+    yield (
+        "DeformConv",
+        [rng.standard_normal((5, C, 1, 1)).astype(f), rng.random((1, 2, H, 5)).astype(f)],
+        {},
+        19,
+        None,
+        [C, 5],
+    )
 
 
 def quantised(rng: np.random.Generator) -> Iterator[tuple]:
@@ -399,7 +559,14 @@ def quantised(rng: np.random.Generator) -> Iterator[tuple]:
     for op, kind in (("QuantizeLinear", None), ("DequantizeLinear", "uint")):
         yield op, [scale, zero], {}, 17, kind, plain
         yield op, [some, many], {"axis": 1}, 17, kind, plain
-        yield op, [rng.random((1, C, 2, 5)).astype(f) + 0.1], {"axis": 2, "block_size": 2}, 21, kind, plain
+        yield (
+            op,
+            [rng.random((1, C, 2, 5)).astype(f) + 0.1],
+            {"axis": 2, "block_size": 2},
+            21,
+            kind,
+            plain,
+        )
         # a block of three channels shares its scale
         blocks = rng.random((1, C // 3, H, 5)).astype(f) + np.float32(0.1)
         yield op, [blocks], {"axis": 1, "block_size": 3}, 21, kind, [C // 3, *[3] * (C // 3)]
@@ -409,7 +576,14 @@ def quantised(rng: np.random.Generator) -> Iterator[tuple]:
     weights = [rng.random(5).astype(f) / 100, np.zeros(5, np.int8)]
     after = [np.array(0.5, f), np.array(9, np.uint8)]
     bias = rng.integers(-99, 99, 5).astype(np.int32)
-    yield "QLinearConv", [scale, zero, int8(5, C, 3, 3), *weights, *after, bias], {}, 17, "uint", [C, 5]
+    yield (
+        "QLinearConv",
+        [scale, zero, int8(5, C, 3, 3), *weights, *after, bias],
+        {},
+        17,
+        "uint",
+        [C, 5],
+    )
     columns = [rng.random(7).astype(f) / 100, int8(7)]
     yield "QLinearMatMul", [scale, zero, int8(5, 7), *columns, *after], {}, 17, "uint", [C, 7]
 
@@ -429,7 +603,9 @@ CASES = list(cases())
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: f"{c[0]}-{c[3]}-{len(c[1])}")
-def test_rule(case: tuple[str, list[object], dict[str, object], int, str | None, list[int]]) -> None:
+def test_rule(
+    case: tuple[str, list[object], dict[str, object], int, str | None, list[int]],
+) -> None:
     op, extra, attributes, opset, before, expected = case
     check(_model(op, extra, attributes, opset, before), sorted(expected), 3)
 
@@ -440,13 +616,29 @@ def test_every_operator_has_a_rule_or_a_reason() -> None:
     assert known - {op for domain, op in rules.REGISTRY if domain == ""} == set()
 
 
-FROM_NOTHING = ("BlackmanWindow", "HammingWindow", "HannWindow", "EyeLike", "MelWeightMatrix", "AffineGrid")
+FROM_NOTHING = (
+    "BlackmanWindow",
+    "HammingWindow",
+    "HannWindow",
+    "EyeLike",
+    "MelWeightMatrix",
+    "AffineGrid",
+)
 
 
 def made_from_nothing(op: str) -> onnx.ModelProto:
     """What an operator makes from sizes alone has an order: channels that meet it keep theirs."""
-    inputs = {"BlackmanWindow": ["six"], "HammingWindow": ["six"], "HannWindow": ["six"], "EyeLike": ["square"]}.get(op)
-    weights = {"six": np.array(6), "square": np.zeros((6, 6), np.float32), "a": np.ones((3, 6), np.float32)}
+    inputs = {
+        "BlackmanWindow": ["six"],
+        "HammingWindow": ["six"],
+        "HannWindow": ["six"],
+        "EyeLike": ["square"],
+    }.get(op)
+    weights = {
+        "six": np.array(6),
+        "square": np.zeros((6, 6), np.float32),
+        "a": np.ones((3, 6), np.float32),
+    }
     if op == "MelWeightMatrix":
         weights |= {f"m{i}": np.array(v) for i, v in enumerate((6, 16, 8000, 0.0, 4000.0))}
         inputs = [f"m{i}" for i in range(5)]
@@ -475,7 +667,10 @@ def made_from_nothing(op: str) -> onnx.ModelProto:
         "source",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [6, 3])],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(a.astype(np.float32) if a.dtype == np.float64 else a, n) for n, a in weights.items()],
+        [
+            numpy_helper.from_array(a.astype(np.float32) if a.dtype == np.float64 else a, n)
+            for n, a in weights.items()
+        ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
 
@@ -492,7 +687,12 @@ def test_a_wrong_rule_is_caught(op: str, monkeypatch: pytest.MonkeyPatch) -> Non
     wrong, attributes = {
         "Trilu": (rules.Elementwise(), {}),
         "ArgMax": (rules.Equation("a c h w -> a 1 h w"), {"axis": 1}),
-        "Flatten": (rules.Movement([((0,), [rules.Transpose((0, 2, 3, 1)), rules.Reshape((1, C * H * 5))])]), {}),
+        "Flatten": (
+            rules.Movement(
+                [((0,), [rules.Transpose((0, 2, 3, 1)), rules.Reshape((1, C * H * 5))])]
+            ),
+            {},
+        ),
         "Transpose": (rules.Movement([((0,), swapped)]), {"perm": [0, 3, 1, 2]}),
     }[op]
     model = _channels_last(op) if op == "Trilu" else _model(op, [], attributes, 17)
@@ -522,4 +722,4 @@ def test_unknown_operators_pin_what_they_touch() -> None:
 
 def test_registering_an_operator_twice_is_an_error() -> None:
     with pytest.raises(ValueError, match="has a rule already"):
-        rules.equation("a -> a", "Conv")
+        rules.register_equation("a -> a", "Conv")

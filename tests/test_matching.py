@@ -10,19 +10,19 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.diagnosis.alterations import prune, quantize
+from lady_onnx.diagnosis.alterations import prune_array, quantize_array
 from lady_onnx.diagnosis.undoing import _added
-from lady_onnx.graph.model import load
-from lady_onnx.groups.permutations import Family, invert
-from lady_onnx.matching.copies import copied_of, gain_of
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.groups.permutations import Nesting, invert_permutations
+from lady_onnx.matching.copies import estimate_copies, measure_recovery
 from lady_onnx.matching.evidence import (
     Match,
-    assign,
-    balanced,
-    certainties,
-    likelihood,
-    proven,
-    runners_up,
+    assign_rows,
+    balance_odds,
+    compute_certainties,
+    compute_log_likelihoods,
+    find_proven_rows,
+    find_runners_up,
 )
 from lady_onnx.matching.matcher import Matcher, Progress
 
@@ -42,7 +42,10 @@ def stream(width: int, blocks: int, biases: bool, seed: int, stem: bool = True) 
     nodes = [helper.make_node("MatMul", ["x", "stem"], ["h"])]
     last = "h"
     for k in range(blocks):
-        weights |= {f"a{k}": rng.standard_normal((width, width // 2)), f"b{k}": rng.standard_normal((width // 2, width))}
+        weights |= {
+            f"a{k}": rng.standard_normal((width, width // 2)),
+            f"b{k}": rng.standard_normal((width // 2, width)),
+        }
         inner = [helper.make_node("MatMul", [last, f"a{k}"], [f"m{k}"])]
         if biases:
             weights[f"c{k}"] = rng.standard_normal(width // 2)
@@ -57,7 +60,10 @@ def stream(width: int, blocks: int, biases: bool, seed: int, stem: bool = True) 
         "stream",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 8])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 5])],
-        [numpy_helper.from_array((v / np.sqrt(width)).astype(np.float32), n) for n, v in weights.items()],
+        [
+            numpy_helper.from_array((v / np.sqrt(width)).astype(np.float32), n)
+            for n, v in weights.items()
+        ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
@@ -77,14 +83,25 @@ def noise(level: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
 def placed(shuffled: lady.Permuted, found: lady.Resync) -> float:
     """The share of units that are back in their place; where units are equal in every slot, one place is as good as another."""
     groups = shuffled.symmetry.groups
-    truth = lady.permute(shuffled.graph, permutations=invert(Family(groups), shuffled.permutations)).graph
+    truth = lady.permute(
+        shuffled.graph, permutations=invert_permutations(Nesting(groups), shuffled.permutations)
+    ).graph
     right = []
     for group in groups:
         good = np.ones(group.size, bool)
         for slot in group.slots:
-            one, two = (np.moveaxis(g.array(slot.initializer), slot.axis, 0)[slot.index] for g in (truth, found.graph))
+            one, two = (
+                np.moveaxis(g.array(slot.initializer), slot.axis, 0)[slot.index]
+                for g in (truth, found.graph)
+            )
             good &= (one == two).reshape(group.size, -1).all(1)
-        right.append(good | (found.permutations[group.id] == invert(Family(groups), shuffled.permutations)[group.id]))
+        right.append(
+            good
+            | (
+                found.permutations[group.id]
+                == invert_permutations(Nesting(groups), shuffled.permutations)[group.id]
+            )
+        )
     return float(np.concatenate(right).mean())
 
 
@@ -125,7 +142,12 @@ def test_what_was_done_to_all_weights_of_a_real_model_is_undone(name: str, attac
     strength, unit = attack.split()
     shuffled = lady.permute(real.path(name), 1)
     bits = int(strength)
-    altered(shuffled, (lambda a: quantize(a, bits)) if unit == "bits" else (lambda a: prune(a, int(bits / 100 * a.size))))
+    altered(
+        shuffled,
+        (lambda a: quantize_array(a, bits))
+        if unit == "bits"
+        else (lambda a: prune_array(a, int(bits / 100 * a.size))),
+    )
     result = lady.resync(real.path(name), shuffled.graph, verify="none")
     assert placed(shuffled, result) == 1
     kinds = {a.kind for done in result.alterations.values() for a in done}
@@ -135,7 +157,7 @@ def test_what_was_done_to_all_weights_of_a_real_model_is_undone(name: str, attac
 
 def test_the_estimate_is_sure_where_a_weight_is_untouched() -> None:
     """Noise on one weight of a classifier's last hidden layer; the one behind it has two rows, but these are exact."""
-    reference = load(real.path("ppocr-cls"))
+    reference = load_graph(real.path("ppocr-cls"))
     (group,) = [g for g in lady.find_groups(reference).groups if g.id == "conv_last_weights:0"]
     shuffled = lady.permute(reference, 1, groups=[group.id])
     for level in (1, 10):
@@ -147,11 +169,11 @@ def test_the_estimate_is_sure_where_a_weight_is_untouched() -> None:
 
 @pytest.mark.parametrize("level", [1, 2, 10])
 def test_the_estimate_is_near_the_share_of_units_in_place(level: float) -> None:
-    reference = load(real.path("ppocr-cls"))
+    reference = load_graph(real.path("ppocr-cls"))
     shuffled = lady.permute(reference, 1)
     noisy = lady.attack(shuffled.graph, "noise", level, seed=1)
     found = lady.resync(reference, noisy.graph, verify="none")
-    truth = invert(Family(found.symmetry.groups), shuffled.permutations)
+    truth = invert_permutations(Nesting(found.symmetry.groups), shuffled.permutations)
     right = np.concatenate([found.permutations[g] == p for g, p in truth.items()])
     assert abs(found.psi_estimate - 100 * right.mean()) < 2
 
@@ -160,7 +182,9 @@ def rehearsing(model: onnx.ModelProto, shuffled: lady.Permuted) -> Matcher:
     """What matches a shuffled model, once it has."""
     groups = shuffled.symmetry.groups
     names = {s.initializer for g in groups for s in g.slots}
-    matcher = Matcher(groups, *({n: g.array(n) for n in names} for g in (load(model), shuffled.graph)))
+    matcher = Matcher(
+        groups, *({n: g.array(n) for n in names} for g in (load_graph(model), shuffled.graph))
+    )
     matcher.run()
     return matcher
 
@@ -173,7 +197,9 @@ def test_a_rehearsal_judges_every_head_by_itself() -> None:
     matcher = rehearsing(model, shuffled)
     trust = {name: r.trust for name, r in matcher.rehearsed.items()}
     assert trust.keys() == {g.id for g in shuffled.symmetry.groups}
-    assert {name for name, t in trust.items() if abs(t - 1) > 0.05} == {n for n in trust if n.startswith("wk:1[3]/")}
+    assert {name for name, t in trust.items() if abs(t - 1) > 0.05} == {
+        n for n in trust if n.startswith("wk:1[3]/")
+    }
     assert all(r.share > 0.99 for r in matcher.rehearsed.values())
     rng = np.random.default_rng(0)
     altered(shuffled, lambda a: rng.permutation(a.ravel()).reshape(a.shape))
@@ -196,7 +222,9 @@ def test_one_weight_at_the_end_of_single_precision_is_no_error() -> None:
 def test_unrelated_weights_of_any_size_are_matched_by_chance(scale: float) -> None:
     model = stream(40, 1, False, 0)
     for tensor in model.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(scale), tensor.name))
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(scale), tensor.name)
+        )
     shuffled = lady.permute(model, 1)
     rng = np.random.default_rng(5)
     altered(shuffled, lambda a: 2.2 * a.std(dtype=np.float64) * rng.standard_normal(a.shape))
@@ -226,7 +254,7 @@ def test_only_a_row_that_occurs_once_is_proven() -> None:
     a[2] = a[1]
     b = a.copy()
     b[3, 0] += 1
-    assert proven(a, b).tolist() == [True, False, False, False]
+    assert find_proven_rows(a, b).tolist() == [True, False, False, False]
 
 
 def test_copies_under_much_noise_are_told_by_what_is_found_in_copies_and_in_others() -> None:
@@ -237,7 +265,7 @@ def test_copies_under_much_noise_are_told_by_what_is_found_in_copies_and_in_othe
 
     def best(theirs: np.ndarray) -> np.ndarray:
         whole = np.concatenate([theirs, ones], 1).astype(np.float32)
-        return whole[assign(likelihood(rows, whole))]
+        return whole[assign_rows(compute_log_likelihoods(rows, whole))]
 
     def copies() -> np.ndarray:
         return best(rows[:, :-1] + rng.standard_normal((64, 40)))
@@ -245,14 +273,14 @@ def test_copies_under_much_noise_are_told_by_what_is_found_in_copies_and_in_othe
     def others() -> np.ndarray:
         return best(rng.standard_normal((64, 40)) * (1 + 0.3**2) ** 0.5)
 
-    other, whole = (gain_of(rows, x)[0] for x in (others(), copies()))
+    other, whole = (measure_recovery(rows, x)[0] for x in (others(), copies()))
     assert 1 < other < whole
-    assert copied_of(rows, copies(), other).max() < 0.01
-    assert copied_of(rows, copies(), other, whole).mean() > 0.4
-    assert copied_of(rows, others(), other, whole).mean() < 0.3
+    assert estimate_copies(rows, copies(), other).max() < 0.01
+    assert estimate_copies(rows, copies(), other, whole).mean() > 0.4
+    assert estimate_copies(rows, others(), other, whole).mean() < 0.3
     # where the two are alike, nothing is known but what is known of the whole model
-    assert copied_of(rows, copies(), whole, whole).max() < 0.01
-    assert copied_of(rows, others(), whole, whole, 0.9).mean() > 0.8
+    assert estimate_copies(rows, copies(), whole, whole).max() < 0.01
+    assert estimate_copies(rows, others(), whole, whole, 0.9).mean() > 0.8
 
 
 def test_copies_of_rows_of_very_different_length_are_copies() -> None:
@@ -265,8 +293,8 @@ def test_copies_of_rows_of_very_different_length_are_copies() -> None:
 
     def copied(theirs: np.ndarray) -> np.ndarray:
         x, y = (np.concatenate([z, np.ones((40, 1))], 1).astype(np.float32) for z in (rows, theirs))
-        second, _ = runners_up(likelihood(x, y), np.arange(40))
-        return copied_of(x, y, y[second])
+        second, _ = find_runners_up(compute_log_likelihoods(x, y), np.arange(40))
+        return estimate_copies(x, y, y[second])
 
     assert copied(noisy).min() > 0.99
     assert copied(others).max() < 0.1
@@ -275,12 +303,12 @@ def test_copies_of_rows_of_very_different_length_are_copies() -> None:
 @pytest.mark.parametrize("spread", [0.5, 5.0, 50.0])
 def test_balanced_tables_have_rows_and_columns_of_one(spread: float) -> None:
     score = spread * np.random.default_rng(0).standard_normal((30, 30)) + 4 * spread * np.eye(30)
-    table = balanced(score)
+    table = balance_odds(score)
     assert np.allclose(table.sum(1), 1)
     assert np.abs(table.sum(0) - 1).max() < 0.05
     # whatever is added to a row or a column is divided out again
     moved = score + np.arange(30)[:, None] - np.linspace(0, 5, 30)
-    assert np.allclose(balanced(moved), table, atol=0.02)
+    assert np.allclose(balance_odds(moved), table, atol=0.02)
 
 
 def test_noise_does_not_grow_with_the_weights_and_factors_do() -> None:
@@ -303,7 +331,7 @@ def test_odds_of_wide_tables_are_balanced_without_the_faint_ones() -> None:
     scores = np.full((size, size), -80.0, np.float32)
     for start in range(0, size, 4):
         scores[start : start + 4, start : start + 4] = rng.uniform(-2, 0, (4, 4))
-    found = certainties(scores, np.arange(size))
+    found = compute_certainties(scores, np.arange(size))
     table = np.exp(scores.astype(np.float64))
     for _ in range(500):
         table /= table.sum(0)
@@ -312,7 +340,9 @@ def test_odds_of_wide_tables_are_balanced_without_the_faint_ones() -> None:
 
 
 @pytest.mark.parametrize(("noise", "seed"), [(0.9, 4), (1.2, 2), (1.2, 5), (1.2, 7)])
-def test_what_did_not_move_is_found_again(noise: float, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_did_not_move_is_found_again(
+    noise: float, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A group whose weights are the same is not assigned again: its match is that of the search that does."""
     model = stream(24, 3, True, seed, stem=False)
     suspect = lady.attack(lady.permute(model, seed).model, "noise", noise, seed=seed).model

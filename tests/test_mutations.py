@@ -51,7 +51,12 @@ def test_every_field_of_every_message_is_changed() -> None:
 
     walk(onnx_ml_pb2.DESCRIPTOR.message_types_by_name)
     # an operator set is a file of its own
-    fields = {f"{d.full_name.removeprefix('onnx.')}.{f.name}" for d in found for f in d.fields if "Operator" not in d.name}
+    fields = {
+        f"{d.full_name.removeprefix('onnx.')}.{f.name}"
+        for d in found
+        for f in d.fields
+        if "Operator" not in d.name
+    }
     assert fields <= {".".join(k) for k in messages.KINDS}
     # trials that bring their process down are counted too
     assert [t.index for t in quick_run()] == INDICES
@@ -81,7 +86,10 @@ def test_an_error_of_another_kind_is_a_crash(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_the_oracle_tells_what_two_random_runs_do_not() -> None:
     """A word beyond the first few, an arm for large values, and a size that is odd."""
-    for build, kind, name in ((bases.words, "int64_data", "table"), (bases.masked, "float_data", "mask")):
+    for build, kind, name in (
+        (bases.words, "int64_data", "table"),
+        (bases.masked, "float_data", "mask"),
+    ):
         reference = build()
         suspect = messages.copied(reference)
         tensor = next(t for t in suspect.graph.initializer if t.name == name)
@@ -91,5 +99,13 @@ def test_the_oracle_tells_what_two_random_runs_do_not() -> None:
         tensor.CopyFrom(onnx.numpy_helper.from_array(array, name))
         sessions = [oracle.opened(m.SerializeToString()) for m in (reference, suspect)]
         lengths = [n for t in reference.graph.initializer for n in t.dims]
-        assert oracle.judge(*sessions, list(oracle.samples(sessions[0], (), lengths, 0)))[0] == oracle.DIFFERENT
-        assert oracle.judge(sessions[0], sessions[0], list(oracle.samples(sessions[0], (), lengths, 0)))[0] == oracle.EQUAL
+        assert (
+            oracle.judge(*sessions, list(oracle.samples(sessions[0], (), lengths, 0)))[0]
+            == oracle.DIFFERENT
+        )
+        assert (
+            oracle.judge(
+                sessions[0], sessions[0], list(oracle.samples(sessions[0], (), lengths, 0))
+            )[0]
+            == oracle.EQUAL
+        )

@@ -19,8 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx.equality.pairing import pair_graphs
 from lady_onnx.errors import LadyError
-from lady_onnx.graph.model import load
-from lady_onnx.normalform.form import NEWEST, OLDEST, normal_form
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.normalform.form import NEWEST, OLDEST, build_normal_form
 
 from .splices import spliced
 from .strategies import graphs
@@ -35,7 +35,9 @@ def run(model: onnx.ModelProto, feed: dict[str, Any]) -> list[Any]:
     options = ort.SessionOptions()
     options.log_severity_level = 4
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return session.run(None, {i.name: feed[i.name] for i in session.get_inputs()})
 
 
@@ -54,8 +56,10 @@ def is_same(a: Any, b: Any, room: float | None = None) -> bool:
 
 
 def form(model: onnx.ModelProto, exact: bool = False) -> onnx.ModelProto:
-    graph = load(model)
-    return normal_form(graph, max(OLDEST, min(graph.opset(), NEWEST)), exact).graph.to_model("")
+    graph = load_graph(model)
+    return build_normal_form(graph, max(OLDEST, min(graph.opset(), NEWEST)), exact).graph.to_model(
+        ""
+    )
 
 
 # ---- onnx's own node tests
@@ -67,7 +71,9 @@ def node_tests() -> dict[str, Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {c.name: c for c in collect_testcases(None) if not any(s in c.name for s in STATEFUL)}
+        return {
+            c.name: c for c in collect_testcases(None) if not any(s in c.name for s in STATEFUL)
+        }
 
 
 def compared(names: Sequence[str]) -> tuple[int, list[str]]:
@@ -84,7 +90,9 @@ def compared(names: Sequence[str]) -> tuple[int, list[str]]:
             continue
         held = onnx.ModelProto.FromString(model.SerializeToString())
         for value in list(held.graph.input)[1:]:
-            held.graph.initializer.append(numpy_helper.from_array(np.asarray(feed[value.name]), value.name))
+            held.graph.initializer.append(
+                numpy_helper.from_array(np.asarray(feed[value.name]), value.name)
+            )
             held.graph.input.remove(value)
         for variant in (model, held):
             for exact in (True, False):
@@ -94,7 +102,11 @@ def compared(names: Sequence[str]) -> tuple[int, list[str]]:
                     continue
                 same = all(map(is_same, wanted, run(made, feed)))
                 alike += same
-                parted += [] if same else [f"{name}, {'weights' if variant is held else 'inputs'}, exact {exact}"]
+                parted += (
+                    []
+                    if same
+                    else [f"{name}, {'weights' if variant is held else 'inputs'}, exact {exact}"]
+                )
     return alike, parted
 
 
@@ -121,7 +133,7 @@ def holds(model: onnx.ModelProto) -> None:
         assert lady.verify(model, made, samples=2, tolerance=1e-4).equal
         # what is in normal form already stays as it is
         again = form(made, exact)
-        assert not pair_graphs(load(made), load(again)).differences
+        assert not pair_graphs(load_graph(made), load_graph(again)).differences
 
 
 @settings(max_examples=40, deadline=None)
@@ -132,7 +144,9 @@ def test_random_graphs_run_alike(grown: tuple[onnx.ModelProto, list[int]]) -> No
 
 @settings(max_examples=40, deadline=None)
 @given(spliced())
-def test_random_graphs_of_every_rule_run_alike(grown: tuple[onnx.ModelProto, list[int], set[int]]) -> None:
+def test_random_graphs_of_every_rule_run_alike(
+    grown: tuple[onnx.ModelProto, list[int], set[int]],
+) -> None:
     model = grown[0]
     try:
         made = form(model)
@@ -144,7 +158,9 @@ def test_random_graphs_of_every_rule_run_alike(grown: tuple[onnx.ModelProto, lis
 # ---- one form for many ways to write
 
 
-def model(nodes: Nodes, shape: Sequence[int | str], opset: int = 17, **constants: Any) -> onnx.ModelProto:
+def model(
+    nodes: Nodes, shape: Sequence[int | str], opset: int = 17, **constants: Any
+) -> onnx.ModelProto:
     ends = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape)),
         helper.make_tensor_value_info("y", TensorProto.FLOAT, None),
@@ -166,9 +182,21 @@ S = G / np.sqrt(V + F(1e-5))
 
 
 def spelled_norm(last: str) -> list[onnx.NodeProto]:
-    nodes = [node("ReduceMean", "x", "m", axes=[-1]), node("Sub", "x m", "d"), node("Pow", "d two", "s")]
-    nodes += [node("ReduceMean", "s", "v", axes=[-1]), node("Add", "v eps", "w"), node("Sqrt", "w", "r")]
-    ends = [node("Div", "d r", "n")] if last == "Div" else [node("Reciprocal", "r", "q"), node("Mul", "q d", "n")]
+    nodes = [
+        node("ReduceMean", "x", "m", axes=[-1]),
+        node("Sub", "x m", "d"),
+        node("Pow", "d two", "s"),
+    ]
+    nodes += [
+        node("ReduceMean", "s", "v", axes=[-1]),
+        node("Add", "v eps", "w"),
+        node("Sqrt", "w", "r"),
+    ]
+    ends = (
+        [node("Div", "d r", "n")]
+        if last == "Div"
+        else [node("Reciprocal", "r", "q"), node("Mul", "q d", "n")]
+    )
     return [*nodes, *ends, node("Mul", "n g", "o"), node("Add", "o b")]
 
 
@@ -186,9 +214,19 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("MatMul", "x w", "h"), node("Add", "b h")], ["N", 6], w=W, b=B),
     ),
     "layer between reshapes": (
-        model([node("MatMul", "x w", "h"), node("Add", "h b", "i"), node("Relu", "i")], ["N", 7, 6], w=W, b=B),
         model(
-            [node("Reshape", "x f", "h"), node("Gemm", "h w b", "i"), node("Relu", "i", "j"), node("Reshape", "j t")],
+            [node("MatMul", "x w", "h"), node("Add", "h b", "i"), node("Relu", "i")],
+            ["N", 7, 6],
+            w=W,
+            b=B,
+        ),
+        model(
+            [
+                node("Reshape", "x f", "h"),
+                node("Gemm", "h w b", "i"),
+                node("Relu", "i", "j"),
+                node("Reshape", "j t"),
+            ],
             *(["N", 7, 6],),
             w=W,
             b=B,
@@ -197,14 +235,25 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         ),
     ),
     "batch norm": (
-        model([node("Conv", "x k", "h"), node("BatchNormalization", "h g c m v")], [2, 3, 8, 8], k=K, g=G, c=C, m=M, v=V),
+        model(
+            [node("Conv", "x k", "h"), node("BatchNormalization", "h g c m v")],
+            [2, 3, 8, 8],
+            k=K,
+            g=G,
+            c=C,
+            m=M,
+            v=V,
+        ),
         model([node("Conv", "x k c")], [2, 3, 8, 8], k=K * S[:, None, None, None], c=C - M * S),
     ),
     "layer norm": (
         model([node("LayerNormalization", "x g b")], [2, 6], g=NUMBERS["g"], b=NUMBERS["b"]),
         model(spelled_norm("Div"), [2, 6], **NUMBERS),
     ),
-    "layer norm by the inverse": (model(spelled_norm("Div"), [2, 6], **NUMBERS), model(spelled_norm("Mul"), [2, 6], **NUMBERS)),
+    "layer norm by the inverse": (
+        model(spelled_norm("Div"), [2, 6], **NUMBERS),
+        model(spelled_norm("Mul"), [2, 6], **NUMBERS),
+    ),
     "gelu": (
         model([node("Gelu", "x")], [2, 6], 20),
         model(GELU, [2, 6], root=F(2**0.5), one=F(1), half=F(0.5)),
@@ -234,19 +283,31 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
     "movements": (
         model([node("Transpose", "x", perm=[0, 2, 1])], [2, 12, 5]),
         model(
-            [node("Reshape", "x s", "a"), node("Transpose", "a", "b", perm=[0, 3, 1, 2]), node("Reshape", "b t")],
+            [
+                node("Reshape", "x s", "a"),
+                node("Transpose", "a", "b", perm=[0, 3, 1, 2]),
+                node("Reshape", "b t"),
+            ],
             [2, 12, 5],
             s=np.array([2, 3, 4, 5]),
             t=np.array([2, 5, 12]),
         ),
     ),
     "parts": (
-        model([node("Slice", "x s e a")], [2, 6], s=np.array([3]), e=np.array([6]), a=np.array([1])),
+        model(
+            [node("Slice", "x s e a")], [2, 6], s=np.array([3]), e=np.array([6]), a=np.array([1])
+        ),
         model([helper.make_node("Split", ["x"], ["u", "y"], axis=1)], [2, 6]),
     ),
     "an end that no tensor reaches": (
         model([node("Identity", "x")], ["N", 512, 256]),
-        model([node("Slice", "x s e a")], ["N", 512, 256], s=np.array([0]), e=np.array([10**9]), a=np.array([0])),
+        model(
+            [node("Slice", "x s e a")],
+            ["N", 512, 256],
+            s=np.array([0]),
+            e=np.array([10**9]),
+            a=np.array([0]),
+        ),
     ),
     "means": (
         model([node("GlobalAveragePool", "x")], [2, 3, 4, 4]),
@@ -254,7 +315,12 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
     ),
     "padding": (
         model([node("Conv", "x k", pads=[1, 1, 1, 1])], [2, 3, 8, 8], k=K),
-        model([node("Pad", "x p", "h"), node("Conv", "h k")], [2, 3, 8, 8], k=K, p=np.array([0, 0, 1, 1, 0, 0, 1, 1])),
+        model(
+            [node("Pad", "x p", "h"), node("Conv", "h k")],
+            [2, 3, 8, 8],
+            k=K,
+            p=np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        ),
     ),
     "factors": (
         model([node("Mul", "x f", "h"), node("MatMul", "h w")], [2, 6], w=W, f=F(0.25)),
@@ -265,12 +331,33 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("Relu", "x", "h"), node("Clip", "h low high")], [2, 6], low=F(0), high=F(6)),
     ),
     "another association": (
-        model([node("Sin", "x", "s"), node("Cos", "x", "c"), node("Mul", "s x", "m"), node("Mul", "m c")], [2, 6]),
-        model([node("Sin", "x", "s"), node("Cos", "x", "c"), node("Mul", "x c", "m"), node("Mul", "s m")], [2, 6]),
+        model(
+            [
+                node("Sin", "x", "s"),
+                node("Cos", "x", "c"),
+                node("Mul", "s x", "m"),
+                node("Mul", "m c"),
+            ],
+            [2, 6],
+        ),
+        model(
+            [
+                node("Sin", "x", "s"),
+                node("Cos", "x", "c"),
+                node("Mul", "x c", "m"),
+                node("Mul", "s m"),
+            ],
+            [2, 6],
+        ),
     ),
     "an alias": (
         model(
-            [node("Sin", "x", "s"), node("Mul", "s x", "m"), node("Cos", "m", "c"), node("Mul", "m c")],
+            [
+                node("Sin", "x", "s"),
+                node("Mul", "s x", "m"),
+                node("Cos", "m", "c"),
+                node("Mul", "m c"),
+            ],
             *([2, 6],),
         ),
         model(
@@ -289,8 +376,12 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
                     "If",
                     ["c"],
                     ["y"],
-                    then_branch=helper.make_graph([node("Relu", "x", "t")], "t", [], [onnx.ValueInfoProto(name="t")]),
-                    else_branch=helper.make_graph([node("Sin", "x", "e")], "e", [], [onnx.ValueInfoProto(name="e")]),
+                    then_branch=helper.make_graph(
+                        [node("Relu", "x", "t")], "t", [], [onnx.ValueInfoProto(name="t")]
+                    ),
+                    else_branch=helper.make_graph(
+                        [node("Sin", "x", "e")], "e", [], [onnx.ValueInfoProto(name="e")]
+                    ),
                 )
             ],
             [2, 6],
@@ -322,7 +413,13 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
     "an order of no axes": (model([node("Identity", "x")], [2, 6]), model([no_order()], [2, 6])),
     "an end that a long sequence reaches": (
         model([node("Identity", "x")], ["N", 2]),
-        model([node("Slice", "x s e a")], ["N", 2], s=np.array([0]), e=np.array([10**9]), a=np.array([0])),
+        model(
+            [node("Slice", "x s e a")],
+            ["N", 2],
+            s=np.array([0]),
+            e=np.array([10**9]),
+            a=np.array([0]),
+        ),
     ),
     "what large numbers leave of small ones": (
         model([node("Identity", "x")], [2, 6]),
@@ -333,12 +430,31 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("PRelu", "x s")], ["N", 6], s=W[None, None, :, 0]),
     ),
     "a way back from before the first": (
-        model([node("Slice", "x s e a t")], [2, 6], s=np.array([-1]), e=np.array([-99]), a=np.array([1]), t=np.array([-1])),
-        model([node("Slice", "x s e a t")], [2, 6], s=np.array([-9]), e=np.array([-99]), a=np.array([1]), t=np.array([-1])),
+        model(
+            [node("Slice", "x s e a t")],
+            [2, 6],
+            s=np.array([-1]),
+            e=np.array([-99]),
+            a=np.array([1]),
+            t=np.array([-1]),
+        ),
+        model(
+            [node("Slice", "x s e a t")],
+            [2, 6],
+            s=np.array([-9]),
+            e=np.array([-99]),
+            a=np.array([1]),
+            t=np.array([-1]),
+        ),
     ),
     "the largest number for infinity": (
         model([node("Exp", "x", "h"), node("Log", "h")], [2, 6]),
-        model([node("Exp", "x", "h"), node("Clip", "h low high", "c"), node("Log", "c")], [2, 6], low=F(-3.4e38), high=FAR),
+        model(
+            [node("Exp", "x", "h"), node("Clip", "h low high", "c"), node("Log", "c")],
+            [2, 6],
+            low=F(-3.4e38),
+            high=FAR,
+        ),
     ),
     "both kinds of padding": (
         model([node("Conv", "x k", auto_pad="VALID")], [2, 3, 8, 8], k=K),
@@ -349,11 +465,27 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("Gemm", "x w c")], [1, 6], w=W, c=W[:5]),
     ),
     "a length times more than whole numbers hold": (
-        model([node("Shape", "x", "s"), node("Cast", "s", "f", to=1), node("ReduceSum", "f", keepdims=0)], ["N", 6]),
         model(
             [
-                *(node("Shape", "x", "s"), node("Mul", "s big", "p"), node("Mul", "p big", "q"), node("Div", "q big", "r")),
-                *(node("Div", "r big", "t"), node("Cast", "t", "f", to=1), node("ReduceSum", "f", keepdims=0)),
+                node("Shape", "x", "s"),
+                node("Cast", "s", "f", to=1),
+                node("ReduceSum", "f", keepdims=0),
+            ],
+            ["N", 6],
+        ),
+        model(
+            [
+                *(
+                    node("Shape", "x", "s"),
+                    node("Mul", "s big", "p"),
+                    node("Mul", "p big", "q"),
+                    node("Div", "q big", "r"),
+                ),
+                *(
+                    node("Div", "r big", "t"),
+                    node("Cast", "t", "f", to=1),
+                    node("ReduceSum", "f", keepdims=0),
+                ),
             ],
             ["N", 6],
             big=np.array(2**32),
@@ -364,12 +496,24 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([helper.make_node("Squeeze", ["x", ""], ["y"])], [2, 1, 6]),
     ),
     "an axis twice": (
-        model([node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([1])),
-        model([node("Slice", "x s e a")], [2, 6], s=np.array([0, 1]), e=np.array([6, 3]), a=np.array([1, -1])),
+        model(
+            [node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([1])
+        ),
+        model(
+            [node("Slice", "x s e a")],
+            [2, 6],
+            s=np.array([0, 1]),
+            e=np.array([6, 3]),
+            a=np.array([1, -1]),
+        ),
     ),
     "an axis that is not there": (
-        model([node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([1])),
-        model([node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([3])),
+        model(
+            [node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([1])
+        ),
+        model(
+            [node("Slice", "x s e a")], [2, 6], s=np.array([1]), e=np.array([3]), a=np.array([3])
+        ),
     ),
     "an axis of a sum that is not there": (
         model([node("CumSum", "x a")], [2, 6], a=np.array(1)),
@@ -391,7 +535,11 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
     "another order": (
         PAIRS["movements"][1],
         model(
-            [node("Reshape", "x s", "a"), node("Transpose", "a", "b", perm=[0, 3, 2, 1]), node("Reshape", "b t")],
+            [
+                node("Reshape", "x s", "a"),
+                node("Transpose", "a", "b", perm=[0, 3, 2, 1]),
+                node("Reshape", "b t"),
+            ],
             [2, 12, 5],
             s=np.array([2, 3, 4, 5]),
             t=np.array([2, 5, 12]),
@@ -399,7 +547,9 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
     ),
     "rounding up": (
         model([node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2])], [2, 3, 7, 7]),
-        model([node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], [2, 3, 7, 7]),
+        model(
+            [node("MaxPool", "x", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)], [2, 3, 7, 7]
+        ),
     ),
     "padding that is not zero": (
         PAIRS["padding"][0],
@@ -413,7 +563,12 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
     ),
     "factors that vanish on the way": (
         model([node("Relu", "x")], [2, 6]),
-        model([node("Mul", "x a", "h"), node("Mul", "h b", "i"), node("Relu", "i")], [2, 6], a=F(1e-38), b=F(1e38)),
+        model(
+            [node("Mul", "x a", "h"), node("Mul", "h b", "i"), node("Relu", "i")],
+            [2, 6],
+            a=F(1e-38),
+            b=F(1e38),
+        ),
     ),
     "neither yes nor no": (
         model([node("ReduceMax", "x", axes=[1], keepdims=1)], [2, 6]),
@@ -423,8 +578,14 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("AveragePool", "x", kernel_shape=[2, 2], auto_pad="SAME_LOWER")], [2, 3, 7, 7]),
         model([node("AveragePool", "x", kernel_shape=[2, 2], auto_pad="")], [2, 3, 7, 7]),
     ),
-    "a bound": (PAIRS["older operators"][1], model([node("Clip", "x", min=0.0, max=6.5)], [2, 6], 10)),
-    "the other branch": (model([node("Sin", "x")], [2, 6]), PAIRS["a branch that is always taken"][1]),
+    "a bound": (
+        PAIRS["older operators"][1],
+        model([node("Clip", "x", min=0.0, max=6.5)], [2, 6], 10),
+    ),
+    "the other branch": (
+        model([node("Sin", "x")], [2, 6]),
+        PAIRS["a branch that is always taken"][1],
+    ),
 }
 
 
@@ -435,7 +596,10 @@ def test_what_is_nearly_the_same_is_not(name: str) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.sampled_from(["transpose", "merge", "split"]), min_size=1, max_size=5), st.randoms(use_true_random=False))
+@given(
+    st.lists(st.sampled_from(["transpose", "merge", "split"]), min_size=1, max_size=5),
+    st.randoms(use_true_random=False),
+)
 def test_chains_of_movements_run_alike_and_end_alike(steps: list[str], random: Any) -> None:
     """However a shape is split, turned and merged, the form says what becomes of every element."""
     shape, nodes, constants, flow = [2, 12, 5], [], {}, "x"
@@ -463,7 +627,9 @@ def test_chains_of_movements_run_alike_and_end_alike(steps: list[str], random: A
     wanted, found = run(chain, feed)[0], run(made, feed)[0]
     assert wanted.shape == found.shape
     assert (wanted == found).all()
-    turned, laid = (sum(n.op_type == what for n in made.graph.node) for what in ("Transpose", "Reshape"))
+    turned, laid = (
+        sum(n.op_type == what for n in made.graph.node) for what in ("Transpose", "Reshape")
+    )
     # two orders of factors that split each other are two
     assert turned <= steps.count("transpose")
     assert laid <= turned + 1
@@ -477,7 +643,9 @@ class Written:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, Any] = {}
 
-    def add(self, operator: str, inputs: Sequence[str], output: str, rank: int = 3, **given_: Any) -> str:
+    def add(
+        self, operator: str, inputs: Sequence[str], output: str, rank: int = 3, **given_: Any
+    ) -> str:
         """A step, between two movements where `turn` says so; `axis` and constants are turned with it."""
         order = self.turn(output, rank)
         if order is None:
@@ -487,7 +655,11 @@ class Written:
         for name in inputs:
             if name in self.constants:
                 array = self.constants[name]
-                self.constants[f"{name}/t"] = np.ascontiguousarray(np.transpose(array, order)) if array.ndim == rank else array
+                self.constants[f"{name}/t"] = (
+                    np.ascontiguousarray(np.transpose(array, order))
+                    if array.ndim == rank
+                    else array
+                )
                 sides.append(f"{name}/t")
                 continue
             sides.append(f"{output}/{len(sides)}")
@@ -507,7 +679,9 @@ def program(steps: Sequence[tuple[str, int, int]], turn: Any) -> onnx.ModelProto
     made, flow = Written(turn), ["x"]
     for k, (what, first, second) in enumerate(steps):
         a, b = flow[first % len(flow)], flow[second % len(flow)]
-        made.constants[f"c{k}"] = rng.standard_normal([(1, 4, 1), (2, 4, 6), (1, 1, 6), ()][second % 4]).astype(F)
+        made.constants[f"c{k}"] = rng.standard_normal(
+            [(1, 4, 1), (2, 4, 6), (1, 1, 6), ()][second % 4]
+        ).astype(F)
         output = f"h{k}"
         match what:
             case "unary":
@@ -536,7 +710,19 @@ def program(steps: Sequence[tuple[str, int, int]], turn: Any) -> onnx.ModelProto
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["unary", "add", "mul", "add constant", "mul constant", "softmax", "mean", "concat", "linear"]),
+        st.sampled_from(
+            [
+                "unary",
+                "add",
+                "mul",
+                "add constant",
+                "mul constant",
+                "softmax",
+                "mean",
+                "concat",
+                "linear",
+            ]
+        ),
         st.integers(0, 9),
         st.integers(0, 11),
     ),
@@ -548,7 +734,9 @@ STEPS = st.lists(
 @example([("add constant", 0, 0), ("concat", 0, 1), ("add", 0, 2)], random.Random(0))
 @settings(max_examples=80, deadline=None)
 @given(STEPS, st.randoms(use_true_random=False))
-def test_movements_stand_behind_what_is_done_to_every_element(steps: list[tuple[str, int, int]], rng: Any) -> None:
+def test_movements_stand_behind_what_is_done_to_every_element(
+    steps: list[tuple[str, int, int]], rng: Any
+) -> None:
     def turn(output: str, rank: int) -> list[int] | None:
         order = rng.sample(range(rank), rank)
         return order if rng.random() < 0.5 else None
@@ -566,7 +754,9 @@ def test_defaults_of_functions_are_bound() -> None:
     whole = model([helper.make_node("leaky", ["x"], ["y"], domain="own")], [2, 6])
     opsets = [helper.make_opsetid("", 17)]
     default = [helper.make_attribute("slope", 0.3)]
-    whole.functions.append(helper.make_function("own", "leaky", ["p"], ["q"], [inner], opsets, [], default))
+    whole.functions.append(
+        helper.make_function("own", "leaky", ["p"], ["q"], [inner], opsets, [], default)
+    )
     whole.opset_import.append(helper.make_opsetid("own", 1))
     whole.ir_version = 9
     plain = model([node("LeakyRelu", "x", alpha=0.3)], [2, 6])

@@ -46,7 +46,9 @@ DEFINITIONS: dict[str, Callable[[Case], np.ndarray]] = {}
 """What operators compute that onnxruntime has no implementation of on a CPU, as their schema defines it."""
 
 
-def case(*operators: str, domain: str = MICROSOFT) -> Callable[[Callable[[Draw], Case]], Callable[[Draw], Case]]:
+def case(
+    *operators: str, domain: str = MICROSOFT
+) -> Callable[[Callable[[Draw], Case]], Callable[[Draw], Case]]:
     def register(function: Callable[[Draw], Case]) -> Callable[[Draw], Case]:
         CASES.update({(domain, operator): function for operator in operators})
         return function
@@ -66,7 +68,11 @@ def maybe(draw: Draw, make: Callable[[], Any]) -> Any:
 
 def some(draw: Draw, **choices: Sequence[Any]) -> dict[str, Any]:
     """Some of the attributes, each with one of its values."""
-    return {name: draw(st.sampled_from(values)) for name, values in choices.items() if draw(st.booleans())}
+    return {
+        name: draw(st.sampled_from(values))
+        for name, values in choices.items()
+        if draw(st.booleans())
+    }
 
 
 def size(draw: Draw, most: int = 4) -> int:
@@ -81,26 +87,39 @@ def node_of(operator: str, domain: str, drawn: Case) -> tuple[NodeProto, dict[st
     """The node of a case, and its operands' values by name."""
     feeds = {f"x{k}": value for k, value in enumerate(drawn.operands) if value is not None}
     names = [f"x{k}" if f"x{k}" in feeds else "" for k in range(len(drawn.operands))]
-    return helper.make_node(operator, names, drawn.results, domain=domain, **drawn.attributes), feeds
+    return helper.make_node(
+        operator, names, drawn.results, domain=domain, **drawn.attributes
+    ), feeds
 
 
-def spelled(node: NodeProto, feeds: dict[str, np.ndarray], ranks: bool = True) -> list[NodeProto] | None:
+def spelled(
+    node: NodeProto, feeds: dict[str, np.ndarray], ranks: bool = True
+) -> list[NodeProto] | None:
     taken = itertools.count()
     known = {name: value.shape for name, value in feeds.items()} if ranks else {}
     rank = {name: len(shape) for name, shape in known.items()}.get
     return spell_out(node, rank, lambda hint: f"{hint}.{next(taken)}")
 
 
-def run(nodes: Sequence[NodeProto], feeds: dict[str, np.ndarray], results: Sequence[str]) -> list[np.ndarray]:
-    inputs = [helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in feeds.items()]
+def run(
+    nodes: Sequence[NodeProto], feeds: dict[str, np.ndarray], results: Sequence[str]
+) -> list[np.ndarray]:
+    inputs = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape)
+        for n, v in feeds.items()
+    ]
     outputs = [helper.make_empty_tensor_value_info(name) for name in results]
     domains = [helper.make_opsetid("", 20), helper.make_opsetid(MICROSOFT, 1)]
-    model = helper.make_model(helper.make_graph(nodes, "g", inputs, outputs), opset_imports=domains, ir_version=9)
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs), opset_imports=domains, ir_version=9
+    )
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     return session.run(None, feeds)
 
 
@@ -114,7 +133,11 @@ def check(operator: str, domain: str, drawn: Case) -> None:
     expected = [judge(drawn)] if judge else run([node], feeds, results)
     # an activation that bounds its results hides how large the sums are that were rounded before it
     is_activated = any(a.name == "activation" for a in node.attribute)
-    sums = [n.output[0] for n in plain if is_activated and n.op_type in ("Conv", "Gemm") and n.output[0] not in results]
+    sums = [
+        n.output[0]
+        for n in plain
+        if is_activated and n.op_type in ("Conv", "Gemm") and n.output[0] not in results
+    ]
     found = run(plain, feeds, [*results, *sums])
     inner = max([1.0, *(float(np.abs(a).max(initial=0)) for a in found[len(results) :])])
     for fused, written in zip(expected, found[: len(results)], strict=True):
@@ -129,14 +152,18 @@ def check(operator: str, domain: str, drawn: Case) -> None:
 @pytest.mark.parametrize(("domain", "operator"), FORMS)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(st.data())
-def test_the_plain_form_computes_what_the_operator_does(domain: str, operator: str, data: st.DataObject) -> None:
+def test_the_plain_form_computes_what_the_operator_does(
+    domain: str, operator: str, data: st.DataObject
+) -> None:
     check(operator, domain, CASES[domain, operator](data.draw))
 
 
 @pytest.mark.parametrize(("domain", "operator"), FORMS)
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
-def test_what_is_not_declared_has_no_plain_form(domain: str, operator: str, data: st.DataObject) -> None:
+def test_what_is_not_declared_has_no_plain_form(
+    domain: str, operator: str, data: st.DataObject
+) -> None:
     node, feeds = node_of(operator, domain, CASES[domain, operator](data.draw))
     assert spelled(node, feeds)
     for change in ("attribute", "twice", "kind", "operand", "missing", "overload", "result"):
@@ -150,7 +177,9 @@ def test_what_is_not_declared_has_no_plain_form(domain: str, operator: str, data
             name = node.attribute[0].name
             changed.attribute[0].CopyFrom(helper.make_attribute(name, [b"x"]))
         elif change == "operand" and not FORMS[domain, operator].has_rest:
-            changed.input.extend([""] * (len(FORMS[domain, operator].operands) - len(node.input)) + ["x0"])
+            changed.input.extend(
+                [""] * (len(FORMS[domain, operator].operands) - len(node.input)) + ["x0"]
+            )
         elif change == "missing":
             changed.input[0] = ""
         elif change == "overload":
@@ -158,7 +187,9 @@ def test_what_is_not_declared_has_no_plain_form(domain: str, operator: str, data
         elif change == "result":
             changed.output.extend([*[""] * 7, "one_more"])
         assert changed == node or spelled(changed, feeds) is None, change
-    for name in SCHEMAS[domain, operator].attributes.keys() - FORMS[domain, operator].attributes.keys():
+    for name in (
+        SCHEMAS[domain, operator].attributes.keys() - FORMS[domain, operator].attributes.keys()
+    ):
         changed = NodeProto()
         changed.CopyFrom(node)
         changed.attribute.append(helper.make_attribute(name, 0))
@@ -174,7 +205,9 @@ def test_declarations_speak_of_what_the_schema_has(domain: str, operator: str) -
     operands = [i.name for i in schema.inputs]
     assert [name.rstrip("?") for name in declared.operands] == operands[: len(declared.operands)]
     for name, is_optional in zip(declared.operands, schema.inputs, strict=False):
-        assert name.endswith("?") == (is_optional.option == capi.schemadef.OpSchema.FormalParameterOption.Optional)
+        assert name.endswith("?") == (
+            is_optional.option == capi.schemadef.OpSchema.FormalParameterOption.Optional
+        )
     for name, attribute in declared.attributes.items():
         default = AttributeProto.FromString(schema.attributes[name]._default_value)
         assert attribute.kind == int(schema.attributes[name].type)
@@ -196,7 +229,11 @@ def test_other_operators_have_no_plain_form() -> None:
 @case("FusedConv")
 def fused_conv(draw: Draw) -> Case:
     attributes, operands = convolution(draw)
-    result = run([helper.make_node("Conv", ["x", "w"], ["r"], **attributes)], dict(zip("xw", operands[:2], strict=True)), ["r"])
+    result = run(
+        [helper.make_node("Conv", ["x", "w"], ["r"], **attributes)],
+        dict(zip("xw", operands[:2], strict=True)),
+        ["r"],
+    )
     addend = maybe(draw, lambda: reals(draw, *result[0].shape))
     return Case([*operands, addend], attributes | activation(draw))
 
@@ -206,23 +243,42 @@ def convolution(draw: Draw) -> tuple[dict[str, Any], list[Any]]:
     axes = draw(st.integers(1, 3))
     group, inner, outer = size(draw, 3), size(draw, 3), size(draw, 3)
     kernel = [size(draw, 3) for _ in range(axes)]
-    attributes = some(draw, strides=[[1] * axes, [2] * axes], dilations=[[2] * axes, [1] * axes], kernel_shape=[kernel])
+    attributes = some(
+        draw,
+        strides=[[1] * axes, [2] * axes],
+        dilations=[[2] * axes, [1] * axes],
+        kernel_shape=[kernel],
+    )
     attributes |= draw(
-        st.sampled_from([{}, {"pads": [1] * axes + [0] * axes}, {"pads": [1] * 2 * axes}, {"auto_pad": "VALID"}])
+        st.sampled_from(
+            [{}, {"pads": [1] * axes + [0] * axes}, {"pads": [1] * 2 * axes}, {"auto_pad": "VALID"}]
+        )
     )
     if "dilations" not in attributes and "pads" not in attributes:
         attributes |= some(draw, auto_pad=["SAME_UPPER", "SAME_LOWER"])
     image = [draw(st.integers(6, 7)) for _ in range(axes)]
     weight = reals(draw, group * outer, inner, *kernel)
-    operands = [reals(draw, 2, group * inner, *image), weight, maybe(draw, lambda: reals(draw, group * outer))]
+    operands = [
+        reals(draw, 2, group * inner, *image),
+        weight,
+        maybe(draw, lambda: reals(draw, group * outer)),
+    ]
     return attributes | ({"group": group} if group > 1 or draw(st.booleans()) else {}), operands
 
 
 def activation(draw: Draw) -> dict[str, Any]:
     """What a convolution does at its end."""
-    kinds: list[dict[str, Any]] = [{}, *({"activation": k} for k in ("Relu", "Sigmoid", "Tanh", "HardSwish"))]
-    kinds += [{"activation": "LeakyRelu", "activation_params": [0.3]}, {"activation": "Clip", "activation_params": [-0.5, 0.8]}]
-    return draw(st.sampled_from([*kinds, {"activation": "HardSigmoid", "activation_params": [0.3, 0.4]}]))
+    kinds: list[dict[str, Any]] = [
+        {},
+        *({"activation": k} for k in ("Relu", "Sigmoid", "Tanh", "HardSwish")),
+    ]
+    kinds += [
+        {"activation": "LeakyRelu", "activation_params": [0.3]},
+        {"activation": "Clip", "activation_params": [-0.5, 0.8]},
+    ]
+    return draw(
+        st.sampled_from([*kinds, {"activation": "HardSigmoid", "activation_params": [0.3, 0.4]}])
+    )
 
 
 @pytest.mark.parametrize(
@@ -246,13 +302,19 @@ def test_other_activations_of_convolutions_have_no_plain_form(attributes: dict[s
 def fused_gemm(draw: Draw) -> Case:
     m, k, n = size(draw), size(draw), size(draw)
     attributes = some(draw, alpha=[0.5, -1.0], beta=[0.5, -1.0], transA=[0, 1], transB=[0, 1])
-    kinds: list[dict[str, Any]] = [{"activation": k} for k in ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")]
-    kinds += [{"activation": k, "activation_alpha": 0.3} for k in ("Elu", "LeakyRelu", "ThresholdedRelu")]
+    kinds: list[dict[str, Any]] = [
+        {"activation": k} for k in ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")
+    ]
+    kinds += [
+        {"activation": k, "activation_alpha": 0.3} for k in ("Elu", "LeakyRelu", "ThresholdedRelu")
+    ]
     kinds += [{"activation": "HardSigmoid", "activation_alpha": 0.3, "activation_beta": 0.4}]
     kinds += [{"activation": "Selu", "activation_alpha": 0.3, "activation_gamma": 0.4}]
     a = reals(draw, *((k, m) if attributes.get("transA") else (m, k)))
     b = reals(draw, *((n, k) if attributes.get("transB") else (k, n)))
-    c = maybe(draw, lambda: reals(draw, *draw(st.sampled_from([(n,), (1, n), (m, 1), (m, n), (1,), ()]))))
+    c = maybe(
+        draw, lambda: reals(draw, *draw(st.sampled_from([(n,), (1, n), (m, 1), (m, n), (1,), ()])))
+    )
     return Case([a, b, c], attributes | draw(st.sampled_from(kinds)))
 
 
@@ -268,7 +330,12 @@ def fused_gemm(draw: Draw) -> Case:
     ],
 )
 def test_other_activations_of_gemm_have_no_plain_form(attributes: dict[str, Any]) -> None:
-    assert spelled(helper.make_node("FusedGemm", ["a", "b"], ["r"], domain=MICROSOFT, **attributes), {}) is None
+    assert (
+        spelled(
+            helper.make_node("FusedGemm", ["a", "b"], ["r"], domain=MICROSOFT, **attributes), {}
+        )
+        is None
+    )
 
 
 def product(draw: Draw, batched: bool) -> Case:
@@ -284,7 +351,9 @@ def product(draw: Draw, batched: bool) -> Case:
             own = own[draw(st.integers(0, len(own))) :]
         if attributes.get("trans" + side):
             rows, columns = columns, rows
-        shape = [rows, *own, columns] if attributes.get("transBatch" + side) else [*own, rows, columns]
+        shape = (
+            [rows, *own, columns] if attributes.get("transBatch" + side) else [*own, rows, columns]
+        )
         operands.append(reals(draw, *shape))
     if not batched and draw(st.booleans()):
         operands[0] = reals(draw, k)
@@ -303,7 +372,9 @@ def transpose_matmul(draw: Draw) -> Case:
     return product(draw, False)
 
 
-@pytest.mark.parametrize("attributes", [{"transA": 1}, {"transB": 1}, {"transBatchA": 1}, {"transBatchB": 1}])
+@pytest.mark.parametrize(
+    "attributes", [{"transA": 1}, {"transB": 1}, {"transBatchA": 1}, {"transBatchB": 1}]
+)
 def test_a_product_of_factors_of_unknown_rank_has_no_plain_form(attributes: dict[str, int]) -> None:
     node = helper.make_node("FusedMatMul", ["x0", "x1"], ["r"], domain=MICROSOFT, **attributes)
     feeds = {name: np.zeros((2, 2, 2), np.float32) for name in ("x0", "x1")}
@@ -313,7 +384,10 @@ def test_a_product_of_factors_of_unknown_rank_has_no_plain_form(attributes: dict
 
 def test_onnxruntime_does_not_transpose_in_front_of_a_vector() -> None:
     node = helper.make_node("FusedMatMul", ["x0", "x1"], ["r"], domain=MICROSOFT, transA=1)
-    feeds = {"x0": np.arange(9, dtype=np.float32).reshape(3, 3), "x1": np.arange(3, dtype=np.float32)}
+    feeds = {
+        "x0": np.arange(9, dtype=np.float32).reshape(3, 3),
+        "x1": np.arange(3, dtype=np.float32),
+    }
     assert spelled(node, feeds) is None
     assert run([node], feeds, ["r"])[0].tolist() != (feeds["x0"].T @ feeds["x1"]).tolist()
 
@@ -340,7 +414,9 @@ def bias_gelu(draw: Draw) -> Case:
     return Case([reals(draw, *shape), reals(draw, shape[-1])])
 
 
-def defined(operator: str) -> Callable[[Callable[[Case], np.ndarray]], Callable[[Case], np.ndarray]]:
+def defined(
+    operator: str,
+) -> Callable[[Callable[[Case], np.ndarray]], Callable[[Case], np.ndarray]]:
     def register(function: Callable[[Case], np.ndarray]) -> Callable[[Case], np.ndarray]:
         DEFINITIONS[operator] = function
         return function
@@ -363,7 +439,9 @@ def tanh_gelu(x: np.ndarray) -> np.ndarray:
 @case("GemmFastGelu")
 def gemm_fast_gelu(draw: Draw) -> Case:
     rows, k, n = sizes(draw, 1, 3), size(draw), size(draw)
-    return Case([reals(draw, *rows, k), reals(draw, k, n), *draw(st.sampled_from([[], [reals(draw, n)]]))])
+    return Case(
+        [reals(draw, *rows, k), reals(draw, k, n), *draw(st.sampled_from([[], [reals(draw, n)]]))]
+    )
 
 
 @defined("GemmFastGelu")
@@ -410,7 +488,9 @@ def defined_sum(drawn: Case) -> np.ndarray:
 def test_a_dropout_that_may_train_has_no_plain_form(operator: str) -> None:
     feeds = {"x0": np.zeros((2, 3), np.float32), "x1": np.zeros(3, np.float32)}
     assert spelled(helper.make_node(operator, ["x0", "x1"], ["r0"], domain=MICROSOFT), feeds)
-    training = helper.make_node(operator, ["x0", "x1", "", "ratio", "is_training"], ["r0"], domain=MICROSOFT)
+    training = helper.make_node(
+        operator, ["x0", "x1", "", "ratio", "is_training"], ["r0"], domain=MICROSOFT
+    )
     assert spelled(training, feeds) is None
     masked = helper.make_node(operator, ["x0", "x1"], ["r0", "mask"], domain=MICROSOFT)
     assert spelled(masked, feeds) is None
@@ -427,7 +507,9 @@ def bias_softmax(draw: Draw) -> Case:
     bias = [1 if k in ones else n for k, n in enumerate(shape)]
     bias = bias[0 if is_inner else draw(st.integers(0, place)) :]
     given_axis = {"axis": draw(st.sampled_from([axis, axis - len(shape)]))}
-    attributes = {"is_inner_broadcast": int(is_inner)} | ({} if axis == 1 and draw(st.booleans()) else given_axis)
+    attributes = {"is_inner_broadcast": int(is_inner)} | (
+        {} if axis == 1 and draw(st.booleans()) else given_axis
+    )
     return Case([reals(draw, *shape), reals(draw, *bias)], attributes)
 
 
@@ -498,7 +580,9 @@ def embed_layer_normalization(draw: Draw) -> Case:
         generator = np.random.default_rng(draw(st.integers(0, 99)))
         return generator.integers(least, most, (rows, length)).astype(np.int32)
 
-    segments = [numbers(batch, 0, 2), reals(draw, 2, width) / 10] if draw(st.booleans()) else [None, None]
+    segments = (
+        [numbers(batch, 0, 2), reals(draw, 2, width) / 10] if draw(st.booleans()) else [None, None]
+    )
     tables = [rows(draw, 5, width), reals(draw, 6, width) / 10]
     operands = [numbers(batch, 0, 5), segments[0], *tables, segments[1]]
     operands += [reals(draw, width), reals(draw, width), maybe(draw, lambda: numbers(batch, -1, 3))]
@@ -513,19 +597,32 @@ def test_segments_without_a_table_have_no_plain_form() -> None:
     assert spelled(node, {}) is None
 
 
-def masks(draw: Draw, batch: int, queries: int, keys: int) -> tuple[np.ndarray | None, dict[str, Any]]:
+def masks(
+    draw: Draw, batch: int, queries: int, keys: int
+) -> tuple[np.ndarray | None, dict[str, Any]]:
     """A mask, and what it adds; where that is large every query sees a key, for rounding is large where it sees none."""
     generator = np.random.default_rng(draw(st.integers(0, 1 << 16)))
     shape = draw(st.sampled_from([(batch, keys), (batch, queries, keys)]))
     mask = generator.integers(-1, 3, shape).astype(np.int32)
-    attributes = some(draw, mask_filter_value=[-1.0, -50.0], scale=[0.0, 0.7, -0.3], unidirectional=[0])
+    attributes = some(
+        draw, mask_filter_value=[-1.0, -50.0], scale=[0.0, 0.7, -0.3], unidirectional=[0]
+    )
     if "mask_filter_value" not in attributes:
         mask[..., generator.integers(0, keys)] = 1
     return (mask if draw(st.booleans()) else None), attributes
 
 
 def score_bias(draw: Draw, batch: int, heads: int, queries: int, keys: int) -> np.ndarray | None:
-    return maybe(draw, lambda: reals(draw, draw(st.sampled_from([1, batch])), draw(st.sampled_from([1, heads])), queries, keys))
+    return maybe(
+        draw,
+        lambda: reals(
+            draw,
+            draw(st.sampled_from([1, batch])),
+            draw(st.sampled_from([1, heads])),
+            queries,
+            keys,
+        ),
+    )
 
 
 @case("Attention")
@@ -537,7 +634,11 @@ def attention(draw: Draw) -> Case:
     if draw(st.booleans()):
         widths[2] = heads * size(draw, 3)
         attributes["qkv_hidden_sizes"] = widths
-    operands = [reals(draw, batch, length, inner), reals(draw, inner, sum(widths)) / 2, reals(draw, sum(widths))]
+    operands = [
+        reals(draw, batch, length, inner),
+        reals(draw, inner, sum(widths)) / 2,
+        reals(draw, sum(widths)),
+    ]
     bias = score_bias(draw, batch, heads, length, length)
     return Case([*operands, mask, None, bias], attributes | {"num_heads": heads})
 
@@ -547,20 +648,33 @@ def multi_head_attention(draw: Draw) -> Case:
     batch, queries, keys, heads = size(draw, 3), size(draw), size(draw), size(draw, 3)
     width, values = heads * size(draw, 3), heads * size(draw, 3)
     mask, attributes = masks(draw, batch, queries, keys)
-    operands = [reals(draw, batch, queries, width), reals(draw, batch, keys, width), reals(draw, batch, keys, values)]
-    operands += [maybe(draw, lambda: reals(draw, 2 * width + values)), mask, score_bias(draw, batch, heads, queries, keys)]
+    operands = [
+        reals(draw, batch, queries, width),
+        reals(draw, batch, keys, width),
+        reals(draw, batch, keys, values),
+    ]
+    operands += [
+        maybe(draw, lambda: reals(draw, 2 * width + values)),
+        mask,
+        score_bias(draw, batch, heads, queries, keys),
+    ]
     return Case(operands, attributes | {"num_heads": heads})
 
 
 def test_attention_without_a_bias_is_that_with_zeros() -> None:
     generator = np.random.default_rng(0)
-    feeds = {f"x{k}": generator.standard_normal(s).astype(np.float32) for k, s in enumerate([(2, 3, 4), (4, 18)])}
+    feeds = {
+        f"x{k}": generator.standard_normal(s).astype(np.float32)
+        for k, s in enumerate([(2, 3, 4), (4, 18)])
+    }
     without = helper.make_node("Attention", ["x0", "x1"], ["r0"], domain=MICROSOFT, num_heads=2)
     plain = spelled(without, feeds)
     assert plain
     feeds["x2"] = np.zeros(18, np.float32)
     zeros = helper.make_node("Attention", ["x0", "x1", "x2"], ["r0"], domain=MICROSOFT, num_heads=2)
-    np.testing.assert_allclose(run(plain, feeds, ["r0"])[0], run([zeros], feeds, ["r0"])[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        run(plain, feeds, ["r0"])[0], run([zeros], feeds, ["r0"])[0], rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -581,7 +695,9 @@ def test_attention_without_a_bias_is_that_with_zeros() -> None:
         ("MultiHeadAttention", (3, 3, 3, 0, 0, 0, 4, 4), {}),
     ],
 )
-def test_other_attention_has_no_plain_form(operator: str, ranks: tuple[int, ...], attributes: dict[str, Any]) -> None:
+def test_other_attention_has_no_plain_form(
+    operator: str, ranks: tuple[int, ...], attributes: dict[str, Any]
+) -> None:
     feeds = {f"x{k}": np.zeros([2] * rank, np.float32) for k, rank in enumerate(ranks) if rank}
     names = [f"x{k}" if rank else "" for k, rank in enumerate(ranks)]
     node = helper.make_node(operator, names, ["r0"], domain=MICROSOFT, num_heads=2, **attributes)
@@ -602,7 +718,9 @@ def defined_nhwc_fused_conv(drawn: Case) -> np.ndarray:
     x, weight, *others = drawn.operands
     assert x is not None
     maps = [None if v is None else np.moveaxis(v, -1, 1) for v in (x, *others[1:])]
-    node, feeds = node_of("FusedConv", MICROSOFT, Case([maps[0], weight, *others[:1], *maps[1:]], drawn.attributes))
+    node, feeds = node_of(
+        "FusedConv", MICROSOFT, Case([maps[0], weight, *others[:1], *maps[1:]], drawn.attributes)
+    )
     return np.moveaxis(run([node], feeds, ["r0"])[0], 1, -1)
 
 
@@ -634,7 +752,9 @@ def whole(draw: Draw, kind: Any, *shape: int) -> np.ndarray:
     return generator.integers(information.min, information.max + 1, shape).astype(kind)
 
 
-def pair(draw: Draw, kind: Any, shape: Sequence[int] = (), size_of_result: float = 0.1) -> list[np.ndarray]:
+def pair(
+    draw: Draw, kind: Any, shape: Sequence[int] = (), size_of_result: float = 0.1
+) -> list[np.ndarray]:
     """A scale and a zero point."""
     scale = size_of_result * draw(st.integers(1, 60)) / 16
     zero = np.asarray(whole(draw, kind, *shape) // 4, kind)
@@ -655,7 +775,12 @@ def no_scale_or_a_vector(draw: Draw) -> tuple[int, ...]:
 def qlinear_pair(draw: Draw) -> Case:
     kind, shape = one_of(draw, *KINDS), sizes(draw, 1, 3)
     b = [one_of(draw, 1, n) for n in shape][draw(st.integers(0, len(shape) - 1)) :]
-    operands = [whole(draw, kind, *shape), *pair(draw, kind), whole(draw, kind, *b), *pair(draw, kind)]
+    operands = [
+        whole(draw, kind, *shape),
+        *pair(draw, kind),
+        whole(draw, kind, *b),
+        *pair(draw, kind),
+    ]
     return Case([*operands, *pair(draw, kind, size_of_result=0.5)], steps=1)
 
 
@@ -681,20 +806,28 @@ def qlinear_average_pool(draw: Draw) -> Case:
     attributes = average_pooling(draw, axes) | some(draw, channels_last=[0, 1])
     image, channels = [draw(st.integers(6, 7)) for _ in range(axes)], size(draw)
     shape = [2, *image, channels] if attributes.get("channels_last") else [2, channels, *image]
-    return Case([whole(draw, kind, *shape), *pair(draw, kind), *pair(draw, kind)], attributes, steps=1)
+    return Case(
+        [whole(draw, kind, *shape), *pair(draw, kind), *pair(draw, kind)], attributes, steps=1
+    )
 
 
 @case("QLinearGlobalAveragePool")
 def qlinear_global_average_pool(draw: Draw) -> Case:
     kind = one_of(draw, *KINDS)
     shape = sizes(draw, 3, 5)
-    return Case([whole(draw, kind, *shape), *pair(draw, kind), *pair(draw, kind)], some(draw, channels_last=[0, 1]), steps=1)
+    return Case(
+        [whole(draw, kind, *shape), *pair(draw, kind), *pair(draw, kind)],
+        some(draw, channels_last=[0, 1]),
+        steps=1,
+    )
 
 
 def average_pooling(draw: Draw, axes: int = 2) -> dict[str, Any]:
     """The attributes of a pooling to averages."""
     attributes = pooling(draw, axes)
-    return attributes | ({} if attributes.get("ceil_mode") else some(draw, count_include_pad=[0, 1]))
+    return attributes | (
+        {} if attributes.get("ceil_mode") else some(draw, count_include_pad=[0, 1])
+    )
 
 
 @case("QLinearConcat")
@@ -715,7 +848,10 @@ def qgemm(draw: Draw) -> Case:
     attributes = some(draw, alpha=[0.5, -1.0], transA=[0, 1], transB=[0, 1])
     a = whole(draw, left, *((k, m) if attributes.get("transA") else (m, k)))
     b = whole(draw, right, *((n, k) if attributes.get("transB") else (k, n)))
-    scales = pair(draw, left, no_scale_or_a_vector(draw)), pair(draw, right, one_of(draw, (), (1,), (n,)))
+    scales = (
+        pair(draw, left, no_scale_or_a_vector(draw)),
+        pair(draw, right, one_of(draw, (), (1,), (n,))),
+    )
     shapes = [(n,), (1, n), (m, n)]
     addend = maybe(draw, lambda: np.asarray(reals(draw, *one_of(draw, *shapes)) * 100, np.int32))
     result = pair(draw, left, size_of_result=3.0) if draw(st.booleans()) else []
@@ -729,7 +865,10 @@ def matmul_integer_to_float(draw: Draw) -> Case:
     batches = one_of(draw, [], rows[:-1])
     weight = whole(draw, right, *batches, k, n)
     columns = () if batches else (n,)
-    scales = pair(draw, left, no_scale_or_a_vector(draw)), pair(draw, right, one_of(draw, (), (1,), columns))
+    scales = (
+        pair(draw, left, no_scale_or_a_vector(draw)),
+        pair(draw, right, one_of(draw, (), (1,), columns)),
+    )
     zeros = [maybe(draw, lambda: scales[0][1]), maybe(draw, lambda: scales[1][1])]
     bias = maybe(draw, lambda: reals(draw, n))
     return Case([whole(draw, left, *rows, k), weight, scales[0][0], scales[1][0], *zeros, bias])
@@ -770,8 +909,12 @@ def quantize_linear(draw: Draw) -> Case:
 def test_onnxruntime_wraps_where_a_softmax_should_be_cut_off() -> None:
     """So nothing can be said of QLinearSoftmax without knowing the scale."""
     feeds = {"x0": np.array([[9, 9]], np.uint8), "x1": np.float32(1), "x2": np.uint8(0)}
-    feeds = {name: np.asarray(value) for name, value in feeds.items()} | {"x3": np.array(2**-9, np.float32)}
-    node = helper.make_node("QLinearSoftmax", ["x0", "x1", "x2", "x3", "x2"], ["r0"], domain=MICROSOFT, opset=13)
+    feeds = {name: np.asarray(value) for name, value in feeds.items()} | {
+        "x3": np.array(2**-9, np.float32)
+    }
+    node = helper.make_node(
+        "QLinearSoftmax", ["x0", "x1", "x2", "x3", "x2"], ["r0"], domain=MICROSOFT, opset=13
+    )
     assert run([node], feeds, ["r0"])[0].tolist() == [[0, 0]]
     assert spelled(node, feeds) is None
 
@@ -794,7 +937,9 @@ def test_onnxruntime_wraps_where_a_softmax_should_be_cut_off() -> None:
         ("MatMulIntegerToFloat", (2, 3, 0, 3, 0, 3), {}),
     ],
 )
-def test_other_scales_have_no_plain_form(operator: str, ranks: tuple[int | None, ...], attributes: dict[str, int]) -> None:
+def test_other_scales_have_no_plain_form(
+    operator: str, ranks: tuple[int | None, ...], attributes: dict[str, int]
+) -> None:
     feeds = {f"x{k}": np.zeros([2] * rank) for k, rank in enumerate(ranks) if rank is not None}
     names = [f"x{k}" if f"x{k}" in feeds else "" for k in range(len(ranks))]
     node = helper.make_node(operator, names, ["r0"], domain=MICROSOFT, **attributes)
@@ -804,7 +949,9 @@ def test_other_scales_have_no_plain_form(operator: str, ranks: tuple[int | None,
 @pytest.mark.parametrize("operator", sorted(DEFINITIONS))
 @settings(max_examples=1, deadline=None, phases=[Phase.generate])
 @given(st.data())
-def test_onnxruntime_cannot_judge_where_a_definition_does(operator: str, data: st.DataObject) -> None:
+def test_onnxruntime_cannot_judge_where_a_definition_does(
+    operator: str, data: st.DataObject
+) -> None:
     drawn = CASES[MICROSOFT, operator](data.draw)
     node, feeds = node_of(operator, MICROSOFT, drawn)
     with pytest.raises(capi.NotImplemented):

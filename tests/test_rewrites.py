@@ -51,19 +51,30 @@ def shared_roi(model: ModelProto, rng: np.random.Generator) -> ModelProto:
 def states(model: ModelProto, is_rescaled: bool) -> dict[str, ModelProto]:
     found = {"identical": model, "permuted": lady.permute(model, 1).graph.to_model("")}
     if is_rescaled:
-        found["rescaled"] = lady.permute(lady.attack(model, "rescale", 0.5, seed=1).model, 2).graph.to_model("")
+        found["rescaled"] = lady.permute(
+            lady.attack(model, "rescale", 0.5, seed=1).model, 2
+        ).graph.to_model("")
     return found
 
 
 def judge(model: ModelProto, rewrite: Rewrite, is_rescaled: bool) -> None:
     for verdict, state in states(model, is_rescaled).items():
-        suspect = rewrite(ModelProto.FromString(state.SerializeToString()), np.random.default_rng(0))
+        suspect = rewrite(
+            ModelProto.FromString(state.SerializeToString()), np.random.default_rng(0)
+        )
         found = lady.check(model, suspect)
         assert found.verdict == verdict, found.reason
 
 
 @pytest.mark.parametrize(
-    "rewrite", [disguises.insert_identity, many_identities, graphsurgeon, disguises.reorder, disguises.optimise]
+    "rewrite",
+    [
+        disguises.insert_identity,
+        many_identities,
+        graphsurgeon,
+        disguises.reorder,
+        disguises.optimise,
+    ],
 )
 @pytest.mark.parametrize("name", ["magika", "ppocr-cls"])
 def test_models_that_others_trained(name: str, rewrite: Rewrite) -> None:
@@ -74,7 +85,9 @@ def test_an_empty_operand_that_one_file_shares() -> None:
     judge(onnx.load(real.path("ppocr-det")), shared_roi, False)
 
 
-@pytest.mark.parametrize("rewrite", [disguises.insert_identity, many_identities, disguises.optimise, disguises.convert])
+@pytest.mark.parametrize(
+    "rewrite", [disguises.insert_identity, many_identities, disguises.optimise, disguises.convert]
+)
 def test_rescaled_language_models(rewrite: Rewrite) -> None:
     net, inputs, _, _ = test_architectures.CASES["bert"]()
     judge(architectures.export(architectures.randomise(net), *inputs, dynamo=True), rewrite, True)
@@ -84,7 +97,10 @@ def pooled() -> ModelProto:
     """Convolutions with a pool between them."""
     rng = np.random.default_rng(0)
     shapes = {"a": (8, 3, 3, 3), "ab": (8,), "b": (6, 8, 3, 3), "c": (6, 4)}
-    weights = [numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in shapes.items()]
+    weights = [
+        numpy_helper.from_array(rng.standard_normal(s).astype(np.float32), n)
+        for n, s in shapes.items()
+    ]
     nodes = [
         helper.make_node("Conv", ["x", "a", "ab"], ["h"]),
         helper.make_node("Relu", ["h"], ["i"]),
@@ -98,7 +114,9 @@ def pooled() -> ModelProto:
     return closed(nodes, [2, 3, 12, 12], weights)
 
 
-def closed(nodes: Sequence[NodeProto], x: Sequence[int], weights: Sequence[TensorProto]) -> ModelProto:
+def closed(
+    nodes: Sequence[NodeProto], x: Sequence[int], weights: Sequence[TensorProto]
+) -> ModelProto:
     ends = [
         helper.make_tensor_value_info("x", TensorProto.FLOAT, list(x)),
         helper.make_tensor_value_info("out", TensorProto.FLOAT, None),
@@ -126,9 +144,13 @@ def test_quantised_networks(rewrite: Rewrite) -> None:
     rng = np.random.default_rng(0)
     weights, nodes, flow = [], [], "x"
     scale, zero = np.float32(0.02), np.int8(0)
-    weights += [numpy_helper.from_array(np.asarray(a), n) for n, a in {"scale": scale, "zero": zero}.items()]
+    weights += [
+        numpy_helper.from_array(np.asarray(a), n) for n, a in {"scale": scale, "zero": zero}.items()
+    ]
     for k, shape in enumerate(((8, 16), (16, 12), (12, 4))):
-        weights.append(numpy_helper.from_array(rng.integers(-127, 128, shape).astype(np.int8), f"w{k}"))
+        weights.append(
+            numpy_helper.from_array(rng.integers(-127, 128, shape).astype(np.int8), f"w{k}")
+        )
         nodes += [
             helper.make_node("QuantizeLinear", [flow, "scale", "zero"], [f"q{k}"]),
             helper.make_node("DequantizeLinear", [f"q{k}", "scale", "zero"], [f"d{k}"]),
@@ -140,7 +162,9 @@ def test_quantised_networks(rewrite: Rewrite) -> None:
     judge(closed(nodes, [2, 8], weights), rewrite, False)
 
 
-def test_another_model_of_the_same_shape_is_no_copy(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_model_of_the_same_shape_is_no_copy(
+    tmp_path, capsys: pytest.CaptureFixture[str]
+) -> None:
     one, two = tmp_path / "one.onnx", tmp_path / "two.onnx"
     onnx.save(dense("Relu", np.random.default_rng(0)), one)
     onnx.save(dense("Relu", np.random.default_rng(1)), two)

@@ -12,7 +12,7 @@ import pytest
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.graph.model import load
+from lady_onnx.graph.loading import load_graph
 from lady_onnx.runtime import sessions as runtime
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
@@ -39,7 +39,10 @@ def model(
     graph = helper.make_graph(
         nodes,
         "made",
-        [helper.make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()],
+        [
+            helper.make_tensor_value_info(name, kind, shape)
+            for name, (kind, shape) in inputs.items()
+        ],
         [helper.make_tensor_value_info("out", output, None)],
         [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
     )
@@ -91,13 +94,19 @@ def masked(where: str) -> Callable[[bool], onnx.ModelProto]:
     return build
 
 
-def looked_up(rows: int, length: int | str, through: Sequence[NodeProto] = ()) -> Callable[[bool], onnx.ModelProto]:
+def looked_up(
+    rows: int, length: int | str, through: Sequence[NodeProto] = ()
+) -> Callable[[bool], onnx.ModelProto]:
     """Rows of a table, of which the other one has another last row; their numbers pass through other nodes."""
 
     def build(other: bool) -> onnx.ModelProto:
         table = weights(rows, 4)
         table[-1] += other
-        nodes = [*through, node("Gather", f"table {'n' if through else 'ids'}", "g"), node("MatMul", "g w", "out")]
+        nodes = [
+            *through,
+            node("Gather", f"table {'n' if through else 'ids'}", "g"),
+            node("MatMul", "g w", "out"),
+        ]
         constants = {
             "table": table,
             "w": weights(4, 3, seed=1),
@@ -133,18 +142,30 @@ def scanned(kind: str) -> Callable[[bool], onnx.ModelProto]:
     """A model of sequences [N, L, 3]; the other one is another at lengths of this kind."""
 
     def build(other: bool) -> onnx.ModelProto:
-        constants: dict[str, np.ndarray | np.generic] = {"w": weights(3, 3), "one": np.array(1), "two": np.array(2)}
+        constants: dict[str, np.ndarray | np.generic] = {
+            "w": weights(3, 3),
+            "one": np.array(1),
+            "two": np.array(2),
+        }
         nodes = [node("MatMul", "x w", "h"), node("Shape", "x", "s"), node("Gather", "s one", "l")]
         if "long" in kind:
             most = {"long": 20, "very long": 400}[kind]
-            bounds = {"start": np.array([0]), "end": np.array([most if other else 1 << 30]), "axis": np.array([1])}
+            bounds = {
+                "start": np.array([0]),
+                "end": np.array([most if other else 1 << 30]),
+                "axis": np.array([1]),
+            }
             nodes.append(node("Slice", "h start end axis", "out"))
             return model(nodes, {**constants, **bounds}, {"x": (FLOAT, ["N", "L", 3])})
         if kind == "odd":
             nodes += [node("Mod", "l two", "r"), node("Equal", "r one", "is")]
         else:
             nodes.append(node("Equal", f"l {kind}", "is"))
-        nodes += [node("Cast", "is", "f", to=FLOAT), node("Mul", "f k", "b"), node("Add", "h b", "out")]
+        nodes += [
+            node("Cast", "is", "f", to=FLOAT),
+            node("Mul", "f k", "b"),
+            node("Add", "h b", "out"),
+        ]
         constants["k"] = np.float32(other)
         return model(nodes, constants, {"x": (FLOAT, ["N", "L", 3])})
 
@@ -159,12 +180,23 @@ def branched(other: bool) -> onnx.ModelProto:
         factor_ = numpy_helper.from_array(np.float32(factor), f"{name}_k")
         return helper.make_graph([node("Mul", f"x {name}_k", name)], name, [], [result], [factor_])
 
-    nodes = [node("If", "fast", "out", then_branch=arm("then", 1), else_branch=arm("other", 3 if other else 2))]
+    nodes = [
+        node(
+            "If",
+            "fast",
+            "out",
+            then_branch=arm("then", 1),
+            else_branch=arm("other", 3 if other else 2),
+        )
+    ]
     return model(nodes, {}, {"x": (FLOAT, [2, 3]), "fast": (BOOL, [])})
 
 
 def elementwise(
-    nodes: list[NodeProto], constants: Mapping[str, np.ndarray], k: tuple[float, float], shape: Sequence[int | str]
+    nodes: list[NodeProto],
+    constants: Mapping[str, np.ndarray],
+    k: tuple[float, float],
+    shape: Sequence[int | str],
 ):
     """A model of x in which the constant `k` is the first number, and the second in the other one."""
 
@@ -198,9 +230,16 @@ PAIRS: dict[str, Callable[[bool], onnx.ModelProto]] = {
     "sequences of odd length": scanned("odd"),
     "a Slice that truncates longer sequences alone": scanned("long"),
     "the arm of an If that a true input does not take": branched,
-    "bounds of six and of sixty": elementwise([node("Clip", "x low k", "out")], {"low": ZERO}, (6, 60), [4, 8]),
+    "bounds of six and of sixty": elementwise(
+        [node("Clip", "x low k", "out")], {"low": ZERO}, (6, 60), [4, 8]
+    ),
     "lower bounds": elementwise([node("Clip", "x k", "out")], {}, (-60, -6), [4, 8]),
-    "exact zeros": elementwise([node("Equal", "x zero", "is"), node("Where", "is k x", "out")], {"zero": ZERO}, (0, 1), [4, 8]),
+    "exact zeros": elementwise(
+        [node("Equal", "x zero", "is"), node("Where", "is k x", "out")],
+        {"zero": ZERO},
+        (0, 1),
+        [4, 8],
+    ),
     "ceil_mode, at odd sizes": pooled("H"),
     "an arm of a Where behind a threshold": elementwise(
         [node("Greater", "x t", "is"), node("Mul", "x k", "y"), node("Where", "is y x", "out")],
@@ -209,7 +248,9 @@ PAIRS: dict[str, Callable[[bool], onnx.ModelProto]] = {
         ["N", 8],
     ),
     "a Slice that truncates very long sequences alone": scanned("very long"),
-    "halves": elementwise([node("Add", "x k", "y"), node("Round", "y", "out")], {}, (0, 1e-4), [4, 8]),
+    "halves": elementwise(
+        [node("Add", "x k", "y"), node("Round", "y", "out")], {}, (0, 1e-4), [4, 8]
+    ),
 }
 
 
@@ -234,7 +275,11 @@ def test_what_was_run_is_listed_in_plain_types() -> None:
 
 @pytest.mark.parametrize("samples", [1, 2, 4])
 def test_three_times_the_samples_and_five_are_run_at_most(samples: int) -> None:
-    inputs: Inputs = {"ids": (INT64, ["N", "L"]), "attention_mask": (INT64, ["N", "L"]), "x": (FLOAT, ["N", "L"])}
+    inputs: Inputs = {
+        "ids": (INT64, ["N", "L"]),
+        "attention_mask": (INT64, ["N", "L"]),
+        "x": (FLOAT, ["N", "L"]),
+    }
     nodes = [
         node("Gather", "table ids", "g"),
         node("Cast", "attention_mask", "m", to=FLOAT),
@@ -368,7 +413,10 @@ def test_rounding_inside_that_no_input_moves_is_no_difference() -> None:
         return model(nodes, constants, {"x": (FLOAT, [6, 4])})
 
     orders = [np.random.default_rng(k).permutation(64) for k in range(12)]
-    assert all(all(r.equal for r in lady.verify(build(orders[0]), build(o)).runs if "floats" in r.kind) for o in orders)
+    assert all(
+        all(r.equal for r in lady.verify(build(orders[0]), build(o)).runs if "floats" in r.kind)
+        for o in orders
+    )
 
 
 def test_text_is_drawn_and_the_models_own_words_with_it() -> None:
@@ -393,7 +441,10 @@ def test_sequences_as_inputs_are_refused() -> None:
     sequence = helper.make_tensor_sequence_value_info("s", FLOAT, None)
     proto = model([node("ConcatFromSequence", "s", "out", axis=0)], {}, {})
     proto.graph.input.append(sequence)
-    with pytest.raises(lady.LadyError, match="input 's' has no shape, so no random values fit; give some with --data"):
+    with pytest.raises(
+        lady.LadyError,
+        match="input 's' has no shape, so no random values fit; give some with --data",
+    ):
         lady.verify(proto, proto)
 
 
@@ -423,7 +474,12 @@ def test_booleans_are_tried_together(arms: tuple[bool, bool]) -> None:
             node("Where", "is k one", "f"),
             node("Mul", "x f", "out"),
         ]
-        constants = {"want_p": np.array(arms[0]), "want_q": np.array(arms[1]), "k": np.float32(2 + other), "one": np.float32(1)}
+        constants = {
+            "want_p": np.array(arms[0]),
+            "want_q": np.array(arms[1]),
+            "k": np.float32(2 + other),
+            "one": np.float32(1),
+        }
         return model(nodes, constants, {"x": (FLOAT, [4]), "p": (BOOL, []), "q": (BOOL, [])})
 
     assert not lady.verify(build(False), build(True), samples=2).equal
@@ -434,23 +490,44 @@ def test_a_table_in_the_body_of_a_loop_and_in_a_function() -> None:
         table = weights(300, 4)
         table[150] += other
         if function:
-            look = [node("Constant", "", "t", value=numpy_helper.from_array(table)), node("Gather", "t i", "o")]
+            look = [
+                node("Constant", "", "t", value=numpy_helper.from_array(table)),
+                node("Gather", "t i", "o"),
+            ]
             opsets = [helper.make_opsetid("", 17)]
-            proto = model([node("Look", "ids", "out", domain="own")], {}, {"ids": (INT64, [1, 300])})
+            proto = model(
+                [node("Look", "ids", "out", domain="own")], {}, {"ids": (INT64, [1, 300])}
+            )
             proto.functions.append(helper.make_function("own", "Look", ["i"], ["o"], look, opsets))
             proto.opset_import.append(helper.make_opsetid("own", 1))
             return proto
-        values = [("round", INT64, []), ("go", BOOL, []), ("sum", FLOAT, None), ("went", BOOL, []), ("more", FLOAT, None)]
-        formal = {name: helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in values}
+        values = [
+            ("round", INT64, []),
+            ("go", BOOL, []),
+            ("sum", FLOAT, None),
+            ("went", BOOL, []),
+            ("more", FLOAT, None),
+        ]
+        formal = {
+            name: helper.make_tensor_value_info(name, kind, shape) for name, kind, shape in values
+        }
         body = helper.make_graph(
-            [node("Identity", "go", "went"), node("Gather", "t ids", "g"), node("Add", "sum g", "more")],
+            [
+                node("Identity", "go", "went"),
+                node("Gather", "t ids", "g"),
+                node("Add", "sum g", "more"),
+            ],
             "body",
             [formal["round"], formal["go"], formal["sum"]],
             [formal["went"], formal["more"]],
             [numpy_helper.from_array(table, "t")],
         )
         nodes = [node("Loop", "two true start", "out", body=body)]
-        constants = {"two": np.array(2), "true": np.array(True), "start": np.zeros((1, 300, 4), np.float32)}
+        constants = {
+            "two": np.array(2),
+            "true": np.array(True),
+            "start": np.zeros((1, 300, 4), np.float32),
+        }
         return model(nodes, constants, {"ids": (INT64, [1, 300])})
 
     for function in (False, True):
@@ -458,12 +535,17 @@ def test_a_table_in_the_body_of_a_loop_and_in_a_function() -> None:
         assert not lady.verify(build(False, function), build(True, function)).equal
 
 
-def test_what_the_optimiser_does_not_take_has_no_simpler_form(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_optimiser_does_not_take_has_no_simpler_form(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Its own process may end where it has an error: this one goes on."""
-    good = load(weighed(False))
-    assert [len(pair) for pair in runtime.simplified(good, load(weighed(True)))] == [2, 2]
+    good = load_graph(weighed(False))
+    assert [len(pair) for pair in runtime.simplify_models(good, load_graph(weighed(True)))] == [
+        2,
+        2,
+    ]
     bad = weighed(False)
     bad.graph.node[0].op_type = "Unknown"
-    assert not runtime.simplified(good, load(bad))
+    assert not runtime.simplify_models(good, load_graph(bad))
     monkeypatch.setattr(runtime, "SIMPLIFY", "import os; os.abort()")
-    assert not runtime.simplified(good, good)
+    assert not runtime.simplify_models(good, good)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 import lady_onnx as lady
-from lady_onnx.dataflow.engine import analyse
-from lady_onnx.graph.model import load
+from lady_onnx.dataflow.engine import analyse_graph
+from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.scaling import Scaling
-from lady_onnx.scaling.walk import scalings
-from lady_onnx.symmetry.finder import extract
+from lady_onnx.scaling.walk import find_scalings
+from lady_onnx.symmetry.finder import extract_groups
 
 from . import oracle
 from .splices import pool
@@ -30,20 +30,24 @@ ROUNDING = 3e-6
 
 
 def found(model: onnx.ModelProto) -> list[Scaling]:
-    graph = load(model)
-    analysis = analyse(graph)
-    return list(scalings(graph, analysis, extract(analysis).groups).values())
+    graph = load_graph(model)
+    analysis = analyse_graph(graph)
+    return list(find_scalings(graph, analysis, extract_groups(analysis).groups).values())
 
 
-def rescaled(model: onnx.ModelProto, seed: int, spread: float = 0.5, together: bool = False) -> onnx.ModelProto:
+def rescaled(
+    model: onnx.ModelProto, seed: int, spread: float = 0.5, together: bool = False
+) -> onnx.ModelProto:
     """All units times random factors that are said to leave the function as it is; `together` one for all of a group."""
-    graph = load(model).copy()
+    graph = load_graph(model).copy()
     generator = np.random.default_rng(seed)
     for scaling in found(model):
         names = scaling.names if scaling.free else set()
         arrays = {n: graph.array(n).copy() for n in names}
         factors = scaling.drawn(generator, spread)
-        scaling.apply(arrays, np.broadcast_to(factors[:, :1], factors.shape) if together else factors)
+        scaling.apply(
+            arrays, np.broadcast_to(factors[:, :1], factors.shape) if together else factors
+        )
         for name, array in arrays.items():
             graph.replace(name, array)
     return graph.to_model("rescaled")
@@ -52,12 +56,17 @@ def rescaled(model: onnx.ModelProto, seed: int, spread: float = 0.5, together: b
 def holds(model: onnx.ModelProto, seed: int) -> bool:
     verdict = lady.verify(model, rescaled(model, seed), samples=2)
     # a value that is cast to sixteen bits on the way is rounded elsewhere
-    short = any(n.op_type == "Cast" and n.attribute[0].i == TensorProto.FLOAT16 for n in model.graph.node)
+    short = any(
+        n.op_type == "Cast" and n.attribute[0].i == TensorProto.FLOAT16 for n in model.graph.node
+    )
     return verdict.equal or verdict.max_rel <= max(100 * sensitivity(model), 1e-2 * short)
 
 
 def violation(
-    model: onnx.ModelProto, suspect: onnx.ModelProto, examples: Sequence[Mapping[str, Any]] = (), longest: int = 2
+    model: onnx.ModelProto,
+    suspect: onnx.ModelProto,
+    examples: Sequence[Mapping[str, Any]] = (),
+    longest: int = 2,
 ) -> float:
     """How far a suspect's outputs are from the model's, as a share of the largest; zero where rounding may do the same."""
     reference, other = (oracle.opened(m.SerializeToString()) for m in (model, suspect))
@@ -80,12 +89,16 @@ def violation(
 def _gap(ours: Any, theirs: Any) -> float:
     pairs = zip(ours, theirs, strict=True)
     with np.errstate(invalid="ignore"):
-        return max(float(np.nanmax(np.abs(x.astype(float) - y.astype(float)), initial=0)) for x, y in pairs)
+        return max(
+            float(np.nanmax(np.abs(x.astype(float) - y.astype(float)), initial=0)) for x, y in pairs
+        )
 
 
 @examples(150)
 @given(graphs(), st.integers(0, 1000))
-def test_factors_leave_the_outputs_as_they_are(grown: tuple[onnx.ModelProto, list[int]], seed: int) -> None:
+def test_factors_leave_the_outputs_as_they_are(
+    grown: tuple[onnx.ModelProto, list[int]], seed: int
+) -> None:
     assert holds(grown[0], seed)
 
 
@@ -101,18 +114,41 @@ STRUCTURES = {
     "clip": ([("Clip", "h,nought", "r", {})], {"nought": np.float32(0)}, {"a": 1, "b": -1}, False),
     "PReLU": ([("PRelu", "h,s", "r", {})], {"s": w(5)}, {"a": 1, "b": -1, "s": 0}, False),
     "linear": ([("Identity", "h", "r", {})], {}, {"a": 1, "b": -1}, True),
-    "bias": ([("Add", "h,c", "i", {}), ("Relu", "i", "r", {})], {"c": w(5)}, {"a": 1, "c": 1, "b": -1}, False),
-    "no bias": ([("Add", "h,c", "i", {}), ("Relu", "i", "r", {})], {"c": np.zeros(5, np.float32)}, {"a": 1, "b": -1}, False),
+    "bias": (
+        [("Add", "h,c", "i", {}), ("Relu", "i", "r", {})],
+        {"c": w(5)},
+        {"a": 1, "c": 1, "b": -1},
+        False,
+    ),
+    "no bias": (
+        [("Add", "h,c", "i", {}), ("Relu", "i", "r", {})],
+        {"c": np.zeros(5, np.float32)},
+        {"a": 1, "b": -1},
+        False,
+    ),
     "tanh": ([("Tanh", "h", "r", {})], {}, {}, True),
     "square": ([("Mul", "h,h", "r", {})], {}, {"a": 1, "b": -2}, True),
     "power": ([("Pow", "h,two", "r", {})], {"two": np.float32(2)}, {"a": 1, "b": -2}, True),
     "absolute": ([("Abs", "h", "r", {})], {}, {"a": 1, "b": -1}, True),
-    "ReLU6": ([("Clip", "h,nought,six", "r", {})], {"nought": np.float32(0), "six": np.float32(6)}, {}, False),
+    "ReLU6": (
+        [("Clip", "h,nought,six", "r", {})],
+        {"nought": np.float32(0), "six": np.float32(6)},
+        {},
+        False,
+    ),
     "sigmoid": ([("Sigmoid", "h", "r", {})], {}, {}, False),
     "SiLU": ([("Sigmoid", "h", "g", {}), ("Mul", "h,g", "r", {})], {}, {}, False),
-    "constant": ([("Add", "h,one", "i", {}), ("Relu", "i", "r", {})], {"one": np.float32(1)}, {}, False),
+    "constant": (
+        [("Add", "h,one", "i", {}), ("Relu", "i", "r", {})],
+        {"one": np.float32(1)},
+        {},
+        False,
+    ),
     "whole numbers": (
-        [("Cast", "h", "i", {"to": TensorProto.INT32}), ("Cast", "i", "r", {"to": TensorProto.FLOAT})],
+        [
+            ("Cast", "h", "i", {"to": TensorProto.INT32}),
+            ("Cast", "i", "r", {"to": TensorProto.FLOAT}),
+        ],
         {},
         {},
         False,
@@ -123,7 +159,12 @@ STRUCTURES = {
         {"a": 1, "u": 0, "b": -1},
         True,
     ),
-    "normalised": ([("LayerNormalization", "h,c,d", "r", {})], {"c": w(5), "d": w(5)}, {"c": 1, "d": 1, "b": -1}, True),
+    "normalised": (
+        [("LayerNormalization", "h,c,d", "r", {})],
+        {"c": w(5), "d": w(5)},
+        {"c": 1, "d": 1, "b": -1},
+        True,
+    ),
     "root": (
         [("Mul", "h,h", "q", {}), ("Sqrt", "q", "r", {})],
         {},
@@ -149,7 +190,9 @@ def test_factors_of_common_structures(name: str) -> None:
         (row,) = scaling.scales
         first = next(k for k in exponents if exponents[k])
         row = row * (exponents[first] / row[own[first]])
-        assert {n: row[k] for n, k in own.items() if row[k] or n in exponents} == pytest.approx(exponents)
+        assert {n: row[k] for n, k in own.items() if row[k] or n in exponents} == pytest.approx(
+            exponents
+        )
     else:
         assert not scaling.scales.size
     assert bool(scaling.signs.size) == sign
@@ -157,7 +200,9 @@ def test_factors_of_common_structures(name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-@pytest.mark.parametrize("extras", [(), ("bias",), ("bias", "start"), ("bias", "start", "peepholes")])
+@pytest.mark.parametrize(
+    "extras", [(), ("bias",), ("bias", "start"), ("bias", "start", "peepholes")]
+)
 def test_signs_of_recurrent_units(kind: str, extras: tuple[str, ...]) -> None:
     """Two directions of 5 units: in each the sign of every unit, on its candidate, its state and what reads it."""
     gates, d, h = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], 2, 5
@@ -198,7 +243,18 @@ MIRRORED = {
     "HardSigmoid": ("HardSigmoid", {}, []),
     "ReLU6": ("Clip", {}, ["nought", "six"]),
 }
-BEHIND = ("gemm", "matmul", "conv", "flattened", "pooled", "padded", "no bias", "twice", "added", "joined")
+BEHIND = (
+    "gemm",
+    "matmul",
+    "conv",
+    "flattened",
+    "pooled",
+    "padded",
+    "no bias",
+    "twice",
+    "added",
+    "joined",
+)
 """How a reflected layer is read; from `padded` on by something that cannot make up for it."""
 
 
@@ -210,27 +266,52 @@ def mirrored(activation: str, behind: str, seed: int = 0) -> onnx.ModelProto:
         return rng.standard_normal(shape).astype(np.float32)
 
     operator, attributes, more = MIRRORED[activation]
-    weights = {"a": w(6, 3, 3, 3), "ab": w(6), "b": w(5, 6, 3, 3), "bb": w(5), "c": w(5, 150), "cb": w(5), "d": w(6, 5)}
+    weights = {
+        "a": w(6, 3, 3, 3),
+        "ab": w(6),
+        "b": w(5, 6, 3, 3),
+        "bb": w(5),
+        "c": w(5, 150),
+        "cb": w(5),
+        "d": w(6, 5),
+    }
     weights |= {"nought": np.float32(0), "six": np.float32(6)}
     nodes = [
         helper.make_node("Conv", ["x", "a", "ab"], ["h"]),
         helper.make_node(operator, ["h", *more], ["i"], **attributes),
     ]
     if behind in ("gemm", "matmul", "pooled"):
-        nodes += [helper.make_node("GlobalAveragePool", ["i"], ["p"]), helper.make_node("Flatten", ["p"], ["f"])]
+        nodes += [
+            helper.make_node("GlobalAveragePool", ["i"], ["p"]),
+            helper.make_node("Flatten", ["p"], ["f"]),
+        ]
         if behind == "gemm":
             nodes.append(helper.make_node("Gemm", ["f", "d", "bb"], ["j"]))
         else:
-            nodes += [helper.make_node("MatMul", ["f", "d"], ["m"]), helper.make_node("Add", ["bb", "m"], ["j"])]
+            nodes += [
+                helper.make_node("MatMul", ["f", "d"], ["m"]),
+                helper.make_node("Add", ["bb", "m"], ["j"]),
+            ]
     elif behind == "flattened":
-        nodes += [helper.make_node("Flatten", ["i"], ["f"]), helper.make_node("Gemm", ["f", "c", "cb"], ["j"], transB=1)]
+        nodes += [
+            helper.make_node("Flatten", ["i"], ["f"]),
+            helper.make_node("Gemm", ["f", "c", "cb"], ["j"], transB=1),
+        ]
     elif behind == "joined":
-        nodes += [helper.make_node("Concat", ["i", "i"], ["k"], axis=2), helper.make_node("Conv", ["k", "b", "bb"], ["j"])]
+        nodes += [
+            helper.make_node("Concat", ["i", "i"], ["k"], axis=2),
+            helper.make_node("Conv", ["k", "b", "bb"], ["j"]),
+        ]
     else:
         pads = {"pads": [1] * 4} if behind == "padded" else {}
-        nodes.append(helper.make_node("Conv", ["i", "b", *["bb"] * (behind != "no bias")], ["j"], **pads))
+        nodes.append(
+            helper.make_node("Conv", ["i", "b", *["bb"] * (behind != "no bias")], ["j"], **pads)
+        )
     if behind == "twice":
-        nodes += [helper.make_node("Mul", ["i", "i"], ["s"]), helper.make_node("Conv", ["s", "b2"], ["t"])]
+        nodes += [
+            helper.make_node("Mul", ["i", "i"], ["s"]),
+            helper.make_node("Conv", ["s", "b2"], ["t"]),
+        ]
         nodes.append(helper.make_node("Add", ["j", "t"], ["j2"]))
         weights["b2"] = w(5, 6, 3, 3)
     elif behind == "added":

@@ -47,14 +47,23 @@ def rows() -> Case:
         node("ConcatFromSequence", "u", "joined", axis=-2, new_axis=1),
         node("MatMul", "joined,b", "out"),
     ]
-    return build(nodes, {"a": w(3, 5), "b": w(5, 2), "last": np.array(-1), "zero": np.array(0)}, {"x": [4, 3]}), [5]
+    return build(
+        nodes,
+        {"a": w(3, 5), "b": w(5, 2), "last": np.array(-1), "zero": np.array(0)},
+        {"x": [4, 3]},
+    ), [5]
 
 
 def mapped() -> Case:
     """A layer of 6, its weights in the body, between 3 and 5, run on every row alone; a bias comes from outside."""
     inner = [numpy_helper.from_array(w(4, 6), "p"), numpy_helper.from_array(w(6, 5), "q")]
     body = helper.make_graph(
-        [node("MatMul", "v,p", "i"), node("Relu", "i", "r"), node("MatMul", "r,q", "t"), node("Add", "t,bias", "o")],
+        [
+            node("MatMul", "v,p", "i"),
+            node("Relu", "i", "r"),
+            node("MatMul", "r,q", "t"),
+            node("Add", "t,bias", "o"),
+        ],
         "body",
         [value("v"), value("bias")],
         [value("o")],
@@ -67,7 +76,9 @@ def mapped() -> Case:
         node("ConcatFromSequence", "m", "y", axis=0),
         node("MatMul", "y,b", "out"),
     ]
-    return build(nodes, {"a": w(3, 4), "b": w(5, 2), "c": w(5), "one": np.array(1)}, {"x": [4, 3]}), [4, 5, 6]
+    return build(
+        nodes, {"a": w(3, 4), "b": w(5, 2), "c": w(5), "one": np.array(1)}, {"x": [4, 3]}
+    ), [4, 5, 6]
 
 
 def picked() -> Case:
@@ -85,7 +96,13 @@ def picked() -> Case:
         node("Flatten", "r", "f", axis=0),
         node("MatMul", "f,d", "out"),
     ]
-    weights = {"a": w(3, 5), "b": w(2, 5), "c": w(3, 5), "d": w(8, 2), "zero": np.array(0, np.float32)}
+    weights = {
+        "a": w(3, 5),
+        "b": w(2, 5),
+        "c": w(3, 5),
+        "d": w(8, 2),
+        "zero": np.array(0, np.float32),
+    }
     return build(nodes, weights, {"x": [4, 3]}), [2, 5]
 
 
@@ -139,7 +156,9 @@ def test_a_sequence_as_an_output_of_the_graph(tmp_path: Path) -> None:
     ]
     weights = {"a": w(3, 6), "b": w(6, 5), "c": w(6, 2), "d": w(5, 2), "two": np.array([1, 3])}
     model = build(nodes, weights, {"x": [4, 3]})
-    model.graph.output.append(helper.make_tensor_sequence_value_info("s", onnx.TensorProto.FLOAT, None))
+    model.graph.output.append(
+        helper.make_tensor_sequence_value_info("s", onnx.TensorProto.FLOAT, None)
+    )
     assert sizes(model) == [6]
     exact(model, tmp_path)
     other = onnx.ModelProto()
@@ -151,7 +170,8 @@ def test_a_sequence_as_an_output_of_the_graph(tmp_path: Path) -> None:
 def function_of_two_results() -> Case:
     """A function returns a sequence, and another result beside one that no rule describes."""
     constants = [
-        helper.make_node("Constant", [], [n], value=numpy_helper.from_array(w(6, size))) for n, size in (("k", 3), ("l", 5))
+        helper.make_node("Constant", [], [n], value=numpy_helper.from_array(w(6, size)))
+        for n, size in (("k", 3), ("l", 5))
     ]
     function = helper.make_function(
         "own",
@@ -182,7 +202,12 @@ def function_of_two_results() -> Case:
 
 def test_a_function_may_return_an_empty_sequence() -> None:
     function = helper.make_function(
-        "own", "None", [], ["none"], [helper.make_node("SequenceEmpty", [], ["none"])], [helper.make_opsetid("", 17)]
+        "own",
+        "None",
+        [],
+        ["none"],
+        [helper.make_node("SequenceEmpty", [], ["none"])],
+        [helper.make_opsetid("", 17)],
     )
     nodes = [
         helper.make_node("None", [], ["none"], domain="own"),
@@ -198,7 +223,11 @@ def test_a_function_may_return_an_empty_sequence() -> None:
 
 
 def test_an_identity_of_nothing_is_no_sequence() -> None:
-    nodes = [node("MatMul", "x,a", "h"), helper.make_node("Identity", [], ["i"]), node("Add", "h,i", "out")]
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        helper.make_node("Identity", [], ["i"]),
+        node("Add", "h,i", "out"),
+    ]
     assert lady.find_groups(build(nodes, {"a": w(3, 6)}, {"x": [4, 3]})).groups == ()
 
 
@@ -211,7 +240,9 @@ def test_a_function_with_a_result_of_unknown_shape() -> None:
 
 
 def test_two_nodes_of_one_name_with_weights_of_one_name_are_refused() -> None:
-    branch = helper.make_graph([node("Identity", "p", "t")], "t", [], [value("t")], [numpy_helper.from_array(w(5), "p")])
+    branch = helper.make_graph(
+        [node("Identity", "p", "t")], "t", [], [value("t")], [numpy_helper.from_array(w(5), "p")]
+    )
     nodes = [
         helper.make_node("If", ["yes"], ["y"], name="n", then_branch=branch, else_branch=branch),
         helper.make_node("If", ["yes"], ["z"], name="n", then_branch=branch, else_branch=branch),

@@ -30,7 +30,12 @@ class ViT(nn.Module):
         super().__init__()
         from transformers import ViTConfig, ViTForImageClassification
 
-        sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40}
+        sizes = {
+            "hidden_size": 24,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 3,
+            "intermediate_size": 40,
+        }
         self.net = ViTForImageClassification(ViTConfig(**sizes, image_size=32, patch_size=8))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,14 +56,26 @@ def unfolded(net: nn.Module, x: Tensor) -> onnx.ModelProto:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         mode = torch.onnx.TrainingMode.PRESERVE
-        torch.onnx.export(net.eval(), (x,), buffer, dynamo=False, opset_version=14, training=mode, do_constant_folding=False)
+        torch.onnx.export(
+            net.eval(),
+            (x,),
+            buffer,
+            dynamo=False,
+            opset_version=14,
+            training=mode,
+            do_constant_folding=False,
+        )
     return onnx.load_from_string(buffer.getvalue())
 
 
 @cache
 def forms(name: str) -> dict[str, onnx.ModelProto]:
     net, x = randomise(NETS[name]()), torch.randn(2, 3, 32, 32)
-    found = {"tracing": export(net, x, dynamo=False), "dynamo": export(net, x, dynamo=True), FORMS[2]: unfolded(net, x)}
+    found = {
+        "tracing": export(net, x, dynamo=False),
+        "dynamo": export(net, x, dynamo=True),
+        FORMS[2]: unfolded(net, x),
+    }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found["half"] = convert_float_to_float16(found["tracing"], keep_io_types=True)
@@ -112,7 +129,11 @@ def named_alike(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.ModelProt
     """The same with the inputs and outputs of another model."""
     model = onnx.ModelProto.FromString(model.SerializeToString())
     names = {}
-    for ours, theirs in zip((*model.graph.input, *model.graph.output), (*like.graph.input, *like.graph.output), strict=True):
+    for ours, theirs in zip(
+        (*model.graph.input, *model.graph.output),
+        (*like.graph.input, *like.graph.output),
+        strict=True,
+    ):
         names[ours.name] = theirs.name
         ours.CopyFrom(theirs)
     for node in model.graph.node:
@@ -147,7 +168,9 @@ def test_a_shuffled_copy_in_another_form_is_one_for_check() -> None:
     (node,) = [n for n in other.graph.node if n.op_type == "MaxPool"]
     node.op_type = "AveragePool"
     del node.attribute[:]
-    node.attribute.extend([helper.make_attribute("kernel_shape", [3, 3]), helper.make_attribute("strides", [2, 2])])
+    node.attribute.extend(
+        [helper.make_attribute("kernel_shape", [3, 3]), helper.make_attribute("strides", [2, 2])]
+    )
     node.attribute.append(helper.make_attribute("pads", [1, 1, 1, 1]))
     found = lady.check(reference, other)
     assert found.verdict == "altered"
@@ -167,7 +190,9 @@ def test_exit_2_says_where_they_part(tmp_path, capsys: pytest.CaptureFixture[str
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
 
 
-def weighed(nodes: list[onnx.NodeProto], seed: int, transposed: Sequence[str] = (), rows: str = "batch") -> onnx.ModelProto:
+def weighed(
+    nodes: list[onnx.NodeProto], seed: int, transposed: Sequence[str] = (), rows: str = "batch"
+) -> onnx.ModelProto:
     """A network of square dense layers with the weights `a` to `d`, some of them written as their transpose."""
     rng = np.random.default_rng(seed)
     graph = helper.make_graph(
@@ -178,17 +203,24 @@ def weighed(nodes: list[onnx.NodeProto], seed: int, transposed: Sequence[str] = 
     )
     for name in "abcd":
         w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((6, 6), 6))
-        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(w.T) if name in transposed else w, name))
+        graph.initializer.append(
+            numpy_helper.from_array(np.ascontiguousarray(w.T) if name in transposed else w, name)
+        )
         graph.initializer.append(numpy_helper.from_array(b, f"{name}b"))
     sizes = {"start": [0], "one": [1], "two": [2, 3]}
-    graph.initializer.extend(numpy_helper.from_array(np.array(v, np.int64), n) for n, v in sizes.items())
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(v, np.int64), n) for n, v in sizes.items()
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
 def dense(x: str, name: str, out: str, gemm: bool = False) -> list[onnx.NodeProto]:
     if gemm:
         return [helper.make_node("Gemm", [x, name, f"{name}b"], [out], transB=1)]
-    return [helper.make_node("MatMul", [x, name], [f"{out}0"]), helper.make_node("Add", [f"{out}0", f"{name}b"], [out])]
+    return [
+        helper.make_node("MatMul", [x, name], [f"{out}0"]),
+        helper.make_node("Add", [f"{out}0", f"{name}b"], [out]),
+    ]
 
 
 def comes_back(reference: onnx.ModelProto, suspect: onnx.ModelProto) -> None:
@@ -221,8 +253,15 @@ def test_like_branches_in_another_order() -> None:
     """Nothing but their values says which of two branches is which."""
 
     def nodes(first: str, second: str, gemm: bool) -> list[onnx.NodeProto]:
-        branches = [[*dense("x", n, f"h{n}", gemm), relu(f"h{n}", f"i{n}")] for n in (first, second)]
-        return [*branches[0], *branches[1], helper.make_node("Add", ["ia", "ib"], ["j"]), *dense("j", "c", "out")]
+        branches = [
+            [*dense("x", n, f"h{n}", gemm), relu(f"h{n}", f"i{n}")] for n in (first, second)
+        ]
+        return [
+            *branches[0],
+            *branches[1],
+            helper.make_node("Add", ["ia", "ib"], ["j"]),
+            *dense("j", "c", "out"),
+        ]
 
     comes_back(weighed(nodes("a", "b", False), 0), weighed(nodes("b", "a", True), 0, "ab"))
 
@@ -256,7 +295,9 @@ def test_a_network_that_lost_a_head_in_one_layer(dynamo: bool) -> None:
     kept = [k for k in range(24) if not 8 <= k < 16]
     with torch.no_grad():
         for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
-            linear.weight, linear.bias = (nn.Parameter(p[kept]) for p in (linear.weight, linear.bias))
+            linear.weight, linear.bias = (
+                nn.Parameter(p[kept]) for p in (linear.weight, linear.bias)
+            )
         attention.o_proj.weight = nn.Parameter(attention.o_proj.weight[:, kept])
     attention.num_attention_heads = 2
     model, suspect = (export(n, x, dynamo=dynamo) for n in (net, less))
@@ -275,7 +316,10 @@ def test_elements_moved_by_the_values_of_the_input() -> None:
     rng = np.random.default_rng(0)
     weights = {"a": rng.standard_normal((6, 8)), "b": rng.standard_normal((8, 4))}
     tensors = [numpy_helper.from_array(a.astype(np.float32), n) for n, a in weights.items()]
-    tensors += [numpy_helper.from_array(np.array(v, np.int64), n) for n, v in (("zero", [0]), ("back", [3, 2, 1, 0]))]
+    tensors += [
+        numpy_helper.from_array(np.array(v, np.int64), n)
+        for n, v in (("zero", [0]), ("back", [3, 2, 1, 0]))
+    ]
     layers = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
         helper.make_node("Relu", ["h"], ["r"]),
@@ -289,11 +333,23 @@ def test_elements_moved_by_the_values_of_the_input() -> None:
         helper.make_node("Concat", ["y", "y", "y", "y", "other"], ["all"], axis=0),
         helper.make_node("Gather", ["all", "pick"], ["out"], axis=0),
     ]
-    numbers = {"start": [0, 0], "end": [1, 1], "axis": [0, 1], "one": [1], "zero": [0], "back": [3, 2, 1, 0]}
-    tensors = tensors[:2] + [numpy_helper.from_array(np.array(v, np.int64), n) for n, v in numbers.items()]
+    numbers = {
+        "start": [0, 0],
+        "end": [1, 1],
+        "axis": [0, 1],
+        "one": [1],
+        "zero": [0],
+        "back": [3, 2, 1, 0],
+    }
+    tensors = tensors[:2] + [
+        numpy_helper.from_array(np.array(v, np.int64), n) for n, v in numbers.items()
+    ]
 
     def model(nodes: list[onnx.NodeProto], end: str) -> onnx.ModelProto:
-        ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in (("x", [1, 6]), (end, [1, 4]))]
+        ends = [
+            helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s)
+            for n, s in (("x", [1, 6]), (end, [1, 4]))
+        ]
         graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors)
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
@@ -330,7 +386,9 @@ def biased(operator: str, bias: str) -> onnx.ModelProto:
     rng = np.random.default_rng(0)
     nodes, weights, flow = [], {}, "x"
     for k in range(3):
-        shape = (8, 8) if operator == "Gemm" else (8, 8, 3, 3) if operator == "Conv" else (8, 4, 3, 3)
+        shape = (
+            (8, 8) if operator == "Gemm" else (8, 8, 3, 3) if operator == "Conv" else (8, 4, 3, 3)
+        )
         weights[f"w{k}"] = rng.standard_normal(shape).astype(np.float32) * 0.2
         name = {"none": (), "empty": ("",), "given": (f"b{k}",), "once": ("b0",)}[bias]
         if name and name[0]:
@@ -346,7 +404,9 @@ def biased(operator: str, bias: str) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("operator", ["Gemm", "Conv", "ConvTranspose"])
-@pytest.mark.parametrize(("ours", "theirs"), list(itertools.permutations(("none", "empty", "given", "once"), 2)))
+@pytest.mark.parametrize(
+    ("ours", "theirs"), list(itertools.permutations(("none", "empty", "given", "once"), 2))
+)
 def test_biases_of_zeros_that_are_left_out(operator: str, ours: str, theirs: str) -> None:
     reference, suspect = biased(operator, ours), lady.permute(biased(operator, theirs), 1)
     found = lady.check(reference, suspect.graph)
@@ -369,7 +429,9 @@ def test_names_of_copies_are_not_taken() -> None:
     for node in suspect.graph.node:
         node.input[:] = [name.replace("w1", "b0.2") for name in node.input]
     reference = biased("Gemm", "given")
-    reference.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.full(8, 0.5, np.float32), "b0"))
+    reference.graph.initializer[1].CopyFrom(
+        numpy_helper.from_array(np.full(8, 0.5, np.float32), "b0")
+    )
     assert lady.check(reference, lady.permute(suspect, 1).graph).verdict == "altered"
 
 
@@ -378,26 +440,44 @@ def test_attributes_that_have_a_default(operator: str) -> None:
     plain, whole = biased(operator, "given"), biased(operator, "none")
     for node in whole.graph.node:
         if node.op_type == operator:
-            given = {"kernel_shape": [3, 3], "strides": [1, 1], "dilations": [1, 1], "auto_pad": "NOTSET"}
-            node.attribute.extend(helper.make_attribute(name, value) for name, value in given.items())
+            given = {
+                "kernel_shape": [3, 3],
+                "strides": [1, 1],
+                "dilations": [1, 1],
+                "auto_pad": "NOTSET",
+            }
+            node.attribute.extend(
+                helper.make_attribute(name, value) for name, value in given.items()
+            )
     for reference, suspect in ((plain, whole), (whole, plain)):
         assert lady.check(reference, lady.permute(suspect, 1).graph).verdict == "permuted"
 
 
 def test_the_error_says_where_the_forms_part() -> None:
     reference, suspect = biased("Gemm", "none"), biased("Gemm", "none")
-    suspect.graph.initializer[1].CopyFrom(numpy_helper.from_array(np.ones((8, 9), np.float32), "w1"))
-    suspect.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.ones((9, 8), np.float32), "w2"))
+    suspect.graph.initializer[1].CopyFrom(
+        numpy_helper.from_array(np.ones((8, 9), np.float32), "w1")
+    )
+    suspect.graph.initializer[2].CopyFrom(
+        numpy_helper.from_array(np.ones((9, 8), np.float32), "w2")
+    )
     suspect.graph.node.insert(0, helper.make_node("Identity", ["x"], ["y"]))
     suspect.graph.node[1].input[0] = "y"
-    assert "node Linear 'h1', what it computes has no counterpart" in lady.check(reference, suspect).reason
+    assert (
+        "node Linear 'h1', what it computes has no counterpart"
+        in lady.check(reference, suspect).reason
+    )
 
 
 def tied(head: str, shared: bool) -> onnx.ModelProto:
     """An embedding that is, or is not, the output head too, which is written in one of three ways."""
     rng = np.random.default_rng(0)
     table = rng.standard_normal((20, 12)).astype(np.float32)
-    weights = {"e": table, "a": rng.standard_normal((12, 16)).astype(np.float32), "b": rng.standard_normal((16, 12)) * 0.1}
+    weights = {
+        "e": table,
+        "a": rng.standard_normal((12, 16)).astype(np.float32),
+        "b": rng.standard_normal((16, 12)) * 0.1,
+    }
     name = "e" if shared else "f"
     weights |= {"b": weights["b"].astype(np.float32), name: table}
     nodes = [
@@ -420,7 +500,13 @@ def tied(head: str, shared: bool) -> onnx.ModelProto:
     return graph
 
 
-HEADS = [("Gemm", True), ("Gemm", False), ("Transpose", True), ("Transpose", False), ("MatMul", False)]
+HEADS = [
+    ("Gemm", True),
+    ("Gemm", False),
+    ("Transpose", True),
+    ("Transpose", False),
+    ("MatMul", False),
+]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), list(itertools.permutations(HEADS, 2)))

@@ -45,13 +45,23 @@ def test_many_random_graphs_draw_every_rule() -> None:
                 drawn.update(splices.operators(number))
 
         run()
-    deliberate = {key for key, describe in rules.REGISTRY.items() if (describe.__doc__ or "").startswith("pinned: ")}
+    deliberate = {
+        key
+        for key, describe in rules.REGISTRY.items()
+        if (describe.__doc__ or "").startswith("pinned: ")
+    }
     missing = {key for key in rules.REGISTRY.keys() - drawn - deliberate if key[1] not in ELSEWHERE}
     assert not missing
 
 
 def test_every_rule_can_be_drawn() -> None:
-    drawn = {operator for number in range(len(splices.POOL)) for operator in splices.operators(number)}
-    deliberate = {key for key, describe in rules.REGISTRY.items() if (describe.__doc__ or "").startswith("pinned: ")}
+    drawn = {
+        operator for number in range(len(splices.POOL)) for operator in splices.operators(number)
+    }
+    deliberate = {
+        key
+        for key, describe in rules.REGISTRY.items()
+        if (describe.__doc__ or "").startswith("pinned: ")
+    }
     missing = {key for key in rules.REGISTRY.keys() - drawn - deliberate if key[1] not in ELSEWHERE}
     assert not missing

@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.cli.main import main
-from lady_onnx.graph.model import load
+from lady_onnx.graph.loading import load_graph
 
 from .test_integrity import INCOMING, OUTGOING, attention, net
 from .test_law import trials
@@ -40,13 +40,19 @@ def parts(arrays: dict[str, np.ndarray], group: str) -> tuple[list[np.ndarray], 
     return [arrays[n] for n in INCOMING[group]], np.moveaxis(out, 1, 0)
 
 
-def put(arrays: dict[str, np.ndarray], group: str, incoming: list[np.ndarray], out: np.ndarray) -> None:
+def put(
+    arrays: dict[str, np.ndarray], group: str, incoming: list[np.ndarray], out: np.ndarray
+) -> None:
     arrays.update(zip(INCOMING[group], incoming, strict=True))
     old = arrays[OUTGOING[group]].shape
-    arrays[OUTGOING[group]] = np.ascontiguousarray(np.moveaxis(out, 0, 1)).reshape(old[0], -1, *old[2:])
+    arrays[OUTGOING[group]] = np.ascontiguousarray(np.moveaxis(out, 0, 1)).reshape(
+        old[0], -1, *old[2:]
+    )
 
 
-def dummies(model: onnx.ModelProto, group: str, count: int, cancelling: bool, rng: np.random.Generator) -> onnx.ModelProto:
+def dummies(
+    model: onnx.ModelProto, group: str, count: int, cancelling: bool, rng: np.random.Generator
+) -> onnx.ModelProto:
     """Units with zero outgoing weights, or pairs of like ones whose outgoing weights cancel."""
     arrays = weights(model)
     incoming, out = parts(arrays, group)
@@ -56,7 +62,12 @@ def dummies(model: onnx.ModelProto, group: str, count: int, cancelling: bool, rn
         half = (rng.standard_normal((count // 2, *out.shape[1:])) * out.std()).astype(F)
         new = [np.concatenate([x[: count // 2]] * 2) for x in new]
         more = np.concatenate([half, -half])
-    put(arrays, group, [np.concatenate([x, y]) for x, y in zip(incoming, new, strict=True)], np.concatenate([out, more]))
+    put(
+        arrays,
+        group,
+        [np.concatenate([x, y]) for x, y in zip(incoming, new, strict=True)],
+        np.concatenate([out, more]),
+    )
     return with_weights(model, arrays)
 
 
@@ -67,7 +78,12 @@ def clones(model: onnx.ModelProto, group: str, units: list[int], share: float) -
     out = out.copy()
     more = (out[units] * F(share)).astype(F)
     out[units] -= more
-    put(arrays, group, [np.concatenate([x, x[units]]) for x in incoming], np.concatenate([out, more]))
+    put(
+        arrays,
+        group,
+        [np.concatenate([x, x[units]]) for x in incoming],
+        np.concatenate([out, more]),
+    )
     return with_weights(model, arrays)
 
 
@@ -98,11 +114,15 @@ def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
         assert found.verdict == "rescaled", (case, found.reason)
         assert found.accepted
         assert found.resync is not None
-        assert [(f.kind, f.group) for f in found.resync.integrity] == [("obfuscated", group)] * counts[case], case
+        assert [(f.kind, f.group) for f in found.resync.integrity] == [
+            ("obfuscated", group)
+        ] * counts[case], case
         plain = lady.resync(model, shuffled.graph)
         assert plain.outputs_preserved
         assert not plain.stripped
-        assert {n: a.shape for n, a in weights(plain.model).items()} == {n: a.shape for n, a in weights(suspect).items()}
+        assert {n: a.shape for n, a in weights(plain.model).items()} == {
+            n: a.shape for n, a in weights(suspect).items()
+        }
         stripped = lady.resync(model, shuffled.graph, strip=True)
         assert stripped.outputs_preserved
         assert stripped.stripped
@@ -111,15 +131,23 @@ def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
             assert np.allclose(left[name], array, rtol=1e-5, atol=1e-6), (case, name)
         # each inserted unit by its place in the suspect
         if case == "dummies":
-            (inside,) = [p for g, p in shuffled.permutations.items() if g.startswith(group[0]) and len(p) == size + 3]
-            assert sorted(f.unit for f in found.resync.integrity) == sorted(np.flatnonzero(inside >= size))
+            (inside,) = [
+                p
+                for g, p in shuffled.permutations.items()
+                if g.startswith(group[0]) and len(p) == size + 3
+            ]
+            assert sorted(f.unit for f in found.resync.integrity) == sorted(
+                np.flatnonzero(inside >= size)
+            )
 
     gone = sorted(some[: max(size // 10, 1)].tolist())
     shuffled = lady.permute(without(model, group, gone), trial)
     found = lady.check(model, shuffled.graph)
     assert found.verdict == "altered"
     assert found.resync is not None
-    assert [(f.kind, f.group, f.unit) for f in found.resync.integrity] == [("removed", group, u) for u in gone]
+    assert [(f.kind, f.group, f.unit) for f in found.resync.integrity] == [
+        ("removed", group, u) for u in gone
+    ]
     assert lady.resync(model, shuffled.graph).outputs_preserved
     # what is left stands in the reference's order
     left = weights(lady.resync(model, shuffled.graph).model)
@@ -189,7 +217,10 @@ def test_a_unit_that_computes_nothing_beside_a_dead_one_of_the_reference() -> No
 def test_noise_on_top_of_clones_and_of_removed_units() -> None:
     for trial in range(4):
         model = net("Relu", trial)
-        for suspect, kind in ((without(model, "b:0", [2, 7]), "removed"), (clones(model, "c:0", [3], 0.5), "inserted")):
+        for suspect, kind in (
+            (without(model, "b:0", [2, 7]), "removed"),
+            (clones(model, "c:0", [3], 0.5), "inserted"),
+        ):
             noisy = lady.attack(lady.permute(suspect, trial).graph, "noise", 0.1, seed=trial)
             found = lady.resync(model, noisy.model)
             assert found.outputs_preserved
@@ -201,7 +232,14 @@ def test_command_line_strips_on_request(tmp_path: Path, capsys: pytest.CaptureFi
     suspect = lady.permute(dummies(model, "b:0", 3, False, np.random.default_rng(0)), 1)
     onnx.save(model, tmp_path / "a.onnx")
     suspect.save(tmp_path / "b.onnx")
-    ask = ["resync", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"), "-o", str(tmp_path / "c.onnx"), "--json"]
+    ask = [
+        "resync",
+        str(tmp_path / "a.onnx"),
+        str(tmp_path / "b.onnx"),
+        "-o",
+        str(tmp_path / "c.onnx"),
+        "--json",
+    ]
     assert main(ask) == 0
     found = json.loads(capsys.readouterr().out)
     assert [f["kind"] for f in found["integrity"]] == ["obfuscated"] * 3
@@ -209,7 +247,7 @@ def test_command_line_strips_on_request(tmp_path: Path, capsys: pytest.CaptureFi
     assert main([*ask, "--strip"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["stripped"]
-    assert load(tmp_path / "c.onnx").shape("b") == (12, 16, 3, 3)
+    assert load_graph(tmp_path / "c.onnx").shape("b") == (12, 16, 3, 3)
     assert main(["check", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]) == 0
     assert "3 units were inserted that the function does not need" in capsys.readouterr().out
 
@@ -227,9 +265,15 @@ def with_heads(
         old = np.moveaxis(arrays[name], -1 if name != "wo" else 0, 0)
         old = old.reshape(-1, WIDTH, *old.shape[1:])
         size = F(share if name == "wo" else 1)
-        new = [rng.standard_normal(old.shape[1:]).astype(F) * size if h is None else old[h] for h in heads]
+        new = [
+            rng.standard_normal(old.shape[1:]).astype(F) * size if h is None else old[h]
+            for h in heads
+        ]
         arrays[name] = np.moveaxis(np.concatenate(new), 0, -1 if name != "wo" else 0)
-    arrays |= {"heads": np.array([2, 5, len(heads), WIDTH]), "back": np.array([2, 5, len(heads) * WIDTH])}
+    arrays |= {
+        "heads": np.array([2, 5, len(heads), WIDTH]),
+        "back": np.array([2, 5, len(heads) * WIDTH]),
+    }
     return with_weights(model, arrays)
 
 
@@ -251,7 +295,9 @@ def test_heads_that_were_removed_or_inserted(seed: int) -> None:
     left = weights(back.model)
     assert all(np.array_equal(left[n], a) for n, a in weights(fewer).items())
     noisy = lady.attack(lady.permute(fewer, seed).graph, "noise", 0.1, seed=seed + 100).graph
-    assert [(f.kind, f.group, f.unit) for f in lady.resync(model, noisy).integrity] == [("removed", group, gone)]
+    assert [(f.kind, f.group, f.unit) for f in lady.resync(model, noisy).integrity] == [
+        ("removed", group, gone)
+    ]
 
     place = int(rng.integers(5))
     order: list[int | None] = [0, 1, 2, 3]
@@ -268,7 +314,9 @@ def test_heads_that_were_removed_or_inserted(seed: int) -> None:
         assert stripped.stripped is (share == 0)
         left = weights(stripped.model)
         if share == 0:
-            assert all(np.allclose(left[n], a, rtol=1e-5, atol=1e-6) for n, a in weights(model).items())
+            assert all(
+                np.allclose(left[n], a, rtol=1e-5, atol=1e-6) for n, a in weights(model).items()
+            )
         else:
             whole = weights(with_heads(model, [0, 1, 2, 3, None], rng, share))
             assert {n: a.shape for n, a in left.items()} == {n: a.shape for n, a in whole.items()}

@@ -110,7 +110,9 @@ def run_trial(
         made = _mutant(families, kind, rng, folder)
         if made is None:
             return Trial(index, ".".join(kind))
-        is_declared = kind[0].startswith(("Type", "TensorShape", "ValueInfo")) or kind[-1] == "value_info"
+        is_declared = (
+            kind[0].startswith(("Type", "TensorShape", "ValueInfo")) or kind[-1] == "value_info"
+        )
         pair = _Pair(*made, folder=folder, is_declared=is_declared)
         if rng.random() < DISGUISED and not dressing.is_outside(pair.mutant):
             entered("disguise")
@@ -119,11 +121,22 @@ def run_trial(
         state, apart = pair.judge(index)
         entered("check")
         filed = dressing.is_outside(pair.suspect) or rng.random() < FILED
-        verdict, reason, accepted = _checked(*(pair.filed() if filed else (pair.reference, pair.suspect)))
+        verdict, reason, accepted = _checked(
+            *(pair.filed() if filed else (pair.reference, pair.suspect))
+        )
         if accepted and state == oracle.DIFFERENT and pair.shaky():
             state = oracle.UNDECIDED
         found = Trial(
-            index, ".".join(kind), pair.base.name, pair.change, tuple(pair.rewrites), state, apart, verdict, reason, accepted
+            index,
+            ".".join(kind),
+            pair.base.name,
+            pair.change,
+            tuple(pair.rewrites),
+            state,
+            apart,
+            verdict,
+            reason,
+            accepted,
         )
         if keep is not None and (found.wrong or verdict == CRASHED):
             _keep(pair, found, keep)
@@ -198,11 +211,15 @@ class _Pair:
             state, apart, self.where = self._against(self.suspect)
             if plain == oracle.EQUAL and state == oracle.UNDECIDED:
                 state = oracle.EQUAL
-            elif state == oracle.DIFFERENT and plain != oracle.DIFFERENT and self.shaky(self.nudge()):
+            elif (
+                state == oracle.DIFFERENT and plain != oracle.DIFFERENT and self.shaky(self.nudge())
+            ):
                 state = oracle.UNDECIDED
         if state == oracle.EQUAL and self.is_declared:
             sources = (_source(m, self.folder) for m in (self.reference, self.suspect))
-            optimised = oracle.judge(*(oracle.opened(s, is_optimised=True) for s in sources), self.samples)
+            optimised = oracle.judge(
+                *(oracle.opened(s, is_optimised=True) for s in sources), self.samples
+            )
             if optimised[0] == oracle.DIFFERENT:
                 state, apart, self.where = optimised
         return state, apart
@@ -229,7 +246,9 @@ class _Pair:
         suspect = oracle.run(oracle.opened(_source(self.suspect, self.folder)), sample)
         apart = oracle.difference(oracle.run(self.session, sample), suspect)
         # where inputs are cut off at a bound, what is rounded behind it moves all the same
-        return bool(self.rewrites) and apart <= oracle.STEEP * max(nudge, oracle.steepness(self.session, sample, nudge))
+        return bool(self.rewrites) and apart <= oracle.STEEP * max(
+            nudge, oracle.steepness(self.session, sample, nudge)
+        )
 
     def filed(self) -> tuple[Path, Path]:
         paths = self.folder / "reference.onnx", self.folder / "suspect.onnx"
@@ -252,11 +271,19 @@ def _checked(reference: Any, suspect: Any) -> tuple[str, str, bool]:
 def _keep(pair: _Pair, found: Trial, keep: Path) -> None:
     folder = keep / str(found.index)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, model in (("reference", pair.reference), ("suspect", pair.suspect), ("mutant", pair.mutant)):
+    for name, model in (
+        ("reference", pair.reference),
+        ("suspect", pair.suspect),
+        ("mutant", pair.mutant),
+    ):
         (folder / f"{name}.onnx").write_bytes(model.SerializeToString())
     if (pair.folder / dressing.OUTSIDE).exists():
         (folder / dressing.OUTSIDE).write_bytes((pair.folder / dressing.OUTSIDE).read_bytes())
     (folder / "trial.txt").write_text(f"{found}\n")
     if pair.where >= 0:
-        arrays = {n: v for n, v in pair.samples[pair.where].items() if isinstance(v, np.ndarray) and v.dtype != object}
+        arrays = {
+            n: v
+            for n, v in pair.samples[pair.where].items()
+            if isinstance(v, np.ndarray) and v.dtype != object
+        }
         np.savez(folder / "sample.npz", **arrays)

@@ -30,18 +30,36 @@ def _prepare(pipe: Connection, seed: int, keep: Path | None) -> None:
         if not child:
             _serve(pipe, families, seed, keep)
         _, status = os.waitpid(child, 0)
-        pipe.send((DEAD, signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else "its own end"))
+        pipe.send(
+            (
+                DEAD,
+                signal.Signals(os.WTERMSIG(status)).name
+                if os.WIFSIGNALED(status)
+                else "its own end",
+            )
+        )
 
 
-def _serve(pipe: Connection, families: dict[str, list[bases.Base]], seed: int, keep: Path | None) -> NoReturn:
+def _serve(
+    pipe: Connection, families: dict[str, list[bases.Base]], seed: int, keep: Path | None
+) -> NoReturn:
     """Runs trials whose indices come through a pipe."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     pipe.send((READY, None))
     try:
         while True:
             index = pipe.recv()
-            resource.setrlimit(resource.RLIMIT_CPU, (int(time.process_time()) + PATIENCE_S, resource.RLIM_INFINITY))
-            pipe.send((DONE, trials.run_trial(families, seed, index, keep, lambda stage: pipe.send((STAGE, stage)))))
+            resource.setrlimit(
+                resource.RLIMIT_CPU, (int(time.process_time()) + PATIENCE_S, resource.RLIM_INFINITY)
+            )
+            pipe.send(
+                (
+                    DONE,
+                    trials.run_trial(
+                        families, seed, index, keep, lambda stage: pipe.send((STAGE, stage))
+                    ),
+                )
+            )
     finally:
         os._exit(0)
 
@@ -79,13 +97,17 @@ class _Worker:
                 raise RuntimeError(f"a process without a trial was ended by {content}")
             kind = ".".join(trials.kind_of(self.index))
             verdict = trials.CRASHED if self.stage == "check" else trials.LOST
-            lost = trials.Trial(self.index, kind, verdict=verdict, reason=f"ended by {content} in {self.stage}")
+            lost = trials.Trial(
+                self.index, kind, verdict=verdict, reason=f"ended by {content} in {self.stage}"
+            )
             self.index = None
             return lost
         return None
 
 
-def run_trials(indices: Sequence[int], seed: int, count: int = 1, keep: Path | None = None) -> Iterator[trials.Trial]:
+def run_trials(
+    indices: Sequence[int], seed: int, count: int = 1, keep: Path | None = None
+) -> Iterator[trials.Trial]:
     """Runs trials in `count` processes; they come in the order in which they end."""
     waiting = list(reversed(indices))
     left = len(waiting)

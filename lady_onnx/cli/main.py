@@ -18,17 +18,19 @@ import numpy as np
 
 import lady_onnx as lady
 
-from ..diagnosis.alterations import in_words
+from ..diagnosis.alterations import describe_alterations
 from ..diagnosis.integrity import REPLACEABLE, TAMPERING
-from ..graph.model import Graph, atomic, load
+from ..graph.files import open_atomically
+from ..graph.loading import load_graph
+from ..graph.model import Graph
 from ..matching.matcher import ASSIGNMENTS, Progress
-from ..pipeline.attacks import KINDS as ATTACKS
-from ..pipeline.demonstration import demo
-from ..pipeline.permuting import Model, slots_json
+from ..pipeline.attacks import ATTACKS
+from ..pipeline.demonstration import run_demo
+from ..pipeline.permuting import Model, list_slots_json
 from ..pipeline.resynchronization import EVIDENCE, VERIFY
 from ..pipeline.verdicts import ACCEPTED, VERDICTS
 from ..runtime.sessions import PROVIDERS, read_data
-from ..symmetry.explanation import draw
+from ..symmetry.explanation import draw_dot
 
 
 def _clean(value: Any) -> Any:
@@ -74,12 +76,16 @@ def _output(path: Path, taken: set[Path]) -> Path:
     except ValueError as error:
         raise lady.LadyError(f"{path}: {error}; choose another name") from error
     if places & taken:
-        raise lady.LadyError(f"{path}: would overwrite an input or another result; choose another name")
+        raise lady.LadyError(
+            f"{path}: would overwrite an input or another result; choose another name"
+        )
     taken |= places
     folder = path.parent
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
-        raise lady.LadyError(f"{path}: cannot write there: '{folder}' {what}; choose another folder")
+        raise lady.LadyError(
+            f"{path}: cannot write there: '{folder}' {what}; choose another folder"
+        )
     if path.is_dir():
         raise lady.LadyError(f"{path}: is a folder; give the name of a file")
     if not os.access(folder, os.W_OK):
@@ -92,15 +98,19 @@ def _whole(args: argparse.Namespace) -> Model:
     files = [args.model, *args.others]
     links = [(a, b) for a, _, b in (text.partition("=") for text in args.link)]
     if any(not a or not b for a, b in links):
-        raise lady.LadyError(f"{args.model}: --link wants OUTPUT=INPUT, the names of an output and of an input")
+        raise lady.LadyError(
+            f"{args.model}: --link wants OUTPUT=INPUT, the names of an output and of an input"
+        )
     if links and not args.others:
-        raise lady.LadyError(f"{args.model}: --link joins several files; name the others after this one")
+        raise lady.LadyError(
+            f"{args.model}: --link joins several files; name the others after this one"
+        )
     return lady.link(files, links) if args.others else args.model
 
 
 def _explain(args: argparse.Namespace) -> int:
     name, _, axis = args.explain.rpartition(":")
-    graph = load(_whole(args))
+    graph = load_graph(_whole(args))
     whole = args.explain in graph.tensors or not axis.isdecimal()
     found = lady.explain(graph, args.explain if whole else name, None if whole else int(axis))
     if args.json:
@@ -112,7 +122,12 @@ def _explain(args: argparse.Namespace) -> int:
                         "axis": e.axis,
                         "groups": list(e.groups),
                         "ties": [
-                            {"initializer": t.initializer, "axis": t.axis, "reason": t.reason, "chain": list(t.chain)}
+                            {
+                                "initializer": t.initializer,
+                                "axis": t.axis,
+                                "reason": t.reason,
+                                "chain": list(t.chain),
+                            }
                             for t in e.ties
                         ],
                     }
@@ -122,9 +137,13 @@ def _explain(args: argparse.Namespace) -> int:
         )
         return 0
     for e in found:
-        print(f"{e.initializer} axis {e.axis}: {', '.join(e.groups) if e.groups else 'pinned' if e.ties else 'no constraint'}")
+        print(
+            f"{e.initializer} axis {e.axis}: {', '.join(e.groups) if e.groups else 'pinned' if e.ties else 'no constraint'}"
+        )
         for t in e.ties:
-            print(f"  {f'pinned: {t.reason}' if t.reason else f'tied to {t.initializer} axis {t.axis}'}")
+            print(
+                f"  {f'pinned: {t.reason}' if t.reason else f'tied to {t.initializer} axis {t.axis}'}"
+            )
             if t.chain:
                 print(f"    through {', '.join(t.chain)}")
     return 0
@@ -136,8 +155,8 @@ def _groups(args: argparse.Namespace) -> int:
     if args.explain:
         return _explain(args)
     if args.dot:
-        graph = load(_whole(args))
-        print(draw(graph, lady.find_groups(graph)), end="")
+        graph = load_graph(_whole(args))
+        print(draw_dot(graph, lady.find_groups(graph)), end="")
         return 0
     symmetry = lady.find_groups(_whole(args))
     if args.json:
@@ -149,13 +168,19 @@ def _groups(args: argparse.Namespace) -> int:
                         "kind": g.kind,
                         "size": g.size,
                         "parents": [{"group": group, "unit": unit} for group, unit in g.parents],
-                        "slots": slots_json(g),
+                        "slots": list_slots_json(g),
                     }
                     for g in symmetry.groups
                 ],
                 "symmetry_bits": symmetry.symmetry_bits,
                 "pinned": [
-                    {"initializer": p.initializer, "axis": p.axis, "reason": p.reason, "node": p.node} for p in symmetry.pinned
+                    {
+                        "initializer": p.initializer,
+                        "axis": p.axis,
+                        "reason": p.reason,
+                        "node": p.node,
+                    }
+                    for p in symmetry.pinned
                 ],
                 "unknown_operators": list(symmetry.unknown_operators),
             }
@@ -165,32 +190,53 @@ def _groups(args: argparse.Namespace) -> int:
     for g in symmetry.groups:
         name = g.id if not g.parents else f"  in each unit of {g.parents[0][0]}"
         alike[name, g.kind, g.size, len(g.slots)] += 1
-    rows = [(name, kind, f"{n} x {size}" if n > 1 else str(size), str(slots)) for (name, kind, size, slots), n in alike.items()]
-    _table(("group", "kind", "size", "slots"), sorted(rows, key=lambda r: str(r[0]).strip().removeprefix("in each unit of ")))
+    rows = [
+        (name, kind, f"{n} x {size}" if n > 1 else str(size), str(slots))
+        for (name, kind, size, slots), n in alike.items()
+    ]
+    _table(
+        ("group", "kind", "size", "slots"),
+        sorted(rows, key=lambda r: str(r[0]).strip().removeprefix("in each unit of ")),
+    )
     print(f"\n{len(symmetry.groups)} groups, {symmetry.symmetry_bits:.1f} symmetry bits")
     for reason, count in Counter(p.reason for p in symmetry.pinned).most_common():
         print(f"pinned: {count} axes, {reason}")
     if symmetry.unknown_operators:
-        print(f"unknown operators, whose operands are pinned: {', '.join(symmetry.unknown_operators)}")
+        print(
+            f"unknown operators, whose operands are pinned: {', '.join(symmetry.unknown_operators)}"
+        )
     return 0
 
 
 def _permute(args: argparse.Namespace) -> int:
-    model = load(args.model)
+    model = load_graph(args.model)
     taken = model.files | ({Path(args.permutation).resolve()} if args.permutation else set())
     out = _output(Path(args.output), taken)
     record = _output(Path(args.save_permutation), taken) if args.save_permutation else None
     if args.inverse and not args.permutation:
         raise lady.LadyError("--inverse undoes a --permutation file; give one")
     if args.permutation and (args.group or args.seed is not None):
-        raise lady.LadyError("--permutation says what becomes of which group; leave --group and --seed out")
-    result = lady.permute(model, args.seed or 0, groups=args.group, permutations=args.permutation, inverse=args.inverse)
+        raise lady.LadyError(
+            "--permutation says what becomes of which group; leave --group and --seed out"
+        )
+    result = lady.permute(
+        model,
+        args.seed or 0,
+        groups=args.group,
+        permutations=args.permutation,
+        inverse=args.inverse,
+    )
     result.save(out)
     if record:
         result.save_permutation(record)
     moved = sum(int((p != range(len(p))).sum()) for p in result.permutations.values())
     if args.json:
-        summary = {"output": str(out), "groups": len(result.permutations), "units_moved": moved, "seed": result.seed}
+        summary = {
+            "output": str(out),
+            "groups": len(result.permutations),
+            "units_moved": moved,
+            "seed": result.seed,
+        }
         _print_json({**summary, "permutation": str(record) if record else None})
     else:
         print(f"{out}: {moved} units moved in {len(result.permutations)} groups")
@@ -198,7 +244,7 @@ def _permute(args: argparse.Namespace) -> int:
 
 
 def _attack(args: argparse.Namespace) -> int:
-    model = load(args.model)
+    model = load_graph(args.model)
     out = _output(Path(args.output), model.files)
     if args.kind == "finetune":
         result = _finetuned(model, args)
@@ -208,21 +254,36 @@ def _attack(args: argparse.Namespace) -> int:
         result = lady.attack(model, args.kind, args.strength, weights=args.weight, seed=args.seed)
     result.save(out)
     if args.json:
-        _print_json({"output": str(out), "kind": args.kind, "strength": args.strength, "weights": list(result.weights)})
+        _print_json(
+            {
+                "output": str(out),
+                "kind": args.kind,
+                "strength": args.strength,
+                "weights": list(result.weights),
+            }
+        )
     else:
         many = len(result.weights)
-        print(f"{out}: {args.kind} of strength {args.strength:g} on {many} weight{'s' * (many != 1)}")
+        print(
+            f"{out}: {args.kind} of strength {args.strength:g} on {many} weight{'s' * (many != 1)}"
+        )
     return 0
 
 
 def _finetuned(model: Graph, args: argparse.Namespace) -> lady.Attacked:
     if not args.data or args.weight:
-        raise lady.LadyError("attack finetune: give --data X.npz, of all inputs and labels, and no --weight")
+        raise lady.LadyError(
+            "attack finetune: give --data X.npz, of all inputs and labels, and no --weight"
+        )
     try:
         pytorch = importlib.import_module("lady_onnx.converters.pytorch")
     except ImportError as error:
-        raise lady.LadyError("attack finetune: needs PyTorch; pip install 'lady-onnx[torch]'") from error
-    attacked: lady.Attacked = pytorch.finetune(model, read_data(args.data), args.strength, seed=args.seed)
+        raise lady.LadyError(
+            "attack finetune: needs PyTorch; pip install 'lady-onnx[torch]'"
+        ) from error
+    attacked: lady.Attacked = pytorch.finetune(
+        model, read_data(args.data), args.strength, seed=args.seed
+    )
     return attacked
 
 
@@ -232,11 +293,20 @@ def _verification(v: lady.Verification) -> dict[str, Any]:
         "max_abs": v.max_abs,
         "max_rel": v.max_rel,
         "outputs": [
-            {"name": o.name, "shape": list(o.shape), "max_abs": o.max_abs, "max_rel": o.max_rel, "equal": o.equal}
+            {
+                "name": o.name,
+                "shape": list(o.shape),
+                "max_abs": o.max_abs,
+                "max_rel": o.max_rel,
+                "equal": o.equal,
+            }
             for o in v.outputs
         ],
         "samples": v.samples,
-        "runs": [{"kind": r.kind, "shapes": {n: list(s) for n, s in r.shapes.items()}, "equal": r.equal} for r in v.runs],
+        "runs": [
+            {"kind": r.kind, "shapes": {n: list(s) for n, s in r.shapes.items()}, "equal": r.equal}
+            for r in v.runs
+        ],
         "provider": v.provider,
         "metric": v.metric,
         "metrics": list(v.metrics) if v.metrics else None,
@@ -262,7 +332,14 @@ MEANING = {
 
 def _findings(r: lady.Resync) -> list[dict[str, Any]]:
     return [
-        {"kind": f.kind, "group": f.group, "unit": f.unit, "slot": f.slot, "factor": f.factor, "size": f.size}
+        {
+            "kind": f.kind,
+            "group": f.group,
+            "unit": f.unit,
+            "slot": f.slot,
+            "factor": f.factor,
+            "size": f.size,
+        }
         for f in r.integrity
     ]
 
@@ -281,7 +358,10 @@ def _judged(r: lady.Resync) -> dict[str, Any]:
 
 
 def _alterations(r: lady.Resync) -> dict[str, Any]:
-    return {name: [{"kind": a.kind, **a.parameters} for a in done] for name, done in r.alterations.items()}
+    return {
+        name: [{"kind": a.kind, **a.parameters} for a in done]
+        for name, done in r.alterations.items()
+    }
 
 
 def _resync_json(r: lady.Resync) -> dict[str, Any]:
@@ -297,7 +377,9 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
                 "similarity": float(m.similarity.mean()),
                 "margin": float(m.margin.min(initial=math.inf)),
                 "exact": int(np.isinf(m.margin).sum()),
-                "unmatched": [f.unit for f in r.integrity if f.kind == "removed" and f.group == m.group],
+                "unmatched": [
+                    f.unit for f in r.integrity if f.kind == "removed" and f.group == m.group
+                ],
             }
             for m in r.matches
         ],
@@ -306,7 +388,9 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
         "verified_by": r.verified_by,
         "verification": _verification(r.verification) if r.verification else None,
         "integrity": _findings(r),
-        "interchangeable": {name: [list(s) for s in sets] for name, sets in r.interchangeable.items()},
+        "interchangeable": {
+            name: [list(s) for s in sets] for name, sets in r.interchangeable.items()
+        },
         "repaired": r.repaired,
         "stripped": r.stripped,
         "seconds": r.seconds,
@@ -316,7 +400,7 @@ def _resync_json(r: lady.Resync) -> dict[str, Any]:
 def _resync(args: argparse.Namespace) -> int:
     suspect = Path(args.suspect)
     default = suspect.with_name(f"{suspect.stem}.resynced.onnx")
-    models = load(args.reference), load(args.suspect)
+    models = load_graph(args.reference), load_graph(args.suspect)
     taken = models[0].files | models[1].files
     out = _output(Path(args.output) if args.output else default, taken)
     if not args.output and out.exists() and not args.force:
@@ -337,7 +421,7 @@ def _resync(args: argparse.Namespace) -> int:
     result.save(out)
     summary = {"output": str(out), **_resync_json(result)}
     if report:
-        with atomic(report) as file:
+        with open_atomically(report) as file:
             file.write(json.dumps(_clean(summary), allow_nan=False, indent=1).encode())
     if record:
         result.save_permutation(record)
@@ -345,28 +429,42 @@ def _resync(args: argparse.Namespace) -> int:
         _print_json(summary)
     else:
         rows = [
-            (m.group, m.permutation.size, m.moved, f"{m.similarity.mean():.4f}", f"{m.margin.min():.4f}")
+            (
+                m.group,
+                m.permutation.size,
+                m.moved,
+                f"{m.similarity.mean():.4f}",
+                f"{m.margin.min():.4f}",
+            )
             for m in result.matches
             if not result.symmetry.group(m.group).parents
         ]
         _table(("group", "size", "moved", "similarity", "margin"), rows)
         inner = [m for m in result.matches if result.symmetry.group(m.group).parents]
         if inner:
-            print(f"and {len(inner)} groups inside their units, {sum(m.moved for m in inner)} units moved")
+            print(
+                f"and {len(inner)} groups inside their units, {sum(m.moved for m in inner)} units moved"
+            )
         if result.alterations:
-            print(f"besides: {in_words(result.alterations)}")
+            print(f"besides: {describe_alterations(result.alterations)}")
         for kind, meaning in MEANING.items():
             found = [f for f in result.integrity if f.kind == kind]
             if found:
-                known = [(f.group, f.unit, f.slot, f.factor and f"{f.factor:.4g}") for f in found[:SHOWN]]
+                known = [
+                    (f.group, f.unit, f.slot, f.factor and f"{f.factor:.4g}") for f in found[:SHOWN]
+                ]
                 lines = [["" if cell is None else cell for cell in row] for row in known]
-                print(f"\n{kind}: {meaning}{' (repaired)' if result.repaired and kind in REPLACEABLE else ''}")
+                print(
+                    f"\n{kind}: {meaning}{' (repaired)' if result.repaired and kind in REPLACEABLE else ''}"
+                )
                 _table(("group", "unit", "weight", "factor"), lines)
                 if len(found) > SHOWN:
                     print(f"and {len(found) - SHOWN} more")
         alike = [s for sets in result.interchangeable.values() for s in sets]
         if alike:
-            print(f"{sum(map(len, alike))} units, in {len(alike)} sets, compute the same, or nothing: any order is theirs")
+            print(
+                f"{sum(map(len, alike))} units, in {len(alike)} sets, compute the same, or nothing: any order is theirs"
+            )
         print(f"\n{_outcome(out, result)}")
         print(f"{result.verdict}: {result.judged.reason}")
     odd = any(f.kind in TAMPERING for f in result.integrity)
@@ -375,8 +473,14 @@ def _resync(args: argparse.Namespace) -> int:
 
 def _outcome(out: Path, r: lady.Resync) -> str:
     """What became of the suspect, in one line."""
-    preserved = {True: "computes what the suspect did", False: "does NOT compute what the suspect did", None: "not compared"}
-    verified = f"{preserved[r.outputs_preserved]}{f' (by {r.verified_by})' if r.verified_by else ''}"
+    preserved = {
+        True: "computes what the suspect did",
+        False: "does NOT compute what the suspect did",
+        None: "not compared",
+    }
+    verified = (
+        f"{preserved[r.outputs_preserved]}{f' (by {r.verified_by})' if r.verified_by else ''}"
+    )
     if r.verdict == "unrelated":
         return f"{out}: not a copy; {r.moved} units were moved to the likeliest places; {verified}, {r.seconds:.1f} s"
     return (
@@ -392,7 +496,11 @@ def _check(args: argparse.Namespace) -> int:
     r = found.resync
     passes = found.verdict in accepted and found.recognised >= args.min_recognised
     if args.json:
-        said = _judged(r) if r else {"equality": None, "recognised": 0.0, "psi_estimate": None, "alterations": {}}
+        said = (
+            _judged(r)
+            if r
+            else {"equality": None, "recognised": 0.0, "psi_estimate": None, "alterations": {}}
+        )
         _print_json(
             {
                 **said,
@@ -406,7 +514,9 @@ def _check(args: argparse.Namespace) -> int:
         )
     else:
         few = found.verdict in accepted and not passes
-        more = f"; {100 * found.recognised:.1f} % of the units are recognised, too few" if few else ""
+        more = (
+            f"; {100 * found.recognised:.1f} % of the units are recognised, too few" if few else ""
+        )
         print(f"{found.verdict}: {found.reason}{more}")
     return 0 if passes else 1
 
@@ -418,7 +528,9 @@ def _policy(text: str | None) -> Sequence[str]:
     names = [word.strip() for word in text.split(",")]
     for name in names:
         if name not in VERDICTS:
-            raise lady.LadyError(f"check --accept {text}: '{name}' is none of {', '.join(VERDICTS)}")
+            raise lady.LadyError(
+                f"check --accept {text}: '{name}' is none of {', '.join(VERDICTS)}"
+            )
     return ["identical", *names]
 
 
@@ -436,7 +548,10 @@ def _verify(args: argparse.Namespace) -> int:
     if args.json:
         _print_json(_verification(found))
     else:
-        rows = [(o.name, list(o.shape), f"{o.max_abs:.3g}", f"{o.max_rel:.3g}", o.equal) for o in found.outputs]
+        rows = [
+            (o.name, list(o.shape), f"{o.max_abs:.3g}", f"{o.max_rel:.3g}", o.equal)
+            for o in found.outputs
+        ]
         _table(("output", "shape", "max abs", "max rel", "equal"), rows)
         if found.metrics:
             print(f"{found.metric}: {found.metrics[0]:.4f} and {found.metrics[1]:.4f}")
@@ -445,13 +560,18 @@ def _verify(args: argparse.Namespace) -> int:
 
 
 def _demo(args: argparse.Namespace) -> int:
-    found = demo(Path(args.folder))
+    found = run_demo(Path(args.folder))
     if args.json:
         _print_json(found)
         return 0
-    rows = [(m["model"], m["file"], f"{100 * m['accuracy']:.1f} %", f"{m['correlation']:.3f}") for m in found["models"]]
+    rows = [
+        (m["model"], m["file"], f"{100 * m['accuracy']:.1f} %", f"{m['correlation']:.3f}")
+        for m in found["models"]
+    ]
     _table(("model", "file", "accuracy", "correlation with the reference's weights"), rows)
-    print(f"\n{found['units_moved']} units were moved, {found['units_restored']} of {found['units']} are back in place")
+    print(
+        f"\n{found['units_moved']} units were moved, {found['units_restored']} of {found['units']} are back in place"
+    )
     print(f"picture: {found['picture']}")
     return 0
 
@@ -496,7 +616,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"lady-onnx {lady.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, call: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def command(
+        name: str, call: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
         p = commands.add_parser(name, help=text, description=text)
         p.add_argument("--json", action="store_true", help="one JSON object on standard output")
         p.set_defaults(call=call)
@@ -504,21 +626,43 @@ def parser() -> argparse.ArgumentParser:
 
     p = command("groups", _groups, "find the groups of interchangeable units of a model")
     p.add_argument("model", metavar="MODEL")
-    p.add_argument("others", metavar="MODEL", nargs="*", help="further parts of one system, joined by --link")
-    p.add_argument("--link", action="append", default=[], metavar="OUTPUT=INPUT", help="an output that is another part's input")
-    p.add_argument("--explain", metavar="INITIALIZER[:AXIS]", help="why an axis is pinned, or what it is tied to, node by node")
-    p.add_argument("--dot", action="store_true", help="draw the graph in the DOT language, one colour a group")
+    p.add_argument(
+        "others", metavar="MODEL", nargs="*", help="further parts of one system, joined by --link"
+    )
+    p.add_argument(
+        "--link",
+        action="append",
+        default=[],
+        metavar="OUTPUT=INPUT",
+        help="an output that is another part's input",
+    )
+    p.add_argument(
+        "--explain",
+        metavar="INITIALIZER[:AXIS]",
+        help="why an axis is pinned, or what it is tied to, node by node",
+    )
+    p.add_argument(
+        "--dot", action="store_true", help="draw the graph in the DOT language, one colour a group"
+    )
 
-    p = command("permute", _permute, "apply a random, or a given, element of a model's permutation symmetry")
+    p = command(
+        "permute", _permute, "apply a random, or a given, element of a model's permutation symmetry"
+    )
     p.add_argument("model", metavar="MODEL")
     p.add_argument("-o", "--output", metavar="OUT", required=True)
     p.add_argument("--seed", type=_natural, help="of the random permutations (0)")
-    p.add_argument("--group", action="append", metavar="ID", help="permute this group only; may be repeated")
+    p.add_argument(
+        "--group", action="append", metavar="ID", help="permute this group only; may be repeated"
+    )
     p.add_argument("--permutation", metavar="P.json", help="apply this instead of a random one")
     p.add_argument("--inverse", action="store_true", help="undo the given permutation")
     p.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
 
-    p = command("attack", _attack, "alter a model's weights: noise, pruning, quantisation, factors, training")
+    p = command(
+        "attack",
+        _attack,
+        "alter a model's weights: noise, pruning, quantisation, factors, training",
+    )
     p.add_argument("kind", choices=(*ATTACKS, "finetune"))
     p.add_argument("model", metavar="MODEL")
     p.add_argument("-o", "--output", metavar="OUT", required=True)
@@ -527,31 +671,72 @@ def parser() -> argparse.ArgumentParser:
         "deviation of the logarithms of factors that cancel, one factor, or passes over the data (0.1 for a tenth)"
     )
     p.add_argument("--strength", type=_number, required=True, help=how)
-    p.add_argument("--weight", action="append", metavar="NAME", help="this weight only; may be repeated")
-    p.add_argument("--seed", type=_natural, default=0, help="of the noise, the factors, which unit, and the samples' order (0)")
-    p.add_argument("--data", metavar="X.npz", help="for finetune: arrays by the inputs' names, and labels")
-
-    p = command("resync", _resync, "find where every unit of the reference went in the suspect, and put it back")
-    p.add_argument("reference", metavar="REFERENCE")
-    p.add_argument("suspect", metavar="SUSPECT")
-    p.add_argument("--repair", action="store_true", help="give what was tampered with the reference's values")
-    p.add_argument("--strip", action="store_true", help="take out inserted units that the function does not need")
-    p.add_argument("-o", "--output", metavar="OUT", help="SUSPECT's name with .resynced.onnx by default")
-    p.add_argument("--force", action="store_true", help="replace the default output")
-    p.add_argument("--report", metavar="R.json", help="write the report")
-    p.add_argument("--save-permutation", metavar="P.json", help="write what was applied to the suspect")
-    p.add_argument("--verify", choices=VERIFY, default="auto", help="how outputs are compared (auto)")
-    p.add_argument("--provider", choices=PROVIDERS, default="auto")
-    p.add_argument("--evidence", choices=EVIDENCE, default="all", help="all weights of a unit, or the paper's: incoming (all)")
-    p.add_argument("--assignment", choices=tuple(ASSIGNMENTS), default="optimal", help="with argmax, the paper's (optimal)")
+    p.add_argument(
+        "--weight", action="append", metavar="NAME", help="this weight only; may be repeated"
+    )
+    p.add_argument(
+        "--seed",
+        type=_natural,
+        default=0,
+        help="of the noise, the factors, which unit, and the samples' order (0)",
+    )
+    p.add_argument(
+        "--data", metavar="X.npz", help="for finetune: arrays by the inputs' names, and labels"
+    )
 
     p = command(
-        "check", _check, "what is the suspect to the reference: identical, permuted, rescaled, altered, tampered, unrelated"
+        "resync",
+        _resync,
+        "find where every unit of the reference went in the suspect, and put it back",
+    )
+    p.add_argument("reference", metavar="REFERENCE")
+    p.add_argument("suspect", metavar="SUSPECT")
+    p.add_argument(
+        "--repair", action="store_true", help="give what was tampered with the reference's values"
+    )
+    p.add_argument(
+        "--strip",
+        action="store_true",
+        help="take out inserted units that the function does not need",
+    )
+    p.add_argument(
+        "-o", "--output", metavar="OUT", help="SUSPECT's name with .resynced.onnx by default"
+    )
+    p.add_argument("--force", action="store_true", help="replace the default output")
+    p.add_argument("--report", metavar="R.json", help="write the report")
+    p.add_argument(
+        "--save-permutation", metavar="P.json", help="write what was applied to the suspect"
+    )
+    p.add_argument(
+        "--verify", choices=VERIFY, default="auto", help="how outputs are compared (auto)"
+    )
+    p.add_argument("--provider", choices=PROVIDERS, default="auto")
+    p.add_argument(
+        "--evidence",
+        choices=EVIDENCE,
+        default="all",
+        help="all weights of a unit, or the paper's: incoming (all)",
+    )
+    p.add_argument(
+        "--assignment",
+        choices=tuple(ASSIGNMENTS),
+        default="optimal",
+        help="with argmax, the paper's (optimal)",
+    )
+
+    p = command(
+        "check",
+        _check,
+        "what is the suspect to the reference: identical, permuted, rescaled, altered, tampered, unrelated",
     )
     p.add_argument("reference", metavar="REFERENCE")
     p.add_argument("suspect", metavar="SUSPECT")
     default = ",".join(ACCEPTED)
-    p.add_argument("--accept", metavar="VERDICTS", help=f"verdicts with exit code 0, separated by commas ({default})")
+    p.add_argument(
+        "--accept",
+        metavar="VERDICTS",
+        help=f"verdicts with exit code 0, separated by commas ({default})",
+    )
     least = "the least share of units that must be recognised for exit code 0, 0 to 1 (0)"
     p.add_argument("--min-recognised", type=_share, default=0.0, metavar="SHARE", help=least)
 
@@ -561,12 +746,20 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--samples", type=_positive, default=4, help="random inputs (4)")
     p.add_argument("--seed", type=_natural, default=0)
     p.add_argument("--data", metavar="X.npz", help="inputs by name, and `labels`")
-    p.add_argument("--metric", metavar="NAME", help="accuracy or mse, of the first output against `labels`")
+    p.add_argument(
+        "--metric", metavar="NAME", help="accuracy or mse, of the first output against `labels`"
+    )
     p.add_argument("--provider", choices=PROVIDERS, default="auto")
-    p.add_argument("--tolerance", type=_number, help="largest difference, relative to the largest output")
+    p.add_argument(
+        "--tolerance", type=_number, help="largest difference, relative to the largest output"
+    )
 
-    p = command("demo", _demo, "a first minute: shuffle a small classifier of digits, and put it back")
-    p.add_argument("folder", metavar="FOLDER", nargs="?", default="demo", help="where the files go (demo)")
+    p = command(
+        "demo", _demo, "a first minute: shuffle a small classifier of digits, and put it back"
+    )
+    p.add_argument(
+        "folder", metavar="FOLDER", nargs="?", default="demo", help="where the files go (demo)"
+    )
     return top
 
 
@@ -581,7 +774,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except lady.LadyError as error:
         print(f"lady-onnx: {' '.join(str(error).split())}", file=sys.stderr)
     except OSError as error:
-        print(f"lady-onnx: {error.filename or ''}: {error.strerror or error}; check the path and the disk", file=sys.stderr)
+        print(
+            f"lady-onnx: {error.filename or ''}: {error.strerror or error}; check the path and the disk",
+            file=sys.stderr,
+        )
     except MemoryError:
         print("lady-onnx: out of memory; free some, or use a larger machine", file=sys.stderr)
     except KeyboardInterrupt:

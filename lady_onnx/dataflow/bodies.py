@@ -16,20 +16,20 @@ import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 from ..errors import UnknownStructure
-from ..graph.model import (
-    Graph,
-    attributes,
-    captured,
+from ..graph.model import Graph
+from ..graph.nodes import (
     find_live_nodes,
-    in_function,
-    inside,
-    ordered,
+    list_captured_names,
+    prefix_of_body,
+    prefix_of_function,
+    read_attributes,
+    sort_topologically,
 )
 from ..rules import Elementwise, Equation, Kind
 from . import sequences
-from .labels import addresses, along
+from .labels import lay_along, make_addresses
 from .sequences import Result
-from .tensors import Tensor, opaque
+from .tensors import Tensor, make_opaque
 
 
 class Engine(sequences.Engine, Protocol):
@@ -63,10 +63,14 @@ class Scope:
     names: Mapping[str, str] = field(default_factory=dict)
 
 
-def function_of(graph: Graph, node: NodeProto, types: Sequence[bytes]) -> FunctionProto | None:
+def find_function(graph: Graph, node: NodeProto, types: Sequence[bytes]) -> FunctionProto | None:
     """The function that a node calls: a local one, or the one that its operator's specification gives."""
     for function in graph.model.functions:
-        if (function.domain, function.name, function.overload) == (node.domain, node.op_type, node.overload):
+        if (function.domain, function.name, function.overload) == (
+            node.domain,
+            node.op_type,
+            node.overload,
+        ):
             return function
     version = graph.opset(node.domain)
     try:
@@ -77,7 +81,9 @@ def function_of(graph: Graph, node: NodeProto, types: Sequence[bytes]) -> Functi
         return schema.function_body
     if schema.has_context_dependent_function:
         function = FunctionProto()
-        function.ParseFromString(schema.get_context_dependent_function(node.SerializeToString(), list(types)))
+        function.ParseFromString(
+            schema.get_context_dependent_function(node.SerializeToString(), list(types))
+        )
         return function
     return None
 
@@ -103,10 +109,12 @@ class Bodies:
                 return self._scan(node, origin, scope)
             case "SequenceMap":
                 return self._map(node, origin, scope)
-            case _ if sequences.handles(self.engine, node):
-                return sequences.run(self.engine, node)
+            case _ if sequences.is_sequence_node(self.engine, node):
+                return sequences.run_sequence_node(self.engine, node)
         types = [self.engine.inference.type_of(n) for n in node.input]
-        function = function_of(self.engine.graph, node, [t.SerializeToString() if t else b"" for t in types])
+        function = find_function(
+            self.engine.graph, node, [t.SerializeToString() if t else b"" for t in types]
+        )
         if function is None:
             raise UnknownStructure("no body to run through")
         return self._call(node, function)
@@ -114,27 +122,33 @@ class Bodies:
     def captured(self, node: NodeProto) -> list[str]:
         """What the subgraphs of a node read from outside, and all weights inside them and in functions that it calls."""
         _, origin, scope = self._origin.get(id(node), (node, node, Scope()))
-        names = [scope.names.get(n, n) for n in captured(origin)]
+        names = [scope.names.get(n, n) for n in list_captured_names(origin)]
         homes = tuple(set(self._homes(origin, scope.weights)))
-        return names + ([w for w in self.engine.graph.tensors if w.startswith(homes)] if homes else [])
+        return names + (
+            [w for w in self.engine.graph.tensors if w.startswith(homes)] if homes else []
+        )
 
     def _homes(self, node: NodeProto, prefix: str) -> Iterator[str]:
         """What stands before the names of the weights that a node has inside."""
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                home = prefix + inside(node, attribute.name)
+                home = prefix + prefix_of_body(node, attribute.name)
                 yield home
                 for inner in attribute.g.node:
                     yield from self._homes(inner, home)
         for function in self._functions(node):
-            home = in_function(function)
+            home = prefix_of_function(function)
             yield home
             for inner in function.node:
                 yield from self._homes(inner, home)
 
     def _functions(self, node: NodeProto) -> list[FunctionProto]:
         """The model's own functions of a node's name."""
-        return [f for f in self.engine.graph.model.functions if (f.domain, f.name) == (node.domain, node.op_type)]
+        return [
+            f
+            for f in self.engine.graph.model.functions
+            if (f.domain, f.name) == (node.domain, node.op_type)
+        ]
 
     def holds(self, node: NodeProto) -> bool:
         """Is this a node of a body?"""
@@ -145,10 +159,17 @@ class Bodies:
         operator = node.op_type
         if operator in ("If", "Loop", "Scan", "SequenceMap") and node.domain in ("", "ai.onnx"):
             return True
-        return sequences.handles(self.engine, node) or (operator in self._called and bool(self._functions(node)))
+        return sequences.is_sequence_node(self.engine, node) or (
+            operator in self._called and bool(self._functions(node))
+        )
 
     def _nodes(
-        self, nodes: Sequence[NodeProto], weights: Iterable[str], outputs: Sequence[str], scope: Scope, values: NodeProto | None
+        self,
+        nodes: Sequence[NodeProto],
+        weights: Iterable[str],
+        outputs: Sequence[str],
+        scope: Scope,
+        values: NodeProto | None,
     ) -> list[str]:
         """Runs the nodes of a body; returns what its outputs are called. `values` has the attributes of a call."""
         names = dict(scope.names)
@@ -159,15 +180,26 @@ class Bodies:
                 if o:
                     constant = node.op_type == "Constant" and scope.weights + o in known
                     names[o] = (scope.weights if constant else scope.call) + o
-        for node in find_live_nodes(ordered(nodes), outputs):
-            copy = NodeProto(op_type=node.op_type, domain=node.domain, overload=node.overload, name=scope.nodes + node.name)
+        for node in find_live_nodes(sort_topologically(nodes), outputs):
+            copy = NodeProto(
+                op_type=node.op_type,
+                domain=node.domain,
+                overload=node.overload,
+                name=scope.nodes + node.name,
+            )
             copy.input.extend(names.get(i, i) for i in node.input)
             copy.output.extend(names.get(o, o) for o in node.output)
             if node.op_type == "Constant" and copy.output[0] in known:
                 continue
             for attribute in node.attribute:
                 if attribute.ref_attr_name:
-                    given = next((a for a in values.attribute if a.name == attribute.ref_attr_name), None) if values else None
+                    given = (
+                        next(
+                            (a for a in values.attribute if a.name == attribute.ref_attr_name), None
+                        )
+                        if values
+                        else None
+                    )
                     if given is not None:
                         copy.attribute.add().CopyFrom(given)
                         copy.attribute[-1].name = attribute.name
@@ -179,11 +211,13 @@ class Bodies:
         return [names.get(o, o) for o in outputs]
 
     def _graph(self, graph: GraphProto, scope: Scope) -> list[str]:
-        weights = [t.name for t in graph.initializer] + [s.values.name for s in graph.sparse_initializer]
+        weights = [t.name for t in graph.initializer] + [
+            s.values.name for s in graph.sparse_initializer
+        ]
         return self._nodes(list(graph.node), weights, [o.name for o in graph.output], scope, None)
 
     def _tensor(self, name: str) -> Tensor:
-        return sequences.tensor(self.engine, name)
+        return sequences.read_tensor(self.engine, name)
 
     def _known(self, name: str) -> Result | None:
         return self.engine.items[name] if name in self.engine.items else self.engine.tensor(name)
@@ -191,10 +225,14 @@ class Bodies:
     def _result(self, name: str) -> Result:
         return self.engine.items[name] if name in self.engine.items else self._tensor(name)
 
-    def _inner(self, node: NodeProto, origin: NodeProto, scope: Scope, attribute: str) -> tuple[GraphProto, Scope]:
+    def _inner(
+        self, node: NodeProto, origin: NodeProto, scope: Scope, attribute: str
+    ) -> tuple[GraphProto, Scope]:
         body = next(a.g for a in origin.attribute if a.name == attribute)
         nodes = f"{node.name or node.op_type}/{attribute}/"
-        return body, Scope(scope.weights + inside(origin, attribute), nodes, next(self._calls), scope.names)
+        return body, Scope(
+            scope.weights + prefix_of_body(origin, attribute), nodes, next(self._calls), scope.names
+        )
 
     def _declare(self, name: str, tensor: Tensor, like: str) -> None:
         """Makes `tensor` known by a name inside a body, of the element type of another."""
@@ -217,7 +255,12 @@ class Bodies:
         defaults.CopyFrom(node)
         present = {a.name for a in node.attribute}
         defaults.attribute.extend(a for a in function.attribute_proto if a.name not in present)
-        scope = Scope(in_function(function), f"{node.name or node.op_type}/{function.name}/", next(self._calls), given)
+        scope = Scope(
+            prefix_of_function(function),
+            f"{node.name or node.op_type}/{function.name}/",
+            next(self._calls),
+            given,
+        )
         outputs = self._nodes(list(function.node), [], list(function.output), scope, defaults)
         for name, inner in zip(node.output, outputs, strict=False):
             self.engine.inference.same(name, inner)
@@ -271,14 +314,18 @@ class Bodies:
         axis %= rank
         shape = (*tensor.shape[:axis], count, *tensor.shape[axis:])
         roles = [np.expand_dims(r, axis) for r in tensor.roles]
-        return Tensor(shape, (*roles, *([along(addresses(count), axis, rank)] if count > 1 else [])), reason=tensor.reason)
+        return Tensor(
+            shape,
+            (*roles, *([lay_along(make_addresses(count), axis, rank)] if count > 1 else [])),
+            reason=tensor.reason,
+        )
 
     def _loop(self, node: NodeProto, origin: NodeProto, scope: Scope) -> list[Tensor]:
         body, inner = self._inner(node, origin, scope, "body")
         names = [i.name for i in body.input]
         given = {n: inner.call + n for n in names}
         for name in names[:2]:
-            self.engine.tensors[given[name]] = opaque(())
+            self.engine.tensors[given[name]] = make_opaque(())
             kind = onnx.TensorProto.INT64 if name == names[0] else onnx.TensorProto.BOOL
             self.engine.inference.declare(given[name], kind, ())
         if node.input[1]:
@@ -305,7 +352,7 @@ class Bodies:
         if self.engine.graph.opset() < 9:
             raise UnknownStructure("the batched form of opset 8")
         body, inner = self._inner(node, origin, scope, "body")
-        given = attributes(origin)
+        given = read_attributes(origin)
         count = given["num_scan_inputs"]
         names = {i.name: inner.call + i.name for i in body.input}
         inside_names = list(names.values())
@@ -313,13 +360,18 @@ class Bodies:
         states = [self._state(n, i) for n, i in zip(inside_names, initial, strict=False)]
         turns = 1
         for name, source, axis in zip(
-            inside_names[len(initial) :], scanned, given.get("scan_input_axes", [0] * count), strict=True
+            inside_names[len(initial) :],
+            scanned,
+            given.get("scan_input_axes", [0] * count),
+            strict=True,
         ):
             tensor = self._tensor(source)
             rank = len(tensor.shape)
             turns = tensor.shape[axis]
             letters = [f"[x{i}]" if i == axis % rank else f"x{i}" for i in range(rank)]
-            equation = Equation(f"{' '.join(letters)} -> {' '.join(x for x in letters if '[' not in x)}")
+            equation = Equation(
+                f"{' '.join(letters)} -> {' '.join(x for x in letters if '[' not in x)}"
+            )
             self._declare(name, self.engine.results(equation, [tensor], [False], [None])[0], source)
         outputs = self._graph(body, replace(inner, names={**inner.names, **names}))
         self._leave(outputs)
@@ -335,10 +387,12 @@ class Bodies:
         items = self.engine.items
         body, inner = self._inner(node, origin, scope, "body")
         found: list[list[str]] = [[] for _ in node.output]
-        for turn in range(len(sequences.items(self.engine, node.input[0]))):
+        for turn in range(len(sequences.list_items(self.engine, node.input[0]))):
             pairs = zip(body.input, node.input, strict=True)
             given = {i.name: items[n][turn] if n in items else n for i, n in pairs}
-            outputs = self._graph(body, replace(inner, call=next(self._calls), names={**inner.names, **given}))
+            outputs = self._graph(
+                body, replace(inner, call=next(self._calls), names={**inner.names, **given})
+            )
             self._leave(outputs)
             for made, name in zip(found, outputs, strict=True):
                 made.append(name)

@@ -18,45 +18,40 @@ from onnx import NodeProto
 
 from .. import rules
 from ..errors import UnknownStructure
-from ..graph.model import (
-    Graph,
-    attributes,
-    captured,
-    find_live_nodes,
-    input_choices,
-    label,
-)
+from ..graph.model import Graph
+from ..graph.nodes import describe_node, find_live_nodes, list_captured_names, read_attributes
+from ..graph.shapes import choose_input_shapes
 from . import lines
 from .bodies import Bodies
-from .equations import lay, solved, spread, unlay
+from .equations import lay_over_names, solve_equation, spread_shape, take_result_axes
 from .inference import Inference
 from .labels import (
-    UNREAD,
+    UNREAD_LABEL,
     Facts,
-    Line,
+    LabelRun,
     Role,
-    addresses,
-    along,
-    axes_of,
-    components,
-    compress,
-    dense,
+    count_occurrences,
+    drop_constant_axes,
+    find_components,
+    find_varying_axes,
     is_address,
-    often,
+    lay_along,
+    make_addresses,
+    to_dense,
 )
 from .sequences import Result
 from .tensors import (
     Index,
     Part,
     Tensor,
-    moved_shape,
-    opaque,
-    prefixed,
-    step_of,
-    tidy,
+    make_opaque,
+    move_role,
+    move_shape,
+    prefix_axes,
+    tidy_roles,
 )
-from .ties import Ties
-from .touches import Touches
+from .ties import Unification
+from .touches import ValueNumbering
 
 SIZES = (64, 16, 32, 224, 640, 7, 512, 16000)
 """Sizes to try for the symbolic axes of the graph's inputs."""
@@ -84,12 +79,20 @@ class Analysis:
         """The same with arrays in place of lines."""
         facts = replace(
             self.facts,
-            equal=[(dense(a), dense(b)) for a, b in self.facts.equal],
-            pins=[(dense(p), reason, node) for p, reason, node in self.facts.pins],
-            read=[dense(r) for r in self.facts.read],
-            touched=[(what, dense(r)) for said in self.facts.touched for what, r in often(*said)],
+            equal=[(to_dense(a), to_dense(b)) for a, b in self.facts.equal],
+            pins=[(to_dense(p), reason, node) for p, reason, node in self.facts.pins],
+            read=[to_dense(r) for r in self.facts.read],
+            touched=[
+                (what, to_dense(r))
+                for said in self.facts.touched
+                for what, r in count_occurrences(*said)
+            ],
         )
-        return replace(self, facts=facts, weights={w: [dense(r) for r in roles] for w, roles in self.weights.items()})
+        return replace(
+            self,
+            facts=facts,
+            weights={w: [to_dense(r) for r in roles] for w, roles in self.weights.items()},
+        )
 
 
 class Engine:
@@ -109,8 +112,8 @@ class Engine:
         self.graph = graph
         self.constant_along = constant_along
         self.facts = Facts()
-        self.ties = Ties(self.facts)
-        self.touches = Touches(self.facts, number, self._labels)
+        self.ties = Unification(self.facts)
+        self.touches = ValueNumbering(self.facts, number, self._labels)
         self.inference = Inference(graph, shapes, loose)
         self.out = Analysis(self.facts)
         self.failed = 0
@@ -121,14 +124,18 @@ class Engine:
         self.bodies = Bodies(self)
         self._read: set[str] = set()
         for name, shape in shapes.items():
-            roles = tuple(along(addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1)
+            roles = tuple(
+                lay_along(make_addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1
+            )
             self.tensors[name] = Tensor(shape, roles, reason="graph input")
 
     # ---- the walk
 
     def run(self, limit: float) -> Analysis | None:
         """The facts; None as soon as `limit` nodes have failed."""
-        for node in find_live_nodes(self.graph.nodes, [o.name for o in self.graph.model.graph.output]):
+        for node in find_live_nodes(
+            self.graph.nodes, [o.name for o in self.graph.model.graph.output]
+        ):
             self.step(node)
             if self.failed >= limit:
                 return None
@@ -136,7 +143,7 @@ class Engine:
         self.facts.node = ""
         for name in sorted(self.out.values & self.out.weights.keys()):
             for role in self.out.weights[name]:
-                self.facts.pin(dense(role), "read as a shape or an index")
+                self.facts.pin(to_dense(role), "read as a shape or an index")
         for value in self.graph.model.graph.output:
             self.facts.node = value.name
             self._pin(value.name, "graph output")
@@ -145,9 +152,9 @@ class Engine:
             self.out.weights.pop(state, None)
         for labelled in self.out.weights.values():
             for i, role in enumerate(labelled):
-                if isinstance(role, Line):
+                if isinstance(role, LabelRun):
                     continue
-                missing = role == UNREAD
+                missing = role == UNREAD_LABEL
                 if missing.any():
                     role = role.copy()
                     role[missing] = self.facts.fresh((int(missing.sum()),))
@@ -159,7 +166,7 @@ class Engine:
         """Everything that one node says; a node that cannot be described pins what it touches."""
         if node.op_type == "Constant" and set(node.output) & self.graph.tensors.keys():
             return
-        self.facts.node = label(node)
+        self.facts.node = describe_node(node)
         fits = self.bodies.has_body(node) or self.inference.infer(node)
         try:
             self._apply(node)
@@ -171,7 +178,9 @@ class Engine:
             fits = False
             self._unknown(node, f"does not fit its rule ({why})")
             self.saw(node, None)
-        self.failed += not fits or any(o and o not in self.tensors and o not in self.items for o in node.output)
+        self.failed += not fits or any(
+            o and o not in self.tensors and o not in self.items for o in node.output
+        )
 
     def saw(self, node: NodeProto, kind: rules.Kind | None) -> None:
         """Keeps a node and what its rule says, None where it pins, for those who read the walk."""
@@ -181,7 +190,7 @@ class Engine:
         """Does anything read this result of a node? Inside a body it is taken for granted."""
         if not self._read:
             self._read = {o.name for o in self.graph.model.graph.output}
-            self._read.update(*([*n.input, *captured(n)] for n in self.graph.nodes))
+            self._read.update(*([*n.input, *list_captured_names(n)] for n in self.graph.nodes))
         return name in self._read or self.bodies.holds(node)
 
     def _rule(self, node: NodeProto) -> rules.Describe | None:
@@ -193,12 +202,17 @@ class Engine:
         """The tensor of that name; None where its shape is not known."""
         if name not in self.tensors and name in self.graph.tensors:
             shape = self.graph.shape(name)
-            self.tensors[name] = Tensor(shape, parts=(Part(name, functools.partial(self._index, name, shape), True),))
+            self.tensors[name] = Tensor(
+                shape, parts=(Part(name, functools.partial(self._index, name, shape), True),)
+            )
         return self.tensors.get(name)
 
     def _index(self, name: str, shape: tuple[int, ...]) -> Index:
         return tuple(
-            None if n < 2 or self.constant_along(name, a) else along(np.arange(n), a, len(shape)) for a, n in enumerate(shape)
+            None
+            if n < 2 or self.constant_along(name, a)
+            else lay_along(np.arange(n), a, len(shape))
+            for a, n in enumerate(shape)
         )
 
     def _apply(self, node: NodeProto) -> None:
@@ -207,7 +221,9 @@ class Engine:
             raise UnknownStructure("no rule")
         names, made = list(node.input), list(node.output)
         operands = [self.tensor(n) if n else None for n in names]
-        if any(o is None and n and n not in self.items for o, n in zip(operands, names, strict=True)):
+        if any(
+            o is None and n and n not in self.items for o, n in zip(operands, names, strict=True)
+        ):
             raise UnknownStructure("an operand of unknown shape")
         if any(_is_too_long(self.inference.known_shape(n)) for n in made if n):
             raise UnknownStructure("an axis of more elements than are followed")
@@ -220,13 +236,17 @@ class Engine:
             raise UnknownStructure("a sequence of tensors")
         else:
             self.facts.reason = next((o.reason for o in operands if o and not o.parts), "position")
-            results = self.results(kind, operands, loose, [self.inference.known_shape(n) for n in made])
+            results = self.results(
+                kind, operands, loose, [self.inference.known_shape(n) for n in made]
+            )
         if any(made[len(results) :]):
             # it could say anything about the order of the operands
             raise UnknownStructure("a result that the rule does not name")
         self.saw(node, kind)
         if not isinstance(kind, rules.Body):
-            self.touches.saw(node, kind, operands, [r if isinstance(r, Tensor) else None for r in results])
+            self.touches.saw(
+                node, kind, operands, [r if isinstance(r, Tensor) else None for r in results]
+            )
         for name, result in zip(made, results, strict=False):
             if not name or result is None:
                 continue
@@ -238,8 +258,12 @@ class Engine:
 
     def _labels(self, part: Part) -> list[np.ndarray]:
         """The labels of a part of a weight, as far as it has any."""
-        known = [dense(r) for r in self.out.weights.get(part.weight, ())]
-        return [self._at(part, r)[0] for r in known if not any(part.index[a] is None for a in axes_of(r))]
+        known = [to_dense(r) for r in self.out.weights.get(part.weight, ())]
+        return [
+            self._at(part, r)[0]
+            for r in known
+            if not any(part.index[a] is None for a in find_varying_axes(r))
+        ]
 
     def results(
         self,
@@ -254,7 +278,11 @@ class Engine:
             case rules.Source(uniform):
                 if any(shape is None for shape in inferred):
                     raise UnknownStructure("a shape that cannot be computed")
-                return [Tensor(shape) if uniform else opaque(shape) for shape in inferred if shape is not None]
+                return [
+                    Tensor(shape) if uniform else make_opaque(shape)
+                    for shape in inferred
+                    if shape is not None
+                ]
             case rules.Elementwise():
                 _meet([(o.shape, free) for o, free in given])
                 shape = np.broadcast_shapes(*(o.shape for o, _ in given))
@@ -265,20 +293,35 @@ class Engine:
                     moved = [o for i in sources if (o := operands[i])]
                     for step in steps:
                         if isinstance(step, rules.Expand) and not all(loose[1:]):
-                            _meet([(o.shape, free) for o, free in zip(moved, loose, strict=False)] + [(step.shape, False)])
-                    found.append(self._move(moved[0] if len(moved) == 1 else self._concat(moved, axis), steps))
+                            _meet(
+                                [(o.shape, free) for o, free in zip(moved, loose, strict=False)]
+                                + [(step.shape, False)]
+                            )
+                    found.append(
+                        self._move(
+                            moved[0] if len(moved) == 1 else self._concat(moved, axis), steps
+                        )
+                    )
                 return found
             case rules.Equation():
                 return self._equation(operands, loose, kind, inferred)
             case rules.Steps(steps, names, states):
-                made = {str(i): (o, free) for i, (o, free) in enumerate(zip(operands, loose, strict=True))}
+                made = {
+                    str(i): (o, free)
+                    for i, (o, free) in enumerate(zip(operands, loose, strict=True))
+                }
                 named = {w for _, _, wanted in steps for w in wanted}
-                if any(o and math.prod(o.shape) > 1 and str(i) not in named for i, o in enumerate(operands)):
+                if any(
+                    o and math.prod(o.shape) > 1 and str(i) not in named
+                    for i, o in enumerate(operands)
+                ):
                     raise UnknownStructure("an operand that the rule does not name")
                 made |= {name: (self.state(shape), False) for name, shape in states.items()}
                 for name, rule, wanted in steps:
                     chosen = [made[w] for w in wanted]
-                    result = self.results(rule, [o for o, _ in chosen], [free for _, free in chosen], [None])[0]
+                    result = self.results(
+                        rule, [o for o, _ in chosen], [free for _, free in chosen], [None]
+                    )[0]
                     made[name] = result, any(free for _, free in chosen)
                 return [o for name in names if (o := made[name][0])]
         raise AssertionError(kind)
@@ -287,7 +330,9 @@ class Engine:
         """A tensor that is read before it is made: labelled by what it meets, as a weight is, but no weight."""
         name = f"\0{len(self.states)}"
         self.states[name] = shape
-        index = tuple(along(np.arange(n), a, len(shape)) if n > 1 else None for a, n in enumerate(shape))
+        index = tuple(
+            lay_along(np.arange(n), a, len(shape)) if n > 1 else None for a, n in enumerate(shape)
+        )
         return Tensor(shape, parts=(Part(name, index, True),))
 
     def _unknown(self, node: NodeProto, why: str) -> None:
@@ -306,7 +351,7 @@ class Engine:
             if shape is None:
                 self.tensors.pop(result, None)
             else:
-                self.tensors[result] = opaque(shape, reason)
+                self.tensors[result] = make_opaque(shape, reason)
 
     def _pin(self, name: str, reason: str) -> None:
         """Pins a tensor, or all tensors of a sequence, as far as they are known."""
@@ -319,7 +364,7 @@ class Engine:
     # ---- movements
 
     def _move(self, tensor: Tensor, steps: Sequence[rules.Step]) -> Tensor:
-        plain = None if tensor.parts else lines.moved(tensor, steps)
+        plain = None if tensor.parts else lines.apply_movement(tensor, steps)
         if plain is not None:
             return plain
         if any(isinstance(s, rules.Take) and (s.index < 0).any() for s in steps) and tensor.parts:
@@ -328,24 +373,30 @@ class Engine:
         for step in steps:
             if isinstance(step, rules.Take) and (step.index < 0).any():
                 if not any(r.shape[step.axis] > 1 for r in roles):
-                    roles.append(along(addresses(shape[step.axis]), step.axis, len(shape)))
+                    roles.append(lay_along(make_addresses(shape[step.axis]), step.axis, len(shape)))
                 roles = [self._padded(r, step) for r in roles]
             else:
-                roles = [step_of(r, step, shape) for r in roles]
+                roles = [move_role(r, step, shape) for r in roles]
             turned = isinstance(step, rules.Transpose)
             parts = tuple(
-                Part(p.weight, tuple(None if i is None else step_of(i, step, shape) for i in p.index), p.plain and turned)
+                Part(
+                    p.weight,
+                    tuple(None if i is None else move_role(i, step, shape) for i in p.index),
+                    p.plain and turned,
+                )
                 for p in parts
             )
-            shape = moved_shape(shape, step)
-        return Tensor(shape, tidy(roles, shape), parts, tensor.reason)
+            shape = move_shape(shape, step)
+        return Tensor(shape, tidy_roles(roles, shape), parts, tensor.reason)
 
     def _padded(self, role: np.ndarray, step: rules.Take) -> np.ndarray:
         if role.shape[step.axis] == 1:
             return role
         taken = role.take(step.index, step.axis)
-        hole = np.broadcast_to(along(step.index < 0, step.axis, role.ndim), taken.shape)
-        taken[hole] = self.facts.fresh((int(hole.sum()),)) if not is_address(role) else role.min() - 1
+        hole = np.broadcast_to(lay_along(step.index < 0, step.axis, role.ndim), taken.shape)
+        taken[hole] = (
+            self.facts.fresh((int(hole.sum()),)) if not is_address(role) else role.min() - 1
+        )
         return taken
 
     def _concat(self, operands: list[Tensor], axis: int) -> Tensor:
@@ -357,19 +408,31 @@ class Engine:
         each = [self._roles(o) for o in operands]
         reason = next((o.reason for o in operands if not o.parts), "position")
         # along the axis the labels stand one after the other; elsewhere the operands share one order
-        spans = {tuple(sorted({*axes_of(r), axis})) for roles in each for r in roles if r.shape[axis] > 1}
+        spans = {
+            tuple(sorted({*find_varying_axes(r), axis}))
+            for roles in each
+            for r in roles
+            if r.shape[axis] > 1
+        }
         spans |= {(axis,)} if size > 1 and not spans else set()
         result: list[np.ndarray] = []
         for span in sorted(spans, key=len, reverse=True):
-            if any(set(span) < set(axes_of(r)) and not is_address(r) for r in result):
+            if any(set(span) < set(find_varying_axes(r)) and not is_address(r) for r in result):
                 continue
             pieces, marks = [], []
             for operand, roles in zip(operands, each, strict=True):
                 dims = [n if i in span else 1 for i, n in enumerate(operand.shape)]
                 # a role that does not run along the axis is the business of the shared order below
-                own = [r for r in roles if set(axes_of(r)) <= set(span) and (r.shape[axis] > 1 or operand.shape[axis] == 1)]
+                own = [
+                    r
+                    for r in roles
+                    if set(find_varying_axes(r)) <= set(span)
+                    and (r.shape[axis] > 1 or operand.shape[axis] == 1)
+                ]
                 named = sorted((r for r in own if not is_address(r)), key=lambda r: -r.size)
-                fixed = sorted((r for r in own if is_address(r) and r.shape[axis] > 1), key=lambda r: -r.size)
+                fixed = sorted(
+                    (r for r in own if is_address(r) and r.shape[axis] > 1), key=lambda r: -r.size
+                )
                 if named and named[0].shape[axis] > 1:
                     pieces.append(np.broadcast_to(named[0], dims))
                     marks.append(np.broadcast_to(fixed[0] if fixed else -1, dims))
@@ -380,26 +443,29 @@ class Engine:
                     line = [n if i == axis else 1 for i, n in enumerate(dims)]
                     free = self.facts.fresh(line)
                     if operand.shape[axis] == 1 and (operand.roles or operand.parts):
-                        free = addresses(1).reshape(line)
+                        free = make_addresses(1).reshape(line)
                     pieces.append(np.broadcast_to(free, dims))
                     marks.append(np.broadcast_to(-1, dims))
-            joined = compress(np.concatenate(pieces, axis), span)
+            joined = drop_constant_axes(np.concatenate(pieces, axis), span)
             result.append(joined)
             # the same label in two operands stands for two tensors' units that move together, not for copies
             labels = np.concatenate([np.unique(p[p >= 0]) for p in pieces])
-            placed = any((p < 0).any() or (m.size and m.min() != m.max()) for p, m in zip(pieces, marks, strict=True))
+            placed = any(
+                (p < 0).any() or (m.size and m.min() != m.max())
+                for p, m in zip(pieces, marks, strict=True)
+            )
             if placed or np.unique(labels).size < labels.size:
                 base = 0
                 for i, m in enumerate(marks):
                     marks[i] = m - base
                     base = -int(marks[i].min(initial=-base))
-                result.append(compress(np.concatenate(marks, axis), span))
+                result.append(drop_constant_axes(np.concatenate(marks, axis), span))
         shared: list[tuple[np.ndarray, int]] = []
         for i, roles in enumerate(each):
             shared += [(r, i) for r in roles if r.shape[axis] == 1]
         self.facts.reason = reason
         result += self.ties.combine(shared, [], set(), set())
-        return Tensor(shape, tidy(result, shape), reason=reason)
+        return Tensor(shape, tidy_roles(result, shape), reason=reason)
 
     # ---- weights
 
@@ -411,30 +477,45 @@ class Engine:
         if not tensor.parts:
             return tensor
         sets = [{a} for a in range(len(tensor.shape))]
-        return Tensor(tensor.shape, tidy(self._label(tensor.parts, sets, tensor.shape), tensor.shape), reason=tensor.reason)
+        return Tensor(
+            tensor.shape,
+            tidy_roles(self._label(tensor.parts, sets, tensor.shape), tensor.shape),
+            reason=tensor.reason,
+        )
 
     def _shape(self, weight: str) -> tuple[int, ...]:
         return self.states[weight] if weight in self.states else self.graph.shape(weight)
 
-    def _label(self, parts: Sequence[Part], sets: Sequence[set[int]], sizes: Sequence[int]) -> list[np.ndarray]:
+    def _label(
+        self, parts: Sequence[Part], sets: Sequence[set[int]], sizes: Sequence[int]
+    ) -> list[np.ndarray]:
         """Labels for weights, independent over each of `sets` of axes; a weight met before keeps what it has."""
         roles: list[np.ndarray] = []
         for part in parts:
             known = self._met(part.weight)
             if known is not None and not self._unread(part, known):
-                roles += [r for r in (self._known(part, k) for k in range(len(known))) if r is not None]
+                roles += [
+                    r for r in (self._known(part, k) for k in range(len(known))) if r is not None
+                ]
                 continue
-            span = {a for i in part.index if i is not None for a in axes_of(i)}
+            span = {a for i in part.index if i is not None for a in find_varying_axes(i)}
             wanted = {frozenset(s & span) for s in sets} - {frozenset()}
             wanted |= {frozenset({a}) for a in span - set().union(*wanted)}
             born = []
             for axes in sorted((w for w in wanted if not any(w < o for o in wanted)), key=sorted):
                 role = self.facts.fresh([n if a in axes else 1 for a, n in enumerate(sizes)])
                 born.append(role if part.plain else self._shared(part, role))
-            frames = [self._plain_frame(part, role) if part.plain else self._frame(part, role) for role in born]
+            frames = [
+                self._plain_frame(part, role) if part.plain else self._frame(part, role)
+                for role in born
+            ]
             joined = frames if known is None else _joined(known, frames)
             if joined is None:
-                born = [r for r in (self._known(part, k) for k in range(len(known or []))) if r is not None]
+                born = [
+                    r
+                    for r in (self._known(part, k) for k in range(len(known or [])))
+                    if r is not None
+                ]
             else:
                 self.out.weights[part.weight] = list(joined)
             roles += born
@@ -445,25 +526,31 @@ class Engine:
         known = self.out.weights.get(weight)
         if known is None:
             return None
-        roles = [dense(r) for r in known]
+        roles = [to_dense(r) for r in known]
         self.out.weights[weight] = list(roles)
         return roles
 
     def _unread(self, part: Part, known: Sequence[np.ndarray]) -> bool:
         """Has nothing met this part of a weight yet?"""
-        return bool(known) and all((self._at(part, role)[0] == UNREAD).all() for role in known)
+        return bool(known) and all(
+            (self._at(part, role)[0] == UNREAD_LABEL).all() for role in known
+        )
 
     def _at(self, part: Part, role: np.ndarray) -> tuple[np.ndarray, list[Any]]:
         """A role over a weight where a part of it stands, and the index that leads there."""
         where: list[Any] = [0] * role.ndim
-        for a in axes_of(role):
+        for a in find_varying_axes(role):
             where[a] = 0 if part.index[a] is None else part.index[a]
         return np.asarray(role[tuple(where)]), where
 
     def _elements(self, part: Part, role: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
         """The axes of the weight that a role over a tensor runs along, the role, and the indices, broadcast."""
-        axes = set(axes_of(role))
-        used = [(a, i) for a, i in enumerate(part.index) if i is not None and axes & set(axes_of(i))]
+        axes = set(find_varying_axes(role))
+        used = [
+            (a, i)
+            for a, i in enumerate(part.index)
+            if i is not None and axes & set(find_varying_axes(i))
+        ]
         return [a for a, _ in used], list(np.broadcast_arrays(role, *(i for _, i in used)))
 
     def _shared(self, part: Part, role: np.ndarray) -> np.ndarray:
@@ -478,18 +565,18 @@ class Engine:
             return role
         lowest = int(role.min())
         size = role.size
-        group = components(pairs[1] - lowest, pairs[0] + size, size + math.prod(shape))[:size]
+        group = find_components(pairs[1] - lowest, pairs[0] + size, size + math.prod(shape))[:size]
         return (np.unique(group, return_index=True)[1][group] + lowest)[role - lowest]
 
     def _known(self, part: Part, which: int) -> np.ndarray | None:
-        role = dense(self.out.weights[part.weight][which])
-        if any(part.index[a] is None for a in axes_of(role)):
+        role = to_dense(self.out.weights[part.weight][which])
+        if any(part.index[a] is None for a in find_varying_axes(role)):
             return None
         found, where = self._at(part, role)
-        if (found == UNREAD).any():
+        if (found == UNREAD_LABEL).any():
             role = role.copy()
             places = tuple(np.broadcast_arrays(*where))
-            missing = np.unique(np.stack([p[found == UNREAD] for p in places]), axis=1)
+            missing = np.unique(np.stack([p[found == UNREAD_LABEL] for p in places]), axis=1)
             role[tuple(missing)] = self.facts.fresh((missing.shape[1],))
             self.out.weights[part.weight][which] = role
             found = role[tuple(where)]
@@ -497,8 +584,8 @@ class Engine:
 
     def _plain_frame(self, part: Part, role: np.ndarray) -> np.ndarray:
         """As `_frame`, of a whole weight."""
-        kept = axes_of(role)
-        along_axis = [None if i is None else axes_of(i)[0] for i in part.index]
+        kept = find_varying_axes(role)
+        along_axis = [None if i is None else find_varying_axes(i)[0] for i in part.index]
         order = [kept.index(t) for t in along_axis if t in kept]
         dims = [1 if t not in kept else role.shape[t] for t in along_axis]
         return role.reshape([role.shape[t] for t in kept]).transpose(order).reshape(dims)
@@ -507,12 +594,12 @@ class Engine:
         """Labels over a tensor, written back to the axes of the weight in it."""
         shape = self._shape(part.weight)
         used, (places, *index) = self._elements(part, role)
-        frame = np.full([n if a in used else 1 for a, n in enumerate(shape)], UNREAD)
+        frame = np.full([n if a in used else 1 for a, n in enumerate(shape)], UNREAD_LABEL)
         where: list[Any] = [0] * len(shape)
         for a, place in zip(used, index, strict=True):
             where[a] = place
         frame[tuple(where)] = places
-        return compress(frame, used)
+        return drop_constant_axes(frame, used)
 
     # ---- equations
 
@@ -522,18 +609,22 @@ class Engine:
         if len(spanning) == 1 and spanning[0].shape == shape:
             return spanning[0]
         if any(o.labelled for o in spanning):
-            simple = lines.elementwise(self.out, spanning, shape)
+            simple = lines.combine_elementwise(self.out, spanning, shape)
             if simple is not None:
                 return simple
-        wide = [prefixed(o, rank) for o in operands]
+        wide = [prefix_axes(o, rank) for o in operands]
         if not any(o.labelled for o in wide):
             return Tensor(shape, parts=tuple(p for o in wide for p in o.parts))
         entries = [(r, i) for i, o in enumerate(wide) for r in o.roles]
         for i, o in enumerate(wide):
             if o.parts:
-                sets = [set(axes_of(r)) for r, _ in entries]
+                sets = [set(find_varying_axes(r)) for r, _ in entries]
                 entries += [(r, i) for r in self._label(o.parts, sets, shape)]
-        return Tensor(shape, tidy(self.ties.combine(entries, shape, set(), set()), shape), reason=self.facts.reason)
+        return Tensor(
+            shape,
+            tidy_roles(self.ties.combine(entries, shape, set(), set()), shape),
+            reason=self.facts.reason,
+        )
 
     def _equation(
         self,
@@ -542,10 +633,12 @@ class Engine:
         kind: rules.Equation,
         inferred: Sequence[tuple[int, ...] | None],
     ) -> list[Tensor]:
-        solution = solved(kind.text, [o.shape if o else None for o in operands], kind.sizes, inferred)
+        solution = solve_equation(
+            kind.text, [o.shape if o else None for o in operands], kind.sizes, inferred
+        )
         operands = operands[: len(solution.operands)]
         if not any(loose):
-            simple = lines.equation(self.out, operands, solution)
+            simple = lines.apply_equation(self.out, operands, solution)
             if simple is not None:
                 return simple
         how, sizes, shapes = solution.how, solution.sizes, solution.shapes
@@ -553,15 +646,26 @@ class Engine:
         names = tuple(sizes)
         over = {names.index(n) for n in how.over}
         space = [sizes[n] for n in names]
-        rows = [spread(o.shape, side, names, sizes) for o, side in zip(operands, sides, strict=True) if o]
-        _meet([(row, free) for row, free in zip(rows, [f for f, o in zip(loose, operands, strict=False) if o], strict=True)])
+        rows = [
+            spread_shape(o.shape, side, names, sizes)
+            for o, side in zip(operands, sides, strict=True)
+            if o
+        ]
+        _meet(
+            [
+                (row, free)
+                for row, free in zip(
+                    rows, [f for f, o in zip(loose, operands, strict=False) if o], strict=True
+                )
+            ]
+        )
         if any(row[names.index(x)] == 1 != sizes[x] for row in rows for x in gone):
             raise UnknownStructure("a contracted axis of two sizes")
 
         entries: list[tuple[np.ndarray, int]] = []
         for i, (operand, side) in enumerate(zip(operands, sides, strict=True)):
             if operand is not None:
-                entries += [(lay(r, side, names, sizes), i) for r in operand.roles]
+                entries += [(lay_over_names(r, side, names, sizes), i) for r in operand.roles]
         waiting = [i for i, o in enumerate(operands) if o is not None and o.parts]
         # a weight that is contracted says what its axes are; the others follow what they meet
         for i in sorted(waiting, key=lambda i: not (named[i] & gone)):
@@ -569,41 +673,54 @@ class Engine:
             assert operand is not None
             parts = []
             for part in operand.parts:
-                index = tuple(None if x is None else lay(x, side, names, sizes) for x in part.index)
-                plain = part.plain and all(x is None or len(axes_of(x)) == 1 for x in index)
+                index = tuple(
+                    None if x is None else lay_over_names(x, side, names, sizes) for x in part.index
+                )
+                plain = part.plain and all(
+                    x is None or len(find_varying_axes(x)) == 1 for x in index
+                )
                 parts.append(Part(part.weight, index, plain))
-            span = {names[a] for p in parts for x in p.index if x is not None for a in axes_of(x)}
+            span = {
+                names[a]
+                for p in parts
+                for x in p.index
+                if x is not None
+                for a in find_varying_axes(x)
+            }
             own = span - how.batch - pinned
             if named[i] & gone and own and len(how.contracting) > 1:
                 # along two axes that it makes, or reads, it has an order of the one at every place of the other
                 ends = [e for e in (own & how.gone, own - how.gone) if e]
                 sets = [{names.index(n) for n in e | (how.batch & span)} for e in ends]
             else:
-                sets = [set(axes_of(r)) for r, _ in entries]
+                sets = [set(find_varying_axes(r)) for r, _ in entries]
             entries += [(r, i) for r in self._label(parts, sets, space)]
 
         fixed = {names.index(n) for n in pinned}
         for role, _ in entries:
-            axes = set(axes_of(role))
+            axes = set(find_varying_axes(role))
             if axes & fixed and not is_address(role):
                 if axes <= fixed:
-                    self.facts.pin(role, self.facts.reason if self.facts.reason != "graph input" else "position")
+                    self.facts.pin(
+                        role,
+                        self.facts.reason if self.facts.reason != "graph input" else "position",
+                    )
                 else:
                     places = [n if a in fixed else 1 for a, n in enumerate(role.shape)]
-                    self.ties.fix(role, addresses(math.prod(places)).reshape(places))
+                    self.ties.fix(role, make_addresses(math.prod(places)).reshape(places))
         gone_axes = {names.index(n) for n in gone | pinned}
         combined = self.ties.combine(entries, space, gone_axes, over)
         out = []
         for terms, shape in zip(how.results, shapes, strict=False):
             roles = []
             for role in combined:
-                laid = unlay(role, terms, names, sizes)
+                laid = take_result_axes(role, terms, names, sizes)
                 if laid is not None:
                     roles.append(laid)
             for a, term in enumerate(terms):
                 if ("[" in term.flags or not pinned.isdisjoint(term.names)) and shape[a] > 1:
-                    roles.append(along(addresses(shape[a]), a, len(shape)))
-            out.append(Tensor(shape, tidy(roles, shape), reason=self.facts.reason))
+                    roles.append(lay_along(make_addresses(shape[a]), a, len(shape)))
+            out.append(Tensor(shape, tidy_roles(roles, shape), reason=self.facts.reason))
         return out
 
 
@@ -617,10 +734,14 @@ def _joined(known: Sequence[np.ndarray], more: Sequence[np.ndarray]) -> list[np.
         return None
     result = list(known)
     for role in more:
-        fits = [i for i, r in enumerate(result) if r.shape == role.shape and (r[role != UNREAD] == UNREAD).all()]
+        fits = [
+            i
+            for i, r in enumerate(result)
+            if r.shape == role.shape and (r[role != UNREAD_LABEL] == UNREAD_LABEL).all()
+        ]
         if not fits:
             return None
-        result[fits[0]] = np.where(role == UNREAD, result[fits[0]], role)
+        result[fits[0]] = np.where(role == UNREAD_LABEL, result[fits[0]], role)
     return result
 
 
@@ -631,7 +752,7 @@ class _View:
         self._engine, self._node = engine, node
         self.operator = node.op_type
         self.opset = engine.graph.opset(node.domain)
-        self.attributes = attributes(node)
+        self.attributes = read_attributes(node)
         self.shapes = shapes
         self.results = len(node.output)
 
@@ -661,7 +782,7 @@ def _meet(operands: Sequence[tuple[tuple[int, ...], bool]]) -> None:
             raise UnknownStructure("a symbolic axis, taken as one, meets a longer one")
 
 
-def analyse(
+def analyse_graph(
     graph: Graph,
     constant_along: Callable[[str, int], bool] | None = None,
     number: Callable[[str], bytes | None] | None = None,
@@ -671,8 +792,10 @@ def analyse(
     `constant_along` and `number` answer for the weights; they default to the graph's own.
     """
     best: tuple[float, Analysis | None] = math.inf, None
-    for shapes, loose in input_choices(graph, SIZES):
-        engine = Engine(graph, constant_along or graph.constant_along, number or graph.number, shapes, loose)
+    for shapes, loose in choose_input_shapes(graph, SIZES):
+        engine = Engine(
+            graph, constant_along or graph.constant_along, number or graph.number, shapes, loose
+        )
         analysis = engine.run(best[0])
         if analysis is not None:
             best = engine.failed, analysis

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UnknownStructure
-from .labels import axes_of, compress
+from .labels import drop_constant_axes, find_varying_axes
 
 
 @dataclass(frozen=True)
@@ -45,10 +45,15 @@ class Plan:
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def plan(text: str, ranks: tuple[int | None, ...]) -> Plan:
+def plan_equation(text: str, ranks: tuple[int | None, ...]) -> Plan:
     """The plan of an equation; UnknownStructure where the operands do not fit it."""
     sides, results = parse(text, ranks)
-    flags = {n: f for term in itertools.chain(*sides) for n, f in zip(term.names, term.flags, strict=True) if f}
+    flags = {
+        n: f
+        for term in itertools.chain(*sides)
+        for n, f in zip(term.names, term.flags, strict=True)
+        if f
+    }
     kept = {n for term in itertools.chain(*results) for n in term.names}
     pinned = {n for n, f in flags.items() if f == "["}
     named = [{n for term in side for n in term.names} for side in sides]
@@ -64,7 +69,7 @@ Ends = list[list[tuple[str, bool] | None]]
 
 
 @dataclass(frozen=True)
-class Solved:
+class SolvedEquation:
     """An equation at given shapes of its operands."""
 
     how: Plan
@@ -97,24 +102,33 @@ class Solved:
                 fixed = "[" in term.flags or not how.pinned.isdisjoint(term.names)
                 if n > 1 and (len(long) > 1 or any(sizes[x] != n for x in long)):
                     return None
-                if fixed and any(x in own for own in axes for x in long) and not how.pinned.issuperset(long):
+                if (
+                    fixed
+                    and any(x in own for own in axes for x in long)
+                    and not how.pinned.issuperset(long)
+                ):
                     return None
                 end.append((long[0] if long else "", fixed) if n > 1 else None)
             ends.append(end)
         return axes, ends
 
 
-def solved(
+def solve_equation(
     text: str,
     operands: Sequence[tuple[int, ...] | None],
     given: Mapping[str, int],
     inferred: Sequence[tuple[int, ...] | None],
-) -> Solved:
+) -> SolvedEquation:
     """An equation at the shapes of its operands, and of its results as far as they are known.
 
     `given` are sizes that attributes give. UnknownStructure where the shapes do not fit it.
     """
-    return _solved(text, tuple(operands[: text.partition("->")[0].count(",") + 1]), tuple(given.items()), tuple(inferred))
+    return _solved(
+        text,
+        tuple(operands[: text.partition("->")[0].count(",") + 1]),
+        tuple(given.items()),
+        tuple(inferred),
+    )
 
 
 @functools.lru_cache(maxsize=1 << 12)
@@ -123,13 +137,15 @@ def _solved(
     operands: tuple[tuple[int, ...] | None, ...],
     given: tuple[tuple[str, int], ...],
     inferred: tuple[tuple[int, ...] | None, ...],
-) -> Solved:
-    how = plan(text, tuple(None if o is None else len(o) for o in operands))
+) -> SolvedEquation:
+    how = plan_equation(text, tuple(None if o is None else len(o) for o in operands))
     sizes = _sizes(how.sides, operands, dict(given))
-    return Solved(how, sizes, _shapes(how.results, inferred, sizes), operands)
+    return SolvedEquation(how, sizes, _shapes(how.results, inferred, sizes), operands)
 
 
-def parse(text: str, ranks: Sequence[int | None]) -> tuple[list[tuple[Term, ...]], list[tuple[Term, ...]]]:
+def parse(
+    text: str, ranks: Sequence[int | None]
+) -> tuple[list[tuple[Term, ...]], list[tuple[Term, ...]]]:
     """The operands and results of an equation; ``x..`` is spelled out by the operands' ranks."""
     left, _, right = text.partition("->")
     spread: dict[str, int] = {}
@@ -178,7 +194,9 @@ def _terms(side: str, rank: int | None, spread: dict[str, int]) -> list[Term]:
     return terms
 
 
-def _sizes(sides: list[tuple[Term, ...]], operands: Sequence[tuple[int, ...] | None], sizes: dict[str, int]) -> dict[str, int]:
+def _sizes(
+    sides: list[tuple[Term, ...]], operands: Sequence[tuple[int, ...] | None], sizes: dict[str, int]
+) -> dict[str, int]:
     """The size of every name, from the operands' shapes and the sizes that attributes give."""
     pending = [
         (term.names, n)
@@ -206,7 +224,9 @@ def _sizes(sides: list[tuple[Term, ...]], operands: Sequence[tuple[int, ...] | N
 
 
 def _shapes(
-    results: list[tuple[Term, ...]], inferred: Sequence[tuple[int, ...] | None], sizes: dict[str, int]
+    results: list[tuple[Term, ...]],
+    inferred: Sequence[tuple[int, ...] | None],
+    sizes: dict[str, int],
 ) -> list[tuple[int, ...]]:
     """The results' shapes: inferred ones, which also size their new names, else those that the names give."""
     shapes = []
@@ -224,35 +244,49 @@ def _shapes(
     return shapes
 
 
-def spread(shape: Sequence[int], side: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]) -> tuple[int, ...]:
+def spread_shape(
+    shape: Sequence[int], side: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]
+) -> tuple[int, ...]:
     """An operand's shape over all axes of the equation, 0 for those that it has not."""
-    own = {x: sizes[x] if n > 1 else 1 for term, n in zip(side, shape, strict=True) for x in term.names}
+    own = {
+        x: sizes[x] if n > 1 else 1 for term, n in zip(side, shape, strict=True) for x in term.names
+    }
     return tuple(own.get(x, 0) for x in names)
 
 
-def lay(role: np.ndarray, side: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]) -> np.ndarray:
+def lay_over_names(
+    role: np.ndarray, side: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]
+) -> np.ndarray:
     """A role over an operand's axes, over all axes of the equation."""
     turned, places, product = _layout(side, names)
     dims: list[int] = []
     for term, n in zip(side, role.shape, strict=True):
         dims += [sizes[x] if n > 1 else 1 for x in term.names]
     full = role.reshape(dims).transpose(turned).reshape([1 if p < 0 else dims[p] for p in places])
-    return compress(full, product) if product else full
+    return drop_constant_axes(full, product) if product else full
 
 
 @functools.lru_cache(maxsize=1 << 12)
-def _layout(side: tuple[Term, ...], names: tuple[str, ...]) -> tuple[list[int], list[int], list[int]]:
+def _layout(
+    side: tuple[Term, ...], names: tuple[str, ...]
+) -> tuple[list[int], list[int], list[int]]:
     """How the names of an operand lie among all names: their order, the place of every name, and those in products."""
     order = [x for term in side for x in term.names]
     turned = [order.index(n) for n in names if n in order]
     places = [order.index(n) if n in order else -1 for n in names]
-    return turned, places, [names.index(x) for term in side if len(term.names) > 1 for x in term.names]
+    return (
+        turned,
+        places,
+        [names.index(x) for term in side if len(term.names) > 1 for x in term.names],
+    )
 
 
-def unlay(role: np.ndarray, terms: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]) -> np.ndarray | None:
+def take_result_axes(
+    role: np.ndarray, terms: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]
+) -> np.ndarray | None:
     """A role over the equation's axes, over those of a result; None where the result has not all of its axes."""
     here = [x for term in terms for x in term.names]
-    axes = axes_of(role)
+    axes = find_varying_axes(role)
     kept = [names[a] for a in axes]
     if any(x not in here for x in kept):
         return None

@@ -15,11 +15,28 @@ from onnx import NodeProto, TypeProto
 from onnx.reference import ReferenceEvaluator
 
 from ..errors import UnknownStructure
-from ..graph.model import FLOATS, Graph, attributes
+from ..graph.model import Graph
+from ..graph.nodes import FLOAT_TYPES, read_attributes
 from ..rules.composed import SEQUENCES
 
-DRAWING = ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
-WINDOW = ("auto_pad", "ceil_mode", "count_include_pad", "dilations", "group", "kernel_shape", "pads", "strides")
+DRAWING = (
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+)
+WINDOW = (
+    "auto_pad",
+    "ceil_mode",
+    "count_include_pad",
+    "dilations",
+    "group",
+    "kernel_shape",
+    "pads",
+    "strides",
+)
 ALIKE = {
     "FusedConv": ("Conv", (0, 1), WINDOW),
     "NhwcConv": ("Conv", (0, 1), WINDOW),
@@ -29,9 +46,28 @@ ALIKE = {
     "QLinearConv": ("Conv", (0, 3), WINDOW),
 }
 """Operators of com.microsoft whose results have the shapes of standard ones: those, the operands and the attributes."""
-FROM_FIRST = ("BlackmanWindow", "ConstantOfShape", "HammingWindow", "HannWindow", "MelWeightMatrix", "Range")
+FROM_FIRST = (
+    "BlackmanWindow",
+    "ConstantOfShape",
+    "HammingWindow",
+    "HannWindow",
+    "MelWeightMatrix",
+    "Range",
+)
 FROM_SECOND = (
-    *("AffineGrid", "CenterCropPad", "Col2Im", "DFT", "Expand", "MaxUnpool", "OneHot", "Pad", "Reshape", "Resize", "STFT"),
+    *(
+        "AffineGrid",
+        "CenterCropPad",
+        "Col2Im",
+        "DFT",
+        "Expand",
+        "MaxUnpool",
+        "OneHot",
+        "Pad",
+        "Reshape",
+        "Resize",
+        "STFT",
+    ),
     *("Slice", "Split", "SplitToSequence", "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample"),
 )
 """Operators whose results have shapes that the values of operands decide, from the first or the second on; so do reductions."""
@@ -77,7 +113,9 @@ class Inference:
         if id(kind) not in self._shapes:
             kind = self._kinds.setdefault(kind.SerializeToString(), kind)
             tensor = kind.tensor_type
-            known = tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)
+            known = tensor.HasField("shape") and all(
+                d.HasField("dim_value") for d in tensor.shape.dim
+            )
             self._shapes[id(kind)] = tuple(_dims(kind)) if known else None
         return kind
 
@@ -125,7 +163,12 @@ class Inference:
                 if value is not None:
                     data[name] = value
         # blocks repeat: the same operator on the same types gives the same types
-        key = (operator, node.domain, len(results), *[a.SerializeToString() for a in node.attribute])
+        key = (
+            operator,
+            node.domain,
+            len(results),
+            *[a.SerializeToString() for a in node.attribute],
+        )
         key += (*[id(inputs[n]) if n else 0 for n in names],)
         if data:
             key += (*[n in data and (data[n].dtype.str, data[n].tobytes()) for n in names],)
@@ -149,7 +192,10 @@ class Inference:
             last = _channels_last(node)
             node = _plain(node)
             dims = {n: _first(_dims(k)) if n in last else _dims(k) for n, k in inputs.items()}
-            inputs = {n: onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, d) for n, d in dims.items()}
+            inputs = {
+                n: onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, d)
+                for n, d in dims.items()
+            }
         try:
             schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
         except onnx.defs.SchemaError:
@@ -158,15 +204,33 @@ class Inference:
         protos = {n: onnx.numpy_helper.from_array(value, n) for n, value in data.items()}
         try:
             types = onnx.shape_inference.infer_node_outputs(
-                schema, node, dict(inputs), protos, opset_imports=list(model.opset_import), ir_version=model.ir_version
+                schema,
+                node,
+                dict(inputs),
+                protos,
+                opset_imports=list(model.opset_import),
+                ir_version=model.ir_version,
             )
-        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+        except (
+            onnx.shape_inference.InferenceError,
+            onnx.checker.ValidationError,
+            RuntimeError,
+            ValueError,
+        ):
             return None
         found = [self._one(types[o]) if o in types else None for o in node.output]
-        if node is not original and found[0] is not None and (shape := self._shapes[id(found[0])]) is not None:
+        if (
+            node is not original
+            and found[0] is not None
+            and (shape := self._shapes[id(found[0])]) is not None
+        ):
             kind = self.type_of(self.like(original))
             element = kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT
-            return [self._one(_tensor_type(element, (*shape[:1], *shape[2:], shape[1]) if last else shape))]
+            return [
+                self._one(
+                    _tensor_type(element, (*shape[:1], *shape[2:], shape[1]) if last else shape)
+                )
+            ]
         return found
 
     def shape(self, name: str) -> tuple[int, ...]:
@@ -189,10 +253,12 @@ class Inference:
             return next(iter(node.input[int(node.op_type == "DequantizeLinear") :]), "")
         if node.op_type == "NhwcMaxPool":
             return node.input[0]
-        bytes_ = node.op_type.startswith("QLinear") or (node.op_type == "QGemm" and len(node.input) > 7)
+        bytes_ = node.op_type.startswith("QLinear") or (
+            node.op_type == "QGemm" and len(node.input) > 7
+        )
         for name in node.input:
             kind = self.type_of(name) if name else None
-            if kind is not None and (kind.tensor_type.elem_type in FLOATS) != bytes_:
+            if kind is not None and (kind.tensor_type.elem_type in FLOAT_TYPES) != bytes_:
                 return name
         return ""
 
@@ -228,7 +294,7 @@ class Inference:
                 return None
             if node.op_type == "Size":
                 return np.array(math.prod(source), np.int64)
-            given = attributes(node)
+            given = read_attributes(node)
             return np.array(source[slice(given.get("start", 0), given.get("end"))], np.int64)
         sizes = [self.known_shape(n) for n in (name, *node.input) if n]
         if any(shape is not None and math.prod(shape) > VALUE_LIMIT for shape in sizes):
@@ -250,7 +316,16 @@ class Inference:
         return np.asarray(list(result)[list(node.output).index(name)])
 
 
-FOREIGN = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, RuntimeError, TypeError, ValueError)
+FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 """What onnx's reference operators raise on operands that do not fit them."""
 
 
@@ -266,7 +341,11 @@ def _dims(kind: TypeProto) -> list[int]:
 def _plain(node: NodeProto) -> NodeProto:
     """The standard operator whose result has the same shape as a fused one's."""
     operator, operands, kept = ALIKE[node.op_type]
-    plain = NodeProto(op_type=operator, input=[node.input[k] for k in operands if k < len(node.input)], output=node.output[:1])
+    plain = NodeProto(
+        op_type=operator,
+        input=[node.input[k] for k in operands if k < len(node.input)],
+        output=node.output[:1],
+    )
     plain.attribute.extend(a for a in node.attribute if a.name in kept)
     return plain
 
@@ -275,7 +354,9 @@ def _channels_last(node: NodeProto) -> list[str]:
     """The operands, of those that decide the shape, that have their channels on their last axis."""
     if node.op_type in ("NhwcConv", "NhwcFusedConv"):
         return list(node.input[:2])
-    return list(node.input[: node.op_type == "NhwcMaxPool" or attributes(node).get("channels_last", 0)])
+    return list(
+        node.input[: node.op_type == "NhwcMaxPool" or read_attributes(node).get("channels_last", 0)]
+    )
 
 
 def _first(dims: Sequence[int]) -> list[int]:

@@ -23,12 +23,12 @@ from ..errors import UnknownStructure
 
 MOST = 1 << 18
 """Elements along several axes that have one order of their own for all of them; each takes a kilobyte on the way."""
-UNREAD = np.iinfo(np.int64).min
+UNREAD_LABEL = np.iinfo(np.int64).min
 ADDRESSES = -1
 """In place of a line's first label: the addresses of an axis, from its front."""
 
 
-class Line(NamedTuple):
+class LabelRun(NamedTuple):
     """Labels that follow each other along one axis of a tensor: what most roles are, without an array."""
 
     start: int
@@ -37,16 +37,16 @@ class Line(NamedTuple):
     rank: int = 1
 
     def array(self) -> np.ndarray:
-        return along(np.arange(self.start, self.start + self.size), self.axis, self.rank)
+        return lay_along(np.arange(self.start, self.start + self.size), self.axis, self.rank)
 
 
-Role = np.ndarray | Line
-Pair = tuple[np.ndarray, np.ndarray] | tuple[Line, Line]
+Role = np.ndarray | LabelRun
+RolePair = tuple[np.ndarray, np.ndarray] | tuple[LabelRun, LabelRun]
 
 
-def dense(role: Role) -> np.ndarray:
+def to_dense(role: Role) -> np.ndarray:
     """A role as an array."""
-    return role.array() if isinstance(role, Line) else role
+    return role.array() if isinstance(role, LabelRun) else role
 
 
 @dataclass
@@ -56,7 +56,7 @@ class Facts:
     count: int = 0
     births: list[int] = field(default_factory=list)
     """The first label of every birth."""
-    equal: list[Pair] = field(default_factory=list)
+    equal: list[RolePair] = field(default_factory=list)
     parents: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     """Child labels and their parents, one pair of arrays a relation; a parent may be an address."""
     equal_nodes: list[str] = field(default_factory=list)
@@ -91,12 +91,12 @@ class Facts:
         self.count += size
         return self.count - size
 
-    def tie_lines(self, a: Line, b: Line) -> None:
+    def tie_lines(self, a: LabelRun, b: LabelRun) -> None:
         """As `tie`."""
         self.equal.append((a, b))
         self.equal_nodes.append(self.node)
 
-    def pin_line(self, line: Line, reason: str) -> None:
+    def pin_line(self, line: LabelRun, reason: str) -> None:
         """As `pin`."""
         self.pins.append((line, reason, self.node))
 
@@ -146,20 +146,20 @@ class Facts:
         return True
 
 
-def often(what: int, labels: Role) -> list[tuple[int, Role]]:
+def count_occurrences(what: int, labels: Role) -> list[tuple[int, Role]]:
     """What is said of labels, once for all that occur as often: another thing where that is more than once."""
-    if isinstance(labels, Line):
+    if isinstance(labels, LabelRun):
         return [(what, labels)]
     found, many = np.unique(labels[labels >= 0], return_counts=True)
     return [(what + n - 1, found[many == n]) for n in np.unique(many).tolist()]
 
 
-def addresses(size: int) -> np.ndarray:
+def make_addresses(size: int) -> np.ndarray:
     """The addresses of the positions of an axis."""
     return -1 - np.arange(size)
 
 
-def axes_of(role: np.ndarray) -> tuple[int, ...]:
+def find_varying_axes(role: np.ndarray) -> tuple[int, ...]:
     """The axes that a role depends on."""
     return _longer(role.shape)
 
@@ -169,12 +169,12 @@ def _longer(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(i for i, n in enumerate(shape) if n > 1)
 
 
-def along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
+def lay_along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
     """A one-dimensional array as a role along `axis`."""
     return values.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
-def compress(role: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+def drop_constant_axes(role: np.ndarray, axes: Sequence[int]) -> np.ndarray:
     """`role` with size 1 along those of `axes` on which it does not depend."""
     for axis in axes:
         if role.shape[axis] > 1:
@@ -188,24 +188,29 @@ def is_address(role: np.ndarray) -> bool:
     return not role.size or (role.item(0) < 0 and bool((role < 0).all()))
 
 
-def start_of(labels: np.ndarray) -> int | None:
+def find_run_start(labels: np.ndarray) -> int | None:
     """The first of labels that follow each other without a gap, else None."""
     flat = labels.ravel()
-    if not flat.size or flat[0] < 0 or flat[-1] - flat[0] != flat.size - 1 or (flat[1:] - flat[:-1] != 1).any():
+    if (
+        not flat.size
+        or flat[0] < 0
+        or flat[-1] - flat[0] != flat.size - 1
+        or (flat[1:] - flat[:-1] != 1).any()
+    ):
         return None
     return int(flat[0])
 
 
-def partition(role: np.ndarray) -> np.ndarray:
+def number_classes(role: np.ndarray) -> np.ndarray:
     """The elements of a role as numbers from 0, equal where the labels are."""
     flat = role.ravel()
-    start = start_of(flat)
+    start = find_run_start(flat)
     if start is not None:
         return flat - start
     return np.unique(flat, return_inverse=True)[1].ravel()
 
 
-def refines(fine: np.ndarray, coarse: np.ndarray) -> bool:
+def is_refinement(fine: np.ndarray, coarse: np.ndarray) -> bool:
     """Are elements that are equal in the partition `fine` always equal in `coarse`?"""
     first = np.zeros(int(fine.max()) + 1, np.int64)
     first[fine] = coarse
@@ -245,10 +250,10 @@ def reshape_role(role: np.ndarray, before: Sequence[int], after: Sequence[int]) 
             out += list(after[j0:j])
             if j - j0 > 1:
                 touched += range(j0, j)
-    return compress(np.broadcast_to(role, dims).reshape(out), touched)
+    return drop_constant_axes(np.broadcast_to(role, dims).reshape(out), touched)
 
 
-def distinct(values: np.ndarray) -> np.ndarray:
+def sort_distinct(values: np.ndarray) -> np.ndarray:
     """The distinct values, sorted: what `np.unique` gives, and much faster where there are many, or they are in order."""
     flat = values.ravel()
     if (flat[1:] > flat[:-1]).all():
@@ -257,7 +262,7 @@ def distinct(values: np.ndarray) -> np.ndarray:
     return flat[np.r_[True, flat[1:] != flat[:-1]]]
 
 
-def components(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
+def find_components(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
     """The connected component of each of `size` points that the pairs `(a, b)` join."""
     graph = coo_array((np.ones(a.size, np.int8), (a, b)), shape=(size, size))
     return connected_components(graph, directed=False)[1].astype(np.int64)

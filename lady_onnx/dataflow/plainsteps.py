@@ -13,10 +13,11 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, helper
 
-from ..graph.model import FLOATS, Graph, attributes
+from ..graph.model import Graph
+from ..graph.nodes import FLOAT_TYPES, read_attributes
 from ..rules import Body, Kind
 from ..rules.plainforms import spell_out
-from .engine import Analysis, analyse
+from .engine import Analysis, analyse_graph
 from .tensors import Tensor
 
 OPSET = 20
@@ -49,7 +50,7 @@ class PlainSteps:
             maker = self.makers.get(name)
             if maker is None or not is_plain(maker, *COPIES):
                 return None
-            if maker.op_type == "Cast" and attributes(maker).get("to") not in FLOATS:
+            if maker.op_type == "Cast" and read_attributes(maker).get("to") not in FLOAT_TYPES:
                 return None
             name = maker.input[0]
         return self.graph.array(name)
@@ -60,7 +61,7 @@ class PlainSteps:
         while name not in declared and name not in self.graph.tensors:
             maker = self.makers.get(name)
             if maker is not None and is_plain(maker, "Cast"):
-                return int(attributes(maker)["to"])
+                return int(read_attributes(maker)["to"])
             like = None if maker is None else _alike(maker)
             if like is None:
                 return None
@@ -75,7 +76,10 @@ def _alike(node: NodeProto) -> str | None:
     schema = onnx.defs.get_schema(node.op_type, OPSET)
     kind = schema.outputs[0].type_str
     operands = zip(schema.inputs, node.input, strict=False)
-    return next((name for formal, name in operands if name and formal.type_str == kind and "(" not in kind), None)
+    return next(
+        (name for formal, name in operands if name and formal.type_str == kind and "(" not in kind),
+        None,
+    )
 
 
 def is_plain(node: NodeProto, *operators: str) -> bool:
@@ -83,7 +87,7 @@ def is_plain(node: NodeProto, *operators: str) -> bool:
     return node.domain in ("", "ai.onnx") and node.op_type in operators
 
 
-def plain_steps(graph: Graph, analysis: Analysis) -> PlainSteps:
+def list_plain_steps(graph: Graph, analysis: Analysis) -> PlainSteps:
     """The steps of an analysis of a graph, each fused operator as the plain ones that it stands for."""
     found = PlainSteps(graph.copy(), [], dict(analysis.tensors))
     numbers = itertools.count()
@@ -111,21 +115,29 @@ def _spelled(known: PlainSteps, node: NodeProto, numbers: Iterator[int]) -> list
     graph = Graph(model)
     for name in graph.tensors.keys() & known.graph.tensors.keys():
         graph.replace(name, known.graph.array(name))
-    inner = analyse(graph)
-    known.graph.tensors.update({n: t for n, t in graph.tensors.items() if n not in known.graph.tensors})
+    inner = analyse_graph(graph)
+    known.graph.tensors.update(
+        {n: t for n, t in graph.tensors.items() if n not in known.graph.tensors}
+    )
     known.tensors.update({n: t for n, t in inner.tensors.items() if n not in known.tensors})
     return inner.steps
 
 
-def _model(known: PlainSteps, node: NodeProto, nodes: list[NodeProto], shapes: dict[str, tuple[int, ...]]) -> onnx.ModelProto:
+def _model(
+    known: PlainSteps, node: NodeProto, nodes: list[NodeProto], shapes: dict[str, tuple[int, ...]]
+) -> onnx.ModelProto:
     """A model of a node's plain form alone; its weights have no values yet."""
     weights = [n for n in shapes if n in known.graph.tensors]
     kinds = {n: known.graph.tensors[n].data_type for n in weights}
-    usual = next((k for k in kinds.values() if k in FLOATS), TensorProto.FLOAT)
+    usual = next((k for k in kinds.values() if k in FLOAT_TYPES), TensorProto.FLOAT)
     inputs = [
-        helper.make_tensor_value_info(n, known.kind_of(n) or usual, shape) for n, shape in shapes.items() if n not in kinds
+        helper.make_tensor_value_info(n, known.kind_of(n) or usual, shape)
+        for n, shape in shapes.items()
+        if n not in kinds
     ]
-    outputs = [helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in node.output if n]
+    outputs = [
+        helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in node.output if n
+    ]
     tensors = [TensorProto(name=n, data_type=kinds[n], dims=shapes[n]) for n in weights]
     graph = helper.make_graph(nodes, "plain", inputs, outputs, tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])

@@ -9,14 +9,14 @@ import numpy as np
 from .. import rules
 from .labels import (
     ADDRESSES,
-    addresses,
-    along,
-    axes_of,
-    compress,
-    distinct,
+    drop_constant_axes,
+    find_run_start,
+    find_varying_axes,
     is_address,
+    lay_along,
+    make_addresses,
     reshape_role,
-    start_of,
+    sort_distinct,
 )
 
 Index = tuple[np.ndarray | None, ...]
@@ -70,10 +70,17 @@ class Tensor:
     def roles(self) -> tuple[np.ndarray, ...]:
         if self._roles is None:
             assert isinstance(self._lines, tuple)
-            found = [(s, a, n) for a, (s, n) in enumerate(zip(self._lines, self.shape, strict=True)) if s is not None and n > 1]
+            found = [
+                (s, a, n)
+                for a, (s, n) in enumerate(zip(self._lines, self.shape, strict=True))
+                if s is not None and n > 1
+            ]
             found.sort(key=lambda f: f[0] == ADDRESSES)
             rank = len(self.shape)
-            self._roles = tuple(along(addresses(n) if s == ADDRESSES else np.arange(s, s + n), a, rank) for s, a, n in found)
+            self._roles = tuple(
+                lay_along(make_addresses(n) if s == ADDRESSES else np.arange(s, s + n), a, rank)
+                for s, a, n in found
+            )
         return self._roles
 
     @property
@@ -95,22 +102,26 @@ class Tensor:
 def _lines(shape: tuple[int, ...], roles: Sequence[np.ndarray]) -> Lines | bool:
     found: list[int | None] = [None] * len(shape)
     for role in roles:
-        axes = axes_of(role)
+        axes = find_varying_axes(role)
         if len(axes) != 1 or found[axes[0]] is not None:
             return False
-        start = start_of(role)
-        if start is None and not np.array_equal(role.ravel(), addresses(role.size)):
+        start = find_run_start(role)
+        if start is None and not np.array_equal(role.ravel(), make_addresses(role.size)):
             return False
         found[axes[0]] = ADDRESSES if start is None else start
     return tuple(found)
 
 
-def opaque(shape: tuple[int, ...], reason: str = "position") -> Tensor:
+def make_opaque(shape: tuple[int, ...], reason: str = "position") -> Tensor:
     """A tensor whose elements keep their places."""
-    return Tensor(shape, tuple(along(addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1), reason=reason)
+    return Tensor(
+        shape,
+        tuple(lay_along(make_addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1),
+        reason=reason,
+    )
 
 
-def prefixed(tensor: Tensor, rank: int) -> Tensor:
+def prefix_axes(tensor: Tensor, rank: int) -> Tensor:
     missing = rank - len(tensor.shape)
     if not missing:
         return tensor
@@ -118,13 +129,22 @@ def prefixed(tensor: Tensor, rank: int) -> Tensor:
     def wide(x: np.ndarray) -> np.ndarray:
         return x.reshape((1,) * missing + x.shape)
 
-    parts = tuple(Part(p.weight, tuple(None if i is None else wide(i) for i in p.index), p.plain) for p in tensor.parts)
-    return Tensor((1,) * missing + tensor.shape, tuple(wide(r) for r in tensor.roles), parts, tensor.reason)
+    parts = tuple(
+        Part(p.weight, tuple(None if i is None else wide(i) for i in p.index), p.plain)
+        for p in tensor.parts
+    )
+    return Tensor(
+        (1,) * missing + tensor.shape, tuple(wide(r) for r in tensor.roles), parts, tensor.reason
+    )
 
 
-def step_of(role: np.ndarray, step: rules.Step, shape: tuple[int, ...]) -> np.ndarray:
+def move_role(role: np.ndarray, step: rules.Step, shape: tuple[int, ...]) -> np.ndarray:
     if isinstance(step, rules.Take):
-        return role if role.shape[step.axis] == 1 else compress(role.take(step.index, step.axis), range(role.ndim))
+        return (
+            role
+            if role.shape[step.axis] == 1
+            else drop_constant_axes(role.take(step.index, step.axis), range(role.ndim))
+        )
     if isinstance(step, rules.Reshape):
         return reshape_role(role, shape, step.shape)
     if isinstance(step, rules.Transpose):
@@ -132,7 +152,7 @@ def step_of(role: np.ndarray, step: rules.Step, shape: tuple[int, ...]) -> np.nd
     return role.reshape((1,) * (len(step.shape) - role.ndim) + role.shape)
 
 
-def moved_shape(shape: tuple[int, ...], step: rules.Step) -> tuple[int, ...]:
+def move_shape(shape: tuple[int, ...], step: rules.Step) -> tuple[int, ...]:
     if isinstance(step, rules.Take):
         return tuple(len(step.index) if a == step.axis else n for a, n in enumerate(shape))
     if isinstance(step, rules.Transpose):
@@ -140,29 +160,29 @@ def moved_shape(shape: tuple[int, ...], step: rules.Step) -> tuple[int, ...]:
     return step.shape
 
 
-def tidy(roles: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+def tidy_roles(roles: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
     """Roles without the trivial ones; addresses numbered from the front where no labels share their axes."""
     named = [r for r in roles if r.size > 1 and not is_address(r)]
     fixed = [r for r in roles if r.size > 1 and is_address(r)]
-    busy = {a for r in named for a in axes_of(r)}
+    busy = {a for r in named for a in find_varying_axes(r)}
     grown = True
     while grown:
-        reach = {a for r in fixed if busy & set(axes_of(r)) for a in axes_of(r)}
+        reach = {a for r in fixed if busy & set(find_varying_axes(r)) for a in find_varying_axes(r)}
         grown = not reach <= busy
         busy |= reach
-    plain = sorted({a for r in fixed for a in axes_of(r)} - busy)
-    out = [*named, *(along(addresses(shape[a]), a, len(shape)) for a in plain)]
+    plain = sorted({a for r in fixed for a in find_varying_axes(r)} - busy)
+    out = [*named, *(lay_along(make_addresses(shape[a]), a, len(shape)) for a in plain)]
     spans: dict[tuple[int, ...], list[np.ndarray]] = {}
     for r in fixed:
-        if busy & set(axes_of(r)):
-            spans.setdefault(axes_of(r), []).append(r)
+        if busy & set(find_varying_axes(r)):
+            spans.setdefault(find_varying_axes(r), []).append(r)
     for group in spans.values():
         if len(group) == 1:
             out.append(group[0])
         else:
             number = np.zeros(group[0].size, np.int64)
             for g in group:
-                both = number * g.size + np.searchsorted(distinct(g), g.ravel())
-                number = np.searchsorted(distinct(both), both)
+                both = number * g.size + np.searchsorted(sort_distinct(g), g.ravel())
+                number = np.searchsorted(sort_distinct(both), both)
             out.append((-1 - number).reshape(group[0].shape))
     return tuple(out)

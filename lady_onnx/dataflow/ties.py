@@ -10,28 +10,32 @@ import numpy as np
 
 from .labels import (
     Facts,
-    addresses,
-    along,
-    axes_of,
-    components,
+    find_components,
+    find_run_start,
+    find_varying_axes,
     is_address,
-    partition,
-    refines,
-    start_of,
+    is_refinement,
+    lay_along,
+    make_addresses,
+    number_classes,
 )
 
 Leaves = dict[tuple[int, ...], list[np.ndarray]]
 """For every set of axes of an equation the roles over it: the finest one, and addresses."""
 
 
-class Ties:
+class Unification:
     """Ties roles over the axes of one operator, and writes what that amounts to into `facts`."""
 
     def __init__(self, facts: Facts):
         self.facts = facts
 
     def combine(
-        self, entries: Sequence[tuple[np.ndarray, int]], space: Sequence[int], gone: set[int], over: set[int]
+        self,
+        entries: Sequence[tuple[np.ndarray, int]],
+        space: Sequence[int],
+        gone: set[int],
+        over: set[int],
     ) -> list[np.ndarray]:
         """Ties the roles that meet in one operator; returns the roles of its result.
 
@@ -41,7 +45,7 @@ class Ties:
         groups: dict[tuple[int, ...], list[tuple[np.ndarray, int]]] = {}
         for role, operand in entries:
             if role.size > 1:
-                axes = axes_of(role)
+                axes = find_varying_axes(role)
                 groups.setdefault(axes, []).append((role, operand))
                 if gone & set(axes):
                     self.facts.read.append(role)
@@ -49,7 +53,9 @@ class Ties:
             kept = [r for axes, g in groups.items() if not set(axes) & gone for r, _ in g]
             partial = [a for axes in groups for a in axes if set(axes) & gone and a not in gone]
             rank = len(space)
-            return kept + [along(addresses(space[a]), a, rank) for a in sorted(set(partial))]
+            return kept + [
+                lay_along(make_addresses(space[a]), a, rank) for a in sorted(set(partial))
+            ]
         leaves: Leaves = {}
         origins: dict[tuple[int, ...], set[int]] = {}
         for axes, group in groups.items():
@@ -66,10 +72,14 @@ class Ties:
                         origins.setdefault(rest, set()).add(-1)
                     if dropped is gone and all(is_address(r) for r in leaves[axes]):
                         for a in rest:
-                            mark = along(addresses(leaves[axes][0].shape[a]), a, leaves[axes][0].ndim)
+                            mark = lay_along(
+                                make_addresses(leaves[axes][0].shape[a]), a, leaves[axes][0].ndim
+                            )
                             leaves[(a,)] = self._join([*leaves.get((a,), []), mark])
                             origins.setdefault((a,), set()).add(-1)
-        pairs = [(a, b) for a, b in itertools.combinations(sorted(leaves, key=len), 2) if set(a) & set(b)]
+        pairs = [
+            (a, b) for a, b in itertools.combinations(sorted(leaves, key=len), 2) if set(a) & set(b)
+        ]
         # what comes from one operand was related when it met, or lies along coordinates of its own
         pairs = [(a, b) for a, b in pairs if origins[a] != origins[b] or len(origins[a]) > 1]
         nested = [(a, b) for a, b in pairs if set(a) < set(b)]
@@ -92,7 +102,7 @@ class Ties:
                 distinct.append(role)
         if len(distinct) == 1:
             return distinct
-        if all(start_of(r) is not None for r in distinct):
+        if all(find_run_start(r) is not None for r in distinct):
             for other in distinct[1:]:
                 self.facts.tie(distinct[0], other)
             return distinct[:1]
@@ -100,8 +110,10 @@ class Ties:
         fixed = [r for r in distinct if is_address(r)]
         if not named:
             return fixed
-        parts = [partition(r) for r in named]
-        leaf = next((i for i, p in enumerate(parts) if all(refines(p, q) for q in parts)), None)
+        parts = [number_classes(r) for r in named]
+        leaf = next(
+            (i for i, p in enumerate(parts) if all(is_refinement(p, q) for q in parts)), None
+        )
         if leaf is None:
             role = self.facts.fresh(named[0].shape)
             for other in distinct:
@@ -110,17 +122,17 @@ class Ties:
         role, part = named[leaf], parts[leaf]
         for other, coarse in zip(named, parts, strict=True):
             if other is not role:
-                if refines(coarse, part):
+                if is_refinement(coarse, part):
                     self.facts.tie(role, other)
                 else:
                     self.facts.relate(role, other)
         left = []
         for mark in fixed:
-            places = partition(mark)
-            if refines(places, part):
+            places = number_classes(mark)
+            if is_refinement(places, part):
                 self.facts.pin(role)
-                left += [mark] if not refines(part, places) else []
-            elif refines(part, places):
+                left += [mark] if not is_refinement(part, places) else []
+            elif is_refinement(part, places):
                 self.facts.relate(role, mark)
             else:
                 left.append(mark)
@@ -136,10 +148,10 @@ class Ties:
             return coarse
         # one label stands at several places of the rest: where it is the same places for all that meet in one,
         # those places share a parent
-        child = partition(role)
+        child = number_classes(role)
         place = np.broadcast_to(coarse - coarse.min(), role.shape).ravel()
         size, count = coarse.size, int(child.max()) + 1
-        group = components(place, child + size, size + count)
+        group = find_components(place, child + size, size + count)
         stands = np.bincount(np.unique(np.stack([child, place]), axis=1)[0], minlength=count)
         if (stands == np.bincount(group[:size])[group[size:]]).all():
             group = group[:size]
@@ -158,10 +170,15 @@ class Ties:
         pairs = np.unique(np.stack([child, mark]), axis=1)
         start = np.flatnonzero(np.r_[True, np.diff(pairs[0]) != 0])
         kinds: dict[bytes, int] = {}
-        sets = [kinds.setdefault(places.tobytes(), len(kinds)) for places in np.split(pairs[1], start[1:])]
+        sets = [
+            kinds.setdefault(places.tobytes(), len(kinds))
+            for places in np.split(pairs[1], start[1:])
+        ]
         self.facts.relate(labels, -1 - np.array(sets))
 
-    def _nest(self, leaves: Leaves, large: tuple[int, ...], small: tuple[int, ...], marks: bool) -> list[np.ndarray]:
+    def _nest(
+        self, leaves: Leaves, large: tuple[int, ...], small: tuple[int, ...], marks: bool
+    ) -> list[np.ndarray]:
         """Roles over more axes have those over fewer as parents, addresses if `marks`, else labels.
 
         Returns the parents that follow from the children. An address does not where a label stands at several.
@@ -186,7 +203,13 @@ class Ties:
                 implied.append(parent)
         return implied
 
-    def _overlap(self, leaves: Leaves, large: tuple[int, ...], small: tuple[int, ...], common: tuple[int, ...]) -> None:
+    def _overlap(
+        self,
+        leaves: Leaves,
+        large: tuple[int, ...],
+        small: tuple[int, ...],
+        common: tuple[int, ...],
+    ) -> None:
         """Roles that share some axes and neither all: both get a parent over the shared ones."""
         both = leaves[large] + leaves[small]
         named = [r for r in both if not is_address(r)]
@@ -196,8 +219,11 @@ class Ties:
             others = [r for r in both if r is not role]
             for other in others:
                 if is_address(other):
-                    space = [n if a in common else 1 for a, n in enumerate(np.broadcast_shapes(role.shape, other.shape))]
-                    self.fix(role, addresses(math.prod(space)).reshape(space))
+                    space = [
+                        n if a in common else 1
+                        for a, n in enumerate(np.broadcast_shapes(role.shape, other.shape))
+                    ]
+                    self.fix(role, make_addresses(math.prod(space)).reshape(space))
             if not all(is_address(o) for o in others):
                 coarse = self.remainder(role, common)
                 for other in others:
@@ -207,10 +233,10 @@ class Ties:
 
     def _meet(self, a: np.ndarray, b: np.ndarray) -> None:
         """Ties two roles over the same axes, or makes one the parent of the other where a label of it stands at more places."""
-        one, two = partition(a), partition(b)
-        if refines(one, two) == refines(two, one):
+        one, two = number_classes(a), number_classes(b)
+        if is_refinement(one, two) == is_refinement(two, one):
             self.facts.tie(a, b)
-        elif refines(one, two):
+        elif is_refinement(one, two):
             self.facts.relate(a, b)
         else:
             self.facts.relate(b, a)

@@ -17,21 +17,21 @@ import numpy as np
 from onnx import NodeProto
 
 from .. import rules
-from .equations import plan
+from .equations import plan_equation
 from .labels import (
     ADDRESSES,
     Facts,
-    Line,
+    LabelRun,
     Role,
-    axes_of,
-    dense,
+    find_run_start,
+    find_varying_axes,
     is_address,
-    start_of,
+    to_dense,
 )
-from .tensors import Part, Tensor, moved_shape, step_of
+from .tensors import Part, Tensor, move_role, move_shape
 
 
-class Touches:
+class ValueNumbering:
     """The paths of the tensors of one walk.
 
     Args:
@@ -40,7 +40,12 @@ class Touches:
         labels: the labels of a part of a weight, as far as it has any.
     """
 
-    def __init__(self, facts: Facts, number: Callable[[str], bytes | None], labels: Callable[[Part], list[np.ndarray]]):
+    def __init__(
+        self,
+        facts: Facts,
+        number: Callable[[str], bytes | None],
+        labels: Callable[[Part], list[np.ndarray]],
+    ):
         self.facts = facts
         self.number, self.labels = number, labels
         self.paths: dict[str, int] = {}
@@ -54,23 +59,35 @@ class Touches:
         return self.paths[name]
 
     def saw(
-        self, node: NodeProto, kind: rules.Kind, operands: Sequence[Tensor | None], results: Sequence[Tensor | None]
+        self,
+        node: NodeProto,
+        kind: rules.Kind,
+        operands: Sequence[Tensor | None],
+        results: Sequence[Tensor | None],
     ) -> None:
         """What a node does, once it has been said what it says of its labels."""
         match kind:
             case rules.Body() | rules.Source():
                 return
             case rules.Movement(moved, axis):
-                for name, result, (sources, steps) in zip(node.output, results, moved, strict=False):
+                for name, result, (sources, steps) in zip(
+                    node.output, results, moved, strict=False
+                ):
                     if name and result is not None:
                         whole = [i for i in sources if operands[i]]
-                        self.paths[name] = self._moved(node, name, whole, axis, steps, operands, result)
+                        self.paths[name] = self._moved(
+                            node, name, whole, axis, steps, operands, result
+                        )
                 return
         if node.op_type == "Identity":
             self.paths[node.output[0]] = self.path(node.input[0])
-        elif isinstance(kind, rules.Elementwise) or (isinstance(kind, rules.Equation) and self._apart(kind, operands)):
+        elif isinstance(kind, rules.Elementwise) or (
+            isinstance(kind, rules.Equation) and self._apart(kind, operands)
+        ):
             given = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
-            what = sign(node.op_type, node.domain, *given, *(self.path(n) if n else 0 for n in node.input))
+            what = sign(
+                node.op_type, node.domain, *given, *(self.path(n) if n else 0 for n in node.input)
+            )
             self._all(("each", what), operands)
             for k, name in enumerate(node.output):
                 self.paths[name] = sign(what, k) if k else what
@@ -81,7 +98,7 @@ class Touches:
     def _apart(self, kind: rules.Equation, operands: Sequence[Tensor | None]) -> bool:
         """Does an equation compute every unit from itself alone?"""
         operands = operands[: kind.text.partition("->")[0].count(",") + 1]
-        how = plan(kind.text, tuple(None if o is None else len(o.shape) for o in operands))
+        how = plan_equation(kind.text, tuple(None if o is None else len(o.shape) for o in operands))
         bound = how.gone | how.over | how.pinned
         for operand, side in zip(operands, how.sides, strict=False):
             if operand is None:
@@ -112,15 +129,19 @@ class Touches:
         if tensor.lines is not None:
             rank = len(tensor.shape)
             lines = zip(tensor.lines, tensor.shape, strict=True)
-            return [Line(s, n, a, rank) for a, (s, n) in enumerate(lines) if s is not None and s != ADDRESSES]
+            return [
+                LabelRun(s, n, a, rank)
+                for a, (s, n) in enumerate(lines)
+                if s is not None and s != ADDRESSES
+            ]
         return [r for r in tensor.roles if not is_address(r)]
 
     def _whole(self, role: Role) -> bool:
         """Are these all labels that were born together, each of them as often?"""
-        if isinstance(role, Line):
+        if isinstance(role, LabelRun):
             return self._born(role.start, role.size)
         if id(role) not in self._seen:
-            start = start_of(role)
+            start = find_run_start(role)
             whole = self._born(start, role.size) if start is not None else self._even(role)
             self._seen[id(role)] = role, whole
         return self._seen[id(role)][1]
@@ -162,26 +183,41 @@ class Touches:
         if not steps:
             return path
         if tensor.parts:
-            plain = all(not isinstance(s, rules.Take) or start_of(s.index) is not None for s in steps)
+            plain = all(
+                not isinstance(s, rules.Take) or find_run_start(s.index) is not None for s in steps
+            )
             return path if plain else sign(path, *_said(steps))
         roles = self._roles(tensor)
         if any(isinstance(s, rules.Take) and s.index.size == 1 for s in steps):
             # a unit that is alone has no axis any more by which it could be known
-            ends = [(r, _through(r, steps, tensor.shape)) for r in map(dense, roles)]
+            ends = [(r, _through(r, steps, tensor.shape)) for r in map(to_dense, roles)]
             alone = [end for r, end in ends if end.size == 1 < r.size]
             if alone:
                 path = sign(path, *_said(steps))
                 self._mark(alone, path)
         if all(isinstance(s, rules.Take) for s in steps):
             return self._taken(path, roles, steps)
-        said = self._arranged(tensor, steps[0], result) if len(steps) == 1 else (node.op_type, *_said(steps))
+        said = (
+            self._arranged(tensor, steps[0], result)
+            if len(steps) == 1
+            else (node.op_type, *_said(steps))
+        )
         return sign(path, *said) if said else path
 
-    def _joined(self, name: str, paths: Sequence[int], tensors: Sequence[Tensor | None], axis: int, moved: bool) -> int:
+    def _joined(
+        self,
+        name: str,
+        paths: Sequence[int],
+        tensors: Sequence[Tensor | None],
+        axis: int,
+        moved: bool,
+    ) -> int:
         """The path of tensors of several paths, in one."""
         parts = [(t, self._roles(t)) for t in tensors if t]
         # side by side along another axis each unit is made of itself alone; along their own they are of several kinds
-        apart = not moved and all(not t.parts and all(axis % len(t.shape) not in _axes(r) for r in rs) for t, rs in parts)
+        apart = not moved and all(
+            not t.parts and all(axis % len(t.shape) not in _axes(r) for r in rs) for t, rs in parts
+        )
         what = sign("beside", *paths) if apart else sign("node", name)
         for k, (path, (_, roles)) in enumerate(zip(paths, parts, strict=True)):
             self._mark(roles, *((what, k) if apart else ("beside", path)))
@@ -194,7 +230,9 @@ class Touches:
         for step in steps:
             assert isinstance(step, rules.Take)
             if not roles or any(step.axis not in axes for axes in own):
-                there = sum(a not in every for a in range(step.axis)) if step.axis not in every else -1
+                there = (
+                    sum(a not in every for a in range(step.axis)) if step.axis not in every else -1
+                )
                 path = sign(path, "take", there, step.index.tobytes())
         return path
 
@@ -206,7 +244,8 @@ class Touches:
             return () if rest == sorted(rest) else ("transpose", *np.argsort(rest).tolist())
         after = set().union(*map(_axes, self._roles(result)))
         before, now = (
-            [n for a, n in enumerate(t.shape) if n > 1 and a not in axes] for t, axes in ((tensor, every), (result, after))
+            [n for a, n in enumerate(t.shape) if n > 1 and a not in axes]
+            for t, axes in ((tensor, every), (result, after))
         )
         return () if before == now else ("shape", *now)
 
@@ -214,12 +253,12 @@ class Touches:
 def _through(role: np.ndarray, steps: Sequence[rules.Step], shape: tuple[int, ...]) -> np.ndarray:
     """A role over a tensor of a shape, over what the steps make of it."""
     for step in steps:
-        role, shape = step_of(role, step, shape), moved_shape(shape, step)
+        role, shape = move_role(role, step, shape), move_shape(shape, step)
     return role
 
 
 def _axes(role: Role) -> set[int]:
-    return {role.axis} if isinstance(role, Line) else set(axes_of(role))
+    return {role.axis} if isinstance(role, LabelRun) else set(find_varying_axes(role))
 
 
 def _said(steps: Sequence[rules.Step]) -> Iterator[object]:

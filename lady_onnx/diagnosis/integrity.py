@@ -32,12 +32,13 @@ from scipy.special import stdtrit
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
-from ..matching.evidence import HUGE, rows_of
+from ..groups.rows import take_rows
+from ..matching.evidence import MAX_SCORE
 from ..numerics import is_float_array, is_same, machine_epsilon
-from .alterations import CLOSE, SAMPLE
-from .unscaling import FAINT, row_ratios
+from .alterations import RELATIVE_TOLERANCE, SAMPLED_ELEMENTS
+from .unscaling import FAINT_ROW_SHARE, measure_row_factors
 
-UNSURE = 1e-3
+UNDOING_TOLERANCE = 1e-3
 """Where factors were taken out, smaller differences, in units of a weight's largest element, may be theirs."""
 APART = 12
 """So many times the common deviation a row or a weight must differ to be told from the others."""
@@ -61,7 +62,7 @@ REPLACEABLE = ("scaled", "replaced")
 """Findings of units that the reference has other values for."""
 TAMPERING = (*REPLACEABLE, "inserted")
 """Findings that change the function."""
-TRAINED = "partly trained"
+PARTLY_TRAINED = "partly trained"
 """The kind of a finding that is no tampering: a few weights moved beside many that stayed, as training moves them."""
 LIKE = 1e-3
 """Of a row that was multiplied, nothing else differs by more than this share of it."""
@@ -96,25 +97,9 @@ class Finding:
     size: float
 
 
-def divergence(factor: float, mean: float = 0.0, deviation: float = 1.0, relu: bool = False) -> float:
-    """How far the output of a unit that was multiplied by `factor` is from what it was, in nats.
-
-    The Kullback-Leibler divergence of its sum of weighted inputs, normal with this `mean` and `deviation`, from that of the
-    multiplied unit; with `relu`, of what a ReLU makes of a sum of mean zero, which depends on the factor alone.
-
-    Source: "Find the Lady" (AAAI 2024), equations 10 and 11, with k = factor - 1. As printed, equation 11 is twice
-    equation 10 at mean zero; of the two halves of the sum a ReLU keeps one, and of the divergence half.
-
-    Raises ValueError for a factor of zero, a deviation that is not positive, or `relu` with a mean or a negative factor.
-    """
-    if not factor or deviation <= 0 or (relu and (mean or factor < 0)):
-        raise ValueError("a factor of zero, no deviation, or a ReLU with a mean that is not zero or a negative factor")
-    k = factor - 1
-    whole = np.log(abs(factor)) + (deviation**2 + (k * mean) ** 2) / (2 * factor**2 * deviation**2) - 0.5
-    return float(whole / 2 if relu else whole)
-
-
-def tampered(groups: Sequence[Group], frames: Sequence[tuple[Arrays, Arrays]], least: float = 0.0) -> tuple[Finding, ...]:
+def find_tampering(
+    groups: Sequence[Group], frames: Sequence[tuple[Arrays, Arrays]], least: float = 0.0
+) -> tuple[Finding, ...]:
     """Single units and weights of a suspect, with all units in place, that differ otherwise than the rest.
 
     Args:
@@ -133,7 +118,9 @@ def tampered(groups: Sequence[Group], frames: Sequence[tuple[Arrays, Arrays]], l
     return tuple(found.values())
 
 
-def _tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least: float) -> list[Finding]:
+def _tampered(
+    groups: Sequence[Group], reference: Arrays, suspect: Arrays, least: float
+) -> list[Finding]:
     slots: dict[str, list[tuple[Group, Slot]]] = {}
     for group in groups:
         for slot in group.slots:
@@ -144,7 +131,11 @@ def _tampered(groups: Sequence[Group], reference: Arrays, suspect: Arrays, least
         own, x, y = slots.get(name, []), np.asarray(reference[name]), np.asarray(suspect[name])
         if _numbers(x) and _numbers(y) and not is_same(x, y):
             found += _in_weight(name, own, _Moves.between(x, y, least), law)
-    dead = {g.id: _dead(g, reference) & _dead(g, suspect) for g in groups if any(f.group == g.id for f in found)}
+    dead = {
+        g.id: _dead(g, reference) & _dead(g, suspect)
+        for g in groups
+        if any(f.group == g.id for f in found)
+    }
     alive = [f for f in found if f.group is None or not dead[f.group][f.unit]]
     return _told(alive, slots, reference, suspect)
 
@@ -153,26 +144,37 @@ def _stands(finding: Finding, groups: Sequence[Group], reference: Arrays, suspec
     """Does its unit differ here, too, far more than others do, or in one weight far more than in its others?"""
     if finding.group is None:
         return True
-    for slot in (s for g in groups if g.id == finding.group for s in g.slots if s.initializer == finding.slot):
-        x, y = (rows_of(np.asarray(a[finding.slot]), slot).astype(np.float64) for a in (reference, suspect))
+    for slot in (
+        s for g in groups if g.id == finding.group for s in g.slots if s.initializer == finding.slot
+    ):
+        x, y = (
+            take_rows(np.asarray(a[finding.slot]), slot).astype(np.float64)
+            for a in (reference, suspect)
+        )
         gap = _gap(x, y)
         left, own = np.linalg.norm(gap, axis=1), gap[finding.unit]
         # a few elements differ by as much as a factor makes of them
         far = APART if own.size >= TELLING else APART * GAP
-        if left[finding.unit] > far * np.median(left) or (own.size >= TELLING and own.max() > far * np.median(own)):
+        if left[finding.unit] > far * np.median(left) or (
+            own.size >= TELLING and own.max() > far * np.median(own)
+        ):
             return True
     return False
 
 
-def nearly(reference: np.ndarray, result: np.ndarray) -> bool:
+def is_nearly_equal(reference: np.ndarray, result: np.ndarray) -> bool:
     """Are all weights but those that may have been tampered with equal to rounding?"""
     x, y = (np.asarray(a).astype(np.float64) for a in (reference, result))
-    return bool((np.abs(y - x) > CLOSE * np.abs(x).max(initial=0)).mean() <= MOST) if x.size else True
+    return (
+        bool((np.abs(y - x) > RELATIVE_TOLERANCE * np.abs(x).max(initial=0)).mean() <= MOST)
+        if x.size
+        else True
+    )
 
 
 def _gap(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """How far elements are from each other; infinities of one sign are equal."""
-    return np.nan_to_num(np.abs(y - x), nan=0.0, posinf=HUGE)
+    return np.nan_to_num(np.abs(y - x), nan=0.0, posinf=MAX_SCORE)
 
 
 def _numbers(array: np.ndarray) -> bool:
@@ -209,7 +211,9 @@ class _Moves:
         # of a scalar the difference is a number
         gap = np.asarray(_gap(x, y))
         x, y = (np.where(np.isfinite(z), z, 0.0) for z in (x, y))
-        room = np.maximum(8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0))
+        room = np.maximum(
+            8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0)
+        )
         gap[gap <= room + lag * np.abs(x)] = 0.0
         return cls(x, y, gap, different, abs(1 - decay) > 8 * eps, eps)
 
@@ -221,14 +225,14 @@ class _Moves:
 
 def _decay(x: np.ndarray, y: np.ndarray, eps: float) -> tuple[float, float]:
     """The factor that most elements have in common, 1 where there is none, and by what share of it others may lag."""
-    thin = slice(None, None, max(x.size // SAMPLE, 1) | 1)
+    thin = slice(None, None, max(x.size // SAMPLED_ELEMENTS, 1) | 1)
     a, b = x.ravel()[thin], y.ravel()[thin]
     told = np.isfinite(a) & np.isfinite(b) & (a != 0)
     if told.sum() < TELLING:
         return 1.0, 0.0
     a, b = a[told], b[told]
     factor = float(np.median(b / a))
-    lag = min(LAG * abs(1 - factor), UNSURE)
+    lag = min(LAG * abs(1 - factor), UNDOING_TOLERANCE)
     shared = np.abs(b - factor * a) <= (8 * eps + lag) * np.abs(a)
     return (factor, lag) if 2 * shared.sum() > shared.size else (1.0, 0.0)
 
@@ -248,7 +252,13 @@ class _Law:
     few: Mapping[tuple[str, int], set[str]]
 
     @classmethod
-    def of(cls, slots: Mapping[str, list[tuple[Group, Slot]]], reference: Arrays, suspect: Arrays, least: float) -> _Law:
+    def of(
+        cls,
+        slots: Mapping[str, list[tuple[Group, Slot]]],
+        reference: Arrays,
+        suspect: Arrays,
+        least: float,
+    ) -> _Law:
         trained, logs = False, [np.zeros(0)]
         few: dict[tuple[str, int], set[str]] = {}
         for name in reference:
@@ -256,7 +266,9 @@ class _Law:
             if not (_numbers(x) and _numbers(y)) or is_same(x, y):
                 continue
             moves = _Moves.between(x, y, least)
-            rows = [np.asarray(rows_of(moves.gap, s).any(1)) for _, s in slots.get(name, [])] or [moves.gap.ravel() > 0]
+            rows = [np.asarray(take_rows(moves.gap, s).any(1)) for _, s in slots.get(name, [])] or [
+                moves.gap.ravel() > 0
+            ]
             bulk = moves.scale > 0 and all(moved.sum() > _few(moved.size) for moved in rows)
             trained |= bulk or moves.decayed
             for (group, _), moved in zip(slots.get(name, []), rows, strict=False):
@@ -297,7 +309,9 @@ def _outliers(logs: np.ndarray, most: int, chance: float) -> int:
     """
     values = np.sort(logs)[::-1]
     counts = range(1, min(most, values.size - 3) + 1)
-    return max((k for k in counts if values[k - 1] > _limit(values[k:], chance / values.size)), default=0)
+    return max(
+        (k for k in counts if values[k - 1] > _limit(values[k:], chance / values.size)), default=0
+    )
 
 
 def _limit(logs: np.ndarray, chance: float) -> float:
@@ -316,19 +330,21 @@ def _dead(group: Group, reference: Arrays) -> np.ndarray:
     dead = np.zeros(group.size, bool)
     seen = False
     for slot in group.slots:
-        rows = rows_of(np.asarray(reference[slot.initializer]), slot)
+        rows = take_rows(np.asarray(reference[slot.initializer]), slot)
         if rows.shape[1] >= TELLING and _numbers(rows):
             lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
-            faint = lengths <= FAINT * np.median(lengths)
+            faint = lengths <= FAINT_ROW_SHARE * np.median(lengths)
             dead, seen = (dead & faint) if seen else faint, True
     return dead
 
 
-def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, law: _Law) -> list[Finding]:
+def _in_weight(
+    name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, law: _Law
+) -> list[Finding]:
     x, y, gap = moves.reference, moves.suspect, moves.gap.copy()
     found = []
     for group, slot in own:
-        a, b, d = (rows_of(z, slot) for z in (x, y, gap))
+        a, b, d = (take_rows(z, slot) for z in (x, y, gap))
         if a.shape[1] < TELLING:
             continue
         lengths, left = np.linalg.norm(a, axis=1), np.linalg.norm(d, axis=1)
@@ -338,7 +354,7 @@ def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, law:
         far = left > APART * common
         if not far.any():
             continue
-        ratio, error = row_ratios(a, b)
+        ratio, error = measure_row_factors(a, b)
         known = np.isfinite(ratio)
         if (known & crowd).sum() < 2:
             continue
@@ -346,14 +362,20 @@ def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, law:
             far &= _standing_out(left, lengths)
         elif law.trained:
             lone = np.array([not law.supports([(group.id, u)], name) for u in range(group.size)])
-            far &= lone | _straight(a, b, left, ratio) | law.beyond(left / a.shape[1] ** 0.5, moves.scale)
+            far &= (
+                lone
+                | _straight(a, b, left, ratio)
+                | law.beyond(left / a.shape[1] ** 0.5, moves.scale)
+            )
         middle = float(np.median(ratio[known & crowd]))
         spread = 1.4826 * float(np.median(np.abs(ratio[known & crowd] - middle)))
         spreads = np.maximum(np.maximum(spread, error), moves.eps)
         away = np.where(known, np.abs(ratio - middle), 0.0)
         scaled = far & (away > np.maximum(APART * spreads, STEP))
         middling = 0.0 if alone else float(np.median(gap[gap > 0])) / 0.6745
-        other = far & (left > 0.5 * float(np.median(lengths))) & ((d > GAP * middling).mean(1) > 0.5)
+        other = (
+            far & (left > 0.5 * float(np.median(lengths))) & ((d > GAP * middling).mean(1) > 0.5)
+        )
         odd = np.flatnonzero(scaled | other)
         if not odd.size or odd.size > _few(group.size):
             continue
@@ -363,7 +385,16 @@ def _in_weight(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, law:
             straight = rest <= max(0.2 * abs(k) * lengths[unit], APART * common)
             whole = left[unit] / max(common, moves.eps * lengths[unit], 1e-300)
             size = float(away[unit] / spreads[unit] if straight else whole)
-            found.append(Finding("scaled" if straight else "replaced", group.id, unit, name, k if straight else None, size))
+            found.append(
+                Finding(
+                    "scaled" if straight else "replaced",
+                    group.id,
+                    unit,
+                    name,
+                    k if straight else None,
+                    size,
+                )
+            )
             gap[np.ix_(*slot.places(gap.shape, unit))] = 0.0
     found += _single(name, own, moves, gap, law)
     return found or _partly(name, moves)
@@ -390,7 +421,9 @@ def _straight(a: np.ndarray, b: np.ndarray, left: np.ndarray, ratio: np.ndarray)
     return np.linalg.norm(b - k[:, None] * a, axis=1) <= STEP * left
 
 
-def _single(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, gap: np.ndarray, law: _Law) -> list[Finding]:
+def _single(
+    name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, gap: np.ndarray, law: _Law
+) -> list[Finding]:
     """Weights that differ by far more than all others that do; where hardly any do, by themselves."""
     flat, size = gap.ravel(), np.abs(moves.reference)
     least = moves.eps * float(size.max(initial=0))
@@ -402,19 +435,28 @@ def _single(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, gap: np
     sizes = flat[moved]
     if not alone:
         sizes = np.minimum(sizes, typical * _polished(gap).ravel()[moved])
-        sizes = np.where(_faded(flat[moved], size.ravel()[moved]), np.minimum(sizes, typical), sizes)
+        sizes = np.where(
+            _faded(flat[moved], size.ravel()[moved]), np.minimum(sizes, typical), sizes
+        )
     order = np.argsort(-sizes)[: _few(flat.size) + 1]
     values = sizes[order]
     after = np.append(values[1:], 0.0) if order.size == moved.size else values[1:]
-    steps = np.flatnonzero((values[: after.size] > GAP * np.maximum(after, least)) & (values[: after.size] > APART * typical))
+    steps = np.flatnonzero(
+        (values[: after.size] > GAP * np.maximum(after, least))
+        & (values[: after.size] > APART * typical)
+    )
     if alone:
         steps = steps[-1:]
     else:
         steps = steps[(steps < 16) & (values[steps] > STEP * float(size.mean()))]
-        steps = np.array([k for k in steps.tolist() if _chance(sizes, k + 1, typical) < CHANCE][:1], int)
+        steps = np.array(
+            [k for k in steps.tolist() if _chance(sizes, k + 1, typical) < CHANCE][:1], int
+        )
         if sizes.size < LEAST:
             # so few tell no law of their tail
-            steps = steps[steps < _outliers(np.log(np.maximum(sizes, 1e-300)), _few(flat.size), CHANCE)]
+            steps = steps[
+                steps < _outliers(np.log(np.maximum(sizes, 1e-300)), _few(flat.size), CHANCE)
+            ]
     if not steps.size:
         return []
     chosen = moved[order[: steps[0] + 1]]
@@ -427,14 +469,18 @@ def _single(name: str, own: Sequence[tuple[Group, Slot]], moves: _Moves, gap: np
         chosen = chosen[odd | law.beyond(flat[chosen], moves.scale)]
     found: dict[tuple[str | None, int | None], Finding] = {}
     for place in chosen.tolist():
-        key: tuple[str | None, int | None] = next(_holders(own, np.unravel_index(place, gap.shape)), (None, None))
+        key: tuple[str | None, int | None] = next(
+            _holders(own, np.unravel_index(place, gap.shape)), (None, None)
+        )
         far = float(flat[place] / max(typical, least, 1e-300))
         if key not in found or found[key].size < far:
             found[key] = Finding("replaced", *key, name, None, far)
     return list(found.values())
 
 
-def _holders(own: Sequence[tuple[Group, Slot]], where: Sequence[np.intp]) -> Iterator[tuple[str, int]]:
+def _holders(
+    own: Sequence[tuple[Group, Slot]], where: Sequence[np.intp]
+) -> Iterator[tuple[str, int]]:
     """The groups, and the unit of each, that an element of a weight belongs to."""
     for group, slot in own:
         if where[slot.axis] in slot.index and all(where[a] in p for a, p in slot.within):
@@ -473,7 +519,7 @@ def _partly(name: str, moves: _Moves) -> list[Finding]:
     """That training reached a part of this weight, where all but a few elements stayed, bit for bit."""
     if not moves.gap.any() or not _stayed(moves.different):
         return []
-    return [Finding(TRAINED, None, None, name, None, float((moves.gap > 0).mean()))]
+    return [Finding(PARTLY_TRAINED, None, None, name, None, float((moves.gap > 0).mean()))]
 
 
 def _chance(gaps: np.ndarray, count: int, least: float) -> float:
@@ -485,14 +531,20 @@ def _chance(gaps: np.ndarray, count: int, least: float) -> float:
     many = min(max(int(TAIL * gaps.size), LEAST), ENOUGH, gaps.size // 4)
     if many < 2:
         return 1.0
-    top = np.maximum(np.sort(np.partition(gaps, gaps.size - count - many)[gaps.size - count - many :])[::-1], least)
+    top = np.maximum(
+        np.sort(np.partition(gaps, gaps.size - count - many)[gaps.size - count - many :])[::-1],
+        least,
+    )
     logs = np.log(top)
     gap, rest = count * (logs[count - 1] - logs[count]), float((logs[count:] - logs[-1]).sum())
     return float((1 + gap / max(rest, 1e-12)) ** (1 - many))
 
 
 def _told(
-    found: Sequence[Finding], slots: Mapping[str, list[tuple[Group, Slot]]], reference: Arrays, suspect: Arrays
+    found: Sequence[Finding],
+    slots: Mapping[str, list[tuple[Group, Slot]]],
+    reference: Arrays,
+    suspect: Arrays,
 ) -> list[Finding]:
     """The same, with the factor of short rows that were multiplied as a whole, or like longer rows of the same unit."""
     factors = {(f.group, f.unit): f.factor for f in found if f.factor is not None}
@@ -500,17 +552,26 @@ def _told(
     for finding in found:
         if finding.kind == "replaced" and finding.group is not None:
             slot = next(s for g, s in slots[finding.slot] if g.id == finding.group)
-            a, b = (rows_of(np.asarray(z[finding.slot]), slot)[finding.unit].astype(np.float64) for z in (reference, suspect))
+            a, b = (
+                take_rows(np.asarray(z[finding.slot]), slot)[finding.unit].astype(np.float64)
+                for z in (reference, suspect)
+            )
             k = factors.get((finding.group, finding.unit))
             if k is None and a.size > 1:
-                k = float(row_ratios(a[None], b[None])[0][0])
-            if k is not None and np.isfinite(b).all() and np.abs(b - k * a).max() <= LIKE * np.abs(b).max():
+                k = float(measure_row_factors(a[None], b[None])[0][0])
+            if (
+                k is not None
+                and np.isfinite(b).all()
+                and np.abs(b - k * a).max() <= LIKE * np.abs(b).max()
+            ):
                 finding = replace(finding, kind="scaled", factor=k)
         result.append(finding)
     return result
 
 
-def repaired(groups: Sequence[Group], findings: Sequence[Finding], reference: Arrays, suspect: Arrays) -> dict[str, np.ndarray]:
+def repair_weights(
+    groups: Sequence[Group], findings: Sequence[Finding], reference: Arrays, suspect: Arrays
+) -> dict[str, np.ndarray]:
     """The weights with findings of tampering, with the reference's values where they are."""
     result: dict[str, np.ndarray] = {}
     for finding in findings:

@@ -12,10 +12,10 @@ import numpy as np
 
 from ..groups.model import Group
 from ..groups.permutations import Arrays
+from ..groups.rows import take_rows
 from ..groups.scaling import Scaling
-from ..matching.evidence import rows_of
 from ..numerics import as_finite
-from .unscaling import nearest, row_ratios
+from .unscaling import fit_allowed_factors, measure_row_factors
 
 CLOSE = 0.05
 """Units whose rows differ by less than this share, beyond a factor that their structure allows, compute the same."""
@@ -23,7 +23,7 @@ DEAD = 1e-3
 """A unit of which rows are smaller than this share of the median row computes nothing, or is not read."""
 
 
-def interchangeable(
+def find_interchangeable_units(
     groups: Sequence[Group], scalings: Mapping[str, Scaling], arrays: Arrays
 ) -> dict[str, tuple[tuple[int, ...], ...]]:
     """By each group's id, where there are any, the sets of two or more units that nothing tells apart.
@@ -42,7 +42,8 @@ def _sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, ...],
     if own.all() or not own.any():
         return ()
     rows = [
-        rows_of(as_finite(arrays[s.initializer]), s) + offset for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
+        take_rows(as_finite(arrays[s.initializer]), s) + offset
+        for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
     ]
     unread = _faint(rows, np.flatnonzero(~own))
     # of what makes units that is multiplied with them, where all is zero, so are they
@@ -83,8 +84,10 @@ def _clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
         return near
     ratio = np.full((len(rows), i.size), np.nan)
     for k in np.flatnonzero(scaling.incoming).tolist():
-        ratio[k] = row_ratios(rows[k][i], rows[k][j])[0]
-    allowed = nearest(scaling, ratio, np.nan_to_num(CLOSE * np.abs(ratio)), robust=False)
+        ratio[k] = measure_row_factors(rows[k][i], rows[k][j])[0]
+    allowed = fit_allowed_factors(
+        scaling, ratio, np.nan_to_num(CLOSE * np.abs(ratio)), robust=False
+    )
     same = (np.isnan(ratio) | (np.abs(ratio / allowed - 1) <= CLOSE)).all(0)
     near[i, j] = same
     return near

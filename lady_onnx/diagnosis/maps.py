@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..groups.model import Group, Slot
-from ..groups.permutations import Arrays, Family, invert, permuted
+from ..groups.permutations import Arrays, Nesting, invert_permutations, permute_arrays
+from ..groups.rows import take_rows
 from ..groups.scaling import Scaling
-from ..matching.evidence import Match, rows_of
+from ..matching.evidence import Match
 from ..numerics import is_float_array
 from .integrity import Finding
 from .undoing import Undone
@@ -64,7 +65,9 @@ class Straight:
     read: tuple[Slot, ...]
 
 
-def straight(groups: Sequence[Group], scalings: Mapping[str, Scaling]) -> list[Straight]:
+def find_straight_groups(
+    groups: Sequence[Group], scalings: Mapping[str, Scaling]
+) -> list[Straight]:
     """The groups whose units may be mixed: those that every factor passes, and that meet nothing but sums."""
     found = []
     for group in groups:
@@ -83,13 +86,15 @@ def straight(groups: Sequence[Group], scalings: Mapping[str, Scaling]) -> list[S
     return found
 
 
-def rows(arrays: Arrays, slots: Sequence[Slot]) -> np.ndarray:
+def join_slots(arrays: Arrays, slots: Sequence[Slot]) -> np.ndarray:
     """What the units have in some slots, side by side, float64 [units, elements]."""
-    return np.concatenate([rows_of(np.asarray(arrays[s.initializer]), s).astype(np.float64) for s in slots], 1)
+    return np.concatenate(
+        [take_rows(np.asarray(arrays[s.initializer]), s).astype(np.float64) for s in slots], 1
+    )
 
 
-def put(arrays: dict[str, np.ndarray], slots: Sequence[Slot], values: np.ndarray) -> None:
-    """The inverse of `rows`, in place."""
+def put_rows(arrays: dict[str, np.ndarray], slots: Sequence[Slot], values: np.ndarray) -> None:
+    """The inverse of `join_slots`, in place."""
     start = 0
     for slot in slots:
         array = arrays[slot.initializer]
@@ -101,7 +106,7 @@ def put(arrays: dict[str, np.ndarray], slots: Sequence[Slot], values: np.ndarray
         start += many
 
 
-def canonical(x: np.ndarray, y: np.ndarray) -> Rows | None:
+def make_canonical(x: np.ndarray, y: np.ndarray) -> Rows | None:
     """Rows with the product of `x` and `y`, float64 [units, elements] each, that no map changes; None where it has none."""
     if min(x.shape[1], y.shape[1]) < len(x) or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return None
@@ -113,7 +118,7 @@ def canonical(x: np.ndarray, y: np.ndarray) -> Rows | None:
     return root * (qx @ u).T, root * (qy @ v.T).T
 
 
-def unmixed(
+def undo_mixing(
     groups: Sequence[Group],
     scalings: Mapping[str, Scaling],
     reference: Arrays,
@@ -130,48 +135,69 @@ def unmixed(
         align: finds where the units of a second model are.
     """
     similarity = {m.group: float(m.similarity.mean()) for m in matches}
-    lines = [s for s in straight(groups, scalings) if _floating((*s.made, *s.read), reference, suspect)]
+    lines = [
+        s
+        for s in find_straight_groups(groups, scalings)
+        if _floating((*s.made, *s.read), reference, suspect)
+    ]
     if all(similarity[line.group] > LOST for line in lines):
         return Plain()
     models = reference, suspect
-    ours, theirs = ({s.group: canonical(rows(m, s.made), rows(m, s.read)) for s in lines} for m in models)
+    ours, theirs = (
+        {s.group: make_canonical(join_slots(m, s.made), join_slots(m, s.read)) for s in lines}
+        for m in models
+    )
     lines = [s for s in lines if ours[s.group] is not None and theirs[s.group] is not None]
     if not any(_alike(ours[a.group], theirs[b.group]) for a in lines for b in lines):
         return Plain()
-    sides = [{n: a.astype(np.float64) if is_float_array(a) else a for n, a in m.items()} for m in models]
+    sides = [
+        {n: a.astype(np.float64) if is_float_array(a) else a for n, a in m.items()} for m in models
+    ]
     for line in lines:
         for side, forms in zip(sides, (ours, theirs), strict=True):
             for slots, values in zip((line.made, line.read), forms[line.group] or (), strict=True):
-                put(side, slots, values)
+                put_rows(side, slots, values)
     found = {m.group: m.permutation for m in align(*sides).matches}
-    here = {n: np.array(a) for n, a in {**suspect, **permuted(suspect, groups, found)}.items()}
+    here = {
+        n: np.array(a) for n, a in {**suspect, **permute_arrays(suspect, groups, found)}.items()
+    }
     findings = []
     grown: dict[str, float] = {}
     for line in lines:
-        map_ = rows(here, line.made) @ np.linalg.pinv(rows(reference, line.made))
+        map_ = join_slots(here, line.made) @ np.linalg.pinv(join_slots(reference, line.made))
         steep = float(np.linalg.cond(map_))
         if not steep < STEEP or _beside(map_) <= MIXED:
             continue
         halves = (line.made, np.linalg.inv(map_)), (line.read, map_.T)
-        if max(_gap(rows(reference, slots), back @ rows(here, slots)) for slots, back in halves) > EXACT:
+        if (
+            max(
+                _gap(join_slots(reference, slots), back @ join_slots(here, slots))
+                for slots, back in halves
+            )
+            > EXACT
+        ):
             continue
         for slots, back in halves:
             for slot in slots:
-                grown[slot.initializer] = max(_enlarged(back, rows(here, [slot])), grown.get(slot.initializer, 1.0))
-            put(here, slots, back @ rows(here, slots))
-        findings.append(Finding("mixed", line.group, None, line.made[0].initializer, None, _beside(map_)))
-    undone = {**here, **permuted(here, groups, invert(Family(groups), found))}
+                grown[slot.initializer] = max(
+                    _enlarged(back, join_slots(here, [slot])), grown.get(slot.initializer, 1.0)
+                )
+            put_rows(here, slots, back @ join_slots(here, slots))
+        findings.append(
+            Finding("mixed", line.group, None, line.made[0].initializer, None, _beside(map_))
+        )
+    undone = {**here, **permute_arrays(here, groups, invert_permutations(Nesting(groups), found))}
     return Plain({n: undone[n] for n in grown}, grown, tuple(findings))
 
 
-def turned(
+def undo_rotations(
     groups: Sequence[Group],
     scalings: Mapping[str, Scaling],
     reference: Arrays,
     suspect: Arrays,
     matches: Sequence[Match],
 ) -> Plain:
-    """The suspect with residual streams turned back; arguments as of `unmixed`.
+    """The suspect with residual streams turned back; arguments as of `undo_mixing`.
 
     A stream that only norms and sums meet may be rotated. The weights that no other group touches say by how much: their
     rows are the reference's, rotated (orthogonal Procrustes problem).
@@ -187,22 +213,32 @@ def turned(
         s = scalings.get(group.id)
         if s is None or not (s.linear and s.turned) or similarity[group.id] > LOST:
             continue
-        slots = [slot for slot in group.slots if axes[slot.initializer] == {slot.axis} and not slot.within]
+        slots = [
+            slot
+            for slot in group.slots
+            if axes[slot.initializer] == {slot.axis} and not slot.within
+        ]
         if not slots or not _floating(group.slots, reference, suspect):
             continue
-        ours, theirs = (rows(a, slots) for a in (reference, suspect))
+        ours, theirs = (join_slots(a, slots) for a in (reference, suspect))
         few = slice(None, None, max(ours.shape[1] // (ENOUGH * group.size), 1))
         ours, theirs = ours[:, few], theirs[:, few]
         if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
             continue
         u, sizes, v = np.linalg.svd(theirs @ ours.T)
         rotation = u @ v
-        if _gap(ours, rotation.T @ theirs) > EXACT or sizes[-1] <= WEAK * sizes[0] or _beside(rotation) <= MIXED:
+        if (
+            _gap(ours, rotation.T @ theirs) > EXACT
+            or sizes[-1] <= WEAK * sizes[0]
+            or _beside(rotation) <= MIXED
+        ):
             continue
         for slot in group.slots:
             changed.setdefault(slot.initializer, np.array(suspect[slot.initializer]))
-            put(changed, [slot], rotation.T @ rows(changed, [slot]))
-        findings.append(Finding("mixed", group.id, None, slots[0].initializer, None, _beside(rotation)))
+            put_rows(changed, [slot], rotation.T @ join_slots(changed, [slot]))
+        findings.append(
+            Finding("mixed", group.id, None, slots[0].initializer, None, _beside(rotation))
+        )
     return Plain(changed, dict.fromkeys(changed, ROTATED), tuple(findings))
 
 

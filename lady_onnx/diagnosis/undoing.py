@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..groups.model import Group
-from ..groups.permutations import Arrays, permuted
+from ..groups.permutations import Arrays, permute_arrays
+from ..groups.rows import take_rows
 from ..groups.scaling import Scaling
-from ..matching.evidence import Match, rows_of
-from ..matching.matcher import DOUBT, Progress
+from ..matching.evidence import Match
+from ..matching.matcher import MIN_MEAN_CERTAINTY, Progress
 from ..numerics import is_float_array, machine_epsilon
-from .alterations import SHORT
+from .alterations import SHORT_TYPE_EPSILON
 from .integrity import Finding
-from .unscaling import COARSE, Factors, Unscaler, nearest, ratios
+from .unscaling import COARSE_ERROR, Factors, Unscaler, fit_allowed_factors, measure_factors
 
 SURE = 6
 """A factor is one if it is nearer than this many times its error."""
@@ -69,7 +70,7 @@ class Undone:
     roundings: Mapping[str, int] = field(default_factory=dict)
 
 
-def undo(
+def undo_rescaling(
     groups: Sequence[Group],
     scalings: Mapping[str, Scaling],
     reference: Arrays,
@@ -86,25 +87,33 @@ def undo(
         progress: called with how many of how many groups are done.
     """
     free = {g: s for g, s in scalings.items() if s.free and _floating(s, suspect)}
-    aligned = {**suspect, **permuted(suspect, groups, {m.group: m.permutation for m in matches})}
+    aligned = {
+        **suspect,
+        **permute_arrays(suspect, groups, {m.group: m.permutation for m in matches}),
+    }
     certain = np.concatenate([m.certainty for m in matches] or [np.ones(1)]).mean()
     similar = np.concatenate([m.similarity for m in matches] or [np.ones(1)])
     # units that are like no other among many that are like their copies, or all of them
     middle = float(np.median(similar))
     odd = middle < ODD or (float(similar.min()) < ODD and middle > 1 - ODD / 4)
-    sure, names = certain >= DOUBT, {s.initializer for g in groups for s in g.slots}
+    sure, names = certain >= MIN_MEAN_CERTAINTY, {s.initializer for g in groups for s in g.slots}
     added = sure and (odd or middle < ALIKE) and _added(sorted(names), reference, aligned)
     # what was added to units in their places hides factors, and leaves too little alike to be sure of them
     if added and middle < ALIKE:
         return None
     # of what was added small units are no longer like their copies
-    if not free or (sure and (not odd or added) and not _multiplied(groups, free, reference, aligned)):
+    if not free or (
+        sure and (not odd or added) and not _multiplied(groups, free, reference, aligned)
+    ):
         return None
     unscaler = Unscaler(groups, reference, suspect, free)
     # of many units what is found at first tells whether more will be
     is_wide = max(g.size for g in groups) > MANY
     found = unscaler.run(
-        progress, (lambda now: _closer(reference, {n: now[n] for n in now.keys() & names}, aligned)) if is_wide else None
+        progress,
+        (lambda now: _closer(reference, {n: now[n] for n in now.keys() & names}, aligned))
+        if is_wide
+        else None,
     )
     if not found:
         return None
@@ -113,7 +122,7 @@ def undo(
         return None
     factors = unscaler.factors()
     chosen = _taken(factors)
-    placed = permuted(suspect, groups, {m.group: m.permutation for m in found})
+    placed = permute_arrays(suspect, groups, {m.group: m.permutation for m in found})
     roundings = _roundings(factors, chosen, suspect)
     if roundings:
         chosen = _rounded(factors, chosen, reference, {**suspect, **placed}, roundings)
@@ -124,7 +133,16 @@ def undo(
             slot = int(np.abs(c[:, unit] - 1).argmax())
             factor = float(c[slot, unit])
             size = abs(factor - 1) / max(float(factors[group].error[slot, unit]), EXACT)
-            findings.append(Finding("rescaled", group, unit, factors[group].scaling.slots[slot].initializer, factor, size))
+            findings.append(
+                Finding(
+                    "rescaled",
+                    group,
+                    unit,
+                    factors[group].scaling.slots[slot].initializer,
+                    factor,
+                    size,
+                )
+            )
     arrays, expected = _applied(factors, chosen, reference, {**suspect, **placed})
     if not findings or not _closer(reference, arrays, aligned):
         return None
@@ -132,12 +150,24 @@ def undo(
     return Undone(found, arrays, placed, expected, tuple(findings), roundings=roundings)
 
 
-def _roundings(factors: Mapping[str, Factors], chosen: Mapping[str, np.ndarray], suspect: Arrays) -> dict[str, int]:
+def _roundings(
+    factors: Mapping[str, Factors], chosen: Mapping[str, np.ndarray], suspect: Arrays
+) -> dict[str, int]:
     """By weight of a short type how many groups have factors in it."""
     counts: Counter[str] = Counter()
     for group, c in chosen.items():
-        counts.update({s.initializer for s, row in zip(factors[group].scaling.slots, c, strict=True) if (row != 1).any()})
-    return {n: many for n, many in counts.items() if machine_epsilon(np.asarray(suspect[n]).dtype) >= SHORT}
+        counts.update(
+            {
+                s.initializer
+                for s, row in zip(factors[group].scaling.slots, c, strict=True)
+                if (row != 1).any()
+            }
+        )
+    return {
+        n: many
+        for n, many in counts.items()
+        if machine_epsilon(np.asarray(suspect[n]).dtype) >= SHORT_TYPE_EPSILON
+    }
 
 
 def _rounded(
@@ -159,10 +189,12 @@ def _rounded(
         low, high = np.full(result[group].shape, -np.inf), np.full(result[group].shape, np.inf)
         for k, slot in enumerate(scaling.slots):
             if slot.initializer in roundings and not scaling.offsets[k]:
-                x = np.abs(rows_of(expected[slot.initializer], slot))
-                y = np.abs(rows_of(np.asarray(suspect[slot.initializer]), slot))
+                x = np.abs(take_rows(expected[slot.initializer], slot))
+                y = np.abs(take_rows(np.asarray(suspect[slot.initializer]), slot))
                 half = 0.5 * np.spacing(y).astype(np.float64)
-                room = half + (roundings[slot.initializer] - 1) * np.maximum(0.5 * machine_epsilon(y.dtype) * y, half)
+                room = half + (roundings[slot.initializer] - 1) * np.maximum(
+                    0.5 * machine_epsilon(y.dtype) * y, half
+                )
                 with np.errstate(divide="ignore", invalid="ignore"):
                     low[k] = np.where(x > 0, np.log(np.maximum(y - room, 0) / x), -np.inf).max(1)
                     high[k] = np.where(x > 0, np.log((y + room) / x), np.inf).min(1)
@@ -179,7 +211,10 @@ def _rounded(
 
 
 def _applied(
-    factors: Mapping[str, Factors], chosen: Mapping[str, np.ndarray], reference: Arrays, suspect: Arrays
+    factors: Mapping[str, Factors],
+    chosen: Mapping[str, np.ndarray],
+    reference: Arrays,
+    suspect: Arrays,
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The suspect's weights divided by factors, and the reference's multiplied: those that they change, as float64."""
     arrays: dict[str, np.ndarray] = {}
@@ -204,7 +239,11 @@ def _closer(reference: Arrays, arrays: Arrays, before: Arrays) -> bool:
 def _floating(scaling: Scaling, suspect: Arrays) -> bool:
     """Are the weights that may be multiplied floating-point numbers?"""
     may = (scaling.scales != 0).any(0) | scaling.signs.any(0)
-    return all(is_float_array(np.asarray(suspect[s.initializer])) for s, m in zip(scaling.slots, may, strict=True) if m)
+    return all(
+        is_float_array(np.asarray(suspect[s.initializer]))
+        for s, m in zip(scaling.slots, may, strict=True)
+        if m
+    )
 
 
 def _added(names: Sequence[str], reference: Arrays, suspect: Arrays) -> bool:
@@ -223,14 +262,19 @@ def _added(names: Sequence[str], reference: Arrays, suspect: Arrays) -> bool:
     return total + 3 * many**0.5 < GROWING * many
 
 
-def _multiplied(groups: Sequence[Group], scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays) -> bool:
+def _multiplied(
+    groups: Sequence[Group], scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays
+) -> bool:
     """Do any units differ by a factor, or so many by all factors that they are not in their place?"""
-    found = [ratios(s, reference, suspect) for s in scalings.values()]
+    found = [measure_factors(s, reference, suspect) for s in scalings.values()]
     every = np.concatenate([r[np.isfinite(r)] for r, _ in found])
     if every.size and float(np.median(every)) < PLACED:
         return True
     seen = zip(scalings.items(), found, strict=True)
-    factors = {g: Factors(s, ratio, error, nearest(s, ratio, error)) for (g, s), (ratio, error) in seen}
+    factors = {
+        g: Factors(s, ratio, error, fit_allowed_factors(s, ratio, error))
+        for (g, s), (ratio, error) in seen
+    }
     if any((c != 1).any() for c in _taken(factors).values()):
         return True
     # where all were multiplied, the factors of neighbours hide each other: they go step by step
@@ -308,7 +352,7 @@ def _usual(factors: Factors) -> float:
     size = np.abs(np.where(known, factors.ratio, 1.0))
     share = factors.error / size
     apart = np.maximum(np.square(np.log(size / np.abs(factors.allowed))) - np.square(share), 0.0)
-    weight = known / np.square(np.maximum(share, COARSE))
+    weight = known / np.square(np.maximum(share, COARSE_ERROR))
     mean = (weight * apart).sum(0) / np.maximum(weight.sum(0), 1e-30)
     spare = np.maximum(known.sum(0) - len(factors.scaling.scales), 1)
     return float(np.median(np.sqrt(mean * known.sum(0) / spare)))
@@ -316,7 +360,9 @@ def _usual(factors: Factors) -> float:
 
 def _agree(factors: Factors, chosen: np.ndarray) -> np.ndarray:
     """Which slots have factors like these, [slots, units]."""
-    near = np.maximum(SURE * factors.error, max(SURE * _usual(factors), 10 * EXACT) * np.abs(chosen))
+    near = np.maximum(
+        SURE * factors.error, max(SURE * _usual(factors), 10 * EXACT) * np.abs(chosen)
+    )
     return np.abs(factors.ratio - chosen) <= near
 
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
+from ..groups.rows import take_rows
 from ..groups.scaling import Scaling
-from ..matching.evidence import Match, joined, rows_of
+from ..matching.evidence import Match, join_rows
 from ..matching.matcher import Matcher, Progress
 from ..numerics import as_finite, is_float_array, machine_epsilon
 
@@ -37,7 +38,7 @@ ENOUGH = 400
 """Of rows of more elements about so many tell the factor."""
 NEAR = (0.1, 0.03, 0.01, 1e-3, 1e-4)
 """How near factors must be to agree, in the last of these steps."""
-COARSE = 0.03
+COARSE_ERROR = 0.03
 """Factors that are surer than this are as good as each other."""
 AGREE = 6
 """Slots agree whose factors are nearer than this many times their error."""
@@ -45,7 +46,7 @@ SHARP = 1e-6
 """Directions that differ by less, as one less their cosine, are the same."""
 TOLD = 1e-9
 """What a system of equations says fainter than this, beside the rest, counts for nothing."""
-FAINT = 1e-6
+FAINT_ROW_SHARE = 1e-6
 """Rows whose elements are smaller than this share of those of the median row."""
 ROUNDED = 0.25
 """Of a step: by how much rounding changes an element, usually."""
@@ -80,19 +81,34 @@ class Factors:
 class Unscaler(Matcher):
     """Aligns a suspect whose units may have been multiplied by factors that leave its function as it is."""
 
-    def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays, scalings: Mapping[str, Scaling]):
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        reference: Arrays,
+        suspect: Arrays,
+        scalings: Mapping[str, Scaling],
+    ):
         super().__init__(groups, reference, suspect)
-        self.current = {n: a.astype(np.float64) if is_float_array(a) else a for n, a in self.current.items()}
+        self.current = {
+            n: a.astype(np.float64) if is_float_array(a) else a for n, a in self.current.items()
+        }
         self.scalings = {g: s for g, s in scalings.items() if s.free}
-        for name in {shift.bias for s in self.scalings.values() for shift in s.shifts} - self.current.keys():
-            self.reference[name], self.current[name] = reference[name], suspect[name].astype(np.float64)
+        for name in {
+            shift.bias for s in self.scalings.values() for shift in s.shifts
+        } - self.current.keys():
+            self.reference[name], self.current[name] = (
+                reference[name],
+                suspect[name].astype(np.float64),
+            )
         for s in self.scalings.values():
             for slot, offset in zip(s.slots, s.offsets.tolist(), strict=True):
                 if offset:
                     # what was pruned stays nothing whatever it is multiplied by
                     array = self.current[slot.initializer]
                     self.current[slot.initializer] = np.where(array == 0, -offset, array)
-        self.applied = {g: np.ones((len(s.slots), len(s.slots[0].index))) for g, s in self.scalings.items()}
+        self.applied = {
+            g: np.ones((len(s.slots), len(s.slots[0].index))) for g, s in self.scalings.items()
+        }
         self.searching = True
         self.errors: list[float] = []
         """The errors of the factors of each group, in the last pass."""
@@ -111,11 +127,15 @@ class Unscaler(Matcher):
             numbers: dict[tuple, int] = {}
             own = self.kinds[g] = {}
             for k, slot in enumerate(s.slots):
-                number = numbers.setdefault((s.scales[:, k].tobytes(), s.signs[:, k].tobytes()), len(numbers))
+                number = numbers.setdefault(
+                    (s.scales[:, k].tobytes(), s.signs[:, k].tobytes()), len(numbers)
+                )
                 for column in slot.index[0].tolist():
                     own[slot.initializer, slot.axis, column] = number
 
-    def run(self, progress: Progress | None = None, is_nearer: Callable[[Arrays], bool] | None = None) -> list[Match]:
+    def run(
+        self, progress: Progress | None = None, is_nearer: Callable[[Arrays], bool] | None = None
+    ) -> list[Match]:
         """As that of a plain suspect; nothing where what is found at first `is_nearer` to no copy."""
         tops = self.family.tops()
         self.anchor(progress)
@@ -147,7 +167,9 @@ class Unscaler(Matcher):
 
     def _still(self) -> bool:
         """Did the last pass change factors by no more than what they are sure to?"""
-        return bool(np.quantile(np.concatenate(self.steps), MOST) < SETTLED * np.median(self.errors))
+        return bool(
+            np.quantile(np.concatenate(self.steps), MOST) < SETTLED * np.median(self.errors)
+        )
 
     def _align(self, name: str, anchored: bool) -> bool:
         moved = super()._align(name, anchored)
@@ -173,12 +195,17 @@ class Unscaler(Matcher):
 
     def orderless(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         return [
-            np.sort(np.abs(as_finite(rows_of(arrays[s.initializer], s))), 1) / np.float32(self.scale(s.initializer)[1])
+            np.sort(np.abs(as_finite(take_rows(arrays[s.initializer], s))), 1)
+            / np.float32(self.scale(s.initializer)[1])
             for s in slots
         ]
 
     def compared(
-        self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
+        self,
+        group: Group,
+        slots: Sequence[Slot],
+        ours: Sequence[np.ndarray],
+        theirs: Sequence[np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if group.id not in self.scalings or not self.searching:
             return super().compared(group, slots, ours, theirs)
@@ -204,7 +231,7 @@ class Unscaler(Matcher):
             apart[silent] = 1
             # what two vectors that have their direction alone in common tell, of noise that is not known
             score -= np.float32(a.shape[1] / 2) * np.log(np.maximum(apart, 0) + np.float32(SHARP))
-        return score, joined(ours, group.size), joined(theirs, group.size)
+        return score, join_rows(ours, group.size), join_rows(theirs, group.size)
 
     def weighed(self, group: Group, scores: np.ndarray) -> np.ndarray:
         # what directions tell of dead units, their size beside others does not: they stay where they are found
@@ -216,28 +243,36 @@ class Unscaler(Matcher):
         """Takes out of the suspect what the units of a group, and of those inside it, were multiplied by; the most of it."""
         changed = 0.0
         waiting = [g.id for g in self._members(name) if g.id in self.scalings]
-        usable = {g: np.array([self._usable(s, name) for s in self.scalings[g].slots]) for g in waiting}
+        usable = {
+            g: np.array([self._usable(s, name) for s in self.scalings[g].slots]) for g in waiting
+        }
 
         def plain(group: str) -> np.ndarray:
             """In which slots do only the group's own factors stand?"""
             slots = self.scalings[group].slots
-            return usable[group] & [self.across.get((s.initializer, s.axis), set()) <= self.unscaled for s in slots]
+            return usable[group] & [
+                self.across.get((s.initializer, s.axis), set()) <= self.unscaled for s in slots
+            ]
 
         while waiting:
             group = max(waiting, key=lambda g: plain(g).sum())
             waiting.remove(group)
             scaling = self.scalings[group]
-            ratio, error = ratios(scaling, self.reference, self.current)
+            ratio, error = measure_factors(scaling, self.reference, self.current)
             ratio[~plain(group)] = np.nan
             self.unscaled.add(group)
-            factors = nearest(scaling, ratio, error, robust=False)
+            factors = fit_allowed_factors(scaling, ratio, error, robust=False)
             if np.abs(np.abs(factors) - 1).max(initial=0) > 1e-9 or (factors < 0).any():
                 scaling.apply(self.current, 1 / factors)
                 self.applied[group] = self.applied[group] * factors
                 sure = ~np.isnan(ratio)
                 # what is well within a unit's own error is no change
-                share = np.divide(error, np.abs(ratio), out=np.zeros_like(ratio), where=sure & (ratio != 0))
-                changed = max(changed, float((np.abs(factors - 1) - share / 3)[sure].max(initial=0)))
+                share = np.divide(
+                    error, np.abs(ratio), out=np.zeros_like(ratio), where=sure & (ratio != 0)
+                )
+                changed = max(
+                    changed, float((np.abs(factors - 1) - share / 3)[sure].max(initial=0))
+                )
                 if sure.any():
                     self.errors.append(float(np.median(share[sure])))
                     self.steps.append(np.abs(factors - 1).max(0))
@@ -248,9 +283,11 @@ class Unscaler(Matcher):
         found = {}
         for group, scaling in self.scalings.items():
             applied = self.applied[group]
-            ratio, error = ratios(scaling, self.reference, self.current, applied)
+            ratio, error = measure_factors(scaling, self.reference, self.current, applied)
             ratio, error = ratio * applied, error * np.abs(applied)
-            found[group] = Factors(scaling, ratio, error, nearest(scaling, ratio, error))
+            found[group] = Factors(
+                scaling, ratio, error, fit_allowed_factors(scaling, ratio, error)
+            )
         return found
 
 
@@ -261,10 +298,10 @@ def _directions(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     rows = rows / np.maximum(largest, TINY)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     lengths = (largest * norms)[:, 0]
-    return rows / np.maximum(norms, TINY), lengths <= FAINT * np.median(lengths)
+    return rows / np.maximum(norms, TINY), lengths <= FAINT_ROW_SHARE * np.median(lengths)
 
 
-def ratios(
+def measure_factors(
     scaling: Scaling, reference: Arrays, suspect: Arrays, applied: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """By how much the elements of every unit are larger in the suspect, and how sure that is, [slots, units].
@@ -274,10 +311,13 @@ def ratios(
     """
     found, many, apart = [], [], []
     for k, (slot, offset) in enumerate(zip(scaling.slots, scaling.offsets, strict=True)):
-        x, y = (rows_of(a, slot).astype(np.float64) for a in _thinned(reference, suspect, slot))
+        x, y = (take_rows(a, slot).astype(np.float64) for a in _thinned(reference, suspect, slot))
         if not np.abs(x).sum(1).all():
-            x, y = (rows_of(np.asarray(a[slot.initializer]), slot).astype(np.float64) for a in (reference, suspect))
-        found.append(row_ratios(x, y, offset, pruned=True))
+            x, y = (
+                take_rows(np.asarray(a[slot.initializer]), slot).astype(np.float64)
+                for a in (reference, suspect)
+            )
+        found.append(measure_row_factors(x, y, offset, pruned=True))
         x, y = x + offset, y + offset
         many.append(x.shape[1])
         if applied is None:
@@ -286,18 +326,29 @@ def ratios(
         with np.errstate(divide="ignore", invalid="ignore"):
             # it was there before the factors that were taken out, or came after them; half of them may be fitted exactly
             both = (np.ones(len(x)), np.abs(applied[k]))
-            rows = [np.quantile(np.abs(y - x).max(1) * c, 0.75) / 1.15 / (np.abs(x).max(1) * c) for c in both]
+            rows = [
+                np.quantile(np.abs(y - x).max(1) * c, 0.75) / 1.15 / (np.abs(x).max(1) * c)
+                for c in both
+            ]
             apart.append(np.nan_to_num(np.max(rows, 0), posinf=0.0))
     ratio, error = np.array([r for r, _ in found]), np.array([e for _, e in found])
     count = np.array(many)[:, None]
     known = np.isfinite(ratio) & (ratio != 0) & (count > 1)
-    each = float(np.median((error * np.sqrt(count) / np.abs(np.where(known, ratio, 1.0)))[known])) if known.any() else 1.0
+    each = (
+        float(np.median((error * np.sqrt(count) / np.abs(np.where(known, ratio, 1.0)))[known]))
+        if known.any()
+        else 1.0
+    )
     alone = np.maximum(each * np.abs(np.where(np.isfinite(ratio), ratio, 1.0)), np.array(apart))
     error = np.where(count == 1, alone, error)
     # what was multiplied was rounded, however few of the others were
-    steps = np.array([machine_epsilon(np.asarray(reference[s.initializer]).dtype) for s in scaling.slots])[:, None]
+    steps = np.array(
+        [machine_epsilon(np.asarray(reference[s.initializer]).dtype) for s in scaling.slots]
+    )[:, None]
     is_rounded = np.isfinite(ratio) & (ratio != 1)
-    return ratio, np.maximum(error, np.where(is_rounded, ROUNDED * steps / np.sqrt(count) * np.abs(ratio), 0.0))
+    return ratio, np.maximum(
+        error, np.where(is_rounded, ROUNDED * steps / np.sqrt(count) * np.abs(ratio), 0.0)
+    )
 
 
 def _thinned(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]:
@@ -313,7 +364,9 @@ def _thinned(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]
     return [a[thin] for a in arrays]
 
 
-def row_ratios(x: np.ndarray, y: np.ndarray, offset: float = 0.0, pruned: bool = False) -> tuple[np.ndarray, np.ndarray]:
+def measure_row_factors(
+    x: np.ndarray, y: np.ndarray, offset: float = 0.0, pruned: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """Of every row of `y` the ratio to that of `x`, the median weighted by the size of its elements, and its error.
 
     nan for rows of zeros, and for those that are all but that. `offset` is added to both first. With `pruned`, what is left
@@ -330,7 +383,11 @@ def row_ratios(x: np.ndarray, y: np.ndarray, offset: float = 0.0, pruned: bool =
     summed = np.cumsum(np.take_along_axis(weight, order, 1), 1)
     middle = (summed >= summed[:, -1:] / 2).argmax(1)
     ratio = np.take_along_axis(share, np.take_along_axis(order, middle[:, None], 1), 1)[:, 0]
-    error = (np.abs(y - ratio[:, None] * x) * left).sum(1) / np.maximum(weight.sum(1), 1e-300) / np.sqrt(x.shape[1])
+    error = (
+        (np.abs(y - ratio[:, None] * x) * left).sum(1)
+        / np.maximum(weight.sum(1), 1e-300)
+        / np.sqrt(x.shape[1])
+    )
     # the median is one of the elements itself: the others say how far it may be off
     error *= x.shape[1] / max(x.shape[1] - 1, 1)
     # a row that is all but zero beside the others says nothing, unless all of its elements say the same
@@ -338,11 +395,13 @@ def row_ratios(x: np.ndarray, y: np.ndarray, offset: float = 0.0, pruned: bool =
     faint = silent | (weight.sum(1) == 0)
     unsure = (x.shape[1] < TELLING) | ~(error * np.sqrt(x.shape[1]) <= ALIKE * np.abs(ratio))
     for total in (weight.sum(1), (np.abs(y) * left).sum(1)):
-        faint |= (total <= FAINT * np.median(total)) & unsure
+        faint |= (total <= FAINT_ROW_SHARE * np.median(total)) & unsure
     return np.where(faint, np.nan, ratio), np.where(faint, 0.0, error)
 
 
-def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool = True) -> np.ndarray:
+def fit_allowed_factors(
+    scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool = True
+) -> np.ndarray:
     """The factors that a structure allows, [slots, units], 1 where nothing is known.
 
     Those that most slots agree with, or, not `robust`, those nearest to all.
@@ -353,7 +412,11 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool
     result = np.zeros_like(logs)
     least = np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), 1e-30), 1e-7)
     # units of which no slot differs by more than its error were not multiplied
-    units = np.flatnonzero((np.abs(logs) > AGREE * least).any(0)) if robust else np.flatnonzero(logs.any(0))
+    units = (
+        np.flatnonzero((np.abs(logs) > AGREE * least).any(0))
+        if robust
+        else np.flatnonzero(logs.any(0))
+    )
     for chosen in _apart(scaling.scales != 0) if units.size else ():
         own = np.flatnonzero((scaling.scales[chosen] != 0).any(0))
         basis = scaling.scales[chosen][:, own].T
@@ -366,7 +429,11 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool
         slots = own.any(0)
         best = np.full(ratio.shape[1], -np.inf)
         # of many that hang together one at a time
-        tried = itertools.product((0, 1), repeat=len(own)) if len(own) <= MOST_FLIPS else np.eye(len(own), dtype=int).tolist()
+        tried = (
+            itertools.product((0, 1), repeat=len(own))
+            if len(own) <= MOST_FLIPS
+            else np.eye(len(own), dtype=int).tolist()
+        )
         for chosen in [(0,) * len(own), *tried]:
             flips = 1 - 2 * (np.array(chosen) @ own % 2)[slots]
             agree = (observed[slots] * flips[:, None]).sum(0)
@@ -376,11 +443,13 @@ def nearest(scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool
     return signs * np.exp(result)
 
 
-def _fitted(basis: np.ndarray, logs: np.ndarray, trust: np.ndarray, least: np.ndarray, robust: bool) -> np.ndarray:
+def _fitted(
+    basis: np.ndarray, logs: np.ndarray, trust: np.ndarray, least: np.ndarray, robust: bool
+) -> np.ndarray:
     """Of every unit the combination of the columns of `basis`, [slots, factors], nearest to `logs`, [slots, units]."""
     result = np.zeros_like(logs)
     # slots count alike but those that say little
-    each = trust / np.maximum(least, COARSE) if robust else trust / least**2
+    each = trust / np.maximum(least, COARSE_ERROR) if robust else trust / least**2
     weight = each
     for number in range(STEPS if robust else 1):
         root = np.sqrt(weight.T)
@@ -409,6 +478,9 @@ def _apart(rows: np.ndarray) -> list[list[int]]:
         touching = [s for s in sets if (s[1] & row).any()]
         sets = [s for s in sets if not (s[1] & row).any()]
         sets.append(
-            ([*itertools.chain.from_iterable(n for n, _ in touching), number], np.any([row, *(c for _, c in touching)], 0))
+            (
+                [*itertools.chain.from_iterable(n for n, _ in touching), number],
+                np.any([row, *(c for _, c in touching)], 0),
+            )
         )
     return [numbers for numbers, _ in sets]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from onnx import TensorProto, TensorShapeProto, TypeProto
 
-from .extents import Extent
+from .extents import Length
 
 Said = Mapping[tuple[str, int], int | str]
 """By a value of the suspect and an axis how long the reference says that it is: a number, or a name."""
@@ -33,7 +33,7 @@ class Declaration:
     name: str
     type: TypeProto
     dtype: int
-    shape: tuple[Extent, ...] | None
+    shape: tuple[Length, ...] | None
     is_given: bool = False
     is_compared: bool = False
 
@@ -45,7 +45,7 @@ class Declaration:
         return self.type.HasField("tensor_type") and is_covered(self.type, self.dtype, self.shape)
 
 
-def is_covered(declared: TypeProto, dtype: int, shape: Sequence[Extent | None] | None) -> bool:
+def is_covered(declared: TypeProto, dtype: int, shape: Sequence[Length | None] | None) -> bool:
     """Is what a file declares of a tensor no more than a type and a shape that are known?"""
     kind = declared.tensor_type
     if kind.elem_type not in (TensorProto.UNDEFINED, dtype):
@@ -58,7 +58,7 @@ def is_covered(declared: TypeProto, dtype: int, shape: Sequence[Extent | None] |
     return all(size is None or size == known for size, known in zip(sizes, shape, strict=True))
 
 
-def sizes_of(kind: TypeProto) -> list[int | None] | None:
+def list_declared_lengths(kind: TypeProto) -> list[int | None] | None:
     """The declared shape of a tensor; None where it is left open."""
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
@@ -70,31 +70,33 @@ def size_of(dim: TensorShapeProto.Dimension) -> int | None:
     return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
-def name_of(dim: TensorShapeProto.Dimension) -> str:
+def name_of_length(dim: TensorShapeProto.Dimension) -> str:
     """The name of a length, or nothing."""
     return dim.dim_param if size_of(dim) is None else ""
 
 
-def said_of(dim: TensorShapeProto.Dimension | None) -> int | str | None:
+def length_of_dimension(dim: TensorShapeProto.Dimension | None) -> int | str | None:
     """How long an axis is declared to be: a number, or a name."""
     if dim is None:
         return None
     size = size_of(dim)
-    return (name_of(dim) or None) if size is None else size
+    return (name_of_length(dim) or None) if size is None else size
 
 
-def axes_of_type(kind: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
+def list_declared_axes(kind: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
     """The axes of a tensor, or of the tensors in a sequence, an optional or a map."""
     which = kind.WhichOneof("value")
     if which in ("tensor_type", "sparse_tensor_type"):
         yield from getattr(kind, which).shape.dim
     elif which == "map_type":
-        yield from axes_of_type(kind.map_type.value_type)
+        yield from list_declared_axes(kind.map_type.value_type)
     elif which in ("sequence_type", "optional_type"):
-        yield from axes_of_type(getattr(kind, which).elem_type)
+        yield from list_declared_axes(getattr(kind, which).elem_type)
 
 
-def first_unshown(declared: Sequence[Declaration], said: Said, doubted: Set[str], is_formed: bool) -> tuple[str, str] | None:
+def find_unshown(
+    declared: Sequence[Declaration], said: Said, doubted: Set[str], is_formed: bool
+) -> tuple[str, str] | None:
     """The first value of which something is declared that does not follow from the nodes.
 
     Args:
@@ -109,25 +111,35 @@ def first_unshown(declared: Sequence[Declaration], said: Said, doubted: Set[str]
     for item in declared:
         is_doubted = item.name in doubted or (is_formed and not item.is_compared)
         if is_doubted and not item.is_shown:
-            return item.name, "its declared type or shape does not follow from the nodes, and a runtime may take it for true"
+            return (
+                item.name,
+                "its declared type or shape does not follow from the nodes, and a runtime may take it for true",
+            )
     known = _Classes()
     places: dict[str, list[tuple[Declaration, object]]] = {}
     for number, item in enumerate(declared):
-        for axis, dim in enumerate(axes_of_type(item.type)):
+        for axis, dim in enumerate(list_declared_axes(item.type)):
             place: object = ("place", number, axis)
-            if item.type.HasField("tensor_type") and item.shape is not None and axis < len(item.shape):
+            if (
+                item.type.HasField("tensor_type")
+                and item.shape is not None
+                and axis < len(item.shape)
+            ):
                 known.join(place, ("length", repr(item.shape[axis])))
             if (item.name, axis) in said:
                 known.join(place, ("said", said[item.name, axis]))
-            if name_of(dim):
-                places.setdefault(name_of(dim), []).append((item, place))
+            if name_of_length(dim):
+                places.setdefault(name_of_length(dim), []).append((item, place))
     for name, found in places.items():
         if all(item.is_given for item, _ in found):
             continue
         (_, first), *others = found
         for item, place in others:
             if known.find(place) != known.find(first):
-                return item.name, f"a length is called '{name}', like others that nothing shows to be equal"
+                return (
+                    item.name,
+                    f"a length is called '{name}', like others that nothing shows to be equal",
+                )
     return None
 
 

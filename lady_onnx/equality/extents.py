@@ -39,43 +39,45 @@ class Poly:
     def __repr__(self) -> str:
         return " + ".join("*".join([str(c), *m]) for m, c in self.terms)
 
-    def __add__(self, other: Extent) -> Extent:
+    def __add__(self, other: Length) -> Length:
         return _made([*self.terms, *_terms(other)])
 
-    def __mul__(self, other: Extent) -> Extent:
-        return _made((tuple(sorted((*m, *n))), c * d) for m, c in self.terms for n, d in _terms(other))
+    def __mul__(self, other: Length) -> Length:
+        return _made(
+            (tuple(sorted((*m, *n))), c * d) for m, c in self.terms for n, d in _terms(other)
+        )
 
-    def __neg__(self) -> Extent:
+    def __neg__(self) -> Length:
         return self * -1
 
-    def __sub__(self, other: Extent) -> Extent:
+    def __sub__(self, other: Length) -> Length:
         return self + -other
 
-    def __rsub__(self, other: Extent) -> Extent:
+    def __rsub__(self, other: Length) -> Length:
         return -self + other
 
     __radd__ = __add__
     __rmul__ = __mul__
 
 
-Extent = Union[int, Poly]  # noqa: UP007
+Length = Union[int, Poly]  # noqa: UP007
 """The length of an axis."""
 
 
-def unknown(name: str) -> Poly:
+def make_unknown_length(name: str) -> Poly:
     """The length that is called so."""
     return Poly([((name,), 1)])
 
 
-def product(extents: Iterable[Extent]) -> Extent:
+def multiply_lengths(extents: Iterable[Length]) -> Length:
     """The product of lengths: how many elements a tensor has."""
-    total: Extent = 1
+    total: Length = 1
     for extent in extents:
         total = total * extent
     return total
 
 
-def quotient(a: Extent, b: Extent) -> Extent | None:
+def divide_lengths(a: Length, b: Length) -> Length | None:
     """`a` divided by `b`; None where that leaves a rest, or where a polynomial of several terms divides."""
     terms = _terms(b)
     if len(terms) != 1 or not terms[0][1]:
@@ -91,12 +93,12 @@ def quotient(a: Extent, b: Extent) -> Extent | None:
     return _made(found)
 
 
-def is_number(values: Iterable[Extent]) -> bool:
+def is_number(values: Iterable[Length]) -> bool:
     """Are all lengths plain numbers?"""
     return all(not isinstance(v, Poly) for v in values)
 
 
-def is_short(values: Iterable[Extent]) -> bool:
+def fits_int32(values: Iterable[Length]) -> bool:
     """Do lengths fit into four bytes wherever the lengths that they are made of are of usual size?"""
     return all(abs(c) <= MOST_SHORT for v in values for _, c in _terms(v))
 
@@ -106,16 +108,18 @@ def numbers(array: np.ndarray) -> np.ndarray | None:
     return array.astype(np.int64) if is_number(array.ravel().tolist()) else None
 
 
-def _terms(value: Extent) -> list[tuple[Monomial, int]]:
+def _terms(value: Length) -> list[tuple[Monomial, int]]:
     return list(value.terms) if isinstance(value, Poly) else [((), int(value))]
 
 
-def _made(terms: Iterable[tuple[Monomial, int]]) -> Extent:
+def _made(terms: Iterable[tuple[Monomial, int]]) -> Length:
     total: dict[Monomial, int] = {}
     for m, c in terms:
         total[m] = total.get(m, 0) + c
     kept: Mapping[Monomial, int] = {m: c for m, c in total.items() if c}
-    if len(kept) > MOST_TERMS or any(len(m) > MOST_FACTORS or abs(c) > MOST for m, c in kept.items()):
+    if len(kept) > MOST_TERMS or any(
+        len(m) > MOST_FACTORS or abs(c) > MOST for m, c in kept.items()
+    ):
         raise ArithmeticError("lengths that whole numbers may not hold")
     if not kept.keys() - {()}:
         return math.prod(kept.values()) if kept else 0

@@ -67,7 +67,10 @@ def _text(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
         " ".join((schema.doc or "").split()),
         [(i.name, str(i.option), i.is_homogeneous) for i in schema.inputs],
         [(o.name, str(o.option)) for o in schema.outputs],
-        sorted((a.name, str(a.type), a.required, a.default_value.SerializeToString()) for a in attributes),
+        sorted(
+            (a.name, str(a.type), a.required, a.default_value.SerializeToString())
+            for a in attributes
+        ),
     )
 
 
@@ -87,34 +90,34 @@ def _classes(operator: str, domain: str) -> Mapping[int, int]:
     return oldest
 
 
-def standard(domain: str) -> str:
+def normalise_domain(domain: str) -> str:
     """A domain by its one name: the default domain has two."""
     return "" if domain == "ai.onnx" else domain
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def schema_of(operator: str, domain: str, version: int) -> onnx.defs.OpSchema | None:
+def find_schema(operator: str, domain: str, version: int) -> onnx.defs.OpSchema | None:
     """The specification of an operator at a version of its domain; None where none is known."""
     try:
-        return onnx.defs.get_schema(operator, version, standard(domain))
+        return onnx.defs.get_schema(operator, version, normalise_domain(domain))
     except onnx.defs.SchemaError:
         return None
 
 
-def meaning_of(operator: str, domain: str, version: int) -> int:
+def find_oldest_meaning(operator: str, domain: str, version: int) -> int:
     """The oldest version of the domain in which the operator means the same.
 
     It is `version` itself for an operator without a known specification.
     """
-    schema = schema_of(operator, domain, version)
+    schema = find_schema(operator, domain, version)
     if schema is None:
         return version
-    return _classes(operator, standard(domain))[schema.since_version]
+    return _classes(operator, normalise_domain(domain))[schema.since_version]
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def defaults_of(operator: str, domain: str, version: int) -> Mapping[str, AttributeProto]:
+def list_defaults(operator: str, domain: str, version: int) -> Mapping[str, AttributeProto]:
     """The attributes that an operator has where a node leaves them out."""
-    schema = schema_of(operator, domain, version)
+    schema = find_schema(operator, domain, version)
     given = schema.attributes.values() if schema else ()
     return {a.name: a.default_value for a in given if a.default_value.name}

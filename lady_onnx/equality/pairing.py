@@ -29,16 +29,32 @@ from onnx import (
 )
 
 from ..errors import ArchitectureError
-from ..graph.model import Graph, in_function, inside, label
-from .declared import Said, axes_of_type, is_covered, name_of, said_of, sizes_of
+from ..graph.model import Graph
+from ..graph.nodes import describe_node, prefix_of_body, prefix_of_function
+from .declared import (
+    Said,
+    is_covered,
+    length_of_dimension,
+    list_declared_axes,
+    list_declared_lengths,
+    name_of_length,
+)
 from .fields import IGNORED
-from .meanings import defaults_of, meaning_of, schema_of, standard
+from .meanings import find_oldest_meaning, find_schema, list_defaults, normalise_domain
 
 COUNTS = ("group", "num_heads", "q_num_heads", "kv_num_heads")
 """Attributes that say how many units of a kind there are."""
 MOST_AXES = 8
 """Tensors have no more axes."""
-RANDOM = ("Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+RANDOM_OPERATORS = (
+    "Bernoulli",
+    "Dropout",
+    "Multinomial",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+)
 """Operators of which two nodes give two results."""
 
 
@@ -95,34 +111,46 @@ def pair_graphs(reference: Graph, suspect: Graph, sizes: bool = True) -> Pairing
     """
     walk = _Walk(reference, suspect, sizes)
     walk.run()
-    return Pairing(tuple(walk.weights), tuple(walk.differences), frozenset(walk.declared), walk.said, walk.values)
+    return Pairing(
+        tuple(walk.weights),
+        tuple(walk.differences),
+        frozenset(walk.declared),
+        walk.said,
+        walk.values,
+    )
 
 
-def correspond(reference: Graph, suspect: Graph, sizes: bool = True) -> dict[str, str]:
+def pair_weights(reference: Graph, suspect: Graph, sizes: bool = True) -> dict[str, str]:
     """For every weight of the reference that is read the name of the suspect's.
 
     Raises ArchitectureError with the place where the graphs part.
     """
     found = pair_graphs(reference, suspect, sizes)
     if found.differences:
-        raise part(reference, suspect, found.differences[0])
+        raise make_parting_error(reference, suspect, found.differences[0])
     names = found.one_to_one
     if names is None:
-        raise part(reference, suspect, unshared(found))
+        raise make_parting_error(reference, suspect, find_shared_weight(found))
     return names
 
 
-def unshared(pairing: Pairing) -> Difference:
+def find_shared_weight(pairing: Pairing) -> Difference:
     """The first weight that stands for several of the other side."""
     names: dict[str, str] = {}
     back: dict[str, str] = {}
     for a, b in pairing.weights:
         if names.setdefault(a, b) != b or back.setdefault(b, a) != a:
-            return Difference(f"weight '{b}'", f"it and '{a}' stand for each other in one place, and not in another", True)
+            return Difference(
+                f"weight '{b}'",
+                f"it and '{a}' stand for each other in one place, and not in another",
+                True,
+            )
     raise AssertionError(pairing)
 
 
-def part(reference: Graph, suspect: Graph, difference: Difference) -> ArchitectureError:
+def make_parting_error(
+    reference: Graph, suspect: Graph, difference: Difference
+) -> ArchitectureError:
     """The error that says where two graphs part."""
     return ArchitectureError(
         f"{suspect.name}: another architecture than {reference.name}: {difference}; "
@@ -148,7 +176,9 @@ class _Scope:
         self.opsets = opsets
         self.outer = outer
         self.formals = {name: k for k, name in enumerate(formals)}
-        self.makers = {name: (node, k) for node in nodes for k, name in enumerate(node.output) if name}
+        self.makers = {
+            name: (node, k) for node in nodes for k, name in enumerate(node.output) if name
+        }
         self.declared: dict[str, list[TypeProto]] = {}
         for value in declared:
             self.declared.setdefault(value.name, []).append(value.type)
@@ -167,13 +197,17 @@ class _Scope:
             return self.outer.find(name)
         return _Value(self, missing=name)
 
-    def body(self, node: NodeProto, attribute: AttributeProto, graph: GraphProto, k: int = 0) -> _Scope:
+    def body(
+        self, node: NodeProto, attribute: AttributeProto, graph: GraphProto, k: int = 0
+    ) -> _Scope:
         """The scope of a body of a node."""
         key = id(node), attribute.name, k
         if key not in self._bodies:
-            prefix = self.prefix + inside(node, attribute.name)
+            prefix = self.prefix + prefix_of_body(node, attribute.name)
             inputs = [v.name for v in graph.input]
-            self._bodies[key] = _Scope(self.graph, graph.node, inputs, self.opsets, prefix, self, graph.value_info)
+            self._bodies[key] = _Scope(
+                self.graph, graph.node, inputs, self.opsets, prefix, self, graph.value_info
+            )
         return self._bodies[key]
 
     def types(self, name: str) -> Iterator[tuple[str, TypeProto]]:
@@ -184,7 +218,7 @@ class _Scope:
             yield from self.outer.types(name)
 
     def version(self, domain: str) -> int:
-        return self.opsets.get(standard(domain), 1)
+        return self.opsets.get(normalise_domain(domain), 1)
 
 
 @dataclass(frozen=True)
@@ -236,7 +270,13 @@ class _Walk:
         sides = zip((self.reference, self.suspect), inputs, strict=True)
         one, two = (
             # an input that has a default is a weight
-            _Scope(g, g.model.graph.node, names, g.opsets, declared=(*g.model.graph.value_info, *g.model.graph.input))
+            _Scope(
+                g,
+                g.model.graph.node,
+                names,
+                g.opsets,
+                declared=(*g.model.graph.value_info, *g.model.graph.input),
+            )
             for g, names in sides
         )
         self.scopes.add((id(one), id(two)))
@@ -253,33 +293,47 @@ class _Walk:
 
     # ---- the interface
 
-    def _interface(self, kind: str, ours: Sequence[ValueInfoProto], theirs: Sequence[ValueInfoProto]) -> None:
+    def _interface(
+        self, kind: str, ours: Sequence[ValueInfoProto], theirs: Sequence[ValueInfoProto]
+    ) -> None:
         if len(ours) != len(theirs):
-            self.differ(f"the {kind}s", f"there are {len(theirs)} where the reference has {len(ours)}")
+            self.differ(
+                f"the {kind}s", f"there are {len(theirs)} where the reference has {len(ours)}"
+            )
         for a, b in zip(ours, theirs, strict=False):
             if a.name != b.name:
                 self.differ(f"{kind} '{b.name}'", f"the reference has '{a.name}' in its place")
                 continue
             elem_types = [v.type.tensor_type.elem_type for v in (a, b)]
             if kind == "input" and not _same_type(a.type, b.type):
-                self.differ(f"{kind} '{b.name}'", "its declared type or shape is another than the reference's")
+                self.differ(
+                    f"{kind} '{b.name}'",
+                    "its declared type or shape is another than the reference's",
+                )
             elif len(set(elem_types)) > 1:
-                self.differ(f"{kind} '{b.name}'", "its declared element type is another than the reference's")
+                self.differ(
+                    f"{kind} '{b.name}'",
+                    "its declared element type is another than the reference's",
+                )
             elif not is_within(b.type, a.type):
                 # what an output's shape is follows from the nodes
                 self.declared.add(b.name)
             self._lengths(f"{kind} '{b.name}'", b.name, a.type, b.type, kind == "input")
 
-    def _lengths(self, place: str, name: str, ours: TypeProto, theirs: TypeProto, is_given: bool) -> None:
+    def _lengths(
+        self, place: str, name: str, ours: TypeProto, theirs: TypeProto, is_given: bool
+    ) -> None:
         """Compares what two files say by giving lengths one name: that they are equal.
 
         What is given to a graph follows from nothing: the reference has to say the same.
         """
-        for k, (x, y) in enumerate(zip_longest(axes_of_type(ours), axes_of_type(theirs))):
-            said = said_of(x)
+        for k, (x, y) in enumerate(
+            zip_longest(list_declared_axes(ours), list_declared_axes(theirs))
+        ):
+            said = length_of_dimension(x)
             if said is not None:
                 self.said[name, k] = said
-            called = name_of(y) if y is not None else ""
+            called = name_of_length(y) if y is not None else ""
             if not called:
                 continue
             if said is None and not is_given:
@@ -316,17 +370,28 @@ class _Walk:
         elif a.node is not None or b.node is not None:
             this = f"it reads {_called(b)} where the reference reads {_called(a)}"
             self.differ(where, this, final=True)
-        elif a.missing or b.missing or (id(a.scope), id(b.scope)) not in self.scopes or a.position != b.position:
-            self.differ(where, f"it reads {_called(b)} where the reference reads {_called(a)}", final=True)
+        elif (
+            a.missing
+            or b.missing
+            or (id(a.scope), id(b.scope)) not in self.scopes
+            or a.position != b.position
+        ):
+            self.differ(
+                where, f"it reads {_called(b)} where the reference reads {_called(a)}", final=True
+            )
 
     def _weights(self, a: _Value, b: _Value, where: str) -> None:
         if not (a.weight and b.weight):
             name = b.weight or _called(b)
-            self.differ(where, f"'{name}' is a weight in one model and computed in the other", final=True)
+            self.differ(
+                where, f"'{name}' is a weight in one model and computed in the other", final=True
+            )
             return
         ours, theirs = self.reference, self.suspect
         shapes = ours.shape(a.weight), theirs.shape(b.weight)
-        if not self.sizes and all(_is_count(g, n) for g, n in ((ours, a.weight), (theirs, b.weight))):
+        if not self.sizes and all(
+            _is_count(g, n) for g, n in ((ours, a.weight), (theirs, b.weight))
+        ):
             # exporters write equal shapes once: which are equal depends on the sizes
             if all(a.weight != name for name, _ in self.weights):
                 self.weights[a.weight, b.weight] = None
@@ -335,8 +400,13 @@ class _Walk:
             what = f"weight '{b.weight}' has shape {list(shapes[1])}, the reference's {list(shapes[0])}"
             self.differ(where, what, final=True)
         elif ours.tensors[a.weight].data_type != theirs.tensors[b.weight].data_type:
-            kinds = [TensorProto.DataType.Name(g.tensors[n].data_type) for g, n in ((theirs, b.weight), (ours, a.weight))]
-            self.differ(where, f"weight '{b.weight}' is {kinds[0]}, the reference's {kinds[1]}", final=True)
+            kinds = [
+                TensorProto.DataType.Name(g.tensors[n].data_type)
+                for g, n in ((theirs, b.weight), (ours, a.weight))
+            ]
+            self.differ(
+                where, f"weight '{b.weight}' is {kinds[0]}, the reference's {kinds[1]}", final=True
+            )
         else:
             self.weights[a.weight, b.weight] = None
 
@@ -344,9 +414,13 @@ class _Walk:
         x, y = a.node, b.node
         assert x is not None
         assert y is not None
-        place = f"node {label(y)}"
+        place = f"node {describe_node(y)}"
         if a.position != b.position:
-            self.differ(place, f"result {b.position} stands where the reference has result {a.position}", final=True)
+            self.differ(
+                place,
+                f"result {b.position} stands where the reference has result {a.position}",
+                final=True,
+            )
             return
         key = id(x), id(y)
         if key not in self.alike:
@@ -356,37 +430,58 @@ class _Walk:
                 self._operands(a.scope, x, b.scope, y, place)
             elif len(self.differences) == before:
                 raise AssertionError("a difference that is not named")
-        if x.op_type in RANDOM or schema_of(x.op_type, x.domain, a.scope.version(x.domain)) is None:
+        if (
+            x.op_type in RANDOM_OPERATORS
+            or find_schema(x.op_type, x.domain, a.scope.version(x.domain)) is None
+        ):
             self._random(a, b, place)
 
     def _random(self, a: _Value, b: _Value, place: str) -> None:
         """What two nodes draw, or an operator that nothing is known about gives, is one thing for each node."""
         if (id(a.scope), id(b.scope)) not in self.scopes:
             self.differ(place, "what is drawn anew in a body is not drawn anew in the other model")
-        if self.drawn.setdefault((0, a.key), b.key) != b.key or self.drawn.setdefault((1, b.key), a.key) != a.key:
-            self.differ(place, "one node stands where the reference has several, or the other way round")
+        if (
+            self.drawn.setdefault((0, a.key), b.key) != b.key
+            or self.drawn.setdefault((1, b.key), a.key) != a.key
+        ):
+            self.differ(
+                place, "one node stands where the reference has several, or the other way round"
+            )
 
     # ---- nodes
 
     def _operators(self, one: _Scope, a: NodeProto, two: _Scope, b: NodeProto, place: str) -> bool:
         """Compares two nodes but for their operands; False where these are no counterparts."""
         functions = [_function(s.graph, n) for s, n in ((one, a), (two, b))]
-        mine = [(n.op_type, standard(n.domain), n.overload) for n in (a, b)]
-        if (functions[0] is None) != (functions[1] is None) or (mine[0] != mine[1] and any(functions)):
-            self.differ(place, f"the reference has {label(a)}", final=True)
+        mine = [(n.op_type, normalise_domain(n.domain), n.overload) for n in (a, b)]
+        if (functions[0] is None) != (functions[1] is None) or (
+            mine[0] != mine[1] and any(functions)
+        ):
+            self.differ(place, f"the reference has {describe_node(a)}", final=True)
             return False
         if [bool(n) for n in _trimmed(a.output)] != [bool(n) for n in _trimmed(b.output)]:
-            self.differ(place, f"its results are others than those of the reference's {label(a)}", final=True)
+            self.differ(
+                place,
+                f"its results are others than those of the reference's {describe_node(a)}",
+                final=True,
+            )
             return False
         if len(_trimmed(a.input)) != len(_trimmed(b.input)):
-            self.differ(place, f"the number of operands is another than that of the reference's {label(a)}", final=True)
+            self.differ(
+                place,
+                f"the number of operands is another than that of the reference's {describe_node(a)}",
+                final=True,
+            )
             return False
         if functions[0] is not None and functions[1] is not None:
             self._call(functions[0], functions[1], place)
         elif mine[0] != mine[1]:
-            self.differ(place, f"the reference has {label(a)}")
+            self.differ(place, f"the reference has {describe_node(a)}")
         else:
-            versions = [meaning_of(n.op_type, n.domain, s.version(n.domain)) for s, n in ((one, a), (two, b))]
+            versions = [
+                find_oldest_meaning(n.op_type, n.domain, s.version(n.domain))
+                for s, n in ((one, a), (two, b))
+            ]
             if versions[0] != versions[1]:
                 its = [s.version(n.domain) for s, n in ((two, b), (one, a))]
                 text = f"it is an operator of version {its[0]} of its domain, in the reference of {its[1]}, and they differ"
@@ -398,7 +493,9 @@ class _Walk:
         # the last one waits on top: what is found first lies nearest to the outputs
         for x, y in reversed(list(zip(_trimmed(a.input), _trimmed(b.input), strict=True))):
             if bool(x) != bool(y):
-                self.differ(place, "an operand that may be left out is left out in one model", final=True)
+                self.differ(
+                    place, "an operand that may be left out is left out in one model", final=True
+                )
             elif x:
                 self._wait(one, x, two, y, place)
 
@@ -416,24 +513,37 @@ class _Walk:
                 self.differ(place, f"attribute '{name}' is another")
 
     def _bodies(
-        self, one: _Scope, a: NodeProto, x: AttributeProto, two: _Scope, b: NodeProto, y: AttributeProto, place: str
+        self,
+        one: _Scope,
+        a: NodeProto,
+        x: AttributeProto,
+        two: _Scope,
+        b: NodeProto,
+        y: AttributeProto,
+        place: str,
     ) -> None:
         graphs = [[t.g] if t.type == AttributeProto.GRAPH else list(t.graphs) for t in (x, y)]
         if len(graphs[0]) != len(graphs[1]):
             self.differ(place, f"attribute '{x.name}' has another number of bodies")
         for k, (g, h) in enumerate(zip(*graphs, strict=False)):
             if len(g.input) != len(h.input) or len(g.output) != len(h.output):
-                self.differ(place, f"the body '{x.name}' has other numbers of inputs or outputs", final=True)
+                self.differ(
+                    place, f"the body '{x.name}' has other numbers of inputs or outputs", final=True
+                )
                 continue
             ends = zip((*g.input, *g.output), (*h.input, *h.output), strict=True)
             for p, q in ends:
                 # a type that contradicts the values makes a runtime stop
                 if not _same_type(p.type, q.type):
-                    self.differ(place, f"the body '{x.name}' declares another type or shape of '{q.name}'")
+                    self.differ(
+                        place, f"the body '{x.name}' declares another type or shape of '{q.name}'"
+                    )
             mine, other = one.body(a, x, g, k), two.body(b, y, h, k)
             for is_given, starts in ((True, (g.input, h.input)), (False, (g.output, h.output))):
                 for p, q in zip(*starts, strict=True):
-                    self._lengths(f"{place}, body '{x.name}'", other.prefix + q.name, p.type, q.type, is_given)
+                    self._lengths(
+                        f"{place}, body '{x.name}'", other.prefix + q.name, p.type, q.type, is_given
+                    )
             self.scopes.add((id(mine), id(other)))
             for p, q in zip(g.output, h.output, strict=True):
                 self._wait(mine, p.name, other, q.name, f"{place}, body '{x.name}'")
@@ -448,7 +558,9 @@ class _Walk:
             return
         self.scopes.add(pair)
         if len(a.input) != len(b.input) or len(a.output) != len(b.output):
-            self.differ(place, f"the function '{b.name}' has other numbers of inputs or outputs", final=True)
+            self.differ(
+                place, f"the function '{b.name}' has other numbers of inputs or outputs", final=True
+            )
             return
         defaults = [{x.name: x for x in f.attribute_proto} for f in (a, b)]
         if set(a.attribute) != set(b.attribute) or defaults[0].keys() != defaults[1].keys():
@@ -461,9 +573,9 @@ class _Walk:
 
     def _scope_of(self, side: int, function: FunctionProto) -> _Scope:
         graph = (self.reference, self.suspect)[side]
-        prefix = in_function(function)
+        prefix = prefix_of_function(function)
         if (side, prefix) not in self.functions:
-            opsets = {standard(o.domain): o.version for o in function.opset_import}
+            opsets = {normalise_domain(o.domain): o.version for o in function.opset_import}
             self.functions[side, prefix] = _Scope(
                 graph, function.node, function.input, opsets, prefix, declared=function.value_info
             )
@@ -474,7 +586,7 @@ def _called(value: _Value) -> str:
     if value.weight:
         return f"weight '{value.weight}'"
     if value.node is not None:
-        return label(value.node)
+        return describe_node(value.node)
     return f"'{value.missing}', which nothing makes" if value.missing else f"input {value.position}"
 
 
@@ -488,12 +600,15 @@ def _trimmed(names: Sequence[str]) -> list[str]:
 
 def _function(graph: Graph, node: NodeProto) -> FunctionProto | None:
     """The local function that a node calls."""
-    return graph.functions.get((standard(node.domain), node.op_type, node.overload))
+    return graph.functions.get((normalise_domain(node.domain), node.op_type, node.overload))
 
 
 def _attributes(node: NodeProto, version: int) -> dict[str, AttributeProto]:
     """The attributes of a node, with the defaults of those that it leaves out."""
-    return {**defaults_of(node.op_type, node.domain, version), **{a.name: a for a in node.attribute}}
+    return {
+        **list_defaults(node.op_type, node.domain, version),
+        **{a.name: a for a in node.attribute},
+    }
 
 
 def _is_count(graph: Graph, name: str) -> bool:
@@ -565,7 +680,7 @@ def is_within(declared: TypeProto, other: TypeProto) -> bool:
         return True
     if not (declared.HasField("tensor_type") and other.HasField("tensor_type")):
         return is_same_message(declared, other)
-    return is_covered(declared, other.tensor_type.elem_type, sizes_of(other))
+    return is_covered(declared, other.tensor_type.elem_type, list_declared_lengths(other))
 
 
 def _same_type(a: TypeProto, b: TypeProto) -> bool:

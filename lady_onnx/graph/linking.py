@@ -8,10 +8,11 @@ import onnx.compose
 from onnx import ModelProto, ValueInfoProto, helper
 
 from ..errors import LadyError
-from .model import Graph, inline_functions
+from .functions import inline_functions
+from .model import Graph
 
 
-def link(graphs: Sequence[Graph], links: Sequence[tuple[str, str]]) -> Graph:
+def link_graphs(graphs: Sequence[Graph], links: Sequence[tuple[str, str]]) -> Graph:
     """One graph of several, in which every name is preceded by its file's, as `encoder/weight`.
 
     Args:
@@ -23,7 +24,9 @@ def link(graphs: Sequence[Graph], links: Sequence[tuple[str, str]]) -> Graph:
     """
     stems = [g.path.stem if g.path else f"part{k}" for k, g in enumerate(graphs)]
     if len(set(stems)) < len(stems):
-        raise LadyError(f"{graphs[0].name}: another linked file has the same name; rename one of them")
+        raise LadyError(
+            f"{graphs[0].name}: another linked file has the same name; rename one of them"
+        )
     whole = ModelProto(ir_version=max(g.model.ir_version for g in graphs))
     whole.graph.name = "+".join(stems)
     opsets: dict[str, int] = {}
@@ -38,17 +41,26 @@ def link(graphs: Sequence[Graph], links: Sequence[tuple[str, str]]) -> Graph:
         part = onnx.compose.add_prefix(part, f"{stem}/")
         for name in ("node", "initializer", "sparse_initializer", "input", "output", "value_info"):
             getattr(whole.graph, name).extend(getattr(part.graph, name))
-    whole.opset_import.extend(helper.make_opsetid("" if d == "ai.onnx" else d, v) for d, v in opsets.items())
+    whole.opset_import.extend(
+        helper.make_opsetid("" if d == "ai.onnx" else d, v) for d, v in opsets.items()
+    )
     outputs = {o.name: o for o in whole.graph.output}
     inputs = {i.name: i for i in whole.graph.input}
     for given, taken in links:
-        source, target = _find(outputs, given, "output", graphs), _find(inputs, taken, "input", graphs)
+        source, target = (
+            _find(outputs, given, "output", graphs),
+            _find(inputs, taken, "input", graphs),
+        )
         if not _fit(source, target):
             what = f"output '{source.name}' does not fit input '{target.name}'"
             raise LadyError(f"{graphs[0].name}: {what}: they differ in type or shape; link others")
         if not any(i.name == target.name for i in whole.graph.input):
-            raise LadyError(f"{graphs[0].name}: input '{target.name}' is linked twice; leave one link out")
-        whole.graph.node.append(helper.make_node("Identity", [source.name], [target.name], f"link {target.name}"))
+            raise LadyError(
+                f"{graphs[0].name}: input '{target.name}' is linked twice; leave one link out"
+            )
+        whole.graph.node.append(
+            helper.make_node("Identity", [source.name], [target.name], f"link {target.name}")
+        )
         for field, name in ((whole.graph.input, target.name), (whole.graph.output, source.name)):
             kept = [v for v in field if v.name != name]
             del field[:]
@@ -56,11 +68,19 @@ def link(graphs: Sequence[Graph], links: Sequence[tuple[str, str]]) -> Graph:
     return Graph(whole)
 
 
-def _find(known: dict[str, ValueInfoProto], name: str, what: str, graphs: Sequence[Graph]) -> ValueInfoProto:
-    found = [known[name]] if name in known else [v for k, v in known.items() if k.partition("/")[2] == name]
+def _find(
+    known: dict[str, ValueInfoProto], name: str, what: str, graphs: Sequence[Graph]
+) -> ValueInfoProto:
+    found = (
+        [known[name]]
+        if name in known
+        else [v for k, v in known.items() if k.partition("/")[2] == name]
+    )
     if len(found) != 1:
         why = "no linked file has" if not found else "several linked files have"
-        raise LadyError(f"{graphs[0].name}: {why} an {what} '{name}'; the {what}s are {', '.join(sorted(known))}")
+        raise LadyError(
+            f"{graphs[0].name}: {why} an {what} '{name}'; the {what}s are {', '.join(sorted(known))}"
+        )
     return found[0]
 
 

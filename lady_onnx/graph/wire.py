@@ -21,7 +21,7 @@ ONCE = (2, NAME, RAW_DATA, 14)
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
-def light(data: bytes) -> tuple[bytes, dict[str, tuple[int, int]]]:
+def split_large_weights(data: bytes) -> tuple[bytes, dict[str, tuple[int, int]]]:
     """A serialized model without the raw bytes of its main graph's large weights, and where they lie in `data`.
 
     Bytes that are no model come back as they are: it is for the parser to say what is wrong with them.
@@ -34,7 +34,9 @@ def light(data: bytes) -> tuple[bytes, dict[str, tuple[int, int]]]:
         return data, {}
 
 
-def _without(data: bytes, start: int, end: int, path: tuple[int, ...], found: dict[str, tuple[int, int]]) -> list[bytes]:
+def _without(
+    data: bytes, start: int, end: int, path: tuple[int, ...], found: dict[str, tuple[int, int]]
+) -> list[bytes]:
     """A message in pieces, with less in its fields along `path`."""
     pieces = []
     done = start
@@ -45,8 +47,17 @@ def _without(data: bytes, start: int, end: int, path: tuple[int, ...], found: di
         graphs += number == GRAPH and len(path) > 1
         if kind != BYTES or graphs > 1:
             raise ValueError("not written plainly")
-        inner = _without(data, low, high, path[1:], found) if path[1:] else _tensor(data, low, high, found)
-        pieces += [data[done:tag], _varint(number << 3 | BYTES), _varint(sum(map(len, inner))), *inner]
+        inner = (
+            _without(data, low, high, path[1:], found)
+            if path[1:]
+            else _tensor(data, low, high, found)
+        )
+        pieces += [
+            data[done:tag],
+            _varint(number << 3 | BYTES),
+            _varint(sum(map(len, inner))),
+            *inner,
+        ]
         done = high
     return [*pieces, data[done:end]]
 
@@ -57,7 +68,9 @@ def _tensor(data: bytes, start: int, end: int, found: dict[str, tuple[int, int]]
     if RAW_DATA not in at or at[RAW_DATA][2] - at[RAW_DATA][1] < LEAST:
         return [data[start:end]]
     numbers = [number for number, *_ in fields]
-    if any(kind not in PLAIN.get(number, ()) for number, kind, *_ in fields) or any(numbers.count(n) > 1 for n in ONCE):
+    if any(kind not in PLAIN.get(number, ()) for number, kind, *_ in fields) or any(
+        numbers.count(n) > 1 for n in ONCE
+    ):
         raise ValueError("not written plainly")
     _, low, high = at.get(NAME, (0, 0, 0))
     name = data[low:high].decode()

@@ -14,7 +14,9 @@ Permutations = Mapping[str, np.ndarray]
 """For each group's id, int64 [size]: unit j of the result is unit `permutation[j]` of the input."""
 
 
-def permuted(arrays: Arrays, groups: Sequence[Group], permutations: Permutations) -> dict[str, np.ndarray]:
+def permute_arrays(
+    arrays: Arrays, groups: Sequence[Group], permutations: Permutations
+) -> dict[str, np.ndarray]:
     """The arrays that the permutations change, as new arrays.
 
     Groups are applied in their order, inner ones before the groups that hold them, so the permutation of
@@ -32,7 +34,7 @@ def permuted(arrays: Arrays, groups: Sequence[Group], permutations: Permutations
     return changed
 
 
-class Family:
+class Nesting:
     """How the groups of a model lie inside each other."""
 
     def __init__(self, groups: Sequence[Group]):
@@ -60,18 +62,24 @@ class Family:
     def moved(self, group: str, unit: Callable[[str, int], tuple[str, int]]) -> str:
         """The group that stands in the place of `group` below the units to which `unit` maps its parents."""
         parents = self.groups[group].parents
-        return self._alike[tuple(unit(*p) for p in parents)][self.place(group)] if parents else group
+        return (
+            self._alike[tuple(unit(*p) for p in parents)][self.place(group)] if parents else group
+        )
 
     def twin(self, group: str, inverse: Permutations) -> str:
         """The group that stands where `group` stood, once permutations have moved the units that hold it."""
 
         def unit(parent: str, unit: int) -> tuple[str, int]:
-            return self.twin(parent, inverse), int(inverse[parent][unit]) if parent in inverse else unit
+            return self.twin(parent, inverse), int(
+                inverse[parent][unit]
+            ) if parent in inverse else unit
 
         return self.moved(group, unit)
 
 
-def compose(family: Family, first: Permutations, then: Permutations) -> dict[str, np.ndarray]:
+def compose_permutations(
+    family: Nesting, first: Permutations, then: Permutations
+) -> dict[str, np.ndarray]:
     """The permutations that do `first`, and `then` on its result."""
     inverse = {name: np.argsort(p) for name, p in first.items()}
     result = {}
@@ -82,7 +90,7 @@ def compose(family: Family, first: Permutations, then: Permutations) -> dict[str
     return result
 
 
-def invert(family: Family, permutations: Permutations) -> dict[str, np.ndarray]:
+def invert_permutations(family: Nesting, permutations: Permutations) -> dict[str, np.ndarray]:
     """The permutations that undo `permutations`."""
     inverse = {name: np.argsort(p) for name, p in permutations.items()}
     return {family.twin(name, inverse): p for name, p in inverse.items()}

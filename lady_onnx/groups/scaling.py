@@ -56,19 +56,28 @@ class Scaling:
     def apply(self, arrays: dict[str, np.ndarray], factors: np.ndarray) -> None:
         """Multiplies every unit, in place, by a factor for each slot: `factors`, float64 [slots, units]."""
         for shift in self.shifts:
-            places = [s.initializer == shift.slot.initializer and s.axis == shift.slot.axis for s in self.slots]
+            places = [
+                s.initializer == shift.slot.initializer and s.axis == shift.slot.axis
+                for s in self.slots
+            ]
             flipped = (factors[places.index(True)] < 0) if any(places) else np.zeros(0, bool)
             if flipped.any():
                 bias = arrays[shift.bias]
                 gain = shift.gain(arrays[shift.slot.initializer], flipped)
-                arrays[shift.bias] = (bias.astype(np.float64) + gain.reshape(bias.shape)).astype(bias.dtype)
+                arrays[shift.bias] = (bias.astype(np.float64) + gain.reshape(bias.shape)).astype(
+                    bias.dtype
+                )
         for slot, offset, row in zip(self.slots, self.offsets, factors, strict=True):
             if (row == 1).all():
                 continue
             array = arrays[slot.initializer]
-            where = np.ix_(*region(slot, array.shape))
-            by = np.repeat(row, slot.index.shape[1]).reshape([-1 if a == slot.axis else 1 for a in range(array.ndim)])
-            array[where] = ((array[where].astype(np.float64) + offset) * by - offset).astype(array.dtype)
+            where = np.ix_(*locate_units(slot, array.shape))
+            by = np.repeat(row, slot.index.shape[1]).reshape(
+                [-1 if a == slot.axis else 1 for a in range(array.ndim)]
+            )
+            array[where] = ((array[where].astype(np.float64) + offset) * by - offset).astype(
+                array.dtype
+            )
 
     def drawn(self, generator: np.random.Generator, spread: float = 1.0) -> np.ndarray:
         """Random factors that leave the function as it is, [slots, units]: normal logarithms, and any signs."""
@@ -78,10 +87,12 @@ class Scaling:
         return np.exp(logs) * (1 - 2 * (flips % 2))
 
 
-def region(slot: Slot, shape: Sequence[int]) -> list[np.ndarray]:
+def locate_units(slot: Slot, shape: Sequence[int]) -> list[np.ndarray]:
     """Where the units of a slot lie in an array that hangs on some axes of its weight."""
     axes = {**dict(slot.within), slot.axis: slot.index.ravel()}
-    return [np.zeros(1, np.int64) if n == 1 else axes.get(a, np.arange(n)) for a, n in enumerate(shape)]
+    return [
+        np.zeros(1, np.int64) if n == 1 else axes.get(a, np.arange(n)) for a, n in enumerate(shape)
+    ]
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ class Shift:
 
     def gain(self, weight: np.ndarray, flipped: np.ndarray) -> np.ndarray:
         """What the bias gains, [outputs], of the units that are flipped, bool [units], before their columns change."""
-        rows = np.moveaxis(weight, self.slot.axis, 0)[self.slot.index[flipped].ravel()].astype(np.float64)
+        rows = np.moveaxis(weight, self.slot.axis, 0)[self.slot.index[flipped].ravel()].astype(
+            np.float64
+        )
         out = self.out + (self.out < self.slot.axis)
         return self.top * rows.sum(tuple(a for a in range(rows.ndim) if a != out))

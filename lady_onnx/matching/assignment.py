@@ -133,15 +133,22 @@ def _settled(
         gain = worth + prices[columns]
         short = np.maximum.reduceat(gain, starts[:-1])[rows] - gain
         tight = np.flatnonzero(short <= least)
-        liked = csr_array((np.ones(tight.size, np.int8), columns[tight], np.searchsorted(tight, starts)), shape=(size, size))
+        liked = csr_array(
+            (np.ones(tight.size, np.int8), columns[tight], np.searchsorted(tight, starts)),
+            shape=(size, size),
+        )
         found = maximum_bipartite_matching(liked, perm_type="column")
         if (found >= 0).all():
             return found.astype(np.int64), prices
-        prices = prices + _distances(np.where(found >= 0, found, size)[rows], columns, np.maximum(short, 0), size)
+        prices = prices + _distances(
+            np.where(found >= 0, found, size)[rows], columns, np.maximum(short, 0), size
+        )
     return None
 
 
-def _distances(source: np.ndarray, columns: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
+def _distances(
+    source: np.ndarray, columns: np.ndarray, lengths: np.ndarray, size: int
+) -> np.ndarray:
     """How far every column is from a row that has none, by pairs: from the column that the pair's row has to its own.
 
     Of rows that have none `source` is `size`. What cannot be reached is as far as the farthest.

@@ -12,7 +12,7 @@ ROOM = 0.1
 """Where others have more than all but this share of the rows, copies cannot be told from them."""
 TELLING = 3
 """Nor where chance finds as much again as copies do, to within so many deviations."""
-TINY = 1e-30
+MIN_DIVISOR = 1e-30
 """In place of zero, below a fraction."""
 RARE = 1e-3
 """No group is taken to hold a smaller share of copies, or of others, than this."""
@@ -21,7 +21,7 @@ Gains = Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class Rehearsed:
+class Calibration:
     """What the search that matched a group finds in weights of which the answer is known.
 
     Attributes:
@@ -37,24 +37,30 @@ class Rehearsed:
     share: float
 
 
-def gain_of(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+def measure_recovery(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """How much of the rows `x` is found again in `y`, of copies all, and how large they are, both in units of the noise.
 
     Both end with a one.
     """
     power = float(np.einsum("ij,ij", x, x, dtype=np.float64)) - len(x)
-    return (float(np.einsum("ij,ij", x, y, dtype=np.float64)) - len(x)) / max(power, TINY), power
+    return (float(np.einsum("ij,ij", x, y, dtype=np.float64)) - len(x)) / max(
+        power, MIN_DIVISOR
+    ), power
 
 
-def copied_of(
-    x: np.ndarray, y: np.ndarray, other: np.ndarray | float, whole: float | None = None, likely: float = 0
+def estimate_copies(
+    x: np.ndarray,
+    y: np.ndarray,
+    other: np.ndarray | float,
+    whole: float | None = None,
+    likely: float = 0,
 ) -> np.ndarray:
     """For each of the rows `x` the probability that its match in `y` is a copy and no other's.
 
     Of a copy all of the row is found again, or `whole`; of the best among unrelated ones hardly more than in `other`, the
     rows of the likeliest other, or than that share. `likely` says how many are copies where the two are alike.
     """
-    power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, TINY)
+    power = np.maximum(np.einsum("ij,ij->i", x, x, dtype=np.float64) - 1, MIN_DIVISOR)
     gain = (np.einsum("ij,ij->i", x, y, dtype=np.float64) - 1) / power
     if isinstance(other, np.ndarray):
         second = (np.einsum("ij,ij->i", x, other, dtype=np.float64) - 1) / power
@@ -66,14 +72,18 @@ def copied_of(
     room = ROOM if whole is None else TELLING / power.sum() ** 0.5
     whole = 1.0 if whole is None else whole
     told = np.clip((whole - other) / room, 0, 1)
-    share = told * (gain_of(x, y)[0] - other) / max(whole - other, room) + (1 - told) * likely
+    share = (
+        told * (measure_recovery(x, y)[0] - other) / max(whole - other, room) + (1 - told) * likely
+    )
     return expit(odds + logit(np.clip(share, RARE, 1 - RARE)))
 
 
-def share_of(found: Gains, other: Gains, whole: Gains) -> float:
+def estimate_copy_share(found: Gains, other: Gains, whole: Gains) -> float:
     """How likely it is that there are copies, by what was found, beside what chance and copies with its noise offer."""
     power = np.array([p for _, p in found.values()])
     f, o, w = (np.array([g for g, _ in x.values()]) for x in (found, other, whole))
     # one group that is told from chance is enough to say that there are copies, unless it is one of too many
-    odds = np.where(w > o, (f - o) ** 2 - (f - w) ** 2, -np.inf) * np.maximum(power, TINY) / 2
+    odds = (
+        np.where(w > o, (f - o) ** 2 - (f - w) ** 2, -np.inf) * np.maximum(power, MIN_DIVISOR) / 2
+    )
     return float(expit(odds.max() - np.log(odds.size)))

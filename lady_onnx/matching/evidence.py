@@ -11,11 +11,10 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
-from ..groups.model import Slot
 from ..numerics import as_finite, is_same
 from .assignment import assign_sparsely
 
-LEAST = 0.02
+MIN_NOISE = 0.02
 """The least noise of a weight that is taken for possible, in units of the weight's own deviation."""
 PRIOR = 10
 """How many elements of the common noise stand against those at one position."""
@@ -27,7 +26,7 @@ BALANCED = 1e-9
 """Columns whose sums are nearer to one are."""
 TINY = 1e-30
 """In place of zero, below a fraction."""
-HUGE = 1e30
+MAX_SCORE = 1e30
 """Scores are no larger."""
 FEW = 256
 """So many rows are looked at at a time."""
@@ -35,7 +34,7 @@ FAINT = 1e-12
 """Odds that are smaller say nothing beside those of one, of which every row and column has some."""
 SPARSE = 50
 """Of a wide table so many times fewer odds are quicker without the rest."""
-WIDE = 1024
+MAX_DENSE_UNITS = 1024
 """Of more units than this the best assignment is looked for among the likeliest pairs."""
 
 
@@ -69,7 +68,7 @@ class Match:
         return int((self.permutation != np.arange(self.permutation.size)).sum())
 
 
-def assign(scores: np.ndarray) -> np.ndarray:
+def assign_rows(scores: np.ndarray) -> np.ndarray:
     """The assignment of rows to columns with the largest sum: for each row its column.
 
     Where every row's best is a different column, that is the optimum, and no solver runs.
@@ -79,24 +78,21 @@ def assign(scores: np.ndarray) -> np.ndarray:
         return best
     if not np.isfinite(scores).all():
         # of weights whose squares overflow
-        scores = np.nan_to_num(scores, nan=-HUGE, posinf=HUGE, neginf=-HUGE)
-    found = assign_sparsely(scores, each_best(scores)) if len(scores) > WIDE else None
+        scores = np.nan_to_num(scores, nan=-MAX_SCORE, posinf=MAX_SCORE, neginf=-MAX_SCORE)
+    found = (
+        assign_sparsely(scores, choose_best_columns(scores))
+        if len(scores) > MAX_DENSE_UNITS
+        else None
+    )
     return linear_sum_assignment(scores, maximize=True)[1] if found is None else found
 
 
-def rows_of(array: np.ndarray, slot: Slot) -> np.ndarray:
-    """The elements of every unit in a slot, [units, elements]."""
-    for axis, positions in slot.within:
-        array = array.take(positions, axis)
-    return np.moveaxis(array, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
-
-
-def joined(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
+def join_rows(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
     """Rows side by side, and a one: in homogeneous coordinates a lone bias has an angle, and not just a sign."""
     return np.concatenate([*parts, np.ones((count, 1), np.float32)], 1)
 
 
-def scale_of(array: np.ndarray) -> tuple[float, float]:
+def measure_scale(array: np.ndarray) -> tuple[float, float]:
     """Mean and standard deviation of a weight, the deviation never zero."""
     values = as_finite(array)
     deviation = float(values.std(dtype=np.float64))
@@ -112,7 +108,9 @@ def _digests(parts: Sequence[np.ndarray]) -> list[bytes]:
     return [d.digest() for d in digests]
 
 
-def exact_match(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+def match_exactly(
+    a: Sequence[np.ndarray], b: Sequence[np.ndarray]
+) -> tuple[np.ndarray, np.ndarray] | None:
     """The permutation and margins if the rows are the same rows, bit for bit, in another order; else None."""
     if any(x.dtype != y.dtype for x, y in zip(a, b, strict=True)):
         return None
@@ -138,7 +136,7 @@ def exact_match(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> tuple[np.nd
     return permutation, margin
 
 
-def proven(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def find_proven_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Which rows of `b` are those of `a`, bit for bit, and no others of it are: no noise made them so."""
     found = np.zeros(len(a), bool)
     if a.dtype != b.dtype or not a.shape[1]:
@@ -150,7 +148,7 @@ def proven(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return found
 
 
-def balanced(score: np.ndarray) -> np.ndarray:
+def balance_odds(score: np.ndarray) -> np.ndarray:
     """The doubly stochastic matrix of these log-odds."""
     table, rows, columns = _balance(score)
     table *= rows[:, None]
@@ -162,7 +160,7 @@ def _balance(score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A positive matrix of these log-odds, and the factors of its rows and columns that make it doubly stochastic."""
     table = score - score.max(1, keepdims=True)
     # a column that no row likes best has its place too
-    table -= np.maximum(table.max(0), -HUGE)
+    table -= np.maximum(table.max(0), -MAX_SCORE)
     np.exp(table, out=table)
     rows, columns = np.ones((2, len(table)), table.dtype)
     near = max(BALANCED, 8 * float(np.finfo(table.dtype).eps))
@@ -179,7 +177,7 @@ def _balance(score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _mostly(table: np.ndarray) -> np.ndarray | csr_array:
     """The odds in a table that count beside one, where they are few; else the table."""
     size = len(table)
-    if size <= WIDE:
+    if size <= MAX_DENSE_UNITS:
         return table
     kept = np.flatnonzero(table > FAINT)
     if kept.size > table.size / SPARSE:
@@ -196,24 +194,28 @@ class Noise:
     along: Mapping[int, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def between(cls, reference: np.ndarray, suspect: np.ndarray, spread: float, axes: Sequence[int]) -> Noise:
+    def between(
+        cls, reference: np.ndarray, suspect: np.ndarray, spread: float, axes: Sequence[int]
+    ) -> Noise:
         """What differs between two weights of one shape, of which the reference has the deviation `spread`."""
         # in units of the largest: the squares of large weights have no place in single precision
         apart = as_finite(reference) / 2 - as_finite(suspect) / 2
         largest = np.abs(apart).max(initial=0) or np.float32(1)
         square = np.square(apart / largest)
         unit = (2 * float(largest) / spread) ** 2
-        whole = max(float(square.mean(dtype=np.float64)) * unit, LEAST**2)
+        whole = max(float(square.mean(dtype=np.float64)) * unit, MIN_NOISE**2)
         along = {}
         for axis in axes:
             others = tuple(a for a in range(square.ndim) if a != axis)
             many = square.size / square.shape[axis]
-            factor = (square.mean(others, dtype=np.float64) * unit / whole * many + PRIOR) / (many + PRIOR)
+            factor = (square.mean(others, dtype=np.float64) * unit / whole * many + PRIOR) / (
+                many + PRIOR
+            )
             along[axis] = np.sqrt(factor).astype(np.float32).clip(1 / WIDEST, WIDEST)
         return cls(whole**0.5 * spread, along)
 
 
-def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def compute_cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The cosine of every row of `x` with every row of `y`; 0 for a row of zeros."""
     if not x.shape[1]:
         return np.eye(len(x), dtype=np.float32)
@@ -221,7 +223,7 @@ def cosine(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return (x @ y.T) / np.maximum(np.outer(*norms), 1e-30)
 
 
-def likelihood(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+def compute_log_likelihoods(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The log-likelihood of every row of `y` as a copy of every row of `x` with noise of deviation one, up to a constant."""
     norms = [np.einsum("ij,ij->i", z, z, dtype=np.float64) / 2 for z in (x, y)]
     score = (x @ y.T).astype(np.float64)
@@ -230,7 +232,7 @@ def likelihood(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return score
 
 
-def each_best(scores: np.ndarray) -> np.ndarray:
+def choose_best_columns(scores: np.ndarray) -> np.ndarray:
     """For every row its best column; of rows that want the same, the best one has it, and the others what is left."""
     rows = np.arange(len(scores))
     wanted = scores.argmax(1)
@@ -242,7 +244,7 @@ def each_best(scores: np.ndarray) -> np.ndarray:
     return found
 
 
-def runners_up(scores: np.ndarray, permutation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def find_runners_up(scores: np.ndarray, permutation: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of every row the best column that it does not have, and by how much its own is likelier."""
     rows = np.arange(len(permutation))
     second = np.empty_like(permutation)
@@ -254,7 +256,7 @@ def runners_up(scores: np.ndarray, permutation: np.ndarray) -> tuple[np.ndarray,
     return second, scores[rows, permutation] - others
 
 
-def certainties(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
+def compute_certainties(scores: np.ndarray, permutation: np.ndarray) -> np.ndarray:
     """Of every match the probability among all assignments, as balanced rows and columns give it."""
     table, rows, columns = _balance(scores)
     own = table[np.arange(len(permutation)), permutation].astype(np.float64)

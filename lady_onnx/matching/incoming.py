@@ -14,14 +14,14 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..groups.scaling import Scaling
 from ..numerics import as_finite
-from .evidence import Match, balanced, cosine
+from .evidence import Match, balance_odds, compute_cosines
 from .matcher import Matcher, Progress
 
 SHARP = 100.0
 """By what cosines are multiplied to be taken for log-odds, where certainties are asked for."""
 
 
-class Incoming(Matcher):
+class IncomingMatcher(Matcher):
     """Aligns units by the rows of the weights that make them; `told` are the slots of each group that do."""
 
     def __init__(
@@ -47,23 +47,41 @@ class Incoming(Matcher):
         return as_finite(arrays[name])
 
     def compared(
-        self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
+        self,
+        group: Group,
+        slots: Sequence[Slot],
+        ours: Sequence[np.ndarray],
+        theirs: Sequence[np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         x, y = np.concatenate(ours, 1), np.concatenate(theirs, 1)
-        return cosine(x, y).astype(np.float64), x, y
+        return compute_cosines(x, y).astype(np.float64), x, y
 
     def certainty(
-        self, name: str, scores: np.ndarray, found: np.ndarray, x: np.ndarray, y: np.ndarray, other: np.ndarray
+        self,
+        name: str,
+        scores: np.ndarray,
+        found: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        other: np.ndarray,
     ) -> np.ndarray:
-        return balanced(SHARP * scores)[np.arange(found.size), found]
+        return balance_odds(SHARP * scores)[np.arange(found.size), found]
 
 
-def incoming(groups: Sequence[Group], scalings: Mapping[str, Scaling]) -> dict[str, tuple[Slot, ...]]:
+def find_incoming_slots(
+    groups: Sequence[Group], scalings: Mapping[str, Scaling]
+) -> dict[str, tuple[Slot, ...]]:
     """By each group's id the slots whose elements make its units, and do not read them."""
     found = {}
     for group in groups:
         if group.id in scalings:
             s = scalings[group.id]
-            made = {(slot.initializer, slot.axis) for slot, own in zip(s.slots, s.incoming, strict=True) if own}
-            found[group.id] = tuple(slot for slot in group.slots if (slot.initializer, slot.axis) in made)
+            made = {
+                (slot.initializer, slot.axis)
+                for slot, own in zip(s.slots, s.incoming, strict=True)
+                if own
+            }
+            found[group.id] = tuple(
+                slot for slot in group.slots if (slot.initializer, slot.axis) in made
+            )
     return found

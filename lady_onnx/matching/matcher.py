@@ -15,33 +15,39 @@ from dataclasses import replace
 import numpy as np
 
 from ..groups.model import Group, Slot
-from ..groups.permutations import Arrays, Family, compose, invert, permuted
+from ..groups.permutations import (
+    Arrays,
+    Nesting,
+    compose_permutations,
+    invert_permutations,
+    permute_arrays,
+)
+from ..groups.rows import take_rows
 from ..numerics import as_finite, is_same
-from .copies import TINY, Rehearsed, copied_of, gain_of, share_of
+from .copies import MIN_DIVISOR, Calibration, estimate_copies, estimate_copy_share, measure_recovery
 from .evidence import (
-    LEAST,
-    WIDE,
+    MAX_DENSE_UNITS,
+    MIN_NOISE,
     Match,
     Noise,
-    assign,
-    certainties,
-    cosine,
-    each_best,
-    exact_match,
-    joined,
-    likelihood,
-    proven,
-    rows_of,
-    runners_up,
-    scale_of,
+    assign_rows,
+    choose_best_columns,
+    compute_certainties,
+    compute_cosines,
+    compute_log_likelihoods,
+    find_proven_rows,
+    find_runners_up,
+    join_rows,
+    match_exactly,
+    measure_scale,
 )
-from .meanfield import at_once
-from .nested import nested
-from .refinement import Refinement
+from .meanfield import match_by_mean_field
+from .nested import match_nested
+from .refinement import ColourRefinement
 
 MOST_PAIRS = 1 << 28
 """Of more pairs of units than this the probabilities are not kept at the same time."""
-DOUBT = 0.98
+MIN_MEAN_CERTAINTY = 0.98
 """Below this mean certainty all groups are matched anew, at once."""
 STILL = 1e-3
 """A rehearsal is over once the likelihood grows by a smaller share."""
@@ -51,7 +57,7 @@ SWEEPS = 20
 """At most so many sweeps over all groups; two or three are the rule."""
 FEW = 0.1
 """After a sweep that moved units of no more than this share of the groups, the next may be the last."""
-ASSIGNMENTS = {"optimal": assign, "argmax": each_best}
+ASSIGNMENTS = {"optimal": assign_rows, "argmax": choose_best_columns}
 """The best of all assignments, or for every unit by itself the likeliest."""
 Progress = Callable[[int, int], None]
 
@@ -73,9 +79,9 @@ class Matcher:
     ):
         self.rehearsal = rehearsal
         """Whether the answer is known, and only how sure the search is of it is asked."""
-        self.rehearsed: dict[str, Rehearsed] = {}
+        self.rehearsed: dict[str, Calibration] = {}
         self.assignment, self.assign = assignment, ASSIGNMENTS[assignment]
-        self.family = Family(groups)
+        self.family = Nesting(groups)
         self.groups = groups
         names = {s.initializer for g in groups for s in g.slots}
         self.reference = {n: np.asarray(reference[n]) for n in names}
@@ -109,7 +115,7 @@ class Matcher:
     def scale(self, name: str) -> tuple[float, float]:
         """Mean and standard deviation of a weight of the reference."""
         if name not in self._scales:
-            self._scales[name] = scale_of(self.reference[name])
+            self._scales[name] = measure_scale(self.reference[name])
         return self._scales[name]
 
     def run(self, progress: Progress | None = None) -> list[Match]:
@@ -130,7 +136,12 @@ class Matcher:
 
     def moved(self) -> dict[str, np.ndarray]:
         """The weights of which units were moved, with all units where they are in the reference."""
-        names = {s.initializer for m in self.found() if m.moved for s in self.family.groups[m.group].slots}
+        names = {
+            s.initializer
+            for m in self.found()
+            if m.moved
+            for s in self.family.groups[m.group].slots
+        }
         return {name: self.current[name] for name in names}
 
     def begin(self, progress: Progress | None = None) -> None:
@@ -160,31 +171,46 @@ class Matcher:
             self._try_soft()
         if not self.settled:
             # an exact copy, if need be of what the reference was altered to, is found however much its units look alike
-            likely = Refinement(self.groups, self.reference, self.current).likely()
+            likely = ColourRefinement(self.groups, self.reference, self.current).likely()
             if likely is not None:
                 self._apply(likely)
                 self._sweep()
                 if not self.settled:
-                    self._apply(Refinement(self.groups, self.reference, self.current).exact() or {})
+                    self._apply(
+                        ColourRefinement(self.groups, self.reference, self.current).exact() or {}
+                    )
         if not self.rehearsal and self._doubtful():
             self._rehearse()
 
     def _meeting(self) -> bool:
         """Do groups meet in any weight? Elsewhere all that one could say of another is known from the beginning."""
-        return any(len(self.axes[name, top]) + len(tops) > 2 for name, tops in self.touching.items() for top in tops)
+        return any(
+            len(self.axes[name, top]) + len(tops) > 2
+            for name, tops in self.touching.items()
+            for top in tops
+        )
 
     def _listen(self) -> float:
         """Estimates the noise of every weight from what differs at the matching so far; returns its log-likelihood."""
         self._heard = dict(self.current)
         for name, array in self.reference.items():
             if not is_same(array, self.current[name]):
-                axes = sorted({s.axis for g in self.groups for s in g.slots if s.initializer == name})
-                self.noise[name] = Noise.between(array, self.current[name], self.scale(name)[1], axes)
+                axes = sorted(
+                    {s.axis for g in self.groups for s in g.slots if s.initializer == name}
+                )
+                self.noise[name] = Noise.between(
+                    array, self.current[name], self.scale(name)[1], axes
+                )
             else:
-                self.noise[name] = Noise(self.scale(name)[1] * LEAST)
-        return -sum(array.size * float(np.log(self.noise[name].deviation)) for name, array in self.reference.items())
+                self.noise[name] = Noise(self.scale(name)[1] * MIN_NOISE)
+        return -sum(
+            array.size * float(np.log(self.noise[name].deviation))
+            for name, array in self.reference.items()
+        )
 
-    def weighted(self, arrays: Arrays, name: str, slot: Slot, taken: Mapping[int, np.ndarray] | None = None) -> np.ndarray:
+    def weighted(
+        self, arrays: Arrays, name: str, slot: Slot, taken: Mapping[int, np.ndarray] | None = None
+    ) -> np.ndarray:
         """The elements of every unit in a slot, [units, elements], in units of their noise.
 
         `taken` are positions along other axes, in the order to take them in.
@@ -211,7 +237,9 @@ class Matcher:
         moved, telling = 0, False
         for _ in range(SWEEPS):
             now = self._listen()
-            if now <= before + (STILL * abs(before) if self.rehearsal and np.isfinite(before) else 0):
+            if now <= before + (
+                STILL * abs(before) if self.rehearsal and np.isfinite(before) else 0
+            ):
                 if self.rehearsal and telling:
                     # nothing got likelier, and its figures are those of the last sweep
                     return self._prove()
@@ -243,36 +271,49 @@ class Matcher:
         for g in self.groups:
             match = self.matches[g.id]
             if match.certainty.min(initial=1.0) < SURE:
-                pairs = ((rows_of(self.reference[s.initializer], s), rows_of(self.current[s.initializer], s)) for s in g.slots)
-                sure = np.any([proven(a, b) for a, b in pairs], 0)
+                pairs = (
+                    (
+                        take_rows(self.reference[s.initializer], s),
+                        take_rows(self.current[s.initializer], s),
+                    )
+                    for s in g.slots
+                )
+                sure = np.any([find_proven_rows(a, b) for a, b in pairs], 0)
                 self.matches[g.id] = replace(match, certainty=np.where(sure, 1.0, match.certainty))
 
     def _doubtful(self) -> bool:
-        return np.concatenate([m.certainty for m in self.matches.values()] or [np.ones(1)]).mean() < DOUBT
+        return (
+            np.concatenate([m.certainty for m in self.matches.values()] or [np.ones(1)]).mean()
+            < MIN_MEAN_CERTAINTY
+        )
 
     def _rehearse(self) -> None:
         """Judges the matches by what the same search finds where the answer is known: in chance, and in noisy copies."""
         rng = np.random.default_rng(0)
-        suspect = {n: rng.permutation(as_finite(a).ravel()).reshape(a.shape) for n, a in sorted(self.current.items())}
+        suspect = {
+            n: rng.permutation(as_finite(a).ravel()).reshape(a.shape)
+            for n, a in sorted(self.current.items())
+        }
         # how sure the search is of what it finds by chance matters to the search alone
         others = self._rehearsal(suspect, asked=self._meeting())._gains()
         with np.errstate(over="ignore"):
             suspect = {
-                n: as_finite(a) + np.float32(self._noise(n)) * rng.standard_normal(a.shape, np.float32)
+                n: as_finite(a)
+                + np.float32(self._noise(n)) * rng.standard_normal(a.shape, np.float32)
                 for n, a in sorted(self.reference.items())
             }
         moves = {g.id: rng.permutation(g.size) for g in self.groups}
-        suspect.update(permuted(suspect, self.groups, moves))
+        suspect.update(permute_arrays(suspect, self.groups, moves))
         copies = self._rehearsal(suspect)
         gains, wholes = self._gains(), copies._gains()
-        share = share_of(gains, others, wholes)
-        truth = invert(self.family, moves)
+        share = estimate_copy_share(gains, others, wholes)
+        truth = invert_permutations(self.family, moves)
         where = {n: np.argsort(p) for n, p in copies.total.items()}
         for m in copies.found():
             name = self.family.twin(m.group, where)
             right = max((m.permutation == truth[m.group]).mean(), 1 / m.permutation.size)
-            trust = right / max(m.certainty.mean(), TINY)
-            self.rehearsed[name] = Rehearsed(others[name][0], wholes[name][0], trust, share)
+            trust = right / max(m.certainty.mean(), MIN_DIVISOR)
+            self.rehearsed[name] = Calibration(others[name][0], wholes[name][0], trust, share)
         self._tell()
 
     def _rehearsal(self, suspect: Arrays, asked: bool = True) -> Matcher:
@@ -286,37 +327,52 @@ class Matcher:
         ours, theirs = (as_finite(x[name]) for x in (self.reference, self.current))
         differing = float(np.square(theirs - ours, dtype=np.float64).mean())
         gained = float(np.var(theirs, dtype=np.float64) - np.var(ours, dtype=np.float64))
-        return min(differing, max(gained, (LEAST * self.scale(name)[1]) ** 2)) ** 0.5
+        return min(differing, max(gained, (MIN_NOISE * self.scale(name)[1]) ** 2)) ** 0.5
 
     def _gains(self) -> dict[str, tuple[float, float]]:
         """For every group how much of its rows is found again in their matches, and how large they are."""
         found = {}
         for g in self.groups:
-            sides = (self.parts(arrays, self.evidence(g)) for arrays in (self.reference, self.current))
-            found[g.id] = gain_of(*(joined(parts, g.size) for parts in sides))
+            sides = (
+                self.parts(arrays, self.evidence(g)) for arrays in (self.reference, self.current)
+            )
+            found[g.id] = measure_recovery(*(join_rows(parts, g.size) for parts in sides))
         return found
 
-    def figures(self, name: str, x: np.ndarray, y: np.ndarray, scores: np.ndarray, found: np.ndarray) -> Sequence[np.ndarray]:
+    def figures(
+        self, name: str, x: np.ndarray, y: np.ndarray, scores: np.ndarray, found: np.ndarray
+    ) -> Sequence[np.ndarray]:
         """Similarity, margin and certainty of every match of a group, or ones where they are not asked for."""
         if not (self.telling and self.asked):
             return [np.ones(found.size)] * 3
         mine = y[found]
         norms = np.linalg.norm(x, axis=1) * np.linalg.norm(mine, axis=1)
         similarity = np.einsum("ij,ij->i", x, mine, dtype=np.float64) / np.maximum(norms, 1e-30)
-        second, margin = runners_up(scores, found)
+        second, margin = find_runners_up(scores, found)
         return similarity, margin, self.certainty(name, scores, found, x, mine, y[second])
 
     def certainty(
-        self, name: str, scores: np.ndarray, found: np.ndarray, x: np.ndarray, y: np.ndarray, other: np.ndarray
+        self,
+        name: str,
+        scores: np.ndarray,
+        found: np.ndarray,
+        x: np.ndarray,
+        y: np.ndarray,
+        other: np.ndarray,
     ) -> np.ndarray:
         """The probability of every match of a group, `y` being the rows that were found, and `other` the next best."""
-        among = certainties(scores, found)
+        among = compute_certainties(scores, found)
         known = self.rehearsed.get(name)
-        certain = self._certain(among, copied_of(x, y, known.other if known else other))
+        certain = self._certain(among, estimate_copies(x, y, known.other if known else other))
         if known:
             # both are cautious: what chance finds may be more than what it finds here, and a rehearsal may fail
             trusted = np.minimum(among * known.trust, 1)
-            certain = np.maximum(certain, self._certain(trusted, copied_of(x, y, known.other, known.whole, known.share)))
+            certain = np.maximum(
+                certain,
+                self._certain(
+                    trusted, estimate_copies(x, y, known.other, known.whole, known.share)
+                ),
+            )
         return certain
 
     @staticmethod
@@ -327,36 +383,46 @@ class Matcher:
     def _try_soft(self) -> None:
         """Matches all groups at once, and keeps what that finds if it is likelier."""
         before = self._listen(), dict(self.current), dict(self.total), dict(self.matches)
-        flat = [g for g in self.family.tops() if not any(self.family.inside(g.id, u) for u in range(g.size))]
-        self._apply(at_once(flat, self.reference, self.current))
+        flat = [
+            g
+            for g in self.family.tops()
+            if not any(self.family.inside(g.id, u) for u in range(g.size))
+        ]
+        self._apply(match_by_mean_field(flat, self.reference, self.current))
         self._sweep()
         if self._listen() < before[0]:
             _, self.current, self.total, self.matches = before
 
     def _apply(self, found: Mapping[str, np.ndarray]) -> None:
         if found:
-            self.current.update(permuted(self.current, self.groups, found))
-            self.total = compose(self.family, self.total, found)
+            self.current.update(permute_arrays(self.current, self.groups, found))
+            self.total = compose_permutations(self.family, self.total, found)
             self.matches = {g.id: Match.in_place(g.id, g.size) for g in self.groups}
 
     def _total(self, group: Group, inverse: Arrays) -> Match:
         found = self.matches[group.id]
         # the figures belong to the unit of the reference; an inner group is named by where it lies in the suspect
         here = self.matches[self.family.twin(group.id, inverse)]
-        return replace(here, group=group.id, permutation=self.total.get(group.id, found.permutation))
+        return replace(
+            here, group=group.id, permutation=self.total.get(group.id, found.permutation)
+        )
 
     def _members(self, name: str) -> list[Group]:
         return [g for g in self.groups if self.top[g.id] == name]
 
     def _usable(self, slot: Slot, name: str) -> bool:
         touching = self.touching[slot.initializer]
-        return all(t == name or t in self.aligned or self._lies_elsewhere(slot, t) for t in touching)
+        return all(
+            t == name or t in self.aligned or self._lies_elsewhere(slot, t) for t in touching
+        )
 
     def _lies_elsewhere(self, slot: Slot, name: str) -> bool:
         """Does a group lie along the axis of a slot, in other places, so that it does not touch the slot's rows?"""
         if self.axes[slot.initializer, name] != {slot.axis}:
             return False
-        slots = (s for g in self._members(name) for s in g.slots if s.initializer == slot.initializer)
+        slots = (
+            s for g in self._members(name) for s in g.slots if s.initializer == slot.initializer
+        )
         return not any(np.isin(slot.index, other.index).any() for other in slots)
 
     def _anchored(self, name: str) -> tuple[float, float]:
@@ -380,8 +446,8 @@ class Matcher:
         moves = {n: m.permutation for n, m in found.items() if m.moved}
         if not moves:
             return False
-        self.current.update(permuted(self.current, self.groups, moves))
-        self.total = compose(self.family, self.total, moves)
+        self.current.update(permute_arrays(self.current, self.groups, moves))
+        self.total = compose_permutations(self.family, self.total, moves)
         return True
 
     def _settled(self, name: str) -> bool:
@@ -400,7 +466,7 @@ class Matcher:
             slots = single
         if not self.family.inside(name, 0):
             return {name: self._flat(group, slots, anchored)}
-        return nested(self, group, slots)
+        return match_nested(self, group, slots)
 
     def evidence(self, group: Group) -> Sequence[Slot]:
         """The slots by which a group's units are recognised."""
@@ -410,17 +476,21 @@ class Matcher:
         return [self.weighted(arrays, s.initializer, s) for s in slots]
 
     def compared(
-        self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
+        self,
+        group: Group,
+        slots: Sequence[Slot],
+        ours: Sequence[np.ndarray],
+        theirs: Sequence[np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The score of every pair of units, [size, size], by their elements in some slots, and all these side by side."""
-        x, y = joined(ours, group.size), joined(theirs, group.size)
-        return likelihood(x, y), x, y
+        x, y = join_rows(ours, group.size), join_rows(theirs, group.size)
+        return compute_log_likelihoods(x, y), x, y
 
     def _flat(self, group: Group, slots: Sequence[Slot], anchored: bool) -> Match:
         if slots:
-            a = [rows_of(self.reference[s.initializer], s) for s in slots]
-            b = [rows_of(self.current[s.initializer], s) for s in slots]
-            exact = exact_match(a, b)
+            a = [take_rows(self.reference[s.initializer], s) for s in slots]
+            b = [take_rows(self.current[s.initializer], s) for s in slots]
+            exact = match_exactly(a, b)
             if exact is not None:
                 ones = np.ones(group.size)
                 return Match(group.id, exact[0], ones, exact[1], ones)
@@ -436,26 +506,44 @@ class Matcher:
         else:
             permutation = self.assign(scores)
             heard = [self._heard.get(s.initializer) for s in slots]
-            if not anchored and _are_same(weights, heard) and (permutation == np.arange(group.size)).all():
+            if (
+                not anchored
+                and _are_same(weights, heard)
+                and (permutation == np.arange(group.size)).all()
+            ):
                 self._unmoved[group.id] = weights
         return Match(group.id, permutation, *self.figures(group.id, x, y, scores, permutation))
 
     def _tiled(
-        self, group: Group, slots: Sequence[Slot], ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
+        self,
+        group: Group,
+        slots: Sequence[Slot],
+        ours: Sequence[np.ndarray],
+        theirs: Sequence[np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """As `compared`, of many units square by square, in single precision: what it takes on the way has a square's size."""
-        if group.size <= WIDE:
+        if group.size <= MAX_DENSE_UNITS:
             return self.compared(group, slots, ours, theirs)
-        square = replace(group, size=WIDE)
+        square = replace(group, size=MAX_DENSE_UNITS)
         # the last one overlaps the one before
-        starts = [*range(0, group.size - WIDE, WIDE), group.size - WIDE]
+        starts = [
+            *range(0, group.size - MAX_DENSE_UNITS, MAX_DENSE_UNITS),
+            group.size - MAX_DENSE_UNITS,
+        ]
         ends = [*starts[1:], group.size]
         scores = np.empty((group.size, group.size), np.float32)
         sides: list[dict[int, np.ndarray]] = [{}, {}]
         for i, j in itertools.product(starts, starts):
-            parts = ([z[k : k + WIDE] for z in side] for side, k in ((ours, i), (theirs, j)))
-            scores[i : i + WIDE, j : j + WIDE], sides[0][i], sides[1][j] = self.compared(square, slots, *parts)
-        x, y = (np.concatenate([side[k][: n - k] for k, n in zip(starts, ends, strict=True)]) for side in sides)
+            parts = (
+                [z[k : k + MAX_DENSE_UNITS] for z in side] for side, k in ((ours, i), (theirs, j))
+            )
+            scores[i : i + MAX_DENSE_UNITS, j : j + MAX_DENSE_UNITS], sides[0][i], sides[1][j] = (
+                self.compared(square, slots, *parts)
+            )
+        x, y = (
+            np.concatenate([side[k][: n - k] for k, n in zip(starts, ends, strict=True)])
+            for side in sides
+        )
         return scores, x, y
 
     def weighed(self, group: Group, scores: np.ndarray) -> np.ndarray:
@@ -467,19 +555,22 @@ class Matcher:
         parts = []
         for slot in slots:
             mean, deviation = self.scale(slot.initializer)
-            rows = as_finite(rows_of(arrays[slot.initializer], slot))
+            rows = as_finite(take_rows(arrays[slot.initializer], slot))
             parts.append((np.sort(rows, 1) - np.float32(mean)) / np.float32(deviation))
         return parts
 
 
-def similarity(group: Group, reference: Arrays, suspect: Arrays) -> np.ndarray:
+def compute_similarities(group: Group, reference: Arrays, suspect: Arrays) -> np.ndarray:
     """The cosine of every unit of the reference with every unit of the suspect, [size, size].
 
     Of the slot with the most elements, the paper's own setting, and of no other.
     """
     slot = max(group.slots, key=lambda s: reference[s.initializer].size)
-    a, b = (rows_of(np.asarray(x[slot.initializer]), slot).astype(np.float32) for x in (reference, suspect))
-    return cosine(a, b)
+    a, b = (
+        take_rows(np.asarray(x[slot.initializer]), slot).astype(np.float32)
+        for x in (reference, suspect)
+    )
+    return compute_cosines(a, b)
 
 
 def _are_same(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray | None]) -> bool:

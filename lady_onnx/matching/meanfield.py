@@ -12,8 +12,9 @@ import numpy as np
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
+from ..groups.rows import take_rows
 from ..numerics import as_finite
-from .evidence import assign, balanced, rows_of, scale_of
+from .evidence import assign_rows, balance_odds, measure_scale
 
 HEATS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
 """By what the log-odds are divided, step by step."""
@@ -21,16 +22,22 @@ LEAST = 0.2
 """The least noise of a weight, in units of its own deviation: with less there is nothing to weigh."""
 
 
-def at_once(groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> dict[str, np.ndarray]:
+def match_by_mean_field(
+    groups: Sequence[Group], reference: Arrays, suspect: Arrays
+) -> dict[str, np.ndarray]:
     """Permutations of groups that hold no others: unit j of the reference is unit `permutation[j]` of the suspect."""
     slots: dict[str, list[tuple[Group, Slot]]] = {}
     for g in groups:
         for s in g.slots:
             slots.setdefault(s.initializer, []).append((g, s))
-    scales = {n: scale_of(reference[n]) for n in slots}
-    ours, theirs = ({n: as_finite(x[n]) - np.float32(scales[n][0]) for n in slots} for x in (reference, suspect))
+    scales = {n: measure_scale(reference[n]) for n in slots}
+    ours, theirs = (
+        {n: as_finite(x[n]) - np.float32(scales[n][0]) for n in slots} for x in (reference, suspect)
+    )
     power = {n: _power(ours[n], theirs[n], scales[n][1]) for n in slots}
-    likely = {g.id: balanced(_lengths(g, ours, theirs, power)).astype(np.float32) for g in groups}
+    likely = {
+        g.id: balance_odds(_lengths(g, ours, theirs, power)).astype(np.float32) for g in groups
+    }
 
     def expected(name: str, apart: Slot) -> np.ndarray:
         array = theirs[name].copy()
@@ -44,10 +51,10 @@ def at_once(groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> dict
         for g in groups:
             score = np.zeros((g.size, g.size))
             for s in g.slots:
-                a, b = rows_of(ours[s.initializer], s), rows_of(expected(s.initializer, s), s)
+                a, b = take_rows(ours[s.initializer], s), take_rows(expected(s.initializer, s), s)
                 score += (a @ b.T) / power[s.initializer]
-            likely[g.id] = balanced(score / heat).astype(np.float32)
-    return {g.id: assign(likely[g.id]) for g in groups}
+            likely[g.id] = balance_odds(score / heat).astype(np.float32)
+    return {g.id: assign_rows(likely[g.id]) for g in groups}
 
 
 def _power(ours: np.ndarray, theirs: np.ndarray, spread: float) -> float:
@@ -60,7 +67,7 @@ def _lengths(group: Group, ours: Arrays, theirs: Arrays, power: Mapping[str, flo
     """The log-likelihood of units by the lengths of their rows alone, slot by slot."""
     score = np.zeros((group.size, group.size))
     for s in group.slots:
-        a, b = (np.square(rows_of(x[s.initializer], s), dtype=np.float64) for x in (ours, theirs))
+        a, b = (np.square(take_rows(x[s.initializer], s), dtype=np.float64) for x in (ours, theirs))
         many, noise = a.shape[1], power[s.initializer]
         gap = a.sum(1)[:, None] - (b.sum(1) - many * noise)[None]
         score -= np.square(gap) / (2 * (4 * noise * a.sum(1).mean() + 2 * many * noise**2))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..groups.model import Group
-from ..groups.permutations import Arrays, Family, permuted
+from ..groups.permutations import Arrays, Nesting, permute_arrays
 from ..numerics import mix_bits
 
 TRIES = 20
@@ -20,7 +20,7 @@ TRIES = 20
 Colours = dict[str, np.ndarray]
 
 
-class Refinement:
+class ColourRefinement:
     """The joint colouring of two models whose weights hold the same values.
 
     Args:
@@ -30,10 +30,12 @@ class Refinement:
 
     def __init__(self, groups: Sequence[Group], reference: Arrays, suspect: Arrays):
         names = sorted({s.initializer for g in groups for s in g.slots})
-        family = Family(groups)
+        family = Nesting(groups)
         self._search: _Search | None = None
         if all(_total(reference[n]) == _total(suspect[n]) for n in names):
-            self._search = _Search(family, _Model(family, names, reference), _Model(family, names, suspect))
+            self._search = _Search(
+                family, _Model(family, names, reference), _Model(family, names, suspect)
+            )
             self._start = {g.id: np.full(g.size, self._search.ours.kind[g.id]) for g in groups}
 
     def likely(self) -> dict[str, np.ndarray] | None:
@@ -49,7 +51,11 @@ def _bits(array: np.ndarray) -> np.ndarray:
     """A hash of the bytes of every element."""
     array = np.ascontiguousarray(array)
     size = array.dtype.itemsize
-    parts = array.view(f"u{size}") if size in (1, 2, 4, 8) else array.view("u8").reshape(*array.shape, -1)
+    parts = (
+        array.view(f"u{size}")
+        if size in (1, 2, 4, 8)
+        else array.view("u8").reshape(*array.shape, -1)
+    )
     return mix_bits(parts) if parts.shape == array.shape else mix_bits(mix_bits(parts).sum(-1))
 
 
@@ -61,13 +67,15 @@ def _total(array: np.ndarray) -> int:
 class _Model:
     """The slots of one model, and what its weights say about the colours of the units in them."""
 
-    def __init__(self, family: Family, names: Sequence[str], arrays: Arrays):
+    def __init__(self, family: Nesting, names: Sequence[str], arrays: Arrays):
         self.family = family
         self.arrays = arrays
         self.kind: dict[str, np.uint64] = {}
         for number, group in enumerate(reversed(family.order)):
             self.kind[group.id] = self._kind(group, number)
-        self.slots = {n: [(g, s) for g in family.order for s in g.slots if s.initializer == n] for n in names}
+        self.slots = {
+            n: [(g, s) for g in family.order for s in g.slots if s.initializer == n] for n in names
+        }
         self.fixed = {n: _bits(arrays[n]) for n in names}
         self.alone: dict[tuple[str, int], np.ndarray] = {}
         for name, array in self.fixed.items():
@@ -76,7 +84,9 @@ class _Model:
                 for _, slot in self.slots[name]:
                     if slot.axis == axis:
                         covers[slot.region(array.shape)] += 1
-                place = mix_bits(mix_bits(axis + 1) + np.arange(array.shape[axis]).astype(np.uint64))
+                place = mix_bits(
+                    mix_bits(axis + 1) + np.arange(array.shape[axis]).astype(np.uint64)
+                )
                 shape = [-1 if a == axis else 1 for a in range(array.ndim)]
                 array += np.where(covers == 0, place.reshape(shape), np.uint64(0))
                 self.alone[name, axis] = covers == 1
@@ -104,18 +114,26 @@ class _Model:
                 side += mix_bits(own).reshape(-1, *[1] * (frame.ndim - 1))
                 # the place inside its unit says something unless another group lies along it
                 only = np.moveaxis(self.alone[name, slot.axis][region], slot.axis, 0)
-                side += np.where(only, mix_bits(own ^ rank).reshape(-1, *[1] * (frame.ndim - 1)), np.uint64(0))
+                side += np.where(
+                    only, mix_bits(own ^ rank).reshape(-1, *[1] * (frame.ndim - 1)), np.uint64(0)
+                )
                 frame[region] += np.moveaxis(side, 0, slot.axis)
             frame = mix_bits(frame)
             for group, slot in slots:
-                rows = np.moveaxis(frame[slot.region(frame.shape)], slot.axis, 0).reshape(group.size, -1).sum(1)
-                salt = mix_bits(np.frombuffer(f"{name}:{slot.axis}".encode(), np.uint8)).cumsum()[-1]
+                rows = (
+                    np.moveaxis(frame[slot.region(frame.shape)], slot.axis, 0)
+                    .reshape(group.size, -1)
+                    .sum(1)
+                )
+                salt = mix_bits(np.frombuffer(f"{name}:{slot.axis}".encode(), np.uint8)).cumsum()[
+                    -1
+                ]
                 new[group.id] = new[group.id] + mix_bits(rows ^ salt)
         return new
 
 
 class _Search:
-    def __init__(self, family: Family, ours: _Model, theirs: _Model):
+    def __init__(self, family: Nesting, ours: _Model, theirs: _Model):
         self.family, self.ours, self.theirs = family, ours, theirs
         self.left = TRIES
 
@@ -170,15 +188,24 @@ class _Search:
         if (count == 1).all():
             return None
         colour = value[count > 1][count[count > 1].argmin()]
-        return next((name, int(np.flatnonzero(c == colour)[0]), colour) for name, c in colours.items() if (c == colour).any())
+        return next(
+            (name, int(np.flatnonzero(c == colour)[0]), colour)
+            for name, c in colours.items()
+            if (c == colour).any()
+        )
 
     def _read(self, ours: Colours, theirs: Colours) -> dict[str, np.ndarray] | None:
         """The permutations that the colours say, units of one colour in their order; None if groups do not fit."""
         found: dict[str, np.ndarray] = {}
         where: dict[str, str] = {}
         for group in reversed(self.family.order):
-            here = self.family.moved(group.id, lambda g, unit: (where[g], int(found[where[g]][unit])))
-            mine, other = np.argsort(ours[group.id], kind="stable"), np.argsort(theirs[here], kind="stable")
+            here = self.family.moved(
+                group.id, lambda g, unit: (where[g], int(found[where[g]][unit]))
+            )
+            mine, other = (
+                np.argsort(ours[group.id], kind="stable"),
+                np.argsort(theirs[here], kind="stable"),
+            )
             if (ours[group.id][mine] != theirs[here][other]).any():
                 return None
             where[group.id] = here
@@ -187,8 +214,14 @@ class _Search:
         return found
 
     def _fits(self, found: dict[str, np.ndarray]) -> bool:
-        moved = {**self.theirs.arrays, **permuted(self.theirs.arrays, self.family.order, found)}
-        return all(np.asarray(self.ours.arrays[n]).tobytes() == np.asarray(moved[n]).tobytes() for n in self.ours.slots)
+        moved = {
+            **self.theirs.arrays,
+            **permute_arrays(self.theirs.arrays, self.family.order, found),
+        }
+        return all(
+            np.asarray(self.ours.arrays[n]).tobytes() == np.asarray(moved[n]).tobytes()
+            for n in self.ours.slots
+        )
 
 
 def _all(colours: Colours) -> np.ndarray:

@@ -16,9 +16,10 @@ import numpy as np
 
 from ..errors import ArchitectureError
 from ..groups.model import Group, Slot
-from ..groups.permutations import Arrays, Family
+from ..groups.permutations import Arrays, Nesting
+from ..groups.rows import take_rows
 from ..numerics import is_float_array
-from .evidence import Match, rows_of
+from .evidence import Match
 from .matcher import Matcher, Progress
 
 LEAST = 0.3
@@ -53,8 +54,12 @@ class Extended:
     places: dict[tuple[str, int], np.ndarray]
 
 
-def extended(
-    reference: Arrays, suspect: Arrays, names: Mapping[str, str], ours: Sequence[Group], theirs: Sequence[Group]
+def extend_models(
+    reference: Arrays,
+    suspect: Arrays,
+    names: Mapping[str, str],
+    ours: Sequence[Group],
+    theirs: Sequence[Group],
 ) -> Extended:
     """Both models with all units of both, those that one lacks as zeros.
 
@@ -65,7 +70,7 @@ def extended(
     Raises ArchitectureError where another number of units does not explain the length of an axis.
     """
     back = {b: a for a, b in names.items()}
-    one, two = Family(ours), Family(theirs)
+    one, two = Nesting(ours), Nesting(theirs)
     twins = _twins(one, two, names)
     lengths = {name: list(reference[name].shape) for name in names}
     longer: dict[str, Group] = {}
@@ -83,7 +88,11 @@ def extended(
     groups = [*_added(longer, one, two, twins), *(longer.get(g.id, g) for g in ours)]
     places: dict[tuple[str, int], np.ndarray] = {}
     for group in groups:
-        there = {(back[s.initializer], s.axis): s for s in twins[group.id].slots} if group.id in twins else {}
+        there = (
+            {(back[s.initializer], s.axis): s for s in twins[group.id].slots}
+            if group.id in twins
+            else {}
+        )
         for slot in group.slots if there else ():
             name, axis = slot.initializer, slot.axis
             where = places.setdefault((name, axis), np.full(suspect[names[name]].shape[axis], -1))
@@ -94,7 +103,13 @@ def extended(
             raise _part(name)
         for axis, (n, m) in enumerate(zip(reference[name].shape, suspect[its].shape, strict=True)):
             where = places.setdefault((name, axis), np.full(m, -1))
-            taken = {int(p) for g in ours for s in g.slots if (s.initializer, s.axis) == (name, axis) for p in s.index.ravel()}
+            taken = {
+                int(p)
+                for g in ours
+                for s in g.slots
+                if (s.initializer, s.axis) == (name, axis)
+                for p in s.index.ravel()
+            }
             free = [p for p in range(n) if p not in taken]
             if len(free) != int((where < 0).sum()):
                 raise _part(name)
@@ -110,7 +125,7 @@ def extended(
     return Extended(tuple(groups), whole, second, mine, sizes, twins, names, places)
 
 
-def _twins(one: Family, two: Family, names: Mapping[str, str]) -> dict[str, Group]:
+def _twins(one: Nesting, two: Nesting, names: Mapping[str, str]) -> dict[str, Group]:
     """By the id of a group of the reference the suspect's in its place; none for those in units that the suspect lacks."""
     known, back = {n: n for n in names}, {b: a for a, b in names.items()}
     found: dict[tuple, list[Group]] = {}
@@ -127,7 +142,10 @@ def _twins(one: Family, two: Family, names: Mapping[str, str]) -> dict[str, Grou
         group, twin = waiting.pop()
         twins[group.id] = twin
         for unit in range(min(group.size, twin.size)):
-            inner = [one.groups[n] for n in one.inside(group.id, unit)], [two.groups[n] for n in two.inside(twin.id, unit)]
+            inner = (
+                [one.groups[n] for n in one.inside(group.id, unit)],
+                [two.groups[n] for n in two.inside(twin.id, unit)],
+            )
             for a, b in itertools.zip_longest(*inner):
                 fits = a and b and _key(a, known) == _key(b, back) and a.size == b.size
                 if not fits or (group.size != twin.size and len(a.parents) > 1):
@@ -138,10 +156,16 @@ def _twins(one: Family, two: Family, names: Mapping[str, str]) -> dict[str, Grou
 
 def _key(group: Group, names: Mapping[str, str]) -> tuple:
     """What groups of two models have in common that are each other's."""
-    return tuple(sorted((names.get(s.initializer, ""), s.axis) for s in group.slots)), group.kind, len(group.parents)
+    return (
+        tuple(sorted((names.get(s.initializer, ""), s.axis) for s in group.slots)),
+        group.kind,
+        len(group.parents),
+    )
 
 
-def _added(longer: Mapping[str, Group], one: Family, two: Family, twins: dict[str, Group]) -> list[Group]:
+def _added(
+    longer: Mapping[str, Group], one: Nesting, two: Nesting, twins: dict[str, Group]
+) -> list[Group]:
     """What lies inside units that only the suspect has, as inside the first unit of the reference; adds their `twins`."""
     found = []
 
@@ -149,8 +173,13 @@ def _added(longer: Mapping[str, Group], one: Family, two: Family, twins: dict[st
         for k in range(group.size):
             for a, b in zip(one.inside(group.id, k), two.inside(twin.id, k), strict=True):
                 add(one.groups[a], two.groups[b], top, unit)
-        name, *above = (n.replace(f"{top.id}[0]", f"{top.id}[{unit}]", 1) for n in (group.id, *(p for p, _ in group.parents)))
-        parents = tuple((p, unit if p == top.id else u) for p, (_, u) in zip(above, group.parents, strict=True))
+        name, *above = (
+            n.replace(f"{top.id}[0]", f"{top.id}[{unit}]", 1)
+            for n in (group.id, *(p for p, _ in group.parents))
+        )
+        parents = tuple(
+            (p, unit if p == top.id else u) for p, (_, u) in zip(above, group.parents, strict=True)
+        )
         slots = tuple(_moved(s, top, unit) for s in group.slots)
         found.append(replace(group, id=name, parents=parents, slots=slots))
         twins[name] = twin
@@ -170,7 +199,9 @@ def _moved(slot: Slot, top: Group, unit: int) -> Slot:
         for own in top.slots:
             if (own.initializer, own.axis) == (slot.initializer, axis):
                 order = np.argsort(own.index[0])
-                return own.index[unit][order[np.searchsorted(own.index[0], positions, sorter=order)]]
+                return own.index[unit][
+                    order[np.searchsorted(own.index[0], positions, sorter=order)]
+                ]
         return positions
 
     within = tuple((axis, there(axis, positions)) for axis, positions in slot.within)
@@ -224,7 +255,9 @@ class _Rectangular(Matcher):
         return scores
 
 
-def matched(both: Extended, incoming: Mapping[str, Sequence[Slot]], progress: Progress | None = None) -> Unequal:
+def match_extended(
+    both: Extended, incoming: Mapping[str, Sequence[Slot]], progress: Progress | None = None
+) -> Unequal:
     """Which unit of the suspect is which of the reference's, and what the others do.
 
     Args:
@@ -248,11 +281,15 @@ def matched(both: Extended, incoming: Mapping[str, Sequence[Slot]], progress: Pr
             present[many:] = False
         taken[group.id] = np.zeros(group.size, bool)
         taken[group.id][match.permutation[present]] = True
-        similarity, certainty = (np.where(present, a, 0.0) for a in (match.similarity, match.certainty))
+        similarity, certainty = (
+            np.where(present, a, 0.0) for a in (match.similarity, match.certainty)
+        )
         found[group.id] = replace(match, similarity=similarity, certainty=certainty)
         if inside:
             name = matcher.family.twin(group.id, inverse)
-            missing += [(name, int(u)) for u in np.flatnonzero(~present) if group.parents or u < many]
+            missing += [
+                (name, int(u)) for u in np.flatnonzero(~present) if group.parents or u < many
+            ]
             extra += [(group.id, int(u)) for u in np.flatnonzero(~taken[group.id][:size])]
     order = {g.id: k for k, g in enumerate(both.groups)}
     for units in (missing, extra):
@@ -272,9 +309,11 @@ def _idle(
     arrays: dict[str, np.ndarray],
 ) -> list[tuple[str, int]]:
     """The extra units that the function does not need; in `arrays` what they do is given to those that do the same."""
-    family = Family(both.groups)
+    family = Nesting(both.groups)
     groups = family.groups
-    waiting = {g: [u for name, u in extra if name == g] for g in dict.fromkeys(name for name, _ in extra)}
+    waiting = {
+        g: [u for name, u in extra if name == g] for g in dict.fromkeys(name for name, _ in extra)
+    }
     found: list[tuple[str, int]] = []
     changed = True
     # what a unit reads from idle ones is zero once those are merged
@@ -285,10 +324,15 @@ def _idle(
             # of a unit that holds others, what makes any of these
             told = [name, *family.inside(name, 0)]
             makes = {(s.initializer, s.axis) for n in told for s in incoming.get(n, ())}
-            made, read = ([s for s in group.slots if ((s.initializer, s.axis) in makes) is own] for own in (True, False))
+            made, read = (
+                [s for s in group.slots if ((s.initializer, s.axis) in makes) is own]
+                for own in (True, False)
+            )
             if not made or not read or group.parents:
                 continue
-            rows = np.concatenate([rows_of(arrays[s.initializer], s).astype(np.float64) for s in made], 1)
+            rows = np.concatenate(
+                [take_rows(arrays[s.initializer], s).astype(np.float64) for s in made], 1
+            )
             places = np.argsort(matches[name].permutation)
             sizes = np.maximum(np.linalg.norm(rows, axis=1), TINY)
             for unit in list(units):
@@ -303,7 +347,10 @@ def _idle(
                         front = np.moveaxis(arrays[slot.initializer], slot.axis, 0)
                         front[slot.index[keeper]] += front[slot.index[place]]
                         front[slot.index[place]] = 0
-                if all(_nothing(arrays[s.initializer], both.reference[s.initializer], s, place, sizes) for s in read):
+                if all(
+                    _nothing(arrays[s.initializer], both.reference[s.initializer], s, place, sizes)
+                    for s in read
+                ):
                     for slot in group.slots:
                         np.moveaxis(arrays[slot.initializer], slot.axis, 0)[slot.index[place]] = 0
                     rows[place] = 0
@@ -314,15 +361,21 @@ def _idle(
     return sorted(found)
 
 
-def _nothing(array: np.ndarray, reference: np.ndarray, slot: Slot, place: int, sizes: np.ndarray) -> bool:
+def _nothing(
+    array: np.ndarray, reference: np.ndarray, slot: Slot, place: int, sizes: np.ndarray
+) -> bool:
     """Is what a unit passes on, its own size times what reads it, nothing beside what the reference's units do?"""
-    usual = np.abs(rows_of(reference, slot)).max(1, initial=0) * sizes
+    usual = np.abs(take_rows(reference, slot)).max(1, initial=0) * sizes
     usual = usual[usual > TINY]
-    row = float(np.abs(rows_of(array, slot)[place]).max(initial=0))
-    return not row or (usual.size > 0 and row * float(sizes[place]) <= EQUAL * float(np.median(usual)))
+    row = float(np.abs(take_rows(array, slot)[place]).max(initial=0))
+    return not row or (
+        usual.size > 0 and row * float(sizes[place]) <= EQUAL * float(np.median(usual))
+    )
 
 
-def written(both: Extended, found: Unequal) -> tuple[list[Group], list[Match], dict[str, np.ndarray]]:
+def write_matched(
+    both: Extended, found: Unequal
+) -> tuple[list[Group], list[Match], dict[str, np.ndarray]]:
     """The suspect's own groups and weights: its units in the reference's order, extra ones behind them.
 
     Returns the suspect's groups, by the ids of `both`, the matches of their units, and the weights, of its own shapes, by the
@@ -340,11 +393,15 @@ def written(both: Extended, found: Unequal) -> tuple[list[Group], list[Match], d
             matches.append(match)
             continue
         real = np.flatnonzero(match.permutation < both.theirs[group.id])
-        figures = (a[real] for a in (match.permutation, match.similarity, match.margin, match.certainty))
+        figures = (
+            a[real] for a in (match.permutation, match.similarity, match.margin, match.certainty)
+        )
         matches.append(Match(group.id, *figures))
         there = {(s.initializer, s.axis): s for s in twin.slots}
         for slot in group.slots:
             twins_slot = there[both.names[slot.initializer], slot.axis]
             places[slot.initializer, slot.axis][twins_slot.index.ravel()] = slot.index[real].ravel()
-    arrays = {n: a[np.ix_(*(places[n, axis] for axis in range(a.ndim)))] for n, a in found.arrays.items()}
+    arrays = {
+        n: a[np.ix_(*(places[n, axis] for axis in range(a.ndim)))] for n, a in found.arrays.items()
+    }
     return groups, matches, arrays

@@ -11,27 +11,35 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
-from ..equality.extents import is_number, product
-from .calls import Call, axes_of, axis_of, generic, place_of, rule, window
-from .layers import pads_of
-from .layouts import reshaped, transposed
+from ..equality.extents import is_number, multiply_lengths
+from .calls import (
+    Call,
+    count_axis_from_front,
+    keep_as_written,
+    read_axes,
+    read_axis,
+    read_window,
+    register_rewrite,
+)
+from .layers import read_pads
+from .layouts import make_reshape, make_transpose
 from .rewrites import (
-    added,
-    applied,
-    combined,
-    multiplied,
-    number,
-    reduced,
-    scaled,
-    windowed,
+    apply_unary,
+    combine_terms,
+    make_multiple,
+    make_number,
+    make_product,
+    make_reduction,
+    make_sum,
+    make_window_operator,
 )
 from .shaping import as_operand
-from .terms import NoForm, Term, given
+from .terms import NoForm, Term, make_attributes
 
 # ---- activations
 
 
-@rule("Gelu")
+@register_rewrite("Gelu")
 def gelu(call: Call) -> Term | None:
     x, terms = call.first(), call.terms
     if not x.is_float:
@@ -40,11 +48,21 @@ def gelu(call: Call) -> Term | None:
     if how not in (b"none", b"tanh"):
         raise NoForm(f"'approximate' is {how!r}")
     if how == b"tanh":
-        cube = scaled(terms, combined(terms, "Product", [x, x, x], x.shape), _single(x, 0.044715))
-        inner = applied(terms, "Tanh", scaled(terms, added(terms, x, cube), _single(x, math.sqrt(2 / math.pi))))
-        return scaled(terms, multiplied(terms, x, added(terms, inner, number(terms, 1.0, x))), 0.5)
-    inner = applied(terms, "Erf", scaled(terms, x, _single(x, 1 / math.sqrt(2))))
-    return scaled(terms, multiplied(terms, x, added(terms, inner, number(terms, 1.0, x))), 0.5)
+        cube = make_multiple(
+            terms, combine_terms(terms, "Product", [x, x, x], x.shape), _single(x, 0.044715)
+        )
+        inner = apply_unary(
+            terms,
+            "Tanh",
+            make_multiple(terms, make_sum(terms, x, cube), _single(x, math.sqrt(2 / math.pi))),
+        )
+        return make_multiple(
+            terms, make_product(terms, x, make_sum(terms, inner, make_number(terms, 1.0, x))), 0.5
+        )
+    inner = apply_unary(terms, "Erf", make_multiple(terms, x, _single(x, 1 / math.sqrt(2))))
+    return make_multiple(
+        terms, make_product(terms, x, make_sum(terms, inner, make_number(terms, 1.0, x))), 0.5
+    )
 
 
 def _single(like: Term, value: float) -> float:
@@ -52,38 +70,44 @@ def _single(like: Term, value: float) -> float:
     return float(np.dtype(onnx.helper.tensor_dtype_to_np_dtype(like.dtype)).type(value))
 
 
-@rule("Swish")
+@register_rewrite("Swish")
 def swish(call: Call) -> Term | None:
     x, terms = call.first(), call.terms
     if not x.is_float:
         return None
-    gate = applied(terms, "Sigmoid", scaled(terms, x, float(call.attributes.get("alpha", 1.0))))
-    return multiplied(terms, x, gate)
+    gate = apply_unary(
+        terms, "Sigmoid", make_multiple(terms, x, float(call.attributes.get("alpha", 1.0)))
+    )
+    return make_product(terms, x, gate)
 
 
-@rule("HardSwish")
+@register_rewrite("HardSwish")
 def hard_swish(call: Call) -> Term | None:
     x, terms = call.first(), call.terms
     if not x.is_float:
         return None
-    gate = applied(terms, "HardSigmoid", x, alpha=1 / 6, beta=0.5)
-    return multiplied(terms, x, gate)
+    gate = apply_unary(terms, "HardSigmoid", x, alpha=1 / 6, beta=0.5)
+    return make_product(terms, x, gate)
 
 
-@rule("Mish")
+@register_rewrite("Mish")
 def mish(call: Call) -> Term | None:
     x, terms = call.first(), call.terms
-    return multiplied(terms, x, applied(terms, "Tanh", applied(terms, "Softplus", x))) if x.is_float else None
+    return (
+        make_product(terms, x, apply_unary(terms, "Tanh", apply_unary(terms, "Softplus", x)))
+        if x.is_float
+        else None
+    )
 
 
-@rule("Clip")
+@register_rewrite("Clip")
 def clip(call: Call) -> Term | None:
     x, terms = call.first(), call.terms
     if call.version < 11:
         if not x.is_float:
             return None
         given_ = [call.attributes.get(n) for n in ("min", "max")]
-        limits = [None if v is None else number(terms, v, x) for v in given_]
+        limits = [None if v is None else make_number(terms, v, x) for v in given_]
     else:
         limits = [call.operand(1), call.operand(2)]
     low, high = limits
@@ -96,30 +120,34 @@ def clip(call: Call) -> Term | None:
         return x
     if low is not None and low.number == 0.0:
         if high is None:
-            return applied(terms, "Relu", x)
+            return apply_unary(terms, "Relu", x)
         if x.operator == "Relu" and high.number is not None and high.number >= 0:
             x = x.operands[0] or x
-    return generic(call, [x, low, high], ())[0]
+    return keep_as_written(call, [x, low, high], ())[0]
 
 
-@rule("Softmax", "LogSoftmax", "Hardmax")
+@register_rewrite("Softmax", "LogSoftmax", "Hardmax")
 def softmax(call: Call) -> Term | None:
     x, terms, operator = call.first(), call.terms, call.node.op_type
     if x.rank is None or x.shape is None:
         return None
-    axis = axis_of(call, default=-1 if call.version >= 13 else 1)
+    axis = read_axis(call, default=-1 if call.version >= 13 else 1)
     if call.version < 13 and axis != x.rank - 1:
-        flat = reshaped(terms, x, (product(x.shape[:axis]), product(x.shape[axis:])))
-        return reshaped(terms, terms.make(operator, [flat], given(axis=1)), x.shape)
+        flat = make_reshape(
+            terms, x, (multiply_lengths(x.shape[:axis]), multiply_lengths(x.shape[axis:]))
+        )
+        return make_reshape(terms, terms.make(operator, [flat], make_attributes(axis=1)), x.shape)
     core = x.operands[0] if x.operator == "Transpose" else None
     if core is not None and core.shape is not None:
         order = x.perm
-        made = terms.make(operator, [core], given(axis=order[axis]), dtype=x.dtype, shape=core.shape)
-        return transposed(terms, made, order)
-    return terms.make(operator, [x], given(axis=axis), dtype=x.dtype, shape=x.shape)
+        made = terms.make(
+            operator, [core], make_attributes(axis=order[axis]), dtype=x.dtype, shape=core.shape
+        )
+        return make_transpose(terms, made, order)
+    return terms.make(operator, [x], make_attributes(axis=axis), dtype=x.dtype, shape=x.shape)
 
 
-@rule("PRelu")
+@register_rewrite("PRelu")
 def prelu(call: Call) -> Term | None:
     x, slope = call.first(), call.operand(1)
     if slope is None or x.shape is None or slope.shape is None or not is_number(slope.shape):
@@ -130,21 +158,21 @@ def prelu(call: Call) -> Term | None:
     kept = list(slope.shape)
     while len(kept) > 1 and kept[0] == 1:
         kept = kept[1:]
-    slope = reshaped(call.terms, slope, kept)
+    slope = make_reshape(call.terms, slope, kept)
     return call.terms.make("PRelu", [x, slope], dtype=x.dtype, shape=x.shape)
 
 
-@rule("LSTM", "GRU", "RNN")
+@register_rewrite("LSTM", "GRU", "RNN")
 def recurrent(call: Call) -> Sequence[Term]:
     """All results, whether they are read or not."""
     results = 3 if call.node.op_type == "LSTM" else 2
     whole = NodeProto()
     whole.CopyFrom(call.node)
     whole.output[:] = [*call.node.output, *[""] * (results - call.results)]
-    return generic(replace(call, node=whole))
+    return keep_as_written(replace(call, node=whole))
 
 
-@rule("Max", "Min")
+@register_rewrite("Max", "Min")
 def extreme(call: Call) -> Term | None:
     """Of constants the larger or smaller of every element; of more than two operands two by two."""
     sides = [o for o in call.operands if o is not None]
@@ -163,13 +191,18 @@ def extreme(call: Call) -> Term | None:
     return call.terms.constant(array, first.hint)
 
 
-EXACT: dict[str, Callable[[np.ndarray], np.ndarray]] = {"Abs": np.abs, "Ceil": np.ceil, "Floor": np.floor, "Sign": np.sign}
+EXACT: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "Abs": np.abs,
+    "Ceil": np.ceil,
+    "Floor": np.floor,
+    "Sign": np.sign,
+}
 """What is done to every element of a constant and rounds nothing."""
 SMOOTH: dict[str, Callable[[np.ndarray], np.ndarray]] = {"Cos": np.cos, "Sin": np.sin}
 """What is done to every element of a constant, of size one at most."""
 
 
-@rule(*EXACT, *SMOOTH)
+@register_rewrite(*EXACT, *SMOOTH)
 def of_constant(call: Call) -> Term | None:
     """A function of every element, of a constant a constant."""
     term = call.first()
@@ -177,21 +210,34 @@ def of_constant(call: Call) -> Term | None:
         return None
     if call.node.op_type in EXACT:
         return call.terms.constant(EXACT[call.node.op_type](term.leaf.array), term.leaf.hint)
-    array = SMOOTH[call.node.op_type](term.leaf.array.astype(np.float64)).astype(term.leaf.array.dtype)
+    array = SMOOTH[call.node.op_type](term.leaf.array.astype(np.float64)).astype(
+        term.leaf.array.dtype
+    )
     # libraries give the last two bits of a number of this size as they like
-    return call.terms.constant(array, term.leaf.hint, np.full((), 4 * float(np.finfo(array.dtype).eps)))
+    return call.terms.constant(
+        array, term.leaf.hint, np.full((), 4 * float(np.finfo(array.dtype).eps))
+    )
 
 
 # ---- reductions and pools
 
 
-@rule(
-    *("ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd"),
+@register_rewrite(
+    *(
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+    ),
     *("ReduceSum", "ReduceSumSquare"),
 )
 def reduction(call: Call) -> Term | None:
     x = call.first()
-    axes = axes_of(call)
+    axes = read_axes(call)
     noop = call.attributes.get("noop_with_empty_axes")
     if x.shape is None:
         keeps = int(call.attributes.get("keepdims", 1))
@@ -204,13 +250,13 @@ def reduction(call: Call) -> Term | None:
         if noop:
             return None
         axes = list(range(len(x.shape)))
-    made = reduced(call.terms, call.node.op_type, x, axes)
+    made = make_reduction(call.terms, call.node.op_type, x, axes)
     if call.attributes.get("keepdims", 1):
         return made
-    return reshaped(call.terms, made, [n for a, n in enumerate(x.shape) if a not in axes])
+    return make_reshape(call.terms, made, [n for a, n in enumerate(x.shape) if a not in axes])
 
 
-@rule("GlobalAveragePool", "GlobalMaxPool")
+@register_rewrite("GlobalAveragePool", "GlobalMaxPool")
 def global_pool(call: Call) -> Term | None:
     """A mean; a pool of the largest has another idea of what is no number than a reduction."""
     x = call.first()
@@ -218,22 +264,27 @@ def global_pool(call: Call) -> Term | None:
         return None
     if x.shape is None or 0 in [n for n in x.shape if isinstance(n, int)]:
         return None
-    return reduced(call.terms, "ReduceMean", x, range(2, x.rank))
+    return make_reduction(call.terms, "ReduceMean", x, range(2, x.rank))
 
 
-@rule("AveragePool", "MaxPool")
+@register_rewrite("AveragePool", "MaxPool")
 def pool(call: Call) -> Term | None:
     x = call.first()
     kernel = [int(k) for k in call.attributes["kernel_shape"]]
-    pads = pads_of(call, x, kernel)
-    if pads is None or call.attributes.get("ceil_mode") or any(call.node.output[1:]) or call.version < 7:
+    pads = read_pads(call, x, kernel)
+    if (
+        pads is None
+        or call.attributes.get("ceil_mode")
+        or any(call.node.output[1:])
+        or call.version < 7
+    ):
         return None
     places = len(kernel)
     named: dict[str, object] = {
-        "dilations": window(call, "dilations", places, 1),
+        "dilations": read_window(call, "dilations", places, 1),
         "kernel_shape": kernel,
         "pads": pads,
-        "strides": window(call, "strides", places, 1),
+        "strides": read_window(call, "strides", places, 1),
     }
     if (
         call.node.op_type == "AveragePool"
@@ -244,18 +295,22 @@ def pool(call: Call) -> Term | None:
         and x.is_float
     ):
         call.leave_aside("count_include_pad")
-        return reduced(call.terms, "ReduceMean", x, range(2, len(x.shape)))
+        return make_reduction(call.terms, "ReduceMean", x, range(2, len(x.shape)))
     if call.node.op_type == "AveragePool":
-        named["count_include_pad"] = int(call.attributes.get("count_include_pad", 0)) if any(pads) else 0
+        named["count_include_pad"] = (
+            int(call.attributes.get("count_include_pad", 0)) if any(pads) else 0
+        )
     # onnxruntime fuses no quantised pool whose dilations are written out
     written = {n: v for n, v in named.items() if n != "dilations" or v != [1] * places}
-    return windowed(call.terms, call.terms.make(call.node.op_type, [x], given(**written)), x, named)
+    return make_window_operator(
+        call.terms, call.terms.make(call.node.op_type, [x], make_attributes(**written)), x, named
+    )
 
 
 # ---- sizes
 
 
-@rule("Resize", "Upsample")
+@register_rewrite("Resize", "Upsample")
 def resize(call: Call) -> Term | None:
     x = call.first()
     attributes = dict(call.attributes)
@@ -283,7 +338,11 @@ def resize(call: Call) -> Term | None:
 
 def _resized(call: Call, operands: list[Term | None], attributes: dict[str, object]) -> Term:
     defaults = onnx.defs.get_schema("Resize", call.terms.version).attributes
-    whole = {n: onnx.helper.get_attribute_value(a.default_value) for n, a in defaults.items() if a.default_value.name}
+    whole = {
+        n: onnx.helper.get_attribute_value(a.default_value)
+        for n, a in defaults.items()
+        if a.default_value.name
+    }
     whole |= attributes
     if whole.get("mode") != b"cubic":
         whole.pop("cubic_coeff_a", None)
@@ -300,27 +359,29 @@ def _resized(call: Call, operands: list[Term | None], attributes: dict[str, obje
         if len(by) == len(x.shape) and all(float(s).is_integer() for s in by):
             shape = [n * int(s) for n, s in zip(x.shape, by, strict=True)]
     if shape is None or x is None:
-        return call.terms.make("Resize", operands, given(**whole))
-    return call.terms.make("Resize", operands, given(**whole), dtype=x.dtype, shape=shape)
+        return call.terms.make("Resize", operands, make_attributes(**whole))
+    return call.terms.make("Resize", operands, make_attributes(**whole), dtype=x.dtype, shape=shape)
 
 
-@rule("CumSum")
+@register_rewrite("CumSum")
 def running_sum(call: Call) -> Term | None:
     """The axis counted from the first, in one type of whole numbers."""
     term, axis = call.first(), call.operand(1)
     if axis is None or axis.whole is None or axis.rank != 0 or term.rank is None:
         return None
-    place = call.terms.constant(np.array(place_of(int(axis.whole.reshape(-1)[0]), term.rank), np.int64))
-    return generic(call, [term, place])[0]
+    place = call.terms.constant(
+        np.array(count_axis_from_front(int(axis.whole.reshape(-1)[0]), term.rank), np.int64)
+    )
+    return keep_as_written(call, [term, place])[0]
 
 
-@rule("TopK")
+@register_rewrite("TopK")
 def top_k(call: Call) -> Sequence[Term] | None:
     if call.version >= 10:
         return None
     count = call.terms.constant(np.array([call.attributes["k"]], np.int64))
-    named = given(axis=int(call.attributes.get("axis", -1)), largest=1, sorted=1)
-    return generic(call, [call.first(), count], named)
+    named = make_attributes(axis=int(call.attributes.get("axis", -1)), largest=1, sorted=1)
+    return keep_as_written(call, [call.first(), count], named)
 
 
 __all__: list[str] = []

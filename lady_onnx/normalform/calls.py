@@ -17,17 +17,25 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from ..equality.extents import Extent, is_number
-from ..equality.meanings import defaults_of, meaning_of, schema_of
-from ..equality.pairing import RANDOM, is_same_message
+from ..equality.extents import Length, is_number
+from ..equality.meanings import find_oldest_meaning, find_schema, list_defaults
+from ..equality.pairing import RANDOM_OPERATORS, is_same_message
 from ..runtime.sessions import run_node
-from .layouts import base, moved_like, movement, plain_numbers
-from .terms import Attributes, NoForm, Term, Terms, with_defaults
+from .layouts import are_plain_numbers, move_like, split_movement, without_movement
+from .terms import Attributes, NoForm, Term, Terms, list_with_defaults
 
 LEGACY = "consumed_inputs"
 """An attribute of the first version of the operator set, which no runtime reads."""
 FLAGS = (
-    *("allowzero", "ceil_mode", "count_include_pad", "is_test", "keepdims", "noop_with_empty_axes", "spatial"),
+    *(
+        "allowzero",
+        "ceil_mode",
+        "count_include_pad",
+        "is_test",
+        "keepdims",
+        "noop_with_empty_axes",
+        "spatial",
+    ),
     *("training_mode", "transA", "transB"),
 )
 """Attributes that say yes or no; of other numbers runtimes make what they like."""
@@ -96,7 +104,7 @@ class Call:
 
     def is_understood(self) -> bool:
         """Has every attribute its default, but for those that the rule asked for?"""
-        defaults = defaults_of(self.node.op_type, "", self.version)
+        defaults = list_defaults(self.node.op_type, "", self.version)
         others = (a for a in self.node.attribute if a.name not in {*self.attributes.names, LEGACY})
         return all(a.name in defaults and is_same_message(a, defaults[a.name]) for a in others)
 
@@ -106,7 +114,7 @@ Rule = Callable[[Call], Sequence[Term | None] | Term | None]
 RULES: dict[str, Rule] = {}
 
 
-def rule(*operators: str) -> Callable[[Rule], Rule]:
+def register_rewrite(*operators: str) -> Callable[[Rule], Rule]:
     def register(function: Rule) -> Rule:
         for operator in operators:
             if operator in RULES:
@@ -117,13 +125,13 @@ def rule(*operators: str) -> Callable[[Rule], Rule]:
     return register
 
 
-def rewrite(call: Call) -> Sequence[Term | None]:
+def rewrite_node(call: Call) -> Sequence[Term | None]:
     """The results of a node of the default domain in normal form.
 
     Raises NoForm for a node that is not as its specification says.
     """
     call.terms.check(call.node, call.operands, call.version)
-    schema = schema_of(call.node.op_type, "", call.version)
+    schema = find_schema(call.node.op_type, "", call.version)
     for attribute in call.node.attribute:
         # a rule reads the attributes that it knows, and these are all that there are
         if schema is not None and attribute.name not in schema.attributes:
@@ -132,36 +140,49 @@ def rewrite(call: Call) -> Sequence[Term | None]:
             raise NoForm(f"'{attribute.name}' is {attribute.i}, and neither 0 nor 1")
     found = RULES[call.node.op_type](call) if call.node.op_type in RULES else None
     if found is None or not call.is_understood():
-        return generic(call)
+        return keep_as_written(call)
     return [known_extents(call.terms, found)] if isinstance(found, Term) else found
 
 
-def generic(call: Call, operands: Sequence[Term | None] | None = None, attributes: Attributes | None = None) -> Sequence[Term]:
+def keep_as_written(
+    call: Call, operands: Sequence[Term | None] | None = None, attributes: Attributes | None = None
+) -> Sequence[Term]:
     """A node as it stands, if it means the same at the form's version."""
     node, terms = call.node, call.terms
     if attributes is None:
-        meanings = [meaning_of(node.op_type, "", v) for v in (call.version, terms.version)]
+        meanings = [find_oldest_meaning(node.op_type, "", v) for v in (call.version, terms.version)]
         if meanings[0] != meanings[1]:
-            raise NoForm(f"version {call.version} of the operator sets has another {node.op_type} than version {terms.version}")
-        attributes = with_defaults(node, terms.version)
+            raise NoForm(
+                f"version {call.version} of the operator sets has another {node.op_type} than version {terms.version}"
+            )
+        attributes = list_with_defaults(node, terms.version)
     left = call.operands if operands is None else operands
-    if node.op_type in UNARY and left:
-        before = unshaped(terms, node.op_type, left, attributes)
+    if node.op_type in UNARY_OPERATORS and left:
+        before = apply_before_movement(terms, node.op_type, left, attributes)
         if before is not None:
             return [before]
-    made = terms.node(node.op_type, "", left, attributes, call.results, once=node.op_type in RANDOM)
+    made = terms.node(
+        node.op_type, "", left, attributes, call.results, once=node.op_type in RANDOM_OPERATORS
+    )
     return [folded_whole(terms, t) or t for t in made] if call.results == 1 else made
 
 
 def known_extents(terms: Terms, term: Term) -> Term:
     """A tensor of lengths that are known, written in one way."""
     known = term.known
-    if known is None or known.dtype != object or term.leaf is not None or term.operator == "Extents":
+    if (
+        known is None
+        or known.dtype != object
+        or term.leaf is not None
+        or term.operator == "Extents"
+    ):
         return term
-    return extents(terms, known, term.dtype)
+    return make_lengths(terms, known, term.dtype)
 
 
-def extents(terms: Terms, lengths: np.ndarray | Extent, dtype: int = TensorProto.INT64) -> Term:
+def make_lengths(
+    terms: Terms, lengths: np.ndarray | Length, dtype: int = TensorProto.INT64
+) -> Term:
     """A tensor of lengths, or of one."""
     # numpy gives an element where an array of no axes would be
     array = np.empty((), object)
@@ -174,18 +195,31 @@ def extents(terms: Terms, lengths: np.ndarray | Extent, dtype: int = TensorProto
         return made
     text = repr((array.shape, array.ravel().tolist())).encode()
     return terms.make(
-        "Extents", [], (("dtype", str(dtype).encode()), ("of", text)), dtype=dtype, shape=array.shape, known=array
+        "Extents",
+        [],
+        (("dtype", str(dtype).encode()), ("of", text)),
+        dtype=dtype,
+        shape=array.shape,
+        known=array,
     )
 
 
 def folded_whole(terms: Terms, term: Term) -> Term | None:
     """A small constant of whole numbers or truth values, for an operator on constants."""
     operands = [o for o in term.operands if o is not None]
-    if not operands or term.results > 1 or any(o.leaf is None or o.leaf.array.size > 1 << 12 for o in operands):
+    if (
+        not operands
+        or term.results > 1
+        or any(o.leaf is None or o.leaf.array.size > 1 << 12 for o in operands)
+    ):
         return None
-    if any(o.leaf.room is not None or o.leaf.array.dtype.kind not in "biuf" for o in operands if o.leaf is not None):
+    if any(
+        o.leaf.room is not None or o.leaf.array.dtype.kind not in "biuf"
+        for o in operands
+        if o.leaf is not None
+    ):
         return None
-    if term.operator in RANDOM or not is_modest(term):
+    if term.operator in RANDOM_OPERATORS or not is_modest(term):
         return None
     array = evaluate(terms, term, [o.leaf.array if o and o.leaf else None for o in term.operands])
     if array is None or array.dtype.kind not in "biu":
@@ -198,7 +232,11 @@ def is_modest(term: Term) -> bool:
     if term.operator in ("Compress", "NonZero", "Unique"):
         # no more than what it reads
         return True
-    return term.shape is not None and is_number(term.shape) and math.prod(plain_numbers(term.shape)) <= MOST_WHOLE
+    return (
+        term.shape is not None
+        and is_number(term.shape)
+        and math.prod(are_plain_numbers(term.shape)) <= MOST_WHOLE
+    )
 
 
 def evaluate(terms: Terms, term: Term, arrays: Sequence[np.ndarray | None]) -> np.ndarray | None:
@@ -206,31 +244,63 @@ def evaluate(terms: Terms, term: Term, arrays: Sequence[np.ndarray | None]) -> n
     names = ["" if a is None else f"a{k}" for k, a in enumerate(arrays)]
     node = NodeProto(op_type=term.operator, input=names, output=["r"])
     node.attribute.extend(onnx.AttributeProto.FromString(b) for _, b in term.attributes)
-    return run_node(node, terms.version, {n: a for n, a in zip(names, arrays, strict=True) if a is not None})
+    return run_node(
+        node, terms.version, {n: a for n, a in zip(names, arrays, strict=True) if a is not None}
+    )
 
 
-UNARY = (
-    *("Abs", "Ceil", "Celu", "Clip", "Cos", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "LeakyRelu", "Log", "Neg"),
-    *("Reciprocal", "Relu", "Round", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign", "Sqrt", "Tanh"),
+UNARY_OPERATORS = (
+    *(
+        "Abs",
+        "Ceil",
+        "Celu",
+        "Clip",
+        "Cos",
+        "Elu",
+        "Erf",
+        "Exp",
+        "Floor",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Log",
+        "Neg",
+    ),
+    *(
+        "Reciprocal",
+        "Relu",
+        "Round",
+        "Selu",
+        "Sigmoid",
+        "Sign",
+        "Sin",
+        "Softplus",
+        "Softsign",
+        "Sqrt",
+        "Tanh",
+    ),
 )
 """Operators that act on every element alone; of Clip the first operand is acted on."""
 
 
-def unshaped(terms: Terms, operator: str, operands: Sequence[Term | None], attributes: Attributes) -> Term | None:
+def apply_before_movement(
+    terms: Terms, operator: str, operands: Sequence[Term | None], attributes: Attributes
+) -> Term | None:
     """An operator that acts on every element alone, before the movement of what it acts on; None where there is none."""
     term = operands[0]
-    if operator not in UNARY or term is None or movement(term) is None:
+    if operator not in UNARY_OPERATORS or term is None or split_movement(term) is None:
         return None
     if any(o is not None and (o.leaf is None or o.leaf.array.size != 1) for o in operands[1:]):
         return None
-    inner = base(term)
-    made = unshaped(terms, operator, [inner, *operands[1:]], attributes)
+    inner = without_movement(term)
+    made = apply_before_movement(terms, operator, [inner, *operands[1:]], attributes)
     if made is None:
-        made = terms.make(operator, [inner, *operands[1:]], attributes, dtype=term.dtype, shape=inner.shape)
-    return moved_like(terms, made, term)
+        made = terms.make(
+            operator, [inner, *operands[1:]], attributes, dtype=term.dtype, shape=inner.shape
+        )
+    return move_like(terms, made, term)
 
 
-def place_of(axis: int, rank: int, many: int | None = None) -> int:
+def count_axis_from_front(axis: int, rank: int, many: int | None = None) -> int:
     """An axis, counted from the first; `many` is how many there are if that is not the rank.
 
     Raises NoForm for one that a tensor does not have.
@@ -241,26 +311,26 @@ def place_of(axis: int, rank: int, many: int | None = None) -> int:
     return axis + rank if axis < 0 else axis
 
 
-def places_of(axes: Sequence[int], rank: int) -> list[int]:
+def count_axes_from_front(axes: Sequence[int], rank: int) -> list[int]:
     """Axes, counted from the first. Raises NoForm for one that a tensor does not have, or that stands there twice."""
-    places = [place_of(int(a), rank) for a in axes]
+    places = [count_axis_from_front(int(a), rank) for a in axes]
     if len(set(places)) < len(places):
         raise NoForm("an axis that stands there twice")
     return places
 
 
-def axis_of(call: Call, name: str = "axis", default: int = 0, behind: int = 0) -> int:
+def read_axis(call: Call, name: str = "axis", default: int = 0, behind: int = 0) -> int:
     """An axis, counted from the first; so many places `behind` the last are one as well."""
     axis = int(call.attributes.get(name, default))
     rank = call.first().rank
     if rank is not None:
-        return place_of(axis, rank, rank + behind)
+        return count_axis_from_front(axis, rank, rank + behind)
     if axis >= 0:
         return axis
     raise NoForm(f"{call.node.op_type} counts axes from the end of a tensor of unknown rank")
 
 
-def axes_of(call: Call, place: int = 1) -> list[int] | None:
+def read_axes(call: Call, place: int = 1) -> list[int] | None:
     """Axes that are an attribute or an operand; None where they are neither, or are not known."""
     found = call.attributes.get("axes")
     operand = call.operand(place)
@@ -272,10 +342,10 @@ def axes_of(call: Call, place: int = 1) -> list[int] | None:
     rank = call.first().rank
     if found is None or (rank is None and any(a < 0 for a in found)):
         return None
-    return [int(a) for a in found] if rank is None else places_of(found, rank)
+    return [int(a) for a in found] if rank is None else count_axes_from_front(found, rank)
 
 
-def window(call: Call, name: str, places: int, default: int, each: int = 1) -> list[int]:
+def read_window(call: Call, name: str, places: int, default: int, each: int = 1) -> list[int]:
     """Numbers of a window, `each` of them for every place that it moves along."""
     found = [int(v) for v in call.attributes.get(name, [default] * places * each)]
     if len(found) != places * each or min(found, default=default) < default:
@@ -283,7 +353,7 @@ def window(call: Call, name: str, places: int, default: int, each: int = 1) -> l
     return found
 
 
-def counted(call: Call, name: str, place: int) -> list[int] | None:
+def read_whole_numbers(call: Call, name: str, place: int) -> list[int] | None:
     """Whole numbers that are an attribute in older versions, and an operand in newer ones; None where not known."""
     operand = call.operand(place)
     if operand is not None:

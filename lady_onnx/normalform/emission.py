@@ -7,9 +7,17 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, ValueInfoProto
+from onnx import (
+    AttributeProto,
+    GraphProto,
+    ModelProto,
+    NodeProto,
+    TensorProto,
+    TypeProto,
+    ValueInfoProto,
+)
 
-from ..equality.extents import Extent, Poly, is_number
+from ..equality.extents import Length, Poly, is_number
 from .terms import Body, Leaf, Term, Terms
 
 IR_VERSION = 10
@@ -31,14 +39,18 @@ class Emission:
         self.places: list[tuple[bytes, str]] = []
         """In the order of the form, how every term is computed, and the node that it comes from."""
 
-    def model(self, inputs: Sequence[ValueInfoProto], outputs: Sequence[tuple[ValueInfoProto, Term]]) -> ModelProto:
+    def model(
+        self, inputs: Sequence[ValueInfoProto], outputs: Sequence[tuple[ValueInfoProto, Term]]
+    ) -> ModelProto:
         """The model with these inputs and outputs."""
         main = self.terms.scope
         self._emit([t for _, t in outputs])
         nodes = self.nodes.setdefault(id(main), [])
         for value, term in outputs:
             nodes.append(onnx.helper.make_node("Identity", [self.names[id(term)]], [value.name]))
-        graph = onnx.helper.make_graph(nodes, "normal form", list(inputs), [v for v, _ in outputs], self.initializers)
+        graph = onnx.helper.make_graph(
+            nodes, "normal form", list(inputs), [v for v, _ in outputs], self.initializers
+        )
         opsets = [onnx.helper.make_opsetid("", self.terms.version)]
         used = {n.domain for ns in self.nodes.values() for n in ns} - {""}
         opsets += [onnx.helper.make_opsetid(d, self.terms.graph.opset(d)) for d in sorted(used)]
@@ -69,12 +81,18 @@ class Emission:
         """The terms that one is written with."""
         needed = [o for o in term.operands if o is not None]
         needed += [o for body in term.bodies for o in body.outputs]
-        lengths: Sequence[Extent] = ()
+        lengths: Sequence[Length] = ()
         if term.operator == "Extents" and term.known is not None:
             lengths = term.known.ravel().tolist()
-        elif term.operator in ("Reshape", "Expand", "Move") and len(term.operands) == 1 and term.shape is not None:
+        elif (
+            term.operator in ("Reshape", "Expand", "Move")
+            and len(term.operands) == 1
+            and term.shape is not None
+        ):
             lengths = (*term.shape, *term.layout[0])
-        for name in sorted({u for n in lengths if isinstance(n, Poly) for m, _ in n.terms for u in m}):
+        for name in sorted(
+            {u for n in lengths if isinstance(n, Poly) for m, _ in n.terms for u in m}
+        ):
             needed.append(self.terms.axes[name][0])
         return needed
 
@@ -116,7 +134,13 @@ class Emission:
         self._nodes(term, names, made, nodes)
 
     def _node(
-        self, nodes: list[NodeProto], operator: str, names: Sequence[str], made: Sequence[str], name: str = "", **given: Any
+        self,
+        nodes: list[NodeProto],
+        operator: str,
+        names: Sequence[str],
+        made: Sequence[str],
+        name: str = "",
+        **given: Any,
     ) -> None:
         nodes.append(onnx.helper.make_node(operator, list(names), list(made), name=name, **given))
 
@@ -126,7 +150,9 @@ class Emission:
         if operator == "Scale":
             like = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(term.dtype))
             room = np.array(4 * np.finfo(like).eps * abs(term.scale))
-            factor = self._constant(Leaf(np.array(term.scale, like), "factor", None, room), term.dtype)
+            factor = self._constant(
+                Leaf(np.array(term.scale, like), "factor", None, room), term.dtype
+            )
             self._node(nodes, "Mul", [*names, factor], made, label)
         elif operator in ("Sum", "Product"):
             plain, flow = "Add" if operator == "Sum" else "Mul", names[0]
@@ -149,14 +175,22 @@ class Emission:
         elif operator in ("Reshape", "Expand") and len(names) == 1:
             assert term.shape is not None
             before = term.operands[0].shape if term.operands[0] is not None else None
-            self._node(nodes, operator, [*names, self._target(operator, before, term.shape, nodes)], made, label)
+            self._node(
+                nodes,
+                operator,
+                [*names, self._target(operator, before, term.shape, nodes)],
+                made,
+                label,
+            )
         elif operator == "Move":
             self._move(term, names[0], made[0], label, nodes)
         elif operator.startswith("Reduce") and "axes" in dict(term.attributes):
             axes = term.attribute("axes")
             self._node(nodes, operator, [*names, self._whole(axes)], made, label, keepdims=1)
         else:
-            node = NodeProto(op_type=operator, domain=term.domain, input=names, output=made, name=label)
+            node = NodeProto(
+                op_type=operator, domain=term.domain, input=names, output=made, name=label
+            )
             for _, serialized in term.attributes:
                 node.attribute.append(AttributeProto.FromString(serialized))
             for body in term.bodies:
@@ -184,7 +218,9 @@ class Emission:
         name = self._fresh(leaf.hint)
         array = np.ascontiguousarray(leaf.array) if leaf.array.ndim else leaf.array
         if dtype == TensorProto.STRING:
-            tensor = onnx.helper.make_tensor(name, dtype, array.shape, [_text(v) for v in array.ravel()])
+            tensor = onnx.helper.make_tensor(
+                name, dtype, array.shape, [_text(v) for v in array.ravel()]
+            )
         else:
             tensor = onnx.numpy_helper.from_array(array, name)
         self.initializers.append(tensor)
@@ -208,15 +244,31 @@ class Emission:
         turned = tuple(factors[k] for k in order)
         if factors != core.shape:
             flow, before = self._fresh("value"), flow
-            self._node(nodes, "Reshape", [before, self._target("Reshape", core.shape, factors, nodes)], [flow])
+            self._node(
+                nodes,
+                "Reshape",
+                [before, self._target("Reshape", core.shape, factors, nodes)],
+                [flow],
+            )
         result = made if turned == term.shape else self._fresh("value")
         self._node(nodes, "Transpose", [flow], [result], label, perm=list(order))
         if turned != term.shape:
-            self._node(nodes, "Reshape", [result, self._target("Reshape", turned, term.shape, nodes)], [made])
+            self._node(
+                nodes,
+                "Reshape",
+                [result, self._target("Reshape", turned, term.shape, nodes)],
+                [made],
+            )
 
-    def _target(self, operator: str, inner: Sequence[Extent] | None, shape: Sequence[Extent], nodes: list[NodeProto]) -> str:
+    def _target(
+        self,
+        operator: str,
+        inner: Sequence[Length] | None,
+        shape: Sequence[Length],
+        nodes: list[NodeProto],
+    ) -> str:
         """The shape that a term is brought to, as an operand."""
-        to: list[Extent | None] = list(shape)
+        to: list[Length | None] = list(shape)
         if operator == "Reshape" and 0 not in to:
             before = inner or ()
             open_ = [k for k, n in enumerate(to) if isinstance(n, Poly)]
@@ -252,7 +304,7 @@ class Emission:
             whole = cast
         return whole
 
-    def _length(self, nodes: list[NodeProto], extent: Extent) -> str:
+    def _length(self, nodes: list[NodeProto], extent: Length) -> str:
         """One length, as a tensor of one element."""
         if not isinstance(extent, Poly):
             return self._whole([extent])

@@ -53,7 +53,11 @@ class Form:
     def room(self, name: str) -> np.ndarray | None:
         """By how much rounding may have changed every element of a constant; None where it is exact."""
         leaf = self.leaves.get(name)
-        return None if leaf is None or leaf.room is None else np.broadcast_to(leaf.room, leaf.array.shape)
+        return (
+            None
+            if leaf is None or leaf.room is None
+            else np.broadcast_to(leaf.room, leaf.array.shape)
+        )
 
     def written(self, form: Graph) -> Graph | None:
         """The source with the constants that a copy of the form has.
@@ -93,12 +97,12 @@ class Form:
         return result
 
 
-def version_of(*graphs: Graph) -> int:
+def choose_version(*graphs: Graph) -> int:
     """The version of the operator sets that the normal forms of some graphs speak."""
     return min(max(OLDEST, *(g.opset() for g in graphs)), NEWEST)
 
 
-def normal_form(graph: Graph, version: int, exact: bool = False) -> Form:
+def build_normal_form(graph: Graph, version: int, exact: bool = False) -> Form:
     """The normal form of a graph.
 
     Args:
@@ -124,18 +128,33 @@ def _normal_form(graph: Graph, version: int, exact: bool) -> Form:
     names = [v.name for v in (*graph.required_inputs, *graph.model.graph.output)]
     emission = Emission(reader.terms, reader.labels, names)
     try:
-        model = emission.model(graph.required_inputs, list(zip(graph.model.graph.output, ends, strict=True)))
-    except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise NoForm(f"{graph.name}: cannot be written in normal form ({' '.join(str(error).split())})") from error
+        model = emission.model(
+            graph.required_inputs, list(zip(graph.model.graph.output, ends, strict=True))
+        )
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise NoForm(
+            f"{graph.name}: cannot be written in normal form ({' '.join(str(error).split())})"
+        ) from error
     declared: dict[str, list[TypeProto]] = {}
-    values = {name: emission.names[key] for name, key, _ in reader.terms_of if key in emission.names}
+    values = {
+        name: emission.names[key] for name, key, _ in reader.terms_of if key in emission.names
+    }
     for name, _, kind in reader.terms_of:
         if name in values:
             declared.setdefault(values[name], []).append(kind)
-    return Form(Graph(model, graph.path), graph, emission.leaves, tuple(emission.places), values, declared)
+    return Form(
+        Graph(model, graph.path), graph, emission.leaves, tuple(emission.places), values, declared
+    )
 
 
-def declarations(graph: Graph, said: Said) -> list[Declaration]:
+def list_declarations(graph: Graph, said: Said) -> list[Declaration]:
     """Everything that a file declares of its values, and what follows of them from the nodes.
 
     Args:
@@ -145,7 +164,7 @@ def declarations(graph: Graph, said: Said) -> list[Declaration]:
     Raises NoForm where an output cannot be read.
     """
     names = {place: name for place, name in said.items() if isinstance(name, str)}
-    reader = Reader(graph, Terms(graph, version_of(graph), False, names), is_lenient=True)
+    reader = Reader(graph, Terms(graph, choose_version(graph), False, names), is_lenient=True)
     try:
         reader.run()
     except (MemoryError, RecursionError) as error:

@@ -12,58 +12,64 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..equality.extents import Extent, is_number, product, quotient
-from .terms import Leaf, Term, Terms, given
+from ..equality.extents import Length, divide_lengths, is_number, multiply_lengths
+from .terms import Leaf, Term, Terms, make_attributes
 
 
-def bare(term: Term) -> Term:
+def without_factor(term: Term) -> Term:
     """What a term multiplies by a number, if it does."""
     inner = term.operands[0] if term.operator == "Scale" else None
     return term if inner is None else inner
 
 
-def reshaped(terms: Terms, term: Term, shape: Sequence[Extent]) -> Term:
+def make_reshape(terms: Terms, term: Term, shape: Sequence[Length]) -> Term:
     """A term with its elements laid out in another shape."""
     to = tuple(shape)
     if term.shape == to:
         return term
     if term.operator == "Reshape" and len(term.operands) == 1:
         assert term.operands[0] is not None
-        return reshaped(terms, term.operands[0], to)
+        return make_reshape(terms, term.operands[0], to)
     if term.leaf is not None and is_number(to):
-        whole = plain_numbers(to)
+        whole = are_plain_numbers(to)
         return terms.moved(term.leaf, lambda a: a.reshape(whole))
     if term.operator == "Transpose":
         inner = term.operands[0]
         assert inner is not None
         if inner.shape is not None:
             order = term.perm
-            made = laid_out(terms, inner, inner.shape, order, to)
+            made = lay_out(terms, inner, inner.shape, order, to)
             if made is not None:
                 return made
     if term.operator == "Move":
         core, factors, turns = _layout(term)
-        made = laid_out(terms, core, factors, turns, to)
+        made = lay_out(terms, core, factors, turns, to)
         if made is not None:
             return made
         # what the shape was in between says nothing
-        turned = laid_out(terms, core, factors, turns, [factors[k] for k in turns])
+        turned = lay_out(terms, core, factors, turns, [factors[k] for k in turns])
         if turned is not None and turned.shape != to:
             return _reshape(terms, turned, to)
     return _reshape(terms, term, to)
 
 
-def _reshape(terms: Terms, term: Term, to: tuple[Extent, ...]) -> Term:
-    known = term.known.reshape(plain_numbers(to)) if term.known is not None and is_number(to) else None
-    return terms.make("Reshape", [term], (("to", repr(to).encode()),), dtype=term.dtype, shape=to, known=known)
+def _reshape(terms: Terms, term: Term, to: tuple[Length, ...]) -> Term:
+    known = (
+        term.known.reshape(are_plain_numbers(to))
+        if term.known is not None and is_number(to)
+        else None
+    )
+    return terms.make(
+        "Reshape", [term], (("to", repr(to).encode()),), dtype=term.dtype, shape=to, known=known
+    )
 
 
-def plain_numbers(shape: Sequence[Extent]) -> list[int]:
+def are_plain_numbers(shape: Sequence[Length]) -> list[int]:
     """A shape whose lengths are all plain numbers."""
     return [n for n in shape if isinstance(n, int | np.integer)]
 
 
-def transposed(terms: Terms, term: Term, order: Sequence[int]) -> Term:
+def make_transpose(terms: Terms, term: Term, order: Sequence[int]) -> Term:
     """A term with its axes in another order."""
     order = list(order)
     if order == sorted(order):
@@ -71,14 +77,14 @@ def transposed(terms: Terms, term: Term, order: Sequence[int]) -> Term:
     if term.operator == "Transpose":
         inner = term.perm
         assert term.operands[0] is not None
-        return transposed(terms, term.operands[0], [inner[k] for k in order])
+        return make_transpose(terms, term.operands[0], [inner[k] for k in order])
     if term.leaf is not None:
         return terms.moved(term.leaf, lambda a: np.transpose(a, order))
     if term.shape is None:
-        return terms.make("Transpose", [term], given(perm=order), dtype=term.dtype)
+        return terms.make("Transpose", [term], make_attributes(perm=order), dtype=term.dtype)
     shape = tuple(term.shape[k] for k in order)
     core, inner_order = term, list(range(len(term.shape)))
-    factors: Sequence[Extent] = term.shape
+    factors: Sequence[Length] = term.shape
     if term.operator == "Reshape" and len(term.operands) == 1 and term.operands[0] is not None:
         core = term.operands[0]
     elif term.operator == "Move":
@@ -89,22 +95,26 @@ def transposed(terms: Terms, term: Term, order: Sequence[int]) -> Term:
         fine, sequence = split_up
         runs = _runs([fine[k] for k in sequence], term.shape)
         if runs is not None:
-            made = laid_out(terms, core, fine, [sequence[k] for axis in order for k in runs[axis]], shape)
+            made = lay_out(
+                terms, core, fine, [sequence[k] for axis in order for k in runs[axis]], shape
+            )
             if made is not None:
                 return made
-    return terms.make("Transpose", [term], given(perm=order), dtype=term.dtype, shape=shape)
+    return terms.make(
+        "Transpose", [term], make_attributes(perm=order), dtype=term.dtype, shape=shape
+    )
 
 
 def _split_up(
-    factors: Sequence[Extent], order: Sequence[int], shape: Sequence[Extent]
-) -> tuple[list[Extent], list[int]] | None:
+    factors: Sequence[Length], order: Sequence[int], shape: Sequence[Length]
+) -> tuple[list[Length], list[int]] | None:
     """Factors that are as fine as the axes of a shape are, and the order that a coarser order of them is."""
     found = _refined([factors[k] for k in order], shape)
     if found is None:
         return None
-    parts: dict[int, list[Extent]] = dict(zip(order, found[0], strict=True))
+    parts: dict[int, list[Length]] = dict(zip(order, found[0], strict=True))
     first: dict[int, int] = {}
-    fine: list[Extent] = []
+    fine: list[Length] = []
     for k in range(len(factors)):
         first[k] = len(fine)
         # a length of one that is left out is nowhere
@@ -112,13 +122,13 @@ def _split_up(
     return fine, [first[k] + i for k in order for i in range(len(parts[k]))]
 
 
-def _runs(factors: Sequence[Extent], shape: Sequence[Extent]) -> list[list[int]] | None:
+def _runs(factors: Sequence[Length], shape: Sequence[Length]) -> list[list[int]] | None:
     """For every axis the factors that it is the product of, one after the other; None where it is none."""
     found: list[list[int]] = []
     at = 0
     for n in shape:
         run: list[int] = []
-        while product(factors[k] for k in run) != n:
+        while multiply_lengths(factors[k] for k in run) != n:
             if at == len(factors):
                 return None
             run.append(at)
@@ -128,13 +138,15 @@ def _runs(factors: Sequence[Extent], shape: Sequence[Extent]) -> list[list[int]]
     return found if all(n == 1 for n in factors[at:]) else None
 
 
-def _refined(a: Sequence[Extent], b: Sequence[Extent]) -> tuple[list[list[Extent]], list[list[Extent]]] | None:
+def _refined(
+    a: Sequence[Length], b: Sequence[Length]
+) -> tuple[list[list[Length]], list[list[Length]]] | None:
     """Two shapes of as many elements, each length of them as a product, so that the products are of the same factors."""
-    left: list[list[Extent]] = [[] for _ in a]
-    right: list[list[Extent]] = [[] for _ in b]
+    left: list[list[Length]] = [[] for _ in a]
+    right: list[list[Length]] = [[] for _ in b]
     i = j = 0
-    x: Extent = 1
-    y: Extent = 1
+    x: Length = 1
+    y: Length = 1
     while True:
         while x == 1 and i < len(a):
             x, i = a[i], i + 1
@@ -143,30 +155,36 @@ def _refined(a: Sequence[Extent], b: Sequence[Extent]) -> tuple[list[list[Extent
         if x == 1 or y == 1:
             return (left, right) if x == y else None
         if x == y:
-            factor: Extent | None = x
-        elif quotient(x, y) is not None:
+            factor: Length | None = x
+        elif divide_lengths(x, y) is not None:
             factor = y
-        elif quotient(y, x) is not None:
+        elif divide_lengths(y, x) is not None:
             factor = x
         else:
             return None
         assert factor is not None
         left[i - 1].append(factor)
         right[j - 1].append(factor)
-        left_of_x, left_of_y = quotient(x, factor), quotient(y, factor)
+        left_of_x, left_of_y = divide_lengths(x, factor), divide_lengths(y, factor)
         if left_of_x is None or left_of_y is None:
             return None
         x, y = left_of_x, left_of_y
 
 
-def _layout(term: Term) -> tuple[Term, Sequence[Extent], list[int]]:
+def _layout(term: Term) -> tuple[Term, Sequence[Length], list[int]]:
     """What a movement moves, the factors of its shape, and their order."""
     assert term.operands[0] is not None
     factors, order = term.layout
     return term.operands[0], factors, list(order)
 
 
-def laid_out(terms: Terms, core: Term, factors: Sequence[Extent], order: Sequence[int], shape: Sequence[Extent]) -> Term | None:
+def lay_out(
+    terms: Terms,
+    core: Term,
+    factors: Sequence[Length],
+    order: Sequence[int],
+    shape: Sequence[Length],
+) -> Term | None:
     """A term split into factors, these in another order, and laid out in a shape, in the one way to write that.
 
     None where the shape splits no factors, or several at once.
@@ -183,24 +201,30 @@ def laid_out(terms: Terms, core: Term, factors: Sequence[Extent], order: Sequenc
         else:
             merged.append([k])
     starts = sorted(run[0] for run in merged)
-    sizes = {run[0]: product(fine[k] for k in run) for run in merged}
+    sizes = {run[0]: multiply_lengths(fine[k] for k in run) for run in merged}
     whole = [sizes[s] for s in starts]
     places = [starts.index(run[0]) for run in merged]
     to = tuple(shape)
     if places == sorted(places):
-        return reshaped(terms, core, to)
+        return make_reshape(terms, core, to)
     axes = None if core.shape is None else _runs(core.shape, whole)
     if axes is not None and core.shape is not None:
         turned = [a for k in places for a in axes[k]]
         if len(turned) == len(core.shape) and tuple(core.shape[a] for a in turned) == to:
-            return terms.make("Transpose", [core], given(perm=turned), dtype=core.dtype, shape=to)
-    attributes = (("order", repr(places).encode()), ("factors", repr(whole).encode()), ("to", repr(to).encode()))
+            return terms.make(
+                "Transpose", [core], make_attributes(perm=turned), dtype=core.dtype, shape=to
+            )
+    attributes = (
+        ("order", repr(places).encode()),
+        ("factors", repr(whole).encode()),
+        ("to", repr(to).encode()),
+    )
     term = terms.make("Move", [core], tuple(sorted(attributes)), dtype=core.dtype, shape=to)
     term.layout = (tuple(whole), tuple(places))
     return term
 
 
-def movement(term: Term) -> tuple[Term, Sequence[Extent], list[int]] | None:
+def split_movement(term: Term) -> tuple[Term, Sequence[Length], list[int]] | None:
     """What a term moves without changing it, the factors of its shape, and their order; None for a term that moves nothing."""
     core = term.operands[0] if len(term.operands) == 1 else None
     if core is None or core.shape is None or term.shape is None:
@@ -212,66 +236,68 @@ def movement(term: Term) -> tuple[Term, Sequence[Extent], list[int]] | None:
     return _layout(term) if term.operator == "Move" else None
 
 
-def base(term: Term) -> Term:
+def without_movement(term: Term) -> Term:
     """What is left of a term without a movement."""
-    found = movement(term)
+    found = split_movement(term)
     return term if found is None else found[0]
 
 
-def moved_like(terms: Terms, term: Term, model: Term) -> Term:
+def move_like(terms: Terms, term: Term, model: Term) -> Term:
     """A term moved as another is; it has the shape of what that one moves, or, of a transposition, the rank."""
-    found = movement(model)
+    found = split_movement(model)
     assert found is not None
     assert model.shape is not None
     _, factors, order = found
     if model.operator == "Transpose":
-        return transposed(terms, term, order)
+        return make_transpose(terms, term, order)
     if model.operator == "Reshape":
-        return reshaped(terms, term, model.shape)
-    made = laid_out(terms, term, factors, order, model.shape)
+        return make_reshape(terms, term, model.shape)
+    made = lay_out(terms, term, factors, order, model.shape)
     assert made is not None
     return made
 
 
-def moved_back(terms: Terms, term: Term, model: Term) -> Term:
+def move_back(terms: Terms, term: Term, model: Term) -> Term:
     """A term of the shape that another has been moved to, or, of a transposition, the rank, moved back."""
-    found = movement(model)
+    found = split_movement(model)
     assert found is not None
     core, factors, order = found
     assert core.shape is not None
     inverse = np.argsort(order).tolist()
     if model.operator == "Transpose":
-        return transposed(terms, term, inverse)
-    turned = transposed(terms, reshaped(terms, term, [factors[k] for k in order]), inverse)
-    return reshaped(terms, turned, core.shape)
+        return make_transpose(terms, term, inverse)
+    turned = make_transpose(terms, make_reshape(terms, term, [factors[k] for k in order]), inverse)
+    return make_reshape(terms, turned, core.shape)
 
 
-def framed(terms: Terms, parts: Sequence[Term]) -> Term | None:
+def find_frame(terms: Terms, parts: Sequence[Term]) -> Term | None:
     """Of some terms that are combined element by element, the one that all of them are moved back like; None for none.
 
     Of terms that were moved differently it is one that does not hang on where the movements stand. How a term was turned is
     not seen where its axes have length one.
     """
-    if all(movement(p) is None for p in parts):
+    if all(split_movement(p) is None for p in parts):
         return None
-    sizes = [product(p.shape or ()) for p in parts]
+    sizes = [multiply_lengths(p.shape or ()) for p in parts]
     kinds = set(sizes)
-    largest = {size for size in kinds if all(quotient(size, other) is not None for other in kinds)}
+    largest = {
+        size for size in kinds if all(divide_lengths(size, other) is not None for other in kinds)
+    }
     whole = [p for p, size in zip(parts, sizes, strict=True) if size in largest]
-    model = min(whole or parts, key=lambda t: bare(base(t)).digest)
-    if movement(model) is None:
+    model = min(whole or parts, key=lambda t: without_factor(without_movement(t)).digest)
+    if split_movement(model) is None:
         return None
     alike = all(p.shape == model.shape for p in parts)
     turned = model.operator == "Transpose" and all(p.rank == model.rank for p in parts)
     return model if alike or turned else None
 
 
-def before(terms: Terms, term: Term, constant: Leaf) -> Term | None:
+def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term | None:
     """A constant that a moved term is combined with, as what is moved is combined with it; None where there is no such.
 
     The constant's shape broadcasts to that of the term.
     """
-    found = movement(term)
+    found = split_movement(term)
     if found is None:
         return None
     core, factors, order = found
@@ -294,7 +320,7 @@ def before(terms: Terms, term: Term, constant: Leaf) -> Term | None:
     turned = [fine[k] if p in varies else 1 for p, k in enumerate(sequence)]
     if not is_number(turned):
         return None
-    lengths, inverse = plain_numbers(turned), np.argsort(sequence).tolist()
+    lengths, inverse = are_plain_numbers(turned), np.argsort(sequence).tolist()
     natural = [lengths[sequence.index(k)] for k in range(len(fine))]
     to = [math.prod(natural[k] for k in run) for run in own]
     return terms.moved(constant, lambda a: a.reshape(lengths).transpose(inverse).reshape(to))

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from ..equality.extents import Extent
+from ..equality.extents import Length
 
-Lengths = Sequence[Extent | None]
+Lengths = Sequence[Length | None]
 POOLS = ("AveragePool", "LpPool", "MaxPool")
 DISPUTED = ("ConvTranspose", "Resize", "Upsample", *POOLS)
 """Operators of which some lengths are rounded."""
@@ -51,7 +51,9 @@ def agreed_lengths(
     return [*after[:2], *(length if is_agreed else None for length, is_agreed in inner)]
 
 
-def _resized(given: Mapping[str, Any], before: Lengths, after: Lengths, scales: np.ndarray | None) -> Lengths:
+def _resized(
+    given: Mapping[str, Any], before: Lengths, after: Lengths, scales: np.ndarray | None
+) -> Lengths:
     """The lengths of a map that is resized."""
     if given.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
         return [None] * len(after)
@@ -66,7 +68,7 @@ def _resized(given: Mapping[str, Any], before: Lengths, after: Lengths, scales: 
     return [m if _is_sure(n, m, scale) else None for n, m, scale in pairs]
 
 
-def _is_sure(before: Extent | None, after: Extent | None, scale: np.float32) -> bool:
+def _is_sure(before: Length | None, after: Length | None, scale: np.float32) -> bool:
     """Is a length times a scale the same in single and in double precision?"""
     if not isinstance(before, int):
         return before == after and scale == 1

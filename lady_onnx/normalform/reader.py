@@ -10,24 +10,24 @@ import onnx.numpy_helper
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto
 
 from ..equality.declared import Declaration
-from ..equality.extents import Extent
-from ..equality.meanings import meaning_of, schema_of, standard
-from ..graph.model import (
-    Graph,
-    attributes,
-    every_node,
+from ..equality.extents import Length
+from ..equality.meanings import find_oldest_meaning, find_schema, normalise_domain
+from ..graph.model import Graph
+from ..graph.nodes import (
+    describe_node,
     find_live_nodes,
-    in_function,
-    inside,
-    label,
-    ordered,
+    prefix_of_body,
+    prefix_of_function,
+    read_attributes,
+    sort_topologically,
+    walk_nodes,
 )
 from ..rules.plainforms import spell_out
-from .blocked import BLOCKED, commuted, is_blocked, read_blocked
-from .calls import Asked, Call, place_of, rewrite
-from .layouts import bare, base
-from .rewrites import keeps_shape
-from .terms import Body, NoForm, Scope, Term, Terms, walk, with_defaults
+from .blocked import BLOCKED, commute_with_blocking, is_blocked, read_blocked
+from .calls import Asked, Call, count_axis_from_front, rewrite_node
+from .layouts import without_factor, without_movement
+from .rewrites import is_shape_kept
+from .terms import Body, NoForm, Scope, Term, Terms, list_with_defaults, walk_terms
 
 PLAIN = 20
 """The version that plain forms of fused operators speak."""
@@ -43,7 +43,9 @@ class Reader:
         is_lenient: whether nodes that have no form stand for something unknown.
     """
 
-    def __init__(self, graph: Graph, terms: Terms, loose: Sequence[Set[int]] = (), is_lenient: bool = False):
+    def __init__(
+        self, graph: Graph, terms: Terms, loose: Sequence[Set[int]] = (), is_lenient: bool = False
+    ):
         self.graph = graph
         self.terms = terms
         self.labels: dict[int, str] = {}
@@ -62,12 +64,17 @@ class Reader:
     def run(self) -> list[Term]:
         """The terms of the graph's outputs."""
         graph = self.graph.model.graph
-        known = {v.name: self.terms.input(k, v.name, v.type) for k, v in enumerate(self.graph.required_inputs)}
+        known = {
+            v.name: self.terms.input(k, v.name, v.type)
+            for k, v in enumerate(self.graph.required_inputs)
+        }
         outputs = [o.name for o in graph.output]
         for node in find_live_nodes(self.graph.nodes, outputs):
             self.read(node, known, "", self.graph.opsets)
         weights = [v for v in graph.input if v.name in self.graph.tensors]
-        self._declare("", known, self.graph.required_inputs, [*weights, *graph.value_info], graph.output)
+        self._declare(
+            "", known, self.graph.required_inputs, [*weights, *graph.value_info], graph.output
+        )
         return self._ends(outputs, known, "")
 
     def _declare(
@@ -79,7 +86,11 @@ class Reader:
         outputs: Sequence[ValueInfoProto],
     ) -> None:
         """Notes what a graph, body or function declares of values that are read."""
-        for values, is_given, is_compared in ((inputs, bool(prefix), True), (inner, False, False), (outputs, False, True)):
+        for values, is_given, is_compared in (
+            (inputs, bool(prefix), True),
+            (inner, False, False),
+            (outputs, False, True),
+        ):
             for value in values:
                 weight = self._weight(value.name, prefix)
                 if value.name in known:
@@ -89,7 +100,9 @@ class Reader:
                     what = self.graph.tensors[weight].data_type, self.graph.shape(weight)
                 else:
                     continue
-                self.declared.append(Declaration(prefix + value.name, value.type, *what, is_given, is_compared))
+                self.declared.append(
+                    Declaration(prefix + value.name, value.type, *what, is_given, is_compared)
+                )
 
     def _ends(self, names: Sequence[str], known: Mapping[str, Term], prefix: str) -> list[Term]:
         """The terms of the outputs of a graph or body."""
@@ -100,20 +113,36 @@ class Reader:
 
     def read_once(self, ends: Sequence[Term]) -> list[set[int]]:
         """For every node that was rewritten the positions of operands that nothing else reads, for another reader."""
-        reads = Counter(id(bare(o)) for term in walk(ends) for o in term.operands if o is not None)
-        reads.update(id(bare(end)) for end in ends)
+        reads = Counter(
+            id(without_factor(o))
+            for term in walk_terms(ends)
+            for o in term.operands
+            if o is not None
+        )
+        reads.update(id(without_factor(end)) for end in ends)
 
         def is_loose(term: Term | None) -> bool:
-            return term is not None and max(reads[id(bare(term))], reads[id(base(bare(term)))]) < 2
+            return (
+                term is not None
+                and max(
+                    reads[id(without_factor(term))],
+                    reads[id(without_movement(without_factor(term)))],
+                )
+                < 2
+            )
 
         return [{k for k, o in enumerate(operands) if is_loose(o)} for operands in self._read]
 
-    def _rewritten(self, node: NodeProto, version: int, operands: Sequence[Term | None]) -> Sequence[Term | None]:
+    def _rewritten(
+        self, node: NodeProto, version: int, operands: Sequence[Term | None]
+    ) -> Sequence[Term | None]:
         """The results of a node of the default domain."""
         places = self._loose[len(self._read)] if len(self._read) < len(self._loose) else ()
         self._read.append(operands)
         loose = frozenset(id(operands[k]) for k in places if k < len(operands))
-        return rewrite(Call(self.terms, node, version, operands, Asked(attributes(node)), loose))
+        return rewrite_node(
+            Call(self.terms, node, version, operands, Asked(read_attributes(node)), loose)
+        )
 
     def find(self, name: str, known: Mapping[str, Term], prefix: str) -> Term:
         if name in known:
@@ -132,7 +161,9 @@ class Reader:
             home = self._around.get(home)
         return None
 
-    def read(self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]) -> None:
+    def read(
+        self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]
+    ) -> None:
         """Adds the results of a node to what is known."""
         if prefix + (node.output[0] if node.output else "") in self.graph.tensors:
             known[node.output[0]] = self.terms.weight(prefix + node.output[0])
@@ -145,23 +176,38 @@ class Reader:
             elif str(error).startswith(self.graph.name):
                 raise
             else:
-                raise NoForm(f"{self.graph.name}: node {label(node)} has no normal form: {error}") from error
-        except (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+                raise NoForm(
+                    f"{self.graph.name}: node {describe_node(node)} has no normal form: {error}"
+                ) from error
+        except (
+            ArithmeticError,
+            AssertionError,
+            AttributeError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:
             # a node that is not as its specification says
             what = " ".join(str(error).split())
             if not self._is_lenient:
-                raise NoForm(f"{self.graph.name}: node {label(node)} does not fit its specification ({what})") from error
+                raise NoForm(
+                    f"{self.graph.name}: node {describe_node(node)} does not fit its specification ({what})"
+                ) from error
             made = self._opaque(node)
         for name, term in zip(node.output, made, strict=False):
             if name and term is not None:
                 known[name] = term
                 self.labels.setdefault(id(term), node.name or name)
         if any(name and name not in known for name in node.output):
-            raise NoForm(f"{self.graph.name}: node {label(node)} has no normal form: a result that its rule does not give")
+            raise NoForm(
+                f"{self.graph.name}: node {describe_node(node)} has no normal form: a result that its rule does not give"
+            )
 
     def _opaque(self, node: NodeProto) -> Sequence[Term]:
         """Results of which nothing is known."""
-        return self.terms.node(node.op_type, "unknown", [], (), len(node.output), dtype=0, once=True)
+        return self.terms.node(
+            node.op_type, "unknown", [], (), len(node.output), dtype=0, once=True
+        )
 
     def _results(
         self, node: NodeProto, known: dict[str, Term], prefix: str, opsets: Mapping[str, int]
@@ -169,40 +215,49 @@ class Reader:
         operands = [self.find(name, known, prefix) if name else None for name in node.input]
         while operands and operands[-1] is None:
             operands.pop()
-        domain = standard(node.domain)
+        domain = normalise_domain(node.domain)
         version = opsets.get(domain, 1)
         if domain == BLOCKED and not self.terms.exact:
             return read_blocked(self.terms, node, operands, self._plainly)
         if any(map(is_blocked, operands)):
-            return commuted(self.terms, node, version, operands, self._plainly)
-        bodies = [a for a in node.attribute if a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS)]
+            return commute_with_blocking(self.terms, node, version, operands, self._plainly)
+        bodies = [
+            a for a in node.attribute if a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+        ]
         function = self.graph.functions.get((domain, node.op_type, node.overload))
         if function is not None:
             return self._call(node, function, operands)
         if bodies:
             return self._with_bodies(node, bodies, operands, known, prefix, opsets)
-        if domain or schema_of(node.op_type, domain, version) is None:
+        if domain or find_schema(node.op_type, domain, version) is None:
             return self._fused(node, operands, known, prefix, version)
         return self._rewritten(node, version, operands)
 
-    def _plainly(self, node: NodeProto, version: int, operands: Sequence[Term | None]) -> Sequence[Term | None]:
+    def _plainly(
+        self, node: NodeProto, version: int, operands: Sequence[Term | None]
+    ) -> Sequence[Term | None]:
         """The results of a node that stands in no file."""
-        if not standard(node.domain):
+        if not normalise_domain(node.domain):
             return self._rewritten(node, version, operands)
         known = {name: o for name, o in zip(node.input, operands, strict=False) if o is not None}
         return self._fused(node, operands, known, "", version)
 
-    def _call(self, node: NodeProto, function: FunctionProto, operands: Sequence[Term | None]) -> Sequence[Term | None]:
+    def _call(
+        self, node: NodeProto, function: FunctionProto, operands: Sequence[Term | None]
+    ) -> Sequence[Term | None]:
         """The results of a local function, its nodes read where it is called."""
-        key = in_function(function)
+        key = prefix_of_function(function)
         if key in self._calls:
             raise NoForm("a function that calls itself")
         given = {a.name: a for a in function.attribute_proto} | {a.name: a for a in node.attribute}
-        opsets = {standard(o.domain): o.version for o in function.opset_import}
-        for inner in every_node(function.node):
-            domain = standard(inner.domain)
+        opsets = {normalise_domain(o.domain): o.version for o in function.opset_import}
+        for inner in walk_nodes(function.node):
+            domain = normalise_domain(inner.domain)
             versions = [known.get(domain, 1) for known in (opsets, self.graph.opsets)]
-            if versions[0] != versions[1] and len({meaning_of(inner.op_type, domain, v) for v in versions}) > 1:
+            if (
+                versions[0] != versions[1]
+                and len({find_oldest_meaning(inner.op_type, domain, v) for v in versions}) > 1
+            ):
                 # runtimes differ in which of the two they take
                 raise NoForm(
                     f"a function of version {versions[0]} in a model of version {versions[1]} with another {inner.op_type}"
@@ -215,7 +270,7 @@ class Reader:
                 left_out.discard(name)
         self._calls.append(key)
         try:
-            for inner in find_live_nodes(ordered(function.node), list(function.output)):
+            for inner in find_live_nodes(sort_topologically(function.node), list(function.output)):
                 plain = _bound(inner, given)
                 for k, name in enumerate(plain.input):
                     if name in left_out:
@@ -227,7 +282,12 @@ class Reader:
         return [self.find(name, own, key) for name in function.output]
 
     def _fused(
-        self, node: NodeProto, operands: Sequence[Term | None], known: dict[str, Term], prefix: str, version: int
+        self,
+        node: NodeProto,
+        operands: Sequence[Term | None],
+        known: dict[str, Term],
+        prefix: str,
+        version: int,
     ) -> Sequence[Term | None]:
         """An operator outside the specification: its plain form, or as it stands."""
 
@@ -239,11 +299,16 @@ class Reader:
             return f"\0{hint}{self._spelled}"
 
         spelled = None if self.terms.exact else spell_out(node, rank, fresh)
-        if spelled is None and not standard(node.domain):
+        if spelled is None and not normalise_domain(node.domain):
             raise NoForm("an operator that the specification does not have")
         if spelled is None:
             return self.terms.node(
-                node.op_type, node.domain, operands, with_defaults(node, version), len(node.output), once=True
+                node.op_type,
+                node.domain,
+                operands,
+                list_with_defaults(node, version),
+                len(node.output),
+                once=True,
             )
         inner = dict(known)
         for name, operand in zip(node.input, operands, strict=False):
@@ -255,10 +320,14 @@ class Reader:
                 inner[part.output[0]] = self.terms.constant(onnx.numpy_helper.to_array(value))
                 continue
             names = [inner[n] if n else None for n in part.input]
-            if part.op_type in ("Add", "Mul") and not _fit(names, [n in node.input for n in part.input]):
+            if part.op_type in ("Add", "Mul") and not _fit(
+                names, [n in node.input for n in part.input]
+            ):
                 raise NoForm("its operands broadcast as the operator itself may not")
             made = self._rewritten(part, PLAIN, names)
-            inner.update({n: t for n, t in zip(part.output, made, strict=False) if n and t is not None})
+            inner.update(
+                {n: t for n, t in zip(part.output, made, strict=False) if n and t is not None}
+            )
         return [inner[name] if name else None for name in node.output]
 
     def _with_bodies(
@@ -270,27 +339,40 @@ class Reader:
         prefix: str,
         opsets: Mapping[str, int],
     ) -> Sequence[Term]:
-        domain = standard(node.domain)
+        domain = normalise_domain(node.domain)
         if any(a.type == AttributeProto.GRAPHS for a in bodies):
             raise NoForm("a list of bodies")
-        self._around.update({prefix + inside(node, a.name): prefix for a in bodies})
-        condition = operands[0].known if node.op_type == "If" and operands and operands[0] is not None else None
+        self._around.update({prefix + prefix_of_body(node, a.name): prefix for a in bodies})
+        condition = (
+            operands[0].known
+            if node.op_type == "If" and operands and operands[0] is not None
+            else None
+        )
         if condition is not None and condition.size == 1:
             name = "then_branch" if condition.reshape(-1)[0] else "else_branch"
             # a runtime reads both, and refuses what it cannot
-            branches = {a.name: self._branch(a, known, prefix + inside(node, a.name), opsets) for a in bodies}
+            branches = {
+                a.name: self._branch(a, known, prefix + prefix_of_body(node, a.name), opsets)
+                for a in bodies
+            }
             if len({tuple(t.dtype for t in own) for own in branches.values()}) > 1:
                 raise NoForm("branches of different types")
             return branches[name]
-        meanings = [meaning_of(node.op_type, domain, v) for v in (opsets.get(domain, 1), self.terms.version)]
+        meanings = [
+            find_oldest_meaning(node.op_type, domain, v)
+            for v in (opsets.get(domain, 1), self.terms.version)
+        ]
         if meanings[0] != meanings[1]:
             raise NoForm(f"version {opsets.get(domain, 1)} has another {node.op_type}")
         shapes = _formal_shapes(node, opsets.get(domain, 1), operands)
         made = tuple(
-            self._body(a, shapes, known, prefix + inside(node, a.name), opsets) for a in sorted(bodies, key=lambda a: a.name)
+            self._body(a, shapes, known, prefix + prefix_of_body(node, a.name), opsets)
+            for a in sorted(bodies, key=lambda a: a.name)
         )
-        plain = with_defaults(node, self.terms.version)
-        results = self.terms.node(node.op_type, node.domain, operands, plain, len(node.output), made)
+        plain = list_with_defaults(node, self.terms.version)
+        results = self.terms.node(
+            node.op_type, node.domain, operands, plain, len(node.output), made
+        )
         if node.op_type == "If":
             for k, result in enumerate(results):
                 if any(body.declared[k].WhichOneof("value") for body in made):
@@ -304,22 +386,28 @@ class Reader:
         return results
 
     def _branch(
-        self, attribute: AttributeProto, known: Mapping[str, Term], prefix: str, opsets: Mapping[str, int]
+        self,
+        attribute: AttributeProto,
+        known: Mapping[str, Term],
+        prefix: str,
+        opsets: Mapping[str, int],
     ) -> Sequence[Term]:
         """The results of the one branch that is ever taken."""
         hiding = _hiding(attribute.g)
         own = {name: term for name, term in known.items() if name not in hiding}
         outputs = [o.name for o in attribute.g.output]
-        for inner in find_live_nodes(ordered(attribute.g.node), outputs):
+        for inner in find_live_nodes(sort_topologically(attribute.g.node), outputs):
             self.read(inner, own, prefix, opsets)
         # of the branch itself nothing is left in the form
-        self._declare(prefix, own, (), [*attribute.g.input, *attribute.g.value_info, *attribute.g.output], ())
+        self._declare(
+            prefix, own, (), [*attribute.g.input, *attribute.g.value_info, *attribute.g.output], ()
+        )
         return self._ends(outputs, own, prefix)
 
     def _body(
         self,
         attribute: AttributeProto,
-        shapes: Sequence[tuple[Extent, ...] | None],
+        shapes: Sequence[tuple[Length, ...] | None],
         known: Mapping[str, Term],
         prefix: str,
         opsets: Mapping[str, int],
@@ -336,7 +424,7 @@ class Reader:
                 term.shape = shape
             own.update({v.name: t for v, t in zip(graph.input, inputs, strict=True)})
             outputs = [o.name for o in graph.output]
-            for node in find_live_nodes(ordered(graph.node), outputs):
+            for node in find_live_nodes(sort_topologically(graph.node), outputs):
                 self.read(node, own, prefix, opsets)
             self._declare(prefix, own, graph.input, graph.value_info, graph.output)
             ends = self._ends(outputs, own, prefix)
@@ -355,18 +443,20 @@ def _hiding(graph: GraphProto) -> set[str]:
     return {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
 
 
-def _formal_shapes(node: NodeProto, version: int, operands: Sequence[Term | None]) -> list[tuple[Extent, ...] | None]:
+def _formal_shapes(
+    node: NodeProto, version: int, operands: Sequence[Term | None]
+) -> list[tuple[Length, ...] | None]:
     """The shapes of the inputs of a Scan's body: those of its states, and of the slices of what it scans."""
-    given = attributes(node)
-    if node.op_type != "Scan" or standard(node.domain) or version < 9:
+    given = read_attributes(node)
+    if node.op_type != "Scan" or normalise_domain(node.domain) or version < 9:
         return []
     scanned = int(given["num_scan_inputs"])
     axes = given.get("scan_input_axes", [0] * scanned)
     shapes = [None if o is None else o.shape for o in operands]
     states, rest = shapes[: len(shapes) - scanned], shapes[len(shapes) - scanned :]
-    slices: list[tuple[Extent, ...] | None] = []
+    slices: list[tuple[Length, ...] | None] = []
     for shape, axis in zip(rest, axes, strict=True):
-        place = 0 if shape is None else place_of(axis, len(shape))
+        place = 0 if shape is None else count_axis_from_front(axis, len(shape))
         slices.append(shape and (*shape[:place], *shape[place + 1 :]))
     return [*states, *slices]
 
@@ -377,8 +467,10 @@ def _fit(operands: Sequence[Term | None], given: Sequence[bool]) -> bool:
     if a is None or b is None:
         return False
     if given[1] and not (given[0] and b.shape == a.shape):
-        return b.shape == a.shape or (b.rank == 1 and bool(a.shape) and b.shape == (a.shape or ())[-1:])
-    return keeps_shape(a, b) or keeps_shape(b, a)
+        return b.shape == a.shape or (
+            b.rank == 1 and bool(a.shape) and b.shape == (a.shape or ())[-1:]
+        )
+    return is_shape_kept(a, b) or is_shape_kept(b, a)
 
 
 def _bound(node: NodeProto, given: Mapping[str, AttributeProto]) -> NodeProto:

@@ -6,26 +6,27 @@ An equality that holds for real numbers, and for floats up to rounding, is used 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import onnx
 
-from ..equality.extents import Extent, Poly, product
-from .calls import unshaped
+from ..equality.extents import Length, Poly, multiply_lengths
+from .calls import apply_before_movement
 from .layouts import (
-    bare,
-    base,
-    before,
-    framed,
-    laid_out,
-    moved_back,
-    moved_like,
-    movement,
-    reshaped,
-    transposed,
+    find_frame,
+    lay_out,
+    make_reshape,
+    make_transpose,
+    move_back,
+    move_like,
+    split_movement,
+    undo_movement_of_constant,
+    without_factor,
+    without_movement,
 )
-from .terms import MOST_KNOWN, Leaf, Term, Terms, given
+from .terms import MAX_KNOWN_ELEMENTS, Leaf, Term, Terms, make_attributes
 
 LARGEST = 1e12
 """Constants are multiplied and added up while they and their inverses are smaller: nothing overflows or vanishes."""
@@ -61,7 +62,9 @@ def may_meet(arrays: Sequence[np.ndarray]) -> bool:
 
 def computed(terms: Terms, operator: str, sides: Sequence[Leaf]) -> Term | None:
     """A sum, product, quotient or root of constants, with room for its rounding; None where it may overflow."""
-    if any(s.array.dtype not in EPSILON or not fits(s.array) for s in sides) or not may_meet([s.array for s in sides]):
+    if any(s.array.dtype not in EPSILON or not fits(s.array) for s in sides) or not may_meet(
+        [s.array for s in sides]
+    ):
         return None
     values = [s.array.astype(np.float64) for s in sides]
     rooms = [np.zeros(()) if s.room is None else s.room for s in sides]
@@ -88,7 +91,12 @@ def computed(terms: Terms, operator: str, sides: Sequence[Leaf]) -> Term | None:
         largest, left = np.maximum(np.abs(values[0]), np.abs(values[1])), np.abs(found)
         if (largest > CANCELLING * (left + np.median(left) if left.size else left)).any():
             return None
-    if (room > MOST_ROOM * EPSILON[dtype] * (np.abs(found) + np.median(np.abs(found)) if found.size else 1)).any():
+    if (
+        room
+        > MOST_ROOM
+        * EPSILON[dtype]
+        * (np.abs(found) + np.median(np.abs(found)) if found.size else 1)
+    ).any():
         return None
     rounded = found.astype(dtype)
     larger = np.abs(found) if operator != "Add" else np.maximum(np.abs(found), np.abs(values[0]))
@@ -97,7 +105,7 @@ def computed(terms: Terms, operator: str, sides: Sequence[Leaf]) -> Term | None:
     return terms.constant(rounded, sides[0].hint, room if room.any() else None)
 
 
-def negated(terms: Terms, leaf: Leaf) -> Term:
+def negate_constant(terms: Terms, leaf: Leaf) -> Term:
     """A constant times minus one."""
     return terms.constant(-leaf.array, leaf.hint, leaf.room)
 
@@ -105,37 +113,39 @@ def negated(terms: Terms, leaf: Leaf) -> Term:
 # ---- scale: a factor that is one number stands behind what it scales
 
 
-def split(terms: Terms, term: Term) -> tuple[Term, float]:
+def split_factor(terms: Terms, term: Term) -> tuple[Term, float]:
     """A term without the number that it is multiplied by, and the number."""
     inner = term.operands[0] if term.operands else None
     if term.operator == "Scale" and inner is not None:
         return inner, term.scale
-    if inner is not None and inner.operator == "Scale" and movement(term) is not None:
+    if inner is not None and inner.operator == "Scale" and split_movement(term) is not None:
         assert inner.operands[0] is not None
-        return moved_like(terms, inner.operands[0], term), inner.scale
+        return move_like(terms, inner.operands[0], term), inner.scale
     return term, 1.0
 
 
-def scaled(terms: Terms, term: Term, factor: float) -> Term:
+def make_multiple(terms: Terms, term: Term, factor: float) -> Term:
     """A term times a number; a movement stands behind the number."""
-    core, own = split(terms, term)
+    core, own = split_factor(terms, term)
     factor = factor * own
     if factor == 1.0:
         return core
     if core.leaf is not None:
-        made = computed(terms, "Mul", [core.leaf, Leaf(np.array(factor, core.leaf.array.dtype), core.leaf.hint)])
+        made = computed(
+            terms, "Mul", [core.leaf, Leaf(np.array(factor, core.leaf.array.dtype), core.leaf.hint)]
+        )
         if made is not None:
             return made
     if core.operator in ("Conv", "ConvTranspose"):
         folded = channelwise(terms, core, np.array(factor))
         if folded is not None:
             return folded
-    if movement(core) is not None:
-        return moved_like(terms, scaled(terms, base(core), factor), core)
+    if split_movement(core) is not None:
+        return move_like(terms, make_multiple(terms, without_movement(core), factor), core)
     return terms.make("Scale", [core], dtype=core.dtype, shape=core.shape, scale=factor)
 
 
-def is_small(factor: float) -> bool:
+def may_reassociate(factor: float) -> bool:
     """May numbers like this be multiplied in any order?"""
     return 1e-6 < abs(factor) < 1e6
 
@@ -146,43 +156,54 @@ def is_moderate(array: np.ndarray) -> bool:
     return not size.size or bool(size.max() < 1e6 and size.max() > 1e-6)
 
 
-def through(terms: Terms, term: Term, make: Callable[[Term], Term]) -> Term:
+def apply_linear(terms: Terms, term: Term, make: Callable[[Term], Term]) -> Term:
     """What a linear operator makes of a term; the factor stays behind it."""
-    core, factor = split(terms, term)
-    return scaled(terms, make(core), factor)
+    core, factor = split_factor(terms, term)
+    return make_multiple(terms, make(core), factor)
 
 
 # ---- parts, and what stands one after the other
 
 
-def sliced(terms: Terms, term: Term, axis: int, start: int, stop: int, step: int = 1) -> Term:
+def make_slice(terms: Terms, term: Term, axis: int, start: int, stop: int, step: int = 1) -> Term:
     """Part of a term along an axis of a length that is a plain number; `start` and `stop` lie in it."""
     assert term.shape is not None
     length = term.shape[axis]
     if (start, stop, step) == (0, length, 1):
         return term
     if term.operator == "Scale":
-        return through(terms, term, lambda t: sliced(terms, t, axis, start, stop, step))
+        return apply_linear(terms, term, lambda t: make_slice(terms, t, axis, start, stop, step))
     where = (*[slice(None)] * axis, slice(start, stop if step > 0 or stop >= 0 else None, step))
     if term.leaf is not None:
         return terms.moved(term.leaf, lambda a: a[where])
-    if term.operator == "Transpose" and term.operands[0] is not None and term.operands[0].shape is not None:
+    if (
+        term.operator == "Transpose"
+        and term.operands[0] is not None
+        and term.operands[0].shape is not None
+    ):
         order = term.perm
-        return transposed(terms, sliced(terms, term.operands[0], order[axis], start, stop, step), order)
+        return make_transpose(
+            terms, make_slice(terms, term.operands[0], order[axis], start, stop, step), order
+        )
     if term.operator == "Linear" and axis == len(term.shape) - 1 and step == 1:
         x, weight, bias = term.operands
         assert x is not None
         assert weight is not None
         assert bias is not None
-        return linear(terms, x, sliced(terms, weight, 1, start, stop), sliced(terms, bias, 0, start, stop))
+        return make_linear(
+            terms,
+            x,
+            make_slice(terms, weight, 1, start, stop),
+            make_slice(terms, bias, 0, start, stop),
+        )
     count = len(range(start, stop, step))
     shape = (*term.shape[:axis], count, *term.shape[axis + 1 :])
     known = term.known[where] if term.known is not None else None
-    attributes = given(axis=axis, start=start, stop=stop, step=step)
+    attributes = make_attributes(axis=axis, start=start, stop=stop, step=step)
     return terms.make("Part", [term], attributes, dtype=term.dtype, shape=shape, known=known)
 
 
-def joined(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
+def make_concatenation(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
     """Terms one after the other along an axis."""
     flat: list[Term] = []
     for part in parts:
@@ -192,58 +213,70 @@ def joined(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
             flat.append(part)
     if len(flat) == 1:
         return flat[0]
-    model = framed(terms, flat)
+    model = find_frame(terms, flat)
     if model is not None and model.operator == "Transpose":
         order = model.perm
-        made = joined(terms, [moved_back(terms, p, model) for p in flat], order[axis])
-        return None if made is None else transposed(terms, made, order)
-    if all(p.leaf is not None for p in flat) and sum(p.leaf.array.size for p in flat if p.leaf) <= MOST_ELEMENTS:
+        made = make_concatenation(terms, [move_back(terms, p, model) for p in flat], order[axis])
+        return None if made is None else make_transpose(terms, made, order)
+    if (
+        all(p.leaf is not None for p in flat)
+        and sum(p.leaf.array.size for p in flat if p.leaf) <= MOST_ELEMENTS
+    ):
         leaves = [p.leaf for p in flat if p.leaf is not None]
         if len({a.array.dtype for a in leaves}) == 1:
-            rooms = [np.broadcast_to(a.room if a.room is not None else 0.0, a.array.shape) for a in leaves]
+            rooms = [
+                np.broadcast_to(a.room if a.room is not None else 0.0, a.array.shape)
+                for a in leaves
+            ]
             room = np.concatenate(rooms, axis) if any(a.room is not None for a in leaves) else None
-            return terms.constant(np.concatenate([a.array for a in leaves], axis), leaves[0].hint, room)
+            return terms.constant(
+                np.concatenate([a.array for a in leaves], axis), leaves[0].hint, room
+            )
     known = None
-    if sum(p.known.size for p in flat if p.known is not None) <= MOST_KNOWN and all(
+    if sum(p.known.size for p in flat if p.known is not None) <= MAX_KNOWN_ELEMENTS and all(
         p.known is not None and p.known.dtype == object for p in flat
     ):
         known = np.concatenate([p.known for p in flat if p.known is not None], axis)
-    shape: tuple[Extent, ...] | None = None
+    shape: tuple[Length, ...] | None = None
     if all(p.shape is not None for p in flat):
         shapes = [p.shape for p in flat if p.shape is not None]
-        total: Extent = 0
+        total: Length = 0
         for s in shapes:
             total = total + s[axis]
         shape = (*shapes[0][:axis], total, *shapes[0][axis + 1 :])
     dtype = flat[0].dtype
-    return terms.make("Concat", flat, given(axis=axis), dtype=dtype, shape=shape, known=known)
+    return terms.make(
+        "Concat", flat, make_attributes(axis=axis), dtype=dtype, shape=shape, known=known
+    )
 
 
 # ---- layers
 
 
-def linear(terms: Terms, x: Term, weight: Term, bias: Term | None = None) -> Term:
+def make_linear(terms: Terms, x: Term, weight: Term, bias: Term | None = None) -> Term:
     """The product with a matrix, and a bias, which is zero where none is given."""
     assert weight.leaf is not None
     rows, units = weight.leaf.array.shape
     if bias is None:
-        bias = zeros(terms, units, weight)
-    core, factor = split(terms, x)
-    if factor != 1.0 and not is_small(factor):
+        bias = make_zero_bias(terms, units, weight)
+    core, factor = split_factor(terms, x)
+    if factor != 1.0 and not may_reassociate(factor):
         core, factor = x, 1.0
     if factor != 1.0 and bias.leaf is not None and bias.leaf.array.any():
         # the bias is not scaled: what comes in is
-        return added(terms, scaled(terms, linear(terms, core, weight), factor), bias)
+        return make_sum(terms, make_multiple(terms, make_linear(terms, core, weight), factor), bias)
     inner = _natural(terms, core, rows)
     order = core.perm if core.operator == "Transpose" and core.shape else []
     if order and order[-1] == len(order) - 1 and core.operands[0] is not None:
-        made = transposed(terms, linear(terms, core.operands[0], weight, bias), order)
+        made = make_transpose(terms, make_linear(terms, core.operands[0], weight, bias), order)
     elif inner is None:
         made = _linear(terms, core, weight, bias)
     else:
         assert core.shape is not None
-        made = reshaped(terms, linear(terms, inner, weight, bias), (*core.shape[:-1], units))
-    return scaled(terms, made, factor)
+        made = make_reshape(
+            terms, make_linear(terms, inner, weight, bias), (*core.shape[:-1], units)
+        )
+    return make_multiple(terms, made, factor)
 
 
 def _natural(terms: Terms, term: Term, rows: int) -> Term | None:
@@ -254,15 +287,15 @@ def _natural(terms: Terms, term: Term, rows: int) -> Term | None:
     if term.operator == "Reshape" and len(term.operands) == 1:
         is_kept = inner.shape is not None and len(inner.shape) > 1 and inner.shape[-1] == rows
         return inner if is_kept else None
-    found = movement(term) if term.operator == "Move" else None
+    found = split_movement(term) if term.operator == "Move" else None
     if found is None:
         return None
     core, factors, order = found
     turned = [factors[k] for k in order]
     for cut in range(len(turned) - 1, 0, -1):
-        if product(turned[cut:]) == rows:
+        if multiply_lengths(turned[cut:]) == rows:
             natural = (*turned[:cut], rows)
-            return laid_out(terms, core, factors, order, natural) if natural != term.shape else None
+            return lay_out(terms, core, factors, order, natural) if natural != term.shape else None
     return None
 
 
@@ -272,7 +305,7 @@ def _linear(terms: Terms, x: Term, weight: Term, bias: Term) -> Term:
     return terms.make("Linear", [x, weight, bias], dtype=x.dtype, shape=shape)
 
 
-def zeros(terms: Terms, units: int, weight: Term) -> Term:
+def make_zero_bias(terms: Terms, units: int, weight: Term) -> Term:
     """The bias of a layer that has none."""
     assert weight.leaf is not None
     return terms.constant(np.zeros(units, weight.leaf.array.dtype), f"{weight.leaf.hint}.bias")
@@ -316,7 +349,9 @@ def is_layer(term: Term) -> bool:
     )
 
 
-def channelwise(terms: Terms, term: Term, factor: np.ndarray, leaf: Leaf | None = None) -> Term | None:
+def channelwise(
+    terms: Terms, term: Term, factor: np.ndarray, leaf: Leaf | None = None
+) -> Term | None:
     """A layer whose units are multiplied by constants; None where these belong to no units."""
     if not is_layer(term):
         return None
@@ -330,7 +365,11 @@ def channelwise(terms: Terms, term: Term, factor: np.ndarray, leaf: Leaf | None 
     assert bias is not None
     assert bias.leaf is not None
     dtype = weight.leaf.array.dtype
-    room = None if leaf is None or leaf.room is None else channel(term, np.broadcast_to(leaf.room, factor.shape))
+    room = (
+        None
+        if leaf is None or leaf.room is None
+        else channel(term, np.broadcast_to(leaf.room, factor.shape))
+    )
     units = units_of(term)
     flat = Leaf(
         np.broadcast_to(own, (units,)).astype(dtype),
@@ -373,12 +412,12 @@ def is_vector(array: np.ndarray) -> bool:
     return sum(n > 1 for n in array.shape) < 2
 
 
-def broadcast(a: Term, b: Term) -> tuple[Extent | None, ...] | None:
+def broadcast(a: Term, b: Term) -> tuple[Length | None, ...] | None:
     """The shape of a sum of two terms, None for a length that cannot be told; None where the rank cannot."""
     if a.shape is None or b.shape is None:
         return None
     rank = max(len(a.shape), len(b.shape))
-    found: list[Extent | None] = []
+    found: list[Length | None] = []
     for m, n in zip(*[(1,) * (rank - len(s)) + s for s in (a.shape, b.shape)], strict=True):
         if m == n or n == 1:
             found.append(m)
@@ -393,24 +432,24 @@ def broadcast(a: Term, b: Term) -> tuple[Extent | None, ...] | None:
     return tuple(found)
 
 
-def keeps_shape(a: Term, b: Term) -> bool:
+def is_shape_kept(a: Term, b: Term) -> bool:
     """Is the shape of a sum of two terms that of the first?"""
     return a.shape is not None and broadcast(a, b) == a.shape
 
 
-def added(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset()) -> Term:
+def make_sum(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset()) -> Term:
     """The sum of two terms of floats; sums among them that are `loose` become part of it."""
     if a.leaf is not None and b.leaf is None:
         a, b = b, a
     if b.leaf is not None:
         return _add_constant(terms, a, b)
     parts = [p for term in (a, b) for p in parts_of(terms, "Sum", term, id(term) in loose)]
-    return combined(terms, "Sum", parts, broadcast(a, b))
+    return combine_terms(terms, "Sum", parts, broadcast(a, b))
 
 
 def parts_of(terms: Terms, operator: str, term: Term, is_loose: bool) -> list[Term]:
     """What a sum or product of terms combines, or what it is moved to; the term itself where others read it too."""
-    whole = base(term)
+    whole = without_movement(term)
     if whole.operator != operator or not is_loose:
         return [term]
     parts = [o for o in whole.operands if o is not None]
@@ -422,22 +461,26 @@ def parts_of(terms: Terms, operator: str, term: Term, is_loose: bool) -> list[Te
         return [term]
     if any(p.rank != whole.rank for p in parts):
         return [term]
-    return [moved_like(terms, p, term) for p in parts]
+    return [move_like(terms, p, term) for p in parts]
 
 
-def combined(terms: Terms, operator: str, parts: Sequence[Term], shape: Sequence[Extent | None] | None) -> Term:
+def combine_terms(
+    terms: Terms, operator: str, parts: Sequence[Term], shape: Sequence[Length | None] | None
+) -> Term:
     """A sum or product of terms, in the one order."""
     # what is moved is combined before
-    cores = [split(terms, p) for p in parts]
-    model = framed(terms, [c for c, _ in cores])
-    found = None if model is None else movement(model)
+    cores = [split_factor(terms, p) for p in parts]
+    model = find_frame(terms, [c for c, _ in cores])
+    found = None if model is None else split_movement(model)
     if model is not None and found is not None:
-        inner = [scaled(terms, moved_back(terms, core, model), factor) for core, factor in cores]
-        whole: Sequence[Extent | None] | None = found[0].shape
+        inner = [
+            make_multiple(terms, move_back(terms, core, model), factor) for core, factor in cores
+        ]
+        whole: Sequence[Length | None] | None = found[0].shape
         if model.operator == "Transpose":
             whole = None if shape is None else [shape[k] for k in np.argsort(found[2])]
-        return moved_like(terms, combined(terms, operator, inner, whole), model)
-    order = sorted(parts, key=lambda t: bare(t).digest)
+        return move_like(terms, combine_terms(terms, operator, inner, whole), model)
+    order = sorted(parts, key=lambda t: without_factor(t).digest)
     return terms.make(operator, order, dtype=parts[0].dtype, shape=shape)
 
 
@@ -450,26 +493,28 @@ def _add_constant(terms: Terms, a: Term, b: Term) -> Term:
     b = plain_constant(terms, a, b)
     assert b.leaf is not None
     is_mask = b.leaf.array.size == 1 or not is_vector(b.leaf.array)
-    if is_mask and keeps_shape(a, b) and not b.leaf.array.any():
+    if is_mask and is_shape_kept(a, b) and not b.leaf.array.any():
         return a
-    if is_layer(a) and keeps_shape(a, b):
+    if is_layer(a) and is_shape_kept(a, b):
         own = channel(a, b.leaf.array)
         if own is not None:
             made = _biased(terms, a, b.leaf, own)
             if made is not None:
                 return made
     inner = a.operands[0] if a.operands else None
-    if a.operator == "Add" and keeps_shape(a, b):
+    if a.operator == "Add" and is_shape_kept(a, b):
         constant = a.operands[1]
         assert constant is not None
         assert inner is not None
-        if constant.leaf is not None and (is_vector(constant.leaf.array) or not is_vector(b.leaf.array)):
+        if constant.leaf is not None and (
+            is_vector(constant.leaf.array) or not is_vector(b.leaf.array)
+        ):
             made = computed(terms, "Add", [constant.leaf, b.leaf])
             if made is not None and made.leaf is not None and made.leaf.array.size <= MOST_FOLDED:
                 return _add_constant(terms, inner, made)
-    earlier = before(terms, a, b.leaf) if keeps_shape(a, b) else None
+    earlier = undo_movement_of_constant(terms, a, b.leaf) if is_shape_kept(a, b) else None
     if earlier is not None:
-        return moved_like(terms, added(terms, base(a), earlier), a)
+        return move_like(terms, make_sum(terms, without_movement(a), earlier), a)
     return terms.make("Add", [a, b], dtype=a.dtype, shape=broadcast(a, b))
 
 
@@ -480,17 +525,26 @@ def _biased(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term | No
     assert x is not None
     assert weight is not None
     units = units_of(layer)
-    room = None if leaf.room is None else channel(layer, np.broadcast_to(leaf.room, leaf.array.shape))
+    room = (
+        None if leaf.room is None else channel(layer, np.broadcast_to(leaf.room, leaf.array.shape))
+    )
     if not bias.leaf.array.any() and own.ndim and leaf.room is None:
         # a bias of zeros leaves the other as it is
         made: Term | None = terms.moved(leaf, lambda a: a.reshape(-1))
     else:
-        whole = Leaf(np.broadcast_to(own, (units,)), leaf.hint, None, None if room is None else np.broadcast_to(room, (units,)))
-        made = computed(terms, "Add", [Leaf(bias.leaf.array, leaf.hint, None, bias.leaf.room), whole])
+        whole = Leaf(
+            np.broadcast_to(own, (units,)),
+            leaf.hint,
+            None,
+            None if room is None else np.broadcast_to(room, (units,)),
+        )
+        made = computed(
+            terms, "Add", [Leaf(bias.leaf.array, leaf.hint, None, bias.leaf.room), whole]
+        )
     return None if made is None else _remade(terms, layer, [x, weight, made])
 
 
-def multiplied(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset()) -> Term:
+def make_product(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset()) -> Term:
     """The product of two terms of floats, element by element; products among them that are `loose` become part of it."""
     whole = [id(a) in loose, id(b) in loose]
     if a.leaf is not None and b.leaf is None:
@@ -498,24 +552,28 @@ def multiplied(terms: Terms, a: Term, b: Term, loose: frozenset[int] = frozenset
     if b.leaf is not None and not is_moderate(b.leaf.array):
         # a large number does not change places with others: what is between them may overflow
         return terms.make("Mul", [a, b], dtype=a.dtype, shape=broadcast(a, b))
-    (core, first), (other, second) = split(terms, a), split(terms, b)
-    if is_small(first * second):
+    (core, first), (other, second) = split_factor(terms, a), split_factor(terms, b)
+    if may_reassociate(first * second):
         a, b, factor = core, other, first * second
     else:
         factor = 1.0
     if b.leaf is not None:
         number = b.number
-        if number is not None and is_small(factor * number) and keeps_shape(a, b):
-            return scaled(terms, a, factor * number)
-        return scaled(terms, _multiply_constant(terms, a, b), factor)
-    parts = [p for term, is_loose in zip((a, b), whole, strict=True) for p in parts_of(terms, "Product", term, is_loose)]
-    return scaled(terms, combined(terms, "Product", parts, broadcast(a, b)), factor)
+        if number is not None and may_reassociate(factor * number) and is_shape_kept(a, b):
+            return make_multiple(terms, a, factor * number)
+        return make_multiple(terms, _multiply_constant(terms, a, b), factor)
+    parts = [
+        p
+        for term, is_loose in zip((a, b), whole, strict=True)
+        for p in parts_of(terms, "Product", term, is_loose)
+    ]
+    return make_multiple(terms, combine_terms(terms, "Product", parts, broadcast(a, b)), factor)
 
 
 def plain_constant(terms: Terms, a: Term, b: Term) -> Term:
     """A constant that is added to or multiplied with a term, with no more axes than say something."""
     assert b.leaf is not None
-    if not keeps_shape(a, b):
+    if not is_shape_kept(a, b):
         return b
     array = b.leaf.array
     if array.size == 1:
@@ -532,55 +590,67 @@ def _multiply_constant(terms: Terms, a: Term, b: Term) -> Term:
         made = computed(terms, "Mul", [a.leaf, b.leaf])
         if made is not None:
             return made
-    if keeps_shape(a, b):
+    if is_shape_kept(a, b):
         inner = a.operands[0] if a.operands else None
-        earlier = before(terms, a, b.leaf)
+        earlier = undo_movement_of_constant(terms, a, b.leaf)
         if earlier is not None:
-            return moved_like(terms, multiplied(terms, base(a), earlier), a)
+            return move_like(terms, make_product(terms, without_movement(a), earlier), a)
         made = channelwise(terms, a, b.leaf.array, b.leaf)
         if made is not None:
             return made
         inner, constant = (*a.operands, None, None)[:2]
-        if a.operator in ("Add", "Mul") and inner is not None and constant is not None and constant.leaf is not None:
+        if (
+            a.operator in ("Add", "Mul")
+            and inner is not None
+            and constant is not None
+            and constant.leaf is not None
+        ):
             both = is_vector(constant.leaf.array) and is_vector(b.leaf.array)
             made = computed(terms, "Mul", [constant.leaf, b.leaf]) if both else None
-            if made is not None and made.leaf is not None and is_vector(made.leaf.array) and keeps_shape(inner, made):
+            if (
+                made is not None
+                and made.leaf is not None
+                and is_vector(made.leaf.array)
+                and is_shape_kept(inner, made)
+            ):
                 if a.operator == "Mul":
-                    return multiplied(terms, inner, made)
-                return added(terms, multiplied(terms, inner, b), made)
+                    return make_product(terms, inner, made)
+                return make_sum(terms, make_product(terms, inner, b), made)
     return terms.make("Mul", [a, b], dtype=a.dtype, shape=broadcast(a, b))
 
 
-def inverted(terms: Terms, term: Term) -> Term:
+def make_reciprocal(terms: Terms, term: Term) -> Term:
     """One divided by a term."""
-    core, factor = split(terms, term)
+    core, factor = split_factor(terms, term)
     if core.leaf is not None:
         made = computed(terms, "Reciprocal", [core.leaf])
         if made is not None:
-            return scaled(terms, made, 1 / factor)
-    return scaled(terms, applied(terms, "Reciprocal", core), 1 / factor)
+            return make_multiple(terms, made, 1 / factor)
+    return make_multiple(terms, apply_unary(terms, "Reciprocal", core), 1 / factor)
 
 
-def rooted(terms: Terms, term: Term) -> Term:
+def make_root(terms: Terms, term: Term) -> Term:
     """The square root of a term."""
     if term.leaf is not None:
         made = computed(terms, "Sqrt", [term.leaf])
         if made is not None:
             return made
-    return applied(terms, "Sqrt", term)
+    return apply_unary(terms, "Sqrt", term)
 
 
-def number(terms: Terms, value: float, like: Term) -> Term:
+def make_number(terms: Terms, value: float, like: Term) -> Term:
     """A constant of one number, of the type of a term."""
     return terms.constant(np.array(value, onnx.helper.tensor_dtype_to_np_dtype(like.dtype)))
 
 
-def windowed(terms: Terms, term: Term, source: Term, named: dict[str, object]) -> Term:
+def make_window_operator(terms: Terms, term: Term, source: Term, named: Mapping[str, Any]) -> Term:
     """A convolution or pool, with the lengths that its windows give."""
     shape, made = source.shape, term.shape
     if shape is None or made is None or len(shape) != len(made):
         return term
-    kernel, pads, strides, dilations = (list(named[n]) for n in ("kernel_shape", "pads", "strides", "dilations"))  # type: ignore[call-overload]
+    kernel, pads, strides, dilations = (
+        list(named[n]) for n in ("kernel_shape", "pads", "strides", "dilations")
+    )
     places = len(kernel)
     for k in range(places):
         n = shape[k + 2]
@@ -597,15 +667,17 @@ def windowed(terms: Terms, term: Term, source: Term, named: dict[str, object]) -
     return term
 
 
-def applied(terms: Terms, operator: str, term: Term, **attributes: object) -> Term:
+def apply_unary(terms: Terms, operator: str, term: Term, **attributes: object) -> Term:
     """An operator that acts on every element alone."""
-    made = unshaped(terms, operator, [term], given(**attributes))
+    made = apply_before_movement(terms, operator, [term], make_attributes(**attributes))
     if made is not None:
         return made
-    return terms.make(operator, [term], given(**attributes), dtype=term.dtype, shape=term.shape)
+    return terms.make(
+        operator, [term], make_attributes(**attributes), dtype=term.dtype, shape=term.shape
+    )
 
 
-def reduced(terms: Terms, operator: str, term: Term, axes: Sequence[int]) -> Term:
+def make_reduction(terms: Terms, operator: str, term: Term, axes: Sequence[int]) -> Term:
     """A reduction that keeps the axes that it reduces, with length one."""
     axes = sorted(axes)
     if (
@@ -615,20 +687,32 @@ def reduced(terms: Terms, operator: str, term: Term, axes: Sequence[int]) -> Ter
     ):
         return term
     if operator in ("ReduceMean", "ReduceSum") and term.operator == "Scale":
-        return through(terms, term, lambda t: reduced(terms, operator, t, axes))
-    if term.operator == "Transpose" and term.operands[0] is not None and term.operands[0].shape is not None:
+        return apply_linear(terms, term, lambda t: make_reduction(terms, operator, t, axes))
+    if (
+        term.operator == "Transpose"
+        and term.operands[0] is not None
+        and term.operands[0].shape is not None
+    ):
         order = term.perm
-        return transposed(terms, reduced(terms, operator, term.operands[0], [order[a] for a in axes]), order)
+        return make_transpose(
+            terms,
+            make_reduction(terms, operator, term.operands[0], [order[a] for a in axes]),
+            order,
+        )
     shape = None
     if term.shape is not None:
         shape = tuple(1 if a in axes else n for a, n in enumerate(term.shape))
-    return terms.make(operator, [term], given(axes=axes), dtype=term.dtype, shape=shape)
+    return terms.make(operator, [term], make_attributes(axes=axes), dtype=term.dtype, shape=shape)
 
 
-def normalised(terms: Terms, x: Term, axes: Sequence[int], epsilon: float, centred: bool) -> Term:
+def make_normalisation(
+    terms: Terms, x: Term, axes: Sequence[int], epsilon: float, centred: bool
+) -> Term:
     """A term divided by its deviation along axes, or by its root mean square."""
     if centred:
-        x = added(terms, x, scaled(terms, reduced(terms, "ReduceMean", x, axes), -1.0))
-    square = reduced(terms, "ReduceMean", multiplied(terms, x, x), axes)
-    root = rooted(terms, added(terms, square, number(terms, epsilon, x)))
-    return multiplied(terms, x, inverted(terms, root))
+        x = make_sum(
+            terms, x, make_multiple(terms, make_reduction(terms, "ReduceMean", x, axes), -1.0)
+        )
+    square = make_reduction(terms, "ReduceMean", make_product(terms, x, x), axes)
+    root = make_root(terms, make_sum(terms, square, make_number(terms, epsilon, x)))
+    return make_product(terms, x, make_reciprocal(terms, root))

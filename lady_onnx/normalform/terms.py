@@ -2,7 +2,7 @@
 
 A term is an operator, its attributes and its operands, which are terms. Terms that are written alike are one (value
 numbering), so names, order and repetition are gone. Types and shapes are known as far as they can be, lengths of axes
-as polynomials (`extents`); small whole numbers, shapes above all, are known by their values.
+as polynomials (`equality.extents`); small whole numbers, shapes above all, are known by their values.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
-from ..equality.declared import sizes_of
-from ..equality.extents import Extent, Poly, is_number, unknown
-from ..equality.meanings import defaults_of, schema_of, standard
+from ..equality.declared import list_declared_lengths
+from ..equality.extents import Length, Poly, is_number, make_unknown_length
+from ..equality.meanings import find_schema, list_defaults, normalise_domain
 from ..errors import LadyError
 from ..graph.model import Graph
 from .lengths import DISPUTED, agreed_lengths
@@ -27,7 +27,7 @@ FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
 """Types in which sums and products are written in one form; shorter ones round too much for that."""
 MOST_SHAPING = 64
 """Constants of more elements do not say what shape a result has."""
-MOST_KNOWN = 1 << 12
+MAX_KNOWN_ELEMENTS = 1 << 12
 """Constants of whole numbers of more elements are not looked into."""
 
 Attributes = tuple[tuple[str, bytes], ...]
@@ -85,14 +85,14 @@ class Term:
     position: int = 0
     results: int = 1
     dtype: int = 0
-    shape: tuple[Extent, ...] | None = None
+    shape: tuple[Length, ...] | None = None
     known: np.ndarray | None = None
     leaf: Leaf | None = None
     bodies: tuple[Body, ...] = ()
     scope: Scope | None = None
     scale: float = 1.0
     key: object = None
-    layout: tuple[tuple[Extent, ...], tuple[int, ...]] = ((), ())
+    layout: tuple[tuple[Length, ...], tuple[int, ...]] = ((), ())
     exact: bool = False
     digest: bytes = b""
 
@@ -174,7 +174,7 @@ def value_of(serialized: bytes) -> object:
     return onnx.helper.get_attribute_value(AttributeProto.FromString(serialized))
 
 
-def given(**values: object) -> Attributes:
+def make_attributes(**values: object) -> Attributes:
     """Attributes of a term, by name."""
     return tuple(sorted(attribute(k, v) for k, v in values.items()))
 
@@ -189,20 +189,26 @@ class Terms:
         named: by an input and an axis the name of a length that all axes of that name have.
     """
 
-    def __init__(self, graph: Graph, version: int, exact: bool, named: Mapping[tuple[str, int], str] | None = None):
+    def __init__(
+        self,
+        graph: Graph,
+        version: int,
+        exact: bool,
+        named: Mapping[tuple[str, int], str] | None = None,
+    ):
         self.graph = graph
         self.exact = exact
         self.version = version
         """The version of the default domain that the terms' operators speak."""
         self.scope = Scope()
-        self.sizes: dict[str, Extent] = {}
+        self.sizes: dict[str, Length] = {}
         self.axes: dict[str, tuple[Term, int]] = {}
         """By the name of an unknown length where it is found."""
         self.parts: dict[tuple[int, int], Term | None] = {}
         """By the identity of a map and how many of its channels are asked, these."""
         self._named = named or {}
-        self._lengths: dict[str, Extent] = {}
-        self._measured: dict[str, Extent] = {}
+        self._lengths: dict[str, Length] = {}
+        self._measured: dict[str, Length] = {}
         self._weights: dict[str, Term] = {}
         self._fresh = 0
 
@@ -212,9 +218,14 @@ class Terms:
         """An input of the model, by position."""
         tensor = kind.tensor_type
         serialized = kind.SerializeToString(deterministic=True)
-        term = Term("Input", "", (("name", name.encode()), ("position", str(k).encode()), ("type", serialized)), ())
+        term = Term(
+            "Input",
+            "",
+            (("name", name.encode()), ("position", str(k).encode()), ("type", serialized)),
+            (),
+        )
         term = self._one(("input", name), term, tensor.elem_type, None)
-        dims = sizes_of(kind)
+        dims = list_declared_lengths(kind)
         if dims is not None:
             shape = list(self._axes(term, dims) or ())
             for axis, length in enumerate(shape):
@@ -239,15 +250,24 @@ class Terms:
     def _weight(self, name: str) -> Term:
         tensor = self.graph.tensors[name]
         if tensor.data_type == TensorProto.STRING or np.prod(tensor.dims, dtype=np.int64) == 0:
-            return self._constant(self.graph.array(name), name, tensor.data_type, text=tensor.data_type == TensorProto.STRING)
+            return self._constant(
+                self.graph.array(name),
+                name,
+                tensor.data_type,
+                text=tensor.data_type == TensorProto.STRING,
+            )
         array = self.graph.array(name)
         origin = name, lambda: np.arange(array.size).reshape(array.shape)
         return self._constant(array, name, tensor.data_type, origin)
 
-    def constant(self, array: np.ndarray, hint: str = "constant", room: np.ndarray | None = None) -> Term:
+    def constant(
+        self, array: np.ndarray, hint: str = "constant", room: np.ndarray | None = None
+    ) -> Term:
         """A constant that was computed."""
         array = np.asarray(array)
-        return self._constant(array, hint, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), room=room)
+        return self._constant(
+            array, hint, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), room=room
+        )
 
     def moved(self, leaf: Leaf, move: Callable[[np.ndarray], np.ndarray]) -> Term:
         """A constant whose elements were moved, copied or left out."""
@@ -257,7 +277,9 @@ class Terms:
             name, places = leaf.origin
             origin = name, lambda: move(places())
         whole = None if leaf.room is None else move(np.broadcast_to(leaf.room, leaf.array.shape))
-        return self._constant(array, leaf.hint, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), origin, whole)
+        return self._constant(
+            array, leaf.hint, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), origin, whole
+        )
 
     def _constant(
         self,
@@ -269,8 +291,18 @@ class Terms:
         text: bool = False,
     ) -> Term:
         # what is no weight is one wherever it holds the same
-        plain = not text and (array.dtype.kind in "biu" or array.size == 1) and array.size <= MOST_KNOWN
-        held = (str(array.dtype), array.shape, array.tobytes()) if plain else id(array) if origin is None else None
+        plain = (
+            not text
+            and (array.dtype.kind in "biu" or array.size == 1)
+            and array.size <= MAX_KNOWN_ELEMENTS
+        )
+        held = (
+            (str(array.dtype), array.shape, array.tobytes())
+            if plain
+            else id(array)
+            if origin is None
+            else None
+        )
         key = ("constant", held if held is not None else (hint, id(array)))
         old = self.scope.find(key)
         if old is not None:
@@ -284,7 +316,11 @@ class Terms:
         while top.outer is not None:
             top = top.outer
         # what may have been put in another order shows what it holds, whatever the order
-        shown = (array.shape, np.sort(array, axis=None).tobytes()) if plain and array.dtype.kind in "biu" else array.shape
+        shown = (
+            (array.shape, np.sort(array, axis=None).tobytes())
+            if plain and array.dtype.kind in "biu"
+            else array.shape
+        )
         return self._one(key, term, dtype, tuple(array.shape), shown, top)
 
     def values(self, known: np.ndarray, dtype: int = TensorProto.INT64) -> Term | None:
@@ -302,12 +338,22 @@ class Terms:
         attributes: Attributes = (),
         *,
         dtype: int | None = None,
-        shape: Sequence[Extent | None] | None = None,
+        shape: Sequence[Length | None] | None = None,
         scale: float = 1.0,
         known: np.ndarray | None = None,
     ) -> Term:
         """The term of an operator of the default domain with one result; type and shape are inferred if not given."""
-        return self.node(operator, "", operands, attributes, 1, dtype=dtype, shape=shape, scale=scale, known=known)[0]
+        return self.node(
+            operator,
+            "",
+            operands,
+            attributes,
+            1,
+            dtype=dtype,
+            shape=shape,
+            scale=scale,
+            known=known,
+        )[0]
 
     def node(
         self,
@@ -319,7 +365,7 @@ class Terms:
         bodies: tuple[Body, ...] = (),
         *,
         dtype: int | None = None,
-        shape: Sequence[Extent | None] | None = None,
+        shape: Sequence[Length | None] | None = None,
         scale: float = 1.0,
         known: np.ndarray | None = None,
         once: bool = False,
@@ -335,12 +381,24 @@ class Terms:
         old = self.scope.find(key)
         if old is not None:
             return old
-        kinds: Sequence[tuple[int, Sequence[Extent | None] | None]] = [(dtype or 0, shape)] * results
+        kinds: Sequence[tuple[int, Sequence[Length | None] | None]] = [
+            (dtype or 0, shape)
+        ] * results
         if dtype is None:
             kinds = self._infer(operator, domain, left, attributes, results)
         made = []
         for k, (kind, dims) in enumerate(kinds):
-            term = Term(operator, domain, attributes, tuple(left), k, results, kind, known=known, bodies=bodies)
+            term = Term(
+                operator,
+                domain,
+                attributes,
+                tuple(left),
+                k,
+                results,
+                kind,
+                known=known,
+                bodies=bodies,
+            )
             term.scope, term.scale, term.key, term.exact = self.scope, scale, key, self.exact
             term.digest = self._digest(term)
             term.shape = self._axes(term, dims)
@@ -353,11 +411,16 @@ class Terms:
         key: object,
         term: Term,
         dtype: int,
-        shape: tuple[Extent, ...] | None,
+        shape: tuple[Length, ...] | None,
         shown: object = None,
         scope: Scope | None = None,
     ) -> Term:
-        term.dtype, term.shape, term.scope, term.exact = dtype, shape, scope or self.scope, self.exact
+        term.dtype, term.shape, term.scope, term.exact = (
+            dtype,
+            shape,
+            scope or self.scope,
+            self.exact,
+        )
         # inputs of two files are each other's by position
         position = [v for n, v in term.attributes if n == "position"]
         text = repr((term.operator, dtype, position, shown))
@@ -369,7 +432,9 @@ class Terms:
     def _digest(term: Term) -> bytes:
         parts = hashlib.blake2b(digest_size=12)
         # lengths are named by the order in which they were found, which is another in another file
-        named = [(n, _unnamed(v)) if n in ("factors", "of", "to") else (n, v) for n, v in term.attributes]
+        named = [
+            (n, _unnamed(v)) if n in ("factors", "of", "to") else (n, v) for n, v in term.attributes
+        ]
         parts.update(repr((term.operator, term.domain, named, term.position)).encode())
         for operand in term.operands:
             parts.update(operand.digest if operand else b"-")
@@ -380,7 +445,7 @@ class Terms:
 
     # ---- types and shapes
 
-    def _axes(self, term: Term, dims: Sequence[Extent | None] | None) -> tuple[Extent, ...] | None:
+    def _axes(self, term: Term, dims: Sequence[Length | None] | None) -> tuple[Length, ...] | None:
         if dims is None:
             return None
         return tuple(self._axis(term, a) if d is None else d for a, d in enumerate(dims))
@@ -392,11 +457,11 @@ class Terms:
             self._measured[how] = self._axis(term, axis)
         term.shape = (*term.shape[:axis], self._measured[how], *term.shape[axis + 1 :])
 
-    def _axis(self, term: Term, axis: int) -> Extent:
+    def _axis(self, term: Term, axis: int) -> Length:
         """A length that nothing is known about but where it is found."""
         name = f"{len(self.axes)}"
         self.axes[name] = term, axis
-        return unknown(name)
+        return make_unknown_length(name)
 
     def type_of(self, term: Term) -> TypeProto | None:
         """What onnx's inference is told of a term."""
@@ -413,20 +478,39 @@ class Terms:
 
     def check(self, node: NodeProto, operands: Sequence[Term | None], version: int) -> None:
         """Raises NoForm where onnx's inference says that operands do not fit their operator."""
-        if schema_of(node.op_type, node.domain, version) is None:
+        if find_schema(node.op_type, node.domain, version) is None:
             return
         attributes = tuple((a.name, a.SerializeToString()) for a in node.attribute)
         try:
-            self._inferred(node.op_type, standard(node.domain), operands, attributes, len(node.output), version)
+            self._inferred(
+                node.op_type,
+                normalise_domain(node.domain),
+                operands,
+                attributes,
+                len(node.output),
+                version,
+            )
         except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-            raise NoForm(f"its operands do not fit: {' '.join(str(error).split())[:200]}") from error
+            raise NoForm(
+                f"its operands do not fit: {' '.join(str(error).split())[:200]}"
+            ) from error
 
     def _infer(
-        self, operator: str, domain: str, operands: Sequence[Term | None], attributes: Attributes, results: int
-    ) -> list[tuple[int, Sequence[Extent | None] | None]]:
+        self,
+        operator: str,
+        domain: str,
+        operands: Sequence[Term | None],
+        attributes: Attributes,
+        results: int,
+    ) -> list[tuple[int, Sequence[Length | None] | None]]:
         try:
             return self._inferred(operator, domain, operands, attributes, results, self.version)
-        except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError, RuntimeError, ValueError):
+        except (
+            onnx.shape_inference.InferenceError,
+            onnx.checker.ValidationError,
+            RuntimeError,
+            ValueError,
+        ):
             return [(0, None)] * results
 
     def _inferred(
@@ -437,10 +521,10 @@ class Terms:
         attributes: Attributes,
         results: int,
         version: int,
-    ) -> list[tuple[int, Sequence[Extent | None] | None]]:
+    ) -> list[tuple[int, Sequence[Length | None] | None]]:
         """The types and shapes of an operator's results as onnx infers them; raises what onnx does where nothing fits."""
-        nothing: list[tuple[int, Sequence[Extent | None] | None]] = [(0, None)] * results
-        schema = schema_of(operator, domain, version)
+        nothing: list[tuple[int, Sequence[Length | None] | None]] = [(0, None)] * results
+        schema = find_schema(operator, domain, version)
         if schema is None:
             return nothing
         names = ["" if o is None else f"a{k}" for k, o in enumerate(operands)]
@@ -453,12 +537,23 @@ class Terms:
             if kind is None:
                 return nothing
             types[name] = kind
-            if operand.leaf is not None and operand.leaf.array.size <= MOST_SHAPING and operand.dtype != TensorProto.STRING:
+            if (
+                operand.leaf is not None
+                and operand.leaf.array.size <= MOST_SHAPING
+                and operand.dtype != TensorProto.STRING
+            ):
                 data[name] = onnx.numpy_helper.from_array(operand.leaf.array, name)
-        node = NodeProto(op_type=operator, domain=domain, input=names, output=[f"r{k}" for k in range(results)])
+        node = NodeProto(
+            op_type=operator, domain=domain, input=names, output=[f"r{k}" for k in range(results)]
+        )
         node.attribute.extend(AttributeProto.FromString(b) for _, b in attributes)
         found = onnx.shape_inference.infer_node_outputs(
-            schema, node, types, data, opset_imports=[onnx.helper.make_opsetid(domain, version)], ir_version=10
+            schema,
+            node,
+            types,
+            data,
+            opset_imports=[onnx.helper.make_opsetid(domain, version)],
+            ir_version=10,
         )
         seen = [self._seen(found.get(f"r{k}")) for k in range(results)]
         if domain or operator not in DISPUTED:
@@ -468,15 +563,21 @@ class Terms:
         # the scales of the first versions are an attribute, and then an operand
         place = 1 if operator == "Upsample" or version < 11 else 2
         scales = next((t.leaf.array for t in operands[place : place + 1] if t and t.leaf), None)
-        return [(kind, after and agreed_lengths(operator, values, before, after, scales)) for kind, after in seen]
+        return [
+            (kind, after and agreed_lengths(operator, values, before, after, scales))
+            for kind, after in seen
+        ]
 
-    def _seen(self, kind: TypeProto | None) -> tuple[int, Sequence[Extent | None] | None]:
+    def _seen(self, kind: TypeProto | None) -> tuple[int, Sequence[Length | None] | None]:
         if kind is None or not kind.HasField("tensor_type"):
             return 0, None
         tensor = kind.tensor_type
         if not tensor.HasField("shape"):
             return tensor.elem_type, None
-        dims = [d.dim_value if d.HasField("dim_value") else self.sizes.get(d.dim_param) for d in tensor.shape.dim]
+        dims = [
+            d.dim_value if d.HasField("dim_value") else self.sizes.get(d.dim_param)
+            for d in tensor.shape.dim
+        ]
         # what inference leaves open gets an unknown of its own
         return tensor.elem_type, dims
 
@@ -486,10 +587,15 @@ def _unnamed(text: bytes) -> bytes:
     return re.sub(rb"\d+(\*\d+)+", b"?", text)
 
 
-def with_defaults(node: NodeProto, version: int, kept: Mapping[str, AttributeProto] | None = None) -> Attributes:
+def list_with_defaults(
+    node: NodeProto, version: int, kept: Mapping[str, AttributeProto] | None = None
+) -> Attributes:
     """The attributes of a node, with the defaults that its operator has at a version, but for bodies."""
-    domain = standard(node.domain)
-    every = {**defaults_of(node.op_type, domain, version), **(kept or {a.name: a for a in node.attribute})}
+    domain = normalise_domain(node.domain)
+    every = {
+        **list_defaults(node.op_type, domain, version),
+        **(kept or {a.name: a for a in node.attribute}),
+    }
     found = []
     for name, proto in every.items():
         if proto.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
@@ -501,7 +607,7 @@ def with_defaults(node: NodeProto, version: int, kept: Mapping[str, AttributePro
     return tuple(sorted(found))
 
 
-def walk(ends: Sequence[Term]) -> Iterator[Term]:
+def walk_terms(ends: Sequence[Term]) -> Iterator[Term]:
     """The terms that some hang on, operands first, each once; those of bodies where their operator stands."""
     done: set[int] = set()
     waiting: list[tuple[Term, bool]] = [(t, False) for t in reversed(ends)]

@@ -1,1 +1,1 @@
-"""Two files of one network: are they one program, and which weight is which?"""
+"""Two files of one network: whether they are one program, and which weight is which."""

@@ -16,15 +16,22 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from ..equality.declared import Said, axes_of_type, first_unshown, said_of
-from ..equality.pairing import Difference, Pairing, correspond, pair_graphs, part, unshared
+from ..equality.declared import Said, find_unshown, length_of_dimension, list_declared_axes
+from ..equality.pairing import (
+    Difference,
+    Pairing,
+    find_shared_weight,
+    make_parting_error,
+    pair_graphs,
+    pair_weights,
+)
 from ..errors import ArchitectureError
 from ..graph.model import Graph
-from ..normalform.form import Form, declarations, normal_form, version_of
+from ..normalform.form import Form, build_normal_form, choose_version, list_declarations
 from ..normalform.terms import NoForm
 from ..numerics import is_float_array
-from ..runtime.sessions import simplified
-from .skeleton import Place, paired
+from ..runtime.sessions import simplify_models
+from .skeleton import Place, pair_skeletons
 
 
 @dataclass(frozen=True)
@@ -108,7 +115,7 @@ class Link:
         return array.astype(like.dtype) if is_float_array(array) and is_float_array(like) else array
 
 
-def connect(reference: Graph, suspect: Graph) -> Link:
+def pair_models(reference: Graph, suspect: Graph) -> Link:
     """Which weight of the suspect is which of the reference.
 
     Raises ArchitectureError with the place where they part.
@@ -118,11 +125,11 @@ def connect(reference: Graph, suspect: Graph) -> Link:
     if not plain.differences and names is not None:
         apart: tuple[str, ...] = ()
         if plain.declared:
-            apart = unshown(suspect, plain.said, plain.declared, is_formed=False)
+            apart = list_unshown(suspect, plain.said, plain.declared, is_formed=False)
         return Link(reference, suspect, _places(names), True, apart)
-    first = plain.differences[0] if plain.differences else unshared(plain)
+    first = plain.differences[0] if plain.differences else find_shared_weight(plain)
     formed: list[Link] = []
-    version = version_of(reference, suspect)
+    version = choose_version(reference, suspect)
     for exact in (True, False):
         try:
             found = _formed(reference, suspect, version, exact)
@@ -137,13 +144,13 @@ def connect(reference: Graph, suspect: Graph) -> Link:
     return _apart(reference, suspect, plain, first, formed)
 
 
-def unshown(suspect: Graph, said: Said, doubted: Set[str], is_formed: bool) -> tuple[str, ...]:
+def list_unshown(suspect: Graph, said: Said, doubted: Set[str], is_formed: bool) -> tuple[str, ...]:
     """The first place where a suspect declares what does not follow from its nodes, if there is one.
 
-    The arguments are those of `first_unshown`.
+    The arguments are those of `find_unshown`.
     """
     try:
-        found = first_unshown(declarations(suspect, said), said, doubted, is_formed)
+        found = find_unshown(list_declarations(suspect, said), said, doubted, is_formed)
     except NoForm as error:
         return (f"what is declared of inner values is not known to be so: {error}",)
     return () if found is None else (str(Difference(f"value '{found[0]}'", found[1], False)),)
@@ -155,10 +162,13 @@ def _places(names: Mapping[str, str]) -> dict[str, Place]:
 
 def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link | Difference:
     """The normal forms, weight by weight, or where they part so that their weights cannot be paired."""
-    ours, theirs = (normal_form(g, version, exact) for g in (reference, suspect))
+    ours, theirs = (build_normal_form(g, version, exact) for g in (reference, suspect))
     found = pair_graphs(ours.graph, theirs.graph)
     if found.one_to_one is None:
-        ours, theirs = (_unshared(form, [pair[side] for pair in found.weights]) for side, form in enumerate((ours, theirs)))
+        ours, theirs = (
+            _unshared(form, [pair[side] for pair in found.weights])
+            for side, form in enumerate((ours, theirs))
+        )
         found = pair_graphs(ours.graph, theirs.graph)
     final = [d for d in found.differences if d.final]
     if final:
@@ -167,10 +177,10 @@ def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link
         return Difference(f"node {place}", what, True) if place else final[0]
     names = found.one_to_one
     if names is None:
-        return unshared(found)
+        return find_shared_weight(found)
     apart = tuple(dict.fromkeys(str(d) for d in found.differences))
     if not apart and (found.declared or suspect.declares_inner_values):
-        apart = unshown(suspect, _said(found, ours, theirs), found.declared, is_formed=True)
+        apart = list_unshown(suspect, _said(found, ours, theirs), found.declared, is_formed=True)
     return Link(ours.graph, theirs.graph, _places(names), False, apart, exact, (ours, theirs))
 
 
@@ -183,14 +193,16 @@ def _said(found: Pairing, ours: Form, theirs: Form) -> Said:
     said = {place: name for place, name in found.said.items() if place[0] in inputs}
     for name, value in theirs.values.items():
         for kind in ours.declared.get(found.values.get(value, ""), ()):
-            for axis, dim in enumerate(axes_of_type(kind)):
-                length = said_of(dim)
+            for axis, dim in enumerate(list_declared_axes(kind)):
+                length = length_of_dimension(dim)
                 if length is not None:
                     said.setdefault((name, axis), length)
     return said
 
 
-def _apart(reference: Graph, suspect: Graph, plain: Pairing, first: Difference, formed: list[Link]) -> Link:
+def _apart(
+    reference: Graph, suspect: Graph, plain: Pairing, first: Difference, formed: list[Link]
+) -> Link:
     """Two graphs that are not one program, weight by weight as far as that can be told."""
     names = plain.one_to_one
     if plain.differences and names is not None and not any(d.final for d in plain.differences):
@@ -199,14 +211,16 @@ def _apart(reference: Graph, suspect: Graph, plain: Pairing, first: Difference, 
         return Link(reference, suspect, _places(names), True, apart)
     if formed:
         return formed[-1]
-    error = part(reference, suspect, first)
+    error = make_parting_error(reference, suspect, first)
     # what onnxruntime cannot load has no other form
-    for ours, theirs in simplified(reference, suspect):
+    for ours, theirs in simplify_models(reference, suspect):
         try:
-            places, _ = paired(ours, theirs)
+            places, _ = pair_skeletons(ours, theirs)
         except ArchitectureError:
             continue
-        if all(math.prod(ours.shape(a)) == math.prod(theirs.shape(p.name)) for a, p in places.items()):
+        if all(
+            math.prod(ours.shape(a)) == math.prod(theirs.shape(p.name)) for a, p in places.items()
+        ):
             return Link(ours, theirs, places, False, (str(first),), False)
     raise error
 
@@ -217,7 +231,9 @@ def _unshared(form: Form, paired_names: Iterable[str]) -> Form:
     many = {name for name, count in counts.items() if count > 1}
     model = form.graph.to_model("")
     weights = {t.name: t for t in model.graph.initializer}
-    taken = {name for node in model.graph.node for name in (*node.input, *node.output)} | weights.keys()
+    taken = {
+        name for node in model.graph.node for name in (*node.input, *node.output)
+    } | weights.keys()
     leaves, used = dict(form.leaves), set()
     for node in model.graph.node:
         for k, name in enumerate(node.input):
@@ -239,10 +255,10 @@ def _add(model: onnx.ModelProto, tensor: onnx.TensorProto, name: str, taken: set
     return fresh
 
 
-def differ(reference: Graph, suspect: Graph) -> dict[str, str] | None:
+def pair_by_name_alone(reference: Graph, suspect: Graph) -> dict[str, str] | None:
     """The suspect's weights by the reference's names if they differ in nothing but the length of axes, else None."""
     try:
-        names = correspond(reference, suspect, sizes=False)
+        names = pair_weights(reference, suspect, sizes=False)
     except ArchitectureError:
         return None
     return names if any(reference.shape(a) != suspect.shape(b) for a, b in names.items()) else None

@@ -20,13 +20,24 @@ from onnx import NodeProto
 from scipy.optimize import linear_sum_assignment
 
 from ..errors import ArchitectureError
-from ..graph.model import FLOATS, Graph, attributes, by_name, label
+from ..graph.model import Graph
+from ..graph.nodes import FLOAT_TYPES, describe_node, pair_by_name, read_attributes
 from ..numerics import as_finite
-from ..runtime.sessions import HALF
+from ..runtime.sessions import HALF_TYPES
 
 PASSING = ("Cast", "Dropout", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 """A weight that goes through these is still one."""
-MOVING = (*PASSING, "Concat", "ConstantOfShape", "Flatten", "Gather", "Slice", "Split", "Tile", "Transpose")
+MOVING = (
+    *PASSING,
+    "Concat",
+    "ConstantOfShape",
+    "Flatten",
+    "Gather",
+    "Slice",
+    "Split",
+    "Tile",
+    "Transpose",
+)
 """What only moves elements does so whatever their values, and is seen in any two runs."""
 COMMUTING = ("Add", "Max", "Mean", "Min", "Mul", "Sum")
 """Their operands have no order; where one is the same number everywhere, exporters leave it out, or write it elsewhere."""
@@ -91,10 +102,14 @@ class _Skeleton:
         reach: dict[str, Set] = {name: frozenset({("input", k)}) for k, name in enumerate(inputs)}
         held = {name: name for name in graph.tensors}
         # what hangs on the inputs' values, and which of that are floats
-        valued = {v.name: v.type.tensor_type.elem_type in FLOATS for v in graph.model.graph.input if v.name not in held}
+        valued = {
+            v.name: v.type.tensor_type.elem_type in FLOAT_TYPES
+            for v in graph.model.graph.input
+            if v.name not in held
+        }
         for node in graph.nodes:
             if any(a.HasField("g") for a in node.attribute):
-                raise ArchitectureError(f"{graph.name}: node {label(node)} has subgraphs")
+                raise ArchitectureError(f"{graph.name}: node {describe_node(node)} has subgraphs")
             if node.op_type in PASSING and node.input[0] in held:
                 held[node.output[0]] = held[node.input[0]]
                 continue
@@ -127,14 +142,29 @@ class _Skeleton:
         return found
 
     def _held(self, node: NodeProto, held: Mapping[str, str]) -> _Node | None:
-        own = [(k, held[name]) for k, name in enumerate(node.input) if name in held and self._learned(held[name])]
-        if not own or (node.op_type in COMMUTING and all(_constant(self.graph, name) for _, name in own)):
+        own = [
+            (k, held[name])
+            for k, name in enumerate(node.input)
+            if name in held and self._learned(held[name])
+        ]
+        if not own or (
+            node.op_type in COMMUTING and all(_constant(self.graph, name) for _, name in own)
+        ):
             return None
         if node.op_type not in COMMUTING:
             # a layer of one unit has a bias of one element
-            own = [(k, held[name]) for k, name in enumerate(node.input) if name in held and self._float(held[name])]
+            own = [
+                (k, held[name])
+                for k, name in enumerate(node.input)
+                if name in held and self._float(held[name])
+            ]
         kind: str = node.op_type
-        given = _given(node, self.graph.shape(held[node.input[1]]) if node.input[1:] and node.input[1] in held else ())
+        given = _given(
+            node,
+            self.graph.shape(held[node.input[1]])
+            if node.input[1:] and node.input[1] in held
+            else (),
+        )
         turned = dict.fromkeys(range(len(node.input)), False)
         if kind in ("Gemm", "MatMul") and own[0][0] == 1:
             kind = "linear"
@@ -145,39 +175,57 @@ class _Skeleton:
             shape = [n for n in self.graph.shape(name) if n > 1]
             shapes.append(tuple(reversed(shape) if turned[k] else shape))
         told = tuple((a, str(given[a])) for a in TELLING if a in given and kind != "linear")
-        return _Node(node, (kind, places, tuple(shapes), told), tuple((name, turned[k]) for k, name in own))
+        return _Node(
+            node, (kind, places, tuple(shapes), told), tuple((name, turned[k]) for k, name in own)
+        )
 
     def done(self, digits: int) -> Counter:
         """What the nodes do beside their weights: their operators, and their numbers, to so many digits."""
         found = Counter(self._done(node, digits) for node in self.others)
         # of a folded norm nothing is left to compare
         given = [_given(n.node) for n in self.nodes if n.node.op_type != "BatchNormalization"]
-        return found + Counter(("epsilon", f"{g['epsilon']:.{digits}g}") for g in given if "epsilon" in g)
+        return found + Counter(
+            ("epsilon", f"{g['epsilon']:.{digits}g}") for g in given if "epsilon" in g
+        )
 
     def _done(self, node: NodeProto, digits: int) -> tuple:
         # what says along which axes it acts exporters give as an attribute or as a number, and any two runs show
-        given = [v for v in attributes(node).values() if isinstance(v, float | bytes) and v != b"none"]
+        given = [
+            v
+            for v in read_attributes(node).values()
+            if isinstance(v, float | bytes) and v != b"none"
+        ]
         known = onnx.defs.has(node.op_type, node.domain)
-        inputs = [i.name for i in onnx.defs.get_schema(node.op_type, node.domain).inputs] if known else []
+        inputs = (
+            [i.name for i in onnx.defs.get_schema(node.op_type, node.domain).inputs]
+            if known
+            else []
+        )
         for k, name in enumerate(node.input):
             if name in self.graph.tensors and (k >= len(inputs) or inputs[k] not in AXES):
                 given += self.graph.array(name).ravel()[:1].tolist()
-        return node.op_type, tuple(sorted(f"{v:.{digits}g}" if isinstance(v, float) else str(v) for v in given))
+        return node.op_type, tuple(
+            sorted(f"{v:.{digits}g}" if isinstance(v, float) else str(v) for v in given)
+        )
 
     def _learned(self, name: str) -> bool:
         """Is it a weight, and not a size or a number?"""
         return self._float(name) and int(np.prod(self.graph.shape(name))) > 1
 
     def _float(self, name: str) -> bool:
-        return self.graph.tensors[name].data_type in FLOATS
+        return self.graph.tensors[name].data_type in FLOAT_TYPES
 
 
 def _given(node: NodeProto, shape: Sequence[int] = ()) -> dict[str, Any]:
     """The attributes of a node, those that have a default too; `shape` is that of its weight."""
     known = onnx.defs.has(node.op_type, node.domain)
     schema = onnx.defs.get_schema(node.op_type, node.domain).attributes if known else {}
-    defaults = {k: onnx.helper.get_attribute_value(a.default_value) for k, a in schema.items() if a.default_value.name}
-    found = defaults | attributes(node)
+    defaults = {
+        k: onnx.helper.get_attribute_value(a.default_value)
+        for k, a in schema.items()
+        if a.default_value.name
+    }
+    found = defaults | read_attributes(node)
     if "kernel_shape" in schema:
         found.setdefault("kernel_shape", list(shape[2:]))
         for name in ("dilations", "strides"):
@@ -188,18 +236,20 @@ def _given(node: NodeProto, shape: Sequence[int] = ()) -> dict[str, Any]:
 def _chosen(node: NodeProto, valued: Mapping[str, bool]) -> bool:
     """Does a node move elements to places that hang on the inputs' values, or round them to whole numbers?"""
     if node.op_type == "Cast":
-        return valued.get(node.input[0], False) and attributes(node)["to"] not in FLOATS
-    return node.op_type not in ("Concat", "Dropout") and any(name in valued for name in node.input[1:])
+        return valued.get(node.input[0], False) and read_attributes(node)["to"] not in FLOAT_TYPES
+    return node.op_type not in ("Concat", "Dropout") and any(
+        name in valued for name in node.input[1:]
+    )
 
 
 def _floats(node: NodeProto, valued: Mapping[str, bool]) -> bool:
     if node.op_type == "Cast":
-        return attributes(node)["to"] in FLOATS
+        return read_attributes(node)["to"] in FLOAT_TYPES
     first = node.input[:1] if node.op_type in MOVING else node.input
     return any(valued.get(name, True) for name in first if name)
 
 
-def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[str, ...]]:
+def pair_skeletons(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[str, ...]]:
     """For every weight of the reference, that a node of its main graph holds, the suspect's.
 
     And of the nodes without weights that do more than move elements the operators that one graph has more often than
@@ -207,10 +257,14 @@ def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[st
     """
     sides = (reference, suspect)
     ends = [
-        by_name(*([v.name for v in g.model.graph.input if v.name not in g.tensors] for g in sides)),
-        by_name(*([v.name for v in g.model.graph.output] for g in sides)),
+        pair_by_name(
+            *([v.name for v in g.model.graph.input if v.name not in g.tensors] for g in sides)
+        ),
+        pair_by_name(*([v.name for v in g.model.graph.output] for g in sides)),
     ]
-    one, two = (_Skeleton.of(g, *([pair[k] for pair in end] for end in ends)) for k, g in enumerate(sides))
+    one, two = (
+        _Skeleton.of(g, *([pair[k] for pair in end] for end in ends)) for k, g in enumerate(sides)
+    )
     ours, theirs = _classes(one, two)
     found: dict[str, Place] = {}
     back: dict[str, str] = {}
@@ -218,18 +272,22 @@ def paired(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[st
     for number in sorted(set(ours)):
         a, b = ([k for k, n in enumerate(side) if n == number] for side in (ours, theirs))
         if len(a) > 1:
-            gaps = np.array([[mine.apart(one.nodes[i], other_values, two.nodes[j]) for j in b] for i in a])
+            gaps = np.array(
+                [[mine.apart(one.nodes[i], other_values, two.nodes[j]) for j in b] for i in a]
+            )
             gaps += ASTRAY * np.array([[len(one.routes[i] ^ two.routes[j]) for j in b] for i in a])
             b = [b[j] for j in linear_sum_assignment(gaps)[1]]
         for i, j in zip(a, b, strict=True):
-            for (name, turned), (other, also) in zip(one.nodes[i].weights, two.nodes[j].weights, strict=True):
+            for (name, turned), (other, also) in zip(
+                one.nodes[i].weights, two.nodes[j].weights, strict=True
+            ):
                 place = Place(other, turned != also)
                 if found.setdefault(name, place) != place or back.setdefault(other, name) != name:
                     raise ArchitectureError(
                         f"{suspect.name}: another architecture than {reference.name}: weight '{name}' and '{other}' stand for "
                         "each other in one place, and not in another; compare models exported from the same network"
                     )
-    half = any(t.data_type in HALF for g in sides for t in g.tensors.values())
+    half = any(t.data_type in HALF_TYPES for g in sides for t in g.tensors.values())
     done = [side.done(2 if half else 6) for side in (one, two)]
     apart = sorted({what[0] for what in (done[0] - done[1]) + (done[1] - done[0])})
     return found, tuple(apart)
@@ -271,7 +329,10 @@ def _classes(one: _Skeleton, two: _Skeleton) -> tuple[list[int], list[int]]:
         signs: dict[object, int] = {}
         after = []
         for side, now in zip(sides, current, strict=True):
-            rows = ((now[k], _around(side.before[k], now), _around(side.after[k], now)) for k in range(len(now)))
+            rows = (
+                (now[k], _around(side.before[k], now), _around(side.after[k], now))
+                for k in range(len(now))
+            )
             after.append([signs.setdefault(row, len(signs)) for row in rows])
         if len(signs) == len(set(current[0])):
             break
@@ -281,7 +342,9 @@ def _classes(one: _Skeleton, two: _Skeleton) -> tuple[list[int], list[int]]:
 
 
 def _around(others: Iterable, now: Sequence[int]) -> tuple:
-    return tuple(sorted(Counter(str(now[o]) if isinstance(o, int) else str(o) for o in others).items()))
+    return tuple(
+        sorted(Counter(str(now[o]) if isinstance(o, int) else str(o) for o in others).items())
+    )
 
 
 def _same(sides: Sequence[_Skeleton], classes: Sequence[Sequence[int]]) -> None:
@@ -298,9 +361,11 @@ def _same(sides: Sequence[_Skeleton], classes: Sequence[Sequence[int]]) -> None:
     if where[1]:
         node = where[1][0]
         shapes = " and ".join(str(list(s)) for s in node.kind[2])
-        what = f"node {label(node.node)}, with weights of shape {shapes}, has no counterpart"
+        what = (
+            f"node {describe_node(node.node)}, with weights of shape {shapes}, has no counterpart"
+        )
     else:
-        what = f"the reference's node {label(where[0][0].node)} has no counterpart"
+        what = f"the reference's node {describe_node(where[0][0].node)} has no counterpart"
     raise ArchitectureError(
         f"{two.graph.name}: another architecture than {one.graph.name}: {what}; compare models exported from the same network"
     )

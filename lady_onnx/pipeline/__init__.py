@@ -1,1 +1,1 @@
-""""""
+"""The main job and the commands: pairing, alignment, diagnosis, result."""

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from ..diagnosis.alterations import SHORT, Alteration
+from ..diagnosis.alterations import SHORT_TYPE_EPSILON, Alteration
 from ..diagnosis.integrity import Finding
 from ..errors import LadyError
 from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..matching.evidence import Match
 from ..numerics import is_float_array, machine_epsilon
-from ..runtime.sessions import Verification, compare
+from ..runtime.sessions import Verification, compare_models
 from .permuting import write_permutation
-from .verdicts import Verdict, judge, recognised
+from .verdicts import Verdict, judge_suspect, measure_recognised
 
 NOTE = "resynced"
 FACTOR = 2.0
@@ -90,7 +90,7 @@ class Resync:
     @functools.cached_property
     def judged(self) -> Verdict:
         """What the suspect is to the reference, and why."""
-        return judge(self)
+        return judge_suspect(self)
 
     @property
     def verdict(self) -> str:
@@ -100,7 +100,7 @@ class Resync:
     @property
     def recognised(self) -> float:
         """The share of the units that are likely to be copies, beyond what chance gives."""
-        return recognised(self)
+        return measure_recognised(self)
 
     @property
     def permutations(self) -> Mapping[str, np.ndarray]:
@@ -121,13 +121,15 @@ class Resync:
         write_permutation(path, self.symmetry.groups, self.permutations, None)
 
 
-def preserved(
+def verify_result(
     suspect: Graph, result: Graph, verify: str, provider: str, samples: int, seed: int
 ) -> tuple[Verification | None, bool | None, str | None]:
     """Does the result compute what the suspect did? What onnxruntime found, the answer, and who gave it."""
     if verify in ("auto", "run"):
         try:
-            found = compare(suspect, result, samples=samples, seed=seed, provider_name=provider)
+            found = compare_models(
+                suspect, result, samples=samples, seed=seed, provider_name=provider
+            )
             return found, found.equal, "run"
         except LadyError:
             if verify == "run":
@@ -135,15 +137,17 @@ def preserved(
     return None, None if verify == "none" else True, None if verify == "none" else "proof"
 
 
-def alike(a: Graph, b: Graph, samples: int, seed: int) -> bool:
+def have_equal_outputs(a: Graph, b: Graph, samples: int, seed: int) -> bool:
     """Do two models run, and compute the same?"""
     try:
-        return compare(a, b, samples=samples, seed=seed, provider_name="cpu").equal
+        return compare_models(a, b, samples=samples, seed=seed, provider_name="cpu").equal
     except LadyError:
         return False
 
 
-def is_rounding(reference: np.ndarray, result: np.ndarray, room: np.ndarray | None, other: np.ndarray | None) -> bool:
+def is_rounding(
+    reference: np.ndarray, result: np.ndarray, room: np.ndarray | None, other: np.ndarray | None
+) -> bool:
     """Is the result no further from the reference than rounding on the way to the forms of both leaves every element?
 
     `room` is what the reference's form leaves, `other` the suspect's with its units in place; None where one is exact.
@@ -154,13 +158,17 @@ def is_rounding(reference: np.ndarray, result: np.ndarray, room: np.ndarray | No
     return bool((_gap(reference, result) <= limit).all())
 
 
-def writing_room(reference: np.ndarray) -> np.ndarray | None:
+def measure_writing_tolerance(reference: np.ndarray) -> np.ndarray | None:
     """By how much a weight may differ that one file holds as it was folded, and another as another tool folded it.
 
     A layer that a norm was folded into before it was written has the rounding of a product in every weight, and in its
     biases that of a difference of numbers of the usual size. Short types have no such room.
     """
-    if not is_float_array(reference) or machine_epsilon(reference.dtype) >= SHORT or not reference.size:
+    if (
+        not is_float_array(reference)
+        or machine_epsilon(reference.dtype) >= SHORT_TYPE_EPSILON
+        or not reference.size
+    ):
         return None
     size = np.abs(reference).astype(np.float64)
     if reference.ndim == 1:
@@ -169,7 +177,11 @@ def writing_room(reference: np.ndarray) -> np.ndarray | None:
 
 
 def is_product(
-    expected: np.ndarray, placed: np.ndarray, beside: np.ndarray, room: np.ndarray | None, roundings: int = 1
+    expected: np.ndarray,
+    placed: np.ndarray,
+    beside: np.ndarray,
+    room: np.ndarray | None,
+    roundings: int = 1,
 ) -> bool:
     """Is a weight the product of the reference's and the factors, rounded as often as it was multiplied?
 
@@ -183,15 +195,17 @@ def is_product(
     if not is_float_array(placed):
         return False
     unit = machine_epsilon(placed.dtype)
-    known = FACTOR if unit < SHORT else 0.0
+    known = FACTOR if unit < SHORT_TYPE_EPSILON else 0.0
     with np.errstate(invalid="ignore"):
         half = 0.5 * np.spacing(np.abs(placed)).astype(np.float64)
         # what was rounded before may have had fewer digits left
         earlier = (roundings - 1) * np.maximum(0.5 * unit * np.abs(expected), half)
         limit = (1 + TINY) * (half + earlier) + known * unit * np.abs(expected) + 8 * unit * beside
-        if unit < SHORT:
+        if unit < SHORT_TYPE_EPSILON:
             # of numbers that are all but zero the steps no longer shrink with their size
-            limit = np.maximum(limit, (0.5 + known) * float(np.finfo(placed.dtype).smallest_subnormal))
+            limit = np.maximum(
+                limit, (0.5 + known) * float(np.finfo(placed.dtype).smallest_subnormal)
+            )
         if room is not None:
             limit = limit + room
     gap = _gap(expected, placed)
@@ -203,10 +217,12 @@ def is_mixture(reference: np.ndarray, result: np.ndarray, grown: float) -> bool:
 
     `grown` is by how much undoing the map may have enlarged that.
     """
-    if not is_float_array(reference) or machine_epsilon(reference.dtype) >= SHORT:
+    if not is_float_array(reference) or machine_epsilon(reference.dtype) >= SHORT_TYPE_EPSILON:
         return False
     most = max(float(np.abs(a.astype(np.float64)).max(initial=0)) for a in (reference, result))
-    return bool((_gap(reference, result) <= 8 * machine_epsilon(reference.dtype) * grown * most).all())
+    return bool(
+        (_gap(reference, result) <= 8 * machine_epsilon(reference.dtype) * grown * most).all()
+    )
 
 
 def _gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -217,7 +233,7 @@ def _gap(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.nan_to_num(gap, nan=np.inf)
 
 
-def difference(a: np.ndarray, b: np.ndarray) -> float:
+def measure_difference(a: np.ndarray, b: np.ndarray) -> float:
     """The largest difference between two weights of one shape; 1 where text or truth values differ."""
     if not a.size:
         return 0.0

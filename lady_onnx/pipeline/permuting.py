@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 from onnx import ModelProto
 
-from ..dataflow.engine import analyse
-from ..errors import LadyError, natural
-from ..graph.model import Graph, atomic, load, weights
+from ..dataflow.engine import analyse_graph
+from ..errors import LadyError, check_whole_number
+from ..graph.files import open_atomically
+from ..graph.loading import load_graph
+from ..graph.model import Graph, map_weights
 from ..groups.model import Group, Symmetry
-from ..groups.permutations import Family, Permutations, invert, permuted
-from ..symmetry.finder import extract
+from ..groups.permutations import Nesting, Permutations, invert_permutations, permute_arrays
+from ..symmetry.finder import extract_groups
 
 FORMAT = "lady-onnx-permutation/1"
 
@@ -30,7 +32,7 @@ def find_groups(model: Model) -> Symmetry:
 
     Raises LadyError where the model cannot be read.
     """
-    return extract(analyse(load(model)))
+    return extract_groups(analyse_graph(load_graph(model)))
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Permuted:
 NOTE = "permuted"
 
 
-def draw(groups: Sequence[Group], seed: int) -> dict[str, np.ndarray]:
+def draw_permutations(groups: Sequence[Group], seed: int) -> dict[str, np.ndarray]:
     """A random permutation of every group, never the identity."""
     generator = np.random.default_rng(seed)
     drawn = {}
@@ -104,8 +106,8 @@ def permute(
         raise LadyError("only given permutations can be undone; give them")
     if permutations is not None and groups is not None:
         raise LadyError("give groups, for random permutations, or permutations, not both")
-    natural("seed", seed)
-    graph = load(model)
+    check_whole_number("seed", seed)
+    graph = load_graph(model)
     symmetry = find_groups(graph)
     known = {g.id: g for g in symmetry.groups}
     chosen: Sequence[Group] = symmetry.groups
@@ -115,77 +117,110 @@ def permute(
                 raise LadyError(f"{graph.name}: no group '{name}'; `lady-onnx groups` lists them")
         chosen = [known[name] for name in groups]
     if not chosen:
-        raise LadyError(f"{graph.name}: no group of interchangeable units, so nothing can be permuted; see `lady-onnx groups`")
+        raise LadyError(
+            f"{graph.name}: no group of interchangeable units, so nothing can be permuted; see `lady-onnx groups`"
+        )
     given: int | None = None
     if permutations is None:
-        elements, given = draw(chosen, seed), seed
+        elements, given = draw_permutations(chosen, seed), seed
     else:
         if not isinstance(permutations, Mapping):
             permutations = read_permutation(permutations, symmetry.groups)
         elements = {}
         for name, permutation in permutations.items():
             if name not in known:
-                raise LadyError(f"{graph.name}: no group '{name}'; the permutation is another model's")
+                raise LadyError(
+                    f"{graph.name}: no group '{name}'; the permutation is another model's"
+                )
             size, places = known[name].size, np.asarray(permutation)
-            if places.dtype.kind not in "iu" or not np.array_equal(np.sort(places, None), np.arange(size)):
-                raise LadyError(f"group '{name}': not a permutation of 0 to {size - 1}; mend it, or give the model's own")
+            if places.dtype.kind not in "iu" or not np.array_equal(
+                np.sort(places, None), np.arange(size)
+            ):
+                raise LadyError(
+                    f"group '{name}': not a permutation of 0 to {size - 1}; mend it, or give the model's own"
+                )
             elements[name] = places.astype(np.int64).reshape(size)
     if inverse:
-        elements = invert(Family(symmetry.groups), elements)
+        elements = invert_permutations(Nesting(symmetry.groups), elements)
     return Permuted(permute_graph(graph, symmetry.groups, elements), symmetry, elements, given)
 
 
-def slots_json(group: Group) -> list[dict[str, Any]]:
+def list_slots_json(group: Group) -> list[dict[str, Any]]:
     """The slots of a group as JSON values."""
     result = []
     for slot in group.slots:
-        entry: dict[str, Any] = {"initializer": slot.initializer, "axis": slot.axis, "index": slot.index.tolist()}
+        entry: dict[str, Any] = {
+            "initializer": slot.initializer,
+            "axis": slot.axis,
+            "index": slot.index.tolist(),
+        }
         if slot.within:
-            entry["within"] = [{"axis": axis, "positions": positions.tolist()} for axis, positions in slot.within]
+            entry["within"] = [
+                {"axis": axis, "positions": positions.tolist()} for axis, positions in slot.within
+            ]
         result.append(entry)
     return result
 
 
 def write_permutation(
-    path: str | os.PathLike[str], groups: Sequence[Group], permutations: Mapping[str, np.ndarray], seed: int | None
+    path: str | os.PathLike[str],
+    groups: Sequence[Group],
+    permutations: Mapping[str, np.ndarray],
+    seed: int | None,
 ) -> None:
     """Writes a permutation file, whole or not at all."""
     entries = [
-        {"id": g.id, "size": g.size, "slots": slots_json(g), "permutation": permutations[g.id].tolist()}
+        {
+            "id": g.id,
+            "size": g.size,
+            "slots": list_slots_json(g),
+            "permutation": permutations[g.id].tolist(),
+        }
         for g in groups
         if g.id in permutations
     ]
-    with atomic(Path(path)) as file:
+    with open_atomically(Path(path)) as file:
         file.write(json.dumps({"format": FORMAT, "seed": seed, "groups": entries}).encode())
 
 
-def read_permutation(path: str | os.PathLike[str], groups: Sequence[Group]) -> dict[str, np.ndarray]:
+def read_permutation(
+    path: str | os.PathLike[str], groups: Sequence[Group]
+) -> dict[str, np.ndarray]:
     """The permutations in a file, by group id; LadyError where it is none, or one for other groups than these."""
     try:
         content = json.loads(Path(path).read_text())
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']!r}")
-        known = {g.id: (g.size, slots_json(g)) for g in groups}
+        known = {g.id: (g.size, list_slots_json(g)) for g in groups}
         found: dict[str, np.ndarray] = {}
         for entry in content["groups"]:
             name = entry["id"]
             if name in found:
                 raise ValueError(f"group '{name}' occurs twice")
             size, slots = known.get(name, (None, None))
-            if name in known and (entry.get("size", size), entry.get("slots", slots)) != known[name]:
-                raise LadyError(f"{path}: group '{name}' lies elsewhere in the model; the permutation is another model's")
+            if (
+                name in known
+                and (entry.get("size", size), entry.get("slots", slots)) != known[name]
+            ):
+                raise LadyError(
+                    f"{path}: group '{name}' lies elsewhere in the model; the permutation is another model's"
+                )
             found[name] = np.array(entry["permutation"])
         return found
     except OSError as error:
-        raise LadyError(f"{path}: {error.strerror}; give a file that --save-permutation wrote") from error
+        raise LadyError(
+            f"{path}: {error.strerror}; give a file that --save-permutation wrote"
+        ) from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise LadyError(f"{path}: not a permutation file ({error}); give one that --save-permutation wrote") from error
+        raise LadyError(
+            f"{path}: not a permutation file ({error}); give one that --save-permutation wrote"
+        ) from error
 
 
 def permute_graph(graph: Graph, groups: Sequence[Group], permutations: Permutations) -> Graph:
     """A copy of `graph` with its weights permuted."""
     result = graph.copy()
-    arrays = weights(graph)
-    for name, array in permuted(arrays, groups, permutations).items():
+    arrays = map_weights(graph)
+    for name, array in permute_arrays(arrays, groups, permutations).items():
         result.replace(name, array)
     return result

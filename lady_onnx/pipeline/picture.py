@@ -11,7 +11,7 @@ CELL = 6
 GAP = 60
 
 
-def matrices(panels: Sequence[tuple[str, np.ndarray]]) -> str:
+def draw_matrices(panels: Sequence[tuple[str, np.ndarray]]) -> str:
     """The SVG text of matrices [n, n] of similarities in [-1, 1], side by side under their titles."""
     width = sum(m.shape[1] * CELL for _, m in panels) + GAP * (len(panels) + 1)
     height = max(m.shape[0] for _, m in panels) * CELL + 2 * GAP
@@ -24,17 +24,25 @@ def matrices(panels: Sequence[tuple[str, np.ndarray]]) -> str:
     for title, matrix in panels:
         rows, columns = matrix.shape
         out.append(f'<text x="{x}" y="{GAP - 14}">{escape(title)}</text>')
-        out.append(f'<rect x="{x}" y="{GAP}" width="{columns * CELL}" height="{rows * CELL}" fill="#fff" stroke="#888"/>')
+        out.append(
+            f'<rect x="{x}" y="{GAP}" width="{columns * CELL}" height="{rows * CELL}" fill="#fff" stroke="#888"/>'
+        )
         # one path a shade keeps the file small
         shades: dict[int, list[str]] = {}
         for i, j in zip(*np.nonzero(np.abs(matrix) >= 0.05), strict=True):
             shade = round(float(np.clip(abs(matrix[i, j]), 0, 1)) * 8)
-            shades.setdefault(shade, []).append(f"M{x + j * CELL} {GAP + i * CELL}h{CELL}v{CELL}h-{CELL}z")
+            shades.setdefault(shade, []).append(
+                f"M{x + j * CELL} {GAP + i * CELL}h{CELL}v{CELL}h-{CELL}z"
+            )
         for shade, paths in sorted(shades.items()):
             if shade:
-                out.append(f'<path fill="#0b3d91" fill-opacity="{(shade / 8) ** 1.5:.2f}" d="{"".join(paths)}"/>')
+                out.append(
+                    f'<path fill="#0b3d91" fill-opacity="{(shade / 8) ** 1.5:.2f}" d="{"".join(paths)}"/>'
+                )
         middle = x + columns * CELL // 2
-        out.append(f'<text x="{middle}" y="{GAP + rows * CELL + 20}" text-anchor="middle">unit of the suspect</text>')
+        out.append(
+            f'<text x="{middle}" y="{GAP + rows * CELL + 20}" text-anchor="middle">unit of the suspect</text>'
+        )
         out.append(
             f'<text transform="translate({x - 10} {GAP + rows * CELL // 2}) rotate(-90)" text-anchor="middle">'
             "unit of the reference</text>"

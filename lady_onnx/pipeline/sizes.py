@@ -8,19 +8,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..dataflow.engine import analyse
-from ..diagnosis.alterations import Alteration, noise
-from ..diagnosis.integrity import UNSURE, Finding, repaired, tampered
-from ..graph.model import Graph, weights
-from ..matching.incoming import incoming
+from ..dataflow.engine import analyse_graph
+from ..diagnosis.alterations import Alteration, measure_noise
+from ..diagnosis.integrity import UNDOING_TOLERANCE, Finding, find_tampering, repair_weights
+from ..graph.model import Graph, map_weights
+from ..matching.incoming import find_incoming_slots
 from ..matching.matcher import Progress
-from ..matching.unequal import extended, matched, written
+from ..matching.unequal import extend_models, match_extended, write_matched
 from ..numerics import is_same
-from ..pairing.counterparts import Link, unshown
+from ..pairing.counterparts import Link, list_unshown
 from ..pairing.skeleton import Place
-from ..scaling.walk import scalings
-from ..symmetry.finder import extract
-from .outcome import Resync, alike, difference, is_product, preserved
+from ..scaling.walk import find_scalings
+from ..symmetry.finder import extract_groups
+from .outcome import Resync, have_equal_outputs, is_product, measure_difference, verify_result
 
 
 def resync_sizes(
@@ -43,15 +43,17 @@ def resync_sizes(
     back = {b: a for a, b in names.items()}
     link = Link(ours, theirs, {a: Place(b) for a, b in names.items()}, True)
     mirrored = Link(theirs, ours, {b: Place(a) for b, a in back.items()}, True)
-    analysis = analyse(ours, link.constant_along, link.number)
-    symmetry = extract(analysis)
-    own = extract(analyse(theirs, mirrored.constant_along, mirrored.number))
-    both = extended(weights(ours), weights(theirs), names, symmetry.groups, own.groups)
-    factors = scalings(ours, analysis, symmetry.groups)
+    analysis = analyse_graph(ours, link.constant_along, link.number)
+    symmetry = extract_groups(analysis)
+    own = extract_groups(analyse_graph(theirs, mirrored.constant_along, mirrored.number))
+    both = extend_models(map_weights(ours), map_weights(theirs), names, symmetry.groups, own.groups)
+    factors = find_scalings(ours, analysis, symmetry.groups)
     # inside a head units may meet as they like: the head as a whole is summed
-    summed = [g for g in symmetry.groups if g.id in factors and (g.parents or not factors[g.id].crossed)]
-    found = matched(both, incoming(summed, factors), progress)
-    groups, matches, arrays = written(both, found)
+    summed = [
+        g for g in symmetry.groups if g.id in factors and (g.parents or not factors[g.id].crossed)
+    ]
+    found = match_extended(both, find_incoming_slots(summed, factors), progress)
+    groups, matches, arrays = write_matched(both, found)
     whole = theirs.copy()
     for name, array in arrays.items():
         whole.replace(names[name], array)
@@ -60,10 +62,17 @@ def resync_sizes(
     for name in kept.keys() - analysis.values:
         plain.replace(name, kept[name])
     # what the analysis says of units that were inserted has to be seen as well
-    idle = found.idle == sorted(found.extra) and not found.missing and alike(theirs, plain, samples, seed)
+    idle = (
+        found.idle == sorted(found.extra)
+        and not found.missing
+        and have_equal_outputs(theirs, plain, samples, seed)
+    )
     first = {g.id: g.slots[0].initializer for g in symmetry.groups}
     kinds = ["obfuscated" if idle and e in found.idle else "inserted" for e in found.extra]
-    findings = [Finding(kind, *e, first[e[0]], None, 0.0) for kind, e in zip(kinds, found.extra, strict=True)]
+    findings = [
+        Finding(kind, *e, first[e[0]], None, 0.0)
+        for kind, e in zip(kinds, found.extra, strict=True)
+    ]
     findings += [Finding("removed", *m, first[m[0]], None, 0.0) for m in found.missing]
     reference = {n: np.array(ours.array(n)) for n in kept.keys() - analysis.values}
     kept = {n: kept[n] for n in reference}
@@ -71,12 +80,14 @@ def resync_sizes(
         for slot in symmetry.group(group).slots:
             for side in (reference, kept):
                 side[slot.initializer][np.ix_(*slot.places(side[slot.initializer].shape, unit))] = 0
-    findings += tampered(symmetry.groups, [(reference, kept)], UNSURE)
+    findings += find_tampering(symmetry.groups, [(reference, kept)], UNDOING_TOLERANCE)
     stripped = strip and idle and bool(found.extra)
     result = plain if stripped else whole
-    fixed = repaired(symmetry.groups, findings, reference, kept) if repair and stripped else {}
-    differences = {n: difference(reference[n], kept[n]) for n in reference}
-    verification, kept_outputs, how = preserved(theirs, result, verify, provider, samples, seed)
+    fixed = (
+        repair_weights(symmetry.groups, findings, reference, kept) if repair and stripped else {}
+    )
+    differences = {n: measure_difference(reference[n], kept[n]) for n in reference}
+    verification, kept_outputs, how = verify_result(theirs, result, verify, provider, samples, seed)
     if fixed:
         result = result.copy()
         for name, array in fixed.items():
@@ -91,7 +102,9 @@ def resync_sizes(
         graph=result,
         symmetry=replace(own, groups=tuple(groups)),
         matches=tuple(matches),
-        psi_estimate=float(100 * np.concatenate(certain).mean()) if sum(c.size for c in certain) else 0.0,
+        psi_estimate=float(100 * np.concatenate(certain).mean())
+        if sum(c.size for c in certain)
+        else 0.0,
         similarity=float(np.concatenate(similar).mean()),
         max_weight_difference=max(differences.values()),
         exact=False,
@@ -99,13 +112,19 @@ def resync_sizes(
         outputs_preserved=kept_outputs,
         verified_by=how,
         verification=verification,
-        alterations={n: (Alteration("noise", {"level": noise(reference[n], kept[n])}),) for n, d in differences.items() if d},
+        alterations={
+            n: (Alteration("noise", {"level": measure_noise(reference[n], kept[n])}),)
+            for n, d in differences.items()
+            if d
+        },
         integrity=tuple(findings),
         interchangeable={},
         repaired=bool(fixed),
         stripped=stripped,
         alike=False,
-        apart=unshown(theirs, {}, frozenset(), is_formed=True) if theirs.declares_inner_values else (),
+        apart=list_unshown(theirs, {}, frozenset(), is_formed=True)
+        if theirs.declares_inner_values
+        else (),
         bits=False,
         seconds=time.perf_counter() - start,
     )
@@ -115,4 +134,6 @@ def _is_restored(reference: np.ndarray, kept: np.ndarray) -> bool:
     """Is a weight without the units that were inserted the reference's, to the rounding of what they passed on?"""
     if is_same(reference, kept):
         return True
-    return is_product(reference.astype(np.float64), kept, np.abs(reference).astype(np.float64), None)
+    return is_product(
+        reference.astype(np.float64), kept, np.abs(reference).astype(np.float64), None
+    )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..diagnosis.alterations import in_words
+from ..diagnosis.alterations import describe_alterations
 from ..diagnosis.integrity import TAMPERING
 
 if TYPE_CHECKING:
@@ -45,20 +45,26 @@ class Verdict:
         return self.verdict in ACCEPTED
 
 
-def judge(found: Resync) -> Verdict:
+def judge_suspect(found: Resync) -> Verdict:
     """The verdict on a suspect that was re-synchronised."""
     equality = BITS if found.exact and found.bits else ROUNDING
     if not found.apart:
         accepted = _accepted(found, equality)
         if accepted is not None:
             return accepted
-    share = recognised(found)
+    share = measure_recognised(found)
     if share < RECOGNISED:
         similar = f"their mean similarity is {found.similarity:.3f}"
-        return Verdict("unrelated", f"not a copy: {100 * share:.2f} % of the units are likely to be copies, {similar}")
+        return Verdict(
+            "unrelated",
+            f"not a copy: {100 * share:.2f} % of the units are likely to be copies, {similar}",
+        )
     if found.apart and (found.exact or found.restored):
         more = f", and in {len(found.apart) - 1} more places" if len(found.apart) > 1 else ""
-        return Verdict("altered", f"the weights are equal, but the files compute something else: {found.apart[0]}{more}")
+        return Verdict(
+            "altered",
+            f"the weights are equal, but the files compute something else: {found.apart[0]}{more}",
+        )
     return _altered(found)
 
 
@@ -78,9 +84,14 @@ def _accepted(found: Resync, equality: str) -> Verdict | None:
         what = "that the function does not need, and every weight is equal to rounding without"
         moved = f"{_units(found.moved, 'moved')}, " if found.moved else ""
         return Verdict("rescaled", f"{moved}{_units(idle, 'inserted')} {what}", ROUNDING)
-    if any(f.kind in TAMPERING or f.kind == "removed" or _is_extreme(f.factor) for f in found.integrity):
+    if any(
+        f.kind in TAMPERING or f.kind == "removed" or _is_extreme(f.factor) for f in found.integrity
+    ):
         return None
-    counts = [sum(f.kind in kinds for f in found.integrity) for kinds in (("rescaled",), ("mixed",), ("inert", "shifted"))]
+    counts = [
+        sum(f.kind in kinds for f in found.integrity)
+        for kinds in (("rescaled",), ("mixed",), ("inert", "shifted"))
+    ]
     if not any(counts):
         return None
     scaled, mixed, inert = counts
@@ -92,7 +103,9 @@ def _accepted(found: Resync, equality: str) -> Verdict | None:
         (inert, f"{_count(inert, 'bias', 'biases')} changed that the function does not depend on"),
     ]
     what = ", ".join(text for count, text in parts if count)
-    return Verdict("rescaled", f"{what}, and every weight is equal to rounding once that is undone", ROUNDING)
+    return Verdict(
+        "rescaled", f"{what}, and every weight is equal to rounding once that is undone", ROUNDING
+    )
 
 
 def _altered(found: Resync) -> Verdict:
@@ -107,21 +120,31 @@ def _altered(found: Resync) -> Verdict:
     extreme = [f for f in found.integrity if _is_extreme(f.factor)]
     if extreme:
         f = extreme[0]
-        return Verdict("altered", f"unit {f.unit} of group {f.group} was multiplied by {f.factor:.4g}: it may overflow")
+        return Verdict(
+            "altered",
+            f"unit {f.unit} of group {f.group} was multiplied by {f.factor:.4g}: it may overflow",
+        )
     gone = sum(f.kind == "removed" for f in found.integrity)
     if gone:
         return Verdict("altered", _units(gone, "removed"))
     where = f"the files compute something else, {found.apart[0]}; " if found.apart else ""
-    what = f"by up to {found.max_weight_difference:.4g}" if found.max_weight_difference else "in the signs of zeros"
-    done = in_words(found.alterations)
-    return Verdict("altered", f"{where}weights differ {what} once the units are back{f': {done}' if done else ''}")
+    what = (
+        f"by up to {found.max_weight_difference:.4g}"
+        if found.max_weight_difference
+        else "in the signs of zeros"
+    )
+    done = describe_alterations(found.alterations)
+    return Verdict(
+        "altered",
+        f"{where}weights differ {what} once the units are back{f': {done}' if done else ''}",
+    )
 
 
 def _is_extreme(factor: float | None) -> bool:
     return factor is not None and not 1 / EXTREME < abs(factor) < EXTREME
 
 
-def recognised(found: Resync) -> float:
+def measure_recognised(found: Resync) -> float:
     """The share of the units that are likely to be copies, but for one a group, which is right by chance.
 
     What is interchangeable with others tells nothing. Where there is nothing to be told, the share is one.

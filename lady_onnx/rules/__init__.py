@@ -138,17 +138,21 @@ def register(*operators: str, domain: str = "") -> Callable[[Rule], Rule]:
     return add
 
 
-def equation(text: str, *operators: str, sizes: dict[str, tuple[str, int]] | None = None, domain: str = "") -> None:
+def register_equation(
+    text: str, *operators: str, sizes: dict[str, tuple[str, int]] | None = None, domain: str = ""
+) -> None:
     """Registers one equation; `sizes` names the attribute, and its default, that a name's size is read from."""
 
     def describe(node: Node) -> Kind:
-        return Equation(text, {n: node.attributes.get(a, default) for n, (a, default) in (sizes or {}).items()})
+        return Equation(
+            text, {n: node.attributes.get(a, default) for n, (a, default) in (sizes or {}).items()}
+        )
 
     describe.__doc__ = f"`{text}`"
     register(*operators, domain=domain)(describe)
 
 
-def pinned(reason: str, *operators: str, domain: str = "") -> None:
+def register_pinned(reason: str, *operators: str, domain: str = "") -> None:
     """Registers operators that keep the order of all that they touch, and why."""
 
     def describe(node: Node) -> Kind:
@@ -158,12 +162,14 @@ def pinned(reason: str, *operators: str, domain: str = "") -> None:
     register(*operators, domain=domain)(describe)
 
 
-def table() -> str:
+def make_table() -> str:
     """Every operator and what its rule says, in Markdown."""
     lines = ["| operator | rule |", "| --- | --- |"]
     for (domain, operator), describe in sorted(REGISTRY.items()):
         what = " ".join((describe.__doc__ or "").split()).rstrip(".")
-        lines.append(f"| {domain + '.' if domain else ''}{operator} | {what.replace('|', chr(92) + '|')} |")
+        lines.append(
+            f"| {domain + '.' if domain else ''}{operator} | {what.replace('|', chr(92) + '|')} |"
+        )
     return "\n".join(lines)
 
 

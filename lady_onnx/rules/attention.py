@@ -93,14 +93,18 @@ def attention(node: Node) -> Kind:
     biased = not quantised and shapes[bias] is not None
     if biased:
         steps.append(("bias", Movement([((0,), [])]), (str(bias),)))
-    return Steps([*steps, *attend(heads, (b, s, widths[1]), (b, s, widths[2]), biased, placed)], ("y",))
+    return Steps(
+        [*steps, *attend(heads, (b, s, widths[1]), (b, s, widths[2]), biased, placed)], ("y",)
+    )
 
 
 @register("MultiHeadAttention", domain=MICROSOFT)
 def multi_head_attention(node: Node) -> Kind:
     """Heads, and an order of queries and keys and one of values inside each."""
     shapes = [*node.shapes, *[None] * 9]
-    if any(shapes[k] is None or rank_of(node, k) != 3 for k in range(3)) or any(shapes[k] is not None for k in (6, 7)):
+    if any(shapes[k] is None or rank_of(node, k) != 3 for k in range(3)) or any(
+        shapes[k] is not None for k in (6, 7)
+    ):
         raise UnknownStructure("packed operands, or a cache of keys and values")
     if node.results > 1:
         raise UnknownStructure("a cache of keys and values")
@@ -121,7 +125,9 @@ def multi_head_attention(node: Node) -> Kind:
     placed = shapes[4] is not None or bool(node.attributes.get("unidirectional"))
     if shapes[4] is not None:
         steps.append(("mask", _kept(rank_of(node, 4)), ("4",)))
-    return Steps([*steps, *attend(heads, shape_of(node, 1), shape_of(node, 2), biased, placed)], ("y",))
+    return Steps(
+        [*steps, *attend(heads, shape_of(node, 1), shape_of(node, 2), biased, placed)], ("y",)
+    )
 
 
 def rotated(
@@ -130,14 +136,21 @@ def rotated(
     """Turns the first `turned` dimensions of the tensor `name`, [b, s, heads, d], in pairs, as the tables' columns say."""
     *outer, d = shape
     half = turned // 2
-    pairs: list[Step] = [Take(3, np.arange(turned)), Reshape((*outer, half, 2) if interleaved else (*outer, 2, half))]
+    pairs: list[Step] = [
+        Take(3, np.arange(turned)),
+        Reshape((*outer, half, 2) if interleaved else (*outer, 2, half)),
+    ]
     text = "b s h j [p]" if interleaved else "b s h [p] j"
     return [
         (f"{name}p", Movement([((0,), pairs)]), (name,)),
         (f"{name}t", Equation(f"{text}, [m] j, [m] j -> {text}"), (f"{name}p", *tables)),
         (f"{name}f", Movement([((0,), [Reshape((*outer, turned))])]), (f"{name}t",)),
         (f"{name}r", Movement([((0,), [Take(3, np.arange(turned, d))])]), (name,)),
-        (f"{name}o", Movement([((0, 1), [])], 3) if turned < d else Movement([((0,), [])]), (f"{name}f", f"{name}r")),
+        (
+            f"{name}o",
+            Movement([((0, 1), [])], 3) if turned < d else Movement([((0,), [])]),
+            (f"{name}f", f"{name}r"),
+        ),
     ]
 
 
@@ -185,14 +198,22 @@ def group_query_attention(node: Node) -> Kind:
     if node.attributes.get("do_rotary"):
         turned = 2 * shape_of(node, 7)[1]
         for name in "qk":
-            steps += rotated(name, (b, s, counts[name], d), ("7", "8"), turned, bool(node.attributes.get("rotary_interleaved")))
+            steps += rotated(
+                name,
+                (b, s, counts[name], d),
+                ("7", "8"),
+                turned,
+                bool(node.attributes.get("rotary_interleaved")),
+            )
             found[name] = f"{name}o"
     for k in (5, 6, 9):
         if given[k]:
             steps.append((f"kept{k}", _kept(rank_of(node, k)), (str(k),)))
     for name, past in (("k", 3), ("v", 4)):
         if given[past]:
-            steps.append((f"past{name}", Movement([((0,), [Transpose((0, 2, 1, 3))])]), (str(past),)))
+            steps.append(
+                (f"past{name}", Movement([((0,), [Transpose((0, 2, 1, 3))])]), (str(past),))
+            )
             steps.append((f"all{name}", Movement([((0, 1), [])], 1), (f"past{name}", found[name])))
             found[name] = f"all{name}"
         # what is cached has an order in time, as the mask has

@@ -3,12 +3,18 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
-from . import Body, Kind, Node, pinned, register
+from . import Body, Kind, Node, register, register_pinned
 
 
 @register(
     *("If", "Loop", "Scan"),
-    *("AffineGrid", "Attention", "CausalConvWithState", "CenterCropPad", "MeanVarianceNormalization"),
+    *(
+        "AffineGrid",
+        "Attention",
+        "CausalConvWithState",
+        "CenterCropPad",
+        "MeanVarianceNormalization",
+    ),
     *("RMSNormalization", "RotaryEmbedding", "SwiGLU"),
 )
 def composed(node: Node) -> Kind:
@@ -17,7 +23,14 @@ def composed(node: Node) -> Kind:
 
 
 SEQUENCES = (
-    *("ConcatFromSequence", "SequenceAt", "SequenceConstruct", "SequenceEmpty", "SequenceErase", "SequenceInsert"),
+    *(
+        "ConcatFromSequence",
+        "SequenceAt",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceErase",
+        "SequenceInsert",
+    ),
     *("SequenceLength", "SplitToSequence"),
 )
 """Operators that make, change or read a sequence of tensors."""
@@ -29,12 +42,24 @@ def sequence(node: Node) -> Kind:
     return Body()
 
 
-pinned("a recurrence that is not followed", "LinearAttention")
-pinned("a value that may be missing", "Optional", "OptionalGetElement", "OptionalHasElement")
-pinned("text", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "RegexFullMatch", "StringConcat")
-pinned("a loss over classes in their order", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss")
-pinned("random numbers, one after the other", "Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike")
-pinned("a choice among boxes in their order", "NonMaxSuppression")
-pinned("places, counted through all axes", "MaxUnpool", "NonZero")
-pinned("a list of what differs, in its order", "Unique")
-pinned("the bytes of a picture", "ImageDecoder")
+register_pinned("a recurrence that is not followed", "LinearAttention")
+register_pinned(
+    "a value that may be missing", "Optional", "OptionalGetElement", "OptionalHasElement"
+)
+register_pinned(
+    "text", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "RegexFullMatch", "StringConcat"
+)
+register_pinned(
+    "a loss over classes in their order", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"
+)
+register_pinned(
+    "random numbers, one after the other",
+    "Bernoulli",
+    "Multinomial",
+    "RandomNormalLike",
+    "RandomUniformLike",
+)
+register_pinned("a choice among boxes in their order", "NonMaxSuppression")
+register_pinned("places, counted through all axes", "MaxUnpool", "NonZero")
+register_pinned("a list of what differs, in its order", "Unique")
+register_pinned("the bytes of a picture", "ImageDecoder")

@@ -107,7 +107,15 @@ def quantised_gemm(node: Node) -> Kind:
     shapes = [*node.shapes, *[None] * 9]
     a = "k m" if node.attributes.get("transA") else "m k"
     b = "n k" if node.attributes.get("transB") else "k n"
-    sides = [a, per(shapes[1], ""), per(shapes[2], ""), b, per(shapes[4], "n"), per(shapes[5], "n"), "n"]
+    sides = [
+        a,
+        per(shapes[1], ""),
+        per(shapes[2], ""),
+        b,
+        per(shapes[4], "n"),
+        per(shapes[5], "n"),
+        "n",
+    ]
     sides += [per(shapes[7], ""), per(shapes[8], "")]
     return Equation(f"{', '.join(sides[: len(node.shapes)])} -> m n")
 
@@ -155,7 +163,10 @@ def quantised_softmax(node: Node) -> Kind:
 def quantised_concat(node: Node) -> Kind:
     """As Concat."""
     # scale and zero point of the result, then a tensor, its scale and its zero point for each part
-    return Movement([(tuple(range(2, len(node.shapes), 3)), [])], int(node.attributes["axis"]) % rank_of(node, 2))
+    return Movement(
+        [(tuple(range(2, len(node.shapes), 3)), [])],
+        int(node.attributes["axis"]) % rank_of(node, 2),
+    )
 
 
 @register("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)
@@ -176,7 +187,9 @@ def skip_normalisation(node: Node) -> Kind:
 def embed_normalisation(node: Node) -> Kind:
     """Rows of the tables keep their order, the width is normalised over."""
     sides = ["b s", "b s", "[v] {c}", "[p] {c}", "[t] {c}", "c", "c", "b s", "b s"]
-    return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {', '.join(['b s c', 'b', 'b s c'][: node.results])}")
+    return Equation(
+        f"{', '.join(sides[: len(node.shapes)])} -> {', '.join(['b s c', 'b', 'b s c'][: node.results])}"
+    )
 
 
 @register("MatMulNBits", domain=MICROSOFT)
@@ -196,9 +209,16 @@ def block_product(node: Node) -> Kind:
     for k, shape in enumerate(given[2:4], 2):
         if shape is None:
             sides.append("")
-        elif len(shape) == 1 and shape[0] % columns == 0 and shape[0] // columns in (blocks, (blocks + 1) // 2):
+        elif (
+            len(shape) == 1
+            and shape[0] % columns == 0
+            and shape[0] // columns in (blocks, (blocks + 1) // 2)
+        ):
             sides.append(f"(n {c})" if k == 2 else "(n [q])")
         else:
             sides.append(f"n {c}" if shape[1:] == (blocks,) else "n [p]")
     sides += ["", "n"]
-    return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*left, 'n'])}", {"j": size} if whole else {})
+    return Equation(
+        f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*left, 'n'])}",
+        {"j": size} if whole else {},
+    )

@@ -14,9 +14,9 @@ from . import (
     Source,
     Take,
     axis_of,
-    equation,
     rank_of,
     register,
+    register_equation,
     shape_of,
 )
 
@@ -87,7 +87,9 @@ def scatter(node: Node) -> Kind:
     index = shape_of(node, 1)
     places, depth = [f"[q{i}]" for i in range(len(index) - 1)], index[-1]
     data = _mark(names, *range(depth))
-    return Equation(f"{data}, {' '.join([*places, '[k]'])}, {' '.join([*places, *names[depth:]])} -> {data}")
+    return Equation(
+        f"{data}, {' '.join([*places, '[k]'])}, {' '.join([*places, *names[depth:]])} -> {data}"
+    )
 
 
 @register("TensorScatter")
@@ -96,7 +98,9 @@ def cache(node: Node) -> Kind:
     names = _names(node)
     axis = axis_of(node, -2, len(names))
     here = _mark(names, axis)
-    return Equation(f"{here}, {_mark(names, axis, name='u')}{', x0' if len(node.shapes) > 2 else ''} -> {here}")
+    return Equation(
+        f"{here}, {_mark(names, axis, name='u')}{', x0' if len(node.shapes) > 2 else ''} -> {here}"
+    )
 
 
 @register("Compress")
@@ -115,7 +119,9 @@ def one_hot(node: Node) -> Kind:
     names = _names(node)
     axis = axis_of(node, -1, len(names) + 1)
     depth = node.shapes[1]
-    return Equation(f"{' '.join(names)}, {'[e]' if depth else ''}, [v] -> {' '.join([*names[:axis], '[d]', *names[axis:]])}")
+    return Equation(
+        f"{' '.join(names)}, {'[e]' if depth else ''}, [v] -> {' '.join([*names[:axis], '[d]', *names[axis:]])}"
+    )
 
 
 @register("Det")
@@ -142,10 +148,10 @@ def deformed(node: Node) -> Kind:
     return Equation(text, {"g": node.attributes.get("group", 1)})
 
 
-equation("b c [x..], b [y..] [n] -> b c [y..]", "GridSample")
-equation("b [c] x.. -> b [c] x..", "LRN")
-equation("b c [h] [w], r [k] -> r c [y] [z]", "MaxRoiPool")
-equation("[b] c [h] [w], r [k], r -> r c [y] [z]", "RoiAlign")
+register_equation("b c [x..], b [y..] [n] -> b c [y..]", "GridSample")
+register_equation("b [c] x.. -> b [c] x..", "LRN")
+register_equation("b c [h] [w], r [k] -> r c [y] [z]", "MaxRoiPool")
+register_equation("[b] c [h] [w], r [k], r -> r c [y] [z]", "RoiAlign")
 
 
 @register("DFT")
@@ -153,16 +159,25 @@ def fourier(node: Node) -> Kind:
     """The axis keeps its order."""
     names = _names(node)
     given = len(node.shapes) > 2 and node.shapes[2] is not None
-    axis = (int(node.value(2)) if given else axis_of(node, -2 if node.opset >= 20 else 1, len(names))) % len(names)
+    axis = (
+        int(node.value(2)) if given else axis_of(node, -2 if node.opset >= 20 else 1, len(names))
+    ) % len(names)
     result = [*(f"[k{i}]" if i == axis else n for i, n in enumerate(names[:-1])), "[z]"]
     return Equation(f"{_mark(names, axis, len(names) - 1)} -> {' '.join(result)}")
 
 
-equation("b [l] [c], , [w], -> b [f] [u] [z]", "STFT")
+register_equation("b [l] [c], , [w], -> b [f] [u] [z]", "STFT")
 
 
 @register(
-    "BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix", "EyeLike", "Constant", "RandomNormal", "RandomUniform"
+    "BlackmanWindow",
+    "HammingWindow",
+    "HannWindow",
+    "MelWeightMatrix",
+    "EyeLike",
+    "Constant",
+    "RandomNormal",
+    "RandomUniform",
 )
 def source(node: Node) -> Kind:
     """Depends on no order; its elements have places."""

@@ -1,16 +1,23 @@
 """Convolutions and matrix products. Spec: https://onnx.ai/onnx/operators/"""
 
 from ..errors import UnknownStructure
-from . import Equation, Kind, Node, equation, rank_of, register
+from . import Equation, Kind, Node, rank_of, register, register_equation
 
 
 @register("Conv")
 def convolution(node: Node) -> Equation:
     """Channels are contracted group by group; the window keeps its places."""
-    return Equation("b (g i) [x..], (g o) i [w..], (g o) -> b (g o) [y..]", {"g": node.attributes.get("group", 1)})
+    return Equation(
+        "b (g i) [x..], (g o) i [w..], (g o) -> b (g o) [y..]",
+        {"g": node.attributes.get("group", 1)},
+    )
 
 
-equation("b (g i) [x..], (g i) o [w..], (g o) -> b (g o) [y..]", "ConvTranspose", sizes={"g": ("group", 1)})
+register_equation(
+    "b (g i) [x..], (g i) o [w..], (g o) -> b (g o) [y..]",
+    "ConvTranspose",
+    sizes={"g": ("group", 1)},
+)
 
 
 @register("Gemm")

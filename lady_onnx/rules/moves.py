@@ -79,7 +79,11 @@ def slices(node: Node) -> Kind:
     if node.opset < 10:
         given = [node.attributes.get(name) for name in ("starts", "ends", "axes")]
     else:
-        given = [node.value(i).tolist() if s is not None else None for i, s in enumerate(node.shapes) if i]
+        given = [
+            node.value(i).tolist() if s is not None else None
+            for i, s in enumerate(node.shapes)
+            if i
+        ]
     starts, ends, axes, steps = (list(g or []) for g in [*given, None, None][:4])
     axes, steps = axes or list(range(len(starts))), steps or [1] * len(starts)
     moves: list[Step] = []
@@ -102,10 +106,14 @@ def gather(node: Node) -> Kind:
         names = [f"x{i}" for i in range(rank)]
         inserted = [f"i{i}" for i in range(places)]
         operand = [f"[{n}]" if i == axis else n for i, n in enumerate(names)]
-        return Equation(f"{' '.join(operand)}, {' '.join(inserted)} -> {' '.join(names[:axis] + inserted + names[axis + 1 :])}")
+        return Equation(
+            f"{' '.join(operand)}, {' '.join(inserted)} -> {' '.join(names[:axis] + inserted + names[axis + 1 :])}"
+        )
     shape = shape_of(node)
     flat = np.where(index < 0, index + shape[axis], index).astype(np.int64).reshape(-1)
-    return Movement([((0,), [Take(axis, flat), Reshape((*shape[:axis], *index.shape, *shape[axis + 1 :]))])])
+    return Movement(
+        [((0,), [Take(axis, flat), Reshape((*shape[:axis], *index.shape, *shape[axis + 1 :]))])]
+    )
 
 
 @register("GatherND")
@@ -121,14 +129,18 @@ def gather_nd(node: Node) -> Kind:
         pass
     else:
         lead = shape[:depth]
-        places = tuple(np.where(v < 0, v + n, v) for v, n in zip(np.moveaxis(value, -1, 0), lead, strict=True))
+        places = tuple(
+            np.where(v < 0, v + n, v) for v, n in zip(np.moveaxis(value, -1, 0), lead, strict=True)
+        )
         flat = np.ravel_multi_index(places, lead)
         steps: list[Step] = [Reshape((int(np.prod(lead)), *shape[depth:])), Take(0, flat.ravel())]
         return Movement([((0,), [*steps, Reshape((*index[:-1], *shape[depth:]))])])
     names = [f"x{i}" for i in range(rank_of(node))]
     inserted = [f"i{i}" for i in range(len(index) - 1)]
     operand = [f"[{n}]" if i < depth else n for i, n in enumerate(names)]
-    return Equation(f"{' '.join(operand)}, {' '.join([*inserted, '[k]'])} -> {' '.join(inserted + names[depth:])}")
+    return Equation(
+        f"{' '.join(operand)}, {' '.join([*inserted, '[k]'])} -> {' '.join(inserted + names[depth:])}"
+    )
 
 
 @register("Pad")
@@ -143,7 +155,9 @@ def pad(node: Node) -> Kind:
     else:
         pads = node.value(1).tolist()
         given = len(node.shapes) > 3 and node.shapes[3] is not None
-        axes = [a % len(shape) for a in node.value(3).tolist()] if given else list(range(len(shape)))
+        axes = (
+            [a % len(shape) for a in node.value(3).tolist()] if given else list(range(len(shape)))
+        )
         if len(node.shapes) > 2 and node.shapes[2]:
             raise UnknownStructure("a padding of many values")
     half = len(pads) // 2
@@ -152,7 +166,12 @@ def pad(node: Node) -> Kind:
         before, after = pads[i], pads[i + half]
         if before or after:
             kept = np.arange(max(0, -before), shape[axis] - max(0, -after))
-            steps.append(Take(axis, np.concatenate([np.full(max(0, before), -1), kept, np.full(max(0, after), -1)])))
+            steps.append(
+                Take(
+                    axis,
+                    np.concatenate([np.full(max(0, before), -1), kept, np.full(max(0, after), -1)]),
+                )
+            )
     return Movement([((0,), steps)])
 
 

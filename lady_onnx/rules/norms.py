@@ -4,9 +4,9 @@ Spec: https://onnx.ai/onnx/operators/
 """
 
 from ..errors import UnknownStructure
-from . import Equation, Kind, Node, axis_of, equation, rank_of, register
+from . import Equation, Kind, Node, axis_of, rank_of, register, register_equation
 
-equation("b c {x..}, c, c -> b c x..", "InstanceNormalization")
+register_equation("b c {x..}, c, c -> b c x..", "InstanceNormalization")
 
 
 @register("BatchNormalization")
@@ -37,7 +37,10 @@ def layer_normalization(node: Node) -> Kind:
 def group_normalization(node: Node) -> Kind:
     """Normalised over each group of channels."""
     weight = "g" if node.opset < 21 else "(g i)"
-    return Equation(f"b (g {{i}}) {{x..}}, {weight}, {weight} -> b (g i) x..", {"g": node.attributes["num_groups"]})
+    return Equation(
+        f"b (g {{i}}) {{x..}}, {weight}, {weight} -> b (g i) x..",
+        {"g": node.attributes["num_groups"]},
+    )
 
 
 @register("Softmax", "LogSoftmax")

@@ -94,7 +94,9 @@ class Writer:
         """Writes a node with one result, and gives its name; attributes that are None are left out."""
         return self.write_many(1, operator, *operands, **attributes)[0]
 
-    def write_many(self, results: int, operator: str, *operands: str, **attributes: Any) -> list[str]:
+    def write_many(
+        self, results: int, operator: str, *operands: str, **attributes: Any
+    ) -> list[str]:
         """Writes a node with several results, and gives their names."""
         names = [self.fresh(operator.lower()) for _ in range(results)]
         given = {name: value for name, value in attributes.items() if value is not None}
@@ -170,16 +172,27 @@ class Declaration:
     def writer_for(self, node: NodeProto, rank: Ranks, fresh: Names) -> Writer:
         """A writer for a node, if it has nothing that is not declared."""
         given = {a.name: a for a in node.attribute}
-        if len(given) < len(node.attribute) or not given.keys() <= self.attributes.keys() or node.overload:
+        if (
+            len(given) < len(node.attribute)
+            or not given.keys() <= self.attributes.keys()
+            or node.overload
+        ):
             raise NoPlainForm("an attribute is not known")
         names, rest = list(node.input[: len(self.operands)]), list(node.input[len(self.operands) :])
         if rest and not self.has_rest:
             raise NoPlainForm("an operand is not known")
         names += [""] * (len(self.operands) - len(names))
-        if not all(name or operand.endswith("?") for name, operand in zip(names, self.operands, strict=True)):
+        if not all(
+            name or operand.endswith("?")
+            for name, operand in zip(names, self.operands, strict=True)
+        ):
             raise NoPlainForm("a required operand is left out")
-        operands = {operand.rstrip("?"): name for operand, name in zip(self.operands, names, strict=True)}
-        values = {name: attribute.read(given.get(name)) for name, attribute in self.attributes.items()}
+        operands = {
+            operand.rstrip("?"): name for operand, name in zip(self.operands, names, strict=True)
+        }
+        values = {
+            name: attribute.read(given.get(name)) for name, attribute in self.attributes.items()
+        }
         return Writer(operands, rest, values, rank, fresh)
 
 
@@ -188,10 +201,16 @@ FORMS: dict[tuple[str, str], Declaration] = {}
 
 
 def form(
-    operator: str, operands: str, *, domain: str = MICROSOFT, **attributes: Attribute | float | int | str
+    operator: str,
+    operands: str,
+    *,
+    domain: str = MICROSOFT,
+    **attributes: Attribute | float | int | str,
 ) -> Callable[[Write], Write]:
     """Declares an operator: its operands, "..." for any number, and its attributes, each with a default or an `Attribute`."""
-    declared = {name: a if isinstance(a, Attribute) else Attribute.of(a) for name, a in attributes.items()}
+    declared = {
+        name: a if isinstance(a, Attribute) else Attribute.of(a) for name, a in attributes.items()
+    }
 
     def register(write: Write) -> Write:
         if (domain, operator) in FORMS:
@@ -316,7 +335,9 @@ def activated(w: Writer, x: str) -> str:
 @form("FusedConv", "X W B? Z?", **CONVOLUTION, **FUSED)
 def write_fused_conv(w: Writer) -> str:
     """The activation of the convolution plus a map."""
-    return activated(w, w.plus(w("Conv", w["X"], w["W"], w["B"], **w.some(list(CONVOLUTION))), w["Z"]))
+    return activated(
+        w, w.plus(w("Conv", w["X"], w["W"], w["B"], **w.some(list(CONVOLUTION))), w["Z"])
+    )
 
 
 @form(
@@ -335,7 +356,11 @@ def write_fused_gemm(w: Writer) -> str:
     """The activation of Gemm."""
     kind = w.attribute("activation")
     prefix = "activation_"
-    numbers = {n: w.attribute(prefix + n) for n in ("alpha", "beta", "gamma") if w.attribute(prefix + n) is not None}
+    numbers = {
+        n: w.attribute(prefix + n)
+        for n in ("alpha", "beta", "gamma")
+        if w.attribute(prefix + n) is not None
+    }
     if kind not in ROW_ACTIVATIONS or numbers.keys() != set(ROW_ACTIVATIONS[kind]):
         raise NoPlainForm(f"activation {kind} with {list(numbers)}")
     gemm = w("Gemm", w["A"], w["B"], w["C"], **w.some(("alpha", "beta", "transA", "transB")))
@@ -455,7 +480,9 @@ def root_mean_square_normed(w: Writer, x: str, scale: str, axes: Sequence[int]) 
     """`x` over the root of its mean square, times a scale; and one over that root. The root is taken in single precision."""
     single = w("Cast", x, to=TensorProto.FLOAT)
     squares = w("ReduceMean", w("Mul", single, single), w.whole(*axes), keepdims=1)
-    inverse = w("Reciprocal", w("Sqrt", w("Add", squares, w.constant(w.attribute("epsilon"), np.float32))))
+    inverse = w(
+        "Reciprocal", w("Sqrt", w("Add", squares, w.constant(w.attribute("epsilon"), np.float32)))
+    )
     return w("Mul", w("CastLike", w("Mul", single, inverse), scale), scale), inverse
 
 
@@ -465,7 +492,9 @@ def write_simplified_layer_normalization(w: Writer) -> tuple[str, str]:
     axis = w.attribute("axis")
     if w.attribute("stash_type") != TensorProto.FLOAT:
         raise NoPlainForm("another precision")
-    return root_mean_square_normed(w, w["X"], w["scale"], range(axis, w.known_rank(w["X"]) if axis >= 0 else 0))
+    return root_mean_square_normed(
+        w, w["X"], w["scale"], range(axis, w.known_rank(w["X"]) if axis >= 0 else 0)
+    )
 
 
 @form("SkipSimplifiedLayerNormalization", "input skip gamma bias?", epsilon=1e-12)
@@ -479,7 +508,9 @@ def write_skip_simplified_layer_normalization(w: Writer) -> tuple[str | None, ..
 def write_skip_layer_normalization(w: Writer) -> tuple[str | None, ...]:
     """LayerNormalization of a sum, and the sum."""
     total = w.plus(w["input"], w["bias"], w["skip"])
-    normed = w("LayerNormalization", total, w["gamma"], w["beta"], axis=-1, epsilon=w.attribute("epsilon"))
+    normed = w(
+        "LayerNormalization", total, w["gamma"], w["beta"], axis=-1, epsilon=w.attribute("epsilon")
+    )
     return normed, None, None, total
 
 
@@ -501,7 +532,9 @@ def write_embed_layer_normalization(w: Writer) -> tuple[str, str, str]:
     total = w("Add", w("Gather", w["word_embedding"], w["input_ids"]), places)
     if w["segment_ids"]:
         total = w("Add", total, w("Gather", w["segment_embedding"], w["segment_ids"]))
-    normed = w("LayerNormalization", total, w["gamma"], w["beta"], axis=-1, epsilon=w.attribute("epsilon"))
+    normed = w(
+        "LayerNormalization", total, w["gamma"], w["beta"], axis=-1, epsilon=w.attribute("epsilon")
+    )
     return normed, tokens_kept(w), total
 
 
@@ -539,7 +572,9 @@ def masked(w: Writer, mask: str, scores: str) -> str:
     if axes is None:
         raise NoPlainForm("a mask that is no table of what is kept")
     is_kept = w("Greater", w("Unsqueeze", mask, w.whole(*axes)), w.constant(0, np.int32))
-    return w("Where", is_kept, w.number(0, scores), w.number(w.attribute("mask_filter_value"), scores))
+    return w(
+        "Where", is_kept, w.number(0, scores), w.number(w.attribute("mask_filter_value"), scores)
+    )
 
 
 ATTENTION: dict[str, Any] = {
@@ -572,7 +607,9 @@ def write_attention(w: Writer) -> str:
     return attended(w, parts, w["mask_index"], w["attention_bias"])
 
 
-@form("MultiHeadAttention", "query key? value? bias? key_padding_mask? attention_bias?", **ATTENTION)
+@form(
+    "MultiHeadAttention", "query key? value? bias? key_padding_mask? attention_bias?", **ATTENTION
+)
 def write_multi_head_attention(w: Writer) -> str:
     """Attention of queries, keys and values that are given apart; the bias is that of all three."""
     parts = [w["query"], w["key"], w["value"]]
@@ -617,7 +654,9 @@ POOLING: dict[str, Any] = {
 def averaged(w: Writer, x: str) -> str:
     """AveragePool with the node's attributes."""
     if w.attribute("ceil_mode") and w.attribute("count_include_pad"):
-        raise NoPlainForm("onnxruntime's operators do not agree whether places behind the padding count")
+        raise NoPlainForm(
+            "onnxruntime's operators do not agree whether places behind the padding count"
+        )
     names = [name for name in (*POOLING, "count_include_pad") if name in w.attributes]
     return w("AveragePool", x, **w.some(names))
 
@@ -643,7 +682,9 @@ def dequantised(w: Writer, x: str, scale: str, zero: str, axis: int | None = Non
 def quantised(w: Writer, y: str, scale: str, zero: str) -> str:
     """The bytes that stand for numbers."""
     if not zero or w.known_rank(scale) > 1 or w.known_rank(zero) != w.known_rank(scale):
-        raise NoPlainForm("a result without a zero point, or with one of another shape than the scale's")
+        raise NoPlainForm(
+            "a result without a zero point, or with one of another shape than the scale's"
+        )
     return w("QuantizeLinear", y, scale, zero)
 
 
@@ -741,7 +782,9 @@ def write_qlinear_average_pool(w: Writer) -> str:
 def write_qlinear_global_average_pool(w: Writer) -> str:
     """GlobalAveragePool of what bytes stand for."""
     rank = w.known_rank(w["X"])
-    return of_single(w, lambda x: with_channels_first(w, x, rank, lambda m: w("GlobalAveragePool", m)))
+    return of_single(
+        w, lambda x: with_channels_first(w, x, rank, lambda m: w("GlobalAveragePool", m))
+    )
 
 
 @form("QLinearConcat", "Y_scale Y_zero_point ...", axis=required(INT))
@@ -766,9 +809,13 @@ def write_qgemm(w: Writer) -> str:
     alpha, is_turned = w.attribute("alpha"), w.attribute("transB")
     a = dequantised(w, w["A"], w["a_scale"], w["a_zero_point"])
     b = dequantised(w, w["B"], w["b_scale"], w["b_zero_point"], 0 if is_turned else 1)
-    c = w["C"] and w("Mul", w("Cast", w["C"], to=TensorProto.FLOAT), w("Mul", w["a_scale"], w["b_scale"]))
+    c = w["C"] and w(
+        "Mul", w("Cast", w["C"], to=TensorProto.FLOAT), w("Mul", w["a_scale"], w["b_scale"])
+    )
     y = w("Gemm", a, b, c, alpha=alpha, beta=alpha, **w.some(("transA", "transB")))
-    return quantised(w, y, w["y_scale"], w["y_zero_point"]) if w["y_scale"] or w["y_zero_point"] else y
+    return (
+        quantised(w, y, w["y_scale"], w["y_zero_point"]) if w["y_scale"] or w["y_zero_point"] else y
+    )
 
 
 @form("MatMulIntegerToFloat", "A B a_scale b_scale a_zero_point? b_zero_point? bias?")

@@ -19,12 +19,12 @@ from . import (
     Steps,
     Take,
     axis_of,
-    equation,
     register,
+    register_equation,
     shape_of,
 )
 
-equation("x.. -> x.., , ", "DynamicQuantizeLinear")
+register_equation("x.. -> x.., , ", "DynamicQuantizeLinear")
 
 
 @register("QuantizeLinear", "DequantizeLinear")
@@ -78,11 +78,20 @@ def product(node: Node) -> Kind:
     if len(a) < 2 or len(b) < 2:
         raise UnknownStructure("a product with a vector")
     batch = [f"b{i}" for i in range(max(len(a), len(b)) - 2)]
-    left, right = [*batch[len(batch) - len(a) + 2 :], "m", "k"], [*batch[len(batch) - len(b) + 2 :], "k", "n"]
+    left, right = (
+        [*batch[len(batch) - len(a) + 2 :], "m", "k"],
+        [*batch[len(batch) - len(b) + 2 :], "k", "n"],
+    )
     shapes = [*node.shapes, *[None] * 9]
     if node.operator == "MatMulInteger":
         sides = [" ".join(left), " ".join(right), per(shapes[2], "m"), per(shapes[3], "n")]
     else:
         rows, columns = [per(shapes[k], "m") for k in (1, 2)], [per(shapes[k], "n") for k in (4, 5)]
-        sides = [" ".join(left), *rows, " ".join(right), *columns, *(per(shapes[k], "") for k in (6, 7))]
+        sides = [
+            " ".join(left),
+            *rows,
+            " ".join(right),
+            *columns,
+            *(per(shapes[k], "") for k in (6, 7)),
+        ]
     return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*batch, 'm', 'n'])}")

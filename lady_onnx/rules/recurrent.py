@@ -46,13 +46,18 @@ def recurrent(node: Node) -> Kind:
         takes = moved(Reshape((directions, 2, gates, hidden)), Take(1, np.array([part])))
         steps.append((f"b{part}", takes, ("3",)))
         met.append(f"b{part}")
-    steps += [("sum", Elementwise(), tuple(met)), ("step", Equation("s d b [g] h -> s d b h"), ("sum",))]
+    steps += [
+        ("sum", Elementwise(), tuple(met)),
+        ("step", Equation("s d b [g] h -> s d b h"), ("sum",)),
+    ]
     met = ["step", "state"]
     if given[4]:
         steps.append(("lengths", Equation("[b] -> b"), ("4",)))
     for operand in ("5", "6"):
         if given[int(operand)]:
-            steps.append((f"start{operand}", moved(*([Transpose((1, 0, 2))] if first else [])), (operand,)))
+            steps.append(
+                (f"start{operand}", moved(*([Transpose((1, 0, 2))] if first else [])), (operand,))
+            )
             met.append(f"start{operand}")
     for part in range(3 if given[7] else 0):
         takes = moved(Reshape((directions, 3, hidden)), Take(1, np.array([part])))
@@ -64,4 +69,6 @@ def recurrent(node: Node) -> Kind:
         ("last", Equation(f"[s] d b h -> {'b [d] h' if first else '[d] b h'}"), ("y",)),
     ]
     batch = outer[0 if first else 1]
-    return Steps(steps, ("all", "last", "last")[: node.results], {"state": (directions, batch, hidden)})
+    return Steps(
+        steps, ("all", "last", "last")[: node.results], {"state": (directions, batch, hidden)}
+    )

@@ -4,20 +4,11 @@ Spec: https://onnx.ai/onnx/operators/
 """
 
 from ..errors import UnknownStructure
-from . import (
-    Equation,
-    Kind,
-    Node,
-    axis_of,
-    equation,
-    rank_of,
-    register,
-    shape_of,
-)
+from . import Equation, Kind, Node, axis_of, rank_of, register, register_equation, shape_of
 
-equation("b c [x..] -> b c [y..]", "MaxPool", "AveragePool", "LpPool")
-equation("b c x.. -> b c [y..]", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
-equation("a.. [m] [n] -> a.. [y] [z]", "Trilu")
+register_equation("b c [x..] -> b c [y..]", "MaxPool", "AveragePool", "LpPool")
+register_equation("b c x.. -> b c [y..]", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+register_equation("a.. [m] [n] -> a.. [y] [z]", "Trilu")
 
 REDUCTIONS = ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
 AXES_AS_OPERAND = {"Sum": 13}

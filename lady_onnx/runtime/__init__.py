@@ -1,1 +1,1 @@
-""""""
+"""The only user of onnxruntime: sessions, inputs made to tell, comparison of outputs."""

@@ -47,7 +47,10 @@ class Axes:
     def shapes(self, sizes: Mapping[str, int]) -> Shapes:
         """The shapes of the inputs with these sizes, and those of `base` for other symbols."""
         known = {**self.base, **sizes}
-        return {n: tuple(known[p] if isinstance(p, str) else p for p in places) for n, places in self.places.items()}
+        return {
+            n: tuple(known[p] if isinstance(p, str) else p for p in places)
+            for n, places in self.places.items()
+        }
 
     def count(self, sizes: Mapping[str, int]) -> int:
         """How many elements inputs of these sizes have."""
@@ -79,7 +82,7 @@ def read_axes(graph: Graph, shapes: Shapes) -> Axes:
     return Axes(places, base, frozenset(batches))
 
 
-def small_sizes(axes: Axes) -> list[dict[str, int]]:
+def list_small_sizes(axes: Axes) -> list[dict[str, int]]:
     """Small sizes to try one after the other until the model runs; the last ones are those at which it is known to."""
     small = axes.with_size(LARGE_SIZE if axes.pictures else SMALL_SIZE)
     single = {**axes.base, **dict.fromkeys(axes.batches, 1)}
@@ -115,7 +118,9 @@ def _longer_sizes(axes: Axes, bounds: Sequence[int]) -> tuple[int, int]:
     longest = 2 * largest + 1 if largest <= DOUBLED_SIZE else longer
     beyond = max((c + 1 for c in bounds if c < LONGEST_SIZE), default=0)
     room = max(GROWTH * axes.count({}), FREE_ELEMENTS)
-    return (beyond if beyond > longest and axes.count(axes.with_size(beyond)) <= room else longest), longer
+    return (
+        beyond if beyond > longest and axes.count(axes.with_size(beyond)) <= room else longest
+    ), longer
 
 
 def _name_sizes(symbols: Sequence[str], size: int) -> str:

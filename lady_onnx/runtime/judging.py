@@ -175,8 +175,15 @@ class Runner(Protocol):
 class Judge:
     """Runs two models, and says which outputs are equal; the rules are those of `OutputDifference`."""
 
-    def __init__(self, pair: Runner, tolerance: float, part_tolerance: float | None, step: float, mixed: bool):
-        self.pair, self.tolerance, self.part_tolerance, self.step = pair, tolerance, part_tolerance, step
+    def __init__(
+        self, pair: Runner, tolerance: float, part_tolerance: float | None, step: float, mixed: bool
+    ):
+        self.pair, self.tolerance, self.part_tolerance, self.step = (
+            pair,
+            tolerance,
+            part_tolerance,
+            step,
+        )
         self.mixed = mixed
         """Is one model in half precision, and the other not?"""
         self.cases: list[_Case] = []
@@ -214,10 +221,18 @@ class Judge:
                 equal &= fits
                 if measured is not None:
                     worst[number] = max(worst[number], measured)
-                    largest, relative = max(largest, case.gaps[k].difference), max(relative, measured)
-            outputs.append(OutputDifference(name, self.cases[-1].gaps[k].shape, largest, relative, equal))
+                    largest, relative = (
+                        max(largest, case.gaps[k].difference),
+                        max(relative, measured),
+                    )
+            outputs.append(
+                OutputDifference(name, self.cases[-1].gaps[k].shape, largest, relative, equal)
+            )
         shapes = [{n: np.shape(x) for n, x in c.inputs.items()} for c in self.cases]
-        runs = (Run(c.kind, s, w, e) for c, s, w, e in zip(self.cases, shapes, worst, alike, strict=True))
+        runs = (
+            Run(c.kind, s, w, e)
+            for c, s, w, e in zip(self.cases, shapes, worst, alike, strict=True)
+        )
         return tuple(outputs), tuple(runs)
 
     def _measure(self, case: _Case, k: int, usual: float, open_: bool) -> tuple[float | None, bool]:
@@ -245,7 +260,10 @@ class Judge:
         if case.spreads is None:
             case.spreads = self._measure_spreads(self._run_nearby(case.inputs))
         if case.gaps[k].difference > ROUNDING * case.spreads[k] and not case.moved:
-            answers = [self.pair.run_first(case.inputs), *self.pair.run_moved(case.inputs, self.step)]
+            answers = [
+                self.pair.run_first(case.inputs),
+                *self.pair.run_moved(case.inputs, self.step),
+            ]
             case.spreads = list(map(max, case.spreads, self._measure_spreads(answers)))
             case.moved = True
         return case.gaps[k].difference <= ROUNDING * case.spreads[k]
@@ -265,7 +283,10 @@ class Judge:
         spreads = [0.0] * len(self.pair.outputs)
         for other in others:
             if first is not None and other is not None:
-                spreads = [max(s, _gap(x, y).difference) for s, x, y in zip(spreads, first, other, strict=True)]
+                spreads = [
+                    max(s, _gap(x, y).difference)
+                    for s, x, y in zip(spreads, first, other, strict=True)
+                ]
         return spreads
 
 

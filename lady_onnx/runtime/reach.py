@@ -10,7 +10,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
-from ..graph.model import Graph, attributes, inline_functions, inside, ordered
+from ..graph.functions import inline_functions
+from ..graph.model import Graph
+from ..graph.nodes import prefix_of_body, read_attributes, sort_topologically
 
 Span = tuple[int, int]
 """The integers from the first to the one before the second."""
@@ -38,8 +40,30 @@ SIZES = {
 """Operands that are sizes or counts: large ones cost memory and time, or do not fit."""
 SIZE_SPAN = (0, 4)
 KEEPS_FIRST = (
-    *("Abs", "Cast", "Ceil", "Clip", "Compress", "Expand", "Flatten", "Floor", "Gather", "GatherElements"),
-    *("GatherND", "Identity", "Mod", "Pad", "Reshape", "Round", "Slice", "Split", "Squeeze", "Tile"),
+    *(
+        "Abs",
+        "Cast",
+        "Ceil",
+        "Clip",
+        "Compress",
+        "Expand",
+        "Flatten",
+        "Floor",
+        "Gather",
+        "GatherElements",
+    ),
+    *(
+        "GatherND",
+        "Identity",
+        "Mod",
+        "Pad",
+        "Reshape",
+        "Round",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Tile",
+    ),
     *("Transpose", "Unsqueeze"),
 )
 """Operators whose results are values of their first operand, or no further from zero than those."""
@@ -48,7 +72,18 @@ KEEPS_ALL = ("Concat", "Max", "Min", "Where")
 SAME_ROWS = ("Cast", "DequantizeLinear", "Div", "Identity", "Mul")
 """Operators that make a table out of a stored one, row by row."""
 BOUNDED = (
-    *("Clip", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Range"),
+    *(
+        "Clip",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Max",
+        "Min",
+        "Mod",
+        "Range",
+    ),
     *("Shrink", "Slice", "ThresholdedRelu", "Where"),
     *("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"),
 )
@@ -119,15 +154,17 @@ class _Reader:
         self.graph = graph
         self.producers = {o: n for n in graph.nodes for o in n.output if o}
 
-    def trace(self, nodes: list[NodeProto], prefixes: tuple[str, ...], wanted: dict[str, Span]) -> None:
+    def trace(
+        self, nodes: list[NodeProto], prefixes: tuple[str, ...], wanted: dict[str, Span]
+    ) -> None:
         """Adds to `wanted`, by name, which integers fit what is done with them, from the last node to the first."""
         for node in reversed(nodes):
             for body, attribute in _bodies(node):
-                within = (prefixes[0] + inside(node, attribute), *prefixes)
+                within = (prefixes[0] + prefix_of_body(node, attribute), *prefixes)
                 behind, ahead = _paired(node, body)
                 for outer, inner in behind:
                     _narrow(wanted, inner, wanted.get(outer))
-                self.trace(ordered(body.node), within, wanted)
+                self.trace(sort_topologically(body.node), within, wanted)
                 for outer, inner in ahead:
                     _narrow(wanted, outer, wanted.get(inner))
             for name, span in self._asked(node, prefixes, wanted):
@@ -156,7 +193,9 @@ class _Reader:
             elif node.op_type in ("Add", "Sub", "Mul", "Div"):
                 yield from self._solved(node, prefixes, span)
 
-    def _solved(self, node: NodeProto, prefixes: tuple[str, ...], span: Span) -> Iterator[tuple[str, Span | None]]:
+    def _solved(
+        self, node: NodeProto, prefixes: tuple[str, ...], span: Span
+    ) -> Iterator[tuple[str, Span | None]]:
         """What has to be put into a sum or a product, of an operand and a constant, to get what is wanted."""
         x, y = node.input[:2]
         left, right = self._array(x, prefixes), self._array(y, prefixes)
@@ -174,7 +213,12 @@ class _Reader:
         if node.op_type == "Add":
             yield name, _integers(first - low, last - high)
         elif node.op_type == "Sub":
-            yield name, _integers(first + high, last + low) if left is None else _integers(high - last, low - first)
+            yield (
+                name,
+                _integers(first + high, last + low)
+                if left is None
+                else _integers(high - last, low - first),
+            )
         elif node.op_type == "Mul" and low > 0:
             yield name, _integers(first / low, last / high)
         elif node.op_type == "Div" and low > 0 and left is None:
@@ -198,7 +242,7 @@ class _Reader:
             array = self._array(name, prefixes)
             if array is not None:
                 yield array
-        for name, value in attributes(node).items():
+        for name, value in read_attributes(node).items():
             if name in BOUNDS and isinstance(value, int | float | list):
                 yield np.atleast_1d(np.asarray(value))[:NUMBERS]
             elif name in BOUNDS and isinstance(value, onnx.TensorProto):
@@ -234,7 +278,7 @@ def _integers(low: float, high: float) -> Span | None:
 
 
 def _axis(node: NodeProto) -> int:
-    given = attributes(node)
+    given = read_attributes(node)
     return int(given.get("gather_axis" if node.op_type == "GatherBlockQuantized" else "axis", 0))
 
 
@@ -244,7 +288,9 @@ def _bodies(node: NodeProto) -> Iterator[tuple[onnx.GraphProto, str]]:
             yield attribute.g, attribute.name
 
 
-def _paired(node: NodeProto, body: onnx.GraphProto) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def _paired(
+    node: NodeProto, body: onnx.GraphProto
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Outputs of a node and of its body that are each other's, and inputs."""
     # a Loop's body gives its condition first, and takes the number of the round and the condition
     skipped = 1 if node.op_type == "Loop" else 0
@@ -253,12 +299,14 @@ def _paired(node: NodeProto, body: onnx.GraphProto) -> tuple[list[tuple[str, str
     return list(behind), list(ahead)[2 * skipped :]
 
 
-def _nodes(nodes: list[NodeProto], prefixes: tuple[str, ...]) -> Iterator[tuple[NodeProto, tuple[str, ...]]]:
+def _nodes(
+    nodes: list[NodeProto], prefixes: tuple[str, ...]
+) -> Iterator[tuple[NodeProto, tuple[str, ...]]]:
     """All nodes, those in bodies too, and what stands before the names of the constants that each sees."""
     for node in nodes:
         yield node, prefixes
         for body, attribute in _bodies(node):
-            within = (prefixes[0] + inside(node, attribute), *prefixes)
+            within = (prefixes[0] + prefix_of_body(node, attribute), *prefixes)
             yield from _nodes(list(body.node), within)
 
 

@@ -83,7 +83,7 @@ MIXED = (
 """Floats are random beside these, so that what masks and integers do is not hidden."""
 FLOATS = ("assorted", "zeros", "large", "bounds", "negative", "huge", "positive", "tiny")
 """Kinds of floats, the most telling first."""
-FACTORS = {"large": 100.0, "huge": 10_000.0, "tiny": 1e-4, "negative": -3.0, "positive": 3.0}
+INPUT_SCALES = {"large": 100.0, "huge": 10_000.0, "tiny": 1e-4, "negative": -3.0, "positive": 3.0}
 BEYOND_HALF = ("huge", "tiny")
 """Kinds that half precision does not hold on their way through a model."""
 
@@ -99,7 +99,9 @@ class Source:
     def __init__(self, graph: Graph, other: Graph | None = None):
         self.graph, self._other = graph, other
         self.narrow = False
-        self._types = {v.name: _dtype(v) for v in graph.required_inputs if v.type.tensor_type.elem_type}
+        self._types = {
+            v.name: _dtype(v) for v in graph.required_inputs if v.type.tensor_type.elem_type
+        }
 
     @functools.cached_property
     def reach(self) -> Reach:
@@ -115,7 +117,11 @@ class Source:
         """
         generator = np.random.default_rng(seed)
         for number in range(count):
-            yield {n: self._draw_plain(generator, n, shapes[n], number) for n in self._types if n in shapes}
+            yield {
+                n: self._draw_plain(generator, n, shapes[n], number)
+                for n in self._types
+                if n in shapes
+            }
 
     def make(self, shapes: Shapes, traits: Traits, seed: int, number: int) -> Arrays:
         """Inputs of these shapes with these traits."""
@@ -133,7 +139,9 @@ class Source:
             elif self.is_integer(name) and traits.integers is not None:
                 made[name] = self._draw_integers(generator, name, shape, traits)
             elif self.is_float(name) and traits.floats is not None:
-                made[name] = _draw_floats(generator, traits.floats, shape, self.float_bounds).astype(dtype)
+                made[name] = _draw_floats(
+                    generator, traits.floats, shape, self.float_bounds
+                ).astype(dtype)
             else:
                 made[name] = self._draw_plain(generator, name, shape, number)
         return made
@@ -165,7 +173,9 @@ class Source:
         """The models' own bounds that floats may be made to meet."""
         return [b for b in self.reach.floats if abs(b) <= LARGEST_BOUND]
 
-    def _draw_plain(self, generator: np.random.Generator, name: str, shape: tuple[int, ...], number: int) -> np.ndarray:
+    def _draw_plain(
+        self, generator: np.random.Generator, name: str, shape: tuple[int, ...], number: int
+    ) -> np.ndarray:
         dtype = self._types[name]
         if self.is_mask(name) and not self.is_float(name):
             return np.ones(shape, dtype)
@@ -178,7 +188,9 @@ class Source:
             return words[generator.integers(0, len(words), shape)]
         return _noise(generator, shape, *GRAINS[number % len(GRAINS)]).astype(dtype)
 
-    def _draw_integers(self, generator: np.random.Generator, name: str, shape: tuple[int, ...], traits: Traits) -> np.ndarray:
+    def _draw_integers(
+        self, generator: np.random.Generator, name: str, shape: tuple[int, ...], traits: Traits
+    ) -> np.ndarray:
         dtype, size = self._types[name], math.prod(shape)
         limits = np.iinfo(dtype)
         span = self.reach.spans.get(name)
@@ -186,11 +198,19 @@ class Source:
             span = (limits.min, limits.max + 1)
         if span is None:
             own = [c for c in self.reach.integers[::-1] if abs(c) <= LARGEST_INTEGER]
-            pool = np.array([c for c in dict.fromkeys((*own, *COUNTED)) if limits.min <= c <= limits.max])
-            chosen = pool[generator.integers(0, len(pool), size)] if size > 1 else pool[[traits.turn % len(pool)]]
+            pool = np.array(
+                [c for c in dict.fromkeys((*own, *COUNTED)) if limits.min <= c <= limits.max]
+            )
+            chosen = (
+                pool[generator.integers(0, len(pool), size)]
+                if size > 1
+                else pool[[traits.turn % len(pool)]]
+            )
         else:
             low, last = max(span[0], limits.min), min(span[1] - 1, limits.max)
-            ends = {"first": (low, low), "last": (last, last)}.get(traits.integers or "", (low, last))
+            ends = {"first": (low, low), "last": (last, last)}.get(
+                traits.integers or "", (low, last)
+            )
             chosen = generator.permutation(np.linspace(*ends, size).round())
         return chosen.reshape(shape).astype(dtype)
 
@@ -199,7 +219,9 @@ def _dtype(value: onnx.ValueInfoProto) -> np.dtype:
     return onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
 
 
-def _noise(generator: np.random.Generator, shape: tuple[int, ...], grain: int, contrast: float) -> np.ndarray:
+def _noise(
+    generator: np.random.Generator, shape: tuple[int, ...], grain: int, contrast: float
+) -> np.ndarray:
     noise = generator.standard_normal(shape)
     if len(shape) < 4:
         return noise
@@ -226,23 +248,36 @@ def _mask(kind: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.broadcast_to(~zeros.reshape(along), shape)
 
 
-def _draw_floats(generator: np.random.Generator, kind: str, shape: tuple[int, ...], bounds: list[float]) -> np.ndarray:
+def _draw_floats(
+    generator: np.random.Generator, kind: str, shape: tuple[int, ...], bounds: list[float]
+) -> np.ndarray:
     noise = generator.standard_normal(shape)
     if kind == "zeros":
         return np.zeros(shape)
     if kind in ("negative", "positive"):
-        return FACTORS[kind] * np.abs(noise)
-    if kind in FACTORS:
-        return FACTORS[kind] * noise
+        return INPUT_SCALES[kind] * np.abs(noise)
+    if kind in INPUT_SCALES:
+        return INPUT_SCALES[kind] * noise
     if kind == "bounds":
         meant = np.array(bounds)
-        meant = np.concatenate([meant, meant - NEARBY * (np.abs(meant) + 1), meant + NEARBY * (np.abs(meant) + 1), -meant])
+        meant = np.concatenate(
+            [
+                meant,
+                meant - NEARBY * (np.abs(meant) + 1),
+                meant + NEARBY * (np.abs(meant) + 1),
+                -meant,
+            ]
+        )
     else:
         meant = np.concatenate([ASSORTED, np.negative(ASSORTED)])
-    return np.where(generator.random(shape) < 0.5, meant[generator.integers(0, meant.size, shape)], noise)
+    return np.where(
+        generator.random(shape) < 0.5, meant[generator.integers(0, meant.size, shape)], noise
+    )
 
 
-def made_samples(source: Source, axes: Axes, small: Mapping[str, int], count: int, seed: int, half: bool) -> list[Sample]:
+def make_telling_samples(
+    source: Source, axes: Axes, small: Mapping[str, int], count: int, seed: int, half: bool
+) -> list[Sample]:
     """Inputs made to tell, at most `count`.
 
     Three sorts take turns: symbolic axes of other sizes, small, odd and larger than those of random inputs; masks with
@@ -259,7 +294,11 @@ def made_samples(source: Source, axes: Axes, small: Mapping[str, int], count: in
         half: whether numbers must stay within half precision.
     """
     mixed = _keep_telling(source, axes.shapes(small), MIXED)
-    kinds = [k for k in FLOATS if not (half and k in BEYOND_HALF) and (k != "bounds" or source.float_bounds)]
+    kinds = [
+        k
+        for k in FLOATS
+        if not (half and k in BEYOND_HALF) and (k != "bounds" or source.float_bounds)
+    ]
     floats = [Traits(floats=kind, flags=number) for number, kind in enumerate(kinds)]
     floats = [t for t in _keep_telling(source, axes.shapes(small), floats) if t.floats]
     sorts = (
@@ -299,23 +338,41 @@ def _make_sized(source: Source, axes: Axes, mixed: Sequence[Traits], seed: int) 
         if mixed:
             traits = mixed[(number + 1) % len(mixed)]
             made = source.make(shapes, traits, seed, number)
-            yield Sample(", ".join(filter(None, (kind, _describe(source, traits, shapes)))), made, plain)
+            yield Sample(
+                ", ".join(filter(None, (kind, _describe(source, traits, shapes)))), made, plain
+            )
         else:
             yield plain
 
 
-def _make_small(source: Source, axes: Axes, small: Mapping[str, int], wanted: Sequence[Traits], seed: int) -> Iterator[Sample]:
+def _make_small(
+    source: Source, axes: Axes, small: Mapping[str, int], wanted: Sequence[Traits], seed: int
+) -> Iterator[Sample]:
     """Samples with these traits at small sizes; where every row is looked up, with room for all."""
     shapes = axes.shapes(small)
     roomy = axes.shapes(_make_room(source, axes, small))
     for number, traits in enumerate(wanted):
 
-        def made(traits: Traits, shapes: Shapes, plainer: Sample | None, number: int = number) -> Sample:
-            return Sample(_describe(source, traits, shapes), source.make(shapes, traits, seed, number), plainer)
+        def made(
+            traits: Traits, shapes: Shapes, plainer: Sample | None, number: int = number
+        ) -> Sample:
+            return Sample(
+                _describe(source, traits, shapes),
+                source.make(shapes, traits, seed, number),
+                plainer,
+            )
 
         rest = replace(traits, integers=None, turn=0)
-        sample = made(traits, shapes, made(rest, shapes, None) if traits.integers and rest != Traits() else None)
-        yield made(traits, roomy, sample) if traits.integers == "whole range" and roomy != shapes else sample
+        sample = made(
+            traits,
+            shapes,
+            made(rest, shapes, None) if traits.integers and rest != Traits() else None,
+        )
+        yield (
+            made(traits, roomy, sample)
+            if traits.integers == "whole range" and roomy != shapes
+            else sample
+        )
 
 
 def _make_room(source: Source, axes: Axes, small: Mapping[str, int]) -> Mapping[str, int]:
@@ -324,8 +381,14 @@ def _make_room(source: Source, axes: Axes, small: Mapping[str, int]) -> Mapping[
     shapes = axes.shapes(small)
     for name, places in axes.places.items():
         low, high = source.reach.spans.get(name, PLAIN_SPAN)
-        symbols = sorted((p for p in places if isinstance(p, str)), key=lambda p: p not in axes.batches)
-        if symbols and source.is_integer(name) and math.prod(shapes[name]) < high - low <= COVERED_ROWS:
+        symbols = sorted(
+            (p for p in places if isinstance(p, str)), key=lambda p: p not in axes.batches
+        )
+        if (
+            symbols
+            and source.is_integer(name)
+            and math.prod(shapes[name]) < high - low <= COVERED_ROWS
+        ):
             others = math.prod(shapes[name]) // shapes[name][places.index(symbols[0])]
             sizes[symbols[0]] = max(sizes[symbols[0]], -(-(high - low) // others))
     return sizes

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from onnx import NodeProto
 
-from ..dataflow.labels import axes_of
+from ..dataflow.labels import find_varying_axes
 from ..dataflow.plainsteps import PlainSteps
-from ..graph.model import attributes
+from ..graph.nodes import read_attributes
 from ..rules import Kind, Movement
-from .factors import Role
+from .factors import FactorRole
 
 LINEAR = ("AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Resize", "Upsample")
 """A factor of the operand, of either sign, is one of the result."""
@@ -30,7 +30,9 @@ class Bends:
         turned: groups whose units meet in a sum of squares, as a norm has it.
     """
 
-    def __init__(self, plain: PlainSteps, roles: Mapping[str, list[Role]], zero: Callable[[str], bool]):
+    def __init__(
+        self, plain: PlainSteps, roles: Mapping[str, list[FactorRole]], zero: Callable[[str], bool]
+    ):
         self.plain = plain
         self.roles = roles
         self.zero = zero
@@ -41,7 +43,7 @@ class Bends:
         self.means: dict[str, set[str]] = {}
         """By tensor the groups of whose units it is the mean."""
 
-    def see(self, node: NodeProto, kind: Kind | None, made: list[list[Role]]) -> None:
+    def see(self, node: NodeProto, kind: Kind | None, made: list[list[FactorRole]]) -> None:
         """Notes the groups of which a node does not treat all units alike, whatever map mixes them."""
         operator, names = node.op_type, list(node.input)
         sides = [{g for g, _ in self._on(name)} for name in names]
@@ -60,7 +62,9 @@ class Bends:
         self.bent |= mean
         if operator in SUMS:
             self.bent |= squared
-            self.bent |= every - self._in_all(names[:1] if operator in ("CastLike", "Dropout") else names)
+            self.bent |= every - self._in_all(
+                names[:1] if operator in ("CastLike", "Dropout") else names
+            )
         elif operator in LINEAR:
             summed = every - kept
             # no rotation changes the sum of squares; whether a mean does is seen where it is used
@@ -72,16 +76,23 @@ class Bends:
             self.squares[node.output[0]] = squared & kept
         elif operator in PRODUCTS:
             # units that both operands have are summed up in pairs, and gone, or multiplied one by one
-            self.bent |= squared | (both & kept) | ((every - both) - kept) | (kept - self._in_all(names[2:], kept))
-        elif (operator == "Mul" and names[0] == names[1]) or (operator == "Pow" and self._two(names[1])):
+            self.bent |= (
+                squared
+                | (both & kept)
+                | ((every - both) - kept)
+                | (kept - self._in_all(names[2:], kept))
+            )
+        elif (operator == "Mul" and names[0] == names[1]) or (
+            operator == "Pow" and self._two(names[1])
+        ):
             self.squares[node.output[0]] = every
         elif operator == "Mul":
             self.bent |= both | squared
         elif operator == "Div":
             self.bent |= sides[1] | squared
         elif operator in TURNING:
-            axis = attributes(node).get("axis", -1)
-            over = {g for g, a in self._on(names[0]) if min(axes_of(a)) >= axis % a.ndim}
+            axis = read_attributes(node).get("axis", -1)
+            over = {g for g, a in self._on(names[0]) if min(find_varying_axes(a)) >= axis % a.ndim}
             self.turned |= over
             self.bent |= (every - over) | sides[1] | (over - self._in_all(names[2:], over))
         else:
@@ -89,14 +100,22 @@ class Bends:
 
     def shown(self, name: str) -> None:
         """Notes the groups of which an output of the graph shows the units, their squares, or their mean."""
-        self.bent |= {g for g, _ in self._on(name)} | self.squares.get(name, set()) | self.means.get(name, set())
+        self.bent |= (
+            {g for g, _ in self._on(name)}
+            | self.squares.get(name, set())
+            | self.means.get(name, set())
+        )
 
     def _in_all(self, names: Sequence[str], every: Iterable[str] = ()) -> set[str]:
         """The groups that all of these tensors have, zeros apart; `every` where there are none."""
-        sides = [{g for g, _ in self._on(name)} for name in names if name and (self._on(name) or not self.zero(name))]
+        sides = [
+            {g for g, _ in self._on(name)}
+            for name in names
+            if name and (self._on(name) or not self.zero(name))
+        ]
         return set.intersection(*sides) if sides else set(every)
 
-    def _on(self, name: str) -> list[Role]:
+    def _on(self, name: str) -> list[FactorRole]:
         return self.roles.get(name, [])
 
     def _two(self, name: str) -> bool:

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..dataflow.engine import analyse
-from ..dataflow.plainsteps import PlainSteps, plain_steps
+from ..dataflow.engine import analyse_graph
+from ..dataflow.plainsteps import PlainSteps, list_plain_steps
 from ..graph.model import Graph
 from ..groups.permutations import Arrays
 from ..numerics import as_finite, is_float_array, is_same
-from .gains import MOST, Gain, Gains
+from .gains import MAX_TAKEN_BACK, Gain, Gains
 
 FEW = 0.25
 """Where more of the weights differ than this share, none of them is tried."""
@@ -34,10 +34,10 @@ def _gain(reference: Arrays, suspect: Arrays, name: str) -> Gain:
     """What is added to a bias."""
     ours, theirs = (as_finite(a[name]).astype(np.float64) for a in (reference, suspect))
     size = float(np.abs(ours).max())
-    return Gain(theirs - ours, size=size, most=MOST * size)
+    return Gain(theirs - ours, size=size, most=MAX_TAKEN_BACK * size)
 
 
-def inert(graph: Graph, reference: Arrays, suspect: Arrays) -> list[str]:
+def find_inert_biases(graph: Graph, reference: Arrays, suspect: Arrays) -> list[str]:
     """Weights with one axis that differ where the function does not depend on them: the bias of keys in attention.
 
     Args:
@@ -45,30 +45,44 @@ def inert(graph: Graph, reference: Arrays, suspect: Arrays) -> list[str]:
         reference, suspect: the weights by the same names, all units in place.
     """
     apart = _changed(reference, suspect)
-    plain = plain_steps(graph, analyse(graph)) if apart else None
+    plain = list_plain_steps(graph, analyse_graph(graph)) if apart else None
     found = []
     for name in apart:
         gain = _gain(reference, suspect, name)
         # what is rounded alone is no step
-        step = np.where(np.isclose(gain.array, 0, atol=1e-5 * np.abs(as_finite(reference[name]))), 0, gain.array)
+        step = np.where(
+            np.isclose(gain.array, 0, atol=1e-5 * np.abs(as_finite(reference[name]))), 0, gain.array
+        )
         if plain is not None and step.any() and Gains(plain, {name: gain.moved(step)}).vanish():
             found.append(name)
     return found
 
 
-def shifted(graph: Graph, reference: Arrays, suspect: Arrays) -> list[tuple[str, str]]:
-    """Pairs of biases that differ, of which the second takes back what the first adds; arguments as of `inert`."""
+def find_cancelling_biases(
+    graph: Graph, reference: Arrays, suspect: Arrays
+) -> list[tuple[str, str]]:
+    """Pairs of biases that differ, of which the second takes back what the first adds; arguments as of `find_inert_biases`."""
     apart = _changed(reference, suspect)
-    return _pairs(plain_steps(graph, analyse(graph)), apart, reference, suspect) if len(apart) > 1 else []
+    return (
+        _pairs(list_plain_steps(graph, analyse_graph(graph)), apart, reference, suspect)
+        if len(apart) > 1
+        else []
+    )
 
 
-def _pairs(plain: PlainSteps, apart: Sequence[str], reference: Arrays, suspect: Arrays) -> list[tuple[str, str]]:
+def _pairs(
+    plain: PlainSteps, apart: Sequence[str], reference: Arrays, suspect: Arrays
+) -> list[tuple[str, str]]:
     gains = {name: _gain(reference, suspect, name) for name in apart}
     found = []
     for name in apart:
         alone = Gains(plain, {name: gains[name]})
         alone.vanish()
         for last in dict.fromkeys(alone.met):
-            if last in gains and last != name and Gains(plain, {n: gains[n] for n in (name, last)}).vanish():
+            if (
+                last in gains
+                and last != name
+                and Gains(plain, {n: gains[n] for n in (name, last)}).vanish()
+            ):
                 found.append((name, last))
     return found

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import NodeProto
 
-from ..dataflow.labels import axes_of
+from ..dataflow.labels import find_varying_axes
 from ..dataflow.plainsteps import PlainSteps, is_plain
-from ..graph.model import attributes
+from ..graph.nodes import read_attributes
 from ..groups.model import Group
 from ..groups.scaling import Shift
 from ..rules import Kind, Movement
-from .factors import Products, Role
+from .factors import FactorRole, Monomials
 
 
 class Reflections:
@@ -23,8 +23,8 @@ class Reflections:
         self,
         plain: PlainSteps,
         groups: Sequence[Group],
-        roles: Mapping[str, list[Role]],
-        products: Products,
+        roles: Mapping[str, list[FactorRole]],
+        products: Monomials,
         offsets: dict[str, float],
     ):
         self.plain = plain
@@ -42,17 +42,23 @@ class Reflections:
                 self.readers.setdefault(name, []).append(node)
         self.shown = {o.name for o in plain.graph.model.graph.output}
 
-    def _on(self, name: str) -> list[Role]:
+    def _on(self, name: str) -> list[FactorRole]:
         return self.roles.get(name, [])
 
-    def made(self, operator: str, node: NodeProto, first: list[Role]) -> list[Role] | None:
+    def made(
+        self, operator: str, node: NodeProto, first: list[FactorRole]
+    ) -> list[FactorRole] | None:
         """The signs behind an activation that may be reflected; None where it may not."""
         top = self._top(operator, node)
-        if top is None or len(first) != 1 or len(axes_of(first[0][1])) != 1:
+        if top is None or len(first) != 1 or len(find_varying_axes(first[0][1])) != 1:
             return None
         if operator == "Clip":
             bias = self._bias_before(node.input[0])
-            if bias is None or not self._is_read_once(node.input[0]) or self.offsets.get(bias, -top / 2) != -top / 2:
+            if (
+                bias is None
+                or not self._is_read_once(node.input[0])
+                or self.offsets.get(bias, -top / 2) != -top / 2
+            ):
                 return None
             # what comes in must become `top` less itself
             self.offsets[bias] = -top / 2
@@ -62,11 +68,14 @@ class Reflections:
 
     def _top(self, operator: str, node: NodeProto) -> float | None:
         """What an activation and its mirror image add up to, None where it has none."""
-        given, names = attributes(node), [*node.input, "", ""]
+        given, names = read_attributes(node), [*node.input, "", ""]
         if operator == "Sigmoid" or (operator == "HardSigmoid" and given.get("beta", 0.5) == 0.5):
             return 1.0
         if operator == "Clip":
-            ends = [self._bound(n, given.get(key)) for n, key in zip(names[1:3], ("min", "max"), strict=True)]
+            ends = [
+                self._bound(n, given.get(key))
+                for n, key in zip(names[1:3], ("min", "max"), strict=True)
+            ]
             if ends[0] == 0:
                 return ends[1]
         return None
@@ -81,7 +90,7 @@ class Reflections:
         maker = self.plain.makers.get(name)
         if maker is None or not is_plain(maker, "Add", "BatchNormalization", "Conv", "Gemm"):
             return None
-        if attributes(maker).get("beta", 1.0) != 1:
+        if read_attributes(maker).get("beta", 1.0) != 1:
             # another number than the bias is added
             return None
         added = maker.input if maker.op_type == "Add" else maker.input[2:3]
@@ -100,7 +109,11 @@ class Reflections:
         if group and alone and (moves or operator in ("GlobalAveragePool", "ReduceMean")):
             self.reflected.update(dict.fromkeys(node.output, (group, top)))
             return
-        shift = self._shift(operator, node, group, top) if group and node.input[0] not in node.input[1:] else None
+        shift = (
+            self._shift(operator, node, group, top)
+            if group and node.input[0] not in node.input[1:]
+            else None
+        )
         if shift is not None:
             self.shifts.setdefault(group, []).append(shift)
             return
@@ -110,18 +123,38 @@ class Reflections:
 
     def _shift(self, operator: str, node: NodeProto, group: str, top: float) -> Shift | None:
         """How a product that sums over reflected units makes up for it, None where it cannot."""
-        if operator not in ("Conv", "Gemm", "MatMul") or len(node.input) < 2 or node.input[1] not in self.graph.tensors:
+        if (
+            operator not in ("Conv", "Gemm", "MatMul")
+            or len(node.input) < 2
+            or node.input[1] not in self.graph.tensors
+        ):
             return None
-        given, weight, bias = attributes(node), node.input[1], None
+        given, weight, bias = read_attributes(node), node.input[1], None
         if operator == "MatMul" and self._is_read_once(node.output[0]):
             reader = self.readers[node.output[0]][0]
-            others = [n for n in reader.input if n in self.graph.tensors] if reader.op_type == "Add" else []
+            others = (
+                [n for n in reader.input if n in self.graph.tensors]
+                if reader.op_type == "Add"
+                else []
+            )
             bias = others[0] if others else None
         elif len(node.input) > 2:
             bias = node.input[2]
-        padded = any(given.get("pads", ())) or given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
-        plain = not padded and given.get("group", 1) == 1 and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1
-        if not bias or bias not in self.graph.tensors or not plain or not all(map(self._is_read_once, (weight, bias))):
+        padded = any(given.get("pads", ())) or given.get("auto_pad", b"NOTSET") not in (
+            b"NOTSET",
+            b"VALID",
+        )
+        plain = (
+            not padded
+            and given.get("group", 1) == 1
+            and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1
+        )
+        if (
+            not bias
+            or bias not in self.graph.tensors
+            or not plain
+            or not all(map(self._is_read_once, (weight, bias)))
+        ):
             return None
         if (
             given.get("transA")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 
-class Solutions:
+class LinearSystem:
     """The solutions of homogeneous linear equations, over real numbers or over the integers modulo 2.
 
     Args:

@@ -37,9 +37,11 @@ class Blocks:
         if (block, place) not in self.everywhere:
             there, slots = self.known[block, place]
             count, own = self.slots[block]
-            moved = [carried(s, own.get(s.initializer, []), there, count) for s in slots]
+            moved = [carry_slot(s, own.get(s.initializer, []), there, count) for s in slots]
             whole = [m for m in moved if m is not None]
-            self.everywhere[block, place] = [list(r) for r in zip(*whole, strict=True)] if len(whole) == len(moved) else None
+            self.everywhere[block, place] = (
+                [list(r) for r in zip(*whole, strict=True)] if len(whole) == len(moved) else None
+            )
         rows = self.everywhere[block, place]
         return rows[row] if rows else None
 
@@ -65,7 +67,7 @@ class Blocks:
         return block[0], row[0], self.place_of.take(units).tobytes()
 
 
-def carried(slot: Slot, block: Sequence[Slot], there: int, count: int) -> list[Slot] | None:
+def carry_slot(slot: Slot, block: Sequence[Slot], there: int, count: int) -> list[Slot] | None:
     """A slot inside the unit `there` of a block of `count` units, as it lies in every one; None where that is not plain.
 
     `block` are the block's slots in the same weight.

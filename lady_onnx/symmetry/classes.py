@@ -6,10 +6,10 @@ import itertools
 
 import numpy as np
 
-from ..dataflow.labels import Facts, components, dense, distinct
+from ..dataflow.labels import Facts, find_components, sort_distinct, to_dense
 
 
-class Classes:
+class CongruenceClosure:
     """Labels merged into classes, with their parents; nodes are the addresses first, then the labels.
 
     Addresses differ for good, and what they mean differs from one tensor to the next: they are parents, but
@@ -27,10 +27,12 @@ class Classes:
         self.shift = -lowest
         self.maps: list[tuple[np.ndarray, np.ndarray]] = []
         self.pinned: set[int] = set()
-        self._relations = {i: (self._node(c), self._node(p)) for i, (c, p) in enumerate(facts.parents)}
+        self._relations = {
+            i: (self._node(c), self._node(p)) for i, (c, p) in enumerate(facts.parents)
+        }
         self._numbers = itertools.count(len(self._relations))
         self._nodes = self.shift + facts.count
-        self._equal = [(self._node(dense(a)), self._node(dense(b))) for a, b in facts.equal]
+        self._equal = [(self._node(to_dense(a)), self._node(to_dense(b))) for a, b in facts.equal]
         self._closed: set[tuple[int, int]] = set()
         while self._merge() or self._close():
             pass
@@ -40,16 +42,20 @@ class Classes:
 
     def _merge(self) -> bool:
         """Merges what is equal; True if two parents of one child turn out to be equal too."""
-        a, b = (np.concatenate([p[i] for p in self._equal] or [np.empty(0, np.int64)]) for i in (0, 1))
+        a, b = (
+            np.concatenate([p[i] for p in self._equal] or [np.empty(0, np.int64)]) for i in (0, 1)
+        )
         self._equal = [(a, b)]
-        self.of = components(a, b, self._nodes)
+        self.of = find_components(a, b, self._nodes)
         self._first = np.unique(self.of, return_index=True)[1]
         self._address = self._first < self.shift
         self.maps = []
         known = set()
         for number, (child, parent) in list(self._relations.items()):
             # in the order of the children, then of the parents
-            c, p = np.divmod(distinct(self.of[child] * self._first.size + self.of[parent]), self._first.size)
+            c, p = np.divmod(
+                sort_distinct(self.of[child] * self._first.size + self.of[parent]), self._first.size
+            )
             again = c[1:] == c[:-1]
             if again.any():
                 kept = self._one(p[1:][again], p[:-1][again])
@@ -86,9 +92,13 @@ class Classes:
             p, q = up[at], across[there]
             if self._address[p].all() or self._address[q].all() or np.array_equal(p, q):
                 continue
-            all_of = np.bincount(p, minlength=self._first.size) == np.bincount(up, minlength=self._first.size)
-            all_across = np.bincount(q, minlength=self._first.size) == np.bincount(across, minlength=self._first.size)
-            p, q = np.divmod(distinct(p * self._first.size + q), self._first.size)
+            all_of = np.bincount(p, minlength=self._first.size) == np.bincount(
+                up, minlength=self._first.size
+            )
+            all_across = np.bincount(q, minlength=self._first.size) == np.bincount(
+                across, minlength=self._first.size
+            )
+            p, q = np.divmod(sort_distinct(p * self._first.size + q), self._first.size)
             whole, whole_too = all_of[p], all_across[q]
             inside = whole & (np.bincount(p)[p] == 1)
             outside = whole_too & (np.bincount(q)[q] == 1)
@@ -102,7 +112,10 @@ class Classes:
             self._closed.add(pair)
             for here, lower, upper in ((inside & ~outside, p, q), (outside & ~inside, q, p)):
                 if here.any():
-                    self._relations[next(self._numbers)] = self._first[lower[here]], self._first[upper[here]]
+                    self._relations[next(self._numbers)] = (
+                        self._first[lower[here]],
+                        self._first[upper[here]],
+                    )
             self._meet(p, q, whole)
         return len(self._relations) > known
 
@@ -118,17 +131,21 @@ class Classes:
         found = [np.empty(0, np.int64)]
         for step in range(1, int(np.bincount(child).max(initial=0))):
             same = child[step:] == child[:-step]
-            found.append(distinct(number[:-step][same] * many + number[step:][same]))
-        return [divmod(pair, many) for pair in distinct(np.concatenate(found)).tolist()]
+            found.append(sort_distinct(number[:-step][same] * many + number[step:][same]))
+        return [divmod(pair, many) for pair in sort_distinct(np.concatenate(found)).tolist()]
 
     def _meet(self, p: np.ndarray, q: np.ndarray, whole: np.ndarray) -> None:
         """A common parent for those of the pairs `p` and `q` that cross, if there are several such."""
         where = np.unique(p, return_inverse=True)[1], np.unique(q, return_inverse=True)[1]
         size = int(where[0].max()) + 1
-        meet = components(where[0], where[1] + size, size + int(where[1].max()) + 1)[where[0]]
+        meet = find_components(where[0], where[1] + size, size + int(where[1].max()) + 1)[where[0]]
         count = int(meet.max()) + 1
-        sides = [np.bincount(meet[np.unique(w, return_index=True)[1]], minlength=count) for w in where]
-        crossing = (np.bincount(meet, ~whole, minlength=count) == 0) & (sides[0] > 1) & (sides[1] > 1)
+        sides = [
+            np.bincount(meet[np.unique(w, return_index=True)[1]], minlength=count) for w in where
+        ]
+        crossing = (
+            (np.bincount(meet, ~whole, minlength=count) == 0) & (sides[0] > 1) & (sides[1] > 1)
+        )
         here = crossing[meet]
         if count > 1 and here.any():
             top = meet[here] + self._nodes

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..dataflow.engine import Analysis, analyse
-from ..dataflow.labels import axes_of, dense
+from ..dataflow.engine import Analysis, analyse_graph
+from ..dataflow.labels import find_varying_axes, to_dense
 from ..errors import LadyError
-from ..graph.model import Graph, label
+from ..graph.model import Graph
+from ..graph.nodes import describe_node
 from ..groups.model import Slot, Symmetry
-from .finder import extract
+from .finder import extract_groups
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,11 @@ class _Paths:
 
     def __init__(self, analysis: Analysis):
         facts = analysis.facts
-        equal = [(dense(a), dense(b)) for a, b in facts.equal]
-        pairs = [*zip(equal, facts.equal_nodes, strict=True), *zip(facts.parents, facts.parent_nodes, strict=True)]
+        equal = [(to_dense(a), to_dense(b)) for a, b in facts.equal]
+        pairs = [
+            *zip(equal, facts.equal_nodes, strict=True),
+            *zip(facts.parents, facts.parent_nodes, strict=True),
+        ]
         a, b = (np.concatenate([p[i] for p, _ in pairs] or [np.empty(0, np.int64)]) for i in (0, 1))
         event = np.repeat(np.arange(len(pairs)), [p[0].size for p, _ in pairs])
         known = (a >= 0) & (b >= 0)
@@ -92,23 +96,34 @@ class _Paths:
         return tuple(dict.fromkeys(found[::-1]))
 
 
-def explain(graph: Graph, initializer: str, axis: int | None = None) -> tuple[Explanation, ...]:
+def explain_axes(
+    graph: Graph, initializer: str, axis: int | None = None
+) -> tuple[Explanation, ...]:
     """What holds each axis of a weight, or one of them.
 
     Raises LadyError for a weight or an axis that the model has not.
     """
     if initializer not in graph.tensors:
-        raise LadyError(f"{graph.name}: no weight '{initializer}'; `lady-onnx groups --json` lists them")
+        raise LadyError(
+            f"{graph.name}: no weight '{initializer}'; `lady-onnx groups --json` lists them"
+        )
     rank = len(graph.shape(initializer))
     if axis is not None and not 0 <= axis < rank:
-        raise LadyError(f"{graph.name}: weight '{initializer}' has {rank} axes, counted from 0, and no axis {axis}")
-    analysis = analyse(graph)
-    symmetry = extract(analysis)
+        raise LadyError(
+            f"{graph.name}: weight '{initializer}' has {rank} axes, counted from 0, and no axis {axis}"
+        )
+    analysis = analyse_graph(graph)
+    symmetry = extract_groups(analysis)
     paths = _Paths(analysis)
-    return tuple(_axis(analysis, symmetry, paths, initializer, a) for a in (range(rank) if axis is None else (axis,)))
+    return tuple(
+        _axis(analysis, symmetry, paths, initializer, a)
+        for a in (range(rank) if axis is None else (axis,))
+    )
 
 
-def _axis(analysis: Analysis, symmetry: Symmetry, paths: _Paths, initializer: str, axis: int) -> Explanation:
+def _axis(
+    analysis: Analysis, symmetry: Symmetry, paths: _Paths, initializer: str, axis: int
+) -> Explanation:
     ties = []
     names = []
     for group in symmetry.groups:
@@ -116,14 +131,36 @@ def _axis(analysis: Analysis, symmetry: Symmetry, paths: _Paths, initializer: st
         names += [group.id] if own else []
         for slot in group.slots if own else ():
             if slot is not own[0]:
-                ties.append(Tie(slot.initializer, slot.axis, "", paths.chain(_label(analysis, own[0]), _label(analysis, slot))))
-    roles = [r for r in map(dense, analysis.weights.get(initializer, ())) if axis in axes_of(r)]
+                ties.append(
+                    Tie(
+                        slot.initializer,
+                        slot.axis,
+                        "",
+                        paths.chain(_label(analysis, own[0]), _label(analysis, slot)),
+                    )
+                )
+    roles = [
+        r
+        for r in map(to_dense, analysis.weights.get(initializer, ()))
+        if axis in find_varying_axes(r)
+    ]
     labels = np.concatenate([np.unique(r) for r in roles] or [np.empty(0, np.int64)])
     for pin in symmetry.pinned:
         if (pin.initializer, pin.axis) == (initializer, axis):
-            goals = [dense(p) for p, reason, node in analysis.facts.pins if (reason, node) == (pin.reason, pin.node)]
+            goals = [
+                to_dense(p)
+                for p, reason, node in analysis.facts.pins
+                if (reason, node) == (pin.reason, pin.node)
+            ]
             chain = paths.chain(labels, np.concatenate(goals)) if goals else ()
-            ties.append(Tie("", -1, pin.reason, tuple(dict.fromkeys([*chain, *([pin.node] if pin.node else [])]))))
+            ties.append(
+                Tie(
+                    "",
+                    -1,
+                    pin.reason,
+                    tuple(dict.fromkeys([*chain, *([pin.node] if pin.node else [])])),
+                )
+            )
     return Explanation(initializer, axis, tuple(names), tuple(ties))
 
 
@@ -131,14 +168,16 @@ def _label(analysis: Analysis, slot: Slot) -> np.ndarray:
     """The labels of a group's first unit where it first stands in a slot."""
     within = {a: int(p[0]) for a, p in slot.within}
     found = []
-    for role in map(dense, analysis.weights[slot.initializer]):
-        if slot.axis in axes_of(role):
+    for role in map(to_dense, analysis.weights[slot.initializer]):
+        if slot.axis in find_varying_axes(role):
             place = {**within, slot.axis: int(slot.index[0, 0])}
-            found.append(role[tuple(place.get(a, 0) if n > 1 else 0 for a, n in enumerate(role.shape))])
+            found.append(
+                role[tuple(place.get(a, 0) if n > 1 else 0 for a, n in enumerate(role.shape))]
+            )
     return np.array(found, np.int64)
 
 
-def draw(graph: Graph, symmetry: Symmetry) -> str:
+def draw_dot(graph: Graph, symmetry: Symmetry) -> str:
     """The graph as a DOT drawing: operators, and the axes of their weights in one colour a group."""
     groups = [g for g in symmetry.groups if not g.parents]
     colours = {g.id: _colour(i, len(groups)) for i, g in enumerate(groups)}
@@ -155,15 +194,22 @@ def draw(graph: Graph, symmetry: Symmetry) -> str:
     for number, node in enumerate(graph.nodes):
         if set(node.output) & graph.tensors.keys():
             continue
-        lines.append(f"  n{number} [shape=ellipse, label={_quoted(label(node))}];")
+        lines.append(f"  n{number} [shape=ellipse, label={_quoted(describe_node(node))}];")
         for name in dict.fromkeys(node.input):
             if name in made:
                 lines.append(f"  {made[name]} -> n{number};")
-            elif any((name, a) in axes for a in range(len(graph.shape(name)) if name in graph.tensors else 0)):
-                cells = "".join(_cell(n, sorted(axes[name, a])) for a, n in enumerate(graph.shape(name)))
+            elif any(
+                (name, a) in axes
+                for a in range(len(graph.shape(name)) if name in graph.tensors else 0)
+            ):
+                cells = "".join(
+                    _cell(n, sorted(axes[name, a])) for a, n in enumerate(graph.shape(name))
+                )
                 table = f'<table border="0" cellborder="1" cellspacing="0"><tr><td>{_escaped(name)}</td>{cells}</tr></table>'
                 lines.append(f"  w{number}_{len(lines)} [shape=plain, label=<{table}>];")
-                lines.append(f"  w{number}_{len(lines) - 1} -> n{number} [style=dashed, arrowhead=none];")
+                lines.append(
+                    f"  w{number}_{len(lines) - 1} -> n{number} [style=dashed, arrowhead=none];"
+                )
         made.update((o, f"n{number}") for o in node.output)
     return "\n".join([*lines, "}"]) + "\n"
 

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..dataflow.engine import Analysis
-from ..dataflow.labels import axes_of, dense, distinct
+from ..dataflow.labels import find_varying_axes, sort_distinct, to_dense
 from ..groups.model import Group, Pin, Slot, Symmetry
 from ..numerics import mix_bits
 from .blocks import Blocks
-from .classes import Classes
-from .fold import Fold, Unfoldable, fold, unfolded
+from .classes import CongruenceClosure
+from .fold import Fold, Unfoldable, fold_runs, unfold_runs
 
 
 def _counted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -36,17 +36,19 @@ class Finder:
     def __init__(self, fold: Fold):
         self.fold = fold
         self.analysis = analysis = fold.analysis
-        self.classes = Classes(analysis.facts)
+        self.classes = CongruenceClosure(analysis.facts)
         self.of = self.classes.of
         self.count = int(self.of.max(initial=-1)) + 1
         self.shift = self.classes.shift
         self.labels = analysis.facts.count
         self.class_of = self.of[self.shift : self.shift + self.labels]
-        self.roles = [(w, dense(r)) for w, roles in analysis.weights.items() for r in roles]
+        self.roles = [(w, to_dense(r)) for w, roles in analysis.weights.items() for r in roles]
         members = [_counted(r) for _, r in self.roles]
         none = np.empty(0, np.int64)
         self.member_label = np.concatenate([label for label, _ in members] or [none])
-        self.member_times = np.concatenate([times for _, times in members] or [none]).astype(np.uint64)
+        self.member_times = np.concatenate([times for _, times in members] or [none]).astype(
+            np.uint64
+        )
         self.member_role = np.repeat(np.arange(len(members)), [label.size for label, _ in members])
         self.pairs = [(c, p) for c, p in self.classes.maps if c.size]
         self._count()
@@ -72,7 +74,12 @@ class Finder:
             grown = False
             for child, parent in self.pairs:
                 at = np.minimum(np.searchsorted(child, partner[child]), child.size - 1)
-                new = bare[parent] & (spans[parent] == 1) & (child[at] == partner[child]) & (parent[at] != parent)
+                new = (
+                    bare[parent]
+                    & (spans[parent] == 1)
+                    & (child[at] == partner[child])
+                    & (parent[at] != parent)
+                )
                 if new.any():
                     grown = True
                     c, t = child[new], parent[new]
@@ -81,16 +88,18 @@ class Finder:
         self.spans = np.where(self.apart, spans, 1)
         self.behind = self.apart & behind
         self.times = np.where(self.behind, self.spans - 1, 1).astype(np.uint64)
-        self.label_times = np.where(second & ~self.apart[self.class_of], length - 1, 1).astype(np.uint64)
+        self.label_times = np.where(second & ~self.apart[self.class_of], length - 1, 1).astype(
+            np.uint64
+        )
 
     def _pin(self) -> None:
         """Pinned classes and the number of the fact that pins them; a pinned child pins its parents."""
         self.why = np.full(self.count, -1)
         self.why[self.of[: self.shift]] = len(self.analysis.facts.pins)
         for number, (pinned, _, _) in reversed(list(enumerate(self.analysis.facts.pins))):
-            self.why[self.class_of[dense(pinned)]] = number
+            self.why[self.class_of[to_dense(pinned)]] = number
         read = self.why >= 0
-        for contracted in map(dense, self.analysis.facts.read):
+        for contracted in map(to_dense, self.analysis.facts.read):
             read[self.class_of[contracted[contracted >= 0]]] = True
         for _, parent in self.pairs:
             read[parent] = True
@@ -116,13 +125,16 @@ class Finder:
         self.births = births
         self.kinds = births.astype(np.uint64)
         for what, touched in self.analysis.facts.touched:
-            self.kinds[dense(touched)] += mix_bits(what)
+            self.kinds[to_dense(touched)] += mix_bits(what)
         np.add.at(colour, self.class_of, mix_bits(self.kinds) * self.label_times)
-        seen = mix_bits(mix_bits(self.member_role + (1 << 32)) ^ self.member_times) * self.label_times[self.member_label]
+        seen = (
+            mix_bits(mix_bits(self.member_role + (1 << 32)) ^ self.member_times)
+            * self.label_times[self.member_label]
+        )
         np.add.at(colour, self.class_of[self.member_label], seen)
         fixed = self.why >= 0
         colour[fixed] = mix_bits(np.flatnonzero(fixed) + (1 << 40))
-        known = distinct(colour).size
+        known = sort_distinct(colour).size
         while True:
             new = mix_bits(colour)
             for number, (child, parent) in enumerate(self.pairs):
@@ -132,7 +144,7 @@ class Finder:
                 np.add.at(new, parent, mix_bits(mix_bits(colour[child]) ^ salt) * times)
             new[fixed] = colour[fixed]
             colour = new
-            count = distinct(colour).size
+            count = sort_distinct(colour).size
             if count == known:
                 break
             known = count
@@ -144,7 +156,7 @@ class Finder:
 
     def _index(self) -> None:
         facts = self.analysis.facts
-        pairs = [*((dense(a), dense(b)) for a, b in facts.equal), *facts.parents]
+        pairs = [*((to_dense(a), to_dense(b)) for a, b in facts.equal), *facts.parents]
         self.fact_a = np.concatenate([a for a, _ in pairs]) if pairs else np.empty(0, np.int64)
         self.fact_b = np.concatenate([b for _, b in pairs]) if pairs else np.empty(0, np.int64)
         self.fact_event = np.repeat(np.arange(len(pairs)), [a.size for a, _ in pairs])
@@ -162,16 +174,22 @@ class Finder:
         self.sorted_labels = order
         self.start = np.searchsorted(self.class_of[order], np.arange(self.count + 1))
         some = self.start[:-1] < self.start[1:]
-        self.first = np.where(some, np.minimum.reduceat(np.r_[order, self.labels], self.start[:-1]), self.labels)
+        self.first = np.where(
+            some, np.minimum.reduceat(np.r_[order, self.labels], self.start[:-1]), self.labels
+        )
         many = max(len(self.roles), 1)
-        found = distinct(self.class_of[self.member_label] * many + self.member_role)
+        found = sort_distinct(self.class_of[self.member_label] * many + self.member_role)
         self.role_keys, self.role_numbers = found // many, found % many
-        edges = [np.stack([p, c, np.full(c.size, number)]) for number, (c, p) in enumerate(self.pairs)]
+        edges = [
+            np.stack([p, c, np.full(c.size, number)]) for number, (c, p) in enumerate(self.pairs)
+        ]
         self.edges = np.concatenate([*edges, np.empty((3, 0), np.int64)], axis=1)
         self.above = self.edges[:, np.argsort(self.edges[1], kind="stable")]
         self.edges = self.edges[:, np.argsort(self.edges[0], kind="stable")]
         # where the edges of each class begin, by what lies above and by what lies below
-        self.up, self.down = (np.searchsorted(e, np.arange(self.count + 1)) for e in (self.above[1], self.edges[0]))
+        self.up, self.down = (
+            np.searchsorted(e, np.arange(self.count + 1)) for e in (self.above[1], self.edges[0])
+        )
         self.owners: list[np.ndarray] = []
         self.blocks = Blocks(self.count)
         self.rank = {w: r.ndim for w, r in self.roles}
@@ -190,13 +208,22 @@ class Finder:
         Of another label the same is known; of addresses, children and parents what `first` and `second` say, by fact.
         """
         marks = mix_bits(self.kinds)
-        tied = (self.fact_event < len(self.analysis.facts.equal)) & (self.fact_a >= 0) & (self.fact_b >= 0)
+        tied = (
+            (self.fact_event < len(self.analysis.facts.equal))
+            & (self.fact_a >= 0)
+            & (self.fact_b >= 0)
+        )
         for _ in range(3):
             new = mix_bits(marks)
-            for one, other, what, side in ((self.fact_a, self.fact_b, second, 0), (self.fact_b, self.fact_a, first, 1)):
+            for one, other, what, side in (
+                (self.fact_a, self.fact_b, second, 0),
+                (self.fact_b, self.fact_a, first, 1),
+            ):
                 # of an address, which is negative, `tied` takes none
                 label = np.maximum(other, 0)
-                said = mix_bits(mix_bits(self.fact_event * 2 + side) ^ np.where(tied, marks[label], what))
+                said = mix_bits(
+                    mix_bits(self.fact_event * 2 + side) ^ np.where(tied, marks[label], what)
+                )
                 np.add.at(new, one[one >= 0], said[one >= 0])
             marks = new
         return marks
@@ -207,7 +234,11 @@ class Finder:
         free = np.flatnonzero((self.why < 0) & (np.bincount(self.of, minlength=self.count) > 0))
         number = np.unique(self.key[free], return_inverse=True)[1].ravel() if free.size else free
         order = np.lexsort((self.first[free], number))
-        cuts = np.flatnonzero(np.r_[True, np.diff(number[order]) != 0, True]) if free.size else np.zeros(1, np.int64)
+        cuts = (
+            np.flatnonzero(np.r_[True, np.diff(number[order]) != 0, True])
+            if free.size
+            else np.zeros(1, np.int64)
+        )
         found: list[tuple[np.ndarray, list[Slot]]] = []
         candidates = [free[order[a:b]] for a, b in itertools.pairwise(cuts.tolist()) if b - a > 1]
         depth = self._depth()
@@ -224,7 +255,11 @@ class Finder:
                 self._inside(units)
                 found.append((units, slots))
         found = self._ordered([(u, s) for u, s in found if (self.why.take(u) < 0).all()])
-        return Symmetry(self._named([self._unfolded(*f) for f in found]), self._pins(), tuple(sorted(self.analysis.unknown)))
+        return Symmetry(
+            self._named([self._unfolded(*f) for f in found]),
+            self._pins(),
+            tuple(sorted(self.analysis.unknown)),
+        )
 
     def _depth(self) -> np.ndarray:
         """How many classes lie above each, one above the other."""
@@ -238,9 +273,11 @@ class Finder:
 
     def _even(self, units: np.ndarray) -> None:
         """Unfoldable where units may differ only in what was folded of them."""
-        below = found = distinct(units)
+        below = found = sort_distinct(units)
         while found.size:
-            found = np.setdiff1d(self.edges[1, _ranges(self.down[found], self.down[found + 1])], below)
+            found = np.setdiff1d(
+                self.edges[1, _ranges(self.down[found], self.down[found + 1])], below
+            )
             below = np.union1d(below, found)
         number = np.unique(self.colour[below], return_inverse=True)[1]
         least = np.full(below.size, np.iinfo(np.int64).max)
@@ -261,11 +298,16 @@ class Finder:
         times = self.times.take(units).astype(np.int64)
         if (key := times.tobytes()) not in self.folded:
             # most groups are folded like others
-            self.folded[key] = np.repeat(np.arange(units.size), times), _ranges(np.zeros_like(times), times)
+            self.folded[key] = (
+                np.repeat(np.arange(units.size), times),
+                _ranges(np.zeros_like(times), times),
+            )
         which, distance = self.folded[key]
         return units.take(which), [self.fold.slot(s, which, distance, self.shared) for s in slots]
 
-    def _ordered(self, found: list[tuple[np.ndarray, list[Slot]]]) -> list[tuple[np.ndarray, list[Slot]]]:
+    def _ordered(
+        self, found: list[tuple[np.ndarray, list[Slot]]]
+    ) -> list[tuple[np.ndarray, list[Slot]]]:
         """Groups and slots in an order that the weights' names and places decide, not the order of the nodes.
 
         Groups that stand in one place of several units have one colour, and come in the same order in every unit.
@@ -330,10 +372,16 @@ class Finder:
                 classes = np.concatenate(found)
                 others = [self.owners[j][classes] for j in range(len(members)) if j != k]
                 order = np.lexsort((self.first[classes], *others, self.owners[k][classes]))
-                if (np.bincount(self.owners[k][classes], minlength=units.size) * units.size != classes.size).any():
+                if (
+                    np.bincount(self.owners[k][classes], minlength=units.size) * units.size
+                    != classes.size
+                ).any():
                     return None
                 tables.append(classes[order].reshape(units.size, -1))
-                if any((o[order].reshape(units.size, -1) != o[order].reshape(units.size, -1)[0]).any() for o in others):
+                if any(
+                    (o[order].reshape(units.size, -1) != o[order].reshape(units.size, -1)[0]).any()
+                    for o in others
+                ):
                     return None
             return tables
         finally:
@@ -352,22 +400,31 @@ class Finder:
             if (sizes != sizes[0]).any():
                 return None
             flat = table.ravel()
-            labels = self.sorted_labels.take(_ranges(self.start.take(flat), self.start.take(flat + 1)))
+            labels = self.sorted_labels.take(
+                _ranges(self.start.take(flat), self.start.take(flat + 1))
+            )
             raws.append(labels.reshape(units.size, -1))
         unique: dict[tuple, Slot] = {}
         alike = True
         for table, raw in zip(tables, raws, strict=True):
             self.unit_of[raw] = np.arange(units.size)[:, None]
             self.rank_of[raw] = np.arange(raw.shape[1])
-            lo, hi = (np.searchsorted(self.role_keys, table[0], side=side) for side in ("left", "right"))
-            found = [self._slot(number, units.size) for number in np.unique(self.role_numbers[_ranges(lo, hi)]).tolist()]
+            lo, hi = (
+                np.searchsorted(self.role_keys, table[0], side=side) for side in ("left", "right")
+            )
+            found = [
+                self._slot(number, units.size)
+                for number in np.unique(self.role_numbers[_ranges(lo, hi)]).tolist()
+            ]
             self.unit_of[raw] = -1
             for slot, even in found:
                 if slot is None:
                     return None
                 alike &= even
                 within = tuple((a, positions.tobytes()) for a, positions in slot.within)
-                unique.setdefault((slot.initializer, slot.axis, within, np.sort(slot.index, 1).tobytes()), slot)
+                unique.setdefault(
+                    (slot.initializer, slot.axis, within, np.sort(slot.index, 1).tobytes()), slot
+                )
         slots = list(unique.values())
         raw = raws[0]
         if len(raws) == 1:
@@ -392,7 +449,7 @@ class Finder:
         True beside it if reordering its units there is known to do what reordering their labels does.
         """
         weight, role = self.roles[number]
-        axes = axes_of(role)
+        axes = find_varying_axes(role)
         owner = self.unit_of.take(role)
         if len(axes) == 1 and owner.size >= size:
             # mostly each unit has one element, and all lie along one axis
@@ -401,7 +458,9 @@ class Finder:
             order = np.argsort(flat.take(there))
             if there.size == size and (flat.take(there.take(order)) == np.arange(size)).all():
                 rank = self.rank_of.take(role.ravel().take(there))
-                return Slot(weight, axes[0], there.take(order)[:, None]), bool((rank == rank[0]).all())
+                return Slot(weight, axes[0], there.take(order)[:, None]), bool(
+                    (rank == rank[0]).all()
+                )
         places = np.nonzero(owner >= 0)
         unit, rank = owner[places], self.rank_of[role[places]]
         order = np.argsort(unit, kind="stable")
@@ -422,7 +481,9 @@ class Finder:
             return None, False
         axis, rows = moving[0]
         if (rows == rows[:, :1]).all():
-            return Slot(weight, axis, rows[:, :1].copy(), tuple(within)), bool((ranks == ranks[0]).all())
+            return Slot(weight, axis, rows[:, :1].copy(), tuple(within)), bool(
+                (ranks == ranks[0]).all()
+            )
         # the place of an element inside its unit: by the rank of its label, then along the axis
         inside = np.lexsort((rows, ranks))
         rows = np.take_along_axis(rows, inside, 1)
@@ -438,10 +499,14 @@ class Finder:
         """Do a transposition and a cycle of the units, which generate all permutations, map every fact onto itself?"""
         size = raws[0].shape[0]
         touched = {s.initializer for s in slots}
-        roles = [(w, dense(r)) for w in sorted(touched) for r in self.analysis.weights[w]]
-        moved = distinct(np.concatenate([raw.ravel() for raw in raws]))
+        roles = [(w, to_dense(r)) for w in sorted(touched) for r in self.analysis.weights[w]]
+        moved = sort_distinct(np.concatenate([raw.ravel() for raw in raws]))
         lo, hi = (np.searchsorted(self.fact_label, moved, side=side) for side in ("left", "right"))
-        mask = distinct(self.fact_order.take(_ranges(lo, hi)) % self.fact_a.size) if self.fact_a.size else np.empty(0, np.int64)
+        mask = (
+            sort_distinct(self.fact_order.take(_ranges(lo, hi)) % self.fact_a.size)
+            if self.fact_a.size
+            else np.empty(0, np.int64)
+        )
         a, b, event = (x.take(mask) for x in (self.fact_a, self.fact_b, self.fact_event))
         known = self._said(event, a, b)
         swap = np.arange(size)
@@ -474,13 +539,15 @@ class Finder:
         """The distinct facts, in one order."""
         low = min(int(b.min(initial=0)), 0)
         span = self.labels - low
-        if (len(self.analysis.facts.equal) + len(self.analysis.facts.parents)) * span * span < 1 << 62:
-            return distinct((event * span + (a - low)) * span + (b - low))
+        if (
+            len(self.analysis.facts.equal) + len(self.analysis.facts.parents)
+        ) * span * span < 1 << 62:
+            return sort_distinct((event * span + (a - low)) * span + (b - low))
         return np.unique(np.stack([event, a, b]), axis=1)
 
     def _shape(self, weight: str) -> tuple[int, ...]:
         """The broadcast shape of all roles of a weight."""
-        return np.broadcast_shapes(*(dense(r).shape for r in self.analysis.weights[weight]))
+        return np.broadcast_shapes(*(to_dense(r).shape for r in self.analysis.weights[weight]))
 
     # ---- names and pins
 
@@ -493,7 +560,11 @@ class Finder:
         for units, _ in found:
             # in the order of the relations, which is the same for all groups that stand in one place of several units
             parents = self.above[0, self.up[units[0]] : self.up[units[0] + 1]]
-            above.append(list(dict.fromkeys((int(which[p]), int(place[p])) for p in parents if which[p] >= 0)))
+            above.append(
+                list(
+                    dict.fromkeys((int(which[p]), int(place[p])) for p in parents if which[p] >= 0)
+                )
+            )
         holds = {i for parents in above for i, _ in parents}
         depth = [0] * len(found)
         for _ in range(len(found)):
@@ -528,20 +599,23 @@ class Finder:
         facts = self.analysis.facts.pins
         pins: dict[tuple[str, int, str], Pin] = {}
         why, many = self.why[self.class_of[self.member_label]], len(facts) + 3
-        for code in distinct((self.member_role * many + why)[why >= 0]).tolist():
+        for code in sort_distinct((self.member_role * many + why)[why >= 0]).tolist():
             (weight, role), number = self.roles[code // many], code % many
             if number < len(facts):
                 _, reason, node = facts[number]
             else:
-                reason, node = ("position", "unread", "not a symmetric group")[number - len(facts)], ""
-            for axis in axes_of(role)[-1:]:
+                reason, node = (
+                    ("position", "unread", "not a symmetric group")[number - len(facts)],
+                    "",
+                )
+            for axis in find_varying_axes(role)[-1:]:
                 pins.setdefault((weight, axis, reason), Pin(weight, axis, reason, node))
         return tuple(pins.values())
 
 
-def extract(analysis: Analysis) -> Symmetry:
+def extract_groups(analysis: Analysis) -> Symmetry:
     """The groups and pins that the facts of a graph amount to."""
     try:
-        return Finder(fold(analysis)).find()
+        return Finder(fold_runs(analysis)).find()
     except Unfoldable:
-        return Finder(unfolded(analysis)).find()
+        return Finder(unfold_runs(analysis)).find()

@@ -18,14 +18,14 @@ import numpy as np
 from ..dataflow.engine import Analysis
 from ..dataflow.labels import (
     Facts,
-    Line,
-    Pair,
+    LabelRun,
     Role,
-    along,
-    axes_of,
-    dense,
-    often,
-    start_of,
+    RolePair,
+    count_occurrences,
+    find_run_start,
+    find_varying_axes,
+    lay_along,
+    to_dense,
 )
 from ..groups.model import Slot
 
@@ -54,7 +54,9 @@ class Fold:
     second: np.ndarray
     places: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]]
 
-    def slot(self, slot: Slot, which: np.ndarray, distance: np.ndarray, shared: dict[tuple, np.ndarray]) -> Slot:
+    def slot(
+        self, slot: Slot, which: np.ndarray, distance: np.ndarray, shared: dict[tuple, np.ndarray]
+    ) -> Slot:
         """A slot over the real units; Unfoldable where its positions do not follow the stretches.
 
         Of equal indices one is kept, in `shared`.
@@ -85,7 +87,9 @@ class Fold:
         while k < spans.size:
             # the same place of several stretches, then the next place of them all
             n = int(spans[k])
-            width = next((j for j, m in enumerate(spans[k:]) if m != n), spans.size - k) if n > 1 else 1
+            width = (
+                next((j for j, m in enumerate(spans[k:]) if m != n), spans.size - k) if n > 1 else 1
+            )
             block = real[:, k : k + width, None].transpose(0, 2, 1)
             if n > 1:
                 if (spans[k + width : k + 2 * width] != -n).any() or (
@@ -101,13 +105,13 @@ class Fold:
         return np.concatenate(pieces, 1)
 
 
-def unfolded(analysis: Analysis) -> Fold:
+def unfold_runs(analysis: Analysis) -> Fold:
     """The facts as they are."""
     count = analysis.facts.count
     return Fold(analysis.dense(), np.ones(count, np.int64), np.zeros(count, bool), {})
 
 
-def fold(analysis: Analysis, short: int = 8) -> Fold:
+def fold_runs(analysis: Analysis, short: int = 8) -> Fold:
     """The facts of a graph on two labels of every stretch that they treat alike.
 
     Stretches of fewer than `short` labels stay as they are.
@@ -119,7 +123,7 @@ def fold(analysis: Analysis, short: int = 8) -> Fold:
     parents = [cuts.pairs(c, p) for c, p in facts.parents]
     for labels in itertools.chain((p for p, _, _ in facts.pins), facts.read):
         cuts.set(labels)
-    touched = [t for what, labels in facts.touched for t in often(what, labels)]
+    touched = [t for what, labels in facts.touched for t in count_occurrences(what, labels)]
     for _, labels in touched:
         cuts.set(labels)
     lying = {w: cuts.lying(roles) for w, roles in analysis.weights.items()}
@@ -145,17 +149,20 @@ def fold(analysis: Analysis, short: int = 8) -> Fold:
 
     ordered = kept.tolist()
 
-    def line(role: Line) -> np.ndarray:
-        return np.arange(bisect.bisect_left(ordered, role.start), bisect.bisect_left(ordered, role.start + role.size))
+    def line(role: LabelRun) -> np.ndarray:
+        return np.arange(
+            bisect.bisect_left(ordered, role.start),
+            bisect.bisect_left(ordered, role.start + role.size),
+        )
 
-    def both(pair: Pair) -> tuple[np.ndarray, np.ndarray]:
-        if isinstance(pair[0], Line):
+    def both(pair: RolePair) -> tuple[np.ndarray, np.ndarray]:
+        if isinstance(pair[0], LabelRun):
             return line(pair[0]), line(pair[1])
         here = keep[pair[0]]
         return number(pair[0][here]), number(pair[1][here])
 
     def some(labels: Role) -> np.ndarray:
-        if isinstance(labels, Line):
+        if isinstance(labels, LabelRun):
             return line(labels)
         labels = labels[labels >= 0]
         return number(labels[keep[labels]])
@@ -163,16 +170,19 @@ def fold(analysis: Analysis, short: int = 8) -> Fold:
     places: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
     weights: dict[str, list[Role]] = {}
     for weight, roles in analysis.weights.items():
-        if all(isinstance(r, Line) for r in roles):
+        if all(isinstance(r, LabelRun) for r in roles):
             weights[weight] = []
             for role in roles:
-                assert isinstance(role, Line)
+                assert isinstance(role, LabelRun)
                 at = line(role)
-                weights[weight].append(along(at, role.axis, role.rank))
+                weights[weight].append(lay_along(at, role.axis, role.rank))
                 if at.size < role.size:
-                    places[weight, role.axis] = kept[at] - role.start, np.where(second[at], -length[at], length[at])
+                    places[weight, role.axis] = (
+                        kept[at] - role.start,
+                        np.where(second[at], -length[at], length[at]),
+                    )
             continue
-        arrays = [dense(r) for r in roles]
+        arrays = [to_dense(r) for r in roles]
         for axis, row in lying[weight].items():
             stay = np.flatnonzero(keep[row])
             if stay.size == row.size:
@@ -214,10 +224,10 @@ class _Cuts:
 
     def set(self, labels: Role) -> None:
         """A set of labels, of which a stretch is a part or not."""
-        if isinstance(labels, Line):
+        if isinstance(labels, LabelRun):
             self.cut[labels.start] = self.cut[labels.start + labels.size] = True
             return
-        start = start_of(labels)
+        start = find_run_start(labels)
         if start is not None:
             self.cut[start] = self.cut[start + labels.size] = True
             return
@@ -228,13 +238,13 @@ class _Cuts:
         self.cut[labels[np.r_[True, ends]]] = True
         self.cut[labels[np.r_[ends, True]] + 1] = True
 
-    def pairs(self, a: Role, b: Role) -> Pair:
+    def pairs(self, a: Role, b: Role) -> RolePair:
         """Pairs of labels, of which none of `a` is an address, in the order of `a`."""
-        if isinstance(a, Line) and isinstance(b, Line):
+        if isinstance(a, LabelRun) and isinstance(b, LabelRun):
             self._run(a.start, b.start, a.size)
             return a, b
-        a, b = dense(a), dense(b)
-        i, j = start_of(a), start_of(b)
+        a, b = to_dense(a), to_dense(b)
+        i, j = find_run_start(a), find_run_start(b)
         if i is not None and j is not None and a.size >= self.short:
             self._run(i, j, a.size)
             return a, b
@@ -244,7 +254,9 @@ class _Cuts:
             a, b = a[order], b[order]
             step = np.diff(a)
         across = np.diff(b)
-        kind = np.where(step == 1, np.where((across == 1) & (b[:-1] >= 0), 1, np.where(across == 0, 2, 0)), 0)
+        kind = np.where(
+            step == 1, np.where((across == 1) & (b[:-1] >= 0), 1, np.where(across == 0, 2, 0)), 0
+        )
         # one step between two stretches of another kind belongs to neither
         around = np.r_[0, kind, 0]
         kind[(kind != around[:-2]) & (kind != around[2:])] = 0
@@ -275,16 +287,16 @@ class _Cuts:
     def lying(self, roles: Sequence[Role]) -> dict[int, np.ndarray]:
         """For every axis of a weight along which stretches may lie, the labels of one line of it."""
         found: dict[int, np.ndarray] = {}
-        if all(isinstance(r, Line) for r in roles):
+        if all(isinstance(r, LabelRun) for r in roles):
             # one line an axis
             for r in roles:
                 self.set(r)
             return found
-        arrays = [dense(r) for r in roles]
-        for axis in {a for r in arrays for a in axes_of(r)}:
+        arrays = [to_dense(r) for r in roles]
+        for axis in {a for r in arrays for a in find_varying_axes(r)}:
             own = [r for r in arrays if r.shape[axis] > 1]
             if len(own) == 1 and own[0].size == own[0].shape[axis] >= self.short:
-                start = start_of(own[0])
+                start = find_run_start(own[0])
                 if start is not None:
                     self.cut[start] = self.cut[start + own[0].size] = True
                     found[axis] = own[0].ravel()
