@@ -697,7 +697,7 @@ def test_a_wrong_rule_is_caught(op: str, monkeypatch: pytest.MonkeyPatch) -> Non
     }[op]
     model = _channels_last(op) if op == "Trilu" else _model(op, [], attributes, 17)
     assert not lady.find_groups(model).groups or holds(model, 1)
-    monkeypatch.setitem(rules.REGISTRY, ("", op), lambda node: wrong)
+    monkeypatch.setitem(rules.REGISTRY, ("", op), rules.Rule("", op, lambda node: wrong))
     assert not holds(model, 1)
 
 

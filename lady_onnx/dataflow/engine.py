@@ -19,11 +19,21 @@ from onnx import NodeProto
 from .. import rules
 from ..errors import UnknownStructure
 from ..graph.model import Graph
-from ..graph.nodes import describe_node, find_live_nodes, list_captured_names, read_attributes
+from ..graph.nodes import (
+    describe_node,
+    find_live_nodes,
+    list_captured_names,
+    read_attributes,
+)
 from ..graph.shapes import choose_input_shapes
 from . import lines
 from .bodies import Bodies
-from .equations import lay_over_names, solve_equation, spread_shape, take_result_axes
+from .equations import (
+    lay_over_names,
+    solve_equation,
+    spread_shape,
+    take_result_axes,
+)
 from .inference import Inference
 from .labels import (
     UNREAD_LABEL,
@@ -194,9 +204,11 @@ class Engine:
         return name in self._read or self.bodies.holds(node)
 
     def _rule(self, node: NodeProto) -> rules.Describe | None:
-        if self.bodies.has_body(node):
+        rule = rules.find_rule(node.domain, node.op_type)
+        is_declared = rule is not None and (rule.holds_bodies or rule.makes_sequences)
+        if self.bodies.has_body(node) and not is_declared:
             return lambda _: rules.Body()
-        return rules.REGISTRY.get((node.domain if node.domain != "ai.onnx" else "", node.op_type))
+        return rule.order if rule else None
 
     def tensor(self, name: str) -> Tensor | None:
         """The tensor of that name; None where its shape is not known."""

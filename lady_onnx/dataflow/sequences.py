@@ -14,8 +14,7 @@ from onnx import NodeProto, TensorProto
 
 from ..errors import UnknownStructure
 from ..graph.nodes import read_attributes
-from ..rules import Elementwise, Kind, Movement, Reshape, Step, Take
-from ..rules.composed import SEQUENCES
+from ..rules import Elementwise, Kind, Movement, Reshape, Step, Take, find_rule
 from .inference import Inference
 from .tensors import Tensor
 
@@ -44,12 +43,11 @@ class Engine(Protocol):
 
 def is_sequence_node(engine: Engine, node: NodeProto) -> bool:
     """Does this node make, change or read a sequence, and is it no map over one?"""
-    operator = node.op_type
-    if operator not in SEQUENCES and operator != "Identity":
+    rule = find_rule(node.domain, node.op_type)
+    if rule is None or rule.domain:
         return False
-    return node.domain in ("", "ai.onnx") and (
-        operator != "Identity" or not engine.items.keys().isdisjoint(node.input)
-    )
+    is_copied = node.op_type == "Identity" and not engine.items.keys().isdisjoint(node.input)
+    return rule.makes_sequences or is_copied
 
 
 def list_items(engine: Engine, name: str) -> list[str]:

@@ -19,7 +19,7 @@ from onnx import NodeProto, TensorProto
 
 from ..equality.extents import Length
 from ..equality.meanings import normalise_domain
-from ..rules.plainforms import MICROSOFT
+from ..rules.plain.writer import MICROSOFT
 from ..runtime.sessions import measure_block_channels
 from .calls import UNARY_OPERATORS
 from .layouts import make_transpose

@@ -22,7 +22,7 @@ from ..graph.nodes import (
     sort_topologically,
     walk_nodes,
 )
-from ..rules.plainforms import spell_out
+from ..rules.plain.writer import spell_out
 from . import activations, layers, parts, shaping  # noqa: F401  (these register the rewrites)
 from .blocked import BLOCKED, commute_with_blocking, is_blocked, read_blocked
 from .calls import Asked, Call, count_axis_from_front, rewrite_node

@@ -1,10 +1,29 @@
 """Convolutions and matrix products. Spec: https://onnx.ai/onnx/operators/"""
 
-from ..errors import UnknownStructure
-from . import Equation, Kind, Node, rank_of, register, register_equation
+from ...errors import UnknownStructure
+from ..kinds import Equation, Kind, Node, rank_of
+from ..laws import Law, Multilinear, Scaled, Window
+from ..registry import register, register_equation
 
 
-@register("Conv")
+def is_padded(node: Scaled) -> bool:
+    """Do windows reach beyond the map?"""
+    has_pads = any(node.attributes.get("pads", ()))
+    return has_pads or node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
+
+
+def convolution_law(node: Scaled) -> Law:
+    """Linear in map and weight; the windows of a map see its edge where it is padded."""
+    return Multilinear(window=Window(is_padded(node)))
+
+
+def gemm_law(node: Scaled) -> Law:
+    """Linear in both matrices; product and bias have a number each."""
+    given = node.attributes
+    return Multilinear(coefficient=given.get("alpha", 1.0), addend=given.get("beta", 1.0))
+
+
+@register("Conv", law=convolution_law)
 def convolution(node: Node) -> Equation:
     """Channels are contracted group by group; the window keeps its places."""
     return Equation(
@@ -16,11 +35,12 @@ def convolution(node: Node) -> Equation:
 register_equation(
     "b (g i) [x..], (g i) o [w..], (g o) -> b (g o) [y..]",
     "ConvTranspose",
+    law=Multilinear(window=Window(is_padded=True)),
     sizes={"g": ("group", 1)},
 )
 
 
-@register("Gemm")
+@register("Gemm", law=gemm_law)
 def gemm(node: Node) -> Kind:
     """A product of either transpose, and a bias."""
     a = "k m" if node.attributes.get("transA") else "m k"
@@ -30,7 +50,7 @@ def gemm(node: Node) -> Kind:
     return Equation(f"{a}, {b}{bias} -> m n")
 
 
-@register("MatMul")
+@register("MatMul", law=Multilinear())
 def matmul(node: Node) -> Kind:
     """Contracts the last axis with the last but one, batch axes broadcast."""
     a, b = rank_of(node, 0), rank_of(node, 1)
@@ -41,7 +61,7 @@ def matmul(node: Node) -> Kind:
     return Equation(f"{' '.join(left)}, {' '.join(right)} -> {' '.join(result)}")
 
 
-@register("Einsum")
+@register("Einsum", law=Multilinear(factors=None))
 def einsum(node: Node) -> Kind:
     """Its own equation."""
     text = node.attributes["equation"].decode().replace(" ", "")

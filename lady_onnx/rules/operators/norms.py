@@ -3,13 +3,26 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
-from ..errors import UnknownStructure
-from . import Equation, Kind, Node, axis_of, rank_of, register, register_equation
+from ...errors import UnknownStructure
+from ..kinds import Equation, Kind, Node, axis_of, rank_of
+from ..laws import Law, Norm, Scaled, Softmax, StatisticsNorm
+from ..registry import register, register_equation
 
-register_equation("b c {x..}, c, c -> b c x..", "InstanceNormalization")
+
+def statistics_norm(node: Scaled) -> Law:
+    """The statistics are weights; the epsilon is added to the variance."""
+    return StatisticsNorm(float(node.attributes.get("epsilon", 1e-5)))
 
 
-@register("BatchNormalization")
+def layer_norm(node: Scaled) -> Law:
+    """Normalised from an axis on, with the mean taken out."""
+    return Norm(keeps_sign=False, axis=int(node.attributes.get("axis", -1)))
+
+
+register_equation("b c {x..}, c, c -> b c x..", "InstanceNormalization", law=Norm(keeps_sign=False))
+
+
+@register("BatchNormalization", law=statistics_norm)
 def batch_normalization(node: Node) -> Kind:
     """Channels follow gain, bias and both statistics."""
     if node.attributes.get("training_mode"):
@@ -17,7 +30,7 @@ def batch_normalization(node: Node) -> Kind:
     return Equation("b c x.., c, c, c, c -> b c x..")
 
 
-@register("LayerNormalization")
+@register("LayerNormalization", law=layer_norm, results_stay=True)
 def layer_normalization(node: Node) -> Kind:
     """Normalised over the last axes."""
     rank = rank_of(node)
@@ -33,7 +46,7 @@ def layer_normalization(node: Node) -> Kind:
     return Equation(f"{', '.join([source, *weights])} -> {', '.join(results)}")
 
 
-@register("GroupNormalization")
+@register("GroupNormalization", law=Norm(keeps_sign=False))
 def group_normalization(node: Node) -> Kind:
     """Normalised over each group of channels."""
     weight = "g" if node.opset < 21 else "(g i)"
@@ -43,7 +56,8 @@ def group_normalization(node: Node) -> Kind:
     )
 
 
-@register("Softmax", "LogSoftmax")
+@register("Softmax", law=Softmax(is_share=True))
+@register("LogSoftmax", law=Softmax(is_share=False))
 def softmax(node: Node) -> Kind:
     """Normalised over the axis, or over all from it on before opset 13."""
     rank = rank_of(node)

@@ -5,8 +5,8 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 
 import numpy as np
 
-from ..errors import UnknownStructure
-from . import (
+from ...errors import UnknownStructure
+from ..kinds import (
     Elementwise,
     Equation,
     Kind,
@@ -18,9 +18,9 @@ from . import (
     Take,
     Transpose,
     rank_of,
-    register,
     shape_of,
 )
+from ..registry import register
 
 MICROSOFT = "com.microsoft"
 

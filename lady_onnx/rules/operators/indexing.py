@@ -5,20 +5,9 @@ Spec: https://onnx.ai/onnx/operators/
 
 import numpy as np
 
-from ..errors import UnknownStructure
-from . import (
-    Equation,
-    Kind,
-    Movement,
-    Node,
-    Source,
-    Take,
-    axis_of,
-    rank_of,
-    register,
-    register_equation,
-    shape_of,
-)
+from ...errors import UnknownStructure
+from ..kinds import Equation, Kind, Movement, Node, Source, Take, axis_of, rank_of, shape_of
+from ..registry import register, register_equation
 
 
 def _names(node: Node, operand: int = 0) -> list[str]:
@@ -55,7 +44,7 @@ def hardmax(node: Node) -> Kind:
     return Equation(f"{text} -> {text}")
 
 
-@register("TopK")
+@register("TopK", reads_values_from=1)
 def top(node: Node) -> Kind:
     """The axis keeps its order, unless only the values are read."""
     names = _names(node)
@@ -113,7 +102,7 @@ def compress(node: Node) -> Kind:
     return Movement([((0,), [Take(axis, kept)])])
 
 
-@register("OneHot")
+@register("OneHot", reads_values_from=1)
 def one_hot(node: Node) -> Kind:
     """The new axis keeps its order."""
     names = _names(node)
@@ -131,7 +120,7 @@ def determinant(node: Node) -> Kind:
     return Equation(f"{_mark(names, len(names) - 2, len(names) - 1)} -> {' '.join(names[:-2])}")
 
 
-@register("Col2Im")
+@register("Col2Im", reads_values_from=1)
 def fold(node: Node) -> Kind:
     """Columns keep their order, channels are blocks of them."""
     block = int(node.value(2).prod())
@@ -154,7 +143,7 @@ register_equation("b c [h] [w], r [k] -> r c [y] [z]", "MaxRoiPool")
 register_equation("[b] c [h] [w], r [k], r -> r c [y] [z]", "RoiAlign")
 
 
-@register("DFT")
+@register("DFT", reads_values_from=1)
 def fourier(node: Node) -> Kind:
     """The axis keeps its order."""
     names = _names(node)
@@ -166,19 +155,12 @@ def fourier(node: Node) -> Kind:
     return Equation(f"{_mark(names, axis, len(names) - 1)} -> {' '.join(result)}")
 
 
-register_equation("b [l] [c], , [w], -> b [f] [u] [z]", "STFT")
+register_equation("b [l] [c], , [w], -> b [f] [u] [z]", "STFT", reads_values_from=1)
 
 
-@register(
-    "BlackmanWindow",
-    "HammingWindow",
-    "HannWindow",
-    "MelWeightMatrix",
-    "EyeLike",
-    "Constant",
-    "RandomNormal",
-    "RandomUniform",
-)
+@register("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix", reads_values_from=0)
+@register("RandomNormal", "RandomUniform", is_random=True)
+@register("EyeLike", "Constant")
 def source(node: Node) -> Kind:
     """Depends on no order; its elements have places."""
     return Source()

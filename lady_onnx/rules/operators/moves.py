@@ -7,8 +7,8 @@ import itertools
 
 import numpy as np
 
-from ..errors import UnknownStructure
-from . import (
+from ...errors import UnknownStructure
+from ..kinds import (
     Equation,
     Expand,
     Kind,
@@ -21,12 +21,14 @@ from . import (
     Transpose,
     axis_of,
     rank_of,
-    register,
     shape_of,
 )
+from ..laws import Independent, Law, Linear, Scaled
+from ..registry import register
 
 
-@register("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+@register("Flatten")
+@register("Reshape", "Squeeze", "Unsqueeze", reads_values_from=1)
 def reshape(node: Node) -> Kind:
     """Moves elements, row-major."""
     return Movement([((0,), [Reshape(node.shape())])])
@@ -39,13 +41,13 @@ def transpose(node: Node) -> Kind:
     return Movement([((0,), [Transpose(tuple(order))])])
 
 
-@register("Expand")
+@register("Expand", reads_values_from=1)
 def expand(node: Node) -> Kind:
     """Repeats elements."""
     return Movement([((0,), [Expand(node.shape())])])
 
 
-@register("Tile")
+@register("Tile", reads_values_from=1)
 def tile(node: Node) -> Kind:
     """Repeats elements."""
     repeats = node.value(1).tolist()
@@ -64,7 +66,7 @@ def concat(node: Node) -> Kind:
     return Movement([(operands, [])], axis_of(node, 0, rank_of(node)))
 
 
-@register("Split")
+@register("Split", reads_values_from=1)
 def split(node: Node) -> Kind:
     """Takes positions."""
     axis = axis_of(node, 0, rank_of(node))
@@ -72,7 +74,7 @@ def split(node: Node) -> Kind:
     return Movement([((0,), [Take(axis, np.arange(a, b))]) for a, b in itertools.pairwise(starts)])
 
 
-@register("Slice")
+@register("Slice", reads_values_from=1)
 def slices(node: Node) -> Kind:
     """Takes positions."""
     shape = shape_of(node)
@@ -143,7 +145,15 @@ def gather_nd(node: Node) -> Kind:
     )
 
 
-@register("Pad")
+def padding(node: Scaled) -> Law | None:
+    """Zeros beside units are zeros whatever multiplies them."""
+    if len(node.operands) < 3 or not node.operands[2]:
+        return None if node.attributes.get("value", 0.0) else Linear(operands=(0,))
+    value = node.known(2)
+    return None if value is None or value.any() else Linear(operands=(0,))
+
+
+@register("Pad", law=padding, reads_values_from=1)
 def pad(node: Node) -> Kind:
     """Moves elements; padding stands apart."""
     if node.attributes.get("mode", b"constant") != b"constant":
@@ -196,13 +206,14 @@ def space_to_depth(node: Node) -> Kind:
     return Movement([((0,), [*steps, Reshape((b, c * s**2, h // s, w // s))])])
 
 
-@register("Shape", "Size", "Range")
+@register("Shape", "Size", law=Independent())
+@register("Range", reads_values_from=0)
 def source(node: Node) -> Kind:
     """Depends on no order; its elements have places."""
     return Source()
 
 
-@register("ConstantOfShape")
+@register("ConstantOfShape", reads_values_from=0)
 def constant_ofshape_of(node: Node) -> Kind:
     """All elements are equal."""
     return Source(uniform=True)

@@ -3,23 +3,37 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
-from ..errors import UnknownStructure
-from . import Equation, Kind, Node, axis_of, rank_of, register, register_equation, shape_of
+from ...errors import UnknownStructure
+from ..kinds import Equation, Kind, Node, axis_of, rank_of, shape_of
+from ..laws import Linear, PositivelyHomogeneous
+from ..registry import register, register_equation
 
-register_equation("b c [x..] -> b c [y..]", "MaxPool", "AveragePool", "LpPool")
-register_equation("b c x.. -> b c [y..]", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+WINDOWED, GLOBAL = "b c [x..] -> b c [y..]", "b c x.. -> b c [y..]"
+register_equation(WINDOWED, "MaxPool", law=PositivelyHomogeneous(), results_stay=True)
+register_equation(WINDOWED, "LpPool", law=PositivelyHomogeneous())
+register_equation(WINDOWED, "AveragePool", law=Linear())
+register_equation(GLOBAL, "GlobalMaxPool", "GlobalLpPool", law=PositivelyHomogeneous())
+register_equation(GLOBAL, "GlobalAveragePool", law=Linear(is_mean=True))
 register_equation("a.. [m] [n] -> a.. [y] [z]", "Trilu")
 
-REDUCTIONS = ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
-AXES_AS_OPERAND = {"Sum": 13}
+AXES_AS_OPERAND = {"ReduceSum": 13}
 """Since which opset the axes are an operand; the other reductions followed in 18."""
 
 
-@register(*(f"Reduce{name}" for name in REDUCTIONS))
+@register("ReduceSum", law=Linear(), reads_values_from=1)
+@register("ReduceMean", law=Linear(is_mean=True), reads_values_from=1)
+@register(
+    *("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin"),
+    law=PositivelyHomogeneous(),
+    reads_values_from=1,
+)
+@register(
+    *("ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"), reads_values_from=1
+)
 def reduce(node: Node) -> Kind:
     """Contracts its axes."""
     rank = rank_of(node)
-    if node.opset < AXES_AS_OPERAND.get(node.operator.removeprefix("Reduce"), 18):
+    if node.opset < AXES_AS_OPERAND.get(node.operator, 18):
         axes = list(node.attributes.get("axes", []))
     else:
         axes = node.value(1).tolist() if len(node.shapes) > 1 and node.shapes[1] is not None else []
@@ -44,7 +58,7 @@ def arg(node: Node) -> Kind:
     return Equation(f"{' '.join(operand)} -> {' '.join(result)}")
 
 
-@register("Resize", "Upsample")
+@register("Resize", "Upsample", law=Linear(), reads_values_from=1)
 def resize(node: Node) -> Kind:
     """Resized axes keep their order."""
     if node.attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize":

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from . import (
+from ..kinds import (
     Elementwise,
     Equation,
     Expand,
@@ -14,14 +14,29 @@ from . import (
     Steps,
     Take,
     Transpose,
-    register,
     shape_of,
 )
+from ..laws import Law, LawOf, Recurrence, Scaled
+from ..registry import register
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""How many gates and candidates stand side by side in the weights."""
 
 
-@register(*GATES)
+def cell_law(gates: int, *activations: bytes) -> LawOf:
+    """The law of a cell, with these activations if it has no others: gates first, then candidate and state."""
+
+    def law(node: Scaled) -> Law | None:
+        chosen = [a.title() for a in node.attributes.get("activations", activations)]
+        is_usual = chosen == list(activations) * (len(chosen) // len(activations))
+        return Recurrence(gates) if is_usual and not node.attributes.get("layout") else None
+
+    return law
+
+
+@register("LSTM", law=cell_law(4, b"Sigmoid", b"Tanh", b"Tanh"))
+@register("GRU", law=cell_law(3, b"Sigmoid", b"Tanh"))
+@register("RNN", law=cell_law(1, b"Tanh"))
 def recurrent(node: Node) -> Kind:
     """Gates, states and peepholes share one order a direction; time keeps its own."""
     gates = GATES[node.operator]

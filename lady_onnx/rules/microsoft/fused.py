@@ -3,24 +3,87 @@
 Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
 
-import itertools
+from __future__ import annotations
 
-from ..errors import UnknownStructure
-from . import (
+import itertools
+from typing import Any
+
+import onnx.shape_inference
+from onnx import TensorProto
+
+from ...errors import UnknownStructure
+from ..kinds import (
     Elementwise,
     Equation,
     Kind,
     Movement,
     Node,
-    quantised,
     rank_of,
-    register,
     shape_of,
 )
-from .linear import convolution, gemm
-from .quantised import per
+from ..laws import Opaque
+from ..operators import quantised
+from ..operators.linear import convolution, gemm
+from ..operators.quantised import per
+from ..registry import ShapeOf, register
 
 MICROSOFT = "com.microsoft"
+STANDARD_OPSET = 20
+"""The version of the default domain in which shapes are inferred."""
+WINDOW = {
+    "auto_pad",
+    "ceil_mode",
+    "count_include_pad",
+    "dilations",
+    "group",
+    "kernel_shape",
+    "pads",
+    "strides",
+}
+"""The attributes that say how windows lie."""
+
+
+def shaped_like(operator: str, data: int = 0, weight: int | None = None) -> ShapeOf:
+    """Gives the shape of a fused operator's result by ONNX's inference of the standard one.
+
+    Args:
+        operator: the standard operator.
+        data: the operand with the map; an attribute `channels_last` says how it lies.
+        weight: the operand with the weight, for a convolution.
+    """
+
+    def shape(node: Node) -> list[tuple[int, ...]]:
+        is_nhwc = node.operator.startswith("Nhwc") or node.attributes.get("channels_last", 0)
+        operands = [shape_of(node, data)]
+        if weight is not None:
+            operands.append(shape_of(node, weight))
+        moved = operands if node.operator.startswith("Nhwc") else operands[:1]
+        if is_nhwc:
+            operands = [(*s[:1], *s[-1:], *s[1:-1]) for s in moved] + operands[len(moved) :]
+        given = {n: v for n, v in node.attributes.items() if n in WINDOW}
+        made = _infer_shape(operator, operands, given)
+        return [(*made[:1], *made[2:], made[1]) if is_nhwc else made]
+
+    return shape
+
+
+def _infer_shape(
+    operator: str, operands: list[tuple[int, ...]], attributes: dict[str, Any]
+) -> tuple[int, ...]:
+    """Returns the shape of the result of a standard operator."""
+    names = [f"x{k}" for k in range(len(operands))]
+    node = onnx.helper.make_node(operator, names, ["y"], **attributes)
+    kinds = {
+        n: onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, s)
+        for n, s in zip(names, operands, strict=True)
+    }
+    try:
+        schema = onnx.defs.get_schema(operator, STANDARD_OPSET)
+        opsets = [onnx.helper.make_opsetid("", STANDARD_OPSET)]
+        made = onnx.shape_inference.infer_node_outputs(schema, node, kinds, opset_imports=opsets)
+        return tuple(d.dim_value for d in made["y"].tensor_type.shape.dim)
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise UnknownStructure("operands that do not fit the operator") from error
 
 
 @register("Gelu", "FastGelu", "BiasGelu", "QuickGelu", domain=MICROSOFT)
@@ -32,7 +95,7 @@ def gelu(node: Node) -> Kind:
 register("FusedGemm", domain=MICROSOFT)(gemm)
 
 
-@register("FusedConv", domain=MICROSOFT)
+@register("FusedConv", domain=MICROSOFT, shape=shaped_like("Conv", weight=1))
 def fused_convolution(node: Node) -> Equation:
     """As Conv, and a map that is added."""
     # the fourth operand is added to the result
@@ -48,21 +111,21 @@ def _last(kind: Equation) -> Equation:
     return Equation(text, kind.sizes)
 
 
-@register("NhwcConv", "NhwcFusedConv", domain=MICROSOFT)
+@register("NhwcConv", "NhwcFusedConv", domain=MICROSOFT, shape=shaped_like("Conv", weight=1))
 def convolution_with_channels_last(node: Node) -> Kind:
     """As FusedConv, of maps and weights with the channels on their last axis."""
     kind = _last(fused_convolution(node))
     return Equation(kind.text.replace("(g o) i [w..]", "(g o) [w..] i"), kind.sizes)
 
 
-@register("QLinearConv", domain=MICROSOFT)
+@register("QLinearConv", domain=MICROSOFT, shape=shaped_like("Conv", weight=3), typed_like=0)
 def quantised_convolution(node: Node) -> Kind:
     """As QLinearConv of the default domain; maps may have their channels on their last axis."""
     kind = quantised.convolution(node)
     return _last(kind) if node.attributes.get("channels_last") else kind
 
 
-@register("NhwcMaxPool", domain=MICROSOFT)
+@register("NhwcMaxPool", domain=MICROSOFT, shape=shaped_like("MaxPool"), typed_like=0)
 def pooling_with_channels_last(node: Node) -> Kind:
     """As MaxPool, of maps with the channels on their last axis."""
     return _last(Equation("b c [x..] -> b c [y..]"))
@@ -101,7 +164,12 @@ def dynamic_product(node: Node) -> Kind:
     return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*left, 'n'])}")
 
 
-@register("QGemm", domain=MICROSOFT)
+def quantised_gemm_type(operands: int) -> int:
+    """Bytes where the result has a scale, floats as the scales are where it has none."""
+    return 0 if operands > 7 else 1
+
+
+@register("QGemm", domain=MICROSOFT, typed_like=quantised_gemm_type)
 def quantised_gemm(node: Node) -> Kind:
     """As Gemm; scales and zero points follow its columns."""
     shapes = [*node.shapes, *[None] * 9]
@@ -120,26 +188,26 @@ def quantised_gemm(node: Node) -> Kind:
     return Equation(f"{', '.join(sides[: len(node.shapes)])} -> m n")
 
 
-@register("QLinearAdd", "QLinearMul", domain=MICROSOFT)
+@register("QLinearAdd", "QLinearMul", domain=MICROSOFT, typed_like=0)
 def quantised_pair(node: Node) -> Kind:
     """Every element of two operands alone."""
     return Elementwise()
 
 
-@register("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
+@register("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT, typed_like=0)
 def quantised_activation(node: Node) -> Kind:
     """Every element alone."""
     return Elementwise()
 
 
-@register("QLinearAveragePool", domain=MICROSOFT)
+@register("QLinearAveragePool", domain=MICROSOFT, shape=shaped_like("AveragePool"), typed_like=0)
 def quantised_pooling(node: Node) -> Kind:
     """As AveragePool; maps may have their channels on their last axis."""
     kind = Equation("b c [x..], , , , -> b c [y..]")
     return _last(kind) if node.attributes.get("channels_last") else kind
 
 
-@register("QLinearGlobalAveragePool", domain=MICROSOFT)
+@register("QLinearGlobalAveragePool", domain=MICROSOFT, typed_like=0)
 def quantised_average(node: Node) -> Kind:
     """As GlobalAveragePool; maps may have their channels on their last axis."""
     space = [f"x{i}" for i in range(rank_of(node) - 2)]
@@ -149,7 +217,7 @@ def quantised_average(node: Node) -> Kind:
     return Equation(f"b {' '.join(names)}, , , , -> b {' '.join(gone)}")
 
 
-@register("QLinearSoftmax", domain=MICROSOFT)
+@register("QLinearSoftmax", domain=MICROSOFT, typed_like=0)
 def quantised_softmax(node: Node) -> Kind:
     """As Softmax."""
     names = [f"x{i}" for i in range(rank_of(node))]
@@ -159,7 +227,7 @@ def quantised_softmax(node: Node) -> Kind:
     return Equation(f"{over}, , , , -> {' '.join(names)}")
 
 
-@register("QLinearConcat", domain=MICROSOFT)
+@register("QLinearConcat", domain=MICROSOFT, law=Opaque(), typed_like=2)
 def quantised_concat(node: Node) -> Kind:
     """As Concat."""
     # scale and zero point of the result, then a tensor, its scale and its zero point for each part

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import UnknownStructure
-from . import (
+from ...errors import UnknownStructure
+from ..kinds import (
     Elementwise,
     Equation,
     Kind,
@@ -19,15 +19,15 @@ from . import (
     Steps,
     Take,
     axis_of,
-    register,
-    register_equation,
     shape_of,
 )
+from ..registry import register, register_equation
 
 register_equation("x.. -> x.., , ", "DynamicQuantizeLinear")
 
 
-@register("QuantizeLinear", "DequantizeLinear")
+@register("QuantizeLinear")
+@register("DequantizeLinear", typed_like=1)
 def quantise(node: Node) -> Kind:
     """Every element alone, with the scale of its tensor, channel or block."""
     shape = shape_of(node)
