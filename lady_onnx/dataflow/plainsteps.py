@@ -18,7 +18,7 @@ from ..graph.nodes import FLOAT_TYPES, read_attributes
 from ..rules import Body, Kind
 from ..rules.plainforms import spell_out
 from .engine import Analysis, analyse_graph
-from .tensors import Tensor
+from .labels.tensors import Tensor
 
 OPSET = 20
 """The version of the default domain in which plain forms are written."""

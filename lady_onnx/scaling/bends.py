@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from onnx import NodeProto
 
-from ..dataflow.labels import find_varying_axes
+from ..dataflow.labels.roles import find_varying_axes
 from ..dataflow.plainsteps import PlainSteps
 from ..graph.nodes import read_attributes
 from ..rules import Kind, Movement

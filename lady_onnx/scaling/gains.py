@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from ..dataflow.equations import (
+from ..dataflow.labels.equations import (
     SolvedEquation,
     lay_over_names,
     solve_equation,
     spread_shape,
     take_result_axes,
 )
-from ..dataflow.labels import find_varying_axes, lay_along
+from ..dataflow.labels.roles import find_varying_axes, lay_along
 from ..dataflow.plainsteps import PlainSteps, is_plain
-from ..dataflow.tensors import move_role, move_shape
+from ..dataflow.steps import move_role, move_shape
 from ..errors import UnknownStructure
 from ..graph.nodes import FLOAT_TYPES, read_attributes
 from ..rules import Body, Equation, Kind, Movement, Take

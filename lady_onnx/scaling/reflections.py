@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import NodeProto
 
-from ..dataflow.labels import find_varying_axes
+from ..dataflow.labels.roles import find_varying_axes
 from ..dataflow.plainsteps import PlainSteps, is_plain
 from ..graph.nodes import read_attributes
 from ..groups.model import Group

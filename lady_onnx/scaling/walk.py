@@ -20,10 +20,10 @@ import numpy as np
 from onnx import NodeProto
 
 from ..dataflow.engine import Analysis
-from ..dataflow.equations import lay_over_names, solve_equation, take_result_axes
-from ..dataflow.labels import find_varying_axes
+from ..dataflow.labels.equations import lay_over_names, solve_equation, take_result_axes
+from ..dataflow.labels.roles import find_varying_axes
 from ..dataflow.plainsteps import PlainSteps, is_plain, list_plain_steps
-from ..dataflow.tensors import move_role, move_shape
+from ..dataflow.steps import move_role, move_shape
 from ..errors import UnknownStructure
 from ..graph.model import Graph
 from ..graph.nodes import FLOAT_TYPES, read_attributes
