@@ -129,14 +129,19 @@ class Engine:
         return Analysis(facts, weights, values, self.unknown, state.steps, state.tensors)
 
     def step(self, node: NodeProto) -> None:
-        """Takes in everything that one node says; one that cannot be described pins what it touches."""
+        """Takes in everything that one node says.
+
+        A node that cannot be described, or does not fit its rule, pins what it touches.
+        """
         state = self.state
         if node.op_type == CONSTANT and set(node.output) & state.graph.tensors.keys():
             return
         state.facts.node = describe_node(node)
-        fits = has_body(self._bodies, node) or state.inference.infer(node)
+        is_run_through = has_body(self._bodies, node)
+        describe = _describe_body if is_run_through else find_rule(node)
+        fits = is_run_through or state.inference.infer(node)
         try:
-            self._apply(node)
+            self._apply(node, describe)
         except UnknownStructure as why:
             self._give_up(node, str(why))
         except MALFORMED as why:
@@ -154,10 +159,13 @@ class Engine:
             self._read.update(*([*n.input, *list_captured_names(n)] for n in graph.nodes))
         return name in self._read or self._bodies.is_in_body(node)
 
-    def _apply(self, node: NodeProto) -> None:
-        """Asks the node's rule, and makes its results known; UnknownStructure where it cannot."""
+    def _apply(self, node: NodeProto, describe: rules.Describe | None) -> None:
+        """Makes the results of a node known by its rule.
+
+        Raises:
+            UnknownStructure: the node has no rule, or does not fit it.
+        """
         state = self.state
-        describe = self._find_rule(node)
         if describe is None:
             raise UnknownStructure(NO_RULE)
         names, made = list(node.input), list(node.output)
@@ -181,12 +189,6 @@ class Engine:
         for name, result in zip(made, results, strict=False):
             if name and result is not None:
                 self._keep_result(node, name, result)
-
-    def _find_rule(self, node: NodeProto) -> rules.Describe | None:
-        """The rule of a node's operator, None where it has none."""
-        if has_body(self._bodies, node):
-            return lambda _: rules.Body()
-        return rules.REGISTRY.get((node.domain if node.domain != "ai.onnx" else "", node.op_type))
 
     def _transfer(
         self, node: NodeProto, kind: rules.Kind, operands: Sequence[Tensor | None]
@@ -234,6 +236,16 @@ class Engine:
             if tensor is not None:
                 for role in self.state.labelling.label_tensor(tensor).roles:
                     self.state.facts.pin_labels(role, reason)
+
+
+def find_rule(node: NodeProto) -> rules.Describe | None:
+    """The rule of a node's operator, None where it has none."""
+    return rules.REGISTRY.get((node.domain if node.domain != "ai.onnx" else "", node.op_type))
+
+
+def _describe_body(node: rules.Node) -> rules.Kind:
+    """The rule of a node that is run through."""
+    return rules.Body()
 
 
 def _is_too_long(shape: tuple[int, ...] | None) -> bool:
