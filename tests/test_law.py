@@ -18,7 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx import rules
-from lady_onnx.dataflow import labels
+from lady_onnx.dataflow.labels import facts
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.permutations import (
     Nesting,
@@ -116,7 +116,7 @@ def test_groups_hold_where_few_elements_are_followed(
     grown: tuple[onnx.ModelProto, list[int]], seed: int
 ) -> None:
     """Most of the labels of several axes are given up, in the middle of a rule."""
-    with mock.patch.object(labels, "MOST", 4):
+    with mock.patch.object(facts, "MAX_JOINT_LABELS", 4):
         if lady.find_groups(grown[0]).groups:
             assert holds(grown[0], seed)
 

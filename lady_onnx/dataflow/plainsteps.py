@@ -22,7 +22,7 @@ from ..rules import Body, Kind, find_rule, normalise_domain
 from ..rules.laws import FLOAT_TYPES, Law, Linear
 from ..rules.plain.writer import PLAIN_OPSET, spell_out
 from .engine import Analysis, analyse_graph
-from .tensors import Tensor
+from .labels.tensors import Tensor
 
 Step = tuple[NodeProto, Kind | None]
 """A node with what its rule says of order, None where it pins what it touches."""

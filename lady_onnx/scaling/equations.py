@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ..dataflow.equations import (
+from ..dataflow.labels.equations import (
     SolvedEquation,
     lay_over_names,
     solve_equation,

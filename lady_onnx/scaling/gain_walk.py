@@ -13,15 +13,15 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..dataflow.equations import (
+from ..dataflow.labels.equations import (
     SolvedEquation,
     lay_over_names,
     solve_equation,
     spread_shape,
 )
-from ..dataflow.labels import find_varying_axes, lay_along
+from ..dataflow.labels.roles import find_varying_axes, lay_along
 from ..dataflow.plainsteps import PlainSteps
-from ..dataflow.tensors import move_role, move_shape
+from ..dataflow.steps import move_role, move_shape
 from ..errors import UnknownStructure
 from ..rules import Body, Elementwise, Equation, Movement, Take
 from ..rules.laws import (

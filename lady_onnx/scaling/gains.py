@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import TensorProto
 
-from ..dataflow.equations import SolvedEquation, take_result_axes
-from ..dataflow.labels import find_varying_axes
+from ..dataflow.labels.equations import SolvedEquation, take_result_axes
+from ..dataflow.labels.roles import find_varying_axes
 from ..errors import UnknownStructure
 
 CANCELLING_TOLERANCE = 4e-6

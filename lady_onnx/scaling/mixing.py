@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..dataflow.labels import find_varying_axes
+from ..dataflow.labels.roles import find_varying_axes
 from ..rules import Elementwise, Movement
 from ..rules.laws import Linear, Monomial, Multilinear, Norm
 from .monomials import FactorRole

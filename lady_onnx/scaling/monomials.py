@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from ..dataflow.labels import find_varying_axes
+from ..dataflow.labels.roles import find_varying_axes
 from ..errors import UnknownStructure
 
 Factor = tuple[tuple[tuple[int, float], ...], frozenset[int]]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..dataflow.tensors import move_role, move_shape
+from ..dataflow.steps import move_role, move_shape
 from ..errors import UnknownStructure
 from ..rules import Movement, Take
 from .monomials import FactorRole

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..dataflow.labels import find_varying_axes
+from ..dataflow.labels.roles import find_varying_axes
 from .monomials import FactorRole
 from .state import FactorState, PlainNode
 

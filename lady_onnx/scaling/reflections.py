@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import NodeProto
 
-from ..dataflow.equations import solve_equation
-from ..dataflow.labels import find_varying_axes
+from ..dataflow.labels.equations import solve_equation
+from ..dataflow.labels.roles import find_varying_axes
 from ..groups.scaling import Shift
 from ..rules import Equation, Kind
 from ..rules.laws import Linear, Multilinear, Reflective, StatisticsNorm

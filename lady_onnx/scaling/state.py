@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto
 
-from ..dataflow.labels import lay_along
+from ..dataflow.labels.roles import lay_along
 from ..dataflow.plainsteps import PlainSteps
 from ..graph.nodes import read_attributes
 from ..groups.model import Group, Slot

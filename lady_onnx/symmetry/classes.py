@@ -6,7 +6,8 @@ import itertools
 
 import numpy as np
 
-from ..dataflow.labels import Facts, find_components, sort_distinct, to_dense
+from ..dataflow.labels.facts import Facts
+from ..dataflow.labels.roles import find_components, sort_distinct, to_dense
 
 
 class CongruenceClosure:
@@ -31,7 +32,7 @@ class CongruenceClosure:
             i: (self._node(c), self._node(p)) for i, (c, p) in enumerate(facts.parents)
         }
         self._numbers = itertools.count(len(self._relations))
-        self._nodes = self.shift + facts.count
+        self._nodes = self.shift + facts.label_count
         self._equal = [(self._node(to_dense(a)), self._node(to_dense(b))) for a, b in facts.equal]
         self._closed: set[tuple[int, int]] = set()
         while self._merge() or self._close():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..dataflow.engine import Analysis, analyse_graph
-from ..dataflow.labels import find_varying_axes, to_dense
+from ..dataflow.labels.roles import find_varying_axes, to_dense
 from ..errors import LadyError
 from ..graph.model import Graph
 from ..graph.nodes import describe_node
@@ -69,7 +69,7 @@ class _Paths:
         self.nodes = [n for _, n in pairs]
         self.start, self.stop = ends[order], np.concatenate([b[known], a[known]])[order]
         self.event = np.tile(event[known], 2)[order]
-        self.count = facts.count
+        self.count = facts.label_count
 
     def chain(self, source: np.ndarray, goal: np.ndarray) -> tuple[str, ...]:
         """The nodes on the way from one set of labels to another."""

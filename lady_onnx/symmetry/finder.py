@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..dataflow.engine import Analysis
-from ..dataflow.labels import find_varying_axes, sort_distinct, to_dense
+from ..dataflow.labels.roles import find_varying_axes, sort_distinct, to_dense
 from ..groups.model import Group, Pin, Slot, Symmetry
 from ..numerics import mix_bits
 from .blocks import Blocks
@@ -40,7 +40,7 @@ class Finder:
         self.of = self.classes.of
         self.count = int(self.of.max(initial=-1)) + 1
         self.shift = self.classes.shift
-        self.labels = analysis.facts.count
+        self.labels = analysis.facts.label_count
         self.class_of = self.of[self.shift : self.shift + self.labels]
         self.roles = [(w, to_dense(r)) for w, roles in analysis.weights.items() for r in roles]
         members = [_counted(r) for _, r in self.roles]
@@ -124,7 +124,7 @@ class Finder:
         births = np.searchsorted(self.analysis.facts.births, np.arange(self.labels), side="right")
         self.births = births
         self.kinds = births.astype(np.uint64)
-        for what, touched in self.analysis.facts.touched:
+        for what, touched in self.analysis.facts.marked:
             self.kinds[to_dense(touched)] += mix_bits(what)
         np.add.at(colour, self.class_of, mix_bits(self.kinds) * self.label_times)
         seen = (

@@ -16,12 +16,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..dataflow.engine import Analysis
-from ..dataflow.labels import (
-    Facts,
+from ..dataflow.labels.facts import Facts
+from ..dataflow.labels.roles import (
     LabelRun,
     Role,
     RolePair,
-    count_occurrences,
     find_run_start,
     find_varying_axes,
     lay_along,
@@ -107,8 +106,8 @@ class Fold:
 
 def unfold_runs(analysis: Analysis) -> Fold:
     """The facts as they are."""
-    count = analysis.facts.count
-    return Fold(analysis.dense(), np.ones(count, np.int64), np.zeros(count, bool), {})
+    count = analysis.facts.label_count
+    return Fold(analysis.to_dense(), np.ones(count, np.int64), np.zeros(count, bool), {})
 
 
 def fold_runs(analysis: Analysis, short: int = 8) -> Fold:
@@ -117,30 +116,30 @@ def fold_runs(analysis: Analysis, short: int = 8) -> Fold:
     Stretches of fewer than `short` labels stay as they are.
     """
     facts = analysis.facts
-    cuts = _Cuts(facts.count, short)
+    cuts = _Cuts(facts.label_count, short)
     cuts.at(np.array(facts.births, np.int64))
     equal = [cuts.pairs(a, b) for a, b in facts.equal]
     parents = [cuts.pairs(c, p) for c, p in facts.parents]
     for labels in itertools.chain((p for p, _, _ in facts.pins), facts.read):
         cuts.set(labels)
-    touched = [t for what, labels in facts.touched for t in count_occurrences(what, labels)]
+    touched = facts.split_marks()
     for _, labels in touched:
         cuts.set(labels)
     lying = {w: cuts.lying(roles) for w, roles in analysis.weights.items()}
     cuts.spread()
 
     start = np.flatnonzero(cuts.cut[:-1])
-    size = np.diff(np.r_[start, facts.count])
+    size = np.diff(np.r_[start, facts.label_count])
     kept = np.repeat(start, np.where(size < short, size, 2))
     block = np.searchsorted(start, kept, side="right") - 1
     kept += np.arange(kept.size) - np.searchsorted(kept, start)[block] if kept.size else kept
     length = np.where(size < short, 1, size)[block]
     second = (length > 1) & (kept > start[block])
-    keep = np.zeros(facts.count, bool)
+    keep = np.zeros(facts.label_count, bool)
     keep[kept] = True
 
     # of many labels few are kept
-    table = np.cumsum(keep) - 1 if facts.count < 1 << 22 else None
+    table = np.cumsum(keep) - 1 if facts.label_count < 1 << 22 else None
 
     def number(labels: np.ndarray) -> np.ndarray:
         # addresses are negative, and there may be more of them than labels
@@ -192,13 +191,13 @@ def fold_runs(analysis: Analysis, short: int = 8) -> Fold:
             arrays = [r if r.shape[axis] == 1 else r.take(stay, axis) for r in arrays]
         weights[weight] = [number(r) for r in arrays]
     folded = Facts(
-        count=kept.size,
+        label_count=kept.size,
         births=np.searchsorted(kept, facts.births).tolist(),
         equal=[both(p) for p in equal],
         parents=[both(p) for p in parents],
         pins=[(some(p), reason, node) for p, reason, node in facts.pins],
         read=[some(r) for r in facts.read],
-        touched=[(what, some(labels)) for what, labels in touched],
+        marked=[(what, some(labels)) for what, labels in touched],
     )
     return Fold(replace(analysis, facts=folded, weights=weights), length, second, places)
 
