@@ -17,8 +17,9 @@ from onnx import (
     ValueInfoProto,
 )
 
-from ..equality.extents import Length, Poly, is_number
-from .terms import Body, Leaf, Term, Terms
+from ..semantics.lengths import Length, Polynomial, are_numbers
+from .algebra.numbering import Terms
+from .algebra.term import Body, Leaf, Term
 
 IR_VERSION = 10
 
@@ -91,7 +92,7 @@ class Emission:
         ):
             lengths = (*term.shape, *term.layout[0])
         for name in sorted(
-            {u for n in lengths if isinstance(n, Poly) for m, _ in n.terms for u in m}
+            {u for n in lengths if isinstance(n, Polynomial) for m, _ in n.terms for u in m}
         ):
             needed.append(self.terms.axes[name][0])
         return needed
@@ -271,18 +272,18 @@ class Emission:
         to: list[Length | None] = list(shape)
         if operator == "Reshape" and 0 not in to:
             before = inner or ()
-            open_ = [k for k, n in enumerate(to) if isinstance(n, Poly)]
+            open_ = [k for k, n in enumerate(to) if isinstance(n, Polynomial)]
             if len(open_) == 1:
                 to[open_[0]] = -1
             else:
                 for k in open_:
                     if k < len(before) and before[k] == to[k]:
                         to[k] = 0
-                left = [k for k, n in enumerate(to) if isinstance(n, Poly)]
+                left = [k for k, n in enumerate(to) if isinstance(n, Polynomial)]
                 if len(left) == 1:
                     to[left[0]] = -1
         values = [n for n in to if n is not None]
-        if is_number(values):
+        if are_numbers(values):
             return self._whole([int(n) for n in values])  # type: ignore[arg-type]
         array = np.empty(len(values), object)
         array[:] = values
@@ -306,7 +307,7 @@ class Emission:
 
     def _length(self, nodes: list[NodeProto], extent: Length) -> str:
         """One length, as a tensor of one element."""
-        if not isinstance(extent, Poly):
+        if not isinstance(extent, Polynomial):
             return self._whole([extent])
         key = id(nodes), repr(extent)
         if key in self._extents:

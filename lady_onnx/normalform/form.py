@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import TypeProto
 
-from ..equality.declared import Declaration, Said
 from ..graph.model import Graph
 from ..numerics import is_same
+from ..semantics.declarations import Declaration, StatedLengths
+from .algebra.numbering import Terms
+from .algebra.term import Leaf, NoNormalForm
 from .emission import Emission
 from .reader import Reader
-from .terms import Leaf, NoForm, Terms
 
 OLDEST, NEWEST = 21, 26
 """The normal form speaks a version of the operator sets between these."""
@@ -115,7 +116,7 @@ def build_normal_form(graph: Graph, version: int, exact: bool = False) -> Form:
     try:
         return _normal_form(graph, version, exact)
     except (MemoryError, RecursionError) as error:
-        raise NoForm(f"{graph.name}: too large or too deep for a normal form") from error
+        raise NoNormalForm(f"{graph.name}: too large or too deep for a normal form") from error
 
 
 def _normal_form(graph: Graph, version: int, exact: bool) -> Form:
@@ -139,7 +140,7 @@ def _normal_form(graph: Graph, version: int, exact: bool) -> Form:
         TypeError,
         ValueError,
     ) as error:
-        raise NoForm(
+        raise NoNormalForm(
             f"{graph.name}: cannot be written in normal form ({' '.join(str(error).split())})"
         ) from error
     declared: dict[str, list[TypeProto]] = {}
@@ -154,7 +155,7 @@ def _normal_form(graph: Graph, version: int, exact: bool) -> Form:
     )
 
 
-def list_declarations(graph: Graph, said: Said) -> list[Declaration]:
+def list_declarations(graph: Graph, said: StatedLengths) -> list[Declaration]:
     """Everything that a file declares of its values, and what follows of them from the nodes.
 
     Args:
@@ -168,5 +169,5 @@ def list_declarations(graph: Graph, said: Said) -> list[Declaration]:
     try:
         reader.run()
     except (MemoryError, RecursionError) as error:
-        raise NoForm(f"{graph.name}: too large or too deep to be read") from error
+        raise NoNormalForm(f"{graph.name}: too large or too deep to be read") from error
     return reader.declared

@@ -9,9 +9,7 @@ import onnx.helper
 import onnx.numpy_helper
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto, ValueInfoProto
 
-from ..equality.declared import Declaration
-from ..equality.extents import Length
-from ..equality.meanings import find_oldest_meaning, find_schema, normalise_domain
+from ..equality.versions import find_oldest_meaning
 from ..graph.model import Graph
 from ..graph.nodes import (
     describe_node,
@@ -23,12 +21,18 @@ from ..graph.nodes import (
     walk_nodes,
 )
 from ..rules.plainforms import spell_out
-from . import activations, layers, parts, shaping  # noqa: F401  (these register the rewrites)
-from .blocked import BLOCKED, commute_with_blocking, is_blocked, read_blocked
-from .calls import Asked, Call, count_axis_from_front, rewrite_node
-from .layouts import without_factor, without_movement
-from .rewrites import is_shape_kept
-from .terms import Body, NoForm, Scope, Term, Terms, list_with_defaults, walk_terms
+from ..semantics.declarations import Declaration
+from ..semantics.lengths import Length
+from ..semantics.schemas import find_schema, normalise_domain
+from .algebra.movements import strip_factor, strip_movement
+from .algebra.numbering import Terms
+from .algebra.sums import is_shape_kept
+from .algebra.term import Body, NoNormalForm, Scope, Term, list_with_defaults, walk_terms
+from .rewrites.arguments import count_axis_from_front
+from .rewrites.blocked import BLOCKED_DOMAIN, commute_with_blocking, read_blocked_node
+from .rewrites.blocked_maps import is_blocked
+from .rewrites.call import Call, TrackedAttributes
+from .rewrites.keeping import rewrite_node
 
 PLAIN = 20
 """The version that plain forms of fused operators speak."""
@@ -109,25 +113,22 @@ class Reader:
         """The terms of the outputs of a graph or body."""
         ends = [self.find(name, known, prefix) for name in names]
         if any(map(is_blocked, ends)):
-            raise NoForm(f"{self.graph.name}: an output is a map in blocks of channels")
+            raise NoNormalForm(f"{self.graph.name}: an output is a map in blocks of channels")
         return ends
 
     def read_once(self, ends: Sequence[Term]) -> list[set[int]]:
         """For every node that was rewritten the positions of operands that nothing else reads, for another reader."""
         reads = Counter(
-            id(without_factor(o))
-            for term in walk_terms(ends)
-            for o in term.operands
-            if o is not None
+            id(strip_factor(o)) for term in walk_terms(ends) for o in term.operands if o is not None
         )
-        reads.update(id(without_factor(end)) for end in ends)
+        reads.update(id(strip_factor(end)) for end in ends)
 
         def is_loose(term: Term | None) -> bool:
             return (
                 term is not None
                 and max(
-                    reads[id(without_factor(term))],
-                    reads[id(without_movement(without_factor(term)))],
+                    reads[id(strip_factor(term))],
+                    reads[id(strip_movement(strip_factor(term)))],
                 )
                 < 2
             )
@@ -142,7 +143,9 @@ class Reader:
         self._read.append(operands)
         loose = frozenset(id(operands[k]) for k in places if k < len(operands))
         return rewrite_node(
-            Call(self.terms, node, version, operands, Asked(read_attributes(node)), loose)
+            Call(
+                self.terms, node, version, operands, TrackedAttributes(read_attributes(node)), loose
+            )
         )
 
     def find(self, name: str, known: Mapping[str, Term], prefix: str) -> Term:
@@ -151,7 +154,7 @@ class Reader:
         weight = self._weight(name, prefix)
         if weight is not None:
             return self.terms.weight(weight)
-        raise NoForm(f"{self.graph.name}: '{name}' is made by no node")
+        raise NoNormalForm(f"{self.graph.name}: '{name}' is made by no node")
 
     def _weight(self, name: str, prefix: str) -> str | None:
         """The weight that a body calls by a name: its own, or one of the graphs around it."""
@@ -171,13 +174,13 @@ class Reader:
             return
         try:
             made = self._results(node, known, prefix, opsets)
-        except NoForm as error:
+        except NoNormalForm as error:
             if self._is_lenient:
                 made = self._opaque(node)
             elif str(error).startswith(self.graph.name):
                 raise
             else:
-                raise NoForm(
+                raise NoNormalForm(
                     f"{self.graph.name}: node {describe_node(node)} has no normal form: {error}"
                 ) from error
         except (
@@ -191,7 +194,7 @@ class Reader:
             # a node that is not as its specification says
             what = " ".join(str(error).split())
             if not self._is_lenient:
-                raise NoForm(
+                raise NoNormalForm(
                     f"{self.graph.name}: node {describe_node(node)} does not fit its specification ({what})"
                 ) from error
             made = self._opaque(node)
@@ -200,7 +203,7 @@ class Reader:
                 known[name] = term
                 self.labels.setdefault(id(term), node.name or name)
         if any(name and name not in known for name in node.output):
-            raise NoForm(
+            raise NoNormalForm(
                 f"{self.graph.name}: node {describe_node(node)} has no normal form: a result that its rule does not give"
             )
 
@@ -218,8 +221,8 @@ class Reader:
             operands.pop()
         domain = normalise_domain(node.domain)
         version = opsets.get(domain, 1)
-        if domain == BLOCKED and not self.terms.exact:
-            return read_blocked(self.terms, node, operands, self._plainly)
+        if domain == BLOCKED_DOMAIN and not self.terms.exact:
+            return read_blocked_node(self.terms, node, operands, self._plainly)
         if any(map(is_blocked, operands)):
             return commute_with_blocking(self.terms, node, version, operands, self._plainly)
         bodies = [
@@ -249,7 +252,7 @@ class Reader:
         """The results of a local function, its nodes read where it is called."""
         key = prefix_of_function(function)
         if key in self._calls:
-            raise NoForm("a function that calls itself")
+            raise NoNormalForm("a function that calls itself")
         given = {a.name: a for a in function.attribute_proto} | {a.name: a for a in node.attribute}
         opsets = {normalise_domain(o.domain): o.version for o in function.opset_import}
         for inner in walk_nodes(function.node):
@@ -260,7 +263,7 @@ class Reader:
                 and len({find_oldest_meaning(inner.op_type, domain, v) for v in versions}) > 1
             ):
                 # runtimes differ in which of the two they take
-                raise NoForm(
+                raise NoNormalForm(
                     f"a function of version {versions[0]} in a model of version {versions[1]} with another {inner.op_type}"
                 )
         own: dict[str, Term] = {}
@@ -301,7 +304,7 @@ class Reader:
 
         spelled = None if self.terms.exact else spell_out(node, rank, fresh)
         if spelled is None and not normalise_domain(node.domain):
-            raise NoForm("an operator that the specification does not have")
+            raise NoNormalForm("an operator that the specification does not have")
         if spelled is None:
             return self.terms.node(
                 node.op_type,
@@ -324,7 +327,7 @@ class Reader:
             if part.op_type in ("Add", "Mul") and not _fit(
                 names, [n in node.input for n in part.input]
             ):
-                raise NoForm("its operands broadcast as the operator itself may not")
+                raise NoNormalForm("its operands broadcast as the operator itself may not")
             made = self._rewritten(part, PLAIN, names)
             inner.update(
                 {n: t for n, t in zip(part.output, made, strict=False) if n and t is not None}
@@ -342,7 +345,7 @@ class Reader:
     ) -> Sequence[Term]:
         domain = normalise_domain(node.domain)
         if any(a.type == AttributeProto.GRAPHS for a in bodies):
-            raise NoForm("a list of bodies")
+            raise NoNormalForm("a list of bodies")
         self._around.update({prefix + prefix_of_body(node, a.name): prefix for a in bodies})
         condition = (
             operands[0].known
@@ -357,14 +360,14 @@ class Reader:
                 for a in bodies
             }
             if len({tuple(t.dtype for t in own) for own in branches.values()}) > 1:
-                raise NoForm("branches of different types")
+                raise NoNormalForm("branches of different types")
             return branches[name]
         meanings = [
             find_oldest_meaning(node.op_type, domain, v)
             for v in (opsets.get(domain, 1), self.terms.version)
         ]
         if meanings[0] != meanings[1]:
-            raise NoForm(f"version {opsets.get(domain, 1)} has another {node.op_type}")
+            raise NoNormalForm(f"version {opsets.get(domain, 1)} has another {node.op_type}")
         shapes = _formal_shapes(node, opsets.get(domain, 1), operands)
         made = tuple(
             self._body(a, shapes, known, prefix + prefix_of_body(node, a.name), opsets)

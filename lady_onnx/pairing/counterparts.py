@@ -16,21 +16,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from ..equality.declared import Said, find_unshown, length_of_dimension, list_declared_axes
-from ..equality.pairing import (
-    Difference,
+from ..equality.comparison import (
     Pairing,
     find_shared_weight,
     make_parting_error,
     pair_graphs,
     pair_weights,
 )
+from ..equality.findings import Difference
 from ..errors import ArchitectureError
 from ..graph.model import Graph
+from ..normalform.algebra.term import NoNormalForm
 from ..normalform.form import Form, build_normal_form, choose_version, list_declarations
-from ..normalform.terms import NoForm
 from ..numerics import is_float_array
 from ..runtime.sessions import simplify_models
+from ..semantics.declarations import StatedLengths, find_unimplied, read_length, walk_dimensions
 from .skeleton import Place, pair_skeletons
 
 
@@ -133,7 +133,7 @@ def pair_models(reference: Graph, suspect: Graph) -> Link:
     for exact in (True, False):
         try:
             found = _formed(reference, suspect, version, exact)
-        except NoForm as error:
+        except NoNormalForm as error:
             found = Difference("a node", str(error), True)
         if isinstance(found, Difference):
             first = found
@@ -144,14 +144,16 @@ def pair_models(reference: Graph, suspect: Graph) -> Link:
     return _apart(reference, suspect, plain, first, formed)
 
 
-def list_unshown(suspect: Graph, said: Said, doubted: Set[str], is_formed: bool) -> tuple[str, ...]:
+def list_unshown(
+    suspect: Graph, said: StatedLengths, doubted: Set[str], is_formed: bool
+) -> tuple[str, ...]:
     """The first place where a suspect declares what does not follow from its nodes, if there is one.
 
     The arguments are those of `find_unshown`.
     """
     try:
-        found = find_unshown(list_declarations(suspect, said), said, doubted, is_formed)
-    except NoForm as error:
+        found = find_unimplied(list_declarations(suspect, said), said, doubted, is_formed)
+    except NoNormalForm as error:
         return (f"what is declared of inner values is not known to be so: {error}",)
     return () if found is None else (str(Difference(f"value '{found[0]}'", found[1], False)),)
 
@@ -184,7 +186,7 @@ def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link
     return Link(ours.graph, theirs.graph, _places(names), False, apart, exact, (ours, theirs))
 
 
-def _said(found: Pairing, ours: Form, theirs: Form) -> Said:
+def _said(found: Pairing, ours: Form, theirs: Form) -> StatedLengths:
     """What the reference says of lengths in the suspect's file.
 
     Two values are each other's where their normal forms have one value for both.
@@ -193,8 +195,8 @@ def _said(found: Pairing, ours: Form, theirs: Form) -> Said:
     said = {place: name for place, name in found.said.items() if place[0] in inputs}
     for name, value in theirs.values.items():
         for kind in ours.declared.get(found.values.get(value, ""), ()):
-            for axis, dim in enumerate(list_declared_axes(kind)):
-                length = length_of_dimension(dim)
+            for axis, dim in enumerate(walk_dimensions(kind)):
+                length = read_length(dim)
                 if length is not None:
                     said.setdefault((name, axis), length)
     return said

@@ -1,9 +1,4 @@
-"""Movements: elements laid out in another shape, and axes in another order.
-
-However reshapes and transpositions follow each other, what they do together is written in one way: a shape is split into
-factors, these are put in another order, and laid out in another shape. Movements stand behind what is done to every element
-alone, so tools may push them through a graph as they like.
-"""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -12,11 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..equality.extents import Length, divide_lengths, is_number, multiply_lengths
-from .terms import Leaf, Term, Terms, make_attributes
+from ...semantics.lengths import Length, are_numbers, divide_lengths, multiply_lengths
+from .factorisation import as_integers, group_factors, split_factors
+from .numbering import Terms
+from .term import Leaf, Term, make_attributes
 
 
-def without_factor(term: Term) -> Term:
+def strip_factor(term: Term) -> Term:
     """What a term multiplies by a number, if it does."""
     inner = term.operands[0] if term.operator == "Scale" else None
     return term if inner is None else inner
@@ -30,43 +27,36 @@ def make_reshape(terms: Terms, term: Term, shape: Sequence[Length]) -> Term:
     if term.operator == "Reshape" and len(term.operands) == 1:
         assert term.operands[0] is not None
         return make_reshape(terms, term.operands[0], to)
-    if term.leaf is not None and is_number(to):
-        whole = are_plain_numbers(to)
+    if term.leaf is not None and are_numbers(to):
+        whole = as_integers(to)
         return terms.moved(term.leaf, lambda a: a.reshape(whole))
     if term.operator == "Transpose":
         inner = term.operands[0]
         assert inner is not None
         if inner.shape is not None:
             order = term.perm
-            made = lay_out(terms, inner, inner.shape, order, to)
+            made = make_movement(terms, inner, inner.shape, order, to)
             if made is not None:
                 return made
     if term.operator == "Move":
-        core, factors, turns = _layout(term)
-        made = lay_out(terms, core, factors, turns, to)
+        core, factors, turns = _read_layout(term)
+        made = make_movement(terms, core, factors, turns, to)
         if made is not None:
             return made
         # what the shape was in between says nothing
-        turned = lay_out(terms, core, factors, turns, [factors[k] for k in turns])
+        turned = make_movement(terms, core, factors, turns, [factors[k] for k in turns])
         if turned is not None and turned.shape != to:
-            return _reshape(terms, turned, to)
-    return _reshape(terms, term, to)
+            return _make_plain_reshape(terms, turned, to)
+    return _make_plain_reshape(terms, term, to)
 
 
-def _reshape(terms: Terms, term: Term, to: tuple[Length, ...]) -> Term:
+def _make_plain_reshape(terms: Terms, term: Term, to: tuple[Length, ...]) -> Term:
     known = (
-        term.known.reshape(are_plain_numbers(to))
-        if term.known is not None and is_number(to)
-        else None
+        term.known.reshape(as_integers(to)) if term.known is not None and are_numbers(to) else None
     )
     return terms.make(
         "Reshape", [term], (("to", repr(to).encode()),), dtype=term.dtype, shape=to, known=known
     )
-
-
-def are_plain_numbers(shape: Sequence[Length]) -> list[int]:
-    """A shape whose lengths are all plain numbers."""
-    return [n for n in shape if isinstance(n, int | np.integer)]
 
 
 def make_transpose(terms: Terms, term: Term, order: Sequence[int]) -> Term:
@@ -88,14 +78,14 @@ def make_transpose(terms: Terms, term: Term, order: Sequence[int]) -> Term:
     if term.operator == "Reshape" and len(term.operands) == 1 and term.operands[0] is not None:
         core = term.operands[0]
     elif term.operator == "Move":
-        core, factors, inner_order = _layout(term)
+        core, factors, inner_order = _read_layout(term)
     # the axes of what is transposed are runs of the factors in their present order
-    split_up = _split_up(factors, inner_order, term.shape)
+    split_up = split_factors(factors, inner_order, term.shape)
     if split_up is not None:
         fine, sequence = split_up
-        runs = _runs([fine[k] for k in sequence], term.shape)
+        runs = group_factors([fine[k] for k in sequence], term.shape)
         if runs is not None:
-            made = lay_out(
+            made = make_movement(
                 terms, core, fine, [sequence[k] for axis in order for k in runs[axis]], shape
             )
             if made is not None:
@@ -105,80 +95,14 @@ def make_transpose(terms: Terms, term: Term, order: Sequence[int]) -> Term:
     )
 
 
-def _split_up(
-    factors: Sequence[Length], order: Sequence[int], shape: Sequence[Length]
-) -> tuple[list[Length], list[int]] | None:
-    """Factors that are as fine as the axes of a shape are, and the order that a coarser order of them is."""
-    found = _refined([factors[k] for k in order], shape)
-    if found is None:
-        return None
-    parts: dict[int, list[Length]] = dict(zip(order, found[0], strict=True))
-    first: dict[int, int] = {}
-    fine: list[Length] = []
-    for k in range(len(factors)):
-        first[k] = len(fine)
-        # a length of one that is left out is nowhere
-        fine += parts.get(k, [])
-    return fine, [first[k] + i for k in order for i in range(len(parts[k]))]
-
-
-def _runs(factors: Sequence[Length], shape: Sequence[Length]) -> list[list[int]] | None:
-    """For every axis the factors that it is the product of, one after the other; None where it is none."""
-    found: list[list[int]] = []
-    at = 0
-    for n in shape:
-        run: list[int] = []
-        while multiply_lengths(factors[k] for k in run) != n:
-            if at == len(factors):
-                return None
-            run.append(at)
-            at += 1
-        found.append(run)
-    # lengths of one at the end belong to nothing
-    return found if all(n == 1 for n in factors[at:]) else None
-
-
-def _refined(
-    a: Sequence[Length], b: Sequence[Length]
-) -> tuple[list[list[Length]], list[list[Length]]] | None:
-    """Two shapes of as many elements, each length of them as a product, so that the products are of the same factors."""
-    left: list[list[Length]] = [[] for _ in a]
-    right: list[list[Length]] = [[] for _ in b]
-    i = j = 0
-    x: Length = 1
-    y: Length = 1
-    while True:
-        while x == 1 and i < len(a):
-            x, i = a[i], i + 1
-        while y == 1 and j < len(b):
-            y, j = b[j], j + 1
-        if x == 1 or y == 1:
-            return (left, right) if x == y else None
-        if x == y:
-            factor: Length | None = x
-        elif divide_lengths(x, y) is not None:
-            factor = y
-        elif divide_lengths(y, x) is not None:
-            factor = x
-        else:
-            return None
-        assert factor is not None
-        left[i - 1].append(factor)
-        right[j - 1].append(factor)
-        left_of_x, left_of_y = divide_lengths(x, factor), divide_lengths(y, factor)
-        if left_of_x is None or left_of_y is None:
-            return None
-        x, y = left_of_x, left_of_y
-
-
-def _layout(term: Term) -> tuple[Term, Sequence[Length], list[int]]:
+def _read_layout(term: Term) -> tuple[Term, Sequence[Length], list[int]]:
     """What a movement moves, the factors of its shape, and their order."""
     assert term.operands[0] is not None
     factors, order = term.layout
     return term.operands[0], factors, list(order)
 
 
-def lay_out(
+def make_movement(
     terms: Terms,
     core: Term,
     factors: Sequence[Length],
@@ -189,7 +113,7 @@ def lay_out(
 
     None where the shape splits no factors, or several at once.
     """
-    split_up = _split_up(factors, order, shape)
+    split_up = split_factors(factors, order, shape)
     if split_up is None:
         return None
     fine, sequence = split_up
@@ -207,7 +131,7 @@ def lay_out(
     to = tuple(shape)
     if places == sorted(places):
         return make_reshape(terms, core, to)
-    axes = None if core.shape is None else _runs(core.shape, whole)
+    axes = None if core.shape is None else group_factors(core.shape, whole)
     if axes is not None and core.shape is not None:
         turned = [a for k in places for a in axes[k]]
         if len(turned) == len(core.shape) and tuple(core.shape[a] for a in turned) == to:
@@ -233,10 +157,10 @@ def split_movement(term: Term) -> tuple[Term, Sequence[Length], list[int]] | Non
         return core, core.shape, list(range(len(core.shape)))
     if term.operator == "Transpose":
         return core, core.shape, term.perm
-    return _layout(term) if term.operator == "Move" else None
+    return _read_layout(term) if term.operator == "Move" else None
 
 
-def without_movement(term: Term) -> Term:
+def strip_movement(term: Term) -> Term:
     """What is left of a term without a movement."""
     found = split_movement(term)
     return term if found is None else found[0]
@@ -252,12 +176,12 @@ def move_like(terms: Terms, term: Term, model: Term) -> Term:
         return make_transpose(terms, term, order)
     if model.operator == "Reshape":
         return make_reshape(terms, term, model.shape)
-    made = lay_out(terms, term, factors, order, model.shape)
+    made = make_movement(terms, term, factors, order, model.shape)
     assert made is not None
     return made
 
 
-def move_back(terms: Terms, term: Term, model: Term) -> Term:
+def undo_movement(terms: Terms, term: Term, model: Term) -> Term:
     """A term of the shape that another has been moved to, or, of a transposition, the rank, moved back."""
     found = split_movement(model)
     assert found is not None
@@ -270,7 +194,7 @@ def move_back(terms: Terms, term: Term, model: Term) -> Term:
     return make_reshape(terms, turned, core.shape)
 
 
-def find_frame(terms: Terms, parts: Sequence[Term]) -> Term | None:
+def find_common_movement(terms: Terms, parts: Sequence[Term]) -> Term | None:
     """Of some terms that are combined element by element, the one that all of them are moved back like; None for none.
 
     Of terms that were moved differently it is one that does not hang on where the movements stand. How a term was turned is
@@ -284,7 +208,7 @@ def find_frame(terms: Terms, parts: Sequence[Term]) -> Term | None:
         size for size in kinds if all(divide_lengths(size, other) is not None for other in kinds)
     }
     whole = [p for p, size in zip(parts, sizes, strict=True) if size in largest]
-    model = min(whole or parts, key=lambda t: without_factor(without_movement(t)).digest)
+    model = min(whole or parts, key=lambda t: strip_factor(strip_movement(t)).digest)
     if split_movement(model) is None:
         return None
     alike = all(p.shape == model.shape for p in parts)
@@ -305,11 +229,14 @@ def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term 
     assert term.shape is not None
     if constant.array.size == 1:
         return terms.moved(constant, lambda a: a.reshape(()))
-    split_up = _split_up(factors, order, term.shape)
+    split_up = split_factors(factors, order, term.shape)
     if split_up is None:
         return None
     fine, sequence = split_up
-    axes, own = _runs([fine[k] for k in sequence], term.shape), _runs(fine, core.shape)
+    axes, own = (
+        group_factors([fine[k] for k in sequence], term.shape),
+        group_factors(fine, core.shape),
+    )
     if axes is None or own is None:
         return None
     dims = (*[1] * (len(term.shape) - constant.array.ndim), *constant.array.shape)
@@ -318,9 +245,9 @@ def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term 
     if any(0 < len(varies.intersection(sequence.index(k) for k in run)) < len(run) for run in own):
         return None
     turned = [fine[k] if p in varies else 1 for p, k in enumerate(sequence)]
-    if not is_number(turned):
+    if not are_numbers(turned):
         return None
-    lengths, inverse = are_plain_numbers(turned), np.argsort(sequence).tolist()
+    lengths, inverse = as_integers(turned), np.argsort(sequence).tolist()
     natural = [lengths[sequence.index(k)] for k in range(len(fine))]
     to = [math.prod(natural[k] for k in run) for run in own]
     return terms.moved(constant, lambda a: a.reshape(lengths).transpose(inverse).reshape(to))

@@ -1,9 +1,4 @@
-"""Lengths that inference and the kernels of a runtime compute in two ways, and may disagree on.
-
-A length is a quotient or a product that is rounded. onnx's inference and onnxruntime's kernels round
-with other precision, or by the rules of another version, and then a runtime folds one length to a
-constant and computes the other. Such a length is known where every way gives the same.
-"""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -12,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ..equality.extents import Length
+from ...rules.classes import WINDOW_POOLS
+from ...semantics.lengths import Length
 
 Lengths = Sequence[Length | None]
-POOLS = ("AveragePool", "LpPool", "MaxPool")
-DISPUTED = ("ConvTranspose", "Resize", "Upsample", *POOLS)
-"""Operators of which some lengths are rounded."""
 
 
-def agreed_lengths(
+def find_agreed_lengths(
     operator: str,
     given: Mapping[str, Any],
     before: Lengths | None,
@@ -39,10 +32,10 @@ def agreed_lengths(
     if before is None or len(before) != len(after):
         return [None] * len(after)
     if operator in ("Resize", "Upsample"):
-        return _resized(given, before, after, scales)
+        return _find_agreed_resized_lengths(given, before, after, scales)
     spatial = len(after) - 2
     is_padded_alike = given.get("auto_pad", b"NOTSET").startswith(b"SAME")
-    if operator in POOLS and given.get("ceil_mode"):
+    if operator in WINDOW_POOLS and given.get("ceil_mode"):
         fits = [_has_whole_windows(given, before, k, spatial) for k in range(spatial)]
     else:
         is_open = operator == "ConvTranspose" and is_padded_alike
@@ -51,7 +44,7 @@ def agreed_lengths(
     return [*after[:2], *(length if is_agreed else None for length, is_agreed in inner)]
 
 
-def _resized(
+def _find_agreed_resized_lengths(
     given: Mapping[str, Any], before: Lengths, after: Lengths, scales: np.ndarray | None
 ) -> Lengths:
     """The lengths of a map that is resized."""
@@ -65,10 +58,10 @@ def _resized(
         # a part of the map is resized, or some of its axes
         return [None] * len(after)
     pairs = zip(before, after, scales.ravel(), strict=True)
-    return [m if _is_sure(n, m, scale) else None for n, m, scale in pairs]
+    return [m if _is_product_exact(n, m, scale) else None for n, m, scale in pairs]
 
 
-def _is_sure(before: Length | None, after: Length | None, scale: np.float32) -> bool:
+def _is_product_exact(before: Length | None, after: Length | None, scale: np.float32) -> bool:
     """Is a length times a scale the same in single and in double precision?"""
     if not isinstance(before, int):
         return before == after and scale == 1

@@ -1,182 +1,32 @@
-"""Graphs as terms: every value by how it is computed, each of them once.
-
-A term is an operator, its attributes and its operands, which are terms. Terms that are written alike are one (value
-numbering), so names, order and repetition are gone. Types and shapes are known as far as they can be, lengths of axes
-as polynomials (`equality.extents`); small whole numbers, shapes above all, are known by their values.
-"""
+"""TODO."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
-from ..equality.declared import list_declared_lengths
-from ..equality.extents import Length, Poly, is_number, make_unknown_length
-from ..equality.meanings import find_schema, list_defaults, normalise_domain
-from ..errors import LadyError
-from ..graph.model import Graph
-from .lengths import DISPUTED, agreed_lengths
+from ...graph.model import Graph
+from ...rules.classes import DISPUTED_LENGTH_OPERATORS
+from ...semantics.declarations import list_declared_lengths
+from ...semantics.lengths import Length, Polynomial, are_numbers, make_unknown_length
+from ...semantics.schemas import find_schema, normalise_domain
+from .disputed_lengths import find_agreed_lengths
+from .inference import MAX_SHAPE_ELEMENTS
+from .term import Attributes, Body, Leaf, NoNormalForm, Scope, Term, read_attribute_value
 
-FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE)
-"""Types in which sums and products are written in one form; shorter ones round too much for that."""
-MOST_SHAPING = 64
-"""Constants of more elements do not say what shape a result has."""
+
+def _hide_unknown_lengths(text: bytes) -> bytes:
+    """A shape as it is written in attributes, without the names of its unknown lengths."""
+    return re.sub(rb"\d+(\*\d+)+", b"?", text)
+
+
 MAX_KNOWN_ELEMENTS = 1 << 12
 """Constants of whole numbers of more elements are not looked into."""
-
-Attributes = tuple[tuple[str, bytes], ...]
-"""Attributes by name, serialized."""
-
-
-class NoForm(LadyError):
-    """A graph that has no normal form; the message says at which node."""
-
-
-@dataclass(frozen=True, eq=False)
-class Leaf:
-    """A constant of a form.
-
-    Attributes:
-        array: its values.
-        hint: the name of the weight that it is, or was made of.
-        origin: that weight, and for every element of `array` its flat position there, where nothing but movement lies
-            between; None for what was computed.
-        room: by how much rounding may have changed every element, float64 of a shape that broadcasts to that of
-            `array`; None where it is exact.
-    """
-
-    array: np.ndarray
-    hint: str
-    origin: tuple[str, Callable[[], np.ndarray]] | None = None
-    room: np.ndarray | None = None
-
-
-@dataclass(eq=False)
-class Term:
-    """One value of a graph.
-
-    Attributes:
-        operator, domain, attributes, operands: how it is computed; None for an operand that is left out.
-        position: which of the operator's results it is.
-        results: how many the operator gives.
-        dtype: its element type, 0 if that is not known.
-        shape: the lengths of its axes; None if their number is not known.
-        known: an object array of whole numbers and polynomials, or a small constant of any type; None if not known.
-        leaf: the constant that it is.
-        bodies: the bodies of its operator.
-        scope: where it is computed.
-        scale: of the operator Scale, the number that it multiplies by.
-        key: under which the results of its operator stand in the scope's table.
-        layout: of the operator Move, the factors that its operand's shape is split into, and their order.
-        exact: whether it stands in a form in which every bit is as it was.
-        digest: a hash of how it is computed, without the values of weights.
-    """
-
-    operator: str
-    domain: str
-    attributes: Attributes
-    operands: tuple[Term | None, ...]
-    position: int = 0
-    results: int = 1
-    dtype: int = 0
-    shape: tuple[Length, ...] | None = None
-    known: np.ndarray | None = None
-    leaf: Leaf | None = None
-    bodies: tuple[Body, ...] = ()
-    scope: Scope | None = None
-    scale: float = 1.0
-    key: object = None
-    layout: tuple[tuple[Length, ...], tuple[int, ...]] = ((), ())
-    exact: bool = False
-    digest: bytes = b""
-
-    @property
-    def rank(self) -> int | None:
-        return None if self.shape is None else len(self.shape)
-
-    @property
-    def is_float(self) -> bool:
-        """Is it of a type, and in a form, in which sums and products may be written anew?"""
-        return self.dtype in FLOATS and not self.exact
-
-    @property
-    def number(self) -> float | None:
-        """The one number of a constant of one element."""
-        if self.leaf is None or self.leaf.array.size != 1 or self.dtype not in FLOATS:
-            return None
-        return float(self.leaf.array.reshape(-1)[0])
-
-    @property
-    def whole(self) -> np.ndarray | None:
-        """The known values as int64; None where they are not all plain numbers."""
-        if self.known is None or self.known.dtype.kind not in "Oiub":
-            return None
-        return self.known.astype(np.int64) if is_number(self.known.ravel().tolist()) else None
-
-    @property
-    def perm(self) -> list[int]:
-        """Of a transposition, for every axis which one of its operand it is."""
-        order = self.attribute("perm")
-        assert isinstance(order, list)
-        return order
-
-    def attribute(self, name: str) -> object:
-        """The value of an attribute."""
-        return value_of(dict(self.attributes)[name])
-
-
-@dataclass(frozen=True, eq=False)
-class Body:
-    """A graph inside an operator: its inputs and outputs by position.
-
-    Attributes:
-        attribute: the name of the attribute that it stands in.
-        inputs, outputs: the terms.
-        declared: for every output what the file says of its type and shape; empty where that is known to be so.
-        scope: where its terms are computed.
-    """
-
-    attribute: str
-    inputs: tuple[Term, ...]
-    outputs: tuple[Term, ...]
-    declared: tuple[TypeProto, ...]
-    scope: Scope
-
-
-@dataclass(eq=False)
-class Scope:
-    """The terms that are computed in one graph or body."""
-
-    outer: Scope | None = None
-    table: dict[object, tuple[Term, ...]] = field(default_factory=dict)
-
-    def find(self, key: object) -> tuple[Term, ...] | None:
-        if key in self.table:
-            return self.table[key]
-        return self.outer.find(key) if self.outer else None
-
-
-def attribute(name: str, value: object) -> tuple[str, bytes]:
-    """An attribute of a term."""
-    empty = AttributeProto.INTS if value == [] else None
-    made = onnx.helper.make_attribute(name, value, attr_type=empty)
-    return name, made.SerializeToString(deterministic=True)
-
-
-def value_of(serialized: bytes) -> object:
-    """The value of a serialized attribute."""
-    return onnx.helper.get_attribute_value(AttributeProto.FromString(serialized))
-
-
-def make_attributes(**values: object) -> Attributes:
-    """Attributes of a term, by name."""
-    return tuple(sorted(attribute(k, v) for k, v in values.items()))
 
 
 class Terms:
@@ -325,7 +175,7 @@ class Terms:
 
     def values(self, known: np.ndarray, dtype: int = TensorProto.INT64) -> Term | None:
         """A constant of whole numbers; None where a length is not a plain number."""
-        if not is_number(known.ravel().tolist()):
+        if not are_numbers(known.ravel().tolist()):
             return None
         return self.constant(known.astype(onnx.helper.tensor_dtype_to_np_dtype(dtype)))
 
@@ -433,7 +283,8 @@ class Terms:
         parts = hashlib.blake2b(digest_size=12)
         # lengths are named by the order in which they were found, which is another in another file
         named = [
-            (n, _unnamed(v)) if n in ("factors", "of", "to") else (n, v) for n, v in term.attributes
+            (n, _hide_unknown_lengths(v)) if n in ("factors", "of", "to") else (n, v)
+            for n, v in term.attributes
         ]
         parts.update(repr((term.operator, term.domain, named, term.position)).encode())
         for operand in term.operands:
@@ -471,9 +322,9 @@ class Terms:
         if term.shape is not None:
             dims = []
             for extent in term.shape:
-                if isinstance(extent, Poly):
+                if isinstance(extent, Polynomial):
                     self.sizes[repr(extent)] = extent
-                dims.append(repr(extent) if isinstance(extent, Poly) else extent)
+                dims.append(repr(extent) if isinstance(extent, Polynomial) else extent)
         return onnx.helper.make_tensor_type_proto(term.dtype, dims)
 
     def check(self, node: NodeProto, operands: Sequence[Term | None], version: int) -> None:
@@ -491,7 +342,7 @@ class Terms:
                 version,
             )
         except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-            raise NoForm(
+            raise NoNormalForm(
                 f"its operands do not fit: {' '.join(str(error).split())[:200]}"
             ) from error
 
@@ -539,7 +390,7 @@ class Terms:
             types[name] = kind
             if (
                 operand.leaf is not None
-                and operand.leaf.array.size <= MOST_SHAPING
+                and operand.leaf.array.size <= MAX_SHAPE_ELEMENTS
                 and operand.dtype != TensorProto.STRING
             ):
                 data[name] = onnx.numpy_helper.from_array(operand.leaf.array, name)
@@ -556,15 +407,15 @@ class Terms:
             ir_version=10,
         )
         seen = [self._seen(found.get(f"r{k}")) for k in range(results)]
-        if domain or operator not in DISPUTED:
+        if domain or operator not in DISPUTED_LENGTH_OPERATORS:
             return seen
-        values = {n: value_of(b) for n, b in attributes}
+        values = {n: read_attribute_value(b) for n, b in attributes}
         before = operands[0].shape if operands and operands[0] is not None else None
         # the scales of the first versions are an attribute, and then an operand
         place = 1 if operator == "Upsample" or version < 11 else 2
         scales = next((t.leaf.array for t in operands[place : place + 1] if t and t.leaf), None)
         return [
-            (kind, after and agreed_lengths(operator, values, before, after, scales))
+            (kind, after and find_agreed_lengths(operator, values, before, after, scales))
             for kind, after in seen
         ]
 
@@ -580,45 +431,3 @@ class Terms:
         ]
         # what inference leaves open gets an unknown of its own
         return tensor.elem_type, dims
-
-
-def _unnamed(text: bytes) -> bytes:
-    """A shape as it is written in attributes, without the names of its unknown lengths."""
-    return re.sub(rb"\d+(\*\d+)+", b"?", text)
-
-
-def list_with_defaults(
-    node: NodeProto, version: int, kept: Mapping[str, AttributeProto] | None = None
-) -> Attributes:
-    """The attributes of a node, with the defaults that its operator has at a version, but for bodies."""
-    domain = normalise_domain(node.domain)
-    every = {
-        **list_defaults(node.op_type, domain, version),
-        **(kept or {a.name: a for a in node.attribute}),
-    }
-    found = []
-    for name, proto in every.items():
-        if proto.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
-            continue
-        plain = AttributeProto()
-        plain.CopyFrom(proto)
-        plain.ClearField("doc_string")
-        found.append((name, plain.SerializeToString(deterministic=True)))
-    return tuple(sorted(found))
-
-
-def walk_terms(ends: Sequence[Term]) -> Iterator[Term]:
-    """The terms that some hang on, operands first, each once; those of bodies where their operator stands."""
-    done: set[int] = set()
-    waiting: list[tuple[Term, bool]] = [(t, False) for t in reversed(ends)]
-    while waiting:
-        term, ready = waiting.pop()
-        if id(term) in done:
-            continue
-        if ready:
-            done.add(id(term))
-            yield term
-            continue
-        waiting.append((term, True))
-        inner = [o for body in term.bodies for o in body.outputs]
-        waiting += [(o, False) for o in (*inner, *term.operands) if o is not None]

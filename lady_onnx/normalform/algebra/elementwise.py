@@ -1,0 +1,59 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...rules.classes import UNARY_OPERATORS
+from .constants import compute_constant
+from .movements import move_like, split_movement, strip_movement
+from .multiples import make_multiple, split_factor
+from .numbering import Terms
+from .term import Attributes, Term, make_attributes
+
+
+def make_reciprocal(terms: Terms, term: Term) -> Term:
+    """One divided by a term."""
+    core, factor = split_factor(terms, term)
+    if core.leaf is not None:
+        made = compute_constant(terms, "Reciprocal", [core.leaf])
+        if made is not None:
+            return make_multiple(terms, made, 1 / factor)
+    return make_multiple(terms, apply_unary(terms, "Reciprocal", core), 1 / factor)
+
+
+def make_square_root(terms: Terms, term: Term) -> Term:
+    """The square root of a term."""
+    if term.leaf is not None:
+        made = compute_constant(terms, "Sqrt", [term.leaf])
+        if made is not None:
+            return made
+    return apply_unary(terms, "Sqrt", term)
+
+
+def apply_unary(terms: Terms, operator: str, term: Term, **attributes: object) -> Term:
+    """An operator that acts on every element alone."""
+    made = apply_before_movement(terms, operator, [term], make_attributes(**attributes))
+    if made is not None:
+        return made
+    return terms.make(
+        operator, [term], make_attributes(**attributes), dtype=term.dtype, shape=term.shape
+    )
+
+
+def apply_before_movement(
+    terms: Terms, operator: str, operands: Sequence[Term | None], attributes: Attributes
+) -> Term | None:
+    """An operator that acts on every element alone, before the movement of what it acts on; None where there is none."""
+    term = operands[0]
+    if operator not in UNARY_OPERATORS or term is None or split_movement(term) is None:
+        return None
+    if any(o is not None and (o.leaf is None or o.leaf.array.size != 1) for o in operands[1:]):
+        return None
+    inner = strip_movement(term)
+    made = apply_before_movement(terms, operator, [inner, *operands[1:]], attributes)
+    if made is None:
+        made = terms.make(
+            operator, [inner, *operands[1:]], attributes, dtype=term.dtype, shape=inner.shape
+        )
+    return move_like(terms, made, term)

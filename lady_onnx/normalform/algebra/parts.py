@@ -1,0 +1,103 @@
+"""TODO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...semantics.lengths import Length
+from .constants import MAX_CONSTANT_ELEMENTS
+from .linear import make_linear
+from .movements import find_common_movement, make_transpose, undo_movement
+from .multiples import apply_linear
+from .numbering import MAX_KNOWN_ELEMENTS, Terms
+from .sums import MAX_PARTS
+from .term import Term, make_attributes
+
+
+def make_slice(terms: Terms, term: Term, axis: int, start: int, stop: int, step: int = 1) -> Term:
+    """Part of a term along an axis of a length that is a plain number; `start` and `stop` lie in it."""
+    assert term.shape is not None
+    length = term.shape[axis]
+    if (start, stop, step) == (0, length, 1):
+        return term
+    if term.operator == "Scale":
+        return apply_linear(terms, term, lambda t: make_slice(terms, t, axis, start, stop, step))
+    where = (*[slice(None)] * axis, slice(start, stop if step > 0 or stop >= 0 else None, step))
+    if term.leaf is not None:
+        return terms.moved(term.leaf, lambda a: a[where])
+    if (
+        term.operator == "Transpose"
+        and term.operands[0] is not None
+        and term.operands[0].shape is not None
+    ):
+        order = term.perm
+        return make_transpose(
+            terms, make_slice(terms, term.operands[0], order[axis], start, stop, step), order
+        )
+    if term.operator == "Linear" and axis == len(term.shape) - 1 and step == 1:
+        x, weight, bias = term.operands
+        assert x is not None
+        assert weight is not None
+        assert bias is not None
+        return make_linear(
+            terms,
+            x,
+            make_slice(terms, weight, 1, start, stop),
+            make_slice(terms, bias, 0, start, stop),
+        )
+    count = len(range(start, stop, step))
+    shape = (*term.shape[:axis], count, *term.shape[axis + 1 :])
+    known = term.known[where] if term.known is not None else None
+    attributes = make_attributes(axis=axis, start=start, stop=stop, step=step)
+    return terms.make("Part", [term], attributes, dtype=term.dtype, shape=shape, known=known)
+
+
+def make_concatenation(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
+    """Terms one after the other along an axis."""
+    flat: list[Term] = []
+    for part in parts:
+        if part.operator == "Concat" and part.attribute("axis") == axis and len(flat) < MAX_PARTS:
+            flat += [o for o in part.operands if o is not None]
+        else:
+            flat.append(part)
+    if len(flat) == 1:
+        return flat[0]
+    model = find_common_movement(terms, flat)
+    if model is not None and model.operator == "Transpose":
+        order = model.perm
+        made = make_concatenation(
+            terms, [undo_movement(terms, p, model) for p in flat], order[axis]
+        )
+        return None if made is None else make_transpose(terms, made, order)
+    if (
+        all(p.leaf is not None for p in flat)
+        and sum(p.leaf.array.size for p in flat if p.leaf) <= MAX_CONSTANT_ELEMENTS
+    ):
+        leaves = [p.leaf for p in flat if p.leaf is not None]
+        if len({a.array.dtype for a in leaves}) == 1:
+            rooms = [
+                np.broadcast_to(a.room if a.room is not None else 0.0, a.array.shape)
+                for a in leaves
+            ]
+            room = np.concatenate(rooms, axis) if any(a.room is not None for a in leaves) else None
+            return terms.constant(
+                np.concatenate([a.array for a in leaves], axis), leaves[0].hint, room
+            )
+    known = None
+    if sum(p.known.size for p in flat if p.known is not None) <= MAX_KNOWN_ELEMENTS and all(
+        p.known is not None and p.known.dtype == object for p in flat
+    ):
+        known = np.concatenate([p.known for p in flat if p.known is not None], axis)
+    shape: tuple[Length, ...] | None = None
+    if all(p.shape is not None for p in flat):
+        shapes = [p.shape for p in flat if p.shape is not None]
+        total: Length = 0
+        for s in shapes:
+            total = total + s[axis]
+        shape = (*shapes[0][:axis], total, *shapes[0][axis + 1 :])
+    dtype = flat[0].dtype
+    return terms.make(
+        "Concat", flat, make_attributes(axis=axis), dtype=dtype, shape=shape, known=known
+    )
