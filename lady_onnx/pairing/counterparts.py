@@ -102,13 +102,13 @@ class Link:
         if self.forms is None:
             return None, None
         ours, theirs = self.forms
-        return ours.room(name), theirs.room(self.places[name].name)
+        return ours.read_error_bound(name), theirs.read_error_bound(self.places[name].name)
 
     def written(self, graph: Graph) -> Graph:
         """A copy of the suspect, written as its file is; in normal form where what was changed stands in no weight alone."""
         if self.forms is None:
             return graph
-        return self.forms[1].written(graph) or graph
+        return self.forms[1].write_back(graph) or graph
 
     @staticmethod
     def _cast(array: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -174,7 +174,7 @@ def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link
         found = pair_graphs(ours.graph, theirs.graph)
     final = [d for d in found.differences if d.final]
     if final:
-        place = theirs.first_without(ours)
+        place = theirs.find_first_without(ours)
         what = "what it computes has no counterpart in the reference"
         return Difference(f"node {place}", what, True) if place else final[0]
     names = found.one_to_one

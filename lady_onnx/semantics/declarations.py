@@ -33,7 +33,7 @@ class Declaration:
     is_compared: bool = False
 
     @property
-    def is_shown(self) -> bool:
+    def is_implied(self) -> bool:
         """Do the element type and the lengths follow from the nodes?"""
         if not self.type.WhichOneof("value"):
             return True
@@ -105,7 +105,7 @@ def find_unimplied(
     """
     for item in declared:
         is_doubted = item.name in doubted or (is_formed and not item.is_compared)
-        if is_doubted and not item.is_shown:
+        if is_doubted and not item.is_implied:
             return (
                 item.name,
                 "its declared type or shape does not follow from the nodes, and a runtime may take it for true",

@@ -9,14 +9,10 @@ from typing import Union
 
 MAX_TERMS = 64
 """The largest number of terms that a length may have."""
-MAX_FACTORS = 6
-"""The largest number of unknowns that one term may multiply."""
 
 
 MAX_COEFFICIENT = 1 << 40
 """The largest absolute coefficient of a length."""
-MAX_INT32_COEFFICIENT = 1 << 12
-"""The largest absolute coefficient of a length that is held in four bytes."""
 
 
 Monomial = tuple[str, ...]
@@ -120,3 +116,11 @@ def _make_length(terms: Iterable[tuple[Monomial, int]]) -> Length:
     if not kept.keys() - {()}:
         return math.prod(kept.values()) if kept else 0
     return Polynomial(kept.items())
+
+
+MAX_FACTORS = 6
+"""The largest number of unknowns that one term may multiply."""
+
+
+MAX_INT32_COEFFICIENT = 1 << 12
+"""The largest absolute coefficient of a length that is held in four bytes."""

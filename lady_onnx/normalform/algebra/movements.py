@@ -1,4 +1,9 @@
-"""TODO."""
+"""Movements: elements laid out in another shape, with axes in another order.
+
+Reshapes and transpositions that follow each other are written in one way: a shape is split into
+factors, these are put in another order, and laid out in another shape. Movements stand behind what
+is done to every element alone, so that tools may push them through a graph as they like.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +12,39 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...rules.names import MOVE, RESHAPE, SCALE, TRANSPOSE
+from ...semantics.factorisation import as_integers, group_factors, split_factors
 from ...semantics.lengths import Length, are_numbers, divide_lengths, multiply_lengths
-from .factorisation import as_integers, group_factors, split_factors
 from .numbering import Terms
 from .term import Leaf, Term, make_attributes
 
 
 def strip_factor(term: Term) -> Term:
-    """What a term multiplies by a number, if it does."""
-    inner = term.operands[0] if term.operator == "Scale" else None
+    """Return what a term multiplies by a number; the term itself where it does not."""
+    inner = term.operands[0] if term.operator == SCALE else None
     return term if inner is None else inner
 
 
 def make_reshape(terms: Terms, term: Term, shape: Sequence[Length]) -> Term:
-    """A term with its elements laid out in another shape."""
+    """Lay the elements of a term out in another shape."""
     to = tuple(shape)
     if term.shape == to:
         return term
-    if term.operator == "Reshape" and len(term.operands) == 1:
+    if term.operator == RESHAPE and len(term.operands) == 1:
         assert term.operands[0] is not None
         return make_reshape(terms, term.operands[0], to)
     if term.leaf is not None and are_numbers(to):
         whole = as_integers(to)
-        return terms.moved(term.leaf, lambda a: a.reshape(whole))
-    if term.operator == "Transpose":
+        return terms.move_constant(term.leaf, lambda a: a.reshape(whole))
+    if term.operator == TRANSPOSE:
         inner = term.operands[0]
         assert inner is not None
         if inner.shape is not None:
-            order = term.perm
+            order = term.permutation
             made = make_movement(terms, inner, inner.shape, order, to)
             if made is not None:
                 return made
-    if term.operator == "Move":
+    if term.operator == MOVE:
         core, factors, turns = _read_layout(term)
         made = make_movement(terms, core, factors, turns, to)
         if made is not None:
@@ -54,30 +60,36 @@ def _make_plain_reshape(terms: Terms, term: Term, to: tuple[Length, ...]) -> Ter
     known = (
         term.known.reshape(as_integers(to)) if term.known is not None and are_numbers(to) else None
     )
-    return terms.make(
-        "Reshape", [term], (("to", repr(to).encode()),), dtype=term.dtype, shape=to, known=known
+    return terms.make_term(
+        RESHAPE, [term], (("to", repr(to).encode()),), dtype=term.dtype, shape=to, known=known
     )
 
 
 def make_transpose(terms: Terms, term: Term, order: Sequence[int]) -> Term:
-    """A term with its axes in another order."""
+    """Put the axes of a term in another order.
+
+    Args:
+        terms: makes terms.
+        term: the term.
+        order: the axes of the term, in the order of the result's axes.
+    """
     order = list(order)
     if order == sorted(order):
         return term
-    if term.operator == "Transpose":
-        inner = term.perm
+    if term.operator == TRANSPOSE:
+        inner = term.permutation
         assert term.operands[0] is not None
         return make_transpose(terms, term.operands[0], [inner[k] for k in order])
     if term.leaf is not None:
-        return terms.moved(term.leaf, lambda a: np.transpose(a, order))
+        return terms.move_constant(term.leaf, lambda a: np.transpose(a, order))
     if term.shape is None:
-        return terms.make("Transpose", [term], make_attributes(perm=order), dtype=term.dtype)
+        return terms.make_term(TRANSPOSE, [term], make_attributes(perm=order), dtype=term.dtype)
     shape = tuple(term.shape[k] for k in order)
     core, inner_order = term, list(range(len(term.shape)))
     factors: Sequence[Length] = term.shape
-    if term.operator == "Reshape" and len(term.operands) == 1 and term.operands[0] is not None:
+    if term.operator == RESHAPE and len(term.operands) == 1 and term.operands[0] is not None:
         core = term.operands[0]
-    elif term.operator == "Move":
+    elif term.operator == MOVE:
         core, factors, inner_order = _read_layout(term)
     # the axes of what is transposed are runs of the factors in their present order
     split_up = split_factors(factors, inner_order, term.shape)
@@ -90,13 +102,13 @@ def make_transpose(terms: Terms, term: Term, order: Sequence[int]) -> Term:
             )
             if made is not None:
                 return made
-    return terms.make(
-        "Transpose", [term], make_attributes(perm=order), dtype=term.dtype, shape=shape
+    return terms.make_term(
+        TRANSPOSE, [term], make_attributes(perm=order), dtype=term.dtype, shape=shape
     )
 
 
 def _read_layout(term: Term) -> tuple[Term, Sequence[Length], list[int]]:
-    """What a movement moves, the factors of its shape, and their order."""
+    """Return what a `Move` moves, the factors of its shape, and their order."""
     assert term.operands[0] is not None
     factors, order = term.layout
     return term.operands[0], factors, list(order)
@@ -109,9 +121,17 @@ def make_movement(
     order: Sequence[int],
     shape: Sequence[Length],
 ) -> Term | None:
-    """A term split into factors, these in another order, and laid out in a shape, in the one way to write that.
+    """Split a term into factors, put these in another order, and lay them out in a shape.
 
-    None where the shape splits no factors, or several at once.
+    Args:
+        terms: makes terms.
+        core: the term.
+        factors: the factors of its shape.
+        order: the factors in their new order.
+        shape: the shape of the result.
+
+    Returns:
+        The result, written in the one way; None where the shape splits no factors, or several at once.
     """
     split_up = split_factors(factors, order, shape)
     if split_up is None:
@@ -135,46 +155,55 @@ def make_movement(
     if axes is not None and core.shape is not None:
         turned = [a for k in places for a in axes[k]]
         if len(turned) == len(core.shape) and tuple(core.shape[a] for a in turned) == to:
-            return terms.make(
-                "Transpose", [core], make_attributes(perm=turned), dtype=core.dtype, shape=to
+            return terms.make_term(
+                TRANSPOSE, [core], make_attributes(perm=turned), dtype=core.dtype, shape=to
             )
     attributes = (
         ("order", repr(places).encode()),
         ("factors", repr(whole).encode()),
         ("to", repr(to).encode()),
     )
-    term = terms.make("Move", [core], tuple(sorted(attributes)), dtype=core.dtype, shape=to)
+    term = terms.make_term(MOVE, [core], tuple(sorted(attributes)), dtype=core.dtype, shape=to)
     term.layout = (tuple(whole), tuple(places))
     return term
 
 
 def split_movement(term: Term) -> tuple[Term, Sequence[Length], list[int]] | None:
-    """What a term moves without changing it, the factors of its shape, and their order; None for a term that moves nothing."""
+    """Split a term into what it moves, the factors of its shape, and their order.
+
+    None for a term that does anything but move elements.
+    """
     core = term.operands[0] if len(term.operands) == 1 else None
     if core is None or core.shape is None or term.shape is None:
         return None
-    if term.operator == "Reshape":
+    if term.operator == RESHAPE:
         return core, core.shape, list(range(len(core.shape)))
-    if term.operator == "Transpose":
-        return core, core.shape, term.perm
-    return _read_layout(term) if term.operator == "Move" else None
+    if term.operator == TRANSPOSE:
+        return core, core.shape, term.permutation
+    return _read_layout(term) if term.operator == MOVE else None
 
 
 def strip_movement(term: Term) -> Term:
-    """What is left of a term without a movement."""
+    """Return what a term moves; the term itself where it does not."""
     found = split_movement(term)
     return term if found is None else found[0]
 
 
 def move_like(terms: Terms, term: Term, model: Term) -> Term:
-    """A term moved as another is; it has the shape of what that one moves, or, of a transposition, the rank."""
+    """Move a term as another one is moved.
+
+    Args:
+        terms: makes terms.
+        term: the term; it has the shape of what the model moves, or, of a transposition, the rank.
+        model: a movement.
+    """
     found = split_movement(model)
     assert found is not None
     assert model.shape is not None
     _, factors, order = found
-    if model.operator == "Transpose":
+    if model.operator == TRANSPOSE:
         return make_transpose(terms, term, order)
-    if model.operator == "Reshape":
+    if model.operator == RESHAPE:
         return make_reshape(terms, term, model.shape)
     made = make_movement(terms, term, factors, order, model.shape)
     assert made is not None
@@ -182,23 +211,36 @@ def move_like(terms: Terms, term: Term, model: Term) -> Term:
 
 
 def undo_movement(terms: Terms, term: Term, model: Term) -> Term:
-    """A term of the shape that another has been moved to, or, of a transposition, the rank, moved back."""
+    """Move a term back as another one was moved.
+
+    Args:
+        terms: makes terms.
+        term: the term; it has the shape of the model, or, of a transposition, the rank.
+        model: a movement.
+    """
     found = split_movement(model)
     assert found is not None
     core, factors, order = found
     assert core.shape is not None
     inverse = np.argsort(order).tolist()
-    if model.operator == "Transpose":
+    if model.operator == TRANSPOSE:
         return make_transpose(terms, term, inverse)
     turned = make_transpose(terms, make_reshape(terms, term, [factors[k] for k in order]), inverse)
     return make_reshape(terms, turned, core.shape)
 
 
 def find_common_movement(terms: Terms, parts: Sequence[Term]) -> Term | None:
-    """Of some terms that are combined element by element, the one that all of them are moved back like; None for none.
+    """Find the movement that may come after a combination of terms in place of before it.
 
-    Of terms that were moved differently it is one that does not hang on where the movements stand. How a term was turned is
-    not seen where its axes have length one.
+    How a term was transposed cannot be seen where its axes have length one. Among terms that were moved
+    in several ways the choice does not depend on where the movements stand.
+
+    Args:
+        terms: makes terms.
+        parts: terms that are combined element by element.
+
+    Returns:
+        The part that all others are moved back like; None where there is no such.
     """
     if all(split_movement(p) is None for p in parts):
         return None
@@ -212,14 +254,20 @@ def find_common_movement(terms: Terms, parts: Sequence[Term]) -> Term | None:
     if split_movement(model) is None:
         return None
     alike = all(p.shape == model.shape for p in parts)
-    turned = model.operator == "Transpose" and all(p.rank == model.rank for p in parts)
+    turned = model.operator == TRANSPOSE and all(p.rank == model.rank for p in parts)
     return model if alike or turned else None
 
 
 def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term | None:
-    """A constant that a moved term is combined with, as what is moved is combined with it; None where there is no such.
+    """Move a constant back that a moved term is combined with, to combine it before the movement.
 
-    The constant's shape broadcasts to that of the term.
+    Args:
+        terms: makes terms.
+        term: the moved term.
+        constant: the constant; its shape broadcasts to that of the term.
+
+    Returns:
+        The constant; None where the term moves nothing, or where it cannot be moved back.
     """
     found = split_movement(term)
     if found is None:
@@ -228,7 +276,7 @@ def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term 
     assert core.shape is not None
     assert term.shape is not None
     if constant.array.size == 1:
-        return terms.moved(constant, lambda a: a.reshape(()))
+        return terms.move_constant(constant, lambda a: a.reshape(()))
     split_up = split_factors(factors, order, term.shape)
     if split_up is None:
         return None
@@ -250,4 +298,6 @@ def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term 
     lengths, inverse = as_integers(turned), np.argsort(sequence).tolist()
     natural = [lengths[sequence.index(k)] for k in range(len(fine))]
     to = [math.prod(natural[k] for k in run) for run in own]
-    return terms.moved(constant, lambda a: a.reshape(lengths).transpose(inverse).reshape(to))
+    return terms.move_constant(
+        constant, lambda a: a.reshape(lengths).transpose(inverse).reshape(to)
+    )

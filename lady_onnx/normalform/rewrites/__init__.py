@@ -7,7 +7,6 @@ it is in use.
 from . import (
     activations,
     arithmetic,
-    gathering,
     layers,
     norms,
     parts,
@@ -20,7 +19,6 @@ from . import (
 __all__ = [
     "activations",
     "arithmetic",
-    "gathering",
     "layers",
     "norms",
     "parts",

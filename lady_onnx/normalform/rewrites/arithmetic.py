@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rewrites of sums, products, quotients, powers and roots, of floats and of lengths."""
 
 from __future__ import annotations
 
@@ -20,11 +20,18 @@ from .call import Call, register_rewrite
 
 
 def _make_rewrite(
-    on_extents: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
+    on_lengths: Callable[[np.ndarray, np.ndarray], np.ndarray | None],
     on_floats: Callable[[Call, Term, Term], Term],
 ) -> Callable[[Call], Term | None]:
-    def describe(call: Call) -> Term | None:
-        a, b = call.operand(0), call.operand(1)
+    """Make the rewrite of an operator of two operands that broadcast.
+
+    Args:
+        on_lengths: computes the result of two tensors of lengths; None where it cannot.
+        on_floats: makes the result of two terms of floats.
+    """
+
+    def rewrite(call: Call) -> Term | None:
+        a, b = call.get_operand(0), call.get_operand(1)
         if a is None or b is None or (call.version < 7 and call.attributes.get("broadcast")):
             if a is None or b is None or a.shape is None or b.shape is None:
                 raise NoNormalForm(f"{call.node.op_type} broadcasts as in version 1")
@@ -33,20 +40,23 @@ def _make_rewrite(
         if are_known_lengths(a, b):
             assert a.known is not None
             assert b.known is not None
-            found = on_extents(a.known, b.known)
+            found = on_lengths(a.known, b.known)
             if found is not None and (
                 a.dtype == TensorProto.INT64 or fit_int32(found.ravel().tolist())
             ):
                 return make_lengths(call.terms, found, a.dtype)
-        if a.is_float and b.is_float:
+        if a.is_reassociable and b.is_reassociable:
             return on_floats(call, a, b)
         return None
 
-    return describe
+    return rewrite
 
 
 def _divide_known_lengths(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
-    """Quotients by plain numbers: a length may be zero."""
+    """Divide lengths by plain numbers, without a rest; None where that is not possible.
+
+    A length may be zero, so that nothing is divided by an unknown one.
+    """
     if not are_numbers(b.ravel().tolist()):
         return None
     parts = [
@@ -61,7 +71,7 @@ def _divide_known_lengths(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
 
 
 def _add(call: Call, a: Term, b: Term) -> Term:
-    return make_sum(call.terms, a, b, call.loose)
+    return make_sum(call.terms, a, b, call.unshared)
 
 
 def _subtract(call: Call, a: Term, b: Term) -> Term:
@@ -87,10 +97,11 @@ def _divide(call: Call, a: Term, b: Term) -> Term:
 
 @register_rewrite("Sum")
 def rewrite_sum(call: Call) -> Term | None:
+    """Add up the operands two by two."""
     terms = [o for o in call.operands if o is not None]
     if len(terms) == 1:
         return terms[0]
-    if not all(t.is_float for t in terms):
+    if not all(t.is_reassociable for t in terms):
         return None
     total = terms[0]
     for term in terms[1:]:
@@ -100,27 +111,43 @@ def rewrite_sum(call: Call) -> Term | None:
 
 @register_rewrite("Neg")
 def rewrite_negative(call: Call) -> Term | None:
-    return make_multiple(call.terms, call.first(), -1.0) if call.first().is_float else None
+    """Multiply by minus one."""
+    return (
+        make_multiple(call.terms, call.require_first(), -1.0)
+        if call.require_first().is_reassociable
+        else None
+    )
 
 
 @register_rewrite("Reciprocal")
 def rewrite_reciprocal(call: Call) -> Term | None:
-    return make_reciprocal(call.terms, call.first()) if call.first().is_float else None
+    """Take a factor out of an inverse, and compute the inverse of a constant."""
+    return (
+        make_reciprocal(call.terms, call.require_first())
+        if call.require_first().is_reassociable
+        else None
+    )
 
 
 @register_rewrite("Sqrt")
 def rewrite_square_root(call: Call) -> Term | None:
-    return make_square_root(call.terms, call.first()) if call.first().is_float else None
+    """Compute the root of a constant."""
+    return (
+        make_square_root(call.terms, call.require_first())
+        if call.require_first().is_reassociable
+        else None
+    )
 
 
 @register_rewrite("Pow")
 def rewrite_power(call: Call) -> Term | None:
-    term, exponent = call.first(), call.operand(1)
+    """Write powers with a usual exponent as products, roots and inverses."""
+    term, exponent = call.require_first(), call.get_operand(1)
     if (
         exponent is None
         or exponent.leaf is None
         or exponent.leaf.array.size != 1
-        or not term.is_float
+        or not term.is_reassociable
     ):
         return None
     value = float(exponent.leaf.array.reshape(-1)[0])
@@ -140,10 +167,16 @@ def rewrite_power(call: Call) -> Term | None:
 
 
 def _multiply(call: Call, a: Term, b: Term) -> Term:
-    return make_product(call.terms, a, b, call.loose)
+    return make_product(call.terms, a, b, call.unshared)
 
 
 register_rewrite("Add")(_make_rewrite(operator.add, _add))
+
+
 register_rewrite("Sub")(_make_rewrite(operator.sub, _subtract))
+
+
 register_rewrite("Mul")(_make_rewrite(operator.mul, _multiply))
+
+
 register_rewrite("Div")(_make_rewrite(_divide_known_lengths, _divide))

@@ -1,4 +1,15 @@
-"""TODO."""
+"""Reads maps that onnxruntime lays out in blocks of channels as they were before that.
+
+The highest level of its optimiser writes convolutions and pools on such maps. A map is declared as
+[batch, channel, row, column], but its numbers lie as [batch, block, row, column, channel in the
+block], and the last block is filled up. How many channels a block has is not part of the file: it
+depends on the processor, and is asked of the onnxruntime that runs here.
+
+In normal form such a map is a term `Blocked` of the map itself. It is read only by what acts in the
+same way on both (`blocked_maps` holds how maps in blocks are made and cut).
+
+Source: onnxruntime/core/optimizer/nchwc_transformer.cc and onnxruntime/core/mlas/lib/reorder.cpp
+"""
 
 from __future__ import annotations
 
@@ -26,10 +37,11 @@ from .blocked_maps import (
 )
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
+"""The domain of onnxruntime's operators on maps in blocks."""
 
 
 PLAIN_VERSION = 20
-"""The version that nodes are written in here."""
+"""The version of the default domain that the nodes made here are of."""
 
 
 ELEMENTWISE_OPERATORS = {
@@ -48,17 +60,30 @@ ELEMENTWISE_OPERATORS = {
     ),
     MICROSOFT: ("FastGelu", "Gelu", "QuickGelu"),
 }
-"""By domain the operators that act on every element alone; of more than one operand all but one are numbers, or lie alike."""
+"""By domain the operators that act on every element alone.
+
+Where one has several operands, all but one have to be numbers, or have to lie in the same way.
+"""
 
 
 NodeRewriter = Callable[[NodeProto, int, Sequence[Term | None]], Sequence[Term | None]]
-"""The results of a node of the default domain, or of one that has a plain form, at a version."""
+"""Gives the results of a node of the default domain, or of one with a plain form, at a version."""
 
 
 def read_blocked_node(
     terms: Terms, node: NodeProto, operands: Sequence[Term | None], rewrite: NodeRewriter
 ) -> list[Term]:
-    """The results of an operator on maps in blocks."""
+    """Make the results of an operator on maps in blocks.
+
+    Args:
+        terms: makes terms.
+        node: a node of `BLOCKED_DOMAIN`.
+        operands: its operands.
+        rewrite: makes the results of nodes that stand in no file.
+
+    Raises:
+        NoNormalForm: if the operator, or what it reads, is not understood.
+    """
     size = measure_block_channels()
     if size is None:
         raise NoNormalForm("onnxruntime lays out no maps in blocks on this processor")
@@ -100,7 +125,18 @@ def commute_with_blocking(
     operands: Sequence[Term | None],
     rewrite: NodeRewriter,
 ) -> list[Term]:
-    """The result of a plain operator that reads maps in blocks, where it acts alike on these and on the maps themselves."""
+    """Make the result of a plain operator that reads maps in blocks.
+
+    Args:
+        terms: makes terms.
+        node: the node.
+        version: the version of its domain.
+        operands: its operands, of which one at least is a map in blocks.
+        rewrite: makes the results of the same node on the maps themselves.
+
+    Raises:
+        NoNormalForm: if the operator acts differently on maps in blocks and on the maps themselves.
+    """
     maps = [o for o in operands if o is not None and is_blocked(o)]
     others = [o for o in operands if o is not None and not is_blocked(o)]
     inner = [o.operands[0] if o is not None and is_blocked(o) else o for o in operands]
@@ -127,7 +163,7 @@ def commute_with_blocking(
 
 
 def _make_whole_blocked(terms: Terms, made: Sequence[Term | None]) -> Term:
-    """A result in blocks."""
+    """Lay a result out in blocks."""
     term = made[0]
     if term is None or term.shape is None:
         raise NoNormalForm("a map of unknown shape")
@@ -137,6 +173,7 @@ def _make_whole_blocked(terms: Terms, made: Sequence[Term | None]) -> Term:
 def _reorder_input(
     terms: Terms, x: Term, size: int, channels_last: bool, rewrite: NodeRewriter
 ) -> Term:
+    """Lay a map out in blocks of `size` channels, with zeros for what fills the last block."""
     if channels_last and x.rank is not None:
         x = make_transpose(terms, x, [0, x.rank - 1, *range(1, x.rank - 1)])
     missing = -count_channels(x) % size
@@ -146,7 +183,7 @@ def _reorder_input(
         raise NoNormalForm("onnxruntime lays out no such number of channels")
     if missing:
         rank = x.rank or 0
-        pads = terms.constant(np.array([0] * (rank + 1) + [missing] + [0] * (rank - 2)))
+        pads = terms.make_constant(np.array([0] * (rank + 1) + [missing] + [0] * (rank - 2)))
         made = rewrite(
             onnx.helper.make_node("Pad", ["x", "pads"], ["y"]), PLAIN_VERSION, [x, pads]
         )[0]
@@ -158,7 +195,10 @@ def _reorder_input(
 def _convolve(
     terms: Terms, node: NodeProto, operands: Sequence[Term | None], size: int, rewrite: NodeRewriter
 ) -> Term:
-    """A convolution; a map of fewer channels than a block has is read as it is declared."""
+    """Convolve a map in blocks.
+
+    A map of fewer channels than a block has is read as it is declared.
+    """
     x, weight, *rest = operands
     group = next((a.i for a in node.attribute if a.name == "group"), 1)
     if x is None or weight is None or weight.leaf is None or weight.leaf.array.ndim < 3:
@@ -181,16 +221,16 @@ def _convolve(
     n = len(kernel)
     order = [0, n + 3, 1, n + 2, *range(2, n + 2)]
     apart = (outer // size, inner // lying, *kernel, lying, size)
-    weight = terms.moved(
+    weight = terms.move_constant(
         weight.leaf, lambda a: a.reshape(apart).transpose(order).reshape(outer, inner, *kernel)
     )
     assert weight.leaf is not None
     if lying == size and group == 1:
-        # what fills the last block meets zeros
+        # where the weight of what fills the last block is zero, the map is read without it
         used = np.flatnonzero(weight.leaf.array.any((0, *range(2, n + 2)))).max(initial=0) + 1
         own = keep_channels(terms, x, int(used)) if inner - size < used < inner else None
         if own is not None:
-            x, weight = own, terms.moved(weight.leaf, lambda a: a[:, :used])
+            x, weight = own, terms.move_constant(weight.leaf, lambda a: a[:, :used])
     fused = onnx.helper.make_node(
         "FusedConv", [f"x{k}" if o is not None else "" for k, o in enumerate(operands)], ["y"]
     )
@@ -203,6 +243,7 @@ def _convolve(
 
 
 def _upsample(terms: Terms, x: Term, given: dict[str, object], rewrite: NodeRewriter) -> Term:
+    """Repeat the pixels of a map in blocks."""
     scales = given.get("scales")
     if not isinstance(scales, list) or scales[:2] != [1, 1] or len(scales) != x.rank:
         raise NoNormalForm("more channels")
@@ -220,6 +261,8 @@ def _upsample(terms: Terms, x: Term, given: dict[str, object], rewrite: NodeRewr
     return _make_whole_blocked(
         terms,
         rewrite(
-            inner, PLAIN_VERSION, [read_map(x), None, terms.constant(np.array(scales, np.float32))]
+            inner,
+            PLAIN_VERSION,
+            [read_map(x), None, terms.make_constant(np.array(scales, np.float32))],
         ),
     )

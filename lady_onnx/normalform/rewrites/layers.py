@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rewrites of layers: products with matrices, and convolutions."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..algebra.constants import may_reassociate
-from ..algebra.layers import make_zero_bias
+from ..algebra.layers import make_zero_bias, measure_windows
 from ..algebra.linear import make_linear
 from ..algebra.movements import make_transpose
 from ..algebra.multiples import make_multiple, split_factor
 from ..algebra.sums import is_shape_kept, make_sum
 from ..algebra.term import Term, make_attributes
-from .arguments import read_window
+from .arguments import read_pads, read_window
 from .call import Call, register_rewrite
-from .windows import measure_windows, read_pads
 
 
 @register_rewrite("MatMul")
 def rewrite_matmul(call: Call) -> Term | None:
-    a, b = call.operand(0), call.operand(1)
-    if a is None or b is None or not (a.is_float and b.is_float):
+    """Write the product with a constant matrix as a layer with a bias."""
+    a, b = call.get_operand(0), call.get_operand(1)
+    if a is None or b is None or not (a.is_reassociable and b.is_reassociable):
         return None
     if b.leaf is not None and b.leaf.array.ndim == 2 and a.leaf is None and (a.rank or 0) > 1:
         return make_linear(call.terms, a, b)
@@ -28,21 +28,22 @@ def rewrite_matmul(call: Call) -> Term | None:
 
 
 def make_matrix_product(call: Call, a: Term, b: Term) -> Term:
-    """The matrix product of two terms; numbers that they are multiplied by stand behind it."""
+    """Make the matrix product of two terms, with the numbers that scale them taken out."""
     (x, first), (y, second) = split_factor(call.terms, a), split_factor(call.terms, b)
     if not may_reassociate(first * second):
-        return call.terms.make("MatMul", [a, b])
-    return make_multiple(call.terms, call.terms.make("MatMul", [x, y]), first * second)
+        return call.terms.make_term("MatMul", [a, b])
+    return make_multiple(call.terms, call.terms.make_term("MatMul", [x, y]), first * second)
 
 
 @register_rewrite("Gemm")
 def rewrite_gemm(call: Call) -> Term | None:
-    a, b, c = (call.operand(k) for k in range(3))
+    """Spell out transpositions, factors and the added matrix."""
+    a, b, c = (call.get_operand(k) for k in range(3))
     if (
         a is None
         or b is None
-        or not (a.is_float and b.is_float)
-        or (c is not None and not c.is_float)
+        or not (a.is_reassociable and b.is_reassociable)
+        or (c is not None and not c.is_reassociable)
     ):
         return None
     if a.rank != 2 or b.rank != 2:
@@ -64,19 +65,20 @@ def rewrite_gemm(call: Call) -> Term | None:
     beta = float(attributes.get("beta", 1.0))
     if c is None or beta == 0:
         return made
-    # a bias of more rows than the product is no bias
+    # an added matrix that grows the product is no bias
     return make_sum(terms, made, make_multiple(terms, c, beta)) if is_shape_kept(made, c) else None
 
 
 @register_rewrite("Conv", "ConvTranspose")
 def rewrite_convolution(call: Call) -> Term | None:
-    x, weight, bias = (call.operand(k) for k in range(3))
+    """Write out the window and the bias of a convolution, and absorb a padding before it."""
+    x, weight, bias = (call.get_operand(k) for k in range(3))
     if (
         x is None
         or weight is None
         or weight.leaf is None
         or (bias is not None and (bias.leaf is None or bias.rank != 1))
-        or not x.is_float
+        or not x.is_reassociable
     ):
         return None
     terms, operator = call.terms, call.node.op_type
@@ -108,7 +110,8 @@ def rewrite_convolution(call: Call) -> Term | None:
 def _make_convolution(
     call: Call, operator: str, operands: Sequence[Term], named: dict[str, object]
 ) -> Term:
-    made = call.terms.make(operator, operands, make_attributes(**named))
+    """Make a convolution, and give it the lengths that its window gives."""
+    made = call.terms.make_term(operator, operands, make_attributes(**named))
     return (
         made
         if operator == "ConvTranspose"
@@ -117,10 +120,10 @@ def _make_convolution(
 
 
 def _absorb_padding(x: Term, pads: list[int]) -> tuple[Term, list[int]]:
-    """What a convolution reads, with the zeros around it among its own padding."""
+    """Return what a convolution reads, with the zeros around it among its own padding."""
     if (
         x.operator != "Pad"
-        or x.attribute("mode") != b"constant"
+        or x.read_attribute("mode") != b"constant"
         or len(x.operands) > 3
         or x.rank is None
     ):
@@ -129,11 +132,11 @@ def _absorb_padding(x: Term, pads: list[int]) -> tuple[Term, list[int]]:
     if (
         inner is None
         or around is None
-        or around.whole is None
+        or around.integers is None
         or (value is not None and value.number != 0.0)
     ):
         return x, pads
-    whole = around.whole.tolist()
+    whole = around.integers.tolist()
     rank = x.rank
     outer = [whole[k] for k in (0, 1, rank, rank + 1)]
     added_ = [*whole[2:rank], *whole[rank + 2 :]]

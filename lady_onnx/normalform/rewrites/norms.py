@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rewrites of normalisations: each is spelled out, or folded into a factor and an offset."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from .call import Call, register_rewrite
 
 @register_rewrite("BatchNormalization")
 def rewrite_batch_norm(call: Call) -> Term | None:
+    """Fold a normalisation by constant statistics into a factor and an offset for each channel."""
     x, *rest = call.operands
     if (
         x is None
         or len(rest) < 4
         or any(r is None or r.leaf is None for r in rest)
-        or not x.is_float
+        or not x.is_reassociable
         or x.rank is None
     ):
         return None
@@ -40,11 +41,11 @@ def rewrite_batch_norm(call: Call) -> Term | None:
         return None
     if call.version < 7 and not call.attributes.get("is_test"):
         return None
-    call.leave_aside("momentum")
+    call.ignore_attributes("momentum")
     terms = call.terms
     shape = (-1, *[1] * (x.rank - 2)) if x.rank > 1 else (-1,)
     scale, shift, mean, variance = (
-        terms.moved(r.leaf, lambda a: a.reshape(shape)) for r in rest[:4] if r and r.leaf
+        terms.move_constant(r.leaf, lambda a: a.reshape(shape)) for r in rest[:4] if r and r.leaf
     )
     epsilon = make_number(terms, float(call.attributes.get("epsilon", 1e-5)), variance)
     factor = make_product(
@@ -59,20 +60,21 @@ def rewrite_batch_norm(call: Call) -> Term | None:
 
 
 def _is_gain(x: Term, gain: Term, axes: Sequence[int]) -> bool:
-    """Does a gain, or a bias, have the lengths that are normalised over, and no others?"""
+    """Tell whether a gain or a bias has exactly the lengths of the axes normalised over."""
     return x.shape is not None and gain.shape == tuple(x.shape[a] for a in axes)
 
 
 @register_rewrite("LayerNormalization")
 def rewrite_layer_norm(call: Call) -> Term | None:
-    x, scale, bias = (call.operand(k) for k in range(3))
+    """Spell out the normalisation, its gain and its bias."""
+    x, scale, bias = (call.get_operand(k) for k in range(3))
     if (
         x is None
         or scale is None
         or x.rank is None
-        or not x.is_float
-        or call.is_asked(1)
-        or call.is_asked(2)
+        or not x.is_reassociable
+        or call.has_result(1)
+        or call.has_result(2)
     ):
         return None
     if call.attributes.get("stash_type", 1) != 1:
@@ -89,8 +91,9 @@ def rewrite_layer_norm(call: Call) -> Term | None:
 
 @register_rewrite("RMSNormalization")
 def rewrite_rms_norm(call: Call) -> Term | None:
-    x, scale = call.operand(0), call.operand(1)
-    if x is None or scale is None or x.rank is None or not x.is_float:
+    """Spell out the division by the root mean square, and the gain."""
+    x, scale = call.get_operand(0), call.get_operand(1)
+    if x is None or scale is None or x.rank is None or not x.is_reassociable:
         return None
     if call.attributes.get("stash_type", 1) != 1:
         return None
@@ -105,8 +108,9 @@ def rewrite_rms_norm(call: Call) -> Term | None:
 
 @register_rewrite("InstanceNormalization")
 def rewrite_instance_norm(call: Call) -> Term | None:
-    x, scale, bias = (call.operand(k) for k in range(3))
-    if x is None or scale is None or bias is None or x.rank is None or not x.is_float:
+    """Spell out the normalisation over the places of each channel, its gain and its bias."""
+    x, scale, bias = (call.get_operand(k) for k in range(3))
+    if x is None or scale is None or bias is None or x.rank is None or not x.is_reassociable:
         return None
     if (
         scale.leaf is None
@@ -120,6 +124,8 @@ def rewrite_instance_norm(call: Call) -> Term | None:
         call.terms, x, range(2, x.rank), float(call.attributes.get("epsilon", 1e-5)), True
     )
     scale, bias = (
-        call.terms.moved(t.leaf, lambda a: a.reshape(shape)) for t in (scale, bias) if t.leaf
+        call.terms.move_constant(t.leaf, lambda a: a.reshape(shape))
+        for t in (scale, bias)
+        if t.leaf
     )
     return make_sum(call.terms, make_product(call.terms, made, scale), bias)

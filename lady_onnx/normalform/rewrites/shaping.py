@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rewrites of shapes and of the operators that lay elements out anew, or repeat them."""
 
 from __future__ import annotations
 
@@ -9,20 +9,22 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from ...semantics.factorisation import as_integers
 from ...semantics.lengths import Length, Polynomial, are_numbers, divide_lengths, multiply_lengths
-from ..algebra.factorisation import as_integers
+from ..algebra.constants import MAX_COPIED_ELEMENTS
 from ..algebra.known_lengths import make_lengths, read_lengths
 from ..algebra.movements import make_reshape, make_transpose
 from ..algebra.multiples import apply_linear
 from ..algebra.term import NoNormalForm, Term, make_attributes
 from .arguments import count_axes_from_front, read_axes, read_axis, read_integers
 from .call import Call, register_rewrite
-from .keeping import keep_as_written
+from .nodes import keep_as_written
 
 
 @register_rewrite("Shape")
 def rewrite_shape(call: Call) -> Term | None:
-    term = call.first()
+    """Give the lengths of the axes as a tensor of known lengths."""
+    term = call.require_first()
     if term.shape is None:
         return None
     part = term.shape[slice(call.attributes.get("start", 0), call.attributes.get("end"))]
@@ -31,7 +33,8 @@ def rewrite_shape(call: Call) -> Term | None:
 
 @register_rewrite("Size")
 def rewrite_size(call: Call) -> Term | None:
-    term = call.first()
+    """Give the number of elements as a known length."""
+    term = call.require_first()
     return (
         None
         if term.shape is None
@@ -43,25 +46,28 @@ def rewrite_size(call: Call) -> Term | None:
 
 @register_rewrite("Reshape")
 def rewrite_reshape(call: Call) -> Term | None:
-    term = call.first()
+    """Reshape to the known shape; an unknown one stands as an operand."""
+    term = call.require_first()
     wanted: Sequence[Length] | None = (
-        call.attributes.get("shape") if call.version < 5 else read_lengths(call.operand(1))
+        call.attributes.get("shape") if call.version < 5 else read_lengths(call.get_operand(1))
     )
     if wanted is None:
         return None
     made = _make_known_reshape(call, term, wanted)
     if made is not None or any(not isinstance(n, Polynomial) and n == 0 for n in wanted):
         return made
-    # it says what becomes of zeros, and there are none
-    call.leave_aside("allowzero")
+    # 'allowzero' says what becomes of zeros in the shape, and there are none
+    call.ignore_attributes("allowzero")
     target = (
-        call.terms.constant(np.array(wanted, np.int64)) if are_numbers(wanted) else call.operand(1)
+        call.terms.make_constant(np.array(wanted, np.int64))
+        if are_numbers(wanted)
+        else call.get_operand(1)
     )
     return keep_as_written(call, [term, target], make_attributes(allowzero=0))[0]
 
 
 def _make_known_reshape(call: Call, term: Term, wanted: Sequence[Length]) -> Term | None:
-    """A reshape to a shape whose lengths are all known; None where they are not."""
+    """Reshape to a shape whose lengths are all known, zeros and minus one resolved; else None."""
     if term.shape is None:
         return None
     found = list(wanted)
@@ -91,7 +97,8 @@ def _make_known_reshape(call: Call, term: Term, wanted: Sequence[Length]) -> Ter
 
 @register_rewrite("Flatten")
 def rewrite_flatten(call: Call) -> Term | None:
-    term = call.first()
+    """Reshape to a matrix."""
+    term = call.require_first()
     if term.shape is None:
         return None
     axis = read_axis(call, default=1, behind=1)
@@ -100,22 +107,32 @@ def rewrite_flatten(call: Call) -> Term | None:
     )
 
 
-def move_attribute_to_operand(call: Call, name: str, **given_: object) -> Term | None:
-    """A node of an older version, its whole numbers an operand as newer versions have them."""
+def move_attribute_to_operand(call: Call, name: str, **attributes: object) -> Term | None:
+    """Give integers that are an attribute of an older version as an operand, as newer versions do.
+
+    Args:
+        call: the node.
+        name: the attribute.
+        **attributes: the attributes that the node keeps.
+
+    Returns:
+        The result; None where the attribute is not given, or where the operand is given as well.
+    """
     values = call.attributes.get(name)
-    if values is None or call.operand(1) is not None:
+    if values is None or call.get_operand(1) is not None:
         return None
-    operand = call.terms.constant(np.array(values, np.int64))
-    return keep_as_written(call, [call.first(), operand], make_attributes(**given_))[0]
+    operand = call.terms.make_constant(np.array(values, np.int64))
+    return keep_as_written(call, [call.require_first(), operand], make_attributes(**attributes))[0]
 
 
 @register_rewrite("Squeeze")
 def rewrite_squeeze(call: Call) -> Term | None:
-    term, axes = call.first(), read_axes(call)
+    """Reshape to the lengths of the axes that are left."""
+    term, axes = call.require_first(), read_axes(call)
     if term.shape is None:
         return move_attribute_to_operand(call, "axes")
     if axes is None:
-        # onnxruntime stops at axes that are there, and have no name
+        # onnxruntime refuses axes that are given as an operand without a name
         if len(call.node.input) > 1 or not are_numbers(term.shape):
             return None
         axes = [a for a, n in enumerate(term.shape) if n == 1]
@@ -126,7 +143,8 @@ def rewrite_squeeze(call: Call) -> Term | None:
 
 @register_rewrite("Unsqueeze")
 def rewrite_unsqueeze(call: Call) -> Term | None:
-    term = call.first()
+    """Reshape to the lengths of the axes with new ones of length one among them."""
+    term = call.require_first()
     axes = read_integers(call, "axes", 1)
     if term.shape is None or axes is None:
         return move_attribute_to_operand(call, "axes")
@@ -138,7 +156,8 @@ def rewrite_unsqueeze(call: Call) -> Term | None:
 
 @register_rewrite("Transpose")
 def rewrite_transpose(call: Call) -> Term | None:
-    term = call.first()
+    """Write out the order of the axes."""
+    term = call.require_first()
     order = call.attributes.get("perm")
     if order is None:
         if term.rank is None:
@@ -153,7 +172,8 @@ def rewrite_transpose(call: Call) -> Term | None:
 
 @register_rewrite("Expand")
 def rewrite_expand(call: Call) -> Term | None:
-    term, wanted = call.first(), read_lengths(call.operand(1))
+    """Expand to the known shape that broadcasting gives."""
+    term, wanted = call.require_first(), read_lengths(call.get_operand(1))
     if term.shape is None or wanted is None:
         return None
     rank = max(len(term.shape), len(wanted))
@@ -170,34 +190,43 @@ def rewrite_expand(call: Call) -> Term | None:
 
 
 def _make_expansion(call: Call, term: Term, to: Sequence[Length]) -> Term:
+    """Broadcast a term to a shape; that of a small constant is a constant."""
     shape = tuple(to)
     if term.shape == shape:
         return term
     if term.operator == "Scale":
         return apply_linear(call.terms, term, lambda t: _make_expansion(call, t, to))
-    if term.leaf is not None and are_numbers(shape) and math.prod(as_integers(shape)) <= 1 << 16:
+    if (
+        term.leaf is not None
+        and are_numbers(shape)
+        and math.prod(as_integers(shape)) <= MAX_COPIED_ELEMENTS
+    ):
         whole = as_integers(shape)
-        return call.terms.moved(term.leaf, lambda a: np.broadcast_to(a, whole))
-    return call.terms.make(
+        return call.terms.move_constant(term.leaf, lambda a: np.broadcast_to(a, whole))
+    return call.terms.make_term(
         "Expand", [term], (("to", repr(shape).encode()),), dtype=term.dtype, shape=shape
     )
 
 
 @register_rewrite("ConstantOfShape")
 def rewrite_constant_of_shape(call: Call) -> Term | None:
-    wanted = read_lengths(call.operand(0))
+    """Expand one number to the known shape."""
+    wanted = read_lengths(call.get_operand(0))
     if wanted is None:
         return None
     value = call.attributes.get("value")
     array = onnx.numpy_helper.to_array(value) if value is not None else np.zeros(1, np.float32)
-    return _make_expansion(call, call.terms.constant(array.reshape((1,) * len(wanted))), wanted)
+    return _make_expansion(
+        call, call.terms.make_constant(array.reshape((1,) * len(wanted))), wanted
+    )
 
 
 @register_rewrite("Tile")
 def rewrite_tile(call: Call) -> Term | None:
-    operand = call.operand(1)
-    times = None if operand is None else operand.whole
-    term = call.first()
+    """Drop a tiling that repeats nothing."""
+    operand = call.get_operand(1)
+    times = None if operand is None else operand.integers
+    term = call.require_first()
     return (
         term if times is not None and times.shape == (term.rank,) and (times == 1).all() else None
     )
@@ -205,16 +234,17 @@ def rewrite_tile(call: Call) -> Term | None:
 
 @register_rewrite("Range")
 def rewrite_range(call: Call) -> Term | None:
+    """Compute a range of integers."""
     parts = [
-        o.whole
+        o.integers
         for o in call.operands
         if o is not None and o.dtype in (TensorProto.INT64, TensorProto.INT32)
     ]
     if len(parts) < 3 or any(p is None or p.size != 1 for p in parts):
         return None
     start, stop, step = (int(p.reshape(-1)[0]) for p in parts if p is not None)
-    first = call.first()
-    if not step or abs((stop - start) / step) >= 1 << 16:
+    first = call.require_first()
+    if not step or abs((stop - start) / step) >= MAX_COPIED_ELEMENTS:
         return None
     dtype = onnx.helper.tensor_dtype_to_np_dtype(first.dtype)
-    return call.terms.constant(np.arange(start, stop, step).astype(dtype))
+    return call.terms.make_constant(np.arange(start, stop, step).astype(dtype))

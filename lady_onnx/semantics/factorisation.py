@@ -1,4 +1,4 @@
-"""TODO."""
+"""Shapes as products of factors, which reshapes split, join and reorder."""
 
 from __future__ import annotations
 
@@ -6,18 +6,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...semantics.lengths import Length, divide_lengths, multiply_lengths
+from .lengths import Length, divide_lengths, multiply_lengths
 
 
 def as_integers(shape: Sequence[Length]) -> list[int]:
-    """A shape whose lengths are all plain numbers."""
+    """Return a shape whose lengths are all plain numbers."""
     return [n for n in shape if isinstance(n, int | np.integer)]
 
 
 def split_factors(
     factors: Sequence[Length], order: Sequence[int], shape: Sequence[Length]
 ) -> tuple[list[Length], list[int]] | None:
-    """Factors that are as fine as the axes of a shape are, and the order that a coarser order of them is."""
+    """Split reordered factors until they are as fine as the axes of a shape.
+
+    Args:
+        factors: the factors, in their first order.
+        order: the factors in their new order.
+        shape: the axes that the reordered factors are laid out in.
+
+    Returns:
+        The finer factors in their first order, and their new order; None where an axis divides no
+        factor.
+
+    >>> split_factors([2, 12], [1, 0], [3, 4, 2])
+    ([2, 3, 4], [1, 2, 0])
+    """
     found = refine_shapes([factors[k] for k in order], shape)
     if found is None:
         return None
@@ -32,7 +45,14 @@ def split_factors(
 
 
 def group_factors(factors: Sequence[Length], shape: Sequence[Length]) -> list[list[int]] | None:
-    """For every axis the factors that it is the product of, one after the other; None where it is none."""
+    """Find for every axis of a shape the run of factors that it is the product of.
+
+    Returns:
+        The positions of the factors for every axis; None where an axis is no such product.
+
+    >>> group_factors([2, 3, 4], [6, 4])
+    [[0, 1], [2]]
+    """
     found: list[list[int]] = []
     at = 0
     for n in shape:
@@ -50,7 +70,17 @@ def group_factors(factors: Sequence[Length], shape: Sequence[Length]) -> list[li
 def refine_shapes(
     a: Sequence[Length], b: Sequence[Length]
 ) -> tuple[list[list[Length]], list[list[Length]]] | None:
-    """Two shapes of as many elements, each length of them as a product, so that the products are of the same factors."""
+    """Split the lengths of two shapes into the same factors.
+
+    Args:
+        a, b: shapes of as many elements.
+
+    Returns:
+        For every length of each shape its factors; None where there are no such factors.
+
+    >>> refine_shapes([6, 4], [2, 12])
+    ([[2, 3], [4]], [[2], [3, 4]])
+    """
     left: list[list[Length]] = [[] for _ in a]
     right: list[list[Length]] = [[] for _ in b]
     i = j = 0
