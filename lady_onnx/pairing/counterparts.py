@@ -16,21 +16,21 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import onnx
 
-from ..equality.declared import Said, find_unshown, length_of_dimension, list_declared_axes
-from ..equality.pairing import (
-    Difference,
+from ..equality.comparison import (
     Pairing,
     find_shared_weight,
     make_parting_error,
     pair_graphs,
     pair_weights,
 )
+from ..equality.findings import Difference
 from ..errors import ArchitectureError
 from ..graph.model import Graph
+from ..normalform.algebra.term import NoNormalForm
 from ..normalform.form import Form, build_normal_form, choose_version, list_declarations
-from ..normalform.terms import NoForm
 from ..numerics import is_float_array
 from ..runtime.sessions import simplify_models
+from ..semantics.declarations import StatedLengths, find_unimplied, read_length, walk_dimensions
 from .skeleton import Place, pair_skeletons
 
 
@@ -102,13 +102,13 @@ class Link:
         if self.forms is None:
             return None, None
         ours, theirs = self.forms
-        return ours.room(name), theirs.room(self.places[name].name)
+        return ours.read_error_bound(name), theirs.read_error_bound(self.places[name].name)
 
     def written(self, graph: Graph) -> Graph:
         """A copy of the suspect, written as its file is; in normal form where what was changed stands in no weight alone."""
         if self.forms is None:
             return graph
-        return self.forms[1].written(graph) or graph
+        return self.forms[1].write_back(graph) or graph
 
     @staticmethod
     def _cast(array: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -133,7 +133,7 @@ def pair_models(reference: Graph, suspect: Graph) -> Link:
     for exact in (True, False):
         try:
             found = _formed(reference, suspect, version, exact)
-        except NoForm as error:
+        except NoNormalForm as error:
             found = Difference("a node", str(error), True)
         if isinstance(found, Difference):
             first = found
@@ -144,14 +144,16 @@ def pair_models(reference: Graph, suspect: Graph) -> Link:
     return _apart(reference, suspect, plain, first, formed)
 
 
-def list_unshown(suspect: Graph, said: Said, doubted: Set[str], is_formed: bool) -> tuple[str, ...]:
+def list_unshown(
+    suspect: Graph, said: StatedLengths, doubted: Set[str], is_formed: bool
+) -> tuple[str, ...]:
     """The first place where a suspect declares what does not follow from its nodes, if there is one.
 
     The arguments are those of `find_unshown`.
     """
     try:
-        found = find_unshown(list_declarations(suspect, said), said, doubted, is_formed)
-    except NoForm as error:
+        found = find_unimplied(list_declarations(suspect, said), said, doubted, is_formed)
+    except NoNormalForm as error:
         return (f"what is declared of inner values is not known to be so: {error}",)
     return () if found is None else (str(Difference(f"value '{found[0]}'", found[1], False)),)
 
@@ -172,7 +174,7 @@ def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link
         found = pair_graphs(ours.graph, theirs.graph)
     final = [d for d in found.differences if d.final]
     if final:
-        place = theirs.first_without(ours)
+        place = theirs.find_first_without(ours)
         what = "what it computes has no counterpart in the reference"
         return Difference(f"node {place}", what, True) if place else final[0]
     names = found.one_to_one
@@ -184,7 +186,7 @@ def _formed(reference: Graph, suspect: Graph, version: int, exact: bool) -> Link
     return Link(ours.graph, theirs.graph, _places(names), False, apart, exact, (ours, theirs))
 
 
-def _said(found: Pairing, ours: Form, theirs: Form) -> Said:
+def _said(found: Pairing, ours: Form, theirs: Form) -> StatedLengths:
     """What the reference says of lengths in the suspect's file.
 
     Two values are each other's where their normal forms have one value for both.
@@ -193,8 +195,8 @@ def _said(found: Pairing, ours: Form, theirs: Form) -> Said:
     said = {place: name for place, name in found.said.items() if place[0] in inputs}
     for name, value in theirs.values.items():
         for kind in ours.declared.get(found.values.get(value, ""), ()):
-            for axis, dim in enumerate(list_declared_axes(kind)):
-                length = length_of_dimension(dim)
+            for axis, dim in enumerate(walk_dimensions(kind)):
+                length = read_length(dim)
                 if length is not None:
                     said.setdefault((name, axis), length)
     return said

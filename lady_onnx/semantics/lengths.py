@@ -1,9 +1,4 @@
-"""Lengths of axes as polynomials of those that only a run shows.
-
-The batch, the length of a sequence, the height of a picture are unknowns, one for each axis of each input; what a graph
-computes of them by sums, products and exact quotients is a polynomial of them with whole coefficients. Two lengths are
-equal where their polynomials are.
-"""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -12,17 +7,19 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Union
 
-import numpy as np
+MAX_TERMS = 64
+"""The largest number of terms that a length may have."""
 
-MOST_TERMS, MOST_FACTORS = 64, 6
-"""No length is of more terms, nor a term of more lengths."""
-MOST, MOST_SHORT = 1 << 40, 1 << 12
-"""Nor is one multiplied by more; of those in four bytes the second."""
+
+MAX_COEFFICIENT = 1 << 40
+"""The largest absolute coefficient of a length."""
+
+
 Monomial = tuple[str, ...]
 """A product of unknowns, sorted."""
 
 
-class Poly:
+class Polynomial:
     """A polynomial that is no plain number."""
 
     __slots__ = ("terms",)
@@ -34,17 +31,17 @@ class Poly:
         return hash(self.terms)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Poly) and self.terms == other.terms
+        return isinstance(other, Polynomial) and self.terms == other.terms
 
     def __repr__(self) -> str:
         return " + ".join("*".join([str(c), *m]) for m, c in self.terms)
 
     def __add__(self, other: Length) -> Length:
-        return _made([*self.terms, *_terms(other)])
+        return _make_length([*self.terms, *_list_terms(other)])
 
     def __mul__(self, other: Length) -> Length:
-        return _made(
-            (tuple(sorted((*m, *n))), c * d) for m, c in self.terms for n, d in _terms(other)
+        return _make_length(
+            (tuple(sorted((*m, *n))), c * d) for m, c in self.terms for n, d in _list_terms(other)
         )
 
     def __neg__(self) -> Length:
@@ -60,13 +57,13 @@ class Poly:
     __rmul__ = __mul__
 
 
-Length = Union[int, Poly]  # noqa: UP007
+Length = Union[int, Polynomial]  # noqa: UP007
 """The length of an axis."""
 
 
-def make_unknown_length(name: str) -> Poly:
+def make_unknown_length(name: str) -> Polynomial:
     """The length that is called so."""
-    return Poly([((name,), 1)])
+    return Polynomial([((name,), 1)])
 
 
 def multiply_lengths(extents: Iterable[Length]) -> Length:
@@ -79,48 +76,51 @@ def multiply_lengths(extents: Iterable[Length]) -> Length:
 
 def divide_lengths(a: Length, b: Length) -> Length | None:
     """`a` divided by `b`; None where that leaves a rest, or where a polynomial of several terms divides."""
-    terms = _terms(b)
+    terms = _list_terms(b)
     if len(terms) != 1 or not terms[0][1]:
         return 1 if a == b and terms else None
     monomial, coefficient = terms[0]
     found = []
-    for m, c in _terms(a):
+    for m, c in _list_terms(a):
         left = Counter(m)
         left.subtract(Counter(monomial))
         if c % coefficient or min(left.values(), default=0) < 0:
             return None
         found.append((tuple(sorted(left.elements())), c // coefficient))
-    return _made(found)
+    return _make_length(found)
 
 
-def is_number(values: Iterable[Length]) -> bool:
+def are_numbers(values: Iterable[Length]) -> bool:
     """Are all lengths plain numbers?"""
-    return all(not isinstance(v, Poly) for v in values)
+    return all(not isinstance(v, Polynomial) for v in values)
 
 
-def fits_int32(values: Iterable[Length]) -> bool:
+def fit_int32(values: Iterable[Length]) -> bool:
     """Do lengths fit into four bytes wherever the lengths that they are made of are of usual size?"""
-    return all(abs(c) <= MOST_SHORT for v in values for _, c in _terms(v))
+    return all(abs(c) <= MAX_INT32_COEFFICIENT for v in values for _, c in _list_terms(v))
 
 
-def numbers(array: np.ndarray) -> np.ndarray | None:
-    """An array of lengths as int64; None where one is unknown."""
-    return array.astype(np.int64) if is_number(array.ravel().tolist()) else None
+def _list_terms(value: Length) -> list[tuple[Monomial, int]]:
+    return list(value.terms) if isinstance(value, Polynomial) else [((), int(value))]
 
 
-def _terms(value: Length) -> list[tuple[Monomial, int]]:
-    return list(value.terms) if isinstance(value, Poly) else [((), int(value))]
-
-
-def _made(terms: Iterable[tuple[Monomial, int]]) -> Length:
+def _make_length(terms: Iterable[tuple[Monomial, int]]) -> Length:
     total: dict[Monomial, int] = {}
     for m, c in terms:
         total[m] = total.get(m, 0) + c
     kept: Mapping[Monomial, int] = {m: c for m, c in total.items() if c}
-    if len(kept) > MOST_TERMS or any(
-        len(m) > MOST_FACTORS or abs(c) > MOST for m, c in kept.items()
+    if len(kept) > MAX_TERMS or any(
+        len(m) > MAX_FACTORS or abs(c) > MAX_COEFFICIENT for m, c in kept.items()
     ):
         raise ArithmeticError("lengths that whole numbers may not hold")
     if not kept.keys() - {()}:
         return math.prod(kept.values()) if kept else 0
-    return Poly(kept.items())
+    return Polynomial(kept.items())
+
+
+MAX_FACTORS = 6
+"""The largest number of unknowns that one term may multiply."""
+
+
+MAX_INT32_COEFFICIENT = 1 << 12
+"""The largest absolute coefficient of a length that is held in four bytes."""

@@ -1,9 +1,4 @@
-"""What a file declares of its values, beside what its nodes say: element types, lengths of axes, and names of lengths.
-
-A runtime takes that for true where it knows nothing itself. onnxruntime folds lengths to constants by it, plans its memory,
-and fuses operators where lengths have one name. So what a suspect declares counts, unless the reference declares it too, or
-it follows from the suspect's nodes.
-"""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -12,9 +7,9 @@ from dataclasses import dataclass
 
 from onnx import TensorProto, TensorShapeProto, TypeProto
 
-from .extents import Length
+from .lengths import Length
 
-Said = Mapping[tuple[str, int], int | str]
+StatedLengths = Mapping[tuple[str, int], int | str]
 """By a value of the suspect and an axis how long the reference says that it is: a number, or a name."""
 
 
@@ -38,7 +33,7 @@ class Declaration:
     is_compared: bool = False
 
     @property
-    def is_shown(self) -> bool:
+    def is_implied(self) -> bool:
         """Do the element type and the lengths follow from the nodes?"""
         if not self.type.WhichOneof("value"):
             return True
@@ -54,7 +49,7 @@ def is_covered(declared: TypeProto, dtype: int, shape: Sequence[Length | None] |
         return True
     if shape is None or len(kind.shape.dim) != len(shape):
         return False
-    sizes = (size_of(dim) for dim in kind.shape.dim)
+    sizes = (read_size(dim) for dim in kind.shape.dim)
     return all(size is None or size == known for size, known in zip(sizes, shape, strict=True))
 
 
@@ -62,40 +57,40 @@ def list_declared_lengths(kind: TypeProto) -> list[int | None] | None:
     """The declared shape of a tensor; None where it is left open."""
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
-    return [size_of(dim) for dim in kind.tensor_type.shape.dim]
+    return [read_size(dim) for dim in kind.tensor_type.shape.dim]
 
 
-def size_of(dim: TensorShapeProto.Dimension) -> int | None:
+def read_size(dim: TensorShapeProto.Dimension) -> int | None:
     """The declared length of an axis; None where it is left open, as by a negative number."""
     return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
-def name_of_length(dim: TensorShapeProto.Dimension) -> str:
+def read_length_name(dim: TensorShapeProto.Dimension) -> str:
     """The name of a length, or nothing."""
-    return dim.dim_param if size_of(dim) is None else ""
+    return dim.dim_param if read_size(dim) is None else ""
 
 
-def length_of_dimension(dim: TensorShapeProto.Dimension | None) -> int | str | None:
+def read_length(dim: TensorShapeProto.Dimension | None) -> int | str | None:
     """How long an axis is declared to be: a number, or a name."""
     if dim is None:
         return None
-    size = size_of(dim)
-    return (name_of_length(dim) or None) if size is None else size
+    size = read_size(dim)
+    return (read_length_name(dim) or None) if size is None else size
 
 
-def list_declared_axes(kind: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
+def walk_dimensions(kind: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
     """The axes of a tensor, or of the tensors in a sequence, an optional or a map."""
     which = kind.WhichOneof("value")
     if which in ("tensor_type", "sparse_tensor_type"):
         yield from getattr(kind, which).shape.dim
     elif which == "map_type":
-        yield from list_declared_axes(kind.map_type.value_type)
+        yield from walk_dimensions(kind.map_type.value_type)
     elif which in ("sequence_type", "optional_type"):
-        yield from list_declared_axes(getattr(kind, which).elem_type)
+        yield from walk_dimensions(getattr(kind, which).elem_type)
 
 
-def find_unshown(
-    declared: Sequence[Declaration], said: Said, doubted: Set[str], is_formed: bool
+def find_unimplied(
+    declared: Sequence[Declaration], said: StatedLengths, doubted: Set[str], is_formed: bool
 ) -> tuple[str, str] | None:
     """The first value of which something is declared that does not follow from the nodes.
 
@@ -110,15 +105,15 @@ def find_unshown(
     """
     for item in declared:
         is_doubted = item.name in doubted or (is_formed and not item.is_compared)
-        if is_doubted and not item.is_shown:
+        if is_doubted and not item.is_implied:
             return (
                 item.name,
                 "its declared type or shape does not follow from the nodes, and a runtime may take it for true",
             )
-    known = _Classes()
+    known = _UnionFind()
     places: dict[str, list[tuple[Declaration, object]]] = {}
     for number, item in enumerate(declared):
-        for axis, dim in enumerate(list_declared_axes(item.type)):
+        for axis, dim in enumerate(walk_dimensions(item.type)):
             place: object = ("place", number, axis)
             if (
                 item.type.HasField("tensor_type")
@@ -128,8 +123,8 @@ def find_unshown(
                 known.join(place, ("length", repr(item.shape[axis])))
             if (item.name, axis) in said:
                 known.join(place, ("said", said[item.name, axis]))
-            if name_of_length(dim):
-                places.setdefault(name_of_length(dim), []).append((item, place))
+            if read_length_name(dim):
+                places.setdefault(read_length_name(dim), []).append((item, place))
     for name, found in places.items():
         if all(item.is_given for item, _ in found):
             continue
@@ -143,7 +138,7 @@ def find_unshown(
     return None
 
 
-class _Classes:
+class _UnionFind:
     """What is equal to what (union-find)."""
 
     def __init__(self) -> None:

@@ -1,8 +1,9 @@
 """Lengths that inference and the kernels of a runtime compute in two ways, and may disagree on.
 
-A length is a quotient or a product that is rounded. onnx's inference and onnxruntime's kernels round
-with other precision, or by the rules of another version, and then a runtime folds one length to a
-constant and computes the other. Such a length is known where every way gives the same.
+Such a length is a quotient or a product that is rounded. onnx's inference and onnxruntime's kernels
+round with another precision, or by the rules of another version. Then a runtime folds one length to
+a constant and computes the other. Such a length counts as known where every way to compute it gives
+the same.
 """
 
 from __future__ import annotations
@@ -12,49 +13,52 @@ from typing import Any
 
 import numpy as np
 
-from ..equality.extents import Length
+from ...rules.classes import WINDOW_POOLS
+from ...rules.names import CONV_TRANSPOSE, RESIZE, UPSAMPLE
+from ...semantics.lengths import Length
 
 Lengths = Sequence[Length | None]
-POOLS = ("AveragePool", "LpPool", "MaxPool")
-DISPUTED = ("ConvTranspose", "Resize", "Upsample", *POOLS)
-"""Operators of which some lengths are rounded."""
+"""The shape of a result; None for a length that is not known."""
 
 
-def agreed_lengths(
+def find_agreed_lengths(
     operator: str,
     given: Mapping[str, Any],
     before: Lengths | None,
     after: Lengths,
     scales: np.ndarray | None,
 ) -> Lengths:
-    """The lengths of a result on which every way to compute them agrees; None for the others.
+    """Find the lengths of a result on which every way to compute them agrees.
 
     Args:
-        operator: one of `DISPUTED`.
+        operator: one of `DISPUTED_LENGTH_OPERATORS`.
         given: its attributes.
-        before: the shape of its first operand; None if that is not known.
+        before: the shape of its first operand; None if it is not known.
         after: the shape of its result as onnx infers it.
         scales: the scales by which it resizes; None if they are not known, or none are given.
+
+    Returns:
+        The lengths; None in place of each length that is disputed.
     """
     if before is None or len(before) != len(after):
         return [None] * len(after)
-    if operator in ("Resize", "Upsample"):
-        return _resized(given, before, after, scales)
+    if operator in (RESIZE, UPSAMPLE):
+        return _find_agreed_resized_lengths(given, before, after, scales)
     spatial = len(after) - 2
     is_padded_alike = given.get("auto_pad", b"NOTSET").startswith(b"SAME")
-    if operator in POOLS and given.get("ceil_mode"):
+    if operator in WINDOW_POOLS and given.get("ceil_mode"):
         fits = [_has_whole_windows(given, before, k, spatial) for k in range(spatial)]
     else:
-        is_open = operator == "ConvTranspose" and is_padded_alike
+        is_open = operator == CONV_TRANSPOSE and is_padded_alike
         fits = [not (is_open and any(given.get("output_padding", [])))] * spatial
     inner = zip(after[2:], fits, strict=True)
     return [*after[:2], *(length if is_agreed else None for length, is_agreed in inner)]
 
 
-def _resized(
+def _find_agreed_resized_lengths(
     given: Mapping[str, Any], before: Lengths, after: Lengths, scales: np.ndarray | None
 ) -> Lengths:
-    """The lengths of a map that is resized."""
+    """Find the agreed lengths of a map that is resized."""
     if given.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
         return [None] * len(after)
     if scales is None or not scales.size:
@@ -65,11 +69,11 @@ def _resized(
         # a part of the map is resized, or some of its axes
         return [None] * len(after)
     pairs = zip(before, after, scales.ravel(), strict=True)
-    return [m if _is_sure(n, m, scale) else None for n, m, scale in pairs]
+    return [m if _is_product_exact(n, m, scale) else None for n, m, scale in pairs]
 
 
-def _is_sure(before: Length | None, after: Length | None, scale: np.float32) -> bool:
-    """Is a length times a scale the same in single and in double precision?"""
+def _is_product_exact(before: Length | None, after: Length | None, scale: np.float32) -> bool:
+    """Tell whether a length times a scale is the same in single and in double precision."""
     if not isinstance(before, int):
         return before == after and scale == 1
     products = (np.float32(before) * np.float32(scale), float(before) * float(scale))
@@ -77,7 +81,7 @@ def _is_sure(before: Length | None, after: Length | None, scale: np.float32) -> 
 
 
 def _has_whole_windows(given: Mapping[str, Any], before: Lengths, axis: int, spatial: int) -> bool:
-    """Do the windows of a pool end with its map, so that nothing is rounded up?
+    """Tell whether the windows of a pool end with its map, so that nothing is rounded up.
 
     Versions differ in whether a last window may start behind the last element.
     """

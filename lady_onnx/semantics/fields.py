@@ -1,16 +1,20 @@
-"""Every field of every ONNX message, and whether it can change what a model computes.
-
-A field that is neither compared nor ignored with a reason fails a test: a new version of `onnx` may bring one.
-"""
+"""TODO."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 NAME = "a name inside the file; what stands in its place is compared"
+
+
 TEXT = "text for people"
+
+
 PLACEMENT = "where a node runs, not what it computes"
+
+
 STORAGE = "how the same values are stored"
+
 
 IGNORED: Mapping[str, str] = {
     "ModelProto.ir_version": "how the file is written; what a file may hold follows from its operators",
@@ -52,6 +56,7 @@ IGNORED: Mapping[str, str] = {
     "FunctionProto.metadata_props": "notes about the function",
 }
 """Fields that cannot change what is computed, each with the reason why."""
+
 
 COMPARED: Mapping[str, str] = {
     "ModelProto.opset_import": "as the meaning of every node",
@@ -128,6 +133,7 @@ COMPARED: Mapping[str, str] = {
     "FunctionProto.value_info": "as that of a graph",
 }
 """Fields that count, and how they are compared."""
+
 
 UNREACHED: tuple[str, ...] = (
     "StringStringEntryProto",

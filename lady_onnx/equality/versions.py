@@ -1,9 +1,4 @@
-"""What an operator means: the versions of its specification that say the same.
-
-A file says which version of the operator set it speaks. Most new versions of an operator add element types and change
-nothing else. Two versions mean the same where the specification's text, operands and attributes are the same, or where
-`SAME` says so.
-"""
+"""TODO."""
 
 from __future__ import annotations
 
@@ -11,9 +6,10 @@ import functools
 from collections.abc import Mapping
 
 import onnx.defs
-from onnx import AttributeProto
 
-SAME: Mapping[str, tuple[int, ...]] = {
+from ..semantics.schemas import find_schema, normalise_domain
+
+EQUIVALENT_VERSIONS: Mapping[str, tuple[int, ...]] = {
     **dict.fromkeys(("Add", "Div", "Mul", "Sub"), (7, 13, 14)),
     **dict.fromkeys(("Abs", "Ceil", "Floor"), (6, 13)),
     **dict.fromkeys(("GRU", "LSTM", "RNN"), (7, 14, 22)),
@@ -55,13 +51,13 @@ the old meaning. What an older version forbids cannot stand in a file that speak
 
 
 @functools.cache
-def _history(operator: str, domain: str) -> tuple[onnx.defs.OpSchema, ...]:
+def _list_schemas(operator: str, domain: str) -> tuple[onnx.defs.OpSchema, ...]:
     every = onnx.defs.get_all_schemas_with_history()
     known = [s for s in every if s.name == operator and s.domain == domain]
     return tuple(sorted(known, key=lambda s: s.since_version))
 
 
-def _text(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
+def _summarise_schema(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
     attributes = schema.attributes.values()
     return (
         " ".join((schema.doc or "").split()),
@@ -75,33 +71,21 @@ def _text(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
 
 
 @functools.cache
-def _classes(operator: str, domain: str) -> Mapping[int, int]:
+def _find_oldest_by_version(operator: str, domain: str) -> Mapping[int, int]:
     """By the version in which a text appeared the oldest version that means the same."""
-    history = _history(operator, domain)
-    same = SAME.get(operator, ()) if domain == "" else ()
+    history = _list_schemas(operator, domain)
+    same = EQUIVALENT_VERSIONS.get(operator, ()) if domain == "" else ()
     oldest: dict[int, int] = {}
     for before, schema in zip((None, *history), history, strict=False):
         version = schema.since_version
         oldest[version] = version
         if before is not None and not schema.deprecated:
-            kept = {before.since_version, version} <= set(same) or _text(before) == _text(schema)
+            kept = {before.since_version, version} <= set(same) or _summarise_schema(
+                before
+            ) == _summarise_schema(schema)
             if kept:
                 oldest[version] = oldest[before.since_version]
     return oldest
-
-
-def normalise_domain(domain: str) -> str:
-    """A domain by its one name: the default domain has two."""
-    return "" if domain == "ai.onnx" else domain
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def find_schema(operator: str, domain: str, version: int) -> onnx.defs.OpSchema | None:
-    """The specification of an operator at a version of its domain; None where none is known."""
-    try:
-        return onnx.defs.get_schema(operator, version, normalise_domain(domain))
-    except onnx.defs.SchemaError:
-        return None
 
 
 def find_oldest_meaning(operator: str, domain: str, version: int) -> int:
@@ -112,12 +96,4 @@ def find_oldest_meaning(operator: str, domain: str, version: int) -> int:
     schema = find_schema(operator, domain, version)
     if schema is None:
         return version
-    return _classes(operator, normalise_domain(domain))[schema.since_version]
-
-
-@functools.lru_cache(maxsize=1 << 14)
-def list_defaults(operator: str, domain: str, version: int) -> Mapping[str, AttributeProto]:
-    """The attributes that an operator has where a node leaves them out."""
-    schema = find_schema(operator, domain, version)
-    given = schema.attributes.values() if schema else ()
-    return {a.name: a.default_value for a in given if a.default_value.name}
+    return _find_oldest_by_version(operator, normalise_domain(domain))[schema.since_version]

@@ -1,0 +1,57 @@
+"""Tensors of lengths that are known as polynomials, such as shapes, written in one way."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+
+from ...rules.names import EXTENTS
+from ...semantics.lengths import Length, are_numbers
+from .numbering import Terms
+from .term import Term
+
+
+def write_known_lengths(terms: Terms, term: Term) -> Term:
+    """Write a tensor of known lengths by these; any other term stays as it is."""
+    known = term.known
+    if known is None or known.dtype != object or term.leaf is not None or term.operator == EXTENTS:
+        return term
+    return make_lengths(terms, known, term.dtype)
+
+
+def make_lengths(
+    terms: Terms, lengths: np.ndarray | Length, dtype: int = TensorProto.INT64
+) -> Term:
+    """Make a tensor of lengths, or of one length."""
+    # numpy gives an element where an array of no axes would be
+    array = np.empty((), object)
+    if isinstance(lengths, np.ndarray):
+        array = lengths
+    else:
+        array[()] = lengths
+    made = terms.make_integers(array, dtype)
+    if made is not None:
+        return made
+    text = repr((array.shape, array.ravel().tolist())).encode()
+    return terms.make_term(
+        EXTENTS,
+        [],
+        (("dtype", str(dtype).encode()), ("of", text)),
+        dtype=dtype,
+        shape=array.shape,
+        known=array,
+    )
+
+
+def are_known_lengths(*terms: Term | None) -> bool:
+    """Tell whether terms are known integers, among them a length that only a run shows."""
+    known = [t.known for t in terms if t is not None]
+    whole = all(k is not None and k.dtype == object for k in known)
+    return whole and not all(are_numbers(k.ravel().tolist()) for k in known if k is not None)
+
+
+def read_lengths(term: Term | None) -> list[Length] | None:
+    """Return the known lengths in a tensor of one axis; None for any other term."""
+    if term is None or term.known is None or term.known.dtype != object or term.known.ndim != 1:
+        return None
+    return list(term.known)

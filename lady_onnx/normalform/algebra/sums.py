@@ -1,0 +1,266 @@
+"""Sums and products of terms, in one order, with constants behind them.
+
+A sum or product that nothing else reads becomes part of a longer one. Addends that are constant
+become biases where they meet a layer, and factors become part of its weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ...rules.names import ADD, MUL, PRODUCT, SUM, TRANSPOSE
+from ...semantics.lengths import Length, Polynomial
+from .constants import compute_constant, is_moderate, is_vector, may_reassociate
+from .layers import is_layer, read_numbers_per_unit, scale_units, shift_units
+from .movements import (
+    find_common_movement,
+    move_like,
+    split_movement,
+    strip_factor,
+    strip_movement,
+    undo_movement,
+    undo_movement_of_constant,
+)
+from .multiples import make_multiple, split_factor
+from .numbering import Terms
+from .term import Term
+
+MAX_PARTS = 256
+"""A sum, product or concatenation of more parts becomes no part of a longer one."""
+
+
+MAX_FOLDED_ELEMENTS = 1 << 20
+"""The largest number of elements of the sum of constants that are added to one term."""
+
+
+def broadcast_shapes(a: Term, b: Term) -> tuple[Length | None, ...] | None:
+    """Find the shape of a sum of two terms.
+
+    Returns:
+        The lengths, with None for one that cannot be told; None where a rank is not known.
+    """
+    if a.shape is None or b.shape is None:
+        return None
+    rank = max(len(a.shape), len(b.shape))
+    found: list[Length | None] = []
+    for m, n in zip(*[(1,) * (rank - len(s)) + s for s in (a.shape, b.shape)], strict=True):
+        if m == n or n == 1:
+            found.append(m)
+        elif m == 1:
+            found.append(n)
+        elif isinstance(m, int) and isinstance(n, Polynomial):
+            found.append(m)
+        elif isinstance(n, int) and isinstance(m, Polynomial):
+            found.append(n)
+        else:
+            found.append(None)
+    return tuple(found)
+
+
+def is_shape_kept(a: Term, b: Term) -> bool:
+    """Tell whether the sum of two terms has the shape of the first."""
+    return a.shape is not None and broadcast_shapes(a, b) == a.shape
+
+
+def make_sum(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = frozenset()) -> Term:
+    """Add two terms of floats.
+
+    Args:
+        terms: makes terms.
+        a, b: the terms.
+        unshared: the identities of those that nothing else reads; sums among them become part of this
+            one.
+    """
+    if a.leaf is not None and b.leaf is None:
+        a, b = b, a
+    if b.leaf is not None:
+        return _add_constant(terms, a, b)
+    parts = [p for term in (a, b) for p in list_parts(terms, SUM, term, id(term) in unshared)]
+    return combine_terms(terms, SUM, parts, broadcast_shapes(a, b))
+
+
+def list_parts(terms: Terms, operator: str, term: Term, is_unshared: bool) -> list[Term]:
+    """List what a sum or product combines, moved as the term is.
+
+    Args:
+        terms: makes terms.
+        operator: `Sum` or `Product`.
+        term: any term.
+        is_unshared: whether nothing else reads it.
+
+    Returns:
+        The parts; the term alone where it is no such combination, or where others read it too.
+    """
+    whole = strip_movement(term)
+    if whole.operator != operator or not is_unshared:
+        return [term]
+    parts = [o for o in whole.operands if o is not None]
+    if len(parts) > MAX_PARTS:
+        return [term]
+    if whole is term:
+        return parts
+    if term.operator != TRANSPOSE and any(p.shape != whole.shape for p in parts):
+        return [term]
+    if any(p.rank != whole.rank for p in parts):
+        return [term]
+    return [move_like(terms, p, term) for p in parts]
+
+
+def combine_terms(
+    terms: Terms, operator: str, parts: Sequence[Term], shape: Sequence[Length | None] | None
+) -> Term:
+    """Make a sum or product of terms, in one order; movements that all have in common come last.
+
+    Args:
+        terms: makes terms.
+        operator: `Sum` or `Product`.
+        parts: the terms.
+        shape: the shape of the result, with None for an unknown length.
+    """
+    # what is moved is combined before
+    cores = [split_factor(terms, p) for p in parts]
+    model = find_common_movement(terms, [c for c, _ in cores])
+    found = None if model is None else split_movement(model)
+    if model is not None and found is not None:
+        inner = [
+            make_multiple(terms, undo_movement(terms, core, model), factor)
+            for core, factor in cores
+        ]
+        whole: Sequence[Length | None] | None = found[0].shape
+        if model.operator == TRANSPOSE:
+            whole = None if shape is None else [shape[k] for k in np.argsort(found[2])]
+        return move_like(terms, combine_terms(terms, operator, inner, whole), model)
+    order = sorted(parts, key=lambda t: strip_factor(t).digest)
+    return terms.make_term(operator, order, dtype=parts[0].dtype, shape=shape)
+
+
+def _add_constant(terms: Terms, a: Term, b: Term) -> Term:
+    """Add a constant to a term, or to what is before it: a bias, another constant, a movement."""
+    assert b.leaf is not None
+    if a.leaf is not None:
+        made = compute_constant(terms, ADD, [a.leaf, b.leaf])
+        if made is not None:
+            return made
+    b = drop_leading_axes(terms, a, b)
+    assert b.leaf is not None
+    is_mask = b.leaf.array.size == 1 or not is_vector(b.leaf.array)
+    if is_mask and is_shape_kept(a, b) and not b.leaf.array.any():
+        return a
+    if is_layer(a) and is_shape_kept(a, b):
+        own = read_numbers_per_unit(a, b.leaf.array)
+        if own is not None:
+            made = shift_units(terms, a, b.leaf, own)
+            if made is not None:
+                return made
+    inner = a.operands[0] if a.operands else None
+    if a.operator == ADD and is_shape_kept(a, b):
+        constant = a.operands[1]
+        assert constant is not None
+        assert inner is not None
+        if constant.leaf is not None and (
+            is_vector(constant.leaf.array) or not is_vector(b.leaf.array)
+        ):
+            made = compute_constant(terms, ADD, [constant.leaf, b.leaf])
+            if (
+                made is not None
+                and made.leaf is not None
+                and made.leaf.array.size <= MAX_FOLDED_ELEMENTS
+            ):
+                return _add_constant(terms, inner, made)
+    earlier = undo_movement_of_constant(terms, a, b.leaf) if is_shape_kept(a, b) else None
+    if earlier is not None:
+        return move_like(terms, make_sum(terms, strip_movement(a), earlier), a)
+    return terms.make_term(ADD, [a, b], dtype=a.dtype, shape=broadcast_shapes(a, b))
+
+
+def make_product(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = frozenset()) -> Term:
+    """Multiply two terms of floats, element by element.
+
+    Args:
+        terms: makes terms.
+        a, b: the terms.
+        unshared: the identities of those that nothing else reads; products among them become part of
+            this one.
+    """
+    whole = [id(a) in unshared, id(b) in unshared]
+    if a.leaf is not None and b.leaf is None:
+        a, b = b, a
+    if b.leaf is not None and not is_moderate(b.leaf.array):
+        # a large number does not change places with others: what is between them may overflow
+        return terms.make_term(MUL, [a, b], dtype=a.dtype, shape=broadcast_shapes(a, b))
+    (core, first), (other, second) = split_factor(terms, a), split_factor(terms, b)
+    if may_reassociate(first * second):
+        a, b, factor = core, other, first * second
+    else:
+        factor = 1.0
+    if b.leaf is not None:
+        number = b.number
+        if number is not None and may_reassociate(factor * number) and is_shape_kept(a, b):
+            return make_multiple(terms, a, factor * number)
+        return make_multiple(terms, _multiply_constant(terms, a, b), factor)
+    parts = [
+        p
+        for term, is_unshared in zip((a, b), whole, strict=True)
+        for p in list_parts(terms, PRODUCT, term, is_unshared)
+    ]
+    return make_multiple(
+        terms, combine_terms(terms, PRODUCT, parts, broadcast_shapes(a, b)), factor
+    )
+
+
+def drop_leading_axes(terms: Terms, a: Term, b: Term) -> Term:
+    """Drop the leading axes of length one of a constant that a term is combined with.
+
+    Args:
+        terms: makes terms.
+        a: the term.
+        b: the constant; it stays as it is where it grows the term.
+    """
+    assert b.leaf is not None
+    if not is_shape_kept(a, b):
+        return b
+    array = b.leaf.array
+    if array.size == 1:
+        return terms.move_constant(b.leaf, lambda x: x.reshape(()))
+    many = next(k for k, n in enumerate(array.shape) if n > 1) if array.size else 0
+    return terms.move_constant(b.leaf, lambda x: x.reshape(array.shape[many:])) if many else b
+
+
+def _multiply_constant(terms: Terms, a: Term, b: Term) -> Term:
+    """Multiply a term by a constant, or what is before it: a layer, another constant, a movement."""
+    assert b.leaf is not None
+    b = drop_leading_axes(terms, a, b)
+    assert b.leaf is not None
+    if a.leaf is not None:
+        made = compute_constant(terms, MUL, [a.leaf, b.leaf])
+        if made is not None:
+            return made
+    if is_shape_kept(a, b):
+        inner = a.operands[0] if a.operands else None
+        earlier = undo_movement_of_constant(terms, a, b.leaf)
+        if earlier is not None:
+            return move_like(terms, make_product(terms, strip_movement(a), earlier), a)
+        made = scale_units(terms, a, b.leaf.array, b.leaf)
+        if made is not None:
+            return made
+        inner, constant = (*a.operands, None, None)[:2]
+        if (
+            a.operator in (ADD, MUL)
+            and inner is not None
+            and constant is not None
+            and constant.leaf is not None
+        ):
+            both = is_vector(constant.leaf.array) and is_vector(b.leaf.array)
+            made = compute_constant(terms, MUL, [constant.leaf, b.leaf]) if both else None
+            if (
+                made is not None
+                and made.leaf is not None
+                and is_vector(made.leaf.array)
+                and is_shape_kept(inner, made)
+            ):
+                if a.operator == MUL:
+                    return make_product(terms, inner, made)
+                return make_sum(terms, make_product(terms, inner, b), made)
+    return terms.make_term(MUL, [a, b], dtype=a.dtype, shape=broadcast_shapes(a, b))
