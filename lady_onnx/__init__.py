@@ -27,8 +27,8 @@ from .groups.model import Group, Pin, Slot, Symmetry
 from .matching.evidence import Match
 from .pipeline.attacks import Attacked, attack
 from .pipeline.checking import Check, check
-from .pipeline.outcome import Resync
 from .pipeline.permuting import Model, Permuted, find_groups, permute
+from .pipeline.result import Resync
 from .pipeline.resynchronization import resync
 from .runtime.sessions import OutputDifference, Run, Verification, compare_models, read_data
 from .symmetry.explanation import Explanation, Tie

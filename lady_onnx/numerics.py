@@ -43,3 +43,21 @@ def machine_epsilon(dtype: np.dtype) -> float:
 def is_float_array(array: np.ndarray) -> bool:
     """Does it hold floating-point numbers?"""
     return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
+
+
+HASHED_ELEMENTS = 1 << 20
+"""So many values are summed up at a time."""
+
+
+def hash_values(array: np.ndarray) -> int:
+    """The same for the same values in another order, and hardly for others."""
+    bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(-1)
+    total = 0
+    for start in range(0, bits.size, HASHED_ELEMENTS):
+        # a sign is a bit that adds up with others: it has to touch them
+        mixed = (
+            bits[start : start + HASHED_ELEMENTS].astype(np.uint64) + np.uint64(1)
+        ) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(32)
+        total += int((mixed * mixed).sum(dtype=np.uint64))
+    return total

@@ -27,7 +27,7 @@ from ..matching.matcher import ASSIGNMENTS, Progress
 from ..pipeline.attacks import ATTACKS
 from ..pipeline.demonstration import run_demo
 from ..pipeline.permuting import Model, list_slots_json
-from ..pipeline.resynchronization import EVIDENCE, VERIFY
+from ..pipeline.options import EVIDENCE, VERIFY
 from ..pipeline.verdicts import ACCEPTED, VERDICTS
 from ..runtime.sessions import PROVIDERS, read_data
 from ..symmetry.explanation import draw_dot

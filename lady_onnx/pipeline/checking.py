@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from ..errors import ArchitectureError
 from ..matching.matcher import Progress
-from .outcome import Resync
 from .permuting import Model
+from .result import Resync
 from .resynchronization import resync
 from .verdicts import VERDICTS, Verdict
 

@@ -15,7 +15,7 @@ from ..graph.model import map_weights
 from ..groups.permutations import Nesting, invert_permutations
 from ..matching.matcher import compute_similarities
 from ..runtime.sessions import compare_models, read_data
-from .permuting import NOTE, permute
+from .permuting import PERMUTED_NOTE, permute
 from .picture import draw_matrices
 from .resynchronization import resync
 
@@ -56,7 +56,7 @@ def run_demo(folder: Path) -> dict[str, Any]:
                 array.dtype
             ),
         )
-    suspect.save(paths["suspect"], NOTE)
+    suspect.save(paths["suspect"], PERMUTED_NOTE)
     result = resync(paths["reference"], paths["suspect"])
     result.save(paths["resynced"])
 

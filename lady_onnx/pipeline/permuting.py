@@ -55,18 +55,18 @@ class Permuted:
     @property
     def model(self) -> ModelProto:
         """The permuted model."""
-        return self.graph.to_model(NOTE)
+        return self.graph.to_model(PERMUTED_NOTE)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes the permuted model, whole or not at all."""
-        self.graph.save(Path(path), NOTE)
+        self.graph.save(Path(path), PERMUTED_NOTE)
 
     def save_permutation(self, path: str | os.PathLike[str]) -> None:
         """Writes what was applied, in the format `lady-onnx-permutation/1`."""
         write_permutation(path, self.symmetry.groups, self.permutations, self.seed)
 
 
-NOTE = "permuted"
+PERMUTED_NOTE = "permuted"
 
 
 def draw_permutations(groups: Sequence[Group], seed: int) -> dict[str, np.ndarray]:
