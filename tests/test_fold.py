@@ -9,8 +9,8 @@ from hypothesis import given
 from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.model import Symmetry
-from lady_onnx.symmetry.finder import Finder
-from lady_onnx.symmetry.fold import Unfoldable, fold_runs, unfold_runs
+from lady_onnx.symmetry.finder import find_symmetry
+from lady_onnx.symmetry.run_folding import Unfoldable, fold_runs, keep_runs
 
 from . import test_fused, test_law
 from .strategies import graphs
@@ -34,10 +34,10 @@ def loses_nothing(model: onnx.ModelProto) -> bool:
     """Is the folded analysis the plain one? Asserts it; False where the units do not lie in stretches."""
     analysis = analyse_graph(load_graph(model))
     try:
-        found = Finder(fold_runs(analysis, 3)).find()
+        found = find_symmetry(fold_runs(analysis, 3))
     except Unfoldable:
         return False
-    assert described(found) == described(Finder(unfold_runs(analysis)).find())
+    assert described(found) == described(find_symmetry(keep_runs(analysis)))
     return True
 
 
