@@ -148,7 +148,7 @@ def _find_unlabelled(
     (part,) = operand.parts
     if not part.is_whole or part.weight in labelling.weights:
         return None
-    spans = _list_spans(part, operand, own, meeting.order)
+    spans = _list_weight_spans(part, operand, own, meeting.order)
     if any(s.name in batch for s in spans) and any(
         s.name not in batch and s.name not in meeting.pinned for s in spans
     ):
@@ -161,7 +161,7 @@ def _find_unlabelled(
     return _Unlabelled(is_kept, part.weight, spans, len(part.index))
 
 
-def _list_spans(
+def _list_weight_spans(
     part: Part, operand: Tensor, own: Sequence[Hashable], order: Mapping
 ) -> list[_Span]:
     """The axes of a whole weight along which it varies, in the order of their names."""

@@ -128,7 +128,7 @@ class _Examiner:
         tables = self._tabulator.tabulate(units)
         if tables is None:
             return None
-        layers = self._list_labels(tables)
+        layers = self._tabulate_labels(tables)
         if layers is None:
             return None
         located = self._locate(tables, layers)
@@ -148,7 +148,7 @@ class _Examiner:
         blocks.remember_group(units, tables, slots)
         return slots
 
-    def _list_labels(self, tables: Sequence[np.ndarray]) -> list[np.ndarray] | None:
+    def _tabulate_labels(self, tables: Sequence[np.ndarray]) -> list[np.ndarray] | None:
         """For each layer the labels of its classes, [units, labels]; None where units differ."""
         starts = self._incidence.label_starts
         layers = []
@@ -156,7 +156,7 @@ class _Examiner:
             sizes = starts[table + 1] - starts[table]
             if (sizes != sizes[0]).any():
                 return None
-            layers.append(self._incidence.list_labels(table.ravel()).reshape(len(table), -1))
+            layers.append(self._incidence.gather_labels(table.ravel()).reshape(len(table), -1))
         return layers
 
     def _locate(

@@ -122,7 +122,7 @@ class Incidence:
         """The number of labels."""
         return self.classed.facts.label_count
 
-    def list_labels(self, classes: np.ndarray) -> np.ndarray:
+    def gather_labels(self, classes: np.ndarray) -> np.ndarray:
         """The labels of some classes, class after class."""
         return self.labels.take(
             concatenate_ranges(self.label_starts.take(classes), self.label_starts.take(classes + 1))

@@ -109,7 +109,7 @@ class RunCuts:
         return a, b
 
     def _cut_long(self, i: np.ndarray, j: np.ndarray, n: np.ndarray, shifted: np.ndarray) -> None:
-        """Cuts at the ends of runs of `n` pairs that start with `i` and `j`, shifted or onto one."""
+        """Cuts at the ends of runs of `n` pairs, shifted or onto one, that start with `i`, `j`."""
         self.is_cut[i] = self.is_cut[i + n] = True
         self.cut_out(j[~shifted])
         self.is_cut[j[shifted]] = self.is_cut[(j + n)[shifted]] = True

@@ -181,7 +181,7 @@ class _KeptLabels:
 def keep_runs(analysis: Analysis) -> Fold:
     """The facts as they are, with nothing folded."""
     count = analysis.facts.label_count
-    return Fold(analysis.to_dense(), np.ones(count, np.int64), np.zeros(count, bool), {})
+    return Fold(analysis.expand_runs(), np.ones(count, np.int64), np.zeros(count, bool), {})
 
 
 def fold_runs(analysis: Analysis, min_run: int = MIN_RUN_LABELS) -> Fold:
