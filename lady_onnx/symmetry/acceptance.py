@@ -85,9 +85,10 @@ def accept_candidates(
 
 def _require_equal_runs(incidence: Incidence, units: np.ndarray) -> None:
     """Unfoldable where units may differ only in the lengths of the runs that were folded."""
+    edges = incidence.below
     below = found = sort_distinct(units)
     while found.size:
-        found = np.setdiff1d(incidence.below.find(found)[1], below)
+        found = np.setdiff1d(edges.children[edges.find(found)], below)
         below = np.union1d(below, found)
     spans = incidence.classed.multiplicities.spans[below]
     number = np.unique(incidence.colouring.colours[below], return_inverse=True)[1]
@@ -104,7 +105,8 @@ def _require_single_parents(incidence: Incidence, units: np.ndarray) -> None:
 
     Each of the units that are not there holds a group of its own.
     """
-    parents = incidence.above.find(units)[0]
+    edges = incidence.above
+    parents = edges.parents[edges.find(units)]
     if incidence.classed.multiplicities.is_paired[parents].any():
         raise Unfoldable
 

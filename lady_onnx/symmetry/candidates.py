@@ -35,11 +35,11 @@ def list_candidates(incidence: Incidence, causes: np.ndarray) -> list[np.ndarray
 
 def count_depths(incidence: Incidence) -> np.ndarray:
     """How many classes lie above each class, one above the other: int64 [classes]."""
-    parents, children, _ = incidence.below.table
+    edges = incidence.below
     depths = np.zeros(incidence.class_count, np.int64)
     for _ in range(incidence.class_count):
         before = depths.copy()
-        np.maximum.at(depths, children, depths[parents] + 1)
+        np.maximum.at(depths, edges.children, depths[edges.parents] + 1)
         if (depths == before).all():
             break
     return depths
@@ -104,7 +104,8 @@ class UnitTabulator:
         """Adds the children of classes, which lie below the units `owner`, by each relation."""
         below = self._incidence.below
         start, stop = below.starts.take(front), below.starts.take(front + 1)
-        _, child, relation = below.table.take(concatenate_ranges(start, stop), 1)
+        places = concatenate_ranges(start, stop)
+        child, relation = below.children.take(places), below.relations.take(places)
         unit = np.repeat(owner, stop - start)
         for number in np.unique(relation):
             self._add(child[relation == number], unit[relation == number])

@@ -67,18 +67,24 @@ class Edges:
     """Pairs of parent and child classes, sorted by one of the two.
 
     Attributes:
-        table: int64 [3, pairs], the parents, the children, and the numbers of the relations.
+        parents: int64 [pairs].
+        children: int64 [pairs].
+        relations: int64 [pairs], the numbers of the relations.
         starts: int64 [classes + 1], where the pairs of each class begin.
     """
 
-    table: np.ndarray
+    parents: np.ndarray
+    children: np.ndarray
+    relations: np.ndarray
     starts: np.ndarray
 
     def find(self, classes: np.ndarray) -> np.ndarray:
-        """The columns of the table for some classes, int64 [3, pairs]."""
-        return self.table.take(
-            concatenate_ranges(self.starts.take(classes), self.starts.take(classes + 1)), 1
-        )
+        """The places of the pairs of some classes, class after class."""
+        return concatenate_ranges(self.starts.take(classes), self.starts.take(classes + 1))
+
+    def find_one(self, number: int) -> slice:
+        """The places of the pairs of one class."""
+        return slice(self.starts[number], self.starts[number + 1])
 
 
 @dataclass(frozen=True)
@@ -239,9 +245,8 @@ def _sort_edges(classed: ClassedFacts) -> tuple[Edges, Edges]:
     ]
     table = np.concatenate([*pairs, np.empty((3, 0), np.int64)], axis=1)
     classes = np.arange(classed.congruence.class_count + 1)
-    by_parent = table[:, np.argsort(table[0], kind="stable")]
-    by_child = table[:, np.argsort(table[1], kind="stable")]
+    below, above = (table[:, np.argsort(column, kind="stable")] for column in table[:2])
     return (
-        Edges(by_parent, np.searchsorted(by_parent[0], classes)),
-        Edges(by_child, np.searchsorted(by_child[1], classes)),
+        Edges(below[0], below[1], below[2], np.searchsorted(below[0], classes)),
+        Edges(above[0], above[1], above[2], np.searchsorted(above[1], classes)),
     )

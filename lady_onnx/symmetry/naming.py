@@ -122,11 +122,12 @@ def _find_holders(incidence: Incidence, groups: Sequence[FoundGroup]) -> list[li
         # a class that stands for many has none inside it
         which[group.units[::-1]] = i
         place[group.units[::-1]] = np.arange(group.units.size)[::-1]
+    edges = incidence.above
     holders: list[list[Holder]] = []
     for group in groups:
         # in the order of the relations, which is the same for all groups that stand in one place
         # of several units
-        parents = incidence.above.find(group.units[:1])[0]
+        parents = edges.parents[edges.find_one(group.units[0])]
         held = [(int(which[p]), int(place[p])) for p in parents if which[p] >= 0]
         holders.append(list(dict.fromkeys(held)))
     return holders
