@@ -10,7 +10,7 @@ from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.model import Symmetry
 from lady_onnx.symmetry.finder import find_symmetry
-from lady_onnx.symmetry.run_folding import Unfoldable, fold_runs, keep_runs
+from lady_onnx.symmetry.run_folding import UnfoldingError, fold_runs, keep_runs
 
 from . import test_fused, test_law
 from .strategies import graphs
@@ -35,7 +35,7 @@ def check_folding(model: onnx.ModelProto) -> None:
     analysis = analyse_graph(load_graph(model))
     try:
         found = find_symmetry(fold_runs(analysis, 3))
-    except Unfoldable:
+    except UnfoldingError:
         return
     assert describe(found) == describe(find_symmetry(keep_runs(analysis)))
 

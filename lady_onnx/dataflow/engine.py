@@ -42,7 +42,7 @@ MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError
 """What a rule raises at a node that is not as its specification says."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Analysis:
     """The facts of one graph, and where its labels stand in the weights.
 

@@ -17,7 +17,7 @@ from .candidates import UnitTabulator
 from .incidence import Incidence
 from .pinning import OTHER_REASONS, find_cause, spread_causes
 from .repeated_blocks import RepeatedBlocks
-from .run_folding import Unfoldable
+from .run_folding import UnfoldingError
 
 MAX_FACT_CODE = 1 << 62
 """Facts are coded as single numbers below this bound, else as rows of three."""
@@ -60,7 +60,7 @@ def accept_candidates(
         causes: int64 [classes], what pins each class; it is not changed.
 
     Raises:
-        Unfoldable: the units differ in what was folded, or a group lies inside folded units.
+        UnfoldingError: the units differ in what was folded, or a group lies inside folded units.
     """
     causes = causes.copy()
     relations = incidence.classed.congruence.relations
@@ -84,7 +84,7 @@ def accept_candidates(
 
 
 def _require_equal_runs(incidence: Incidence, units: np.ndarray) -> None:
-    """Unfoldable where units may differ only in the lengths of the runs that were folded."""
+    """UnfoldingError where units may differ only in the lengths of the runs that were folded."""
     edges = incidence.below
     below = found = sort_distinct(units)
     while found.size:
@@ -97,18 +97,18 @@ def _require_equal_runs(incidence: Incidence, units: np.ndarray) -> None:
     np.minimum.at(shortest, number, spans)
     np.maximum.at(longest, number, spans)
     if (shortest[number] != longest[number]).any():
-        raise Unfoldable
+        raise UnfoldingError
 
 
 def _require_single_parents(incidence: Incidence, units: np.ndarray) -> None:
-    """Unfoldable where a group lies inside units that stand for others.
+    """UnfoldingError where a group lies inside units that stand for others.
 
     Each of the units that are not there holds a group of its own.
     """
     edges = incidence.above
     parents = edges.parents[edges.find(units)]
     if incidence.classed.multiplicities.is_paired[parents].any():
-        raise Unfoldable
+        raise UnfoldingError
 
 
 class _Examiner:

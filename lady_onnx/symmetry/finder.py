@@ -16,7 +16,7 @@ from .colouring import colour_classes
 from .incidence import index_incidence
 from .naming import list_pins, name_groups, order_groups, unfold_groups
 from .pinning import pin_classes
-from .run_folding import Fold, Unfoldable, fold_runs, keep_runs
+from .run_folding import Fold, UnfoldingError, fold_runs, keep_runs
 
 
 def extract_groups(analysis: Analysis) -> Symmetry:
@@ -27,7 +27,7 @@ def extract_groups(analysis: Analysis) -> Symmetry:
     """
     try:
         return find_symmetry(fold_runs(analysis))
-    except Unfoldable:
+    except UnfoldingError:
         return find_symmetry(keep_runs(analysis))
 
 
@@ -35,7 +35,7 @@ def find_symmetry(fold: Fold) -> Symmetry:
     """The groups and pins of a folded graph.
 
     Raises:
-        Unfoldable: the units of a group do not lie as the fold has them.
+        UnfoldingError: the units of a group do not lie as the fold has them.
     """
     classed = merge_labels(fold)
     causes = pin_classes(classed)

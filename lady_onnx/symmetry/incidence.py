@@ -184,8 +184,11 @@ def _mark_labels(
     Args:
         table: the facts.
         kinds: uint64 [labels], what each label starts with.
-        first, second: uint64 [entries], hashes of the two columns. They stand for addresses,
-            children and parents; another label that is equal stands for what is said of it.
+        first: uint64 [entries], a hash of the first column.
+        second: uint64 [entries], a hash of the second column.
+
+    The hashes are taken for addresses, children and parents. Of an equal label its own mark is
+    taken.
     """
     marks = mix_bits(kinds)
     is_equality = table.statement < table.equal_count

@@ -67,7 +67,7 @@ def unfold_groups(classed: ClassedFacts, groups: Sequence[FoundGroup]) -> list[F
     A unit that stands for others occurs once for each of them.
 
     Raises:
-        Unfoldable: the positions of a group's units do not follow the runs that were folded.
+        UnfoldingError: the positions of a group's units do not follow the runs that were folded.
     """
     fold, of_class = classed.fold, classed.multiplicities.of_class
     # most groups are folded like others, and most slots have the same index as others

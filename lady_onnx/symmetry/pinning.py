@@ -58,7 +58,7 @@ def pin_classes(classed: ClassedFacts) -> np.ndarray:
 
 
 def _find_read(classed: ClassedFacts, causes: np.ndarray) -> np.ndarray:
-    """bool [classes], whether an output may depend on the class."""
+    """Which classes an output may depend on, bool [classes]."""
     read = causes >= 0
     for contracted in map(to_dense, classed.facts.read):
         read[classed.congruence.class_of_label[contracted[contracted >= 0]]] = True

@@ -33,7 +33,7 @@ The length is negative for the second position of a run.
 """
 
 
-class Unfoldable(Exception):
+class UnfoldingError(Exception):
     """The units of a group do not lie as a fold has them."""
 
 
@@ -67,7 +67,7 @@ class Fold:
             shared: indices that were made before; of equal ones only one is kept.
 
         Raises:
-            Unfoldable: the positions do not follow the runs.
+            UnfoldingError: the positions do not follow the runs.
         """
         within = tuple(
             [(a, self._unfold_index(slot.initializer, a, p[None])[0]) for a, p in slot.within]
@@ -75,7 +75,7 @@ class Fold:
         known = self.places.get((slot.initializer, slot.axis))
         if known is None:
             if which.size > len(slot.index):
-                raise Unfoldable
+                raise UnfoldingError
             index = slot.index
         elif which.size > len(slot.index):
             index = known[0].take(slot.index).take(which, 0) + distance[:, None]
@@ -91,14 +91,14 @@ class Fold:
             return index
         places, length = known
         if (length[index] != length[index[0]]).any():
-            raise Unfoldable
+            raise UnfoldingError
         real, spans = places[index], length[index[0]]
         pieces, k = [], 0
         while k < spans.size:
             # the same place of several runs, then the next place of them all
             n = int(spans[k])
             if n < 0:
-                raise Unfoldable
+                raise UnfoldingError
             width = 1
             if n > 1:
                 width = next((j for j, m in enumerate(spans[k:]) if m != n), spans.size - k)
@@ -108,7 +108,7 @@ class Fold:
                 if (spans[second] != -n).any() or (
                     real[:, second] != real[:, k : k + width] + 1
                 ).any():
-                    raise Unfoldable
+                    raise UnfoldingError
                 block = block + np.arange(n)[None, :, None]
                 k += width
             pieces.append(block.reshape(len(index), -1))
