@@ -24,7 +24,7 @@ RunsByName = dict[Hashable, int]
 
 
 class _Span(NamedTuple):
-    """An axis of a weight that has no labels yet."""
+    """An axis of a weight that has no labels yet: its name in the equation, and its size."""
 
     name: Hashable
     axis: int
@@ -32,7 +32,14 @@ class _Span(NamedTuple):
 
 
 class _Unlabelled(NamedTuple):
-    """A weight that gets its labels from an operator; one that contracts it goes last."""
+    """A weight that gets its labels from an operator. Contracted weights get theirs first.
+
+    Attributes:
+        is_kept: whether no axis of the weight is contracted.
+        weight: the weight's name.
+        spans: the axes along which it varies.
+        rank: the number of its axes.
+    """
 
     is_kept: bool
     weight: str

@@ -45,8 +45,8 @@ class MarkRecorder:
     def __init__(self, facts: Facts):
         """Takes the facts that the marks are kept in."""
         self._facts = facts
+        # by the identity of an array, the array, which keeps it alive, and the answer
         self._is_whole_by_id: dict[int, tuple[np.ndarray, bool]] = {}
-        """By the identity of an array, the array, which keeps it alive, and the answer."""
 
     def mark_labels(self, roles: Sequence[Role], *said: object) -> None:
         """Marks the labels of roles with what is said of them."""
