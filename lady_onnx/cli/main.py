@@ -30,7 +30,7 @@ from ..pipeline.permuting import Model, list_slots_json
 from ..pipeline.options import EVIDENCE, VERIFY
 from ..pipeline.verdicts import ACCEPTED, VERDICTS
 from ..runtime.sessions import PROVIDERS, read_data
-from ..symmetry.explanation import draw_dot
+from ..symmetry.drawing import draw_dot
 
 
 def _clean(value: Any) -> Any:

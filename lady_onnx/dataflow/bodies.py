@@ -24,12 +24,10 @@ from ..graph.nodes import (
     sort_topologically,
 )
 from ..rules import Elementwise
-from .state import Result, WalkState
+from .state import COPY_OPERATOR, Result, WalkState
 
-CONSTANT = "Constant"
-COPY = "Identity"
-"""The operator of the step that is recorded where a tensor inside a body is one outside it."""
-LOOP = "Loop"
+CONSTANT_OPERATOR = "Constant"
+LEAVING_OPERATOR = "Loop"
 """The operator of the step that is recorded where no single node says what becomes of a tensor."""
 
 
@@ -175,12 +173,12 @@ class BodyRunner:
 
     def pass_result(self, inner: str, name: str) -> None:
         """Records that a tensor inside a body is the tensor of that name outside."""
-        node = NodeProto(op_type=COPY, input=[inner], output=[name])
+        node = NodeProto(op_type=COPY_OPERATOR, input=[inner], output=[name])
         self.state.record_step(node, Elementwise())
 
     def leave_results(self, outputs: Sequence[str]) -> None:
         """Records that no single node says what becomes of the tensors that a body returns."""
-        self.state.record_step(NodeProto(op_type=LOOP, input=outputs), None)
+        self.state.record_step(NodeProto(op_type=LEAVING_OPERATOR, input=outputs), None)
 
     def _run_nodes(
         self,
@@ -205,12 +203,12 @@ class BodyRunner:
         for node in nodes:
             for o in node.output:
                 if o:
-                    constant = node.op_type == CONSTANT and scope.weights + o in known
+                    constant = node.op_type == CONSTANT_OPERATOR and scope.weights + o in known
                     names[o] = (scope.weights if constant else scope.call) + o
         inner = replace(scope, names=names)
         for node in find_live_nodes(sort_topologically(nodes), outputs):
             copy = _copy_node(node, inner, values)
-            if node.op_type == CONSTANT and copy.output[0] in known:
+            if node.op_type == CONSTANT_OPERATOR and copy.output[0] in known:
                 continue
             # the copy is kept with its origin: its identity must stay its own
             self._placed[id(copy)] = PlacedNode(copy, node, inner)

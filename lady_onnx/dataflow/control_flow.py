@@ -22,7 +22,7 @@ from .sequences import is_sequence_node, run_sequence_node
 from .state import Result, WalkState, name_operator
 from .transfer import apply_rule
 
-Handler = Callable[[BodyRunner, PlacedNode], Sequence[Result]]
+BodyHandler = Callable[[BodyRunner, PlacedNode], Sequence[Result]]
 LOOP_BODY = "body"
 SCAN_MIN_OPSET = 9
 """Before it, a scan has a batch axis, in another form."""
@@ -31,7 +31,7 @@ SCAN_MIN_OPSET = 9
 def has_body(runner: BodyRunner, node: NodeProto) -> bool:
     """Has the node subgraphs, does it call a function of the model, or is it one of sequences?"""
     return (
-        name_operator(node) in HANDLERS
+        name_operator(node) in BODY_HANDLERS
         or is_sequence_node(runner.state, node)
         or runner.is_call(node)
     )
@@ -44,7 +44,7 @@ def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
         UnknownStructure: the node cannot be followed.
     """
     placed = runner.place_node(node)
-    handler = HANDLERS.get(name_operator(placed.origin))
+    handler = BODY_HANDLERS.get(name_operator(placed.origin))
     if handler is not None:
         return handler(runner, placed)
     state = runner.state
@@ -174,7 +174,7 @@ def _unify_states(
 
 
 def _declare_state(state: WalkState, name: str, initial: str) -> Tensor:
-    """A state of a loop, by its name inside the body, of the shape and type of its initial value."""
+    """A state of a loop, by its name inside the body; it is like its initial value."""
     tensor = state.labelling.make_state(state.read_tensor(initial).shape)
     _declare(state, name, tensor, initial)
     return tensor
@@ -215,7 +215,7 @@ def _stack_turns(state: WalkState, name: str, axis: int, count: int) -> Tensor:
     return Tensor(shape, (*roles, *turns), reason=tensor.reason)
 
 
-HANDLERS: dict[str, Handler] = {
+BODY_HANDLERS: dict[str, BodyHandler] = {
     "If": _run_branches,
     "Loop": _run_loop,
     "Scan": _run_scan,

@@ -21,7 +21,7 @@ from ..errors import UnknownStructure
 from ..graph.model import Graph
 from ..graph.nodes import describe_node, find_live_nodes, list_captured_names, read_attributes
 from ..graph.shapes import choose_input_shapes
-from .bodies import CONSTANT, BodyRunner
+from .bodies import CONSTANT_OPERATOR, BodyRunner
 from .control_flow import has_body, run_body
 from .inference import Inference
 from .labels.facts import GRAPH_INPUT, POSITION, Facts
@@ -42,7 +42,7 @@ MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError
 """What a rule raises at a node that is not as its specification says."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Analysis:
     """The facts of one graph, and where its labels stand in the weights.
 
@@ -63,11 +63,11 @@ class Analysis:
     steps: list[tuple[NodeProto, rules.Kind | None]] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
-    def to_dense(self) -> Analysis:
+    def expand_runs(self) -> Analysis:
         """The same analysis with arrays in place of runs of labels."""
         return replace(
             self,
-            facts=self.facts.to_dense(),
+            facts=self.facts.expand_runs(),
             weights={w: [to_dense(r) for r in roles] for w, roles in self.weights.items()},
         )
 
@@ -134,7 +134,7 @@ class Engine:
         A node that cannot be described, or does not fit its rule, pins what it touches.
         """
         state = self.state
-        if node.op_type == CONSTANT and set(node.output) & state.graph.tensors.keys():
+        if node.op_type == CONSTANT_OPERATOR and set(node.output) & state.graph.tensors.keys():
             return
         state.facts.node = describe_node(node)
         is_run_through = has_body(self._bodies, node)

@@ -24,7 +24,7 @@ RunsByName = dict[Hashable, int]
 
 
 class _Span(NamedTuple):
-    """An axis of a weight that has no labels yet."""
+    """An axis of a weight that has no labels yet: its name in the equation, and its size."""
 
     name: Hashable
     axis: int
@@ -32,7 +32,14 @@ class _Span(NamedTuple):
 
 
 class _Unlabelled(NamedTuple):
-    """A weight that gets its labels from an operator; one that contracts it goes last."""
+    """A weight that gets its labels from an operator. Contracted weights get theirs first.
+
+    Attributes:
+        is_kept: whether no axis of the weight is contracted.
+        weight: the weight's name.
+        spans: the axes along which it varies.
+        rank: the number of its axes.
+    """
 
     is_kept: bool
     weight: str
@@ -148,7 +155,7 @@ def _find_unlabelled(
     (part,) = operand.parts
     if not part.is_whole or part.weight in labelling.weights:
         return None
-    spans = _list_spans(part, operand, own, meeting.order)
+    spans = _list_weight_spans(part, operand, own, meeting.order)
     if any(s.name in batch for s in spans) and any(
         s.name not in batch and s.name not in meeting.pinned for s in spans
     ):
@@ -161,7 +168,7 @@ def _find_unlabelled(
     return _Unlabelled(is_kept, part.weight, spans, len(part.index))
 
 
-def _list_spans(
+def _list_weight_spans(
     part: Part, operand: Tensor, own: Sequence[Hashable], order: Mapping
 ) -> list[_Span]:
     """The axes of a whole weight along which it varies, in the order of their names."""

@@ -85,7 +85,7 @@ def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: 
     reason = next((o.reason for o in operands if not o.parts), POSITION)
     # along the axis the labels stand one after the other; elsewhere the operands share one order
     result: list[np.ndarray] = []
-    for span in _list_spans(each, axis, size):
+    for span in _list_role_spans(each, axis, size):
         if any(set(span) < set(find_varying_axes(r)) and not is_address(r) for r in result):
             continue
         result += _concatenate_roles(labelling.facts, operands, each, axis, span)
@@ -97,7 +97,7 @@ def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: 
     return Tensor(shape, tidy_roles(result, shape), reason=reason)
 
 
-def _list_spans(
+def _list_role_spans(
     each: Sequence[Sequence[np.ndarray]], axis: int, size: int
 ) -> list[tuple[int, ...]]:
     """The sets of axes of roles along the concatenated axis, those of most axes first."""

@@ -16,20 +16,20 @@ from ..errors import UnknownStructure
 from ..graph.nodes import read_attributes
 from ..rules import Elementwise, Movement, Reshape, Step, Take
 from .labels.tensors import Tensor
-from .state import Result, WalkState, name_operator
+from .state import COPY_OPERATOR, Result, WalkState, name_operator
 from .transfer import apply_rule
 
-Handler = Callable[[WalkState, NodeProto], Result]
+SequenceHandler = Callable[[WalkState, NodeProto], Result]
 
 
 def is_sequence_node(state: WalkState, node: NodeProto) -> bool:
     """Does this node make, change or read a sequence? A map over one is not meant."""
     operator = name_operator(node)
-    if operator not in HANDLERS:
+    if operator not in SEQUENCE_HANDLERS:
         return False
-    return HANDLERS[operator] is not _copy_sequence or not state.sequences.keys().isdisjoint(
-        node.input
-    )
+    return SEQUENCE_HANDLERS[
+        operator
+    ] is not _copy_sequence or not state.sequences.keys().isdisjoint(node.input)
 
 
 def run_sequence_node(state: WalkState, node: NodeProto) -> list[Result]:
@@ -38,7 +38,7 @@ def run_sequence_node(state: WalkState, node: NodeProto) -> list[Result]:
     Raises:
         UnknownStructure: a sequence or a place in one cannot be followed.
     """
-    return [HANDLERS[name_operator(node)](state, node)]
+    return [SEQUENCE_HANDLERS[name_operator(node)](state, node)]
 
 
 def _copy_sequence(state: WalkState, node: NodeProto) -> Result:
@@ -190,9 +190,9 @@ def _read_integers(state: WalkState, name: str) -> np.ndarray | None:
     return state.inference.value(name) if whole else None
 
 
-HANDLERS: dict[str, Handler] = {
+SEQUENCE_HANDLERS: dict[str, SequenceHandler] = {
     "ConcatFromSequence": _concatenate_items,
-    "Identity": _copy_sequence,
+    COPY_OPERATOR: _copy_sequence,
     "SequenceAt": _take_item,
     "SequenceConstruct": _make_sequence,
     "SequenceEmpty": _make_empty,

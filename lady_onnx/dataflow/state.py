@@ -18,6 +18,9 @@ from .labels.roles import lay_along
 from .labels.tensors import Index, Part, Tensor
 from .labels.weights import Labelling
 
+COPY_OPERATOR = "Identity"
+"""The operator that leaves its operand as it is, be it a tensor or a sequence."""
+
 Result = Tensor | list[str]
 """A tensor, or the names of a sequence's tensors."""
 

@@ -31,9 +31,9 @@ from .labels.roles import (
 )
 from .labels.tensors import Tensor
 from .labels.weights import Labelling
+from .state import COPY_OPERATOR
 from .steps import move_role, move_shape
 
-COPY = "Identity"
 NAMED_CONSTANT, OF_EACH_UNIT, OF_ONE_NODE, BESIDE = "number", "each", "node", "beside"
 """What a number or mark is made of: a constant, an operator that maps every unit from itself alone,
 a node whose result is like no other's, and tensors that are concatenated."""
@@ -45,8 +45,8 @@ class MarkRecorder:
     def __init__(self, facts: Facts):
         """Takes the facts that the marks are kept in."""
         self._facts = facts
+        # by the identity of an array, the array, which keeps it alive, and the answer
         self._is_whole_by_id: dict[int, tuple[np.ndarray, bool]] = {}
-        """By the identity of an array, the array, which keeps it alive, and the answer."""
 
     def mark_labels(self, roles: Sequence[Role], *said: object) -> None:
         """Marks the labels of roles with what is said of them."""
@@ -130,32 +130,45 @@ class ValueNumbering:
         match kind:
             case rules.Body() | rules.Source():
                 return
-            case rules.Movement(moved, axis):
-                made = zip(node.output, results, moved, strict=False)
-                for name, result, (sources, steps) in made:
-                    if name and result is not None:
-                        whole = [i for i in sources if operands[i]]
-                        self.numbers[name] = self._number_movement(
-                            node, name, whole, axis, steps, operands, result
-                        )
-                return
-        if node.op_type == COPY:
-            self.numbers[node.output[0]] = self.find_number(node.input[0])
-        elif isinstance(kind, rules.Elementwise) or (
-            isinstance(kind, rules.Equation) and self._keeps_units_apart(kind, operands)
-        ):
-            given = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
-            numbers = [self.find_number(n) if n else 0 for n in node.input]
-            what = digest(node.op_type, node.domain, *given, *numbers)
-            self._mark_operands((OF_EACH_UNIT, what), operands)
-            for k, name in enumerate(node.output):
-                self.numbers[name] = digest(what, k) if k else what
-        else:
-            # units meet each other, or a weight: the result is like no other node's
-            self._mark_operands((OF_ONE_NODE, node.output[0]), operands)
+            case rules.Movement():
+                self._number_movements(node, kind, operands, results)
+            case _ if node.op_type == COPY_OPERATOR:
+                self.numbers[node.output[0]] = self.find_number(node.input[0])
+            case _ if self._keeps_units_apart(kind, operands):
+                self._number_computation(node, operands)
+            case _:
+                # units meet each other, or a weight: the result is like no other node's
+                self._mark_operands((OF_ONE_NODE, node.output[0]), operands)
 
-    def _keeps_units_apart(self, kind: rules.Equation, operands: Sequence[Tensor | None]) -> bool:
-        """Does an equation compute every unit from itself alone?"""
+    def _number_computation(self, node: NodeProto, operands: Sequence[Tensor | None]) -> None:
+        """Numbers the results of a node that computes every unit from itself alone."""
+        attributes = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
+        numbers = [self.find_number(n) if n else 0 for n in node.input]
+        what = digest(node.op_type, node.domain, *attributes, *numbers)
+        self._mark_operands((OF_EACH_UNIT, what), operands)
+        for k, name in enumerate(node.output):
+            self.numbers[name] = digest(what, k) if k else what
+
+    def _number_movements(
+        self,
+        node: NodeProto,
+        kind: rules.Movement,
+        operands: Sequence[Tensor | None],
+        results: Sequence[Tensor | None],
+    ) -> None:
+        """Numbers the results of a node that moves elements."""
+        made = zip(node.output, results, kind.results, strict=False)
+        for name, result, (sources, steps) in made:
+            if name and result is not None:
+                named = [(node.input[i], o) for i in sources if (o := operands[i])]
+                self.numbers[name] = self._number_movement(
+                    node.op_type, name, named, kind.axis, steps, result
+                )
+
+    def _keeps_units_apart(self, kind: rules.Kind, operands: Sequence[Tensor | None]) -> bool:
+        """Does a node compute every unit from itself alone?"""
+        if not isinstance(kind, rules.Equation):
+            return isinstance(kind, rules.Elementwise)
         operands = operands[: kind.text.partition("->")[0].count(",") + 1]
         how = plan_equation(kind.text, tuple(None if o is None else len(o.shape) for o in operands))
         bound = how.gone | how.over | how.pinned
@@ -192,21 +205,28 @@ class ValueNumbering:
 
     def _number_movement(
         self,
-        node: NodeProto,
+        operator: str,
         name: str,
-        sources: Sequence[int],
+        sources: Sequence[tuple[str, Tensor]],
         axis: int,
         steps: Sequence[rules.Step],
-        operands: Sequence[Tensor | None],
         result: Tensor,
     ) -> int:
-        """The number of a result of a movement; what it does along the units' axes is no matter."""
-        numbers = [self.find_number(node.input[i]) for i in sources]
+        """The number of a result of a movement; what it does along the units' axes is no matter.
+
+        Args:
+            operator: the node's operator.
+            name: the result's name.
+            sources: the operands that the result is made of, by their names.
+            axis: the axis along which they are concatenated, if they are several.
+            steps: what then moves their elements.
+            result: the result.
+        """
+        numbers = [self.find_number(source) for source, _ in sources]
         if len(set(numbers)) != 1:
-            tensors = [operands[i] for i in sources]
+            tensors = [t for _, t in sources]
             return self._number_concatenation(name, numbers, tensors, axis, bool(steps))
-        number, tensor = numbers[0], operands[sources[0]]
-        assert tensor is not None
+        number, tensor = numbers[0], sources[0][1]
         if not steps:
             return number
         if tensor.parts:
@@ -224,7 +244,7 @@ class ValueNumbering:
         said = (
             self._spell_rearrangement(tensor, steps[0], result)
             if len(steps) == 1
-            else (node.op_type, *_spell_steps(steps))
+            else (operator, *_spell_steps(steps))
         )
         return digest(number, *said) if said else number
 
@@ -232,7 +252,7 @@ class ValueNumbering:
         self,
         name: str,
         numbers: Sequence[int],
-        tensors: Sequence[Tensor | None],
+        tensors: Sequence[Tensor],
         axis: int,
         moves: bool,
     ) -> int:
@@ -245,7 +265,7 @@ class ValueNumbering:
             axis: the axis along which they are concatenated.
             moves: whether the result is moved after that.
         """
-        parts = [(t, self._list_roles(t)) for t in tensors if t]
+        parts = [(t, self._list_roles(t)) for t in tensors]
         # side by side along another axis than its own, each unit is made of itself alone; along
         # their own axis the units are of several kinds
         apart = not moves and all(

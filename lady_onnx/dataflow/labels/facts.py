@@ -154,7 +154,7 @@ class Facts:
             self.parent_nodes.append(self.node)
         return True
 
-    def to_dense(self) -> Facts:
+    def expand_runs(self) -> Facts:
         """The same facts with arrays in place of runs, and marks split by their occurrences."""
         return replace(
             self,

@@ -139,10 +139,15 @@ def _tie_roles(facts: Facts, roles: list[np.ndarray]) -> list[np.ndarray]:
         for other in distinct[1:]:
             facts.tie_labels(distinct[0], other)
         return distinct[:1]
+    if all(is_address(r) for r in distinct):
+        return distinct
+    return _tie_distinct_roles(facts, distinct)
+
+
+def _tie_distinct_roles(facts: Facts, distinct: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Ties roles of which some are no runs; the finest gets the others as parents."""
     named = [r for r in distinct if not is_address(r)]
     fixed = [r for r in distinct if is_address(r)]
-    if not named:
-        return fixed
     parts = [number_classes(r) for r in named]
     finest = next((i for i, p in enumerate(parts) if all(is_refinement(p, q) for q in parts)), None)
     if finest is None:

@@ -91,7 +91,7 @@ class Labelling:
     def list_labels(self, part: Part) -> list[np.ndarray]:
         """The labels of a part of a weight, as far as it has any; no new ones are given."""
         known = [to_dense(r) for r in self.weights.get(part.weight, ())]
-        return [_take_part(part, r)[0] for r in known if not _is_constant_along(part, r)]
+        return [_take_part(part, r)[0] for r in known if not _has_constant_axis(part, r)]
 
     def pin_values(self, names: Sequence[str]) -> None:
         """Pins the weights that were read for their values."""
@@ -156,7 +156,7 @@ class Labelling:
     def _take_role(self, part: Part, which: int) -> np.ndarray | None:
         """One role of a weight over a part of it; elements that nothing has met get labels."""
         role = to_dense(self.weights[part.weight][which])
-        if _is_constant_along(part, role):
+        if _has_constant_axis(part, role):
             return None
         found, where = _take_part(part, role)
         if (found == UNREAD_LABEL).any():
@@ -200,8 +200,8 @@ class Labelling:
         return drop_constant_axes(frame, used)
 
 
-def _is_constant_along(part: Part, role: np.ndarray) -> bool:
-    """Does the role vary along an axis of the weight on which the weight is constant?"""
+def _has_constant_axis(part: Part, role: np.ndarray) -> bool:
+    """Does the role run along an axis of the weight on which the part is constant?"""
     return any(part.index[a] is None for a in find_varying_axes(role))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from lady_onnx.groups.model import Slot
-from lady_onnx.symmetry.blocks import carry_slot
+from lady_onnx.symmetry.repeated_blocks import carry_slot
 
 
 def slot(axis: int, *rows: list[int], within: tuple[tuple[int, np.ndarray], ...] = ()) -> Slot:
