@@ -1,4 +1,4 @@
-"""Operators with bodies: `If`, `Loop`, `Scan` and others, whose bodies are read where they stand."""
+"""Operators with bodies, such as `If`, `Loop` and `Scan`; bodies are read where they stand."""
 
 from __future__ import annotations
 

@@ -32,8 +32,8 @@ def read_numbers_per_unit(term: Term, array: np.ndarray) -> np.ndarray | None:
         array: a constant that is added to its result, or multiplied with it.
 
     Returns:
-        The numbers [units], or one number without axes for all units; None where the constant varies
-        along another axis.
+        The numbers [units], or one number without axes for all units; None where the constant
+        varies along another axis.
     """
     rank = term.rank
     weight = term.operands[1]
@@ -201,7 +201,7 @@ def measure_windows(terms: Terms, term: Term, source: Term, named: Mapping[str, 
     places = len(kernel)
     for k in range(places):
         n = shape[k + 2]
-        if not isinstance(n, Polynomial) or not isinstance(term.shape[k + 2], Polynomial):  # type: ignore[index]
+        if not isinstance(n, Polynomial) or not isinstance(made[k + 2], Polynomial):
             continue
         less = dilations[k] * (kernel[k] - 1) - pads[k] - pads[places + k]
         if strides[k] == 1:

@@ -131,7 +131,7 @@ def make_movement(
         shape: the shape of the result.
 
     Returns:
-        The result, written in the one way; None where the shape splits no factors, or several at once.
+        The result, in the one way to write it; None where an axis of the shape splits no factor.
     """
     split_up = split_factors(factors, order, shape)
     if split_up is None:
@@ -232,8 +232,8 @@ def undo_movement(terms: Terms, term: Term, model: Term) -> Term:
 def find_common_movement(terms: Terms, parts: Sequence[Term]) -> Term | None:
     """Find the movement that may come after a combination of terms in place of before it.
 
-    How a term was transposed cannot be seen where its axes have length one. Among terms that were moved
-    in several ways the choice does not depend on where the movements stand.
+    How a term was transposed cannot be seen where its axes have length one. Among terms that were
+    moved in several ways the choice does not depend on where the movements stand.
 
     Args:
         terms: makes terms.

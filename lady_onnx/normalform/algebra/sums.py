@@ -70,8 +70,8 @@ def make_sum(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = frozense
     Args:
         terms: makes terms.
         a, b: the terms.
-        unshared: the identities of those that nothing else reads; sums among them become part of this
-            one.
+        unshared: the identities of those that nothing else reads; sums among them become part of
+            this one.
     """
     if a.leaf is not None and b.leaf is None:
         a, b = b, a
@@ -181,8 +181,8 @@ def make_product(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = froz
     Args:
         terms: makes terms.
         a, b: the terms.
-        unshared: the identities of those that nothing else reads; products among them become part of
-            this one.
+        unshared: the identities of those that nothing else reads; products among them become part
+            of this one.
     """
     whole = [id(a) in unshared, id(b) in unshared]
     if a.leaf is not None and b.leaf is None:
@@ -229,7 +229,7 @@ def drop_leading_axes(terms: Terms, a: Term, b: Term) -> Term:
 
 
 def _multiply_constant(terms: Terms, a: Term, b: Term) -> Term:
-    """Multiply a term by a constant, or what is before it: a layer, another constant, a movement."""
+    """Multiply a term by a constant, or what is before it: a layer, a constant, a movement."""
     assert b.leaf is not None
     b = drop_leading_axes(terms, a, b)
     assert b.leaf is not None
