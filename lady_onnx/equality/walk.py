@@ -7,54 +7,29 @@ a difference: nothing is equal because nobody thought of it (`semantics.fields`)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 from ..graph.model import Graph
-from ..graph.nodes import describe_node, prefix_of_function
+from ..graph.nodes import prefix_of_function
 from ..rules.classes import RANDOM_OPERATORS
 from ..semantics.messages import is_same_message, is_same_type
 from ..semantics.schemas import find_schema, list_defaults, normalise_domain
 from .declarations import DeclarationComparison
 from .findings import Findings
+from .nodes import (
+    NodePair,
+    find_difference_of_meaning,
+    find_function,
+    find_misfit,
+    trim_names,
+)
 from .scopes import NameScope, Value, describe_value
-from .versions import find_oldest_meaning
 from .weights import compare_weights
 
 COUNT_ATTRIBUTES = ("group", "num_heads", "q_num_heads", "kv_num_heads")
 """Attributes that say how many units of a kind there are."""
-
-
-@dataclass(frozen=True)
-class NodePair:
-    """Two nodes that are met in the same place.
-
-    Attributes:
-        one, a: the scope of the reference's node, and the node.
-        two, b: the scope of the suspect's node, and the node.
-    """
-
-    one: NameScope
-    a: NodeProto
-    two: NameScope
-    b: NodeProto
-
-    @property
-    def place(self) -> str:
-        """The suspect's node, for a message."""
-        return f"node {describe_node(self.b)}"
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """What tells the pair from other pairs."""
-        return id(self.a), id(self.b)
-
-    @property
-    def sides(self) -> tuple[tuple[NameScope, NodeProto], tuple[NameScope, NodeProto]]:
-        """Scope and node of the reference, and of the suspect."""
-        return (self.one, self.a), (self.two, self.b)
 
 
 class Walk:
@@ -184,48 +159,22 @@ class Walk:
 
     def _compare_nodes(self, pair: NodePair) -> bool:
         """Compare two nodes but for their operands; False where they are no counterparts."""
-        a, b = pair.a, pair.b
-        functions = [_find_function(scope.graph, node) for scope, node in pair.sides]
-        operators = [(n.op_type, normalise_domain(n.domain), n.overload) for n in (a, b)]
-        what = ""
-        if (functions[0] is None) != (functions[1] is None) or (
-            operators[0] != operators[1] and any(functions)
-        ):
-            what = f"the reference has {describe_node(a)}"
-        elif [bool(n) for n in _trim_names(a.output)] != [bool(n) for n in _trim_names(b.output)]:
-            what = f"its results are others than those of the reference's {describe_node(a)}"
-        elif len(_trim_names(a.input)) != len(_trim_names(b.input)):
-            what = (
-                f"the number of operands is another than that of the reference's {describe_node(a)}"
-            )
+        what = find_misfit(pair)
         if what:
             self.findings.add_difference(pair.place, what, is_final=True)
             return False
-        if functions[0] is not None and functions[1] is not None:
-            self._compare_functions(functions[0], functions[1], pair.place)
-        elif operators[0] != operators[1]:
-            self.findings.add_difference(pair.place, f"the reference has {describe_node(a)}")
+        ours, theirs = (find_function(scope.graph, node) for scope, node in pair.sides)
+        if ours is not None and theirs is not None:
+            self._compare_functions(ours, theirs, pair.place)
         else:
-            self._compare_versions(pair)
+            what = find_difference_of_meaning(pair)
+            if what:
+                self.findings.add_difference(pair.place, what)
         self._compare_attributes(pair)
         return True
 
-    def _compare_versions(self, pair: NodePair) -> None:
-        """Compare what two operators of one name mean."""
-        ours, theirs = (scope.read_version(node.domain) for scope, node in pair.sides)
-        meanings = [
-            find_oldest_meaning(node.op_type, node.domain, version)
-            for (_, node), version in zip(pair.sides, (ours, theirs), strict=True)
-        ]
-        if meanings[0] != meanings[1]:
-            what = (
-                f"it is an operator of version {theirs} of its domain, in the reference of {ours}, "
-                "and they differ"
-            )
-            self.findings.add_difference(pair.place, what)
-
     def _compare_operands(self, pair: NodePair) -> None:
-        operands = zip(_trim_names(pair.a.input), _trim_names(pair.b.input), strict=True)
+        operands = zip(trim_names(pair.a.input), trim_names(pair.b.input), strict=True)
         # the last one waits on top: what is found first lies nearest to the outputs
         for x, y in reversed(list(operands)):
             if bool(x) != bool(y):
@@ -332,19 +281,6 @@ class Walk:
                 graph, function.node, function.input, opsets, prefix, declared=function.value_info
             )
         return self._functions[side, prefix]
-
-
-def _trim_names(names: Sequence[str]) -> list[str]:
-    """Drop the empty names at the end, which stand for operands or results that are left out."""
-    kept = list(names)
-    while kept and not kept[-1]:
-        kept.pop()
-    return kept
-
-
-def _find_function(graph: Graph, node: NodeProto) -> FunctionProto | None:
-    """Find the local function that a node calls; None where it calls none."""
-    return graph.functions.get((normalise_domain(node.domain), node.op_type, node.overload))
 
 
 def _read_attributes(node: NodeProto, version: int) -> Mapping[str, AttributeProto]:

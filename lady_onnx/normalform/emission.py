@@ -61,7 +61,9 @@ class FormWriter:
         self._fresh_names = FreshNames(taken)
         self._node_names = FreshNames(())
         self._constants = ConstantWriter(self._fresh_names)
-        self._lengths = LengthWriter(self._constants, self._fresh_names, terms.axes, self.names)
+        self._lengths = LengthWriter(
+            self._constants, self._fresh_names, terms.lengths.axes, self.names
+        )
         self._nodes: dict[int, list[NodeProto]] = {}
         """The nodes of every scope, by the scope's identity."""
 
@@ -118,7 +120,7 @@ class FormWriter:
         ):
             lengths = (*term.shape, *term.layout[0])
         unknown = {u for n in lengths if isinstance(n, Polynomial) for m, _ in n.terms for u in m}
-        return needed + [self._terms.axes[name][0] for name in sorted(unknown)]
+        return needed + [self._terms.lengths.axes[name][0] for name in sorted(unknown)]
 
     def _write(self, term: Term) -> None:
         """Write a term whose needs are written."""

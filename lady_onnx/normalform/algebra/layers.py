@@ -208,7 +208,7 @@ def measure_windows(terms: Terms, term: Term, source: Term, named: Mapping[str, 
             assert term.shape is not None
             term.shape = (*term.shape[: k + 2], n - less, *term.shape[k + 3 :])
         else:
-            terms.name_computed_length(term, k + 2, f"({n - less - 1!r}) // {strides[k]} + 1")
+            terms.lengths.name_by_formula(term, k + 2, f"({n - less - 1!r}) // {strides[k]} + 1")
     if isinstance(shape[0], Polynomial) and term.shape is not None:
         term.shape = (shape[0], *term.shape[1:])
     return term

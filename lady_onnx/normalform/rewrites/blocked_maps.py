@@ -1,4 +1,4 @@
-"""Maps in blocks of channels as terms, and how the channels that fill the last block are cut off."""
+"""Maps in blocks of channels as terms, and how channels that only fill a block are cut off."""
 
 from __future__ import annotations
 
