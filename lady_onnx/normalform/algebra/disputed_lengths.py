@@ -62,11 +62,11 @@ def _find_agreed_resized_lengths(
     if given.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
         return [None] * len(after)
     if scales is None or not scales.size:
-        # the lengths are given
+        # the lengths are given as such, and nothing is rounded
         return after
     is_cut = given.get("coordinate_transformation_mode") == b"tf_crop_and_resize"
     if is_cut or scales.size != len(after):
-        # a part of the map is resized, or some of its axes
+        # only a part of the map is resized, or only some of its axes
         return [None] * len(after)
     pairs = zip(before, after, scales.ravel(), strict=True)
     return [m if _is_product_exact(n, m, scale) else None for n, m, scale in pairs]

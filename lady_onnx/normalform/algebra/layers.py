@@ -165,7 +165,7 @@ def shift_units(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term 
         else read_numbers_per_unit(layer, np.broadcast_to(leaf.error_bound, leaf.array.shape))
     )
     if not bias.leaf.array.any() and own.ndim and leaf.error_bound is None:
-        # a bias of zeros leaves the other as it is
+        # what is added to zeros is not rounded, and keeps its place in the file
         made: Term | None = terms.move_constant(leaf, lambda a: a.reshape(-1))
     else:
         whole = Leaf(
