@@ -16,7 +16,8 @@ from ..rules.plainforms import spell_out
 from ..semantics.schemas import normalise_domain
 from .algebra.sums import is_shape_kept
 from .algebra.term import NoNormalForm, Term, list_with_defaults
-from .environment import Environment, Frame, ReadNode, RewriteNode
+from .environment import Environment, Frame, ReadNode
+from .rewrites.blocked import NodeRewriter
 
 PLAIN_FORM_VERSION = 20
 """The version of the default domain that plain forms of fused operators are written in."""
@@ -105,7 +106,7 @@ def _bind_attributes(node: NodeProto, given: Mapping[str, AttributeProto]) -> No
 
 def read_fused_node(
     environment: Environment,
-    rewrite: RewriteNode,
+    rewrite: NodeRewriter,
     node: NodeProto,
     operands: Sequence[Term | None],
     frame: Frame,

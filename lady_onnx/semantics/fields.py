@@ -62,8 +62,6 @@ IGNORED: Mapping[str, str] = {
     "FunctionProto.metadata_props": "notes about the function",
 }
 """Fields that cannot change what is computed, each with the reason why."""
-
-
 COMPARED: Mapping[str, str] = {
     "ModelProto.opset_import": "as the meaning of every node",
     "ModelProto.graph": "from its outputs back",
@@ -141,8 +139,6 @@ COMPARED: Mapping[str, str] = {
     "FunctionProto.value_info": "as that of a graph",
 }
 """Fields that count, and how they are compared."""
-
-
 UNREACHED: tuple[str, ...] = (
     "StringStringEntryProto",
     "NodeDeviceConfigurationProto",

@@ -14,12 +14,8 @@ from typing import Union
 
 MAX_TERMS = 64
 """The largest number of terms that a length may have."""
-
-
 MAX_COEFFICIENT = 1 << 40
 """The largest absolute coefficient of a length."""
-
-
 Monomial = tuple[str, ...]
 """A product of unknowns, by their names, sorted."""
 

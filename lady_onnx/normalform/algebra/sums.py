@@ -29,8 +29,6 @@ from .term import Leaf, Term
 
 MAX_PARTS = 256
 """A sum, product or concatenation of more parts becomes no part of a longer one."""
-
-
 MAX_FOLDED_ELEMENTS = 1 << 20
 """The largest number of elements of the sum of constants that are added to one term."""
 

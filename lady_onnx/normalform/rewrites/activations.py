@@ -200,8 +200,6 @@ EXACT_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Sign": np.sign,
 }
 """Functions of every element whose results are not rounded."""
-
-
 TRIGONOMETRIC_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Cos": np.cos,
     "Sin": np.sin,

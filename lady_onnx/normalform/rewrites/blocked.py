@@ -38,12 +38,8 @@ from .blocked_maps import (
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
 """The domain of onnxruntime's operators on maps in blocks."""
-
-
 PLAIN_VERSION = 20
 """The version of the default domain that the nodes made here are of."""
-
-
 ELEMENTWISE_OPERATORS = {
     "": (
         *UNARY_OPERATORS,
@@ -64,8 +60,6 @@ ELEMENTWISE_OPERATORS = {
 
 Where one has several operands, all but one have to be numbers, or have to lie in the same way.
 """
-
-
 NodeRewriter = Callable[[NodeProto, int, Sequence[Term | None]], Sequence[Term | None]]
 """Gives the results of a node of the default domain, or of one with a plain form, at a version."""
 
@@ -151,10 +145,10 @@ def commute_with_blocking(
         if made is None:
             raise NoNormalForm("it joins maps in blocks, and not along their channels")
         return [_make_whole_blocked(terms, [made])]
-    numbers = all(o.leaf is not None and o.leaf.array.size == 1 for o in others)
+    are_numbers = all(o.leaf is not None and o.leaf.array.size == 1 for o in others)
     is_moved = (domain, operator) == ("", "Reshape") and is_blocked(operands[0]) and len(maps) == 1
     if not is_moved and not (
-        operator in ELEMENTWISE_OPERATORS.get(domain, ()) and is_alike and numbers
+        operator in ELEMENTWISE_OPERATORS.get(domain, ()) and is_alike and are_numbers
     ):
         raise NoNormalForm("it reads a map in blocks of channels")
     made = rewrite(node, version, inner)[0]
