@@ -180,14 +180,14 @@ def shift_units(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term 
     return None if made is None else _replace_operands(terms, layer, [x, weight, made])
 
 
-def measure_windows(terms: Terms, term: Term, source: Term, named: Mapping[str, Any]) -> Term:
+def measure_windows(terms: Terms, term: Term, source: Term, window: Mapping[str, Any]) -> Term:
     """Give a convolution or pool the lengths that its windows give.
 
     Args:
         terms: makes terms.
         term: the convolution or pool.
         source: the map that it reads.
-        named: its attributes `kernel_shape`, `pads`, `strides` and `dilations`.
+        window: its attributes `kernel_shape`, `pads`, `strides` and `dilations`.
 
     Returns:
         The term itself.
@@ -196,7 +196,7 @@ def measure_windows(terms: Terms, term: Term, source: Term, named: Mapping[str, 
     if shape is None or made is None or len(shape) != len(made):
         return term
     kernel, pads, strides, dilations = (
-        list(named[n]) for n in ("kernel_shape", "pads", "strides", "dilations")
+        list(window[n]) for n in ("kernel_shape", "pads", "strides", "dilations")
     )
     places = len(kernel)
     for k in range(places):

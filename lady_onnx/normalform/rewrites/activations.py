@@ -20,6 +20,7 @@ from ..algebra.constants import MAX_COPIED_ELEMENTS, make_number, may_broadcast
 from ..algebra.elementwise import apply_unary
 from ..algebra.movements import make_reshape, make_transpose
 from ..algebra.multiples import make_multiple
+from ..algebra.numbering import Terms
 from ..algebra.sums import combine_terms, make_product, make_sum
 from ..algebra.term import NoNormalForm, Term, make_attributes
 from .arguments import read_axis
@@ -40,20 +41,17 @@ def rewrite_gelu(call: Call) -> Term | None:
         cube = make_multiple(
             terms, combine_terms(terms, "Product", [x, x, x], x.shape), _round_to_type(x, 0.044715)
         )
-        inner = apply_unary(
-            terms,
-            "Tanh",
-            make_multiple(
-                terms, make_sum(terms, x, cube), _round_to_type(x, math.sqrt(2 / math.pi))
-            ),
-        )
-        return make_multiple(
-            terms, make_product(terms, x, make_sum(terms, inner, make_number(terms, 1.0, x))), 0.5
-        )
-    inner = apply_unary(terms, "Erf", make_multiple(terms, x, _round_to_type(x, 1 / math.sqrt(2))))
-    return make_multiple(
-        terms, make_product(terms, x, make_sum(terms, inner, make_number(terms, 1.0, x))), 0.5
-    )
+        factor = _round_to_type(x, math.sqrt(2 / math.pi))
+        inner = make_multiple(terms, make_sum(terms, x, cube), factor)
+        return _make_gate(terms, x, apply_unary(terms, "Tanh", inner))
+    inner = make_multiple(terms, x, _round_to_type(x, 1 / math.sqrt(2)))
+    return _make_gate(terms, x, apply_unary(terms, "Erf", inner))
+
+
+def _make_gate(terms: Terms, x: Term, gate: Term) -> Term:
+    """Make x/2 (1 + gate)."""
+    shifted = make_sum(terms, gate, make_number(terms, 1.0, x))
+    return make_multiple(terms, make_product(terms, x, shifted), 0.5)
 
 
 def _round_to_type(like: Term, value: float) -> float:

@@ -88,7 +88,7 @@ def rewrite_convolution(call: Call) -> Term | None:
     if pads is None or list(call.attributes.get("kernel_shape", kernel)) != kernel:
         return None
     x, pads = _absorb_padding(x, pads) if operator == "Conv" else (x, pads)
-    named: dict[str, object] = {
+    window: dict[str, object] = {
         "dilations": read_window(call, "dilations", places, 1),
         "group": int(call.attributes.get("group", 1)),
         "kernel_shape": kernel,
@@ -98,24 +98,24 @@ def rewrite_convolution(call: Call) -> Term | None:
     if operator == "ConvTranspose":
         if "output_shape" in call.attributes:
             return None
-        named["output_padding"] = read_window(call, "output_padding", places, 0)
+        window["output_padding"] = read_window(call, "output_padding", places, 0)
     outer, inner = weight.leaf.array.shape[:2]
-    groups: Any = named["group"]
+    groups: Any = window["group"]
     units = outer if operator == "Conv" else inner * int(groups)
     if bias is None:
         bias = make_zero_bias(terms, units, weight)
-    return _make_convolution(call, operator, [x, weight, bias], named)
+    return _make_convolution(call, operator, [x, weight, bias], window)
 
 
 def _make_convolution(
-    call: Call, operator: str, operands: Sequence[Term], named: dict[str, object]
+    call: Call, operator: str, operands: Sequence[Term], window: dict[str, object]
 ) -> Term:
     """Make a convolution, and give it the lengths that its window gives."""
-    made = call.terms.make_term(operator, operands, make_attributes(**named))
+    made = call.terms.make_term(operator, operands, make_attributes(**window))
     return (
         made
         if operator == "ConvTranspose"
-        else measure_windows(call.terms, made, operands[0], named)
+        else measure_windows(call.terms, made, operands[0], window)
     )
 
 

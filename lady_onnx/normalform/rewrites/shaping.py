@@ -72,8 +72,8 @@ def _make_known_reshape(call: Call, term: Term, wanted: Sequence[Length]) -> Ter
         return None
     found = list(wanted)
     keeps_zeros = call.attributes.get("allowzero")
-    for k, extent in enumerate(found):
-        if isinstance(extent, Polynomial) or extent != 0:
+    for k, length in enumerate(found):
+        if isinstance(length, Polynomial) or length != 0:
             continue
         if keeps_zeros:
             return None
