@@ -14,8 +14,13 @@ from typing import Union
 
 MAX_TERMS = 64
 """The largest number of terms that a length may have."""
+MAX_FACTORS = 6
+"""The largest number of unknowns that one term may multiply."""
 MAX_COEFFICIENT = 1 << 40
 """The largest absolute coefficient of a length."""
+MAX_INT32_COEFFICIENT = 1 << 12
+"""The largest absolute coefficient of a length that is held in four bytes."""
+
 Monomial = tuple[str, ...]
 """A product of unknowns, by their names, sorted."""
 
@@ -71,11 +76,11 @@ def make_unknown_length(name: str) -> Polynomial:
     return Polynomial([((name,), 1)])
 
 
-def multiply_lengths(extents: Iterable[Length]) -> Length:
+def multiply_lengths(lengths: Iterable[Length]) -> Length:
     """Multiply lengths; the product of a shape is the number of its elements."""
     total: Length = 1
-    for extent in extents:
-        total = total * extent
+    for length in lengths:
+        total = total * length
     return total
 
 
@@ -135,11 +140,3 @@ def _make_length(terms: Iterable[tuple[Monomial, int]]) -> Length:
     if not kept.keys() - {()}:
         return math.prod(kept.values()) if kept else 0
     return Polynomial(kept.items())
-
-
-MAX_FACTORS = 6
-"""The largest number of unknowns that one term may multiply."""
-
-
-MAX_INT32_COEFFICIENT = 1 << 12
-"""The largest absolute coefficient of a length that is held in four bytes."""

@@ -14,15 +14,15 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
+from ...normalform.algebra.constants import MAX_COPIED_ELEMENTS, make_number, may_broadcast
+from ...normalform.algebra.elementwise import apply_unary
+from ...normalform.algebra.movements import make_reshape, make_transpose
+from ...normalform.algebra.multiples import make_multiple
+from ...normalform.algebra.numbering import Terms
+from ...normalform.algebra.sums import combine_terms, make_product, make_sum
+from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
 from ...rules.classes import FINITE_OPERATORS, WEIGHTED_SUM_OPERATORS
 from ...semantics.lengths import are_numbers, multiply_lengths
-from ..algebra.constants import MAX_COPIED_ELEMENTS, make_number, may_broadcast
-from ..algebra.elementwise import apply_unary
-from ..algebra.movements import make_reshape, make_transpose
-from ..algebra.multiples import make_multiple
-from ..algebra.numbering import Terms
-from ..algebra.sums import combine_terms, make_product, make_sum
-from ..algebra.term import NoNormalForm, Term, make_attributes
 from .arguments import read_axis
 from .call import Call, register_rewrite
 from .nodes import keep_as_written

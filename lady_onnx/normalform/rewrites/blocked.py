@@ -19,14 +19,14 @@ import numpy as np
 import onnx.helper
 from onnx import NodeProto, TensorProto
 
+from ...normalform.algebra.movements import make_transpose
+from ...normalform.algebra.numbering import Terms
+from ...normalform.algebra.parts import make_concatenation, make_slice
+from ...normalform.algebra.term import NoNormalForm, Term
 from ...rules.classes import UNARY_OPERATORS
 from ...rules.plainforms import MICROSOFT
 from ...runtime.sessions import measure_block_channels
 from ...semantics.schemas import normalise_domain
-from ..algebra.movements import make_transpose
-from ..algebra.numbering import Terms
-from ..algebra.parts import make_concatenation, make_slice
-from ..algebra.term import NoNormalForm, Term
 from .blocked_maps import (
     BLOCKED_POOLS,
     count_channels,

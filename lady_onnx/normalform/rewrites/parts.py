@@ -9,12 +9,12 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from ...normalform.algebra.constants import MAX_COPIED_ELEMENTS
+from ...normalform.algebra.known_lengths import are_known_lengths, make_lengths
+from ...normalform.algebra.movements import make_reshape
+from ...normalform.algebra.parts import make_concatenation, make_slice
+from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
 from ...semantics.lengths import Polynomial, are_numbers, multiply_lengths
-from ..algebra.constants import MAX_COPIED_ELEMENTS
-from ..algebra.known_lengths import are_known_lengths, make_lengths
-from ..algebra.movements import make_reshape
-from ..algebra.parts import make_concatenation, make_slice
-from ..algebra.term import NoNormalForm, Term, make_attributes
 from .arguments import count_axes_from_front, read_axis, read_integers
 from .call import Call, TrackedAttributes, register_rewrite
 from .nodes import keep_as_written

@@ -6,9 +6,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from ...normalform.algebra.numbering import MAX_KNOWN_ELEMENTS
+from ...normalform.algebra.term import Term, make_attributes
 from ...semantics.lengths import fit_int32
-from ..algebra.numbering import MAX_KNOWN_ELEMENTS
-from ..algebra.term import Term, make_attributes
 from .call import Call, register_rewrite
 
 LENGTH_TYPES = (TensorProto.INT64, TensorProto.INT32)
