@@ -32,7 +32,7 @@ from .algebra.numbering import Terms
 from .algebra.term import Body, Leaf, Term
 from .emitted_operands import ConstantWriter, FreshNames, LengthWriter, add_node
 
-IR_VERSION = 10
+FORM_IR_VERSION = 10
 """The IR version of forms."""
 FIRST_END = -(2**31)
 """Where a slice that goes back ends to hold the first element as well."""
@@ -90,7 +90,7 @@ class FormWriter:
         opsets = [onnx.helper.make_opsetid("", self._terms.version)]
         used = {n.domain for ns in self._nodes.values() for n in ns} - {""}
         opsets += [onnx.helper.make_opsetid(d, self._terms.graph.opset(d)) for d in sorted(used)]
-        return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+        return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=FORM_IR_VERSION)
 
     def _write_with_needs(self, ends: Sequence[Term]) -> None:
         """Write terms, and before each of them what it is written with."""

@@ -168,7 +168,7 @@ def read_fused_node(
 def _may_combine(operands: Sequence[Term | None], are_given: Sequence[bool]) -> bool:
     """Tell whether a fused operator may add or multiply operands of these shapes.
 
-    An operand that the fused operator was given must not grow the other one.
+    An operand of the fused operator itself must not broadcast the other one to a larger shape.
 
     Args:
         operands: the two operands of the sum or product.

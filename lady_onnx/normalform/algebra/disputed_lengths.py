@@ -1,4 +1,4 @@
-"""Lengths that inference and the kernels of a runtime compute in two ways, and may disagree on.
+"""PartialShape that inference and the kernels of a runtime compute in two ways, and may disagree on.
 
 Such a length is a quotient or a product that is rounded. onnx's inference and onnxruntime's kernels
 round with another precision, or by the rules of another version. Then a runtime folds one length to
@@ -17,17 +17,17 @@ from ...rules.classes import WINDOW_POOLS
 from ...rules.names import CONV_TRANSPOSE, RESIZE, UPSAMPLE
 from ...semantics.lengths import Length
 
-Lengths = Sequence[Length | None]
+PartialShape = Sequence[Length | None]
 """The shape of a result; None for a length that is not known."""
 
 
 def find_agreed_lengths(
     operator: str,
     given: Mapping[str, Any],
-    before: Lengths | None,
-    after: Lengths,
+    before: PartialShape | None,
+    after: PartialShape,
     scales: np.ndarray | None,
-) -> Lengths:
+) -> PartialShape:
     """Find the lengths of a result on which every way to compute them agrees.
 
     Args:
@@ -56,8 +56,8 @@ def find_agreed_lengths(
 
 
 def _find_agreed_resized_lengths(
-    given: Mapping[str, Any], before: Lengths, after: Lengths, scales: np.ndarray | None
-) -> Lengths:
+    given: Mapping[str, Any], before: PartialShape, after: PartialShape, scales: np.ndarray | None
+) -> PartialShape:
     """Find the agreed lengths of a map that is resized."""
     if given.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
         return [None] * len(after)
@@ -80,7 +80,9 @@ def _is_product_exact(before: Length | None, after: Length | None, scale: np.flo
     return {int(np.floor(product)) for product in products} == {after}
 
 
-def _has_whole_windows(given: Mapping[str, Any], before: Lengths, axis: int, spatial: int) -> bool:
+def _has_whole_windows(
+    given: Mapping[str, Any], before: PartialShape, axis: int, spatial: int
+) -> bool:
     """Tell whether the windows of a pool end with its map, so that nothing is rounded up.
 
     Versions differ in whether a last window may start behind the last element.

@@ -20,7 +20,7 @@ from .term import Attributes, NoNormalForm, Term, read_attribute_value
 
 MAX_SHAPE_ELEMENTS = 64
 """The largest number of elements of a constant that onnx is shown: it may say a result's shape."""
-IR_VERSION = 10
+INFERENCE_IR_VERSION = 10
 """The IR version under which onnx is asked."""
 
 ResultType = tuple[int, Sequence[Length | None] | None]
@@ -177,7 +177,7 @@ class ShapeInference:
             types,
             data,
             opset_imports=[onnx.helper.make_opsetid(domain, version)],
-            ir_version=IR_VERSION,
+            ir_version=INFERENCE_IR_VERSION,
         )
         found = [self._read_type(inferred.get(f"r{k}")) for k in range(results)]
         if domain or operator not in DISPUTED_LENGTH_OPERATORS:

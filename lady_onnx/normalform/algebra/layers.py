@@ -181,11 +181,11 @@ def shift_units(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term 
 
 
 def measure_windows(terms: Terms, term: Term, source: Term, window: Mapping[str, Any]) -> Term:
-    """Give a convolution or pool the lengths that its windows give.
+    """Work out the unknown lengths of the result of a convolution or pool from its window.
 
     Args:
         terms: makes terms.
-        term: the convolution or pool.
+        term: the convolution or pool, whose shape is changed.
         source: the map that it reads.
         window: its attributes `kernel_shape`, `pads`, `strides` and `dilations`.
 

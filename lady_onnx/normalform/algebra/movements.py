@@ -35,7 +35,7 @@ class Movement(NamedTuple):
 
 
 def strip_factor(term: Term) -> Term:
-    """Return what a term multiplies by a number; the term itself where it does not."""
+    """Return the operand of a `Scale`, and any other term as it is."""
     inner = term.operands[0] if term.operator == SCALE else None
     return term if inner is None else inner
 
@@ -184,10 +184,7 @@ def make_movement(
 
 
 def split_movement(term: Term) -> Movement | None:
-    """Split a term into what it moves, and how.
-
-    None for a term that does anything but move elements.
-    """
+    """Read how a term moves its operand; None for a term that does anything but move elements."""
     core = term.operands[0] if len(term.operands) == 1 else None
     if core is None or core.shape is None or term.shape is None:
         return None
@@ -199,7 +196,7 @@ def split_movement(term: Term) -> Movement | None:
 
 
 def strip_movement(term: Term) -> Term:
-    """Return what a term moves; the term itself where it does not."""
+    """Return the operand of a movement, and any other term as it is."""
     found = split_movement(term)
     return term if found is None else found.core
 
@@ -245,7 +242,7 @@ def undo_movement(terms: Terms, term: Term, model: Term) -> Term:
 
 
 def find_common_movement(parts: Sequence[Term]) -> Term | None:
-    """Find the movement that may come after a combination of terms in place of before it.
+    """Find a movement that terms have in common, so that they can be combined before it.
 
     How a term was transposed cannot be seen where its axes have length one. Among terms that were
     moved in several ways the choice does not depend on where the movements stand.
@@ -254,7 +251,7 @@ def find_common_movement(parts: Sequence[Term]) -> Term | None:
         parts: terms that are combined element by element.
 
     Returns:
-        The part that all others are moved back like; None where there is no such.
+        The part that is moved in that way; None where there is none.
     """
     if all(split_movement(p) is None for p in parts):
         return None

@@ -80,7 +80,7 @@ def make_sum(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = frozense
 
 
 def list_parts(terms: Terms, operator: str, term: Term, is_unshared: bool) -> list[Term]:
-    """List what a sum or product combines, moved as the term is.
+    """List the operands of a sum or product; those of a moved one are moved likewise.
 
     Args:
         terms: makes terms.
@@ -89,7 +89,7 @@ def list_parts(terms: Terms, operator: str, term: Term, is_unshared: bool) -> li
         is_unshared: whether nothing else reads it.
 
     Returns:
-        The parts; the term alone where it is no such combination, or where others read it too.
+        The operands; the term alone where it is no such combination, or where others read it too.
     """
     whole = strip_movement(term)
     if whole.operator != operator or not is_unshared:
@@ -221,7 +221,10 @@ def drop_leading_axes(terms: Terms, a: Term, b: Term) -> Term:
     Args:
         terms: makes terms.
         a: the term.
-        b: the constant; it stays as it is where it grows the term.
+        b: the constant.
+
+    Returns:
+        The constant; unchanged where it broadcasts the term to a larger shape.
     """
     assert b.leaf is not None
     if not is_shape_kept(a, b):

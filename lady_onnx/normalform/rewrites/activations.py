@@ -1,4 +1,4 @@
-"""Rewrites of activations, of functions of every element, and of recurrent layers.
+"""Rewrites of activations, of other elementwise functions, and of recurrent layers.
 
 Reductions and pools are in `reductions`.
 """
@@ -197,17 +197,17 @@ EXACT_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Floor": np.floor,
     "Sign": np.sign,
 }
-"""Functions of every element whose results are not rounded."""
+"""Elementwise functions whose results are not rounded."""
 TRIGONOMETRIC_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Cos": np.cos,
     "Sin": np.sin,
 }
-"""Functions of every element whose results are at most one in size."""
+"""Elementwise functions whose results are at most one in size."""
 
 
 @register_rewrite(*EXACT_FUNCTIONS, *TRIGONOMETRIC_FUNCTIONS)
 def rewrite_function_of_constant(call: Call) -> Term | None:
-    """Compute a function of every element of a constant."""
+    """Apply an elementwise function to a constant."""
     term = call.require_first()
     if term.leaf is None or not term.is_reassociable or term.leaf.error_bound is not None:
         return None

@@ -56,7 +56,7 @@ ELEMENTWISE_OPERATORS = {
     ),
     MICROSOFT: ("FastGelu", "Gelu", "QuickGelu"),
 }
-"""By domain the operators that act on every element alone.
+"""Elementwise operators, by domain.
 
 Where one has several operands, all but one have to be numbers, or have to lie in the same way.
 """

@@ -65,7 +65,7 @@ def rewrite_gemm(call: Call) -> Term | None:
     beta = float(attributes.get("beta", 1.0))
     if c is None or beta == 0:
         return made
-    # an added matrix that grows the product is no bias
+    # a matrix that broadcasts the product to a larger shape is no bias
     return make_sum(terms, made, make_multiple(terms, c, beta)) if is_shape_kept(made, c) else None
 
 

@@ -42,7 +42,7 @@ def rewrite_concat(call: Call) -> Term | None:
 
 @register_rewrite("Slice")
 def rewrite_slice(call: Call) -> Term | None:
-    """Write a slice along several axes as one slice an axis."""
+    """Write a slice along several axes as one slice for each axis."""
     term = call.require_first()
     starts, ends = read_integers(call, "starts", 1), read_integers(call, "ends", 2)
     if starts is None or ends is None or term.shape is None:
@@ -127,7 +127,7 @@ def _find_places(length: int, start: int, stop: int, step: int) -> range:
 
 @register_rewrite("Split")
 def rewrite_split(call: Call) -> Sequence[Term] | None:
-    """Write a split as one slice a part."""
+    """Write a split as one slice for each part."""
     term = call.require_first()
     axis = read_axis(call)
     if term.shape is None or isinstance(term.shape[axis], Polynomial):
@@ -205,7 +205,7 @@ def _take_place(call: Call, term: Term, axis: int, place: int) -> Term | None:
 
 @register_rewrite("GatherND")
 def rewrite_gather_nd(call: Call) -> Term | None:
-    """Write a gather with constant indices along leading axes as one along these axes as one."""
+    """Merge the leading axes, so that constant indices along them are a gather along one axis."""
     term, index = call.require_first(), call.get_operand(1)
     if (
         index is None
