@@ -1,4 +1,4 @@
-"""PartialShape that inference and the kernels of a runtime compute in two ways, and may disagree on.
+"""Lengths that inference and the kernels of a runtime compute in two ways, and may disagree on.
 
 Such a length is a quotient or a product that is rounded. onnx's inference and onnxruntime's kernels
 round with another precision, or by the rules of another version. Then a runtime folds one length to
