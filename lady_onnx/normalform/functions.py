@@ -146,23 +146,43 @@ def read_fused_node(
         return terms.make_node(
             node.op_type, node.domain, operands, attributes, len(node.output), is_unique=True
         )
-    inner = dict(frame.known)
+    known = dict(frame.known)
     for name, operand in zip(node.input, operands, strict=False):
         if operand is not None:
-            inner[name] = operand
+            known[name] = operand
     for part in spelled:
-        if part.op_type == CONSTANT:
-            value = onnx.helper.get_attribute_value(part.attribute[0])
-            inner[part.output[0]] = terms.make_constant(onnx.numpy_helper.to_array(value))
-            continue
-        own = [inner[n] if n else None for n in part.input]
-        if part.op_type in (ADD, MUL) and not _may_combine(
-            own, [n in node.input for n in part.input]
-        ):
-            raise NoNormalForm("its operands broadcast as the operator itself may not")
-        made = rewrite(part, PLAIN_FORM_VERSION, own)
-        inner.update({n: t for n, t in zip(part.output, made, strict=False) if n and t is not None})
-    return [inner[name] if name else None for name in node.output]
+        _read_part(environment, rewrite, part, known, node.input)
+    return [known[name] if name else None for name in node.output]
+
+
+def _read_part(
+    environment: Environment,
+    rewrite: NodeRewriter,
+    part: NodeProto,
+    known: dict[str, Term],
+    given: Sequence[str],
+) -> None:
+    """Read a node of a plain form, and add its results to what is known.
+
+    Args:
+        environment: what names stand for.
+        rewrite: makes the results of the node.
+        part: the node.
+        known: the terms of the fused operator's operands, and of the nodes before this one.
+        given: the names of the fused operator's operands.
+
+    Raises:
+        NoNormalForm: if its operands broadcast as the fused operator itself may not.
+    """
+    if part.op_type == CONSTANT:
+        value = onnx.helper.get_attribute_value(part.attribute[0])
+        known[part.output[0]] = environment.terms.make_constant(onnx.numpy_helper.to_array(value))
+        return
+    operands = [known[n] if n else None for n in part.input]
+    if part.op_type in (ADD, MUL) and not _may_combine(operands, [n in given for n in part.input]):
+        raise NoNormalForm("its operands broadcast as the operator itself may not")
+    made = rewrite(part, PLAIN_FORM_VERSION, operands)
+    known.update({n: t for n, t in zip(part.output, made, strict=False) if n and t is not None})
 
 
 def _may_combine(operands: Sequence[Term | None], are_given: Sequence[bool]) -> bool:
