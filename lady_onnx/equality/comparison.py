@@ -1,4 +1,8 @@
-"""TODO."""
+"""Total equality of two graphs, and which weight of one is which of the other.
+
+Weights are equal as far as this goes: they are paired, and whoever asks compares their values,
+whole. How the graphs are walked is in `walk`.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +21,21 @@ class Pairing:
     """Two graphs, side by side.
 
     Attributes:
-        weights: the pairs of weights, by name, that stand for each other somewhere, in the order of the walk.
-        differences: where the graphs part; none where they say one program, whatever the values of the weights.
-        declared: the values of which the suspect declares what the reference does not; it has to follow from the nodes.
-        said: what the reference says of the lengths of the suspect's values.
-        values: by a value of the suspect, without the prefix of its body, one of the reference's that it is.
+        weights: the pairs of weights, by name, that stand for each other somewhere, in the order of
+            the walk.
+        differences: where the graphs part; none where they say one program, whatever the values of
+            the weights.
+        doubted: the values of which the suspect declares what the reference does not; it has to
+            follow from the nodes.
+        stated: what the reference states of the lengths of the suspect's values.
+        values: a value of the reference for every value of the suspect that was met, without the
+            prefixes of bodies.
     """
 
     weights: tuple[tuple[str, str], ...]
     differences: tuple[Difference, ...]
-    declared: frozenset[str] = frozenset()
-    said: StatedLengths = field(default_factory=dict)
+    doubted: frozenset[str] = frozenset()
+    stated: StatedLengths = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -37,31 +45,38 @@ class Pairing:
         return names if len(names) == len(back) == len(self.weights) else None
 
 
-def pair_graphs(reference: Graph, suspect: Graph, sizes: bool = True) -> Pairing:
-    """Walks two graphs side by side.
+def pair_graphs(reference: Graph, suspect: Graph, with_sizes: bool = True) -> Pairing:
+    """Walk two graphs side by side, and pair their weights.
 
     Args:
         reference, suspect: the graphs.
-        sizes: whether the lengths of axes count; without, weights may be longer or shorter, and numbers of groups of
-            channels and of heads others.
+        with_sizes: whether the lengths of axes count. If not, weights may be longer or shorter, and
+            the numbers of groups of channels and of heads may differ.
     """
-    walk = Walk(reference, suspect, sizes)
-    walk.run()
+    found = Walk(reference, suspect, with_sizes).run()
     return Pairing(
-        tuple(walk.weights),
-        tuple(walk.differences),
-        frozenset(walk.declared),
-        walk.said,
-        walk.values,
+        tuple(found.weights),
+        tuple(found.differences),
+        frozenset(found.doubted),
+        found.stated,
+        found.values,
     )
 
 
-def pair_weights(reference: Graph, suspect: Graph, sizes: bool = True) -> dict[str, str]:
-    """For every weight of the reference that is read the name of the suspect's.
+def pair_weights(reference: Graph, suspect: Graph, with_sizes: bool = True) -> dict[str, str]:
+    """Pair the weights of two graphs one to one.
 
-    Raises ArchitectureError with the place where the graphs part.
+    Args:
+        reference, suspect: the graphs.
+        with_sizes: whether the lengths of axes count.
+
+    Returns:
+        The suspect's weight for every weight of the reference that is read.
+
+    Raises:
+        ArchitectureError: if the graphs part; the message says where.
     """
-    found = pair_graphs(reference, suspect, sizes)
+    found = pair_graphs(reference, suspect, with_sizes)
     if found.differences:
         raise make_parting_error(reference, suspect, found.differences[0])
     names = found.one_to_one
@@ -71,7 +86,7 @@ def pair_weights(reference: Graph, suspect: Graph, sizes: bool = True) -> dict[s
 
 
 def find_shared_weight(pairing: Pairing) -> Difference:
-    """The first weight that stands for several of the other side."""
+    """Find the first weight that stands for several of the other side; there must be one."""
     names: dict[str, str] = {}
     back: dict[str, str] = {}
     for a, b in pairing.weights:
@@ -87,7 +102,7 @@ def find_shared_weight(pairing: Pairing) -> Difference:
 def make_parting_error(
     reference: Graph, suspect: Graph, difference: Difference
 ) -> ArchitectureError:
-    """The error that says where two graphs part."""
+    """Make the error that says where two graphs part."""
     return ArchitectureError(
         f"{suspect.name}: another architecture than {reference.name}: {difference}; "
         "compare models exported from the same network"

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Names of graphs, bodies and functions, and what they stand for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,17 @@ from ..semantics.schemas import normalise_domain
 
 
 class NameScope:
-    """The names of one graph, body or function, and what they stand for."""
+    """The names of one graph, body or function, and what they stand for.
+
+    Args:
+        graph: the graph that holds the weights.
+        nodes: the nodes of the scope.
+        formals: the names of its inputs.
+        opsets: the version of every domain.
+        prefix: what stands before the names of its weights in the graph's table.
+        outer: the scope around it, whose values it may read.
+        declared: what the file declares of its values.
+    """
 
     def __init__(
         self,
@@ -28,33 +38,40 @@ class NameScope:
         self.graph = graph
         self.prefix = prefix
         self.opsets = opsets
-        self.outer = outer
-        self.formals = {name: k for k, name in enumerate(formals)}
-        self.makers = {
+        self._outer = outer
+        self._formals = {name: k for k, name in enumerate(formals)}
+        self._makers = {
             name: (node, k) for node in nodes for k, name in enumerate(node.output) if name
         }
-        self.declared: dict[str, list[TypeProto]] = {}
+        self._declared: dict[str, list[TypeProto]] = {}
         for value in declared:
-            self.declared.setdefault(value.name, []).append(value.type)
+            self._declared.setdefault(value.name, []).append(value.type)
         self._bodies: dict[tuple[int, str, int], NameScope] = {}
 
-    def find(self, name: str) -> Value:
-        """What a name stands for."""
+    def find_value(self, name: str) -> Value:
+        """Find what a name stands for, here or in the scopes around."""
         if self.prefix + name in self.graph.tensors:
             return Value(self, weight=self.prefix + name)
-        if name in self.makers:
-            node, k = self.makers[name]
+        if name in self._makers:
+            node, k = self._makers[name]
             return Value(self, node=node, position=k)
-        if name in self.formals:
-            return Value(self, position=self.formals[name])
-        if self.outer is not None:
-            return self.outer.find(name)
+        if name in self._formals:
+            return Value(self, position=self._formals[name])
+        if self._outer is not None:
+            return self._outer.find_value(name)
         return Value(self, missing=name)
 
-    def body(
+    def open_body(
         self, node: NodeProto, attribute: AttributeProto, graph: GraphProto, k: int = 0
     ) -> NameScope:
-        """The scope of a body of a node."""
+        """Return the scope of a body of a node; there is one for each body.
+
+        Args:
+            node: the node.
+            attribute: the attribute that holds the body.
+            graph: the body.
+            k: its position in a list of bodies.
+        """
         key = id(node), attribute.name, k
         if key not in self._bodies:
             prefix = self.prefix + prefix_of_body(node, attribute.name)
@@ -64,20 +81,37 @@ class NameScope:
             )
         return self._bodies[key]
 
-    def types(self, name: str) -> Iterator[tuple[str, TypeProto]]:
-        """What the file declares of a value, here and in the graphs around that it may come from, under its full name."""
-        for kind in self.declared.get(name, ()):
-            yield self.prefix + name, kind
-        if self.outer is not None and name not in self.makers and name not in self.formals:
-            yield from self.outer.types(name)
+    def list_types(self, name: str) -> Iterator[tuple[str, TypeProto]]:
+        """List what the file declares of a value.
 
-    def version(self, domain: str) -> int:
+        That is what it declares here, and in the graphs around that the value may come from.
+
+        Yields:
+            The full name of the value, and what is declared under it.
+        """
+        for kind in self._declared.get(name, ()):
+            yield self.prefix + name, kind
+        if self._outer is not None and name not in self._makers and name not in self._formals:
+            yield from self._outer.list_types(name)
+
+    def read_version(self, domain: str) -> int:
+        """Return the version of a domain."""
         return self.opsets.get(normalise_domain(domain), 1)
 
 
 @dataclass(frozen=True)
 class Value:
-    """A weight, a result of a node, an input of a graph, or a name that nothing makes."""
+    """What a name stands for.
+
+    It is a weight, a result of a node, an input of a graph, or nothing.
+
+    Attributes:
+        scope: the scope that it belongs to.
+        weight: the weight that it is.
+        node: the node that computes it.
+        position: which result of the node it is, or which input of the scope.
+        missing: the name, if nothing makes it.
+    """
 
     scope: NameScope
     weight: str = ""
@@ -87,14 +121,18 @@ class Value:
 
     @property
     def key(self) -> tuple[object, ...]:
+        """What tells it from other values of its file."""
         if self.weight:
             return ("weight", self.weight)
         return (id(self.scope), id(self.node), self.position, self.missing)
 
 
 def describe_value(value: Value) -> str:
+    """Name a value for a message."""
     if value.weight:
         return f"weight '{value.weight}'"
     if value.node is not None:
         return describe_node(value.node)
-    return f"'{value.missing}', which nothing makes" if value.missing else f"input {value.position}"
+    if value.missing:
+        return f"'{value.missing}', which nothing makes"
+    return f"input {value.position}"

@@ -1,4 +1,4 @@
-"""Operators with bodies: `If`, `Loop`, `Scan` and others, whose bodies are read where they stand."""
+"""Operators with bodies, such as `If`, `Loop` and `Scan`; bodies are read where they stand."""
 
 from __future__ import annotations
 
@@ -47,14 +47,13 @@ def read_node_with_bodies(
         operands[0].known if node.op_type == IF and operands and operands[0] is not None else None
     )
     if condition is not None and condition.size == 1:
-        name = "then_branch" if condition.reshape(-1)[0] else "else_branch"
         # a runtime reads both branches, and refuses what it cannot read
         branches = {
             a.name: _read_branch(environment, read_node, a, frame, prefixes[a.name]) for a in bodies
         }
         if len({tuple(t.dtype for t in own) for own in branches.values()}) > 1:
             raise NoNormalForm("branches of different types")
-        return branches[name]
+        return branches["then_branch" if condition.reshape(-1)[0] else "else_branch"]
     version = frame.opsets.get(normalise_domain(node.domain), 1)
     _check_meaning(environment, node, version)
     shapes = _find_formal_shapes(node, version, operands)

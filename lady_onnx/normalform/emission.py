@@ -32,7 +32,7 @@ from .algebra.numbering import Terms
 from .algebra.term import Body, Leaf, Term
 from .emitted_operands import ConstantWriter, FreshNames, LengthWriter, add_node
 
-IR_VERSION = 10
+FORM_IR_VERSION = 10
 """The IR version of forms."""
 FIRST_END = -(2**31)
 """Where a slice that goes back ends to hold the first element as well."""
@@ -61,7 +61,9 @@ class FormWriter:
         self._fresh_names = FreshNames(taken)
         self._node_names = FreshNames(())
         self._constants = ConstantWriter(self._fresh_names)
-        self._lengths = LengthWriter(self._constants, self._fresh_names, terms.axes, self.names)
+        self._lengths = LengthWriter(
+            self._constants, self._fresh_names, terms.lengths.axes, self.names
+        )
         self._nodes: dict[int, list[NodeProto]] = {}
         """The nodes of every scope, by the scope's identity."""
 
@@ -88,7 +90,7 @@ class FormWriter:
         opsets = [onnx.helper.make_opsetid("", self._terms.version)]
         used = {n.domain for ns in self._nodes.values() for n in ns} - {""}
         opsets += [onnx.helper.make_opsetid(d, self._terms.graph.opset(d)) for d in sorted(used)]
-        return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
+        return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=FORM_IR_VERSION)
 
     def _write_with_needs(self, ends: Sequence[Term]) -> None:
         """Write terms, and before each of them what it is written with."""
@@ -118,7 +120,7 @@ class FormWriter:
         ):
             lengths = (*term.shape, *term.layout[0])
         unknown = {u for n in lengths if isinstance(n, Polynomial) for m, _ in n.terms for u in m}
-        return needed + [self._terms.axes[name][0] for name in sorted(unknown)]
+        return needed + [self._terms.lengths.axes[name][0] for name in sorted(unknown)]
 
     def _write(self, term: Term) -> None:
         """Write a term whose needs are written."""

@@ -10,6 +10,7 @@ import onnx
 from onnx import NodeProto, TensorProto
 
 from ..rules.names import ADD, CAST, CONCAT, MUL, RESHAPE, SHAPE
+from ..semantics.factorisation import as_integers
 from ..semantics.lengths import Length, Polynomial, are_numbers
 from .algebra.term import Leaf, Term
 
@@ -159,7 +160,7 @@ class LengthWriter:
         if operator == RESHAPE and 0 not in target:
             target = _shorten_target(before or (), target)
         if are_numbers(target):
-            return self._constants.write_integers([int(n) for n in target])  # type: ignore[arg-type]
+            return self._constants.write_integers(as_integers(target))
         array = np.empty(len(target), object)
         array[:] = target
         return self.write_lengths(nodes, array, TensorProto.INT64)

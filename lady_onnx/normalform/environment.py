@@ -49,8 +49,6 @@ class DeclaredValue:
 
 ReadNode = Callable[[NodeProto, Frame], None]
 """Reads a node, and adds its results to what is known in a frame."""
-RewriteNode = Callable[[NodeProto, int, Sequence[Term | None]], Sequence[Term | None]]
-"""Gives the results of a node of the default domain, of some version."""
 
 
 class Environment:

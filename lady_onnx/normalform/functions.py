@@ -16,7 +16,8 @@ from ..rules.plain.writer import spell_out
 from ..semantics.schemas import normalise_domain
 from .algebra.sums import is_shape_kept
 from .algebra.term import NoNormalForm, Term, list_with_defaults
-from .environment import Environment, Frame, ReadNode, RewriteNode
+from .environment import Environment, Frame, ReadNode
+from .rewrites.blocked import NodeRewriter
 
 PLAIN_FORM_VERSION = 20
 """The version of the default domain that plain forms of fused operators are written in."""
@@ -105,7 +106,7 @@ def _bind_attributes(node: NodeProto, given: Mapping[str, AttributeProto]) -> No
 
 def read_fused_node(
     environment: Environment,
-    rewrite: RewriteNode,
+    rewrite: NodeRewriter,
     node: NodeProto,
     operands: Sequence[Term | None],
     frame: Frame,
@@ -145,29 +146,49 @@ def read_fused_node(
         return terms.make_node(
             node.op_type, node.domain, operands, attributes, len(node.output), is_unique=True
         )
-    inner = dict(frame.known)
+    known = dict(frame.known)
     for name, operand in zip(node.input, operands, strict=False):
         if operand is not None:
-            inner[name] = operand
+            known[name] = operand
     for part in spelled:
-        if part.op_type == CONSTANT:
-            value = onnx.helper.get_attribute_value(part.attribute[0])
-            inner[part.output[0]] = terms.make_constant(onnx.numpy_helper.to_array(value))
-            continue
-        own = [inner[n] if n else None for n in part.input]
-        if part.op_type in (ADD, MUL) and not _may_combine(
-            own, [n in node.input for n in part.input]
-        ):
-            raise NoNormalForm("its operands broadcast as the operator itself may not")
-        made = rewrite(part, PLAIN_FORM_VERSION, own)
-        inner.update({n: t for n, t in zip(part.output, made, strict=False) if n and t is not None})
-    return [inner[name] if name else None for name in node.output]
+        _read_part(environment, rewrite, part, known, node.input)
+    return [known[name] if name else None for name in node.output]
+
+
+def _read_part(
+    environment: Environment,
+    rewrite: NodeRewriter,
+    part: NodeProto,
+    known: dict[str, Term],
+    given: Sequence[str],
+) -> None:
+    """Read a node of a plain form, and add its results to what is known.
+
+    Args:
+        environment: what names stand for.
+        rewrite: makes the results of the node.
+        part: the node.
+        known: the terms of the fused operator's operands, and of the nodes before this one.
+        given: the names of the fused operator's operands.
+
+    Raises:
+        NoNormalForm: if its operands broadcast as the fused operator itself may not.
+    """
+    if part.op_type == CONSTANT:
+        value = onnx.helper.get_attribute_value(part.attribute[0])
+        known[part.output[0]] = environment.terms.make_constant(onnx.numpy_helper.to_array(value))
+        return
+    operands = [known[n] if n else None for n in part.input]
+    if part.op_type in (ADD, MUL) and not _may_combine(operands, [n in given for n in part.input]):
+        raise NoNormalForm("its operands broadcast as the operator itself may not")
+    made = rewrite(part, PLAIN_FORM_VERSION, operands)
+    known.update({n: t for n, t in zip(part.output, made, strict=False) if n and t is not None})
 
 
 def _may_combine(operands: Sequence[Term | None], are_given: Sequence[bool]) -> bool:
     """Tell whether a fused operator may add or multiply operands of these shapes.
 
-    An operand that the fused operator was given must not grow the other one.
+    An operand of the fused operator itself must not broadcast the other one to a larger shape.
 
     Args:
         operands: the two operands of the sum or product.

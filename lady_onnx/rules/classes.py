@@ -47,9 +47,9 @@ UNARY_OPERATORS = (
     names.SQRT,
     "Tanh",
 )
-"""Operators that act on every element of their first operand alone, in one way on all of them.
+"""Elementwise operators of one operand, whose result has its shape and its type.
 
-The result has the shape and the type of that operand. Only Clip has other operands, of one element.
+Each acts on all elements in one way. Only Clip has other operands, of one element each.
 """
 
 WINDOW_POOLS = ("AveragePool", "LpPool", "MaxPool")

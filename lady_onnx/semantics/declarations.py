@@ -1,4 +1,10 @@
-"""TODO."""
+"""What a file declares of its values: element types, lengths of axes, and names of lengths.
+
+A runtime takes that for true where it knows nothing itself. onnxruntime folds lengths to constants
+by it, plans its memory by it, and fuses operators where lengths have one name. So what a suspect
+declares counts, unless the reference declares it too, or unless it follows from the suspect's
+nodes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +16,7 @@ from onnx import TensorProto, TensorShapeProto, TypeProto
 from .lengths import Length
 
 StatedLengths = Mapping[tuple[str, int], int | str]
-"""By a value of the suspect and an axis how long the reference says that it is: a number, or a name."""
+"""The length that the reference states for an axis of a suspect's value: a number, or a name."""
 
 
 @dataclass(frozen=True)
@@ -20,9 +26,11 @@ class Declaration:
     Attributes:
         name: the value, with the prefix of the body or function that it stands in.
         type: what is declared.
-        dtype, shape: what follows from the nodes: 0 and None where nothing does.
-        is_given: whether it is an input of a body, which what calls the body gives.
-        is_compared: whether it stands in the normal form as well, so that two forms differ where it is another.
+        dtype: the element type that follows from the nodes; 0 where none does.
+        shape: the shape that follows from the nodes; None where none does.
+        is_given: whether it is an input of a body, which the operator around the body gives.
+        is_compared: whether it stands in the normal form as well, so that two forms differ where it
+            does.
     """
 
     name: str
@@ -34,14 +42,20 @@ class Declaration:
 
     @property
     def is_implied(self) -> bool:
-        """Do the element type and the lengths follow from the nodes?"""
+        """Whether the declared type and lengths follow from the nodes."""
         if not self.type.WhichOneof("value"):
             return True
         return self.type.HasField("tensor_type") and is_covered(self.type, self.dtype, self.shape)
 
 
 def is_covered(declared: TypeProto, dtype: int, shape: Sequence[Length | None] | None) -> bool:
-    """Is what a file declares of a tensor no more than a type and a shape that are known?"""
+    """Tell whether a file declares no more of a tensor than what is known of it.
+
+    Args:
+        declared: what is declared.
+        dtype: the known element type; 0 if none is known.
+        shape: the known shape, with None for an unknown length; None if no shape is known.
+    """
     kind = declared.tensor_type
     if kind.elem_type not in (TensorProto.UNDEFINED, dtype):
         return False
@@ -54,24 +68,27 @@ def is_covered(declared: TypeProto, dtype: int, shape: Sequence[Length | None] |
 
 
 def list_declared_lengths(kind: TypeProto) -> list[int | None] | None:
-    """The declared shape of a tensor; None where it is left open."""
+    """List the declared lengths of a tensor's axes, with None for an open one.
+
+    None where the whole shape is left open.
+    """
     if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
         return None
     return [read_size(dim) for dim in kind.tensor_type.shape.dim]
 
 
 def read_size(dim: TensorShapeProto.Dimension) -> int | None:
-    """The declared length of an axis; None where it is left open, as by a negative number."""
+    """Read the declared length of an axis; None where it is left open, as by a negative number."""
     return dim.dim_value if dim.HasField("dim_value") and dim.dim_value >= 0 else None
 
 
 def read_length_name(dim: TensorShapeProto.Dimension) -> str:
-    """The name of a length, or nothing."""
+    """Read the name of a length that is left open; empty where there is none."""
     return dim.dim_param if read_size(dim) is None else ""
 
 
 def read_length(dim: TensorShapeProto.Dimension | None) -> int | str | None:
-    """How long an axis is declared to be: a number, or a name."""
+    """Read how long an axis is declared to be: a number, or a name."""
     if dim is None:
         return None
     size = read_size(dim)
@@ -79,7 +96,7 @@ def read_length(dim: TensorShapeProto.Dimension | None) -> int | str | None:
 
 
 def walk_dimensions(kind: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
-    """The axes of a tensor, or of the tensors in a sequence, an optional or a map."""
+    """Walk the axes of a tensor, or of the tensors in a sequence, an optional or a map."""
     which = kind.WhichOneof("value")
     if which in ("tensor_type", "sparse_tensor_type"):
         yield from getattr(kind, which).shape.dim
@@ -90,43 +107,53 @@ def walk_dimensions(kind: TypeProto) -> Iterator[TensorShapeProto.Dimension]:
 
 
 def find_unimplied(
-    declared: Sequence[Declaration], said: StatedLengths, doubted: Set[str], is_formed: bool
+    declared: Sequence[Declaration], stated: StatedLengths, doubted: Set[str], is_formed: bool
 ) -> tuple[str, str] | None:
-    """The first value of which something is declared that does not follow from the nodes.
+    """Find the first value of which something is declared that does not follow from the nodes.
 
     Args:
         declared: everything that the suspect declares.
-        said: what the reference says of the suspect's lengths.
-        doubted: values of which the reference declares less.
-        is_formed: whether the two files were compared in their normal forms, where inner values are not declared.
+        stated: what the reference states of the suspect's lengths.
+        doubted: the values of which the reference declares less.
+        is_formed: whether the two files were compared in their normal forms, where nothing is
+            declared of inner values.
 
     Returns:
-        The value, and what is wrong with it.
+        The value, and what is wrong with it; None where all follows.
     """
     for item in declared:
         is_doubted = item.name in doubted or (is_formed and not item.is_compared)
         if is_doubted and not item.is_implied:
             return (
                 item.name,
-                "its declared type or shape does not follow from the nodes, and a runtime may take it for true",
+                "its declared type or shape does not follow from the nodes, "
+                "and a runtime may take it for true",
             )
+    return _find_unimplied_length_name(declared, stated)
+
+
+def _find_unimplied_length_name(
+    declared: Sequence[Declaration], stated: StatedLengths
+) -> tuple[str, str] | None:
+    """Find the first value with a length of a name whose other lengths are not shown to be equal.
+
+    Lengths of one name are equal where the nodes show it, or where the reference states it.
+    """
     known = _UnionFind()
     places: dict[str, list[tuple[Declaration, object]]] = {}
     for number, item in enumerate(declared):
+        is_tensor = item.type.HasField("tensor_type")
         for axis, dim in enumerate(walk_dimensions(item.type)):
             place: object = ("place", number, axis)
-            if (
-                item.type.HasField("tensor_type")
-                and item.shape is not None
-                and axis < len(item.shape)
-            ):
+            if is_tensor and item.shape is not None and axis < len(item.shape):
                 known.join(place, ("length", repr(item.shape[axis])))
-            if (item.name, axis) in said:
-                known.join(place, ("said", said[item.name, axis]))
+            if (item.name, axis) in stated:
+                known.join(place, ("stated", stated[item.name, axis]))
             if read_length_name(dim):
                 places.setdefault(read_length_name(dim), []).append((item, place))
     for name, found in places.items():
         if all(item.is_given for item, _ in found):
+            # nothing follows of what is given to a body, and the walk has compared its names
             continue
         (_, first), *others = found
         for item, place in others:
@@ -139,17 +166,19 @@ def find_unimplied(
 
 
 class _UnionFind:
-    """What is equal to what (union-find)."""
+    """Classes of things that are equal (union-find)."""
 
     def __init__(self) -> None:
-        self._above: dict[object, object] = {}
+        self._parents: dict[object, object] = {}
 
     def find(self, item: object) -> object:
-        while item in self._above:
-            item = self._above[item]
+        """Return the representative of a thing's class."""
+        while item in self._parents:
+            item = self._parents[item]
         return item
 
     def join(self, a: object, b: object) -> None:
+        """Note that two things are equal."""
         a, b = self.find(a), self.find(b)
         if a != b:
-            self._above[a] = b
+            self._parents[a] = b

@@ -39,7 +39,7 @@ def split_factors(
     fine: list[Length] = []
     for k in range(len(factors)):
         first[k] = len(fine)
-        # a length of one that is left out is nowhere
+        # an axis of length one that the shape drops has no factors
         fine += parts.get(k, [])
     return fine, [first[k] + i for k in order for i in range(len(parts[k]))]
 
@@ -63,7 +63,7 @@ def group_factors(factors: Sequence[Length], shape: Sequence[Length]) -> list[li
             run.append(at)
             at += 1
         found.append(run)
-    # lengths of one at the end belong to nothing
+    # factors of one at the end may belong to no axis
     return found if all(n == 1 for n in factors[at:]) else None
 
 

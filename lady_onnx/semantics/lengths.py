@@ -1,4 +1,9 @@
-"""TODO."""
+"""Lengths of axes as polynomials of the lengths that only a run shows.
+
+The batch, the length of a sequence and the height of a picture are unknowns, one for each axis of
+each input. What a graph computes of them by sums, products and exact quotients is a polynomial of
+them with whole coefficients. Two lengths are equal where their polynomials are.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +14,23 @@ from typing import Union
 
 MAX_TERMS = 64
 """The largest number of terms that a length may have."""
-
-
+MAX_FACTORS = 6
+"""The largest number of unknowns that one term may multiply."""
 MAX_COEFFICIENT = 1 << 40
 """The largest absolute coefficient of a length."""
-
+MAX_INT32_COEFFICIENT = 1 << 12
+"""The largest absolute coefficient of a length that is held in four bytes."""
 
 Monomial = tuple[str, ...]
-"""A product of unknowns, sorted."""
+"""A product of unknowns, by their names, sorted."""
 
 
 class Polynomial:
-    """A polynomial that is no plain number."""
+    """A length that is no plain number.
+
+    Args:
+        terms: the monomials with their coefficients.
+    """
 
     __slots__ = ("terms",)
 
@@ -58,24 +68,32 @@ class Polynomial:
 
 
 Length = Union[int, Polynomial]  # noqa: UP007
-"""The length of an axis."""
+"""The length of an axis: a plain number, or a polynomial."""
 
 
 def make_unknown_length(name: str) -> Polynomial:
-    """The length that is called so."""
+    """Make the unknown length of a name."""
     return Polynomial([((name,), 1)])
 
 
-def multiply_lengths(extents: Iterable[Length]) -> Length:
-    """The product of lengths: how many elements a tensor has."""
+def multiply_lengths(lengths: Iterable[Length]) -> Length:
+    """Multiply lengths; the product of a shape is the number of its elements."""
     total: Length = 1
-    for extent in extents:
-        total = total * extent
+    for length in lengths:
+        total = total * length
     return total
 
 
 def divide_lengths(a: Length, b: Length) -> Length | None:
-    """`a` divided by `b`; None where that leaves a rest, or where a polynomial of several terms divides."""
+    """Divide a length by another one.
+
+    Returns:
+        The quotient; None where a rest is left, or where the divisor has several terms.
+
+    >>> batch = make_unknown_length("batch")
+    >>> divide_lengths(batch * 12, 4), divide_lengths(batch, 2)
+    (3*batch, None)
+    """
     terms = _list_terms(b)
     if len(terms) != 1 or not terms[0][1]:
         return 1 if a == b and terms else None
@@ -91,20 +109,26 @@ def divide_lengths(a: Length, b: Length) -> Length | None:
 
 
 def are_numbers(values: Iterable[Length]) -> bool:
-    """Are all lengths plain numbers?"""
+    """Tell whether all lengths are plain numbers."""
     return all(not isinstance(v, Polynomial) for v in values)
 
 
 def fit_int32(values: Iterable[Length]) -> bool:
-    """Do lengths fit into four bytes wherever the lengths that they are made of are of usual size?"""
+    """Tell whether lengths fit into four bytes as long as the unknown ones are of a usual size."""
     return all(abs(c) <= MAX_INT32_COEFFICIENT for v in values for _, c in _list_terms(v))
 
 
 def _list_terms(value: Length) -> list[tuple[Monomial, int]]:
+    """List the monomials of a length, with their coefficients."""
     return list(value.terms) if isinstance(value, Polynomial) else [((), int(value))]
 
 
 def _make_length(terms: Iterable[tuple[Monomial, int]]) -> Length:
+    """Add up monomials; the sum is a plain number where no unknown is left.
+
+    Raises:
+        ArithmeticError: if a length is so large that integers may not hold it.
+    """
     total: dict[Monomial, int] = {}
     for m, c in terms:
         total[m] = total.get(m, 0) + c
@@ -116,11 +140,3 @@ def _make_length(terms: Iterable[tuple[Monomial, int]]) -> Length:
     if not kept.keys() - {()}:
         return math.prod(kept.values()) if kept else 0
     return Polynomial(kept.items())
-
-
-MAX_FACTORS = 6
-"""The largest number of unknowns that one term may multiply."""
-
-
-MAX_INT32_COEFFICIENT = 1 << 12
-"""The largest absolute coefficient of a length that is held in four bytes."""

@@ -1,4 +1,7 @@
-"""TODO."""
+"""Total equality of two ONNX messages, field by field.
+
+Every field counts, but for those that cannot change what is computed (`fields.IGNORED`).
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,13 @@ from .fields import IGNORED
 
 @functools.cache
 def _list_compared_fields(name: str, descriptor: object) -> tuple[FieldDescriptor, ...]:
+    """List the fields of a message that count."""
     fields: Sequence[FieldDescriptor] = descriptor.fields  # type: ignore[attr-defined]
     return tuple(f for f in fields if f"{name}.{f.name}" not in IGNORED)
 
 
 def is_same_message(a: Message, b: Message) -> bool:
-    """Are two messages of one kind equal, field by field, but for fields that cannot change what is computed?"""
+    """Tell whether two messages of one kind are equal in all fields that count."""
     if isinstance(a, TensorProto) and isinstance(b, TensorProto):
         return _is_same_tensor(a, b)
     name = a.DESCRIPTOR.full_name.removeprefix("onnx.")
@@ -50,12 +54,12 @@ def _is_same_item(x: object, y: object, f: FieldDescriptor) -> bool:
 
 
 def _is_same_serialized(a: Message, b: Message) -> bool:
-    """Are two messages the same bytes?"""
+    """Tell whether two messages are the same bytes."""
     return a.SerializeToString(deterministic=True) == b.SerializeToString(deterministic=True)
 
 
 def _is_same_tensor(a: TensorProto, b: TensorProto) -> bool:
-    """Are two tensors that stand in attributes equal, bit for bit?"""
+    """Tell whether two tensors that stand in attributes are equal, bit for bit."""
     if a.data_type != b.data_type or list(a.dims) != list(b.dims):
         return False
     if a.data_location == TensorProto.EXTERNAL or b.data_location == TensorProto.EXTERNAL:
@@ -71,7 +75,12 @@ def _is_same_tensor(a: TensorProto, b: TensorProto) -> bool:
 
 
 def is_within(declared: TypeProto, other: TypeProto) -> bool:
-    """Does what one file declares of a value say nothing that another declaration does not say?"""
+    """Tell whether a declaration of a value says nothing that another one does not say.
+
+    Args:
+        declared: the declaration.
+        other: the other one.
+    """
     if not declared.WhichOneof("value"):
         return True
     if not (declared.HasField("tensor_type") and other.HasField("tensor_type")):
@@ -80,5 +89,5 @@ def is_within(declared: TypeProto, other: TypeProto) -> bool:
 
 
 def is_same_type(a: TypeProto, b: TypeProto) -> bool:
-    """Do two inputs of a graph declare the same type and shape?"""
+    """Tell whether two values are declared to be of the same type and shape."""
     return is_within(a, b) and is_within(b, a)

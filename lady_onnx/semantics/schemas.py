@@ -1,4 +1,4 @@
-"""TODO."""
+"""Specifications of operators, as onnx has them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from onnx import AttributeProto
 
 
 def normalise_domain(domain: str) -> str:
-    """A domain by its one name: the default domain has two."""
+    """Return the one name of a domain: the default domain has two."""
     return "" if domain == "ai.onnx" else domain
 
 
 @functools.lru_cache(maxsize=1 << 14)
 def find_schema(operator: str, domain: str, version: int) -> onnx.defs.OpSchema | None:
-    """The specification of an operator at a version of its domain; None where none is known."""
+    """Find the specification of an operator at a version of its domain; None if there is none."""
     try:
         return onnx.defs.get_schema(operator, version, normalise_domain(domain))
     except onnx.defs.SchemaError:
@@ -25,7 +25,7 @@ def find_schema(operator: str, domain: str, version: int) -> onnx.defs.OpSchema 
 
 @functools.lru_cache(maxsize=1 << 14)
 def list_defaults(operator: str, domain: str, version: int) -> Mapping[str, AttributeProto]:
-    """The attributes that an operator has where a node leaves them out."""
+    """List the attributes that an operator has where a node leaves them out."""
     schema = find_schema(operator, domain, version)
     given = schema.attributes.values() if schema else ()
     return {a.name: a.default_value for a in given if a.default_value.name}

@@ -22,9 +22,9 @@ MAX_MAGNITUDE = 1e12
 Products and sums of a few such constants neither overflow nor vanish.
 """
 MAX_CANCELLATION = 64
-"""Constants are added up where none is so many times larger than their sum.
+"""The largest ratio of an addend to the sum, at any element, for which constants are added up.
 
-To the sum at an element the median of all sums is added, so that single zeros do no harm.
+To the sum the median of all sums is added, so that a single sum of zero does no harm.
 """
 MAX_ERROR_STEPS = 256
 """Bound for the rounding of every element of a constant that is computed.
@@ -60,30 +60,30 @@ def may_broadcast(arrays: Arrays) -> bool:
 # Each of these returns a result in float64, and what the error bounds of the operands make of it.
 
 
-def _add(values: Arrays, error_bounds: Arrays) -> tuple[np.ndarray, np.ndarray]:
+def _add_arrays(values: Arrays, error_bounds: Arrays) -> tuple[np.ndarray, np.ndarray]:
     return values[0] + values[1], error_bounds[0] + error_bounds[1]
 
 
-def _multiply(values: Arrays, error_bounds: Arrays) -> tuple[np.ndarray, np.ndarray]:
+def _multiply_arrays(values: Arrays, error_bounds: Arrays) -> tuple[np.ndarray, np.ndarray]:
     error_bound = np.abs(values[0]) * error_bounds[1] + np.abs(values[1]) * error_bounds[0]
     return values[0] * values[1], error_bound
 
 
-def _invert(values: Arrays, error_bounds: Arrays) -> tuple[np.ndarray, np.ndarray]:
+def _invert_array(values: Arrays, error_bounds: Arrays) -> tuple[np.ndarray, np.ndarray]:
     found = 1 / values[0]
     return found, error_bounds[0] * found**2
 
 
-def _take_root(values: Arrays, error_bounds: Arrays) -> tuple[np.ndarray, np.ndarray]:
+def _take_root_of_array(values: Arrays, error_bounds: Arrays) -> tuple[np.ndarray, np.ndarray]:
     found = np.sqrt(values[0])
     return found, error_bounds[0] / (2 * found)
 
 
 _ARITHMETIC: dict[str, Callable[[Arrays, Arrays], tuple[np.ndarray, np.ndarray]]] = {
-    ADD: _add,
-    MUL: _multiply,
-    RECIPROCAL: _invert,
-    SQRT: _take_root,
+    ADD: _add_arrays,
+    MUL: _multiply_arrays,
+    RECIPROCAL: _invert_array,
+    SQRT: _take_root_of_array,
 }
 
 

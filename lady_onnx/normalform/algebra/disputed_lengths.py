@@ -17,17 +17,17 @@ from ...rules.classes import WINDOW_POOLS
 from ...rules.names import CONV_TRANSPOSE, RESIZE, UPSAMPLE
 from ...semantics.lengths import Length
 
-Lengths = Sequence[Length | None]
+PartialShape = Sequence[Length | None]
 """The shape of a result; None for a length that is not known."""
 
 
 def find_agreed_lengths(
     operator: str,
     given: Mapping[str, Any],
-    before: Lengths | None,
-    after: Lengths,
+    before: PartialShape | None,
+    after: PartialShape,
     scales: np.ndarray | None,
-) -> Lengths:
+) -> PartialShape:
     """Find the lengths of a result on which every way to compute them agrees.
 
     Args:
@@ -56,17 +56,17 @@ def find_agreed_lengths(
 
 
 def _find_agreed_resized_lengths(
-    given: Mapping[str, Any], before: Lengths, after: Lengths, scales: np.ndarray | None
-) -> Lengths:
+    given: Mapping[str, Any], before: PartialShape, after: PartialShape, scales: np.ndarray | None
+) -> PartialShape:
     """Find the agreed lengths of a map that is resized."""
     if given.get("keep_aspect_ratio_policy", b"stretch") != b"stretch":
         return [None] * len(after)
     if scales is None or not scales.size:
-        # the lengths are given
+        # the lengths are given as such, and nothing is rounded
         return after
     is_cut = given.get("coordinate_transformation_mode") == b"tf_crop_and_resize"
     if is_cut or scales.size != len(after):
-        # a part of the map is resized, or some of its axes
+        # only a part of the map is resized, or only some of its axes
         return [None] * len(after)
     pairs = zip(before, after, scales.ravel(), strict=True)
     return [m if _is_product_exact(n, m, scale) else None for n, m, scale in pairs]
@@ -80,7 +80,9 @@ def _is_product_exact(before: Length | None, after: Length | None, scale: np.flo
     return {int(np.floor(product)) for product in products} == {after}
 
 
-def _has_whole_windows(given: Mapping[str, Any], before: Lengths, axis: int, spatial: int) -> bool:
+def _has_whole_windows(
+    given: Mapping[str, Any], before: PartialShape, axis: int, spatial: int
+) -> bool:
     """Tell whether the windows of a pool end with its map, so that nothing is rounded up.
 
     Versions differ in whether a last window may start behind the last element.

@@ -1,4 +1,4 @@
-"""Functions of every element alone: they stand before the movements of what they act on."""
+"""Elementwise functions: they are applied before the movements of their operands."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .term import Attributes, Term, make_attributes
 def apply_before_movement(
     terms: Terms, operator: str, operands: Sequence[Term | None], attributes: Attributes
 ) -> Term | None:
-    """Make a function of every element of what a term moves, and move its result.
+    """Apply an elementwise function before the movement of its operand.
 
     Args:
         terms: makes terms.
         operator: the function.
-        operands: the term, and constants of one element.
+        operands: the moved term, and constants of one element.
         attributes: the attributes of the function.
 
     Returns:
@@ -61,7 +61,7 @@ def make_square_root(terms: Terms, term: Term) -> Term:
 
 
 def apply_unary(terms: Terms, operator: str, term: Term, **attributes: object) -> Term:
-    """Make a function of every element of a term."""
+    """Apply an elementwise function to a term."""
     made = apply_before_movement(terms, operator, [term], make_attributes(**attributes))
     if made is not None:
         return made

@@ -13,18 +13,57 @@ from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
 from ...rules.classes import DISPUTED_LENGTH_OPERATORS
 from ...rules.names import UPSAMPLE
-from ...semantics.lengths import Length, Polynomial
+from ...semantics.lengths import Length, Polynomial, make_unknown_length
 from ...semantics.schemas import find_schema, normalise_domain
 from .disputed_lengths import find_agreed_lengths
 from .term import Attributes, NoNormalForm, Term, read_attribute_value
 
 MAX_SHAPE_ELEMENTS = 64
 """The largest number of elements of a constant that onnx is shown: it may say a result's shape."""
-IR_VERSION = 10
+INFERENCE_IR_VERSION = 10
 """The IR version under which onnx is asked."""
 
 ResultType = tuple[int, Sequence[Length | None] | None]
 """An element type, 0 if unknown, and a shape, with None for what is unknown."""
+
+
+class UnknownLengths:
+    """The lengths that only a run shows, each with a name of its own.
+
+    Attributes:
+        axes: the term and the axis that a length was first found at, by its name.
+    """
+
+    def __init__(self) -> None:
+        self.axes: dict[str, tuple[Term, int]] = {}
+        self._computed: dict[str, Length] = {}
+
+    def fill_shape(
+        self, term: Term, dims: Sequence[Length | None] | None
+    ) -> tuple[Length, ...] | None:
+        """Make a term's shape out of one that leaves lengths open: each gets a name of its own."""
+        if dims is None:
+            return None
+        return tuple(self._make(term, a) if d is None else d for a, d in enumerate(dims))
+
+    def name_by_formula(self, term: Term, axis: int, formula: str) -> None:
+        """Give a length a name by how it is computed, so that it is one wherever that is done.
+
+        Args:
+            term: a term of a known rank, whose shape is changed.
+            axis: the axis of the length.
+            formula: how the length is computed.
+        """
+        assert term.shape is not None
+        if formula not in self._computed:
+            self._computed[formula] = self._make(term, axis)
+        term.shape = (*term.shape[:axis], self._computed[formula], *term.shape[axis + 1 :])
+
+    def _make(self, term: Term, axis: int) -> Length:
+        """Make a new unknown length, of which only the place is known where it was found."""
+        name = f"{len(self.axes)}"
+        self.axes[name] = term, axis
+        return make_unknown_length(name)
 
 
 class ShapeInference:
@@ -138,7 +177,7 @@ class ShapeInference:
             types,
             data,
             opset_imports=[onnx.helper.make_opsetid(domain, version)],
-            ir_version=IR_VERSION,
+            ir_version=INFERENCE_IR_VERSION,
         )
         found = [self._read_type(inferred.get(f"r{k}")) for k in range(results)]
         if domain or operator not in DISPUTED_LENGTH_OPERATORS:

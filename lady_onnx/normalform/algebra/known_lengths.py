@@ -23,7 +23,7 @@ def make_lengths(
     terms: Terms, lengths: np.ndarray | Length, dtype: int = TensorProto.INT64
 ) -> Term:
     """Make a tensor of lengths, or of one length."""
-    # numpy gives an element where an array of no axes would be
+    # indexing an array gives an element in place of an array of no axes
     array = np.empty((), object)
     if isinstance(lengths, np.ndarray):
         array = lengths

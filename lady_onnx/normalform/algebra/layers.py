@@ -32,8 +32,8 @@ def read_numbers_per_unit(term: Term, array: np.ndarray) -> np.ndarray | None:
         array: a constant that is added to its result, or multiplied with it.
 
     Returns:
-        The numbers [units], or one number without axes for all units; None where the constant varies
-        along another axis.
+        The numbers [units], or one number without axes for all units; None where the constant
+        varies along another axis.
     """
     rank = term.rank
     weight = term.operands[1]
@@ -165,7 +165,7 @@ def shift_units(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term 
         else read_numbers_per_unit(layer, np.broadcast_to(leaf.error_bound, leaf.array.shape))
     )
     if not bias.leaf.array.any() and own.ndim and leaf.error_bound is None:
-        # a bias of zeros leaves the other as it is
+        # what is added to zeros is not rounded, and keeps its place in the file
         made: Term | None = terms.move_constant(leaf, lambda a: a.reshape(-1))
     else:
         whole = Leaf(
@@ -180,14 +180,14 @@ def shift_units(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term 
     return None if made is None else _replace_operands(terms, layer, [x, weight, made])
 
 
-def measure_windows(terms: Terms, term: Term, source: Term, named: Mapping[str, Any]) -> Term:
-    """Give a convolution or pool the lengths that its windows give.
+def measure_windows(terms: Terms, term: Term, source: Term, window: Mapping[str, Any]) -> Term:
+    """Work out the unknown lengths of the result of a convolution or pool from its window.
 
     Args:
         terms: makes terms.
-        term: the convolution or pool.
+        term: the convolution or pool, whose shape is changed.
         source: the map that it reads.
-        named: its attributes `kernel_shape`, `pads`, `strides` and `dilations`.
+        window: its attributes `kernel_shape`, `pads`, `strides` and `dilations`.
 
     Returns:
         The term itself.
@@ -196,19 +196,19 @@ def measure_windows(terms: Terms, term: Term, source: Term, named: Mapping[str, 
     if shape is None or made is None or len(shape) != len(made):
         return term
     kernel, pads, strides, dilations = (
-        list(named[n]) for n in ("kernel_shape", "pads", "strides", "dilations")
+        list(window[n]) for n in ("kernel_shape", "pads", "strides", "dilations")
     )
     places = len(kernel)
     for k in range(places):
         n = shape[k + 2]
-        if not isinstance(n, Polynomial) or not isinstance(term.shape[k + 2], Polynomial):  # type: ignore[index]
+        if not isinstance(n, Polynomial) or not isinstance(made[k + 2], Polynomial):
             continue
         less = dilations[k] * (kernel[k] - 1) - pads[k] - pads[places + k]
         if strides[k] == 1:
             assert term.shape is not None
             term.shape = (*term.shape[: k + 2], n - less, *term.shape[k + 3 :])
         else:
-            terms.name_computed_length(term, k + 2, f"({n - less - 1!r}) // {strides[k]} + 1")
+            terms.lengths.name_by_formula(term, k + 2, f"({n - less - 1!r}) // {strides[k]} + 1")
     if isinstance(shape[0], Polynomial) and term.shape is not None:
         term.shape = (shape[0], *term.shape[1:])
     return term

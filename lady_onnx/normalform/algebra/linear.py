@@ -33,7 +33,7 @@ def make_linear(terms: Terms, x: Term, weight: Term, bias: Term | None = None) -
     if factor != 1.0 and not may_reassociate(factor):
         core, factor = x, 1.0
     if factor != 1.0 and bias.leaf is not None and bias.leaf.array.any():
-        # the bias is not scaled: what comes in is
+        # the factor scales what comes in, and not the bias
         return make_sum(terms, make_multiple(terms, make_linear(terms, core, weight), factor), bias)
     inner = _undo_reshape(terms, core, rows)
     order = core.permutation if core.operator == TRANSPOSE and core.shape else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,22 @@ from .numbering import Terms
 from .term import Leaf, Term, make_attributes
 
 
+class Movement(NamedTuple):
+    """How elements are moved.
+
+    Attributes:
+        core: what is moved.
+        factors: the factors of its shape.
+        order: the factors in their new order.
+    """
+
+    core: Term
+    factors: Sequence[Length]
+    order: list[int]
+
+
 def strip_factor(term: Term) -> Term:
-    """Return what a term multiplies by a number; the term itself where it does not."""
+    """Return the operand of a `Scale`, and any other term as it is."""
     inner = term.operands[0] if term.operator == SCALE else None
     return term if inner is None else inner
 
@@ -49,7 +64,7 @@ def make_reshape(terms: Terms, term: Term, shape: Sequence[Length]) -> Term:
         made = make_movement(terms, core, factors, turns, to)
         if made is not None:
             return made
-        # what the shape was in between says nothing
+        # the shape between two reshapes says nothing
         turned = make_movement(terms, core, factors, turns, [factors[k] for k in turns])
         if turned is not None and turned.shape != to:
             return _make_plain_reshape(terms, turned, to)
@@ -107,11 +122,11 @@ def make_transpose(terms: Terms, term: Term, order: Sequence[int]) -> Term:
     )
 
 
-def _read_layout(term: Term) -> tuple[Term, Sequence[Length], list[int]]:
-    """Return what a `Move` moves, the factors of its shape, and their order."""
+def _read_layout(term: Term) -> Movement:
+    """Return what a `Move` moves, and how."""
     assert term.operands[0] is not None
     factors, order = term.layout
-    return term.operands[0], factors, list(order)
+    return Movement(term.operands[0], factors, list(order))
 
 
 def make_movement(
@@ -131,13 +146,13 @@ def make_movement(
         shape: the shape of the result.
 
     Returns:
-        The result, written in the one way; None where the shape splits no factors, or several at once.
+        The result, in the one way to write it; None where an axis of the shape splits no factor.
     """
     split_up = split_factors(factors, order, shape)
     if split_up is None:
         return None
     fine, sequence = split_up
-    # what stays side by side is one
+    # factors that stay side by side are one factor
     merged: list[list[int]] = []
     for k in sequence:
         if merged and merged[-1][-1] == k - 1:
@@ -168,25 +183,22 @@ def make_movement(
     return term
 
 
-def split_movement(term: Term) -> tuple[Term, Sequence[Length], list[int]] | None:
-    """Split a term into what it moves, the factors of its shape, and their order.
-
-    None for a term that does anything but move elements.
-    """
+def split_movement(term: Term) -> Movement | None:
+    """Read how a term moves its operand; None for a term that does anything but move elements."""
     core = term.operands[0] if len(term.operands) == 1 else None
     if core is None or core.shape is None or term.shape is None:
         return None
     if term.operator == RESHAPE:
-        return core, core.shape, list(range(len(core.shape)))
+        return Movement(core, core.shape, list(range(len(core.shape))))
     if term.operator == TRANSPOSE:
-        return core, core.shape, term.permutation
+        return Movement(core, core.shape, term.permutation)
     return _read_layout(term) if term.operator == MOVE else None
 
 
 def strip_movement(term: Term) -> Term:
-    """Return what a term moves; the term itself where it does not."""
+    """Return the operand of a movement, and any other term as it is."""
     found = split_movement(term)
-    return term if found is None else found[0]
+    return term if found is None else found.core
 
 
 def move_like(terms: Terms, term: Term, model: Term) -> Term:
@@ -229,18 +241,17 @@ def undo_movement(terms: Terms, term: Term, model: Term) -> Term:
     return make_reshape(terms, turned, core.shape)
 
 
-def find_common_movement(terms: Terms, parts: Sequence[Term]) -> Term | None:
-    """Find the movement that may come after a combination of terms in place of before it.
+def find_common_movement(parts: Sequence[Term]) -> Term | None:
+    """Find a movement that terms have in common, so that they can be combined before it.
 
-    How a term was transposed cannot be seen where its axes have length one. Among terms that were moved
-    in several ways the choice does not depend on where the movements stand.
+    How a term was transposed cannot be seen where its axes have length one. Among terms that were
+    moved in several ways the choice does not depend on where the movements stand.
 
     Args:
-        terms: makes terms.
         parts: terms that are combined element by element.
 
     Returns:
-        The part that all others are moved back like; None where there is no such.
+        The part that is moved in that way; None where there is none.
     """
     if all(split_movement(p) is None for p in parts):
         return None
@@ -253,9 +264,9 @@ def find_common_movement(terms: Terms, parts: Sequence[Term]) -> Term | None:
     model = min(whole or parts, key=lambda t: strip_factor(strip_movement(t)).digest)
     if split_movement(model) is None:
         return None
-    alike = all(p.shape == model.shape for p in parts)
-    turned = model.operator == TRANSPOSE and all(p.rank == model.rank for p in parts)
-    return model if alike or turned else None
+    is_same_shape = all(p.shape == model.shape for p in parts)
+    is_same_rank = model.operator == TRANSPOSE and all(p.rank == model.rank for p in parts)
+    return model if is_same_shape or is_same_rank else None
 
 
 def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term | None:
@@ -289,7 +300,7 @@ def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term 
         return None
     dims = (*[1] * (len(term.shape) - constant.array.ndim), *constant.array.shape)
     varies = {k for axis, n in enumerate(dims) if n > 1 for k in axes[axis]}
-    # along an axis of what is moved it varies in all of its factors, or in none
+    # along an axis of what is moved the constant has to vary in all factors, or in none
     if any(0 < len(varies.intersection(sequence.index(k) for k in run)) < len(run) for run in own):
         return None
     turned = [fine[k] if p in varies else 1 for p, k in enumerate(sequence)]

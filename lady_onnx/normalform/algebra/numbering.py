@@ -16,8 +16,8 @@ from onnx import TensorProto, TypeProto
 from ...graph.model import Graph
 from ...rules.names import CONSTANT, FORMAL, INPUT
 from ...semantics.declarations import list_declared_lengths
-from ...semantics.lengths import Length, are_numbers, make_unknown_length
-from .inference import ResultType, ShapeInference
+from ...semantics.lengths import Length, are_numbers
+from .inference import ResultType, ShapeInference, UnknownLengths
 from .term import Attributes, Body, Leaf, Scope, Term
 
 MAX_KNOWN_ELEMENTS = 1 << 12
@@ -42,7 +42,7 @@ class Terms:
     Attributes:
         scope: the graph or body whose terms are made now.
         inference: the inference of types and shapes.
-        axes: the term and the axis that an unknown length was first found at, by its name.
+        lengths: the unknown lengths.
         kept_channels: by the identity of a map and a number of channels the term of that many first
             channels of the map; None where there is none (`rewrites.blocked_maps`).
     """
@@ -59,11 +59,10 @@ class Terms:
         self.version = version
         self.scope = Scope()
         self.inference = ShapeInference(version)
-        self.axes: dict[str, tuple[Term, int]] = {}
+        self.lengths = UnknownLengths()
         self.kept_channels: dict[tuple[int, int], Term | None] = {}
         self._length_names = length_names or {}
         self._named_lengths: dict[str, Length] = {}
-        self._computed_lengths: dict[str, Length] = {}
         self._weights: dict[str, Term] = {}
         self._unique_count = 0
 
@@ -81,7 +80,7 @@ class Terms:
         term = self._store(("input", name), term, kind.tensor_type.elem_type, None)
         dims = list_declared_lengths(kind)
         if dims is not None:
-            shape = list(self._name_open_lengths(term, dims) or ())
+            shape = list(self.lengths.fill_shape(term, dims) or ())
             for axis, length in enumerate(shape):
                 if dims[axis] is None and (name, axis) in self._length_names:
                     shape[axis] = self._named_lengths.setdefault(
@@ -247,7 +246,7 @@ class Terms:
             term.known, term.bodies = known, bodies
             term.scope, term.scale, term.key, term.is_exact = self.scope, scale, key, self.is_exact
             term.digest = _compute_digest(term)
-            term.shape = self._name_open_lengths(term, dims)
+            term.shape = self.lengths.fill_shape(term, dims)
             made.append(term)
         self.scope.table[key] = tuple(made)
         return tuple(made)
@@ -270,35 +269,6 @@ class Terms:
         term.digest = hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
         term.scope.table[key] = (term,)
         return term
-
-    # ---- lengths
-
-    def name_computed_length(self, term: Term, axis: int, formula: str) -> None:
-        """Give a length a name by how it is computed, so that it is one wherever that is done.
-
-        Args:
-            term: a term of a known rank.
-            axis: the axis of the length.
-            formula: how the length is computed.
-        """
-        assert term.shape is not None
-        if formula not in self._computed_lengths:
-            self._computed_lengths[formula] = self._make_length(term, axis)
-        length = self._computed_lengths[formula]
-        term.shape = (*term.shape[:axis], length, *term.shape[axis + 1 :])
-
-    def _name_open_lengths(
-        self, term: Term, dims: Sequence[Length | None] | None
-    ) -> tuple[Length, ...] | None:
-        if dims is None:
-            return None
-        return tuple(self._make_length(term, a) if d is None else d for a, d in enumerate(dims))
-
-    def _make_length(self, term: Term, axis: int) -> Length:
-        """Make a new unknown length, of which only the place is known where it was found."""
-        name = f"{len(self.axes)}"
-        self.axes[name] = term, axis
-        return make_unknown_length(name)
 
 
 def _is_known_by_values(array: np.ndarray) -> bool:

@@ -66,43 +66,19 @@ def make_slice(terms: Terms, term: Term, axis: int, start: int, stop: int, step:
 
 def make_concatenation(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
     """Join terms along an axis; joins of joins are one."""
-    flat: list[Term] = []
-    for part in parts:
-        if (
-            part.operator == CONCAT
-            and part.read_attribute("axis") == axis
-            and len(flat) < MAX_PARTS
-        ):
-            flat += [o for o in part.operands if o is not None]
-        else:
-            flat.append(part)
+    flat = _flatten_parts(parts, axis)
     if len(flat) == 1:
         return flat[0]
-    model = find_common_movement(terms, flat)
+    model = find_common_movement(flat)
     if model is not None and model.operator == TRANSPOSE:
         order = model.permutation
         made = make_concatenation(
             terms, [undo_movement(terms, p, model) for p in flat], order[axis]
         )
         return None if made is None else make_transpose(terms, made, order)
-    if (
-        all(p.leaf is not None for p in flat)
-        and sum(p.leaf.array.size for p in flat if p.leaf) <= MAX_CONSTANT_ELEMENTS
-    ):
-        leaves = [p.leaf for p in flat if p.leaf is not None]
-        if len({a.array.dtype for a in leaves}) == 1:
-            error_bounds = [
-                np.broadcast_to(a.error_bound if a.error_bound is not None else 0.0, a.array.shape)
-                for a in leaves
-            ]
-            error_bound = (
-                np.concatenate(error_bounds, axis)
-                if any(a.error_bound is not None for a in leaves)
-                else None
-            )
-            return terms.make_constant(
-                np.concatenate([a.array for a in leaves], axis), leaves[0].hint, error_bound
-            )
+    constant = _join_constants(terms, flat, axis)
+    if constant is not None:
+        return constant
     known = None
     if sum(p.known.size for p in flat if p.known is not None) <= MAX_KNOWN_ELEMENTS and all(
         p.known is not None and p.known.dtype == object for p in flat
@@ -119,3 +95,37 @@ def make_concatenation(terms: Terms, parts: Sequence[Term], axis: int) -> Term |
     return terms.make_term(
         CONCAT, flat, make_attributes(axis=axis), dtype=dtype, shape=shape, known=known
     )
+
+
+def _flatten_parts(parts: Sequence[Term], axis: int) -> list[Term]:
+    """List the parts of joins along the same axis in place of these."""
+    flat: list[Term] = []
+    for part in parts:
+        is_join = part.operator == CONCAT and part.read_attribute("axis") == axis
+        if is_join and len(flat) < MAX_PARTS:
+            flat += [o for o in part.operands if o is not None]
+        else:
+            flat.append(part)
+    return flat
+
+
+def _join_constants(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
+    """Join constants of one type; None for any other terms."""
+    leaves = [p.leaf for p in parts if p.leaf is not None]
+    if (
+        len(leaves) < len(parts)
+        or sum(leaf.array.size for leaf in leaves) > MAX_CONSTANT_ELEMENTS
+        or len({leaf.array.dtype for leaf in leaves}) != 1
+    ):
+        return None
+    error_bound = None
+    if any(leaf.error_bound is not None for leaf in leaves):
+        error_bounds = [
+            np.broadcast_to(
+                leaf.error_bound if leaf.error_bound is not None else 0.0, leaf.array.shape
+            )
+            for leaf in leaves
+        ]
+        error_bound = np.concatenate(error_bounds, axis)
+    joined = np.concatenate([leaf.array for leaf in leaves], axis)
+    return terms.make_constant(joined, leaves[0].hint, error_bound)

@@ -25,12 +25,10 @@ from .movements import (
 )
 from .multiples import make_multiple, split_factor
 from .numbering import Terms
-from .term import Term
+from .term import Leaf, Term
 
 MAX_PARTS = 256
 """A sum, product or concatenation of more parts becomes no part of a longer one."""
-
-
 MAX_FOLDED_ELEMENTS = 1 << 20
 """The largest number of elements of the sum of constants that are added to one term."""
 
@@ -70,8 +68,8 @@ def make_sum(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = frozense
     Args:
         terms: makes terms.
         a, b: the terms.
-        unshared: the identities of those that nothing else reads; sums among them become part of this
-            one.
+        unshared: the identities of those that nothing else reads; sums among them become part of
+            this one.
     """
     if a.leaf is not None and b.leaf is None:
         a, b = b, a
@@ -82,7 +80,7 @@ def make_sum(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = frozense
 
 
 def list_parts(terms: Terms, operator: str, term: Term, is_unshared: bool) -> list[Term]:
-    """List what a sum or product combines, moved as the term is.
+    """List the operands of a sum or product; those of a moved one are moved likewise.
 
     Args:
         terms: makes terms.
@@ -91,7 +89,7 @@ def list_parts(terms: Terms, operator: str, term: Term, is_unshared: bool) -> li
         is_unshared: whether nothing else reads it.
 
     Returns:
-        The parts; the term alone where it is no such combination, or where others read it too.
+        The operands; the term alone where it is no such combination, or where others read it too.
     """
     whole = strip_movement(term)
     if whole.operator != operator or not is_unshared:
@@ -119,18 +117,18 @@ def combine_terms(
         parts: the terms.
         shape: the shape of the result, with None for an unknown length.
     """
-    # what is moved is combined before
+    # terms that are moved alike are combined before the movement
     cores = [split_factor(terms, p) for p in parts]
-    model = find_common_movement(terms, [c for c, _ in cores])
+    model = find_common_movement([c for c, _ in cores])
     found = None if model is None else split_movement(model)
     if model is not None and found is not None:
         inner = [
             make_multiple(terms, undo_movement(terms, core, model), factor)
             for core, factor in cores
         ]
-        whole: Sequence[Length | None] | None = found[0].shape
+        whole: Sequence[Length | None] | None = found.core.shape
         if model.operator == TRANSPOSE:
-            whole = None if shape is None else [shape[k] for k in np.argsort(found[2])]
+            whole = None if shape is None else [shape[k] for k in np.argsort(found.order)]
         return move_like(terms, combine_terms(terms, operator, inner, whole), model)
     order = sorted(parts, key=lambda t: strip_factor(t).digest)
     return terms.make_term(operator, order, dtype=parts[0].dtype, shape=shape)
@@ -145,34 +143,41 @@ def _add_constant(terms: Terms, a: Term, b: Term) -> Term:
             return made
     b = drop_leading_axes(terms, a, b)
     assert b.leaf is not None
-    is_mask = b.leaf.array.size == 1 or not is_vector(b.leaf.array)
-    if is_mask and is_shape_kept(a, b) and not b.leaf.array.any():
-        return a
-    if is_layer(a) and is_shape_kept(a, b):
-        own = read_numbers_per_unit(a, b.leaf.array)
-        if own is not None:
-            made = shift_units(terms, a, b.leaf, own)
-            if made is not None:
-                return made
-    inner = a.operands[0] if a.operands else None
-    if a.operator == ADD and is_shape_kept(a, b):
-        constant = a.operands[1]
-        assert constant is not None
-        assert inner is not None
-        if constant.leaf is not None and (
-            is_vector(constant.leaf.array) or not is_vector(b.leaf.array)
-        ):
-            made = compute_constant(terms, ADD, [constant.leaf, b.leaf])
-            if (
-                made is not None
-                and made.leaf is not None
-                and made.leaf.array.size <= MAX_FOLDED_ELEMENTS
-            ):
-                return _add_constant(terms, inner, made)
-    earlier = undo_movement_of_constant(terms, a, b.leaf) if is_shape_kept(a, b) else None
-    if earlier is not None:
-        return move_like(terms, make_sum(terms, strip_movement(a), earlier), a)
+    if is_shape_kept(a, b):
+        # a vector of zeros stays: it is the bias of a layer, and may hold other numbers in a copy
+        is_bias = b.leaf.array.size != 1 and is_vector(b.leaf.array)
+        if not is_bias and not b.leaf.array.any():
+            return a
+        made = _add_to_bias(terms, a, b.leaf) or _add_to_constant(terms, a, b.leaf)
+        if made is not None:
+            return made
+        earlier = undo_movement_of_constant(terms, a, b.leaf)
+        if earlier is not None:
+            return move_like(terms, make_sum(terms, strip_movement(a), earlier), a)
     return terms.make_term(ADD, [a, b], dtype=a.dtype, shape=broadcast_shapes(a, b))
+
+
+def _add_to_bias(terms: Terms, a: Term, addend: Leaf) -> Term | None:
+    """Add a constant to the bias of a layer; None for any other term or constant."""
+    if not is_layer(a):
+        return None
+    own = read_numbers_per_unit(a, addend.array)
+    return None if own is None else shift_units(terms, a, addend, own)
+
+
+def _add_to_constant(terms: Terms, a: Term, addend: Leaf) -> Term | None:
+    """Add a constant to the one that a sum adds already; None where they are not added up."""
+    if a.operator != ADD:
+        return None
+    inner, constant = a.operands
+    assert inner is not None
+    assert constant is not None
+    if constant.leaf is None or not (is_vector(constant.leaf.array) or not is_vector(addend.array)):
+        return None
+    made = compute_constant(terms, ADD, [constant.leaf, addend])
+    if made is None or made.leaf is None or made.leaf.array.size > MAX_FOLDED_ELEMENTS:
+        return None
+    return _add_constant(terms, inner, made)
 
 
 def make_product(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = frozenset()) -> Term:
@@ -181,14 +186,14 @@ def make_product(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = froz
     Args:
         terms: makes terms.
         a, b: the terms.
-        unshared: the identities of those that nothing else reads; products among them become part of
-            this one.
+        unshared: the identities of those that nothing else reads; products among them become part
+            of this one.
     """
-    whole = [id(a) in unshared, id(b) in unshared]
+    are_unshared = [id(a) in unshared, id(b) in unshared]
     if a.leaf is not None and b.leaf is None:
         a, b = b, a
     if b.leaf is not None and not is_moderate(b.leaf.array):
-        # a large number does not change places with others: what is between them may overflow
+        # a large factor does not change places with others: what is in between may overflow
         return terms.make_term(MUL, [a, b], dtype=a.dtype, shape=broadcast_shapes(a, b))
     (core, first), (other, second) = split_factor(terms, a), split_factor(terms, b)
     if may_reassociate(first * second):
@@ -202,7 +207,7 @@ def make_product(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = froz
         return make_multiple(terms, _multiply_constant(terms, a, b), factor)
     parts = [
         p
-        for term, is_unshared in zip((a, b), whole, strict=True)
+        for term, is_unshared in zip((a, b), are_unshared, strict=True)
         for p in list_parts(terms, PRODUCT, term, is_unshared)
     ]
     return make_multiple(
@@ -216,7 +221,10 @@ def drop_leading_axes(terms: Terms, a: Term, b: Term) -> Term:
     Args:
         terms: makes terms.
         a: the term.
-        b: the constant; it stays as it is where it grows the term.
+        b: the constant.
+
+    Returns:
+        The constant; unchanged where it broadcasts the term to a larger shape.
     """
     assert b.leaf is not None
     if not is_shape_kept(a, b):
@@ -224,12 +232,12 @@ def drop_leading_axes(terms: Terms, a: Term, b: Term) -> Term:
     array = b.leaf.array
     if array.size == 1:
         return terms.move_constant(b.leaf, lambda x: x.reshape(()))
-    many = next(k for k, n in enumerate(array.shape) if n > 1) if array.size else 0
-    return terms.move_constant(b.leaf, lambda x: x.reshape(array.shape[many:])) if many else b
+    first = next(k for k, n in enumerate(array.shape) if n > 1) if array.size else 0
+    return terms.move_constant(b.leaf, lambda x: x.reshape(array.shape[first:])) if first else b
 
 
 def _multiply_constant(terms: Terms, a: Term, b: Term) -> Term:
-    """Multiply a term by a constant, or what is before it: a layer, another constant, a movement."""
+    """Multiply a term by a constant, or what is before it: a layer, a constant, a movement."""
     assert b.leaf is not None
     b = drop_leading_axes(terms, a, b)
     assert b.leaf is not None
@@ -238,29 +246,38 @@ def _multiply_constant(terms: Terms, a: Term, b: Term) -> Term:
         if made is not None:
             return made
     if is_shape_kept(a, b):
-        inner = a.operands[0] if a.operands else None
         earlier = undo_movement_of_constant(terms, a, b.leaf)
         if earlier is not None:
             return move_like(terms, make_product(terms, strip_movement(a), earlier), a)
-        made = scale_units(terms, a, b.leaf.array, b.leaf)
+        made = scale_units(terms, a, b.leaf.array, b.leaf) or _multiply_with_inner(terms, a, b)
         if made is not None:
             return made
-        inner, constant = (*a.operands, None, None)[:2]
-        if (
-            a.operator in (ADD, MUL)
-            and inner is not None
-            and constant is not None
-            and constant.leaf is not None
-        ):
-            both = is_vector(constant.leaf.array) and is_vector(b.leaf.array)
-            made = compute_constant(terms, MUL, [constant.leaf, b.leaf]) if both else None
-            if (
-                made is not None
-                and made.leaf is not None
-                and is_vector(made.leaf.array)
-                and is_shape_kept(inner, made)
-            ):
-                if a.operator == MUL:
-                    return make_product(terms, inner, made)
-                return make_sum(terms, make_product(terms, inner, b), made)
     return terms.make_term(MUL, [a, b], dtype=a.dtype, shape=broadcast_shapes(a, b))
+
+
+def _multiply_with_inner(terms: Terms, a: Term, b: Term) -> Term | None:
+    """Multiply the constant that a term adds or multiplies by another one.
+
+    None where the term does neither, or where one of the constants is no vector.
+    """
+    inner, constant = (*a.operands, None, None)[:2]
+    if (
+        a.operator not in (ADD, MUL)
+        or inner is None
+        or constant is None
+        or constant.leaf is None
+        or b.leaf is None
+        or not (is_vector(constant.leaf.array) and is_vector(b.leaf.array))
+    ):
+        return None
+    made = compute_constant(terms, MUL, [constant.leaf, b.leaf])
+    if (
+        made is None
+        or made.leaf is None
+        or not is_vector(made.leaf.array)
+        or not is_shape_kept(inner, made)
+    ):
+        return None
+    if a.operator == MUL:
+        return make_product(terms, inner, made)
+    return make_sum(terms, make_product(terms, inner, b), made)

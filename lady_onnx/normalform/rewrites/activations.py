@@ -1,4 +1,4 @@
-"""Rewrites of activations, of functions of every element, and of recurrent layers.
+"""Rewrites of activations, of other elementwise functions, and of recurrent layers.
 
 Reductions and pools are in `reductions`.
 """
@@ -14,14 +14,15 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
+from ...normalform.algebra.constants import MAX_COPIED_ELEMENTS, make_number, may_broadcast
+from ...normalform.algebra.elementwise import apply_unary
+from ...normalform.algebra.movements import make_reshape, make_transpose
+from ...normalform.algebra.multiples import make_multiple
+from ...normalform.algebra.numbering import Terms
+from ...normalform.algebra.sums import combine_terms, make_product, make_sum
+from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
 from ...rules.classes import FINITE_OPERATORS, WEIGHTED_SUM_OPERATORS
 from ...semantics.lengths import are_numbers, multiply_lengths
-from ..algebra.constants import MAX_COPIED_ELEMENTS, make_number, may_broadcast
-from ..algebra.elementwise import apply_unary
-from ..algebra.movements import make_reshape, make_transpose
-from ..algebra.multiples import make_multiple
-from ..algebra.sums import combine_terms, make_product, make_sum
-from ..algebra.term import NoNormalForm, Term, make_attributes
 from .arguments import read_axis
 from .call import Call, register_rewrite
 from .nodes import keep_as_written
@@ -40,20 +41,17 @@ def rewrite_gelu(call: Call) -> Term | None:
         cube = make_multiple(
             terms, combine_terms(terms, "Product", [x, x, x], x.shape), _round_to_type(x, 0.044715)
         )
-        inner = apply_unary(
-            terms,
-            "Tanh",
-            make_multiple(
-                terms, make_sum(terms, x, cube), _round_to_type(x, math.sqrt(2 / math.pi))
-            ),
-        )
-        return make_multiple(
-            terms, make_product(terms, x, make_sum(terms, inner, make_number(terms, 1.0, x))), 0.5
-        )
-    inner = apply_unary(terms, "Erf", make_multiple(terms, x, _round_to_type(x, 1 / math.sqrt(2))))
-    return make_multiple(
-        terms, make_product(terms, x, make_sum(terms, inner, make_number(terms, 1.0, x))), 0.5
-    )
+        factor = _round_to_type(x, math.sqrt(2 / math.pi))
+        inner = make_multiple(terms, make_sum(terms, x, cube), factor)
+        return _make_gate(terms, x, apply_unary(terms, "Tanh", inner))
+    inner = make_multiple(terms, x, _round_to_type(x, 1 / math.sqrt(2)))
+    return _make_gate(terms, x, apply_unary(terms, "Erf", inner))
+
+
+def _make_gate(terms: Terms, x: Term, gate: Term) -> Term:
+    """Make x/2 (1 + gate)."""
+    shifted = make_sum(terms, gate, make_number(terms, 1.0, x))
+    return make_multiple(terms, make_product(terms, x, shifted), 0.5)
 
 
 def _round_to_type(like: Term, value: float) -> float:
@@ -199,19 +197,17 @@ EXACT_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Floor": np.floor,
     "Sign": np.sign,
 }
-"""Functions of every element whose results are not rounded."""
-
-
+"""Elementwise functions whose results are not rounded."""
 TRIGONOMETRIC_FUNCTIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "Cos": np.cos,
     "Sin": np.sin,
 }
-"""Functions of every element whose results are at most one in size."""
+"""Elementwise functions whose results are at most one in size."""
 
 
 @register_rewrite(*EXACT_FUNCTIONS, *TRIGONOMETRIC_FUNCTIONS)
 def rewrite_function_of_constant(call: Call) -> Term | None:
-    """Compute a function of every element of a constant."""
+    """Apply an elementwise function to a constant."""
     term = call.require_first()
     if term.leaf is None or not term.is_reassociable or term.leaf.error_bound is not None:
         return None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...normalform.algebra.term import NoNormalForm, Term
 from ...semantics.lengths import are_numbers
-from ..algebra.term import NoNormalForm, Term
 from .call import Call
 
 

@@ -8,14 +8,14 @@ from collections.abc import Callable
 import numpy as np
 from onnx import TensorProto
 
+from ...normalform.algebra.constants import negate_constant
+from ...normalform.algebra.elementwise import make_reciprocal, make_square_root
+from ...normalform.algebra.known_lengths import are_known_lengths, make_lengths
+from ...normalform.algebra.movements import make_reshape
+from ...normalform.algebra.multiples import make_multiple
+from ...normalform.algebra.sums import combine_terms, make_product, make_sum
+from ...normalform.algebra.term import NoNormalForm, Term
 from ...semantics.lengths import are_numbers, divide_lengths, fit_int32
-from ..algebra.constants import negate_constant
-from ..algebra.elementwise import make_reciprocal, make_square_root
-from ..algebra.known_lengths import are_known_lengths, make_lengths
-from ..algebra.movements import make_reshape
-from ..algebra.multiples import make_multiple
-from ..algebra.sums import combine_terms, make_product, make_sum
-from ..algebra.term import NoNormalForm, Term
 from .call import Call, register_rewrite
 
 

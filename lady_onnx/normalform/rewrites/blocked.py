@@ -19,14 +19,14 @@ import numpy as np
 import onnx.helper
 from onnx import NodeProto, TensorProto
 
+from ...normalform.algebra.movements import make_transpose
+from ...normalform.algebra.numbering import Terms
+from ...normalform.algebra.parts import make_concatenation, make_slice
+from ...normalform.algebra.term import NoNormalForm, Term
 from ...rules.classes import UNARY_OPERATORS
 from ...rules.plain.writer import MICROSOFT
 from ...runtime.sessions import measure_block_channels
 from ...semantics.schemas import normalise_domain
-from ..algebra.movements import make_transpose
-from ..algebra.numbering import Terms
-from ..algebra.parts import make_concatenation, make_slice
-from ..algebra.term import NoNormalForm, Term
 from .blocked_maps import (
     BLOCKED_POOLS,
     count_channels,
@@ -38,12 +38,8 @@ from .blocked_maps import (
 
 BLOCKED_DOMAIN = "com.microsoft.nchwc"
 """The domain of onnxruntime's operators on maps in blocks."""
-
-
 PLAIN_VERSION = 20
 """The version of the default domain that the nodes made here are of."""
-
-
 ELEMENTWISE_OPERATORS = {
     "": (
         *UNARY_OPERATORS,
@@ -60,12 +56,10 @@ ELEMENTWISE_OPERATORS = {
     ),
     MICROSOFT: ("FastGelu", "Gelu", "QuickGelu"),
 }
-"""By domain the operators that act on every element alone.
+"""Elementwise operators, by domain.
 
 Where one has several operands, all but one have to be numbers, or have to lie in the same way.
 """
-
-
 NodeRewriter = Callable[[NodeProto, int, Sequence[Term | None]], Sequence[Term | None]]
 """Gives the results of a node of the default domain, or of one with a plain form, at a version."""
 
@@ -151,10 +145,10 @@ def commute_with_blocking(
         if made is None:
             raise NoNormalForm("it joins maps in blocks, and not along their channels")
         return [_make_whole_blocked(terms, [made])]
-    numbers = all(o.leaf is not None and o.leaf.array.size == 1 for o in others)
+    are_numbers = all(o.leaf is not None and o.leaf.array.size == 1 for o in others)
     is_moved = (domain, operator) == ("", "Reshape") and is_blocked(operands[0]) and len(maps) == 1
     if not is_moved and not (
-        operator in ELEMENTWISE_OPERATORS.get(domain, ()) and is_alike and numbers
+        operator in ELEMENTWISE_OPERATORS.get(domain, ()) and is_alike and are_numbers
     ):
         raise NoNormalForm("it reads a map in blocks of channels")
     made = rewrite(node, version, inner)[0]

@@ -1,17 +1,17 @@
-"""Maps in blocks of channels as terms, and their channels but for those that fill the last block."""
+"""Maps in blocks of channels as terms, and how channels that only fill a block are cut off."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx.helper
 
+from ...normalform.algebra.multiples import make_multiple
+from ...normalform.algebra.numbering import Terms
+from ...normalform.algebra.reductions import make_reduction
+from ...normalform.algebra.sums import combine_terms
+from ...normalform.algebra.term import NoNormalForm, Term
 from ...rules.classes import UNARY_OPERATORS
 from ...semantics.lengths import Length
-from ..algebra.multiples import make_multiple
-from ..algebra.numbering import Terms
-from ..algebra.reductions import make_reduction
-from ..algebra.sums import combine_terms
-from ..algebra.term import NoNormalForm, Term
 
 BLOCKED_POOLS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
 """Pools that act on every channel alone."""

@@ -16,10 +16,10 @@ from typing import Any
 
 from onnx import NodeProto
 
+from ...normalform.algebra.numbering import Terms
+from ...normalform.algebra.term import NoNormalForm, Term
 from ...semantics.messages import is_same_message
 from ...semantics.schemas import list_defaults
-from ..algebra.numbering import Terms
-from ..algebra.term import NoNormalForm, Term
 
 UNREAD_ATTRIBUTE = "consumed_inputs"
 """An attribute of the first version of the operator set, which no runtime reads."""

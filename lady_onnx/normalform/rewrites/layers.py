@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..algebra.constants import may_reassociate
-from ..algebra.layers import make_zero_bias, measure_windows
-from ..algebra.linear import make_linear
-from ..algebra.movements import make_transpose
-from ..algebra.multiples import make_multiple, split_factor
-from ..algebra.sums import is_shape_kept, make_sum
-from ..algebra.term import Term, make_attributes
+from ...normalform.algebra.constants import may_reassociate
+from ...normalform.algebra.layers import make_zero_bias, measure_windows
+from ...normalform.algebra.linear import make_linear
+from ...normalform.algebra.movements import make_transpose
+from ...normalform.algebra.multiples import make_multiple, split_factor
+from ...normalform.algebra.sums import is_shape_kept, make_sum
+from ...normalform.algebra.term import Term, make_attributes
 from .arguments import read_pads, read_window
 from .call import Call, register_rewrite
 
@@ -65,7 +65,7 @@ def rewrite_gemm(call: Call) -> Term | None:
     beta = float(attributes.get("beta", 1.0))
     if c is None or beta == 0:
         return made
-    # an added matrix that grows the product is no bias
+    # a matrix that broadcasts the product to a larger shape is no bias
     return make_sum(terms, made, make_multiple(terms, c, beta)) if is_shape_kept(made, c) else None
 
 
@@ -88,7 +88,7 @@ def rewrite_convolution(call: Call) -> Term | None:
     if pads is None or list(call.attributes.get("kernel_shape", kernel)) != kernel:
         return None
     x, pads = _absorb_padding(x, pads) if operator == "Conv" else (x, pads)
-    named: dict[str, object] = {
+    window: dict[str, object] = {
         "dilations": read_window(call, "dilations", places, 1),
         "group": int(call.attributes.get("group", 1)),
         "kernel_shape": kernel,
@@ -98,24 +98,24 @@ def rewrite_convolution(call: Call) -> Term | None:
     if operator == "ConvTranspose":
         if "output_shape" in call.attributes:
             return None
-        named["output_padding"] = read_window(call, "output_padding", places, 0)
+        window["output_padding"] = read_window(call, "output_padding", places, 0)
     outer, inner = weight.leaf.array.shape[:2]
-    groups: Any = named["group"]
+    groups: Any = window["group"]
     units = outer if operator == "Conv" else inner * int(groups)
     if bias is None:
         bias = make_zero_bias(terms, units, weight)
-    return _make_convolution(call, operator, [x, weight, bias], named)
+    return _make_convolution(call, operator, [x, weight, bias], window)
 
 
 def _make_convolution(
-    call: Call, operator: str, operands: Sequence[Term], named: dict[str, object]
+    call: Call, operator: str, operands: Sequence[Term], window: dict[str, object]
 ) -> Term:
     """Make a convolution, and give it the lengths that its window gives."""
-    made = call.terms.make_term(operator, operands, make_attributes(**named))
+    made = call.terms.make_term(operator, operands, make_attributes(**window))
     return (
         made
         if operator == "ConvTranspose"
-        else measure_windows(call.terms, made, operands[0], named)
+        else measure_windows(call.terms, made, operands[0], window)
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..algebra.constants import make_number, negate_constant
-from ..algebra.elementwise import make_reciprocal, make_square_root
-from ..algebra.reductions import make_normalisation
-from ..algebra.sums import make_product, make_sum
-from ..algebra.term import Term
+from ...normalform.algebra.constants import make_number, negate_constant
+from ...normalform.algebra.elementwise import make_reciprocal, make_square_root
+from ...normalform.algebra.reductions import make_normalisation
+from ...normalform.algebra.sums import make_product, make_sum
+from ...normalform.algebra.term import Term
 from .arguments import read_axis
 from .call import Call, register_rewrite
 

@@ -9,16 +9,21 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from ...normalform.algebra.constants import MAX_COPIED_ELEMENTS
+from ...normalform.algebra.known_lengths import are_known_lengths, make_lengths
+from ...normalform.algebra.movements import make_reshape
+from ...normalform.algebra.parts import make_concatenation, make_slice
+from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
 from ...semantics.lengths import Polynomial, are_numbers, multiply_lengths
-from ..algebra.constants import MAX_COPIED_ELEMENTS
-from ..algebra.known_lengths import are_known_lengths, make_lengths
-from ..algebra.movements import make_reshape
-from ..algebra.parts import make_concatenation, make_slice
-from ..algebra.term import NoNormalForm, Term, make_attributes
 from .arguments import count_axes_from_front, read_axis, read_integers
 from .call import Call, TrackedAttributes, register_rewrite
 from .nodes import keep_as_written
 from .types import PLAIN_TYPES
+
+MAX_ADDRESSES = 1 << 47
+"""More bytes than a process can address: a tensor that would need them cannot come about."""
+MAX_END = 2**31 - 1
+"""Where a slice ends that goes on to the end of its axis."""
 
 
 @register_rewrite("Concat")
@@ -37,7 +42,7 @@ def rewrite_concat(call: Call) -> Term | None:
 
 @register_rewrite("Slice")
 def rewrite_slice(call: Call) -> Term | None:
-    """Write a slice along several axes as one slice an axis."""
+    """Write a slice along several axes as one slice for each axis."""
     term = call.require_first()
     starts, ends = read_integers(call, "starts", 1), read_integers(call, "ends", 2)
     if starts is None or ends is None or term.shape is None:
@@ -58,10 +63,6 @@ def rewrite_slice(call: Call) -> Term | None:
         term,
         list(zip(count_axes_from_front(axes, len(term.shape)), starts, ends, steps, strict=True)),
     )
-
-
-MAX_ADDRESSES = 1 << 47
-"""More bytes than a process can address: a tensor that would need them cannot come about."""
 
 
 def _count_bytes_per_place(term: Term, axis: int) -> int:
@@ -91,22 +92,12 @@ def _make_slices(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int
             if (
                 start == 0
                 and step == 1
-                and (
-                    stop >= 2**31 - 1 or stop * _count_bytes_per_place(term, axis) >= MAX_ADDRESSES
-                )
+                and (stop >= MAX_END or stop * _count_bytes_per_place(term, axis) >= MAX_ADDRESSES)
             ):
                 continue
-            left.append((axis, start, min(stop, 2**31 - 1), step))
+            left.append((axis, start, min(stop, MAX_END), step))
             continue
-        if step < 0:
-            # the specification clamps a start before the first element to the first one
-            first = min(max(start + length if start < 0 else start, 0), length - 1)
-            last = min(max(stop + length if stop < 0 else stop, -1), length - 1)
-            if not length or first <= last:
-                raise NoNormalForm("a slice that goes back and holds nothing")
-            places = range(first, last, step)
-        else:
-            places = range(*slice(start, stop, step).indices(length))
+        places = _find_places(length, start, stop, step)
         term = make_slice(call.terms, term, axis, places.start, places.stop, step)
     if not left:
         return term
@@ -118,9 +109,25 @@ def _make_slices(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int
     return call.terms.make_term("Slice", [term, *operands])
 
 
+def _find_places(length: int, start: int, stop: int, step: int) -> range:
+    """Find the places of a slice along an axis of a known length.
+
+    Raises:
+        NoNormalForm: if a slice that goes back holds nothing.
+    """
+    if step >= 0:
+        return range(*slice(start, stop, step).indices(length))
+    # the specification clamps a start before the first element to the first one
+    first = min(max(start + length if start < 0 else start, 0), length - 1)
+    last = min(max(stop + length if stop < 0 else stop, -1), length - 1)
+    if not length or first <= last:
+        raise NoNormalForm("a slice that goes back and holds nothing")
+    return range(first, last, step)
+
+
 @register_rewrite("Split")
 def rewrite_split(call: Call) -> Sequence[Term] | None:
-    """Write a split as one slice a part."""
+    """Write a split as one slice for each part."""
     term = call.require_first()
     axis = read_axis(call)
     if term.shape is None or isinstance(term.shape[axis], Polynomial):
@@ -160,23 +167,9 @@ def _make_gather(call: Call) -> Term | None:
         return None
     if are_known_lengths(term) and term.known is not None:
         return make_lengths(call.terms, np.take(term.known, places, axis), term.dtype)
-    length = term.shape[axis]
     if places.ndim == 0:
-        place = int(places)
-        if isinstance(length, Polynomial):
-            end = place + 1 if place != -1 else 2**31 - 1
-            part = _make_slices(call, term, [(axis, place, end, 1)])
-            if place < 0:
-                return None
-        else:
-            if not -length <= place < length:
-                return None
-            part = make_slice(call.terms, term, axis, place % length, place % length + 1)
-        return (
-            make_reshape(call.terms, part, [*term.shape[:axis], *term.shape[axis + 1 :]])
-            if _has_length_one(part, axis)
-            else None
-        )
+        return _take_place(call, term, axis, int(places))
+    length = term.shape[axis]
     if isinstance(length, Polynomial) or not ((-length <= places) & (places < length)).all():
         return None
     places = places % length
@@ -192,9 +185,27 @@ def _make_gather(call: Call) -> Term | None:
     return call.terms.make_term("Gather", [term, made], make_attributes(axis=axis))
 
 
+def _take_place(call: Call, term: Term, axis: int, place: int) -> Term | None:
+    """Take one place along an axis, which is dropped; None where it may not exist."""
+    assert term.shape is not None
+    length = term.shape[axis]
+    if isinstance(length, Polynomial):
+        end = place + 1 if place != -1 else MAX_END
+        part = _make_slices(call, term, [(axis, place, end, 1)])
+        if place < 0:
+            return None
+    else:
+        if not -length <= place < length:
+            return None
+        part = make_slice(call.terms, term, axis, place % length, place % length + 1)
+    if part.shape is None or part.shape[axis] != 1:
+        return None
+    return make_reshape(call.terms, part, [*term.shape[:axis], *term.shape[axis + 1 :]])
+
+
 @register_rewrite("GatherND")
 def rewrite_gather_nd(call: Call) -> Term | None:
-    """Write a gather with constant indices along leading axes as one along these axes as one."""
+    """Merge the leading axes, so that constant indices along them are a gather along one axis."""
     term, index = call.require_first(), call.get_operand(1)
     if (
         index is None
@@ -204,15 +215,15 @@ def rewrite_gather_nd(call: Call) -> Term | None:
     ):
         return None
     places = index.integers
-    many = places.shape[-1]
-    if not are_numbers(term.shape[:many]):
+    depth = places.shape[-1]
+    if not are_numbers(term.shape[:depth]):
         return None
-    lengths = [n for n in term.shape[:many] if not isinstance(n, Polynomial)]
-    columns = [places[..., k] for k in range(many)]
+    lengths = [n for n in term.shape[:depth] if not isinstance(n, Polynomial)]
+    columns = [places[..., k] for k in range(depth)]
     if any(not ((-n <= c) & (c < n)).all() for c, n in zip(columns, lengths, strict=True)):
         return None
     flat = np.ravel_multi_index([c % n for c, n in zip(columns, lengths, strict=True)], lengths)
-    rows = make_reshape(call.terms, term, [multiply_lengths(lengths), *term.shape[many:]])
+    rows = make_reshape(call.terms, term, [multiply_lengths(lengths), *term.shape[depth:]])
     node = onnx.helper.make_node("Gather", ["", ""], [call.node.output[0]], axis=0)
     inner = replace(
         call,
@@ -221,11 +232,6 @@ def rewrite_gather_nd(call: Call) -> Term | None:
         attributes=TrackedAttributes({"axis": 0}),
     )
     return _make_gather(inner)
-
-
-def _has_length_one(term: Term, axis: int) -> bool:
-    """Tell whether an axis is known to have the length one."""
-    return term.shape is not None and term.shape[axis] == 1
 
 
 @register_rewrite("Pad")

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..algebra.layers import measure_windows
-from ..algebra.movements import make_reshape
-from ..algebra.reductions import make_reduction
-from ..algebra.term import Term, make_attributes
+from ...normalform.algebra.layers import measure_windows
+from ...normalform.algebra.movements import make_reshape
+from ...normalform.algebra.reductions import make_reduction
+from ...normalform.algebra.term import Term, make_attributes
 from .arguments import count_axis_from_front, read_axes, read_pads, read_window
 from .call import Call, register_rewrite
 from .nodes import keep_as_written
@@ -83,7 +83,7 @@ def rewrite_pool(call: Call) -> Term | None:
     ):
         return None
     places = len(kernel)
-    named: dict[str, object] = {
+    window: dict[str, object] = {
         "dilations": read_window(call, "dilations", places, 1),
         "kernel_shape": kernel,
         "pads": pads,
@@ -94,22 +94,22 @@ def rewrite_pool(call: Call) -> Term | None:
         and x.shape is not None
         and list(x.shape[2:]) == kernel
         and not any(pads)
-        and named["dilations"] == [1] * places
+        and window["dilations"] == [1] * places
         and x.is_reassociable
     ):
         call.ignore_attributes("count_include_pad")
         return make_reduction(call.terms, "ReduceMean", x, range(2, len(x.shape)))
     if call.node.op_type == "AveragePool":
-        named["count_include_pad"] = (
+        window["count_include_pad"] = (
             int(call.attributes.get("count_include_pad", 0)) if any(pads) else 0
         )
     # dilations of one are left out: onnxruntime fuses no quantised pool that writes them out
-    written = {n: v for n, v in named.items() if n != "dilations" or v != [1] * places}
+    written = {n: v for n, v in window.items() if n != "dilations" or v != [1] * places}
     return measure_windows(
         call.terms,
         call.terms.make_term(call.node.op_type, [x], make_attributes(**written)),
         x,
-        named,
+        window,
     )
 
 
@@ -131,5 +131,5 @@ def rewrite_top_k(call: Call) -> Sequence[Term] | None:
     if call.version >= 10:
         return None
     count = call.terms.make_constant(np.array([call.attributes["k"]], np.int64))
-    named = make_attributes(axis=int(call.attributes.get("axis", -1)), largest=1, sorted=1)
-    return keep_as_written(call, [call.require_first(), count], named)
+    attributes = make_attributes(axis=int(call.attributes.get("axis", -1)), largest=1, sorted=1)
+    return keep_as_written(call, [call.require_first(), count], attributes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from ..algebra.term import Term, make_attributes
+from ...normalform.algebra.term import Term, make_attributes
 from .call import Call, register_rewrite
 
 

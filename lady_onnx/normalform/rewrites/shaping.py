@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from ...normalform.algebra.constants import MAX_COPIED_ELEMENTS
+from ...normalform.algebra.known_lengths import make_lengths, read_lengths
+from ...normalform.algebra.movements import make_reshape, make_transpose
+from ...normalform.algebra.multiples import apply_linear
+from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
 from ...semantics.factorisation import as_integers
 from ...semantics.lengths import Length, Polynomial, are_numbers, divide_lengths, multiply_lengths
-from ..algebra.constants import MAX_COPIED_ELEMENTS
-from ..algebra.known_lengths import make_lengths, read_lengths
-from ..algebra.movements import make_reshape, make_transpose
-from ..algebra.multiples import apply_linear
-from ..algebra.term import NoNormalForm, Term, make_attributes
 from .arguments import count_axes_from_front, read_axes, read_axis, read_integers
 from .call import Call, register_rewrite
 from .nodes import keep_as_written
@@ -72,8 +72,8 @@ def _make_known_reshape(call: Call, term: Term, wanted: Sequence[Length]) -> Ter
         return None
     found = list(wanted)
     keeps_zeros = call.attributes.get("allowzero")
-    for k, extent in enumerate(found):
-        if isinstance(extent, Polynomial) or extent != 0:
+    for k, length in enumerate(found):
+        if isinstance(length, Polynomial) or length != 0:
             continue
         if keeps_zeros:
             return None

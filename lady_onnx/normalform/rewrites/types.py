@@ -6,10 +6,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from ...normalform.algebra.numbering import MAX_KNOWN_ELEMENTS
+from ...normalform.algebra.term import Term, make_attributes
 from ...semantics.lengths import fit_int32
-from ..algebra.numbering import MAX_KNOWN_ELEMENTS
-from ..algebra.term import Term, make_attributes
 from .call import Call, register_rewrite
+
+LENGTH_TYPES = (TensorProto.INT64, TensorProto.INT32)
+"""Types in which lengths are known by their values."""
 
 
 @register_rewrite("Identity")
@@ -75,32 +78,43 @@ def _make_cast(call: Call, to: int) -> Term | None:
         return None
     if term.dtype == to:
         return term
-    shape, whole = term.shape, {TensorProto.INT64, TensorProto.INT32}
     if term.leaf is not None:
         source, target = (
             np.dtype(onnx.helper.tensor_dtype_to_np_dtype(t)) for t in (term.dtype, to)
         )
         if target == np.float16 and source != np.float16 and not _is_rounded_once(term.leaf.array):
             return None
-        exact = np.can_cast(source, target, "safe") or (
-            term.dtype in whole and to in whole and term.known is not None
-        )
-        if exact and term.leaf.array.dtype == source:
+        if _may_fold_cast(term, source, target, to):
             return terms.make_constant(term.leaf.array.astype(target), term.leaf.hint)
-        is_rounded = source.kind == target.kind == "f" and (
-            term.leaf.array.size == 1 or source.itemsize == 8
-        )
-        if is_rounded or (
-            source.kind in "iub"
-            and target.kind in "iubf"
-            and term.leaf.array.size <= MAX_KNOWN_ELEMENTS
-        ):
-            return terms.make_constant(term.leaf.array.astype(target), term.leaf.hint)
-    known = term.known if term.known is not None and term.dtype in whole and to in whole else None
+    are_integers = term.dtype in LENGTH_TYPES and to in LENGTH_TYPES
+    known = term.known if term.known is not None and are_integers else None
     if known is not None and to == TensorProto.INT32 and not fit_int32(known.ravel().tolist()):
         known = None
     return terms.make_term(
-        "Cast", [term], make_attributes(to=to), dtype=to, shape=shape, known=known
+        "Cast", [term], make_attributes(to=to), dtype=to, shape=term.shape, known=known
+    )
+
+
+def _may_fold_cast(term: Term, source: np.dtype, target: np.dtype, to: int) -> bool:
+    """Tell whether the cast of a constant is the same in every runtime, and not large.
+
+    Args:
+        term: the constant.
+        source: its type.
+        target: the type that it is cast to.
+        to: the same, as onnx has it.
+    """
+    assert term.leaf is not None
+    array = term.leaf.array
+    is_exact = np.can_cast(source, target, "safe") or (
+        term.dtype in LENGTH_TYPES and to in LENGTH_TYPES and term.known is not None
+    )
+    is_between_floats = source.kind == target.kind == "f"
+    is_from_integers = source.kind in "iub" and target.kind in "iubf"
+    return (
+        (is_exact and array.dtype == source)
+        or (is_between_floats and (array.size == 1 or source.itemsize == 8))
+        or (is_from_integers and array.size <= MAX_KNOWN_ELEMENTS)
     )
 
 
