@@ -15,7 +15,8 @@ from onnx import helper
 import lady_onnx as lady
 from lady_onnx.cli.main import main
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.runtime.sessions import draw_telling_samples, open_session, run_sample
+from lady_onnx.runtime.sampling import draw_telling_samples
+from lady_onnx.runtime.sessions import open_session, run_sample
 
 from .architectures import randomise
 from .splices import Splice, pool

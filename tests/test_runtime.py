@@ -13,7 +13,8 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.runtime import sessions as runtime
+from lady_onnx.runtime import simplification
+from lady_onnx.runtime.simplification import simplify_models
 
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 ZERO = np.float32(0)
@@ -540,12 +541,12 @@ def test_what_the_optimiser_does_not_take_has_no_simpler_form(
 ) -> None:
     """Its own process may end where it has an error: this one goes on."""
     good = load_graph(weighed(False))
-    assert [len(pair) for pair in runtime.simplify_models(good, load_graph(weighed(True)))] == [
+    assert [len(pair) for pair in simplify_models(good, load_graph(weighed(True)))] == [
         2,
         2,
     ]
     bad = weighed(False)
     bad.graph.node[0].op_type = "Unknown"
-    assert not runtime.simplify_models(good, load_graph(bad))
-    monkeypatch.setattr(runtime, "SIMPLIFY", "import os; os.abort()")
-    assert not runtime.simplify_models(good, good)
+    assert not simplify_models(good, load_graph(bad))
+    monkeypatch.setattr(simplification, "OPTIMISER_SCRIPT", "import os; os.abort()")
+    assert not simplify_models(good, good)

@@ -29,7 +29,8 @@ from ..pipeline.demonstration import run_demo
 from ..pipeline.permuting import Model, list_slots_json
 from ..pipeline.resynchronization import EVIDENCE, VERIFY
 from ..pipeline.verdicts import ACCEPTED, VERDICTS
-from ..runtime.sessions import PROVIDERS, read_data
+from ..runtime.data import read_data
+from ..runtime.providers import PROVIDERS
 from ..symmetry.explanation import draw_dot
 
 

@@ -16,7 +16,8 @@ from onnx.reference import ReferenceEvaluator
 
 from ..errors import UnknownStructure
 from ..graph.model import Graph
-from ..graph.nodes import FLOAT_TYPES, read_attributes
+from ..graph.nodes import read_attributes
+from ..graph.types import FLOAT_TYPES
 from ..rules.composed import SEQUENCES
 
 DRAWING = (

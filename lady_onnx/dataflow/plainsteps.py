@@ -14,7 +14,8 @@ import onnx
 from onnx import NodeProto, TensorProto, helper
 
 from ..graph.model import Graph
-from ..graph.nodes import FLOAT_TYPES, read_attributes
+from ..graph.nodes import read_attributes
+from ..graph.types import FLOAT_TYPES
 from ..rules import Body, Kind
 from ..rules.plainforms import spell_out
 from .engine import Analysis, analyse_graph

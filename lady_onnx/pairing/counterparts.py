@@ -30,7 +30,7 @@ from ..graph.model import Graph
 from ..normalform.form import Form, build_normal_form, choose_version, list_declarations
 from ..normalform.terms import NoForm
 from ..numerics import is_float_array
-from ..runtime.sessions import simplify_models
+from ..runtime.simplification import simplify_models
 from .skeleton import Place, pair_skeletons
 
 

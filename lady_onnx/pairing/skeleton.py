@@ -21,9 +21,9 @@ from scipy.optimize import linear_sum_assignment
 
 from ..errors import ArchitectureError
 from ..graph.model import Graph
-from ..graph.nodes import FLOAT_TYPES, describe_node, pair_by_name, read_attributes
+from ..graph.nodes import describe_node, pair_by_name, read_attributes
+from ..graph.types import FLOAT_TYPES, HALF_TYPES
 from ..numerics import as_finite
-from ..runtime.sessions import HALF_TYPES
 
 PASSING = ("Cast", "Dropout", "Expand", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 """A weight that goes through these is still one."""

@@ -14,7 +14,8 @@ from ..graph.loading import load_graph
 from ..graph.model import map_weights
 from ..groups.permutations import Nesting, invert_permutations
 from ..matching.matcher import compute_similarities
-from ..runtime.sessions import compare_models, read_data
+from ..runtime.comparison import compare_models
+from ..runtime.data import read_data
 from .permuting import NOTE, permute
 from .picture import draw_matrices
 from .resynchronization import resync

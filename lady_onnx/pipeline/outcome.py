@@ -18,7 +18,8 @@ from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..matching.evidence import Match
 from ..numerics import is_float_array, machine_epsilon
-from ..runtime.sessions import Verification, compare_models
+from ..runtime.comparison import compare_models
+from ..runtime.verification import Verification
 from .permuting import write_permutation
 from .verdicts import Verdict, judge_suspect, measure_recognised
 

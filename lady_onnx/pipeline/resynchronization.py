@@ -38,7 +38,7 @@ from ..matching.incoming import IncomingMatcher, find_incoming_slots
 from ..matching.matcher import ASSIGNMENTS, Matcher, Progress
 from ..numerics import is_float_array, is_same
 from ..pairing.counterparts import Link, pair_by_name_alone, pair_models
-from ..runtime.sessions import PROVIDERS
+from ..runtime.providers import PROVIDERS
 from ..scaling.biases import find_cancelling_biases, find_inert_biases
 from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups

@@ -25,7 +25,8 @@ from ..dataflow.labels import find_varying_axes, lay_along
 from ..dataflow.plainsteps import PlainSteps, is_plain
 from ..dataflow.tensors import move_role, move_shape
 from ..errors import UnknownStructure
-from ..graph.nodes import FLOAT_TYPES, read_attributes
+from ..graph.nodes import read_attributes
+from ..graph.types import FLOAT_TYPES
 from ..rules import Body, Equation, Kind, Movement, Take
 from ..rules.composed import SEQUENCES
 from .bends import PRODUCTS

@@ -26,7 +26,8 @@ from ..dataflow.plainsteps import PlainSteps, is_plain, list_plain_steps
 from ..dataflow.tensors import move_role, move_shape
 from ..errors import UnknownStructure
 from ..graph.model import Graph
-from ..graph.nodes import FLOAT_TYPES, read_attributes
+from ..graph.nodes import read_attributes
+from ..graph.types import FLOAT_TYPES
 from ..groups.model import Group, Slot
 from ..groups.scaling import Scaling, locate_units
 from ..rules import Body, Elementwise, Equation, Kind, Movement, Take
