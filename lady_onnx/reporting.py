@@ -12,7 +12,7 @@ import html
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,6 +21,14 @@ SCHEMA_VERSION = 1
 
 MAX_SHOWN_ENTRIES = 10
 """The number of entries, the worst ones, that a summary lists."""
+
+
+@runtime_checkable
+class HasFields(Protocol):
+    """Something that names the fields of its JSON object itself."""
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields; the values may be of any type that `to_plain` takes."""
 
 
 class Report:
@@ -97,7 +105,7 @@ def to_plain(value: Any) -> Any:
     >>> to_plain({"margin": math.inf, "unit": np.int64(3), "index": np.array([[0], [1]])})
     {'margin': None, 'unit': 3, 'index': [[0], [1]]}
     """
-    if isinstance(value, Report):
+    if isinstance(value, HasFields):
         return to_plain(value.to_fields())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_plain(list_fields(value))

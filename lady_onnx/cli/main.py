@@ -59,7 +59,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         own = commands.add_parser(name, help=text, description=text)
         if name == command:
-            module: Command = importlib.import_module(f".{name}", __package__)  # type: ignore[assignment]
+            module: Command = importlib.import_module(f".{name}", __package__)
             module.add_arguments(own)
             add_common_arguments(own)
             own.set_defaults(run=module.run)
@@ -91,7 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         what = f"{error.filename or ''}: {error.strerror or error}; check the path and the disk"
         return _report_error("io", what, has_json)
     except MemoryError:
-        return _report_error("memory", "out of memory; free some, or use a larger machine", has_json)
+        return _report_error(
+            "memory", "out of memory; free some, or use a larger machine", has_json
+        )
     except KeyboardInterrupt:
         return INTERRUPTED
 

@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify", choices=VERIFY, default="auto", help="how outputs are compared (auto)"
     )
-    parser.add_argument("--provider", choices=PROVIDERS, default="auto", help="what runs them (auto)")
+    parser.add_argument(
+        "--provider", choices=PROVIDERS, default="auto", help="what runs them (auto)"
+    )
     parser.add_argument(
         "--evidence",
         choices=EVIDENCE,

@@ -22,9 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric", metavar="NAME", help="accuracy or mse, of the first output against `labels`"
     )
-    parser.add_argument("--provider", choices=PROVIDERS, default="auto", help="what runs them (auto)")
     parser.add_argument(
-        "--tolerance", type=parse_magnitude, help="largest difference, relative to the largest output"
+        "--provider", choices=PROVIDERS, default="auto", help="what runs them (auto)"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=parse_magnitude,
+        help="largest difference, relative to the largest output",
     )
 
 

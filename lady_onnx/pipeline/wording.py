@@ -6,14 +6,13 @@ It decides nothing: verdicts and findings come as they are, and the worst of the
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..diagnosis.integrity import REPLACEABLE, Finding
-from ..groups.model import Group, Pin, Symmetry
+from ..groups.model import Symmetry
 from ..matching.evidence import Match
 from ..reporting import count_things, format_table
 
@@ -37,42 +36,7 @@ def count_moved(permutations: Mapping[str, np.ndarray]) -> int:
     return sum(int((p != np.arange(p.size)).sum()) for p in permutations.values())
 
 
-def describe_groups(groups: Sequence[Group], limit: int | None) -> list[str]:
-    """List groups, those with most permutations first; equal ones inside one group share a line.
-
-    Args:
-        groups: the groups.
-        limit: the number of lines at most; None for all.
-    """
-    alike: Counter[tuple[str, str, int, int]] = Counter()
-    bits: dict[tuple[str, str, int, int], float] = {}
-    for group in groups:
-        name = f"in each unit of {group.parents[0][0]}" if group.parents else group.id
-        row = (name, group.kind, group.size, len(group.slots))
-        alike[row] += 1
-        bits[row] = bits.get(row, 0.0) + group.bits
-    rows = [
-        (name, kind, f"{count} x {size}" if count > 1 else size, slots)
-        for (name, kind, size, slots), count in sorted(
-            alike.items(), key=lambda item: (-bits[item[0]], item[0])
-        )
-    ]
-    return format_table(("group", "kind", "size", "slots"), rows, limit)
-
-
-def describe_pins(pinned: Iterable[Pin], unknown_operators: Sequence[str]) -> list[str]:
-    """Count the axes that keep their order by reason, and name the operators without a rule."""
-    reasons = Counter(pin.reason for pin in pinned).most_common()
-    lines = [f"pinned: {count_things(n, 'axis', 'axes')}, {reason}" for reason, n in reasons]
-    if unknown_operators:
-        names = ", ".join(unknown_operators)
-        lines.append(f"unknown operators, whose operands are pinned: {names}")
-    return lines
-
-
-def describe_matches(
-    matches: Sequence[Match], symmetry: Symmetry, limit: int | None
-) -> list[str]:
+def describe_matches(matches: Sequence[Match], symmetry: Symmetry, limit: int | None) -> list[str]:
     """List the groups that lie in no other, the least certain matches first.
 
     Args:
