@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
 SCHEMA_VERSION = 1
 """The version of the JSON objects: raised when a field is renamed, removed or changes its meaning."""
 
@@ -29,6 +27,14 @@ class HasFields(Protocol):
 
     def to_fields(self) -> dict[str, Any]:
         """Return the fields; the values may be of any type that `to_plain` takes."""
+
+
+@runtime_checkable
+class HasElements(Protocol):
+    """An array or a number of numpy, which is not imported here: `--version` has to be quick."""
+
+    def tolist(self) -> Any:
+        """Return the elements as lists of Python's own types, or as one of these."""
 
 
 class Report:
@@ -102,6 +108,7 @@ def to_plain(value: Any) -> Any:
     Infinities and NaN, which JSON does not have, become None; arrays, tuples and sequences become
     lists; reports and other dataclasses become dictionaries of their fields; paths become text.
 
+    >>> import numpy as np
     >>> to_plain({"margin": math.inf, "unit": np.int64(3), "index": np.array([[0], [1]])})
     {'margin': None, 'unit': 3, 'index': [[0], [1]]}
     """
@@ -109,7 +116,7 @@ def to_plain(value: Any) -> Any:
         return to_plain(value.to_fields())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_plain(list_fields(value))
-    if isinstance(value, np.ndarray | np.generic):
+    if isinstance(value, HasElements):
         return to_plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None

@@ -639,7 +639,10 @@ def test_arguments_that_say_two_things(tmp_path: Path, capsys: pytest.CaptureFix
     ):
         assert main(arguments) == 2, arguments
         said = capsys.readouterr()
-        assert not said.out
+        if "--json" in arguments:
+            assert json.loads(said.out)["error"]["code"] == "usage"
+        else:
+            assert not said.out
         assert said.err.count("\n") == 1
         assert not (tmp_path / "b.onnx").exists()
 

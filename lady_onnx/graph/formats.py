@@ -69,9 +69,14 @@ def explain_format(path: Path) -> str | None:
     return f"{what}; {way.replace('FILE', str(path)).replace('FOLDER', str(path.parent))}"
 
 
-def explain_address() -> str:
-    """Say what to do with an address on the web."""
-    return "an address; download the file first, and give its path"
+def explain_address(path: Path) -> str:
+    """Say what to do with an address on the web, in full: a path has lost one of its slashes.
+
+    >>> explain_address(Path("https://example.org/m.onnx"))
+    'https://example.org/m.onnx: an address; download the file, and give its path'
+    """
+    address = str(path).replace(":/", "://", 1)
+    return f"{address}: an address; download the file, and give its path"
 
 
 def explain_folder(path: Path) -> str:

@@ -73,7 +73,7 @@ def _read_file(path: Path) -> bytes:
         raise FormatError(f"{path}: {error.strerror}; {explain_folder(path)}") from error
     except FileNotFoundError as error:
         if is_address(path):
-            raise FormatError(f"{path}: {explain_address()}") from error
+            raise FormatError(explain_address(path)) from error
         what = f"{error.strerror}; {suggest_path(path)}give the path of an .onnx file"
         raise MissingFileError(f"{path}: {what}") from error
     except (OSError, ValueError) as error:

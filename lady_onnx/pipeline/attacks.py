@@ -202,7 +202,7 @@ def _rescale_units(target: _Target, spread: float, generator: np.random.Generato
     scalings = find_scalings(target.graph, target.analysis, target.symmetry.groups)
     for scaling in scalings.values():
         if scaling.free and scaling.group in chosen:
-            for name in scaling.names - changed.keys():
+            for name in sorted(scaling.names - changed.keys()):
                 changed[name] = target.graph.array(name).copy()
             scaling.apply(changed, scaling.drawn(generator, spread))
     return changed

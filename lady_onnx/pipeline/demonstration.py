@@ -13,7 +13,6 @@ from ..errors import OutputError
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..graph.model import Graph, map_weights
-from ..groups.model import Group
 from ..groups.permutations import Nesting, invert_permutations
 from ..matching.matcher import compute_similarities
 from ..reporting import Report
@@ -116,7 +115,7 @@ def run_demo(folder: Path) -> Demonstration:
         models.append(MeasuredModel(name, str(paths[name]), accuracy, correlation))
     picture = folder / "similarity.svg"
     with open_atomically(picture) as file:
-        file.write(_draw_picture(result.symmetry.groups, graphs).encode())
+        file.write(_draw_picture(reference, result).encode())
     return Demonstration(
         models=tuple(models),
         units=sum(g.size for g in result.symmetry.groups),
@@ -164,18 +163,23 @@ def _count_restored(shuffled: Permuted, result: Resync) -> int:
     return sum(int((result.permutations[g.id] == truth[g.id]).sum()) for g in groups)
 
 
-def _draw_picture(groups: Sequence[Group], graphs: Mapping[str, Graph]) -> str:
-    """Draw the similarity of the units of the largest group before and after, as SVG."""
+def _draw_picture(reference: Graph, result: Resync) -> str:
+    """Draw the similarity of the units of the largest group as found, and put back, as SVG.
+
+    All other groups are in place in both pictures: where the weights of two units go to units in
+    other orders, no similarity of theirs can be seen.
+    """
     shown = max(
-        (g for g in groups if not g.parents),
+        (g for g in result.symmetry.groups if not g.parents),
         key=lambda g: (min(g.size, MAX_SHOWN_UNITS), len(g.slots)),
     )
-    before, after = (
-        compute_similarities(shown, map_weights(graphs["reference"]), map_weights(graphs[name]))[
-            :MAX_SHOWN_UNITS, :MAX_SHOWN_UNITS
-        ]
-        for name in ("suspect", "resynced")
-    )
-    panels = [("suspect: shuffled and noised", before), ("resynced: back in place", after)]
+    after = compute_similarities(shown, map_weights(reference), map_weights(result.graph))
+    # Column k of `after` is unit permutation[k] of the suspect.
+    before = after[:, np.argsort(result.permutations[shown.id])]
+    titles = ("suspect: units as they were found", "resynced: units put back in place")
+    panels = [
+        (title, matrix[:MAX_SHOWN_UNITS, :MAX_SHOWN_UNITS])
+        for title, matrix in zip(titles, (before, after), strict=True)
+    ]
     caption = f"layer {shown.slots[0].initializer}: {shown.size} units, weights compared pairwise"
     return draw_matrices(panels, caption)

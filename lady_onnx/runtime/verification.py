@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..reporting import Report, format_table
+from ..reporting import Report, count_things, format_table
 
 MAX_SHOWN_OUTPUTS = 10
 """The number of outputs, the worst ones, that a summary lists."""
@@ -95,14 +95,12 @@ class Verification(Report):
 
     def headline(self) -> str:
         """Say in one line whether the models are equal, and what that rests on."""
-        ran = f"on {self.samples} input{'s' * (self.samples != 1)}, {self.provider}"
-        unequal = sum(not o.equal for o in self.outputs)
+        ran = f"on {count_things(self.samples, 'input')}, {self.provider}"
+        unequal = [o.name for o in self.outputs if not o.equal]
         if self.equal:
             return f"equal: largest difference {self.max_rel:.3g} of the largest output, {ran}"
-        return (
-            f"NOT equal: {unequal} of {len(self.outputs)} outputs differ, by up to "
-            f"{self.max_rel:.3g} of the largest output, {ran}"
-        )
+        what = f"output '{unequal[0]}' differs" if len(unequal) == 1 else "outputs differ"
+        return f"NOT equal: {what} by up to {self.max_rel:.3g} of the largest value, {ran}"
 
     def details(self, limit: int | None = MAX_SHOWN_OUTPUTS) -> list[str]:
         """List the outputs, those that differ most first, and the metrics of both models."""
