@@ -78,7 +78,7 @@ _HOMES = {
 }
 """By public name, the module that defines it."""
 
-__all__ = list(_HOMES)  # noqa: PLE0605 - a list all the same
+__all__ = list(_HOMES)
 __version__ = "0.1.0"
 
 

@@ -77,10 +77,8 @@ def _explain_weight(args: argparse.Namespace) -> int:
     graph = load_graph(_join_parts(args))
     # A colon and a number may also be the end of a weight's name.
     is_whole = args.explain in graph.tensors or not axis.isdecimal()
-    if is_whole:
-        found = lady.explain(graph, args.explain)
-    else:
-        found = lady.explain(graph, name, int(axis))
+    place = (args.explain, None) if is_whole else (name, int(axis))
+    found = lady.explain(graph, *place)
     if args.json:
         print_json({"schema_version": SCHEMA_VERSION, "axes": found})
         return 0

@@ -97,9 +97,8 @@ def _make_dense(sparse: SparseTensorProto) -> TensorProto:
         if math.prod(sparse.dims) > MAX_SPARSE_RATIO * max(values.size, 1):
             raise ValueError("it is too large to be written out")
         array = np.zeros(tuple(sparse.dims), values.dtype)
-        if indices.ndim == 1:
-            flat = indices
-        else:
+        flat = indices
+        if indices.ndim != 1:
             flat = np.ravel_multi_index(tuple(indices.T), tuple(sparse.dims))
         if flat.size and (flat[0] < 0 or (np.diff(flat) <= 0).any()):
             # The specification wants this order, and runtimes differ in what they make of others.

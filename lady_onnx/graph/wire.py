@@ -92,10 +92,11 @@ def _shorten_message(
         graphs += number == GRAPH_FIELD and len(path) > 1
         if kind != BYTES or graphs > 1:
             raise ValueError("not written plainly")
-        if path[1:]:
-            inner = _shorten_message(data, low, high, path[1:], found)
-        else:
-            inner = _shorten_tensor(data, low, high, found)
+        inner = (
+            _shorten_message(data, low, high, path[1:], found)
+            if path[1:]
+            else _shorten_tensor(data, low, high, found)
+        )
         head = [_encode_varint(number << 3 | BYTES), _encode_varint(sum(map(len, inner)))]
         pieces += [data[done:tag], *head, *inner]
         done = high

@@ -64,10 +64,30 @@ COUNT_SPAN: Span = (0, 4)
 """The values of sizes and counts that are cheap and likely to fit."""
 
 KEEPS_FIRST_OPERAND = frozenset(
-    """
-    Abs Cast Ceil Clip Compress Expand Flatten Floor Gather GatherElements GatherND Identity Mod Pad
-    Reshape Round Slice Split Squeeze Tile Transpose Unsqueeze
-    """.split()
+    {
+        "Abs",
+        "Cast",
+        "Ceil",
+        "Clip",
+        "Compress",
+        "Expand",
+        "Flatten",
+        "Floor",
+        "Gather",
+        "GatherElements",
+        "GatherND",
+        "Identity",
+        "Mod",
+        "Pad",
+        "Reshape",
+        "Round",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Tile",
+        "Transpose",
+        "Unsqueeze",
+    }
 )
 """Operators whose results are values of their first operand, or no further from zero than those."""
 
@@ -78,10 +98,25 @@ KEEPS_TABLE_ROWS = frozenset({"Cast", "DequantizeLinear", "Div", "Identity", "Mu
 """Operators that compute a table from a stored one, row by row."""
 
 THRESHOLD_OPERATORS = frozenset(
-    """
-    Clip Equal Greater GreaterOrEqual Less LessOrEqual Max Min Mod Range Shrink Slice
-    ThresholdedRelu Where TreeEnsemble TreeEnsembleClassifier TreeEnsembleRegressor
-    """.split()
+    {
+        "Clip",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Max",
+        "Min",
+        "Mod",
+        "Range",
+        "Shrink",
+        "Slice",
+        "ThresholdedRelu",
+        "Where",
+        "TreeEnsemble",
+        "TreeEnsembleClassifier",
+        "TreeEnsembleRegressor",
+    }
 )
 """Operators whose constants are thresholds, at which something else begins."""
 

@@ -188,10 +188,10 @@ class Source:
             own = [c for c in self.reach.integers[::-1] if abs(c) <= MAX_INTEGER]
             known = [c for c in dict.fromkeys((*own, *COUNTS)) if limits.min <= c <= limits.max]
             pool = np.array(known)
-            if size > 1:
-                chosen = pool[generator.integers(0, len(pool), size)]
-            else:
-                chosen = pool[[traits.turn % len(pool)]]
+            drawn = (
+                generator.integers(0, len(pool), size) if size > 1 else [traits.turn % len(pool)]
+            )
+            chosen = pool[drawn]
         else:
             low, last = max(span[0], limits.min), min(span[1] - 1, limits.max)
             ends = {"first": (low, low), "last": (last, last)}
