@@ -69,7 +69,7 @@ def describe_matches(matches: Sequence[Match], symmetry: Symmetry, limit: int | 
 def describe_findings(
     findings: Sequence[Finding], is_repaired: bool, limit: int | None
 ) -> list[str]:
-    """List what was done to single units, kind by kind.
+    """List what was done to single units, kind by kind, the largest changes first.
 
     Args:
         findings: what was found.
@@ -78,7 +78,7 @@ def describe_findings(
     """
     lines = []
     for kind, meaning in MEANING_OF_FINDING.items():
-        found = [f for f in findings if f.kind == kind]
+        found = sorted((f for f in findings if f.kind == kind), key=lambda f: -f.size)
         if not found:
             continue
         repaired = " (repaired)" if is_repaired and kind in REPLACEABLE else ""
