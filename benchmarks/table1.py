@@ -38,7 +38,9 @@ from lady_onnx.matching.incoming import find_incoming_slots
 from lady_onnx.numerics import as_finite
 from lady_onnx.pipeline.permuting import permute_graph
 from lady_onnx.pipeline.picture import draw_matrices
-from lady_onnx.runtime.sessions import compute_metric, open_session, read_data, run_sample
+from lady_onnx.runtime.data import read_data
+from lady_onnx.runtime.metrics import compute_metric
+from lady_onnx.runtime.sessions import open_session, run_sample
 from lady_onnx.scaling.walk import find_scalings
 from lady_onnx.symmetry.finder import extract_groups
 from tests import real

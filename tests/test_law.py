@@ -27,8 +27,9 @@ from lady_onnx.groups.permutations import (
     permute_arrays,
 )
 from lady_onnx.pipeline.permuting import draw_permutations
-from lady_onnx.runtime.sessions import draw_telling_samples, open_session
-from lady_onnx.runtime.telling import INPUT_SCALES
+from lady_onnx.runtime.sampling import draw_telling_samples
+from lady_onnx.runtime.sessions import open_session
+from lady_onnx.runtime.source import INPUT_SCALES
 
 from .strategies import graphs, pieces
 

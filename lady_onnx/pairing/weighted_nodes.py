@@ -18,7 +18,7 @@ from onnx import NodeProto
 
 from ..errors import ArchitectureError
 from ..graph.model import Graph
-from ..graph.nodes import FLOAT_TYPES, describe_node, read_attributes
+from ..graph.nodes import describe_node, read_attributes
 from ..rules.classes import COMMUTATIVE_OPERATORS, MOVING_OPERATORS, PASSING_OPERATORS
 from ..rules.names import (
     BATCH_NORMALIZATION,
@@ -30,6 +30,7 @@ from ..rules.names import (
     SHAPE,
     SIZE,
 )
+from ..rules.types import FLOAT_TYPES
 
 IDENTIFYING_ATTRIBUTES = (
     "activation",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import check_choice, check_whole_number
 from ..matching.matcher import ASSIGNMENTS
-from ..runtime.sessions import PROVIDERS
+from ..runtime.providers import PROVIDERS
 
 EVIDENCE = ("all", "incoming")
 """Which slots of a unit are looked at."""

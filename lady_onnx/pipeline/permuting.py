@@ -13,13 +13,15 @@ import numpy as np
 from onnx import ModelProto
 
 from ..dataflow.engine import analyse_graph
-from ..errors import LadyError, check_whole_number
+from ..errors import LadyError, UnknownNameError, check_whole_number, suggest_name
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..graph.model import Graph, map_weights
 from ..groups.model import Group, Symmetry
 from ..groups.permutations import Nesting, Permutations, invert_permutations, permute_arrays
+from ..reporting import Report, count_things
 from ..symmetry.finder import extract_groups
+from .wording import count_moved
 
 FORMAT = "lady-onnx-permutation/1"
 
@@ -35,8 +37,8 @@ def find_groups(model: Model) -> Symmetry:
     return extract_groups(analyse_graph(load_graph(model)))
 
 
-@dataclass(frozen=True)
-class Permuted:
+@dataclass(frozen=True, repr=False)
+class Permuted(Report):
     """A permuted model.
 
     Attributes:
@@ -64,6 +66,16 @@ class Permuted:
     def save_permutation(self, path: str | os.PathLike[str]) -> None:
         """Writes what was applied, in the format `lady-onnx-permutation/1`."""
         write_permutation(path, self.symmetry.groups, self.permutations, self.seed)
+
+    def headline(self) -> str:
+        """Say in one line how much was moved."""
+        moved = count_things(count_moved(self.permutations), "unit")
+        return f"{moved} moved in {count_things(len(self.permutations), 'group')}"
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+        moved = count_moved(self.permutations)
+        return {"groups": len(self.permutations), "units_moved": moved, "seed": self.seed}
 
 
 PERMUTED_NOTE = "permuted"
@@ -114,7 +126,8 @@ def permute(
     if groups is not None:
         for name in groups:
             if name not in known:
-                raise LadyError(f"{graph.name}: no group '{name}'; `lady-onnx groups` lists them")
+                lists = f"{suggest_name(name, known)}`lady-onnx groups` lists them"
+                raise UnknownNameError(f"{graph.name}: no group '{name}'; {lists}")
         chosen = [known[name] for name in groups]
     if not chosen:
         raise LadyError(

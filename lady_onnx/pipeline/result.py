@@ -7,24 +7,32 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto
 
-from ..diagnosis.alterations import Alteration
+from ..diagnosis.alterations import Alteration, describe_alterations
 from ..diagnosis.integrity import Finding
 from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..matching.evidence import Match
-from ..runtime.sessions import Verification
+from ..reporting import MAX_SHOWN_ENTRIES, Report
+from ..runtime.verification import Verification
 from .permuting import write_permutation
 from .verdicts import Verdict, judge_suspect, measure_recognised
+from .wording import (
+    describe_findings,
+    describe_interchangeable,
+    describe_matches,
+    list_match_fields,
+)
 
 RESYNCED_NOTE = "resynced"
 
 
-@dataclass(frozen=True)
-class Resync:
+@dataclass(frozen=True, repr=False)
+class Resync(Report):
     """A suspect with its units back in the reference's order.
 
     Attributes:
@@ -111,3 +119,47 @@ class Resync:
     def save_permutation(self, path: str | os.PathLike[str]) -> None:
         """Writes the permutation that was applied to the suspect."""
         write_permutation(path, self.symmetry.groups, self.permutations, None)
+
+    def headline(self) -> str:
+        """Say the verdict and why in one line."""
+        return f"{self.verdict}: {self.judged.reason}"
+
+    def details(self, limit: int | None = MAX_SHOWN_ENTRIES) -> list[str]:
+        """List the groups that were matched worst, and what was done besides moving units."""
+        lines = describe_matches(self.matches, self.symmetry, limit)
+        if self.alterations:
+            lines.append(f"besides: {describe_alterations(self.alterations)}")
+        lines += describe_findings(self.integrity, self.repaired, limit)
+        return lines + describe_interchangeable(self.interchangeable)
+
+    def to_verdict_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object that a check shares."""
+        return {
+            "verdict": self.verdict,
+            "reason": self.judged.reason,
+            "equality": self.judged.equality,
+            "recognised": self.recognised,
+            "differences": self.apart,
+            "psi_estimate": self.psi_estimate,
+            "alterations": {
+                name: [{"kind": a.kind, **a.parameters} for a in done]
+                for name, done in self.alterations.items()
+            },
+        }
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+        return {
+            **self.to_verdict_fields(),
+            "similarity": self.similarity,
+            "groups": list_match_fields(self.matches, self.symmetry, self.integrity),
+            "max_weight_difference": self.max_weight_difference,
+            "outputs_preserved": self.outputs_preserved,
+            "verified_by": self.verified_by,
+            "verification": self.verification,
+            "integrity": self.integrity,
+            "interchangeable": self.interchangeable,
+            "repaired": self.repaired,
+            "stripped": self.stripped,
+            "seconds": self.seconds,
+        }

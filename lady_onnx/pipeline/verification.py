@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ..errors import LadyError
 from ..graph.model import Graph
-from ..runtime.sessions import Verification, compare_models
+from ..runtime.comparison import compare_models
+from ..runtime.verification import Verification
 from .options import Options
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from onnx import TensorProto
 
 
 class Scaled(Protocol):
@@ -35,15 +34,6 @@ class Scaled(Protocol):
 
     def element_type(self, operand: int) -> int | None:
         """Returns the element type of an operand as ONNX counts them; None where it is not known."""
-
-
-FLOAT_TYPES = (
-    TensorProto.FLOAT,
-    TensorProto.FLOAT16,
-    TensorProto.BFLOAT16,
-    TensorProto.DOUBLE,
-)
-"""Element types of numbers with fractions."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from ..dataflow.steps import move_role, move_shape
 from ..errors import UnknownStructure
 from ..rules import Body, Elementwise, Equation, Movement, Take
 from ..rules.laws import (
-    FLOAT_TYPES,
     Independent,
     Linear,
     Monomial,
@@ -33,6 +32,7 @@ from ..rules.laws import (
     Selection,
     Softmax,
 )
+from ..rules.types import FLOAT_TYPES
 from .gains import (
     LOWEST_NUMBER,
     Gain,

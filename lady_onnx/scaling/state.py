@@ -15,7 +15,8 @@ from ..graph.nodes import read_attributes
 from ..groups.model import Group, Slot
 from ..groups.scaling import locate_units
 from ..rules import Kind, Movement, find_rule
-from ..rules.laws import FLOAT_TYPES, Law
+from ..rules.laws import Law
+from ..rules.types import FLOAT_TYPES
 from .monomials import FactorRole, Monomials, encode_factors
 
 

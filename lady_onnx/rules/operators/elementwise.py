@@ -10,7 +10,6 @@ import numpy as np
 from ...errors import UnknownStructure
 from ..kinds import Elementwise, Kind, Node
 from ..laws import (
-    FLOAT_TYPES,
     Absolute,
     Even,
     Law,
@@ -25,6 +24,7 @@ from ..laws import (
     Signum,
 )
 from ..registry import register
+from ..types import FLOAT_TYPES
 
 
 def cast(node: Scaled) -> Law | None:
