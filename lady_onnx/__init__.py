@@ -24,7 +24,7 @@ from .errors import ArchitectureError, LadyError
 from .graph.linking import link_graphs as _link
 from .graph.loading import load_graph
 from .groups.model import Group, Pin, Slot, Symmetry
-from .matching.evidence import Match
+from .matching.matches import Match
 from .pipeline.attacks import Attacked, attack
 from .pipeline.checking import Check, check
 from .pipeline.outcome import Resync

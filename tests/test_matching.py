@@ -14,17 +14,17 @@ from lady_onnx.diagnosis.alterations import prune_array, quantize_array
 from lady_onnx.diagnosis.undoing import _added
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.permutations import Nesting, invert_permutations
-from lady_onnx.matching.copies import estimate_copies, measure_recovery
-from lady_onnx.matching.evidence import (
-    Match,
-    assign_rows,
+from lady_onnx.matching.assignment import assign_rows
+from lady_onnx.matching.evidence.copies import estimate_copies, measure_recovery
+from lady_onnx.matching.evidence.exact import find_proven_rows
+from lady_onnx.matching.evidence.probabilities import (
     balance_odds,
     compute_certainties,
-    compute_log_likelihoods,
-    find_proven_rows,
     find_runners_up,
 )
+from lady_onnx.matching.evidence.scores import compute_log_likelihoods
 from lady_onnx.matching.matcher import Matcher, Progress
+from lady_onnx.matching.matches import Match
 
 from . import real
 from .test_integrity import attention

@@ -23,7 +23,8 @@ from ..diagnosis.integrity import REPLACEABLE, TAMPERING
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..graph.model import Graph
-from ..matching.matcher import ASSIGNMENTS, Progress
+from ..matching.assignment import ASSIGNMENTS
+from ..matching.matcher import Progress
 from ..pipeline.attacks import ATTACKS
 from ..pipeline.demonstration import run_demo
 from ..pipeline.permuting import Model, list_slots_json

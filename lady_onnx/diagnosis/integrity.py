@@ -33,7 +33,7 @@ from scipy.special import stdtrit
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..groups.rows import take_rows
-from ..matching.evidence import MAX_SCORE
+from ..matching.evidence.scores import MAX_SCORE
 from ..numerics import is_float_array, is_same, machine_epsilon
 from .alterations import RELATIVE_TOLERANCE, SAMPLED_ELEMENTS
 from .unscaling import FAINT_ROW_SHARE, measure_row_factors

@@ -19,7 +19,7 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Nesting, invert_permutations, permute_arrays
 from ..groups.rows import take_rows
 from ..groups.scaling import Scaling
-from ..matching.evidence import Match
+from ..matching.matches import Match
 from ..numerics import is_float_array
 from .integrity import Finding
 from .undoing import Undone

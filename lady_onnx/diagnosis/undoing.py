@@ -16,8 +16,8 @@ from ..groups.model import Group
 from ..groups.permutations import Arrays, permute_arrays
 from ..groups.rows import take_rows
 from ..groups.scaling import Scaling
-from ..matching.evidence import Match
 from ..matching.matcher import MIN_MEAN_CERTAINTY, Progress
+from ..matching.matches import Match
 from ..numerics import is_float_array, machine_epsilon
 from .alterations import SHORT_TYPE_EPSILON
 from .integrity import Finding

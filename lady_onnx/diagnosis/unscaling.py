@@ -16,8 +16,9 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..groups.rows import take_rows
 from ..groups.scaling import Scaling
-from ..matching.evidence import Match, join_rows
+from ..matching.evidence.scores import join_rows
 from ..matching.matcher import Matcher, Progress
+from ..matching.matches import Match
 from ..numerics import as_finite, is_float_array, machine_epsilon
 
 ROUNDS = 4

@@ -14,8 +14,10 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..groups.scaling import Scaling
 from ..numerics import as_finite
-from .evidence import Match, balance_odds, compute_cosines
+from .evidence.probabilities import balance_odds
+from .evidence.scores import compute_cosines
 from .matcher import Matcher, Progress
+from .matches import Match
 
 SHARP = 100.0
 """By what cosines are multiplied to be taken for log-odds, where certainties are asked for."""

@@ -23,24 +23,14 @@ from ..groups.permutations import (
     permute_arrays,
 )
 from ..groups.rows import take_rows
-from ..numerics import as_finite, is_same
-from .copies import MIN_DIVISOR, Calibration, estimate_copies, estimate_copy_share, measure_recovery
-from .evidence import (
-    MAX_DENSE_UNITS,
-    MIN_NOISE,
-    Match,
-    Noise,
-    assign_rows,
-    choose_best_columns,
-    compute_certainties,
-    compute_cosines,
-    compute_log_likelihoods,
-    find_proven_rows,
-    find_runners_up,
-    join_rows,
-    match_exactly,
-    measure_scale,
-)
+from ..numerics import MIN_DIVISOR, as_finite, is_same
+from .assignment import ASSIGNMENTS
+from .evidence.copies import Calibration, estimate_copies, estimate_copy_share, measure_recovery
+from .evidence.exact import find_proven_rows, match_exactly
+from .evidence.noise import MIN_RELATIVE_NOISE, Noise, measure_scale
+from .evidence.probabilities import compute_certainties, find_runners_up
+from .evidence.scores import MAX_DENSE_UNITS, compute_log_likelihoods, join_rows
+from .matches import Match
 from .meanfield import match_by_mean_field
 from .nested import match_nested
 from .refinement import ColourRefinement
@@ -57,8 +47,6 @@ SWEEPS = 20
 """At most so many sweeps over all groups; two or three are the rule."""
 FEW = 0.1
 """After a sweep that moved units of no more than this share of the groups, the next may be the last."""
-ASSIGNMENTS = {"optimal": assign_rows, "argmax": choose_best_columns}
-"""The best of all assignments, or for every unit by itself the likeliest."""
 Progress = Callable[[int, int], None]
 
 
@@ -202,7 +190,7 @@ class Matcher:
                     array, self.current[name], self.scale(name)[1], axes
                 )
             else:
-                self.noise[name] = Noise(self.scale(name)[1] * MIN_NOISE)
+                self.noise[name] = Noise(self.scale(name)[1] * MIN_RELATIVE_NOISE)
         return -sum(
             array.size * float(np.log(self.noise[name].deviation))
             for name, array in self.reference.items()
@@ -327,7 +315,7 @@ class Matcher:
         ours, theirs = (as_finite(x[name]) for x in (self.reference, self.current))
         differing = float(np.square(theirs - ours, dtype=np.float64).mean())
         gained = float(np.var(theirs, dtype=np.float64) - np.var(ours, dtype=np.float64))
-        return min(differing, max(gained, (MIN_NOISE * self.scale(name)[1]) ** 2)) ** 0.5
+        return min(differing, max(gained, (MIN_RELATIVE_NOISE * self.scale(name)[1]) ** 2)) ** 0.5
 
     def _gains(self) -> dict[str, tuple[float, float]]:
         """For every group how much of its rows is found again in their matches, and how large they are."""
@@ -558,19 +546,6 @@ class Matcher:
             rows = as_finite(take_rows(arrays[slot.initializer], slot))
             parts.append((np.sort(rows, 1) - np.float32(mean)) / np.float32(deviation))
         return parts
-
-
-def compute_similarities(group: Group, reference: Arrays, suspect: Arrays) -> np.ndarray:
-    """The cosine of every unit of the reference with every unit of the suspect, [size, size].
-
-    Of the slot with the most elements, the paper's own setting, and of no other.
-    """
-    slot = max(group.slots, key=lambda s: reference[s.initializer].size)
-    a, b = (
-        take_rows(np.asarray(x[slot.initializer]), slot).astype(np.float32)
-        for x in (reference, suspect)
-    )
-    return compute_cosines(a, b)
 
 
 def _are_same(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray | None]) -> bool:

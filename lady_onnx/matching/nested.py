@@ -9,7 +9,9 @@ import numpy as np
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
-from .evidence import Match, compute_certainties, find_runners_up, match_exactly
+from .evidence.exact import match_exactly
+from .evidence.probabilities import compute_certainties, find_runners_up
+from .matches import Match
 
 if TYPE_CHECKING:
     from .matcher import Matcher

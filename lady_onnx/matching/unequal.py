@@ -19,8 +19,8 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Nesting
 from ..groups.rows import take_rows
 from ..numerics import is_float_array
-from .evidence import Match
 from .matcher import Matcher, Progress
+from .matches import Match
 
 LEAST = 0.3
 """Below this similarity a unit is no other's copy."""

@@ -13,7 +13,7 @@ from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..graph.model import map_weights
 from ..groups.permutations import Nesting, invert_permutations
-from ..matching.matcher import compute_similarities
+from ..matching.evidence.scores import compute_similarities
 from ..runtime.sessions import compare_models, read_data
 from .permuting import NOTE, permute
 from .picture import draw_matrices

@@ -16,7 +16,7 @@ from ..diagnosis.integrity import Finding
 from ..errors import LadyError
 from ..graph.model import Graph
 from ..groups.model import Symmetry
-from ..matching.evidence import Match
+from ..matching.matches import Match
 from ..numerics import is_float_array, machine_epsilon
 from ..runtime.sessions import Verification, compare_models
 from .permuting import write_permutation

@@ -33,9 +33,10 @@ from ..graph.loading import load_graph
 from ..groups.model import Symmetry
 from ..groups.permutations import Arrays, permute_arrays
 from ..groups.scaling import Scaling
-from ..matching.evidence import Match
+from ..matching.assignment import ASSIGNMENTS
 from ..matching.incoming import IncomingMatcher, find_incoming_slots
-from ..matching.matcher import ASSIGNMENTS, Matcher, Progress
+from ..matching.matcher import Matcher, Progress
+from ..matching.matches import Match
 from ..numerics import is_float_array, is_same
 from ..pairing.counterparts import Link, pair_by_name_alone, pair_models
 from ..runtime.sessions import PROVIDERS
