@@ -19,7 +19,7 @@ from onnx import ModelProto
 
 from .diagnosis.alterations import Alteration
 from .diagnosis.divergence import divergence
-from .diagnosis.integrity import Finding
+from .diagnosis.findings import Finding
 from .errors import ArchitectureError, LadyError
 from .graph.linking import link_graphs as _link
 from .graph.loading import load_graph

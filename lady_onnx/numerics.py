@@ -63,3 +63,7 @@ def machine_epsilon(dtype: np.dtype) -> float:
 def is_float_array(array: np.ndarray) -> bool:
     """Return whether an array holds floating-point numbers, bfloat16 included."""
     return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
+
+
+SHORT_TYPE_EPSILON = 1e-5
+"""Types whose numbers are further apart than this are short; of them no mixture is told from an alteration."""

@@ -19,12 +19,12 @@ import numpy as np
 import lady_onnx as lady
 
 from ..diagnosis.alterations import describe_alterations
-from ..diagnosis.integrity import REPLACEABLE, TAMPERING
+from ..diagnosis.findings import REPLACEABLE, TAMPERING
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..graph.model import Graph
+from ..matching.alignment import Progress
 from ..matching.assignment import ASSIGNMENTS
-from ..matching.matcher import Progress
 from ..pipeline.attacks import ATTACKS
 from ..pipeline.demonstration import run_demo
 from ..pipeline.permuting import Model, list_slots_json

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import ArchitectureError
-from ..matching.matcher import Progress
+from ..matching.alignment import Progress
 from .outcome import Resync
 from .permuting import Model
 from .resynchronization import resync

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto
 
-from ..diagnosis.alterations import SHORT_TYPE_EPSILON, Alteration
-from ..diagnosis.integrity import Finding
+from ..diagnosis.alterations import Alteration
+from ..diagnosis.findings import Finding
 from ..errors import LadyError
 from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..matching.matches import Match
-from ..numerics import is_float_array, machine_epsilon
+from ..numerics import SHORT_TYPE_EPSILON, is_float_array, machine_epsilon
 from ..runtime.sessions import Verification, compare_models
 from .permuting import write_permutation
 from .verdicts import Verdict, judge_suspect, measure_recognised

@@ -16,26 +16,24 @@ from ..diagnosis.alterations import (
     explain_alterations,
     measure_noise,
 )
-from ..diagnosis.integrity import (
-    PARTLY_TRAINED,
-    REPLACEABLE,
-    UNDOING_TOLERANCE,
-    Finding,
-    find_tampering,
-    is_nearly_equal,
-    repair_weights,
-)
+from ..diagnosis.findings import PARTLY_TRAINED, REPLACEABLE, Finding
 from ..diagnosis.interchangeable import find_interchangeable_units
-from ..diagnosis.maps import undo_mixing, undo_rotations
-from ..diagnosis.undoing import Undone, undo_rescaling
+from ..diagnosis.mixing.maps import undo_mixing
+from ..diagnosis.mixing.rotations import undo_rotations
+from ..diagnosis.tampering.detection import find_tampering
+from ..diagnosis.tampering.moves import UNDOING_TOLERANCE, is_nearly_equal
+from ..diagnosis.tampering.repair import repair_weights
+from ..diagnosis.undoing import undo_rescaling
+from ..diagnosis.undone import Undone
 from ..errors import ArchitectureError, LadyError, check_choice, check_whole_number
 from ..graph.loading import load_graph
 from ..groups.model import Symmetry
 from ..groups.permutations import Arrays, permute_arrays
 from ..groups.scaling import Scaling
+from ..matching.alignment import Progress
 from ..matching.assignment import ASSIGNMENTS
 from ..matching.incoming import IncomingMatcher, find_incoming_slots
-from ..matching.matcher import Matcher, Progress
+from ..matching.matcher import Matcher
 from ..matching.matches import Match
 from ..numerics import is_float_array, is_same
 from ..pairing.counterparts import Link, pair_by_name_alone, pair_models

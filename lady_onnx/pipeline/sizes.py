@@ -10,11 +10,15 @@ import numpy as np
 
 from ..dataflow.engine import analyse_graph
 from ..diagnosis.alterations import Alteration, measure_noise
-from ..diagnosis.integrity import UNDOING_TOLERANCE, Finding, find_tampering, repair_weights
+from ..diagnosis.findings import Finding
+from ..diagnosis.tampering.detection import find_tampering
+from ..diagnosis.tampering.moves import UNDOING_TOLERANCE
+from ..diagnosis.tampering.repair import repair_weights
 from ..graph.model import Graph, map_weights
+from ..matching.alignment import Progress
 from ..matching.incoming import find_incoming_slots
-from ..matching.matcher import Progress
-from ..matching.unequal import extend_models, match_extended, write_matched
+from ..matching.unequal.extension import extend_models
+from ..matching.unequal.surplus import match_extended, write_matched
 from ..numerics import is_same
 from ..pairing.counterparts import Link, list_unshown
 from ..pairing.skeleton import Place

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..diagnosis.alterations import describe_alterations
-from ..diagnosis.integrity import TAMPERING
+from ..diagnosis.findings import TAMPERING
 
 if TYPE_CHECKING:
     from .outcome import Resync
