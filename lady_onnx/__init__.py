@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .diagnosis.alterations import Alteration as Alteration
     from .diagnosis.divergence import divergence as divergence
-    from .diagnosis.integrity import Finding as Finding
+    from .diagnosis.findings import Finding as Finding
     from .errors import ArchitectureError as ArchitectureError
     from .errors import LadyError as LadyError
     from .groups.model import Group as Group
     from .groups.model import Pin as Pin
     from .groups.model import Slot as Slot
     from .groups.model import Symmetry as Symmetry
-    from .matching.evidence import Match as Match
+    from .matching.matches import Match as Match
     from .pipeline.attacks import Attacked as Attacked
     from .pipeline.attacks import attack as attack
     from .pipeline.checking import Check as Check
@@ -53,10 +53,10 @@ _HOMES = {
     "Attacked": "pipeline.attacks",
     "Check": "pipeline.checking",
     "Explanation": "symmetry.explanation",
-    "Finding": "diagnosis.integrity",
+    "Finding": "diagnosis.findings",
     "Group": "groups.model",
     "LadyError": "errors",
-    "Match": "matching.evidence",
+    "Match": "matching.matches",
     "OutputDifference": "runtime.verification",
     "Permuted": "pipeline.permuting",
     "Pin": "groups.model",

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 import lady_onnx as lady
-from lady_onnx.diagnosis.integrity import TAMPERING
+from lady_onnx.diagnosis.findings import TAMPERING
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
 from lady_onnx.groups.model import Group

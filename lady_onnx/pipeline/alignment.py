@@ -8,14 +8,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ..diagnosis.alterations import Alteration, explain_alterations
-from ..diagnosis.integrity import is_nearly_equal
-from ..diagnosis.maps import undo_mixing, undo_rotations
-from ..diagnosis.undoing import Undone, undo_rescaling
+from ..diagnosis.mixing.maps import undo_mixing
+from ..diagnosis.mixing.rotations import undo_rotations
+from ..diagnosis.tampering.moves import is_nearly_equal
+from ..diagnosis.undoing import undo_rescaling
+from ..diagnosis.undone import Undone
 from ..groups.permutations import Arrays
-from ..matching.evidence import Match
+from ..matching.alignment import Progress
 from ..matching.incoming import IncomingMatcher, find_incoming_slots
-from ..matching.matcher import Matcher, Progress
-from ..matching.unequal import Unequal, match_extended
+from ..matching.matcher import Matcher
+from ..matching.matches import Match
+from ..matching.unequal.surplus import Unequal, match_extended
 from ..numerics import hash_values, is_float_array
 from .options import Options
 from .pairing import Pairing

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ArchitectureError
-from ..matching.matcher import Progress
+from ..matching.alignment import Progress
 from ..reporting import MAX_SHOWN_ENTRIES, Report
 from .permuting import Model
 from .result import Resync

@@ -14,7 +14,7 @@ from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..graph.model import Graph, map_weights
 from ..groups.permutations import Nesting, invert_permutations
-from ..matching.matcher import compute_similarities
+from ..matching.evidence.scores import compute_similarities
 from ..reporting import Report
 from ..runtime.comparison import compare_models
 from ..runtime.data import read_data

@@ -8,20 +8,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..diagnosis.alterations import RELATIVE_TOLERANCE, Alteration, measure_noise
-from ..diagnosis.integrity import (
-    PARTLY_TRAINED,
-    REPLACEABLE,
-    UNDOING_TOLERANCE,
-    Finding,
-    find_tampering,
-    repair_weights,
-)
+from ..diagnosis.findings import PARTLY_TRAINED, REPLACEABLE, Finding
 from ..diagnosis.interchangeable import find_interchangeable_units
+from ..diagnosis.tampering.detection import find_tampering
+from ..diagnosis.tampering.moves import UNDOING_TOLERANCE
+from ..diagnosis.tampering.repair import repair_weights
 from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..groups.permutations import Arrays, permute_arrays
-from ..matching.evidence import Match
-from ..matching.unequal import Unequal, write_matched
+from ..matching.matches import Match
+from ..matching.unequal.surplus import Unequal, write_matched
 from ..numerics import is_same
 from ..pairing.counterparts import list_unshown
 from ..scaling.biases import find_cancelling_biases, find_inert_biases

@@ -13,7 +13,7 @@ from ..errors import ArchitectureError, LadyError
 from ..graph.model import Graph, map_weights
 from ..groups.model import Symmetry
 from ..groups.scaling import Scaling
-from ..matching.unequal import Extended, extend_models
+from ..matching.unequal.extension import Extended, extend_models
 from ..pairing.counterparts import Link, pair_by_name_alone, pair_models
 from ..pairing.skeleton import Place
 from ..scaling.walk import find_scalings

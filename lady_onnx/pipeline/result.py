@@ -13,10 +13,10 @@ import numpy as np
 from onnx import ModelProto
 
 from ..diagnosis.alterations import Alteration, describe_alterations
-from ..diagnosis.integrity import Finding
+from ..diagnosis.findings import Finding
 from ..graph.model import Graph
 from ..groups.model import Symmetry
-from ..matching.evidence import Match
+from ..matching.matches import Match
 from ..reporting import MAX_SHOWN_ENTRIES, Report
 from ..runtime.verification import Verification
 from .permuting import write_permutation

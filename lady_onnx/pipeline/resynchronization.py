@@ -10,7 +10,7 @@ import time
 import numpy as np
 
 from ..graph.loading import load_graph
-from ..matching.matcher import Progress
+from ..matching.alignment import Progress
 from .alignment import align_units
 from .diagnosing import Diagnosis, diagnose
 from .options import Options

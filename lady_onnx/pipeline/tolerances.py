@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..diagnosis.alterations import SHORT_TYPE_EPSILON
-from ..numerics import is_float_array, machine_epsilon
+from ..numerics import SHORT_TYPE_EPSILON, is_float_array, machine_epsilon
 
 FACTOR_STEPS = 2.0
 """How well the factors of a unit are known, in steps of the weight's type; of short types exactly."""

@@ -9,8 +9,8 @@ from typing import Protocol
 import numpy as np
 
 from ..diagnosis.alterations import Alteration, describe_alterations
-from ..diagnosis.integrity import TAMPERING, Finding
-from ..matching.evidence import Match
+from ..diagnosis.findings import TAMPERING, Finding
+from ..matching.matches import Match
 
 VERDICTS = ("identical", "permuted", "rescaled", "altered", "tampered", "unrelated")
 ACCEPTED = VERDICTS[:3]

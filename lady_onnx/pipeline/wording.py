@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..diagnosis.integrity import REPLACEABLE, Finding
+from ..diagnosis.findings import REPLACEABLE, Finding
 from ..groups.model import Symmetry
-from ..matching.evidence import Match
+from ..matching.matches import Match
 from ..reporting import count_things, format_table
 
 MEANING_OF_FINDING = {
