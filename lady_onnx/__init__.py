@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from .diagnosis.alterations import Alteration as Alteration
     from .diagnosis.divergence import divergence as divergence
     from .diagnosis.findings import Finding as Finding
+    from .editing.attacks import Attacked as Attacked
+    from .editing.attacks import attack as attack
+    from .editing.permuting import Permuted as Permuted
+    from .editing.permuting import find_groups as find_groups
+    from .editing.permuting import permute as permute
     from .errors import ArchitectureError as ArchitectureError
     from .errors import LadyError as LadyError
     from .groups.model import Group as Group
@@ -29,16 +34,11 @@ if TYPE_CHECKING:
     from .groups.model import Slot as Slot
     from .groups.model import Symmetry as Symmetry
     from .matching.matches import Match as Match
-    from .pipeline.attacks import Attacked as Attacked
-    from .pipeline.attacks import attack as attack
     from .pipeline.checking import Check as Check
     from .pipeline.checking import check as check
     from .pipeline.inspection import explain as explain
     from .pipeline.inspection import link as link
     from .pipeline.inspection import verify as verify
-    from .pipeline.permuting import Permuted as Permuted
-    from .pipeline.permuting import find_groups as find_groups
-    from .pipeline.permuting import permute as permute
     from .pipeline.result import Resync as Resync
     from .pipeline.resynchronization import resync as resync
     from .runtime.verification import OutputDifference as OutputDifference
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Alteration": "diagnosis.alterations",
     "ArchitectureError": "errors",
-    "Attacked": "pipeline.attacks",
+    "Attacked": "editing.attacks",
     "Check": "pipeline.checking",
     "Explanation": "symmetry.explanation",
     "Finding": "diagnosis.findings",
@@ -58,7 +58,7 @@ _HOMES = {
     "LadyError": "errors",
     "Match": "matching.matches",
     "OutputDifference": "runtime.verification",
-    "Permuted": "pipeline.permuting",
+    "Permuted": "editing.permuting",
     "Pin": "groups.model",
     "Resync": "pipeline.result",
     "Run": "runtime.verification",
@@ -66,13 +66,13 @@ _HOMES = {
     "Symmetry": "groups.model",
     "Tie": "symmetry.explanation",
     "Verification": "runtime.verification",
-    "attack": "pipeline.attacks",
+    "attack": "editing.attacks",
     "check": "pipeline.checking",
     "divergence": "diagnosis.divergence",
     "explain": "pipeline.inspection",
-    "find_groups": "pipeline.permuting",
+    "find_groups": "editing.permuting",
     "link": "pipeline.inspection",
-    "permute": "pipeline.permuting",
+    "permute": "editing.permuting",
     "resync": "pipeline.resynchronization",
     "verify": "pipeline.inspection",
 }

@@ -19,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx import rules
 from lady_onnx.dataflow.labels import facts
+from lady_onnx.editing.permuting import draw_permutations
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.permutations import (
     Nesting,
@@ -26,7 +27,6 @@ from lady_onnx.groups.permutations import (
     invert_permutations,
     permute_arrays,
 )
-from lady_onnx.pipeline.permuting import draw_permutations
 from lady_onnx.runtime.sampling import draw_telling_samples
 from lady_onnx.runtime.sessions import open_session
 from lady_onnx.runtime.source import INPUT_SCALES

@@ -6,9 +6,9 @@ import argparse
 
 import lady_onnx as lady
 
+from ..editing.permuting import Model
 from ..errors import UsageError
 from ..graph.loading import load_graph
-from ..pipeline.permuting import Model
 from ..reporting import SCHEMA_VERSION
 from ..symmetry.drawing import draw_dot
 from ..symmetry.explanation import Explanation

@@ -19,7 +19,12 @@ from onnx import NodeProto
 from .. import rules
 from ..errors import UnknownStructure
 from ..graph.model import Graph
-from ..graph.nodes import describe_node, find_live_nodes, list_captured_names, read_attributes
+from ..graph.nodes import (
+    describe_node,
+    find_live_nodes,
+    list_captured_names,
+    read_attributes,
+)
 from ..graph.shapes import choose_input_shapes
 from .bodies import CONSTANT_OPERATOR, BodyRunner
 from .control_flow import has_body, run_body

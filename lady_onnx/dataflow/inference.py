@@ -19,7 +19,7 @@ from ..errors import UnknownStructure
 from ..graph.model import Graph
 from ..graph.nodes import read_attributes
 from ..rules import find_rule, normalise_domain
-from ..rules.types import FLOAT_TYPES
+from ..rules.vocabulary.types import FLOAT_TYPES
 
 VALUE_LIMIT = 1 << 22
 """Operands of more elements than this are never read for their values."""

@@ -21,7 +21,7 @@ from ..graph.nodes import read_attributes
 from ..rules import Body, Kind, find_rule, normalise_domain
 from ..rules.laws import Law, Linear
 from ..rules.plain.writer import PLAIN_OPSET, spell_out
-from ..rules.types import FLOAT_TYPES
+from ..rules.vocabulary.types import FLOAT_TYPES
 from .engine import Analysis, analyse_graph
 from .labels.tensors import Tensor
 

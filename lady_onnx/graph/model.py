@@ -19,7 +19,7 @@ import onnx.numpy_helper
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ..errors import LadyError, OutputError, to_one_line
-from ..rules.types import KNOWN_TYPES
+from ..rules.vocabulary.types import KNOWN_TYPES
 from .external import is_external, locate_data, map_data, write_data
 from .files import open_atomically
 from .nodes import list_bodies, list_nodes, sort_topologically

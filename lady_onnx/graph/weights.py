@@ -11,8 +11,8 @@ import onnx.numpy_helper
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from ..errors import LadyError, to_one_line
-from ..rules.structure import CONSTANT
-from ..rules.types import PACKED_TYPES
+from ..rules.vocabulary.structure import CONSTANT
+from ..rules.vocabulary.types import PACKED_TYPES
 from .nodes import prefix_of_body, prefix_of_function
 
 TYPE_OF_VALUE_ATTRIBUTE = {

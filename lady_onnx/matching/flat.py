@@ -19,7 +19,13 @@ from .evidence.exact import match_exactly
 from .evidence.probabilities import find_runners_up
 from .evidence.scores import MAX_DENSE_UNITS
 from .matches import Match
-from .strategies import EvidenceStrategy, Judge, MatchedRows, ScoredPairs, weigh_rows
+from .strategies import (
+    EvidenceStrategy,
+    Judge,
+    MatchedRows,
+    ScoredPairs,
+    weigh_rows,
+)
 
 
 @dataclass(frozen=True)

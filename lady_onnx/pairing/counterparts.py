@@ -31,12 +31,7 @@ from ..normalform.algebra.term import NoNormalForm
 from ..normalform.form import Form, build_normal_form, choose_version, list_declarations
 from ..numerics import is_float_array
 from ..runtime.simplification import simplify_models
-from ..semantics.declarations import (
-    StatedLengths,
-    find_unimplied,
-    read_length,
-    walk_dimensions,
-)
+from ..semantics.declarations import StatedLengths, find_unimplied, read_length, walk_dimensions
 from .skeleton import Place, pair_skeletons
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..editing.permuting import Model
 from ..errors import ArchitectureError
 from ..matching.alignment import Progress
 from ..reporting import MAX_SHOWN_ENTRIES, Report
-from .permuting import Model
 from .result import Resync
 from .resynchronization import resync
 from .verdicts import VERDICTS, Verdict

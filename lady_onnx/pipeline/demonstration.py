@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..editing.permuting import PERMUTED_NOTE, Permuted, count_moved, permute
 from ..errors import OutputError
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
@@ -18,11 +19,9 @@ from ..matching.evidence.scores import compute_similarities
 from ..reporting import Report
 from ..runtime.comparison import compare_models
 from ..runtime.data import read_data
-from .permuting import PERMUTED_NOTE, Permuted, permute
 from .picture import draw_matrices
 from .result import Resync
 from .resynchronization import resync
-from .wording import count_moved
 
 SEED = 1
 """The seed of the permutation and of the noise."""

@@ -14,12 +14,12 @@ from onnx import ModelProto
 
 from ..diagnosis.alterations import Alteration, describe_alterations
 from ..diagnosis.findings import Finding
+from ..editing.permuting import write_permutation
 from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..matching.matches import Match
 from ..reporting import MAX_SHOWN_ENTRIES, Report
 from ..runtime.verification import Verification
-from .permuting import write_permutation
 from .verdicts import Verdict, judge_suspect, measure_recognised
 from .wording import (
     describe_findings,

@@ -9,13 +9,13 @@ import time
 
 import numpy as np
 
+from ..editing.permuting import Model
 from ..graph.loading import load_graph
 from ..matching.alignment import Progress
 from .alignment import align_units
 from .diagnosing import Diagnosis, diagnose
 from .options import Options
 from .pairing import Pairing, pair_networks
-from .permuting import Model
 from .result import Resync
 from .verification import verify_result
 

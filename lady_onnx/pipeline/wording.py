@@ -31,11 +31,6 @@ MEANING_OF_FINDING = {
 """What each kind of finding says, in the order in which they are listed."""
 
 
-def count_moved(permutations: Mapping[str, np.ndarray]) -> int:
-    """Return the number of units that permutations, int64 [size] by group, move."""
-    return sum(int((p != np.arange(p.size)).sum()) for p in permutations.values())
-
-
 def describe_matches(matches: Sequence[Match], symmetry: Symmetry, limit: int | None) -> list[str]:
     """List the groups that lie in no other, the least certain matches first.
 

@@ -13,7 +13,13 @@ from ..dataflow.labels.equations import (
 )
 from ..errors import UnknownStructure
 from ..rules import Equation
-from ..rules.laws import Linear, Multilinear, Norm, PositivelyHomogeneous, StatisticsNorm
+from ..rules.laws import (
+    Linear,
+    Multilinear,
+    Norm,
+    PositivelyHomogeneous,
+    StatisticsNorm,
+)
 from .monomials import FactorRole
 from .reflections import Reflections
 from .state import FactorState, PlainNode

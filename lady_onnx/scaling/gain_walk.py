@@ -13,12 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ..dataflow.labels.equations import (
-    SolvedEquation,
-    lay_over_names,
-    solve_equation,
-    spread_shape,
-)
+from ..dataflow.labels.equations import SolvedEquation, lay_over_names, solve_equation, spread_shape
 from ..dataflow.labels.roles import find_varying_axes, lay_along
 from ..dataflow.plainsteps import PlainSteps
 from ..dataflow.steps import move_role, move_shape
@@ -32,7 +27,7 @@ from ..rules.laws import (
     Selection,
     Softmax,
 )
-from ..rules.types import FLOAT_TYPES
+from ..rules.vocabulary.types import FLOAT_TYPES
 from .gains import (
     LOWEST_NUMBER,
     Gain,

@@ -15,7 +15,12 @@ from ..factor_measuring import FAINT_ROW_SHARE, measure_row_factors
 from ..findings import Finding
 from .elements import find_odd_elements
 from .lone_moves import report_part_training
-from .moves import MIN_ROW_ELEMENTS, Moves, has_meaningful_numbers, measure_gaps
+from .moves import (
+    MIN_ROW_ELEMENTS,
+    Moves,
+    has_meaningful_numbers,
+    measure_gaps,
+)
 from .outliers import MIN_DEVIATIONS, MIN_GAP_RATIO
 from .rows import find_odd_rows
 from .training import SlotsByWeight, TrainingLaw

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from ...rules.names import EXTENTS
+from ...rules.vocabulary.names import EXTENTS
 from ...semantics.lengths import Length, are_numbers
 from .numbering import Terms
 from .term import Term

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ...rules.names import ADD, CONV, CONV_TRANSPOSE, LINEAR, MUL
+from ...rules.vocabulary.names import ADD, CONV, CONV_TRANSPOSE, LINEAR, MUL
 from ...semantics.lengths import Polynomial
 from .constants import compute_constant
 from .numbering import Terms

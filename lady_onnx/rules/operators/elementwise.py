@@ -24,7 +24,7 @@ from ..laws import (
     Signum,
 )
 from ..registry import register
-from ..types import FLOAT_TYPES
+from ..vocabulary.types import FLOAT_TYPES
 
 
 def cast(node: Scaled) -> Law | None:

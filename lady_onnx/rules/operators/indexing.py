@@ -6,7 +6,17 @@ Spec: https://onnx.ai/onnx/operators/
 import numpy as np
 
 from ...errors import UnknownStructure
-from ..kinds import Equation, Kind, Movement, Node, Source, Take, axis_of, rank_of, shape_of
+from ..kinds import (
+    Equation,
+    Kind,
+    Movement,
+    Node,
+    Source,
+    Take,
+    axis_of,
+    rank_of,
+    shape_of,
+)
 from ..registry import register, register_equation
 
 

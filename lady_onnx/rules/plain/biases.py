@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from .writer import INT, Writer, make_optional, make_required, register_plain_form
+from .writer import (
+    INT,
+    Writer,
+    make_optional,
+    make_required,
+    register_plain_form,
+)
 
 
 @register_plain_form("BiasAdd", "X bias skip")

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from .products import CONVOLUTION, FUSED, write_activation
-from .writer import INTS, NoPlainForm, Writer, make_optional, make_required, register_plain_form
+from .writer import (
+    INTS,
+    NoPlainForm,
+    Writer,
+    make_optional,
+    make_required,
+    register_plain_form,
+)
 
 
 def move_channels(w: Writer, x: str, rank: int, to: int) -> str:

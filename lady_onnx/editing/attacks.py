@@ -21,7 +21,12 @@ from onnx import ModelProto
 
 from ..dataflow.engine import Analysis, analyse_graph
 from ..diagnosis.alterations import MAX_BITS, prune_array, quantize_array
-from ..errors import LadyError, UnknownNameError, check_whole_number, suggest_name
+from ..errors import (
+    LadyError,
+    UnknownNameError,
+    check_whole_number,
+    suggest_name,
+)
 from ..graph.loading import load_graph
 from ..graph.model import Graph
 from ..groups.model import Symmetry

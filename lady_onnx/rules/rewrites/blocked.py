@@ -23,10 +23,10 @@ from ...normalform.algebra.movements import make_transpose
 from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.parts import make_concatenation, make_slice
 from ...normalform.algebra.term import NoNormalForm, Term
-from ...rules.classes import UNARY_OPERATORS
-from ...rules.plain.writer import MICROSOFT
 from ...runtime.sessions import measure_block_channels
 from ...semantics.schemas import normalise_domain
+from ..plain.writer import MICROSOFT
+from ..vocabulary.classes import UNARY_OPERATORS
 from .blocked_maps import (
     BLOCKED_POOLS,
     count_channels,

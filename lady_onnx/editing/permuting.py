@@ -13,15 +13,21 @@ import numpy as np
 from onnx import ModelProto
 
 from ..dataflow.engine import analyse_graph
-from ..errors import LadyError, UnknownNameError, check_whole_number, suggest_name
+from ..errors import (
+    LadyError,
+    UnknownNameError,
+    check_whole_number,
+    suggest_name,
+)
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..graph.model import Graph, map_weights
 from ..groups.model import Group, Symmetry
 from ..groups.permutations import Nesting, Permutations, invert_permutations, permute_arrays
+
+pass
 from ..reporting import Report, count_things
 from ..symmetry.finder import extract_groups
-from .wording import count_moved
 
 FORMAT = "lady-onnx-permutation/1"
 
@@ -237,3 +243,8 @@ def permute_graph(graph: Graph, groups: Sequence[Group], permutations: Permutati
     for name, array in permute_arrays(arrays, groups, permutations).items():
         result.replace(name, array)
     return result
+
+
+def count_moved(permutations: Mapping[str, np.ndarray]) -> int:
+    """Return the number of units that permutations, int64 [size] by group, move."""
+    return sum(int((p != np.arange(p.size)).sum()) for p in permutations.values())

@@ -21,8 +21,8 @@ from ...normalform.algebra.multiples import make_multiple
 from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.sums import combine_terms, make_product, make_sum
 from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
-from ...rules.classes import FINITE_OPERATORS, WEIGHTED_SUM_OPERATORS
 from ...semantics.lengths import are_numbers, multiply_lengths
+from ..vocabulary.classes import FINITE_OPERATORS, WEIGHTED_SUM_OPERATORS
 from .arguments import read_axis
 from .call import Call, register_rewrite
 from .nodes import keep_as_written

@@ -14,11 +14,11 @@ from ...normalform.algebra.elementwise import apply_before_movement
 from ...normalform.algebra.known_lengths import write_known_lengths
 from ...normalform.algebra.numbering import MAX_KNOWN_ELEMENTS, Terms
 from ...normalform.algebra.term import Attributes, NoNormalForm, Term, list_with_defaults
-from ...rules.classes import RANDOM_OPERATORS, UNARY_OPERATORS
 from ...runtime.sessions import run_node
 from ...semantics.factorisation import as_integers
 from ...semantics.lengths import are_numbers
 from ...semantics.schemas import find_schema
+from ..vocabulary.classes import RANDOM_OPERATORS, UNARY_OPERATORS
 from .call import REWRITES, Call
 
 FLAG_ATTRIBUTES = (

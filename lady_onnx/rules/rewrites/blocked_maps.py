@@ -10,8 +10,8 @@ from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.reductions import make_reduction
 from ...normalform.algebra.sums import combine_terms
 from ...normalform.algebra.term import NoNormalForm, Term
-from ...rules.classes import UNARY_OPERATORS
 from ...semantics.lengths import Length
+from ..vocabulary.classes import UNARY_OPERATORS
 
 BLOCKED_POOLS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
 """Pools that act on every channel alone."""

@@ -4,17 +4,7 @@ Importing the package imports every family, so that the registry is complete whe
 it is in use.
 """
 
-from . import (
-    activations,
-    arithmetic,
-    layers,
-    norms,
-    parts,
-    reductions,
-    resizing,
-    shaping,
-    types,
-)
+from . import activations, arithmetic, layers, norms, parts, reductions, resizing, shaping, types
 
 __all__ = [
     "activations",

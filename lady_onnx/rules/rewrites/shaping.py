@@ -15,7 +15,13 @@ from ...normalform.algebra.movements import make_reshape, make_transpose
 from ...normalform.algebra.multiples import apply_linear
 from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
 from ...semantics.factorisation import as_integers
-from ...semantics.lengths import Length, Polynomial, are_numbers, divide_lengths, multiply_lengths
+from ...semantics.lengths import (
+    Length,
+    Polynomial,
+    are_numbers,
+    divide_lengths,
+    multiply_lengths,
+)
 from .arguments import count_axes_from_front, read_axes, read_axis, read_integers
 from .call import Call, register_rewrite
 from .nodes import keep_as_written
