@@ -23,7 +23,8 @@ from ..graph.nodes import (
     prefix_of_function,
     sort_topologically,
 )
-from ..rules import Elementwise
+from ..rules import Elementwise, normalise_domain
+from ..rules.plain.writer import has_plain_form, spell_out
 from .state import COPY_OPERATOR, Result, WalkState
 
 CONSTANT_OPERATOR = "Constant"
@@ -170,6 +171,27 @@ class BodyRunner:
         # what made a result of unknown shape has pinned what it read
         found = zip(outputs, node.output, strict=False)
         return [self.state.find_result(name) for name, _ in found]
+
+    def spell_out(self, node: NodeProto) -> list[NodeProto] | None:
+        """The plain operators that a fused one stands for; None where it has no plain form."""
+        if not normalise_domain(node.domain) and not has_plain_form(node):
+            return None
+        ranks: dict[str, int] = {}
+        for name in node.input:
+            tensor = self.state.find_tensor(name) if name else None
+            if tensor is not None:
+                ranks[name] = len(tensor.shape)
+        call = next(self._calls)
+        numbers = itertools.count()
+        return spell_out(node, ranks.get, lambda name: f"{call}{next(numbers)}/{name}")
+
+    def run_plain_form(self, node: NodeProto, plain: Sequence[NodeProto]) -> None:
+        """Walks over the plain operators that a fused node stands for; they make its results."""
+        for inner in plain:
+            inner.name = f"{node.name or node.op_type}/{inner.op_type}"
+            self._placed[id(inner)] = PlacedNode(inner, inner, Scope())
+            self.state.inference.note_plain(inner)
+            self._step(inner)
 
     def pass_result(self, inner: str, name: str) -> None:
         """Records that a tensor inside a body is the tensor of that name outside."""

@@ -143,6 +143,11 @@ class Engine:
             return
         state.facts.node = describe_node(node)
         is_run_through = has_body(self._bodies, node)
+        plain = None if is_run_through else self._bodies.spell_out(node)
+        if plain is not None:
+            # a fused operator does what the plain ones do that it stands for
+            self._bodies.run_plain_form(node, plain)
+            return
         describe = _find_description(node, is_run_through)
         fits = is_run_through or state.inference.infer(node)
         try:
@@ -267,7 +272,7 @@ class _NodeView:
     def __init__(self, engine: Engine, node: NodeProto, shapes: Sequence[tuple[int, ...] | None]):
         self._engine, self._node = engine, node
         self.operator = node.op_type
-        self.opset = engine.state.graph.opset(node.domain)
+        self.opset = engine.state.inference.opset_of(node)
         self.attributes = read_attributes(node)
         self.shapes = shapes
         self.results = len(node.output)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx.shape_inference
-from onnx import NodeProto, TypeProto
+from onnx import NodeProto, OperatorSetIdProto, TypeProto
 from onnx.reference import ReferenceEvaluator
 
 from ..errors import UnknownStructure
 from ..graph.model import Graph
 from ..graph.nodes import read_attributes
 from ..rules import find_rule, normalise_domain
+from ..rules.plain.writer import PLAIN_OPSET
 from ..rules.vocabulary.types import FLOAT_TYPES
 
 VALUE_LIMIT = 1 << 22
@@ -39,6 +40,8 @@ class Inference:
         """One object for every type, so that blocks that repeat are known by identity."""
         self._shapes: dict[int, tuple[int, ...] | None] = {}
         """The shape of each of these objects, None where it is not known."""
+        self._plain: dict[int, NodeProto] = {}
+        """The nodes of plain forms, by identity."""
         self._alias: dict[str, str] = {}
         self._inferred: dict[tuple, list[TypeProto | None] | None] = {}
         self._values: dict[str, np.ndarray | None] = {}
@@ -116,6 +119,7 @@ class Inference:
         key = (
             operator,
             node.domain,
+            self.opset_of(node),
             len(results),
             *[a.SerializeToString() for a in node.attribute],
         )
@@ -137,7 +141,7 @@ class Inference:
     ) -> list[TypeProto | None] | None:
         """The types of a node's results, none where nothing is known of its operator; None if the operands do not fit."""
         try:
-            schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
+            schema = onnx.defs.get_schema(node.op_type, self.opset_of(node), node.domain)
         except onnx.defs.SchemaError:
             return self._infer_by_rule(node)
         model = self.graph.model
@@ -148,7 +152,7 @@ class Inference:
                 node,
                 dict(inputs),
                 protos,
-                opset_imports=list(model.opset_import),
+                opset_imports=self._list_opsets(node),
                 ir_version=model.ir_version,
             )
         except (
@@ -169,7 +173,7 @@ class Inference:
             shapes = rule.shape(
                 _ShapedNode(
                     node.op_type,
-                    self.graph.opset(node.domain),
+                    self.opset_of(node),
                     read_attributes(node),
                     [self.known_shape(n) if n else None for n in node.input],
                     len(node.output),
@@ -180,6 +184,21 @@ class Inference:
         kind = self.type_of(self.like(node))
         element = kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT
         return [self._one(_tensor_type(element, shape)) for shape in shapes]
+
+    def note_plain(self, node: NodeProto) -> None:
+        """Notes that a node stands in a plain form, which has an opset of its own."""
+        self._plain[id(node)] = node
+
+    def opset_of(self, node: NodeProto) -> int:
+        """Returns the version of the operator set that a node speaks."""
+        is_plain = id(node) in self._plain
+        return PLAIN_OPSET if is_plain else self.graph.opset(node.domain)
+
+    def _list_opsets(self, node: NodeProto) -> list[OperatorSetIdProto]:
+        """Returns the operator sets with which a node is read."""
+        if id(node) in self._plain:
+            return [onnx.helper.make_opsetid("", PLAIN_OPSET)]
+        return list(self.graph.model.opset_import)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; UnknownStructure where it cannot be computed."""
@@ -257,7 +276,7 @@ class Inference:
                 if value is None:
                     return None
                 values[operand] = value
-        opsets = {o.domain: o.version for o in self.graph.model.opset_import}
+        opsets = {o.domain: o.version for o in self._list_opsets(node)}
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:

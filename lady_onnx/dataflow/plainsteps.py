@@ -6,23 +6,21 @@ what it is.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto
 
 from ..errors import UnknownStructure
 from ..graph.model import Graph
 from ..graph.nodes import read_attributes
-from ..rules import Body, Kind, find_rule, normalise_domain
+from ..graph.weights import read_constant
+from ..rules import Kind, find_rule, normalise_domain
 from ..rules.laws import Law, Linear
-from ..rules.plain.writer import PLAIN_OPSET, spell_out
-from ..rules.vocabulary.types import FLOAT_TYPES
-from .engine import Analysis, analyse_graph
+from ..rules.plain.writer import PLAIN_OPSET
+from .engine import Analysis
 from .labels.tensors import Tensor
 
 Step = tuple[NodeProto, Kind | None]
@@ -118,55 +116,11 @@ def _find_operand_of_type(node: NodeProto) -> str | None:
 
 
 def list_plain_steps(graph: Graph, analysis: Analysis) -> PlainSteps:
-    """Returns the steps of an analysis of a graph, each fused operator as the plain ones it stands for."""
-    found = PlainSteps(graph.copy(), [], dict(analysis.tensors))
-    numbers = itertools.count()
-    for node, kind in analysis.steps:
-        is_fused = bool(normalise_domain(node.domain)) and not isinstance(kind, Body)
-        inner = _spell_out(found, node, numbers) if is_fused else None
-        steps = [(node, kind)] if inner is None else inner
-        found.steps += steps
-        found.makers.update((name, maker) for maker, _ in steps for name in maker.output)
+    """Returns the steps of an analysis of a graph; of fused operators those of their plain forms."""
+    found = PlainSteps(graph.copy(), analysis.steps, analysis.tensors)
+    for node, _ in analysis.steps:
+        found.makers.update((name, node) for name in node.output)
+        constant = read_constant(node)
+        if constant is not None and node.output[0] not in found.graph.tensors:
+            found.graph.tensors[node.output[0]] = constant
     return found
-
-
-def _spell_out(known: PlainSteps, node: NodeProto, numbers: Iterator[int]) -> list[Step] | None:
-    """Returns the steps of a node's plain form, None where it has none that can be followed."""
-    operands = [name for name in dict.fromkeys(node.input) if name]
-    shapes = {name: known.graph.shape(name) for name in operands if name in known.graph.tensors}
-    shapes = {**{n: t.shape for n in operands if (t := known.tensors.get(n))}, **shapes}
-    if len(shapes) < len(operands):
-        return None
-    ranks = {name: len(shape) for name, shape in shapes.items()}
-    nodes = spell_out(node, ranks.get, lambda name: f"\0plain{next(numbers)}/{name}")
-    if nodes is None:
-        return None
-    graph = Graph(_make_model(known, node, nodes, shapes))
-    for name in graph.tensors.keys() & known.graph.tensors.keys():
-        graph.replace(name, known.graph.array(name))
-    inner = analyse_graph(graph)
-    known.graph.tensors.update(
-        {n: t for n, t in graph.tensors.items() if n not in known.graph.tensors}
-    )
-    known.tensors.update({n: t for n, t in inner.tensors.items() if n not in known.tensors})
-    return inner.steps
-
-
-def _make_model(
-    known: PlainSteps, node: NodeProto, nodes: list[NodeProto], shapes: dict[str, tuple[int, ...]]
-) -> onnx.ModelProto:
-    """Makes a model of a node's plain form alone; its weights have no values yet."""
-    weights = [n for n in shapes if n in known.graph.tensors]
-    kinds = {n: known.graph.tensors[n].data_type for n in weights}
-    usual = next((k for k in kinds.values() if k in FLOAT_TYPES), TensorProto.FLOAT)
-    inputs = [
-        helper.make_tensor_value_info(n, known.kind_of(n) or usual, shape)
-        for n, shape in shapes.items()
-        if n not in kinds
-    ]
-    outputs = [
-        helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in node.output if n
-    ]
-    tensors = [TensorProto(name=n, data_type=kinds[n], dims=shapes[n]) for n in weights]
-    graph = helper.make_graph(nodes, "plain", inputs, outputs, tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", PLAIN_OPSET)])

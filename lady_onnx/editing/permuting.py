@@ -24,8 +24,6 @@ from ..graph.loading import load_graph
 from ..graph.model import Graph, map_weights
 from ..groups.model import Group, Symmetry
 from ..groups.permutations import Nesting, Permutations, invert_permutations, permute_arrays
-
-pass
 from ..reporting import Report, count_things
 from ..symmetry.finder import extract_groups
 

@@ -111,9 +111,9 @@ def _last(kind: Equation) -> Equation:
     return Equation(text, kind.sizes)
 
 
-@register("NhwcConv", "NhwcFusedConv", domain=MICROSOFT, shape=shaped_like("Conv", weight=1))
+@register("NhwcConv", domain=MICROSOFT, shape=shaped_like("Conv", weight=1))
 def convolution_with_channels_last(node: Node) -> Kind:
-    """As FusedConv, of maps and weights with the channels on their last axis."""
+    """As Conv, of maps and weights with the channels on their last axis."""
     kind = _last(fused_convolution(node))
     return Equation(kind.text.replace("(g o) i [w..]", "(g o) [w..] i"), kind.sizes)
 

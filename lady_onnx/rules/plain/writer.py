@@ -232,6 +232,11 @@ def register_plain_form(
     return register
 
 
+def has_plain_form(node: NodeProto) -> bool:
+    """Is a plain form of the node's operator declared?"""
+    return (node.domain, node.op_type) in PLAIN_FORMS
+
+
 def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | None:
     """The same computation in operators of the default domain, with the meaning they have in opset 20.
 
