@@ -38,7 +38,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.runtime.sessions import draw_telling_samples, open_session
+from lady_onnx.runtime.sampling import draw_telling_samples
+from lady_onnx.runtime.sessions import open_session
 from tests import architectures, real, test_architectures, test_law
 
 MODERN = 13

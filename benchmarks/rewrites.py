@@ -45,7 +45,8 @@ import lady_onnx as lady
 from benchmarks import rewriters
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.pipeline.verdicts import ACCEPTED
-from lady_onnx.runtime.sessions import draw_telling_samples, open_session
+from lady_onnx.runtime.sampling import draw_telling_samples
+from lady_onnx.runtime.sessions import open_session
 from tests import architectures, real, test_architectures
 
 SHIPPED = ("yolov8n", "open-nsfw", "ppocr-det", "ppocr-cls", "vgg16", "magika")

@@ -7,125 +7,90 @@
 
 Models are paths or `onnx.ModelProto`. The method is that of De Sousa Trias et al., "Find the Lady:
 Permutation and Re-synchronization of Deep Neural Networks", AAAI 2024, and goes past it.
+
+Importing this package loads nothing else: a public name loads its module when it is first used
+(PEP 562). `_HOMES` says where each of them lives. The imports below are for type checkers and
+editors; a test holds the two equal.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from onnx import ModelProto
+if TYPE_CHECKING:
+    from .diagnosis.alterations import Alteration as Alteration
+    from .diagnosis.divergence import divergence as divergence
+    from .diagnosis.findings import Finding as Finding
+    from .editing.attacks import Attacked as Attacked
+    from .editing.attacks import attack as attack
+    from .editing.permuting import Permuted as Permuted
+    from .editing.permuting import find_groups as find_groups
+    from .editing.permuting import permute as permute
+    from .errors import ArchitectureError as ArchitectureError
+    from .errors import LadyError as LadyError
+    from .groups.model import Group as Group
+    from .groups.model import Pin as Pin
+    from .groups.model import Slot as Slot
+    from .groups.model import Symmetry as Symmetry
+    from .matching.matches import Match as Match
+    from .pipeline.checking import Check as Check
+    from .pipeline.checking import check as check
+    from .pipeline.inspection import explain as explain
+    from .pipeline.inspection import link as link
+    from .pipeline.inspection import verify as verify
+    from .pipeline.result import Resync as Resync
+    from .pipeline.resynchronization import resync as resync
+    from .runtime.verification import OutputDifference as OutputDifference
+    from .runtime.verification import Run as Run
+    from .runtime.verification import Verification as Verification
+    from .symmetry.explanation import Explanation as Explanation
+    from .symmetry.explanation import Tie as Tie
 
-from .diagnosis.alterations import Alteration
-from .diagnosis.divergence import divergence
-from .diagnosis.integrity import Finding
-from .errors import ArchitectureError, LadyError
-from .graph.linking import link_graphs as _link
-from .graph.loading import load_graph
-from .groups.model import Group, Pin, Slot, Symmetry
-from .matching.evidence import Match
-from .pipeline.attacks import Attacked, attack
-from .pipeline.checking import Check, check
-from .pipeline.outcome import Resync
-from .pipeline.permuting import Model, Permuted, find_groups, permute
-from .pipeline.resynchronization import resync
-from .runtime.sessions import OutputDifference, Run, Verification, compare_models, read_data
-from .symmetry.explanation import Explanation, Tie
-from .symmetry.explanation import explain_axes as _explain
+_HOMES = {
+    "Alteration": "diagnosis.alterations",
+    "ArchitectureError": "errors",
+    "Attacked": "editing.attacks",
+    "Check": "pipeline.checking",
+    "Explanation": "symmetry.explanation",
+    "Finding": "diagnosis.findings",
+    "Group": "groups.model",
+    "LadyError": "errors",
+    "Match": "matching.matches",
+    "OutputDifference": "runtime.verification",
+    "Permuted": "editing.permuting",
+    "Pin": "groups.model",
+    "Resync": "pipeline.result",
+    "Run": "runtime.verification",
+    "Slot": "groups.model",
+    "Symmetry": "groups.model",
+    "Tie": "symmetry.explanation",
+    "Verification": "runtime.verification",
+    "attack": "editing.attacks",
+    "check": "pipeline.checking",
+    "divergence": "diagnosis.divergence",
+    "explain": "pipeline.inspection",
+    "find_groups": "editing.permuting",
+    "link": "pipeline.inspection",
+    "permute": "editing.permuting",
+    "resync": "pipeline.resynchronization",
+    "verify": "pipeline.inspection",
+}
+"""By public name, the module that defines it."""
 
-__all__ = [
-    "Alteration",
-    "ArchitectureError",
-    "Attacked",
-    "Check",
-    "Explanation",
-    "Finding",
-    "Group",
-    "LadyError",
-    "Match",
-    "OutputDifference",
-    "Permuted",
-    "Pin",
-    "Resync",
-    "Run",
-    "Slot",
-    "Symmetry",
-    "Tie",
-    "Verification",
-    "attack",
-    "check",
-    "divergence",
-    "explain",
-    "find_groups",
-    "link",
-    "permute",
-    "resync",
-    "verify",
-]
-
+__all__ = list(_HOMES)
 __version__ = "0.1.0"
 
 
-def explain(model: Model, initializer: str, axis: int | None = None) -> tuple[Explanation, ...]:
-    """Why the axes of a weight are pinned, or what they are tied to, with the nodes that lead there.
-
-    Args:
-        model: a path or a model.
-        initializer: the weight's name, as `find_groups` gives it.
-        axis: one axis, counted from 0; all by default.
-
-    Raises LadyError for a weight or an axis that the model has not.
-    """
-    return _explain(load_graph(model), initializer, axis)
+def __getattr__(name: str) -> Any:
+    """Load a public name from its module when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = value
+    return value
 
 
-def link(models: Sequence[Model], links: Sequence[tuple[str, str]]) -> ModelProto:
-    """One model of several, the parts of one system in files of their own, so that groups may cross files.
-
-    Args:
-        models: paths with different file names, or models. Every name of a part is preceded by its file's, as in
-            `encoder/weight`, or by `part0/` and so on.
-        links: `(output, input)`: an output of one part that is an input of another, by names that only one part has,
-            or with their file's. A linked output is taken to go nowhere else: link it to all that read it.
-
-    Raises LadyError where a model cannot be read, or the parts do not fit.
-    """
-    return _link([load_graph(m) for m in models], links).model
-
-
-def verify(
-    a: Model,
-    b: Model,
-    *,
-    samples: int = 4,
-    seed: int = 0,
-    data: Mapping[str, np.ndarray] | str | os.PathLike[str] | None = None,
-    metric: str | None = None,
-    provider: str = "auto",
-    tolerance: float | None = None,
-) -> Verification:
-    """Runs two models on the same inputs under onnxruntime and compares their outputs.
-
-    Args:
-        a, b: paths or models with the same inputs and outputs.
-        samples, seed: how many random inputs, and their seed.
-        data: inputs by name instead, and `labels` for the metric; arrays, or the path of an .npz file.
-        metric: `accuracy` or `mse`, of the first output against `labels`.
-        provider: `auto` (CUDA where it really loads), `cpu` or `cuda`.
-        tolerance: the largest difference, relative to the largest output, that counts as equal; by default 1e-4,
-            and 1e-2 for half precision.
-
-    Raises LadyError where a model cannot be read or run.
-    """
-    arrays = data if data is None or isinstance(data, Mapping) else read_data(data)
-    return compare_models(
-        load_graph(a),
-        load_graph(b),
-        samples=samples,
-        seed=seed,
-        data=arrays,
-        metric_name=metric,
-        provider_name=provider,
-        tolerance=tolerance,
-    )
+def __dir__() -> list[str]:
+    """List the public names, also those that are not loaded yet."""
+    return sorted({*globals(), *__all__})

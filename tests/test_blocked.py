@@ -18,7 +18,7 @@ import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.normalform.algebra.term import NoNormalForm
 from lady_onnx.normalform.form import build_normal_form
-from lady_onnx.normalform.rewrites.blocked import BLOCKED_DOMAIN
+from lady_onnx.rules.rewrites.blocked import BLOCKED_DOMAIN
 from lady_onnx.runtime.sessions import measure_block_channels
 
 from .test_normalform import is_same, run

@@ -639,7 +639,10 @@ def test_arguments_that_say_two_things(tmp_path: Path, capsys: pytest.CaptureFix
     ):
         assert main(arguments) == 2, arguments
         said = capsys.readouterr()
-        assert not said.out
+        if "--json" in arguments:
+            assert json.loads(said.out)["error"]["code"] == "usage"
+        else:
+            assert not said.out
         assert said.err.count("\n") == 1
         assert not (tmp_path / "b.onnx").exists()
 
@@ -660,3 +663,258 @@ def test_arguments_from_python_that_are_none() -> None:
     ):
         with pytest.raises(lady.LadyError):
             call()
+
+
+# ---- what people see
+
+
+def test_the_verdict_comes_first_and_then_the_worst(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    suspect, out = tmp_path / "suspect.onnx", tmp_path / "out.onnx"
+    onnx.save(_noised(lady.permute(model, 1).model), suspect)
+    lines = run(capsys, "resync", model, suspect, "-o", out)[1].splitlines()
+    assert lines[0].startswith("altered: ")
+    assert lines[1].startswith(f"{out}: ")
+    assert lines[2].split() == ["group", "size", "moved", "similarity", "margin"]
+    quiet = run(capsys, "resync", model, suspect, "-o", out, "-q")[1].splitlines()
+    assert [line.partition(",")[0] for line in quiet] == [
+        line.partition(",")[0] for line in lines[:2]
+    ]
+    code, said, err = run(capsys, "check", model, suspect, "-v")
+    assert (code, said.splitlines()[0]) == (1, lines[0])
+    assert "w0:1" in said
+    assert err.startswith("lady-onnx: matching: ")
+    assert run(capsys, "check", model, suspect)[1:] == (f"{lines[0]}\n", "")
+
+
+def test_no_more_than_ten_groups_are_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(net((4, *range(3, 20))), tmp_path / "m.onnx")
+    code, out, _ = run(capsys, "groups", tmp_path / "m.onnx")
+    assert code == 0
+    assert out.startswith("17 groups of interchangeable units, 187 units, ")
+    assert (out.count("channels"), "and 7 more" in out) == (10, True)
+    assert run(capsys, "groups", tmp_path / "m.onnx", "-v")[1].count("channels") == 17
+    assert run(capsys, "groups", tmp_path / "m.onnx", "--quiet")[1].count("\n") == 1
+
+
+def test_colours_where_the_terminal_has_them(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert "\033" not in run(capsys, "check", model, model)[1]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert run(capsys, "check", model, model)[1] == (
+        "\033[32midentical\033[0m: every weight is equal\n"
+    )
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\033" not in run(capsys, "check", model, model)[1]
+
+
+def test_phases_and_an_estimate_on_a_terminal(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    code, out, err = run(capsys, "check", model, model)
+    assert (code, out) == (0, "identical: every weight is equal\n")
+    assert "matching" in err
+    assert "left" in err
+    assert run(capsys, "check", model, model, "-q")[2] == ""
+
+
+def test_the_demo_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "demo", tmp_path / "demo")
+    lines = out.splitlines()
+    assert (code, lines[0]) == (0, "144 of 144 units are back in their places")
+    assert "was shuffled and noised: 143 of its 144 units were moved" in lines[1]
+    for line, name in zip(lines[2:5], ("reference", "suspect", "resynced"), strict=True):
+        assert line.startswith(f"{name}:")
+        assert "% of the held-out digits right" in line
+        assert line.endswith(str(tmp_path / "demo" / f"{name}.onnx"))
+    picture = (tmp_path / "demo" / "similarity.svg").read_text()
+    assert "layer down.0.weight: 64 units" in picture
+    assert "cosine similarity" in picture
+    first, second = picture.split("units put back in place")
+    diagonal = [f"M{508 + 6 * k - 4} {60 + 6 * k}h6" for k in range(64)]
+    assert all(place in second for place in diagonal)
+    # the same dark dots are there, and elsewhere
+    darkest = [part.split('fill-opacity="1.00" d="')[1].split('"')[0] for part in (first, second)]
+    assert darkest[0].count("M") == darkest[1].count("M") == 64
+
+
+# ---- errors
+
+
+def _renamed(name: str, content: bytes = b"PK\x03\x04 something else") -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    return make
+
+
+def _folder(*names: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        (folder / "held").mkdir()
+        for name in names:
+            (folder / "held" / name).write_text("")
+        return folder / "held"
+
+    return make
+
+
+OTHER_FORMATS: list[tuple[Callable[[Path], object], str]] = [
+    (_renamed("net.pt"), "a PyTorch file; load it in PyTorch and write it with torch.onnx.export"),
+    (_renamed("net.pth"), "torch.onnx.export"),
+    (_renamed("net.safetensors"), "weights without a graph; export the model"),
+    (_renamed("net.h5"), "a Keras file; python -m tf2onnx.convert --keras"),
+    (_renamed("net.keras"), "net.keras --output model.onnx"),
+    (_renamed("net.tflite"), "a TensorFlow Lite model; python -m tf2onnx.convert --tflite"),
+    (_renamed("net.gguf"), "a llama.cpp model; export the original model"),
+    (_folder("a.onnx", "b.txt"), "give a file in it: a.onnx"),
+    (_folder("saved_model.pb"), "held --output model.onnx"),
+    (_folder("config.json", "model.safetensors"), "optimum-cli export onnx --model"),
+    (_folder(), "it holds no .onnx file"),
+    (
+        lambda f: "https://example.org/net.onnx",
+        "https://example.org/net.onnx: an address; download",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), OTHER_FORMATS, ids=[m for _, m in OTHER_FORMATS])
+def test_the_way_from_other_formats_to_onnx_is_named(
+    make: Callable[[Path], object],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    code, out, err = run(capsys, "groups", make(tmp_path), "--json")
+    found = json.loads(out)["error"]
+    assert (code, found["code"]) == (2, "not_onnx")
+    assert message in found["message"]
+    assert err == f"lady-onnx: {found['message']}\n"
+
+
+def test_a_model_of_another_suffix_is_a_model(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.pt").write_bytes(net().SerializeToString())
+    assert run(capsys, "groups", tmp_path / "net.pt")[0] == 0
+
+
+def test_close_names_are_suggested(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = ["-o", tmp_path / "out.onnx"]
+    for arguments, code, suggestion in (
+        (["groups", tmp_path / "modell.onnx"], "not_found", f"'{model}'"),
+        (["groups", model, "--explain", "w_1"], "unknown_name", "'w1'"),
+        (["permute", model, *out, "--group", "w0:"], "unknown_name", "'w0:1'"),
+        (["attack", "noise", model, *out, "--level", 1, "--weight", "w_2"], "unknown_name", "'w2'"),
+        (["check", model, model, "--accept", "permited"], "usage", "'permuted'"),
+        (["resnyc", model, model], "usage", "'resync'"),
+    ):
+        number, said, err = run(capsys, *arguments, "--json")
+        error = json.loads(said)["error"]
+        assert (number, error["code"]) == (2, code)
+        assert f"did you mean {suggestion}?" in error["message"]
+        assert err.count("\n") == 1
+
+
+def test_errors_have_stable_codes(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.onnx"
+    onnx.save(net(out=4), other)
+    for arguments, code in (
+        (["verify", model, model, "--samples", "0"], "usage"),
+        (["permute", model, "-o", model], "unwritable"),
+        (["resync", model, other], "architecture"),
+        (["verify", model, model, "--data", model], "not_onnx"),
+        (["verify", model, model, "--metric", "accuracy"], "unusable"),
+    ):
+        number, said, _ = run(capsys, *arguments, "--json")
+        assert (number, json.loads(said)["error"]["code"]) == (2, code), said
+    for error, code in ((OSError(5, "broken"), "io"), (MemoryError(), "memory")):
+
+        def fail(*_: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr(lady, "find_groups", fail)
+        number, said, _ = run(capsys, "groups", model, "--json")
+        assert (number, json.loads(said)["error"]["code"]) == (2, code)
+
+
+def test_the_table_of_codes_is_complete() -> None:
+    from lady_onnx import errors
+
+    classes = [c for c in vars(errors).values() if isinstance(c, type) and issubclass(c, Exception)]
+    for found in classes:
+        assert f"| `{found.code}` | `{found.__name__}` |" in str(errors.__doc__)
+
+
+def test_usage_errors_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        (
+            ["verify", "a", "b", "--samples", "0"],
+            "verify: argument --samples: '0' is not a positive",
+        ),
+        (["permute", "a"], "permute: the following arguments are required: -o/--output; see lady"),
+        (["attack", "melt", "a"], "invalid choice: 'melt'"),
+        (
+            ["attack", "noise", "a", "-o", "b"],
+            "one of the arguments --level --strength is required",
+        ),
+        (["attack", "noise", "a", "-o", "b", "--bits", "3"], "arguments --level --strength"),
+        (["no-such-command"], "no command 'no-such-command'; the commands are groups, "),
+        ([], "the following arguments are required: COMMAND; see lady-onnx --help"),
+    ):
+        assert main(arguments) == 2
+        said = capsys.readouterr()
+        assert said.out == ""
+        assert message in said.err
+        assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "value"),
+    [
+        ("noise", "--level", "0.5"),
+        ("prune", "--sparsity", "0.25"),
+        ("quantize", "--bits", "4"),
+        ("rescale", "--spread", "0.3"),
+        ("scale", "--factor", "1.5"),
+    ],
+)
+def test_attacks_take_their_strength_in_their_own_unit(
+    kind: str,
+    option: str,
+    value: str,
+    model: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = []
+    for name in (option, "--strength"):
+        out = tmp_path / f"{name}.onnx"
+        code, said, _ = run(capsys, "attack", kind, model, "-o", out, name, value, "--json")
+        found.append((code, out.read_bytes(), {**json.loads(said), "output": None}))
+    assert found[0] == found[1]
+    assert found[0][2]["strength"] == float(value)
+    # the options of every command may stand before the kind as well
+    ask = ["attack", "--json", kind, model, "-o", tmp_path / "c.onnx", option, value]
+    assert json.loads(run(capsys, *ask)[1])["kind"] == kind
+
+
+def test_attacks_take_no_options_of_others(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask = ["attack", "noise", model, "-o", tmp_path / "a.onnx", "--level", 1, "--data", "x.npz"]
+    assert run(capsys, *ask)[0] == 2
+    assert (
+        run(capsys, "attack", "scale", model, "-o", tmp_path / "a.onnx", "--factor", "-2")[0] == 0
+    )

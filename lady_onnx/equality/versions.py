@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import onnx.defs
 
-from ..rules.classes import EQUIVALENT_VERSIONS
+from ..rules.vocabulary.classes import EQUIVALENT_VERSIONS
 from ..semantics.schemas import find_schema, normalise_domain
 
 

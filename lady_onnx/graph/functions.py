@@ -6,15 +6,22 @@ from collections.abc import Iterable
 
 import onnx
 import onnx.inliner
-import onnx.numpy_helper
-import onnx.shape_inference
 from onnx import ModelProto, NodeProto
 
 from .nodes import list_nodes, walk_nodes
 
 
-def count_inlined_nodes(model: ModelProto, most: int) -> int:
-    """How many nodes a model has with its functions written where they are called; too many if one calls itself."""
+def count_inlined_nodes(model: ModelProto, limit: int) -> int:
+    """Count the nodes that a model has once its functions are written where they are called.
+
+    Args:
+        model: the model.
+        limit: counting stops beyond this number.
+
+    Returns:
+        The number of nodes, or more than `limit` if there are more, or if a function calls itself;
+        0 for a model without functions.
+    """
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
     counts: dict[tuple[str, str, str], int] = {}
 
@@ -23,8 +30,8 @@ def count_inlined_nodes(model: ModelProto, most: int) -> int:
         for node in walk_nodes(nodes):
             key = (node.domain, node.op_type, node.overload)
             total += 1
-            if key in above or total > most:
-                return most + 1
+            if key in above or total > limit:
+                return limit + 1
             if key in functions:
                 if key not in counts:
                     counts[key] = count(functions[key].node, above | {key})
@@ -35,9 +42,10 @@ def count_inlined_nodes(model: ModelProto, most: int) -> int:
 
 
 def inline_functions(model: ModelProto) -> ModelProto:
-    """The same model with its local functions written where they are called.
+    """Return the same model with its local functions written where they are called.
 
-    The defaults of a function's attributes are written into its calls first: onnx's inliner leaves them out.
+    The defaults of a function's attributes are written into its calls first, because onnx's inliner
+    leaves them out.
     """
     bound = ModelProto()
     bound.CopyFrom(model)

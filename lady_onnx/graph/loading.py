@@ -7,18 +7,31 @@ from pathlib import Path
 
 import numpy as np
 from google.protobuf.message import DecodeError
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto
 
-from ..errors import LadyError, to_one_line
-from . import wire
+from ..errors import FormatError, LadyError, MissingFileError, to_one_line
+from .external import is_external
+from .formats import (
+    explain_address,
+    explain_folder,
+    explain_format,
+    is_address,
+    suggest_path,
+)
 from .model import Graph
 from .validation import check_attributes, check_names, check_versions
+from .wire import split_large_weights
 
 
 def load_graph(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
-    """The graph of a file or of a model in memory.
+    """Return the graph of a file, or of a model in memory.
 
-    Raises LadyError where the file is missing, is not ONNX, is cut short, or misses external data.
+    Args:
+        source: a path, a model, or a graph, which is returned as it is.
+
+    Raises:
+        LadyError: the file is missing, is not ONNX, is cut short, lacks external data, or says two
+            things at once.
     """
     if isinstance(source, Graph):
         return source
@@ -28,30 +41,47 @@ def load_graph(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
         check_versions(graph)
         check_names(graph)
         return graph
-    path = Path(source)
-    try:
-        raw = path.read_bytes()
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or to_one_line(error)
-        raise LadyError(f"{path}: {why}; give the path of an .onnx file") from error
-    model = ModelProto()
-    try:
-        rest, places = wire.split_large_weights(raw)
-        model.ParseFromString(rest)
-    except DecodeError as error:
-        raise LadyError(
-            f"{path}: not an ONNX file, or cut short; export or copy it again"
-        ) from error
-    if not model.graph.node or not model.opset_import:
-        raise LadyError(
-            f"{path}: not an ONNX file: it holds no graph; give the path of an exported .onnx model"
-        )
-    check_attributes(model, str(path))
-    whole = np.frombuffer(raw, np.uint8)
-    graph = Graph(model, path, {name: whole[start:end] for name, (start, end) in places.items()})
+    graph = _parse_file(Path(source))
     check_versions(graph)
     check_names(graph)
     for name, tensor in graph.tensors.items():
-        if tensor.data_location == TensorProto.EXTERNAL:
+        if is_external(tensor):
+            # Missing data are found before any work is done.
             graph.array(name)
     return graph
+
+
+def _parse_file(path: Path) -> Graph:
+    """Parse a file; large weights stay in its bytes and are not copied."""
+    raw = _read_file(path)
+    model = ModelProto()
+    explained = explain_format(path)
+    try:
+        rest, places = split_large_weights(raw)
+        model.ParseFromString(rest)
+    except DecodeError as error:
+        what = explained or "or cut short; export or copy it again"
+        raise FormatError(f"{path}: not an ONNX file, {what}") from error
+    if not model.graph.node or not model.opset_import:
+        why = "it holds no graph; give the path of an exported .onnx model"
+        what = f"not an ONNX file, {explained}" if explained else f"not an ONNX file: {why}"
+        raise FormatError(f"{path}: {what}")
+    check_attributes(model, str(path))
+    whole = np.frombuffer(raw, np.uint8)
+    return Graph(model, path, {name: whole[start:end] for name, (start, end) in places.items()})
+
+
+def _read_file(path: Path) -> bytes:
+    """Read a file, and say what to give instead where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except IsADirectoryError as error:
+        raise FormatError(f"{path}: {error.strerror}; {explain_folder(path)}") from error
+    except FileNotFoundError as error:
+        if is_address(path):
+            raise FormatError(explain_address(path)) from error
+        what = f"{error.strerror}; {suggest_path(path)}give the path of an .onnx file"
+        raise MissingFileError(f"{path}: {what}") from error
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or to_one_line(error)
+        raise LadyError(f"{path}: {why}; give the path of an .onnx file") from error

@@ -15,36 +15,41 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.inliner
 import onnx.numpy_helper
-import onnx.shape_inference
-from onnx import (
-    FunctionProto,
-    ModelProto,
-    NodeProto,
-    TensorProto,
-    ValueInfoProto,
-)
+from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from ..errors import LadyError, to_one_line
+from ..errors import LadyError, OutputError, to_one_line
+from ..rules.vocabulary.types import KNOWN_TYPES
+from .external import is_external, locate_data, map_data, write_data
 from .files import open_atomically
 from .nodes import list_bodies, list_nodes, sort_topologically
-from .weights import PACKED_TYPES, list_weights, shape_bytes, write_values
+from .values import has_nan, is_constant_along, view_bits
+from .weights import list_weights, shape_bytes, write_values
 
 PROTOBUF_LIMIT = 2**31 - 1
-KNOWN_TYPES = set(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
-CORNER = 4
+"""The number of bytes of a message that protobuf writes at most."""
 METADATA_KEY = "lady_onnx"
+"""The metadata entry of a model that says what was done to it."""
 
 
 class Graph:
     """A model, its weights by name, and where they lie.
 
+    Args:
+        model: the ONNX model, without external data.
+        path: the file that it came from, None for a model in memory.
+        left: the bytes, uint8 [size], of weights that were left out of `model`.
+
+    Raises:
+        LadyError: two weights have one name, or the type or shape of a weight cannot be read.
+
     Attributes:
-        model: the ONNX model, without external data, and without the large weights of a file: `to_model` has all.
-        path: the file it came from, None for a model in memory.
-        tensors: every initializer by name, every Constant node's tensor by its output's name; those of a subgraph
-            as `node/attribute/name`, those of a local function as `domain.function/name`.
+        model: the ONNX model as it was given. `to_model` returns one with all weights in it.
+        path: the file that it came from, None for a model in memory.
+        folder: the folder of that file, None for a model in memory.
+        tensors: every initializer by its name, and every Constant node's tensor by the name of its
+            output; those of a subgraph as `node/attribute/name`, those of a local function as
+            `domain.function/name`.
     """
 
     def __init__(
@@ -54,25 +59,22 @@ class Graph:
         left: Mapping[str, np.ndarray] | None = None,
     ):
         self.model = model
-        self._left = dict(left or {})
-        """Bytes, uint8 [size], of weights that are not in `model`."""
         self.path = path
         self.folder = path.parent if path else None
         self.tensors: dict[str, TensorProto] = {}
+        self._left = dict(left or {})
+        self._changed: dict[str, np.ndarray] = {}
+        self._constant_along: dict[str, list[bool]] = {}
         for name, tensor, _ in list_weights(model):
             if name in self.tensors:
-                raise LadyError(
-                    f"{self.name}: two weights are called '{name}'; give the nodes that hold them other names"
-                )
+                what = f"two weights are called '{name}'; give the nodes that hold them other names"
+                raise LadyError(f"{self.name}: {what}")
             self.tensors[name] = tensor
         for name, tensor in self.tensors.items():
             if tensor.data_type not in KNOWN_TYPES or min(tensor.dims, default=0) < 0:
                 what = f"shape {list(tensor.dims)}, element type {tensor.data_type}"
-                raise LadyError(
-                    f"{self.name}: weight '{name}' cannot be read ({what}); export the model again"
-                )
-        self._changed: dict[str, np.ndarray] = {}
-        self._constant_along: dict[str, list[bool]] = {}
+                where = f"{self.name}: weight '{name}'"
+                raise LadyError(f"{where} cannot be read ({what}); export the model again")
 
     @property
     def name(self) -> str:
@@ -87,9 +89,8 @@ class Graph:
     @functools.cached_property
     def opsets(self) -> Mapping[str, int]:
         """The version of every operator set that the model imports; the default domain is ''."""
-        return {
-            "" if o.domain == "ai.onnx" else o.domain: o.version for o in self.model.opset_import
-        }
+        imports = self.model.opset_import
+        return {"" if o.domain == "ai.onnx" else o.domain: o.version for o in imports}
 
     @functools.cached_property
     def functions(self) -> Mapping[tuple[str, str, str], FunctionProto]:
@@ -104,7 +105,7 @@ class Graph:
 
     @property
     def declares_inner_values(self) -> bool:
-        """Does the file declare types or shapes of values inside it?"""
+        """Whether the file declares types or shapes of values inside it."""
         whole, functions = self.model.graph, self.model.functions
         bodies = [body for node in list_nodes(self.model) for _, body in list_bodies(node)]
         inner = [*whole.value_info, *(v for f in functions for v in f.value_info)]
@@ -112,194 +113,136 @@ class Graph:
         inner += [v for v in whole.input if v.name in self.tensors]
         return any(v.type.WhichOneof("value") for v in inner)
 
+    @property
+    def files(self) -> set[Path]:
+        """The files that the model lies in, its external data among them."""
+        found = {locate_data(tensor, self.folder) for tensor in self.tensors.values()}
+        found.add(self.path.resolve() if self.path else None)
+        return {file for file in found if file is not None}
+
     def opset(self, domain: str = "") -> int:
-        """The version of the operator set `domain` that the model imports, 1 where it names none."""
+        """Return the version of a domain's operator set, 1 where the model imports none."""
         return self.opsets.get("" if domain == "ai.onnx" else domain, 1)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """The shape of the weight `name`."""
+        """Return the shape of the weight `name`."""
         return tuple(self.tensors[name].dims)
 
     def array(self, name: str) -> np.ndarray:
-        """The weight `name`, in its own dtype; read-only, memory-mapped where it lies in external data."""
-        if name in self._changed:
-            return self._changed[name]
+        """Return the weight `name` in its own dtype.
+
+        The array is read-only, and mapped into memory where it lies in external data.
+
+        Raises:
+            LadyError: the values cannot be read.
+        """
         array = self._view(name)
-        return array if array.flags.aligned else array.copy()
+        return array if name in self._changed or array.flags.aligned else array.copy()
 
     def _view(self, name: str) -> np.ndarray:
-        """A weight, not copied where that can be avoided; it need not lie where a processor likes it."""
+        """Return a weight without copying it where possible; it may not be aligned in memory."""
         if name in self._changed:
             return self._changed[name]
         tensor = self.tensors[name]
         try:
-            if tensor.data_location == TensorProto.EXTERNAL:
-                return shape_bytes(tensor, self._external(name, tensor))
-            if name in self._left or tensor.HasField("raw_data"):
-                left = self._left.get(name)
-                return shape_bytes(
-                    tensor, np.frombuffer(tensor.raw_data, np.uint8) if left is None else left
-                )
+            if is_external(tensor):
+                where = f"{self.name}: external data of weight '{name}'"
+                return shape_bytes(tensor, map_data(tensor, self.folder, where))
+            if name in self._left:
+                return shape_bytes(tensor, self._left[name])
+            if tensor.HasField("raw_data"):
+                return shape_bytes(tensor, np.frombuffer(tensor.raw_data, np.uint8))
             return onnx.numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
-            raise LadyError(
-                f"{self.name}: weight '{name}': {to_one_line(error)}; export the model again"
-            ) from error
-
-    def _external(self, name: str, tensor: TensorProto) -> np.ndarray:
-        where = f"{self.name}: external data of weight '{name}'"
-        if self.folder is None:
-            raise LadyError(
-                f"{where}: a model in memory has no folder; load it with its data, or give its path"
-            )
-        fields = {entry.key: entry.value for entry in tensor.external_data}
-        location = fields.get("location", "")
-        file = self.folder / location
-        if Path(location).is_absolute() or not file.resolve().is_relative_to(self.folder.resolve()):
-            raise LadyError(f"{where}: '{location}' lies outside the model's folder; move it there")
-        count = int(np.prod(tensor.dims, dtype=np.int64))
-        itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        size = (count + 1) // 2 if tensor.data_type in PACKED_TYPES else count * itemsize
-        try:
-            offset = int(fields.get("offset", 0))
-            if offset < 0 or file.stat().st_size < offset + size:
-                raise LadyError(
-                    f"{where}: '{location}' is shorter than the model says; copy it again"
-                )
-            return (
-                np.memmap(file, np.uint8, "r", offset, (size,)) if size else np.empty(0, np.uint8)
-            )
-        except OSError as error:
-            raise LadyError(
-                f"{where}: '{location}': {error.strerror}; put it beside the model"
-            ) from error
-        except ValueError as error:
-            raise LadyError(
-                f"{where}: '{location}': {to_one_line(error)}; export the model again"
-            ) from error
+            what = f"weight '{name}': {to_one_line(error)}"
+            raise LadyError(f"{self.name}: {what}; export the model again") from error
 
     def replace(self, name: str, array: np.ndarray) -> None:
-        """Gives the weight `name` the values of `array`, of the same shape and dtype; written by `save`."""
+        """Give the weight `name` the values of an array of the same shape and dtype."""
         old = self.tensors[name]
-        if (
-            tuple(old.dims) != array.shape
-            or onnx.helper.np_dtype_to_tensor_dtype(array.dtype) != old.data_type
-        ):
+        data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        if tuple(old.dims) != array.shape or data_type != old.data_type:
             raise ValueError(f"'{name}' keeps its shape {tuple(old.dims)} and its dtype")
         self._changed[name] = array
 
     def constant_along(self, name: str, axis: int) -> bool:
-        """Is the weight `name` constant along `axis`? Bit for bit; stops at the first difference."""
+        """Tell whether the weight `name` is constant along an axis, bit for bit."""
         if name not in self._constant_along:
-            # reading a weight costs more than looking at its corners
-            array = self._view(name)
-            if array.dtype.kind not in "OSU" and array.dtype.itemsize in (1, 2, 4, 8):
-                # the bytes: zeros of either sign are not the same
-                array = array.view(f"u{array.dtype.itemsize}")
-            self._constant_along[name] = [_constant_along(array, a) for a in range(array.ndim)]
+            # Opening a weight costs more than looking at its corners: all axes at once.
+            bits = view_bits(self._view(name))
+            self._constant_along[name] = [is_constant_along(bits, a) for a in range(bits.ndim)]
         return self._constant_along[name][axis]
 
     def number(self, name: str) -> bytes | None:
-        """The bytes of a constant of one element, None of anything else."""
-        known = name in self.tensors and math.prod(self.shape(name)) == 1
-        return self.array(name).tobytes() if known else None
-
-    @property
-    def files(self) -> set[Path]:
-        """The files that the model lies in, its external data among them."""
-        found = {self._data_file(t) for t in self.tensors.values()} | {
-            self.path.resolve() if self.path else None
-        }
-        return {f for f in found if f is not None}
+        """Return the bytes of a constant of one element, None for anything else."""
+        is_single = name in self.tensors and math.prod(self.shape(name)) == 1
+        return self.array(name).tobytes() if is_single else None
 
     def check_numbers(self) -> None:
-        """Raises LadyError at the first weight that holds a NaN."""
+        """Raise LadyError at the first weight that holds a NaN."""
         for name in self.tensors:
-            array = self.array(name)
-            if array.dtype.kind == "f" or array.dtype.name in ("bfloat16",):
-                flat = array.reshape(-1)
-                for start in range(0, flat.size, 1 << 22):
-                    if np.isnan(
-                        flat[start : start + (1 << 22)].astype(np.float32, copy=False)
-                    ).any():
-                        raise LadyError(
-                            f"{self.name}: weight '{name}' holds NaN; the file is damaged, export it again"
-                        )
+            if has_nan(self.array(name)):
+                what = f"weight '{name}' holds NaN; the file is damaged, export it again"
+                raise LadyError(f"{self.name}: {what}")
 
     def copy(self) -> Graph:
-        """A graph whose weights can be replaced without touching this one; what is not replaced is shared."""
+        """Return a graph whose weights can be replaced without touching those of this one.
+
+        What is not replaced is shared.
+        """
         twin = Graph(self.model, self.path, self._left)
         twin._changed = dict(self._changed)
         return twin
 
     def to_model(self, note: str) -> ModelProto:
-        """The model with its changed weights in it (external data loaded), and `note` in its metadata."""
-        model = self._noted(note)
+        """Return the model with all its weights in it, external data too.
+
+        Args:
+            note: the text of its metadata entry `lady_onnx`.
+        """
+        model = self._copy_with_note(note)
         for name, tensor, holder in list(list_weights(model)):
-            if (
-                name in self._changed
-                or name in self._left
-                or tensor.data_location == TensorProto.EXTERNAL
-            ):
+            if name in self._changed or name in self._left or is_external(tensor):
                 write_values(tensor, holder, self._view(name))
         return model
 
     def save(self, path: Path, note: str) -> None:
-        """Writes the model to `path`, whole or not at all.
+        """Write the model to a file, whole or not at all.
 
-        Weights that lay in external data go to `<file name>.data` beside it. `note` becomes the
-        metadata entry `lady_onnx`.
+        Weights that lay in external data go to `<file name>.data` beside it.
+
+        Args:
+            path: the file.
+            note: the text of its metadata entry `lady_onnx`.
+
+        Raises:
+            OutputError: the file would replace the input's external data, or cannot be written.
         """
-        model = self._noted(note)
-        external = [
-            (n, t) for n, t, _ in list_weights(model) if t.data_location == TensorProto.EXTERNAL
-        ]
-        for name, tensor, holder in list(list_weights(model)):
-            if (
-                name in self._changed or name in self._left
-            ) and tensor.data_location != TensorProto.EXTERNAL:
+        model = self._copy_with_note(note)
+        weights = list(list_weights(model))
+        external = [(name, tensor) for name, tensor, _ in weights if is_external(tensor)]
+        for name, tensor, holder in weights:
+            if (name in self._changed or name in self._left) and not is_external(tensor):
                 write_values(tensor, holder, self._view(name))
         data = path.with_name(path.name + ".data")
-        taken = {self._data_file(t) for t in self.tensors.values()}
+        taken = {locate_data(tensor, self.folder) for tensor in self.tensors.values()}
         for place in (path, data) if external else (path,):
             if place.resolve() in taken:
-                raise LadyError(
-                    f"{path}: '{place.name}' is the input's external data; choose another name"
-                )
+                what = f"'{place.name}' is the input's external data; choose another name"
+                raise OutputError(f"{path}: {what}")
         with contextlib.ExitStack() as stack:
-            # entered first, it is renamed last: a model never appears before its data
-            file_of_model = stack.enter_context(open_atomically(path))
+            # Entered first, it is renamed last: a model never appears before its data.
+            file = stack.enter_context(open_atomically(path))
             if external:
-                file = stack.enter_context(open_atomically(data))
-                for name, tensor in external:
-                    file.write(b"\0" * (-file.tell() % 4096))
-                    start = file.tell()
-                    if name in self._changed or tensor.data_type in PACKED_TYPES:
-                        plain = onnx.numpy_helper.from_array(self.array(name), name)
-                        file.write(plain.raw_data)
-                    else:
-                        self.array(name).tofile(file)
-                    del tensor.external_data[:]
-                    for key, value in (
-                        ("location", data.name),
-                        ("offset", start),
-                        ("length", file.tell() - start),
-                    ):
-                        tensor.external_data.add(key=key, value=str(value))
+                data_file = stack.enter_context(open_atomically(data))
+                write_data(data_file, data.name, external, self.array, frozenset(self._changed))
             if model.ByteSize() > PROTOBUF_LIMIT:
-                raise LadyError(
-                    f"{path}: over 2 GB without external data; save the input with external data first"
-                )
-            file_of_model.write(model.SerializeToString())
+                what = "over 2 GB without external data; save the input with external data first"
+                raise LadyError(f"{path}: {what}")
+            file.write(model.SerializeToString())
 
-    def _data_file(self, tensor: TensorProto) -> Path | None:
-        if tensor.data_location != TensorProto.EXTERNAL or self.folder is None:
-            return None
-        return (
-            self.folder / next((e.value for e in tensor.external_data if e.key == "location"), "")
-        ).resolve()
-
-    def _noted(self, note: str) -> ModelProto:
+    def _copy_with_note(self, note: str) -> ModelProto:
+        """Return a copy of the model, without what was left out, with a note in its metadata."""
         model = ModelProto()
         model.CopyFrom(self.model)
         for entry in model.metadata_props:
@@ -310,46 +253,22 @@ class Graph:
         return model
 
 
-def _constant_along(array: np.ndarray, axis: int) -> bool:
-    if array.shape[axis] < 2:
-        return True
-    if array.dtype.kind in "OSU":
-        return False
-    # most weights differ in a corner, and a corner lies close together in the file
-    origin = [0] * array.ndim
-    if array.size and array.item(*origin) != array.item(
-        *(int(a == axis) for a in range(array.ndim))
-    ):
-        return False
-    corner = array[tuple(slice(CORNER) for _ in array.shape)]
-    if (corner != corner.take([0], axis)).any():
-        return False
-    moved = np.moveaxis(array, axis, 0)
-    first, step = moved[:1], 1
-    start = 1
-    while start < moved.shape[0]:
-        if (moved[start : start + step] != first).any():
-            return False
-        start, step = start + step, step * 4
-    return True
-
-
 class _WeightMapping(Mapping[str, np.ndarray]):
     """The weights of a graph, read when they are asked for."""
 
     def __init__(self, graph: Graph):
-        self.graph = graph
+        self._graph = graph
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.graph.array(name)
+        return self._graph.array(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.graph.tensors)
+        return iter(self._graph.tensors)
 
     def __len__(self) -> int:
-        return len(self.graph.tensors)
+        return len(self._graph.tensors)
 
 
 def map_weights(graph: Graph) -> Mapping[str, np.ndarray]:
-    """The weights of a graph by name, read when they are asked for."""
+    """Return the weights of a graph by name, read when they are asked for."""
     return _WeightMapping(graph)

@@ -1,97 +1,144 @@
 """Protobuf's wire format, as far as it takes to read a model without copying its weights.
 
-What is read here is what protobuf reads. Where a message is not written in the one plain way (a field of another wire
-type, a field twice that may stand once, values in two places), nothing is left out and protobuf reads all of it.
+What is read here is what protobuf reads. Where a message is not written in the one plain way (a
+field of another wire type, a field twice that may stand once, values in two places), nothing is
+left out, and protobuf reads all of it.
 
-Spec: https://protobuf.dev/programming-guides/encoding/
+Source: https://protobuf.dev/programming-guides/encoding/
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-LEAST = 1 << 12
+MIN_LARGE_BYTES = 1 << 12
 """Weights of fewer bytes stay where they are."""
-GRAPH, INITIALIZER, NAME, RAW_DATA = 7, 5, 8, 9
-"""Field numbers of `onnx.proto`: of a model, a graph, and twice of a tensor."""
-PLAIN = {1: (0, 2), 2: (0,), NAME: (2,), RAW_DATA: (2,), 12: (2,), 14: (0,), 16: (2,)}
-"""Fields of a tensor that holds raw bytes, and their wire types: dims, type, name, bytes, text, place, notes."""
-ONCE = (2, NAME, RAW_DATA, 14)
-"""Of these a tensor has one."""
+
+GRAPH_FIELD, INITIALIZER_FIELD = 7, 5
+"""Field numbers of `onnx.proto`: of a model, and of a graph."""
+NAME_FIELD, RAW_DATA_FIELD = 8, 9
+"""Field numbers of a tensor."""
+
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+"""Wire types."""
+
+PLAIN_FIELDS = {
+    1: (VARINT, BYTES),
+    2: (VARINT,),
+    NAME_FIELD: (BYTES,),
+    RAW_DATA_FIELD: (BYTES,),
+    12: (BYTES,),
+    14: (VARINT,),
+    16: (BYTES,),
+}
+"""Fields of a tensor of raw bytes, and their wire types.
+
+They are the dimensions, the element type, the name, the bytes, the documentation, where the data
+lie, and the metadata.
+"""
+SINGLE_FIELDS = (2, NAME_FIELD, RAW_DATA_FIELD, 14)
+"""Of these fields a tensor has at most one."""
+
+MAX_FIELD_NUMBER = (1 << 29) - 1
+MAX_VARINT_SHIFT = 63
+"""A varint has at most ten groups of seven bits: 64 bits."""
+
+Places = dict[str, tuple[int, int]]
+"""By weight, where its bytes begin and end."""
 
 
-def split_large_weights(data: bytes) -> tuple[bytes, dict[str, tuple[int, int]]]:
-    """A serialized model without the raw bytes of its main graph's large weights, and where they lie in `data`.
+def split_large_weights(data: bytes) -> tuple[bytes, Places]:
+    """Split the raw bytes of the main graph's large weights off a serialized model.
 
-    Bytes that are no model come back as they are: it is for the parser to say what is wrong with them.
+    Bytes that are no model come back as they are: the parser says what is wrong with them.
+
+    Args:
+        data: the serialized model.
+
+    Returns:
+        The serialized model without those bytes, and by weight where they lie in `data`.
     """
-    found: dict[str, tuple[int, int]] = {}
+    found: Places = {}
     try:
-        return b"".join(_without(data, 0, len(data), (GRAPH, INITIALIZER), found)), found
+        path = (GRAPH_FIELD, INITIALIZER_FIELD)
+        return b"".join(_shorten_message(data, 0, len(data), path, found)), found
     except (IndexError, ValueError):
-        # `found` names weights that were not left out
+        # `found` may name weights that were not left out in the end.
         return data, {}
 
 
-def _without(
-    data: bytes, start: int, end: int, path: tuple[int, ...], found: dict[str, tuple[int, int]]
+def _shorten_message(
+    data: bytes, start: int, end: int, path: tuple[int, ...], found: Places
 ) -> list[bytes]:
-    """A message in pieces, with less in its fields along `path`."""
+    """Return a message in pieces, without the large weights that lie along a path of fields.
+
+    Args:
+        data: the serialized model.
+        start: where the message begins.
+        end: where it ends.
+        path: the numbers of the fields that lead from the message to its tensors.
+        found: gets the places of the bytes that are left out.
+
+    Raises:
+        ValueError: the message is not written plainly.
+        IndexError: it is cut short.
+    """
     pieces = []
     done = start
     graphs = 0
-    for number, kind, tag, low, high in _fields(data, start, end):
+    for number, kind, tag, low, high in _list_fields(data, start, end):
         if number != path[0]:
             continue
-        graphs += number == GRAPH and len(path) > 1
+        graphs += number == GRAPH_FIELD and len(path) > 1
         if kind != BYTES or graphs > 1:
             raise ValueError("not written plainly")
         inner = (
-            _without(data, low, high, path[1:], found)
+            _shorten_message(data, low, high, path[1:], found)
             if path[1:]
-            else _tensor(data, low, high, found)
+            else _shorten_tensor(data, low, high, found)
         )
-        pieces += [
-            data[done:tag],
-            _varint(number << 3 | BYTES),
-            _varint(sum(map(len, inner))),
-            *inner,
-        ]
+        head = [_encode_varint(number << 3 | BYTES), _encode_varint(sum(map(len, inner)))]
+        pieces += [data[done:tag], *head, *inner]
         done = high
     return [*pieces, data[done:end]]
 
 
-def _tensor(data: bytes, start: int, end: int, found: dict[str, tuple[int, int]]) -> list[bytes]:
-    fields = list(_fields(data, start, end))
+def _shorten_tensor(data: bytes, start: int, end: int, found: Places) -> list[bytes]:
+    """Return a tensor in pieces, without its raw bytes if they are many."""
+    fields = list(_list_fields(data, start, end))
     at = {number: (tag, low, high) for number, _, tag, low, high in fields}
-    if RAW_DATA not in at or at[RAW_DATA][2] - at[RAW_DATA][1] < LEAST:
+    if RAW_DATA_FIELD not in at:
+        return [data[start:end]]
+    tag, raw_start, raw_end = at[RAW_DATA_FIELD]
+    if raw_end - raw_start < MIN_LARGE_BYTES:
         return [data[start:end]]
     numbers = [number for number, *_ in fields]
-    if any(kind not in PLAIN.get(number, ()) for number, kind, *_ in fields) or any(
-        numbers.count(n) > 1 for n in ONCE
-    ):
+    has_other_types = any(kind not in PLAIN_FIELDS.get(number, ()) for number, kind, *_ in fields)
+    if has_other_types or any(numbers.count(number) > 1 for number in SINGLE_FIELDS):
         raise ValueError("not written plainly")
-    _, low, high = at.get(NAME, (0, 0, 0))
+    _, low, high = at.get(NAME_FIELD, (0, 0, 0))
     name = data[low:high].decode()
     if name in found:
         raise ValueError("two weights of one name")
-    tag, low, high = at[RAW_DATA]
-    found[name] = low, high
-    return [data[start:tag], data[high:end]]
+    found[name] = raw_start, raw_end
+    return [data[start:tag], data[raw_end:end]]
 
 
-def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
-    """Every field of a message: its number, its wire type, where its tag begins, and where its content begins and ends."""
+def _list_fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield every field of a message.
+
+    Yields:
+        Its number, its wire type, where its tag begins, and where its content begins and ends.
+    """
     at = start
     while at < end:
         tag = at
-        key, at = _read(data, at)
+        key, at = _decode_varint(data, at)
         kind = key & 7
         if kind == VARINT:
-            low, at = at, _read(data, at)[1]
+            low, at = at, _decode_varint(data, at)[1]
         elif kind == BYTES:
-            size, low = _read(data, at)
+            size, low = _decode_varint(data, at)
             at = low + size
         elif kind in (FIXED32, FIXED64):
             low, at = at, at + (4 if kind == FIXED32 else 8)
@@ -99,13 +146,17 @@ def _fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, 
             raise ValueError(f"wire type {kind}")
         if at > end:
             raise ValueError("cut short")
-        if not 0 < key >> 3 < 1 << 29:
+        if not 0 < key >> 3 <= MAX_FIELD_NUMBER:
             raise ValueError(f"field {key >> 3}")
         yield key >> 3, kind, tag, low, at
 
 
-def _read(data: bytes, at: int) -> tuple[int, int]:
-    """A varint, and where it ends."""
+def _decode_varint(data: bytes, at: int) -> tuple[int, int]:
+    """Return the varint that begins at a place, and where it ends.
+
+    >>> _decode_varint(bytes([0x96, 0x01]), 0)
+    (150, 2)
+    """
     value = shift = 0
     while True:
         byte = data[at]
@@ -114,11 +165,16 @@ def _read(data: bytes, at: int) -> tuple[int, int]:
         if byte < 128:
             return value, at
         shift += 7
-        if shift > 63:
+        if shift > MAX_VARINT_SHIFT:
             raise ValueError("a number of more than 64 bits")
 
 
-def _varint(value: int) -> bytes:
+def _encode_varint(value: int) -> bytes:
+    """Return a number of zero or more as a varint.
+
+    >>> _encode_varint(150).hex()
+    '9601'
+    """
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)

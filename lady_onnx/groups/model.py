@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from ..reporting import MAX_SHOWN_ENTRIES, Report, count_things, format_table
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,12 @@ class Slot:
         axes = {**dict(self.within), self.axis: self.index[unit]}
         return [axes.get(a, np.arange(n)) for a, n in enumerate(shape)]
 
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object; `within` only where the group is confined."""
+        fields = {"initializer": self.initializer, "axis": self.axis, "index": self.index}
+        within = [{"axis": axis, "positions": positions} for axis, positions in self.within]
+        return {**fields, "within": within} if within else fields
+
     def _grid(self, shape: Sequence[int], places: np.ndarray) -> tuple[np.ndarray, ...]:
         axes = {**dict(self.within), self.axis: places}
         return np.ix_(*(axes.get(a, np.arange(n)) for a, n in enumerate(shape)))
@@ -76,6 +86,16 @@ class Group:
         """log2 of the number of permutations of this group."""
         return math.lgamma(self.size + 1) / math.log(2)
 
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+        return {
+            "id": self.id,
+            "kind": self.kind,
+            "size": self.size,
+            "parents": [{"group": group, "unit": unit} for group, unit in self.parents],
+            "slots": self.slots,
+        }
+
 
 @dataclass(frozen=True)
 class Pin:
@@ -87,8 +107,8 @@ class Pin:
     node: str
 
 
-@dataclass(frozen=True)
-class Symmetry:
+@dataclass(frozen=True, repr=False)
+class Symmetry(Report):
     """The permutation symmetry of a graph: all its groups, inner ones first, and what is pinned."""
 
     groups: tuple[Group, ...]
@@ -106,3 +126,44 @@ class Symmetry:
             if group.id == name:
                 return group
         raise KeyError(name)
+
+    def headline(self) -> str:
+        """Say in one line how many groups there are."""
+        groups = count_things(len(self.groups), "group")
+        units = count_things(sum(g.size for g in self.groups), "unit")
+        bits = f"{self.symmetry_bits:.1f} symmetry bits"
+        return f"{groups} of interchangeable units, {units}, {bits}"
+
+    def details(self, limit: int | None = MAX_SHOWN_ENTRIES) -> list[str]:
+        """List the groups, those with most permutations first, and count what is pinned.
+
+        Groups inside the units of one group that are alike share a line.
+        """
+        alike: Counter[tuple[str, str, int, int]] = Counter()
+        bits: dict[tuple[str, str, int, int], float] = {}
+        for g in self.groups:
+            name = f"in each unit of {g.parents[0][0]}" if g.parents else g.id
+            row = (name, g.kind, g.size, len(g.slots))
+            alike[row] += 1
+            bits[row] = bits.get(row, 0.0) + g.bits
+        rows = [
+            (name, kind, f"{alike[row]} x {size}" if alike[row] > 1 else size, slots)
+            for row in sorted(alike, key=lambda row: (-bits[row], row))
+            for name, kind, size, slots in [row]
+        ]
+        lines = format_table(("group", "kind", "size", "slots"), rows, limit)
+        for reason, count in Counter(p.reason for p in self.pinned).most_common(limit):
+            lines.append(f"pinned: {count_things(count, 'axis', 'axes')}, {reason}")
+        if self.unknown_operators:
+            names = ", ".join(self.unknown_operators)
+            lines.append(f"unknown operators, whose operands are pinned: {names}")
+        return lines
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+        return {
+            "groups": self.groups,
+            "symmetry_bits": self.symmetry_bits,
+            "pinned": self.pinned,
+            "unknown_operators": self.unknown_operators,
+        }

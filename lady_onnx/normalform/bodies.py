@@ -7,14 +7,19 @@ from collections.abc import Mapping, Sequence
 from onnx import AttributeProto, GraphProto, NodeProto, TypeProto
 
 from ..equality.versions import find_oldest_meaning
-from ..graph.nodes import find_live_nodes, prefix_of_body, read_attributes, sort_topologically
-from ..rules.names import IF, SCAN
+from ..graph.nodes import (
+    find_live_nodes,
+    prefix_of_body,
+    read_attributes,
+    sort_topologically,
+)
+from ..rules.rewrites.arguments import count_axis_from_front
+from ..rules.vocabulary.names import IF, SCAN
 from ..semantics.declarations import Declaration
 from ..semantics.lengths import Length
 from ..semantics.schemas import normalise_domain
 from .algebra.term import Body, NoNormalForm, Scope, Term, list_with_defaults
 from .environment import Environment, Frame, ReadNode
-from .rewrites.arguments import count_axis_from_front
 
 
 def read_node_with_bodies(

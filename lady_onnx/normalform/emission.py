@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
 
-from ..rules.names import (
+from ..rules.vocabulary.names import (
     ADD,
     EXPAND,
     EXTENTS,

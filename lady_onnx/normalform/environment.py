@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from onnx import NodeProto, TypeProto, ValueInfoProto
 
 from ..graph.model import Graph
+from ..rules.rewrites.blocked_maps import is_blocked
 from ..semantics.declarations import Declaration
 from .algebra.numbering import Terms
 from .algebra.term import NoNormalForm, Term
-from .rewrites.blocked_maps import is_blocked
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,19 @@ import onnx.numpy_helper
 from onnx import AttributeProto, FunctionProto, NodeProto
 
 from ..equality.versions import find_oldest_meaning
-from ..graph.nodes import find_live_nodes, prefix_of_function, sort_topologically, walk_nodes
-from ..rules.names import ADD, CONSTANT, MUL
-from ..rules.plainforms import spell_out
+from ..graph.nodes import (
+    find_live_nodes,
+    prefix_of_function,
+    sort_topologically,
+    walk_nodes,
+)
+from ..rules.plain.writer import spell_out
+from ..rules.rewrites.blocked import NodeRewriter
+from ..rules.vocabulary.names import ADD, CONSTANT, MUL
 from ..semantics.schemas import normalise_domain
 from .algebra.sums import is_shape_kept
 from .algebra.term import NoNormalForm, Term, list_with_defaults
 from .environment import Environment, Frame, ReadNode
-from .rewrites.blocked import NodeRewriter
 
 PLAIN_FORM_VERSION = 20
 """The version of the default domain that plain forms of fused operators are written in."""

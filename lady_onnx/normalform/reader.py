@@ -12,6 +12,10 @@ from onnx import AttributeProto, NodeProto
 
 from ..graph.model import Graph
 from ..graph.nodes import describe_node, find_live_nodes, read_attributes
+from ..rules.rewrites.blocked import BLOCKED_DOMAIN, commute_with_blocking, read_blocked_node
+from ..rules.rewrites.blocked_maps import is_blocked
+from ..rules.rewrites.call import Call, TrackedAttributes
+from ..rules.rewrites.nodes import rewrite_node
 from ..semantics.schemas import find_schema, normalise_domain
 from .algebra.movements import strip_factor, strip_movement
 from .algebra.numbering import Terms
@@ -19,10 +23,6 @@ from .algebra.term import NoNormalForm, Term, walk_terms
 from .bodies import read_node_with_bodies
 from .environment import Environment, Frame
 from .functions import read_function_call, read_fused_node
-from .rewrites.blocked import BLOCKED_DOMAIN, commute_with_blocking, read_blocked_node
-from .rewrites.blocked_maps import is_blocked
-from .rewrites.call import Call, TrackedAttributes
-from .rewrites.nodes import rewrite_node
 
 MISFIT_ERRORS = (
     ArithmeticError,

@@ -30,13 +30,8 @@ from ..graph.model import Graph
 from ..normalform.algebra.term import NoNormalForm
 from ..normalform.form import Form, build_normal_form, choose_version, list_declarations
 from ..numerics import is_float_array
-from ..runtime.sessions import simplify_models
-from ..semantics.declarations import (
-    StatedLengths,
-    find_unimplied,
-    read_length,
-    walk_dimensions,
-)
+from ..runtime.simplification import simplify_models
+from ..semantics.declarations import StatedLengths, find_unimplied, read_length, walk_dimensions
 from .skeleton import Place, pair_skeletons
 
 

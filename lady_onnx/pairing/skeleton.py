@@ -18,7 +18,7 @@ from ..errors import ArchitectureError
 from ..graph.model import Graph
 from ..graph.nodes import pair_by_name
 from ..numerics import as_finite
-from ..runtime.sessions import HALF_TYPES
+from ..rules.vocabulary.types import HALF_TYPES
 from .node_classes import classify_nodes
 from .weighted_nodes import Skeleton, WeightedNode, build_skeleton
 

@@ -18,9 +18,9 @@ from onnx import NodeProto
 
 from ..errors import ArchitectureError
 from ..graph.model import Graph
-from ..graph.nodes import FLOAT_TYPES, describe_node, read_attributes
-from ..rules.classes import COMMUTATIVE_OPERATORS, MOVING_OPERATORS, PASSING_OPERATORS
-from ..rules.names import (
+from ..graph.nodes import describe_node, read_attributes
+from ..rules.vocabulary.classes import COMMUTATIVE_OPERATORS, MOVING_OPERATORS, PASSING_OPERATORS
+from ..rules.vocabulary.names import (
     BATCH_NORMALIZATION,
     CAST,
     CONCAT,
@@ -30,6 +30,7 @@ from ..rules.names import (
     SHAPE,
     SIZE,
 )
+from ..rules.vocabulary.types import FLOAT_TYPES
 
 IDENTIFYING_ATTRIBUTES = (
     "activation",

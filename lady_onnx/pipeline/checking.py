@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+from ..editing.permuting import Model
 from ..errors import ArchitectureError
-from ..matching.matcher import Progress
-from .outcome import Resync
-from .permuting import Model
+from ..matching.alignment import Progress
+from ..reporting import MAX_SHOWN_ENTRIES, Report
+from .result import Resync
 from .resynchronization import resync
 from .verdicts import VERDICTS, Verdict
 
 
-@dataclass(frozen=True)
-class Check(Verdict):
+@dataclass(frozen=True, repr=False)
+class Check(Report, Verdict):
     """The verdict on a suspect.
 
     Attributes:
@@ -30,6 +32,32 @@ class Check(Verdict):
     def recognised(self) -> float:
         """The share of the units that are likely to be copies, 0 for models of different architectures."""
         return self.resync.recognised if self.resync else 0.0
+
+    def headline(self) -> str:
+        """Say the verdict and why in one line."""
+        return f"{self.verdict}: {self.reason}"
+
+    def details(self, limit: int | None = MAX_SHOWN_ENTRIES) -> list[str]:
+        """List the groups that were matched worst, and what was done to single units."""
+        return self.resync.details(limit) if self.resync else []
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+        found = self.resync
+        missing: dict[str, Any] = {
+            "equality": None,
+            "recognised": 0.0,
+            "psi_estimate": None,
+            "alterations": {},
+        }
+        return {
+            **(found.to_verdict_fields() if found else missing),
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "moved": found.moved if found else None,
+            "max_weight_difference": found.max_weight_difference if found else None,
+            "integrity": found.integrity if found else [],
+        }
 
 
 def check(reference: Model, suspect: Model, *, progress: Progress | None = None) -> Check:

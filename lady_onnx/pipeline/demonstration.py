@@ -1,103 +1,184 @@
-"""A first minute: a small trained classifier, shuffled and slightly noised, and put back."""
+"""A first minute: a small trained classifier of digits, shuffled and slightly noised, and put back."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from ..errors import LadyError
+from ..editing.permuting import PERMUTED_NOTE, Permuted, count_moved, permute
+from ..errors import OutputError
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
-from ..graph.model import map_weights
+from ..graph.model import Graph, map_weights
 from ..groups.permutations import Nesting, invert_permutations
-from ..matching.matcher import compute_similarities
-from ..runtime.sessions import compare_models, read_data
-from .permuting import NOTE, permute
+from ..matching.evidence.scores import compute_similarities
+from ..reporting import Report
+from ..runtime.comparison import compare_models
+from ..runtime.data import read_data
 from .picture import draw_matrices
+from .result import Resync
 from .resynchronization import resync
 
 SEED = 1
-NOISE = 0.05
+"""The seed of the permutation and of the noise."""
+NOISE_LEVEL = 0.05
 """Standard deviation of the noise, in units of each tensor's own."""
-SHOWN = 64
-"""Units in the picture, at most."""
+MAX_SHOWN_UNITS = 64
+"""The number of units in the picture at most."""
+FILE_NAMES = ("reference", "suspect", "resynced")
+"""The models of the demonstration, in the order in which they come about."""
 
 
-def run_demo(folder: Path) -> dict[str, Any]:
-    """Writes the demo's files into `folder`, and returns what was measured on them.
+@dataclass(frozen=True)
+class MeasuredModel:
+    """One model of the demonstration and what was measured on it.
 
-    Raises LadyError where the folder cannot be made or written.
+    Attributes:
+        model: one of `FILE_NAMES`.
+        file: where it was written.
+        accuracy: the share of the held-out digits that it reads right, 0 to 1.
+        correlation: the mean correlation of its weights with the reference's.
+    """
+
+    model: str
+    file: str
+    accuracy: float
+    correlation: float
+
+
+@dataclass(frozen=True, repr=False)
+class Demonstration(Report):
+    """What the demonstration did and measured.
+
+    Attributes:
+        models: the reference, the suspect, and the suspect put back.
+        units: the number of units of all groups.
+        units_moved: the number that the shuffle moved.
+        units_restored: the number that are back in their place.
+        picture: the file of the picture.
+    """
+
+    models: tuple[MeasuredModel, ...]
+    units: int
+    units_moved: int
+    units_restored: int
+    picture: str
+
+    def headline(self) -> str:
+        """Say in one line how many units came back."""
+        return f"{self.units_restored} of {self.units} units are back in their places"
+
+    def details(self, limit: int | None = None) -> list[str]:
+        """Say what was done, and what each model makes of the digits."""
+        shuffled = f"{self.units_moved} of its {self.units} units were moved"
+        noised = f"noise of {NOISE_LEVEL:g} standard deviations was added to its weights"
+        lines = [f"A small classifier of digits was shuffled and noised: {shuffled}, and {noised}."]
+        for m in self.models:
+            reads = f"reads {100 * m.accuracy:.1f} % of the held-out digits right"
+            alike = f"weights correlate {m.correlation:.3f} with the reference's"
+            lines.append(f"{m.model + ':':11} {reads}, {alike}; {m.file}")
+        return [*lines, f"picture:    {self.picture}"]
+
+
+def run_demo(folder: Path) -> Demonstration:
+    """Write the demonstration's files into a folder, and measure them.
+
+    Args:
+        folder: where the files go; it is made if it does not exist.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LadyError(
-            f"{folder}: cannot make this folder: {error.strerror}; choose another one"
-        ) from error
-    source = resources.files("lady_onnx.data")
-    paths = {name: folder / f"{name}.onnx" for name in ("reference", "suspect", "resynced")}
-    with resources.as_file(source / "digits.onnx") as model:
-        reference = load_graph(model)
-    with resources.as_file(source / "digits.npz") as file:
-        data = read_data(file)
+        what = f"cannot make this folder: {error.strerror}; choose another one"
+        raise OutputError(f"{folder}: {what}") from error
+    paths = {name: folder / f"{name}.onnx" for name in FILE_NAMES}
+    reference, data = _load_digits()
     reference.save(paths["reference"], "demo")
     shuffled = permute(reference, SEED)
-    suspect = shuffled.graph
-    generator = np.random.default_rng(SEED)
     slots = sorted({s.initializer for g in shuffled.symmetry.groups for s in g.slots})
-    for name in slots:
-        array = suspect.array(name)
-        suspect.replace(
-            name,
-            (array + NOISE * array.std() * generator.standard_normal(array.shape)).astype(
-                array.dtype
-            ),
-        )
-    suspect.save(paths["suspect"], NOTE)
+    _add_noise(shuffled.graph, slots)
+    shuffled.graph.save(paths["suspect"], PERMUTED_NOTE)
     result = resync(paths["reference"], paths["suspect"])
     result.save(paths["resynced"])
-
-    groups = result.symmetry.groups
-    truth = invert_permutations(Nesting(groups), shuffled.permutations)
-    restored = sum(int((result.permutations[g.id] == truth[g.id]).sum()) for g in groups)
     graphs = {name: load_graph(path) for name, path in paths.items()}
     models = []
     for name, graph in graphs.items():
-        measured = compare_models(reference, graph, data=data, metric_name="accuracy")
-        assert measured.metrics is not None
-        alike = [
-            np.corrcoef(reference.array(n).ravel(), graph.array(n).ravel())[0, 1] for n in slots
-        ]
-        models.append(
-            {
-                "model": name,
-                "file": str(paths[name]),
-                "accuracy": measured.metrics[1],
-                "correlation": float(np.mean(alike)),
-            }
-        )
-    shown = max(
-        (g for g in groups if not g.parents), key=lambda g: (min(g.size, SHOWN), len(g.slots))
-    )
-    before, after = (
-        compute_similarities(shown, map_weights(graphs["reference"]), map_weights(graphs[name]))[
-            :SHOWN, :SHOWN
-        ]
-        for name in ("suspect", "resynced")
-    )
+        accuracy, correlation = _measure_model(reference, graph, data, slots)
+        models.append(MeasuredModel(name, str(paths[name]), accuracy, correlation))
     picture = folder / "similarity.svg"
-    with open_atomically(picture) as file_:
-        titles = ("shuffled: similarity of units", "re-synchronised")
-        file_.write(draw_matrices([(titles[0], before), (titles[1], after)]).encode())
-    return {
-        "models": models,
-        "units": sum(g.size for g in groups),
-        "units_moved": sum(
-            int((p != np.arange(p.size)).sum()) for p in shuffled.permutations.values()
-        ),
-        "units_restored": restored,
-        "picture": str(picture),
-    }
+    with open_atomically(picture) as file:
+        file.write(_draw_picture(reference, result).encode())
+    return Demonstration(
+        models=tuple(models),
+        units=sum(g.size for g in result.symmetry.groups),
+        units_moved=count_moved(shuffled.permutations),
+        units_restored=_count_restored(shuffled, result),
+        picture=str(picture),
+    )
+
+
+def _load_digits() -> tuple[Graph, dict[str, np.ndarray]]:
+    """Return the classifier that ships with the package, and the digits that it never saw."""
+    source = resources.files("lady_onnx.data")
+    with resources.as_file(source / "digits.onnx") as model:
+        reference = load_graph(model)
+    with resources.as_file(source / "digits.npz") as file:
+        return reference, read_data(file)
+
+
+def _add_noise(graph: Graph, names: Sequence[str]) -> None:
+    """Add seeded noise to some weights of a graph."""
+    generator = np.random.default_rng(SEED)
+    for name in names:
+        array = graph.array(name)
+        noise = NOISE_LEVEL * array.std() * generator.standard_normal(array.shape)
+        graph.replace(name, (array + noise).astype(array.dtype))
+
+
+def _measure_model(
+    reference: Graph, graph: Graph, data: Mapping[str, np.ndarray], names: Sequence[str]
+) -> tuple[float, float]:
+    """Return a model's accuracy, and the mean correlation of some weights with the reference's."""
+    measured = compare_models(reference, graph, data=data, metric_name="accuracy")
+    assert measured.metrics is not None
+    correlations = [
+        np.corrcoef(reference.array(name).ravel(), graph.array(name).ravel())[0, 1]
+        for name in names
+    ]
+    return measured.metrics[1], float(np.mean(correlations))
+
+
+def _count_restored(shuffled: Permuted, result: Resync) -> int:
+    """Count the units that were found where the shuffle put them."""
+    groups = result.symmetry.groups
+    truth = invert_permutations(Nesting(groups), shuffled.permutations)
+    return sum(int((result.permutations[g.id] == truth[g.id]).sum()) for g in groups)
+
+
+def _draw_picture(reference: Graph, result: Resync) -> str:
+    """Draw the similarity of the units of the largest group as found, and put back, as SVG.
+
+    All other groups are in place in both pictures: where the weights of two units go to units in
+    other orders, no similarity of theirs can be seen.
+    """
+    shown = max(
+        (g for g in result.symmetry.groups if not g.parents),
+        key=lambda g: (min(g.size, MAX_SHOWN_UNITS), len(g.slots)),
+    )
+    after = compute_similarities(shown, map_weights(reference), map_weights(result.graph))
+    # Column k of `after` is unit permutation[k] of the suspect.
+    before = after[:, np.argsort(result.permutations[shown.id])]
+    titles = ("suspect: units as they were found", "resynced: units put back in place")
+    panels = [
+        (title, matrix[:MAX_SHOWN_UNITS, :MAX_SHOWN_UNITS])
+        for title, matrix in zip(titles, (before, after), strict=True)
+    ]
+    caption = f"layer {shown.slots[0].initializer}: {shown.size} units, weights compared pairwise"
+    return draw_matrices(panels, caption)

@@ -1,1 +1,4 @@
-"""The only user of onnxruntime: sessions, inputs made to tell, comparison of outputs."""
+"""Running models: the only package that uses onnxruntime.
+
+It opens sessions, makes inputs that tell two models apart, and compares outputs.
+"""

@@ -1,4 +1,4 @@
-"""The symbolic axes of a model's inputs, and the sizes that tell."""
+"""The symbolic axes of a model's inputs, and the sizes of them that tell two models apart."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from dataclasses import dataclass
 
 from ..graph.model import Graph
 
-SMALL_SIZE, LARGE_SIZE, STRIDED_SIZE = 7, 33, 96
-"""Sizes of symbolic axes: a small odd one, a larger odd one, and one of pictures of three strides of 32."""
-DOUBLED_SIZE = 64
-"""Up to this size twice as much, and one, is not too long to run."""
-LONGEST_SIZE = 520
-"""A bound that the model has for a size is gone beyond up to here."""
-GROWTH, FREE_ELEMENTS = 8, 100_000
-"""So much larger than random inputs, or of so many elements, may they get for that."""
+SMALL_SIZE = 7
+"""A small odd size of symbolic axes."""
+LARGE_SIZE = 33
+"""A larger odd size, the small one of pictures."""
+STRIDED_SIZE = 96
+"""A size of pictures of three strides of 32."""
+MAX_DOUBLED_SIZE = 64
+"""Up to this size, twice as much, and one, does not take too long to run."""
+MAX_BOUND = 520
+"""Sizes go beyond a bound that the model has for a size, if the bound lies below this."""
+MAX_GROWTH = 8
+"""Inputs may get this many times larger than random ones for that ..."""
+MAX_FREE_ELEMENTS = 100_000
+"""... or have this number of elements, whichever is more."""
 
 Shapes = Mapping[str, tuple[int, ...]]
+"""The shapes of inputs by name."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +32,8 @@ class Axes:
     """The symbolic axes of a model's inputs.
 
     Attributes:
-        places: by input, for every axis its size, or its symbol.
-        base: by symbol a size at which the model runs.
+        places: by input, for every axis its size or its symbol.
+        base: by symbol, a size at which the model runs.
         batches: the symbols of batches.
     """
 
@@ -35,34 +42,39 @@ class Axes:
     batches: frozenset[str]
 
     @property
-    def pictures(self) -> bool:
-        """Are there inputs of four axes or more?"""
+    def has_pictures(self) -> bool:
+        """Whether there are inputs of four axes or more."""
         return any(len(places) >= 4 for places in self.places.values())
 
     @property
     def others(self) -> list[str]:
-        """The symbols of axes that are no batches."""
+        """The symbols of axes that are not batches."""
         return [s for s in self.base if s not in self.batches]
 
-    def shapes(self, sizes: Mapping[str, int]) -> Shapes:
-        """The shapes of the inputs with these sizes, and those of `base` for other symbols."""
+    def resolve_shapes(self, sizes: Mapping[str, int]) -> Shapes:
+        """Return the shapes of the inputs at these sizes; other symbols have those of `base`."""
         known = {**self.base, **sizes}
         return {
-            n: tuple(known[p] if isinstance(p, str) else p for p in places)
-            for n, places in self.places.items()
+            name: tuple(known[p] if isinstance(p, str) else p for p in places)
+            for name, places in self.places.items()
         }
 
-    def count(self, sizes: Mapping[str, int]) -> int:
-        """How many elements inputs of these sizes have."""
-        return sum(math.prod(shape) for shape in self.shapes(sizes).values())
+    def count_elements(self, sizes: Mapping[str, int]) -> int:
+        """Return the number of elements that inputs of these sizes have."""
+        return sum(math.prod(shape) for shape in self.resolve_shapes(sizes).values())
 
-    def with_size(self, size: int) -> dict[str, int]:
-        """This size for all symbols but batches, which are one."""
+    def set_all(self, size: int) -> dict[str, int]:
+        """Return this size for all symbols but batches, which are one."""
         return {s: 1 if s in self.batches else size for s in self.base}
 
 
 def read_axes(graph: Graph, shapes: Shapes) -> Axes:
-    """The symbolic axes of inputs that have these shapes in a run."""
+    """Read the symbolic axes of a model's inputs.
+
+    Args:
+        graph: the model.
+        shapes: the shapes that its inputs had in a run.
+    """
     places: dict[str, tuple[int | str, ...]] = {}
     base: dict[str, int] = {}
     batches = set()
@@ -83,14 +95,17 @@ def read_axes(graph: Graph, shapes: Shapes) -> Axes:
 
 
 def list_small_sizes(axes: Axes) -> list[dict[str, int]]:
-    """Small sizes to try one after the other until the model runs; the last ones are those at which it is known to."""
-    small = axes.with_size(LARGE_SIZE if axes.pictures else SMALL_SIZE)
+    """Return small sizes to try one after the other until the model runs.
+
+    The model is known to run at the last ones.
+    """
+    small = axes.set_all(LARGE_SIZE if axes.has_pictures else SMALL_SIZE)
     single = {**axes.base, **dict.fromkeys(axes.batches, 1)}
     return [small, single, dict(axes.base)] if axes.base else [{}]
 
 
 def choose_sizes(axes: Axes, bounds: Sequence[int]) -> Iterator[tuple[str, dict[str, int]]]:
-    """Sizes of the symbolic axes, the most telling first, and what to call them.
+    """Yield sizes of the symbolic axes, the most telling first, and what to call them.
 
     Args:
         axes: the symbolic axes.
@@ -100,28 +115,31 @@ def choose_sizes(axes: Axes, bounds: Sequence[int]) -> Iterator[tuple[str, dict[
         for size in (1, 3) if axes.batches else ():
             yield _name_sizes(sorted(axes.batches), size), dict.fromkeys(axes.batches, size)
         return
-    odd = LARGE_SIZE if axes.pictures else SMALL_SIZE
-    longest, longer = _longer_sizes(axes, bounds)
+    odd = LARGE_SIZE if axes.has_pictures else SMALL_SIZE
+    longest, longer = _choose_longer_sizes(axes, bounds)
     for size in dict.fromkeys((odd, 1, longest)):
-        yield _name_sizes(axes.others, size), axes.with_size(size)
+        yield _name_sizes(axes.others, size), axes.set_all(size)
     apart = {s: odd + 2 * k for k, s in enumerate(axes.others)} | dict.fromkeys(axes.batches, 3)
     yield f"axes {', '.join(f'{s}={n}' for s, n in apart.items())}", apart
-    rest = (STRIDED_SIZE, 2, longer, SMALL_SIZE) if axes.pictures else (2, longer)
+    rest = (STRIDED_SIZE, 2, longer, SMALL_SIZE) if axes.has_pictures else (2, longer)
     for size in dict.fromkeys(s for s in rest if s not in (odd, 1, longest)):
-        yield _name_sizes(axes.others, size), axes.with_size(size)
+        yield _name_sizes(axes.others, size), axes.set_all(size)
 
 
-def _longer_sizes(axes: Axes, bounds: Sequence[int]) -> tuple[int, int]:
-    """Two sizes larger than those of random inputs: one beyond the model's bounds if it can be run, and an odd one."""
+def _choose_longer_sizes(axes: Axes, bounds: Sequence[int]) -> tuple[int, int]:
+    """Return two sizes larger than those of random inputs.
+
+    The first lies beyond the model's bounds if that can be run; the second is odd.
+    """
     largest = max(axes.base[s] for s in axes.others)
     longer = largest + 1 + largest % 2
-    longest = 2 * largest + 1 if largest <= DOUBLED_SIZE else longer
-    beyond = max((c + 1 for c in bounds if c < LONGEST_SIZE), default=0)
-    room = max(GROWTH * axes.count({}), FREE_ELEMENTS)
-    return (
-        beyond if beyond > longest and axes.count(axes.with_size(beyond)) <= room else longest
-    ), longer
+    longest = 2 * largest + 1 if largest <= MAX_DOUBLED_SIZE else longer
+    beyond = max((bound + 1 for bound in bounds if bound < MAX_BOUND), default=0)
+    room = max(MAX_GROWTH * axes.count_elements({}), MAX_FREE_ELEMENTS)
+    fits = beyond > longest and axes.count_elements(axes.set_all(beyond)) <= room
+    return (beyond if fits else longest), longer
 
 
 def _name_sizes(symbols: Sequence[str], size: int) -> str:
+    """Say in a few words that these symbols have this size."""
     return f"{'axis' if len(symbols) == 1 else 'axes'} {', '.join(f'{s}={size}' for s in symbols)}"

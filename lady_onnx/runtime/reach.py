@@ -1,97 +1,46 @@
-"""What a model's numbers say of inputs that tell: which integers fit, and the numbers at which something changes."""
+"""What a model's numbers say of inputs that tell: which integers fit, and where something changes.
+
+Nothing is run: nodes, bodies and functions are read. What operators say about values is declared in
+`lady_onnx.rules.bounds`.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
 from onnx import NodeProto
 
 from ..graph.functions import inline_functions
 from ..graph.model import Graph
 from ..graph.nodes import prefix_of_body, read_attributes, sort_topologically
-
-Span = tuple[int, int]
-"""The integers from the first to the one before the second."""
-
-TABLES = {
-    "Gather": ((1, 0),),
-    "GatherElements": ((1, 0),),
-    "GatherND": ((1, 0),),
-    "GatherBlockQuantized": ((1, 0),),
-    "EmbedLayerNormalization": ((0, 2), (1, 4), (8, 3)),
-}
-"""Operators that look rows up: pairs of operands, the numbers of the rows and the table."""
-SIZES = {
-    "ConstantOfShape": (0,),
-    "Expand": (1,),
-    "Loop": (0,),
-    "Pad": (1,),
-    "Range": (0, 1, 2),
-    "Reshape": (1,),
-    "Resize": (3,),
-    "Split": (1,),
-    "Tile": (1,),
-    "TopK": (1,),
-}
-"""Operands that are sizes or counts: large ones cost memory and time, or do not fit."""
-SIZE_SPAN = (0, 4)
-KEEPS_FIRST = (
-    *(
-        "Abs",
-        "Cast",
-        "Ceil",
-        "Clip",
-        "Compress",
-        "Expand",
-        "Flatten",
-        "Floor",
-        "Gather",
-        "GatherElements",
-    ),
-    *(
-        "GatherND",
-        "Identity",
-        "Mod",
-        "Pad",
-        "Reshape",
-        "Round",
-        "Slice",
-        "Split",
-        "Squeeze",
-        "Tile",
-    ),
-    *("Transpose", "Unsqueeze"),
+from ..rules.vocabulary.bounds import (
+    CLASS_COUNTS,
+    COUNT_OPERANDS,
+    COUNT_SPAN,
+    KEEPS_ALL_OPERANDS,
+    KEEPS_FIRST_OPERAND,
+    KEEPS_TABLE_ROWS,
+    SOLVERS,
+    TABLE_LOOKUPS,
+    THRESHOLD_ATTRIBUTES,
+    THRESHOLD_OPERATORS,
+    Span,
+    TableLookup,
+    halve_span,
+    solve_operand,
 )
-"""Operators whose results are values of their first operand, or no further from zero than those."""
-KEEPS_ALL = ("Concat", "Max", "Min", "Where")
-"""Operators whose results are values of their operands."""
-SAME_ROWS = ("Cast", "DequantizeLinear", "Div", "Identity", "Mul")
-"""Operators that make a table out of a stored one, row by row."""
-BOUNDED = (
-    *(
-        "Clip",
-        "Equal",
-        "Greater",
-        "GreaterOrEqual",
-        "Less",
-        "LessOrEqual",
-        "Max",
-        "Min",
-        "Mod",
-        "Range",
-    ),
-    *("Shrink", "Slice", "ThresholdedRelu", "Where"),
-    *("TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor"),
-)
-"""Operators whose constants are bounds, at which something else begins."""
-BOUNDS = ("alpha", "bias", "lambd", "max", "min", "nodes_splits", "nodes_values")
-"""Attributes of these operators that are such bounds."""
-NUMBERS = 64
-"""So many bounds are read of one constant, and kept of all."""
+from ..rules.vocabulary.structure import CONTROL_INPUTS, CONTROL_OUTPUTS
+
+MAX_BOUNDS = 64
+"""The number of bounds that are read of one constant, and that are kept of all."""
+
+Prefixes = tuple[str, ...]
+"""What may stand before the names of constants that a node sees, the innermost body's first."""
 
 
 @dataclass(frozen=True)
@@ -99,9 +48,9 @@ class Reach:
     """What a model's own numbers say of its inputs.
 
     Attributes:
-        spans: by integer input the values that fit every table and every size that it reaches.
+        spans: by integer input, the values that fit every table and every size that it reaches.
         floats: finite bounds of the model, in ascending order.
-        integers: the same of integers.
+        integers: integer bounds, in ascending order.
         words: texts that the model knows.
     """
 
@@ -112,7 +61,10 @@ class Reach:
 
 
 def join_bounds(first: Reach, second: Reach) -> Reach:
-    """The first model's spans, and the numbers and words of both: what changes in one alone tells them apart."""
+    """Return the first model's spans with the bounds and words of both.
+
+    A number at which one model alone changes tells the two apart.
+    """
     return Reach(
         first.spans,
         tuple(sorted({*first.floats, *second.floats})),
@@ -122,147 +74,149 @@ def join_bounds(first: Reach, second: Reach) -> Reach:
 
 
 def find_reach(graph: Graph) -> Reach:
-    """What a model's own numbers say of its inputs, found from its nodes, bodies and functions; nothing is run."""
+    """Find what a model's own numbers say of its inputs."""
     if graph.model.functions:
         graph = Graph(inline_functions(graph.to_model("")))
-    reader = _Reader(graph)
+    constants = _Constants(graph)
     wanted: dict[str, Span] = {}
-    reader.trace(graph.nodes, ("",), wanted)
+    _trace_spans(constants, graph.nodes, ("",), wanted)
     floats: set[float] = set()
     integers: set[int] = set()
     words: set[str] = set()
-    for node, prefixes in _nodes(graph.nodes, ("",)):
-        for array in reader.bounds(node, prefixes):
+    for node, prefixes in _walk_nodes(graph.nodes, ("",)):
+        for array in _list_thresholds(constants, node, prefixes):
             if array.dtype.kind in "iu":
                 integers |= set(array.tolist())
             elif array.dtype.kind == "f":
                 floats |= set(array[np.isfinite(array)].tolist())
-        words |= _words(node)
+        words |= _list_words(node)
     inputs = {v.name for v in graph.required_inputs}
     return Reach(
         {name: span for name, span in wanted.items() if name in inputs},
-        tuple(sorted(sorted(floats, key=abs)[:NUMBERS])),
-        tuple(sorted(sorted(integers, key=abs)[:NUMBERS])),
-        tuple(sorted(words)[:NUMBERS]),
+        tuple(sorted(sorted(floats, key=abs)[:MAX_BOUNDS])),
+        tuple(sorted(sorted(integers, key=abs)[:MAX_BOUNDS])),
+        tuple(sorted(words)[:MAX_BOUNDS]),
     )
 
 
-class _Reader:
-    """Reads constants of a graph, and traces what is wanted of its integers back to the inputs."""
+class _Constants:
+    """The constants of a graph as nodes see them, from inside bodies too."""
 
     def __init__(self, graph: Graph):
-        self.graph = graph
-        self.producers = {o: n for n in graph.nodes for o in n.output if o}
+        self._graph = graph
+        self._producers = {o: n for n in graph.nodes for o in n.output if o}
 
-    def trace(
-        self, nodes: list[NodeProto], prefixes: tuple[str, ...], wanted: dict[str, Span]
-    ) -> None:
-        """Adds to `wanted`, by name, which integers fit what is done with them, from the last node to the first."""
-        for node in reversed(nodes):
-            for body, attribute in _bodies(node):
-                within = (prefixes[0] + prefix_of_body(node, attribute), *prefixes)
-                behind, ahead = _paired(node, body)
-                for outer, inner in behind:
-                    _narrow(wanted, inner, wanted.get(outer))
-                self.trace(sort_topologically(body.node), within, wanted)
-                for outer, inner in ahead:
-                    _narrow(wanted, outer, wanted.get(inner))
-            for name, span in self._asked(node, prefixes, wanted):
-                _narrow(wanted, name, span)
+    def find_key(self, name: str, prefixes: Prefixes) -> str | None:
+        """Return what a constant is called in the graph, or None where `name` is no constant."""
+        tensors = self._graph.tensors
+        return next((p + name for p in prefixes if name and p + name in tensors), None)
 
-    def _asked(
-        self, node: NodeProto, prefixes: tuple[str, ...], wanted: Mapping[str, Span]
-    ) -> Iterator[tuple[str, Span | None]]:
-        """What one node asks of its operands."""
-        for indices, table in TABLES.get(node.op_type, ()):
-            if max(indices, table) < len(node.input):
-                axis = 0 if node.op_type == "GatherND" else _axis(node)
-                yield node.input[indices], self._rows(node.input[table], axis, prefixes)
-        if node.op_type == "OneHot":
-            depth = self._array(node.input[1], prefixes)
-            yield node.input[0], None if depth is None else (0, int(depth.max()))
-        for k in SIZES.get(node.op_type, ()):
-            if k < len(node.input):
-                yield node.input[k], SIZE_SPAN
-        for span in [wanted[o] for o in node.output if o in wanted]:
-            if node.op_type in KEEPS_FIRST:
-                yield node.input[0], span
-            elif node.op_type in KEEPS_ALL:
-                for name in node.input:
-                    yield name, span
-            elif node.op_type in ("Add", "Sub", "Mul", "Div"):
-                yield from self._solved(node, prefixes, span)
-
-    def _solved(
-        self, node: NodeProto, prefixes: tuple[str, ...], span: Span
-    ) -> Iterator[tuple[str, Span | None]]:
-        """What has to be put into a sum or a product, of an operand and a constant, to get what is wanted."""
-        x, y = node.input[:2]
-        left, right = self._array(x, prefixes), self._array(y, prefixes)
-        if left is None and right is None:
-            if node.op_type == "Add":
-                # either may be half of it
-                half = (span[0], (span[0] + span[1] + 1) // 2)
-                yield from ((x, half), (y, half))
-            return
-        constant = right if left is None else left
-        if constant is None or not constant.size or not np.isfinite(constant).all():
-            return
-        name, low, high = (x if left is None else y), constant.min(), constant.max()
-        first, last = span[0], span[1] - 1
-        if node.op_type == "Add":
-            yield name, _integers(first - low, last - high)
-        elif node.op_type == "Sub":
-            yield (
-                name,
-                _integers(first + high, last + low)
-                if left is None
-                else _integers(high - last, low - first),
-            )
-        elif node.op_type == "Mul" and low > 0:
-            yield name, _integers(first / low, last / high)
-        elif node.op_type == "Div" and low > 0 and left is None:
-            yield name, _integers(first * high, last * low)
-
-    def _rows(self, name: str, axis: int, prefixes: tuple[str, ...]) -> Span | None:
-        """The numbers of a table's rows, None where the table is computed from the inputs."""
-        while (key := self._key(name, prefixes)) is None:
-            node = self.producers.get(name)
-            if node is None or node.op_type not in SAME_ROWS:
-                return None
-            name = node.input[0]
-        shape = self.graph.shape(key)
-        return (0, shape[axis]) if -len(shape) <= axis < len(shape) else None
-
-    def bounds(self, node: NodeProto, prefixes: tuple[str, ...]) -> Iterator[np.ndarray]:
-        """The short constants of a node that are bounds."""
-        if node.op_type not in BOUNDED:
-            return
-        for name in node.input:
-            array = self._array(name, prefixes)
-            if array is not None:
-                yield array
-        for name, value in read_attributes(node).items():
-            if name in BOUNDS and isinstance(value, int | float | list):
-                yield np.atleast_1d(np.asarray(value))[:NUMBERS]
-            elif name in BOUNDS and isinstance(value, onnx.TensorProto):
-                yield onnx.numpy_helper.to_array(value).ravel()[:NUMBERS]
-
-    def _array(self, name: str, prefixes: tuple[str, ...]) -> np.ndarray | None:
-        """A short constant of numbers, flat; None of anything else."""
-        key = self._key(name, prefixes)
-        if key is None or math.prod(self.graph.shape(key)) > NUMBERS:
+    def read_numbers(self, name: str, prefixes: Prefixes) -> np.ndarray | None:
+        """Return a short constant of numbers, flat, or None where `name` is anything else."""
+        key = self.find_key(name, prefixes)
+        if key is None or math.prod(self._graph.shape(key)) > MAX_BOUNDS:
             return None
-        array = self.graph.array(key).ravel()
+        array = self._graph.array(key).ravel()
         return array if array.dtype.kind in "iuf" else None
 
-    def _key(self, name: str, prefixes: tuple[str, ...]) -> str | None:
-        """What a constant is called in the graph, seen from inside bodies."""
-        return next((p + name for p in prefixes if name and p + name in self.graph.tensors), None)
+    def count_rows(self, name: str, axis: int, prefixes: Prefixes) -> Span | None:
+        """Return the numbers of a table's rows; None where it is computed from the inputs."""
+        while (key := self.find_key(name, prefixes)) is None:
+            node = self._producers.get(name)
+            if node is None or node.op_type not in KEEPS_TABLE_ROWS:
+                return None
+            name = node.input[0]
+        shape = self._graph.shape(key)
+        return (0, shape[axis]) if -len(shape) <= axis < len(shape) else None
 
 
-def _narrow(wanted: dict[str, Span], name: str, span: Span | None) -> None:
-    """Something more is wanted of the integers of this name; what leaves none is not."""
+def _trace_spans(
+    constants: _Constants, nodes: Sequence[NodeProto], prefixes: Prefixes, wanted: dict[str, Span]
+) -> None:
+    """Add to `wanted`, by name, which integers fit what is done with them, from the last node on."""
+    for node in reversed(nodes):
+        for body, attribute in _list_bodies(node):
+            within = (prefixes[0] + prefix_of_body(node, attribute), *prefixes)
+            outputs, inputs = _pair_with_body(node, body)
+            for outer, inner in outputs:
+                _narrow_span(wanted, inner, wanted.get(outer))
+            _trace_spans(constants, sort_topologically(body.node), within, wanted)
+            for outer, inner in inputs:
+                _narrow_span(wanted, outer, wanted.get(inner))
+        for name, span in _list_demands(constants, node, prefixes, wanted):
+            _narrow_span(wanted, name, span)
+
+
+def _list_demands(
+    constants: _Constants, node: NodeProto, prefixes: Prefixes, wanted: Mapping[str, Span]
+) -> Iterator[tuple[str, Span | None]]:
+    """Yield what one node asks of its operands, for itself and for those that read its results."""
+    yield from _list_own_demands(constants, node, prefixes)
+    for span in [wanted[o] for o in node.output if o in wanted]:
+        if node.op_type in KEEPS_FIRST_OPERAND:
+            yield node.input[0], span
+        elif node.op_type in KEEPS_ALL_OPERANDS:
+            for name in node.input:
+                yield name, span
+        elif node.op_type in SOLVERS:
+            yield from _solve_operands(constants, node, prefixes, span)
+
+
+def _list_own_demands(
+    constants: _Constants, node: NodeProto, prefixes: Prefixes
+) -> Iterator[tuple[str, Span | None]]:
+    """Yield what a node asks of operands that are row numbers, class numbers or sizes."""
+    for lookup in TABLE_LOOKUPS.get(node.op_type, ()):
+        if max(lookup.indices, lookup.table) < len(node.input):
+            axis = _read_axis(node, lookup)
+            rows = constants.count_rows(node.input[lookup.table], axis, prefixes)
+            yield node.input[lookup.indices], rows
+    if node.op_type in CLASS_COUNTS:
+        classes, count = CLASS_COUNTS[node.op_type]
+        depth = constants.read_numbers(node.input[count], prefixes)
+        yield node.input[classes], None if depth is None else (0, int(depth.max()))
+    for k in COUNT_OPERANDS.get(node.op_type, ()):
+        if k < len(node.input):
+            yield node.input[k], COUNT_SPAN
+
+
+def _solve_operands(
+    constants: _Constants, node: NodeProto, prefixes: Prefixes, span: Span
+) -> Iterator[tuple[str, Span | None]]:
+    """Yield what has to be put into arithmetic with a constant to get what is wanted of it."""
+    x, y = node.input[:2]
+    left, right = constants.read_numbers(x, prefixes), constants.read_numbers(y, prefixes)
+    if left is None and right is None:
+        half = halve_span(node.op_type, span)
+        yield from ((x, half), (y, half))
+        return
+    constant = right if left is None else left
+    if constant is None or not constant.size or not np.isfinite(constant).all():
+        return
+    is_first = left is not None
+    low, high = constant.min(), constant.max()
+    yield (y if is_first else x), solve_operand(node.op_type, span, low, high, is_first)
+
+
+def _list_thresholds(
+    constants: _Constants, node: NodeProto, prefixes: Prefixes
+) -> Iterator[np.ndarray]:
+    """Yield the short constants of a node, operands and attributes, that are thresholds."""
+    if node.op_type not in THRESHOLD_OPERATORS:
+        return
+    for name in node.input:
+        array = constants.read_numbers(name, prefixes)
+        if array is not None:
+            yield array
+    for name, value in read_attributes(node).items():
+        if name in THRESHOLD_ATTRIBUTES and isinstance(value, int | float | list):
+            yield np.atleast_1d(np.asarray(value))[:MAX_BOUNDS]
+        elif name in THRESHOLD_ATTRIBUTES and isinstance(value, onnx.TensorProto):
+            yield onnx.numpy_helper.to_array(value).ravel()[:MAX_BOUNDS]
+
+
+def _narrow_span(wanted: dict[str, Span], name: str, span: Span | None) -> None:
+    """Add a demand on the integers of one name, unless it leaves none of them."""
     if span is None or not name:
         return
     low, high = wanted.get(name, span)
@@ -271,46 +225,42 @@ def _narrow(wanted: dict[str, Span], name: str, span: Span | None) -> None:
         wanted[name] = (low, high)
 
 
-def _integers(low: float, high: float) -> Span | None:
-    """The integers between two numbers, both included; None where there is none."""
-    first, last = math.ceil(low), math.floor(high)
-    return (first, last + 1) if first <= last else None
+def _read_axis(node: NodeProto, lookup: TableLookup) -> int:
+    """Return the axis of the table along which a node looks rows up."""
+    if lookup.axis_attribute is None:
+        return 0
+    return int(read_attributes(node).get(lookup.axis_attribute, 0))
 
 
-def _axis(node: NodeProto) -> int:
-    given = read_attributes(node)
-    return int(given.get("gather_axis" if node.op_type == "GatherBlockQuantized" else "axis", 0))
-
-
-def _bodies(node: NodeProto) -> Iterator[tuple[onnx.GraphProto, str]]:
+def _list_bodies(node: NodeProto) -> Iterator[tuple[onnx.GraphProto, str]]:
+    """Yield the graphs inside a node that stand alone in their attribute, with its name."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g, attribute.name
 
 
-def _paired(
+def _pair_with_body(
     node: NodeProto, body: onnx.GraphProto
 ) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """Outputs of a node and of its body that are each other's, and inputs."""
-    # a Loop's body gives its condition first, and takes the number of the round and the condition
-    skipped = 1 if node.op_type == "Loop" else 0
-    behind = zip(node.output, [o.name for o in body.output][skipped:], strict=False)
-    ahead = zip(node.input, [i.name for i in body.input], strict=False)
-    return list(behind), list(ahead)[2 * skipped :]
+    """Return outputs of a node and of its body that belong to each other, and such inputs."""
+    given = [o.name for o in body.output][CONTROL_OUTPUTS.get(node.op_type, 0) :]
+    outputs = list(zip(node.output, given, strict=False))
+    inputs = list(zip(node.input, [i.name for i in body.input], strict=False))
+    return outputs, inputs[CONTROL_INPUTS.get(node.op_type, 0) :]
 
 
-def _nodes(
-    nodes: list[NodeProto], prefixes: tuple[str, ...]
-) -> Iterator[tuple[NodeProto, tuple[str, ...]]]:
-    """All nodes, those in bodies too, and what stands before the names of the constants that each sees."""
+def _walk_nodes(
+    nodes: Sequence[NodeProto], prefixes: Prefixes
+) -> Iterator[tuple[NodeProto, Prefixes]]:
+    """Yield all nodes, those in bodies too, each with the prefixes of the constants it sees."""
     for node in nodes:
         yield node, prefixes
-        for body, attribute in _bodies(node):
+        for body, attribute in _list_bodies(node):
             within = (prefixes[0] + prefix_of_body(node, attribute), *prefixes)
-            yield from _nodes(list(body.node), within)
+            yield from _walk_nodes(body.node, within)
 
 
-def _words(node: NodeProto) -> set[str]:
-    """Texts among the attributes of a node that lists them: keys, classes, vocabularies."""
+def _list_words(node: NodeProto) -> set[str]:
+    """Return the texts that a node lists in its attributes: keys, classes, vocabularies."""
     lists = [a.strings for a in node.attribute if a.type == onnx.AttributeProto.STRINGS]
-    return {text.decode(errors="replace") for strings in lists for text in strings[:NUMBERS]}
+    return {text.decode(errors="replace") for strings in lists for text in strings[:MAX_BOUNDS]}

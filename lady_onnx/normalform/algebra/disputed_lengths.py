@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ...rules.classes import WINDOW_POOLS
-from ...rules.names import CONV_TRANSPOSE, RESIZE, UPSAMPLE
+from ...rules.vocabulary.classes import WINDOW_POOLS
+from ...rules.vocabulary.names import CONV_TRANSPOSE, RESIZE, UPSAMPLE
 from ...semantics.lengths import Length
 
 PartialShape = Sequence[Length | None]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
-from ...rules.classes import DISPUTED_LENGTH_OPERATORS
-from ...rules.names import UPSAMPLE
+from ...rules.vocabulary.classes import DISPUTED_LENGTH_OPERATORS
+from ...rules.vocabulary.names import UPSAMPLE
 from ...semantics.lengths import Length, Polynomial, make_unknown_length
 from ...semantics.schemas import find_schema, normalise_domain
 from .disputed_lengths import find_agreed_lengths

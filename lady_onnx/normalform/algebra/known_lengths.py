@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from ...rules.names import EXTENTS
+from ...rules.vocabulary.names import EXTENTS
 from ...semantics.lengths import Length, Polynomial, are_numbers
 from .numbering import Terms
 from .term import Term

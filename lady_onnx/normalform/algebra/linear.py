@@ -5,7 +5,7 @@ They stand before transpositions and reshapes of all axes but the last, and befo
 
 from __future__ import annotations
 
-from ...rules.names import LINEAR, MOVE, RESHAPE, TRANSPOSE
+from ...rules.vocabulary.names import LINEAR, MOVE, RESHAPE, TRANSPOSE
 from ...semantics.lengths import multiply_lengths
 from .constants import may_reassociate
 from .movements import make_movement, make_reshape, make_transpose, split_movement

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...rules.names import MOVE, RESHAPE, SCALE, TRANSPOSE
+from ...rules.vocabulary.names import MOVE, RESHAPE, SCALE, TRANSPOSE
 from ...semantics.factorisation import as_integers, group_factors, split_factors
 from ...semantics.lengths import Length, are_numbers, divide_lengths, multiply_lengths
 from .numbering import Terms

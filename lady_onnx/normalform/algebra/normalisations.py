@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...rules.names import REDUCE_MAX, REDUCE_MEAN, REDUCE_MIN, REDUCE_SUM, SCALE, TRANSPOSE
+from ...rules.vocabulary.names import (
+    REDUCE_MAX,
+    REDUCE_MEAN,
+    REDUCE_MIN,
+    REDUCE_SUM,
+    SCALE,
+    TRANSPOSE,
+)
 from .constants import make_number
 from .elementwise import make_reciprocal, make_square_root
 from .movements import make_transpose

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...rules.names import CONCAT, LINEAR, PART, SCALE, TRANSPOSE
+from ...rules.vocabulary.names import CONCAT, LINEAR, PART, SCALE, TRANSPOSE
 from ...semantics.lengths import Length
 from .constants import MAX_CONSTANT_ELEMENTS
 from .linear import make_linear

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...rules.names import ADD, MUL, PRODUCT, SUM, TRANSPOSE
+from ...rules.vocabulary.names import ADD, MUL, PRODUCT, SUM, TRANSPOSE
 from ...semantics.lengths import Length, Polynomial
 from .constants import compute_constant, is_moderate, is_vector, may_reassociate
 from .movements import (

@@ -1,0 +1,61 @@
+"""Printing results: as lines for people, coloured on a terminal, or as one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from ..reporting import MAX_SHOWN_ENTRIES, Report, to_plain
+from .arguments import QUIET, VERBOSE
+
+RESET = "\033[0m"
+GREEN, YELLOW, RED = "\033[32m", "\033[33m", "\033[31m"
+COLOUR_OF_WORD = {
+    "identical": GREEN,
+    "permuted": GREEN,
+    "rescaled": GREEN,
+    "equal": GREEN,
+    "altered": YELLOW,
+    "tampered": RED,
+    "unrelated": RED,
+    "NOT equal": RED,
+}
+"""The colours of the words that results begin with."""
+
+
+def has_colours() -> bool:
+    """Tell whether standard output is a terminal with colours, and its user wants them.
+
+    Source: https://no-color.org
+    """
+    is_wanted = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return is_wanted and sys.stdout.isatty()
+
+
+def colour_line(line: str) -> str:
+    """Colour the word that a line begins with, up to its colon, where it is a verdict."""
+    word, colon, rest = line.partition(":")
+    colour = COLOUR_OF_WORD.get(word)
+    return f"{colour}{word}{RESET}{colon}{rest}" if colour and has_colours() else line
+
+
+def print_json(fields: Mapping[str, Any]) -> None:
+    """Print one JSON object. Infinities and NaN, which JSON does not have, become null."""
+    print(json.dumps(to_plain(fields), allow_nan=False))
+
+
+def print_headline(line: str) -> None:
+    """Print the line with the result."""
+    print(colour_line(line))
+
+
+def print_details(report: Report, args: argparse.Namespace) -> None:
+    """Print what is behind a result: the worst of it, all with `-v`, and nothing with `-q`."""
+    if args.verbosity != QUIET:
+        limit = None if args.verbosity == VERBOSE else MAX_SHOWN_ENTRIES
+        for line in report.details(limit):
+            print(line)

@@ -1,0 +1,59 @@
+"""`lady-onnx permute`: an element of a model's permutation symmetry applied to it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import lady_onnx as lady
+
+from ..errors import UsageError
+from ..graph.loading import load_graph
+from .arguments import add_output_argument, parse_natural
+from .console import print_headline, print_json
+from .destinations import claim_destination
+from .progress import show_phase
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("model", metavar="MODEL")
+    add_output_argument(parser)
+    parser.add_argument("--seed", type=parse_natural, help="of the random permutations (0)")
+    parser.add_argument(
+        "--group", action="append", metavar="ID", help="permute this group only; may be repeated"
+    )
+    parser.add_argument("--permutation", metavar="P.json", help="apply this, not a random one")
+    parser.add_argument("--inverse", action="store_true", help="undo the given permutation")
+    parser.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Permute a model and write it."""
+    model = load_graph(args.model)
+    taken = model.files | ({Path(args.permutation).resolve()} if args.permutation else set())
+    out = claim_destination(Path(args.output), taken)
+    record = None
+    if args.save_permutation:
+        record = claim_destination(Path(args.save_permutation), taken)
+    if args.inverse and not args.permutation:
+        raise UsageError("--inverse undoes a --permutation file; give one")
+    if args.permutation and (args.group or args.seed is not None):
+        what = "--permutation says what becomes of which group; leave --group and --seed out"
+        raise UsageError(what)
+    with show_phase("permuting", args.verbosity):
+        result = lady.permute(
+            model,
+            args.seed or 0,
+            groups=args.group,
+            permutations=args.permutation,
+            inverse=args.inverse,
+        )
+    result.save(out)
+    if record:
+        result.save_permutation(record)
+    if args.json:
+        print_json({"output": out, **result.to_dict(), "permutation": record})
+    else:
+        print_headline(f"{out}: {result.headline()}")
+    return 0

@@ -1,0 +1,133 @@
+"""`lady-onnx resync`: the main job, a suspect with its units back in the reference's order."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import lady_onnx as lady
+
+from ..diagnosis.findings import TAMPERING
+from ..errors import OutputError
+from ..graph.files import open_atomically
+from ..graph.loading import load_graph
+from ..matching.assignment import ASSIGNMENTS
+from ..pipeline.options import EVIDENCE, VERIFY
+from ..reporting import count_things
+from ..runtime.providers import PROVIDERS
+from .console import print_details, print_headline, print_json
+from .destinations import claim_destination
+from .progress import show_phase
+
+OUTCOME_OF_PRESERVED = {
+    True: "computes what the suspect did",
+    False: "does NOT compute what the suspect did",
+    None: "not compared",
+}
+"""What is said of the result, by whether its outputs are those of the suspect."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("reference", metavar="REFERENCE")
+    parser.add_argument("suspect", metavar="SUSPECT")
+    parser.add_argument(
+        "--repair", action="store_true", help="give what was tampered with the reference's values"
+    )
+    parser.add_argument(
+        "--strip",
+        action="store_true",
+        help="take out inserted units that the function does not need",
+    )
+    _add_destinations(parser)
+    parser.add_argument(
+        "--verify", choices=VERIFY, default="auto", help="how outputs are compared (auto)"
+    )
+    parser.add_argument(
+        "--provider", choices=PROVIDERS, default="auto", help="what runs them (auto)"
+    )
+    parser.add_argument(
+        "--evidence",
+        choices=EVIDENCE,
+        default="all",
+        help="all weights of a unit, or the paper's: incoming (all)",
+    )
+    parser.add_argument(
+        "--assignment",
+        choices=tuple(ASSIGNMENTS),
+        default="optimal",
+        help="with argmax, the paper's (optimal)",
+    )
+
+
+def _add_destinations(parser: argparse.ArgumentParser) -> None:
+    """Declare what is written, and where."""
+    parser.add_argument(
+        "-o", "--output", metavar="OUT", help="SUSPECT's name with .resynced.onnx by default"
+    )
+    parser.add_argument("--force", action="store_true", help="replace the default output")
+    parser.add_argument("--report", metavar="R.json", help="write the report")
+    parser.add_argument(
+        "--save-permutation", metavar="P.json", help="write what was applied to the suspect"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Put a suspect's units back; return 1 where it is no copy, was tampered with, or differs."""
+    models = load_graph(args.reference), load_graph(args.suspect)
+    taken = models[0].files | models[1].files
+    out = _claim_output(args, taken)
+    report = claim_destination(Path(args.report), taken) if args.report else None
+    record = None
+    if args.save_permutation:
+        record = claim_destination(Path(args.save_permutation), taken)
+    with show_phase("matching", args.verbosity, is_counted=True) as progress:
+        result = lady.resync(
+            *models,
+            verify=args.verify,
+            provider=args.provider,
+            repair=args.repair,
+            strip=args.strip,
+            evidence=args.evidence,
+            assignment=args.assignment,
+            progress=progress,
+        )
+    result.save(out)
+    fields = {"output": str(out), **result.to_dict()}
+    if report:
+        with open_atomically(report) as file:
+            file.write(json.dumps(fields, allow_nan=False, indent=1).encode())
+    if record:
+        result.save_permutation(record)
+    if args.json:
+        print_json(fields)
+    else:
+        print_headline(result.headline())
+        print_headline(f"{out}: {_describe_outcome(result)}")
+        print_details(result, args)
+    has_tampering = any(f.kind in TAMPERING for f in result.integrity)
+    is_no = result.outputs_preserved is False or has_tampering or result.verdict == "unrelated"
+    return 1 if is_no else 0
+
+
+def _claim_output(args: argparse.Namespace, taken: set[Path]) -> Path:
+    """Return where the result goes. A default name that exists is replaced only with `--force`."""
+    suspect = Path(args.suspect)
+    default = suspect.with_name(f"{suspect.stem}.resynced.onnx")
+    out = claim_destination(Path(args.output) if args.output else default, taken)
+    if not args.output and out.exists() and not args.force:
+        raise OutputError(f"{out}: exists already; give -o, or --force to replace it")
+    return out
+
+
+def _describe_outcome(result: lady.Resync) -> str:
+    """Say in one line what became of the suspect."""
+    by = f" (by {result.verified_by})" if result.verified_by else ""
+    verified = f"{OUTCOME_OF_PRESERVED[result.outputs_preserved]}{by}, {result.seconds:.1f} s"
+    moved = f"{count_things(result.moved, 'unit was', 'units were')} moved"
+    if result.verdict == "unrelated":
+        return f"not a copy; {moved} to the likeliest places; {verified}"
+    in_place = f"about {result.psi_estimate:.2f} % of all units are in place"
+    difference = f"largest weight difference {result.max_weight_difference:.4g}"
+    return f"{moved} back, {in_place}; {difference}; {verified}"

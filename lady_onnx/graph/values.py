@@ -1,0 +1,61 @@
+"""What can be asked of the values of one weight without knowing its graph."""
+
+from __future__ import annotations
+
+import numpy as np
+
+CORNER_SIZE = 4
+"""The length of the corner that is compared before a whole weight is read."""
+STEP_GROWTH = 4
+"""How much longer each run of positions is than the one before, while a weight is compared."""
+CHUNK_ELEMENTS = 1 << 22
+"""The number of elements that are converted at once."""
+
+
+def is_constant_along(array: np.ndarray, axis: int) -> bool:
+    """Tell whether an array is constant along an axis; stop at the first difference.
+
+    >>> is_constant_along(np.array([[1, 2], [1, 2]]), 0)
+    True
+    >>> is_constant_along(np.array([[1, 2], [1, 2]]), 1)
+    False
+    """
+    if array.shape[axis] < 2:
+        return True
+    if array.dtype.kind in "OSU":
+        return False
+    # Most weights differ in a corner, and a corner lies close together in the file.
+    origin = [0] * array.ndim
+    second = [int(a == axis) for a in range(array.ndim)]
+    if array.size and array.item(*origin) != array.item(*second):
+        return False
+    corner = array[tuple(slice(CORNER_SIZE) for _ in array.shape)]
+    if (corner != corner.take([0], axis)).any():
+        return False
+    moved = np.moveaxis(array, axis, 0)
+    first, step = moved[:1], 1
+    start = 1
+    while start < moved.shape[0]:
+        if (moved[start : start + step] != first).any():
+            return False
+        start, step = start + step, step * STEP_GROWTH
+    return True
+
+
+def view_bits(array: np.ndarray) -> np.ndarray:
+    """Return an array's bits as integers, where it has a fixed width; else the array itself.
+
+    Zeros of either sign are equal as numbers, and different as bits.
+    """
+    if array.dtype.kind not in "OSU" and array.dtype.itemsize in (1, 2, 4, 8):
+        return array.view(f"u{array.dtype.itemsize}")
+    return array
+
+
+def has_nan(array: np.ndarray) -> bool:
+    """Tell whether an array of floats holds a NaN; False for other types."""
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        return False
+    flat = array.reshape(-1)
+    chunks = (flat[k : k + CHUNK_ELEMENTS] for k in range(0, flat.size, CHUNK_ELEMENTS))
+    return any(bool(np.isnan(chunk.astype(np.float32, copy=False)).any()) for chunk in chunks)

@@ -1,0 +1,32 @@
+"""Names of operators that play a part in the structure of a graph, whatever they compute.
+
+A reader of files has to know which nodes hold a constant, hold other graphs, or stand for nothing
+but a name. These are the only operators that it may know by name. What operators do to the order
+of elements is said by the rules of the other modules.
+"""
+
+from __future__ import annotations
+
+CONSTANT = "Constant"
+"""Holds a tensor, or a list of numbers, in an attribute."""
+
+IDENTITY = "Identity"
+"""Gives its operand another name and changes nothing."""
+
+QUANTIZE_LINEAR = "QuantizeLinear"
+"""Rounds floats to integers. A graph that has it is meant to be run in integers."""
+
+MIN_BODIES = {"If": 2, "Loop": 1, "Scan": 1}
+"""The number of graphs that an operator of the default domain holds at least."""
+
+CONTROL_INPUTS = {"Loop": 2}
+"""The number of first inputs of a node, and of its body, that do not belong to each other.
+
+A Loop takes its number of rounds and a condition, its body the number of the round and a condition.
+"""
+
+CONTROL_OUTPUTS = {"Loop": 1}
+"""The number of first outputs of a body that its node does not give.
+
+The body of a Loop gives its condition first.
+"""

@@ -1,0 +1,254 @@
+"""Comparing two models by running them on the same inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import LadyError, check_whole_number
+from ..graph.model import Graph
+from ..graph.nodes import pair_by_name
+from ..rules.vocabulary.types import HALF_TYPES
+from .axes import list_small_sizes, read_axes
+from .judging import HALF_ROUNDING_STEP, ROUNDING_STEP, Judge, Outputs
+from .metrics import METRICS, compute_metric
+from .providers import choose_provider
+from .sampling import draw_answered_samples
+from .sessions import open_session, run_or_none, run_sample
+from .source import Source, Traits
+from .telling import Sample, make_telling_samples
+from .verification import Verification
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+TELLING_PER_SAMPLE, EXTRA_TELLING = 2, 5
+"""Samples made to tell for every random one, and beyond that: 17 in all for 4 random ones."""
+PERTURBED_COPIES = 3
+"""Copies of a model with moved weights. One alone may tip to the same side."""
+TOLERANCE = 1e-4
+"""The largest difference that counts as none, relative to the largest output."""
+HALF_TOLERANCE = 1e-2
+"""The same for models in half precision."""
+DTYPE_OF_TYPE_NAME = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+"""The dtypes of onnxruntime's names of float types."""
+
+
+class SessionPair:
+    """Two models that are given the same inputs.
+
+    Args:
+        a: the first model.
+        b: the second one.
+        provider: onnxruntime's name of the execution provider.
+
+    Raises:
+        LadyError: a model does not load, or they have different numbers of inputs or outputs.
+
+    Attributes:
+        names: the names of the first model's inputs.
+        outputs: the names of the first model's outputs.
+    """
+
+    def __init__(self, a: Graph, b: Graph, provider: str):
+        self._a, self._b, self.provider = a, b, provider
+        self.first, self._second = open_session(a, provider), open_session(b, provider)
+        self.names = [i.name for i in self.first.get_inputs()]
+        self.outputs = [o.name for o in self.first.get_outputs()]
+        taken = self._second.get_inputs()
+        given = [o.name for o in self._second.get_outputs()]
+        if len(self.names) != len(taken) or len(self.outputs) != len(given):
+            what = f"has other inputs or outputs than {a.name}"
+            raise LadyError(f"{b.name}: {what}; compare models of one architecture")
+        self._perturbed: list[InferenceSession] | None = None
+        self._types = {i.name: i.type for i in taken}
+        self._order = [given.index(y) for _, y in pair_by_name(self.outputs, given)]
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[Outputs, Outputs]:
+        """Return the outputs of both models, in the order of the first.
+
+        Raises:
+            LadyError: a model does not run.
+        """
+        ours = run_sample(self.first, self._a, inputs)
+        return ours, self._reorder(run_sample(self._second, self._b, self._rename(inputs)))
+
+    def run_first(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
+        """Return the outputs of the first model, None where it does not run."""
+        return run_or_none(self.first, self._a, inputs)
+
+    def run_second(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
+        """Return the outputs of the second model in the order of the first, None if there are none."""
+        outputs = run_or_none(self._second, self._b, self._rename(inputs))
+        return None if outputs is None else self._reorder(outputs)
+
+    def run_perturbed(self, inputs: Mapping[str, np.ndarray], step: float) -> list[Outputs | None]:
+        """Run copies of the first model with all weights moved by a random relative step.
+
+        Numbers that stand alone stay as they are: what is special about a bound is not rounding.
+        The sessions of these copies are made when they are first asked for, which is only where
+        outputs differ.
+        """
+        if self._perturbed is None:
+            self._perturbed = self._open_perturbed(step)
+        return [run_or_none(session, self._a, inputs) for session in self._perturbed]
+
+    def _open_perturbed(self, step: float) -> list[InferenceSession]:
+        """Open sessions of copies of the first model with moved weights."""
+        generator = np.random.default_rng(0)
+        sessions = []
+        for _ in range(PERTURBED_COPIES):
+            twin = self._a.copy()
+            for name in twin.tensors:
+                array = twin.array(name)
+                if array.dtype.kind == "f" and array.size > 1:
+                    twin.replace(name, _perturb_array(generator, array, step))
+            sessions.append(open_session(twin, self.provider))
+        return sessions
+
+    def _rename(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return inputs under the second model's names, floats in the types that it takes."""
+        pairs = pair_by_name(self.names, list(self._types))
+        return {y: _cast_floats(inputs[x], self._types[y]) for x, y in pairs}
+
+    def _reorder(self, outputs: Outputs) -> Outputs:
+        """Return the second model's outputs in the order of the first."""
+        return [outputs[k] for k in self._order]
+
+
+def _perturb_array(generator: np.random.Generator, array: np.ndarray, step: float) -> np.ndarray:
+    """Move numbers by a random relative step to either side; those that would overflow stay."""
+    with np.errstate(over="ignore"):
+        moved = (array * (1 + step * generator.standard_normal(array.shape))).astype(array.dtype)
+    return np.where(np.isfinite(moved), moved, array)
+
+
+def _cast_floats(array: np.ndarray, type_name: str) -> np.ndarray:
+    """Return floats in the type that a model takes, and anything else as it is."""
+    if array.dtype.kind == "f" and type_name in DTYPE_OF_TYPE_NAME:
+        return array.astype(DTYPE_OF_TYPE_NAME[type_name])
+    return array
+
+
+def compare_models(
+    a: Graph,
+    b: Graph,
+    *,
+    samples: int = 4,
+    seed: int = 0,
+    data: Mapping[str, np.ndarray] | None = None,
+    metric_name: str | None = None,
+    provider_name: str = "auto",
+    tolerance: float | None = None,
+    part_tolerance: float | None = None,
+) -> Verification:
+    """Run both models on the same inputs and compare their outputs.
+
+    The inputs are the data, or else random ones and such as are made to tell: at most 3 times
+    `samples` and 5 more. Sizes of symbolic axes, and values, that neither model takes are passed
+    over; what only one of them takes is a difference.
+
+    Args:
+        a: the first model.
+        b: the second one, with the same inputs and outputs.
+        samples: the number of random inputs.
+        seed: the seed of all that is random.
+        data: inputs by name, and `labels` for the metric.
+        metric_name: one of `METRICS`; `accuracy` by default where there are labels.
+        provider_name: one of `PROVIDERS`.
+        tolerance: the largest difference, relative to the largest output, that counts as equal; by
+            default 1e-4, and 1e-2 where a model is in half precision.
+        part_tolerance: holds each part of an output, all that has one place along one of its axes,
+            to this much of its own largest value, so that a large part hides no other.
+
+    Raises:
+        LadyError: a model does not load or run, or the data do not fit.
+    """
+    check_whole_number("samples", samples, 1)
+    check_whole_number("seed", seed)
+    pair = SessionPair(a, b, choose_provider(provider_name))
+    _check_metric(metric_name, data)
+    is_half = [any(t.data_type in HALF_TYPES for t in g.tensors.values()) for g in (a, b)]
+    if tolerance is None:
+        tolerance = HALF_TOLERANCE if any(is_half) else TOLERANCE
+    step = HALF_ROUNDING_STEP if any(is_half) else ROUNDING_STEP
+    judge = Judge(pair, tolerance, part_tolerance, step, is_half[0] != is_half[1])
+    metrics = None
+    if data is not None:
+        metrics = _run_data(judge, pair, data, metric_name or "accuracy")
+    else:
+        _run_samples(judge, pair, Source(a, b), samples, seed, any(is_half))
+    outputs, runs = judge.conclude()
+    return Verification(
+        equal=all(o.equal for o in outputs),
+        max_abs=max(o.max_abs for o in outputs),
+        max_rel=max(o.max_rel for o in outputs),
+        outputs=outputs,
+        samples=len(runs),
+        provider=pair.provider,
+        metric=(metric_name or "accuracy") if metrics else None,
+        metrics=metrics,
+        runs=runs,
+    )
+
+
+def _check_metric(name: str | None, data: Mapping[str, np.ndarray] | None) -> None:
+    """Raise LadyError for a metric that is unknown or that has no labels."""
+    if name is not None and name not in METRICS:
+        raise LadyError(f"--metric {name}: unknown; one of {', '.join(METRICS)}")
+    if name is not None and (data is None or "labels" not in data):
+        raise LadyError(f"--metric {name}: needs 'labels'; give them with --data")
+
+
+def _run_data(
+    judge: Judge, pair: SessionPair, data: Mapping[str, np.ndarray], metric_name: str
+) -> tuple[float, float] | None:
+    """Run the data, and return the metric of both models, None where there are no labels."""
+    missing = [n for n in pair.names if n not in data]
+    if missing:
+        known = f"its keys are the input names {pair.names}, and 'labels'"
+        raise LadyError(f"--data: no array '{missing[0]}'; {known}")
+    ours, theirs = judge.add_ordinary("data", {n: np.asarray(data[n]) for n in pair.names})
+    if "labels" not in data:
+        return None
+    return (
+        compute_metric(metric_name, ours[0], data["labels"]),
+        compute_metric(metric_name, theirs[0], data["labels"]),
+    )
+
+
+def _run_samples(
+    judge: Judge, pair: SessionPair, source: Source, samples: int, seed: int, half: bool
+) -> None:
+    """Run random samples, and then those that are made to tell."""
+    ordinary = draw_answered_samples(source, pair.first, samples, seed)
+    for inputs in ordinary:
+        judge.add_ordinary("random", inputs)
+    count = TELLING_PER_SAMPLE * samples + EXTRA_TELLING
+    for sample in _make_samples(source, pair, ordinary[0], count, seed, half):
+        judge.add_made(sample)
+
+
+def _make_samples(
+    source: Source,
+    pair: SessionPair,
+    ordinary: Mapping[str, np.ndarray],
+    count: int,
+    seed: int,
+    half: bool,
+) -> list[Sample]:
+    """Make samples that tell, small ones where the first model runs on small inputs."""
+    axes = read_axes(source.graph, {n: x.shape for n, x in ordinary.items()})
+    *tried, small = list_small_sizes(axes)
+    for sizes in tried:
+        inputs = source.make_inputs(axes.resolve_shapes(sizes), Traits(), seed, 0)
+        if pair.run_first(inputs) is not None:
+            small = sizes
+            break
+    return make_telling_samples(source, axes, small, count, seed, half)

@@ -1,0 +1,23 @@
+"""Files of arrays that a user gives as inputs and labels."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+
+from ..errors import FormatError
+
+
+def read_data(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read the arrays of an .npz file by name.
+
+    Raises:
+        FormatError: the file cannot be read, or holds anything but arrays.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {key: file[key] for key in file.files}
+    except (OSError, ValueError, AttributeError) as error:
+        what = "not an .npz file of arrays; write one with numpy.savez"
+        raise FormatError(f"{path}: {what}") from error
