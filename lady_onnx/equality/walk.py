@@ -16,9 +16,9 @@ from ..graph.nodes import prefix_of_function
 from ..rules.vocabulary.classes import RANDOM_OPERATORS
 from ..semantics.messages import is_same_message, is_same_type
 from ..semantics.schemas import find_schema, list_defaults, normalise_domain
-from .declarations import DeclarationComparison
+from .declaration_comparison import DeclarationComparison
 from .findings import Findings
-from .nodes import (
+from .node_comparison import (
     NodePair,
     find_difference_of_meaning,
     find_function,
@@ -26,7 +26,7 @@ from .nodes import (
     trim_names,
 )
 from .scopes import NameScope, Value, describe_value
-from .weights import compare_weights
+from .weight_comparison import compare_weights
 
 COUNT_ATTRIBUTES = ("group", "num_heads", "q_num_heads", "kv_num_heads")
 """Attributes that say how many units of a kind there are."""

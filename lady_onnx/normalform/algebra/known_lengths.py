@@ -1,12 +1,15 @@
-"""Tensors of lengths that are known as polynomials, such as shapes, written in one way."""
+"""Lengths that are known as polynomials: tensors of them, and the lengths that windows give."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
 from ...rules.vocabulary.names import EXTENTS
-from ...semantics.lengths import Length, are_numbers
+from ...semantics.lengths import Length, Polynomial, are_numbers
 from .numbering import Terms
 from .term import Term
 
@@ -55,3 +58,37 @@ def read_lengths(term: Term | None) -> list[Length] | None:
     if term is None or term.known is None or term.known.dtype != object or term.known.ndim != 1:
         return None
     return list(term.known)
+
+
+def measure_windows(terms: Terms, term: Term, source: Term, window: Mapping[str, Any]) -> Term:
+    """Work out the unknown lengths of the result of a convolution or pool from its window.
+
+    Args:
+        terms: makes terms.
+        term: the convolution or pool, whose shape is changed.
+        source: the map that it reads.
+        window: its attributes `kernel_shape`, `pads`, `strides` and `dilations`.
+
+    Returns:
+        The term itself.
+    """
+    shape, made = source.shape, term.shape
+    if shape is None or made is None or len(shape) != len(made):
+        return term
+    kernel, pads, strides, dilations = (
+        list(window[n]) for n in ("kernel_shape", "pads", "strides", "dilations")
+    )
+    places = len(kernel)
+    for k in range(places):
+        n = shape[k + 2]
+        if not isinstance(n, Polynomial) or not isinstance(made[k + 2], Polynomial):
+            continue
+        less = dilations[k] * (kernel[k] - 1) - pads[k] - pads[places + k]
+        if strides[k] == 1:
+            assert term.shape is not None
+            term.shape = (*term.shape[: k + 2], n - less, *term.shape[k + 3 :])
+        else:
+            terms.lengths.name_by_formula(term, k + 2, f"({n - less - 1!r}) // {strides[k]} + 1")
+    if isinstance(shape[0], Polynomial) and term.shape is not None:
+        term.shape = (shape[0], *term.shape[1:])
+    return term

@@ -8,12 +8,12 @@ from __future__ import annotations
 from ...rules.vocabulary.names import LINEAR, MOVE, RESHAPE, TRANSPOSE
 from ...semantics.lengths import multiply_lengths
 from .constants import may_reassociate
-from .layers import make_zero_bias
 from .movements import make_movement, make_reshape, make_transpose, split_movement
 from .multiples import make_multiple, split_factor
 from .numbering import Terms
 from .sums import make_sum
 from .term import Term
+from .units import make_zero_bias
 
 
 def make_linear(terms: Terms, x: Term, weight: Term, bias: Term | None = None) -> Term:

@@ -8,10 +8,10 @@ import numpy as np
 
 from ...rules.vocabulary.names import CONV, CONV_TRANSPOSE, MUL, SCALE
 from .constants import compute_constant
-from .layers import scale_units
 from .movements import move_like, split_movement, strip_movement
 from .numbering import Terms
 from .term import Leaf, Term
+from .units import scale_units
 
 
 def split_factor(terms: Terms, term: Term) -> tuple[Term, float]:

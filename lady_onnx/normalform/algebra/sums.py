@@ -13,7 +13,6 @@ import numpy as np
 from ...rules.vocabulary.names import ADD, MUL, PRODUCT, SUM, TRANSPOSE
 from ...semantics.lengths import Length, Polynomial
 from .constants import compute_constant, is_moderate, is_vector, may_reassociate
-from .layers import is_layer, read_numbers_per_unit, scale_units, shift_units
 from .movements import (
     find_common_movement,
     move_like,
@@ -26,6 +25,7 @@ from .movements import (
 from .multiples import make_multiple, split_factor
 from .numbering import Terms
 from .term import Leaf, Term
+from .units import is_layer, read_numbers_per_unit, scale_units, shift_units
 
 MAX_PARTS = 256
 """A sum, product or concatenation of more parts becomes no part of a longer one."""

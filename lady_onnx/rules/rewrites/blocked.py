@@ -21,7 +21,7 @@ from onnx import NodeProto, TensorProto
 
 from ...normalform.algebra.movements import make_transpose
 from ...normalform.algebra.numbering import Terms
-from ...normalform.algebra.parts import make_concatenation, make_slice
+from ...normalform.algebra.slices import make_concatenation, make_slice
 from ...normalform.algebra.term import NoNormalForm, Term
 from ...runtime.sessions import measure_block_channels
 from ...semantics.schemas import normalise_domain

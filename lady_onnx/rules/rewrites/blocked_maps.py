@@ -6,8 +6,8 @@ import numpy as np
 import onnx.helper
 
 from ...normalform.algebra.multiples import make_multiple
+from ...normalform.algebra.normalisations import make_reduction
 from ...normalform.algebra.numbering import Terms
-from ...normalform.algebra.reductions import make_reduction
 from ...normalform.algebra.sums import combine_terms
 from ...normalform.algebra.term import NoNormalForm, Term
 from ...semantics.lengths import Length

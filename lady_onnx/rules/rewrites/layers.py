@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from ...normalform.algebra.constants import may_reassociate
-from ...normalform.algebra.layers import make_zero_bias, measure_windows
+from ...normalform.algebra.known_lengths import measure_windows
 from ...normalform.algebra.linear import make_linear
 from ...normalform.algebra.movements import make_transpose
 from ...normalform.algebra.multiples import make_multiple, split_factor
 from ...normalform.algebra.sums import is_shape_kept, make_sum
 from ...normalform.algebra.term import Term, make_attributes
+from ...normalform.algebra.units import make_zero_bias
 from .arguments import read_pads, read_window
 from .call import Call, register_rewrite
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ...normalform.algebra.constants import make_number, negate_constant
 from ...normalform.algebra.elementwise import make_reciprocal, make_square_root
-from ...normalform.algebra.reductions import make_normalisation
+from ...normalform.algebra.normalisations import make_normalisation
 from ...normalform.algebra.sums import make_product, make_sum
 from ...normalform.algebra.term import Term
 from .arguments import read_axis

@@ -12,7 +12,7 @@ import onnx
 from ...normalform.algebra.constants import MAX_COPIED_ELEMENTS
 from ...normalform.algebra.known_lengths import are_known_lengths, make_lengths
 from ...normalform.algebra.movements import make_reshape
-from ...normalform.algebra.parts import make_concatenation, make_slice
+from ...normalform.algebra.slices import make_concatenation, make_slice
 from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
 from ...semantics.lengths import Polynomial, are_numbers, multiply_lengths
 from .arguments import count_axes_from_front, read_axis, read_integers

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...normalform.algebra.layers import measure_windows
+from ...normalform.algebra.known_lengths import measure_windows
 from ...normalform.algebra.movements import make_reshape
-from ...normalform.algebra.reductions import make_reduction
+from ...normalform.algebra.normalisations import make_reduction
 from ...normalform.algebra.term import Term, make_attributes
 from .arguments import count_axis_from_front, read_axes, read_pads, read_window
 from .call import Call, register_rewrite

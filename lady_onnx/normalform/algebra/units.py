@@ -1,4 +1,4 @@
-"""Layers with constant weights: `Linear`, `Conv` and `ConvTranspose`, unit by unit.
+"""The units of layers with constant weights: of `Linear`, `Conv` and `ConvTranspose`.
 
 A factor or an addend for every unit becomes part of the weight and the bias. How a layer is made of
 what it reads is in `linear`.
@@ -6,13 +6,11 @@ what it reads is in `linear`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from ...rules.vocabulary.names import ADD, CONV, CONV_TRANSPOSE, LINEAR, MUL
-from ...semantics.lengths import Polynomial
 from .constants import compute_constant
 from .numbering import Terms
 from .term import Leaf, Term
@@ -178,37 +176,3 @@ def shift_units(terms: Terms, layer: Term, leaf: Leaf, own: np.ndarray) -> Term 
             terms, ADD, [Leaf(bias.leaf.array, leaf.hint, None, bias.leaf.error_bound), whole]
         )
     return None if made is None else _replace_operands(terms, layer, [x, weight, made])
-
-
-def measure_windows(terms: Terms, term: Term, source: Term, window: Mapping[str, Any]) -> Term:
-    """Work out the unknown lengths of the result of a convolution or pool from its window.
-
-    Args:
-        terms: makes terms.
-        term: the convolution or pool, whose shape is changed.
-        source: the map that it reads.
-        window: its attributes `kernel_shape`, `pads`, `strides` and `dilations`.
-
-    Returns:
-        The term itself.
-    """
-    shape, made = source.shape, term.shape
-    if shape is None or made is None or len(shape) != len(made):
-        return term
-    kernel, pads, strides, dilations = (
-        list(window[n]) for n in ("kernel_shape", "pads", "strides", "dilations")
-    )
-    places = len(kernel)
-    for k in range(places):
-        n = shape[k + 2]
-        if not isinstance(n, Polynomial) or not isinstance(made[k + 2], Polynomial):
-            continue
-        less = dilations[k] * (kernel[k] - 1) - pads[k] - pads[places + k]
-        if strides[k] == 1:
-            assert term.shape is not None
-            term.shape = (*term.shape[: k + 2], n - less, *term.shape[k + 3 :])
-        else:
-            terms.lengths.name_by_formula(term, k + 2, f"({n - less - 1!r}) // {strides[k]} + 1")
-    if isinstance(shape[0], Polynomial) and term.shape is not None:
-        term.shape = (shape[0], *term.shape[1:])
-    return term
