@@ -93,17 +93,20 @@ class ShapeInference:
 
     def check_operands(
         self, node: NodeProto, operands: Sequence[Term | None], version: int
-    ) -> None:
+    ) -> list[ResultType]:
         """Check that operands fit their operator, as far as onnx's inference checks it.
 
+        Returns:
+            What onnx infers of the results, nothing where it does not know the operator.
+
         Raises:
-            NoNormalForm: if onnx refuses them.
+            NoNormalForm: if onnx refuses the operands.
         """
         if find_schema(node.op_type, node.domain, version) is None:
-            return
+            return []
         attributes = tuple((a.name, a.SerializeToString()) for a in node.attribute)
         try:
-            self._infer_at_version(
+            return self._infer_at_version(
                 node.op_type,
                 normalise_domain(node.domain),
                 operands,

@@ -19,7 +19,7 @@ from ...normalform.algebra.elementwise import apply_unary
 from ...normalform.algebra.movements import make_reshape, make_transpose
 from ...normalform.algebra.multiples import make_multiple
 from ...normalform.algebra.numbering import Terms
-from ...normalform.algebra.sums import combine_terms, make_product, make_sum
+from ...normalform.algebra.sums import combine_terms, is_shape_kept, make_product, make_sum
 from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
 from ...semantics.lengths import are_numbers, multiply_lengths
 from ..vocabulary.classes import FINITE_OPERATORS, WEIGHTED_SUM_OPERATORS
@@ -154,6 +154,9 @@ def rewrite_prelu(call: Call) -> Term | None:
         return None
     if len(slope.shape) > len(x.shape):
         return None
+    lengths = zip(reversed(slope.shape), reversed(x.shape), strict=False)
+    if any(n != 1 and are_numbers([m]) and n != m for n, m in lengths):
+        raise NoNormalForm("a slope of PRelu that is larger than what it multiplies")
     # there is one slope for each channel
     kept = list(slope.shape)
     while len(kept) > 1 and kept[0] == 1:
@@ -244,8 +247,8 @@ def rewrite_where(call: Call) -> Term | None:
         return call.terms.make_constant(np.where(*(a.array for a in leaves)), leaves[1].hint)
     if condition.operator != "IsNaN":
         return None
-    same = condition.operands[0] is x and x.operator == "Softmax"
-    return x if same and x.operands[0] is not None and _is_finite(x.operands[0]) else None
+    is_guard = condition.operands[0] is x and x.operator == "Softmax" and is_shape_kept(x, other)
+    return x if is_guard and x.operands[0] is not None and _is_finite(x.operands[0]) else None
 
 
 def _is_finite(term: Term, known: dict[int, bool] | None = None) -> bool:

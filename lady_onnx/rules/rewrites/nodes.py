@@ -11,6 +11,7 @@ from onnx import NodeProto
 
 from ...equality.versions import find_oldest_meaning
 from ...normalform.algebra.elementwise import apply_before_movement
+from ...normalform.algebra.inference import ResultType
 from ...normalform.algebra.known_lengths import write_known_lengths
 from ...normalform.algebra.numbering import MAX_KNOWN_ELEMENTS, Terms
 from ...normalform.algebra.term import Attributes, NoNormalForm, Term, list_with_defaults
@@ -46,7 +47,7 @@ def rewrite_node(call: Call) -> Sequence[Term | None]:
     Raises:
         NoNormalForm: if the node is not as its specification says.
     """
-    call.terms.inference.check_operands(call.node, call.operands, call.version)
+    inferred = call.terms.inference.check_operands(call.node, call.operands, call.version)
     schema = find_schema(call.node.op_type, "", call.version)
     for attribute in call.node.attribute:
         # a rewrite asks for the attributes that it knows, and the specification names them all
@@ -57,7 +58,27 @@ def rewrite_node(call: Call) -> Sequence[Term | None]:
     found = REWRITES[call.node.op_type](call) if call.node.op_type in REWRITES else None
     if found is None or not call.are_attributes_understood():
         return keep_as_written(call)
+    made = [found] if isinstance(found, Term) else list(found)
+    _check_shapes(call.node, made, inferred)
     return [write_known_lengths(call.terms, found)] if isinstance(found, Term) else found
+
+
+def _check_shapes(
+    node: NodeProto, made: Sequence[Term | None], inferred: Sequence[ResultType]
+) -> None:
+    """Check that a rewrite makes results of the shapes that the node has.
+
+    A rewrite that returns one of its operands is wrong where the others would have broadcast it.
+
+    Raises:
+        NoNormalForm: if a rank or a length differs from what onnx infers of the node.
+    """
+    for term, (_, shape) in zip(made, inferred, strict=False):
+        if term is None or term.shape is None or shape is None:
+            continue
+        pairs = zip(term.shape, shape, strict=False)
+        if len(term.shape) != len(shape) or any(b is not None and a != b for a, b in pairs):
+            raise NoNormalForm(f"the shape of {node.op_type} is not told in one way")
 
 
 def keep_as_written(

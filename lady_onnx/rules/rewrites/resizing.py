@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import onnx
 
@@ -63,8 +65,11 @@ def _make_resize(call: Call, operands: list[Term | None], attributes: dict[str, 
     shape = None
     if x is not None and x.shape is not None and scales is not None and scales.leaf is not None:
         by = scales.leaf.array.ravel().tolist()
-        if len(by) == len(x.shape) and all(float(s).is_integer() for s in by):
-            shape = [n * int(s) for n, s in zip(x.shape, by, strict=True)]
+        given: Any = attributes.get("axes", range(len(by)))
+        axes = [int(a) % len(x.shape) for a in given]
+        is_whole = len(by) == len(axes) and all(float(s).is_integer() for s in by)
+        if is_whole and sorted(axes) == list(range(len(x.shape))):
+            shape = [x.shape[a] * int(by[axes.index(a)]) for a in range(len(axes))]
     if shape is None or x is None:
         return call.terms.make_term("Resize", operands, make_attributes(**whole))
     return call.terms.make_term(
