@@ -21,9 +21,9 @@ import pytest
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
+from lady_onnx.biases.search import find_cancelling_biases, find_inert_biases
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
-from lady_onnx.scaling.biases import find_cancelling_biases, find_inert_biases
 
 from . import oracle
 from .test_integrity import attention

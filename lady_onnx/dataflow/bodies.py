@@ -25,10 +25,11 @@ from ..graph.nodes import (
 )
 from ..rules import Elementwise, normalise_domain
 from ..rules.plain.writer import has_plain_form, spell_out
+from ..rules.vocabulary import structure
 from .state import COPY_OPERATOR, Result, WalkState
 
-CONSTANT_OPERATOR = "Constant"
-LEAVING_OPERATOR = "Loop"
+CONSTANT_OPERATOR = structure.CONSTANT
+LEAVING_OPERATOR = structure.LOOP
 """The operator of the step that is recorded where no single node says what becomes of a tensor."""
 
 

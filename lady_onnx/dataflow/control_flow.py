@@ -15,6 +15,7 @@ from onnx import NodeProto
 from ..errors import UnknownStructure
 from ..graph.nodes import read_attributes
 from ..rules import Elementwise, Equation
+from ..rules.vocabulary import structure
 from .bodies import BodyRunner, PlacedNode, find_function
 from .labels.roles import lay_along, make_addresses
 from .labels.tensors import Tensor, make_opaque
@@ -216,8 +217,8 @@ def _stack_turns(state: WalkState, name: str, axis: int, count: int) -> Tensor:
 
 
 BODY_HANDLERS: dict[str, BodyHandler] = {
-    "If": _run_branches,
-    "Loop": _run_loop,
-    "Scan": _run_scan,
-    "SequenceMap": _run_map,
+    structure.IF: _run_branches,
+    structure.LOOP: _run_loop,
+    structure.SCAN: _run_scan,
+    structure.SEQUENCE_MAP: _run_map,
 }

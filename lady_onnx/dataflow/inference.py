@@ -20,6 +20,7 @@ from ..graph.model import Graph
 from ..graph.nodes import read_attributes
 from ..rules import find_rule, normalise_domain
 from ..rules.plain.writer import PLAIN_OPSET
+from ..rules.vocabulary import structure
 from ..rules.vocabulary.types import FLOAT_TYPES
 
 VALUE_LIMIT = 1 << 22
@@ -258,11 +259,11 @@ class Inference:
         rule = find_rule(node.domain, node.op_type)
         if rule is not None and (rule.holds_bodies or rule.makes_sequences or rule.is_random):
             return None
-        if node.op_type in ("Shape", "Size") and node.input:
+        if node.op_type in (structure.SHAPE, structure.SIZE) and node.input:
             source = self.known_shape(node.input[0])
             if source is None:
                 return None
-            if node.op_type == "Size":
+            if node.op_type == structure.SIZE:
                 return np.array(math.prod(source), np.int64)
             given = read_attributes(node)
             return np.array(source[slice(given.get("start", 0), given.get("end"))], np.int64)

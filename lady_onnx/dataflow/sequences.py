@@ -15,6 +15,7 @@ from onnx import NodeProto, TensorProto
 from ..errors import UnknownStructure
 from ..graph.nodes import read_attributes
 from ..rules import Elementwise, Movement, Reshape, Step, Take
+from ..rules.vocabulary import structure
 from .labels.tensors import Tensor
 from .state import COPY_OPERATOR, Result, WalkState, name_operator
 from .transfer import apply_rule
@@ -191,14 +192,14 @@ def _read_integers(state: WalkState, name: str) -> np.ndarray | None:
 
 
 SEQUENCE_HANDLERS: dict[str, SequenceHandler] = {
-    "ConcatFromSequence": _concatenate_items,
+    structure.CONCAT_FROM_SEQUENCE: _concatenate_items,
     COPY_OPERATOR: _copy_sequence,
-    "SequenceAt": _take_item,
-    "SequenceConstruct": _make_sequence,
-    "SequenceEmpty": _make_empty,
-    "SequenceErase": _erase_item,
-    "SequenceInsert": _insert_item,
-    "SequenceLength": _count_items,
-    "SplitToSequence": _split_tensor,
+    structure.SEQUENCE_AT: _take_item,
+    structure.SEQUENCE_CONSTRUCT: _make_sequence,
+    structure.SEQUENCE_EMPTY: _make_empty,
+    structure.SEQUENCE_ERASE: _erase_item,
+    structure.SEQUENCE_INSERT: _insert_item,
+    structure.SEQUENCE_LENGTH: _count_items,
+    structure.SPLIT_TO_SEQUENCE: _split_tensor,
 }
 """The operators of sequences, and the identity, which is one where its operand is a sequence."""

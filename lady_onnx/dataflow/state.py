@@ -12,13 +12,14 @@ from onnx import NodeProto
 from ..errors import UnknownStructure
 from ..graph.model import Graph
 from ..rules import Kind
+from ..rules.vocabulary import structure
 from .inference import Inference
 from .labels.facts import Facts
 from .labels.roles import lay_along
 from .labels.tensors import Index, Part, Tensor
 from .labels.weights import Labelling
 
-COPY_OPERATOR = "Identity"
+COPY_OPERATOR = structure.IDENTITY
 """The operator that leaves its operand as it is, be it a tensor or a sequence."""
 
 Result = Tensor | list[str]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,24 +18,29 @@ from ..errors import (
     check_whole_number,
     suggest_name,
 )
-from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..graph.model import Graph, map_weights
 from ..groups.model import Group, Symmetry
 from ..groups.permutations import Nesting, Permutations, invert_permutations, permute_arrays
 from ..reporting import Report, count_things
 from ..symmetry.finder import extract_groups
-
-FORMAT = "lady-onnx-permutation/1"
+from .permutation_files import read_permutation, write_permutation
 
 Model = str | os.PathLike[str] | ModelProto | Graph
 """A path, a model in memory, or a graph that is loaded already."""
 
 
 def find_groups(model: Model) -> Symmetry:
-    """The permutation symmetry of a model: every group of interchangeable units, and what is pinned.
+    """Finds every group of interchangeable units of a model, and what is pinned.
 
-    Raises LadyError where the model cannot be read.
+    Args:
+        model: a path or a model.
+
+    Returns:
+        The permutation symmetry.
+
+    Raises:
+        LadyError: the model cannot be read.
     """
     return extract_groups(analyse_graph(load_graph(model)))
 
@@ -48,9 +52,9 @@ class Permuted(Report):
     Attributes:
         graph: the model with its weights permuted.
         symmetry: the groups of the input.
-        permutations: for each group's id, int64 [size]: unit j of the result is unit `permutation[j]` of the
-            input; inner groups are permuted before the groups that hold them.
-        seed: the seed they were drawn with, None for given ones.
+        permutations: for each group's id, int64 [size]: unit j of the result is unit
+            `permutation[j]` of the input. Inner groups are permuted before those that hold them.
+        seed: the seed that they were drawn with, None for given ones.
     """
 
     graph: Graph
@@ -86,7 +90,7 @@ PERMUTED_NOTE = "permuted"
 
 
 def draw_permutations(groups: Sequence[Group], seed: int) -> dict[str, np.ndarray]:
-    """A random permutation of every group, never the identity."""
+    """Returns a random permutation of every group, int64 [size], never the identity of two or more units."""
     generator = np.random.default_rng(seed)
     drawn = {}
     for group in groups:
@@ -110,13 +114,18 @@ def permute(
 
     Args:
         model: a path or a model.
-        seed: of the random permutations.
-        groups: ids of the groups to permute, all by default.
-        permutations: what to apply instead, by group id, or the path of a file that `save_permutation` wrote.
-        inverse: undo them instead.
+        seed: the seed of the random permutations.
+        groups: the ids of the groups to permute, all by default.
+        permutations: what to apply instead, by group id int64 [size], or the path of a file that
+            `save_permutation` wrote.
+        inverse: whether to undo the given permutations instead.
 
-    Raises LadyError for an unknown group, a permutation that does not fit, a seed that is no number from 0 on, or a model
-    without groups.
+    Returns:
+        The permuted model, and what was applied.
+
+    Raises:
+        LadyError: a group is unknown, a permutation does not fit, the seed is no number from 0 on,
+            or the model has no groups.
     """
     if permutations is None and inverse:
         raise LadyError("only given permutations can be undone; give them")
@@ -125,113 +134,61 @@ def permute(
     check_whole_number("seed", seed)
     graph = load_graph(model)
     symmetry = find_groups(graph)
-    known = {g.id: g for g in symmetry.groups}
+    chosen = _choose_groups(graph, symmetry, groups)
+    is_random = permutations is None
+    elements = (
+        draw_permutations(chosen, seed)
+        if permutations is None
+        else _read_elements(graph, symmetry, permutations)
+    )
+    if inverse:
+        elements = invert_permutations(Nesting(symmetry.groups), elements)
+    result = permute_graph(graph, symmetry.groups, elements)
+    return Permuted(result, symmetry, elements, seed if is_random else None)
+
+
+def _choose_groups(
+    graph: Graph, symmetry: Symmetry, names: Sequence[str] | None
+) -> Sequence[Group]:
+    """Returns the groups of these ids, all for None; raises LadyError where there are none."""
     chosen: Sequence[Group] = symmetry.groups
-    if groups is not None:
-        for name in groups:
+    if names is not None:
+        known = {g.id: g for g in symmetry.groups}
+        for name in names:
             if name not in known:
                 lists = f"{suggest_name(name, known)}`lady-onnx groups` lists them"
                 raise UnknownNameError(f"{graph.name}: no group '{name}'; {lists}")
-        chosen = [known[name] for name in groups]
+        chosen = [known[name] for name in names]
     if not chosen:
         raise LadyError(
-            f"{graph.name}: no group of interchangeable units, so nothing can be permuted; see `lady-onnx groups`"
+            f"{graph.name}: no group of interchangeable units, so nothing can be permuted; "
+            "see `lady-onnx groups`"
         )
-    given: int | None = None
-    if permutations is None:
-        elements, given = draw_permutations(chosen, seed), seed
-    else:
-        if not isinstance(permutations, Mapping):
-            permutations = read_permutation(permutations, symmetry.groups)
-        elements = {}
-        for name, permutation in permutations.items():
-            if name not in known:
-                raise LadyError(
-                    f"{graph.name}: no group '{name}'; the permutation is another model's"
-                )
-            size, places = known[name].size, np.asarray(permutation)
-            if places.dtype.kind not in "iu" or not np.array_equal(
-                np.sort(places, None), np.arange(size)
-            ):
-                raise LadyError(
-                    f"group '{name}': not a permutation of 0 to {size - 1}; mend it, or give the model's own"
-                )
-            elements[name] = places.astype(np.int64).reshape(size)
-    if inverse:
-        elements = invert_permutations(Nesting(symmetry.groups), elements)
-    return Permuted(permute_graph(graph, symmetry.groups, elements), symmetry, elements, given)
+    return chosen
 
 
-def list_slots_json(group: Group) -> list[dict[str, Any]]:
-    """The slots of a group as JSON values."""
-    result = []
-    for slot in group.slots:
-        entry: dict[str, Any] = {
-            "initializer": slot.initializer,
-            "axis": slot.axis,
-            "index": slot.index.tolist(),
-        }
-        if slot.within:
-            entry["within"] = [
-                {"axis": axis, "positions": positions.tolist()} for axis, positions in slot.within
-            ]
-        result.append(entry)
-    return result
-
-
-def write_permutation(
-    path: str | os.PathLike[str],
-    groups: Sequence[Group],
-    permutations: Mapping[str, np.ndarray],
-    seed: int | None,
-) -> None:
-    """Writes a permutation file, whole or not at all."""
-    entries = [
-        {
-            "id": g.id,
-            "size": g.size,
-            "slots": list_slots_json(g),
-            "permutation": permutations[g.id].tolist(),
-        }
-        for g in groups
-        if g.id in permutations
-    ]
-    with open_atomically(Path(path)) as file:
-        file.write(json.dumps({"format": FORMAT, "seed": seed, "groups": entries}).encode())
-
-
-def read_permutation(
-    path: str | os.PathLike[str], groups: Sequence[Group]
+def _read_elements(
+    graph: Graph,
+    symmetry: Symmetry,
+    permutations: Mapping[str, np.ndarray] | str | os.PathLike[str],
 ) -> dict[str, np.ndarray]:
-    """The permutations in a file, by group id; LadyError where it is none, or one for other groups than these."""
-    try:
-        content = json.loads(Path(path).read_text())
-        if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']!r}")
-        known = {g.id: (g.size, list_slots_json(g)) for g in groups}
-        found: dict[str, np.ndarray] = {}
-        for entry in content["groups"]:
-            name = entry["id"]
-            if name in found:
-                raise ValueError(f"group '{name}' occurs twice")
-            size, slots = known.get(name, (None, None))
-            if (
-                name in known
-                and (entry.get("size", size), entry.get("slots", slots)) != known[name]
-            ):
-                raise LadyError(
-                    f"{path}: group '{name}' lies elsewhere in the model; the permutation is another model's"
-                )
-            found[name] = np.array(entry["permutation"])
-        return found
-    except OSError as error:
-        raise LadyError(
-            f"{path}: {error.strerror}; give a file that --save-permutation wrote"
-        ) from error
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise LadyError(
-            f"{path}: not a permutation file ({error}); give one that --save-permutation wrote"
-        ) from error
+    """Returns given permutations, int64 [size] by group id; raises LadyError for one that does not fit."""
+    if not isinstance(permutations, Mapping):
+        permutations = read_permutation(permutations, symmetry.groups)
+    known = {g.id: g for g in symmetry.groups}
+    elements = {}
+    for name, permutation in permutations.items():
+        if name not in known:
+            raise LadyError(f"{graph.name}: no group '{name}'; the permutation is another model's")
+        size, places = known[name].size, np.asarray(permutation)
+        is_whole = places.dtype.kind in "iu"
+        if not is_whole or not np.array_equal(np.sort(places, None), np.arange(size)):
+            raise LadyError(
+                f"group '{name}': not a permutation of 0 to {size - 1}; "
+                "mend it, or give the model's own"
+            )
+        elements[name] = places.astype(np.int64).reshape(size)
+    return elements
 
 
 def permute_graph(graph: Graph, groups: Sequence[Group], permutations: Permutations) -> Graph:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..biases.search import find_cancelling_biases, find_inert_biases
 from ..diagnosis.alterations import RELATIVE_TOLERANCE, Alteration, measure_noise
 from ..diagnosis.findings import PARTLY_TRAINED, REPLACEABLE, Finding
 from ..diagnosis.interchangeable import find_interchangeable_units
@@ -20,7 +21,6 @@ from ..matching.matches import Match
 from ..matching.unequal.surplus import Unequal, write_matched
 from ..numerics import is_same
 from ..pairing.counterparts import list_unshown
-from ..scaling.biases import find_cancelling_biases, find_inert_biases
 from .alignment import Alignment
 from .options import Options
 from .pairing import Pairing

@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from ..diagnosis.alterations import Alteration, describe_alterations
 from ..diagnosis.findings import Finding
-from ..editing.permuting import write_permutation
+from ..editing.permutation_files import write_permutation
 from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..matching.matches import Match

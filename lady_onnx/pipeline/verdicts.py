@@ -48,29 +48,52 @@ class Judged(Protocol):
     """What a verdict is judged from: a re-synchronisation, see `Resync` for the attributes."""
 
     @property
-    def exact(self) -> bool: ...
+    def exact(self) -> bool:
+        """Whether every weight is the reference's, bit for bit."""
+
     @property
-    def restored(self) -> bool: ...
+    def restored(self) -> bool:
+        """Whether every weight is the reference's, to rounding."""
+
     @property
-    def alike(self) -> bool: ...
+    def alike(self) -> bool:
+        """Whether both files say one program as they are written."""
+
     @property
-    def bits(self) -> bool: ...
+    def bits(self) -> bool:
+        """Whether equal weights give equal bits."""
+
     @property
-    def apart(self) -> tuple[str, ...]: ...
+    def apart(self) -> tuple[str, ...]:
+        """Where the programs part."""
+
     @property
-    def moved(self) -> int: ...
+    def moved(self) -> int:
+        """How many units stood elsewhere."""
+
     @property
-    def similarity(self) -> float: ...
+    def similarity(self) -> float:
+        """The mean cosine of matched units."""
+
     @property
-    def max_weight_difference(self) -> float: ...
+    def max_weight_difference(self) -> float:
+        """The largest difference of a weight."""
+
     @property
-    def integrity(self) -> tuple[Finding, ...]: ...
+    def integrity(self) -> tuple[Finding, ...]:
+        """What was done to single units."""
+
     @property
-    def matches(self) -> tuple[Match, ...]: ...
+    def matches(self) -> tuple[Match, ...]:
+        """Where the units of every group were found."""
+
     @property
-    def alterations(self) -> Mapping[str, tuple[Alteration, ...]]: ...
+    def alterations(self) -> Mapping[str, tuple[Alteration, ...]]:
+        """By weight what was done to it."""
+
     @property
-    def interchangeable(self) -> Mapping[str, tuple[tuple[int, ...], ...]]: ...
+    def interchangeable(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
+        """By group the sets of units that nothing tells apart."""
 
 
 def judge_suspect(found: Judged) -> Verdict:

@@ -39,16 +39,17 @@ from .kinds import (
     rank_of,
     shape_of,
 )
+from .plain.writer import Writer, register_plain_form
 from .registry import (
     REGISTRY,
     Rule,
     find_rule,
-    make_table,
     normalise_domain,
     register,
     register_equation,
     register_pinned,
 )
+from .table import make_table
 
 __all__ = [
     "REGISTRY",
@@ -67,6 +68,7 @@ __all__ = [
     "Steps",
     "Take",
     "Transpose",
+    "Writer",
     "axis_of",
     "find_rule",
     "laws",
@@ -76,6 +78,7 @@ __all__ = [
     "register",
     "register_equation",
     "register_pinned",
+    "register_plain_form",
     "shape_of",
 ]
 

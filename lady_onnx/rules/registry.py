@@ -161,13 +161,3 @@ def register_pinned(
     register(*operators, domain=domain, reads_values_from=reads_values_from, is_random=is_random)(
         describe
     )
-
-
-def make_table() -> str:
-    """Returns every operator and what its rule says of order, in Markdown."""
-    lines = ["| operator | rule |", "| --- | --- |"]
-    for (domain, operator), rule in sorted(REGISTRY.items()):
-        what = " ".join((rule.order.__doc__ or "").split()).rstrip(".")
-        escaped = what.replace("|", chr(92) + "|")
-        lines.append(f"| {domain + '.' if domain else ''}{operator} | {escaped} |")
-    return "\n".join(lines)

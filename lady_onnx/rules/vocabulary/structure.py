@@ -30,3 +30,19 @@ CONTROL_OUTPUTS = {"Loop": 1}
 
 The body of a Loop gives its condition first.
 """
+
+IF, LOOP, SCAN, SEQUENCE_MAP = "If", "Loop", "Scan", "SequenceMap"
+"""Operators that hold other graphs and run them: once, several times, or on each tensor of a sequence."""
+
+CONCAT_FROM_SEQUENCE = "ConcatFromSequence"
+SEQUENCE_AT = "SequenceAt"
+SEQUENCE_CONSTRUCT = "SequenceConstruct"
+SEQUENCE_EMPTY = "SequenceEmpty"
+SEQUENCE_ERASE = "SequenceErase"
+SEQUENCE_INSERT = "SequenceInsert"
+SEQUENCE_LENGTH = "SequenceLength"
+SPLIT_TO_SEQUENCE = "SplitToSequence"
+"""Operators that make, change or read a sequence of tensors."""
+
+SHAPE, SIZE = "Shape", "Size"
+"""Operators whose result follows from the shape of the operand alone."""

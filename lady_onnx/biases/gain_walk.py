@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..dataflow.labels.equations import SolvedEquation, lay_over_names, solve_equation, spread_shape
-from ..dataflow.labels.roles import find_varying_axes, lay_along
+from ..dataflow.labels.roles import find_varying_axes
 from ..dataflow.plainsteps import PlainSteps
 from ..dataflow.steps import move_role, move_shape
 from ..errors import UnknownStructure
@@ -28,6 +28,7 @@ from ..rules.laws import (
     Softmax,
 )
 from ..rules.vocabulary.types import FLOAT_TYPES
+from ..scaling.state import PlainNode, read_node
 from .gains import (
     LOWEST_NUMBER,
     Gain,
@@ -40,7 +41,7 @@ from .gains import (
     take_gain,
     weigh_gain,
 )
-from .state import PlainNode, read_node
+from .shares import Shares
 
 Gains = Sequence[Gain | None]
 """The gain of every operand, None where it has none."""
@@ -62,8 +63,7 @@ class GainWalk:
         self.plain = plain
         self.gains = {name: gain for name, gain in biases.items() if gain.array.any()}
         self.met: list[str] = []
-        self._shares: dict[str, np.ndarray] = {}
-        """By tensor, for those whose elements sum to one along an axis: the places along that axis."""
+        self._shares = Shares(plain)
         self._done: set[str] = set()
 
     def does_vanish(self) -> bool:
@@ -79,7 +79,7 @@ class GainWalk:
     def _pass_node(self, node: PlainNode) -> None:
         is_reached = not self.gains.keys().isdisjoint(node.inputs)
         found = self._make_gains(node) if is_reached else []
-        shares = self._make_shares(node)
+        shares = self._shares.pass_node(node)
         for k, name in enumerate(node.outputs):
             gain = found[k] if k < len(found) else None
             kept = gain if gain is not None and (gain.array.any() or not gain.known) else None
@@ -88,13 +88,13 @@ class GainWalk:
                 # one branch or another makes it
                 if kept is not None or name in self.gains:
                     raise UnknownStructure("a gain of one branch")
-                self._shares.pop(name, None)
+                self._shares.places.pop(name, None)
                 continue
             self._done.add(name)
             if kept is not None:
                 self.gains[name] = kept
             if share is not None:
-                self._shares[name] = share
+                self._shares.places[name] = share
 
     def _shape(self, name: str) -> tuple[int, ...]:
         return self.plain.shape(name)
@@ -257,7 +257,7 @@ class GainWalk:
         assert gain is not None
         how, names, sizes = solution.how, tuple(solution.sizes), solution.sizes
         varies = {names[a] for a in find_varying_axes(gain.array)}
-        if varies.isdisjoint(how.gone) and self._is_share(node, law, other, solution):
+        if varies.isdisjoint(how.gone) and self._shares.is_share(node, law, other, solution):
             return take_gain(gain, solution)
         weight = self.plain.known(name)
         if gain.known and weight is not None and _is_uniform(law, own, varies, solution):
@@ -270,48 +270,6 @@ class GainWalk:
         varies |= set(names) - set().union(*how.named)
         axes = zip(how.results[0], solution.shapes[0], strict=True)
         return make_unknown([1 if varies.isdisjoint(term.names) else n for term, n in axes])
-
-    # ---- what sums to one
-
-    def _is_share(
-        self, node: PlainNode, law: Multilinear, operand: int, solution: SolvedEquation
-    ) -> bool:
-        """Do the elements of an operand sum to one along all that a product sums over?"""
-        share = self._shares.get(node.inputs[operand])
-        if share is None or law.window is not None:
-            return False
-        names, sizes = tuple(solution.sizes), solution.sizes
-        laid = lay_over_names(share, solution.how.sides[operand], names, sizes)
-        gone = {n for n in solution.how.gone if sizes[n] > 1}
-        return {names[a] for a in find_varying_axes(laid)} == gone
-
-    def _make_shares(self, node: PlainNode) -> list[np.ndarray | None]:
-        """Returns for every result that sums to one along an axis the places along it."""
-        if isinstance(node.kind, Equation) and node.law == Softmax(is_share=True):
-            shape = self._shape(node.outputs[0])
-            terms = node.kind.text.partition("->")[0].split()
-            over = [a for a, term in enumerate(terms) if term.startswith("{")]
-            # of one place nothing tells whether it is one in general
-            if len(over) != 1 or shape[over[0]] == 1:
-                return []
-            return [lay_along(np.arange(shape[over[0]]), over[0], len(shape))]
-        share = self._shares.get(node.inputs[0]) if node.inputs else None
-        if share is None or node.kind is None:
-            return []
-        match node.law, node.kind:
-            case Linear(operands=(0,), coefficients=None), Elementwise():
-                return [share]
-            case _, Movement(results=[((_,), _)]) as kind if node.is_plain_movement:
-                return [self._move_share(node, kind, share)]
-        return []
-
-    def _move_share(self, node: PlainNode, kind: Movement, share: np.ndarray) -> np.ndarray | None:
-        shape, places = self._shape(node.inputs[0]), share
-        for step in kind.results[0][1]:
-            places, shape = move_role(places, step, shape), move_shape(shape, step)
-        is_along_one = len(find_varying_axes(places)) == 1
-        is_whole = np.array_equal(np.sort(places, axis=None), np.arange(share.size))
-        return places if is_along_one and is_whole else None
 
 
 def _is_uniform(law: Multilinear, own: int, varies: set[str], solution: SolvedEquation) -> bool:

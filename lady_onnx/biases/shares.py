@@ -1,0 +1,66 @@
+"""Tensors whose elements sum to one along an axis: what a softmax makes, wherever it is moved."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..dataflow.labels.equations import SolvedEquation, lay_over_names
+from ..dataflow.labels.roles import find_varying_axes, lay_along
+from ..dataflow.plainsteps import PlainSteps
+from ..dataflow.steps import move_role, move_shape
+from ..rules import Elementwise, Equation, Movement
+from ..rules.laws import Linear, Multilinear, Softmax
+from ..scaling.state import PlainNode
+
+
+class Shares:
+    """The tensors that are shares of a whole.
+
+    Attributes:
+        plain: the steps of the graph.
+        places: by tensor, for those whose elements sum to one along an axis, the places along it.
+    """
+
+    def __init__(self, plain: PlainSteps):
+        self.plain = plain
+        self.places: dict[str, np.ndarray] = {}
+
+    def is_share(
+        self, node: PlainNode, law: Multilinear, operand: int, solution: SolvedEquation
+    ) -> bool:
+        """Do the elements of an operand sum to one along all that a product sums over?"""
+        share = self.places.get(node.inputs[operand])
+        if share is None or law.window is not None:
+            return False
+        names, sizes = tuple(solution.sizes), solution.sizes
+        laid = lay_over_names(share, solution.how.sides[operand], names, sizes)
+        gone = {n for n in solution.how.gone if sizes[n] > 1}
+        return {names[a] for a in find_varying_axes(laid)} == gone
+
+    def pass_node(self, node: PlainNode) -> list[np.ndarray | None]:
+        """Returns for every result that sums to one along an axis the places along it."""
+        if isinstance(node.kind, Equation) and node.law == Softmax(is_share=True):
+            shape = self.plain.shape(node.outputs[0])
+            terms = node.kind.text.partition("->")[0].split()
+            over = [a for a, term in enumerate(terms) if term.startswith("{")]
+            # of one place nothing tells whether it is one in general
+            if len(over) != 1 or shape[over[0]] == 1:
+                return []
+            return [lay_along(np.arange(shape[over[0]]), over[0], len(shape))]
+        share = self.places.get(node.inputs[0]) if node.inputs else None
+        if share is None or node.kind is None:
+            return []
+        match node.law, node.kind:
+            case Linear(operands=(0,), coefficients=None), Elementwise():
+                return [share]
+            case _, Movement(results=[((_,), _)]) as kind if node.is_plain_movement:
+                return [self._move_share(node, kind, share)]
+        return []
+
+    def _move_share(self, node: PlainNode, kind: Movement, share: np.ndarray) -> np.ndarray | None:
+        shape, places = self.plain.shape(node.inputs[0]), share
+        for step in kind.results[0][1]:
+            places, shape = move_role(places, step, shape), move_shape(shape, step)
+        is_along_one = len(find_varying_axes(places)) == 1
+        is_whole = np.array_equal(np.sort(places, axis=None), np.arange(share.size))
+        return places if is_along_one and is_whole else None

@@ -1,0 +1,27 @@
+"""The table of all operators, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .plain.writer import PLAIN_FORMS
+from .registry import REGISTRY
+
+PLAIN = "Walked as the plain operators that it stands for: "
+
+
+def make_table() -> str:
+    """Returns every operator and what is declared of it, in Markdown."""
+    said = {key: _read_summary(rule.order) for key, rule in REGISTRY.items()}
+    for key, form in PLAIN_FORMS.items():
+        said[key] = PLAIN + _read_summary(form.write)
+    lines = ["| operator | declaration |", "| --- | --- |"]
+    for (domain, operator), what in sorted(said.items()):
+        escaped = what.replace("|", chr(92) + "|")
+        lines.append(f"| {domain + '.' if domain else ''}{operator} | {escaped} |")
+    return "\n".join(lines)
+
+
+def _read_summary(function: Callable[..., Any]) -> str:
+    return " ".join((function.__doc__ or "").split()).rstrip(".")
