@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 import onnx
 import onnx.shape_inference
 from onnx import NodeProto, OperatorSetIdProto, TypeProto
-from onnx.reference import ReferenceEvaluator
 
 from ..errors import UnknownStructure
 from ..graph.model import Graph
@@ -22,6 +20,7 @@ from ..rules import find_rule, normalise_domain
 from ..rules.plain.writer import PLAIN_OPSET
 from ..rules.vocabulary import structure
 from ..rules.vocabulary.types import FLOAT_TYPES
+from .evaluation import evaluate_node
 
 VALUE_LIMIT = 1 << 22
 """Operands of more elements than this are never read for their values."""
@@ -278,26 +277,7 @@ class Inference:
                     return None
                 values[operand] = value
         opsets = {o.domain: o.version for o in self._list_opsets(node)}
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            try:
-                result = ReferenceEvaluator(node, opsets=opsets).run(None, values)
-            except FOREIGN:
-                return None
-        return np.asarray(list(result)[list(node.output).index(name)])
-
-
-FOREIGN = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    ImportError,
-    LookupError,
-    RuntimeError,
-    TypeError,
-    ValueError,
-)
-"""What onnx's reference operators raise on operands that do not fit them."""
+        return evaluate_node(node, name, values, opsets)
 
 
 @functools.lru_cache(maxsize=1 << 12)

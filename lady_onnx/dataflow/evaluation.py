@@ -1,0 +1,42 @@
+"""The values of a node on known operands, by onnx's reference operators."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+
+import numpy as np
+from onnx import NodeProto
+from onnx.reference import ReferenceEvaluator
+
+FOREIGN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What onnx's reference operators raise on operands that do not fit them."""
+
+
+def evaluate_node(
+    node: NodeProto, name: str, values: Mapping[str, np.ndarray], opsets: Mapping[str, int]
+) -> np.ndarray | None:
+    """Returns the result `name` of a node; None where the operands do not fit it.
+
+    Args:
+        node: a node of the default domain.
+        name: one of its results.
+        values: the values of its operands by name.
+        opsets: by domain the version of the operator set that the node speaks.
+    """
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        try:
+            result = ReferenceEvaluator(node, opsets=dict(opsets)).run(None, dict(values))
+        except FOREIGN:
+            return None
+    return np.asarray(list(result)[list(node.output).index(name)])
