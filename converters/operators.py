@@ -102,7 +102,7 @@ def _gather(given: Given, x: Tensor, index: Tensor) -> Tensor:
 
 
 def _read_axes(given: Given, axes: Tensor | None, rank: int) -> list[int]:
-    """Return the axes that are an operand since opset 13 and an attribute before; all by default."""
+    """Return the axes: an operand since opset 13, an attribute before; all by default."""
     chosen = given.get("axes") if axes is None else axes.tolist()
     return list(range(rank)) if chosen is None else list(chosen)
 

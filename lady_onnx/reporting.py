@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 SCHEMA_VERSION = 1
-"""The version of the JSON objects: raised when a field is renamed, removed or changes its meaning."""
+"""The version of the JSON objects; it is raised when a field is renamed or changes its meaning."""
 
 MAX_SHOWN_ENTRIES = 10
 """The number of entries, the worst ones, that a summary lists."""

@@ -1,4 +1,4 @@
-"""The command line's contract: exit codes, JSON fields, one clear line for bad input, and nothing left behind."""
+"""The command line's contract: exit codes, JSON fields, one clear line for bad input, clean files."""
 
 from __future__ import annotations
 
@@ -577,7 +577,7 @@ def test_infinite_weights_and_strings(tmp_path: Path) -> None:
 
 
 def test_outputs_that_are_maps_or_text_are_compared() -> None:
-    """As converters from scikit-learn write them: the label's name, and a map from names to probabilities."""
+    """Converters from scikit-learn write a label's name, and a map from names to probabilities."""
 
     def model(weight: float) -> onnx.ModelProto:
         nodes = [

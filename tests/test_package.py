@@ -1,4 +1,4 @@
-"""What holds for the package as a whole: its public names, what importing it loads, the operators."""
+"""What holds for the whole package: its public names, what importing it loads, the operators."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def test_pytorch_computes_what_onnxruntime_does(name: str, form: str) -> None:
 
 
 def classes(seed: int = 0) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """A small network with batch norm apart, and samples of two classes that it does not know yet."""
+    """Return a small network with batch norm apart, and samples of two classes new to it."""
     torch.manual_seed(seed)
     layers = (
         torch.nn.Conv2d(1, 6, 3),

@@ -1,4 +1,4 @@
-"""A first minute: a small trained classifier of digits, shuffled and slightly noised, and put back."""
+"""A first minute: a small trained classifier of digits, shuffled and noised, and put back."""
 
 from __future__ import annotations
 

@@ -26,7 +26,8 @@ MEANING_OF_FINDING = {
     "obfuscated": "units were inserted that the function does not need",
     "inserted": "units were inserted that the function needs",
     "removed": "units were removed",
-    "partly trained": "some weights moved as training moves them, and the rest of the tensor stayed",
+    "partly trained": "some weights moved as training moves them, and the rest of the tensor "
+    "stayed",
 }
 """What each kind of finding says, in the order in which they are listed."""
 

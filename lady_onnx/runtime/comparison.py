@@ -84,7 +84,7 @@ class SessionPair:
         return run_or_none(self.first, self._a, inputs)
 
     def run_second(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
-        """Return the outputs of the second model in the order of the first, None if there are none."""
+        """Return the second model's outputs in the order of the first, None where it does not run."""
         outputs = run_or_none(self._second, self._b, self._rename(inputs))
         return None if outputs is None else self._reorder(outputs)
 

@@ -133,7 +133,7 @@ class _Constants:
 def _trace_spans(
     constants: _Constants, nodes: Sequence[NodeProto], prefixes: Prefixes, wanted: dict[str, Span]
 ) -> None:
-    """Add to `wanted`, by name, which integers fit what is done with them, from the last node on."""
+    """Add to `wanted`, by name, the integers that fit what nodes do with them, the last one first."""
     for node in reversed(nodes):
         for body, attribute in _list_bodies(node):
             within = (prefixes[0] + prefix_of_body(node, attribute), *prefixes)

@@ -168,7 +168,8 @@ class Source:
             return np.ones(shape, dtype)
         if self.is_integer(name):
             low, high = PLAIN_SPAN if self.narrow else self.reach.spans.get(name, PLAIN_SPAN)
-            # A negative number fits where a sum behind it lifts it. That is rare among honest inputs.
+            # A negative number fits where a sum behind it lifts it, which is rare among honest
+            # inputs.
             return generator.integers(max(low, 0) if high > 0 else low, high, shape).astype(dtype)
         if dtype.kind == "O":
             words = np.array([*WORDS, *self.reach.words], object)
@@ -204,7 +205,7 @@ class Source:
 def _draw_noise(
     generator: np.random.Generator, shape: tuple[int, ...], grain: int, contrast: float
 ) -> np.ndarray:
-    """Draw normal numbers; pictures, of four axes or more, in blocks along their longest two axes."""
+    """Draw normal numbers, in blocks along the longest two axes of four axes or more."""
     noise = generator.standard_normal(shape)
     if len(shape) < 4:
         return noise

@@ -23,7 +23,7 @@ MIXED_TRAITS = (
     Traits(mask="every other zero", flags=7),
     Traits(integers="first", flags=6, turn=3),
 )
-"""Traits of masks, integers and flags. Floats beside them are random, to hide none of their effects."""
+"""Traits of masks, integers and flags. Floats beside them are random and hide no effect."""
 FLOAT_KINDS = ("assorted", "zeros", "large", "bounds", "negative", "huge", "positive", "tiny")
 """Kinds of floats, the most telling first."""
 BEYOND_HALF = ("huge", "tiny")
