@@ -1,4 +1,4 @@
-"""The command line's contract: exit codes, JSON fields, one clear line for bad input, clean files."""
+"""The command line's contract: exit codes, JSON fields, one clear line for bad input."""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_common_arguments(own, is_nested=True)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Alter a model and write it."""
     model = load_graph(args.model)
     out = claim_destination(Path(args.output), model.files)

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Print the groups of a model, an explanation of one weight, or a drawing."""
     if args.dot and (args.json or args.explain):
         raise UsageError("groups --dot: draws all groups; leave --json and --explain out")

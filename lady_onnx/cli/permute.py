@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
 
 
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Permute a model and write it."""
     model = load_graph(args.model)
     taken = model.files | ({Path(args.permutation).resolve()} if args.permutation else set())

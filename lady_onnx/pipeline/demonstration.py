@@ -104,7 +104,7 @@ def run_demo(folder: Path) -> Demonstration:
     reference.save(paths["reference"], "demo")
     shuffled = permute(reference, SEED)
     slots = sorted({s.initializer for g in shuffled.symmetry.groups for s in g.slots})
-    _add_noise(shuffled.graph, slots)
+    _noise_weights(shuffled.graph, slots)
     shuffled.graph.save(paths["suspect"], NOTE)
     result = resync(paths["reference"], paths["suspect"])
     result.save(paths["resynced"])
@@ -134,7 +134,7 @@ def _load_digits() -> tuple[Graph, dict[str, np.ndarray]]:
         return reference, read_data(file)
 
 
-def _add_noise(graph: Graph, names: Sequence[str]) -> None:
+def _noise_weights(graph: Graph, names: Sequence[str]) -> None:
     """Add seeded noise to some weights of a graph."""
     generator = np.random.default_rng(SEED)
     for name in names:

@@ -35,7 +35,7 @@ RELATIVE_DISTANCE = 1e-3
 INPUT_SCALES = {"large": 100.0, "huge": 10_000.0, "tiny": 1e-4, "negative": -3.0, "positive": 3.0}
 """The factors of normal numbers by kind of floats."""
 
-Arrays = dict[str, np.ndarray]
+Inputs = dict[str, np.ndarray]
 """Inputs by name."""
 
 
@@ -88,7 +88,7 @@ class Source:
         """The models' own bounds that floats may be made to meet."""
         return [b for b in self.reach.floats if abs(b) <= MAX_FLOAT_BOUND]
 
-    def draw_random(self, shapes: Shapes, count: int, seed: int) -> Iterator[Arrays]:
+    def draw_random(self, shapes: Shapes, count: int, seed: int) -> Iterator[Inputs]:
         """Draw seeded random inputs.
 
         Floats are normal, integers fit the tables that they reach, booleans are true and masks are
@@ -108,7 +108,7 @@ class Source:
                 if name in shapes
             }
 
-    def make_inputs(self, shapes: Shapes, traits: Traits, seed: int, number: int) -> Arrays:
+    def make_inputs(self, shapes: Shapes, traits: Traits, seed: int, number: int) -> Inputs:
         """Make the inputs of one sample.
 
         Args:
