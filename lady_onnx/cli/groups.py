@@ -9,7 +9,7 @@ import lady_onnx as lady
 from ..errors import UsageError
 from ..graph.loading import load_graph
 from ..pipeline.permuting import Model
-from ..reporting import SCHEMA_VERSION
+from ..reporting import SCHEMA_VERSION, to_plain
 from ..symmetry.explanation import Explanation, draw_dot
 from .console import print_details, print_headline, print_json
 from .progress import show_phase
@@ -80,7 +80,7 @@ def _explain_weight(args: argparse.Namespace) -> int:
     place = (args.explain, None) if is_whole else (name, int(axis))
     found = lady.explain(graph, *place)
     if args.json:
-        print_json({"schema_version": SCHEMA_VERSION, "axes": found})
+        print_json({"schema_version": SCHEMA_VERSION, "axes": to_plain(found)})
         return 0
     for explanation in found:
         _print_explanation(explanation)

@@ -53,7 +53,8 @@ def run_command(args: argparse.Namespace) -> int:
     if record:
         result.save_permutation(record)
     if args.json:
-        print_json({"output": out, **result.to_dict(), "permutation": record})
+        written = {"output": str(out), "permutation": str(record) if record else None}
+        print_json({**result.to_dict(), **written})
     else:
         print_headline(f"{out}: {result.headline()}")
     return 0
