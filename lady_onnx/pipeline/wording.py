@@ -103,7 +103,7 @@ def describe_interchangeable(sets: Mapping[str, Sequence[Sequence[int]]]) -> lis
     if not every:
         return []
     units = count_things(sum(map(len, every)), "unit")
-    what = "compute the same, or nothing: any order is theirs"
+    what = "compute the same, or nothing: their order does not matter"
     return [f"{units}, in {count_things(len(every), 'set')}, {what}"]
 
 
