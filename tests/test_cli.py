@@ -915,6 +915,9 @@ def test_attacks_take_no_options_of_others(
 ) -> None:
     ask = ["attack", "noise", model, "-o", tmp_path / "a.onnx", "--level", 1, "--data", "x.npz"]
     assert run(capsys, *ask)[0] == 2
+    ask = ["attack", "finetune", model, "-o", tmp_path / "a.onnx", "--epochs", 1]
+    assert "give --data X.npz" in run(capsys, *ask)[2]
+    assert run(capsys, *ask, "--weight", "w0")[0] == 2
     assert (
         run(capsys, "attack", "scale", model, "-o", tmp_path / "a.onnx", "--factor", "-2")[0] == 0
     )
