@@ -25,7 +25,7 @@ from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
 from lady_onnx.groups.permutations import Nesting, invert_permutations
 from lady_onnx.groups.rows import take_rows
-from lady_onnx.matching.evidence import compute_cosines
+from lady_onnx.matching.evidence.scores import compute_cosines
 from lady_onnx.matching.incoming import find_incoming_slots
 from lady_onnx.numerics import as_finite
 from lady_onnx.scaling.walk import find_scalings

@@ -18,7 +18,7 @@ import lady_onnx as lady
 from lady_onnx.graph.files import open_atomically
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import map_weights
-from lady_onnx.matching.matcher import compute_similarities
+from lady_onnx.matching.evidence.scores import compute_similarities
 from lady_onnx.pipeline.picture import draw_matrices
 from tests import real
 

@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
-from lady_onnx.diagnosis.integrity import TAMPERING
+from lady_onnx.diagnosis.findings import TAMPERING
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
 from lady_onnx.groups.permutations import Nesting, invert_permutations

@@ -28,15 +28,15 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import lady_onnx as lady
 from benchmarks.train import SHARES, TRAINED
 from lady_onnx.dataflow.engine import analyse_graph
+from lady_onnx.editing.permuting import permute_graph
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
 from lady_onnx.groups.model import Group, Slot
 from lady_onnx.groups.permutations import Nesting, invert_permutations
 from lady_onnx.groups.rows import take_rows
-from lady_onnx.matching.evidence import compute_cosines
+from lady_onnx.matching.evidence.scores import compute_cosines
 from lady_onnx.matching.incoming import find_incoming_slots
 from lady_onnx.numerics import as_finite
-from lady_onnx.pipeline.permuting import permute_graph
 from lady_onnx.pipeline.picture import draw_matrices
 from lady_onnx.runtime.data import read_data
 from lady_onnx.runtime.metrics import compute_metric

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from onnx import NodeProto
 from torch import Tensor
 
+from lady_onnx.editing.attacks import Attacked
+from lady_onnx.editing.permuting import Model, find_groups
 from lady_onnx.errors import LadyError
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
 from lady_onnx.graph.nodes import describe_node, read_attributes
 from lady_onnx.numerics import is_float_array
-from lady_onnx.pipeline.attacks import Attacked
-from lady_onnx.pipeline.permuting import Model, find_groups
 from lady_onnx.runtime.sessions import open_session, run_sample
 
 from .operators import OPERATORS

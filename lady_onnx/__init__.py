@@ -21,25 +21,25 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .diagnosis.alterations import Alteration as Alteration
     from .diagnosis.divergence import divergence as divergence
-    from .diagnosis.integrity import Finding as Finding
+    from .diagnosis.findings import Finding as Finding
+    from .editing.attacks import Attacked as Attacked
+    from .editing.attacks import attack as attack
+    from .editing.permuting import Permuted as Permuted
+    from .editing.permuting import find_groups as find_groups
+    from .editing.permuting import permute as permute
     from .errors import ArchitectureError as ArchitectureError
     from .errors import LadyError as LadyError
     from .groups.model import Group as Group
     from .groups.model import Pin as Pin
     from .groups.model import Slot as Slot
     from .groups.model import Symmetry as Symmetry
-    from .matching.evidence import Match as Match
-    from .pipeline.attacks import Attacked as Attacked
-    from .pipeline.attacks import attack as attack
+    from .matching.matches import Match as Match
     from .pipeline.checking import Check as Check
     from .pipeline.checking import check as check
     from .pipeline.inspection import explain as explain
     from .pipeline.inspection import link as link
     from .pipeline.inspection import verify as verify
-    from .pipeline.outcome import Resync as Resync
-    from .pipeline.permuting import Permuted as Permuted
-    from .pipeline.permuting import find_groups as find_groups
-    from .pipeline.permuting import permute as permute
+    from .pipeline.result import Resync as Resync
     from .pipeline.resynchronization import resync as resync
     from .runtime.verification import OutputDifference as OutputDifference
     from .runtime.verification import Run as Run
@@ -50,29 +50,29 @@ if TYPE_CHECKING:
 _HOMES = {
     "Alteration": "diagnosis.alterations",
     "ArchitectureError": "errors",
-    "Attacked": "pipeline.attacks",
+    "Attacked": "editing.attacks",
     "Check": "pipeline.checking",
     "Explanation": "symmetry.explanation",
-    "Finding": "diagnosis.integrity",
+    "Finding": "diagnosis.findings",
     "Group": "groups.model",
     "LadyError": "errors",
-    "Match": "matching.evidence",
+    "Match": "matching.matches",
     "OutputDifference": "runtime.verification",
-    "Permuted": "pipeline.permuting",
+    "Permuted": "editing.permuting",
     "Pin": "groups.model",
-    "Resync": "pipeline.outcome",
+    "Resync": "pipeline.result",
     "Run": "runtime.verification",
     "Slot": "groups.model",
     "Symmetry": "groups.model",
     "Tie": "symmetry.explanation",
     "Verification": "runtime.verification",
-    "attack": "pipeline.attacks",
+    "attack": "editing.attacks",
     "check": "pipeline.checking",
     "divergence": "diagnosis.divergence",
     "explain": "pipeline.inspection",
-    "find_groups": "pipeline.permuting",
+    "find_groups": "editing.permuting",
     "link": "pipeline.inspection",
-    "permute": "pipeline.permuting",
+    "permute": "editing.permuting",
     "resync": "pipeline.resynchronization",
     "verify": "pipeline.inspection",
 }

@@ -5,40 +5,13 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 import lady_onnx as lady
 from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.graph.loading import load_graph
 
-RNG = np.random.default_rng(0)
-
-
-def build(
-    nodes: list[onnx.NodeProto],
-    weights: dict[str, np.ndarray],
-    inputs: dict[str, list | None],
-    opset: int = 17,
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        nodes,
-        "trap",
-        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(w, n) for n, w in weights.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-
-
-def w(*shape: int) -> np.ndarray:
-    return RNG.standard_normal(shape).astype(np.float32)
-
-
-def sizes(model: onnx.ModelProto, **data: np.ndarray) -> list[int]:
-    symmetry = lady.find_groups(model)
-    if symmetry.groups:
-        assert lady.verify(model, lady.permute(model, 1).model, data=data or None).equal
-    return sorted(g.size for g in symmetry.groups)
+from .builders import build, sizes, w
 
 
 def test_zero_biases_shared_by_layers_tie_nothing() -> None:
@@ -130,7 +103,7 @@ def test_the_same_channels_concatenated_twice_are_no_copies() -> None:
     ("sources", "expected"), [([(0, 2, 3, 1)], [2]), ([(0, 2, 3, 1), (0, 1, 3, 2)], [])]
 )
 def test_differences_of_crossed_units(sources: list[tuple[int, ...]], expected: list[int]) -> None:
-    """Two units of one layer are subtracted, in an order that runs against their numbers in one of the pairs."""
+    """Units of one layer are subtracted; in one pair the first has the higher number."""
     nodes, weights = [helper.make_node("MatMul", ["x", "a"], ["h"])], {"a": w(3, 4)}
     for k, (i, j, m, n) in enumerate(sources):
         weights |= {f"p{k}": np.array([i, j]), f"q{k}": np.array([m, n]), f"b{k}": w(2, 2)}
@@ -146,7 +119,10 @@ def test_differences_of_crossed_units(sources: list[tuple[int, ...]], expected: 
 
 
 def test_stages_of_shuffled_channels() -> None:
-    """Found on ShuffleNet: units of two stages look alike, and lie below parents that look alike and are not the same."""
+    """Found on ShuffleNet: units of two stages look alike, and so do their parents.
+
+    The parents are not the same, so the units of the two stages are two groups.
+    """
     nodes, weights = [helper.make_node("Conv", ["x", "stem"], ["s"])], {"stem": w(8, 3, 1, 1)}
     source, wide = "s", 8
     for k, (out, halved) in enumerate([(16, True), (16, False), (32, True), (32, False)]):
@@ -180,7 +156,10 @@ def test_stages_of_shuffled_channels() -> None:
 
 
 def test_positions_that_pixels_share_stay_where_they_are() -> None:
-    """Found by random graphs: a convolution after DepthToSpace sees channels at fixed places of a block."""
+    """Found by random graphs.
+
+    A convolution after DepthToSpace sees channels at fixed places of a block.
+    """
     nodes = [
         helper.make_node("Conv", ["x", "a"], ["h"]),
         helper.make_node("DepthToSpace", ["h"], ["d"], blocksize=2, mode="CRD"),
@@ -198,7 +177,10 @@ def test_positions_that_pixels_share_stay_where_they_are() -> None:
 
 
 def test_reversed_runs_of_a_flattened_channel() -> None:
-    """A channel whose positions come in another order than its neighbour's cannot change places with it."""
+    """One channel has its positions in another order than its neighbours.
+
+    It cannot change places with them.
+    """
     nodes = [
         helper.make_node("Conv", ["x", "a"], ["h"]),
         helper.make_node("Slice", ["h", "zero", "one", "one"], ["first"]),
@@ -250,7 +232,10 @@ def test_a_node_that_is_not_as_its_specification_says() -> None:
 
 
 def test_a_symbolic_axis_may_be_longer_than_one() -> None:
-    """A table added to tokens, and one contracted with them: rows keep their order, whatever the axis is called."""
+    """A table is added to tokens, and one is contracted with them.
+
+    Its rows keep their order, whatever the axis is called.
+    """
     nodes = [
         helper.make_node("Add", ["x", "table"], ["h"]),
         helper.make_node("MatMul", ["h", "a"], ["k"]),
@@ -327,7 +312,10 @@ def test_broken_nodes_break_nothing(odd: onnx.NodeProto) -> None:
 
 
 def test_places_of_one_tensor_say_nothing_about_another() -> None:
-    """A weight that meets itself reversed ties its own rows, and not the places of two halves elsewhere."""
+    """A weight that meets itself reversed ties its own rows.
+
+    It does not tie the places of two halves elsewhere.
+    """
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
         helper.make_node("Sigmoid", ["h"], ["hs"]),
@@ -354,7 +342,10 @@ def test_places_of_one_tensor_say_nothing_about_another() -> None:
 
 
 def test_stacked_tensors_keep_their_places() -> None:
-    """Found on DETR: sines and cosines stacked, flattened and added to channels, where two make a pair."""
+    """Found on DETR: sines and cosines are stacked, flattened and added to channels.
+
+    Two channels make a pair.
+    """
     nodes = [
         helper.make_node("Mul", ["x", "frequency"], ["angle"]),
         helper.make_node("Sin", ["angle"], ["sin"]),
@@ -437,7 +428,7 @@ def test_rows_that_nothing_reads_are_pinned_as_unread() -> None:
             ],
             [4, 4],
         ),
-        # one after the other is not the other after the one
+        # the same two operators in the other order
         (
             lambda k, h: [
                 helper.make_node("Neg" if k else "Relu", [h], [f"z{k}"]),
@@ -486,7 +477,7 @@ def test_a_reduction_of_a_part_of_the_units() -> None:
 
 @pytest.mark.parametrize("place", [[3], 3])
 def test_one_unit_that_something_else_reads(place: int | list[int]) -> None:
-    """Alone it has no axis any more."""
+    """Taken out alone, the unit has no axis any more by which it could be known."""
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
         helper.make_node("Gather", ["h", "place"], ["g"], axis=1),
@@ -544,7 +535,7 @@ MOVES = {
 
 @pytest.mark.parametrize("move", MOVES)
 def test_some_of_the_units_are_moved_along_another_axis(move: str) -> None:
-    """What they are joined with stays where it is: they may not change places with it."""
+    """They are joined with units that stay, and may not change places with these."""
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
         helper.make_node("Split", ["h", "halves"], ["p", "q"], axis=2),
@@ -577,7 +568,10 @@ def test_some_of_the_units_are_moved_along_another_axis(move: str) -> None:
 @pytest.mark.parametrize("units", [3, 8, 9])
 @pytest.mark.parametrize("pieces", [2, 3, 8])
 def test_the_largest_of_every_few_units(units: int, pieces: int) -> None:
-    """Each lies in a unit of its own, whose order is another: of the places of a stretch none stands for the others."""
+    """Each lies in a unit of its own, and every unit has an order of its own.
+
+    So no place of a folded run stands for the others.
+    """
     nodes = [
         helper.make_node("MatMul", ["x", "a"], ["h"]),
         helper.make_node("Reshape", ["h", "shape"], ["r"]),
@@ -661,7 +655,10 @@ def test_shapes_in_the_graph() -> None:
 
 
 def test_grouped_queries_and_a_shared_norm() -> None:
-    """Keys repeated over heads, and one gain for all heads: heads inside key heads, one inner order for all."""
+    """Keys are repeated over heads: heads lie inside key heads.
+
+    Every key head has inner orders of its own.
+    """
     heads, keys, d, t, c = 4, 2, 3, 5, 6
     nodes = []
 
@@ -691,5 +688,6 @@ def test_grouped_queries_and_a_shared_norm() -> None:
     weights["joined"] = np.array([t, heads * d])
     node("Reshape", ["ot", "joined"], "oj")
     node("MatMul", ["oj", "wo"], "out")
-    # two key heads; in each two query heads, an order of the query-key and one of the value dimensions
+    # two key heads; in each two query heads, an order of the query-key dimensions and one of the
+    # value dimensions
     assert sizes(build(nodes, weights, {"x": [t, c]})) == sorted([2, 2, 2, 3, 3, 3, 3])

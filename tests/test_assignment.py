@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from lady_onnx.matching.assignment import EXACT, _settled, assign_sparsely
-from lady_onnx.matching.evidence import (
-    assign_rows,
-    choose_best_columns,
-    compute_certainties,
-    compute_log_likelihoods,
-    find_runners_up,
+from lady_onnx.matching.assignment import assign_rows, choose_best_columns
+from lady_onnx.matching.evidence.probabilities import compute_certainties, find_runners_up
+from lady_onnx.matching.evidence.scores import compute_log_likelihoods
+from lady_onnx.matching.sparse_assignment import (
+    EQUAL_PRICE_TOLERANCE,
+    assign_sparsely,
+    settle_prices,
 )
 
 SIZE = 1100
@@ -54,14 +54,16 @@ def test_a_sparse_assignment_is_the_best_one(kind: str, dtype: type) -> None:
     most, least = (scores[rows, c].sum(dtype=np.float64) for c in (best, found))
     # prices are equal that differ by a ten-thousandth of what the likeliest partners of a unit differ by
     top = np.sort(scores, axis=1)[:, -16:]
-    assert most - least <= 2 * EXACT * SIZE * float(np.median(top[:, -1] - top[:, 0]))
+    assert most - least <= 2 * EQUAL_PRICE_TOLERANCE * SIZE * float(
+        np.median(top[:, -1] - top[:, 0])
+    )
 
 
 def test_prices_settle_where_rows_want_the_same() -> None:
     """Two rows that like one column best share the next ones so that the sum is largest, not each its own."""
     worth = np.array([5.0, 4.0, 5.0, 1.0, 3.0, 3.0])
     rows, columns = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 2, 1, 2])
-    settled = _settled(rows, columns, worth, np.zeros(3), 1e-9)
+    settled = settle_prices(rows, columns, worth, np.zeros(3), 1e-9)
     assert settled is not None
     assert settled[0].tolist() == [1, 0, 2]
 

@@ -16,8 +16,9 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.normalform.blocked import BLOCKED
-from lady_onnx.normalform.form import NoForm, build_normal_form
+from lady_onnx.normalform.algebra.term import NoNormalForm
+from lady_onnx.normalform.form import build_normal_form
+from lady_onnx.rules.rewrites.blocked import BLOCKED_DOMAIN
 from lady_onnx.runtime.sessions import measure_block_channels
 
 from .test_normalform import is_same, run
@@ -39,13 +40,13 @@ def model(nodes: Sequence[NodeProto], x: Sequence[int], weights: Arrays) -> onnx
     graph = helper.make_graph(list(nodes), "blocks", ends[:1], ends[1:], tensors)
     opsets = [
         helper.make_opsetid("", 20),
-        *(helper.make_opsetid(d, 1) for d in (BLOCKED, "com.microsoft")),
+        *(helper.make_opsetid(d, 1) for d in (BLOCKED_DOMAIN, "com.microsoft")),
     ]
     return helper.make_model(graph, opset_imports=opsets, ir_version=9)
 
 
 def node(
-    operator: str, inputs: Sequence[str], output: str, domain: str = BLOCKED, **given_: Any
+    operator: str, inputs: Sequence[str], output: str, domain: str = BLOCKED_DOMAIN, **given_: Any
 ) -> NodeProto:
     return helper.make_node(operator, list(inputs), [output], domain=domain, **given_)
 
@@ -202,7 +203,7 @@ def test_the_form_computes_what_onnxruntime_does(case: Any, data: st.DataObject)
 )
 def test_nothing_else_is_known_of_blocks(why: str, nodes: Sequence[NodeProto]) -> None:
     made = model(nodes, (1, 8, 5, 3), {"odd": np.zeros((3, 8, 1, 1), np.float32)})
-    with pytest.raises(NoForm, match=why):
+    with pytest.raises(NoNormalForm, match=why):
         form(made)
 
 

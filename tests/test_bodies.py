@@ -1,4 +1,4 @@
-"""Operators with bodies (branches, loops, functions), recurrent layers, and weights that lie inside them."""
+"""Operators with bodies (branches, loops, functions), recurrent layers, and their weights."""
 
 from __future__ import annotations
 
@@ -10,43 +10,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.graph.loading import load_graph
 
-from .test_analysis import build, sizes, w
+from .builders import Case, build, exact, node, sizes, value, w
 
-Case = tuple[onnx.ModelProto, list[int]]
-"""A model, and the sizes of its groups, sorted."""
 FLOAT, INT, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
 
 
-def value(name: str, shape: list | None = None, kind: int = FLOAT) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(name, kind, shape)
-
-
-def node(op: str, inputs: str, outputs: str, **attributes: object) -> onnx.NodeProto:
-    return helper.make_node(
-        op,
-        [i.strip() for i in inputs.split(",")],
-        outputs.split(),
-        name=f"n_{outputs}",
-        **attributes,
-    )
-
-
-def exact(model: onnx.ModelProto, tmp_path: Path | None = None) -> None:
-    """A shuffled copy comes back bit for bit, also through a file."""
-    shuffled = lady.permute(model, 2)
-    result = lady.resync(model, shuffled.model, verify="none")
-    assert shuffled.graph.tensors.keys() == load_graph(model).tensors.keys()
-    assert result.exact
-    if tmp_path:
-        shuffled.save(tmp_path / "m.onnx")
-        assert lady.verify(model, tmp_path / "m.onnx").equal
-        assert lady.check(model, tmp_path / "m.onnx").verdict == "permuted"
-
-
 def branches() -> Case:
-    """Both branches end in one tensor of 5; inside one of them lies a layer of 7, its weights in the branch."""
+    """Both branches end in one tensor of 5; one has a layer of 7 and its weights inside."""
     inner = [numpy_helper.from_array(w(6, 7), "p"), numpy_helper.from_array(w(7, 5), "q")]
     then = helper.make_graph(
         [node("MatMul", "h,p", "s"), node("Relu", "s", "r"), node("MatMul", "r,q", "t")],
@@ -255,7 +226,10 @@ RECURRENT = [
 
 
 def recurrent(op: str, directions: int, extra: str) -> Case:
-    """Gates, recurrent matrix, bias, peepholes and initial states move together, one order a direction."""
+    """Gates, recurrent matrix, bias, peepholes and initial states move together.
+
+    There is one order a direction.
+    """
     gates, h, f = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 5, 6
     full = extra == "all"
     weights = {
@@ -324,7 +298,10 @@ def test_what_recurrent_layers_return_keeps_its_order_in_time(op: str) -> None:
 
 
 def attention(keys: int) -> Case:
-    """Key heads, query heads inside each, and in every key head an order of its query-key and of its value dimensions."""
+    """Key heads, and query heads inside each.
+
+    Every key head has an order of its query-key dimensions and one of its value dimensions.
+    """
     heads, d, e, c = 4, 3, 5, 6
     weights = {
         "wq": w(c, heads * d),
@@ -354,7 +331,10 @@ def test_attention_as_one_operator(keys: int) -> None:
 
 
 def rotary() -> Case:
-    """Pairs of rotated dimensions move with their column of the tables; without keys, heads may change places pair by pair."""
+    """Pairs of rotated dimensions move with their column of the tables.
+
+    Without keys, heads may change places pair by pair.
+    """
     heads, d, c, t = 2, 6, 5, 4
     weights = {
         "wq": w(c, heads * d),
@@ -381,7 +361,10 @@ def test_rotary_embedding_as_one_operator() -> None:
 @pytest.mark.parametrize("kind", ["INT4", "UINT4", "INT8", "FLOAT8E4M3FN", "FLOAT8E5M2"])
 @pytest.mark.parametrize("scales", ["tensor", "channel", "block"])
 def test_weights_of_few_bits(kind: str, scales: str, tmp_path: Path) -> None:
-    """Dequantised weights, packed or not, with one scale, one a unit, or one for three rows and a unit."""
+    """Dequantised weights, packed or not.
+
+    They have one scale, one a unit, or one for three rows of a unit.
+    """
     element = getattr(TensorProto, kind)
     dtype = helper.tensor_dtype_to_np_dtype(element)
     values = (np.abs(w(6, 5)) if kind == "UINT4" else w(6, 5)) * (3 if "INT" in kind else 1)

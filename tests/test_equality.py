@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.equality import fields
-from lady_onnx.equality.meanings import find_oldest_meaning
-from lady_onnx.equality.pairing import pair_graphs
+from lady_onnx.equality.comparison import pair_graphs
+from lady_onnx.equality.versions import find_oldest_meaning
 from lady_onnx.graph import wire
 from lady_onnx.graph.loading import load_graph
+from lady_onnx.semantics.fields import COMPARED, IGNORED, UNREACHED
 
 
 def every_field() -> Iterator[str]:
@@ -35,20 +35,20 @@ def every_field() -> Iterator[str]:
 
 def unlisted(ignored: set[str]) -> list[str]:
     """Fields that are neither compared nor ignored."""
-    names = (n for n in every_field() if n.rpartition(".")[0] not in fields.UNREACHED)
-    return [n for n in names if n not in ignored and n not in fields.COMPARED]
+    names = (n for n in every_field() if n.rpartition(".")[0] not in UNREACHED)
+    return [n for n in names if n not in ignored and n not in COMPARED]
 
 
 def test_every_field_is_compared_or_ignored_with_a_reason() -> None:
-    assert not unlisted(set(fields.IGNORED))
-    assert not fields.IGNORED.keys() & fields.COMPARED.keys()
-    assert not (fields.IGNORED.keys() | fields.COMPARED.keys()) - set(every_field())
-    assert all(fields.IGNORED.values())
+    assert not unlisted(set(IGNORED))
+    assert not IGNORED.keys() & COMPARED.keys()
+    assert not (IGNORED.keys() | COMPARED.keys()) - set(every_field())
+    assert all(IGNORED.values())
 
 
-@pytest.mark.parametrize("name", sorted(fields.IGNORED))
+@pytest.mark.parametrize("name", sorted(IGNORED))
 def test_a_field_that_is_taken_out_of_the_list_is_missed(name: str) -> None:
-    assert unlisted(set(fields.IGNORED) - {name}) == [name]
+    assert unlisted(set(IGNORED) - {name}) == [name]
 
 
 def layers() -> onnx.ModelProto:

@@ -12,7 +12,7 @@ import torch
 from onnx import helper
 
 import lady_onnx as lady
-from lady_onnx.diagnosis.integrity import PARTLY_TRAINED, TAMPERING
+from lady_onnx.diagnosis.findings import PARTLY_TRAINED, TAMPERING
 
 from .test_analysis import build
 from .test_integrity import drawn

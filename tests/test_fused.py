@@ -466,7 +466,7 @@ def test_embeddings_and_their_norm() -> None:
 @pytest.mark.parametrize("groups", [1, 2])
 def test_convolutions_with_channels_last(groups: int) -> None:
     """onnxruntime has them on GPUs alone: outputs are compared after they are spelled out."""
-    wide = w(8, 3, 3, 6 // groups)
+    wide = w(8, 6 // groups, 3, 3)
     nodes = [
         helper.make_node("Transpose", ["x"], ["last"], perm=[0, 2, 3, 1]),
         helper.make_node(
@@ -501,7 +501,10 @@ def test_convolutions_with_channels_last(groups: int) -> None:
     plain = []
     for node in nodes:
         if node.domain:
-            front = {n: f"{node.output[0]}_{n}" for n in node.input[:2]}
+            # NhwcConv has weights with their channels last as well, NhwcFusedConv as Conv has them
+            is_fused = "Fused" in node.op_type
+            moved = list(node.input[: 1 if is_fused else 2])
+            front = {n: f"{node.output[0]}_{n}" for n in moved}
             plain += [
                 helper.make_node("Transpose", [n], [m], perm=[0, 3, 1, 2]) for n, m in front.items()
             ]
@@ -512,12 +515,15 @@ def test_convolutions_with_channels_last(groups: int) -> None:
             }
             plain.append(
                 helper.make_node(
-                    "Conv", [*front.values(), *node.input[2:]], [f"{node.output[0]}_c"], **given
+                    "Conv",
+                    [*front.values(), *node.input[len(moved) :]],
+                    [f"{node.output[0]}_c"],
+                    **given,
                 )
             )
             plain.append(
                 helper.make_node(
-                    "Relu" if "Fused" in node.op_type else "Identity",
+                    "Relu" if is_fused else "Identity",
                     [f"{node.output[0]}_c"],
                     ["r" + node.output[0]],
                 )
@@ -532,8 +538,8 @@ def test_convolutions_with_channels_last(groups: int) -> None:
     fused = model(nodes)
     symmetry = lady.find_groups(fused)
     assert sorted(g.size for g in symmetry.groups) == ([6, 8] if groups == 1 else [2, 3, 3, 4, 4])
-    moved = lady.permute(fused, 4).graph
+    shuffled = lady.permute(fused, 4).graph
     other = model(plain)
     for tensor in other.graph.initializer:
-        tensor.CopyFrom(numpy_helper.from_array(moved.array(tensor.name), tensor.name))
+        tensor.CopyFrom(numpy_helper.from_array(shuffled.array(tensor.name), tensor.name))
     assert lady.verify(model(plain), other).equal

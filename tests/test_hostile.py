@@ -513,6 +513,36 @@ def halves_that_are_rounded_twice() -> Pair:
     return Pair(plain, other, {"x": np.ones((2, 1), F)})
 
 
+def guard_that_broadcasts() -> Pair:
+    """What stands in for the NaNs of a softmax is never taken, but its shape is."""
+
+    def built(*shape: int) -> ModelProto:
+        nodes = [
+            node("MatMul", "x a", "h"),
+            node("Softmax", "h", "s", axis=-1),
+            node("IsNaN", "s", "c"),
+            node("Where", "c o s", "out"),
+        ]
+        return model(nodes, {"a": w(5, 4), "o": np.zeros(shape, F)}, {"x": [1, 5]})
+
+    return Pair(built(1, 4), built(3, 4), {"x": w(1, 5)})
+
+
+def scales_of_axes_in_another_order() -> Pair:
+    """The scales of a Resize belong to the axes that it names, in their order."""
+
+    def built(*axes: int) -> ModelProto:
+        nodes = [
+            node("Resize", "x  scales", "r", mode="nearest", axes=list(axes)),
+            node("Shape", "r", "k"),
+            node("Cast", "k", "out", to=FLOAT),
+        ]
+        nodes[0].input[:] = ["x", "", "scales"]
+        return model(nodes, {"scales": np.array([1, 1, 2, 1], F)}, {"x": [1, 2, 3, 4]}, opset=18)
+
+    return Pair(built(0, 1, 3, 2), built(0, 1, 2, 3), {"x": w(1, 2, 3, 4)})
+
+
 CASES = (
     *(
         formals_of_a_function,
@@ -550,7 +580,12 @@ CASES = (
         noise_of_two_nodes,
     ),
     *(noise_of_each_pass, halves_that_are_rounded_twice, reduction_over_axes_that_are_given),
+    *(guard_that_broadcasts, scales_of_axes_in_another_order),
 )
+
+
+LEFT_TO_MEMORY = (saturation_of_a_cast,)
+"""Pairs of which onnxruntime leaves a result as it finds the memory: a run may not tell them apart."""
 
 
 def with_identity(whole: ModelProto) -> ModelProto:
@@ -616,7 +651,7 @@ def test_another_program_is_not_accepted(
 def test_the_pairs_differ_and_are_themselves(case: Callable[[], Pair]) -> None:
     """Refusing everything is no answer."""
     pair = case()
-    assert is_different(pair)
+    assert case in LEFT_TO_MEMORY or is_different(pair)
     assert lady.check(pair.reference, copied(pair.reference)).verdict == "identical"
 
 

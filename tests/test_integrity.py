@@ -19,13 +19,13 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 import lady_onnx as lady
-from lady_onnx.diagnosis.integrity import TAMPERING
+from lady_onnx.diagnosis.findings import TAMPERING
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
 from lady_onnx.groups.model import Group
 from lady_onnx.groups.permutations import Nesting, invert_permutations
 from lady_onnx.groups.rows import take_rows
-from lady_onnx.pipeline.resynchronization import _hash_values
+from lady_onnx.numerics import hash_values
 
 from . import architectures, real
 from .architectures import Recurrent, export, randomise
@@ -947,9 +947,9 @@ def test_tampering_of_short_floats(kind: int) -> None:
 def test_flipped_signs_are_seen_whatever_their_number() -> None:
     """As many positive as negative values changed their sign: the sum of their bits is as it was."""
     values = np.array([0.5, -1.5, 2.5, -3.5], np.float32)
-    assert _hash_values(values) == _hash_values(values[::-1])
+    assert hash_values(values) == hash_values(values[::-1])
     for flipped in ([-1, -1, 1, 1], [1, 1, -1, -1], [-1, -1, -1, -1], [-1, 1, 1, 1]):
-        assert _hash_values(values) != _hash_values(values * np.array(flipped, np.float32))
+        assert hash_values(values) != hash_values(values * np.array(flipped, np.float32))
 
 
 def trained_on(model: onnx.ModelProto, seed: int, power: float) -> Graph:

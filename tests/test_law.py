@@ -18,7 +18,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx import rules
-from lady_onnx.dataflow import labels
+from lady_onnx.dataflow.labels import facts
+from lady_onnx.editing.permuting import draw_permutations
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.permutations import (
     Nesting,
@@ -26,7 +27,6 @@ from lady_onnx.groups.permutations import (
     invert_permutations,
     permute_arrays,
 )
-from lady_onnx.pipeline.permuting import draw_permutations
 from lady_onnx.runtime.sampling import draw_telling_samples
 from lady_onnx.runtime.sessions import open_session
 from lady_onnx.runtime.source import INPUT_SCALES
@@ -117,7 +117,7 @@ def test_groups_hold_where_few_elements_are_followed(
     grown: tuple[onnx.ModelProto, list[int]], seed: int
 ) -> None:
     """Most of the labels of several axes are given up, in the middle of a rule."""
-    with mock.patch.object(labels, "MOST", 4):
+    with mock.patch.object(facts, "MAX_JOINT_LABELS", 4):
         if lady.find_groups(grown[0]).groups:
             assert holds(grown[0], seed)
 
@@ -698,7 +698,7 @@ def test_a_wrong_rule_is_caught(op: str, monkeypatch: pytest.MonkeyPatch) -> Non
     }[op]
     model = _channels_last(op) if op == "Trilu" else _model(op, [], attributes, 17)
     assert not lady.find_groups(model).groups or holds(model, 1)
-    monkeypatch.setitem(rules.REGISTRY, ("", op), lambda node: wrong)
+    monkeypatch.setitem(rules.REGISTRY, ("", op), rules.Rule("", op, lambda node: wrong))
     assert not holds(model, 1)
 
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 import lady_onnx as lady
 from lady_onnx.dataflow.engine import analyse_graph
-from lady_onnx.diagnosis.maps import Straight, find_straight_groups, join_slots, put_rows
+from lady_onnx.diagnosis.mixing.straight import StraightGroup, find_straight_groups
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
+from lady_onnx.groups.rows import join_slots, put_rows
 from lady_onnx.scaling.walk import find_scalings
 from lady_onnx.symmetry.finder import extract_groups
 
@@ -27,7 +28,7 @@ from .test_law import examples, sensitivity
 from .test_skeleton import forms
 
 
-def lines(graph: Graph) -> list[Straight]:
+def lines(graph: Graph) -> list[StraightGroup]:
     analysis = analyse_graph(graph)
     groups = extract_groups(analysis).groups
     return find_straight_groups(groups, find_scalings(graph, analysis, groups))

@@ -11,20 +11,21 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.diagnosis.alterations import prune_array, quantize_array
-from lady_onnx.diagnosis.undoing import _added
+from lady_onnx.diagnosis.undoing import was_noise_added
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.permutations import Nesting, invert_permutations
-from lady_onnx.matching.copies import estimate_copies, measure_recovery
-from lady_onnx.matching.evidence import (
-    Match,
-    assign_rows,
+from lady_onnx.matching.alignment import Progress
+from lady_onnx.matching.assignment import assign_rows
+from lady_onnx.matching.evidence.copies import estimate_copies, measure_recovery
+from lady_onnx.matching.evidence.exact import find_proven_rows
+from lady_onnx.matching.evidence.probabilities import (
     balance_odds,
     compute_certainties,
-    compute_log_likelihoods,
-    find_proven_rows,
     find_runners_up,
 )
-from lady_onnx.matching.matcher import Matcher, Progress
+from lady_onnx.matching.evidence.scores import compute_log_likelihoods
+from lady_onnx.matching.matcher import Matcher
+from lady_onnx.matching.search import Search
 
 from . import real
 from .test_integrity import attention
@@ -195,15 +196,15 @@ def test_a_rehearsal_judges_every_head_by_itself() -> None:
     shuffled = lady.permute(model, 1)
     altered(shuffled, noise(0.3, 3))
     matcher = rehearsing(model, shuffled)
-    trust = {name: r.trust for name, r in matcher.rehearsed.items()}
+    trust = {name: r.trust for name, r in matcher.calibrations.items()}
     assert trust.keys() == {g.id for g in shuffled.symmetry.groups}
     assert {name for name, t in trust.items() if abs(t - 1) > 0.05} == {
         n for n in trust if n.startswith("wk:1[3]/")
     }
-    assert all(r.share > 0.99 for r in matcher.rehearsed.values())
+    assert all(r.share > 0.99 for r in matcher.calibrations.values())
     rng = np.random.default_rng(0)
     altered(shuffled, lambda a: rng.permutation(a.ravel()).reshape(a.shape))
-    share = [r.share for r in rehearsing(model, shuffled).rehearsed.values()]
+    share = [r.share for r in rehearsing(model, shuffled).calibrations.values()]
     assert share
     assert max(share) < 0.5
 
@@ -233,13 +234,13 @@ def test_unrelated_weights_of_any_size_are_matched_by_chance(scale: float) -> No
 
 def test_a_rehearsal_searches_as_the_match_did(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    run = Matcher.run
+    search = Search.search_quickly
 
-    def begun(self: Matcher, progress: Progress | None = None) -> list[Match]:
-        asked.append((self.assignment, self.rehearsal))
-        return run(self, progress)
+    def begun(self: Search, progress: Progress | None = None) -> None:
+        asked.append((self.alignment.assignment, self.options.is_rehearsal))
+        search(self, progress)
 
-    monkeypatch.setattr(Matcher, "run", begun)
+    monkeypatch.setattr(Search, "search_quickly", begun)
     model = stream(40, 1, False, 0)
     shuffled = lady.permute(model, 1)
     altered(shuffled, noise(3.0, 1))
@@ -316,12 +317,12 @@ def test_noise_does_not_grow_with_the_weights_and_factors_do() -> None:
     weight = rng.standard_normal((40, 60)).astype(np.float32)
     noisy = weight + 2 * rng.standard_normal(weight.shape).astype(np.float32)
     multiplied = weight * np.exp(rng.standard_normal((40, 1))).astype(np.float32)
-    assert _added(["w"], {"w": weight}, {"w": noisy})
-    assert not _added(["w"], {"w": weight}, {"w": multiplied})
-    assert not _added(["w"], {"w": weight}, {"w": (noisy - weight) + multiplied})
+    assert was_noise_added(["w"], {"w": weight}, {"w": noisy})
+    assert not was_noise_added(["w"], {"w": weight}, {"w": multiplied})
+    assert not was_noise_added(["w"], {"w": weight}, {"w": (noisy - weight) + multiplied})
     # of few elements the correlation is chance
-    assert not _added(["w"], {"w": weight[:1, :20]}, {"w": noisy[:1, :20]})
-    assert not _added(["w"], {"w": weight}, {"w": weight})
+    assert not was_noise_added(["w"], {"w": weight[:1, :20]}, {"w": noisy[:1, :20]})
+    assert not was_noise_added(["w"], {"w": weight}, {"w": weight})
 
 
 def test_odds_of_wide_tables_are_balanced_without_the_faint_ones() -> None:
@@ -347,7 +348,7 @@ def test_what_did_not_move_is_found_again(
     model = stream(24, 3, True, seed, stem=False)
     suspect = lady.attack(lady.permute(model, seed).model, "noise", noise, seed=seed).model
     plain = lady.resync(model, suspect)
-    monkeypatch.setattr("lady_onnx.matching.matcher._are_same", lambda ours, theirs: False)
+    monkeypatch.setattr("lady_onnx.matching.flat.are_identical", lambda ours, theirs: False)
     again = lady.resync(model, suspect)
     for a, b in zip(plain.matches, again.matches, strict=True):
         assert (a.permutation == b.permutation).all()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.equality.pairing import pair_graphs
+from lady_onnx.equality.comparison import pair_graphs
 from lady_onnx.errors import LadyError
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.normalform.form import NEWEST, OLDEST, build_normal_form

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import configparser
 import importlib
 import subprocess
 import sys
@@ -70,3 +71,12 @@ def test_the_help_names_all_commands_without_loading_them() -> None:
     for name in ("groups", "permute", "attack", "resync", "check", "verify", "demo"):
         assert f"\n    {name} " in done.stdout
         assert f"lady_onnx.cli.{name}\n" not in done.stderr
+
+
+def test_every_package_is_installed() -> None:
+    """A package that `setup.cfg` does not list is missing from wheels, and no editable install shows it."""
+    config = configparser.ConfigParser()
+    config.read(PACKAGE.parent / "setup.cfg")
+    listed = set(config["options"]["packages"].split())
+    folders = {p.parent.relative_to(PACKAGE.parent) for p in PACKAGE.rglob("__init__.py")}
+    assert listed == {".".join(f.parts) for f in folders} | {"lady_onnx.converters"}

@@ -16,7 +16,7 @@ from onnx import AttributeProto, NodeProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 from scipy import special
 
-from lady_onnx.rules.plainforms import FORMS, MICROSOFT, spell_out
+from lady_onnx.rules.plain.writer import MICROSOFT, PLAIN_FORMS, spell_out
 
 Draw = Callable[[st.SearchStrategy], Any]
 
@@ -149,7 +149,7 @@ def check(operator: str, domain: str, drawn: Case) -> None:
             assert np.abs(fused.astype(int) - written.astype(int)).max(initial=0) <= drawn.steps
 
 
-@pytest.mark.parametrize(("domain", "operator"), FORMS)
+@pytest.mark.parametrize(("domain", "operator"), PLAIN_FORMS)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
 @given(st.data())
 def test_the_plain_form_computes_what_the_operator_does(
@@ -158,7 +158,7 @@ def test_the_plain_form_computes_what_the_operator_does(
     check(operator, domain, CASES[domain, operator](data.draw))
 
 
-@pytest.mark.parametrize(("domain", "operator"), FORMS)
+@pytest.mark.parametrize(("domain", "operator"), PLAIN_FORMS)
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_what_is_not_declared_has_no_plain_form(
@@ -176,9 +176,9 @@ def test_what_is_not_declared_has_no_plain_form(
         elif change == "kind" and node.attribute:
             name = node.attribute[0].name
             changed.attribute[0].CopyFrom(helper.make_attribute(name, [b"x"]))
-        elif change == "operand" and not FORMS[domain, operator].has_rest:
+        elif change == "operand" and not PLAIN_FORMS[domain, operator].has_rest:
             changed.input.extend(
-                [""] * (len(FORMS[domain, operator].operands) - len(node.input)) + ["x0"]
+                [""] * (len(PLAIN_FORMS[domain, operator].operands) - len(node.input)) + ["x0"]
             )
         elif change == "missing":
             changed.input[0] = ""
@@ -188,7 +188,8 @@ def test_what_is_not_declared_has_no_plain_form(
             changed.output.extend([*[""] * 7, "one_more"])
         assert changed == node or spelled(changed, feeds) is None, change
     for name in (
-        SCHEMAS[domain, operator].attributes.keys() - FORMS[domain, operator].attributes.keys()
+        SCHEMAS[domain, operator].attributes.keys()
+        - PLAIN_FORMS[domain, operator].attributes.keys()
     ):
         changed = NodeProto()
         changed.CopyFrom(node)
@@ -199,9 +200,9 @@ def test_what_is_not_declared_has_no_plain_form(
 SCHEMAS = {(s.domain, s.name): s for s in capi.get_all_operator_schema()}
 
 
-@pytest.mark.parametrize(("domain", "operator"), FORMS)
+@pytest.mark.parametrize(("domain", "operator"), PLAIN_FORMS)
 def test_declarations_speak_of_what_the_schema_has(domain: str, operator: str) -> None:
-    schema, declared = SCHEMAS[domain, operator], FORMS[domain, operator]
+    schema, declared = SCHEMAS[domain, operator], PLAIN_FORMS[domain, operator]
     operands = [i.name for i in schema.inputs]
     assert [name.rstrip("?") for name in declared.operands] == operands[: len(declared.operands)]
     for name, is_optional in zip(declared.operands, schema.inputs, strict=False):

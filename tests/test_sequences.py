@@ -11,12 +11,14 @@ from onnx import helper, numpy_helper
 
 import lady_onnx as lady
 
-from .test_analysis import build, sizes, w
-from .test_bodies import Case, exact, node, value
+from .builders import Case, build, exact, node, sizes, value, w
 
 
 def pieces() -> Case:
-    """Of 6 columns the 2 in the middle are taken out, and 3 others put there; what nobody reads is no group."""
+    """Of 6 columns the 2 in the middle are taken out, and 3 others are put there.
+
+    The 2 that nothing reads are no group.
+    """
     nodes = [
         node("MatMul", "x,a", "h"),
         node("MatMul", "x,c", "k"),
@@ -35,7 +37,7 @@ def pieces() -> Case:
 
 
 def rows() -> Case:
-    """Rows, one after the other, stand on each other again: their columns share one order."""
+    """Rows are taken apart and stacked again: their columns share one order."""
     nodes = [
         node("MatMul", "x,a", "h"),
         node("SplitToSequence", "h", "s", axis=0, keepdims=0),
@@ -55,7 +57,10 @@ def rows() -> Case:
 
 
 def mapped() -> Case:
-    """A layer of 6, its weights in the body, between 3 and 5, run on every row alone; a bias comes from outside."""
+    """A layer of 6, its weights in the body, is run on every row alone.
+
+    A bias comes from outside.
+    """
     inner = [numpy_helper.from_array(w(4, 6), "p"), numpy_helper.from_array(w(6, 5), "q")]
     body = helper.make_graph(
         [
@@ -82,7 +87,7 @@ def mapped() -> Case:
 
 
 def picked() -> Case:
-    """Which of two tensors is read hangs on the input: they share one order."""
+    """Which of two tensors is read depends on the input: they share one order."""
     nodes = [
         node("MatMul", "x,a", "h"),
         node("MatMul", "x,c", "k"),
@@ -145,7 +150,7 @@ def test_a_sequence_that_changes_at_an_unknown_place_keeps_its_order() -> None:
 
 
 def test_a_sequence_as_an_output_of_the_graph(tmp_path: Path) -> None:
-    """Of a hidden layer of 6 the tensors of the sequence are made; the two of 5 are what the user sees."""
+    """The tensors of a sequence are made of a hidden layer of 6; the user sees the two of 5."""
     nodes = [
         node("MatMul", "x,a", "h"),
         node("MatMul", "h,b", "k"),

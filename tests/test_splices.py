@@ -47,8 +47,8 @@ def test_many_random_graphs_draw_every_rule() -> None:
         run()
     deliberate = {
         key
-        for key, describe in rules.REGISTRY.items()
-        if (describe.__doc__ or "").startswith("pinned: ")
+        for key, rule in rules.REGISTRY.items()
+        if (rule.order.__doc__ or "").startswith("pinned: ")
     }
     missing = {key for key in rules.REGISTRY.keys() - drawn - deliberate if key[1] not in ELSEWHERE}
     assert not missing
@@ -60,8 +60,8 @@ def test_every_rule_can_be_drawn() -> None:
     }
     deliberate = {
         key
-        for key, describe in rules.REGISTRY.items()
-        if (describe.__doc__ or "").startswith("pinned: ")
+        for key, rule in rules.REGISTRY.items()
+        if (rule.order.__doc__ or "").startswith("pinned: ")
     }
     missing = {key for key in rules.REGISTRY.keys() - drawn - deliberate if key[1] not in ELSEWHERE}
     assert not missing

@@ -6,11 +6,12 @@ import argparse
 
 import lady_onnx as lady
 
+from ..editing.permuting import Model
 from ..errors import UsageError
 from ..graph.loading import load_graph
-from ..pipeline.permuting import Model
 from ..reporting import SCHEMA_VERSION, to_plain
-from ..symmetry.explanation import Explanation, draw_dot
+from ..symmetry.drawing import draw_dot
+from ..symmetry.explanation import Explanation
 from .console import print_details, print_headline, print_json
 from .progress import show_phase
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import lady_onnx as lady
 
-from ..diagnosis.integrity import TAMPERING
+from ..diagnosis.findings import TAMPERING
 from ..errors import OutputError
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
-from ..matching.matcher import ASSIGNMENTS
-from ..pipeline.resynchronization import EVIDENCE, VERIFY
+from ..matching.assignment import ASSIGNMENTS
+from ..pipeline.options import EVIDENCE, VERIFY
 from ..reporting import count_things
 from ..runtime.providers import PROVIDERS
 from .console import print_details, print_headline, print_json

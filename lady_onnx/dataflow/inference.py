@@ -4,76 +4,24 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
 import onnx.shape_inference
-from onnx import NodeProto, TypeProto
+from onnx import NodeProto, OperatorSetIdProto, TypeProto
 from onnx.reference import ReferenceEvaluator
 
 from ..errors import UnknownStructure
 from ..graph.model import Graph
 from ..graph.nodes import read_attributes
-from ..graph.types import FLOAT_TYPES
-from ..rules.composed import SEQUENCES
+from ..rules import find_rule, normalise_domain
+from ..rules.plain.writer import PLAIN_OPSET
+from ..rules.vocabulary.types import FLOAT_TYPES
 
-DRAWING = (
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-)
-WINDOW = (
-    "auto_pad",
-    "ceil_mode",
-    "count_include_pad",
-    "dilations",
-    "group",
-    "kernel_shape",
-    "pads",
-    "strides",
-)
-ALIKE = {
-    "FusedConv": ("Conv", (0, 1), WINDOW),
-    "NhwcConv": ("Conv", (0, 1), WINDOW),
-    "NhwcFusedConv": ("Conv", (0, 1), WINDOW),
-    "NhwcMaxPool": ("MaxPool", (0,), WINDOW),
-    "QLinearAveragePool": ("AveragePool", (0,), WINDOW),
-    "QLinearConv": ("Conv", (0, 3), WINDOW),
-}
-"""Operators of com.microsoft whose results have the shapes of standard ones: those, the operands and the attributes."""
-FROM_FIRST = (
-    "BlackmanWindow",
-    "ConstantOfShape",
-    "HammingWindow",
-    "HannWindow",
-    "MelWeightMatrix",
-    "Range",
-)
-FROM_SECOND = (
-    *(
-        "AffineGrid",
-        "CenterCropPad",
-        "Col2Im",
-        "DFT",
-        "Expand",
-        "MaxUnpool",
-        "OneHot",
-        "Pad",
-        "Reshape",
-        "Resize",
-        "STFT",
-    ),
-    *("Slice", "Split", "SplitToSequence", "Squeeze", "Tile", "TopK", "Unsqueeze", "Upsample"),
-)
-"""Operators whose results have shapes that the values of operands decide, from the first or the second on; so do reductions."""
-NEVER = ("If", "Loop", "Scan", "SequenceMap", *SEQUENCES, *DRAWING)
-"""Operators whose results are never computed from their operands here: those with bodies, of sequences, and those that draw."""
 VALUE_LIMIT = 1 << 22
 """Operands of more elements than this are never read for their values."""
 
@@ -92,6 +40,8 @@ class Inference:
         """One object for every type, so that blocks that repeat are known by identity."""
         self._shapes: dict[int, tuple[int, ...] | None] = {}
         """The shape of each of these objects, None where it is not known."""
+        self._plain: dict[int, NodeProto] = {}
+        """The nodes of plain forms, by identity."""
         self._alias: dict[str, str] = {}
         self._inferred: dict[tuple, list[TypeProto | None] | None] = {}
         self._values: dict[str, np.ndarray | None] = {}
@@ -158,7 +108,9 @@ class Inference:
                     return True
                 inputs[name] = kind
         data: dict[str, np.ndarray] = {}
-        for name in names[_shaping(operator) :]:
+        rule = find_rule(node.domain, operator)
+        first = rule.reads_values_from if rule else None
+        for name in names[first:] if first is not None else ():
             if name and len(inputs[name].tensor_type.shape.dim) < 2:
                 value = self.value(name)
                 if value is not None:
@@ -167,6 +119,7 @@ class Inference:
         key = (
             operator,
             node.domain,
+            self.opset_of(node),
             len(results),
             *[a.SerializeToString() for a in node.attribute],
         )
@@ -187,20 +140,10 @@ class Inference:
         self, node: NodeProto, inputs: Mapping[str, TypeProto], data: Mapping[str, np.ndarray]
     ) -> list[TypeProto | None] | None:
         """The types of a node's results, none where nothing is known of its operator; None if the operands do not fit."""
-        last: list[str] = []
-        original = node
-        if node.domain == "com.microsoft" and node.op_type in ALIKE:
-            last = _channels_last(node)
-            node = _plain(node)
-            dims = {n: _first(_dims(k)) if n in last else _dims(k) for n, k in inputs.items()}
-            inputs = {
-                n: onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, d)
-                for n, d in dims.items()
-            }
         try:
-            schema = onnx.defs.get_schema(node.op_type, self.graph.opset(node.domain), node.domain)
+            schema = onnx.defs.get_schema(node.op_type, self.opset_of(node), node.domain)
         except onnx.defs.SchemaError:
-            return []
+            return self._infer_by_rule(node)
         model = self.graph.model
         protos = {n: onnx.numpy_helper.from_array(value, n) for n, value in data.items()}
         try:
@@ -209,7 +152,7 @@ class Inference:
                 node,
                 dict(inputs),
                 protos,
-                opset_imports=list(model.opset_import),
+                opset_imports=self._list_opsets(node),
                 ir_version=model.ir_version,
             )
         except (
@@ -219,20 +162,43 @@ class Inference:
             ValueError,
         ):
             return None
-        found = [self._one(types[o]) if o in types else None for o in node.output]
-        if (
-            node is not original
-            and found[0] is not None
-            and (shape := self._shapes[id(found[0])]) is not None
-        ):
-            kind = self.type_of(self.like(original))
-            element = kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT
-            return [
-                self._one(
-                    _tensor_type(element, (*shape[:1], *shape[2:], shape[1]) if last else shape)
+        return [self._one(types[o]) if o in types else None for o in node.output]
+
+    def _infer_by_rule(self, node: NodeProto) -> list[TypeProto | None]:
+        """The types of the results of a node that ONNX's inference does not know, as its rule gives them."""
+        rule = find_rule(node.domain, node.op_type)
+        if rule is None or rule.shape is None:
+            return []
+        try:
+            shapes = rule.shape(
+                _ShapedNode(
+                    node.op_type,
+                    self.opset_of(node),
+                    read_attributes(node),
+                    [self.known_shape(n) if n else None for n in node.input],
+                    len(node.output),
                 )
-            ]
-        return found
+            )
+        except UnknownStructure:
+            return []
+        kind = self.type_of(self.like(node))
+        element = kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT
+        return [self._one(_tensor_type(element, shape)) for shape in shapes]
+
+    def note_plain(self, node: NodeProto) -> None:
+        """Notes that a node stands in a plain form, which has an opset of its own."""
+        self._plain[id(node)] = node
+
+    def opset_of(self, node: NodeProto) -> int:
+        """Returns the version of the operator set that a node speaks."""
+        is_plain = id(node) in self._plain
+        return PLAIN_OPSET if is_plain else self.graph.opset(node.domain)
+
+    def _list_opsets(self, node: NodeProto) -> list[OperatorSetIdProto]:
+        """Returns the operator sets with which a node is read."""
+        if id(node) in self._plain:
+            return [onnx.helper.make_opsetid("", PLAIN_OPSET)]
+        return list(self.graph.model.opset_import)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a tensor; UnknownStructure where it cannot be computed."""
@@ -250,16 +216,16 @@ class Inference:
 
     def like(self, node: NodeProto) -> str:
         """An operand of the element type that a result has, as far as operators outside the specification go."""
-        if node.domain != "com.microsoft":
-            return next(iter(node.input[int(node.op_type == "DequantizeLinear") :]), "")
-        if node.op_type == "NhwcMaxPool":
-            return node.input[0]
-        bytes_ = node.op_type.startswith("QLinear") or (
-            node.op_type == "QGemm" and len(node.input) > 7
-        )
+        rule = find_rule(node.domain, node.op_type)
+        if rule is not None and rule.typed_like is not None:
+            place = rule.typed_like
+            place = place if isinstance(place, int) else place(len(node.input))
+            return next(iter(node.input[place:]), "")
+        if not normalise_domain(node.domain):
+            return next(iter(node.input), "")
         for name in node.input:
             kind = self.type_of(name) if name else None
-            if kind is not None and (kind.tensor_type.elem_type in FLOAT_TYPES) != bytes_:
+            if kind is not None and kind.tensor_type.elem_type in FLOAT_TYPES:
                 return name
         return ""
 
@@ -287,7 +253,10 @@ class Inference:
             self.read.add(name)
             return self.graph.array(name)
         node = self._producers.get(name)
-        if node is None or node.domain or node.op_type in NEVER:
+        if node is None or node.domain:
+            return None
+        rule = find_rule(node.domain, node.op_type)
+        if rule is not None and (rule.holds_bodies or rule.makes_sequences or rule.is_random):
             return None
         if node.op_type in ("Shape", "Size") and node.input:
             source = self.known_shape(node.input[0])
@@ -307,7 +276,7 @@ class Inference:
                 if value is None:
                     return None
                 values[operand] = value
-        opsets = {o.domain: o.version for o in self.graph.model.opset_import}
+        opsets = {o.domain: o.version for o in self._list_opsets(node)}
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
             try:
@@ -339,35 +308,21 @@ def _dims(kind: TypeProto) -> list[int]:
     return [d.dim_value for d in kind.tensor_type.shape.dim]
 
 
-def _plain(node: NodeProto) -> NodeProto:
-    """The standard operator whose result has the same shape as a fused one's."""
-    operator, operands, kept = ALIKE[node.op_type]
-    plain = NodeProto(
-        op_type=operator,
-        input=[node.input[k] for k in operands if k < len(node.input)],
-        output=node.output[:1],
-    )
-    plain.attribute.extend(a for a in node.attribute if a.name in kept)
-    return plain
+@dataclass(frozen=True)
+class _ShapedNode:
+    """What a rule's shape function may ask about its node; see `rules.Node`."""
 
+    operator: str
+    opset: int
+    attributes: dict[str, Any]
+    shapes: Sequence[tuple[int, ...] | None]
+    results: int
 
-def _channels_last(node: NodeProto) -> list[str]:
-    """The operands, of those that decide the shape, that have their channels on their last axis."""
-    if node.op_type in ("NhwcConv", "NhwcFusedConv"):
-        return list(node.input[:2])
-    return list(
-        node.input[: node.op_type == "NhwcMaxPool" or read_attributes(node).get("channels_last", 0)]
-    )
+    def value(self, operand: int) -> np.ndarray:
+        raise UnknownStructure("values of operands are not asked for shapes")
 
+    def needed(self, result: int) -> bool:
+        raise UnknownStructure("readers of results are not asked for shapes")
 
-def _first(dims: Sequence[int]) -> list[int]:
-    """A shape with the last axis moved behind the first."""
-    return [*dims[:1], *dims[-1:], *dims[1:-1]]
-
-
-@functools.lru_cache(maxsize=1 << 12)
-def _shaping(operator: str) -> int:
-    """From which operand on their values decide the shape of a result."""
-    if operator in FROM_FIRST:
-        return 0
-    return 1 if operator in FROM_SECOND or operator.startswith("Reduce") else sys.maxsize
+    def shape(self, result: int = 0) -> tuple[int, ...]:
+        raise UnknownStructure("a shape that ONNX's inference does not know")

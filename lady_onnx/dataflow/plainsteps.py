@@ -1,32 +1,30 @@
 """The steps of an analysis, each fused operator as the plain ones that it stands for.
 
-What reads these steps needs to know plain operators alone. An operator that has no plain form stays what it is.
+What reads these steps needs to know plain operators alone. An operator that has no plain form stays
+what it is.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto, helper
+from onnx import NodeProto
 
+from ..errors import UnknownStructure
 from ..graph.model import Graph
 from ..graph.nodes import read_attributes
-from ..graph.types import FLOAT_TYPES
-from ..rules import Body, Kind
-from ..rules.plainforms import spell_out
-from .engine import Analysis, analyse_graph
-from .tensors import Tensor
-
-OPSET = 20
-"""The version of the default domain in which plain forms are written."""
-COPIES = ("Cast", "CastLike", "Identity")
-"""Operators whose result has the values of their first operand, but for rounding."""
+from ..graph.weights import read_constant
+from ..rules import Kind, find_rule, normalise_domain
+from ..rules.laws import Law, Linear
+from ..rules.plain.writer import PLAIN_OPSET
+from .engine import Analysis
+from .labels.tensors import Tensor
 
 Step = tuple[NodeProto, Kind | None]
+"""A node with what its rule says of order, None where it pins what it touches."""
 
 
 @dataclass
@@ -45,36 +43,70 @@ class PlainSteps:
     tensors: dict[str, Tensor]
     makers: dict[str, NodeProto] = field(default_factory=dict)
 
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Returns the shape of a tensor; raises UnknownStructure where it is not known."""
+        tensor = self.tensors.get(name)
+        if tensor is None and name not in self.graph.tensors:
+            raise UnknownStructure("an unknown shape")
+        return self.graph.shape(name) if tensor is None else tensor.shape
+
+    def law_of(self, node: NodeProto) -> Law | None:
+        """Returns what a node does to scale and sign; None where its rule does not say."""
+        rule = find_rule(node.domain, node.op_type)
+        if rule is None:
+            return None
+        if not callable(rule.law):
+            return rule.law
+        return rule.law(_ScaledNode(self, list(node.input), read_attributes(node)))
+
     def known(self, name: str) -> np.ndarray | None:
-        """The values of a weight, or of a copy of one; None for any other tensor."""
+        """Returns the values of a weight, or of a copy of one; None for any other tensor."""
         while name not in self.graph.tensors:
             maker = self.makers.get(name)
-            if maker is None or not is_plain(maker, *COPIES):
-                return None
-            if maker.op_type == "Cast" and read_attributes(maker).get("to") not in FLOAT_TYPES:
+            law = self.law_of(maker) if maker is not None else None
+            if maker is None or not isinstance(law, Linear) or not law.is_copy:
                 return None
             name = maker.input[0]
         return self.graph.array(name)
 
     def kind_of(self, name: str) -> int | None:
-        """The element type of a tensor, as far as it follows from what is written down."""
+        """Returns the element type of a tensor, as far as it follows from what is written down."""
         declared = {v.name: v.type.tensor_type.elem_type for v in self.graph.model.graph.input}
         while name not in declared and name not in self.graph.tensors:
             maker = self.makers.get(name)
-            if maker is not None and is_plain(maker, "Cast"):
-                return int(read_attributes(maker)["to"])
-            like = None if maker is None else _alike(maker)
+            if maker is None:
+                return None
+            rule = find_rule(maker.domain, maker.op_type)
+            if rule is not None and rule.type_attribute:
+                return int(read_attributes(maker)[rule.type_attribute])
+            like = _find_operand_of_type(maker)
             if like is None:
                 return None
             name = like
         return declared[name] if name in declared else self.graph.tensors[name].data_type
 
 
-def _alike(node: NodeProto) -> str | None:
-    """An operand that has the element type of a node's first result, by the schema of its operator."""
-    if not is_plain(node, node.op_type) or not onnx.defs.has(node.op_type, OPSET):
+@dataclass(frozen=True)
+class _ScaledNode:
+    """What a law may ask about its node; see `rules.laws.Scaled`."""
+
+    plain: PlainSteps
+    operands: list[str]
+    attributes: dict[str, Any]
+
+    def known(self, operand: int) -> np.ndarray | None:
+        name = self.operands[operand] if operand < len(self.operands) else ""
+        return self.plain.known(name) if name else None
+
+    def element_type(self, operand: int) -> int | None:
+        return self.plain.kind_of(self.operands[operand])
+
+
+def _find_operand_of_type(node: NodeProto) -> str | None:
+    """Returns an operand that has the element type of a node's first result, by its operator's schema."""
+    if normalise_domain(node.domain) or not onnx.defs.has(node.op_type, PLAIN_OPSET):
         return None
-    schema = onnx.defs.get_schema(node.op_type, OPSET)
+    schema = onnx.defs.get_schema(node.op_type, PLAIN_OPSET)
     kind = schema.outputs[0].type_str
     operands = zip(schema.inputs, node.input, strict=False)
     return next(
@@ -83,62 +115,12 @@ def _alike(node: NodeProto) -> str | None:
     )
 
 
-def is_plain(node: NodeProto, *operators: str) -> bool:
-    """Is a node one of these operators of the default domain?"""
-    return node.domain in ("", "ai.onnx") and node.op_type in operators
-
-
 def list_plain_steps(graph: Graph, analysis: Analysis) -> PlainSteps:
-    """The steps of an analysis of a graph, each fused operator as the plain ones that it stands for."""
-    found = PlainSteps(graph.copy(), [], dict(analysis.tensors))
-    numbers = itertools.count()
-    for node, kind in analysis.steps:
-        is_fused = node.domain not in ("", "ai.onnx") and not isinstance(kind, Body)
-        inner = _spelled(found, node, numbers) if is_fused else None
-        steps = [(node, kind)] if inner is None else inner
-        found.steps += steps
-        found.makers.update((name, maker) for maker, _ in steps for name in maker.output)
+    """Returns the steps of an analysis of a graph; of fused operators those of their plain forms."""
+    found = PlainSteps(graph.copy(), analysis.steps, analysis.tensors)
+    for node, _ in analysis.steps:
+        found.makers.update((name, node) for name in node.output)
+        constant = read_constant(node)
+        if constant is not None and node.output[0] not in found.graph.tensors:
+            found.graph.tensors[node.output[0]] = constant
     return found
-
-
-def _spelled(known: PlainSteps, node: NodeProto, numbers: Iterator[int]) -> list[Step] | None:
-    """The steps of a node's plain form, None where it has none that can be followed."""
-    operands = [name for name in dict.fromkeys(node.input) if name]
-    shapes = {name: known.graph.shape(name) for name in operands if name in known.graph.tensors}
-    shapes = {**{n: t.shape for n in operands if (t := known.tensors.get(n))}, **shapes}
-    if len(shapes) < len(operands):
-        return None
-    ranks = {name: len(shape) for name, shape in shapes.items()}
-    nodes = spell_out(node, ranks.get, lambda name: f"\0plain{next(numbers)}/{name}")
-    if nodes is None:
-        return None
-    model = _model(known, node, nodes, shapes)
-    graph = Graph(model)
-    for name in graph.tensors.keys() & known.graph.tensors.keys():
-        graph.replace(name, known.graph.array(name))
-    inner = analyse_graph(graph)
-    known.graph.tensors.update(
-        {n: t for n, t in graph.tensors.items() if n not in known.graph.tensors}
-    )
-    known.tensors.update({n: t for n, t in inner.tensors.items() if n not in known.tensors})
-    return inner.steps
-
-
-def _model(
-    known: PlainSteps, node: NodeProto, nodes: list[NodeProto], shapes: dict[str, tuple[int, ...]]
-) -> onnx.ModelProto:
-    """A model of a node's plain form alone; its weights have no values yet."""
-    weights = [n for n in shapes if n in known.graph.tensors]
-    kinds = {n: known.graph.tensors[n].data_type for n in weights}
-    usual = next((k for k in kinds.values() if k in FLOAT_TYPES), TensorProto.FLOAT)
-    inputs = [
-        helper.make_tensor_value_info(n, known.kind_of(n) or usual, shape)
-        for n, shape in shapes.items()
-        if n not in kinds
-    ]
-    outputs = [
-        helper.make_tensor_value_info(n, TensorProto.UNDEFINED, None) for n in node.output if n
-    ]
-    tensors = [TensorProto(name=n, data_type=kinds[n], dims=shapes[n]) for n in weights]
-    graph = helper.make_graph(nodes, "plain", inputs, outputs, tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])

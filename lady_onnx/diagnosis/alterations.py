@@ -23,8 +23,6 @@ FEW = 16
 """How many rows are looked at before all are."""
 OFF = 0.02
 """How far from its level, in steps, a value may lie."""
-SHORT_TYPE_EPSILON = 1e-5
-"""Types whose numbers are further apart than this are short; of them no mixture is told from an alteration."""
 RELATIVE_TOLERANCE = 1e-5
 """Values that differ by this part of the largest count as the same."""
 

@@ -1,7 +1,7 @@
-"""Units of one model that cannot be told apart by what they do: clones, and dead ones. Knows arrays and groups, no ONNX.
+"""Units of one model that cannot be told apart by what they do: clones, and dead units.
 
-Where a network has two units that compute the same, or several that compute nothing, it says nothing which is which: a
-copy that has one in the place of the other computes the same.
+If several units of a network compute the same, or compute nothing, nothing says which is which: a
+copy that has one in the place of the other computes the same. The module looks at one model alone.
 """
 
 from __future__ import annotations
@@ -14,30 +14,36 @@ from ..groups.model import Group
 from ..groups.permutations import Arrays
 from ..groups.rows import take_rows
 from ..groups.scaling import Scaling
-from ..numerics import as_finite
-from .unscaling import fit_allowed_factors, measure_row_factors
+from ..numerics import MIN_DIVISOR, as_finite
+from .factor_fitting import fit_allowed_factors
+from .factor_measuring import measure_row_factors
 
-CLOSE = 0.05
-"""Units whose rows differ by less than this share, beyond a factor that their structure allows, compute the same."""
-DEAD = 1e-3
-"""A unit of which rows are smaller than this share of the median row computes nothing, or is not read."""
+CLONE_TOLERANCE = 0.05
+"""Units compute the same whose rows differ by less than this share, allowed factors out."""
+DEAD_ROW_SHARE = 1e-3
+"""A unit computes nothing, or is not read, if its rows are smaller than this share of the median.
+"""
 
 
 def find_interchangeable_units(
     groups: Sequence[Group], scalings: Mapping[str, Scaling], arrays: Arrays
 ) -> dict[str, tuple[tuple[int, ...], ...]]:
-    """By each group's id, where there are any, the sets of two or more units that nothing tells apart.
+    """Find the sets of two or more units that nothing tells apart.
 
     Args:
-        groups, scalings: the groups, and the factors that the units of those that hold no others may have.
+        groups: the groups.
+        scalings: by group id the factors that its units may have, for groups that hold no others.
         arrays: the weights of one model.
+
+    Returns:
+        By group id the sets of units, for groups that have any.
     """
-    found = {g.id: _sets(g.size, scalings[g.id], arrays) for g in groups if g.id in scalings}
+    found = {g.id: _find_sets(g.size, scalings[g.id], arrays) for g in groups if g.id in scalings}
     return {name: sets for name, sets in found.items() if sets}
 
 
-def _sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, ...], ...]:
-    """The sets of units that are not read, that compute nothing, and that compute the same."""
+def _find_sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, ...], ...]:
+    """Find the units that are not read, those that compute nothing, and sets of clones."""
     own = scaling.incoming
     if own.all() or not own.any():
         return ()
@@ -45,39 +51,47 @@ def _sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, ...],
         take_rows(as_finite(arrays[s.initializer]), s) + offset
         for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
     ]
-    unread = _faint(rows, np.flatnonzero(~own))
-    # of what makes units that is multiplied with them, where all is zero, so are they
+    unread = _are_faint(rows, np.flatnonzero(~own))
+    # A unit is zero if all is zero that makes it and that is multiplied with it.
     passed = (scaling.scales[:, ~own] != 0).any(1)
     handed = np.flatnonzero(own & (scaling.scales[passed] != 0).any(0))
-    zero = _faint(rows, handed) & ~unread if handed.size else np.zeros(size, bool)
-    near = _clones(rows, scaling) & ~np.logical_or.outer(unread | zero, unread | zero)
+    zero = _are_faint(rows, handed) & ~unread if handed.size else np.zeros(size, bool)
+    near = _find_clones(rows, scaling) & ~np.logical_or.outer(unread | zero, unread | zero)
     sets = [np.flatnonzero(unread), np.flatnonzero(zero)]
     waiting = ~(unread | zero)
     for unit in np.flatnonzero(near.any(1)).tolist():
         if waiting[unit]:
-            # all are near to the first, and so to each other
+            # All members are near to the first one, and so to each other.
             members = np.append(unit, np.flatnonzero(near[unit] & waiting))
             waiting[members] = False
             sets.append(members)
     return tuple(sorted(tuple(s.tolist()) for s in sets if len(s) > 1))
 
 
-def _faint(rows: Sequence[np.ndarray], slots: np.ndarray) -> np.ndarray:
-    """Which units have all but nothing in all of these slots."""
+def _are_faint(rows: Sequence[np.ndarray], slots: np.ndarray) -> np.ndarray:
+    """Return which units have all but nothing in all of some slots, bool [units]."""
     sizes = [np.linalg.norm(rows[k], axis=1) for k in slots]
-    return np.all([s <= DEAD * np.median(s) for s in sizes], 0)
+    return np.all([s <= DEAD_ROW_SHARE * np.median(s) for s in sizes], 0)
 
 
-def _clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
-    """Which pairs of units are made alike, up to factors that their structure allows, bool [units, units], each pair once."""
+def _find_clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
+    """Find pairs of units that are made alike, up to factors that their structure allows.
+
+    Args:
+        rows: for each slot the elements of every unit, float32 [units, elements].
+        scaling: the slots, and the factors that are allowed in them.
+
+    Returns:
+        bool [units, units], each pair once.
+    """
     kinds: dict[bytes, list[int]] = {}
     for k in np.flatnonzero(scaling.incoming).tolist():
         kinds.setdefault(scaling.scales[:, k].tobytes(), []).append(k)
     near = np.ones((len(rows[0]), len(rows[0])), bool)
     for places in kinds.values():
         x = np.concatenate([rows[k] for k in places], 1)
-        unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-30)
-        near &= unit @ unit.T >= 1 - CLOSE**2 / 2
+        unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), MIN_DIVISOR)
+        near &= unit @ unit.T >= 1 - CLONE_TOLERANCE**2 / 2
     near = np.triu(near, 1)
     i, j = np.nonzero(near)
     if not i.size:
@@ -85,9 +99,7 @@ def _clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
     ratio = np.full((len(rows), i.size), np.nan)
     for k in np.flatnonzero(scaling.incoming).tolist():
         ratio[k] = measure_row_factors(rows[k][i], rows[k][j])[0]
-    allowed = fit_allowed_factors(
-        scaling, ratio, np.nan_to_num(CLOSE * np.abs(ratio)), robust=False
-    )
-    same = (np.isnan(ratio) | (np.abs(ratio / allowed - 1) <= CLOSE)).all(0)
-    near[i, j] = same
+    error = np.nan_to_num(CLONE_TOLERANCE * np.abs(ratio))
+    allowed = fit_allowed_factors(scaling, ratio, error, robust=False)
+    near[i, j] = (np.isnan(ratio) | (np.abs(ratio / allowed - 1) <= CLONE_TOLERANCE)).all(0)
     return near

@@ -1,1 +1,1 @@
-"""When two messages of ONNX files say the same, field by field."""
+"""Total equality: do two graphs say one program, and which weight of one is which of the other?"""

@@ -12,7 +12,7 @@ import onnx.numpy_helper
 from onnx import TensorProto
 
 from ..errors import LadyError, to_one_line
-from .types import PACKED_TYPES
+from ..rules.vocabulary.types import PACKED_TYPES
 
 PAGE_BYTES = 4096
 """Weights begin at multiples of this, so that they can be mapped into memory."""

@@ -11,7 +11,13 @@ from onnx import ModelProto
 
 from ..errors import FormatError, LadyError, MissingFileError, to_one_line
 from .external import is_external
-from .formats import explain_address, explain_folder, explain_format, is_address, suggest_path
+from .formats import (
+    explain_address,
+    explain_folder,
+    explain_format,
+    is_address,
+    suggest_path,
+)
 from .model import Graph
 from .validation import check_attributes, check_names, check_versions
 from .wire import split_large_weights

@@ -19,10 +19,10 @@ import onnx.numpy_helper
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ..errors import LadyError, OutputError, to_one_line
+from ..rules.vocabulary.types import KNOWN_TYPES
 from .external import is_external, locate_data, map_data, write_data
 from .files import open_atomically
 from .nodes import list_bodies, list_nodes, sort_topologically
-from .types import KNOWN_TYPES
 from .values import has_nan, is_constant_along, view_bits
 from .weights import list_weights, shape_bytes, write_values
 

@@ -11,9 +11,9 @@ import onnx.numpy_helper
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from ..errors import LadyError, to_one_line
-from ..rules.structure import CONSTANT
+from ..rules.vocabulary.structure import CONSTANT
+from ..rules.vocabulary.types import PACKED_TYPES
 from .nodes import prefix_of_body, prefix_of_function
-from .types import PACKED_TYPES
 
 TYPE_OF_VALUE_ATTRIBUTE = {
     "value": AttributeProto.TENSOR,
@@ -62,7 +62,7 @@ def _list_in_nodes(
 ) -> Iterator[tuple[str, TensorProto, Holder]]:
     """Yield the weights that Constant nodes hold, and those of subgraphs."""
     for node in nodes:
-        constant = _read_constant(node)
+        constant = read_constant(node)
         if constant is not None:
             yield prefix + node.output[0], constant, node
         for attribute in node.attribute:
@@ -71,7 +71,7 @@ def _list_in_nodes(
                 yield from _list_in_graph(attribute.g, inner)
 
 
-def _read_constant(node: NodeProto) -> TensorProto | None:
+def read_constant(node: NodeProto) -> TensorProto | None:
     """Return the tensor that a Constant node holds, None for any other node and for strings."""
     is_constant = node.op_type == CONSTANT and node.domain in ("", "ai.onnx")
     if not is_constant or not node.attribute or not any(node.output):

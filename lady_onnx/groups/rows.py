@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from .model import Slot
+from .permutations import Arrays
 
 
 def take_rows(array: np.ndarray, slot: Slot) -> np.ndarray:
@@ -12,3 +15,23 @@ def take_rows(array: np.ndarray, slot: Slot) -> np.ndarray:
     for axis, positions in slot.within:
         array = array.take(positions, axis)
     return np.moveaxis(array, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
+
+
+def join_slots(arrays: Arrays, slots: Sequence[Slot]) -> np.ndarray:
+    """What the units have in some slots, side by side, float64 [units, elements]."""
+    return np.concatenate(
+        [take_rows(np.asarray(arrays[s.initializer]), s).astype(np.float64) for s in slots], 1
+    )
+
+
+def put_rows(arrays: dict[str, np.ndarray], slots: Sequence[Slot], values: np.ndarray) -> None:
+    """The inverse of `join_slots`, in place."""
+    start = 0
+    for slot in slots:
+        array = arrays[slot.initializer]
+        where = slot.region(array.shape)
+        front = np.moveaxis(array[where], slot.axis, 0)
+        many = front.size // len(slot.index)
+        part = values[:, start : start + many].reshape(front.shape)
+        array[where] = np.moveaxis(part, 0, slot.axis).astype(array.dtype)
+        start += many

@@ -1,28 +1,89 @@
 """The paper's own matching: units are recognised by the cosine of their incoming weights alone.
 
-Source: "Find the Lady" (AAAI 2024), equation 8 and Algorithm 1. Layer after layer in the order of the data: the rows
-of a layer are compared once the units that it reads are in place, and nothing is looked at twice.
+Layer after layer in the order of the data, the rows of a layer are compared once the units that it
+reads are in place, and nothing is looked at twice.
+
+Source: "Find the Lady" (AAAI 2024), equation 8 and Algorithm 1.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..groups.model import Group, Slot
-from ..groups.permutations import Arrays
+from ..groups.permutations import Arrays, Permutations
 from ..groups.scaling import Scaling
 from ..numerics import as_finite
-from .evidence import Match, balance_odds, compute_cosines
-from .matcher import Matcher, Progress
+from .alignment import Alignment, Progress
+from .evidence.noise import Scales
+from .evidence.probabilities import balance_odds
+from .evidence.scores import compute_cosines
+from .matches import Match
+from .strategies import MatchedRows, ScoredPairs, sort_rows
 
-SHARP = 100.0
-"""By what cosines are multiplied to be taken for log-odds, where certainties are asked for."""
+LOG_ODDS_PER_COSINE = 100.0
+"""Cosines times this are taken for log-odds, where certainties are asked for."""
 
 
-class IncomingMatcher(Matcher):
-    """Aligns units by the rows of the weights that make them; `told` are the slots of each group that do."""
+@dataclass(frozen=True)
+class IncomingStrategy:
+    """Units are recognised by the cosine of the rows of the weights that make them.
+
+    Attributes:
+        scales: Mean and deviation of the reference's weights.
+        told: By group id the slots that make the group's units.
+    """
+
+    scales: Scales
+    told: Mapping[str, Sequence[Slot]]
+
+    def select_slots(self, group: Group) -> Sequence[Slot]:
+        """Return the slots that make the group's units; all where none are known."""
+        return self.told.get(group.id) or group.slots
+
+    def weigh_array(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
+        """Return a weight as it is, in single precision."""
+        return as_finite(arrays[name])
+
+    def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
+        """Return the sorted elements of every unit, in units of the weight's deviation."""
+        return sort_rows(self.scales, arrays, slots)
+
+    def score_pairs(
+        self,
+        group: Group,
+        slots: Sequence[Slot],
+        ours: Sequence[np.ndarray],
+        theirs: Sequence[np.ndarray],
+    ) -> ScoredPairs:
+        """Score every pair of units by its cosine."""
+        x, y = np.concatenate(ours, 1), np.concatenate(theirs, 1)
+        return ScoredPairs(compute_cosines(x, y).astype(np.float64), x, y)
+
+    def apply_prior(
+        self, group: Group, scores: np.ndarray, permutations: Permutations
+    ) -> np.ndarray:
+        """Return the scores as they are."""
+        return scores
+
+    def judge_matches(self, rows: MatchedRows) -> np.ndarray:
+        """Return the probability of every match, by its cosine among those of all pairs."""
+        odds = balance_odds(LOG_ODDS_PER_COSINE * rows.scores)
+        return odds[np.arange(rows.permutation.size), rows.permutation]
+
+
+class IncomingMatcher:
+    """Aligns units by the rows of the weights that make them.
+
+    Args:
+        groups: the groups, inner ones first.
+        reference, suspect: weights of the same names and shapes.
+        told: by group id the slots that make the group's units.
+        assignment: one of `assignment.ASSIGNMENTS`.
+    """
 
     def __init__(
         self,
@@ -32,46 +93,35 @@ class IncomingMatcher(Matcher):
         told: Mapping[str, Sequence[Slot]],
         assignment: str = "optimal",
     ):
-        super().__init__(groups, reference, suspect, assignment=assignment)
-        self.told = told
-        self.telling = True
+        self.alignment = Alignment(groups, reference, suspect, assignment)
+        self.strategy = IncomingStrategy(Scales(self.alignment.reference), told)
 
     def run(self, progress: Progress | None = None) -> list[Match]:
-        self.anchor(progress)
-        return self.found()
+        """Match every group once; return for every group where its units lie."""
+        count = len(self.alignment.layout.tops)
+        steps = self.alignment.anchor_groups(self.strategy, self.strategy.judge_matches)
+        for number, _ in enumerate(steps, 1):
+            if progress:
+                progress(number, count)
+        return self.alignment.list_matches()
 
-    def evidence(self, group: Group) -> Sequence[Slot]:
-        return self.told.get(group.id) or group.slots
-
-    def values(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
-        return as_finite(arrays[name])
-
-    def compared(
-        self,
-        group: Group,
-        slots: Sequence[Slot],
-        ours: Sequence[np.ndarray],
-        theirs: Sequence[np.ndarray],
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        x, y = np.concatenate(ours, 1), np.concatenate(theirs, 1)
-        return compute_cosines(x, y).astype(np.float64), x, y
-
-    def certainty(
-        self,
-        name: str,
-        scores: np.ndarray,
-        found: np.ndarray,
-        x: np.ndarray,
-        y: np.ndarray,
-        other: np.ndarray,
-    ) -> np.ndarray:
-        return balance_odds(SHARP * scores)[np.arange(found.size), found]
+    def moved(self) -> dict[str, np.ndarray]:
+        """Return the weights of which units were moved, all units in the reference's order."""
+        return self.alignment.collect_moved_weights()
 
 
 def find_incoming_slots(
     groups: Sequence[Group], scalings: Mapping[str, Scaling]
 ) -> dict[str, tuple[Slot, ...]]:
-    """By each group's id the slots whose elements make its units, and do not read them."""
+    """Find the slots whose elements make the units of a group, and do not read them.
+
+    Args:
+        groups: the groups.
+        scalings: by group id what is known of the group's slots; groups without are left out.
+
+    Returns:
+        By group id the slots.
+    """
     found = {}
     for group in groups:
         if group.id in scalings:

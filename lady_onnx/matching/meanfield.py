@@ -14,7 +14,9 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..groups.rows import take_rows
 from ..numerics import as_finite
-from .evidence import assign_rows, balance_odds, measure_scale
+from .assignment import assign_rows
+from .evidence.noise import measure_scale
+from .evidence.probabilities import balance_odds
 
 HEATS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
 """By what the log-odds are divided, step by step."""

@@ -1,36 +1,52 @@
-"""Groups inside the units of another, attention heads above all: units are matched by the best match of what they hold."""
+"""Matches groups whose units hold groups of their own: attention heads above all.
+
+Units are matched by the best match of what they hold. Groups that hold no others are the business
+of `flat`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..groups.model import Group, Slot
-from ..groups.permutations import Arrays
-from .evidence import Match, compute_certainties, find_runners_up, match_exactly
+from ..groups.permutations import Arrays, Nesting
+from .evidence.exact import match_exactly
+from .evidence.probabilities import compute_certainties, find_runners_up
+from .flat import Comparison
+from .matches import Match
+from .strategies import EvidenceStrategy, weigh_rows
 
-if TYPE_CHECKING:
-    from .matcher import Matcher
 
+def match_nested(
+    comparison: Comparison, family: Nesting, group: Group, slots: Sequence[Slot]
+) -> dict[str, Match]:
+    """Match the units of a group by the best match of what lies inside them, and that as well.
 
-def match_nested(matcher: Matcher, group: Group, slots: Sequence[Slot]) -> dict[str, Match]:
-    """Matches the units of a group by the best match of what lies inside them, then assigns the units."""
-    pairs = _Pairs(matcher, group, {s.initializer for s in slots})
+    Args:
+        comparison: the models, and how they are compared.
+        family: how the groups lie inside each other.
+        group: the group that holds others.
+        slots: those of its slots that may be used.
+
+    Returns:
+        The matches of the group and of all groups inside its units, by their ids.
+    """
+    kinds = _find_kinds(family, comparison, group, {s.initializer for s in slots})
+    pairs = _UnitPairs(comparison, kinds)
     score = np.array([[pairs.match(u, v)[1] for v in range(group.size)] for u in range(group.size)])
-    direct = [s for s in slots if s.initializer not in pairs.covered]
+    direct = [s for s in slots if s.initializer not in kinds.covered]
     if direct:
-        ours, theirs = (
-            matcher.parts(arrays, direct) for arrays in (matcher.reference, matcher.current)
-        )
-        score += matcher.compared(group, direct, ours, theirs)[0]
-    score = matcher.weighed(group, score)
-    outer = matcher.assign(score)
+        ours, theirs = comparison.weigh_both(direct)
+        score += comparison.strategy.score_pairs(group, direct, ours, theirs).scores
+    score = comparison.strategy.apply_prior(group, score, comparison.permutations)
+    outer = comparison.assign(score)
     found = {}
     means = []
     for u, v in enumerate(outer.tolist()):
-        inner, _ = pairs.match(u, v, told=True)
+        inner, _ = pairs.match(u, v, with_figures=True)
         found.update({m.group: m for m in inner})
         means.append(np.mean([m.similarity.mean() for m in inner]))
     found[group.id] = Match(
@@ -43,114 +59,160 @@ def match_nested(matcher: Matcher, group: Group, slots: Sequence[Slot]) -> dict[
     return found
 
 
-class _Pairs:
-    """Matches what lies inside unit u of the reference with what lies inside unit v of the suspect.
+@dataclass(frozen=True)
+class _Kinds:
+    """The kinds of groups inside the units of a group: in a head, query-key and value dimensions.
 
-    The groups inside a unit come in kinds, the same for all units (in an attention head the query-key and the
-    value dimensions). A weight with two kinds on it is evidence for one as soon as the other is matched.
+    All units hold the same kinds. A slot of a kind goes by its number among the slots of its group.
+
+    Attributes:
+        inner: By unit and kind the group.
+        alone: By kind the numbers of the slots in weights that no other kind touches.
+        shared: By kind the numbers of the slots in weights that other kinds touch as well. Such a
+            weight is evidence as soon as the other kinds are matched.
+        on: By weight the kinds that touch it.
+        order: The kinds in the order in which they are matched, the most evidence first.
     """
 
-    def __init__(self, matcher: Matcher, group: Group, usable: set[str]):
-        self.matcher = matcher
-        self.inner = [
-            [matcher.family.groups[n] for n in matcher.family.inside(group.id, u)]
-            for u in range(group.size)
-        ]
-        kinds = range(len(self.inner[0]))
-        on: dict[str, set[int]] = {}
-        self.slots = []
-        for k in kinds:
-            told = {id(s) for s in matcher.evidence(self.inner[0][k])}
-            own = [
-                i
-                for i, s in enumerate(self.inner[0][k].slots)
-                if s.initializer in usable and id(s) in told
-            ]
-            self.slots.append(own)
-            for i in own:
-                on.setdefault(self.inner[0][k].slots[i].initializer, set()).add(k)
-        self.covered = set(on)
-        self.alone = [
-            [i for i in own if len(on[self._name(k, i)]) == 1] for k, own in enumerate(self.slots)
-        ]
-        self.shared = [
-            [i for i in own if len(on[self._name(k, i)]) > 1] for k, own in enumerate(self.slots)
-        ]
-        self.order = sorted(
-            kinds,
-            key=lambda k: -sum(matcher.reference[self._name(k, i)].size for i in self.alone[k]),
-        )
-        self.mine = [
-            [self._rows(matcher.reference, u, k, self.alone[k], {}) for k in kinds]
-            for u in range(group.size)
-        ]
-        self.theirs = [
-            [self._rows(matcher.current, v, k, self.alone[k], {}) for k in kinds]
-            for v in range(group.size)
-        ]
+    inner: list[list[Group]]
+    alone: list[list[int]]
+    shared: list[list[int]]
+    on: Mapping[str, set[int]]
+    order: list[int]
 
-    def _name(self, kind: int, slot: int) -> str:
+    @property
+    def covered(self) -> set[str]:
+        """The weights that are evidence of any kind."""
+        return set(self.on)
+
+    def get_weight(self, kind: int, slot: int) -> str:
+        """Return the weight of a kind's slot."""
         return self.inner[0][kind].slots[slot].initializer
 
-    def _rows(
-        self,
-        arrays: Arrays,
-        unit: int,
-        kind: int,
-        which: Sequence[int],
-        done: Mapping[int, np.ndarray],
-    ) -> list[np.ndarray]:
-        """The evidence of one kind in one unit, other kinds in the orders `done`: of every slot [inner units, elements]."""
-        group = self.inner[unit][kind]
-        parts = []
-        for i in which:
-            slot = group.slots[i]
-            order = {
-                s.axis: s.index[permutation].ravel()
-                for k, permutation in done.items()
-                for s in self.inner[unit][k].slots
-                if s.initializer == slot.initializer and s.axis != slot.axis
-            }
-            parts.append(self.matcher.weighted(arrays, slot.initializer, slot, order))
-        return parts
 
-    def match(self, u: int, v: int, told: bool = False) -> tuple[list[Match], float]:
-        """What was matched in a pair, if `told` with its figures, and the pair's score: the sum over all that was."""
+def _find_kinds(family: Nesting, comparison: Comparison, group: Group, usable: set[str]) -> _Kinds:
+    """Find the kinds of groups inside a group's units, and their slots in `usable` weights."""
+    inner = [[family.groups[n] for n in family.inside(group.id, u)] for u in range(group.size)]
+    on: dict[str, set[int]] = {}
+    chosen = []
+    for kind, first in enumerate(inner[0]):
+        told = {id(s) for s in comparison.strategy.select_slots(first)}
+        own = [i for i, s in enumerate(first.slots) if s.initializer in usable and id(s) in told]
+        chosen.append(own)
+        for i in own:
+            on.setdefault(first.slots[i].initializer, set()).add(kind)
+
+    def count_kinds(kind: int, slot: int) -> int:
+        return len(on[inner[0][kind].slots[slot].initializer])
+
+    def count_elements(kind: int) -> int:
+        slots = inner[0][kind].slots
+        return sum(comparison.reference[slots[i].initializer].size for i in alone[kind])
+
+    alone = [[i for i in own if count_kinds(k, i) == 1] for k, own in enumerate(chosen)]
+    shared = [[i for i in own if count_kinds(k, i) > 1] for k, own in enumerate(chosen)]
+    order = sorted(range(len(inner[0])), key=lambda kind: -count_elements(kind))
+    return _Kinds(inner, alone, shared, on, order)
+
+
+class _UnitPairs:
+    """Matches what lies inside a unit of the reference with what lies inside one of the suspect."""
+
+    def __init__(self, comparison: Comparison, kinds: _Kinds):
+        self.comparison, self.kinds = comparison, kinds
+        self.ours, self.theirs = (
+            [
+                [
+                    _take_inner_rows(comparison.strategy, arrays, groups, k, kinds.alone[k], {})
+                    for k in range(len(groups))
+                ]
+                for groups in kinds.inner
+            ]
+            for arrays in (comparison.reference, comparison.current)
+        )
+
+    def match(self, u: int, v: int, with_figures: bool = False) -> tuple[list[Match], float]:
+        """Match what lies inside a pair of units.
+
+        Args:
+            u: the unit of the reference.
+            v: the unit of the suspect.
+            with_figures: whether matches have their figures; else these are ones.
+
+        Returns:
+            The match of every kind, and the sum of the scores of all that was matched.
+        """
         done: dict[int, np.ndarray] = {}
         found: dict[int, tuple[Match, float]] = {}
-        again = [k for k in self.order if self.shared[k]]
-        for k in [*self.order, *again]:
+        again = [k for k in self.kinds.order if self.kinds.shared[k]]
+        for k in [*self.kinds.order, *again]:
             settled = {j: p for j, p in done.items() if j != k}
-            which = [i for i in self.shared[k] if self._kinds_on(self._name(k, i)) <= {k, *settled}]
-            x, y = self.mine[u][k], self.theirs[v][k]
-            if which:
-                plain = {j: np.arange(self.inner[u][j].size) for j in settled}
-                x = [*x, *self._rows(self.matcher.reference, u, k, which, plain)]
-                y = [*y, *self._rows(self.matcher.current, v, k, which, settled)]
-            group, name = self.inner[u][k], self.inner[v][k].id
-            exact = match_exactly(x, y) if x else None
-            if exact is not None:
-                chosen, margin = exact
-                match = Match(name, chosen, np.ones(chosen.size), margin, np.ones(chosen.size))
-                score = 0.0
-            else:
-                slots = [group.slots[i] for i in (*self.alone[k], *which)]
-                scores, ours, theirs = self.matcher.compared(group, slots, x, y)
-                chosen = self.matcher.assign(scores)
-                figures = (
-                    self.matcher.figures(name, ours, theirs, scores, chosen)
-                    if told
-                    else np.ones((3, chosen.size))
-                )
-                match = Match(name, chosen, *figures)
-                score = float(scores[np.arange(chosen.size), chosen].sum())
-            done[k] = chosen
-            found[k] = match, score
+            found[k] = self._match_kind(u, v, k, settled, with_figures)
+            done[k] = found[k][0].permutation
         return [m for m, _ in found.values()], sum(score for _, score in found.values())
 
-    def _kinds_on(self, name: str) -> set[int]:
-        return {
-            k
-            for k in range(len(self.slots))
-            if any(self._name(k, i) == name for i in self.slots[k])
+    def _match_kind(
+        self, u: int, v: int, kind: int, settled: Mapping[int, np.ndarray], with_figures: bool
+    ) -> tuple[Match, float]:
+        """Match the groups of one kind inside two units; `settled` are the orders of others."""
+        comparison, kinds = self.comparison, self.kinds
+        which = [
+            i for i in kinds.shared[kind] if kinds.on[kinds.get_weight(kind, i)] <= {kind, *settled}
+        ]
+        x, y = self.ours[u][kind], self.theirs[v][kind]
+        if which:
+            plain = {j: np.arange(kinds.inner[u][j].size) for j in settled}
+            sides = (
+                (comparison.reference, kinds.inner[u], plain),
+                (comparison.current, kinds.inner[v], settled),
+            )
+            more, others = (
+                _take_inner_rows(comparison.strategy, arrays, groups, kind, which, orders)
+                for arrays, groups, orders in sides
+            )
+            x, y = [*x, *more], [*y, *others]
+        group, name = kinds.inner[u][kind], kinds.inner[v][kind].id
+        exact = match_exactly(x, y) if x else None
+        if exact is not None:
+            chosen, margin = exact
+            ones = np.ones(chosen.size)
+            return Match(name, chosen, ones, margin, ones), 0.0
+        slots = [group.slots[i] for i in (*kinds.alone[kind], *which)]
+        pairs = comparison.strategy.score_pairs(group, slots, x, y)
+        chosen = comparison.assign(pairs.scores)
+        figures: Sequence[np.ndarray] = list(np.ones((3, chosen.size)))
+        if with_figures:
+            figures = comparison.measure_figures(name, pairs, chosen)
+        score = float(pairs.scores[np.arange(chosen.size), chosen].sum())
+        return Match(name, chosen, *figures), score
+
+
+def _take_inner_rows(
+    strategy: EvidenceStrategy,
+    arrays: Arrays,
+    groups: Sequence[Group],
+    kind: int,
+    which: Sequence[int],
+    orders: Mapping[int, np.ndarray],
+) -> list[np.ndarray]:
+    """Return the weighed rows of one kind inside one unit, [inner units, elements] for each slot.
+
+    Args:
+        strategy: how elements are weighed.
+        arrays: the weights of one model.
+        groups: the groups inside the unit, by kind.
+        kind: the kind whose rows are taken.
+        which: the numbers of the slots to take.
+        orders: by other kinds the permutations in which they are taken.
+    """
+    parts = []
+    for i in which:
+        slot = groups[kind].slots[i]
+        taken = {
+            s.axis: s.index[permutation].ravel()
+            for k, permutation in orders.items()
+            for s in groups[k].slots
+            if s.initializer == slot.initializer and s.axis != slot.axis
         }
+        parts.append(weigh_rows(strategy, arrays, slot, taken))
+    return parts

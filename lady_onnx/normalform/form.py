@@ -1,8 +1,9 @@
 """The normal form of a graph: one way to write what many files write in many ways.
 
-Every node becomes a term by the rule of its operator (`reader`, `calls`), fused ones by their plain forms, local functions
-by their bodies. Each step holds for all inputs; what has no rule stands as it is. Two files of one program have normal
-forms that are equal in total (`equality`), up to the values of their weights.
+Every node becomes a term by the rewrite of its operator (`reader`, `rewrites`), a fused one by its
+plain form, a local function by its nodes, and the terms are written as a graph again (`emission`).
+Each step holds for all inputs; what has no rewrite stands as it is. Two files of one program have
+normal forms that are equal in total (`equality`), up to the values of their weights.
 """
 
 from __future__ import annotations
@@ -13,15 +14,16 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import TypeProto
 
-from ..equality.declared import Declaration, Said
 from ..graph.model import Graph
 from ..numerics import is_same
-from .emission import Emission
-from .reader import Reader
-from .terms import Leaf, NoForm, Terms
+from ..semantics.declarations import Declaration, StatedLengths
+from .algebra.numbering import Terms
+from .algebra.term import Leaf, NoNormalForm, Term
+from .emission import FormWriter
+from .reader import MISFIT_ERRORS, Reader
 
 OLDEST, NEWEST = 21, 26
-"""The normal form speaks a version of the operator sets between these."""
+"""The oldest and the newest version of the operator sets that a normal form may be written in."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,10 @@ class Form:
         graph: the form.
         source: the graph that it is the form of.
         leaves: the constants of the form by name.
-        places: in the order of the form, how every value is computed, without the values of weights, and the node of the
-            source that it comes from.
-        values: by a value of the source, of which something is declared there, the value of the form that it is.
-        declared: by a value of the form what the source declares of it.
+        places: in the order of the form, a digest of how every value is computed, without the
+            values of weights, and the node of the source that it comes from.
+        values: the value of the form for every value of the source of which something is declared.
+        declared: what the source declares of a value of the form.
     """
 
     graph: Graph
@@ -45,52 +47,57 @@ class Form:
     values: Mapping[str, str] = field(default_factory=dict)
     declared: Mapping[str, Sequence[TypeProto]] = field(default_factory=dict)
 
-    def first_without(self, other: Form) -> str | None:
-        """The first node, in the order of the form, that computes what no node of another form does."""
+    def find_first_without(self, other: Form) -> str | None:
+        """Find the first node that computes what no node of another form computes."""
         known = {digest for digest, _ in other.places}
         return next((place for digest, place in self.places if digest not in known), None)
 
-    def room(self, name: str) -> np.ndarray | None:
-        """By how much rounding may have changed every element of a constant; None where it is exact."""
-        leaf = self.leaves.get(name)
-        return (
-            None
-            if leaf is None or leaf.room is None
-            else np.broadcast_to(leaf.room, leaf.array.shape)
-        )
+    def read_error_bound(self, name: str) -> np.ndarray | None:
+        """Return by how much rounding may have changed every element of a constant.
 
-    def written(self, form: Graph) -> Graph | None:
-        """The source with the constants that a copy of the form has.
+        Args:
+            name: the constant.
 
         Returns:
-            A copy of the source; None where a constant that was changed stands in no weight of the source, or where two
-            of them say different things of one.
+            float64 of the constant's shape; None where it is exact.
+        """
+        leaf = self.leaves.get(name)
+        if leaf is None or leaf.error_bound is None:
+            return None
+        return np.broadcast_to(leaf.error_bound, leaf.array.shape)
+
+    def write_back(self, form: Graph) -> Graph | None:
+        """Write the constants of a copy of the form into a copy of the source.
+
+        Args:
+            form: the copy of the form.
+
+        Returns:
+            The copy of the source; None where a constant that was changed stands in no weight of
+            the source, or where two constants say different things of one element.
         """
         result = self.source.copy()
         changed: dict[str, np.ndarray] = {}
-        said: dict[str, np.ndarray] = {}
+        is_written: dict[str, np.ndarray] = {}
         for name, leaf in self.leaves.items():
             array = form.array(name)
-            is_changed = not is_same(array, leaf.array)
-            if leaf.origin is None:
-                if is_changed:
+            if leaf.origin is None or leaf.origin[0] not in self.source.tensors:
+                if not is_same(array, leaf.array):
                     return None
                 continue
-            weight, places = leaf.origin
-            if weight not in self.source.tensors:
-                if is_changed:
-                    return None
-                continue
-            where = places().ravel()
+            weight, read_places = leaf.origin
+            where = read_places().ravel()
             if weight not in changed:
                 changed[weight] = np.array(self.source.array(weight))
-                said[weight] = np.zeros(changed[weight].size, bool)
-            flat, told = changed[weight].reshape(-1), said[weight]
+                is_written[weight] = np.zeros(changed[weight].size, bool)
+            flat, written = changed[weight].reshape(-1), is_written[weight]
             new = array.ravel()
-            if flat.dtype != new.dtype or not is_same(flat[where[told[where]]], new[told[where]]):
+            if flat.dtype != new.dtype or not is_same(
+                flat[where[written[where]]], new[written[where]]
+            ):
                 return None
             flat[where] = new
-            told[where] = True
+            written[where] = True
         for weight, array in changed.items():
             if not is_same(array, self.source.array(weight)):
                 result.replace(weight, array)
@@ -98,75 +105,75 @@ class Form:
 
 
 def choose_version(*graphs: Graph) -> int:
-    """The version of the operator sets that the normal forms of some graphs speak."""
+    """Choose the version of the operator sets for the normal forms of graphs."""
     return min(max(OLDEST, *(g.opset() for g in graphs)), NEWEST)
 
 
-def build_normal_form(graph: Graph, version: int, exact: bool = False) -> Form:
-    """The normal form of a graph.
+def build_normal_form(graph: Graph, version: int, is_exact: bool = False) -> Form:
+    """Build the normal form of a graph.
 
     Args:
         graph: the graph.
-        version: the version of the default domain that the form speaks; one for both graphs that are compared.
-        exact: whether only such steps are taken as leave every bit as it is.
+        version: the version of the default domain that the form is written in; forms that are
+            compared have one version.
+        is_exact: whether only such steps are taken that leave every bit as it is.
 
-    Raises NoForm with the first node that has none.
+    Raises:
+        NoNormalForm: if a node has no normal form; the message names the first such node.
     """
     try:
-        return _normal_form(graph, version, exact)
+        reader, ends = _read_graph(graph, version, is_exact)
+        return _write_form(graph, reader, ends)
     except (MemoryError, RecursionError) as error:
-        raise NoForm(f"{graph.name}: too large or too deep for a normal form") from error
+        raise NoNormalForm(f"{graph.name}: too large or too deep for a normal form") from error
 
 
-def _normal_form(graph: Graph, version: int, exact: bool) -> Form:
-    reader = Reader(graph, Terms(graph, version, exact))
-    ends = reader.run()
-    if not exact:
-        # what nothing else reads becomes part of a longer sum or product, and what reads it is known at the end
-        reader = Reader(graph, Terms(graph, version, exact), reader.read_once(ends))
-        ends = reader.run()
-    names = [v.name for v in (*graph.required_inputs, *graph.model.graph.output)]
-    emission = Emission(reader.terms, reader.labels, names)
+def _read_graph(graph: Graph, version: int, is_exact: bool) -> tuple[Reader, list[Term]]:
+    """Read a graph, and return the reader and the terms of the outputs."""
+    reader = Reader(graph, Terms(graph, version, is_exact))
+    ends = reader.read_graph()
+    if is_exact:
+        return reader, ends
+    # a sum or product becomes part of a longer one only where nothing else reads it, and what
+    # reads it is known after the first reading alone
+    reader = Reader(graph, Terms(graph, version, is_exact), reader.find_unshared_operands(ends))
+    return reader, reader.read_graph()
+
+
+def _write_form(graph: Graph, reader: Reader, ends: Sequence[Term]) -> Form:
+    outputs = graph.model.graph.output
+    taken = [v.name for v in (*graph.required_inputs, *outputs)]
+    writer = FormWriter(reader.terms, reader.labels, taken)
     try:
-        model = emission.model(
-            graph.required_inputs, list(zip(graph.model.graph.output, ends, strict=True))
-        )
-    except (
-        ArithmeticError,
-        AssertionError,
-        AttributeError,
-        LookupError,
-        TypeError,
-        ValueError,
-    ) as error:
-        raise NoForm(
-            f"{graph.name}: cannot be written in normal form ({' '.join(str(error).split())})"
-        ) from error
+        model = writer.write_model(graph.required_inputs, list(zip(outputs, ends, strict=True)))
+    except MISFIT_ERRORS as error:
+        what = " ".join(str(error).split())
+        raise NoNormalForm(f"{graph.name}: cannot be written in normal form ({what})") from error
+    known = [v for v in reader.environment.declared_values if v.term_id in writer.names]
+    values = {v.name: writer.names[v.term_id] for v in known}
     declared: dict[str, list[TypeProto]] = {}
-    values = {
-        name: emission.names[key] for name, key, _ in reader.terms_of if key in emission.names
-    }
-    for name, _, kind in reader.terms_of:
-        if name in values:
-            declared.setdefault(values[name], []).append(kind)
+    for value in reader.environment.declared_values:
+        if value.name in values:
+            declared.setdefault(values[value.name], []).append(value.type)
     return Form(
-        Graph(model, graph.path), graph, emission.leaves, tuple(emission.places), values, declared
+        Graph(model, graph.path), graph, writer.leaves, tuple(writer.places), values, declared
     )
 
 
-def list_declarations(graph: Graph, said: Said) -> list[Declaration]:
-    """Everything that a file declares of its values, and what follows of them from the nodes.
+def list_declarations(graph: Graph, stated: StatedLengths) -> list[Declaration]:
+    """List everything that a file declares of its values, with what follows from the nodes.
 
     Args:
-        graph: the graph.
-        said: of the lengths of its inputs, which of them a caller gives equal.
+        graph: the graph of the file.
+        stated: what is stated of the lengths of its inputs; those of one name are equal.
 
-    Raises NoForm where an output cannot be read.
+    Raises:
+        NoNormalForm: if an output cannot be read.
     """
-    names = {place: name for place, name in said.items() if isinstance(name, str)}
+    names = {place: name for place, name in stated.items() if isinstance(name, str)}
     reader = Reader(graph, Terms(graph, choose_version(graph), False, names), is_lenient=True)
     try:
-        reader.run()
+        reader.read_graph()
     except (MemoryError, RecursionError) as error:
-        raise NoForm(f"{graph.name}: too large or too deep to be read") from error
-    return reader.declared
+        raise NoNormalForm(f"{graph.name}: too large or too deep to be read") from error
+    return reader.environment.declarations

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..editing.permuting import Model
 from ..errors import ArchitectureError
-from ..matching.matcher import Progress
+from ..matching.alignment import Progress
 from ..reporting import MAX_SHOWN_ENTRIES, Report
-from .outcome import Resync
-from .permuting import Model
+from .result import Resync
 from .resynchronization import resync
 from .verdicts import VERDICTS, Verdict
 

@@ -9,20 +9,19 @@ from pathlib import Path
 
 import numpy as np
 
+from ..editing.permuting import PERMUTED_NOTE, Permuted, count_moved, permute
 from ..errors import OutputError
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..graph.model import Graph, map_weights
 from ..groups.permutations import Nesting, invert_permutations
-from ..matching.matcher import compute_similarities
+from ..matching.evidence.scores import compute_similarities
 from ..reporting import Report
 from ..runtime.comparison import compare_models
 from ..runtime.data import read_data
-from .outcome import Resync
-from .permuting import NOTE, Permuted, permute
 from .picture import draw_matrices
+from .result import Resync
 from .resynchronization import resync
-from .wording import count_moved
 
 SEED = 1
 """The seed of the permutation and of the noise."""
@@ -105,7 +104,7 @@ def run_demo(folder: Path) -> Demonstration:
     shuffled = permute(reference, SEED)
     slots = sorted({s.initializer for g in shuffled.symmetry.groups for s in g.slots})
     _noise_weights(shuffled.graph, slots)
-    shuffled.graph.save(paths["suspect"], NOTE)
+    shuffled.graph.save(paths["suspect"], PERMUTED_NOTE)
     result = resync(paths["reference"], paths["suspect"])
     result.save(paths["resynced"])
     graphs = {name: load_graph(path) for name, path in paths.items()}

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import ModelProto
 
+from ..editing.permuting import Model
 from ..errors import UnknownNameError, suggest_name
 from ..graph.linking import link_graphs
 from ..graph.loading import load_graph
@@ -19,7 +20,6 @@ from ..runtime.comparison import compare_models
 from ..runtime.data import read_data
 from ..runtime.verification import Verification
 from ..symmetry.explanation import Explanation, explain_axes
-from .permuting import Model
 
 
 def explain(model: Model, initializer: str, axis: int | None = None) -> tuple[Explanation, ...]:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
-from ..diagnosis.alterations import describe_alterations
-from ..diagnosis.integrity import TAMPERING
-
-if TYPE_CHECKING:
-    from .outcome import Resync
+from ..diagnosis.alterations import Alteration, describe_alterations
+from ..diagnosis.findings import TAMPERING, Finding
+from ..matching.matches import Match
 
 VERDICTS = ("identical", "permuted", "rescaled", "altered", "tampered", "unrelated")
 ACCEPTED = VERDICTS[:3]
@@ -45,7 +44,36 @@ class Verdict:
         return self.verdict in ACCEPTED
 
 
-def judge_suspect(found: Resync) -> Verdict:
+class Judged(Protocol):
+    """What a verdict is judged from: a re-synchronisation, see `Resync` for the attributes."""
+
+    @property
+    def exact(self) -> bool: ...
+    @property
+    def restored(self) -> bool: ...
+    @property
+    def alike(self) -> bool: ...
+    @property
+    def bits(self) -> bool: ...
+    @property
+    def apart(self) -> tuple[str, ...]: ...
+    @property
+    def moved(self) -> int: ...
+    @property
+    def similarity(self) -> float: ...
+    @property
+    def max_weight_difference(self) -> float: ...
+    @property
+    def integrity(self) -> tuple[Finding, ...]: ...
+    @property
+    def matches(self) -> tuple[Match, ...]: ...
+    @property
+    def alterations(self) -> Mapping[str, tuple[Alteration, ...]]: ...
+    @property
+    def interchangeable(self) -> Mapping[str, tuple[tuple[int, ...], ...]]: ...
+
+
+def judge_suspect(found: Judged) -> Verdict:
     """The verdict on a suspect that was re-synchronised."""
     equality = BITS if found.exact and found.bits else ROUNDING
     if not found.apart:
@@ -68,7 +96,7 @@ def judge_suspect(found: Resync) -> Verdict:
     return _altered(found)
 
 
-def _accepted(found: Resync, equality: str) -> Verdict | None:
+def _accepted(found: Judged, equality: str) -> Verdict | None:
     """The verdict on a suspect that computes what the reference does, None for any other."""
     moved = f"{_units(found.moved, 'moved')}, and " if found.moved else ""
     written = "" if found.alike else "the files are written differently, and "
@@ -108,7 +136,7 @@ def _accepted(found: Resync, equality: str) -> Verdict | None:
     )
 
 
-def _altered(found: Resync) -> Verdict:
+def _altered(found: Judged) -> Verdict:
     """The verdict on a suspect that is a copy, and computes something else."""
     odd = [f for f in found.integrity if f.kind in TAMPERING]
     if odd:
@@ -144,7 +172,7 @@ def _is_extreme(factor: float | None) -> bool:
     return factor is not None and not 1 / EXTREME < abs(factor) < EXTREME
 
 
-def measure_recognised(found: Resync) -> float:
+def measure_recognised(found: Judged) -> float:
     """The share of the units that are likely to be copies, but for one a group, which is right by chance.
 
     What is interchangeable with others tells nothing. Where there is nothing to be told, the share is one.

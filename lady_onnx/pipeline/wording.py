@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..diagnosis.integrity import REPLACEABLE, Finding
+from ..diagnosis.findings import REPLACEABLE, Finding
 from ..groups.model import Symmetry
-from ..matching.evidence import Match
+from ..matching.matches import Match
 from ..reporting import count_things, format_table
 
 MEANING_OF_FINDING = {
@@ -30,11 +30,6 @@ MEANING_OF_FINDING = {
     "stayed",
 }
 """What each kind of finding says, in the order in which they are listed."""
-
-
-def count_moved(permutations: Mapping[str, np.ndarray]) -> int:
-    """Return the number of units that permutations, int64 [size] by group, move."""
-    return sum(int((p != np.arange(p.size)).sum()) for p in permutations.values())
 
 
 def describe_matches(matches: Sequence[Match], symmetry: Symmetry, limit: int | None) -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import LadyError, check_whole_number
 from ..graph.model import Graph
 from ..graph.nodes import pair_by_name
-from ..graph.types import HALF_TYPES
+from ..rules.vocabulary.types import HALF_TYPES
 from .axes import list_small_sizes, read_axes
 from .judging import HALF_ROUNDING_STEP, ROUNDING_STEP, Judge, Outputs
 from .metrics import METRICS, compute_metric

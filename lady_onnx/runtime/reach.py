@@ -18,7 +18,7 @@ from onnx import NodeProto
 from ..graph.functions import inline_functions
 from ..graph.model import Graph
 from ..graph.nodes import prefix_of_body, read_attributes, sort_topologically
-from ..rules.bounds import (
+from ..rules.vocabulary.bounds import (
     CLASS_COUNTS,
     COUNT_OPERANDS,
     COUNT_SPAN,
@@ -34,7 +34,7 @@ from ..rules.bounds import (
     halve_span,
     solve_operand,
 )
-from ..rules.structure import CONTROL_INPUTS, CONTROL_OUTPUTS
+from ..rules.vocabulary.structure import CONTROL_INPUTS, CONTROL_OUTPUTS
 
 MAX_BOUNDS = 64
 """The number of bounds that are read of one constant, and that are kept of all."""

@@ -16,7 +16,7 @@ import onnx
 
 from ..errors import ExecutionError, LadyError, to_one_line
 from ..graph.model import PROTOBUF_LIMIT, Graph
-from ..rules.structure import QUANTIZE_LINEAR
+from ..rules.vocabulary.structure import QUANTIZE_LINEAR
 from .installation import load_onnxruntime
 from .providers import CPU_PROVIDER
 

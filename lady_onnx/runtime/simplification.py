@@ -17,7 +17,7 @@ import onnx
 import onnx.numpy_helper
 
 from ..graph.model import PROTOBUF_LIMIT, Graph
-from ..graph.types import HALF_TYPES
+from ..rules.vocabulary.types import HALF_TYPES
 
 OPTIMISER_SCRIPT = """
 import sys

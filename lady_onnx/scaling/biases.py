@@ -16,7 +16,8 @@ from ..dataflow.plainsteps import PlainSteps, list_plain_steps
 from ..graph.model import Graph
 from ..groups.permutations import Arrays
 from ..numerics import as_finite, is_float_array, is_same
-from .gains import MAX_TAKEN_BACK, Gain, Gains
+from .gain_walk import GainWalk
+from .gains import MAX_TAKEN_BACK, Gain
 
 FEW = 0.25
 """Where more of the weights differ than this share, none of them is tried."""
@@ -53,7 +54,11 @@ def find_inert_biases(graph: Graph, reference: Arrays, suspect: Arrays) -> list[
         step = np.where(
             np.isclose(gain.array, 0, atol=1e-5 * np.abs(as_finite(reference[name]))), 0, gain.array
         )
-        if plain is not None and step.any() and Gains(plain, {name: gain.moved(step)}).vanish():
+        if (
+            plain is not None
+            and step.any()
+            and GainWalk(plain, {name: gain.moved(step)}).does_vanish()
+        ):
             found.append(name)
     return found
 
@@ -76,13 +81,13 @@ def _pairs(
     gains = {name: _gain(reference, suspect, name) for name in apart}
     found = []
     for name in apart:
-        alone = Gains(plain, {name: gains[name]})
-        alone.vanish()
+        alone = GainWalk(plain, {name: gains[name]})
+        alone.does_vanish()
         for last in dict.fromkeys(alone.met):
             if (
                 last in gains
                 and last != name
-                and Gains(plain, {n: gains[n] for n in (name, last)}).vanish()
+                and GainWalk(plain, {n: gains[n] for n in (name, last)}).does_vanish()
             ):
                 found.append((name, last))
     return found

@@ -1,174 +1,163 @@
-"""Units that may be reflected: an activation that is a number less itself where the sign of its input changes."""
+"""Units that may be reflected: an activation that is a number less itself where the sign of its input changes.
+
+A sigmoid of -x is one less the sigmoid of x. So a unit in front of it may change its sign, where what
+reads the unit behind it changes its own and gains a bias. The walk over the factors asks here at
+every activation, and at everything that reads a reflected tensor.
+"""
 
 from __future__ import annotations
-
-from collections.abc import Mapping, Sequence
 
 import numpy as np
 from onnx import NodeProto
 
-from ..dataflow.labels import find_varying_axes
-from ..dataflow.plainsteps import PlainSteps, is_plain
-from ..graph.nodes import read_attributes
-from ..groups.model import Group
+from ..dataflow.labels.equations import solve_equation
+from ..dataflow.labels.roles import find_varying_axes
 from ..groups.scaling import Shift
-from ..rules import Kind, Movement
-from .factors import FactorRole, Monomials
+from ..rules import Equation, Kind
+from ..rules.laws import Linear, Multilinear, Reflective, StatisticsNorm
+from .monomials import FactorRole
+from .state import FactorState, PlainNode, read_node
 
 
 class Reflections:
-    """What the walk over the factors of a graph knows of reflected tensors."""
+    """What the walk over the factors of a graph knows of reflected tensors.
 
-    def __init__(
-        self,
-        plain: PlainSteps,
-        groups: Sequence[Group],
-        roles: Mapping[str, list[FactorRole]],
-        products: Monomials,
-        offsets: dict[str, float],
-    ):
-        self.plain = plain
-        self.graph = plain.graph
-        self.groups = groups
-        self.roles = roles
-        self.products = products
-        self.offsets = offsets
+    Attributes:
+        state: the walk.
+        reflected: by tensor the group whose units become so much less themselves there when their
+            sign changes, and how much that is.
+        shifts: by group what biases gain when its units change signs.
+    """
+
+    def __init__(self, state: FactorState):
+        self.state = state
         self.reflected: dict[str, tuple[str, float]] = {}
-        """By tensor the group whose units become so much less themselves there when their sign changes."""
         self.shifts: dict[str, list[Shift]] = {}
-        self.readers: dict[str, list[NodeProto]] = {}
-        for node, _ in plain.steps:
+        self._readers: dict[str, list[tuple[NodeProto, Kind | None]]] = {}
+        for node, kind in state.plain.steps:
             for name in node.input:
-                self.readers.setdefault(name, []).append(node)
-        self.shown = {o.name for o in plain.graph.model.graph.output}
+                self._readers.setdefault(name, []).append((node, kind))
+        self._shown = {o.name for o in state.plain.graph.model.graph.output}
 
-    def _on(self, name: str) -> list[FactorRole]:
-        return self.roles.get(name, [])
+    def list_readers(self, name: str) -> list[PlainNode]:
+        """Returns the nodes that read a tensor, once for every operand that it is."""
+        return [read_node(self.state.plain, *reader) for reader in self._readers[name]]
 
-    def made(
-        self, operator: str, node: NodeProto, first: list[FactorRole]
+    def reflect(
+        self, node: PlainNode, law: Reflective, first: list[FactorRole]
     ) -> list[FactorRole] | None:
-        """The signs behind an activation that may be reflected; None where it may not."""
-        top = self._top(operator, node)
-        if top is None or len(first) != 1 or len(find_varying_axes(first[0][1])) != 1:
+        """Returns the signs behind an activation whose units may be reflected; None where they may not."""
+        if len(first) != 1 or len(find_varying_axes(first[0][1])) != 1:
             return None
-        if operator == "Clip":
-            bias = self._bias_before(node.input[0])
+        if law.is_input_shifted:
+            bias, offsets = self._find_bias_before(node.inputs[0]), self.state.offsets
+            middle = -law.top / 2
             if (
                 bias is None
-                or not self._is_read_once(node.input[0])
-                or self.offsets.get(bias, -top / 2) != -top / 2
+                or not self._is_read_once(node.inputs[0])
+                or offsets.get(bias, middle) != middle
             ):
                 return None
             # what comes in must become `top` less itself
-            self.offsets[bias] = -top / 2
-        self.products.still(first, sign=False)
-        self.reflected[node.output[0]] = first[0][0], top
-        return self.products.signs(first)
+            offsets[bias] = middle
+        self.state.monomials.fix(first, sign=False)
+        self.reflected[node.outputs[0]] = first[0][0], law.top
+        return self.state.monomials.keep_signs(first)
 
-    def _top(self, operator: str, node: NodeProto) -> float | None:
-        """What an activation and its mirror image add up to, None where it has none."""
-        given, names = read_attributes(node), [*node.input, "", ""]
-        if operator == "Sigmoid" or (operator == "HardSigmoid" and given.get("beta", 0.5) == 0.5):
-            return 1.0
-        if operator == "Clip":
-            ends = [
-                self._bound(n, given.get(key))
-                for n, key in zip(names[1:3], ("min", "max"), strict=True)
-            ]
-            if ends[0] == 0:
-                return ends[1]
-        return None
-
-    def _bound(self, name: str, given: float | None) -> float | None:
-        """A bound of Clip, None where it is not known, or there is none."""
-        array = self.plain.known(name) if name else given
-        return None if array is None else float(np.asarray(array).reshape(-1)[0])
-
-    def _bias_before(self, name: str) -> str | None:
-        """The weight that is added last to a tensor, and nowhere else."""
-        maker = self.plain.makers.get(name)
-        if maker is None or not is_plain(maker, "Add", "BatchNormalization", "Conv", "Gemm"):
+    def _find_bias_before(self, name: str) -> str | None:
+        """Returns the weight that is added last to a tensor, and nowhere else."""
+        plain = self.state.plain
+        maker = plain.makers.get(name)
+        if maker is None:
             return None
-        if read_attributes(maker).get("beta", 1.0) != 1:
-            # another number than the bias is added
-            return None
-        added = maker.input if maker.op_type == "Add" else maker.input[2:3]
-        found = [n for n in added if n in self.graph.tensors and self._on(n)]
+        node = read_node(plain, maker, None)
+        match node.law:
+            case Linear(operands=None, coefficients=None, is_mean=False):
+                added = node.inputs
+            case Multilinear(factors=2, addend=1.0) | StatisticsNorm():
+                added = node.inputs[2:3]
+            case _:
+                return None
+        found = [n for n in added if n in plain.graph.tensors and self.state.factors_on(n)]
         return found[0] if len(found) == 1 and self._is_read_once(found[0]) else None
 
     def _is_read_once(self, name: str) -> bool:
         """Does one node read a tensor, and nothing else?"""
-        return len(self.readers.get(name, [])) == 1 and name not in self.shown
+        return len(self._readers.get(name, [])) == 1 and name not in self._shown
 
-    def behind(self, operator: str, node: NodeProto, kind: Kind | None) -> None:
-        """What reads a reflected tensor gains a bias, or passes it on; else its signs are still."""
-        group, top = self.reflected.get(node.input[0], ("", 0.0))
-        alone = sum(bool(self._on(name)) for name in node.input) == 1
-        moves = isinstance(kind, Movement) and operator != "Pad"
-        if group and alone and (moves or operator in ("GlobalAveragePool", "ReduceMean")):
-            self.reflected.update(dict.fromkeys(node.output, (group, top)))
+    def pass_behind(self, node: PlainNode) -> None:
+        """Notes what a node that reads a reflected tensor makes of it.
+
+        It passes the reflection on, or gains a bias. Else the signs of the units stay.
+        """
+        group, top = self.reflected.get(node.inputs[0], ("", 0.0))
+        is_alone = sum(bool(self.state.factors_on(name)) for name in node.inputs) == 1
+        is_mean = isinstance(node.law, Linear) and node.law.is_mean
+        if group and is_alone and (node.is_plain_movement or is_mean):
+            self.reflected.update(dict.fromkeys(node.outputs, (group, top)))
             return
-        shift = (
-            self._shift(operator, node, group, top)
-            if group and node.input[0] not in node.input[1:]
-            else None
-        )
+        is_read_once = group and node.inputs[0] not in node.inputs[1:]
+        shift = self._find_shift(node, group, top) if is_read_once else None
         if shift is not None:
             self.shifts.setdefault(group, []).append(shift)
             return
-        for name in node.input:
+        for name in node.inputs:
             if name in self.reflected:
-                self.products.still(self._on(name), scale=False)
+                self.state.monomials.fix(self.state.factors_on(name), scale=False)
 
-    def _shift(self, operator: str, node: NodeProto, group: str, top: float) -> Shift | None:
-        """How a product that sums over reflected units makes up for it, None where it cannot."""
-        if (
-            operator not in ("Conv", "Gemm", "MatMul")
-            or len(node.input) < 2
-            or node.input[1] not in self.graph.tensors
-        ):
+    def _find_shift(self, node: PlainNode, group: str, top: float) -> Shift | None:
+        """Returns how a product that sums over reflected units makes up for it, None where it cannot."""
+        graph = self.state.plain.graph
+        bias = self._find_bias_behind(node)
+        if bias is None or bias not in graph.tensors or node.inputs[1] not in graph.tensors:
             return None
-        given, weight, bias = read_attributes(node), node.input[1], None
-        if operator == "MatMul" and self._is_read_once(node.output[0]):
-            reader = self.readers[node.output[0]][0]
-            others = (
-                [n for n in reader.input if n in self.graph.tensors]
-                if reader.op_type == "Add"
-                else []
-            )
-            bias = others[0] if others else None
-        elif len(node.input) > 2:
-            bias = node.input[2]
-        padded = any(given.get("pads", ())) or given.get("auto_pad", b"NOTSET") not in (
-            b"NOTSET",
-            b"VALID",
-        )
-        plain = (
-            not padded
-            and given.get("group", 1) == 1
-            and given.get("alpha", 1.0) == given.get("beta", 1.0) == 1
-        )
-        if (
-            not bias
-            or bias not in self.graph.tensors
-            or not plain
-            or not all(map(self._is_read_once, (weight, bias)))
-        ):
+        weight = node.inputs[1]
+        axis = self._find_summed_axis(node)
+        if axis is None or not all(map(self._is_read_once, (weight, bias))):
             return None
-        if (
-            given.get("transA")
-            or self.graph.array(weight).ndim < 2
-            or (operator == "MatMul" and self.graph.array(weight).ndim > 2)
-        ):
+        wide = graph.shape(bias)
+        if not wide or wide[-1] != np.prod(wide) or wide[-1] != graph.shape(weight)[1 - axis]:
             return None
-        axis = 1 if operator == "Conv" or given.get("transB") else 0
-        wide = self.graph.shape(bias)
-        if not wide or wide[-1] != np.prod(wide) or wide[-1] != self.graph.shape(weight)[1 - axis]:
-            return None
-        if not self.graph.array(bias).any():
+        if not graph.array(bias).any():
             # zeros have no factor of their own, and would need one when they are zeros no more
             return None
-        (own,) = [g for g in self.groups if g.id == group]
+        (own,) = [g for g in self.state.groups if g.id == group]
         slots = [s for s in own.slots if (s.initializer, s.axis) == (weight, axis) and not s.within]
         return Shift(slots[0], 1 - axis, bias, top) if len(slots) == 1 else None
+
+    def _find_bias_behind(self, node: PlainNode) -> str | None:
+        """Returns what is added to a plain product of two operands, by itself or by the node behind it."""
+        law = node.law
+        if not isinstance(law, Multilinear) or len(node.inputs) < 2:
+            return None
+        is_plain = law.factors == 2 or (law.factors is None and len(node.inputs) == 2)
+        is_padded = law.window is not None and law.window.is_padded
+        if not is_plain or is_padded or law.coefficient != 1 or law.addend != 1:
+            return None
+        if len(node.inputs) > 2:
+            return node.inputs[2]
+        if not self._is_read_once(node.outputs[0]):
+            return None
+        reader = self.list_readers(node.outputs[0])[0]
+        if not isinstance(reader.law, Linear) or reader.law != Linear():
+            return None
+        weights = [n for n in reader.inputs if n in self.state.plain.graph.tensors]
+        return weights[0] if weights else None
+
+    def _find_summed_axis(self, node: PlainNode) -> int | None:
+        """Returns the axis of a product's weight that is summed over, of its first two; None where none is alone."""
+        if not isinstance(node.kind, Equation):
+            return None
+        shapes = [self.state.shape(n) if n else None for n in node.inputs]
+        results = [self.state.shape(o) if o else None for o in node.outputs]
+        solution = solve_equation(node.kind.text, shapes, node.kind.sizes, results)
+        how, sizes = solution.how, solution.sizes
+        terms = how.sides[1]
+        has_window = isinstance(node.law, Multilinear) and node.law.window is not None
+        if len(terms) < 2 or (len(terms) > 2 and not has_window):
+            return None
+        if any(sizes[n] > 1 for n in how.batch):
+            # groups of channels, each with columns of its own
+            return None
+        summed = [k for k in (0, 1) if how.gone & set(terms[k].names)]
+        return summed[0] if len(summed) == 1 else None

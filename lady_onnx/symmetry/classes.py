@@ -1,154 +1,137 @@
-"""Labels merged into classes, and the order of their parents completed."""
+"""The classes of a folded graph: their labels in the weights, and how many each stands for."""
 
 from __future__ import annotations
 
-import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
-from ..dataflow.labels import Facts, find_components, sort_distinct, to_dense
+from ..dataflow.labels.facts import Facts
+from ..dataflow.labels.roles import to_dense
+from .congruence import Congruence, close_congruence
+from .run_folding import Fold
 
 
-class CongruenceClosure:
-    """Labels merged into classes, with their parents; nodes are the addresses first, then the labels.
-
-    Addresses differ for good, and what they mean differs from one tensor to the next: they are parents, but
-    are never merged. A class that would have to be one with an address is pinned.
+@dataclass(frozen=True)
+class Occurrences:
+    """Where labels occur in the weights. One entry stands for one label in one role.
 
     Attributes:
-        shift: the number of address nodes.
-        of: the class of every node.
-        maps: for each relation the classes of the children and of their parents, one parent a child.
-        pinned: nodes that an address pins.
+        roles: the roles of all weights, each with the weight's name.
+        label: int64 [entries], the label.
+        role: int64 [entries], the number of the role.
+        times: uint64 [entries], how often the label occurs in the role.
     """
 
-    def __init__(self, facts: Facts):
-        lowest = min((int(p.min(initial=0)) for _, p in facts.parents), default=0)
-        self.shift = -lowest
-        self.maps: list[tuple[np.ndarray, np.ndarray]] = []
-        self.pinned: set[int] = set()
-        self._relations = {
-            i: (self._node(c), self._node(p)) for i, (c, p) in enumerate(facts.parents)
-        }
-        self._numbers = itertools.count(len(self._relations))
-        self._nodes = self.shift + facts.count
-        self._equal = [(self._node(to_dense(a)), self._node(to_dense(b))) for a, b in facts.equal]
-        self._closed: set[tuple[int, int]] = set()
-        while self._merge() or self._close():
-            pass
+    roles: list[tuple[str, np.ndarray]]
+    label: np.ndarray
+    role: np.ndarray
+    times: np.ndarray
 
-    def _node(self, labels: np.ndarray) -> np.ndarray:
-        return np.where(labels < 0, -1 - labels, labels + self.shift)
 
-    def _merge(self) -> bool:
-        """Merges what is equal; True if two parents of one child turn out to be equal too."""
-        a, b = (
-            np.concatenate([p[i] for p in self._equal] or [np.empty(0, np.int64)]) for i in (0, 1)
-        )
-        self._equal = [(a, b)]
-        self.of = find_components(a, b, self._nodes)
-        self._first = np.unique(self.of, return_index=True)[1]
-        self._address = self._first < self.shift
-        self.maps = []
-        known = set()
-        for number, (child, parent) in list(self._relations.items()):
-            # in the order of the children, then of the parents
-            c, p = np.divmod(
-                sort_distinct(self.of[child] * self._first.size + self.of[parent]), self._first.size
+@dataclass(frozen=True)
+class Multiplicities:
+    """How many real classes and labels those of a folded graph stand for.
+
+    A run that was folded is two classes: the first stands for itself, the second for all others.
+
+    Attributes:
+        is_paired: bool [classes], whether the class is one of such a pair.
+        spans: int64 [classes], the length of the run, 1 for a class of no pair.
+        of_class: uint64 [classes], how many classes each stands for.
+        of_label: uint64 [labels], how many labels of its class each stands for.
+    """
+
+    is_paired: np.ndarray
+    spans: np.ndarray
+    of_class: np.ndarray
+    of_label: np.ndarray
+
+
+@dataclass(frozen=True)
+class ClassedFacts:
+    """The folded facts of a graph with the classes of its labels.
+
+    Attributes:
+        fold: the folded graph.
+        congruence: the classes.
+        occurrences: where the labels occur in the weights.
+        multiplicities: how many classes and labels each stands for.
+    """
+
+    fold: Fold
+    congruence: Congruence
+    occurrences: Occurrences
+    multiplicities: Multiplicities
+
+    @property
+    def facts(self) -> Facts:
+        """The facts on the labels that the fold keeps."""
+        return self.fold.analysis.facts
+
+
+def merge_labels(fold: Fold) -> ClassedFacts:
+    """The classes of the labels of a folded graph."""
+    congruence = close_congruence(fold.analysis.facts)
+    return ClassedFacts(fold, congruence, _list_occurrences(fold), _multiply(fold, congruence))
+
+
+def _list_occurrences(fold: Fold) -> Occurrences:
+    weights = fold.analysis.weights
+    roles = [(w, to_dense(r)) for w, each in weights.items() for r in each]
+    members = [_count_distinct(r) for _, r in roles]
+    none = np.empty(0, np.int64)
+    return Occurrences(
+        roles,
+        label=np.concatenate([label for label, _ in members] or [none]),
+        role=np.repeat(np.arange(len(members)), [label.size for label, _ in members]),
+        times=np.concatenate([times for _, times in members] or [none]).astype(np.uint64),
+    )
+
+
+def _count_distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct values, sorted, and how often each occurs.
+
+    It is fast where the values are sorted and distinct already.
+    """
+    flat = values.ravel()
+    if (flat[1:] > flat[:-1]).all():
+        return flat, np.ones(flat.size, np.int64)
+    return np.unique(flat, return_counts=True)
+
+
+def _multiply(fold: Fold, congruence: Congruence) -> Multiplicities:
+    """Carries the lengths of folded runs from labels to classes, and up to their parents."""
+    length, is_second = fold.length, fold.is_second
+    class_of, count = congruence.class_of_label, congruence.class_count
+    partner = np.arange(count)
+    folded = np.flatnonzero(length > 1)
+    partner[class_of[folded]] = class_of[folded + 1 - 2 * is_second[folded]]
+    spans = np.ones(count, np.int64)
+    spans[class_of[folded]] = length[folded]
+    is_behind = np.zeros(count, bool)
+    is_behind[class_of[folded]] = is_second[folded]
+    bare = np.ones(count, bool)
+    bare[congruence.class_of_address] = False
+    bare[class_of] = False
+    grown = bool(folded.size and bare.any())
+    while grown:
+        # a class without labels, above others, stands for as many as they do
+        grown = False
+        for child, parent in congruence.relations:
+            at = np.minimum(np.searchsorted(child, partner[child]), child.size - 1)
+            new = (
+                bare[parent]
+                & (spans[parent] == 1)
+                & (child[at] == partner[child])
+                & (parent[at] != parent)
             )
-            again = c[1:] == c[:-1]
-            if again.any():
-                kept = self._one(p[1:][again], p[:-1][again])
-                self.pinned.update(self._first[c[1:][again][~kept]].tolist())
-            first = np.r_[True, ~again][: c.size]
-            c, p = c[first], p[first]
-            if (text := c.tobytes() + p.tobytes()) in known:
-                del self._relations[number]
-                continue
-            known.add(text)
-            self.maps.append((c, p))
-        return len(self._equal) > 1
-
-    def _one(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """The classes `a` and `b` are to be merged, or pinned where one is an address; which are merged."""
-        free = ~(self._address[a] | self._address[b])
-        self.pinned.update(self._first[a[~free]].tolist(), self._first[b[~free]].tolist())
-        if (a != b)[free].any():
-            self._equal.append((self._first[a[free]], self._first[b[free]]))
-        return free
-
-    def _close(self) -> bool:
-        """What the parents of the same children must be to each other, by two relations; True if that is new.
-
-        Parents that divide their children alike are one; one whose children are all below another is its child;
-        where they cross, both get a common parent.
-        """
-        known = len(self._relations)
-        numbers = list(self._relations)
-        crossing = []
-        for i, j in self._overlapping():
-            (a, up), (b, across) = self.maps[i], self.maps[j]
-            _, at, there = np.intersect1d(a, b, assume_unique=True, return_indices=True)
-            p, q = up[at], across[there]
-            if self._address[p].all() or self._address[q].all() or np.array_equal(p, q):
-                continue
-            all_of = np.bincount(p, minlength=self._first.size) == np.bincount(
-                up, minlength=self._first.size
-            )
-            all_across = np.bincount(q, minlength=self._first.size) == np.bincount(
-                across, minlength=self._first.size
-            )
-            p, q = np.divmod(sort_distinct(p * self._first.size + q), self._first.size)
-            whole, whole_too = all_of[p], all_across[q]
-            inside = whole & (np.bincount(p)[p] == 1)
-            outside = whole_too & (np.bincount(q)[q] == 1)
-            self._one(p[inside & outside], q[inside & outside])
-            if (pair := (numbers[i], numbers[j])) not in self._closed:
-                crossing.append((pair, p, q, inside, outside, whole & whole_too))
-        if len(self._equal) > 1:
-            # fewer are left to cross once these are merged
-            return True
-        for pair, p, q, inside, outside, whole in crossing:
-            self._closed.add(pair)
-            for here, lower, upper in ((inside & ~outside, p, q), (outside & ~inside, q, p)):
-                if here.any():
-                    self._relations[next(self._numbers)] = (
-                        self._first[lower[here]],
-                        self._first[upper[here]],
-                    )
-            self._meet(p, q, whole)
-        return len(self._relations) > known
-
-    def _overlapping(self) -> list[tuple[int, int]]:
-        """The pairs of relations that share children."""
-        if not self.maps:
-            return []
-        child = np.concatenate([c for c, _ in self.maps])
-        number = np.repeat(np.arange(len(self.maps)), [c.size for c, _ in self.maps])
-        order = np.argsort(child, kind="stable")
-        child, number = child[order], number[order]
-        many = len(self.maps)
-        found = [np.empty(0, np.int64)]
-        for step in range(1, int(np.bincount(child).max(initial=0))):
-            same = child[step:] == child[:-step]
-            found.append(sort_distinct(number[:-step][same] * many + number[step:][same]))
-        return [divmod(pair, many) for pair in sort_distinct(np.concatenate(found)).tolist()]
-
-    def _meet(self, p: np.ndarray, q: np.ndarray, whole: np.ndarray) -> None:
-        """A common parent for those of the pairs `p` and `q` that cross, if there are several such."""
-        where = np.unique(p, return_inverse=True)[1], np.unique(q, return_inverse=True)[1]
-        size = int(where[0].max()) + 1
-        meet = find_components(where[0], where[1] + size, size + int(where[1].max()) + 1)[where[0]]
-        count = int(meet.max()) + 1
-        sides = [
-            np.bincount(meet[np.unique(w, return_index=True)[1]], minlength=count) for w in where
-        ]
-        crossing = (
-            (np.bincount(meet, ~whole, minlength=count) == 0) & (sides[0] > 1) & (sides[1] > 1)
-        )
-        here = crossing[meet]
-        if count > 1 and here.any():
-            top = meet[here] + self._nodes
-            self._nodes += count
-            for side in (p, q):
-                self._relations[next(self._numbers)] = self._first[side[here]], top
+            if new.any():
+                grown = True
+                c, p = child[new], parent[new]
+                partner[p], spans[p], is_behind[p] = parent[at[new]], spans[c], is_behind[c]
+    is_paired = partner != np.arange(count)
+    spans = np.where(is_paired, spans, 1)
+    of_class = np.where(is_paired & is_behind, spans - 1, 1)
+    of_label = np.where(is_second & ~is_paired[class_of], length - 1, 1)
+    return Multiplicities(is_paired, spans, of_class.astype(np.uint64), of_label.astype(np.uint64))

@@ -1,21 +1,24 @@
-"""Why an axis of a weight is pinned, or what it is tied to: the nodes that lead there. And a drawing of it all."""
+"""Explanations: why an axis of a weight is pinned, or what it is tied to.
+
+An explanation names the nodes whose statements lead from one axis to another, along a shortest
+chain of facts. Drawings of a whole graph are in `drawing`.
+"""
 
 from __future__ import annotations
 
-import colorsys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..dataflow.engine import Analysis, analyse_graph
-from ..dataflow.labels import find_varying_axes, to_dense
+from ..dataflow.labels.facts import Facts
+from ..dataflow.labels.roles import find_varying_axes, to_dense
 from ..errors import LadyError
 from ..graph.model import Graph
-from ..graph.nodes import describe_node
-from ..groups.model import Slot, Symmetry
+from ..groups.model import Group, Slot, Symmetry
 from .finder import extract_groups
+from .incidence import concatenate_ranges
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class Tie:
 class Explanation:
     """What holds one axis of a weight.
 
+    Where there are neither groups nor ties, the weight is constant along the axis, or nothing reads
+    it.
+
     Attributes:
         initializer, axis: the axis explained.
         groups: the ids of the groups along it.
-        ties: the other places of these groups, and what pins the axis or a part of it. Neither: the weight is
-            constant along the axis, or nothing reads it.
+        ties: the other places of these groups, and what pins the axis or a part of it.
     """
 
     initializer: str
@@ -51,57 +56,63 @@ class Explanation:
     ties: tuple[Tie, ...]
 
 
-class _Paths:
-    """Shortest chains of facts between labels."""
+class _FactGraph:
+    """Labels as points, and the facts between them as edges, each with the node that said it."""
 
-    def __init__(self, analysis: Analysis):
-        facts = analysis.facts
+    def __init__(self, facts: Facts):
         equal = [(to_dense(a), to_dense(b)) for a, b in facts.equal]
-        pairs = [
-            *zip(equal, facts.equal_nodes, strict=True),
-            *zip(facts.parents, facts.parent_nodes, strict=True),
-        ]
-        a, b = (np.concatenate([p[i] for p, _ in pairs] or [np.empty(0, np.int64)]) for i in (0, 1))
-        event = np.repeat(np.arange(len(pairs)), [p[0].size for p, _ in pairs])
+        pairs = [*equal, *facts.parents]
+        a, b = (np.concatenate([p[i] for p in pairs] or [np.empty(0, np.int64)]) for i in (0, 1))
+        statement = np.repeat(np.arange(len(pairs)), [p[0].size for p in pairs])
         known = (a >= 0) & (b >= 0)
         ends = np.concatenate([a[known], b[known]])
         order = np.argsort(ends, kind="stable")
-        self.nodes = [n for _, n in pairs]
-        self.start, self.stop = ends[order], np.concatenate([b[known], a[known]])[order]
-        self.event = np.tile(event[known], 2)[order]
-        self.count = facts.count
+        self._nodes = [*facts.equal_nodes, *facts.parent_nodes]
+        self._start = ends[order]
+        self._stop = np.concatenate([b[known], a[known]])[order]
+        self._statement = np.tile(statement[known], 2)[order]
+        self._label_count = facts.label_count
 
-    def chain(self, source: np.ndarray, goal: np.ndarray) -> tuple[str, ...]:
-        """The nodes on the way from one set of labels to another."""
-        before = np.full(self.count, -1)
-        through = np.full(self.count, -1)
-        wanted = np.zeros(self.count, bool)
-        wanted[goal] = True
+    def find_chain(self, source: np.ndarray, goal: np.ndarray) -> tuple[str, ...]:
+        """The nodes on a shortest way from any label of `source` to any of `goal`.
+
+        The search goes breadth first. The answer is empty where there is no way.
+        """
+        before = np.full(self._label_count, -1)
+        through = np.full(self._label_count, -1)
+        is_goal = np.zeros(self._label_count, bool)
+        is_goal[goal] = True
         front = np.unique(source)
         before[front] = front
-        while front.size and not wanted[front].any():
-            lo, hi = (np.searchsorted(self.start, front, side=s) for s in ("left", "right"))
-            size = hi - lo
-            take = np.repeat(lo - np.cumsum(size) + size, size) + np.arange(size.sum())
-            here, there, event = np.repeat(front, size), self.stop[take], self.event[take]
+        while front.size and not is_goal[front].any():
+            lo, hi = (np.searchsorted(self._start, front, side=s) for s in ("left", "right"))
+            edges = concatenate_ranges(lo, hi)
+            here, there = np.repeat(front, hi - lo), self._stop[edges]
+            statement = self._statement[edges]
             new = before[there] < 0
             front, at = np.unique(there[new], return_index=True)
-            before[front], through[front] = here[new][at], event[new][at]
-        if not wanted[front].any():
+            before[front], through[front] = here[new][at], statement[new][at]
+        if not is_goal[front].any():
             return ()
-        at_, found = int(front[wanted[front]][0]), []
-        while before[at_] != at_:
-            found.append(self.nodes[through[at_]])
-            at_ = int(before[at_])
+        label, found = int(front[is_goal[front]][0]), []
+        while before[label] != label:
+            found.append(self._nodes[through[label]])
+            label = int(before[label])
         return tuple(dict.fromkeys(found[::-1]))
 
 
 def explain_axes(
     graph: Graph, initializer: str, axis: int | None = None
 ) -> tuple[Explanation, ...]:
-    """What holds each axis of a weight, or one of them.
+    """What holds each axis of a weight.
 
-    Raises LadyError for a weight or an axis that the model has not.
+    Args:
+        graph: the graph.
+        initializer: the weight's name.
+        axis: one axis, counted from 0; by default all of them.
+
+    Raises:
+        LadyError: the model does not have the weight or the axis.
     """
     if initializer not in graph.tensors:
         raise LadyError(
@@ -110,122 +121,68 @@ def explain_axes(
     rank = len(graph.shape(initializer))
     if axis is not None and not 0 <= axis < rank:
         raise LadyError(
-            f"{graph.name}: weight '{initializer}' has {rank} axes, counted from 0, and no axis {axis}"
+            f"{graph.name}: weight '{initializer}' has {rank} axes, counted from 0, "
+            f"and no axis {axis}"
         )
     analysis = analyse_graph(graph)
     symmetry = extract_groups(analysis)
-    paths = _Paths(analysis)
+    fact_graph = _FactGraph(analysis.facts)
     return tuple(
-        _axis(analysis, symmetry, paths, initializer, a)
+        _explain_axis(analysis, symmetry, fact_graph, initializer, a)
         for a in (range(rank) if axis is None else (axis,))
     )
 
 
-def _axis(
-    analysis: Analysis, symmetry: Symmetry, paths: _Paths, initializer: str, axis: int
+def _explain_axis(
+    analysis: Analysis, symmetry: Symmetry, fact_graph: _FactGraph, initializer: str, axis: int
 ) -> Explanation:
-    ties = []
+    ties: list[Tie] = []
     names = []
     for group in symmetry.groups:
         own = [s for s in group.slots if (s.initializer, s.axis) == (initializer, axis)]
-        names += [group.id] if own else []
-        for slot in group.slots if own else ():
-            if slot is not own[0]:
-                ties.append(
-                    Tie(
-                        slot.initializer,
-                        slot.axis,
-                        "",
-                        paths.chain(_label(analysis, own[0]), _label(analysis, slot)),
-                    )
-                )
-    roles = [
-        r
-        for r in map(to_dense, analysis.weights.get(initializer, ()))
-        if axis in find_varying_axes(r)
-    ]
-    labels = np.concatenate([np.unique(r) for r in roles] or [np.empty(0, np.int64)])
-    for pin in symmetry.pinned:
-        if (pin.initializer, pin.axis) == (initializer, axis):
-            goals = [
-                to_dense(p)
-                for p, reason, node in analysis.facts.pins
-                if (reason, node) == (pin.reason, pin.node)
-            ]
-            chain = paths.chain(labels, np.concatenate(goals)) if goals else ()
-            ties.append(
-                Tie(
-                    "",
-                    -1,
-                    pin.reason,
-                    tuple(dict.fromkeys([*chain, *([pin.node] if pin.node else [])])),
-                )
-            )
+        if own:
+            names.append(group.id)
+            ties += _list_group_ties(analysis, fact_graph, group, own[0])
+    ties += _list_pin_ties(analysis, symmetry, fact_graph, initializer, axis)
     return Explanation(initializer, axis, tuple(names), tuple(ties))
 
 
-def _label(analysis: Analysis, slot: Slot) -> np.ndarray:
+def _list_group_ties(
+    analysis: Analysis, fact_graph: _FactGraph, group: Group, own: Slot
+) -> Iterator[Tie]:
+    """The other slots of a group, with the chains that lead there from one of its slots."""
+    for slot in group.slots:
+        if slot is not own:
+            chain = fact_graph.find_chain(_find_labels(analysis, own), _find_labels(analysis, slot))
+            yield Tie(slot.initializer, slot.axis, "", chain)
+
+
+def _list_pin_ties(
+    analysis: Analysis, symmetry: Symmetry, fact_graph: _FactGraph, initializer: str, axis: int
+) -> Iterator[Tie]:
+    """What pins an axis, with the chains that lead there."""
+    roles = map(to_dense, analysis.weights.get(initializer, ()))
+    along = [np.unique(r) for r in roles if axis in find_varying_axes(r)]
+    labels = np.concatenate(along or [np.empty(0, np.int64)])
+    for pin in symmetry.pinned:
+        if (pin.initializer, pin.axis) != (initializer, axis):
+            continue
+        goals = [
+            to_dense(p)
+            for p, reason, node in analysis.facts.pins
+            if (reason, node) == (pin.reason, pin.node)
+        ]
+        chain = fact_graph.find_chain(labels, np.concatenate(goals)) if goals else ()
+        nodes = [*chain, pin.node] if pin.node else chain
+        yield Tie("", -1, pin.reason, tuple(dict.fromkeys(nodes)))
+
+
+def _find_labels(analysis: Analysis, slot: Slot) -> np.ndarray:
     """The labels of a group's first unit where it first stands in a slot."""
-    within = {a: int(p[0]) for a, p in slot.within}
+    place = {**{a: int(p[0]) for a, p in slot.within}, slot.axis: int(slot.index[0, 0])}
     found = []
     for role in map(to_dense, analysis.weights[slot.initializer]):
         if slot.axis in find_varying_axes(role):
-            place = {**within, slot.axis: int(slot.index[0, 0])}
-            found.append(
-                role[tuple(place.get(a, 0) if n > 1 else 0 for a, n in enumerate(role.shape))]
-            )
+            where = tuple(place.get(a, 0) if n > 1 else 0 for a, n in enumerate(role.shape))
+            found.append(role[where])
     return np.array(found, np.int64)
-
-
-def draw_dot(graph: Graph, symmetry: Symmetry) -> str:
-    """The graph as a DOT drawing: operators, and the axes of their weights in one colour a group."""
-    groups = [g for g in symmetry.groups if not g.parents]
-    colours = {g.id: _colour(i, len(groups)) for i, g in enumerate(groups)}
-    top = {g.id: g.id for g in groups}
-    for group in reversed(symmetry.groups):
-        if group.parents:
-            top[group.id] = top[group.parents[0][0]]
-    axes: dict[tuple[str, int], set[str]] = defaultdict(set)
-    for group in symmetry.groups:
-        for slot in group.slots:
-            axes[slot.initializer, slot.axis].add(colours[top[group.id]])
-    lines = ["digraph groups {", "  rankdir=TB;", '  node [fontname="Helvetica", fontsize=10];']
-    made: dict[str, str] = {}
-    for number, node in enumerate(graph.nodes):
-        if set(node.output) & graph.tensors.keys():
-            continue
-        lines.append(f"  n{number} [shape=ellipse, label={_quoted(describe_node(node))}];")
-        for name in dict.fromkeys(node.input):
-            if name in made:
-                lines.append(f"  {made[name]} -> n{number};")
-            elif any(
-                (name, a) in axes
-                for a in range(len(graph.shape(name)) if name in graph.tensors else 0)
-            ):
-                cells = "".join(
-                    _cell(n, sorted(axes[name, a])) for a, n in enumerate(graph.shape(name))
-                )
-                table = f'<table border="0" cellborder="1" cellspacing="0"><tr><td>{_escaped(name)}</td>{cells}</tr></table>'
-                lines.append(f"  w{number}_{len(lines)} [shape=plain, label=<{table}>];")
-                lines.append(
-                    f"  w{number}_{len(lines) - 1} -> n{number} [style=dashed, arrowhead=none];"
-                )
-        made.update((o, f"n{number}") for o in node.output)
-    return "\n".join([*lines, "}"]) + "\n"
-
-
-def _cell(size: int, colours: Sequence[str]) -> str:
-    return f'<td bgcolor="{":".join(colours[:2])}">{size}</td>' if colours else f"<td>{size}</td>"
-
-
-def _colour(number: int, count: int) -> str:
-    red, green, blue = colorsys.hls_to_rgb(number / max(count, 1), 0.75 if number % 2 else 0.6, 0.7)
-    return f"#{round(255 * red):02x}{round(255 * green):02x}{round(255 * blue):02x}"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -1,0 +1,223 @@
+"""Operators with bodies: branches, loops, scans, maps over sequences, and calls of functions.
+
+Where a tensor may be one or another of several, these share their order. A state of a loop is a
+tensor that is read before it is made: it shares the order of its initial and its final value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import onnx
+from onnx import NodeProto
+
+from ..errors import UnknownStructure
+from ..graph.nodes import read_attributes
+from ..rules import Elementwise, Equation
+from .bodies import BodyRunner, PlacedNode, find_function
+from .labels.roles import lay_along, make_addresses
+from .labels.tensors import Tensor, make_opaque
+from .sequences import is_sequence_node, run_sequence_node
+from .state import Result, WalkState, name_operator
+from .transfer import apply_rule
+
+BodyHandler = Callable[[BodyRunner, PlacedNode], Sequence[Result]]
+LOOP_BODY = "body"
+SCAN_MIN_OPSET = 9
+"""Before it, a scan has a batch axis, in another form."""
+
+
+def has_body(runner: BodyRunner, node: NodeProto) -> bool:
+    """Has the node subgraphs, does it call a function of the model, or is it one of sequences?"""
+    return (
+        name_operator(node) in BODY_HANDLERS
+        or is_sequence_node(runner.state, node)
+        or runner.is_call(node)
+    )
+
+
+def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
+    """The results of a node with a body, or of one of sequences; None for an unknown shape.
+
+    Raises:
+        UnknownStructure: the node cannot be followed.
+    """
+    placed = runner.place_node(node)
+    handler = BODY_HANDLERS.get(name_operator(placed.origin))
+    if handler is not None:
+        return handler(runner, placed)
+    state = runner.state
+    if is_sequence_node(state, node):
+        return run_sequence_node(state, node)
+    types = [state.inference.type_of(n) for n in node.input]
+    function = find_function(
+        state.graph, node, [t.SerializeToString() if t else b"" for t in types]
+    )
+    if function is None:
+        raise UnknownStructure("no body to run through")
+    return runner.call_function(node, function)
+
+
+def _run_branches(runner: BodyRunner, placed: PlacedNode) -> Sequence[Result]:
+    state, node = runner.state, placed.node
+    condition = state.inference.value(node.input[0])
+    branches = ["then_branch", "else_branch"]
+    if condition is not None:
+        branches = branches[:1] if condition.all() else branches[1:]
+    found: list[list[Result]] = []
+    for branch in branches:
+        outputs = runner.run_graph(*runner.open_body(placed, branch), {})
+        found.append([_read_result(state, o) for o in outputs])
+        for name, inner in zip(node.output, outputs, strict=True):
+            state.inference.same(name, inner, value=len(branches) == 1)
+            runner.pass_result(inner, name)
+    if len(found) == 1:
+        return found[0]
+    return [_unify_alternatives(state, list(pair)) for pair in zip(*found, strict=True)]
+
+
+def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
+    state, node = runner.state, placed.node
+    body, scope = runner.open_body(placed, LOOP_BODY)
+    names = [i.name for i in body.input]
+    given = {n: scope.call + n for n in names}
+    kinds = (onnx.TensorProto.INT64, onnx.TensorProto.BOOL)
+    # the number of the turn, and whether it takes place
+    for name, kind in zip(names[:2], kinds, strict=False):
+        state.tensors[given[name]] = make_opaque(())
+        state.inference.declare(given[name], kind, ())
+    if node.input[1]:
+        state.inference.same(given[names[1]], node.input[1])
+    initial = list(node.input[2:])
+    states = [_declare_state(state, given[n], i) for n, i in zip(names[2:], initial, strict=True)]
+    outputs = runner.run_graph(body, scope, given)
+    runner.leave_results(outputs)
+    results = _unify_states(state, initial, states, outputs[1:])
+    scans = outputs[1 + len(initial) :]
+    turns = state.inference.value(node.input[0]) if node.input[0] else None
+    # true in every turn if it is in the first
+    goes_on = state.inference.value(outputs[0])
+    if scans and (turns is None or goes_on is None or not goes_on.all()):
+        raise UnknownStructure("a loop of unknown length")
+    results += [_stack_turns(state, o, 0, int(turns)) for o in scans if turns is not None]
+    _declare_results(state, node, outputs[1:], results)
+    return [*results]
+
+
+def _run_scan(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
+    state, node = runner.state, placed.node
+    if state.graph.opset() < SCAN_MIN_OPSET:
+        raise UnknownStructure("the batched form of opset 8")
+    body, scope = runner.open_body(placed, LOOP_BODY)
+    attributes = read_attributes(placed.origin)
+    count = attributes["num_scan_inputs"]
+    given = {i.name: scope.call + i.name for i in body.input}
+    names = list(given.values())
+    initial, scanned = list(node.input[:-count]), list(node.input[-count:])
+    states = [_declare_state(state, n, i) for n, i in zip(names, initial, strict=False)]
+    turns = 1
+    axes = attributes.get("scan_input_axes", [0] * count)
+    for name, source, axis in zip(names[len(initial) :], scanned, axes, strict=True):
+        turns = state.read_tensor(source).shape[axis]
+        _declare(state, name, _take_turn(state, source, axis), source)
+    outputs = runner.run_graph(body, scope, given)
+    runner.leave_results(outputs)
+    results = _unify_states(state, initial, states, outputs)
+    scans = outputs[len(initial) :]
+    axes = attributes.get("scan_output_axes", [0] * len(scans))
+    results += [_stack_turns(state, o, a, turns) for o, a in zip(scans, axes, strict=True)]
+    _declare_results(state, node, outputs, results)
+    return [*results]
+
+
+def _run_map(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
+    state, node = runner.state, placed.node
+    body, scope = runner.open_body(placed, LOOP_BODY)
+    found: list[list[str]] = [[] for _ in node.output]
+    for turn in range(len(state.list_items(node.input[0]))):
+        given = {
+            i.name: state.sequences[n][turn] if n in state.sequences else n
+            for i, n in zip(body.input, node.input, strict=True)
+        }
+        outputs = runner.run_graph(body, runner.renew_scope(scope), given)
+        runner.leave_results(outputs)
+        for made, name in zip(found, outputs, strict=True):
+            made.append(name)
+    return [*found]
+
+
+def _read_result(state: WalkState, name: str) -> Result:
+    """The tensor or sequence of that name; UnknownStructure where its shape is not known."""
+    return state.sequences[name] if name in state.sequences else state.read_tensor(name)
+
+
+def _unify_alternatives(state: WalkState, results: Sequence[Result]) -> Tensor:
+    """A tensor that is one or another of several: they share their order."""
+    tensors = [r for r in results if isinstance(r, Tensor)]
+    if len(tensors) < len(results):
+        raise UnknownStructure("sequences of different branches")
+    if len({t.shape for t in tensors}) > 1:
+        raise UnknownStructure("branches or turns of different shapes")
+    loose = [False] * len(tensors)
+    return apply_rule(state.labelling, Elementwise(), tensors, loose, [None])[0]
+
+
+def _unify_states(
+    state: WalkState, initial: Sequence[str], states: Sequence[Tensor], final: Sequence[str]
+) -> list[Tensor]:
+    """The states of a loop after its last turn; `final` may name more than the states."""
+    return [
+        _unify_alternatives(state, [state.read_tensor(i), inside, state.read_tensor(o)])
+        for i, inside, o in zip(initial, states, final, strict=False)
+    ]
+
+
+def _declare_state(state: WalkState, name: str, initial: str) -> Tensor:
+    """A state of a loop, by its name inside the body; it is like its initial value."""
+    tensor = state.labelling.make_state(state.read_tensor(initial).shape)
+    _declare(state, name, tensor, initial)
+    return tensor
+
+
+def _declare(state: WalkState, name: str, tensor: Tensor, like: str) -> None:
+    """Makes `tensor` known by a name, of the element type of another."""
+    state.tensors[name] = tensor
+    state.inference.declare_like(name, tensor.shape, like)
+
+
+def _declare_results(
+    state: WalkState, node: NodeProto, inner: Sequence[str], results: Sequence[Tensor]
+) -> None:
+    """Makes the results of a loop known, of the element types of what its body returns."""
+    for name, source, tensor in zip(node.output, inner, results, strict=True):
+        if name:
+            _declare(state, name, tensor, source)
+
+
+def _take_turn(state: WalkState, source: str, axis: int) -> Tensor:
+    """What one turn reads of a tensor that is scanned along an axis, which keeps its order."""
+    tensor = state.read_tensor(source)
+    rank = len(tensor.shape)
+    names = [f"[x{i}]" if i == axis % rank else f"x{i}" for i in range(rank)]
+    equation = Equation(f"{' '.join(names)} -> {' '.join(x for x in names if '[' not in x)}")
+    return apply_rule(state.labelling, equation, [tensor], [False], [None])[0]
+
+
+def _stack_turns(state: WalkState, name: str, axis: int, count: int) -> Tensor:
+    """What `count` turns of a loop leave behind, one after the other along `axis`."""
+    tensor = state.labelling.label_tensor(state.read_tensor(name))
+    rank = len(tensor.shape) + 1
+    axis %= rank
+    shape = (*tensor.shape[:axis], count, *tensor.shape[axis:])
+    roles = [np.expand_dims(r, axis) for r in tensor.roles]
+    turns = [lay_along(make_addresses(count), axis, rank)] if count > 1 else []
+    return Tensor(shape, (*roles, *turns), reason=tensor.reason)
+
+
+BODY_HANDLERS: dict[str, BodyHandler] = {
+    "If": _run_branches,
+    "Loop": _run_loop,
+    "Scan": _run_scan,
+    "SequenceMap": _run_map,
+}

@@ -1,0 +1,266 @@
+"""The labels of weights: given when an operator first meets a weight, and kept for the next one.
+
+A weight that an operator moves stays a weight, with the place of every element (`tensors.Part`). It
+gets labels when it meets something that has an order. They are kept over the weight's own axes, so
+that all places where the weight is used share them. A weight of which only parts have been met has
+`UNREAD_LABEL` everywhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .facts import Facts
+from .roles import (
+    UNREAD_LABEL,
+    LabelRun,
+    Role,
+    drop_constant_axes,
+    find_components,
+    find_varying_axes,
+    lay_along,
+    to_dense,
+)
+from .tensors import Part, Tensor, tidy_roles
+
+READ_AS_VALUE = "read as a shape or an index"
+UNREAD = "unread"
+
+
+class Labelling:
+    """The labels that a walk has given so far.
+
+    Attributes:
+        facts: what the operators have said of the labels.
+        weights: for every weight that something has met its roles, over the weight's own axes.
+    """
+
+    def __init__(self, facts: Facts, shape_of_weight: Callable[[str], tuple[int, ...]]):
+        """Starts without labels; `shape_of_weight` gives the shape of a weight by its name."""
+        self.facts = facts
+        self.weights: dict[str, list[Role]] = {}
+        self._state_shapes: dict[str, tuple[int, ...]] = {}
+        self._shape_of_weight = shape_of_weight
+
+    def make_state(self, shape: tuple[int, ...]) -> Tensor:
+        """A tensor that is read before it is made, such as the state of a loop.
+
+        It gets its labels from what it meets, as a weight does, but is no weight of the graph.
+        """
+        name = f"\0{len(self._state_shapes)}"
+        self._state_shapes[name] = shape
+        index = tuple(
+            lay_along(np.arange(n), a, len(shape)) if n > 1 else None for a, n in enumerate(shape)
+        )
+        return Tensor(shape, parts=(Part(name, index, True),))
+
+    def label_tensor(self, tensor: Tensor) -> Tensor:
+        """The tensor with labels: what is still a weight gets a role along each of its axes."""
+        if not tensor.parts:
+            return tensor
+        sets = [{a} for a in range(len(tensor.shape))]
+        return Tensor(
+            tensor.shape,
+            tidy_roles(self.label_parts(tensor.parts, sets, tensor.shape), tensor.shape),
+            reason=tensor.reason,
+        )
+
+    def label_parts(
+        self, parts: Sequence[Part], sets: Sequence[set[int]], sizes: Sequence[int]
+    ) -> list[np.ndarray]:
+        """The roles of weights inside a tensor; a weight that was met before keeps those it has.
+
+        Args:
+            parts: the weights.
+            sets: sets of axes of the tensor. A new role spans one of them, or a single other axis.
+            sizes: the tensor's shape.
+        """
+        roles: list[np.ndarray] = []
+        for part in parts:
+            known = self._find_roles(part.weight)
+            if known is None or _is_unread(part, known):
+                roles += self._label_part(part, known, sets, sizes)
+            else:
+                roles += self._take_roles(part, len(known))
+        return roles
+
+    def list_labels(self, part: Part) -> list[np.ndarray]:
+        """The labels of a part of a weight, as far as it has any; no new ones are given."""
+        known = [to_dense(r) for r in self.weights.get(part.weight, ())]
+        return [_take_part(part, r)[0] for r in known if not _has_constant_axis(part, r)]
+
+    def pin_values(self, names: Sequence[str]) -> None:
+        """Pins the weights that were read for their values."""
+        for name in names:
+            for role in self.weights[name]:
+                self.facts.pin_labels(to_dense(role), READ_AS_VALUE)
+
+    def finish(self) -> None:
+        """Forgets the states, and gives pinned labels to elements of weights that nothing met."""
+        for state in self._state_shapes:
+            self.weights.pop(state, None)
+        for roles in self.weights.values():
+            for i, role in enumerate(roles):
+                if isinstance(role, LabelRun):
+                    continue
+                missing = role == UNREAD_LABEL
+                if missing.any():
+                    role = role.copy()
+                    role[missing] = self.facts.make_labels((int(missing.sum()),))
+                    self.facts.pin_labels(role[missing], UNREAD)
+                    roles[i] = role
+
+    def _label_part(
+        self,
+        part: Part,
+        known: list[np.ndarray] | None,
+        sets: Sequence[set[int]],
+        sizes: Sequence[int],
+    ) -> list[np.ndarray]:
+        """New roles for a part of a weight that nothing has met; it may have others, in `known`."""
+        span = {a for i in part.index if i is not None for a in find_varying_axes(i)}
+        wanted = {frozenset(s & span) for s in sets} - {frozenset()}
+        wanted |= {frozenset({a}) for a in span - set().union(*wanted)}
+        born = []
+        for axes in sorted((w for w in wanted if not any(w < o for o in wanted)), key=sorted):
+            role = self.facts.make_labels([n if a in axes else 1 for a, n in enumerate(sizes)])
+            born.append(role if part.is_whole else self._merge_places(part, role))
+        frames = [
+            _frame_whole(part, role) if part.is_whole else self._frame_part(part, role)
+            for role in born
+        ]
+        merged = frames if known is None else _merge_frames(known, frames)
+        if merged is None:
+            return self._take_roles(part, len(known or ()))
+        self.weights[part.weight] = list(merged)
+        return born
+
+    def _find_roles(self, weight: str) -> list[np.ndarray] | None:
+        """The roles of a weight as arrays, None where nothing has met it."""
+        known = self.weights.get(weight)
+        if known is None:
+            return None
+        roles = [to_dense(r) for r in known]
+        self.weights[weight] = list(roles)
+        return roles
+
+    def _take_roles(self, part: Part, count: int) -> list[np.ndarray]:
+        """The `count` roles of a weight over a part of it, without those it is constant along."""
+        taken = (self._take_role(part, which) for which in range(count))
+        return [role for role in taken if role is not None]
+
+    def _take_role(self, part: Part, which: int) -> np.ndarray | None:
+        """One role of a weight over a part of it; elements that nothing has met get labels."""
+        role = to_dense(self.weights[part.weight][which])
+        if _has_constant_axis(part, role):
+            return None
+        found, where = _take_part(part, role)
+        if (found == UNREAD_LABEL).any():
+            role = role.copy()
+            places = tuple(np.broadcast_arrays(*where))
+            missing = np.unique(np.stack([p[found == UNREAD_LABEL] for p in places]), axis=1)
+            role[tuple(missing)] = self.facts.make_labels((missing.shape[1],))
+            self.weights[part.weight][which] = role
+            found = role[tuple(where)]
+        return found
+
+    def _shape_of(self, weight: str) -> tuple[int, ...]:
+        if weight in self._state_shapes:
+            return self._state_shapes[weight]
+        return self._shape_of_weight(weight)
+
+    def _merge_places(self, part: Part, role: np.ndarray) -> np.ndarray:
+        """The role with one label for all places where the same element of the weight stands."""
+        used, (places, *where) = _index_elements(part, role)
+        if len(where) == 1 and (np.diff(where[0].ravel()) > 0).all():
+            return role
+        shape = self._shape_of(part.weight)
+        element = np.ravel_multi_index([w.ravel() for w in where], [shape[a] for a in used])
+        pairs = np.unique(np.stack([element, places.ravel()]), axis=1)
+        if (np.diff(pairs[0]) != 0).all():
+            return role
+        lowest = int(role.min())
+        size = role.size
+        group = find_components(pairs[1] - lowest, pairs[0] + size, size + math.prod(shape))[:size]
+        return (np.unique(group, return_index=True)[1][group] + lowest)[role - lowest]
+
+    def _frame_part(self, part: Part, role: np.ndarray) -> np.ndarray:
+        """Labels over a tensor, written back to the axes of the weight in it."""
+        shape = self._shape_of(part.weight)
+        used, (places, *index) = _index_elements(part, role)
+        frame = np.full([n if a in used else 1 for a, n in enumerate(shape)], UNREAD_LABEL)
+        where: list[Any] = [0] * len(shape)
+        for a, place in zip(used, index, strict=True):
+            where[a] = place
+        frame[tuple(where)] = places
+        return drop_constant_axes(frame, used)
+
+
+def _has_constant_axis(part: Part, role: np.ndarray) -> bool:
+    """Does the role run along an axis of the weight on which the part is constant?"""
+    return any(part.index[a] is None for a in find_varying_axes(role))
+
+
+def _is_unread(part: Part, known: Sequence[np.ndarray]) -> bool:
+    """Has nothing met this part of a weight yet, though something met another part?"""
+    return bool(known) and all((_take_part(part, r)[0] == UNREAD_LABEL).all() for r in known)
+
+
+def _take_part(part: Part, role: np.ndarray) -> tuple[np.ndarray, list[Any]]:
+    """A role over a weight, over a part of it, and the index into the role that leads there."""
+    where: list[Any] = [0] * role.ndim
+    for a in find_varying_axes(role):
+        where[a] = 0 if part.index[a] is None else part.index[a]
+    return np.asarray(role[tuple(where)]), where
+
+
+def _index_elements(part: Part, role: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
+    """Where in a weight the elements of a role over a tensor stand.
+
+    Returns:
+        The axes of the weight that the role runs along; the role and the index along each of these
+        axes, broadcast against each other.
+    """
+    axes = set(find_varying_axes(role))
+    used = [
+        (a, i)
+        for a, i in enumerate(part.index)
+        if i is not None and axes & set(find_varying_axes(i))
+    ]
+    return [a for a, _ in used], list(np.broadcast_arrays(role, *(i for _, i in used)))
+
+
+def _frame_whole(part: Part, role: np.ndarray) -> np.ndarray:
+    """Labels over a tensor that is a whole weight, written back to the weight's axes."""
+    kept = find_varying_axes(role)
+    along_axis = [None if i is None else find_varying_axes(i)[0] for i in part.index]
+    order = [kept.index(t) for t in along_axis if t in kept]
+    dims = [1 if t not in kept else role.shape[t] for t in along_axis]
+    return role.reshape([role.shape[t] for t in kept]).transpose(order).reshape(dims)
+
+
+def _merge_frames(
+    known: Sequence[np.ndarray], more: Sequence[np.ndarray]
+) -> list[np.ndarray] | None:
+    """The roles of a weight with those of another part of it filled in.
+
+    Returns:
+        The roles; None where the two parts do not have roles over the same axes.
+    """
+    if sorted(r.shape for r in known) != sorted(r.shape for r in more):
+        return None
+    result = list(known)
+    for role in more:
+        fits = [
+            i
+            for i, r in enumerate(result)
+            if r.shape == role.shape and (r[role != UNREAD_LABEL] == UNREAD_LABEL).all()
+        ]
+        if not fits:
+            return None
+        result[fits[0]] = np.where(role == UNREAD_LABEL, result[fits[0]], role)
+    return result

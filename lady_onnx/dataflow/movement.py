@@ -1,0 +1,172 @@
+"""Movement: the transfer function of operators that only move elements.
+
+The steps of a movement are run, with numpy, on the labels themselves. Several operands are
+concatenated first. What one step does to one role is in `steps`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .. import rules
+from .labels.facts import POSITION, Facts
+from .labels.roles import (
+    drop_constant_axes,
+    find_varying_axes,
+    is_address,
+    lay_along,
+    make_addresses,
+)
+from .labels.tensors import Part, Tensor, tidy_roles
+from .labels.unification import unify_roles
+from .labels.weights import Labelling
+from .steps import move_role, move_runs, move_shape
+
+
+def move_tensor(labelling: Labelling, tensor: Tensor, steps: Sequence[rules.Step]) -> Tensor:
+    """What steps make of a tensor."""
+    plain = None if tensor.parts else move_runs(tensor, steps)
+    if plain is not None:
+        return plain
+    if tensor.parts and any(_is_padding(step) for step in steps):
+        tensor = labelling.label_tensor(tensor)
+    roles, parts, shape = list(tensor.roles), tensor.parts, tensor.shape
+    for step in steps:
+        if isinstance(step, rules.Take) and _is_padding(step):
+            if not any(r.shape[step.axis] > 1 for r in roles):
+                roles.append(lay_along(make_addresses(shape[step.axis]), step.axis, len(shape)))
+            roles = [_pad_role(labelling.facts, r, step) for r in roles]
+        else:
+            roles = [move_role(r, step, shape) for r in roles]
+        parts = tuple(_move_part(p, step, shape) for p in parts)
+        shape = move_shape(shape, step)
+    return Tensor(shape, tidy_roles(roles, shape), parts, tensor.reason)
+
+
+def _is_padding(step: rules.Step) -> bool:
+    """Does a step take positions that the operand does not have?"""
+    return isinstance(step, rules.Take) and bool((step.index < 0).any())
+
+
+def _move_part(part: Part, step: rules.Step, shape: tuple[int, ...]) -> Part:
+    return Part(
+        part.weight,
+        tuple(None if i is None else move_role(i, step, shape) for i in part.index),
+        part.is_whole and isinstance(step, rules.Transpose),
+    )
+
+
+def _pad_role(facts: Facts, role: np.ndarray, step: rules.Take) -> np.ndarray:
+    """The role with new labels, or one more address, at the positions that are padding."""
+    if role.shape[step.axis] == 1:
+        return role
+    taken = role.take(step.index, step.axis)
+    hole = np.broadcast_to(lay_along(step.index < 0, step.axis, role.ndim), taken.shape)
+    taken[hole] = facts.make_labels((int(hole.sum()),)) if not is_address(role) else role.min() - 1
+    return taken
+
+
+def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: int) -> Tensor:
+    """The tensor that several make, one after the other along an axis.
+
+    Args:
+        labelling: gives weights among the operands their labels.
+        operands: tensors that differ in size along the axis alone.
+        axis: the axis, counted from either end.
+    """
+    rank = len(operands[0].shape)
+    axis %= rank
+    size = sum(o.shape[axis] for o in operands)
+    shape = tuple(size if i == axis else n for i, n in enumerate(operands[0].shape))
+    operands = [o for o in operands if o.shape[axis]]
+    each = [labelling.label_tensor(o).roles for o in operands]
+    reason = next((o.reason for o in operands if not o.parts), POSITION)
+    # along the axis the labels stand one after the other; elsewhere the operands share one order
+    result: list[np.ndarray] = []
+    for span in _list_role_spans(each, axis, size):
+        if any(set(span) < set(find_varying_axes(r)) and not is_address(r) for r in result):
+            continue
+        result += _concatenate_roles(labelling.facts, operands, each, axis, span)
+    shared: list[tuple[np.ndarray, int]] = []
+    for i, roles in enumerate(each):
+        shared += [(r, i) for r in roles if r.shape[axis] == 1]
+    labelling.facts.reason = reason
+    result += unify_roles(labelling.facts, shared, [], set(), set())
+    return Tensor(shape, tidy_roles(result, shape), reason=reason)
+
+
+def _list_role_spans(
+    each: Sequence[Sequence[np.ndarray]], axis: int, size: int
+) -> list[tuple[int, ...]]:
+    """The sets of axes of roles along the concatenated axis, those of most axes first."""
+    spans = {
+        tuple(sorted({*find_varying_axes(r), axis}))
+        for roles in each
+        for r in roles
+        if r.shape[axis] > 1
+    }
+    spans |= {(axis,)} if size > 1 and not spans else set()
+    return sorted(spans, key=len, reverse=True)
+
+
+def _concatenate_roles(
+    facts: Facts,
+    operands: Sequence[Tensor],
+    each: Sequence[Sequence[np.ndarray]],
+    axis: int,
+    span: tuple[int, ...],
+) -> Iterator[np.ndarray]:
+    """The role of a concatenation over the axes `span`, and one of addresses where it needs one."""
+    pieces, marks = [], []
+    for operand, roles in zip(operands, each, strict=True):
+        piece, mark = _take_piece(facts, operand, roles, axis, span)
+        pieces.append(piece)
+        marks.append(mark)
+    yield drop_constant_axes(np.concatenate(pieces, axis), span)
+    # the same label in two operands stands for units of two tensors that move together, and not
+    # for copies of one unit: their places tell them apart
+    labels = np.concatenate([np.unique(p[p >= 0]) for p in pieces])
+    placed = any(
+        (p < 0).any() or (m.size and m.min() != m.max()) for p, m in zip(pieces, marks, strict=True)
+    )
+    if placed or np.unique(labels).size < labels.size:
+        base = 0
+        for i, m in enumerate(marks):
+            marks[i] = m - base
+            base = -int(marks[i].min(initial=-base))
+        yield drop_constant_axes(np.concatenate(marks, axis), span)
+
+
+def _take_piece(
+    facts: Facts,
+    operand: Tensor,
+    roles: Sequence[np.ndarray],
+    axis: int,
+    span: tuple[int, ...],
+) -> tuple[np.ndarray, np.ndarray]:
+    """What one operand contributes to a concatenated role over the axes `span`.
+
+    Returns:
+        Its labels, or addresses where it has no labels along the axis; and its addresses.
+    """
+    dims = [n if i in span else 1 for i, n in enumerate(operand.shape)]
+    # a role that does not run along the axis belongs to the order that the operands share
+    own = [
+        r
+        for r in roles
+        if set(find_varying_axes(r)) <= set(span)
+        and (r.shape[axis] > 1 or operand.shape[axis] == 1)
+    ]
+    named = sorted((r for r in own if not is_address(r)), key=lambda r: -r.size)
+    fixed = sorted((r for r in own if is_address(r) and r.shape[axis] > 1), key=lambda r: -r.size)
+    if named and named[0].shape[axis] > 1:
+        return np.broadcast_to(named[0], dims), np.broadcast_to(fixed[0] if fixed else -1, dims)
+    if fixed:
+        return np.broadcast_to(fixed[0], dims), np.broadcast_to(fixed[0], dims)
+    line = [n if i == axis else 1 for i, n in enumerate(dims)]
+    free = facts.make_labels(line)
+    if operand.shape[axis] == 1 and (operand.roles or operand.parts):
+        free = make_addresses(1).reshape(line)
+    return np.broadcast_to(free, dims), np.broadcast_to(-1, dims)

@@ -1,0 +1,144 @@
+"""An evidence strategy for units that were multiplied: only the directions of their rows count.
+
+Slots of a unit whose factors are free of each other are compared apart, so that no factor changes
+the direction of what is compared. Which factors these were is the business of `unscaling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..groups.model import Group, Slot
+from ..groups.permutations import Arrays, Permutations
+from ..groups.rows import take_rows
+from ..groups.scaling import Scaling
+from ..matching.evidence.noise import Scales
+from ..matching.evidence.scores import join_rows
+from ..matching.strategies import ScoredPairs, score_likelihoods
+from ..numerics import as_finite
+from .factor_measuring import AGREEMENT_TOLERANCE, FAINT_ROW_SHARE, MIN_AGREEING_ELEMENTS
+
+EQUAL_DIRECTIONS_TOLERANCE = 1e-6
+"""Directions are the same that differ by less, as one less their cosine."""
+MIN_LENGTH = np.finfo(np.float32).tiny
+"""Stands for zero where a row is divided by its length."""
+FactorKinds = Mapping[tuple[str, int, int], int]
+"""By weight, axis and a position of the first unit, a number of the factor that it is given."""
+
+
+@dataclass(frozen=True)
+class DirectionStrategy:
+    """Units are recognised by the directions of their rows.
+
+    Attributes:
+        scales: Mean and deviation of the reference's weights.
+        scalings: By group id the factors that its units may have; other groups have none.
+        kinds: By group id which of its positions are given the same factor.
+    """
+
+    scales: Scales
+    scalings: Mapping[str, Scaling]
+    kinds: Mapping[str, FactorKinds]
+
+    @classmethod
+    def from_scalings(cls, scales: Scales, scalings: Mapping[str, Scaling]) -> DirectionStrategy:
+        """Return the strategy for units that may have some factors."""
+        return cls(scales, scalings, {g: _number_factor_kinds(s) for g, s in scalings.items()})
+
+    def select_slots(self, group: Group) -> Sequence[Slot]:
+        """Return all slots of the group."""
+        return group.slots
+
+    def weigh_array(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
+        """Return a weight in units of its deviation; its mean stays in it."""
+        return as_finite(arrays[name]) / np.float32(self.scales.measure(name)[1])
+
+    def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
+        """Return the sorted magnitudes of every unit, which no sign changes."""
+        return [
+            np.sort(np.abs(as_finite(take_rows(arrays[s.initializer], s))), 1)
+            / np.float32(self.scales.measure(s.initializer)[1])
+            for s in slots
+        ]
+
+    def score_pairs(
+        self,
+        group: Group,
+        slots: Sequence[Slot],
+        ours: Sequence[np.ndarray],
+        theirs: Sequence[np.ndarray],
+    ) -> ScoredPairs:
+        """Score every pair of units by the directions that they have in common.
+
+        The score is the log-likelihood of two vectors that have their direction alone in common,
+        under noise of unknown size.
+        """
+        if group.id not in self.scalings:
+            return score_likelihoods(group.size, ours, theirs)
+        sides = _split_by_kind(self.kinds[group.id], slots, ours, theirs)
+        score = np.zeros((group.size, group.size), np.float32)
+        has_signs = bool(self.scalings[group.id].signs.size)
+        for mine, its in sides:
+            a, b = (np.concatenate(z, 1) for z in (mine, its))
+            (a, faint), (b, other) = (_measure_directions(z) for z in (a, b))
+            cosine = a @ b.T
+            apart = 1 - (np.abs(cosine) if has_signs else cosine)
+            # The direction of a dead unit is noise, unless another unit has the very same one.
+            silent = (faint[:, None] | other) & (
+                (apart > AGREEMENT_TOLERANCE) | (a.shape[1] < MIN_AGREEING_ELEMENTS)
+            )
+            apart[silent] = 1
+            score -= np.float32(a.shape[1] / 2) * np.log(
+                np.maximum(apart, 0) + np.float32(EQUAL_DIRECTIONS_TOLERANCE)
+            )
+        return ScoredPairs(score, join_rows(ours, group.size), join_rows(theirs, group.size))
+
+    def apply_prior(
+        self, group: Group, scores: np.ndarray, permutations: Permutations
+    ) -> np.ndarray:
+        """Return the scores as they are."""
+        return scores
+
+
+def _number_factor_kinds(scaling: Scaling) -> FactorKinds:
+    """Number the factors of a group: slots of the same exponents and signs have the same one."""
+    numbers: dict[tuple, int] = {}
+    kinds = {}
+    for k, slot in enumerate(scaling.slots):
+        key = (scaling.scales[:, k].tobytes(), scaling.signs[:, k].tobytes())
+        number = numbers.setdefault(key, len(numbers))
+        for column in slot.index[0].tolist():
+            kinds[slot.initializer, slot.axis, column] = number
+    return kinds
+
+
+def _split_by_kind(
+    kinds: FactorKinds,
+    slots: Sequence[Slot],
+    ours: Sequence[np.ndarray],
+    theirs: Sequence[np.ndarray],
+) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
+    """Split rows into parts that are given one factor each, in the order of the slots."""
+    sides: dict[int, tuple[list[np.ndarray], list[np.ndarray]]] = {}
+    for slot, x, y in zip(slots, ours, theirs, strict=True):
+        columns = slot.index[0].tolist()
+        pieces = (np.split(z, len(columns), axis=1) for z in (x, y))
+        for column, a, b in zip(columns, *pieces, strict=True):
+            kind = kinds.get((slot.initializer, slot.axis, column), -1)
+            mine, its = sides.setdefault(kind, ([], []))
+            mine.append(a)
+            its.append(b)
+    return list(sides.values())
+
+
+def _measure_directions(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows with length one, and which of them are all but zero beside the others."""
+    largest = np.abs(rows).max(1, keepdims=True, initial=0)
+    # The squares of small numbers would be zero.
+    rows = rows / np.maximum(largest, MIN_LENGTH)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    lengths = (largest * norms)[:, 0]
+    return rows / np.maximum(norms, MIN_LENGTH), lengths <= FAINT_ROW_SHARE * np.median(lengths)

@@ -1,0 +1,170 @@
+"""Fits measured factors to what a structure allows.
+
+The logarithms of allowed factors are combinations of a few exponents, and signs change together.
+How factors are measured is the business of `factor_measuring`; which of the fitted ones are real
+and not the drift of training, that of `factor_choice`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..groups.scaling import Scaling
+from ..numerics import MIN_DIVISOR
+
+MAX_FIT_STEPS = 16
+"""The number of steps towards the factors that agree with most slots."""
+FINAL_TOLERANCES = (0.1, 0.03, 0.01, 1e-3, 1e-4)
+"""How near logarithms of factors must be to agree, in the last of these steps."""
+COARSE_ERROR = 0.03
+"""Slots whose factors are surer than this have the same say."""
+MAX_AGREEING_ERRORS = 6
+"""Slots agree whose factors are nearer than this many times their error."""
+RIDGE_SHARE = 1e-9
+"""What a system of equations says more faintly than this, beside the rest, counts for nothing."""
+MAX_TRIED_FLIPS = 8
+"""Of more independent signs than this, they are tried one at a time and not in all combinations."""
+
+
+@dataclass(frozen=True)
+class Factors:
+    """By what the units of a group were multiplied, slot by slot.
+
+    Attributes:
+        scaling: The slots, and what is allowed.
+        ratio: float64 [slots, units]: the median ratio of the suspect's elements to the
+            reference's; nan where there are none.
+        error: float64 [slots, units]: the deviation of `ratio`, by how much the elements differ
+            from it.
+        allowed: float64 [slots, units]: the factors nearest to these that leave the function as it
+            is.
+    """
+
+    scaling: Scaling
+    ratio: np.ndarray
+    error: np.ndarray
+    allowed: np.ndarray
+
+
+def fit_allowed_factors(
+    scaling: Scaling, ratio: np.ndarray, error: np.ndarray, robust: bool = True
+) -> np.ndarray:
+    """Fit the factors that a structure allows to measured ones.
+
+    Args:
+        scaling: what is allowed.
+        ratio, error: float64 [slots, units]: the measured factors, nan where none is known, and
+            their errors.
+        robust: whether the factors are fitted that most slots agree with; else those that are
+            nearest to all.
+
+    Returns:
+        float64 [slots, units]; 1 where nothing is known.
+    """
+    known = np.isfinite(ratio) & (ratio != 0)
+    logs = np.log(np.abs(np.where(known, ratio, 1.0)))
+    trust = np.where(known, 1.0, 0.0)
+    result = np.zeros_like(logs)
+    least = np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), MIN_DIVISOR), 1e-7)
+    # Units of which no slot differs by more than its error were not multiplied.
+    units = (
+        np.flatnonzero((np.abs(logs) > MAX_AGREEING_ERRORS * least).any(0))
+        if robust
+        else np.flatnonzero(logs.any(0))
+    )
+    for chosen in _split_systems(scaling.scales != 0) if units.size else ():
+        own = np.flatnonzero((scaling.scales[chosen] != 0).any(0))
+        basis = scaling.scales[chosen][:, own].T
+        here = np.ix_(own, units)
+        result[here] = _fit_logs(basis, logs[here], trust[here], least[here], robust)
+    observed = np.where(known, np.sign(np.where(known, ratio, 1.0)), 0.0)
+    return _fit_signs(scaling.signs, observed) * np.exp(result)
+
+
+def _fit_signs(flips: np.ndarray, observed: np.ndarray) -> np.ndarray:
+    """Return the allowed signs that agree with most slots of every unit.
+
+    Args:
+        flips: bool [independent flips, slots].
+        observed: float64 [slots, units]: the observed signs, 0 where none is known.
+
+    Returns:
+        float64 [slots, units].
+    """
+    signs = np.ones(observed.shape)
+    for rows in _split_systems(flips):
+        own = flips[rows]
+        slots = own.any(0)
+        best = np.full(observed.shape[1], -np.inf)
+        tried = (
+            itertools.product((0, 1), repeat=len(own))
+            if len(own) <= MAX_TRIED_FLIPS
+            else np.eye(len(own), dtype=int).tolist()
+        )
+        for chosen in [(0,) * len(own), *tried]:
+            turned = 1 - 2 * (np.array(chosen) @ own % 2)[slots]
+            agree = (observed[slots] * turned[:, None]).sum(0)
+            better = agree > best + 1e-9
+            best = np.where(better, agree, best)
+            signs[slots] = np.where(better, turned[:, None], signs[slots])
+    return signs
+
+
+def _fit_logs(
+    basis: np.ndarray, logs: np.ndarray, trust: np.ndarray, least: np.ndarray, robust: bool
+) -> np.ndarray:
+    """Fit for every unit the combination of the columns of `basis` that is nearest to `logs`.
+
+    Args:
+        basis: float64 [slots, factors].
+        logs: float64 [slots, units]: the logarithms of the measured factors.
+        trust: float64 [slots, units]: 1 where a factor is known, else 0.
+        least: float64 [slots, units]: the errors of `logs`.
+        robust: whether most slots count, and not all.
+    """
+    result = np.zeros_like(logs)
+    # All slots that are sure enough have the same say.
+    each = trust / np.maximum(least, COARSE_ERROR) if robust else trust / least**2
+    weight = each
+    for number in range(MAX_FIT_STEPS if robust else 1):
+        root = np.sqrt(weight.T)
+        systems = root[:, :, None] * basis[None]
+        result = (basis[None] @ _solve_least_squares(systems, root * logs.T))[:, :, 0].T
+        # Reweighted least squares approach least absolute differences. At last the mean of those
+        # that agree is taken.
+        weight = each / np.maximum(np.abs(logs - result), least)
+        if number >= MAX_FIT_STEPS - len(FINAL_TOLERANCES):
+            near = np.maximum(MAX_AGREEING_ERRORS * least, FINAL_TOLERANCES[number - MAX_FIT_STEPS])
+            weight = np.where(np.abs(logs - result) <= near, trust / least**2, 0.0)
+    return result
+
+
+def _solve_least_squares(systems: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Solve many small systems of equations; unknowns that none of its equations tells are zero.
+
+    Args:
+        systems: float64 [systems, equations, unknowns].
+        targets: float64 [systems, equations].
+
+    Returns:
+        float64 [systems, unknowns, 1].
+    """
+    count = systems.shape[2]
+    ridge = RIDGE_SHARE * np.maximum(np.linalg.norm(systems, axis=(1, 2)), 1e-150)
+    whole = np.concatenate([systems, ridge[:, None, None] * np.eye(count)], 1)
+    q, r = np.linalg.qr(whole)
+    return np.linalg.solve(r, np.swapaxes(q[:, : systems.shape[1]], 1, 2) @ targets[:, :, None])
+
+
+def _split_systems(rows: np.ndarray) -> list[list[int]]:
+    """Split the rows of a bool matrix into sets that have no column in common, by their numbers."""
+    sets: list[tuple[list[int], np.ndarray]] = []
+    for number, row in enumerate(rows):
+        touching = [s for s in sets if (s[1] & row).any()]
+        sets = [s for s in sets if not (s[1] & row).any()]
+        numbers = [*itertools.chain.from_iterable(n for n, _ in touching), number]
+        sets.append((numbers, np.any([row, *(c for _, c in touching)], 0)))
+    return [numbers for numbers, _ in sets]

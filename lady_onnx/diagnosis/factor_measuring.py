@@ -1,0 +1,164 @@
+"""Measures by what factors the units of a suspect were multiplied, slot by slot.
+
+A factor is the median ratio of a unit's elements; its error is how much they differ from it. Which
+factors a structure allows is the business of `factor_fitting`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..groups.model import Slot
+from ..groups.permutations import Arrays
+from ..groups.rows import take_rows
+from ..groups.scaling import Scaling
+from ..numerics import machine_epsilon
+
+SAMPLED_ROW_ELEMENTS = 400
+"""Of rows of more elements about this many tell the factor."""
+FAINT_ROW_SHARE = 1e-6
+"""Rows are all but zero whose elements are smaller than this share of those of the median row."""
+ROUNDING_DEVIATION = 0.25
+"""The usual change of an element by rounding, in steps of its type."""
+MIN_AGREEING_ELEMENTS = 8
+"""If all of so many elements agree on a factor, the row was multiplied by it, however faint."""
+AGREEMENT_TOLERANCE = 1e-4
+"""Elements agree that differ by less than this share on average."""
+
+
+def measure_factors(
+    scaling: Scaling, reference: Arrays, suspect: Arrays, applied: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measure by what the elements of every unit are larger in the suspect, and how sure that is.
+
+    A single element says nothing of its own error. That is taken to be the error of the elements
+    of other slots, or by how much the same element of other units differs, whichever is larger.
+
+    Args:
+        scaling: the slots in which units may be multiplied.
+        reference, suspect: weights of the same names, the units in place.
+        applied: float64 [slots, units]: factors that were taken out of the suspect before.
+
+    Returns:
+        The ratios and their errors, float64 [slots, units]; a ratio is nan where a row is zero, or
+        all but zero.
+    """
+    found, counts, apart = [], [], []
+    for k, (slot, offset) in enumerate(zip(scaling.slots, scaling.offsets, strict=True)):
+        x, y = (
+            take_rows(a, slot).astype(np.float64) for a in _thin_weights(reference, suspect, slot)
+        )
+        if not np.abs(x).sum(1).all():
+            x, y = (
+                take_rows(np.asarray(a[slot.initializer]), slot).astype(np.float64)
+                for a in (reference, suspect)
+            )
+        found.append(measure_row_factors(x, y, offset, pruned=True))
+        x, y = x + offset, y + offset
+        counts.append(x.shape[1])
+        if applied is None:
+            apart.append(np.zeros(len(x)))
+        else:
+            apart.append(_measure_lone_errors(x, y, np.abs(applied[k])))
+    ratio, error = np.array([r for r, _ in found]), np.array([e for _, e in found])
+    count = np.array(counts)[:, None]
+    known = np.isfinite(ratio) & (ratio != 0) & (count > 1)
+    each = (
+        float(np.median((error * np.sqrt(count) / np.abs(np.where(known, ratio, 1.0)))[known]))
+        if known.any()
+        else 1.0
+    )
+    alone = np.maximum(each * np.abs(np.where(np.isfinite(ratio), ratio, 1.0)), np.array(apart))
+    error = np.where(count == 1, alone, error)
+    # What was multiplied was rounded, even if few of its elements show it.
+    steps = np.array(
+        [machine_epsilon(np.asarray(reference[s.initializer]).dtype) for s in scaling.slots]
+    )[:, None]
+    is_rounded = np.isfinite(ratio) & (ratio != 1)
+    return ratio, np.maximum(
+        error,
+        np.where(is_rounded, ROUNDING_DEVIATION * steps / np.sqrt(count) * np.abs(ratio), 0.0),
+    )
+
+
+def _measure_lone_errors(x: np.ndarray, y: np.ndarray, applied: np.ndarray) -> np.ndarray:
+    """Measure the error of single elements by how much those of all units differ.
+
+    What differs was there before the factors that were taken out, or it came after them. Half of
+    the units may be fitted exactly, so an upper quartile counts.
+
+    Args:
+        x, y: float64 [units, elements]: the rows of the reference and of the suspect.
+        applied: float64 [units]: magnitudes of the factors that were taken out.
+
+    Returns:
+        float64 [units].
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        rows = [
+            np.quantile(np.abs(y - x).max(1) * c, 0.75) / 1.15 / (np.abs(x).max(1) * c)
+            for c in (np.ones(len(x)), applied)
+        ]
+        return np.nan_to_num(np.max(rows, 0), posinf=0.0)
+
+
+def _thin_weights(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]:
+    """Return a weight of both models, of its longest other axis only as much as is needed."""
+    arrays = [np.asarray(a[slot.initializer]) for a in (reference, suspect)]
+    shape = arrays[0].shape
+    axes = [a for a in range(len(shape)) if a != slot.axis and a not in dict(slot.within)]
+    step = arrays[0].size // max(shape[slot.axis] * SAMPLED_ROW_ELEMENTS, 1)
+    if not axes or step < 2:
+        return arrays
+    longest = max(axes, key=lambda a: shape[a])
+    thin = (*[slice(None)] * longest, slice(None, None, min(step, shape[longest])))
+    return [a[thin] for a in arrays]
+
+
+def measure_row_factors(
+    x: np.ndarray, y: np.ndarray, offset: float = 0.0, pruned: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Measure the ratio of every row of `y` to that of `x`, and its error.
+
+    The ratio is the median of the elements' ratios, weighted by the size of the elements.
+
+    Args:
+        x, y: float64 [units, elements].
+        offset: is added to both first.
+        pruned: where most of a row is zeros in `y`, whether what is left tells the ratio.
+
+    Returns:
+        The ratios and their errors, float64 [units]. A ratio is nan for rows of zeros, and for
+        rows that are all but zero beside the others.
+
+    >>> ratio, error = measure_row_factors(np.array([[1.0, 2.0, 4.0]]), np.array([[3.0, 6.0, 12.0]]))
+    >>> ratio.tolist(), error.tolist()
+    ([3.0], [0.0])
+    """
+    gone = ((y == 0) | (y == -offset)) & pruned
+    x, y = x + offset, y + offset
+    weight = np.abs(x)
+    left = ~(gone & ((weight * gone).sum(1, keepdims=True) >= weight.sum(1, keepdims=True) / 2))
+    weight = weight * left
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        share = np.where(weight > 0, y / x, 1.0)
+    order = np.argsort(share, axis=1)
+    summed = np.cumsum(np.take_along_axis(weight, order, 1), 1)
+    middle = (summed >= summed[:, -1:] / 2).argmax(1)
+    ratio = np.take_along_axis(share, np.take_along_axis(order, middle[:, None], 1), 1)[:, 0]
+    error = (
+        (np.abs(y - ratio[:, None] * x) * left).sum(1)
+        / np.maximum(weight.sum(1), 1e-300)
+        / np.sqrt(x.shape[1])
+    )
+    # The median is one of the elements itself, so only the others say how far it may be off.
+    error *= x.shape[1] / max(x.shape[1] - 1, 1)
+    # A row that is all but zero beside the others says nothing, unless all its elements agree.
+    silent = ~np.isfinite(ratio) | ~np.isfinite(error)
+    faint = silent | (weight.sum(1) == 0)
+    unsure = (x.shape[1] < MIN_AGREEING_ELEMENTS) | ~(
+        error * np.sqrt(x.shape[1]) <= AGREEMENT_TOLERANCE * np.abs(ratio)
+    )
+    for total in (weight.sum(1), (np.abs(y) * left).sum(1)):
+        faint |= (total <= FAINT_ROW_SHARE * np.median(total)) & unsure
+    return np.where(faint, np.nan, ratio), np.where(faint, 0.0, error)

@@ -1,0 +1,48 @@
+"""What is found that was done to single units or weights, and which of that is tampering.
+
+The module holds the words alone; findings are made by `undoing`, `mixing` and `tampering`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REPLACEABLE = ("scaled", "replaced")
+"""The kinds of findings of units for which the reference has other values."""
+TAMPERING = (*REPLACEABLE, "inserted")
+"""The kinds of findings that change the function."""
+PARTLY_TRAINED = "partly trained"
+"""The kind of a finding that is no tampering: a few weights moved beside many that stayed.
+
+Training moves weights in this way.
+"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that was done to a unit of the suspect besides moving it.
+
+    Attributes:
+        kind: What was done. `rescaled`: a factor that leaves the function as it was, undone.
+            `mixed`: a map of all units of a group that leaves the function as it was, undone.
+            `inert`: a change of a weight that the function does not depend on, undone. `shifted`:
+            a change of a bias that another bias behind it takes back, undone. `scaled`: a factor
+            that changes the function. `replaced`: other values. `removed`: a unit that the suspect
+            does not have. `obfuscated`: a unit that the reference does not have and the function
+            does not need. `inserted`: such a unit that the function needs. `partly trained`: a
+            weight of which training reached a part.
+        group: The id of the group concerned; None for weights that belong to no unit.
+        unit: The unit concerned, as it lies in the reference, or, if the reference does not have
+            it, in the suspect; None for weights that belong to no unit.
+        slot: The initializer concerned.
+        factor: What the unit was multiplied by; None if it was not multiplied.
+        size: The size of the change, in units of what the other units or weights of the tensor
+            show; for `partly trained` the share of the weights that moved.
+    """
+
+    kind: str
+    group: str | None
+    unit: int | None
+    slot: str
+    factor: float | None
+    size: float

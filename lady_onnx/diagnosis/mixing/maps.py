@@ -1,0 +1,189 @@
+"""Undoes invertible maps that mixed the units of straight groups.
+
+In both models the singular vectors of the product of both sides, which no map changes, are taken
+for the units. What is matched then says where everything else lies, and least squares say which map
+it was. The map is undone if the fit is exact, and only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...groups.model import Group, Slot
+from ...groups.permutations import Arrays, Nesting, invert_permutations, permute_arrays
+from ...groups.rows import join_slots, put_rows
+from ...groups.scaling import Scaling
+from ...matching.matches import Match
+from ...numerics import MIN_DIVISOR, is_float_array
+from ..findings import Finding
+from ..undone import Undone, Unmixed
+from .fits import (
+    MAX_MISFIT,
+    MAX_MIXED_SIMILARITY,
+    MIN_MIXING,
+    MIN_SINGULAR_SHARE,
+    are_floating,
+    average_similarities,
+    measure_misfit,
+    measure_mixing,
+)
+from .straight import StraightGroup, find_straight_groups
+
+MAX_CONDITION = 100.0
+"""A map of a larger condition number enlarges the rounding of what it undoes too much."""
+CanonicalRows = tuple[np.ndarray, np.ndarray]
+"""The rows of both sides of a group that no map changes, float64 [units, elements] each."""
+
+
+@dataclass(frozen=True)
+class _Map:
+    """A map of the units of a group, and what it takes to undo it.
+
+    Attributes:
+        matrix: float64 [units, units].
+        halves: The slots of both sides, each with the matrix that undoes the map there.
+    """
+
+    matrix: np.ndarray
+    halves: tuple[tuple[Sequence[Slot], np.ndarray], ...]
+
+
+def undo_mixing(
+    groups: Sequence[Group],
+    scalings: Mapping[str, Scaling],
+    reference: Arrays,
+    suspect: Arrays,
+    matches: Sequence[Match],
+    align: Callable[[Arrays, Arrays], Undone],
+) -> Unmixed:
+    """Bring the units of straight groups to what the reference has.
+
+    Args:
+        groups: the groups, inner ones first.
+        scalings: by group id the factors that its units may have.
+        reference, suspect: the weights by the same names.
+        matches: where the units are if none were mixed.
+        align: finds where the units of a second model are.
+    """
+    similarity = average_similarities(matches)
+    straight = [
+        s
+        for s in find_straight_groups(groups, scalings)
+        if are_floating((*s.made, *s.read), reference, suspect)
+    ]
+    if all(similarity[s.group] > MAX_MIXED_SIMILARITY for s in straight):
+        return Unmixed()
+    ours, theirs = (_collect_canonical_rows(straight, m) for m in (reference, suspect))
+    straight = [s for s in straight if s.group in ours and s.group in theirs]
+    if not any(
+        _have_equal_spectra(ours[a.group], theirs[b.group]) for a in straight for b in straight
+    ):
+        return Unmixed()
+    sides = (
+        _put_canonical_rows(straight, model, forms)
+        for model, forms in ((reference, ours), (suspect, theirs))
+    )
+    found = {m.group: m.permutation for m in align(*sides).matches}
+    here = {
+        n: np.array(a) for n, a in {**suspect, **permute_arrays(suspect, groups, found)}.items()
+    }
+    findings = []
+    grown: dict[str, float] = {}
+    for group in straight:
+        map_ = _fit_map(group, reference, here)
+        if map_ is None:
+            continue
+        _undo_map(map_, here, grown)
+        name = group.made[0].initializer
+        findings.append(
+            Finding("mixed", group.group, None, name, None, measure_mixing(map_.matrix))
+        )
+    back = invert_permutations(Nesting(groups), found)
+    undone = {**here, **permute_arrays(here, groups, back)}
+    return Unmixed({n: undone[n] for n in grown}, grown, tuple(findings))
+
+
+def make_canonical(x: np.ndarray, y: np.ndarray) -> CanonicalRows | None:
+    """Return rows with the product of `x` and `y` that no map of the units changes.
+
+    Args:
+        x, y: float64 [units, elements]: what makes the units, and what reads them.
+
+    Returns:
+        The rows of both sides, or None if the product does not determine them.
+    """
+    if min(x.shape[1], y.shape[1]) < len(x) or not (np.isfinite(x).all() and np.isfinite(y).all()):
+        return None
+    (qx, rx), (qy, ry) = np.linalg.qr(x.T), np.linalg.qr(y.T)
+    u, s, v = np.linalg.svd(rx @ ry.T)
+    if s[-1] <= MIN_SINGULAR_SHARE * s[0]:
+        return None
+    root = np.sqrt(s)[:, None]
+    return root * (qx @ u).T, root * (qy @ v.T).T
+
+
+def _collect_canonical_rows(
+    straight: Sequence[StraightGroup], arrays: Arrays
+) -> dict[str, CanonicalRows]:
+    """Return the canonical rows of the groups that have any, by group id."""
+    found = {}
+    for group in straight:
+        rows = make_canonical(join_slots(arrays, group.made), join_slots(arrays, group.read))
+        if rows is not None:
+            found[group.group] = rows
+    return found
+
+
+def _put_canonical_rows(
+    straight: Sequence[StraightGroup], arrays: Arrays, forms: Mapping[str, CanonicalRows]
+) -> dict[str, np.ndarray]:
+    """Return a model, as float64, with canonical rows in its straight groups."""
+    result = {n: a.astype(np.float64) if is_float_array(a) else a for n, a in arrays.items()}
+    for group in straight:
+        for slots, values in zip((group.made, group.read), forms[group.group], strict=True):
+            put_rows(result, slots, values)
+    return result
+
+
+def _fit_map(group: StraightGroup, reference: Arrays, here: Arrays) -> _Map | None:
+    """Fit the map that mixed the units of a group; None if there is none that fits exactly."""
+    matrix = join_slots(here, group.made) @ np.linalg.pinv(join_slots(reference, group.made))
+    if not float(np.linalg.cond(matrix)) < MAX_CONDITION or measure_mixing(matrix) <= MIN_MIXING:
+        return None
+    halves = (group.made, np.linalg.inv(matrix)), (group.read, matrix.T)
+    misfits = [
+        measure_misfit(join_slots(reference, slots), back @ join_slots(here, slots))
+        for slots, back in halves
+    ]
+    return None if max(misfits) > MAX_MISFIT else _Map(matrix, halves)
+
+
+def _undo_map(map_: _Map, here: dict[str, np.ndarray], grown: dict[str, float]) -> None:
+    """Undo a map in `here`, in place, and note in `grown` how much rounding that enlarges."""
+    for slots, back in map_.halves:
+        for slot in slots:
+            grown[slot.initializer] = max(
+                _measure_enlargement(back, join_slots(here, [slot])),
+                grown.get(slot.initializer, 1.0),
+            )
+        put_rows(here, slots, back @ join_slots(here, slots))
+
+
+def _measure_enlargement(map_: np.ndarray, found: np.ndarray) -> float:
+    """Return by how much a map enlarges the rounding of rows, at most.
+
+    That is in units of what the largest element was rounded by.
+    """
+    sizes = np.abs(found).max(1)
+    return float(np.linalg.norm(map_ * sizes, axis=1).max() / max(sizes.max(), MIN_DIVISOR))
+
+
+def _have_equal_spectra(a: CanonicalRows, b: CanonicalRows) -> bool:
+    """Return whether two products have the same singular values."""
+    if len(a[0]) != len(b[0]):
+        return False
+    ours, theirs = (np.linalg.norm(x[0], axis=1) for x in (a, b))
+    return bool(np.allclose(ours, theirs, rtol=MAX_MISFIT, atol=MAX_MISFIT * ours.max()))

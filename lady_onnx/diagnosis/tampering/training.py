@@ -1,0 +1,91 @@
+"""What a whole model shows of training: whether it was trained, and how far training moved it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...groups.model import Group, Slot
+from ...groups.permutations import Arrays
+from ...groups.rows import take_rows
+from ...numerics import is_same
+from .moves import MIN_ROW_ELEMENTS, Moves, has_meaningful_numbers
+from .outliers import (
+    MAX_CHANCE,
+    MAX_TAIL_SAMPLES,
+    count_most_tampered,
+    have_mostly_stayed,
+    predict_limit,
+)
+
+SlotsByWeight = Mapping[str, list[tuple[Group, Slot]]]
+"""By weight the slots in it, each with its group."""
+
+
+@dataclass(frozen=True)
+class TrainingLaw:
+    """What a whole model shows of training.
+
+    Attributes:
+        is_trained: Whether any weight decayed, or moved in bulk.
+        logs: float64: the logarithms of how far elements moved of weights that moved in bulk, in
+            units of their weight's own size.
+        few: By group and unit the weights in which the unit is one of a few that moved.
+    """
+
+    is_trained: bool
+    logs: np.ndarray
+    few: Mapping[tuple[str, int], set[str]]
+
+    @classmethod
+    def of(
+        cls, slots: SlotsByWeight, reference: Arrays, suspect: Arrays, least: float
+    ) -> TrainingLaw:
+        """Measure what a suspect shows of training.
+
+        Args:
+            slots: the slots in each weight.
+            reference, suspect: the weights, the units in place.
+            least: differences count as none that are smaller than this times a weight's largest
+                element.
+        """
+        is_trained, logs = False, [np.zeros(0)]
+        few: dict[tuple[str, int], set[str]] = {}
+        for name in reference:
+            x, y = np.asarray(reference[name]), np.asarray(suspect[name])
+            if not (has_meaningful_numbers(x) and has_meaningful_numbers(y)) or is_same(x, y):
+                continue
+            moves = Moves.between(x, y, least)
+            own = slots.get(name, [])
+            rows = [np.asarray(take_rows(moves.gap, s).any(1)) for _, s in own] or [
+                moves.gap.ravel() > 0
+            ]
+            is_bulk = moves.scale > 0 and all(
+                moved.sum() > count_most_tampered(moved.size) for moved in rows
+            )
+            is_trained |= is_bulk or moves.has_decayed
+            for (group, _), moved in zip(own, rows, strict=False):
+                for unit in np.flatnonzero(moved).tolist() if have_mostly_stayed(moved) else ():
+                    few.setdefault((group.id, unit), set()).add(name)
+            if is_bulk:
+                # The many elements of one weight must not outweigh those of the others.
+                gaps = moves.gap[moves.gap > 0]
+                logs.append(np.log(gaps[:: gaps.size // MAX_TAIL_SAMPLES + 1] / moves.scale))
+        return cls(is_trained, np.concatenate(logs), few)
+
+    def has_support(self, units: Iterable[tuple[str, int]], name: str) -> bool:
+        """Return whether any unit moved as one of a few in another weight than `name`."""
+        return any(self.few.get(unit, set()) - {name} for unit in units)
+
+    def find_too_large(self, moved: np.ndarray, scale: float) -> np.ndarray:
+        """Return which moves are too large for the law.
+
+        Args:
+            moved: float64 [n]: how far elements or rows moved.
+            scale: the size of their weight.
+        """
+        if self.logs.size < MIN_ROW_ELEMENTS or not scale:
+            return np.zeros(moved.shape, bool)
+        return moved > scale * np.exp(predict_limit(self.logs, MAX_CHANCE / max(moved.size, 1)))

@@ -1,0 +1,1 @@
+"""What changes a model: permutations of its units, and the attacks of the paper."""

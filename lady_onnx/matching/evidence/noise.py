@@ -1,0 +1,85 @@
+"""The noise of a weight: its deviation, and how that varies along the axes of the weight.
+
+The module estimates noise from two weights that are aligned already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...numerics import as_finite
+
+MIN_RELATIVE_NOISE = 0.02
+"""The least noise that a weight is taken to have, in units of the weight's own deviation."""
+PRIOR_ELEMENTS = 10
+"""The common noise of a weight counts as this many elements at every position of an axis."""
+MAX_POSITION_FACTOR = 10
+"""The noise at one position is at most this many times larger or smaller than the common noise."""
+
+
+def measure_scale(array: np.ndarray) -> tuple[float, float]:
+    """Return the mean and the standard deviation of a weight; 1 in place of a deviation of 0."""
+    values = as_finite(array)
+    deviation = float(values.std(dtype=np.float64))
+    return float(values.mean(dtype=np.float64)), deviation if deviation > 0 else 1.0
+
+
+class Scales:
+    """Mean and standard deviation of the weights of a model, measured when they are asked for."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]):
+        self._arrays = arrays
+        self._known: dict[str, tuple[float, float]] = {}
+
+    def measure(self, name: str) -> tuple[float, float]:
+        """Return the mean and the standard deviation of a weight by its name."""
+        if name not in self._known:
+            self._known[name] = measure_scale(self._arrays[name])
+        return self._known[name]
+
+
+@dataclass(frozen=True)
+class Noise:
+    """The noise that was added to a weight.
+
+    Attributes:
+        deviation: The standard deviation of the noise.
+        along: By axis, float32 [positions]: by what factor the noise is larger at each position.
+    """
+
+    deviation: float
+    along: Mapping[int, np.ndarray] = field(default_factory=dict)
+
+    @classmethod
+    def between(
+        cls, reference: np.ndarray, suspect: np.ndarray, spread: float, axes: Sequence[int]
+    ) -> Noise:
+        """Estimate the noise from the difference between two weights of one shape.
+
+        Args:
+            reference, suspect: the weight in both models.
+            spread: the standard deviation of the reference's weight.
+            axes: the axes along which the noise may vary.
+        """
+        # All is measured in units of the largest difference: the squares of large weights have no
+        # place in single precision.
+        apart = as_finite(reference) / 2 - as_finite(suspect) / 2
+        largest = np.abs(apart).max(initial=0) or np.float32(1)
+        square = np.square(apart / largest)
+        unit = (2 * float(largest) / spread) ** 2
+        whole = max(float(square.mean(dtype=np.float64)) * unit, MIN_RELATIVE_NOISE**2)
+        along = {}
+        for axis in axes:
+            others = tuple(a for a in range(square.ndim) if a != axis)
+            count = square.size / square.shape[axis]
+            mean = square.mean(others, dtype=np.float64)
+            factor = (mean * unit / whole * count + PRIOR_ELEMENTS) / (count + PRIOR_ELEMENTS)
+            along[axis] = (
+                np.sqrt(factor)
+                .astype(np.float32)
+                .clip(1 / MAX_POSITION_FACTOR, MAX_POSITION_FACTOR)
+            )
+        return cls(whole**0.5 * spread, along)

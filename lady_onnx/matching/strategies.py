@@ -1,0 +1,256 @@
+"""Evidence strategies: what speaks for a unit, how it is weighed, and how pairs are scored.
+
+A strategy says *how* units are recognised. Which groups are matched, in which order and how often
+is the business of `alignment` and `search`. This module defines what a strategy is
+(`EvidenceStrategy`), and the usual one (`LikelihoodStrategy`): every weight of the suspect is
+taken for a noisy copy of the reference's weight. The others are `incoming.IncomingStrategy` (the
+paper's cosines) and `diagnosis.directions.DirectionStrategy` (units that were multiplied).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+
+from ..groups.model import Group, Slot
+from ..groups.permutations import Arrays, Permutations
+from ..groups.rows import take_rows
+from ..numerics import as_finite, is_same
+from .evidence.copies import Calibration, estimate_copies
+from .evidence.noise import MIN_RELATIVE_NOISE, Noise, Scales
+from .evidence.probabilities import compute_certainties
+from .evidence.scores import compute_log_likelihoods, join_rows
+from .layout import Layout
+
+Prior = Callable[[Group, np.ndarray, Permutations], np.ndarray]
+"""Changes the scores of a group's pairs, [size, size], by what is known beside the weights.
+
+The third argument are the permutations found so far.
+"""
+
+
+@dataclass(frozen=True)
+class ScoredPairs:
+    """The scores of all pairs of units of one group, and the rows that they follow from.
+
+    Attributes:
+        scores: float [size, size]: reference by suspect; only differences count.
+        ours, theirs: float32 [size, elements]: the rows of the reference and of the suspect.
+    """
+
+    scores: np.ndarray
+    ours: np.ndarray
+    theirs: np.ndarray
+
+
+@dataclass(frozen=True)
+class MatchedRows:
+    """The rows of one group after matching: what the certainty of its matches is judged by.
+
+    Attributes:
+        group: The group's id.
+        scores: float [size, size].
+        permutation: int64 [size]: for each row of the reference the row of the suspect.
+        ours: float32 [size, elements]: the rows of the reference.
+        theirs: The rows of the suspect that were matched with them.
+        runners_up: The rows of the suspect that come next.
+    """
+
+    group: str
+    scores: np.ndarray
+    permutation: np.ndarray
+    ours: np.ndarray
+    theirs: np.ndarray
+    runners_up: np.ndarray
+
+
+Judge = Callable[[MatchedRows], np.ndarray]
+"""Returns the probability of every match of a group, float64 [size]."""
+
+
+class EvidenceStrategy(Protocol):
+    """How the units of a group are recognised."""
+
+    def select_slots(self, group: Group) -> Sequence[Slot]:
+        """Return the slots by which the units of a group are recognised."""
+
+    def weigh_array(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
+        """Return a weight as float32, each element in proportion to what it says.
+
+        Args:
+            arrays: the weights of one model.
+            name: the weight's name.
+            own: the axes along which the rows that are compared lie.
+        """
+
+    def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
+        """Return evidence, [size, elements] for each slot, that no order of other axes changes."""
+
+    def score_pairs(
+        self,
+        group: Group,
+        slots: Sequence[Slot],
+        ours: Sequence[np.ndarray],
+        theirs: Sequence[np.ndarray],
+    ) -> ScoredPairs:
+        """Score every pair of units by their weighed rows in some slots."""
+
+    def apply_prior(
+        self, group: Group, scores: np.ndarray, permutations: Permutations
+    ) -> np.ndarray:
+        """Return the scores of a group with what is known beside its weights."""
+
+
+def weigh_rows(
+    strategy: EvidenceStrategy,
+    arrays: Arrays,
+    slot: Slot,
+    taken: Mapping[int, np.ndarray] | None = None,
+) -> np.ndarray:
+    """Return the weighed elements of every unit in a slot, float32 [units, elements].
+
+    Args:
+        strategy: how elements are weighed.
+        arrays: the weights of one model.
+        slot: where the units lie.
+        taken: by axis the positions to take along it, in this order.
+    """
+    restricted = {**dict(slot.within), **(taken or {})}
+    values = strategy.weigh_array(arrays, slot.initializer, {slot.axis, *restricted})
+    for axis, positions in restricted.items():
+        values = values.take(positions, axis)
+    return np.moveaxis(values, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
+
+
+def sort_rows(scales: Scales, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
+    """Return the sorted elements of every unit, float32 [units, elements] for each slot.
+
+    They are in units of the weight's deviation, its mean taken out. No order of the other axes
+    changes them.
+    """
+    parts = []
+    for slot in slots:
+        mean, deviation = scales.measure(slot.initializer)
+        rows = as_finite(take_rows(arrays[slot.initializer], slot))
+        parts.append((np.sort(rows, 1) - np.float32(mean)) / np.float32(deviation))
+    return parts
+
+
+def score_likelihoods(
+    size: int, ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]
+) -> ScoredPairs:
+    """Score pairs of units by the likelihood that one is the other's noisy copy."""
+    x, y = join_rows(ours, size), join_rows(theirs, size)
+    return ScoredPairs(compute_log_likelihoods(x, y), x, y)
+
+
+def keep_scores(group: Group, scores: np.ndarray, permutations: Permutations) -> np.ndarray:
+    """Return the scores as they are: the prior that knows nothing."""
+    return scores
+
+
+@dataclass(frozen=True)
+class LikelihoodStrategy:
+    """Units are recognised by the likelihood of their rows in all slots, under estimated noise.
+
+    Attributes:
+        scales: Mean and deviation of the reference's weights.
+        prior: What is known beside the weights.
+        noise: By weight the noise that was estimated; before that a weight's noise is its spread.
+        calibrations: By group id what the search finds in known weights, where that was asked.
+    """
+
+    scales: Scales
+    prior: Prior = keep_scores
+    noise: Mapping[str, Noise] = field(default_factory=dict)
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
+
+    def select_slots(self, group: Group) -> Sequence[Slot]:
+        """Return all slots of the group."""
+        return group.slots
+
+    def weigh_array(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
+        """Return a weight in units of its noise, its mean taken out.
+
+        The noise at single positions counts along all axes but `own`.
+        """
+        mean, deviation = self.scales.measure(name)
+        noise = self.noise.get(name) or Noise(deviation)
+        values = (as_finite(arrays[name]) - np.float32(mean)) / np.float32(noise.deviation)
+        for axis, factor in noise.along.items():
+            if axis not in own:
+                values /= factor.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+        return values
+
+    def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
+        """Return the sorted elements of every unit, in units of the weight's deviation."""
+        return sort_rows(self.scales, arrays, slots)
+
+    def score_pairs(
+        self,
+        group: Group,
+        slots: Sequence[Slot],
+        ours: Sequence[np.ndarray],
+        theirs: Sequence[np.ndarray],
+    ) -> ScoredPairs:
+        """Score every pair of units by its log-likelihood."""
+        return score_likelihoods(group.size, ours, theirs)
+
+    def apply_prior(
+        self, group: Group, scores: np.ndarray, permutations: Permutations
+    ) -> np.ndarray:
+        """Return the scores of a group with what the prior knows."""
+        return self.prior(group, scores, permutations)
+
+    def judge_matches(self, rows: MatchedRows) -> np.ndarray:
+        """Return the probability of every match, that it is a copy at all included."""
+        among = compute_certainties(rows.scores, rows.permutation)
+        known = self.calibrations.get(rows.group)
+        if known is None:
+            return _discount(among, estimate_copies(rows.ours, rows.theirs, rows.runners_up))
+        certain = _discount(among, estimate_copies(rows.ours, rows.theirs, known.other))
+        # Both estimates are cautious: pure chance may recover more than chance does here, and a
+        # rehearsal may fail. So the larger one counts.
+        trusted = np.minimum(among * known.trust, 1)
+        copied = estimate_copies(rows.ours, rows.theirs, known.other, known.whole, known.share)
+        return np.maximum(certain, _discount(trusted, copied))
+
+    def estimate_noise(
+        self, layout: Layout, reference: Arrays, current: Arrays
+    ) -> tuple[LikelihoodStrategy, float]:
+        """Estimate the noise of every weight from what differs at the matching so far.
+
+        Args:
+            layout: the groups, along whose axes the noise may vary.
+            reference, current: the weights, the suspect's in the order found so far.
+
+        Returns:
+            The strategy with this noise, and the log-likelihood of the suspect's weights.
+        """
+        noise = dict(self.noise)
+        for name, array in reference.items():
+            spread = self.scales.measure(name)[1]
+            if is_same(array, current[name]):
+                noise[name] = Noise(spread * MIN_RELATIVE_NOISE)
+            else:
+                axes = layout.list_axes(name)
+                noise[name] = Noise.between(array, current[name], spread, axes)
+        likelihood = -sum(
+            array.size * float(np.log(noise[name].deviation)) for name, array in reference.items()
+        )
+        return replace(self, noise=noise), likelihood
+
+
+def _discount(certainty: np.ndarray, copied: np.ndarray) -> np.ndarray:
+    """Return how certain matches are that are certain among copies.
+
+    Of units that are no copies each is as good as any other.
+
+    Args:
+        certainty: float64 [size]: the probability of each match if it is a copy.
+        copied: float64 [size]: the probability that it is one.
+    """
+    return certainty * copied + (1 - copied) / certainty.size

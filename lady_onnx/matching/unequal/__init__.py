@@ -1,0 +1,7 @@
+"""A suspect with more or fewer units than the reference: removed, inserted, cloned or split ones.
+
+Three steps, a module each: `extension` brings both models to one size, where units of zeros stand
+for those that a model lacks; `surplus` matches them, and says which units are missing and which
+are extra, attention heads with all that lies inside them; `idle` finds the extra units that the
+function does not need, and takes them out.
+"""

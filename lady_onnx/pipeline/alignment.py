@@ -1,0 +1,211 @@
+"""Stage 2 of the main job: where every unit lies, with what was done to whole weights and groups undone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from ..diagnosis.alterations import Alteration, explain_alterations
+from ..diagnosis.mixing.maps import undo_mixing
+from ..diagnosis.mixing.rotations import undo_rotations
+from ..diagnosis.tampering.moves import is_nearly_equal
+from ..diagnosis.undoing import undo_rescaling
+from ..diagnosis.undone import Undone
+from ..groups.permutations import Arrays
+from ..matching.alignment import Progress
+from ..matching.incoming import IncomingMatcher, find_incoming_slots
+from ..matching.matcher import Matcher
+from ..matching.matches import Match
+from ..matching.unequal.surplus import Unequal, match_extended
+from ..numerics import hash_values, is_float_array
+from .options import Options
+from .pairing import Pairing
+from .verification import have_equal_outputs
+
+Align = Callable[[Arrays, Arrays], Undone]
+"""Finds the units of a reference in a suspect, given the weights of both by the same names."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Where every unit lies.
+
+    Attributes:
+        matches: for every group where its units lie in the suspect.
+        altered: the reference's weights as they were altered in the suspect: quantised, pruned, ...
+        explained: by weight the steps of that, for weights that were altered in a way that is known.
+        undone: the suspect with its units in place, and with factors and maps taken out.
+        unequal: what became of the units where the models have other numbers of them, else None.
+    """
+
+    matches: list[Match]
+    altered: Mapping[str, np.ndarray]
+    explained: Mapping[str, tuple[Alteration, ...]] = field(default_factory=dict)
+    undone: Undone = field(default_factory=lambda: Undone([], {}, {}, {}, ()))
+    unequal: Unequal | None = None
+
+
+def align_units(pairing: Pairing, options: Options, progress: Progress | None) -> Alignment:
+    """Finds where every unit of the reference lies in the suspect.
+
+    Args:
+        pairing: the two models.
+        options: which evidence and which assignment are used.
+        progress: called with how many of how many groups are matched.
+    """
+    if pairing.extension is not None:
+        return _align_unequal(pairing, progress)
+    if options.evidence == "incoming":
+        return _align_as_the_paper_does(pairing, options, progress)
+    return _align_with_alterations(pairing, options, progress)
+
+
+def _align_unequal(pairing: Pairing, progress: Progress | None) -> Alignment:
+    """Matches all units of both models, and tells which of them only one has."""
+    assert pairing.extension is not None
+    scalings = pairing.scalings
+    # inside a head units may meet as they like: the head as a whole is summed
+    summed = [
+        g
+        for g in pairing.symmetry.groups
+        if g.id in scalings and (g.parents or not scalings[g.id].crossed)
+    ]
+    slots = find_incoming_slots(summed, scalings)
+    found = match_extended(pairing.extension.models, slots, progress)
+    return Alignment(found.matches, pairing.reference_weights, unequal=found)
+
+
+def _align_as_the_paper_does(
+    pairing: Pairing, options: Options, progress: Progress | None
+) -> Alignment:
+    """Matches units by their incoming weights alone: no alteration is explained, no factor undone."""
+    altered, groups = pairing.reference_weights, pairing.symmetry.groups
+    slots = find_incoming_slots(groups, pairing.scalings)
+    matcher = IncomingMatcher(groups, altered, pairing.suspect_weights, slots, options.assignment)
+    matches = matcher.run(progress)
+    moved = matcher.moved()
+    return Alignment(matches, altered, undone=Undone(matches, moved, moved, {}, ()))
+
+
+def _align_with_alterations(
+    pairing: Pairing, options: Options, progress: Progress | None
+) -> Alignment:
+    """Explains alterations of whole weights, matches all units, and undoes factors and maps."""
+
+    def align(reference: Arrays, suspect: Arrays) -> Undone:
+        return _align_and_unscale(pairing, options.assignment, reference, suspect)
+
+    ours, theirs = pairing.reference_weights, pairing.suspect_weights
+    done = {
+        name: explained
+        for name in ours
+        if (explained := _explain_weight(ours[name], theirs[name])) is not None
+    }
+    altered = {**ours, **{name: array for name, (array, _) in done.items()}}
+    steps = {name: how for name, (_, how) in done.items()}
+    found = _align_and_unscale(pairing, options.assignment, altered, theirs, progress)
+    steps, altered, found = _reconsider_scaled(ours, theirs, steps, altered, found, align)
+
+    def is_preserved() -> bool:
+        return have_equal_outputs(pairing.reference, pairing.given, options.samples, options.seed)
+
+    undone = _undo_maps(pairing, altered, theirs, found, align, is_preserved)
+    return Alignment(undone.matches, altered, steps, undone)
+
+
+def _explain_weight(
+    reference: np.ndarray, suspect: np.ndarray
+) -> tuple[np.ndarray, tuple[Alteration, ...]] | None:
+    """Says how a weight was altered, whatever its order; None where it was not, or in no known way."""
+    if not is_float_array(reference) or hash_values(reference) == hash_values(suspect):
+        return None
+    altered, how = explain_alterations(reference, suspect)
+    return (altered, how) if how else None
+
+
+def _align_and_unscale(
+    pairing: Pairing,
+    assignment: str,
+    reference: Arrays,
+    suspect: Arrays,
+    progress: Progress | None = None,
+) -> Undone:
+    """Finds the suspect's units, and takes out the factors by which they were multiplied."""
+    groups = pairing.symmetry.groups
+    matcher = Matcher(groups, reference, suspect, assignment=assignment)
+    matcher.begin(progress)
+    touched = {s.initializer for g in groups for s in g.slots}
+    # the same values in another order were not multiplied
+    is_reordered = all(hash_values(reference[n]) == hash_values(suspect[n]) for n in touched)
+    if not matcher.settled and not is_reordered:
+        undone = undo_rescaling(
+            groups, pairing.scalings, reference, suspect, matcher.found(), progress
+        )
+        if undone is not None:
+            return undone
+    matcher.finish()
+    moved = matcher.moved()
+    return Undone(matcher.found(), moved, moved, {}, (), settled=matcher.settled)
+
+
+def _reconsider_scaled(
+    ours: Mapping[str, np.ndarray],
+    theirs: Arrays,
+    steps: dict[str, tuple[Alteration, ...]],
+    altered: dict[str, np.ndarray],
+    found: Undone,
+    align: Align,
+) -> tuple[dict[str, tuple[Alteration, ...]], dict[str, np.ndarray], Undone]:
+    """Takes a weight that was multiplied as a whole for units that were, where others take it back."""
+    scaled = {name for name, how in steps.items() if [s.kind for s in how] == ["scaled"]}
+    while scaled:
+        plain = {**altered, **{name: ours[name] for name in scaled}}
+        trial = align(plain, theirs)
+        back = {n for n in scaled if is_nearly_equal(plain[n], trial.arrays.get(n, theirs[n]))}
+        if back == scaled:
+            kept = {name: how for name, how in steps.items() if name not in scaled}
+            return kept, plain, trial
+        scaled = back
+    return steps, altered, found
+
+
+def _undo_maps(
+    pairing: Pairing,
+    reference: Arrays,
+    suspect: Arrays,
+    undone: Undone,
+    align: Align,
+    is_preserved: Callable[[], bool],
+) -> Undone:
+    """Undoes rotations and mixing of whole groups, and aligns what is left.
+
+    Args:
+        pairing: the two models.
+        reference, suspect: their weights.
+        undone: what `align` found.
+        align: finds the units.
+        is_preserved: says whether the suspect computes what the reference does.
+    """
+    if undone.settled:
+        return undone
+    groups, scalings = pairing.symmetry.groups, pairing.scalings
+    rotated = undo_rotations(groups, scalings, reference, suspect, undone.matches)
+    # not every norm allows every rotation
+    if rotated.findings and not is_preserved():
+        return undone
+    if rotated.findings:
+        suspect = {**suspect, **rotated.arrays}
+        undone = align(reference, suspect)
+    mixed = undo_mixing(groups, scalings, reference, suspect, undone.matches, align)
+    if mixed.findings:
+        undone = align(reference, {**suspect, **mixed.arrays})
+    plain = {**rotated.arrays, **mixed.arrays}
+    return replace(
+        undone,
+        arrays={**plain, **undone.arrays},
+        placed={**plain, **undone.placed},
+        findings=(*rotated.findings, *mixed.findings, *undone.findings),
+        grown={**rotated.grown, **mixed.grown},
+    )

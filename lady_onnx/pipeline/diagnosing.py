@@ -1,0 +1,372 @@
+"""Stage 3 of the main job: what else was done, and whether the suspect is the reference again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..diagnosis.alterations import RELATIVE_TOLERANCE, Alteration, measure_noise
+from ..diagnosis.findings import PARTLY_TRAINED, REPLACEABLE, Finding
+from ..diagnosis.interchangeable import find_interchangeable_units
+from ..diagnosis.tampering.detection import find_tampering
+from ..diagnosis.tampering.moves import UNDOING_TOLERANCE
+from ..diagnosis.tampering.repair import repair_weights
+from ..graph.model import Graph
+from ..groups.model import Symmetry
+from ..groups.permutations import Arrays, permute_arrays
+from ..matching.matches import Match
+from ..matching.unequal.surplus import Unequal, write_matched
+from ..numerics import is_same
+from ..pairing.counterparts import list_unshown
+from ..scaling.biases import find_cancelling_biases, find_inert_biases
+from .alignment import Alignment
+from .options import Options
+from .pairing import Pairing
+from .tolerances import (
+    is_mixture,
+    is_product,
+    is_rounding,
+    measure_difference,
+    measure_writing_tolerance,
+)
+from .verification import have_equal_outputs
+
+Rooms = Mapping[str, tuple[np.ndarray | None, np.ndarray | None]]
+"""By weight what rounding on the way to the normal forms leaves: in the reference, and in the
+suspect with its units in place; None where a form is exact."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What else was done to a suspect.
+
+    Attributes:
+        findings: what was done to single units and weights, and to whole groups.
+        aligned: the suspect with its units in place, and nothing repaired.
+        result: the same, repaired and stripped as the caller asked.
+        symmetry: the groups of the result.
+        matches: where the units of these groups were found.
+        certainty: of every unit that has a copy the probability that it was found, float64 [units].
+        similarity: of every unit of the reference the cosine with its copy, float64 [units].
+        differences: by weight that is not the reference's the largest difference.
+        restored: whether every weight is the reference's, to rounding.
+        alterations: by weight what was done to it.
+        interchangeable: by group the sets of the reference's units that nothing tells apart.
+        repaired, stripped: whether the result differs from `aligned` in that.
+        apart: where the programs of both files part.
+        alike: whether both files say one program as they are written.
+        bits: whether equal weights give equal bits.
+    """
+
+    findings: tuple[Finding, ...]
+    aligned: Graph
+    result: Graph
+    symmetry: Symmetry
+    matches: tuple[Match, ...]
+    certainty: np.ndarray
+    similarity: np.ndarray
+    differences: Mapping[str, float]
+    restored: bool
+    alterations: Mapping[str, tuple[Alteration, ...]]
+    interchangeable: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    repaired: bool = False
+    stripped: bool = False
+    apart: tuple[str, ...] = ()
+    alike: bool = False
+    bits: bool = False
+
+
+def diagnose(pairing: Pairing, alignment: Alignment, options: Options) -> Diagnosis:
+    """Says what else was done to a suspect whose units are in place."""
+    if alignment.unequal is not None:
+        return _diagnose_unequal(pairing, alignment, alignment.unequal, options)
+    return _diagnose_equal(pairing, alignment, options)
+
+
+# ---- models with the same numbers of units
+
+
+def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) -> Diagnosis:
+    link, groups = pairing.link, pairing.symmetry.groups
+    altered, view = alignment.altered, pairing.suspect_weights
+    findings, moved = _find_changes(pairing, alignment)
+    aligned = _write_weights(pairing, link.suspect, moved)
+    result = aligned
+    if options.repair:
+        fixed = repair_weights(groups, findings, altered, {**view, **moved})
+        result = _write_weights(pairing, aligned, fixed)
+    changed = _list_changed(pairing, result)
+    restored = _is_restored(pairing, alignment, changed)
+    if restored:
+        # rounding that the ways to write a file leave in few weights is no training of these
+        findings = tuple(f for f in findings if f.kind != PARTLY_TRAINED)
+    reference = pairing.reference_weights
+    matches = alignment.matches
+    return Diagnosis(
+        findings=findings,
+        aligned=link.written(aligned),
+        result=link.written(result),
+        symmetry=pairing.symmetry,
+        matches=tuple(matches),
+        certainty=_join([m.certainty for m in matches]),
+        similarity=_join([m.similarity for m in matches]),
+        differences={n: measure_difference(reference[n], a) for n, a in changed.items()},
+        restored=restored,
+        alterations=_list_alterations(pairing, alignment, result),
+        interchangeable=find_interchangeable_units(groups, pairing.scalings, reference)
+        if changed
+        else {},
+        repaired=options.repair and any(f.kind in REPLACEABLE for f in findings),
+        apart=link.apart,
+        alike=link.alike,
+        bits=link.bits,
+    )
+
+
+def _find_changes(
+    pairing: Pairing, alignment: Alignment
+) -> tuple[tuple[Finding, ...], dict[str, np.ndarray]]:
+    """Returns all findings, and the suspect's weights with what the function does not need undone."""
+    undone, altered, view = alignment.undone, alignment.altered, pairing.suspect_weights
+    moved = dict(undone.arrays)
+    # what was added before units were multiplied grew with them, what was added after did not
+    frames: list[tuple[Arrays, Arrays]] = [
+        ({**altered, **undone.expected}, {**view, **undone.placed})
+    ]
+    if undone.expected:
+        frames.append((altered, {**view, **moved}))
+    least = UNDOING_TOLERANCE if undone.findings else 0.0
+    findings = undone.findings + find_tampering(pairing.symmetry.groups, frames, least)
+    now = {**view, **moved}
+    graph = pairing.reference
+    free: list[tuple[str, tuple[str, ...]]] = [
+        ("inert", (n,)) for n in find_inert_biases(graph, altered, now)
+    ]
+    free += [("shifted", pair) for pair in find_cancelling_biases(graph, altered, now)]
+    for kind, biases in free:
+        kept = (f for f in findings if f.slot not in biases)
+        findings = (*kept, Finding(kind, None, None, biases[0], None, 0.0))
+        moved.update({name: altered[name] for name in biases})
+    return findings, moved
+
+
+def _write_weights(pairing: Pairing, graph: Graph, arrays: Arrays) -> Graph:
+    """Returns a copy of a suspect with other weights, given by the reference's names."""
+    result = graph.copy()
+    for name, array in arrays.items():
+        pairing.link.replace(result, name, array)
+    return result
+
+
+def _list_changed(pairing: Pairing, result: Graph) -> dict[str, np.ndarray]:
+    """Returns the weights of a result that are not the reference's, bit for bit."""
+    weights = ((n, pairing.link.array(n, result)) for n in pairing.names)
+    return {n: a for n, a in weights if not is_same(pairing.reference.array(n), a)}
+
+
+def _is_restored(pairing: Pairing, alignment: Alignment, changed: Mapping[str, np.ndarray]) -> bool:
+    """Is every weight the reference's, to the rounding of what was done and undone on the way?"""
+    rooms = _measure_rooms(pairing, alignment.matches)
+    shifts = (s for scaling in pairing.scalings.values() for s in scaling.shifts)
+    added = {shift.bias for shift in shifts} if alignment.undone.expected else set()
+    return all(
+        _is_weight_restored(pairing, alignment, rooms, name in added, name, array)
+        for name, array in changed.items()
+    )
+
+
+def _is_weight_restored(
+    pairing: Pairing,
+    alignment: Alignment,
+    rooms: Rooms,
+    is_shifted: bool,
+    name: str,
+    array: np.ndarray,
+) -> bool:
+    """Is a weight the reference's, to rounding?
+
+    Args:
+        pairing, alignment: what was found.
+        rooms: what the forms of both leave.
+        is_shifted: whether a reflection may have added something to the weight.
+        name: the weight's name.
+        array: its values in the result.
+    """
+    undone, mine = alignment.undone, pairing.reference.array(name)
+    room, other = rooms.get(name, (None, None))
+    if name in alignment.explained and not is_same(alignment.altered[name], mine):
+        # what is expected below is the reference's weight as it was altered
+        return False
+    if name in undone.grown:
+        return is_mixture(mine, array, undone.grown[name])
+    if not pairing.link.alike:
+        left = measure_writing_tolerance(mine)
+        room = left if room is None or left is None else room + left
+    if name not in undone.expected:
+        return is_rounding(mine, array, room, other)
+    expected = undone.expected[name]
+    placed = undone.placed.get(name, pairing.suspect_weights[name])
+    own = [np.asarray(r) for r in (room, other) if r is not None]
+    share = np.divide(expected, mine, out=np.ones_like(expected), where=mine != 0)
+    total = sum(o * np.maximum(np.abs(share), 1) for o in own) if own else None
+    beside = np.zeros(())
+    if is_shifted:
+        beside = np.maximum(np.abs(mine), np.abs(placed)).astype(np.float64)
+    return is_product(expected, placed, beside, total, undone.roundings.get(name, 1))
+
+
+def _measure_rooms(pairing: Pairing, matches: Sequence[Match]) -> Rooms:
+    """Returns by weight what rounding on the way to the normal forms leaves."""
+    link = pairing.link
+    found = {name: link.room(name) for name in link.places}
+    theirs = {name: np.array(other) for name, (_, other) in found.items() if other is not None}
+    groups = [g for g in pairing.symmetry.groups if any(s.initializer in theirs for s in g.slots)]
+    # slots in weights that are exact have nothing to move
+    names = {s.initializer for g in groups for s in g.slots}
+    whole = {n: np.zeros(link.reference.shape(n)) for n in names}
+    permutations = {m.group: m.permutation for m in matches}
+    placed = {**theirs, **permute_arrays({**whole, **theirs}, groups, permutations)}
+    return {
+        name: (mine, placed.get(name) if other is not None else None)
+        for name, (mine, other) in found.items()
+    }
+
+
+def _list_alterations(
+    pairing: Pairing, alignment: Alignment, result: Graph
+) -> dict[str, tuple[Alteration, ...]]:
+    """Returns by weight the steps by which it was altered, the noise that is left among them."""
+    undone = alignment.undone
+    found = {}
+    for name in pairing.names:
+        steps = alignment.explained.get(name, ())
+        expected, array = alignment.altered[name], pairing.link.array(name, result)
+        level = 0.0 if is_same(expected, array) else measure_noise(expected, array)
+        # what was undone left its rounding
+        is_rounded = bool(steps) or name in undone.expected or name in undone.grown
+        if level > (RELATIVE_TOLERANCE if is_rounded else 0):
+            steps = (*steps, Alteration("noise", {"level": level}))
+        if steps:
+            found[name] = steps
+    return found
+
+
+def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns arrays one after the other; a one where there are none."""
+    return np.concatenate(arrays) if arrays else np.ones(1)
+
+
+# ---- models with other numbers of units
+
+
+def _diagnose_unequal(
+    pairing: Pairing, alignment: Alignment, found: Unequal, options: Options
+) -> Diagnosis:
+    extension, suspect = pairing.extension, pairing.link.suspect
+    assert extension is not None
+    reference, kept, plain = _compare_unequal(pairing, found)
+    # what the analysis says of units that were inserted has to be seen as well
+    is_idle = (
+        found.idle == sorted(found.extra)
+        and not found.missing
+        and have_equal_outputs(suspect, plain, options.samples, options.seed)
+    )
+    findings = _list_unit_findings(pairing, found, is_idle)
+    findings += find_tampering(pairing.symmetry.groups, [(reference, kept)], UNDOING_TOLERANCE)
+    groups, matches, arrays = write_matched(extension.models, found)
+    is_stripped = options.strip and is_idle and bool(found.extra)
+    aligned = plain if is_stripped else _write_weights(pairing, suspect, arrays)
+    fixed: dict[str, np.ndarray] = {}
+    if options.repair and is_stripped:
+        fixed = repair_weights(pairing.symmetry.groups, findings, reference, kept)
+    differences = {n: measure_difference(reference[n], kept[n]) for n in reference}
+    certainty, similarity = _list_unequal_figures(pairing, found)
+    unshown: tuple[str, ...] = ()
+    if suspect.declares_inner_values:
+        unshown = list_unshown(suspect, {}, frozenset(), is_formed=True)
+    return Diagnosis(
+        findings=tuple(findings),
+        aligned=aligned,
+        result=_replace_weights(aligned, fixed) if fixed else aligned,
+        symmetry=Symmetry(
+            tuple(groups), extension.symmetry.pinned, extension.symmetry.unknown_operators
+        ),
+        matches=tuple(matches),
+        certainty=certainty,
+        similarity=similarity,
+        differences=differences,
+        restored=is_idle and all(_is_kept(reference[n], kept[n]) for n in reference),
+        alterations={
+            n: (Alteration("noise", {"level": measure_noise(reference[n], kept[n])}),)
+            for n, d in differences.items()
+            if d
+        },
+        repaired=bool(fixed),
+        stripped=is_stripped,
+        apart=unshown,
+    )
+
+
+def _compare_unequal(
+    pairing: Pairing, found: Unequal
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Graph]:
+    """Returns the weights of both models without the units that only one has, and a model of those kept.
+
+    The weights are by the reference's names and of its shapes. Units that the suspect lacks are
+    zeros in both.
+    """
+    graph = pairing.reference
+    names = [n for n in found.plain if n not in pairing.analysis.values]
+    kept = {n: np.array(found.plain[n][tuple(slice(k) for k in graph.shape(n))]) for n in names}
+    plain = _replace_weights(graph, kept)
+    reference = {n: np.array(graph.array(n)) for n in names}
+    kept = {n: np.array(kept[n]) for n in names}
+    for group, unit in found.missing:
+        for slot in pairing.symmetry.group(group).slots:
+            for side in (reference, kept):
+                places = slot.places(side[slot.initializer].shape, unit)
+                side[slot.initializer][np.ix_(*places)] = 0
+    return reference, kept, plain
+
+
+def _list_unit_findings(pairing: Pairing, found: Unequal, is_idle: bool) -> list[Finding]:
+    """Returns the units that only one of the models has."""
+    first = {g.id: g.slots[0].initializer for g in pairing.symmetry.groups}
+    kinds = ["obfuscated" if is_idle and unit in found.idle else "inserted" for unit in found.extra]
+    findings = [
+        Finding(kind, *unit, first[unit[0]], None, 0.0)
+        for kind, unit in zip(kinds, found.extra, strict=True)
+    ]
+    return findings + [
+        Finding("removed", *unit, first[unit[0]], None, 0.0) for unit in found.missing
+    ]
+
+
+def _list_unequal_figures(pairing: Pairing, found: Unequal) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the certainties of units that have a copy, and the similarities of all of the reference's."""
+    assert pairing.extension is not None
+    similar, certain = [], []
+    for match in found.matches:
+        many = pairing.extension.models.mine[match.group]
+        similar.append(match.similarity[:many])
+        certain.append(match.certainty[np.flatnonzero(match.similarity[:many])])
+    certainty = np.concatenate(certain)
+    return certainty if certainty.size else np.zeros(1), np.concatenate(similar)
+
+
+def _replace_weights(graph: Graph, arrays: Arrays) -> Graph:
+    """Returns a copy of a graph with other weights, by its own names."""
+    result = graph.copy()
+    for name, array in arrays.items():
+        result.replace(name, array)
+    return result
+
+
+def _is_kept(reference: np.ndarray, kept: np.ndarray) -> bool:
+    """Is a weight the reference's once inserted units are gone, to the rounding of what they passed on?"""
+    if is_same(reference, kept):
+        return True
+    size = np.abs(reference).astype(np.float64)
+    return is_product(reference.astype(np.float64), kept, size, None)

@@ -1,0 +1,42 @@
+"""What a caller asks of a re-synchronisation, checked once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import check_choice, check_whole_number
+from ..matching.assignment import ASSIGNMENTS
+from ..runtime.providers import PROVIDERS
+
+EVIDENCE = ("all", "incoming")
+"""Which slots of a unit are looked at."""
+VERIFY = ("auto", "run", "proof", "none")
+"""How it is shown that the outputs are preserved."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """The choices of a caller of `resync`, which documents them."""
+
+    verify: str = "auto"
+    provider: str = "auto"
+    samples: int = 4
+    seed: int = 0
+    repair: bool = False
+    strip: bool = False
+    evidence: str = "all"
+    assignment: str = "optimal"
+
+    def check(self) -> None:
+        """Raises LadyError for the first choice that there is not."""
+        check_choice("verify", self.verify, VERIFY)
+        check_choice("provider", self.provider, PROVIDERS)
+        check_choice("evidence", self.evidence, EVIDENCE)
+        check_choice("assignment", self.assignment, ASSIGNMENTS)
+        check_whole_number("samples", self.samples, 1)
+        check_whole_number("seed", self.seed)
+
+    @property
+    def is_usual(self) -> bool:
+        """Are all slots looked at, and units assigned in the best way?"""
+        return self.evidence == "all" and self.assignment == "optimal"

@@ -1,0 +1,145 @@
+"""Stage 1 of the main job: two files as one network, its groups, and the factors that they allow."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..dataflow.engine import Analysis, analyse_graph
+from ..errors import ArchitectureError, LadyError
+from ..graph.model import Graph, map_weights
+from ..groups.model import Symmetry
+from ..groups.scaling import Scaling
+from ..matching.unequal.extension import Extended, extend_models
+from ..pairing.counterparts import Link, pair_by_name_alone, pair_models
+from ..pairing.skeleton import Place
+from ..scaling.walk import find_scalings
+from ..symmetry.finder import extract_groups
+from .options import Options
+
+
+@dataclass(frozen=True)
+class Extension:
+    """What is known besides where the models have other numbers of units.
+
+    Attributes:
+        symmetry: the groups of the suspect, in its own names.
+        models: the weights of both models, with all units of both.
+    """
+
+    symmetry: Symmetry
+    models: Extended
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two files as one network.
+
+    Attributes:
+        given: the suspect as it was read.
+        link: which weight of the suspect is which of the reference, in the form that both share.
+        analysis: the facts that hold in both models.
+        symmetry: the groups that hold in both models, in the reference's names.
+        extension: what is known besides where the models have other numbers of units, else None.
+    """
+
+    given: Graph
+    link: Link
+    analysis: Analysis
+    symmetry: Symmetry
+    extension: Extension | None = None
+
+    @property
+    def reference(self) -> Graph:
+        """The reference, in the form that both models share."""
+        return self.link.reference
+
+    @property
+    def names(self) -> list[str]:
+        """The weights that both models have, in the reference's names."""
+        return list(self.link.places)
+
+    @functools.cached_property
+    def scalings(self) -> Mapping[str, Scaling]:
+        """By each group's id the factors that its units may have."""
+        return find_scalings(self.reference, self.analysis, self.symmetry.groups)
+
+    @functools.cached_property
+    def suspect_weights(self) -> dict[str, np.ndarray]:
+        """The suspect's weights by the reference's names."""
+        return {name: self.link.array(name) for name in self.names}
+
+    @property
+    def reference_weights(self) -> dict[str, np.ndarray]:
+        """The reference's weights."""
+        return {name: self.reference.array(name) for name in self.names}
+
+
+def pair_networks(reference: Graph, suspect: Graph, options: Options) -> Pairing:
+    """Pairs two models of one architecture, or of one that differs in numbers of units alone.
+
+    Raises:
+        ArchitectureError: the two are not the same network.
+        LadyError: the numbers of units differ, and the options do not allow that.
+    """
+    try:
+        return _pair_equal(suspect, pair_models(reference, suspect))
+    except ArchitectureError as error:
+        names = pair_by_name_alone(reference, suspect)
+        if names is None:
+            raise
+        if not options.is_usual:
+            raise LadyError(
+                f"{suspect.name}: has other numbers of units; "
+                "give evidence 'all' and assignment 'optimal'"
+            ) from error
+        try:
+            return _pair_unequal(reference, suspect, names)
+        except ArchitectureError:
+            raise error from None
+
+
+def _pair_equal(given: Graph, link: Link) -> Pairing:
+    """Finds the groups that hold in both models.
+
+    A weight is constant along an axis, and two numbers are equal, only where they are so in both.
+
+    Raises:
+        ArchitectureError: the models differ in a shape or an index that their structure hangs on.
+    """
+    analysis = analyse_graph(link.reference, link.constant_along, link.number)
+    where = f"{link.suspect.name}: another architecture than {link.reference.name}"
+    mend = "compare models exported from the same network"
+    for name in sorted(analysis.values & link.places.keys()):
+        if not np.array_equal(link.reference.array(name), link.array(name)):
+            place = link.places[name].name
+            raise ArchitectureError(
+                f"{where}: the shape or index '{place}' has other values; {mend}"
+            )
+    symmetry = extract_groups(analysis)
+    touched = {s.initializer for g in symmetry.groups for s in g.slots}
+    for name in sorted(touched - link.places.keys()):
+        raise ArchitectureError(
+            f"{where}: nothing stands for the reference's weight '{name}'; {mend}"
+        )
+    return Pairing(given, link, analysis, symmetry)
+
+
+def _pair_unequal(reference: Graph, suspect: Graph, names: Mapping[str, str]) -> Pairing:
+    """Pairs models with other numbers of units; `names` are the suspect's weights by the reference's.
+
+    Raises:
+        ArchitectureError: another number of units does not explain a difference.
+    """
+    link = Link(reference, suspect, {a: Place(b) for a, b in names.items()}, True)
+    mirrored = Link(suspect, reference, {b: Place(a) for a, b in names.items()}, True)
+    analysis = analyse_graph(reference, link.constant_along, link.number)
+    symmetry = extract_groups(analysis)
+    own = extract_groups(analyse_graph(suspect, mirrored.constant_along, mirrored.number))
+    models = extend_models(
+        map_weights(reference), map_weights(suspect), names, symmetry.groups, own.groups
+    )
+    return Pairing(suspect, link, analysis, symmetry, Extension(own, models))

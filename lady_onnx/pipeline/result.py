@@ -1,0 +1,165 @@
+"""The result of the main job: what was done, and whether the suspect is the reference again."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from ..diagnosis.alterations import Alteration, describe_alterations
+from ..diagnosis.findings import Finding
+from ..editing.permuting import write_permutation
+from ..graph.model import Graph
+from ..groups.model import Symmetry
+from ..matching.matches import Match
+from ..reporting import MAX_SHOWN_ENTRIES, Report
+from ..runtime.verification import Verification
+from .verdicts import Verdict, judge_suspect, measure_recognised
+from .wording import (
+    describe_findings,
+    describe_interchangeable,
+    describe_matches,
+    list_match_fields,
+)
+
+RESYNCED_NOTE = "resynced"
+
+
+@dataclass(frozen=True, repr=False)
+class Resync(Report):
+    """A suspect with its units back in the reference's order.
+
+    Attributes:
+        graph: the suspect's model, re-synchronised.
+        symmetry: the groups that hold in both models.
+        matches: where the units of each group were found, in the order of `symmetry.groups`.
+        psi_estimate: percent of units that are likely to be in their place: the mean certainty of the matches.
+        similarity: the mean cosine of matched units, 1.0 for a purely permuted suspect.
+        max_weight_difference: the largest difference between a weight of the reference and of the result.
+        exact: whether every weight of the result is the reference's, bit for bit.
+        restored: whether every weight of the result is the reference's, to rounding.
+        outputs_preserved: whether the result, before any repair, computes what the suspect computed; None if not asked.
+        verified_by: `run` (onnxruntime), `proof` (only elements of the symmetry were applied), or None.
+        verification: what onnxruntime found, None unless it ran.
+        alterations: by weight, in the reference's names, what was done to it, first things first.
+        integrity: what was done to single units, in the reference's names.
+        interchangeable: by group the sets of the reference's units that compute the same, up to a factor that their structure
+            lets pass, or nothing: clones and dead ones, of which none is in a wrong place. Not asked for where all is exact.
+        repaired: whether what was tampered with has the reference's values now.
+        stripped: whether units that the reference has not and the function does not need were taken out: the result has the
+            reference's nodes then.
+        alike: whether both files say one program as they are written; where not, weights and groups go by the names of the
+            reference in its normal form.
+        apart: where the programs part; none where they are proven to be one, up to the values of the weights.
+        bits: whether equal weights give equal bits, and not just equal real numbers.
+        seconds: how long it took.
+    """
+
+    graph: Graph
+    symmetry: Symmetry
+    matches: tuple[Match, ...]
+    psi_estimate: float
+    similarity: float
+    max_weight_difference: float
+    exact: bool
+    restored: bool
+    outputs_preserved: bool | None
+    verified_by: str | None
+    verification: Verification | None
+    alterations: Mapping[str, tuple[Alteration, ...]]
+    integrity: tuple[Finding, ...]
+    interchangeable: Mapping[str, tuple[tuple[int, ...], ...]]
+    repaired: bool
+    stripped: bool
+    alike: bool
+    apart: tuple[str, ...]
+    bits: bool
+    seconds: float
+
+    @property
+    def model(self) -> ModelProto:
+        """The re-synchronised model."""
+        return self.graph.to_model(RESYNCED_NOTE)
+
+    @functools.cached_property
+    def judged(self) -> Verdict:
+        """What the suspect is to the reference, and why."""
+        return judge_suspect(self)
+
+    @property
+    def verdict(self) -> str:
+        """What the suspect is to the reference: one of `VERDICTS`."""
+        return self.judged.verdict
+
+    @property
+    def recognised(self) -> float:
+        """The share of the units that are likely to be copies, beyond what chance gives."""
+        return measure_recognised(self)
+
+    @property
+    def permutations(self) -> Mapping[str, np.ndarray]:
+        """What was applied to the suspect: unit j of the result is unit `permutation[j]` of the suspect."""
+        return {m.group: m.permutation for m in self.matches}
+
+    @property
+    def moved(self) -> int:
+        """How many units stood elsewhere in the suspect."""
+        return sum(m.moved for m in self.matches)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes the re-synchronised model, whole or not at all."""
+        self.graph.save(Path(path), RESYNCED_NOTE)
+
+    def save_permutation(self, path: str | os.PathLike[str]) -> None:
+        """Writes the permutation that was applied to the suspect."""
+        write_permutation(path, self.symmetry.groups, self.permutations, None)
+
+    def headline(self) -> str:
+        """Say the verdict and why in one line."""
+        return f"{self.verdict}: {self.judged.reason}"
+
+    def details(self, limit: int | None = MAX_SHOWN_ENTRIES) -> list[str]:
+        """List the groups that were matched worst, and what was done besides moving units."""
+        lines = describe_matches(self.matches, self.symmetry, limit)
+        if self.alterations:
+            lines.append(f"besides: {describe_alterations(self.alterations)}")
+        lines += describe_findings(self.integrity, self.repaired, limit)
+        return lines + describe_interchangeable(self.interchangeable)
+
+    def to_verdict_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object that a check shares."""
+        return {
+            "verdict": self.verdict,
+            "reason": self.judged.reason,
+            "equality": self.judged.equality,
+            "recognised": self.recognised,
+            "differences": self.apart,
+            "psi_estimate": self.psi_estimate,
+            "alterations": {
+                name: [{"kind": a.kind, **a.parameters} for a in done]
+                for name, done in self.alterations.items()
+            },
+        }
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+        return {
+            **self.to_verdict_fields(),
+            "similarity": self.similarity,
+            "groups": list_match_fields(self.matches, self.symmetry, self.integrity),
+            "max_weight_difference": self.max_weight_difference,
+            "outputs_preserved": self.outputs_preserved,
+            "verified_by": self.verified_by,
+            "verification": self.verification,
+            "integrity": self.integrity,
+            "interchangeable": self.interchangeable,
+            "repaired": self.repaired,
+            "stripped": self.stripped,
+            "seconds": self.seconds,
+        }

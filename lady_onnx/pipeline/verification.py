@@ -1,0 +1,54 @@
+"""Whether a result computes what the suspect did, by a run or by proof."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import LadyError
+from ..graph.model import Graph
+from ..runtime.comparison import compare_models
+from ..runtime.verification import Verification
+from .options import Options
+
+
+@dataclass(frozen=True)
+class Preservation:
+    """Whether the outputs are preserved, and who says so.
+
+    Attributes:
+        is_preserved: the answer, None where nobody asked.
+        verified_by: `run` (onnxruntime), `proof` (the analysis allows nothing else), or None.
+        verification: what onnxruntime found, None unless it ran.
+    """
+
+    is_preserved: bool | None
+    verified_by: str | None
+    verification: Verification | None = None
+
+
+def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservation:
+    """Says whether a result computes what the suspect did, in the way that the options ask for."""
+    if options.verify in ("auto", "run"):
+        try:
+            found = compare_models(
+                suspect,
+                result,
+                samples=options.samples,
+                seed=options.seed,
+                provider_name=options.provider,
+            )
+            return Preservation(found.equal, "run", found)
+        except LadyError:
+            if options.verify == "run":
+                raise
+    if options.verify == "none":
+        return Preservation(None, None)
+    return Preservation(True, "proof")
+
+
+def have_equal_outputs(a: Graph, b: Graph, samples: int, seed: int) -> bool:
+    """Do two models run, and compute the same?"""
+    try:
+        return compare_models(a, b, samples=samples, seed=seed, provider_name="cpu").equal
+    except LadyError:
+        return False

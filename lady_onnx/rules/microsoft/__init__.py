@@ -1,0 +1,1 @@
+"""Operators that onnxruntime's optimisers and quantisation tools write, domain `com.microsoft`."""

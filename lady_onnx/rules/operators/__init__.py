@@ -1,0 +1,1 @@
+"""Operators of the default domain (https://onnx.ai/onnx/operators/), one family a module."""

@@ -1,0 +1,65 @@
+"""Operators that are run through: subgraphs, and those that their specification spells out as a function.
+
+Spec: https://onnx.ai/onnx/operators/
+"""
+
+from __future__ import annotations
+
+from ..kinds import Body, Kind, Node
+from ..laws import Norm, Opaque, Scaled
+from ..registry import register, register_pinned
+
+
+def root_mean_square_norm(node: Scaled) -> Norm:
+    """Nothing but a sum of squares is taken."""
+    return Norm(keeps_sign=True, axis=int(node.attributes.get("axis", -1)))
+
+
+@register("If", holds_bodies=True)
+@register("MeanVarianceNormalization", "RotaryEmbedding", "SwiGLU", "CausalConvWithState")
+@register("AffineGrid", "CenterCropPad", reads_values_from=1)
+@register("RMSNormalization", law=root_mean_square_norm)
+# Attention lets some factors pass. The matching does not always tell them where units of two groups
+# cross in one weight, and a copy multiplied in a way that is not undone would be called altered.
+@register("Attention", law=Opaque())
+def composed(node: Node) -> Kind:
+    """Run through the function that its specification spells it out as."""
+    return Body()
+
+
+@register("Loop", "Scan", holds_bodies=True)
+def repeated(node: Node) -> Kind:
+    """Run through the function that its specification spells it out as."""
+    return Body(is_repeated=True)
+
+
+@register("SequenceMap", holds_bodies=True)
+@register("SplitToSequence", makes_sequences=True, reads_values_from=1)
+@register("ConcatFromSequence", "SequenceAt", "SequenceConstruct", makes_sequences=True)
+@register("SequenceEmpty", "SequenceErase", "SequenceInsert", makes_sequences=True)
+@register("SequenceLength", makes_sequences=True)
+def sequence(node: Node) -> Kind:
+    """The tensors of a sequence are followed one by one; places in it must be known."""
+    return Body(is_repeated=True)
+
+
+register_pinned("a recurrence that is not followed", "LinearAttention")
+register_pinned(
+    "a value that may be missing", "Optional", "OptionalGetElement", "OptionalHasElement"
+)
+register_pinned(
+    "text", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "RegexFullMatch", "StringConcat"
+)
+register_pinned(
+    "a loss over classes in their order", "NegativeLogLikelihoodLoss", "SoftmaxCrossEntropyLoss"
+)
+register_pinned(
+    "random numbers, one after the other",
+    *("Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"),
+    is_random=True,
+)
+register_pinned("a choice among boxes in their order", "NonMaxSuppression")
+register_pinned("places, counted through all axes", "NonZero")
+register_pinned("places, counted through all axes", "MaxUnpool", reads_values_from=1)
+register_pinned("a list of what differs, in its order", "Unique")
+register_pinned("the bytes of a picture", "ImageDecoder")

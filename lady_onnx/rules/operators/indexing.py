@@ -1,0 +1,176 @@
+"""Operators that pick or place elements by computed indices, or go along an axis in its order.
+
+Spec: https://onnx.ai/onnx/operators/
+"""
+
+import numpy as np
+
+from ...errors import UnknownStructure
+from ..kinds import (
+    Equation,
+    Kind,
+    Movement,
+    Node,
+    Source,
+    Take,
+    axis_of,
+    rank_of,
+    shape_of,
+)
+from ..registry import register, register_equation
+
+
+def _names(node: Node, operand: int = 0) -> list[str]:
+    return [f"x{i}" for i in range(rank_of(node, operand))]
+
+
+def _mark(names: list[str], *axes: int, name: str = "") -> str:
+    """The names as text, those at `axes` pinned (and called `name`)."""
+    return " ".join(f"[{name or n}]" if i in axes else n for i, n in enumerate(names))
+
+
+@register("CumSum", "CumProd")
+def cumulate(node: Node) -> Kind:
+    """The axis keeps its order."""
+    names = _names(node)
+    text = _mark(names, int(node.value(1)) % len(names))
+    return Equation(f"{text},  -> {text}")
+
+
+@register("ReverseSequence")
+def reverse(node: Node) -> Kind:
+    """The time axis keeps its order."""
+    names = _names(node)
+    axes = node.attributes.get("time_axis", 0), node.attributes.get("batch_axis", 1)
+    return Equation(f"{_mark(names, *axes)}, [x{axes[1]}] -> {_mark(names, *axes)}")
+
+
+@register("Hardmax")
+def hardmax(node: Node) -> Kind:
+    """The axis keeps its order: of elements that are equally large the first is chosen."""
+    names = _names(node)
+    axis = axis_of(node, -1 if node.opset >= 13 else 1, len(names))
+    text = _mark(names, *range(axis, axis + 1 if node.opset >= 13 else len(names)))
+    return Equation(f"{text} -> {text}")
+
+
+@register("TopK", reads_values_from=1)
+def top(node: Node) -> Kind:
+    """The axis keeps its order, unless only the values are read."""
+    names = _names(node)
+    axis = axis_of(node, -1, len(names))
+    # the values do not depend on the order, the indices do
+    operand = _mark(names, axis) if node.needed(1) else " ".join(names)
+    result = _mark(names, axis, name="k")
+    return Equation(f"{operand}{', [n]' if len(node.shapes) > 1 else ''} -> {result}, {result}")
+
+
+@register("GatherElements", "ScatterElements", "Scatter")
+def elements(node: Node) -> Kind:
+    """The axis keeps its order, others follow the indices."""
+    shape, index = shape_of(node), shape_of(node, 1)
+    names = _names(node)
+    axis = axis_of(node, 0, len(names))
+    if any(n != m for i, (n, m) in enumerate(zip(shape, index, strict=True)) if i != axis):
+        raise UnknownStructure("indices for a part of the other axes")
+    here, there = _mark(names, axis), _mark(names, axis, name="k")
+    if node.operator == "GatherElements":
+        return Equation(f"{here}, {there} -> {there}")
+    return Equation(f"{here}, {there}, {there} -> {here}")
+
+
+@register("ScatterND")
+def scatter(node: Node) -> Kind:
+    """Positions that the indices name keep their order."""
+    names = _names(node)
+    index = shape_of(node, 1)
+    places, depth = [f"[q{i}]" for i in range(len(index) - 1)], index[-1]
+    data = _mark(names, *range(depth))
+    return Equation(
+        f"{data}, {' '.join([*places, '[k]'])}, {' '.join([*places, *names[depth:]])} -> {data}"
+    )
+
+
+@register("TensorScatter")
+def cache(node: Node) -> Kind:
+    """Rows placed in a cache keep their order."""
+    names = _names(node)
+    axis = axis_of(node, -2, len(names))
+    here = _mark(names, axis)
+    return Equation(
+        f"{here}, {_mark(names, axis, name='u')}{', x0' if len(node.shapes) > 2 else ''} -> {here}"
+    )
+
+
+@register("Compress")
+def compress(node: Node) -> Kind:
+    """Takes the positions of the mask; without an axis all keep their order."""
+    if "axis" not in node.attributes:
+        raise UnknownStructure("elements chosen from all axes at once")
+    axis = axis_of(node, 0, rank_of(node))
+    kept = np.flatnonzero(node.value(1)[: shape_of(node)[axis]])
+    return Movement([((0,), [Take(axis, kept)])])
+
+
+@register("OneHot", reads_values_from=1)
+def one_hot(node: Node) -> Kind:
+    """The new axis keeps its order."""
+    names = _names(node)
+    axis = axis_of(node, -1, len(names) + 1)
+    depth = node.shapes[1]
+    return Equation(
+        f"{' '.join(names)}, {'[e]' if depth else ''}, [v] -> {' '.join([*names[:axis], '[d]', *names[axis:]])}"
+    )
+
+
+@register("Det")
+def determinant(node: Node) -> Kind:
+    """Both axes of the matrix keep their order."""
+    names = _names(node)
+    return Equation(f"{_mark(names, len(names) - 2, len(names) - 1)} -> {' '.join(names[:-2])}")
+
+
+@register("Col2Im", reads_values_from=1)
+def fold(node: Node) -> Kind:
+    """Columns keep their order, channels are blocks of them."""
+    block = int(node.value(2).prod())
+    image = " ".join(f"[y{i}]" for i in range(len(node.shape()) - 2))
+    return Equation(f"b (c [k]) [l], [i], [j] -> b c {image}", {"k": block})
+
+
+@register("DeformConv")
+def deformed(node: Node) -> Kind:
+    """As Conv, offsets keep their places."""
+    if node.attributes.get("offset_group", 1) != 1:
+        raise UnknownStructure("several groups of offsets")
+    text = "b (g i) [x..], (g o) i [w..], b [z] [y..], (g o), b [m] [y..] -> b (g o) [y..]"
+    return Equation(text, {"g": node.attributes.get("group", 1)})
+
+
+register_equation("b c [x..], b [y..] [n] -> b c [y..]", "GridSample")
+register_equation("b [c] x.. -> b [c] x..", "LRN")
+register_equation("b c [h] [w], r [k] -> r c [y] [z]", "MaxRoiPool")
+register_equation("[b] c [h] [w], r [k], r -> r c [y] [z]", "RoiAlign")
+
+
+@register("DFT", reads_values_from=1)
+def fourier(node: Node) -> Kind:
+    """The axis keeps its order."""
+    names = _names(node)
+    given = len(node.shapes) > 2 and node.shapes[2] is not None
+    axis = (
+        int(node.value(2)) if given else axis_of(node, -2 if node.opset >= 20 else 1, len(names))
+    ) % len(names)
+    result = [*(f"[k{i}]" if i == axis else n for i, n in enumerate(names[:-1])), "[z]"]
+    return Equation(f"{_mark(names, axis, len(names) - 1)} -> {' '.join(result)}")
+
+
+register_equation("b [l] [c], , [w], -> b [f] [u] [z]", "STFT", reads_values_from=1)
+
+
+@register("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix", reads_values_from=0)
+@register("RandomNormal", "RandomUniform", is_random=True)
+@register("EyeLike", "Constant")
+def source(node: Node) -> Kind:
+    """Depends on no order; its elements have places."""
+    return Source()

@@ -1,0 +1,89 @@
+"""LSTM, GRU and RNN, as the products and sums of one step. Spec: https://onnx.ai/onnx/operators/"""
+
+import numpy as np
+
+from ..kinds import (
+    Elementwise,
+    Equation,
+    Expand,
+    Kind,
+    Movement,
+    Node,
+    Reshape,
+    Step,
+    Steps,
+    Take,
+    Transpose,
+    shape_of,
+)
+from ..laws import Law, LawOf, Recurrence, Scaled
+from ..registry import register
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""How many gates and candidates stand side by side in the weights."""
+
+
+def cell_law(gates: int, *activations: bytes) -> LawOf:
+    """The law of a cell, with these activations if it has no others: gates first, then candidate and state."""
+
+    def law(node: Scaled) -> Law | None:
+        chosen = [a.title() for a in node.attributes.get("activations", activations)]
+        is_usual = chosen == list(activations) * (len(chosen) // len(activations))
+        return Recurrence(gates) if is_usual and not node.attributes.get("layout") else None
+
+    return law
+
+
+@register("LSTM", law=cell_law(4, b"Sigmoid", b"Tanh", b"Tanh"))
+@register("GRU", law=cell_law(3, b"Sigmoid", b"Tanh"))
+@register("RNN", law=cell_law(1, b"Tanh"))
+def recurrent(node: Node) -> Kind:
+    """Gates, states and peepholes share one order a direction; time keeps its own."""
+    gates = GATES[node.operator]
+    given = [s is not None for s in node.shapes] + [False] * 8
+    first = bool(node.attributes.get("layout"))
+    *outer, features = shape_of(node)
+    directions, _, hidden = shape_of(node, 2)
+
+    def moved(*moves: Step) -> Movement:
+        return Movement([((0,), list(moves))])
+
+    # every direction has an order of its own: the input is one for all
+    wide: list[Step] = [Reshape((*outer, 1, features)), Expand((*outer, directions, features))]
+    inputs = "b [s] d i" if first else "[s] b d i"
+    steps: list[tuple[str, Kind, tuple[str, ...]]] = [
+        ("wide", moved(*wide), ("0",)),
+        ("x", Equation(f"{inputs}, d ([g] h) i -> s d b [g] h", {"g": gates}), ("wide", "1")),
+        ("r", Equation("d b k, d ([g] h) k -> d b [g] h", {"g": gates}), ("state", "2")),
+    ]
+    met = ["x", "r"]
+    for part in range(2 if given[3] else 0):
+        takes = moved(Reshape((directions, 2, gates, hidden)), Take(1, np.array([part])))
+        steps.append((f"b{part}", takes, ("3",)))
+        met.append(f"b{part}")
+    steps += [
+        ("sum", Elementwise(), tuple(met)),
+        ("step", Equation("s d b [g] h -> s d b h"), ("sum",)),
+    ]
+    met = ["step", "state"]
+    if given[4]:
+        steps.append(("lengths", Equation("[b] -> b"), ("4",)))
+    for operand in ("5", "6"):
+        if given[int(operand)]:
+            steps.append(
+                (f"start{operand}", moved(*([Transpose((1, 0, 2))] if first else [])), (operand,))
+            )
+            met.append(f"start{operand}")
+    for part in range(3 if given[7] else 0):
+        takes = moved(Reshape((directions, 3, hidden)), Take(1, np.array([part])))
+        steps.append((f"p{part}", takes, ("7",)))
+        met.append(f"p{part}")
+    steps += [
+        ("y", Elementwise(), tuple(met)),
+        ("all", Equation(f"s d b h -> {'b s [d] h' if first else 's [d] b h'}"), ("y",)),
+        ("last", Equation(f"[s] d b h -> {'b [d] h' if first else '[d] b h'}"), ("y",)),
+    ]
+    batch = outer[0 if first else 1]
+    return Steps(
+        steps, ("all", "last", "last")[: node.results], {"state": (directions, batch, hidden)}
+    )

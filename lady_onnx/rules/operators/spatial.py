@@ -1,0 +1,70 @@
+"""Pooling, reductions, resizing: operators that mix positions along some axes and leave others alone.
+
+Spec: https://onnx.ai/onnx/operators/
+"""
+
+from ...errors import UnknownStructure
+from ..kinds import Equation, Kind, Node, axis_of, rank_of, shape_of
+from ..laws import Linear, PositivelyHomogeneous
+from ..registry import register, register_equation
+
+WINDOWED, GLOBAL = "b c [x..] -> b c [y..]", "b c x.. -> b c [y..]"
+register_equation(WINDOWED, "MaxPool", law=PositivelyHomogeneous(), results_stay=True)
+register_equation(WINDOWED, "LpPool", law=PositivelyHomogeneous())
+register_equation(WINDOWED, "AveragePool", law=Linear())
+register_equation(GLOBAL, "GlobalMaxPool", "GlobalLpPool", law=PositivelyHomogeneous())
+register_equation(GLOBAL, "GlobalAveragePool", law=Linear(is_mean=True))
+register_equation("a.. [m] [n] -> a.. [y] [z]", "Trilu")
+
+AXES_AS_OPERAND = {"ReduceSum": 13}
+"""Since which opset the axes are an operand; the other reductions followed in 18."""
+
+
+@register("ReduceSum", law=Linear(), reads_values_from=1)
+@register("ReduceMean", law=Linear(is_mean=True), reads_values_from=1)
+@register(
+    *("ReduceL1", "ReduceL2", "ReduceMax", "ReduceMin"),
+    law=PositivelyHomogeneous(),
+    reads_values_from=1,
+)
+@register(
+    *("ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"), reads_values_from=1
+)
+def reduce(node: Node) -> Kind:
+    """Contracts its axes."""
+    rank = rank_of(node)
+    if node.opset < AXES_AS_OPERAND.get(node.operator, 18):
+        axes = list(node.attributes.get("axes", []))
+    else:
+        axes = node.value(1).tolist() if len(node.shapes) > 1 and node.shapes[1] is not None else []
+    if not axes and not node.attributes.get("noop_with_empty_axes"):
+        axes = list(range(rank))
+    axes = [a % rank for a in axes]
+    names = [f"x{i}" for i in range(rank)]
+    keep = node.attributes.get("keepdims", 1)
+    result = ["1" if i in axes else n for i, n in enumerate(names) if keep or i not in axes]
+    return Equation(f"{' '.join(names)} -> {' '.join(result)}")
+
+
+@register("ArgMax", "ArgMin")
+def arg(node: Node) -> Kind:
+    """The axis keeps its order."""
+    rank = rank_of(node)
+    axis = axis_of(node, 0, rank)
+    names = [f"x{i}" for i in range(rank)]
+    keep = node.attributes.get("keepdims", 1)
+    operand = [f"[{n}]" if i == axis else n for i, n in enumerate(names)]
+    result = ["1" if i == axis else n for i, n in enumerate(names) if keep or i != axis]
+    return Equation(f"{' '.join(operand)} -> {' '.join(result)}")
+
+
+@register("Resize", "Upsample", law=Linear(), reads_values_from=1)
+def resize(node: Node) -> Kind:
+    """Resized axes keep their order."""
+    if node.attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize":
+        raise UnknownStructure("a crop")
+    before, after = shape_of(node), node.shape()
+    same = [a == b for a, b in zip(before, after, strict=True)]
+    operand = [f"x{i}" if s else f"[x{i}]" for i, s in enumerate(same)]
+    result = [f"x{i}" if s else f"[y{i}]" for i, s in enumerate(same)]
+    return Equation(f"{' '.join(operand)} -> {' '.join(result)}")

@@ -1,0 +1,1 @@
+"""The plain forms of fused operators, one operator family a module."""

@@ -1,0 +1,91 @@
+"""Attention in one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .writer import (
+    FLOAT,
+    INT,
+    INTS,
+    NoPlainForm,
+    Writer,
+    make_optional,
+    make_required,
+    register_plain_form,
+)
+
+
+def write_attention_core(w: Writer, parts: Sequence[str], mask: str, bias: str) -> str:
+    """Attention of queries, keys and values of the shape [batch, place, head x dimension], without a past."""
+    if w.attribute("unidirectional"):
+        raise NoPlainForm("what comes later is masked")
+    heads = w.whole(0, 0, w.attribute("num_heads"), -1)
+    query, key, value = (w("Transpose", w("Reshape", x, heads), perm=[0, 2, 1, 3]) for x in parts)
+    scores = w("MatMul", query, w("Transpose", key, perm=[0, 1, 3, 2]))
+    if w.attribute("scale"):
+        scores = w.times(scores, w.attribute("scale"))
+    else:
+        scores = w("Div", scores, w("Sqrt", w("CastLike", w("Shape", query, start=3), scores)))
+    scores = w.plus(scores, bias, write_mask(w, mask, scores) if mask else "")
+    seen = w("Transpose", w("MatMul", w("Softmax", scores, axis=-1), value), perm=[0, 2, 1, 3])
+    return w("Reshape", seen, w.whole(0, 0, -1))
+
+
+def write_mask(w: Writer, mask: str, scores: str) -> str:
+    """What a mask [batch, key] or [batch, query, key] adds to scores [batch, head, query, key]: positive numbers keep."""
+    axes = {2: (1, 2), 3: (1,)}.get(w.known_rank(mask))
+    if axes is None:
+        raise NoPlainForm("a mask that is no table of what is kept")
+    is_kept = w("Greater", w("Unsqueeze", mask, w.whole(*axes)), w.constant(0, np.int32))
+    return w(
+        "Where", is_kept, w.number(0, scores), w.number(w.attribute("mask_filter_value"), scores)
+    )
+
+
+ATTENTION: dict[str, Any] = {
+    "mask_filter_value": -10000.0,
+    "num_heads": make_required(INT),
+    "scale": make_optional(FLOAT),
+    "unidirectional": 0,
+}
+"""The attributes of attention without a past."""
+
+
+@register_plain_form(
+    "Attention",
+    "input weights bias? mask_index? past? attention_bias?",
+    **ATTENTION,
+    qkv_hidden_sizes=make_optional(INTS),
+)
+def write_attention(w: Writer) -> str:
+    """Attention whose queries, keys and values are one product."""
+    if w["past"]:
+        raise NoPlainForm("keys and values of the past")
+    rows = w.plus(w("MatMul", w["input"], w["weights"]), w["bias"])
+    widths = w.attribute("qkv_hidden_sizes")
+    if widths is None:
+        parts = w.write_many(3, "Split", rows, axis=-1, num_outputs=3)
+    elif len(widths) == 3:
+        parts = w.write_many(3, "Split", rows, w.whole(*widths), axis=-1)
+    else:
+        raise NoPlainForm("other parts than queries, keys and values")
+    return write_attention_core(w, parts, w["mask_index"], w["attention_bias"])
+
+
+@register_plain_form(
+    "MultiHeadAttention", "query key? value? bias? key_padding_mask? attention_bias?", **ATTENTION
+)
+def write_multi_head_attention(w: Writer) -> str:
+    """Attention of queries, keys and values that are given apart; the bias is that of all three."""
+    parts = [w["query"], w["key"], w["value"]]
+    if not all(parts) or any(w.known_rank(part) != 3 for part in parts):
+        raise NoPlainForm("keys or values are packed, or split into heads")
+    if w["bias"]:
+        widths = w("Concat", *(w("Shape", part, start=2) for part in parts), axis=0)
+        biases = w.write_many(3, "Split", w["bias"], widths, axis=0)
+        parts = [w("Add", part, bias) for part, bias in zip(parts, biases, strict=True)]
+    return write_attention_core(w, parts, w["key_padding_mask"], w["attention_bias"])

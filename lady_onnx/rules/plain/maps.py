@@ -1,0 +1,59 @@
+"""Operators on maps with their channels on the last axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .products import CONVOLUTION, FUSED, write_activation
+from .writer import (
+    INTS,
+    NoPlainForm,
+    Writer,
+    make_optional,
+    make_required,
+    register_plain_form,
+)
+
+
+def move_channels(w: Writer, x: str, rank: int, to: int) -> str:
+    """A map with its channels moved to axis 1, or to the last axis (-1)."""
+    order = [0, rank - 1, *range(1, rank - 1)] if to == 1 else [0, *range(2, rank), 1]
+    return w("Transpose", x, perm=order)
+
+
+@register_plain_form("NhwcFusedConv", "X W B? Z?", **CONVOLUTION, **FUSED)
+def write_nhwc_fused_conv(w: Writer) -> str:
+    """FusedConv of maps with their channels on the last axis; the weight is as that of Conv."""
+    rank = w.known_rank(w["W"])
+    x = move_channels(w, w["X"], rank, 1)
+    y = move_channels(w, w("Conv", x, w["W"], w["B"], **w.some(list(CONVOLUTION))), rank, -1)
+    return write_activation(w, w.plus(y, w["Z"]))
+
+
+POOLING: dict[str, Any] = {
+    "auto_pad": "NOTSET",
+    "ceil_mode": 0,
+    "dilations": make_optional(INTS),
+    "kernel_shape": make_required(INTS),
+    "pads": make_optional(INTS),
+    "strides": make_optional(INTS),
+}
+"""The attributes of a pooling."""
+
+
+def write_average(w: Writer, x: str) -> str:
+    """AveragePool with the node's attributes."""
+    if w.attribute("ceil_mode") and w.attribute("count_include_pad"):
+        raise NoPlainForm(
+            "onnxruntime's operators do not agree whether places behind the padding count"
+        )
+    names = [name for name in (*POOLING, "count_include_pad") if name in w.attributes]
+    return w("AveragePool", x, **w.some(names))
+
+
+@register_plain_form("NhwcMaxPool", "x", **POOLING)
+def write_nhwc_max_pool(w: Writer) -> str:
+    """MaxPool of maps with their channels on the last axis."""
+    rank = len(w.attribute("kernel_shape")) + 2
+    x = move_channels(w, w["x"], rank, 1)
+    return move_channels(w, w("MaxPool", x, **w.some(list(POOLING))), rank, -1)

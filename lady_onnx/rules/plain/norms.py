@@ -1,0 +1,85 @@
+"""Normalisations, with what is added in front of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from onnx import TensorProto, numpy_helper
+
+from .writer import INT, NoPlainForm, Writer, make_optional, register_plain_form
+
+
+def write_root_mean_square_norm(
+    w: Writer, x: str, scale: str, axes: Sequence[int]
+) -> tuple[str, str]:
+    """`x` over the root of its mean square, times a scale; and one over that root. The root is taken in single precision."""
+    single = w("Cast", x, to=TensorProto.FLOAT)
+    squares = w("ReduceMean", w("Mul", single, single), w.whole(*axes), keepdims=1)
+    inverse = w(
+        "Reciprocal", w("Sqrt", w("Add", squares, w.constant(w.attribute("epsilon"), np.float32)))
+    )
+    return w("Mul", w("CastLike", w("Mul", single, inverse), scale), scale), inverse
+
+
+@register_plain_form(
+    "SimplifiedLayerNormalization", "X scale", domain="", axis=-1, epsilon=1e-5, stash_type=1
+)
+def write_simplified_layer_normalization(w: Writer) -> tuple[str, str]:
+    """Every row over the root of its mean square."""
+    axis = w.attribute("axis")
+    if w.attribute("stash_type") != TensorProto.FLOAT:
+        raise NoPlainForm("another precision")
+    return write_root_mean_square_norm(
+        w, w["X"], w["scale"], range(axis, w.known_rank(w["X"]) if axis >= 0 else 0)
+    )
+
+
+@register_plain_form("SkipSimplifiedLayerNormalization", "input skip gamma bias?", epsilon=1e-12)
+def write_skip_simplified_layer_normalization(w: Writer) -> tuple[str | None, ...]:
+    """Of a sum every row over the root of its mean square, and the sum."""
+    total = w.plus(w["input"], w["bias"], w["skip"])
+    return write_root_mean_square_norm(w, total, w["gamma"], [-1])[0], None, None, total
+
+
+@register_plain_form("SkipLayerNormalization", "input skip gamma beta? bias?", epsilon=1e-12)
+def write_skip_layer_normalization(w: Writer) -> tuple[str | None, ...]:
+    """LayerNormalization of a sum, and the sum."""
+    total = w.plus(w["input"], w["bias"], w["skip"])
+    normed = w(
+        "LayerNormalization", total, w["gamma"], w["beta"], axis=-1, epsilon=w.attribute("epsilon")
+    )
+    return normed, None, None, total
+
+
+@register_plain_form(
+    "EmbedLayerNormalization",
+    "input_ids segment_ids? word_embedding position_embedding segment_embedding? gamma beta mask? position_ids?",
+    epsilon=1e-12,
+    mask_index_type=make_optional(INT),
+)
+def write_embed_layer_normalization(w: Writer) -> tuple[str, str, str]:
+    """LayerNormalization of a sum of rows of tables; how many tokens the mask keeps; the sum."""
+    if bool(w["segment_ids"]) != bool(w["segment_embedding"]):
+        raise NoPlainForm("segments without a table, or a table without segments")
+    if w["position_ids"]:
+        places = w("Gather", w["position_embedding"], w["position_ids"])
+    else:
+        length = w("Shape", w["input_ids"], start=1)
+        places = w("Slice", w["position_embedding"], w.whole(0), length, w.whole(0))
+    total = w("Add", w("Gather", w["word_embedding"], w["input_ids"]), places)
+    if w["segment_ids"]:
+        total = w("Add", total, w("Gather", w["segment_embedding"], w["segment_ids"]))
+    normed = w(
+        "LayerNormalization", total, w["gamma"], w["beta"], axis=-1, epsilon=w.attribute("epsilon")
+    )
+    return normed, count_kept_tokens(w), total
+
+
+def count_kept_tokens(w: Writer) -> str:
+    """How many entries of each row of the mask are one; without a mask zeros."""
+    if not w["mask"]:
+        zero = numpy_helper.from_array(np.zeros(1, np.int32))
+        return w("ConstantOfShape", w("Shape", w["input_ids"], end=1), value=zero)
+    is_kept = w("Equal", w["mask"], w.constant(1, np.int32))
+    return w("ReduceSum", w("Cast", is_kept, to=TensorProto.INT32), w.whole(1), keepdims=0)

@@ -1,0 +1,151 @@
+"""Convolutions and matrix products with an activation or a number at their end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from .writer import (
+    FLOAT,
+    FLOATS,
+    INTS,
+    STRING,
+    NoPlainForm,
+    Writer,
+    make_optional,
+    make_required,
+    register_plain_form,
+)
+
+CONVOLUTION: dict[str, Any] = {
+    "auto_pad": "NOTSET",
+    "dilations": make_optional(INTS),
+    "group": 1,
+    "kernel_shape": make_optional(INTS),
+    "pads": make_optional(INTS),
+    "strides": make_optional(INTS),
+}
+"""The attributes of Conv."""
+
+
+FUSED: dict[str, Any] = {
+    "activation": make_optional(STRING),
+    "activation_params": make_optional(FLOATS),
+}
+"""The attributes that a convolution has beside those of Conv."""
+
+
+MAP_ACTIVATIONS: dict[str, Sequence[str]] = {
+    "HardSigmoid": ("alpha", "beta"),
+    "HardSwish": (),
+    "LeakyRelu": ("alpha",),
+    "Relu": (),
+    "Sigmoid": (),
+    "Tanh": (),
+}
+"""Activations that a convolution does at its end, beside Clip, with the attributes that its list of numbers gives."""
+
+
+ROW_ACTIVATIONS: dict[str, Sequence[str]] = {
+    "Elu": ("alpha",),
+    "HardSigmoid": ("alpha", "beta"),
+    "LeakyRelu": ("alpha",),
+    "Relu": (),
+    "Selu": ("alpha", "gamma"),
+    "Sigmoid": (),
+    "Softplus": (),
+    "Softsign": (),
+    "Tanh": (),
+    "ThresholdedRelu": ("alpha",),
+}
+"""Activations that FusedGemm does at its end, with their attributes."""
+
+
+def write_activation(w: Writer, x: str) -> str:
+    """What the attributes `activation` and `activation_params` make of a tensor."""
+    kind, numbers = w.attribute("activation"), list(w.attribute("activation_params") or ())
+    if kind is None and not numbers:
+        return x
+    if kind == "Clip" and len(numbers) == 2:
+        return w("Clip", x, *(w.number(bound, x) for bound in numbers))
+    names = MAP_ACTIVATIONS.get(kind)
+    if names is None or len(names) != len(numbers):
+        raise NoPlainForm(f"activation {kind} with {len(numbers)} numbers")
+    return w(kind, x, **dict(zip(names, numbers, strict=True)))
+
+
+@register_plain_form("FusedConv", "X W B? Z?", **CONVOLUTION, **FUSED)
+def write_fused_conv(w: Writer) -> str:
+    """The activation of the convolution plus a map."""
+    return write_activation(
+        w, w.plus(w("Conv", w["X"], w["W"], w["B"], **w.some(list(CONVOLUTION))), w["Z"])
+    )
+
+
+@register_plain_form(
+    "FusedGemm",
+    "A B C?",
+    alpha=1.0,
+    beta=1.0,
+    transA=0,
+    transB=0,
+    activation=make_required(STRING),
+    activation_alpha=make_optional(FLOAT),
+    activation_beta=make_optional(FLOAT),
+    activation_gamma=make_optional(FLOAT),
+)
+def write_fused_gemm(w: Writer) -> str:
+    """The activation of Gemm."""
+    kind = w.attribute("activation")
+    prefix = "activation_"
+    numbers = {
+        n: w.attribute(prefix + n)
+        for n in ("alpha", "beta", "gamma")
+        if w.attribute(prefix + n) is not None
+    }
+    if kind not in ROW_ACTIVATIONS or numbers.keys() != set(ROW_ACTIVATIONS[kind]):
+        raise NoPlainForm(f"activation {kind} with {list(numbers)}")
+    gemm = w("Gemm", w["A"], w["B"], w["C"], **w.some(("alpha", "beta", "transA", "transB")))
+    return w(kind, gemm, **numbers)
+
+
+def write_product(w: Writer, batches: str = "") -> str:
+    """The product of two factors that the attributes transpose, times a number.
+
+    The first axis of the sides that `batches` names lies in front of their batches.
+    """
+    if w.attribute("transA") and w.known_rank(w["B"]) < 2:
+        raise NoPlainForm("onnxruntime takes a factor in front of a vector in another order")
+    sides = []
+    for side in "AB":
+        is_swapped, is_outside = w.attribute("trans" + side), side in batches
+        order = list(range(w.known_rank(w[side]))) if is_swapped or is_outside else []
+        if is_outside:
+            order = [*order[1:-1], order[0], order[-1]]
+        if is_swapped:
+            order = [*order[:-2], *order[:-3:-1]]
+        sides.append(w.transposed(w[side], order))
+    return w.times(w("MatMul", *sides), w.attribute("alpha"))
+
+
+@register_plain_form(
+    "FusedMatMul", "A B", alpha=1.0, transA=0, transB=0, transBatchA=0, transBatchB=0
+)
+def write_fused_matmul(w: Writer) -> str:
+    """A product of factors of which either may be transposed, and have its rows in front of its batches."""
+    batches = "".join(side for side in "AB" if w.attribute("transBatch" + side))
+    if batches and not 2 < w.known_rank(w["A"]) == w.known_rank(w["B"]):
+        raise NoPlainForm("onnxruntime refuses factors of other ranks")
+    return write_product(w, batches)
+
+
+@register_plain_form("TransposeMatMul", "A B", alpha=1.0, transA=0, transB=0)
+def write_transpose_matmul(w: Writer) -> str:
+    """A product of factors of which either may be transposed."""
+    return write_product(w)
+
+
+@register_plain_form("GemmFastGelu", "X W bias?")
+def write_gemm_fast_gelu(w: Writer) -> str:
+    """FastGelu of a product."""
+    return w("Gelu", w.plus(w("MatMul", w["X"], w["W"]), w["bias"]), approximate="tanh")

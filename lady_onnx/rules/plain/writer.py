@@ -1,0 +1,296 @@
+"""Plain forms: a fused operator spelled out in plain ones, declared once.
+
+onnxruntime's optimisers write operators of their own domain. Each has one declaration: the operands
+and attributes that are understood, by the names in its schema, and a function that writes the same
+computation in operators of the default domain at opset 20. A node with anything that its
+declaration does not list has no plain form: nothing is guessed. The two are equal for real numbers;
+their rounding may differ.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from onnx import AttributeProto, NodeProto, helper, numpy_helper
+
+MICROSOFT = "com.microsoft"
+PLAIN_OPSET = 20
+"""The version of the default domain in which plain forms are written."""
+
+
+FLOAT, INT, STRING = AttributeProto.FLOAT, AttributeProto.INT, AttributeProto.STRING
+
+
+FLOATS, INTS = AttributeProto.FLOATS, AttributeProto.INTS
+
+
+Ranks = Callable[[str], int | None]
+"""The rank of a tensor, None where it is not known."""
+
+
+Names = Callable[[str], str]
+"""A name for a tensor that is not taken; it is like the given one."""
+
+
+class NoPlainForm(Exception):
+    """What a node says is not understood, or not expressed."""
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """What is understood of an attribute: its type, whether it must be there, and what it is where it is left out."""
+
+    kind: int
+    is_required: bool = False
+    default: Any = None
+
+    @classmethod
+    def of(cls, default: float | int | str) -> Attribute:
+        """An attribute that has a default."""
+        kinds: dict[type, int] = {float: FLOAT, int: INT, str: STRING}
+        return cls(kinds[type(default)], default=default)
+
+    def read(self, given: AttributeProto | None) -> Any:
+        """The value on a node, or the default."""
+        if given is None:
+            if self.is_required:
+                raise NoPlainForm("a required attribute is left out")
+            return self.default
+        if given.type != self.kind or given.ref_attr_name:
+            raise NoPlainForm(f"attribute {given.name} is of another type")
+        value = helper.get_attribute_value(given)
+        return value.decode() if isinstance(value, bytes) else value
+
+
+def make_required(kind: int) -> Attribute:
+    """An attribute that must be there."""
+    return Attribute(kind, is_required=True)
+
+
+def make_optional(kind: int) -> Attribute:
+    """An attribute that is None where it is left out."""
+    return Attribute(kind)
+
+
+@dataclass
+class Writer:
+    """Writes the plain form of one node. `w("Add", x, y)` writes a node, `w["A"]` is the node's operand A.
+
+    Attributes:
+        operands: the names of the node's operands by the names in its schema; "" for one that is left out.
+        rest: the names of the operands beyond those, where the operator takes any number.
+        attributes: the values of the node's attributes.
+        rank: the rank of a tensor.
+        fresh: a name for a tensor.
+        nodes: what is written so far.
+    """
+
+    operands: Mapping[str, str]
+    rest: Sequence[str]
+    attributes: Mapping[str, Any]
+    rank: Ranks
+    fresh: Names
+    nodes: list[NodeProto] = field(default_factory=list)
+
+    def __getitem__(self, operand: str) -> str:
+        return self.operands[operand]
+
+    def __call__(self, operator: str, *operands: str, **attributes: Any) -> str:
+        """Writes a node with one result, and gives its name; attributes that are None are left out."""
+        return self.write_many(1, operator, *operands, **attributes)[0]
+
+    def write_many(
+        self, results: int, operator: str, *operands: str, **attributes: Any
+    ) -> list[str]:
+        """Writes a node with several results, and gives their names."""
+        names = [self.fresh(operator.lower()) for _ in range(results)]
+        given = {name: value for name, value in attributes.items() if value is not None}
+        last = max((k for k, name in enumerate(operands, 1) if name), default=0)
+        self.nodes.append(helper.make_node(operator, operands[:last], names, **given))
+        return names
+
+    def attribute(self, name: str) -> Any:
+        """The value of an attribute."""
+        return self.attributes[name]
+
+    def some(self, names: Sequence[str]) -> dict[str, Any]:
+        """The values of some attributes."""
+        return {name: self.attributes[name] for name in names}
+
+    def known_rank(self, name: str) -> int:
+        """The rank of a tensor, where nothing can be written without it."""
+        rank = self.rank(name)
+        if rank is None:
+            raise NoPlainForm(f"the rank of {name!r} is not known")
+        return rank
+
+    def constant(self, value: Any, dtype: Any) -> str:
+        """A constant of the given type."""
+        name = self.fresh("constant")
+        tensor = numpy_helper.from_array(np.asarray(value, dtype))
+        self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
+        return name
+
+    def whole(self, *values: int) -> str:
+        """A vector of whole numbers."""
+        return self.constant(values, np.int64)
+
+    def number(self, value: float, like: str) -> str:
+        """A number in the type of another tensor."""
+        return self("CastLike", self.constant(value, np.float32), like)
+
+    def times(self, x: str, factor: float) -> str:
+        """`x` times a number."""
+        return x if factor == 1 else self("Mul", x, self.number(factor, x))
+
+    def plus(self, x: str, *addends: str) -> str:
+        """The sum of `x` and those addends that are not left out."""
+        for addend in filter(None, addends):
+            x = self("Add", x, addend)
+        return x
+
+    def transposed(self, x: str, order: Sequence[int]) -> str:
+        """`x` with its axes in another order."""
+        return x if list(order) == sorted(order) else self("Transpose", x, perm=list(order))
+
+
+WriteForm = Callable[[Writer], str | Sequence[str | None]]
+"""Writes the plain form, and names its results in order; None for one that it does not give."""
+
+
+@dataclass(frozen=True)
+class PlainForm:
+    """What is understood of an operator.
+
+    Attributes:
+        operands: the names of the operands; "?" at the end says that one may be left out.
+        attributes: what is understood of the attributes, by their names.
+        write: writes the plain form.
+        has_rest: whether any number of operands follows.
+    """
+
+    operands: Sequence[str]
+    attributes: Mapping[str, Attribute]
+    write: WriteForm
+    has_rest: bool = False
+
+    def writer_for(self, node: NodeProto, rank: Ranks, fresh: Names) -> Writer:
+        """A writer for a node, if it has nothing that is not declared."""
+        given = {a.name: a for a in node.attribute}
+        if (
+            len(given) < len(node.attribute)
+            or not given.keys() <= self.attributes.keys()
+            or node.overload
+        ):
+            raise NoPlainForm("an attribute is not known")
+        names, rest = list(node.input[: len(self.operands)]), list(node.input[len(self.operands) :])
+        if rest and not self.has_rest:
+            raise NoPlainForm("an operand is not known")
+        names += [""] * (len(self.operands) - len(names))
+        if not all(
+            name or operand.endswith("?")
+            for name, operand in zip(names, self.operands, strict=True)
+        ):
+            raise NoPlainForm("a required operand is left out")
+        operands = {
+            operand.rstrip("?"): name for operand, name in zip(self.operands, names, strict=True)
+        }
+        values = {
+            name: attribute.read(given.get(name)) for name, attribute in self.attributes.items()
+        }
+        return Writer(operands, rest, values, rank, fresh)
+
+
+PLAIN_FORMS: dict[tuple[str, str], PlainForm] = {}
+"""The declarations by domain and operator."""
+
+
+def register_plain_form(
+    operator: str,
+    operands: str,
+    *,
+    domain: str = MICROSOFT,
+    **attributes: Attribute | float | int | str,
+) -> Callable[[WriteForm], WriteForm]:
+    """Declares an operator: its operands, "..." for any number, and its attributes, each with a default or an `Attribute`."""
+    declared = {
+        name: a if isinstance(a, Attribute) else Attribute.of(a) for name, a in attributes.items()
+    }
+
+    def register(write: WriteForm) -> WriteForm:
+        if (domain, operator) in PLAIN_FORMS:
+            raise ValueError(f"two plain forms for {domain} {operator}")
+        named = operands.removesuffix("...").split()
+        PLAIN_FORMS[domain, operator] = PlainForm(named, declared, write, operands.endswith("..."))
+        return write
+
+    return register
+
+
+def has_plain_form(node: NodeProto) -> bool:
+    """Is a plain form of the node's operator declared?"""
+    return (node.domain, node.op_type) in PLAIN_FORMS
+
+
+def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | None:
+    """The same computation in operators of the default domain, with the meaning they have in opset 20.
+
+    A number that an attribute gives follows the type of the tensor that it meets (`CastLike`). A model may have a function
+    of its own under the name of an operator; the caller knows that, and asks about no such node.
+
+    Args:
+        node: any node.
+        rank: gives the rank of a tensor, or None.
+        fresh: gives a name for a tensor that is not taken.
+
+    Returns:
+        Nodes in an order in which they can run, the last results under the names of the node's; None where no plain form
+        is known.
+    """
+    declaration = PLAIN_FORMS.get((node.domain, node.op_type))
+    if declaration is None:
+        return None
+    try:
+        writer = declaration.writer_for(node, rank, fresh)
+        written = declaration.write(writer)
+    except NoPlainForm:
+        return None
+    results = [written] if isinstance(written, str) else list(written)
+    results += [None] * (len(node.output) - len(results))
+    pairs = [(result, name) for result, name in zip(results, node.output, strict=False) if name]
+    if any(result is None for result, _ in pairs):
+        return None
+    for result, name in pairs:
+        writer.nodes.append(helper.make_node("Identity", [str(result)], [name]))
+    return _drop_copies(_keep_needed(writer.nodes, [name for _, name in pairs]))
+
+
+def _keep_needed(nodes: Sequence[NodeProto], names: Sequence[str]) -> list[NodeProto]:
+    """The nodes that some tensors are computed with."""
+    wanted, kept = set(names), []
+    for node in reversed(nodes):
+        if wanted.intersection(node.output):
+            wanted.update(node.input)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _drop_copies(nodes: Sequence[NodeProto]) -> list[NodeProto]:
+    """The nodes, with what they copy under its last name where one of them computes it."""
+    made = {name for node in nodes for name in node.output}
+    names: dict[str, str] = {}
+    kept = []
+    for node in nodes:
+        if node.op_type == "Identity" and node.input[0] in made and node.input[0] not in names:
+            names[node.input[0]] = node.output[0]
+        else:
+            kept.append(node)
+    for node in kept:
+        for field_ in (node.input, node.output):
+            field_[:] = [names.get(name, name) for name in field_]
+    return kept

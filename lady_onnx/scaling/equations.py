@@ -1,0 +1,186 @@
+"""Transfer functions of operators that an equation describes: contractions, reductions, norms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..dataflow.labels.equations import (
+    SolvedEquation,
+    lay_over_names,
+    solve_equation,
+    take_result_axes,
+)
+from ..errors import UnknownStructure
+from ..rules import Equation
+from ..rules.laws import (
+    Linear,
+    Multilinear,
+    Norm,
+    PositivelyHomogeneous,
+    StatisticsNorm,
+)
+from .monomials import FactorRole
+from .reflections import Reflections
+from .state import FactorState, PlainNode
+
+
+@dataclass(frozen=True)
+class _Laid:
+    """A node's factors over the names of its equation.
+
+    Attributes:
+        solution: the equation at the shapes of the node's tensors.
+        names: its names in their order: the axes of all arrays.
+        gone: the places of contracted names that are longer than one.
+        entries: the factors on every operand that the equation names.
+    """
+
+    solution: SolvedEquation
+    names: tuple[str, ...]
+    gone: list[int]
+    entries: list[list[FactorRole]]
+
+    def is_lost(self, role: FactorRole) -> bool:
+        """Do units lie along an axis that is summed over?"""
+        return any(role[1].shape[x] > 1 for x in self.gone)
+
+
+def pass_equation(
+    state: FactorState, reflections: Reflections, node: PlainNode, kind: Equation
+) -> list[FactorRole]:
+    """Returns the factors of the first result of a node that an equation describes.
+
+    Raises:
+        UnknownStructure: the operator's law lets no factor pass, or a unit has a single element.
+    """
+    laid = _lay(state, node, kind)
+    _note_crossed(state, node, laid)
+    made = _apply_law(state, reflections, node, laid)
+    result: list[FactorRole] = []
+    for group, array in made:
+        over = take_result_axes(
+            array, laid.solution.how.results[0], laid.names, laid.solution.sizes
+        )
+        if over is None:
+            state.monomials.fix([(group, array)])
+        else:
+            result.append((group, over))
+    return result
+
+
+def _lay(state: FactorState, node: PlainNode, kind: Equation) -> _Laid:
+    """Lays the factors on the operands over the names of the equation."""
+    shapes = [state.shape(n) if n else None for n in node.inputs]
+    results = [state.shape(o) if o else None for o in node.outputs]
+    solution = solve_equation(kind.text, shapes, kind.sizes, results)
+    how, sizes = solution.how, solution.sizes
+    names = tuple(sizes)
+    laid = _Laid(solution, names, [names.index(n) for n in how.gone if sizes[n] > 1], [])
+    state.monomials.fix(r for n in node.inputs[len(how.sides) :] for r in state.factors_on(n))
+    for name, side in zip(node.inputs, how.sides, strict=False):
+        if any(a.size == 1 for _, a in state.factors_on(name)):
+            raise UnknownStructure("a single unit")
+        roles = state.factors_on(name) if side else []
+        laid.entries.append([(g, lay_over_names(a, side, names, sizes)) for g, a in roles])
+        if state.is_weight(name):
+            state.note_reading(r for r in laid.entries[-1] if laid.is_lost(r))
+    return laid
+
+
+def _note_crossed(state: FactorState, node: PlainNode, laid: _Laid) -> None:
+    """Notes the groups whose units meet otherwise than in a sum that a weight weighs."""
+    how, sizes = laid.solution.how, laid.solution.sizes
+    weighed = {
+        n
+        for name, named in zip(node.inputs, how.named, strict=False)
+        if name and state.is_weight(name)
+        for n in named
+    }
+    is_product = isinstance(node.law, Multilinear)
+    cross = {n for n in how.over | how.gone if not (is_product and n in weighed)}
+    places = [laid.names.index(n) for n in cross if sizes[n] > 1]
+    state.crossed |= {
+        g for entry in laid.entries for g, a in entry if any(a.shape[x] > 1 for x in places)
+    }
+
+
+def _apply_law(
+    state: FactorState, reflections: Reflections, node: PlainNode, laid: _Laid
+) -> list[FactorRole]:
+    """Returns the factors of the result over the names of the equation."""
+    monomials, entries, first = state.monomials, laid.entries, laid.entries[0]
+    match node.law:
+        case Multilinear(factors=factors):
+            count = len(entries) if factors is None else factors
+            made = _sum_up(state, laid, (r for entry in entries[:count] for r in entry))
+            return _add_weights(state, made, node.inputs[count:], entries[count:])
+        case Linear():
+            return _sum_up(state, laid, first)
+        case PositivelyHomogeneous():
+            monomials.fix(first, scale=False)
+            return _sum_up(state, laid, first)
+        case StatisticsNorm(epsilon=epsilon):
+            return _normalise_by_statistics(state, reflections, node, entries, epsilon)
+        case Norm(keeps_sign=keeps_sign):
+            monomials.fix(first, sign=not keeps_sign)
+            kept = monomials.keep_signs(first) if keeps_sign else first
+            made = monomials.multiply([*kept, *entries[1]])
+            return _add_weights(state, made, node.inputs[2:], entries[2:])
+    raise UnknownStructure("no rule for factors")
+
+
+def _sum_up(state: FactorState, laid: _Laid, roles: Iterable[FactorRole]) -> list[FactorRole]:
+    """Returns what is left of factors where units are summed over: there their product is one."""
+    roles = list(roles)
+    lost = [laid.is_lost(r) for r in roles]
+    monomials = state.monomials
+    monomials.fix(monomials.multiply(r for r, out in zip(roles, lost, strict=True) if out))
+    return monomials.multiply(r for r, out in zip(roles, lost, strict=True) if not out)
+
+
+def _add_weights(
+    state: FactorState,
+    made: list[FactorRole],
+    names: list[str],
+    entries: list[list[FactorRole]],
+) -> list[FactorRole]:
+    """Returns the factors of a product to which weights are added; zeros have any factor."""
+    added = [
+        entry
+        for name, entry in zip(names, entries, strict=False)
+        if name and (entry or not state.is_zero(name))
+    ]
+    return state.monomials.equate([made, *added]) if added else made
+
+
+def _normalise_by_statistics(
+    state: FactorState,
+    reflections: Reflections,
+    node: PlainNode,
+    entries: list[list[FactorRole]],
+    epsilon: float,
+) -> list[FactorRole]:
+    """Returns the factors behind a batch norm: a factor of the deviation is divided by."""
+    monomials = state.monomials
+    x, gain, bias, mean, variance = entries
+    _add_weights(state, x, [node.inputs[3]], [mean])
+    # a factor multiplies the variance with its epsilon, which only such a node adds
+    is_variance = _is_variance(state, reflections, node, epsilon)
+    monomials.fix(variance, scale=not is_variance)
+    if variance:
+        state.offsets[node.inputs[4]] = epsilon
+    deviation = monomials.raise_to(monomials.keep_sizes(variance), -0.5)
+    made = monomials.multiply([*x, *gain, *deviation])
+    return _add_weights(state, made, [node.inputs[2]], [bias])
+
+
+def _is_variance(
+    state: FactorState, reflections: Reflections, node: PlainNode, epsilon: float
+) -> bool:
+    """Is a weight nothing but a variance, to which the same number is added everywhere?"""
+    name = node.inputs[4]
+    return name in state.plain.graph.tensors and all(
+        reader.law == StatisticsNorm(epsilon) and name not in reader.inputs[:4]
+        for reader in reflections.list_readers(name)
+    )

@@ -1,0 +1,181 @@
+"""Products of unknown factors on the elements of tensors, and the equations that hold between them.
+
+A monomial is a product of unknown factors, each to a power, and of unknown signs. Every element of a
+tensor carries the number of its monomial. The walk over a graph multiplies monomials where tensors
+are multiplied, and notes an equation where the graph's function would change otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from ..dataflow.labels.roles import find_varying_axes
+from ..errors import UnknownStructure
+
+Factor = tuple[tuple[tuple[int, float], ...], frozenset[int]]
+"""A monomial: unknown factors by number, each to a power, and unknown signs by number."""
+FactorRole = tuple[str, np.ndarray]
+"""A group's id, and for every element of a tensor its unit and the number of its monomial.
+
+The array is int64, of size one along axes on which it does not depend. It is 0 where the factor is
+one; else the monomial's number stands above the lowest `UNIT_BITS`, which hold the unit.
+"""
+UNIT_BITS = 32
+NEGLIGIBLE_POWER = 1e-9
+"""Powers below this come from rounding, and are zero."""
+
+
+class Monomials:
+    """All monomials that occur, by number, and the equations that hold between unknowns.
+
+    Attributes:
+        factors: the monomials by number; number 0 is one.
+        logs: linear equations over the logarithms of the unknown factors: by unknown its
+            coefficient in a sum that is zero.
+        flips: linear equations over the integers modulo two: unknown signs whose product is plus.
+    """
+
+    def __init__(self) -> None:
+        self.factors: list[Factor] = [((), frozenset())]
+        self._numbers = {self.factors[0]: 0}
+        self.logs: list[dict[int, float]] = []
+        self.flips: list[frozenset[int]] = []
+
+    def number(self, factor: Factor) -> int:
+        """Returns the number of a monomial, a new one where it occurs for the first time."""
+        if factor not in self._numbers:
+            self._numbers[factor] = len(self.factors)
+            self.factors.append(factor)
+        return self._numbers[factor]
+
+    def unknowns(self, array: np.ndarray) -> set[int]:
+        """Returns the unknown factors that occur in an array of numbers."""
+        numbers = np.unique(array >> UNIT_BITS).tolist()
+        return {k for n in numbers for k, _ in self.factors[n][0]}
+
+    def fix(self, roles: Iterable[FactorRole], scale: bool = True, sign: bool = True) -> None:
+        """Notes that factors are one: their sizes if `scale`, their signs if `sign`."""
+        for _, array in roles:
+            for number in np.unique(array >> UNIT_BITS).tolist():
+                log, flips = self.factors[number]
+                if scale and log:
+                    self.logs.append(dict(log))
+                if sign and flips:
+                    self.flips.append(flips)
+
+    def map_factors(self, array: np.ndarray, change: Callable[[Factor], Factor]) -> np.ndarray:
+        """Returns an array with `change` applied to the monomial of every element."""
+        found, where = np.unique(array >> UNIT_BITS, return_inverse=True)
+        new = np.array([self.number(change(self.factors[n])) for n in found.tolist()])
+        return encode_factors(new[where].reshape(array.shape), array)
+
+    def pair_numbers(
+        self, a: np.ndarray, b: np.ndarray
+    ) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
+        """Returns the pairs of numbers that meet, which of them stands where, and the units.
+
+        Raises:
+            UnknownStructure: different units meet in an element.
+        """
+        a, b = np.broadcast_arrays(a, b)
+        if ((a > 0) & (b > 0) & (decode_units(a) != decode_units(b))).any():
+            raise UnknownStructure("different units meet")
+        numbers = np.stack([a.ravel(), b.ravel()]) >> UNIT_BITS
+        pairs, where = np.unique(numbers, axis=1, return_inverse=True)
+        units = np.maximum(decode_units(a), decode_units(b))
+        return [(i, j) for i, j in pairs.T.tolist()], where.reshape(a.shape), units
+
+    def multiply_arrays(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """Returns the products of two arrays of numbers, element by element."""
+        pairs, where, units = self.pair_numbers(a, b)
+        factors = [multiply_factors(self.factors[i], self.factors[j]) for i, j in pairs]
+        return encode_factors(np.array([self.number(f) for f in factors])[where], units)
+
+    def equate(self, sides: Sequence[Sequence[FactorRole]]) -> list[FactorRole]:
+        """Notes that the factors of all terms of a sum are alike; returns those of the sum."""
+        groups = dict.fromkeys(g for side in sides for g, _ in side)
+        found: list[FactorRole] = []
+        for group in groups:
+            own = [[a for g, a in side if g == group] for side in sides]
+            made = self._equate_group(group, own)
+            if made is not None:
+                found.append((group, made))
+        return found
+
+    def _equate_group(self, group: str, own: Sequence[list[np.ndarray]]) -> np.ndarray | None:
+        first = next(arrays for arrays in own if arrays)
+        is_along_same = len({find_varying_axes(a) for arrays in own for a in arrays}) == 1
+        if not is_along_same or any(len(arrays) != 1 for arrays in own):
+            self.fix((group, a) for arrays in own for a in arrays)
+            # the factor is one now, and still the unit's
+            is_single = is_along_same and all(len(arrays) < 2 for arrays in own)
+            return first[0] if is_single else None
+        for other in own:
+            for i, j in self.pair_numbers(first[0], other[0])[0]:
+                if i != j:
+                    log, flips = multiply_factors(self.factors[i], self.factors[j], -1)
+                    self.logs.append(dict(log))
+                    self.flips.append(flips)
+        return np.broadcast_arrays(*(arrays[0] for arrays in own))[0]
+
+    def multiply(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
+        """Returns the factors of a product.
+
+        Factors of one group along the same axes are multiplied. Others stand beside each other.
+        """
+        found: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
+        for group, array in roles:
+            key = group, find_varying_axes(array)
+            found[key] = self.multiply_arrays(found[key], array) if key in found else array
+        return [(group, array) for (group, _), array in found.items()]
+
+    def raise_to(self, roles: Iterable[FactorRole], power: float) -> list[FactorRole]:
+        """Returns factors to a power.
+
+        Signs pass a whole positive power alone. The sign of a zero says which infinity its inverse
+        is, and no factor changes that as it changes other numbers.
+        """
+        roles = list(roles)
+        is_whole = float(power).is_integer()
+        if not is_whole or power < 0:
+            self.fix(roles, scale=False)
+
+        def change(factor: Factor) -> Factor:
+            log, flips = factor
+            kept = flips if is_whole and power % 2 else frozenset()
+            return tuple((k, c * power) for k, c in log), kept
+
+        return [(g, self.map_factors(a, change)) for g, a in roles]
+
+    def keep_signs(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
+        """Returns the signs of factors."""
+        return [(g, self.map_factors(a, lambda f: ((), f[1]))) for g, a in roles]
+
+    def keep_sizes(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
+        """Returns the sizes of factors."""
+        return [(g, self.map_factors(a, lambda f: (f[0], frozenset()))) for g, a in roles]
+
+
+def decode_units(array: np.ndarray) -> np.ndarray:
+    """Returns the units of an array of numbers."""
+    return array & ((1 << UNIT_BITS) - 1)
+
+
+def encode_factors(numbers: np.ndarray, units: np.ndarray) -> np.ndarray:
+    """Returns the numbers of monomials with their units; 0 where the factor is one."""
+    return np.where(numbers == 0, 0, (numbers << UNIT_BITS) | decode_units(units))
+
+
+def multiply_factors(a: Factor, b: Factor, power: float = 1) -> Factor:
+    """Returns the product of a monomial and another to a power.
+
+    >>> multiply_factors((((1, 1.0),), frozenset({1})), (((1, 1.0), (2, 1.0)), frozenset({2})))
+    (((1, 2.0), (2, 1.0)), frozenset({1, 2}))
+    """
+    log = dict(a[0])
+    for k, c in b[0]:
+        log[k] = log.get(k, 0.0) + power * c
+    kept = ((k, c) for k, c in log.items() if abs(c) > NEGLIGIBLE_POWER)
+    return tuple(sorted(kept)), a[1] ^ b[1]

@@ -1,0 +1,82 @@
+"""Transfer function of recurrent cells: a unit's sign passes its candidate, its state and its peepholes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..dataflow.labels.roles import find_varying_axes
+from .monomials import FactorRole
+from .state import FactorState, PlainNode
+
+
+def pass_recurrence(state: FactorState, node: PlainNode, gates: int) -> list[list[FactorRole]]:
+    """Returns the factors of the results of a cell, which are signs alone; its gates keep theirs.
+
+    Args:
+        state: the walk.
+        node: the node, with the operands X, W, R, B, sequence_lens, initial_h, initial_c and P.
+        gates: how many gates and candidates stand side by side; the candidate is the last.
+    """
+    monomials = state.monomials
+    names = [*node.inputs, *[""] * 8]
+    (features,) = _split_by_axis(state, names[0], (2,), None)
+    (made, read), (fed, back) = (_split_by_axis(state, n, (1, 2)) for n in names[1:3])
+    (bias,), (peepholes,) = (_split_by_axis(state, names[k], (1,)) for k in (3, 7))
+    given = [n for n in names[5:7] if n and not state.is_zero(n)]
+    starts = [_split_by_axis(state, n, (2,))[0] for n in given]
+    _split_by_axis(state, names[4], ())
+    # what the input's units bring is summed over
+    monomials.fix(monomials.multiply([*features, *read]))
+    state.note_reading([*read, *back])
+    weights = ((names[1], made), (names[2], fed))
+    parts = [_split_parts(state, n, roles, gates) for n, roles in weights]
+    biases = _split_parts(state, names[3], bias, 2 * gates)
+    ways = [q for p in parts for q in p[:-1]]
+    for part in (*ways, *biases[: gates - 1], *biases[gates:-1]):
+        monomials.fix(part)
+    own = [*(p[-1] for p in parts if p), *(biases[k * gates - 1] for k in (1, 2) if biases)]
+    sides = [
+        *own,
+        *_split_parts(state, names[2], back, 1),
+        *_split_parts(state, names[7], peepholes, 3),
+        *starts,
+    ]
+    for side in sides:
+        monomials.fix(side, sign=False)
+    result = monomials.equate(sides) if sides else []
+    first = [(g, np.expand_dims(a, 0)) for g, a in result]
+    return [first, result, result][: len(node.outputs)]
+
+
+def _split_by_axis(
+    state: FactorState, name: str, axes: Sequence[int], beside: int | None = 0
+) -> list[list[FactorRole]]:
+    """Returns the factors of an operand along each of some axes, for each place along `beside`.
+
+    All other factors of the operand are one.
+    """
+    found: list[list[FactorRole]] = [[] for _ in axes]
+    for role in state.factors_on(name):
+        varying = set(find_varying_axes(role[1])) - {beside}
+        own = [k for k, a in enumerate(axes) if varying == {a}]
+        if own:
+            found[own[0]].append(role)
+        else:
+            state.monomials.fix([role])
+    return found
+
+
+def _split_parts(
+    state: FactorState, name: str, roles: Sequence[FactorRole], count: int
+) -> list[list[FactorRole]]:
+    """Returns the factors of the parts of a cell's weight along one axis, as [directions, 1, hidden]."""
+    if not name or state.is_zero(name):
+        return []
+    found: list[list[FactorRole]] = [[] for _ in range(count)]
+    for group, array in roles:
+        flat = array.reshape(array.shape[0], 1, -1)
+        for part, piece in zip(found, np.split(flat, count, 2), strict=True):
+            part.append((group, piece))
+    return found

@@ -1,0 +1,67 @@
+"""From the equations of a walk to the factors that the units of a group may have."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+
+from ..groups.model import Group, Slot
+from ..groups.scaling import Scaling
+from .linear_system import LinearSystem
+from .mixing import Mixing
+from .reflections import Reflections
+from .state import FactorState
+
+
+def solve_group(
+    state: FactorState, reflections: Reflections, mixing: Mixing, group: Group
+) -> Scaling:
+    """Returns what is left to the slots of a group, once the whole graph was walked."""
+    own = [k for k, (g, _) in enumerate(state.unknowns) if g == group.id]
+    logs, flips = _solve_equations(state, own)
+    slots, rows = _merge_equal(state, own, logs, flips)
+    return Scaling(
+        group=group.id,
+        slots=tuple(slots),
+        scales=_tabulate(logs, rows),
+        signs=_tabulate(flips, rows) > 0,
+        offsets=np.array([state.offsets.get(s.initializer, 0.0) for s in slots]),
+        incoming=np.array([k not in state.reading for k in rows], bool),
+        shifts=tuple(reflections.shifts.get(group.id, ())),
+        crossed=group.id in state.crossed,
+        linear=group.id not in mixing.bent,
+        turned=group.id in mixing.turned,
+    )
+
+
+def _solve_equations(state: FactorState, own: list[int]) -> tuple[LinearSystem, LinearSystem]:
+    """Solves the equations that hold for some unknowns: for their logarithms, and for their signs."""
+    mine: Set[int] = set(own)
+    logs = [row for row in state.monomials.logs if mine & row.keys()]
+    flips = [dict.fromkeys(row, 1) for row in state.monomials.flips if mine & row]
+    return LinearSystem(own, logs, 0), LinearSystem(own, flips, 2)
+
+
+def _merge_equal(
+    state: FactorState, own: list[int], logs: LinearSystem, flips: LinearSystem
+) -> tuple[list[Slot], list[int]]:
+    """Returns the slots whose unknowns are equal in every solution as one, and an unknown of each."""
+    columns: dict[tuple, list[int]] = {}
+    for k in own:
+        slot = state.unknowns[k][1]
+        within = tuple((a, p.tobytes()) for a, p in slot.within)
+        key = slot.initializer, slot.axis, within, logs.text(k), flips.text(k)
+        columns.setdefault(key, []).append(k)
+    slots = []
+    for found in columns.values():
+        parts = [state.unknowns[k][1] for k in found]
+        index = np.concatenate([p.index for p in parts], 1)
+        slots.append(Slot(parts[0].initializer, parts[0].axis, index, parts[0].within))
+    return slots, [found[0] for found in columns.values()]
+
+
+def _tabulate(system: LinearSystem, rows: list[int]) -> np.ndarray:
+    """Returns the coefficient of every free unknown in each of some unknowns, float64 [free, rows]."""
+    table = [[system.values[k].get(f, 0.0) for k in rows] for f in system.free]
+    return np.array(table).reshape(len(system.free), len(rows))

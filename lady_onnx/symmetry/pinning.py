@@ -1,0 +1,78 @@
+"""Pinned classes: which keep their order, and which fact is the cause.
+
+A class is pinned by a fact, by an address that it would have to be equal to, or because no output
+depends on it. A pinned child pins its parents. Later stages add classes whose candidate groups turn
+out not to be symmetric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..dataflow.labels.facts import POSITION, Facts
+from ..dataflow.labels.roles import to_dense
+from ..dataflow.labels.weights import UNREAD
+from .classes import ClassedFacts
+from .congruence import Relation
+
+FREE = -1
+"""The cause of a class that is not pinned."""
+OTHER_REASONS = (POSITION, UNREAD, "not a symmetric group")
+"""The reasons of causes that are no pins among the facts; they are numbered after these."""
+
+
+def find_cause(facts: Facts, reason: str) -> int:
+    """The number of a cause that is none of the facts' pins."""
+    return len(facts.pins) + OTHER_REASONS.index(reason)
+
+
+def describe_cause(facts: Facts, cause: int) -> tuple[str, str]:
+    """The reason and the node of a cause."""
+    if cause < len(facts.pins):
+        _, reason, node = facts.pins[cause]
+        return reason, node
+    return OTHER_REASONS[cause - len(facts.pins)], ""
+
+
+def pin_classes(classed: ClassedFacts) -> np.ndarray:
+    """The cause that pins each class.
+
+    Returns:
+        int64 [classes]: `FREE`, the number of the first pin among the facts that pins the class, or
+        a higher number for one of `OTHER_REASONS`.
+    """
+    facts, congruence = classed.facts, classed.congruence
+    causes = np.full(congruence.class_count, FREE)
+    position = find_cause(facts, POSITION)
+    causes[congruence.class_of_address] = position
+    for number, (pinned, _, _) in reversed(list(enumerate(facts.pins))):
+        causes[congruence.class_of_label[to_dense(pinned)]] = number
+    found = congruence.class_of_label[classed.occurrences.label]
+    causes[found[~_find_read(classed, causes)[found]]] = find_cause(facts, UNREAD)
+    fixed = congruence.fixed_classes
+    causes[fixed[causes[fixed] < 0]] = position
+    spread_causes(causes, congruence.relations)
+    return causes
+
+
+def _find_read(classed: ClassedFacts, causes: np.ndarray) -> np.ndarray:
+    """Which classes an output may depend on, bool [classes]."""
+    read = causes >= 0
+    for contracted in map(to_dense, classed.facts.read):
+        read[classed.congruence.class_of_label[contracted[contracted >= 0]]] = True
+    for _, parent in classed.congruence.relations:
+        read[parent] = True
+    return read
+
+
+def spread_causes(causes: np.ndarray, relations: Sequence[Relation]) -> None:
+    """Pins, in place, the parents of pinned classes, for their children's cause."""
+    while True:
+        before = (causes >= 0).sum()
+        for child, parent in relations:
+            fixed = (causes[child] >= 0) & (causes[parent] < 0)
+            causes[parent[fixed]] = causes[child[fixed]]
+        if (causes >= 0).sum() == before:
+            return
