@@ -20,7 +20,7 @@ Given = Mapping[str, Any]
 """A node's attributes by name, with `training` and the number of its `results`."""
 
 
-def _pad(x: Tensor, given: Given, value: float = 0.0) -> Tensor:
+def _pad_axes(x: Tensor, given: Given, value: float = 0.0) -> Tensor:
     """Pad along the axes of space as the attribute `pads` says: all starts, then all ends."""
     if given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
         raise LadyError("padding by itself")
@@ -31,14 +31,14 @@ def _pad(x: Tensor, given: Given, value: float = 0.0) -> Tensor:
     return F.pad(x, turned, value=value) if any(turned) else x
 
 
-def _convolve(given: Given, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+def _run_convolution(given: Given, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     run = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}[w.ndim]
     strides, dilations = given.get("strides", 1), given.get("dilations", 1)
-    return run(_pad(x, given), w, b, strides, 0, dilations, given.get("group", 1))
+    return run(_pad_axes(x, given), w, b, strides, 0, dilations, given.get("group", 1))
 
 
 def _pool_maximum(given: Given, x: Tensor) -> Tensor:
-    padded = _pad(x, given, -torch.inf)
+    padded = _pad_axes(x, given, -torch.inf)
     strides, rounds_up = given.get("strides", 1), bool(given.get("ceil_mode", 0))
     return F.max_pool2d(padded, given["kernel_shape"], strides, ceil_mode=rounds_up)
 
@@ -46,7 +46,7 @@ def _pool_maximum(given: Given, x: Tensor) -> Tensor:
 def _pool_average(given: Given, x: Tensor) -> Tensor:
     if any(given.get("pads", ())) and not given.get("count_include_pad", 0):
         raise LadyError("an average beside a padding")
-    return F.avg_pool2d(_pad(x, given), given["kernel_shape"], given.get("strides", 1))
+    return F.avg_pool2d(_pad_axes(x, given), given["kernel_shape"], given.get("strides", 1))
 
 
 def _multiply_matrices(given: Given, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
@@ -66,20 +66,22 @@ def _normalise_layer(given: Given, x: Tensor, gain: Tensor, bias: Tensor | None 
     return F.layer_norm(x, x.shape[given.get("axis", -1) :], gain, bias, given.get("epsilon", 1e-5))
 
 
-def _clip(given: Given, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+def _clip_values(
+    given: Given, x: Tensor, low: Tensor | None = None, high: Tensor | None = None
+) -> Tensor:
     return x.clamp(
         low if low is not None else given.get("min"),
         high if high is not None else given.get("max"),
     )
 
 
-def _reshape(given: Given, x: Tensor, shape: Tensor) -> Tensor:
+def _reshape_tensor(given: Given, x: Tensor, shape: Tensor) -> Tensor:
     keeps_zeros = given.get("allowzero")
     sizes = [x.shape[k] if n == 0 and not keeps_zeros else n for k, n in enumerate(shape.tolist())]
     return x.reshape(sizes)
 
 
-def _slice(
+def _slice_tensor(
     given: Given,
     x: Tensor,
     starts: Tensor,
@@ -94,15 +96,15 @@ def _slice(
     return x
 
 
-def _gather(given: Given, x: Tensor, index: Tensor) -> Tensor:
+def _gather_rows(given: Given, x: Tensor, index: Tensor) -> Tensor:
     axis = given.get("axis", 0) % x.ndim
     index = torch.where(index < 0, index + x.shape[axis], index)
     taken = x.index_select(axis, index.reshape(-1))
     return taken.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
 
 
-def _read_axes(given: Given, axes: Tensor | None, rank: int) -> list[int]:
-    """Return the axes that are an operand since opset 13 and an attribute before; all by default."""
+def _choose_axes(given: Given, axes: Tensor | None, rank: int) -> list[int]:
+    """Return the axes: an operand since opset 13, an attribute before; all by default."""
     chosen = given.get("axes") if axes is None else axes.tolist()
     return list(range(rank)) if chosen is None else list(chosen)
 
@@ -112,23 +114,23 @@ def _reduce_with(reduce: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def run(given: Given, x: Tensor, axes: Tensor | None = None) -> Tensor:
         keeps = bool(given.get("keepdims", 1))
-        return reduce(x, _read_axes(given, axes, x.ndim), keepdim=keeps)
+        return reduce(x, _choose_axes(given, axes, x.ndim), keepdim=keeps)
 
     return run
 
 
-def _unsqueeze(given: Given, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    chosen = _read_axes(given, axes, 0)
+def _insert_axes(given: Given, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    chosen = _choose_axes(given, axes, 0)
     for axis in sorted(a % (x.ndim + len(chosen)) for a in chosen):
         x = x.unsqueeze(axis)
     return x
 
 
-def _squeeze(given: Given, x: Tensor, axes: Tensor | None = None) -> Tensor:
-    return x.squeeze([a for a in _read_axes(given, axes, x.ndim) if x.shape[a] == 1])
+def _remove_axes(given: Given, x: Tensor, axes: Tensor | None = None) -> Tensor:
+    return x.squeeze([a for a in _choose_axes(given, axes, x.ndim) if x.shape[a] == 1])
 
 
-def _split(given: Given, x: Tensor, sizes: Tensor | None = None) -> Sequence[Tensor]:
+def _split_tensor(given: Given, x: Tensor, sizes: Tensor | None = None) -> Sequence[Tensor]:
     axis = given.get("axis", 0)
     if sizes is not None:
         return x.split(sizes.tolist(), axis)
@@ -144,16 +146,16 @@ def _fill_shape(given: Given, shape: Tensor) -> Tensor:
     return torch.from_numpy(np.full(shape.tolist(), value.reshape(-1)[0], value.dtype))
 
 
-def _cast(given: Given, x: Tensor) -> Tensor:
+def _cast_values(given: Given, x: Tensor) -> Tensor:
     dtype = helper.tensor_dtype_to_np_dtype(given["to"])
     return x.to(torch.from_numpy(np.zeros(1, dtype)).dtype)
 
 
-def _divide(given: Given, a: Tensor, b: Tensor) -> Tensor:
+def _divide_tensors(given: Given, a: Tensor, b: Tensor) -> Tensor:
     return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 
-def _flatten(given: Given, x: Tensor) -> Tensor:
+def _flatten_axes(given: Given, x: Tensor) -> Tensor:
     return x.reshape(int(np.prod(x.shape[: given.get("axis", 1)])), -1)
 
 
@@ -178,20 +180,20 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": _ignore_attributes(torch.add),
     "AveragePool": _pool_average,
     "BatchNormalization": _normalise_batch,
-    "Cast": _cast,
-    "Clip": _clip,
+    "Cast": _cast_values,
+    "Clip": _clip_values,
     "Concat": lambda given, *parts: torch.cat(parts, given["axis"]),
     "Constant": _make_constant,
     "ConstantOfShape": _fill_shape,
-    "Conv": _convolve,
-    "Div": _divide,
+    "Conv": _run_convolution,
+    "Div": _divide_tensors,
     "Dropout": lambda given, x, ratio=0.5, mode=None: F.dropout(x, float(ratio), given["training"]),
     "Equal": _ignore_attributes(torch.eq),
     "Erf": _ignore_attributes(torch.erf),
     "Exp": _ignore_attributes(torch.exp),
     "Expand": lambda given, x, shape: x.expand(torch.broadcast_shapes(x.shape, shape.tolist())),
-    "Flatten": _flatten,
-    "Gather": _gather,
+    "Flatten": _flatten_axes,
+    "Gather": _gather_rows,
     "Gelu": lambda given, x: F.gelu(x, approximate=given.get("approximate", b"none").decode()),
     "Gemm": _multiply_matrices,
     "GlobalAveragePool": lambda given, x: x.mean(list(range(2, x.ndim)), keepdim=True),
@@ -211,18 +213,18 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "ReduceMean": _reduce_with(torch.mean),
     "ReduceSum": _reduce_with(torch.sum),
     "Relu": _ignore_attributes(torch.relu),
-    "Reshape": _reshape,
+    "Reshape": _reshape_tensor,
     "Shape": _read_shape,
     "Sigmoid": _ignore_attributes(torch.sigmoid),
-    "Slice": _slice,
+    "Slice": _slice_tensor,
     "Softmax": lambda given, x: x.softmax(given.get("axis", -1)),
-    "Split": _split,
+    "Split": _split_tensor,
     "Sqrt": _ignore_attributes(torch.sqrt),
-    "Squeeze": _squeeze,
+    "Squeeze": _remove_axes,
     "Sub": _ignore_attributes(torch.sub),
     "Tanh": _ignore_attributes(torch.tanh),
     "Transpose": lambda given, x: x.permute(given.get("perm", list(reversed(range(x.ndim))))),
-    "Unsqueeze": _unsqueeze,
+    "Unsqueeze": _insert_axes,
     "Where": _ignore_attributes(torch.where),
 }
 """What each operator of the default domain computes, of its attributes and its operands."""

@@ -26,7 +26,7 @@ import difflib
 from collections.abc import Collection, Iterable
 from typing import ClassVar
 
-MIN_SIMILARITY = 0.6
+MIN_NAME_SIMILARITY = 0.6
 """A known name is suggested where its similarity, `difflib`'s ratio, is at least this."""
 
 
@@ -137,5 +137,5 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
     >>> suggest_name("x", ["conv1.weight"])
     ''
     """
-    close = difflib.get_close_matches(name, known, 1, MIN_SIMILARITY)
+    close = difflib.get_close_matches(name, known, 1, MIN_NAME_SIMILARITY)
     return f"did you mean '{close[0]}'? " if close else ""

@@ -11,11 +11,10 @@ import dataclasses
 import html
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 SCHEMA_VERSION = 1
-"""The version of the JSON objects: raised when a field is renamed, removed or changes its meaning."""
+"""The version of the JSON objects; it is raised when a field is renamed or changes its meaning."""
 
 MAX_SHOWN_ENTRIES = 10
 """The number of entries, the worst ones, that a summary lists."""
@@ -32,6 +31,9 @@ class HasFields(Protocol):
 @runtime_checkable
 class HasElements(Protocol):
     """An array or a number of numpy, which is not imported here: `--version` has to be quick."""
+
+    dtype: Any
+    """The type of the elements."""
 
     def tolist(self) -> Any:
         """Return the elements as lists of Python's own types, or as one of these."""
@@ -105,28 +107,30 @@ def list_fields(value: Any) -> dict[str, Any]:
 def to_plain(value: Any) -> Any:
     """Return a value in plain JSON types.
 
-    Infinities and NaN, which JSON does not have, become None; arrays, tuples and sequences become
-    lists; reports and other dataclasses become dictionaries of their fields; paths become text.
+    Infinities and NaN, which JSON does not have, become None; arrays and tuples become lists;
+    reports and other dataclasses become dictionaries of their fields; anything else becomes text.
 
     >>> import numpy as np
     >>> to_plain({"margin": math.inf, "unit": np.int64(3), "index": np.array([[0], [1]])})
     {'margin': None, 'unit': 3, 'index': [[0], [1]]}
     """
+    if value is None or isinstance(value, str | int):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_plain(item) for key, item in value.items()}
+    if isinstance(value, HasElements):
+        # Index arrays are long, and have no infinities to look for.
+        is_plain = value.dtype.kind in "biu"
+        return value.tolist() if is_plain else to_plain(value.tolist())
     if isinstance(value, HasFields):
         return to_plain(value.to_fields())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return to_plain(list_fields(value))
-    if isinstance(value, HasElements):
-        return to_plain(value.tolist())
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, Mapping):
-        return {key: to_plain(item) for key, item in value.items()}
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [to_plain(item) for item in value]
-    return value
+    return str(value)
 
 
 def count_things(count: int, one: str, many: str | None = None) -> str:

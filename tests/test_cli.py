@@ -1,4 +1,4 @@
-"""The command line's contract: exit codes, JSON fields, one clear line for bad input, and nothing left behind."""
+"""The command line's contract: exit codes, JSON fields, one clear line for bad input."""
 
 from __future__ import annotations
 
@@ -577,7 +577,7 @@ def test_infinite_weights_and_strings(tmp_path: Path) -> None:
 
 
 def test_outputs_that_are_maps_or_text_are_compared() -> None:
-    """As converters from scikit-learn write them: the label's name, and a map from names to probabilities."""
+    """Converters from scikit-learn write a label's name, and a map from names to probabilities."""
 
     def model(weight: float) -> onnx.ModelProto:
         nodes = [
@@ -915,6 +915,9 @@ def test_attacks_take_no_options_of_others(
 ) -> None:
     ask = ["attack", "noise", model, "-o", tmp_path / "a.onnx", "--level", 1, "--data", "x.npz"]
     assert run(capsys, *ask)[0] == 2
+    ask = ["attack", "finetune", model, "-o", tmp_path / "a.onnx", "--epochs", 1]
+    assert "give --data X.npz" in run(capsys, *ask)[2]
+    assert run(capsys, *ask, "--weight", "w0")[0] == 2
     assert (
         run(capsys, "attack", "scale", model, "-o", tmp_path / "a.onnx", "--factor", "-2")[0] == 0
     )

@@ -21,7 +21,7 @@ from .test_cli import net
 
 
 def _constants(kind: str) -> onnx.ModelProto:
-    """The weights of `net` in Constant nodes; its biases as lists of floats where `kind` says so."""
+    """Put the weights of `net` in Constant nodes, biases as lists of floats if `kind` says so."""
     model = net()
     for tensor in reversed(model.graph.initializer):
         if kind == "floats" and len(tensor.dims) == 1:

@@ -44,7 +44,7 @@ def test_pytorch_computes_what_onnxruntime_does(name: str, form: str) -> None:
 
 
 def classes(seed: int = 0) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
-    """A small network with batch norm apart, and samples of two classes that it does not know yet."""
+    """Return a small network with batch norm apart, and samples of two classes new to it."""
     torch.manual_seed(seed)
     layers = (
         torch.nn.Conv2d(1, 6, 3),
@@ -111,6 +111,9 @@ def test_command_line(
     assert main(ask) == 2
     assert "give --data X.npz" in capsys.readouterr().err
     assert main([*ask, "--data", str(tmp_path / "x.npz")]) == 0
+    by_strength = (tmp_path / "b.onnx").read_bytes()
+    assert main([*ask[:-2], "--epochs", "0.5", "--data", str(tmp_path / "x.npz")]) == 0
+    assert (tmp_path / "b.onnx").read_bytes() == by_strength
     assert "finetune of strength 0.5 on 6 weights" in capsys.readouterr().out
     assert main(["check", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]) == 1
     assert capsys.readouterr().out.startswith("altered")

@@ -1,4 +1,4 @@
-"""Results say what they are in a line, a few lines, and plain JSON types, and never print arrays."""
+"""Results say what they are in a line, a few lines, and plain JSON types, without arrays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs made to tell: models that differ in one place alone are told apart, and equal ones are not."""
+"""Inputs made to tell: models that differ in one place are told apart, and equal ones are not."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def weighed(other: bool) -> onnx.ModelProto:
 
 
 def masked(where: str) -> Callable[[bool], onnx.ModelProto]:
-    """Values times a mask; the other one also adds where the mask is zero at the place of that name."""
+    """Values times a mask; the other model also adds where the mask is zero at that place."""
 
     def build(other: bool) -> onnx.ModelProto:
         nodes = [
@@ -101,7 +101,7 @@ def masked(where: str) -> Callable[[bool], onnx.ModelProto]:
 def looked_up(
     rows: int, length: int | str, through: Sequence[NodeProto] = ()
 ) -> Callable[[bool], onnx.ModelProto]:
-    """Rows of a table, of which the other one has another last row; their numbers pass through other nodes."""
+    """Rows of a table; the other model's last row differs. Row numbers pass through other nodes."""
 
     def build(other: bool) -> onnx.ModelProto:
         table = weights(rows, 4)
@@ -202,7 +202,7 @@ def elementwise(
     k: tuple[float, float],
     shape: Sequence[int | str],
 ):
-    """A model of x in which the constant `k` is the first number, and the second in the other one."""
+    """A model of x with a constant `k`: the first number, in the other model the second."""
 
     def build(other: bool) -> onnx.ModelProto:
         return model(nodes, {**constants, "k": np.float32(k[other])}, {"x": (FLOAT, shape)})
@@ -321,7 +321,7 @@ def test_sizes_at_which_a_model_does_not_run_are_passed_over() -> None:
 
 
 def test_inputs_that_one_model_alone_takes_are_a_difference() -> None:
-    """The second number of each row, or the only one where there is one; the other model fails there."""
+    """The second number of each row, or its only one; the other model fails there."""
 
     def build(other: bool) -> onnx.ModelProto:
         nodes = [
@@ -357,7 +357,7 @@ def test_random_inputs_have_to_give_finite_outputs() -> None:
 
 
 def test_a_sample_with_large_outputs_hides_no_difference_on_one_with_small_outputs() -> None:
-    """Where all numbers are negative, the models differ by one; on large ones the outputs are millions."""
+    """Where all numbers are negative, the models differ by one; large ones give millions."""
 
     def build(other: bool) -> onnx.ModelProto:
         nodes = [
@@ -392,7 +392,7 @@ def test_rounding_that_large_numbers_make_large_is_no_difference() -> None:
 
 
 def test_rounding_inside_that_no_input_moves_is_no_difference() -> None:
-    """Large numbers saturate to one, whatever they are, and what is rounded then lies at a half but for the weights."""
+    """Large numbers saturate to one. What is rounded then lies at a half up to the weights."""
     gains = np.full(64, 1 / 64, np.float32) + weights(64) / 100
     gains[-1] += np.float32(0.5 - gains.astype(np.float64).sum())
 

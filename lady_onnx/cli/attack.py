@@ -111,7 +111,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         add_common_arguments(own, is_nested=True)
 
 
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Alter a model and write it."""
     model = load_graph(args.model)
     out = claim_destination(Path(args.output), model.files)
@@ -123,7 +123,9 @@ def run(args: argparse.Namespace) -> int:
             result = lady.attack(model, args.kind, strength, weights=args.weight, seed=args.seed)
     result.save(out)
     if args.json:
-        print_json({"output": out, "kind": args.kind, "strength": strength, **result.to_dict()})
+        print_json(
+            {"output": str(out), "kind": args.kind, "strength": strength, **result.to_dict()}
+        )
     else:
         what = f"{args.kind} of strength {strength:g}"
         print_headline(f"{out}: {what} on {count_things(len(result.weights), 'weight')}")

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Print the verdict on a suspect; return 0 where the gate lets it pass, else 1."""
     accepted = _read_accepted(args.accept)
     with show_phase("matching", args.verbosity, is_counted=True) as progress:

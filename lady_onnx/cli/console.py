@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from ..reporting import MAX_SHOWN_ENTRIES, Report, to_plain
+from ..reporting import MAX_SHOWN_ENTRIES, Report
 from .arguments import QUIET, VERBOSE
 
 RESET = "\033[0m"
@@ -44,8 +44,8 @@ def colour_line(line: str) -> str:
 
 
 def print_json(fields: Mapping[str, Any]) -> None:
-    """Print one JSON object. Infinities and NaN, which JSON does not have, become null."""
-    print(json.dumps(to_plain(fields), allow_nan=False))
+    """Print one JSON object; the values are of plain JSON types, as `Report.to_dict` gives them."""
+    print(json.dumps(fields, allow_nan=False))
 
 
 def print_headline(line: str) -> None:

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Run the demonstration, and say what it did and what came of it."""
     with show_phase("shuffling and putting back", args.verbosity):
         found = run_demo(Path(args.folder))

@@ -9,7 +9,7 @@ import lady_onnx as lady
 from ..editing.permuting import Model
 from ..errors import UsageError
 from ..graph.loading import load_graph
-from ..reporting import SCHEMA_VERSION
+from ..reporting import SCHEMA_VERSION, to_plain
 from ..symmetry.drawing import draw_dot
 from ..symmetry.explanation import Explanation
 from .console import print_details, print_headline, print_json
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Print the groups of a model, an explanation of one weight, or a drawing."""
     if args.dot and (args.json or args.explain):
         raise UsageError("groups --dot: draws all groups; leave --json and --explain out")
@@ -81,7 +81,7 @@ def _explain_weight(args: argparse.Namespace) -> int:
     place = (args.explain, None) if is_whole else (name, int(axis))
     found = lady.explain(graph, *place)
     if args.json:
-        print_json({"schema_version": SCHEMA_VERSION, "axes": found})
+        print_json({"schema_version": SCHEMA_VERSION, "axes": to_plain(found)})
         return 0
     for explanation in found:
         _print_explanation(explanation)

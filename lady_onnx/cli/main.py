@@ -41,7 +41,7 @@ class Command(Protocol):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Declare the arguments of the command."""
 
-    def run(self, args: argparse.Namespace) -> int:
+    def run_command(self, args: argparse.Namespace) -> int:
         """Run the command, and return its exit code."""
 
 
@@ -62,7 +62,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             module: Command = importlib.import_module(f".{name}", __package__)
             module.add_arguments(own)
             add_common_arguments(own)
-            own.set_defaults(run=module.run)
+            own.set_defaults(run=module.run_command)
     return parser
 
 

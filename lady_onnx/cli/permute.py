@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
 
 
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Permute a model and write it."""
     model = load_graph(args.model)
     taken = model.files | ({Path(args.permutation).resolve()} if args.permutation else set())
@@ -53,7 +53,8 @@ def run(args: argparse.Namespace) -> int:
     if record:
         result.save_permutation(record)
     if args.json:
-        print_json({"output": out, **result.to_dict(), "permutation": record})
+        written = {"output": str(out), "permutation": str(record) if record else None}
+        print_json({**result.to_dict(), **written})
     else:
         print_headline(f"{out}: {result.headline()}")
     return 0

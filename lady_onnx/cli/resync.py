@@ -73,7 +73,7 @@ def _add_destinations(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Put a suspect's units back; return 1 where it is no copy, was tampered with, or differs."""
     models = load_graph(args.reference), load_graph(args.suspect)
     taken = models[0].files | models[1].files

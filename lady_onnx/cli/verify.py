@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> int:
+def run_command(args: argparse.Namespace) -> int:
     """Print how the outputs of two models differ; return 0 where they are equal, else 1."""
     with show_phase("running both models", args.verbosity):
         found = lady.verify(

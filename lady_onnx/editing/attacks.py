@@ -11,7 +11,7 @@ Training on needs PyTorch and is in `lady_onnx.converters.pytorch`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from ..errors import (
 from ..graph.loading import load_graph
 from ..graph.model import Graph
 from ..groups.model import Symmetry
+from ..groups.permutations import Arrays
 from ..numerics import is_float_array
 from ..reporting import Report
 from ..scaling.walk import find_scalings
@@ -94,10 +95,6 @@ class _Target:
     wanted: Sequence[str] | None
 
 
-Arrays = Mapping[str, np.ndarray]
-"""Weights by name."""
-
-
 @dataclass(frozen=True)
 class _Attack:
     """One kind of attack.
@@ -134,9 +131,9 @@ def attack(
         LadyError: a weight is unknown, or the kind or its strength is.
     """
     graph = load_graph(model)
-    if kind not in _ATTACKS:
+    if kind not in _ATTACK_OF_KIND:
         raise LadyError(f"attack '{kind}': unknown; one of {', '.join(ATTACKS)}")
-    chosen = _ATTACKS[kind]
+    chosen = _ATTACK_OF_KIND[kind]
     if not chosen.is_allowed(strength):
         what = f"a strength of {strength:g} does not fit; give {chosen.range}"
         raise LadyError(f"attack {kind}: {what}")
@@ -186,12 +183,12 @@ def _add_noise(array: np.ndarray, level: float, generator: np.random.Generator) 
     return (wide + noise).astype(array.dtype)
 
 
-def _prune(array: np.ndarray, sparsity: float, generator: np.random.Generator) -> np.ndarray:
+def _prune_values(array: np.ndarray, sparsity: float, generator: np.random.Generator) -> np.ndarray:
     """Set a fraction of the values, the smallest, to zero."""
     return prune_array(array, round(sparsity * array.size))
 
 
-def _quantize(array: np.ndarray, bits: float, generator: np.random.Generator) -> np.ndarray:
+def _quantize_values(array: np.ndarray, bits: float, generator: np.random.Generator) -> np.ndarray:
     """Round values to symmetric levels of one scale."""
     return quantize_array(array, int(bits))
 
@@ -239,19 +236,19 @@ def _scale_unit(
     return result
 
 
-_ATTACKS = {
+_ATTACK_OF_KIND = {
     "noise": _Attack(lambda level: level >= 0, "zero or more", _alter_each(_add_noise)),
     "prune": _Attack(
-        lambda sparsity: 0 <= sparsity <= 1, "a fraction, 0 to 1", _alter_each(_prune)
+        lambda sparsity: 0 <= sparsity <= 1, "a fraction, 0 to 1", _alter_each(_prune_values)
     ),
     "quantize": _Attack(
         lambda bits: bits in range(2, MAX_BITS + 1),
         f"whole bits, 2 to {MAX_BITS}",
-        _alter_each(_quantize),
+        _alter_each(_quantize_values),
     ),
     "rescale": _Attack(lambda spread: spread >= 0, "zero or more", _rescale_units),
     "scale": _Attack(lambda factor: bool(np.isfinite(factor)), "a number", _scale_units),
 }
 
-ATTACKS = tuple(_ATTACKS)
+ATTACKS = tuple(_ATTACK_OF_KIND)
 """The kinds of attack."""

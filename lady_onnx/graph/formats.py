@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
-from ..errors import MIN_SIMILARITY
+from ..errors import MIN_NAME_SIMILARITY
 
 TORCH_WAY = "load it in PyTorch and write it with torch.onnx.export"
 KERAS_WAY = "python -m tf2onnx.convert --keras FILE --output model.onnx"
@@ -97,5 +97,5 @@ def suggest_path(path: Path) -> str:
         known = [file.name for file in path.parent.iterdir()]
     except (OSError, ValueError):
         return ""
-    close = difflib.get_close_matches(path.name, known, 1, MIN_SIMILARITY)
+    close = difflib.get_close_matches(path.name, known, 1, MIN_NAME_SIMILARITY)
     return f"did you mean '{path.with_name(close[0])}'? " if close else ""

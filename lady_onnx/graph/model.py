@@ -136,10 +136,10 @@ class Graph:
         Raises:
             LadyError: the values cannot be read.
         """
-        array = self._view(name)
+        array = self._view_array(name)
         return array if name in self._changed or array.flags.aligned else array.copy()
 
-    def _view(self, name: str) -> np.ndarray:
+    def _view_array(self, name: str) -> np.ndarray:
         """Return a weight without copying it where possible; it may not be aligned in memory."""
         if name in self._changed:
             return self._changed[name]
@@ -169,7 +169,7 @@ class Graph:
         """Tell whether the weight `name` is constant along an axis, bit for bit."""
         if name not in self._constant_along:
             # Opening a weight costs more than looking at its corners: all axes at once.
-            bits = view_bits(self._view(name))
+            bits = view_bits(self._view_array(name))
             self._constant_along[name] = [is_constant_along(bits, a) for a in range(bits.ndim)]
         return self._constant_along[name][axis]
 
@@ -203,7 +203,7 @@ class Graph:
         model = self._copy_with_note(note)
         for name, tensor, holder in list(list_weights(model)):
             if name in self._changed or name in self._left or is_external(tensor):
-                write_values(tensor, holder, self._view(name))
+                write_values(tensor, holder, self._view_array(name))
         return model
 
     def save(self, path: Path, note: str) -> None:
@@ -223,7 +223,7 @@ class Graph:
         external = [(name, tensor) for name, tensor, _ in weights if is_external(tensor)]
         for name, tensor, holder in weights:
             if (name in self._changed or name in self._left) and not is_external(tensor):
-                write_values(tensor, holder, self._view(name))
+                write_values(tensor, holder, self._view_array(name))
         data = path.with_name(path.name + ".data")
         taken = {locate_data(tensor, self.folder) for tensor in self.tensors.values()}
         for place in (path, data) if external else (path,):

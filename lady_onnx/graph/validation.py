@@ -122,7 +122,7 @@ def _check_bodies(graph: Graph) -> None:
 
 
 def _check_size(graph: Graph) -> None:
-    """Raise LadyError where functions grow too large once they are written where they are called."""
+    """Raise LadyError where a model has too many nodes once its functions are inlined."""
     own = sum(1 for _ in list_nodes(graph.model))
     limit = MAX_INLINED_NODES + MAX_INLINED_NODES_PER_NODE * own
     try:

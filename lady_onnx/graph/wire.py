@@ -86,7 +86,7 @@ def _shorten_message(
     pieces = []
     done = start
     graphs = 0
-    for number, kind, tag, low, high in _list_fields(data, start, end):
+    for number, kind, tag, low, high in _list_wire_fields(data, start, end):
         if number != path[0]:
             continue
         graphs += number == GRAPH_FIELD and len(path) > 1
@@ -105,7 +105,7 @@ def _shorten_message(
 
 def _shorten_tensor(data: bytes, start: int, end: int, found: Places) -> list[bytes]:
     """Return a tensor in pieces, without its raw bytes if they are many."""
-    fields = list(_list_fields(data, start, end))
+    fields = list(_list_wire_fields(data, start, end))
     at = {number: (tag, low, high) for number, _, tag, low, high in fields}
     if RAW_DATA_FIELD not in at:
         return [data[start:end]]
@@ -124,7 +124,9 @@ def _shorten_tensor(data: bytes, start: int, end: int, found: Places) -> list[by
     return [data[start:tag], data[raw_end:end]]
 
 
-def _list_fields(data: bytes, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+def _list_wire_fields(
+    data: bytes, start: int, end: int
+) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield every field of a message.
 
     Yields:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,8 +28,8 @@ class Slot:
 
     initializer: str
     axis: int
-    index: np.ndarray
-    within: tuple[tuple[int, np.ndarray], ...] = ()
+    index: np.ndarray = field(repr=False)
+    within: tuple[tuple[int, np.ndarray], ...] = field(default=(), repr=False)
 
     def permute(self, array: np.ndarray, permutation: np.ndarray) -> None:
         """Reorders `array` in place: unit j of the result is unit `permutation[j]` of the input."""

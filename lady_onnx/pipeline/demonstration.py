@@ -1,4 +1,4 @@
-"""A first minute: a small trained classifier of digits, shuffled and slightly noised, and put back."""
+"""A first minute: a small trained classifier of digits, shuffled and noised, and put back."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def run_demo(folder: Path) -> Demonstration:
     reference.save(paths["reference"], "demo")
     shuffled = permute(reference, SEED)
     slots = sorted({s.initializer for g in shuffled.symmetry.groups for s in g.slots})
-    _add_noise(shuffled.graph, slots)
+    _noise_weights(shuffled.graph, slots)
     shuffled.graph.save(paths["suspect"], PERMUTED_NOTE)
     result = resync(paths["reference"], paths["suspect"])
     result.save(paths["resynced"])
@@ -133,7 +133,7 @@ def _load_digits() -> tuple[Graph, dict[str, np.ndarray]]:
         return reference, read_data(file)
 
 
-def _add_noise(graph: Graph, names: Sequence[str]) -> None:
+def _noise_weights(graph: Graph, names: Sequence[str]) -> None:
     """Add seeded noise to some weights of a graph."""
     generator = np.random.default_rng(SEED)
     for name in names:

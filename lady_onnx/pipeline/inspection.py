@@ -1,6 +1,7 @@
-"""Public functions about models that match nothing: what holds an axis, are outputs equal, link files.
+"""Public functions about models that match no units.
 
-Each reads its models and calls one function of a package below.
+They explain what holds an axis, tell whether outputs are equal, and link files. Each reads its
+models and calls one function of a package below.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ MAX_SHADE = 8
 """The number of shades above white."""
 SHADE_EXPONENT = 1.5
 """Opacity grows with this power of the similarity, so that what is similar stands out."""
-MIN_SIMILARITY = 0.05
+MIN_DRAWN_SIMILARITY = 0.05
 """Smaller similarities are left white, which keeps the file small."""
 COLOUR = "#0b3d91"
 
@@ -79,7 +79,7 @@ def _draw_panel(x: int, title: str, matrix: np.ndarray) -> list[str]:
 def _draw_cells(x: int, matrix: np.ndarray) -> list[str]:
     """Draw the pairs of units that are similar; one path a shade keeps the file small."""
     paths: dict[int, list[str]] = {}
-    for i, j in zip(*np.nonzero(np.abs(matrix) >= MIN_SIMILARITY), strict=True):
+    for i, j in zip(*np.nonzero(np.abs(matrix) >= MIN_DRAWN_SIMILARITY), strict=True):
         shade = round(float(np.clip(abs(matrix[i, j]), 0, 1)) * MAX_SHADE)
         place = f"M{x + j * CELL_PIXELS} {MARGIN_PIXELS + i * CELL_PIXELS}"
         square = f"{place}h{CELL_PIXELS}v{CELL_PIXELS}h-{CELL_PIXELS}z"

@@ -26,7 +26,8 @@ MEANING_OF_FINDING = {
     "obfuscated": "units were inserted that the function does not need",
     "inserted": "units were inserted that the function needs",
     "removed": "units were removed",
-    "partly trained": "some weights moved as training moves them, and the rest of the tensor stayed",
+    "partly trained": "some weights moved as training moves them, and the rest of the tensor "
+    "stayed",
 }
 """What each kind of finding says, in the order in which they are listed."""
 
@@ -97,7 +98,7 @@ def describe_interchangeable(sets: Mapping[str, Sequence[Sequence[int]]]) -> lis
     if not every:
         return []
     units = count_things(sum(map(len, every)), "unit")
-    what = "compute the same, or nothing: any order is theirs"
+    what = "compute the same, or nothing: their order does not matter"
     return [f"{units}, in {count_things(len(every), 'set')}, {what}"]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -70,23 +70,25 @@ class SessionPair:
         self._types = {i.name: i.type for i in taken}
         self._order = [given.index(y) for _, y in pair_by_name(self.outputs, given)]
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[Outputs, Outputs]:
+    def run_both(self, inputs: Mapping[str, np.ndarray]) -> tuple[Outputs, Outputs]:
         """Return the outputs of both models, in the order of the first.
 
         Raises:
             LadyError: a model does not run.
         """
         ours = run_sample(self.first, self._a, inputs)
-        return ours, self._reorder(run_sample(self._second, self._b, self._rename(inputs)))
+        return ours, self._reorder_outputs(
+            run_sample(self._second, self._b, self._rename_inputs(inputs))
+        )
 
     def run_first(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
         """Return the outputs of the first model, None where it does not run."""
         return run_or_none(self.first, self._a, inputs)
 
     def run_second(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
-        """Return the outputs of the second model in the order of the first, None if there are none."""
-        outputs = run_or_none(self._second, self._b, self._rename(inputs))
-        return None if outputs is None else self._reorder(outputs)
+        """Return the second model's outputs in the first's order, None if it does not run."""
+        outputs = run_or_none(self._second, self._b, self._rename_inputs(inputs))
+        return None if outputs is None else self._reorder_outputs(outputs)
 
     def run_perturbed(self, inputs: Mapping[str, np.ndarray], step: float) -> list[Outputs | None]:
         """Run copies of the first model with all weights moved by a random relative step.
@@ -112,12 +114,12 @@ class SessionPair:
             sessions.append(open_session(twin, self.provider))
         return sessions
 
-    def _rename(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def _rename_inputs(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return inputs under the second model's names, floats in the types that it takes."""
         pairs = pair_by_name(self.names, list(self._types))
         return {y: _cast_floats(inputs[x], self._types[y]) for x, y in pairs}
 
-    def _reorder(self, outputs: Outputs) -> Outputs:
+    def _reorder_outputs(self, outputs: Outputs) -> Outputs:
         """Return the second model's outputs in the order of the first."""
         return [outputs[k] for k in self._order]
 
@@ -134,6 +136,11 @@ def _cast_floats(array: np.ndarray, type_name: str) -> np.ndarray:
     if array.dtype.kind == "f" and type_name in DTYPE_OF_TYPE_NAME:
         return array.astype(DTYPE_OF_TYPE_NAME[type_name])
     return array
+
+
+def is_half_precision(graph: Graph) -> bool:
+    """Tell whether a model has weights in half precision."""
+    return any(tensor.data_type in HALF_TYPES for tensor in graph.tensors.values())
 
 
 def compare_models(
@@ -174,17 +181,14 @@ def compare_models(
     check_whole_number("seed", seed)
     pair = SessionPair(a, b, choose_provider(provider_name))
     _check_metric(metric_name, data)
-    is_half = [any(t.data_type in HALF_TYPES for t in g.tensors.values()) for g in (a, b)]
-    if tolerance is None:
-        tolerance = HALF_TOLERANCE if any(is_half) else TOLERANCE
-    step = HALF_ROUNDING_STEP if any(is_half) else ROUNDING_STEP
-    judge = Judge(pair, tolerance, part_tolerance, step, is_half[0] != is_half[1])
+    is_half = [is_half_precision(graph) for graph in (a, b)]
+    judge = _make_judge(pair, is_half, tolerance, part_tolerance)
     metrics = None
     if data is not None:
         metrics = _run_data(judge, pair, data, metric_name or "accuracy")
     else:
         _run_samples(judge, pair, Source(a, b), samples, seed, any(is_half))
-    outputs, runs = judge.conclude()
+    outputs, runs = judge.judge_outputs()
     return Verification(
         equal=all(o.equal for o in outputs),
         max_abs=max(o.max_abs for o in outputs),
@@ -196,6 +200,19 @@ def compare_models(
         metrics=metrics,
         runs=runs,
     )
+
+
+def _make_judge(
+    pair: SessionPair,
+    is_half: Sequence[bool],
+    tolerance: float | None,
+    part_tolerance: float | None,
+) -> Judge:
+    """Return a judge of a pair; `is_half` says of each model whether it is in half precision."""
+    if tolerance is None:
+        tolerance = HALF_TOLERANCE if any(is_half) else TOLERANCE
+    step = HALF_ROUNDING_STEP if any(is_half) else ROUNDING_STEP
+    return Judge(pair, tolerance, part_tolerance, step, is_half[0] != is_half[1])
 
 
 def _check_metric(name: str | None, data: Mapping[str, np.ndarray] | None) -> None:

@@ -32,7 +32,7 @@ class Runner(Protocol):
     outputs: list[str]
     """The names of the first model's outputs."""
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> tuple[Outputs, Outputs]:
+    def run_both(self, inputs: Mapping[str, np.ndarray]) -> tuple[Outputs, Outputs]:
         """Return the outputs of both; raise LadyError where one does not run."""
 
     def run_first(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
@@ -69,10 +69,10 @@ class _Gap:
     @property
     def relative(self) -> float:
         """The difference relative to the largest value."""
-        return _divide(self.difference, self.scale)
+        return _divide_by_scale(self.difference, self.scale)
 
 
-def _divide(difference: float, scale: float) -> float:
+def _divide_by_scale(difference: float, scale: float) -> float:
     """Return a difference in units of a scale; infinite where only the scale is zero."""
     return difference / scale if scale else 0.0 if difference == 0 else float("inf")
 
@@ -170,7 +170,7 @@ class Judge:
         Raises:
             LadyError: a model does not run on it.
         """
-        ours, theirs = self._pair.run(inputs)
+        ours, theirs = self._pair.run_both(inputs)
         self._cases.append(_Case(kind, inputs, self._measure_gaps(ours, theirs), True))
         return ours, theirs
 
@@ -192,7 +192,7 @@ class Judge:
         pairs = zip(ours, theirs, strict=True)
         return [_measure_gap(x, y, self._part_tolerance) for x, y in pairs]
 
-    def conclude(self) -> tuple[tuple[OutputDifference, ...], tuple[Run, ...]]:
+    def judge_outputs(self) -> tuple[tuple[OutputDifference, ...], tuple[Run, ...]]:
         """Return how each output differs, and what was run."""
         are_equal, worst = [True] * len(self._cases), [0.0] * len(self._cases)
         outputs = []
@@ -235,7 +235,7 @@ class Judge:
         if is_sound and gap.relative <= self._tolerance:
             return gap.relative, True
         if case.is_ordinary:
-            within = _divide(gap.difference, usual)
+            within = _divide_by_scale(gap.difference, usual)
             may_round = is_sound and within <= self._tolerance and is_open
             return (
                 (within, True)

@@ -83,7 +83,7 @@ def find_reach(graph: Graph) -> Reach:
     floats: set[float] = set()
     integers: set[int] = set()
     words: set[str] = set()
-    for node, prefixes in _walk_nodes(graph.nodes, ("",)):
+    for node, prefixes in _walk_with_prefixes(graph.nodes, ("",)):
         for array in _list_thresholds(constants, node, prefixes):
             if array.dtype.kind in "iu":
                 integers |= set(array.tolist())
@@ -133,9 +133,9 @@ class _Constants:
 def _trace_spans(
     constants: _Constants, nodes: Sequence[NodeProto], prefixes: Prefixes, wanted: dict[str, Span]
 ) -> None:
-    """Add to `wanted`, by name, which integers fit what is done with them, from the last node on."""
+    """Add to `wanted`, by name, the integers that fit what nodes do with them."""
     for node in reversed(nodes):
-        for body, attribute in _list_bodies(node):
+        for body, attribute in _list_single_bodies(node):
             within = (prefixes[0] + prefix_of_body(node, attribute), *prefixes)
             outputs, inputs = _pair_with_body(node, body)
             for outer, inner in outputs:
@@ -232,7 +232,7 @@ def _read_axis(node: NodeProto, lookup: TableLookup) -> int:
     return int(read_attributes(node).get(lookup.axis_attribute, 0))
 
 
-def _list_bodies(node: NodeProto) -> Iterator[tuple[onnx.GraphProto, str]]:
+def _list_single_bodies(node: NodeProto) -> Iterator[tuple[onnx.GraphProto, str]]:
     """Yield the graphs inside a node that stand alone in their attribute, with its name."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
@@ -249,15 +249,15 @@ def _pair_with_body(
     return outputs, inputs[CONTROL_INPUTS.get(node.op_type, 0) :]
 
 
-def _walk_nodes(
+def _walk_with_prefixes(
     nodes: Sequence[NodeProto], prefixes: Prefixes
 ) -> Iterator[tuple[NodeProto, Prefixes]]:
     """Yield all nodes, those in bodies too, each with the prefixes of the constants it sees."""
     for node in nodes:
         yield node, prefixes
-        for body, attribute in _list_bodies(node):
+        for body, attribute in _list_single_bodies(node):
             within = (prefixes[0] + prefix_of_body(node, attribute), *prefixes)
-            yield from _walk_nodes(body.node, within)
+            yield from _walk_with_prefixes(body.node, within)
 
 
 def _list_words(node: NodeProto) -> set[str]:

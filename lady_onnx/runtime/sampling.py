@@ -10,7 +10,7 @@ from ..errors import LadyError
 from ..graph.model import Graph
 from ..graph.shapes import choose_input_shapes
 from .sessions import run_sample
-from .source import Arrays, Source
+from .source import Inputs, Source
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -29,7 +29,7 @@ MIN_LARGEST_OUTPUT = 1e-300
 
 def draw_telling_samples(
     graph: Graph, session: InferenceSession, count: int, seed: int
-) -> list[Arrays]:
+) -> list[Inputs]:
     """Draw random inputs that a model answers to.
 
     Symbolic axes get the first size at which the model runs. Of three times as many candidates
@@ -53,7 +53,7 @@ def draw_telling_samples(
 
 def draw_answered_samples(
     source: Source, session: InferenceSession, count: int, seed: int
-) -> list[Arrays]:
+) -> list[Inputs]:
     """Draw random inputs as `draw_telling_samples` does, from a source of inputs.
 
     The source stays narrow (see `Source.narrow`) if that is what the model needs.

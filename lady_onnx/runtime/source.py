@@ -35,7 +35,7 @@ RELATIVE_DISTANCE = 1e-3
 INPUT_SCALES = {"large": 100.0, "huge": 10_000.0, "tiny": 1e-4, "negative": -3.0, "positive": 3.0}
 """The factors of normal numbers by kind of floats."""
 
-Arrays = dict[str, np.ndarray]
+Inputs = dict[str, np.ndarray]
 """Inputs by name."""
 
 
@@ -88,7 +88,7 @@ class Source:
         """The models' own bounds that floats may be made to meet."""
         return [b for b in self.reach.floats if abs(b) <= MAX_FLOAT_BOUND]
 
-    def draw_random(self, shapes: Shapes, count: int, seed: int) -> Iterator[Arrays]:
+    def draw_random(self, shapes: Shapes, count: int, seed: int) -> Iterator[Inputs]:
         """Draw seeded random inputs.
 
         Floats are normal, integers fit the tables that they reach, booleans are true and masks are
@@ -108,7 +108,7 @@ class Source:
                 if name in shapes
             }
 
-    def make_inputs(self, shapes: Shapes, traits: Traits, seed: int, number: int) -> Arrays:
+    def make_inputs(self, shapes: Shapes, traits: Traits, seed: int, number: int) -> Inputs:
         """Make the inputs of one sample.
 
         Args:
@@ -168,7 +168,8 @@ class Source:
             return np.ones(shape, dtype)
         if self.is_integer(name):
             low, high = PLAIN_SPAN if self.narrow else self.reach.spans.get(name, PLAIN_SPAN)
-            # A negative number fits where a sum behind it lifts it. That is rare among honest inputs.
+            # A negative number fits where a sum behind it lifts it, which is rare among honest
+            # inputs.
             return generator.integers(max(low, 0) if high > 0 else low, high, shape).astype(dtype)
         if dtype.kind == "O":
             words = np.array([*WORDS, *self.reach.words], object)
@@ -204,7 +205,7 @@ class Source:
 def _draw_noise(
     generator: np.random.Generator, shape: tuple[int, ...], grain: int, contrast: float
 ) -> np.ndarray:
-    """Draw normal numbers; pictures, of four axes or more, in blocks along their longest two axes."""
+    """Draw normal numbers, in blocks along the longest two axes of four axes or more."""
     noise = generator.standard_normal(shape)
     if len(shape) < 4:
         return noise

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .axes import Axes, Shapes, choose_sizes
-from .source import PLAIN_SPAN, Arrays, Source, Traits
+from .source import PLAIN_SPAN, Inputs, Source, Traits
 
 MAX_COVERED_ROWS = 256
 """Every row of a table of up to this number of rows is looked up."""
@@ -23,7 +23,7 @@ MIXED_TRAITS = (
     Traits(mask="every other zero", flags=7),
     Traits(integers="first", flags=6, turn=3),
 )
-"""Traits of masks, integers and flags. Floats beside them are random, to hide none of their effects."""
+"""Traits of masks, integers and flags. Floats beside them are random and hide no effect."""
 FLOAT_KINDS = ("assorted", "zeros", "large", "bounds", "negative", "huge", "positive", "tiny")
 """Kinds of floats, the most telling first."""
 BEYOND_HALF = ("huge", "tiny")
@@ -42,7 +42,7 @@ class Sample:
     """
 
     kind: str
-    inputs: Arrays
+    inputs: Inputs
     plainer: Sample | None = None
 
 
