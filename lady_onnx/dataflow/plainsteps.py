@@ -104,7 +104,13 @@ class _ScaledNode:
 
 def _find_operand_of_type(node: NodeProto) -> str | None:
     """Returns an operand that has the element type of a node's first result, by its operator's schema."""
-    if normalise_domain(node.domain) or not onnx.defs.has(node.op_type, PLAIN_OPSET):
+    if normalise_domain(node.domain):
+        # of a foreign operator nothing is known but what its rule says
+        rule = find_rule(node.domain, node.op_type)
+        place = rule.typed_like if rule is not None else None
+        place = place(len(node.input)) if callable(place) else place
+        return node.input[place] if place is not None and place < len(node.input) else None
+    if not onnx.defs.has(node.op_type, PLAIN_OPSET):
         return None
     schema = onnx.defs.get_schema(node.op_type, PLAIN_OPSET)
     kind = schema.outputs[0].type_str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +61,28 @@ class Check(Report, Verdict):
         }
 
 
-def check(reference: Model, suspect: Model, *, progress: Progress | None = None) -> Check:
-    """What the suspect is to the reference: one of `VERDICTS`.
+def check(
+    reference: Model,
+    suspect: Model,
+    *,
+    custom_ops: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Check:
+    """Says what the suspect is to the reference.
 
-    Raises LadyError where a model cannot be read.
+    Args:
+        reference, suspect: paths or models.
+        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
+        progress: called with how many of how many groups are matched.
+
+    Returns:
+        One of `VERDICTS`, and why.
+
+    Raises:
+        LadyError: a model cannot be read.
     """
     try:
-        found = resync(reference, suspect, verify="none", progress=progress)
+        found = resync(reference, suspect, verify="none", custom_ops=custom_ops, progress=progress)
     except ArchitectureError as error:
         return Check("unrelated", str(error))
     judged = found.judged

@@ -6,6 +6,7 @@ Each stage is a function that takes what the one before found, and says what it 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -34,6 +35,7 @@ def resync(
     strip: bool = False,
     evidence: str = "all",
     assignment: str = "optimal",
+    custom_ops: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Resync:
     """Finds where every unit of the reference lies in the suspect, and puts it back.
@@ -51,6 +53,7 @@ def resync(
             estimated, no alteration explained, no factor undone.
         assignment: `optimal`, or `argmax`, for every unit the likeliest. With `incoming` evidence
             that is the paper's Algorithm 1.
+        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
         progress: called with how many of how many groups are matched.
 
     Returns:
@@ -60,7 +63,9 @@ def resync(
         LadyError: a model cannot be read or holds NaN, or an option is not known.
         ArchitectureError: the two are not the same network.
     """
-    options = Options(verify, provider, samples, seed, repair, strip, evidence, assignment)
+    options = Options(
+        verify, provider, samples, seed, repair, strip, evidence, assignment, tuple(custom_ops)
+    )
     options.check()
     start = time.perf_counter()
     ours, theirs = load_graph(reference), load_graph(suspect)

@@ -36,6 +36,7 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
                 samples=options.samples,
                 seed=options.seed,
                 provider_name=options.provider,
+                custom_ops=options.custom_ops,
             )
             return Preservation(found.equal, "run", found)
         except LadyError:
@@ -46,9 +47,16 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
     return Preservation(True, "proof")
 
 
-def have_equal_outputs(a: Graph, b: Graph, samples: int, seed: int) -> bool:
-    """Do two models run, and compute the same?"""
+def have_equal_outputs(a: Graph, b: Graph, options: Options) -> bool:
+    """Do two models run on the CPU, and compute the same?"""
     try:
-        return compare_models(a, b, samples=samples, seed=seed, provider_name="cpu").equal
+        return compare_models(
+            a,
+            b,
+            samples=options.samples,
+            seed=options.seed,
+            provider_name="cpu",
+            custom_ops=options.custom_ops,
+        ).equal
     except LadyError:
         return False
