@@ -66,4 +66,7 @@ def is_float_array(array: np.ndarray) -> bool:
 
 
 SHORT_TYPE_EPSILON = 1e-5
-"""Types whose numbers are further apart than this are short; of them no mixture is told from an alteration."""
+"""Types whose numbers are further apart than this are short.
+
+In such types no mixture of units is told from an alteration.
+"""
