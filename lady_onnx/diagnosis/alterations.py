@@ -240,7 +240,7 @@ def _move_to_levels(array: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def prune_array(array: np.ndarray, count: int) -> np.ndarray:
-    """Set the `count` smallest magnitudes of an array, and all equal to the largest of them, to zero."""
+    """Set the `count` smallest magnitudes to zero, and all that equal the largest of these."""
     if count <= 0:
         return array.copy()
     limit = np.partition(np.abs(array), count - 1, axis=None)[count - 1]

@@ -60,7 +60,7 @@ class Nesting:
         return self._alike[self.groups[group].parents].index(group)
 
     def moved(self, group: str, unit: Callable[[str, int], tuple[str, int]]) -> str:
-        """Return the group in the place of `group` below the units to which `unit` maps its parents."""
+        """Return the group in the place of `group`, its parents mapped to others by `unit`."""
         parents = self.groups[group].parents
         return (
             self._alike[tuple(unit(*p) for p in parents)][self.place(group)] if parents else group
