@@ -366,14 +366,15 @@ import lady_onnx as lady
 from onnx import helper
 from tests.builders import build
 
-steps = [("Gemm", "x w0", "h"), ("Relu", "h", "r"), ("Gemm", "r w1", "i")]
-steps += [("Relu", "i", "t"), ("Gemm", "t w2", "out")]
+steps = [("Gemm", "x w0 b0", "h"), ("Relu", "h", "r"), ("Gemm", "r w1 b1", "i")]
+steps += [("Relu", "i", "t"), ("Gemm", "t w2 b2", "out")]
 nodes = [helper.make_node(op, names.split(), [made]) for op, names, made in steps]
 rng = np.random.default_rng(0)
-shapes = {"w0": (6, 20), "w1": (20, 16), "w2": (16, 5)}
+shapes = {"w0": (6, 20), "b0": (20,), "w1": (20, 16), "b1": (16,), "w2": (16, 5), "b2": (5,)}
 weights = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
 noisy = {n: a + 0.6 * rng.standard_normal(a.shape).astype(np.float32) for n, a in weights.items()}
-fewer = {"w0": weights["w0"][:, :18], "w1": weights["w1"][:18], "w2": weights["w2"] * 1.01}
+fewer = {n: a + 0.01 * rng.standard_normal(a.shape).astype(np.float32) for n, a in weights.items()}
+fewer.update(w0=fewer["w0"][:, :18], b0=fewer["b0"][:18], w1=fewer["w1"][:18])
 for suspect in (noisy, fewer):
     models = [build(nodes, w, {"x": [2, 6]}) for w in (weights, suspect)]
     fields = lady.resync(*models, verify="none").to_dict()
