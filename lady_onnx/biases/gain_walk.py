@@ -62,12 +62,12 @@ class GainWalk:
     def __init__(self, plain: PlainSteps, biases: Mapping[str, Gain]):
         self.plain = plain
         self.gains = {name: gain for name, gain in biases.items() if gain.array.any()}
-        self.met: list[str] = []
+        self.met_biases: list[str] = []
         self._shares = Shares(plain)
         self._done: set[str] = set()
 
-    def does_vanish(self) -> bool:
-        """Walks the graph; does none of its outputs change?"""
+    def leaves_outputs(self) -> bool:
+        """Walk the graph; does none of its outputs change?"""
         try:
             for proto, kind in self.plain.steps:
                 if not isinstance(kind, Body) or kind.is_repeated:
@@ -82,7 +82,7 @@ class GainWalk:
         shares = self._shares.pass_node(node)
         for k, name in enumerate(node.outputs):
             gain = found[k] if k < len(found) else None
-            kept = gain if gain is not None and (gain.array.any() or not gain.known) else None
+            kept = gain if gain is not None and (gain.array.any() or not gain.is_known) else None
             share = shares[k] if k < len(shares) else None
             if name in self._done:
                 # one branch or another makes it
@@ -102,7 +102,7 @@ class GainWalk:
     # ---- what a node makes of gains
 
     def _make_gains(self, node: PlainNode) -> list[Gain | None]:
-        """Returns the gains of a node's results; raises UnknownStructure where nothing is known."""
+        """Return the gains of a node's results; raises UnknownStructure where nothing is known."""
         gains = [self.gains.get(name) for name in node.inputs]
         match node.kind, node.law:
             case None, _:
@@ -116,7 +116,8 @@ class GainWalk:
             case Elementwise(), _:
                 rank = len(self._shape(node.outputs[0]))
                 wide = [
-                    g and g.moved(g.array.reshape((1,) * (rank - g.array.ndim) + g.array.shape))
+                    g
+                    and g.with_array(g.array.reshape((1,) * (rank - g.array.ndim) + g.array.shape))
                     for g in gains
                 ]
                 return [self._pass_elementwise(node, wide)]
@@ -136,24 +137,24 @@ class GainWalk:
         raise UnknownStructure("nothing is known of the operator")
 
     def _scale(self, gain: Gain, other: str, power: float) -> Gain:
-        values = self.plain.known(other)
+        values = self.plain.find_value(other)
         shape = () if values is not None else self._shape(other)
         return scale_gain(gain, values, shape if values is None else values.shape, power)
 
     def _add(self, node: PlainNode, law: Linear, gains: Gains) -> Gain | None:
-        """Returns the gain of a sum, in which one gain may take back another."""
+        """Return the gain of a sum, in which one gain may take back another."""
         chosen = range(len(gains)) if law.operands is None else law.operands
         coefficients = law.coefficients or (1.0,) * len(gains)
         terms = [multiply_gain(gains[k], c) for k, c in zip(chosen, coefficients, strict=False)]
         given = [t for t in terms if t is not None]
-        if len(chosen) > 1 and len(given) == 1 and given[0].known:
+        if len(chosen) > 1 and len(given) == 1 and given[0].is_known:
             weights = self.plain.graph.tensors
             names = [node.inputs[k] for k in chosen if gains[k] is None]
-            self.met += [n for n in names if n in weights]
+            self.met_biases += [n for n in names if n in weights]
         return add_gains(given)
 
     def _choose(self, node: PlainNode, arms: tuple[int, ...], gains: Gains) -> Gain | None:
-        """Returns a gain where the other arm is so low that nothing added to it shows.
+        """Return a gain where the other arm is so low that nothing added to it shows.
 
         Such an arm masks scores in front of a softmax.
         """
@@ -162,7 +163,7 @@ class GainWalk:
             raise UnknownStructure("a gain in both arms")
         (other,) = set(arms) - set(with_gain)
         name = node.inputs[other]
-        values, kind = self.plain.known(name), self.plain.kind_of(name)
+        values, kind = self.plain.find_value(name), self.plain.find_element_type(name)
         is_low = values is not None and kind in LOWEST_NUMBER
         if values is None or kind is None or not is_low or kind not in FLOAT_TYPES:
             raise UnknownStructure("a gain at some places")
@@ -179,7 +180,7 @@ class GainWalk:
         return [self._move(node, kind, k) for k in range(len(kind.results))]
 
     def _move(self, node: PlainNode, kind: Movement, result: int) -> Gain | None:
-        """Returns a gain at other places; in a concatenation other parts have none."""
+        """Return a gain at other places; in a concatenation other parts have none."""
         sources, steps = kind.results[result]
         names = [node.inputs[i] for i in sources]
         gains = [self.gains.get(n) for n in names]
@@ -198,7 +199,7 @@ class GainWalk:
                 raise UnknownStructure("a padding beside a gain")
             array = move_role(array, step, shape)
             shape = move_shape(shape, step)
-        return gain.moved(array)
+        return gain.with_array(array)
 
     # ---- equations
 
@@ -210,7 +211,9 @@ class GainWalk:
         if any(gains[len(how.sides) :]):
             raise UnknownStructure("a gain of an operand that the rule does not name")
         sides = zip(gains, how.sides, strict=False)
-        laid = [g and g.moved(lay_over_names(g.array, side, names, sizes)) for g, side in sides]
+        laid = [
+            g and g.with_array(lay_over_names(g.array, side, names, sizes)) for g, side in sides
+        ]
         match node.law:
             case Softmax() if laid[0]:
                 places = [names.index(n) for n in how.over]
@@ -227,7 +230,7 @@ class GainWalk:
     def _multiply(
         self, node: PlainNode, law: Multilinear, solution: SolvedEquation, laid: Gains
     ) -> Gain | None:
-        """Returns the gain of a product of two factors, and of the bias behind it."""
+        """Return the gain of a product of two factors, and of the bias behind it."""
         if laid[0] and laid[1]:
             raise UnknownStructure("a gain of both factors")
         addend = take_gain(laid[2], solution) if len(laid) > 2 and laid[2] else None
@@ -238,8 +241,8 @@ class GainWalk:
                 self._contract(node, law, solution, laid, own, other), law.coefficient
             )
         has_bias = len(node.inputs) > 2 and node.inputs[2] in self.plain.graph.tensors
-        if made and made.known and addend is None and has_bias:
-            self.met.append(node.inputs[2])
+        if made and made.is_known and addend is None and has_bias:
+            self.met_biases.append(node.inputs[2])
         terms = (made, multiply_gain(addend, law.addend))
         return add_gains([g for g in terms if g is not None])
 
@@ -252,15 +255,19 @@ class GainWalk:
         own: int,
         other: int,
     ) -> Gain:
-        """Returns the gain of a product of which the factor `own` has one."""
+        """Return the gain of a product of which the factor `own` has one."""
         gain, name = laid[own], node.inputs[other]
         assert gain is not None
         how, names, sizes = solution.how, tuple(solution.sizes), solution.sizes
         varies = {names[a] for a in find_varying_axes(gain.array)}
         if varies.isdisjoint(how.gone) and self._shares.is_share(node, law, other, solution):
             return take_gain(gain, solution)
-        weight = self.plain.known(name)
-        if gain.known and weight is not None and _is_uniform(law, own, varies, solution):
+        weight = self.plain.find_value(name)
+        if (
+            gain.is_known
+            and weight is not None
+            and _is_alike_everywhere(law, own, varies, solution)
+        ):
             values = weight.astype(np.float64)
             return weigh_gain(
                 gain, lay_over_names(values, how.sides[other], names, sizes), solution
@@ -272,7 +279,9 @@ class GainWalk:
         return make_unknown([1 if varies.isdisjoint(term.names) else n for term, n in axes])
 
 
-def _is_uniform(law: Multilinear, own: int, varies: set[str], solution: SolvedEquation) -> bool:
+def _is_alike_everywhere(
+    law: Multilinear, own: int, varies: set[str], solution: SolvedEquation
+) -> bool:
     """Does a gain of known values change a product alike at all places of a map?"""
     if law.window is None:
         return True

@@ -38,7 +38,7 @@ class Shares:
         return {names[a] for a in find_varying_axes(laid)} == gone
 
     def pass_node(self, node: PlainNode) -> list[np.ndarray | None]:
-        """Returns for every result that sums to one along an axis the places along it."""
+        """Return for every result that sums to one along an axis the places along it."""
         if isinstance(node.kind, Equation) and node.law == Softmax(is_share=True):
             shape = self.plain.shape(node.outputs[0])
             terms = node.kind.text.partition("->")[0].split()

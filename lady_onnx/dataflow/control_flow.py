@@ -51,7 +51,7 @@ def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
     state = runner.state
     if is_sequence_node(state, node):
         return run_sequence_node(state, node)
-    types = [state.inference.types.type_of(n) for n in node.input]
+    types = [state.inference.types.find_type(n) for n in node.input]
     function = find_function(
         state.graph, node, [t.SerializeToString() if t else b"" for t in types]
     )

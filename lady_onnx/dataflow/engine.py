@@ -272,22 +272,22 @@ class _NodeView:
     def __init__(self, engine: Engine, node: NodeProto, shapes: Sequence[tuple[int, ...] | None]):
         self._engine, self._node = engine, node
         self.operator = node.op_type
-        self.opset = engine.state.inference.versions.opset_of(node)
+        self.opset = engine.state.inference.versions.find_opset(node)
         self.attributes = read_attributes(node)
         self.shapes = shapes
         self.results = len(node.output)
 
-    def value(self, operand: int) -> np.ndarray:
+    def read_value(self, operand: int) -> np.ndarray:
         value = self._engine.state.inference.values.find_value(self._node.input[operand])
         if value is None:
             raise UnknownStructure(f"operand {operand} is computed from the graph's inputs")
         return value
 
-    def needed(self, result: int) -> bool:
+    def is_needed(self, result: int) -> bool:
         name = self._node.output[result] if result < self.results else ""
         return bool(name) and self._engine.is_read(self._node, name)
 
-    def shape(self, result: int = 0) -> tuple[int, ...]:
+    def find_shape(self, result: int = 0) -> tuple[int, ...]:
         return self._engine.state.inference.types.shape(self._node.output[result])
 
 

@@ -183,7 +183,7 @@ def _read_integers(state: WalkState, name: str) -> np.ndarray | None:
 
     Other tensors are not asked for: a weight that is read for its values is pinned.
     """
-    kind = state.inference.types.type_of(name)
+    kind = state.inference.types.find_type(name)
     whole = kind is not None and kind.tensor_type.elem_type in (
         TensorProto.INT32,
         TensorProto.INT64,

@@ -37,7 +37,7 @@ from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
 from .permuting import Model
 
-NOTE = "attacked"
+ATTACKED_NOTE = "attacked"
 """What the metadata of an altered model say was done to it."""
 
 
@@ -56,11 +56,11 @@ class Attacked(Report):
     @property
     def model(self) -> ModelProto:
         """The altered model."""
-        return self.graph.to_model(NOTE)
+        return self.graph.to_model(ATTACKED_NOTE)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the altered model, whole or not at all."""
-        self.graph.save(Path(path), NOTE)
+        self.graph.save(Path(path), ATTACKED_NOTE)
 
     def headline(self) -> str:
         """Say in one line how many weights were altered."""

@@ -48,7 +48,7 @@ class Alignment:
 
 
 def align_units(pairing: Pairing, options: Options, progress: Progress | None) -> Alignment:
-    """Finds where every unit of the reference lies in the suspect.
+    """Find where every unit of the reference lies in the suspect.
 
     Args:
         pairing: the two models.
@@ -63,7 +63,7 @@ def align_units(pairing: Pairing, options: Options, progress: Progress | None) -
 
 
 def _align_unequal(pairing: Pairing, progress: Progress | None) -> Alignment:
-    """Matches all units of both models, and tells which of them only one has."""
+    """Match all units of both models, and tells which of them only one has."""
     assert pairing.extension is not None
     scalings = pairing.scalings
     # inside a head units may meet as they like: the head as a whole is summed
@@ -80,7 +80,7 @@ def _align_unequal(pairing: Pairing, progress: Progress | None) -> Alignment:
 def _align_as_the_paper_does(
     pairing: Pairing, options: Options, progress: Progress | None
 ) -> Alignment:
-    """Matches units by their incoming weights alone: no alteration is explained, no factor undone."""
+    """Match units by their incoming weights alone: no alteration is explained, no factor undone."""
     altered, groups = pairing.reference_weights, pairing.symmetry.groups
     slots = find_incoming_slots(groups, pairing.scalings)
     matcher = IncomingMatcher(groups, altered, pairing.suspect_weights, slots, options.assignment)
@@ -92,7 +92,7 @@ def _align_as_the_paper_does(
 def _align_with_alterations(
     pairing: Pairing, options: Options, progress: Progress | None
 ) -> Alignment:
-    """Explains alterations of whole weights, matches all units, and undoes factors and maps."""
+    """Explain alterations of whole weights, matches all units, and undoes factors and maps."""
 
     def align(reference: Arrays, suspect: Arrays) -> Undone:
         return _align_and_unscale(pairing, options.assignment, reference, suspect)
@@ -118,7 +118,7 @@ def _align_with_alterations(
 def _explain_weight(
     reference: np.ndarray, suspect: np.ndarray
 ) -> tuple[np.ndarray, tuple[Alteration, ...]] | None:
-    """Says how a weight was altered, whatever its order; None where it was not, or in no known way."""
+    """Say how a weight was altered, whatever its order; None where it was not, or in no known way."""
     if not is_float_array(reference) or hash_values(reference) == hash_values(suspect):
         return None
     altered, how = explain_alterations(reference, suspect)
@@ -132,7 +132,7 @@ def _align_and_unscale(
     suspect: Arrays,
     progress: Progress | None = None,
 ) -> Undone:
-    """Finds the suspect's units, and takes out the factors by which they were multiplied."""
+    """Find the suspect's units, and takes out the factors by which they were multiplied."""
     groups = pairing.symmetry.groups
     matcher = Matcher(groups, reference, suspect, assignment=assignment)
     matcher.begin(progress)
@@ -158,7 +158,7 @@ def _reconsider_scaled(
     found: Undone,
     align: Align,
 ) -> tuple[dict[str, tuple[Alteration, ...]], dict[str, np.ndarray], Undone]:
-    """Takes a weight that was multiplied as a whole for units that were, where others take it back."""
+    """Take a weight that was multiplied as a whole for units that were, where others take it back."""
     scaled = {name for name, how in steps.items() if [s.kind for s in how] == ["scaled"]}
     while scaled:
         plain = {**altered, **{name: ours[name] for name in scaled}}
@@ -179,7 +179,7 @@ def _undo_maps(
     align: Align,
     is_preserved: Callable[[], bool],
 ) -> Undone:
-    """Undoes rotations and mixing of whole groups, and aligns what is left.
+    """Undo rotations and mixing of whole groups, and aligns what is left.
 
     Args:
         pairing: the two models.

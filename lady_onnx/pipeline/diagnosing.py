@@ -33,7 +33,7 @@ from .tolerances import (
 )
 from .verification import have_equal_outputs
 
-Rooms = Mapping[str, tuple[np.ndarray | None, np.ndarray | None]]
+WritingBounds = Mapping[str, tuple[np.ndarray | None, np.ndarray | None]]
 """By weight what rounding on the way to the normal forms leaves: in the reference, and in the
 suspect with its units in place; None where a form is exact."""
 
@@ -79,7 +79,7 @@ class Diagnosis:
 
 
 def diagnose(pairing: Pairing, alignment: Alignment, options: Options) -> Diagnosis:
-    """Says what else was done to a suspect whose units are in place."""
+    """Say what else was done to a suspect whose units are in place."""
     if alignment.unequal is not None:
         return _diagnose_unequal(pairing, alignment, alignment.unequal, options)
     return _diagnose_equal(pairing, alignment, options)
@@ -110,8 +110,8 @@ def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) ->
         result=link.written(result),
         symmetry=pairing.symmetry,
         matches=tuple(matches),
-        certainty=_join([m.certainty for m in matches]),
-        similarity=_join([m.similarity for m in matches]),
+        certainty=_concatenate_or_one([m.certainty for m in matches]),
+        similarity=_concatenate_or_one([m.similarity for m in matches]),
         differences={n: measure_difference(reference[n], a) for n, a in changed.items()},
         restored=restored,
         alterations=_list_alterations(pairing, alignment, result),
@@ -128,7 +128,7 @@ def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) ->
 def _find_changes(
     pairing: Pairing, alignment: Alignment
 ) -> tuple[tuple[Finding, ...], dict[str, np.ndarray]]:
-    """Returns all findings, and the suspect's weights with what the function does not need undone."""
+    """Return all findings, and the suspect's weights with what the function does not need undone."""
     undone, altered, view = alignment.undone, alignment.altered, pairing.suspect_weights
     moved = dict(undone.arrays)
     # what was added before units were multiplied grew with them, what was added after did not
@@ -153,7 +153,7 @@ def _find_changes(
 
 
 def _write_weights(pairing: Pairing, graph: Graph, arrays: Arrays) -> Graph:
-    """Returns a copy of a suspect with other weights, given by the reference's names."""
+    """Return a copy of a suspect with other weights, given by the reference's names."""
     result = graph.copy()
     for name, array in arrays.items():
         pairing.link.replace(result, name, array)
@@ -161,14 +161,14 @@ def _write_weights(pairing: Pairing, graph: Graph, arrays: Arrays) -> Graph:
 
 
 def _list_changed(pairing: Pairing, result: Graph) -> dict[str, np.ndarray]:
-    """Returns the weights of a result that are not the reference's, bit for bit."""
+    """Return the weights of a result that are not the reference's, bit for bit."""
     weights = ((n, pairing.link.array(n, result)) for n in pairing.names)
     return {n: a for n, a in weights if not is_same(pairing.reference.array(n), a)}
 
 
 def _is_restored(pairing: Pairing, alignment: Alignment, changed: Mapping[str, np.ndarray]) -> bool:
     """Is every weight the reference's, to the rounding of what was done and undone on the way?"""
-    rooms = _measure_rooms(pairing, alignment.matches)
+    rooms = _measure_writing_bounds(pairing, alignment.matches)
     shifts = (s for scaling in pairing.scalings.values() for s in scaling.shifts)
     added = {shift.bias for shift in shifts} if alignment.undone.expected else set()
     return all(
@@ -180,7 +180,7 @@ def _is_restored(pairing: Pairing, alignment: Alignment, changed: Mapping[str, n
 def _is_weight_restored(
     pairing: Pairing,
     alignment: Alignment,
-    rooms: Rooms,
+    rooms: WritingBounds,
     is_shifted: bool,
     name: str,
     array: np.ndarray,
@@ -217,8 +217,8 @@ def _is_weight_restored(
     return is_product(expected, placed, beside, total, undone.roundings.get(name, 1))
 
 
-def _measure_rooms(pairing: Pairing, matches: Sequence[Match]) -> Rooms:
-    """Returns by weight what rounding on the way to the normal forms leaves."""
+def _measure_writing_bounds(pairing: Pairing, matches: Sequence[Match]) -> WritingBounds:
+    """Return by weight what rounding on the way to the normal forms leaves."""
     link = pairing.link
     found = {name: link.room(name) for name in link.places}
     theirs = {name: np.array(other) for name, (_, other) in found.items() if other is not None}
@@ -237,7 +237,7 @@ def _measure_rooms(pairing: Pairing, matches: Sequence[Match]) -> Rooms:
 def _list_alterations(
     pairing: Pairing, alignment: Alignment, result: Graph
 ) -> dict[str, tuple[Alteration, ...]]:
-    """Returns by weight the steps by which it was altered, the noise that is left among them."""
+    """Return by weight the steps by which it was altered, the noise that is left among them."""
     undone = alignment.undone
     found = {}
     for name in pairing.names:
@@ -253,8 +253,8 @@ def _list_alterations(
     return found
 
 
-def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns arrays one after the other; a one where there are none."""
+def _concatenate_or_one(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Return arrays one after the other; a one where there are none."""
     return np.concatenate(arrays) if arrays else np.ones(1)
 
 
@@ -312,7 +312,7 @@ def _diagnose_unequal(
 def _compare_unequal(
     pairing: Pairing, found: Unequal
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Graph]:
-    """Returns the weights of both models without the units that only one has, and a model of those kept.
+    """Return the weights of both models without the units that only one has, and a model of those kept.
 
     The weights are by the reference's names and of its shapes. Units that the suspect lacks are
     zeros in both.
@@ -332,7 +332,7 @@ def _compare_unequal(
 
 
 def _list_unit_findings(pairing: Pairing, found: Unequal, is_idle: bool) -> list[Finding]:
-    """Returns the units that only one of the models has."""
+    """Return the units that only one of the models has."""
     first = {g.id: g.slots[0].initializer for g in pairing.symmetry.groups}
     kinds = ["obfuscated" if is_idle and unit in found.idle else "inserted" for unit in found.extra]
     findings = [
@@ -345,7 +345,7 @@ def _list_unit_findings(pairing: Pairing, found: Unequal, is_idle: bool) -> list
 
 
 def _list_unequal_figures(pairing: Pairing, found: Unequal) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the certainties of units that have a copy, and the similarities of all of the reference's."""
+    """Return the certainties of units that have a copy, and the similarities of all of the reference's."""
     assert pairing.extension is not None
     similar, certain = [], []
     for match in found.matches:
@@ -357,7 +357,7 @@ def _list_unequal_figures(pairing: Pairing, found: Unequal) -> tuple[np.ndarray,
 
 
 def _replace_weights(graph: Graph, arrays: Arrays) -> Graph:
-    """Returns a copy of a graph with other weights, by its own names."""
+    """Return a copy of a graph with other weights, by its own names."""
     result = graph.copy()
     for name, array in arrays.items():
         result.replace(name, array)

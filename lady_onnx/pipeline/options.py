@@ -8,9 +8,9 @@ from ..errors import check_choice, check_whole_number
 from ..matching.assignment import ASSIGNMENTS
 from ..runtime.providers import PROVIDERS
 
-EVIDENCE = ("all", "incoming")
+EVIDENCE_CHOICES = ("all", "incoming")
 """Which slots of a unit are looked at."""
-VERIFY = ("auto", "run", "proof", "none")
+VERIFY_CHOICES = ("auto", "run", "proof", "none")
 """How it is shown that the outputs are preserved."""
 
 
@@ -29,9 +29,9 @@ class Options:
 
     def check(self) -> None:
         """Raises LadyError for the first choice that there is not."""
-        check_choice("verify", self.verify, VERIFY)
+        check_choice("verify", self.verify, VERIFY_CHOICES)
         check_choice("provider", self.provider, PROVIDERS)
-        check_choice("evidence", self.evidence, EVIDENCE)
+        check_choice("evidence", self.evidence, EVIDENCE_CHOICES)
         check_choice("assignment", self.assignment, ASSIGNMENTS)
         check_whole_number("samples", self.samples, 1)
         check_whole_number("seed", self.seed)

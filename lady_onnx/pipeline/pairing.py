@@ -79,7 +79,7 @@ class Pairing:
 
 
 def pair_networks(reference: Graph, suspect: Graph, options: Options) -> Pairing:
-    """Pairs two models of one architecture, or of one that differs in numbers of units alone.
+    """Pair two models of one architecture, or of one that differs in numbers of units alone.
 
     Raises:
         ArchitectureError: the two are not the same network.
@@ -103,7 +103,7 @@ def pair_networks(reference: Graph, suspect: Graph, options: Options) -> Pairing
 
 
 def _pair_equal(given: Graph, link: Link) -> Pairing:
-    """Finds the groups that hold in both models.
+    """Find the groups that hold in both models.
 
     A weight is constant along an axis, and two numbers are equal, only where they are so in both.
 
@@ -129,7 +129,7 @@ def _pair_equal(given: Graph, link: Link) -> Pairing:
 
 
 def _pair_unequal(reference: Graph, suspect: Graph, names: Mapping[str, str]) -> Pairing:
-    """Pairs models with other numbers of units; `names` are the suspect's weights by the reference's.
+    """Pair models with other numbers of units; `names` are the suspect's weights by the reference's.
 
     Raises:
         ArchitectureError: another number of units does not explain a difference.

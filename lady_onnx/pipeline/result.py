@@ -113,11 +113,11 @@ class Resync(Report):
         return sum(m.moved for m in self.matches)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the re-synchronised model, whole or not at all."""
+        """Write the re-synchronised model, whole or not at all."""
         self.graph.save(Path(path), RESYNCED_NOTE)
 
     def save_permutation(self, path: str | os.PathLike[str]) -> None:
-        """Writes the permutation that was applied to the suspect."""
+        """Write the permutation that was applied to the suspect."""
         write_permutation(path, self.symmetry.groups, self.permutations, None)
 
     def headline(self) -> str:

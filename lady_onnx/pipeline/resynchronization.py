@@ -36,7 +36,7 @@ def resync(
     assignment: str = "optimal",
     progress: Progress | None = None,
 ) -> Resync:
-    """Finds where every unit of the reference lies in the suspect, and puts it back.
+    """Find where every unit of the reference lies in the suspect, and puts it back.
 
     Args:
         reference, suspect: paths or models of one architecture.
@@ -73,7 +73,7 @@ def resync(
 
 
 def _conclude(pairing: Pairing, diagnosis: Diagnosis, options: Options, start: float) -> Resync:
-    """Verifies the result, and puts all that was found together."""
+    """Verify the result, and puts all that was found together."""
     preservation = verify_result(pairing.given, diagnosis.aligned, options)
     return Resync(
         graph=diagnosis.result,

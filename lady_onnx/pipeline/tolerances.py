@@ -36,7 +36,7 @@ def is_rounding(
 
 
 def measure_writing_tolerance(reference: np.ndarray) -> np.ndarray | None:
-    """Returns by how much elements may differ between two files that fold a norm in different ways.
+    """Return by how much elements may differ between two files that fold a norm in different ways.
 
     A layer that a norm was folded into before it was written has the rounding of a product in every
     weight. Its biases have that of a difference of numbers of the usual size. Short types have no
@@ -106,7 +106,7 @@ def is_mixture(reference: np.ndarray, result: np.ndarray, grown: float) -> bool:
 
 
 def measure_gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns how far elements are from each other, float64.
+    """Return how far elements are from each other, float64.
 
     Equal infinities are no gap. What is no number is infinitely far from everything.
     """
@@ -117,7 +117,7 @@ def measure_gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def measure_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the largest difference of two weights of one shape; 1 where text or truth values differ."""
+    """Return the largest difference of two weights of one shape; 1 where text or truth values differ."""
     if not a.size:
         return 0.0
     if a.dtype == object or a.dtype.kind in "SUb":

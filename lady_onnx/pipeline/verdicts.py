@@ -15,9 +15,9 @@ from ..matching.matches import Match
 VERDICTS = ("identical", "permuted", "rescaled", "altered", "tampered", "unrelated")
 ACCEPTED = VERDICTS[:3]
 """The suspect computes what the reference does."""
-EXTREME = 1e3
+MAX_HARMLESS_FACTOR = 1e3
 """Units that were multiplied by more than this, or less than its inverse, may overflow, or vanish, where others do not."""
-RECOGNISED = 0.4
+MIN_RECOGNISED_SHARE = 0.4
 """Where a smaller share of the units is likely to be copies, beyond what chance gives, two models are unrelated."""
 BITS, ROUNDING = "bits", "rounding"
 """How the two are equal: in every bit, or as real numbers, so that results differ by rounding."""
@@ -100,11 +100,11 @@ def judge_suspect(found: Judged) -> Verdict:
     """The verdict on a suspect that was re-synchronised."""
     equality = BITS if found.exact and found.bits else ROUNDING
     if not found.apart:
-        accepted = _accepted(found, equality)
+        accepted = _judge_accepted(found, equality)
         if accepted is not None:
             return accepted
     share = measure_recognised(found)
-    if share < RECOGNISED:
+    if share < MIN_RECOGNISED_SHARE:
         similar = f"their mean similarity is {found.similarity:.3f}"
         return Verdict(
             "unrelated",
@@ -116,12 +116,12 @@ def judge_suspect(found: Judged) -> Verdict:
             "altered",
             f"the weights are equal, but the files compute something else: {found.apart[0]}{more}",
         )
-    return _altered(found)
+    return _judge_altered(found)
 
 
-def _accepted(found: Judged, equality: str) -> Verdict | None:
+def _judge_accepted(found: Judged, equality: str) -> Verdict | None:
     """The verdict on a suspect that computes what the reference does, None for any other."""
-    moved = f"{_units(found.moved, 'moved')}, and " if found.moved else ""
+    moved = f"{_count_units(found.moved, 'moved')}, and " if found.moved else ""
     written = "" if found.alike else "the files are written differently, and "
     how = "" if found.exact else " to rounding"
     if (found.exact or found.restored) and not found.integrity:
@@ -133,8 +133,8 @@ def _accepted(found: Judged, equality: str) -> Verdict | None:
     idle = sum(f.kind == "obfuscated" for f in found.integrity)
     if idle and idle == len(found.integrity):
         what = "that the function does not need, and every weight is equal to rounding without"
-        moved = f"{_units(found.moved, 'moved')}, " if found.moved else ""
-        return Verdict("rescaled", f"{moved}{_units(idle, 'inserted')} {what}", ROUNDING)
+        moved = f"{_count_units(found.moved, 'moved')}, " if found.moved else ""
+        return Verdict("rescaled", f"{moved}{_count_units(idle, 'inserted')} {what}", ROUNDING)
     if any(
         f.kind in TAMPERING or f.kind == "removed" or _is_extreme(f.factor) for f in found.integrity
     ):
@@ -148,8 +148,8 @@ def _accepted(found: Judged, equality: str) -> Verdict | None:
     scaled, mixed, inert = counts
     kept = "in a way that leaves the function as it was"
     parts = [
-        (found.moved, _units(found.moved, "moved")),
-        (scaled, f"{_units(scaled, 'multiplied')} {kept}"),
+        (found.moved, _count_units(found.moved, "moved")),
+        (scaled, f"{_count_units(scaled, 'multiplied')} {kept}"),
         (mixed, f"the units of {_count(mixed, 'group', 'groups')} were mixed {kept}"),
         (inert, f"{_count(inert, 'bias', 'biases')} changed that the function does not depend on"),
     ]
@@ -159,7 +159,7 @@ def _accepted(found: Judged, equality: str) -> Verdict | None:
     )
 
 
-def _altered(found: Judged) -> Verdict:
+def _judge_altered(found: Judged) -> Verdict:
     """The verdict on a suspect that is a copy, and computes something else."""
     odd = [f for f in found.integrity if f.kind in TAMPERING]
     if odd:
@@ -177,7 +177,7 @@ def _altered(found: Judged) -> Verdict:
         )
     gone = sum(f.kind == "removed" for f in found.integrity)
     if gone:
-        return Verdict("altered", _units(gone, "removed"))
+        return Verdict("altered", _count_units(gone, "removed"))
     where = f"the files compute something else, {found.apart[0]}; " if found.apart else ""
     what = (
         f"by up to {found.max_weight_difference:.4g}"
@@ -192,7 +192,7 @@ def _altered(found: Judged) -> Verdict:
 
 
 def _is_extreme(factor: float | None) -> bool:
-    return factor is not None and not 1 / EXTREME < abs(factor) < EXTREME
+    return factor is not None and not 1 / MAX_HARMLESS_FACTOR < abs(factor) < MAX_HARMLESS_FACTOR
 
 
 def measure_recognised(found: Judged) -> float:
@@ -210,7 +210,7 @@ def measure_recognised(found: Judged) -> float:
     return likely / count if count else 1.0
 
 
-def _units(count: int, what: str) -> str:
+def _count_units(count: int, what: str) -> str:
     return f"{_count(count, 'unit was', 'units were')} {what}"
 
 

@@ -27,7 +27,7 @@ class Preservation:
 
 
 def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservation:
-    """Says whether a result computes what the suspect did, in the way that the options ask for."""
+    """Say whether a result computes what the suspect did, in the way that the options ask for."""
     if options.verify in ("auto", "run"):
         try:
             found = compare_models(

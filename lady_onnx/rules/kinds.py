@@ -38,14 +38,14 @@ class Node(Protocol):
     def results(self) -> int:
         """How many results the node has."""
 
-    def value(self, operand: int) -> np.ndarray:
-        """Returns an operand that follows from constants and shapes; else raises UnknownStructure."""
+    def read_value(self, operand: int) -> np.ndarray:
+        """Return an operand that follows from constants and shapes; else raises UnknownStructure."""
 
-    def needed(self, result: int) -> bool:
-        """Returns whether another node, or an output of the graph, reads this result."""
+    def is_needed(self, result: int) -> bool:
+        """Return whether another node, or an output of the graph, reads this result."""
 
-    def shape(self, result: int = 0) -> tuple[int, ...]:
-        """Returns the shape of a result by ONNX's own inference; else raises UnknownStructure."""
+    def find_shape(self, result: int = 0) -> tuple[int, ...]:
+        """Return the shape of a result by ONNX's own inference; else raises UnknownStructure."""
 
 
 @dataclass(frozen=True)
@@ -162,20 +162,20 @@ Describe = Callable[[Node], Kind]
 """Says what a node does to order; raises UnknownStructure where that is not known."""
 
 
-def axis_of(node: Node, default: int, rank: int) -> int:
-    """Returns the attribute `axis`, counted from the front."""
+def read_axis(node: Node, default: int, rank: int) -> int:
+    """Return the attribute `axis`, counted from the front."""
     axis = int(node.attributes.get("axis", default))
     return axis + rank if axis < 0 else axis
 
 
-def shape_of(node: Node, operand: int = 0) -> tuple[int, ...]:
-    """Returns the shape of an operand that must be there; else raises UnknownStructure."""
+def require_shape(node: Node, operand: int = 0) -> tuple[int, ...]:
+    """Return the shape of an operand that must be there; else raises UnknownStructure."""
     shape = node.shapes[operand]
     if shape is None:
         raise UnknownStructure("an operand is missing")
     return shape
 
 
-def rank_of(node: Node, operand: int = 0) -> int:
-    """Returns the number of axes of an operand that must be there; else raises UnknownStructure."""
-    return len(shape_of(node, operand))
+def require_rank(node: Node, operand: int = 0) -> int:
+    """Return the number of axes of an operand that must be there; else raises UnknownStructure."""
+    return len(require_shape(node, operand))

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 
 
-class Scaled(Protocol):
+class ScaledNode(Protocol):
     """What a law may ask about its node."""
 
     @property
@@ -29,11 +29,11 @@ class Scaled(Protocol):
     def operands(self) -> list[str]:
         """The names of the operands, "" for one that is left out."""
 
-    def known(self, operand: int) -> np.ndarray | None:
-        """Returns the values of an operand that is a weight, or a copy of one; None for others."""
+    def find_value(self, operand: int) -> np.ndarray | None:
+        """Return the values of an operand that is a weight, or a copy of one; None for others."""
 
-    def element_type(self, operand: int) -> int | None:
-        """Returns the element type of an operand as ONNX counts them; None where it is not known."""
+    def find_element_type(self, operand: int) -> int | None:
+        """Return the element type of an operand as ONNX counts them; None where it is not known."""
 
 
 @dataclass(frozen=True)
@@ -221,5 +221,5 @@ Law = (
     | Recurrence
     | Opaque
 )
-LawOf = Callable[[Scaled], Law | None]
+LawOf = Callable[[ScaledNode], Law | None]
 """A law that hangs on a node's attributes or operands; None where no factor passes."""

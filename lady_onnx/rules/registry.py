@@ -59,12 +59,12 @@ REGISTRY: dict[tuple[str, str], Rule] = {}
 
 
 def normalise_domain(domain: str) -> str:
-    """Returns a domain under one name: the default domain has two."""
+    """Return a domain under one name: the default domain has two."""
     return "" if domain == "ai.onnx" else domain
 
 
 def find_rule(domain: str, operator: str) -> Rule | None:
-    """Returns the rule of an operator, None where it has none."""
+    """Return the rule of an operator, None where it has none."""
     return REGISTRY.get((normalise_domain(domain), operator))
 
 
@@ -81,7 +81,7 @@ def register(
     holds_bodies: bool = False,
     makes_sequences: bool = False,
 ) -> Callable[[DescribeT], DescribeT]:
-    """Registers the decorated function as what `operators` do to order, and all else that holds of them.
+    """Register the decorated function as what `operators` do to order, and all else that holds of them.
 
     The decorated function takes a `Node` and returns a `Kind`. Its docstring stands in the table of
     operators. The other arguments are the attributes of `Rule`.
@@ -122,7 +122,7 @@ def register_equation(
     reads_values_from: int | None = None,
     results_stay: bool = False,
 ) -> None:
-    """Registers operators whose order one equation says.
+    """Register operators whose order one equation says.
 
     Args:
         text: the equation.
@@ -152,7 +152,7 @@ def register_pinned(
     reads_values_from: int | None = None,
     is_random: bool = False,
 ) -> None:
-    """Registers operators that keep the order of all that they touch, and why."""
+    """Register operators that keep the order of all that they touch, and why."""
 
     def describe(node: Node) -> Kind:
         raise UnknownStructure(reason)

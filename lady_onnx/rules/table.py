@@ -8,14 +8,14 @@ from typing import Any
 from .plain.writer import PLAIN_FORMS
 from .registry import REGISTRY
 
-PLAIN = "Walked as the plain operators that it stands for: "
+PLAIN_FORM_PREFIX = "Walked as the plain operators that it stands for: "
 
 
 def make_table() -> str:
-    """Returns every operator and what is declared of it, in Markdown."""
+    """Return every operator and what is declared of it, in Markdown."""
     said = {key: _read_summary(rule.order) for key, rule in REGISTRY.items()}
     for key, form in PLAIN_FORMS.items():
-        said[key] = PLAIN + _read_summary(form.write)
+        said[key] = PLAIN_FORM_PREFIX + _read_summary(form.write)
     lines = ["| operator | declaration |", "| --- | --- |"]
     for (domain, operator), what in sorted(said.items()):
         escaped = what.replace("|", chr(92) + "|")

@@ -26,7 +26,7 @@ from .state import FactorState, PlainNode
 
 
 @dataclass(frozen=True)
-class _Laid:
+class _LaidFactors:
     """A node's factors over the names of its equation.
 
     Attributes:
@@ -49,12 +49,12 @@ class _Laid:
 def pass_equation(
     state: FactorState, reflections: Reflections, node: PlainNode, kind: Equation
 ) -> list[FactorRole]:
-    """Returns the factors of the first result of a node that an equation describes.
+    """Return the factors of the first result of a node that an equation describes.
 
     Raises:
         UnknownStructure: the operator's law lets no factor pass, or a unit has a single element.
     """
-    laid = _lay(state, node, kind)
+    laid = _lay_factors(state, node, kind)
     _note_crossed(state, node, laid)
     made = _apply_law(state, reflections, node, laid)
     result: list[FactorRole] = []
@@ -69,27 +69,27 @@ def pass_equation(
     return result
 
 
-def _lay(state: FactorState, node: PlainNode, kind: Equation) -> _Laid:
-    """Lays the factors on the operands over the names of the equation."""
+def _lay_factors(state: FactorState, node: PlainNode, kind: Equation) -> _LaidFactors:
+    """Lay the factors on the operands over the names of the equation."""
     shapes = [state.shape(n) if n else None for n in node.inputs]
     results = [state.shape(o) if o else None for o in node.outputs]
     solution = solve_equation(kind.text, shapes, kind.sizes, results)
     how, sizes = solution.how, solution.sizes
     names = tuple(sizes)
-    laid = _Laid(solution, names, [names.index(n) for n in how.gone if sizes[n] > 1], [])
-    state.monomials.fix(r for n in node.inputs[len(how.sides) :] for r in state.factors_on(n))
+    laid = _LaidFactors(solution, names, [names.index(n) for n in how.gone if sizes[n] > 1], [])
+    state.monomials.fix(r for n in node.inputs[len(how.sides) :] for r in state.list_factors(n))
     for name, side in zip(node.inputs, how.sides, strict=False):
-        if any(a.size == 1 for _, a in state.factors_on(name)):
+        if any(a.size == 1 for _, a in state.list_factors(name)):
             raise UnknownStructure("a single unit")
-        roles = state.factors_on(name) if side else []
+        roles = state.list_factors(name) if side else []
         laid.entries.append([(g, lay_over_names(a, side, names, sizes)) for g, a in roles])
         if state.is_weight(name):
             state.note_reading(r for r in laid.entries[-1] if laid.is_lost(r))
     return laid
 
 
-def _note_crossed(state: FactorState, node: PlainNode, laid: _Laid) -> None:
-    """Notes the groups whose units meet otherwise than in a sum that a weight weighs."""
+def _note_crossed(state: FactorState, node: PlainNode, laid: _LaidFactors) -> None:
+    """Note the groups whose units meet otherwise than in a sum that a weight weighs."""
     how, sizes = laid.solution.how, laid.solution.sizes
     weighed = {
         n
@@ -106,9 +106,9 @@ def _note_crossed(state: FactorState, node: PlainNode, laid: _Laid) -> None:
 
 
 def _apply_law(
-    state: FactorState, reflections: Reflections, node: PlainNode, laid: _Laid
+    state: FactorState, reflections: Reflections, node: PlainNode, laid: _LaidFactors
 ) -> list[FactorRole]:
-    """Returns the factors of the result over the names of the equation."""
+    """Return the factors of the result over the names of the equation."""
     monomials, entries, first = state.monomials, laid.entries, laid.entries[0]
     match node.law:
         case Multilinear(factors=factors):
@@ -130,8 +130,10 @@ def _apply_law(
     raise UnknownStructure("no rule for factors")
 
 
-def _sum_up(state: FactorState, laid: _Laid, roles: Iterable[FactorRole]) -> list[FactorRole]:
-    """Returns what is left of factors where units are summed over: there their product is one."""
+def _sum_up(
+    state: FactorState, laid: _LaidFactors, roles: Iterable[FactorRole]
+) -> list[FactorRole]:
+    """Return what is left of factors where units are summed over: there their product is one."""
     roles = list(roles)
     lost = [laid.is_lost(r) for r in roles]
     monomials = state.monomials
@@ -145,7 +147,7 @@ def _add_weights(
     names: list[str],
     entries: list[list[FactorRole]],
 ) -> list[FactorRole]:
-    """Returns the factors of a product to which weights are added; zeros have any factor."""
+    """Return the factors of a product to which weights are added; zeros have any factor."""
     added = [
         entry
         for name, entry in zip(names, entries, strict=False)
@@ -161,7 +163,7 @@ def _normalise_by_statistics(
     entries: list[list[FactorRole]],
     epsilon: float,
 ) -> list[FactorRole]:
-    """Returns the factors behind a batch norm: a factor of the deviation is divided by."""
+    """Return the factors behind a batch norm: a factor of the deviation is divided by."""
     monomials = state.monomials
     x, gain, bias, mean, variance = entries
     _add_weights(state, x, [node.inputs[3]], [mean])

@@ -22,22 +22,22 @@ class LinearSystem:
         self.modulus = modulus
         self.pivots: dict[int, dict[int, float]] = {}
         for row in rows:
-            left = self._reduced(row)
+            left = self._reduce(row)
             if left:
                 # the least number stays free
                 lead = max(left)
                 scale = left.pop(lead)
-                self.pivots[lead] = self._plain({k: -c / scale for k, c in left.items()})
-        self.values = {k: self._reduced({k: 1.0}) for k in unknowns}
+                self.pivots[lead] = self._drop_zeros({k: -c / scale for k, c in left.items()})
+        self.values = {k: self._reduce({k: 1.0}) for k in unknowns}
         self.free = sorted({k for value in self.values.values() for k in value})
 
-    def _plain(self, terms: Mapping[int, float]) -> dict[int, float]:
+    def _drop_zeros(self, terms: Mapping[int, float]) -> dict[int, float]:
         if self.modulus:
             terms = {k: c % self.modulus for k, c in terms.items()}
         return {k: c for k, c in terms.items() if abs(c) > 1e-9}
 
-    def _reduced(self, row: Mapping[int, float]) -> dict[int, float]:
-        left = self._plain(row)
+    def _reduce(self, row: Mapping[int, float]) -> dict[int, float]:
+        left = self._drop_zeros(row)
         while True:
             known = [k for k in left if k in self.pivots]
             if not known:
@@ -46,8 +46,8 @@ class LinearSystem:
                 by = left.pop(k)
                 for other, c in self.pivots[k].items():
                     left[other] = left.get(other, 0.0) + by * c
-            left = self._plain(left)
+            left = self._drop_zeros(left)
 
-    def text(self, unknown: int) -> tuple:
+    def make_key(self, unknown: int) -> tuple:
         """The same for unknowns that are equal in every solution."""
         return tuple(sorted((k, round(c, 6)) for k, c in self.values[unknown].items()))

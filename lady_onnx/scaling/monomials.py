@@ -44,19 +44,19 @@ class Monomials:
         self.flips: list[frozenset[int]] = []
 
     def number(self, factor: Factor) -> int:
-        """Returns the number of a monomial, a new one where it occurs for the first time."""
+        """Return the number of a monomial, a new one where it occurs for the first time."""
         if factor not in self._numbers:
             self._numbers[factor] = len(self.factors)
             self.factors.append(factor)
         return self._numbers[factor]
 
     def unknowns(self, array: np.ndarray) -> set[int]:
-        """Returns the unknown factors that occur in an array of numbers."""
+        """Return the unknown factors that occur in an array of numbers."""
         numbers = np.unique(array >> UNIT_BITS).tolist()
         return {k for n in numbers for k, _ in self.factors[n][0]}
 
     def fix(self, roles: Iterable[FactorRole], scale: bool = True, sign: bool = True) -> None:
-        """Notes that factors are one: their sizes if `scale`, their signs if `sign`."""
+        """Note that factors are one: their sizes if `scale`, their signs if `sign`."""
         for _, array in roles:
             for number in np.unique(array >> UNIT_BITS).tolist():
                 log, flips = self.factors[number]
@@ -66,7 +66,7 @@ class Monomials:
                     self.flips.append(flips)
 
     def map_factors(self, array: np.ndarray, change: Callable[[Factor], Factor]) -> np.ndarray:
-        """Returns an array with `change` applied to the monomial of every element."""
+        """Return an array with `change` applied to the monomial of every element."""
         found, where = np.unique(array >> UNIT_BITS, return_inverse=True)
         new = np.array([self.number(change(self.factors[n])) for n in found.tolist()])
         return encode_factors(new[where].reshape(array.shape), array)
@@ -74,7 +74,7 @@ class Monomials:
     def pair_numbers(
         self, a: np.ndarray, b: np.ndarray
     ) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
-        """Returns the pairs of numbers that meet, which of them stands where, and the units.
+        """Return the pairs of numbers that meet, which of them stands where, and the units.
 
         Raises:
             UnknownStructure: different units meet in an element.
@@ -88,13 +88,13 @@ class Monomials:
         return [(i, j) for i, j in pairs.T.tolist()], where.reshape(a.shape), units
 
     def multiply_arrays(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Returns the products of two arrays of numbers, element by element."""
+        """Return the products of two arrays of numbers, element by element."""
         pairs, where, units = self.pair_numbers(a, b)
         factors = [multiply_factors(self.factors[i], self.factors[j]) for i, j in pairs]
         return encode_factors(np.array([self.number(f) for f in factors])[where], units)
 
     def equate(self, sides: Sequence[Sequence[FactorRole]]) -> list[FactorRole]:
-        """Notes that the factors of all terms of a sum are alike; returns those of the sum."""
+        """Note that the factors of all terms of a sum are alike; returns those of the sum."""
         groups = dict.fromkeys(g for side in sides for g, _ in side)
         found: list[FactorRole] = []
         for group in groups:
@@ -121,7 +121,7 @@ class Monomials:
         return np.broadcast_arrays(*(arrays[0] for arrays in own))[0]
 
     def multiply(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
-        """Returns the factors of a product.
+        """Return the factors of a product.
 
         Factors of one group along the same axes are multiplied. Others stand beside each other.
         """
@@ -132,7 +132,7 @@ class Monomials:
         return [(group, array) for (group, _), array in found.items()]
 
     def raise_to(self, roles: Iterable[FactorRole], power: float) -> list[FactorRole]:
-        """Returns factors to a power.
+        """Return factors to a power.
 
         Signs pass a whole positive power alone. The sign of a zero says which infinity its inverse
         is, and no factor changes that as it changes other numbers.
@@ -150,26 +150,26 @@ class Monomials:
         return [(g, self.map_factors(a, change)) for g, a in roles]
 
     def keep_signs(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
-        """Returns the signs of factors."""
+        """Return the signs of factors."""
         return [(g, self.map_factors(a, lambda f: ((), f[1]))) for g, a in roles]
 
     def keep_sizes(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
-        """Returns the sizes of factors."""
+        """Return the sizes of factors."""
         return [(g, self.map_factors(a, lambda f: (f[0], frozenset()))) for g, a in roles]
 
 
 def decode_units(array: np.ndarray) -> np.ndarray:
-    """Returns the units of an array of numbers."""
+    """Return the units of an array of numbers."""
     return array & ((1 << UNIT_BITS) - 1)
 
 
 def encode_factors(numbers: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Returns the numbers of monomials with their units; 0 where the factor is one."""
+    """Return the numbers of monomials with their units; 0 where the factor is one."""
     return np.where(numbers == 0, 0, (numbers << UNIT_BITS) | decode_units(units))
 
 
 def multiply_factors(a: Factor, b: Factor, power: float = 1) -> Factor:
-    """Returns the product of a monomial and another to a power.
+    """Return the product of a monomial and another to a power.
 
     >>> multiply_factors((((1, 1.0),), frozenset({1})), (((1, 1.0), (2, 1.0)), frozenset({2})))
     (((1, 2.0), (2, 1.0)), frozenset({1, 2}))

@@ -12,7 +12,7 @@ from .state import FactorState, PlainNode
 
 
 def pass_recurrence(state: FactorState, node: PlainNode, gates: int) -> list[list[FactorRole]]:
-    """Returns the factors of the results of a cell, which are signs alone; its gates keep theirs.
+    """Return the factors of the results of a cell, which are signs alone; its gates keep theirs.
 
     Args:
         state: the walk.
@@ -53,12 +53,12 @@ def pass_recurrence(state: FactorState, node: PlainNode, gates: int) -> list[lis
 def _split_by_axis(
     state: FactorState, name: str, axes: Sequence[int], beside: int | None = 0
 ) -> list[list[FactorRole]]:
-    """Returns the factors of an operand along each of some axes, for each place along `beside`.
+    """Return the factors of an operand along each of some axes, for each place along `beside`.
 
     All other factors of the operand are one.
     """
     found: list[list[FactorRole]] = [[] for _ in axes]
-    for role in state.factors_on(name):
+    for role in state.list_factors(name):
         varying = set(find_varying_axes(role[1])) - {beside}
         own = [k for k, a in enumerate(axes) if varying == {a}]
         if own:
@@ -71,7 +71,7 @@ def _split_by_axis(
 def _split_parts(
     state: FactorState, name: str, roles: Sequence[FactorRole], count: int
 ) -> list[list[FactorRole]]:
-    """Returns the factors of the parts of a cell's weight along one axis, as [directions, 1, hidden]."""
+    """Return the factors of the parts of a cell's weight along one axis, as [directions, 1, hidden]."""
     if not name or state.is_zero(name):
         return []
     found: list[list[FactorRole]] = [[] for _ in range(count)]

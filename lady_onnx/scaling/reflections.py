@@ -40,13 +40,13 @@ class Reflections:
         self._shown = {o.name for o in state.plain.graph.model.graph.output}
 
     def list_readers(self, name: str) -> list[PlainNode]:
-        """Returns the nodes that read a tensor, once for every operand that it is."""
+        """Return the nodes that read a tensor, once for every operand that it is."""
         return [read_node(self.state.plain, *reader) for reader in self._readers[name]]
 
     def reflect(
         self, node: PlainNode, law: Reflective, first: list[FactorRole]
     ) -> list[FactorRole] | None:
-        """Returns the signs behind an activation whose units may be reflected; None where they may not."""
+        """Return the signs behind an activation whose units may be reflected; None where they may not."""
         if len(first) != 1 or len(find_varying_axes(first[0][1])) != 1:
             return None
         if law.is_input_shifted:
@@ -65,7 +65,7 @@ class Reflections:
         return self.state.monomials.keep_signs(first)
 
     def _find_bias_before(self, name: str) -> str | None:
-        """Returns the weight that is added last to a tensor, and nowhere else."""
+        """Return the weight that is added last to a tensor, and nowhere else."""
         plain = self.state.plain
         maker = plain.makers.get(name)
         if maker is None:
@@ -78,7 +78,7 @@ class Reflections:
                 added = node.inputs[2:3]
             case _:
                 return None
-        found = [n for n in added if n in plain.graph.tensors and self.state.factors_on(n)]
+        found = [n for n in added if n in plain.graph.tensors and self.state.list_factors(n)]
         return found[0] if len(found) == 1 and self._is_read_once(found[0]) else None
 
     def _is_read_once(self, name: str) -> bool:
@@ -86,12 +86,12 @@ class Reflections:
         return len(self._readers.get(name, [])) == 1 and name not in self._shown
 
     def pass_behind(self, node: PlainNode) -> None:
-        """Notes what a node that reads a reflected tensor makes of it.
+        """Note what a node that reads a reflected tensor makes of it.
 
         It passes the reflection on, or gains a bias. Else the signs of the units stay.
         """
         group, top = self.reflected.get(node.inputs[0], ("", 0.0))
-        is_alone = sum(bool(self.state.factors_on(name)) for name in node.inputs) == 1
+        is_alone = sum(bool(self.state.list_factors(name)) for name in node.inputs) == 1
         is_mean = isinstance(node.law, Linear) and node.law.is_mean
         if group and is_alone and (node.is_plain_movement or is_mean):
             self.reflected.update(dict.fromkeys(node.outputs, (group, top)))
@@ -103,10 +103,10 @@ class Reflections:
             return
         for name in node.inputs:
             if name in self.reflected:
-                self.state.monomials.fix(self.state.factors_on(name), scale=False)
+                self.state.monomials.fix(self.state.list_factors(name), scale=False)
 
     def _find_shift(self, node: PlainNode, group: str, top: float) -> Shift | None:
-        """Returns how a product that sums over reflected units makes up for it, None where it cannot."""
+        """Return how a product that sums over reflected units makes up for it, None where it cannot."""
         graph = self.state.plain.graph
         bias = self._find_bias_behind(node)
         if bias is None or bias not in graph.tensors or node.inputs[1] not in graph.tensors:
@@ -126,7 +126,7 @@ class Reflections:
         return Shift(slots[0], 1 - axis, bias, top) if len(slots) == 1 else None
 
     def _find_bias_behind(self, node: PlainNode) -> str | None:
-        """Returns what is added to a plain product of two operands, by itself or by the node behind it."""
+        """Return what is added to a plain product of two operands, by itself or by the node behind it."""
         law = node.law
         if not isinstance(law, Multilinear) or len(node.inputs) < 2:
             return None
@@ -145,7 +145,7 @@ class Reflections:
         return weights[0] if weights else None
 
     def _find_summed_axis(self, node: PlainNode) -> int | None:
-        """Returns the axis of a product's weight that is summed over, of its first two; None where none is alone."""
+        """Return the axis of a product's weight that is summed over, of its first two; None where none is alone."""
         if not isinstance(node.kind, Equation):
             return None
         shapes = [self.state.shape(n) if n else None for n in node.inputs]

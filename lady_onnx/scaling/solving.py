@@ -17,7 +17,7 @@ from .state import FactorState
 def solve_group(
     state: FactorState, reflections: Reflections, mixing: Mixing, group: Group
 ) -> Scaling:
-    """Returns what is left to the slots of a group, once the whole graph was walked."""
+    """Return what is left to the slots of a group, once the whole graph was walked."""
     own = [k for k, (g, _) in enumerate(state.unknowns) if g == group.id]
     logs, flips = _solve_equations(state, own)
     slots, rows = _merge_equal(state, own, logs, flips)
@@ -30,13 +30,13 @@ def solve_group(
         incoming=np.array([k not in state.reading for k in rows], bool),
         shifts=tuple(reflections.shifts.get(group.id, ())),
         crossed=group.id in state.crossed,
-        linear=group.id not in mixing.bent,
-        turned=group.id in mixing.turned,
+        linear=group.id not in mixing.nonlinear,
+        turned=group.id in mixing.squared,
     )
 
 
 def _solve_equations(state: FactorState, own: list[int]) -> tuple[LinearSystem, LinearSystem]:
-    """Solves the equations that hold for some unknowns: for their logarithms, and for their signs."""
+    """Solve the equations that hold for some unknowns: for their logarithms, and for their signs."""
     mine: Set[int] = set(own)
     logs = [row for row in state.monomials.logs if mine & row.keys()]
     flips = [dict.fromkeys(row, 1) for row in state.monomials.flips if mine & row]
@@ -46,12 +46,12 @@ def _solve_equations(state: FactorState, own: list[int]) -> tuple[LinearSystem, 
 def _merge_equal(
     state: FactorState, own: list[int], logs: LinearSystem, flips: LinearSystem
 ) -> tuple[list[Slot], list[int]]:
-    """Returns the slots whose unknowns are equal in every solution as one, and an unknown of each."""
+    """Return the slots whose unknowns are equal in every solution as one, and an unknown of each."""
     columns: dict[tuple, list[int]] = {}
     for k in own:
         slot = state.unknowns[k][1]
         within = tuple((a, p.tobytes()) for a, p in slot.within)
-        key = slot.initializer, slot.axis, within, logs.text(k), flips.text(k)
+        key = slot.initializer, slot.axis, within, logs.make_key(k), flips.make_key(k)
         columns.setdefault(key, []).append(k)
     slots = []
     for found in columns.values():
@@ -62,6 +62,6 @@ def _merge_equal(
 
 
 def _tabulate(system: LinearSystem, rows: list[int]) -> np.ndarray:
-    """Returns the coefficient of every free unknown in each of some unknowns, float64 [free, rows]."""
+    """Return the coefficient of every free unknown in each of some unknowns, float64 [free, rows]."""
     table = [[system.values[k].get(f, 0.0) for k in rows] for f in system.free]
     return np.array(table).reshape(len(system.free), len(rows))

@@ -48,7 +48,7 @@ class FactorState:
 
     @classmethod
     def begin(cls, plain: PlainSteps, groups: Sequence[Group]) -> FactorState:
-        """Gives every position of a unit in every slot an unknown factor of its own."""
+        """Give every position of a unit in every slot an unknown factor of its own."""
         state = cls(plain, groups)
         for group in groups:
             for slot in group.slots:
@@ -87,12 +87,12 @@ class FactorState:
                 return
         known.append((group.id, array))
 
-    def factors_on(self, name: str) -> list[FactorRole]:
-        """Returns the factors on the elements of a tensor."""
+    def list_factors(self, name: str) -> list[FactorRole]:
+        """Return the factors on the elements of a tensor."""
         return self.roles.get(name, [])
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of a tensor; raises UnknownStructure where it is not known."""
+        """Return the shape of a tensor; raises UnknownStructure where it is not known."""
         return self.plain.shape(name)
 
     def is_weight(self, name: str) -> bool:
@@ -102,15 +102,15 @@ class FactorState:
 
     def is_zero(self, name: str) -> bool:
         """Is a tensor a weight of zeros, which no factor changes?"""
-        array = self.plain.known(name)
+        array = self.plain.find_value(name)
         return name in self.zeros or (array is not None and not array.any())
 
     def note_reading(self, roles: Iterable[FactorRole]) -> None:
-        """Notes the factors of weights that read units, and do not make them."""
+        """Note the factors of weights that read units, and do not make them."""
         self.reading.update(k for _, a in roles for k in self.monomials.unknowns(a))
 
     def add(self, names: Sequence[str], sides: Sequence[list[FactorRole]]) -> list[FactorRole]:
-        """Returns the factors of a sum; those of its terms must be alike, and zeros have any."""
+        """Return the factors of a sum; those of its terms must be alike, and zeros have any."""
         terms = [
             side
             for name, side in zip(names, sides, strict=True)
@@ -151,8 +151,8 @@ class PlainNode:
 
 
 def read_node(plain: PlainSteps, node: NodeProto, kind: Kind | None) -> PlainNode:
-    """Asks the registry what holds of a node."""
+    """Ask the registry what holds of a node."""
     rule = find_rule(node.domain, node.op_type)
     moves = isinstance(kind, Movement) and (rule is None or rule.law is None)
     stays = rule is not None and rule.results_stay
-    return PlainNode(node, kind, plain.law_of(node), moves, stays, read_attributes(node))
+    return PlainNode(node, kind, plain.find_law(node), moves, stays, read_attributes(node))

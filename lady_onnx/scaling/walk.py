@@ -38,7 +38,7 @@ from .state import FactorState, PlainNode, read_node
 
 
 def find_scalings(graph: Graph, analysis: Analysis, groups: Sequence[Group]) -> dict[str, Scaling]:
-    """Returns by each group's id, of those that hold no others, the factors that its units may have."""
+    """Return by each group's id, of those that hold no others, the factors that its units may have."""
     flat = [g for g in groups if g.kind != "blocks"]
     state = FactorState.begin(list_plain_steps(graph, analysis), flat)
     reflections, mixing = Reflections(state), Mixing(state)
@@ -51,21 +51,21 @@ def find_scalings(graph: Graph, analysis: Analysis, groups: Sequence[Group]) -> 
         if not isinstance(node.law, Independent):
             _pass_node(state, reflections, mixing, node)
     for value in graph.model.graph.output:
-        state.monomials.fix(state.factors_on(value.name))
-        mixing.show(value.name)
+        state.monomials.fix(state.list_factors(value.name))
+        mixing.note_output(value.name)
     return {g.id: solve_group(state, reflections, mixing, g) for g in flat}
 
 
 def _pass_node(
     state: FactorState, reflections: Reflections, mixing: Mixing, node: PlainNode
 ) -> None:
-    """Says by what the results of a node are multiplied."""
+    """Say by what the results of a node are multiplied."""
     _pass_zeros(state, node)
     try:
         made = _apply_rule(state, reflections, node)
         if made and any(node.outputs[len(made) :]):
             raise UnknownStructure("a result that no rule for factors names")
-        mixing.see(node, made)
+        mixing.note_node(node, made)
     except UnknownStructure:
         _stop_factors(state, mixing, node)
         made = []
@@ -79,7 +79,7 @@ def _pass_node(
 
 
 def _pass_zeros(state: FactorState, node: PlainNode) -> None:
-    """Notes the results that are zeros because the operand is a weight of zeros."""
+    """Note the results that are zeros because the operand is a weight of zeros."""
     is_copy = isinstance(node.law, Linear) and node.law.is_copy
     is_moved = len(node.inputs) == 1 and (node.is_plain_movement or is_copy)
     if is_moved and state.is_zero(node.inputs[0]):
@@ -87,22 +87,22 @@ def _pass_zeros(state: FactorState, node: PlainNode) -> None:
 
 
 def _stop_factors(state: FactorState, mixing: Mixing, node: PlainNode) -> None:
-    """Notes that all factors that come into a node are one."""
-    groups = {g for name in node.inputs for g, _ in state.factors_on(name)}
-    mixing.bent |= groups
+    """Note that all factors that come into a node are one."""
+    groups = {g for name in node.inputs for g, _ in state.list_factors(name)}
+    mixing.nonlinear |= groups
     is_sum = isinstance(node.law, Linear) and isinstance(node.kind, Elementwise)
     if not isinstance(node.kind, Equation | Elementwise) or is_sum:
         state.crossed |= groups
-    state.monomials.fix(r for name in node.inputs for r in state.factors_on(name))
+    state.monomials.fix(r for name in node.inputs for r in state.list_factors(name))
     weights = [name for name in node.inputs if name and state.is_weight(name)]
-    state.note_reading(r for name in weights for r in state.factors_on(name))
+    state.note_reading(r for name in weights for r in state.list_factors(name))
 
 
 def _apply_rule(
     state: FactorState, reflections: Reflections, node: PlainNode
 ) -> list[list[FactorRole]]:
-    """Returns the factors of a node's results; raises UnknownStructure where none pass."""
-    if not any(state.factors_on(name) for name in node.inputs):
+    """Return the factors of a node's results; raises UnknownStructure where none pass."""
+    if not any(state.list_factors(name) for name in node.inputs):
         return []
     if any(name in reflections.reflected for name in node.inputs):
         reflections.pass_behind(node)

@@ -86,7 +86,7 @@ class Inference:
         found: dict[str, TypeProto] = {}
         for name in node.input:
             if name:
-                kind = self.types.type_of(name)
+                kind = self.types.find_type(name)
                 if kind is None:
                     return None
                 found[name] = kind
@@ -117,7 +117,7 @@ class Inference:
         return (
             node.op_type,
             node.domain,
-            self.versions.opset_of(node),
+            self.versions.find_opset(node),
             len(node.output),
             *[a.SerializeToString() for a in node.attribute],
             *[id(inputs[n]) if n else 0 for n in node.input],
@@ -132,7 +132,7 @@ class Inference:
         The list is empty where nothing is known of the operator.
         """
         try:
-            schema = onnx.defs.get_schema(node.op_type, self.versions.opset_of(node), node.domain)
+            schema = onnx.defs.get_schema(node.op_type, self.versions.find_opset(node), node.domain)
         except onnx.defs.SchemaError:
             return self._infer_by_rule(node)
         protos = {n: onnx.numpy_helper.from_array(value, n) for n, value in data.items()}
@@ -161,7 +161,7 @@ class Inference:
             return []
         shaped = _ShapedNode(
             node.op_type,
-            self.versions.opset_of(node),
+            self.versions.find_opset(node),
             read_attributes(node),
             [self.types.known_shape(n) if n else None for n in node.input],
             len(node.output),
@@ -170,7 +170,7 @@ class Inference:
             shapes = rule.shape(shaped)
         except UnknownStructure:
             return []
-        element_type = self.types.element_type_of(self._find_typing_operand(node))
+        element_type = self.types.find_element_type(self._find_typing_operand(node))
         return [self.types.intern_tensor(element_type, shape) for shape in shapes]
 
     def complete_shape(self, name: str, shape: tuple[int, ...], node: NodeProto) -> None:
@@ -180,7 +180,7 @@ class Inference:
         """
         if self.types.known_shape(name) is not None:
             return
-        kind = self.types.type_of(name) or self.types.type_of(self._find_typing_operand(node))
+        kind = self.types.find_type(name) or self.types.find_type(self._find_typing_operand(node))
         if kind is not None and kind.HasField("tensor_type"):
             self.types.declare(name, kind.tensor_type.elem_type, shape)
 
@@ -198,7 +198,7 @@ class Inference:
         if not normalise_domain(node.domain):
             return next(iter(node.input), "")
         for name in node.input:
-            kind = self.types.type_of(name) if name else None
+            kind = self.types.find_type(name) if name else None
             if kind is not None and kind.tensor_type.elem_type in FLOAT_TYPES:
                 return name
         return ""
@@ -214,11 +214,11 @@ class _ShapedNode:
     shapes: Sequence[tuple[int, ...] | None]
     results: int
 
-    def value(self, operand: int) -> np.ndarray:
+    def read_value(self, operand: int) -> np.ndarray:
         raise UnknownStructure("values of operands are not asked for shapes")
 
-    def needed(self, result: int) -> bool:
+    def is_needed(self, result: int) -> bool:
         raise UnknownStructure("readers of results are not asked for shapes")
 
-    def shape(self, result: int = 0) -> tuple[int, ...]:
+    def find_shape(self, result: int = 0) -> tuple[int, ...]:
         raise UnknownStructure("a shape that ONNX's inference does not know")

@@ -36,7 +36,7 @@ class TensorTypes:
         self._shapes: dict[int, tuple[int, ...] | None] = {}
         """The shape of each of these objects by identity, None where it is not known."""
 
-    def type_of(self, name: str) -> TypeProto | None:
+    def find_type(self, name: str) -> TypeProto | None:
         """Return the type of a tensor, None where it is not known."""
         kind = self._types.get(name)
         if kind is None and name in self._graph.tensors:
@@ -44,9 +44,9 @@ class TensorTypes:
             kind = self._types[name]
         return kind
 
-    def element_type_of(self, name: str) -> int:
+    def find_element_type(self, name: str) -> int:
         """Return the element type of a tensor; float where it is not known."""
-        kind = self.type_of(name)
+        kind = self.find_type(name)
         return kind.tensor_type.elem_type if kind else onnx.TensorProto.FLOAT
 
     def set_type(self, name: str, kind: TypeProto) -> None:
@@ -59,12 +59,12 @@ class TensorTypes:
 
     def declare_like(self, name: str, shape: Sequence[int], like: str) -> None:
         """Give a tensor a shape, and all else that is known of the tensor `like`."""
-        self.declare(name, self.element_type_of(like), shape)
+        self.declare(name, self.find_element_type(like), shape)
         self.loosen(name, like)
 
     def copy_type(self, name: str, source: str) -> None:
         """Give a tensor the type of another, where that is known."""
-        kind = self.type_of(source)
+        kind = self.find_type(source)
         if kind is not None:
             self._types[name] = kind
         self.loosen(name, source)

@@ -25,7 +25,7 @@ class NodeVersions:
         """Note that a node stands in a plain form, which has an opset of its own."""
         self._plain[id(node)] = node
 
-    def opset_of(self, node: NodeProto) -> int:
+    def find_opset(self, node: NodeProto) -> int:
         """Return the version of its domain that a node speaks."""
         is_plain = id(node) in self._plain
         return PLAIN_OPSET if is_plain else self._graph.opset(node.domain)

@@ -50,12 +50,12 @@ class Attribute:
     default: Any = None
 
     @classmethod
-    def of(cls, default: float | int | str) -> Attribute:
+    def from_default(cls, default: float | int | str) -> Attribute:
         """An attribute that has a default."""
         kinds: dict[type, int] = {float: FLOAT, int: INT, str: STRING}
         return cls(kinds[type(default)], default=default)
 
-    def read(self, given: AttributeProto | None) -> Any:
+    def read_value(self, given: AttributeProto | None) -> Any:
         """The value on a node, or the default."""
         if given is None:
             if self.is_required:
@@ -101,60 +101,60 @@ class Writer:
         return self.operands[operand]
 
     def __call__(self, operator: str, *operands: str, **attributes: Any) -> str:
-        """Writes a node with one result, and gives its name; attributes that are None are left out."""
+        """Write a node with one result, and gives its name; attributes that are None are left out."""
         return self.write_many(1, operator, *operands, **attributes)[0]
 
     def write_many(
         self, results: int, operator: str, *operands: str, **attributes: Any
     ) -> list[str]:
-        """Writes a node with several results, and gives their names."""
+        """Write a node with several results, and gives their names."""
         names = [self.fresh(operator.lower()) for _ in range(results)]
         given = {name: value for name, value in attributes.items() if value is not None}
         last = max((k for k, name in enumerate(operands, 1) if name), default=0)
         self.nodes.append(helper.make_node(operator, operands[:last], names, **given))
         return names
 
-    def attribute(self, name: str) -> Any:
+    def get_attribute(self, name: str) -> Any:
         """The value of an attribute."""
         return self.attributes[name]
 
-    def some(self, names: Sequence[str]) -> dict[str, Any]:
+    def get_attributes(self, names: Sequence[str]) -> dict[str, Any]:
         """The values of some attributes."""
         return {name: self.attributes[name] for name in names}
 
-    def known_rank(self, name: str) -> int:
+    def require_rank(self, name: str) -> int:
         """The rank of a tensor, where nothing can be written without it."""
         rank = self.rank(name)
         if rank is None:
             raise NoPlainForm(f"the rank of {name!r} is not known")
         return rank
 
-    def constant(self, value: Any, dtype: Any) -> str:
+    def write_constant(self, value: Any, dtype: Any) -> str:
         """A constant of the given type."""
         name = self.fresh("constant")
         tensor = numpy_helper.from_array(np.asarray(value, dtype))
         self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
         return name
 
-    def whole(self, *values: int) -> str:
+    def write_integers(self, *values: int) -> str:
         """A vector of whole numbers."""
-        return self.constant(values, np.int64)
+        return self.write_constant(values, np.int64)
 
-    def number(self, value: float, like: str) -> str:
+    def write_number(self, value: float, like: str) -> str:
         """A number in the type of another tensor."""
-        return self("CastLike", self.constant(value, np.float32), like)
+        return self("CastLike", self.write_constant(value, np.float32), like)
 
-    def times(self, x: str, factor: float) -> str:
+    def scale(self, x: str, factor: float) -> str:
         """`x` times a number."""
-        return x if factor == 1 else self("Mul", x, self.number(factor, x))
+        return x if factor == 1 else self("Mul", x, self.write_number(factor, x))
 
-    def plus(self, x: str, *addends: str) -> str:
+    def add(self, x: str, *addends: str) -> str:
         """The sum of `x` and those addends that are not left out."""
         for addend in filter(None, addends):
             x = self("Add", x, addend)
         return x
 
-    def transposed(self, x: str, order: Sequence[int]) -> str:
+    def transpose(self, x: str, order: Sequence[int]) -> str:
         """`x` with its axes in another order."""
         return x if list(order) == sorted(order) else self("Transpose", x, perm=list(order))
 
@@ -179,7 +179,7 @@ class PlainForm:
     write: WriteForm
     has_rest: bool = False
 
-    def writer_for(self, node: NodeProto, rank: Ranks, fresh: Names) -> Writer:
+    def make_writer(self, node: NodeProto, rank: Ranks, fresh: Names) -> Writer:
         """A writer for a node, if it has nothing that is not declared."""
         given = {a.name: a for a in node.attribute}
         if (
@@ -201,7 +201,8 @@ class PlainForm:
             operand.rstrip("?"): name for operand, name in zip(self.operands, names, strict=True)
         }
         values = {
-            name: attribute.read(given.get(name)) for name, attribute in self.attributes.items()
+            name: attribute.read_value(given.get(name))
+            for name, attribute in self.attributes.items()
         }
         return Writer(operands, rest, values, rank, fresh)
 
@@ -217,9 +218,10 @@ def register_plain_form(
     domain: str = MICROSOFT,
     **attributes: Attribute | float | int | str,
 ) -> Callable[[WriteForm], WriteForm]:
-    """Declares an operator: its operands, "..." for any number, and its attributes, each with a default or an `Attribute`."""
+    """Declare an operator: its operands, "..." for any number, and its attributes, each with a default or an `Attribute`."""
     declared = {
-        name: a if isinstance(a, Attribute) else Attribute.of(a) for name, a in attributes.items()
+        name: a if isinstance(a, Attribute) else Attribute.from_default(a)
+        for name, a in attributes.items()
     }
 
     def register(write: WriteForm) -> WriteForm:
@@ -256,7 +258,7 @@ def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | N
     if declaration is None:
         return None
     try:
-        writer = declaration.writer_for(node, rank, fresh)
+        writer = declaration.make_writer(node, rank, fresh)
         written = declaration.write(writer)
     except NoPlainForm:
         return None
