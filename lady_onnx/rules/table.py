@@ -1,4 +1,4 @@
-"""The table of all operators, in Markdown."""
+"""The table of all operators and what is declared of them, as text in Markdown."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from .plain.writer import PLAIN_FORMS
 from .registry import REGISTRY
 
 PLAIN_FORM_PREFIX = "Walked as the plain operators that it stands for: "
+"""How the entry of an operator with a plain form begins."""
 
 
 def make_table() -> str:
-    """Return every operator and what is declared of it, in Markdown."""
+    """Return a Markdown table of every operator, with the docstrings of its declarations."""
     said = {key: _read_summary(rule.order) for key, rule in REGISTRY.items()}
     for key, form in PLAIN_FORMS.items():
         said[key] = PLAIN_FORM_PREFIX + _read_summary(form.write)
@@ -24,4 +25,5 @@ def make_table() -> str:
 
 
 def _read_summary(function: Callable[..., Any]) -> str:
+    """Return the docstring of a function as one line without its last full stop."""
     return " ".join((function.__doc__ or "").split()).rstrip(".")

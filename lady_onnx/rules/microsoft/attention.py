@@ -20,13 +20,12 @@ from ..kinds import (
     require_rank,
     require_shape,
 )
+from ..plain.writer import MICROSOFT
 from ..registry import register
-
-MICROSOFT = "com.microsoft"
 
 
 def _keep_order(rank: int) -> Equation:
-    """An operand that keeps the order of all its axes."""
+    """Return the equation of an operand that keeps the order of all its axes."""
     names = " ".join(f"[m{i}]" for i in range(rank))
     return Equation(f"{names} -> {names}")
 
@@ -34,9 +33,17 @@ def _keep_order(rank: int) -> Equation:
 def list_attention_steps(
     heads: int, keys: tuple[int, ...], values: tuple[int, ...], biased: bool, placed: bool
 ) -> list[tuple[str, Kind, tuple[str, ...]]]:
-    """Scaled dot-product attention of `qh` [batch, places, heads, dimensions], `k` and `v`, heads side by side, to `y`.
+    """List the steps of scaled dot-product attention.
 
-    `placed` says that a mask tells places from each other.
+    They read `qh` [batch, places, heads, dimensions], and `k` and `v` [batch, places, heads x
+    dimensions], and make `y` [batch, places, heads x dimensions]. A bias is called `bias`.
+
+    Args:
+        heads: the number of heads.
+        keys: the shape of `k`.
+        values: the shape of `v`.
+        biased: whether a bias is added to the scores.
+        placed: whether a mask tells places from each other, so that their order is pinned.
     """
     query, key = ("[b] [s] h d", "[b] [t] h d") if placed else ("b s h d", "b t h d")
     (b, t, wide), (_, _, width) = keys, values
@@ -143,7 +150,18 @@ def describe_multi_head_attention(node: Node) -> Kind:
 def list_rotation_steps(
     name: str, shape: tuple[int, ...], tables: tuple[str, str], turned: int, interleaved: bool
 ) -> list[tuple[str, Kind, tuple[str, ...]]]:
-    """Turn the first `turned` dimensions of the tensor `name`, [b, s, heads, d], in pairs, as the tables' columns say."""
+    """List the steps that rotate dimensions of a tensor in pairs, each by an angle of its own.
+
+    The last step is called `{name}o`.
+
+    Args:
+        name: the tensor.
+        shape: its shape, [batch, places, heads, dimensions].
+        tables: the names of the tables of cosines and sines; their columns are the pairs.
+        turned: the number of dimensions, the first ones, that are rotated.
+        interleaved: whether the two of a pair stand beside each other, and not half of `turned`
+            apart.
+    """
     *outer, d = shape
     half = turned // 2
     pairs: list[Step] = [
@@ -190,7 +208,7 @@ def describe_rotary_embedding(node: Node) -> Kind:
 
 @register("GroupQueryAttention", domain=MICROSOFT)
 def describe_group_query_attention(node: Node) -> Kind:
-    """Key heads, the queries of each, and an order of queries and keys and one of values inside; caches keep theirs."""
+    """Orders of key heads, of the queries of each, and inside them; caches keep theirs."""
     given = [s is not None for s in node.shapes] + [False] * 16
     if any(given[10:16]) or node.results > 3:
         raise UnknownStructure("a bias, a sink, norms or scales inside the operator")
@@ -228,7 +246,7 @@ def describe_group_query_attention(node: Node) -> Kind:
             )
             steps.append((f"all{name}", Movement([((0, 1), [])], 1), (f"past{name}", found[name])))
             found[name] = f"all{name}"
-        # what is cached has an order in time, as the mask has
+        # What is cached has an order in time, as the mask has.
         steps.append((f"present{name}", Equation("b [t] h d -> b h [t] d"), (found[name],)))
     group = Movement([((0,), [Reshape((b, s, keys, heads // keys, d))])])
     steps += [

@@ -15,11 +15,11 @@ from ...errors import UnknownStructure
 from ..kinds import Equation, Kind, Node, require_rank, require_shape
 from ..operators import quantised
 from ..operators.linear import describe_convolution
+from ..plain.writer import MICROSOFT
 from ..registry import ShapeOf, register
 
-MICROSOFT = "com.microsoft"
 SHAPE_OPSET = 20
-"""The version of the default domain in which shapes are inferred."""
+"""The version of the default domain by which shapes are inferred."""
 WINDOW_ATTRIBUTES = {
     "auto_pad",
     "ceil_mode",
@@ -30,15 +30,18 @@ WINDOW_ATTRIBUTES = {
     "pads",
     "strides",
 }
-"""The attributes that say how windows lie."""
+"""The attributes on which the places of windows depend."""
 
 
 def make_shape_function(operator: str, data: int = 0, weight: int | None = None) -> ShapeOf:
-    """Give the shape of a fused operator's result by ONNX's inference of the standard one.
+    """Return a shape function that asks ONNX's inference of the standard operator.
+
+    The channels of maps are on the last axis where the operator's name begins with `Nhwc`, or where
+    the attribute `channels_last` is set. Only the former lays weights out in that way as well.
 
     Args:
         operator: the standard operator.
-        data: the operand with the map; an attribute `channels_last` says how it lies.
+        data: the operand with the map.
         weight: the operand with the weight, for a convolution.
     """
 
@@ -60,7 +63,11 @@ def make_shape_function(operator: str, data: int = 0, weight: int | None = None)
 def _infer_shape(
     operator: str, operands: list[tuple[int, ...]], attributes: dict[str, Any]
 ) -> tuple[int, ...]:
-    """Return the shape of the result of a standard operator."""
+    """Return the shape of the result of a standard operator.
+
+    Raises:
+        UnknownStructure: the operands do not fit it.
+    """
     names = [f"x{k}" for k in range(len(operands))]
     node = onnx.helper.make_node(operator, names, ["y"], **attributes)
     kinds = {
@@ -77,7 +84,7 @@ def _infer_shape(
 
 
 def _move_channels_last(kind: Equation) -> Equation:
-    """The same with the channels of maps on their last axis."""
+    """Return the equation of a convolution with the channels of maps on their last axis."""
     text = kind.text
     for channels, places in itertools.product(("(g i)", "(g o)", "c"), ("[x..]", "[y..]")):
         text = text.replace(f"b {channels} {places}", f"b {places} {channels}")
@@ -112,7 +119,7 @@ def describe_qlinear_softmax(node: Node) -> Kind:
 
 @register("MatMulNBits", domain=MICROSOFT)
 def describe_block_product(node: Node) -> Kind:
-    """Weights [n, blocks, bytes]: columns are free, and so are whole blocks of rows; rows keep their order inside a block."""
+    """Weights [n, blocks, bytes]: columns and whole blocks of rows are free, rows in a block not."""
     rank = require_rank(node)
     left = [f"b{i}" for i in range(rank - 1)]
     given = [*node.shapes, *[None] * 6]
@@ -120,7 +127,7 @@ def describe_block_product(node: Node) -> Kind:
         raise UnknownStructure("an index of groups")
     columns, blocks = require_shape(node, 1)[:2]
     size = int(node.attributes["block_size"])
-    # two zero points of one column share a byte
+    # Two zero points of one column share a byte, so blocks with zero points cannot be moved.
     whole = blocks * size == require_shape(node)[-1] and given[3] is None
     c = "c" if whole else "[c]"
     sides = [" ".join([*left, "(c [j])" if whole else "[k]"]), f"n {c} [z]"]

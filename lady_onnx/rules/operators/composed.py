@@ -1,4 +1,6 @@
-"""Operators that are run through: subgraphs, and those that their specification spells out as a function.
+"""Operators that the analysis walks through, and operators that pin all that they touch.
+
+The former hold subgraphs, or their specification spells them out as a function.
 
 Spec: https://onnx.ai/onnx/operators/
 """
@@ -11,7 +13,7 @@ from ..registry import register, register_pinned
 
 
 def find_rms_norm_law(node: ScaledNode) -> Norm:
-    """Nothing but a sum of squares is taken."""
+    """Find the law of RMSNormalization: only a sum of squares is taken."""
     return Norm(keeps_sign=True, axis=int(node.attributes.get("axis", -1)))
 
 
@@ -19,8 +21,8 @@ def find_rms_norm_law(node: ScaledNode) -> Norm:
 @register("MeanVarianceNormalization", "RotaryEmbedding", "SwiGLU", "CausalConvWithState")
 @register("AffineGrid", "CenterCropPad", reads_values_from=1)
 @register("RMSNormalization", law=find_rms_norm_law)
-# Attention lets some factors pass. The matching does not always tell them where units of two groups
-# cross in one weight, and a copy multiplied in a way that is not undone would be called altered.
+# Attention lets some factors pass. The matching cannot always find them where units of two groups
+# cross in one weight, and a copy with factors that are not undone would be called altered.
 @register("Attention", law=Opaque())
 def describe_composed(node: Node) -> Kind:
     """Run through the function that its specification spells it out as."""

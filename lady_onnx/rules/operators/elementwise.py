@@ -28,24 +28,24 @@ from ..vocabulary.types import FLOAT_TYPES
 
 
 def find_cast_law(node: ScaledNode) -> Law | None:
-    """A copy; of fractions nothing is left in whole numbers."""
+    """Find the law of Cast: a copy, unless fractions are cut off for an integer type."""
     is_float = node.attributes.get("to") in FLOAT_TYPES
     return Linear(operands=(0,), is_copy=True) if is_float else None
 
 
 def find_cast_like_law(node: ScaledNode) -> Law | None:
-    """As `cast`; the second operand gives the type alone."""
+    """Find the law of CastLike: as of Cast, to the type of the second operand."""
     is_float = node.find_element_type(1) in FLOAT_TYPES
     return Linear(operands=(0,), typed_by=1, is_copy=True) if is_float else None
 
 
 def find_mean_law(node: ScaledNode) -> Law:
-    """The sum of the operands over their number."""
+    """Find the law of Mean: the sum of the operands over their number."""
     return Linear(coefficients=(1 / len(node.operands),) * len(node.operands))
 
 
 def find_power_law(node: ScaledNode) -> Law | None:
-    """The first operand to a known power, one for all elements."""
+    """Find the law of Pow with a known exponent that is one for all elements."""
     values = node.find_value(1)
     if values is None or not values.size or (values != values.flat[0]).any():
         return None
@@ -53,12 +53,16 @@ def find_power_law(node: ScaledNode) -> Law | None:
 
 
 def find_hard_sigmoid_law(node: ScaledNode) -> Law | None:
-    """As a sigmoid where it goes through one half at zero."""
+    """Find the law of HardSigmoid: as of Sigmoid where it is one half at zero."""
     return Reflective(1.0) if node.attributes.get("beta", 0.5) == 0.5 else None
 
 
 def find_clip_law(node: ScaledNode) -> Law | None:
-    """A ReLU where it cuts off what is below zero alone; reflective between zero and a bound."""
+    """Find the law of Clip.
+
+    It is a ReLU where zero is its only bound, from below. Between zero and an upper bound it may be
+    reflected.
+    """
     low, high = _read_bound(node, 1, "min"), _read_bound(node, 2, "max")
     has_high = "max" in node.attributes or (len(node.operands) > 2 and bool(node.operands[2]))
     if low is None or low.any():

@@ -21,11 +21,12 @@ from ..registry import register, register_equation
 
 
 def _name_axes(node: Node, operand: int = 0) -> list[str]:
+    """Return a name for every axis of an operand."""
     return [f"x{i}" for i in range(require_rank(node, operand))]
 
 
 def _pin_axes(names: list[str], *axes: int, name: str = "") -> str:
-    """The names as text, those at `axes` pinned (and called `name`)."""
+    """Return the names as text, those at `axes` pinned, and called `name` if that is given."""
     return " ".join(f"[{name or n}]" if i in axes else n for i, n in enumerate(names))
 
 
@@ -59,7 +60,7 @@ def describe_top_k(node: Node) -> Kind:
     """The axis keeps its order, unless only the values are read."""
     names = _name_axes(node)
     axis = read_axis(node, -1, len(names))
-    # the values do not depend on the order, the indices do
+    # The values do not depend on the order along the axis, the indices do.
     operand = _pin_axes(names, axis) if node.is_needed(1) else " ".join(names)
     result = _pin_axes(names, axis, name="k")
     return Equation(f"{operand}{', [n]' if len(node.shapes) > 1 else ''} -> {result}, {result}")
@@ -118,9 +119,8 @@ def describe_one_hot(node: Node) -> Kind:
     names = _name_axes(node)
     axis = read_axis(node, -1, len(names) + 1)
     depth = node.shapes[1]
-    return Equation(
-        f"{' '.join(names)}, {'[e]' if depth else ''}, [v] -> {' '.join([*names[:axis], '[d]', *names[axis:]])}"
-    )
+    result = [*names[:axis], "[d]", *names[axis:]]
+    return Equation(f"{' '.join(names)}, {'[e]' if depth else ''}, [v] -> {' '.join(result)}")
 
 
 @register("Det")

@@ -7,18 +7,18 @@ from ..registry import register, register_equation
 
 
 def is_padded(node: ScaledNode) -> bool:
-    """Do windows reach beyond the map?"""
+    """Tell whether windows reach beyond the map."""
     has_pads = any(node.attributes.get("pads", ()))
     return has_pads or node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
 
 
 def find_convolution_law(node: ScaledNode) -> Law:
-    """Linear in map and weight; the windows of a map see its edge where it is padded."""
+    """Find the law of Conv: linear in map and weight; padded windows see the edge of the map."""
     return Multilinear(window=Window(is_padded(node)))
 
 
 def find_gemm_law(node: ScaledNode) -> Law:
-    """Linear in both matrices; product and bias have a number each."""
+    """Find the law of Gemm: linear in both matrices; product and bias have a number each."""
     given = node.attributes
     return Multilinear(coefficient=given.get("alpha", 1.0), addend=given.get("beta", 1.0))
 

@@ -91,7 +91,8 @@ def describe_slice(node: Node) -> Kind:
     moves: list[Step] = []
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = shape[axis]
-        # numpy counts a negative end from the back; ONNX uses the smallest integer for "past the front"
+        # numpy counts a negative end from the back. ONNX uses the smallest integer for an end
+        # before the first element.
         stop = None if step < 0 and end < -size else end
         moves.append(Take(axis % len(shape), np.arange(size)[slice(start, stop, step)]))
     return Movement([((0,), moves)])
@@ -108,9 +109,8 @@ def describe_gather(node: Node) -> Kind:
         names = [f"x{i}" for i in range(rank)]
         inserted = [f"i{i}" for i in range(places)]
         operand = [f"[{n}]" if i == axis else n for i, n in enumerate(names)]
-        return Equation(
-            f"{' '.join(operand)}, {' '.join(inserted)} -> {' '.join(names[:axis] + inserted + names[axis + 1 :])}"
-        )
+        result = names[:axis] + inserted + names[axis + 1 :]
+        return Equation(f"{' '.join(operand)}, {' '.join(inserted)} -> {' '.join(result)}")
     shape = require_shape(node)
     flat = np.where(index < 0, index + shape[axis], index).astype(np.int64).reshape(-1)
     return Movement(
@@ -140,13 +140,12 @@ def describe_gather_nd(node: Node) -> Kind:
     names = [f"x{i}" for i in range(require_rank(node))]
     inserted = [f"i{i}" for i in range(len(index) - 1)]
     operand = [f"[{n}]" if i < depth else n for i, n in enumerate(names)]
-    return Equation(
-        f"{' '.join(operand)}, {' '.join([*inserted, '[k]'])} -> {' '.join(inserted + names[depth:])}"
-    )
+    index_axes, result = [*inserted, "[k]"], inserted + names[depth:]
+    return Equation(f"{' '.join(operand)}, {' '.join(index_axes)} -> {' '.join(result)}")
 
 
 def find_padding_law(node: ScaledNode) -> Law | None:
-    """Zeros beside units are zeros whatever multiplies them."""
+    """Find the law of Pad: zeros beside units stay zeros whatever multiplies the units."""
     if len(node.operands) < 3 or not node.operands[2]:
         return None if node.attributes.get("value", 0.0) else Linear(operands=(0,))
     value = node.find_value(2)

@@ -10,12 +10,12 @@ from ..registry import register, register_equation
 
 
 def find_batch_norm_law(node: ScaledNode) -> Law:
-    """The statistics are weights; the epsilon is added to the variance."""
+    """Find the law of BatchNormalization: by stored statistics, with an epsilon on the variance."""
     return StatisticsNorm(float(node.attributes.get("epsilon", 1e-5)))
 
 
 def find_layer_norm_law(node: ScaledNode) -> Law:
-    """Normalised from an axis on, with the mean taken out."""
+    """Find the law of LayerNormalization: from an axis on, with the mean subtracted."""
     return Norm(keeps_sign=False, axis=int(node.attributes.get("axis", -1)))
 
 

@@ -51,7 +51,15 @@ def describe_quantisation(node: Node) -> Kind:
 
 
 def name_scale_axis(shape: Sequence[int] | None, axis: str) -> str:
-    """The text of a scale or zero point: nothing for one of all, else its axis."""
+    """Return the side of an equation for a scale or a zero point.
+
+    Args:
+        shape: its shape, None where it is left out.
+        axis: the name of the axis that it has where it is not one number for the whole tensor.
+
+    >>> name_scale_axis((8,), "n"), name_scale_axis((1,), "n"), name_scale_axis((), "n")
+    ('n', '1', '')
+    """
     return axis if shape not in (None, (), (1,)) else " ".join("1" for _ in shape or ())
 
 

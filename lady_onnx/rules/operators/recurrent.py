@@ -20,11 +20,16 @@ from ..laws import Law, LawOf, Recurrence, ScaledNode
 from ..registry import register
 
 GATE_COUNTS = {"LSTM": 4, "GRU": 3, "RNN": 1}
-"""How many gates and candidates stand side by side in the weights."""
+"""By operator the number of gates and candidates that stand side by side in its weights."""
 
 
 def make_cell_law(gates: int, *activations: bytes) -> LawOf:
-    """The law of a cell, with these activations if it has no others: gates first, then candidate and state."""
+    """Return the law of a cell that has its default activations, and no law for any other.
+
+    Args:
+        gates: the number of gates and candidates that stand side by side in the weights.
+        activations: the default activations: those of gates, of the candidate and of the state.
+    """
 
     def law(node: ScaledNode) -> Law | None:
         chosen = [a.title() for a in node.attributes.get("activations", activations)]
@@ -48,7 +53,7 @@ def describe_recurrent(node: Node) -> Kind:
     def moved(*moves: Step) -> Movement:
         return Movement([((0,), list(moves))])
 
-    # every direction has an order of its own: the input is one for all
+    # Every direction has an order of its own; the input is one for all of them.
     wide: list[Step] = [Reshape((*outer, 1, features)), Expand((*outer, directions, features))]
     inputs = "b [s] d i" if first else "[s] b d i"
     steps: list[tuple[str, Kind, tuple[str, ...]]] = [

@@ -1,4 +1,4 @@
-"""Pooling, reductions, resizing: operators that mix positions along some axes and leave others alone.
+"""Pools, reductions, resizing: operators that mix places along some axes and keep other axes.
 
 Spec: https://onnx.ai/onnx/operators/
 """
@@ -17,7 +17,7 @@ register_equation(GLOBAL, "GlobalAveragePool", law=Linear(is_mean=True))
 register_equation("a.. [m] [n] -> a.. [y] [z]", "Trilu")
 
 AXES_OPERAND_OPSETS = {"ReduceSum": 13}
-"""Since which opset the axes are an operand; the other reductions followed in 18."""
+"""The opset that made the axes an operand; the other reductions followed in 18."""
 
 
 @register("ReduceSum", law=Linear(), reads_values_from=1)

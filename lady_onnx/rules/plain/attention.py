@@ -20,7 +20,20 @@ from .writer import (
 
 
 def write_attention_core(w: Writer, parts: Sequence[str], mask: str, bias: str) -> str:
-    """Attention of queries, keys and values of the shape [batch, place, head x dimension], without a past."""
+    """Write attention without keys and values of the past.
+
+    Args:
+        w: writes the nodes.
+        parts: queries, keys and values, [batch, place, head x dimension] each.
+        mask: the mask, see `write_mask`; "" for none.
+        bias: what is added to the scores; "" for nothing.
+
+    Returns:
+        The name of the result, [batch, place, head x dimension].
+
+    Raises:
+        NoPlainForm: later places are masked.
+    """
     if w.get_attribute("unidirectional"):
         raise NoPlainForm("what comes later is masked")
     heads = w.write_integers(0, 0, w.get_attribute("num_heads"), -1)
@@ -36,7 +49,16 @@ def write_attention_core(w: Writer, parts: Sequence[str], mask: str, bias: str) 
 
 
 def write_mask(w: Writer, mask: str, scores: str) -> str:
-    """What a mask [batch, key] or [batch, query, key] adds to scores [batch, head, query, key]: positive numbers keep."""
+    """Write what a mask adds to scores: zero where it is positive, a low number elsewhere.
+
+    Args:
+        w: writes the nodes.
+        mask: the mask, int32 [batch, key] or [batch, query, key].
+        scores: the scores, [batch, head, query, key].
+
+    Raises:
+        NoPlainForm: the mask has another rank.
+    """
     axes = {2: (1, 2), 3: (1,)}.get(w.require_rank(mask))
     if axes is None:
         raise NoPlainForm("a mask that is no table of what is kept")

@@ -35,8 +35,9 @@ def write_bias_dropout(w: Writer) -> str:
 def write_bias_softmax(w: Writer) -> str:
     """Softmax over all axes from `axis` on, of a sum.
 
-    Before the sum data and bias are matrices. Each row of the bias is added to as many rows of the data that follow each
-    other (inner broadcast), or the rows of the bias are added to the data's in turn.
+    Data and bias are flattened to matrices, and then summed. With inner broadcast each row of the
+    bias is added to a run of as many rows of the data. Else the rows of the bias are added to the
+    rows of the data in turn.
     """
     rows = w("Flatten", w["data"], axis=w.get_attribute("axis"))
     row = w("Shape", rows, start=1)

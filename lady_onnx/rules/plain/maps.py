@@ -16,7 +16,14 @@ from .writer import (
 
 
 def move_channels(w: Writer, x: str, rank: int, to: int) -> str:
-    """A map with its channels moved to axis 1, or to the last axis (-1)."""
+    """Write a map with its channels moved.
+
+    Args:
+        w: writes the nodes.
+        x: the map.
+        rank: its rank.
+        to: the axis that the channels go to: 1, from the last one, or -1, from axis 1.
+    """
     order = [0, rank - 1, *range(1, rank - 1)] if to == 1 else [0, *range(2, rank), 1]
     return w("Transpose", x, perm=order)
 
@@ -46,7 +53,11 @@ POOLING_ATTRIBUTES: dict[str, Any] = {
 
 
 def write_average(w: Writer, x: str) -> str:
-    """AveragePool with the node's attributes."""
+    """Write AveragePool with the node's attributes.
+
+    Raises:
+        NoPlainForm: lengths are rounded up, and places of the padding count.
+    """
     if w.get_attribute("ceil_mode") and w.get_attribute("count_include_pad"):
         raise NoPlainForm(
             "onnxruntime's operators do not agree whether places behind the padding count"

@@ -13,7 +13,19 @@ from .writer import INT, NoPlainForm, Writer, make_optional, register_plain_form
 def write_root_mean_square_norm(
     w: Writer, x: str, scale: str, axes: Sequence[int]
 ) -> tuple[str, str]:
-    """`x` over the root of its mean square, times a scale; and one over that root. The root is taken in single precision."""
+    """Write a tensor over the root of its mean square, times a scale.
+
+    The root is taken in single precision.
+
+    Args:
+        w: writes the nodes.
+        x: the tensor.
+        scale: the scale.
+        axes: the axes over which the mean is taken.
+
+    Returns:
+        The names of the result, and of one over the root.
+    """
     single = w("Cast", x, to=TensorProto.FLOAT)
     squares = w("ReduceMean", w("Mul", single, single), w.write_integers(*axes), keepdims=1)
     inverse = w(
@@ -60,7 +72,8 @@ def write_skip_layer_normalization(w: Writer) -> tuple[str | None, ...]:
 
 @register_plain_form(
     "EmbedLayerNormalization",
-    "input_ids segment_ids? word_embedding position_embedding segment_embedding? gamma beta mask? position_ids?",
+    "input_ids segment_ids? word_embedding position_embedding segment_embedding? gamma beta"
+    " mask? position_ids?",
     epsilon=1e-12,
     mask_index_type=make_optional(INT),
 )
@@ -90,7 +103,7 @@ def write_embed_layer_normalization(w: Writer) -> tuple[str, str, str]:
 
 
 def count_kept_tokens(w: Writer) -> str:
-    """How many entries of each row of the mask are one; without a mask zeros."""
+    """Write how many entries of each row of the mask are one; zeros where there is no mask."""
     if not w["mask"]:
         zero = numpy_helper.from_array(np.zeros(1, np.int32))
         return w("ConstantOfShape", w("Shape", w["input_ids"], end=1), value=zero)

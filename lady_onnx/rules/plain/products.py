@@ -43,7 +43,7 @@ MAP_ACTIVATIONS: dict[str, Sequence[str]] = {
     "Sigmoid": (),
     "Tanh": (),
 }
-"""Activations that a convolution does at its end, beside Clip, with the attributes that its list of numbers gives."""
+"""Activations at the end of a convolution, with the attributes that its list of numbers gives."""
 
 
 ROW_ACTIVATIONS: dict[str, Sequence[str]] = {
@@ -58,11 +58,14 @@ ROW_ACTIVATIONS: dict[str, Sequence[str]] = {
     "Tanh": (),
     "ThresholdedRelu": ("alpha",),
 }
-"""Activations that FusedGemm does at its end, with their attributes."""
+"""Activations at the end of FusedGemm, with their attributes."""
 
 
 def write_activation(w: Writer, x: str) -> str:
-    """What the attributes `activation` and `activation_params` make of a tensor."""
+    """Write what the attributes `activation` and `activation_params` make of a tensor.
+
+    Beside `MAP_ACTIVATIONS` that may be Clip, between two numbers.
+    """
     kind, numbers = w.get_attribute("activation"), list(w.get_attribute("activation_params") or ())
     if kind is None and not numbers:
         return x
@@ -116,9 +119,12 @@ def write_fused_gemm(w: Writer) -> str:
 
 
 def write_product(w: Writer, batches: str = "") -> str:
-    """The product of two factors that the attributes transpose, times a number.
+    """Write the product of two factors that the attributes may transpose, times a number.
 
-    The first axis of the sides that `batches` names lies in front of their batches.
+    Args:
+        w: writes the nodes.
+        batches: the sides, of `A` and `B`, whose rows lie on the first axis, in front of the
+            batches.
     """
     if w.get_attribute("transA") and w.require_rank(w["B"]) < 2:
         raise NoPlainForm("onnxruntime takes a factor in front of a vector in another order")
@@ -138,7 +144,7 @@ def write_product(w: Writer, batches: str = "") -> str:
     "FusedMatMul", "A B", alpha=1.0, transA=0, transB=0, transBatchA=0, transBatchB=0
 )
 def write_fused_matmul(w: Writer) -> str:
-    """A product of factors of which either may be transposed, and have its rows in front of its batches."""
+    """A product of factors that may be transposed, or have their rows in front of their batches."""
     batches = "".join(side for side in "AB" if w.get_attribute("transBatch" + side))
     if batches and not 2 < w.require_rank(w["A"]) == w.require_rank(w["B"]):
         raise NoPlainForm("onnxruntime refuses factors of other ranks")

@@ -19,14 +19,29 @@ from .writer import (
 
 
 def write_dequantised(w: Writer, x: str, scale: str, zero: str, axis: int | None = None) -> str:
-    """The numbers that bytes stand for; along an axis they may have scales of their own."""
+    """Write the numbers that bytes stand for.
+
+    Args:
+        w: writes the nodes.
+        x: the bytes.
+        scale: their scale, of a whole tensor or along an axis.
+        zero: their zero point, of the scale's shape; "" for none.
+        axis: the axis along which they have scales of their own.
+
+    Raises:
+        NoPlainForm: the scale or the zero point has another shape.
+    """
     if w.require_rank(scale) > 1 or (zero and w.require_rank(zero) != w.require_rank(scale)):
         raise NoPlainForm("a scale and a zero point for neither a whole tensor nor an axis")
     return w("DequantizeLinear", x, scale, zero, axis=axis)
 
 
 def write_quantised(w: Writer, y: str, scale: str, zero: str) -> str:
-    """The bytes that stand for numbers."""
+    """Write the bytes that stand for the numbers `y`.
+
+    Raises:
+        NoPlainForm: there is no zero point, or scale and zero point have other shapes.
+    """
     if not zero or w.require_rank(scale) > 1 or w.require_rank(zero) != w.require_rank(scale):
         raise NoPlainForm(
             "a result without a zero point, or with one of another shape than the scale's"
@@ -62,7 +77,7 @@ SINGLE_OPERANDS = "X X_scale X_zero_point? Y_scale Y_zero_point?"
 
 
 def write_pair(w: Writer, operator: str) -> str:
-    """An operator on the numbers that two maps of bytes stand for."""
+    """Write an operator on the numbers that two maps of bytes stand for."""
     sides = (write_dequantised(w, w[x], w[x + "_scale"], w[x + "_zero_point"]) for x in "AB")
     return write_quantised(w, w(operator, *sides), w["C_scale"], w["C_zero_point"])
 
@@ -80,7 +95,7 @@ def write_qlinear_mul(w: Writer) -> str:
 
 
 def write_single(w: Writer, compute: Callable[[str], str]) -> str:
-    """What is computed with the numbers that a map of bytes stands for."""
+    """Write what `compute` writes for the numbers that a map of bytes stands for."""
     named = {name.lower(): tensor for name, tensor in w.operands.items()}
     x = write_dequantised(w, named["x"], named["x_scale"], named["x_zero_point"])
     return write_quantised(w, compute(x), named["y_scale"], named["y_zero_point"])
@@ -99,7 +114,7 @@ def write_qlinear_sigmoid(w: Writer) -> str:
 
 
 def write_channels_first(w: Writer, x: str, rank: int, compute: Callable[[str], str]) -> str:
-    """What is computed with a map, which may have its channels on its last axis."""
+    """Write what `compute` writes for a map whose channels may be on its last axis."""
     if not w.get_attribute("channels_last"):
         return compute(x)
     return move_channels(w, compute(move_channels(w, x, rank, 1)), rank, -1)
@@ -159,7 +174,11 @@ def write_qlinear_concat(w: Writer) -> str:
     transB=0,
 )
 def write_qgemm(w: Writer) -> str:
-    """Gemm of what bytes stand for; an addend of whole numbers counts products of both scales, and alpha is a factor of all."""
+    """Gemm of what bytes stand for.
+
+    The addend is of whole numbers, in units of the product of both scales, and alpha multiplies it
+    as well.
+    """
     alpha, is_turned = w.get_attribute("alpha"), w.get_attribute("transB")
     a = write_dequantised(w, w["A"], w["a_scale"], w["a_zero_point"])
     b = write_dequantised(w, w["B"], w["b_scale"], w["b_zero_point"], 0 if is_turned else 1)
@@ -178,7 +197,7 @@ def write_qgemm(w: Writer) -> str:
     "MatMulIntegerToFloat", "A B a_scale b_scale a_zero_point? b_zero_point? bias?"
 )
 def write_matmul_integer_to_float(w: Writer) -> str:
-    """The product of what bytes stand for; the columns of the second may have scales of their own."""
+    """A product of what bytes stand for; columns of the second may have scales of their own."""
     a = write_dequantised(w, w["A"], w["a_scale"], w["a_zero_point"])
     b = write_dequantised(w, w["B"], w["b_scale"], w["b_zero_point"], -1)
     return w.add(w("MatMul", a, b), w["bias"])
@@ -186,7 +205,7 @@ def write_matmul_integer_to_float(w: Writer) -> str:
 
 @register_plain_form("DynamicQuantizeMatMul", "A B b_scale b_zero_point? bias?")
 def write_dynamic_quantize_matmul(w: Writer) -> str:
-    """The product of what is left of numbers as bytes with what bytes stand for."""
+    """A product of numbers that are rounded to bytes with what bytes stand for."""
     a = w("DequantizeLinear", *w.write_many(3, "DynamicQuantizeLinear", w["A"]))
     b = write_dequantised(w, w["B"], w["b_scale"], w["b_zero_point"], -1)
     return w.add(w("MatMul", a, b), w["bias"])
