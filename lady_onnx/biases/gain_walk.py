@@ -1,10 +1,10 @@
-"""By how much the tensors of a graph change when some of its biases do: a proof that no output changes.
+"""A proof that a change of some biases changes no output of a graph.
 
-What is added to a bias is followed through the graph. As long as it hangs on no input its values are
-known. Behind a product with something that does, it is known along which axes it may vary. It is gone
-where a softmax is over an axis along which it does not vary, and where it meets another gain that takes
-it back. A mean with weights that sum to one passes it as it is. Of every other operator nothing is
-known, and nothing passes.
+What is added to a bias, its gain, is followed through the graph. The values of a gain are known as
+long as they depend on no input. Behind a product with a tensor that depends on inputs, only the
+axes along which the gain may vary are known. A gain is gone behind a softmax over an axis along
+which it does not vary, and where it meets another gain that cancels it. A mean with weights that
+sum to one passes it on as it is. Nothing is known of any other operator, and the proof fails there.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class GainWalk:
 
     Attributes:
         gains: by tensor what is added to it.
-        met: the weights to which a gain of known values was added.
+        met_biases: the weights to which a gain of known values was added.
     """
 
     def __init__(self, plain: PlainSteps, biases: Mapping[str, Gain]):
@@ -67,7 +67,7 @@ class GainWalk:
         self._done: set[str] = set()
 
     def leaves_outputs(self) -> bool:
-        """Walk the graph; does none of its outputs change?"""
+        """Walk the graph, and tell whether it is proven that none of its outputs changes."""
         try:
             for proto, kind in self.plain.steps:
                 if not isinstance(kind, Body) or kind.is_repeated:
@@ -77,6 +77,11 @@ class GainWalk:
         return self.gains.keys().isdisjoint(o.name for o in self.plain.graph.model.graph.output)
 
     def _pass_node(self, node: PlainNode) -> None:
+        """Find the gains of a node's results.
+
+        Raises:
+            UnknownStructure: nothing is known of them.
+        """
         is_reached = not self.gains.keys().isdisjoint(node.inputs)
         found = self._make_gains(node) if is_reached else []
         shares = self._shares.pass_node(node)
@@ -85,7 +90,7 @@ class GainWalk:
             kept = gain if gain is not None and (gain.array.any() or not gain.is_known) else None
             share = shares[k] if k < len(shares) else None
             if name in self._done:
-                # one branch or another makes it
+                # Each branch of an If makes the tensor.
                 if kept is not None or name in self.gains:
                     raise UnknownStructure("a gain of one branch")
                 self._shares.places.pop(name, None)
@@ -102,7 +107,11 @@ class GainWalk:
     # ---- what a node makes of gains
 
     def _make_gains(self, node: PlainNode) -> list[Gain | None]:
-        """Return the gains of a node's results; raises UnknownStructure where nothing is known."""
+        """Return the gains of a node's results.
+
+        Raises:
+            UnknownStructure: nothing is known of them.
+        """
         gains = [self.gains.get(name) for name in node.inputs]
         match node.kind, node.law:
             case None, _:
@@ -124,6 +133,7 @@ class GainWalk:
         raise UnknownStructure("nothing is known of the operator")
 
     def _pass_elementwise(self, node: PlainNode, gains: Gains) -> Gain | None:
+        """Return the gain of the result of a node that acts on every element alone."""
         match node.law:
             case Linear() as law:
                 return self._add(node, law, gains)
@@ -137,12 +147,13 @@ class GainWalk:
         raise UnknownStructure("nothing is known of the operator")
 
     def _scale(self, gain: Gain, other: str, power: float) -> Gain:
+        """Return a gain times a power of the tensor `other`."""
         values = self.plain.find_value(other)
         shape = () if values is not None else self._shape(other)
         return scale_gain(gain, values, shape if values is None else values.shape, power)
 
     def _add(self, node: PlainNode, law: Linear, gains: Gains) -> Gain | None:
-        """Return the gain of a sum, in which one gain may take back another."""
+        """Return the gain of a sum, in which gains may cancel each other."""
         chosen = range(len(gains)) if law.operands is None else law.operands
         coefficients = law.coefficients or (1.0,) * len(gains)
         terms = [multiply_gain(gains[k], c) for k, c in zip(chosen, coefficients, strict=False)]
@@ -154,9 +165,12 @@ class GainWalk:
         return add_gains(given)
 
     def _choose(self, node: PlainNode, arms: tuple[int, ...], gains: Gains) -> Gain | None:
-        """Return a gain where the other arm is so low that nothing added to it shows.
+        """Return the gain of a choice whose other arm is so low that a gain would not show there.
 
         Such an arm masks scores in front of a softmax.
+
+        Raises:
+            UnknownStructure: both arms have gains, or the other arm is not known to be that low.
         """
         with_gain = [k for k in arms if gains[k]]
         if len(with_gain) != 1 or len(arms) != 2:
@@ -174,13 +188,14 @@ class GainWalk:
     # ---- movements
 
     def _move_all(self, node: PlainNode, kind: Movement, gains: Gains) -> list[Gain | None]:
+        """Return the gains of all results of a movement."""
         for sources, _ in kind.results:
             if any(gain and i not in sources for i, gain in enumerate(gains)):
                 raise UnknownStructure("a place that changes")
         return [self._move(node, kind, k) for k in range(len(kind.results))]
 
     def _move(self, node: PlainNode, kind: Movement, result: int) -> Gain | None:
-        """Return a gain at other places; in a concatenation other parts have none."""
+        """Return the gain of one result of a movement; in a concatenation other parts have none."""
         sources, steps = kind.results[result]
         names = [node.inputs[i] for i in sources]
         gains = [self.gains.get(n) for n in names]
@@ -204,6 +219,7 @@ class GainWalk:
     # ---- equations
 
     def _pass_equation(self, node: PlainNode, kind: Equation, gains: Gains) -> Gain | None:
+        """Return the gain of the result of a node that an equation describes."""
         shapes = [self._shape(n) if n else None for n in node.inputs]
         results = [self._shape(o) if o else None for o in node.outputs]
         solution = solve_equation(kind.text, shapes, kind.sizes, results)
@@ -255,7 +271,16 @@ class GainWalk:
         own: int,
         other: int,
     ) -> Gain:
-        """Return the gain of a product of which the factor `own` has one."""
+        """Return the gain of a product, one factor of which has a gain.
+
+        Args:
+            node: the product.
+            law: its law.
+            solution: its equation.
+            laid: the gains of its operands over the names of the equation.
+            own: the factor with a gain, 0 or 1.
+            other: the other one.
+        """
         gain, name = laid[own], node.inputs[other]
         assert gain is not None
         how, names, sizes = solution.how, tuple(solution.sizes), solution.sizes
@@ -282,7 +307,7 @@ class GainWalk:
 def _is_alike_everywhere(
     law: Multilinear, own: int, varies: set[str], solution: SolvedEquation
 ) -> bool:
-    """Does a gain of known values change a product alike at all places of a map?"""
+    """Tell whether a gain of known values changes a product alike at all places of a map."""
     if law.window is None:
         return True
     places = solution.how.pinned - solution.how.named[1]

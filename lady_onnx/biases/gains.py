@@ -1,4 +1,8 @@
-"""What is added to a tensor: its values where they are known, and along which axes it may vary where not."""
+"""Gains: what is added to a tensor when biases change, and the arithmetic of gains.
+
+The values of a gain are known, or else the axes along which it may vary. Which node does what to
+gains is said in `gain_walk`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,9 @@ from ..dataflow.labels.roles import find_varying_axes
 from ..errors import UnknownStructure
 
 CANCELLING_TOLERANCE = 4e-6
-"""A bias takes back what another adds to the rounding of what went in: this share of it."""
+"""Two gains cancel where their sum is at most this share of what was summed up to them."""
 MAX_TAKEN_BACK = 30
-"""A bias takes back no more than so many times its own size."""
+"""A bias cancels no gain that is more than so many times as large as the bias itself."""
 LOWEST_NUMBER: dict[int, float] = {
     TensorProto.BFLOAT16: float(np.finfo(np.float32).min),
     TensorProto.DOUBLE: float(np.finfo(np.float64).min),
@@ -30,11 +34,12 @@ class Gain:
     """What is added to a tensor.
 
     Attributes:
-        array: float64, of size one along the axes along which it does not vary: the values, or, where
-            they are not known, a number for every element that may have a value of its own.
-        known: whether `array` holds the values.
-        size: the largest of the values that were summed up to it; with it the rounding grows.
-        max_taken_back: the largest value that it may take back.
+        array: float64, of size one along axes along which the gain does not vary. It holds the
+            values, or, where they are not known, another number for every element that may have a
+            value of its own.
+        is_known: whether `array` holds the values.
+        size: the largest of the values that were summed up to it; rounding grows with it.
+        max_taken_back: the largest value that it may cancel.
     """
 
     array: np.ndarray
@@ -43,7 +48,7 @@ class Gain:
     max_taken_back: float = np.inf
 
     def with_array(self, array: np.ndarray) -> Gain:
-        """Return the same gain at other places."""
+        """Return the same gain laid out as another array."""
         return replace(self, array=array)
 
 
@@ -56,7 +61,16 @@ def make_unknown(shape: Sequence[int]) -> Gain:
 def make_known(
     array: np.ndarray, size: float | None = None, max_taken_back: float = np.inf
 ) -> Gain:
-    """Return a gain of known values; raises UnknownStructure where one of them is not finite."""
+    """Return a gain of known values.
+
+    Args:
+        array: the values, float64.
+        size: see `Gain`; by default the largest of the values.
+        max_taken_back: see `Gain`.
+
+    Raises:
+        UnknownStructure: a value is not finite.
+    """
     if not np.isfinite(array).all():
         raise UnknownStructure("a gain that is not finite")
     largest = float(np.abs(array).max(initial=0))
@@ -64,7 +78,7 @@ def make_known(
 
 
 def multiply_gain(gain: Gain | None, factor: float) -> Gain | None:
-    """Return a gain times a number; none stays none."""
+    """Return a gain times a number; no gain stays none."""
     if gain is None or factor == 1:
         return gain
     return replace(gain, array=gain.array * factor, size=gain.size * abs(factor))
@@ -89,10 +103,11 @@ def scale_gain(gain: Gain, values: np.ndarray | None, shape: Sequence[int], powe
 
 
 def add_gains(gains: Sequence[Gain]) -> Gain | None:
-    """Return the sum of gains; None where they take each other back, to rounding.
+    """Return the sum of gains; None where they cancel each other, up to rounding.
 
     Raises:
-        UnknownStructure: a gain is too large to be taken back: its rounding would hide other changes.
+        UnknownStructure: a gain is too large to be cancelled: its rounding would hide other
+            changes.
     """
     if len(gains) < 2:
         return gains[0] if gains else None
@@ -111,7 +126,13 @@ def add_gains(gains: Sequence[Gain]) -> Gain | None:
 def concatenate_gains(
     gains: Sequence[Gain | None], shapes: Sequence[tuple[int, ...]], axis: int
 ) -> Gain:
-    """Return the gain of tensors one after the other along an axis; None stands for no gain."""
+    """Return the gain of concatenated tensors.
+
+    Args:
+        gains: the gain of each tensor, None for no gain; one at least has a gain.
+        shapes: the shapes of the tensors.
+        axis: the axis along which they are concatenated.
+    """
     given = [g for g in gains if g is not None]
     if not all(g.is_known for g in given):
         total = sum(s[axis] for s in shapes)
@@ -137,14 +158,14 @@ def weigh_gain(gain: Gain, weight: np.ndarray, solution: SolvedEquation) -> Gain
     kept = {n for term in how.results[0] for n in term.names}
     gone = tuple(a for a, n in enumerate(names) if n not in kept)
     terms = gain.array * weight
-    # along a name that neither has in full the same is added as often as it is long
+    # Along a name that neither of them has in full, one term is added as often as it is long.
     lengths = [sizes[names[a]] for a in gone if terms.shape[a] == 1 and names[a] in how.gone]
     made = np.prod(lengths or [1]) * terms.sum(gone, keepdims=True)
     return take_gain(make_known(made, float(np.abs(terms).max(initial=0))), solution)
 
 
 def average_gain(gain: Gain, solution: SolvedEquation) -> Gain:
-    """Return the mean of a gain over all that an equation contracts."""
+    """Return the mean of a gain over the names of an equation that its result lacks."""
     names = tuple(solution.sizes)
     results = solution.how.results[0]
     unnamed = (n for n in names if not any(n in t.names for t in results))
@@ -159,7 +180,7 @@ def take_gain(gain: Gain, solution: SolvedEquation) -> Gain:
     """Return a gain over the names of an equation as one over the axes of its result.
 
     Raises:
-        UnknownStructure: the gain varies along an axis that the result has not.
+        UnknownStructure: the gain varies along a name that the result lacks.
     """
     names, sizes = tuple(solution.sizes), solution.sizes
     laid = take_result_axes(gain.array, solution.how.results[0], names, sizes)

@@ -15,6 +15,7 @@ from ..graph.files import open_atomically
 from ..groups.model import Group
 
 PERMUTATION_FORMAT = "lady-onnx-permutation/1"
+"""The name and the version of the format; it stands in every file."""
 
 
 def write_permutation(
@@ -50,7 +51,14 @@ def write_permutation(
 def read_permutation(
     path: str | os.PathLike[str], groups: Sequence[Group]
 ) -> dict[str, np.ndarray]:
-    """Return the permutations in a file, by group id.
+    """Read the permutations in a file.
+
+    Args:
+        path: the file.
+        groups: the groups of the model that they are for.
+
+    Returns:
+        The permutations by group id, int64 [size]. That they are permutations is not checked here.
 
     Raises:
         LadyError: the file cannot be read, is no permutation file, or belongs to other groups.
@@ -70,7 +78,12 @@ def read_permutation(
 def _read_entries(
     path: str | os.PathLike[str], entries: Sequence[Mapping[str, Any]], groups: Sequence[Group]
 ) -> dict[str, np.ndarray]:
-    """Return the permutations of the entries of a file; raises ValueError where two are of one group."""
+    """Return the permutations of the entries of a file.
+
+    Raises:
+        LadyError: a group lies elsewhere in the model.
+        ValueError: two entries are of one group.
+    """
     known = {g.id: (g.size, _list_slots(g)) for g in groups}
     found: dict[str, np.ndarray] = {}
     for entry in entries:

@@ -87,10 +87,24 @@ class Permuted(Report):
 
 
 PERMUTED_NOTE = "permuted"
+"""What the metadata of a permuted model say was done to it."""
 
 
 def draw_permutations(groups: Sequence[Group], seed: int) -> dict[str, np.ndarray]:
-    """Return a random permutation of every group, int64 [size], never the identity of two or more units."""
+    """Draw a random permutation of every group, never the identity of two or more units.
+
+    Args:
+        groups: the groups.
+        seed: the seed of the generator.
+
+    Returns:
+        The permutations by group id, int64 [size].
+
+    >>> from lady_onnx.groups.model import Group
+    >>> pair = Group("w:0", "units", 2, (), ())
+    >>> draw_permutations([pair], seed=0)["w:0"].tolist()
+    [1, 0]
+    """
     generator = np.random.default_rng(seed)
     drawn = {}
     for group in groups:
@@ -150,7 +164,12 @@ def permute(
 def _choose_groups(
     graph: Graph, symmetry: Symmetry, names: Sequence[str] | None
 ) -> Sequence[Group]:
-    """Return the groups of these ids, all for None; raises LadyError where there are none."""
+    """Return the groups of some ids, all for None.
+
+    Raises:
+        LadyError: there are none.
+        UnknownNameError: no group has one of the ids.
+    """
     chosen: Sequence[Group] = symmetry.groups
     if names is not None:
         known = {g.id: g for g in symmetry.groups}
@@ -172,7 +191,16 @@ def _read_elements(
     symmetry: Symmetry,
     permutations: Mapping[str, np.ndarray] | str | os.PathLike[str],
 ) -> dict[str, np.ndarray]:
-    """Return given permutations, int64 [size] by group id; raises LadyError for one that does not fit."""
+    """Return given permutations by group id, int64 [size].
+
+    Args:
+        graph: the model.
+        symmetry: its groups.
+        permutations: the permutations by group id, or the path of a file of them.
+
+    Raises:
+        LadyError: a permutation does not fit the model.
+    """
     if not isinstance(permutations, Mapping):
         permutations = read_permutation(permutations, symmetry.groups)
     known = {g.id: g for g in symmetry.groups}
@@ -192,7 +220,13 @@ def _read_elements(
 
 
 def permute_graph(graph: Graph, groups: Sequence[Group], permutations: Permutations) -> Graph:
-    """A copy of `graph` with its weights permuted."""
+    """Return a copy of a graph with its weights permuted.
+
+    Args:
+        graph: the model.
+        groups: its groups.
+        permutations: by group id, int64 [size], see `Permuted`; other groups stay.
+    """
     result = graph.copy()
     arrays = map_weights(graph)
     for name, array in permute_arrays(arrays, groups, permutations).items():

@@ -9,14 +9,14 @@ from ..matching.assignment import ASSIGNMENTS
 from ..runtime.providers import PROVIDERS
 
 EVIDENCE_CHOICES = ("all", "incoming")
-"""Which slots of a unit are looked at."""
+"""Which slots of a unit are evidence: all, or those of its incoming weights."""
 VERIFY_CHOICES = ("auto", "run", "proof", "none")
-"""How it is shown that the outputs are preserved."""
+"""How it is shown that the outputs are preserved, see `resync`."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The choices of a caller of `resync`, which documents them."""
+    """The choices of a caller of `resync`, whose documentation lists them."""
 
     verify: str = "auto"
     provider: str = "auto"
@@ -28,7 +28,11 @@ class Options:
     assignment: str = "optimal"
 
     def check(self) -> None:
-        """Raises LadyError for the first choice that there is not."""
+        """Check every choice.
+
+        Raises:
+            LadyError: a choice does not exist; the message lists those that do.
+        """
         check_choice("verify", self.verify, VERIFY_CHOICES)
         check_choice("provider", self.provider, PROVIDERS)
         check_choice("evidence", self.evidence, EVIDENCE_CHOICES)
@@ -38,5 +42,5 @@ class Options:
 
     @property
     def is_usual(self) -> bool:
-        """Are all slots looked at, and units assigned in the best way?"""
+        """Whether all slots are evidence, and units are assigned in the best way."""
         return self.evidence == "all" and self.assignment == "optimal"

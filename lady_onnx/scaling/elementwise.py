@@ -1,4 +1,4 @@
-"""Transfer functions of operators that act on every element alone: what comes in with factors, what goes out."""
+"""Transfer function of operators that act on every element alone, by their laws."""
 
 from __future__ import annotations
 
@@ -24,6 +24,11 @@ def pass_elementwise(
     state: FactorState, reflections: Reflections, node: PlainNode
 ) -> list[FactorRole]:
     """Return the factors of the first result of a node that acts on every element alone.
+
+    Args:
+        state: the walk.
+        reflections: what is known of reflected tensors.
+        node: the node.
 
     Raises:
         UnknownStructure: the operator's law lets no factor pass.
@@ -85,7 +90,7 @@ def _take(entries: list[list[FactorRole]], operands: tuple[int, ...] | None) -> 
 def _fix_others(
     state: FactorState, entries: list[list[FactorRole]], operands: tuple[int, ...]
 ) -> None:
-    """Note that the factors on all operands but these are one."""
+    """Note that the factors on all operands but those at some positions are one."""
     state.monomials.fix(r for k, e in enumerate(entries) if k not in operands for r in e)
 
 
@@ -96,7 +101,15 @@ def _add(
     operands: tuple[int, ...] | None,
     typed_by: int | None = None,
 ) -> list[FactorRole]:
-    """Return the factors of a sum, or of another function through which a common factor passes."""
+    """Return the factors of a sum, or of another function through which a common factor passes.
+
+    Args:
+        state: the walk.
+        node: the node.
+        entries: the factors on every operand.
+        operands: the positions of those that share the factor, None for all.
+        typed_by: the position of an operand that gives the element type alone.
+    """
     chosen = tuple(range(len(entries))) if operands is None else operands
     _fix_others(state, entries, chosen if typed_by is None else (*chosen, typed_by))
     return state.add([node.inputs[k] for k in chosen], [entries[k] for k in chosen])

@@ -1,4 +1,4 @@
-"""Transfer functions of operators that an equation describes: contractions, reductions, norms."""
+"""Transfer function of operators that an equation describes: contractions, reductions, norms."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class _LaidFactors:
 
     Attributes:
         solution: the equation at the shapes of the node's tensors.
-        names: its names in their order: the axes of all arrays.
-        gone: the places of contracted names that are longer than one.
+        names: the names of the equation in their order; they are the axes of all arrays.
+        gone: the axes of contracted names that are longer than one.
         entries: the factors on every operand that the equation names.
     """
 
@@ -42,7 +42,7 @@ class _LaidFactors:
     entries: list[list[FactorRole]]
 
     def is_lost(self, role: FactorRole) -> bool:
-        """Do units lie along an axis that is summed over?"""
+        """Tell whether units lie along an axis that is summed over."""
         return any(role[1].shape[x] > 1 for x in self.gone)
 
 
@@ -50,6 +50,12 @@ def pass_equation(
     state: FactorState, reflections: Reflections, node: PlainNode, kind: Equation
 ) -> list[FactorRole]:
     """Return the factors of the first result of a node that an equation describes.
+
+    Args:
+        state: the walk.
+        reflections: what is known of reflected tensors.
+        node: the node.
+        kind: its equation.
 
     Raises:
         UnknownStructure: the operator's law lets no factor pass, or a unit has a single element.
@@ -70,7 +76,11 @@ def pass_equation(
 
 
 def _lay_factors(state: FactorState, node: PlainNode, kind: Equation) -> _LaidFactors:
-    """Lay the factors on the operands over the names of the equation."""
+    """Lay the factors on the operands over the names of the equation.
+
+    Raises:
+        UnknownStructure: a unit has a single element, so that its axis is not known.
+    """
     shapes = [state.shape(n) if n else None for n in node.inputs]
     results = [state.shape(o) if o else None for o in node.outputs]
     solution = solve_equation(kind.text, shapes, kind.sizes, results)
@@ -89,7 +99,7 @@ def _lay_factors(state: FactorState, node: PlainNode, kind: Equation) -> _LaidFa
 
 
 def _note_crossed(state: FactorState, node: PlainNode, laid: _LaidFactors) -> None:
-    """Note the groups whose units meet otherwise than in a sum that a weight weighs."""
+    """Note the groups whose units meet in anything but a sum that is weighted by a weight."""
     how, sizes = laid.solution.how, laid.solution.sizes
     weighed = {
         n
@@ -108,7 +118,11 @@ def _note_crossed(state: FactorState, node: PlainNode, laid: _LaidFactors) -> No
 def _apply_law(
     state: FactorState, reflections: Reflections, node: PlainNode, laid: _LaidFactors
 ) -> list[FactorRole]:
-    """Return the factors of the result over the names of the equation."""
+    """Return the factors of the result over the names of the equation.
+
+    Raises:
+        UnknownStructure: the operator's law lets no factor pass.
+    """
     monomials, entries, first = state.monomials, laid.entries, laid.entries[0]
     match node.law:
         case Multilinear(factors=factors):
@@ -133,7 +147,7 @@ def _apply_law(
 def _sum_up(
     state: FactorState, laid: _LaidFactors, roles: Iterable[FactorRole]
 ) -> list[FactorRole]:
-    """Return what is left of factors where units are summed over: there their product is one."""
+    """Return the factors of a sum; the product of those of units that are summed over is one."""
     roles = list(roles)
     lost = [laid.is_lost(r) for r in roles]
     monomials = state.monomials
@@ -147,7 +161,14 @@ def _add_weights(
     names: list[str],
     entries: list[list[FactorRole]],
 ) -> list[FactorRole]:
-    """Return the factors of a product to which weights are added; zeros have any factor."""
+    """Return the factors of a product to which weights are added; zeros have any factor.
+
+    Args:
+        state: the walk.
+        made: the factors of the product.
+        names: the weights that are added, "" for one that is left out.
+        entries: the factors on them.
+    """
     added = [
         entry
         for name, entry in zip(names, entries, strict=False)
@@ -163,11 +184,12 @@ def _normalise_by_statistics(
     entries: list[list[FactorRole]],
     epsilon: float,
 ) -> list[FactorRole]:
-    """Return the factors behind a batch norm: a factor of the deviation is divided by."""
+    """Return the factors behind a batch norm, which divides by the factor of the deviation."""
     monomials = state.monomials
     x, gain, bias, mean, variance = entries
     _add_weights(state, x, [node.inputs[3]], [mean])
-    # a factor multiplies the variance with its epsilon, which only such a node adds
+    # A factor multiplies the sum of variance and epsilon, and the epsilon is added here alone. So
+    # the factor is free only where every reader of the weight adds the same epsilon.
     is_variance = _is_variance(state, reflections, node, epsilon)
     monomials.fix(variance, scale=not is_variance)
     if variance:
@@ -180,7 +202,7 @@ def _normalise_by_statistics(
 def _is_variance(
     state: FactorState, reflections: Reflections, node: PlainNode, epsilon: float
 ) -> bool:
-    """Is a weight nothing but a variance, to which the same number is added everywhere?"""
+    """Tell whether a weight is read as a variance alone, and always with the same epsilon."""
     name = node.inputs[4]
     return name in state.plain.graph.tensors and all(
         reader.law == StatisticsNorm(epsilon) and name not in reader.inputs[:4]

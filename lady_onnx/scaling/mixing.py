@@ -1,8 +1,8 @@
-"""Which groups' units any map may mix, and which any rotation: what the factor walk sees on its way.
+"""Which groups' units may be mixed by any invertible map, and which by any rotation.
 
-Where nothing but weighted sums stands between the weights that make units and those that read them,
-any invertible map of the units leaves the function as it is. Where sums of squares do as well, as in
-a norm, rotations do.
+Where only weighted sums stand between the weights that make units and those that read them, any
+invertible map of the units leaves the function as it is. Where sums of squares stand there as well,
+as in a norm, rotations leave it as it is. The factor walk shows every node to this module.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from .state import FactorState, PlainNode
 
 
 class Mixing:
-    """The groups of which some node does not treat all units alike.
+    """The groups whose units some node does not treat as vectors that may be mixed.
+
+    Args:
+        state: the factors of the walk.
 
     Attributes:
-        nonlinear: groups whose units meet anything but sums, and sums of squares.
-        squared: groups whose units meet in a sum of squares, as a norm has it.
+        state: the same.
+        nonlinear: groups whose units meet in anything but sums and sums of squares.
+        squared: groups whose units meet in a sum of squares, as in a norm.
     """
 
     def __init__(self, state: FactorState):
@@ -31,10 +35,10 @@ class Mixing:
         self._squares: dict[str, set[str]] = {}
         """By tensor the groups whose units are squared there."""
         self._means: dict[str, set[str]] = {}
-        """By tensor the groups of whose units it is the mean."""
+        """By tensor the groups over whose units it is the mean."""
 
     def note_node(self, node: PlainNode, made: list[list[FactorRole]]) -> None:
-        """Note the groups of which a node does not treat all units alike, whatever map mixes them.
+        """Note the groups whose units a node does not only sum up, or square and sum up.
 
         Args:
             node: the node.
@@ -51,7 +55,7 @@ class Mixing:
             return
         is_elementwise = isinstance(node.kind, Elementwise)
         if law == Linear(coefficients=(1.0, -1.0)) and mean <= self._groups_on(names[0]):
-            # a norm's deviations from the mean
+            # The mean is subtracted from its own units: these are the deviations in a norm.
             names, mean = names[:1], set()
         self.nonlinear |= mean
         match law:
@@ -77,12 +81,21 @@ class Mixing:
                 self.nonlinear |= every
 
     def note_output(self, name: str) -> None:
-        """Note the groups of which an output of the graph shows the units, their squares, or their mean."""
+        """Note the groups of units that an output shows, or whose squares or mean it shows."""
         shown = self._squares.get(name, set()) | self._means.get(name, set())
         self.nonlinear |= self._groups_on(name) | shown
 
     def _sum_up(self, node: PlainNode, summed: set[str], squared: set[str], kept: set[str]) -> None:
-        # no rotation changes the sum of squares; whether a mean changes is seen where it is used
+        """Note the groups that a node sums up, or takes the mean of.
+
+        Args:
+            node: the node.
+            summed: the groups whose units are summed over.
+            squared: the groups whose units are squared in the operand.
+            kept: the groups whose units stay.
+        """
+        # No rotation changes the sum of squares. Whether a change of the mean matters depends on
+        # what is done with it: the node that reads it decides.
         self.squared |= summed & squared
         if isinstance(node.law, Linear) and node.law.is_mean:
             self._means[node.outputs[0]] = summed - squared
@@ -93,7 +106,16 @@ class Mixing:
     def _multiply(
         self, names: Sequence[str], every: set[str], kept: set[str], squared: set[str]
     ) -> None:
-        # units that both operands have are summed up in pairs, and gone, or multiplied one by one
+        """Note the groups of a product that is not a weighted sum of units.
+
+        Args:
+            names: the operands; those behind the second are added.
+            every: the groups on all of them.
+            kept: the groups whose units stay.
+            squared: the groups whose squared units are multiplied.
+        """
+        # Units of a group on both operands are multiplied in pairs. If they are gone, they were
+        # summed up, and a map of one side is undone by the other. If they stay, they were not.
         both = self._groups_on(names[0]) & self._groups_on(names[1]) if len(names) > 1 else set()
         unpaired = (every - both) - kept
         self.nonlinear |= (
@@ -101,6 +123,7 @@ class Mixing:
         )
 
     def _normalise(self, names: Sequence[str], every: set[str], axis: int) -> None:
+        """Note the groups that a norm over all axes from `axis` on divides by their own size."""
         roles = self.state.list_factors(names[0])
         over = {g for g, a in roles if min(find_varying_axes(a)) >= axis % a.ndim}
         self.squared |= over
@@ -111,7 +134,12 @@ class Mixing:
         return {g for g, _ in self.state.list_factors(name)}
 
     def _in_all(self, names: Sequence[str], every: Iterable[str] = ()) -> set[str]:
-        """Return the groups that all of these tensors have, zeros apart; `every` where there are none."""
+        """Return the groups that some tensors share.
+
+        Args:
+            names: the tensors; weights of zeros are left out, because they share any group.
+            every: the result where no tensor is left.
+        """
         sides = [
             self._groups_on(n)
             for n in names

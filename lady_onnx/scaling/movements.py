@@ -1,4 +1,4 @@
-"""Transfer functions of operators that move elements: factors move with them."""
+"""Transfer function of operators that move elements: factors move with them."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def pass_movement(state: FactorState, node: PlainNode, kind: Movement) -> list[l
 
 
 def _move(state: FactorState, node: PlainNode, kind: Movement, result: int) -> list[FactorRole]:
+    """Return the factors of one result of a movement."""
     sources, steps = kind.results[result]
     names = [node.inputs[i] for i in sources]
     shapes = [state.shape(n) for n in names]
@@ -50,7 +51,11 @@ def _move(state: FactorState, node: PlainNode, kind: Movement, result: int) -> l
 def _concatenate(
     entries: Sequence[list[FactorRole]], shapes: Sequence[tuple[int, ...]], axis: int
 ) -> list[FactorRole]:
-    """Return the factors of tensors one after the other; those without a group have the factor one."""
+    """Return the factors of concatenated tensors; a tensor without a group has its factor one.
+
+    Raises:
+        UnknownStructure: the units of a group lie along several axes of one tensor.
+    """
     found: list[FactorRole] = []
     for group in dict.fromkeys(g for entry in entries for g, _ in entry):
         own = [[a for g, a in entry if g == group] for entry in entries]

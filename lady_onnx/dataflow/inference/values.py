@@ -1,6 +1,6 @@
-"""The values of tensors that follow from constants and shapes alone, such as the operands of Reshape.
+"""The values of tensors that follow from constants and shapes alone.
 
-Values are computed when they are asked for, with onnx's reference operators.
+Such are the operands that give a shape or an index. Values are computed when they are asked for, with onnx's reference operators.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class TensorValues:
         self._copied[name] = source
 
     def find_value(self, name: str) -> np.ndarray | None:
-        """Return the values of a tensor, None where they depend on more than constants and shapes."""
+        """Return the values of a tensor, None where they do not follow from constants and shapes."""
         if name not in self._found:
             # A tensor that depends on itself, through the body of a loop, has no known values.
             self._found[name] = None
@@ -83,7 +83,7 @@ class TensorValues:
         return self._run_node(node, name)
 
     def _read_lengths(self, node: NodeProto) -> np.ndarray | None:
-        """Return what a node says of the shape of its operand, int64; None where it is not known."""
+        """Return what a node says of its operand's shape, int64; None where that is not known."""
         source = self._types.known_shape(node.input[0])
         if source is None:
             return None

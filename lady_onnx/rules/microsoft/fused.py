@@ -119,7 +119,7 @@ def describe_qlinear_softmax(node: Node) -> Kind:
 
 @register("MatMulNBits", domain=MICROSOFT)
 def describe_block_product(node: Node) -> Kind:
-    """Weights [n, blocks, bytes]: columns and whole blocks of rows are free, rows in a block not."""
+    """Weights [n, blocks, bytes]: columns and blocks of rows are free, rows inside a block not."""
     rank = require_rank(node)
     left = [f"b{i}" for i in range(rank - 1)]
     given = [*node.shapes, *[None] * 6]

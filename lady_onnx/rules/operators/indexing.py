@@ -98,9 +98,8 @@ def describe_cache(node: Node) -> Kind:
     names = _name_axes(node)
     axis = read_axis(node, -2, len(names))
     here = _pin_axes(names, axis)
-    return Equation(
-        f"{here}, {_pin_axes(names, axis, name='u')}{', x0' if len(node.shapes) > 2 else ''} -> {here}"
-    )
+    there, lengths = _pin_axes(names, axis, name="u"), ", x0" if len(node.shapes) > 2 else ""
+    return Equation(f"{here}, {there}{lengths} -> {here}")
 
 
 @register("Compress")

@@ -187,7 +187,7 @@ class Writer:
 
 
 WriteForm = Callable[[Writer], str | Sequence[str | None]]
-"""Writes the plain form, and returns the names of its results in order, None for one that is missing."""
+"""Writes a plain form; returns the names of its results in order, None for one it does not give."""
 
 
 @dataclass(frozen=True)
