@@ -1,6 +1,7 @@
 """The values of tensors that follow from constants and shapes alone.
 
-Such are the operands that give a shape or an index. Values are computed when they are asked for, with onnx's reference operators.
+Such are the operands that give a shape or an index. Values are computed when they are asked for,
+with onnx's reference operators.
 """
 
 from __future__ import annotations
