@@ -16,6 +16,7 @@ from ..matching.assignment import ASSIGNMENTS
 from ..pipeline.options import EVIDENCE_CHOICES, VERIFY_CHOICES
 from ..reporting import count_things
 from ..runtime.providers import PROVIDERS
+from .arguments import add_custom_ops_argument
 from .console import print_details, print_headline, print_json
 from .destinations import claim_destination
 from .progress import show_phase
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="optimal",
         help="with argmax, the paper's (optimal)",
     )
+    add_custom_ops_argument(parser)
 
 
 def _add_destinations(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +93,7 @@ def run_command(args: argparse.Namespace) -> int:
             strip=args.strip,
             evidence=args.evidence,
             assignment=args.assignment,
+            custom_ops=args.custom_ops,
             progress=progress,
         )
     result.save(out)

@@ -96,7 +96,7 @@ class PlainSteps:
 
 @dataclass(frozen=True)
 class _ScaledNode:
-    """What a law may ask about its node; see `rules.laws.Scaled`."""
+    """What a law may ask about its node; see `rules.laws.ScaledNode`."""
 
     plain: PlainSteps
     operands: list[str]
@@ -112,7 +112,13 @@ class _ScaledNode:
 
 def _find_typing_operand(node: NodeProto) -> str | None:
     """Return an operand with the element type of the first result, by the operator's schema."""
-    if normalise_domain(node.domain) or not onnx.defs.has(node.op_type, PLAIN_OPSET):
+    if normalise_domain(node.domain):
+        # Only its rule knows an operator of another domain.
+        rule = find_rule(node.domain, node.op_type)
+        place = rule.typed_like if rule is not None else None
+        place = place(len(node.input)) if callable(place) else place
+        return node.input[place] if place is not None and place < len(node.input) else None
+    if not onnx.defs.has(node.op_type, PLAIN_OPSET):
         return None
     schema = onnx.defs.get_schema(node.op_type, PLAIN_OPSET)
     kind = schema.outputs[0].type_str

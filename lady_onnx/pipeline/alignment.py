@@ -114,7 +114,7 @@ def _align_with_alterations(
     steps, altered, found = _reconsider_scaled(ours, theirs, steps, altered, found, align)
 
     def is_preserved() -> bool:
-        return have_equal_outputs(pairing.reference, pairing.given, options.samples, options.seed)
+        return have_equal_outputs(pairing.reference, pairing.given, options)
 
     undone = _undo_maps(pairing, altered, theirs, found, align, is_preserved)
     return Alignment(undone.matches, altered, steps, undone)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,12 +62,19 @@ class Check(Report, Verdict):
         }
 
 
-def check(reference: Model, suspect: Model, *, progress: Progress | None = None) -> Check:
+def check(
+    reference: Model,
+    suspect: Model,
+    *,
+    custom_ops: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Check:
     """Judge what a suspect is to a reference.
 
     Args:
         reference: a path or a model.
         suspect: a path or a model.
+        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
         progress: called with the number of groups that are matched, and that of all.
 
     Returns:
@@ -77,7 +85,7 @@ def check(reference: Model, suspect: Model, *, progress: Progress | None = None)
         LadyError: a model cannot be read.
     """
     try:
-        found = resync(reference, suspect, verify="none", progress=progress)
+        found = resync(reference, suspect, verify="none", custom_ops=custom_ops, progress=progress)
     except ArchitectureError as error:
         return Check("unrelated", str(error))
     judged = found.judged

@@ -283,7 +283,7 @@ def _diagnose_unequal(
     is_idle = (
         found.idle == sorted(found.extra)
         and not found.missing
-        and have_equal_outputs(suspect, plain, options.samples, options.seed)
+        and have_equal_outputs(suspect, plain, options)
     )
     findings = _list_unit_findings(pairing, found, is_idle)
     findings += find_tampering(pairing.symmetry.groups, [(reference, kept)], UNDOING_TOLERANCE)

@@ -26,6 +26,7 @@ class Options:
     strip: bool = False
     evidence: str = "all"
     assignment: str = "optimal"
+    custom_ops: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Check every choice.

@@ -7,6 +7,7 @@ frozen dataclass.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,9 +36,10 @@ def resync(
     strip: bool = False,
     evidence: str = "all",
     assignment: str = "optimal",
+    custom_ops: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Resync:
-    """Find where every unit of the reference lies in the suspect, and puts it back.
+    """Find where every unit of the reference lies in the suspect, and put it back.
 
     Args:
         reference: a path or a model.
@@ -54,6 +56,7 @@ def resync(
             estimated, no alteration explained, no factor undone.
         assignment: `optimal`, or `argmax`, which takes the likeliest for every unit. With
             `incoming` evidence that is the paper's Algorithm 1.
+        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
         progress: called with the number of groups that are matched, and that of all.
 
     Returns:
@@ -63,7 +66,9 @@ def resync(
         LadyError: a model cannot be read or holds NaN, or an option is not known.
         ArchitectureError: the two are not the same network.
     """
-    options = Options(verify, provider, samples, seed, repair, strip, evidence, assignment)
+    options = Options(
+        verify, provider, samples, seed, repair, strip, evidence, assignment, tuple(custom_ops)
+    )
     options.check()
     start = time.perf_counter()
     ours, theirs = load_graph(reference), load_graph(suspect)

@@ -45,6 +45,7 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
                 samples=options.samples,
                 seed=options.seed,
                 provider_name=options.provider,
+                custom_ops=options.custom_ops,
             )
             return Preservation(found.equal, "run", found)
         except LadyError:
@@ -55,9 +56,16 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
     return Preservation(True, "proof")
 
 
-def have_equal_outputs(a: Graph, b: Graph, samples: int, seed: int) -> bool:
-    """Tell whether two models run, and compute the same on random inputs."""
+def have_equal_outputs(a: Graph, b: Graph, options: Options) -> bool:
+    """Tell whether two models run on the CPU, and compute the same on random inputs."""
     try:
-        return compare_models(a, b, samples=samples, seed=seed, provider_name="cpu").equal
+        return compare_models(
+            a,
+            b,
+            samples=options.samples,
+            seed=options.seed,
+            provider_name="cpu",
+            custom_ops=options.custom_ops,
+        ).equal
     except LadyError:
         return False

@@ -40,6 +40,7 @@ from .kinds import (
     require_shape,
 )
 from .plain.writer import Writer, register_plain_form
+from .plugins import load_entry_points, load_rules_file
 from .registry import (
     REGISTRY,
     Rule,
@@ -71,6 +72,7 @@ __all__ = [
     "Writer",
     "find_rule",
     "laws",
+    "load_rules_file",
     "make_table",
     "normalise_domain",
     "read_axis",
@@ -89,3 +91,4 @@ for _family in FAMILIES:
     _package = importlib.import_module(f"{__name__}.{_family}")
     for _module in pkgutil.iter_modules(_package.__path__):
         importlib.import_module(f"{_package.__name__}.{_module.name}")
+load_entry_points()
