@@ -13,12 +13,12 @@ from .options import Options
 
 @dataclass(frozen=True)
 class Preservation:
-    """Whether the outputs are preserved, and who says so.
+    """Whether the outputs are preserved, and how that is known.
 
     Attributes:
         is_preserved: the answer, None where nobody asked.
         verified_by: `run` (onnxruntime), `proof` (the analysis allows nothing else), or None.
-        verification: what onnxruntime found, None unless it ran.
+        verification: the comparison of outputs, None unless onnxruntime ran.
     """
 
     is_preserved: bool | None
@@ -27,7 +27,16 @@ class Preservation:
 
 
 def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservation:
-    """Says whether a result computes what the suspect did, in the way that the options ask for."""
+    """Tell whether a result computes what the suspect did.
+
+    Args:
+        suspect: the suspect as it was read.
+        result: the suspect with its units in place, and nothing repaired.
+        options: how it is shown, and on which inputs.
+
+    Raises:
+        LadyError: the models were asked to run, and cannot.
+    """
     if options.verify in ("auto", "run"):
         try:
             found = compare_models(
@@ -48,7 +57,7 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
 
 
 def have_equal_outputs(a: Graph, b: Graph, options: Options) -> bool:
-    """Do two models run on the CPU, and compute the same?"""
+    """Tell whether two models run on the CPU, and compute the same on random inputs."""
     try:
         return compare_models(
             a,

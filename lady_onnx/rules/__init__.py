@@ -35,9 +35,9 @@ from .kinds import (
     Steps,
     Take,
     Transpose,
-    axis_of,
-    rank_of,
-    shape_of,
+    read_axis,
+    require_rank,
+    require_shape,
 )
 from .plain.writer import Writer, register_plain_form
 from .plugins import load_entry_points, load_rules_file
@@ -70,18 +70,18 @@ __all__ = [
     "Take",
     "Transpose",
     "Writer",
-    "axis_of",
     "find_rule",
     "laws",
     "load_rules_file",
     "make_table",
     "normalise_domain",
-    "rank_of",
+    "read_axis",
     "register",
     "register_equation",
     "register_pinned",
     "register_plain_form",
-    "shape_of",
+    "require_rank",
+    "require_shape",
 ]
 
 FAMILIES = ("operators", "plain", "microsoft")

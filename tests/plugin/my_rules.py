@@ -11,7 +11,7 @@ from lady_onnx.rules import (
     laws,
     register,
     register_plain_form,
-    shape_of,
+    require_shape,
 )
 
 DOMAIN = "my.domain"
@@ -25,8 +25,8 @@ def scaled_gelu(node: Node) -> Kind:
 
 def infer_shape(node: Node) -> list[tuple[int, ...]]:
     """A convolution without padding whose windows are `stride` apart."""
-    batch, _, *lengths = shape_of(node)
-    channels, _, *kernel = shape_of(node, 1)
+    batch, _, *lengths = require_shape(node)
+    channels, _, *kernel = require_shape(node, 1)
     stride = node.attributes["stride"]
     made = [(n - k) // stride + 1 for n, k in zip(lengths, kernel, strict=True)]
     return [(batch, channels, *made)]
@@ -44,4 +44,4 @@ def strided_convolution(node: Node) -> Kind:
 @register_plain_form("ScaledRelu", "X", domain=DOMAIN, alpha=2.0)
 def write_scaled_relu(w: Writer) -> str:
     """A ReLU times a number."""
-    return w.times(w("Relu", w["X"]), w.attribute("alpha"))
+    return w.scale(w("Relu", w["X"]), w.get_attribute("alpha"))
