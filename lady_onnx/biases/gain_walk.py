@@ -143,7 +143,7 @@ class GainWalk:
             case Monomial(powers=(1.0, -1.0)) if gains[0] and not gains[1]:
                 return self._scale(gains[0], node.inputs[1], -1)
             case Selection(operands=arms) if not gains[0]:
-                return self._choose(node, arms, gains)
+                return _choose_arm(self.plain, node, arms, gains)
         raise UnknownStructure("nothing is known of the operator")
 
     def _scale(self, gain: Gain, other: str, power: float) -> Gain:
@@ -163,27 +163,6 @@ class GainWalk:
             names = [node.inputs[k] for k in chosen if gains[k] is None]
             self.met_biases += [n for n in names if n in weights]
         return add_gains(given)
-
-    def _choose(self, node: PlainNode, arms: tuple[int, ...], gains: Gains) -> Gain | None:
-        """Return the gain of a choice whose other arm is so low that a gain would not show there.
-
-        Such an arm masks scores in front of a softmax.
-
-        Raises:
-            UnknownStructure: both arms have gains, or the other arm is not known to be that low.
-        """
-        with_gain = [k for k in arms if gains[k]]
-        if len(with_gain) != 1 or len(arms) != 2:
-            raise UnknownStructure("a gain in both arms")
-        (other,) = set(arms) - set(with_gain)
-        name = node.inputs[other]
-        values, kind = self.plain.find_value(name), self.plain.find_element_type(name)
-        is_low = values is not None and kind in LOWEST_NUMBER
-        if values is None or kind is None or not is_low or kind not in FLOAT_TYPES:
-            raise UnknownStructure("a gain at some places")
-        if not (values <= LOWEST_NUMBER[kind] / 2).all():
-            raise UnknownStructure("a gain at some places")
-        return gains[with_gain[0]]
 
     # ---- movements
 
@@ -312,3 +291,27 @@ def _is_alike_everywhere(
         return True
     places = solution.how.pinned - solution.how.named[1]
     return own == 0 and not law.window.is_padded and varies.isdisjoint(places)
+
+
+def _choose_arm(
+    plain: PlainSteps, node: PlainNode, arms: tuple[int, ...], gains: Gains
+) -> Gain | None:
+    """Return the gain of a choice whose other arm is so low that a gain would not show there.
+
+    Such an arm masks scores in front of a softmax.
+
+    Raises:
+        UnknownStructure: both arms have gains, or the other arm is not known to be that low.
+    """
+    with_gain = [k for k in arms if gains[k]]
+    if len(with_gain) != 1 or len(arms) != 2:
+        raise UnknownStructure("a gain in both arms")
+    (other,) = set(arms) - set(with_gain)
+    name = node.inputs[other]
+    values, kind = plain.find_value(name), plain.find_element_type(name)
+    is_low = values is not None and kind in LOWEST_NUMBER
+    if values is None or kind is None or not is_low or kind not in FLOAT_TYPES:
+        raise UnknownStructure("a gain at some places")
+    if not (values <= LOWEST_NUMBER[kind] / 2).all():
+        raise UnknownStructure("a gain at some places")
+    return gains[with_gain[0]]
