@@ -66,6 +66,7 @@ class TensorValues:
         return self._found[name]
 
     def _compute_value(self, name: str) -> np.ndarray | None:
+        """Compute the values of a tensor from those that its node reads."""
         if name in self._copied:
             return self.find_value(self._copied[name])
         if name in self._graph.tensors:
