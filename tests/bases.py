@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from . import splices, strategies, test_analysis, test_bodies, test_fused, test_verdicts
+from . import builders, splices, strategies, test_analysis, test_bodies, test_fused, test_verdicts
 
 Inputs = Mapping[str, object]
 F = np.float32
@@ -40,7 +40,7 @@ class Base:
 
     def model(self) -> ModelProto:
         """The model; its weights do not hang on what was built before."""
-        for module in (test_analysis, test_fused):
+        for module in (builders, test_fused):
             module.RNG = np.random.default_rng(zlib.crc32(self.name.encode()))
         return self.build()
 
