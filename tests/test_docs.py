@@ -1,4 +1,4 @@
-"""The documentation is true: its examples run and print what it shows, and its links lead somewhere.
+"""The documentation is true: examples run and print what it shows, and links lead somewhere.
 
 The `sh` and `python` blocks of a page run from top to bottom in one temporary folder. A `text`
 block that follows one of them, with nothing but blank lines between, is its output; `...` in it
@@ -98,7 +98,10 @@ def list_blocks(page: str) -> Iterator[Block]:
 def make_path(folder: Path) -> str:
     """The search path of a shell that finds this interpreter and this working copy's commands."""
     folder.mkdir()
-    run = f'#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(ROOT))}\nexec {shlex.quote(sys.executable)} {{}}"$@"\n'
+    run = (
+        f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(ROOT))}\n"
+        f'exec {shlex.quote(sys.executable)} {{}}"$@"\n'
+    )
     for name, arguments in (("lady-onnx", "-m lady_onnx "), ("python", ""), ("pip", "-m pip ")):
         script = folder / name
         script.write_text(run.format(arguments))
@@ -108,7 +111,13 @@ def make_path(folder: Path) -> str:
 
 def run_blocks(page: str, folder: Path, with_long: bool) -> None:
     """Run the blocks of a page, and compare what they print."""
-    environment = {**os.environ, "PATH": make_path(folder / "bin"), "NO_COLOR": "1"}
+    environment = {
+        **os.environ,
+        "PATH": make_path(folder / "bin"),
+        "NO_COLOR": "1",
+        # what pip says of its own settings belongs to the machine
+        "PIP_QUIET": "2",
+    }
     work = folder / "work"
     work.mkdir()
     for block in list_blocks(page):
