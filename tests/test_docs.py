@@ -26,6 +26,8 @@ from pathlib import Path
 
 import pytest
 
+from . import house
+
 ROOT = Path(__file__).parent.parent
 ADDRESSES = (
     "https://github.com/lady-onnx/lady-onnx/blob/main/",
@@ -178,6 +180,42 @@ def test_paths_that_a_page_names_exist(page: str) -> None:
     for path in paths:
         places = (ROOT / path, ROOT / "lady_onnx" / path)
         assert any(place.exists() for place in places), path
+
+
+def list_rows() -> list[tuple[list[str], str]]:
+    """The rows of the table of packages, top to bottom: dotted names, and the last cell."""
+    table = read_page("ARCHITECTURE.md").partition("## Packages")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
+    found = []
+    for first, *_, last in rows:
+        paths = [path.removeprefix("lady_onnx/") for path in re.findall("`([^`]+)`", first)]
+        names = [path.removesuffix(".py").strip("/").replace("/", ".") for path in paths]
+        found.append(([f"lady_onnx.{name}" for name in names], last.strip()))
+    return found
+
+
+def test_imports_point_down_the_table_of_packages() -> None:
+    level = {name: k for k, (names, _) in enumerate(list_rows()) for name in names}
+
+    def find_row(module: str) -> int | None:
+        while module and module not in level:
+            module = module.rpartition(".")[0]
+        return level.get(module)
+
+    imports = house.list_imports()
+    for module in imports.keys() - {"lady_onnx"}:
+        row = find_row(module)
+        assert row is not None, f"{module} is in no row"
+        for other in imports[module] - {"lady_onnx"}:
+            below = find_row(other)
+            assert below is not None, f"{other} is in no row"
+            assert below >= row, f"{module} imports {other}, which stands above it"
+
+
+def test_the_table_of_packages_says_what_reaches_onnx() -> None:
+    for names, said in list_rows():
+        reaches = any("onnx" in house.list_reached(name) for name in names)
+        assert said == ("yes" if reaches else "never"), names
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if "\n::: " in read_page(p)])
