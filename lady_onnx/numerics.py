@@ -66,21 +66,25 @@ def is_float_array(array: np.ndarray) -> bool:
 
 
 SHORT_TYPE_EPSILON = 1e-5
-"""Types whose numbers are further apart than this are short; of them no mixture is told from an alteration."""
+"""Types whose numbers are further apart than this are short.
+
+In such types no mixture of units is told from an alteration.
+"""
 
 HASHED_ELEMENTS = 1 << 20
-"""So many values are summed up at a time."""
+"""The number of elements that are hashed at a time."""
+HASH_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""2**64 over the golden ratio, odd: it spreads neighbouring numbers (Knuth, TAOCP 3, 6.4)."""
 
 
 def hash_values(array: np.ndarray) -> int:
-    """The same for the same values in another order, and hardly for others."""
+    """Returns a number that is the same for the same values in any order, and hardly for others."""
     bits = np.ascontiguousarray(array).view(f"u{array.dtype.itemsize}").reshape(-1)
     total = 0
     for start in range(0, bits.size, HASHED_ELEMENTS):
-        # a sign is a bit that adds up with others: it has to touch them
-        mixed = (
-            bits[start : start + HASHED_ELEMENTS].astype(np.uint64) + np.uint64(1)
-        ) * np.uint64(0x9E3779B97F4A7C15)
+        part = bits[start : start + HASHED_ELEMENTS].astype(np.uint64)
+        # a sign is one bit, which must touch the others, or signs would cancel in the sum
+        mixed = (part + np.uint64(1)) * HASH_FACTOR
         mixed ^= mixed >> np.uint64(32)
         total += int((mixed * mixed).sum(dtype=np.uint64))
     return total

@@ -1,10 +1,10 @@
-"""By how much the tensors of a graph change when some of its biases do: a proof that no output changes.
+"""A proof that a change of some biases changes no output of a graph.
 
-What is added to a bias is followed through the graph. As long as it hangs on no input its values are
-known. Behind a product with something that does, it is known along which axes it may vary. It is gone
-where a softmax is over an axis along which it does not vary, and where it meets another gain that takes
-it back. A mean with weights that sum to one passes it as it is. Of every other operator nothing is
-known, and nothing passes.
+What is added to a bias, its gain, is followed through the graph. The values of a gain are known as
+long as they depend on no input. Behind a product with a tensor that depends on inputs, only the
+axes along which the gain may vary are known. A gain is gone behind a softmax over an axis along
+which it does not vary, and where it meets another gain that cancels it. A mean with weights that
+sum to one passes it on as it is. Nothing is known of any other operator, and the proof fails there.
 """
 
 from __future__ import annotations
@@ -56,18 +56,18 @@ class GainWalk:
 
     Attributes:
         gains: by tensor what is added to it.
-        met: the weights to which a gain of known values was added.
+        met_biases: the weights to which a gain of known values was added.
     """
 
     def __init__(self, plain: PlainSteps, biases: Mapping[str, Gain]):
         self.plain = plain
         self.gains = {name: gain for name, gain in biases.items() if gain.array.any()}
-        self.met: list[str] = []
+        self.met_biases: list[str] = []
         self._shares = Shares(plain)
         self._done: set[str] = set()
 
-    def does_vanish(self) -> bool:
-        """Walks the graph; does none of its outputs change?"""
+    def leaves_outputs(self) -> bool:
+        """Walk the graph, and tell whether it is proven that none of its outputs changes."""
         try:
             for proto, kind in self.plain.steps:
                 if not isinstance(kind, Body) or kind.is_repeated:
@@ -77,15 +77,20 @@ class GainWalk:
         return self.gains.keys().isdisjoint(o.name for o in self.plain.graph.model.graph.output)
 
     def _pass_node(self, node: PlainNode) -> None:
+        """Find the gains of a node's results.
+
+        Raises:
+            UnknownStructure: nothing is known of them.
+        """
         is_reached = not self.gains.keys().isdisjoint(node.inputs)
         found = self._make_gains(node) if is_reached else []
         shares = self._shares.pass_node(node)
         for k, name in enumerate(node.outputs):
             gain = found[k] if k < len(found) else None
-            kept = gain if gain is not None and (gain.array.any() or not gain.known) else None
+            kept = gain if gain is not None and (gain.array.any() or not gain.is_known) else None
             share = shares[k] if k < len(shares) else None
             if name in self._done:
-                # one branch or another makes it
+                # Each branch of an If makes the tensor.
                 if kept is not None or name in self.gains:
                     raise UnknownStructure("a gain of one branch")
                 self._shares.places.pop(name, None)
@@ -102,7 +107,11 @@ class GainWalk:
     # ---- what a node makes of gains
 
     def _make_gains(self, node: PlainNode) -> list[Gain | None]:
-        """Returns the gains of a node's results; raises UnknownStructure where nothing is known."""
+        """Return the gains of a node's results.
+
+        Raises:
+            UnknownStructure: nothing is known of them.
+        """
         gains = [self.gains.get(name) for name in node.inputs]
         match node.kind, node.law:
             case None, _:
@@ -116,13 +125,15 @@ class GainWalk:
             case Elementwise(), _:
                 rank = len(self._shape(node.outputs[0]))
                 wide = [
-                    g and g.moved(g.array.reshape((1,) * (rank - g.array.ndim) + g.array.shape))
+                    g
+                    and g.with_array(g.array.reshape((1,) * (rank - g.array.ndim) + g.array.shape))
                     for g in gains
                 ]
                 return [self._pass_elementwise(node, wide)]
         raise UnknownStructure("nothing is known of the operator")
 
     def _pass_elementwise(self, node: PlainNode, gains: Gains) -> Gain | None:
+        """Return the gain of the result of a node that acts on every element alone."""
         match node.law:
             case Linear() as law:
                 return self._add(node, law, gains)
@@ -136,33 +147,37 @@ class GainWalk:
         raise UnknownStructure("nothing is known of the operator")
 
     def _scale(self, gain: Gain, other: str, power: float) -> Gain:
-        values = self.plain.known(other)
+        """Return a gain times a power of the tensor `other`."""
+        values = self.plain.find_value(other)
         shape = () if values is not None else self._shape(other)
         return scale_gain(gain, values, shape if values is None else values.shape, power)
 
     def _add(self, node: PlainNode, law: Linear, gains: Gains) -> Gain | None:
-        """Returns the gain of a sum, in which one gain may take back another."""
+        """Return the gain of a sum, in which gains may cancel each other."""
         chosen = range(len(gains)) if law.operands is None else law.operands
         coefficients = law.coefficients or (1.0,) * len(gains)
         terms = [multiply_gain(gains[k], c) for k, c in zip(chosen, coefficients, strict=False)]
         given = [t for t in terms if t is not None]
-        if len(chosen) > 1 and len(given) == 1 and given[0].known:
+        if len(chosen) > 1 and len(given) == 1 and given[0].is_known:
             weights = self.plain.graph.tensors
             names = [node.inputs[k] for k in chosen if gains[k] is None]
-            self.met += [n for n in names if n in weights]
+            self.met_biases += [n for n in names if n in weights]
         return add_gains(given)
 
     def _choose(self, node: PlainNode, arms: tuple[int, ...], gains: Gains) -> Gain | None:
-        """Returns a gain where the other arm is so low that nothing added to it shows.
+        """Return the gain of a choice whose other arm is so low that a gain would not show there.
 
         Such an arm masks scores in front of a softmax.
+
+        Raises:
+            UnknownStructure: both arms have gains, or the other arm is not known to be that low.
         """
         with_gain = [k for k in arms if gains[k]]
         if len(with_gain) != 1 or len(arms) != 2:
             raise UnknownStructure("a gain in both arms")
         (other,) = set(arms) - set(with_gain)
         name = node.inputs[other]
-        values, kind = self.plain.known(name), self.plain.kind_of(name)
+        values, kind = self.plain.find_value(name), self.plain.find_element_type(name)
         is_low = values is not None and kind in LOWEST_NUMBER
         if values is None or kind is None or not is_low or kind not in FLOAT_TYPES:
             raise UnknownStructure("a gain at some places")
@@ -173,13 +188,14 @@ class GainWalk:
     # ---- movements
 
     def _move_all(self, node: PlainNode, kind: Movement, gains: Gains) -> list[Gain | None]:
+        """Return the gains of all results of a movement."""
         for sources, _ in kind.results:
             if any(gain and i not in sources for i, gain in enumerate(gains)):
                 raise UnknownStructure("a place that changes")
         return [self._move(node, kind, k) for k in range(len(kind.results))]
 
     def _move(self, node: PlainNode, kind: Movement, result: int) -> Gain | None:
-        """Returns a gain at other places; in a concatenation other parts have none."""
+        """Return the gain of one result of a movement; in a concatenation other parts have none."""
         sources, steps = kind.results[result]
         names = [node.inputs[i] for i in sources]
         gains = [self.gains.get(n) for n in names]
@@ -198,11 +214,12 @@ class GainWalk:
                 raise UnknownStructure("a padding beside a gain")
             array = move_role(array, step, shape)
             shape = move_shape(shape, step)
-        return gain.moved(array)
+        return gain.with_array(array)
 
     # ---- equations
 
     def _pass_equation(self, node: PlainNode, kind: Equation, gains: Gains) -> Gain | None:
+        """Return the gain of the result of a node that an equation describes."""
         shapes = [self._shape(n) if n else None for n in node.inputs]
         results = [self._shape(o) if o else None for o in node.outputs]
         solution = solve_equation(kind.text, shapes, kind.sizes, results)
@@ -210,7 +227,9 @@ class GainWalk:
         if any(gains[len(how.sides) :]):
             raise UnknownStructure("a gain of an operand that the rule does not name")
         sides = zip(gains, how.sides, strict=False)
-        laid = [g and g.moved(lay_over_names(g.array, side, names, sizes)) for g, side in sides]
+        laid = [
+            g and g.with_array(lay_over_names(g.array, side, names, sizes)) for g, side in sides
+        ]
         match node.law:
             case Softmax() if laid[0]:
                 places = [names.index(n) for n in how.over]
@@ -227,7 +246,7 @@ class GainWalk:
     def _multiply(
         self, node: PlainNode, law: Multilinear, solution: SolvedEquation, laid: Gains
     ) -> Gain | None:
-        """Returns the gain of a product of two factors, and of the bias behind it."""
+        """Return the gain of a product of two factors, and of the bias behind it."""
         if laid[0] and laid[1]:
             raise UnknownStructure("a gain of both factors")
         addend = take_gain(laid[2], solution) if len(laid) > 2 and laid[2] else None
@@ -238,8 +257,8 @@ class GainWalk:
                 self._contract(node, law, solution, laid, own, other), law.coefficient
             )
         has_bias = len(node.inputs) > 2 and node.inputs[2] in self.plain.graph.tensors
-        if made and made.known and addend is None and has_bias:
-            self.met.append(node.inputs[2])
+        if made and made.is_known and addend is None and has_bias:
+            self.met_biases.append(node.inputs[2])
         terms = (made, multiply_gain(addend, law.addend))
         return add_gains([g for g in terms if g is not None])
 
@@ -252,15 +271,28 @@ class GainWalk:
         own: int,
         other: int,
     ) -> Gain:
-        """Returns the gain of a product of which the factor `own` has one."""
+        """Return the gain of a product, one factor of which has a gain.
+
+        Args:
+            node: the product.
+            law: its law.
+            solution: its equation.
+            laid: the gains of its operands over the names of the equation.
+            own: the factor with a gain, 0 or 1.
+            other: the other one.
+        """
         gain, name = laid[own], node.inputs[other]
         assert gain is not None
         how, names, sizes = solution.how, tuple(solution.sizes), solution.sizes
         varies = {names[a] for a in find_varying_axes(gain.array)}
         if varies.isdisjoint(how.gone) and self._shares.is_share(node, law, other, solution):
             return take_gain(gain, solution)
-        weight = self.plain.known(name)
-        if gain.known and weight is not None and _is_uniform(law, own, varies, solution):
+        weight = self.plain.find_value(name)
+        if (
+            gain.is_known
+            and weight is not None
+            and _is_alike_everywhere(law, own, varies, solution)
+        ):
             values = weight.astype(np.float64)
             return weigh_gain(
                 gain, lay_over_names(values, how.sides[other], names, sizes), solution
@@ -272,8 +304,10 @@ class GainWalk:
         return make_unknown([1 if varies.isdisjoint(term.names) else n for term, n in axes])
 
 
-def _is_uniform(law: Multilinear, own: int, varies: set[str], solution: SolvedEquation) -> bool:
-    """Does a gain of known values change a product alike at all places of a map?"""
+def _is_alike_everywhere(
+    law: Multilinear, own: int, varies: set[str], solution: SolvedEquation
+) -> bool:
+    """Tell whether a gain of known values changes a product alike at all places of a map."""
     if law.window is None:
         return True
     places = solution.how.pinned - solution.how.named[1]

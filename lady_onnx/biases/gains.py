@@ -1,4 +1,8 @@
-"""What is added to a tensor: its values where they are known, and along which axes it may vary where not."""
+"""Gains: what is added to a tensor when biases change, and the arithmetic of gains.
+
+The values of a gain are known, or else the axes along which it may vary. Which node does what to
+gains is said in `gain_walk`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,9 @@ from ..dataflow.labels.roles import find_varying_axes
 from ..errors import UnknownStructure
 
 CANCELLING_TOLERANCE = 4e-6
-"""A bias takes back what another adds to the rounding of what went in: this share of it."""
+"""Two gains cancel where their sum is at most this share of what was summed up to them."""
 MAX_TAKEN_BACK = 30
-"""A bias takes back no more than so many times its own size."""
+"""A bias cancels no gain that is more than so many times as large as the bias itself."""
 LOWEST_NUMBER: dict[int, float] = {
     TensorProto.BFLOAT16: float(np.finfo(np.float32).min),
     TensorProto.DOUBLE: float(np.finfo(np.float64).min),
@@ -30,46 +34,58 @@ class Gain:
     """What is added to a tensor.
 
     Attributes:
-        array: float64, of size one along the axes along which it does not vary: the values, or, where
-            they are not known, a number for every element that may have a value of its own.
-        known: whether `array` holds the values.
-        size: the largest of the values that were summed up to it; with it the rounding grows.
-        most: the largest value that it may take back.
+        array: float64, of size one along axes along which the gain does not vary. It holds the
+            values, or, where they are not known, another number for every element that may have a
+            value of its own.
+        is_known: whether `array` holds the values.
+        size: the largest of the values that were summed up to it; rounding grows with it.
+        max_taken_back: the largest value that it may cancel.
     """
 
     array: np.ndarray
-    known: bool = True
+    is_known: bool = True
     size: float = 0.0
-    most: float = np.inf
+    max_taken_back: float = np.inf
 
-    def moved(self, array: np.ndarray) -> Gain:
-        """Returns the same gain at other places."""
+    def with_array(self, array: np.ndarray) -> Gain:
+        """Return the same gain laid out as another array."""
         return replace(self, array=array)
 
 
 def make_unknown(shape: Sequence[int]) -> Gain:
-    """Returns a gain of unknown values that varies along all axes of `shape` longer than one."""
+    """Return a gain of unknown values that varies along all axes of `shape` longer than one."""
     numbers = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
-    return Gain(numbers, known=False)
+    return Gain(numbers, is_known=False)
 
 
-def make_known(array: np.ndarray, size: float | None = None, most: float = np.inf) -> Gain:
-    """Returns a gain of known values; raises UnknownStructure where one of them is not finite."""
+def make_known(
+    array: np.ndarray, size: float | None = None, max_taken_back: float = np.inf
+) -> Gain:
+    """Return a gain of known values.
+
+    Args:
+        array: the values, float64.
+        size: see `Gain`; by default the largest of the values.
+        max_taken_back: see `Gain`.
+
+    Raises:
+        UnknownStructure: a value is not finite.
+    """
     if not np.isfinite(array).all():
         raise UnknownStructure("a gain that is not finite")
     largest = float(np.abs(array).max(initial=0))
-    return Gain(array, size=largest if size is None else size, most=most)
+    return Gain(array, size=largest if size is None else size, max_taken_back=max_taken_back)
 
 
 def multiply_gain(gain: Gain | None, factor: float) -> Gain | None:
-    """Returns a gain times a number; none stays none."""
+    """Return a gain times a number; no gain stays none."""
     if gain is None or factor == 1:
         return gain
     return replace(gain, array=gain.array * factor, size=gain.size * abs(factor))
 
 
 def scale_gain(gain: Gain, values: np.ndarray | None, shape: Sequence[int], power: float) -> Gain:
-    """Returns a gain times a power of a tensor, element by element.
+    """Return a gain times a power of a tensor, element by element.
 
     Args:
         gain: the gain.
@@ -77,28 +93,29 @@ def scale_gain(gain: Gain, values: np.ndarray | None, shape: Sequence[int], powe
         shape: the tensor's shape.
         power: the power: 1 to multiply, -1 to divide.
     """
-    if values is None or not gain.known:
+    if values is None or not gain.is_known:
         own = () if values is not None and values.size == 1 else tuple(shape)
         return make_unknown(np.broadcast_shapes(gain.array.shape, own))
     with np.errstate(all="ignore"):
         factor = 1 / values.astype(np.float64) if power < 0 else values.astype(np.float64)
         largest = float(np.abs(factor).max(initial=0))
-        return make_known(gain.array * factor, most=gain.most * largest)
+        return make_known(gain.array * factor, max_taken_back=gain.max_taken_back * largest)
 
 
 def add_gains(gains: Sequence[Gain]) -> Gain | None:
-    """Returns the sum of gains; None where they take each other back, to rounding.
+    """Return the sum of gains; None where they cancel each other, up to rounding.
 
     Raises:
-        UnknownStructure: a gain is too large to be taken back: its rounding would hide other changes.
+        UnknownStructure: a gain is too large to be cancelled: its rounding would hide other
+            changes.
     """
     if len(gains) < 2:
         return gains[0] if gains else None
-    if not all(g.known for g in gains):
+    if not all(g.is_known for g in gains):
         return make_unknown(np.broadcast_shapes(*(g.array.shape for g in gains)))
     total = np.sum(np.broadcast_arrays(*(g.array for g in gains)), 0)
     size = max(g.size for g in gains)
-    if any(size > g.most for g in gains):
+    if any(size > g.max_taken_back for g in gains):
         raise UnknownStructure(
             "a step that is too large would hide in its rounding what else was done"
         )
@@ -109,9 +126,15 @@ def add_gains(gains: Sequence[Gain]) -> Gain | None:
 def concatenate_gains(
     gains: Sequence[Gain | None], shapes: Sequence[tuple[int, ...]], axis: int
 ) -> Gain:
-    """Returns the gain of tensors one after the other along an axis; None stands for no gain."""
+    """Return the gain of concatenated tensors.
+
+    Args:
+        gains: the gain of each tensor, None for no gain; one at least has a gain.
+        shapes: the shapes of the tensors.
+        axis: the axis along which they are concatenated.
+    """
     given = [g for g in gains if g is not None]
-    if not all(g.known for g in given):
+    if not all(g.is_known for g in given):
         total = sum(s[axis] for s in shapes)
         return make_unknown([total if a == axis else n for a, n in enumerate(shapes[0])])
     axes = {axis, *(a for g in given for a in find_varying_axes(g.array))}
@@ -119,12 +142,12 @@ def concatenate_gains(
     for gain, shape in zip(gains, shapes, strict=True):
         dims = [n if a in axes else 1 for a, n in enumerate(shape)]
         pieces.append(np.zeros(dims) if gain is None else np.broadcast_to(gain.array, dims))
-    size, most = max(g.size for g in given), min(g.most for g in given)
-    return Gain(np.concatenate(pieces, axis), size=size, most=most)
+    size, limit = max(g.size for g in given), min(g.max_taken_back for g in given)
+    return Gain(np.concatenate(pieces, axis), size=size, max_taken_back=limit)
 
 
 def weigh_gain(gain: Gain, weight: np.ndarray, solution: SolvedEquation) -> Gain:
-    """Returns what a known gain becomes in a weighted sum.
+    """Return what a known gain becomes in a weighted sum.
 
     Args:
         gain: the gain over the names of an equation, the same at all places of a map.
@@ -135,32 +158,32 @@ def weigh_gain(gain: Gain, weight: np.ndarray, solution: SolvedEquation) -> Gain
     kept = {n for term in how.results[0] for n in term.names}
     gone = tuple(a for a, n in enumerate(names) if n not in kept)
     terms = gain.array * weight
-    # along a name that neither has in full the same is added as often as it is long
+    # Along a name that neither of them has in full, one term is added as often as it is long.
     lengths = [sizes[names[a]] for a in gone if terms.shape[a] == 1 and names[a] in how.gone]
     made = np.prod(lengths or [1]) * terms.sum(gone, keepdims=True)
     return take_gain(make_known(made, float(np.abs(terms).max(initial=0))), solution)
 
 
 def average_gain(gain: Gain, solution: SolvedEquation) -> Gain:
-    """Returns the mean of a gain over all that an equation contracts."""
+    """Return the mean of a gain over the names of an equation that its result lacks."""
     names = tuple(solution.sizes)
     results = solution.how.results[0]
     unnamed = (n for n in names if not any(n in t.names for t in results))
     places = tuple(names.index(n) for n in {*solution.how.gone, *unnamed})
-    if gain.known:
-        return take_gain(gain.moved(gain.array.mean(places, keepdims=True)), solution)
+    if gain.is_known:
+        return take_gain(gain.with_array(gain.array.mean(places, keepdims=True)), solution)
     dims = [1 if a in places else n for a, n in enumerate(gain.array.shape)]
     return take_gain(make_unknown(dims), solution)
 
 
 def take_gain(gain: Gain, solution: SolvedEquation) -> Gain:
-    """Returns a gain over the names of an equation as one over the axes of its result.
+    """Return a gain over the names of an equation as one over the axes of its result.
 
     Raises:
-        UnknownStructure: the gain varies along an axis that the result has not.
+        UnknownStructure: the gain varies along a name that the result lacks.
     """
     names, sizes = tuple(solution.sizes), solution.sizes
     laid = take_result_axes(gain.array, solution.how.results[0], names, sizes)
     if laid is None:
         raise UnknownStructure("a gain along an axis that the result has not")
-    return gain.moved(laid)
+    return gain.with_array(laid)

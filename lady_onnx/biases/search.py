@@ -1,8 +1,10 @@
-"""Biases that may be changed without changing what a model computes: those that a softmax forgets, and pairs that cancel.
+"""Biases that were changed without changing what a model computes, alone or in pairs.
 
-The bias of keys adds the same to every score of a query. What the bias of values adds to all of them passes the weighted
-mean as it is, and the bias behind takes it back; so does any bias behind another with nothing but sums between. That
-nothing else comes of it is proven, step by step (`gains`): a mask that multiplies scores or probabilities stands in the way.
+The bias of keys adds the same number to every score of a query, and the softmax does not see it.
+The bias of values adds the same to all values; their weighted mean passes that on as it is, and the
+bias behind it may cancel it. So may any bias that follows another with only sums between them. That
+no output changes is proven node by node (`gain_walk`). The proof fails, for example, where a mask
+multiplies scores or probabilities.
 """
 
 from __future__ import annotations
@@ -19,45 +21,53 @@ from ..numerics import as_finite, is_float_array, is_same
 from .gain_walk import GainWalk
 from .gains import MAX_TAKEN_BACK, Gain
 
-FEW = 0.25
-"""Where more of the weights differ than this share, none of them is tried."""
+MAX_CHANGED_SHARE = 0.25
+"""Where more than this share of the weights differ, no bias is tried."""
+STEP_TOLERANCE = 1e-5
+"""A bias that differs by less than this share of itself was rounded, and not changed."""
 
 
-def _changed(reference: Arrays, suspect: Arrays) -> list[str]:
-    """Weights with one axis that differ, where few do."""
+def _list_changed(reference: Arrays, suspect: Arrays) -> list[str]:
+    """List the weights of one axis that differ; none where too many weights differ."""
     apart = [n for n, a in reference.items() if is_float_array(a) and not is_same(a, suspect[n])]
-    if len(apart) > FEW * len(reference):
+    if len(apart) > MAX_CHANGED_SHARE * len(reference):
         return []
     return [n for n in apart if reference[n].size == max(reference[n].shape, default=0) > 1]
 
 
-def _gain(reference: Arrays, suspect: Arrays, name: str) -> Gain:
-    """What is added to a bias."""
+def _make_gain(reference: Arrays, suspect: Arrays, name: str) -> Gain:
+    """Return what was added to a bias."""
     ours, theirs = (as_finite(a[name]).astype(np.float64) for a in (reference, suspect))
     size = float(np.abs(ours).max())
-    return Gain(theirs - ours, size=size, most=MAX_TAKEN_BACK * size)
+    return Gain(theirs - ours, size=size, max_taken_back=MAX_TAKEN_BACK * size)
 
 
 def find_inert_biases(graph: Graph, reference: Arrays, suspect: Arrays) -> list[str]:
-    """Weights with one axis that differ where the function does not depend on them: the bias of keys in attention.
+    """Find biases that differ although the function does not depend on them: those of keys.
 
     Args:
         graph: the reference.
-        reference, suspect: the weights by the same names, all units in place.
+        reference: its weights by name.
+        suspect: the suspect's weights by the same names, with all units in place.
+
+    Returns:
+        The names of weights with one axis.
     """
-    apart = _changed(reference, suspect)
+    apart = _list_changed(reference, suspect)
     plain = list_plain_steps(graph, analyse_graph(graph)) if apart else None
     found = []
     for name in apart:
-        gain = _gain(reference, suspect, name)
-        # what is rounded alone is no step
+        gain = _make_gain(reference, suspect, name)
+        # What rounding changed is no step.
         step = np.where(
-            np.isclose(gain.array, 0, atol=1e-5 * np.abs(as_finite(reference[name]))), 0, gain.array
+            np.isclose(gain.array, 0, atol=STEP_TOLERANCE * np.abs(as_finite(reference[name]))),
+            0,
+            gain.array,
         )
         if (
             plain is not None
             and step.any()
-            and GainWalk(plain, {name: gain.moved(step)}).does_vanish()
+            and GainWalk(plain, {name: gain.with_array(step)}).leaves_outputs()
         ):
             found.append(name)
     return found
@@ -66,28 +76,37 @@ def find_inert_biases(graph: Graph, reference: Arrays, suspect: Arrays) -> list[
 def find_cancelling_biases(
     graph: Graph, reference: Arrays, suspect: Arrays
 ) -> list[tuple[str, str]]:
-    """Pairs of biases that differ, of which the second takes back what the first adds; arguments as of `find_inert_biases`."""
-    apart = _changed(reference, suspect)
-    return (
-        _pairs(list_plain_steps(graph, analyse_graph(graph)), apart, reference, suspect)
-        if len(apart) > 1
-        else []
-    )
+    """Find pairs of biases that differ, the second of which cancels what the first adds.
+
+    Args:
+        graph: the reference.
+        reference: its weights by name.
+        suspect: the suspect's weights by the same names, with all units in place.
+
+    Returns:
+        Pairs of names of weights with one axis.
+    """
+    apart = _list_changed(reference, suspect)
+    if len(apart) < 2:
+        return []
+    plain = list_plain_steps(graph, analyse_graph(graph))
+    return _find_pairs(plain, apart, reference, suspect)
 
 
-def _pairs(
+def _find_pairs(
     plain: PlainSteps, apart: Sequence[str], reference: Arrays, suspect: Arrays
 ) -> list[tuple[str, str]]:
-    gains = {name: _gain(reference, suspect, name) for name in apart}
+    """Find pairs among some changed biases, see `find_cancelling_biases`."""
+    gains = {name: _make_gain(reference, suspect, name) for name in apart}
     found = []
     for name in apart:
         alone = GainWalk(plain, {name: gains[name]})
-        alone.does_vanish()
-        for last in dict.fromkeys(alone.met):
+        alone.leaves_outputs()
+        for last in dict.fromkeys(alone.met_biases):
             if (
                 last in gains
                 and last != name
-                and GainWalk(plain, {n: gains[n] for n in (name, last)}).does_vanish()
+                and GainWalk(plain, {n: gains[n] for n in (name, last)}).leaves_outputs()
             ):
                 found.append((name, last))
     return found

@@ -1,4 +1,4 @@
-"""Tensors whose elements sum to one along an axis: what a softmax makes, wherever it is moved."""
+"""Tensors whose elements sum to one along an axis: results of a softmax, also where moved."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from ..scaling.state import PlainNode
 
 
 class Shares:
-    """The tensors that are shares of a whole.
+    """The tensors of a graph whose elements sum to one along an axis.
+
+    Args:
+        plain: the steps of the graph.
 
     Attributes:
-        plain: the steps of the graph.
-        places: by tensor, for those whose elements sum to one along an axis, the places along it.
+        plain: the same.
+        places: by such a tensor the places along the axis, an array that varies along it alone.
     """
 
     def __init__(self, plain: PlainSteps):
@@ -28,7 +31,14 @@ class Shares:
     def is_share(
         self, node: PlainNode, law: Multilinear, operand: int, solution: SolvedEquation
     ) -> bool:
-        """Do the elements of an operand sum to one along all that a product sums over?"""
+        """Tell whether the elements of an operand sum to one over all that a product contracts.
+
+        Args:
+            node: the product.
+            law: its law.
+            operand: the position of the operand.
+            solution: the equation of the product.
+        """
         share = self.places.get(node.inputs[operand])
         if share is None or law.window is not None:
             return False
@@ -38,12 +48,12 @@ class Shares:
         return {names[a] for a in find_varying_axes(laid)} == gone
 
     def pass_node(self, node: PlainNode) -> list[np.ndarray | None]:
-        """Returns for every result that sums to one along an axis the places along it."""
+        """Return for each result of a node the places along an axis over which it sums to one."""
         if isinstance(node.kind, Equation) and node.law == Softmax(is_share=True):
             shape = self.plain.shape(node.outputs[0])
             terms = node.kind.text.partition("->")[0].split()
             over = [a for a, term in enumerate(terms) if term.startswith("{")]
-            # of one place nothing tells whether it is one in general
+            # An axis of length one tells nothing: it may be longer in another run.
             if len(over) != 1 or shape[over[0]] == 1:
                 return []
             return [lay_along(np.arange(shape[over[0]]), over[0], len(shape))]
@@ -58,6 +68,7 @@ class Shares:
         return []
 
     def _move_share(self, node: PlainNode, kind: Movement, share: np.ndarray) -> np.ndarray | None:
+        """Return the places of a share that was moved, None where it is no whole any more."""
         shape, places = self.plain.shape(node.inputs[0]), share
         for step in kind.results[0][1]:
             places, shape = move_role(places, step, shape), move_shape(shape, step)

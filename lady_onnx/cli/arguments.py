@@ -65,6 +65,13 @@ def add_common_arguments(parser: argparse.ArgumentParser, is_nested: bool = Fals
         default=argparse.SUPPRESS if is_nested else False,
         help="one JSON object on standard output, also for errors, and nothing else there",
     )
+    parser.add_argument(
+        "--rules",
+        metavar="FILE.py",
+        action="append",
+        default=argparse.SUPPRESS if is_nested else [],
+        help="a Python file that registers rules of operators; it is run, so trust it",
+    )
     volume = parser.add_mutually_exclusive_group()
     volume.add_argument(
         "-v",
@@ -83,6 +90,17 @@ def add_common_arguments(parser: argparse.ArgumentParser, is_nested: bool = Fals
         const=QUIET,
         default=argparse.SUPPRESS if is_nested else NORMAL,
         help="print the result alone",
+    )
+
+
+def add_custom_ops_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the libraries with kernels that onnxruntime does not have."""
+    parser.add_argument(
+        "--custom-ops",
+        metavar="LIBRARY",
+        action="append",
+        default=[],
+        help="a library with kernels of operators that onnxruntime does not have",
     )
 
 

@@ -82,6 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise UsageError(f"no command '{command}'; {known}")
         args = build_parser(command).parse_args(arguments)
         with show_log(args.verbosity):
+            for file in args.rules:
+                rules = importlib.import_module("lady_onnx.rules")
+                rules.load_rules_file(file)
             return int(args.run(args))
     except SystemExit as stop:
         return int(stop.code or 0)

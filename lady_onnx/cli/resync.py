@@ -13,9 +13,10 @@ from ..errors import OutputError
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..matching.assignment import ASSIGNMENTS
-from ..pipeline.options import EVIDENCE, VERIFY
+from ..pipeline.options import EVIDENCE_CHOICES, VERIFY_CHOICES
 from ..reporting import count_things
 from ..runtime.providers import PROVIDERS
+from .arguments import add_custom_ops_argument
 from .console import print_details, print_headline, print_json
 from .destinations import claim_destination
 from .progress import show_phase
@@ -42,14 +43,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_destinations(parser)
     parser.add_argument(
-        "--verify", choices=VERIFY, default="auto", help="how outputs are compared (auto)"
+        "--verify", choices=VERIFY_CHOICES, default="auto", help="how outputs are compared (auto)"
     )
     parser.add_argument(
         "--provider", choices=PROVIDERS, default="auto", help="what runs them (auto)"
     )
     parser.add_argument(
         "--evidence",
-        choices=EVIDENCE,
+        choices=EVIDENCE_CHOICES,
         default="all",
         help="all weights of a unit, or the paper's: incoming (all)",
     )
@@ -59,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="optimal",
         help="with argmax, the paper's (optimal)",
     )
+    add_custom_ops_argument(parser)
 
 
 def _add_destinations(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +93,7 @@ def run_command(args: argparse.Namespace) -> int:
             strip=args.strip,
             evidence=args.evidence,
             assignment=args.assignment,
+            custom_ops=args.custom_ops,
             progress=progress,
         )
     result.save(out)

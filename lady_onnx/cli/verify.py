@@ -7,7 +7,7 @@ import argparse
 import lady_onnx as lady
 
 from ..runtime.providers import PROVIDERS
-from .arguments import parse_magnitude, parse_natural, parse_positive
+from .arguments import add_custom_ops_argument, parse_magnitude, parse_natural, parse_positive
 from .console import print_details, print_headline, print_json
 from .progress import show_phase
 
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_magnitude,
         help="largest difference, relative to the largest output",
     )
+    add_custom_ops_argument(parser)
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -44,6 +45,7 @@ def run_command(args: argparse.Namespace) -> int:
             metric=args.metric,
             provider=args.provider,
             tolerance=args.tolerance,
+            custom_ops=args.custom_ops,
         )
     if args.json:
         print_json(found.to_dict())

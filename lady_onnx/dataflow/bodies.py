@@ -167,7 +167,7 @@ class BodyRunner:
         scope = Scope(prefix_of_function(function), nodes, next(self._calls), given)
         outputs = self._run_nodes(function.node, [], function.output, scope, values)
         for name, inner in zip(node.output, outputs, strict=False):
-            self.state.inference.same(name, inner)
+            self.state.inference.copy_tensor(name, inner)
             self.pass_result(inner, name)
         # what made a result of unknown shape has pinned what it read
         found = zip(outputs, node.output, strict=False)
@@ -191,7 +191,7 @@ class BodyRunner:
         for inner in plain:
             inner.name = f"{node.name or node.op_type}/{inner.op_type}"
             self._placed[id(inner)] = PlacedNode(inner, inner, Scope())
-            self.state.inference.note_plain(inner)
+            self.state.inference.versions.note_plain(inner)
             self._step(inner)
 
     def pass_result(self, inner: str, name: str) -> None:

@@ -51,7 +51,7 @@ def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
     state = runner.state
     if is_sequence_node(state, node):
         return run_sequence_node(state, node)
-    types = [state.inference.type_of(n) for n in node.input]
+    types = [state.inference.types.find_type(n) for n in node.input]
     function = find_function(
         state.graph, node, [t.SerializeToString() if t else b"" for t in types]
     )
@@ -62,7 +62,7 @@ def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
 
 def _run_branches(runner: BodyRunner, placed: PlacedNode) -> Sequence[Result]:
     state, node = runner.state, placed.node
-    condition = state.inference.value(node.input[0])
+    condition = state.inference.values.find_value(node.input[0])
     branches = ["then_branch", "else_branch"]
     if condition is not None:
         branches = branches[:1] if condition.all() else branches[1:]
@@ -71,7 +71,7 @@ def _run_branches(runner: BodyRunner, placed: PlacedNode) -> Sequence[Result]:
         outputs = runner.run_graph(*runner.open_body(placed, branch), {})
         found.append([_read_result(state, o) for o in outputs])
         for name, inner in zip(node.output, outputs, strict=True):
-            state.inference.same(name, inner, value=len(branches) == 1)
+            state.inference.copy_tensor(name, inner, with_values=len(branches) == 1)
             runner.pass_result(inner, name)
     if len(found) == 1:
         return found[0]
@@ -87,18 +87,18 @@ def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
     # the number of the turn, and whether it takes place
     for name, kind in zip(names[:2], kinds, strict=False):
         state.tensors[given[name]] = make_opaque(())
-        state.inference.declare(given[name], kind, ())
+        state.inference.types.declare(given[name], kind, ())
     if node.input[1]:
-        state.inference.same(given[names[1]], node.input[1])
+        state.inference.copy_tensor(given[names[1]], node.input[1])
     initial = list(node.input[2:])
     states = [_declare_state(state, given[n], i) for n, i in zip(names[2:], initial, strict=True)]
     outputs = runner.run_graph(body, scope, given)
     runner.leave_results(outputs)
     results = _unify_states(state, initial, states, outputs[1:])
     scans = outputs[1 + len(initial) :]
-    turns = state.inference.value(node.input[0]) if node.input[0] else None
+    turns = state.inference.values.find_value(node.input[0]) if node.input[0] else None
     # true in every turn if it is in the first
-    goes_on = state.inference.value(outputs[0])
+    goes_on = state.inference.values.find_value(outputs[0])
     if scans and (turns is None or goes_on is None or not goes_on.all()):
         raise UnknownStructure("a loop of unknown length")
     results += [_stack_turns(state, o, 0, int(turns)) for o in scans if turns is not None]
@@ -184,7 +184,7 @@ def _declare_state(state: WalkState, name: str, initial: str) -> Tensor:
 def _declare(state: WalkState, name: str, tensor: Tensor, like: str) -> None:
     """Makes `tensor` known by a name, of the element type of another."""
     state.tensors[name] = tensor
-    state.inference.declare_like(name, tensor.shape, like)
+    state.inference.types.declare_like(name, tensor.shape, like)
 
 
 def _declare_results(

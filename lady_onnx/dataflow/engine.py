@@ -28,7 +28,7 @@ from ..graph.nodes import (
 from ..graph.shapes import choose_input_shapes
 from .bodies import CONSTANT_OPERATOR, BodyRunner
 from .control_flow import has_body, run_body
-from .inference import Inference
+from .inference.results import Inference
 from .labels.facts import GRAPH_INPUT, POSITION, Facts
 from .labels.roles import Role, to_dense
 from .labels.tensors import Tensor, make_opaque
@@ -123,7 +123,7 @@ class Engine:
             if self.failed >= limit:
                 return None
         weights = state.labelling.weights
-        values = frozenset(state.inference.read)
+        values = frozenset(state.inference.values.read)
         facts.node = ""
         state.labelling.pin_values(sorted(values & weights.keys()))
         for output in outputs:
@@ -185,7 +185,7 @@ class Engine:
             for o, n in zip(operands, names, strict=True)
         ):
             raise UnknownStructure("an operand of unknown shape")
-        if any(_is_too_long(state.inference.known_shape(n)) for n in made if n):
+        if any(_is_too_long(state.inference.types.known_shape(n)) for n in made if n):
             raise UnknownStructure("an axis of more elements than are followed")
         kind = describe(_NodeView(self, node, [o.shape if o else None for o in operands]))
         results = self._transfer(node, kind, operands)
@@ -210,15 +210,15 @@ class Engine:
         if not state.sequences.keys().isdisjoint(node.input):
             raise UnknownStructure("a sequence of tensors")
         state.facts.reason = next((o.reason for o in operands if o and not o.parts), POSITION)
-        loose = [n in state.inference.loose for n in node.input]
-        inferred = [state.inference.known_shape(n) for n in node.output]
+        loose = [n in state.inference.types.loose for n in node.input]
+        inferred = [state.inference.types.known_shape(n) for n in node.output]
         return apply_rule(state.labelling, kind, operands, loose, inferred)
 
     def _keep_result(self, node: NodeProto, name: str, result: Result) -> None:
         """Makes a result of a node known by its name."""
         if isinstance(result, Tensor):
             self.state.tensors[name] = result
-            self.state.inference.note(name, result.shape, node)
+            self.state.inference.complete_shape(name, result.shape, node)
         else:
             self.state.sequences[name] = result
 
@@ -232,7 +232,7 @@ class Engine:
         for operand in itertools.chain(node.input, self._bodies.list_captured(node)):
             self._pin(operand, reason)
         for result in node.output:
-            shape = state.inference.known_shape(result)
+            shape = state.inference.types.known_shape(result)
             if shape is None or _is_too_long(shape):
                 state.tensors.pop(result, None)
             else:
@@ -272,23 +272,23 @@ class _NodeView:
     def __init__(self, engine: Engine, node: NodeProto, shapes: Sequence[tuple[int, ...] | None]):
         self._engine, self._node = engine, node
         self.operator = node.op_type
-        self.opset = engine.state.inference.opset_of(node)
+        self.opset = engine.state.inference.versions.find_opset(node)
         self.attributes = read_attributes(node)
         self.shapes = shapes
         self.results = len(node.output)
 
-    def value(self, operand: int) -> np.ndarray:
-        value = self._engine.state.inference.value(self._node.input[operand])
+    def read_value(self, operand: int) -> np.ndarray:
+        value = self._engine.state.inference.values.find_value(self._node.input[operand])
         if value is None:
             raise UnknownStructure(f"operand {operand} is computed from the graph's inputs")
         return value
 
-    def needed(self, result: int) -> bool:
+    def is_needed(self, result: int) -> bool:
         name = self._node.output[result] if result < self.results else ""
         return bool(name) and self._engine.is_read(self._node, name)
 
-    def shape(self, result: int = 0) -> tuple[int, ...]:
-        return self._engine.state.inference.shape(self._node.output[result])
+    def find_shape(self, result: int = 0) -> tuple[int, ...]:
+        return self._engine.state.inference.types.shape(self._node.output[result])
 
 
 def analyse_graph(

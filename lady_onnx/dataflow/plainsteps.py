@@ -1,7 +1,7 @@
 """The steps of an analysis, each fused operator as the plain ones that it stands for.
 
-What reads these steps needs to know plain operators alone. An operator that has no plain form stays
-what it is.
+A reader of these steps needs to know the laws of plain operators alone. An operator without a plain
+form stays what it is.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ Step = tuple[NodeProto, Kind | None]
 
 @dataclass
 class PlainSteps:
-    """What an analysis saw, in plain operators.
+    """The nodes and tensors of an analysis, in plain operators.
 
     Attributes:
         graph: the analysed graph; the constants of plain forms are among its weights.
-        steps: the nodes with what their rules say.
+        steps: the nodes, in an order in which they can run, with what their rules say.
         tensors: what is known of every tensor.
         makers: by tensor the node that makes it; the last one, where several branches do.
     """
@@ -44,14 +44,18 @@ class PlainSteps:
     makers: dict[str, NodeProto] = field(default_factory=dict)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of a tensor; raises UnknownStructure where it is not known."""
+        """Return the shape of a tensor.
+
+        Raises:
+            UnknownStructure: it is not known.
+        """
         tensor = self.tensors.get(name)
         if tensor is None and name not in self.graph.tensors:
             raise UnknownStructure("an unknown shape")
         return self.graph.shape(name) if tensor is None else tensor.shape
 
-    def law_of(self, node: NodeProto) -> Law | None:
-        """Returns what a node does to scale and sign; None where its rule does not say."""
+    def find_law(self, node: NodeProto) -> Law | None:
+        """Return what a node does to scale and sign, None where no factor passes."""
         rule = find_rule(node.domain, node.op_type)
         if rule is None:
             return None
@@ -59,18 +63,22 @@ class PlainSteps:
             return rule.law
         return rule.law(_ScaledNode(self, list(node.input), read_attributes(node)))
 
-    def known(self, name: str) -> np.ndarray | None:
-        """Returns the values of a weight, or of a copy of one; None for any other tensor."""
+    def find_value(self, name: str) -> np.ndarray | None:
+        """Return the values of a weight, or of a copy of one; None for any other tensor."""
         while name not in self.graph.tensors:
             maker = self.makers.get(name)
-            law = self.law_of(maker) if maker is not None else None
+            law = self.find_law(maker) if maker is not None else None
             if maker is None or not isinstance(law, Linear) or not law.is_copy:
                 return None
             name = maker.input[0]
         return self.graph.array(name)
 
-    def kind_of(self, name: str) -> int | None:
-        """Returns the element type of a tensor, as far as it follows from what is written down."""
+    def find_element_type(self, name: str) -> int | None:
+        """Return the element type of a tensor, as ONNX counts them.
+
+        It follows from the type of a weight or an input, through the nodes in between; None where
+        that is not known.
+        """
         declared = {v.name: v.type.tensor_type.elem_type for v in self.graph.model.graph.input}
         while name not in declared and name not in self.graph.tensors:
             maker = self.makers.get(name)
@@ -79,7 +87,7 @@ class PlainSteps:
             rule = find_rule(maker.domain, maker.op_type)
             if rule is not None and rule.type_attribute:
                 return int(read_attributes(maker)[rule.type_attribute])
-            like = _find_operand_of_type(maker)
+            like = _find_typing_operand(maker)
             if like is None:
                 return None
             name = like
@@ -88,23 +96,29 @@ class PlainSteps:
 
 @dataclass(frozen=True)
 class _ScaledNode:
-    """What a law may ask about its node; see `rules.laws.Scaled`."""
+    """What a law may ask about its node; see `rules.laws.ScaledNode`."""
 
     plain: PlainSteps
     operands: list[str]
     attributes: dict[str, Any]
 
-    def known(self, operand: int) -> np.ndarray | None:
+    def find_value(self, operand: int) -> np.ndarray | None:
         name = self.operands[operand] if operand < len(self.operands) else ""
-        return self.plain.known(name) if name else None
+        return self.plain.find_value(name) if name else None
 
-    def element_type(self, operand: int) -> int | None:
-        return self.plain.kind_of(self.operands[operand])
+    def find_element_type(self, operand: int) -> int | None:
+        return self.plain.find_element_type(self.operands[operand])
 
 
-def _find_operand_of_type(node: NodeProto) -> str | None:
-    """Returns an operand that has the element type of a node's first result, by its operator's schema."""
-    if normalise_domain(node.domain) or not onnx.defs.has(node.op_type, PLAIN_OPSET):
+def _find_typing_operand(node: NodeProto) -> str | None:
+    """Return an operand with the element type of the first result, by the operator's schema."""
+    if normalise_domain(node.domain):
+        # Only its rule knows an operator of another domain.
+        rule = find_rule(node.domain, node.op_type)
+        place = rule.typed_like if rule is not None else None
+        place = place(len(node.input)) if callable(place) else place
+        return node.input[place] if place is not None and place < len(node.input) else None
+    if not onnx.defs.has(node.op_type, PLAIN_OPSET):
         return None
     schema = onnx.defs.get_schema(node.op_type, PLAIN_OPSET)
     kind = schema.outputs[0].type_str
@@ -116,7 +130,12 @@ def _find_operand_of_type(node: NodeProto) -> str | None:
 
 
 def list_plain_steps(graph: Graph, analysis: Analysis) -> PlainSteps:
-    """Returns the steps of an analysis of a graph; of fused operators those of their plain forms."""
+    """List the steps of an analysis; those of a fused operator are the steps of its plain form.
+
+    Args:
+        graph: the analysed graph; it is not changed.
+        analysis: its analysis.
+    """
     found = PlainSteps(graph.copy(), analysis.steps, analysis.tensors)
     for node, _ in analysis.steps:
         found.makers.update((name, node) for name in node.output)

@@ -69,17 +69,17 @@ def _erase_item(state: WalkState, node: NodeProto) -> Result:
 
 def _take_item(state: WalkState, node: NodeProto) -> Result:
     names = state.list_items(node.input[0])
-    if state.inference.value(node.input[1]) is None:
+    if state.inference.values.find_value(node.input[1]) is None:
         result = _take_any(state, names)
-        state.inference.declare_like(node.output[0], result.shape, names[0])
+        state.inference.types.declare_like(node.output[0], result.shape, names[0])
         return result
     name = names[_read_place(state, node, 1, last=len(names) - 1, length=len(names))]
-    state.inference.same(node.output[0], name)
+    state.inference.copy_tensor(node.output[0], name)
     return state.read_tensor(name)
 
 
 def _count_items(state: WalkState, node: NodeProto) -> Result:
-    state.inference.give(node.output[0], np.array(len(state.list_items(node.input[0]))))
+    state.inference.give_value(node.output[0], np.array(len(state.list_items(node.input[0]))))
     return Tensor(())
 
 
@@ -105,7 +105,7 @@ def _read_place(state: WalkState, node: NodeProto, operand: int, last: int, leng
     """
     if len(node.input) <= operand or not node.input[operand]:
         return last
-    value = state.inference.value(node.input[operand])
+    value = state.inference.values.find_value(node.input[operand])
     if value is None:
         raise UnknownStructure("a place in a sequence that hangs on the graph's inputs")
     place = int(value.item())
@@ -127,16 +127,16 @@ def _split_tensor(state: WalkState, node: NodeProto) -> Result:
         if squeezed:
             steps.append(Reshape(whole.shape[:axis] + whole.shape[axis + 1 :]))
         pieces.append(((0,), steps))
-    loose = [source in state.inference.loose]
+    loose = [source in state.inference.types.loose]
     results = apply_rule(state.labelling, Movement(pieces), [whole], loose, [])
     names = [f"{node.output[0]}\0{number}" for number in range(len(results))]
     value = _read_integers(state, source)
     for name, result, start, end in zip(names, results, starts, ends, strict=False):
         state.tensors[name] = result
-        state.inference.declare_like(name, result.shape, source)
+        state.inference.types.declare_like(name, result.shape, source)
         if value is not None:
             piece = value.take(np.arange(start, end), axis)
-            state.inference.give(name, piece.reshape(result.shape))
+            state.inference.give_value(name, piece.reshape(result.shape))
     return names
 
 
@@ -144,7 +144,7 @@ def _read_split(state: WalkState, node: NodeProto, size: int) -> tuple[np.ndarra
     """Where the pieces of an axis of `size` end, and whether the axis disappears."""
     if len(node.input) < 2 or not node.input[1]:
         return np.arange(1, size + 1), not read_attributes(node).get("keepdims", 1)
-    split = state.inference.value(node.input[1])
+    split = state.inference.values.find_value(node.input[1])
     if split is None:
         raise UnknownStructure("a split that hangs on the graph's inputs")
     if split.ndim == 0:
@@ -159,7 +159,7 @@ def _concatenate_items(state: WalkState, node: NodeProto) -> Result:
     names = state.list_items(node.input[0])
     given = read_attributes(node)
     tensors = [state.read_tensor(n) for n in names]
-    loose = [n in state.inference.loose for n in names]
+    loose = [n in state.inference.types.loose for n in names]
     axis, stacks = given["axis"], given.get("new_axis", 0)
     if stacks:
         axis %= len(tensors[0].shape) + 1
@@ -171,10 +171,10 @@ def _concatenate_items(state: WalkState, node: NodeProto) -> Result:
     result = apply_rule(state.labelling, joining, tensors, loose, [])[0]
     values = [value for n in names if (value := _read_integers(state, n)) is not None]
     first = next((n for n, free in zip(names, loose, strict=True) if free), names[0])
-    state.inference.declare_like(node.output[0], result.shape, first)
+    state.inference.types.declare_like(node.output[0], result.shape, first)
     if len(values) == len(names):
         join = np.stack if stacks else np.concatenate
-        state.inference.give(node.output[0], join(values, axis))
+        state.inference.give_value(node.output[0], join(values, axis))
     return result
 
 
@@ -183,12 +183,12 @@ def _read_integers(state: WalkState, name: str) -> np.ndarray | None:
 
     Other tensors are not asked for: a weight that is read for its values is pinned.
     """
-    kind = state.inference.type_of(name)
+    kind = state.inference.types.find_type(name)
     whole = kind is not None and kind.tensor_type.elem_type in (
         TensorProto.INT32,
         TensorProto.INT64,
     )
-    return state.inference.value(name) if whole else None
+    return state.inference.values.find_value(name) if whole else None
 
 
 SEQUENCE_HANDLERS: dict[str, SequenceHandler] = {

@@ -13,7 +13,7 @@ from ..errors import UnknownStructure
 from ..graph.model import Graph
 from ..rules import Kind
 from ..rules.vocabulary import structure
-from .inference import Inference
+from .inference.results import Inference
 from .labels.facts import Facts
 from .labels.roles import lay_along
 from .labels.tensors import Index, Part, Tensor

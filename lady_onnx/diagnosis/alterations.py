@@ -1,7 +1,9 @@
-"""What was done to a weight, read off its values alone, whatever their order. Knows arrays, no ONNX.
+"""What was done to a whole weight, read off its values alone, whatever their order.
 
-Quantisation, pruning, a cast, clipping and scaling leave traces that no order hides: few levels, many zeros, a shorter
-mantissa. Each candidate is applied to the reference's weight; it explains the suspect's when both hold the same values.
+Quantisation, pruning, a cast, clipping and scaling leave traces that no order hides: few levels,
+many zeros, a shorter mantissa. Each candidate is applied to the reference's weight. It explains the
+suspect's weight if both then hold the same values. What was done to single units is the business of
+`tampering` and `undoing`.
 """
 
 from __future__ import annotations
@@ -18,11 +20,11 @@ from ..numerics import is_float_array
 MAX_BITS = 16
 """Quantisation to more bits than this is not looked for."""
 SAMPLED_ELEMENTS = 1 << 12
-"""How many values are looked at before all are."""
-FEW = 16
-"""How many rows are looked at before all are."""
-OFF = 0.02
-"""How far from its level, in steps, a value may lie."""
+"""The number of values that are looked at before all are."""
+SAMPLED_ROWS = 16
+"""The number of rows that are looked at before all are."""
+MAX_LEVEL_DISTANCE = 0.02
+"""A value may lie this far from its level, in steps between levels."""
 RELATIVE_TOLERANCE = 1e-5
 """Values that differ by this part of the largest count as the same."""
 
@@ -33,9 +35,10 @@ class Alteration:
 
     Attributes:
         kind: `cast`, `quantized`, `pruned`, `clipped`, `scaled` or `noise`.
-        parameters: of `cast` the dtype; of `quantized` the bits, the axis that scales follow (-1 for one scale) and
-            whether levels lie symmetrically; of `pruned` the sparsity; of `clipped` the bounds; of `scaled` the
-            factor; of `noise` the level in units of the weight's own standard deviation.
+        parameters: Of `cast` the dtype; of `quantized` the bits, the axis that scales follow (-1
+            for one scale) and whether levels lie symmetrically; of `pruned` the sparsity; of
+            `clipped` the bounds; of `scaled` the factor; of `noise` the level in units of the
+            weight's own standard deviation.
     """
 
     kind: str
@@ -43,17 +46,22 @@ class Alteration:
 
 
 Step = tuple[Alteration, Callable[[np.ndarray], np.ndarray]]
-BEFORE = ("pruned", "clipped")
-"""What may have been done before something else was."""
+FIRST_KINDS = ("pruned", "clipped")
+"""The kinds of alterations that another one may follow."""
 
 
 def explain_alterations(
     reference: np.ndarray, suspect: np.ndarray
 ) -> tuple[np.ndarray, tuple[Alteration, ...]]:
-    """The reference's weight as it must have been altered, and how; as it is where nothing explains the suspect's.
+    """Explain by what alterations a weight of the suspect came from the reference's.
 
     Args:
-        reference, suspect: the weight in both models, of one shape and dtype; units may have been reordered.
+        reference, suspect: the weight in both models, of one shape and dtype; units may have been
+            reordered.
+
+    Returns:
+        The reference's weight with these alterations, and the alterations, first things first. If
+        nothing explains the suspect's weight, the reference's weight as it is, and none.
     """
     if (
         reference.size < 2
@@ -61,29 +69,32 @@ def explain_alterations(
         or not (np.isfinite(reference).all() and np.isfinite(suspect).all())
     ):
         return reference, ()
-    singles = list(_candidates(reference, suspect))
+    singles = list(_propose_alterations(reference, suspect))
     if not singles:
         return reference, ()
     target = np.sort(suspect, axis=None)
     if (np.sort(reference, axis=None) == target).all():
         return reference, ()
     for what, apply in singles:
-        altered = _fitted(apply(reference), target)
+        altered = _fit_values(apply(reference), target)
         if altered is not None:
             return altered, (what,)
     for first, before in singles:
-        if first.kind not in BEFORE:
+        if first.kind not in FIRST_KINDS:
             continue
         given = before(reference)
-        for second, apply in _candidates(given, suspect):
-            altered = _fitted(apply(given), target) if second.kind != first.kind else None
+        for second, apply in _propose_alterations(given, suspect):
+            altered = _fit_values(apply(given), target) if second.kind != first.kind else None
             if altered is not None:
                 return altered, (first, second)
     return reference, ()
 
 
 def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str:
-    """What was done to the weights of a model, in a few words: each kind, its strength, and on how many weights."""
+    """Say in a few words what was done to the weights of a model.
+
+    That is each kind, its strength, and the number of weights.
+    """
     strength = {
         "quantized": "bits",
         "pruned": "sparsity",
@@ -111,7 +122,10 @@ def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str
 
 
 def measure_noise(reference: np.ndarray, suspect: np.ndarray) -> float:
-    """How far a weight lies from the reference's, in units of the latter's standard deviation; units must be in place."""
+    """Measure how far a weight lies from the reference's, the units in place.
+
+    The result is in units of the standard deviation of the reference's weight.
+    """
     if reference.dtype.kind not in "fiub" and not is_float_array(reference):
         return 0.0
     a, b = reference.astype(np.float64), suspect.astype(np.float64)
@@ -123,8 +137,8 @@ def measure_noise(reference: np.ndarray, suspect: np.ndarray) -> float:
     return float(np.sqrt(np.square(b - a).mean()) / spread)
 
 
-def _fitted(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
-    """An array with the values of `target`, which are sorted, in its own order; None if its own are others."""
+def _fit_values(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
+    """Return `altered` with the sorted values of `target`, or None if its own are others."""
     order = np.argsort(altered, axis=None, kind="stable")
     gap = np.abs(altered.ravel()[order].astype(np.float64) - target.astype(np.float64)).max()
     if not gap <= RELATIVE_TOLERANCE * max(float(np.abs(target).max()), 1e-30):
@@ -134,12 +148,12 @@ def _fitted(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
     return fitted
 
 
-def _candidates(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
-    """Whatever the suspect's values make likely, with the parameters that they say."""
+def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
+    """Yield the alterations that the suspect's values make likely, with their parameters."""
     some = suspect.reshape(-1)[:SAMPLED_ELEMENTS]
     for short in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)):
-        if reference.dtype.itemsize > short.itemsize and (_cast(some, short) == some).all():
-            yield Alteration("cast", {"dtype": short.name}), partial(_cast, short=short)
+        if reference.dtype.itemsize > short.itemsize and (_cast_array(some, short) == some).all():
+            yield Alteration("cast", {"dtype": short.name}), partial(_cast_array, short=short)
     zeros = int(suspect.size - np.count_nonzero(suspect))
     if zeros > reference.size - np.count_nonzero(reference):
         yield (
@@ -147,7 +161,7 @@ def _candidates(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
             partial(prune_array, count=zeros),
         )
     low, high = suspect.min(), suspect.max()
-    # where something was cut off, several values lie at the end
+    # Where values were clipped, several lie at the bound.
     ends = [
         (suspect == low).sum() - (reference <= low).sum(),
         (suspect == high).sum() - (reference >= high).sum(),
@@ -166,12 +180,15 @@ def _candidates(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
     )
     if min(*top, *length) > 0 and top[0] != length[0]:
         factors = length[0] / top[0], length[1] / top[1]
-        # what is nearer to one is rounding
+        # A factor nearer to one is rounding.
         if abs(factors[0] - factors[1]) < RELATIVE_TOLERANCE * factors[1] < abs(factors[0] - 1):
-            yield Alteration("scaled", {"factor": factors[0]}), partial(_scaled, factor=factors[0])
+            yield (
+                Alteration("scaled", {"factor": factors[0]}),
+                partial(_scale_array, factor=factors[0]),
+            )
     for axis in (-1, *range(reference.ndim if reference.ndim > 1 else 0)):
         for symmetric in (True, False):
-            bits = _bits(suspect, axis, symmetric)
+            bits = _count_bits(suspect, axis, symmetric)
             if bits:
                 how = {"bits": bits, "axis": axis, "symmetric": int(symmetric)}
                 yield (
@@ -182,23 +199,23 @@ def _candidates(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
         levels = np.unique(suspect)
         if levels.size <= min(2**MAX_BITS, suspect.size / 4):
             how = {"bits": max(int(levels.size - 1).bit_length(), 1), "axis": -1, "symmetric": 0}
-            yield Alteration("quantized", how), partial(_nearest, levels=levels)
+            yield Alteration("quantized", how), partial(_move_to_levels, levels=levels)
 
 
-def _cast(array: np.ndarray, short: np.dtype) -> np.ndarray:
+def _cast_array(array: np.ndarray, short: np.dtype) -> np.ndarray:
     with np.errstate(over="ignore"):
         return array.astype(short).astype(array.dtype)
 
 
-def _scaled(array: np.ndarray, factor: float) -> np.ndarray:
+def _scale_array(array: np.ndarray, factor: float) -> np.ndarray:
     return (array.astype(np.float64) * factor).astype(array.dtype)
 
 
-def _bits(suspect: np.ndarray, axis: int, symmetric: bool) -> int:
-    """The fewest bits whose levels all values lie on, 0 where there are none."""
+def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool) -> int:
+    """Return the fewest bits whose levels all values lie on, 0 if there are none."""
     lines = suspect.reshape(1, *suspect.shape) if axis < 0 else np.moveaxis(suspect, axis, 0)
-    # a few rows say already that most weights lie on no levels
-    for some in (lines[:FEW], lines):
+    # Most weights lie on no levels, which a few rows show already.
+    for some in (lines[:SAMPLED_ROWS], lines):
         rows = some.reshape(len(some), -1)
         low = np.zeros(len(rows)) if symmetric else rows.min(1).astype(np.float64)
         span = (np.abs(rows) if symmetric else rows).max(1).astype(np.float64) - low
@@ -207,14 +224,14 @@ def _bits(suspect: np.ndarray, axis: int, symmetric: bool) -> int:
         unit = (part - low[:, None]) / step[:, None]
         for bits in range(2, MAX_BITS + 1):
             levels = unit * (2 ** (bits - 1) - 1 if symmetric else 2**bits - 1)
-            if np.abs(levels - np.round(levels)).max() < OFF:
+            if np.abs(levels - np.round(levels)).max() < MAX_LEVEL_DISTANCE:
                 break
         else:
             return 0
     return bits
 
 
-def _nearest(array: np.ndarray, levels: np.ndarray) -> np.ndarray:
+def _move_to_levels(array: np.ndarray, levels: np.ndarray) -> np.ndarray:
     place = np.searchsorted(levels, array).clip(1, max(levels.size - 1, 1))
     if levels.size == 1:
         return np.full_like(array, levels[0])
@@ -223,7 +240,7 @@ def _nearest(array: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def prune_array(array: np.ndarray, count: int) -> np.ndarray:
-    """The array with its `count` smallest magnitudes, and all that equal the largest of them, set to zero."""
+    """Set the `count` smallest magnitudes to zero, and all that equal the largest of these."""
     if count <= 0:
         return array.copy()
     limit = np.partition(np.abs(array), count - 1, axis=None)[count - 1]
@@ -233,11 +250,16 @@ def prune_array(array: np.ndarray, count: int) -> np.ndarray:
 def quantize_array(
     array: np.ndarray, bits: int, axis: int = -1, symmetric: bool = True
 ) -> np.ndarray:
-    """The array with its values at the nearest of at most 2**bits levels, equally far apart.
+    """Move the values of an array to the nearest of at most 2**bits levels, equally far apart.
 
-    Symmetric levels are the multiples of the largest magnitude divided by 2**(bits - 1) - 1; others divide the range
-    from the least to the largest value. `axis` is the one along which every position has levels of its own, -1 for
-    none.
+    Symmetric levels are the multiples of the largest magnitude divided by 2**(bits - 1) - 1; others
+    divide the range from the least to the largest value.
+
+    Args:
+        array: the weight.
+        bits: the number of bits of a level.
+        axis: the axis along which every position has levels of its own, -1 for none.
+        symmetric: whether levels lie symmetrically.
     """
     others = tuple(a for a in range(array.ndim) if a != axis)
     wide = array.astype(np.float64)

@@ -131,7 +131,8 @@ def measure_row_factors(
         The ratios and their errors, float64 [units]. A ratio is nan for rows of zeros, and for
         rows that are all but zero beside the others.
 
-    >>> ratio, error = measure_row_factors(np.array([[1.0, 2.0, 4.0]]), np.array([[3.0, 6.0, 12.0]]))
+    >>> row = np.array([[1.0, 2.0, 4.0]])
+    >>> ratio, error = measure_row_factors(row, 3 * row)
     >>> ratio.tolist(), error.tolist()
     ([3.0], [0.0])
     """

@@ -72,7 +72,7 @@ def undo_rescaling(
     unscaler = Unscaler(groups, reference, suspect, free)
 
     def is_nearer(now: Arrays) -> bool:
-        return _are_nearer(reference, {n: now[n] for n in now.keys() & names}, aligned)
+        return _are_nearer(reference, {n: a for n, a in now.items() if n in names}, aligned)
 
     # Of many units, what is found at first tells whether there is anything to be found.
     is_wide = max(g.size for g in groups) > MAX_QUICK_UNITS

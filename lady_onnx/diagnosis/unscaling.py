@@ -166,7 +166,7 @@ class Unscaler:
         moves = {g.id: self.alignment.matches[g.id].permutation for g in members}
         inverse = {n: np.argsort(p) for n, p in moves.items()}
         old = dict(self._applied)
-        for group in moves.keys() & old.keys():
+        for group in [g for g in moves if g in old]:
             self._applied[layout.family.twin(group, inverse)] = old[group][:, moves[group]]
 
     def _take_out_factors(self, name: str) -> list[_FactorChange]:
@@ -236,7 +236,7 @@ def _prepare_weights(
         if is_float_array(array):
             current[name] = array.astype(np.float64)
     biases = {shift.bias for s in scalings.values() for shift in s.shifts}
-    for name in biases - current.keys():
+    for name in sorted(biases - current.keys()):
         alignment.reference[name] = reference[name]
         current[name] = suspect[name].astype(np.float64)
     for s in scalings.values():

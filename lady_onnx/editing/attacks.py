@@ -37,7 +37,7 @@ from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
 from .permuting import Model
 
-NOTE = "attacked"
+ATTACKED_NOTE = "attacked"
 """What the metadata of an altered model say was done to it."""
 
 
@@ -56,11 +56,11 @@ class Attacked(Report):
     @property
     def model(self) -> ModelProto:
         """The altered model."""
-        return self.graph.to_model(NOTE)
+        return self.graph.to_model(ATTACKED_NOTE)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the altered model, whole or not at all."""
-        self.graph.save(Path(path), NOTE)
+        self.graph.save(Path(path), ATTACKED_NOTE)
 
     def headline(self) -> str:
         """Say in one line how many weights were altered."""
@@ -102,7 +102,7 @@ class _Attack:
     Attributes:
         is_allowed: tells whether a strength fits.
         range: the strengths that fit, in words.
-        run: returns the altered weights, for a strength and a source of what is random.
+        run: returns the altered weights, for a strength and a generator of random numbers.
     """
 
     is_allowed: Callable[[float], bool]
@@ -125,7 +125,10 @@ def attack(
             of scaling, the factor, on one unit of one weight.
         weights: names of weights; by default all that a group touches, and one of them for scaling.
             Rescaling takes the groups that touch one of them.
-        seed: the seed of the noise, of the factors, and of which unit.
+        seed: the seed of the noise, of the factors, and of the choice of a unit.
+
+    Returns:
+        The model with its altered weights.
 
     Raises:
         LadyError: a weight is unknown, or the kind or its strength is.

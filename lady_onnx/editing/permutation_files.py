@@ -14,7 +14,8 @@ from ..errors import LadyError
 from ..graph.files import open_atomically
 from ..groups.model import Group
 
-FORMAT = "lady-onnx-permutation/1"
+PERMUTATION_FORMAT = "lady-onnx-permutation/1"
+"""The name and the version of the format; it stands in every file."""
 
 
 def write_permutation(
@@ -23,7 +24,7 @@ def write_permutation(
     permutations: Mapping[str, np.ndarray],
     seed: int | None,
 ) -> None:
-    """Writes a permutation file, whole or not at all.
+    """Write a permutation file, whole or not at all.
 
     Args:
         path: the file.
@@ -42,13 +43,22 @@ def write_permutation(
         if g.id in permutations
     ]
     with open_atomically(Path(path)) as file:
-        file.write(json.dumps({"format": FORMAT, "seed": seed, "groups": entries}).encode())
+        file.write(
+            json.dumps({"format": PERMUTATION_FORMAT, "seed": seed, "groups": entries}).encode()
+        )
 
 
 def read_permutation(
     path: str | os.PathLike[str], groups: Sequence[Group]
 ) -> dict[str, np.ndarray]:
-    """Returns the permutations in a file, by group id.
+    """Read the permutations in a file.
+
+    Args:
+        path: the file.
+        groups: the groups of the model that they are for.
+
+    Returns:
+        The permutations by group id, int64 [size]. That they are permutations is not checked here.
 
     Raises:
         LadyError: the file cannot be read, is no permutation file, or belongs to other groups.
@@ -56,7 +66,7 @@ def read_permutation(
     mend = "that --save-permutation wrote"
     try:
         content = json.loads(Path(path).read_text())
-        if content["format"] != FORMAT:
+        if content["format"] != PERMUTATION_FORMAT:
             raise ValueError(f"format {content['format']!r}")
         return _read_entries(path, content["groups"], groups)
     except OSError as error:
@@ -68,7 +78,12 @@ def read_permutation(
 def _read_entries(
     path: str | os.PathLike[str], entries: Sequence[Mapping[str, Any]], groups: Sequence[Group]
 ) -> dict[str, np.ndarray]:
-    """Returns the permutations of the entries of a file; raises ValueError where two are of one group."""
+    """Return the permutations of the entries of a file.
+
+    Raises:
+        LadyError: a group lies elsewhere in the model.
+        ValueError: two entries are of one group.
+    """
     known = {g.id: (g.size, _list_slots(g)) for g in groups}
     found: dict[str, np.ndarray] = {}
     for entry in entries:
@@ -87,7 +102,7 @@ def _read_entries(
 
 
 def _list_slots(group: Group) -> list[dict[str, Any]]:
-    """Returns the slots of a group as JSON values."""
+    """Return the slots of a group as JSON values."""
     result = []
     for slot in group.slots:
         entry: dict[str, Any] = {

@@ -31,7 +31,7 @@ Model = str | os.PathLike[str] | ModelProto | Graph
 
 
 def find_groups(model: Model) -> Symmetry:
-    """Finds every group of interchangeable units of a model, and what is pinned.
+    """Find every group of interchangeable units of a model, and what is pinned.
 
     Args:
         model: a path or a model.
@@ -68,11 +68,11 @@ class Permuted(Report):
         return self.graph.to_model(PERMUTED_NOTE)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the permuted model, whole or not at all."""
+        """Write the permuted model, whole or not at all."""
         self.graph.save(Path(path), PERMUTED_NOTE)
 
     def save_permutation(self, path: str | os.PathLike[str]) -> None:
-        """Writes what was applied, in the format `lady-onnx-permutation/1`."""
+        """Write what was applied, in the format `lady-onnx-permutation/1`."""
         write_permutation(path, self.symmetry.groups, self.permutations, self.seed)
 
     def headline(self) -> str:
@@ -87,10 +87,24 @@ class Permuted(Report):
 
 
 PERMUTED_NOTE = "permuted"
+"""What the metadata of a permuted model say was done to it."""
 
 
 def draw_permutations(groups: Sequence[Group], seed: int) -> dict[str, np.ndarray]:
-    """Returns a random permutation of every group, int64 [size], never the identity of two or more units."""
+    """Draw a random permutation of every group, never the identity of two or more units.
+
+    Args:
+        groups: the groups.
+        seed: the seed of the generator.
+
+    Returns:
+        The permutations by group id, int64 [size].
+
+    >>> from lady_onnx.groups.model import Group
+    >>> pair = Group("w:0", "units", 2, (), ())
+    >>> draw_permutations([pair], seed=0)["w:0"].tolist()
+    [1, 0]
+    """
     generator = np.random.default_rng(seed)
     drawn = {}
     for group in groups:
@@ -110,7 +124,7 @@ def permute(
     permutations: Mapping[str, np.ndarray] | str | os.PathLike[str] | None = None,
     inverse: bool = False,
 ) -> Permuted:
-    """Applies a random element of a model's permutation symmetry, or a given one.
+    """Apply a random element of a model's permutation symmetry, or a given one.
 
     Args:
         model: a path or a model.
@@ -150,7 +164,12 @@ def permute(
 def _choose_groups(
     graph: Graph, symmetry: Symmetry, names: Sequence[str] | None
 ) -> Sequence[Group]:
-    """Returns the groups of these ids, all for None; raises LadyError where there are none."""
+    """Return the groups of some ids, all for None.
+
+    Raises:
+        LadyError: there are none.
+        UnknownNameError: no group has one of the ids.
+    """
     chosen: Sequence[Group] = symmetry.groups
     if names is not None:
         known = {g.id: g for g in symmetry.groups}
@@ -172,7 +191,16 @@ def _read_elements(
     symmetry: Symmetry,
     permutations: Mapping[str, np.ndarray] | str | os.PathLike[str],
 ) -> dict[str, np.ndarray]:
-    """Returns given permutations, int64 [size] by group id; raises LadyError for one that does not fit."""
+    """Return given permutations by group id, int64 [size].
+
+    Args:
+        graph: the model.
+        symmetry: its groups.
+        permutations: the permutations by group id, or the path of a file of them.
+
+    Raises:
+        LadyError: a permutation does not fit the model.
+    """
     if not isinstance(permutations, Mapping):
         permutations = read_permutation(permutations, symmetry.groups)
     known = {g.id: g for g in symmetry.groups}
@@ -192,7 +220,13 @@ def _read_elements(
 
 
 def permute_graph(graph: Graph, groups: Sequence[Group], permutations: Permutations) -> Graph:
-    """A copy of `graph` with its weights permuted."""
+    """Return a copy of a graph with its weights permuted.
+
+    Args:
+        graph: the model.
+        groups: its groups.
+        permutations: by group id, int64 [size], see `Permuted`; other groups stay.
+    """
     result = graph.copy()
     arrays = map_weights(graph)
     for name, array in permute_arrays(arrays, groups, permutations).items():

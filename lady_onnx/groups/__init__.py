@@ -1,1 +1,1 @@
-"""The words that all other packages use: groups, slots, pins, permutations and factors. Arrays alone."""
+"""The words that all other packages use: groups, slots, pins, permutations and factors."""

@@ -18,12 +18,12 @@ class Slot:
     """A place where a group occurs.
 
     Attributes:
-        initializer: the weight's name.
-        axis: the axis along which units lie.
-        index: int64 [units, positions]: where along `axis` each unit has its elements, in the same order
-            for every unit.
-        within: for a group inside another, the positions along other axes to which it is confined, as
-            `(axis, int64 [positions])`.
+        initializer: The weight's name.
+        axis: The axis along which units lie.
+        index: int64 [units, positions]. Where along `axis` each unit has its elements, in the same
+            order for every unit.
+        within: For a group inside another, the positions along other axes to which it is confined,
+            as `(axis, int64 [positions])`.
     """
 
     initializer: str
@@ -32,7 +32,7 @@ class Slot:
     within: tuple[tuple[int, np.ndarray], ...] = field(default=(), repr=False)
 
     def permute(self, array: np.ndarray, permutation: np.ndarray) -> None:
-        """Reorders `array` in place: unit j of the result is unit `permutation[j]` of the input."""
+        """Reorder `array` in place: unit j of the result is unit `permutation[j]` of the input."""
         moving = np.flatnonzero(permutation != np.arange(len(permutation)))
         if not moving.size:
             return
@@ -44,11 +44,11 @@ class Slot:
         array[self._grid(array.shape, to)] = array[self._grid(array.shape, source)]
 
     def region(self, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
-        """The index of the elements of all units in a weight of `shape`, unit after unit along `axis`."""
+        """Return the index of the elements of all units in a weight of `shape`, in their order."""
         return self._grid(shape, self.index.ravel())
 
     def places(self, shape: Sequence[int], unit: int) -> list[np.ndarray]:
-        """Along every axis of a weight of `shape`, the positions of the elements of one unit."""
+        """Return, for every axis of a weight of `shape`, the positions of one unit's elements."""
         axes = {**dict(self.within), self.axis: self.index[unit]}
         return [axes.get(a, np.arange(n)) for a, n in enumerate(shape)]
 
@@ -68,11 +68,12 @@ class Group:
     """A set of interchangeable units: permuting them in every slot leaves the function as it was.
 
     Attributes:
-        id: made of the group's first slot; unique in its model.
-        kind: `channels`, `blocks` (its units hold groups of their own) or `inner` (it lies inside a unit).
-        size: how many units it has.
+        id: Made of the group's first slot; unique in its model.
+        kind: `channels`, `blocks` (its units hold groups of their own) or `inner` (it lies inside a
+            unit).
+        size: The number of its units.
         parents: `(group id, unit)` of each group that has this one inside one of its units.
-        slots: where it occurs.
+        slots: Where it occurs.
     """
 
     id: str
@@ -83,7 +84,7 @@ class Group:
 
     @property
     def bits(self) -> float:
-        """log2 of the number of permutations of this group."""
+        """The log2 of the number of permutations of this group."""
         return math.lgamma(self.size + 1) / math.log(2)
 
     def to_fields(self) -> dict[str, Any]:
@@ -117,11 +118,11 @@ class Symmetry(Report):
 
     @property
     def symmetry_bits(self) -> float:
-        """log2 of the number of function-preserving permutations found."""
+        """The log2 of the number of function-preserving permutations found."""
         return math.fsum(g.bits for g in self.groups)
 
     def group(self, name: str) -> Group:
-        """The group with that id; KeyError if there is none."""
+        """Return the group with that id; KeyError if there is none."""
         for group in self.groups:
             if group.id == name:
                 return group

@@ -11,16 +11,16 @@ from .model import Group
 Arrays = Mapping[str, np.ndarray]
 """Weights by name."""
 Permutations = Mapping[str, np.ndarray]
-"""For each group's id, int64 [size]: unit j of the result is unit `permutation[j]` of the input."""
+"""By group id, int64 [size]: unit j of the result is unit `permutation[j]` of the input."""
 
 
 def permute_arrays(
     arrays: Arrays, groups: Sequence[Group], permutations: Permutations
 ) -> dict[str, np.ndarray]:
-    """The arrays that the permutations change, as new arrays.
+    """Return the arrays that permutations change, as new arrays.
 
-    Groups are applied in their order, inner ones before the groups that hold them, so the permutation of
-    an inner group speaks of the units as they lie in the input.
+    Groups are applied in their order, inner ones before the groups that hold them. So the
+    permutation of an inner group speaks of the units as they lie in the input.
     """
     changed: dict[str, np.ndarray] = {}
     for group in groups:
@@ -48,26 +48,26 @@ class Nesting:
                 self._alike.setdefault(group.parents, []).append(group.id)
 
     def tops(self) -> list[Group]:
-        """The groups that lie in no other, in the order of the symmetry."""
+        """Return the groups that lie in no other, in the order of the symmetry."""
         return [g for g in self.order if not g.parents]
 
     def inside(self, group: str, unit: int) -> list[str]:
-        """The groups inside a unit, in an order that is the same for all units of the group."""
+        """Return the ids of the groups inside a unit, in the same order for all units."""
         return self._children.get((group, unit), [])
 
     def place(self, group: str) -> int:
-        """The place of a group among those with the same parents."""
+        """Return the place of a group among those with the same parents."""
         return self._alike[self.groups[group].parents].index(group)
 
     def moved(self, group: str, unit: Callable[[str, int], tuple[str, int]]) -> str:
-        """The group that stands in the place of `group` below the units to which `unit` maps its parents."""
+        """Return the group in the place of `group`, its parents mapped to others by `unit`."""
         parents = self.groups[group].parents
         return (
             self._alike[tuple(unit(*p) for p in parents)][self.place(group)] if parents else group
         )
 
     def twin(self, group: str, inverse: Permutations) -> str:
-        """The group that stands where `group` stood, once permutations have moved the units that hold it."""
+        """Return the group where `group` stood, once permutations moved the units that hold it."""
 
         def unit(parent: str, unit: int) -> tuple[str, int]:
             return self.twin(parent, inverse), int(
@@ -80,7 +80,7 @@ class Nesting:
 def compose_permutations(
     family: Nesting, first: Permutations, then: Permutations
 ) -> dict[str, np.ndarray]:
-    """The permutations that do `first`, and `then` on its result."""
+    """Return the permutations that do `first`, and `then` on its result."""
     inverse = {name: np.argsort(p) for name, p in first.items()}
     result = {}
     for name, group in family.groups.items():
@@ -91,6 +91,6 @@ def compose_permutations(
 
 
 def invert_permutations(family: Nesting, permutations: Permutations) -> dict[str, np.ndarray]:
-    """The permutations that undo `permutations`."""
+    """Return the permutations that undo `permutations`."""
     inverse = {name: np.argsort(p) for name, p in permutations.items()}
     return {family.twin(name, inverse): p for name, p in inverse.items()}

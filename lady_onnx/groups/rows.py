@@ -1,4 +1,4 @@
-"""The elements of units as rows."""
+"""The elements of units as rows of numbers: taken out of weights, and put back."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from .permutations import Arrays
 
 
 def take_rows(array: np.ndarray, slot: Slot) -> np.ndarray:
-    """The elements of every unit in a slot, [units, elements]."""
+    """Return the elements of every unit in a slot, [units, elements]."""
     for axis, positions in slot.within:
         array = array.take(positions, axis)
     return np.moveaxis(array, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
 
 
 def join_slots(arrays: Arrays, slots: Sequence[Slot]) -> np.ndarray:
-    """What the units have in some slots, side by side, float64 [units, elements]."""
+    """Return the elements of units in some slots side by side, float64 [units, elements]."""
     return np.concatenate(
         [take_rows(np.asarray(arrays[s.initializer]), s).astype(np.float64) for s in slots], 1
     )
 
 
 def put_rows(arrays: dict[str, np.ndarray], slots: Sequence[Slot], values: np.ndarray) -> None:
-    """The inverse of `join_slots`, in place."""
+    """Put rows back where `join_slots` takes them from, in place."""
     start = 0
     for slot in slots:
         array = arrays[slot.initializer]

@@ -1,4 +1,4 @@
-"""By what the units of a group may be multiplied, slot by slot, without changing what the model computes."""
+"""By what the units of a group may be multiplied, slot by slot, leaving the function as it is."""
 
 from __future__ import annotations
 
@@ -9,27 +9,30 @@ import numpy as np
 
 from .model import Slot
 
-pass
-
 
 @dataclass(frozen=True)
 class Scaling:
     """The factors that a group's units may have.
 
     Attributes:
-        group: the group's id.
-        slots: the places at which they are given: the group's own slots, and where a unit has several positions in one,
-            that need not have one factor, these apart.
-        scales: float64 [independent factors, slots]: logarithms of positive factors, one a slot; their sums too.
-        signs: bool [independent flips, slots]: where a sign may change; any number of these one after the other.
-        offsets: float64 [slots]: what is added to a slot's values before they are multiplied, the epsilon of a variance.
-        incoming: bool [slots]: whether the unit is made there, and not what is read: no operator sums over the slot's axis.
-        shifts: what biases behind a unit gain when its sign changes, where that reflects its activation.
-        crossed: whether units meet each other otherwise than in a weighted sum, in a softmax, a norm, or an operator that
-            nothing is known of: one more of them changes what the others are.
-        linear: whether nothing but sums, and sums of squares, stands between the weights that make the units and those that
-            read them.
-        turned: whether sums of squares do.
+        group: The group's id.
+        slots: Where factors are given: the group's own slots. If a unit has several positions in a
+            slot that need not have one factor, these positions are slots of their own.
+        scales: float64 [independent factors, slots]. Logarithms of positive factors, one a slot;
+            their sums are allowed, too.
+        signs: bool [independent flips, slots]. Where a sign may change; any number of these flips
+            may follow each other.
+        offsets: float64 [slots]. What is added to a slot's values before they are multiplied: the
+            epsilon of a variance.
+        incoming: bool [slots]. Whether a slot makes the unit, and does not read it: no operator
+            sums over the slot's axis.
+        shifts: What biases behind a unit gain when its sign changes, if that reflects its
+            activation.
+        crossed: Whether units meet each other otherwise than in a weighted sum: in a softmax, a
+            norm, or an unknown operator. Then one more unit changes what the others are.
+        linear: Whether nothing but sums, and sums of squares, stands between the weights that make
+            the units and those that read them.
+        turned: Whether sums of squares do.
     """
 
     group: str
@@ -50,11 +53,11 @@ class Scaling:
 
     @property
     def free(self) -> bool:
-        """Is anything but one allowed?"""
+        """Whether any factor but one is allowed."""
         return bool(self.scales.size or self.signs.size)
 
     def apply(self, arrays: dict[str, np.ndarray], factors: np.ndarray) -> None:
-        """Multiplies every unit, in place, by a factor for each slot: `factors`, float64 [slots, units]."""
+        """Multiply every unit of `arrays`, in place, by `factors`, float64 [slots, units]."""
         for shift in self.shifts:
             places = [
                 s.initializer == shift.slot.initializer and s.axis == shift.slot.axis
@@ -80,7 +83,10 @@ class Scaling:
             )
 
     def drawn(self, generator: np.random.Generator, spread: float = 1.0) -> np.ndarray:
-        """Random factors that leave the function as it is, [slots, units]: normal logarithms, and any signs."""
+        """Draw random factors that leave the function as it is, float64 [slots, units].
+
+        Their logarithms are normal, with deviation `spread`, and any signs may change.
+        """
         units = len(self.slots[0].index) if self.slots else 0
         logs = self.scales.T @ generator.normal(0, spread, (len(self.scales), units))
         flips = self.signs.T.astype(np.int64) @ generator.integers(0, 2, (len(self.signs), units))
@@ -88,7 +94,7 @@ class Scaling:
 
 
 def locate_units(slot: Slot, shape: Sequence[int]) -> list[np.ndarray]:
-    """Where the units of a slot lie in an array that hangs on some axes of its weight."""
+    """Locate the units of a slot in an array that has length one along some axes of its weight."""
     axes = {**dict(slot.within), slot.axis: slot.index.ravel()}
     return [
         np.zeros(1, np.int64) if n == 1 else axes.get(a, np.arange(n)) for a, n in enumerate(shape)
@@ -97,9 +103,15 @@ def locate_units(slot: Slot, shape: Sequence[int]) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class Shift:
-    """A bias behind units that become `top` less themselves when their sign changes: it gains what they read of `top`.
+    """A bias behind units that become `top` less themselves when their sign changes.
 
-    `slot` is where the units are read, in a weight with its outputs along `out`; their columns there change signs.
+    The bias gains what is read of `top`.
+
+    Attributes:
+        slot: Where the units are read; their columns there change signs.
+        out: The axis of that weight along which its outputs lie.
+        bias: The bias.
+        top: The sum of a unit and its reflection.
     """
 
     slot: Slot
@@ -108,7 +120,12 @@ class Shift:
     top: float
 
     def gain(self, weight: np.ndarray, flipped: np.ndarray) -> np.ndarray:
-        """What the bias gains, [outputs], of the units that are flipped, bool [units], before their columns change."""
+        """Return what the bias gains, float64 [outputs], before the columns of units change signs.
+
+        Args:
+            weight: the weight that reads the units.
+            flipped: bool [units]: the units whose signs change.
+        """
         rows = np.moveaxis(weight, self.slot.axis, 0)[self.slot.index[flipped].ravel()].astype(
             np.float64
         )

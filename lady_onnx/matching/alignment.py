@@ -64,7 +64,7 @@ class Alignment:
     ):
         self.layout = Layout(groups)
         self.assignment = assignment
-        names = {s.initializer for g in groups for s in g.slots}
+        names = dict.fromkeys(s.initializer for g in groups for s in g.slots)
         self.reference = {n: np.asarray(reference[n]) for n in names}
         self.current = {n: np.asarray(suspect[n]) for n in names}
         self.permutations: dict[str, np.ndarray] = {}
@@ -91,12 +91,12 @@ class Alignment:
 
     def collect_moved_weights(self) -> dict[str, np.ndarray]:
         """Return the weights of which units were moved, all units in the reference's order."""
-        names = {
+        names = dict.fromkeys(
             s.initializer
             for m in self.list_matches()
             if m.moved
             for s in self.layout.family.groups[m.group].slots
-        }
+        )
         return {name: self.current[name] for name in names}
 
     def take_snapshot(self) -> Snapshot:

@@ -66,4 +66,4 @@ def choose_best_columns(scores: np.ndarray) -> np.ndarray:
 
 
 ASSIGNMENTS = {"optimal": assign_rows, "argmax": choose_best_columns}
-"""The ways to assign units, by their names: the best of all assignments, or each unit's own best."""
+"""The ways to assign units by name: the best of all assignments, or each unit's own best."""

@@ -1,8 +1,9 @@
-"""Exact copies whose units look alike: which unit is which, by joint colour refinement. Knows no ONNX.
+"""Finds exact copies whose units look alike, by joint colour refinement.
 
-Where many units have the same weights up to order (weights of two levels, say), no pairing of rows finds
-a permuted copy again. Here units of both models are coloured by what they hold and by the colours of what
-that meets, again and again (Weisfeiler and Leman 1968); ties that remain are broken by trying.
+Where many units have the same weights up to order, for example weights of two levels, no pairing of
+rows finds a permuted copy. Here the units of both models are coloured by what they hold and by the
+colours of what that meets, again and again (Weisfeiler and Leman 1968). Ties that remain are broken
+by trying.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from ..groups.model import Group
 from ..groups.permutations import Arrays, Nesting, permute_arrays
 from ..numerics import mix_bits
 
-TRIES = 20
-"""How many colourings to try at most before giving up."""
+MAX_TRIED_COLOURINGS = 20
+"""The maximum number of colourings that are tried."""
 Colours = dict[str, np.ndarray]
 
 
@@ -32,23 +33,23 @@ class ColourRefinement:
         names = sorted({s.initializer for g in groups for s in g.slots})
         family = Nesting(groups)
         self._search: _Search | None = None
-        if all(_total(reference[n]) == _total(suspect[n]) for n in names):
+        if all(_hash_weight(reference[n]) == _hash_weight(suspect[n]) for n in names):
             self._search = _Search(
                 family, _Model(family, names, reference), _Model(family, names, suspect)
             )
             self._start = {g.id: np.full(g.size, self._search.ours.kind[g.id]) for g in groups}
 
     def likely(self) -> dict[str, np.ndarray] | None:
-        """Permutations that put units where others of their colour are, None where the models cannot be equal."""
+        """Return permutations that match colours, or None if the models cannot be equal."""
         return self._search.likely(self._start, dict(self._start)) if self._search else None
 
     def exact(self) -> dict[str, np.ndarray] | None:
-        """Permutations that make the slots of the suspect bit-equal to those of the reference, None where none is found."""
+        """Return permutations that make all slots bit-equal, or None if none are found."""
         return self._search.run(self._start, dict(self._start)) if self._search else None
 
 
-def _bits(array: np.ndarray) -> np.ndarray:
-    """A hash of the bytes of every element."""
+def _hash_elements(array: np.ndarray) -> np.ndarray:
+    """Return a hash of the bytes of every element."""
     array = np.ascontiguousarray(array)
     size = array.dtype.itemsize
     parts = (
@@ -59,9 +60,9 @@ def _bits(array: np.ndarray) -> np.ndarray:
     return mix_bits(parts) if parts.shape == array.shape else mix_bits(mix_bits(parts).sum(-1))
 
 
-def _total(array: np.ndarray) -> int:
-    """A hash of all elements that does not depend on their order."""
-    return int(_bits(array).sum(dtype=np.uint64))
+def _hash_weight(array: np.ndarray) -> int:
+    """Return a hash of all elements that does not depend on their order."""
+    return int(_hash_elements(array).sum(dtype=np.uint64))
 
 
 class _Model:
@@ -76,7 +77,7 @@ class _Model:
         self.slots = {
             n: [(g, s) for g in family.order for s in g.slots if s.initializer == n] for n in names
         }
-        self.fixed = {n: _bits(arrays[n]) for n in names}
+        self.fixed = {n: _hash_elements(arrays[n]) for n in names}
         self.alone: dict[tuple[str, int], np.ndarray] = {}
         for name, array in self.fixed.items():
             for axis in range(array.ndim):
@@ -92,14 +93,14 @@ class _Model:
                 self.alone[name, axis] = covers == 1
 
     def _kind(self, group: Group, number: int) -> np.uint64:
-        """The same for a group and for those that stand in its place in other units."""
+        """Return the colour of a group, the same for groups in its place in other units."""
         if not group.parents:
             return np.uint64(mix_bits(number + 1))
         above = mix_bits(np.array([self.kind[p] for p, _ in group.parents], np.uint64)).cumsum()[-1]
         return np.uint64(mix_bits(above ^ mix_bits(self.family.place(group.id) + (1 << 32))))
 
     def step(self, colours: Colours) -> Colours:
-        """Every unit's colour mixed with the colours of what its weights meet."""
+        """Return every unit's colour mixed with the colours of what its weights meet."""
         new = {name: mix_bits(c) for name, c in colours.items()}
         for group in self.family.order:
             for parent, unit in group.parents:
@@ -112,7 +113,7 @@ class _Model:
                 own = np.repeat(colours[group.id], slot.index.shape[1])
                 rank = np.tile(mix_bits(np.arange(slot.index.shape[1]) + (1 << 33)), group.size)
                 side += mix_bits(own).reshape(-1, *[1] * (frame.ndim - 1))
-                # the place inside its unit says something unless another group lies along it
+                # The place inside its unit tells something unless another group lies along it.
                 only = np.moveaxis(self.alone[name, slot.axis][region], slot.axis, 0)
                 side += np.where(
                     only, mix_bits(own ^ rank).reshape(-1, *[1] * (frame.ndim - 1)), np.uint64(0)
@@ -135,27 +136,27 @@ class _Model:
 class _Search:
     def __init__(self, family: Nesting, ours: _Model, theirs: _Model):
         self.family, self.ours, self.theirs = family, ours, theirs
-        self.left = TRIES
+        self.left = MAX_TRIED_COLOURINGS
 
     def _stable(self, ours: Colours, theirs: Colours) -> tuple[Colours, Colours] | None:
-        """The colours when no step tells more units apart; None if those of the models are not the same."""
+        """Refine until no step tells more units apart; None if the models' colours differ."""
         known = 0
         while True:
             ours, theirs = self.ours.step(ours), self.theirs.step(theirs)
-            if _all(ours).tobytes() != _all(theirs).tobytes():
+            if _sort_colours(ours).tobytes() != _sort_colours(theirs).tobytes():
                 return None
-            count = np.unique(_all(ours)).size
+            count = np.unique(_sort_colours(ours)).size
             if count == known:
                 return ours, theirs
             known = count
 
     def likely(self, ours: Colours, theirs: Colours) -> dict[str, np.ndarray] | None:
-        """The permutations that the colours say, units of one colour in their order."""
+        """Return the permutations that colours say, units of one colour in their order."""
         colours = self._stable(ours, theirs)
         return self._read(*colours) if colours else None
 
     def run(self, ours: Colours, theirs: Colours) -> dict[str, np.ndarray] | None:
-        """Refines, reads off the permutations, and where they do not fit tells two units of one colour apart."""
+        """Refine, read off the permutations, and break a tie of colours if these do not fit."""
         if not self.left:
             return None
         self.left -= 1
@@ -183,8 +184,8 @@ class _Search:
 
     @staticmethod
     def _tie(colours: Colours) -> tuple[str, int, np.uint64] | None:
-        """A unit that shares its colour with another, of those the one with fewest like it."""
-        value, count = np.unique(_all(colours), return_counts=True)
+        """Return a unit that shares its colour, with as few others as possible."""
+        value, count = np.unique(_sort_colours(colours), return_counts=True)
         if (count == 1).all():
             return None
         colour = value[count > 1][count[count > 1].argmin()]
@@ -195,7 +196,10 @@ class _Search:
         )
 
     def _read(self, ours: Colours, theirs: Colours) -> dict[str, np.ndarray] | None:
-        """The permutations that the colours say, units of one colour in their order; None if groups do not fit."""
+        """Return the permutations that colours say, or None if groups do not fit.
+
+        Units of one colour stay in their order.
+        """
         found: dict[str, np.ndarray] = {}
         where: dict[str, str] = {}
         for group in reversed(self.family.order):
@@ -224,5 +228,5 @@ class _Search:
         )
 
 
-def _all(colours: Colours) -> np.ndarray:
+def _sort_colours(colours: Colours) -> np.ndarray:
     return np.sort(np.concatenate([*colours.values(), np.empty(0, np.uint64)]))

@@ -1,4 +1,8 @@
-"""Stage 2 of the main job: where every unit lies, with what was done to whole weights and groups undone."""
+"""Stage 2 of the main job: where every unit lies.
+
+What was done to whole weights and whole groups is undone on the way, because units are not found
+without that.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +38,11 @@ class Alignment:
 
     Attributes:
         matches: for every group where its units lie in the suspect.
-        altered: the reference's weights as they were altered in the suspect: quantised, pruned, ...
-        explained: by weight the steps of that, for weights that were altered in a way that is known.
+        altered: the reference's weights with the alterations of the suspect: quantised, pruned, ...
+        explained: by weight the steps of its alteration, for those that are known.
         undone: the suspect with its units in place, and with factors and maps taken out.
-        unequal: what became of the units where the models have other numbers of them, else None.
+        unequal: what became of the units where the models have different numbers of them, else
+            None.
     """
 
     matches: list[Match]
@@ -48,12 +53,12 @@ class Alignment:
 
 
 def align_units(pairing: Pairing, options: Options, progress: Progress | None) -> Alignment:
-    """Finds where every unit of the reference lies in the suspect.
+    """Find where every unit of the reference lies in the suspect.
 
     Args:
         pairing: the two models.
         options: which evidence and which assignment are used.
-        progress: called with how many of how many groups are matched.
+        progress: called with the number of groups that are matched, and that of all.
     """
     if pairing.extension is not None:
         return _align_unequal(pairing, progress)
@@ -63,10 +68,10 @@ def align_units(pairing: Pairing, options: Options, progress: Progress | None) -
 
 
 def _align_unequal(pairing: Pairing, progress: Progress | None) -> Alignment:
-    """Matches all units of both models, and tells which of them only one has."""
+    """Match all units of both models, and tells which of them only one has."""
     assert pairing.extension is not None
     scalings = pairing.scalings
-    # inside a head units may meet as they like: the head as a whole is summed
+    # Units inside a head may meet in other ways than a sum: the head as a whole is summed over.
     summed = [
         g
         for g in pairing.symmetry.groups
@@ -80,7 +85,7 @@ def _align_unequal(pairing: Pairing, progress: Progress | None) -> Alignment:
 def _align_as_the_paper_does(
     pairing: Pairing, options: Options, progress: Progress | None
 ) -> Alignment:
-    """Matches units by their incoming weights alone: no alteration is explained, no factor undone."""
+    """Match units by their incoming weights alone; explain no alteration and undo no factor."""
     altered, groups = pairing.reference_weights, pairing.symmetry.groups
     slots = find_incoming_slots(groups, pairing.scalings)
     matcher = IncomingMatcher(groups, altered, pairing.suspect_weights, slots, options.assignment)
@@ -92,7 +97,7 @@ def _align_as_the_paper_does(
 def _align_with_alterations(
     pairing: Pairing, options: Options, progress: Progress | None
 ) -> Alignment:
-    """Explains alterations of whole weights, matches all units, and undoes factors and maps."""
+    """Explain alterations of whole weights, matches all units, and undoes factors and maps."""
 
     def align(reference: Arrays, suspect: Arrays) -> Undone:
         return _align_and_unscale(pairing, options.assignment, reference, suspect)
@@ -109,7 +114,7 @@ def _align_with_alterations(
     steps, altered, found = _reconsider_scaled(ours, theirs, steps, altered, found, align)
 
     def is_preserved() -> bool:
-        return have_equal_outputs(pairing.reference, pairing.given, options.samples, options.seed)
+        return have_equal_outputs(pairing.reference, pairing.given, options)
 
     undone = _undo_maps(pairing, altered, theirs, found, align, is_preserved)
     return Alignment(undone.matches, altered, steps, undone)
@@ -118,7 +123,7 @@ def _align_with_alterations(
 def _explain_weight(
     reference: np.ndarray, suspect: np.ndarray
 ) -> tuple[np.ndarray, tuple[Alteration, ...]] | None:
-    """Says how a weight was altered, whatever its order; None where it was not, or in no known way."""
+    """Explain how a weight was altered, whatever its order; None where nothing explains it."""
     if not is_float_array(reference) or hash_values(reference) == hash_values(suspect):
         return None
     altered, how = explain_alterations(reference, suspect)
@@ -132,12 +137,12 @@ def _align_and_unscale(
     suspect: Arrays,
     progress: Progress | None = None,
 ) -> Undone:
-    """Finds the suspect's units, and takes out the factors by which they were multiplied."""
+    """Find the suspect's units, and take out the factors by which they were multiplied."""
     groups = pairing.symmetry.groups
     matcher = Matcher(groups, reference, suspect, assignment=assignment)
     matcher.begin(progress)
     touched = {s.initializer for g in groups for s in g.slots}
-    # the same values in another order were not multiplied
+    # Weights with the same values in another order were not multiplied.
     is_reordered = all(hash_values(reference[n]) == hash_values(suspect[n]) for n in touched)
     if not matcher.settled and not is_reordered:
         undone = undo_rescaling(
@@ -158,7 +163,22 @@ def _reconsider_scaled(
     found: Undone,
     align: Align,
 ) -> tuple[dict[str, tuple[Alteration, ...]], dict[str, np.ndarray], Undone]:
-    """Takes a weight that was multiplied as a whole for units that were, where others take it back."""
+    """Reconsider weights that seem to be multiplied as a whole: all their units may be.
+
+    That is so where other weights have the inverse factor, so that the factors of units explain
+    both.
+
+    Args:
+        ours: the reference's weights.
+        theirs: the suspect's weights.
+        steps: by weight the steps of its alteration.
+        altered: the reference's weights with these alterations.
+        found: the units that were found with them.
+        align: finds the units.
+
+    Returns:
+        Steps, altered weights and units, without the alterations that factors explain.
+    """
     scaled = {name for name, how in steps.items() if [s.kind for s in how] == ["scaled"]}
     while scaled:
         plain = {**altered, **{name: ours[name] for name in scaled}}
@@ -179,20 +199,21 @@ def _undo_maps(
     align: Align,
     is_preserved: Callable[[], bool],
 ) -> Undone:
-    """Undoes rotations and mixing of whole groups, and aligns what is left.
+    """Undo rotations and mixing of whole groups, and aligns what is left.
 
     Args:
         pairing: the two models.
-        reference, suspect: their weights.
-        undone: what `align` found.
+        reference: the weights of the reference.
+        suspect: the weights of the suspect.
+        undone: the result of `align`.
         align: finds the units.
-        is_preserved: says whether the suspect computes what the reference does.
+        is_preserved: tells whether the suspect computes what the reference does.
     """
     if undone.settled:
         return undone
     groups, scalings = pairing.symmetry.groups, pairing.scalings
     rotated = undo_rotations(groups, scalings, reference, suspect, undone.matches)
-    # not every norm allows every rotation
+    # Not every norm allows every rotation, so a run has to confirm them.
     if rotated.findings and not is_preserved():
         return undone
     if rotated.findings:

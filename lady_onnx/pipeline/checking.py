@@ -1,7 +1,8 @@
-"""The verdict alone: what the suspect is to the reference."""
+"""The check: what a suspect is to a reference, without a file of the result."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,16 +22,17 @@ class Check(Report, Verdict):
     Attributes:
         verdict: one of `VERDICTS`.
         reason: one sentence that says why.
-        equality: of an accepted suspect, `bits` where it computes the same bits up to the order of sums, `rounding` where it
-            computes the same real numbers; None of any other.
-        resync: the re-synchronisation behind it, None for models of different architectures.
+        equality: of an accepted suspect, `bits` where it computes the same bits up to the order of
+            sums, and `rounding` where it computes the same real numbers; None of any other.
+        resync: the re-synchronisation behind the verdict, None for models of different
+            architectures.
     """
 
     resync: Resync | None = None
 
     @property
     def recognised(self) -> float:
-        """The share of the units that are likely to be copies, 0 for models of different architectures."""
+        """The share of the units that are likely to be copies; 0 for different architectures."""
         return self.resync.recognised if self.resync else 0.0
 
     def headline(self) -> str:
@@ -60,13 +62,30 @@ class Check(Report, Verdict):
         }
 
 
-def check(reference: Model, suspect: Model, *, progress: Progress | None = None) -> Check:
-    """What the suspect is to the reference: one of `VERDICTS`.
+def check(
+    reference: Model,
+    suspect: Model,
+    *,
+    custom_ops: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> Check:
+    """Judge what a suspect is to a reference.
 
-    Raises LadyError where a model cannot be read.
+    Args:
+        reference: a path or a model.
+        suspect: a path or a model.
+        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
+        progress: called with the number of groups that are matched, and that of all.
+
+    Returns:
+        The verdict, one of `VERDICTS`, with its reason and the re-synchronisation behind it. Models
+        of different architectures are `unrelated`.
+
+    Raises:
+        LadyError: a model cannot be read.
     """
     try:
-        found = resync(reference, suspect, verify="none", progress=progress)
+        found = resync(reference, suspect, verify="none", custom_ops=custom_ops, progress=progress)
     except ArchitectureError as error:
         return Check("unrelated", str(error))
     judged = found.judged

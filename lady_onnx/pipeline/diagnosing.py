@@ -33,9 +33,12 @@ from .tolerances import (
 )
 from .verification import have_equal_outputs
 
-Rooms = Mapping[str, tuple[np.ndarray | None, np.ndarray | None]]
-"""By weight what rounding on the way to the normal forms leaves: in the reference, and in the
-suspect with its units in place; None where a form is exact."""
+WritingBounds = Mapping[str, tuple[np.ndarray | None, np.ndarray | None]]
+"""By weight the bounds of what rounding on the way to the normal forms leaves in each element.
+
+The first is that of the reference, the second that of the suspect with its units in place. None
+says that a form is exact.
+"""
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,10 @@ class Diagnosis:
         restored: whether every weight is the reference's, to rounding.
         alterations: by weight what was done to it.
         interchangeable: by group the sets of the reference's units that nothing tells apart.
-        repaired, stripped: whether the result differs from `aligned` in that.
-        apart: where the programs of both files part.
-        alike: whether both files say one program as they are written.
+        repaired: whether the result was repaired, so that it differs from `aligned`.
+        stripped: whether inserted units were taken out of the result.
+        apart: the places where the programs of both files differ.
+        alike: whether both files hold one program as they are written.
         bits: whether equal weights give equal bits.
     """
 
@@ -79,7 +83,13 @@ class Diagnosis:
 
 
 def diagnose(pairing: Pairing, alignment: Alignment, options: Options) -> Diagnosis:
-    """Says what else was done to a suspect whose units are in place."""
+    """Find what else was done to a suspect whose units are in place.
+
+    Args:
+        pairing: the two models.
+        alignment: where every unit lies.
+        options: whether the result is repaired and stripped, and how outputs are compared.
+    """
     if alignment.unequal is not None:
         return _diagnose_unequal(pairing, alignment, alignment.unequal, options)
     return _diagnose_equal(pairing, alignment, options)
@@ -100,7 +110,7 @@ def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) ->
     changed = _list_changed(pairing, result)
     restored = _is_restored(pairing, alignment, changed)
     if restored:
-        # rounding that the ways to write a file leave in few weights is no training of these
+        # Some ways to write a file leave rounding in few weights, which is no training of these.
         findings = tuple(f for f in findings if f.kind != PARTLY_TRAINED)
     reference = pairing.reference_weights
     matches = alignment.matches
@@ -110,8 +120,8 @@ def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) ->
         result=link.written(result),
         symmetry=pairing.symmetry,
         matches=tuple(matches),
-        certainty=_join([m.certainty for m in matches]),
-        similarity=_join([m.similarity for m in matches]),
+        certainty=_concatenate_or_one([m.certainty for m in matches]),
+        similarity=_concatenate_or_one([m.similarity for m in matches]),
         differences={n: measure_difference(reference[n], a) for n, a in changed.items()},
         restored=restored,
         alterations=_list_alterations(pairing, alignment, result),
@@ -128,10 +138,11 @@ def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) ->
 def _find_changes(
     pairing: Pairing, alignment: Alignment
 ) -> tuple[tuple[Finding, ...], dict[str, np.ndarray]]:
-    """Returns all findings, and the suspect's weights with what the function does not need undone."""
+    """Return all findings, and the weights of the suspect with harmless changes undone."""
     undone, altered, view = alignment.undone, alignment.altered, pairing.suspect_weights
     moved = dict(undone.arrays)
-    # what was added before units were multiplied grew with them, what was added after did not
+    # What was added before units were multiplied grew with them, and what was added later did not.
+    # So changes are looked for in both frames.
     frames: list[tuple[Arrays, Arrays]] = [
         ({**altered, **undone.expected}, {**view, **undone.placed})
     ]
@@ -153,7 +164,7 @@ def _find_changes(
 
 
 def _write_weights(pairing: Pairing, graph: Graph, arrays: Arrays) -> Graph:
-    """Returns a copy of a suspect with other weights, given by the reference's names."""
+    """Return a copy of a suspect with other weights, given by the reference's names."""
     result = graph.copy()
     for name, array in arrays.items():
         pairing.link.replace(result, name, array)
@@ -161,18 +172,18 @@ def _write_weights(pairing: Pairing, graph: Graph, arrays: Arrays) -> Graph:
 
 
 def _list_changed(pairing: Pairing, result: Graph) -> dict[str, np.ndarray]:
-    """Returns the weights of a result that are not the reference's, bit for bit."""
+    """Return the weights of a result that are not the reference's, bit for bit."""
     weights = ((n, pairing.link.array(n, result)) for n in pairing.names)
     return {n: a for n, a in weights if not is_same(pairing.reference.array(n), a)}
 
 
 def _is_restored(pairing: Pairing, alignment: Alignment, changed: Mapping[str, np.ndarray]) -> bool:
-    """Is every weight the reference's, to the rounding of what was done and undone on the way?"""
-    rooms = _measure_rooms(pairing, alignment.matches)
+    """Tell whether every weight is the reference's, up to rounding on the way there and back."""
+    bounds = _measure_writing_bounds(pairing, alignment.matches)
     shifts = (s for scaling in pairing.scalings.values() for s in scaling.shifts)
     added = {shift.bias for shift in shifts} if alignment.undone.expected else set()
     return all(
-        _is_weight_restored(pairing, alignment, rooms, name in added, name, array)
+        _is_weight_restored(pairing, alignment, bounds, name in added, name, array)
         for name, array in changed.items()
     )
 
@@ -180,35 +191,36 @@ def _is_restored(pairing: Pairing, alignment: Alignment, changed: Mapping[str, n
 def _is_weight_restored(
     pairing: Pairing,
     alignment: Alignment,
-    rooms: Rooms,
+    bounds: WritingBounds,
     is_shifted: bool,
     name: str,
     array: np.ndarray,
 ) -> bool:
-    """Is a weight the reference's, to rounding?
+    """Tell whether a weight is the reference's, up to rounding.
 
     Args:
-        pairing, alignment: what was found.
-        rooms: what the forms of both leave.
+        pairing: the two models.
+        alignment: where every unit lies, and what was undone.
+        bounds: what rounding on the way to the normal forms leaves.
         is_shifted: whether a reflection may have added something to the weight.
         name: the weight's name.
         array: its values in the result.
     """
     undone, mine = alignment.undone, pairing.reference.array(name)
-    room, other = rooms.get(name, (None, None))
+    bound, other = bounds.get(name, (None, None))
     if name in alignment.explained and not is_same(alignment.altered[name], mine):
-        # what is expected below is the reference's weight as it was altered
+        # The weights expected below have this alteration, so that they are not the reference's.
         return False
     if name in undone.grown:
         return is_mixture(mine, array, undone.grown[name])
     if not pairing.link.alike:
         left = measure_writing_tolerance(mine)
-        room = left if room is None or left is None else room + left
+        bound = left if bound is None or left is None else bound + left
     if name not in undone.expected:
-        return is_rounding(mine, array, room, other)
+        return is_rounding(mine, array, bound, other)
     expected = undone.expected[name]
     placed = undone.placed.get(name, pairing.suspect_weights[name])
-    own = [np.asarray(r) for r in (room, other) if r is not None]
+    own = [np.asarray(r) for r in (bound, other) if r is not None]
     share = np.divide(expected, mine, out=np.ones_like(expected), where=mine != 0)
     total = sum(o * np.maximum(np.abs(share), 1) for o in own) if own else None
     beside = np.zeros(())
@@ -217,13 +229,13 @@ def _is_weight_restored(
     return is_product(expected, placed, beside, total, undone.roundings.get(name, 1))
 
 
-def _measure_rooms(pairing: Pairing, matches: Sequence[Match]) -> Rooms:
-    """Returns by weight what rounding on the way to the normal forms leaves."""
+def _measure_writing_bounds(pairing: Pairing, matches: Sequence[Match]) -> WritingBounds:
+    """Return the bounds of what rounding on the way to the normal forms leaves, by weight."""
     link = pairing.link
     found = {name: link.room(name) for name in link.places}
     theirs = {name: np.array(other) for name, (_, other) in found.items() if other is not None}
     groups = [g for g in pairing.symmetry.groups if any(s.initializer in theirs for s in g.slots)]
-    # slots in weights that are exact have nothing to move
+    # Slots in weights whose forms are exact have nothing to move.
     names = {s.initializer for g in groups for s in g.slots}
     whole = {n: np.zeros(link.reference.shape(n)) for n in names}
     permutations = {m.group: m.permutation for m in matches}
@@ -237,14 +249,14 @@ def _measure_rooms(pairing: Pairing, matches: Sequence[Match]) -> Rooms:
 def _list_alterations(
     pairing: Pairing, alignment: Alignment, result: Graph
 ) -> dict[str, tuple[Alteration, ...]]:
-    """Returns by weight the steps by which it was altered, the noise that is left among them."""
+    """Return the steps by which each weight was altered; the last one may be noise."""
     undone = alignment.undone
     found = {}
     for name in pairing.names:
         steps = alignment.explained.get(name, ())
         expected, array = alignment.altered[name], pairing.link.array(name, result)
         level = 0.0 if is_same(expected, array) else measure_noise(expected, array)
-        # what was undone left its rounding
+        # Where something was undone, its rounding is left.
         is_rounded = bool(steps) or name in undone.expected or name in undone.grown
         if level > (RELATIVE_TOLERANCE if is_rounded else 0):
             steps = (*steps, Alteration("noise", {"level": level}))
@@ -253,8 +265,8 @@ def _list_alterations(
     return found
 
 
-def _join(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns arrays one after the other; a one where there are none."""
+def _concatenate_or_one(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Return arrays one after the other, or a single one where there are none."""
     return np.concatenate(arrays) if arrays else np.ones(1)
 
 
@@ -267,11 +279,11 @@ def _diagnose_unequal(
     extension, suspect = pairing.extension, pairing.link.suspect
     assert extension is not None
     reference, kept, plain = _compare_unequal(pairing, found)
-    # what the analysis says of units that were inserted has to be seen as well
+    # The analysis says that inserted units are not needed; a run has to confirm it.
     is_idle = (
         found.idle == sorted(found.extra)
         and not found.missing
-        and have_equal_outputs(suspect, plain, options.samples, options.seed)
+        and have_equal_outputs(suspect, plain, options)
     )
     findings = _list_unit_findings(pairing, found, is_idle)
     findings += find_tampering(pairing.symmetry.groups, [(reference, kept)], UNDOING_TOLERANCE)
@@ -312,10 +324,14 @@ def _diagnose_unequal(
 def _compare_unequal(
     pairing: Pairing, found: Unequal
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Graph]:
-    """Returns the weights of both models without the units that only one has, and a model of those kept.
+    """Return the weights of both models without units that only one of them has.
 
-    The weights are by the reference's names and of its shapes. Units that the suspect lacks are
-    zeros in both.
+    The weights have the reference's names and shapes. Units that the suspect lacks are zeros in
+    both.
+
+    Returns:
+        The weights of the reference; those of the suspect; and the reference's model with the
+        latter, before zeros are written.
     """
     graph = pairing.reference
     names = [n for n in found.plain if n not in pairing.analysis.values]
@@ -332,7 +348,7 @@ def _compare_unequal(
 
 
 def _list_unit_findings(pairing: Pairing, found: Unequal, is_idle: bool) -> list[Finding]:
-    """Returns the units that only one of the models has."""
+    """Return the units that only one of the models has."""
     first = {g.id: g.slots[0].initializer for g in pairing.symmetry.groups}
     kinds = ["obfuscated" if is_idle and unit in found.idle else "inserted" for unit in found.extra]
     findings = [
@@ -345,7 +361,10 @@ def _list_unit_findings(pairing: Pairing, found: Unequal, is_idle: bool) -> list
 
 
 def _list_unequal_figures(pairing: Pairing, found: Unequal) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the certainties of units that have a copy, and the similarities of all of the reference's."""
+    """Return the certainty of each unit that has a copy, and the similarity of each one.
+
+    The units are the reference's, in the order of its groups.
+    """
     assert pairing.extension is not None
     similar, certain = [], []
     for match in found.matches:
@@ -357,7 +376,7 @@ def _list_unequal_figures(pairing: Pairing, found: Unequal) -> tuple[np.ndarray,
 
 
 def _replace_weights(graph: Graph, arrays: Arrays) -> Graph:
-    """Returns a copy of a graph with other weights, by its own names."""
+    """Return a copy of a graph with other weights, by its own names."""
     result = graph.copy()
     for name, array in arrays.items():
         result.replace(name, array)
@@ -365,7 +384,7 @@ def _replace_weights(graph: Graph, arrays: Arrays) -> Graph:
 
 
 def _is_kept(reference: np.ndarray, kept: np.ndarray) -> bool:
-    """Is a weight the reference's once inserted units are gone, to the rounding of what they passed on?"""
+    """Tell whether a weight without inserted units is the reference's, up to their rounding."""
     if is_same(reference, kept):
         return True
     size = np.abs(reference).astype(np.float64)

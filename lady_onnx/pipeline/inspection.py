@@ -70,6 +70,7 @@ def verify(
     metric: str | None = None,
     provider: str = "auto",
     tolerance: float | None = None,
+    custom_ops: Sequence[str] = (),
 ) -> Verification:
     """Run two models on the same inputs under onnxruntime and compare their outputs.
 
@@ -84,6 +85,7 @@ def verify(
         provider: `auto` (CUDA where it really loads), `cpu` or `cuda`.
         tolerance: the largest difference, relative to the largest output, that counts as equal; by
             default 1e-4, and 1e-2 for half precision.
+        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
 
     Raises:
         LadyError: a model cannot be read or run.
@@ -98,4 +100,5 @@ def verify(
         metric_name=metric,
         provider_name=provider,
         tolerance=tolerance,
+        custom_ops=custom_ops,
     )

@@ -8,15 +8,15 @@ from ..errors import check_choice, check_whole_number
 from ..matching.assignment import ASSIGNMENTS
 from ..runtime.providers import PROVIDERS
 
-EVIDENCE = ("all", "incoming")
-"""Which slots of a unit are looked at."""
-VERIFY = ("auto", "run", "proof", "none")
-"""How it is shown that the outputs are preserved."""
+EVIDENCE_CHOICES = ("all", "incoming")
+"""Which slots of a unit are evidence: all, or those of its incoming weights."""
+VERIFY_CHOICES = ("auto", "run", "proof", "none")
+"""How it is shown that the outputs are preserved, see `resync`."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """The choices of a caller of `resync`, which documents them."""
+    """The choices of a caller of `resync`, whose documentation lists them."""
 
     verify: str = "auto"
     provider: str = "auto"
@@ -26,17 +26,22 @@ class Options:
     strip: bool = False
     evidence: str = "all"
     assignment: str = "optimal"
+    custom_ops: tuple[str, ...] = ()
 
     def check(self) -> None:
-        """Raises LadyError for the first choice that there is not."""
-        check_choice("verify", self.verify, VERIFY)
+        """Check every choice.
+
+        Raises:
+            LadyError: a choice does not exist; the message lists those that do.
+        """
+        check_choice("verify", self.verify, VERIFY_CHOICES)
         check_choice("provider", self.provider, PROVIDERS)
-        check_choice("evidence", self.evidence, EVIDENCE)
+        check_choice("evidence", self.evidence, EVIDENCE_CHOICES)
         check_choice("assignment", self.assignment, ASSIGNMENTS)
         check_whole_number("samples", self.samples, 1)
         check_whole_number("seed", self.seed)
 
     @property
     def is_usual(self) -> bool:
-        """Are all slots looked at, and units assigned in the best way?"""
+        """Whether all slots are evidence, and units are assigned in the best way."""
         return self.evidence == "all" and self.assignment == "optimal"

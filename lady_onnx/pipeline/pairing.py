@@ -1,4 +1,4 @@
-"""Stage 1 of the main job: two files as one network, its groups, and the factors that they allow."""
+"""Stage 1 of the main job: two files as one network, its groups, and the factors they allow."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .options import Options
 
 @dataclass(frozen=True)
 class Extension:
-    """What is known besides where the models have other numbers of units.
+    """What is known in addition where the models have different numbers of units.
 
     Attributes:
         symmetry: the groups of the suspect, in its own names.
@@ -43,7 +43,8 @@ class Pairing:
         link: which weight of the suspect is which of the reference, in the form that both share.
         analysis: the facts that hold in both models.
         symmetry: the groups that hold in both models, in the reference's names.
-        extension: what is known besides where the models have other numbers of units, else None.
+        extension: what is known in addition where the models have different numbers of units, else
+            None.
     """
 
     given: Graph
@@ -64,7 +65,7 @@ class Pairing:
 
     @functools.cached_property
     def scalings(self) -> Mapping[str, Scaling]:
-        """By each group's id the factors that its units may have."""
+        """By group id the factors that its units may have."""
         return find_scalings(self.reference, self.analysis, self.symmetry.groups)
 
     @functools.cached_property
@@ -79,7 +80,12 @@ class Pairing:
 
 
 def pair_networks(reference: Graph, suspect: Graph, options: Options) -> Pairing:
-    """Pairs two models of one architecture, or of one that differs in numbers of units alone.
+    """Pair two models of one architecture, or of architectures that differ in numbers of units.
+
+    Args:
+        reference: the reference.
+        suspect: the suspect.
+        options: whether unequal numbers of units are allowed.
 
     Raises:
         ArchitectureError: the two are not the same network.
@@ -103,12 +109,13 @@ def pair_networks(reference: Graph, suspect: Graph, options: Options) -> Pairing
 
 
 def _pair_equal(given: Graph, link: Link) -> Pairing:
-    """Finds the groups that hold in both models.
+    """Find the groups that hold in both models.
 
     A weight is constant along an axis, and two numbers are equal, only where they are so in both.
 
     Raises:
-        ArchitectureError: the models differ in a shape or an index that their structure hangs on.
+        ArchitectureError: the models differ in a shape or an index on which their structure
+            depends.
     """
     analysis = analyse_graph(link.reference, link.constant_along, link.number)
     where = f"{link.suspect.name}: another architecture than {link.reference.name}"
@@ -129,10 +136,15 @@ def _pair_equal(given: Graph, link: Link) -> Pairing:
 
 
 def _pair_unequal(reference: Graph, suspect: Graph, names: Mapping[str, str]) -> Pairing:
-    """Pairs models with other numbers of units; `names` are the suspect's weights by the reference's.
+    """Pair models with different numbers of units.
+
+    Args:
+        reference: the reference.
+        suspect: the suspect.
+        names: the names of the suspect's weights by those of the reference's.
 
     Raises:
-        ArchitectureError: another number of units does not explain a difference.
+        ArchitectureError: numbers of units do not explain all differences.
     """
     link = Link(reference, suspect, {a: Place(b) for a, b in names.items()}, True)
     mirrored = Link(suspect, reference, {b: Place(a) for a, b in names.items()}, True)

@@ -29,6 +29,7 @@ from .wording import (
 )
 
 RESYNCED_NOTE = "resynced"
+"""What the metadata of a re-synchronised model say was done to it."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -39,26 +40,32 @@ class Resync(Report):
         graph: the suspect's model, re-synchronised.
         symmetry: the groups that hold in both models.
         matches: where the units of each group were found, in the order of `symmetry.groups`.
-        psi_estimate: percent of units that are likely to be in their place: the mean certainty of the matches.
+        psi_estimate: percent of the units that are likely to be in their place: the mean certainty
+            of the matches.
         similarity: the mean cosine of matched units, 1.0 for a purely permuted suspect.
-        max_weight_difference: the largest difference between a weight of the reference and of the result.
+        max_weight_difference: the largest difference between a weight of the reference and that of
+            the result.
         exact: whether every weight of the result is the reference's, bit for bit.
         restored: whether every weight of the result is the reference's, to rounding.
-        outputs_preserved: whether the result, before any repair, computes what the suspect computed; None if not asked.
-        verified_by: `run` (onnxruntime), `proof` (only elements of the symmetry were applied), or None.
+        outputs_preserved: whether the result, before any repair, computes what the suspect
+            computed; None if nobody asked.
+        verified_by: `run` (onnxruntime), `proof` (only elements of the symmetry were applied), or
+            None.
         verification: what onnxruntime found, None unless it ran.
-        alterations: by weight, in the reference's names, what was done to it, first things first.
+        alterations: by weight, in the reference's names, what was done to it, in order.
         integrity: what was done to single units, in the reference's names.
-        interchangeable: by group the sets of the reference's units that compute the same, up to a factor that their structure
-            lets pass, or nothing: clones and dead ones, of which none is in a wrong place. Not asked for where all is exact.
+        interchangeable: by group the sets of the reference's units that compute the same, up to a
+            factor that their structure allows, or that compute nothing: clones and dead units. None
+            of them is in a wrong place. Empty where all is exact, because nobody asks then.
         repaired: whether what was tampered with has the reference's values now.
-        stripped: whether units that the reference has not and the function does not need were taken out: the result has the
-            reference's nodes then.
-        alike: whether both files say one program as they are written; where not, weights and groups go by the names of the
-            reference in its normal form.
-        apart: where the programs part; none where they are proven to be one, up to the values of the weights.
+        stripped: whether units that the reference lacks and the function does not need were taken
+            out. Then the result has the reference's nodes.
+        alike: whether both files hold one program as they are written. If not, weights and groups
+            have the names of the reference in its normal form.
+        apart: the places where the programs differ; empty where they are proven to be one, up to
+            the values of the weights.
         bits: whether equal weights give equal bits, and not just equal real numbers.
-        seconds: how long it took.
+        seconds: the time that it took.
     """
 
     graph: Graph
@@ -104,20 +111,23 @@ class Resync(Report):
 
     @property
     def permutations(self) -> Mapping[str, np.ndarray]:
-        """What was applied to the suspect: unit j of the result is unit `permutation[j]` of the suspect."""
+        """What was applied to the suspect, by group, int64 [size].
+
+        Unit j of the result is unit `permutation[j]` of the suspect.
+        """
         return {m.group: m.permutation for m in self.matches}
 
     @property
     def moved(self) -> int:
-        """How many units stood elsewhere in the suspect."""
+        """The number of units that stood elsewhere in the suspect."""
         return sum(m.moved for m in self.matches)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes the re-synchronised model, whole or not at all."""
+        """Write the re-synchronised model, whole or not at all."""
         self.graph.save(Path(path), RESYNCED_NOTE)
 
     def save_permutation(self, path: str | os.PathLike[str]) -> None:
-        """Writes the permutation that was applied to the suspect."""
+        """Write the permutation that was applied to the suspect."""
         write_permutation(path, self.symmetry.groups, self.permutations, None)
 
     def headline(self) -> str:

@@ -1,11 +1,13 @@
 """The main job, in four stages: Pairing -> Alignment -> Diagnosis -> Resync.
 
-Each stage is a function that takes what the one before found, and says what it found itself.
+Each stage is one function. It takes what the stages before it found, and returns what it finds as a
+frozen dataclass.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,7 +22,7 @@ from .result import Resync
 from .verification import verify_result
 
 
-# a suspect's weights may be as large as they like
+# The weights of a suspect may be so large that computing with them overflows.
 @np.errstate(over="ignore", invalid="ignore")
 def resync(
     reference: Model,
@@ -34,24 +36,28 @@ def resync(
     strip: bool = False,
     evidence: str = "all",
     assignment: str = "optimal",
+    custom_ops: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Resync:
-    """Finds where every unit of the reference lies in the suspect, and puts it back.
+    """Find where every unit of the reference lies in the suspect, and put it back.
 
     Args:
-        reference, suspect: paths or models of one architecture.
+        reference: a path or a model.
+        suspect: a path or a model of the same architecture.
         verify: `run` compares the outputs with onnxruntime. `proof` relies on the analysis alone.
             `auto` runs where onnxruntime can. `none` leaves `outputs_preserved` open.
         provider: `auto`, `cpu` or `cuda`.
-        samples: how many random inputs to run.
+        samples: the number of random inputs that are run.
         seed: the seed of these inputs.
-        repair: gives what was tampered with the reference's values.
-        strip: takes out units that the reference does not have, if the function needs none of them.
+        repair: whether what was tampered with gets the reference's values.
+        strip: whether units that the reference lacks are taken out, if the function needs none of
+            them.
         evidence: `all` slots of a unit, or `incoming` weights alone, as in the paper: no noise is
             estimated, no alteration explained, no factor undone.
-        assignment: `optimal`, or `argmax`, for every unit the likeliest. With `incoming` evidence
-            that is the paper's Algorithm 1.
-        progress: called with how many of how many groups are matched.
+        assignment: `optimal`, or `argmax`, which takes the likeliest for every unit. With
+            `incoming` evidence that is the paper's Algorithm 1.
+        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
+        progress: called with the number of groups that are matched, and that of all.
 
     Returns:
         The suspect with its units back, and what was found on the way.
@@ -60,7 +66,9 @@ def resync(
         LadyError: a model cannot be read or holds NaN, or an option is not known.
         ArchitectureError: the two are not the same network.
     """
-    options = Options(verify, provider, samples, seed, repair, strip, evidence, assignment)
+    options = Options(
+        verify, provider, samples, seed, repair, strip, evidence, assignment, tuple(custom_ops)
+    )
     options.check()
     start = time.perf_counter()
     ours, theirs = load_graph(reference), load_graph(suspect)
@@ -73,7 +81,7 @@ def resync(
 
 
 def _conclude(pairing: Pairing, diagnosis: Diagnosis, options: Options, start: float) -> Resync:
-    """Verifies the result, and puts all that was found together."""
+    """Verify the result, and put all that was found together."""
     preservation = verify_result(pairing.given, diagnosis.aligned, options)
     return Resync(
         graph=diagnosis.result,

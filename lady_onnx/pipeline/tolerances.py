@@ -1,6 +1,7 @@
-"""By how much a weight may differ from the reference's and still be it, to rounding. Arrays alone.
+"""By how much a weight may differ from the reference's and still be the same, up to rounding.
 
-A yes rests on these bounds: each is what named operations leave in that very element.
+An accepted suspect rests on these bounds: each is what named operations leave in that very element.
+This module knows arrays alone.
 """
 
 from __future__ import annotations
@@ -10,23 +11,30 @@ import numpy as np
 from ..numerics import SHORT_TYPE_EPSILON, is_float_array, machine_epsilon
 
 FACTOR_STEPS = 2.0
-"""How well the factors of a unit are known, in steps of the weight's type; of short types exactly."""
+"""The error of a unit's factor, in steps of the weight's type; factors of short types have none."""
 FOLDING_STEPS = 4.0
-"""By how many steps of its type two tools may fold a norm into a weight differently."""
+"""The difference between two tools that fold a norm into a weight, in steps of its type."""
 PRODUCT_ERROR_STEPS = 2.0**-6
-"""How much more than half a step may lie between a product and its rounding: products are computed
-in double precision."""
+"""The share by which a product may lie further than half a step from its rounding.
+
+Products are computed in double precision.
+"""
+ADDEND_STEPS = 8
+"""The error of what is added beside a product, in steps of the weight's type."""
+MIXTURE_STEPS = 8
+"""The error of a weight whose units were mixed and unmixed, in steps of its type."""
 
 
 def is_rounding(
     reference: np.ndarray, result: np.ndarray, room: np.ndarray | None, other: np.ndarray | None
 ) -> bool:
-    """Is every element as near to the reference's as rounding on the way to both forms leaves it?
+    """Tell whether a weight is the reference's, up to rounding on the way to both normal forms.
 
     Args:
-        reference, result: the weights.
-        room: what the reference's form leaves, by element; None where it is exact.
-        other: what the suspect's form leaves, with its units in place; None where it is exact.
+        reference: the weight of the reference.
+        result: the weight of the result, of the same shape.
+        room: the bound of what the reference's form leaves in each element; None where it is exact.
+        other: that of the suspect's form, with its units in place; None where it is exact.
     """
     if not is_float_array(reference) or (room is None and other is None):
         return False
@@ -36,11 +44,16 @@ def is_rounding(
 
 
 def measure_writing_tolerance(reference: np.ndarray) -> np.ndarray | None:
-    """Returns by how much elements may differ between two files that fold a norm in different ways.
+    """Return by how much elements may differ between two files that fold a norm in different ways.
 
-    A layer that a norm was folded into before it was written has the rounding of a product in every
-    weight. Its biases have that of a difference of numbers of the usual size. Short types have no
-    such tolerance: None.
+    A layer that a norm was folded into has the rounding of a product in every weight. Its biases
+    have that of a difference of numbers of the usual size.
+
+    Args:
+        reference: the weight of the reference.
+
+    Returns:
+        The bound of each element, float64; None for short types, which have no such tolerance.
     """
     if not is_float_array(reference) or not reference.size:
         return None
@@ -60,15 +73,15 @@ def is_product(
     room: np.ndarray | None,
     roundings: int = 1,
 ) -> bool:
-    """Is a weight the product of the reference's and the factors, rounded as often as it was multiplied?
+    """Tell whether a weight is the product of the reference's and of factors, up to its roundings.
 
     Args:
         expected: the products, float64.
         placed: the suspect's weight, with its units in place.
         beside: the size of what was added to each element besides, zero where nothing was.
-        room: what the forms of both leave, None where they are exact.
-        roundings: how many groups have factors in the weight. Where these are short, they round it
-            one after the other.
+        room: the bounds of what the forms of both leave, None where they are exact.
+        roundings: the number of groups with factors in the weight. In short types the factors of
+            each group round it once more.
     """
     if not is_float_array(placed):
         return False
@@ -77,12 +90,12 @@ def is_product(
     with np.errstate(invalid="ignore"):
         half = 0.5 * np.spacing(np.abs(placed)).astype(np.float64)
         size = np.abs(expected)
-        # what was rounded before may have had fewer digits left
+        # Elements may have been larger or smaller at earlier roundings, and so their steps.
         earlier = (roundings - 1) * np.maximum(0.5 * unit * size, half)
         limit = (1 + PRODUCT_ERROR_STEPS) * (half + earlier) + known * unit * size
-        limit = limit + 8 * unit * beside
+        limit = limit + ADDEND_STEPS * unit * beside
         if unit < SHORT_TYPE_EPSILON:
-            # the steps of numbers that are all but zero no longer shrink with their size
+            # The steps of subnormal numbers no longer shrink with their size.
             smallest = float(np.finfo(placed.dtype).smallest_subnormal)
             limit = np.maximum(limit, (0.5 + known) * smallest)
         if room is not None:
@@ -92,23 +105,27 @@ def is_product(
 
 
 def is_mixture(reference: np.ndarray, result: np.ndarray, grown: float) -> bool:
-    """Is the result as near to the reference as rounding leaves a weight that was mixed?
+    """Tell whether a weight whose units were unmixed is the reference's, up to rounding.
 
     Args:
-        reference, result: the weights.
-        grown: by how much undoing the map may have enlarged the rounding.
+        reference: the weight of the reference.
+        result: the weight of the result.
+        grown: the factor by which undoing the map may have enlarged the rounding.
     """
     if not is_float_array(reference) or machine_epsilon(reference.dtype) >= SHORT_TYPE_EPSILON:
         return False
-    most = max(float(np.abs(a.astype(np.float64)).max(initial=0)) for a in (reference, result))
-    limit = 8 * machine_epsilon(reference.dtype) * grown * most
+    largest = max(float(np.abs(a.astype(np.float64)).max(initial=0)) for a in (reference, result))
+    limit = MIXTURE_STEPS * machine_epsilon(reference.dtype) * grown * largest
     return bool((measure_gaps(reference, result) <= limit).all())
 
 
 def measure_gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns how far elements are from each other, float64.
+    """Return how far the elements of two arrays are from each other, float64.
 
-    Equal infinities are no gap. What is no number is infinitely far from everything.
+    Equal infinities have no gap. NaN is infinitely far from everything.
+
+    >>> measure_gaps(np.array([1.0, np.inf, np.nan]), np.array([3.0, np.inf, 0.0])).tolist()
+    [2.0, 0.0, inf]
     """
     x, y = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore"):
@@ -117,7 +134,10 @@ def measure_gaps(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def measure_difference(a: np.ndarray, b: np.ndarray) -> float:
-    """Returns the largest difference of two weights of one shape; 1 where text or truth values differ."""
+    """Return the largest difference of two weights of one shape.
+
+    It is 1 where texts or truth values differ.
+    """
     if not a.size:
         return 0.0
     if a.dtype == object or a.dtype.kind in "SUb":

@@ -11,16 +11,18 @@ import numpy as np
 from ..diagnosis.alterations import Alteration, describe_alterations
 from ..diagnosis.findings import TAMPERING, Finding
 from ..matching.matches import Match
+from ..reporting import count_things
 
 VERDICTS = ("identical", "permuted", "rescaled", "altered", "tampered", "unrelated")
+"""What a suspect may be to a reference, the best first."""
 ACCEPTED = VERDICTS[:3]
-"""The suspect computes what the reference does."""
-EXTREME = 1e3
-"""Units that were multiplied by more than this, or less than its inverse, may overflow, or vanish, where others do not."""
-RECOGNISED = 0.4
-"""Where a smaller share of the units is likely to be copies, beyond what chance gives, two models are unrelated."""
+"""The verdicts on suspects that compute what the reference does."""
+MAX_HARMLESS_FACTOR = 1e3
+"""Units that were multiplied by more than this may overflow, by less than its inverse vanish."""
+MIN_RECOGNISED_SHARE = 0.4
+"""Models with a smaller share of units that are likely copies, beyond chance, are unrelated."""
 BITS, ROUNDING = "bits", "rounding"
-"""How the two are equal: in every bit, or as real numbers, so that results differ by rounding."""
+"""Two models are equal in every bit, or as real numbers, so that results differ by rounding."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +32,8 @@ class Verdict:
     Attributes:
         verdict: one of `VERDICTS`.
         reason: one sentence that says why.
-        equality: of an accepted suspect, `bits` where it computes the same bits up to the order of sums, `rounding` where it
-            computes the same real numbers; None of any other.
+        equality: of an accepted suspect, `bits` where it computes the same bits up to the order of
+            sums, and `rounding` where it computes the same real numbers; None of any other.
     """
 
     verdict: str
@@ -40,12 +42,12 @@ class Verdict:
 
     @property
     def accepted(self) -> bool:
-        """Does the suspect compute what the reference does?"""
+        """Whether the suspect computes what the reference does."""
         return self.verdict in ACCEPTED
 
 
 class Judged(Protocol):
-    """What a verdict is judged from: a re-synchronisation, see `Resync` for the attributes."""
+    """What a verdict is judged from: a re-synchronisation. `Resync` explains the attributes."""
 
     @property
     def exact(self) -> bool:
@@ -57,7 +59,7 @@ class Judged(Protocol):
 
     @property
     def alike(self) -> bool:
-        """Whether both files say one program as they are written."""
+        """Whether both files hold one program as they are written."""
 
     @property
     def bits(self) -> bool:
@@ -65,11 +67,11 @@ class Judged(Protocol):
 
     @property
     def apart(self) -> tuple[str, ...]:
-        """Where the programs part."""
+        """The places where the programs differ."""
 
     @property
     def moved(self) -> int:
-        """How many units stood elsewhere."""
+        """The number of units that stood elsewhere in the suspect."""
 
     @property
     def similarity(self) -> float:
@@ -97,14 +99,14 @@ class Judged(Protocol):
 
 
 def judge_suspect(found: Judged) -> Verdict:
-    """The verdict on a suspect that was re-synchronised."""
+    """Judge a suspect that was re-synchronised."""
     equality = BITS if found.exact and found.bits else ROUNDING
     if not found.apart:
-        accepted = _accepted(found, equality)
+        accepted = _judge_accepted(found, equality)
         if accepted is not None:
             return accepted
     share = measure_recognised(found)
-    if share < RECOGNISED:
+    if share < MIN_RECOGNISED_SHARE:
         similar = f"their mean similarity is {found.similarity:.3f}"
         return Verdict(
             "unrelated",
@@ -116,12 +118,12 @@ def judge_suspect(found: Judged) -> Verdict:
             "altered",
             f"the weights are equal, but the files compute something else: {found.apart[0]}{more}",
         )
-    return _altered(found)
+    return _judge_altered(found)
 
 
-def _accepted(found: Judged, equality: str) -> Verdict | None:
-    """The verdict on a suspect that computes what the reference does, None for any other."""
-    moved = f"{_units(found.moved, 'moved')}, and " if found.moved else ""
+def _judge_accepted(found: Judged, equality: str) -> Verdict | None:
+    """Return the verdict on a suspect that computes what the reference does, else None."""
+    moved = f"{_count_units(found.moved, 'moved')}, and " if found.moved else ""
     written = "" if found.alike else "the files are written differently, and "
     how = "" if found.exact else " to rounding"
     if (found.exact or found.restored) and not found.integrity:
@@ -133,8 +135,8 @@ def _accepted(found: Judged, equality: str) -> Verdict | None:
     idle = sum(f.kind == "obfuscated" for f in found.integrity)
     if idle and idle == len(found.integrity):
         what = "that the function does not need, and every weight is equal to rounding without"
-        moved = f"{_units(found.moved, 'moved')}, " if found.moved else ""
-        return Verdict("rescaled", f"{moved}{_units(idle, 'inserted')} {what}", ROUNDING)
+        moved = f"{_count_units(found.moved, 'moved')}, " if found.moved else ""
+        return Verdict("rescaled", f"{moved}{_count_units(idle, 'inserted')} {what}", ROUNDING)
     if any(
         f.kind in TAMPERING or f.kind == "removed" or _is_extreme(f.factor) for f in found.integrity
     ):
@@ -148,10 +150,13 @@ def _accepted(found: Judged, equality: str) -> Verdict | None:
     scaled, mixed, inert = counts
     kept = "in a way that leaves the function as it was"
     parts = [
-        (found.moved, _units(found.moved, "moved")),
-        (scaled, f"{_units(scaled, 'multiplied')} {kept}"),
-        (mixed, f"the units of {_count(mixed, 'group', 'groups')} were mixed {kept}"),
-        (inert, f"{_count(inert, 'bias', 'biases')} changed that the function does not depend on"),
+        (found.moved, _count_units(found.moved, "moved")),
+        (scaled, f"{_count_units(scaled, 'multiplied')} {kept}"),
+        (mixed, f"the units of {count_things(mixed, 'group')} were mixed {kept}"),
+        (
+            inert,
+            f"{count_things(inert, 'bias', 'biases')} changed that the function does not depend on",
+        ),
     ]
     what = ", ".join(text for count, text in parts if count)
     return Verdict(
@@ -159,8 +164,8 @@ def _accepted(found: Judged, equality: str) -> Verdict | None:
     )
 
 
-def _altered(found: Judged) -> Verdict:
-    """The verdict on a suspect that is a copy, and computes something else."""
+def _judge_altered(found: Judged) -> Verdict:
+    """Return the verdict on a suspect that is a copy, and computes something else."""
     odd = [f for f in found.integrity if f.kind in TAMPERING]
     if odd:
         first = max(odd, key=lambda f: f.size)
@@ -177,7 +182,7 @@ def _altered(found: Judged) -> Verdict:
         )
     gone = sum(f.kind == "removed" for f in found.integrity)
     if gone:
-        return Verdict("altered", _units(gone, "removed"))
+        return Verdict("altered", _count_units(gone, "removed"))
     where = f"the files compute something else, {found.apart[0]}; " if found.apart else ""
     what = (
         f"by up to {found.max_weight_difference:.4g}"
@@ -192,13 +197,15 @@ def _altered(found: Judged) -> Verdict:
 
 
 def _is_extreme(factor: float | None) -> bool:
-    return factor is not None and not 1 / EXTREME < abs(factor) < EXTREME
+    """Tell whether a unit with a factor may overflow or vanish."""
+    return factor is not None and not 1 / MAX_HARMLESS_FACTOR < abs(factor) < MAX_HARMLESS_FACTOR
 
 
 def measure_recognised(found: Judged) -> float:
-    """The share of the units that are likely to be copies, but for one a group, which is right by chance.
+    """Return the share of the units that are likely to be copies, beyond what chance gives, 0 to 1.
 
-    What is interchangeable with others tells nothing. Where there is nothing to be told, the share is one.
+    One unit of every group is left out, because one is right by chance. So are units that are
+    interchangeable with others, because they tell nothing. The share is one where no unit is left.
     """
     likely, count = 0.0, 0
     for match in found.matches:
@@ -210,9 +217,6 @@ def measure_recognised(found: Judged) -> float:
     return likely / count if count else 1.0
 
 
-def _units(count: int, what: str) -> str:
-    return f"{_count(count, 'unit was', 'units were')} {what}"
-
-
-def _count(count: int, one: str, many: str) -> str:
-    return f"{count} {one if count == 1 else many}"
+def _count_units(count: int, what: str) -> str:
+    """Say what was done to a number of units."""
+    return f"{count_things(count, 'unit was', 'units were')} {what}"

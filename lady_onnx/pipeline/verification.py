@@ -13,12 +13,12 @@ from .options import Options
 
 @dataclass(frozen=True)
 class Preservation:
-    """Whether the outputs are preserved, and who says so.
+    """Whether the outputs are preserved, and how that is known.
 
     Attributes:
         is_preserved: the answer, None where nobody asked.
         verified_by: `run` (onnxruntime), `proof` (the analysis allows nothing else), or None.
-        verification: what onnxruntime found, None unless it ran.
+        verification: the comparison of outputs, None unless onnxruntime ran.
     """
 
     is_preserved: bool | None
@@ -27,7 +27,16 @@ class Preservation:
 
 
 def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservation:
-    """Says whether a result computes what the suspect did, in the way that the options ask for."""
+    """Tell whether a result computes what the suspect did.
+
+    Args:
+        suspect: the suspect as it was read.
+        result: the suspect with its units in place, and nothing repaired.
+        options: how it is shown, and on which inputs.
+
+    Raises:
+        LadyError: the models were asked to run, and cannot.
+    """
     if options.verify in ("auto", "run"):
         try:
             found = compare_models(
@@ -36,6 +45,7 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
                 samples=options.samples,
                 seed=options.seed,
                 provider_name=options.provider,
+                custom_ops=options.custom_ops,
             )
             return Preservation(found.equal, "run", found)
         except LadyError:
@@ -46,9 +56,16 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
     return Preservation(True, "proof")
 
 
-def have_equal_outputs(a: Graph, b: Graph, samples: int, seed: int) -> bool:
-    """Do two models run, and compute the same?"""
+def have_equal_outputs(a: Graph, b: Graph, options: Options) -> bool:
+    """Tell whether two models run on the CPU, and compute the same on random inputs."""
     try:
-        return compare_models(a, b, samples=samples, seed=seed, provider_name="cpu").equal
+        return compare_models(
+            a,
+            b,
+            samples=options.samples,
+            seed=options.seed,
+            provider_name="cpu",
+            custom_ops=options.custom_ops,
+        ).equal
     except LadyError:
         return False

@@ -35,11 +35,12 @@ from .kinds import (
     Steps,
     Take,
     Transpose,
-    axis_of,
-    rank_of,
-    shape_of,
+    read_axis,
+    require_rank,
+    require_shape,
 )
 from .plain.writer import Writer, register_plain_form
+from .plugins import load_entry_points, load_rules_file
 from .registry import (
     REGISTRY,
     Rule,
@@ -69,17 +70,18 @@ __all__ = [
     "Take",
     "Transpose",
     "Writer",
-    "axis_of",
     "find_rule",
     "laws",
+    "load_rules_file",
     "make_table",
     "normalise_domain",
-    "rank_of",
+    "read_axis",
     "register",
     "register_equation",
     "register_pinned",
     "register_plain_form",
-    "shape_of",
+    "require_rank",
+    "require_shape",
 ]
 
 FAMILIES = ("operators", "plain", "microsoft")
@@ -89,3 +91,4 @@ for _family in FAMILIES:
     _package = importlib.import_module(f"{__name__}.{_family}")
     for _module in pkgutil.iter_modules(_package.__path__):
         importlib.import_module(f"{_package.__name__}.{_module.name}")
+load_entry_points()

@@ -1,7 +1,8 @@
 """What a rule says of the order of a node's elements: one of six kinds of data.
 
-The label engine in `lady_onnx.dataflow` reads them. A node that says nothing it is sure of raises
-`UnknownStructure`, and the engine pins what the node touches.
+The label engine in `lady_onnx.dataflow` reads them. A rule that is not sure of a node raises
+`UnknownStructure`, and the engine pins every axis that the node touches. Kinds say nothing of scale
+and sign: that is what `laws` are for.
 """
 
 from __future__ import annotations
@@ -36,21 +37,34 @@ class Node(Protocol):
 
     @property
     def results(self) -> int:
-        """How many results the node has."""
+        """The number of the node's results."""
 
-    def value(self, operand: int) -> np.ndarray:
-        """Returns an operand that follows from constants and shapes; else raises UnknownStructure."""
+    def read_value(self, operand: int) -> np.ndarray:
+        """Return the values of an operand that follow from constants and shapes.
 
-    def needed(self, result: int) -> bool:
-        """Returns whether another node, or an output of the graph, reads this result."""
+        Raises:
+            UnknownStructure: the operand is missing, or depends on more than that.
+        """
 
-    def shape(self, result: int = 0) -> tuple[int, ...]:
-        """Returns the shape of a result by ONNX's own inference; else raises UnknownStructure."""
+    def is_needed(self, result: int) -> bool:
+        """Tell whether another node, or an output of the graph, reads a result."""
+
+    def find_shape(self, result: int = 0) -> tuple[int, ...]:
+        """Return the shape of a result by ONNX's own inference.
+
+        Raises:
+            UnknownStructure: it cannot be computed.
+        """
 
 
 @dataclass(frozen=True)
 class Take:
-    """Result position j along `axis` is operand position `index[j]`; -1 is a padding constant."""
+    """Picks positions: position j of the result along `axis` is position `index[j]` of the operand.
+
+    Attributes:
+        axis: the axis, counted from the front.
+        index: int64 [length of the result's axis]; -1 stands for a padding constant.
+    """
 
     axis: int
     index: np.ndarray
@@ -58,21 +72,21 @@ class Take:
 
 @dataclass(frozen=True)
 class Reshape:
-    """The elements in row-major order, laid out in another shape."""
+    """Lays the elements out in another shape, in row-major order."""
 
     shape: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Transpose:
-    """Axis k of the result is axis `order[k]` of the operand."""
+    """Reorders axes: axis k of the result is axis `order[k]` of the operand."""
 
     order: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Expand:
-    """The elements, repeated by numpy's broadcasting to `shape`."""
+    """Repeats elements by numpy's broadcasting to `shape`."""
 
     shape: tuple[int, ...]
 
@@ -86,13 +100,16 @@ class Equation:
     """An equation over named axes, in the spirit of einops and of XLA Shardy's sharding rules.
 
     A name that operands share ties their axes. A name that is missing from the result is
-    contracted. ``[x]`` pins, ``{x}`` is normalised over, ``(g i)`` is a row-major product,
-    ``x..`` stands for any number of axes, ``1`` is an axis of size one. An operand that the
-    equation does not name is pinned.
+    contracted. ``[x]`` pins, ``{x}`` is normalised over, ``(g i)`` is a row-major product, ``x..``
+    stands for any number of axes, ``1`` is an axis of size one. A side that is empty says nothing
+    of its operand. An operand behind the last side is pinned.
 
     Attributes:
         text: the equation, such as ``m k, k n -> m n``.
-        sizes: the sizes of names that the operands' shapes do not tell.
+        sizes: the sizes of names that do not follow from the operands' shapes.
+
+    >>> Equation("b (g i) [x..], (g o) i [w..], (g o) -> b (g o) [y..]", {"g": 2}).sizes
+    {'g': 2}
     """
 
     text: str
@@ -101,7 +118,7 @@ class Equation:
 
 @dataclass(frozen=True)
 class Elementwise:
-    """Every element of the result hangs on the elements that numpy's broadcasting brings there."""
+    """Every element depends on those that broadcasting brings to its place, and on no others."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +126,13 @@ class Movement:
     """The elements of each result are elements of operands.
 
     Attributes:
-        results: for each result `(operands, steps)`; several operands are concatenated first.
-        axis: the axis along which they are concatenated.
+        results: for each result `(operands, steps)`: the positions of the operands, which are
+            concatenated where there are several, and the steps that follow.
+        axis: the axis along which operands are concatenated.
+
+    >>> halves = Movement([((0,), [Take(1, np.arange(4))]), ((0,), [Take(1, np.arange(4, 8))])])
+    >>> len(halves.results)
+    2
     """
 
     results: list[tuple[tuple[int, ...], list[Step]]]
@@ -119,7 +141,7 @@ class Movement:
 
 @dataclass(frozen=True)
 class Source:
-    """The result hangs on no operand's order: a shape, a constant, numbers that are counted.
+    """The result depends on the order of no operand: shapes, constants, counted numbers.
 
     Attributes:
         uniform: whether all elements of the result are the same.
@@ -136,8 +158,10 @@ class Steps:
         steps: `(name, kind, operands)` each. The node's own operands are called `0`, `1` and so on.
             An operand of several elements that no step names is pinned.
         results: the names of the steps that are the node's results.
-        states: tensors that a step reads before one has made them, by name with their shapes: what
-            an earlier turn of a loop left behind.
+        states: the shapes, by name, of tensors that a step reads before any step makes them. An
+            earlier turn of a loop left them behind.
+
+    >>> gate = Steps([("s", Elementwise(), ("0",)), ("y", Elementwise(), ("0", "s"))], ("y",))
     """
 
     steps: list[tuple[str, Kind, tuple[str, ...]]]
@@ -147,11 +171,11 @@ class Steps:
 
 @dataclass(frozen=True)
 class Body:
-    """The operator is run through: its subgraphs, or the function that its specification gives.
+    """The analysis walks the operator's subgraphs, or the function that its specification gives.
 
     Attributes:
-        is_repeated: whether what stands inside runs several times, or on the tensors of a sequence,
-            so that no single tensor outside stands for one inside.
+        is_repeated: whether what stands inside runs several times, or on the tensors of a sequence.
+            Then no single tensor outside stands for one inside.
     """
 
     is_repeated: bool = False
@@ -159,23 +183,37 @@ class Body:
 
 Kind = Equation | Elementwise | Movement | Source | Steps | Body
 Describe = Callable[[Node], Kind]
-"""Says what a node does to order; raises UnknownStructure where that is not known."""
+"""Tells what a node does to order, and raises UnknownStructure where that is not known."""
 
 
-def axis_of(node: Node, default: int, rank: int) -> int:
-    """Returns the attribute `axis`, counted from the front."""
+def read_axis(node: Node, default: int, rank: int) -> int:
+    """Return the attribute `axis`, counted from the front.
+
+    Args:
+        node: the node.
+        default: the axis where the attribute is left out.
+        rank: the number of axes; a negative axis is counted from their end.
+    """
     axis = int(node.attributes.get("axis", default))
     return axis + rank if axis < 0 else axis
 
 
-def shape_of(node: Node, operand: int = 0) -> tuple[int, ...]:
-    """Returns the shape of an operand that must be there; else raises UnknownStructure."""
+def require_shape(node: Node, operand: int = 0) -> tuple[int, ...]:
+    """Return the shape of an operand.
+
+    Raises:
+        UnknownStructure: the operand is left out.
+    """
     shape = node.shapes[operand]
     if shape is None:
         raise UnknownStructure("an operand is missing")
     return shape
 
 
-def rank_of(node: Node, operand: int = 0) -> int:
-    """Returns the number of axes of an operand that must be there; else raises UnknownStructure."""
-    return len(shape_of(node, operand))
+def require_rank(node: Node, operand: int = 0) -> int:
+    """Return the number of axes of an operand.
+
+    Raises:
+        UnknownStructure: the operand is left out.
+    """
+    return len(require_shape(node, operand))

@@ -1,9 +1,10 @@
 """What an operator does to the scale and the sign of its operands' units.
 
-A unit that is multiplied by a factor comes out of an operator multiplied as well, or with another
-factor, or as something else altogether. A law says which. The factor walk, the search for mixed
-units, the reflections and the gains of biases (`lady_onnx.scaling`) read laws and know no operator.
-An operator without a law lets no factor pass: nothing is guessed.
+A unit that is multiplied by a factor comes out of an operator multiplied by the same factor, by
+another one, or changed in another way. A law says which. The factor walk, the search for units that
+may be mixed, and the reflections (`lady_onnx.scaling`) read laws, and so does the walk over the
+gains of biases (`lady_onnx.biases`). None of them knows an operator by name. An operator without a
+law lets no factor pass: nothing is guessed.
 
 Sources: Neyshabur et al. 2015 (positive homogeneity of ReLU networks); Ganju et al. 2018;
 arXiv 2205.00199 (scales and signs).
@@ -18,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 
-class Scaled(Protocol):
+class ScaledNode(Protocol):
     """What a law may ask about its node."""
 
     @property
@@ -29,28 +30,30 @@ class Scaled(Protocol):
     def operands(self) -> list[str]:
         """The names of the operands, "" for one that is left out."""
 
-    def known(self, operand: int) -> np.ndarray | None:
-        """Returns the values of an operand that is a weight, or a copy of one; None for others."""
+    def find_value(self, operand: int) -> np.ndarray | None:
+        """Return the values of an operand that is a weight or a copy of one, None of others."""
 
-    def element_type(self, operand: int) -> int | None:
-        """Returns the element type of an operand as ONNX counts them; None where it is not known."""
+    def find_element_type(self, operand: int) -> int | None:
+        """Return the element type of an operand as ONNX counts them, None where it is unknown."""
 
 
 @dataclass(frozen=True)
 class Independent:
-    """The results hang on no operand's values: f(x) = f(y). Shapes and sizes."""
+    """f(x) = f(y): the results depend on no operand's values. Shapes and sizes."""
 
 
 @dataclass(frozen=True)
 class Linear:
-    """A sum of operands, each times a number of its own: a common factor passes, of either sign.
+    """A sum of operands, each times a number of its own: f(c x, c y) = c f(x, y).
+
+    A factor that the operands share passes, whatever its sign.
 
     Attributes:
-        operands: the operands that are summed, all by default; of others no factor passes.
-        coefficients: by what they are multiplied, one each; ones by default.
-        is_mean: whether an equation's contracted elements are averaged, all with one weight.
+        operands: the operands that are summed, all by default. No factor of another one passes.
+        coefficients: the numbers that multiply them, one each; ones by default.
+        is_mean: whether the elements that an equation contracts are averaged with one weight.
         typed_by: an operand that gives the element type, and has no part in the values.
-        is_copy: whether the result is the operand but for rounding.
+        is_copy: whether the result is the operand, up to rounding.
     """
 
     operands: tuple[int, ...] | None = None
@@ -65,7 +68,7 @@ class PositivelyHomogeneous:
     """f(c x) = c f(x) for every c > 0 that the operands share: ReLUs, maxima, norms.
 
     Attributes:
-        operands: the operands that share the factor, all by default; of others no factor passes.
+        operands: the operands that share the factor, all by default. No factor of another passes.
     """
 
     operands: tuple[int, ...] | None = None
@@ -73,7 +76,7 @@ class PositivelyHomogeneous:
 
 @dataclass(frozen=True)
 class Odd:
-    """f(-x) = -f(x): a sign passes, and no other factor."""
+    """f(-x) = -f(x): a sign passes, and no other factor does."""
 
 
 @dataclass(frozen=True)
@@ -83,17 +86,17 @@ class Even:
 
 @dataclass(frozen=True)
 class Absolute:
-    """f(c x) = |c| f(x)."""
+    """f(c x) = |c| f(x): the size of a factor passes, and its sign is lost."""
 
 
 @dataclass(frozen=True)
 class Signum:
-    """f(c x) = sign(c) f(x)."""
+    """f(c x) = sign(c) f(x): the sign of a factor passes, and its size is lost."""
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Every element is that of one operand or another, as a condition says.
+    """A condition chooses, element by element, among operands: a factor that they share passes.
 
     Attributes:
         operands: the operands that are chosen among.
@@ -104,10 +107,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Monomial:
-    """The product of the operands, each to a power of its own: factors multiply in the same way.
+    """f(a x, b y) = a^p b^q f(x, y): the product of operands, each to a power of its own.
 
     Attributes:
-        powers: the power of each operand; of operands behind them no factor passes.
+        powers: the powers p, q, ..., one an operand. No factor of an operand behind them passes.
     """
 
     powers: tuple[float, ...]
@@ -115,10 +118,10 @@ class Monomial:
 
 @dataclass(frozen=True)
 class Window:
-    """How the windows of a convolution lie.
+    """The windows of a convolution.
 
     Attributes:
-        is_padded: whether windows reach beyond the map, so that places at its edge differ from others.
+        is_padded: whether windows reach beyond the map, so that its edge differs from its middle.
     """
 
     is_padded: bool
@@ -126,13 +129,13 @@ class Window:
 
 @dataclass(frozen=True)
 class Multilinear:
-    """Linear in each of some operands, which are multiplied; what comes behind them is added.
+    """A product that is linear in each of its factors; the operands behind them are added.
 
     Attributes:
-        factors: how many operands are multiplied, all for None.
-        coefficient: a number that multiplies the product.
-        addend: a number that multiplies what is added.
-        window: how the windows lie, for operators that have them.
+        factors: the number of operands that are multiplied, None for all.
+        coefficient: the number that multiplies the product.
+        addend: the number that multiplies what is added.
+        window: the windows of operators that have some.
     """
 
     factors: int | None = 2
@@ -146,8 +149,9 @@ class Reflective:
     """f(-x) = top - f(x), or f(top - x) = top - f(x): sigmoids, and clipping between bounds.
 
     Attributes:
-        top: what the two values add up to.
-        is_input_shifted: whether the input is reflected at the middle too: it becomes `top` less itself.
+        top: the sum of the two values.
+        is_input_shifted: whether the second equation holds: the input is reflected at its middle
+            as well, and becomes `top` less itself.
     """
 
     top: float
@@ -156,7 +160,13 @@ class Reflective:
 
 @dataclass(frozen=True)
 class StatisticsNorm:
-    """(x - mean) / sqrt(variance + epsilon) * gain + bias, all of them operands in the order of BatchNormalization."""
+    """(x - mean) / sqrt(variance + epsilon) * gain + bias, with stored statistics.
+
+    The operands are x, gain, bias, mean and variance, in the order of BatchNormalization.
+
+    Attributes:
+        epsilon: the number that is added to the variance.
+    """
 
     epsilon: float
 
@@ -166,10 +176,11 @@ class Norm:
     """The first operand divided by its own size, times a gain, plus a bias.
 
     Attributes:
-        keeps_sign: whether the sign of one unit passes: nothing but sums of squares is taken. Else
-            the mean is taken out, and no factor of a single unit passes.
-        axis: from which axis on is normalised, where all units together may be rotated (by rotations
-            that keep the mean, where it is taken out); None where they may not.
+        keeps_sign: whether the sign of one unit passes, because only sums of squares are taken.
+            Else the mean is subtracted as well, and no factor of a single unit passes.
+        axis: the first of the axes that are normalised over, where all units together may be
+            rotated; None where they may not. Where the mean is subtracted, only rotations that
+            keep the mean are allowed.
     """
 
     keeps_sign: bool
@@ -178,7 +189,7 @@ class Norm:
 
 @dataclass(frozen=True)
 class Softmax:
-    """Adding one number to all elements along the normalised axis changes nothing.
+    """f(x + c) = f(x) for a number c that is added to all elements along the normalised axis.
 
     Attributes:
         is_share: whether the results along that axis sum to one.
@@ -189,10 +200,13 @@ class Softmax:
 
 @dataclass(frozen=True)
 class Recurrence:
-    """The cell of a recurrent layer: the sign of a unit passes its candidate's tanh, its state, its peepholes.
+    """The cell of a recurrent layer.
+
+    The sign of a unit passes the tanh of its candidate, its state and its peepholes.
 
     Attributes:
-        gates: how many gates and candidates the weights hold side by side; the candidate is the last.
+        gates: the number of gates and candidates that stand side by side in the weights. The
+            candidate is the last of them.
     """
 
     gates: int
@@ -221,5 +235,5 @@ Law = (
     | Recurrence
     | Opaque
 )
-LawOf = Callable[[Scaled], Law | None]
-"""A law that hangs on a node's attributes or operands; None where no factor passes."""
+LawOf = Callable[[ScaledNode], Law | None]
+"""Gives the law of a node by its attributes and operands, None where no factor passes."""

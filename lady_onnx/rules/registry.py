@@ -1,4 +1,7 @@
-"""The registry: every operator's one declaration, found by its domain and name."""
+"""The registry: the one declaration of every operator, found by its domain and name.
+
+Plain forms of fused operators have a registry of their own in `plain.writer`.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,12 @@ from .laws import Law, LawOf
 
 DescribeT = TypeVar("DescribeT", bound=Describe)
 TypedLike = Callable[[int], int]
-"""Gives, by how many operands a node has, the one that gives the element type of its results."""
+"""Takes the number of a node's operands; gives the one with the element type of the results."""
 ShapeOf = Callable[[Node], list[tuple[int, ...]]]
-"""Gives the shapes of a node's results from its operands' shapes and its attributes."""
+"""Gives the shapes of a node's results from its operands' shapes and its attributes.
+
+It may raise UnknownStructure where the operands do not fit.
+"""
 
 
 @dataclass(frozen=True)
@@ -24,19 +30,20 @@ class Rule:
     Attributes:
         domain: the operator's domain, "" for the default one.
         operator: the operator's name.
-        order: says what a node does to the order of elements; raises UnknownStructure with the
-            reason where the node pins what it touches.
-        law: what the operator does to scale and sign, or a function of a node that says it; None
+        order: tells what a node does to the order of elements. It raises UnknownStructure, with
+            the reason, where the node pins what it touches.
+        law: what the operator does to scale and sign, or a function of a node that tells it; None
             where no factor passes.
         reads_values_from: the first operand whose values decide the shape of a result; None where
-            shapes alone do.
-        shape: gives the shapes of results where ONNX's inference knows nothing of the operator.
-        typed_like: the operand that gives the element type of the results, or a function of the
-            number of operands, where ONNX's inference knows nothing; by default the first of floats.
+            shapes depend on shapes alone.
+        shape: gives the shapes of results where ONNX's inference does not know the operator.
+        typed_like: the operand with the element type of the results, or a function of the number
+            of operands, where ONNX's inference does not know the operator. By default it is the
+            first operand of floats.
         type_attribute: the attribute that gives the element type of the results.
         is_random: whether the results are drawn anew at every run.
-        results_stay: whether results behind the first keep their values whatever factors pass.
-        holds_bodies: whether its nodes hold subgraphs.
+        results_stay: whether the results behind the first keep their values whatever factors pass.
+        holds_bodies: whether the operator's nodes hold subgraphs.
         makes_sequences: whether it makes, changes or reads a sequence of tensors.
     """
 
@@ -55,16 +62,25 @@ class Rule:
 
 
 REGISTRY: dict[tuple[str, str], Rule] = {}
-"""By domain and operator."""
+"""The rules by domain and operator. Use `find_rule`, which knows both names of a domain."""
 
 
 def normalise_domain(domain: str) -> str:
-    """Returns a domain under one name: the default domain has two."""
+    """Return a domain under one name: the default domain has two.
+
+    >>> normalise_domain("ai.onnx"), normalise_domain("com.microsoft")
+    ('', 'com.microsoft')
+    """
     return "" if domain == "ai.onnx" else domain
 
 
 def find_rule(domain: str, operator: str) -> Rule | None:
-    """Returns the rule of an operator, None where it has none."""
+    """Return the rule of an operator, None where it has none.
+
+    >>> from lady_onnx import rules
+    >>> rules.find_rule("", "Relu").law
+    PositivelyHomogeneous(operands=None)
+    """
     return REGISTRY.get((normalise_domain(domain), operator))
 
 
@@ -81,10 +97,27 @@ def register(
     holds_bodies: bool = False,
     makes_sequences: bool = False,
 ) -> Callable[[DescribeT], DescribeT]:
-    """Registers the decorated function as what `operators` do to order, and all else that holds of them.
+    """Register the rule of operators: the decorated function, and all else that holds of them.
 
-    The decorated function takes a `Node` and returns a `Kind`. Its docstring stands in the table of
-    operators. The other arguments are the attributes of `Rule`.
+    The function takes a `Node` and returns a `Kind`. Its docstring stands in the table of
+    operators. The decorator may be stacked, so that operators that differ in their laws share one
+    function.
+
+    Args:
+        operators: the names of the operators.
+        domain: their domain, "" for the default one.
+        law: as in `Rule`, and so are all arguments that follow.
+        reads_values_from: see `Rule`.
+        shape: see `Rule`.
+        typed_like: see `Rule`.
+        type_attribute: see `Rule`.
+        is_random: see `Rule`.
+        results_stay: see `Rule`.
+        holds_bodies: see `Rule`.
+        makes_sequences: see `Rule`.
+
+    Returns:
+        A decorator that registers a function and returns it unchanged.
 
     Raises:
         ValueError: an operator has a rule already.
@@ -122,13 +155,20 @@ def register_equation(
     reads_values_from: int | None = None,
     results_stay: bool = False,
 ) -> None:
-    """Registers operators whose order one equation says.
+    """Register operators that act on order as one equation says.
 
     Args:
-        text: the equation.
-        operators: the operators' names.
-        sizes: by a name of the equation the attribute that gives its size, and that one's default.
-        domain, law, reads_values_from, results_stay: as for `register`.
+        text: the equation, see `Equation`.
+        operators: the names of the operators.
+        sizes: by a name of the equation `(attribute, default)`: the attribute that gives its size,
+            and the size where that is left out.
+        domain: the domain of the operators, "" for the default one.
+        law: see `Rule`.
+        reads_values_from: see `Rule`.
+        results_stay: see `Rule`.
+
+    Raises:
+        ValueError: an operator has a rule already.
     """
 
     def describe(node: Node) -> Kind:
@@ -152,7 +192,18 @@ def register_pinned(
     reads_values_from: int | None = None,
     is_random: bool = False,
 ) -> None:
-    """Registers operators that keep the order of all that they touch, and why."""
+    """Register operators that pin all that they touch.
+
+    Args:
+        reason: why they do; it is shown as the reason of every pin.
+        operators: the names of the operators.
+        domain: their domain, "" for the default one.
+        reads_values_from: see `Rule`.
+        is_random: see `Rule`.
+
+    Raises:
+        ValueError: an operator has a rule already.
+    """
 
     def describe(node: Node) -> Kind:
         raise UnknownStructure(reason)

@@ -1,4 +1,4 @@
-"""The table of all operators, in Markdown."""
+"""The table of all operators and what is declared of them, as text in Markdown."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any
 from .plain.writer import PLAIN_FORMS
 from .registry import REGISTRY
 
-PLAIN = "Walked as the plain operators that it stands for: "
+PLAIN_FORM_PREFIX = "Walked as the plain operators that it stands for: "
+"""How the entry of an operator with a plain form begins."""
 
 
 def make_table() -> str:
-    """Returns every operator and what is declared of it, in Markdown."""
+    """Return a Markdown table of every operator, with the docstrings of its declarations."""
     said = {key: _read_summary(rule.order) for key, rule in REGISTRY.items()}
     for key, form in PLAIN_FORMS.items():
-        said[key] = PLAIN + _read_summary(form.write)
+        said[key] = PLAIN_FORM_PREFIX + _read_summary(form.write)
     lines = ["| operator | declaration |", "| --- | --- |"]
     for (domain, operator), what in sorted(said.items()):
         escaped = what.replace("|", chr(92) + "|")
@@ -24,4 +25,5 @@ def make_table() -> str:
 
 
 def _read_summary(function: Callable[..., Any]) -> str:
+    """Return the docstring of a function as one line without its last full stop."""
     return " ".join((function.__doc__ or "").split()).rstrip(".")

@@ -47,6 +47,7 @@ class SessionPair:
         a: the first model.
         b: the second one.
         provider: onnxruntime's name of the execution provider.
+        custom_ops: paths of libraries with kernels of other operators.
 
     Raises:
         LadyError: a model does not load, or they have different numbers of inputs or outputs.
@@ -56,9 +57,10 @@ class SessionPair:
         outputs: the names of the first model's outputs.
     """
 
-    def __init__(self, a: Graph, b: Graph, provider: str):
+    def __init__(self, a: Graph, b: Graph, provider: str, custom_ops: Sequence[str] = ()):
         self._a, self._b, self.provider = a, b, provider
-        self.first, self._second = open_session(a, provider), open_session(b, provider)
+        self._custom_ops = tuple(custom_ops)
+        self.first, self._second = (open_session(g, provider, custom_ops) for g in (a, b))
         self.names = [i.name for i in self.first.get_inputs()]
         self.outputs = [o.name for o in self.first.get_outputs()]
         taken = self._second.get_inputs()
@@ -111,7 +113,7 @@ class SessionPair:
                 array = twin.array(name)
                 if array.dtype.kind == "f" and array.size > 1:
                     twin.replace(name, _perturb_array(generator, array, step))
-            sessions.append(open_session(twin, self.provider))
+            sessions.append(open_session(twin, self.provider, self._custom_ops))
         return sessions
 
     def _rename_inputs(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -154,6 +156,7 @@ def compare_models(
     provider_name: str = "auto",
     tolerance: float | None = None,
     part_tolerance: float | None = None,
+    custom_ops: Sequence[str] = (),
 ) -> Verification:
     """Run both models on the same inputs and compare their outputs.
 
@@ -173,13 +176,14 @@ def compare_models(
             default 1e-4, and 1e-2 where a model is in half precision.
         part_tolerance: holds each part of an output, all that has one place along one of its axes,
             to this much of its own largest value, so that a large part hides no other.
+        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
 
     Raises:
         LadyError: a model does not load or run, or the data do not fit.
     """
     check_whole_number("samples", samples, 1)
     check_whole_number("seed", seed)
-    pair = SessionPair(a, b, choose_provider(provider_name))
+    pair = SessionPair(a, b, choose_provider(provider_name), custom_ops)
     _check_metric(metric_name, data)
     is_half = [is_half_precision(graph) for graph in (a, b)]
     judge = _make_judge(pair, is_half, tolerance, part_tolerance)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,20 +42,24 @@ def _make_options(level: str) -> SessionOptions:
     return options
 
 
-def open_session(graph: Graph, provider: str = CPU_PROVIDER) -> InferenceSession:
+def open_session(
+    graph: Graph, provider: str = CPU_PROVIDER, custom_ops: Sequence[str] = ()
+) -> InferenceSession:
     """Open a session of a graph as it is in memory, without onnxruntime's rewriting of weights.
 
     Args:
         graph: the model, with the weights that were replaced in it.
         provider: onnxruntime's name of the execution provider.
+        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
 
     Raises:
-        LadyError: the model is too large to be passed in memory, or onnxruntime does not load it.
+        LadyError: a library does not load, the model is too large to be passed in memory, or onnxruntime does not load it.
     """
     # A quantised graph is run in integers, whose sums do not depend on their order. In floats, a
     # rounding may tip over.
     has_integers = any(node.op_type == QUANTIZE_LINEAR for node in graph.model.graph.node)
     options = _make_options("ORT_ENABLE_EXTENDED" if has_integers else "ORT_ENABLE_BASIC")
+    _register_libraries(options, custom_ops)
     model = graph.to_model("")
     try:
         if model.ByteSize() > PROTOBUF_LIMIT:
@@ -69,6 +73,16 @@ def open_session(graph: Graph, provider: str = CPU_PROVIDER) -> InferenceSession
         raise ExecutionError(
             f"{graph.name}: onnxruntime cannot load it: {_shorten_error(error)}; export it again"
         ) from error
+
+
+def _register_libraries(options: SessionOptions, paths: Sequence[str]) -> None:
+    """Give a session the libraries with kernels of other operators."""
+    for path in paths:
+        try:
+            options.register_custom_ops_library(str(path))
+        except Exception as error:
+            what = f"no library of operators for onnxruntime: {_shorten_error(error)}"
+            raise ExecutionError(f"{path}: {what}; give one built for this version") from error
 
 
 def run_sample(

@@ -1,4 +1,4 @@
-"""Transfer functions of operators that act on every element alone: what comes in with factors, what goes out."""
+"""Transfer function of operators that act on every element alone, by their laws."""
 
 from __future__ import annotations
 
@@ -23,14 +23,19 @@ from .state import FactorState, PlainNode
 def pass_elementwise(
     state: FactorState, reflections: Reflections, node: PlainNode
 ) -> list[FactorRole]:
-    """Returns the factors of the first result of a node that acts on every element alone.
+    """Return the factors of the first result of a node that acts on every element alone.
+
+    Args:
+        state: the walk.
+        reflections: what is known of reflected tensors.
+        node: the node.
 
     Raises:
         UnknownStructure: the operator's law lets no factor pass.
     """
     rank = len(state.shape(node.outputs[0]))
     entries = [
-        [(g, a.reshape((1,) * (rank - a.ndim) + a.shape)) for g, a in state.factors_on(n)]
+        [(g, a.reshape((1,) * (rank - a.ndim) + a.shape)) for g, a in state.list_factors(n)]
         for n in node.inputs
     ]
     monomials, first = state.monomials, entries[0]
@@ -77,7 +82,7 @@ def pass_elementwise(
 
 
 def _take(entries: list[list[FactorRole]], operands: tuple[int, ...] | None) -> list[FactorRole]:
-    """Returns the factors on some of the operands, on all for None."""
+    """Return the factors on some of the operands, on all for None."""
     chosen = range(len(entries)) if operands is None else operands
     return [r for k in chosen if k < len(entries) for r in entries[k]]
 
@@ -85,7 +90,7 @@ def _take(entries: list[list[FactorRole]], operands: tuple[int, ...] | None) -> 
 def _fix_others(
     state: FactorState, entries: list[list[FactorRole]], operands: tuple[int, ...]
 ) -> None:
-    """Notes that the factors on all operands but these are one."""
+    """Note that the factors on all operands but those at some positions are one."""
     state.monomials.fix(r for k, e in enumerate(entries) if k not in operands for r in e)
 
 
@@ -96,7 +101,15 @@ def _add(
     operands: tuple[int, ...] | None,
     typed_by: int | None = None,
 ) -> list[FactorRole]:
-    """Returns the factors of a sum, or of another function through which a common factor passes."""
+    """Return the factors of a sum, or of another function through which a common factor passes.
+
+    Args:
+        state: the walk.
+        node: the node.
+        entries: the factors on every operand.
+        operands: the positions of those that share the factor, None for all.
+        typed_by: the position of an operand that gives the element type alone.
+    """
     chosen = tuple(range(len(entries))) if operands is None else operands
     _fix_others(state, entries, chosen if typed_by is None else (*chosen, typed_by))
     return state.add([node.inputs[k] for k in chosen], [entries[k] for k in chosen])

@@ -1,4 +1,4 @@
-"""Transfer functions of operators that an equation describes: contractions, reductions, norms."""
+"""Transfer function of operators that an equation describes: contractions, reductions, norms."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from .state import FactorState, PlainNode
 
 
 @dataclass(frozen=True)
-class _Laid:
+class _LaidFactors:
     """A node's factors over the names of its equation.
 
     Attributes:
         solution: the equation at the shapes of the node's tensors.
-        names: its names in their order: the axes of all arrays.
-        gone: the places of contracted names that are longer than one.
+        names: the names of the equation in their order; they are the axes of all arrays.
+        gone: the axes of contracted names that are longer than one.
         entries: the factors on every operand that the equation names.
     """
 
@@ -42,19 +42,25 @@ class _Laid:
     entries: list[list[FactorRole]]
 
     def is_lost(self, role: FactorRole) -> bool:
-        """Do units lie along an axis that is summed over?"""
+        """Tell whether units lie along an axis that is summed over."""
         return any(role[1].shape[x] > 1 for x in self.gone)
 
 
 def pass_equation(
     state: FactorState, reflections: Reflections, node: PlainNode, kind: Equation
 ) -> list[FactorRole]:
-    """Returns the factors of the first result of a node that an equation describes.
+    """Return the factors of the first result of a node that an equation describes.
+
+    Args:
+        state: the walk.
+        reflections: what is known of reflected tensors.
+        node: the node.
+        kind: its equation.
 
     Raises:
         UnknownStructure: the operator's law lets no factor pass, or a unit has a single element.
     """
-    laid = _lay(state, node, kind)
+    laid = _lay_factors(state, node, kind)
     _note_crossed(state, node, laid)
     made = _apply_law(state, reflections, node, laid)
     result: list[FactorRole] = []
@@ -69,27 +75,31 @@ def pass_equation(
     return result
 
 
-def _lay(state: FactorState, node: PlainNode, kind: Equation) -> _Laid:
-    """Lays the factors on the operands over the names of the equation."""
+def _lay_factors(state: FactorState, node: PlainNode, kind: Equation) -> _LaidFactors:
+    """Lay the factors on the operands over the names of the equation.
+
+    Raises:
+        UnknownStructure: a unit has a single element, so that its axis is not known.
+    """
     shapes = [state.shape(n) if n else None for n in node.inputs]
     results = [state.shape(o) if o else None for o in node.outputs]
     solution = solve_equation(kind.text, shapes, kind.sizes, results)
     how, sizes = solution.how, solution.sizes
     names = tuple(sizes)
-    laid = _Laid(solution, names, [names.index(n) for n in how.gone if sizes[n] > 1], [])
-    state.monomials.fix(r for n in node.inputs[len(how.sides) :] for r in state.factors_on(n))
+    laid = _LaidFactors(solution, names, [names.index(n) for n in how.gone if sizes[n] > 1], [])
+    state.monomials.fix(r for n in node.inputs[len(how.sides) :] for r in state.list_factors(n))
     for name, side in zip(node.inputs, how.sides, strict=False):
-        if any(a.size == 1 for _, a in state.factors_on(name)):
+        if any(a.size == 1 for _, a in state.list_factors(name)):
             raise UnknownStructure("a single unit")
-        roles = state.factors_on(name) if side else []
+        roles = state.list_factors(name) if side else []
         laid.entries.append([(g, lay_over_names(a, side, names, sizes)) for g, a in roles])
         if state.is_weight(name):
             state.note_reading(r for r in laid.entries[-1] if laid.is_lost(r))
     return laid
 
 
-def _note_crossed(state: FactorState, node: PlainNode, laid: _Laid) -> None:
-    """Notes the groups whose units meet otherwise than in a sum that a weight weighs."""
+def _note_crossed(state: FactorState, node: PlainNode, laid: _LaidFactors) -> None:
+    """Note the groups whose units meet in anything but a sum that is weighted by a weight."""
     how, sizes = laid.solution.how, laid.solution.sizes
     weighed = {
         n
@@ -106,9 +116,13 @@ def _note_crossed(state: FactorState, node: PlainNode, laid: _Laid) -> None:
 
 
 def _apply_law(
-    state: FactorState, reflections: Reflections, node: PlainNode, laid: _Laid
+    state: FactorState, reflections: Reflections, node: PlainNode, laid: _LaidFactors
 ) -> list[FactorRole]:
-    """Returns the factors of the result over the names of the equation."""
+    """Return the factors of the result over the names of the equation.
+
+    Raises:
+        UnknownStructure: the operator's law lets no factor pass.
+    """
     monomials, entries, first = state.monomials, laid.entries, laid.entries[0]
     match node.law:
         case Multilinear(factors=factors):
@@ -130,8 +144,10 @@ def _apply_law(
     raise UnknownStructure("no rule for factors")
 
 
-def _sum_up(state: FactorState, laid: _Laid, roles: Iterable[FactorRole]) -> list[FactorRole]:
-    """Returns what is left of factors where units are summed over: there their product is one."""
+def _sum_up(
+    state: FactorState, laid: _LaidFactors, roles: Iterable[FactorRole]
+) -> list[FactorRole]:
+    """Return the factors of a sum; the product of those of units that are summed over is one."""
     roles = list(roles)
     lost = [laid.is_lost(r) for r in roles]
     monomials = state.monomials
@@ -145,7 +161,14 @@ def _add_weights(
     names: list[str],
     entries: list[list[FactorRole]],
 ) -> list[FactorRole]:
-    """Returns the factors of a product to which weights are added; zeros have any factor."""
+    """Return the factors of a product to which weights are added; zeros have any factor.
+
+    Args:
+        state: the walk.
+        made: the factors of the product.
+        names: the weights that are added, "" for one that is left out.
+        entries: the factors on them.
+    """
     added = [
         entry
         for name, entry in zip(names, entries, strict=False)
@@ -161,11 +184,12 @@ def _normalise_by_statistics(
     entries: list[list[FactorRole]],
     epsilon: float,
 ) -> list[FactorRole]:
-    """Returns the factors behind a batch norm: a factor of the deviation is divided by."""
+    """Return the factors behind a batch norm, which divides by the factor of the deviation."""
     monomials = state.monomials
     x, gain, bias, mean, variance = entries
     _add_weights(state, x, [node.inputs[3]], [mean])
-    # a factor multiplies the variance with its epsilon, which only such a node adds
+    # A factor multiplies the sum of variance and epsilon, and the epsilon is added here alone. So
+    # the factor is free only where every reader of the weight adds the same epsilon.
     is_variance = _is_variance(state, reflections, node, epsilon)
     monomials.fix(variance, scale=not is_variance)
     if variance:
@@ -178,7 +202,7 @@ def _normalise_by_statistics(
 def _is_variance(
     state: FactorState, reflections: Reflections, node: PlainNode, epsilon: float
 ) -> bool:
-    """Is a weight nothing but a variance, to which the same number is added everywhere?"""
+    """Tell whether a weight is read as a variance alone, and always with the same epsilon."""
     name = node.inputs[4]
     return name in state.plain.graph.tensors and all(
         reader.law == StatisticsNorm(epsilon) and name not in reader.inputs[:4]

@@ -1,8 +1,8 @@
-"""Which groups' units any map may mix, and which any rotation: what the factor walk sees on its way.
+"""Which groups' units may be mixed by any invertible map, and which by any rotation.
 
-Where nothing but weighted sums stands between the weights that make units and those that read them,
-any invertible map of the units leaves the function as it is. Where sums of squares do as well, as in
-a norm, rotations do.
+Where only weighted sums stand between the weights that make units and those that read them, any
+invertible map of the units leaves the function as it is. Where sums of squares stand there as well,
+as in a norm, rotations leave it as it is. The factor walk shows every node to this module.
 """
 
 from __future__ import annotations
@@ -17,24 +17,28 @@ from .state import FactorState, PlainNode
 
 
 class Mixing:
-    """The groups of which some node does not treat all units alike.
+    """The groups whose units some node does not treat as vectors that may be mixed.
+
+    Args:
+        state: the factors of the walk.
 
     Attributes:
-        bent: groups whose units meet anything but sums, and sums of squares.
-        turned: groups whose units meet in a sum of squares, as a norm has it.
+        state: the same.
+        nonlinear: groups whose units meet in anything but sums and sums of squares.
+        squared: groups whose units meet in a sum of squares, as in a norm.
     """
 
     def __init__(self, state: FactorState):
         self.state = state
-        self.bent: set[str] = set()
-        self.turned: set[str] = set()
+        self.nonlinear: set[str] = set()
+        self.squared: set[str] = set()
         self._squares: dict[str, set[str]] = {}
         """By tensor the groups whose units are squared there."""
         self._means: dict[str, set[str]] = {}
-        """By tensor the groups of whose units it is the mean."""
+        """By tensor the groups over whose units it is the mean."""
 
-    def see(self, node: PlainNode, made: list[list[FactorRole]]) -> None:
-        """Notes the groups of which a node does not treat all units alike, whatever map mixes them.
+    def note_node(self, node: PlainNode, made: list[list[FactorRole]]) -> None:
+        """Note the groups whose units a node does not only sum up, or square and sum up.
 
         Args:
             node: the node.
@@ -51,68 +55,94 @@ class Mixing:
             return
         is_elementwise = isinstance(node.kind, Elementwise)
         if law == Linear(coefficients=(1.0, -1.0)) and mean <= self._groups_on(names[0]):
-            # a norm's deviations from the mean
+            # The mean is subtracted from its own units: these are the deviations in a norm.
             names, mean = names[:1], set()
-        self.bent |= mean
+        self.nonlinear |= mean
         match law:
             case Linear(operands=operands) if is_elementwise:
                 added = names if operands is None else [names[k] for k in operands]
-                self.bent |= squared | (every - self._in_all(added))
+                self.nonlinear |= squared | (every - self._in_all(added))
             case Linear():
                 self._sum_up(node, every - kept, squared, kept)
             case Multilinear() if is_elementwise and len(names) == 2 and names[0] == names[1]:
                 self._squares[node.outputs[0]] = every
             case Multilinear() if is_elementwise:
                 both = set.intersection(*(self._groups_on(n) for n in names))
-                self.bent |= both | squared
+                self.nonlinear |= both | squared
             case Multilinear():
                 self._multiply(names, every, kept, squared)
             case Monomial(powers=(2.0,)):
                 self._squares[node.outputs[0]] = every
             case Monomial(powers=(1.0, _)):
-                self.bent |= self._groups_on(names[1]) | squared
+                self.nonlinear |= self._groups_on(names[1]) | squared
             case Norm(axis=int(axis)):
                 self._normalise(names, every, axis)
             case _:
-                self.bent |= every
+                self.nonlinear |= every
 
-    def show(self, name: str) -> None:
-        """Notes the groups of which an output of the graph shows the units, their squares, or their mean."""
+    def note_output(self, name: str) -> None:
+        """Note the groups of units that an output shows, or whose squares or mean it shows."""
         shown = self._squares.get(name, set()) | self._means.get(name, set())
-        self.bent |= self._groups_on(name) | shown
+        self.nonlinear |= self._groups_on(name) | shown
 
     def _sum_up(self, node: PlainNode, summed: set[str], squared: set[str], kept: set[str]) -> None:
-        # no rotation changes the sum of squares; whether a mean changes is seen where it is used
-        self.turned |= summed & squared
+        """Note the groups that a node sums up, or takes the mean of.
+
+        Args:
+            node: the node.
+            summed: the groups whose units are summed over.
+            squared: the groups whose units are squared in the operand.
+            kept: the groups whose units stay.
+        """
+        # No rotation changes the sum of squares. Whether a change of the mean matters depends on
+        # what is done with it: the node that reads it decides.
+        self.squared |= summed & squared
         if isinstance(node.law, Linear) and node.law.is_mean:
             self._means[node.outputs[0]] = summed - squared
         else:
-            self.bent |= summed - squared
+            self.nonlinear |= summed - squared
         self._squares[node.outputs[0]] = squared & kept
 
     def _multiply(
         self, names: Sequence[str], every: set[str], kept: set[str], squared: set[str]
     ) -> None:
-        # units that both operands have are summed up in pairs, and gone, or multiplied one by one
+        """Note the groups of a product that is not a weighted sum of units.
+
+        Args:
+            names: the operands; those behind the second are added.
+            every: the groups on all of them.
+            kept: the groups whose units stay.
+            squared: the groups whose squared units are multiplied.
+        """
+        # Units of a group on both operands are multiplied in pairs. If they are gone, they were
+        # summed up, and a map of one side is undone by the other. If they stay, they were not.
         both = self._groups_on(names[0]) & self._groups_on(names[1]) if len(names) > 1 else set()
         unpaired = (every - both) - kept
-        self.bent |= squared | (both & kept) | unpaired | (kept - self._in_all(names[2:], kept))
+        self.nonlinear |= (
+            squared | (both & kept) | unpaired | (kept - self._in_all(names[2:], kept))
+        )
 
     def _normalise(self, names: Sequence[str], every: set[str], axis: int) -> None:
-        roles = self.state.factors_on(names[0])
+        """Note the groups that a norm over all axes from `axis` on divides by their own size."""
+        roles = self.state.list_factors(names[0])
         over = {g for g, a in roles if min(find_varying_axes(a)) >= axis % a.ndim}
-        self.turned |= over
+        self.squared |= over
         gains = self._groups_on(names[1])
-        self.bent |= (every - over) | gains | (over - self._in_all(names[2:], over))
+        self.nonlinear |= (every - over) | gains | (over - self._in_all(names[2:], over))
 
     def _groups_on(self, name: str) -> set[str]:
-        return {g for g, _ in self.state.factors_on(name)}
+        return {g for g, _ in self.state.list_factors(name)}
 
     def _in_all(self, names: Sequence[str], every: Iterable[str] = ()) -> set[str]:
-        """Returns the groups that all of these tensors have, zeros apart; `every` where there are none."""
+        """Return the groups that some tensors share.
+
+        Args:
+            names: the tensors; weights of zeros are left out, because they share any group.
+            every: the result where no tensor is left.
+        """
         sides = [
             self._groups_on(n)
             for n in names
-            if n and (self.state.factors_on(n) or not self.state.is_zero(n))
+            if n and (self.state.list_factors(n) or not self.state.is_zero(n))
         ]
         return set.intersection(*sides) if sides else set(every)

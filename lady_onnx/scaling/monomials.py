@@ -1,8 +1,8 @@
 """Products of unknown factors on the elements of tensors, and the equations that hold between them.
 
-A monomial is a product of unknown factors, each to a power, and of unknown signs. Every element of a
-tensor carries the number of its monomial. The walk over a graph multiplies monomials where tensors
-are multiplied, and notes an equation where the graph's function would change otherwise.
+A monomial is a product of unknown factors, each to a power, and of unknown signs. Every element of
+a tensor carries the number of its monomial. The walk over a graph multiplies monomials where
+tensors are multiplied, and notes an equation where the function would change otherwise.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ The array is int64, of size one along axes on which it does not depend. It is 0 
 one; else the monomial's number stands above the lowest `UNIT_BITS`, which hold the unit.
 """
 UNIT_BITS = 32
+"""The number of bits, the lowest ones, that hold the unit of an element."""
 NEGLIGIBLE_POWER = 1e-9
 """Powers below this come from rounding, and are zero."""
 
@@ -44,19 +45,31 @@ class Monomials:
         self.flips: list[frozenset[int]] = []
 
     def number(self, factor: Factor) -> int:
-        """Returns the number of a monomial, a new one where it occurs for the first time."""
+        """Return the number of a monomial, a new one where it occurs for the first time.
+
+        >>> monomials = Monomials()
+        >>> factor = (((7, 1.0),), frozenset({7}))
+        >>> monomials.number(((), frozenset())), monomials.number(factor)
+        (0, 1)
+        """
         if factor not in self._numbers:
             self._numbers[factor] = len(self.factors)
             self.factors.append(factor)
         return self._numbers[factor]
 
     def unknowns(self, array: np.ndarray) -> set[int]:
-        """Returns the unknown factors that occur in an array of numbers."""
+        """Return the unknown factors that occur in an array of numbers."""
         numbers = np.unique(array >> UNIT_BITS).tolist()
         return {k for n in numbers for k, _ in self.factors[n][0]}
 
     def fix(self, roles: Iterable[FactorRole], scale: bool = True, sign: bool = True) -> None:
-        """Notes that factors are one: their sizes if `scale`, their signs if `sign`."""
+        """Note that factors are one.
+
+        Args:
+            roles: the factors.
+            scale: whether their sizes are one.
+            sign: whether their signs are plus.
+        """
         for _, array in roles:
             for number in np.unique(array >> UNIT_BITS).tolist():
                 log, flips = self.factors[number]
@@ -66,7 +79,7 @@ class Monomials:
                     self.flips.append(flips)
 
     def map_factors(self, array: np.ndarray, change: Callable[[Factor], Factor]) -> np.ndarray:
-        """Returns an array with `change` applied to the monomial of every element."""
+        """Return an array with `change` applied to the monomial of every element."""
         found, where = np.unique(array >> UNIT_BITS, return_inverse=True)
         new = np.array([self.number(change(self.factors[n])) for n in found.tolist()])
         return encode_factors(new[where].reshape(array.shape), array)
@@ -74,7 +87,11 @@ class Monomials:
     def pair_numbers(
         self, a: np.ndarray, b: np.ndarray
     ) -> tuple[list[tuple[int, int]], np.ndarray, np.ndarray]:
-        """Returns the pairs of numbers that meet, which of them stands where, and the units.
+        """Find the pairs of monomials that meet in the elements of two arrays that broadcast.
+
+        Returns:
+            The pairs of numbers; for every element the position of its pair in that list; and for
+            every element its unit.
 
         Raises:
             UnknownStructure: different units meet in an element.
@@ -88,13 +105,21 @@ class Monomials:
         return [(i, j) for i, j in pairs.T.tolist()], where.reshape(a.shape), units
 
     def multiply_arrays(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Returns the products of two arrays of numbers, element by element."""
+        """Return the products of two arrays of monomials, element by element.
+
+        Raises:
+            UnknownStructure: different units meet in an element.
+        """
         pairs, where, units = self.pair_numbers(a, b)
         factors = [multiply_factors(self.factors[i], self.factors[j]) for i, j in pairs]
         return encode_factors(np.array([self.number(f) for f in factors])[where], units)
 
     def equate(self, sides: Sequence[Sequence[FactorRole]]) -> list[FactorRole]:
-        """Notes that the factors of all terms of a sum are alike; returns those of the sum."""
+        """Note that the factors of all terms of a sum are equal, and return those of the sum.
+
+        Args:
+            sides: the factors on each term.
+        """
         groups = dict.fromkeys(g for side in sides for g, _ in side)
         found: list[FactorRole] = []
         for group in groups:
@@ -105,11 +130,15 @@ class Monomials:
         return found
 
     def _equate_group(self, group: str, own: Sequence[list[np.ndarray]]) -> np.ndarray | None:
+        """Note that the factors of one group on all terms are equal, and return them.
+
+        They are one, and None is returned, where the terms have the group along different axes.
+        """
         first = next(arrays for arrays in own if arrays)
         is_along_same = len({find_varying_axes(a) for arrays in own for a in arrays}) == 1
         if not is_along_same or any(len(arrays) != 1 for arrays in own):
             self.fix((group, a) for arrays in own for a in arrays)
-            # the factor is one now, and still the unit's
+            # The factor is one now, but its elements still belong to the units.
             is_single = is_along_same and all(len(arrays) < 2 for arrays in own)
             return first[0] if is_single else None
         for other in own:
@@ -121,9 +150,9 @@ class Monomials:
         return np.broadcast_arrays(*(arrays[0] for arrays in own))[0]
 
     def multiply(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
-        """Returns the factors of a product.
+        """Return the factors of a product.
 
-        Factors of one group along the same axes are multiplied. Others stand beside each other.
+        Factors of one group along the same axes are multiplied. All others stand beside each other.
         """
         found: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
         for group, array in roles:
@@ -132,10 +161,10 @@ class Monomials:
         return [(group, array) for (group, _), array in found.items()]
 
     def raise_to(self, roles: Iterable[FactorRole], power: float) -> list[FactorRole]:
-        """Returns factors to a power.
+        """Return factors to a power.
 
-        Signs pass a whole positive power alone. The sign of a zero says which infinity its inverse
-        is, and no factor changes that as it changes other numbers.
+        Only whole positive powers let signs pass. The sign of a zero decides which infinity its
+        inverse is, so a changed sign would not pass an inverse as it passes other numbers.
         """
         roles = list(roles)
         is_whole = float(power).is_integer()
@@ -150,26 +179,31 @@ class Monomials:
         return [(g, self.map_factors(a, change)) for g, a in roles]
 
     def keep_signs(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
-        """Returns the signs of factors."""
+        """Return the signs of factors."""
         return [(g, self.map_factors(a, lambda f: ((), f[1]))) for g, a in roles]
 
     def keep_sizes(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
-        """Returns the sizes of factors."""
+        """Return the sizes of factors."""
         return [(g, self.map_factors(a, lambda f: (f[0], frozenset()))) for g, a in roles]
 
 
 def decode_units(array: np.ndarray) -> np.ndarray:
-    """Returns the units of an array of numbers."""
+    """Return the units of an array of encoded factors."""
     return array & ((1 << UNIT_BITS) - 1)
 
 
 def encode_factors(numbers: np.ndarray, units: np.ndarray) -> np.ndarray:
-    """Returns the numbers of monomials with their units; 0 where the factor is one."""
+    """Return the numbers of monomials encoded with their units; 0 where the factor is one.
+
+    >>> encoded = encode_factors(np.array([0, 3]), np.array([5, 5]))
+    >>> (encoded >> UNIT_BITS).tolist(), decode_units(encoded).tolist()
+    ([0, 3], [0, 5])
+    """
     return np.where(numbers == 0, 0, (numbers << UNIT_BITS) | decode_units(units))
 
 
 def multiply_factors(a: Factor, b: Factor, power: float = 1) -> Factor:
-    """Returns the product of a monomial and another to a power.
+    """Return the product of a monomial and another to a power.
 
     >>> multiply_factors((((1, 1.0),), frozenset({1})), (((1, 1.0), (2, 1.0)), frozenset({2})))
     (((1, 2.0), (2, 1.0)), frozenset({1, 2}))

@@ -1,4 +1,4 @@
-"""Transfer functions of operators that move elements: factors move with them."""
+"""Transfer function of operators that move elements: factors move with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .state import FactorState, PlainNode
 
 
 def pass_movement(state: FactorState, node: PlainNode, kind: Movement) -> list[list[FactorRole]]:
-    """Returns the factors of every result of a node that moves elements.
+    """Return the factors of every result of a node that moves elements.
 
     Raises:
         UnknownStructure: a padding stands beside units, or units lie along several axes of what is
@@ -24,19 +24,20 @@ def pass_movement(state: FactorState, node: PlainNode, kind: Movement) -> list[l
         raise UnknownStructure("a padding that is not zero")
     moved = {i for sources, _ in kind.results for i in sources}
     state.monomials.fix(
-        r for i, n in enumerate(node.inputs) if i not in moved for r in state.factors_on(n)
+        r for i, n in enumerate(node.inputs) if i not in moved for r in state.list_factors(n)
     )
     return [_move(state, node, kind, k) for k in range(len(kind.results))]
 
 
 def _move(state: FactorState, node: PlainNode, kind: Movement, result: int) -> list[FactorRole]:
+    """Return the factors of one result of a movement."""
     sources, steps = kind.results[result]
     names = [node.inputs[i] for i in sources]
     shapes = [state.shape(n) for n in names]
     axis = kind.axis % max(len(shapes[0]), 1)
-    roles = state.factors_on(names[0])
+    roles = state.list_factors(names[0])
     if len(names) > 1:
-        roles = _concatenate([state.factors_on(n) for n in names], shapes, axis)
+        roles = _concatenate([state.list_factors(n) for n in names], shapes, axis)
     shape = tuple(sum(s[axis] for s in shapes) if a == axis else n for a, n in enumerate(shapes[0]))
     for step in steps if roles else ():
         is_padding = isinstance(step, Take) and (step.index < 0).any()
@@ -50,7 +51,11 @@ def _move(state: FactorState, node: PlainNode, kind: Movement, result: int) -> l
 def _concatenate(
     entries: Sequence[list[FactorRole]], shapes: Sequence[tuple[int, ...]], axis: int
 ) -> list[FactorRole]:
-    """Returns the factors of tensors one after the other; those without a group have the factor one."""
+    """Return the factors of concatenated tensors; a tensor without a group has its factor one.
+
+    Raises:
+        UnknownStructure: the units of a group lie along several axes of one tensor.
+    """
     found: list[FactorRole] = []
     for group in dict.fromkeys(g for entry in entries for g, _ in entry):
         own = [[a for g, a in entry if g == group] for entry in entries]

@@ -1,4 +1,7 @@
-"""Transfer function of recurrent cells: a unit's sign passes its candidate, its state and its peepholes."""
+"""Transfer function of recurrent cells.
+
+The sign of a unit passes its candidate, its state and its peepholes; all other factors are one.
+"""
 
 from __future__ import annotations
 
@@ -12,12 +15,12 @@ from .state import FactorState, PlainNode
 
 
 def pass_recurrence(state: FactorState, node: PlainNode, gates: int) -> list[list[FactorRole]]:
-    """Returns the factors of the results of a cell, which are signs alone; its gates keep theirs.
+    """Return the factors of the results of a cell: signs alone. Those of its gates are one.
 
     Args:
         state: the walk.
         node: the node, with the operands X, W, R, B, sequence_lens, initial_h, initial_c and P.
-        gates: how many gates and candidates stand side by side; the candidate is the last.
+        gates: the number of gates and candidates side by side; the candidate is the last.
     """
     monomials = state.monomials
     names = [*node.inputs, *[""] * 8]
@@ -27,7 +30,7 @@ def pass_recurrence(state: FactorState, node: PlainNode, gates: int) -> list[lis
     given = [n for n in names[5:7] if n and not state.is_zero(n)]
     starts = [_split_by_axis(state, n, (2,))[0] for n in given]
     _split_by_axis(state, names[4], ())
-    # what the input's units bring is summed over
+    # The units of the input are summed over.
     monomials.fix(monomials.multiply([*features, *read]))
     state.note_reading([*read, *back])
     weights = ((names[1], made), (names[2], fed))
@@ -53,12 +56,16 @@ def pass_recurrence(state: FactorState, node: PlainNode, gates: int) -> list[lis
 def _split_by_axis(
     state: FactorState, name: str, axes: Sequence[int], beside: int | None = 0
 ) -> list[list[FactorRole]]:
-    """Returns the factors of an operand along each of some axes, for each place along `beside`.
+    """Return the factors of an operand along each of some axes, and note that all others are one.
 
-    All other factors of the operand are one.
+    Args:
+        state: the walk.
+        name: the operand.
+        axes: the axes; there is one list of factors for each.
+        beside: an axis along which factors may vary as well, such as that of directions.
     """
     found: list[list[FactorRole]] = [[] for _ in axes]
-    for role in state.factors_on(name):
+    for role in state.list_factors(name):
         varying = set(find_varying_axes(role[1])) - {beside}
         own = [k for k, a in enumerate(axes) if varying == {a}]
         if own:
@@ -71,7 +78,14 @@ def _split_by_axis(
 def _split_parts(
     state: FactorState, name: str, roles: Sequence[FactorRole], count: int
 ) -> list[list[FactorRole]]:
-    """Returns the factors of the parts of a cell's weight along one axis, as [directions, 1, hidden]."""
+    """Return the factors of the parts of a cell's weight, [directions, 1, hidden] each.
+
+    Args:
+        state: the walk.
+        name: the weight; a weight of zeros has no parts.
+        roles: the factors on it, along the axis of the parts.
+        count: the number of parts of one size.
+    """
     if not name or state.is_zero(name):
         return []
     found: list[list[FactorRole]] = [[] for _ in range(count)]

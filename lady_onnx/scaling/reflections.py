@@ -1,8 +1,8 @@
-"""Units that may be reflected: an activation that is a number less itself where the sign of its input changes.
+"""Units that may be reflected: f(-x) = top - f(x), as of a sigmoid.
 
-A sigmoid of -x is one less the sigmoid of x. So a unit in front of it may change its sign, where what
-reads the unit behind it changes its own and gains a bias. The walk over the factors asks here at
-every activation, and at everything that reads a reflected tensor.
+The sigmoid of -x is one less the sigmoid of x. So a unit before a sigmoid may change its sign, if
+what reads the unit behind it changes sign as well and gains a bias that makes up for the one. The
+factor walk asks this module at every activation, and at every node that reads a reflected tensor.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from .state import FactorState, PlainNode, read_node
 class Reflections:
     """What the walk over the factors of a graph knows of reflected tensors.
 
+    Args:
+        state: the factors of the walk.
+
     Attributes:
-        state: the walk.
-        reflected: by tensor the group whose units become so much less themselves there when their
-            sign changes, and how much that is.
-        shifts: by group what biases gain when its units change signs.
+        state: the same.
+        reflected: by tensor `(group, top)`: where the sign of a unit of the group changes before
+            the activation, the unit becomes `top` less itself in the tensor.
+        shifts: by group what biases gain when units of the group change their signs.
     """
 
     def __init__(self, state: FactorState):
@@ -40,13 +43,19 @@ class Reflections:
         self._shown = {o.name for o in state.plain.graph.model.graph.output}
 
     def list_readers(self, name: str) -> list[PlainNode]:
-        """Returns the nodes that read a tensor, once for every operand that it is."""
+        """List the nodes that read a tensor, one as often as the tensor is an operand of it."""
         return [read_node(self.state.plain, *reader) for reader in self._readers[name]]
 
     def reflect(
         self, node: PlainNode, law: Reflective, first: list[FactorRole]
     ) -> list[FactorRole] | None:
-        """Returns the signs behind an activation whose units may be reflected; None where they may not."""
+        """Return the signs behind an activation whose units may be reflected, else None.
+
+        Args:
+            node: the activation.
+            law: its law.
+            first: the factors on its operand.
+        """
         if len(first) != 1 or len(find_varying_axes(first[0][1])) != 1:
             return None
         if law.is_input_shifted:
@@ -58,14 +67,14 @@ class Reflections:
                 or offsets.get(bias, middle) != middle
             ):
                 return None
-            # what comes in must become `top` less itself
+            # The input must become `top` less itself, so half of it is taken off the bias.
             offsets[bias] = middle
         self.state.monomials.fix(first, sign=False)
         self.reflected[node.outputs[0]] = first[0][0], law.top
         return self.state.monomials.keep_signs(first)
 
     def _find_bias_before(self, name: str) -> str | None:
-        """Returns the weight that is added last to a tensor, and nowhere else."""
+        """Return the weight that is added last to a tensor, if it is read nowhere else."""
         plain = self.state.plain
         maker = plain.makers.get(name)
         if maker is None:
@@ -78,20 +87,21 @@ class Reflections:
                 added = node.inputs[2:3]
             case _:
                 return None
-        found = [n for n in added if n in plain.graph.tensors and self.state.factors_on(n)]
+        found = [n for n in added if n in plain.graph.tensors and self.state.list_factors(n)]
         return found[0] if len(found) == 1 and self._is_read_once(found[0]) else None
 
     def _is_read_once(self, name: str) -> bool:
-        """Does one node read a tensor, and nothing else?"""
+        """Tell whether one node reads a tensor, and neither a second one nor an output."""
         return len(self._readers.get(name, [])) == 1 and name not in self._shown
 
     def pass_behind(self, node: PlainNode) -> None:
-        """Notes what a node that reads a reflected tensor makes of it.
+        """Note what a node makes of a reflected tensor.
 
-        It passes the reflection on, or gains a bias. Else the signs of the units stay.
+        The node passes the reflection on, or a bias makes up for it. Where neither is the case, the
+        signs of the units are fixed.
         """
         group, top = self.reflected.get(node.inputs[0], ("", 0.0))
-        is_alone = sum(bool(self.state.factors_on(name)) for name in node.inputs) == 1
+        is_alone = sum(bool(self.state.list_factors(name)) for name in node.inputs) == 1
         is_mean = isinstance(node.law, Linear) and node.law.is_mean
         if group and is_alone and (node.is_plain_movement or is_mean):
             self.reflected.update(dict.fromkeys(node.outputs, (group, top)))
@@ -103,10 +113,16 @@ class Reflections:
             return
         for name in node.inputs:
             if name in self.reflected:
-                self.state.monomials.fix(self.state.factors_on(name), scale=False)
+                self.state.monomials.fix(self.state.list_factors(name), scale=False)
 
     def _find_shift(self, node: PlainNode, group: str, top: float) -> Shift | None:
-        """Returns how a product that sums over reflected units makes up for it, None where it cannot."""
+        """Return the shift of the bias that makes up for reflected units in a product, else None.
+
+        Args:
+            node: the product, which sums over the units.
+            group: the group of the units.
+            top: what a unit and its reflection add up to.
+        """
         graph = self.state.plain.graph
         bias = self._find_bias_behind(node)
         if bias is None or bias not in graph.tensors or node.inputs[1] not in graph.tensors:
@@ -119,14 +135,18 @@ class Reflections:
         if not wide or wide[-1] != np.prod(wide) or wide[-1] != graph.shape(weight)[1 - axis]:
             return None
         if not graph.array(bias).any():
-            # zeros have no factor of their own, and would need one when they are zeros no more
+            # A bias of zeros has no factor of its own, and would need one once it is shifted.
             return None
         (own,) = [g for g in self.state.groups if g.id == group]
         slots = [s for s in own.slots if (s.initializer, s.axis) == (weight, axis) and not s.within]
         return Shift(slots[0], 1 - axis, bias, top) if len(slots) == 1 else None
 
     def _find_bias_behind(self, node: PlainNode) -> str | None:
-        """Returns what is added to a plain product of two operands, by itself or by the node behind it."""
+        """Return the weight that is added to a product of two operands, else None.
+
+        It is an operand of the product, or of the node behind it. The product must have no other
+        coefficient than one, and no padding.
+        """
         law = node.law
         if not isinstance(law, Multilinear) or len(node.inputs) < 2:
             return None
@@ -145,7 +165,10 @@ class Reflections:
         return weights[0] if weights else None
 
     def _find_summed_axis(self, node: PlainNode) -> int | None:
-        """Returns the axis of a product's weight that is summed over, of its first two; None where none is alone."""
+        """Return which axis of a product's weight is summed over, 0 or 1.
+
+        None where it is neither of them, or both, and where channels form groups.
+        """
         if not isinstance(node.kind, Equation):
             return None
         shapes = [self.state.shape(n) if n else None for n in node.inputs]
@@ -157,7 +180,7 @@ class Reflections:
         if len(terms) < 2 or (len(terms) > 2 and not has_window):
             return None
         if any(sizes[n] > 1 for n in how.batch):
-            # groups of channels, each with columns of its own
+            # The groups of a grouped convolution have columns of their own.
             return None
         summed = [k for k in (0, 1) if how.gone & set(terms[k].names)]
         return summed[0] if len(summed) == 1 else None

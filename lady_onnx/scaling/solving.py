@@ -1,4 +1,4 @@
-"""From the equations of a walk to the factors that the units of a group may have."""
+"""From the equations of a finished walk to the factors that the units of a group may have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,14 @@ from .state import FactorState
 def solve_group(
     state: FactorState, reflections: Reflections, mixing: Mixing, group: Group
 ) -> Scaling:
-    """Returns what is left to the slots of a group, once the whole graph was walked."""
+    """Return the factors that the units of a group may have, slot by slot.
+
+    Args:
+        state: the factors and equations of a walk over the whole graph.
+        reflections: the reflected tensors that it met.
+        mixing: the groups whose units it saw mixed.
+        group: a group that holds no others.
+    """
     own = [k for k, (g, _) in enumerate(state.unknowns) if g == group.id]
     logs, flips = _solve_equations(state, own)
     slots, rows = _merge_equal(state, own, logs, flips)
@@ -30,13 +37,13 @@ def solve_group(
         incoming=np.array([k not in state.reading for k in rows], bool),
         shifts=tuple(reflections.shifts.get(group.id, ())),
         crossed=group.id in state.crossed,
-        linear=group.id not in mixing.bent,
-        turned=group.id in mixing.turned,
+        linear=group.id not in mixing.nonlinear,
+        turned=group.id in mixing.squared,
     )
 
 
 def _solve_equations(state: FactorState, own: list[int]) -> tuple[LinearSystem, LinearSystem]:
-    """Solves the equations that hold for some unknowns: for their logarithms, and for their signs."""
+    """Solve the equations of some unknowns: those of their logarithms, and those of their signs."""
     mine: Set[int] = set(own)
     logs = [row for row in state.monomials.logs if mine & row.keys()]
     flips = [dict.fromkeys(row, 1) for row in state.monomials.flips if mine & row]
@@ -46,12 +53,12 @@ def _solve_equations(state: FactorState, own: list[int]) -> tuple[LinearSystem, 
 def _merge_equal(
     state: FactorState, own: list[int], logs: LinearSystem, flips: LinearSystem
 ) -> tuple[list[Slot], list[int]]:
-    """Returns the slots whose unknowns are equal in every solution as one, and an unknown of each."""
+    """Merge slots whose unknowns are equal in every solution, and return an unknown of each."""
     columns: dict[tuple, list[int]] = {}
     for k in own:
         slot = state.unknowns[k][1]
         within = tuple((a, p.tobytes()) for a, p in slot.within)
-        key = slot.initializer, slot.axis, within, logs.text(k), flips.text(k)
+        key = slot.initializer, slot.axis, within, logs.make_key(k), flips.make_key(k)
         columns.setdefault(key, []).append(k)
     slots = []
     for found in columns.values():
@@ -62,6 +69,6 @@ def _merge_equal(
 
 
 def _tabulate(system: LinearSystem, rows: list[int]) -> np.ndarray:
-    """Returns the coefficient of every free unknown in each of some unknowns, float64 [free, rows]."""
+    """Tabulate the coefficients of free unknowns in some unknowns, float64 [free, unknowns]."""
     table = [[system.values[k].get(f, 0.0) for k in rows] for f in system.free]
     return np.array(table).reshape(len(system.free), len(rows))

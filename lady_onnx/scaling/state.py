@@ -1,4 +1,4 @@
-"""What the factor walk knows on its way: the factors on every tensor, and what is said of them."""
+"""The state of the factor walk: the factors on every tensor, and what was noted of them."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class FactorState:
         roles: by tensor the factors on its elements.
         unknowns: by the number of an unknown factor the group's id and the places that have it.
         offsets: by weight what is added to its values before they are multiplied.
-        reading: the unknowns of weights along axes that an operator sums over.
-        crossed: groups whose units meet otherwise than in a weighted sum.
-        zeros: tensors of zeros that were moved or named anew.
+        reading: the unknowns of weights along axes that an operator sums over: there weights read
+            units, and do not make them.
+        crossed: groups whose units meet in anything but a weighted sum.
+        zeros: tensors of zeros that are copies of weights, in other places or under other names.
     """
 
     plain: PlainSteps
@@ -48,7 +49,12 @@ class FactorState:
 
     @classmethod
     def begin(cls, plain: PlainSteps, groups: Sequence[Group]) -> FactorState:
-        """Gives every position of a unit in every slot an unknown factor of its own."""
+        """Begin a walk, with an unknown factor for every position of a unit in every slot.
+
+        Args:
+            plain: the steps of the graph.
+            groups: the groups whose units may have factors.
+        """
         state = cls(plain, groups)
         for group in groups:
             for slot in group.slots:
@@ -56,6 +62,7 @@ class FactorState:
         return state
 
     def _begin_slot(self, group: Group, slot: Slot) -> None:
+        """Give every position of a unit in a slot an unknown factor of its own."""
         axes = {slot.axis, *(a for a, _ in slot.within)}
         whole = self.plain.graph.shape(slot.initializer)
         shape = [n if a in axes else 1 for a, n in enumerate(whole)]
@@ -73,7 +80,7 @@ class FactorState:
         units = len(slot.index)
         codes = encode_factors(np.tile(numbers, units), np.repeat(np.arange(units), len(numbers)))
         if self.plain.graph.tensors[slot.initializer].data_type not in FLOAT_TYPES:
-            # whole numbers cannot be multiplied by any factor
+            # Integers cannot be multiplied by any factor.
             self.monomials.fix([(group.id, codes)])
         array = np.zeros(shape, np.int64)
         array[np.ix_(*locate_units(slot, shape))] = lay_along(codes, slot.axis, len(shape))
@@ -87,30 +94,41 @@ class FactorState:
                 return
         known.append((group.id, array))
 
-    def factors_on(self, name: str) -> list[FactorRole]:
-        """Returns the factors on the elements of a tensor."""
+    def list_factors(self, name: str) -> list[FactorRole]:
+        """Return the factors on the elements of a tensor."""
         return self.roles.get(name, [])
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Returns the shape of a tensor; raises UnknownStructure where it is not known."""
+        """Return the shape of a tensor.
+
+        Raises:
+            UnknownStructure: it is not known.
+        """
         return self.plain.shape(name)
 
     def is_weight(self, name: str) -> bool:
-        """Is a tensor a weight, or one that was moved?"""
+        """Tell whether a tensor is a weight, or made of weights that were moved."""
         tensor = self.plain.tensors.get(name)
         return name in self.plain.graph.tensors or (tensor is not None and bool(tensor.parts))
 
     def is_zero(self, name: str) -> bool:
-        """Is a tensor a weight of zeros, which no factor changes?"""
-        array = self.plain.known(name)
+        """Tell whether a tensor is a weight of zeros, which no factor changes, or a copy of one."""
+        array = self.plain.find_value(name)
         return name in self.zeros or (array is not None and not array.any())
 
     def note_reading(self, roles: Iterable[FactorRole]) -> None:
-        """Notes the factors of weights that read units, and do not make them."""
+        """Note that factors are of weights that read units, and do not make them."""
         self.reading.update(k for _, a in roles for k in self.monomials.unknowns(a))
 
     def add(self, names: Sequence[str], sides: Sequence[list[FactorRole]]) -> list[FactorRole]:
-        """Returns the factors of a sum; those of its terms must be alike, and zeros have any."""
+        """Return the factors of a sum, and note that those of its terms are equal.
+
+        Zeros have any factor.
+
+        Args:
+            names: the terms, "" for one that is left out.
+            sides: the factors on each of them.
+        """
         terms = [
             side
             for name, side in zip(names, sides, strict=True)
@@ -121,7 +139,7 @@ class FactorState:
 
 @dataclass(frozen=True)
 class PlainNode:
-    """A node of a walk with what its rule says of it.
+    """A node of a walk with what its rule says.
 
     Attributes:
         node: the node.
@@ -151,8 +169,14 @@ class PlainNode:
 
 
 def read_node(plain: PlainSteps, node: NodeProto, kind: Kind | None) -> PlainNode:
-    """Asks the registry what holds of a node."""
+    """Ask the registry what holds of a node.
+
+    Args:
+        plain: the steps that the node is one of.
+        node: the node.
+        kind: what its rule says of order; None where it pins what it touches, or nobody asked.
+    """
     rule = find_rule(node.domain, node.op_type)
     moves = isinstance(kind, Movement) and (rule is None or rule.law is None)
     stays = rule is not None and rule.results_stay
-    return PlainNode(node, kind, plain.law_of(node), moves, stays, read_attributes(node))
+    return PlainNode(node, kind, plain.find_law(node), moves, stays, read_attributes(node))

@@ -1,15 +1,15 @@
-"""By what the units of a group may be multiplied, slot by slot, without changing what the model computes.
+"""By what the units of a group may be multiplied, slot by slot, without changing the function.
 
-Beside their order, units have a scale and a sign: a ReLU lets any positive factor pass, tanh a change
-of sign, and what comes in larger may go out smaller. Every slot of a group has an unknown factor. One
-walk over the graph says by what the elements of every tensor are multiplied, a product of powers of
-these. Where what is added must be alike, where units are summed up, or where an operator lets nothing
-pass, there is an equation: a linear one for the logarithms, one over two elements for the signs. The
-solutions are the factors that leave the model's function as it was.
+Besides their order, units have a scale and a sign. A ReLU lets any positive factor pass, and tanh a
+change of sign; the weights that read a unit take its factor back. Every slot of a group has an
+unknown factor. One walk over the graph finds the factor of every tensor's elements: a product of
+powers of these unknowns. Three places give an equation: terms of a sum must have equal factors, the
+factors of units that are summed over must cancel, and where an operator lets no factor pass, the
+factor is one. Each equation is two: a linear one over the logarithms, and one modulo two over the
+signs. The solutions are the factors that leave the model's function as it was.
 
-Every factor that comes into a node is said to be one there, or is in what the node makes: of what no
-rule says where it goes, nothing passes. Fused operators let pass what the plain ones do that they
-stand for.
+A node either passes a factor on to its results, or the factor is noted to be one. So a factor whose
+way no law tells never passes. Fused operators are walked as the plain ones that they stand for.
 
 Sources: Neyshabur et al. 2015 (ReLU); Ganju et al. 2018; arXiv 2205.00199 (scales and signs).
 """
@@ -38,7 +38,16 @@ from .state import FactorState, PlainNode, read_node
 
 
 def find_scalings(graph: Graph, analysis: Analysis, groups: Sequence[Group]) -> dict[str, Scaling]:
-    """Returns by each group's id, of those that hold no others, the factors that its units may have."""
+    """Find the factors that units may have without changing what a model computes.
+
+    Args:
+        graph: the model.
+        analysis: the analysis of the graph.
+        groups: its groups.
+
+    Returns:
+        By group id the factors of its units, for every group that holds no other groups.
+    """
     flat = [g for g in groups if g.kind != "blocks"]
     state = FactorState.begin(list_plain_steps(graph, analysis), flat)
     reflections, mixing = Reflections(state), Mixing(state)
@@ -46,32 +55,32 @@ def find_scalings(graph: Graph, analysis: Analysis, groups: Sequence[Group]) -> 
         node = read_node(state.plain, proto, kind)
         is_run_through = isinstance(kind, Body) and not kind.is_repeated
         if is_run_through and not isinstance(node.law, Opaque):
-            # what a function or a branch does its nodes do, under their own names
+            # The nodes inside are steps themselves, and say what the function or branch does.
             continue
         if not isinstance(node.law, Independent):
             _pass_node(state, reflections, mixing, node)
     for value in graph.model.graph.output:
-        state.monomials.fix(state.factors_on(value.name))
-        mixing.show(value.name)
+        state.monomials.fix(state.list_factors(value.name))
+        mixing.note_output(value.name)
     return {g.id: solve_group(state, reflections, mixing, g) for g in flat}
 
 
 def _pass_node(
     state: FactorState, reflections: Reflections, mixing: Mixing, node: PlainNode
 ) -> None:
-    """Says by what the results of a node are multiplied."""
+    """Find the factors of a node's results."""
     _pass_zeros(state, node)
     try:
         made = _apply_rule(state, reflections, node)
         if made and any(node.outputs[len(made) :]):
             raise UnknownStructure("a result that no rule for factors names")
-        mixing.see(node, made)
+        mixing.note_node(node, made)
     except UnknownStructure:
         _stop_factors(state, mixing, node)
         made = []
     for name, roles in zip(node.outputs, made or [[] for _ in node.outputs], strict=False):
         kept = [(g, a) for g, a in roles if a.any()]
-        # a tensor that one or another branch makes
+        # Each branch of an If makes the tensor.
         is_made_twice = name in state.roles
         state.roles[name] = (
             state.monomials.equate([state.roles[name], kept]) if is_made_twice else kept
@@ -79,7 +88,7 @@ def _pass_node(
 
 
 def _pass_zeros(state: FactorState, node: PlainNode) -> None:
-    """Notes the results that are zeros because the operand is a weight of zeros."""
+    """Note the results that are copies of a weight of zeros."""
     is_copy = isinstance(node.law, Linear) and node.law.is_copy
     is_moved = len(node.inputs) == 1 and (node.is_plain_movement or is_copy)
     if is_moved and state.is_zero(node.inputs[0]):
@@ -87,22 +96,26 @@ def _pass_zeros(state: FactorState, node: PlainNode) -> None:
 
 
 def _stop_factors(state: FactorState, mixing: Mixing, node: PlainNode) -> None:
-    """Notes that all factors that come into a node are one."""
-    groups = {g for name in node.inputs for g, _ in state.factors_on(name)}
-    mixing.bent |= groups
+    """Note that all factors on the operands of a node are one."""
+    groups = {g for name in node.inputs for g, _ in state.list_factors(name)}
+    mixing.nonlinear |= groups
     is_sum = isinstance(node.law, Linear) and isinstance(node.kind, Elementwise)
     if not isinstance(node.kind, Equation | Elementwise) or is_sum:
         state.crossed |= groups
-    state.monomials.fix(r for name in node.inputs for r in state.factors_on(name))
+    state.monomials.fix(r for name in node.inputs for r in state.list_factors(name))
     weights = [name for name in node.inputs if name and state.is_weight(name)]
-    state.note_reading(r for name in weights for r in state.factors_on(name))
+    state.note_reading(r for name in weights for r in state.list_factors(name))
 
 
 def _apply_rule(
     state: FactorState, reflections: Reflections, node: PlainNode
 ) -> list[list[FactorRole]]:
-    """Returns the factors of a node's results; raises UnknownStructure where none pass."""
-    if not any(state.factors_on(name) for name in node.inputs):
+    """Return the factors of each result of a node, by its law.
+
+    Raises:
+        UnknownStructure: no factor passes.
+    """
+    if not any(state.list_factors(name) for name in node.inputs):
         return []
     if any(name in reflections.reflected for name in node.inputs):
         reflections.pass_behind(node)

@@ -18,7 +18,7 @@ MIN_MIXING = 1e-3
 MAX_MIXED_SIMILARITY = 0.9
 """If the units of a group are more alike than this, they were not mixed."""
 MIN_SINGULAR_SHARE = 1e-5
-"""A product whose smallest singular value is a smaller share of the largest has no clear vectors."""
+"""If its smallest singular value is a smaller share of the largest, a product is degenerate."""
 
 
 def measure_misfit(reference: np.ndarray, found: np.ndarray) -> float:

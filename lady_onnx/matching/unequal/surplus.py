@@ -98,7 +98,10 @@ def _make_prior(both: Extended) -> Prior:
 
 
 def _find_partners(both: Extended, alignment: Alignment, found: Sequence[Match]) -> _Partners:
-    """Find the units that have partners, outer groups first: what a missing unit holds is no news."""
+    """Find the units that have partners, outer groups first.
+
+    What lies inside a unit without a partner is not reported by itself.
+    """
     by_group = {m.group: m for m in found}
     inverse = {n: np.argsort(p) for n, p in alignment.permutations.items()}
     missing: list[tuple[str, int]] = []

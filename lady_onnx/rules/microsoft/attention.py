@@ -17,26 +17,33 @@ from ..kinds import (
     Steps,
     Take,
     Transpose,
-    rank_of,
-    shape_of,
+    require_rank,
+    require_shape,
 )
+from ..plain.writer import MICROSOFT
 from ..registry import register
 
-MICROSOFT = "com.microsoft"
 
-
-def _kept(rank: int) -> Equation:
-    """An operand that keeps the order of all its axes."""
+def _keep_order(rank: int) -> Equation:
+    """Return the equation of an operand that keeps the order of all its axes."""
     names = " ".join(f"[m{i}]" for i in range(rank))
     return Equation(f"{names} -> {names}")
 
 
-def attend(
+def list_attention_steps(
     heads: int, keys: tuple[int, ...], values: tuple[int, ...], biased: bool, placed: bool
 ) -> list[tuple[str, Kind, tuple[str, ...]]]:
-    """Scaled dot-product attention of `qh` [batch, places, heads, dimensions], `k` and `v`, heads side by side, to `y`.
+    """List the steps of scaled dot-product attention.
 
-    `placed` says that a mask tells places from each other.
+    They read `qh` [batch, places, heads, dimensions], and `k` and `v` [batch, places, heads x
+    dimensions], and make `y` [batch, places, heads x dimensions]. A bias is called `bias`.
+
+    Args:
+        heads: the number of heads.
+        keys: the shape of `k`.
+        values: the shape of `v`.
+        biased: whether a bias is added to the scores.
+        placed: whether a mask tells places from each other, so that their order is pinned.
     """
     query, key = ("[b] [s] h d", "[b] [t] h d") if placed else ("b s h d", "b t h d")
     (b, t, wide), (_, _, width) = keys, values
@@ -57,15 +64,15 @@ def attend(
 
 
 @register("Attention", "QAttention", domain=MICROSOFT)
-def attention(node: Node) -> Kind:
+def describe_attention(node: Node) -> Kind:
     """Projection, heads of queries, keys and values, and an order inside each."""
     quantised = node.operator == "QAttention"
     shapes = [*node.shapes, *[None] * 9]
     mask, past, bias = (5, 8, 9) if quantised else (3, 4, 5)
     if shapes[past] is not None or node.results > 1:
         raise UnknownStructure("a cache of keys and values")
-    b, s, _ = shape_of(node)
-    heads, total = int(node.attributes["num_heads"]), shape_of(node, 1)[1]
+    b, s, _ = require_shape(node)
+    heads, total = int(node.attributes["num_heads"]), require_shape(node, 1)[1]
     widths = node.attributes.get("qkv_hidden_sizes") or [total // 3] * 3
     steps: list[tuple[str, Kind, tuple[str, ...]]] = []
     for k, name in enumerate("qkv"):
@@ -88,28 +95,32 @@ def attention(node: Node) -> Kind:
         raise UnknownStructure("a zero point for every column")
     placed = shapes[mask] is not None or bool(node.attributes.get("unidirectional"))
     if shapes[mask] is not None:
-        steps.append(("mask", _kept(rank_of(node, mask)), (str(mask),)))
+        steps.append(("mask", _keep_order(require_rank(node, mask)), (str(mask),)))
     steps.append(("qh", Movement([((0,), [Reshape((b, s, heads, widths[0] // heads))])]), ("q",)))
     biased = not quantised and shapes[bias] is not None
     if biased:
         steps.append(("bias", Movement([((0,), [])]), (str(bias),)))
     return Steps(
-        [*steps, *attend(heads, (b, s, widths[1]), (b, s, widths[2]), biased, placed)], ("y",)
+        [
+            *steps,
+            *list_attention_steps(heads, (b, s, widths[1]), (b, s, widths[2]), biased, placed),
+        ],
+        ("y",),
     )
 
 
 @register("MultiHeadAttention", domain=MICROSOFT)
-def multi_head_attention(node: Node) -> Kind:
+def describe_multi_head_attention(node: Node) -> Kind:
     """Heads, and an order of queries and keys and one of values inside each."""
     shapes = [*node.shapes, *[None] * 9]
-    if any(shapes[k] is None or rank_of(node, k) != 3 for k in range(3)) or any(
+    if any(shapes[k] is None or require_rank(node, k) != 3 for k in range(3)) or any(
         shapes[k] is not None for k in (6, 7)
     ):
         raise UnknownStructure("packed operands, or a cache of keys and values")
     if node.results > 1:
         raise UnknownStructure("a cache of keys and values")
-    (b, s, width), heads = shape_of(node), int(node.attributes["num_heads"])
-    sizes = [width, shape_of(node, 1)[2], shape_of(node, 2)[2]]
+    (b, s, width), heads = require_shape(node), int(node.attributes["num_heads"])
+    sizes = [width, require_shape(node, 1)[2], require_shape(node, 2)[2]]
     steps: list[tuple[str, Kind, tuple[str, ...]]] = []
     for k, name in enumerate("qkv"):
         operands = [str(k)]
@@ -124,16 +135,33 @@ def multi_head_attention(node: Node) -> Kind:
         steps.append(("bias", Movement([((0,), [])]), ("5",)))
     placed = shapes[4] is not None or bool(node.attributes.get("unidirectional"))
     if shapes[4] is not None:
-        steps.append(("mask", _kept(rank_of(node, 4)), ("4",)))
+        steps.append(("mask", _keep_order(require_rank(node, 4)), ("4",)))
     return Steps(
-        [*steps, *attend(heads, shape_of(node, 1), shape_of(node, 2), biased, placed)], ("y",)
+        [
+            *steps,
+            *list_attention_steps(
+                heads, require_shape(node, 1), require_shape(node, 2), biased, placed
+            ),
+        ],
+        ("y",),
     )
 
 
-def rotated(
+def list_rotation_steps(
     name: str, shape: tuple[int, ...], tables: tuple[str, str], turned: int, interleaved: bool
 ) -> list[tuple[str, Kind, tuple[str, ...]]]:
-    """Turns the first `turned` dimensions of the tensor `name`, [b, s, heads, d], in pairs, as the tables' columns say."""
+    """List the steps that rotate dimensions of a tensor in pairs, each by an angle of its own.
+
+    The last step is called `{name}o`.
+
+    Args:
+        name: the tensor.
+        shape: its shape, [batch, places, heads, dimensions].
+        tables: the names of the tables of cosines and sines; their columns are the pairs.
+        turned: the number of dimensions, the first ones, that are rotated.
+        interleaved: whether the two of a pair stand beside each other, and not half of `turned`
+            apart.
+    """
     *outer, d = shape
     half = turned // 2
     pairs: list[Step] = [
@@ -155,9 +183,9 @@ def rotated(
 
 
 @register("RotaryEmbedding", domain=MICROSOFT)
-def rotary(node: Node) -> Kind:
+def describe_rotary_embedding(node: Node) -> Kind:
     """Pairs of dimensions turn together; their order is that of the tables' columns."""
-    shape, tables = shape_of(node), shape_of(node, 2)
+    shape, tables = require_shape(node), require_shape(node, 2)
     turned = int(node.attributes.get("rotary_embedding_dim", 0)) or 2 * tables[1]
     if len(shape) == 3:
         heads = int(node.attributes.get("num_heads", 0)) or shape[2] // turned
@@ -168,21 +196,23 @@ def rotary(node: Node) -> Kind:
         wide = (shape[0], shape[2], shape[1], shape[3])
         there, back = [Transpose((0, 2, 1, 3))], [Transpose((0, 2, 1, 3))]
     steps: list[tuple[str, Kind, tuple[str, ...]]] = [
-        ("ids", _kept(rank_of(node, 1)), ("1",)),
+        ("ids", _keep_order(require_rank(node, 1)), ("1",)),
         ("x", Movement([((0,), there)]), ("0",)),
-        *rotated("x", wide, ("2", "3"), turned, bool(node.attributes.get("interleaved"))),
+        *list_rotation_steps(
+            "x", wide, ("2", "3"), turned, bool(node.attributes.get("interleaved"))
+        ),
         ("y", Movement([((0,), back)]), ("xo",)),
     ]
     return Steps(steps, ("y",))
 
 
 @register("GroupQueryAttention", domain=MICROSOFT)
-def group_query_attention(node: Node) -> Kind:
-    """Key heads, the queries of each, and an order of queries and keys and one of values inside; caches keep theirs."""
+def describe_group_query_attention(node: Node) -> Kind:
+    """Orders of key heads, of the queries of each, and inside them; caches keep theirs."""
     given = [s is not None for s in node.shapes] + [False] * 16
     if any(given[10:16]) or node.results > 3:
         raise UnknownStructure("a bias, a sink, norms or scales inside the operator")
-    (b, s, width), heads = shape_of(node), int(node.attributes["num_heads"])
+    (b, s, width), heads = require_shape(node), int(node.attributes["num_heads"])
     keys = int(node.attributes["kv_num_heads"])
     d = width // heads if given[1] else width // (heads + 2 * keys)
     counts = {"q": heads, "k": keys, "v": keys}
@@ -196,9 +226,9 @@ def group_query_attention(node: Node) -> Kind:
         steps.append((name, Movement([((0,), moves)]), (str(operand) if given[1] else "0",)))
     found = {name: name for name in counts}
     if node.attributes.get("do_rotary"):
-        turned = 2 * shape_of(node, 7)[1]
+        turned = 2 * require_shape(node, 7)[1]
         for name in "qk":
-            steps += rotated(
+            steps += list_rotation_steps(
                 name,
                 (b, s, counts[name], d),
                 ("7", "8"),
@@ -208,7 +238,7 @@ def group_query_attention(node: Node) -> Kind:
             found[name] = f"{name}o"
     for k in (5, 6, 9):
         if given[k]:
-            steps.append((f"kept{k}", _kept(rank_of(node, k)), (str(k),)))
+            steps.append((f"kept{k}", _keep_order(require_rank(node, k)), (str(k),)))
     for name, past in (("k", 3), ("v", 4)):
         if given[past]:
             steps.append(
@@ -216,7 +246,7 @@ def group_query_attention(node: Node) -> Kind:
             )
             steps.append((f"all{name}", Movement([((0, 1), [])], 1), (f"past{name}", found[name])))
             found[name] = f"all{name}"
-        # what is cached has an order in time, as the mask has
+        # What is cached has an order in time, as the mask has.
         steps.append((f"present{name}", Equation("b [t] h d -> b h [t] d"), (found[name],)))
     group = Movement([((0,), [Reshape((b, s, keys, heads // keys, d))])])
     steps += [

@@ -12,15 +12,15 @@ import onnx.shape_inference
 from onnx import TensorProto
 
 from ...errors import UnknownStructure
-from ..kinds import Equation, Kind, Node, rank_of, shape_of
+from ..kinds import Equation, Kind, Node, require_rank, require_shape
 from ..operators import quantised
-from ..operators.linear import convolution
+from ..operators.linear import describe_convolution
+from ..plain.writer import MICROSOFT
 from ..registry import ShapeOf, register
 
-MICROSOFT = "com.microsoft"
-STANDARD_OPSET = 20
-"""The version of the default domain in which shapes are inferred."""
-WINDOW = {
+SHAPE_OPSET = 20
+"""The version of the default domain by which shapes are inferred."""
+WINDOW_ATTRIBUTES = {
     "auto_pad",
     "ceil_mode",
     "count_include_pad",
@@ -30,27 +30,30 @@ WINDOW = {
     "pads",
     "strides",
 }
-"""The attributes that say how windows lie."""
+"""The attributes on which the places of windows depend."""
 
 
-def shaped_like(operator: str, data: int = 0, weight: int | None = None) -> ShapeOf:
-    """Gives the shape of a fused operator's result by ONNX's inference of the standard one.
+def make_shape_function(operator: str, data: int = 0, weight: int | None = None) -> ShapeOf:
+    """Return a shape function that asks ONNX's inference of the standard operator.
+
+    The channels of maps are on the last axis where the operator's name begins with `Nhwc`, or where
+    the attribute `channels_last` is set. Only the former lays weights out in that way as well.
 
     Args:
         operator: the standard operator.
-        data: the operand with the map; an attribute `channels_last` says how it lies.
+        data: the operand with the map.
         weight: the operand with the weight, for a convolution.
     """
 
     def shape(node: Node) -> list[tuple[int, ...]]:
         is_nhwc = node.operator.startswith("Nhwc") or node.attributes.get("channels_last", 0)
-        operands = [shape_of(node, data)]
+        operands = [require_shape(node, data)]
         if weight is not None:
-            operands.append(shape_of(node, weight))
+            operands.append(require_shape(node, weight))
         moved = operands if node.operator.startswith("Nhwc") else operands[:1]
         if is_nhwc:
             operands = [(*s[:1], *s[-1:], *s[1:-1]) for s in moved] + operands[len(moved) :]
-        given = {n: v for n, v in node.attributes.items() if n in WINDOW}
+        given = {n: v for n, v in node.attributes.items() if n in WINDOW_ATTRIBUTES}
         made = _infer_shape(operator, operands, given)
         return [(*made[:1], *made[2:], made[1]) if is_nhwc else made]
 
@@ -60,7 +63,11 @@ def shaped_like(operator: str, data: int = 0, weight: int | None = None) -> Shap
 def _infer_shape(
     operator: str, operands: list[tuple[int, ...]], attributes: dict[str, Any]
 ) -> tuple[int, ...]:
-    """Returns the shape of the result of a standard operator."""
+    """Return the shape of the result of a standard operator.
+
+    Raises:
+        UnknownStructure: the operands do not fit it.
+    """
     names = [f"x{k}" for k in range(len(operands))]
     node = onnx.helper.make_node(operator, names, ["y"], **attributes)
     kinds = {
@@ -68,40 +75,42 @@ def _infer_shape(
         for n, s in zip(names, operands, strict=True)
     }
     try:
-        schema = onnx.defs.get_schema(operator, STANDARD_OPSET)
-        opsets = [onnx.helper.make_opsetid("", STANDARD_OPSET)]
+        schema = onnx.defs.get_schema(operator, SHAPE_OPSET)
+        opsets = [onnx.helper.make_opsetid("", SHAPE_OPSET)]
         made = onnx.shape_inference.infer_node_outputs(schema, node, kinds, opset_imports=opsets)
         return tuple(d.dim_value for d in made["y"].tensor_type.shape.dim)
     except (KeyError, RuntimeError, ValueError) as error:
         raise UnknownStructure("operands that do not fit the operator") from error
 
 
-def _last(kind: Equation) -> Equation:
-    """The same with the channels of maps on their last axis."""
+def _move_channels_last(kind: Equation) -> Equation:
+    """Return the equation of a convolution with the channels of maps on their last axis."""
     text = kind.text
     for channels, places in itertools.product(("(g i)", "(g o)", "c"), ("[x..]", "[y..]")):
         text = text.replace(f"b {channels} {places}", f"b {places} {channels}")
     return Equation(text, kind.sizes)
 
 
-@register("NhwcConv", domain=MICROSOFT, shape=shaped_like("Conv", weight=1))
-def convolution_with_channels_last(node: Node) -> Kind:
+@register("NhwcConv", domain=MICROSOFT, shape=make_shape_function("Conv", weight=1))
+def describe_nhwc_convolution(node: Node) -> Kind:
     """As Conv, of maps and weights with the channels on their last axis."""
-    kind = _last(convolution(node))
+    kind = _move_channels_last(describe_convolution(node))
     return Equation(kind.text.replace("(g o) i [w..]", "(g o) [w..] i"), kind.sizes)
 
 
-@register("QLinearConv", domain=MICROSOFT, shape=shaped_like("Conv", weight=3), typed_like=0)
-def quantised_convolution(node: Node) -> Kind:
+@register(
+    "QLinearConv", domain=MICROSOFT, shape=make_shape_function("Conv", weight=3), typed_like=0
+)
+def describe_qlinear_convolution(node: Node) -> Kind:
     """As QLinearConv of the default domain; maps may have their channels on their last axis."""
-    kind = quantised.convolution(node)
-    return _last(kind) if node.attributes.get("channels_last") else kind
+    kind = quantised.describe_quantised_convolution(node)
+    return _move_channels_last(kind) if node.attributes.get("channels_last") else kind
 
 
 @register("QLinearSoftmax", domain=MICROSOFT, typed_like=0)
-def quantised_softmax(node: Node) -> Kind:
+def describe_qlinear_softmax(node: Node) -> Kind:
     """As Softmax."""
-    names = [f"x{i}" for i in range(rank_of(node))]
+    names = [f"x{i}" for i in range(require_rank(node))]
     axis = int(node.attributes.get("axis", -1)) % len(names)
     stop = axis + 1 if node.attributes.get("opset", 13) >= 13 else len(names)
     over = " ".join(f"{{{n}}}" if axis <= i < stop else n for i, n in enumerate(names))
@@ -109,17 +118,17 @@ def quantised_softmax(node: Node) -> Kind:
 
 
 @register("MatMulNBits", domain=MICROSOFT)
-def block_product(node: Node) -> Kind:
-    """Weights [n, blocks, bytes]: columns are free, and so are whole blocks of rows; rows keep their order inside a block."""
-    rank = rank_of(node)
+def describe_block_product(node: Node) -> Kind:
+    """Weights [n, blocks, bytes]: columns and blocks of rows are free, rows inside a block not."""
+    rank = require_rank(node)
     left = [f"b{i}" for i in range(rank - 1)]
     given = [*node.shapes, *[None] * 6]
     if given[4] is not None:
         raise UnknownStructure("an index of groups")
-    columns, blocks = shape_of(node, 1)[:2]
+    columns, blocks = require_shape(node, 1)[:2]
     size = int(node.attributes["block_size"])
-    # two zero points of one column share a byte
-    whole = blocks * size == shape_of(node)[-1] and given[3] is None
+    # Two zero points of one column share a byte, so blocks with zero points cannot be moved.
+    whole = blocks * size == require_shape(node)[-1] and given[3] is None
     c = "c" if whole else "[c]"
     sides = [" ".join([*left, "(c [j])" if whole else "[k]"]), f"n {c} [z]"]
     for k, shape in enumerate(given[2:4], 2):

@@ -1,4 +1,6 @@
-"""Operators that are run through: subgraphs, and those that their specification spells out as a function.
+"""Operators that the analysis walks through, and operators that pin all that they touch.
+
+The former hold subgraphs, or their specification spells them out as a function.
 
 Spec: https://onnx.ai/onnx/operators/
 """
@@ -6,29 +8,29 @@ Spec: https://onnx.ai/onnx/operators/
 from __future__ import annotations
 
 from ..kinds import Body, Kind, Node
-from ..laws import Norm, Opaque, Scaled
+from ..laws import Norm, Opaque, ScaledNode
 from ..registry import register, register_pinned
 
 
-def root_mean_square_norm(node: Scaled) -> Norm:
-    """Nothing but a sum of squares is taken."""
+def find_rms_norm_law(node: ScaledNode) -> Norm:
+    """Find the law of RMSNormalization: only a sum of squares is taken."""
     return Norm(keeps_sign=True, axis=int(node.attributes.get("axis", -1)))
 
 
 @register("If", holds_bodies=True)
 @register("MeanVarianceNormalization", "RotaryEmbedding", "SwiGLU", "CausalConvWithState")
 @register("AffineGrid", "CenterCropPad", reads_values_from=1)
-@register("RMSNormalization", law=root_mean_square_norm)
-# Attention lets some factors pass. The matching does not always tell them where units of two groups
-# cross in one weight, and a copy multiplied in a way that is not undone would be called altered.
+@register("RMSNormalization", law=find_rms_norm_law)
+# Attention lets some factors pass. The matching cannot always find them where units of two groups
+# cross in one weight, and a copy with factors that are not undone would be called altered.
 @register("Attention", law=Opaque())
-def composed(node: Node) -> Kind:
+def describe_composed(node: Node) -> Kind:
     """Run through the function that its specification spells it out as."""
     return Body()
 
 
 @register("Loop", "Scan", holds_bodies=True)
-def repeated(node: Node) -> Kind:
+def describe_repeated(node: Node) -> Kind:
     """Run through the function that its specification spells it out as."""
     return Body(is_repeated=True)
 
@@ -38,7 +40,7 @@ def repeated(node: Node) -> Kind:
 @register("ConcatFromSequence", "SequenceAt", "SequenceConstruct", makes_sequences=True)
 @register("SequenceEmpty", "SequenceErase", "SequenceInsert", makes_sequences=True)
 @register("SequenceLength", makes_sequences=True)
-def sequence(node: Node) -> Kind:
+def describe_sequence(node: Node) -> Kind:
     """The tensors of a sequence are followed one by one; places in it must be known."""
     return Body(is_repeated=True)
 

@@ -19,7 +19,7 @@ from ..laws import (
     Odd,
     PositivelyHomogeneous,
     Reflective,
-    Scaled,
+    ScaledNode,
     Selection,
     Signum,
 )
@@ -27,39 +27,43 @@ from ..registry import register
 from ..vocabulary.types import FLOAT_TYPES
 
 
-def cast(node: Scaled) -> Law | None:
-    """A copy; of fractions nothing is left in whole numbers."""
+def find_cast_law(node: ScaledNode) -> Law | None:
+    """Find the law of Cast: a copy, unless fractions are cut off for an integer type."""
     is_float = node.attributes.get("to") in FLOAT_TYPES
     return Linear(operands=(0,), is_copy=True) if is_float else None
 
 
-def cast_like(node: Scaled) -> Law | None:
-    """As `cast`; the second operand gives the type alone."""
-    is_float = node.element_type(1) in FLOAT_TYPES
+def find_cast_like_law(node: ScaledNode) -> Law | None:
+    """Find the law of CastLike: as of Cast, to the type of the second operand."""
+    is_float = node.find_element_type(1) in FLOAT_TYPES
     return Linear(operands=(0,), typed_by=1, is_copy=True) if is_float else None
 
 
-def mean(node: Scaled) -> Law:
-    """The sum of the operands over their number."""
+def find_mean_law(node: ScaledNode) -> Law:
+    """Find the law of Mean: the sum of the operands over their number."""
     return Linear(coefficients=(1 / len(node.operands),) * len(node.operands))
 
 
-def power(node: Scaled) -> Law | None:
-    """The first operand to a known power, one for all elements."""
-    values = node.known(1)
+def find_power_law(node: ScaledNode) -> Law | None:
+    """Find the law of Pow with a known exponent that is one for all elements."""
+    values = node.find_value(1)
     if values is None or not values.size or (values != values.flat[0]).any():
         return None
     return Monomial((float(values.flat[0]),))
 
 
-def hard_sigmoid(node: Scaled) -> Law | None:
-    """As a sigmoid where it goes through one half at zero."""
+def find_hard_sigmoid_law(node: ScaledNode) -> Law | None:
+    """Find the law of HardSigmoid: as of Sigmoid where it is one half at zero."""
     return Reflective(1.0) if node.attributes.get("beta", 0.5) == 0.5 else None
 
 
-def clip(node: Scaled) -> Law | None:
-    """A ReLU where it cuts off what is below zero alone; reflective between zero and a bound."""
-    low, high = _bound(node, 1, "min"), _bound(node, 2, "max")
+def find_clip_law(node: ScaledNode) -> Law | None:
+    """Find the law of Clip.
+
+    It is a ReLU where zero is its only bound, from below. Between zero and an upper bound it may be
+    reflected.
+    """
+    low, high = _read_bound(node, 1, "min"), _read_bound(node, 2, "max")
     has_high = "max" in node.attributes or (len(node.operands) > 2 and bool(node.operands[2]))
     if low is None or low.any():
         return None
@@ -68,10 +72,10 @@ def clip(node: Scaled) -> Law | None:
     return None if high is None else Reflective(float(high.flat[0]), is_input_shifted=True)
 
 
-def _bound(node: Scaled, operand: int, attribute: str) -> np.ndarray | None:
-    """Returns a bound of Clip, None where it is not known, or there is none."""
+def _read_bound(node: ScaledNode, operand: int, attribute: str) -> np.ndarray | None:
+    """Return a bound of Clip, None where it is not known, or there is none."""
     if len(node.operands) > operand and node.operands[operand]:
-        array = node.known(operand)
+        array = node.find_value(operand)
         return array if array is not None and array.size == 1 else None
     given = node.attributes.get(attribute)
     return None if given is None else np.array(given)
@@ -79,25 +83,25 @@ def _bound(node: Scaled, operand: int, attribute: str) -> np.ndarray | None:
 
 @register("Relu", "LeakyRelu", "Max", "Min", law=PositivelyHomogeneous())
 @register("PRelu", law=PositivelyHomogeneous(operands=(0,)))
-@register("Clip", law=clip)
+@register("Clip", law=find_clip_law)
 @register("Asinh", "Atan", "Erf", "Sin", "Sinh", "Softsign", "Tan", "Tanh", law=Odd())
 @register("Cos", "Cosh", law=Even())
 @register("Abs", law=Absolute())
 @register("Sign", law=Signum())
 @register("Sigmoid", law=Reflective(1.0))
-@register("HardSigmoid", law=hard_sigmoid)
+@register("HardSigmoid", law=find_hard_sigmoid_law)
 @register("Add", "Sum", law=Linear())
 @register("Sub", law=Linear(coefficients=(1.0, -1.0)))
 @register("Neg", law=Linear(coefficients=(-1.0,)))
-@register("Mean", law=mean)
+@register("Mean", law=find_mean_law)
 @register("Identity", law=Linear(operands=(0,), is_copy=True))
-@register("Cast", law=cast, type_attribute="to")
-@register("CastLike", law=cast_like)
+@register("Cast", law=find_cast_law, type_attribute="to")
+@register("CastLike", law=find_cast_like_law)
 @register("Mul", law=Multilinear())
 @register("Div", law=Monomial((1.0, -1.0)))
 @register("Reciprocal", law=Monomial((-1.0,)))
 @register("Sqrt", law=Monomial((0.5,)))
-@register("Pow", law=power)
+@register("Pow", law=find_power_law)
 @register("Where", law=Selection(operands=(1, 2)))
 @register(
     "Acos", "Acosh", "Asin", "Atanh", "Ceil", "Exp", "Floor", "IsInf", "IsNaN", "Log", "Round"
@@ -106,14 +110,14 @@ def _bound(node: Scaled, operand: int, attribute: str) -> np.ndarray | None:
 @register("ThresholdedRelu", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr")
 @register("BitwiseXor", "And", "Or", "Not", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less")
 @register("LessOrEqual", "Mod")
-def elementwise(node: Node) -> Kind:
+def describe_elementwise(node: Node) -> Kind:
     """Every element alone, numpy broadcasting."""
     return Elementwise()
 
 
 @register("Dropout", law=Linear(operands=(0,)), results_stay=True)
-def dropout(node: Node) -> Kind:
+def describe_dropout(node: Node) -> Kind:
     """Every element alone; pinned in training mode."""
-    if len(node.shapes) > 2 and node.shapes[2] is not None and bool(node.value(2)):
+    if len(node.shapes) > 2 and node.shapes[2] is not None and bool(node.read_value(2)):
         raise UnknownStructure("training mode")
     return Elementwise()

@@ -13,133 +13,132 @@ from ..kinds import (
     Node,
     Source,
     Take,
-    axis_of,
-    rank_of,
-    shape_of,
+    read_axis,
+    require_rank,
+    require_shape,
 )
 from ..registry import register, register_equation
 
 
-def _names(node: Node, operand: int = 0) -> list[str]:
-    return [f"x{i}" for i in range(rank_of(node, operand))]
+def _name_axes(node: Node, operand: int = 0) -> list[str]:
+    """Return a name for every axis of an operand."""
+    return [f"x{i}" for i in range(require_rank(node, operand))]
 
 
-def _mark(names: list[str], *axes: int, name: str = "") -> str:
-    """The names as text, those at `axes` pinned (and called `name`)."""
+def _pin_axes(names: list[str], *axes: int, name: str = "") -> str:
+    """Return the names as text, those at `axes` pinned, and called `name` if that is given."""
     return " ".join(f"[{name or n}]" if i in axes else n for i, n in enumerate(names))
 
 
 @register("CumSum", "CumProd")
-def cumulate(node: Node) -> Kind:
+def describe_running_sum(node: Node) -> Kind:
     """The axis keeps its order."""
-    names = _names(node)
-    text = _mark(names, int(node.value(1)) % len(names))
+    names = _name_axes(node)
+    text = _pin_axes(names, int(node.read_value(1)) % len(names))
     return Equation(f"{text},  -> {text}")
 
 
 @register("ReverseSequence")
-def reverse(node: Node) -> Kind:
+def describe_reversal(node: Node) -> Kind:
     """The time axis keeps its order."""
-    names = _names(node)
+    names = _name_axes(node)
     axes = node.attributes.get("time_axis", 0), node.attributes.get("batch_axis", 1)
-    return Equation(f"{_mark(names, *axes)}, [x{axes[1]}] -> {_mark(names, *axes)}")
+    return Equation(f"{_pin_axes(names, *axes)}, [x{axes[1]}] -> {_pin_axes(names, *axes)}")
 
 
 @register("Hardmax")
-def hardmax(node: Node) -> Kind:
+def describe_hardmax(node: Node) -> Kind:
     """The axis keeps its order: of elements that are equally large the first is chosen."""
-    names = _names(node)
-    axis = axis_of(node, -1 if node.opset >= 13 else 1, len(names))
-    text = _mark(names, *range(axis, axis + 1 if node.opset >= 13 else len(names)))
+    names = _name_axes(node)
+    axis = read_axis(node, -1 if node.opset >= 13 else 1, len(names))
+    text = _pin_axes(names, *range(axis, axis + 1 if node.opset >= 13 else len(names)))
     return Equation(f"{text} -> {text}")
 
 
 @register("TopK", reads_values_from=1)
-def top(node: Node) -> Kind:
+def describe_top_k(node: Node) -> Kind:
     """The axis keeps its order, unless only the values are read."""
-    names = _names(node)
-    axis = axis_of(node, -1, len(names))
-    # the values do not depend on the order, the indices do
-    operand = _mark(names, axis) if node.needed(1) else " ".join(names)
-    result = _mark(names, axis, name="k")
+    names = _name_axes(node)
+    axis = read_axis(node, -1, len(names))
+    # The values do not depend on the order along the axis, the indices do.
+    operand = _pin_axes(names, axis) if node.is_needed(1) else " ".join(names)
+    result = _pin_axes(names, axis, name="k")
     return Equation(f"{operand}{', [n]' if len(node.shapes) > 1 else ''} -> {result}, {result}")
 
 
 @register("GatherElements", "ScatterElements", "Scatter")
-def elements(node: Node) -> Kind:
+def describe_gathered_elements(node: Node) -> Kind:
     """The axis keeps its order, others follow the indices."""
-    shape, index = shape_of(node), shape_of(node, 1)
-    names = _names(node)
-    axis = axis_of(node, 0, len(names))
+    shape, index = require_shape(node), require_shape(node, 1)
+    names = _name_axes(node)
+    axis = read_axis(node, 0, len(names))
     if any(n != m for i, (n, m) in enumerate(zip(shape, index, strict=True)) if i != axis):
         raise UnknownStructure("indices for a part of the other axes")
-    here, there = _mark(names, axis), _mark(names, axis, name="k")
+    here, there = _pin_axes(names, axis), _pin_axes(names, axis, name="k")
     if node.operator == "GatherElements":
         return Equation(f"{here}, {there} -> {there}")
     return Equation(f"{here}, {there}, {there} -> {here}")
 
 
 @register("ScatterND")
-def scatter(node: Node) -> Kind:
+def describe_scatter(node: Node) -> Kind:
     """Positions that the indices name keep their order."""
-    names = _names(node)
-    index = shape_of(node, 1)
+    names = _name_axes(node)
+    index = require_shape(node, 1)
     places, depth = [f"[q{i}]" for i in range(len(index) - 1)], index[-1]
-    data = _mark(names, *range(depth))
+    data = _pin_axes(names, *range(depth))
     return Equation(
         f"{data}, {' '.join([*places, '[k]'])}, {' '.join([*places, *names[depth:]])} -> {data}"
     )
 
 
 @register("TensorScatter")
-def cache(node: Node) -> Kind:
+def describe_cache(node: Node) -> Kind:
     """Rows placed in a cache keep their order."""
-    names = _names(node)
-    axis = axis_of(node, -2, len(names))
-    here = _mark(names, axis)
-    return Equation(
-        f"{here}, {_mark(names, axis, name='u')}{', x0' if len(node.shapes) > 2 else ''} -> {here}"
-    )
+    names = _name_axes(node)
+    axis = read_axis(node, -2, len(names))
+    here = _pin_axes(names, axis)
+    there, lengths = _pin_axes(names, axis, name="u"), ", x0" if len(node.shapes) > 2 else ""
+    return Equation(f"{here}, {there}{lengths} -> {here}")
 
 
 @register("Compress")
-def compress(node: Node) -> Kind:
+def describe_compress(node: Node) -> Kind:
     """Takes the positions of the mask; without an axis all keep their order."""
     if "axis" not in node.attributes:
         raise UnknownStructure("elements chosen from all axes at once")
-    axis = axis_of(node, 0, rank_of(node))
-    kept = np.flatnonzero(node.value(1)[: shape_of(node)[axis]])
+    axis = read_axis(node, 0, require_rank(node))
+    kept = np.flatnonzero(node.read_value(1)[: require_shape(node)[axis]])
     return Movement([((0,), [Take(axis, kept)])])
 
 
 @register("OneHot", reads_values_from=1)
-def one_hot(node: Node) -> Kind:
+def describe_one_hot(node: Node) -> Kind:
     """The new axis keeps its order."""
-    names = _names(node)
-    axis = axis_of(node, -1, len(names) + 1)
+    names = _name_axes(node)
+    axis = read_axis(node, -1, len(names) + 1)
     depth = node.shapes[1]
-    return Equation(
-        f"{' '.join(names)}, {'[e]' if depth else ''}, [v] -> {' '.join([*names[:axis], '[d]', *names[axis:]])}"
-    )
+    result = [*names[:axis], "[d]", *names[axis:]]
+    return Equation(f"{' '.join(names)}, {'[e]' if depth else ''}, [v] -> {' '.join(result)}")
 
 
 @register("Det")
-def determinant(node: Node) -> Kind:
+def describe_determinant(node: Node) -> Kind:
     """Both axes of the matrix keep their order."""
-    names = _names(node)
-    return Equation(f"{_mark(names, len(names) - 2, len(names) - 1)} -> {' '.join(names[:-2])}")
+    names = _name_axes(node)
+    return Equation(f"{_pin_axes(names, len(names) - 2, len(names) - 1)} -> {' '.join(names[:-2])}")
 
 
 @register("Col2Im", reads_values_from=1)
-def fold(node: Node) -> Kind:
+def describe_col2im(node: Node) -> Kind:
     """Columns keep their order, channels are blocks of them."""
-    block = int(node.value(2).prod())
-    image = " ".join(f"[y{i}]" for i in range(len(node.shape()) - 2))
+    block = int(node.read_value(2).prod())
+    image = " ".join(f"[y{i}]" for i in range(len(node.find_shape()) - 2))
     return Equation(f"b (c [k]) [l], [i], [j] -> b c {image}", {"k": block})
 
 
 @register("DeformConv")
-def deformed(node: Node) -> Kind:
+def describe_deformable_convolution(node: Node) -> Kind:
     """As Conv, offsets keep their places."""
     if node.attributes.get("offset_group", 1) != 1:
         raise UnknownStructure("several groups of offsets")
@@ -154,15 +153,17 @@ register_equation("[b] c [h] [w], r [k], r -> r c [y] [z]", "RoiAlign")
 
 
 @register("DFT", reads_values_from=1)
-def fourier(node: Node) -> Kind:
+def describe_fourier_transform(node: Node) -> Kind:
     """The axis keeps its order."""
-    names = _names(node)
+    names = _name_axes(node)
     given = len(node.shapes) > 2 and node.shapes[2] is not None
     axis = (
-        int(node.value(2)) if given else axis_of(node, -2 if node.opset >= 20 else 1, len(names))
+        int(node.read_value(2))
+        if given
+        else read_axis(node, -2 if node.opset >= 20 else 1, len(names))
     ) % len(names)
     result = [*(f"[k{i}]" if i == axis else n for i, n in enumerate(names[:-1])), "[z]"]
-    return Equation(f"{_mark(names, axis, len(names) - 1)} -> {' '.join(result)}")
+    return Equation(f"{_pin_axes(names, axis, len(names) - 1)} -> {' '.join(result)}")
 
 
 register_equation("b [l] [c], , [w], -> b [f] [u] [z]", "STFT", reads_values_from=1)
@@ -171,6 +172,6 @@ register_equation("b [l] [c], , [w], -> b [f] [u] [z]", "STFT", reads_values_fro
 @register("BlackmanWindow", "HammingWindow", "HannWindow", "MelWeightMatrix", reads_values_from=0)
 @register("RandomNormal", "RandomUniform", is_random=True)
 @register("EyeLike", "Constant")
-def source(node: Node) -> Kind:
+def describe_counted_numbers(node: Node) -> Kind:
     """Depends on no order; its elements have places."""
     return Source()

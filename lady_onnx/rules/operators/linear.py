@@ -1,30 +1,30 @@
 """Convolutions and matrix products. Spec: https://onnx.ai/onnx/operators/"""
 
 from ...errors import UnknownStructure
-from ..kinds import Equation, Kind, Node, rank_of
-from ..laws import Law, Multilinear, Scaled, Window
+from ..kinds import Equation, Kind, Node, require_rank
+from ..laws import Law, Multilinear, ScaledNode, Window
 from ..registry import register, register_equation
 
 
-def is_padded(node: Scaled) -> bool:
-    """Do windows reach beyond the map?"""
+def is_padded(node: ScaledNode) -> bool:
+    """Tell whether windows reach beyond the map."""
     has_pads = any(node.attributes.get("pads", ()))
     return has_pads or node.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
 
 
-def convolution_law(node: Scaled) -> Law:
-    """Linear in map and weight; the windows of a map see its edge where it is padded."""
+def find_convolution_law(node: ScaledNode) -> Law:
+    """Find the law of Conv: linear in map and weight; padded windows see the edge of the map."""
     return Multilinear(window=Window(is_padded(node)))
 
 
-def gemm_law(node: Scaled) -> Law:
-    """Linear in both matrices; product and bias have a number each."""
+def find_gemm_law(node: ScaledNode) -> Law:
+    """Find the law of Gemm: linear in both matrices; product and bias have a number each."""
     given = node.attributes
     return Multilinear(coefficient=given.get("alpha", 1.0), addend=given.get("beta", 1.0))
 
 
-@register("Conv", law=convolution_law)
-def convolution(node: Node) -> Equation:
+@register("Conv", law=find_convolution_law)
+def describe_convolution(node: Node) -> Equation:
     """Channels are contracted group by group; the window keeps its places."""
     return Equation(
         "b (g i) [x..], (g o) i [w..], (g o) -> b (g o) [y..]",
@@ -40,8 +40,8 @@ register_equation(
 )
 
 
-@register("Gemm", law=gemm_law)
-def gemm(node: Node) -> Kind:
+@register("Gemm", law=find_gemm_law)
+def describe_gemm(node: Node) -> Kind:
     """A product of either transpose, and a bias."""
     a = "k m" if node.attributes.get("transA") else "m k"
     b = "n k" if node.attributes.get("transB") else "k n"
@@ -51,9 +51,9 @@ def gemm(node: Node) -> Kind:
 
 
 @register("MatMul", law=Multilinear())
-def matmul(node: Node) -> Kind:
+def describe_matmul(node: Node) -> Kind:
     """Contracts the last axis with the last but one, batch axes broadcast."""
-    a, b = rank_of(node, 0), rank_of(node, 1)
+    a, b = require_rank(node, 0), require_rank(node, 1)
     batch = [f"b{i}" for i in range(max(a, b) - 2)]
     left = [*batch[len(batch) - (a - 2) :], "m", "k"] if a > 1 else ["k"]
     right = [*batch[len(batch) - (b - 2) :], "k", "n"] if b > 1 else ["k"]
@@ -62,7 +62,7 @@ def matmul(node: Node) -> Kind:
 
 
 @register("Einsum", law=Multilinear(factors=None))
-def einsum(node: Node) -> Kind:
+def describe_einsum(node: Node) -> Kind:
     """Its own equation."""
     text = node.attributes["equation"].decode().replace(" ", "")
     operands, arrow, result = text.partition("->")

@@ -19,70 +19,70 @@ from ..kinds import (
     Step,
     Take,
     Transpose,
-    axis_of,
-    rank_of,
-    shape_of,
+    read_axis,
+    require_rank,
+    require_shape,
 )
-from ..laws import Independent, Law, Linear, Scaled
+from ..laws import Independent, Law, Linear, ScaledNode
 from ..registry import register
 
 
 @register("Flatten")
 @register("Reshape", "Squeeze", "Unsqueeze", reads_values_from=1)
-def reshape(node: Node) -> Kind:
+def describe_reshape(node: Node) -> Kind:
     """Moves elements, row-major."""
-    return Movement([((0,), [Reshape(node.shape())])])
+    return Movement([((0,), [Reshape(node.find_shape())])])
 
 
 @register("Transpose")
-def transpose(node: Node) -> Kind:
+def describe_transpose(node: Node) -> Kind:
     """Moves elements."""
-    order = node.attributes.get("perm") or range(rank_of(node))[::-1]
+    order = node.attributes.get("perm") or range(require_rank(node))[::-1]
     return Movement([((0,), [Transpose(tuple(order))])])
 
 
 @register("Expand", reads_values_from=1)
-def expand(node: Node) -> Kind:
+def describe_expand(node: Node) -> Kind:
     """Repeats elements."""
-    return Movement([((0,), [Expand(node.shape())])])
+    return Movement([((0,), [Expand(node.find_shape())])])
 
 
 @register("Tile", reads_values_from=1)
-def tile(node: Node) -> Kind:
+def describe_tile(node: Node) -> Kind:
     """Repeats elements."""
-    repeats = node.value(1).tolist()
+    repeats = node.read_value(1).tolist()
     steps: list[Step] = [
         Take(axis, np.tile(np.arange(size), repeat))
-        for axis, (size, repeat) in enumerate(zip(shape_of(node), repeats, strict=True))
+        for axis, (size, repeat) in enumerate(zip(require_shape(node), repeats, strict=True))
         if repeat != 1
     ]
     return Movement([((0,), steps)])
 
 
 @register("Concat")
-def concat(node: Node) -> Kind:
+def describe_concat(node: Node) -> Kind:
     """Elements stand one after the other."""
     operands = tuple(i for i, s in enumerate(node.shapes) if s is not None)
-    return Movement([(operands, [])], axis_of(node, 0, rank_of(node)))
+    return Movement([(operands, [])], read_axis(node, 0, require_rank(node)))
 
 
 @register("Split", reads_values_from=1)
-def split(node: Node) -> Kind:
+def describe_split(node: Node) -> Kind:
     """Takes positions."""
-    axis = axis_of(node, 0, rank_of(node))
-    starts = np.cumsum([0, *(node.shape(i)[axis] for i in range(node.results))])
+    axis = read_axis(node, 0, require_rank(node))
+    starts = np.cumsum([0, *(node.find_shape(i)[axis] for i in range(node.results))])
     return Movement([((0,), [Take(axis, np.arange(a, b))]) for a, b in itertools.pairwise(starts)])
 
 
 @register("Slice", reads_values_from=1)
-def slices(node: Node) -> Kind:
+def describe_slice(node: Node) -> Kind:
     """Takes positions."""
-    shape = shape_of(node)
+    shape = require_shape(node)
     if node.opset < 10:
         given = [node.attributes.get(name) for name in ("starts", "ends", "axes")]
     else:
         given = [
-            node.value(i).tolist() if s is not None else None
+            node.read_value(i).tolist() if s is not None else None
             for i, s in enumerate(node.shapes)
             if i
         ]
@@ -91,27 +91,27 @@ def slices(node: Node) -> Kind:
     moves: list[Step] = []
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         size = shape[axis]
-        # numpy counts a negative end from the back; ONNX uses the smallest integer for "past the front"
+        # numpy counts a negative end from the back. ONNX uses the smallest integer for an end
+        # before the first element.
         stop = None if step < 0 and end < -size else end
         moves.append(Take(axis % len(shape), np.arange(size)[slice(start, stop, step)]))
     return Movement([((0,), moves)])
 
 
 @register("Gather")
-def gather(node: Node) -> Kind:
+def describe_gather(node: Node) -> Kind:
     """Takes known positions; unknown ones keep the order of the axis."""
-    rank, places = rank_of(node), rank_of(node, 1)
-    axis = axis_of(node, 0, rank)
+    rank, places = require_rank(node), require_rank(node, 1)
+    axis = read_axis(node, 0, rank)
     try:
-        index = node.value(1)
+        index = node.read_value(1)
     except UnknownStructure:
         names = [f"x{i}" for i in range(rank)]
         inserted = [f"i{i}" for i in range(places)]
         operand = [f"[{n}]" if i == axis else n for i, n in enumerate(names)]
-        return Equation(
-            f"{' '.join(operand)}, {' '.join(inserted)} -> {' '.join(names[:axis] + inserted + names[axis + 1 :])}"
-        )
-    shape = shape_of(node)
+        result = names[:axis] + inserted + names[axis + 1 :]
+        return Equation(f"{' '.join(operand)}, {' '.join(inserted)} -> {' '.join(result)}")
+    shape = require_shape(node)
     flat = np.where(index < 0, index + shape[axis], index).astype(np.int64).reshape(-1)
     return Movement(
         [((0,), [Take(axis, flat), Reshape((*shape[:axis], *index.shape, *shape[axis + 1 :]))])]
@@ -119,14 +119,14 @@ def gather(node: Node) -> Kind:
 
 
 @register("GatherND")
-def gather_nd(node: Node) -> Kind:
+def describe_gather_nd(node: Node) -> Kind:
     """Takes known positions."""
     if node.attributes.get("batch_dims"):
         raise UnknownStructure("batch dimensions")
-    shape, index = shape_of(node), shape_of(node, 1)
+    shape, index = require_shape(node), require_shape(node, 1)
     depth = index[-1]
     try:
-        value = node.value(1)
+        value = node.read_value(1)
     except UnknownStructure:
         pass
     else:
@@ -137,36 +137,37 @@ def gather_nd(node: Node) -> Kind:
         flat = np.ravel_multi_index(places, lead)
         steps: list[Step] = [Reshape((int(np.prod(lead)), *shape[depth:])), Take(0, flat.ravel())]
         return Movement([((0,), [*steps, Reshape((*index[:-1], *shape[depth:]))])])
-    names = [f"x{i}" for i in range(rank_of(node))]
+    names = [f"x{i}" for i in range(require_rank(node))]
     inserted = [f"i{i}" for i in range(len(index) - 1)]
     operand = [f"[{n}]" if i < depth else n for i, n in enumerate(names)]
-    return Equation(
-        f"{' '.join(operand)}, {' '.join([*inserted, '[k]'])} -> {' '.join(inserted + names[depth:])}"
-    )
+    index_axes, result = [*inserted, "[k]"], inserted + names[depth:]
+    return Equation(f"{' '.join(operand)}, {' '.join(index_axes)} -> {' '.join(result)}")
 
 
-def padding(node: Scaled) -> Law | None:
-    """Zeros beside units are zeros whatever multiplies them."""
+def find_padding_law(node: ScaledNode) -> Law | None:
+    """Find the law of Pad: zeros beside units stay zeros whatever multiplies the units."""
     if len(node.operands) < 3 or not node.operands[2]:
         return None if node.attributes.get("value", 0.0) else Linear(operands=(0,))
-    value = node.known(2)
+    value = node.find_value(2)
     return None if value is None or value.any() else Linear(operands=(0,))
 
 
-@register("Pad", law=padding, reads_values_from=1)
-def pad(node: Node) -> Kind:
+@register("Pad", law=find_padding_law, reads_values_from=1)
+def describe_pad(node: Node) -> Kind:
     """Moves elements; padding stands apart."""
     if node.attributes.get("mode", b"constant") != b"constant":
         raise UnknownStructure("a padding that repeats elements")
-    shape = shape_of(node)
+    shape = require_shape(node)
     if node.opset < 11:
         pads = node.attributes.get("pads") or node.attributes["paddings"]
         axes = list(range(len(shape)))
     else:
-        pads = node.value(1).tolist()
+        pads = node.read_value(1).tolist()
         given = len(node.shapes) > 3 and node.shapes[3] is not None
         axes = (
-            [a % len(shape) for a in node.value(3).tolist()] if given else list(range(len(shape)))
+            [a % len(shape) for a in node.read_value(3).tolist()]
+            if given
+            else list(range(len(shape)))
         )
         if len(node.shapes) > 2 and node.shapes[2]:
             raise UnknownStructure("a padding of many values")
@@ -186,9 +187,9 @@ def pad(node: Node) -> Kind:
 
 
 @register("DepthToSpace")
-def depth_to_space(node: Node) -> Kind:
+def describe_depth_to_space(node: Node) -> Kind:
     """Moves elements."""
-    b, c, h, w = shape_of(node)
+    b, c, h, w = require_shape(node)
     s = node.attributes["blocksize"]
     if node.attributes.get("mode", b"DCR") == b"CRD":
         steps: list[Step] = [Reshape((b, c // s**2, s, s, h, w)), Transpose((0, 1, 4, 2, 5, 3))]
@@ -198,9 +199,9 @@ def depth_to_space(node: Node) -> Kind:
 
 
 @register("SpaceToDepth")
-def space_to_depth(node: Node) -> Kind:
+def describe_space_to_depth(node: Node) -> Kind:
     """Moves elements."""
-    b, c, h, w = shape_of(node)
+    b, c, h, w = require_shape(node)
     s = node.attributes["blocksize"]
     steps: list[Step] = [Reshape((b, c, h // s, s, w // s, s)), Transpose((0, 3, 5, 1, 2, 4))]
     return Movement([((0,), [*steps, Reshape((b, c * s**2, h // s, w // s))])])
@@ -208,12 +209,12 @@ def space_to_depth(node: Node) -> Kind:
 
 @register("Shape", "Size", law=Independent())
 @register("Range", reads_values_from=0)
-def source(node: Node) -> Kind:
+def describe_shape(node: Node) -> Kind:
     """Depends on no order; its elements have places."""
     return Source()
 
 
 @register("ConstantOfShape", reads_values_from=0)
-def constant_ofshape_of(node: Node) -> Kind:
+def describe_constant_of_shape(node: Node) -> Kind:
     """All elements are equal."""
     return Source(uniform=True)

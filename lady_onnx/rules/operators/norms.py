@@ -4,38 +4,38 @@ Spec: https://onnx.ai/onnx/operators/
 """
 
 from ...errors import UnknownStructure
-from ..kinds import Equation, Kind, Node, axis_of, rank_of
-from ..laws import Law, Norm, Scaled, Softmax, StatisticsNorm
+from ..kinds import Equation, Kind, Node, read_axis, require_rank
+from ..laws import Law, Norm, ScaledNode, Softmax, StatisticsNorm
 from ..registry import register, register_equation
 
 
-def statistics_norm(node: Scaled) -> Law:
-    """The statistics are weights; the epsilon is added to the variance."""
+def find_batch_norm_law(node: ScaledNode) -> Law:
+    """Find the law of BatchNormalization: by stored statistics, with an epsilon on the variance."""
     return StatisticsNorm(float(node.attributes.get("epsilon", 1e-5)))
 
 
-def layer_norm(node: Scaled) -> Law:
-    """Normalised from an axis on, with the mean taken out."""
+def find_layer_norm_law(node: ScaledNode) -> Law:
+    """Find the law of LayerNormalization: from an axis on, with the mean subtracted."""
     return Norm(keeps_sign=False, axis=int(node.attributes.get("axis", -1)))
 
 
 register_equation("b c {x..}, c, c -> b c x..", "InstanceNormalization", law=Norm(keeps_sign=False))
 
 
-@register("BatchNormalization", law=statistics_norm)
-def batch_normalization(node: Node) -> Kind:
+@register("BatchNormalization", law=find_batch_norm_law)
+def describe_batch_norm(node: Node) -> Kind:
     """Channels follow gain, bias and both statistics."""
     if node.attributes.get("training_mode"):
         raise UnknownStructure("training mode")
     return Equation("b c x.., c, c, c, c -> b c x..")
 
 
-@register("LayerNormalization", law=layer_norm, results_stay=True)
-def layer_normalization(node: Node) -> Kind:
+@register("LayerNormalization", law=find_layer_norm_law, results_stay=True)
+def describe_layer_norm(node: Node) -> Kind:
     """Normalised over the last axes."""
-    rank = rank_of(node)
+    rank = require_rank(node)
     names = [f"x{i}" for i in range(rank)]
-    axis = axis_of(node, -1, rank)
+    axis = read_axis(node, -1, rank)
     source = " ".join([*names[:axis], *(f"{{{n}}}" for n in names[axis:])])
     weights = []
     for shape in node.shapes[1:]:
@@ -47,7 +47,7 @@ def layer_normalization(node: Node) -> Kind:
 
 
 @register("GroupNormalization", law=Norm(keeps_sign=False))
-def group_normalization(node: Node) -> Kind:
+def describe_group_norm(node: Node) -> Kind:
     """Normalised over each group of channels."""
     weight = "g" if node.opset < 21 else "(g i)"
     return Equation(
@@ -58,21 +58,21 @@ def group_normalization(node: Node) -> Kind:
 
 @register("Softmax", law=Softmax(is_share=True))
 @register("LogSoftmax", law=Softmax(is_share=False))
-def softmax(node: Node) -> Kind:
+def describe_softmax(node: Node) -> Kind:
     """Normalised over the axis, or over all from it on before opset 13."""
-    rank = rank_of(node)
+    rank = require_rank(node)
     names = [f"x{i}" for i in range(rank)]
-    axis = axis_of(node, -1 if node.opset >= 13 else 1, rank)
+    axis = read_axis(node, -1 if node.opset >= 13 else 1, rank)
     stop = axis + 1 if node.opset >= 13 else rank
     over = [f"{{{n}}}" if axis <= i < stop else n for i, n in enumerate(names)]
     return Equation(f"{' '.join(over)} -> {' '.join(names)}")
 
 
 @register("LpNormalization")
-def lp_normalization(node: Node) -> Kind:
+def describe_lp_norm(node: Node) -> Kind:
     """Normalised over the axis."""
-    rank = rank_of(node)
-    axis = axis_of(node, -1, rank)
+    rank = require_rank(node)
+    axis = read_axis(node, -1, rank)
     names = [f"x{i}" for i in range(rank)]
     over = [f"{{{n}}}" if i == axis else n for i, n in enumerate(names)]
     return Equation(f"{' '.join(over)} -> {' '.join(names)}")

@@ -18,8 +18,8 @@ from ..kinds import (
     Step,
     Steps,
     Take,
-    axis_of,
-    shape_of,
+    read_axis,
+    require_shape,
 )
 from ..registry import register, register_equation
 
@@ -28,10 +28,10 @@ register_equation("x.. -> x.., , ", "DynamicQuantizeLinear")
 
 @register("QuantizeLinear")
 @register("DequantizeLinear", typed_like=1)
-def quantise(node: Node) -> Kind:
+def describe_quantisation(node: Node) -> Kind:
     """Every element alone, with the scale of its tensor, channel or block."""
-    shape = shape_of(node)
-    axis = axis_of(node, 1, len(shape))
+    shape = require_shape(node)
+    axis = read_axis(node, 1, len(shape))
     block = node.attributes.get("block_size", 0)
     steps: list[tuple[str, Kind, tuple[str, ...]]] = []
     met = ["0"]
@@ -50,31 +50,42 @@ def quantise(node: Node) -> Kind:
     return Steps(steps, ("y",))
 
 
-def per(shape: Sequence[int] | None, axis: str) -> str:
-    """The text of a scale or zero point: nothing for one of all, else its axis."""
+def name_scale_axis(shape: Sequence[int] | None, axis: str) -> str:
+    """Return the side of an equation for a scale or a zero point.
+
+    Args:
+        shape: its shape, None where it is left out.
+        axis: the name of the axis that it has where it is not one number for the whole tensor.
+
+    >>> name_scale_axis((8,), "n"), name_scale_axis((1,), "n"), name_scale_axis((), "n")
+    ('n', '1', '')
+    """
     return axis if shape not in (None, (), (1,)) else " ".join("1" for _ in shape or ())
 
 
 @register("QLinearConv", "ConvInteger")
-def convolution(node: Node) -> Equation:
+def describe_quantised_convolution(node: Node) -> Equation:
     """As Conv; scales and zero points follow its channels."""
     shapes = [*node.shapes, *[None] * 9]
     if node.operator == "ConvInteger":
-        rest = [per(shapes[2], ""), per(shapes[3], "(g o)")]
+        rest = [name_scale_axis(shapes[2], ""), name_scale_axis(shapes[3], "(g o)")]
         sides = ["b (g i) [x..]", "(g o) i [w..]", *rest]
     else:
-        x, w = [per(shapes[k], "") for k in (1, 2)], [per(shapes[k], "(g o)") for k in (4, 5)]
-        y = [per(shapes[k], "") for k in (6, 7)]
+        x, w = (
+            [name_scale_axis(shapes[k], "") for k in (1, 2)],
+            [name_scale_axis(shapes[k], "(g o)") for k in (4, 5)],
+        )
+        y = [name_scale_axis(shapes[k], "") for k in (6, 7)]
         sides = ["b (g i) [x..]", *x, "(g o) i [w..]", *w, *y, "(g o)"]
     sides = sides[: len(node.shapes)]
     return Equation(f"{', '.join(sides)} -> b (g o) [y..]", {"g": node.attributes.get("group", 1)})
 
 
 @register("QLinearMatMul", "MatMulInteger")
-def product(node: Node) -> Kind:
+def describe_quantised_product(node: Node) -> Kind:
     """As MatMul; scales and zero points follow its columns."""
     second = 3 if node.operator == "QLinearMatMul" else 1
-    a, b = shape_of(node), shape_of(node, second)
+    a, b = require_shape(node), require_shape(node, second)
     if len(a) < 2 or len(b) < 2:
         raise UnknownStructure("a product with a vector")
     batch = [f"b{i}" for i in range(max(len(a), len(b)) - 2)]
@@ -84,14 +95,22 @@ def product(node: Node) -> Kind:
     )
     shapes = [*node.shapes, *[None] * 9]
     if node.operator == "MatMulInteger":
-        sides = [" ".join(left), " ".join(right), per(shapes[2], "m"), per(shapes[3], "n")]
+        sides = [
+            " ".join(left),
+            " ".join(right),
+            name_scale_axis(shapes[2], "m"),
+            name_scale_axis(shapes[3], "n"),
+        ]
     else:
-        rows, columns = [per(shapes[k], "m") for k in (1, 2)], [per(shapes[k], "n") for k in (4, 5)]
+        rows, columns = (
+            [name_scale_axis(shapes[k], "m") for k in (1, 2)],
+            [name_scale_axis(shapes[k], "n") for k in (4, 5)],
+        )
         sides = [
             " ".join(left),
             *rows,
             " ".join(right),
             *columns,
-            *(per(shapes[k], "") for k in (6, 7)),
+            *(name_scale_axis(shapes[k], "") for k in (6, 7)),
         ]
     return Equation(f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*batch, 'm', 'n'])}")

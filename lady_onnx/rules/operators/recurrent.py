@@ -14,19 +14,24 @@ from ..kinds import (
     Steps,
     Take,
     Transpose,
-    shape_of,
+    require_shape,
 )
-from ..laws import Law, LawOf, Recurrence, Scaled
+from ..laws import Law, LawOf, Recurrence, ScaledNode
 from ..registry import register
 
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
-"""How many gates and candidates stand side by side in the weights."""
+GATE_COUNTS = {"LSTM": 4, "GRU": 3, "RNN": 1}
+"""By operator the number of gates and candidates that stand side by side in its weights."""
 
 
-def cell_law(gates: int, *activations: bytes) -> LawOf:
-    """The law of a cell, with these activations if it has no others: gates first, then candidate and state."""
+def make_cell_law(gates: int, *activations: bytes) -> LawOf:
+    """Return the law of a cell that has its default activations, and no law for any other.
 
-    def law(node: Scaled) -> Law | None:
+    Args:
+        gates: the number of gates and candidates that stand side by side in the weights.
+        activations: the default activations: those of gates, of the candidate and of the state.
+    """
+
+    def law(node: ScaledNode) -> Law | None:
         chosen = [a.title() for a in node.attributes.get("activations", activations)]
         is_usual = chosen == list(activations) * (len(chosen) // len(activations))
         return Recurrence(gates) if is_usual and not node.attributes.get("layout") else None
@@ -34,21 +39,21 @@ def cell_law(gates: int, *activations: bytes) -> LawOf:
     return law
 
 
-@register("LSTM", law=cell_law(4, b"Sigmoid", b"Tanh", b"Tanh"))
-@register("GRU", law=cell_law(3, b"Sigmoid", b"Tanh"))
-@register("RNN", law=cell_law(1, b"Tanh"))
-def recurrent(node: Node) -> Kind:
+@register("LSTM", law=make_cell_law(4, b"Sigmoid", b"Tanh", b"Tanh"))
+@register("GRU", law=make_cell_law(3, b"Sigmoid", b"Tanh"))
+@register("RNN", law=make_cell_law(1, b"Tanh"))
+def describe_recurrent(node: Node) -> Kind:
     """Gates, states and peepholes share one order a direction; time keeps its own."""
-    gates = GATES[node.operator]
+    gates = GATE_COUNTS[node.operator]
     given = [s is not None for s in node.shapes] + [False] * 8
     first = bool(node.attributes.get("layout"))
-    *outer, features = shape_of(node)
-    directions, _, hidden = shape_of(node, 2)
+    *outer, features = require_shape(node)
+    directions, _, hidden = require_shape(node, 2)
 
     def moved(*moves: Step) -> Movement:
         return Movement([((0,), list(moves))])
 
-    # every direction has an order of its own: the input is one for all
+    # Every direction has an order of its own; the input is one for all of them.
     wide: list[Step] = [Reshape((*outer, 1, features)), Expand((*outer, directions, features))]
     inputs = "b [s] d i" if first else "[s] b d i"
     steps: list[tuple[str, Kind, tuple[str, ...]]] = [

@@ -1,10 +1,10 @@
-"""Pooling, reductions, resizing: operators that mix positions along some axes and leave others alone.
+"""Pools, reductions, resizing: operators that mix places along some axes and keep other axes.
 
 Spec: https://onnx.ai/onnx/operators/
 """
 
 from ...errors import UnknownStructure
-from ..kinds import Equation, Kind, Node, axis_of, rank_of, shape_of
+from ..kinds import Equation, Kind, Node, read_axis, require_rank, require_shape
 from ..laws import Linear, PositivelyHomogeneous
 from ..registry import register, register_equation
 
@@ -16,8 +16,8 @@ register_equation(GLOBAL, "GlobalMaxPool", "GlobalLpPool", law=PositivelyHomogen
 register_equation(GLOBAL, "GlobalAveragePool", law=Linear(is_mean=True))
 register_equation("a.. [m] [n] -> a.. [y] [z]", "Trilu")
 
-AXES_AS_OPERAND = {"ReduceSum": 13}
-"""Since which opset the axes are an operand; the other reductions followed in 18."""
+AXES_OPERAND_OPSETS = {"ReduceSum": 13}
+"""The opset that made the axes an operand; the other reductions followed in 18."""
 
 
 @register("ReduceSum", law=Linear(), reads_values_from=1)
@@ -30,13 +30,17 @@ AXES_AS_OPERAND = {"ReduceSum": 13}
 @register(
     *("ReduceProd", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"), reads_values_from=1
 )
-def reduce(node: Node) -> Kind:
+def describe_reduction(node: Node) -> Kind:
     """Contracts its axes."""
-    rank = rank_of(node)
-    if node.opset < AXES_AS_OPERAND.get(node.operator, 18):
+    rank = require_rank(node)
+    if node.opset < AXES_OPERAND_OPSETS.get(node.operator, 18):
         axes = list(node.attributes.get("axes", []))
     else:
-        axes = node.value(1).tolist() if len(node.shapes) > 1 and node.shapes[1] is not None else []
+        axes = (
+            node.read_value(1).tolist()
+            if len(node.shapes) > 1 and node.shapes[1] is not None
+            else []
+        )
     if not axes and not node.attributes.get("noop_with_empty_axes"):
         axes = list(range(rank))
     axes = [a % rank for a in axes]
@@ -47,10 +51,10 @@ def reduce(node: Node) -> Kind:
 
 
 @register("ArgMax", "ArgMin")
-def arg(node: Node) -> Kind:
+def describe_extremum_place(node: Node) -> Kind:
     """The axis keeps its order."""
-    rank = rank_of(node)
-    axis = axis_of(node, 0, rank)
+    rank = require_rank(node)
+    axis = read_axis(node, 0, rank)
     names = [f"x{i}" for i in range(rank)]
     keep = node.attributes.get("keepdims", 1)
     operand = [f"[{n}]" if i == axis else n for i, n in enumerate(names)]
@@ -59,11 +63,11 @@ def arg(node: Node) -> Kind:
 
 
 @register("Resize", "Upsample", law=Linear(), reads_values_from=1)
-def resize(node: Node) -> Kind:
+def describe_resize(node: Node) -> Kind:
     """Resized axes keep their order."""
     if node.attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize":
         raise UnknownStructure("a crop")
-    before, after = shape_of(node), node.shape()
+    before, after = require_shape(node), node.find_shape()
     same = [a == b for a, b in zip(before, after, strict=True)]
     operand = [f"x{i}" if s else f"[x{i}]" for i, s in enumerate(same)]
     result = [f"x{i}" if s else f"[y{i}]" for i, s in enumerate(same)]

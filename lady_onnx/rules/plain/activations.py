@@ -14,16 +14,16 @@ def write_gelu(w: Writer) -> str:
 @register_plain_form("BiasGelu", "A B")
 def write_bias_gelu(w: Writer) -> str:
     """Gelu of a sum."""
-    return w("Gelu", w.plus(w["A"], w["B"]))
+    return w("Gelu", w.add(w["A"], w["B"]))
 
 
 @register_plain_form("FastGelu", "X bias?")
 def write_fast_gelu(w: Writer) -> str:
     """The approximation of Gelu with tanh, of a sum."""
-    return w("Gelu", w.plus(w["X"], w["bias"]), approximate="tanh")
+    return w("Gelu", w.add(w["X"], w["bias"]), approximate="tanh")
 
 
 @register_plain_form("QuickGelu", "X", alpha=1.702)
 def write_quick_gelu(w: Writer) -> str:
     """``x * sigmoid(alpha * x)``."""
-    return w("Mul", w["X"], w("Sigmoid", w.times(w["X"], w.attribute("alpha"))))
+    return w("Mul", w["X"], w("Sigmoid", w.scale(w["X"], w.get_attribute("alpha"))))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .products import CONVOLUTION, FUSED, write_activation
+from .products import ACTIVATION_ATTRIBUTES, CONVOLUTION_ATTRIBUTES, write_activation
 from .writer import (
     INTS,
     NoPlainForm,
@@ -16,21 +16,32 @@ from .writer import (
 
 
 def move_channels(w: Writer, x: str, rank: int, to: int) -> str:
-    """A map with its channels moved to axis 1, or to the last axis (-1)."""
+    """Write a map with its channels moved.
+
+    Args:
+        w: writes the nodes.
+        x: the map.
+        rank: its rank.
+        to: the axis that the channels go to: 1, from the last one, or -1, from axis 1.
+    """
     order = [0, rank - 1, *range(1, rank - 1)] if to == 1 else [0, *range(2, rank), 1]
     return w("Transpose", x, perm=order)
 
 
-@register_plain_form("NhwcFusedConv", "X W B? Z?", **CONVOLUTION, **FUSED)
+@register_plain_form(
+    "NhwcFusedConv", "X W B? Z?", **CONVOLUTION_ATTRIBUTES, **ACTIVATION_ATTRIBUTES
+)
 def write_nhwc_fused_conv(w: Writer) -> str:
     """FusedConv of maps with their channels on the last axis; the weight is as that of Conv."""
-    rank = w.known_rank(w["W"])
+    rank = w.require_rank(w["W"])
     x = move_channels(w, w["X"], rank, 1)
-    y = move_channels(w, w("Conv", x, w["W"], w["B"], **w.some(list(CONVOLUTION))), rank, -1)
-    return write_activation(w, w.plus(y, w["Z"]))
+    y = move_channels(
+        w, w("Conv", x, w["W"], w["B"], **w.get_attributes(list(CONVOLUTION_ATTRIBUTES))), rank, -1
+    )
+    return write_activation(w, w.add(y, w["Z"]))
 
 
-POOLING: dict[str, Any] = {
+POOLING_ATTRIBUTES: dict[str, Any] = {
     "auto_pad": "NOTSET",
     "ceil_mode": 0,
     "dilations": make_optional(INTS),
@@ -42,18 +53,22 @@ POOLING: dict[str, Any] = {
 
 
 def write_average(w: Writer, x: str) -> str:
-    """AveragePool with the node's attributes."""
-    if w.attribute("ceil_mode") and w.attribute("count_include_pad"):
+    """Write AveragePool with the node's attributes.
+
+    Raises:
+        NoPlainForm: lengths are rounded up, and places of the padding count.
+    """
+    if w.get_attribute("ceil_mode") and w.get_attribute("count_include_pad"):
         raise NoPlainForm(
             "onnxruntime's operators do not agree whether places behind the padding count"
         )
-    names = [name for name in (*POOLING, "count_include_pad") if name in w.attributes]
-    return w("AveragePool", x, **w.some(names))
+    names = [name for name in (*POOLING_ATTRIBUTES, "count_include_pad") if name in w.attributes]
+    return w("AveragePool", x, **w.get_attributes(names))
 
 
-@register_plain_form("NhwcMaxPool", "x", **POOLING)
+@register_plain_form("NhwcMaxPool", "x", **POOLING_ATTRIBUTES)
 def write_nhwc_max_pool(w: Writer) -> str:
     """MaxPool of maps with their channels on the last axis."""
-    rank = len(w.attribute("kernel_shape")) + 2
+    rank = len(w.get_attribute("kernel_shape")) + 2
     x = move_channels(w, w["x"], rank, 1)
-    return move_channels(w, w("MaxPool", x, **w.some(list(POOLING))), rank, -1)
+    return move_channels(w, w("MaxPool", x, **w.get_attributes(list(POOLING_ATTRIBUTES))), rank, -1)

@@ -13,11 +13,24 @@ from .writer import INT, NoPlainForm, Writer, make_optional, register_plain_form
 def write_root_mean_square_norm(
     w: Writer, x: str, scale: str, axes: Sequence[int]
 ) -> tuple[str, str]:
-    """`x` over the root of its mean square, times a scale; and one over that root. The root is taken in single precision."""
+    """Write a tensor over the root of its mean square, times a scale.
+
+    The root is taken in single precision.
+
+    Args:
+        w: writes the nodes.
+        x: the tensor.
+        scale: the scale.
+        axes: the axes over which the mean is taken.
+
+    Returns:
+        The names of the result, and of one over the root.
+    """
     single = w("Cast", x, to=TensorProto.FLOAT)
-    squares = w("ReduceMean", w("Mul", single, single), w.whole(*axes), keepdims=1)
+    squares = w("ReduceMean", w("Mul", single, single), w.write_integers(*axes), keepdims=1)
     inverse = w(
-        "Reciprocal", w("Sqrt", w("Add", squares, w.constant(w.attribute("epsilon"), np.float32)))
+        "Reciprocal",
+        w("Sqrt", w("Add", squares, w.write_constant(w.get_attribute("epsilon"), np.float32))),
     )
     return w("Mul", w("CastLike", w("Mul", single, inverse), scale), scale), inverse
 
@@ -27,34 +40,40 @@ def write_root_mean_square_norm(
 )
 def write_simplified_layer_normalization(w: Writer) -> tuple[str, str]:
     """Every row over the root of its mean square."""
-    axis = w.attribute("axis")
-    if w.attribute("stash_type") != TensorProto.FLOAT:
+    axis = w.get_attribute("axis")
+    if w.get_attribute("stash_type") != TensorProto.FLOAT:
         raise NoPlainForm("another precision")
     return write_root_mean_square_norm(
-        w, w["X"], w["scale"], range(axis, w.known_rank(w["X"]) if axis >= 0 else 0)
+        w, w["X"], w["scale"], range(axis, w.require_rank(w["X"]) if axis >= 0 else 0)
     )
 
 
 @register_plain_form("SkipSimplifiedLayerNormalization", "input skip gamma bias?", epsilon=1e-12)
 def write_skip_simplified_layer_normalization(w: Writer) -> tuple[str | None, ...]:
     """Of a sum every row over the root of its mean square, and the sum."""
-    total = w.plus(w["input"], w["bias"], w["skip"])
+    total = w.add(w["input"], w["bias"], w["skip"])
     return write_root_mean_square_norm(w, total, w["gamma"], [-1])[0], None, None, total
 
 
 @register_plain_form("SkipLayerNormalization", "input skip gamma beta? bias?", epsilon=1e-12)
 def write_skip_layer_normalization(w: Writer) -> tuple[str | None, ...]:
     """LayerNormalization of a sum, and the sum."""
-    total = w.plus(w["input"], w["bias"], w["skip"])
+    total = w.add(w["input"], w["bias"], w["skip"])
     normed = w(
-        "LayerNormalization", total, w["gamma"], w["beta"], axis=-1, epsilon=w.attribute("epsilon")
+        "LayerNormalization",
+        total,
+        w["gamma"],
+        w["beta"],
+        axis=-1,
+        epsilon=w.get_attribute("epsilon"),
     )
     return normed, None, None, total
 
 
 @register_plain_form(
     "EmbedLayerNormalization",
-    "input_ids segment_ids? word_embedding position_embedding segment_embedding? gamma beta mask? position_ids?",
+    "input_ids segment_ids? word_embedding position_embedding segment_embedding? gamma beta"
+    " mask? position_ids?",
     epsilon=1e-12,
     mask_index_type=make_optional(INT),
 )
@@ -66,20 +85,27 @@ def write_embed_layer_normalization(w: Writer) -> tuple[str, str, str]:
         places = w("Gather", w["position_embedding"], w["position_ids"])
     else:
         length = w("Shape", w["input_ids"], start=1)
-        places = w("Slice", w["position_embedding"], w.whole(0), length, w.whole(0))
+        places = w(
+            "Slice", w["position_embedding"], w.write_integers(0), length, w.write_integers(0)
+        )
     total = w("Add", w("Gather", w["word_embedding"], w["input_ids"]), places)
     if w["segment_ids"]:
         total = w("Add", total, w("Gather", w["segment_embedding"], w["segment_ids"]))
     normed = w(
-        "LayerNormalization", total, w["gamma"], w["beta"], axis=-1, epsilon=w.attribute("epsilon")
+        "LayerNormalization",
+        total,
+        w["gamma"],
+        w["beta"],
+        axis=-1,
+        epsilon=w.get_attribute("epsilon"),
     )
     return normed, count_kept_tokens(w), total
 
 
 def count_kept_tokens(w: Writer) -> str:
-    """How many entries of each row of the mask are one; without a mask zeros."""
+    """Write how many entries of each row of the mask are one; zeros where there is no mask."""
     if not w["mask"]:
         zero = numpy_helper.from_array(np.zeros(1, np.int32))
         return w("ConstantOfShape", w("Shape", w["input_ids"], end=1), value=zero)
-    is_kept = w("Equal", w["mask"], w.constant(1, np.int32))
-    return w("ReduceSum", w("Cast", is_kept, to=TensorProto.INT32), w.whole(1), keepdims=0)
+    is_kept = w("Equal", w["mask"], w.write_constant(1, np.int32))
+    return w("ReduceSum", w("Cast", is_kept, to=TensorProto.INT32), w.write_integers(1), keepdims=0)

@@ -17,7 +17,7 @@ from .writer import (
     register_plain_form,
 )
 
-CONVOLUTION: dict[str, Any] = {
+CONVOLUTION_ATTRIBUTES: dict[str, Any] = {
     "auto_pad": "NOTSET",
     "dilations": make_optional(INTS),
     "group": 1,
@@ -28,7 +28,7 @@ CONVOLUTION: dict[str, Any] = {
 """The attributes of Conv."""
 
 
-FUSED: dict[str, Any] = {
+ACTIVATION_ATTRIBUTES: dict[str, Any] = {
     "activation": make_optional(STRING),
     "activation_params": make_optional(FLOATS),
 }
@@ -43,7 +43,7 @@ MAP_ACTIVATIONS: dict[str, Sequence[str]] = {
     "Sigmoid": (),
     "Tanh": (),
 }
-"""Activations that a convolution does at its end, beside Clip, with the attributes that its list of numbers gives."""
+"""Activations at the end of a convolution, with the attributes that its list of numbers gives."""
 
 
 ROW_ACTIVATIONS: dict[str, Sequence[str]] = {
@@ -58,27 +58,34 @@ ROW_ACTIVATIONS: dict[str, Sequence[str]] = {
     "Tanh": (),
     "ThresholdedRelu": ("alpha",),
 }
-"""Activations that FusedGemm does at its end, with their attributes."""
+"""Activations at the end of FusedGemm, with their attributes."""
 
 
 def write_activation(w: Writer, x: str) -> str:
-    """What the attributes `activation` and `activation_params` make of a tensor."""
-    kind, numbers = w.attribute("activation"), list(w.attribute("activation_params") or ())
+    """Write what the attributes `activation` and `activation_params` make of a tensor.
+
+    Beside `MAP_ACTIVATIONS` that may be Clip, between two numbers.
+    """
+    kind, numbers = w.get_attribute("activation"), list(w.get_attribute("activation_params") or ())
     if kind is None and not numbers:
         return x
     if kind == "Clip" and len(numbers) == 2:
-        return w("Clip", x, *(w.number(bound, x) for bound in numbers))
+        return w("Clip", x, *(w.write_number(bound, x) for bound in numbers))
     names = MAP_ACTIVATIONS.get(kind)
     if names is None or len(names) != len(numbers):
         raise NoPlainForm(f"activation {kind} with {len(numbers)} numbers")
     return w(kind, x, **dict(zip(names, numbers, strict=True)))
 
 
-@register_plain_form("FusedConv", "X W B? Z?", **CONVOLUTION, **FUSED)
+@register_plain_form("FusedConv", "X W B? Z?", **CONVOLUTION_ATTRIBUTES, **ACTIVATION_ATTRIBUTES)
 def write_fused_conv(w: Writer) -> str:
     """The activation of the convolution plus a map."""
     return write_activation(
-        w, w.plus(w("Conv", w["X"], w["W"], w["B"], **w.some(list(CONVOLUTION))), w["Z"])
+        w,
+        w.add(
+            w("Conv", w["X"], w["W"], w["B"], **w.get_attributes(list(CONVOLUTION_ATTRIBUTES))),
+            w["Z"],
+        ),
     )
 
 
@@ -96,45 +103,50 @@ def write_fused_conv(w: Writer) -> str:
 )
 def write_fused_gemm(w: Writer) -> str:
     """The activation of Gemm."""
-    kind = w.attribute("activation")
+    kind = w.get_attribute("activation")
     prefix = "activation_"
     numbers = {
-        n: w.attribute(prefix + n)
+        n: w.get_attribute(prefix + n)
         for n in ("alpha", "beta", "gamma")
-        if w.attribute(prefix + n) is not None
+        if w.get_attribute(prefix + n) is not None
     }
     if kind not in ROW_ACTIVATIONS or numbers.keys() != set(ROW_ACTIVATIONS[kind]):
         raise NoPlainForm(f"activation {kind} with {list(numbers)}")
-    gemm = w("Gemm", w["A"], w["B"], w["C"], **w.some(("alpha", "beta", "transA", "transB")))
+    gemm = w(
+        "Gemm", w["A"], w["B"], w["C"], **w.get_attributes(("alpha", "beta", "transA", "transB"))
+    )
     return w(kind, gemm, **numbers)
 
 
 def write_product(w: Writer, batches: str = "") -> str:
-    """The product of two factors that the attributes transpose, times a number.
+    """Write the product of two factors that the attributes may transpose, times a number.
 
-    The first axis of the sides that `batches` names lies in front of their batches.
+    Args:
+        w: writes the nodes.
+        batches: the sides, of `A` and `B`, whose rows lie on the first axis, in front of the
+            batches.
     """
-    if w.attribute("transA") and w.known_rank(w["B"]) < 2:
+    if w.get_attribute("transA") and w.require_rank(w["B"]) < 2:
         raise NoPlainForm("onnxruntime takes a factor in front of a vector in another order")
     sides = []
     for side in "AB":
-        is_swapped, is_outside = w.attribute("trans" + side), side in batches
-        order = list(range(w.known_rank(w[side]))) if is_swapped or is_outside else []
+        is_swapped, is_outside = w.get_attribute("trans" + side), side in batches
+        order = list(range(w.require_rank(w[side]))) if is_swapped or is_outside else []
         if is_outside:
             order = [*order[1:-1], order[0], order[-1]]
         if is_swapped:
             order = [*order[:-2], *order[:-3:-1]]
-        sides.append(w.transposed(w[side], order))
-    return w.times(w("MatMul", *sides), w.attribute("alpha"))
+        sides.append(w.transpose(w[side], order))
+    return w.scale(w("MatMul", *sides), w.get_attribute("alpha"))
 
 
 @register_plain_form(
     "FusedMatMul", "A B", alpha=1.0, transA=0, transB=0, transBatchA=0, transBatchB=0
 )
 def write_fused_matmul(w: Writer) -> str:
-    """A product of factors of which either may be transposed, and have its rows in front of its batches."""
-    batches = "".join(side for side in "AB" if w.attribute("transBatch" + side))
-    if batches and not 2 < w.known_rank(w["A"]) == w.known_rank(w["B"]):
+    """A product of factors that may be transposed, or have their rows in front of their batches."""
+    batches = "".join(side for side in "AB" if w.get_attribute("transBatch" + side))
+    if batches and not 2 < w.require_rank(w["A"]) == w.require_rank(w["B"]):
         raise NoPlainForm("onnxruntime refuses factors of other ranks")
     return write_product(w, batches)
 
@@ -148,4 +160,4 @@ def write_transpose_matmul(w: Writer) -> str:
 @register_plain_form("GemmFastGelu", "X W bias?")
 def write_gemm_fast_gelu(w: Writer) -> str:
     """FastGelu of a product."""
-    return w("Gelu", w.plus(w("MatMul", w["X"], w["W"]), w["bias"]), approximate="tanh")
+    return w("Gelu", w.add(w("MatMul", w["X"], w["W"]), w["bias"]), approximate="tanh")

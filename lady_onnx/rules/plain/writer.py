@@ -2,9 +2,9 @@
 
 onnxruntime's optimisers write operators of their own domain. Each has one declaration: the operands
 and attributes that are understood, by the names in its schema, and a function that writes the same
-computation in operators of the default domain at opset 20. A node with anything that its
-declaration does not list has no plain form: nothing is guessed. The two are equal for real numbers;
-their rounding may differ.
+computation in operators of the default domain at opset 20. A node with an operand or an attribute
+that its declaration does not list has no plain form: nothing is guessed. The two forms are equal
+for real numbers; their rounding may differ.
 
 Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
@@ -28,35 +28,48 @@ FLOAT, INT, STRING = AttributeProto.FLOAT, AttributeProto.INT, AttributeProto.ST
 
 FLOATS, INTS = AttributeProto.FLOATS, AttributeProto.INTS
 
-
 Ranks = Callable[[str], int | None]
-"""The rank of a tensor, None where it is not known."""
+"""Gives the rank of a tensor by its name, None where it is not known."""
 
 
 Names = Callable[[str], str]
-"""A name for a tensor that is not taken; it is like the given one."""
+"""Gives a name for a tensor that is not taken, and like the given one."""
 
 
 class NoPlainForm(Exception):
-    """What a node says is not understood, or not expressed."""
+    """Says why a node has no plain form: it is not understood, or cannot be expressed."""
 
 
 @dataclass(frozen=True)
 class Attribute:
-    """What is understood of an attribute: its type, whether it must be there, and what it is where it is left out."""
+    """What is understood of an attribute.
+
+    Attributes:
+        kind: its type, one of `AttributeProto.AttributeType`.
+        is_required: whether it must be given.
+        default: its value where it is left out.
+    """
 
     kind: int
     is_required: bool = False
     default: Any = None
 
     @classmethod
-    def of(cls, default: float | int | str) -> Attribute:
-        """An attribute that has a default."""
+    def from_default(cls, default: float | int | str) -> Attribute:
+        """Make an attribute of the type of its default."""
         kinds: dict[type, int] = {float: FLOAT, int: INT, str: STRING}
         return cls(kinds[type(default)], default=default)
 
-    def read(self, given: AttributeProto | None) -> Any:
-        """The value on a node, or the default."""
+    def read_value(self, given: AttributeProto | None) -> Any:
+        """Return the value that a node gives, or the default.
+
+        Args:
+            given: the attribute on the node, None where it is left out.
+
+        Raises:
+            NoPlainForm: the attribute is left out although it is required, has another type, or
+                refers to the attribute of a function.
+        """
         if given is None:
             if self.is_required:
                 raise NoPlainForm("a required attribute is left out")
@@ -68,25 +81,29 @@ class Attribute:
 
 
 def make_required(kind: int) -> Attribute:
-    """An attribute that must be there."""
+    """Declare an attribute of type `kind` that must be given."""
     return Attribute(kind, is_required=True)
 
 
 def make_optional(kind: int) -> Attribute:
-    """An attribute that is None where it is left out."""
+    """Declare an attribute of type `kind` that is None where it is left out."""
     return Attribute(kind)
 
 
 @dataclass
 class Writer:
-    """Writes the plain form of one node. `w("Add", x, y)` writes a node, `w["A"]` is the node's operand A.
+    """Writes the plain form of one node.
+
+    `w["A"]` is the name of the node's operand A, and `w("Add", x, y)` writes a node and returns the
+    name of its result.
 
     Attributes:
-        operands: the names of the node's operands by the names in its schema; "" for one that is left out.
+        operands: the names of the node's operands by the names in its schema; "" for one that is
+            left out.
         rest: the names of the operands beyond those, where the operator takes any number.
-        attributes: the values of the node's attributes.
-        rank: the rank of a tensor.
-        fresh: a name for a tensor.
+        attributes: the values of the node's attributes by name.
+        rank: gives the rank of a tensor, or None.
+        fresh: gives a name for a tensor that is not taken.
         nodes: what is written so far.
     """
 
@@ -101,66 +118,76 @@ class Writer:
         return self.operands[operand]
 
     def __call__(self, operator: str, *operands: str, **attributes: Any) -> str:
-        """Writes a node with one result, and gives its name; attributes that are None are left out."""
+        """Write a node with one result, and return its name.
+
+        Args:
+            operator: an operator of the default domain.
+            operands: the names of its operands; "" for one that is left out.
+            attributes: its attributes; those that are None are left out.
+        """
         return self.write_many(1, operator, *operands, **attributes)[0]
 
     def write_many(
         self, results: int, operator: str, *operands: str, **attributes: Any
     ) -> list[str]:
-        """Writes a node with several results, and gives their names."""
+        """Write a node with several results, and return their names; see `__call__`."""
         names = [self.fresh(operator.lower()) for _ in range(results)]
         given = {name: value for name, value in attributes.items() if value is not None}
         last = max((k for k, name in enumerate(operands, 1) if name), default=0)
         self.nodes.append(helper.make_node(operator, operands[:last], names, **given))
         return names
 
-    def attribute(self, name: str) -> Any:
-        """The value of an attribute."""
+    def get_attribute(self, name: str) -> Any:
+        """Return the value of an attribute."""
         return self.attributes[name]
 
-    def some(self, names: Sequence[str]) -> dict[str, Any]:
-        """The values of some attributes."""
+    def get_attributes(self, names: Sequence[str]) -> dict[str, Any]:
+        """Return the values of some attributes by name."""
         return {name: self.attributes[name] for name in names}
 
-    def known_rank(self, name: str) -> int:
-        """The rank of a tensor, where nothing can be written without it."""
+    def require_rank(self, name: str) -> int:
+        """Return the rank of a tensor.
+
+        Raises:
+            NoPlainForm: it is not known.
+        """
         rank = self.rank(name)
         if rank is None:
             raise NoPlainForm(f"the rank of {name!r} is not known")
         return rank
 
-    def constant(self, value: Any, dtype: Any) -> str:
-        """A constant of the given type."""
+    def write_constant(self, value: Any, dtype: Any) -> str:
+        """Write a constant of a numpy type, and return its name."""
         name = self.fresh("constant")
         tensor = numpy_helper.from_array(np.asarray(value, dtype))
         self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
         return name
 
-    def whole(self, *values: int) -> str:
-        """A vector of whole numbers."""
-        return self.constant(values, np.int64)
+    def write_integers(self, *values: int) -> str:
+        """Write a vector of integers, int64, and return its name."""
+        return self.write_constant(values, np.int64)
 
-    def number(self, value: float, like: str) -> str:
-        """A number in the type of another tensor."""
-        return self("CastLike", self.constant(value, np.float32), like)
+    def write_number(self, value: float, like: str) -> str:
+        """Write a number in the type of the tensor `like`, and return its name."""
+        return self("CastLike", self.write_constant(value, np.float32), like)
 
-    def times(self, x: str, factor: float) -> str:
-        """`x` times a number."""
-        return x if factor == 1 else self("Mul", x, self.number(factor, x))
+    def scale(self, x: str, factor: float) -> str:
+        """Write `x` times a number, and return its name."""
+        return x if factor == 1 else self("Mul", x, self.write_number(factor, x))
 
-    def plus(self, x: str, *addends: str) -> str:
-        """The sum of `x` and those addends that are not left out."""
+    def add(self, x: str, *addends: str) -> str:
+        """Write the sum of `x` and those addends that are not "", and return its name."""
         for addend in filter(None, addends):
             x = self("Add", x, addend)
         return x
 
-    def transposed(self, x: str, order: Sequence[int]) -> str:
-        """`x` with its axes in another order."""
+    def transpose(self, x: str, order: Sequence[int]) -> str:
+        """Write `x` with its axes in another order, and return its name."""
         return x if list(order) == sorted(order) else self("Transpose", x, perm=list(order))
 
 
 WriteForm = Callable[[Writer], str | Sequence[str | None]]
-"""Writes the plain form, and names its results in order; None for one that it does not give."""
+"""Writes a plain form; returns the names of its results in order, None for one it does not give."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +195,7 @@ class PlainForm:
     """What is understood of an operator.
 
     Attributes:
-        operands: the names of the operands; "?" at the end says that one may be left out.
+        operands: the names of the operands in order; one that ends in "?" may be left out.
         attributes: what is understood of the attributes, by their names.
         write: writes the plain form.
         has_rest: whether any number of operands follows.
@@ -179,8 +206,17 @@ class PlainForm:
     write: WriteForm
     has_rest: bool = False
 
-    def writer_for(self, node: NodeProto, rank: Ranks, fresh: Names) -> Writer:
-        """A writer for a node, if it has nothing that is not declared."""
+    def make_writer(self, node: NodeProto, rank: Ranks, fresh: Names) -> Writer:
+        """Return a writer for a node.
+
+        Args:
+            node: the node.
+            rank: gives the rank of a tensor, or None.
+            fresh: gives a name for a tensor that is not taken.
+
+        Raises:
+            NoPlainForm: the node has something that is not declared, or lacks what is required.
+        """
         given = {a.name: a for a in node.attribute}
         if (
             len(given) < len(node.attribute)
@@ -201,7 +237,8 @@ class PlainForm:
             operand.rstrip("?"): name for operand, name in zip(self.operands, names, strict=True)
         }
         values = {
-            name: attribute.read(given.get(name)) for name, attribute in self.attributes.items()
+            name: attribute.read_value(given.get(name))
+            for name, attribute in self.attributes.items()
         }
         return Writer(operands, rest, values, rank, fresh)
 
@@ -217,9 +254,24 @@ def register_plain_form(
     domain: str = MICROSOFT,
     **attributes: Attribute | float | int | str,
 ) -> Callable[[WriteForm], WriteForm]:
-    """Declares an operator: its operands, "..." for any number, and its attributes, each with a default or an `Attribute`."""
+    """Register the decorated function as the plain form of an operator.
+
+    Args:
+        operator: the operator's name.
+        operands: the names of its operands in order, separated by spaces. One that ends in "?" may
+            be left out; "..." at the end stands for any number of further ones.
+        domain: the operator's domain.
+        attributes: by the name of each attribute its default, or an `Attribute`.
+
+    Returns:
+        A decorator that registers a function and returns it unchanged.
+
+    Raises:
+        ValueError: the operator has a plain form already.
+    """
     declared = {
-        name: a if isinstance(a, Attribute) else Attribute.of(a) for name, a in attributes.items()
+        name: a if isinstance(a, Attribute) else Attribute.from_default(a)
+        for name, a in attributes.items()
     }
 
     def register(write: WriteForm) -> WriteForm:
@@ -233,15 +285,16 @@ def register_plain_form(
 
 
 def has_plain_form(node: NodeProto) -> bool:
-    """Is a plain form of the node's operator declared?"""
+    """Tell whether a plain form of the node's operator is declared."""
     return (node.domain, node.op_type) in PLAIN_FORMS
 
 
 def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | None:
-    """The same computation in operators of the default domain, with the meaning they have in opset 20.
+    """Return the plain form of a node: the same computation in operators of opset 20.
 
-    A number that an attribute gives follows the type of the tensor that it meets (`CastLike`). A model may have a function
-    of its own under the name of an operator; the caller knows that, and asks about no such node.
+    A number that an attribute gives takes the type of the tensor that it meets (`CastLike`). A
+    model may have a function of its own under the name of an operator. The caller knows such nodes,
+    and must not ask about them.
 
     Args:
         node: any node.
@@ -249,14 +302,20 @@ def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | N
         fresh: gives a name for a tensor that is not taken.
 
     Returns:
-        Nodes in an order in which they can run, the last results under the names of the node's; None where no plain form
-        is known.
+        Nodes in an order in which they can run, whose last results have the names of the node's;
+        None where no plain form is known.
+
+    >>> from onnx import helper
+    >>> from lady_onnx import rules
+    >>> node = helper.make_node("QuickGelu", ["x"], ["y"], domain="com.microsoft", alpha=1.0)
+    >>> [n.op_type for n in spell_out(node, lambda name: None, lambda name: f"new_{name}")]
+    ['Sigmoid', 'Mul']
     """
     declaration = PLAIN_FORMS.get((node.domain, node.op_type))
     if declaration is None:
         return None
     try:
-        writer = declaration.writer_for(node, rank, fresh)
+        writer = declaration.make_writer(node, rank, fresh)
         written = declaration.write(writer)
     except NoPlainForm:
         return None
@@ -271,7 +330,7 @@ def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | N
 
 
 def _keep_needed(nodes: Sequence[NodeProto], names: Sequence[str]) -> list[NodeProto]:
-    """The nodes that some tensors are computed with."""
+    """Return the nodes on which some tensors depend."""
     wanted, kept = set(names), []
     for node in reversed(nodes):
         if wanted.intersection(node.output):
@@ -281,7 +340,7 @@ def _keep_needed(nodes: Sequence[NodeProto], names: Sequence[str]) -> list[NodeP
 
 
 def _drop_copies(nodes: Sequence[NodeProto]) -> list[NodeProto]:
-    """The nodes, with what they copy under its last name where one of them computes it."""
+    """Return the nodes without copies: what is copied is made under its last name at once."""
     made = {name for node in nodes for name in node.output}
     names: dict[str, str] = {}
     kept = []

@@ -1,1 +1,1 @@
-"""The names of operators and of sets of them, and of element types: words that all packages may use."""
+"""Words that all packages may use: the names of operators, sets of them, and element types."""

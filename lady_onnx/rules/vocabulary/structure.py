@@ -32,7 +32,10 @@ The body of a Loop gives its condition first.
 """
 
 IF, LOOP, SCAN, SEQUENCE_MAP = "If", "Loop", "Scan", "SequenceMap"
-"""Operators that hold other graphs and run them: once, several times, or on each tensor of a sequence."""
+"""Operators that hold other graphs and run them.
+
+They run them once, several times, or on each tensor of a sequence.
+"""
 
 CONCAT_FROM_SEQUENCE = "ConcatFromSequence"
 SEQUENCE_AT = "SequenceAt"

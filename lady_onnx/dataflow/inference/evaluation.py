@@ -1,4 +1,4 @@
-"""The values of a node on known operands, by onnx's reference operators."""
+"""Nodes run on known operands, by onnx's reference operators."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from onnx import NodeProto
 from onnx.reference import ReferenceEvaluator
 
-FOREIGN = (
+REFERENCE_ERRORS = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -25,18 +25,26 @@ FOREIGN = (
 def evaluate_node(
     node: NodeProto, name: str, values: Mapping[str, np.ndarray], opsets: Mapping[str, int]
 ) -> np.ndarray | None:
-    """Returns the result `name` of a node; None where the operands do not fit it.
+    """Return one result of a node, run on its operands.
 
     Args:
         node: a node of the default domain.
         name: one of its results.
         values: the values of its operands by name.
         opsets: by domain the version of the operator set that the node speaks.
+
+    Returns:
+        The result; None where the operands do not fit the operator.
+
+    >>> import onnx
+    >>> relu = onnx.helper.make_node("Relu", ["x"], ["y"])
+    >>> evaluate_node(relu, "y", {"x": np.array([-1.0, 2.0])}, {"": 20}).tolist()
+    [0.0, 2.0]
     """
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
             result = ReferenceEvaluator(node, opsets=dict(opsets)).run(None, dict(values))
-        except FOREIGN:
+        except REFERENCE_ERRORS:
             return None
     return np.asarray(list(result)[list(node.output).index(name)])

@@ -1,0 +1,58 @@
+"""Rules of other packages and files, registered beside those that come with lady-onnx.
+
+A package names a module in the entry points of the group `lady_onnx.rules`. The module is imported
+together with `lady_onnx.rules`, and registers its operators. A file is run when a caller asks for
+it, and never otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import runpy
+import traceback
+from importlib import metadata
+from pathlib import Path
+
+from ..errors import LadyError, to_one_line
+
+GROUP = "lady_onnx.rules"
+"""The group of entry points that name modules with rules."""
+
+logger = logging.getLogger(__name__)
+
+
+def load_entry_points() -> None:
+    """Imports the modules with rules that installed packages name.
+
+    A module that fails is left out, with a warning: its operators stay unknown, and pin what they
+    touch.
+    """
+    for entry in metadata.entry_points(group=GROUP):
+        try:
+            entry.load()
+        except Exception as error:  # noqa: BLE001 - a foreign module may raise anything
+            where = f"{entry.dist.name}: " if entry.dist else ""
+            what = f"its rules are not loaded ({to_one_line(error)})"
+            logger.warning("%s%s; update or remove the package", where, what)
+
+
+def load_rules_file(path: str | os.PathLike[str]) -> None:
+    """Runs a Python file that registers rules.
+
+    Args:
+        path: the file. It is trusted: it can do all that the caller can.
+
+    Raises:
+        LadyError: the file is missing, or does not run to its end.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise LadyError(f"{file}: no such file; give a Python file that registers rules")
+    try:
+        runpy.run_path(str(file))
+    except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [f.lineno for f in frames if f.filename == str(file)]
+        where = f"{file}, line {lines[-1]}" if lines else str(file)
+        raise LadyError(f"{where}: {to_one_line(error)}; mend the rules") from error
