@@ -181,8 +181,10 @@ def _list_changed(pairing: Pairing, result: Graph) -> dict[str, np.ndarray]:
 def _is_restored(pairing: Pairing, alignment: Alignment, changed: Mapping[str, np.ndarray]) -> bool:
     """Tell whether every weight is the reference's, up to rounding on the way there and back."""
     bounds = _measure_writing_bounds(pairing, alignment.matches)
-    shifts = (s for scaling in pairing.scalings.values() for s in scaling.shifts)
-    added = {shift.bias for shift in shifts} if alignment.undone.expected else set()
+    added: set[str] = set()
+    if alignment.undone.expected:
+        # the factors of a model take a walk over its graph, which is seldom asked for
+        added = {shift.bias for s in pairing.scalings.values() for shift in s.shifts}
     return all(
         _is_weight_restored(pairing, alignment, bounds, name in added, name, array)
         for name, array in changed.items()
