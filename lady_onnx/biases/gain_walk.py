@@ -107,7 +107,7 @@ def _find_gains(state: GainState, node: PlainNode) -> list[Gain | None]:
         case Equation() as kind, _:
             return [find_equation_gain(state, node, kind, gains)]
         case Elementwise(), _:
-            rank = len(state.plain.shape(node.outputs[0]))
+            rank = len(state.plain.find_shape(node.outputs[0]))
             wide = [
                 g and g.with_array(g.array.reshape((1,) * (rank - g.array.ndim) + g.array.shape))
                 for g in gains

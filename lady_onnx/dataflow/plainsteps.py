@@ -43,7 +43,7 @@ class PlainSteps:
     tensors: dict[str, Tensor]
     makers: dict[str, NodeProto] = field(default_factory=dict)
 
-    def shape(self, name: str) -> tuple[int, ...]:
+    def find_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor.
 
         Raises:

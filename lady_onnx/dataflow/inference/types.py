@@ -85,7 +85,7 @@ class TensorTypes:
             self._shapes[id(kind)] = _read_type_shape(kind)
         return kind
 
-    def shape(self, name: str) -> tuple[int, ...]:
+    def find_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor.
 
         Raises:
