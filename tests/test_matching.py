@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -353,3 +357,42 @@ def test_what_did_not_move_is_found_again(
     for a, b in zip(plain.matches, again.matches, strict=True):
         assert (a.permutation == b.permutation).all()
         assert np.allclose(a.certainty, b.certainty)
+
+
+DETERMINISM = """
+import json, sys
+import numpy as np
+import lady_onnx as lady
+from onnx import helper
+from tests.builders import build
+
+steps = [("Gemm", "x w0 b0", "h"), ("Relu", "h", "r"), ("Gemm", "r w1 b1", "i")]
+steps += [("Relu", "i", "t"), ("Gemm", "t w2 b2", "out")]
+nodes = [helper.make_node(op, names.split(), [made]) for op, names, made in steps]
+rng = np.random.default_rng(0)
+shapes = {"w0": (6, 20), "b0": (20,), "w1": (20, 16), "b1": (16,), "w2": (16, 5), "b2": (5,)}
+weights = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+noisy = {n: a + 0.6 * rng.standard_normal(a.shape).astype(np.float32) for n, a in weights.items()}
+fewer = {n: a + 0.01 * rng.standard_normal(a.shape).astype(np.float32) for n, a in weights.items()}
+fewer.update(w0=fewer["w0"][:, :18], b0=fewer["b0"][:18], w1=fewer["w1"][:18])
+for suspect in (noisy, fewer):
+    models = [build(nodes, w, {"x": [2, 6]}) for w in (weights, suspect)]
+    fields = lady.resync(*models, verify="none").to_dict()
+    del fields["seconds"]
+    print(json.dumps(fields))
+"""
+
+
+def test_nothing_depends_on_the_order_of_a_set(tmp_path: Path) -> None:
+    """Python orders sets of names anew in every process, unless it is told not to."""
+    here = Path(lady.__file__).parent.parent
+    answers = set()
+    for seed in ("0", "1", "7"):
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(here)}
+        command = [sys.executable, "-c", DETERMINISM]
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        answers.add(done.stdout)
+    assert len(answers) == 1
