@@ -174,16 +174,9 @@ from .kinds import (
 )
 from .plain.writer import NoPlainForm, Writer, register_plain_form
 from .plugins import load_entry_points, load_rules_file
-from .registry import (
-    REGISTRY,
-    Rule,
-    find_rule,
-    normalise_domain,
-    register,
-    register_equation,
-    register_pinned,
-)
+from .registry import REGISTRY, Rule, find_rule, register, register_equation, register_pinned
 from .table import make_table
+from .vocabulary.structure import normalise_domain
 
 __all__ = [
     "REGISTRY",
