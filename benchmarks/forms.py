@@ -40,7 +40,9 @@ import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.runtime.sampling import draw_telling_samples
 from lady_onnx.runtime.sessions import open_session
-from tests import architectures, real, test_architectures, test_law
+from tests.helpers import architectures, real
+from tests.helpers.closed_forms import CASES
+from tests.helpers.law import sensitivity
 
 MODERN = 13
 EXPORTED = ("vit", "gpt2", "bert", "convnext", "segformer")
@@ -52,7 +54,7 @@ def models(folder: Path) -> Iterator[tuple[str, Path]]:
         yield name, real.path(name)
     for name in EXPORTED:
         torch.manual_seed(0)
-        net, inputs, _, _ = test_architectures.CASES[name]()
+        net, inputs, _, _ = CASES[name]()
         with contextlib.redirect_stdout(io.StringIO()):
             proto = architectures.export(architectures.randomise(net), *inputs, dynamo=False)
         path = folder / f"{name}.onnx"
@@ -161,7 +163,7 @@ def law(path: Path) -> str:
     found = lady.verify(path, lady.permute(path, 1).model)
     if found.equal:
         return "holds"
-    step = test_law.sensitivity(path)
+    step = sensitivity(path)
     verdict = "holds to a step" if found.max_rel <= 2 * step else "BROKEN"
     return f"{verdict} ({found.max_rel:.2g}, a step {step:.2g})"
 

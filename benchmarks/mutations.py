@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests import bases, messages, oracle, trials, workers
+from tests.helpers import bases, messages, oracle, trials, workers
 
 ENOUGH = 20
 """So often every kind of field must have been changed."""

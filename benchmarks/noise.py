@@ -30,7 +30,7 @@ from lady_onnx.matching.incoming import find_incoming_slots
 from lady_onnx.numerics import as_finite
 from lady_onnx.scaling.walk import find_scalings
 from lady_onnx.symmetry.finder import extract_groups
-from tests import real
+from tests.helpers import real
 
 
 def psi(reference: Graph, level: float, seed: int) -> tuple[float, float, int]:

@@ -59,8 +59,8 @@ def network(name: str) -> Network:
     import torch
     import transformers as hf
 
-    from tests import architectures as a
-    from tests.families import Wrapped
+    from tests.helpers import architectures as a
+    from tests.helpers.families import Wrapped
 
     torch.manual_seed(0)
     image = (torch.randn(1, 3, 224, 224),)
@@ -118,7 +118,7 @@ def _apart(net: nn.Module, other: nn.Module, inputs: tuple[Tensor, ...]) -> floa
 def ours(net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
     import onnx
 
-    from tests import architectures
+    from tests.helpers import architectures
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

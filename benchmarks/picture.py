@@ -20,7 +20,7 @@ from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import map_weights
 from lady_onnx.matching.evidence.scores import compute_similarities
 from lady_onnx.pipeline.picture import draw_matrices
-from tests import real
+from tests.helpers import real
 
 GROUP = "model.4.cv2.conv.weight:0"
 NOISE = 0.3

@@ -25,7 +25,7 @@ from lady_onnx.diagnosis.findings import TAMPERING
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
 from lady_onnx.groups.permutations import Nesting, invert_permutations
-from tests import real
+from tests.helpers import real
 
 BESIDES = (
     ("noise", 0.05),

@@ -209,7 +209,7 @@ def disguise(name: str) -> Rewriter:
 
     def change(model: ModelProto, rng: Random) -> ModelProto:
         sys.path.insert(0, str(Path(__file__).parent.parent))
-        from tests import disguises, messages
+        from tests.helpers import disguises, messages
 
         try:
             return getattr(disguises, name)(model, rng)

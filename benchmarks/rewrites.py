@@ -47,7 +47,8 @@ from lady_onnx.graph.loading import load_graph
 from lady_onnx.pipeline.verdicts import ACCEPTED
 from lady_onnx.runtime.sampling import draw_telling_samples
 from lady_onnx.runtime.sessions import open_session
-from tests import architectures, real, test_architectures
+from tests.helpers import architectures, real
+from tests.helpers.closed_forms import CASES
 
 SHIPPED = ("yolov8n", "open-nsfw", "ppocr-det", "ppocr-cls", "vgg16", "magika")
 EXPORTED = {"vit": False, "gpt2": False, "bert": True, "convnext": True}
@@ -225,7 +226,7 @@ def run_tool(python: str, rewrite: str, seed: int, sources: Paths, targets: Path
 
 def build_module(model: str) -> tuple[torch.nn.Module, tuple[torch.Tensor, ...]]:
     torch.manual_seed(0)
-    net, inputs, _, _ = test_architectures.CASES[model]()
+    net, inputs, _, _ = CASES[model]()
     return architectures.randomise(net).eval(), inputs
 
 

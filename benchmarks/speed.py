@@ -37,7 +37,7 @@ with open(out, "wb") as file:
 
 MAKE = """
 import sys, numpy as np, onnx, torch, lady_onnx as lady
-from tests import architectures as arch
+from tests.helpers import architectures as arch
 a, b, c, noise = *sys.argv[1:4], float(sys.argv[4])
 net = arch.randomise(arch.ResNet(arch.Bottleneck, (3, 4, 6, 3), (256, 512, 1024, 2048), 64, 1000))
 onnx.save(arch.export(net, torch.zeros(1, 3, 224, 224), dynamo=False), a)

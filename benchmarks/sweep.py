@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.model import Symmetry
-from tests import real
+from tests.helpers import real
 
 LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 

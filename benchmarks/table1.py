@@ -43,7 +43,7 @@ from lady_onnx.runtime.metrics import compute_metric
 from lady_onnx.runtime.sessions import open_session, run_sample
 from lady_onnx.scaling.walk import find_scalings
 from lady_onnx.symmetry.finder import extract_groups
-from tests import real
+from tests.helpers import real
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "table1.csv"

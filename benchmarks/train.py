@@ -28,9 +28,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import watermark
-from tests.architectures import Basic, Bottleneck, ResNet
-from tests.codecs import VideoCodec
-from tests.real import CACHE
+from tests.helpers.architectures import Basic, Bottleneck, ResNet
+from tests.helpers.codecs import VideoCodec
+from tests.helpers.real import CACHE
 
 TRAINED = CACHE / "trained"
 FASHION = Path("/usr/share/datasets/fashion-mnist")

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
-from tests.real import CACHE
+from tests.helpers.real import CACHE
 
 HERE = Path(__file__).parent
 MARKED = "vgg16-marked"

@@ -10,14 +10,14 @@ import pytest
 import lady_onnx as lady
 from lady_onnx.reporting import SCHEMA_VERSION, Report, format_table
 
-from .test_cli import net
+from .helpers.networks import perceptron
 
 WIDTHS = (4, 40, 50)
 
 
 @pytest.fixture(scope="module")
 def reports() -> dict[str, Report]:
-    model = net(WIDTHS)
+    model = perceptron(WIDTHS)
     noisy = lady.attack(lady.permute(model, 1).graph, "noise", 0.1)
     return {
         "symmetry": lady.find_groups(model),
@@ -25,7 +25,7 @@ def reports() -> dict[str, Report]:
         "attacked": noisy,
         "resync": lady.resync(model, noisy.graph),
         "check": lady.check(model, noisy.graph),
-        "other": lady.check(model, net((4, 7, 5))),
+        "other": lady.check(model, perceptron((4, 7, 5))),
         "verification": lady.verify(model, noisy.graph),
     }
 
@@ -66,7 +66,7 @@ def test_headlines_give_the_figures(reports: dict[str, Report]) -> None:
 
 
 def test_at_most_ten_entries_are_listed_the_worst_first() -> None:
-    symmetry = lady.find_groups(net((4, *range(3, 30))))
+    symmetry = lady.find_groups(perceptron((4, *range(3, 30))))
     lines = symmetry.details()
     assert [line.split()[2] for line in lines[1:11]] == [str(n) for n in range(29, 19, -1)]
     assert lines[11] == "and 17 more"
@@ -74,7 +74,7 @@ def test_at_most_ten_entries_are_listed_the_worst_first() -> None:
 
 
 def test_exact_matches_are_counted_and_not_listed(reports: dict[str, Report]) -> None:
-    model = net(WIDTHS)
+    model = perceptron(WIDTHS)
     found = lady.resync(model, lady.permute(model, 1).graph)
     assert found.details() == ["2 groups matched exactly"]
     assert len(found.details(None)) == 3

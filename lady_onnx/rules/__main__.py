@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"lady-onnx: {file}: exists already; choose another folder", file=sys.stderr)
             return 2
         file.write_text(rule)
-        print(f"{file}: written; the case for tests/test_law.py:\n")
+        print(f"{file}: written; a case for the tests:\n")
     print(case)
     return 0
 

@@ -28,11 +28,11 @@ def {function}(node: Node) -> Kind:
     return Equation("{equation}")
 '''
 CASES = {
-    "": """# For `cases()` in tests/test_law.py: operator, further operands, attributes, opset,
-# kind of the map, sizes of the groups.
+    "": """# For `cases()` in tests/helpers/operator_cases.py: operator, further operands,
+# attributes, opset, kind of the map, sizes of the groups.
 yield "{operator}", [{operands}], {{{given}}}, {version}, None, []
 """,
-    "com.microsoft": """# For `CASES` in tests/test_fused.py: operator, kind of the map, further
+    "com.microsoft": """# For `CASES` in tests/helpers/fused.py: operator, kind of the map, further
 # operands, attributes, results, sizes of the groups.
 ("{operator}", MAP, [{operands}], {{{given}}}, 1, []),
 """,

@@ -1,0 +1,261 @@
+"""Loading and saving: weights wherever they lie, and everything else as it came."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import lady_onnx as lady
+from lady_onnx.graph import wire
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import METADATA_KEY
+
+from ..helpers.networks import perceptron
+
+
+def _constants(kind: str) -> onnx.ModelProto:
+    """Put the weights of `net` in Constant nodes, biases as lists of floats if `kind` says so."""
+    model = perceptron()
+    for tensor in reversed(model.graph.initializer):
+        if kind == "floats" and len(tensor.dims) == 1:
+            node = helper.make_node(
+                "Constant", [], [tensor.name], value_floats=numpy_helper.to_array(tensor).tolist()
+            )
+        else:
+            node = helper.make_node("Constant", [], [tensor.name], value=tensor)
+        model.graph.node.insert(0, node)
+    del model.graph.initializer[:]
+    return model
+
+
+@pytest.mark.parametrize(
+    "kind", ["initializers", "constants", "floats", "external", "typed", "half"]
+)
+def test_weights_wherever_they_lie(kind: str, tmp_path: Path) -> None:
+    path, suspect, back = (tmp_path / f"{n}.onnx" for n in ("reference", "suspect", "back"))
+    model = perceptron((4, 60, 50))
+    if kind in ("constants", "floats"):
+        model = _constants(kind)
+    if kind == "typed":
+        for tensor in model.graph.initializer:
+            values = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(
+                helper.make_tensor(
+                    tensor.name, TensorProto.FLOAT, tensor.dims, values.ravel().tolist()
+                )
+            )
+    if kind == "half":
+        for tensor in model.graph.initializer:
+            tensor.CopyFrom(
+                numpy_helper.from_array(
+                    numpy_helper.to_array(tensor).astype(np.float16), tensor.name
+                )
+            )
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+        model.graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    if kind == "external":
+        onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    else:
+        onnx.save(model, path)
+    lady.permute(path, 1).save(suspect)
+    if kind == "external":
+        assert suspect.stat().st_size < 3000
+        assert (tmp_path / "suspect.onnx.data").exists()
+    onnx.checker.check_model(str(suspect))
+    result = lady.resync(path, suspect)
+    result.save(back)
+    ours, theirs, again = load_graph(path), load_graph(suspect), load_graph(back)
+    assert not np.array_equal(ours.array("w0"), theirs.array("w0"))
+    for name in ours.tensors:
+        assert ours.array(name).tobytes() == again.array(name).tobytes()
+    assert result.outputs_preserved
+    assert lady.check(path, back).verdict == "identical"
+    if kind == "external":
+        with pytest.raises(lady.LadyError, match="is the input's external data"):
+            lady.permute(suspect, 2).save(suspect)
+
+
+def test_only_weights_and_one_note_change(tmp_path: Path) -> None:
+    model = perceptron()
+    model.producer_name = "somebody"
+    model.metadata_props.add(key="licence", value="theirs")
+    model.graph.doc_string = "words"
+    model.graph.initializer[0].doc_string = "more words"
+    before = model.SerializeToString()
+    changed = lady.permute(model, 1).model
+    assert model.SerializeToString() == before
+    notes = {p.key: p.value for p in changed.metadata_props}
+    assert notes == {"licence": "theirs", METADATA_KEY: "permuted"}
+    for m in (model, changed):
+        del m.metadata_props[:]
+        for t in m.graph.initializer:
+            t.ClearField("raw_data")
+    assert changed == model
+
+
+def test_a_model_without_weights_that_move_is_returned_as_it_was(tmp_path: Path) -> None:
+    path, out = tmp_path / "a.onnx", tmp_path / "b.onnx"
+    onnx.save(perceptron(), path)
+    lady.resync(path, path).save(out)
+    assert lady.check(path, out).verdict == "identical"
+
+
+def test_external_data_shorter_than_promised(tmp_path: Path) -> None:
+    onnx.save(
+        perceptron((4, 60, 50)),
+        tmp_path / "m.onnx",
+        save_as_external_data=True,
+        location="d",
+        size_threshold=0,
+    )
+    (tmp_path / "d").write_bytes((tmp_path / "d").read_bytes()[:-4])
+    with pytest.raises(lady.LadyError, match="'d' is shorter than the model says"):
+        lady.find_groups(tmp_path / "m.onnx")
+
+
+def test_constant_along() -> None:
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.standard_normal((1, 300, 1)), 3, 0).repeat(2, 2).astype(np.float32)
+    model = perceptron()
+    model.graph.initializer.append(numpy_helper.from_array(values, "v"))
+    graph = load_graph(model)
+    assert [graph.constant_along("v", a) for a in range(3)] == [True, False, True]
+
+
+def test_dynamic_axes_and_token_inputs() -> None:
+    """Integer inputs index tables, so random tokens stay inside the smallest."""
+    rng = np.random.default_rng(0)
+    table, w = (rng.standard_normal(s).astype(np.float32) for s in ((11, 6), (6, 3)))
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gather", ["table", "ids"], ["e"]),
+            helper.make_node("MatMul", ["e", "w"], ["y"]),
+        ],
+        "tokens",
+        [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", "length"])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(table, "table"), numpy_helper.from_array(w, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    symmetry = lady.find_groups(model)
+    assert [(g.size, {(s.initializer, s.axis) for s in g.slots}) for g in symmetry.groups] == [
+        (6, {("table", 1), ("w", 0)})
+    ]
+    assert lady.verify(model, lady.permute(model, 1).model).equal
+
+
+def test_large_weights_of_a_file_are_read_from_its_bytes(tmp_path: Path) -> None:
+    """Of every element type and at any offset; the whole model comes back as it was."""
+    rng = np.random.default_rng(0)
+    arrays = [
+        rng.integers(0, 2, (97, 61)).astype(t)
+        for t in (np.float32, np.float64, np.float16, np.int8, np.int64, np.bool_)
+    ]
+    tensors = [numpy_helper.from_array(a, "w" * k + "eight") for k, a in enumerate(arrays, 1)]
+    tensors.append(
+        numpy_helper.from_array(rng.integers(-8, 8, (99, 99)).astype(ml_dtypes.int4), "few")
+    )
+    tensors.append(
+        numpy_helper.from_array(rng.standard_normal((60, 60)).astype(ml_dtypes.bfloat16), "brain")
+    )
+    tensors.append(
+        helper.make_tensor("listed", TensorProto.FLOAT, [60, 60], rng.standard_normal(3600))
+    )
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in "xy"]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", value[:1], value[1:], tensors), ir_version=10
+    )
+    onnx.save(model, tmp_path / "m.onnx")
+    rest, places = wire.split_large_weights((tmp_path / "m.onnx").read_bytes())
+    assert places.keys() >= {t.name for t in tensors if t.name != "listed"}
+    assert len(rest) < 20000
+    graph = load_graph(tmp_path / "m.onnx")
+    for tensor in tensors:
+        assert graph.array(tensor.name).tobytes() == numpy_helper.to_array(tensor).tobytes()
+        assert graph.array(tensor.name).flags.aligned
+    whole = graph.to_model("")
+    del whole.metadata_props[:]
+    assert whole == model
+    graph.save(tmp_path / "n.onnx", "")
+    assert {t.name: t for t in onnx.load(tmp_path / "n.onnx").graph.initializer} == {
+        t.name: t for t in tensors
+    }
+
+
+@given(st.binary(max_size=200), st.integers(0, 10**6), st.integers(0, 255))
+def test_bytes_that_are_no_model_are_left_to_the_parser(
+    noise: bytes, place: int, byte: int
+) -> None:
+    tensors = [numpy_helper.from_array(np.ones((40, 40), np.float32), "w")]
+    whole = helper.make_model(helper.make_graph([], "g", [], [], tensors)).SerializeToString()
+    broken = bytearray(whole)
+    broken[place % 60] = byte
+    endless = b"\x3a" + b"\xff" * 100
+    # a number of more than 64 bits stands before a model
+    assert wire.split_large_weights(b"\x08" + b"\xff" * 10 + b"\x01" + whole)[1] == {}
+    for data in (noise, bytes(broken), whole[: place % len(whole)], endless):
+        rest, places = wire.split_large_weights(data)
+        assert all(0 <= start <= end <= len(data) for start, end in places.values())
+        if not places:
+            assert rest == data
+
+
+@pytest.mark.long
+def test_more_than_two_gigabytes(tmp_path: Path) -> None:
+    """Weights in external data: no step needs the model in one piece."""
+    n = 24576
+    rng = np.random.default_rng(0)
+    weights = []
+    for name, shape in (("a", (16, n)), ("b", (n, n)), ("c", (n, 16))):
+        with (tmp_path / f"{name}.bin").open("wb") as file:
+            for _ in range(shape[0]):
+                file.write(rng.standard_normal(shape[1], np.float32).tobytes())
+        weights.append(
+            TensorProto(
+                name=name,
+                data_type=TensorProto.FLOAT,
+                dims=shape,
+                data_location=TensorProto.EXTERNAL,
+            )
+        )
+        weights[-1].external_data.add(key="location", value=f"{name}.bin")
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["i"]),
+        helper.make_node("MatMul", ["i", "c"], ["out"]),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16])]
+    outputs = [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "large", inputs, outputs, weights)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
+        tmp_path / "m.onnx",
+    )
+    assert [g.size for g in lady.find_groups(tmp_path / "m.onnx").groups] == [n, n]
+    lady.permute(tmp_path / "m.onnx", 1).save(tmp_path / "p.onnx")
+    result = lady.resync(tmp_path / "m.onnx", tmp_path / "p.onnx", verify="none")
+    assert result.exact
+    result.save(tmp_path / "r.onnx")
+    del result
+    assert lady.check(tmp_path / "m.onnx", tmp_path / "r.onnx").verdict == "identical"
+
+
+def test_places_of_a_sparse_weight_are_in_order(tmp_path: Path) -> None:
+    """Runtimes differ in what they make of places that stand twice."""
+    values = numpy_helper.from_array(np.ones(2, np.float32), "w")
+    indices = numpy_helper.from_array(np.array([1, 1]), "places")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [], [])
+    graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [4]))
+    graph.output.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [4]))
+    graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
+    with pytest.raises(lady.LadyError, match="not in ascending order"):
+        lady.find_groups(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))

@@ -1,0 +1,317 @@
+"""Suspects with more or fewer units: dummies, cancelling ones, clones, and removed channels."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import lady_onnx as lady
+from lady_onnx.cli.main import main
+from lady_onnx.graph.loading import load_graph
+
+from ..helpers.law import trials
+from ..helpers.networks import (
+    INCOMING,
+    OUTGOING,
+    RUN,
+    attention,
+    convolutional,
+    weights,
+    with_weights,
+)
+
+F = np.float32
+
+
+def parts(arrays: dict[str, np.ndarray], group: str) -> tuple[list[np.ndarray], np.ndarray]:
+    """The incoming rows of a group's units, and its outgoing ones, unit first."""
+    out = arrays[OUTGOING[group]]
+    out = out.reshape(out.shape[0], -1, RUN[group], *out.shape[2:])
+    return [arrays[n] for n in INCOMING[group]], np.moveaxis(out, 1, 0)
+
+
+def put(
+    arrays: dict[str, np.ndarray], group: str, incoming: list[np.ndarray], out: np.ndarray
+) -> None:
+    arrays.update(zip(INCOMING[group], incoming, strict=True))
+    old = arrays[OUTGOING[group]].shape
+    arrays[OUTGOING[group]] = np.ascontiguousarray(np.moveaxis(out, 0, 1)).reshape(
+        old[0], -1, *old[2:]
+    )
+
+
+def dummies(
+    model: onnx.ModelProto, group: str, count: int, cancelling: bool, rng: np.random.Generator
+) -> onnx.ModelProto:
+    """Units with zero outgoing weights, or pairs of like ones whose outgoing weights cancel."""
+    arrays = weights(model)
+    incoming, out = parts(arrays, group)
+    new = [(rng.standard_normal((count, *x.shape[1:])) * x.std()).astype(F) for x in incoming]
+    more = np.zeros((count, *out.shape[1:]), F)
+    if cancelling:
+        half = (rng.standard_normal((count // 2, *out.shape[1:])) * out.std()).astype(F)
+        new = [np.concatenate([x[: count // 2]] * 2) for x in new]
+        more = np.concatenate([half, -half])
+    put(
+        arrays,
+        group,
+        [np.concatenate([x, y]) for x, y in zip(incoming, new, strict=True)],
+        np.concatenate([out, more]),
+    )
+    return with_weights(model, arrays)
+
+
+def clones(model: onnx.ModelProto, group: str, units: list[int], share: float) -> onnx.ModelProto:
+    """The same unit again, which takes a share of the outgoing weights."""
+    arrays = weights(model)
+    incoming, out = parts(arrays, group)
+    out = out.copy()
+    more = (out[units] * F(share)).astype(F)
+    out[units] -= more
+    put(
+        arrays,
+        group,
+        [np.concatenate([x, x[units]]) for x in incoming],
+        np.concatenate([out, more]),
+    )
+    return with_weights(model, arrays)
+
+
+def without(model: onnx.ModelProto, group: str, units: list[int]) -> onnx.ModelProto:
+    arrays = weights(model)
+    incoming, out = parts(arrays, group)
+    put(arrays, group, [np.delete(x, units, 0) for x in incoming], np.delete(out, units, 0))
+    return with_weights(model, arrays)
+
+
+@pytest.mark.parametrize("trial", trials(6))
+def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
+    """Each case at random in another network, every group shuffled: found, named, nothing else found."""
+    rng = np.random.default_rng(trial)
+    model = convolutional("Relu", trial)
+    group = list(INCOMING)[trial % 3]
+    size = len(weights(model)[INCOMING[group][1]])
+    some = rng.permutation(size)
+    obfuscated = {
+        "dummies": dummies(model, group, 3, False, rng),
+        "cancelling": dummies(model, group, 4, True, rng),
+        "clones": clones(model, group, some[:2].tolist(), float(rng.uniform(0.2, 0.8))),
+    }
+    counts = {"dummies": 3, "cancelling": 4, "clones": 2}
+    for case, suspect in obfuscated.items():
+        shuffled = lady.permute(suspect, trial)
+        found = lady.check(model, shuffled.graph)
+        assert found.verdict == "rescaled", (case, found.reason)
+        assert found.accepted
+        assert found.resync is not None
+        assert [(f.kind, f.group) for f in found.resync.integrity] == [
+            ("obfuscated", group)
+        ] * counts[case], case
+        plain = lady.resync(model, shuffled.graph)
+        assert plain.outputs_preserved
+        assert not plain.stripped
+        assert {n: a.shape for n, a in weights(plain.model).items()} == {
+            n: a.shape for n, a in weights(suspect).items()
+        }
+        stripped = lady.resync(model, shuffled.graph, strip=True)
+        assert stripped.outputs_preserved
+        assert stripped.stripped
+        left = weights(stripped.model)
+        for name, array in weights(model).items():
+            assert np.allclose(left[name], array, rtol=1e-5, atol=1e-6), (case, name)
+        # each inserted unit by its place in the suspect
+        if case == "dummies":
+            (inside,) = [
+                p
+                for g, p in shuffled.permutations.items()
+                if g.startswith(group[0]) and len(p) == size + 3
+            ]
+            assert sorted(f.unit for f in found.resync.integrity) == sorted(
+                np.flatnonzero(inside >= size)
+            )
+
+    gone = sorted(some[: max(size // 10, 1)].tolist())
+    shuffled = lady.permute(without(model, group, gone), trial)
+    found = lady.check(model, shuffled.graph)
+    assert found.verdict == "altered"
+    assert found.resync is not None
+    assert [(f.kind, f.group, f.unit) for f in found.resync.integrity] == [
+        ("removed", group, u) for u in gone
+    ]
+    assert lady.resync(model, shuffled.graph).outputs_preserved
+    # what is left stands in the reference's order
+    left = weights(lady.resync(model, shuffled.graph).model)
+    assert all(np.array_equal(left[n], a) for n, a in weights(without(model, group, gone)).items())
+
+    effective = dummies(model, group, 1, False, rng)
+    arrays = weights(effective)
+    incoming, out = parts(arrays, group)
+    out = out.copy()
+    out[-1] = rng.standard_normal(out[-1].shape).astype(F) * out.std()
+    put(arrays, group, incoming, out)
+    found = lady.check(model, lady.permute(with_weights(model, arrays), trial).graph)
+    assert found.verdict == "tampered"
+    assert found.resync is not None
+    assert [(f.kind, f.group) for f in found.resync.integrity] == [("inserted", group)]
+
+
+def test_a_unit_that_is_like_no_other_is_no_copy() -> None:
+    """One unit is gone, and two that the function needs have come: one may be like it by chance, but none is forced to."""
+    named = []
+    for trial, group in enumerate([*INCOMING, *INCOMING]):
+        rng, model = np.random.default_rng(trial), convolutional("Relu", trial)
+        arrays = weights(dummies(without(model, group, [5]), group, 2, False, rng))
+        incoming, out = parts(arrays, group)
+        out = out.copy()
+        out[-2:] = rng.standard_normal(out[-2:].shape).astype(F) * out.std()
+        put(arrays, group, incoming, out)
+        found = lady.check(model, lady.permute(with_weights(model, arrays), trial).graph)
+        assert found.verdict == "tampered"
+        assert found.resync is not None
+        kinds = {(f.kind, f.unit) for f in found.resync.integrity if f.kind != "inserted"}
+        assert kinds in ({("removed", 5)}, {("replaced", 5)})
+        named += [k for k, _ in kinds]
+    assert "removed" in named
+
+
+def test_units_that_cancel_may_be_as_large_as_they_like() -> None:
+    for trial in (0, 3, 6):
+        model = convolutional("Relu", trial)
+        arrays = weights(dummies(model, "a:0", 6, True, np.random.default_rng(trial)))
+        incoming, out = parts(arrays, "a:0")
+        out = out.copy()
+        out[-6:] *= 30
+        put(arrays, "a:0", incoming, out)
+        found = lady.check(model, lady.permute(with_weights(model, arrays), trial).graph)
+        assert found.verdict == "rescaled", found.reason
+
+
+def test_a_unit_that_computes_nothing_beside_a_dead_one_of_the_reference() -> None:
+    """Both are zero whatever comes in: what reads the one is not given to the other."""
+    model = convolutional("Relu", 0)
+    arrays = weights(model)
+    for name in INCOMING["c:0"]:
+        arrays[name][4] = 0
+    model = with_weights(model, arrays)
+    arrays = weights(dummies(model, "c:0", 1, False, np.random.default_rng(0)))
+    incoming, out = parts(arrays, "c:0")
+    out = out.copy()
+    out[-1] = 1
+    for part in incoming:
+        part[-1] = 0
+    put(arrays, "c:0", incoming, out)
+    found = lady.check(model, with_weights(model, arrays))
+    assert found.verdict == "rescaled", found.reason
+
+
+def test_noise_on_top_of_clones_and_of_removed_units() -> None:
+    for trial in range(4):
+        model = convolutional("Relu", trial)
+        for suspect, kind in (
+            (without(model, "b:0", [2, 7]), "removed"),
+            (clones(model, "c:0", [3], 0.5), "inserted"),
+        ):
+            noisy = lady.attack(lady.permute(suspect, trial).graph, "noise", 0.1, seed=trial)
+            found = lady.resync(model, noisy.model)
+            assert found.outputs_preserved
+            assert {f.kind for f in found.integrity} == {kind}
+
+
+def test_command_line_strips_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = convolutional("Relu", 3)
+    suspect = lady.permute(dummies(model, "b:0", 3, False, np.random.default_rng(0)), 1)
+    onnx.save(model, tmp_path / "a.onnx")
+    suspect.save(tmp_path / "b.onnx")
+    ask = [
+        "resync",
+        str(tmp_path / "a.onnx"),
+        str(tmp_path / "b.onnx"),
+        "-o",
+        str(tmp_path / "c.onnx"),
+        "--json",
+    ]
+    assert main(ask) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [f["kind"] for f in found["integrity"]] == ["obfuscated"] * 3
+    assert not found["stripped"]
+    assert main([*ask, "--strip"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["stripped"]
+    assert load_graph(tmp_path / "c.onnx").shape("b") == (12, 16, 3, 3)
+    assert main(["check", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]) == 0
+    assert "3 units were inserted that the function does not need" in capsys.readouterr().out
+
+
+WIDTH = 4
+"""Dimensions of a head of `attention`."""
+
+
+def with_heads(
+    model: onnx.ModelProto, heads: list[int | None], rng: np.random.Generator, share: float = 0.0
+) -> onnx.ModelProto:
+    """The same with these heads of `model`, or, for None, a random one whose output counts by `share`."""
+    arrays = weights(model)
+    for name in ("wq", "wk", "wv", "bq", "bk", "bv", "wo"):
+        old = np.moveaxis(arrays[name], -1 if name != "wo" else 0, 0)
+        old = old.reshape(-1, WIDTH, *old.shape[1:])
+        size = F(share if name == "wo" else 1)
+        new = [
+            rng.standard_normal(old.shape[1:]).astype(F) * size if h is None else old[h]
+            for h in heads
+        ]
+        arrays[name] = np.moveaxis(np.concatenate(new), 0, -1 if name != "wo" else 0)
+    arrays |= {
+        "heads": np.array([2, 5, len(heads), WIDTH]),
+        "back": np.array([2, 5, len(heads) * WIDTH]),
+    }
+    return with_weights(model, arrays)
+
+
+@pytest.mark.parametrize("seed", trials(4))
+def test_heads_that_were_removed_or_inserted(seed: int) -> None:
+    """With all that lies inside them; what is left stands in the reference's order."""
+    rng = np.random.default_rng(seed)
+    model = attention(seed, (1,) * 4, WIDTH)
+    group = next(g.id for g in lady.find_groups(model).groups if g.kind == "blocks")
+
+    gone = int(rng.integers(4))
+    fewer = with_heads(model, [h for h in range(4) if h != gone], rng)
+    found = lady.check(model, lady.permute(fewer, seed).graph)
+    assert found.verdict == "altered"
+    assert found.resync is not None
+    assert [(f.kind, f.group, f.unit) for f in found.resync.integrity] == [("removed", group, gone)]
+    back = lady.resync(model, lady.permute(fewer, seed).graph)
+    assert back.outputs_preserved
+    left = weights(back.model)
+    assert all(np.array_equal(left[n], a) for n, a in weights(fewer).items())
+    noisy = lady.attack(lady.permute(fewer, seed).graph, "noise", 0.1, seed=seed + 100).graph
+    assert [(f.kind, f.group, f.unit) for f in lady.resync(model, noisy).integrity] == [
+        ("removed", group, gone)
+    ]
+
+    place = int(rng.integers(5))
+    order: list[int | None] = [0, 1, 2, 3]
+    order.insert(place, None)
+    for share, kind, verdict in ((0.0, "obfuscated", "rescaled"), (1.0, "inserted", "tampered")):
+        more = lady.permute(with_heads(model, order, rng, share), seed)
+        found = lady.check(model, more.graph)
+        assert found.verdict == verdict, found.reason
+        assert found.resync is not None
+        there = int(np.flatnonzero(more.permutations[group] == place)[0])
+        assert [(f.kind, f.group, f.unit) for f in found.resync.integrity] == [(kind, group, there)]
+        stripped = lady.resync(model, more.graph, strip=True)
+        assert stripped.outputs_preserved
+        assert stripped.stripped is (share == 0)
+        left = weights(stripped.model)
+        if share == 0:
+            assert all(
+                np.allclose(left[n], a, rtol=1e-5, atol=1e-6) for n, a in weights(model).items()
+            )
+        else:
+            whole = weights(with_heads(model, [0, 1, 2, 3, None], rng, share))
+            assert {n: a.shape for n, a in left.items()} == {n: a.shape for n, a in whole.items()}
+            assert np.array_equal(left["wo"][:-WIDTH], weights(model)["wo"])
