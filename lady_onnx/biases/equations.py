@@ -10,7 +10,15 @@ from ..errors import UnknownStructure
 from ..rules import Equation
 from ..rules.laws import Linear, Multilinear, Softmax
 from ..scaling.state import PlainNode
-from .gains import Gain, add_gains, average_gain, make_unknown, multiply_gain, take_gain, weigh_gain
+from .gains import (
+    Gain,
+    add_gains,
+    average_gain,
+    make_unknown,
+    multiply_gain,
+    take_gain,
+    weigh_gain,
+)
 from .state import Gains, GainState
 
 

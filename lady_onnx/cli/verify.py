@@ -7,7 +7,12 @@ import argparse
 import lady_onnx as lady
 
 from ..runtime.providers import PROVIDERS
-from .arguments import add_custom_ops_argument, parse_magnitude, parse_natural, parse_positive
+from .arguments import (
+    add_custom_ops_argument,
+    parse_magnitude,
+    parse_natural,
+    parse_positive,
+)
 from .console import print_details, print_headline, print_json
 from .progress import show_phase
 

@@ -24,7 +24,7 @@ from ..graph.nodes import (
     sort_topologically,
 )
 from ..rules import Elementwise, normalise_domain
-from ..rules.plain.writer import has_plain_form, spell_out
+from ..rules.plain_forms import has_plain_form, spell_out
 from ..rules.vocabulary import structure
 from .state import COPY_OPERATOR, Result, WalkState
 

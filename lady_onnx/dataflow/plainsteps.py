@@ -19,7 +19,7 @@ from ..graph.nodes import read_attributes
 from ..graph.weights import read_constant
 from ..rules import Kind, find_rule, normalise_domain
 from ..rules.laws import Law, Linear
-from ..rules.plain.writer import PLAIN_OPSET
+from ..rules.plain_forms import PLAIN_OPSET
 from .engine import Analysis
 from .labels.tensors import Tensor
 

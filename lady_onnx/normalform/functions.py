@@ -16,7 +16,7 @@ from ..graph.nodes import (
     sort_topologically,
     walk_nodes,
 )
-from ..rules.plain.writer import spell_out
+from ..rules.plain_forms import spell_out
 from ..rules.rewrites.blocked import NodeRewriter
 from ..rules.vocabulary.names import ADD, CONSTANT, MUL
 from ..rules.vocabulary.structure import normalise_domain

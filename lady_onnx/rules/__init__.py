@@ -172,9 +172,16 @@ from .kinds import (
     require_rank,
     require_shape,
 )
-from .plain.writer import NoPlainForm, Writer, register_plain_form
+from .plain_forms import NoPlainForm, Writer, register_plain_form
 from .plugins import load_entry_points, load_rules_file
-from .registry import REGISTRY, Rule, find_rule, register, register_equation, register_pinned
+from .registry import (
+    REGISTRY,
+    Rule,
+    find_rule,
+    register,
+    register_equation,
+    register_pinned,
+)
 from .table import make_table
 from .vocabulary.structure import normalise_domain
 

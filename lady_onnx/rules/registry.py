@@ -1,11 +1,11 @@
 """The registry: the one declaration of every operator, found by its domain and name.
 
-Plain forms of fused operators have a registry of their own in `plain.writer`.
+Plain forms of fused operators have a registry of their own in `plain_forms`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -76,6 +76,18 @@ def find_rule(domain: str, operator: str) -> Rule | None:
     return REGISTRY.get((normalise_domain(domain), operator))
 
 
+def _claim_names(domain: str, operators: Sequence[str]) -> str:
+    """Return the one name of a domain; raise ValueError if one of the operators has a rule.
+
+    All are looked at before any is registered: a second try must not find half of the first.
+    """
+    where = normalise_domain(domain)
+    for operator in operators:
+        if (where, operator) in REGISTRY:
+            raise ValueError(f"operator {where or 'ai.onnx'}.{operator} has a rule already")
+    return where
+
+
 def register(
     *operators: str,
     domain: str = "",
@@ -116,11 +128,7 @@ def register(
     """
 
     def add(order: DescribeT) -> DescribeT:
-        where = normalise_domain(domain)
-        # all of them or none: a second try must not find half of the first
-        for operator in operators:
-            if (where, operator) in REGISTRY:
-                raise ValueError(f"operator {where or 'ai.onnx'}.{operator} has a rule already")
+        where = _claim_names(domain, operators)
         for operator in operators:
             REGISTRY[where, operator] = Rule(
                 where,

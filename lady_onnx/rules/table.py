@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .plain.writer import PLAIN_FORMS
+from .plain_forms import PLAIN_FORMS
 from .registry import REGISTRY
 
 PLAIN_FORM_PREFIX = "Walked as the plain operators that it stands for: "

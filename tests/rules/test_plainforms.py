@@ -16,7 +16,7 @@ from onnx import AttributeProto, NodeProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 from scipy import special
 
-from lady_onnx.rules.plain.writer import MICROSOFT, PLAIN_FORMS, spell_out
+from lady_onnx.rules.plain_forms import MICROSOFT, PLAIN_FORMS, spell_out
 
 from ..helpers.draws import (
     Draw,

@@ -19,7 +19,7 @@ from lady_onnx.dataflow.plainsteps import list_plain_steps
 from lady_onnx.errors import UnknownStructure
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.rules import laws
-from lady_onnx.rules.plain.writer import PLAIN_FORMS
+from lady_onnx.rules.plain_forms import PLAIN_FORMS
 
 OPSET = 20
 TOLERANCE = 1e-5

@@ -6,7 +6,7 @@ import onnx
 from onnx import NodeProto, OperatorSetIdProto
 
 from ...graph.model import Graph
-from ...rules.plain.writer import PLAIN_OPSET
+from ...rules.plain_forms import PLAIN_OPSET
 
 
 class NodeVersions:

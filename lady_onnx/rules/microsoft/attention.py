@@ -20,7 +20,7 @@ from ..kinds import (
     require_rank,
     require_shape,
 )
-from ..plain.writer import MICROSOFT
+from ..plain_forms import MICROSOFT
 from ..registry import register
 
 

@@ -25,7 +25,7 @@ from ..kinds import (
 )
 from ..operators import quantised
 from ..operators.linear import describe_convolution
-from ..plain.writer import MICROSOFT
+from ..plain_forms import MICROSOFT
 from ..registry import ShapeOf, register
 
 SHAPE_OPSET = 20

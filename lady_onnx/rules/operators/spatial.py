@@ -4,7 +4,14 @@ Spec: https://onnx.ai/onnx/operators/
 """
 
 from ...errors import UnknownStructure
-from ..kinds import Equation, Kind, Node, read_axis_attribute, require_rank, require_shape
+from ..kinds import (
+    Equation,
+    Kind,
+    Node,
+    read_axis_attribute,
+    require_rank,
+    require_shape,
+)
 from ..laws import Linear, PositivelyHomogeneous
 from ..registry import register, register_equation
 

@@ -5,7 +5,7 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 
 from __future__ import annotations
 
-from .writer import Writer, register_plain_form
+from ..plain_forms import Writer, register_plain_form
 
 
 @register_plain_form("Gelu", "X")

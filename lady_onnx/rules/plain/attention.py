@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .writer import (
+from ..plain_forms import (
     FLOAT,
     INT,
     INTS,

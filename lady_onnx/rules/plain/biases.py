@@ -5,7 +5,7 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 
 from __future__ import annotations
 
-from .writer import (
+from ..plain_forms import (
     INT,
     Writer,
     make_optional,

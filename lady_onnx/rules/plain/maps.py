@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from .products import ACTIVATION_ATTRIBUTES, CONVOLUTION_ATTRIBUTES, write_activation
-from .writer import (
+from ..plain_forms import (
     INTS,
     NoPlainForm,
     Writer,
     make_optional,
     make_required,
     register_plain_form,
+)
+from .products import (
+    ACTIVATION_ATTRIBUTES,
+    CONVOLUTION_ATTRIBUTES,
+    write_activation,
 )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from .writer import INT, NoPlainForm, Writer, make_optional, register_plain_form
+from ..plain_forms import INT, NoPlainForm, Writer, make_optional, register_plain_form
 
 
 def write_root_mean_square_norm(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .writer import (
+from ..plain_forms import (
     FLOAT,
     FLOATS,
     INTS,

@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 from onnx import TensorProto
 
-from .maps import move_channels, write_average
-from .writer import (
+from ..plain_forms import (
     INT,
     INTS,
     NoPlainForm,
@@ -19,6 +18,7 @@ from .writer import (
     make_required,
     register_plain_form,
 )
+from .maps import move_channels, write_average
 
 
 def write_dequantised(w: Writer, x: str, scale: str, zero: str, axis: int | None = None) -> str:

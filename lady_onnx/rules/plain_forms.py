@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
-from ..vocabulary.structure import normalise_domain
+from .vocabulary.structure import normalise_domain
 
 MICROSOFT = "com.microsoft"
 PLAIN_OPSET = 20
