@@ -81,7 +81,9 @@ def list_blocks(page: str) -> Iterator[Block]:
         word, _, reason = (found["comment"] or "").partition(": ")
         is_special = word in ("long", "not run")
         code = re.fullmatch(r"exits with (\d+)", word)
-        assert word in ("", "long", "not run") or code, f"{page}: a comment of no known kind: {word}"
+        assert word in ("", "long", "not run") or code, (
+            f"{page}: a comment of no known kind: {word}"
+        )
         assert not is_special or reason, f"{page}: a block that does not run, and no reason"
         yield Block(
             found["language"],
