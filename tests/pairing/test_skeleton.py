@@ -40,8 +40,21 @@ def renamed(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize(("ours", "theirs"), list(itertools.permutations(FORMS, 2)))
+def pair_forms() -> list[Any]:
+    """Networks in any two forms; of the one that is most like another, half precision is `long`."""
+    return [
+        pytest.param(
+            ours,
+            theirs,
+            name,
+            marks=pytest.mark.long if name == "mobilenet_v2" and "half" in ours + theirs else (),
+        )
+        for ours, theirs in itertools.permutations(FORMS, 2)
+        for name in NETS
+    ]
+
+
+@pytest.mark.parametrize(("ours", "theirs", "name"), pair_forms())
 def test_units_are_put_back_across_forms(name: str, ours: str, theirs: str) -> None:
     reference = forms(name)[ours]
     suspect = lady.permute(renamed(forms(name)[theirs], 1), 2)
