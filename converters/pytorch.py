@@ -28,15 +28,15 @@ from lady_onnx.runtime.sessions import open_session, run_sample
 from .operators import OPERATORS
 
 LEARNING_RATE = 1e-3
-"""Of the gradient descent: a tenth of what such networks are usually trained with, or less."""
+"""The rate of the gradient descent: a tenth of the usual one for such networks, or less."""
 MOMENTUM = 0.9
-"""Of the gradient descent."""
+"""The momentum of the gradient descent."""
 BATCH_SIZE = 32
-"""Samples of one step."""
+"""The number of samples of one step of the gradient descent."""
 COMPARED_SAMPLES = 2
-"""Samples that show that both compute the same, where the model does not fix its batch size."""
+"""The number of samples on which both runtimes are compared, unless the model fixes it."""
 RELATIVE_TOLERANCE = 1e-3
-"""How near the outputs of both are, in units of the largest."""
+"""The difference at which outputs of both runtimes are equal, as a share of the largest."""
 
 
 class Network(torch.nn.Module):
@@ -134,6 +134,9 @@ def finetune(
         passes: how often all samples are seen; 0.1 for a tenth of them.
         rate: the learning rate.
         seed: the seed of the samples' order.
+
+    Returns:
+        A copy of the model with the weights that were learned.
 
     Raises:
         LadyError: PyTorch is not told of an operator or computes something else than onnxruntime,

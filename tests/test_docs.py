@@ -1,4 +1,4 @@
-"""The documentation is true: its examples run and print what it shows, and its links lead somewhere.
+"""The documentation is true: examples run and print what it shows, and links lead somewhere.
 
 The `sh` and `python` blocks of a page run from top to bottom in one temporary folder. A `text`
 block that follows one of them, with nothing but blank lines between, is its output; `...` in it
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from . import house
 
 ROOT = Path(__file__).parent.parent
 ADDRESSES = (
@@ -98,7 +100,10 @@ def list_blocks(page: str) -> Iterator[Block]:
 def make_path(folder: Path) -> str:
     """The search path of a shell that finds this interpreter and this working copy's commands."""
     folder.mkdir()
-    run = f'#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(ROOT))}\nexec {shlex.quote(sys.executable)} {{}}"$@"\n'
+    run = (
+        f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(ROOT))}\n"
+        f'exec {shlex.quote(sys.executable)} {{}}"$@"\n'
+    )
     for name, arguments in (("lady-onnx", "-m lady_onnx "), ("python", ""), ("pip", "-m pip ")):
         script = folder / name
         script.write_text(run.format(arguments))
@@ -108,7 +113,13 @@ def make_path(folder: Path) -> str:
 
 def run_blocks(page: str, folder: Path, with_long: bool) -> None:
     """Run the blocks of a page, and compare what they print."""
-    environment = {**os.environ, "PATH": make_path(folder / "bin"), "NO_COLOR": "1"}
+    environment = {
+        **os.environ,
+        "PATH": make_path(folder / "bin"),
+        "NO_COLOR": "1",
+        # what pip says of its own settings belongs to the machine
+        "PIP_QUIET": "2",
+    }
     work = folder / "work"
     work.mkdir()
     for block in list_blocks(page):
@@ -169,6 +180,42 @@ def test_paths_that_a_page_names_exist(page: str) -> None:
     for path in paths:
         places = (ROOT / path, ROOT / "lady_onnx" / path)
         assert any(place.exists() for place in places), path
+
+
+def list_rows() -> list[tuple[list[str], str]]:
+    """The rows of the table of packages, top to bottom: dotted names, and the last cell."""
+    table = read_page("ARCHITECTURE.md").partition("## Packages")[2].partition("\n## ")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines() if line.startswith("| `")]
+    found = []
+    for first, *_, last in rows:
+        paths = [path.removeprefix("lady_onnx/") for path in re.findall("`([^`]+)`", first)]
+        names = [path.removesuffix(".py").strip("/").replace("/", ".") for path in paths]
+        found.append(([f"lady_onnx.{name}" for name in names], last.strip()))
+    return found
+
+
+def test_imports_point_down_the_table_of_packages() -> None:
+    level = {name: k for k, (names, _) in enumerate(list_rows()) for name in names}
+
+    def find_row(module: str) -> int | None:
+        while module and module not in level:
+            module = module.rpartition(".")[0]
+        return level.get(module)
+
+    imports = house.list_imports()
+    for module in imports.keys() - {"lady_onnx"}:
+        row = find_row(module)
+        assert row is not None, f"{module} is in no row"
+        for other in imports[module] - {"lady_onnx"}:
+            below = find_row(other)
+            assert below is not None, f"{other} is in no row"
+            assert below >= row, f"{module} imports {other}, which stands above it"
+
+
+def test_the_table_of_packages_says_what_reaches_onnx() -> None:
+    for names, said in list_rows():
+        reaches = any("onnx" in house.list_reached(name) for name in names)
+        assert said == ("yes" if reaches else "never"), names
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if "\n::: " in read_page(p)])

@@ -13,7 +13,7 @@ ARRAYS_ALONE = ("groups", "matching", "diagnosis")
 @pytest.mark.parametrize("what", house.LIMITS)
 def test_figures(what: str) -> None:
     number, where = house.measure()[what]
-    assert number <= house.NOT_YET.get(what, house.LIMITS[what]), where
+    assert number <= house.LIMITS[what], where
 
 
 @pytest.mark.parametrize("package", ARRAYS_ALONE)
@@ -22,7 +22,9 @@ def test_packages_of_arrays_never_reach_onnx(package: str) -> None:
 
 
 def test_only_runtime_runs_models() -> None:
-    users = [name for name in house.read_modules() if "onnxruntime" in house.list_direct(name)]
+    """The scaffold of rules reads onnxruntime's schemas, and runs nothing."""
+    users = [n for n in house.read_modules() if "onnxruntime" in house.list_direct(n)]
+    users.remove("lady_onnx.rules.scaffold")
     assert users
     assert all(name.startswith("lady_onnx.runtime") for name in users)
 

@@ -14,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
+from lady_onnx.rules.__main__ import main as write_rules
 
 PLUGIN = Path(__file__).parent / "plugin"
 """A package with rules as it lies on the path once it is installed."""
@@ -107,6 +108,7 @@ def models(tmp_path: Path) -> Path:
 JOB = """
 import json, sys
 import lady_onnx as lady
+from lady_onnx.rules.__main__ import main as write_rules
 from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.scaling.walk import find_scalings
@@ -213,3 +215,28 @@ def test_a_library_that_is_none(tmp_path: Path) -> None:
     model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 6
     with pytest.raises(lady.LadyError, match=r"ops\.so: no library of operators"):
         lady.verify(model, model, custom_ops=[str(file)])
+
+
+@pytest.mark.parametrize(
+    ("operator", "said"),
+    [
+        ("Conv", ["# operands: X, W, B", 'yield "Conv", [w(C), w(C)], {}, 22, None, []']),
+        ("com.microsoft::QLinearWhere", ['domain="com.microsoft"', '("QLinearWhere", MAP, [w(C)']),
+    ],
+)
+def test_the_beginning_of_a_rule_is_written_from_the_schema(
+    operator: str, said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert write_rules(["new", operator]) == 0
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in said)
+    assert write_rules(["new", operator, "--into", str(tmp_path)]) == 0
+    (file,) = tmp_path.glob("*.py")
+    compile(file.read_text(), str(file), "exec")
+    assert write_rules(["new", operator, "--into", str(tmp_path)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_the_beginning_of_a_rule_of_no_operator(capsys: pytest.CaptureFixture[str]) -> None:
+    assert write_rules(["new", "Convv"]) == 2
+    assert "did you mean 'Conv'?" in capsys.readouterr().err

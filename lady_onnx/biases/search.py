@@ -18,7 +18,7 @@ from ..dataflow.plainsteps import PlainSteps, list_plain_steps
 from ..graph.model import Graph
 from ..groups.permutations import Arrays
 from ..numerics import as_finite, is_float_array, is_same
-from .gain_walk import GainWalk
+from .gain_walk import prove_outputs_kept
 from .gains import MAX_TAKEN_BACK, Gain
 
 MAX_CHANGED_SHARE = 0.25
@@ -54,21 +54,16 @@ def find_inert_biases(graph: Graph, reference: Arrays, suspect: Arrays) -> list[
         The names of weights with one axis.
     """
     apart = _list_changed(reference, suspect)
-    plain = list_plain_steps(graph, analyse_graph(graph)) if apart else None
+    if not apart:
+        return []
+    plain = list_plain_steps(graph, analyse_graph(graph))
     found = []
     for name in apart:
         gain = _make_gain(reference, suspect, name)
         # What rounding changed is no step.
-        step = np.where(
-            np.isclose(gain.array, 0, atol=STEP_TOLERANCE * np.abs(as_finite(reference[name]))),
-            0,
-            gain.array,
-        )
-        if (
-            plain is not None
-            and step.any()
-            and GainWalk(plain, {name: gain.with_array(step)}).leaves_outputs()
-        ):
+        room = STEP_TOLERANCE * np.abs(as_finite(reference[name]))
+        step = np.where(np.isclose(gain.array, 0, atol=room), 0, gain.array)
+        if step.any() and prove_outputs_kept(plain, {name: gain.with_array(step)}).is_complete:
             found.append(name)
     return found
 
@@ -100,13 +95,12 @@ def _find_pairs(
     gains = {name: _make_gain(reference, suspect, name) for name in apart}
     found = []
     for name in apart:
-        alone = GainWalk(plain, {name: gains[name]})
-        alone.leaves_outputs()
+        alone = prove_outputs_kept(plain, {name: gains[name]})
         for last in dict.fromkeys(alone.met_biases):
             if (
                 last in gains
                 and last != name
-                and GainWalk(plain, {n: gains[n] for n in (name, last)}).leaves_outputs()
+                and prove_outputs_kept(plain, {n: gains[n] for n in (name, last)}).is_complete
             ):
                 found.append((name, last))
     return found

@@ -78,6 +78,7 @@ class BodyRunner:
         self._step = step
         self._called = {f.name for f in state.graph.model.functions}
         self._placed: dict[int, PlacedNode] = {}
+        self._written: dict[int, NodeProto] = {}
         self._calls = (f"\0{number}/" for number in itertools.count())
 
     def place_node(self, node: NodeProto) -> PlacedNode:
@@ -186,11 +187,15 @@ class BodyRunner:
         numbers = itertools.count()
         return spell_out(node, ranks.get, lambda name: f"{call}{next(numbers)}/{name}")
 
+    def find_written(self, node: NodeProto) -> NodeProto:
+        """The node of the file that a node stands for: a fused one for those of its plain form."""
+        return self._written.get(id(node), node)
+
     def run_plain_form(self, node: NodeProto, plain: Sequence[NodeProto]) -> None:
         """Walks over the plain operators that a fused node stands for; they make its results."""
         for inner in plain:
-            inner.name = f"{node.name or node.op_type}/{inner.op_type}"
             self._placed[id(inner)] = PlacedNode(inner, inner, Scope())
+            self._written[id(inner)] = node
             self.state.inference.versions.note_plain(inner)
             self._step(inner)
 

@@ -1,9 +1,9 @@
 """The label engine: walks a graph once and collects what its operators say about order.
 
-The engine is the driver alone. It visits the nodes in order, asks each node's rule (`_find_description`
-is the only place that does), applies what the rule says by a transfer function, and pins what a node
-touches where that cannot be done. Of weights it asks only whether they are constant along an axis,
-and the values of shape and index operands.
+The engine is the driver alone. It visits the nodes in order, asks each node's rule
+(`_find_description` is the only place that does), applies what the rule says by a transfer
+function, and pins what a node touches where that cannot be done. Of weights it asks only whether
+they are constant along an axis, and the values of shape and index operands.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Engine:
         state = self.state
         if node.op_type == CONSTANT_OPERATOR and set(node.output) & state.graph.tensors.keys():
             return
-        state.facts.node = describe_node(node)
+        state.facts.node = describe_node(self._bodies.find_written(node))
         is_run_through = has_body(self._bodies, node)
         plain = None if is_run_through else self._bodies.spell_out(node)
         if plain is not None:
@@ -225,7 +225,8 @@ class Engine:
     def _give_up(self, node: NodeProto, why: str) -> None:
         """Pins all that a node touches; its results keep their order."""
         state = self.state
-        name = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+        written = self._bodies.find_written(node)
+        name = f"{written.domain}.{written.op_type}" if written.domain else written.op_type
         if why == NO_RULE:
             self.unknown[name] = self.unknown.get(name, 0) + 1
         reason = f"operator {name}: {why}"

@@ -99,6 +99,7 @@ def diagnose(pairing: Pairing, alignment: Alignment, options: Options) -> Diagno
 
 
 def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) -> Diagnosis:
+    """Find what else was done to a suspect with the reference's numbers of units."""
     link, groups = pairing.link, pairing.symmetry.groups
     altered, view = alignment.altered, pairing.suspect_weights
     findings, moved = _find_changes(pairing, alignment)
@@ -276,6 +277,7 @@ def _concatenate_or_one(arrays: Sequence[np.ndarray]) -> np.ndarray:
 def _diagnose_unequal(
     pairing: Pairing, alignment: Alignment, found: Unequal, options: Options
 ) -> Diagnosis:
+    """Find what else was done to a suspect with other numbers of units."""
     extension, suspect = pairing.extension, pairing.link.suspect
     assert extension is not None
     reference, kept, plain = _compare_unequal(pairing, found)

@@ -53,7 +53,8 @@ def open_session(
         custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
 
     Raises:
-        LadyError: a library does not load, the model is too large to be passed in memory, or onnxruntime does not load it.
+        LadyError: a library does not load, the model is too large to be passed in memory, or
+            onnxruntime does not load it.
     """
     # A quantised graph is run in integers, whose sums do not depend on their order. In floats, a
     # rounding may tip over.

@@ -131,6 +131,7 @@ class Mixing:
         self.nonlinear |= (every - over) | gains | (over - self._in_all(names[2:], over))
 
     def _groups_on(self, name: str) -> set[str]:
+        """Return the groups whose units a tensor has."""
         return {g for g, _ in self.state.list_factors(name)}
 
     def _in_all(self, names: Sequence[str], every: Iterable[str] = ()) -> set[str]:

@@ -58,7 +58,7 @@ class TensorValues:
         self._copied[name] = source
 
     def find_value(self, name: str) -> np.ndarray | None:
-        """Return the values of a tensor, None where they do not follow from constants and shapes."""
+        """Return a tensor's values, None where they do not follow from constants and shapes."""
         if name not in self._found:
             # A tensor that depends on itself, through the body of a loop, has no known values.
             self._found[name] = None
@@ -66,6 +66,7 @@ class TensorValues:
         return self._found[name]
 
     def _compute_value(self, name: str) -> np.ndarray | None:
+        """Compute the values of a tensor from those that its node reads."""
         if name in self._copied:
             return self.find_value(self._copied[name])
         if name in self._graph.tensors:

@@ -65,7 +65,11 @@ def list_attention_steps(
 
 @register("Attention", "QAttention", domain=MICROSOFT)
 def describe_attention(node: Node) -> Kind:
-    """Projection, heads of queries, keys and values, and an order inside each."""
+    """Projection, heads of queries, keys and values, and an order inside each.
+
+    `Attention` has a plain form as well. It is described here where its plain form says nothing:
+    where later places are masked, or the mask is no table of what is kept.
+    """
     quantised = node.operator == "QAttention"
     shapes = [*node.shapes, *[None] * 9]
     mask, past, bias = (5, 8, 9) if quantised else (3, 4, 5)
@@ -111,7 +115,11 @@ def describe_attention(node: Node) -> Kind:
 
 @register("MultiHeadAttention", domain=MICROSOFT)
 def describe_multi_head_attention(node: Node) -> Kind:
-    """Heads, and an order of queries and keys and one of values inside each."""
+    """Heads, and an order of queries and keys and one of values inside each.
+
+    The operator has a plain form as well. It is described here where its plain form says nothing:
+    where later places are masked, or the mask is no table of what is kept.
+    """
     shapes = [*node.shapes, *[None] * 9]
     if any(shapes[k] is None or require_rank(node, k) != 3 for k in range(3)) or any(
         shapes[k] is not None for k in (6, 7)

@@ -12,7 +12,17 @@ import onnx.shape_inference
 from onnx import TensorProto
 
 from ...errors import UnknownStructure
-from ..kinds import Equation, Kind, Node, require_rank, require_shape
+from ..kinds import (
+    Elementwise,
+    Equation,
+    Kind,
+    Movement,
+    Node,
+    Reshape,
+    Steps,
+    require_rank,
+    require_shape,
+)
 from ..operators import quantised
 from ..operators.linear import describe_convolution
 from ..plain.writer import MICROSOFT
@@ -147,3 +157,48 @@ def describe_block_product(node: Node) -> Kind:
         f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*left, 'n'])}",
         {"j": size} if whole else {},
     )
+
+
+@register("QLinearWhere", domain=MICROSOFT, typed_like=1)
+def describe_qlinear_where(node: Node) -> Kind:
+    """Every element alone, numpy broadcasting; scales and zero points are numbers."""
+    return Elementwise()
+
+
+@register("GatherBlockQuantized", domain=MICROSOFT, typed_like=2)
+def describe_block_gather(node: Node) -> Kind:
+    """Rows that are gathered keep their order, blocks of a row are free, and not what lies inside.
+
+    Raises:
+        UnknownStructure: the table is no matrix of rows in blocks.
+    """
+    if node.attributes.get("gather_axis", 0) or require_rank(node) != 2:
+        raise UnknownStructure("a table that is no matrix of rows")
+    (_, width), (_, blocks) = require_shape(node), require_shape(node, 2)
+    size = int(node.attributes.get("block_size", 128))
+    places = " ".join(f"i{k}" for k in range(require_rank(node, 1)))
+    # Two numbers of four bits share a byte: of as many blocks, a row of bytes is half as long.
+    is_packed, has_zeros = width != blocks * size, len(node.shapes) > 3 and bool(node.shapes[3])
+    if node.attributes.get("quantize_axis", 1) not in (1, -1) or width % blocks:
+        raise UnknownStructure("blocks along another axis, or one that is cut")
+    # Zero points of two blocks share a byte as well, so that blocks cannot be moved.
+    c = "[c]" if is_packed and has_zeros else "c"
+    zeros = "[v] [z]" if is_packed else f"[v] {c}"
+    ids = require_shape(node, 1)
+    text = f"[v] ({c} [q]), {places}, [v] {c}{f', {zeros}' if has_zeros else ''}"
+    steps: list[tuple[str, Kind, tuple[str, ...]]] = [
+        (
+            "blocks",
+            Equation(f"{text} -> {places} {c} [j]", {"q": width // blocks, "j": size}),
+            ("0", "1", "2", *(["3"] if has_zeros else [])),
+        ),
+        ("y", Movement([((0,), [Reshape((*ids, blocks * size))])]), ("blocks",)),
+    ]
+    return Steps(steps, ("y",))
+
+
+@register("Inverse", domain=MICROSOFT)
+def describe_inverse(node: Node) -> Kind:
+    """The rows of the inverse are the columns of the matrix, and the other way round."""
+    batch = " ".join(f"b{k}" for k in range(require_rank(node) - 2))
+    return Equation(f"{batch} m n -> {batch} n m")

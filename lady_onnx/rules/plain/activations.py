@@ -1,4 +1,7 @@
-"""The forms of Gelu."""
+"""Plain forms of Gelu and its approximations.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
 
 from __future__ import annotations
 

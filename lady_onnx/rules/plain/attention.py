@@ -1,4 +1,7 @@
-"""Attention in one operator."""
+"""Plain forms of attention in one operator.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
 
 from __future__ import annotations
 

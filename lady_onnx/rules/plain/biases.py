@@ -1,4 +1,7 @@
-"""Biases that are added in front of another operator."""
+"""Plain forms of operators that add biases in front of another one.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
 
 from __future__ import annotations
 

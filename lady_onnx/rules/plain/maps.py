@@ -1,4 +1,7 @@
-"""Operators on maps with their channels on the last axis."""
+"""Plain forms of operators on maps with their channels on the last axis.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
 
 from __future__ import annotations
 

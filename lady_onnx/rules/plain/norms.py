@@ -1,4 +1,7 @@
-"""Normalisations, with what is added in front of them."""
+"""Plain forms of normalisations, with what is added in front of them.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
 
 from __future__ import annotations
 

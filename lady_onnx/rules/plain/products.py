@@ -1,4 +1,7 @@
-"""Convolutions and matrix products with an activation or a number at their end."""
+"""Plain forms of convolutions and products that do more at their end.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Operators on bytes with a scale and a zero point."""
+"""Plain forms of operators on bytes with a scale and a zero point.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
 
 from __future__ import annotations
 

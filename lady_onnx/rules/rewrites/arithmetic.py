@@ -70,11 +70,11 @@ def _divide_known_lengths(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     return found.reshape(np.broadcast_shapes(a.shape, b.shape))
 
 
-def _add(call: Call, a: Term, b: Term) -> Term:
+def _add_terms(call: Call, a: Term, b: Term) -> Term:
     return make_sum(call.terms, a, b, call.unshared)
 
 
-def _subtract(call: Call, a: Term, b: Term) -> Term:
+def _subtract_terms(call: Call, a: Term, b: Term) -> Term:
     other = (
         negate_constant(call.terms, b.leaf)
         if b.leaf is not None
@@ -83,7 +83,7 @@ def _subtract(call: Call, a: Term, b: Term) -> Term:
     return make_sum(call.terms, a, other)
 
 
-def _divide(call: Call, a: Term, b: Term) -> Term:
+def _divide_terms(call: Call, a: Term, b: Term) -> Term:
     one = a.number
     if (
         one is not None
@@ -166,17 +166,17 @@ def rewrite_power(call: Call) -> Term | None:
     return None
 
 
-def _multiply(call: Call, a: Term, b: Term) -> Term:
+def _multiply_terms(call: Call, a: Term, b: Term) -> Term:
     return make_product(call.terms, a, b, call.unshared)
 
 
-register_rewrite("Add")(_make_rewrite(operator.add, _add))
+register_rewrite("Add")(_make_rewrite(operator.add, _add_terms))
 
 
-register_rewrite("Sub")(_make_rewrite(operator.sub, _subtract))
+register_rewrite("Sub")(_make_rewrite(operator.sub, _subtract_terms))
 
 
-register_rewrite("Mul")(_make_rewrite(operator.mul, _multiply))
+register_rewrite("Mul")(_make_rewrite(operator.mul, _multiply_terms))
 
 
-register_rewrite("Div")(_make_rewrite(_divide_known_lengths, _divide))
+register_rewrite("Div")(_make_rewrite(_divide_known_lengths, _divide_terms))

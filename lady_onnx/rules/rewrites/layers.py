@@ -140,7 +140,7 @@ def _absorb_padding(x: Term, pads: list[int]) -> tuple[Term, list[int]]:
     whole = around.integers.tolist()
     rank = x.rank
     outer = [whole[k] for k in (0, 1, rank, rank + 1)]
-    added_ = [*whole[2:rank], *whole[rank + 2 :]]
-    if any(outer) or min(added_, default=0) < 0:
+    added = [*whole[2:rank], *whole[rank + 2 :]]
+    if any(outer) or min(added, default=0) < 0:
         return x, pads
-    return inner, [p + q for p, q in zip(pads, added_, strict=True)]
+    return inner, [p + q for p, q in zip(pads, added, strict=True)]

@@ -1,0 +1,111 @@
+"""Transfer function of gains for operators that an equation describes: products, means, softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..dataflow.labels.equations import SolvedEquation, lay_over_names, solve_equation, spread_shape
+from ..dataflow.labels.roles import find_varying_axes
+from ..errors import UnknownStructure
+from ..rules import Equation
+from ..rules.laws import Linear, Multilinear, Softmax
+from ..scaling.state import PlainNode
+from .gains import Gain, add_gains, average_gain, make_unknown, multiply_gain, take_gain, weigh_gain
+from .state import Gains, GainState
+
+
+def find_equation_gain(
+    state: GainState, node: PlainNode, kind: Equation, gains: Gains
+) -> Gain | None:
+    """Return the gain of the result of a node that an equation describes; None where it is gone.
+
+    Raises:
+        UnknownStructure: nothing is known of it.
+    """
+    shapes = [state.plain.shape(n) if n else None for n in node.inputs]
+    results = [state.plain.shape(o) if o else None for o in node.outputs]
+    solution = solve_equation(kind.text, shapes, kind.sizes, results)
+    names, sizes, how = tuple(solution.sizes), solution.sizes, solution.how
+    if any(gains[len(how.sides) :]):
+        raise UnknownStructure("a gain of an operand that the rule does not name")
+    sides = zip(gains, how.sides, strict=False)
+    laid = [g and g.with_array(lay_over_names(g.array, side, names, sizes)) for g, side in sides]
+    match node.law:
+        case Softmax() if laid[0]:
+            places = [names.index(n) for n in how.over]
+            is_short = any(sizes[n] == 1 for n in how.over)
+            if is_short or any(laid[0].array.shape[a] > 1 for a in places):
+                raise UnknownStructure("a gain of some scores")
+            return None
+        case Linear(is_mean=True) if laid[0]:
+            return average_gain(laid[0], solution)
+        case Multilinear(factors=factors) as law if factors == 2 or len(laid) == 2:
+            return _multiply_factors(state, node, law, solution, laid)
+    raise UnknownStructure("nothing is known of the operator")
+
+
+def _multiply_factors(
+    state: GainState, node: PlainNode, law: Multilinear, solution: SolvedEquation, laid: Gains
+) -> Gain | None:
+    """Return the gain of a product of two factors, and of the bias behind it."""
+    if laid[0] and laid[1]:
+        raise UnknownStructure("a gain of both factors")
+    addend = take_gain(laid[2], solution) if len(laid) > 2 and laid[2] else None
+    made = None
+    if laid[0] or laid[1]:
+        own, other = (0, 1) if laid[0] else (1, 0)
+        made = multiply_gain(
+            _contract_gain(state, node, law, solution, laid, own, other), law.coefficient
+        )
+    has_bias = len(node.inputs) > 2 and node.inputs[2] in state.plain.graph.tensors
+    if made and made.is_known and addend is None and has_bias:
+        state.met_biases.append(node.inputs[2])
+    terms = (made, multiply_gain(addend, law.addend))
+    return add_gains([g for g in terms if g is not None])
+
+
+def _contract_gain(
+    state: GainState,
+    node: PlainNode,
+    law: Multilinear,
+    solution: SolvedEquation,
+    laid: Gains,
+    own: int,
+    other: int,
+) -> Gain:
+    """Return the gain of a product, one factor of which has a gain.
+
+    Args:
+        state: the walk.
+        node: the product.
+        law: its law.
+        solution: its equation.
+        laid: the gains of its operands over the names of the equation.
+        own: the factor with a gain, 0 or 1.
+        other: the other one.
+    """
+    gain, name = laid[own], node.inputs[other]
+    assert gain is not None
+    how, names, sizes = solution.how, tuple(solution.sizes), solution.sizes
+    varies = {names[a] for a in find_varying_axes(gain.array)}
+    if varies.isdisjoint(how.gone) and state.shares.is_share(node, law, other, solution):
+        return take_gain(gain, solution)
+    weight = state.plain.find_value(name)
+    if gain.is_known and weight is not None and _is_alike_everywhere(law, own, varies, solution):
+        values = weight.astype(np.float64)
+        return weigh_gain(gain, lay_over_names(values, how.sides[other], names, sizes), solution)
+    row = spread_shape(state.plain.shape(name), how.sides[other], names, sizes)
+    varies |= {n for n, size in zip(names, row, strict=True) if size > 1}
+    varies |= set(names) - set().union(*how.named)
+    axes = zip(how.results[0], solution.shapes[0], strict=True)
+    return make_unknown([1 if varies.isdisjoint(term.names) else n for term, n in axes])
+
+
+def _is_alike_everywhere(
+    law: Multilinear, own: int, varies: set[str], solution: SolvedEquation
+) -> bool:
+    """Tell whether a gain of known values changes a product alike at all places of a map."""
+    if law.window is None:
+        return True
+    places = solution.how.pinned - solution.how.named[1]
+    return own == 0 and not law.window.is_padded and varies.isdisjoint(places)

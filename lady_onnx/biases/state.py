@@ -1,0 +1,30 @@
+"""The state of a walk over the gains of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..dataflow.plainsteps import PlainSteps
+from .gains import Gain
+from .shares import Shares
+
+Gains = Sequence[Gain | None]
+"""The gain of every operand, None where it has none."""
+
+
+@dataclass
+class GainState:
+    """What a walk over the gains of a graph knows.
+
+    Attributes:
+        plain: the steps of the graph.
+        gains: by tensor what is added to it.
+        shares: the tensors whose elements sum to one along an axis.
+        met_biases: the weights to which a gain of known values was added.
+    """
+
+    plain: PlainSteps
+    gains: dict[str, Gain]
+    shares: Shares
+    met_biases: list[str] = field(default_factory=list)
