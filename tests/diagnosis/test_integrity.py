@@ -286,8 +286,8 @@ def test_altered_models_have_no_findings(kind: str, strength: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "strength", "first"),
     [
-        ("noise", 0.05, True),
-        ("noise", 0.05, False),
+        pytest.param("noise", 0.05, True, marks=pytest.mark.long),
+        pytest.param("noise", 0.05, False, marks=pytest.mark.long),
         ("noise", 0.2, True),
         ("noise", 0.2, False),
         ("quantize", 8, True),

@@ -311,8 +311,15 @@ def test_elements_moved_by_the_values_of_the_input() -> None:
         assert not found.accepted, found.reason
 
 
-@pytest.mark.parametrize("dynamo", [False, True])
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    ("name", "dynamo"),
+    [
+        # the slowest export
+        pytest.param(n, d, marks=pytest.mark.long if d and n == "resnet18" else ())
+        for d in (False, True)
+        for n in NETS
+    ],
+)
 def test_copies_that_were_trained_from_fresh_weights(name: str, dynamo: bool) -> None:
     """Of fresh weights many are equal, or biases of zeros: exporters write them once, or not at all."""
     torch.manual_seed(0)
