@@ -40,7 +40,7 @@ def find_elementwise_gain(state: GainState, node: PlainNode, gains: Gains) -> Ga
 def _scale_by_tensor(state: GainState, gain: Gain, other: str, power: float) -> Gain:
     """Return a gain times a power of the tensor `other`."""
     values = state.plain.find_value(other)
-    shape = () if values is not None else state.plain.shape(other)
+    shape = () if values is not None else state.plain.find_shape(other)
     return scale_gain(gain, values, shape if values is None else values.shape, power)
 
 

@@ -22,8 +22,8 @@ def find_equation_gain(
     Raises:
         UnknownStructure: nothing is known of it.
     """
-    shapes = [state.plain.shape(n) if n else None for n in node.inputs]
-    results = [state.plain.shape(o) if o else None for o in node.outputs]
+    shapes = [state.plain.find_shape(n) if n else None for n in node.inputs]
+    results = [state.plain.find_shape(o) if o else None for o in node.outputs]
     solution = solve_equation(kind.text, shapes, kind.sizes, results)
     names, sizes, how = tuple(solution.sizes), solution.sizes, solution.how
     if any(gains[len(how.sides) :]):
@@ -94,7 +94,7 @@ def _contract_gain(
     if gain.is_known and weight is not None and _is_alike_everywhere(law, own, varies, solution):
         values = weight.astype(np.float64)
         return weigh_gain(gain, lay_over_names(values, how.sides[other], names, sizes), solution)
-    row = spread_shape(state.plain.shape(name), how.sides[other], names, sizes)
+    row = spread_shape(state.plain.find_shape(name), how.sides[other], names, sizes)
     varies |= {n for n, size in zip(names, row, strict=True) if size > 1}
     varies |= set(names) - set().union(*how.named)
     axes = zip(how.results[0], solution.shapes[0], strict=True)

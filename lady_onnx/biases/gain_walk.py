@@ -52,14 +52,14 @@ def prove_outputs_kept(plain: PlainSteps, biases: Mapping[str, Gain]) -> GainPro
     try:
         for proto, kind in plain.steps:
             if not isinstance(kind, Body) or kind.is_repeated:
-                _pass_node(state, read_node(plain, proto, kind), made)
+                _pass_gains(state, read_node(plain, proto, kind), made)
     except UnknownStructure:
         return GainProof(False, tuple(state.met_biases))
     is_kept = state.gains.keys().isdisjoint(o.name for o in plain.graph.model.graph.output)
     return GainProof(is_kept, tuple(state.met_biases))
 
 
-def _pass_node(state: GainState, node: PlainNode, made: set[str]) -> None:
+def _pass_gains(state: GainState, node: PlainNode, made: set[str]) -> None:
     """Find the gains of a node's results.
 
     Args:
@@ -107,7 +107,7 @@ def _find_gains(state: GainState, node: PlainNode) -> list[Gain | None]:
         case Equation() as kind, _:
             return [find_equation_gain(state, node, kind, gains)]
         case Elementwise(), _:
-            rank = len(state.plain.shape(node.outputs[0]))
+            rank = len(state.plain.find_shape(node.outputs[0]))
             wide = [
                 g and g.with_array(g.array.reshape((1,) * (rank - g.array.ndim) + g.array.shape))
                 for g in gains

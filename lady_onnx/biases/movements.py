@@ -31,7 +31,7 @@ def _move_gain(state: GainState, node: PlainNode, kind: Movement, result: int) -
     gains = [state.gains.get(n) for n in names]
     if not any(gains):
         return None
-    shapes = [state.plain.shape(n) for n in names]
+    shapes = [state.plain.find_shape(n) for n in names]
     axis = kind.axis % max(len(shapes[0]), 1)
     gain = gains[0] if len(names) == 1 else concatenate_gains(gains, shapes, axis)
     assert gain is not None

@@ -27,7 +27,7 @@ STEP_TOLERANCE = 1e-5
 """A bias that differs by less than this share of itself was rounded, and not changed."""
 
 
-def _list_changed(reference: Arrays, suspect: Arrays) -> list[str]:
+def _list_changed_biases(reference: Arrays, suspect: Arrays) -> list[str]:
     """List the weights of one axis that differ; none where too many weights differ."""
     apart = [n for n, a in reference.items() if is_float_array(a) and not is_same(a, suspect[n])]
     if len(apart) > MAX_CHANGED_SHARE * len(reference):
@@ -53,7 +53,7 @@ def find_inert_biases(graph: Graph, reference: Arrays, suspect: Arrays) -> list[
     Returns:
         The names of weights with one axis.
     """
-    apart = _list_changed(reference, suspect)
+    apart = _list_changed_biases(reference, suspect)
     if not apart:
         return []
     plain = list_plain_steps(graph, analyse_graph(graph))
@@ -81,7 +81,7 @@ def find_cancelling_biases(
     Returns:
         Pairs of names of weights with one axis.
     """
-    apart = _list_changed(reference, suspect)
+    apart = _list_changed_biases(reference, suspect)
     if len(apart) < 2:
         return []
     plain = list_plain_steps(graph, analyse_graph(graph))

@@ -50,7 +50,7 @@ class Shares:
     def pass_node(self, node: PlainNode) -> list[np.ndarray | None]:
         """Return for each result of a node the places along an axis over which it sums to one."""
         if isinstance(node.kind, Equation) and node.law == Softmax(is_share=True):
-            shape = self.plain.shape(node.outputs[0])
+            shape = self.plain.find_shape(node.outputs[0])
             terms = node.kind.text.partition("->")[0].split()
             over = [a for a, term in enumerate(terms) if term.startswith("{")]
             # An axis of length one tells nothing: it may be longer in another run.
@@ -69,7 +69,7 @@ class Shares:
 
     def _move_share(self, node: PlainNode, kind: Movement, share: np.ndarray) -> np.ndarray | None:
         """Return the places of a share that was moved, None where it is no whole any more."""
-        shape, places = self.plain.shape(node.inputs[0]), share
+        shape, places = self.plain.find_shape(node.inputs[0]), share
         for step in kind.results[0][1]:
             places, shape = move_role(places, step, shape), move_shape(shape, step)
         is_along_one = len(find_varying_axes(places)) == 1

@@ -15,7 +15,7 @@ Gains = Sequence[Gain | None]
 
 @dataclass
 class GainState:
-    """What a walk over the gains of a graph knows.
+    """The gains that a walk over a graph has found so far.
 
     Attributes:
         plain: the steps of the graph.

@@ -289,7 +289,7 @@ class _NodeView:
         return bool(name) and self._engine.is_read(self._node, name)
 
     def find_shape(self, result: int = 0) -> tuple[int, ...]:
-        return self._engine.state.inference.types.shape(self._node.output[result])
+        return self._engine.state.inference.types.find_shape(self._node.output[result])
 
 
 def analyse_graph(

@@ -23,7 +23,7 @@ from ..rules.plain.writer import PLAIN_OPSET
 from .engine import Analysis
 from .labels.tensors import Tensor
 
-Step = tuple[NodeProto, Kind | None]
+PlainStep = tuple[NodeProto, Kind | None]
 """A node with what its rule says of order, None where it pins what it touches."""
 
 
@@ -39,11 +39,11 @@ class PlainSteps:
     """
 
     graph: Graph
-    steps: list[Step]
+    steps: list[PlainStep]
     tensors: dict[str, Tensor]
     makers: dict[str, NodeProto] = field(default_factory=dict)
 
-    def shape(self, name: str) -> tuple[int, ...]:
+    def find_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor.
 
         Raises:
@@ -87,7 +87,7 @@ class PlainSteps:
             rule = find_rule(maker.domain, maker.op_type)
             if rule is not None and rule.type_attribute:
                 return int(read_attributes(maker)[rule.type_attribute])
-            like = _find_typing_operand(maker)
+            like = _find_operand_of_result_type(maker)
             if like is None:
                 return None
             name = like
@@ -110,7 +110,7 @@ class _ScaledNode:
         return self.plain.find_element_type(self.operands[operand])
 
 
-def _find_typing_operand(node: NodeProto) -> str | None:
+def _find_operand_of_result_type(node: NodeProto) -> str | None:
     """Return an operand with the element type of the first result, by the operator's schema."""
     if normalise_domain(node.domain):
         # Only its rule knows an operator of another domain.

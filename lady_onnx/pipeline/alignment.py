@@ -34,7 +34,7 @@ Align = Callable[[Arrays, Arrays], Undone]
 
 @dataclass(frozen=True)
 class Alignment:
-    """Where every unit lies.
+    """The place of every unit in the suspect, and what was undone to find it.
 
     Attributes:
         matches: for every group where its units lie in the suspect.

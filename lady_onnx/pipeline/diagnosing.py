@@ -43,7 +43,7 @@ says that a form is exact.
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What else was done to a suspect.
+    """The changes of a suspect besides the order of its units, and the repaired result.
 
     Attributes:
         findings: what was done to single units and weights, and to whole groups.
@@ -108,7 +108,7 @@ def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) ->
     if options.repair:
         fixed = repair_weights(groups, findings, altered, {**view, **moved})
         result = _write_weights(pairing, aligned, fixed)
-    changed = _list_changed(pairing, result)
+    changed = _list_different_weights(pairing, result)
     restored = _is_restored(pairing, alignment, changed)
     if restored:
         # Some ways to write a file leave rounding in few weights, which is no training of these.
@@ -172,7 +172,7 @@ def _write_weights(pairing: Pairing, graph: Graph, arrays: Arrays) -> Graph:
     return result
 
 
-def _list_changed(pairing: Pairing, result: Graph) -> dict[str, np.ndarray]:
+def _list_different_weights(pairing: Pairing, result: Graph) -> dict[str, np.ndarray]:
     """Return the weights of a result that are not the reference's, bit for bit."""
     weights = ((n, pairing.link.array(n, result)) for n in pairing.names)
     return {n: a for n, a in weights if not is_same(pairing.reference.array(n), a)}
@@ -181,8 +181,10 @@ def _list_changed(pairing: Pairing, result: Graph) -> dict[str, np.ndarray]:
 def _is_restored(pairing: Pairing, alignment: Alignment, changed: Mapping[str, np.ndarray]) -> bool:
     """Tell whether every weight is the reference's, up to rounding on the way there and back."""
     bounds = _measure_writing_bounds(pairing, alignment.matches)
-    shifts = (s for scaling in pairing.scalings.values() for s in scaling.shifts)
-    added = {shift.bias for shift in shifts} if alignment.undone.expected else set()
+    added: set[str] = set()
+    if alignment.undone.expected:
+        # the factors of a model take a walk over its graph, which is seldom asked for
+        added = {shift.bias for s in pairing.scalings.values() for shift in s.shifts}
     return all(
         _is_weight_restored(pairing, alignment, bounds, name in added, name, array)
         for name, array in changed.items()

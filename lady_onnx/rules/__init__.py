@@ -168,7 +168,7 @@ from .kinds import (
     Steps,
     Take,
     Transpose,
-    read_axis,
+    read_axis_attribute,
     require_rank,
     require_shape,
 )
@@ -209,7 +209,7 @@ __all__ = [
     "load_rules_file",
     "make_table",
     "normalise_domain",
-    "read_axis",
+    "read_axis_attribute",
     "register",
     "register_equation",
     "register_pinned",

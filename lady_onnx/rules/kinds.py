@@ -186,7 +186,7 @@ Describe = Callable[[Node], Kind]
 """Tells what a node does to order, and raises UnknownStructure where that is not known."""
 
 
-def read_axis(node: Node, default: int, rank: int) -> int:
+def read_axis_attribute(node: Node, default: int, rank: int) -> int:
     """Return the attribute `axis`, counted from the front.
 
     Args:

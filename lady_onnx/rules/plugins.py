@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 def load_entry_points() -> None:
-    """Imports the modules with rules that installed packages name.
+    """Import the modules with rules that installed packages name.
 
     A module that fails is left out, with a warning: its operators stay unknown, and pin what they
     touch.
@@ -38,7 +38,7 @@ def load_entry_points() -> None:
 
 
 def load_rules_file(path: str | os.PathLike[str]) -> None:
-    """Runs a Python file that registers rules.
+    """Run a Python file that registers rules.
 
     Args:
         path: the file. It is trusted: it can do all that the caller can.

@@ -20,7 +20,7 @@ from lady_onnx.rules import Equation, Kind, Node, register
 
 
 @register("{operator}"{domain})
-def {function}(node: Node) -> Kind:
+def describe_{function}(node: Node) -> Kind:
     """Say in one line what it does to the order of elements."""
     # operands: {operands}
     # attributes: {attributes}

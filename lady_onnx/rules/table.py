@@ -9,7 +9,7 @@ from .plain.writer import PLAIN_FORMS
 from .registry import REGISTRY
 
 PLAIN_FORM_PREFIX = "Walked as the plain operators that it stands for: "
-"""How the entry of an operator with a plain form begins."""
+"""The beginning of the entry of an operator with a plain form."""
 
 
 def make_table() -> str:

@@ -33,7 +33,7 @@ def pass_elementwise(
     Raises:
         UnknownStructure: the operator's law lets no factor pass.
     """
-    rank = len(state.shape(node.outputs[0]))
+    rank = len(state.find_shape(node.outputs[0]))
     entries = [
         [(g, a.reshape((1,) * (rank - a.ndim) + a.shape)) for g, a in state.list_factors(n)]
         for n in node.inputs

@@ -81,8 +81,8 @@ def _lay_factors(state: FactorState, node: PlainNode, kind: Equation) -> _LaidFa
     Raises:
         UnknownStructure: a unit has a single element, so that its axis is not known.
     """
-    shapes = [state.shape(n) if n else None for n in node.inputs]
-    results = [state.shape(o) if o else None for o in node.outputs]
+    shapes = [state.find_shape(n) if n else None for n in node.inputs]
+    results = [state.find_shape(o) if o else None for o in node.outputs]
     solution = solve_equation(kind.text, shapes, kind.sizes, results)
     how, sizes = solution.how, solution.sizes
     names = tuple(sizes)

@@ -44,12 +44,12 @@ class Monomials:
         self.logs: list[dict[int, float]] = []
         self.flips: list[frozenset[int]] = []
 
-    def number(self, factor: Factor) -> int:
+    def number_factor(self, factor: Factor) -> int:
         """Return the number of a monomial, a new one where it occurs for the first time.
 
         >>> monomials = Monomials()
         >>> factor = (((7, 1.0),), frozenset({7}))
-        >>> monomials.number(((), frozenset())), monomials.number(factor)
+        >>> monomials.number_factor(((), frozenset())), monomials.number_factor(factor)
         (0, 1)
         """
         if factor not in self._numbers:
@@ -57,7 +57,7 @@ class Monomials:
             self.factors.append(factor)
         return self._numbers[factor]
 
-    def unknowns(self, array: np.ndarray) -> set[int]:
+    def list_unknowns(self, array: np.ndarray) -> set[int]:
         """Return the unknown factors that occur in an array of numbers."""
         numbers = np.unique(array >> UNIT_BITS).tolist()
         return {k for n in numbers for k, _ in self.factors[n][0]}
@@ -81,7 +81,7 @@ class Monomials:
     def map_factors(self, array: np.ndarray, change: Callable[[Factor], Factor]) -> np.ndarray:
         """Return an array with `change` applied to the monomial of every element."""
         found, where = np.unique(array >> UNIT_BITS, return_inverse=True)
-        new = np.array([self.number(change(self.factors[n])) for n in found.tolist()])
+        new = np.array([self.number_factor(change(self.factors[n])) for n in found.tolist()])
         return encode_factors(new[where].reshape(array.shape), array)
 
     def pair_numbers(
@@ -112,7 +112,7 @@ class Monomials:
         """
         pairs, where, units = self.pair_numbers(a, b)
         factors = [multiply_factors(self.factors[i], self.factors[j]) for i, j in pairs]
-        return encode_factors(np.array([self.number(f) for f in factors])[where], units)
+        return encode_factors(np.array([self.number_factor(f) for f in factors])[where], units)
 
     def equate(self, sides: Sequence[Sequence[FactorRole]]) -> list[FactorRole]:
         """Note that the factors of all terms of a sum are equal, and return those of the sum.

@@ -33,7 +33,7 @@ def _move(state: FactorState, node: PlainNode, kind: Movement, result: int) -> l
     """Return the factors of one result of a movement."""
     sources, steps = kind.results[result]
     names = [node.inputs[i] for i in sources]
-    shapes = [state.shape(n) for n in names]
+    shapes = [state.find_shape(n) for n in names]
     axis = kind.axis % max(len(shapes[0]), 1)
     roles = state.list_factors(names[0])
     if len(names) > 1:

@@ -171,8 +171,8 @@ class Reflections:
         """
         if not isinstance(node.kind, Equation):
             return None
-        shapes = [self.state.shape(n) if n else None for n in node.inputs]
-        results = [self.state.shape(o) if o else None for o in node.outputs]
+        shapes = [self.state.find_shape(n) if n else None for n in node.inputs]
+        results = [self.state.find_shape(o) if o else None for o in node.outputs]
         solution = solve_equation(node.kind.text, shapes, node.kind.sizes, results)
         how, sizes = solution.how, solution.sizes
         terms = how.sides[1]

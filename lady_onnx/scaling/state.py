@@ -73,7 +73,7 @@ class FactorState:
         ]
         numbers = np.array(
             [
-                self.monomials.number((((k, 1.0),), frozenset({k})))
+                self.monomials.number_factor((((k, 1.0),), frozenset({k})))
                 for k in range(first, len(self.unknowns))
             ]
         )
@@ -98,13 +98,13 @@ class FactorState:
         """Return the factors on the elements of a tensor."""
         return self.roles.get(name, [])
 
-    def shape(self, name: str) -> tuple[int, ...]:
+    def find_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor.
 
         Raises:
             UnknownStructure: it is not known.
         """
-        return self.plain.shape(name)
+        return self.plain.find_shape(name)
 
     def is_weight(self, name: str) -> bool:
         """Tell whether a tensor is a weight, or made of weights that were moved."""
@@ -118,7 +118,7 @@ class FactorState:
 
     def note_reading(self, roles: Iterable[FactorRole]) -> None:
         """Note that factors are of weights that read units, and do not make them."""
-        self.reading.update(k for _, a in roles for k in self.monomials.unknowns(a))
+        self.reading.update(k for _, a in roles for k in self.monomials.list_unknowns(a))
 
     def add(self, names: Sequence[str], sides: Sequence[list[FactorRole]]) -> list[FactorRole]:
         """Return the factors of a sum, and note that those of its terms are equal.

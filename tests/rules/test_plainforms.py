@@ -205,7 +205,7 @@ def test_declarations_speak_of_what_the_schema_has(domain: str, operator: str) -
         if default.type == AttributeProto.FLOAT:
             assert np.float32(attribute.default) == default.f
         elif default.type:
-            assert attribute.default == attribute.read(default)
+            assert attribute.default == attribute.read_value(default)
 
 
 def test_other_operators_have_no_plain_form() -> None:

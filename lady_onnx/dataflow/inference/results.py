@@ -170,7 +170,7 @@ class Inference:
             shapes = rule.shape(shaped)
         except UnknownStructure:
             return []
-        element_type = self.types.find_element_type(self._find_typing_operand(node))
+        element_type = self.types.find_element_type(_find_typing_operand(self.types, node))
         return [self.types.intern_tensor(element_type, shape) for shape in shapes]
 
     def complete_shape(self, name: str, shape: tuple[int, ...], node: NodeProto) -> None:
@@ -180,28 +180,31 @@ class Inference:
         """
         if self.types.known_shape(name) is not None:
             return
-        kind = self.types.find_type(name) or self.types.find_type(self._find_typing_operand(node))
+        kind = self.types.find_type(name)
+        if kind is None:
+            kind = self.types.find_type(_find_typing_operand(self.types, node))
         if kind is not None and kind.HasField("tensor_type"):
             self.types.declare(name, kind.tensor_type.elem_type, shape)
 
-    def _find_typing_operand(self, node: NodeProto) -> str:
-        """Return an operand that has the element type of a node's results, "" where none is known.
 
-        It is the one that the rule names. Else it is the first one of an operator of the default
-        domain, and the first one of floats of any other.
-        """
-        rule = find_rule(node.domain, node.op_type)
-        if rule is not None and rule.typed_like is not None:
-            place = rule.typed_like
-            place = place if isinstance(place, int) else place(len(node.input))
-            return next(iter(node.input[place:]), "")
-        if not normalise_domain(node.domain):
-            return next(iter(node.input), "")
-        for name in node.input:
-            kind = self.types.find_type(name) if name else None
-            if kind is not None and kind.tensor_type.elem_type in FLOAT_TYPES:
-                return name
-        return ""
+def _find_typing_operand(types: TensorTypes, node: NodeProto) -> str:
+    """Return an operand that has the element type of a node's results, "" where none is known.
+
+    It is the one that the rule names. Else it is the first one of an operator of the default
+    domain, and the first one of floats of any other.
+    """
+    rule = find_rule(node.domain, node.op_type)
+    if rule is not None and rule.typed_like is not None:
+        place = rule.typed_like
+        place = place if isinstance(place, int) else place(len(node.input))
+        return next(iter(node.input[place:]), "")
+    if not normalise_domain(node.domain):
+        return next(iter(node.input), "")
+    for name in node.input:
+        kind = types.find_type(name) if name else None
+        if kind is not None and kind.tensor_type.elem_type in FLOAT_TYPES:
+            return name
+    return ""
 
 
 @dataclass(frozen=True)

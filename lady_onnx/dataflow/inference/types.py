@@ -82,10 +82,10 @@ class TensorTypes:
         """Return the one object that stands for all types equal to this one."""
         if id(kind) not in self._shapes:
             kind = self._interned.setdefault(kind.SerializeToString(), kind)
-            self._shapes[id(kind)] = _read_shape(kind)
+            self._shapes[id(kind)] = _read_type_shape(kind)
         return kind
 
-    def shape(self, name: str) -> tuple[int, ...]:
+    def find_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of a tensor.
 
         Raises:
@@ -109,7 +109,7 @@ def _make_tensor_type(element_type: int, shape: tuple[int, ...]) -> TypeProto:
     return onnx.helper.make_tensor_type_proto(element_type, shape)
 
 
-def _read_shape(kind: TypeProto) -> tuple[int, ...] | None:
+def _read_type_shape(kind: TypeProto) -> tuple[int, ...] | None:
     """Return the shape of a type, None where it has none or an axis has no length."""
     tensor = kind.tensor_type
     is_known = tensor.HasField("shape") and all(d.HasField("dim_value") for d in tensor.shape.dim)

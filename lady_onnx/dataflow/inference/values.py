@@ -58,7 +58,7 @@ class TensorValues:
         self._copied[name] = source
 
     def find_value(self, name: str) -> np.ndarray | None:
-        """Return a tensor's values, None where they do not follow from constants and shapes."""
+        """Return the values of a tensor, None unless they follow from constants and shapes."""
         if name not in self._found:
             # A tensor that depends on itself, through the body of a loop, has no known values.
             self._found[name] = None

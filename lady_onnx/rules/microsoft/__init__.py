@@ -1,1 +1,4 @@
-"""Operators that onnxruntime's optimisers and quantisation tools write, domain `com.microsoft`."""
+"""Rules of operators of the domain `com.microsoft` that have no plain form, or not for all nodes.
+
+onnxruntime's optimisers and quantisation tools write them.
+"""

@@ -13,7 +13,7 @@ from ..kinds import (
     Node,
     Source,
     Take,
-    read_axis,
+    read_axis_attribute,
     require_rank,
     require_shape,
 )
@@ -50,7 +50,7 @@ def describe_reversal(node: Node) -> Kind:
 def describe_hardmax(node: Node) -> Kind:
     """The axis keeps its order: of elements that are equally large the first is chosen."""
     names = _name_axes(node)
-    axis = read_axis(node, -1 if node.opset >= 13 else 1, len(names))
+    axis = read_axis_attribute(node, -1 if node.opset >= 13 else 1, len(names))
     text = _pin_axes(names, *range(axis, axis + 1 if node.opset >= 13 else len(names)))
     return Equation(f"{text} -> {text}")
 
@@ -59,7 +59,7 @@ def describe_hardmax(node: Node) -> Kind:
 def describe_top_k(node: Node) -> Kind:
     """The axis keeps its order, unless only the values are read."""
     names = _name_axes(node)
-    axis = read_axis(node, -1, len(names))
+    axis = read_axis_attribute(node, -1, len(names))
     # The values do not depend on the order along the axis, the indices do.
     operand = _pin_axes(names, axis) if node.is_needed(1) else " ".join(names)
     result = _pin_axes(names, axis, name="k")
@@ -71,7 +71,7 @@ def describe_gathered_elements(node: Node) -> Kind:
     """The axis keeps its order, others follow the indices."""
     shape, index = require_shape(node), require_shape(node, 1)
     names = _name_axes(node)
-    axis = read_axis(node, 0, len(names))
+    axis = read_axis_attribute(node, 0, len(names))
     if any(n != m for i, (n, m) in enumerate(zip(shape, index, strict=True)) if i != axis):
         raise UnknownStructure("indices for a part of the other axes")
     here, there = _pin_axes(names, axis), _pin_axes(names, axis, name="k")
@@ -96,7 +96,7 @@ def describe_scatter(node: Node) -> Kind:
 def describe_cache(node: Node) -> Kind:
     """Rows placed in a cache keep their order."""
     names = _name_axes(node)
-    axis = read_axis(node, -2, len(names))
+    axis = read_axis_attribute(node, -2, len(names))
     here = _pin_axes(names, axis)
     there, lengths = _pin_axes(names, axis, name="u"), ", x0" if len(node.shapes) > 2 else ""
     return Equation(f"{here}, {there}{lengths} -> {here}")
@@ -107,7 +107,7 @@ def describe_compress(node: Node) -> Kind:
     """Takes the positions of the mask; without an axis all keep their order."""
     if "axis" not in node.attributes:
         raise UnknownStructure("elements chosen from all axes at once")
-    axis = read_axis(node, 0, require_rank(node))
+    axis = read_axis_attribute(node, 0, require_rank(node))
     kept = np.flatnonzero(node.read_value(1)[: require_shape(node)[axis]])
     return Movement([((0,), [Take(axis, kept)])])
 
@@ -116,7 +116,7 @@ def describe_compress(node: Node) -> Kind:
 def describe_one_hot(node: Node) -> Kind:
     """The new axis keeps its order."""
     names = _name_axes(node)
-    axis = read_axis(node, -1, len(names) + 1)
+    axis = read_axis_attribute(node, -1, len(names) + 1)
     depth = node.shapes[1]
     result = [*names[:axis], "[d]", *names[axis:]]
     return Equation(f"{' '.join(names)}, {'[e]' if depth else ''}, [v] -> {' '.join(result)}")
@@ -160,7 +160,7 @@ def describe_fourier_transform(node: Node) -> Kind:
     axis = (
         int(node.read_value(2))
         if given
-        else read_axis(node, -2 if node.opset >= 20 else 1, len(names))
+        else read_axis_attribute(node, -2 if node.opset >= 20 else 1, len(names))
     ) % len(names)
     result = [*(f"[k{i}]" if i == axis else n for i, n in enumerate(names[:-1])), "[z]"]
     return Equation(f"{_pin_axes(names, axis, len(names) - 1)} -> {' '.join(result)}")

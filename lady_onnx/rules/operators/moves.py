@@ -19,7 +19,7 @@ from ..kinds import (
     Step,
     Take,
     Transpose,
-    read_axis,
+    read_axis_attribute,
     require_rank,
     require_shape,
 )
@@ -63,13 +63,13 @@ def describe_tile(node: Node) -> Kind:
 def describe_concat(node: Node) -> Kind:
     """Elements stand one after the other."""
     operands = tuple(i for i, s in enumerate(node.shapes) if s is not None)
-    return Movement([(operands, [])], read_axis(node, 0, require_rank(node)))
+    return Movement([(operands, [])], read_axis_attribute(node, 0, require_rank(node)))
 
 
 @register("Split", reads_values_from=1)
 def describe_split(node: Node) -> Kind:
     """Takes positions."""
-    axis = read_axis(node, 0, require_rank(node))
+    axis = read_axis_attribute(node, 0, require_rank(node))
     starts = np.cumsum([0, *(node.find_shape(i)[axis] for i in range(node.results))])
     return Movement([((0,), [Take(axis, np.arange(a, b))]) for a, b in itertools.pairwise(starts)])
 
@@ -102,7 +102,7 @@ def describe_slice(node: Node) -> Kind:
 def describe_gather(node: Node) -> Kind:
     """Takes known positions; unknown ones keep the order of the axis."""
     rank, places = require_rank(node), require_rank(node, 1)
-    axis = read_axis(node, 0, rank)
+    axis = read_axis_attribute(node, 0, rank)
     try:
         index = node.read_value(1)
     except UnknownStructure:

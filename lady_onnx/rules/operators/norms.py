@@ -4,7 +4,7 @@ Spec: https://onnx.ai/onnx/operators/
 """
 
 from ...errors import UnknownStructure
-from ..kinds import Equation, Kind, Node, read_axis, require_rank
+from ..kinds import Equation, Kind, Node, read_axis_attribute, require_rank
 from ..laws import Law, Norm, ScaledNode, Softmax, StatisticsNorm
 from ..registry import register, register_equation
 
@@ -35,7 +35,7 @@ def describe_layer_norm(node: Node) -> Kind:
     """Normalised over the last axes."""
     rank = require_rank(node)
     names = [f"x{i}" for i in range(rank)]
-    axis = read_axis(node, -1, rank)
+    axis = read_axis_attribute(node, -1, rank)
     source = " ".join([*names[:axis], *(f"{{{n}}}" for n in names[axis:])])
     weights = []
     for shape in node.shapes[1:]:
@@ -62,7 +62,7 @@ def describe_softmax(node: Node) -> Kind:
     """Normalised over the axis, or over all from it on before opset 13."""
     rank = require_rank(node)
     names = [f"x{i}" for i in range(rank)]
-    axis = read_axis(node, -1 if node.opset >= 13 else 1, rank)
+    axis = read_axis_attribute(node, -1 if node.opset >= 13 else 1, rank)
     stop = axis + 1 if node.opset >= 13 else rank
     over = [f"{{{n}}}" if axis <= i < stop else n for i, n in enumerate(names)]
     return Equation(f"{' '.join(over)} -> {' '.join(names)}")
@@ -72,7 +72,7 @@ def describe_softmax(node: Node) -> Kind:
 def describe_lp_norm(node: Node) -> Kind:
     """Normalised over the axis."""
     rank = require_rank(node)
-    axis = read_axis(node, -1, rank)
+    axis = read_axis_attribute(node, -1, rank)
     names = [f"x{i}" for i in range(rank)]
     over = [f"{{{n}}}" if i == axis else n for i, n in enumerate(names)]
     return Equation(f"{' '.join(over)} -> {' '.join(names)}")

@@ -18,7 +18,7 @@ from ..kinds import (
     Step,
     Steps,
     Take,
-    read_axis,
+    read_axis_attribute,
     require_shape,
 )
 from ..registry import register, register_equation
@@ -31,7 +31,7 @@ register_equation("x.. -> x.., , ", "DynamicQuantizeLinear")
 def describe_quantisation(node: Node) -> Kind:
     """Every element alone, with the scale of its tensor, channel or block."""
     shape = require_shape(node)
-    axis = read_axis(node, 1, len(shape))
+    axis = read_axis_attribute(node, 1, len(shape))
     block = node.attributes.get("block_size", 0)
     steps: list[tuple[str, Kind, tuple[str, ...]]] = []
     met = ["0"]

@@ -4,7 +4,7 @@ Spec: https://onnx.ai/onnx/operators/
 """
 
 from ...errors import UnknownStructure
-from ..kinds import Equation, Kind, Node, read_axis, require_rank, require_shape
+from ..kinds import Equation, Kind, Node, read_axis_attribute, require_rank, require_shape
 from ..laws import Linear, PositivelyHomogeneous
 from ..registry import register, register_equation
 
@@ -54,7 +54,7 @@ def describe_reduction(node: Node) -> Kind:
 def describe_extremum_place(node: Node) -> Kind:
     """The axis keeps its order."""
     rank = require_rank(node)
-    axis = read_axis(node, 0, rank)
+    axis = read_axis_attribute(node, 0, rank)
     names = [f"x{i}" for i in range(rank)]
     keep = node.attributes.get("keepdims", 1)
     operand = [f"[{n}]" if i == axis else n for i, n in enumerate(names)]

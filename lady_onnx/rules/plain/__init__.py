@@ -1,1 +1,4 @@
-"""The plain forms of fused operators, one operator family a module."""
+"""Plain forms of fused operators, one operator family a module.
+
+`writer` has the language in which they are written, and their registry.
+"""

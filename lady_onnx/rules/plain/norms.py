@@ -53,7 +53,7 @@ def write_simplified_layer_normalization(w: Writer) -> tuple[str, str]:
 
 @register_plain_form("SkipSimplifiedLayerNormalization", "input skip gamma bias?", epsilon=1e-12)
 def write_skip_simplified_layer_normalization(w: Writer) -> tuple[str | None, ...]:
-    """Of a sum every row over the root of its mean square, and the sum."""
+    """Every row of a sum over the root of its mean square, and the sum."""
     total = w.add(w["input"], w["bias"], w["skip"])
     return write_root_mean_square_norm(w, total, w["gamma"], [-1])[0], None, None, total
 
