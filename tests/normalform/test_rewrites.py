@@ -68,16 +68,24 @@ def judge(model: ModelProto, rewrite: Rewrite, is_rescaled: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "rewrite",
+    ("name", "rewrite"),
     [
-        disguises.insert_identity,
-        many_identities,
-        graphsurgeon,
-        disguises.reorder,
-        disguises.optimise,
+        pytest.param(
+            name,
+            rewrite,
+            # half a minute
+            marks=pytest.mark.long if (name, rewrite) == ("ppocr-cls", many_identities) else (),
+        )
+        for rewrite in (
+            disguises.insert_identity,
+            many_identities,
+            graphsurgeon,
+            disguises.reorder,
+            disguises.optimise,
+        )
+        for name in ("magika", "ppocr-cls")
     ],
 )
-@pytest.mark.parametrize("name", ["magika", "ppocr-cls"])
 def test_models_that_others_trained(name: str, rewrite: Rewrite) -> None:
     judge(onnx.load(real.path(name)), rewrite, False)
 
