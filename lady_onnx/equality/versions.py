@@ -13,7 +13,8 @@ from collections.abc import Mapping
 import onnx.defs
 
 from ..rules.vocabulary.classes import EQUIVALENT_VERSIONS
-from ..semantics.schemas import find_schema, normalise_domain
+from ..rules.vocabulary.structure import normalise_domain
+from ..semantics.schemas import find_schema
 
 
 def find_oldest_meaning(operator: str, domain: str, version: int) -> int:

@@ -15,9 +15,9 @@ from ..graph.nodes import (
 )
 from ..rules.rewrites.arguments import count_axis_from_front
 from ..rules.vocabulary.names import IF, SCAN
+from ..rules.vocabulary.structure import normalise_domain
 from ..semantics.declarations import Declaration
 from ..semantics.lengths import Length
-from ..semantics.schemas import normalise_domain
 from .algebra.term import Body, NoNormalForm, Scope, Term, list_with_defaults
 from .environment import Environment, Frame, ReadNode
 

@@ -12,6 +12,7 @@ from typing import TypeVar
 from ..errors import UnknownStructure
 from .kinds import Describe, Equation, Kind, Node
 from .laws import Law, LawOf
+from .vocabulary.structure import normalise_domain
 
 DescribeT = TypeVar("DescribeT", bound=Describe)
 TypedLike = Callable[[int], int]
@@ -65,15 +66,6 @@ REGISTRY: dict[tuple[str, str], Rule] = {}
 """The rules by domain and operator. Use `find_rule`, which knows both names of a domain."""
 
 
-def normalise_domain(domain: str) -> str:
-    """Return a domain under one name: the default domain has two.
-
-    >>> normalise_domain("ai.onnx"), normalise_domain("com.microsoft")
-    ('', 'com.microsoft')
-    """
-    return "" if domain == "ai.onnx" else domain
-
-
 def find_rule(domain: str, operator: str) -> Rule | None:
     """Return the rule of an operator, None where it has none.
 
@@ -124,11 +116,14 @@ def register(
     """
 
     def add(order: DescribeT) -> DescribeT:
+        where = normalise_domain(domain)
+        # all of them or none: a second try must not find half of the first
         for operator in operators:
-            if (domain, operator) in REGISTRY:
-                raise ValueError(f"operator {domain or 'ai.onnx'}.{operator} has a rule already")
-            REGISTRY[domain, operator] = Rule(
-                domain,
+            if (where, operator) in REGISTRY:
+                raise ValueError(f"operator {where or 'ai.onnx'}.{operator} has a rule already")
+        for operator in operators:
+            REGISTRY[where, operator] = Rule(
+                where,
                 operator,
                 order,
                 law=law,

@@ -8,10 +8,7 @@ from collections.abc import Mapping
 import onnx.defs
 from onnx import AttributeProto
 
-
-def normalise_domain(domain: str) -> str:
-    """Return the one name of a domain: the default domain has two."""
-    return "" if domain == "ai.onnx" else domain
+from ..rules.vocabulary.structure import normalise_domain
 
 
 @functools.lru_cache(maxsize=1 << 14)

@@ -374,3 +374,14 @@ def test_a_wrong_law_is_noticed(law: laws.Law) -> None:
 )
 def test_nodes_to_which_a_law_does_not_apply_have_none(case: Case, reason: str) -> None:
     assert find_law(case)[0] is None
+
+
+def test_both_names_of_the_default_domain_are_one() -> None:
+    with pytest.raises(ValueError, match=r"ai\.onnx\.Conv has a rule already"):
+        rules.register("Conv", domain="ai.onnx")(lambda node: rules.Elementwise())
+
+
+def test_operators_are_registered_together_or_not_at_all() -> None:
+    with pytest.raises(ValueError, match=r"ai\.onnx\.Relu has a rule already"):
+        rules.register("NeverSeen", "Relu")(lambda node: rules.Elementwise())
+    assert rules.find_rule("", "NeverSeen") is None

@@ -65,7 +65,7 @@ class Inference:
         """
         self.values.note_producer(node)
         if not self.types.loose.isdisjoint(node.input):
-            self.types.loose.update(node.output)
+            self.types.loose.update(filter(None, node.output))
         inputs = self._list_operand_types(node)
         if inputs is None:
             return True

@@ -13,8 +13,9 @@ from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
 from ...rules.vocabulary.classes import DISPUTED_LENGTH_OPERATORS
 from ...rules.vocabulary.names import UPSAMPLE
+from ...rules.vocabulary.structure import normalise_domain
 from ...semantics.lengths import Length, Polynomial, make_unknown_length
-from ...semantics.schemas import find_schema, normalise_domain
+from ...semantics.schemas import find_schema
 from .disputed_lengths import find_agreed_lengths
 from .term import Attributes, NoNormalForm, Term, read_attribute_value
 

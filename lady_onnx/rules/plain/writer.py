@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
+from ..vocabulary.structure import normalise_domain
+
 MICROSOFT = "com.microsoft"
 PLAIN_OPSET = 20
 """The version of the default domain in which plain forms are written."""
@@ -275,10 +277,11 @@ def register_plain_form(
     }
 
     def register(write: WriteForm) -> WriteForm:
-        if (domain, operator) in PLAIN_FORMS:
+        key = normalise_domain(domain), operator
+        if key in PLAIN_FORMS:
             raise ValueError(f"two plain forms for {domain} {operator}")
         named = operands.removesuffix("...").split()
-        PLAIN_FORMS[domain, operator] = PlainForm(named, declared, write, operands.endswith("..."))
+        PLAIN_FORMS[key] = PlainForm(named, declared, write, operands.endswith("..."))
         return write
 
     return register
@@ -286,7 +289,7 @@ def register_plain_form(
 
 def has_plain_form(node: NodeProto) -> bool:
     """Tell whether a plain form of the node's operator is declared."""
-    return (node.domain, node.op_type) in PLAIN_FORMS
+    return (normalise_domain(node.domain), node.op_type) in PLAIN_FORMS
 
 
 def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | None:
@@ -311,7 +314,7 @@ def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | N
     >>> [n.op_type for n in spell_out(node, lambda name: None, lambda name: f"new_{name}")]
     ['Sigmoid', 'Mul']
     """
-    declaration = PLAIN_FORMS.get((node.domain, node.op_type))
+    declaration = PLAIN_FORMS.get((normalise_domain(node.domain), node.op_type))
     if declaration is None:
         return None
     try:

@@ -24,9 +24,9 @@ from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.slices import make_concatenation, make_slice
 from ...normalform.algebra.term import NoNormalForm, Term
 from ...runtime.sessions import measure_block_channels
-from ...semantics.schemas import normalise_domain
 from ..plain.writer import MICROSOFT
 from ..vocabulary.classes import UNARY_OPERATORS
+from ..vocabulary.structure import normalise_domain
 from .blocked_maps import (
     BLOCKED_POOLS,
     count_channels,

@@ -49,3 +49,12 @@ SPLIT_TO_SEQUENCE = "SplitToSequence"
 
 SHAPE, SIZE = "Shape", "Size"
 """Operators whose result follows from the shape of the operand alone."""
+
+
+def normalise_domain(domain: str) -> str:
+    """Return a domain under one name: the default domain has two.
+
+    >>> normalise_domain("ai.onnx"), normalise_domain("com.microsoft")
+    ('', 'com.microsoft')
+    """
+    return "" if domain == "ai.onnx" else domain
