@@ -5,7 +5,7 @@ A declaration tells what an operator does to the order of elements (its kind), t
 operator which plain operators it stands for (its plain form). All readers ask the registry; none
 holds a list of operators. An operator that is not declared pins every axis that it touches, and
 lets no factor pass: nothing is guessed. Neither a wrong kind nor a wrong law is noticed here, so
-test both, as `tests/helpers/operator_cases.py` and `tests/test_rules.py` do.
+test both, as `tests/helpers/operator_cases.py` and `tests/rules/test_rules.py` do.
 
 An operator of ONNX or onnxruntime goes into the file of its family in `operators`, `microsoft` or
 `plain`. One of another domain goes into a module of a package of your own, which an entry point of

@@ -159,23 +159,29 @@ ENOUGH = 10
 """Units with fewer weights than this may be taken for others, multiplied by other factors."""
 
 
-@examples(60)
-@given(graphs(), st.integers(0, 1000), st.booleans())
-def test_multiplied_and_permuted_models_come_back(
-    grown: tuple[onnx.ModelProto, list[int]], seed: int, together: bool
-) -> None:
-    suspect = rescaled(grown[0], seed, together=together)
-    groups = lady.find_groups(grown[0]).groups
-    if groups:
-        suspect = lady.permute(suspect, seed).model
-    result = lady.resync(grown[0], suspect, verify="none")
-    found = lady.verify(suspect, result.model, samples=2)
-    assert found.equal or found.max_rel <= 100 * sensitivity(suspect)
-    graph = load_graph(grown[0])
-    told = [sum(take_rows(graph.array(s.initializer), s).shape[1] for s in g.slots) for g in groups]
-    if min(told, default=0) >= ENOUGH:
-        assert result.restored
-        assert all(f.kind == "rescaled" for f in result.integrity)
+@pytest.mark.parametrize("count", [15, pytest.param(60, marks=pytest.mark.long)])
+def test_multiplied_and_permuted_models_come_back(count: int) -> None:
+    @examples(count)
+    @given(graphs(), st.integers(0, 1000), st.booleans())
+    def comes_back_multiplied(
+        grown: tuple[onnx.ModelProto, list[int]], seed: int, together: bool
+    ) -> None:
+        suspect = rescaled(grown[0], seed, together=together)
+        groups = lady.find_groups(grown[0]).groups
+        if groups:
+            suspect = lady.permute(suspect, seed).model
+        result = lady.resync(grown[0], suspect, verify="none")
+        found = lady.verify(suspect, result.model, samples=2)
+        assert found.equal or found.max_rel <= 100 * sensitivity(suspect)
+        graph = load_graph(grown[0])
+        told = [
+            sum(take_rows(graph.array(s.initializer), s).shape[1] for s in g.slots) for g in groups
+        ]
+        if min(told, default=0) >= ENOUGH:
+            assert result.restored
+            assert all(f.kind == "rescaled" for f in result.integrity)
+
+    comes_back_multiplied()
 
 
 def residual(seed: int, width: int) -> onnx.ModelProto:
@@ -208,16 +214,18 @@ def test_a_layer_that_was_multiplied_by_one_factor() -> None:
     assert lady.check(model, lady.permute(twice, 1).graph).verdict == "altered"
 
 
+@pytest.mark.parametrize("seeds", [8, pytest.param(40, marks=pytest.mark.long)])
 @pytest.mark.parametrize("width", [2, 7])
-def test_where_all_units_were_multiplied_at_once(width: int) -> None:
+def test_where_all_units_were_multiplied_at_once(width: int, seeds: int) -> None:
     """The factors of neighbours hide each other, and few units are matched for sure in any order."""
-    for seed in range(40):
+    for seed in range(seeds):
         model = residual(seed, width)
         found = lady.resync(model, lady.permute(rescaled(model, seed), seed).graph, verify="none")
         assert found.restored, seed
 
 
-def test_where_all_of_few_units_are_like_none() -> None:
+@pytest.mark.parametrize("seeds", [15, pytest.param(60, marks=pytest.mark.long)])
+def test_where_all_of_few_units_are_like_none(seeds: int) -> None:
     """Two units of many weights, each of which may be multiplied and flipped by itself, look like each other's."""
     nodes = [
         helper.make_node("Conv", ["x", "a", "ab"], ["h"]),
@@ -227,7 +235,7 @@ def test_where_all_of_few_units_are_like_none() -> None:
         helper.make_node("Flatten", ["k"], ["f"]),
         helper.make_node("Gemm", ["f", "d"], ["out"]),
     ]
-    for seed in range(60):
+    for seed in range(seeds):
         rng = np.random.default_rng(seed)
         shapes = {
             "a": (2, 3, 3, 3),
@@ -278,8 +286,8 @@ def test_altered_models_have_no_findings(kind: str, strength: int) -> None:
 @pytest.mark.parametrize(
     ("kind", "strength", "first"),
     [
-        ("noise", 0.05, True),
-        ("noise", 0.05, False),
+        pytest.param("noise", 0.05, True, marks=pytest.mark.long),
+        pytest.param("noise", 0.05, False, marks=pytest.mark.long),
         ("noise", 0.2, True),
         ("noise", 0.2, False),
         ("quantize", 8, True),

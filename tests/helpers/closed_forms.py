@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import onnx
 import torch
 from torch import Tensor, nn
 
 from . import architectures as arch
 from . import codecs, families
+from .export_cache import read_or_make
 
 TRACING, DYNAMO = "tracing", "dynamo"
 Sizes = list[int]
@@ -331,3 +333,20 @@ CASES: dict[str, Callable[[], Case]] = {
         *(convnext, mobilenet_v2_hf, resnet_hf, regnet, segformer, detr),
     )
 }
+
+
+def export_case(name: str, exporter: str, seed: int = 0) -> onnx.ModelProto:
+    """Exports the network of a case with random weights; once in a run of the tests.
+
+    Args:
+        name: A key of `CASES`.
+        exporter: `TRACING` or `DYNAMO`.
+        seed: Of the weights.
+    """
+
+    def make() -> onnx.ModelProto:
+        torch.manual_seed(0)
+        net, inputs, _, _ = CASES[name]()
+        return arch.export(arch.randomise(net, seed), *inputs, dynamo=exporter == DYNAMO)
+
+    return read_or_make(f"case-{name}-{exporter}-{seed}", make)

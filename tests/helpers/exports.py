@@ -12,6 +12,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor, nn
 
 from .architectures import Basic, MobileNetV2, ResNet, export, randomise
+from .export_cache import read_or_make
 
 
 class ViT(nn.Module):
@@ -59,14 +60,22 @@ def unfolded(net: nn.Module, x: Tensor) -> onnx.ModelProto:
 
 @cache
 def forms(name: str) -> dict[str, onnx.ModelProto]:
-    net, x = randomise(NETS[name]()), torch.randn(2, 3, 32, 32)
+    """Makes one network in all `FORMS`; each is made once in a run of the tests."""
+    plain = {
+        "tracing": lambda: export(*_network(name), dynamo=False),
+        "dynamo": lambda: export(*_network(name), dynamo=True),
+        FORMS[2]: lambda: unfolded(*_network(name)),
+    }
     found = {
-        "tracing": export(net, x, dynamo=False),
-        "dynamo": export(net, x, dynamo=True),
-        FORMS[2]: unfolded(net, x),
+        form: read_or_make(f"form-{name}-{number}", make)
+        for number, (form, make) in enumerate(plain.items())
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found["half"] = convert_float_to_float16(found["tracing"], keep_io_types=True)
         found["all half"] = convert_float_to_float16(found["dynamo"], keep_io_types=False)
     return found
+
+
+def _network(name: str) -> tuple[nn.Module, Tensor]:
+    return randomise(NETS[name]()), torch.randn(2, 3, 32, 32)

@@ -13,8 +13,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx.cli.main import main
 
-from ..helpers import architectures, disguises, real
-from ..helpers.closed_forms import CASES
+from ..helpers import disguises, real
+from ..helpers.closed_forms import DYNAMO, export_case
 from ..helpers.factor_networks import convolutions, dense
 
 Rewrite = Callable[[ModelProto, np.random.Generator], ModelProto]
@@ -68,16 +68,24 @@ def judge(model: ModelProto, rewrite: Rewrite, is_rescaled: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    "rewrite",
+    ("name", "rewrite"),
     [
-        disguises.insert_identity,
-        many_identities,
-        graphsurgeon,
-        disguises.reorder,
-        disguises.optimise,
+        pytest.param(
+            name,
+            rewrite,
+            # half a minute
+            marks=pytest.mark.long if (name, rewrite) == ("ppocr-cls", many_identities) else (),
+        )
+        for rewrite in (
+            disguises.insert_identity,
+            many_identities,
+            graphsurgeon,
+            disguises.reorder,
+            disguises.optimise,
+        )
+        for name in ("magika", "ppocr-cls")
     ],
 )
-@pytest.mark.parametrize("name", ["magika", "ppocr-cls"])
 def test_models_that_others_trained(name: str, rewrite: Rewrite) -> None:
     judge(onnx.load(real.path(name)), rewrite, False)
 
@@ -90,8 +98,7 @@ def test_an_empty_operand_that_one_file_shares() -> None:
     "rewrite", [disguises.insert_identity, many_identities, disguises.optimise, disguises.convert]
 )
 def test_rescaled_language_models(rewrite: Rewrite) -> None:
-    net, inputs, _, _ = CASES["bert"]()
-    judge(architectures.export(architectures.randomise(net), *inputs, dynamo=True), rewrite, True)
+    judge(export_case("bert", DYNAMO), rewrite, True)
 
 
 def pooled() -> ModelProto:

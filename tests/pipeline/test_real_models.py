@@ -16,7 +16,13 @@ from lady_onnx.groups.permutations import Nesting, invert_permutations
 
 from ..helpers import real
 
-SEEDS = [pytest.param(s, marks=pytest.mark.long if s > 1 else ()) for s in range(1, 11)]
+SLOW = {"open-nsfw", "ppocr-rec", "vgg16"}
+"""Models that take longest."""
+TRIALS = [
+    pytest.param(name, seed, marks=pytest.mark.long if seed > 1 or name in SLOW else ())
+    for seed in range(1, 11)
+    for name in real.MODELS
+]
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, dict[str, Any]]:
@@ -24,8 +30,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[in
     return code, json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize("name", real.MODELS)
+@pytest.mark.parametrize(("name", "seed"), TRIALS)
 def test_the_main_job(
     name: str, seed: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

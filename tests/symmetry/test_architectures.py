@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -15,7 +16,7 @@ import lady_onnx as lady
 
 from ..helpers import architectures as arch
 from ..helpers import codecs
-from ..helpers.closed_forms import CASES, DYNAMO, TRACING, image
+from ..helpers.closed_forms import CASES, DYNAMO, TRACING, export_case, image
 from ..helpers.law import holds
 
 
@@ -24,31 +25,36 @@ def bits(sizes: Iterable[int]) -> float:
     return sum(math.lgamma(n + 1) for n in sizes) / math.log(2)
 
 
-# ---- convolutional networks
-
-
-# ---- compression, and a network without products
-
-
-# ---- transformers
-
-
 PRUNED = (5, 3, 4, 7, 2, 6, 3)
 """What channel pruning leaves of the hidden layers of a codec."""
 FAILS = {("whisper", TRACING): "aten::diff"}
 """Where an exporter itself fails, and the words that say so."""
 
 
-@pytest.mark.parametrize("exporter", [TRACING, DYNAMO])
-@pytest.mark.parametrize("name", CASES)
+SLOW = {
+    *("detr", "segformer", "mobilenet_v2_hf", "t5", "swinv2", "resnet101"),
+    *("regnet", "deeplab_v3", "mobilenet_v3"),
+}
+"""Whose export over torch.export takes longest, and whose like is among the others."""
+
+
+def with_exporters(names: Iterable[str], slow: Container[str]) -> list[Any]:
+    """Pairs of name and exporter; the slow ones by `DYNAMO` with the marker `long`."""
+    return [
+        pytest.param(n, e, marks=pytest.mark.long if e == DYNAMO and n in slow else ())
+        for e in (TRACING, DYNAMO)
+        for n in names
+    ]
+
+
+@pytest.mark.parametrize(("name", "exporter"), with_exporters(CASES, SLOW))
 def test_closed_form(name: str, exporter: str) -> None:
-    torch.manual_seed(0)
-    net, inputs, sizes, only = CASES[name]()
     if (name, exporter) in FAILS:
         with pytest.raises(Exception, match=FAILS[name, exporter]):
-            arch.export(arch.randomise(net), *inputs, dynamo=exporter == DYNAMO)
+            export_case(name, exporter)
         return
-    proto = arch.export(arch.randomise(net), *inputs, dynamo=exporter == DYNAMO)
+    proto = export_case(name, exporter)
+    _, _, sizes, only = CASES[name]()
     symmetry = lady.find_groups(proto)
     expected = [n for n in [*sizes, *only.get(exporter, [])] if n > 1]
     assert sorted(g.size for g in symmetry.groups) == sorted(expected)
@@ -59,14 +65,14 @@ def test_closed_form(name: str, exporter: str) -> None:
     assert lady.resync(proto, shuffled.model, verify="none").exact
 
 
-@pytest.mark.parametrize("exporter", [TRACING, DYNAMO])
-@pytest.mark.parametrize("name", ["resnet18", "vit", "lstm"])
+@pytest.mark.parametrize(
+    ("name", "exporter"), with_exporters(["resnet18", "vit", "lstm"], ["resnet18", "lstm"])
+)
 def test_ids_survive_another_export(name: str, exporter: str) -> None:
     """Of the same network with other weights, as training leaves it behind."""
-    net, inputs, _, _ = CASES[name]()
     found = []
-    for seed in (1, 2):
-        proto = arch.export(arch.randomise(net, seed), *inputs, dynamo=exporter == DYNAMO)
+    for seed in (0, 1):
+        proto = export_case(name, exporter, seed)
         found.append([(g.id, g.kind, g.size, g.parents) for g in lady.find_groups(proto).groups])
     assert found[0] == found[1]
 
