@@ -1,6 +1,7 @@
 """The entry point: finds the command, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 done or yes, 1 no, 2 an unusable call or input, 130 interrupted. Nothing is imported
+Exit codes: 0 done or yes, 1 no, 2 an unusable call or input, 130 interrupted, 141 nobody reads
+the output any more. Nothing is imported
 here that `--version` and `--help` do not need.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from typing import Protocol
@@ -32,7 +34,8 @@ COMMANDS = {
 }
 """What each command does. The module of the same name declares its arguments and runs it."""
 
-INTERRUPTED = 130
+INTERRUPTED, CLOSED_PIPE = 130, 141
+"""Exit codes as a shell gives them for the signals of an interrupt and of a closed pipe."""
 
 
 class Command(Protocol):
@@ -85,11 +88,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             for file in args.rules:
                 rules = importlib.import_module("lady_onnx.rules")
                 rules.load_rules_file(file)
-            return int(args.run(args))
+            code = int(args.run(args))
+            sys.stdout.flush()
+            return code
     except SystemExit as stop:
         return int(stop.code or 0)
     except LadyError as error:
         return _report_error(error.code, str(error), has_json)
+    except BrokenPipeError:
+        # whoever reads the output has seen enough; what is buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
     except OSError as error:
         what = f"{error.filename or ''}: {error.strerror or error}; check the path and the disk"
         return _report_error("io", what, has_json)

@@ -17,7 +17,7 @@ import numpy as np
 from ..groups.model import Group
 from ..groups.permutations import Arrays, Permutations
 from ..groups.scaling import Scaling
-from ..matching.alignment import Alignment, Progress
+from ..matching.alignment import AlignmentState, Progress
 from ..matching.evidence.noise import Scales
 from ..matching.matches import Match
 from ..matching.search import Search
@@ -77,7 +77,7 @@ class Unscaler:
         suspect: Arrays,
         scalings: Mapping[str, Scaling],
     ):
-        self.alignment = Alignment(groups, reference, suspect)
+        self.alignment = AlignmentState(groups, reference, suspect)
         self.scalings = {g: s for g, s in scalings.items() if s.free}
         _prepare_weights(self.alignment, self.scalings, reference, suspect)
         self._scales = Scales(self.alignment.reference)
@@ -228,7 +228,7 @@ def prefer_staying(group: Group, scores: np.ndarray, permutations: Permutations)
 
 
 def _prepare_weights(
-    alignment: Alignment, scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays
+    alignment: AlignmentState, scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays
 ) -> None:
     """Make an alignment's weights ready for factors: float64, biases that change with signs too."""
     current = alignment.current
@@ -248,7 +248,7 @@ def _prepare_weights(
 
 
 def _find_crossing_groups(
-    alignment: Alignment, scalings: Mapping[str, Scaling]
+    alignment: AlignmentState, scalings: Mapping[str, Scaling]
 ) -> dict[tuple[str, int], set[str]]:
     """Find, by weight and axis, the groups along other axes whose units may be multiplied."""
     across: dict[tuple[str, int], set[str]] = {}

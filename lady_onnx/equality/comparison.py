@@ -17,7 +17,7 @@ from .walk import Walk
 
 
 @dataclass(frozen=True)
-class Pairing:
+class GraphComparison:
     """Two graphs, side by side.
 
     Attributes:
@@ -45,7 +45,7 @@ class Pairing:
         return names if len(names) == len(back) == len(self.weights) else None
 
 
-def pair_graphs(reference: Graph, suspect: Graph, with_sizes: bool = True) -> Pairing:
+def pair_graphs(reference: Graph, suspect: Graph, with_sizes: bool = True) -> GraphComparison:
     """Walk two graphs side by side, and pair their weights.
 
     Args:
@@ -54,7 +54,7 @@ def pair_graphs(reference: Graph, suspect: Graph, with_sizes: bool = True) -> Pa
             the numbers of groups of channels and of heads may differ.
     """
     found = Walk(reference, suspect, with_sizes).run()
-    return Pairing(
+    return GraphComparison(
         tuple(found.weights),
         tuple(found.differences),
         frozenset(found.doubted),
@@ -85,7 +85,7 @@ def pair_weights(reference: Graph, suspect: Graph, with_sizes: bool = True) -> d
     return names
 
 
-def find_shared_weight(pairing: Pairing) -> Difference:
+def find_shared_weight(pairing: GraphComparison) -> Difference:
     """Find the first weight that stands for several of the other side; there must be one."""
     names: dict[str, str] = {}
     back: dict[str, str] = {}

@@ -1,6 +1,6 @@
 """How far the units of a suspect are brought into the reference's order, and one step further.
 
-`Alignment` holds the state of a matching: the weights in the order found so far, the permutations
+`AlignmentState` holds the state of a matching: the weights in the order found so far, the permutations
 that led there, and the matches. It can match one group by any evidence strategy, or every group
 once, the best anchored ones first. Repeated sweeps are the business of `search`.
 """
@@ -35,7 +35,7 @@ class Snapshot:
     matches: dict[str, Match]
 
 
-class Alignment:
+class AlignmentState:
     """The weights of a suspect beside those of the reference, unit by unit put in place.
 
     Args:

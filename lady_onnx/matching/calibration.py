@@ -10,7 +10,7 @@ import numpy as np
 
 from ..groups.permutations import Arrays, invert_permutations, permute_arrays
 from ..numerics import MIN_DIVISOR, as_finite
-from .alignment import Alignment
+from .alignment import AlignmentState
 from .evidence.copies import Calibration, estimate_copy_share
 from .evidence.noise import MIN_RELATIVE_NOISE, Scales
 from .search import Search, SearchOptions
@@ -60,7 +60,7 @@ def calibrate_search(search: Search) -> dict[str, Calibration]:
 def _rehearse(search: Search, suspect: Arrays, with_figures: bool) -> Search:
     """Run the same search on another suspect."""
     real = search.alignment
-    alignment = Alignment(real.layout.groups, real.reference, suspect, real.assignment)
+    alignment = AlignmentState(real.layout.groups, real.reference, suspect, real.assignment)
     strategy = LikelihoodStrategy(Scales(alignment.reference))
     rehearsal = Search(alignment, strategy, SearchOptions(True, with_figures))
     rehearsal.run()

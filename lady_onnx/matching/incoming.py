@@ -17,7 +17,7 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Permutations
 from ..groups.scaling import Scaling
 from ..numerics import as_finite
-from .alignment import Alignment, Progress
+from .alignment import AlignmentState, Progress
 from .evidence.noise import Scales
 from .evidence.probabilities import balance_odds
 from .evidence.scores import compute_cosines
@@ -93,7 +93,7 @@ class IncomingMatcher:
         told: Mapping[str, Sequence[Slot]],
         assignment: str = "optimal",
     ):
-        self.alignment = Alignment(groups, reference, suspect, assignment)
+        self.alignment = AlignmentState(groups, reference, suspect, assignment)
         self.strategy = IncomingStrategy(Scales(self.alignment.reference), told)
 
     def run(self, progress: Progress | None = None) -> list[Match]:

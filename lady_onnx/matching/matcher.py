@@ -13,7 +13,7 @@ import numpy as np
 
 from ..groups.model import Group
 from ..groups.permutations import Arrays
-from .alignment import Alignment, Progress
+from .alignment import AlignmentState, Progress
 from .calibration import calibrate_search
 from .evidence.copies import Calibration
 from .evidence.noise import Scales
@@ -41,7 +41,7 @@ class Matcher:
         assignment: str = "optimal",
         prior: Prior = keep_scores,
     ):
-        self.alignment = Alignment(groups, reference, suspect, assignment)
+        self.alignment = AlignmentState(groups, reference, suspect, assignment)
         strategy = LikelihoodStrategy(Scales(self.alignment.reference), prior)
         self._search = Search(self.alignment, strategy)
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..groups.rows import take_rows
-from .alignment import Alignment, Progress
+from .alignment import AlignmentState, Progress
 from .evidence.copies import Recoveries, measure_recovery
 from .evidence.exact import find_proven_rows
 from .evidence.scores import join_rows
@@ -63,7 +63,7 @@ class Search:
 
     def __init__(
         self,
-        alignment: Alignment,
+        alignment: AlignmentState,
         strategy: LikelihoodStrategy,
         options: SearchOptions = SearchOptions(),
     ):

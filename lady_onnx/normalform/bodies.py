@@ -14,8 +14,7 @@ from ..graph.nodes import (
     sort_topologically,
 )
 from ..rules.rewrites.arguments import count_axis_from_front
-from ..rules.vocabulary.names import IF, SCAN
-from ..rules.vocabulary.structure import normalise_domain
+from ..rules.vocabulary.structure import IF, SCAN, normalise_domain
 from ..semantics.declarations import Declaration
 from ..semantics.lengths import Length
 from .algebra.term import Body, NoNormalForm, Scope, Term, list_with_defaults

@@ -13,7 +13,6 @@ from ..rules.vocabulary.names import (
     EXPAND,
     EXTENTS,
     FORMAL,
-    IDENTITY,
     INPUT,
     LINEAR,
     MAT_MUL,
@@ -27,6 +26,7 @@ from ..rules.vocabulary.names import (
     SUM,
     TRANSPOSE,
 )
+from ..rules.vocabulary.structure import IDENTITY
 from ..semantics.lengths import Length, Polynomial
 from .algebra.numbering import Terms
 from .algebra.term import Body, Leaf, Term

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 
 from ..equality.comparison import (
-    Pairing,
+    GraphComparison,
     find_shared_weight,
     make_parting_error,
     pair_graphs,
@@ -234,7 +234,7 @@ def _pair_normal_forms(
     )
 
 
-def _collect_stated_lengths(found: Pairing, ours: Form, theirs: Form) -> StatedLengths:
+def _collect_stated_lengths(found: GraphComparison, ours: Form, theirs: Form) -> StatedLengths:
     """Collect what the reference states of lengths in the suspect's file.
 
     Values of the two files are each other's where their normal forms have one value for both.
@@ -251,7 +251,11 @@ def _collect_stated_lengths(found: Pairing, ours: Form, theirs: Form) -> StatedL
 
 
 def _pair_different_programs(
-    reference: Graph, suspect: Graph, plain: Pairing, first: Difference, formed: Sequence[Link]
+    reference: Graph,
+    suspect: Graph,
+    plain: GraphComparison,
+    first: Difference,
+    formed: Sequence[Link],
 ) -> Link:
     """Pair the weights of graphs that are not one program, as far as that can be told.
 

@@ -901,3 +901,18 @@ def test_attacks_take_no_options_of_others(
     assert (
         run(capsys, "attack", "scale", model, "-o", tmp_path / "a.onnx", "--factor", "-2")[0] == 0
     )
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
+    """`lady-onnx groups M --json | head -c 10` ends like other commands whose output nobody reads."""
+    write = "import sys; from lady_onnx.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    digits = Path(lady.__file__).parent / "data" / "digits.onnx"
+    command = [sys.executable, "-c", write, "groups", str(digits), "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+    assert process.returncode == 141

@@ -14,7 +14,7 @@ import numpy as np
 from ...groups.model import Group, Slot
 from ...groups.permutations import Permutations
 from ...numerics import is_float_array
-from ..alignment import Alignment, Progress
+from ..alignment import AlignmentState, Progress
 from ..matcher import Matcher
 from ..matches import Match
 from ..strategies import Prior
@@ -97,7 +97,7 @@ def _make_prior(both: Extended) -> Prior:
     return blank_scores
 
 
-def _find_partners(both: Extended, alignment: Alignment, found: Sequence[Match]) -> _Partners:
+def _find_partners(both: Extended, alignment: AlignmentState, found: Sequence[Match]) -> _Partners:
     """Find the units that have partners, outer groups first.
 
     What lies inside a unit without a partner is not reported by itself.

@@ -14,7 +14,8 @@ import onnx
 from onnx import TensorProto, TypeProto
 
 from ...graph.model import Graph
-from ...rules.vocabulary.names import CONSTANT, FORMAL, INPUT
+from ...rules.vocabulary.names import FORMAL, INPUT
+from ...rules.vocabulary.structure import CONSTANT
 from ...semantics.declarations import list_declared_lengths
 from ...semantics.lengths import Length, are_numbers
 from .inference import ResultType, ShapeInference, UnknownLengths

@@ -7,7 +7,6 @@ is said by the rules and, for whole groups of operators, by `classes`.
 from __future__ import annotations
 
 # Terms that no operator computes.
-CONSTANT = "Constant"
 INPUT = "Input"
 FORMAL = "Formal"
 
@@ -47,7 +46,6 @@ REDUCE_SUM = "ReduceSum"
 # Movements of elements, and copies of them.
 CONCAT = "Concat"
 EXPAND = "Expand"
-IDENTITY = "Identity"
 RESHAPE = "Reshape"
 SLICE = "Slice"
 TRANSPOSE = "Transpose"
@@ -63,5 +61,3 @@ RESIZE = "Resize"
 UPSAMPLE = "Upsample"
 
 # Operators with bodies.
-IF = "If"
-SCAN = "Scan"
