@@ -117,8 +117,8 @@ Plain forms
 -----------
 A fused operator is declared by the plain operators that it stands for, and inherits kind, law and
 shape from them. The declaration names its operands ("?" marks one that may be left out) and its
-attributes with their defaults. The decorated function writes the nodes, and raises `NoPlainForm`
-where it cannot; such a node is read by the operator's rule, if it has one.
+attributes with their defaults. The decorated function writes the nodes, and raises
+`NoPlainFormError` where it cannot; such a node is read by the operator's rule, if it has one.
 
 >>> @register_plain_form("ScaledRelu", "X bias?", domain="my.domain", alpha=2.0)
 ... def write_scaled_relu(w: Writer) -> str:
@@ -172,7 +172,7 @@ from .kinds import (
     require_rank,
     require_shape,
 )
-from .plain_forms import NoPlainForm, Writer, register_plain_form
+from .plain_forms import NoPlainFormError, Writer, register_plain_form
 from .plugins import load_entry_points, load_rules_file
 from .registry import (
     REGISTRY,
@@ -194,7 +194,7 @@ __all__ = [
     "Expand",
     "Kind",
     "Movement",
-    "NoPlainForm",
+    "NoPlainFormError",
     "Node",
     "Reshape",
     "Rule",

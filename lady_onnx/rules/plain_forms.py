@@ -38,7 +38,7 @@ Names = Callable[[str], str]
 """Gives a name for a tensor that is not taken, and like the given one."""
 
 
-class NoPlainForm(Exception):
+class NoPlainFormError(Exception):
     """Says why a node has no plain form: it is not understood, or cannot be expressed."""
 
 
@@ -69,15 +69,15 @@ class Attribute:
             given: the attribute on the node, None where it is left out.
 
         Raises:
-            NoPlainForm: the attribute is left out although it is required, has another type, or
+            NoPlainFormError: the attribute is left out although required, has another type, or
                 refers to the attribute of a function.
         """
         if given is None:
             if self.is_required:
-                raise NoPlainForm("a required attribute is left out")
+                raise NoPlainFormError("a required attribute is left out")
             return self.default
         if given.type != self.kind or given.ref_attr_name:
-            raise NoPlainForm(f"attribute {given.name} is of another type")
+            raise NoPlainFormError(f"attribute {given.name} is of another type")
         value = helper.get_attribute_value(given)
         return value.decode() if isinstance(value, bytes) else value
 
@@ -151,11 +151,11 @@ class Writer:
         """Return the rank of a tensor.
 
         Raises:
-            NoPlainForm: it is not known.
+            NoPlainFormError: it is not known.
         """
         rank = self.rank(name)
         if rank is None:
-            raise NoPlainForm(f"the rank of {name!r} is not known")
+            raise NoPlainFormError(f"the rank of {name!r} is not known")
         return rank
 
     def write_constant(self, value: Any, dtype: Any) -> str:
@@ -217,7 +217,7 @@ class PlainForm:
             fresh: gives a name for a tensor that is not taken.
 
         Raises:
-            NoPlainForm: the node has something that is not declared, or lacks what is required.
+            NoPlainFormError: the node has something undeclared, or lacks what is required.
         """
         given = {a.name: a for a in node.attribute}
         if (
@@ -225,16 +225,16 @@ class PlainForm:
             or not given.keys() <= self.attributes.keys()
             or node.overload
         ):
-            raise NoPlainForm("an attribute is not known")
+            raise NoPlainFormError("an attribute is not known")
         names, rest = list(node.input[: len(self.operands)]), list(node.input[len(self.operands) :])
         if rest and not self.has_rest:
-            raise NoPlainForm("an operand is not known")
+            raise NoPlainFormError("an operand is not known")
         names += [""] * (len(self.operands) - len(names))
         if not all(
             name or operand.endswith("?")
             for name, operand in zip(names, self.operands, strict=True)
         ):
-            raise NoPlainForm("a required operand is left out")
+            raise NoPlainFormError("a required operand is left out")
         operands = {
             operand.rstrip("?"): name for operand, name in zip(self.operands, names, strict=True)
         }
@@ -320,7 +320,7 @@ def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | N
     try:
         writer = declaration.make_writer(node, rank, fresh)
         written = declaration.write(writer)
-    except NoPlainForm:
+    except NoPlainFormError:
         return None
     results = [written] if isinstance(written, str) else list(written)
     results += [None] * (len(node.output) - len(results))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import doctest
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,16 +29,6 @@ ROUNDS = 3
 
 
 # ---- the registry
-
-
-@pytest.fixture
-def registry() -> Iterator[None]:
-    """Takes back what a test registers."""
-    saved, forms = dict(rules.REGISTRY), dict(PLAIN_FORMS)
-    yield
-    for registered, before in ((rules.REGISTRY, saved), (PLAIN_FORMS, forms)):
-        registered.clear()
-        registered.update(before)  # type: ignore[arg-type]
 
 
 def describe(node: rules.Node) -> rules.Kind:

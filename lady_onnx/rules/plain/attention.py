@@ -14,7 +14,7 @@ from ..plain_forms import (
     FLOAT,
     INT,
     INTS,
-    NoPlainForm,
+    NoPlainFormError,
     Writer,
     make_optional,
     make_required,
@@ -35,10 +35,10 @@ def write_attention_core(w: Writer, parts: Sequence[str], mask: str, bias: str) 
         The name of the result, [batch, place, head x dimension].
 
     Raises:
-        NoPlainForm: later places are masked.
+        NoPlainFormError: later places are masked.
     """
     if w.get_attribute("unidirectional"):
-        raise NoPlainForm("what comes later is masked")
+        raise NoPlainFormError("what comes later is masked")
     heads = w.write_integers(0, 0, w.get_attribute("num_heads"), -1)
     query, key, value = (w("Transpose", w("Reshape", x, heads), perm=[0, 2, 1, 3]) for x in parts)
     scores = w("MatMul", query, w("Transpose", key, perm=[0, 1, 3, 2]))
@@ -60,11 +60,11 @@ def write_mask(w: Writer, mask: str, scores: str) -> str:
         scores: the scores, [batch, head, query, key].
 
     Raises:
-        NoPlainForm: the mask has another rank.
+        NoPlainFormError: the mask has another rank.
     """
     axes = {2: (1, 2), 3: (1,)}.get(w.require_rank(mask))
     if axes is None:
-        raise NoPlainForm("a mask that is no table of what is kept")
+        raise NoPlainFormError("a mask that is no table of what is kept")
     is_kept = w(
         "Greater", w("Unsqueeze", mask, w.write_integers(*axes)), w.write_constant(0, np.int32)
     )
@@ -94,7 +94,7 @@ ATTENTION_ATTRIBUTES: dict[str, Any] = {
 def write_attention(w: Writer) -> str:
     """Attention whose queries, keys and values are one product."""
     if w["past"]:
-        raise NoPlainForm("keys and values of the past")
+        raise NoPlainFormError("keys and values of the past")
     rows = w.add(w("MatMul", w["input"], w["weights"]), w["bias"])
     widths = w.get_attribute("qkv_hidden_sizes")
     if widths is None:
@@ -102,7 +102,7 @@ def write_attention(w: Writer) -> str:
     elif len(widths) == 3:
         parts = w.write_many(3, "Split", rows, w.write_integers(*widths), axis=-1)
     else:
-        raise NoPlainForm("other parts than queries, keys and values")
+        raise NoPlainFormError("other parts than queries, keys and values")
     return write_attention_core(w, parts, w["mask_index"], w["attention_bias"])
 
 
@@ -115,7 +115,7 @@ def write_multi_head_attention(w: Writer) -> str:
     """Attention of queries, keys and values that are given apart; the bias is that of all three."""
     parts = [w["query"], w["key"], w["value"]]
     if not all(parts) or any(w.require_rank(part) != 3 for part in parts):
-        raise NoPlainForm("keys or values are packed, or split into heads")
+        raise NoPlainFormError("keys or values are packed, or split into heads")
     if w["bias"]:
         widths = w("Concat", *(w("Shape", part, start=2) for part in parts), axis=0)
         biases = w.write_many(3, "Split", w["bias"], widths, axis=0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..plain_forms import (
     INTS,
-    NoPlainForm,
+    NoPlainFormError,
     Writer,
     make_optional,
     make_required,
@@ -63,10 +63,10 @@ def write_average(w: Writer, x: str) -> str:
     """Write AveragePool with the node's attributes.
 
     Raises:
-        NoPlainForm: lengths are rounded up, and places of the padding count.
+        NoPlainFormError: lengths are rounded up, and places of the padding count.
     """
     if w.get_attribute("ceil_mode") and w.get_attribute("count_include_pad"):
-        raise NoPlainForm(
+        raise NoPlainFormError(
             "onnxruntime's operators do not agree whether places behind the padding count"
         )
     names = [name for name in (*POOLING_ATTRIBUTES, "count_include_pad") if name in w.attributes]

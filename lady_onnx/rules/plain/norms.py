@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto, numpy_helper
 
-from ..plain_forms import INT, NoPlainForm, Writer, make_optional, register_plain_form
+from ..plain_forms import INT, NoPlainFormError, Writer, make_optional, register_plain_form
 
 
 def write_root_mean_square_norm(
@@ -45,7 +45,7 @@ def write_simplified_layer_normalization(w: Writer) -> tuple[str, str]:
     """Every row over the root of its mean square."""
     axis = w.get_attribute("axis")
     if w.get_attribute("stash_type") != TensorProto.FLOAT:
-        raise NoPlainForm("another precision")
+        raise NoPlainFormError("another precision")
     return write_root_mean_square_norm(
         w, w["X"], w["scale"], range(axis, w.require_rank(w["X"]) if axis >= 0 else 0)
     )
@@ -83,7 +83,7 @@ def write_skip_layer_normalization(w: Writer) -> tuple[str | None, ...]:
 def write_embed_layer_normalization(w: Writer) -> tuple[str, str, str]:
     """LayerNormalization of a sum of rows of tables; how many tokens the mask keeps; the sum."""
     if bool(w["segment_ids"]) != bool(w["segment_embedding"]):
-        raise NoPlainForm("segments without a table, or a table without segments")
+        raise NoPlainFormError("segments without a table, or a table without segments")
     if w["position_ids"]:
         places = w("Gather", w["position_embedding"], w["position_ids"])
     else:

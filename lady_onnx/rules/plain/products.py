@@ -13,7 +13,7 @@ from ..plain_forms import (
     FLOATS,
     INTS,
     STRING,
-    NoPlainForm,
+    NoPlainFormError,
     Writer,
     make_optional,
     make_required,
@@ -76,7 +76,7 @@ def write_activation(w: Writer, x: str) -> str:
         return w("Clip", x, *(w.write_number(bound, x) for bound in numbers))
     names = MAP_ACTIVATIONS.get(kind)
     if names is None or len(names) != len(numbers):
-        raise NoPlainForm(f"activation {kind} with {len(numbers)} numbers")
+        raise NoPlainFormError(f"activation {kind} with {len(numbers)} numbers")
     return w(kind, x, **dict(zip(names, numbers, strict=True)))
 
 
@@ -114,7 +114,7 @@ def write_fused_gemm(w: Writer) -> str:
         if w.get_attribute(prefix + n) is not None
     }
     if kind not in ROW_ACTIVATIONS or numbers.keys() != set(ROW_ACTIVATIONS[kind]):
-        raise NoPlainForm(f"activation {kind} with {list(numbers)}")
+        raise NoPlainFormError(f"activation {kind} with {list(numbers)}")
     gemm = w(
         "Gemm", w["A"], w["B"], w["C"], **w.get_attributes(("alpha", "beta", "transA", "transB"))
     )
@@ -130,7 +130,7 @@ def write_product(w: Writer, batches: str = "") -> str:
             batches.
     """
     if w.get_attribute("transA") and w.require_rank(w["B"]) < 2:
-        raise NoPlainForm("onnxruntime takes a factor in front of a vector in another order")
+        raise NoPlainFormError("onnxruntime takes a factor in front of a vector in another order")
     sides = []
     for side in "AB":
         is_swapped, is_outside = w.get_attribute("trans" + side), side in batches
@@ -150,7 +150,7 @@ def write_fused_matmul(w: Writer) -> str:
     """A product of factors that may be transposed, or have their rows in front of their batches."""
     batches = "".join(side for side in "AB" if w.get_attribute("transBatch" + side))
     if batches and not 2 < w.require_rank(w["A"]) == w.require_rank(w["B"]):
-        raise NoPlainForm("onnxruntime refuses factors of other ranks")
+        raise NoPlainFormError("onnxruntime refuses factors of other ranks")
     return write_product(w, batches)
 
 

@@ -12,7 +12,7 @@ from onnx import TensorProto
 from ..plain_forms import (
     INT,
     INTS,
-    NoPlainForm,
+    NoPlainFormError,
     Writer,
     make_optional,
     make_required,
@@ -32,10 +32,10 @@ def write_dequantised(w: Writer, x: str, scale: str, zero: str, axis: int | None
         axis: the axis along which they have scales of their own.
 
     Raises:
-        NoPlainForm: the scale or the zero point has another shape.
+        NoPlainFormError: the scale or the zero point has another shape.
     """
     if w.require_rank(scale) > 1 or (zero and w.require_rank(zero) != w.require_rank(scale)):
-        raise NoPlainForm("a scale and a zero point for neither a whole tensor nor an axis")
+        raise NoPlainFormError("a scale and a zero point for neither a whole tensor nor an axis")
     return w("DequantizeLinear", x, scale, zero, axis=axis)
 
 
@@ -43,10 +43,10 @@ def write_quantised(w: Writer, y: str, scale: str, zero: str) -> str:
     """Write the bytes that stand for the numbers `y`.
 
     Raises:
-        NoPlainForm: there is no zero point, or scale and zero point have other shapes.
+        NoPlainFormError: there is no zero point, or scale and zero point have other shapes.
     """
     if not zero or w.require_rank(scale) > 1 or w.require_rank(zero) != w.require_rank(scale):
-        raise NoPlainForm(
+        raise NoPlainFormError(
             "a result without a zero point, or with one of another shape than the scale's"
         )
     return w("QuantizeLinear", y, scale, zero)
@@ -57,7 +57,7 @@ def write_dequantize_linear(w: Writer) -> str:
     """DequantizeLinear of the default domain."""
     axis = w.get_attribute("axis")
     if axis is None and w.require_rank(w["x_scale"]):
-        raise NoPlainForm("scales along an axis that is not given")
+        raise NoPlainFormError("scales along an axis that is not given")
     return write_dequantised(w, w["x"], w["x_scale"], w["x_zero_point"], axis)
 
 
@@ -67,7 +67,7 @@ def write_quantize_linear(w: Writer) -> str:
     axis, scale, zero = w.get_attribute("axis"), w["y_scale"], w["y_zero_point"]
     rank = w.require_rank(scale)
     if rank > (axis is not None) or (zero and w.require_rank(zero) != rank):
-        raise NoPlainForm("scales along an axis that is not given")
+        raise NoPlainFormError("scales along an axis that is not given")
     return w("QuantizeLinear", w["x"], scale, zero, axis=axis)
 
 
@@ -159,7 +159,7 @@ def write_qlinear_global_average_pool(w: Writer) -> str:
 def write_qlinear_concat(w: Writer) -> str:
     """Concat of what bytes stand for."""
     if not w.rest or len(w.rest) % 3:
-        raise NoPlainForm("maps without scales and zero points")
+        raise NoPlainFormError("maps without scales and zero points")
     triples = zip(w.rest[::3], w.rest[1::3], w.rest[2::3], strict=True)
     joined = w(
         "Concat",
