@@ -326,7 +326,7 @@ import json, sys
 import numpy as np
 import lady_onnx as lady
 from onnx import helper
-from tests.builders import build
+from tests.helpers.builders import build
 
 steps = [("Gemm", "x w0 b0", "h"), ("Relu", "h", "r"), ("Gemm", "r w1 b1", "i")]
 steps += [("Relu", "i", "t"), ("Gemm", "t w2 b2", "out")]
