@@ -92,6 +92,7 @@ STRUCTURES = {
         {"a": 1, "u": 0, "b": -1},
         True,
     ),
+    # the signs are those of the gain: none passes from before the norm
     "normalised": (
         [("LayerNormalization", "h,c,d", "r", {})],
         {"c": w(5), "d": w(5)},
