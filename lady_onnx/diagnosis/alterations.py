@@ -153,11 +153,9 @@ def _is_clipped(reference: np.ndarray, suspect: np.ndarray) -> bool:
     at_low, at_high = np.count_nonzero(suspect == low), np.count_nonzero(suspect == high)
     is_cut_low = at_low > 1 and reference.min() < low
     is_cut_high = at_high > 1 and reference.max() > high
-    return (
-        (is_cut_low or is_cut_high)
-        and at_low == np.count_nonzero(reference <= low)
-        and at_high == np.count_nonzero(reference >= high)
-    )
+    is_cut = is_cut_low or is_cut_high
+    is_all_low = at_low == np.count_nonzero(reference <= low)
+    return bool(is_cut and is_all_low and at_high == np.count_nonzero(reference >= high))
 
 
 def _fit_values(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
