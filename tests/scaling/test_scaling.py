@@ -60,6 +60,8 @@ STRUCTURES = {
         False,
     ),
     "tanh": ([("Tanh", "h", "r", {})], {}, {}, True),
+    "rounded": ([("Round", "h", "r", {})], {}, {}, True),
+    "unit length": ([("LpNormalization", "h", "r", {})], {}, {}, True),
     "square": ([("Mul", "h,h", "r", {})], {}, {"a": 1, "b": -2}, True),
     "power": ([("Pow", "h,two", "r", {})], {"two": np.float32(2)}, {"a": 1, "b": -2}, True),
     "absolute": ([("Abs", "h", "r", {})], {}, {"a": 1, "b": -1}, True),
