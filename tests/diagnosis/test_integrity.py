@@ -289,8 +289,8 @@ def test_altered_models_have_no_findings(kind: str, strength: int) -> None:
         pytest.param("noise", 0.05, True, marks=pytest.mark.long),
         pytest.param("noise", 0.05, False, marks=pytest.mark.long),
         ("noise", 0.2, True),
-        ("noise", 0.2, False),
-        ("quantize", 8, True),
+        pytest.param("noise", 0.2, False, marks=pytest.mark.long),
+        pytest.param("quantize", 8, True, marks=pytest.mark.long),
         ("quantize", 8, False),
         ("prune", 0.5, False),
     ],
@@ -396,7 +396,7 @@ def perceptron(seed: int, *sizes: int) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("fewer", [0, 1])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_unrelated_models_are_told(seed: int, fewer: int) -> None:
     for first, hidden, *rest in ((4, 8, 3), (8, 32, 4), (16, 128, 10), (64, 256, 256, 10)):
         reference, suspect = (

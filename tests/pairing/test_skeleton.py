@@ -314,8 +314,8 @@ def test_elements_moved_by_the_values_of_the_input() -> None:
 @pytest.mark.parametrize(
     ("name", "dynamo"),
     [
-        # the slowest export
-        pytest.param(n, d, marks=pytest.mark.long if d and n == "resnet18" else ())
+        # the slowest exports
+        pytest.param(n, d, marks=pytest.mark.long if d and n != "vit" else ())
         for d in (False, True)
         for n in NETS
     ],

@@ -27,7 +27,7 @@ def holds(model: onnx.ModelProto, seed: int) -> bool:
     return verdict.equal or verdict.max_rel <= max(100 * sensitivity(model), 1e-2 * short)
 
 
-@examples(150)
+@examples(75)
 @given(graphs(), st.integers(0, 1000))
 def test_factors_leave_the_outputs_as_they_are(
     grown: tuple[onnx.ModelProto, list[int]], seed: int
