@@ -54,7 +54,7 @@ print(f"{count:.1f} M parameters, {len(shuffled.symmetry.groups)} groups, {shuff
 
 PRODUCTS = """
 import sys, time, numpy as np, lady_onnx as lady
-from lady_onnx.graph import load
+from lady_onnx.graph.loading import load_graph as load
 a, b = (load(f) for f in sys.argv[1:])
 pairs = []
 for group in lady.find_groups(a).groups:

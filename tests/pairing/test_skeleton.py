@@ -315,7 +315,7 @@ def test_elements_moved_by_the_values_of_the_input() -> None:
     ("name", "dynamo"),
     [
         # the slowest exports
-        pytest.param(n, d, marks=pytest.mark.long if d and n != "vit" else ())
+        pytest.param(n, d, marks=pytest.mark.long if d else ())
         for d in (False, True)
         for n in NETS
     ],
