@@ -1,12 +1,14 @@
-"""The paper's Table 1: units put back after a shuffle and an attack, beside the paper, its Algorithm 1 and older ways.
+"""The paper's Table 1: units put back after a shuffle and an attack, beside other ways.
 
     python benchmarks/table1.py [MODEL ...] [--modes aimed all tuned] [--seed 1]
     python benchmarks/table1.py --draw
 
-Adds to benchmarks/table1.csv a line a cell; `--draw` prints the tables and draws the figures from there. `aimed`, as in
-the paper: the units of the penultimate layer are shuffled and its weight is attacked. `all`: all groups, and every weight
-that a group touches; Algorithm 1 then goes from layer to layer, and `oracle` is what it would find in every layer if all
-others were known to be in place. `tuned`: all groups of copies that were trained on. Networks that no package ships come from
+The other ways are the paper's own figures, its Algorithm 1, and older ones. Adds to
+benchmarks/table1.csv a line a cell; `--draw` prints the tables and draws the figures from there.
+`aimed`, as in the paper: the penultimate layer's units are shuffled and its weight is attacked.
+`all`: all groups, and every weight that a group touches; Algorithm 1 then goes from layer to layer,
+and `oracle` is what it would find in every layer if all others were known to be in place. `tuned`:
+all groups of copies that were trained on. Networks that no package ships come from
 `python benchmarks/train.py`; needs the extras `test` and `bench`.
 """
 
@@ -52,9 +54,10 @@ ROW = 8
 MEASURED = 1000
 """So many held-out samples tell the task's metric."""
 FIELDS = (
-    "model", "mode", "attack", "value", "groups", "units", "psi", "worst", "worst_group", "estimate", "algorithm1",
-    "oracle", "norms", "trigger", "paper", "metric", "untouched", "seconds",
-)  # fmt: skip
+    *("model", "mode", "attack", "value", "groups", "units", "psi", "worst", "worst_group"),
+    *("estimate", "algorithm1", "oracle", "norms", "trigger", "paper", "metric", "untouched"),
+    "seconds",
+)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,10 @@ def published() -> dict[tuple[str, str, float], float]:
 def hits(
     group: Group, truth: np.ndarray, found: np.ndarray, arrays: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Which units are in their place, or others that are equal to them in every slot of `arrays`, in the first order."""
+    """Which units are in their place, in the first order.
+
+    Others that are equal to them in every slot of `arrays` count as them.
+    """
     right = found == truth
     there = np.argsort(truth)
     for unit in np.flatnonzero(~right):
@@ -145,7 +151,7 @@ def norms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def trigger(x: np.ndarray, steps: int = 60) -> np.ndarray:
-    """An input for every unit, learned so that this unit answers it and the others do not, [units, elements]."""
+    """An input for every unit, learned so that it alone answers, [units, elements]."""
     rows = torch.from_numpy(x)
     inputs = (rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)).clone().requires_grad_()
     labels = torch.arange(len(x))
@@ -302,7 +308,10 @@ def write(rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def tables(rows: Sequence[Mapping[str, str]]) -> None:
-    """Prints a table a mode: in every cell the paper's Psi, Algorithm 1's here, this project's, and the task's metric."""
+    """Prints a table a mode.
+
+    In every cell stand the paper's Psi, Algorithm 1's here, this project's, and the task's metric.
+    """
     for mode in ("aimed", "all", "tuned"):
         own = [r for r in rows if r["mode"] == mode]
         if not own:
@@ -335,20 +344,20 @@ def summary(rows: Sequence[Mapping[str, str]]) -> None:
     print(
         "\ncells below 100: "
         + "; ".join(
-            f"{r['model']} {r['mode']} {r['attack']} {r['value']}: {r['psi']} (worst group {r['worst']})"
+            f"{r['model']} {r['mode']} {r['attack']} {r['value']}: {r['psi']} "
+            f"(worst group {r['worst']})"
             for r in low
         )
     )
     worse = [r for r in rows if float(r["psi"]) < float(r["algorithm1"])]
     print(f"cells below Algorithm 1: {len(worse)} of {len(rows)}")
     gaps = [abs(float(r["estimate"]) - float(r["psi"])) for r in rows if float(r["psi"]) < 99]
-    print(
-        f"psi_estimate, mean absolute error over {len(gaps)} cells below 99: {np.mean(gaps) if gaps else 0:.2f}"
-    )
+    error = f"{np.mean(gaps) if gaps else 0:.2f}"
+    print(f"psi_estimate, mean absolute error over {len(gaps)} cells below 99: {error}")
 
 
 def curves(rows: Sequence[Mapping[str, str]], path: Path) -> None:
-    """Psi, and the error in red, against the strength of each attack, for the models whose task has data."""
+    """Psi, and the error in red, against each attack's strength, where the task has data."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -411,7 +420,10 @@ def curves(rows: Sequence[Mapping[str, str]], path: Path) -> None:
 
 
 def similarities(path: Path, name: str = "vgg16-fashion", shown: int = 64, share: int = 2) -> None:
-    """The paper's Figure 6: the cosines of a layer's units without a shuffle, with one, with training on top, and put back."""
+    """The paper's Figure 6: the cosines of a layer's units.
+
+    Without a shuffle, with one, with training on top, and put back.
+    """
     bench = Bench(name, 1)
     moves = bench.moves(bench.groups)
     tuned = load_graph(TRAINED / f"{name}-{share}.onnx")
@@ -451,7 +463,8 @@ def main() -> None:
     for name in args.models or MODELS:
         bench = Bench(name, args.seed)
         print(
-            f"{name}: {len(bench.groups)} groups, aimed at {bench.slot.initializer} axis {bench.slot.axis}",
+            f"{name}: {len(bench.groups)} groups, "
+            f"aimed at {bench.slot.initializer} axis {bench.slot.axis}",
             flush=True,
         )
         for mode in args.modes:

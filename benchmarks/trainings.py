@@ -1,12 +1,14 @@
-"""Honest trainings of small networks, and what `check` says of them: none may be called tampered with.
+"""Honest trainings of small networks: `check` may call none of them tampered with.
 
     python benchmarks/trainings.py [--count 600] [--first 0] [--only SEED ...] [--planted]
 
-Each seed draws a network (dense, convolutions with batch norms, words, a transformer block), the share of its ReLUs that are
-dead, the data (handwritten digits or random numbers), the optimiser, its rate and decay, how many steps, what is learned (all,
-some layers, biases alone, batch statistics alone, or low-rank updates that are merged), and whether the copy is shuffled.
-Prints a table, kind of network by optimiser, and every copy that is called tampered with. With `--planted` the other side:
-in each trained copy, and in an untouched one, a weight, a unit's factor and a unit's weights are planted; how many are found.
+Each seed draws a network (dense, convolutions with batch norms, words, a transformer block), the
+share of its ReLUs that are dead, the data (handwritten digits or random numbers), the optimiser,
+its rate and decay, and how many steps. It draws what is learned (all, some layers, biases alone,
+batch statistics alone, or low-rank updates that are merged), and whether the copy is shuffled.
+Prints a table, kind of network by optimiser, and every copy that is called tampered with. With
+`--planted` the other side: in each trained copy, and in an untouched one, a weight, a unit's factor
+and a unit's weights are planted; prints how many are found.
 
 Needs the extras `test` and `torch`. Numbers are float32; rates are per step.
 """
@@ -69,7 +71,10 @@ class Built:
         return output
 
     def layer(self, rng: np.random.Generator, **shapes: tuple[int, ...]) -> None:
-        """Weights that are learned together, of deviation one over the root of their inputs; vectors are small."""
+        """Weights that are learned together, of deviation one over the root of their inputs.
+
+        Vectors are small.
+        """
         self.layers.append(list(shapes))
         for name, shape in shapes.items():
             fan = max(int(np.prod(shape[1:])), 1) if len(shape) > 1 else 100
@@ -169,7 +174,7 @@ def build_words(rng: np.random.Generator, words: int, length: int) -> tuple[Buil
 
 
 def build_block(rng: np.random.Generator) -> tuple[Built, onnx.ModelProto]:
-    """Eight positions of eight numbers; one layer of attention, and one of two dense layers, each with its norm."""
+    """Eight positions of eight numbers; attention and two dense layers, each with its norm."""
     built, heads, size, hidden = Built(), int(rng.choice([2, 4])), 8, int(rng.choice([16, 32, 64]))
     width = heads * size
     stream = built.projected(rng, "x", "into", 8, width)
@@ -293,7 +298,10 @@ def draw(seed: int) -> Training:
 
 
 def _what(rng: np.random.Generator, built: Built, statistics: bool) -> tuple[list[str], int, str]:
-    """The names of the weights that are learned, the rank of their updates (0 for any), and both in words."""
+    """The names of the weights that are learned, the rank of their updates, and both in words.
+
+    The rank is 0 for any.
+    """
     every = [n for names in built.layers for n in names]
     how = rng.choice(
         ["all", "some", "low rank", "biases", "statistics"], p=[0.4, 0.25, 0.2, 0.075, 0.075]
@@ -351,7 +359,10 @@ def _trained(
     moving: bool,
     rank: int = 0,
 ) -> Graph:
-    """The graph trained on; `moving` says whether batch norms take, and learn, the statistics of the batches."""
+    """The graph trained on.
+
+    `moving` says whether batch norms take, and learn, the statistics of the batches.
+    """
     network = Network(graph, [] if rank else learned)
     network.train(moving)
     factors = {n: _factors(network.weights[n], rank) for n in learned} if rank else {}
@@ -380,7 +391,10 @@ def _trained(
 
 
 def _factors(weight: torch.Tensor, rank: int) -> tuple[torch.nn.Parameter, torch.nn.Parameter]:
-    """Two matrices whose product, zero at first, is added to a weight: low-rank adaptation (Hu et al. 2021)."""
+    """Two matrices whose product, zero at first, is added to a weight.
+
+    Source: low-rank adaptation (Hu et al. 2021).
+    """
     rows, columns = len(weight), weight[0].numel()
     return torch.nn.Parameter(torch.zeros(rows, rank)), torch.nn.Parameter(
         torch.randn(rank, columns) / columns**0.5
@@ -410,7 +424,7 @@ def shuffled(graph: Graph, seed: int, really: bool) -> Graph:
 
 
 def plant(graph: Graph, what: str, seed: int) -> tuple[Graph, str]:
-    """A copy with one weight, one unit's factor or one unit's weights changed in one matrix, and where."""
+    """A copy with one weight, one unit's factor or one unit's weights changed, and where."""
     rng = np.random.default_rng([seed, PLANTED.index(what)])
     slots = [
         s
@@ -460,9 +474,8 @@ def print_verdicts(seeds: Sequence[int]) -> int:
     every = sum(table.values(), Counter())
     print(f"| all | all | {every.total()} | {_told(every)} |")
     for seed, training, found in wrong:
-        print(
-            f"\nseed {seed}: {training.kind}, {training.optimiser}, {training.words}{', shuffled' * training.shuffled}"
-        )
+        words = f"{training.words}{', shuffled' * training.shuffled}"
+        print(f"\nseed {seed}: {training.kind}, {training.optimiser}, {words}")
         print(f"{found.verdict}: {found.reason}")
     return every["tampered"]
 
@@ -481,9 +494,8 @@ def print_planted(seeds: Sequence[int]) -> None:
             found[where, what].append(yes)
     print("| copy | planted | trials | called tampered with |\n| --- | --- | --- | --- |")
     for (where, what), answers in found.items():
-        print(
-            f"| {where} | {what} | {len(answers)} | {sum(answers)} ({100 * np.mean(answers):.1f} %) |"
-        )
+        share = f"{sum(answers)} ({100 * np.mean(answers):.1f} %)"
+        print(f"| {where} | {what} | {len(answers)} | {share} |")
 
 
 def _plantings(seed: int) -> Iterator[tuple[str, str, bool]]:

@@ -1,8 +1,8 @@
 """How far the units of a suspect are brought into the reference's order, and one step further.
 
-`AlignmentState` holds the state of a matching: the weights in the order found so far, the permutations
-that led there, and the matches. It can match one group by any evidence strategy, or every group
-once, the best anchored ones first. Repeated sweeps are the business of `search`.
+`AlignmentState` holds the state of a matching: the weights in the order found so far, the
+permutations that led there, and the matches. It can match one group by any evidence strategy, or
+every group once, the best anchored ones first. Repeated sweeps are the business of `search`.
 """
 
 from __future__ import annotations

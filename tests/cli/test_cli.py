@@ -904,7 +904,7 @@ def test_attacks_take_no_options_of_others(
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
-    """`lady-onnx groups M --json | head -c 10` ends like other commands whose output nobody reads."""
+    """`lady-onnx groups M --json | head -c 10` ends like others whose output nobody reads."""
     write = "import sys; from lady_onnx.cli.main import main; sys.exit(main(sys.argv[1:]))"
     digits = Path(lady.__file__).parent / "data" / "digits.onnx"
     command = [sys.executable, "-c", write, "groups", str(digits), "--json"]

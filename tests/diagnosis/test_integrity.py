@@ -1,4 +1,7 @@
-"""What was done to single units: planted, found, named, undone or repaired; and nothing found where nothing was planted."""
+"""What was done to single units: planted, found, named, undone or repaired.
+
+And nothing is found where nothing was planted.
+"""
 
 from __future__ import annotations
 
@@ -131,7 +134,7 @@ def test_planted_cases_are_found_and_named(trial: int) -> None:
 
 
 def test_weights_outside_all_groups_are_guarded_too() -> None:
-    """The biases of the outputs, which no group touches, and a position of a weight that no unit has."""
+    """The outputs' biases, which no group touches, and a place of a weight that no unit has."""
     model = convolutional("Relu", 1)
     assert not any(s.initializer == "db" for g in lady.find_groups(model).groups for s in g.slots)
     for shuffled in (load_graph(model), lady.permute(model, 1).graph):
@@ -217,7 +220,7 @@ def test_a_layer_that_was_multiplied_by_one_factor() -> None:
 @pytest.mark.parametrize("seeds", [8, pytest.param(40, marks=pytest.mark.long)])
 @pytest.mark.parametrize("width", [2, 7])
 def test_where_all_units_were_multiplied_at_once(width: int, seeds: int) -> None:
-    """The factors of neighbours hide each other, and few units are matched for sure in any order."""
+    """The neighbours' factors hide each other, and few units are matched for sure in any order."""
     for seed in range(seeds):
         model = residual(seed, width)
         found = lady.resync(model, lady.permute(rescaled(model, seed), seed).graph, verify="none")
@@ -226,7 +229,10 @@ def test_where_all_units_were_multiplied_at_once(width: int, seeds: int) -> None
 
 @pytest.mark.parametrize("seeds", [15, pytest.param(60, marks=pytest.mark.long)])
 def test_where_all_of_few_units_are_like_none(seeds: int) -> None:
-    """Two units of many weights, each of which may be multiplied and flipped by itself, look like each other's."""
+    """Two units of many weights look like each other's.
+
+    Each may be multiplied and flipped by itself.
+    """
     nodes = [
         helper.make_node("Conv", ["x", "a", "ab"], ["h"]),
         helper.make_node("Mul", ["h", "m"], ["i"]),
@@ -298,7 +304,10 @@ def test_altered_models_have_no_findings(kind: str, strength: int) -> None:
 def test_altered_and_multiplied_models_have_no_findings_of_tampering(
     kind: str, strength: float, first: bool
 ) -> None:
-    """What was added grew with the units that were multiplied, or did not, and fills variances that were all but zero."""
+    """What was added grew with the units that were multiplied, or did not.
+
+    It fills variances that were all but zero.
+    """
     model = load_graph(real.path("ppocr-cls"))
     steps = [(kind, strength), ("rescale", 0.5)]
     suspect = model
@@ -446,7 +455,7 @@ def test_copies_of_models_whose_units_are_alike_are_related() -> None:
 
 
 def test_multiplied_noisy_copies_come_back() -> None:
-    """Noise on top of factors on every unit: the order is found, and the factors to within the noise."""
+    """Noise on top of factors on every unit: both are found, the factors to within the noise."""
     for seed in range(5):
         model = convolutional("Relu", seed)
         shuffled = lady.permute(rescaled(model, seed), seed)
@@ -460,7 +469,10 @@ def test_multiplied_noisy_copies_come_back() -> None:
 
 
 def test_fine_tuned_copies_are_altered_and_no_more() -> None:
-    """A trained classifier of digits, trained on, with either optimiser; a unit times two is found among what that moves."""
+    """A trained classifier of digits, trained on, with either optimiser.
+
+    A unit times two is found among what that moves.
+    """
     torch.manual_seed(0)
     data, labels = load_digits(return_X_y=True)
     images, labels = (
@@ -687,7 +699,10 @@ def test_quantised_weights_that_were_tampered_with(how: str) -> None:
 
 @pytest.mark.parametrize("factor", [1.001, 0.5, 3.0])
 def test_a_number_that_is_no_tensor(factor: float) -> None:
-    """Another value is told as any change of a weight's scale, and where all weights changed it is one of them."""
+    """Another value is told as any change of a weight's scale.
+
+    Where all weights changed it is one of them.
+    """
     model = convolutional("Relu", 0)
     model.graph.initializer.append(numpy_helper.from_array(np.array(0.7, np.float32), "number"))
     model.graph.node.append(
@@ -764,7 +779,7 @@ def test_what_a_relu_stands_behind_takes_nothing_back() -> None:
 
 @pytest.mark.parametrize("trial", trials(6))
 def test_single_signs_and_reflections_are_undone(trial: int) -> None:
-    """One recurrent unit's sign, and one ReLU6 unit reflected: both named, undone, and nothing else found."""
+    """One recurrent unit's sign, and one ReLU6 unit reflected: named, undone, and nothing else."""
     rng = np.random.default_rng(trial)
     kind = ("LSTM", "GRU", "RNN")[trial % 3]
     recurrent = architectures.Recurrent(kind, 6, 7, 11)
@@ -868,7 +883,7 @@ def test_tampering_of_short_floats(kind: int) -> None:
 
 
 def test_flipped_signs_are_seen_whatever_their_number() -> None:
-    """As many positive as negative values changed their sign: the sum of their bits is as it was."""
+    """As many positive as negative values changed their sign: the sum of their bits is the same."""
     values = np.array([0.5, -1.5, 2.5, -3.5], np.float32)
     assert hash_values(values) == hash_values(values[::-1])
     for flipped in ([-1, -1, 1, 1], [1, 1, -1, -1], [-1, -1, -1, -1], [-1, 1, 1, 1]):
@@ -876,7 +891,7 @@ def test_flipped_signs_are_seen_whatever_their_number() -> None:
 
 
 def trained_on(model: onnx.ModelProto, seed: int, power: float) -> Graph:
-    """Every weight moved, a few of each far more than the others, as a gradient does it: a power law."""
+    """Every weight moved, a few of each far more than the others: a power law, as of a gradient."""
     rng = np.random.default_rng(seed)
     graph = load_graph(model).copy()
     for name in sorted(graph.tensors):
@@ -909,7 +924,10 @@ def test_training_that_moved_a_few_weights_far_is_no_tampering() -> None:
 
 @pytest.mark.parametrize("decay", [0.0, 2e-4])
 def test_statistics_that_training_moved_are_no_factors(decay: float) -> None:
-    """A factor of a batch norm's variance passes if its gain has it too: where it has not, something else was done."""
+    """A factor of a batch norm's variance passes if its gain has it too.
+
+    Where it has not, something else was done.
+    """
     for seed in range(6):
         rng = np.random.default_rng(seed)
         weights = drawn(seed, a=(64, 3, 3, 3), b=(5, 64, 3, 3), shift=(64,), mean=(64,))

@@ -35,7 +35,7 @@ def lines(graph: Graph) -> list[StraightGroup]:
 
 
 def mixed(model: onnx.ModelProto, seed: int, which: slice = slice(None)) -> Graph:
-    """The units of straight groups mixed at random, by maps that are neither orthogonal nor near to singular."""
+    """Straight groups' units mixed at random, by maps neither orthogonal nor near to singular."""
     rng = np.random.default_rng(seed)
     graph = load_graph(model).copy()
     for line in lines(graph)[which]:
@@ -373,7 +373,10 @@ def test_the_bias_of_a_classifier_is_not_inert() -> None:
     ("small", "least"), [(0.05, 8e-5), (1e-3, 1e-5), (1e-4, 1e-4), (1e-5, 0.02)]
 )
 def test_a_steep_map_hides_nothing(small: float, least: float) -> None:
-    """The larger the factors of a map, the larger the rounding that undoing it leaves, in which a change may be lost."""
+    """The larger the factors of a map, the larger the rounding that undoing it leaves.
+
+    A change may be lost in that.
+    """
     for seed in range(3):
         rng = np.random.default_rng(seed)
         more = {"w2": rng.standard_normal((6, 9)).astype(np.float32), "b2": np.zeros(9, np.float32)}

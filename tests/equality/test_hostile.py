@@ -1,4 +1,7 @@
-"""Pairs of models that compute different things and were once accepted as one: none may be, in either order."""
+"""Pairs of models that compute different things and were once accepted as one.
+
+None may be, in either order.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +128,10 @@ def overload_of_a_function() -> Pair:
 
 
 def domain_imported_twice() -> Pair:
-    """Up to opset 12 a softmax runs over all axes behind the first; onnxruntime takes the version that stands last."""
+    """Up to opset 12 a softmax runs over all axes behind the first.
+
+    onnxruntime takes the version that stands last.
+    """
     nodes = [node("MatMul", "x a", "h"), node("Softmax", "h", "i"), node("MatMul", "i b", "out")]
     reference = model(nodes, {"a": w(8, 6), "b": w(6, 3)}, {"x": [2, 5, 8]})
     suspect = copied(reference)
@@ -550,7 +556,10 @@ CASES = (
 
 
 LEFT_TO_MEMORY = (saturation_of_a_cast,)
-"""Pairs of which onnxruntime leaves a result as it finds the memory: a run may not tell them apart."""
+"""Pairs of which onnxruntime leaves a result as it finds the memory.
+
+A run may not tell them apart.
+"""
 
 
 @pytest.mark.parametrize("written", WRITTEN)
@@ -609,7 +618,10 @@ def test_fused_operators_do_not_broadcast(shape: tuple[int, ...], accepted: bool
 
 @pytest.mark.parametrize("version", [11, 17])
 def test_a_function_speaks_the_version_of_its_model(version: int) -> None:
-    """onnxruntime takes the model's; a Softmax of version 11 is over all axes from one on, as what it is written out as."""
+    """onnxruntime takes the version of the model.
+
+    A Softmax of version 11 is over all axes from one on, as what it is written out as.
+    """
     rows, back = np.array([2, 12]), np.array([2, 3, 4])
     written_out = [
         node("Reshape", "x rows", "h"),
@@ -707,7 +719,10 @@ def test_a_threshold_of_no_elements_is_no_crash() -> None:
 def test_names_of_another_wire_type_name_nothing(
     written: str, turned: bool, tmp_path: Path
 ) -> None:
-    """A name that is written as a number of eight bytes is none to protobuf: the weight keeps its own."""
+    """A name that is written as a number of eight bytes is none to protobuf.
+
+    The weight keeps its own.
+    """
     names = ["weight_a", "weight_b"]
     arrays = [w(48, 48, seed=k) for k in range(2)]
     nodes = [

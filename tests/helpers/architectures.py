@@ -26,7 +26,7 @@ def export(module: nn.Module, *inputs: Tensor, dynamo: bool, **names: list[str])
 
 
 def randomise(module: nn.Module, seed: int = 0) -> nn.Module:
-    """Gives every parameter and every running statistic its own random values, none constant along an axis."""
+    """Gives each parameter and running statistic random values, none constant along an axis."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for tensor in module.parameters():
@@ -169,7 +169,10 @@ class MobileNetV2(nn.Sequential):
 
 
 class C2f(nn.Module):
-    """A cross-stage block with a chunk: convolution, halves, residual bottlenecks on the last half, all concatenated."""
+    """A cross-stage block with a chunk.
+
+    A convolution, halves, residual bottlenecks on the last half, all concatenated.
+    """
 
     def __init__(self, i: int, half: int, o: int, n: int):
         super().__init__()
@@ -249,7 +252,7 @@ MOBILENET_V3 = (
     ),
     *((288, 96, True, True, 2), (576, 96, True, True, 1), (576, 96, True, True, 1)),
 )
-"""MobileNetV3-small: expanded channels, channels, gate, hard swish or ReLU, stride of each block."""
+"""MobileNetV3-small's blocks: expanded channels, channels, gate, hard swish or ReLU, stride."""
 
 
 class MobileNetV3(nn.Module):
@@ -329,7 +332,10 @@ class C3(nn.Module):
 
 
 class YOLOv5n(nn.Module):
-    """YOLOv5n with its width as a parameter (16 in the original): backbone, pyramid, three detectors of 3 anchors."""
+    """YOLOv5n: backbone, pyramid, three detectors of 3 anchors.
+
+    Its width is a parameter, 16 in the original.
+    """
 
     def __init__(self, w: int, classes: int):
         super().__init__()
@@ -407,7 +413,7 @@ class ShuffleNet(nn.Module):
 
 
 class UNet(nn.Module):
-    """Down, up by pixel shuffle and by transposed convolution, with concatenated skips and group norm."""
+    """Down, up by pixel shuffle and transposed convolution, concatenated skips, group norm."""
 
     def __init__(self, a: int, b: int, c: int, groups: int, classes: int):
         super().__init__()

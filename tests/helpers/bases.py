@@ -1,4 +1,4 @@
-"""Small models that mutants are made of: the structures of the tests, and the `onnx` package's own node tests."""
+"""Small models that mutants are made of: those of the tests, and `onnx`'s own node tests."""
 
 from __future__ import annotations
 
@@ -308,7 +308,7 @@ def wide() -> ModelProto:
 
 
 def swapped() -> ModelProto:
-    """A function whose two operands are of one shape, as are its results, in two versions of one name."""
+    """A function whose two operands, and results, are of one shape, in two versions of one name."""
     opset = [helper.make_opsetid("", 17)]
 
     def version(operator: str, overload: str) -> onnx.FunctionProto:
@@ -348,7 +348,7 @@ def swapped() -> ModelProto:
 
 
 def recurrent() -> ModelProto:
-    """An LSTM with every operand, of several steps and rows, with a clip and activations of its own."""
+    """An LSTM with all operands, several steps and rows, a clip and activations of its own."""
     rng = np.random.default_rng(13)
     shapes = {"W": (1, 12, 4), "R": (1, 12, 3), "B": (1, 24), "P": (1, 9), "c": (3, 2)}
     weights = {n: rng.standard_normal(s).astype(F) for n, s in shapes.items()}
@@ -485,7 +485,7 @@ def _with_weights(model: ModelProto, arrays: Mapping[str, np.ndarray], first: st
 
 
 def _between(model: ModelProto, arrays: Mapping[str, np.ndarray], first: str) -> ModelProto:
-    """The operator between two products, so that its axes have groups: the channels, or the last axis."""
+    """The operator between two products, so that its channels, or its last axis, have groups."""
     found = _with_weights(model, arrays, first)
     rng = np.random.default_rng(zlib.crc32(first.encode()) + model.ByteSize())
     graph, shape = found.graph, arrays[first].shape

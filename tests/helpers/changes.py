@@ -1,4 +1,4 @@
-"""Changes of fields that their meaning suggests: other words, operands, operators, elements, sizes."""
+"""Changes of fields that their meaning suggests: other words, operands, operators, sizes."""
 
 from __future__ import annotations
 
@@ -455,7 +455,10 @@ def other_element(message: Any, place: Place, rng: Random) -> str:
 
 
 def rename_value(message: Any, place: Place, rng: Random) -> str:
-    """The name of another value, which gets this one's where both stand in one list; or a new name."""
+    """The name of another value, or a new name.
+
+    The other value gets this one's where both stand in one list.
+    """
     owner: Any = place.above[-1]
     lists = [
         x

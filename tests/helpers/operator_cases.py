@@ -10,9 +10,9 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 C, H = 6, 4
-"""Channels and height of the feature map that every operator is tried on; no size equals another by accident."""
+"""Channels and height of the map that operators are tried on; no two sizes happen to be equal."""
 Case = tuple[str, list[object], dict[str, object], int]
-"""Operator, operands after the feature map (an array, or `same` for a second map), attributes, opset."""
+"""Operator, operands after the map (an array, or `same` for a second map), attributes, opset."""
 RESULTS = {"TopK": 2, "DynamicQuantizeLinear": 3, "Split": 2}
 """How many results an operator must have, if more than one."""
 UNARY = (
@@ -140,7 +140,7 @@ def build_model(
 
 
 def cases() -> Iterator[tuple[str, list[object], dict[str, object], int, str | None, list[int]]]:
-    """Operator, further operands, attributes, opset, kind of the map, and the sizes of the groups."""
+    """Operator, further operands, attributes, opset, the map's kind, and the groups' sizes."""
     f = np.float32
     rng = np.random.default_rng(1)
     plain = [C]

@@ -1,4 +1,4 @@
-"""Random graphs with every rule in them: the models on which each operator is tried, spliced into grown graphs."""
+"""Random graphs with every rule in them: the models that operators are tried on, spliced in."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ POOL = pool()
 
 @functools.cache
 def built(number: int) -> tuple[ModelProto, list[int], list[int], int]:
-    """A splice's model, the sizes of its groups, the shape of its input and the size of its output."""
+    """A splice's model, its groups' sizes, the shape of its input and the size of its output."""
     model, expected = POOL[number].build()
     shape = [d.dim_value or BATCH for d in model.graph.input[0].type.tensor_type.shape.dim]
     session = onnxruntime.InferenceSession(
@@ -109,7 +109,8 @@ def _operators(nodes: Iterable[NodeProto]) -> set[tuple[str, str]]:
 def splice(g: Grown, current: str, number: int, width: int) -> str:
     """Feeds the channels of `current` to a splice's input, and its output to new channels.
 
-    What the splice is given has an order, and so has its output: it has the groups that it has alone.
+    What the splice is given has an order, and so has its output: it has the groups that it has
+    alone.
     """
     model, expected, shape, size = built(number)
     model = ModelProto.FromString(model.SerializeToString())
@@ -169,7 +170,7 @@ def _rename(graph: GraphProto, prefix: str) -> None:
 def spliced(
     draw: st.DrawFn, most: int = 4, first: int | None = None
 ) -> tuple[ModelProto, list[int], set[int]]:
-    """A random graph, the sizes of its groups, and the splices in it; `first` is one that must be there."""
+    """A random graph, its groups' sizes, and its splices; `first` is one that must be there."""
     first = draw(st.sampled_from(range(len(POOL)))) if first is None else first
     opset = POOL[first].opset
     alike = [i for i, s in enumerate(POOL) if s.opset == opset]

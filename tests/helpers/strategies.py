@@ -1,7 +1,7 @@
 """Random graphs, grown one legal node at a time together with the groups that they must have.
 
-The expected groups come from a model of its own: units in a union-find, and for every unit the weights
-that it occurs in. Two free units with the same weights are interchangeable.
+The expected groups come from a model of its own: units in a union-find, and for every unit the
+weights that it occurs in. Two free units with the same weights are interchangeable.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ACTIVATIONS = ("Relu", "Sigmoid", "Tanh", "HardSwish", "Elu", "Softplus", "Abs",
 
 @dataclass
 class Grown:
-    """A graph under construction: tensors [1, C, SIZE, SIZE] by name, with the unit of every channel."""
+    """A graph under construction: tensors [1, C, SIZE, SIZE] by name, and each channel's unit."""
 
     rng: np.random.Generator
     opset: int = OPSET
@@ -122,7 +122,7 @@ class Grown:
         """Two convolutions around a grouped one, so that its groups and their insides are free."""
         inside = 3
         first = self.conv(x, groups * inside)
-        # a grouped convolution has groups in an order, and in each its inputs and outputs in orders of their own
+        # its groups have an order, and in each its inputs and outputs have orders of their own
         self.drop(self.maps[first])
         w = self.weight((groups * out, inside, 1, 1), spread=0.6)
         y = self.node("Conv", [first, w], group=groups)[0]
@@ -178,7 +178,10 @@ class Grown:
         return a, b
 
     def part(self, x: str, at: int, ways: tuple[str, str]) -> str:
-        """Something is done to the first units, and something else to the others: only those that share it are alike."""
+        """Something is done to the first units, and something else to the others.
+
+        Only those that share it are alike.
+        """
         parts = []
         for piece, way in zip(self.split(x, at), ways, strict=True):
             units = self.maps[piece]
@@ -248,7 +251,10 @@ class Grown:
         return y
 
     def attention(self, x: str, heads: int, width: int) -> str:
-        """Self-attention over positions with a residual: heads, and in each the query-key and the value orders."""
+        """Self-attention over positions with a residual.
+
+        Heads have an order, and in each the query-key dimensions and the values have theirs.
+        """
         units = self.maps[x]
         c = len(units)
         flat = self.node("Reshape", [x, self.constant([c, SIZE * SIZE])])[0]
@@ -279,7 +285,7 @@ class Grown:
         return self.combine("Add", x, back)
 
     def shuffled_pixels(self, x: str) -> str:
-        """DepthToSpace: four channels that lie together become one; they keep their places in it."""
+        """DepthToSpace: four channels that lie together become one, and keep their places in it."""
         c = 3
         wide = self.conv(x, 4 * c)
         y = self.node("DepthToSpace", [wide], blocksize=2, mode="CRD")[0]
@@ -419,7 +425,10 @@ def graphs(draw: st.DrawFn, most: int = 8) -> tuple[onnx.ModelProto, list[int]]:
 
 
 class Pieces(Grown):
-    """Channels cut into pieces, to each of which something else is done, and put together again, once and more."""
+    """Channels cut into pieces and put together again, once and more.
+
+    Something else is done to each piece.
+    """
 
     def piece(self, x: str, start: int, stop: int, pick: np.random.Generator) -> str:
         if pick.random() < 0.5:

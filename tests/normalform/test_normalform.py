@@ -53,7 +53,10 @@ def node_tests() -> dict[str, Any]:
 
 
 def compared(names: Sequence[str]) -> tuple[int, list[str]]:
-    """How many node tests have a normal form that runs alike, plainly and with weights for inputs, and which do not."""
+    """How many node tests have a normal form that runs alike, and which do not.
+
+    They run plainly and with weights for inputs.
+    """
     alike, parted = 0, []
     for name in names:
         model, arrays = node_tests()[name].model, node_tests()[name].data_sets[0][0]
@@ -612,7 +615,10 @@ def test_chains_of_movements_run_alike_and_end_alike(steps: list[str], random: A
 
 
 class Written:
-    """A program of maps [2, 4, 6], written plainly, or with steps turned: what they read, and back what they give."""
+    """A program of maps [2, 4, 6], written plainly, or with steps turned.
+
+    A turned step has turned what it reads, and back what it gives.
+    """
 
     def __init__(self, turn: Any):
         self.turn = turn
@@ -622,7 +628,7 @@ class Written:
     def add(
         self, operator: str, inputs: Sequence[str], output: str, rank: int = 3, **given_: Any
     ) -> str:
-        """A step, between two movements where `turn` says so; `axis` and constants are turned with it."""
+        """A step, between two movements where `turn` says so; its numbers are turned with it."""
         order = self.turn(output, rank)
         if order is None:
             self.nodes.append(helper.make_node(operator, inputs, [output], **given_))
@@ -650,7 +656,10 @@ class Written:
 
 
 def program(steps: Sequence[tuple[str, int, int]], turn: Any) -> onnx.ModelProto:
-    """Some steps, each of which reads what any before it gave; `turn` gives an order of axes for a step, or none."""
+    """Some steps, each of which reads what any before it gave.
+
+    `turn` gives an order of axes for a step, or none.
+    """
     rng = np.random.default_rng(0)
     made, flow = Written(turn), ["x"]
     for k, (what, first, second) in enumerate(steps):
@@ -724,7 +733,7 @@ def test_movements_stand_behind_what_is_done_to_every_element(
 
 
 def test_defaults_of_functions_are_bound() -> None:
-    """What a call leaves out has the function's own default, also behind a rewrite of everything else."""
+    """What a call leaves out has the function's default, also behind a rewrite of all else."""
     inner = helper.make_node("LeakyRelu", ["p"], ["q"])
     inner.attribute.add(name="alpha", ref_attr_name="slope", type=onnx.AttributeProto.FLOAT)
     whole = model([helper.make_node("leaky", ["x"], ["y"], domain="own")], [2, 6])

@@ -1,4 +1,7 @@
-"""Files of one network that are written differently: exporters, opsets, folded BatchNorm, half precision, names."""
+"""Files of one network that are written differently.
+
+By exporters, opsets, folded BatchNorm, half precision and names.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +148,7 @@ def test_exit_2_says_where_they_part(tmp_path, capsys: pytest.CaptureFixture[str
 def weighed(
     nodes: list[onnx.NodeProto], seed: int, transposed: Sequence[str] = (), rows: str = "batch"
 ) -> onnx.ModelProto:
-    """A network of square dense layers with the weights `a` to `d`, some of them written as their transpose."""
+    """A network of square dense layers with the weights `a` to `d`, some of them transposed."""
     rng = np.random.default_rng(seed)
     graph = helper.make_graph(
         nodes,
@@ -321,7 +324,7 @@ def test_elements_moved_by_the_values_of_the_input() -> None:
     ],
 )
 def test_copies_that_were_trained_from_fresh_weights(name: str, dynamo: bool) -> None:
-    """Of fresh weights many are equal, or biases of zeros: exporters write them once, or not at all."""
+    """Many fresh weights are equal, or zero biases: exporters write them once, or not at all."""
     torch.manual_seed(0)
     net, x = NETS[name](), torch.randn(2, 3, 32, 32)
     fresh = export(net, x, dynamo=dynamo)
@@ -429,7 +432,7 @@ def test_the_error_says_where_the_forms_part() -> None:
 
 
 def tied(head: str, shared: bool) -> onnx.ModelProto:
-    """An embedding that is, or is not, the output head too, which is written in one of three ways."""
+    """An embedding that is, or is not, the output head too, which is written in three ways."""
     rng = np.random.default_rng(0)
     table = rng.standard_normal((20, 12)).astype(np.float32)
     weights = {

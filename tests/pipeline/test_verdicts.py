@@ -1,4 +1,7 @@
-"""Suspects that compute something else and must not be accepted, and copies that must: traps that were once fallen into."""
+"""Suspects that compute something else and must not be accepted, and copies that must.
+
+They are traps that were once fallen into.
+"""
 
 from __future__ import annotations
 
@@ -340,7 +343,7 @@ def halves(weights: Weights) -> tuple[Weights, Callable[[Weights], onnx.ModelPro
 
 
 def multiplied(weights: Weights, rng: np.random.Generator, many: int, both: bool) -> Weights:
-    """The layers' weights with some units of the first layer multiplied, or of both; each product is rounded."""
+    """The weights with some units of the first layer, or both, multiplied; products are rounded."""
     found = {n: a.copy() for n, a in weights.items()}
     for incoming, bias, out in (("a", "ab", "b"), ("b", "bb", "c"))[: 1 + both]:
         for unit in rng.permutation(len(found[bias]))[:many]:
@@ -364,7 +367,10 @@ def test_units_that_were_multiplied_in_half_precision(seed: int, many: int, both
 @pytest.mark.parametrize("hidden", [False, True])
 @pytest.mark.parametrize("kind", [np.float32, np.float16])
 def test_who_spends_all_room_on_one_class_gets_nowhere(kind: type, hidden: bool, seed: int) -> None:
-    """Weights move by a few steps of their type to where the score of the first class grows: all, or those of products."""
+    """Weights move by a few steps of their type to where the score of the first class grows.
+
+    They are all weights, or those of products.
+    """
     rng = np.random.default_rng(seed)
     nodes, weights = layers(seed=seed)
     short, built = (
@@ -472,7 +478,10 @@ def test_recurrent_layers_with_weights_of_zeros(kind: str, zero: str) -> None:
 @pytest.mark.parametrize("size", [1e-13, 1e-20, 1e-30])
 @pytest.mark.parametrize("seed", range(3))
 def test_dead_units_are_told_from_each_other(size: float, seed: int) -> None:
-    """Weight decay leaves nothing of a unit that never answers; what is left is moved and multiplied like all others."""
+    """Weight decay leaves nothing of a unit that never answers.
+
+    What is left is moved and multiplied like all others.
+    """
     nodes, weights = layers(seed=seed)
     rng = np.random.default_rng(seed)
     dead = rng.permutation(16)[:5]
@@ -491,7 +500,10 @@ def test_dead_units_are_told_from_each_other(size: float, seed: int) -> None:
 
 @pytest.mark.parametrize("change", ["opset", "alpha", "approximate"])
 def test_what_two_runs_hardly_show(change: str) -> None:
-    """A newer opset, of which onnxruntime fuses more, is no alteration; another number, or kind of Gelu, is one."""
+    """A newer opset, of which onnxruntime fuses more, is no alteration.
+
+    Another number, or kind of Gelu, is one.
+    """
     rng = np.random.default_rng(0)
     weights: Weights = {
         "a": rng.standard_normal((8, 16)).astype(F),
@@ -572,7 +584,10 @@ def test_defaults_of_a_function_are_part_of_it() -> None:
 
 
 def test_numbers_that_are_equal_in_the_reference_alone() -> None:
-    """What two halves of the units are multiplied by says whether they may change places, in the suspect too."""
+    """What two halves of the units are multiplied by says whether they may change places.
+
+    It does so in the suspect too.
+    """
     rng = np.random.default_rng(0)
     weights: Weights = {
         "a": rng.standard_normal((8, 16)).astype(F),
@@ -687,7 +702,7 @@ def test_one_large_factor_hides_no_small_changes_of_other_units(factor: float) -
 
 @pytest.mark.parametrize("change", ["pruned", "cast", "clipped"])
 def test_an_alteration_that_is_explained_is_none_of_the_factors(change: str) -> None:
-    """Of a copy that was multiplied the reference is altered first, and the copy is no copy of that."""
+    """Of a multiplied copy the reference is altered first, and the copy is no copy of that."""
     nodes, weights = layers()
     changed = {n: a.copy() for n, a in weights.items()}
     # behind the altered bias: its own factor is one

@@ -1,4 +1,7 @@
-"""Maps in blocks of channels: the normal form computes what onnxruntime does, and what its optimiser wrote is one program."""
+"""Maps in blocks of channels: the normal form computes what onnxruntime does.
+
+What its optimiser wrote is one program with what it read.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,7 @@ def reorder(draw: Draw) -> tuple[onnx.ModelProto, tuple[int, ...]]:
 
 
 def convolution(draw: Draw) -> tuple[onnx.ModelProto, tuple[int, ...]]:
-    """The operand is a map as it is declared, or in blocks; groups are of blocks, or of one channel each."""
+    """The operand is a map as declared, or in blocks; groups are of blocks, or of one channel."""
     assert SIZE is not None
     kind, group, outer = (
         one_of(draw, "plain", "blocks", "groups", "depthwise"),
@@ -243,7 +246,10 @@ def optimised(made: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
 
 
 class Network:
-    """Convolutions of any number of channels, and what lies between them; the last map of each shape may be added."""
+    """Convolutions of any number of channels, and what lies between them.
+
+    The last map of each shape may be added.
+    """
 
     def __init__(self, draw: Draw):
         self.draw = draw

@@ -1,4 +1,4 @@
-"""Plain forms of fused operators: onnxruntime runs both, and what is not understood has no plain form."""
+"""Plain forms of fused operators: onnxruntime runs both; what is not understood has none."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CASES: dict[tuple[str, str], Callable[[Draw], Case]] = {}
 
 
 DEFINITIONS: dict[str, Callable[[Case], np.ndarray]] = {}
-"""What operators compute that onnxruntime has no implementation of on a CPU, as their schema defines it."""
+"""What operators compute that onnxruntime has none of on a CPU, as their schema defines it."""
 
 
 def case(
@@ -474,7 +474,10 @@ def test_a_dropout_that_may_train_has_no_plain_form(operator: str) -> None:
 
 @case("BiasSoftmax")
 def bias_softmax(draw: Draw) -> Case:
-    """The bias is as the data, with ones where it is broadcast: in front of an axis, or from that on to the axis."""
+    """The bias is as the data, with ones where it is broadcast.
+
+    That is in front of an axis, or from that on to the axis.
+    """
     shape = sizes(draw, 2, 4)
     axis = draw(st.integers(1, len(shape) - 1))
     place = draw(st.integers(0, axis))
@@ -513,7 +516,7 @@ def test_another_precision_of_a_norm_has_no_plain_form() -> None:
 
 
 def rows(draw: Draw, *shape: int) -> np.ndarray:
-    """Rows of numbers that lie apart: where they do not, their norm magnifies how the operators round."""
+    """Rows of numbers that lie apart: otherwise their norm magnifies how the operators round."""
     return 2 * np.arange(shape[-1], dtype=np.float32) + reals(draw, *shape) / 10
 
 
@@ -576,7 +579,10 @@ def test_segments_without_a_table_have_no_plain_form() -> None:
 def masks(
     draw: Draw, batch: int, queries: int, keys: int
 ) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """A mask, and what it adds; where that is large every query sees a key, for rounding is large where it sees none."""
+    """A mask, and what it adds.
+
+    Where that is large every query sees a key, for rounding is large where it sees none.
+    """
     generator = np.random.default_rng(draw(st.integers(0, 1 << 16)))
     shape = draw(st.sampled_from([(batch, keys), (batch, queries, keys)]))
     mask = generator.integers(-1, 3, shape).astype(np.int32)
