@@ -19,7 +19,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.normalform.algebra.term import NoNormalForm
+from lady_onnx.normalform.algebra.term import NoNormalFormError
 from lady_onnx.normalform.form import build_normal_form
 from lady_onnx.rules.rewrites.blocked import BLOCKED_DOMAIN
 from lady_onnx.runtime.sessions import measure_block_channels
@@ -206,7 +206,7 @@ def test_the_form_computes_what_onnxruntime_does(case: Any, data: st.DataObject)
 )
 def test_nothing_else_is_known_of_blocks(why: str, nodes: Sequence[NodeProto]) -> None:
     made = model(nodes, (1, 8, 5, 3), {"odd": np.zeros((3, 8, 1, 1), np.float32)})
-    with pytest.raises(NoNormalForm, match=why):
+    with pytest.raises(NoNormalFormError, match=why):
         form(made)
 
 
