@@ -224,6 +224,28 @@ def _normed(built: Built, flow: str, name: str, width: int) -> str:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Attributes:
+        optimiser: of `OPTIMISERS`.
+        rate, decay: of the optimiser, per step.
+        steps: how many.
+        batch: the number of samples in a step.
+        moving: whether batch norms take, and learn, the statistics of the batches.
+        rank: of the updates that are learned in place of the weights; 0 for the weights.
+    """
+
+    optimiser: str
+    rate: float
+    decay: float
+    steps: int
+    batch: int
+    moving: bool
+    rank: int = 0
+
+
+@dataclass(frozen=True)
 class Training:
     """A reference, a copy of it that was trained on, and what was drawn.
 
@@ -276,9 +298,8 @@ def draw(seed: int) -> Training:
             rng, digits, {"dense": (inputs,), "convolutions": (1, 8, 8), "block": (8, 8)}[kind]
         )
     every = [n for names in built.layers for n in names]
-    graph = _trained(
-        graph, built, every, data, "Adam", 1e-3, 0.0, int(rng.choice([0, 20, 60])), 32, True
-    )
+    recipe = Recipe("Adam", 1e-3, 0.0, int(rng.choice([0, 20, 60])), 32, True)
+    graph = _trained(graph, built, every, data, recipe)
     if kind == "words":
         data = _text(rng, rng.permutation(vocabulary)[: int(rng.choice([1, 2, 4, 8, 20]))], length)
     rate, steps = 10 ** rng.uniform(-4, -2), round(10 ** rng.uniform(1, np.log10(400)))
@@ -286,9 +307,8 @@ def draw(seed: int) -> Training:
     batch = int(rng.choice([4, 16, 64]))
     learned, rank, what = _what(rng, built, kind == "convolutions")
     moving = what == "batch statistics" or rng.random() < 0.5
-    suspect = _trained(
-        graph, built, learned, data, optimiser, rate, decay, steps, batch, moving, rank
-    )
+    recipe = Recipe(optimiser, rate, decay, steps, batch, moving, rank)
+    suspect = _trained(graph, built, learned, data, recipe)
     said = (
         f"{steps} steps of {batch} at {rate:.2g}, decay {decay:g}, {100 * dead:.0f} % dead, {what}"
     )
@@ -351,28 +371,20 @@ def _trained(
     built: Built,
     learned: Sequence[str],
     data: tuple[torch.Tensor, torch.Tensor],
-    optimiser: str,
-    rate: float,
-    decay: float,
-    steps: int,
-    batch: int,
-    moving: bool,
-    rank: int = 0,
+    recipe: Recipe,
 ) -> Graph:
-    """The graph trained on.
-
-    `moving` says whether batch norms take, and learn, the statistics of the batches.
-    """
+    """The graph trained on."""
+    rank = recipe.rank
     network = Network(graph, [] if rank else learned)
-    network.train(moving)
+    network.train(recipe.moving)
     factors = {n: _factors(network.weights[n], rank) for n in learned} if rank else {}
     given = [*network.parameters(), *(f for pair in factors.values() for f in pair)]
-    descent = _optimiser(optimiser, given, rate, decay) if given else None
+    descent = _optimiser(recipe.optimiser, given, recipe.rate, recipe.decay) if given else None
     samples, labels = data
-    for _ in range(steps):
+    for _ in range(recipe.steps):
         for name, (left, right) in factors.items():
             network.learned[name] = _merged(network.weights[name], left, right)
-        chosen = torch.randint(len(samples), (batch,))
+        chosen = torch.randint(len(samples), (recipe.batch,))
         loss = torch.nn.functional.cross_entropy(network({"x": samples[chosen]})[0], labels[chosen])
         if descent is not None:
             descent.zero_grad()

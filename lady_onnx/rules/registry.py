@@ -88,7 +88,7 @@ def _claim_names(domain: str, operators: Sequence[str]) -> str:
     return where
 
 
-def register(
+def register(  # noqa: PLR0913 - people call it, with what their operator needs
     *operators: str,
     domain: str = "",
     law: Law | LawOf | None = None,
