@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from . import architectures as arch
-from . import codecs, families
+from . import codecs, dense_outputs, families
 from .export_cache import read_or_make
 
 TRACING, DYNAMO = "tracing", "dynamo"
@@ -85,7 +85,7 @@ def mobilenet_v3() -> Case:
 def deeplab_v3() -> Case:
     # ResNet-50's, then the five parts of the pyramid, their projection, and the head's hidden layer
     _, inputs, sizes, _ = resnet50()
-    return arch.DeepLabV3((16, 24, 32, 40), 8, 12, 5), inputs, [*sizes, *[12] * 7], {}
+    return dense_outputs.DeepLabV3((16, 24, 32, 40), 8, 12, 5), inputs, [*sizes, *[12] * 7], {}
 
 
 def yolo_v5n() -> Case:
@@ -110,12 +110,12 @@ def yolo_v5n() -> Case:
     ]
     top = [8 * w, *c3(8 * w, 1, False), 4 * w, *c3(4 * w, 1, False)]
     down = [4 * w, *c3(8 * w, 1, False), 8 * w, *c3(16 * w, 1, False)]
-    return arch.YOLOv5n(w, 3), image(), [*backbone, *top, *down], {}
+    return dense_outputs.YOLOv5n(w, 3), image(), [*backbone, *top, *down], {}
 
 
 def c2f() -> Case:
     # first half; second half, one residual stream; inner layer of each bottleneck; the output
-    return arch.C2f(3, 6, 10, 2), image(8), [6, 6, 6, 6, 10], {}
+    return dense_outputs.C2f(3, 6, 10, 2), image(8), [6, 6, 6, 6, 10], {}
 
 
 def densenet() -> Case:
@@ -137,7 +137,7 @@ def unet() -> Case:
     # nothing
     a, b, c, g = 6, 9, 12, 3
     normalised = [x for n in (a, b, c, b, a) for x in (g, *[n // g] * g)]
-    return arch.UNet(a, b, c, g, 4), image(32), [*normalised, b, a], {}
+    return dense_outputs.UNet(a, b, c, g, 4), image(32), [*normalised, b, a], {}
 
 
 def _recurrent(kind: str, batch: int = 1) -> Case:

@@ -12,8 +12,9 @@ import onnxruntime
 from hypothesis import strategies as st
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
-from . import fused, handmade, operator_cases, sequences
-from .strategies import OPSET, SIZE, STEPS, WIDTHS, Grown, begin, end, grow
+from . import fused, handmade, operator_cases, operator_models, sequences
+from .grown import OPSET, SIZE, Grown
+from .strategies import STEPS, WIDTHS, begin, end, grow
 
 BATCH = 4
 """The size of symbolic axes."""
@@ -31,7 +32,7 @@ class Splice:
 def pool() -> list[Splice]:
     found = [
         Splice(
-            c[0], c[3], functools.partial(lambda c: (operator_cases.build_model(*c[:5]), c[5]), c)
+            c[0], c[3], functools.partial(lambda c: (operator_models.build_model(*c[:5]), c[5]), c)
         )
         for c in operator_cases.CASES
     ]
@@ -40,8 +41,10 @@ def pool() -> list[Splice]:
         for c in fused.CASES
     ]
     found += [
-        Splice(op, 20, functools.partial(lambda op: (operator_cases.made_from_nothing(op), []), op))
-        for op in operator_cases.FROM_NOTHING
+        Splice(
+            op, 20, functools.partial(lambda op: (operator_models.made_from_nothing(op), []), op)
+        )
+        for op in operator_models.FROM_NOTHING
     ]
     found += [
         Splice("shapes", OPSET, handmade.shapes),

@@ -27,8 +27,10 @@ from lady_onnx.groups.permutations import (
 )
 
 from ..helpers.law import check, examples, holds, trials
-from ..helpers.operator_cases import CASES, FROM_NOTHING, C, H, build_model, made_from_nothing
-from ..helpers.strategies import graphs, pieces
+from ..helpers.operator_cases import CASES
+from ..helpers.operator_models import FROM_NOTHING, C, H, build_model, made_from_nothing
+from ..helpers.pieces import pieces
+from ..helpers.strategies import graphs
 
 
 @pytest.mark.parametrize("seed", trials(60, 1000))
