@@ -14,3 +14,10 @@
 seeds and larger models of the same claims. A claim that is made in the long suite over many seeds
 or models is made in the quick one over some of them, where its time allows. `-m ""` runs both.
 """
+
+import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores: threads of one would only wait for those of another.
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")

@@ -88,8 +88,11 @@ def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
     for name, kind in zip(names[:2], kinds, strict=False):
         state.tensors[given[name]] = make_opaque(())
         state.inference.types.declare(given[name], kind, ())
-    if node.input[1]:
+    if len(node.input) > 1 and node.input[1]:
         state.inference.copy_tensor(given[names[1]], node.input[1])
+    else:
+        # a condition that is left out lets the first turn take place
+        state.inference.values.set_value(given[names[1]], np.array(True))
     initial = list(node.input[2:])
     states = [_declare_state(state, given[n], i) for n, i in zip(names[2:], initial, strict=True)]
     outputs = runner.run_graph(body, scope, given)

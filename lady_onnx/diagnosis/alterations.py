@@ -4,6 +4,12 @@ Quantisation, pruning, a cast, clipping and scaling leave traces that no order h
 many zeros, a shorter mantissa. Each candidate is applied to the reference's weight. It explains the
 suspect's weight if both then hold the same values. What was done to single units is the business of
 `tampering` and `undoing`.
+
+Alterations are looked for before units are matched. So a candidate knows the two weights alone, in
+different orders: neither groups nor matches. One that depends on the row, such as bounds for each
+channel, has to find the rows by their values. A candidate is a `Step` of `_propose_alterations`. A
+new kind also has a place in the docstring of `Alteration`, in `describe_alterations`, in
+`docs/explanation/findings.md`, and in `FIRST_KINDS` if another alteration may follow it.
 """
 
 from __future__ import annotations
@@ -137,6 +143,21 @@ def measure_noise(reference: np.ndarray, suspect: np.ndarray) -> float:
     return float(np.sqrt(np.square(b - a).mean()) / spread)
 
 
+def _is_clipped(reference: np.ndarray, suspect: np.ndarray) -> bool:
+    """Whether the suspect's values lie as if the reference's had been clipped at their ends.
+
+    As many values lie at each end as the reference has at it or beyond it. At one end these are
+    several, and the reference goes beyond it.
+    """
+    low, high = suspect.min(), suspect.max()
+    at_low, at_high = np.count_nonzero(suspect == low), np.count_nonzero(suspect == high)
+    is_cut_low = at_low > 1 and reference.min() < low
+    is_cut_high = at_high > 1 and reference.max() > high
+    is_cut = is_cut_low or is_cut_high
+    is_all_low = at_low == np.count_nonzero(reference <= low)
+    return bool(is_cut and is_all_low and at_high == np.count_nonzero(reference >= high))
+
+
 def _fit_values(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
     """Return `altered` with the sorted values of `target`, or None if its own are others."""
     order = np.argsort(altered, axis=None, kind="stable")
@@ -160,16 +181,8 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
             Alteration("pruned", {"sparsity": zeros / suspect.size}),
             partial(prune_array, count=zeros),
         )
-    low, high = suspect.min(), suspect.max()
-    # Where values were clipped, several lie at the bound.
-    ends = [
-        (suspect == low).sum() - (reference <= low).sum(),
-        (suspect == high).sum() - (reference >= high).sum(),
-    ]
-    cut = (low > reference.min() and (suspect == low).sum() > 1) or (
-        high < reference.max() and (suspect == high).sum() > 1
-    )
-    if cut and not any(ends):
+    if _is_clipped(reference, suspect):
+        low, high = suspect.min(), suspect.max()
         yield (
             Alteration("clipped", {"low": float(low), "high": float(high)}),
             partial(np.clip, a_min=low, a_max=high),

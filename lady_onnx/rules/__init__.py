@@ -81,7 +81,8 @@ Laws
 - `Monomial`: f(a x, b y) = a^p b^q f(x, y).
 - `Multilinear`: a product, linear in each factor, plus the operands behind them.
 - `Reflective`: f(-x) = top - f(x), or f(top - x) = top - f(x).
-- `StatisticsNorm`, `Norm`, `Softmax`, `Recurrence`: see `laws`.
+- `Norm`: f(x, gain, bias) = gain x / size(x) + bias. `StatisticsNorm`: the size is stored.
+- `Softmax`: f(x + c) = f(x). `Recurrence`: the cell of a recurrent layer.
 - `Opaque`: factors are not followed inside an operator with a `Body`.
 
 Movements without padding need no law: factors move with the elements. Where there is no law no

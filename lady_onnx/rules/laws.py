@@ -175,12 +175,14 @@ class StatisticsNorm:
 class Norm:
     """The first operand divided by its own size, times a gain, plus a bias.
 
+    The second operand is the gain, and the third the bias; either may be missing.
+
     Attributes:
-        keeps_sign: whether the sign of one unit passes, because only sums of squares are taken.
-            Else the mean is subtracted as well, and no factor of a single unit passes.
-        axis: the first of the axes that are normalised over, where all units together may be
-            rotated; None where they may not. Where the mean is subtracted, only rotations that
-            keep the mean are allowed.
+        keeps_sign: whether the sign of one unit passes, because the size depends on absolute values
+            alone. Else the mean is subtracted as well, and no factor of a single unit passes.
+        axis: the first of the axes that are normalised over, if the size is a 2-norm: then all
+            units together may be rotated, where the mean is subtracted by rotations that keep it.
+            None for any other size, or where nothing is known: then no rotation passes.
     """
 
     keeps_sign: bool

@@ -38,6 +38,8 @@ def _make_options(level: str) -> SessionOptions:
     ort = load_onnxruntime()
     options = ort.SessionOptions()
     options.log_severity_level = SILENT
+    # Threads that wait in a busy loop take a core from whatever else runs on the machine.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
     return options
 

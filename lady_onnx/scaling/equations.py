@@ -140,7 +140,7 @@ def _apply_law(
         case Norm(keeps_sign=keeps_sign):
             monomials.fix(first, sign=not keeps_sign)
             kept = monomials.keep_signs(first) if keeps_sign else first
-            made = monomials.multiply([*kept, *entries[1]])
+            made = monomials.multiply([*kept, *(r for gain in entries[1:2] for r in gain)])
             return _add_weights(state, made, node.inputs[2:], entries[2:])
     raise UnknownStructureError("no rule for factors")
 

@@ -127,7 +127,7 @@ class Mixing:
         roles = self.state.list_factors(names[0])
         over = {g for g, a in roles if min(find_varying_axes(a)) >= axis % a.ndim}
         self.squared |= over
-        gains = self._groups_on(names[1])
+        gains = {g for n in names[1:2] if n for g in self._groups_on(n)}
         self.nonlinear |= (every - over) | gains | (over - self._in_all(names[2:], over))
 
     def _groups_on(self, name: str) -> set[str]:

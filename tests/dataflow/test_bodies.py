@@ -50,9 +50,9 @@ def test_a_branch_that_is_never_taken_says_nothing() -> None:
     assert sizes(model) == [6]
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_loop_carries_its_state_in_one_order(known: bool, tmp_path: Path) -> None:
-    model, expected = loop(known)
+@pytest.mark.parametrize(("known", "condition"), [(True, "yes"), (True, ""), (False, "yes")])
+def test_a_loop_carries_its_state_in_one_order(known: bool, condition: str, tmp_path: Path) -> None:
+    model, expected = loop(known, condition)
     assert sizes(model) == expected
     exact(model, tmp_path)
 

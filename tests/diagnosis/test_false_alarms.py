@@ -115,7 +115,7 @@ OPTIMISERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMISERS)
-@pytest.mark.parametrize("dead", [0.67, 0.9])
+@pytest.mark.parametrize("dead", [pytest.param(0.67, marks=pytest.mark.long), 0.9])
 def test_dead_units_are_no_measure_of_the_live_ones(name: str, dead: float) -> None:
     for seed in SEEDS:
         weights = dense(seed, dead)
@@ -163,7 +163,9 @@ def words_output(w: Tensors, x: torch.Tensor) -> torch.Tensor:
     return dense_output(w, w["e"][x].mean(1))
 
 
-@pytest.mark.parametrize("few", [1, 3, 10])
+@pytest.mark.parametrize(
+    "few", [3, *(pytest.param(few, marks=pytest.mark.long) for few in (1, 10))]
+)
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_words_that_were_read_beside_many_that_were_not(name: str, few: int) -> None:
     nodes = [helper.make_node("Gather", ["e", "x"], ["h"])]

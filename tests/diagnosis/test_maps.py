@@ -76,7 +76,13 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.long if n == "vit, the other exporter" else ())
+        for n in MODELS
+    ],
+)
 def test_mixed_units_are_seen_and_put_back(name: str) -> None:
     make, count = MODELS[name]
     model = make()

@@ -36,7 +36,7 @@ def perceptron(seed: int, *sizes: int) -> onnx.ModelProto:
 
 
 @pytest.mark.parametrize("fewer", [0, 1])
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 def test_unrelated_models_are_told(seed: int, fewer: int) -> None:
     for first, hidden, *rest in ((4, 8, 3), (8, 32, 4), (16, 128, 10), (64, 256, 256, 10)):
         reference, suspect = (

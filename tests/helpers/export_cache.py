@@ -5,12 +5,12 @@ The workers of pytest-xdist are processes of their own: what one has exported, t
 
 from __future__ import annotations
 
-import fcntl
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import onnx
+from filelock import FileLock
 
 _folders: list[Path] = []
 
@@ -33,8 +33,7 @@ def read_or_make(name: str, make: Callable[[], onnx.ModelProto]) -> onnx.ModelPr
         set_folder(Path(tempfile.mkdtemp(prefix="lady-onnx-exports-")))
     path = _folders[0] / f"{name}.onnx"
     # whoever comes second waits for the first, in place of the same work
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with FileLock(path.with_suffix(".lock")):
         if not path.exists():
             model = make()
             # a process that is killed here leaves no half of a file under the name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
@@ -203,17 +204,21 @@ def build_model(
 
 
 def build_network(
-    nodes: list[onnx.NodeProto], weights: dict[str, np.ndarray], opset: int = 17
+    nodes: list[onnx.NodeProto],
+    weights: dict[str, np.ndarray],
+    opset: int = 17,
+    shape: tuple[int, ...] = (1, T, C),
 ) -> onnx.ModelProto:
+    """A model of these nodes, from `x` of this shape to `out`."""
     graph = helper.make_graph(
         nodes,
         "fused",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, T, C])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(a, n) for n, a in weights.items()],
+        [numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()],
     )
     opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8 if opset < 21 else 10)
 
 
 GROUPED_QUERIES = [(packed, turn) for packed in (False, True) for turn in ("", "halves", "pairs")]
@@ -358,3 +363,59 @@ def embeddings() -> tuple[onnx.ModelProto, list[int]]:
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8), [C]
+
+
+def byte_choice() -> tuple[onnx.ModelProto, list[int]]:
+    """A choice between bytes that a condition makes for every channel."""
+    names = ["more", "q", "scale", "zero", "other", "scale", "zero", "scale", "zero"]
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"]),
+        helper.make_node("Greater", ["h", "limits"], ["more"]),
+        helper.make_node("QuantizeLinear", ["h", "scale", "zero"], ["q"]),
+        helper.make_node("QLinearWhere", names, ["y"], domain="com.microsoft"),
+        helper.make_node("DequantizeLinear", ["y", "scale", "zero"], ["d"]),
+        helper.make_node("Conv", ["d", "b"], ["out"]),
+    ]
+    weights = {"a": w(C, 3, 1, 1), "limits": w(C, 1, 1), "other": u8(C, 1, 1), "b": w(2, C, 1, 1)}
+    weights |= {"scale": np.float32(0.05), "zero": np.uint8(120)}
+    return build_network(nodes, weights, shape=(1, 3, T, 5)), [C]
+
+
+BLOCK_EMBEDDINGS = [(packed, zeros) for packed in (False, True) for zeros in (False, True)]
+
+
+def block_embedding(is_packed: bool, has_zeros: bool) -> tuple[onnx.ModelProto, list[int]]:
+    """Blocks of 16 numbers, four bits each, may change places; two zero points may share a byte."""
+    width, count = 64, 4
+    kind = np.uint8 if is_packed else ml_dtypes.uint4
+    table = RNG.integers(0, 256 if is_packed else 16, (9, width // 2 if is_packed else width))
+    zeros = RNG.integers(0, 256 if is_packed else 16, (9, count // 2 if is_packed else count))
+    names = ["table", "ids", "scales", *(["zeros"] if has_zeros else [])]
+    attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": 16}
+    nodes = [
+        helper.make_node("Clip", ["x", "low", "high"], ["whole"]),
+        helper.make_node("Cast", ["whole"], ["ids"], to=TensorProto.INT64),
+        helper.make_node(
+            "GatherBlockQuantized", names, ["e"], domain="com.microsoft", **attributes
+        ),
+        helper.make_node("Relu", ["e"], ["r"]),
+        helper.make_node("MatMul", ["r", "head"], ["out"]),
+    ]
+    weights = {"table": table.astype(kind), "scales": np.abs(w(9, count)), "head": w(width, 3)}
+    weights |= {"low": np.float32(0), "high": np.float32(8)}
+    if has_zeros:
+        weights["zeros"] = zeros.astype(kind)
+    model = build_network(nodes, weights, 21, shape=(1, 5))
+    return model, [] if is_packed and has_zeros else [count]
+
+
+def inverse() -> tuple[onnx.ModelProto, list[int]]:
+    """The rows of a matrix and the columns of its inverse are in one order."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Add", ["h", "c"], ["g"]),
+        helper.make_node("Inverse", ["g"], ["i"], domain="com.microsoft"),
+        helper.make_node("MatMul", ["b", "i"], ["out"]),
+    ]
+    weights = {"a": w(3, 5), "c": w(5, 5) + 4 * np.eye(5, dtype=np.float32), "b": w(2, 5)}
+    return build_network(nodes, weights, shape=(1, 5, 3)), [5]

@@ -42,7 +42,7 @@ def branches() -> Case:
     ), [5, 6, 7]
 
 
-def loop(known: bool) -> Case:
+def loop(known: bool, condition: str = "yes") -> Case:
     """The state of 5 is tied to itself from turn to turn, with a hidden layer of 7 inside."""
     body = helper.make_graph(
         [
@@ -61,7 +61,7 @@ def loop(known: bool) -> Case:
     nodes = [
         node("MatMul", "x,a", "h"),
         *([] if known else [node("Shape", "x", "n0"), node("Gather", "n0,zero", "turns")]),
-        node("Loop", "turns,yes,h", "y all" if known else "y", body=body),
+        node("Loop", f"turns,{condition},h", "y all" if known else "y", body=body),
         *(
             [node("ReduceSum", "all,zeros", "more", keepdims=0), node("Add", "y,more", "z")]
             if known

@@ -61,6 +61,14 @@ def pool() -> list[Splice]:
     ]
     found += [Splice("blocks", OPSET, functools.partial(fused.blocks, *c)) for c in fused.BLOCKS]
     found += [
+        Splice("QLinearWhere", OPSET, fused.byte_choice),
+        Splice("Inverse", OPSET, fused.inverse),
+    ]
+    found += [
+        Splice("GatherBlockQuantized", 21, functools.partial(fused.block_embedding, *c))
+        for c in fused.BLOCK_EMBEDDINGS
+    ]
+    found += [
         Splice("rotation", OPSET, functools.partial(fused.rotation, *c)) for c in fused.ROTATIONS
     ]
     found += [Splice(case.__name__, OPSET, case) for case in sequences.CASES]

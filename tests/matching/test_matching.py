@@ -109,8 +109,14 @@ def test_a_hopeless_match_says_so() -> None:
     assert result.psi_estimate < 40
 
 
-@pytest.mark.parametrize("name", ["yolov8n", "ppocr-cls"])
-@pytest.mark.parametrize("attack", ["4 bits", "2 bits", "91 %", "99 %"])
+@pytest.mark.parametrize(
+    ("name", "attack"),
+    [
+        ("yolov8n", "4 bits"),
+        *(("ppocr-cls", attack) for attack in ("4 bits", "2 bits", "91 %", "99 %")),
+        *(pytest.param("yolov8n", a, marks=pytest.mark.long) for a in ("2 bits", "91 %", "99 %")),
+    ],
+)
 def test_what_was_done_to_all_weights_of_a_real_model_is_undone(name: str, attack: str) -> None:
     strength, unit = attack.split()
     shuffled = lady.permute(real.path(name), 1)
@@ -143,7 +149,9 @@ def test_the_estimate_is_sure_where_a_weight_is_untouched() -> None:
         assert found.psi_estimate > 99
 
 
-@pytest.mark.parametrize("level", [1, 2, 10])
+@pytest.mark.parametrize(
+    "level", [2, *(pytest.param(level, marks=pytest.mark.long) for level in (1, 10))]
+)
 def test_the_estimate_is_near_the_share_of_units_in_place(level: float) -> None:
     reference = load_graph(real.path("ppocr-cls"))
     shuffled = lady.permute(reference, 1)

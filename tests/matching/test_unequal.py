@@ -88,7 +88,7 @@ def without(model: onnx.ModelProto, group: str, units: list[int]) -> onnx.ModelP
     return with_weights(model, arrays)
 
 
-@pytest.mark.parametrize("trial", trials(6))
+@pytest.mark.parametrize("trial", trials(3))
 def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
     """Each case at random in another network, all groups shuffled: found, named, nothing else."""
     rng = np.random.default_rng(trial)
@@ -274,7 +274,7 @@ def with_heads(
     return with_weights(model, arrays)
 
 
-@pytest.mark.parametrize("seed", trials(4))
+@pytest.mark.parametrize("seed", trials(2))
 def test_heads_that_were_removed_or_inserted(seed: int) -> None:
     """With all that lies inside them; what is left stands in the reference's order."""
     rng = np.random.default_rng(seed)

@@ -133,8 +133,8 @@ def test_a_network_that_lost_a_head_in_one_layer(dynamo: bool) -> None:
 @pytest.mark.parametrize(
     ("name", "dynamo"),
     [
-        # the slowest export
-        pytest.param(n, d, marks=pytest.mark.long if d and n == "resnet18" else ())
+        # the slowest exports
+        pytest.param(n, d, marks=pytest.mark.long if d and n != "vit" else ())
         for d in (False, True)
         for n in NETS
     ],

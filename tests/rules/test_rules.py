@@ -172,6 +172,8 @@ def number(value: float) -> np.ndarray:
 
 CASES = [
     *(Case(o) for o in ("Asinh", "Atan", "Erf", "Sin", "Sinh", "Softsign", "Tan", "Tanh")),
+    *(Case(o, low=-0.9, high=0.9) for o in ("Asin", "Atanh")),
+    *(Case(o, low=-3.0, high=3.0) for o in ("Round", "Shrink")),
     *(Case(o) for o in ("Cos", "Cosh", "Abs", "Sign", "Sigmoid", "Relu", "LeakyRelu", "Neg")),
     *(Case(o, ((3, 5), (5,), (3, 1))) for o in ("Max", "Min", "Mean", "Sum")),
     *(Case(o, ((3, 5), (5,))) for o in ("Add", "Sub")),
@@ -205,6 +207,7 @@ OTHER_LAWS = {
     "Gemm",
     "LSTM",
     "LayerNormalization",
+    "LpNormalization",
     "RMSNormalization",
     "RNN",
 }

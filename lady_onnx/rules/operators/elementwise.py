@@ -84,7 +84,8 @@ def _read_bound(node: ScaledNode, operand: int, attribute: str) -> np.ndarray | 
 @register("Relu", "LeakyRelu", "Max", "Min", law=PositivelyHomogeneous())
 @register("PRelu", law=PositivelyHomogeneous(operands=(0,)))
 @register("Clip", law=find_clip_law)
-@register("Asinh", "Atan", "Erf", "Sin", "Sinh", "Softsign", "Tan", "Tanh", law=Odd())
+@register("Asin", "Asinh", "Atan", "Atanh", "Erf", "Round", "Shrink", "Sin", "Sinh", law=Odd())
+@register("Softsign", "Tan", "Tanh", law=Odd())
 @register("Cos", "Cosh", law=Even())
 @register("Abs", law=Absolute())
 @register("Sign", law=Signum())
@@ -103,10 +104,8 @@ def _read_bound(node: ScaledNode, operand: int, attribute: str) -> np.ndarray | 
 @register("Sqrt", law=Monomial((0.5,)))
 @register("Pow", law=find_power_law)
 @register("Where", law=Selection(operands=(1, 2)))
-@register(
-    "Acos", "Acosh", "Asin", "Atanh", "Ceil", "Exp", "Floor", "IsInf", "IsNaN", "Log", "Round"
-)
-@register("Celu", "Elu", "Gelu", "HardSwish", "Mish", "Selu", "Shrink", "Softplus", "Swish")
+@register("Acos", "Acosh", "Ceil", "Exp", "Floor", "IsInf", "IsNaN", "Log")
+@register("Celu", "Elu", "Gelu", "HardSwish", "Mish", "Selu", "Softplus", "Swish")
 @register("ThresholdedRelu", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr")
 @register("BitwiseXor", "And", "Or", "Not", "Xor", "Equal", "Greater", "GreaterOrEqual", "Less")
 @register("LessOrEqual", "Mod")

@@ -19,6 +19,12 @@ def find_layer_norm_law(node: ScaledNode) -> Law:
     return Norm(keeps_sign=False, axis=int(node.attributes.get("axis", -1)))
 
 
+def find_lp_norm_law(node: ScaledNode) -> Law:
+    """Find the law of LpNormalization: no mean is subtracted, and a 2-norm may be rotated."""
+    is_euclidean = node.attributes.get("p", 2) == 2 and node.attributes.get("axis", -1) == -1
+    return Norm(keeps_sign=True, axis=-1 if is_euclidean else None)
+
+
 register_equation("b c {x..}, c, c -> b c x..", "InstanceNormalization", law=Norm(keeps_sign=False))
 
 
@@ -68,7 +74,7 @@ def describe_softmax(node: Node) -> Kind:
     return Equation(f"{' '.join(over)} -> {' '.join(names)}")
 
 
-@register("LpNormalization")
+@register("LpNormalization", law=find_lp_norm_law)
 def describe_lp_norm(node: Node) -> Kind:
     """Normalised over the axis."""
     rank = require_rank(node)
