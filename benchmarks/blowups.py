@@ -1,10 +1,10 @@
-"""Structures whose analysis or matching could cost more than their weights are worth: time and memory, one table.
+"""Time and memory of structures whose analysis or matching could cost more than they are worth.
 
     python benchmarks/blowups.py [--only TEXT] [--seconds 120] [--megabytes 6000] [--package FOLDER]
 
-Every case is built in one process and run in another, which has a limit on its time and its memory. CPU seconds are those
-of the job, memory is the peak of the whole process; importing what is needed takes 120 to 200 MB of it. `--package` is
-the folder of another version, to compare with.
+Every case is built in one process and run in another, which has a limit on its time and its
+memory. CPU seconds are those of the job. Memory is the peak of the whole process; importing what is
+needed takes 120 to 200 MB of it. `--package` is the folder of another version, to compare with.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def mlp(*widths: int) -> onnx.ModelProto:
 
 
 def reshaped(channels: int, tail: str, side: int = 1024) -> onnx.ModelProto:
-    """A convolution whose map is flattened, and reshaped to a square that mixes channels and places."""
+    """A map that is flattened, and reshaped to a square that mixes channels and places."""
     pixels = side * side // channels
     height = 1 << (pixels.bit_length() - 1) // 2
     net = Net(1, 1, height, pixels // height)
@@ -126,7 +126,7 @@ def stacked() -> onnx.ModelProto:
 
 
 def experts() -> onnx.ModelProto:
-    """Attention heads inside experts: an order of experts, one of the heads in each, one of the dimensions in each."""
+    """Attention heads inside experts: an order of experts, of heads in each, of dimensions."""
     net = Net(8, 8, 32, 32)
     hidden = net.node("MatMul", "x", net.weight(8, 8, 32, 32))
     scores = net.node(

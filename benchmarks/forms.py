@@ -1,11 +1,12 @@
-"""What optimisation, half precision and quantisation leave of a model's symmetry, and whether the law still holds.
+"""What optimisation, half precision and quantisation leave of a model's symmetry.
 
     python benchmarks/forms.py [NAME ...]
 
-For each of ten trained or exported models: its form after onnxruntime's optimiser (basic and extended), in half
-precision, quantised to QDQ int8 with per-channel weights, and dynamically quantised, all by onnxruntime's own tools.
-Prints the share of symmetry bits that each keeps, whether a random permutation leaves the outputs as they were, and
-for every loss the reasons of the pins that the float form has not.
+Takes ten trained or exported models, and of each these forms: after onnxruntime's optimiser (basic
+and extended), in half precision, quantised to QDQ int8 with per-channel weights, and dynamically
+quantised. All are made by onnxruntime's own tools. Prints the share of symmetry bits that each form
+keeps, whether a random permutation leaves the outputs as they were, and for every loss the reasons
+of the pins that the float form has not.
 """
 
 from __future__ import annotations
@@ -146,8 +147,9 @@ def main() -> None:
                 fewer = found.symmetry_bits < plain.symmetry_bits
                 why = "; ".join(f"{r} ({n})" for r, n in lost.most_common(3)) if fewer else ""
                 share = 100 * found.symmetry_bits / plain.symmetry_bits
+                bits = f"{found.symmetry_bits:.0f}"
                 print(
-                    f"| {model} | {form} | {found.symmetry_bits:.0f} | {share:.1f} % | {law(target)} | {why} |",
+                    f"| {model} | {form} | {bits} | {share:.1f} % | {law(target)} | {why} |",
                     flush=True,
                 )
 
@@ -155,8 +157,9 @@ def main() -> None:
 def law(path: Path) -> str:
     """Are the outputs of a permuted copy those of the model, up to rounding?
 
-    Where a model rounds on its way, a sum in another order may tip a value over to the next step. What such a step
-    does is measured: the model's own outputs, when its inputs change by one part in a million.
+    Where a model rounds on its way, a sum in another order may tip a value over to the next step.
+    What such a step does is measured: the model's own outputs, when its inputs change by one part
+    in a million.
     """
     if not lady.find_groups(path).groups:
         return "no groups"

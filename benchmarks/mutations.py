@@ -1,11 +1,13 @@
 """Mutations as the measure: of mutants whose outputs differ `check` must accept none.
 
-    python benchmarks/mutations.py [--count 20000] [--seed 1] [--workers 2] [--keep FOLDER] [--only INDEX ...]
+    python benchmarks/mutations.py [--count 20000] [--seed 1] [--workers 2] [--keep FOLDER]
+                                   [--only INDEX ...]
 
-Draws a field of an ONNX message, a small model that holds one, and changes it there; half of the mutants and more are
-disguised by honest rewrites. onnxruntime runs both on inputs made to tell. A mutant that computes something else and is
-accepted is a wrong yes; any exception but LadyError is a crash. Both are printed with the index that `--only` runs again.
-Mutants that compute the same and are refused are counted, and no failure. One seed gives the same mutants again.
+Draws a field of an ONNX message, a small model that holds one, and changes it there. Half of the
+mutants and more are disguised by honest rewrites. onnxruntime runs both on inputs made to tell. A
+mutant that computes something else and is accepted is a wrong yes; any exception but LadyError is a
+crash. Both are printed with the index that `--only` runs again. Mutants that compute the same and
+are refused are counted, and no failure. One seed gives the same mutants again.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ def summary(found: Sequence[trials.Trial]) -> str:
     lines.append(f"accepted although onnxruntime does not load it: {len(loose)}")
     differ = sum(t.state == oracle.DIFFERENT for t in found)
     lines.append(
-        f"{len(found)} trials, {differ} mutants whose outputs differ: {len(wrong)} wrong yeses, {len(crashed)} crashes"
+        f"{len(found)} trials, {differ} mutants whose outputs differ: "
+        f"{len(wrong)} wrong yeses, {len(crashed)} crashes"
     )
     return "\n".join(lines)
 

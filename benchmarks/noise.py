@@ -2,10 +2,11 @@
 
     python benchmarks/noise.py [MODEL ...] [--levels 0 0.1 0.5 1 2] [--seed 1]
 
-Prints Psi, the percent of units back in their place, level by level; a unit that computes the same as another, or nothing,
-may be in the other's. Beside it, for the level `--beside`, what a match of each group's incoming rows finds with all other
-groups in place, row by row and by the best assignment, and how many units nothing tells apart. The models are read in place
-from the packages that ship them.
+Prints Psi, the percent of units back in their place, level by level. A unit that computes the same
+as another, or nothing, may be in the other's place. Beside it, for the level `--beside`, stands
+what a match of each group's incoming rows finds with all other groups in place, row by row and by
+the best assignment, and how many units nothing tells apart. The models are read in place from the
+packages that ship them.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ from tests.helpers import real
 
 
 def psi(reference: Graph, level: float, seed: int) -> tuple[float, float, int]:
-    """Percent of the units of all groups that are put back, the same where like units count as one, and how many are."""
+    """Percent of the units of all groups that are put back, and how many units there are.
+
+    The second number is the same percent where like units count as one.
+    """
     shuffled = lady.permute(reference, seed)
     groups = shuffled.symmetry.groups
     suspect = lady.attack(shuffled.graph, "noise", level, seed=seed).graph
@@ -55,7 +59,10 @@ def psi(reference: Graph, level: float, seed: int) -> tuple[float, float, int]:
 
 
 def row_wise(graph: Graph, level: float, seed: int) -> tuple[float, float]:
-    """Percent of units that their incoming rows find, all other groups in place: each its best, and by assignment."""
+    """Percent of units that their incoming rows find, all other groups in place.
+
+    First with each unit at its best place, then by assignment.
+    """
     analysis = analyse_graph(graph)
     groups = extract_groups(analysis).groups
     told = find_incoming_slots(groups, find_scalings(graph, analysis, groups))

@@ -1,11 +1,12 @@
-"""Groups, symmetry bits, seconds and soundness beside rebasin and torch-pruning, on the same PyTorch modules.
+"""lady-onnx beside rebasin and torch-pruning, on the same PyTorch modules.
 
     python benchmarks/peers.py [--env FOLDER] [NAME ...]
 
-The peers run in a virtual environment of their own, which the command makes. Seconds are the least of five runs or more,
-imports and loading excluded: `find_groups` on a loaded ONNX graph; rebasin's initialisation of its permutations;
-torch-pruning's dependency graph and all its groups. Each tool's groups are then shuffled at random, by rebasin's own
-means or along the indices that torch-pruning couples, and the outputs compared.
+Compares groups, symmetry bits, seconds and soundness. The peers run in a virtual environment of
+their own, which the command makes. Seconds are the least of five runs or more, imports and loading
+excluded: `find_groups` on a loaded ONNX graph; rebasin's initialisation of its permutations;
+torch-pruning's dependency graph and all its groups. Each tool's groups are then shuffled at random,
+by rebasin's own means or along the indices that torch-pruning couples, and the outputs compared.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ def network(name: str) -> Network:
 def _least(
     run: Callable[[Any], Any], prepare: Callable[[], Any] = lambda: None
 ) -> tuple[float, Any]:
-    """The least seconds of five runs, or of as many as begin within ENOUGH seconds, each on what was prepared for it."""
+    """The least seconds of five runs, or of as many as begin within ENOUGH seconds.
+
+    Each runs on what was prepared for it.
+    """
     seconds: list[float] = []
     begun = time.perf_counter()
     while len(seconds) < 5 or time.perf_counter() - begun < ENOUGH:
@@ -177,7 +181,7 @@ def torch_pruning(net: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, Any]:
 
 
 def _shuffle(item: Any, order: list[int]) -> None:
-    """Reorders a parameter along the axis and the indices that torch-pruning couples to a group's channels."""
+    """Reorders a parameter along the axis and indices that torch-pruning couples to a group."""
     import torch
     from torch import nn
 
@@ -267,10 +271,8 @@ def main() -> None:
                 print(f"| {name} | {tool} | fails: {found['failed']} | | | |", flush=True)
                 continue
             kept = "preserved" if found["error"] < 1e-4 else f"BROKEN ({found['error']:.2g})"
-            print(
-                f"| {name} | {tool} | {found['groups']} | {found['bits']:.0f} | {found['seconds']:.3f} | {kept} |",
-                flush=True,
-            )
+            figures = f"{found['groups']} | {found['bits']:.0f} | {found['seconds']:.3f}"
+            print(f"| {name} | {tool} | {figures} | {kept} |", flush=True)
 
 
 if __name__ == "__main__":

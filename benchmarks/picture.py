@@ -1,4 +1,4 @@
-"""Draws the README's picture: units of one layer of a trained YOLOv8n, shuffled with every other, and put back.
+"""Draws the README's picture: units of one layer of a trained YOLOv8n, shuffled and put back.
 
     python benchmarks/picture.py
 

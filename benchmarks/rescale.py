@@ -1,11 +1,12 @@
-"""Trained models, every unit moved and multiplied at random by factors that cancel, signs flipped where that may be.
+"""Trained models, every unit moved and multiplied at random by factors that cancel.
 
     python benchmarks/rescale.py [--strength 0.5] [--seed 1] [--besides] [MODEL.onnx ...]
 
-Prints how many groups let factors pass, what `check` says, Psi, the largest difference from the reference's weights in
-units of their largest, and seconds; with `--besides`, of models that were also altered, before or after, what `check` says
-and how many units it finds multiplied and how many tampered with. The models are read in place from the packages that
-ship them; others may be given.
+Signs are flipped where that may be. Prints how many groups let factors pass, what `check` says,
+Psi, the largest difference from the reference's weights in units of their largest, and seconds.
+With `--besides`, it takes models that were also altered, before or after, and prints what `check`
+says and how many units it finds multiplied and how many tampered with. The models are read in place
+from the packages that ship them; others may be given.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def row(name: str, path: Path, strength: float, seed: int) -> str:
     for weight in multiplied.weights:
         ours, theirs = (g.array(weight).astype(np.float64) for g in (reference, found.resync.graph))
         left = max(left, float(np.abs(ours - theirs).max() / np.abs(ours).max()))
-    return f"| {name} | {touched} of {len(groups)} | {found.verdict} | {psi:.2f} | {left:.1g} | {seconds:.1f} |"
+    figures = f"{touched} of {len(groups)} | {found.verdict} | {psi:.2f}"
+    return f"| {name} | {figures} | {left:.1g} | {seconds:.1f} |"
 
 
 def main() -> None:

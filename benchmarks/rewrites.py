@@ -245,7 +245,10 @@ def export(
 
 
 def export_again(model: str, reference: Path, targets: Paths, seed: int) -> list[str]:
-    """Lets the other PyTorch exporter write the module, with the reference's names outside, and moves its units."""
+    """Lets the other PyTorch exporter write the module, and moves its units.
+
+    Inputs and outputs keep the reference's names.
+    """
     if model not in EXPORTED:
         return [rewriters.NOTHING] * len(targets)
     net, inputs = build_module(model)

@@ -2,9 +2,9 @@
 
     python benchmarks/scale.py [--nodes 500 1000 2000 5000]
 
-Every weight is an initializer of its own, 8,192 x 8,192, in external data; all of them point at the same bytes on
-disk, and the analysis reads no more of them than it needs to see that they are not constant along an axis. Each
-size is a process of its own.
+Every weight is an initializer of its own, 8,192 x 8,192, in external data. All of them point at the
+same bytes on disk, and the analysis reads no more of them than it needs to see that they are not
+constant along an axis. Each size is a process of its own.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def one(path: str) -> None:
     symmetry = lady.find_groups(graph)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    figures = f"{len(graph.nodes)} | {len(symmetry.groups)} | {seconds:.2f} | {peak / 1024:.0f} | {before / 1024:.0f}"
-    print(f"| {figures} |", flush=True)
+    found = f"{len(graph.nodes)} | {len(symmetry.groups)} | {seconds:.2f}"
+    print(f"| {found} | {peak / 1024:.0f} | {before / 1024:.0f} |", flush=True)
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
     python benchmarks/speed.py [--repeats 5] [--noise 0.1]
 
-Needs the `test` extra. Weights are random. Every row is a fresh Python process, its wall time and peak memory;
-the floor imports onnx, loads both files, reads every weight once and saves one file with fsync. The last column
-is the similarity matrices alone, as plain numpy matrix products of the weights in memory.
+Needs the `test` extra. Weights are random. Every row is a fresh Python process, its wall time and
+peak memory. The floor imports onnx, loads both files, reads every weight once and saves one file
+with fsync. The last column is the similarity matrices alone, as plain numpy matrix products of the
+weights in memory.
 """
 
 from __future__ import annotations
@@ -46,10 +47,13 @@ shuffled.save(b)
 rng = np.random.default_rng(0)
 for name in sorted({s.initializer for g in shuffled.symmetry.groups for s in g.slots}):
     w = shuffled.graph.array(name)
-    shuffled.graph.replace(name, (w + noise * w.std() * rng.standard_normal(w.shape, np.float32)).astype(w.dtype))
+    noisy = w + noise * w.std() * rng.standard_normal(w.shape, np.float32)
+    shuffled.graph.replace(name, noisy.astype(w.dtype))
 shuffled.save(c)
 count = sum(p.numel() for p in net.parameters()) / 1e6
-print(f"{count:.1f} M parameters, {len(shuffled.symmetry.groups)} groups, {shuffled.symmetry.symmetry_bits:.0f} symmetry bits")
+symmetry = shuffled.symmetry
+found = f"{len(symmetry.groups)} groups, {symmetry.symmetry_bits:.0f} symmetry bits"
+print(f"{count:.1f} M parameters, {found}")
 """
 
 PRODUCTS = """
@@ -59,7 +63,8 @@ a, b = (load(f) for f in sys.argv[1:])
 pairs = []
 for group in lady.find_groups(a).groups:
     for slot in group.slots:
-        pairs.append([np.moveaxis(g.array(slot.initializer), slot.axis, 0).reshape(group.size, -1) for g in (a, b)])
+        weights = (np.moveaxis(g.array(slot.initializer), slot.axis, 0) for g in (a, b))
+        pairs.append([w.reshape(group.size, -1) for w in weights])
 best = 1e9
 for _ in range(3):
     start = time.perf_counter()
@@ -71,7 +76,7 @@ print(f"{best:.2f}")
 
 
 def timed(command: list[str], repeats: int) -> tuple[float, float, float]:
-    """Least and median wall seconds, and the peak memory in MB, of fresh processes after one warm-up."""
+    """Least and median wall seconds, and the peak MB, of fresh processes after one warm-up."""
     seconds, peak = [], 0
     quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     for _ in range(repeats + 1):
@@ -110,9 +115,8 @@ def main() -> None:
             str(Path(folder) / f"{n}.onnx") for n in ("reference", "shuffled", "noisy", "out")
         )
         made = script(MAKE, a, b, c, str(args.noise))
-        print(
-            f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; {made}"
-        )
+        machine = f"{platform.machine()}, {os.cpu_count()} cores"
+        print(f"{machine}, Python {platform.python_version()}; {made}")
         resync = ["-m", "lady_onnx", "resync", a]
         rows: list[tuple[str, list[str], str | None]] = [
             ("floor: import, load two, read, save", ["-c", FLOOR, a, b, out], None),
@@ -121,19 +125,16 @@ def main() -> None:
             ("resync --verify none, noisy copy", [*resync, c, "-o", out, "--verify", "none"], c),
             ("resync, shuffled copy", [*resync, b, "-o", out], b),
         ]
-        print(
-            f"\n| {'whole process':38} | min s | median s | to the floor | peak MB | matrix products s |"
-        )
+        columns = "min s | median s | to the floor | peak MB | matrix products s"
+        print(f"\n| {'whole process':38} | {columns} |")
         print("| --- | --- | --- | --- | --- | --- |")
         floor = None
         for name, command, other in rows:
             least, median, peak = timed(command, args.repeats)
             floor = floor or median
             plain = script(PRODUCTS, a, other) if other else ""
-            print(
-                f"| {name:38} | {least:.2f} | {median:.2f} | {median / floor:.2f} | {peak:.0f} | {plain} |",
-                flush=True,
-            )
+            seconds = f"{least:.2f} | {median:.2f} | {median / floor:.2f}"
+            print(f"| {name:38} | {seconds} | {peak:.0f} | {plain} |", flush=True)
 
 
 if __name__ == "__main__":

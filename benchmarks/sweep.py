@@ -1,10 +1,12 @@
-"""The law and exact re-synchronisation on every model at hand: nine untrained classics, and trained ones inside packages.
+"""The law and exact re-synchronisation on every model at hand.
 
     python benchmarks/sweep.py [--seeds 5] [NAME ...]
 
-The nine `light_*.onnx` files that ship with onnx have no weights; they get random ones. Prints for each model its
-groups, its symmetry bits, the share of parameters that at least one group touches, what is pinned and why, the seconds
-that `find_groups` took, and whether for every seed a permuted copy computes the same and comes back bit for bit.
+The models are nine untrained classics, and trained ones inside packages. The nine `light_*.onnx`
+files that ship with onnx have no weights; they get random ones. Prints for each model its groups,
+its symmetry bits, the share of parameters that at least one group touches, what is pinned and why,
+the seconds that `find_groups` took, and whether for every seed a permuted copy computes the same
+and comes back bit for bit.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ LIGHT = Path(onnx.__file__).parent / "backend" / "test" / "data" / "light"
 
 
 def randomised(path: Path) -> ModelProto:
-    """A light model with random weights in place of its constants, scaled so that nothing explodes."""
+    """A light model with random weights for its constants, scaled so that nothing explodes."""
     model = onnx.load(path)
     shapes = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
     generator = np.random.default_rng(0)
@@ -105,11 +107,10 @@ def main() -> None:
             f"{reason} ({n})"
             for reason, n in Counter(p.reason for p in symmetry.pinned).most_common(4)
         )
-        figures = f"{len(symmetry.groups)} | {symmetry.symmetry_bits:.0f} | {100 * touched(symmetry, graph):.1f} %"
-        print(
-            f"| {name} | {figures} | {law} of {args.seeds} | {exact} of {args.seeds} | {seconds:.2f} | {pins} |",
-            flush=True,
-        )
+        share = f"{100 * touched(symmetry, graph):.1f} %"
+        figures = f"{len(symmetry.groups)} | {symmetry.symmetry_bits:.0f} | {share}"
+        kept = f"{law} of {args.seeds} | {exact} of {args.seeds}"
+        print(f"| {name} | {figures} | {kept} | {seconds:.2f} | {pins} |", flush=True)
 
 
 if __name__ == "__main__":

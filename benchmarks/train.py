@@ -1,10 +1,11 @@
-"""Trains the networks of the paper's Table 1 that no package ships, and goes on training them: fine-tuned copies.
+"""Trains the networks of the paper's Table 1 that no package ships, and fine-tunes copies.
 
     python benchmarks/train.py [NAME ...] [--data FOLDER]
 
-Writes NAME.onnx and, for every share of the training's steps that it went on for, NAME-SHARE.onnx into the cache folder,
-and held-out samples with labels as NAME.npz. Fashion-MNIST comes from Debian's package dataset-fashion-mnist; the codec
-learns from scikit-image's photographs. Needs the extras `test` and `bench`. Seeded.
+Writes NAME.onnx into the cache folder, and NAME-SHARE.onnx for every share of the training's steps
+that it went on for. Held-out samples with labels go to NAME.npz. Fashion-MNIST comes from Debian's
+package dataset-fashion-mnist; the codec learns from scikit-image's photographs. Needs the extras
+`test` and `bench`. Seeded.
 """
 
 from __future__ import annotations
@@ -174,7 +175,10 @@ def run(
     *example: Tensor,
     whole: int | None = None,
 ) -> None:
-    """Trains, exports, and goes on, exporting again whenever a share of the steps, or of the `whole`, is reached."""
+    """Trains, exports, and goes on.
+
+    Exports again whenever a share of the steps, or of the `whole`, is reached.
+    """
     start = time.perf_counter()
     net.train()
     training = optimiser(net, task, task.rate)
@@ -215,7 +219,7 @@ def classifier(name: str, task: Task, folder: Path) -> None:
 
 
 def marked(name: str, task: Task, folder: Path) -> None:
-    """The trained VGG16 with a watermark, trained into one of its weights, and then trained on without."""
+    """The trained VGG16 with a watermark trained into one of its weights, then trained on."""
     images, labels = fashion(folder, task.size, "train")
     net = task.make()
     trained = {

@@ -1,9 +1,9 @@
-"""Trains the demo's network on scikit-learn's digits and writes lady_onnx/data/digits.onnx and digits.npz.
+"""Trains the demo's network on scikit-learn's digits: lady_onnx/data/digits.onnx, digits.npz.
 
     python benchmarks/train_digits.py
 
-A convolutional classifier with BatchNorm and one residual block; a fifth of the digits are held out.
-Needs the `test` extra. Seeded, so that it writes the same network again on the same machine.
+A convolutional classifier with BatchNorm and one residual block; a fifth of the digits are held
+out. Needs the `test` extra. Seeded, so that it writes the same network again on the same machine.
 """
 
 from __future__ import annotations

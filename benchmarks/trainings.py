@@ -1,12 +1,14 @@
-"""Honest trainings of small networks, and what `check` says of them: none may be called tampered with.
+"""Honest trainings of small networks: `check` may call none of them tampered with.
 
     python benchmarks/trainings.py [--count 600] [--first 0] [--only SEED ...] [--planted]
 
-Each seed draws a network (dense, convolutions with batch norms, words, a transformer block), the share of its ReLUs that are
-dead, the data (handwritten digits or random numbers), the optimiser, its rate and decay, how many steps, what is learned (all,
-some layers, biases alone, batch statistics alone, or low-rank updates that are merged), and whether the copy is shuffled.
-Prints a table, kind of network by optimiser, and every copy that is called tampered with. With `--planted` the other side:
-in each trained copy, and in an untouched one, a weight, a unit's factor and a unit's weights are planted; how many are found.
+Each seed draws a network (dense, convolutions with batch norms, words, a transformer block), the
+share of its ReLUs that are dead, the data (handwritten digits or random numbers), the optimiser,
+its rate and decay, and how many steps. It draws what is learned (all, some layers, biases alone,
+batch statistics alone, or low-rank updates that are merged), and whether the copy is shuffled.
+Prints a table, kind of network by optimiser, and every copy that is called tampered with. With
+`--planted` the other side: in each trained copy, and in an untouched one, a weight, a unit's factor
+and a unit's weights are planted; prints how many are found.
 
 Needs the extras `test` and `torch`. Numbers are float32; rates are per step.
 """
@@ -18,13 +20,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -32,6 +32,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from lady_onnx.converters.pytorch import Network
 
 import lady_onnx as lady
+from benchmarks.training_networks import (
+    CLASSES,
+    Built,
+    build_block,
+    build_convolutions,
+    build_dense,
+    build_words,
+)
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
 
@@ -39,7 +47,6 @@ KINDS = ("dense", "convolutions", "words", "block")
 OPTIMISERS = ("Adam", "AdamW", "SGD", "SGD momentum")
 PLANTED = ("weight", "factor", "row")
 FACTORS = (0.5, 0.9, 1.1, 2.0, 10.0)
-CLASSES = 10
 SAMPLES = 512
 DEAD = -20.0
 """A bias under which a unit is zero for all inputs."""
@@ -47,175 +54,26 @@ MOST_DEAD = 0.8
 """The largest share of a layer's units that are dead."""
 
 
-@dataclass
-class Built:
-    """A network while it is drawn.
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
 
     Attributes:
-        nodes, weights: of the ONNX graph, whose input is `x` and whose output is `out`.
-        layers: names of weights that are learned together.
-        gates: biases in front of ReLUs, which kill units.
-        statistics: batch means and variances.
+        optimiser: of `OPTIMISERS`.
+        rate, decay: of the optimiser, per step.
+        steps: how many.
+        batch: the number of samples in a step.
+        moving: whether batch norms take, and learn, the statistics of the batches.
+        rank: of the updates that are learned in place of the weights; 0 for the weights.
     """
 
-    nodes: list[onnx.NodeProto] = field(default_factory=list)
-    weights: dict[str, np.ndarray] = field(default_factory=dict)
-    layers: list[list[str]] = field(default_factory=list)
-    gates: list[str] = field(default_factory=list)
-    statistics: list[str] = field(default_factory=list)
-
-    def add(self, operator: str, inputs: Sequence[str], output: str, **attributes: object) -> str:
-        self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
-        return output
-
-    def layer(self, rng: np.random.Generator, **shapes: tuple[int, ...]) -> None:
-        """Weights that are learned together, of deviation one over the root of their inputs; vectors are small."""
-        self.layers.append(list(shapes))
-        for name, shape in shapes.items():
-            fan = max(int(np.prod(shape[1:])), 1) if len(shape) > 1 else 100
-            self.weights[name] = (rng.standard_normal(shape) * (2 / fan) ** 0.5).astype(np.float32)
-
-    def dense(
-        self, rng: np.random.Generator, flow: str, name: str, inputs: int, outputs: int
-    ) -> str:
-        """A dense layer as one Gemm."""
-        self.layer(rng, **{name: (outputs, inputs), f"{name}_bias": (outputs,)})
-        return self.add("Gemm", [flow, name, f"{name}_bias"], f"{name}_out", transB=1)
-
-    def projected(
-        self, rng: np.random.Generator, flow: str, name: str, inputs: int, outputs: int
-    ) -> str:
-        """A dense layer as exporters write it for sequences: a MatMul and an Add."""
-        self.layer(rng, **{name: (inputs, outputs), f"{name}_bias": (outputs,)})
-        return self.add(
-            "Add", [self.add("MatMul", [flow, name], f"{name}_sum"), f"{name}_bias"], f"{name}_out"
-        )
-
-    def relu(self, flow: str, gate: str) -> str:
-        self.gates.append(gate)
-        return self.add("Relu", [flow], f"{flow}_relu")
-
-    def model(self, shape: Sequence[int | str], integers: bool = False) -> onnx.ModelProto:
-        graph = helper.make_graph(
-            self.nodes,
-            "training",
-            [
-                helper.make_tensor_value_info(
-                    "x", TensorProto.INT64 if integers else TensorProto.FLOAT, shape
-                )
-            ],
-            [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", CLASSES])],
-            [numpy_helper.from_array(a, n) for n, a in self.weights.items()],
-        )
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def build_dense(rng: np.random.Generator, inputs: int) -> tuple[Built, onnx.ModelProto]:
-    built, flow, width = Built(), "x", inputs
-    for number in range(int(rng.integers(1, 4))):
-        wider = int(rng.choice([8, 16, 32, 64, 96]))
-        flow = built.relu(built.dense(rng, flow, f"d{number}", width, wider), f"d{number}_bias")
-        width = wider
-    built.dense(rng, flow, "last", width, CLASSES)
-    built.nodes[-1].output[0] = "out"
-    return built, built.model(["N", inputs])
-
-
-def build_convolutions(rng: np.random.Generator) -> tuple[Built, onnx.ModelProto]:
-    built, flow, width = Built(), "x", 1
-    for number in range(2):
-        wider = int(rng.choice([8, 16, 24, 32]))
-        name = f"c{number}"
-        built.layer(rng, **{name: (wider, width, 3, 3), f"{name}_bias": (wider,)})
-        flow = built.add(
-            "Conv",
-            [flow, name, f"{name}_bias"],
-            f"{name}_out",
-            pads=[1] * 4,
-            strides=[1 + number] * 2,
-        )
-        gate = f"{name}_bias"
-        if number or rng.random() < 0.7:
-            own = [f"{name}_{part}" for part in ("gain", "shift", "mean", "variance")]
-            built.layers[-1] += own[:2]
-            built.statistics += own[2:]
-            built.weights |= {
-                n: (0.1 * rng.standard_normal(wider)).astype(np.float32) for n in own[1:3]
-            }
-            built.weights |= {
-                n: rng.uniform(0.5, 1.5, wider).astype(np.float32) for n in (own[0], own[3])
-            }
-            flow, gate = built.add("BatchNormalization", [flow, *own], f"{name}_norm"), own[1]
-        flow, width = built.relu(flow, gate), wider
-    pooled = rng.random() < 0.5
-    if pooled:
-        flow = built.add("GlobalAveragePool", [flow], "pooled")
-    flow = built.add("Flatten", [flow], "flat")
-    built.dense(rng, flow, "last", width * (1 if pooled else 16), CLASSES)
-    built.nodes[-1].output[0] = "out"
-    return built, built.model(["N", 1, 8, 8])
-
-
-def build_words(rng: np.random.Generator, words: int, length: int) -> tuple[Built, onnx.ModelProto]:
-    built, width, hidden = Built(), int(rng.choice([16, 24, 32])), int(rng.choice([16, 32, 48]))
-    built.layer(rng, words=(words, width))
-    built.add(
-        "ReduceMean", [built.add("Gather", ["words", "x"], "read")], "mean", axes=[1], keepdims=0
-    )
-    flow = built.relu(built.dense(rng, "mean", "d0", width, hidden), "d0_bias")
-    built.dense(rng, flow, "last", hidden, CLASSES)
-    built.nodes[-1].output[0] = "out"
-    return built, built.model(["N", length], integers=True)
-
-
-def build_block(rng: np.random.Generator) -> tuple[Built, onnx.ModelProto]:
-    """Eight positions of eight numbers; one layer of attention, and one of two dense layers, each with its norm."""
-    built, heads, size, hidden = Built(), int(rng.choice([2, 4])), 8, int(rng.choice([16, 32, 64]))
-    width = heads * size
-    stream = built.projected(rng, "x", "into", 8, width)
-    built.weights |= {"heads": np.array([0, 8, heads, size]), "back": np.array([0, 8, width])}
-    for number, name in enumerate("qkv"):
-        flow = built.projected(rng, stream, name, width, width)
-        flow = built.add("Reshape", [flow, "heads"], f"{name}_heads")
-        built.add(
-            "Transpose",
-            [flow],
-            f"{name}_turned",
-            perm=[0, 2, 3, 1] if number == 1 else [0, 2, 1, 3],
-        )
-    built.weights["root"] = np.array(size**-0.5, np.float32)
-    scores = built.add(
-        "Mul", [built.add("MatMul", ["q_turned", "k_turned"], "products"), "root"], "scores"
-    )
-    built.add("MatMul", [built.add("Softmax", [scores], "shares", axis=-1), "v_turned"], "mixed")
-    flow = built.add(
-        "Reshape",
-        [built.add("Transpose", ["mixed"], "mixed_back", perm=[0, 2, 1, 3]), "back"],
-        "joined",
-    )
-    stream = built.add("Add", [stream, built.projected(rng, flow, "o", width, width)], "stream")
-    stream = _normed(built, stream, "n0", width)
-    flow = built.relu(built.projected(rng, stream, "up", width, hidden), "up_bias")
-    stream = built.add(
-        "Add", [stream, built.projected(rng, flow, "down", hidden, width)], "stream2"
-    )
-    flow = built.add(
-        "ReduceMean", [_normed(built, stream, "n1", width)], "mean", axes=[1], keepdims=0
-    )
-    built.dense(rng, flow, "last", width, CLASSES)
-    built.nodes[-1].output[0] = "out"
-    return built, built.model(["N", 8, 8])
-
-
-def _normed(built: Built, flow: str, name: str, width: int) -> str:
-    built.layers.append([f"{name}_gain", f"{name}_shift"])
-    built.weights |= {
-        f"{name}_gain": np.ones(width, np.float32),
-        f"{name}_shift": np.zeros(width, np.float32),
-    }
-    return built.add(
-        "LayerNormalization", [flow, f"{name}_gain", f"{name}_shift"], f"{name}_out", axis=-1
-    )
+    optimiser: str
+    rate: float
+    decay: float
+    steps: int
+    batch: int
+    moving: bool
+    rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -271,9 +129,8 @@ def draw(seed: int) -> Training:
             rng, digits, {"dense": (inputs,), "convolutions": (1, 8, 8), "block": (8, 8)}[kind]
         )
     every = [n for names in built.layers for n in names]
-    graph = _trained(
-        graph, built, every, data, "Adam", 1e-3, 0.0, int(rng.choice([0, 20, 60])), 32, True
-    )
+    recipe = Recipe("Adam", 1e-3, 0.0, int(rng.choice([0, 20, 60])), 32, True)
+    graph = _trained(graph, built, every, data, recipe)
     if kind == "words":
         data = _text(rng, rng.permutation(vocabulary)[: int(rng.choice([1, 2, 4, 8, 20]))], length)
     rate, steps = 10 ** rng.uniform(-4, -2), round(10 ** rng.uniform(1, np.log10(400)))
@@ -281,9 +138,8 @@ def draw(seed: int) -> Training:
     batch = int(rng.choice([4, 16, 64]))
     learned, rank, what = _what(rng, built, kind == "convolutions")
     moving = what == "batch statistics" or rng.random() < 0.5
-    suspect = _trained(
-        graph, built, learned, data, optimiser, rate, decay, steps, batch, moving, rank
-    )
+    recipe = Recipe(optimiser, rate, decay, steps, batch, moving, rank)
+    suspect = _trained(graph, built, learned, data, recipe)
     said = (
         f"{steps} steps of {batch} at {rate:.2g}, decay {decay:g}, {100 * dead:.0f} % dead, {what}"
     )
@@ -293,7 +149,10 @@ def draw(seed: int) -> Training:
 
 
 def _what(rng: np.random.Generator, built: Built, statistics: bool) -> tuple[list[str], int, str]:
-    """The names of the weights that are learned, the rank of their updates (0 for any), and both in words."""
+    """The names of the weights that are learned, the rank of their updates, and both in words.
+
+    The rank is 0 for any.
+    """
     every = [n for names in built.layers for n in names]
     how = rng.choice(
         ["all", "some", "low rank", "biases", "statistics"], p=[0.4, 0.25, 0.2, 0.075, 0.075]
@@ -343,25 +202,20 @@ def _trained(
     built: Built,
     learned: Sequence[str],
     data: tuple[torch.Tensor, torch.Tensor],
-    optimiser: str,
-    rate: float,
-    decay: float,
-    steps: int,
-    batch: int,
-    moving: bool,
-    rank: int = 0,
+    recipe: Recipe,
 ) -> Graph:
-    """The graph trained on; `moving` says whether batch norms take, and learn, the statistics of the batches."""
+    """The graph trained on."""
+    rank = recipe.rank
     network = Network(graph, [] if rank else learned)
-    network.train(moving)
+    network.train(recipe.moving)
     factors = {n: _factors(network.weights[n], rank) for n in learned} if rank else {}
     given = [*network.parameters(), *(f for pair in factors.values() for f in pair)]
-    descent = _optimiser(optimiser, given, rate, decay) if given else None
+    descent = _optimiser(recipe.optimiser, given, recipe.rate, recipe.decay) if given else None
     samples, labels = data
-    for _ in range(steps):
+    for _ in range(recipe.steps):
         for name, (left, right) in factors.items():
             network.learned[name] = _merged(network.weights[name], left, right)
-        chosen = torch.randint(len(samples), (batch,))
+        chosen = torch.randint(len(samples), (recipe.batch,))
         loss = torch.nn.functional.cross_entropy(network({"x": samples[chosen]})[0], labels[chosen])
         if descent is not None:
             descent.zero_grad()
@@ -380,7 +234,10 @@ def _trained(
 
 
 def _factors(weight: torch.Tensor, rank: int) -> tuple[torch.nn.Parameter, torch.nn.Parameter]:
-    """Two matrices whose product, zero at first, is added to a weight: low-rank adaptation (Hu et al. 2021)."""
+    """Two matrices whose product, zero at first, is added to a weight.
+
+    Source: low-rank adaptation (Hu et al. 2021).
+    """
     rows, columns = len(weight), weight[0].numel()
     return torch.nn.Parameter(torch.zeros(rows, rank)), torch.nn.Parameter(
         torch.randn(rank, columns) / columns**0.5
@@ -410,7 +267,7 @@ def shuffled(graph: Graph, seed: int, really: bool) -> Graph:
 
 
 def plant(graph: Graph, what: str, seed: int) -> tuple[Graph, str]:
-    """A copy with one weight, one unit's factor or one unit's weights changed in one matrix, and where."""
+    """A copy with one weight, one unit's factor or one unit's weights changed, and where."""
     rng = np.random.default_rng([seed, PLANTED.index(what)])
     slots = [
         s
@@ -460,9 +317,8 @@ def print_verdicts(seeds: Sequence[int]) -> int:
     every = sum(table.values(), Counter())
     print(f"| all | all | {every.total()} | {_told(every)} |")
     for seed, training, found in wrong:
-        print(
-            f"\nseed {seed}: {training.kind}, {training.optimiser}, {training.words}{', shuffled' * training.shuffled}"
-        )
+        words = f"{training.words}{', shuffled' * training.shuffled}"
+        print(f"\nseed {seed}: {training.kind}, {training.optimiser}, {words}")
         print(f"{found.verdict}: {found.reason}")
     return every["tampered"]
 
@@ -481,9 +337,8 @@ def print_planted(seeds: Sequence[int]) -> None:
             found[where, what].append(yes)
     print("| copy | planted | trials | called tampered with |\n| --- | --- | --- | --- |")
     for (where, what), answers in found.items():
-        print(
-            f"| {where} | {what} | {len(answers)} | {sum(answers)} ({100 * np.mean(answers):.1f} %) |"
-        )
+        share = f"{sum(answers)} ({100 * np.mean(answers):.1f} %)"
+        print(f"| {where} | {what} | {len(answers)} | {share} |")
 
 
 def _plantings(seed: int) -> Iterator[tuple[str, str, bool]]:

@@ -1,12 +1,13 @@
-"""A white-box watermark under shuffles and attacks, with and without re-synchronisation: the paper's Figure 7.
+"""A white-box watermark under shuffles and attacks, as in the paper's Figure 7.
 
     python benchmarks/watermark.py
 
-Prints how well the mark is read, as Pearson's correlation, and draws benchmarks/watermark.svg. The marked network comes
-from `python benchmarks/train.py vgg16-marked`; needs the extras `test` and `bench`.
+With and without re-synchronisation. Prints how well the mark is read, as Pearson's correlation, and
+draws benchmarks/watermark.svg. The marked network comes from
+`python benchmarks/train.py vgg16-marked`; needs the extras `test` and `bench`.
 
-Source: Uchida et al. 2017, Embedding watermarks into deep neural networks: the mean over a weight's filters, times a
-secret matrix, has the signs of the mark's bits.
+Source: Uchida et al. 2017, Embedding watermarks into deep neural networks: the mean over a weight's
+filters, times a secret matrix, has the signs of the mark's bits.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ def key(size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read(graph: Graph) -> float:
-    """How well the mark is read from a network's weight: the correlation of its answers with the bits."""
+    """How well the mark is read from a network's weight: its answers' correlation with the bits."""
     filters = graph.array(WEIGHT)
     matrix, bits = key(filters[0].size)
     return float(np.corrcoef(expit(matrix @ filters.mean(0).ravel()), bits)[0, 1])

@@ -11,7 +11,7 @@ to do. With `--json` the command line prints it as an object with one of these c
 | `unknown_name` | `UnknownNameError` | the model has no weight, group or axis of that name |
 | `unwritable` | `OutputError` | a result cannot be written to its place |
 | `architecture` | `ArchitectureError` | two models are not the same network |
-| `structure` | `UnknownStructure` | a node cannot be described |
+| `structure` | `UnknownStructureError` | a node cannot be described |
 | `runtime` | `ExecutionError` | onnxruntime is missing or broken, or does not run a model |
 | `unusable` | `LadyError` | any other input that cannot be used |
 | `io` | `OSError` | the operating system refused to read or write |
@@ -78,7 +78,7 @@ class ArchitectureError(LadyError):
     code = "architecture"
 
 
-class UnknownStructure(LadyError):
+class UnknownStructureError(LadyError):
     """A node that the analysis cannot describe; the engine turns it into pins."""
 
     code = "structure"
@@ -115,9 +115,9 @@ def check_choice(name: str, value: object, known: Collection[str]) -> None:
 
 
 def to_one_line(error: Exception) -> str:
-    """Return the message of an error in one line, or the name of its class where it has none.
+    r"""Return the message of an error in one line, or the name of its class where it has none.
 
-    >>> to_one_line(ValueError("two\\n  lines"))
+    >>> to_one_line(ValueError("two\n  lines"))
     'two lines'
     >>> to_one_line(KeyError())
     'KeyError'

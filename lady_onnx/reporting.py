@@ -145,14 +145,14 @@ def count_things(count: int, one: str, many: str | None = None) -> str:
 def format_table(
     header: Sequence[str], rows: Sequence[Sequence[object]], limit: int | None = None
 ) -> list[str]:
-    """Return the lines of a table with aligned columns.
+    r"""Return the lines of a table with aligned columns.
 
     Args:
         header: the names of the columns.
         rows: the cells, of any type that can be printed.
         limit: the number of rows to list at most, the first ones; None for all.
 
-    >>> print(*format_table(("group", "size"), [("w0:1", 6), ("w1:1", 5)], 1), sep="\\n")
+    >>> print(*format_table(("group", "size"), [("w0:1", 6), ("w1:1", 5)], 1), sep="\n")
     group  size
     w0:1   6
     and 1 more

@@ -1,4 +1,4 @@
-"""The house's figures: how large its rooms are, which way its imports point, where operators are named.
+"""The house's figures: its rooms' sizes, which way its imports point, where operators are named.
 
 `python -m tests.house` prints them; `test_house.py` holds them to `LIMITS`.
 """
@@ -44,7 +44,7 @@ def read_lines() -> dict[str, list[str]]:
 
 
 def package_of(module: str) -> str:
-    """The package that a module lies in; one at the top level, and a package's own `__init__`, is its own."""
+    """The package that a module lies in; a top-level one, and an `__init__`, is its own."""
     is_package = any(other.startswith(module + ".") for other in read_modules())
     return module if is_package or module.count(".") < 2 else module.rpartition(".")[0]
 
@@ -72,7 +72,10 @@ def list_imports() -> dict[str, set[str]]:
 
 
 def list_circles() -> list[list[str]]:
-    """Modules, and packages, that import each other in a circle: strongly connected components of more than one."""
+    """Modules, and packages, that import each other in a circle.
+
+    They are strongly connected components of more than one.
+    """
     modules = {name: others - {name} for name, others in list_imports().items()}
     packages: dict[str, set[str]] = defaultdict(set)
     for name, others in modules.items():

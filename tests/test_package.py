@@ -74,7 +74,7 @@ def test_the_help_names_all_commands_without_loading_them() -> None:
 
 
 def test_every_package_is_installed() -> None:
-    """A package that `setup.cfg` does not list is missing from wheels, and no editable install shows it."""
+    """A package that `setup.cfg` does not list is missing from wheels; editable ones hide it."""
     config = configparser.ConfigParser()
     config.read(PACKAGE.parent / "setup.cfg")
     listed = set(config["options"]["packages"].split())

@@ -1,4 +1,7 @@
-"""Rules of other packages: groups, factors, resynchronisation and verification of operators that nobody here knows."""
+"""Rules of other packages for operators that nobody here knows.
+
+They give groups, factors, resynchronisation and verification.
+"""
 
 from __future__ import annotations
 

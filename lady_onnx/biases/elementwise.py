@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..rules.laws import Linear, Monomial, Multilinear, Selection
 from ..rules.vocabulary.types import FLOAT_TYPES
 from ..scaling.state import PlainNode
@@ -22,7 +22,7 @@ def find_elementwise_gain(state: GainState, node: PlainNode, gains: Gains) -> Ga
         The gain; None where there is none, or gains cancel each other.
 
     Raises:
-        UnknownStructure: nothing is known of it.
+        UnknownStructureError: nothing is known of it.
     """
     match node.law:
         case Linear() as law:
@@ -34,7 +34,7 @@ def find_elementwise_gain(state: GainState, node: PlainNode, gains: Gains) -> Ga
             return _scale_by_tensor(state, gains[0], node.inputs[1], -1)
         case Selection(operands=arms) if not gains[0]:
             return _choose_gain(state, node, arms, gains)
-    raise UnknownStructure("nothing is known of the operator")
+    raise UnknownStructureError("nothing is known of the operator")
 
 
 def _scale_by_tensor(state: GainState, gain: Gain, other: str, power: float) -> Gain:
@@ -65,17 +65,17 @@ def _choose_gain(
     Such an arm masks scores in front of a softmax.
 
     Raises:
-        UnknownStructure: both arms have gains, or the other arm is not known to be that low.
+        UnknownStructureError: both arms have gains, or the other arm is not known to be that low.
     """
     with_gain = [k for k in arms if gains[k]]
     if len(with_gain) != 1 or len(arms) != 2:
-        raise UnknownStructure("a gain in both arms")
+        raise UnknownStructureError("a gain in both arms")
     (other,) = set(arms) - set(with_gain)
     name = node.inputs[other]
     values, kind = state.plain.find_value(name), state.plain.find_element_type(name)
     is_low = values is not None and kind in LOWEST_NUMBER
     if values is None or kind is None or not is_low or kind not in FLOAT_TYPES:
-        raise UnknownStructure("a gain at some places")
+        raise UnknownStructureError("a gain at some places")
     if not (values <= LOWEST_NUMBER[kind] / 2).all():
-        raise UnknownStructure("a gain at some places")
+        raise UnknownStructureError("a gain at some places")
     return gains[with_gain[0]]

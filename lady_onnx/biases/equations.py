@@ -6,7 +6,7 @@ import numpy as np
 
 from ..dataflow.labels.equations import SolvedEquation, lay_over_names, solve_equation, spread_shape
 from ..dataflow.labels.roles import find_varying_axes
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..rules import Equation
 from ..rules.laws import Linear, Multilinear, Softmax
 from ..scaling.state import PlainNode
@@ -28,14 +28,14 @@ def find_equation_gain(
     """Return the gain of the result of a node that an equation describes; None where it is gone.
 
     Raises:
-        UnknownStructure: nothing is known of it.
+        UnknownStructureError: nothing is known of it.
     """
     shapes = [state.plain.find_shape(n) if n else None for n in node.inputs]
     results = [state.plain.find_shape(o) if o else None for o in node.outputs]
     solution = solve_equation(kind.text, shapes, kind.sizes, results)
     names, sizes, how = tuple(solution.sizes), solution.sizes, solution.how
     if any(gains[len(how.sides) :]):
-        raise UnknownStructure("a gain of an operand that the rule does not name")
+        raise UnknownStructureError("a gain of an operand that the rule does not name")
     sides = zip(gains, how.sides, strict=False)
     laid = [g and g.with_array(lay_over_names(g.array, side, names, sizes)) for g, side in sides]
     match node.law:
@@ -43,13 +43,13 @@ def find_equation_gain(
             places = [names.index(n) for n in how.over]
             is_short = any(sizes[n] == 1 for n in how.over)
             if is_short or any(laid[0].array.shape[a] > 1 for a in places):
-                raise UnknownStructure("a gain of some scores")
+                raise UnknownStructureError("a gain of some scores")
             return None
         case Linear(is_mean=True) if laid[0]:
             return average_gain(laid[0], solution)
         case Multilinear(factors=factors) as law if factors == 2 or len(laid) == 2:
             return _multiply_factors(state, node, law, solution, laid)
-    raise UnknownStructure("nothing is known of the operator")
+    raise UnknownStructureError("nothing is known of the operator")
 
 
 def _multiply_factors(
@@ -57,7 +57,7 @@ def _multiply_factors(
 ) -> Gain | None:
     """Return the gain of a product of two factors, and of the bias behind it."""
     if laid[0] and laid[1]:
-        raise UnknownStructure("a gain of both factors")
+        raise UnknownStructureError("a gain of both factors")
     addend = take_gain(laid[2], solution) if len(laid) > 2 and laid[2] else None
     made = None
     if laid[0] or laid[1]:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..dataflow.plainsteps import PlainSteps
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..rules import Body, Elementwise, Equation, Movement
 from ..rules.laws import Independent
 from ..scaling.state import PlainNode, read_node
@@ -53,7 +53,7 @@ def prove_outputs_kept(plain: PlainSteps, biases: Mapping[str, Gain]) -> GainPro
         for proto, kind in plain.steps:
             if not isinstance(kind, Body) or kind.is_repeated:
                 _pass_gains(state, read_node(plain, proto, kind), made)
-    except UnknownStructure:
+    except UnknownStructureError:
         return GainProof(False, tuple(state.met_biases))
     is_kept = state.gains.keys().isdisjoint(o.name for o in plain.graph.model.graph.output)
     return GainProof(is_kept, tuple(state.met_biases))
@@ -68,7 +68,7 @@ def _pass_gains(state: GainState, node: PlainNode, made: set[str]) -> None:
         made: the tensors that earlier nodes made; the node's results are added.
 
     Raises:
-        UnknownStructure: nothing is known of them.
+        UnknownStructureError: nothing is known of them.
     """
     is_reached = not state.gains.keys().isdisjoint(node.inputs)
     found = _find_gains(state, node) if is_reached else []
@@ -80,7 +80,7 @@ def _pass_gains(state: GainState, node: PlainNode, made: set[str]) -> None:
         if name in made:
             # Each branch of an If makes the tensor.
             if kept is not None or name in state.gains:
-                raise UnknownStructure("a gain of one branch")
+                raise UnknownStructureError("a gain of one branch")
             state.shares.places.pop(name, None)
             continue
         made.add(name)
@@ -94,12 +94,12 @@ def _find_gains(state: GainState, node: PlainNode) -> list[Gain | None]:
     """Return the gains of a node's results.
 
     Raises:
-        UnknownStructure: nothing is known of them.
+        UnknownStructureError: nothing is known of them.
     """
     gains = [state.gains.get(name) for name in node.inputs]
     match node.kind, node.law:
         case None, _:
-            raise UnknownStructure("nothing is known of the operator")
+            raise UnknownStructureError("nothing is known of the operator")
         case _, Independent():
             return []
         case Movement() as kind, _ if node.is_plain_movement or node.law is not None:
@@ -113,4 +113,4 @@ def _find_gains(state: GainState, node: PlainNode) -> list[Gain | None]:
                 for g in gains
             ]
             return [find_elementwise_gain(state, node, wide)]
-    raise UnknownStructure("nothing is known of the operator")
+    raise UnknownStructureError("nothing is known of the operator")

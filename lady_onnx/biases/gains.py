@@ -14,7 +14,7 @@ from onnx import TensorProto
 
 from ..dataflow.labels.equations import SolvedEquation, take_result_axes
 from ..dataflow.labels.roles import find_varying_axes
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 
 CANCELLING_TOLERANCE = 4e-6
 """Two gains cancel where their sum is at most this share of what was summed up to them."""
@@ -69,10 +69,10 @@ def make_known(
         max_taken_back: see `Gain`.
 
     Raises:
-        UnknownStructure: a value is not finite.
+        UnknownStructureError: a value is not finite.
     """
     if not np.isfinite(array).all():
-        raise UnknownStructure("a gain that is not finite")
+        raise UnknownStructureError("a gain that is not finite")
     largest = float(np.abs(array).max(initial=0))
     return Gain(array, size=largest if size is None else size, max_taken_back=max_taken_back)
 
@@ -106,7 +106,7 @@ def add_gains(gains: Sequence[Gain]) -> Gain | None:
     """Return the sum of gains; None where they cancel each other, up to rounding.
 
     Raises:
-        UnknownStructure: a gain is too large to be cancelled: its rounding would hide other
+        UnknownStructureError: a gain is too large to be cancelled: its rounding would hide other
             changes.
     """
     if len(gains) < 2:
@@ -116,7 +116,7 @@ def add_gains(gains: Sequence[Gain]) -> Gain | None:
     total = np.sum(np.broadcast_arrays(*(g.array for g in gains)), 0)
     size = max(g.size for g in gains)
     if any(size > g.max_taken_back for g in gains):
-        raise UnknownStructure(
+        raise UnknownStructureError(
             "a step that is too large would hide in its rounding what else was done"
         )
     is_cancelled = np.abs(total).max(initial=0) <= CANCELLING_TOLERANCE * size
@@ -180,10 +180,10 @@ def take_gain(gain: Gain, solution: SolvedEquation) -> Gain:
     """Return a gain over the names of an equation as one over the axes of its result.
 
     Raises:
-        UnknownStructure: the gain varies along a name that the result lacks.
+        UnknownStructureError: the gain varies along a name that the result lacks.
     """
     names, sizes = tuple(solution.sizes), solution.sizes
     laid = take_result_axes(gain.array, solution.how.results[0], names, sizes)
     if laid is None:
-        raise UnknownStructure("a gain along an axis that the result has not")
+        raise UnknownStructureError("a gain along an axis that the result has not")
     return gain.with_array(laid)

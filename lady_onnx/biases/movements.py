@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..dataflow.steps import move_role, move_shape
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..rules import Movement, Take
 from ..scaling.state import PlainNode
 from .gains import Gain, concatenate_gains
@@ -16,11 +16,12 @@ def move_gains(
     """Return the gains of all results of a movement.
 
     Raises:
-        UnknownStructure: an operand that gives places has a gain, or padding stands beside one.
+        UnknownStructureError: an operand that gives places has a gain, or padding stands beside
+            one.
     """
     for sources, _ in kind.results:
         if any(gain and i not in sources for i, gain in enumerate(gains)):
-            raise UnknownStructure("a place that changes")
+            raise UnknownStructureError("a place that changes")
     return [_move_gain(state, node, kind, k) for k in range(len(kind.results))]
 
 
@@ -39,7 +40,7 @@ def _move_gain(state: GainState, node: PlainNode, kind: Movement, result: int) -
     shape = tuple(sum(s[axis] for s in shapes) if a == axis else n for a, n in enumerate(shapes[0]))
     for step in steps:
         if isinstance(step, Take) and (step.index < 0).any():
-            raise UnknownStructure("a padding beside a gain")
+            raise UnknownStructureError("a padding beside a gain")
         array = move_role(array, step, shape)
         shape = move_shape(shape, step)
     return gain.with_array(array)

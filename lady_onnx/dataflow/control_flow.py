@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..graph.nodes import read_attributes
 from ..rules import Elementwise, Equation
 from ..rules.vocabulary import structure
@@ -42,7 +42,7 @@ def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
     """The results of a node with a body, or of one of sequences; None for an unknown shape.
 
     Raises:
-        UnknownStructure: the node cannot be followed.
+        UnknownStructureError: the node cannot be followed.
     """
     placed = runner.place_node(node)
     handler = BODY_HANDLERS.get(name_operator(placed.origin))
@@ -56,7 +56,7 @@ def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
         state.graph, node, [t.SerializeToString() if t else b"" for t in types]
     )
     if function is None:
-        raise UnknownStructure("no body to run through")
+        raise UnknownStructureError("no body to run through")
     return runner.call_function(node, function)
 
 
@@ -103,7 +103,7 @@ def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
     # true in every turn if it is in the first
     goes_on = state.inference.values.find_value(outputs[0])
     if scans and (turns is None or goes_on is None or not goes_on.all()):
-        raise UnknownStructure("a loop of unknown length")
+        raise UnknownStructureError("a loop of unknown length")
     results += [_stack_turns(state, o, 0, int(turns)) for o in scans if turns is not None]
     _declare_results(state, node, outputs[1:], results)
     return [*results]
@@ -112,7 +112,7 @@ def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
 def _run_scan(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
     state, node = runner.state, placed.node
     if state.graph.opset() < SCAN_MIN_OPSET:
-        raise UnknownStructure("the batched form of opset 8")
+        raise UnknownStructureError("the batched form of opset 8")
     body, scope = runner.open_body(placed, LOOP_BODY)
     attributes = read_attributes(placed.origin)
     count = attributes["num_scan_inputs"]
@@ -152,7 +152,7 @@ def _run_map(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
 
 
 def _read_result(state: WalkState, name: str) -> Result:
-    """The tensor or sequence of that name; UnknownStructure where its shape is not known."""
+    """The tensor or sequence of that name; UnknownStructureError where its shape is not known."""
     return state.sequences[name] if name in state.sequences else state.read_tensor(name)
 
 
@@ -160,9 +160,9 @@ def _unify_alternatives(state: WalkState, results: Sequence[Result]) -> Tensor:
     """A tensor that is one or another of several: they share their order."""
     tensors = [r for r in results if isinstance(r, Tensor)]
     if len(tensors) < len(results):
-        raise UnknownStructure("sequences of different branches")
+        raise UnknownStructureError("sequences of different branches")
     if len({t.shape for t in tensors}) > 1:
-        raise UnknownStructure("branches or turns of different shapes")
+        raise UnknownStructureError("branches or turns of different shapes")
     loose = [False] * len(tensors)
     return apply_rule(state.labelling, Elementwise(), tensors, loose, [None])[0]
 

@@ -17,7 +17,7 @@ import numpy as np
 from onnx import NodeProto
 
 from .. import rules
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..graph.model import Graph
 from ..graph.nodes import (
     describe_node,
@@ -152,7 +152,7 @@ class Engine:
         fits = is_run_through or state.inference.infer(node)
         try:
             self._apply(node, describe)
-        except UnknownStructure as why:
+        except UnknownStructureError as why:
             self._give_up(node, str(why))
         except MALFORMED as why:
             fits = False
@@ -173,25 +173,25 @@ class Engine:
         """Makes the results of a node known by its rule.
 
         Raises:
-            UnknownStructure: the node has no rule, or does not fit it.
+            UnknownStructureError: the node has no rule, or does not fit it.
         """
         state = self.state
         if describe is None:
-            raise UnknownStructure(NO_RULE)
+            raise UnknownStructureError(NO_RULE)
         names, made = list(node.input), list(node.output)
         operands = [state.find_tensor(n) if n else None for n in names]
         if any(
             o is None and n and n not in state.sequences
             for o, n in zip(operands, names, strict=True)
         ):
-            raise UnknownStructure("an operand of unknown shape")
+            raise UnknownStructureError("an operand of unknown shape")
         if any(_is_too_long(state.inference.types.known_shape(n)) for n in made if n):
-            raise UnknownStructure("an axis of more elements than are followed")
+            raise UnknownStructureError("an axis of more elements than are followed")
         kind = describe(_NodeView(self, node, [o.shape if o else None for o in operands]))
         results = self._transfer(node, kind, operands)
         if any(made[len(results) :]):
             # such a result may say anything about the order of the operands
-            raise UnknownStructure("a result that the rule does not name")
+            raise UnknownStructureError("a result that the rule does not name")
         state.record_step(node, kind)
         if not isinstance(kind, rules.Body):
             tensors = [r if isinstance(r, Tensor) else None for r in results]
@@ -208,7 +208,7 @@ class Engine:
             return run_body(self._bodies, node)
         state = self.state
         if not state.sequences.keys().isdisjoint(node.input):
-            raise UnknownStructure("a sequence of tensors")
+            raise UnknownStructureError("a sequence of tensors")
         state.facts.reason = next((o.reason for o in operands if o and not o.parts), POSITION)
         loose = [n in state.inference.types.loose for n in node.input]
         inferred = [state.inference.types.known_shape(n) for n in node.output]
@@ -281,7 +281,7 @@ class _NodeView:
     def read_value(self, operand: int) -> np.ndarray:
         value = self._engine.state.inference.values.find_value(self._node.input[operand])
         if value is None:
-            raise UnknownStructure(f"operand {operand} is computed from the graph's inputs")
+            raise UnknownStructureError(f"operand {operand} is computed from the graph's inputs")
         return value
 
     def is_needed(self, result: int) -> bool:

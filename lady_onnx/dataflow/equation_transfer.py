@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import rules
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from .label_runs import unify_equation_runs
 from .labels.equations import (
     Plan,
@@ -52,7 +52,7 @@ def apply_equation(
         inferred: the results' shapes as far as they are known.
 
     Raises:
-        UnknownStructure: the operands do not fit the equation.
+        UnknownStructureError: the operands do not fit the equation.
     """
     solved = solve_equation(
         kind.text, [o.shape if o else None for o in operands], kind.sizes, inferred
@@ -83,7 +83,7 @@ def apply_equation(
 def _check_sizes(
     operands: Sequence[Tensor | None], loose: Sequence[bool], solved: SolvedEquation
 ) -> None:
-    """UnknownStructure where operands differ in size along a name in a way that matters."""
+    """UnknownStructureError where operands differ in size along a name in a way that matters."""
     sizes = solved.sizes
     names = tuple(sizes)
     rows = [
@@ -94,7 +94,7 @@ def _check_sizes(
     free = [f for f, o in zip(loose, operands, strict=False) if o]
     check_symbolic_axes(list(zip(rows, free, strict=True)))
     if any(row[names.index(x)] == 1 != sizes[x] for row in rows for x in solved.how.gone):
-        raise UnknownStructure("a contracted axis of two sizes")
+        raise UnknownStructureError("a contracted axis of two sizes")
 
 
 def _label_operands(
@@ -185,9 +185,9 @@ def check_symbolic_axes(operands: Sequence[tuple[Shape, bool]]) -> None:
             and for each whether an axis of one in it may be symbolic.
 
     Raises:
-        UnknownStructure: there is such an axis, and the longer one is not symbolic.
+        UnknownStructureError: there is such an axis, and the longer one is not symbolic.
     """
     for axis in range(1, 1 + max(len(shape) for shape, _ in operands)):
         sizes = [(shape[-axis], free) for shape, free in operands if len(shape) >= axis]
         if (1, True) in sizes and any(n > 1 and not free for n, free in sizes):
-            raise UnknownStructure("a symbolic axis, taken as one, meets a longer one")
+            raise UnknownStructureError("a symbolic axis, taken as one, meets a longer one")

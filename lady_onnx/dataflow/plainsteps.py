@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..graph.model import Graph
 from ..graph.nodes import read_attributes
 from ..graph.weights import read_constant
@@ -47,11 +47,11 @@ class PlainSteps:
         """Return the shape of a tensor.
 
         Raises:
-            UnknownStructure: it is not known.
+            UnknownStructureError: it is not known.
         """
         tensor = self.tensors.get(name)
         if tensor is None and name not in self.graph.tensors:
-            raise UnknownStructure("an unknown shape")
+            raise UnknownStructureError("an unknown shape")
         return self.graph.shape(name) if tensor is None else tensor.shape
 
     def find_law(self, node: NodeProto) -> Law | None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from onnx import NodeProto, TensorProto
 
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..graph.nodes import read_attributes
 from ..rules import Elementwise, Movement, Reshape, Step, Take
 from ..rules.vocabulary import structure
@@ -37,7 +37,7 @@ def run_sequence_node(state: WalkState, node: NodeProto) -> list[Result]:
     """The one result of a node that has to do with sequences.
 
     Raises:
-        UnknownStructure: a sequence or a place in one cannot be followed.
+        UnknownStructureError: a sequence or a place in one cannot be followed.
     """
     return [SEQUENCE_HANDLERS[name_operator(node)](state, node)]
 
@@ -87,7 +87,7 @@ def _take_any(state: WalkState, names: Sequence[str]) -> Tensor:
     """A tensor that may be any one of a sequence: all of them share their order."""
     tensors = [state.read_tensor(n) for n in names]
     if len({t.shape for t in tensors}) != 1:
-        raise UnknownStructure(
+        raise UnknownStructureError(
             "a place in a sequence of many shapes that hangs on the graph's inputs"
         )
     return apply_rule(state.labelling, Elementwise(), tensors, [False] * len(names), [None])[0]
@@ -107,11 +107,11 @@ def _read_place(state: WalkState, node: NodeProto, operand: int, last: int, leng
         return last
     value = state.inference.values.find_value(node.input[operand])
     if value is None:
-        raise UnknownStructure("a place in a sequence that hangs on the graph's inputs")
+        raise UnknownStructureError("a place in a sequence that hangs on the graph's inputs")
     place = int(value.item())
     place += length * (place < 0)
     if not 0 <= place <= last:
-        raise UnknownStructure("a place beyond the end of a sequence")
+        raise UnknownStructureError("a place beyond the end of a sequence")
     return place
 
 
@@ -146,12 +146,12 @@ def _read_split(state: WalkState, node: NodeProto, size: int) -> tuple[np.ndarra
         return np.arange(1, size + 1), not read_attributes(node).get("keepdims", 1)
     split = state.inference.values.find_value(node.input[1])
     if split is None:
-        raise UnknownStructure("a split that hangs on the graph's inputs")
+        raise UnknownStructureError("a split that hangs on the graph's inputs")
     if split.ndim == 0:
         return np.minimum(np.arange(1, -(-size // int(split)) + 1) * int(split), size), False
     ends = split.cumsum()
     if ends[-1:] != [size]:
-        raise UnknownStructure("a split that does not add up")
+        raise UnknownStructureError("a split that does not add up")
     return ends, False
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from onnx import NodeProto
 
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..graph.model import Graph
 from ..rules import Kind
 from ..rules.vocabulary import structure
@@ -66,21 +66,21 @@ class WalkState:
         """The tensor of that name.
 
         Raises:
-            UnknownStructure: its shape is not known.
+            UnknownStructureError: its shape is not known.
         """
         found = self.find_tensor(name)
         if found is None:
-            raise UnknownStructure("an operand of unknown shape")
+            raise UnknownStructureError("an operand of unknown shape")
         return found
 
     def list_items(self, name: str) -> list[str]:
         """The names of the tensors in a sequence.
 
         Raises:
-            UnknownStructure: they are not known.
+            UnknownStructureError: they are not known.
         """
         if name not in self.sequences:
-            raise UnknownStructure("a sequence that cannot be followed")
+            raise UnknownStructureError("a sequence that cannot be followed")
         return self.sequences[name]
 
     def find_result(self, name: str) -> Result | None:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from .. import rules
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from .equation_transfer import Shape, apply_equation, check_symbolic_axes
 from .label_runs import unify_elementwise_runs
 from .labels.roles import find_varying_axes
@@ -40,7 +40,7 @@ def apply_rule(
         inferred: the results' shapes, as far as they are known.
 
     Raises:
-        UnknownStructure: the operands do not fit the rule.
+        UnknownStructureError: the operands do not fit the rule.
     """
     match kind:
         case rules.Source(uniform):
@@ -60,7 +60,7 @@ def _apply_source(uniform: bool, inferred: Sequence[Shape | None]) -> list[Tenso
     """Results that depend on the order of no operand: all elements alike, or each in its place."""
     shapes = [shape for shape in inferred if shape is not None]
     if len(shapes) < len(inferred):
-        raise UnknownStructure("a shape that cannot be computed")
+        raise UnknownStructureError("a shape that cannot be computed")
     return [Tensor(shape) if uniform else make_opaque(shape) for shape in shapes]
 
 
@@ -75,7 +75,7 @@ def apply_elementwise(
         loose: whether an axis of one may be longer in each of them.
 
     Raises:
-        UnknownStructure: a symbolic axis, taken as one, meets a longer one.
+        UnknownStructureError: a symbolic axis, taken as one, meets a longer one.
     """
     given = [o for o in operands if o]
     free = [f for f, o in zip(loose, operands, strict=True) if o]
@@ -134,7 +134,7 @@ def _apply_steps(
     made = {str(i): given for i, given in enumerate(zip(operands, loose, strict=True))}
     named = {w for _, _, wanted in kind.steps for w in wanted}
     if any(o and math.prod(o.shape) > 1 and str(i) not in named for i, o in enumerate(operands)):
-        raise UnknownStructure("an operand that the rule does not name")
+        raise UnknownStructureError("an operand that the rule does not name")
     for name, shape in kind.states.items():
         made[name] = labelling.make_state(shape), False
     for name, rule, wanted in kind.steps:

@@ -17,7 +17,7 @@ from ..rules.rewrites.arguments import count_axis_from_front
 from ..rules.vocabulary.structure import IF, SCAN, normalise_domain
 from ..semantics.declarations import Declaration
 from ..semantics.lengths import Length
-from .algebra.term import Body, NoNormalForm, Scope, Term, list_with_defaults
+from .algebra.term import Body, NoNormalFormError, Scope, Term, list_with_defaults
 from .environment import Environment, Frame, ReadNode
 
 
@@ -40,11 +40,11 @@ def read_node_with_bodies(
         frame: the names around it.
 
     Raises:
-        NoNormalForm: if the operator means something else at the form's version, or has a list of
-            bodies, or branches that do not fit.
+        NoNormalFormError: if the operator means something else at the form's version, or has a list
+            of bodies, or branches that do not fit.
     """
     if any(a.type == AttributeProto.GRAPHS for a in bodies):
-        raise NoNormalForm("a list of bodies")
+        raise NoNormalFormError("a list of bodies")
     prefixes = {a.name: frame.prefix + prefix_of_body(node, a.name) for a in bodies}
     environment.outer_prefixes.update({prefixes[a.name]: frame.prefix for a in bodies})
     condition = (
@@ -56,7 +56,7 @@ def read_node_with_bodies(
             a.name: _read_branch(environment, read_node, a, frame, prefixes[a.name]) for a in bodies
         }
         if len({tuple(t.dtype for t in own) for own in branches.values()}) > 1:
-            raise NoNormalForm("branches of different types")
+            raise NoNormalFormError("branches of different types")
         return branches["then_branch" if condition.reshape(-1)[0] else "else_branch"]
     version = frame.opsets.get(normalise_domain(node.domain), 1)
     _check_meaning(environment, node, version)
@@ -81,7 +81,7 @@ def _check_meaning(environment: Environment, node: NodeProto, version: int) -> N
         find_oldest_meaning(node.op_type, domain, v) for v in (version, environment.terms.version)
     ]
     if meanings[0] != meanings[1]:
-        raise NoNormalForm(f"version {version} has another {node.op_type}")
+        raise NoNormalFormError(f"version {version} has another {node.op_type}")
 
 
 def _infer_from_branches(results: Sequence[Term], branches: Sequence[Body]) -> None:

@@ -14,7 +14,7 @@ from ..graph.model import Graph
 from ..rules.rewrites.blocked_maps import is_blocked
 from ..semantics.declarations import Declaration
 from .algebra.numbering import Terms
-from .algebra.term import NoNormalForm, Term
+from .algebra.term import NoNormalFormError, Term
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,24 @@ class Environment:
         """Find the term of a name.
 
         Raises:
-            NoNormalForm: if nothing makes it.
+            NoNormalFormError: if nothing makes it.
         """
         if name in frame.known:
             return frame.known[name]
         weight = self._find_weight(name, frame.prefix)
         if weight is not None:
             return self.terms.make_weight(weight)
-        raise NoNormalForm(f"{self.graph.name}: '{name}' is made by no node")
+        raise NoNormalFormError(f"{self.graph.name}: '{name}' is made by no node")
 
     def find_outputs(self, names: Sequence[str], frame: Frame) -> list[Term]:
         """Find the terms of the outputs of a graph or body.
 
         Raises:
-            NoNormalForm: if nothing makes one, or if one is a map in blocks of channels.
+            NoNormalFormError: if nothing makes one, or if one is a map in blocks of channels.
         """
         ends = [self.find_term(name, frame) for name in names]
         if any(map(is_blocked, ends)):
-            raise NoNormalForm(f"{self.graph.name}: an output is a map in blocks of channels")
+            raise NoNormalFormError(f"{self.graph.name}: an output is a map in blocks of channels")
         return ends
 
     def note_declarations(

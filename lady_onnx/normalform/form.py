@@ -18,7 +18,7 @@ from ..graph.model import Graph
 from ..numerics import is_same
 from ..semantics.declarations import Declaration, StatedLengths
 from .algebra.numbering import Terms
-from .algebra.term import Leaf, NoNormalForm, Term
+from .algebra.term import Leaf, NoNormalFormError, Term
 from .emission import FormWriter
 from .reader import MISFIT_ERRORS, Reader
 
@@ -119,13 +119,13 @@ def build_normal_form(graph: Graph, version: int, is_exact: bool = False) -> For
         is_exact: whether only such steps are taken that leave every bit as it is.
 
     Raises:
-        NoNormalForm: if a node has no normal form; the message names the first such node.
+        NoNormalFormError: if a node has no normal form; the message names the first such node.
     """
     try:
         reader, ends = _read_graph(graph, version, is_exact)
         return _write_form(graph, reader, ends)
     except (MemoryError, RecursionError) as error:
-        raise NoNormalForm(f"{graph.name}: too large or too deep for a normal form") from error
+        raise NoNormalFormError(f"{graph.name}: too large or too deep for a normal form") from error
 
 
 def _read_graph(graph: Graph, version: int, is_exact: bool) -> tuple[Reader, list[Term]]:
@@ -148,7 +148,9 @@ def _write_form(graph: Graph, reader: Reader, ends: Sequence[Term]) -> Form:
         model = writer.write_model(graph.required_inputs, list(zip(outputs, ends, strict=True)))
     except MISFIT_ERRORS as error:
         what = " ".join(str(error).split())
-        raise NoNormalForm(f"{graph.name}: cannot be written in normal form ({what})") from error
+        raise NoNormalFormError(
+            f"{graph.name}: cannot be written in normal form ({what})"
+        ) from error
     known = [v for v in reader.environment.declared_values if v.term_id in writer.names]
     values = {v.name: writer.names[v.term_id] for v in known}
     declared: dict[str, list[TypeProto]] = {}
@@ -168,12 +170,12 @@ def list_declarations(graph: Graph, stated: StatedLengths) -> list[Declaration]:
         stated: what is stated of the lengths of its inputs; those of one name are equal.
 
     Raises:
-        NoNormalForm: if an output cannot be read.
+        NoNormalFormError: if an output cannot be read.
     """
     names = {place: name for place, name in stated.items() if isinstance(name, str)}
     reader = Reader(graph, Terms(graph, choose_version(graph), False, names), is_lenient=True)
     try:
         reader.read_graph()
     except (MemoryError, RecursionError) as error:
-        raise NoNormalForm(f"{graph.name}: too large or too deep to be read") from error
+        raise NoNormalFormError(f"{graph.name}: too large or too deep to be read") from error
     return reader.environment.declarations

@@ -21,7 +21,7 @@ from ..rules.rewrites.blocked import NodeRewriter
 from ..rules.vocabulary.names import ADD, MUL
 from ..rules.vocabulary.structure import CONSTANT, normalise_domain
 from .algebra.sums import is_shape_kept
-from .algebra.term import NoNormalForm, Term, list_with_defaults
+from .algebra.term import NoNormalFormError, Term, list_with_defaults
 from .environment import Environment, Frame, ReadNode
 
 PLAIN_FORM_VERSION = 20
@@ -38,11 +38,11 @@ def read_function_call(
     """Read the nodes of a local function where it is called, and return the results.
 
     Raises:
-        NoNormalForm: if the function calls itself, or if runtimes disagree on what it means.
+        NoNormalFormError: if the function calls itself, or if runtimes disagree on what it means.
     """
     key = prefix_of_function(function)
     if key in environment.active_functions:
-        raise NoNormalForm("a function that calls itself")
+        raise NoNormalFormError("a function that calls itself")
     given = {a.name: a for a in function.attribute_proto} | {a.name: a for a in node.attribute}
     opsets = {normalise_domain(o.domain): o.version for o in function.opset_import}
     _check_versions(environment, function, opsets)
@@ -80,7 +80,7 @@ def _check_versions(
             versions[0] != versions[1]
             and len({find_oldest_meaning(inner.op_type, domain, v) for v in versions}) > 1
         ):
-            raise NoNormalForm(
+            raise NoNormalFormError(
                 f"a function of version {versions[0]} in a model of version {versions[1]} "
                 f"with another {inner.op_type}"
             )
@@ -128,7 +128,7 @@ def read_fused_node(
         version: the version of its domain.
 
     Raises:
-        NoNormalForm: if it is of the default domain, or if its operands broadcast.
+        NoNormalFormError: if it is of the default domain, or if its operands broadcast.
     """
     graph, terms = environment.graph, environment.terms
 
@@ -146,7 +146,7 @@ def read_fused_node(
     spelled = None if terms.is_exact else spell_out(node, find_rank, make_name)
     if spelled is None:
         if not normalise_domain(node.domain):
-            raise NoNormalForm("an operator that the specification does not have")
+            raise NoNormalFormError("an operator that the specification does not have")
         attributes = list_with_defaults(node, version)
         return terms.make_node(
             node.op_type, node.domain, operands, attributes, len(node.output), is_unique=True
@@ -177,7 +177,7 @@ def _read_part(
         given: the names of the fused operator's operands.
 
     Raises:
-        NoNormalForm: if its operands broadcast as the fused operator itself may not.
+        NoNormalFormError: if its operands broadcast as the fused operator itself may not.
     """
     if part.op_type == CONSTANT:
         value = onnx.helper.get_attribute_value(part.attribute[0])
@@ -185,7 +185,7 @@ def _read_part(
         return
     operands = [known[n] if n else None for n in part.input]
     if part.op_type in (ADD, MUL) and not _may_combine(operands, [n in given for n in part.input]):
-        raise NoNormalForm("its operands broadcast as the operator itself may not")
+        raise NoNormalFormError("its operands broadcast as the operator itself may not")
     made = rewrite(part, PLAIN_FORM_VERSION, operands)
     known.update({n: t for n, t in zip(part.output, made, strict=False) if n and t is not None})
 

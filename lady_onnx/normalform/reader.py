@@ -20,7 +20,7 @@ from ..rules.vocabulary.structure import normalise_domain
 from ..semantics.schemas import find_schema
 from .algebra.movements import strip_factor, strip_movement
 from .algebra.numbering import Terms
-from .algebra.term import NoNormalForm, Term, walk_terms
+from .algebra.term import NoNormalFormError, Term, walk_terms
 from .bodies import read_node_with_bodies
 from .environment import Environment, Frame
 from .functions import read_function_call, read_fused_node
@@ -72,7 +72,7 @@ class Reader:
         """Read the graph, and return the terms of its outputs.
 
         Raises:
-            NoNormalForm: if a node has no normal form.
+            NoNormalFormError: if a node has no normal form.
         """
         graph, inputs = self.graph.model.graph, self.graph.required_inputs
         known = {v.name: self.terms.make_input(k, v.name, v.type) for k, v in enumerate(inputs)}
@@ -119,18 +119,20 @@ class Reader:
             return
         try:
             made = self._read_results(node, frame)
-        except NoNormalForm as error:
+        except NoNormalFormError as error:
             if self._is_lenient:
                 made = self._make_unknown_results(node)
             elif str(error).startswith(self.graph.name):
                 # an inner node is named already
                 raise
             else:
-                raise NoNormalForm(f"{self._describe(node)} has no normal form: {error}") from error
+                raise NoNormalFormError(
+                    f"{self._describe(node)} has no normal form: {error}"
+                ) from error
         except MISFIT_ERRORS as error:
             if not self._is_lenient:
                 what = " ".join(str(error).split())
-                raise NoNormalForm(
+                raise NoNormalFormError(
                     f"{self._describe(node)} does not fit its specification ({what})"
                 ) from error
             made = self._make_unknown_results(node)
@@ -139,7 +141,7 @@ class Reader:
                 known[name] = term
                 self.labels.setdefault(id(term), node.name or name)
         if any(name and name not in known for name in node.output):
-            raise NoNormalForm(
+            raise NoNormalFormError(
                 f"{self._describe(node)} has no normal form: a result that its rule does not give"
             )
 

@@ -27,7 +27,7 @@ from ..equality.comparison import (
 from ..equality.findings import Difference
 from ..errors import ArchitectureError
 from ..graph.model import Graph
-from ..normalform.algebra.term import NoNormalForm
+from ..normalform.algebra.term import NoNormalFormError
 from ..normalform.form import Form, build_normal_form, choose_version, list_declarations
 from ..numerics import is_float_array
 from ..runtime.simplification import simplify_models
@@ -161,7 +161,7 @@ def pair_models(reference: Graph, suspect: Graph) -> Link:
     for is_exact in (True, False):
         try:
             found = _pair_normal_forms(reference, suspect, version, is_exact)
-        except NoNormalForm as error:
+        except NoNormalFormError as error:
             found = Difference("a node", str(error), True)
         if isinstance(found, Difference):
             first = found
@@ -188,7 +188,7 @@ def list_unshown(
     """
     try:
         found = find_unimplied(list_declarations(suspect, stated), stated, doubted, is_formed)
-    except NoNormalForm as error:
+    except NoNormalFormError as error:
         return (f"what is declared of inner values is not known to be so: {error}",)
     return () if found is None else (str(Difference(f"value '{found[0]}'", found[1], False)),)
 
@@ -207,7 +207,7 @@ def _pair_normal_forms(
         difference.
 
     Raises:
-        NoNormalForm: if one of the graphs has none.
+        NoNormalFormError: if one of the graphs has none.
     """
     ours, theirs = (build_normal_form(g, version, is_exact) for g in (reference, suspect))
     found = pair_graphs(ours.graph, theirs.graph)

@@ -17,7 +17,7 @@ from ..graph.model import Graph, map_weights
 from ..groups.permutations import Nesting, invert_permutations
 from ..matching.evidence.scores import compute_similarities
 from ..reporting import Report
-from ..runtime.comparison import compare_models
+from ..runtime.comparison import SessionPair, compare_models
 from ..runtime.data import read_data
 from .picture import draw_matrices
 from .result import Resync
@@ -146,7 +146,7 @@ def _measure_model(
     reference: Graph, graph: Graph, data: Mapping[str, np.ndarray], names: Sequence[str]
 ) -> tuple[float, float]:
     """Return a model's accuracy, and the mean correlation of some weights with the reference's."""
-    measured = compare_models(reference, graph, data=data, metric_name="accuracy")
+    measured = compare_models(SessionPair(reference, graph), data=data, metric_name="accuracy")
     assert measured.metrics is not None
     correlations = [
         np.corrcoef(reference.array(name).ravel(), graph.array(name).ravel())[0, 1]

@@ -16,7 +16,7 @@ from ..editing.permuting import Model
 from ..errors import UnknownNameError, suggest_name
 from ..graph.linking import link_graphs
 from ..graph.loading import load_graph
-from ..runtime.comparison import compare_models
+from ..runtime.comparison import SessionPair, compare_models
 from ..runtime.data import read_data
 from ..runtime.verification import Verification
 from ..symmetry.explanation import Explanation, explain_axes
@@ -60,7 +60,7 @@ def link(models: Sequence[Model], links: Sequence[tuple[str, str]]) -> ModelProt
     return link_graphs([load_graph(m) for m in models], links).model
 
 
-def verify(
+def verify(  # noqa: PLR0913 - people call it, each argument by its name
     a: Model,
     b: Model,
     *,
@@ -92,13 +92,10 @@ def verify(
     """
     arrays = data if data is None or isinstance(data, Mapping) else read_data(data)
     return compare_models(
-        load_graph(a),
-        load_graph(b),
+        SessionPair(load_graph(a), load_graph(b), provider, custom_ops),
         samples=samples,
         seed=seed,
         data=arrays,
         metric_name=metric,
-        provider_name=provider,
         tolerance=tolerance,
-        custom_ops=custom_ops,
     )

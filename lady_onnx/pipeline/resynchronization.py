@@ -24,7 +24,7 @@ from .verification import verify_result
 
 # The weights of a suspect may be so large that computing with them overflows.
 @np.errstate(over="ignore", invalid="ignore")
-def resync(
+def resync(  # noqa: PLR0913 - people call it, each argument by its name
     reference: Model,
     suspect: Model,
     *,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import LadyError
 from ..graph.model import Graph
-from ..runtime.comparison import compare_models
+from ..runtime.comparison import SessionPair, compare_models
 from ..runtime.verification import Verification
 from .options import Options
 
@@ -39,14 +39,8 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
     """
     if options.verify in ("auto", "run"):
         try:
-            found = compare_models(
-                suspect,
-                result,
-                samples=options.samples,
-                seed=options.seed,
-                provider_name=options.provider,
-                custom_ops=options.custom_ops,
-            )
+            pair = SessionPair(suspect, result, options.provider, options.custom_ops)
+            found = compare_models(pair, samples=options.samples, seed=options.seed)
             return Preservation(found.equal, "run", found)
         except LadyError:
             if options.verify == "run":
@@ -59,13 +53,7 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
 def have_equal_outputs(a: Graph, b: Graph, options: Options) -> bool:
     """Tell whether two models run on the CPU, and compute the same on random inputs."""
     try:
-        return compare_models(
-            a,
-            b,
-            samples=options.samples,
-            seed=options.seed,
-            provider_name="cpu",
-            custom_ops=options.custom_ops,
-        ).equal
+        pair = SessionPair(a, b, "cpu", options.custom_ops)
+        return compare_models(pair, samples=options.samples, seed=options.seed).equal
     except LadyError:
         return False

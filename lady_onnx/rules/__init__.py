@@ -16,8 +16,8 @@ declaration, because its nodes are read.
 Kinds
 -----
 `register` takes a function of a `Node`, which returns one of six kinds. Where it is not sure it
-raises `lady_onnx.errors.UnknownStructure("why")`. Then the node pins what it touches, and that is
-the reason.
+raises `lady_onnx.errors.UnknownStructureError("why")`. Then the node pins what it touches, and that
+is the reason.
 
 `Elementwise`: every element depends on those that numpy's broadcasting brings to its place.
 

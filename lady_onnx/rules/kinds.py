@@ -1,8 +1,8 @@
 """What a rule says of the order of a node's elements: one of six kinds of data.
 
 The label engine in `lady_onnx.dataflow` reads them. A rule that is not sure of a node raises
-`UnknownStructure`, and the engine pins every axis that the node touches. Kinds say nothing of scale
-and sign: that is what `laws` are for.
+`UnknownStructureError`, and the engine pins every axis that the node touches. Kinds say nothing of
+scale and sign: that is what `laws` are for.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 
 
 class Node(Protocol):
@@ -43,7 +43,7 @@ class Node(Protocol):
         """Return the values of an operand that follow from constants and shapes.
 
         Raises:
-            UnknownStructure: the operand is missing, or depends on more than that.
+            UnknownStructureError: the operand is missing, or depends on more than that.
         """
 
     def is_needed(self, result: int) -> bool:
@@ -53,7 +53,7 @@ class Node(Protocol):
         """Return the shape of a result by ONNX's own inference.
 
         Raises:
-            UnknownStructure: it cannot be computed.
+            UnknownStructureError: it cannot be computed.
         """
 
 
@@ -183,7 +183,7 @@ class Body:
 
 Kind = Equation | Elementwise | Movement | Source | Steps | Body
 Describe = Callable[[Node], Kind]
-"""Tells what a node does to order, and raises UnknownStructure where that is not known."""
+"""Tells what a node does to order, and raises UnknownStructureError where that is not known."""
 
 
 def read_axis_attribute(node: Node, default: int, rank: int) -> int:
@@ -202,11 +202,11 @@ def require_shape(node: Node, operand: int = 0) -> tuple[int, ...]:
     """Return the shape of an operand.
 
     Raises:
-        UnknownStructure: the operand is left out.
+        UnknownStructureError: the operand is left out.
     """
     shape = node.shapes[operand]
     if shape is None:
-        raise UnknownStructure("an operand is missing")
+        raise UnknownStructureError("an operand is missing")
     return shape
 
 
@@ -214,6 +214,6 @@ def require_rank(node: Node, operand: int = 0) -> int:
     """Return the number of axes of an operand.
 
     Raises:
-        UnknownStructure: the operand is left out.
+        UnknownStructureError: the operand is left out.
     """
     return len(require_shape(node, operand))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from .kinds import Describe, Equation, Kind, Node
 from .laws import Law, LawOf
 from .vocabulary.structure import normalise_domain
@@ -20,7 +20,7 @@ TypedLike = Callable[[int], int]
 ShapeOf = Callable[[Node], list[tuple[int, ...]]]
 """Gives the shapes of a node's results from its operands' shapes and its attributes.
 
-It may raise UnknownStructure where the operands do not fit.
+It may raise UnknownStructureError where the operands do not fit.
 """
 
 
@@ -31,8 +31,8 @@ class Rule:
     Attributes:
         domain: the operator's domain, "" for the default one.
         operator: the operator's name.
-        order: tells what a node does to the order of elements. It raises UnknownStructure, with
-            the reason, where the node pins what it touches.
+        order: tells what a node does to the order of elements. It raises UnknownStructureError,
+            with the reason, where the node pins what it touches.
         law: what the operator does to scale and sign, or a function of a node that tells it; None
             where no factor passes.
         reads_values_from: the first operand whose values decide the shape of a result; None where
@@ -88,7 +88,7 @@ def _claim_names(domain: str, operators: Sequence[str]) -> str:
     return where
 
 
-def register(
+def register(  # noqa: PLR0913 - people call it, with what their operator needs
     *operators: str,
     domain: str = "",
     law: Law | LawOf | None = None,
@@ -209,7 +209,7 @@ def register_pinned(
     """
 
     def describe(node: Node) -> Kind:
-        raise UnknownStructure(reason)
+        raise UnknownStructureError(reason)
 
     describe.__doc__ = f"pinned: {reason}"
     register(*operators, domain=domain, reads_values_from=reads_values_from, is_random=is_random)(

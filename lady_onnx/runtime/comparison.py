@@ -46,21 +46,25 @@ class SessionPair:
     Args:
         a: the first model.
         b: the second one.
-        provider: onnxruntime's name of the execution provider.
-        custom_ops: paths of libraries with kernels of other operators.
+        provider_name: one of `PROVIDERS`.
+        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
 
     Raises:
         LadyError: a model does not load, or they have different numbers of inputs or outputs.
 
     Attributes:
+        graphs: both models.
+        provider: onnxruntime's name of the execution provider.
         names: the names of the first model's inputs.
         outputs: the names of the first model's outputs.
     """
 
-    def __init__(self, a: Graph, b: Graph, provider: str, custom_ops: Sequence[str] = ()):
-        self._a, self._b, self.provider = a, b, provider
+    def __init__(
+        self, a: Graph, b: Graph, provider_name: str = "auto", custom_ops: Sequence[str] = ()
+    ):
+        self.graphs, self.provider = (a, b), choose_provider(provider_name)
         self._custom_ops = tuple(custom_ops)
-        self.first, self._second = (open_session(g, provider, custom_ops) for g in (a, b))
+        self.first, self._second = (open_session(g, self.provider, custom_ops) for g in (a, b))
         self.names = [i.name for i in self.first.get_inputs()]
         self.outputs = [o.name for o in self.first.get_outputs()]
         taken = self._second.get_inputs()
@@ -78,18 +82,17 @@ class SessionPair:
         Raises:
             LadyError: a model does not run.
         """
-        ours = run_sample(self.first, self._a, inputs)
-        return ours, self._reorder_outputs(
-            run_sample(self._second, self._b, self._rename_inputs(inputs))
-        )
+        a, b = self.graphs
+        ours = run_sample(self.first, a, inputs)
+        return ours, self._reorder_outputs(run_sample(self._second, b, self._rename_inputs(inputs)))
 
     def run_first(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
         """Return the outputs of the first model, None where it does not run."""
-        return run_or_none(self.first, self._a, inputs)
+        return run_or_none(self.first, self.graphs[0], inputs)
 
     def run_second(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
         """Return the second model's outputs in the first's order, None if it does not run."""
-        outputs = run_or_none(self._second, self._b, self._rename_inputs(inputs))
+        outputs = run_or_none(self._second, self.graphs[1], self._rename_inputs(inputs))
         return None if outputs is None else self._reorder_outputs(outputs)
 
     def run_perturbed(self, inputs: Mapping[str, np.ndarray], step: float) -> list[Outputs | None]:
@@ -101,14 +104,14 @@ class SessionPair:
         """
         if self._perturbed is None:
             self._perturbed = self._open_perturbed(step)
-        return [run_or_none(session, self._a, inputs) for session in self._perturbed]
+        return [run_or_none(session, self.graphs[0], inputs) for session in self._perturbed]
 
     def _open_perturbed(self, step: float) -> list[InferenceSession]:
         """Open sessions of copies of the first model with moved weights."""
         generator = np.random.default_rng(0)
         sessions = []
         for _ in range(PERTURBED_COPIES):
-            twin = self._a.copy()
+            twin = self.graphs[0].copy()
             for name in twin.tensors:
                 array = twin.array(name)
                 if array.dtype.kind == "f" and array.size > 1:
@@ -146,17 +149,13 @@ def is_half_precision(graph: Graph) -> bool:
 
 
 def compare_models(
-    a: Graph,
-    b: Graph,
+    pair: SessionPair,
     *,
     samples: int = 4,
     seed: int = 0,
     data: Mapping[str, np.ndarray] | None = None,
     metric_name: str | None = None,
-    provider_name: str = "auto",
     tolerance: float | None = None,
-    part_tolerance: float | None = None,
-    custom_ops: Sequence[str] = (),
 ) -> Verification:
     """Run both models on the same inputs and compare their outputs.
 
@@ -165,33 +164,27 @@ def compare_models(
     over; what only one of them takes is a difference.
 
     Args:
-        a: the first model.
-        b: the second one, with the same inputs and outputs.
+        pair: the models.
         samples: the number of random inputs.
         seed: the seed of all that is random.
         data: inputs by name, and `labels` for the metric.
         metric_name: one of `METRICS`; `accuracy` by default where there are labels.
-        provider_name: one of `PROVIDERS`.
         tolerance: the largest difference, relative to the largest output, that counts as equal; by
             default 1e-4, and 1e-2 where a model is in half precision.
-        part_tolerance: holds each part of an output, all that has one place along one of its axes,
-            to this much of its own largest value, so that a large part hides no other.
-        custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
 
     Raises:
-        LadyError: a model does not load or run, or the data do not fit.
+        LadyError: a model does not run, or the data do not fit.
     """
     check_whole_number("samples", samples, 1)
     check_whole_number("seed", seed)
-    pair = SessionPair(a, b, choose_provider(provider_name), custom_ops)
     _check_metric(metric_name, data)
-    is_half = [is_half_precision(graph) for graph in (a, b)]
-    judge = _make_judge(pair, is_half, tolerance, part_tolerance)
+    is_half = [is_half_precision(graph) for graph in pair.graphs]
+    judge = _make_judge(pair, is_half, tolerance)
     metrics = None
     if data is not None:
         metrics = _run_data(judge, pair, data, metric_name or "accuracy")
     else:
-        _run_samples(judge, pair, Source(a, b), samples, seed, any(is_half))
+        _run_samples(judge, pair, Source(*pair.graphs), samples, seed, any(is_half))
     outputs, runs = judge.judge_outputs()
     return Verification(
         equal=all(o.equal for o in outputs),
@@ -206,17 +199,12 @@ def compare_models(
     )
 
 
-def _make_judge(
-    pair: SessionPair,
-    is_half: Sequence[bool],
-    tolerance: float | None,
-    part_tolerance: float | None,
-) -> Judge:
+def _make_judge(pair: SessionPair, is_half: Sequence[bool], tolerance: float | None) -> Judge:
     """Return a judge of a pair; `is_half` says of each model whether it is in half precision."""
     if tolerance is None:
         tolerance = HALF_TOLERANCE if any(is_half) else TOLERANCE
     step = HALF_ROUNDING_STEP if any(is_half) else ROUNDING_STEP
-    return Judge(pair, tolerance, part_tolerance, step, is_half[0] != is_half[1])
+    return Judge(pair, tolerance, step, is_half[0] != is_half[1])
 
 
 def _check_metric(name: str | None, data: Mapping[str, np.ndarray] | None) -> None:

@@ -55,7 +55,6 @@ class _Gap:
             other values differ.
         scale: the largest absolute value of the first model's output.
         is_finite: whether all values of both are finite.
-        has_parted: whether some part differs by more than it may.
         has_overflowed: whether infinities or NaN stand in other places.
     """
 
@@ -63,7 +62,6 @@ class _Gap:
     difference: float
     scale: float = 0.0
     is_finite: bool = False
-    has_parted: bool = False
     has_overflowed: bool = False
 
     @property
@@ -77,14 +75,8 @@ def _divide_by_scale(difference: float, scale: float) -> float:
     return difference / scale if scale else 0.0 if difference == 0 else float("inf")
 
 
-def _measure_gap(x: np.ndarray, y: np.ndarray, part_limit: float | None = None) -> _Gap:
-    """Measure how an output of two models differs.
-
-    Args:
-        x: the first model's output.
-        y: the second model's output.
-        part_limit: how much a part may differ, in units of its own largest value; None for any.
-    """
+def _measure_gap(x: np.ndarray, y: np.ndarray) -> _Gap:
+    """Measure how an output of two models differs."""
     shape = x.shape
     if x.shape != y.shape:
         return _Gap(shape, float("inf"))
@@ -94,26 +86,13 @@ def _measure_gap(x: np.ndarray, y: np.ndarray, part_limit: float | None = None) 
     if not np.array_equal(x[~known], y[~known], equal_nan=True):
         return _Gap(shape, float("inf"), scale, has_overflowed=True)
     x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
-    differences = np.abs(x - y)
-    has_parted = False
-    if part_limit is not None and x.size:
-        limits = part_limit * _measure_parts(np.maximum(np.abs(x), np.abs(y)))
-        has_parted = bool((differences > limits).any())
-    largest = float(differences.max(initial=0.0))
-    return _Gap(shape, largest, scale, bool(known.all()), has_parted)
+    largest = float(np.abs(x - y).max(initial=0.0))
+    return _Gap(shape, largest, scale, bool(known.all()))
 
 
-def _measure_parts(sizes: np.ndarray) -> np.ndarray:
-    """Return by element the largest value of the smallest part that it lies in.
-
-    A part is all that has one place along one axis.
-    """
-    found = np.full(sizes.shape, sizes.max())
-    for axis in range(sizes.ndim):
-        if sizes.shape[axis] < sizes.size:
-            others = tuple(a for a in range(sizes.ndim) if a != axis)
-            found = np.minimum(found, sizes.max(axis=others, keepdims=True))
-    return found
+def _measure_gaps(ours: Outputs, theirs: Outputs) -> list[_Gap]:
+    """Measure how the outputs of both models differ."""
+    return [_measure_gap(x, y) for x, y in zip(ours, theirs, strict=True)]
 
 
 @dataclass
@@ -145,23 +124,13 @@ class Judge:
     Args:
         pair: the two models.
         tolerance: the largest difference that counts as none, relative to the largest output.
-        part_tolerance: the same for parts of an output, relative to their own largest values; None
-            for no such limit.
         step: how far inputs and weights are moved to measure rounding, relatively.
         is_mixed: whether one model is in half precision, and the other is not.
     """
 
-    def __init__(
-        self,
-        pair: Runner,
-        tolerance: float,
-        part_tolerance: float | None,
-        step: float,
-        is_mixed: bool,
-    ):
+    def __init__(self, pair: Runner, tolerance: float, step: float, is_mixed: bool):
         self._pair = pair
-        self._tolerance, self._part_tolerance = tolerance, part_tolerance
-        self._step, self._is_mixed = step, is_mixed
+        self._tolerance, self._step, self._is_mixed = tolerance, step, is_mixed
         self._cases: list[_Case] = []
 
     def add_ordinary(self, kind: str, inputs: Mapping[str, np.ndarray]) -> tuple[Outputs, Outputs]:
@@ -171,7 +140,7 @@ class Judge:
             LadyError: a model does not run on it.
         """
         ours, theirs = self._pair.run_both(inputs)
-        self._cases.append(_Case(kind, inputs, self._measure_gaps(ours, theirs), True))
+        self._cases.append(_Case(kind, inputs, _measure_gaps(ours, theirs), True))
         return ours, theirs
 
     def add_made(self, sample: Sample) -> None:
@@ -179,18 +148,13 @@ class Judge:
         ours = self._pair.run_first(sample.inputs)
         theirs = self._pair.run_second(sample.inputs)
         if ours is not None and theirs is not None:
-            gaps = self._measure_gaps(ours, theirs)
+            gaps = _measure_gaps(ours, theirs)
             self._cases.append(_Case(sample.kind, sample.inputs, gaps, False))
         elif ours is not None or theirs is not None:
             gaps = [_Gap(x.shape, float("inf")) for x in ours or theirs or []]
             self._cases.append(_Case(sample.kind, sample.inputs, gaps, False, has_both=False))
         elif sample.plainer is not None:
             self.add_made(sample.plainer)
-
-    def _measure_gaps(self, ours: Outputs, theirs: Outputs) -> list[_Gap]:
-        """Measure how the outputs of both models differ."""
-        pairs = zip(ours, theirs, strict=True)
-        return [_measure_gap(x, y, self._part_tolerance) for x, y in pairs]
 
     def judge_outputs(self) -> tuple[tuple[OutputDifference, ...], tuple[Run, ...]]:
         """Return how each output differs, and what was run."""
@@ -231,7 +195,7 @@ class Judge:
             How much the output differs, None where that is rounding; and whether it is equal.
         """
         gap = case.gaps[k]
-        is_sound = not gap.has_parted and (gap.is_finite or not case.is_ordinary)
+        is_sound = gap.is_finite or not case.is_ordinary
         if is_sound and gap.relative <= self._tolerance:
             return gap.relative, True
         if case.is_ordinary:
@@ -280,7 +244,7 @@ class Judge:
         spreads = [0.0] * len(self._pair.outputs)
         for other in others:
             if first is not None and other is not None:
-                gaps = [_measure_gap(x, y) for x, y in zip(first, other, strict=True)]
+                gaps = _measure_gaps(first, other)
                 spreads = [max(s, g.difference) for s, g in zip(spreads, gaps, strict=True)]
         return spreads
 

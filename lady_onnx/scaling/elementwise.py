@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..rules.laws import (
     Absolute,
     Even,
@@ -31,7 +31,7 @@ def pass_elementwise(
         node: the node.
 
     Raises:
-        UnknownStructure: the operator's law lets no factor pass.
+        UnknownStructureError: the operator's law lets no factor pass.
     """
     rank = len(state.find_shape(node.outputs[0]))
     entries = [
@@ -78,7 +78,7 @@ def pass_elementwise(
             reflected = reflections.reflect(node, law, first)
             if reflected is not None:
                 return reflected
-    raise UnknownStructure("no rule for factors")
+    raise UnknownStructureError("no rule for factors")
 
 
 def _take(entries: list[list[FactorRole]], operands: tuple[int, ...] | None) -> list[FactorRole]:

@@ -11,7 +11,7 @@ from ..dataflow.labels.equations import (
     solve_equation,
     take_result_axes,
 )
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..rules import Equation
 from ..rules.laws import (
     Linear,
@@ -58,7 +58,8 @@ def pass_equation(
         kind: its equation.
 
     Raises:
-        UnknownStructure: the operator's law lets no factor pass, or a unit has a single element.
+        UnknownStructureError: the operator's law lets no factor pass, or a unit has a single
+            element.
     """
     laid = _lay_factors(state, node, kind)
     _note_crossed(state, node, laid)
@@ -79,7 +80,7 @@ def _lay_factors(state: FactorState, node: PlainNode, kind: Equation) -> _LaidFa
     """Lay the factors on the operands over the names of the equation.
 
     Raises:
-        UnknownStructure: a unit has a single element, so that its axis is not known.
+        UnknownStructureError: a unit has a single element, so that its axis is not known.
     """
     shapes = [state.find_shape(n) if n else None for n in node.inputs]
     results = [state.find_shape(o) if o else None for o in node.outputs]
@@ -90,7 +91,7 @@ def _lay_factors(state: FactorState, node: PlainNode, kind: Equation) -> _LaidFa
     state.monomials.fix(r for n in node.inputs[len(how.sides) :] for r in state.list_factors(n))
     for name, side in zip(node.inputs, how.sides, strict=False):
         if any(a.size == 1 for _, a in state.list_factors(name)):
-            raise UnknownStructure("a single unit")
+            raise UnknownStructureError("a single unit")
         roles = state.list_factors(name) if side else []
         laid.entries.append([(g, lay_over_names(a, side, names, sizes)) for g, a in roles])
         if state.is_weight(name):
@@ -121,7 +122,7 @@ def _apply_law(
     """Return the factors of the result over the names of the equation.
 
     Raises:
-        UnknownStructure: the operator's law lets no factor pass.
+        UnknownStructureError: the operator's law lets no factor pass.
     """
     monomials, entries, first = state.monomials, laid.entries, laid.entries[0]
     match node.law:
@@ -141,7 +142,7 @@ def _apply_law(
             kept = monomials.keep_signs(first) if keeps_sign else first
             made = monomials.multiply([*kept, *(r for gain in entries[1:2] for r in gain)])
             return _add_weights(state, made, node.inputs[2:], entries[2:])
-    raise UnknownStructure("no rule for factors")
+    raise UnknownStructureError("no rule for factors")
 
 
 def _sum_up(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from ..dataflow.labels.roles import find_varying_axes
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 
 Factor = tuple[tuple[tuple[int, float], ...], frozenset[int]]
 """A monomial: unknown factors by number, each to a power, and unknown signs by number."""
@@ -94,11 +94,11 @@ class Monomials:
             every element its unit.
 
         Raises:
-            UnknownStructure: different units meet in an element.
+            UnknownStructureError: different units meet in an element.
         """
         a, b = np.broadcast_arrays(a, b)
         if ((a > 0) & (b > 0) & (decode_units(a) != decode_units(b))).any():
-            raise UnknownStructure("different units meet")
+            raise UnknownStructureError("different units meet")
         numbers = np.stack([a.ravel(), b.ravel()]) >> UNIT_BITS
         pairs, where = np.unique(numbers, axis=1, return_inverse=True)
         units = np.maximum(decode_units(a), decode_units(b))
@@ -108,7 +108,7 @@ class Monomials:
         """Return the products of two arrays of monomials, element by element.
 
         Raises:
-            UnknownStructure: different units meet in an element.
+            UnknownStructureError: different units meet in an element.
         """
         pairs, where, units = self.pair_numbers(a, b)
         factors = [multiply_factors(self.factors[i], self.factors[j]) for i, j in pairs]

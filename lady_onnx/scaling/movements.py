@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..dataflow.steps import move_role, move_shape
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..rules import Movement, Take
 from .monomials import FactorRole
 from .state import FactorState, PlainNode
@@ -17,11 +17,11 @@ def pass_movement(state: FactorState, node: PlainNode, kind: Movement) -> list[l
     """Return the factors of every result of a node that moves elements.
 
     Raises:
-        UnknownStructure: a padding stands beside units, or units lie along several axes of what is
-            concatenated.
+        UnknownStructureError: a padding stands beside units, or units lie along several axes of
+            what is concatenated.
     """
     if not node.is_plain_movement and node.law is None:
-        raise UnknownStructure("a padding that is not zero")
+        raise UnknownStructureError("a padding that is not zero")
     moved = {i for sources, _ in kind.results for i in sources}
     state.monomials.fix(
         r for i, n in enumerate(node.inputs) if i not in moved for r in state.list_factors(n)
@@ -42,7 +42,7 @@ def _move(state: FactorState, node: PlainNode, kind: Movement, result: int) -> l
     for step in steps if roles else ():
         is_padding = isinstance(step, Take) and (step.index < 0).any()
         if is_padding and any(a.shape[step.axis] > 1 for _, a in roles):  # type: ignore[union-attr]
-            raise UnknownStructure("units beside a padding")
+            raise UnknownStructureError("units beside a padding")
         roles = [(g, move_role(a, step, shape)) for g, a in roles]
         shape = move_shape(shape, step)
     return roles
@@ -54,13 +54,13 @@ def _concatenate(
     """Return the factors of concatenated tensors; a tensor without a group has its factor one.
 
     Raises:
-        UnknownStructure: the units of a group lie along several axes of one tensor.
+        UnknownStructureError: the units of a group lie along several axes of one tensor.
     """
     found: list[FactorRole] = []
     for group in dict.fromkeys(g for entry in entries for g, _ in entry):
         own = [[a for g, a in entry if g == group] for entry in entries]
         if any(len(arrays) > 1 for arrays in own):
-            raise UnknownStructure("units along several axes")
+            raise UnknownStructureError("units along several axes")
         varying = (a for arrays in own for x in arrays for a, n in enumerate(x.shape) if n > 1)
         axes = {axis, *varying}
         pieces = []

@@ -102,7 +102,7 @@ class FactorState:
         """Return the shape of a tensor.
 
         Raises:
-            UnknownStructure: it is not known.
+            UnknownStructureError: it is not known.
         """
         return self.plain.find_shape(name)
 

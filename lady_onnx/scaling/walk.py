@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from ..dataflow.engine import Analysis
 from ..dataflow.plainsteps import list_plain_steps
-from ..errors import UnknownStructure
+from ..errors import UnknownStructureError
 from ..graph.model import Graph
 from ..groups.model import Group
 from ..groups.scaling import Scaling
@@ -73,9 +73,9 @@ def _pass_node(
     try:
         made = _apply_rule(state, reflections, node)
         if made and any(node.outputs[len(made) :]):
-            raise UnknownStructure("a result that no rule for factors names")
+            raise UnknownStructureError("a result that no rule for factors names")
         mixing.note_node(node, made)
-    except UnknownStructure:
+    except UnknownStructureError:
         _stop_factors(state, mixing, node)
         made = []
     for name, roles in zip(node.outputs, made or [[] for _ in node.outputs], strict=False):
@@ -113,7 +113,7 @@ def _apply_rule(
     """Return the factors of each result of a node, by its law.
 
     Raises:
-        UnknownStructure: no factor passes.
+        UnknownStructureError: no factor passes.
     """
     if not any(state.list_factors(name) for name in node.inputs):
         return []
@@ -122,7 +122,7 @@ def _apply_rule(
     rest: list[list[FactorRole]] = [[] for _ in node.outputs[1:]] if node.results_stay else []
     match node.kind, node.law:
         case None, _:
-            raise UnknownStructure("no rule for factors")
+            raise UnknownStructureError("no rule for factors")
         case _, Recurrence(gates=gates):
             return pass_recurrence(state, node, gates)
         case Movement() as kind, _:
@@ -131,4 +131,4 @@ def _apply_rule(
             return [pass_equation(state, reflections, node, kind), *rest]
         case Elementwise(), _:
             return [pass_elementwise(state, reflections, node), *rest]
-    raise UnknownStructure("no rule for factors")
+    raise UnknownStructureError("no rule for factors")

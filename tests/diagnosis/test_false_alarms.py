@@ -1,4 +1,4 @@
-"""Honest trainings that move a part of the weights only: altered copies, and never tampered ones."""
+"""Honest trainings that move a part of the weights: altered copies, and never tampered ones."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ def train(
     learned: Sequence[str],
     steps: int = 30,
 ) -> Weights:
-    """The weights after some steps on batches of four samples with random labels, where only some are learned."""
+    """The weights after some steps, where only some are learned.
+
+    A batch has four samples with random labels.
+    """
     torch.manual_seed(len(samples))
     tensors = {n: torch.tensor(w) for n, w in weights.items()}
     for name in learned:

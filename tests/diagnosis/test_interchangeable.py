@@ -23,7 +23,10 @@ from ..helpers.networks import INCOMING, OUTGOING, RUN, convolutional, weights, 
 
 
 def planted(seed: int, group: str, activation: str = "Relu") -> onnx.ModelProto:
-    """Unit 3 is unit 1 times two, unit 6 is unit 1 but for its bias; 2 and 5 have no input, 4 and 7 are not read."""
+    """Unit 3 is unit 1 times two, unit 6 is unit 1 but for its bias.
+
+    Units 2 and 5 have no input, 4 and 7 are not read.
+    """
     model = convolutional(activation, seed)
     arrays = weights(model)
     for name in INCOMING[group]:
@@ -64,7 +67,7 @@ def test_exact_copies_are_not_asked_for() -> None:
 
 @pytest.mark.parametrize("name", ["ppocr-rec", "open-nsfw"])
 def test_units_of_trained_models_may_change_places(name: str) -> None:
-    """Whatever reads the units of a set gets another one's output: the model computes nearly the same."""
+    """Readers of a set's units get another one's output: the model computes nearly the same."""
     graph = load_graph(real.path(name))
     analysis = analyse_graph(graph)
     groups = extract_groups(analysis).groups

@@ -1,4 +1,4 @@
-"""What files declare of their values, beside what their nodes say: it counts where nothing shows it."""
+"""What files declare of their values beside their nodes: it counts where nothing shows it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from ..helpers.layers import F, X, layers, model, widened
 
 
 def declared_length() -> Pair:
-    """onnxruntime folds the length of what it cannot infer to a constant, where a file declares it."""
+    """onnxruntime folds a length that it cannot infer to a constant, where a file declares it."""
     nodes = [
         node("NonZero", "x", "places"),
         node("Shape", "places", "lengths"),
@@ -88,7 +88,7 @@ def declared_length_of_an_output() -> Pair:
 
 
 def lengths_of_one_name() -> Pair:
-    """onnxruntime plans memory by names of lengths, and stops where what has one name has two lengths."""
+    """onnxruntime plans memory by names of lengths, and stops where one name has two lengths."""
     nodes = [
         node("Relu", "x", "a"),
         node("Relu", "y", "b"),
@@ -107,7 +107,10 @@ def lengths_of_one_name() -> Pair:
 
 
 def names_that_fuse(where: str) -> Pair:
-    """onnxruntime fuses a sum and a norm where its operands' lengths have the same names; the fused one broadcasts neither."""
+    """onnxruntime fuses a sum and a norm where their operands' lengths have the same names.
+
+    The fused one broadcasts neither.
+    """
 
     def built(is_lie: bool) -> ModelProto:
         true, lie = [["b", "s", 8], ["c", "t", 8]], [["b", "s", 8], ["b", "s", 8]]

@@ -1,4 +1,4 @@
-"""Total equality of programs: every field of every message is compared, or ignored with a reason."""
+"""Total equality of programs: each field of each message is compared, or ignored with a reason."""
 
 from __future__ import annotations
 

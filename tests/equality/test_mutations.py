@@ -11,7 +11,7 @@ from onnx import onnx_ml_pb2
 import lady_onnx as lady
 from lady_onnx.pipeline.checking import Check
 
-from ..helpers import bases, messages, oracle, trials, workers
+from ..helpers import bases, messages, oracle, special_models, trials, workers
 
 SEED = 1
 INDICES = sorted([*range(0, 2 * len(messages.KINDS), 2), *range(1, 120, 2)])
@@ -87,8 +87,8 @@ def test_an_error_of_another_kind_is_a_crash(monkeypatch: pytest.MonkeyPatch) ->
 def test_the_oracle_tells_what_two_random_runs_do_not() -> None:
     """A word beyond the first few, an arm for large values, and a size that is odd."""
     for build, kind, name in (
-        (bases.words, "int64_data", "table"),
-        (bases.masked, "float_data", "mask"),
+        (special_models.words, "int64_data", "table"),
+        (special_models.masked, "float_data", "mask"),
     ):
         reference = build()
         suspect = messages.copied(reference)

@@ -8,7 +8,10 @@ from torch.nn import functional as F
 
 
 class GDN(nn.Module):
-    """Generalised divisive normalisation (Ballé et al. 2016), its parameters kept positive by a bound, as codecs do."""
+    """Generalised divisive normalisation (Ballé et al. 2016).
+
+    Its parameters are kept positive by a bound, as codecs do.
+    """
 
     def __init__(self, c: int, inverse: bool = False):
         super().__init__()
@@ -36,9 +39,10 @@ def up(i: int, o: int, k: int = 5) -> nn.ConvTranspose2d:
 
 
 class Hyperprior(nn.Module):
-    """The scale hyperprior codec (Ballé et al. 2018), its parts apart: analysis, synthesis, and both for the scales.
+    """The scale hyperprior codec (Ballé et al. 2018), its parts apart.
 
-    `n` are the widths of its hidden layers, one for all or, as channel pruning leaves them, one each.
+    Analysis, synthesis, and both for the scales. `n` are the widths of its hidden layers, one for
+    all or, as channel pruning leaves them, one each.
     """
 
     def __init__(self, n: int | tuple[int, int, int, int, int, int, int], m: int):
@@ -59,7 +63,7 @@ class Hyperprior(nn.Module):
 
 
 class VideoCodec(nn.Module):
-    """A DVC-like codec (Lu et al. 2019): flow, its codec, warping, compensation, and a codec of the residual."""
+    """A DVC-like codec (Lu et al. 2019): flow, its codec, warping, compensation, residual codec."""
 
     def __init__(self, n: int, m: int, flow: int):
         super().__init__()
@@ -88,7 +92,10 @@ class VideoCodec(nn.Module):
 
 
 class MinConv(nn.Module):
-    """A layer that compares and does not multiply: sign and the smaller magnitude of weight and input, summed."""
+    """A layer that compares and does not multiply.
+
+    It sums the sign and the smaller magnitude of weight and input.
+    """
 
     def __init__(self, i: int, o: int, k: int):
         super().__init__()

@@ -187,7 +187,7 @@ def share(model: ModelProto, rng: Random) -> ModelProto:
 
 
 def write_defaults(model: ModelProto, rng: Random) -> ModelProto:
-    """Attributes that have their default are left out where they stand, and written where they do not."""
+    """Attributes that have their default are left out where they stand, and written elsewhere."""
     versions = {o.domain: o.version for o in model.opset_import}
     changed = False
     for graph in _graphs(model):

@@ -1,4 +1,7 @@
-"""What models seldom hold: notes, functions, sparse and outside weights, so that every field stands somewhere."""
+"""What models seldom hold, so that every field stands somewhere.
+
+Notes, functions, sparse and outside weights.
+"""
 
 from __future__ import annotations
 
@@ -137,7 +140,7 @@ def put_in_function(model: ModelProto, rng: Random) -> None:
 
 
 def give_everything(model: ModelProto, rng: Random) -> None:
-    """Gives a function attributes of the kinds that no operator takes, and that it does not read."""
+    """Gives a function attributes of kinds that no operator takes, and that it does not read."""
     put_in_function(model, rng)
     function = model.functions[-1]
     node = next(n for n in model.graph.node if n.domain == function.domain)
@@ -207,7 +210,10 @@ OUTSIDE = "weights.bin"
 
 
 def store_outside(model: ModelProto, folder: Path) -> None:
-    """Puts the weights of the main graph into a file beside the model, each twice, so that any of them has a neighbour."""
+    """Puts the weights of the main graph into a file beside the model.
+
+    Each stands there twice, so that any of them has a neighbour.
+    """
     data = b""
     tensors = [t for t in model.graph.initializer if t.HasField("raw_data")]
     for tensor in tensors:
@@ -287,7 +293,10 @@ def homes(kind: Kind) -> tuple[str, ...]:
 
 
 def prepare(model: ModelProto, kind: Kind, rng: Random, folder: Path) -> None:
-    """Gives a model what it needs to hold a field, and sometimes more; what lies outside it goes into a folder."""
+    """Gives a model what it needs to hold a field, and sometimes more.
+
+    What lies outside it goes into a folder.
+    """
     name, field = kind
     if f"{name}.{field}" in LIES_OUTSIDE and (name == "TensorProto" or rng.random() < 0.5):
         store_outside(model, folder)

@@ -41,7 +41,7 @@ FORMS = ("tracing", "dynamo", "opset 14, unfolded", "half", "all half")
 
 
 def unfolded(net: nn.Module, x: Tensor) -> onnx.ModelProto:
-    """By the tracing exporter, of an older opset, BatchNorm apart and normalisations spelled out."""
+    """By the tracing exporter, of an older opset, BatchNorm apart and norms spelled out."""
     buffer = io.BytesIO()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")

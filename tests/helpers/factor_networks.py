@@ -207,7 +207,7 @@ class Cells:
                     x = self.node("Mul", [x, self.mask()])[0]
                 case "Where":
                     keep = self.node("Cast", [self.mask()], to=TensorProto.BOOL)[0]
-                    # minus infinity at all places makes NaN, of which onnxruntime's cells make numbers again
+                    # minus infinity everywhere makes NaN, which onnxruntime's cells turn to numbers
                     fill = self.const(
                         self.one_of(float(np.finfo(F).min), -1e4, -5.0) if before else 0, F
                     )
@@ -224,7 +224,7 @@ class Cells:
         return x
 
     def mask(self) -> str:
-        """An input of numbers, floats or not, for each query and key, or each key, or one of weights."""
+        """An input of numbers, floats or not, for each query and key, or each key; or weights."""
         match self.one_of("float", "whole", "weights"):
             case "float":
                 return self.given(

@@ -19,7 +19,7 @@ from . import oracle
 from .builders import build
 
 ROUNDING = 3e-6
-"""A share of what a model's outputs usually are that rounding of single precision may make out anywhere."""
+"""A share of what a model's outputs usually are; single precision may round by it anywhere."""
 
 
 def found(model: onnx.ModelProto) -> list[Scaling]:
@@ -31,7 +31,10 @@ def found(model: onnx.ModelProto) -> list[Scaling]:
 def rescaled(
     model: onnx.ModelProto, seed: int, spread: float = 0.5, together: bool = False
 ) -> onnx.ModelProto:
-    """All units times random factors that are said to leave the function as it is; `together` one for all of a group."""
+    """All units times random factors that are said to leave the function as it is.
+
+    `together` takes one for all units of a group.
+    """
     graph = load_graph(model).copy()
     generator = np.random.default_rng(seed)
     for scaling in found(model):
@@ -52,7 +55,10 @@ def violation(
     examples: Sequence[Mapping[str, Any]] = (),
     longest: int = 2,
 ) -> float:
-    """How far a suspect's outputs are from the model's, as a share of the largest; zero where rounding may do the same."""
+    """How far a suspect's outputs are from the model's, as a share of the largest.
+
+    Zero where rounding may do the same.
+    """
     reference, other = (oracle.opened(m.SerializeToString()) for m in (model, suspect))
     assert reference is not None, "onnxruntime refuses the model"
     assert other is not None, "onnxruntime refuses the suspect"

@@ -27,11 +27,15 @@ def i8(*shape: int) -> np.ndarray:
 SCALE, ZERO = np.array(0.1, np.float32), np.array(3, np.uint8)
 SEQUENCE, MAP, BYTES, BYTE_MAP, ROWS = "sequence", "map", "bytes", "byte map", "rows"
 LAST, BYTE_LAST = "channels last", "bytes, channels last"
-"""What the operator is given: [1, T, C], [1, C, T, 5], the same in bytes, [T, C] in bytes; [1, T, 5, C], and that in bytes."""
+"""What the operator is given.
+
+[1, T, C], [1, C, T, 5], the same in bytes, [T, C] in bytes; [1, T, 5, C], and that in bytes.
+"""
 QPAIR = [SCALE, ZERO]
 QCONV = [np.abs(w(7)), np.zeros(7, np.int8), *QPAIR, RNG.integers(-99, 99, 7).astype(np.int32)]
 """Scales and zero points of a weight and of the result, and the bias."""
-# operator, kind of the map, further operands ("same" for a second map), attributes, results, sizes of the groups
+# operator, kind of the map, further operands ("same" for a second map), attributes, results, sizes
+# of the groups
 CASES: list[tuple[str, str, list[object], dict[str, object], int, list[int]]] = [
     ("Gelu", SEQUENCE, [], {}, 1, [C]),
     ("QuickGelu", SEQUENCE, [], {"alpha": 1.7}, 1, [C]),
@@ -264,7 +268,10 @@ BLOCKS = [(zeros, flat) for zeros in (False, True) for flat in (False, True)]
 
 
 def blocks(zeros: bool, flat: bool) -> tuple[onnx.ModelProto, list[int]]:
-    """Weights of four bits in three blocks of sixteen rows: blocks may change places, unless zero points pack two of them."""
+    """Weights of four bits in three blocks of sixteen rows.
+
+    Blocks may change places, unless zero points pack two of them.
+    """
     weights = {"a": w(C, 48), "b": u8(7, 3, 8), "scales": np.abs(w(7, 3)), "last": w(7, 3)}
     if flat:
         weights["scales"] = weights["scales"].reshape(-1)
@@ -285,7 +292,10 @@ ROTATIONS = [(turned, pairs) for turned in (4, 6) for pairs in (False, True)]
 
 
 def rotation(turned: int, pairs: bool, apart: bool = False) -> tuple[onnx.ModelProto, list[int]]:
-    """Two heads of six, of which some dimensions turn: heads may change places pair by pair, what does not turn is free."""
+    """Two heads of six, of which some dimensions turn.
+
+    Heads may change places pair by pair, what does not turn is free.
+    """
     heads, d = 2, 6
     weights = {
         "wq": w(C, heads * d),

@@ -1,4 +1,4 @@
-"""Models made by hand, with subgraphs, functions, recurrent cells and attention, and the sizes of their groups."""
+"""Models made by hand, with subgraphs, functions, cells and attention, and their groups' sizes."""
 
 from __future__ import annotations
 

@@ -34,7 +34,8 @@ def trials(first: int, more: int = 200) -> list[Any]:
 def holds(model: onnx.ModelProto, seed: int) -> bool:
     """Does the law hold for one random element of the symmetry?"""
     found = lady.verify(model, lady.permute(model, seed).model, samples=2)
-    # what rounding does is asked at the size of the inputs that show it: a whole number made of a huge one is nothing else
+    # what rounding does is asked at the size of the inputs that show it: a whole number made of a
+    # huge one is nothing else
     return all(
         r.equal
         or r.max_rel
@@ -46,7 +47,8 @@ def holds(model: onnx.ModelProto, seed: int) -> bool:
 def sensitivity(model: onnx.ModelProto | str | Path, size: float = 1.0) -> float:
     """How far the outputs move, relatively, when inputs of a size change by one part in a million.
 
-    Near a pole of a tangent, or where a value is rounded on the way, another order of a sum may do the same.
+    Near a pole of a tangent, or where a value is rounded on the way, another order of a sum may do
+    the same.
     """
     graph = load_graph(model)
     running = open_session(graph)

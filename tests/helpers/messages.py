@@ -49,12 +49,15 @@ MESSAGES = _messages()
 KINDS: tuple[Kind, ...] = tuple((name, f.name) for name, d in MESSAGES.items() for f in d.fields)
 """Every field of every message that a model may hold."""
 SILENT = re.compile(
-    r"doc_string|metadata_props|denotation|producer|model_version|StringString|training_info|TrainingInfo|onfiguration"
-    r"|Shard|IntIntList|TensorAnnotation|quantization_annotation|Opaque|opaque|SparseTensor\.|sparse_tensor_type|Segment"
-    r"|segment|ModelProto.domain|GraphProto.name|NodeProto.name|value_info|Map|map_type|type_protos|tensors|graphs|external"
+    r"doc_string|metadata_props|denotation|producer|model_version|StringString"
+    r"|training_info|TrainingInfo|onfiguration"
+    r"|Shard|IntIntList|TensorAnnotation|quantization_annotation|Opaque|opaque"
+    r"|SparseTensor\.|sparse_tensor_type|Segment"
+    r"|segment|ModelProto.domain|GraphProto.name|NodeProto.name|value_info"
+    r"|Map|map_type|type_protos|tensors|graphs|external"
 )
 TELLING: tuple[Kind, ...] = tuple(k for k in KINDS if not SILENT.search(".".join(k)))
-"""Fields that can change what is computed, as far as onnxruntime reads them; they are drawn more often."""
+"""Fields that can change what onnxruntime computes; they are drawn more often."""
 
 
 class Place:

@@ -1,6 +1,7 @@
 """One change to one field of any message of a model.
 
-The fields are those of the protobuf descriptors, from `ModelProto` down: a new version of `onnx` brings its new fields.
+The fields are those of the protobuf descriptors, from `ModelProto` down: a new version of `onnx`
+brings its new fields.
 """
 
 from __future__ import annotations
@@ -17,7 +18,10 @@ from .dressing import holding
 from .messages import Kind, NotPossibleError, Place, Random, copied, named, pick, swap
 
 AIMED = 0.8
-"""The share of changes that a field's meaning suggests, where it suggests any; the others are like those of any field."""
+"""The share of changes that a field's meaning suggests, where it suggests any.
+
+The others are like those of any field.
+"""
 
 
 def mutate(model: ModelProto, kind: Kind, rng: Random) -> str:
@@ -27,7 +31,7 @@ def mutate(model: ModelProto, kind: Kind, rng: Random) -> str:
     """
     before = model.SerializeToString(deterministic=True)
     held = holding(model, kind)
-    # each of the messages that hold it counts as much as any other; weights have many times more tensors than nodes
+    # each message that holds it counts the same; weights have many times more tensors than nodes
     place = pick(rng, held)
     ways = WAYS.get(".".join(kind), ())
     what = None
@@ -119,7 +123,7 @@ def _change_message(message: Any, f: Any, others: Sequence[Message], rng: Random
 
 
 def _other(value: Any, f: Any, others: Sequence[Any], rng: Random) -> Any:
-    """Another value of a number or a word: near it, a usual one, or one that stands elsewhere in the model."""
+    """Another value of a number or a word: near it, a usual one, or one from elsewhere here."""
     candidates = [v for v in others if v != value]
     if candidates and rng.random() < 0.3:
         return pick(rng, candidates)

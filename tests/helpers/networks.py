@@ -60,7 +60,7 @@ def drawn(seed: int, **shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
 
 
 def convolutional(activation: str, seed: int) -> onnx.ModelProto:
-    """Two convolutions and two dense layers, of 16, 12 and 24 units, the dense ones after a flattening."""
+    """Two convolutions and, after a flattening, two dense layers, of 16, 12 and 24 units."""
     nodes = [
         helper.make_node("Conv", ["x", "a", "ab"], ["h"], pads=[1] * 4),
         helper.make_node(activation, ["h"], ["i"]),
@@ -138,7 +138,10 @@ def attention(seed: int, sizes: Sequence[float] = (1, 1), width: int = 4) -> onn
 
 
 def stream(width: int, blocks: int, biases: bool, seed: int, stem: bool = True) -> onnx.ModelProto:
-    """A residual stream of `width`, each block with a hidden layer of half of it; without a stem nothing is anchored."""
+    """A residual stream of `width`, each block with a hidden layer of half of it.
+
+    Without a stem nothing is anchored.
+    """
     rng = np.random.default_rng(seed)
     weights = {
         "stem": rng.standard_normal((8, width)) if stem else np.ones((8, width)),

@@ -20,7 +20,10 @@ TELLING = 1e-4
 NUDGE = 1e-6
 """By this share of themselves inputs are moved, to see how steep a model is."""
 NUDGE_OF_HALVES = 2.0**-11
-"""The same where a model rounds to half precision on the way: a runtime may leave that out between two operators."""
+"""The same where a model rounds to half precision on the way.
+
+A runtime may leave that rounding out between two operators.
+"""
 STEEP = 10
 """A difference of as many times what such a nudge does is no difference."""
 DTYPES = {
@@ -202,7 +205,10 @@ def _flat(value: Any) -> list[Any]:
 
 
 def difference(a: Sequence[np.ndarray] | None, b: Sequence[np.ndarray] | None) -> float:
-    """The largest difference, as a share of the largest value of its output; infinite where it is of another kind."""
+    """The largest difference, as a share of the largest value of its output.
+
+    Infinite where it is of another kind.
+    """
     if a is None or b is None:
         return 0.0 if a is b else np.inf
     if len(a) != len(b):
@@ -236,8 +242,8 @@ def interface(session: Any) -> tuple[Any, ...]:
 def judge(reference: Any, suspect: Any, given: Sequence[Sample]) -> tuple[str, float, int]:
     """Whether two sessions give the same.
 
-    Returns: one of `EQUAL`, `DIFFERENT`, `UNDECIDED` and `INVALID`; the largest difference, and the sample that shows it
-    (-1 where the interfaces differ).
+    Returns: one of `EQUAL`, `DIFFERENT`, `UNDECIDED` and `INVALID`; the largest difference, and the
+    sample that shows it (-1 where the interfaces differ).
     """
     if reference is None or suspect is None:
         return INVALID, np.inf, -1
@@ -258,7 +264,10 @@ def judge(reference: Any, suspect: Any, given: Sequence[Sample]) -> tuple[str, f
 
 
 def steepness(session: Any, sample: Sample, nudge: float = NUDGE, seed: int = 0) -> float:
-    """How far the outputs move when the inputs are nudged: near a pole, or a step, rounding may do the same."""
+    """How far the outputs move when the inputs are nudged.
+
+    Near a pole, or a step, rounding may do the same.
+    """
     rng = np.random.default_rng(seed)
     plain = run(session, sample)
     moves = [0.0]

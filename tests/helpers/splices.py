@@ -1,4 +1,4 @@
-"""Random graphs with every rule in them: the models on which each operator is tried, spliced into grown graphs."""
+"""Random graphs with every rule in them: the models that operators are tried on, spliced in."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import onnxruntime
 from hypothesis import strategies as st
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
-from . import fused, handmade, operator_cases, sequences
-from .strategies import OPSET, SIZE, STEPS, WIDTHS, Grown, begin, end, grow
+from . import fused, handmade, operator_cases, operator_models, sequences
+from .grown import OPSET, SIZE, Grown
+from .strategies import STEPS, WIDTHS, begin, end, grow
 
 BATCH = 4
 """The size of symbolic axes."""
@@ -31,7 +32,7 @@ class Splice:
 def pool() -> list[Splice]:
     found = [
         Splice(
-            c[0], c[3], functools.partial(lambda c: (operator_cases.build_model(*c[:5]), c[5]), c)
+            c[0], c[3], functools.partial(lambda c: (operator_models.build_model(*c[:5]), c[5]), c)
         )
         for c in operator_cases.CASES
     ]
@@ -40,8 +41,10 @@ def pool() -> list[Splice]:
         for c in fused.CASES
     ]
     found += [
-        Splice(op, 20, functools.partial(lambda op: (operator_cases.made_from_nothing(op), []), op))
-        for op in operator_cases.FROM_NOTHING
+        Splice(
+            op, 20, functools.partial(lambda op: (operator_models.made_from_nothing(op), []), op)
+        )
+        for op in operator_models.FROM_NOTHING
     ]
     found += [
         Splice("shapes", OPSET, handmade.shapes),
@@ -88,7 +91,7 @@ POOL = pool()
 
 @functools.cache
 def built(number: int) -> tuple[ModelProto, list[int], list[int], int]:
-    """A splice's model, the sizes of its groups, the shape of its input and the size of its output."""
+    """A splice's model, its groups' sizes, the shape of its input and the size of its output."""
     model, expected = POOL[number].build()
     shape = [d.dim_value or BATCH for d in model.graph.input[0].type.tensor_type.shape.dim]
     session = onnxruntime.InferenceSession(
@@ -117,7 +120,8 @@ def _operators(nodes: Iterable[NodeProto]) -> set[tuple[str, str]]:
 def splice(g: Grown, current: str, number: int, width: int) -> str:
     """Feeds the channels of `current` to a splice's input, and its output to new channels.
 
-    What the splice is given has an order, and so has its output: it has the groups that it has alone.
+    What the splice is given has an order, and so has its output: it has the groups that it has
+    alone.
     """
     model, expected, shape, size = built(number)
     model = ModelProto.FromString(model.SerializeToString())
@@ -177,7 +181,7 @@ def _rename(graph: GraphProto, prefix: str) -> None:
 def spliced(
     draw: st.DrawFn, most: int = 4, first: int | None = None
 ) -> tuple[ModelProto, list[int], set[int]]:
-    """A random graph, the sizes of its groups, and the splices in it; `first` is one that must be there."""
+    """A random graph, its groups' sizes, and its splices; `first` is one that must be there."""
     first = draw(st.sampled_from(range(len(POOL)))) if first is None else first
     opset = POOL[first].opset
     alike = [i for i, s in enumerate(POOL) if s.opset == opset]

@@ -1,4 +1,4 @@
-"""Trials of `check`: a model, a copy with one change, perhaps disguised, and onnxruntime's word on whether they are one."""
+"""Trials of `check`: a model, a copy with one change, perhaps disguised, and onnxruntime's word."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Trial:
         rewrites: the names of the honest rewrites behind it.
         state: onnxruntime's word, as in `oracle`; empty where there was no mutant.
         apart: the largest difference of the outputs.
-        verdict: of `check`; `REFUSED` where it raised LadyError, `CRASHED` where anything else; `LOST` where onnxruntime
-            brought the process down.
+        verdict: of `check`; `REFUSED` where it raised LadyError, `CRASHED` where anything else;
+            `LOST` where onnxruntime brought the process down.
         reason: its reason, or the error.
         accepted: whether the mutant was accepted.
     """
@@ -70,7 +70,8 @@ class Trial:
     def __str__(self) -> str:
         behind = f", then {', '.join(self.rewrites)}" if self.rewrites else ""
         what = f"{self.verdict}: {self.reason}" if self.reason else self.verdict
-        return f"{self.index}: {self.base}: {self.change}{behind}; outputs {self.state} by {self.apart:.3g}; {what}"
+        change = f"{self.index}: {self.base}: {self.change}{behind}"
+        return f"{change}; outputs {self.state} by {self.apart:.3g}; {what}"
 
 
 def by_family(bases: Sequence[Base]) -> dict[str, list[Base]]:
@@ -98,7 +99,7 @@ def run_trial(
     Args:
         families: the models, by family.
         seed, index: of the trial.
-        keep: a folder into which the pair of files goes where it was accepted wrongly, or `check` crashed.
+        keep: a folder for the pair of files, where it was accepted wrongly or `check` crashed.
         entered: is told the name of each stage, so that one that never ends can be told.
     """
     rng = np.random.default_rng([seed, index])
@@ -199,7 +200,10 @@ class _Pair:
             self.suspect, self.rewrites = suspect, names
 
     def judge(self, seed: int) -> tuple[str, float]:
-        """onnxruntime's word on the suspect; a difference that the rewrites make alone needs to be a clear one."""
+        """onnxruntime's word on the suspect.
+
+        A difference that the rewrites make alone needs to be a clear one.
+        """
         self.session = oracle.opened(_source(self.reference, self.folder))
         if self.session is None:
             return oracle.INVALID, np.inf

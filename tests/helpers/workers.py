@@ -15,11 +15,11 @@ from typing import NoReturn
 from . import bases, trials
 
 PATIENCE_S = 60
-"""A trial that computes for longer is ended, and counted as a crash where it was `check` that took so long."""
+"""A trial that computes for longer is ended, and is a crash where it was `check` that took long."""
 MEMORY_BYTES = 8 << 30
 """A process gets so much, so that a mutant with huge sizes ends as an error."""
 READY, STAGE, DONE, DEAD = "ready", "stage", "done", "dead"
-"""What a process says: that it is there, the stage of its trial, the trial; and which signal ended it."""
+"""What a process says: that it is there, its trial's stage, the trial; which signal ended it."""
 
 
 def _prepare(pipe: Connection, seed: int, keep: Path | None) -> None:

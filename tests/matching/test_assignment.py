@@ -52,7 +52,7 @@ def test_a_sparse_assignment_is_the_best_one(kind: str, dtype: type) -> None:
     assert np.array_equal(np.sort(found), np.arange(SIZE))
     rows, best = linear_sum_assignment(scores, maximize=True)
     most, least = (scores[rows, c].sum(dtype=np.float64) for c in (best, found))
-    # prices are equal that differ by a ten-thousandth of what the likeliest partners of a unit differ by
+    # prices are equal that differ by a ten-thousandth of the spread of a unit's likeliest partners
     top = np.sort(scores, axis=1)[:, -16:]
     assert most - least <= 2 * EQUAL_PRICE_TOLERANCE * SIZE * float(
         np.median(top[:, -1] - top[:, 0])
@@ -60,7 +60,7 @@ def test_a_sparse_assignment_is_the_best_one(kind: str, dtype: type) -> None:
 
 
 def test_prices_settle_where_rows_want_the_same() -> None:
-    """Two rows that like one column best share the next ones so that the sum is largest, not each its own."""
+    """Two rows that like one column best share the next ones so that the sum is largest."""
     worth = np.array([5.0, 4.0, 5.0, 1.0, 3.0, 3.0])
     rows, columns = np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 2, 1, 2])
     settled = settle_prices(rows, columns, worth, np.zeros(3), 1e-9)
@@ -69,7 +69,7 @@ def test_prices_settle_where_rows_want_the_same() -> None:
 
 
 def test_wide_tables_are_balanced_without_what_counts_for_nothing() -> None:
-    """A match has the same probability whether all of the table is there or only the odds that count."""
+    """A match is as probable whether all of the table is there or only the odds that count."""
     x, y, noise = _rows("noisy copies", np.random.default_rng(1))
     whole = compute_log_likelihoods((x / noise).astype(np.float32), (y / noise).astype(np.float32))
     match = linear_sum_assignment(whole, maximize=True)[1]

@@ -1,4 +1,4 @@
-"""Where units went: streams, noise, and copies that were altered in ways that can be read off their weights."""
+"""Where units went: streams, noise, and copies altered in ways that their weights show."""
 
 from __future__ import annotations
 
@@ -48,7 +48,10 @@ def noise(level: float, seed: int) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def placed(shuffled: lady.Permuted, found: lady.Resync) -> float:
-    """The share of units that are back in their place; where units are equal in every slot, one place is as good as another."""
+    """The share of units that are back in their place.
+
+    Where units are equal in every slot, one place is as good as another.
+    """
     groups = shuffled.symmetry.groups
     truth = lady.permute(
         shuffled.graph, permutations=invert_permutations(Nesting(groups), shuffled.permutations)
@@ -84,7 +87,10 @@ def test_residual_streams_come_back_exactly(biases: bool, stem: bool) -> None:
 
 @pytest.mark.parametrize("stem", [True, False])
 def test_residual_streams_under_noise(stem: bool) -> None:
-    """With a stem, noise of twice the weights' own deviation on all of them; with nothing to hold on to, half as much."""
+    """With a stem, noise of twice the weights' own deviation on all of them.
+
+    With nothing to hold on to, half as much.
+    """
     for seed in range(5):
         model = stream(90 + 13 * seed, 2 + 2 * seed, bool(seed % 2), seed, stem)
         shuffled = lady.permute(model, seed)
@@ -129,7 +135,10 @@ def test_what_was_done_to_all_weights_of_a_real_model_is_undone(name: str, attac
 
 
 def test_the_estimate_is_sure_where_a_weight_is_untouched() -> None:
-    """Noise on one weight of a classifier's last hidden layer; the one behind it has two rows, but these are exact."""
+    """Noise on one weight of a classifier's last hidden layer.
+
+    The weight behind it has two rows, but these are exact.
+    """
     reference = load_graph(real.path("ppocr-cls"))
     (group,) = [g for g in lady.find_groups(reference).groups if g.id == "conv_last_weights:0"]
     shuffled = lady.permute(reference, 1, groups=[group.id])
@@ -165,7 +174,7 @@ def rehearsing(model: onnx.ModelProto, shuffled: lady.Permuted) -> Matcher:
 
 
 def test_a_rehearsal_judges_every_head_by_itself() -> None:
-    """Under the same noise the faintest head is lost and the others are not, wherever it lies in the rehearsal."""
+    """Under the same noise the faintest head alone is lost, wherever it lies in the rehearsal."""
     model = attention(0, (4, 2, 0.5, 0.1), 8)
     shuffled = lady.permute(model, 1)
     altered(shuffled, noise(0.3, 3))
@@ -233,7 +242,10 @@ def test_only_a_row_that_occurs_once_is_proven() -> None:
 
 
 def test_copies_under_much_noise_are_told_by_what_is_found_in_copies_and_in_others() -> None:
-    """The best of many is always longer than a copy: alone that says nothing, beside the best of copies it does."""
+    """The best of many is always longer than a copy.
+
+    Alone that says nothing, beside the best of copies it does.
+    """
     rng = np.random.default_rng(0)
     ones = np.ones((64, 1))
     rows = np.concatenate([0.3 * rng.standard_normal((64, 40)), ones], 1).astype(np.float32)
@@ -318,7 +330,7 @@ def test_odds_of_wide_tables_are_balanced_without_the_faint_ones() -> None:
 def test_what_did_not_move_is_found_again(
     noise: float, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A group whose weights are the same is not assigned again: its match is that of the search that does."""
+    """A group whose weights are the same is not assigned again: its match is the full search's."""
     model = stream(24, 3, True, seed, stem=False)
     suspect = lady.attack(lady.permute(model, seed).model, "noise", noise, seed=seed).model
     plain = lady.resync(model, suspect)

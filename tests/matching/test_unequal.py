@@ -90,7 +90,7 @@ def without(model: onnx.ModelProto, group: str, units: list[int]) -> onnx.ModelP
 
 @pytest.mark.parametrize("trial", trials(3))
 def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
-    """Each case at random in another network, every group shuffled: found, named, nothing else found."""
+    """Each case at random in another network, all groups shuffled: found, named, nothing else."""
     rng = np.random.default_rng(trial)
     model = convolutional("Relu", trial)
     group = list(INCOMING)[trial % 3]
@@ -160,7 +160,10 @@ def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
 
 
 def test_a_unit_that_is_like_no_other_is_no_copy() -> None:
-    """One unit is gone, and two that the function needs have come: one may be like it by chance, but none is forced to."""
+    """One unit is gone, and two that the function needs have come.
+
+    One may be like it by chance, but none is forced to.
+    """
     named = []
     for trial, group in enumerate([*INCOMING, *INCOMING]):
         rng, model = np.random.default_rng(trial), convolutional("Relu", trial)
@@ -253,7 +256,7 @@ WIDTH = 4
 def with_heads(
     model: onnx.ModelProto, heads: list[int | None], rng: np.random.Generator, share: float = 0.0
 ) -> onnx.ModelProto:
-    """The same with these heads of `model`, or, for None, a random one whose output counts by `share`."""
+    """The same with these heads of `model`, or, for None, random ones that count by `share`."""
     arrays = weights(model)
     for name in ("wq", "wk", "wv", "bq", "bk", "bv", "wo"):
         old = np.moveaxis(arrays[name], -1 if name != "wo" else 0, 0)

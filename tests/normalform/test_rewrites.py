@@ -1,4 +1,7 @@
-"""Honest rewrites of whole models: what a tool only wrote anew is accepted, plain, permuted and rescaled."""
+"""Honest rewrites of whole models.
+
+What a tool only wrote anew is accepted, plain, permuted and rescaled.
+"""
 
 from __future__ import annotations
 

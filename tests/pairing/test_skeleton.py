@@ -1,8 +1,7 @@
-"""Files of one network that are written differently: exporters, opsets, folded BatchNorm, half precision, names."""
+"""Which weight of one file is which of another, however both are written."""
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Sequence
 from typing import Any
@@ -10,142 +9,18 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import torch
 from onnx import helper, numpy_helper
-from torch import nn
 
 import lady_onnx as lady
-from lady_onnx.cli.main import main
 
-from ..helpers.architectures import Basic, ResNet, export, randomise
 from ..helpers.builders import build
-from ..helpers.exports import FORMS, NETS, ViT, forms
-
-
-def renamed(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
-    """The same with every name but those of inputs and outputs drawn at random."""
-    model = onnx.ModelProto.FromString(model.SerializeToString())
-    rng = np.random.default_rng(seed)
-    names = {v.name: v.name for v in (*model.graph.input, *model.graph.output)} | {"": ""}
-
-    def name(old: str) -> str:
-        return names.setdefault(old, f"n{rng.integers(1 << 40)}")
-
-    for tensor in model.graph.initializer:
-        tensor.name = name(tensor.name)
-    for node in model.graph.node:
-        node.name = name(node.name)
-        node.input[:], node.output[:] = map(name, node.input), map(name, node.output)
-    del model.graph.value_info[:]
-    return model
-
-
-def pair_forms() -> list[Any]:
-    """Networks in any two forms; of the one that is most like another, half precision is `long`."""
-    return [
-        pytest.param(
-            ours,
-            theirs,
-            name,
-            marks=pytest.mark.long if name == "mobilenet_v2" and "half" in ours + theirs else (),
-        )
-        for ours, theirs in itertools.permutations(FORMS, 2)
-        for name in NETS
-    ]
-
-
-@pytest.mark.parametrize(("ours", "theirs", "name"), pair_forms())
-def test_units_are_put_back_across_forms(name: str, ours: str, theirs: str) -> None:
-    reference = forms(name)[ours]
-    suspect = lady.permute(renamed(forms(name)[theirs], 1), 2)
-    found = lady.resync(reference, suspect.graph)
-    assert found.outputs_preserved
-    assert found.moved >= 0.8 * sum(g.size for g in found.symmetry.groups)
-    half = "half" in ours + theirs
-    # to the rounding of the shorter of both types
-    assert found.max_weight_difference <= (2e-3 if half else 1e-5)
-    assert lady.verify(reference, found.model, tolerance=1e-2 if half else 1e-4).equal
-    # half precision rounds where it writes, so that no bit of its own is lost
-    assert found.psi_estimate > 99
-
-
-@pytest.mark.parametrize("name", ["resnet18", "vit"])
-def test_the_suspect_keeps_its_form_where_no_weight_was_folded(name: str) -> None:
-    suspect = lady.permute(renamed(forms(name)["dynamo"], 1), 2).model
-    result = lady.resync(forms(name)["tracing"], suspect).model
-    assert [t.name for t in result.graph.initializer] == [t.name for t in suspect.graph.initializer]
-    assert list(result.graph.node) == list(suspect.graph.node)
-
-
-def named_alike(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.ModelProto:
-    """The same with the inputs and outputs of another model."""
-    model = onnx.ModelProto.FromString(model.SerializeToString())
-    names = {}
-    for ours, theirs in zip(
-        (*model.graph.input, *model.graph.output),
-        (*like.graph.input, *like.graph.output),
-        strict=True,
-    ):
-        names[ours.name] = theirs.name
-        ours.CopyFrom(theirs)
-    for node in model.graph.node:
-        node.input[:] = [names.get(n, n) for n in node.input]
-        node.output[:] = [names.get(n, n) for n in node.output]
-    return model
-
-
-@pytest.mark.parametrize("name", NETS)
-@pytest.mark.parametrize(("ours", "theirs"), list(itertools.permutations(FORMS[:3], 2)))
-def test_forms_of_one_network_are_one_program(name: str, ours: str, theirs: str) -> None:
-    reference = forms(name)[ours]
-    suspect = lady.permute(named_alike(renamed(forms(name)[theirs], 1), reference), 2)
-    found = lady.check(reference, suspect.graph)
-    assert found.verdict == "permuted", found.reason
-    assert found.equality == "rounding"
-
-
-def test_half_precision_is_an_alteration() -> None:
-    """Its numbers are others, and overflow where the reference's do not."""
-    reference = forms("resnet18")["tracing"]
-    found = lady.check(reference, lady.permute(forms("resnet18")["half"], 2).graph)
-    assert found.verdict == "altered"
-    assert found.recognised > 0.9
-
-
-def test_a_shuffled_copy_in_another_form_is_one_for_check() -> None:
-    reference = forms("resnet18")["tracing"]
-    suspect = lady.permute(named_alike(forms("resnet18")["dynamo"], reference), 3)
-    assert lady.check(reference, suspect.graph).accepted
-    other = onnx.ModelProto.FromString(suspect.model.SerializeToString())
-    (node,) = [n for n in other.graph.node if n.op_type == "MaxPool"]
-    node.op_type = "AveragePool"
-    del node.attribute[:]
-    node.attribute.extend(
-        [helper.make_attribute("kernel_shape", [3, 3]), helper.make_attribute("strides", [2, 2])]
-    )
-    node.attribute.append(helper.make_attribute("pads", [1, 1, 1, 1]))
-    found = lady.check(reference, other)
-    assert found.verdict == "altered"
-    assert "AveragePool" in found.reason
-
-
-def test_exit_2_says_where_they_part(tmp_path, capsys: pytest.CaptureFixture[str]) -> None:
-    x = torch.randn(2, 3, 32, 32)
-    for file, widths in (("a", (8, 12, 16, 20)), ("b", (8, 12, 18, 20))):
-        net = randomise(ResNet(Basic, (1, 1, 1, 1), widths, 8, 5))
-        onnx.save(export(net, x, dynamo=file == "b"), tmp_path / f"{file}.onnx")
-    assert main(["resync", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]) == 2
-    error = capsys.readouterr().err
-    assert error.count("\n") == 1
-    assert "b.onnx: another architecture than" in error
-    assert "has no counterpart in the reference" in error
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
+from ..helpers.renaming import renamed
 
 
 def weighed(
     nodes: list[onnx.NodeProto], seed: int, transposed: Sequence[str] = (), rows: str = "batch"
 ) -> onnx.ModelProto:
-    """A network of square dense layers with the weights `a` to `d`, some of them written as their transpose."""
+    """A network of square dense layers with the weights `a` to `d`, some of them transposed."""
     rng = np.random.default_rng(seed)
     graph = helper.make_graph(
         nodes,
@@ -238,31 +113,6 @@ def test_a_shape_says_nothing_of_what_follows_what() -> None:
     comes_back(weighed(nodes("i", False), 0), weighed(nodes("x", True), 0, "ab"))
 
 
-@pytest.mark.parametrize("dynamo", [False, True])
-def test_a_network_that_lost_a_head_in_one_layer(dynamo: bool) -> None:
-    """Constants that say how long axes are may be one in a file and two in the other."""
-    net, x = randomise(ViT()), torch.randn(2, 3, 32, 32)
-    less = copy.deepcopy(net)
-    attention = less.net.vit.layers[1].attention
-    kept = [k for k in range(24) if not 8 <= k < 16]
-    with torch.no_grad():
-        for linear in (attention.q_proj, attention.k_proj, attention.v_proj):
-            linear.weight, linear.bias = (
-                nn.Parameter(p[kept]) for p in (linear.weight, linear.bias)
-            )
-        attention.o_proj.weight = nn.Parameter(attention.o_proj.weight[:, kept])
-    attention.num_attention_heads = 2
-    model, suspect = (export(n, x, dynamo=dynamo) for n in (net, less))
-    shuffled = lady.permute(suspect, 1)
-    found = lady.resync(model, shuffled.graph)
-    assert found.outputs_preserved
-    (lost,) = found.integrity
-    assert lost.kind == "removed"
-    assert lost.group in {g.id for g in lady.find_groups(model).groups if g.kind == "blocks"}
-    assert lost.unit == 1
-    assert lady.check(model, shuffled.graph).reason == "1 unit was removed"
-
-
 def test_elements_moved_by_the_values_of_the_input() -> None:
     """A trigger in the input that picks another row: no two random runs would show it."""
     rng = np.random.default_rng(0)
@@ -309,35 +159,6 @@ def test_elements_moved_by_the_values_of_the_input() -> None:
     for suspect in (odd, lady.permute(odd, 1).model):
         found = lady.check(plain, suspect)
         assert not found.accepted, found.reason
-
-
-@pytest.mark.parametrize(
-    ("name", "dynamo"),
-    [
-        # the slowest exports
-        pytest.param(n, d, marks=pytest.mark.long if d else ())
-        for d in (False, True)
-        for n in NETS
-    ],
-)
-def test_copies_that_were_trained_from_fresh_weights(name: str, dynamo: bool) -> None:
-    """Of fresh weights many are equal, or biases of zeros: exporters write them once, or not at all."""
-    torch.manual_seed(0)
-    net, x = NETS[name](), torch.randn(2, 3, 32, 32)
-    fresh = export(net, x, dynamo=dynamo)
-    with torch.no_grad():
-        for tensor in (*net.parameters(), *net.buffers()):
-            if tensor.is_floating_point():
-                tensor.add_(0.01 * torch.rand_like(tensor))
-    trained = export(net, x, dynamo=dynamo)
-    assert len(trained.graph.initializer) > len(fresh.graph.initializer)
-    for reference, suspect in ((fresh, trained), (trained, fresh)):
-        shuffled = lady.permute(suspect, 1)
-        found = lady.check(reference, shuffled.graph)
-        assert found.verdict == "altered", found.reason
-        assert found.resync is not None
-        assert lady.verify(suspect, found.resync.model, tolerance=1e-4).equal
-        assert found.resync.max_weight_difference < 0.05
 
 
 def biased(operator: str, bias: str) -> onnx.ModelProto:
@@ -429,7 +250,7 @@ def test_the_error_says_where_the_forms_part() -> None:
 
 
 def tied(head: str, shared: bool) -> onnx.ModelProto:
-    """An embedding that is, or is not, the output head too, which is written in one of three ways."""
+    """An embedding that is, or is not, the output head too, which is written in three ways."""
     rng = np.random.default_rng(0)
     table = rng.standard_normal((20, 12)).astype(np.float32)
     weights = {

@@ -1,4 +1,7 @@
-"""Maps in blocks of channels: the normal form computes what onnxruntime does, and what its optimiser wrote is one program."""
+"""Maps in blocks of channels: the normal form computes what onnxruntime does.
+
+What its optimiser wrote is one program with what it read.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.normalform.algebra.term import NoNormalForm
+from lady_onnx.normalform.algebra.term import NoNormalFormError
 from lady_onnx.normalform.form import build_normal_form
 from lady_onnx.rules.rewrites.blocked import BLOCKED_DOMAIN
 from lady_onnx.runtime.sessions import measure_block_channels
@@ -88,7 +91,7 @@ def reorder(draw: Draw) -> tuple[onnx.ModelProto, tuple[int, ...]]:
 
 
 def convolution(draw: Draw) -> tuple[onnx.ModelProto, tuple[int, ...]]:
-    """The operand is a map as it is declared, or in blocks; groups are of blocks, or of one channel each."""
+    """The operand is a map as declared, or in blocks; groups are of blocks, or of one channel."""
     assert SIZE is not None
     kind, group, outer = (
         one_of(draw, "plain", "blocks", "groups", "depthwise"),
@@ -203,7 +206,7 @@ def test_the_form_computes_what_onnxruntime_does(case: Any, data: st.DataObject)
 )
 def test_nothing_else_is_known_of_blocks(why: str, nodes: Sequence[NodeProto]) -> None:
     made = model(nodes, (1, 8, 5, 3), {"odd": np.zeros((3, 8, 1, 1), np.float32)})
-    with pytest.raises(NoNormalForm, match=why):
+    with pytest.raises(NoNormalFormError, match=why):
         form(made)
 
 
@@ -243,7 +246,10 @@ def optimised(made: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
 
 
 class Network:
-    """Convolutions of any number of channels, and what lies between them; the last map of each shape may be added."""
+    """Convolutions of any number of channels, and what lies between them.
+
+    The last map of each shape may be added.
+    """
 
     def __init__(self, draw: Draw):
         self.draw = draw

@@ -41,7 +41,10 @@ def test_fused_operator(
 
 @pytest.mark.parametrize("mask", ["unidirectional", "lengths", "none"])
 def test_places_under_a_mask_keep_their_order(mask: str) -> None:
-    """Tokens that are weights may be shuffled together with what reads them, unless a mask tells them apart."""
+    """Tokens that are weights may be shuffled together with what reads them.
+
+    Unless a mask tells them apart.
+    """
     weights = {
         "tokens": w(1, T, C),
         "a": w(C, 24),

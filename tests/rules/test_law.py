@@ -1,4 +1,7 @@
-"""The one law and its twin: permuting any group leaves the outputs as they were, and nothing is pinned without need."""
+"""The one law and its twin.
+
+Permuting any group leaves the outputs as they were, and nothing is pinned without need.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +27,10 @@ from lady_onnx.groups.permutations import (
 )
 
 from ..helpers.law import check, examples, holds, trials
-from ..helpers.operator_cases import CASES, FROM_NOTHING, C, H, build_model, made_from_nothing
-from ..helpers.strategies import graphs, pieces
+from ..helpers.operator_cases import CASES
+from ..helpers.operator_models import FROM_NOTHING, C, H, build_model, made_from_nothing
+from ..helpers.pieces import pieces
+from ..helpers.strategies import graphs
 
 
 @pytest.mark.parametrize("seed", trials(60, 1000))
@@ -162,7 +167,7 @@ def test_made_from_nothing(op: str) -> None:
 
 @pytest.mark.parametrize("op", ["Trilu", "ArgMax", "Flatten", "Transpose"])
 def test_a_wrong_rule_is_caught(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The law notices rules that call an operator harmless, or that move elements elsewhere than it does."""
+    """The law notices rules that call an operator harmless, or that move elements wrongly."""
     swapped = [rules.Transpose((0, 3, 2, 1)), rules.Reshape((1, 5, C, H))]
     wrong, attributes = {
         "Trilu": (rules.Elementwise(), {}),

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lady_onnx import rules
 from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.dataflow.plainsteps import list_plain_steps
-from lady_onnx.errors import UnknownStructure
+from lady_onnx.errors import UnknownStructureError
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.rules import laws
 from lady_onnx.rules.plain_forms import PLAIN_FORMS
@@ -89,7 +89,7 @@ def test_operators_that_pin_all_have_a_reason() -> None:
     }
     assert len(pinned) > 10
     for key, reason in pinned.items():
-        with pytest.raises(UnknownStructure) as raised:
+        with pytest.raises(UnknownStructureError) as raised:
             rules.REGISTRY[key].order(None)  # type: ignore[arg-type]
         assert str(raised.value) == reason
         assert reason

@@ -1,261 +1,35 @@
-"""Inputs made to tell: models that differ in one place are told apart, and equal ones are not."""
+"""Running two models: inputs that tell them apart, and what counts as equal."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import sys
-import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import NodeProto, TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.runtime import installation, sessions, simplification
+from lady_onnx.runtime import simplification
 from lady_onnx.runtime.simplification import simplify_models
 
-FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
-ZERO = np.float32(0)
-Inputs = Mapping[str, tuple[int, Sequence[int | str]]]
-
-
-def weights(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
-def node(kind: str, operands: str, results: str, **given: object) -> NodeProto:
-    return helper.make_node(kind, operands.split(), results.split(), **given)
-
-
-def model(
-    nodes: list[NodeProto],
-    constants: Mapping[str, np.ndarray],
-    inputs: Inputs,
-    output: int = FLOAT,
-    opset: int = 17,
-) -> onnx.ModelProto:
-    """A model whose last node gives its only output, `out`."""
-    graph = helper.make_graph(
-        nodes,
-        "made",
-        [
-            helper.make_tensor_value_info(name, kind, shape)
-            for name, (kind, shape) in inputs.items()
-        ],
-        [helper.make_tensor_value_info("out", output, None)],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()],
-    )
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("ai.onnx.ml", 3)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
-def weighed(other: bool) -> onnx.ModelProto:
-    """The other one adds where a mask of floats is one at its start and zero at its end."""
-    nodes = [
-        node("Mul", "x float_mask", "y"),
-        node("Slice", "float_mask first second axis", "head"),
-        node("Slice", "float_mask last beyond axis", "tail"),
-        node("Equal", "head one", "starts"),
-        node("Equal", "tail zero", "ends"),
-        node("And", "starts ends", "is"),
-        node("Where", "is k zero", "more"),
-        node("Add", "y more", "out"),
-    ]
-    places = {"first": 0, "second": 1, "last": -1, "beyond": 1 << 30, "axis": 1}
-    constants = {name: np.array([place]) for name, place in places.items()}
-    constants |= {"zero": ZERO, "one": np.float32(1), "k": np.float32(other)}
-    return model(nodes, constants, {"x": (FLOAT, [1, 7]), "float_mask": (FLOAT, [1, 7])})
-
-
-def masked(where: str) -> Callable[[bool], onnx.ModelProto]:
-    """Values times a mask; the other model also adds where the mask is zero at that place."""
-
-    def build(other: bool) -> onnx.ModelProto:
-        nodes = [
-            node("Cast", "attention_mask", "m", to=FLOAT),
-            node("Mul", "x m", "y"),
-            node("Sub", "one m", "none"),
-            node("Slice", "none start end axis", "there"),
-            node("ReduceSum", "there", "many", keepdims=1),
-            node("Mul", "many k", "more"),
-            node("Add", "y more", "out"),
-        ]
-        start, end = {"start": (0, 1), "middle": (3, 4), "end": (-1, 1 << 30)}[where]
-        constants = {
-            "one": np.float32(1),
-            "start": np.array([start]),
-            "end": np.array([end]),
-            "axis": np.array([1]),
-            "k": np.float32(other),
-        }
-        return model(nodes, constants, {"x": (FLOAT, [1, 7]), "attention_mask": (INT64, [1, 7])})
-
-    return build
-
-
-def looked_up(
-    rows: int, length: int | str, through: Sequence[NodeProto] = ()
-) -> Callable[[bool], onnx.ModelProto]:
-    """Rows of a table; the other model's last row differs. Row numbers pass through other nodes."""
-
-    def build(other: bool) -> onnx.ModelProto:
-        table = weights(rows, 4)
-        table[-1] += other
-        nodes = [
-            *through,
-            node("Gather", f"table {'n' if through else 'ids'}", "g"),
-            node("MatMul", "g w", "out"),
-        ]
-        constants = {
-            "table": table,
-            "w": weights(4, 3, seed=1),
-            "two": np.int32(2),
-            "flat": np.array([-1]),
-            "begin": np.array([1]),
-            "end": np.array([1 << 30]),
-            "axis": np.array([0]),
-            "most": np.array([rows - 1], np.int32),
-        }
-        return model(nodes, constants, {"ids": (INT64, ["N", length])})
-
-    return build
-
-
-SHIFTED = (
-    node("Cast", "ids", "i", to=TensorProto.INT32),
-    node("Add", "i two", "j"),
-    node("Reshape", "j flat", "n"),
+from ..helpers.near_models import (
+    BOOL,
+    FLOAT,
+    INT64,
+    PAIRS,
+    ZERO,
+    Inputs,
+    looked_up,
+    masked,
+    model,
+    node,
+    scanned,
+    weighed,
+    weights,
 )
-SLICED = (
-    node("Cast", "ids", "i", to=TensorProto.INT32),
-    node("Reshape", "i flat", "f"),
-    node("Slice", "f begin end axis", "s"),
-    node("Concat", "s s", "c", axis=0),
-    node("Greater", "c two", "g2"),
-    node("Where", "g2 c two", "w2"),
-    node("Min", "w2 most", "n"),
-)
-
-
-def scanned(kind: str) -> Callable[[bool], onnx.ModelProto]:
-    """A model of sequences [N, L, 3]; the other one is another at lengths of this kind."""
-
-    def build(other: bool) -> onnx.ModelProto:
-        constants: dict[str, np.ndarray | np.generic] = {
-            "w": weights(3, 3),
-            "one": np.array(1),
-            "two": np.array(2),
-        }
-        nodes = [node("MatMul", "x w", "h"), node("Shape", "x", "s"), node("Gather", "s one", "l")]
-        if "long" in kind:
-            most = {"long": 20, "very long": 400}[kind]
-            bounds = {
-                "start": np.array([0]),
-                "end": np.array([most if other else 1 << 30]),
-                "axis": np.array([1]),
-            }
-            nodes.append(node("Slice", "h start end axis", "out"))
-            return model(nodes, {**constants, **bounds}, {"x": (FLOAT, ["N", "L", 3])})
-        if kind == "odd":
-            nodes += [node("Mod", "l two", "r"), node("Equal", "r one", "is")]
-        else:
-            nodes.append(node("Equal", f"l {kind}", "is"))
-        nodes += [
-            node("Cast", "is", "f", to=FLOAT),
-            node("Mul", "f k", "b"),
-            node("Add", "h b", "out"),
-        ]
-        constants["k"] = np.float32(other)
-        return model(nodes, constants, {"x": (FLOAT, ["N", "L", 3])})
-
-    return build
-
-
-def branched(other: bool) -> onnx.ModelProto:
-    """The arms of an If on a boolean input."""
-
-    def arm(name: str, factor: float) -> onnx.GraphProto:
-        result = helper.make_tensor_value_info(name, FLOAT, None)
-        factor_ = numpy_helper.from_array(np.float32(factor), f"{name}_k")
-        return helper.make_graph([node("Mul", f"x {name}_k", name)], name, [], [result], [factor_])
-
-    nodes = [
-        node(
-            "If",
-            "fast",
-            "out",
-            then_branch=arm("then", 1),
-            else_branch=arm("other", 3 if other else 2),
-        )
-    ]
-    return model(nodes, {}, {"x": (FLOAT, [2, 3]), "fast": (BOOL, [])})
-
-
-def elementwise(
-    nodes: list[NodeProto],
-    constants: Mapping[str, np.ndarray],
-    k: tuple[float, float],
-    shape: Sequence[int | str],
-):
-    """A model of x with a constant `k`: the first number, in the other model the second."""
-
-    def build(other: bool) -> onnx.ModelProto:
-        return model(nodes, {**constants, "k": np.float32(k[other])}, {"x": (FLOAT, shape)})
-
-    return build
-
-
-def pooled(height: int | str) -> Callable[[bool], onnx.ModelProto]:
-    def build(other: bool) -> onnx.ModelProto:
-        pool = node("MaxPool", "x", "p", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=int(other))
-        nodes = [pool, node("GlobalAveragePool", "p", "out")]
-        return model(nodes, {}, {"x": (FLOAT, ["N", 3, height, height])})
-
-    return build
-
-
-PAIRS: dict[str, Callable[[bool], onnx.ModelProto]] = {
-    "a mask that is zero in the middle": masked("middle"),
-    "a mask that is zero at the end": masked("end"),
-    "a mask that is zero at the start": masked("start"),
-    "a mask of floats": weighed,
-    "the last row of a small table": looked_up(200, "L"),
-    "the last row of a large table": looked_up(50_000, "L"),
-    "the last row of a table, one number at a time": looked_up(5_000, 1),
-    "a table reached through Cast, Add and Reshape": looked_up(3_000, 5, SHIFTED),
-    "a table reached through Slice, Concat, Where and Min": looked_up(3_000, 5, SLICED),
-    "sequences of length one": scanned("one"),
-    "sequences of length two": scanned("two"),
-    "sequences of odd length": scanned("odd"),
-    "a Slice that truncates longer sequences alone": scanned("long"),
-    "the arm of an If that a true input does not take": branched,
-    "bounds of six and of sixty": elementwise(
-        [node("Clip", "x low k", "out")], {"low": ZERO}, (6, 60), [4, 8]
-    ),
-    "lower bounds": elementwise([node("Clip", "x k", "out")], {}, (-60, -6), [4, 8]),
-    "exact zeros": elementwise(
-        [node("Equal", "x zero", "is"), node("Where", "is k x", "out")],
-        {"zero": ZERO},
-        (0, 1),
-        [4, 8],
-    ),
-    "ceil_mode, at odd sizes": pooled("H"),
-    "an arm of a Where behind a threshold": elementwise(
-        [node("Greater", "x t", "is"), node("Mul", "x k", "y"), node("Where", "is y x", "out")],
-        {"t": np.float32(1234.5)},
-        (1, 2),
-        ["N", 8],
-    ),
-    "a Slice that truncates very long sequences alone": scanned("very long"),
-    "halves": elementwise(
-        [node("Add", "x k", "y"), node("Round", "y", "out")], {}, (0, 1e-4), [4, 8]
-    ),
-}
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -553,75 +327,3 @@ def test_what_the_optimiser_does_not_take_has_no_simpler_form(
     assert not simplify_models(good, load_graph(bad))
     monkeypatch.setattr(simplification, "OPTIMISER_SCRIPT", "import os; os.abort()")
     assert not simplify_models(good, good)
-
-
-# ---- the installed onnxruntime
-
-
-def _install(folder: Path, **versions: str) -> None:
-    """Distributions of these names and versions, as they lie in a folder of installed packages."""
-    for name, version in versions.items():
-        info = folder / f"{name}-{version}.dist-info"
-        info.mkdir()
-        package = name.replace("_", "-")
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
-        )
-
-
-@pytest.fixture
-def unloaded() -> Iterator[None]:
-    """onnxruntime is looked for anew, in the test and after it."""
-    installation.load_onnxruntime.cache_clear()
-    yield
-    installation.load_onnxruntime.cache_clear()
-
-
-def test_a_second_onnxruntime_is_noticed_when_a_session_is_opened(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    unloaded: None,
-) -> None:
-    _install(tmp_path, onnxruntime="9.8.7", onnxruntime_gpu="9.8.6")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    graph = load_graph(weighed(False))
-    sessions.open_session(graph)
-    sessions.open_session(graph)
-    (record,) = caplog.records
-    assert record.getMessage() == (
-        "onnxruntime-gpu 9.8.6 and onnxruntime 9.8.7 are installed side by side and overwrite each "
-        "other's files; keep one: pip uninstall -y onnxruntime-gpu onnxruntime && "
-        "pip install onnxruntime-gpu"
-    )
-
-
-def test_a_single_onnxruntime_is_nothing_to_talk_about(
-    caplog: pytest.LogCaptureFixture, unloaded: None
-) -> None:
-    sessions.open_session(load_graph(weighed(False)))
-    assert not caplog.records
-
-
-@pytest.mark.parametrize("how", ["gone", "empty"])
-def test_a_removal_that_left_a_broken_module_is_explained(
-    how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unloaded: None
-) -> None:
-    monkeypatch.setattr(installation, "list_distributions", lambda: {"onnxruntime-gpu": "9.8.7"})
-    monkeypatch.setitem(
-        sys.modules, "onnxruntime", None if how == "gone" else types.ModuleType("onnxruntime")
-    )
-    with pytest.raises(lady.LadyError, match="onnxruntime cannot be imported") as caught:
-        lady.verify(weighed(False), weighed(True))
-    assert caught.value.code == "runtime"
-    assert str(caught.value).endswith(
-        "files of onnxruntime-gpu are missing, as after the removal of another onnxruntime package "
-        "that shares them; pip install --force-reinstall --no-deps onnxruntime-gpu"
-    )
-
-
-def test_a_missing_onnxruntime_is_named(monkeypatch: pytest.MonkeyPatch, unloaded: None) -> None:
-    monkeypatch.setattr(installation, "list_distributions", dict)
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(lady.LadyError, match=r"; pip install onnxruntime-gpu$"):
-        lady.verify(weighed(False), weighed(True))

@@ -71,7 +71,7 @@ def one_factor_each(model: ModelProto, seed: int) -> Iterator[tuple[str, ModelPr
 
 
 def cells(seed: int) -> Cells:
-    """A random graph of cells, attention, and products over any axis; its last tensor is its output."""
+    """A random graph of cells, attention, and products over any axis; its last tensor comes out."""
     rng = np.random.default_rng(seed)
     is_any_batch = bool(rng.random() < 0.4)
     g = Cells(
@@ -128,7 +128,7 @@ def test_free_biases_change_nothing(seed: int) -> None:
 
 
 def changed_biases(g: Cells, graph: Graph) -> Iterator[tuple[tuple[str, ...], Graph]]:
-    """The graph with each of its biases changed alone, and each with one behind that takes it back."""
+    """The graph with each of its biases changed alone, and with one behind that takes it back."""
     rng = np.random.default_rng(0)
     for name in graph.tensors:
         array = graph.array(name)
@@ -166,7 +166,7 @@ def test_units_on_the_axis_of_batches_have_no_factors(kind: str, start: bool) ->
 
 
 def transposed(activation: str, rng: Rng) -> ModelProto:
-    """Scores of queries and keys, a number times a product with a transpose, with factors that cancel."""
+    """Scores of queries and keys, a number times a product with a transpose; factors cancel."""
     g = Cells(rng, 2, 6, False)
     x = g.given(TensorProto.FLOAT, 2, 6, 3)
     q, k, v = (g.node("MatMul", [x, g.weight(3, 4)])[0] for _ in range(3))
@@ -177,7 +177,7 @@ def transposed(activation: str, rng: Rng) -> ModelProto:
 
 
 def normed(activation: str, rng: Rng) -> ModelProto:
-    """A sum that is normalised, with a gain, a bias and a dense layer behind; and a layer with Gelu."""
+    """A normalised sum, with a gain, a bias and a dense layer behind; and a layer with Gelu."""
     g = Cells(rng, 2, 6, False)
     x = g.given(TensorProto.FLOAT, 2, 6, 3)
     a = g.node("MatMul", [x, g.weight(3, 8)])[0]
@@ -312,7 +312,7 @@ PLACES = 4
 def between(
     model: ModelProto, arrays: Mapping[str, np.ndarray], operand: str, axis: int
 ) -> ModelProto | None:
-    """The model between products: with units on one axis of an operand, and on every axis of its results.
+    """The model between products: units on an axis of an operand, and on all of its results.
 
     All other operands are weights. None where no result has floats and a known shape.
     """

@@ -1,4 +1,4 @@
-"""Factors that leave a model's function as it is: the law, and what is known of common structures."""
+"""Factors that keep a model's function: the law, and what is known of common structures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_factors_leave_every_rule_as_it_is(splice) -> None:
 
 
 STRUCTURES = {
-    # nodes, weights, and by weight the factor's exponent where it is one, and whether signs may change
+    # nodes, weights, by weight the factor's exponent where it is one, and may signs change?
     "ReLU": ([("Relu", "h", "r", {})], {}, {"a": 1, "b": -1}, False),
     "LeakyReLU": ([("LeakyRelu", "h", "r", {})], {}, {"a": 1, "b": -1}, False),
     "clip": ([("Clip", "h,nought", "r", {})], {"nought": np.float32(0)}, {"a": 1, "b": -1}, False),
@@ -140,7 +140,7 @@ def test_factors_of_common_structures(name: str) -> None:
     "extras", [(), ("bias",), ("bias", "start"), ("bias", "start", "peepholes")]
 )
 def test_signs_of_recurrent_units(kind: str, extras: tuple[str, ...]) -> None:
-    """Two directions of 5 units: in each the sign of every unit, on its candidate, its state and what reads it."""
+    """Two directions of 5 units: each unit's sign, on its candidate, its state and its readers."""
     gates, d, h = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind], 2, 5
     weights = {"w": w(d, gates * h, 3), "r": w(d, gates * h, h), "v": w(d * h, 2)}
     names = ["x", "w", "r", "", "", "", "", ""]
@@ -177,7 +177,7 @@ def test_signs_of_recurrent_units(kind: str, extras: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("activation", MIRRORED)
 @pytest.mark.parametrize("behind", BEHIND)
 def test_reflected_units(activation: str, behind: str) -> None:
-    """The mirror image of an activation, where the bias behind it can make up for it; and nowhere else."""
+    """An activation's mirror image, where the bias behind can make up for it; nowhere else."""
     for seed in range(3):
         reflected(mirrored(activation, behind, seed), behind)
 

@@ -1,4 +1,4 @@
-"""Known architectures have known symmetry: the closed forms, on what both of PyTorch's exporters write."""
+"""Known architectures have known symmetry: the closed forms, on what both exporters write."""
 
 from __future__ import annotations
 
@@ -80,7 +80,10 @@ def test_ids_survive_another_export(name: str, exporter: str) -> None:
 
 @pytest.mark.parametrize("widths", [6, 4, PRUNED])
 def test_the_hardware_form_of_a_codec(widths: int | tuple[int, ...], tmp_path: Path) -> None:
-    """Teacher, narrower student and channel-pruned student, in eight bits: every group of the float form is kept."""
+    """Teacher, narrower student and channel-pruned student, in eight bits.
+
+    Every group of the float form is kept.
+    """
     torch.manual_seed(0)
     proto = arch.export(arch.randomise(codecs.Hyperprior(widths, 10)), *image(), dynamo=False)
     onnx.save(proto, tmp_path / "float.onnx")
@@ -108,7 +111,10 @@ def test_the_hardware_form_of_a_codec(widths: int | tuple[int, ...], tmp_path: P
 
 
 def test_groups_cross_the_files_of_a_codec(tmp_path: Path) -> None:
-    """Four files, linked: the latents are one group of ten; apart, both sides of each border are pinned."""
+    """Four files, linked: the latents are one group of ten.
+
+    Apart, both sides of each border are pinned.
+    """
     codec = codecs.Hyperprior(6, 10)
     torch.manual_seed(0)
     arch.randomise(codec)

@@ -1,4 +1,4 @@
-"""Congruence closure: what equal labels, and parents of the same children, must be to each other."""
+"""Congruence closure: what must hold of equal labels, and of parents of the same children."""
 
 from __future__ import annotations
 

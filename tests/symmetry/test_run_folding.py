@@ -12,7 +12,7 @@ from lady_onnx.groups.model import Symmetry
 from lady_onnx.symmetry.finder import find_symmetry
 from lady_onnx.symmetry.run_folding import UnfoldingError, fold_runs, keep_runs
 
-from ..helpers import fused, operator_cases
+from ..helpers import fused, operator_cases, operator_models
 from ..helpers.law import examples
 from ..helpers.strategies import graphs
 
@@ -49,7 +49,7 @@ def test_random_graphs(grown: tuple[onnx.ModelProto, list[int]]) -> None:
 
 @pytest.mark.parametrize("case", operator_cases.CASES, ids=lambda c: f"{c[0]}-{c[3]}-{len(c[1])}")
 def test_rule(case: tuple) -> None:
-    check_folding(operator_cases.build_model(*case[:5]))
+    check_folding(operator_models.build_model(*case[:5]))
 
 
 @pytest.mark.parametrize("case", fused.CASES, ids=lambda c: f"{c[0]}-{len(c[2])}")

@@ -11,7 +11,7 @@ import onnx
 import onnx.shape_inference
 from onnx import NodeProto, TypeProto
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from ...graph.model import Graph
 from ...graph.nodes import read_attributes
 from ...rules import find_rule, normalise_domain
@@ -168,7 +168,7 @@ class Inference:
         )
         try:
             shapes = rule.shape(shaped)
-        except UnknownStructure:
+        except UnknownStructureError:
             return []
         element_type = self.types.find_element_type(_find_typing_operand(self.types, node))
         return [self.types.intern_tensor(element_type, shape) for shape in shapes]
@@ -218,10 +218,10 @@ class _ShapedNode:
     results: int
 
     def read_value(self, operand: int) -> np.ndarray:
-        raise UnknownStructure("values of operands are not asked for shapes")
+        raise UnknownStructureError("values of operands are not asked for shapes")
 
     def is_needed(self, result: int) -> bool:
-        raise UnknownStructure("readers of results are not asked for shapes")
+        raise UnknownStructureError("readers of results are not asked for shapes")
 
     def find_shape(self, result: int = 0) -> tuple[int, ...]:
-        raise UnknownStructure("a shape that ONNX's inference does not know")
+        raise UnknownStructureError("a shape that ONNX's inference does not know")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import onnx
 from onnx import TypeProto
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from ...graph.model import Graph
 
 
@@ -89,11 +89,11 @@ class TensorTypes:
         """Return the shape of a tensor.
 
         Raises:
-            UnknownStructure: it cannot be computed.
+            UnknownStructureError: it cannot be computed.
         """
         shape = self.known_shape(name)
         if shape is None:
-            raise UnknownStructure("a shape that cannot be computed")
+            raise UnknownStructureError("a shape that cannot be computed")
         return shape
 
     def known_shape(self, name: str) -> tuple[int, ...] | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from .roles import drop_constant_axes, find_varying_axes
 
 PRODUCT_PASSES = 3
@@ -71,7 +71,7 @@ def plan_equation(text: str, ranks: tuple[int | None, ...]) -> Plan:
         ranks: the number of axes of every operand, None for one that is not given.
 
     Raises:
-        UnknownStructure: the operands do not fit the equation.
+        UnknownStructureError: the operands do not fit the equation.
     """
     sides, results = parse_equation(text, ranks)
     flags = {
@@ -175,7 +175,7 @@ def solve_equation(
         inferred: the results' shapes as far as they are known.
 
     Raises:
-        UnknownStructure: the shapes do not fit the equation.
+        UnknownStructureError: the shapes do not fit the equation.
 
     >>> solve_equation("m k, n k -> m n", [(2, 3), (5, 3)], {}, [None]).shapes
     [(2, 5)]
@@ -210,14 +210,14 @@ def parse_equation(
         ranks: the number of axes of every operand, None for one that is not given.
 
     Raises:
-        UnknownStructure: the operands do not fit the equation.
+        UnknownStructureError: the operands do not fit the equation.
     """
     left, _, right = text.partition("->")
     spread: dict[str, int] = {}
     operands = []
     named = left.split(",")
     if len(ranks) > len(named) and any(r is not None for r in ranks[len(named) :]):
-        raise UnknownStructure("an operand that the rule does not name")
+        raise UnknownStructureError("an operand that the rule does not name")
     for side, rank in zip(named, ranks, strict=False):
         operands.append(tuple(_parse_side(side, rank, spread)) if rank is not None else ())
     return operands, [tuple(_parse_side(side, None, spread)) for side in right.split(",")]
@@ -251,7 +251,7 @@ def _parse_side(side: str, rank: int | None, spread: dict[str, int]) -> list[Ter
         else:
             terms.append(Term((), flags=()) if name == "1" else Term((name,), flags=(flag,)))
     if rank is not None and len(terms) != rank:
-        raise UnknownStructure(f"{rank} axes where the rule has {len(terms)}")
+        raise UnknownStructureError(f"{rank} axes where the rule has {len(terms)}")
     return terms
 
 
@@ -284,12 +284,12 @@ def _size_names(
             if len(missing) == 1:
                 known = math.prod(sizes[x] for x in names if x in sizes)
                 if n % known:
-                    raise UnknownStructure(f"{n} is no multiple of {known}")
+                    raise UnknownStructureError(f"{n} is no multiple of {known}")
                 sizes[missing[0]] = n // known
     for names, n in pending:
         size = math.prod(sizes[x] for x in names)
         if names and n != size and n != 1:
-            raise UnknownStructure(f"an axis of {n} where the rule has {size}")
+            raise UnknownStructureError(f"an axis of {n} where the rule has {size}")
     return sizes
 
 
@@ -306,10 +306,12 @@ def _shape_results(
     for terms, shape in zip(results, inferred, strict=False):
         if shape is None:
             if any(x not in sizes for term in terms for x in term.names):
-                raise UnknownStructure("a shape that cannot be computed")
+                raise UnknownStructureError("a shape that cannot be computed")
             shape = tuple(math.prod(sizes[x] for x in term.names) for term in terms)
         if len(terms) != len(shape):
-            raise UnknownStructure(f"a result of {len(shape)} axes where the rule has {len(terms)}")
+            raise UnknownStructureError(
+                f"a result of {len(shape)} axes where the rule has {len(terms)}"
+            )
         for term, n in zip(terms, shape, strict=True):
             if len(term.names) == 1 and term.names[0] not in sizes:
                 sizes[term.names[0]] = n

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from .roles import LabelRun, Role, RolePair, to_dense
 
 MAX_JOINT_LABELS = 1 << 18
@@ -73,11 +73,14 @@ class Facts:
         """New labels, all different, as an array of `shape`.
 
         Raises:
-            UnknownStructure: elements along several axes would have too many labels of their own.
+            UnknownStructureError: elements along several axes would have too many labels of their
+                own.
         """
         size = math.prod(shape)
         if size > MAX_JOINT_LABELS and sum(n > 1 for n in shape) > 1:
-            raise UnknownStructure("more elements along several axes than are followed one by one")
+            raise UnknownStructureError(
+                "more elements along several axes than are followed one by one"
+            )
         start = self.reserve_labels(size)
         return np.arange(start, start + size).reshape(shape)
 

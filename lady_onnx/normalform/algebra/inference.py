@@ -17,7 +17,7 @@ from ...rules.vocabulary.structure import normalise_domain
 from ...semantics.lengths import Length, Polynomial, make_unknown_length
 from ...semantics.schemas import find_schema
 from .disputed_lengths import find_agreed_lengths
-from .term import Attributes, NoNormalForm, Term, read_attribute_value
+from .term import Attributes, NoNormalFormError, Term, read_attribute_value
 
 MAX_SHAPE_ELEMENTS = 64
 """The largest number of elements of a constant that onnx is shown: it may say a result's shape."""
@@ -101,7 +101,7 @@ class ShapeInference:
             What onnx infers of the results, nothing where it does not know the operator.
 
         Raises:
-            NoNormalForm: if onnx refuses the operands.
+            NoNormalFormError: if onnx refuses the operands.
         """
         if find_schema(node.op_type, node.domain, version) is None:
             return []
@@ -116,7 +116,7 @@ class ShapeInference:
                 version,
             )
         except (onnx.shape_inference.InferenceError, onnx.checker.ValidationError) as error:
-            raise NoNormalForm(
+            raise NoNormalFormError(
                 f"its operands do not fit: {' '.join(str(error).split())[:200]}"
             ) from error
 

@@ -196,10 +196,17 @@ class Terms:
             scale: the number that `Scale` multiplies by.
             known: the result's values, if they are known.
         """
-        kind = None if dtype is None else (dtype, shape)
-        return self.make_node(
-            operator, "", operands, attributes, 1, kind=kind, scale=scale, known=known
-        )[0]
+        given = _drop_left_out(operands)
+        key = _make_key(operator, "", attributes, given, 1, scale)
+        old = self.scope.find(key)
+        if old is not None:
+            return old[0]
+        if dtype is None:
+            ((dtype, shape),) = self.inference.infer(operator, "", given, attributes, 1)
+        term = Term(operator, "", attributes, tuple(given), dtype=dtype, known=known, scale=scale)
+        self._complete(term, key, shape)
+        self.scope.table[key] = (term,)
+        return term
 
     def make_node(
         self,
@@ -211,8 +218,6 @@ class Terms:
         bodies: tuple[Body, ...] = (),
         *,
         kind: ResultType | None = None,
-        scale: float = 1.0,
-        known: np.ndarray | None = None,
         is_unique: bool = False,
     ) -> tuple[Term, ...]:
         """Make the terms of an operator's results.
@@ -224,14 +229,10 @@ class Terms:
             results: the number of its results.
             bodies: its bodies.
             kind: the type of every result; None to infer it.
-            scale: the number that `Scale` multiplies by.
-            known: the result's values, if they are known.
             is_unique: whether the operator gives other results where it stands another time.
         """
-        given = list(operands)
-        while given and given[-1] is None:
-            given.pop()
-        key: object = (operator, domain, attributes, tuple(map(id, given)), results, scale)
+        given = _drop_left_out(operands)
+        key = _make_key(operator, domain, attributes, given, results)
         if bodies or is_unique:
             self._unique_count += 1
             key = ("once", self._unique_count)
@@ -243,14 +244,19 @@ class Terms:
             kinds = [*self.inference.infer(operator, domain, given, attributes, results)]
         made = []
         for k, (dtype, dims) in enumerate(kinds):
-            term = Term(operator, domain, attributes, tuple(given), k, results, dtype)
-            term.known, term.bodies = known, bodies
-            term.scope, term.scale, term.key, term.is_exact = self.scope, scale, key, self.is_exact
-            term.digest = _compute_digest(term)
-            term.shape = self.lengths.fill_shape(term, dims)
+            term = Term(
+                operator, domain, attributes, tuple(given), k, results, dtype, bodies=bodies
+            )
+            self._complete(term, key, dims)
             made.append(term)
         self.scope.table[key] = tuple(made)
         return tuple(made)
+
+    def _complete(self, term: Term, key: object, shape: Sequence[Length | None] | None) -> None:
+        """Complete a term with operands: its place, its digest, and its shape from that."""
+        term.scope, term.key, term.is_exact = self.scope, key, self.is_exact
+        term.digest = _compute_digest(term)
+        term.shape = self.lengths.fill_shape(term, shape)
 
     def _store(
         self,
@@ -275,6 +281,26 @@ class Terms:
 def _is_known_by_values(array: np.ndarray) -> bool:
     """Tell whether a constant that is no weight is one wherever it holds the same values."""
     return (array.dtype.kind in "biu" or array.size == 1) and array.size <= MAX_KNOWN_ELEMENTS
+
+
+def _drop_left_out(operands: Sequence[Term | None]) -> list[Term | None]:
+    """Drop the operands at the end that are left out."""
+    given = list(operands)
+    while given and given[-1] is None:
+        given.pop()
+    return given
+
+
+def _make_key(
+    operator: str,
+    domain: str,
+    attributes: Attributes,
+    operands: Sequence[Term | None],
+    results: int,
+    scale: float = 1.0,
+) -> object:
+    """Return what two nodes share whose results are the same terms."""
+    return operator, domain, attributes, tuple(map(id, operands)), results, scale
 
 
 def _make_constant_key(leaf: Leaf, is_known: bool) -> object:

@@ -29,7 +29,7 @@ Origin = tuple[str, Callable[[], np.ndarray]]
 """A weight, and a function that gives for every element of a constant its flat place there."""
 
 
-class NoNormalForm(LadyError):
+class NoNormalFormError(LadyError):
     """A graph that has no normal form; the message says at which node."""
 
 

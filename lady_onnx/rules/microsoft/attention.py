@@ -5,7 +5,7 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 
 import numpy as np
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from ..kinds import (
     Elementwise,
     Equation,
@@ -74,7 +74,7 @@ def describe_attention(node: Node) -> Kind:
     shapes = [*node.shapes, *[None] * 9]
     mask, past, bias = (5, 8, 9) if quantised else (3, 4, 5)
     if shapes[past] is not None or node.results > 1:
-        raise UnknownStructure("a cache of keys and values")
+        raise UnknownStructureError("a cache of keys and values")
     b, s, _ = require_shape(node)
     heads, total = int(node.attributes["num_heads"]), require_shape(node, 1)[1]
     widths = node.attributes.get("qkv_hidden_sizes") or [total // 3] * 3
@@ -96,7 +96,7 @@ def describe_attention(node: Node) -> Kind:
             operands, text = [*operands, f"c{name}"], f"{text}, n"
         steps.append((name, Equation(f"{text} -> b s n"), tuple(operands)))
     if quantised and shapes[7] not in (None, (), (1,)):
-        raise UnknownStructure("a zero point for every column")
+        raise UnknownStructureError("a zero point for every column")
     placed = shapes[mask] is not None or bool(node.attributes.get("unidirectional"))
     if shapes[mask] is not None:
         steps.append(("mask", _keep_order(require_rank(node, mask)), (str(mask),)))
@@ -124,9 +124,9 @@ def describe_multi_head_attention(node: Node) -> Kind:
     if any(shapes[k] is None or require_rank(node, k) != 3 for k in range(3)) or any(
         shapes[k] is not None for k in (6, 7)
     ):
-        raise UnknownStructure("packed operands, or a cache of keys and values")
+        raise UnknownStructureError("packed operands, or a cache of keys and values")
     if node.results > 1:
-        raise UnknownStructure("a cache of keys and values")
+        raise UnknownStructureError("a cache of keys and values")
     (b, s, width), heads = require_shape(node), int(node.attributes["num_heads"])
     sizes = [width, require_shape(node, 1)[2], require_shape(node, 2)[2]]
     steps: list[tuple[str, Kind, tuple[str, ...]]] = []
@@ -219,7 +219,7 @@ def describe_group_query_attention(node: Node) -> Kind:
     """Orders of key heads, of the queries of each, and inside them; caches keep theirs."""
     given = [s is not None for s in node.shapes] + [False] * 16
     if any(given[10:16]) or node.results > 3:
-        raise UnknownStructure("a bias, a sink, norms or scales inside the operator")
+        raise UnknownStructureError("a bias, a sink, norms or scales inside the operator")
     (b, s, width), heads = require_shape(node), int(node.attributes["num_heads"])
     keys = int(node.attributes["kv_num_heads"])
     d = width // heads if given[1] else width // (heads + 2 * keys)

@@ -11,7 +11,7 @@ from typing import Any
 import onnx.shape_inference
 from onnx import TensorProto
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from ..kinds import (
     Elementwise,
     Equation,
@@ -76,7 +76,7 @@ def _infer_shape(
     """Return the shape of the result of a standard operator.
 
     Raises:
-        UnknownStructure: the operands do not fit it.
+        UnknownStructureError: the operands do not fit it.
     """
     names = [f"x{k}" for k in range(len(operands))]
     node = onnx.helper.make_node(operator, names, ["y"], **attributes)
@@ -90,7 +90,7 @@ def _infer_shape(
         made = onnx.shape_inference.infer_node_outputs(schema, node, kinds, opset_imports=opsets)
         return tuple(d.dim_value for d in made["y"].tensor_type.shape.dim)
     except (KeyError, RuntimeError, ValueError) as error:
-        raise UnknownStructure("operands that do not fit the operator") from error
+        raise UnknownStructureError("operands that do not fit the operator") from error
 
 
 def _move_channels_last(kind: Equation) -> Equation:
@@ -134,7 +134,7 @@ def describe_block_product(node: Node) -> Kind:
     left = [f"b{i}" for i in range(rank - 1)]
     given = [*node.shapes, *[None] * 6]
     if given[4] is not None:
-        raise UnknownStructure("an index of groups")
+        raise UnknownStructureError("an index of groups")
     columns, blocks = require_shape(node, 1)[:2]
     size = int(node.attributes["block_size"])
     # Two zero points of one column share a byte, so blocks with zero points cannot be moved.
@@ -170,17 +170,17 @@ def describe_block_gather(node: Node) -> Kind:
     """Rows that are gathered keep their order, blocks of a row are free, and not what lies inside.
 
     Raises:
-        UnknownStructure: the table is no matrix of rows in blocks.
+        UnknownStructureError: the table is no matrix of rows in blocks.
     """
     if node.attributes.get("gather_axis", 0) or require_rank(node) != 2:
-        raise UnknownStructure("a table that is no matrix of rows")
+        raise UnknownStructureError("a table that is no matrix of rows")
     (_, width), (_, blocks) = require_shape(node), require_shape(node, 2)
     size = int(node.attributes.get("block_size", 128))
     places = " ".join(f"i{k}" for k in range(require_rank(node, 1)))
     # Two numbers of four bits share a byte: of as many blocks, a row of bytes is half as long.
     is_packed, has_zeros = width != blocks * size, len(node.shapes) > 3 and bool(node.shapes[3])
     if node.attributes.get("quantize_axis", 1) not in (1, -1) or width % blocks:
-        raise UnknownStructure("blocks along another axis, or one that is cut")
+        raise UnknownStructureError("blocks along another axis, or one that is cut")
     # Zero points of two blocks share a byte as well, so that blocks cannot be moved.
     c = "[c]" if is_packed and has_zeros else "c"
     zeros = "[v] [z]" if is_packed else f"[v] {c}"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from ..kinds import Elementwise, Kind, Node
 from ..laws import (
     Absolute,
@@ -118,5 +118,5 @@ def describe_elementwise(node: Node) -> Kind:
 def describe_dropout(node: Node) -> Kind:
     """Every element alone; pinned in training mode."""
     if len(node.shapes) > 2 and node.shapes[2] is not None and bool(node.read_value(2)):
-        raise UnknownStructure("training mode")
+        raise UnknownStructureError("training mode")
     return Elementwise()

@@ -5,7 +5,7 @@ Spec: https://onnx.ai/onnx/operators/
 
 import numpy as np
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from ..kinds import (
     Equation,
     Kind,
@@ -73,7 +73,7 @@ def describe_gathered_elements(node: Node) -> Kind:
     names = _name_axes(node)
     axis = read_axis_attribute(node, 0, len(names))
     if any(n != m for i, (n, m) in enumerate(zip(shape, index, strict=True)) if i != axis):
-        raise UnknownStructure("indices for a part of the other axes")
+        raise UnknownStructureError("indices for a part of the other axes")
     here, there = _pin_axes(names, axis), _pin_axes(names, axis, name="k")
     if node.operator == "GatherElements":
         return Equation(f"{here}, {there} -> {there}")
@@ -106,7 +106,7 @@ def describe_cache(node: Node) -> Kind:
 def describe_compress(node: Node) -> Kind:
     """Takes the positions of the mask; without an axis all keep their order."""
     if "axis" not in node.attributes:
-        raise UnknownStructure("elements chosen from all axes at once")
+        raise UnknownStructureError("elements chosen from all axes at once")
     axis = read_axis_attribute(node, 0, require_rank(node))
     kept = np.flatnonzero(node.read_value(1)[: require_shape(node)[axis]])
     return Movement([((0,), [Take(axis, kept)])])
@@ -141,7 +141,7 @@ def describe_col2im(node: Node) -> Kind:
 def describe_deformable_convolution(node: Node) -> Kind:
     """As Conv, offsets keep their places."""
     if node.attributes.get("offset_group", 1) != 1:
-        raise UnknownStructure("several groups of offsets")
+        raise UnknownStructureError("several groups of offsets")
     text = "b (g i) [x..], (g o) i [w..], b [z] [y..], (g o), b [m] [y..] -> b (g o) [y..]"
     return Equation(text, {"g": node.attributes.get("group", 1)})
 

@@ -1,6 +1,9 @@
-"""Convolutions and matrix products. Spec: https://onnx.ai/onnx/operators/"""
+"""Convolutions and matrix products.
 
-from ...errors import UnknownStructure
+Spec: https://onnx.ai/onnx/operators/
+"""
+
+from ...errors import UnknownStructureError
 from ..kinds import Equation, Kind, Node, require_rank
 from ..laws import Law, Multilinear, ScaledNode, Window
 from ..registry import register, register_equation
@@ -68,7 +71,7 @@ def describe_einsum(node: Node) -> Kind:
     operands, arrow, result = text.partition("->")
     terms = operands.split(",")
     if "." in text or any(len(set(t)) < len(t) for t in terms):
-        raise UnknownStructure("an ellipsis or a diagonal")
+        raise UnknownStructureError("an ellipsis or a diagonal")
     if not arrow:
         letters = sorted("".join(terms))
         result = "".join(x for x in letters if letters.count(x) == 1)

@@ -7,7 +7,7 @@ import itertools
 
 import numpy as np
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from ..kinds import (
     Equation,
     Expand,
@@ -105,7 +105,7 @@ def describe_gather(node: Node) -> Kind:
     axis = read_axis_attribute(node, 0, rank)
     try:
         index = node.read_value(1)
-    except UnknownStructure:
+    except UnknownStructureError:
         names = [f"x{i}" for i in range(rank)]
         inserted = [f"i{i}" for i in range(places)]
         operand = [f"[{n}]" if i == axis else n for i, n in enumerate(names)]
@@ -122,12 +122,12 @@ def describe_gather(node: Node) -> Kind:
 def describe_gather_nd(node: Node) -> Kind:
     """Takes known positions."""
     if node.attributes.get("batch_dims"):
-        raise UnknownStructure("batch dimensions")
+        raise UnknownStructureError("batch dimensions")
     shape, index = require_shape(node), require_shape(node, 1)
     depth = index[-1]
     try:
         value = node.read_value(1)
-    except UnknownStructure:
+    except UnknownStructureError:
         pass
     else:
         lead = shape[:depth]
@@ -156,7 +156,7 @@ def find_padding_law(node: ScaledNode) -> Law | None:
 def describe_pad(node: Node) -> Kind:
     """Moves elements; padding stands apart."""
     if node.attributes.get("mode", b"constant") != b"constant":
-        raise UnknownStructure("a padding that repeats elements")
+        raise UnknownStructureError("a padding that repeats elements")
     shape = require_shape(node)
     if node.opset < 11:
         pads = node.attributes.get("pads") or node.attributes["paddings"]
@@ -170,7 +170,7 @@ def describe_pad(node: Node) -> Kind:
             else list(range(len(shape)))
         )
         if len(node.shapes) > 2 and node.shapes[2]:
-            raise UnknownStructure("a padding of many values")
+            raise UnknownStructureError("a padding of many values")
     half = len(pads) // 2
     steps: list[Step] = []
     for i, axis in enumerate(axes):

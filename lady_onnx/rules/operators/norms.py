@@ -3,7 +3,7 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from ..kinds import Equation, Kind, Node, read_axis_attribute, require_rank
 from ..laws import Law, Norm, ScaledNode, Softmax, StatisticsNorm
 from ..registry import register, register_equation
@@ -32,7 +32,7 @@ register_equation("b c {x..}, c, c -> b c x..", "InstanceNormalization", law=Nor
 def describe_batch_norm(node: Node) -> Kind:
     """Channels follow gain, bias and both statistics."""
     if node.attributes.get("training_mode"):
-        raise UnknownStructure("training mode")
+        raise UnknownStructureError("training mode")
     return Equation("b c x.., c, c, c, c -> b c x..")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from ..kinds import (
     Elementwise,
     Equation,
@@ -43,7 +43,7 @@ def describe_quantisation(node: Node) -> Kind:
         elif block:
             moves = [Take(axis, np.arange(shape[axis]) // block)]
         else:
-            raise UnknownStructure("a scale of several axes without blocks")
+            raise UnknownStructureError("a scale of several axes without blocks")
         steps.append((f"s{k}", Movement([((0,), moves)]), (str(k),)))
         met.append(f"s{k}")
     steps.append(("y", Elementwise(), tuple(met)))
@@ -87,7 +87,7 @@ def describe_quantised_product(node: Node) -> Kind:
     second = 3 if node.operator == "QLinearMatMul" else 1
     a, b = require_shape(node), require_shape(node, second)
     if len(a) < 2 or len(b) < 2:
-        raise UnknownStructure("a product with a vector")
+        raise UnknownStructureError("a product with a vector")
     batch = [f"b{i}" for i in range(max(len(a), len(b)) - 2)]
     left, right = (
         [*batch[len(batch) - len(a) + 2 :], "m", "k"],

@@ -1,4 +1,7 @@
-"""LSTM, GRU and RNN, as the products and sums of one step. Spec: https://onnx.ai/onnx/operators/"""
+"""LSTM, GRU and RNN, as the products and sums of one step.
+
+Spec: https://onnx.ai/onnx/operators/
+"""
 
 import numpy as np
 

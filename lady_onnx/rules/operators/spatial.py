@@ -3,7 +3,7 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
-from ...errors import UnknownStructure
+from ...errors import UnknownStructureError
 from ..kinds import (
     Equation,
     Kind,
@@ -73,7 +73,7 @@ def describe_extremum_place(node: Node) -> Kind:
 def describe_resize(node: Node) -> Kind:
     """Resized axes keep their order."""
     if node.attributes.get("coordinate_transformation_mode") == b"tf_crop_and_resize":
-        raise UnknownStructure("a crop")
+        raise UnknownStructureError("a crop")
     before, after = require_shape(node), node.find_shape()
     same = [a == b for a, b in zip(before, after, strict=True)]
     operand = [f"x{i}" if s else f"[x{i}]" for i, s in enumerate(same)]

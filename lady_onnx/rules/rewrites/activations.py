@@ -20,7 +20,7 @@ from ...normalform.algebra.movements import make_reshape, make_transpose
 from ...normalform.algebra.multiples import make_multiple
 from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.sums import combine_terms, is_shape_kept, make_product, make_sum
-from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
+from ...normalform.algebra.term import NoNormalFormError, Term, make_attributes
 from ...semantics.lengths import are_numbers, multiply_lengths
 from ..vocabulary.classes import FINITE_OPERATORS, WEIGHTED_SUM_OPERATORS
 from .arguments import read_axis
@@ -36,7 +36,7 @@ def rewrite_gelu(call: Call) -> Term | None:
         return None
     how = call.attributes.get("approximate", b"none")
     if how not in (b"none", b"tanh"):
-        raise NoNormalForm(f"'approximate' is {how!r}")
+        raise NoNormalFormError(f"'approximate' is {how!r}")
     if how == b"tanh":
         cube = make_multiple(
             terms, combine_terms(terms, "Product", [x, x, x], x.shape), _round_to_type(x, 0.044715)
@@ -156,7 +156,7 @@ def rewrite_prelu(call: Call) -> Term | None:
         return None
     lengths = zip(reversed(slope.shape), reversed(x.shape), strict=False)
     if any(n != 1 and are_numbers([m]) and n != m for n, m in lengths):
-        raise NoNormalForm("a slope of PRelu that is larger than what it multiplies")
+        raise NoNormalFormError("a slope of PRelu that is larger than what it multiplies")
     # there is one slope for each channel
     kept = list(slope.shape)
     while len(kept) > 1 and kept[0] == 1:

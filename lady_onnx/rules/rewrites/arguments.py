@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...normalform.algebra.term import NoNormalForm, Term
+from ...normalform.algebra.term import NoNormalFormError, Term
 from ...semantics.lengths import are_numbers
 from .call import Call
 
@@ -18,14 +18,14 @@ def count_axis_from_front(axis: int, rank: int, limit: int | None = None) -> int
         limit: the number of axes that may be named, if it is not the rank.
 
     Raises:
-        NoNormalForm: if the tensor has no such axis.
+        NoNormalFormError: if the tensor has no such axis.
 
     >>> count_axis_from_front(-1, 4)
     3
     """
     limit = rank if limit is None else limit
     if not -rank <= axis < limit:
-        raise NoNormalForm(f"axis {axis} of a tensor of rank {rank}")
+        raise NoNormalFormError(f"axis {axis} of a tensor of rank {rank}")
     return axis + rank if axis < 0 else axis
 
 
@@ -33,11 +33,11 @@ def count_axes_from_front(axes: Sequence[int], rank: int) -> list[int]:
     """Count axes from the front.
 
     Raises:
-        NoNormalForm: if the tensor has no such axis, or if one axis is named twice.
+        NoNormalFormError: if the tensor has no such axis, or if one axis is named twice.
     """
     places = [count_axis_from_front(int(a), rank) for a in axes]
     if len(set(places)) < len(places):
-        raise NoNormalForm("an axis that stands there twice")
+        raise NoNormalFormError("an axis that stands there twice")
     return places
 
 
@@ -51,7 +51,7 @@ def read_axis(call: Call, name: str = "axis", default: int = 0, behind: int = 0)
         behind: how many places behind the last axis count as axes too.
 
     Raises:
-        NoNormalForm: if there is no such axis, or if it cannot be counted.
+        NoNormalFormError: if there is no such axis, or if it cannot be counted.
     """
     axis = int(call.attributes.get(name, default))
     rank = call.require_first().rank
@@ -59,7 +59,9 @@ def read_axis(call: Call, name: str = "axis", default: int = 0, behind: int = 0)
         return count_axis_from_front(axis, rank, rank + behind)
     if axis >= 0:
         return axis
-    raise NoNormalForm(f"{call.node.op_type} counts axes from the end of a tensor of unknown rank")
+    raise NoNormalFormError(
+        f"{call.node.op_type} counts axes from the end of a tensor of unknown rank"
+    )
 
 
 def read_axes(call: Call, place: int = 1) -> list[int] | None:
@@ -94,11 +96,11 @@ def read_window(call: Call, name: str, places: int, default: int, each: int = 1)
         each: how many numbers the attribute has for an axis.
 
     Raises:
-        NoNormalForm: if there are too many numbers, too few, or too small ones.
+        NoNormalFormError: if there are too many numbers, too few, or too small ones.
     """
     found = [int(v) for v in call.attributes.get(name, [default] * places * each)]
     if len(found) != places * each or min(found, default=default) < default:
-        raise NoNormalForm(f"'{name}' is {found}, of {places} places")
+        raise NoNormalFormError(f"'{name}' is {found}, of {places} places")
     return found
 
 
@@ -134,23 +136,23 @@ def read_pads(call: Call, x: Term, kernel: Sequence[int]) -> list[int] | None:
         that only a run shows.
 
     Raises:
-        NoNormalForm: if the attributes contradict each other.
+        NoNormalFormError: if the attributes contradict each other.
     """
     how = call.attributes.get("auto_pad", b"NOTSET")
     places = len(kernel)
     if how == b"NOTSET":
         return read_window(call, "pads", places, 0, 2)
     if "pads" in call.attributes and any(call.attributes["pads"]):
-        raise NoNormalForm("it has both 'pads' and 'auto_pad'")
+        raise NoNormalFormError("it has both 'pads' and 'auto_pad'")
     if how == b"VALID":
         return [0] * 2 * places
     if how not in (b"SAME_UPPER", b"SAME_LOWER"):
-        raise NoNormalForm(f"'auto_pad' is {how!r}")
+        raise NoNormalFormError(f"'auto_pad' is {how!r}")
     if x.shape is None or not are_numbers(x.shape[2:]) or call.node.op_type == "ConvTranspose":
         return None
     strides, dilations = (read_window(call, n, places, 1) for n in ("strides", "dilations"))
     if any(d != 1 for d in dilations):
-        raise NoNormalForm("'auto_pad' with dilations")
+        raise NoNormalFormError("'auto_pad' with dilations")
     before, after = [], []
     for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True):
         assert isinstance(n, int)

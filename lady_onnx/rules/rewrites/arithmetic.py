@@ -14,7 +14,7 @@ from ...normalform.algebra.known_lengths import are_known_lengths, make_lengths
 from ...normalform.algebra.movements import make_reshape
 from ...normalform.algebra.multiples import make_multiple
 from ...normalform.algebra.sums import combine_terms, make_product, make_sum
-from ...normalform.algebra.term import NoNormalForm, Term
+from ...normalform.algebra.term import NoNormalFormError, Term
 from ...semantics.lengths import are_numbers, divide_lengths, fit_int32
 from .call import Call, register_rewrite
 
@@ -34,7 +34,7 @@ def _make_rewrite(
         a, b = call.get_operand(0), call.get_operand(1)
         if a is None or b is None or (call.version < 7 and call.attributes.get("broadcast")):
             if a is None or b is None or a.shape is None or b.shape is None:
-                raise NoNormalForm(f"{call.node.op_type} broadcasts as in version 1")
+                raise NoNormalFormError(f"{call.node.op_type} broadcasts as in version 1")
             axis = int(call.attributes.get("axis", len(a.shape) - len(b.shape)))
             b = make_reshape(call.terms, b, [*b.shape, *[1] * (len(a.shape) - axis - len(b.shape))])
         if are_known_lengths(a, b):

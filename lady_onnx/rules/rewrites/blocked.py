@@ -22,7 +22,7 @@ from onnx import NodeProto, TensorProto
 from ...normalform.algebra.movements import make_transpose
 from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.slices import make_concatenation, make_slice
-from ...normalform.algebra.term import NoNormalForm, Term
+from ...normalform.algebra.term import NoNormalFormError, Term
 from ...runtime.sessions import measure_block_channels
 from ..plain_forms import MICROSOFT
 from ..vocabulary.classes import UNARY_OPERATORS
@@ -76,15 +76,15 @@ def read_blocked_node(
         rewrite: makes the results of nodes that stand in no file.
 
     Raises:
-        NoNormalForm: if the operator, or what it reads, is not understood.
+        NoNormalFormError: if the operator, or what it reads, is not understood.
     """
     size = measure_block_channels()
     if size is None:
-        raise NoNormalForm("onnxruntime lays out no maps in blocks on this processor")
+        raise NoNormalFormError("onnxruntime lays out no maps in blocks on this processor")
     given = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
     x = operands[0]
     if x is None:
-        raise NoNormalForm("no first operand")
+        raise NoNormalFormError("no first operand")
     match node.op_type:
         case "ReorderInput":
             return [_reorder_input(terms, x, size, bool(given.get("channels_last")), rewrite)]
@@ -92,7 +92,7 @@ def read_blocked_node(
             count = int(given.get("channels", 0))
             whole = read_map(x)
             if not 0 < count <= count_channels(whole):
-                raise NoNormalForm("another number of channels than its map has")
+                raise NoNormalFormError("another number of channels than its map has")
             made = keep_channels(terms, whole, count) or make_slice(terms, whole, 1, 0, count)
             order = [0, *range(2, made.rank or 0), 1]
             return [make_transpose(terms, made, order) if given.get("channels_last") else made]
@@ -102,14 +102,14 @@ def read_blocked_node(
             return [_upsample(terms, x, given, rewrite)]
         case operator if operator in BLOCKED_POOLS:
             if given.get("ceil_mode") and given.get("count_include_pad"):
-                raise NoNormalForm(
+                raise NoNormalFormError(
                     "onnxruntime's pools do not agree whether places behind the padding count"
                 )
             inner = onnx.helper.make_node(operator, ["x"], ["y"])
             inner.attribute.extend(node.attribute)
             return [_make_whole_blocked(terms, rewrite(inner, PLAIN_VERSION, [read_map(x)]))]
         case operator:
-            raise NoNormalForm(f"an operator on maps in blocks that is not known: {operator}")
+            raise NoNormalFormError(f"an operator on maps in blocks that is not known: {operator}")
 
 
 def commute_with_blocking(
@@ -129,7 +129,8 @@ def commute_with_blocking(
         rewrite: makes the results of the same node on the maps themselves.
 
     Raises:
-        NoNormalForm: if the operator acts differently on maps in blocks and on the maps themselves.
+        NoNormalFormError: if the operator acts differently on maps in blocks and on the maps
+            themselves.
     """
     maps = [o for o in operands if o is not None and is_blocked(o)]
     others = [o for o in operands if o is not None and not is_blocked(o)]
@@ -137,20 +138,20 @@ def commute_with_blocking(
     operator, domain = node.op_type, normalise_domain(node.domain)
     is_alike = all(o.layout == maps[0].layout and o.shape == maps[0].shape for o in maps)
     if len(node.output) != 1:
-        raise NoNormalForm("it reads a map in blocks of channels")
+        raise NoNormalFormError("it reads a map in blocks of channels")
     if (domain, operator) == ("", "Concat") and not others:
         wholes = [read_map(o) for o in maps]
         axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
         made = make_concatenation(terms, wholes, 1) if axis == 1 else None
         if made is None:
-            raise NoNormalForm("it joins maps in blocks, and not along their channels")
+            raise NoNormalFormError("it joins maps in blocks, and not along their channels")
         return [_make_whole_blocked(terms, [made])]
     are_numbers = all(o.leaf is not None and o.leaf.array.size == 1 for o in others)
     is_moved = (domain, operator) == ("", "Reshape") and is_blocked(operands[0]) and len(maps) == 1
     if not is_moved and not (
         operator in ELEMENTWISE_OPERATORS.get(domain, ()) and is_alike and are_numbers
     ):
-        raise NoNormalForm("it reads a map in blocks of channels")
+        raise NoNormalFormError("it reads a map in blocks of channels")
     made = rewrite(node, version, inner)[0]
     assert made is not None
     return [make_blocked(terms, made, maps[0].layout[0])]
@@ -160,7 +161,7 @@ def _make_whole_blocked(terms: Terms, made: Sequence[Term | None]) -> Term:
     """Lay a result out in blocks."""
     term = made[0]
     if term is None or term.shape is None:
-        raise NoNormalForm("a map of unknown shape")
+        raise NoNormalFormError("a map of unknown shape")
     return make_blocked(terms, term, term.shape)
 
 
@@ -172,9 +173,9 @@ def _reorder_input(
         x = make_transpose(terms, x, [0, x.rank - 1, *range(1, x.rank - 1)])
     missing = -count_channels(x) % size
     if x.rank != 4 or x.dtype != TensorProto.FLOAT:
-        raise NoNormalForm("no map of single precision")
+        raise NoNormalFormError("no map of single precision")
     if missing % 4:
-        raise NoNormalForm("onnxruntime lays out no such number of channels")
+        raise NoNormalFormError("onnxruntime lays out no such number of channels")
     if missing:
         rank = x.rank or 0
         pads = terms.make_constant(np.array([0] * (rank + 1) + [missing] + [0] * (rank - 2)))
@@ -196,7 +197,7 @@ def _convolve(
     x, weight, *rest = operands
     group = next((a.i for a in node.attribute if a.name == "group"), 1)
     if x is None or weight is None or weight.leaf is None or weight.leaf.array.ndim < 3:
-        raise NoNormalForm("a weight that is not known")
+        raise NoNormalFormError("a weight that is not known")
     outer, inner, *kernel = weight.leaf.array.shape
     is_declared, is_depthwise = (
         group == 1 and inner < size,
@@ -208,9 +209,9 @@ def _convolve(
         or outer % size
         or (group > 1 and not is_depthwise and (outer // group) % size)
     ):
-        raise NoNormalForm("channels that do not fill blocks")
+        raise NoNormalFormError("channels that do not fill blocks")
     if is_declared and is_blocked(x):
-        raise NoNormalForm("it reads a map in blocks as it is declared")
+        raise NoNormalFormError("it reads a map in blocks as it is declared")
     x = x if is_declared else read_map(x)
     n = len(kernel)
     order = [0, n + 3, 1, n + 2, *range(2, n + 2)]
@@ -240,12 +241,12 @@ def _upsample(terms: Terms, x: Term, given: dict[str, object], rewrite: NodeRewr
     """Repeat the pixels of a map in blocks."""
     scales = given.get("scales")
     if not isinstance(scales, list) or scales[:2] != [1, 1] or len(scales) != x.rank:
-        raise NoNormalForm("more channels")
+        raise NoNormalFormError("more channels")
     if (
         given.get("mode", b"nearest") != b"nearest"
         or given.get("coordinate_transformation_mode", b"asymmetric") != b"asymmetric"
     ):
-        raise NoNormalForm("numbers between others")
+        raise NoNormalFormError("numbers between others")
     modes = {
         "coordinate_transformation_mode": "asymmetric",
         "mode": "nearest",

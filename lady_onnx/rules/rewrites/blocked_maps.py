@@ -9,7 +9,7 @@ from ...normalform.algebra.multiples import make_multiple
 from ...normalform.algebra.normalisations import make_reduction
 from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.sums import combine_terms
-from ...normalform.algebra.term import NoNormalForm, Term
+from ...normalform.algebra.term import NoNormalFormError, Term
 from ...semantics.lengths import Length
 from ..vocabulary.classes import UNARY_OPERATORS
 
@@ -43,11 +43,13 @@ def read_map(term: Term) -> Term:
     """Return the map that lies in blocks.
 
     Raises:
-        NoNormalForm: if the term is no map in blocks, or was reshaped.
+        NoNormalFormError: if the term is no map in blocks, or was reshaped.
     """
     inner = term.operands[0] if is_blocked(term) else None
     if inner is None or inner.shape != term.layout[0]:
-        raise NoNormalForm("a map that does not lie in blocks of channels is read as if it did")
+        raise NoNormalFormError(
+            "a map that does not lie in blocks of channels is read as if it did"
+        )
     return inner
 
 
@@ -55,10 +57,10 @@ def count_channels(term: Term) -> int:
     """Return the number of channels of a map.
 
     Raises:
-        NoNormalForm: if it is not known.
+        NoNormalFormError: if it is not known.
     """
     if term.shape is None or len(term.shape) < 3 or not isinstance(term.shape[1], int):
-        raise NoNormalForm("a map of unknown channels")
+        raise NoNormalFormError("a map of unknown channels")
     return term.shape[1]
 
 

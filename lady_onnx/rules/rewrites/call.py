@@ -17,7 +17,7 @@ from typing import Any
 from onnx import NodeProto
 
 from ...normalform.algebra.numbering import Terms
-from ...normalform.algebra.term import NoNormalForm, Term
+from ...normalform.algebra.term import NoNormalFormError, Term
 from ...semantics.messages import is_same_message
 from ...semantics.schemas import list_defaults
 
@@ -84,11 +84,11 @@ class Call:
         """Return the first operand.
 
         Raises:
-            NoNormalForm: if it is left out.
+            NoNormalFormError: if it is left out.
         """
         term = self.get_operand(0)
         if term is None:
-            raise NoNormalForm(f"{self.node.op_type}: no first operand")
+            raise NoNormalFormError(f"{self.node.op_type}: no first operand")
         return term
 
     @property

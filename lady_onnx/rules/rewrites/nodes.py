@@ -14,7 +14,7 @@ from ...normalform.algebra.elementwise import apply_before_movement
 from ...normalform.algebra.inference import ResultType
 from ...normalform.algebra.known_lengths import write_known_lengths
 from ...normalform.algebra.numbering import MAX_KNOWN_ELEMENTS, Terms
-from ...normalform.algebra.term import Attributes, NoNormalForm, Term, list_with_defaults
+from ...normalform.algebra.term import Attributes, NoNormalFormError, Term, list_with_defaults
 from ...runtime.sessions import run_node
 from ...semantics.factorisation import as_integers
 from ...semantics.lengths import are_numbers
@@ -45,16 +45,16 @@ def rewrite_node(call: Call) -> Sequence[Term | None]:
     """Make the results of a node of the default domain in normal form.
 
     Raises:
-        NoNormalForm: if the node is not as its specification says.
+        NoNormalFormError: if the node is not as its specification says.
     """
     inferred = call.terms.inference.check_operands(call.node, call.operands, call.version)
     schema = find_schema(call.node.op_type, "", call.version)
     for attribute in call.node.attribute:
         # a rewrite asks for the attributes that it knows, and the specification names them all
         if schema is not None and attribute.name not in schema.attributes:
-            raise NoNormalForm(f"'{attribute.name}' is no attribute of {call.node.op_type}")
+            raise NoNormalFormError(f"'{attribute.name}' is no attribute of {call.node.op_type}")
         if attribute.name in FLAG_ATTRIBUTES and attribute.i not in (0, 1):
-            raise NoNormalForm(f"'{attribute.name}' is {attribute.i}, and neither 0 nor 1")
+            raise NoNormalFormError(f"'{attribute.name}' is {attribute.i}, and neither 0 nor 1")
     found = REWRITES[call.node.op_type](call) if call.node.op_type in REWRITES else None
     if found is None or not call.are_attributes_understood():
         return keep_as_written(call)
@@ -71,14 +71,14 @@ def _check_shapes(
     A rewrite that returns one of its operands is wrong where the others would have broadcast it.
 
     Raises:
-        NoNormalForm: if a rank or a length differs from what onnx infers of the node.
+        NoNormalFormError: if a rank or a length differs from what onnx infers of the node.
     """
     for term, (_, shape) in zip(made, inferred, strict=False):
         if term is None or term.shape is None or shape is None:
             continue
         pairs = zip(term.shape, shape, strict=False)
         if len(term.shape) != len(shape) or any(b is not None and a != b for a, b in pairs):
-            raise NoNormalForm(f"the shape of {node.op_type} is not told in one way")
+            raise NoNormalFormError(f"the shape of {node.op_type} is not told in one way")
 
 
 def keep_as_written(
@@ -92,14 +92,14 @@ def keep_as_written(
         attributes: other attributes in place of its own, as the form's version has them.
 
     Raises:
-        NoNormalForm: if the operator means something else at the form's version. It is not raised
-            where the attributes are given.
+        NoNormalFormError: if the operator means something else at the form's version. It is not
+            raised where the attributes are given.
     """
     node, terms = call.node, call.terms
     if attributes is None:
         meanings = [find_oldest_meaning(node.op_type, "", v) for v in (call.version, terms.version)]
         if meanings[0] != meanings[1]:
-            raise NoNormalForm(
+            raise NoNormalFormError(
                 f"version {call.version} of the operator sets has another {node.op_type} than "
                 f"version {terms.version}"
             )

@@ -13,7 +13,7 @@ from ...normalform.algebra.constants import MAX_COPIED_ELEMENTS
 from ...normalform.algebra.known_lengths import are_known_lengths, make_lengths
 from ...normalform.algebra.movements import make_reshape
 from ...normalform.algebra.slices import make_concatenation, make_slice
-from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
+from ...normalform.algebra.term import NoNormalFormError, Term, make_attributes
 from ...semantics.lengths import Polynomial, are_numbers, multiply_lengths
 from .arguments import count_axes_from_front, read_axis, read_integers
 from .call import Call, TrackedAttributes, register_rewrite
@@ -82,7 +82,7 @@ def _make_slices(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int
         cuts: (axis, start, stop, step) for every axis, as the specification of `Slice` reads them.
 
     Raises:
-        NoNormalForm: if a slice that goes back holds nothing: runtimes disagree on it.
+        NoNormalFormError: if a slice that goes back holds nothing: runtimes disagree on it.
     """
     left = []
     for axis, start, stop, step in sorted(cuts):
@@ -113,7 +113,7 @@ def _find_places(length: int, start: int, stop: int, step: int) -> range:
     """Find the places of a slice along an axis of a known length.
 
     Raises:
-        NoNormalForm: if a slice that goes back holds nothing.
+        NoNormalFormError: if a slice that goes back holds nothing.
     """
     if step >= 0:
         return range(*slice(start, stop, step).indices(length))
@@ -121,7 +121,7 @@ def _find_places(length: int, start: int, stop: int, step: int) -> range:
     first = min(max(start + length if start < 0 else start, 0), length - 1)
     last = min(max(stop + length if stop < 0 else stop, -1), length - 1)
     if not length or first <= last:
-        raise NoNormalForm("a slice that goes back and holds nothing")
+        raise NoNormalFormError("a slice that goes back and holds nothing")
     return range(first, last, step)
 
 

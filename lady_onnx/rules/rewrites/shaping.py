@@ -13,7 +13,7 @@ from ...normalform.algebra.constants import MAX_COPIED_ELEMENTS
 from ...normalform.algebra.known_lengths import make_lengths, read_lengths
 from ...normalform.algebra.movements import make_reshape, make_transpose
 from ...normalform.algebra.multiples import apply_linear
-from ...normalform.algebra.term import NoNormalForm, Term, make_attributes
+from ...normalform.algebra.term import NoNormalFormError, Term, make_attributes
 from ...semantics.factorisation import as_integers
 from ...semantics.lengths import (
     Length,
@@ -172,7 +172,7 @@ def rewrite_transpose(call: Call) -> Term | None:
     if term.rank is None:
         return None
     if sorted(order) != list(range(term.rank)):
-        raise NoNormalForm(f"'perm' is {order}, of a tensor of rank {term.rank}")
+        raise NoNormalFormError(f"'perm' is {order}, of a tensor of rank {term.rank}")
     return make_transpose(call.terms, term, order)
 
 

@@ -1,0 +1,157 @@
+"""Tampering is found beside noise, factors and infinities."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import helper, numpy_helper
+
+import lady_onnx as lady
+
+from ..helpers.builders import build
+from ..helpers.factors import rescaled
+from ..helpers.networks import convolutional
+from ..helpers.tampering import tampering, wide
+
+
+@pytest.mark.parametrize("share", [22, 26, 30])
+def test_part_of_a_unit_that_was_zeroed_in_a_noisy_copy(share: int) -> None:
+    nodes, weights = wide(0)
+    rng = np.random.default_rng(share)
+    changed = {n: w + 0.05 * w.std() * rng.standard_normal(w.shape) for n, w in weights.items()}
+    changed["a"][7, np.argsort(-np.abs(changed["a"][7]))[:share]] = 0
+    assert tampering(nodes, weights, changed) == {("a", 7)}
+
+
+@pytest.mark.parametrize("k", [0.5, 1.1, 1.7])
+def test_a_unit_that_was_multiplied_beside_all_of_its_layer(k: float) -> None:
+    nodes, weights = wide(0)
+    changed = {**weights, "a": weights["a"] * 2, "ab": weights["ab"] * 2, "b": weights["b"] / 2}
+    for name in ("a", "ab"):
+        changed[name] = changed[name].copy()
+        changed[name][7] *= k
+    # what comes in and what goes out tell the same
+    assert {unit for _, unit in tampering(nodes, weights, changed)} == {7}
+
+
+@pytest.mark.parametrize("decoy", [1, 0.3, 0.1, 0.05])
+def test_a_unit_that_was_multiplied_by_little_hides_no_other(decoy: float) -> None:
+    nodes, weights = wide(0)
+    rng = np.random.default_rng(3)
+    a, b = np.exp(0.2 * rng.standard_normal(64)), np.exp(0.2 * rng.standard_normal(48))
+    a[30], a[20] = 1, decoy
+    changed = {
+        "a": weights["a"] * a[:, None],
+        "ab": weights["ab"] * a,
+        "b": weights["b"] * b[:, None] / a,
+        "cb": weights["cb"],
+    }
+    changed |= {"bb": weights["bb"] * b, "c": weights["c"] / b}
+    changed = {n: w + 0.02 * w.std() * rng.standard_normal(w.shape) for n, w in changed.items()}
+    changed["a"][30, 3] += 10 * weights["a"].std()
+    assert tampering(nodes, weights, changed) == {("a", 30)}
+
+
+def test_an_endless_number_hides_nothing() -> None:
+    """A causal mask's, say."""
+    model = convolutional("Relu", 0)
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array([-np.inf], np.float32), "least")
+    )
+    model.graph.node.append(
+        helper.make_node("Max", [model.graph.output[0].name, "least"], ["last"])
+    )
+    model.graph.output[0].name = "last"
+    suspect = lady.permute(model, 1).graph
+    name = next(n for n in suspect.tensors if suspect.array(n).ndim == 4)
+    array = suspect.array(name).copy()
+    array.flat[5] = 100
+    suspect.replace(name, array)
+    found = lady.check(model, suspect)
+    assert found.verdict == "tampered", found.reason
+    assert lady.resync(model, suspect, repair=True).exact
+
+
+@pytest.mark.parametrize(
+    ("number", "multiplied"), [(np.inf, False), (np.inf, True), (-np.inf, True), (1e38, False)]
+)
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+def test_an_infinity_that_was_planted_is_located(
+    number: float, noise: float, multiplied: bool
+) -> None:
+    nodes, weights = wide(0)
+    rng = np.random.default_rng(1)
+    c = np.exp(0.5 * rng.standard_normal(64)) if multiplied else np.ones(64)
+    changed = {
+        **weights,
+        "a": weights["a"] * c[:, None],
+        "ab": weights["ab"] * c,
+        "b": weights["b"] / c,
+    }
+    changed = {n: w + noise * w.std() * rng.standard_normal(w.shape) for n, w in changed.items()}
+    changed["a"][5, 3] = number
+    assert tampering(nodes, weights, changed) == {("a", 5)}
+
+
+def test_an_infinity_of_both_hides_no_tampering_beside_factors() -> None:
+    nodes, weights = wide(0)
+    weights["a"][9, 9] = weights["a"][5, 1] = -np.inf
+    c = np.exp(0.5 * np.random.default_rng(1).standard_normal(64)).astype(np.float32)
+    changed = {
+        **weights,
+        "a": weights["a"] * c[:, None],
+        "ab": weights["ab"] * c,
+        "b": weights["b"] / c,
+    }
+    changed["a"][5, 3] = 50
+    changed["a"][6] *= 1.7
+    assert tampering(nodes, weights, changed) == {("a", 5), ("a", 6)}
+
+
+def test_a_weight_of_no_group_that_was_replaced_in_a_copy_that_was_multiplied() -> None:
+    nodes, weights = wide(0)
+    c = np.exp(0.5 * np.random.default_rng(1).standard_normal(64))
+    changed = {
+        **weights,
+        "a": weights["a"] * c[:, None],
+        "ab": weights["ab"] * c,
+        "b": weights["b"] / c,
+        "cb": weights["cb"].copy(),
+    }
+    changed["cb"][3] += 5
+    assert tampering(nodes, weights, changed) == {("cb", None)}
+
+
+def test_an_infinity_in_a_unit_that_was_multiplied_is_no_factor() -> None:
+    nodes, weights = wide(0)
+    changed = {n: w.copy() for n, w in weights.items()}
+    changed["a"][5, 3] = np.inf
+    changed["b"][:, 5] *= 2
+    model, suspect = (build(nodes, w, {"x": [2, 64]}) for w in (weights, changed))
+    found = lady.resync(model, suspect, verify="none").integrity
+    assert {(f.slot, f.unit, f.kind, f.factor and round(f.factor, 3)) for f in found} == {
+        ("a", 5, "replaced", None),
+        ("b", 5, "scaled", 2),
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_weight_that_was_replaced_in_a_noisy_copy_that_was_multiplied(seed: int) -> None:
+    nodes, weights = wide(seed)
+    rng = np.random.default_rng(seed)
+    c = np.exp(0.5 * rng.standard_normal(64))
+    changed = {n: w + 0.02 * w.std() * rng.standard_normal(w.shape) for n, w in weights.items()}
+    changed["a"][5, 3] += weights["a"].std()
+    changed |= {"a": changed["a"] * c[:, None], "ab": changed["ab"] * c, "b": changed["b"] / c}
+    assert tampering(nodes, weights, changed) == {("a", 5)}
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_an_infinity_of_both_hides_no_factors(together: bool) -> None:
+    nodes, weights = wide(0)
+    weights["bb"][3] = -np.inf
+    model = build(nodes, weights, {"x": [2, 64]})
+    assert (
+        lady.check(model, lady.permute(rescaled(model, 1, together=together), 1).graph).verdict
+        == "rescaled"
+    )

@@ -1,0 +1,191 @@
+"""Pairs of programs that are one, written in two ways."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from .written_forms import GELU, NUMBERS, B, C, F, G, K, M, S, V, W, model, node, spelled_norm
+
+PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
+    "product and bias": (
+        model([node("Gemm", "x w b", transB=1)], ["N", 6], w=np.ascontiguousarray(W.T), b=B),
+        model([node("MatMul", "x w", "h"), node("Add", "b h")], ["N", 6], w=W, b=B),
+    ),
+    "layer between reshapes": (
+        model(
+            [node("MatMul", "x w", "h"), node("Add", "h b", "i"), node("Relu", "i")],
+            ["N", 7, 6],
+            w=W,
+            b=B,
+        ),
+        model(
+            [
+                node("Reshape", "x f", "h"),
+                node("Gemm", "h w b", "i"),
+                node("Relu", "i", "j"),
+                node("Reshape", "j t"),
+            ],
+            *(["N", 7, 6],),
+            w=W,
+            b=B,
+            f=np.array([-1, 6]),
+            t=np.array([-1, 7, 5]),
+        ),
+    ),
+    "batch norm": (
+        model(
+            [node("Conv", "x k", "h"), node("BatchNormalization", "h g c m v")],
+            [2, 3, 8, 8],
+            k=K,
+            g=G,
+            c=C,
+            m=M,
+            v=V,
+        ),
+        model([node("Conv", "x k c")], [2, 3, 8, 8], k=K * S[:, None, None, None], c=C - M * S),
+    ),
+    "layer norm": (
+        model([node("LayerNormalization", "x g b")], [2, 6], g=NUMBERS["g"], b=NUMBERS["b"]),
+        model(spelled_norm("Div"), [2, 6], **NUMBERS),
+    ),
+    "layer norm by the inverse": (
+        model(spelled_norm("Div"), [2, 6], **NUMBERS),
+        model(spelled_norm("Mul"), [2, 6], **NUMBERS),
+    ),
+    "gelu": (
+        model([node("Gelu", "x")], [2, 6], 20),
+        model(GELU, [2, 6], root=F(2**0.5), one=F(1), half=F(0.5)),
+    ),
+    "reshapes": (
+        model([node("Flatten", "x", axis=1)], ["N", 3, 4]),
+        model([node("Reshape", "x s")], ["N", 3, 4], s=np.array([0, -1])),
+    ),
+    "a computed shape": (
+        model([node("Reshape", "x s")], ["N", 3, 4], s=np.array([-1, 4])),
+        model(
+            [
+                node("Shape", "x", "s"),
+                node("Gather", "s zero", "n"),
+                node("Mul", "n three", "m"),
+                node("Unsqueeze", "m axis", "u"),
+                node("Concat", "u four", "t", axis=0),
+                node("Reshape", "x t"),
+            ],
+            ["N", 3, 4],
+            zero=np.array(0),
+            three=np.array(3),
+            axis=np.array([0]),
+            four=np.array([4]),
+        ),
+    ),
+    "movements": (
+        model([node("Transpose", "x", perm=[0, 2, 1])], [2, 12, 5]),
+        model(
+            [
+                node("Reshape", "x s", "a"),
+                node("Transpose", "a", "b", perm=[0, 3, 1, 2]),
+                node("Reshape", "b t"),
+            ],
+            [2, 12, 5],
+            s=np.array([2, 3, 4, 5]),
+            t=np.array([2, 5, 12]),
+        ),
+    ),
+    "parts": (
+        model(
+            [node("Slice", "x s e a")], [2, 6], s=np.array([3]), e=np.array([6]), a=np.array([1])
+        ),
+        model([helper.make_node("Split", ["x"], ["u", "y"], axis=1)], [2, 6]),
+    ),
+    "an end that no tensor reaches": (
+        model([node("Identity", "x")], ["N", 512, 256]),
+        model(
+            [node("Slice", "x s e a")],
+            ["N", 512, 256],
+            s=np.array([0]),
+            e=np.array([10**9]),
+            a=np.array([0]),
+        ),
+    ),
+    "means": (
+        model([node("GlobalAveragePool", "x")], [2, 3, 4, 4]),
+        model([node("ReduceMean", "x", axes=[-1, -2])], [2, 3, 4, 4]),
+    ),
+    "padding": (
+        model([node("Conv", "x k", pads=[1, 1, 1, 1])], [2, 3, 8, 8], k=K),
+        model(
+            [node("Pad", "x p", "h"), node("Conv", "h k")],
+            [2, 3, 8, 8],
+            k=K,
+            p=np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        ),
+    ),
+    "factors": (
+        model([node("Mul", "x f", "h"), node("MatMul", "h w")], [2, 6], w=W, f=F(0.25)),
+        model([node("MatMul", "x w", "h"), node("Div", "h f")], [2, 6], w=W, f=F(4)),
+    ),
+    "older operators": (
+        model([node("Clip", "x", min=0.0, max=6.0)], [2, 6], 10),
+        model([node("Relu", "x", "h"), node("Clip", "h low high")], [2, 6], low=F(0), high=F(6)),
+    ),
+    "another association": (
+        model(
+            [
+                node("Sin", "x", "s"),
+                node("Cos", "x", "c"),
+                node("Mul", "s x", "m"),
+                node("Mul", "m c"),
+            ],
+            [2, 6],
+        ),
+        model(
+            [
+                node("Sin", "x", "s"),
+                node("Cos", "x", "c"),
+                node("Mul", "x c", "m"),
+                node("Mul", "s m"),
+            ],
+            [2, 6],
+        ),
+    ),
+    "an alias": (
+        model(
+            [
+                node("Sin", "x", "s"),
+                node("Mul", "s x", "m"),
+                node("Cos", "m", "c"),
+                node("Mul", "m c"),
+            ],
+            *([2, 6],),
+        ),
+        model(
+            [
+                *(node("Sin", "x", "s"), node("Mul", "s x", "m"), node("Identity", "m", "i")),
+                *(node("Identity", "m", "j"), node("Cos", "i", "c"), node("Mul", "c j")),
+            ],
+            [2, 6],
+        ),
+    ),
+    "a branch that is always taken": (
+        model([node("Relu", "x")], [2, 6]),
+        model(
+            [
+                helper.make_node(
+                    "If",
+                    ["c"],
+                    ["y"],
+                    then_branch=helper.make_graph(
+                        [node("Relu", "x", "t")], "t", [], [onnx.ValueInfoProto(name="t")]
+                    ),
+                    else_branch=helper.make_graph(
+                        [node("Sin", "x", "e")], "e", [], [onnx.ValueInfoProto(name="e")]
+                    ),
+                )
+            ],
+            [2, 6],
+            c=np.array(True),
+        ),
+    ),
+}
