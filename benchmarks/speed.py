@@ -20,59 +20,75 @@ import tempfile
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-FLOOR = """
-import os, sys, onnx
-from onnx import numpy_helper
-a, b, out = sys.argv[1:]
-models = [onnx.load(a), onnx.load(b)]
-for model in models:
-    for tensor in model.graph.initializer:
-        numpy_helper.to_array(tensor).sum()
-with open(out, "wb") as file:
-    file.write(models[0].SerializeToString())
-    file.flush()
-    os.fsync(file.fileno())
-"""
 
-MAKE = """
-import sys, numpy as np, onnx, torch, lady_onnx as lady
-from tests.helpers import architectures as arch
-a, b, c, noise = *sys.argv[1:4], float(sys.argv[4])
-net = arch.randomise(arch.ResNet(arch.Bottleneck, (3, 4, 6, 3), (256, 512, 1024, 2048), 64, 1000))
-onnx.save(arch.export(net, torch.zeros(1, 3, 224, 224), dynamo=False), a)
-shuffled = lady.permute(a, 1)
-shuffled.save(b)
-rng = np.random.default_rng(0)
-for name in sorted({s.initializer for g in shuffled.symmetry.groups for s in g.slots}):
-    w = shuffled.graph.array(name)
-    noisy = w + noise * w.std() * rng.standard_normal(w.shape, np.float32)
-    shuffled.graph.replace(name, noisy.astype(w.dtype))
-shuffled.save(c)
-count = sum(p.numel() for p in net.parameters()) / 1e6
-symmetry = shuffled.symmetry
-found = f"{len(symmetry.groups)} groups, {symmetry.symmetry_bits:.0f} symmetry bits"
-print(f"{count:.1f} M parameters, {found}")
-"""
+def run_floor(first: str, second: str, out: str) -> None:
+    """The least that any tool does: both files loaded, every weight read, one file saved."""
+    import onnx
+    from onnx import numpy_helper
 
-PRODUCTS = """
-import sys, time, numpy as np, lady_onnx as lady
-from lady_onnx.graph.loading import load_graph as load
-a, b = (load(f) for f in sys.argv[1:])
-pairs = []
-for group in lady.find_groups(a).groups:
-    for slot in group.slots:
-        weights = (np.moveaxis(g.array(slot.initializer), slot.axis, 0) for g in (a, b))
-        pairs.append([w.reshape(group.size, -1) for w in weights])
-best = 1e9
-for _ in range(3):
-    start = time.perf_counter()
-    for x, y in pairs:
-        x @ y.T
-    best = min(best, time.perf_counter() - start)
-print(f"{best:.2f}")
-"""
+    models = [onnx.load(first), onnx.load(second)]
+    for model in models:
+        for tensor in model.graph.initializer:
+            numpy_helper.to_array(tensor).sum()
+    with open(out, "wb") as file:
+        file.write(models[0].SerializeToString())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def make_models(reference: str, shuffled: str, noisy: str, noise: str) -> None:
+    """Writes the reference, a shuffled copy, and that with noise; prints what the reference is."""
+    import numpy as np
+    import onnx
+    import torch
+
+    import lady_onnx as lady
+    from tests.helpers import architectures
+
+    widths = (256, 512, 1024, 2048)
+    net = architectures.ResNet(architectures.Bottleneck, (3, 4, 6, 3), widths, 64, 1000)
+    net = architectures.randomise(net)
+    picture = torch.zeros(1, 3, 224, 224)
+    onnx.save(architectures.export(net, picture, dynamo=False), reference)
+    copy = lady.permute(reference, 1)
+    copy.save(shuffled)
+    rng = np.random.default_rng(0)
+    for name in sorted({s.initializer for g in copy.symmetry.groups for s in g.slots}):
+        weight = copy.graph.array(name)
+        drawn = float(noise) * weight.std() * rng.standard_normal(weight.shape, np.float32)
+        copy.graph.replace(name, (weight + drawn).astype(weight.dtype))
+    copy.save(noisy)
+    count = sum(p.numel() for p in net.parameters()) / 1e6
+    bits = f"{copy.symmetry.symmetry_bits:.0f} symmetry bits"
+    print(f"{count:.1f} M parameters, {len(copy.symmetry.groups)} groups, {bits}")
+
+
+def time_products(reference: str, suspect: str) -> None:
+    """Prints the least seconds of three that the similarity matrices of all groups take."""
+    import numpy as np
+
+    import lady_onnx as lady
+    from lady_onnx.graph.loading import load_graph
+
+    graphs = [load_graph(reference), load_graph(suspect)]
+    pairs = []
+    for group in lady.find_groups(graphs[0]).groups:
+        for slot in group.slots:
+            weights = (np.moveaxis(g.array(slot.initializer), slot.axis, 0) for g in graphs)
+            pairs.append([w.reshape(group.size, -1) for w in weights])
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        for x, y in pairs:
+            x @ y.T
+        seconds.append(time.perf_counter() - start)
+    print(f"{min(seconds):.2f}")
+
+
+PARTS = {"floor": run_floor, "make": make_models, "products": time_products}
+"""What runs in a process of its own, so that this one stays small: `--part NAME FILES`."""
 
 
 def timed(command: list[str], repeats: int) -> tuple[float, float, float]:
@@ -92,12 +108,10 @@ def timed(command: list[str], repeats: int) -> tuple[float, float, float]:
     return min(seconds[1:]), statistics.median(seconds[1:]), peak / 1024
 
 
-def script(text: str, *arguments: str) -> str:
-    """What a small program prints, run in a process of its own so that this one stays small."""
-    command = [sys.executable, "-c", text, *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, check=True, capture_output=True, text=True
-    ).stdout.strip()
+def run_part(*arguments: str) -> str:
+    """What a part prints."""
+    command = [sys.executable, __file__, "--part", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def main() -> None:
@@ -114,12 +128,12 @@ def main() -> None:
         a, b, c, out = (
             str(Path(folder) / f"{n}.onnx") for n in ("reference", "shuffled", "noisy", "out")
         )
-        made = script(MAKE, a, b, c, str(args.noise))
+        made = run_part("make", a, b, c, str(args.noise))
         machine = f"{platform.machine()}, {os.cpu_count()} cores"
         print(f"{machine}, Python {platform.python_version()}; {made}")
         resync = ["-m", "lady_onnx", "resync", a]
         rows: list[tuple[str, list[str], str | None]] = [
-            ("floor: import, load two, read, save", ["-c", FLOOR, a, b, out], None),
+            ("floor: import, load two, read, save", [__file__, "--part", "floor", a, b, out], None),
             ("groups", ["-m", "lady_onnx", "groups", a, "--json"], None),
             ("resync --verify none, shuffled copy", [*resync, b, "-o", out, "--verify", "none"], b),
             ("resync --verify none, noisy copy", [*resync, c, "-o", out, "--verify", "none"], c),
@@ -132,10 +146,13 @@ def main() -> None:
         for name, command, other in rows:
             least, median, peak = timed(command, args.repeats)
             floor = floor or median
-            plain = script(PRODUCTS, a, other) if other else ""
+            plain = run_part("products", a, other) if other else ""
             seconds = f"{least:.2f} | {median:.2f} | {median / floor:.2f}"
             print(f"| {name:38} | {seconds} | {peak:.0f} | {plain} |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--part"]:
+        PARTS[sys.argv[2]](*sys.argv[3:])
+    else:
+        main()
