@@ -193,7 +193,7 @@ class BodyRunner:
         return spell_out(node, ranks.get, lambda name: f"{call}{next(numbers)}/{name}")
 
     def find_written(self, node: NodeProto) -> NodeProto:
-        """Find the node of the file that a node stands for: a fused one for those of its plain form."""
+        """Find the node of the file that a node stands for: of a plain form the fused one."""
         return self._written.get(id(node), node)
 
     def run_plain_form(self, node: NodeProto, plain: Sequence[NodeProto]) -> None:

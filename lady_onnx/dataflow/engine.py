@@ -169,7 +169,7 @@ class Engine:
         )
 
     def is_read(self, node: NodeProto, name: str) -> bool:
-        """Tell whether anything reads this result of a node; inside a body it is taken for granted."""
+        """Tell whether anything reads a result of a node; in a body that is taken for granted."""
         if not self._read:
             graph = self.state.graph
             self._read = {o.name for o in graph.model.graph.output}

@@ -68,7 +68,7 @@ class _Meeting(NamedTuple):
 def unify_elementwise_runs(
     labelling: Labelling, operands: Sequence[Tensor], shape: tuple[int, ...]
 ) -> Tensor | None:
-    """Combine operands to a result of `shape` by broadcasting; None where not all labels are runs."""
+    """Broadcast operands to a result of `shape`; None where not all labels are runs."""
     rank = len(shape)
     axes: AxisNames = [
         [a + rank - len(o.shape) if n > 1 else None for a, n in enumerate(o.shape)]

@@ -125,7 +125,7 @@ def _concatenate_roles(
     axis: int,
     span: tuple[int, ...],
 ) -> Iterator[np.ndarray]:
-    """Yield the role of a concatenation over the axes `span`, and one of addresses if it needs one."""
+    """Yield the role of a concatenation over the axes `span`, and one of addresses if needed."""
     pieces, marks = [], []
     for operand, roles in zip(operands, each, strict=True):
         piece, mark = _take_piece(facts, operand, roles, axis, span)

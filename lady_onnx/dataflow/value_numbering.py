@@ -56,7 +56,7 @@ class MarkRecorder:
             self._facts.marked += [(what, role) for role in some]
 
     def _is_whole(self, role: Role) -> bool:
-        """Tell whether a role holds all labels that were born together, each of them equally often."""
+        """Tell whether a role holds all labels that were born together, each equally often."""
         if isinstance(role, LabelRun):
             return self._is_birth(role.start, role.size)
         if id(role) not in self._is_whole_by_id:

@@ -322,7 +322,7 @@ def _shape_results(
 def spread_shape(
     shape: Sequence[int], side: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]
 ) -> tuple[int, ...]:
-    """Spread an operand's shape over all names of an equation, 0 for those that it does not have."""
+    """Spread an operand's shape over all names of an equation, 0 for those it does not have."""
     own = {
         x: sizes[x] if n > 1 else 1 for term, n in zip(side, shape, strict=True) for x in term.names
     }

@@ -156,7 +156,7 @@ class Facts:
         return True
 
     def expand_runs(self) -> Facts:
-        """Return the same facts with arrays in place of runs, and marks split by their occurrences."""
+        """Return the same facts with arrays in place of runs, and marks split by occurrence."""
         return replace(
             self,
             equal=[(to_dense(a), to_dense(b)) for a, b in self.equal],

@@ -41,7 +41,7 @@ class Part:
     __slots__ = ("_index", "is_whole", "weight")
 
     def __init__(self, weight: str, index: Index | Callable[[], Index], is_whole: bool = False):
-        """Take a function as `index` too and call it late: many weights are read as values alone."""
+        """Take a function as `index` too, and call it late: many weights are read as values."""
         self.weight, self.is_whole, self._index = weight, is_whole, index
 
     @property

@@ -73,7 +73,7 @@ class Labelling:
     def label_parts(
         self, parts: Sequence[Part], sets: Sequence[set[int]], sizes: Sequence[int]
     ) -> list[np.ndarray]:
-        """Give the roles of weights inside a tensor; a weight that was met before keeps those it has.
+        """Give weights inside a tensor roles; a weight that was met before keeps those it has.
 
         Args:
             parts: the weights.
@@ -124,7 +124,7 @@ class Labelling:
         sets: Sequence[set[int]],
         sizes: Sequence[int],
     ) -> list[np.ndarray]:
-        """Make roles for a part of a weight that nothing has met; other parts have those in `known`."""
+        """Make roles for a part of a weight that nothing has met; others may have `known` ones."""
         span = {a for i in part.index if i is not None for a in find_varying_axes(i)}
         wanted = {frozenset(s & span) for s in sets} - {frozenset()}
         wanted |= {frozenset({a}) for a in span - set().union(*wanted)}
@@ -154,7 +154,7 @@ class Labelling:
         return roles
 
     def _take_roles(self, part: Part, count: int) -> list[np.ndarray]:
-        """Take the `count` roles of a weight over a part of it, without those it is constant along."""
+        """Take the `count` roles of a weight over a part, but for those it is constant along."""
         taken = (self._take_role(part, which) for which in range(count))
         return [role for role in taken if role is not None]
 
