@@ -114,6 +114,8 @@ class Environment:
             outputs: its outputs.
         """
         for values, is_given, is_compared in (
+            # what an operator gives to its body does not follow from the nodes of the body; what is
+            # declared of the model's own inputs is its interface
             (inputs, bool(frame.prefix), True),
             (inner, False, False),
             (outputs, False, True),
@@ -121,6 +123,7 @@ class Environment:
             for value in values:
                 name = frame.prefix + value.name
                 weight = self._find_weight(value.name, frame.prefix)
+                # a value that is neither known nor a weight is read by nobody
                 if value.name in frame.known:
                     term = frame.known[value.name]
                     what = term.dtype, term.shape

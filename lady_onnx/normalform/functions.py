@@ -47,6 +47,7 @@ def read_function_call(
     opsets = {normalise_domain(o.domain): o.version for o in function.opset_import}
     _check_versions(environment, function, opsets)
     frame = Frame({}, key, opsets)
+    # an input that the call leaves out counts as left out of the nodes that read it
     left_out = set(function.input)
     for name, operand in zip(function.input, operands, strict=False):
         if operand is not None:
@@ -148,6 +149,7 @@ def read_fused_node(
         if not normalise_domain(node.domain):
             raise NoNormalForm("an operator that the specification does not have")
         attributes = list_with_defaults(node, version)
+        # of an operator that nothing is known of, two nodes may give different results
         return terms.make_node(
             node.op_type, node.domain, operands, attributes, len(node.output), is_unique=True
         )

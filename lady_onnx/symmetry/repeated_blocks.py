@@ -81,7 +81,7 @@ class RepeatedBlocks:
         return [list(r) for r in zip(*whole, strict=True)] if len(whole) == len(moved) else None
 
     def _find_place(self, units: np.ndarray) -> tuple[int, int, bytes] | None:
-        """Find the block, its unit and the places there of units; None where no one unit has all."""
+        """Find the block, its unit and the places there of units; None if no one unit has all."""
         block, row = self._block_of.take(units).tolist(), self._row_of.take(units).tolist()
         if block[0] < 0 or block.count(block[0]) < len(block) or row.count(row[0]) < len(row):
             return None

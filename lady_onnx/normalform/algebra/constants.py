@@ -45,6 +45,7 @@ Arrays = Sequence[np.ndarray]
 
 def is_in_range(array: np.ndarray) -> bool:
     """Tell whether products and sums of a few such arrays neither overflow nor vanish."""
+    # of a NaN the maximum is NaN, and no comparison with it holds
     largest = float(np.abs(array).max(initial=0.0))
     return largest == 0 or 1 / MAX_MAGNITUDE < largest < MAX_MAGNITUDE
 
@@ -106,6 +107,7 @@ def compute_constant(terms: Terms, operator: str, operands: Sequence[Leaf]) -> T
     error_bounds = [
         np.zeros(()) if leaf.error_bound is None else leaf.error_bound for leaf in operands
     ]
+    # in double precision, so that the result is rounded once; what divides by zero is refused below
     with np.errstate(all="ignore"):
         found, error_bound = _ARITHMETIC[operator](values, error_bounds)
     dtype = operands[0].array.dtype
@@ -116,6 +118,7 @@ def compute_constant(terms: Terms, operator: str, operands: Sequence[Leaf]) -> T
     if _is_rounded_too_often(found, error_bound, MACHINE_EPSILON[dtype]):
         return None
     rounded = found.astype(dtype)
+    # a runtime may round the first addend as well; the second is at most twice the larger of these
     larger = np.abs(found) if operator != ADD else np.maximum(np.abs(found), np.abs(values[0]))
     # where the rounded result is the exact one, this operation adds nothing to the bound
     error_bound = np.where(rounded == found, 0.0, MACHINE_EPSILON[dtype] * larger) + error_bound
@@ -155,6 +158,7 @@ def may_reassociate(factor: float) -> bool:
 
 def is_moderate(array: np.ndarray) -> bool:
     """Tell whether the elements of a constant may be multiplied with others in any order."""
+    # by the largest element alone: where a small one vanishes, the large ones hide the difference
     smallest, largest = REASSOCIABLE_MAGNITUDES
     size = np.abs(array[array != 0])
     return not size.size or bool(size.max() < largest and size.max() > smallest)

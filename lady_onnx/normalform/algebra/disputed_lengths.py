@@ -76,6 +76,7 @@ def _is_product_exact(before: Length | None, after: Length | None, scale: np.flo
     """Tell whether a length times a scale is the same in single and in double precision."""
     if not isinstance(before, int):
         return before == after and scale == 1
+    # onnx's inference multiplies in one precision, and a kernel may do so in the other
     products = (np.float32(before) * np.float32(scale), float(before) * float(scale))
     return {int(np.floor(product)) for product in products} == {after}
 

@@ -166,6 +166,7 @@ def make_movement(
     to = tuple(shape)
     if places == sorted(places):
         return make_reshape(terms, core, to)
+    # where whole axes change places, and are not laid out anew, a transposition says it
     axes = None if core.shape is None else group_factors(core.shape, whole)
     if axes is not None and core.shape is not None:
         turned = [a for k in places for a in axes[k]]
@@ -185,6 +186,7 @@ def make_movement(
 
 def split_movement(term: Term) -> Movement | None:
     """Read how a term moves its operand; None for a term that does anything but move elements."""
+    # a reshape with two operands goes to a shape that is not known
     core = term.operands[0] if len(term.operands) == 1 else None
     if core is None or core.shape is None or term.shape is None:
         return None
@@ -255,6 +257,7 @@ def find_common_movement(parts: Sequence[Term]) -> Term | None:
     """
     if all(split_movement(p) is None for p in parts):
         return None
+    # of the largest parts, as smaller ones broadcast; the digest chooses one by how it is computed
     sizes = [multiply_lengths(p.shape or ()) for p in parts]
     kinds = set(sizes)
     largest = {
