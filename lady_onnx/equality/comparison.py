@@ -40,7 +40,7 @@ class GraphComparison:
 
     @property
     def one_to_one(self) -> dict[str, str] | None:
-        """The suspect's weight by the reference's; None where one stands for several."""
+        """The suspect's weight by the reference's; None where a weight stands for several."""
         names, back = dict(self.weights), {b: a for a, b in self.weights}
         return names if len(names) == len(back) == len(self.weights) else None
 

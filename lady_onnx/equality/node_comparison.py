@@ -30,17 +30,18 @@ class NodePair:
 
     @property
     def place(self) -> str:
-        """The suspect's node, for a message."""
+        """The suspect's node, as messages name it."""
         return f"node {describe_node(self.b)}"
 
     @property
     def key(self) -> tuple[int, int]:
         """What tells the pair from other pairs."""
+        # the scopes hold the nodes, so that their identities stay their own
         return id(self.a), id(self.b)
 
     @property
     def sides(self) -> tuple[tuple[NameScope, NodeProto], tuple[NameScope, NodeProto]]:
-        """Scope and node of the reference, and of the suspect."""
+        """The scope and the node of the reference, and those of the suspect."""
         return (self.one, self.a), (self.two, self.b)
 
 

@@ -17,15 +17,18 @@ from scipy.optimize import linear_sum_assignment
 from ..errors import ArchitectureError
 from ..graph.model import Graph
 from ..graph.nodes import pair_by_name
-from ..numerics import as_finite
+from ..numerics import MIN_DIVISOR, as_finite
 from ..rules.vocabulary.types import HALF_TYPES
 from .node_classes import classify_nodes
 from .weighted_nodes import Skeleton, WeightedNode, build_skeleton
 
 ROUTE_MISMATCH_COST = 1e6
-"""The cost of pairing two nodes, beside their values, for each operand that they differ in."""
+"""The cost of pairing two nodes, beside their values, for each operand that they differ in.
+
+It outweighs any gap between values, which is at most 2 for each weight.
+"""
 QUANTILE_COUNT = 65
-"""The number of quantiles that stand for a weight's values."""
+"""The number of quantiles that stand for a weight's values: the ends of 64 equal parts."""
 SIGNIFICANT_DIGITS = 6
 """The digits that numbers of operators are compared to."""
 HALF_SIGNIFICANT_DIGITS = 2
@@ -85,6 +88,7 @@ def _pair_weights(one: Skeleton, two: Skeleton) -> dict[str, Place]:
     our_values, their_values = WeightQuantiles(one.graph), WeightQuantiles(two.graph)
     for number in sorted(set(ours)):
         a, b = ([k for k, n in enumerate(side) if n == number] for side in (ours, theirs))
+        # nothing in the structure tells these apart: the pairing that fits best in total is taken
         if len(a) > 1:
             costs = np.array(
                 [
@@ -132,5 +136,6 @@ class WeightQuantiles:
         total = 0.0
         for (name, _), (twin_name, _) in zip(node.weights, twin.weights, strict=True):
             x, y = self.read_quantiles(name), other.read_quantiles(twin_name)
-            total += float(np.abs(x - y).mean() / max(np.abs(x).mean(), np.abs(y).mean(), 1e-30))
+            size = max(np.abs(x).mean(), np.abs(y).mean(), MIN_DIVISOR)
+            total += float(np.abs(x - y).mean() / size)
         return total
