@@ -217,6 +217,7 @@ def _tie_entries(
         labels = [s for s in starts if s != ADDRESSES]
         for other in labels[1:]:
             facts.tie_runs(LabelRun(labels[0], size[x]), LabelRun(other, size[x]))
+        # labels met addresses: the first run is pinned, and the others are tied to it
         if labels and len(labels) < len(starts):
             facts.pin_run(LabelRun(labels[0], size[x]), facts.reason)
         if x not in gone and x not in pinned:

@@ -80,6 +80,7 @@ class MarkRecorder:
         birth = np.searchsorted(births, labels, side="right") - 1
         size = np.diff(np.r_[births, self._facts.label_count])
         found = np.bincount(birth, minlength=births.size)
+        # of a birth that is met at all, every label has to be met
         if (found != np.where(found > 0, size, 0)).any():
             return False
         first = np.flatnonzero(np.r_[True, birth[1:] != birth[:-1]])

@@ -101,6 +101,7 @@ class DeclarationComparison:
             called = read_length_name(y) if y is not None else ""
             if not called:
                 continue
+            # what is not given follows from the nodes, or it does not: that is looked at later
             if stated is None and not is_given:
                 findings.doubted.add(name)
                 continue

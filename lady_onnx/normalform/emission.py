@@ -81,6 +81,7 @@ class FormWriter:
         # an output may be an input or a constant, or the same value as another output
         for value, term in outputs:
             nodes.append(onnx.helper.make_node(IDENTITY, [self.names[id(term)]], [value.name]))
+        # all constants stand in the outermost graph, where every body can read them
         graph = onnx.helper.make_graph(
             nodes,
             "normal form",
@@ -121,6 +122,7 @@ class FormWriter:
             and term.shape is not None
         ):
             lengths = (*term.shape, *term.layout[0])
+        # an unknown length is read off the shape of the term that it was found at
         unknown = {u for n in lengths if isinstance(n, Polynomial) for m, _ in n.terms for u in m}
         return needed + [self._terms.lengths.axes[name][0] for name in sorted(unknown)]
 

@@ -80,6 +80,8 @@ class Environment:
         Raises:
             NoNormalForm: if nothing makes it.
         """
+        # known values come first: those from around that a weight of the body hides are not among
+        # them (`bodies._list_visible_terms`)
         if name in frame.known:
             return frame.known[name]
         weight = self._find_weight(name, frame.prefix)

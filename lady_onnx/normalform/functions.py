@@ -61,6 +61,7 @@ def read_function_call(
                 if name in left_out:
                     bound.input[k] = ""
             read_node(bound, frame)
+        # a function declares no types of its inputs and outputs
         environment.note_declarations(frame, (), function.value_info, ())
     finally:
         environment.active_functions.pop()
@@ -99,6 +100,7 @@ def _bind_attributes(node: NodeProto, given: Mapping[str, AttributeProto]) -> No
         if not attribute.ref_attr_name:
             kept = bound.attribute.add()
             kept.CopyFrom(attribute)
+            # nodes of a body may refer to attributes of the call as well
             if attribute.type == AttributeProto.GRAPH:
                 inner = [_bind_attributes(n, given) for n in attribute.g.node]
                 del kept.g.node[:]

@@ -156,6 +156,7 @@ def pair_models(reference: Graph, suspect: Graph) -> Link:
         if plain.doubted:
             apart = list_unshown(suspect, plain.stated, plain.doubted, is_formed=False)
         return Link(reference, suspect, _make_places(names), True, apart)
+    # where the files part as they are written is told only if no form says it better
     first = plain.differences[0] if plain.differences else find_shared_weight(plain)
     formed: list[Link] = []
     version = choose_version(reference, suspect)
@@ -213,6 +214,7 @@ def _pair_normal_forms(
     """
     ours, theirs = (build_normal_form(g, version, is_exact) for g in (reference, suspect))
     found = pair_graphs(ours.graph, theirs.graph)
+    # a file may write equal weights once where the other writes them apart: then both have copies
     if found.one_to_one is None:
         ours, theirs = (
             _copy_shared_weights(form, [pair[side] for pair in found.weights])

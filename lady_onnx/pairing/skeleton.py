@@ -70,6 +70,7 @@ def pair_skeletons(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], 
         build_skeleton(g, *([pair[k] for pair in end] for end in ends)) for k, g in enumerate(sides)
     )
     places = _pair_weights(one, two)
+    # bfloat16 has eight bits of precision, which are between two and three digits
     is_half = any(t.data_type in HALF_TYPES for g in sides for t in g.tensors.values())
     digits = HALF_SIGNIFICANT_DIGITS if is_half else SIGNIFICANT_DIGITS
     ours, theirs = (side.count_operations(digits) for side in (one, two))

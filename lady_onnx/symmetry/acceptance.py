@@ -231,6 +231,7 @@ def locate_units(
         if there.size == size and (flat.take(there.take(order)) == np.arange(size)).all():
             rank = rank_of.take(role.ravel().take(there))
             return Slot(weight, axes[0], there.take(order)[:, None]), bool((rank == rank[0]).all())
+    # in general every unit must stand there as often, and differ from others along one axis alone
     places = np.nonzero(owner >= 0)
     unit, rank = owner[places], rank_of[role[places]]
     order = np.argsort(unit, kind="stable")
@@ -272,6 +273,7 @@ def _index_units(slot: Slot, ranks: np.ndarray, is_single: bool) -> tuple[Slot |
     if is_single:
         ranks = np.take_along_axis(ranks, inside, 1)
         return Slot(weight, axis, rows, within), bool((ranks == ranks[0]).all())
+    # a role over several axes repeats a position for each place along the others: it counts once
     index = [list(dict.fromkeys(row)) for row in rows.tolist()]
     if len({len(i) for i in index}) > 1:
         return None, False
@@ -323,6 +325,7 @@ def _list_facts(
     """List the distinct facts, in one order."""
     lowest = min(int(b.min(initial=0)), 0)
     span = incidence.label_count - lowest
+    # these are Python's integers: the product does not wrap around before it is compared
     if incidence.statements.statement_count * span * span < MAX_FACT_CODE:
         return sort_distinct((statement * span + (a - lowest)) * span + (b - lowest))
     return np.unique(np.stack([statement, a, b]), axis=1)
@@ -338,6 +341,7 @@ def _is_role_kept(
 ) -> bool:
     """Tell whether reordering units in a weight's slots does to a role what `sigma` does."""
     own = [s for s in slots if s.initializer == weight and role.shape[s.axis] > 1]
+    # a slot that is confined along an axis moves a part of it, which takes a role over all of it
     shape = list(role.shape)
     for s in own:
         for axis, _ in s.within:

@@ -121,6 +121,7 @@ def _multiply(fold: Fold, congruence: Congruence) -> Multiplicities:
         grown = False
         for child, parent in congruence.relations:
             at = np.minimum(np.searchsorted(child, partner[child]), child.size - 1)
+            # both labels of a run may have one parent, which then stands for itself alone
             new = (
                 bare[parent]
                 & (spans[parent] == 1)

@@ -59,7 +59,12 @@ def number_points(labels: np.ndarray, address_count: int) -> np.ndarray:
 
 
 def close_congruence(facts: Facts) -> Congruence:
-    """Find the classes of equal labels of a graph, with all that follows for their parents."""
+    """Find the classes of equal labels of a graph, with all that follows for their parents.
+
+    Args:
+        facts: the facts; their addresses and labels are the points.
+    """
+    # an address is below zero, and stands in relations alone: equalities leave it out
     lowest = min((int(p.min(initial=0)) for _, p in facts.parents), default=0)
     closure = _Closure(facts, -lowest)
     # parents are compared only once nothing is left to merge: merging is cheap, and leaves fewer
@@ -148,6 +153,7 @@ class _Closure:
         if again.any():
             kept = self._merge_classes(p[1:][again], p[:-1][again])
             self.pinned.update(self._first[c[1:][again][~kept]].tolist())
+        # cut for an empty relation, which has no first entry
         first = np.r_[True, ~again][: c.size]
         return c[first], p[first]
 
@@ -199,6 +205,7 @@ class _Closure:
             is_all_q = np.bincount(q, minlength=count) == np.bincount(across, minlength=count)
             p, q = np.divmod(sort_distinct(p * count + q), count)
             whole_p, whole_q = is_all_p[p], is_all_q[q]
+            # all its children are shared, and have one and the same parent by the other relation
             inside = whole_p & (np.bincount(p)[p] == 1)
             outside = whole_q & (np.bincount(q)[q] == 1)
             self._merge_classes(p[inside & outside], q[inside & outside])
@@ -229,7 +236,11 @@ class _Closure:
             self._relations[next(self._numbers)] = relation
 
     def _add_common_parents(self, p: np.ndarray, q: np.ndarray, whole: np.ndarray) -> None:
-        """Give those of the pairs `p` and `q` that cross common parents, if there are several."""
+        """Give those of the pairs `p` and `q` that cross common parents, if there are several.
+
+        Pairs that hang together cross, and get one parent. One parent over everything would say
+        nothing, and neither would one over a single class.
+        """
         where = np.unique(p, return_inverse=True)[1], np.unique(q, return_inverse=True)[1]
         size = int(where[0].max()) + 1
         meet = find_components(where[0], where[1] + size, size + int(where[1].max()) + 1)[where[0]]
@@ -237,6 +248,7 @@ class _Closure:
         sides = [
             np.bincount(meet[np.unique(w, return_index=True)[1]], minlength=count) for w in where
         ]
+        # a class that has children elsewhere may hang together with others through these
         is_whole = np.bincount(meet, ~whole, minlength=count) == 0
         here = (is_whole & (sides[0] > 1) & (sides[1] > 1))[meet]
         if count > 1 and here.any():

@@ -24,6 +24,12 @@ def extract_groups(analysis: Analysis) -> Symmetry:
 
     The facts are folded first: the cost is then one of the graph, not of its widths. Where units do
     not lie in runs that can be folded, all labels are kept.
+
+    Args:
+        analysis: what the label engine found.
+
+    Returns:
+        The groups, inner ones first, and the pins.
     """
     try:
         return find_symmetry(fold_runs(analysis))

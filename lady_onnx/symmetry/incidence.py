@@ -212,6 +212,7 @@ def _mark_labels(
             said = mix_bits(
                 mix_bits(table.statement * 2 + side) ^ np.where(tied, marks[label], what)
             )
+            # a sum: in which order a label stands in statements is no matter
             np.add.at(new, one[one >= 0], said[one >= 0])
         marks = new
     return marks

@@ -88,6 +88,7 @@ class RunCuts:
             return a, b
         a, b = to_dense(a), to_dense(b)
         i, j = find_run_start(a), find_run_start(b)
+        # the commonest case, without a look at single pairs
         if i is not None and j is not None and a.size >= self._min_run:
             self._pair_runs(i, j, a.size)
             return a, b
@@ -96,6 +97,7 @@ class RunCuts:
             a, b = a[order], b[order]
         follows = _compare_neighbours(a, b)
         ends = follows == APART
+        # where one way to follow turns into another, the pair in between belongs to the first
         ends[1:] |= (follows[1:] != follows[:-1]) & (follows[:-1] != APART)
         start = np.flatnonzero(np.r_[True, ends])
         size = np.diff(np.r_[start, a.size])

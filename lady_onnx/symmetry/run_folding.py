@@ -86,7 +86,14 @@ class Fold:
         return Slot(slot.initializer, slot.axis, index, within)
 
     def _unfold_index(self, weight: str, axis: int, index: np.ndarray) -> np.ndarray:
-        """Unfold positions where whole runs are meant, int64 [units, kept], to all positions."""
+        """Unfold positions where whole runs are meant, int64 [units, kept], to all positions.
+
+        Of `w` runs of `n` labels side by side, a row has the `w` first positions, and then the `w`
+        second ones. The result has the `w` first, the `w` second, ..., the `w` last ones.
+
+        Raises:
+            UnfoldingError: the positions of some unit do not lie so.
+        """
         known = self.places.get((weight, axis))
         if known is None:
             return index

@@ -138,6 +138,7 @@ class SolvedEquation:
         own: list[str | None] = []
         for n, term in zip(shape or (), side, strict=shape is not None):
             long = [x for x in term.names if self.sizes[x] > 1]
+            # one element where others are summed: the general way refuses that
             if n == 1 and not self.how.gone.isdisjoint(long):
                 return None
             if n > 1 and len(long) != 1:

@@ -143,6 +143,9 @@ def is_refinement(fine: np.ndarray, coarse: np.ndarray) -> bool:
 def reshape_role(role: np.ndarray, before: Sequence[int], after: Sequence[int]) -> np.ndarray:
     """Carry a role over a tensor of shape `before` to the tensor's row-major reshape to `after`.
 
+    Only axes that are joined with others, or split into others, are written out in full: a role
+    stays of size one along the rest.
+
     Raises:
         ValueError: the shapes have different numbers of elements.
     """
@@ -191,7 +194,8 @@ def _match_axes(
 def sort_distinct(values: np.ndarray) -> np.ndarray:
     """Return the distinct values, sorted: what `np.unique` gives.
 
-    It is much faster than `np.unique` where there are many values, or where they are in order.
+    It is much faster than `np.unique` where there are many values, or where they are in order; in
+    order, the result shares the memory of `values`.
     """
     flat = values.ravel()
     if (flat[1:] > flat[:-1]).all():
@@ -202,6 +206,13 @@ def sort_distinct(values: np.ndarray) -> np.ndarray:
 
 def find_components(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
     """Number the connected component of each of `size` points that the pairs `(a, b)` join.
+
+    Args:
+        a, b: int64 [pairs], points from 0 on.
+        size: the number of points.
+
+    Returns:
+        int64 [size], from 0 on without a gap.
 
     >>> find_components(np.array([0, 3]), np.array([2, 1]), 4)
     array([0, 1, 0, 1])

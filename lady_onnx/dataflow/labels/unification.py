@@ -72,6 +72,8 @@ def unify_roles(
     for axes in list(leaves):
         _reduce_roles(facts, leaves, origins, axes, gone, is_contraction=True)
         _reduce_roles(facts, leaves, origins, axes, over, is_contraction=False)
+    # a parent that follows from a role of the result need not be a role as well: whoever meets the
+    # child meets it, too
     implied = _relate_leaves(facts, leaves, origins, gone)
     kept = [r for axes, roles in leaves.items() if not set(axes) & gone for r in roles]
     return [r for r in kept if not any(r is other for other in implied)]
@@ -259,6 +261,7 @@ def _nest_roles(
             continue
         follows = True
         for i, child in enumerate(leaves[large]):
+            # two addresses have nothing to say of each other; an address below labels pins them
             if (is_address(child) and addressed) or facts.try_relate_labels(child, parent):
                 follows &= not is_address(child)
             elif addressed:
@@ -278,6 +281,7 @@ def _relate_crossing(facts: Facts, roles: Sequence[np.ndarray], common: Axes) ->
     """Give roles that cross a common parent over the axes that they share."""
     role = next((r for r in roles if not is_address(r)), None)
     if role is None:
+        # addresses that cross say nothing of labels
         return
     others = [r for r in roles if r is not role]
     for other in others:

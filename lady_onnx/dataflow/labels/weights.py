@@ -182,6 +182,7 @@ class Labelling:
     def _merge_places(self, part: Part, role: np.ndarray) -> np.ndarray:
         """Give one label to all places of a role where the same element of the weight stands."""
         used, (places, *where) = _index_elements(part, role)
+        # along one axis, in ascending order, no element stands twice
         if len(where) == 1 and (np.diff(where[0].ravel()) > 0).all():
             return role
         shape = self._shape_of(part.weight)
@@ -193,6 +194,7 @@ class Labelling:
         lowest = int(role.min())
         size = role.size
         group = find_components(pairs[1] - lowest, pairs[0] + size, size + math.prod(shape))[:size]
+        # each component goes by its lowest label; its other labels stand nowhere
         return (np.unique(group, return_index=True)[1][group] + lowest)[role - lowest]
 
     def _frame_part(self, part: Part, role: np.ndarray) -> np.ndarray:
@@ -258,6 +260,7 @@ def _merge_frames(
     Returns:
         The roles; None where the two parts do not have roles over the same axes.
     """
+    # by shapes: a role has size one along each axis that it does not run along
     if sorted(r.shape for r in known) != sorted(r.shape for r in more):
         return None
     result = list(known)

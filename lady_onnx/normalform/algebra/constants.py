@@ -36,7 +36,10 @@ MAX_CONSTANT_ELEMENTS = 1 << 26
 MAX_COPIED_ELEMENTS = 1 << 16
 """The largest number of elements of a constant that is gathered, repeated or chosen together."""
 MACHINE_EPSILON = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
-"""The relative rounding of one operation, by type; other types are not computed with."""
+"""The relative rounding of one operation, by type; other types are not computed with.
+
+It is the step between numbers, and so twice what one correctly rounded operation may err by.
+"""
 REASSOCIABLE_MAGNITUDES = (1e-6, 1e6)
 """Numbers of sizes between these may be multiplied in any order."""
 

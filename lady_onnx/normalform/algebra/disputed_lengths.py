@@ -40,6 +40,7 @@ def find_agreed_lengths(
     Returns:
         The lengths; None in place of each length that is disputed.
     """
+    # what cannot be checked counts as disputed
     if before is None or len(before) != len(after):
         return [None] * len(after)
     if operator in (RESIZE, UPSAMPLE):

@@ -45,6 +45,7 @@ def make_reshape(terms: Terms, term: Term, shape: Sequence[Length]) -> Term:
     to = tuple(shape)
     if term.shape == to:
         return term
+    # only the last shape of several reshapes counts
     if term.operator == RESHAPE and len(term.operands) == 1:
         assert term.operands[0] is not None
         return make_reshape(terms, term.operands[0], to)
@@ -174,6 +175,7 @@ def make_movement(
             return terms.make_term(
                 TRANSPOSE, [core], make_attributes(perm=turned), dtype=core.dtype, shape=to
             )
+    # as text: lengths may be polynomials, which no attribute of ONNX holds
     attributes = (
         ("order", repr(places).encode()),
         ("factors", repr(whole).encode()),

@@ -235,6 +235,7 @@ class Terms:
         # operands by identity: terms that are computed alike are one object, which the tables keep
         # alive. The version is left out: all terms speak the same one
         key: object = (operator, domain, attributes, tuple(map(id, given)), results, scale)
+        # two operators with bodies stay two: which bodies are equal is not looked for
         if bodies or is_unique:
             self._unique_count += 1
             key = ("once", self._unique_count)

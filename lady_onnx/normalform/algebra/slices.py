@@ -66,7 +66,13 @@ def make_slice(terms: Terms, term: Term, axis: int, start: int, stop: int, step:
 
 
 def make_concatenation(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
-    """Join terms along an axis; joins of joins are one."""
+    """Join terms along an axis; joins of joins are one.
+
+    Args:
+        terms: makes terms.
+        parts: the terms, of one rank.
+        axis: the axis, counted from the front.
+    """
     flat = _flatten_parts(parts, axis)
     if len(flat) == 1:
         return flat[0]

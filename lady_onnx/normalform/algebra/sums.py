@@ -72,6 +72,7 @@ def make_sum(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = frozense
         unshared: the identities of those that nothing else reads; sums among them become part of
             this one.
     """
+    # a constant comes last, and stays out of the order of the other addends: it may become a bias
     if a.leaf is not None and b.leaf is None:
         a, b = b, a
     if b.leaf is not None:
@@ -194,6 +195,7 @@ def make_product(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = froz
         unshared: the identities of those that nothing else reads; products among them become part
             of this one.
     """
+    # asked before factors are split off, as other terms may be left
     are_unshared = [id(a) in unshared, id(b) in unshared]
     if a.leaf is not None and b.leaf is None:
         a, b = b, a

@@ -103,6 +103,7 @@ def scale_units(
         else read_numbers_per_unit(term, np.broadcast_to(leaf.error_bound, factor.shape))
     )
     units = count_units(term)
+    # in the type of the weight, which the constants of the file have as well
     flat = Leaf(
         np.broadcast_to(own, (units,)).astype(dtype),
         weight.leaf.hint,
