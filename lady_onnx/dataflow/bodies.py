@@ -40,7 +40,7 @@ class Scope:
     Attributes:
         weights: what stands before the names of its weights.
         nodes: what stands before the names of its nodes.
-        call: what stands before the names of all else, and before nothing else.
+        call: what stands before all other names; each run through a body has one of its own.
         names: names from outside, by the name inside.
     """
 

@@ -55,7 +55,7 @@ class _Meeting(NamedTuple):
         order: the place of every name among all.
         gone: names that are contracted.
         pinned: names that keep their order.
-        batch: for every operand the names at whose every place it has orders of its own.
+        batch: for every operand the names of its batch: it has orders of its own at each place of it.
     """
 
     axes: AxisNames

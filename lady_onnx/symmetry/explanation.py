@@ -23,7 +23,7 @@ from .incidence import concatenate_ranges
 
 @dataclass(frozen=True)
 class Tie:
-    """What one axis is tied to.
+    """What one axis is tied to, or what pins it.
 
     Attributes:
         initializer, axis: the other place of the group; empty and -1 for what pins the axis.

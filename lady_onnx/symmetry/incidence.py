@@ -101,8 +101,8 @@ class Incidence:
         colouring: the colours of classes and labels.
         statements: the facts.
         label_marks: uint64 [labels], a hash of what is said of each label.
-        labels: int64 [labels], sorted by class; labels of one class in an order that depends on
-            what is said of them.
+        labels: int64 [labels], sorted by class; labels of one class by what is said of them, so
+            that labels which correspond stand at the same place in every class.
         label_starts: int64 [classes + 1], where the labels of each class begin.
         first_labels: int64 [classes], the lowest label of each class.
         role_classes: int64 [pairs], ascending: the classes of the pairs of class and role.

@@ -48,7 +48,7 @@ class Plan:
         named: the names of each operand.
         gone: names that are contracted.
         contracting: the names of every operand that has a contracted one.
-        batch: names that all of `contracting` have, and a result too, where they are several.
+        batch: where several operands are contracted, the names that all of them and a result have.
     """
 
     sides: list[tuple[Term, ...]]

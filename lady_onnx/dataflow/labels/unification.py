@@ -199,8 +199,9 @@ def _coarsen_role(facts: Facts, role: np.ndarray, rest: Axes) -> np.ndarray:
     coarse = facts.make_labels(shape)
     if facts.try_relate_labels(role, coarse):
         return coarse
-    # one label stands at several places of the rest: where these are the same places for all
-    # labels that meet at one of them, the places share a parent
+    # a label that stands at several places of the rest has no one parent there. Where labels and
+    # places fall into blocks, and each label of a block stands at each place of it, a parent for
+    # every block will do
     child = number_classes(role)
     place = np.broadcast_to(coarse - coarse.min(), role.shape).ravel()
     size, count = coarse.size, int(child.max()) + 1

@@ -77,7 +77,7 @@ class Labelling:
 
         Args:
             parts: the weights.
-            sets: sets of axes of the tensor. A new role spans one of them, or a single other axis.
+            sets: the sets of axes that a new role may span; along another axis it spans that alone.
             sizes: the tensor's shape.
         """
         roles: list[np.ndarray] = []

@@ -248,8 +248,8 @@ def undo_movement(terms: Terms, term: Term, model: Term) -> Term:
 def find_common_movement(parts: Sequence[Term]) -> Term | None:
     """Find a movement that terms have in common, so that they can be combined before it.
 
-    How a term was transposed cannot be seen where its axes have length one. Among terms that were
-    moved in several ways the choice does not depend on where the movements stand.
+    Terms may be moved in several ways, as a transposition of axes of length one may be written as a
+    reshape. The one that is chosen depends on what is moved, and not on how the file writes it.
 
     Args:
         parts: terms that are combined element by element.
@@ -275,7 +275,7 @@ def find_common_movement(parts: Sequence[Term]) -> Term | None:
 
 
 def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term | None:
-    """Move a constant back that a moved term is combined with, to combine it before the movement.
+    """Undo a term's movement on a constant that it is combined with, so that they meet before it.
 
     Args:
         terms: makes terms.
