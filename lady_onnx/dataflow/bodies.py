@@ -40,7 +40,7 @@ class Scope:
     Attributes:
         weights: what stands before the names of its weights.
         nodes: what stands before the names of its nodes.
-        call: what stands before the names of all else, and before nothing else.
+        call: what stands before all other names; each run through a body has one of its own.
         names: names from outside, by the name inside.
     """
 
@@ -73,28 +73,31 @@ class BodyRunner:
     """
 
     def __init__(self, state: WalkState, step: Callable[[NodeProto], None]):
-        """Takes the function that walks over one node."""
+        """Take the function that walks over one node."""
         self.state = state
         self._step = step
+        # names alone, without domains: most nodes call nothing, and are told so by one look-up
         self._called = {f.name for f in state.graph.model.functions}
+        # by the identity of a node, which stays its own as the node itself is kept in `_placed`
         self._placed: dict[int, PlacedNode] = {}
         self._written: dict[int, NodeProto] = {}
+        # no name in a file holds a null character
         self._calls = (f"\0{number}/" for number in itertools.count())
 
     def place_node(self, node: NodeProto) -> PlacedNode:
-        """The node with its origin and scope."""
+        """Return the node with its origin and scope."""
         return self._placed.get(id(node)) or PlacedNode(node, node, Scope())
 
     def is_in_body(self, node: NodeProto) -> bool:
-        """Is this a node of a body?"""
+        """Tell whether this is a node of a body, or of a plain form."""
         return id(node) in self._placed
 
     def is_call(self, node: NodeProto) -> bool:
-        """Does the node call one of the model's own functions?"""
+        """Tell whether the node calls one of the model's own functions."""
         return node.op_type in self._called and bool(self._list_functions(node))
 
     def list_captured(self, node: NodeProto) -> list[str]:
-        """What a node reads besides its operands.
+        """List what a node reads besides its operands.
 
         These are the tensors that its subgraphs read from outside, and all weights inside its
         subgraphs and inside the functions that it calls.
@@ -107,7 +110,7 @@ class BodyRunner:
         return names + [w for w in self.state.graph.tensors if w.startswith(prefixes)]
 
     def _list_prefixes(self, node: NodeProto, prefix: str) -> Iterator[str]:
-        """What stands before the names of the weights that a node has inside."""
+        """Yield what stands before the names of the weights that a node has inside."""
         for attribute in node.attribute:
             if attribute.HasField("g"):
                 home = prefix + prefix_of_body(node, attribute.name)
@@ -121,7 +124,7 @@ class BodyRunner:
                 yield from self._list_prefixes(inner, home)
 
     def _list_functions(self, node: NodeProto) -> list[FunctionProto]:
-        """The model's own functions of a node's name."""
+        """List the model's own functions of a node's name."""
         return [
             f
             for f in self.state.graph.model.functions
@@ -129,18 +132,18 @@ class BodyRunner:
         ]
 
     def open_body(self, placed: PlacedNode, attribute: str) -> tuple[GraphProto, Scope]:
-        """A subgraph of a node, and a new scope for one run through it."""
+        """Find a subgraph of a node, and make a new scope for one run through it."""
         body = next(a.g for a in placed.origin.attribute if a.name == attribute)
         weights = placed.scope.weights + prefix_of_body(placed.origin, attribute)
         nodes = f"{placed.node.name or placed.node.op_type}/{attribute}/"
         return body, Scope(weights, nodes, next(self._calls), placed.scope.names)
 
     def renew_scope(self, scope: Scope) -> Scope:
-        """The scope for another run through the same body."""
+        """Return the scope for another run through the same body."""
         return replace(scope, call=next(self._calls))
 
     def run_graph(self, graph: GraphProto, scope: Scope, given: Mapping[str, str]) -> list[str]:
-        """Runs a subgraph.
+        """Run a subgraph.
 
         Args:
             graph: the subgraph.
@@ -156,10 +159,11 @@ class BodyRunner:
         return self._run_nodes(graph.node, weights, [o.name for o in graph.output], scope, None)
 
     def call_function(self, node: NodeProto, function: FunctionProto) -> list[Result | None]:
-        """The results of a call of a function; None for one whose shape is not known."""
+        """Run a function where it is called; None for a result whose shape is not known."""
         given = dict(zip(function.input, node.input, strict=False))
         for missing in function.input[len(node.input) :]:
             given[missing] = ""
+        # a default of the function counts where the call leaves an attribute out
         values = NodeProto()
         values.CopyFrom(node)
         present = {a.name for a in node.attribute}
@@ -175,7 +179,8 @@ class BodyRunner:
         return [self.state.find_result(name) for name, _ in found]
 
     def spell_out(self, node: NodeProto) -> list[NodeProto] | None:
-        """The plain operators that a fused one stands for; None where it has no plain form."""
+        """Spell a fused operator out in plain ones; None where it has no plain form."""
+        # most nodes are plain: they are sent away before any rank is looked up
         if not normalise_domain(node.domain) and not has_plain_form(node):
             return None
         ranks: dict[str, int] = {}
@@ -188,11 +193,11 @@ class BodyRunner:
         return spell_out(node, ranks.get, lambda name: f"{call}{next(numbers)}/{name}")
 
     def find_written(self, node: NodeProto) -> NodeProto:
-        """The node of the file that a node stands for: a fused one for those of its plain form."""
+        """Find the node of the file that a node stands for: of a plain form the fused one."""
         return self._written.get(id(node), node)
 
     def run_plain_form(self, node: NodeProto, plain: Sequence[NodeProto]) -> None:
-        """Walks over the plain operators that a fused node stands for; they make its results."""
+        """Walk over the plain operators that a fused node stands for; they make its results."""
         for inner in plain:
             self._placed[id(inner)] = PlacedNode(inner, inner, Scope())
             self._written[id(inner)] = node
@@ -200,12 +205,12 @@ class BodyRunner:
             self._step(inner)
 
     def pass_result(self, inner: str, name: str) -> None:
-        """Records that a tensor inside a body is the tensor of that name outside."""
+        """Record that a tensor inside a body is the tensor of that name outside."""
         node = NodeProto(op_type=COPY_OPERATOR, input=[inner], output=[name])
         self.state.record_step(node, Elementwise())
 
     def leave_results(self, outputs: Sequence[str]) -> None:
-        """Records that no single node says what becomes of the tensors that a body returns."""
+        """Record that no single node says what becomes of the tensors that a body returns."""
         self.state.record_step(NodeProto(op_type=LEAVING_OPERATOR, input=outputs), None)
 
     def _run_nodes(
@@ -216,7 +221,7 @@ class BodyRunner:
         scope: Scope,
         values: NodeProto | None,
     ) -> list[str]:
-        """Runs the nodes of a body; returns what its outputs are called in the walk.
+        """Run the nodes of a body, and return what its outputs are called in the walk.
 
         Args:
             nodes: the nodes, in any order.
@@ -228,6 +233,7 @@ class BodyRunner:
         names = dict(scope.names)
         names.update({w: scope.weights + w for w in weights})
         known = self.state.graph.tensors
+        # the results of all nodes are named first: a name inside hides the same name outside
         for node in nodes:
             for o in node.output:
                 if o:
@@ -245,7 +251,7 @@ class BodyRunner:
 
 
 def _copy_node(node: NodeProto, scope: Scope, values: NodeProto | None) -> NodeProto:
-    """A node of a body with the names of the walk, without subgraphs.
+    """Copy a node of a body with the names of the walk, without subgraphs.
 
     An attribute that refers to one of the call takes its value from `values`.
     """
@@ -270,7 +276,7 @@ def _copy_node(node: NodeProto, scope: Scope, values: NodeProto | None) -> NodeP
 
 
 def find_function(graph: Graph, node: NodeProto, types: Sequence[bytes]) -> FunctionProto | None:
-    """The function that a node calls.
+    """Find the function that a node calls.
 
     Args:
         graph: the graph.
@@ -295,6 +301,7 @@ def find_function(graph: Graph, node: NodeProto, types: Sequence[bytes]) -> Func
         return None
     if schema.has_function:
         return schema.function_body
+    # such a function is made for the attributes and the operands' types of one node
     if schema.has_context_dependent_function:
         function = FunctionProto()
         function.ParseFromString(

@@ -30,7 +30,7 @@ SCAN_MIN_OPSET = 9
 
 
 def has_body(runner: BodyRunner, node: NodeProto) -> bool:
-    """Has the node subgraphs, does it call a function of the model, or is it one of sequences?"""
+    """Tell whether a node has subgraphs, calls a function of the model, or is one of sequences."""
     return (
         name_operator(node) in BODY_HANDLERS
         or is_sequence_node(runner.state, node)
@@ -39,7 +39,7 @@ def has_body(runner: BodyRunner, node: NodeProto) -> bool:
 
 
 def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
-    """The results of a node with a body, or of one of sequences; None for an unknown shape.
+    """Run a node with a body, or one of sequences; None for a result of unknown shape.
 
     Raises:
         UnknownStructureError: the node cannot be followed.
@@ -61,6 +61,7 @@ def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
 
 
 def _run_branches(runner: BodyRunner, placed: PlacedNode) -> Sequence[Result]:
+    """Run the branches that may be taken; two of them share the order of each result."""
     state, node = runner.state, placed.node
     condition = state.inference.values.find_value(node.input[0])
     branches = ["then_branch", "else_branch"]
@@ -79,6 +80,10 @@ def _run_branches(runner: BodyRunner, placed: PlacedNode) -> Sequence[Result]:
 
 
 def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
+    """Run the body of a loop once; what holds for one turn holds for all.
+
+    Spec: https://onnx.ai/onnx/operators/onnx__Loop.html
+    """
     state, node = runner.state, placed.node
     body, scope = runner.open_body(placed, LOOP_BODY)
     names = [i.name for i in body.input]
@@ -95,6 +100,7 @@ def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
         state.inference.values.set_value(given[names[1]], np.array(True))
     initial = list(node.input[2:])
     states = [_declare_state(state, given[n], i) for n, i in zip(names[2:], initial, strict=True)]
+    # the body returns whether another turn follows, then the states, then what is stacked
     outputs = runner.run_graph(body, scope, given)
     runner.leave_results(outputs)
     results = _unify_states(state, initial, states, outputs[1:])
@@ -110,6 +116,11 @@ def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
 
 
 def _run_scan(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
+    """Run the body of a scan once; what holds for one turn holds for all.
+
+    Spec: https://onnx.ai/onnx/operators/onnx__Scan.html
+    """
+    # directions are not read: they turn axes round that keep their order anyway
     state, node = runner.state, placed.node
     if state.graph.opset() < SCAN_MIN_OPSET:
         raise UnknownStructureError("the batched form of opset 8")
@@ -136,6 +147,7 @@ def _run_scan(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
 
 
 def _run_map(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
+    """Run the body of a map once for each tensor of a sequence, which may differ in shape."""
     state, node = runner.state, placed.node
     body, scope = runner.open_body(placed, LOOP_BODY)
     found: list[list[str]] = [[] for _ in node.output]
@@ -152,17 +164,18 @@ def _run_map(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
 
 
 def _read_result(state: WalkState, name: str) -> Result:
-    """The tensor or sequence of that name; UnknownStructureError where its shape is not known."""
+    """Return the tensor or sequence of that name; UnknownStructure where its shape is not known."""
     return state.sequences[name] if name in state.sequences else state.read_tensor(name)
 
 
 def _unify_alternatives(state: WalkState, results: Sequence[Result]) -> Tensor:
-    """A tensor that is one or another of several: they share their order."""
+    """Make a tensor that is one or another of several: they share their order."""
     tensors = [r for r in results if isinstance(r, Tensor)]
     if len(tensors) < len(results):
         raise UnknownStructureError("sequences of different branches")
     if len({t.shape for t in tensors}) > 1:
-        raise UnknownStructureError("branches or turns of different shapes")
+        raise UnknownStructure("branches or turns of different shapes")
+    # all have one shape, so that nothing broadcasts
     loose = [False] * len(tensors)
     return apply_rule(state.labelling, Elementwise(), tensors, loose, [None])[0]
 
@@ -170,7 +183,7 @@ def _unify_alternatives(state: WalkState, results: Sequence[Result]) -> Tensor:
 def _unify_states(
     state: WalkState, initial: Sequence[str], states: Sequence[Tensor], final: Sequence[str]
 ) -> list[Tensor]:
-    """The states of a loop after its last turn; `final` may name more than the states."""
+    """Make the states of a loop after its last turn; `final` may name more than the states."""
     return [
         _unify_alternatives(state, [state.read_tensor(i), inside, state.read_tensor(o)])
         for i, inside, o in zip(initial, states, final, strict=False)
@@ -178,14 +191,14 @@ def _unify_states(
 
 
 def _declare_state(state: WalkState, name: str, initial: str) -> Tensor:
-    """A state of a loop, by its name inside the body; it is like its initial value."""
+    """Make a state of a loop known by its name inside the body; it is like its initial value."""
     tensor = state.labelling.make_state(state.read_tensor(initial).shape)
     _declare(state, name, tensor, initial)
     return tensor
 
 
 def _declare(state: WalkState, name: str, tensor: Tensor, like: str) -> None:
-    """Makes `tensor` known by a name, of the element type of another."""
+    """Make `tensor` known by a name, of the element type of another."""
     state.tensors[name] = tensor
     state.inference.types.declare_like(name, tensor.shape, like)
 
@@ -193,14 +206,14 @@ def _declare(state: WalkState, name: str, tensor: Tensor, like: str) -> None:
 def _declare_results(
     state: WalkState, node: NodeProto, inner: Sequence[str], results: Sequence[Tensor]
 ) -> None:
-    """Makes the results of a loop known, of the element types of what its body returns."""
+    """Make the results of a loop known, of the element types of what its body returns."""
     for name, source, tensor in zip(node.output, inner, results, strict=True):
         if name:
             _declare(state, name, tensor, source)
 
 
 def _take_turn(state: WalkState, source: str, axis: int) -> Tensor:
-    """What one turn reads of a tensor that is scanned along an axis, which keeps its order."""
+    """Make what one turn reads of a tensor that is scanned along an axis, which keeps its order."""
     tensor = state.read_tensor(source)
     rank = len(tensor.shape)
     names = [f"[x{i}]" if i == axis % rank else f"x{i}" for i in range(rank)]
@@ -209,7 +222,7 @@ def _take_turn(state: WalkState, source: str, axis: int) -> Tensor:
 
 
 def _stack_turns(state: WalkState, name: str, axis: int, count: int) -> Tensor:
-    """What `count` turns of a loop leave behind, one after the other along `axis`."""
+    """Stack what `count` turns of a loop leave behind, one after the other along `axis`."""
     tensor = state.labelling.label_tensor(state.read_tensor(name))
     rank = len(tensor.shape) + 1
     axis %= rank

@@ -38,7 +38,11 @@ from .transfer import apply_rule
 from .value_numbering import ValueNumbering
 
 SYMBOLIC_SIZES = (64, 16, 32, 224, 640, 7, 512, 16000)
-"""Sizes to try for the symbolic axes of the graph's inputs."""
+"""Sizes to try for the symbolic axes of the graph's inputs, the likeliest first.
+
+An axis may be one of a sequence, of a picture (32, 224, 640) or of sound at 16 kHz; networks often
+accept only lengths that their strides divide.
+"""
 MAX_AXIS_ELEMENTS = 1 << 24
 """Axes of more elements are not followed, nor is what a node says that makes one."""
 NO_RULE = "no rule"
@@ -69,7 +73,7 @@ class Analysis:
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def expand_runs(self) -> Analysis:
-        """The same analysis with arrays in place of runs of labels."""
+        """Return the same analysis with arrays in place of runs of labels."""
         return replace(
             self,
             facts=self.facts.expand_runs(),
@@ -94,7 +98,7 @@ class Engine:
         shapes: Mapping[str, tuple[int, ...]],
         loose: set[str],
     ):
-        """Starts before the first node.
+        """Start before the first node.
 
         Args:
             graph: the graph.
@@ -116,13 +120,15 @@ class Engine:
             self.state.tensors[name] = make_opaque(shape, GRAPH_INPUT)
 
     def run(self, limit: float) -> Analysis | None:
-        """Walks over all nodes; returns None as soon as `limit` of them have failed."""
+        """Walk over all nodes, and return None as soon as `limit` of them have failed."""
         state, facts, outputs = self.state, self.state.facts, self.state.graph.model.graph.output
         for node in find_live_nodes(state.graph.nodes, [o.name for o in outputs]):
             self.step(node)
             if self.failed >= limit:
                 return None
         weights = state.labelling.weights
+        # which weights are read as values is known at the end alone: values are computed when a
+        # rule asks for them
         values = frozenset(state.inference.values.read)
         facts.node = ""
         state.labelling.pin_values(sorted(values & weights.keys()))
@@ -134,11 +140,12 @@ class Engine:
         return Analysis(facts, weights, values, self.unknown, state.steps, state.tensors)
 
     def step(self, node: NodeProto) -> None:
-        """Takes in everything that one node says.
+        """Take in everything that one node says.
 
         A node that cannot be described, or does not fit its rule, pins what it touches.
         """
         state = self.state
+        # the result of such a node is among the weights, and is read as one
         if node.op_type == CONSTANT_OPERATOR and set(node.output) & state.graph.tensors.keys():
             return
         state.facts.node = describe_node(self._bodies.find_written(node))
@@ -162,7 +169,7 @@ class Engine:
         )
 
     def is_read(self, node: NodeProto, name: str) -> bool:
-        """Does anything read this result of a node? Inside a body it is taken for granted."""
+        """Tell whether anything reads a result of a node; in a body that is taken for granted."""
         if not self._read:
             graph = self.state.graph
             self._read = {o.name for o in graph.model.graph.output}
@@ -170,7 +177,7 @@ class Engine:
         return name in self._read or self._bodies.is_in_body(node)
 
     def _apply(self, node: NodeProto, describe: rules.Describe | None) -> None:
-        """Makes the results of a node known by its rule.
+        """Make the results of a node known by its rule.
 
         Raises:
             UnknownStructureError: the node has no rule, or does not fit it.
@@ -191,7 +198,9 @@ class Engine:
         results = self._transfer(node, kind, operands)
         if any(made[len(results) :]):
             # such a result may say anything about the order of the operands
-            raise UnknownStructureError("a result that the rule does not name")
+            raise UnknownStructure("a result that the rule does not name")
+        # a rule that failed got no further: `_give_up` records its node, and what it stated on the
+        # way stays, as a statement only takes freedom away
         state.record_step(node, kind)
         if not isinstance(kind, rules.Body):
             tensors = [r if isinstance(r, Tensor) else None for r in results]
@@ -203,7 +212,7 @@ class Engine:
     def _transfer(
         self, node: NodeProto, kind: rules.Kind, operands: Sequence[Tensor | None]
     ) -> Sequence[Result | None]:
-        """The results of a node by what its rule says; None for one of unknown shape."""
+        """Return the results of a node by what its rule says; None for one of unknown shape."""
         if isinstance(kind, rules.Body):
             return run_body(self._bodies, node)
         state = self.state
@@ -215,7 +224,7 @@ class Engine:
         return apply_rule(state.labelling, kind, operands, loose, inferred)
 
     def _keep_result(self, node: NodeProto, name: str, result: Result) -> None:
-        """Makes a result of a node known by its name."""
+        """Make a result of a node known by its name."""
         if isinstance(result, Tensor):
             self.state.tensors[name] = result
             self.state.inference.complete_shape(name, result.shape, node)
@@ -223,7 +232,7 @@ class Engine:
             self.state.sequences[name] = result
 
     def _give_up(self, node: NodeProto, why: str) -> None:
-        """Pins all that a node touches; its results keep their order."""
+        """Pin all that a node touches; its results keep their order."""
         state = self.state
         written = self._bodies.find_written(node)
         name = f"{written.domain}.{written.op_type}" if written.domain else written.op_type
@@ -235,13 +244,14 @@ class Engine:
         for result in node.output:
             shape = state.inference.types.known_shape(result)
             if shape is None or _is_too_long(shape):
+                # whoever reads it is pinned as well, as of an operand of unknown shape
                 state.tensors.pop(result, None)
             else:
                 state.tensors[result] = make_opaque(shape, reason)
         state.record_step(node, None)
 
     def _pin(self, name: str, reason: str) -> None:
-        """Pins a tensor, or all tensors of a sequence, as far as they are known."""
+        """Pin a tensor, or all tensors of a sequence, as far as they are known."""
         for item in self.state.sequences.get(name, [name]):
             tensor = self.state.find_tensor(item) if item else None
             if tensor is not None:
@@ -250,8 +260,9 @@ class Engine:
 
 
 def _find_description(node: NodeProto, is_run_through: bool) -> rules.Describe | None:
-    """What a node does to order, None where its operator has no rule."""
+    """Return what a node does to order, None where its operator has no rule."""
     rule = rules.find_rule(node.domain, node.op_type)
+    # a function of the model may have the name of an operator, and then its own nodes count
     is_declared = rule is not None and (rule.holds_bodies or rule.makes_sequences)
     if is_run_through and not is_declared:
         return _describe_body
@@ -259,7 +270,7 @@ def _find_description(node: NodeProto, is_run_through: bool) -> rules.Describe |
 
 
 def _describe_body(node: rules.Node) -> rules.Kind:
-    """The rule of a node that is run through."""
+    """Describe a node that is run through."""
     return rules.Body()
 
 
@@ -297,7 +308,7 @@ def analyse_graph(
     constant_along: Callable[[str, int], bool] | None = None,
     number: Callable[[str], bytes | None] | None = None,
 ) -> Analysis:
-    """The facts of a graph.
+    """Collect the facts of a graph.
 
     Symbolic axes get the first size at which the shapes of all tensors can be computed, else the
     one at which fewest nodes fail.
@@ -308,7 +319,11 @@ def analyse_graph(
             the graph's own answer.
         number: gives the bytes of a constant of one element, None for any other tensor; by default
             the graph's own answer.
+
+    Returns:
+        The analysis at the sizes that fit best.
     """
+    # a walk that is worse than the best one stops early; the first one is never stopped
     best: tuple[float, Analysis | None] = math.inf, None
     for shapes, loose in choose_input_shapes(graph, SYMBOLIC_SIZES):
         engine = Engine(

@@ -42,7 +42,7 @@ def apply_equation(
     loose: Sequence[bool],
     inferred: Sequence[Shape | None],
 ) -> list[Tensor]:
-    """The results of an equation.
+    """Apply an equation to its operands, and return the results.
 
     Args:
         labelling: gets the statements, and gives weights their labels.
@@ -83,7 +83,7 @@ def apply_equation(
 def _check_sizes(
     operands: Sequence[Tensor | None], loose: Sequence[bool], solved: SolvedEquation
 ) -> None:
-    """UnknownStructureError where operands differ in size along a name in a way that matters."""
+    """Raise UnknownStructure where operands differ in size along a name in a way that matters."""
     sizes = solved.sizes
     names = tuple(sizes)
     rows = [
@@ -93,6 +93,7 @@ def _check_sizes(
     ]
     free = [f for f, o in zip(loose, operands, strict=False) if o]
     check_symbolic_axes(list(zip(rows, free, strict=True)))
+    # along a name that is kept, one element broadcasts; a sum has to meet all elements of both
     if any(row[names.index(x)] == 1 != sizes[x] for row in rows for x in solved.how.gone):
         raise UnknownStructureError("a contracted axis of two sizes")
 
@@ -103,7 +104,7 @@ def _label_operands(
     operands: Sequence[Tensor | None],
     solved: SolvedEquation,
 ) -> None:
-    """Gives the weights among the operands their labels, and adds these to the entries."""
+    """Give the weights among the operands their labels, and add these to the entries."""
     how, sizes = solved.how, solved.sizes
     names = tuple(sizes)
     waiting = [i for i, o in enumerate(operands) if o is not None and o.parts]
@@ -121,8 +122,9 @@ def _label_operands(
 def _lay_part(
     part: Part, side: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]
 ) -> Part:
-    """A weight inside an operand, over the names of the equation."""
+    """Lay a weight inside an operand over the names of the equation."""
     index = tuple(None if x is None else lay_over_names(x, side, names, sizes) for x in part.index)
+    # a product of names splits an axis of the weight, which then lies along several
     is_whole = part.is_whole and all(x is None or len(find_varying_axes(x)) == 1 for x in index)
     return Part(part.weight, index, is_whole)
 
@@ -130,7 +132,7 @@ def _lay_part(
 def _list_own_orders(
     parts: Sequence[Part], operand: int, names: tuple[str, ...], how: Plan
 ) -> list[set[int]] | None:
-    """The sets of axes along which a contracted weight has orders of its own, else None.
+    """List the sets of axes along which a contracted weight has orders of its own, else None.
 
     Along the axes that it makes, and along those that it reads, the order is one of its own at
     every place of the batch.
@@ -144,7 +146,7 @@ def _list_own_orders(
 
 
 def _pin_entries(facts: Facts, entries: Sequence[Entry], pinned: set[int]) -> None:
-    """Pins the labels along pinned axes, or makes them keep to their places on these."""
+    """Pin the labels along pinned axes, or make them keep to their places on these."""
     for role, _ in entries:
         axes = set(find_varying_axes(role))
         if not axes & pinned or is_address(role):
@@ -163,7 +165,7 @@ def _make_result(
     solved: SolvedEquation,
     reason: str,
 ) -> Tensor:
-    """One result, of the roles that the equation leaves and addresses along pinned axes."""
+    """Make one result, of the roles that the equation leaves and addresses along pinned axes."""
     roles = []
     names = tuple(solved.sizes)
     for role in combined:
@@ -178,7 +180,7 @@ def _make_result(
 
 
 def check_symbolic_axes(operands: Sequence[tuple[Shape, bool]]) -> None:
-    """Refuses a symbolic axis, taken as one, that meets a longer axis.
+    """Refuse a symbolic axis, taken as one, that meets a longer axis.
 
     Args:
         operands: shapes, aligned at their ends, with 0 for an axis that an operand does not have;
@@ -187,6 +189,7 @@ def check_symbolic_axes(operands: Sequence[tuple[Shape, bool]]) -> None:
     Raises:
         UnknownStructureError: there is such an axis, and the longer one is not symbolic.
     """
+    # whether it is one or longer decides whether it broadcasts, and that is not known
     for axis in range(1, 1 + max(len(shape) for shape, _ in operands)):
         sizes = [(shape[-axis], free) for shape, free in operands if len(shape) >= axis]
         if (1, True) in sizes and any(n > 1 and not free for n, free in sizes):

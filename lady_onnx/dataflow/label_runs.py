@@ -55,7 +55,7 @@ class _Meeting(NamedTuple):
         order: the place of every name among all.
         gone: names that are contracted.
         pinned: names that keep their order.
-        batch: for every operand the names at whose every place it has orders of its own.
+        batch: for every operand the names of its batch: it has orders of its own at each place of it.
     """
 
     axes: AxisNames
@@ -68,7 +68,7 @@ class _Meeting(NamedTuple):
 def unify_elementwise_runs(
     labelling: Labelling, operands: Sequence[Tensor], shape: tuple[int, ...]
 ) -> Tensor | None:
-    """The result, of `shape`, of numpy's broadcasting; None where not all labels are runs."""
+    """Broadcast operands to a result of `shape`; None where not all labels are runs."""
     rank = len(shape)
     axes: AxisNames = [
         [a + rank - len(o.shape) if n > 1 else None for a, n in enumerate(o.shape)]
@@ -87,14 +87,14 @@ def unify_elementwise_runs(
 def unify_equation_runs(
     labelling: Labelling, operands: Sequence[Tensor | None], solved: SolvedEquation
 ) -> list[Tensor] | None:
-    """The results of an equation; None where not all labels are runs along one name each."""
+    """Apply an equation to operands; None where not all labels are runs along one name each."""
     if solved.single is None:
         return None
     how = solved.how
     axes, ends = solved.single
     order = {n: k for k, n in enumerate(solved.sizes)}
-    # an operand that is contracted decides what its axes are, at every place of the batch if there
-    # is one
+    # as `equation_transfer._list_own_orders` says for arrays: an operand that is contracted decides
+    # what its axes are, at every place of the batch if there is one
     batch = [
         frozenset(how.batch if s & how.gone and len(how.contracting) > 1 else ()) for s in how.named
     ]
@@ -111,7 +111,7 @@ def unify_equation_runs(
 def _unify_runs(
     labelling: Labelling, operands: Sequence[Tensor | None], meeting: _Meeting
 ) -> RunsByName | None:
-    """Ties the runs that meet under one name.
+    """Tie the runs that meet under one name.
 
     Returns:
         The run of every name that is left. None, before anything is said, where labels are no runs.
@@ -123,9 +123,11 @@ def _unify_runs(
             continue
         named = [x for x in own if x is not None]
         if len(set(named)) < len(named):
+            # a diagonal: one name along two axes of an operand
             return None
         if operand.parts:
             found = _find_unlabelled(labelling, operand, own, meeting, meeting.batch[i])
+            # a weight that meets itself must get its labels once
             if found is None or any(w.weight == found.weight for w in waiting):
                 return None
             waiting.append(found)
@@ -137,6 +139,7 @@ def _unify_runs(
                 for x, start, n in zip(own, operand.run_starts, operand.shape, strict=True)
                 if start is not None
             ]
+    # contracted weights first, as in the general way: both ways number the labels alike
     for unlabelled in sorted(waiting, key=lambda w: w.is_kept):
         entries += _label_weight(labelling, unlabelled)
     return _tie_entries(labelling.facts, entries, meeting)
@@ -149,13 +152,14 @@ def _find_unlabelled(
     meeting: _Meeting,
     batch: frozenset[str],
 ) -> _Unlabelled | None:
-    """The weight that an operand is; None where its roles would be no runs, or are given."""
+    """Find the weight that an operand is; None where its roles would be no runs, or are given."""
     if len(operand.parts) > 1:
         return None
     (part,) = operand.parts
     if not part.is_whole or part.weight in labelling.weights:
         return None
     spans = _list_weight_spans(part, operand, own, meeting.order)
+    # at every place of the batch it has an order of its own, which takes an array over both axes
     if any(s.name in batch for s in spans) and any(
         s.name not in batch and s.name not in meeting.pinned for s in spans
     ):
@@ -171,7 +175,7 @@ def _find_unlabelled(
 def _list_weight_spans(
     part: Part, operand: Tensor, own: Sequence[Hashable], order: Mapping
 ) -> list[_Span]:
-    """The axes of a whole weight along which it varies, in the order of their names."""
+    """List the axes of a whole weight along which it varies, in the order of their names."""
     places = [
         (find_varying_axes(index)[0], a) for a, index in enumerate(part.index) if index is not None
     ]
@@ -180,7 +184,7 @@ def _list_weight_spans(
 
 
 def _label_weight(labelling: Labelling, unlabelled: _Unlabelled) -> list[tuple[Hashable, int, int]]:
-    """Gives a weight a new run along each of its axes; returns them by their names."""
+    """Give a weight a new run along each of its axes, and return them by their names."""
     entries = []
     roles: list[Role] = []
     for span in unlabelled.spans:
@@ -194,7 +198,7 @@ def _label_weight(labelling: Labelling, unlabelled: _Unlabelled) -> list[tuple[H
 def _tie_entries(
     facts: Facts, entries: Sequence[tuple[Hashable, int, int]], meeting: _Meeting
 ) -> RunsByName:
-    """States what follows from runs that meet, each given by its name, first label and size."""
+    """State what follows from runs that meet, each given by its name, first label and size."""
     gone, pinned = meeting.gone, meeting.pinned
     met: dict[Hashable, list[int]] = {}
     size: dict[Hashable, int] = {}
@@ -205,6 +209,7 @@ def _tie_entries(
             starts.append(start)
         if start != ADDRESSES and x in pinned:
             facts.pin_run(LabelRun(start, n), facts.bracket_reason)
+        # a pinned axis is read as well: an order that must be kept matters to the result
         if start != ADDRESSES and (x in pinned or x in gone):
             facts.read.append(LabelRun(start, n))
     found: RunsByName = {}
@@ -212,6 +217,7 @@ def _tie_entries(
         labels = [s for s in starts if s != ADDRESSES]
         for other in labels[1:]:
             facts.tie_runs(LabelRun(labels[0], size[x]), LabelRun(other, size[x]))
+        # labels met addresses: the first run is pinned, and the others are tied to it
         if labels and len(labels) < len(starts):
             facts.pin_run(LabelRun(labels[0], size[x]), facts.reason)
         if x not in gone and x not in pinned:

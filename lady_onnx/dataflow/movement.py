@@ -26,15 +26,17 @@ from .steps import move_role, move_runs, move_shape
 
 
 def move_tensor(labelling: Labelling, tensor: Tensor, steps: Sequence[rules.Step]) -> Tensor:
-    """What steps make of a tensor."""
+    """Move the elements of a tensor by steps, one after the other."""
     plain = None if tensor.parts else move_runs(tensor, steps)
     if plain is not None:
         return plain
     if tensor.parts and any(_is_padding(step) for step in steps):
+        # padding is no element of the weight, so that the result cannot stay a part of it
         tensor = labelling.label_tensor(tensor)
     roles, parts, shape = list(tensor.roles), tensor.parts, tensor.shape
     for step in steps:
         if isinstance(step, rules.Take) and _is_padding(step):
+            # what is padded differs from what is not, even along an axis that no role runs along
             if not any(r.shape[step.axis] > 1 for r in roles):
                 roles.append(lay_along(make_addresses(shape[step.axis]), step.axis, len(shape)))
             roles = [_pad_role(labelling.facts, r, step) for r in roles]
@@ -46,11 +48,12 @@ def move_tensor(labelling: Labelling, tensor: Tensor, steps: Sequence[rules.Step
 
 
 def _is_padding(step: rules.Step) -> bool:
-    """Does a step take positions that the operand does not have?"""
+    """Tell whether a step takes positions that the operand does not have."""
     return isinstance(step, rules.Take) and bool((step.index < 0).any())
 
 
 def _move_part(part: Part, step: rules.Step, shape: tuple[int, ...]) -> Part:
+    """Move a weight inside a tensor; its index moves as a role does."""
     return Part(
         part.weight,
         tuple(None if i is None else move_role(i, step, shape) for i in part.index),
@@ -59,9 +62,10 @@ def _move_part(part: Part, step: rules.Step, shape: tuple[int, ...]) -> Part:
 
 
 def _pad_role(facts: Facts, role: np.ndarray, step: rules.Take) -> np.ndarray:
-    """The role with new labels, or one more address, at the positions that are padding."""
+    """Pad a role with new labels, or with one more address, at the positions that are padding."""
     if role.shape[step.axis] == 1:
         return role
+    # an index of -1 takes the last label, which is overwritten below; `take` makes a copy
     taken = role.take(step.index, step.axis)
     hole = np.broadcast_to(lay_along(step.index < 0, step.axis, role.ndim), taken.shape)
     taken[hole] = facts.make_labels((int(hole.sum()),)) if not is_address(role) else role.min() - 1
@@ -69,7 +73,7 @@ def _pad_role(facts: Facts, role: np.ndarray, step: rules.Take) -> np.ndarray:
 
 
 def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: int) -> Tensor:
-    """The tensor that several make, one after the other along an axis.
+    """Concatenate tensors along an axis.
 
     Args:
         labelling: gives weights among the operands their labels.
@@ -86,13 +90,16 @@ def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: 
     # along the axis the labels stand one after the other; elsewhere the operands share one order
     result: list[np.ndarray] = []
     for span in _list_role_spans(each, axis, size):
+        # a role over more axes says all that one over fewer of them does
         if any(set(span) < set(find_varying_axes(r)) and not is_address(r) for r in result):
             continue
         result += _concatenate_roles(labelling.facts, operands, each, axis, span)
     shared: list[tuple[np.ndarray, int]] = []
     for i, roles in enumerate(each):
         shared += [(r, i) for r in roles if r.shape[axis] == 1]
+    # the reason of these operands alone: a node may have others, or empty ones
     labelling.facts.reason = reason
+    # nothing is contracted, so that the sizes of the axes are not asked for
     result += unify_roles(labelling.facts, shared, [], set(), set())
     return Tensor(shape, tidy_roles(result, shape), reason=reason)
 
@@ -100,7 +107,7 @@ def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: 
 def _list_role_spans(
     each: Sequence[Sequence[np.ndarray]], axis: int, size: int
 ) -> list[tuple[int, ...]]:
-    """The sets of axes of roles along the concatenated axis, those of most axes first."""
+    """List the sets of axes of roles along the concatenated axis, those of most axes first."""
     spans = {
         tuple(sorted({*find_varying_axes(r), axis}))
         for roles in each
@@ -118,7 +125,7 @@ def _concatenate_roles(
     axis: int,
     span: tuple[int, ...],
 ) -> Iterator[np.ndarray]:
-    """The role of a concatenation over the axes `span`, and one of addresses where it needs one."""
+    """Yield the role of a concatenation over the axes `span`, and one of addresses if needed."""
     pieces, marks = [], []
     for operand, roles in zip(operands, each, strict=True):
         piece, mark = _take_piece(facts, operand, roles, axis, span)
@@ -132,6 +139,7 @@ def _concatenate_roles(
         (p < 0).any() or (m.size and m.min() != m.max()) for p, m in zip(pieces, marks, strict=True)
     )
     if placed or np.unique(labels).size < labels.size:
+        # the addresses of an operand begin where those of the one before end
         base = 0
         for i, m in enumerate(marks):
             marks[i] = m - base
@@ -146,7 +154,7 @@ def _take_piece(
     axis: int,
     span: tuple[int, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What one operand contributes to a concatenated role over the axes `span`.
+    """Take what one operand contributes to a concatenated role over the axes `span`.
 
     Returns:
         Its labels, or addresses where it has no labels along the axis; and its addresses.
@@ -168,5 +176,6 @@ def _take_piece(
     line = [n if i == axis else 1 for i, n in enumerate(dims)]
     free = facts.make_labels(line)
     if operand.shape[axis] == 1 and (operand.roles or operand.parts):
+        # a single position has no order of its own; where it stands among the others counts
         free = make_addresses(1).reshape(line)
     return np.broadcast_to(free, dims), np.broadcast_to(-1, dims)

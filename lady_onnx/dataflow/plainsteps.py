@@ -59,6 +59,7 @@ class PlainSteps:
         rule = find_rule(node.domain, node.op_type)
         if rule is None:
             return None
+        # a law is a dataclass, or a function of the node where it depends on attributes or values
         if not callable(rule.law):
             return rule.law
         return rule.law(_ScaledNode(self, list(node.input), read_attributes(node)))
@@ -113,7 +114,7 @@ class _ScaledNode:
 def _find_operand_of_result_type(node: NodeProto) -> str | None:
     """Return an operand with the element type of the first result, by the operator's schema."""
     if normalise_domain(node.domain):
-        # Only its rule knows an operator of another domain.
+        # only its rule knows an operator of another domain
         rule = find_rule(node.domain, node.op_type)
         place = rule.typed_like if rule is not None else None
         place = place(len(node.input)) if callable(place) else place
@@ -123,6 +124,8 @@ def _find_operand_of_result_type(node: NodeProto) -> str | None:
     schema = onnx.defs.get_schema(node.op_type, PLAIN_OPSET)
     kind = schema.outputs[0].type_str
     operands = zip(schema.inputs, node.input, strict=False)
+    # a type with a parenthesis is no variable but one type, `tensor(int64)`, and the same text on
+    # both sides says nothing of the operand's type
     return next(
         (name for formal, name in operands if name and formal.type_str == kind and "(" not in kind),
         None,

@@ -24,17 +24,18 @@ SequenceHandler = Callable[[WalkState, NodeProto], Result]
 
 
 def is_sequence_node(state: WalkState, node: NodeProto) -> bool:
-    """Does this node make, change or read a sequence? A map over one is not meant."""
+    """Tell whether a node makes, changes or reads a sequence; a map over one is not meant."""
     operator = name_operator(node)
     if operator not in SEQUENCE_HANDLERS:
         return False
+    # an identity is one where it copies a sequence
     return SEQUENCE_HANDLERS[
         operator
     ] is not _copy_sequence or not state.sequences.keys().isdisjoint(node.input)
 
 
 def run_sequence_node(state: WalkState, node: NodeProto) -> list[Result]:
-    """The one result of a node that has to do with sequences.
+    """Run a node that has to do with sequences, and return its one result.
 
     Raises:
         UnknownStructureError: a sequence or a place in one cannot be followed.
@@ -84,7 +85,7 @@ def _count_items(state: WalkState, node: NodeProto) -> Result:
 
 
 def _take_any(state: WalkState, names: Sequence[str]) -> Tensor:
-    """A tensor that may be any one of a sequence: all of them share their order."""
+    """Make a tensor that may be any one of a sequence: all of them share their order."""
     tensors = [state.read_tensor(n) for n in names]
     if len({t.shape for t in tensors}) != 1:
         raise UnknownStructureError(
@@ -94,7 +95,7 @@ def _take_any(state: WalkState, names: Sequence[str]) -> Tensor:
 
 
 def _read_place(state: WalkState, node: NodeProto, operand: int, last: int, length: int) -> int:
-    """A place in a sequence, counted from the front; `last` where the operand is missing.
+    """Read a place in a sequence, counted from the front; `last` where the operand is missing.
 
     Args:
         state: the walk.
@@ -129,6 +130,7 @@ def _split_tensor(state: WalkState, node: NodeProto) -> Result:
         pieces.append(((0,), steps))
     loose = [source in state.inference.types.loose]
     results = apply_rule(state.labelling, Movement(pieces), [whole], loose, [])
+    # no name in a file holds a null character
     names = [f"{node.output[0]}\0{number}" for number in range(len(results))]
     value = _read_integers(state, source)
     for name, result, start, end in zip(names, results, starts, ends, strict=False):
@@ -141,12 +143,13 @@ def _split_tensor(state: WalkState, node: NodeProto) -> Result:
 
 
 def _read_split(state: WalkState, node: NodeProto, size: int) -> tuple[np.ndarray, bool]:
-    """Where the pieces of an axis of `size` end, and whether the axis disappears."""
+    """Find where the pieces of an axis of `size` end, and whether the axis disappears."""
     if len(node.input) < 2 or not node.input[1]:
         return np.arange(1, size + 1), not read_attributes(node).get("keepdims", 1)
     split = state.inference.values.find_value(node.input[1])
     if split is None:
-        raise UnknownStructureError("a split that hangs on the graph's inputs")
+        raise UnknownStructure("a split that hangs on the graph's inputs")
+    # one number is the length of all pieces but the last, which may be shorter
     if split.ndim == 0:
         return np.minimum(np.arange(1, -(-size // int(split)) + 1) * int(split), size), False
     ends = split.cumsum()
@@ -170,6 +173,7 @@ def _concatenate_items(state: WalkState, node: NodeProto) -> Result:
     joining = Movement([(tuple(range(len(tensors))), [])], axis)
     result = apply_rule(state.labelling, joining, tensors, loose, [])[0]
     values = [value for n in names if (value := _read_integers(state, n)) is not None]
+    # the result is loose if any of the tensors is
     first = next((n for n, free in zip(names, loose, strict=True) if free), names[0])
     state.inference.types.declare_like(node.output[0], result.shape, first)
     if len(values) == len(names):
@@ -179,7 +183,7 @@ def _concatenate_items(state: WalkState, node: NodeProto) -> Result:
 
 
 def _read_integers(state: WalkState, name: str) -> np.ndarray | None:
-    """The values of what may be a shape or an index, else None.
+    """Return the values of what may be a shape or an index, else None.
 
     Other tensors are not asked for: a weight that is read for its values is pinned.
     """

@@ -55,15 +55,16 @@ class WalkState:
         return self.labelling.facts
 
     def find_tensor(self, name: str) -> Tensor | None:
-        """The tensor of that name; None where its shape is not known."""
+        """Find the tensor of that name; None where its shape is not known."""
         if name not in self.tensors and name in self.graph.tensors:
             shape = self.graph.shape(name)
+            # the index is made when it is asked for: it has to read all elements of the weight
             index = functools.partial(self._index_weight, name, shape)
             self.tensors[name] = Tensor(shape, parts=(Part(name, index, True),))
         return self.tensors.get(name)
 
     def read_tensor(self, name: str) -> Tensor:
-        """The tensor of that name.
+        """Return the tensor of that name.
 
         Raises:
             UnknownStructureError: its shape is not known.
@@ -74,7 +75,7 @@ class WalkState:
         return found
 
     def list_items(self, name: str) -> list[str]:
-        """The names of the tensors in a sequence.
+        """List the names of the tensors in a sequence.
 
         Raises:
             UnknownStructureError: they are not known.
@@ -84,15 +85,15 @@ class WalkState:
         return self.sequences[name]
 
     def find_result(self, name: str) -> Result | None:
-        """The tensor or sequence of that name; None where its shape is not known."""
+        """Find the tensor or sequence of that name; None where its shape is not known."""
         return self.sequences[name] if name in self.sequences else self.find_tensor(name)
 
     def record_step(self, node: NodeProto, kind: Kind | None) -> None:
-        """Keeps a node and what its rule says, None where it pins, for those who read the walk."""
+        """Keep a node and what its rule says, None where it pins, for those who read the walk."""
         self.steps.append((node, kind))
 
     def _index_weight(self, name: str, shape: tuple[int, ...]) -> Index:
-        """The index of every element of a weight, without the axes along which it is constant."""
+        """Index every element of a weight, without the axes along which it is constant."""
         return tuple(
             None
             if n < 2 or self.constant_along(name, a)
@@ -102,5 +103,5 @@ class WalkState:
 
 
 def name_operator(node: NodeProto) -> str:
-    """The name of a node's operator if it is one of the default domain, else an empty string."""
+    """Return the operator's name of a node of the default domain, "" for any other node."""
     return node.op_type if node.domain in ("", "ai.onnx") else ""

@@ -30,7 +30,7 @@ def apply_rule(
     loose: Sequence[bool],
     inferred: Sequence[Shape | None],
 ) -> list[Tensor]:
-    """The results of a rule on its operands.
+    """Apply a rule to its operands, and return the results.
 
     Args:
         labelling: gets the statements, and gives weights their labels.
@@ -57,7 +57,10 @@ def apply_rule(
 
 
 def _apply_source(uniform: bool, inferred: Sequence[Shape | None]) -> list[Tensor]:
-    """Results that depend on the order of no operand: all elements alike, or each in its place."""
+    """Make results that depend on the order of no operand.
+
+    Their elements are all alike if `uniform`, else each keeps its place.
+    """
     shapes = [shape for shape in inferred if shape is not None]
     if len(shapes) < len(inferred):
         raise UnknownStructureError("a shape that cannot be computed")
@@ -67,7 +70,7 @@ def _apply_source(uniform: bool, inferred: Sequence[Shape | None]) -> list[Tenso
 def apply_elementwise(
     labelling: Labelling, operands: Sequence[Tensor | None], loose: Sequence[bool]
 ) -> Tensor:
-    """The result of numpy's broadcasting.
+    """Combine operands element by element, by numpy's broadcasting.
 
     Args:
         labelling: gets the statements, and gives weights their labels.
@@ -81,6 +84,7 @@ def apply_elementwise(
     free = [f for f, o in zip(loose, operands, strict=True) if o]
     check_symbolic_axes([(o.shape, f) for o, f in zip(given, free, strict=True)])
     shape = np.broadcast_shapes(*(o.shape for o in given))
+    # an operand without roles or weights is the same at every place, and says nothing of order
     spanning = [o for o in given if o.parts or o.has_roles]
     if len(spanning) == 1 and spanning[0].shape == shape:
         return spanning[0]
@@ -92,11 +96,12 @@ def apply_elementwise(
 
 
 def _broadcast_roles(labelling: Labelling, operands: Sequence[Tensor], shape: Shape) -> Tensor:
-    """The result of broadcasting where roles are arrays; weights alone stay weights."""
+    """Broadcast operands whose roles are arrays; weights alone stay weights."""
     wide = [prefix_axes(o, len(shape)) for o in operands]
     if not any(o.has_roles for o in wide):
         return Tensor(shape, parts=tuple(p for o in wide for p in o.parts))
     entries = [(r, i) for i, o in enumerate(wide) for r in o.roles]
+    # a weight takes the axes of the roles that it meets, those of earlier weights among them
     for i, o in enumerate(wide):
         if o.parts:
             sets = [set(find_varying_axes(r)) for r, _ in entries]
@@ -111,11 +116,12 @@ def _apply_movement(
     operands: Sequence[Tensor | None],
     loose: Sequence[bool],
 ) -> list[Tensor]:
-    """Results whose elements are those of operands, moved."""
+    """Make results whose elements are those of operands, moved."""
     found = []
     for sources, steps in kind.results:
         moved = [o for i in sources if (o := operands[i])]
         for step in steps:
+            # the operands behind the first give the shape to expand to
             if isinstance(step, rules.Expand) and not all(loose[1:]):
                 shapes = [(o.shape, free) for o, free in zip(moved, loose, strict=False)]
                 check_symbolic_axes([*shapes, (step.shape, False)])
@@ -130,9 +136,10 @@ def _apply_steps(
     operands: Sequence[Tensor | None],
     loose: Sequence[bool],
 ) -> list[Tensor]:
-    """The results of several rules, one after the other."""
+    """Apply several rules, one after the other, and return the results that the node has."""
     made = {str(i): given for i, given in enumerate(zip(operands, loose, strict=True))}
     named = {w for _, _, wanted in kind.steps for w in wanted}
+    # a single element has no order that could be lost
     if any(o and math.prod(o.shape) > 1 and str(i) not in named for i, o in enumerate(operands)):
         raise UnknownStructureError("an operand that the rule does not name")
     for name, shape in kind.states.items():

@@ -43,20 +43,20 @@ class MarkRecorder:
     """Records marks on labels, unless all labels that were born together get the same mark."""
 
     def __init__(self, facts: Facts):
-        """Takes the facts that the marks are kept in."""
+        """Take the facts that the marks are kept in."""
         self._facts = facts
         # by the identity of an array, the array, which keeps it alive, and the answer
         self._is_whole_by_id: dict[int, tuple[np.ndarray, bool]] = {}
 
     def mark_labels(self, roles: Sequence[Role], *said: object) -> None:
-        """Marks the labels of roles with what is said of them."""
+        """Mark the labels of roles with what is said of them."""
         some = [role for role in roles if not self._is_whole(role)]
         if some:
             what = digest(*said)
             self._facts.marked += [(what, role) for role in some]
 
     def _is_whole(self, role: Role) -> bool:
-        """Does the role hold all labels that were born together, each of them equally often?"""
+        """Tell whether a role holds all labels that were born together, each equally often."""
         if isinstance(role, LabelRun):
             return self._is_birth(role.start, role.size)
         if id(role) not in self._is_whole_by_id:
@@ -66,7 +66,7 @@ class MarkRecorder:
         return self._is_whole_by_id[id(role)][1]
 
     def _is_birth(self, start: int, size: int) -> bool:
-        """Were exactly these consecutive labels born together?"""
+        """Tell whether exactly these consecutive labels were born together."""
         births = self._facts.births
         k = bisect.bisect_left(births, start)
         if k == len(births) or births[k] != start:
@@ -74,12 +74,13 @@ class MarkRecorder:
         return start + size == (births[k + 1] if k + 1 < len(births) else self._facts.label_count)
 
     def _is_even(self, role: np.ndarray) -> bool:
-        """Are the labels whole births, those of one birth equally often?"""
+        """Tell whether the labels are whole births, those of one birth equally often."""
         labels, times = np.unique(role[role >= 0], return_counts=True)
         births = np.array(self._facts.births)
         birth = np.searchsorted(births, labels, side="right") - 1
         size = np.diff(np.r_[births, self._facts.label_count])
         found = np.bincount(birth, minlength=births.size)
+        # of a birth that is met at all, every label has to be met
         if (found != np.where(found > 0, size, 0)).any():
             return False
         first = np.flatnonzero(np.r_[True, birth[1:] != birth[:-1]])
@@ -94,7 +95,7 @@ class ValueNumbering:
     """
 
     def __init__(self, labelling: Labelling, constant: Callable[[str], bytes | None]):
-        """Starts without numbers.
+        """Start without numbers.
 
         Args:
             labelling: the labels of weights, and the facts that marks are kept in.
@@ -106,7 +107,7 @@ class ValueNumbering:
         self._marks = MarkRecorder(labelling.facts)
 
     def find_number(self, name: str) -> int:
-        """The number of a tensor; one that nothing is known of has its own."""
+        """Return the number of a tensor; one that nothing is known of has its own."""
         if name not in self.numbers:
             value = self._constant(name)
             self.numbers[name] = digest(NAMED_CONSTANT, value) if value else digest(name)
@@ -119,7 +120,7 @@ class ValueNumbering:
         operands: Sequence[Tensor | None],
         results: Sequence[Tensor | None],
     ) -> None:
-        """Numbers the results of a node and marks the labels that it meets.
+        """Number the results of a node, and mark the labels that it meets.
 
         Args:
             node: the node, once its rule has been applied.
@@ -129,6 +130,7 @@ class ValueNumbering:
         """
         match kind:
             case rules.Body() | rules.Source():
+                # the nodes of a body speak for themselves; a source depends on no order
                 return
             case rules.Movement():
                 self._number_movements(node, kind, operands, results)
@@ -141,7 +143,8 @@ class ValueNumbering:
                 self._mark_operands((OF_ONE_NODE, node.output[0]), operands)
 
     def _number_computation(self, node: NodeProto, operands: Sequence[Tensor | None]) -> None:
-        """Numbers the results of a node that computes every unit from itself alone."""
+        """Number the results of a node that computes every unit from itself alone."""
+        # the order in which a node has its attributes says nothing
         attributes = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
         numbers = [self.find_number(n) if n else 0 for n in node.input]
         what = digest(node.op_type, node.domain, *attributes, *numbers)
@@ -156,7 +159,7 @@ class ValueNumbering:
         operands: Sequence[Tensor | None],
         results: Sequence[Tensor | None],
     ) -> None:
-        """Numbers the results of a node that moves elements."""
+        """Number the results of a node that moves elements."""
         made = zip(node.output, results, kind.results, strict=False)
         for name, result, (sources, steps) in made:
             if name and result is not None:
@@ -166,7 +169,7 @@ class ValueNumbering:
                 )
 
     def _keeps_units_apart(self, kind: rules.Kind, operands: Sequence[Tensor | None]) -> bool:
-        """Does a node compute every unit from itself alone?"""
+        """Tell whether a node computes every unit from itself alone."""
         if not isinstance(kind, rules.Equation):
             return isinstance(kind, rules.Elementwise)
         operands = operands[: kind.text.partition("->")[0].count(",") + 1]
@@ -183,14 +186,16 @@ class ValueNumbering:
         return True
 
     def _mark_operands(self, said: tuple, operands: Sequence[Tensor | None]) -> None:
+        """Mark the labels of every operand with what is said, and with the operand's position."""
         for k, operand in enumerate(operands):
             self._marks.mark_labels(self._list_roles(operand), *said, k)
 
     def _list_roles(self, tensor: Tensor | None) -> list[Role]:
-        """The roles of a tensor that hold labels."""
+        """List the roles of a tensor that hold labels."""
         if tensor is None:
             return []
         if tensor.parts:
+            # an operation on a whole weight meets all labels of its axes alike
             partial = [p for p in tensor.parts if not p.is_whole]
             return [r for p in partial for r in self._labelling.list_labels(p)]
         starts = tensor.run_starts
@@ -212,7 +217,7 @@ class ValueNumbering:
         steps: Sequence[rules.Step],
         result: Tensor,
     ) -> int:
-        """The number of a result of a movement; what it does along the units' axes is no matter.
+        """Number a result of a movement; what it does along the units' axes is no matter.
 
         Args:
             operator: the node's operator.
@@ -256,7 +261,7 @@ class ValueNumbering:
         axis: int,
         moves: bool,
     ) -> int:
-        """The number of a tensor that is made of tensors of several numbers.
+        """Number a tensor that is made of tensors of several numbers.
 
         Args:
             name: the result's name.
@@ -278,7 +283,7 @@ class ValueNumbering:
         return what
 
     def _spell_rearrangement(self, tensor: Tensor, step: rules.Step, result: Tensor) -> tuple:
-        """What a step other than a `Take` does to the axes that hold no units; empty for nothing.
+        """Spell what a step other than a `Take` does to axes that hold no units; empty for nothing.
 
         Args:
             tensor: the tensor.
@@ -298,17 +303,18 @@ class ValueNumbering:
 
 
 def _is_in_order(step: rules.Step) -> bool:
-    """Does a step leave the elements that it takes in their order and side by side?"""
+    """Tell whether a step leaves the elements that it takes in their order and side by side."""
     return not isinstance(step, rules.Take) or find_run_start(step.index) is not None
 
 
 def _number_taking(number: int, roles: Sequence[Role], steps: Sequence[rules.Step]) -> int:
-    """The number of elements that are taken out of a tensor of a number along its axes."""
+    """Number elements that are taken out of a tensor of a given number along its axes."""
     own = [_find_role_axes(r) for r in roles]
     busy = set().union(*own)
     for step in steps:
         assert isinstance(step, rules.Take)
         if not roles or any(step.axis not in axes for axes in own):
+            # counted among the axes without units: where the units lie is no matter
             free_axes = sum(a not in busy for a in range(step.axis))
             there = free_axes if step.axis not in busy else -1
             number = digest(number, "take", there, step.index.tobytes())
@@ -318,7 +324,7 @@ def _number_taking(number: int, roles: Sequence[Role], steps: Sequence[rules.Ste
 def _move_through(
     role: np.ndarray, steps: Sequence[rules.Step], shape: tuple[int, ...]
 ) -> np.ndarray:
-    """A role over a tensor of a shape, over what the steps make of it."""
+    """Carry a role over a tensor of a shape to what the steps make of it."""
     for step in steps:
         role, shape = move_role(role, step, shape), move_shape(shape, step)
     return role
@@ -329,7 +335,7 @@ def _find_role_axes(role: Role) -> set[int]:
 
 
 def _spell_steps(steps: Sequence[rules.Step]) -> Iterator[object]:
-    """What steps do, as parts of a digest."""
+    """Yield what steps do, as parts of a digest."""
     for step in steps:
         yield type(step).__name__
         if isinstance(step, rules.Take):
@@ -339,7 +345,9 @@ def _spell_steps(steps: Sequence[rules.Step]) -> Iterator[object]:
 
 
 def digest(*said: object) -> int:
-    """A 63-bit hash of all that is said.
+    """Return a 63-bit hash of all that is said.
+
+    The 64th bit leaves room for the count that `split_by_occurrence` adds.
 
     >>> digest("take", 3) == digest("take", 3), digest("take", 3) == digest("take", 4)
     (True, False)

@@ -40,7 +40,8 @@ class GraphComparison:
 
     @property
     def one_to_one(self) -> dict[str, str] | None:
-        """The suspect's weight by the reference's; None where one stands for several."""
+        """The suspect's weight by the reference's; None where a weight stands for several."""
+        # the pairs are distinct: as many names on each side, and none is in two pairs
         names, back = dict(self.weights), {b: a for a, b in self.weights}
         return names if len(names) == len(back) == len(self.weights) else None
 

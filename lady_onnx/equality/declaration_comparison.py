@@ -70,6 +70,7 @@ class DeclarationComparison:
             place: where they are met.
         """
         ours = [kind for _, kind in one.list_types(a)] or [TypeProto()]
+        # a file may declare a value more than once; each time one of the reference's has to cover
         for name, theirs in two.list_types(b):
             own = next((kind for kind in ours if is_within(theirs, kind)), None)
             if own is None:
@@ -100,9 +101,11 @@ class DeclarationComparison:
             called = read_length_name(y) if y is not None else ""
             if not called:
                 continue
+            # what is not given follows from the nodes, or it does not: that is looked at later
             if stated is None and not is_given:
                 findings.doubted.add(name)
                 continue
+            # a length that the reference does not speak of is equal to no other one
             counterpart = ("nothing", name, k) if stated is None else stated
             if self._lengths.setdefault(called, counterpart) != counterpart:
                 if is_given:

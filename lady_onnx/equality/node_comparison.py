@@ -30,17 +30,18 @@ class NodePair:
 
     @property
     def place(self) -> str:
-        """The suspect's node, for a message."""
+        """The suspect's node, as messages name it."""
         return f"node {describe_node(self.b)}"
 
     @property
     def key(self) -> tuple[int, int]:
         """What tells the pair from other pairs."""
+        # the scopes hold the nodes, so that their identities stay their own
         return id(self.a), id(self.b)
 
     @property
     def sides(self) -> tuple[tuple[NameScope, NodeProto], tuple[NameScope, NodeProto]]:
-        """Scope and node of the reference, and of the suspect."""
+        """The scope and the node of the reference, and those of the suspect."""
         return (self.one, self.a), (self.two, self.b)
 
 
@@ -48,10 +49,12 @@ def find_misfit(pair: NodePair) -> str:
     """Find why two nodes are no counterparts; empty where they may be."""
     a, b = pair.a, pair.b
     functions = [find_function(scope.graph, node) for scope, node in pair.sides]
+    # a local function may stand under the name of an operator, and is none
     if (functions[0] is None) != (functions[1] is None) or (
         _name_operator(a) != _name_operator(b) and any(functions)
     ):
         return f"the reference has {describe_node(a)}"
+    # a batch norm of the versions 7 to 13 trains where it has five results, and does not with one
     if [bool(n) for n in trim_names(a.output)] != [bool(n) for n in trim_names(b.output)]:
         return f"its results are others than those of the reference's {describe_node(a)}"
     if len(trim_names(a.input)) != len(trim_names(b.input)):

@@ -40,6 +40,8 @@ class NameScope:
         self.opsets = opsets
         self._outer = outer
         self._formals = {name: k for k, name in enumerate(formals)}
+        # holds the nodes: protobuf makes an object anew for a message that nobody holds, and the
+        # identities of nodes tell values, bodies and pairs apart
         self._makers = {
             name: (node, k) for node in nodes for k, name in enumerate(node.output) if name
         }
@@ -50,6 +52,7 @@ class NameScope:
 
     def find_value(self, name: str) -> Value:
         """Find what a name stands for, here or in the scopes around."""
+        # the results of constant nodes are among the weights of the graph, too
         if self.prefix + name in self.graph.tensors:
             return Value(self, weight=self.prefix + name)
         if name in self._makers:

@@ -40,6 +40,7 @@ def _find_oldest_by_version(operator: str, domain: str) -> Mapping[int, int]:
     for before, schema in zip((None, *history), history, strict=False):
         version = schema.since_version
         oldest[version] = version
+        # a version that deprecates the operator means nothing, and so not the same
         if before is None or schema.deprecated:
             continue
         is_same_text = _summarise_schema(before) == _summarise_schema(schema)
@@ -57,9 +58,13 @@ def _list_schemas(operator: str, domain: str) -> tuple[onnx.defs.OpSchema, ...]:
 
 
 def _summarise_schema(schema: onnx.defs.OpSchema) -> tuple[object, ...]:
-    """Collect what a specification says of what the operator computes."""
+    """Collect what a specification says of what the operator computes.
+
+    Types are left out: a version that adds some computes the same of the others.
+    """
     attributes = schema.attributes.values()
     return (
+        # versions differ in where lines break
         " ".join((schema.doc or "").split()),
         [(i.name, str(i.option), i.is_homogeneous) for i in schema.inputs],
         [(o.name, str(o.option)) for o in schema.outputs],

@@ -30,7 +30,10 @@ from .scopes import NameScope, Value, describe_value
 from .weight_comparison import compare_weights
 
 COUNT_ATTRIBUTES = ("group", "num_heads", "q_num_heads", "kv_num_heads")
-"""Attributes that say how many units of a kind there are."""
+"""Attributes that say how many units of a kind there are.
+
+They follow from the sizes of weights, so that they count where those do.
+"""
 
 
 class Walk:

@@ -44,6 +44,7 @@ def compare_weights(
         and _is_shape_operand(suspect, b.weight)
     ):
         # exporters write equal shapes once, and which are equal depends on the sizes
+        # so the first pair of each stands, as one to several would be a difference
         if all(a.weight != name for name, _ in findings.weights):
             findings.weights[a.weight, b.weight] = None
         return

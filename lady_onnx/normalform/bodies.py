@@ -141,6 +141,7 @@ def _read_body(
     try:
         own = Frame(_list_visible_terms(graph, frame.known), prefix, frame.opsets)
         inputs = [terms.make_formal(k, v.type) for k, v in enumerate(graph.input)]
+        # not the shapes that the body declares: those are compared, and need not be true
         for term, shape in zip(inputs, shapes, strict=False):
             term.shape = shape
         own.known.update({v.name: t for v, t in zip(graph.input, inputs, strict=True)})
@@ -171,7 +172,9 @@ def _find_formal_shapes(
 ) -> list[tuple[Length, ...] | None]:
     """Find the shapes of the inputs of a `Scan`'s body; none for another operator.
 
-    They are those of the states, and then those of slices of what is scanned.
+    They are those of the states, and then those of slices of what is scanned. A scan has to keep
+    the shapes of its states from turn to turn, and a loop has not.
+    Spec: https://onnx.ai/onnx/operators/onnx__Scan.html
     """
     given = read_attributes(node)
     if node.op_type != SCAN or normalise_domain(node.domain) or version < 9:

@@ -35,7 +35,7 @@ from .emitted_operands import ConstantWriter, FreshNames, LengthWriter, add_node
 FORM_IR_VERSION = 10
 """The IR version of forms."""
 FIRST_END = -(2**31)
-"""Where a slice that goes back ends to hold the first element as well."""
+"""Where a slice that goes back ends to hold the first element as well: -1 is the last element."""
 SCALE_ERROR_STEPS = 4
 """By how many steps of rounding a factor may be off, as it stands for several numbers."""
 
@@ -78,8 +78,10 @@ class FormWriter:
         """Write the model that has these inputs, and computes these outputs."""
         self._write_with_needs([t for _, t in outputs])
         nodes = self._nodes.setdefault(id(self._terms.scope), [])
+        # an output may be an input or a constant, or the same value as another output
         for value, term in outputs:
             nodes.append(onnx.helper.make_node(IDENTITY, [self.names[id(term)]], [value.name]))
+        # all constants stand in the outermost graph, where every body can read them
         graph = onnx.helper.make_graph(
             nodes,
             "normal form",
@@ -94,6 +96,7 @@ class FormWriter:
 
     def _write_with_needs(self, ends: Sequence[Term]) -> None:
         """Write terms, and before each of them what it is written with."""
+        # a stack in place of recursion: networks are deeper than Python's
         waiting: list[tuple[Term, bool]] = [(t, False) for t in reversed(ends)]
         while waiting:
             term, is_ready = waiting.pop()
@@ -119,6 +122,7 @@ class FormWriter:
             and term.shape is not None
         ):
             lengths = (*term.shape, *term.layout[0])
+        # an unknown length is read off the shape of the term that it was found at
         unknown = {u for n in lengths if isinstance(n, Polynomial) for m, _ in n.terms for u in m}
         return needed + [self._terms.lengths.axes[name][0] for name in sorted(unknown)]
 
@@ -144,6 +148,7 @@ class FormWriter:
         operands = [self.names[id(o)] if o is not None else "" for o in term.operands]
         results = [self._fresh_names.make("value") for _ in range(term.results)]
         assert term.scope is not None
+        # all results of an operator are written with the first of them that is needed
         sisters = term.scope.table.get(term.key)
         for k, name in enumerate(results):
             if sisters is not None and k < len(sisters):

@@ -73,6 +73,7 @@ class ConstantWriter:
     def write(self, leaf: Leaf, dtype: int) -> str:
         """Write a constant, and return its name."""
         name = self._fresh_names.make(leaf.hint)
+        # `ascontiguousarray` would give a number without axes one
         array = np.ascontiguousarray(leaf.array) if leaf.array.ndim else leaf.array
         if dtype == TensorProto.STRING:
             tensor = onnx.helper.make_tensor(
@@ -114,6 +115,8 @@ class LengthWriter:
         self._fresh_names = fresh_names
         self._axes = axes
         self._value_names = value_names
+        # a body cannot be read from another one, so that each list has nodes of its own; the lists
+        # are kept by the writer of the form, and their identities with them
         self._written: dict[tuple[int, str], str] = {}
         """The names of lengths by the identity of the list of nodes that computes them."""
 
@@ -157,6 +160,7 @@ class LengthWriter:
             shape: the shape of the result.
         """
         target: list[Length] = list(shape)
+        # a length of zero would be read as the one of the same axis before
         if operator == RESHAPE and 0 not in target:
             target = _shorten_target(before or (), target)
         if are_numbers(target):
@@ -203,6 +207,7 @@ class LengthWriter:
 
 def _shorten_target(before: Sequence[Length], target: Sequence[Length]) -> list[Length]:
     """Write unknown lengths of a reshape as 0, for the same axis as before, or as one -1."""
+    # numbers are shorter to write, and can be folded, where lengths take nodes to compute
     short = list(target)
     unknown = [k for k, n in enumerate(short) if isinstance(n, Polynomial)]
     if len(unknown) == 1:

@@ -80,6 +80,8 @@ class Environment:
         Raises:
             NoNormalFormError: if nothing makes it.
         """
+        # known values come first: those from around that a weight of the body hides are not among
+        # them (`bodies._list_visible_terms`)
         if name in frame.known:
             return frame.known[name]
         weight = self._find_weight(name, frame.prefix)
@@ -114,6 +116,8 @@ class Environment:
             outputs: its outputs.
         """
         for values, is_given, is_compared in (
+            # what an operator gives to its body does not follow from the nodes of the body; what is
+            # declared of the model's own inputs is its interface
             (inputs, bool(frame.prefix), True),
             (inner, False, False),
             (outputs, False, True),
@@ -121,6 +125,7 @@ class Environment:
             for value in values:
                 name = frame.prefix + value.name
                 weight = self._find_weight(value.name, frame.prefix)
+                # a value that is neither known nor a weight is read by nobody
                 if value.name in frame.known:
                     term = frame.known[value.name]
                     what = term.dtype, term.shape

@@ -23,7 +23,10 @@ from .emission import FormWriter
 from .reader import MISFIT_ERRORS, Reader
 
 OLDEST, NEWEST = 21, 26
-"""The oldest and the newest version of the operator sets that a normal form may be written in."""
+"""The oldest and the newest version of the operator sets that a normal form may be written in.
+
+Reductions are written with their axes as an operand, which all of them have from 18 on.
+"""
 
 
 @dataclass(frozen=True)
@@ -90,8 +93,10 @@ class Form:
             if weight not in changed:
                 changed[weight] = np.array(self.source.array(weight))
                 is_written[weight] = np.zeros(changed[weight].size, bool)
+            # a view, so that what is written into it is in the weight
             flat, written = changed[weight].reshape(-1), is_written[weight]
             new = array.ravel()
+            # several constants may hold one element, as slices that overlap: they must agree
             if flat.dtype != new.dtype or not is_same(
                 flat[where[written[where]]], new[written[where]]
             ):

@@ -47,6 +47,7 @@ def read_function_call(
     opsets = {normalise_domain(o.domain): o.version for o in function.opset_import}
     _check_versions(environment, function, opsets)
     frame = Frame({}, key, opsets)
+    # an input that the call leaves out counts as left out of the nodes that read it
     left_out = set(function.input)
     for name, operand in zip(function.input, operands, strict=False):
         if operand is not None:
@@ -60,6 +61,7 @@ def read_function_call(
                 if name in left_out:
                     bound.input[k] = ""
             read_node(bound, frame)
+        # a function declares no types of its inputs and outputs
         environment.note_declarations(frame, (), function.value_info, ())
     finally:
         environment.active_functions.pop()
@@ -98,6 +100,7 @@ def _bind_attributes(node: NodeProto, given: Mapping[str, AttributeProto]) -> No
         if not attribute.ref_attr_name:
             kept = bound.attribute.add()
             kept.CopyFrom(attribute)
+            # nodes of a body may refer to attributes of the call as well
             if attribute.type == AttributeProto.GRAPH:
                 inner = [_bind_attributes(n, given) for n in attribute.g.node]
                 del kept.g.node[:]
@@ -148,6 +151,7 @@ def read_fused_node(
         if not normalise_domain(node.domain):
             raise NoNormalFormError("an operator that the specification does not have")
         attributes = list_with_defaults(node, version)
+        # of an operator that nothing is known of, two nodes may give different results
         return terms.make_node(
             node.op_type, node.domain, operands, attributes, len(node.output), is_unique=True
         )

@@ -95,6 +95,7 @@ class Reader:
         Returns:
             Positions of operands, for another reader of the same graph.
         """
+        # factors and movements go with what they stand behind: it is that which others may read
         reads = Counter(
             id(strip_factor(o)) for term in walk_terms(ends) for o in term.operands if o is not None
         )
@@ -114,6 +115,7 @@ class Reader:
         """Add the results of a node to what is known."""
         known = frame.known
         weight = frame.prefix + (node.output[0] if node.output else "")
+        # the result of a constant node is among the weights of the graph
         if weight in self.graph.tensors:
             known[node.output[0]] = self.terms.make_weight(weight)
             return
@@ -159,6 +161,7 @@ class Reader:
         operands = [
             self.environment.find_term(name, frame) if name else None for name in node.input
         ]
+        # an operand that is left out at the end is the same as none
         while operands and operands[-1] is None:
             operands.pop()
         domain = normalise_domain(node.domain)
@@ -197,6 +200,7 @@ class Reader:
         self, node: NodeProto, version: int, operands: Sequence[Term | None]
     ) -> Sequence[Term | None]:
         """Rewrite a node of the default domain."""
+        # both readings of a graph rewrite the same nodes in the same order
         number = len(self._rewritten)
         places = self._unshared[number] if number < len(self._unshared) else ()
         self._rewritten.append(operands)

@@ -71,6 +71,7 @@ class Link:
         array = (graph or self.suspect).array(place.name)
         if self._has_same_layout:
             return array
+        # axes of one may differ: in a skeleton, weights agree in their longer axes alone
         if place.is_transposed and np.squeeze(array).ndim == 2:
             array = np.swapaxes(np.squeeze(array), 0, 1)
         return self._cast(array.reshape(self.reference.shape(name)), self.reference.array(name))
@@ -155,9 +156,11 @@ def pair_models(reference: Graph, suspect: Graph) -> Link:
         if plain.doubted:
             apart = list_unshown(suspect, plain.stated, plain.doubted, is_formed=False)
         return Link(reference, suspect, _make_places(names), True, apart)
+    # where the files part as they are written is told only if no form says it better
     first = plain.differences[0] if plain.differences else find_shared_weight(plain)
     formed: list[Link] = []
     version = choose_version(reference, suspect)
+    # the exact form first: where it is enough, equal weights mean equal bits
     for is_exact in (True, False):
         try:
             found = _pair_normal_forms(reference, suspect, version, is_exact)
@@ -211,6 +214,7 @@ def _pair_normal_forms(
     """
     ours, theirs = (build_normal_form(g, version, is_exact) for g in (reference, suspect))
     found = pair_graphs(ours.graph, theirs.graph)
+    # a file may write equal weights once where the other writes them apart: then both have copies
     if found.one_to_one is None:
         ours, theirs = (
             _copy_shared_weights(form, [pair[side] for pair in found.weights])
@@ -273,6 +277,7 @@ def _pair_different_programs(
         # the files differ in what nodes in the same place say
         apart = tuple(dict.fromkeys(str(d) for d in plain.differences))
         return Link(reference, suspect, _make_places(names), True, apart)
+    # the rounded form is the last one, and has more in common than the exact one
     if formed:
         return formed[-1]
     error = make_parting_error(reference, suspect, first)
@@ -308,6 +313,7 @@ def _copy_shared_weights(form: Form, paired_names: Iterable[str]) -> Form:
         for k, name in enumerate(node.input):
             if name not in shared or name not in weights:
                 continue
+            # the first use keeps the weight itself
             if name in used:
                 node.input[k] = fresh = _add_copy(model, weights[name], name, taken)
                 leaves[fresh] = form.leaves[name]

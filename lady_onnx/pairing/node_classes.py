@@ -30,6 +30,7 @@ def classify_nodes(one: Skeleton, two: Skeleton) -> tuple[list[int], list[int]]:
     current = [[numbers.setdefault(n.kind, len(numbers)) for n in s.nodes] for s in sides]
     for _ in range(MAX_REFINEMENT_ROUNDS):
         _check_counts(sides, current)
+        # one table for both sides, so that equal rows get one number
         signatures: dict[object, int] = {}
         refined = []
         for side, now in zip(sides, current, strict=True):
@@ -42,6 +43,8 @@ def classify_nodes(one: Skeleton, two: Skeleton) -> tuple[list[int], list[int]]:
                 for k in range(len(now))
             )
             refined.append([signatures.setdefault(row, len(signatures)) for row in rows])
+        # a round only ever splits classes, so that as many as before are the same as before; both
+        # sides have the same classes, as their counts are equal
         if len(signatures) == len(set(current[0])):
             break
         current = refined

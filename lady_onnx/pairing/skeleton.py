@@ -17,15 +17,18 @@ from scipy.optimize import linear_sum_assignment
 from ..errors import ArchitectureError
 from ..graph.model import Graph
 from ..graph.nodes import pair_by_name
-from ..numerics import as_finite
+from ..numerics import MIN_DIVISOR, as_finite
 from ..rules.vocabulary.types import HALF_TYPES
 from .node_classes import classify_nodes
 from .weighted_nodes import Skeleton, WeightedNode, build_skeleton
 
 ROUTE_MISMATCH_COST = 1e6
-"""The cost of pairing two nodes, beside their values, for each operand that they differ in."""
+"""The cost of pairing two nodes, beside their values, for each operand that they differ in.
+
+It outweighs any gap between values, which is at most 2 for each weight.
+"""
 QUANTILE_COUNT = 65
-"""The number of quantiles that stand for a weight's values."""
+"""The number of quantiles that stand for a weight's values: the ends of 64 equal parts."""
 SIGNIFICANT_DIGITS = 6
 """The digits that numbers of operators are compared to."""
 HALF_SIGNIFICANT_DIGITS = 2
@@ -67,6 +70,7 @@ def pair_skeletons(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], 
         build_skeleton(g, *([pair[k] for pair in end] for end in ends)) for k, g in enumerate(sides)
     )
     places = _pair_weights(one, two)
+    # bfloat16 has eight bits of precision, which are between two and three digits
     is_half = any(t.data_type in HALF_TYPES for g in sides for t in g.tensors.values())
     digits = HALF_SIGNIFICANT_DIGITS if is_half else SIGNIFICANT_DIGITS
     ours, theirs = (side.count_operations(digits) for side in (one, two))
@@ -85,6 +89,7 @@ def _pair_weights(one: Skeleton, two: Skeleton) -> dict[str, Place]:
     our_values, their_values = WeightQuantiles(one.graph), WeightQuantiles(two.graph)
     for number in sorted(set(ours)):
         a, b = ([k for k, n in enumerate(side) if n == number] for side in (ours, theirs))
+        # nothing in the structure tells these apart: the pairing that fits best in total is taken
         if len(a) > 1:
             costs = np.array(
                 [
@@ -132,5 +137,6 @@ class WeightQuantiles:
         total = 0.0
         for (name, _), (twin_name, _) in zip(node.weights, twin.weights, strict=True):
             x, y = self.read_quantiles(name), other.read_quantiles(twin_name)
-            total += float(np.abs(x - y).mean() / max(np.abs(x).mean(), np.abs(y).mean(), 1e-30))
+            size = max(np.abs(x).mean(), np.abs(y).mean(), MIN_DIVISOR)
+            total += float(np.abs(x - y).mean() / size)
         return total

@@ -113,6 +113,7 @@ class Skeleton:
         Args:
             digits: the number of significant digits that numbers are compared to.
         """
+        # by their digits and not exactly: other exporters and precisions round constants
         found = Counter(self._describe_operation(node, digits) for node in self.others)
         # of a normalisation that was folded away nothing is left to compare
         given = [
@@ -130,6 +131,7 @@ class Skeleton:
         Along which axes it acts is left out: exporters give that as an attribute or as an operand,
         and any two runs show it.
         """
+        # the word `none` is the default of several attributes, and the same as leaving them out
         given = [
             v
             for v in read_attributes(node).values()
@@ -144,6 +146,7 @@ class Skeleton:
         for k, name in enumerate(node.input):
             is_axis = k < len(inputs) and inputs[k] in AXIS_OPERANDS
             if name in self.graph.tensors and not is_axis:
+                # floats here are one number, or many equal ones: a node with others is weighted
                 given += self.graph.array(name).ravel()[:1].tolist()
         texts = (f"{v:.{digits}g}" if isinstance(v, float) else str(v) for v in given)
         return node.op_type, tuple(sorted(texts))
@@ -192,6 +195,7 @@ class _SkeletonBuilder:
             raise ArchitectureError(
                 f"{skeleton.graph.name}: node {describe_node(node)} has subgraphs"
             )
+        # a weight that is cast or reshaped is held by whoever reads it in the end
         if node.op_type in PASSING_OPERATORS and node.input[0] in self._held:
             self._held[node.output[0]] = self._held[node.input[0]]
             return
@@ -202,6 +206,7 @@ class _SkeletonBuilder:
         is_movement = node.op_type in MOVING_OPERATORS and not self._depends_on_values(node)
         if any(name in self._valued for name in node.input) and node.op_type not in (SHAPE, SIZE):
             self._valued.update(dict.fromkeys(node.output, self._gives_floats(node)))
+        # what follows a weighted node follows that one alone: the ones before it are its own matter
         if own is not None:
             here = frozenset({self._add_weighted_node(own, here)})
         elif not is_movement:
@@ -229,6 +234,7 @@ class _SkeletonBuilder:
 
     def _add_other_node(self, node: NodeProto) -> None:
         self.skeleton.others.append(node)
+        # which operand of a sum is which differs from exporter to exporter
         if node.op_type in COMMUTATIVE_OPERATORS:
             return
         for k, name in enumerate(node.input):
@@ -253,6 +259,7 @@ class _SkeletonBuilder:
         second = held[node.input[1]] if node.input[1:] and node.input[1] in held else None
         given = _read_attributes_with_defaults(node, graph.shape(second) if second else ())
         is_transposed = dict.fromkeys(range(len(node.input)), False)
+        # exporters write a layer as either, and lay its matrix out in either way
         if operator in (GEMM, MAT_MUL) and weights[0][0] == 1:
             operator = MATRIX_PRODUCT
             is_transposed[1] = bool(given.get("transB", 0))
@@ -301,6 +308,7 @@ def _read_attributes_with_defaults(
         if a.default_value.name
     }
     found = defaults | read_attributes(node)
+    # the specification takes a kernel that is left out from the weight, and the rest as ones
     if "kernel_shape" in schema:
         found.setdefault("kernel_shape", list(weight_shape[2:]))
         for name in ("dilations", "strides"):

@@ -20,7 +20,7 @@ from .repeated_blocks import RepeatedBlocks
 from .run_folding import UnfoldingError
 
 MAX_FACT_CODE = 1 << 62
-"""Facts are coded as single numbers below this bound, else as rows of three."""
+"""Facts are coded as single numbers below this bound, which int64 holds, else as rows of three."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Acceptance:
 def accept_candidates(
     incidence: Incidence, candidates: Sequence[np.ndarray], causes: np.ndarray
 ) -> Acceptance:
-    """The candidates that are symmetric groups and occur in weights.
+    """Accept the candidates that are symmetric groups and occur in weights.
 
     Args:
         incidence: the indexed facts.
@@ -68,7 +68,8 @@ def accept_candidates(
     examiner = _Examiner(incidence)
     blocks = RepeatedBlocks(incidence.class_count)
     found: list[FoundGroup] = []
-    # what is true inside one unit of a block is true inside all: blocks come first
+    # what is true inside one unit of a block is true inside all: blocks come first. An outer group
+    # may be pinned later, by a candidate inside it that is refused: so causes are asked at the end
     for units in candidates:
         slots = blocks.recall_slots(units)
         if slots is None:
@@ -84,7 +85,7 @@ def accept_candidates(
 
 
 def _require_equal_runs(incidence: Incidence, units: np.ndarray) -> None:
-    """UnfoldingError where units may differ only in the lengths of the runs that were folded."""
+    """Raise UnfoldingError where units may differ only in the lengths of folded runs."""
     edges = incidence.below
     below = found = sort_distinct(units)
     while found.size:
@@ -101,7 +102,7 @@ def _require_equal_runs(incidence: Incidence, units: np.ndarray) -> None:
 
 
 def _require_single_parents(incidence: Incidence, units: np.ndarray) -> None:
-    """UnfoldingError where a group lies inside units that stand for others.
+    """Raise UnfoldingError where a group lies inside units that stand for others.
 
     Each of the units that are not there holds a group of its own.
     """
@@ -123,7 +124,7 @@ class _Examiner:
         self._rank_of = np.zeros(incidence.label_count, np.int64)
 
     def examine(self, units: np.ndarray, blocks: RepeatedBlocks) -> list[Slot] | None:
-        """The slots of a candidate: none if it occurs in no weight, None if it is not symmetric.
+        """Find the slots of a candidate: none if it is in no weight, None if it is not symmetric.
 
         A group is remembered in `blocks`.
         """
@@ -144,6 +145,7 @@ class _Examiner:
                 return None
         if not slots:
             return slots
+        # what is proven by marks alone needs no walk through the facts
         is_proven = is_even and len(layers) == 1 and self._is_told_apart(tables[0], layers[0])
         if not is_proven and not _is_symmetric(self._incidence, layers, slots):
             return None
@@ -151,7 +153,7 @@ class _Examiner:
         return slots
 
     def _tabulate_labels(self, tables: Sequence[np.ndarray]) -> list[np.ndarray] | None:
-        """For each layer the labels of its classes, [units, labels]; None where units differ."""
+        """Tabulate for each layer its classes' labels, [units, labels]; None where units differ."""
         starts = self._incidence.label_starts
         layers = []
         for table in tables:
@@ -164,7 +166,7 @@ class _Examiner:
     def _locate(
         self, tables: Sequence[np.ndarray], layers: Sequence[np.ndarray]
     ) -> tuple[list[Slot], bool] | None:
-        """The distinct slots of a candidate, or None where its units do not lie alike.
+        """Locate the distinct slots of a candidate; None where its units do not lie alike.
 
         The bool says whether reordering the units in each slot is known to do what reordering
         their labels does.
@@ -186,12 +188,13 @@ class _Examiner:
                     return None
                 is_even &= even
                 within = tuple((a, positions.tobytes()) for a, positions in slot.within)
+                # two roles may give one place, with the positions of a unit in another order
                 index = np.sort(slot.index, 1).tobytes()
                 unique.setdefault((slot.initializer, slot.axis, within, index), slot)
         return list(unique.values()), is_even
 
     def _is_told_apart(self, table: np.ndarray, labels: np.ndarray) -> bool:
-        """Are the units single classes of labels of which different things are said?
+        """Tell whether the units are single classes of labels of which different things are said.
 
         If the same is said in every unit, no permutation of the labels other than that of the units
         maps the facts onto themselves, and the units are interchangeable.
@@ -205,7 +208,7 @@ class _Examiner:
 def locate_units(
     weight: str, role: np.ndarray, unit_of: np.ndarray, rank_of: np.ndarray, size: int
 ) -> tuple[Slot | None, bool]:
-    """Where the units of a candidate lie in one role of a weight.
+    """Locate the units of a candidate in one role of a weight.
 
     Args:
         weight: the weight's name.
@@ -228,6 +231,7 @@ def locate_units(
         if there.size == size and (flat.take(there.take(order)) == np.arange(size)).all():
             rank = rank_of.take(role.ravel().take(there))
             return Slot(weight, axes[0], there.take(order)[:, None]), bool((rank == rank[0]).all())
+    # in general every unit must stand there as often, and differ from others along one axis alone
     places = np.nonzero(owner >= 0)
     unit, rank = owner[places], rank_of[role[places]]
     order = np.argsort(unit, kind="stable")
@@ -251,7 +255,7 @@ def locate_units(
 
 
 def _index_units(slot: Slot, ranks: np.ndarray, is_single: bool) -> tuple[Slot | None, bool]:
-    """The slot with the positions of each unit in an order that is the same for all units.
+    """Bring the positions of each unit in a slot to an order that is the same for all units.
 
     Args:
         slot: its index has the positions of all elements of each unit, in any order.
@@ -269,6 +273,7 @@ def _index_units(slot: Slot, ranks: np.ndarray, is_single: bool) -> tuple[Slot |
     if is_single:
         ranks = np.take_along_axis(ranks, inside, 1)
         return Slot(weight, axis, rows, within), bool((ranks == ranks[0]).all())
+    # a role over several axes repeats a position for each place along the others: it counts once
     index = [list(dict.fromkeys(row)) for row in rows.tolist()]
     if len({len(i) for i in index}) > 1:
         return None, False
@@ -278,7 +283,7 @@ def _index_units(slot: Slot, ranks: np.ndarray, is_single: bool) -> tuple[Slot |
 def _is_symmetric(
     incidence: Incidence, layers: Sequence[np.ndarray], slots: Sequence[Slot]
 ) -> bool:
-    """Do a transposition and a cycle of the units map every fact, and every role, onto itself?
+    """Tell whether a transposition and a cycle of units map each fact and role onto itself.
 
     They generate all permutations of the units.
 
@@ -298,6 +303,7 @@ def _is_symmetric(
     swap = np.arange(size)
     swap[:2] = 1, 0
     for permutation in (swap, np.roll(np.arange(size), 1)):
+        # the classes of each layer are moved one layer after the other (`UnitTabulator`)
         sigma = np.arange(incidence.label_count)
         for labels in layers:
             step = np.arange(incidence.label_count)
@@ -316,9 +322,10 @@ def _is_symmetric(
 def _list_facts(
     incidence: Incidence, statement: np.ndarray, a: np.ndarray, b: np.ndarray
 ) -> np.ndarray:
-    """The distinct facts, in one order."""
+    """List the distinct facts, in one order."""
     lowest = min(int(b.min(initial=0)), 0)
     span = incidence.label_count - lowest
+    # these are Python's integers: the product does not wrap around before it is compared
     if incidence.statements.statement_count * span * span < MAX_FACT_CODE:
         return sort_distinct((statement * span + (a - lowest)) * span + (b - lowest))
     return np.unique(np.stack([statement, a, b]), axis=1)
@@ -332,8 +339,9 @@ def _is_role_kept(
     permutation: np.ndarray,
     sigma: np.ndarray,
 ) -> bool:
-    """Does reordering the units in a weight's slots do to a role what `sigma` does to labels?"""
+    """Tell whether reordering units in a weight's slots does to a role what `sigma` does."""
     own = [s for s in slots if s.initializer == weight and role.shape[s.axis] > 1]
+    # a slot that is confined along an axis moves a part of it, which takes a role over all of it
     shape = list(role.shape)
     for s in own:
         for axis, _ in s.within:
@@ -345,6 +353,6 @@ def _is_role_kept(
 
 
 def _find_shape(incidence: Incidence, weight: str) -> tuple[int, ...]:
-    """The broadcast shape of all roles of a weight."""
+    """Return the broadcast shape of all roles of a weight."""
     roles = incidence.classed.fold.analysis.weights[weight]
     return np.broadcast_shapes(*(to_dense(r).shape for r in roles))

@@ -10,7 +10,7 @@ from .incidence import Incidence, concatenate_ranges
 
 
 def list_candidates(incidence: Incidence, causes: np.ndarray) -> list[np.ndarray]:
-    """The candidate groups, outer ones before those inside their units.
+    """List the candidate groups, outer ones before those inside their units.
 
     Args:
         incidence: the indexed facts.
@@ -34,7 +34,7 @@ def list_candidates(incidence: Incidence, causes: np.ndarray) -> list[np.ndarray
 
 
 def count_depths(incidence: Incidence) -> np.ndarray:
-    """How many classes lie above each class, one above the other: int64 [classes]."""
+    """Count how many classes lie above each class, one above the other: int64 [classes]."""
     edges = incidence.below
     depths = np.zeros(incidence.class_count, np.int64)
     for _ in range(incidence.class_count):
@@ -54,7 +54,7 @@ class UnitTabulator:
     """
 
     def __init__(self, incidence: Incidence):
-        """Takes the indexed facts."""
+        """Take the indexed facts."""
         self._incidence = incidence
         # by layer, for every class the unit that it lies below, -1 for none: empty between calls
         self._owners: list[np.ndarray] = []
@@ -62,7 +62,7 @@ class UnitTabulator:
         self._work: list[tuple[np.ndarray, np.ndarray]] = []
 
     def tabulate(self, units: np.ndarray) -> list[np.ndarray] | None:
-        """The classes of every unit and those below it.
+        """Tabulate the classes of every unit: itself, and those below it.
 
         Args:
             units: int64 [units], the classes that are the units.
@@ -79,13 +79,14 @@ class UnitTabulator:
                 self._descend(*self._work.pop())
             return self._arrange(units.size)
         finally:
+            # only what was written is cleared: there are many candidates, and far more classes
             for owner, found in zip(self._owners, self._members, strict=False):
                 for classes in found:
                     owner[classes] = -1
             self._members, self._work = [], []
 
     def _add(self, classes: np.ndarray, unit: np.ndarray) -> None:
-        """Adds classes below units to the first layer in which they lie below no other unit."""
+        """Add classes below units to the first layer in which they lie below no other unit."""
         for k in itertools.count():
             if k == len(self._members):
                 self._members.append([])
@@ -94,6 +95,7 @@ class UnitTabulator:
             owner = self._owners[k]
             seen = owner.take(classes)
             if ((seen < 0) | (seen == unit)).all():
+                # those that the layer has already were followed down when they were added
                 new, at = np.unique(classes[seen < 0], return_index=True)
                 owner[new] = unit[seen < 0][at]
                 self._members[k].append(new)
@@ -101,7 +103,7 @@ class UnitTabulator:
                 return
 
     def _descend(self, front: np.ndarray, owner: np.ndarray) -> None:
-        """Adds the children of classes, which lie below the units `owner`, by each relation."""
+        """Add the children of classes, which lie below the units `owner`, by each relation."""
         below = self._incidence.below
         start, stop = below.starts.take(front), below.starts.take(front + 1)
         places = concatenate_ranges(start, stop)
@@ -111,11 +113,13 @@ class UnitTabulator:
             self._add(child[relation == number], unit[relation == number])
 
     def _arrange(self, unit_count: int) -> list[np.ndarray] | None:
-        """The layers as tables; None where they are not the same in every unit."""
+        """Arrange the layers as tables; None where they are not the same in every unit."""
         tables = []
         for k, found in enumerate(self._members):
             classes = np.concatenate(found)
             owner = self._owners[k][classes]
+            # a class that lies below two units stands in two layers: the units of the other layers
+            # come before the labels, so that all rows are in one order
             others = [self._owners[j][classes] for j in range(len(self._members)) if j != k]
             order = np.lexsort((self._incidence.first_labels[classes], *others, owner))
             if (np.bincount(owner, minlength=unit_count) * unit_count != classes.size).any():

@@ -71,7 +71,7 @@ class ClassedFacts:
 
 
 def merge_labels(fold: Fold) -> ClassedFacts:
-    """The classes of the labels of a folded graph."""
+    """Merge the labels of a folded graph into classes."""
     congruence = close_congruence(fold.analysis.facts)
     return ClassedFacts(fold, congruence, _list_occurrences(fold), _multiply(fold, congruence))
 
@@ -90,7 +90,7 @@ def _list_occurrences(fold: Fold) -> Occurrences:
 
 
 def _count_distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct values, sorted, and how often each occurs.
+    """Find the distinct values, sorted, and how often each occurs.
 
     It is fast where the values are sorted and distinct already.
     """
@@ -101,11 +101,12 @@ def _count_distinct(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _multiply(fold: Fold, congruence: Congruence) -> Multiplicities:
-    """Carries the lengths of folded runs from labels to classes, and up to their parents."""
+    """Carry the lengths of folded runs from labels to classes, and up to their parents."""
     length, is_second = fold.length, fold.is_second
     class_of, count = congruence.class_of_label, congruence.class_count
     partner = np.arange(count)
     folded = np.flatnonzero(length > 1)
+    # the two labels that are kept of a run are neighbours
     partner[class_of[folded]] = class_of[folded + 1 - 2 * is_second[folded]]
     spans = np.ones(count, np.int64)
     spans[class_of[folded]] = length[folded]
@@ -120,6 +121,7 @@ def _multiply(fold: Fold, congruence: Congruence) -> Multiplicities:
         grown = False
         for child, parent in congruence.relations:
             at = np.minimum(np.searchsorted(child, partner[child]), child.size - 1)
+            # both labels of a run may have one parent, which then stands for itself alone
             new = (
                 bare[parent]
                 & (spans[parent] == 1)
@@ -133,5 +135,6 @@ def _multiply(fold: Fold, congruence: Congruence) -> Multiplicities:
     is_paired = partner != np.arange(count)
     spans = np.where(is_paired, spans, 1)
     of_class = np.where(is_paired & is_behind, spans - 1, 1)
+    # both labels of a run may be of one class, which then holds all labels of the run
     of_label = np.where(is_second & ~is_paired[class_of], length - 1, 1)
     return Multiplicities(is_paired, spans, of_class.astype(np.uint64), of_label.astype(np.uint64))

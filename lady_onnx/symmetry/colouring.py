@@ -18,7 +18,10 @@ from .classes import ClassedFacts
 from .congruence import Relation
 
 ROLE_SALT, PIN_SALT, RELATION_SALT, PARENT_SHIFT = 1 << 32, 1 << 40, 1 << 48, 32
-"""Keep the hashes of roles, pinned classes, relations and parents apart."""
+"""Keep the hashes of roles, pinned classes, relations and parents apart.
+
+Numbers of roles, classes and relations are far below 2**32.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Colouring:
 
     Attributes:
         births: int64 [labels], the number of each label's birth.
-        kinds: uint64 [labels], a hash of the birth and of the operations that mark the label.
+        kinds: uint64 [labels], a hash of the birth and of the operations that mark the label. It is
+            taken for the marks themselves: two that are equal by chance count as alike for good.
         colours: uint64 [classes], equal for classes that may be interchangeable.
         keys: uint64 [classes], a hash of the colour and of the very parents: equal for classes
             that may form one group.
@@ -40,7 +44,7 @@ class Colouring:
 
 
 def colour_classes(classed: ClassedFacts, causes: np.ndarray) -> Colouring:
-    """Refines the colours of classes until they are stable.
+    """Refine the colours of classes until they are stable.
 
     Args:
         classed: the classes.
@@ -50,6 +54,7 @@ def colour_classes(classed: ClassedFacts, causes: np.ndarray) -> Colouring:
     births = np.searchsorted(facts.births, np.arange(facts.label_count), side="right")
     kinds = births.astype(np.uint64)
     for what, marked in facts.marked:
+        # an index that is added to counts a label once, and no label stands twice in a mark here
         kinds[to_dense(marked)] += mix_bits(what)
     colours = _start_colours(classed, kinds)
     fixed = causes >= 0
@@ -67,10 +72,12 @@ def colour_classes(classed: ClassedFacts, causes: np.ndarray) -> Colouring:
 
 
 def _start_colours(classed: ClassedFacts, kinds: np.ndarray) -> np.ndarray:
-    """The colours by a class's labels alone: their kinds, and how often roles hold them."""
+    """Colour classes by their labels alone: by their kinds, and by how often roles hold them."""
     occurrences, of_label = classed.occurrences, classed.multiplicities.of_label
     class_of = classed.congruence.class_of_label
     colours = np.zeros(classed.congruence.class_count, np.uint64)
+    # sums of hashes: the order of labels is no matter, and one that stands for others counts as
+    # often; they wrap around
     np.add.at(colours, class_of, mix_bits(kinds) * of_label)
     seen = (
         mix_bits(mix_bits(occurrences.role + ROLE_SALT) ^ occurrences.times)
@@ -81,7 +88,7 @@ def _start_colours(classed: ClassedFacts, kinds: np.ndarray) -> np.ndarray:
 
 
 def _refine_colours(classed: ClassedFacts, colours: np.ndarray) -> np.ndarray:
-    """One round: every class takes in the colours of its parents and of its children."""
+    """Refine colours by one round: each class takes in those of its parents and its children."""
     multiplicities = classed.multiplicities
     refined = mix_bits(colours)
     for number, (child, parent) in enumerate(classed.congruence.relations):
@@ -96,6 +103,7 @@ def _refine_colours(classed: ClassedFacts, colours: np.ndarray) -> np.ndarray:
 
 
 def _add_parents(colours: np.ndarray, relations: list[Relation]) -> np.ndarray:
+    """Mix into every colour which parents the class has, and not only what these look like."""
     keys = colours.copy()
     for number, (child, parent) in enumerate(relations):
         np.add.at(keys, child, mix_bits(parent + ((number + 1) << PARENT_SHIFT)))

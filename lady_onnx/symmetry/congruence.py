@@ -45,12 +45,12 @@ class Congruence:
     fixed_classes: np.ndarray
 
     def number_points(self, labels: np.ndarray) -> np.ndarray:
-        """The points of labels and addresses."""
+        """Return the points of labels and addresses."""
         return number_points(labels, self.class_of_address.size)
 
 
 def number_points(labels: np.ndarray, address_count: int) -> np.ndarray:
-    """The points of labels and addresses: first all addresses, then the labels.
+    """Return the points of labels and addresses: first all addresses, then the labels.
 
     >>> number_points(np.array([-1, -2, 0, 1]), 2)
     array([0, 1, 2, 3])
@@ -59,9 +59,15 @@ def number_points(labels: np.ndarray, address_count: int) -> np.ndarray:
 
 
 def close_congruence(facts: Facts) -> Congruence:
-    """The classes of equal labels of a graph, with all that follows for their parents."""
+    """Find the classes of equal labels of a graph, with all that follows for their parents.
+
+    Args:
+        facts: the facts; their addresses and labels are the points.
+    """
+    # an address is below zero, and stands in relations alone: equalities leave it out
     lowest = min((int(p.min(initial=0)) for _, p in facts.parents), default=0)
     closure = _Closure(facts, -lowest)
+    # parents are compared only once nothing is left to merge: merging is cheap, and leaves fewer
     while closure.merge_points() or closure.compare_parents():
         pass
     of = closure.class_of
@@ -106,7 +112,8 @@ class _Closure:
         self.class_of = np.empty(0, np.int64)
         self.maps: list[Relation] = []
         self.pinned: set[int] = set()
-        # by class its lowest point, and whether that is an address
+        # by class its lowest point, and whether that is an address. Classes are numbered anew by
+        # each merge, so that all that has to last is kept by points
         self._first = np.empty(0, np.int64)
         self._is_address = np.empty(0, bool)
         self._address_count = address_count
@@ -117,7 +124,7 @@ class _Closure:
         self._closed: set[tuple[int, int]] = set()
 
     def merge_points(self) -> bool:
-        """Merges what is equal; True if two parents of one child turn out to be equal too."""
+        """Merge what is equal; True if two parents of one child turn out to be equal too."""
         a, b = (
             np.concatenate([p[i] for p in self._equal] or [np.empty(0, np.int64)]) for i in (0, 1)
         )
@@ -129,6 +136,7 @@ class _Closure:
         known = set()
         for number, (child, parent) in list(self._relations.items()):
             c, p = self._merge_relation(child, parent)
+            # two operators that say the same of the same classes
             if (text := c.tobytes() + p.tobytes()) in known:
                 del self._relations[number]
                 continue
@@ -137,7 +145,7 @@ class _Closure:
         return len(self._equal) > 1
 
     def _merge_relation(self, child: np.ndarray, parent: np.ndarray) -> Relation:
-        """A relation between classes, with one parent a child; its other parents are merged."""
+        """Make a relation between classes, with one parent a child; other parents are merged."""
         count = self._first.size
         # in the order of the children, then of the parents
         c, p = np.divmod(sort_distinct(self.class_of[child] * count + self.class_of[parent]), count)
@@ -145,11 +153,12 @@ class _Closure:
         if again.any():
             kept = self._merge_classes(p[1:][again], p[:-1][again])
             self.pinned.update(self._first[c[1:][again][~kept]].tolist())
+        # cut for an empty relation, which has no first entry
         first = np.r_[True, ~again][: c.size]
         return c[first], p[first]
 
     def _merge_classes(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """Merges the classes `a` and `b`, or pins them where one is an address.
+        """Merge the classes `a` and `b`, or pin them where one is an address.
 
         Returns:
             bool [pairs], which pairs are merged.
@@ -161,7 +170,7 @@ class _Closure:
         return free
 
     def compare_parents(self) -> bool:
-        """States what the parents of the same children must be to each other; True if that is new.
+        """State what the parents of the same children must be to each other; True if that is new.
 
         Parents that divide their children alike are one. A parent whose children are all below
         another is its child. Where they cross, both get a common parent.
@@ -180,19 +189,23 @@ class _Closure:
         return len(self._relations) > known
 
     def _list_crossings(self) -> Iterator[_Crossing]:
-        """Merges parents that divide their children alike; yields what is left, if it is new."""
+        """Merge parents that divide their children alike, and yield what is left, if it is new."""
         numbers = list(self._relations)
         count = self._first.size
         for i, j in self._pair_overlapping():
             (a, up), (b, across) = self.maps[i], self.maps[j]
             _, at, there = np.intersect1d(a, b, assume_unique=True, return_indices=True)
             p, q = up[at], across[there]
+            # addresses are never merged, and one parent has nothing to be compared with
             if self._is_address[p].all() or self._is_address[q].all() or np.array_equal(p, q):
                 continue
+            # whether a parent has all its children among the shared ones: where it has others,
+            # what holds for the shared ones says nothing of it
             is_all_p = np.bincount(p, minlength=count) == np.bincount(up, minlength=count)
             is_all_q = np.bincount(q, minlength=count) == np.bincount(across, minlength=count)
             p, q = np.divmod(sort_distinct(p * count + q), count)
             whole_p, whole_q = is_all_p[p], is_all_q[q]
+            # all its children are shared, and have one and the same parent by the other relation
             inside = whole_p & (np.bincount(p)[p] == 1)
             outside = whole_q & (np.bincount(q)[q] == 1)
             self._merge_classes(p[inside & outside], q[inside & outside])
@@ -200,7 +213,7 @@ class _Closure:
                 yield _Crossing(pair, p, q, inside, outside, whole_p & whole_q)
 
     def _pair_overlapping(self) -> list[tuple[int, int]]:
-        """The pairs of relations that share children, by their places in `maps`."""
+        """List the pairs of relations that share children, by their places in `maps`."""
         if not self.maps:
             return []
         child = np.concatenate([c for c, _ in self.maps])
@@ -209,19 +222,25 @@ class _Closure:
         child, number = child[order], number[order]
         count = len(self.maps)
         found = [np.empty(0, np.int64)]
+        # sorted by child, the relations of one child stand side by side: those that share it are
+        # at most as many places apart as any child has relations
         for step in range(1, int(np.bincount(child).max(initial=0))):
             same = child[step:] == child[:-step]
             found.append(sort_distinct(number[:-step][same] * count + number[step:][same]))
         return [divmod(pair, count) for pair in sort_distinct(np.concatenate(found)).tolist()]
 
     def _relate(self, here: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> None:
-        """Makes the classes `upper` parents of `lower`, by a new relation, where `here` says so."""
+        """Make the classes `upper` parents of `lower`, by a new relation, where `here` says so."""
         if here.any():
             relation = self._first[lower[here]], self._first[upper[here]]
             self._relations[next(self._numbers)] = relation
 
     def _add_common_parents(self, p: np.ndarray, q: np.ndarray, whole: np.ndarray) -> None:
-        """Gives those of the pairs `p` and `q` that cross common parents, if there are several."""
+        """Give those of the pairs `p` and `q` that cross common parents, if there are several.
+
+        Pairs that hang together cross, and get one parent. One parent over everything would say
+        nothing, and neither would one over a single class.
+        """
         where = np.unique(p, return_inverse=True)[1], np.unique(q, return_inverse=True)[1]
         size = int(where[0].max()) + 1
         meet = find_components(where[0], where[1] + size, size + int(where[1].max()) + 1)[where[0]]
@@ -229,6 +248,7 @@ class _Closure:
         sides = [
             np.bincount(meet[np.unique(w, return_index=True)[1]], minlength=count) for w in where
         ]
+        # a class that has children elsewhere may hang together with others through these
         is_whole = np.bincount(meet, ~whole, minlength=count) == 0
         here = (is_whole & (sides[0] > 1) & (sides[1] > 1))[meet]
         if count > 1 and here.any():

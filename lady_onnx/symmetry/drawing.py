@@ -17,7 +17,7 @@ AxisColours = Mapping[tuple[str, int], set[str]]
 
 
 def draw_dot(graph: Graph, symmetry: Symmetry) -> str:
-    """The graph as a DOT drawing: operators, and the axes of their weights in the groups' colours.
+    """Draw a graph in DOT: its operators, and the axes of their weights in the groups' colours.
 
     A group inside another has the colour of the outermost one.
     """
@@ -37,6 +37,7 @@ def draw_dot(graph: Graph, symmetry: Symmetry) -> str:
 def _colour_axes(symmetry: Symmetry) -> AxisColours:
     groups = [g for g in symmetry.groups if not g.parents]
     colours = {g.id: _choose_colour(i, len(groups)) for i, g in enumerate(groups)}
+    # inner groups come first in a symmetry: backwards each finds its parent's colour
     outermost = {g.id: g.id for g in groups}
     for group in reversed(symmetry.groups):
         if group.parents:
@@ -56,7 +57,7 @@ def _draw_operands(
     axes: AxisColours,
     line_count: int,
 ) -> Iterator[str]:
-    """The arrows to a node, and its weights that have groups.
+    """Yield the arrows to a node, and its weights that have groups.
 
     Args:
         graph: the graph.

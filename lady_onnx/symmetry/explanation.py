@@ -23,7 +23,7 @@ from .incidence import concatenate_ranges
 
 @dataclass(frozen=True)
 class Tie:
-    """What one axis is tied to.
+    """What one axis is tied to, or what pins it.
 
     Attributes:
         initializer, axis: the other place of the group; empty and -1 for what pins the axis.
@@ -74,7 +74,7 @@ class _FactGraph:
         self._label_count = facts.label_count
 
     def find_chain(self, source: np.ndarray, goal: np.ndarray) -> tuple[str, ...]:
-        """The nodes on a shortest way from any label of `source` to any of `goal`.
+        """Find the nodes on a shortest way from any label of `source` to any of `goal`.
 
         The search goes breadth first. The answer is empty where there is no way.
         """
@@ -83,6 +83,7 @@ class _FactGraph:
         is_goal = np.zeros(self._label_count, bool)
         is_goal[goal] = True
         front = np.unique(source)
+        # where the search starts a label comes before itself: that ends the way back
         before[front] = front
         while front.size and not is_goal[front].any():
             lo, hi = (np.searchsorted(self._start, front, side=s) for s in ("left", "right"))
@@ -104,7 +105,7 @@ class _FactGraph:
 def explain_axes(
     graph: Graph, initializer: str, axis: int | None = None
 ) -> tuple[Explanation, ...]:
-    """What holds each axis of a weight.
+    """Explain what holds each axis of a weight.
 
     Args:
         graph: the graph.
@@ -150,7 +151,7 @@ def _explain_axis(
 def _list_group_ties(
     analysis: Analysis, fact_graph: _FactGraph, group: Group, own: Slot
 ) -> Iterator[Tie]:
-    """The other slots of a group, with the chains that lead there from one of its slots."""
+    """Yield the other slots of a group, with the chains that lead there from one of its slots."""
     for slot in group.slots:
         if slot is not own:
             chain = fact_graph.find_chain(_find_labels(analysis, own), _find_labels(analysis, slot))
@@ -160,7 +161,7 @@ def _list_group_ties(
 def _list_pin_ties(
     analysis: Analysis, symmetry: Symmetry, fact_graph: _FactGraph, initializer: str, axis: int
 ) -> Iterator[Tie]:
-    """What pins an axis, with the chains that lead there."""
+    """Yield what pins an axis, with the chains that lead there."""
     roles = map(to_dense, analysis.weights.get(initializer, ()))
     along = [np.unique(r) for r in roles if axis in find_varying_axes(r)]
     labels = np.concatenate(along or [np.empty(0, np.int64)])
@@ -178,7 +179,7 @@ def _list_pin_ties(
 
 
 def _find_labels(analysis: Analysis, slot: Slot) -> np.ndarray:
-    """The labels of a group's first unit where it first stands in a slot."""
+    """Find the labels of a group's first unit where it first stands in a slot."""
     place = {**{a: int(p[0]) for a, p in slot.within}, slot.axis: int(slot.index[0, 0])}
     found = []
     for role in map(to_dense, analysis.weights[slot.initializer]):

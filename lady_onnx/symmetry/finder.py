@@ -20,19 +20,26 @@ from .run_folding import Fold, UnfoldingError, fold_runs, keep_runs
 
 
 def extract_groups(analysis: Analysis) -> Symmetry:
-    """The groups and pins that the facts of a graph amount to.
+    """Find the groups and pins that the facts of a graph amount to.
 
     The facts are folded first: the cost is then one of the graph, not of its widths. Where units do
     not lie in runs that can be folded, all labels are kept.
+
+    Args:
+        analysis: what the label engine found.
+
+    Returns:
+        The groups, inner ones first, and the pins.
     """
     try:
         return find_symmetry(fold_runs(analysis))
     except UnfoldingError:
+        # folding saves time and nothing else: without it every label is looked at
         return find_symmetry(keep_runs(analysis))
 
 
 def find_symmetry(fold: Fold) -> Symmetry:
-    """The groups and pins of a folded graph.
+    """Find the groups and pins of a folded graph.
 
     Raises:
         UnfoldingError: the units of a group do not lie as the fold has them.

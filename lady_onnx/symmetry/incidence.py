@@ -17,12 +17,16 @@ from .classes import ClassedFacts
 from .colouring import Colouring
 
 MARK_ROUNDS = 3
-"""How many statements away a mark of a label looks."""
+"""How many statements away a mark of a label looks.
+
+Labels that look alike from there may cost a group, and never make a wrong one.
+"""
 ADDRESS_SALT = 1 << 32
+"""Keeps the hashes of labels and addresses apart from those of the numbers of statements."""
 
 
 def concatenate_ranges(start: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """The integers of all ranges from `start` to `stop`, one range after the other.
+    """List the integers of all ranges from `start` to `stop`, one range after the other.
 
     >>> concatenate_ranges(np.array([3, 8]), np.array([5, 9]))
     array([3, 4, 8])
@@ -55,10 +59,11 @@ class FactTable:
     sorted_labels: np.ndarray
 
     def find_entries(self, labels: np.ndarray) -> np.ndarray:
-        """The entries that any of the labels, sorted and distinct, stands in, ascending."""
+        """Find the entries that any of the labels, sorted and distinct, stands in, ascending."""
         if not self.first.size:
             return np.empty(0, np.int64)
         lo, hi = (np.searchsorted(self.sorted_labels, labels, side=s) for s in ("left", "right"))
+        # both columns lie one after the other, so that the remainder is the entry
         return sort_distinct(self.order.take(concatenate_ranges(lo, hi)) % self.first.size)
 
 
@@ -79,11 +84,11 @@ class Edges:
     starts: np.ndarray
 
     def find(self, classes: np.ndarray) -> np.ndarray:
-        """The places of the pairs of some classes, class after class."""
+        """Find the places of the pairs of some classes, class after class."""
         return concatenate_ranges(self.starts.take(classes), self.starts.take(classes + 1))
 
     def find_one(self, number: int) -> slice:
-        """The places of the pairs of one class."""
+        """Find the places of the pairs of one class."""
         return slice(self.starts[number], self.starts[number + 1])
 
 
@@ -96,8 +101,8 @@ class Incidence:
         colouring: the colours of classes and labels.
         statements: the facts.
         label_marks: uint64 [labels], a hash of what is said of each label.
-        labels: int64 [labels], sorted by class; labels of one class in an order that depends on
-            what is said of them.
+        labels: int64 [labels], sorted by class; labels of one class by what is said of them, so
+            that labels which correspond stand at the same place in every class.
         label_starts: int64 [classes + 1], where the labels of each class begin.
         first_labels: int64 [classes], the lowest label of each class.
         role_classes: int64 [pairs], ascending: the classes of the pairs of class and role.
@@ -129,19 +134,19 @@ class Incidence:
         return self.classed.facts.label_count
 
     def gather_labels(self, classes: np.ndarray) -> np.ndarray:
-        """The labels of some classes, class after class."""
+        """Gather the labels of some classes, class after class."""
         return self.labels.take(
             concatenate_ranges(self.label_starts.take(classes), self.label_starts.take(classes + 1))
         )
 
     def find_roles(self, classes: np.ndarray) -> list[int]:
-        """The numbers of the roles in which any of some classes occurs, ascending."""
+        """Find the numbers of the roles in which any of some classes occurs, ascending."""
         lo, hi = (np.searchsorted(self.role_classes, classes, side=s) for s in ("left", "right"))
         return np.unique(self.role_numbers[concatenate_ranges(lo, hi)]).tolist()
 
 
 def index_incidence(classed: ClassedFacts, colouring: Colouring) -> Incidence:
-    """Indexes the facts of a graph."""
+    """Index the facts of a graph."""
     congruence, occurrences = classed.congruence, classed.occurrences
     class_of, count = congruence.class_of_label, congruence.class_count
     table = _tabulate_facts(classed)
@@ -179,7 +184,10 @@ def _tabulate_facts(classed: ClassedFacts) -> FactTable:
 def _mark_labels(
     table: FactTable, kinds: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
-    """A hash of what is said of every label: by which statement, on which side, and of what.
+    """Hash what is said of every label: by which statement, on which side, and of what.
+
+    The hashes of the columns are taken for addresses, children and parents. Of an equal label its
+    own mark is taken.
 
     Args:
         table: the facts.
@@ -187,8 +195,8 @@ def _mark_labels(
         first: uint64 [entries], a hash of the first column.
         second: uint64 [entries], a hash of the second column.
 
-    The hashes are taken for addresses, children and parents. Of an equal label its own mark is
-    taken.
+    Returns:
+        uint64 [labels].
     """
     marks = mix_bits(kinds)
     is_equality = table.statement < table.equal_count
@@ -204,19 +212,20 @@ def _mark_labels(
             said = mix_bits(
                 mix_bits(table.statement * 2 + side) ^ np.where(tied, marks[label], what)
             )
+            # a sum: in which order a label stands in statements is no matter
             np.add.at(new, one[one >= 0], said[one >= 0])
         marks = new
     return marks
 
 
 def _mark_labels_exactly(table: FactTable, kinds: np.ndarray) -> np.ndarray:
-    """Marks by which parents and children are the same, and do not only look alike."""
+    """Mark labels by which parents and children they have, and not by what these look like."""
     hashes = (mix_bits(x + ADDRESS_SALT) for x in (table.first, table.second))
     return _mark_labels(table, kinds, *hashes)
 
 
 def _sort_labels(table: FactTable, classed: ClassedFacts, colouring: Colouring) -> np.ndarray:
-    """The labels by class; those of one class by birth, by kind, and by what is said of them."""
+    """Sort labels by class; those of one class by birth, by kind, and by what is said of them."""
     congruence = classed.congruence
     class_of = congruence.class_of_label
     order = np.argsort(class_of, kind="stable")
@@ -235,13 +244,14 @@ def _sort_labels(table: FactTable, classed: ClassedFacts, colouring: Colouring) 
 
 
 def _find_first_labels(labels: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    """The lowest label of every class; the number of labels for a class that has none."""
+    """Find the lowest label of every class; the number of labels for a class that has none."""
     some = starts[:-1] < starts[1:]
+    # `reduceat` gives an element for an empty range as well, and the last one may begin at the end
     return np.where(some, np.minimum.reduceat(np.r_[labels, labels.size], starts[:-1]), labels.size)
 
 
 def _sort_edges(classed: ClassedFacts) -> tuple[Edges, Edges]:
-    """The pairs of parent and child, by parent and by child."""
+    """Sort the pairs of parent and child, by parent and by child."""
     pairs = [
         np.stack([p, c, np.full(c.size, number)])
         for number, (c, p) in enumerate(classed.congruence.relations)

@@ -24,7 +24,7 @@ Holder = tuple[int, int]
 def order_groups(
     classed: ClassedFacts, groups: Sequence[FoundGroup], colours: np.ndarray
 ) -> list[FoundGroup]:
-    """The groups in an order that the weights' names and places decide; their slots as well.
+    """Order groups, and the slots of each, by the weights' names and places.
 
     Groups that stand in one place of several units have one colour. They come in the same order in
     every unit.
@@ -47,7 +47,7 @@ def order_groups(
 
 
 def _sort_slots(slots: Sequence[Slot], ranks: dict[str, int]) -> tuple[list[Slot], tuple, tuple]:
-    """The slots, those in weights of most axes first.
+    """Sort slots, those in weights of most axes first.
 
     Returns:
         The sorted slots; for each the rank, the weight and the axis; and the positions of all.
@@ -62,7 +62,7 @@ def _sort_slots(slots: Sequence[Slot], ranks: dict[str, int]) -> tuple[list[Slot
 
 
 def unfold_groups(classed: ClassedFacts, groups: Sequence[FoundGroup]) -> list[FoundGroup]:
-    """The groups over all their units, those that a folded unit stands for as well.
+    """Unfold groups to all their units, those that a folded unit stands for as well.
 
     A unit that stands for others occurs once for each of them.
 
@@ -86,7 +86,7 @@ def unfold_groups(classed: ClassedFacts, groups: Sequence[FoundGroup]) -> list[F
 
 
 def name_groups(incidence: Incidence, groups: Sequence[FoundGroup]) -> tuple[Group, ...]:
-    """The groups with their names and with the units that hold them, inner ones first.
+    """Name groups, find the units that hold them, and return inner ones first.
 
     A group is named after its first slot, and after the unit that holds it.
 
@@ -116,10 +116,11 @@ def name_groups(incidence: Incidence, groups: Sequence[FoundGroup]) -> tuple[Gro
 
 
 def _find_holders(incidence: Incidence, groups: Sequence[FoundGroup]) -> list[list[Holder]]:
-    """For every group the units of other groups that it lies inside of."""
+    """Find for every group the units of other groups that it lies inside of."""
     which, place = np.full((2, incidence.class_count), -1)
     for i, group in enumerate(groups):
-        # a class that stands for many has none inside it
+        # a class that stands for many units stands here once for each of them. It has no group
+        # inside it, and written from the back it has the place of the first
         which[group.units[::-1]] = i
         place[group.units[::-1]] = np.arange(group.units.size)[::-1]
     edges = incidence.above
@@ -134,7 +135,7 @@ def _find_holders(incidence: Incidence, groups: Sequence[FoundGroup]) -> list[li
 
 
 def _count_group_depths(holders: Sequence[Sequence[Holder]]) -> list[int]:
-    """How many groups hold each, one inside the other."""
+    """Count how many groups hold each, one inside the other."""
     depths = [0] * len(holders)
     for _ in range(len(holders)):
         deeper = [max((depths[i] + 1 for i, _ in parents), default=0) for parents in holders]
@@ -145,7 +146,7 @@ def _count_group_depths(holders: Sequence[Sequence[Holder]]) -> list[int]:
 
 
 def _choose_name(base: str, taken: set[str]) -> str:
-    """The name, with a number behind it if it is taken; it is taken from then on."""
+    """Return the name, with a number behind it if it is taken; it is taken from then on."""
     name, k = base, 1
     while name in taken:
         k += 1
@@ -155,7 +156,7 @@ def _choose_name(base: str, taken: set[str]) -> str:
 
 
 def list_pins(classed: ClassedFacts, causes: np.ndarray) -> tuple[Pin, ...]:
-    """The pinned axes of weights, each once for every reason.
+    """List the pinned axes of weights, each once for every reason.
 
     Args:
         classed: the classes.
@@ -168,6 +169,7 @@ def list_pins(classed: ClassedFacts, causes: np.ndarray) -> tuple[Pin, ...]:
     for code in sort_distinct((occurrences.role * count + found)[found >= 0]).tolist():
         weight, role = occurrences.roles[code // count]
         reason, node = describe_cause(facts, code % count)
+        # a pin names one axis: the last one where a role runs along several
         for axis in find_varying_axes(role)[-1:]:
             pins.setdefault((weight, axis, reason), Pin(weight, axis, reason, node))
     return tuple(pins.values())

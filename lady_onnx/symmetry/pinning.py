@@ -24,12 +24,12 @@ OTHER_REASONS = (POSITION, UNREAD, "not a symmetric group")
 
 
 def find_cause(facts: Facts, reason: str) -> int:
-    """The number of a cause that is none of the facts' pins."""
+    """Find the number of a cause that is none of the facts' pins."""
     return len(facts.pins) + OTHER_REASONS.index(reason)
 
 
 def describe_cause(facts: Facts, cause: int) -> tuple[str, str]:
-    """The reason and the node of a cause."""
+    """Find the reason and the node of a cause."""
     if cause < len(facts.pins):
         _, reason, node = facts.pins[cause]
         return reason, node
@@ -37,7 +37,7 @@ def describe_cause(facts: Facts, cause: int) -> tuple[str, str]:
 
 
 def pin_classes(classed: ClassedFacts) -> np.ndarray:
-    """The cause that pins each class.
+    """Find the cause that pins each class.
 
     Returns:
         int64 [classes]: `FREE`, the number of the first pin among the facts that pins the class, or
@@ -47,9 +47,11 @@ def pin_classes(classed: ClassedFacts) -> np.ndarray:
     causes = np.full(congruence.class_count, FREE)
     position = find_cause(facts, POSITION)
     causes[congruence.class_of_address] = position
+    # from the back: of several pins the first one is the cause
     for number, (pinned, _, _) in reversed(list(enumerate(facts.pins))):
         causes[congruence.class_of_label[to_dense(pinned)]] = number
     found = congruence.class_of_label[classed.occurrences.label]
+    # what is pinned counts as read, so that no cause is overwritten
     causes[found[~_find_read(classed, causes)[found]]] = find_cause(facts, UNREAD)
     fixed = congruence.fixed_classes
     causes[fixed[causes[fixed] < 0]] = position
@@ -58,7 +60,7 @@ def pin_classes(classed: ClassedFacts) -> np.ndarray:
 
 
 def _find_read(classed: ClassedFacts, causes: np.ndarray) -> np.ndarray:
-    """Which classes an output may depend on, bool [classes]."""
+    """Find which classes an output may depend on, bool [classes]."""
     read = causes >= 0
     for contracted in map(to_dense, classed.facts.read):
         read[classed.congruence.class_of_label[contracted[contracted >= 0]]] = True
@@ -68,7 +70,7 @@ def _find_read(classed: ClassedFacts, causes: np.ndarray) -> np.ndarray:
 
 
 def spread_causes(causes: np.ndarray, relations: Sequence[Relation]) -> None:
-    """Pins, in place, the parents of pinned classes, for their children's cause."""
+    """Pin, in place, the parents of pinned classes, for their children's cause."""
     while True:
         before = (causes >= 0).sum()
         for child, parent in relations:

@@ -21,7 +21,7 @@ class RepeatedBlocks:
     """Accepted blocks, and what was accepted inside one of their units."""
 
     def __init__(self, class_count: int):
-        """Starts without blocks; units are numbers of classes, of which there are `class_count`."""
+        """Start without blocks; units are numbers of classes, of which there are `class_count`."""
         # by block its number of units and, by weight, its slots
         self._slots: list[tuple[int, dict[str, list[Slot]]]] = []
         # by class the block that holds it, in which of its units, and at which place there
@@ -32,7 +32,7 @@ class RepeatedBlocks:
         self._everywhere: dict[BlockPlace, list[list[Slot]] | None] = {}
 
     def recall_slots(self, units: np.ndarray) -> list[Slot] | None:
-        """The slots of a candidate that lies in a block which holds the like in another unit.
+        """Recall the slots of a candidate in one unit of a block that holds the like in another.
 
         Args:
             units: int64 [units], the classes that are the candidate's units.
@@ -52,7 +52,7 @@ class RepeatedBlocks:
     def remember_group(
         self, units: np.ndarray, tables: Sequence[np.ndarray], slots: list[Slot]
     ) -> None:
-        """Remembers an accepted group, and that it is a block if its units hold others.
+        """Remember an accepted group, and that it is a block if its units hold others.
 
         Args:
             units: int64 [units], the classes that are the group's units.
@@ -62,6 +62,7 @@ class RepeatedBlocks:
         where = self._find_place(units)
         if where is not None:
             self._known.setdefault(where[::2], (where[1], slots))
+        # a class in several layers lies in two units, and has no one place in a block
         if len(tables) == 1 and tables[0].shape[1] > 1:
             self._block_of[tables[0]] = len(self._slots)
             self._row_of[tables[0]] = np.arange(units.size)[:, None]
@@ -72,7 +73,7 @@ class RepeatedBlocks:
             self._slots.append((units.size, own))
 
     def _carry_over(self, block: int, place: bytes) -> list[list[Slot]] | None:
-        """The slots, in every unit of a block, of the group that is known at a place in one."""
+        """Carry the group that is known at a place in one unit of a block to all its units."""
         there, slots = self._known[block, place]
         count, own = self._slots[block]
         moved = [carry_slot(s, own.get(s.initializer, []), there, count) for s in slots]
@@ -80,7 +81,7 @@ class RepeatedBlocks:
         return [list(r) for r in zip(*whole, strict=True)] if len(whole) == len(moved) else None
 
     def _find_place(self, units: np.ndarray) -> tuple[int, int, bytes] | None:
-        """The block, its unit, and the places in it, of units that lie in one; else None."""
+        """Find the block, its unit and the places there of units; None if no one unit has all."""
         block, row = self._block_of.take(units).tolist(), self._row_of.take(units).tolist()
         if block[0] < 0 or block.count(block[0]) < len(block) or row.count(row[0]) < len(row):
             return None
@@ -88,7 +89,7 @@ class RepeatedBlocks:
 
 
 def carry_slot(slot: Slot, block: Sequence[Slot], there: int, count: int) -> list[Slot] | None:
-    """A slot inside one unit of a block, as it lies in every unit.
+    """Carry a slot inside one unit of a block to every unit.
 
     Args:
         slot: the slot.
@@ -111,6 +112,7 @@ def carry_slot(slot: Slot, block: Sequence[Slot], there: int, count: int) -> lis
             rank = np.full(max(int(own.max()), int(places.max())) + 1, -1)
             rank[own] = np.arange(own.size)
             inside = rank[places]
+            # all of its positions are the unit's own, or none is and it is the same in every unit
             if inside.min() >= 0:
                 moved[axis] = axes[axis][:, inside]
             elif inside.max() >= 0:

@@ -35,7 +35,7 @@ class RunCuts:
     """
 
     def __init__(self, label_count: int, min_run: int):
-        """Starts with one run of all labels.
+        """Start with one run of all labels.
 
         Args:
             label_count: the number of labels.
@@ -48,17 +48,17 @@ class RunCuts:
         self._pairs: list[RunPair] = []
 
     def cut_before(self, labels: np.ndarray) -> None:
-        """Cuts before each of the labels."""
+        """Cut before each of the labels."""
         self.is_cut[labels] = True
 
     def cut_out(self, labels: np.ndarray) -> None:
-        """Makes each of the labels a run of its own; addresses among them are passed over."""
+        """Make each of the labels a run of its own; addresses among them are passed over."""
         labels = labels[labels >= 0]
         self.is_cut[labels] = True
         self.is_cut[labels + 1] = True
 
     def cut_set(self, labels: Role) -> None:
-        """Cuts at the ends of a set of labels: a run is a part of it, or has none of it."""
+        """Cut at the ends of a set of labels: a run is a part of it, or has none of it."""
         if isinstance(labels, LabelRun):
             self._cut_ends(labels.start, labels.size)
             return
@@ -74,7 +74,7 @@ class RunCuts:
         self.is_cut[labels[np.r_[ends, True]] + 1] = True
 
     def cut_pairs(self, a: Role, b: Role) -> RolePair:
-        """Cuts where pairs of labels do not go on as they began.
+        """Cut where pairs of labels do not go on as they began.
 
         Args:
             a: the first label of each pair, never an address.
@@ -88,6 +88,7 @@ class RunCuts:
             return a, b
         a, b = to_dense(a), to_dense(b)
         i, j = find_run_start(a), find_run_start(b)
+        # the commonest case, without a look at single pairs
         if i is not None and j is not None and a.size >= self._min_run:
             self._pair_runs(i, j, a.size)
             return a, b
@@ -96,6 +97,7 @@ class RunCuts:
             a, b = a[order], b[order]
         follows = _compare_neighbours(a, b)
         ends = follows == APART
+        # where one way to follow turns into another, the pair in between belongs to the first
         ends[1:] |= (follows[1:] != follows[:-1]) & (follows[:-1] != APART)
         start = np.flatnonzero(np.r_[True, ends])
         size = np.diff(np.r_[start, a.size])
@@ -109,7 +111,7 @@ class RunCuts:
         return a, b
 
     def _cut_long(self, i: np.ndarray, j: np.ndarray, n: np.ndarray, shifted: np.ndarray) -> None:
-        """Cuts at the ends of runs of `n` pairs, shifted or onto one, that start with `i`, `j`."""
+        """Cut at the ends of runs of `n` pairs, shifted or onto one, that start with `i`, `j`."""
         self.is_cut[i] = self.is_cut[i + n] = True
         self.cut_out(j[~shifted])
         self.is_cut[j[shifted]] = self.is_cut[(j + n)[shifted]] = True
@@ -121,14 +123,14 @@ class RunCuts:
         self.is_cut[start] = self.is_cut[start + size] = True
 
     def _pair_runs(self, i: int, j: int, n: int) -> None:
-        """Cuts at the ends of two runs of `n` labels, which must be cut alike."""
+        """Cut at the ends of two runs of `n` labels, which must be cut alike."""
         self._cut_ends(i, n)
         self._cut_ends(j, n)
         if i != j:
             self._pairs.append((i, j, n))
 
     def cut_weight(self, roles: Sequence[Role]) -> dict[int, np.ndarray]:
-        """Cuts where the labels of a weight do not lie in runs along its axes.
+        """Cut where the labels of a weight do not lie in runs along its axes.
 
         Args:
             roles: the roles of the weight.
@@ -153,7 +155,7 @@ class RunCuts:
         return found
 
     def _cut_line(self, roles: Sequence[np.ndarray], axis: int) -> np.ndarray | None:
-        """Cuts at the ends of the one line along an axis; None where there is no one long run."""
+        """Cut at the ends of the one line along an axis; None where there is no one long run."""
         if len(roles) != 1 or not roles[0].size == roles[0].shape[axis] >= self._min_run:
             return None
         start = find_run_start(roles[0])
@@ -163,7 +165,7 @@ class RunCuts:
         return roles[0].ravel()
 
     def _cut_lines(self, roles: Sequence[np.ndarray]) -> np.ndarray | None:
-        """Cuts along the last axis of roles where any line does not go on as a run.
+        """Cut along the last axis of roles where any line does not go on as a run.
 
         Returns:
             The labels of the first line; None where no run is long.
@@ -185,7 +187,7 @@ class RunCuts:
         return lines[0][0] if is_long.any() else None
 
     def spread(self) -> None:
-        """Cuts both runs of every pair alike, until no cut is new.
+        """Cut both runs of every pair alike, until no cut is new.
 
         The pairs are gone through in turn from the front and from the back: chains of pairs are
         then done in a few rounds.
@@ -195,8 +197,10 @@ class RunCuts:
             changed = False
             pairs: Iterator[RunPair] = reversed(self._pairs) if backwards else iter(self._pairs)
             for a, b, n in pairs:
+                # views: what is written into them are the cuts themselves
                 x, y = self.is_cut[a : a + n], self.is_cut[b : b + n]
                 one, two = np.count_nonzero(x), np.count_nonzero(y)
+                # each run begins with a cut, so that there is none inside either
                 if one == two == 1:
                     continue
                 x |= y
@@ -210,7 +214,7 @@ class RunCuts:
 
 
 def _compare_neighbours(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """For every pair of labels but the first, how it follows the one before: int64 [pairs - 1].
+    """Compare every pair of labels but the first with the one before: int64 [pairs - 1].
 
     >>> _compare_neighbours(np.array([1, 2, 3, 7, 8, 9]), np.array([4, 5, 6, 0, 0, 0])).tolist()
     [1, 1, 0, 2, 2]

@@ -33,6 +33,7 @@ The length is negative for the second position of a run.
 """
 
 
+# no `LadyError`: it never leaves the package, as `finder` then keeps all labels
 class UnfoldingError(Exception):
     """The units of a group do not lie as a fold has them."""
 
@@ -58,7 +59,7 @@ class Fold:
     def unfold_slot(
         self, slot: Slot, which: np.ndarray, distance: np.ndarray, shared: dict[tuple, np.ndarray]
     ) -> Slot:
-        """A slot over all units.
+        """Unfold a slot to all units.
 
         Args:
             slot: the slot over the units that are kept.
@@ -85,7 +86,14 @@ class Fold:
         return Slot(slot.initializer, slot.axis, index, within)
 
     def _unfold_index(self, weight: str, axis: int, index: np.ndarray) -> np.ndarray:
-        """Positions where whole runs are meant, int64 [units, kept], as all positions."""
+        """Unfold positions where whole runs are meant, int64 [units, kept], to all positions.
+
+        Of `w` runs of `n` labels side by side, a row has the `w` first positions, and then the `w`
+        second ones. The result has the `w` first, the `w` second, ..., the `w` last ones.
+
+        Raises:
+            UnfoldingError: the positions of some unit do not lie so.
+        """
         known = self.places.get((weight, axis))
         if known is None:
             return index
@@ -127,12 +135,13 @@ class _KeptLabels:
     """
 
     def __init__(self, is_cut: np.ndarray, min_run: int):
-        """Keeps two labels of every run, and all labels of runs shorter than `min_run`."""
+        """Keep two labels of every run, and all labels of runs shorter than `min_run`."""
         count = is_cut.size - 1
         start = np.flatnonzero(is_cut[:-1])
         size = np.diff(np.r_[start, count])
         kept = np.repeat(start, np.where(size < min_run, size, 2))
         run = np.searchsorted(start, kept, side="right") - 1
+        # to the start of its run, the place of each label inside the run
         kept += np.arange(kept.size) - np.searchsorted(kept, start)[run] if kept.size else kept
         self.kept = kept
         self.length = np.where(size < min_run, 1, size)[run]
@@ -143,7 +152,7 @@ class _KeptLabels:
         self._table = np.cumsum(self.is_kept) - 1 if count < MAX_TABLE_LABELS else None
 
     def number(self, labels: np.ndarray) -> np.ndarray:
-        """The new numbers of kept labels; addresses stay as they are."""
+        """Return the new numbers of kept labels; addresses stay as they are."""
         # addresses are negative, and there may be more of them than labels
         found = (
             np.searchsorted(self.kept, labels)
@@ -153,39 +162,40 @@ class _KeptLabels:
         return np.where(labels < 0, labels, found) if labels.size and labels.min() < 0 else found
 
     def number_run(self, run: LabelRun) -> np.ndarray:
-        """The new numbers of the kept labels of a run."""
+        """Return the new numbers of the kept labels of a run."""
         return np.arange(
             bisect.bisect_left(self._ordered, run.start),
             bisect.bisect_left(self._ordered, run.start + run.size),
         )
 
     def number_pairs(self, pair: RolePair) -> tuple[np.ndarray, np.ndarray]:
-        """The new numbers of pairs of labels of which the first is kept."""
+        """Return the new numbers of pairs of labels of which the first is kept."""
         if isinstance(pair[0], LabelRun):
             return self.number_run(pair[0]), self.number_run(pair[1])
+        # paired runs were cut alike, and single labels cut out: the other label is kept as well
         here = self.is_kept[pair[0]]
         return self.number(pair[0][here]), self.number(pair[1][here])
 
     def number_set(self, labels: Role) -> np.ndarray:
-        """The new numbers of those of a set of labels that are kept, without addresses."""
+        """Return the new numbers of those of a set of labels that are kept, without addresses."""
         if isinstance(labels, LabelRun):
             return self.number_run(labels)
         labels = labels[labels >= 0]
         return self.number(labels[self.is_kept[labels]])
 
     def list_lengths(self, numbers: np.ndarray) -> np.ndarray:
-        """The lengths of the runs of kept labels, negative for the second label of a run."""
+        """List the lengths of the runs of kept labels, negative for the second label of a run."""
         return np.where(self.is_second[numbers], -self.length[numbers], self.length[numbers])
 
 
 def keep_runs(analysis: Analysis) -> Fold:
-    """The facts as they are, with nothing folded."""
+    """Keep the facts as they are, with nothing folded."""
     count = analysis.facts.label_count
     return Fold(analysis.expand_runs(), np.ones(count, np.int64), np.zeros(count, bool), {})
 
 
 def fold_runs(analysis: Analysis, min_run: int = MIN_RUN_LABELS) -> Fold:
-    """The facts of a graph on two labels of every run that they treat alike.
+    """Fold the facts of a graph to two labels of every run that they treat alike.
 
     Args:
         analysis: the facts.
@@ -193,6 +203,7 @@ def fold_runs(analysis: Analysis, min_run: int = MIN_RUN_LABELS) -> Fold:
     """
     facts = analysis.facts
     cuts = RunCuts(facts.label_count, min_run)
+    # labels of two births have two colours, even where they are consecutive
     cuts.cut_before(np.array(facts.births, np.int64))
     equal = [cuts.cut_pairs(a, b) for a, b in facts.equal]
     parents = [cuts.cut_pairs(c, p) for c, p in facts.parents]
@@ -221,7 +232,7 @@ def fold_runs(analysis: Analysis, min_run: int = MIN_RUN_LABELS) -> Fold:
 def _fold_weights(
     analysis: Analysis, kept: _KeptLabels, lines: Mapping[str, Mapping[int, np.ndarray]]
 ) -> tuple[dict[str, list[Role]], dict[tuple[str, int], FoldedPlaces]]:
-    """The roles of all weights on the labels that are kept, and which places these are.
+    """Fold the roles of all weights to the labels that are kept, and note which places these are.
 
     Args:
         analysis: the facts.

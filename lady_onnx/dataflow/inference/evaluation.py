@@ -41,6 +41,7 @@ def evaluate_node(
     >>> evaluate_node(relu, "y", {"x": np.array([-1.0, 2.0])}, {"": 20}).tolist()
     [0.0, 2.0]
     """
+    # an overflow or a division by zero belongs to the model, and is none of the user's warnings
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:

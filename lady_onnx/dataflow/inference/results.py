@@ -100,6 +100,8 @@ class Inference:
         first = rule.reads_values_from if rule else None
         found: dict[str, np.ndarray] = {}
         for name in node.input[first:] if first is not None else ():
+            # shapes, axes and indices have one axis at most; the values of others are not asked
+            # for, as each weight that is asked for is pinned
             if name and len(inputs[name].tensor_type.shape.dim) < 2:
                 value = self.values.find_value(name)
                 if value is not None:
@@ -113,6 +115,8 @@ class Inference:
 
         Blocks of a network repeat: the same operator on the same types gives the same types.
         """
+        # types by their identities: equal types are one object, which `types` keeps alive; and
+        # operands by their positions: their names differ from block to block
         values = [n in data and (data[n].dtype.str, data[n].tobytes()) for n in node.input]
         return (
             node.op_type,

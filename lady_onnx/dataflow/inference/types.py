@@ -80,6 +80,8 @@ class TensorTypes:
 
     def intern_type(self, kind: TypeProto) -> TypeProto:
         """Return the one object that stands for all types equal to this one."""
+        # only interned types have an entry, and they live as long as this object: no identity in
+        # the table is used again
         if id(kind) not in self._shapes:
             kind = self._interned.setdefault(kind.SerializeToString(), kind)
             self._shapes[id(kind)] = _read_type_shape(kind)
@@ -106,6 +108,7 @@ class TensorTypes:
 
 @functools.lru_cache(maxsize=1 << 12)
 def _make_tensor_type(element_type: int, shape: tuple[int, ...]) -> TypeProto:
+    """Make the type of a tensor. All callers share it: it must not be changed."""
     return onnx.helper.make_tensor_type_proto(element_type, shape)
 
 

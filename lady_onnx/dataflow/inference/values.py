@@ -41,6 +41,7 @@ class TensorValues:
         self._copied: dict[str, str] = {}
         """By tensor the one whose values it has."""
         self._found: dict[str, np.ndarray | None] = {}
+        # the whole graph from the start: a value may be asked for before the walk is there
         self._producers = {o: n for n in graph.nodes for o in n.output if o}
 
     def note_producer(self, node: NodeProto) -> None:
@@ -75,6 +76,7 @@ class TensorValues:
             self.read.add(name)
             return self._graph.array(name)
         node = self._producers.get(name)
+        # operators of other domains are taken to give neither shapes nor indices
         if node is None or node.domain:
             return None
         rule = find_rule(node.domain, node.op_type)
@@ -92,10 +94,12 @@ class TensorValues:
         if node.op_type == structure.SIZE:
             return np.array(math.prod(source), np.int64)
         given = read_attributes(node)
+        # the specification clamps start and end as a slice of Python does
         return np.array(source[slice(given.get("start", 0), given.get("end"))], np.int64)
 
     def _run_node(self, node: NodeProto, name: str) -> np.ndarray | None:
         """Return a result of a node that is run on the values of all its operands."""
+        # looked at before anything is computed: a small shape may expand to a huge tensor
         sizes = [self._types.known_shape(n) for n in (name, *node.input) if n]
         if any(shape is not None and math.prod(shape) > MAX_READ_ELEMENTS for shape in sizes):
             return None

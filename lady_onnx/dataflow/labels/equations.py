@@ -48,7 +48,7 @@ class Plan:
         named: the names of each operand.
         gone: names that are contracted.
         contracting: the names of every operand that has a contracted one.
-        batch: names that all of `contracting` have, and a result too, where they are several.
+        batch: where several operands are contracted, the names that all of them and a result have.
     """
 
     sides: list[tuple[Term, ...]]
@@ -64,7 +64,7 @@ class Plan:
 
 @functools.lru_cache(maxsize=1 << 12)
 def plan_equation(text: str, ranks: tuple[int | None, ...]) -> Plan:
-    """What an equation says of its names.
+    """Read what an equation says of its names.
 
     Args:
         text: the equation.
@@ -138,6 +138,7 @@ class SolvedEquation:
         own: list[str | None] = []
         for n, term in zip(shape or (), side, strict=shape is not None):
             long = [x for x in term.names if self.sizes[x] > 1]
+            # one element where others are summed: the general way refuses that
             if n == 1 and not self.how.gone.isdisjoint(long):
                 return None
             if n > 1 and len(long) != 1:
@@ -166,7 +167,7 @@ def solve_equation(
     given: Mapping[str, int],
     inferred: Sequence[tuple[int, ...] | None],
 ) -> SolvedEquation:
-    """The sizes of an equation's names, and the shapes of its results.
+    """Find the sizes of an equation's names, and the shapes of its results.
 
     Args:
         text: the equation.
@@ -203,7 +204,7 @@ def _solve(
 def parse_equation(
     text: str, ranks: Sequence[int | None]
 ) -> tuple[list[tuple[Term, ...]], list[tuple[Term, ...]]]:
-    """The terms of the operands and of the results of an equation.
+    """Parse an equation into the terms of its operands and of its results.
 
     Args:
         text: the equation; ``x..`` in it stands for as many axes as the ranks leave over.
@@ -224,7 +225,7 @@ def parse_equation(
 
 
 def _parse_side(side: str, rank: int | None, spread: dict[str, int]) -> list[Term]:
-    """The terms of one operand or result; `spread` holds how many axes each ``x..`` stands for."""
+    """Parse one operand or result; `spread` holds how many axes each ``x..`` stands for."""
     tokens = side.replace("(", " ( ").replace(")", " ) ").split()
     dotted = [t for t in tokens if ".." in t]
     if dotted and rank is not None and dotted[0].strip("[]{}.") not in spread:
@@ -256,7 +257,7 @@ def _parse_side(side: str, rank: int | None, spread: dict[str, int]) -> list[Ter
 
 
 def _count_single_axes(tokens: Sequence[str]) -> int:
-    """How many axes the tokens of a side stand for, without those of ``x..``."""
+    """Count the axes that the tokens of a side stand for, without those of ``x..``."""
     count = depth = 0
     for token in tokens:
         depth += (token == "(") - (token == ")")
@@ -267,7 +268,7 @@ def _count_single_axes(tokens: Sequence[str]) -> int:
 def _size_names(
     sides: list[tuple[Term, ...]], operands: Sequence[tuple[int, ...] | None], sizes: dict[str, int]
 ) -> dict[str, int]:
-    """The size of every name, from the operands' shapes and the sizes that attributes give."""
+    """Find the size of every name, by the operands' shapes and the sizes that attributes give."""
     pending = [
         (term.names, n)
         for side, operand in zip(sides, operands, strict=True)
@@ -275,9 +276,11 @@ def _size_names(
         for term, n in zip(side, operand, strict=True)
     ]
     for names, n in pending:
+        # operands may differ by one, which broadcasts; the test below refuses all else
         if len(names) == 1:
             sizes[names[0]] = max(n, sizes.get(names[0], 1))
     products = [(names, n) for names, n in pending if len(names) > 1]
+    # a product that has one name left gives that one, which may be the last of another product
     for _ in range(PRODUCT_PASSES):
         for names, n in products:
             missing = [x for x in names if x not in sizes]
@@ -298,7 +301,7 @@ def _shape_results(
     inferred: Sequence[tuple[int, ...] | None],
     sizes: dict[str, int],
 ) -> list[tuple[int, ...]]:
-    """The results' shapes: the inferred ones, else those that the sizes of the names give.
+    """Find the results' shapes: the inferred ones, else those that the sizes of the names give.
 
     An inferred shape also gives names that no operand has their sizes, in `sizes`.
     """
@@ -322,7 +325,7 @@ def _shape_results(
 def spread_shape(
     shape: Sequence[int], side: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]
 ) -> tuple[int, ...]:
-    """An operand's shape over all names of an equation, 0 for those that it does not have."""
+    """Spread an operand's shape over all names of an equation, 0 for those it does not have."""
     own = {
         x: sizes[x] if n > 1 else 1 for term, n in zip(side, shape, strict=True) for x in term.names
     }
@@ -332,7 +335,7 @@ def spread_shape(
 def lay_over_names(
     role: np.ndarray, side: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]
 ) -> np.ndarray:
-    """A role over an operand's axes, over all names of an equation.
+    """Lay a role over an operand's axes out over all names of an equation.
 
     Args:
         role: any array that broadcasts over the operand.
@@ -352,7 +355,7 @@ def lay_over_names(
 def _lay_out(
     side: tuple[Term, ...], names: tuple[str, ...]
 ) -> tuple[list[int], list[int], list[int]]:
-    """How the names of an operand lie among all names.
+    """Find how the names of an operand lie among all names.
 
     Returns:
         The operand's names in the order of all; for each of all names its place in the operand, -1
@@ -368,7 +371,7 @@ def _lay_out(
 def take_result_axes(
     role: np.ndarray, terms: tuple[Term, ...], names: tuple[str, ...], sizes: dict[str, int]
 ) -> np.ndarray | None:
-    """A role over the names of an equation, over the axes of a result.
+    """Carry a role over the names of an equation to the axes of a result.
 
     Returns:
         The role; None where the result does not have all names that it varies along.

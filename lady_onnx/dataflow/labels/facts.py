@@ -70,7 +70,7 @@ class Facts:
         return self.reason if self.reason != GRAPH_INPUT else POSITION
 
     def make_labels(self, shape: Sequence[int]) -> np.ndarray:
-        """New labels, all different, as an array of `shape`.
+        """Make new labels, all different, as an int64 array of `shape`.
 
         Raises:
             UnknownStructureError: elements along several axes would have too many labels of their
@@ -85,22 +85,22 @@ class Facts:
         return np.arange(start, start + size).reshape(shape)
 
     def reserve_labels(self, size: int) -> int:
-        """The first of `size` new labels, which are born together."""
+        """Make `size` new labels, which are born together, and return the first."""
         self.births.append(self.label_count)
         self.label_count += size
         return self.label_count - size
 
     def tie_runs(self, a: LabelRun, b: LabelRun) -> None:
-        """The labels of two runs are equal, one by one."""
+        """State that the labels of two runs are equal, one by one."""
         self.equal.append((a, b))
         self.equal_nodes.append(self.node)
 
     def pin_run(self, run: LabelRun, reason: str) -> None:
-        """The labels of a run keep their order, for `reason`."""
+        """State that the labels of a run keep their order, for `reason`."""
         self.pins.append((run, reason, self.node))
 
     def tie_labels(self, a: np.ndarray, b: np.ndarray) -> None:
-        """The labels of `a` and `b` are equal, one by one; one that meets an address is pinned."""
+        """State that labels are equal, one by one; one that meets an address is pinned."""
         a, b = a.ravel(), b.ravel()
         both = (a >= 0) & (b >= 0)
         if both.all():
@@ -113,7 +113,7 @@ class Facts:
         self.pin_labels(np.concatenate([a[(a >= 0) & ~both], b[(b >= 0) & ~both]]))
 
     def pin_labels(self, labels: np.ndarray, reason: str = "") -> None:
-        """The labels keep their order; addresses among them are passed over.
+        """State that labels keep their order; addresses among them are passed over.
 
         Args:
             labels: labels and addresses, of any shape.
@@ -125,7 +125,7 @@ class Facts:
             self.pins.append((labels, reason or self.reason, self.node))
 
     def relate_labels(self, child: np.ndarray, parent: np.ndarray) -> None:
-        """Makes `parent` the parent of `child`, element by element.
+        """Make `parent` the parent of `child`, element by element.
 
         Raises:
             AssertionError: a child would have two parents by this one relation.
@@ -134,7 +134,7 @@ class Facts:
             raise AssertionError(f"{self.node}: a label with two parents of one relation")
 
     def try_relate_labels(self, child: np.ndarray, parent: np.ndarray) -> bool:
-        """Makes `parent` the parent of `child`, unless a child would have two parents.
+        """Make `parent` the parent of `child`, unless a child would have two parents.
 
         Returns:
             Whether the labels were related. Where not, nothing is said of parents.
@@ -145,6 +145,7 @@ class Facts:
         if fixed.any():
             self.pin_labels(parent[fixed])
             child, parent = child[~fixed], parent[~fixed]
+        # by child, so that all parents of one stand side by side
         if (child[1:] <= child[:-1]).any():
             order = np.argsort(child, kind="stable")
             child, parent = child[order], parent[order]
@@ -158,7 +159,7 @@ class Facts:
         return True
 
     def expand_runs(self) -> Facts:
-        """The same facts with arrays in place of runs, and marks split by their occurrences."""
+        """Return the same facts with arrays in place of runs, and marks split by occurrence."""
         return replace(
             self,
             equal=[(to_dense(a), to_dense(b)) for a, b in self.equal],
@@ -168,12 +169,12 @@ class Facts:
         )
 
     def split_marks(self) -> list[tuple[int, Role]]:
-        """The marks, each over labels that occur equally often in it."""
+        """List the marks, each over labels that occur equally often in it."""
         return [mark for entry in self.marked for mark in split_by_occurrence(*entry)]
 
 
 def split_by_occurrence(what: int, labels: Role) -> list[tuple[int, Role]]:
-    """A mark, as one for all labels that occur once in it, one for all that occur twice, and so on.
+    """Split a mark into one for all labels that occur once in it, one for all that occur twice, ...
 
     Args:
         what: the operation, as a number. The operation done `n` times is numbered `what + n - 1`.
@@ -182,6 +183,7 @@ def split_by_occurrence(what: int, labels: Role) -> list[tuple[int, Role]]:
     >>> split_by_occurrence(100, np.array([4, 5, 5, 6]))
     [(100, array([4, 6])), (101, array([5]))]
     """
+    # `colour_classes` adds a mark to its labels by an index, which counts a repeated label once
     if isinstance(labels, LabelRun):
         return [(what, labels)]
     found, times = np.unique(labels[labels >= 0], return_counts=True)

@@ -38,7 +38,7 @@ class LabelRun(NamedTuple):
     rank: int = 1
 
     def to_array(self) -> np.ndarray:
-        """The run as a role.
+        """Return the run as a role.
 
         >>> LabelRun(5, 3, axis=1, rank=2).to_array()
         array([[5, 6, 7]])
@@ -51,12 +51,12 @@ RolePair = tuple[np.ndarray, np.ndarray] | tuple[LabelRun, LabelRun]
 
 
 def to_dense(role: Role) -> np.ndarray:
-    """The role as an array."""
+    """Return the role as an array."""
     return role.to_array() if isinstance(role, LabelRun) else role
 
 
 def make_addresses(size: int) -> np.ndarray:
-    """The addresses of the positions of an axis.
+    """Make the addresses of the positions of an axis, int64 [size].
 
     >>> make_addresses(3)
     array([-1, -2, -3])
@@ -65,22 +65,23 @@ def make_addresses(size: int) -> np.ndarray:
 
 
 def find_varying_axes(role: np.ndarray) -> tuple[int, ...]:
-    """The axes that a role depends on: those of more than one element."""
+    """Find the axes that a role depends on: those of more than one element."""
     return _find_long_axes(role.shape)
 
 
+# asked for nearly every role of every node, and always of the same few shapes
 @functools.lru_cache(maxsize=1 << 12)
 def _find_long_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(i for i, n in enumerate(shape) if n > 1)
 
 
 def lay_along(values: np.ndarray, axis: int, rank: int) -> np.ndarray:
-    """A one-dimensional array as a role of `rank` axes along `axis`."""
+    """Lay a one-dimensional array along `axis` of a role of `rank` axes."""
     return values.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
 def drop_constant_axes(role: np.ndarray, axes: Sequence[int]) -> np.ndarray:
-    """The role with size 1 along those of `axes` on which it does not depend."""
+    """Return the role with size 1 along those of `axes` on which it does not depend."""
     for axis in axes:
         if role.shape[axis] > 1:
             first = role.take([0], axis)
@@ -90,17 +91,19 @@ def drop_constant_axes(role: np.ndarray, axes: Sequence[int]) -> np.ndarray:
 
 
 def is_address(role: np.ndarray) -> bool:
-    """Are all elements of the role addresses? An empty role counts as addresses."""
+    """Tell whether all elements of a role are addresses; an empty role counts as addresses."""
+    # the first element settles most roles, without a pass over all of them
     return not role.size or (role.item(0) < 0 and bool((role < 0).all()))
 
 
 def find_run_start(labels: np.ndarray) -> int | None:
-    """The first of labels that are consecutive, in row-major order; None where they are not.
+    """Find the first of labels that are consecutive, in row-major order; None where they are not.
 
     >>> find_run_start(np.array([4, 5, 6])), find_run_start(np.array([4, 6, 5]))
     (4, None)
     """
     flat = labels.ravel()
+    # cheap tests first: the ends settle most arrays that are no runs
     if (
         not flat.size
         or flat[0] < 0
@@ -112,7 +115,7 @@ def find_run_start(labels: np.ndarray) -> int | None:
 
 
 def number_classes(role: np.ndarray) -> np.ndarray:
-    """The elements of a role as numbers from 0 on, equal where their labels are equal.
+    """Number the elements of a role from 0 on, alike where their labels are equal.
 
     >>> number_classes(np.array([7, 3, 7]))
     array([1, 0, 1])
@@ -125,19 +128,23 @@ def number_classes(role: np.ndarray) -> np.ndarray:
 
 
 def is_refinement(fine: np.ndarray, coarse: np.ndarray) -> bool:
-    """Are elements that are equal in the partition `fine` always equal in `coarse`?
+    """Tell whether elements that are equal in the partition `fine` are always equal in `coarse`.
 
     Args:
         fine: int64 [elements], numbers of classes from 0 on.
         coarse: int64 [elements].
     """
+    # of all elements of a class the last one is written; all others must agree with it
     first = np.zeros(int(fine.max()) + 1, np.int64)
     first[fine] = coarse
     return bool((first[fine] == coarse).all())
 
 
 def reshape_role(role: np.ndarray, before: Sequence[int], after: Sequence[int]) -> np.ndarray:
-    """A role over a tensor of shape `before`, over the tensor's row-major reshape to `after`.
+    """Carry a role over a tensor of shape `before` to the tensor's row-major reshape to `after`.
+
+    Only axes that are joined with others, or split into others, are written out in full: a role
+    stays of size one along the rest.
 
     Raises:
         ValueError: the shapes have different numbers of elements.
@@ -160,7 +167,7 @@ def reshape_role(role: np.ndarray, before: Sequence[int], after: Sequence[int]) 
 def _match_axes(
     before: Sequence[int], after: Sequence[int]
 ) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """The shortest ranges of axes of two shapes that hold the same elements, from the front."""
+    """Yield the shortest ranges of axes of two shapes that hold the same elements, in order."""
     i = j = 0
     while i < len(before) or j < len(after):
         i0, j0 = i, j
@@ -176,6 +183,7 @@ def _match_axes(
                 n, j = n * after[j], j + 1
             else:
                 raise ValueError(f"cannot reshape {tuple(before)} to {tuple(after)}")
+        # axes of one go with the range before them: one shape may have more of these than the other
         while i < len(before) and before[i] == 1:
             i += 1
         while j < len(after) and after[j] == 1:
@@ -184,9 +192,10 @@ def _match_axes(
 
 
 def sort_distinct(values: np.ndarray) -> np.ndarray:
-    """The distinct values, sorted: what `np.unique` gives.
+    """Return the distinct values, sorted: what `np.unique` gives.
 
-    It is much faster than `np.unique` where there are many values, or where they are in order.
+    It is much faster than `np.unique` where there are many values, or where they are in order; in
+    order, the result shares the memory of `values`.
     """
     flat = values.ravel()
     if (flat[1:] > flat[:-1]).all():
@@ -196,10 +205,19 @@ def sort_distinct(values: np.ndarray) -> np.ndarray:
 
 
 def find_components(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
-    """The connected component of each of `size` points that the pairs `(a, b)` join.
+    """Number the connected component of each of `size` points that the pairs `(a, b)` join.
+
+    Args:
+        a, b: int64 [pairs], points from 0 on.
+        size: the number of points.
+
+    Returns:
+        int64 [size], from 0 on without a gap.
 
     >>> find_components(np.array([0, 3]), np.array([2, 1]), 4)
     array([0, 1, 0, 1])
     """
+    # a pair that is given 256 times adds up to zero, and is an edge all the same: scipy looks at
+    # which entries are stored, and not at their values
     graph = coo_array((np.ones(a.size, np.int8), (a, b)), shape=(size, size))
     return connected_components(graph, directed=False)[1].astype(np.int64)

@@ -41,12 +41,12 @@ class Part:
     __slots__ = ("_index", "is_whole", "weight")
 
     def __init__(self, weight: str, index: Index | Callable[[], Index], is_whole: bool = False):
-        """Takes a function as `index` too and calls it late: many weights are read as values."""
+        """Take a function as `index` too, and call it late: many weights are read as values."""
         self.weight, self.is_whole, self._index = weight, is_whole, index
 
     @property
     def index(self) -> Index:
-        """For each axis of the weight the index of every element, as a role over the tensor."""
+        """The index of every element along each axis of the weight, as a role over the tensor."""
         if not isinstance(self._index, tuple):
             self._index = self._index()
         return self._index
@@ -71,7 +71,7 @@ class Tensor:
         reason: str = POSITION,
         run_starts: RunStarts | None = None,
     ):
-        """Takes the roles as arrays or as `run_starts`; the other form is made when asked for."""
+        """Take the roles as arrays or as `run_starts`; the other form is made when asked for."""
         self.shape, self.parts, self.reason = shape, parts, reason
         self._roles: tuple[np.ndarray, ...] | None = None if run_starts is not None else roles
         # False once the roles are known to be no runs
@@ -97,7 +97,7 @@ class Tensor:
 
     @property
     def has_roles(self) -> bool:
-        """Does the tensor have any role?"""
+        """Whether the tensor has any role."""
         if self._roles is not None:
             return bool(self._roles)
         assert isinstance(self._run_starts, tuple)
@@ -114,6 +114,7 @@ class Tensor:
 
 
 def _find_run_starts(shape: tuple[int, ...], roles: Sequence[np.ndarray]) -> RunStarts | bool:
+    """Find the runs that roles are; False where they are no runs, or two of them share an axis."""
     found: list[int | None] = [None] * len(shape)
     for role in roles:
         axes = find_varying_axes(role)
@@ -127,7 +128,7 @@ def _find_run_starts(shape: tuple[int, ...], roles: Sequence[np.ndarray]) -> Run
 
 
 def make_opaque(shape: tuple[int, ...], reason: str = POSITION) -> Tensor:
-    """A tensor whose elements keep their places, for `reason`."""
+    """Make a tensor whose elements keep their places, for `reason`."""
     return Tensor(
         shape,
         tuple(lay_along(make_addresses(n), a, len(shape)) for a, n in enumerate(shape) if n > 1),
@@ -136,7 +137,7 @@ def make_opaque(shape: tuple[int, ...], reason: str = POSITION) -> Tensor:
 
 
 def prefix_axes(tensor: Tensor, rank: int) -> Tensor:
-    """The tensor with axes of one in front, `rank` axes in all."""
+    """Put axes of one in front of a tensor, to `rank` axes in all."""
     missing = rank - len(tensor.shape)
     if not missing:
         return tensor
@@ -154,13 +155,14 @@ def prefix_axes(tensor: Tensor, rank: int) -> Tensor:
 
 
 def tidy_roles(roles: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.ndarray, ...]:
-    """The roles of a tensor of `shape` in their simplest form.
+    """Bring the roles of a tensor of `shape` to their simplest form.
 
     Roles of one element are left out. Where no labels share their axes, addresses become those of
     single axes, numbered from the front. Several roles of addresses over the same axes become one.
     """
     named = [r for r in roles if r.size > 1 and not is_address(r)]
     fixed = [r for r in roles if r.size > 1 and is_address(r)]
+    # axes that share a role of addresses with an axis of labels are as busy as that one
     busy = {a for r in named for a in find_varying_axes(r)}
     grown = True
     while grown:
@@ -177,10 +179,11 @@ def tidy_roles(roles: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.
 
 
 def _merge_addresses(roles: Sequence[np.ndarray]) -> np.ndarray:
-    """One role of addresses that tells apart what any of several over the same axes tells apart."""
+    """Merge roles of addresses over the same axes: one that tells apart what any of them does."""
     if len(roles) == 1:
         return roles[0]
     number = np.zeros(roles[0].size, np.int64)
+    # pairs are numbered anew after each role, so that their codes stay below the square of the size
     for role in roles:
         both = number * role.size + np.searchsorted(sort_distinct(role), role.ravel())
         number = np.searchsorted(sort_distinct(both), both)

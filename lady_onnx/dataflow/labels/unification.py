@@ -40,7 +40,7 @@ def unify_roles(
     gone: set[int],
     over: set[int],
 ) -> list[np.ndarray]:
-    """Ties the roles that meet in one operator.
+    """Tie the roles that meet in one operator.
 
     Args:
         facts: where the statements are kept.
@@ -60,6 +60,7 @@ def unify_roles(
             if gone & set(axes):
                 facts.read.append(role)
     if all(is_address(r) for g in groups.values() for r, _ in g):
+        # addresses are never tied: what is left is which axes of the result keep their order
         kept = [r for axes, g in groups.items() if not set(axes) & gone for r, _ in g]
         partial = {a for axes in groups for a in axes if set(axes) & gone and a not in gone}
         return kept + [lay_along(make_addresses(space[a]), a, len(space)) for a in sorted(partial)]
@@ -71,6 +72,8 @@ def unify_roles(
     for axes in list(leaves):
         _reduce_roles(facts, leaves, origins, axes, gone, is_contraction=True)
         _reduce_roles(facts, leaves, origins, axes, over, is_contraction=False)
+    # a parent that follows from a role of the result need not be a role as well: whoever meets the
+    # child meets it, too
     implied = _relate_leaves(facts, leaves, origins, gone)
     kept = [r for axes, roles in leaves.items() if not set(axes) & gone for r in roles]
     return [r for r in kept if not any(r is other for other in implied)]
@@ -84,7 +87,7 @@ def _reduce_roles(
     dropped: set[int],
     is_contraction: bool,
 ) -> None:
-    """Adds what a reduction along `dropped` leaves of the roles over `axes`: coarser roles."""
+    """Add what a reduction along `dropped` leaves of the roles over `axes`: coarser roles."""
     rest = tuple(a for a in axes if a not in dropped)
     if not rest or rest == axes:
         return
@@ -92,6 +95,7 @@ def _reduce_roles(
         coarse = _coarsen_role(facts, role, rest)
         leaves[rest] = _tie_roles(facts, [*leaves.get(rest, []), coarse])
         origins.setdefault(rest, set()).add(DERIVED)
+    # of addresses alone there is no parent to make: each axis that is left keeps its order
     if is_contraction and all(is_address(r) for r in leaves[axes]):
         first = leaves[axes][0]
         for a in rest:
@@ -103,7 +107,7 @@ def _reduce_roles(
 def _relate_leaves(
     facts: Facts, leaves: Leaves, origins: dict[Axes, set[int]], gone: set[int]
 ) -> list[np.ndarray]:
-    """Relates roles that share axes; returns the parents that follow from kept children."""
+    """Relate roles that share axes, and return the parents that follow from kept children."""
     pairs = [
         (a, b) for a, b in itertools.combinations(sorted(leaves, key=len), 2) if set(a) & set(b)
     ]
@@ -124,7 +128,7 @@ def _relate_leaves(
 
 
 def _tie_roles(facts: Facts, roles: list[np.ndarray]) -> list[np.ndarray]:
-    """Ties roles over the same axes.
+    """Tie roles over the same axes.
 
     Returns:
         The finest role, and at most one role of addresses that it does not settle.
@@ -135,6 +139,7 @@ def _tie_roles(facts: Facts, roles: list[np.ndarray]) -> list[np.ndarray]:
             distinct.append(role)
     if len(distinct) == 1:
         return distinct
+    # runs hold no address and no label twice, so that each is as fine as the other
     if all(find_run_start(r) is not None for r in distinct):
         for other in distinct[1:]:
             facts.tie_labels(distinct[0], other)
@@ -145,12 +150,13 @@ def _tie_roles(facts: Facts, roles: list[np.ndarray]) -> list[np.ndarray]:
 
 
 def _tie_distinct_roles(facts: Facts, distinct: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Ties roles of which some are no runs; the finest gets the others as parents."""
+    """Tie roles of which some are no runs; the finest gets the others as parents."""
     named = [r for r in distinct if not is_address(r)]
     fixed = [r for r in distinct if is_address(r)]
     parts = [number_classes(r) for r in named]
     finest = next((i for i, p in enumerate(parts) if all(is_refinement(p, q) for q in parts)), None)
     if finest is None:
+        # roles that cross: each of their elements gets a label, which lies below all of them
         role = facts.make_labels(named[0].shape)
         for other in distinct:
             facts.relate_labels(role, other)
@@ -168,7 +174,7 @@ def _tie_distinct_roles(facts: Facts, distinct: Sequence[np.ndarray]) -> list[np
 def _settle_addresses(
     facts: Facts, role: np.ndarray, part: np.ndarray, fixed: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    """Pins or relates a role to the addresses over its axes; returns one role of them at most.
+    """Pin or relate a role to the addresses over its axes, and return at most one role of them.
 
     The one returned is not settled: its addresses are finer than the labels, or cross them.
     """
@@ -188,17 +194,19 @@ def _settle_addresses(
 
 
 def _coarsen_role(facts: Facts, role: np.ndarray, rest: Axes) -> np.ndarray:
-    """A new, coarser role over the axes `rest`: the parent of `role`, or of one finer than it."""
+    """Make a coarser role over the axes `rest`: the parent of `role`, or of one finer than it."""
     shape = [n if a in rest else 1 for a, n in enumerate(role.shape)]
     coarse = facts.make_labels(shape)
     if facts.try_relate_labels(role, coarse):
         return coarse
-    # one label stands at several places of the rest: where these are the same places for all
-    # labels that meet at one of them, the places share a parent
+    # a label that stands at several places of the rest has no one parent there. Where labels and
+    # places fall into blocks, and each label of a block stands at each place of it, a parent for
+    # every block will do
     child = number_classes(role)
     place = np.broadcast_to(coarse - coarse.min(), role.shape).ravel()
     size, count = coarse.size, int(child.max()) + 1
     group = find_components(place, child + size, size + count)
+    # at how many places each label stands, against how many its component has
     stands = np.bincount(np.unique(np.stack([child, place]), axis=1)[0], minlength=count)
     if (stands == np.bincount(group[:size])[group[size:]]).all():
         group = group[:size]
@@ -212,7 +220,7 @@ def _coarsen_role(facts: Facts, role: np.ndarray, rest: Axes) -> np.ndarray:
 
 
 def fix_to_addresses(facts: Facts, role: np.ndarray, addresses: np.ndarray) -> None:
-    """The labels of a role keep to the addresses at which they stand.
+    """Make the labels of a role keep to the addresses at which they stand.
 
     Labels that stand at the same set of addresses may still change places with each other.
 
@@ -235,7 +243,7 @@ def fix_to_addresses(facts: Facts, role: np.ndarray, addresses: np.ndarray) -> N
 def _nest_roles(
     facts: Facts, leaves: Leaves, large: Axes, small: Axes, addressed: bool
 ) -> list[np.ndarray]:
-    """Makes roles over fewer axes the parents of those over more.
+    """Make roles over fewer axes the parents of those over more.
 
     Args:
         facts: where the statements are kept.
@@ -254,6 +262,7 @@ def _nest_roles(
             continue
         follows = True
         for i, child in enumerate(leaves[large]):
+            # two addresses have nothing to say of each other; an address below labels pins them
             if (is_address(child) and addressed) or facts.try_relate_labels(child, parent):
                 follows &= not is_address(child)
             elif addressed:
@@ -270,9 +279,10 @@ def _nest_roles(
 
 
 def _relate_crossing(facts: Facts, roles: Sequence[np.ndarray], common: Axes) -> None:
-    """Gives roles that cross a common parent over the axes that they share."""
+    """Give roles that cross a common parent over the axes that they share."""
     role = next((r for r in roles if not is_address(r)), None)
     if role is None:
+        # addresses that cross say nothing of labels
         return
     others = [r for r in roles if r is not role]
     for other in others:
@@ -290,8 +300,10 @@ def _relate_crossing(facts: Facts, roles: Sequence[np.ndarray], common: Axes) ->
 
 
 def _tie_or_nest(facts: Facts, a: np.ndarray, b: np.ndarray) -> None:
-    """Ties two roles over the same axes; where one refines the other, that is its child."""
+    """Tie two roles over the same axes; where one refines the other, it is the other's child."""
     one, two = number_classes(a), number_classes(b)
+    # they divide the elements alike, or they cross; tied labels that cross are merged further by
+    # the closure
     if is_refinement(one, two) == is_refinement(two, one):
         facts.tie_labels(a, b)
     elif is_refinement(one, two):

@@ -40,17 +40,18 @@ class Labelling:
     """
 
     def __init__(self, facts: Facts, shape_of_weight: Callable[[str], tuple[int, ...]]):
-        """Starts without labels; `shape_of_weight` gives the shape of a weight by its name."""
+        """Start without labels; `shape_of_weight` gives the shape of a weight by its name."""
         self.facts = facts
         self.weights: dict[str, list[Role]] = {}
         self._state_shapes: dict[str, tuple[int, ...]] = {}
         self._shape_of_weight = shape_of_weight
 
     def make_state(self, shape: tuple[int, ...]) -> Tensor:
-        """A tensor that is read before it is made, such as the state of a loop.
+        """Make a tensor that is read before it is made, such as the state of a loop.
 
         It gets its labels from what it meets, as a weight does, but is no weight of the graph.
         """
+        # no weight of a file has a name with a null character
         name = f"\0{len(self._state_shapes)}"
         self._state_shapes[name] = shape
         index = tuple(
@@ -59,7 +60,7 @@ class Labelling:
         return Tensor(shape, parts=(Part(name, index, True),))
 
     def label_tensor(self, tensor: Tensor) -> Tensor:
-        """The tensor with labels: what is still a weight gets a role along each of its axes."""
+        """Give a tensor labels: what is still a weight gets a role along each of its axes."""
         if not tensor.parts:
             return tensor
         sets = [{a} for a in range(len(tensor.shape))]
@@ -72,11 +73,11 @@ class Labelling:
     def label_parts(
         self, parts: Sequence[Part], sets: Sequence[set[int]], sizes: Sequence[int]
     ) -> list[np.ndarray]:
-        """The roles of weights inside a tensor; a weight that was met before keeps those it has.
+        """Give weights inside a tensor roles; a weight that was met before keeps those it has.
 
         Args:
             parts: the weights.
-            sets: sets of axes of the tensor. A new role spans one of them, or a single other axis.
+            sets: the sets of axes that a new role may span; along another axis it spans that alone.
             sizes: the tensor's shape.
         """
         roles: list[np.ndarray] = []
@@ -89,26 +90,28 @@ class Labelling:
         return roles
 
     def list_labels(self, part: Part) -> list[np.ndarray]:
-        """The labels of a part of a weight, as far as it has any; no new ones are given."""
+        """List the labels of a part of a weight, as far as it has any; no new ones are given."""
         known = [to_dense(r) for r in self.weights.get(part.weight, ())]
         return [_take_part(part, r)[0] for r in known if not _has_constant_axis(part, r)]
 
     def pin_values(self, names: Sequence[str]) -> None:
-        """Pins the weights that were read for their values."""
+        """Pin the weights that were read for their values."""
         for name in names:
             for role in self.weights[name]:
                 self.facts.pin_labels(to_dense(role), READ_AS_VALUE)
 
     def finish(self) -> None:
-        """Forgets the states, and gives pinned labels to elements of weights that nothing met."""
+        """Forget the states, and give pinned labels to elements of weights that nothing met."""
         for state in self._state_shapes:
             self.weights.pop(state, None)
         for roles in self.weights.values():
             for i, role in enumerate(roles):
+                # a run is over a whole weight, of which nothing is left unread
                 if isinstance(role, LabelRun):
                     continue
                 missing = role == UNREAD_LABEL
                 if missing.any():
+                    # tensors may hold the array as a role: it is not changed in place
                     role = role.copy()
                     role[missing] = self.facts.make_labels((int(missing.sum()),))
                     self.facts.pin_labels(role[missing], UNREAD)
@@ -121,10 +124,11 @@ class Labelling:
         sets: Sequence[set[int]],
         sizes: Sequence[int],
     ) -> list[np.ndarray]:
-        """New roles for a part of a weight that nothing has met; it may have others, in `known`."""
+        """Make roles for a part of a weight that nothing has met; others may have `known` ones."""
         span = {a for i in part.index if i is not None for a in find_varying_axes(i)}
         wanted = {frozenset(s & span) for s in sets} - {frozenset()}
         wanted |= {frozenset({a}) for a in span - set().union(*wanted)}
+        # a set inside another adds nothing; the order is fixed, as sets have none of their own
         born = []
         for axes in sorted((w for w in wanted if not any(w < o for o in wanted)), key=sorted):
             role = self.facts.make_labels([n if a in axes else 1 for a, n in enumerate(sizes)])
@@ -135,12 +139,13 @@ class Labelling:
         ]
         merged = frames if known is None else _merge_frames(known, frames)
         if merged is None:
+            # the new labels are dropped: the part takes the axes that the weight has already
             return self._take_roles(part, len(known or ()))
         self.weights[part.weight] = list(merged)
         return born
 
     def _find_roles(self, weight: str) -> list[np.ndarray] | None:
-        """The roles of a weight as arrays, None where nothing has met it."""
+        """Find the roles of a weight as arrays, None where nothing has met it."""
         known = self.weights.get(weight)
         if known is None:
             return None
@@ -149,12 +154,12 @@ class Labelling:
         return roles
 
     def _take_roles(self, part: Part, count: int) -> list[np.ndarray]:
-        """The `count` roles of a weight over a part of it, without those it is constant along."""
+        """Take the `count` roles of a weight over a part, but for those it is constant along."""
         taken = (self._take_role(part, which) for which in range(count))
         return [role for role in taken if role is not None]
 
     def _take_role(self, part: Part, which: int) -> np.ndarray | None:
-        """One role of a weight over a part of it; elements that nothing has met get labels."""
+        """Take one role of a weight over a part of it; elements that nothing has met get labels."""
         role = to_dense(self.weights[part.weight][which])
         if _has_constant_axis(part, role):
             return None
@@ -162,6 +167,7 @@ class Labelling:
         if (found == UNREAD_LABEL).any():
             role = role.copy()
             places = tuple(np.broadcast_arrays(*where))
+            # an element that stands at several places of the part gets one label
             missing = np.unique(np.stack([p[found == UNREAD_LABEL] for p in places]), axis=1)
             role[tuple(missing)] = self.facts.make_labels((missing.shape[1],))
             self.weights[part.weight][which] = role
@@ -174,8 +180,9 @@ class Labelling:
         return self._shape_of_weight(weight)
 
     def _merge_places(self, part: Part, role: np.ndarray) -> np.ndarray:
-        """The role with one label for all places where the same element of the weight stands."""
+        """Give one label to all places of a role where the same element of the weight stands."""
         used, (places, *where) = _index_elements(part, role)
+        # along one axis, in ascending order, no element stands twice
         if len(where) == 1 and (np.diff(where[0].ravel()) > 0).all():
             return role
         shape = self._shape_of(part.weight)
@@ -183,13 +190,15 @@ class Labelling:
         pairs = np.unique(np.stack([element, places.ravel()]), axis=1)
         if (np.diff(pairs[0]) != 0).all():
             return role
+        # `make_labels` counts in row-major order: a label less the lowest one is its flat place
         lowest = int(role.min())
         size = role.size
         group = find_components(pairs[1] - lowest, pairs[0] + size, size + math.prod(shape))[:size]
+        # each component goes by its lowest label; its other labels stand nowhere
         return (np.unique(group, return_index=True)[1][group] + lowest)[role - lowest]
 
     def _frame_part(self, part: Part, role: np.ndarray) -> np.ndarray:
-        """Labels over a tensor, written back to the axes of the weight in it."""
+        """Write labels over a tensor back to the axes of the weight in it."""
         shape = self._shape_of(part.weight)
         used, (places, *index) = _index_elements(part, role)
         frame = np.full([n if a in used else 1 for a, n in enumerate(shape)], UNREAD_LABEL)
@@ -201,17 +210,17 @@ class Labelling:
 
 
 def _has_constant_axis(part: Part, role: np.ndarray) -> bool:
-    """Does the role run along an axis of the weight on which the part is constant?"""
+    """Tell whether a role runs along an axis of the weight on which the part is constant."""
     return any(part.index[a] is None for a in find_varying_axes(role))
 
 
 def _is_unread(part: Part, known: Sequence[np.ndarray]) -> bool:
-    """Has nothing met this part of a weight yet, though something met another part?"""
+    """Tell whether nothing has met this part of a weight yet, though something met another part."""
     return bool(known) and all((_take_part(part, r)[0] == UNREAD_LABEL).all() for r in known)
 
 
 def _take_part(part: Part, role: np.ndarray) -> tuple[np.ndarray, list[Any]]:
-    """A role over a weight, over a part of it, and the index into the role that leads there."""
+    """Carry a role over a weight to a part of it, and return the index that leads there as well."""
     where: list[Any] = [0] * role.ndim
     for a in find_varying_axes(role):
         where[a] = 0 if part.index[a] is None else part.index[a]
@@ -219,7 +228,7 @@ def _take_part(part: Part, role: np.ndarray) -> tuple[np.ndarray, list[Any]]:
 
 
 def _index_elements(part: Part, role: np.ndarray) -> tuple[list[int], list[np.ndarray]]:
-    """Where in a weight the elements of a role over a tensor stand.
+    """Find where in a weight the elements of a role over a tensor stand.
 
     Returns:
         The axes of the weight that the role runs along; the role and the index along each of these
@@ -235,7 +244,7 @@ def _index_elements(part: Part, role: np.ndarray) -> tuple[list[int], list[np.nd
 
 
 def _frame_whole(part: Part, role: np.ndarray) -> np.ndarray:
-    """Labels over a tensor that is a whole weight, written back to the weight's axes."""
+    """Write labels over a tensor that is a whole weight back to the weight's axes."""
     kept = find_varying_axes(role)
     along_axis = [None if i is None else find_varying_axes(i)[0] for i in part.index]
     order = [kept.index(t) for t in along_axis if t in kept]
@@ -246,11 +255,12 @@ def _frame_whole(part: Part, role: np.ndarray) -> np.ndarray:
 def _merge_frames(
     known: Sequence[np.ndarray], more: Sequence[np.ndarray]
 ) -> list[np.ndarray] | None:
-    """The roles of a weight with those of another part of it filled in.
+    """Fill the roles of another part of a weight into those that it has.
 
     Returns:
         The roles; None where the two parts do not have roles over the same axes.
     """
+    # by shapes: a role has size one along each axis that it does not run along
     if sorted(r.shape for r in known) != sorted(r.shape for r in more):
         return None
     result = list(known)

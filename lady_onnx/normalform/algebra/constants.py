@@ -36,7 +36,10 @@ MAX_CONSTANT_ELEMENTS = 1 << 26
 MAX_COPIED_ELEMENTS = 1 << 16
 """The largest number of elements of a constant that is gathered, repeated or chosen together."""
 MACHINE_EPSILON = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
-"""The relative rounding of one operation, by type; other types are not computed with."""
+"""The relative rounding of one operation, by type; other types are not computed with.
+
+It is the step between numbers, and so twice what one correctly rounded operation may err by.
+"""
 REASSOCIABLE_MAGNITUDES = (1e-6, 1e6)
 """Numbers of sizes between these may be multiplied in any order."""
 
@@ -45,6 +48,7 @@ Arrays = Sequence[np.ndarray]
 
 def is_in_range(array: np.ndarray) -> bool:
     """Tell whether products and sums of a few such arrays neither overflow nor vanish."""
+    # of a NaN the maximum is NaN, and no comparison with it holds
     largest = float(np.abs(array).max(initial=0.0))
     return largest == 0 or 1 / MAX_MAGNITUDE < largest < MAX_MAGNITUDE
 
@@ -106,6 +110,7 @@ def compute_constant(terms: Terms, operator: str, operands: Sequence[Leaf]) -> T
     error_bounds = [
         np.zeros(()) if leaf.error_bound is None else leaf.error_bound for leaf in operands
     ]
+    # in double precision, so that the result is rounded once; what divides by zero is refused below
     with np.errstate(all="ignore"):
         found, error_bound = _ARITHMETIC[operator](values, error_bounds)
     dtype = operands[0].array.dtype
@@ -116,6 +121,7 @@ def compute_constant(terms: Terms, operator: str, operands: Sequence[Leaf]) -> T
     if _is_rounded_too_often(found, error_bound, MACHINE_EPSILON[dtype]):
         return None
     rounded = found.astype(dtype)
+    # a runtime may round the first addend as well; the second is at most twice the larger of these
     larger = np.abs(found) if operator != ADD else np.maximum(np.abs(found), np.abs(values[0]))
     # where the rounded result is the exact one, this operation adds nothing to the bound
     error_bound = np.where(rounded == found, 0.0, MACHINE_EPSILON[dtype] * larger) + error_bound
@@ -155,6 +161,7 @@ def may_reassociate(factor: float) -> bool:
 
 def is_moderate(array: np.ndarray) -> bool:
     """Tell whether the elements of a constant may be multiplied with others in any order."""
+    # by the largest element alone: where a small one vanishes, the large ones hide the difference
     smallest, largest = REASSOCIABLE_MAGNITUDES
     size = np.abs(array[array != 0])
     return not size.size or bool(size.max() < largest and size.max() > smallest)

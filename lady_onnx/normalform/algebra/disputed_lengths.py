@@ -40,6 +40,7 @@ def find_agreed_lengths(
     Returns:
         The lengths; None in place of each length that is disputed.
     """
+    # what cannot be checked counts as disputed
     if before is None or len(before) != len(after):
         return [None] * len(after)
     if operator in (RESIZE, UPSAMPLE):
@@ -76,6 +77,7 @@ def _is_product_exact(before: Length | None, after: Length | None, scale: np.flo
     """Tell whether a length times a scale is the same in single and in double precision."""
     if not isinstance(before, int):
         return before == after and scale == 1
+    # onnx's inference multiplies in one precision, and a kernel may do so in the other
     products = (np.float32(before) * np.float32(scale), float(before) * float(scale))
     return {int(np.floor(product)) for product in products} == {after}
 

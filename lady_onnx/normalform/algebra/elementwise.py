@@ -43,6 +43,7 @@ def apply_before_movement(
 
 def make_reciprocal(terms: Terms, term: Term) -> Term:
     """Divide one by a term; a factor stands behind the inverse."""
+    # a factor of zero raises an error here, and the graph has no normal form
     core, factor = split_factor(terms, term)
     if core.leaf is not None:
         made = compute_constant(terms, RECIPROCAL, [core.leaf])

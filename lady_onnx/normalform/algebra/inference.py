@@ -87,6 +87,7 @@ class ShapeInference:
         if term.shape is not None:
             dims = []
             for length in term.shape:
+                # onnx carries names through, and they come back as lengths in `_read_type`
                 if isinstance(length, Polynomial):
                     self._sizes[repr(length)] = length
                 dims.append(repr(length) if isinstance(length, Polynomial) else length)

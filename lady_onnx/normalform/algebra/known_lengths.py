@@ -83,12 +83,14 @@ def measure_windows(terms: Terms, term: Term, source: Term, window: Mapping[str,
         n = shape[k + 2]
         if not isinstance(n, Polynomial) or not isinstance(made[k + 2], Polynomial):
             continue
+        # the specification's (n + pads - dilation * (kernel - 1) - 1) // stride + 1
         less = dilations[k] * (kernel[k] - 1) - pads[k] - pads[places + k]
         if strides[k] == 1:
             assert term.shape is not None
             term.shape = (*term.shape[: k + 2], n - less, *term.shape[k + 3 :])
         else:
             terms.lengths.name_by_formula(term, k + 2, f"({n - less - 1!r}) // {strides[k]} + 1")
+    # inference may leave the batch open as well, which no window changes
     if isinstance(shape[0], Polynomial) and term.shape is not None:
         term.shape = (shape[0], *term.shape[1:])
     return term

@@ -62,6 +62,8 @@ def _undo_reshape(terms: Terms, term: Term, rows: int) -> Term | None:
         return None
     core, factors, order = found
     turned = [factors[k] for k in order]
+    # the last factors that make up the rows; a movement to the very shape of the term is the term,
+    # and would be undone for ever
     for cut in range(len(turned) - 1, 0, -1):
         if multiply_lengths(turned[cut:]) == rows:
             natural = (*turned[:cut], rows)

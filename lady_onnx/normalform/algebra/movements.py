@@ -45,6 +45,7 @@ def make_reshape(terms: Terms, term: Term, shape: Sequence[Length]) -> Term:
     to = tuple(shape)
     if term.shape == to:
         return term
+    # only the last shape of several reshapes counts
     if term.operator == RESHAPE and len(term.operands) == 1:
         assert term.operands[0] is not None
         return make_reshape(terms, term.operands[0], to)
@@ -166,6 +167,7 @@ def make_movement(
     to = tuple(shape)
     if places == sorted(places):
         return make_reshape(terms, core, to)
+    # where whole axes change places, and are not laid out anew, a transposition says it
     axes = None if core.shape is None else group_factors(core.shape, whole)
     if axes is not None and core.shape is not None:
         turned = [a for k in places for a in axes[k]]
@@ -173,6 +175,7 @@ def make_movement(
             return terms.make_term(
                 TRANSPOSE, [core], make_attributes(perm=turned), dtype=core.dtype, shape=to
             )
+    # as text: lengths may be polynomials, which no attribute of ONNX holds
     attributes = (
         ("order", repr(places).encode()),
         ("factors", repr(whole).encode()),
@@ -185,6 +188,7 @@ def make_movement(
 
 def split_movement(term: Term) -> Movement | None:
     """Read how a term moves its operand; None for a term that does anything but move elements."""
+    # a reshape with two operands goes to a shape that is not known
     core = term.operands[0] if len(term.operands) == 1 else None
     if core is None or core.shape is None or term.shape is None:
         return None
@@ -244,8 +248,8 @@ def undo_movement(terms: Terms, term: Term, model: Term) -> Term:
 def find_common_movement(parts: Sequence[Term]) -> Term | None:
     """Find a movement that terms have in common, so that they can be combined before it.
 
-    How a term was transposed cannot be seen where its axes have length one. Among terms that were
-    moved in several ways the choice does not depend on where the movements stand.
+    Terms may be moved in several ways, as a transposition of axes of length one may be written as a
+    reshape. The one that is chosen depends on what is moved, and not on how the file writes it.
 
     Args:
         parts: terms that are combined element by element.
@@ -255,6 +259,7 @@ def find_common_movement(parts: Sequence[Term]) -> Term | None:
     """
     if all(split_movement(p) is None for p in parts):
         return None
+    # of the largest parts, as smaller ones broadcast; the digest chooses one by how it is computed
     sizes = [multiply_lengths(p.shape or ()) for p in parts]
     kinds = set(sizes)
     largest = {
@@ -270,7 +275,7 @@ def find_common_movement(parts: Sequence[Term]) -> Term | None:
 
 
 def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term | None:
-    """Move a constant back that a moved term is combined with, to combine it before the movement.
+    """Undo a term's movement on a constant that it is combined with, so that they meet before it.
 
     Args:
         terms: makes terms.

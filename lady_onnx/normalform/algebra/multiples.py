@@ -37,6 +37,7 @@ def make_multiple(terms: Terms, term: Term, factor: float) -> Term:
         )
         if made is not None:
             return made
+    # a matrix product keeps its factor behind it: `make_linear` moves factors from before it there
     if core.operator in (CONV, CONV_TRANSPOSE):
         folded = scale_units(terms, core, np.array(factor))
         if folded is not None:

@@ -34,6 +34,7 @@ def make_reduction(terms: Terms, operator: str, term: Term, axes: Sequence[int])
     if (
         term.shape is not None
         and all(term.shape[a] == 1 for a in axes)
+        # not the norms, of which some take the magnitude of a single element
         and operator in (REDUCE_MEAN, REDUCE_SUM, REDUCE_MAX, REDUCE_MIN)
     ):
         return term

@@ -160,6 +160,7 @@ class Terms:
         term = Term(CONSTANT, "", (), (), leaf=leaf)
         if is_known:
             term.known = array.astype(object) if array.dtype.kind in "iu" else array
+        # a constant is one for all bodies, whichever reads it first
         top = self.scope
         while top.outer is not None:
             top = top.outer
@@ -231,8 +232,13 @@ class Terms:
             kind: the type of every result; None to infer it.
             is_unique: whether the operator gives other results where it stands another time.
         """
-        given = _drop_left_out(operands)
-        key = _make_key(operator, domain, attributes, given, results)
+        given = list(operands)
+        while given and given[-1] is None:
+            given.pop()
+        # operands by identity: terms that are computed alike are one object, which the tables keep
+        # alive. The version is left out: all terms speak the same one
+        key: object = (operator, domain, attributes, tuple(map(id, given)), results, scale)
+        # two operators with bodies stay two: which bodies are equal is not looked for
         if bodies or is_unique:
             self._unique_count += 1
             key = ("once", self._unique_count)
@@ -279,7 +285,11 @@ class Terms:
 
 
 def _is_known_by_values(array: np.ndarray) -> bool:
-    """Tell whether a constant that is no weight is one wherever it holds the same values."""
+    """Tell whether constants are one term where they hold the same values.
+
+    Integers and single numbers are, such as shapes and epsilons. Two weights of floats stay two,
+    as they may hold different values in a copy.
+    """
     return (array.dtype.kind in "biu" or array.size == 1) and array.size <= MAX_KNOWN_ELEMENTS
 
 
@@ -306,7 +316,9 @@ def _make_key(
 def _make_constant_key(leaf: Leaf, is_known: bool) -> object:
     array = leaf.array
     if is_known:
+        # by the bytes: 0.0 and -0.0 are two numbers, and a NaN is one
         return "constant", (str(array.dtype), array.shape, array.tobytes())
+    # the array is kept by its leaf, so that its identity stays its own
     return "constant", id(array) if leaf.origin is None else (leaf.hint, id(array))
 
 

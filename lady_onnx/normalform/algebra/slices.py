@@ -34,6 +34,7 @@ def make_slice(terms: Terms, term: Term, axis: int, start: int, stop: int, step:
         return term
     if term.operator == SCALE:
         return apply_linear(terms, term, lambda t: make_slice(terms, t, axis, start, stop, step))
+    # -1 means before the first element here, and the last one to a slice of Python
     where = (*[slice(None)] * axis, slice(start, stop if step > 0 or stop >= 0 else None, step))
     if term.leaf is not None:
         return terms.move_constant(term.leaf, lambda a: a[where])
@@ -65,7 +66,13 @@ def make_slice(terms: Terms, term: Term, axis: int, start: int, stop: int, step:
 
 
 def make_concatenation(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:
-    """Join terms along an axis; joins of joins are one."""
+    """Join terms along an axis; joins of joins are one.
+
+    Args:
+        terms: makes terms.
+        parts: the terms, of one rank.
+        axis: the axis, counted from the front.
+    """
     flat = _flatten_parts(parts, axis)
     if len(flat) == 1:
         return flat[0]
@@ -80,6 +87,7 @@ def make_concatenation(terms: Terms, parts: Sequence[Term], axis: int) -> Term |
     if constant is not None:
         return constant
     known = None
+    # small constants of other types are known as well, and are no lengths
     if sum(p.known.size for p in flat if p.known is not None) <= MAX_KNOWN_ELEMENTS and all(
         p.known is not None and p.known.dtype == object for p in flat
     ):

@@ -48,6 +48,7 @@ def broadcast_shapes(a: Term, b: Term) -> tuple[Length | None, ...] | None:
             found.append(m)
         elif m == 1:
             found.append(n)
+        # beside a number other than one, an unknown length is that number, or one and broadcasts
         elif isinstance(m, int) and isinstance(n, Polynomial):
             found.append(m)
         elif isinstance(n, int) and isinstance(m, Polynomial):
@@ -71,6 +72,7 @@ def make_sum(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = frozense
         unshared: the identities of those that nothing else reads; sums among them become part of
             this one.
     """
+    # a constant comes last, and stays out of the order of the other addends: it may become a bias
     if a.leaf is not None and b.leaf is None:
         a, b = b, a
     if b.leaf is not None:
@@ -99,6 +101,7 @@ def list_parts(terms: Terms, operator: str, term: Term, is_unshared: bool) -> li
         return [term]
     if whole is term:
         return parts
+    # a part that broadcasts cannot be reshaped as the whole is
     if term.operator != TRANSPOSE and any(p.shape != whole.shape for p in parts):
         return [term]
     if any(p.rank != whole.rank for p in parts):
@@ -130,6 +133,7 @@ def combine_terms(
         if model.operator == TRANSPOSE:
             whole = None if shape is None else [shape[k] for k in np.argsort(found.order)]
         return move_like(terms, combine_terms(terms, operator, inner, whole), model)
+    # by how they are computed, which is the same in both files, and not by where they stand
     order = sorted(parts, key=lambda t: strip_factor(t).digest)
     return terms.make_term(operator, order, dtype=parts[0].dtype, shape=shape)
 
@@ -146,6 +150,7 @@ def _add_constant(terms: Terms, a: Term, b: Term) -> Term:
     if is_shape_kept(a, b):
         # a vector of zeros stays: it is the bias of a layer, and may hold other numbers in a copy
         is_bias = b.leaf.array.size != 1 and is_vector(b.leaf.array)
+        # -0.0 + 0.0 is 0.0: equal numbers, though not equal bits
         if not is_bias and not b.leaf.array.any():
             return a
         made = _add_to_bias(terms, a, b.leaf) or _add_to_constant(terms, a, b.leaf)
@@ -172,7 +177,8 @@ def _add_to_constant(terms: Terms, a: Term, addend: Leaf) -> Term | None:
     inner, constant = a.operands
     assert inner is not None
     assert constant is not None
-    if constant.leaf is None or not (is_vector(constant.leaf.array) or not is_vector(addend.array)):
+    # a vector stays apart from a larger constant: it is a bias, and would vanish in the other
+    if constant.leaf is None or (is_vector(addend.array) and not is_vector(constant.leaf.array)):
         return None
     made = compute_constant(terms, ADD, [constant.leaf, addend])
     if made is None or made.leaf is None or made.leaf.array.size > MAX_FOLDED_ELEMENTS:
@@ -189,6 +195,7 @@ def make_product(terms: Terms, a: Term, b: Term, unshared: frozenset[int] = froz
         unshared: the identities of those that nothing else reads; products among them become part
             of this one.
     """
+    # asked before factors are split off, as other terms may be left
     are_unshared = [id(a) in unshared, id(b) in unshared]
     if a.leaf is not None and b.leaf is None:
         a, b = b, a
@@ -232,6 +239,7 @@ def drop_leading_axes(terms: Terms, a: Term, b: Term) -> Term:
     array = b.leaf.array
     if array.size == 1:
         return terms.move_constant(b.leaf, lambda x: x.reshape(()))
+    # with several elements, some axis is longer than one
     first = next(k for k, n in enumerate(array.shape) if n > 1) if array.size else 0
     return terms.move_constant(b.leaf, lambda x: x.reshape(array.shape[first:])) if first else b
 

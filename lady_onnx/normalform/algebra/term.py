@@ -33,6 +33,7 @@ class NoNormalFormError(LadyError):
     """A graph that has no normal form; the message says at which node."""
 
 
+# compared by identity, as terms are
 @dataclass(frozen=True, eq=False)
 class Leaf:
     """A constant of a form.
@@ -52,6 +53,7 @@ class Leaf:
     error_bound: np.ndarray | None = None
 
 
+# by identity: `numbering.Terms` makes one object of terms that are computed alike
 @dataclass(eq=False)
 class Term:
     """One value of a graph.
@@ -115,6 +117,7 @@ class Term:
     @property
     def integers(self) -> np.ndarray | None:
         """The known values as int64; None if they are not known or not all plain numbers."""
+        # lengths are kept as objects, polynomials or not, and booleans as they are
         if self.known is None or self.known.dtype.kind not in "Oiub":
             return None
         return self.known.astype(np.int64) if are_numbers(self.known.ravel().tolist()) else None
@@ -215,6 +218,7 @@ def walk_terms(ends: Sequence[Term]) -> Iterator[Term]:
 
     The terms of a body come before the term whose operator holds it.
     """
+    # a stack in place of recursion: networks are deeper than Python's
     done: set[int] = set()
     waiting: list[tuple[Term, bool]] = [(t, False) for t in reversed(ends)]
     while waiting:

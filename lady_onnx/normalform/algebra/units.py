@@ -41,6 +41,7 @@ def read_numbers_per_unit(term: Term, array: np.ndarray) -> np.ndarray | None:
         return None
     if array.size == 1:
         return array.reshape(())
+    # the units of a matrix product lie along the last axis, those of a convolution along the second
     axis = rank - 1 if term.operator == LINEAR else 1
     place = array.ndim - (rank - axis)
     if place < 0 or any(n != 1 for a, n in enumerate(array.shape) if a != place):
@@ -57,6 +58,7 @@ def count_units(term: Term) -> int:
         return weight.leaf.array.shape[1]
     if term.operator == CONV:
         return weight.leaf.array.shape[0]
+    # the weight of a transposed convolution is [inputs, units in a group, ...]
     groups = term.read_attribute("group")
     assert isinstance(groups, int)
     return weight.leaf.array.shape[1] * groups
@@ -101,6 +103,7 @@ def scale_units(
         else read_numbers_per_unit(term, np.broadcast_to(leaf.error_bound, factor.shape))
     )
     units = count_units(term)
+    # in the type of the weight, which the constants of the file have as well
     flat = Leaf(
         np.broadcast_to(own, (units,)).astype(dtype),
         weight.leaf.hint,
