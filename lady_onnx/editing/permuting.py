@@ -108,6 +108,7 @@ def draw_permutations(groups: Sequence[Group], seed: int) -> dict[str, np.ndarra
     generator = np.random.default_rng(seed)
     drawn = {}
     for group in groups:
+        # One of the two orders of a pair is the identity, so it may take a few draws.
         while True:
             permutation = generator.permutation(group.size)
             if group.size < 2 or (permutation != np.arange(group.size)).any():
