@@ -59,8 +59,8 @@ def _normalise_batch(
     given: Given, x: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
 ) -> Tensor:
     epsilon = given.get("epsilon", 1e-5)
-    # In training this writes new statistics into `mean` and `variance`. PyTorch's momentum of 0.1 is
-    # one less ONNX's default of 0.9.
+    # In training this writes new statistics into `mean` and `variance`. The momentum of 0.1 is what
+    # ONNX calls 0.9, the default.
     return F.batch_norm(x, mean, variance, gain, bias, given["training"], 0.1, epsilon)
 
 

@@ -181,7 +181,7 @@ def _alter_each(
 
 def _add_noise(array: np.ndarray, level: float, generator: np.random.Generator) -> np.ndarray:
     """Add normal noise, of `level` standard deviations of the array's own values."""
-    # In half precision the standard deviation of a large weight may overflow.
+    # In double precision, so that the result is rounded once.
     wide = array.astype(np.float64)
     noise = level * wide.std() * generator.standard_normal(array.shape)
     return (wide + noise).astype(array.dtype)

@@ -97,8 +97,7 @@ def write_data(
     for name, tensor in weights:
         file.write(b"\0" * (-file.tell() % PAGE_BYTES))
         start = file.tell()
-        # Two elements share a byte in the file, and not in memory. What was not changed goes straight
-        # from one file to the other.
+        # Two elements of a packed type share a byte in the file, and not in memory.
         if name in changed or tensor.data_type in PACKED_TYPES:
             file.write(onnx.numpy_helper.from_array(read(name), name).raw_data)
         else:

@@ -23,8 +23,8 @@ def count_inlined_nodes(model: ModelProto, limit: int) -> int:
         0 for a model without functions.
     """
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
-    # Each function is counted once. Functions that call others twice would take a time of two to the
-    # power of their number.
+    # Each function is counted once: a chain of functions that call the next one twice would take
+    # exponential time.
     counts: dict[tuple[str, str, str], int] = {}
 
     def count(nodes: Iterable[NodeProto], above: frozenset[tuple[str, str, str]]) -> int:

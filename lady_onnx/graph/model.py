@@ -138,7 +138,7 @@ class Graph:
             LadyError: the values cannot be read.
         """
         array = self._view_array(name)
-        # Weights may begin anywhere in a file. Some operations of numpy want them aligned.
+        # Weights may begin anywhere in a file, and processors are slow on numbers out of alignment.
         return array if name in self._changed or array.flags.aligned else array.copy()
 
     def _view_array(self, name: str) -> np.ndarray:

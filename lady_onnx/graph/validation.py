@@ -23,8 +23,8 @@ from .nodes import (
 MAX_INLINED_NODES, MAX_INLINED_NODES_PER_NODE = 1 << 12, 64
 """The number of nodes that a model may have once its functions are written where they are called.
 
-It may have the first number, and the second for each node of its file. Functions that call others
-twice, in a chain, make a small file grow without end.
+It may have the first number, and the second for each node of its file. A chain of functions
+that call the next one twice grows exponentially.
 """
 
 FIELD_OF_TYPE = {

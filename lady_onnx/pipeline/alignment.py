@@ -142,7 +142,7 @@ def _align_and_unscale(
     """Find the suspect's units, and take out the factors by which they were multiplied."""
     groups = pairing.symmetry.groups
     matcher = Matcher(groups, reference, suspect, assignment=assignment)
-    # The quick search is enough to measure factors; the thorough one is for what they do not explain.
+    # Factors are measured on what the quick search found; the thorough one may then be left out.
     matcher.begin(progress)
     touched = {s.initializer for g in groups for s in g.slots}
     # Weights with the same values in another order were not multiplied.

@@ -86,7 +86,7 @@ def check(
         LadyError: a model cannot be read.
     """
     try:
-        # A verdict rests on the comparison of programs and weights, so the outputs are not compared.
+        # A verdict rests on the programs and the weights, so that outputs need not be compared.
         found = resync(reference, suspect, verify="none", custom_ops=custom_ops, progress=progress)
     except ArchitectureError as error:
         return Check("unrelated", str(error))

@@ -82,8 +82,8 @@ def refine_shapes(
     >>> refine_shapes([6, 4], [2, 12])
     ([[2, 3], [4]], [[2], [3, 4]])
     """
-    # x and y are what is left of the axes before i and j: their common factor is split off, until one
-    # of them is used up.
+    # x and y are what is left of the axes before i and j. The factor that both have is split off,
+    # and whichever is used up goes on to its next axis.
     left: list[list[Length]] = [[] for _ in a]
     right: list[list[Length]] = [[] for _ in b]
     i = j = 0

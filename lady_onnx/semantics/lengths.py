@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Union
 
 MAX_TERMS = 64
-"""The largest number of terms that a length may have. Products in a row would double it each time."""
+"""The largest number of terms that a length may have: every product of sums multiplies it."""
 MAX_FACTORS = 6
 """The largest number of unknowns that one term may multiply."""
 MAX_COEFFICIENT = 1 << 40
