@@ -135,6 +135,7 @@ def write_product(w: Writer, batches: str = "") -> str:
     for side in "AB":
         is_swapped, is_outside = w.get_attribute("trans" + side), side in batches
         order = list(range(w.require_rank(w[side]))) if is_swapped or is_outside else []
+        # The rows go behind the batches first, and change places with the columns then.
         if is_outside:
             order = [*order[1:-1], order[0], order[-1]]
         if is_swapped:

@@ -32,6 +32,7 @@ def _make_rewrite(
 
     def rewrite(call: Call) -> Term | None:
         a, b = call.get_operand(0), call.get_operand(1)
+        # Before version 7 the second operand was placed at an axis of the first by an attribute.
         if a is None or b is None or (call.version < 7 and call.attributes.get("broadcast")):
             if a is None or b is None or a.shape is None or b.shape is None:
                 raise NoNormalForm(f"{call.node.op_type} broadcasts as in version 1")
@@ -65,6 +66,7 @@ def _divide_known_lengths(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     ]
     if any(p is None for p in parts):
         return None
+    # Known lengths are arrays of objects, also where all of them are plain numbers.
     found = np.empty(len(parts), object)
     found[:] = parts
     return found.reshape(np.broadcast_shapes(a.shape, b.shape))
@@ -84,6 +86,7 @@ def _subtract_terms(call: Call, a: Term, b: Term) -> Term:
 
 
 def _divide_terms(call: Call, a: Term, b: Term) -> Term:
+    # One over b is the inverse alone only where the one does not broadcast b to a higher rank.
     one = a.number
     if (
         one is not None
@@ -151,6 +154,7 @@ def rewrite_power(call: Call) -> Term | None:
     ):
         return None
     value = float(exponent.leaf.array.reshape(-1)[0])
+    # An exponent of higher rank broadcasts the base.
     if len(exponent.leaf.array.shape) > (term.rank or 0):
         return None
     if value == 2:

@@ -56,6 +56,7 @@ def rewrite_node(call: Call) -> Sequence[Term | None]:
         if attribute.name in FLAG_ATTRIBUTES and attribute.i not in (0, 1):
             raise NoNormalForm(f"'{attribute.name}' is {attribute.i}, and neither 0 nor 1")
     found = REWRITES[call.node.op_type](call) if call.node.op_type in REWRITES else None
+    # Asked after the rewrite, because that is when it is known which attributes it asked for.
     if found is None or not call.are_attributes_understood():
         return keep_as_written(call)
     made = [found] if isinstance(found, Term) else list(found)
@@ -162,10 +163,7 @@ def _is_small(term: Term) -> bool:
 def _evaluate_term(
     terms: Terms, term: Term, arrays: Sequence[np.ndarray | None]
 ) -> np.ndarray | None:
-    """Run the operator of a term on constants; None where no runtime takes it.
-
-    onnxruntime computes it; onnx's reference implementation takes what onnxruntime does not.
-    """
+    """Run the operator of a term on constants; None where onnxruntime does not take it."""
     names = ["" if a is None else f"a{k}" for k, a in enumerate(arrays)]
     node = NodeProto(op_type=term.operator, input=names, output=["r"])
     node.attribute.extend(onnx.AttributeProto.FromString(b) for _, b in term.attributes)
