@@ -1,5 +1,8 @@
 """What ONNX operators compute, in PyTorch: those of common image networks and transformers.
 
+Attributes that are not read here are noticed all the same: `pytorch.finetune` compares the outputs
+with those of onnxruntime before it trains.
+
 Source: the ONNX specification, opset 13 and later.
 """
 

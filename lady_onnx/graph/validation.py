@@ -174,6 +174,9 @@ def _check_functions(graph: Graph) -> None:
 def _check_inner_names(graph: Graph, made: set[str]) -> None:
     """Raise LadyError where a name could be that of a weight inside a body or a function.
 
+    `Graph.tensors` calls these by the path that leads to them, and two things of one name would be
+    taken for each other.
+
     Args:
         graph: the graph.
         made: the names of all values that the main graph makes.

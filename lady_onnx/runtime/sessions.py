@@ -75,6 +75,7 @@ def open_session(
         )
     except LadyError:
         raise
+    # onnxruntime raises its own kinds of exceptions, which have no class in common but this.
     except Exception as error:
         raise ExecutionError(
             f"{graph.name}: onnxruntime cannot load it: {_shorten_error(error)}; export it again"

@@ -173,6 +173,7 @@ def rewrite_recurrent(call: Call) -> Sequence[Term]:
 
     Tools leave out the results that nobody reads, or name them. Both are one term then.
     """
+    # An LSTM gives its cells besides.
     results = 3 if call.node.op_type == "LSTM" else 2
     whole = NodeProto()
     whole.CopyFrom(call.node)

@@ -73,10 +73,12 @@ def _divide_known_lengths(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
 
 
 def _add_terms(call: Call, a: Term, b: Term) -> Term:
+    """Make a sum."""
     return make_sum(call.terms, a, b, call.unshared)
 
 
 def _subtract_terms(call: Call, a: Term, b: Term) -> Term:
+    """Make the sum of a term and of another one times minus one."""
     other = (
         negate_constant(call.terms, b.leaf)
         if b.leaf is not None
@@ -86,6 +88,7 @@ def _subtract_terms(call: Call, a: Term, b: Term) -> Term:
 
 
 def _divide_terms(call: Call, a: Term, b: Term) -> Term:
+    """Make the product of a term and of the inverse of another one."""
     # One over b is the inverse alone only where the one does not broadcast b to a higher rank.
     one = a.number
     if (
@@ -171,6 +174,7 @@ def rewrite_power(call: Call) -> Term | None:
 
 
 def _multiply_terms(call: Call, a: Term, b: Term) -> Term:
+    """Make a product."""
     return make_product(call.terms, a, b, call.unshared)
 
 

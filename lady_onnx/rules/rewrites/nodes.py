@@ -98,6 +98,7 @@ def keep_as_written(
     """
     node, terms = call.node, call.terms
     if attributes is None:
+        # A form has one version for all nodes, and other files may have another one.
         meanings = [find_oldest_meaning(node.op_type, "", v) for v in (call.version, terms.version)]
         if meanings[0] != meanings[1]:
             raise NoNormalForm(
@@ -141,6 +142,7 @@ def _fold_integers(terms: Terms, term: Term) -> Term | None:
         return None
     if term.operator in RANDOM_OPERATORS or not _is_small(term):
         return None
+    # Integers come out the same everywhere. Floats are rounded as each runtime does it.
     array = _evaluate_term(
         terms, term, [o.leaf.array if o and o.leaf else None for o in term.operands]
     )
