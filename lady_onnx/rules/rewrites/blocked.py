@@ -214,8 +214,8 @@ def _convolve(
     if is_declared and is_blocked(x):
         raise NoNormalForm("it reads a map in blocks as it is declared")
     x = x if is_declared else read_map(x)
-    # onnxruntime lays the weight out as [outer block, inner block, places, inner in its block, outer
-    # in its block]. This brings each "in its block" back behind its block.
+    # onnxruntime lays the weight out as [outer block, inner block, places, inner in its block,
+    # outer in its block]. This brings each "in its block" back behind its block.
     n = len(kernel)
     order = [0, n + 3, 1, n + 2, *range(2, n + 2)]
     apart = (outer // size, inner // lying, *kernel, lying, size)
