@@ -209,6 +209,7 @@ def _read_elements(
     for name, permutation in permutations.items():
         if name not in known:
             raise LadyError(f"{graph.name}: no group '{name}'; the permutation is another model's")
+        # Its places have to be whole numbers: numpy would round others without a word.
         size, places = known[name].size, np.asarray(permutation)
         is_whole = places.dtype.kind in "iu"
         if not is_whole or not np.array_equal(np.sort(places, None), np.arange(size)):

@@ -86,6 +86,7 @@ def check_attributes(model: ModelProto, file: str) -> None:
 
 def _is_ambiguous(attribute: AttributeProto) -> bool:
     """Tell whether an attribute holds values in another field than its type says."""
+    # Only fields that the file gives are listed, those with a default value among them.
     held = {f.name for f, _ in attribute.ListFields()} - FIELDS_BESIDE_CONTENT
     return bool(held - {FIELD_OF_TYPE.get(attribute.type)})
 
@@ -99,6 +100,7 @@ def check_versions(graph: Graph) -> None:
     model = graph.model
     imports = {f"function '{f.name}'": f.opset_import for f in model.functions}
     for what, opsets in {"the model": model.opset_import, **imports}.items():
+        # The default domain has two names, and a version under each would be two versions.
         domains = ["" if o.domain == "ai.onnx" else o.domain for o in opsets]
         for domain in list_repeated(domains):
             imported = f"{what} imports domain '{domain or 'ai.onnx'}' twice"

@@ -87,6 +87,7 @@ def read_axes(graph: Graph, shapes: Shapes) -> Axes:
             continue
         found: list[int | str] = []
         for axis, dim in enumerate(dims):
+            # An axis without a name is tied to no other, so it gets a name of its own.
             symbol = dim.dim_param or f"{value.name}[{axis}]"
             found.append(dim.dim_value if dim.dim_value > 0 else symbol)
             if dim.dim_value <= 0:

@@ -270,6 +270,7 @@ def _make_samples(
 ) -> list[Sample]:
     """Make samples that tell, small ones where the first model runs on small inputs."""
     axes = read_axes(source.graph, {n: x.shape for n, x in ordinary.items()})
+    # At the last sizes the first model is known to run, so they are not tried.
     *tried, small = list_small_sizes(axes)
     for sizes in tried:
         inputs = source.make_inputs(axes.resolve_shapes(sizes), Traits(), seed, 0)

@@ -37,6 +37,8 @@ class Polynomial:
 
     __slots__ = ("terms",)
 
+    # No coefficient is zero, and a plain number is no polynomial (`_make_length`). So two lengths
+    # are equal where their terms are.
     def __init__(self, terms: Iterable[tuple[Monomial, int]]):
         self.terms = tuple(sorted(terms))
 

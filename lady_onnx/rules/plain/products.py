@@ -74,6 +74,7 @@ def write_activation(w: Writer, x: str) -> str:
         return x
     if kind == "Clip" and len(numbers) == 2:
         return w("Clip", x, *(w.write_number(bound, x) for bound in numbers))
+    # The numbers of an activation stand in a list, in the order of these names.
     names = MAP_ACTIVATIONS.get(kind)
     if names is None or len(names) != len(numbers):
         raise NoPlainFormError(f"activation {kind} with {len(numbers)} numbers")
