@@ -1,5 +1,8 @@
 """What ONNX operators compute, in PyTorch: those of common image networks and transformers.
 
+Attributes that are not read here are noticed all the same: `pytorch.finetune` compares the outputs
+with those of onnxruntime before it trains.
+
 Source: the ONNX specification, opset 13 and later.
 """
 
@@ -59,6 +62,8 @@ def _normalise_batch(
     given: Given, x: Tensor, gain: Tensor, bias: Tensor, mean: Tensor, variance: Tensor
 ) -> Tensor:
     epsilon = given.get("epsilon", 1e-5)
+    # In training this writes new statistics into `mean` and `variance`. The momentum of 0.1 is what
+    # ONNX calls 0.9, the default.
     return F.batch_norm(x, mean, variance, gain, bias, given["training"], 0.1, epsilon)
 
 
@@ -91,6 +96,7 @@ def _slice_tensor(
 ) -> Tensor:
     places = range(len(starts)) if axes is None else axes.tolist()
     for k, axis in enumerate(places):
+        # Indices in place of a slice: PyTorch knows no negative steps.
         span = slice(int(starts[k]), int(ends[k]), None if steps is None else int(steps[k]))
         x = x.index_select(axis, torch.arange(*span.indices(x.shape[axis])))
     return x
@@ -134,6 +140,7 @@ def _split_tensor(given: Given, x: Tensor, sizes: Tensor | None = None) -> Seque
     axis = given.get("axis", 0)
     if sizes is not None:
         return x.split(sizes.tolist(), axis)
+    # Parts of equal length, the last one shorter where that does not come out even (opset 18).
     return x.split(-(-x.shape[axis] // given["results"]), axis)
 
 
@@ -147,11 +154,13 @@ def _fill_shape(given: Given, shape: Tensor) -> Tensor:
 
 
 def _cast_values(given: Given, x: Tensor) -> Tensor:
+    # PyTorch has no table from numpy's types to its own, but it converts arrays.
     dtype = helper.tensor_dtype_to_np_dtype(given["to"])
     return x.to(torch.from_numpy(np.zeros(1, dtype)).dtype)
 
 
 def _divide_tensors(given: Given, a: Tensor, b: Tensor) -> Tensor:
+    # ONNX divides whole numbers as C does, towards zero.
     return a / b if a.is_floating_point() else torch.div(a, b, rounding_mode="trunc")
 
 

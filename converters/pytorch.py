@@ -65,6 +65,7 @@ class Network(torch.nn.Module):
                 what = f"PyTorch is not told what {node.op_type} computes"
                 raise LadyError(f"{graph.name}: node {describe_node(node)}: {what}")
         self.graph = graph
+        # Copies: batch norms write their statistics into these tensors in place.
         self.weights = {n: torch.from_numpy(np.array(graph.array(n))) for n in graph.tensors}
         self.learned = {n: torch.nn.Parameter(self.weights[n]) for n in learned}
         # Names of weights have dots, which names of parameters may not have.
@@ -153,6 +154,7 @@ def finetune(
     net = Network(graph, _choose_learned(graph, statistics))
     _compare_outputs(net, {n: a[: samples.batch_size] for n, a in samples.inputs.items()})
     _train_network(net, samples, passes, rate, seed)
+    # The statistics were learned in place while the network ran in training mode.
     arrays = {
         **{n: w.numpy() for n, w in net.weights.items() if n in statistics},
         **{n: p.detach().numpy() for n, p in net.learned.items()},
@@ -210,6 +212,7 @@ def _train_network(net: Network, samples: _Samples, passes: float, rate: float, 
     shuffles = [torch.randperm(samples.count) for _ in range(int(np.ceil(passes)))]
     order = torch.cat(shuffles or [torch.zeros(0, dtype=torch.long)])
     for batch in order[: round(passes * samples.count)].split(BATCH_SIZE):
+        # A single sample has no variance, over which a batch norm could normalise.
         if len(batch) < 2:
             continue
         output = net({n: torch.from_numpy(a)[batch] for n, a in samples.inputs.items()})[0]

@@ -27,7 +27,8 @@ from collections.abc import Collection, Iterable
 from typing import ClassVar
 
 MIN_NAME_SIMILARITY = 0.6
-"""A known name is suggested where its similarity, `difflib`'s ratio, is at least this."""
+"""A known name is suggested where its similarity, `difflib`'s ratio, is at least this: its default.
+"""
 
 
 class LadyError(Exception):
@@ -98,6 +99,7 @@ def check_whole_number(name: str, value: object, minimum: int = 0) -> None:
         value: what was given. Truth values are not numbers.
         minimum: the smallest number that is allowed.
     """
+    # numpy's integers are no `int`, but have an index.
     if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < minimum:
         raise LadyError(f"{name} is a whole number from {minimum} on, not {value!r}")
 

@@ -116,6 +116,7 @@ def to_plain(value: Any) -> Any:
     """
     if value is None or isinstance(value, str | int):
         return value
+    # numpy's float64 is a float of Python, and becomes a plain one.
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, list | tuple):

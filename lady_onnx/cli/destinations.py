@@ -1,4 +1,4 @@
-"""Where results go. It is checked before any work is done."""
+"""Check where results go, before any work is done."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def claim_destination(path: Path, taken: set[Path]) -> Path:
         OutputError: it would overwrite one of `taken`, or cannot be written.
     """
     try:
+        # A model with external data is written to two files (`Graph.save`).
         places = {path.resolve(), path.with_name(f"{path.name}.data").resolve()}
     except ValueError as error:
         raise OutputError(f"{path}: {error}; choose another name") from error

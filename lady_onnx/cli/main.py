@@ -1,8 +1,7 @@
 """The entry point: finds the command, runs it, and turns errors into one line and an exit code.
 
-Exit codes: 0 done or yes, 1 no, 2 an unusable call or input, 130 interrupted, 141 nobody reads
-the output any more. Nothing is imported
-here that `--version` and `--help` do not need.
+Exit codes: 0 done or yes, 1 no, 2 an unusable call or input, 130 interrupted, 141 nobody reads the
+output any more. Nothing is imported here that `--version` and `--help` do not need.
 """
 
 from __future__ import annotations
@@ -76,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, by default those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # An error may come before the arguments are parsed, and has to be told as JSON all the same.
     has_json = "--json" in arguments
     try:
         # Options that stand before a command take no value.
@@ -89,9 +89,11 @@ def main(argv: Sequence[str] | None = None) -> int:
                 rules = importlib.import_module("lady_onnx.rules")
                 rules.load_rules_file(file)
             code = int(args.run(args))
+            # A closed pipe shows here, and not at the end of the process, where nothing catches it.
             sys.stdout.flush()
             return code
     except SystemExit as stop:
+        # argparse ends so after it has printed a help or the version.
         return int(stop.code or 0)
     except LadyError as error:
         return _report_error(error.code, str(error), has_json)

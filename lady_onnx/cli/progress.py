@@ -52,6 +52,7 @@ def show_phase(name: str, verbosity: int, is_counted: bool = False) -> Iterator[
     Yields:
         What the phase calls to say how far it is.
     """
+    # Imported here, because `--version` and `--help` load this module too.
     from tqdm import tqdm
 
     start = time.perf_counter()

@@ -181,6 +181,7 @@ def _alter_each(
 
 def _add_noise(array: np.ndarray, level: float, generator: np.random.Generator) -> np.ndarray:
     """Add normal noise, of `level` standard deviations of the array's own values."""
+    # In double precision, so that the result is rounded once.
     wide = array.astype(np.float64)
     noise = level * wide.std() * generator.standard_normal(array.shape)
     return (wide + noise).astype(array.dtype)
@@ -205,6 +206,8 @@ def _rescale_units(target: _Target, spread: float, generator: np.random.Generato
     }
     changed: dict[str, np.ndarray] = {}
     scalings = find_scalings(target.graph, target.analysis, target.symmetry.groups)
+    # Factors are applied in place, and several groups may meet in one weight: each weight is copied
+    # once, by the first group that touches it.
     for scaling in scalings.values():
         if scaling.free and scaling.group in chosen:
             for name in sorted(scaling.names - changed.keys()):

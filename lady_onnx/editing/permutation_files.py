@@ -91,6 +91,7 @@ def _read_entries(
         if name in found:
             raise ValueError(f"group '{name}' occurs twice")
         size, slots = known.get(name, (None, None))
+        # Files may leave size and slots out. A name that is not known is told by the caller.
         given = entry.get("size", size), entry.get("slots", slots)
         if name in known and given != known[name]:
             raise LadyError(

@@ -108,6 +108,7 @@ def draw_permutations(groups: Sequence[Group], seed: int) -> dict[str, np.ndarra
     generator = np.random.default_rng(seed)
     drawn = {}
     for group in groups:
+        # One of the two orders of a pair is the identity, so it may take a few draws.
         while True:
             permutation = generator.permutation(group.size)
             if group.size < 2 or (permutation != np.arange(group.size)).any():
@@ -208,6 +209,7 @@ def _read_elements(
     for name, permutation in permutations.items():
         if name not in known:
             raise LadyError(f"{graph.name}: no group '{name}'; the permutation is another model's")
+        # Its places have to be whole numbers: numpy would round others without a word.
         size, places = known[name].size, np.asarray(permutation)
         is_whole = places.dtype.kind in "iu"
         if not is_whole or not np.array_equal(np.sort(places, None), np.arange(size)):

@@ -54,6 +54,7 @@ def map_data(tensor: TensorProto, folder: Path | None, where: str) -> np.ndarray
     # A model must not be able to read files that its user did not give.
     if Path(location).is_absolute() or not file.resolve().is_relative_to(folder.resolve()):
         raise LadyError(f"{where}: '{location}' lies outside the model's folder; move it there")
+    # The shape says how much is read, and the entry `length` is not asked: it could say otherwise.
     size = _count_bytes(tensor)
     try:
         offset = int(fields.get("offset", 0))
@@ -71,6 +72,7 @@ def map_data(tensor: TensorProto, folder: Path | None, where: str) -> np.ndarray
 
 def _count_bytes(tensor: TensorProto) -> int:
     """Return the number of bytes of a weight's values."""
+    # A product that overflows is refused where the bytes are given the tensor's shape.
     count = int(np.prod(tensor.dims, dtype=np.int64))
     itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     return (count + 1) // 2 if tensor.data_type in PACKED_TYPES else count * itemsize
@@ -95,6 +97,7 @@ def write_data(
     for name, tensor in weights:
         file.write(b"\0" * (-file.tell() % PAGE_BYTES))
         start = file.tell()
+        # Two elements of a packed type share a byte in the file, and not in memory.
         if name in changed or tensor.data_type in PACKED_TYPES:
             file.write(onnx.numpy_helper.from_array(read(name), name).raw_data)
         else:

@@ -31,7 +31,8 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # Temporary files are private; this one gets the permissions of any new file.
+        # Temporary files are private; this one gets the permissions of any new file. The mask can
+        # only be read by setting it.
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(handle.name, 0o666 & ~umask)

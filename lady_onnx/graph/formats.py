@@ -48,6 +48,7 @@ def is_address(path: Path | str) -> bool:
     >>> is_address("models/m.onnx")
     False
     """
+    # One letter and a colon are a drive of Windows.
     scheme, colon, rest = str(path).partition(":/")
     return bool(colon and rest) and scheme.isalpha() and len(scheme) > 1
 

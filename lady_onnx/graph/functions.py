@@ -23,6 +23,8 @@ def count_inlined_nodes(model: ModelProto, limit: int) -> int:
         0 for a model without functions.
     """
     functions = {(f.domain, f.name, f.overload): f for f in model.functions}
+    # Each function is counted once: a chain of functions that call the next one twice would take
+    # exponential time.
     counts: dict[tuple[str, str, str], int] = {}
 
     def count(nodes: Iterable[NodeProto], above: frozenset[tuple[str, str, str]]) -> int:
@@ -30,6 +32,7 @@ def count_inlined_nodes(model: ModelProto, limit: int) -> int:
         for node in walk_nodes(nodes):
             key = (node.domain, node.op_type, node.overload)
             total += 1
+            # A function above this node is being counted: it calls itself.
             if key in above or total > limit:
                 return limit + 1
             if key in functions:

@@ -42,6 +42,7 @@ def link_graphs(graphs: Sequence[Graph], links: Sequence[tuple[str, str]]) -> Gr
     whole.opset_import.extend(
         helper.make_opsetid("" if d == "ai.onnx" else d, v) for d, v in opsets.items()
     )
+    # All outputs are known before the first link, which takes what it links out of the graph's.
     outputs = {o.name: o for o in whole.graph.output}
     inputs = {i.name: i for i in whole.graph.input}
     for given, taken in links:

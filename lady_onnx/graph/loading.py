@@ -66,6 +66,7 @@ def _parse_file(path: Path) -> Graph:
         why = "it holds no graph; give the path of an exported .onnx model"
         what = f"not an ONNX file, {explained}" if explained else f"not an ONNX file: {why}"
         raise FormatError(f"{path}: {what}")
+    # Before the graph is made: it reads weights out of the attributes of nodes.
     check_attributes(model, str(path))
     whole = np.frombuffer(raw, np.uint8)
     return Graph(model, path, {name: whole[start:end] for name, (start, end) in places.items()})

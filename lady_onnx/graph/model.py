@@ -64,6 +64,7 @@ class Graph:
         self.tensors: dict[str, TensorProto] = {}
         self._left = dict(left or {})
         self._changed: dict[str, np.ndarray] = {}
+        # What was asked before a weight was replaced is not forgotten: replace weights of copies.
         self._constant_along: dict[str, list[bool]] = {}
         for name, tensor, _ in list_weights(model):
             if name in self.tensors:
@@ -137,6 +138,7 @@ class Graph:
             LadyError: the values cannot be read.
         """
         array = self._view_array(name)
+        # Weights may begin anywhere in a file, and processors are slow on numbers out of alignment.
         return array if name in self._changed or array.flags.aligned else array.copy()
 
     def _view_array(self, name: str) -> np.ndarray:
@@ -201,6 +203,7 @@ class Graph:
             note: the text of its metadata entry `lady_onnx`.
         """
         model = self._copy_with_note(note)
+        # A list, because what is walked is written to on the way.
         for name, tensor, holder in list(list_weights(model)):
             if name in self._changed or name in self._left or is_external(tensor):
                 write_values(tensor, holder, self._view_array(name))

@@ -54,6 +54,7 @@ def sort_topologically(nodes: Iterable[NodeProto]) -> list[NodeProto]:
     Some tools append nodes out of order. Nodes in a cycle come last: whoever reads them finds what
     is missing.
     """
+    # Every turn takes the nodes whose operands are made. Most files need a single turn.
     waiting = list(nodes)
     ahead = {o for node in waiting for o in node.output if o}
     result: list[NodeProto] = []

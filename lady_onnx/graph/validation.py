@@ -23,7 +23,8 @@ from .nodes import (
 MAX_INLINED_NODES, MAX_INLINED_NODES_PER_NODE = 1 << 12, 64
 """The number of nodes that a model may have once its functions are written where they are called.
 
-It may have the first number, and the second for each node of its file.
+It may have the first number, and the second for each node of its file. A chain of functions
+that call the next one twice grows exponentially.
 """
 
 FIELD_OF_TYPE = {
@@ -85,6 +86,7 @@ def check_attributes(model: ModelProto, file: str) -> None:
 
 def _is_ambiguous(attribute: AttributeProto) -> bool:
     """Tell whether an attribute holds values in another field than its type says."""
+    # Only fields that the file gives are listed, those with a default value among them.
     held = {f.name for f, _ in attribute.ListFields()} - FIELDS_BESIDE_CONTENT
     return bool(held - {FIELD_OF_TYPE.get(attribute.type)})
 
@@ -98,6 +100,7 @@ def check_versions(graph: Graph) -> None:
     model = graph.model
     imports = {f"function '{f.name}'": f.opset_import for f in model.functions}
     for what, opsets in {"the model": model.opset_import, **imports}.items():
+        # The default domain has two names, and a version under each would be two versions.
         domains = ["" if o.domain == "ai.onnx" else o.domain for o in opsets]
         for domain in list_repeated(domains):
             imported = f"{what} imports domain '{domain or 'ai.onnx'}' twice"
@@ -172,6 +175,9 @@ def _check_functions(graph: Graph) -> None:
 
 def _check_inner_names(graph: Graph, made: set[str]) -> None:
     """Raise LadyError where a name could be that of a weight inside a body or a function.
+
+    `Graph.tensors` calls these by the path that leads to them, and two things of one name would be
+    taken for each other.
 
     Args:
         graph: the graph.

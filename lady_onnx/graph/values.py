@@ -32,6 +32,7 @@ def is_constant_along(array: np.ndarray, axis: int) -> bool:
     corner = array[tuple(slice(CORNER_SIZE) for _ in array.shape)]
     if (corner != corner.take([0], axis)).any():
         return False
+    # Runs that grow: a difference early on is found soon, and a constant weight takes few of them.
     moved = np.moveaxis(array, axis, 0)
     first, step = moved[:1], 1
     start = 1

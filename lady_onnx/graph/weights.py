@@ -25,7 +25,10 @@ TYPE_OF_VALUE_ATTRIBUTE = {
 """The types of a Constant node's attributes that hold numbers, by name."""
 
 MAX_SPARSE_RATIO = 1 << 20
-"""A sparse weight is written out if at least one in this number of its elements is given."""
+"""A sparse weight is written out if at least one in this number of its elements is given.
+
+A file of a few bytes could fill the memory otherwise.
+"""
 
 VALUE_FIELDS = (
     "float_data",
@@ -76,6 +79,7 @@ def read_constant(node: NodeProto) -> TensorProto | None:
     is_constant = node.op_type == CONSTANT and node.domain in ("", "ai.onnx")
     if not is_constant or not node.attribute or not any(node.output):
         return None
+    # The specification wants exactly one attribute.
     attribute = node.attribute[0]
     if attribute.type != TYPE_OF_VALUE_ATTRIBUTE.get(attribute.name):
         return None

@@ -37,7 +37,7 @@ They are the dimensions, the element type, the name, the bytes, the documentatio
 lie, and the metadata.
 """
 SINGLE_FIELDS = (2, NAME_FIELD, RAW_DATA_FIELD, 14)
-"""Of these fields a tensor has at most one."""
+"""Of these fields a tensor has at most one. Of several, protobuf takes the last."""
 
 MAX_FIELD_NUMBER = (1 << 29) - 1
 MAX_VARINT_SHIFT = 63
@@ -89,6 +89,7 @@ def _shorten_message(
     for number, kind, tag, low, high in _list_wire_fields(data, start, end):
         if number != path[0]:
             continue
+        # Of two graphs in one model protobuf makes a single one, weight by weight.
         graphs += number == GRAPH_FIELD and len(path) > 1
         if kind != BYTES or graphs > 1:
             raise ValueError("not written plainly")
@@ -97,6 +98,7 @@ def _shorten_message(
             if path[1:]
             else _shorten_tensor(data, low, high, found)
         )
+        # The tag and the length are written anew: the message has become shorter.
         head = [_encode_varint(number << 3 | BYTES), _encode_varint(sum(map(len, inner)))]
         pieces += [data[done:tag], *head, *inner]
         done = high

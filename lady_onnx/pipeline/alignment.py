@@ -68,7 +68,7 @@ def align_units(pairing: Pairing, options: Options, progress: Progress | None) -
 
 
 def _align_unequal(pairing: Pairing, progress: Progress | None) -> Alignment:
-    """Match all units of both models, and tells which of them only one has."""
+    """Match the units of both models, and tell which of them only one has."""
     assert pairing.extension is not None
     scalings = pairing.scalings
     # Units inside a head may meet in other ways than a sum: the head as a whole is summed over.
@@ -97,7 +97,7 @@ def _align_as_the_paper_does(
 def _align_with_alterations(
     pairing: Pairing, options: Options, progress: Progress | None
 ) -> Alignment:
-    """Explain alterations of whole weights, matches all units, and undoes factors and maps."""
+    """Explain alterations of whole weights, match all units, and undo factors and maps."""
 
     def align(reference: Arrays, suspect: Arrays) -> Undone:
         return _align_and_unscale(pairing, options.assignment, reference, suspect)
@@ -113,6 +113,7 @@ def _align_with_alterations(
     found = _align_and_unscale(pairing, options.assignment, altered, theirs, progress)
     steps, altered, found = _reconsider_scaled(ours, theirs, steps, altered, found, align)
 
+    # Models are run only if a rotation was found, so this is asked later, and not computed here.
     def is_preserved() -> bool:
         return have_equal_outputs(pairing.reference, pairing.given, options)
 
@@ -124,6 +125,7 @@ def _explain_weight(
     reference: np.ndarray, suspect: np.ndarray
 ) -> tuple[np.ndarray, tuple[Alteration, ...]] | None:
     """Explain how a weight was altered, whatever its order; None where nothing explains it."""
+    # The hash does not depend on the order of the values: units that only moved alter nothing.
     if not is_float_array(reference) or hash_values(reference) == hash_values(suspect):
         return None
     altered, how = explain_alterations(reference, suspect)
@@ -140,6 +142,7 @@ def _align_and_unscale(
     """Find the suspect's units, and take out the factors by which they were multiplied."""
     groups = pairing.symmetry.groups
     matcher = Matcher(groups, reference, suspect, assignment=assignment)
+    # Factors are measured on what the quick search found; the thorough one may then be left out.
     matcher.begin(progress)
     touched = {s.initializer for g in groups for s in g.slots}
     # Weights with the same values in another order were not multiplied.
@@ -163,10 +166,10 @@ def _reconsider_scaled(
     found: Undone,
     align: Align,
 ) -> tuple[dict[str, tuple[Alteration, ...]], dict[str, np.ndarray], Undone]:
-    """Reconsider weights that seem to be multiplied as a whole: all their units may be.
+    """Take weights that seem to be multiplied as a whole for weights whose units are multiplied.
 
-    That is so where other weights have the inverse factor, so that the factors of units explain
-    both.
+    Both look the same in a single weight. Factors of units explain it better where another weight
+    has the inverse factor, because then the function is as it was.
 
     Args:
         ours: the reference's weights.
@@ -184,6 +187,7 @@ def _reconsider_scaled(
         plain = {**altered, **{name: ours[name] for name in scaled}}
         trial = align(plain, theirs)
         back = {n for n in scaled if is_nearly_equal(plain[n], trial.arrays.get(n, theirs[n]))}
+        # Each turn drops a weight that factors of units do not explain, or ends the loop.
         if back == scaled:
             kept = {name: how for name, how in steps.items() if name not in scaled}
             return kept, plain, trial
@@ -199,7 +203,7 @@ def _undo_maps(
     align: Align,
     is_preserved: Callable[[], bool],
 ) -> Undone:
-    """Undo rotations and mixing of whole groups, and aligns what is left.
+    """Undo rotations and mixing of whole groups, and align what is left.
 
     Args:
         pairing: the two models.
@@ -222,6 +226,7 @@ def _undo_maps(
     mixed = undo_mixing(groups, scalings, reference, suspect, undone.matches, align)
     if mixed.findings:
         undone = align(reference, {**suspect, **mixed.arrays})
+    # The last alignment moved some of the unmixed weights on, so its arrays go over theirs.
     plain = {**rotated.arrays, **mixed.arrays}
     return replace(
         undone,

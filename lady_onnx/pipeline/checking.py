@@ -53,6 +53,7 @@ class Check(Report, Verdict):
             "alterations": {},
         }
         return {
+            # The fields of the check itself stand last, and so go over those of its resync.
             **(found.to_verdict_fields() if found else missing),
             "verdict": self.verdict,
             "reason": self.reason,
@@ -85,6 +86,7 @@ def check(
         LadyError: a model cannot be read.
     """
     try:
+        # A verdict rests on the programs and the weights, so that outputs need not be compared.
         found = resync(reference, suspect, verify="none", custom_ops=custom_ops, progress=progress)
     except ArchitectureError as error:
         return Check("unrelated", str(error))

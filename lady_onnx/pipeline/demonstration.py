@@ -103,6 +103,7 @@ def run_demo(folder: Path) -> Demonstration:
     reference.save(paths["reference"], "demo")
     shuffled = permute(reference, SEED)
     slots = sorted({s.initializer for g in shuffled.symmetry.groups for s in g.slots})
+    # This replaces weights of the shuffled graph in place; its permutations stay as they are.
     _noise_weights(shuffled.graph, slots)
     shuffled.graph.save(paths["suspect"], PERMUTED_NOTE)
     result = resync(paths["reference"], paths["suspect"])
@@ -158,6 +159,7 @@ def _measure_model(
 def _count_restored(shuffled: Permuted, result: Resync) -> int:
     """Count the units that were found where the shuffle put them."""
     groups = result.symmetry.groups
+    # Unit j of the suspect is unit p[j] of the reference, so its inverse says where each unit lies.
     truth = invert_permutations(Nesting(groups), shuffled.permutations)
     return sum(int((result.permutations[g.id] == truth[g.id]).sum()) for g in groups)
 

@@ -106,6 +106,7 @@ def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) ->
     aligned = _write_weights(pairing, link.suspect, moved)
     result = aligned
     if options.repair:
+        # A repaired unit is as rounded or pruned as the rest of its weight in the suspect.
         fixed = repair_weights(groups, findings, altered, {**view, **moved})
         result = _write_weights(pairing, aligned, fixed)
     changed = _list_different_weights(pairing, result)
@@ -149,6 +150,7 @@ def _find_changes(
     ]
     if undone.expected:
         frames.append((altered, {**view, **moved}))
+    # What was undone is rounded, and its rounding is no finding.
     least = UNDOING_TOLERANCE if undone.findings else 0.0
     findings = undone.findings + find_tampering(pairing.symmetry.groups, frames, least)
     now = {**view, **moved}
@@ -157,6 +159,7 @@ def _find_changes(
         ("inert", (n,)) for n in find_inert_biases(graph, altered, now)
     ]
     free += [("shifted", pair) for pair in find_cancelling_biases(graph, altered, now)]
+    # A bias that the function does not depend on may have any value: it was not tampered with.
     for kind, biases in free:
         kept = (f for f in findings if f.slot not in biases)
         findings = (*kept, Finding(kind, None, None, biases[0], None, 0.0))
@@ -217,6 +220,7 @@ def _is_weight_restored(
     if name in undone.grown:
         return is_mixture(mine, array, undone.grown[name])
     if not pairing.link.alike:
+        # A short type has no such tolerance. The bound goes as well, and only equal weights pass.
         left = measure_writing_tolerance(mine)
         bound = left if bound is None or left is None else bound + left
     if name not in undone.expected:
@@ -224,6 +228,7 @@ def _is_weight_restored(
     expected = undone.expected[name]
     placed = undone.placed.get(name, pairing.suspect_weights[name])
     own = [np.asarray(r) for r in (bound, other) if r is not None]
+    # The bounds hold for weights without factors. A factor above one makes them larger as well.
     share = np.divide(expected, mine, out=np.ones_like(expected), where=mine != 0)
     total = sum(o * np.maximum(np.abs(share), 1) for o in own) if own else None
     beside = np.zeros(())
@@ -238,7 +243,7 @@ def _measure_writing_bounds(pairing: Pairing, matches: Sequence[Match]) -> Writi
     found = {name: link.room(name) for name in link.places}
     theirs = {name: np.array(other) for name, (_, other) in found.items() if other is not None}
     groups = [g for g in pairing.symmetry.groups if any(s.initializer in theirs for s in g.slots)]
-    # Slots in weights whose forms are exact have nothing to move.
+    # All weights of a group are moved together; zeros stand for those whose forms are exact.
     names = {s.initializer for g in groups for s in g.slots}
     whole = {n: np.zeros(link.reference.shape(n)) for n in names}
     permutations = {m.group: m.permutation for m in matches}
@@ -330,8 +335,7 @@ def _compare_unequal(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], Graph]:
     """Return the weights of both models without units that only one of them has.
 
-    The weights have the reference's names and shapes. Units that the suspect lacks are zeros in
-    both.
+    The weights have the reference's names and shapes. What the suspect lacks is zero in both.
 
     Returns:
         The weights of the reference; those of the suspect; and the reference's model with the
@@ -374,6 +378,7 @@ def _list_unequal_figures(pairing: Pairing, found: Unequal) -> tuple[np.ndarray,
     for match in found.matches:
         many = pairing.extension.models.mine[match.group]
         similar.append(match.similarity[:many])
+        # A unit without a copy has the similarity zero.
         certain.append(match.certainty[np.flatnonzero(match.similarity[:many])])
     certainty = np.concatenate(certain)
     return certainty if certainty.size else np.zeros(1), np.concatenate(similar)

@@ -16,7 +16,7 @@ VERIFY_CHOICES = ("auto", "run", "proof", "none")
 
 @dataclass(frozen=True)
 class Options:
-    """The choices of a caller of `resync`, whose documentation lists them."""
+    """Hold the choices of a caller of `resync`, whose documentation explains them."""
 
     verify: str = "auto"
     provider: str = "auto"

@@ -105,6 +105,7 @@ def pair_networks(reference: Graph, suspect: Graph, options: Options) -> Pairing
         try:
             return _pair_unequal(reference, suspect, names)
         except ArchitectureError:
+            # The first error names the node at which the files part, and the second only a number.
             raise error from None
 
 
@@ -117,6 +118,7 @@ def _pair_equal(given: Graph, link: Link) -> Pairing:
         ArchitectureError: the models differ in a shape or an index on which their structure
             depends.
     """
+    # The link answers for both models: what holds in one of them alone must not make a group.
     analysis = analyse_graph(link.reference, link.constant_along, link.number)
     where = f"{link.suspect.name}: another architecture than {link.reference.name}"
     mend = "compare models exported from the same network"

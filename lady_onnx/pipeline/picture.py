@@ -50,6 +50,7 @@ def draw_matrices(panels: Sequence[tuple[str, np.ndarray]], caption: str = "") -
     for title, matrix in panels:
         parts += _draw_panel(x, title, matrix)
         x += matrix.shape[1] * CELL_PIXELS + MARGIN_PIXELS
+    # The scale lies below the axes' names, which end 20 pixels below the matrices.
     parts += _draw_scale(MARGIN_PIXELS, MARGIN_PIXELS + tallest + 42)
     return "\n".join([*parts, "</svg>"]) + "\n"
 

@@ -106,7 +106,7 @@ class Resync(Report):
 
     @property
     def recognised(self) -> float:
-        """The share of the units that are likely to be copies, beyond what chance gives."""
+        """The share of the units that are likely to be copies, beyond what chance gives, 0 to 1."""
         return measure_recognised(self)
 
     @property

@@ -11,9 +11,16 @@ import numpy as np
 from ..numerics import SHORT_TYPE_EPSILON, is_float_array, machine_epsilon
 
 FACTOR_STEPS = 2.0
-"""The error of a unit's factor, in steps of the weight's type; factors of short types have none."""
+"""The error of a unit's factor, in steps of the weight's type.
+
+A factor is measured on elements that were rounded themselves. In short types it is fitted until it
+explains the rounding of all elements, so no error is left there.
+"""
 FOLDING_STEPS = 4.0
-"""The difference between two tools that fold a norm into a weight, in steps of its type."""
+"""The difference between two tools that fold a norm into a weight, in steps of its type.
+
+Each tool rounds a sum, a root, a quotient and a product, by half a step at most.
+"""
 PRODUCT_ERROR_STEPS = 2.0**-6
 """The share by which a product may lie further than half a step from its rounding.
 
@@ -62,6 +69,7 @@ def measure_writing_tolerance(reference: np.ndarray) -> np.ndarray | None:
         return None
     size = np.abs(reference).astype(np.float64)
     if reference.ndim == 1:
+        # A bias may cancel to almost zero, and its rounding is that of the numbers it came from.
         size = size + np.median(size)
     return np.where(np.isfinite(size), FOLDING_STEPS * step * size, 0.0)
 
@@ -87,6 +95,7 @@ def is_product(
         return False
     unit = machine_epsilon(placed.dtype)
     known = FACTOR_STEPS if unit < SHORT_TYPE_EPSILON else 0.0
+    # The spacing of an infinity is NaN. Equal infinities have no gap, and need no limit.
     with np.errstate(invalid="ignore"):
         half = 0.5 * np.spacing(np.abs(placed)).astype(np.float64)
         size = np.abs(expected)

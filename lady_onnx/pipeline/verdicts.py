@@ -100,6 +100,7 @@ class Judged(Protocol):
 
 def judge_suspect(found: Judged) -> Verdict:
     """Judge a suspect that was re-synchronised."""
+    # The order decides: a yes first, and then whether it is a copy at all. Only a copy is altered.
     equality = BITS if found.exact and found.bits else ROUNDING
     if not found.apart:
         accepted = _judge_accepted(found, equality)
@@ -130,6 +131,7 @@ def _judge_accepted(found: Judged, equality: str) -> Verdict | None:
         back = " once they are back" if found.moved and found.alike else ""
         reason = f"{moved}{written}every weight is equal{how}{back}"
         return Verdict("permuted" if found.moved else "identical", reason, equality)
+    # From here on there are findings: a yes needs that undoing them gives the reference's weights.
     if not found.restored:
         return None
     idle = sum(f.kind == "obfuscated" for f in found.integrity)
@@ -187,6 +189,7 @@ def _judge_altered(found: Judged) -> Verdict:
     what = (
         f"by up to {found.max_weight_difference:.4g}"
         if found.max_weight_difference
+        # Zeros of both signs are equal as numbers, and not as bits.
         else "in the signs of zeros"
     )
     done = describe_alterations(found.alterations)

@@ -27,7 +27,7 @@ class Preservation:
 
 
 def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservation:
-    """Tell whether a result computes what the suspect did.
+    """Say whether a result computes what the suspect did, and how that is known.
 
     Args:
         suspect: the suspect as it was read.
@@ -43,10 +43,12 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
             found = compare_models(pair, samples=options.samples, seed=options.seed)
             return Preservation(found.equal, "run", found)
         except LadyError:
+            # With `auto` a model that onnxruntime does not run is left to the proof.
             if options.verify == "run":
                 raise
     if options.verify == "none":
         return Preservation(None, None)
+    # The result differs from the suspect by what cancels alone: permutations, factors, maps.
     return Preservation(True, "proof")
 
 

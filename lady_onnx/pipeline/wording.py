@@ -41,6 +41,7 @@ def describe_matches(matches: Sequence[Match], symmetry: Symmetry, limit: int | 
         limit: the number of groups at most, exact ones left out; None for all.
     """
     outer = [m for m in matches if not symmetry.group(m.group).parents]
+    # Exact matches have infinite margins, and there is nothing to say of them one by one.
     shown = [m for m in outer if limit is None or not np.isinf(m.margin).all()]
     rows = [
         (

@@ -135,6 +135,7 @@ class Writer:
         """Write a node with several results, and return their names; see `__call__`."""
         names = [self.fresh(operator.lower()) for _ in range(results)]
         given = {name: value for name, value in attributes.items() if value is not None}
+        # Operands that are left out at the end are not written.
         last = max((k for k, name in enumerate(operands, 1) if name), default=0)
         self.nodes.append(helper.make_node(operator, operands[:last], names, **given))
         return names
@@ -220,6 +221,7 @@ class PlainForm:
             NoPlainFormError: the node has something undeclared, or lacks what is required.
         """
         given = {a.name: a for a in node.attribute}
+        # An attribute that stands twice is read in one way here, and maybe in another by a runtime.
         if (
             len(given) < len(node.attribute)
             or not given.keys() <= self.attributes.keys()
@@ -327,6 +329,7 @@ def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | N
     pairs = [(result, name) for result, name in zip(results, node.output, strict=False) if name]
     if any(result is None for result, _ in pairs):
         return None
+    # A form returns names of its own. Copies give them the node's, and are taken out below.
     for result, name in pairs:
         writer.nodes.append(helper.make_node("Identity", [str(result)], [name]))
     return _drop_copies(_keep_needed(writer.nodes, [name for _, name in pairs]))
@@ -344,6 +347,8 @@ def _keep_needed(nodes: Sequence[NodeProto], names: Sequence[str]) -> list[NodeP
 
 def _drop_copies(nodes: Sequence[NodeProto]) -> list[NodeProto]:
     """Return the nodes without copies: what is copied is made under its last name at once."""
+    # A copy of an operand stays, because operands keep their names. So does a second copy of one
+    # result, which has two names then.
     made = {name for node in nodes for name in node.output}
     names: dict[str, str] = {}
     kept = []

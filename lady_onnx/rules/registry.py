@@ -178,6 +178,7 @@ def register_equation(
         given = (sizes or {}).items()
         return Equation(text, {n: node.attributes.get(a, default) for n, (a, default) in given})
 
+    # The table of operators shows it.
     describe.__doc__ = f"`{text}`"
     register(
         *operators,

@@ -101,6 +101,7 @@ def write_scaffold(operator: str, domain: str = "") -> tuple[str, str, str]:
 
 
 def _find_spec(operator: str, domain: str) -> str:
+    """Return the address of an operator's specification."""
     if domain == "com.microsoft":
         return "https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md"
     return f"https://onnx.ai/onnx/operators/onnx__{operator}.html"

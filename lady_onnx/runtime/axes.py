@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..graph.model import Graph
 
 SMALL_SIZE = 7
-"""A small odd size of symbolic axes."""
+"""A small size of symbolic axes; odd, so that no stride of two divides it."""
 LARGE_SIZE = 33
 """A larger odd size, the small one of pictures."""
 STRIDED_SIZE = 96
@@ -17,7 +17,10 @@ STRIDED_SIZE = 96
 MAX_DOUBLED_SIZE = 64
 """Up to this size, twice as much, and one, does not take too long to run."""
 MAX_BOUND = 520
-"""Sizes go beyond a bound that the model has for a size, if the bound lies below this."""
+"""Sizes go beyond a bound that the model has for a size, if the bound lies below this.
+
+The usual tables of positions have 512 rows.
+"""
 MAX_GROWTH = 8
 """Inputs may get this many times larger than random ones for that ..."""
 MAX_FREE_ELEMENTS = 100_000
@@ -84,6 +87,7 @@ def read_axes(graph: Graph, shapes: Shapes) -> Axes:
             continue
         found: list[int | str] = []
         for axis, dim in enumerate(dims):
+            # An axis without a name is tied to no other, so it gets a name of its own.
             symbol = dim.dim_param or f"{value.name}[{axis}]"
             found.append(dim.dim_value if dim.dim_value > 0 else symbol)
             if dim.dim_value <= 0:
@@ -107,6 +111,8 @@ def list_small_sizes(axes: Axes) -> list[dict[str, int]]:
 def choose_sizes(axes: Axes, bounds: Sequence[int]) -> Iterator[tuple[str, dict[str, int]]]:
     """Yield sizes of the symbolic axes, the most telling first, and what to call them.
 
+    The caller takes as many as it has samples for, so the order counts.
+
     Args:
         axes: the symbolic axes.
         bounds: integers of the model at which something changes.
@@ -119,6 +125,7 @@ def choose_sizes(axes: Axes, bounds: Sequence[int]) -> Iterator[tuple[str, dict[
     longest, longer = _choose_longer_sizes(axes, bounds)
     for size in dict.fromkeys((odd, 1, longest)):
         yield _name_sizes(axes.others, size), axes.set_all(size)
+    # All axes differ from each other here: a model that takes one for another shows it.
     apart = {s: odd + 2 * k for k, s in enumerate(axes.others)} | dict.fromkeys(axes.batches, 3)
     yield f"axes {', '.join(f'{s}={n}' for s, n in apart.items())}", apart
     rest = (STRIDED_SIZE, 2, longer, SMALL_SIZE) if axes.has_pictures else (2, longer)

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 TELLING_PER_SAMPLE, EXTRA_TELLING = 2, 5
 """Samples made to tell for every random one, and beyond that: 17 in all for 4 random ones."""
 PERTURBED_COPIES = 3
-"""Copies of a model with moved weights. One alone may tip to the same side."""
+"""Copies of a model with moved weights.
+
+What lies at a half tips to one side or the other. A single copy may tip to the side of the model.
+"""
 TOLERANCE = 1e-4
 """The largest difference that counts as none, relative to the largest output."""
 HALF_TOLERANCE = 1e-2
@@ -108,6 +111,7 @@ class SessionPair:
 
     def _open_perturbed(self, step: float) -> list[InferenceSession]:
         """Open sessions of copies of the first model with moved weights."""
+        # The seed is fixed: the same two files get the same answer whatever the inputs are.
         generator = np.random.default_rng(0)
         sessions = []
         for _ in range(PERTURBED_COPIES):
@@ -254,6 +258,7 @@ def _make_samples(
 ) -> list[Sample]:
     """Make samples that tell, small ones where the first model runs on small inputs."""
     axes = read_axes(source.graph, {n: x.shape for n, x in ordinary.items()})
+    # At the last sizes the first model is known to run, so they are not tried.
     *tried, small = list_small_sizes(axes)
     for sizes in tried:
         inputs = source.make_inputs(axes.resolve_shapes(sizes), Traits(), seed, 0)

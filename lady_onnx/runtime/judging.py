@@ -16,9 +16,9 @@ from .telling import Sample
 from .verification import OutputDifference, Run
 
 ROUNDING_STEP = 1e-6
-"""How far inputs and weights are moved to measure rounding, relatively."""
+"""How far inputs and weights are moved to measure rounding, relatively: eight steps of float32."""
 HALF_ROUNDING_STEP = 1e-3
-"""The same for models in half precision."""
+"""The same for models in half precision: one step of float16."""
 MAX_ROUNDING_RATIO = 10
 """A difference of at most this many times what such a step does is rounding."""
 
@@ -83,6 +83,7 @@ def _measure_gap(x: np.ndarray, y: np.ndarray) -> _Gap:
     x, y = x.astype(np.float64), y.astype(np.float64)
     known = np.isfinite(x) & np.isfinite(y)
     scale = float(np.abs(x[known]).max(initial=0.0))
+    # Differences of infinities are NaN, so these are compared apart from the numbers.
     if not np.array_equal(x[~known], y[~known], equal_nan=True):
         return _Gap(shape, float("inf"), scale, has_overflowed=True)
     x, y = np.where(known, x, 0.0), np.where(known, y, 0.0)
@@ -98,6 +99,8 @@ def _measure_gaps(ours: Outputs, theirs: Outputs) -> list[_Gap]:
 @dataclass
 class _Case:
     """One sample that was run.
+
+    The last two attributes are filled in when an output of it is judged to differ.
 
     Attributes:
         kind: what is special about it, as `Run.kind`.
@@ -199,6 +202,7 @@ class Judge:
         if is_sound and gap.relative <= self._tolerance:
             return gap.relative, True
         if case.is_ordinary:
+            # A sample with small outputs gets the room of the others, if rounding explains it.
             within = _divide_by_scale(gap.difference, usual)
             may_round = is_sound and within <= self._tolerance and is_open
             return (
@@ -215,6 +219,7 @@ class Judge:
 
     def _is_rounding(self, case: _Case, k: int) -> bool:
         """Tell whether output k of the first model differs as much when inputs or weights move."""
+        # Copies of the inputs are cheap. Copies of the model need sessions, so they come second.
         difference = case.gaps[k].difference
         if case.spreads is None:
             case.spreads = self._measure_spreads(self._run_nearby(case.inputs))

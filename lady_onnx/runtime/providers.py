@@ -43,8 +43,10 @@ def choose_provider(wanted: str = "auto") -> str:
 
 def _is_cuda_usable(ort: Any) -> bool:
     """Try the libraries one by one, as onnxruntime would, but quietly."""
+    # A session that cannot load them complains on the terminal, and runs on the CPU instead.
     is_windows = os.name == "nt"
     try:
+        # The libraries of CUDA load on machines without a device too, so the driver is asked first.
         cuda = ctypes.CDLL("nvcuda.dll" if is_windows else "libcuda.so.1")
         count = ctypes.c_int()
         if cuda.cuInit(0) or cuda.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
@@ -66,7 +68,10 @@ def _is_cuda_usable(ort: Any) -> bool:
 
 @contextlib.contextmanager
 def _silence_output() -> Iterator[None]:
-    """Keep everything from the terminal, also what C++ writes."""
+    """Keep everything from the terminal, also what C++ writes.
+
+    C++ writes to the file descriptors, so these are turned away, and not Python's streams.
+    """
     sys.stdout.flush()
     sys.stderr.flush()
     saved = [os.dup(1), os.dup(2)]

@@ -1,7 +1,7 @@
 """What a model's numbers say of inputs that tell: which integers fit, and where something changes.
 
 Nothing is run: nodes, bodies and functions are read. What operators say about values is declared in
-`lady_onnx.rules.bounds`.
+`lady_onnx.rules.vocabulary.bounds`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ from ..rules.vocabulary.bounds import (
 from ..rules.vocabulary.structure import CONTROL_INPUTS, CONTROL_OUTPUTS
 
 MAX_BOUNDS = 64
-"""The number of bounds that are read of one constant, and that are kept of all."""
+"""The number of bounds that are read of one constant, and that are kept of all.
+
+Of all bounds those nearest to zero are kept, because random inputs meet them.
+"""
 
 Prefixes = tuple[str, ...]
 """What may stand before the names of constants that a node sees, the innermost body's first."""
@@ -134,6 +137,7 @@ def _trace_spans(
     constants: _Constants, nodes: Sequence[NodeProto], prefixes: Prefixes, wanted: dict[str, Span]
 ) -> None:
     """Add to `wanted`, by name, the integers that fit what nodes do with them."""
+    # From the last node to the first: who reads a value has said what it wants before it is made.
     for node in reversed(nodes):
         for body, attribute in _list_single_bodies(node):
             within = (prefixes[0] + prefix_of_body(node, attribute), *prefixes)
@@ -219,6 +223,7 @@ def _narrow_span(wanted: dict[str, Span], name: str, span: Span | None) -> None:
     """Add a demand on the integers of one name, unless it leaves none of them."""
     if span is None or not name:
         return
+    # Two readers may want what no integer satisfies. Then the first demand stays as it is.
     low, high = wanted.get(name, span)
     low, high = max(low, span[0]), min(high, span[1])
     if low < high:

@@ -62,7 +62,8 @@ def draw_answered_samples(
     graph = source.graph
     has_pictures = any(len(i.shape) >= MIN_PICTURE_AXES for i in session.get_inputs())
     sizes = PICTURE_SIZES if has_pictures else SEQUENCE_SIZES
-    # Whether integers are out of the range of a table that is computed may only show in a run.
+    # Whether integers are out of the range of a table that is computed may only show in a run. The
+    # loop sets the attribute itself, which keeps the value at which the model ran.
     for source.narrow in (False, True):
         for shapes, _ in choose_input_shapes(graph, sizes):
             for name in (i.name for i in session.get_inputs()):

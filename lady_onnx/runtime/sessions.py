@@ -30,7 +30,10 @@ MAX_MESSAGE_LENGTH = 300
 SINGLE_NODE_IR_VERSION = 8
 """The version of the file format of models that are made of a single node."""
 BLOCK_PROBE_OPSET = 20
-"""The operator set of the model that asks for onnxruntime's block size."""
+"""The operator set of the model that asks for onnxruntime's block size.
+
+Any set that the installed onnxruntime knows would do.
+"""
 
 
 def _make_options(level: str) -> SessionOptions:
@@ -72,6 +75,7 @@ def open_session(
         )
     except LadyError:
         raise
+    # onnxruntime raises its own kinds of exceptions, which have no class in common but this.
     except Exception as error:
         raise ExecutionError(
             f"{graph.name}: onnxruntime cannot load it: {_shorten_error(error)}; export it again"
@@ -129,6 +133,7 @@ def _to_array(output: Any) -> np.ndarray:
         arrays = [_to_array(part).ravel() for part in parts]
         return np.concatenate(arrays) if arrays else np.zeros(0)
     array = np.asarray(output)
+    # Text has no differences that could be measured. Different texts give different numbers.
     if array.dtype.kind in "OUS":
         checksums = [zlib.crc32(str(text).encode()) for text in array.ravel()]
         return np.array(checksums, np.uint32).reshape(array.shape)
@@ -178,6 +183,7 @@ def measure_block_channels() -> int | None:
 
     None where it has no such layout on this processor.
     """
+    # The operator takes channels in fours. It fills four up to one block, whose size is the answer.
     node = onnx.helper.make_node("ReorderInput", ["x"], ["y"], domain="com.microsoft.nchwc")
     found = run_node(node, BLOCK_PROBE_OPSET, {"x": np.zeros((1, 4, 1, 1), np.float32)})
     return None if found is None else int(found.shape[1])

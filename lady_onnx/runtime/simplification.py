@@ -56,6 +56,7 @@ def simplify_models(reference: Graph, suspect: Graph) -> list[tuple[Graph, Graph
         sources = []
         for k, graph in enumerate((reference, suspect)):
             model = graph.to_model("")
+            # One of the two may be in half precision, around which the optimiser writes casts.
             _widen_graph(model.graph)
             if model.ByteSize() > PROTOBUF_LIMIT:
                 return []

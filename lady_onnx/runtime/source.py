@@ -17,7 +17,7 @@ from .reach import Reach, find_reach, join_bounds
 GRAINS = ((1, 1.0), (4, 3.0), (2, 3.0), (8, 1.0))
 """The size of the blocks of a random picture, in pixels, and its standard deviation, by sample."""
 PLAIN_SPAN = (0, 2)
-"""The span of random integers that reach no table."""
+"""The span of random integers that reach no table: 0 and 1, which most models take."""
 MAX_INTEGER = 100_000
 """Larger integers may be counts that take too long."""
 MAX_FLOAT_BOUND = 10_000
@@ -186,6 +186,7 @@ class Source:
         if span is None and dtype.itemsize <= SHORT_INTEGER_BYTES:
             span = (limits.min, limits.max + 1)
         if span is None:
+            # The largest come first: an input of one element takes them in turn, and has few turns.
             own = [c for c in self.reach.integers[::-1] if abs(c) <= MAX_INTEGER]
             known = [c for c in dict.fromkeys((*own, *COUNTS)) if limits.min <= c <= limits.max]
             pool = np.array(known)
@@ -196,6 +197,7 @@ class Source:
         else:
             low, last = max(span[0], limits.min), min(span[1] - 1, limits.max)
             ends = {"first": (low, low), "last": (last, last)}
+            # Spread evenly, so that as many rows as possible are looked up, and then shuffled.
             chosen = generator.permutation(
                 np.linspace(*ends.get(traits.integers or "", (low, last)), size).round()
             )

@@ -82,6 +82,7 @@ def make_telling_samples(
         _make_small(source, axes, small, mixed, seed),
         _make_small(source, axes, small, floats, seed),
     )
+    # They take turns, so that a caller of few samples gets the first ones of each sort.
     turns = itertools.chain.from_iterable(itertools.zip_longest(*sorts))
     return list(itertools.islice((s for s in turns if s is not None), count))
 
@@ -93,6 +94,7 @@ def _keep_telling(source: Source, shapes: Shapes, wanted: Sequence[Traits]) -> l
     has_masks = any(source.is_mask(n) and not source.is_flag(n, shapes) for n in names)
     has_integers = any(source.is_integer(n) for n in names)
     has_floats = any(source.is_float(n) for n in names)
+    # Traits that differ in their turn alone are one and the same, so they are compared without it.
     kept: dict[Traits, Traits] = {}
     for traits in wanted:
         own = Traits(

@@ -16,21 +16,23 @@ MAX_SHOWN_OUTPUTS = 10
 class OutputDifference:
     """How one output of two models differs.
 
-    On random inputs, and on those given as data, an output is equal where its shapes are the same,
-    all its values are finite, and no difference is larger than the tolerance times the largest
-    value *of that sample*. So a sample with large outputs hides no difference on one with small
-    outputs.
+    Ordinary samples are random, or given as data. Others are made to tell: their inputs are zero,
+    extreme, or special in another way.
 
-    On inputs made to tell, zero or extreme ones among them, infinities and NaN in the same places
-    of both are equal too. Where such a difference is larger than that, the first model's own
-    rounding is measured: by its outputs on two copies of the sample, with all inputs of both moved
-    a step away from zero, and where that does not explain the difference, by those of copies of the
-    model with all weights moved a step. A difference is rounding, and is not counted, where it is
-    at most ten times as large as the difference of those, or at most ten steps of the largest value
-    of all random samples.
+    An output is equal on an ordinary sample where both shapes are the same, all values are finite,
+    and no difference is larger than the tolerance times the largest value *of that sample*. So a
+    sample with large outputs hides no difference on one with small outputs. On a sample made to
+    tell, infinities and NaN in the same places of both are equal too.
 
-    On random inputs, no difference larger than the tolerance times the largest value of *all*
-    random samples passes as rounding.
+    A larger difference may be rounding, and then it is not counted. The first model's own rounding
+    is measured in two ways: by its outputs on two copies of the sample, with all inputs moved a
+    step away from zero; and where these do not explain the difference, by the outputs of copies of
+    the model, with all weights moved a step. A difference that is at most ten times as large as the
+    differences of those is rounding.
+
+    On ordinary samples nothing larger than the tolerance times the largest value of *all* ordinary
+    samples passes as rounding. On samples made to tell, whatever is at most ten steps of that value
+    passes.
 
     Attributes:
         name: the output's name in the first model.

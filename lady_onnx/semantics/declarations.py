@@ -146,6 +146,7 @@ def _find_unimplied_length_name(
         for axis, dim in enumerate(walk_dimensions(item.type)):
             place: object = ("place", number, axis)
             if is_tensor and item.shape is not None and axis < len(item.shape):
+                # Equal lengths have equal texts, since the terms of a polynomial are sorted.
                 known.join(place, ("length", repr(item.shape[axis])))
             if (item.name, axis) in stated:
                 known.join(place, ("stated", stated[item.name, axis]))

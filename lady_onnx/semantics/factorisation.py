@@ -56,6 +56,7 @@ def group_factors(factors: Sequence[Length], shape: Sequence[Length]) -> list[li
     found: list[list[int]] = []
     at = 0
     for n in shape:
+        # An axis of length one is the product of no factors.
         run: list[int] = []
         while multiply_lengths(factors[k] for k in run) != n:
             if at == len(factors):
@@ -81,6 +82,8 @@ def refine_shapes(
     >>> refine_shapes([6, 4], [2, 12])
     ([[2, 3], [4]], [[2], [3, 4]])
     """
+    # x and y are what is left of the axes before i and j. The factor that both have is split off,
+    # and whichever is used up goes on to its next axis.
     left: list[list[Length]] = [[] for _ in a]
     right: list[list[Length]] = [[] for _ in b]
     i = j = 0

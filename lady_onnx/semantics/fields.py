@@ -8,17 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+# Reasons that several fields share.
 NAME = "a name inside the file; what stands in its place is compared"
-
-
 TEXT = "text for people"
-
-
 PLACEMENT = "where a node runs, not what it computes"
-
-
 STORAGE = "how the same values are stored"
-
 
 IGNORED: Mapping[str, str] = {
     "ModelProto.ir_version": "how the file is written; its operators say what it may hold",

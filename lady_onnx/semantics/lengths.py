@@ -13,13 +13,16 @@ from collections.abc import Iterable, Mapping
 from typing import Union
 
 MAX_TERMS = 64
-"""The largest number of terms that a length may have."""
+"""The largest number of terms that a length may have: every product of sums multiplies it."""
 MAX_FACTORS = 6
 """The largest number of unknowns that one term may multiply."""
 MAX_COEFFICIENT = 1 << 40
-"""The largest absolute coefficient of a length."""
+"""The largest absolute coefficient of a length.
+
+Lengths are computed in int64 when a model runs. This leaves 23 bits for the unknowns.
+"""
 MAX_INT32_COEFFICIENT = 1 << 12
-"""The largest absolute coefficient of a length that is held in four bytes."""
+"""The largest absolute coefficient of a length that is held in four bytes: 19 bits are left."""
 
 Monomial = tuple[str, ...]
 """A product of unknowns, by their names, sorted."""
@@ -34,6 +37,8 @@ class Polynomial:
 
     __slots__ = ("terms",)
 
+    # No coefficient is zero, and a plain number is no polynomial (`_make_length`). So two lengths
+    # are equal where their terms are.
     def __init__(self, terms: Iterable[tuple[Monomial, int]]):
         self.terms = tuple(sorted(terms))
 
@@ -137,6 +142,7 @@ def _make_length(terms: Iterable[tuple[Monomial, int]]) -> Length:
         len(m) > MAX_FACTORS or abs(c) > MAX_COEFFICIENT for m, c in kept.items()
     ):
         raise ArithmeticError("lengths that whole numbers may not hold")
+    # The empty monomial stands for the plain number, and is the only one here.
     if not kept.keys() - {()}:
         return math.prod(kept.values()) if kept else 0
     return Polynomial(kept.items())

@@ -34,6 +34,7 @@ def is_same_message(a: Message, b: Message) -> bool:
 
 
 def _is_same_field(a: Message, b: Message, f: FieldDescriptor) -> bool:
+    """Tell whether one field of two messages is equal; a message in it may be given or not."""
     x, y = getattr(a, f.name), getattr(b, f.name)
     if f.is_repeated:
         return len(x) == len(y) and all(_is_same_item(p, q, f) for p, q in zip(x, y, strict=True))
@@ -44,10 +45,12 @@ def _is_same_field(a: Message, b: Message, f: FieldDescriptor) -> bool:
 
 
 def _is_same_item(x: object, y: object, f: FieldDescriptor) -> bool:
+    """Tell whether two values of a field are equal."""
     if f.message_type is not None:
         assert isinstance(x, Message)
         assert isinstance(y, Message)
         return is_same_message(x, y)
+    # Bit for bit: zeros of both signs are different, and a NaN is equal to itself.
     if isinstance(x, float) and isinstance(y, float):
         return struct.pack("<d", x) == struct.pack("<d", y)
     return x == y

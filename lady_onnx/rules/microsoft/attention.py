@@ -70,6 +70,8 @@ def describe_attention(node: Node) -> Kind:
     `Attention` has a plain form as well. It is described here where its plain form says nothing:
     where later places are masked, or the mask is no table of what is kept.
     """
+    # The operands, in both: 0 input, 1 weights, 2 bias. QAttention has 4 weight_scale and
+    # 7 weight_zero_point, and no bias of the scores: there is no operand 9.
     quantised = node.operator == "QAttention"
     shapes = [*node.shapes, *[None] * 9]
     mask, past, bias = (5, 8, 9) if quantised else (3, 4, 5)
@@ -120,6 +122,8 @@ def describe_multi_head_attention(node: Node) -> Kind:
     The operator has a plain form as well. It is described here where its plain form says nothing:
     where later places are masked, or the mask is no table of what is kept.
     """
+    # The operands: 0 query, 1 key, 2 value, 3 bias of all three, 4 key_padding_mask,
+    # 5 attention_bias, 6 past_key, 7 past_value.
     shapes = [*node.shapes, *[None] * 9]
     if any(shapes[k] is None or require_rank(node, k) != 3 for k in range(3)) or any(
         shapes[k] is not None for k in (6, 7)
@@ -217,6 +221,9 @@ def describe_rotary_embedding(node: Node) -> Kind:
 @register("GroupQueryAttention", domain=MICROSOFT)
 def describe_group_query_attention(node: Node) -> Kind:
     """Orders of key heads, of the queries of each, and inside them; caches keep theirs."""
+    # The operands: 0 query, 1 key, 2 value, 3 past_key, 4 past_value, 5 seqlens_k,
+    # 6 total_sequence_length, 7 cos_cache, 8 sin_cache, 9 position_ids. Without operand 1 the first
+    # one has query, key and value side by side.
     given = [s is not None for s in node.shapes] + [False] * 16
     if any(given[10:16]) or node.results > 3:
         raise UnknownStructureError("a bias, a sink, norms or scales inside the operator")

@@ -132,6 +132,7 @@ def describe_block_product(node: Node) -> Kind:
     """Weights [n, blocks, bytes]: columns and blocks of rows are free, rows inside a block not."""
     rank = require_rank(node)
     left = [f"b{i}" for i in range(rank - 1)]
+    # The operands: 0 A, 1 B, 2 scales, 3 zero_points, 4 g_idx, 5 bias.
     given = [*node.shapes, *[None] * 6]
     if given[4] is not None:
         raise UnknownStructureError("an index of groups")

@@ -25,13 +25,13 @@ def find_rms_norm_law(node: ScaledNode) -> Norm:
 # cross in one weight, and a copy with factors that are not undone would be called altered.
 @register("Attention", law=Opaque())
 def describe_composed(node: Node) -> Kind:
-    """Run through the function that its specification spells it out as."""
+    """Its subgraphs are walked, or the function that its specification gives."""
     return Body()
 
 
 @register("Loop", "Scan", holds_bodies=True)
 def describe_repeated(node: Node) -> Kind:
-    """Run through the function that its specification spells it out as."""
+    """Its body is walked, which may run several times."""
     return Body(is_repeated=True)
 
 

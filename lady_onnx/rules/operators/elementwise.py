@@ -74,6 +74,7 @@ def find_clip_law(node: ScaledNode) -> Law | None:
 
 def _read_bound(node: ScaledNode, operand: int, attribute: str) -> np.ndarray | None:
     """Return a bound of Clip, None where it is not known, or there is none."""
+    # Bounds are operands since version 11, and attributes before.
     if len(node.operands) > operand and node.operands[operand]:
         array = node.find_value(operand)
         return array if array is not None and array.size == 1 else None
@@ -82,6 +83,7 @@ def _read_bound(node: ScaledNode, operand: int, attribute: str) -> np.ndarray | 
 
 
 @register("Relu", "LeakyRelu", "Max", "Min", law=PositivelyHomogeneous())
+# A factor of the slopes does not pass: it bends the function at zero.
 @register("PRelu", law=PositivelyHomogeneous(operands=(0,)))
 @register("Clip", law=find_clip_law)
 @register("Asin", "Asinh", "Atan", "Atanh", "Erf", "Round", "Shrink", "Sin", "Sinh", law=Odd())
@@ -104,6 +106,7 @@ def _read_bound(node: ScaledNode, operand: int, attribute: str) -> np.ndarray | 
 @register("Sqrt", law=Monomial((0.5,)))
 @register("Pow", law=find_power_law)
 @register("Where", law=Selection(operands=(1, 2)))
+# No factor and no sign passes these: exponentials, steps, comparisons, bits.
 @register("Acos", "Acosh", "Ceil", "Exp", "Floor", "IsInf", "IsNaN", "Log")
 @register("Celu", "Elu", "Gelu", "HardSwish", "Mish", "Selu", "Softplus", "Swish")
 @register("ThresholdedRelu", "BitCast", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr")

@@ -108,6 +108,7 @@ def describe_compress(node: Node) -> Kind:
     if "axis" not in node.attributes:
         raise UnknownStructureError("elements chosen from all axes at once")
     axis = read_axis_attribute(node, 0, require_rank(node))
+    # What the condition says beyond the end of the axis is not read.
     kept = np.flatnonzero(node.read_value(1)[: require_shape(node)[axis]])
     return Movement([((0,), [Take(axis, kept)])])
 

@@ -35,6 +35,7 @@ def describe_convolution(node: Node) -> Equation:
     )
 
 
+# At the edge of the result fewer windows meet, so it differs from the middle whatever the pads are.
 register_equation(
     "b (g i) [x..], (g i) o [w..], (g o) -> b (g o) [y..]",
     "ConvTranspose",
@@ -71,7 +72,8 @@ def describe_einsum(node: Node) -> Kind:
     operands, arrow, result = text.partition("->")
     terms = operands.split(",")
     if "." in text or any(len(set(t)) < len(t) for t in terms):
-        raise UnknownStructureError("an ellipsis or a diagonal")
+        raise UnknownStructure("an ellipsis or a diagonal")
+    # Without a result the letters that occur once stand in it, in the order of the alphabet.
     if not arrow:
         letters = sorted("".join(terms))
         result = "".join(x for x in letters if letters.count(x) == 1)

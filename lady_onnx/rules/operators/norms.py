@@ -21,6 +21,7 @@ def find_layer_norm_law(node: ScaledNode) -> Law:
 
 def find_lp_norm_law(node: ScaledNode) -> Law:
     """Find the law of LpNormalization: no mean is subtracted, and a 2-norm may be rotated."""
+    # A law does not know the rank, so only the last axis by its negative name is known to be it.
     is_euclidean = node.attributes.get("p", 2) == 2 and node.attributes.get("axis", -1) == -1
     return Norm(keeps_sign=True, axis=-1 if is_euclidean else None)
 

@@ -23,6 +23,7 @@ from ..kinds import (
 )
 from ..registry import register, register_equation
 
+# The scale and the zero point are those of the extreme elements, wherever they stand.
 register_equation("x.. -> x.., , ", "DynamicQuantizeLinear")
 
 

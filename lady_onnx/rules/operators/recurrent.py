@@ -59,12 +59,15 @@ def describe_recurrent(node: Node) -> Kind:
     # Every direction has an order of its own; the input is one for all of them.
     wide: list[Step] = [Reshape((*outer, 1, features)), Expand((*outer, directions, features))]
     inputs = "b [s] d i" if first else "[s] b d i"
+    # Nothing makes `state`: the step of time before left it behind (`Steps.states`). All gates are
+    # added up here, because only the order of the units counts, and it is one for all gates.
     steps: list[tuple[str, Kind, tuple[str, ...]]] = [
         ("wide", moved(*wide), ("0",)),
         ("x", Equation(f"{inputs}, d ([g] h) i -> s d b [g] h", {"g": gates}), ("wide", "1")),
         ("r", Equation("d b k, d ([g] h) k -> d b [g] h", {"g": gates}), ("state", "2")),
     ]
     met = ["x", "r"]
+    # Operand 3 has the biases of inputs and of states side by side, operand 7 three peepholes.
     for part in range(2 if given[3] else 0):
         takes = moved(Reshape((directions, 2, gates, hidden)), Take(1, np.array([part])))
         steps.append((f"b{part}", takes, ("3",)))

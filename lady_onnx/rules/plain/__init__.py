@@ -1,4 +1,4 @@
 """Plain forms of fused operators, one operator family a module.
 
-`writer` has the language in which they are written, and their registry.
+`lady_onnx.rules.plain_forms` has the language in which they are written, and their registry.
 """

@@ -42,6 +42,7 @@ def write_attention_core(w: Writer, parts: Sequence[str], mask: str, bias: str) 
     heads = w.write_integers(0, 0, w.get_attribute("num_heads"), -1)
     query, key, value = (w("Transpose", w("Reshape", x, heads), perm=[0, 2, 1, 3]) for x in parts)
     scores = w("MatMul", query, w("Transpose", key, perm=[0, 1, 3, 2]))
+    # onnxruntime takes a scale of zero as one that is not given.
     if w.get_attribute("scale"):
         scores = w.scale(scores, w.get_attribute("scale"))
     else:

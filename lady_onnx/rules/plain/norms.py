@@ -55,6 +55,7 @@ def write_simplified_layer_normalization(w: Writer) -> tuple[str, str]:
 def write_skip_simplified_layer_normalization(w: Writer) -> tuple[str | None, ...]:
     """Every row of a sum over the root of its mean square, and the sum."""
     total = w.add(w["input"], w["bias"], w["skip"])
+    # The results in the middle are a mean and an inverse deviation, for training.
     return write_root_mean_square_norm(w, total, w["gamma"], [-1])[0], None, None, total
 
 

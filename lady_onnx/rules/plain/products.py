@@ -74,6 +74,7 @@ def write_activation(w: Writer, x: str) -> str:
         return x
     if kind == "Clip" and len(numbers) == 2:
         return w("Clip", x, *(w.write_number(bound, x) for bound in numbers))
+    # The numbers of an activation stand in a list, in the order of these names.
     names = MAP_ACTIVATIONS.get(kind)
     if names is None or len(names) != len(numbers):
         raise NoPlainFormError(f"activation {kind} with {len(numbers)} numbers")
@@ -135,6 +136,7 @@ def write_product(w: Writer, batches: str = "") -> str:
     for side in "AB":
         is_swapped, is_outside = w.get_attribute("trans" + side), side in batches
         order = list(range(w.require_rank(w[side]))) if is_swapped or is_outside else []
+        # The rows go behind the batches first, and change places with the columns then.
         if is_outside:
             order = [*order[1:-1], order[0], order[-1]]
         if is_swapped:

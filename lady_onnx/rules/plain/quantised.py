@@ -66,6 +66,7 @@ def write_quantize_linear(w: Writer) -> str:
     """QuantizeLinear of the default domain."""
     axis, scale, zero = w.get_attribute("axis"), w["y_scale"], w["y_zero_point"]
     rank = w.require_rank(scale)
+    # One scale needs no axis, a row of scales needs one, and nothing else is understood.
     if rank > (axis is not None) or (zero and w.require_rank(zero) != rank):
         raise NoPlainFormError("scales along an axis that is not given")
     return w("QuantizeLinear", w["x"], scale, zero, axis=axis)
@@ -99,6 +100,7 @@ def write_qlinear_mul(w: Writer) -> str:
 
 def write_single(w: Writer, compute: Callable[[str], str]) -> str:
     """Write what `compute` writes for the numbers that a map of bytes stands for."""
+    # The schemas of activations write `X_scale`, and those of pools `x_scale`.
     named = {name.lower(): tensor for name, tensor in w.operands.items()}
     x = write_dequantised(w, named["x"], named["x_scale"], named["x_zero_point"])
     return write_quantised(w, compute(x), named["y_scale"], named["y_zero_point"])

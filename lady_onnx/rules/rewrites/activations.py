@@ -114,8 +114,10 @@ def rewrite_clip(call: Call) -> Term | None:
     if low is not None and low.number == 0.0:
         if high is None:
             return apply_unary(terms, "Relu", x)
+        # Clip(Relu(x), 0, high) is Clip(x, 0, high) where the bounds are in order.
         if x.operator == "Relu" and high.number is not None and high.number >= 0:
             x = x.operands[0] or x
+    # The bounds are operands now, also of versions that have them as attributes.
     return keep_as_written(call, [x, low, high], ())[0]
 
 
@@ -167,7 +169,11 @@ def rewrite_prelu(call: Call) -> Term | None:
 
 @register_rewrite("LSTM", "GRU", "RNN")
 def rewrite_recurrent(call: Call) -> Sequence[Term]:
-    """Name all results of a recurrent layer, whether they are read or not."""
+    """Name all results of a recurrent layer, whether they are read or not.
+
+    Tools leave out the results that nobody reads, or name them. Both are one term then.
+    """
+    # An LSTM gives its cells besides.
     results = 3 if call.node.op_type == "LSTM" else 2
     whole = NodeProto()
     whole.CopyFrom(call.node)

@@ -156,6 +156,7 @@ def read_pads(call: Call, x: Term, kernel: Sequence[int]) -> list[int] | None:
     before, after = [], []
     for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True):
         assert isinstance(n, int)
+        # The result has as many places as strides fit into the map, a last part counted whole.
         total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
         low = total // 2 if how == b"SAME_UPPER" else total - total // 2
         before.append(low)

@@ -32,6 +32,7 @@ def _make_rewrite(
 
     def rewrite(call: Call) -> Term | None:
         a, b = call.get_operand(0), call.get_operand(1)
+        # Before version 7 the second operand was placed at an axis of the first by an attribute.
         if a is None or b is None or (call.version < 7 and call.attributes.get("broadcast")):
             if a is None or b is None or a.shape is None or b.shape is None:
                 raise NoNormalFormError(f"{call.node.op_type} broadcasts as in version 1")
@@ -65,16 +66,19 @@ def _divide_known_lengths(a: np.ndarray, b: np.ndarray) -> np.ndarray | None:
     ]
     if any(p is None for p in parts):
         return None
+    # Known lengths are arrays of objects, also where all of them are plain numbers.
     found = np.empty(len(parts), object)
     found[:] = parts
     return found.reshape(np.broadcast_shapes(a.shape, b.shape))
 
 
 def _add_terms(call: Call, a: Term, b: Term) -> Term:
+    """Make a sum."""
     return make_sum(call.terms, a, b, call.unshared)
 
 
 def _subtract_terms(call: Call, a: Term, b: Term) -> Term:
+    """Make the sum of a term and of another one times minus one."""
     other = (
         negate_constant(call.terms, b.leaf)
         if b.leaf is not None
@@ -84,6 +88,8 @@ def _subtract_terms(call: Call, a: Term, b: Term) -> Term:
 
 
 def _divide_terms(call: Call, a: Term, b: Term) -> Term:
+    """Make the product of a term and of the inverse of another one."""
+    # One over b is the inverse alone only where the one does not broadcast b to a higher rank.
     one = a.number
     if (
         one is not None
@@ -151,6 +157,7 @@ def rewrite_power(call: Call) -> Term | None:
     ):
         return None
     value = float(exponent.leaf.array.reshape(-1)[0])
+    # An exponent of higher rank broadcasts the base.
     if len(exponent.leaf.array.shape) > (term.rank or 0):
         return None
     if value == 2:
@@ -167,6 +174,7 @@ def rewrite_power(call: Call) -> Term | None:
 
 
 def _multiply_terms(call: Call, a: Term, b: Term) -> Term:
+    """Make a product."""
     return make_product(call.terms, a, b, call.unshared)
 
 

@@ -146,6 +146,8 @@ def commute_with_blocking(
         if made is None:
             raise NoNormalFormError("it joins maps in blocks, and not along their channels")
         return [_make_whole_blocked(terms, [made])]
+    # A reshape changes what is declared, and not how the numbers lie. `read_map` takes the map
+    # again once it has its own shape.
     are_numbers = all(o.leaf is not None and o.leaf.array.size == 1 for o in others)
     is_moved = (domain, operator) == ("", "Reshape") and is_blocked(operands[0]) and len(maps) == 1
     if not is_moved and not (
@@ -213,6 +215,8 @@ def _convolve(
     if is_declared and is_blocked(x):
         raise NoNormalFormError("it reads a map in blocks as it is declared")
     x = x if is_declared else read_map(x)
+    # onnxruntime lays the weight out as [outer block, inner block, places, inner in its block,
+    # outer in its block]. This brings each "in its block" back behind its block.
     n = len(kernel)
     order = [0, n + 3, 1, n + 2, *range(2, n + 2)]
     apart = (outer // size, inner // lying, *kernel, lying, size)

@@ -106,6 +106,7 @@ class Call:
 
     def are_attributes_understood(self) -> bool:
         """Tell whether every attribute that the rewrite did not ask for has its default."""
+        # Rewrites are of the default domain alone.
         defaults = list_defaults(self.node.op_type, "", self.version)
         others = (
             a

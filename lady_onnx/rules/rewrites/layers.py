@@ -137,6 +137,7 @@ def _absorb_padding(x: Term, pads: list[int]) -> tuple[Term, list[int]]:
         or (value is not None and value.number != 0.0)
     ):
         return x, pads
+    # A Pad lists all starts and then all ends, with batch and channels first in both.
     whole = around.integers.tolist()
     rank = x.rank
     outer = [whole[k] for k in (0, 1, rank, rank + 1)]

@@ -56,6 +56,7 @@ def rewrite_node(call: Call) -> Sequence[Term | None]:
         if attribute.name in FLAG_ATTRIBUTES and attribute.i not in (0, 1):
             raise NoNormalFormError(f"'{attribute.name}' is {attribute.i}, and neither 0 nor 1")
     found = REWRITES[call.node.op_type](call) if call.node.op_type in REWRITES else None
+    # Asked after the rewrite, because that is when it is known which attributes it asked for.
     if found is None or not call.are_attributes_understood():
         return keep_as_written(call)
     made = [found] if isinstance(found, Term) else list(found)
@@ -97,6 +98,7 @@ def keep_as_written(
     """
     node, terms = call.node, call.terms
     if attributes is None:
+        # A form has one version for all nodes, and other files may have another one.
         meanings = [find_oldest_meaning(node.op_type, "", v) for v in (call.version, terms.version)]
         if meanings[0] != meanings[1]:
             raise NoNormalFormError(
@@ -140,6 +142,7 @@ def _fold_integers(terms: Terms, term: Term) -> Term | None:
         return None
     if term.operator in RANDOM_OPERATORS or not _is_small(term):
         return None
+    # Integers come out the same everywhere. Floats are rounded as each runtime does it.
     array = _evaluate_term(
         terms, term, [o.leaf.array if o and o.leaf else None for o in term.operands]
     )
@@ -162,10 +165,7 @@ def _is_small(term: Term) -> bool:
 def _evaluate_term(
     terms: Terms, term: Term, arrays: Sequence[np.ndarray | None]
 ) -> np.ndarray | None:
-    """Run the operator of a term on constants; None where no runtime takes it.
-
-    onnxruntime computes it; onnx's reference implementation takes what onnxruntime does not.
-    """
+    """Run the operator of a term on constants; None where onnxruntime does not take it."""
     names = ["" if a is None else f"a{k}" for k, a in enumerate(arrays)]
     node = NodeProto(op_type=term.operator, input=names, output=["r"])
     node.attribute.extend(onnx.AttributeProto.FromString(b) for _, b in term.attributes)

@@ -39,6 +39,7 @@ def rewrite_batch_norm(call: Call) -> Term | None:
         if r is not None
     ):
         return None
+    # Before version 7 a node without `is_test` trains.
     if call.version < 7 and not call.attributes.get("is_test"):
         return None
     call.ignore_attributes("momentum")

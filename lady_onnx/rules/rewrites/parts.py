@@ -32,6 +32,7 @@ def rewrite_concat(call: Call) -> Term | None:
     if any(o is None for o in call.operands):
         return None
     parts = [o for o in call.operands if o is not None]
+    # Before version 4 the axis could be left out.
     axis = int(call.attributes.get("axis", 1)) if call.version < 4 else read_axis(call)
     # of parts that are all empty the first one is kept
     kept = [p for p in parts if not (p.shape and p.shape[axis] == 0 and len(p.shape) > 1)] or parts[
@@ -85,6 +86,7 @@ def _make_slices(call: Call, term: Term, cuts: Sequence[tuple[int, int, int, int
         NoNormalFormError: if a slice that goes back holds nothing: runtimes disagree on it.
     """
     left = []
+    # Slices along different axes may be taken in any order; one order is the normal one.
     for axis, start, stop, step in sorted(cuts):
         assert term.shape is not None
         length = term.shape[axis]

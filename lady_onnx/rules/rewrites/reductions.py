@@ -38,6 +38,7 @@ def rewrite_reduction(call: Call) -> Term | None:
         if noop and not axes:
             return None
         return move_attribute_to_operand(call, "axes", keepdims=keeps, noop_with_empty_axes=0)
+    # No axes mean all of them, unless they are given by an operand that is not known.
     if axes is None or not axes:
         if call.get_operand(1) is not None and axes != []:
             return None

@@ -45,6 +45,7 @@ def rewrite_dropout(call: Call) -> Term | None:
     training = call.get_operand(2)
     off = training is None or (training.known is not None and not training.known.any())
     call.ignore_attributes("ratio", "seed")
+    # Before version 7 a node without `is_test` drops at random.
     asked = call.has_result(1) or (call.version < 7 and not call.attributes.get("is_test"))
     return call.require_first() if off and not asked else None
 

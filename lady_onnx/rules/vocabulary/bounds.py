@@ -138,15 +138,21 @@ def list_integers(low: float, high: float) -> Span | None:
     return (first, last + 1) if first <= last else None
 
 
+# A solver returns the x for which the result lies from `first` to `last` with every constant c from
+# `low` to `high`, not just with one of them. So the worst constant decides at each end.
+
+
 def _solve_sum(
     first: int, last: int, low: Bound, high: Bound, is_constant_first: bool
 ) -> Span | None:
+    """Solve x + c."""
     return list_integers(first - low, last - high)
 
 
 def _solve_difference(
     first: int, last: int, low: Bound, high: Bound, is_constant_first: bool
 ) -> Span | None:
+    """Solve c - x where the constant is first, and x - c where it is not."""
     if is_constant_first:
         return list_integers(high - last, low - first)
     return list_integers(first + high, last + low)
@@ -155,12 +161,14 @@ def _solve_difference(
 def _solve_product(
     first: int, last: int, low: Bound, high: Bound, is_constant_first: bool
 ) -> Span | None:
+    """Solve x c for positive constants."""
     return list_integers(first / low, last / high) if low > 0 else None
 
 
 def _solve_quotient(
     first: int, last: int, low: Bound, high: Bound, is_constant_first: bool
 ) -> Span | None:
+    """Solve x / c for positive constants; nothing follows of c / x."""
     return list_integers(first * high, last * low) if low > 0 and not is_constant_first else None
 
 

@@ -59,5 +59,3 @@ SIZE = "Size"
 # Resized maps.
 RESIZE = "Resize"
 UPSAMPLE = "Upsample"
-
-# Operators with bodies.
