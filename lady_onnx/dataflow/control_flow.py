@@ -164,7 +164,11 @@ def _run_map(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
 
 
 def _read_result(state: WalkState, name: str) -> Result:
-    """Return the tensor or sequence of that name; UnknownStructure where its shape is not known."""
+    """Return the tensor or sequence of that name.
+
+    Raises:
+        UnknownStructureError: its shape is not known.
+    """
     return state.sequences[name] if name in state.sequences else state.read_tensor(name)
 
 
@@ -174,7 +178,7 @@ def _unify_alternatives(state: WalkState, results: Sequence[Result]) -> Tensor:
     if len(tensors) < len(results):
         raise UnknownStructureError("sequences of different branches")
     if len({t.shape for t in tensors}) > 1:
-        raise UnknownStructure("branches or turns of different shapes")
+        raise UnknownStructureError("branches or turns of different shapes")
     # all have one shape, so that nothing broadcasts
     loose = [False] * len(tensors)
     return apply_rule(state.labelling, Elementwise(), tensors, loose, [None])[0]

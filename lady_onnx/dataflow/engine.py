@@ -198,7 +198,7 @@ class Engine:
         results = self._transfer(node, kind, operands)
         if any(made[len(results) :]):
             # such a result may say anything about the order of the operands
-            raise UnknownStructure("a result that the rule does not name")
+            raise UnknownStructureError("a result that the rule does not name")
         # a rule that failed got no further: `_give_up` records its node, and what it stated on the
         # way stays, as a statement only takes freedom away
         state.record_step(node, kind)

@@ -83,7 +83,11 @@ def apply_equation(
 def _check_sizes(
     operands: Sequence[Tensor | None], loose: Sequence[bool], solved: SolvedEquation
 ) -> None:
-    """Raise UnknownStructure where operands differ in size along a name in a way that matters."""
+    """Check that operands differ in size along a name only where one broadcasts.
+
+    Raises:
+        UnknownStructureError: they do not.
+    """
     sizes = solved.sizes
     names = tuple(sizes)
     rows = [

@@ -55,7 +55,8 @@ class _Meeting(NamedTuple):
         order: the place of every name among all.
         gone: names that are contracted.
         pinned: names that keep their order.
-        batch: for every operand the names of its batch: it has orders of its own at each place of it.
+        batch: for every operand the names of its batch; it has orders of its own at each place
+            of that batch.
     """
 
     axes: AxisNames

@@ -148,7 +148,7 @@ def _read_split(state: WalkState, node: NodeProto, size: int) -> tuple[np.ndarra
         return np.arange(1, size + 1), not read_attributes(node).get("keepdims", 1)
     split = state.inference.values.find_value(node.input[1])
     if split is None:
-        raise UnknownStructure("a split that hangs on the graph's inputs")
+        raise UnknownStructureError("a split that hangs on the graph's inputs")
     # one number is the length of all pieces but the last, which may be shorter
     if split.ndim == 0:
         return np.minimum(np.arange(1, -(-size // int(split)) + 1) * int(split), size), False

@@ -232,12 +232,8 @@ class Terms:
             kind: the type of every result; None to infer it.
             is_unique: whether the operator gives other results where it stands another time.
         """
-        given = list(operands)
-        while given and given[-1] is None:
-            given.pop()
-        # operands by identity: terms that are computed alike are one object, which the tables keep
-        # alive. The version is left out: all terms speak the same one
-        key: object = (operator, domain, attributes, tuple(map(id, given)), results, scale)
+        given = _drop_left_out(operands)
+        key = _make_key(operator, domain, attributes, given, results)
         # two operators with bodies stay two: which bodies are equal is not looked for
         if bodies or is_unique:
             self._unique_count += 1
@@ -310,6 +306,8 @@ def _make_key(
     scale: float = 1.0,
 ) -> object:
     """Return what two nodes share whose results are the same terms."""
+    # operands by identity: terms that are computed alike are one object, which the tables keep
+    # alive. The version is left out: all terms speak the same one
     return operator, domain, attributes, tuple(map(id, operands)), results, scale
 
 

@@ -72,7 +72,7 @@ def describe_einsum(node: Node) -> Kind:
     operands, arrow, result = text.partition("->")
     terms = operands.split(",")
     if "." in text or any(len(set(t)) < len(t) for t in terms):
-        raise UnknownStructure("an ellipsis or a diagonal")
+        raise UnknownStructureError("an ellipsis or a diagonal")
     # Without a result the letters that occur once stand in it, in the order of the alphabet.
     if not arrow:
         letters = sorted("".join(terms))
