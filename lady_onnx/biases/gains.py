@@ -47,8 +47,8 @@ class Gain:
             which all numbers are equal.
         is_known: whether `array` holds the values.
         size: the largest magnitude of all that was summed up to it; rounding grows with it.
-        max_taken_back: the largest magnitude that it may cancel; infinite for a gain that is not a
-            changed bias itself.
+        max_taken_back: the largest magnitude that it may cancel; infinite where there is no limit,
+            as behind a product.
     """
 
     array: np.ndarray

@@ -99,12 +99,11 @@ class Nesting:
                 inverted one by one, under the ids before.
         """
 
-        def unit(parent: str, unit: int) -> tuple[str, int]:
-            return self.twin(parent, inverse), int(
-                inverse[parent][unit]
-            ) if parent in inverse else unit
+        def move_unit(parent: str, unit: int) -> tuple[str, int]:
+            place = int(inverse[parent][unit]) if parent in inverse else unit
+            return self.twin(parent, inverse), place
 
-        return self.moved(group, unit)
+        return self.moved(group, move_unit)
 
 
 def compose_permutations(

@@ -59,7 +59,7 @@ def choose_best_columns(scores: np.ndarray) -> np.ndarray:
     rows = np.arange(len(scores))
     wanted = scores.argmax(1)
     found = np.full(len(scores), -1)
-    # Rows in the order of their best scores: the first one that wants a column is its row.
+    # Rows in the order of their best scores: the first one that wants a column gets it.
     order = np.argsort(-scores[rows, wanted], kind="stable")
     columns, first = np.unique(wanted[order], return_index=True)
     found[order[first]] = columns

@@ -116,8 +116,8 @@ class UnmovedGroups:
             weights: the suspect's weights in these slots.
             found: int64 [size]: the match of each unit.
         """
-        heard = [self._noise_source.get(s.initializer) for s in slots]
-        if are_identical(weights, heard) and (found == np.arange(found.size)).all():
+        sources = [self._noise_source.get(s.initializer) for s in slots]
+        if are_identical(weights, sources) and (found == np.arange(found.size)).all():
             self._weights[name] = weights
 
 
@@ -151,7 +151,8 @@ def match_flat(
     pairs = _score_tiles(comparison.strategy, group, slots, ours, theirs)
     scores = comparison.strategy.apply_prior(group, pairs.scores, comparison.permutations)
     pairs = replace(pairs, scores=scores)
-    # The figures are computed anew even so: an earlier sweep may have left them out.
+    # A group in which nothing moved is not assigned again. Its figures are computed even so: an
+    # earlier sweep may have left them out.
     weights = [comparison.current[s.initializer] for s in slots]
     if unmoved is not None and unmoved.has_group(group.id, weights):
         found = np.arange(group.size)

@@ -33,7 +33,7 @@ So a cosine that is higher by 0.01 makes a match e times as likely.
 
 @dataclass(frozen=True)
 class IncomingStrategy:
-    """Units are recognised by the cosine of the rows of the weights that make them.
+    """Recognises units by the cosine of the rows of the weights that make them.
 
     Attributes:
         scales: Mean and deviation of the reference's weights.

@@ -1,9 +1,9 @@
 """Matches all groups at once, with probabilities (mean field).
 
 It is for residual streams under noise, where no group is anchored to begin with. Every group has a
-table of probabilities, doubly stochastic (Sinkhorn). It follows from the weights that are expected
-if the other groups have theirs, group after group, from warm to cold. Before anything is known,
-probabilities follow from the lengths of rows, which no order of other axes changes.
+table of probabilities, doubly stochastic (Sinkhorn). Group after group, the table is computed anew
+from the weights that are expected under the tables of the other groups, from warm to cold. The
+first tables follow from the lengths of rows, which no order of other axes changes.
 """
 
 from __future__ import annotations

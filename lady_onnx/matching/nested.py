@@ -100,8 +100,12 @@ def _find_kinds(family: Nesting, comparison: Comparison, group: Group, usable: s
     on: dict[str, set[int]] = {}
     chosen = []
     for kind, first in enumerate(inner[0]):
-        told = {id(s) for s in comparison.strategy.select_slots(first)}
-        own = [i for i, s in enumerate(first.slots) if s.initializer in usable and id(s) in told]
+        # Told apart by identity: slots hold arrays, for which `==` is no truth value. So a strategy
+        # must select slots of the group itself, and no copies of them.
+        selected = {id(s) for s in comparison.strategy.select_slots(first)}
+        own = [
+            i for i, s in enumerate(first.slots) if s.initializer in usable and id(s) in selected
+        ]
         chosen.append(own)
         for i in own:
             on.setdefault(first.slots[i].initializer, set()).add(kind)

@@ -5,7 +5,7 @@ What differs at the matching so far says how large that noise is: weight by weig
 axes of other groups position by position. So weights count less that were altered more, or whose
 other axes are badly matched as yet. Units are assigned so that all slots together are likeliest,
 and the noise is estimated anew, until nothing moves (coordinate descent, as the weight matching of
-Git Re-Basin). Before the first sweep a weight's noise is its own spread.
+Git Re-Basin, Ainsworth et al. 2023). Before the first sweep a weight's noise is its own spread.
 
 `matcher` adds to this search what calibration says of its certainties.
 """

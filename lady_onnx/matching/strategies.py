@@ -74,7 +74,7 @@ Judge = Callable[[MatchedRows], np.ndarray]
 
 
 class EvidenceStrategy(Protocol):
-    """How the units of a group are recognised."""
+    """Says how the units of a group are recognised."""
 
     def select_slots(self, group: Group) -> Sequence[Slot]:
         """Return the slots by which the units of a group are recognised."""
@@ -119,7 +119,8 @@ def weigh_rows(
         strategy: how elements are weighed.
         arrays: the weights of one model.
         slot: where the units lie.
-        taken: by axis the positions to take along it, in this order.
+        taken: by axis the positions to take along it, in this order. They replace those of
+            `slot.within`: the same positions in the order of another group.
     """
     restricted = {**dict(slot.within), **(taken or {})}
     values = strategy.weigh_array(arrays, slot.initializer, {slot.axis, *restricted})

@@ -63,9 +63,8 @@ def measure_recovery(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """
     # The one at the end of every row adds one to every product.
     power = float(np.einsum("ij,ij", x, x, dtype=np.float64)) - len(x)
-    return (float(np.einsum("ij,ij", x, y, dtype=np.float64)) - len(x)) / max(
-        power, MIN_DIVISOR
-    ), power
+    recovered = float(np.einsum("ij,ij", x, y, dtype=np.float64)) - len(x)
+    return recovered / max(power, MIN_DIVISOR), power
 
 
 def estimate_copies(

@@ -111,6 +111,7 @@ def _find_partners(both: Extended, alignment: AlignmentState, found: Sequence[Ma
     inverse = {n: np.argsort(p) for n, p in alignment.permutations.items()}
     missing: list[tuple[str, int]] = []
     extra: list[tuple[str, int]] = []
+    # By group, bool [size]: the suspect's units that are partners.
     taken: dict[str, np.ndarray] = {}
     # In reverse, so that groups come before those inside their units.
     for group in reversed(both.groups):
