@@ -65,7 +65,7 @@ def _choose_gain(
     """Return the gain of a choice whose other arm is so low that a gain would not show there.
 
     Such an arm masks scores in front of a softmax. The gain is noted for all elements, although the
-    masked ones do not have it: beside numbers that low it is lost in rounding.
+    masked ones do not have it: in single precision it is lost in rounding beside such numbers.
 
     Args:
         state: the walk.

@@ -67,6 +67,7 @@ class Slot:
         return {**fields, "within": within} if within else fields
 
     def _grid(self, shape: Sequence[int], places: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return an index of `places` along the slot's axis, and of all that `within` leaves."""
         axes = {**dict(self.within), self.axis: places}
         return np.ix_(*(axes.get(a, np.arange(n)) for a, n in enumerate(shape)))
 
@@ -135,6 +136,7 @@ class Symmetry(Report):
     @property
     def symmetry_bits(self) -> float:
         """The log2 of the number of function-preserving permutations found."""
+        # Rounded once, so that the order of the groups makes no difference.
         return math.fsum(g.bits for g in self.groups)
 
     def group(self, name: str) -> Group:

@@ -36,6 +36,7 @@ def permute_arrays(
         if permutation is None or (permutation == np.arange(group.size)).all():
             continue
         for slot in group.slots:
+            # Copied once, and then changed in place by every group that touches it.
             if slot.initializer not in changed:
                 changed[slot.initializer] = np.array(arrays[slot.initializer])
             slot.permute(changed[slot.initializer], permutation)
@@ -124,6 +125,7 @@ def compose_permutations(
     for name, group in family.groups.items():
         mine = first.get(name, np.arange(group.size))
         later = then.get(family.twin(name, inverse))
+        # Unit j in the end is unit later[j] of what `first` makes, which is mine[later[j]] before.
         result[name] = mine if later is None else mine[later]
     return result
 

@@ -81,9 +81,11 @@ class Scaling:
                 continue
             array = arrays[slot.initializer]
             where = np.ix_(*locate_units(slot, array.shape))
+            # The positions of a unit are neighbours in this order, and have one factor.
             by = np.repeat(row, slot.index.shape[1]).reshape(
                 [-1 if a == slot.axis else 1 for a in range(array.ndim)]
             )
+            # In double precision, so that a weight is rounded once, on its way back.
             array[where] = ((array[where].astype(np.float64) + offset) * by - offset).astype(
                 array.dtype
             )
@@ -96,6 +98,7 @@ class Scaling:
         units = len(self.slots[0].index) if self.slots else 0
         logs = self.scales.T @ generator.normal(0, spread, (len(self.scales), units))
         flips = self.signs.T.astype(np.int64) @ generator.integers(0, 2, (len(self.signs), units))
+        # An even number of flips leaves a sign as it was.
         return np.exp(logs) * (1 - 2 * (flips % 2))
 
 

@@ -29,7 +29,8 @@ def calibrate_search(search: Search) -> dict[str, Calibration]:
     alignment = search.alignment
     layout = alignment.layout
     rng = np.random.default_rng(0)
-    # In the order of names, so that the same weights draw the same numbers in any order of groups.
+    # Chance is the suspect's own values in a random order, so it has their distribution. Weights
+    # come in the order of names, so that they draw the same numbers in any order of groups.
     chance = {
         n: rng.permutation(as_finite(a).ravel()).reshape(a.shape)
         for n, a in sorted(alignment.current.items())

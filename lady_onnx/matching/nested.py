@@ -38,6 +38,7 @@ def match_nested(
     pairs = _UnitPairs(comparison, kinds)
     # Units are few, such as the heads of a layer, so all pairs are tried.
     score = np.array([[pairs.match(u, v)[1] for v in range(group.size)] for u in range(group.size)])
+    # Weights in which units lie whole, with no inner group, speak for the units themselves.
     direct = [s for s in slots if s.initializer not in kinds.covered]
     if direct:
         ours, theirs = comparison.weigh_both(direct)
@@ -182,6 +183,7 @@ class _UnitPairs:
         ]
         x, y = self.ours[u][kind], self.theirs[v][kind]
         if which:
+            # The rows of both sides run along the other kinds in one order: the reference's.
             plain = {j: np.arange(kinds.inner[u][j].size) for j in settled}
             sides = (
                 (comparison.reference, kinds.inner[u], plain),

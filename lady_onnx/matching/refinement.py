@@ -105,6 +105,7 @@ class _Model:
                 for _, slot in self.slots[name]:
                     if slot.axis == axis:
                         covers[slot.region(array.shape)] += 1
+                # What no group moves along an axis keeps its position there, which tells it apart.
                 place = mix_bits(
                     mix_bits(axis + 1) + np.arange(array.shape[axis]).astype(np.uint64)
                 )
@@ -153,6 +154,7 @@ class _Model:
                     .reshape(group.size, -1)
                     .sum(1)
                 )
+                # Which slot it is counts as well: rows of two slots may hold the same values.
                 salt = mix_bits(np.frombuffer(f"{name}:{slot.axis}".encode(), np.uint8)).cumsum()[
                     -1
                 ]
