@@ -1,4 +1,4 @@
-"""Transfer function of gains for operators that act on every element alone."""
+"""Carries gains through operators that act on every element alone: their transfer function."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def find_elementwise_gain(state: GainState, node: PlainNode, gains: Gains) -> Ga
     match node.law:
         case Linear() as law:
             return _add_operands(state, node, law, gains)
+        # Where both factors have gains, g and h, the product x y gains x h + g y + g h: unknown.
         case Multilinear(factors=2) if not (gains[0] and gains[1]):
             own, other = (gains[0], 1) if gains[0] else (gains[1], 0)
             return own and _scale_by_tensor(state, own, node.inputs[other], 1)
@@ -50,6 +51,7 @@ def _add_operands(state: GainState, node: PlainNode, law: Linear, gains: Gains) 
     coefficients = law.coefficients or (1.0,) * len(gains)
     terms = [multiply_gain(gains[k], c) for k, c in zip(chosen, coefficients, strict=False)]
     given = [t for t in terms if t is not None]
+    # A weight beside the only gain may be the bias that cancels it, if its change is tried as well.
     if len(chosen) > 1 and len(given) == 1 and given[0].is_known:
         weights = state.plain.graph.tensors
         names = [node.inputs[k] for k in chosen if gains[k] is None]
@@ -62,7 +64,14 @@ def _choose_gain(
 ) -> Gain | None:
     """Return the gain of a choice whose other arm is so low that a gain would not show there.
 
-    Such an arm masks scores in front of a softmax.
+    Such an arm masks scores in front of a softmax. The gain is noted for all elements, although the
+    masked ones do not have it: in single precision it is lost in rounding beside such numbers.
+
+    Args:
+        state: the walk.
+        node: the choice.
+        arms: the positions of the operands that are chosen among.
+        gains: the gains of the operands; the condition has none.
 
     Raises:
         UnknownStructureError: both arms have gains, or the other arm is not known to be that low.
@@ -76,6 +85,7 @@ def _choose_gain(
     is_low = values is not None and kind in LOWEST_NUMBER
     if values is None or kind is None or not is_low or kind not in FLOAT_TYPES:
         raise UnknownStructureError("a gain at some places")
+    # Half of it leaves room: the lowest number of bfloat16 is a little above that of float.
     if not (values <= LOWEST_NUMBER[kind] / 2).all():
         raise UnknownStructureError("a gain at some places")
     return gains[with_gain[0]]

@@ -1,4 +1,4 @@
-"""Transfer function of gains for operators that an equation describes: products, means, softmax."""
+"""Carries gains through operators that an equation describes: products, means and softmax."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def find_equation_gain(
 ) -> Gain | None:
     """Return the gain of the result of a node that an equation describes; None where it is gone.
 
+    Args:
+        state: the walk.
+        node: the node.
+        kind: its equation.
+        gains: the gains of its operands, over their own axes.
+
     Raises:
         UnknownStructureError: nothing is known of it.
     """
@@ -41,6 +47,7 @@ def find_equation_gain(
     match node.law:
         case Softmax() if laid[0]:
             places = [names.index(n) for n in how.over]
+            # Along an axis of length one every gain looks constant; in a longer run it may vary.
             is_short = any(sizes[n] == 1 for n in how.over)
             if is_short or any(laid[0].array.shape[a] > 1 for a in places):
                 raise UnknownStructureError("a gain of some scores")
@@ -65,6 +72,7 @@ def _multiply_factors(
         made = multiply_gain(
             _contract_gain(state, node, law, solution, laid, own, other), law.coefficient
         )
+    # The bias of the product itself may be the one that cancels the gain.
     has_bias = len(node.inputs) > 2 and node.inputs[2] in state.plain.graph.tensors
     if made and made.is_known and addend is None and has_bias:
         state.met_biases.append(node.inputs[2])
@@ -96,12 +104,15 @@ def _contract_gain(
     assert gain is not None
     how, names, sizes = solution.how, tuple(solution.sizes), solution.sizes
     varies = {names[a] for a in find_varying_axes(gain.array)}
+    # sum_j p_j (v_j + g) = sum_j p_j v_j + g where g is the same for all j, and the p_j sum to one.
     if varies.isdisjoint(how.gone) and state.shares.is_share(node, law, other, solution):
         return take_gain(gain, solution)
     weight = state.plain.find_value(name)
     if gain.is_known and weight is not None and _is_alike_everywhere(law, own, varies, solution):
         values = weight.astype(np.float64)
         return weigh_gain(gain, lay_over_names(values, how.sides[other], names, sizes), solution)
+    # The other factor depends on inputs, so no value is known. The result varies along all names
+    # along which either factor does, and along those that the result alone has.
     row = spread_shape(state.plain.find_shape(name), how.sides[other], names, sizes)
     varies |= {n for n, size in zip(names, row, strict=True) if size > 1}
     varies |= set(names) - set().union(*how.named)
@@ -112,8 +123,17 @@ def _contract_gain(
 def _is_alike_everywhere(
     law: Multilinear, own: int, varies: set[str], solution: SolvedEquation
 ) -> bool:
-    """Tell whether a gain of known values changes a product alike at all places of a map."""
+    """Tell whether a gain of known values changes a product alike at all places of a map.
+
+    Args:
+        law: the law of the product.
+        own: the factor with the gain, 0 or 1.
+        varies: the names along which the gain varies.
+        solution: the equation of the product.
+    """
     if law.window is None:
         return True
+    # At the edge of a padded map a window holds zeros, which have no gain. The names that are
+    # pinned in the map and not in the kernel are the places of the map.
     places = solution.how.pinned - solution.how.named[1]
     return own == 0 and not law.window.is_padded and varies.isdisjoint(places)

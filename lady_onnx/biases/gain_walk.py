@@ -1,4 +1,4 @@
-"""A proof that a change of some biases changes no output of a graph.
+"""Proves that a change of some biases changes no output of a graph.
 
 What is added to a bias, its gain, is followed through the graph. The values of a gain are known as
 long as they depend on no input. Behind a product with a tensor that depends on inputs, only the
@@ -30,9 +30,10 @@ class GainProof:
     """The outcome of a walk over the gains of a graph.
 
     Attributes:
-        is_complete: whether it is proven that no output of the graph changes.
+        is_complete: whether it is proven that no output of the graph changes. False says that
+            nothing is known.
         met_biases: the weights to which a gain of known values was added, up to where the proof
-            failed.
+            failed; a weight may occur several times.
     """
 
     is_complete: bool
@@ -51,6 +52,9 @@ def prove_outputs_kept(plain: PlainSteps, biases: Mapping[str, Gain]) -> GainPro
     made: set[str] = set()
     try:
         for proto, kind in plain.steps:
+            # A branch or a function is passed over: its nodes are steps themselves. A loop is not,
+            # so a gain of its states ends the proof there. A gain inside ends it at the step that
+            # stands for what leaves the body, of which nothing is known.
             if not isinstance(kind, Body) or kind.is_repeated:
                 _pass_gains(state, read_node(plain, proto, kind), made)
     except UnknownStructureError:
@@ -71,14 +75,17 @@ def _pass_gains(state: GainState, node: PlainNode, made: set[str]) -> None:
         UnknownStructureError: nothing is known of them.
     """
     is_reached = not state.gains.keys().isdisjoint(node.inputs)
+    # A node that no gain reaches needs no rule: what it computes does not change.
     found = _find_gains(state, node) if is_reached else []
     shares = state.shares.pass_node(node)
     for k, name in enumerate(node.outputs):
         gain = found[k] if k < len(found) else None
+        # The one number of an unknown gain may be zero, as a label; its value need not be.
         kept = gain if gain is not None and (gain.array.any() or not gain.is_known) else None
         share = shares[k] if k < len(shares) else None
         if name in made:
-            # Each branch of an If makes the tensor.
+            # Each branch of an If makes the tensor. Which of them runs is not known, so no gain may
+            # come out of either.
             if kept is not None or name in state.gains:
                 raise UnknownStructureError("a gain of one branch")
             state.shares.places.pop(name, None)
@@ -108,6 +115,7 @@ def _find_gains(state: GainState, node: PlainNode) -> list[Gain | None]:
             return [find_equation_gain(state, node, kind, gains)]
         case Elementwise(), _:
             rank = len(state.plain.find_shape(node.outputs[0]))
+            # As numpy broadcasts: axes of length one are put in front.
             wide = [
                 g and g.with_array(g.array.reshape((1,) * (rank - g.array.ndim) + g.array.shape))
                 for g in gains

@@ -1,4 +1,4 @@
-"""Gains: what is added to a tensor when biases change, and the arithmetic of gains.
+"""Computes with gains: a gain is what is added to a tensor when biases change.
 
 The values of a gain are known, or else the axes along which it may vary. Which node does what to
 gains is said in `gain_walk`.
@@ -17,9 +17,16 @@ from ..dataflow.labels.roles import find_varying_axes
 from ..errors import UnknownStructureError
 
 CANCELLING_TOLERANCE = 4e-6
-"""Two gains cancel where their sum is at most this share of what was summed up to them."""
+"""Two gains cancel where their sum is at most this share of the largest number summed up to them.
+
+That is about 34 times 2**-23, the step between numbers of single precision near one.
+"""
 MAX_TAKEN_BACK = 30
-"""A bias cancels no gain that is more than so many times as large as the bias itself."""
+"""A bias cancels no gain that is more than so many times as large as the bias itself.
+
+The tolerance grows with the gain. So 30 times the bias lets no more than about a ten-thousandth of
+the bias's own size go unseen.
+"""
 LOWEST_NUMBER: dict[int, float] = {
     TensorProto.BFLOAT16: float(np.finfo(np.float32).min),
     TensorProto.DOUBLE: float(np.finfo(np.float64).min),
@@ -35,11 +42,13 @@ class Gain:
 
     Attributes:
         array: float64, of size one along axes along which the gain does not vary. It holds the
-            values, or, where they are not known, another number for every element that may have a
-            value of its own.
+            values, or, where they are not known, a different number for every element that may have
+            a value of its own. Unlike numbers keep an axis: helpers for roles drop an axis along
+            which all numbers are equal.
         is_known: whether `array` holds the values.
-        size: the largest of the values that were summed up to it; rounding grows with it.
-        max_taken_back: the largest value that it may cancel.
+        size: the largest magnitude of all that was summed up to it; rounding grows with it.
+        max_taken_back: the largest magnitude that it may cancel; infinite where there is no limit,
+            as behind a product.
     """
 
     array: np.ndarray
@@ -53,7 +62,7 @@ class Gain:
 
 
 def make_unknown(shape: Sequence[int]) -> Gain:
-    """Return a gain of unknown values that varies along all axes of `shape` longer than one."""
+    """Make a gain of unknown values that varies along all axes of `shape` longer than one."""
     numbers = np.arange(np.prod(shape), dtype=np.float64).reshape(shape)
     return Gain(numbers, is_known=False)
 
@@ -61,7 +70,7 @@ def make_unknown(shape: Sequence[int]) -> Gain:
 def make_known(
     array: np.ndarray, size: float | None = None, max_taken_back: float = np.inf
 ) -> Gain:
-    """Return a gain of known values.
+    """Make a gain of known values.
 
     Args:
         array: the values, float64.
@@ -94,8 +103,10 @@ def scale_gain(gain: Gain, values: np.ndarray | None, shape: Sequence[int], powe
         power: the power: 1 to multiply, -1 to divide.
     """
     if values is None or not gain.is_known:
+        # A single number, whatever its axes, makes nothing vary that did not.
         own = () if values is not None and values.size == 1 else tuple(shape)
         return make_unknown(np.broadcast_shapes(gain.array.shape, own))
+    # A division by zero makes infinities or NaN here, which `make_known` refuses.
     with np.errstate(all="ignore"):
         factor = 1 / values.astype(np.float64) if power < 0 else values.astype(np.float64)
         largest = float(np.abs(factor).max(initial=0))
@@ -104,6 +115,9 @@ def scale_gain(gain: Gain, values: np.ndarray | None, shape: Sequence[int], powe
 
 def add_gains(gains: Sequence[Gain]) -> Gain | None:
     """Return the sum of gains; None where they cancel each other, up to rounding.
+
+    Args:
+        gains: the gains; their arrays broadcast against each other.
 
     Raises:
         UnknownStructureError: a gain is too large to be cancelled: its rounding would hide other
@@ -114,6 +128,7 @@ def add_gains(gains: Sequence[Gain]) -> Gain | None:
     if not all(g.is_known for g in gains):
         return make_unknown(np.broadcast_shapes(*(g.array.shape for g in gains)))
     total = np.sum(np.broadcast_arrays(*(g.array for g in gains)), 0)
+    # A sum keeps the size of its terms: what is left of large ones holds their rounding.
     size = max(g.size for g in gains)
     if any(size > g.max_taken_back for g in gains):
         raise UnknownStructureError(
@@ -135,6 +150,7 @@ def concatenate_gains(
     """
     given = [g for g in gains if g is not None]
     if not all(g.is_known for g in given):
+        # Parts with and without a gain lie side by side: every element may have one of its own.
         total = sum(s[axis] for s in shapes)
         return make_unknown([total if a == axis else n for a, n in enumerate(shapes[0])])
     axes = {axis, *(a for g in given for a in find_varying_axes(g.array))}
@@ -151,21 +167,30 @@ def weigh_gain(gain: Gain, weight: np.ndarray, solution: SolvedEquation) -> Gain
 
     Args:
         gain: the gain over the names of an equation, the same at all places of a map.
-        weight: the weight over the same names.
+        weight: float64, the weight over the same names.
         solution: the equation.
+
+    Raises:
+        UnknownStructureError: the sum is not finite.
     """
     names, sizes, how = tuple(solution.sizes), solution.sizes, solution.how
     kept = {n for term in how.results[0] for n in term.names}
     gone = tuple(a for a, n in enumerate(names) if n not in kept)
     terms = gain.array * weight
-    # Along a name that neither of them has in full, one term is added as often as it is long.
+    # Along a contracted name that neither varies along, one term is added as often as it is long.
+    # The places of a map are no such names: every place of the result has a sum of its own.
     lengths = [sizes[names[a]] for a in gone if terms.shape[a] == 1 and names[a] in how.gone]
     made = np.prod(lengths or [1]) * terms.sum(gone, keepdims=True)
     return take_gain(make_known(made, float(np.abs(terms).max(initial=0))), solution)
 
 
 def average_gain(gain: Gain, solution: SolvedEquation) -> Gain:
-    """Return the mean of a gain over the names of an equation that its result lacks."""
+    """Return the mean of a gain over the names of an equation that its result lacks.
+
+    Args:
+        gain: the gain over the names of the equation.
+        solution: the equation of a mean over whole axes, and not over windows of them.
+    """
     names = tuple(solution.sizes)
     results = solution.how.results[0]
     unnamed = (n for n in names if not any(n in t.names for t in results))

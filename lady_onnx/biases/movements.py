@@ -1,4 +1,4 @@
-"""Transfer function of gains for operators that move elements: gains move with them."""
+"""Moves gains with the elements that operators move: the transfer function of movements."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def move_gains(
     """
     for sources, _ in kind.results:
         if any(gain and i not in sources for i, gain in enumerate(gains)):
+            # Such an operand says which elements are taken: another value takes others.
             raise UnknownStructureError("a place that changes")
     return [_move_gain(state, node, kind, k) for k in range(len(kind.results))]
 
@@ -40,6 +41,7 @@ def _move_gain(state: GainState, node: PlainNode, kind: Movement, result: int) -
     shape = tuple(sum(s[axis] for s in shapes) if a == axis else n for a, n in enumerate(shapes[0]))
     for step in steps:
         if isinstance(step, Take) and (step.index < 0).any():
+            # -1 stands for a constant, which has no gain; numpy would take the last element.
             raise UnknownStructureError("a padding beside a gain")
         array = move_role(array, step, shape)
         shape = move_shape(shape, step)

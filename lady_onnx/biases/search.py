@@ -1,4 +1,4 @@
-"""Biases that were changed without changing what a model computes, alone or in pairs.
+"""Finds biases that were changed without changing what a model computes, alone or in pairs.
 
 The bias of keys adds the same number to every score of a query, and the softmax does not see it.
 The bias of values adds the same to all values; their weighted mean passes that on as it is, and the
@@ -22,13 +22,19 @@ from .gain_walk import prove_outputs_kept
 from .gains import MAX_TAKEN_BACK, Gain
 
 MAX_CHANGED_SHARE = 0.25
-"""Where more than this share of the weights differ, no bias is tried."""
+"""Where more than this share of the weights differ, no bias is tried.
+
+Whoever trains or noises a model changes nearly all of them, and each try is a walk over the graph.
+"""
 STEP_TOLERANCE = 1e-5
-"""A bias that differs by less than this share of itself was rounded, and not changed."""
+"""Elements of a bias that differ by no larger share of themselves were rounded, not changed."""
 
 
 def _list_changed_biases(reference: Arrays, suspect: Arrays) -> list[str]:
-    """List the weights of one axis that differ; none where too many weights differ."""
+    """List the weights along one axis that differ; none where too many weights differ.
+
+    Other axes may have length one. Weights of a single element are left out.
+    """
     apart = [n for n, a in reference.items() if is_float_array(a) and not is_same(a, suspect[n])]
     if len(apart) > MAX_CHANGED_SHARE * len(reference):
         return []
@@ -37,6 +43,7 @@ def _list_changed_biases(reference: Arrays, suspect: Arrays) -> list[str]:
 
 def _make_gain(reference: Arrays, suspect: Arrays, name: str) -> Gain:
     """Return what was added to a bias."""
+    # The bias takes back no more than a multiple of what it was, whatever the suspect made of it.
     ours, theirs = (as_finite(a[name]).astype(np.float64) for a in (reference, suspect))
     size = float(np.abs(ours).max())
     return Gain(theirs - ours, size=size, max_taken_back=MAX_TAKEN_BACK * size)
@@ -60,7 +67,7 @@ def find_inert_biases(graph: Graph, reference: Arrays, suspect: Arrays) -> list[
     found = []
     for name in apart:
         gain = _make_gain(reference, suspect, name)
-        # What rounding changed is no step.
+        # What rounding changed is no step: factors that were undone leave such rests everywhere.
         room = STEP_TOLERANCE * np.abs(as_finite(reference[name]))
         step = np.where(np.isclose(gain.array, 0, atol=room), 0, gain.array)
         if step.any() and prove_outputs_kept(plain, {name: gain.with_array(step)}).is_complete:
@@ -95,6 +102,8 @@ def _find_pairs(
     gains = {name: _make_gain(reference, suspect, name) for name in apart}
     found = []
     for name in apart:
+        # The first walk fails, but shows which biases the gain meets before it does. Only these can
+        # cancel it, and to try them takes fewer walks than to try all pairs.
         alone = prove_outputs_kept(plain, {name: gains[name]})
         for last in dict.fromkeys(alone.met_biases):
             if (

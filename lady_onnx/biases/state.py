@@ -1,4 +1,4 @@
-"""The state of a walk over the gains of a graph."""
+"""Holds the state of a walk over the gains of a graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .gains import Gain
 from .shares import Shares
 
 Gains = Sequence[Gain | None]
-"""The gain of every operand, None where it has none."""
+"""The gain of every operand of a node in turn, None for one that has none."""
 
 
 @dataclass
@@ -19,9 +19,10 @@ class GainState:
 
     Attributes:
         plain: the steps of the graph.
-        gains: by tensor what is added to it.
+        gains: by tensor what is added to it; a tensor without an entry does not change.
         shares: the tensors whose elements sum to one along an axis.
-        met_biases: the weights to which a gain of known values was added.
+        met_biases: the weights to which a gain of known values was added. Each of them may be the
+            bias that cancels it.
     """
 
     plain: PlainSteps

@@ -15,13 +15,14 @@ from ..reporting import MAX_SHOWN_ENTRIES, Report, count_things, format_table
 
 @dataclass(frozen=True)
 class Slot:
-    """A place where a group occurs.
+    """A place where a group occurs: one axis of one weight.
 
     Attributes:
         initializer: The weight's name.
-        axis: The axis along which units lie.
+        axis: The axis along which units lie, counted from the front.
         index: int64 [units, positions]. Where along `axis` each unit has its elements, in the same
-            order for every unit.
+            order for every unit. A unit has several positions where a map was flattened, or where
+            it is a head.
         within: For a group inside another, the positions along other axes to which it is confined,
             as `(axis, int64 [positions])`.
     """
@@ -33,10 +34,13 @@ class Slot:
 
     def permute(self, array: np.ndarray, permutation: np.ndarray) -> None:
         """Reorder `array` in place: unit j of the result is unit `permutation[j]` of the input."""
+        # Most units of a suspect may stand where they belong; only the others are copied.
         moving = np.flatnonzero(permutation != np.arange(len(permutation)))
         if not moving.size:
             return
         to, source = self.index[moving].ravel(), self.index[permutation[moving]].ravel()
+        # Indexing by arrays copies what is read before anything is written, so nothing is lost
+        # where units change places.
         if not self.within:
             front = np.moveaxis(array, self.axis, 0)
             front[to] = front[source]
@@ -44,7 +48,11 @@ class Slot:
         array[self._grid(array.shape, to)] = array[self._grid(array.shape, source)]
 
     def region(self, shape: Sequence[int]) -> tuple[np.ndarray, ...]:
-        """Return the index of the elements of all units in a weight of `shape`, in their order."""
+        """Return an index of the elements of all units in a weight of `shape`.
+
+        Along `axis` the result of indexing has the positions of unit 0, then those of unit 1, and
+        so on; the other axes stay where they are.
+        """
         return self._grid(shape, self.index.ravel())
 
     def places(self, shape: Sequence[int], unit: int) -> list[np.ndarray]:
@@ -59,6 +67,7 @@ class Slot:
         return {**fields, "within": within} if within else fields
 
     def _grid(self, shape: Sequence[int], places: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Return an index of `places` along the slot's axis, and of all that `within` leaves."""
         axes = {**dict(self.within), self.axis: places}
         return np.ix_(*(axes.get(a, np.arange(n)) for a, n in enumerate(shape)))
 
@@ -72,7 +81,8 @@ class Group:
         kind: `channels`, `blocks` (its units hold groups of their own) or `inner` (it lies inside a
             unit).
         size: The number of its units.
-        parents: `(group id, unit)` of each group that has this one inside one of its units.
+        parents: `(group id, unit)` of each group that has this one inside one of its units; empty
+            for a top group.
         slots: Where it occurs.
     """
 
@@ -85,6 +95,7 @@ class Group:
     @property
     def bits(self) -> float:
         """The log2 of the number of permutations of this group."""
+        # lgamma(n + 1) is the logarithm of n!, which itself would overflow from 171 units on.
         return math.lgamma(self.size + 1) / math.log(2)
 
     def to_fields(self) -> dict[str, Any]:
@@ -110,7 +121,13 @@ class Pin:
 
 @dataclass(frozen=True, repr=False)
 class Symmetry(Report):
-    """The permutation symmetry of a graph: all its groups, inner ones first, and what is pinned."""
+    """The permutation symmetry of a graph.
+
+    Attributes:
+        groups: All groups, inner ones before the groups that hold them.
+        pinned: What must keep its order.
+        unknown_operators: The operators without a rule, by name, in ascending order.
+    """
 
     groups: tuple[Group, ...]
     pinned: tuple[Pin, ...]
@@ -119,10 +136,15 @@ class Symmetry(Report):
     @property
     def symmetry_bits(self) -> float:
         """The log2 of the number of function-preserving permutations found."""
+        # Rounded once, so that the order of the groups makes no difference.
         return math.fsum(g.bits for g in self.groups)
 
     def group(self, name: str) -> Group:
-        """Return the group with that id; KeyError if there is none."""
+        """Return the group with the id `name`.
+
+        Raises:
+            KeyError: there is no such group.
+        """
         for group in self.groups:
             if group.id == name:
                 return group

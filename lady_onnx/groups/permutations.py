@@ -1,4 +1,4 @@
-"""Applies permutations, and only permutations, to the weights of a graph."""
+"""Applies permutations to weights, composes and inverts them; groups may lie inside groups."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from .model import Group
 Arrays = Mapping[str, np.ndarray]
 """Weights by name."""
 Permutations = Mapping[str, np.ndarray]
-"""By group id, int64 [size]: unit j of the result is unit `permutation[j]` of the input."""
+"""By group id, int64 [size]: unit j of the result is unit `permutation[j]` of the input.
+
+A group inside a unit goes by the id that it has in the input, before that unit moves.
+"""
 
 
 def permute_arrays(
@@ -21,6 +24,11 @@ def permute_arrays(
 
     Groups are applied in their order, inner ones before the groups that hold them. So the
     permutation of an inner group speaks of the units as they lie in the input.
+
+    Args:
+        arrays: the weights; none of them is changed.
+        groups: the groups, inner ones first.
+        permutations: the permutations; a group without one keeps its order.
     """
     changed: dict[str, np.ndarray] = {}
     for group in groups:
@@ -28,6 +36,7 @@ def permute_arrays(
         if permutation is None or (permutation == np.arange(group.size)).all():
             continue
         for slot in group.slots:
+            # Copied once, and then changed in place by every group that touches it.
             if slot.initializer not in changed:
                 changed[slot.initializer] = np.array(arrays[slot.initializer])
             slot.permute(changed[slot.initializer], permutation)
@@ -35,7 +44,15 @@ def permute_arrays(
 
 
 class Nesting:
-    """How the groups of a model lie inside each other."""
+    """How the groups of a model lie inside each other.
+
+    Args:
+        groups: the groups, inner ones first. Groups inside like units come in the same order.
+
+    Attributes:
+        groups: The groups by id.
+        order: The groups, inner ones first.
+    """
 
     def __init__(self, groups: Sequence[Group]):
         self.groups = {g.id: g for g in groups}
@@ -44,6 +61,8 @@ class Nesting:
         self._alike: dict[tuple[tuple[str, int], ...], list[str]] = {}
         for group in groups:
             if group.parents:
+                # A group inside units of several groups counts as a child of the first alone, so
+                # that a walk downwards meets it once.
                 self._children.setdefault(group.parents[0], []).append(group.id)
                 self._alike.setdefault(group.parents, []).append(group.id)
 
@@ -56,41 +75,65 @@ class Nesting:
         return self._children.get((group, unit), [])
 
     def place(self, group: str) -> int:
-        """Return the place of a group among those with the same parents."""
+        """Return the number of a group among those with the very same parents, from 0."""
         return self._alike[self.groups[group].parents].index(group)
 
     def moved(self, group: str, unit: Callable[[str, int], tuple[str, int]]) -> str:
-        """Return the group in the place of `group`, its parents mapped to others by `unit`."""
+        """Return the id of the group that lies in other units as `group` lies in its own.
+
+        Args:
+            group: the group's id; a top group is its own answer.
+            unit: maps each of the group's parents, `(group id, unit)`, to another one.
+        """
+        # Groups inside like units come in the same order, so the number tells which is which.
         parents = self.groups[group].parents
         return (
             self._alike[tuple(unit(*p) for p in parents)][self.place(group)] if parents else group
         )
 
     def twin(self, group: str, inverse: Permutations) -> str:
-        """Return the group where `group` stood, once permutations moved the units that hold it."""
+        """Return the id that a group has once permutations moved the units that hold it.
 
-        def unit(parent: str, unit: int) -> tuple[str, int]:
-            return self.twin(parent, inverse), int(
-                inverse[parent][unit]
-            ) if parent in inverse else unit
+        Args:
+            group: the id before.
+            inverse: by group id, int64 [size]: where each unit went. These are the permutations
+                inverted one by one, under the ids before.
+        """
 
-        return self.moved(group, unit)
+        def move_unit(parent: str, unit: int) -> tuple[str, int]:
+            place = int(inverse[parent][unit]) if parent in inverse else unit
+            return self.twin(parent, inverse), place
+
+        return self.moved(group, move_unit)
 
 
 def compose_permutations(
     family: Nesting, first: Permutations, then: Permutations
 ) -> dict[str, np.ndarray]:
-    """Return the permutations that do `first`, and `then` on its result."""
+    """Return the permutations that do `first`, and `then` on its result.
+
+    Args:
+        family: how the groups lie inside each other.
+        first: the permutations of the input.
+        then: those of what `first` makes of it, by the ids that groups have there.
+
+    Returns:
+        For every group a permutation of the input.
+    """
     inverse = {name: np.argsort(p) for name, p in first.items()}
     result = {}
     for name, group in family.groups.items():
         mine = first.get(name, np.arange(group.size))
         later = then.get(family.twin(name, inverse))
+        # Unit j in the end is unit later[j] of what `first` makes, which is mine[later[j]] before.
         result[name] = mine if later is None else mine[later]
     return result
 
 
 def invert_permutations(family: Nesting, permutations: Permutations) -> dict[str, np.ndarray]:
-    """Return the permutations that undo `permutations`."""
+    """Return the permutations that undo `permutations`.
+
+    Their input is the result of `permutations`, so inner groups go by the ids that they have there.
+    """
     inverse = {name: np.argsort(p) for name, p in permutations.items()}
     return {family.twin(name, inverse): p for name, p in inverse.items()}

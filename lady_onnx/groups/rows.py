@@ -1,4 +1,7 @@
-"""The elements of units as rows of numbers: taken out of weights, and put back."""
+"""Takes the elements of units out of weights as rows of numbers, and puts them back.
+
+A row has the positions of a unit first, and the other axes of the weight, in their order, behind.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from .permutations import Arrays
 
 
 def take_rows(array: np.ndarray, slot: Slot) -> np.ndarray:
-    """Return the elements of every unit in a slot, [units, elements]."""
+    """Return the elements of every unit in a slot, [units, elements], in the weight's own type."""
     for axis, positions in slot.within:
         array = array.take(positions, axis)
     return np.moveaxis(array, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
@@ -25,11 +28,18 @@ def join_slots(arrays: Arrays, slots: Sequence[Slot]) -> np.ndarray:
 
 
 def put_rows(arrays: dict[str, np.ndarray], slots: Sequence[Slot], values: np.ndarray) -> None:
-    """Put rows back where `join_slots` takes them from, in place."""
+    """Put rows back where `join_slots` takes them from, in place.
+
+    Args:
+        arrays: the weights, which are changed; each keeps its type.
+        slots: the slots, in the order in which they were joined.
+        values: float [units, elements of all slots].
+    """
     start = 0
     for slot in slots:
         array = arrays[slot.initializer]
         where = slot.region(array.shape)
+        # The region has the elements in the order in which `take_rows` reads them.
         front = np.moveaxis(array[where], slot.axis, 0)
         many = front.size // len(slot.index)
         part = values[:, start : start + many].reshape(front.shape)

@@ -1,4 +1,7 @@
-"""By what the units of a group may be multiplied, slot by slot, leaving the function as it is."""
+"""Applies and draws factors that the units of a group may have without changing the function.
+
+Which factors these are is found by `lady_onnx.scaling`.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,15 @@ class Scaling:
 
     Attributes:
         group: The group's id.
-        slots: Where factors are given: the group's own slots. If a unit has several positions in a
-            slot that need not have one factor, these positions are slots of their own.
-        scales: float64 [independent factors, slots]. Logarithms of positive factors, one a slot;
-            their sums are allowed, too.
-        signs: bool [independent flips, slots]. Where a sign may change; any number of these flips
-            may follow each other.
-        offsets: float64 [slots]. What is added to a slot's values before they are multiplied: the
-            epsilon of a variance.
+        slots: Where factors are given: the group's own slots. If the positions of a unit in a slot
+            may have different factors, each set of positions with one factor is a slot by itself.
+        scales: float64 [independent factors, slots]. Each row has the logarithms of positive
+            factors, one for each slot, that one unit may have together. The rows are a basis: every
+            linear combination of them is allowed, for each unit another one.
+        signs: bool [independent flips, slots]. Each row says in which slots the sign of a unit may
+            change together; the rows are a basis modulo two.
+        offsets: float64 [slots]. What is added to a slot's values before they are multiplied, and
+            taken off again behind: the epsilon of a variance.
         incoming: bool [slots]. Whether a slot makes the unit, and does not read it: no operator
             sums over the slot's axis.
         shifts: What biases behind a unit gain when its sign changes, if that reflects its
@@ -32,7 +36,7 @@ class Scaling:
             norm, or an unknown operator. Then one more unit changes what the others are.
         linear: Whether nothing but sums, and sums of squares, stands between the weights that make
             the units and those that read them.
-        turned: Whether sums of squares do.
+        turned: Whether a sum of squares stands there: then only rotations leave it as it is.
     """
 
     group: str
@@ -53,16 +57,18 @@ class Scaling:
 
     @property
     def free(self) -> bool:
-        """Whether any factor but one is allowed."""
+        """Whether any factor other than the number one is allowed."""
         return bool(self.scales.size or self.signs.size)
 
     def apply(self, arrays: dict[str, np.ndarray], factors: np.ndarray) -> None:
         """Multiply every unit of `arrays`, in place, by `factors`, float64 [slots, units]."""
+        # A shift reads the weight behind the unit, so it comes before that weight is multiplied.
         for shift in self.shifts:
             places = [
                 s.initializer == shift.slot.initializer and s.axis == shift.slot.axis
                 for s in self.slots
             ]
+            # The positions of a unit are reflected together: the first slot speaks for all.
             flipped = (factors[places.index(True)] < 0) if any(places) else np.zeros(0, bool)
             if flipped.any():
                 bias = arrays[shift.bias]
@@ -75,9 +81,11 @@ class Scaling:
                 continue
             array = arrays[slot.initializer]
             where = np.ix_(*locate_units(slot, array.shape))
+            # The positions of a unit are neighbours in this order, and have one factor.
             by = np.repeat(row, slot.index.shape[1]).reshape(
                 [-1 if a == slot.axis else 1 for a in range(array.ndim)]
             )
+            # In double precision, so that a weight is rounded once, on its way back.
             array[where] = ((array[where].astype(np.float64) + offset) * by - offset).astype(
                 array.dtype
             )
@@ -90,11 +98,20 @@ class Scaling:
         units = len(self.slots[0].index) if self.slots else 0
         logs = self.scales.T @ generator.normal(0, spread, (len(self.scales), units))
         flips = self.signs.T.astype(np.int64) @ generator.integers(0, 2, (len(self.signs), units))
+        # An even number of flips leaves a sign as it was.
         return np.exp(logs) * (1 - 2 * (flips % 2))
 
 
 def locate_units(slot: Slot, shape: Sequence[int]) -> list[np.ndarray]:
-    """Locate the units of a slot in an array that has length one along some axes of its weight."""
+    """Locate the units of a slot in an array that broadcasts over the slot's weight.
+
+    Args:
+        slot: the slot.
+        shape: the array's shape: the weight's, or one wherever the array does not vary.
+
+    Returns:
+        For every axis the positions, as `numpy.ix_` takes them.
+    """
     axes = {**dict(slot.within), slot.axis: slot.index.ravel()}
     return [
         np.zeros(1, np.int64) if n == 1 else axes.get(a, np.arange(n)) for a, n in enumerate(shape)
@@ -105,7 +122,8 @@ def locate_units(slot: Slot, shape: Sequence[int]) -> list[np.ndarray]:
 class Shift:
     """A bias behind units that become `top` less themselves when their sign changes.
 
-    The bias gains what is read of `top`.
+    The weight w that reads such a unit y gets the opposite sign: -w (top - y) = w y - w top. So the
+    bias must gain w top.
 
     Attributes:
         slot: Where the units are read; their columns there change signs.
@@ -129,5 +147,6 @@ class Shift:
         rows = np.moveaxis(weight, self.slot.axis, 0)[self.slot.index[flipped].ravel()].astype(
             np.float64
         )
+        # The units' axis went to the front, which moves the axes that stood before it.
         out = self.out + (self.out < self.slot.axis)
         return self.top * rows.sum(tuple(a for a in range(rows.ndim) if a != out))

@@ -1,4 +1,4 @@
-"""How far the units of a suspect are brought into the reference's order, and one step further.
+"""Brings the units of a suspect into the reference's order, group by group.
 
 `AlignmentState` holds the state of a matching: the weights in the order found so far, the
 permutations that led there, and the matches. It can match one group by any evidence strategy, or
@@ -23,12 +23,12 @@ from .nested import match_nested
 from .strategies import EvidenceStrategy, Judge
 
 Progress = Callable[[int, int], None]
-"""Is called with how many of how many groups are matched."""
+"""Is called with the number of top groups that are matched, and the number of all."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The state of an alignment at one moment."""
+    """The state of an alignment at one moment; the attributes are those of `AlignmentState`."""
 
     current: dict[str, np.ndarray]
     permutations: dict[str, np.ndarray]
@@ -42,15 +42,17 @@ class AlignmentState:
         groups: the groups, inner ones first.
         reference, suspect: weights of the same names and shapes. Axes outside the groups keep
             their order.
-        assignment: one of `ASSIGNMENTS`.
+        assignment: the name of a way to assign, a key of `ASSIGNMENTS`.
 
     Attributes:
         layout: Which groups lie along which axes of which weights.
         reference: The weights of the reference that any group touches.
-        current: Those of the suspect in the order found so far.
+        current: Those of the suspect in the order found so far. An array that moves is replaced,
+            and never changed in place: snapshots and `unmoved` hold the old ones.
         permutations: By group id what led to that order: unit j of `current` is unit
             `permutation[j]` of the suspect.
-        matches: By group id the last match.
+        matches: By group id the last match. It says what moved then, and not in all; `list_matches`
+            says the latter.
         aligned: The ids of the top groups that were matched at least once.
         unmoved: The groups that need no new match.
     """
@@ -78,12 +80,14 @@ class AlignmentState:
         return all(self._is_group_exact(g.id) for g in self.layout.tops)
 
     def list_matches(self) -> list[Match]:
-        """Return what is known so far, in the order of the groups."""
+        """Return what is known so far, in the order of the groups.
+
+        An inner group goes by the id of the place where it lies in the suspect.
+        """
         inverse = {n: np.argsort(p) for n, p in self.permutations.items()}
         found = []
         for group in self.layout.groups:
-            # The figures belong to the unit of the reference; an inner group goes by the name of
-            # the place where it lies in the suspect.
+            # The figures belong to where the group lies in the reference's order.
             here = self.matches[self.layout.family.twin(group.id, inverse)]
             permutation = self.permutations.get(group.id, self.matches[group.id].permutation)
             found.append(replace(here, group=group.id, permutation=permutation))
@@ -100,7 +104,7 @@ class AlignmentState:
         return {name: self.current[name] for name in names}
 
     def take_snapshot(self) -> Snapshot:
-        """Return the present state."""
+        """Return the present state. Arrays are shared: none of them is ever changed in place."""
         return Snapshot(dict(self.current), dict(self.permutations), dict(self.matches))
 
     def restore_snapshot(self, snapshot: Snapshot) -> None:
@@ -110,7 +114,13 @@ class AlignmentState:
         self.matches = snapshot.matches
 
     def apply_permutations(self, found: Mapping[str, np.ndarray]) -> None:
-        """Move the units of all groups at once, and take them for matched exactly."""
+        """Move the units of all groups at once, and take them for matched exactly.
+
+        Whoever calls this knows an exact copy, or sweeps afterwards for the figures of the matches.
+
+        Args:
+            found: permutations of the units as they lie in `current`, by group id.
+        """
         if found:
             self._move_units(found)
             self.matches = {g.id: Match.in_place(g.id, g.size) for g in self.layout.groups}
@@ -159,6 +169,7 @@ class AlignmentState:
         else:
             members = self.layout.list_members(name)
             found = {g.id: Match.in_place(g.id, g.size) for g in members}
+        # The matches speak of the order before the move.
         self.matches.update(found)
         moves = {n: m.permutation for n, m in found.items() if m.moved}
         if moves:
@@ -166,6 +177,7 @@ class AlignmentState:
         return bool(moves)
 
     def _move_units(self, moves: Mapping[str, np.ndarray]) -> None:
+        """Move units by permutations of the present order, and add these to the permutations."""
         self.current.update(permute_arrays(self.current, self.layout.groups, moves))
         self.permutations = compose_permutations(self.layout.family, self.permutations, moves)
 
@@ -177,11 +189,13 @@ class AlignmentState:
     def _match_group(
         self, name: str, strategy: EvidenceStrategy, judge: Judge | None, is_anchored: bool
     ) -> dict[str, Match]:
+        """Find the matches of a top group, and of all that lies inside it, by their ids."""
         family = self.layout.family
         group = family.groups[name]
         slots = strategy.select_slots(group)
         if is_anchored:
-            # A weight with the group on two axes is evidence only once the group is aligned.
+            # A weight with the group on two axes is evidence only once the group is aligned: rows
+            # are compared element by element, and its other axis is in another order.
             slots = [
                 s
                 for s in slots
@@ -198,5 +212,6 @@ class AlignmentState:
         )
         if family.inside(name, 0):
             return match_nested(comparison, family, group, slots)
+        # By anchored slots alone a group may stay where all its slots would move it.
         unmoved = None if is_anchored else self.unmoved
         return {name: match_flat(comparison, group, slots, unmoved)}

@@ -1,6 +1,7 @@
 """Assigns rows to columns by a table of scores: optimally, or each row to its own best column.
 
-The module knows scores alone. Wide tables are handed to `sparse_assignment`.
+The module knows scores alone. Wide tables go to `sparse_assignment` first, and to scipy's dense
+solver, which takes cubic time, where that gives up.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ def assign_rows(scores: np.ndarray) -> np.ndarray:
     Where every row's best is a different column, that is the optimum, and no solver runs.
 
     Args:
-        scores: float [n, n].
+        scores: float [n, n]; infinite or NaN where weights overflow.
 
     Returns:
         int64 [n]: for each row its column.
@@ -30,7 +31,7 @@ def assign_rows(scores: np.ndarray) -> np.ndarray:
     if np.unique(best).size == best.size:
         return best
     if not np.isfinite(scores).all():
-        # The squares of very large weights overflow.
+        # The squares of very large weights overflow, and the solvers take finite scores alone.
         scores = np.nan_to_num(scores, nan=-MAX_SCORE, posinf=MAX_SCORE, neginf=-MAX_SCORE)
     found = (
         assign_sparsely(scores, choose_best_columns(scores))
@@ -58,6 +59,7 @@ def choose_best_columns(scores: np.ndarray) -> np.ndarray:
     rows = np.arange(len(scores))
     wanted = scores.argmax(1)
     found = np.full(len(scores), -1)
+    # Rows in the order of their best scores: the first one that wants a column gets it.
     order = np.argsort(-scores[rows, wanted], kind="stable")
     columns, first = np.unique(wanted[order], return_index=True)
     found[order[first]] = columns

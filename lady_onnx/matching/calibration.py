@@ -1,4 +1,4 @@
-"""Calibration: what the search finds in weights of which the answer is known.
+"""Calibrates a search by what it finds in weights of which the answer is known.
 
 A search over pure chance and a search over copies with the suspect's noise, both rehearsals, tell
 how far the certainties of the real search are to be trusted.
@@ -21,7 +21,7 @@ def calibrate_search(search: Search) -> dict[str, Calibration]:
     """Rehearse a search in chance and in noisy copies.
 
     Args:
-        search: a search that has found its matches.
+        search: a search that has found its matches; it is not changed.
 
     Returns:
         By group id what the rehearsals found.
@@ -29,12 +29,15 @@ def calibrate_search(search: Search) -> dict[str, Calibration]:
     alignment = search.alignment
     layout = alignment.layout
     rng = np.random.default_rng(0)
+    # Chance is the suspect's own values in a random order, so it has their distribution. Weights
+    # come in the order of names, so that they draw the same numbers in any order of groups.
     chance = {
         n: rng.permutation(as_finite(a).ravel()).reshape(a.shape)
         for n, a in sorted(alignment.current.items())
     }
     # How certain the search is of what it finds in chance matters to the search alone.
     others = _rehearse(search, chance, layout.has_meeting_groups()).measure_recoveries()
+    # Noise on weights near the end of single precision overflows; `as_finite` bounds it later.
     with np.errstate(over="ignore"):
         noisy = {
             n: as_finite(a)
@@ -50,7 +53,10 @@ def calibrate_search(search: Search) -> dict[str, Calibration]:
     where = {n: np.argsort(p) for n, p in copies.alignment.permutations.items()}
     found = {}
     for m in copies.alignment.list_matches():
+        # A match of an inner group goes by where the group lies in the rehearsal's suspect. The
+        # real search asks by where it lies in the reference.
         name = layout.family.twin(m.group, where)
+        # By chance one match of a group is right, on average.
         right = max((m.permutation == truth[m.group]).mean(), 1 / m.permutation.size)
         trust = right / max(m.certainty.mean(), MIN_DIVISOR)
         found[name] = Calibration(others[name][0], wholes[name][0], trust, share)
@@ -58,7 +64,13 @@ def calibrate_search(search: Search) -> dict[str, Calibration]:
 
 
 def _rehearse(search: Search, suspect: Arrays, with_figures: bool) -> Search:
-    """Run the same search on another suspect."""
+    """Run the same search on another suspect, as a rehearsal.
+
+    Args:
+        search: the search.
+        suspect: the weights of the other suspect.
+        with_figures: whether the certainty of the rehearsal's matches is asked for.
+    """
     real = search.alignment
     alignment = AlignmentState(real.layout.groups, real.reference, suspect, real.assignment)
     strategy = LikelihoodStrategy(Scales(alignment.reference))
@@ -68,9 +80,10 @@ def _rehearse(search: Search, suspect: Arrays, with_figures: bool) -> Search:
 
 
 def _measure_noise(search: Search, name: str) -> float:
-    """Measure the deviation of what was added to a weight.
+    """Measure the standard deviation of what was added to a weight.
 
-    That is what the weight's variance has gained, but at most what differs from its match.
+    That is what the weight's variance has gained, but at most what differs from its match. What is
+    gained does not depend on the matching, which may be wrong.
     """
     alignment = search.alignment
     ours, theirs = (as_finite(x[name]) for x in (alignment.reference, alignment.current))

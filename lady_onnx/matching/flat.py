@@ -1,6 +1,7 @@
 """Matches the units of one group that holds no other groups.
 
-What the units of groups hold is the business of `nested`; the order of groups that of `alignment`.
+Groups whose units hold others are the business of `nested`; which group comes when is that of
+`alignment`.
 """
 
 from __future__ import annotations
@@ -33,8 +34,9 @@ class Comparison:
     """Two models whose units are compared, and how.
 
     Attributes:
-        reference, current: The weights, the suspect's in the order found so far.
-        permutations: What led to that order.
+        reference, current: The weights by name; `current` are the suspect's, in the order found so
+            far.
+        permutations: By group id the permutations that led to that order.
         strategy: How units are recognised.
         assign: Gives each row of a table of scores its column.
         judge: Says how certain matches are; None if their figures are not asked for, which saves
@@ -49,7 +51,7 @@ class Comparison:
     judge: Judge | None
 
     def weigh_both(self, slots: Sequence[Slot]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return the weighed rows of both models in some slots."""
+        """Return the weighed rows of the reference, and of the suspect, in some slots."""
         ours, theirs = (
             [weigh_rows(self.strategy, arrays, s) for s in slots]
             for arrays in (self.reference, self.current)
@@ -65,6 +67,9 @@ class Comparison:
             name: the group's id.
             pairs: its scored pairs.
             found: int64 [size]: for each unit of the reference its match.
+
+        Returns:
+            Three arrays, float64 [size] each.
         """
         if self.judge is None:
             return [np.ones(found.size)] * 3
@@ -80,9 +85,12 @@ class Comparison:
 
 
 class UnmovedGroups:
-    """The weights with which groups were matched in place, and with which they need no new match.
+    """The groups that were matched in place with the weights that they still have.
 
-    That holds as long as the noise is the same as well: it was estimated from these very weights.
+    They need no new match as long as the noise is the same as well. So the weights of the match are
+    kept, if they are the very arrays from which the noise was estimated then. Arrays are never
+    changed in place here: whatever moves becomes a new one, and the same object says that nothing
+    moved.
     """
 
     def __init__(self) -> None:
@@ -100,9 +108,16 @@ class UnmovedGroups:
     def record_match(
         self, name: str, slots: Sequence[Slot], weights: list[np.ndarray], found: np.ndarray
     ) -> None:
-        """Remember a group that was matched in place, with weights that the noise is of."""
-        heard = [self._noise_source.get(s.initializer) for s in slots]
-        if are_identical(weights, heard) and (found == np.arange(found.size)).all():
+        """Remember a group whose units all stayed, if its noise is that of its present weights.
+
+        Args:
+            name: the group's id.
+            slots: the slots by which it was matched.
+            weights: the suspect's weights in these slots.
+            found: int64 [size]: the match of each unit.
+        """
+        sources = [self._noise_source.get(s.initializer) for s in slots]
+        if are_identical(weights, sources) and (found == np.arange(found.size)).all():
             self._weights[name] = weights
 
 
@@ -121,6 +136,7 @@ def match_flat(
     if slots:
         ours = [take_rows(comparison.reference[s.initializer], s) for s in slots]
         theirs = [take_rows(comparison.current[s.initializer], s) for s in slots]
+        # Rows as they are, before any weighing: an exact copy needs no likelihood.
         exact = match_exactly(ours, theirs)
         if exact is not None:
             ones = np.ones(group.size)
@@ -135,6 +151,8 @@ def match_flat(
     pairs = _score_tiles(comparison.strategy, group, slots, ours, theirs)
     scores = comparison.strategy.apply_prior(group, pairs.scores, comparison.permutations)
     pairs = replace(pairs, scores=scores)
+    # A group in which nothing moved is not assigned again. Its figures are computed even so: an
+    # earlier sweep may have left them out.
     weights = [comparison.current[s.initializer] for s in slots]
     if unmoved is not None and unmoved.has_group(group.id, weights):
         found = np.arange(group.size)
@@ -152,14 +170,14 @@ def _score_tiles(
     ours: Sequence[np.ndarray],
     theirs: Sequence[np.ndarray],
 ) -> ScoredPairs:
-    """Score the pairs of a group, if it has many units tile by tile and in single precision.
+    """Score the pairs of a group; if it has many units, tile by tile and in single precision.
 
-    So what it takes on the way has the size of a tile.
+    So what the strategy needs on the way, in double precision, has the size of a tile.
     """
     if group.size <= MAX_DENSE_UNITS:
         return strategy.score_pairs(group, slots, ours, theirs)
     tile = replace(group, size=MAX_DENSE_UNITS)
-    # The last tile overlaps the one before.
+    # The last tile overlaps the one before, so that all have one size. Its scores are the same.
     starts = [
         *range(0, group.size - MAX_DENSE_UNITS, MAX_DENSE_UNITS),
         group.size - MAX_DENSE_UNITS,
@@ -182,5 +200,8 @@ def _score_tiles(
 
 
 def are_identical(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray | None]) -> bool:
-    """Return whether two sequences hold the same array objects, one by one."""
+    """Return whether two sequences hold the same array objects, one by one.
+
+    Equal arrays that are not one object do not count, so that the test costs next to nothing.
+    """
     return len(ours) == len(theirs) and all(a is b for a, b in zip(ours, theirs, strict=True))

@@ -1,7 +1,7 @@
-"""The paper's own matching: units are recognised by the cosine of their incoming weights alone.
+"""Matches as the paper does: units are recognised by the cosine of their incoming weights alone.
 
-Layer after layer in the order of the data, the rows of a layer are compared once the units that it
-reads are in place, and nothing is looked at twice.
+Layer after layer, the rows of a layer are compared once the units that it reads are in place, and
+nothing is looked at twice.
 
 Source: "Find the Lady" (AAAI 2024), equation 8 and Algorithm 1.
 """
@@ -25,12 +25,15 @@ from .matches import Match
 from .strategies import MatchedRows, ScoredPairs, sort_rows
 
 LOG_ODDS_PER_COSINE = 100.0
-"""Cosines times this are taken for log-odds, where certainties are asked for."""
+"""Cosines times this are taken for log-odds, where certainties are asked for.
+
+So a cosine that is higher by 0.01 makes a match e times as likely.
+"""
 
 
 @dataclass(frozen=True)
 class IncomingStrategy:
-    """Units are recognised by the cosine of the rows of the weights that make them.
+    """Recognises units by the cosine of the rows of the weights that make them.
 
     Attributes:
         scales: Mean and deviation of the reference's weights.
@@ -60,6 +63,7 @@ class IncomingStrategy:
         theirs: Sequence[np.ndarray],
     ) -> ScoredPairs:
         """Score every pair of units by its cosine."""
+        # Without the ones that `join_rows` adds: the cosine is that of the weights alone.
         x, y = np.concatenate(ours, 1), np.concatenate(theirs, 1)
         return ScoredPairs(compute_cosines(x, y).astype(np.float64), x, y)
 
@@ -82,7 +86,7 @@ class IncomingMatcher:
         groups: the groups, inner ones first.
         reference, suspect: weights of the same names and shapes.
         told: by group id the slots that make the group's units.
-        assignment: one of `assignment.ASSIGNMENTS`.
+        assignment: the name of a way to assign, a key of `assignment.ASSIGNMENTS`.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ def find_incoming_slots(
     for group in groups:
         if group.id in scalings:
             s = scalings[group.id]
+            # A scaling may split a slot by positions; what makes one part makes the whole slot.
             made = {
                 (slot.initializer, slot.axis)
                 for slot, own in zip(s.slots, s.incoming, strict=True)

@@ -1,4 +1,4 @@
-"""Which groups lie along which axes of which weights, and which weights speak for a group.
+"""Tells which groups lie along which axes of which weights, and which weights speak for a group.
 
 The layout follows from the groups alone and never changes; what is aligned so far is the business
 of `alignment`.
@@ -59,6 +59,7 @@ class Layout:
         If none do, no group's order says anything of another's, and all that can be known is known
         from the beginning.
         """
+        # More than one axis of one top group, or more than one top group.
         return any(
             len(self._axes[name, top]) + len(tops) > 2
             for name, tops in self._touching.items()
@@ -93,6 +94,11 @@ class Layout:
     ) -> tuple[float, float]:
         """Measure how much of a group's evidence is aligned.
 
+        Args:
+            top: the group's id.
+            aligned: the ids of the top groups that are aligned.
+            reference: the weights, whose sizes count.
+
         Returns:
             The aligned elements for each unit, and their share of all elements.
         """
@@ -101,6 +107,7 @@ class Layout:
         for slot in group.slots:
             size = reference[slot.initializer].size / group.size
             total += size
+            # A group on two axes of one weight must be aligned before that weight speaks for it.
             if self.is_usable(slot, top, aligned) and len(self._axes[slot.initializer, top]) == 1:
                 usable += size
         return usable, usable / total if total else 0.0

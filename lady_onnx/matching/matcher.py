@@ -1,4 +1,4 @@
-"""Where every unit went: the search for it, and what calibration says of its certainties.
+"""Searches for where every unit went, and calibrates how certain that is.
 
 The module knows arrays and groups, no ONNX. What follows from a match for the suspect is the
 business of `diagnosis`.
@@ -29,7 +29,7 @@ class Matcher:
         groups: the groups, inner ones first.
         reference, suspect: weights of the same names and shapes. Axes outside the groups keep
             their order.
-        assignment: one of `assignment.ASSIGNMENTS`.
+        assignment: the name of a way to assign, a key of `assignment.ASSIGNMENTS`.
         prior: what is known of pairs of units beside their weights.
     """
 
@@ -70,6 +70,7 @@ class Matcher:
         if self.settled:
             return
         self._search.search_thoroughly()
+        # Calibration takes two searches more, so it is for doubtful matches alone.
         if self._search.is_doubtful():
             calibrations = calibrate_search(self._search)
             self._search.strategy = replace(self._search.strategy, calibrations=calibrations)

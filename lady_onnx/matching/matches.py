@@ -1,6 +1,6 @@
-"""What a matching finds: where the units of one group went, and how sure that is.
+"""Holds what a matching finds: where the units of one group went, and how sure that is.
 
-The module holds the result alone; how matches are found is the business of `matcher`.
+How matches are found is the business of `matcher`.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ class Match:
     Attributes:
         group: The group's id.
         permutation: int64 [size]. Unit j of the reference is unit `permutation[j]` of the suspect.
-        similarity: float64 [size]. The cosine of unit j of the reference and its match; 1 for
-            equal units.
+        similarity: float64 [size]. The cosine of the rows of unit j of the reference and of its
+            match; 1 for equal units.
         margin: float64 [size]. By how many nats the match is likelier than the runner-up: 0 where
-            the two are alike, infinite where the match is exact, bit for bit, and no other unit
-            is.
-        certainty: float64 [size]. The probability that the match is right, among all assignments
-            of the group's units.
+            the two are alike, infinite where the match alone is exact, bit for bit. It is negative
+            where an assignment gives a unit to another one for the good of all.
+        certainty: float64 [size]. The probability, among all assignments of the group's units, that
+            the match is right.
     """
 
     group: str

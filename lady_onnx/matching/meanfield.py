@@ -1,8 +1,9 @@
 """Matches all groups at once, with probabilities (mean field).
 
-It is for residual streams under noise, which leave no group to begin with. The probabilities of a
-group are those that the expected weights of its neighbours give it, doubly stochastic (Sinkhorn),
-from warm to cold. Before anything is known, they follow from what no order of other axes changes.
+It is for residual streams under noise, where no group is anchored to begin with. Every group has a
+table of probabilities, doubly stochastic (Sinkhorn). Group after group, the table is computed anew
+from the weights that are expected under the tables of the other groups, from warm to cold. The
+first tables follow from the lengths of rows, which no order of other axes changes.
 """
 
 from __future__ import annotations
@@ -20,15 +21,26 @@ from .evidence.noise import measure_scale
 from .evidence.probabilities import balance_odds
 
 TEMPERATURE_STEPS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
-"""What the log-odds are divided by, step by step."""
+"""What the log-odds are divided by, step by step.
+
+Warm steps keep early guesses from settling (deterministic annealing). Divided by one, the log-odds
+are those of the likelihood.
+"""
 MIN_MEAN_FIELD_NOISE = 0.2
-"""The least noise of a weight, in units of its own deviation; with less nothing is weighed."""
+"""The least noise that a weight is taken to have, in units of its own standard deviation.
+
+Log-odds are divided by its square: with less they would be certain from the first step on.
+"""
 
 
 def match_by_mean_field(
     groups: Sequence[Group], reference: Arrays, suspect: Arrays
 ) -> dict[str, np.ndarray]:
-    """Match groups that hold no others.
+    """Match groups that hold no others, all of them at once.
+
+    Args:
+        groups: the groups.
+        reference, suspect: weights of the same names and shapes.
 
     Returns:
         By group id the permutation, int64 [size]: unit j of the reference is unit `permutation[j]`
@@ -49,6 +61,8 @@ def match_by_mean_field(
     }
 
     def expect_weight(name: str, apart: Slot) -> np.ndarray:
+        # The suspect's weight in the reference's order along all slots but `apart`, as a mean over
+        # all orders, each as likely as the tables of the other groups say.
         array = theirs[name].copy()
         for g, s in slots[name]:
             if s is not apart:
@@ -64,13 +78,15 @@ def match_by_mean_field(
                     take_rows(ours[s.initializer], s),
                     take_rows(expect_weight(s.initializer, s), s),
                 )
+                # Of the log-likelihood -|a - b|^2 / 2 power this is the part that depends on pairs;
+                # the squares of a row or a column are divided out by balancing.
                 score += (a @ b.T) / power[s.initializer]
             likely[g.id] = balance_odds(score / temperature).astype(np.float32)
     return {g.id: assign_rows(likely[g.id]) for g in groups}
 
 
 def _measure_noise_power(ours: np.ndarray, theirs: np.ndarray, spread: float) -> float:
-    """Return the variance that independent noise added to a weight."""
+    """Measure the variance that independent noise added to a weight, whatever its order."""
     gained = np.square(theirs, dtype=np.float64).mean() - np.square(ours, dtype=np.float64).mean()
     return max(float(gained), (MIN_MEAN_FIELD_NOISE * spread) ** 2)
 
@@ -78,11 +94,17 @@ def _measure_noise_power(ours: np.ndarray, theirs: np.ndarray, spread: float) ->
 def _score_lengths(
     group: Group, ours: Arrays, theirs: Arrays, power: Mapping[str, float]
 ) -> np.ndarray:
-    """Score units by the lengths of their rows alone, slot by slot: log-likelihoods."""
+    """Score units by the lengths of their rows alone, slot by slot.
+
+    Returns:
+        float64 [size, size]: log-likelihoods, up to a constant.
+    """
     score = np.zeros((group.size, group.size))
     for s in group.slots:
         a, b = (np.square(take_rows(x[s.initializer], s), dtype=np.float64) for x in (ours, theirs))
         many, noise = a.shape[1], power[s.initializer]
+        # For b = a + e, with n elements and normal noise e of variance v, |b|^2 has the mean
+        # |a|^2 + n v and the variance 4 v |a|^2 + 2 n v^2; the mean |a|^2 stands for all rows.
         gap = a.sum(1)[:, None] - (b.sum(1) - many * noise)[None]
         score -= np.square(gap) / (2 * (4 * noise * a.sum(1).mean() + 2 * many * noise**2))
     return score

@@ -1,7 +1,7 @@
 """Matches groups whose units hold groups of their own: attention heads above all.
 
-Units are matched by the best match of what they hold. Groups that hold no others are the business
-of `flat`.
+For every pair of units what they hold is matched, and the scores of these matches are the score of
+the pair. Groups that hold no others are the business of `flat`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def match_nested(
     """
     kinds = _find_kinds(family, comparison, group, {s.initializer for s in slots})
     pairs = _UnitPairs(comparison, kinds)
+    # Units are few, such as the heads of a layer, so all pairs are tried.
     score = np.array([[pairs.match(u, v)[1] for v in range(group.size)] for u in range(group.size)])
+    # Weights in which units lie whole, with no inner group, speak for the units themselves.
     direct = [s for s in slots if s.initializer not in kinds.covered]
     if direct:
         ours, theirs = comparison.weigh_both(direct)
@@ -46,6 +48,7 @@ def match_nested(
     found = {}
     means = []
     for u, v in enumerate(outer.tolist()):
+        # Matched once more, as the figures were left out of the table to save time.
         inner, _ = pairs.match(u, v, with_figures=True)
         found.update({m.group: m for m in inner})
         means.append(np.mean([m.similarity.mean() for m in inner]))
@@ -63,15 +66,17 @@ def match_nested(
 class _Kinds:
     """The kinds of groups inside the units of a group: in a head, query-key and value dimensions.
 
-    All units hold the same kinds. A slot of a kind goes by its number among the slots of its group.
+    All units hold the same kinds in the same order. A slot of a kind goes by its number among the
+    slots of its group, which is the same in every unit.
 
     Attributes:
         inner: By unit and kind the group.
         alone: By kind the numbers of the slots in weights that no other kind touches.
         shared: By kind the numbers of the slots in weights that other kinds touch as well. Such a
             weight is evidence as soon as the other kinds are matched.
-        on: By weight the kinds that touch it.
-        order: The kinds in the order in which they are matched, the most evidence first.
+        on: By weight the kinds that touch it; only weights that may be used occur.
+        order: The kinds in the order in which they are matched, the ones with most elements in
+            weights of their own first.
     """
 
     inner: list[list[Group]]
@@ -96,8 +101,12 @@ def _find_kinds(family: Nesting, comparison: Comparison, group: Group, usable: s
     on: dict[str, set[int]] = {}
     chosen = []
     for kind, first in enumerate(inner[0]):
-        told = {id(s) for s in comparison.strategy.select_slots(first)}
-        own = [i for i, s in enumerate(first.slots) if s.initializer in usable and id(s) in told]
+        # Told apart by identity: slots hold arrays, for which `==` is no truth value. So a strategy
+        # must select slots of the group itself, and no copies of them.
+        selected = {id(s) for s in comparison.strategy.select_slots(first)}
+        own = [
+            i for i, s in enumerate(first.slots) if s.initializer in usable and id(s) in selected
+        ]
         chosen.append(own)
         for i in own:
             on.setdefault(first.slots[i].initializer, set()).add(kind)
@@ -144,6 +153,8 @@ class _UnitPairs:
         """
         done: dict[int, np.ndarray] = {}
         found: dict[int, tuple[Match, float]] = {}
+        # A kind cannot use the weights that it shares before the others have an order. Once they
+        # do, it is matched again by all its weights.
         again = [k for k in self.kinds.order if self.kinds.shared[k]]
         for k in [*self.kinds.order, *again]:
             settled = {j: p for j, p in done.items() if j != k}
@@ -154,13 +165,25 @@ class _UnitPairs:
     def _match_kind(
         self, u: int, v: int, kind: int, settled: Mapping[int, np.ndarray], with_figures: bool
     ) -> tuple[Match, float]:
-        """Match the groups of one kind inside two units; `settled` are the orders of others."""
+        """Match the groups of one kind inside two units.
+
+        Args:
+            u: the unit of the reference.
+            v: the unit of the suspect.
+            kind: the kind.
+            settled: by other kinds, int64 [size], the permutations that they were matched by.
+            with_figures: whether the match has its figures; else these are ones.
+
+        Returns:
+            The match, under the id of the suspect's group, and its score.
+        """
         comparison, kinds = self.comparison, self.kinds
         which = [
             i for i in kinds.shared[kind] if kinds.on[kinds.get_weight(kind, i)] <= {kind, *settled}
         ]
         x, y = self.ours[u][kind], self.theirs[v][kind]
         if which:
+            # The rows of both sides run along the other kinds in one order: the reference's.
             plain = {j: np.arange(kinds.inner[u][j].size) for j in settled}
             sides = (
                 (comparison.reference, kinds.inner[u], plain),
@@ -176,6 +199,7 @@ class _UnitPairs:
         if exact is not None:
             chosen, margin = exact
             ones = np.ones(chosen.size)
+            # 0 is the largest log-likelihood that `compute_log_likelihoods` gives.
             return Match(name, chosen, ones, margin, ones), 0.0
         slots = [group.slots[i] for i in (*kinds.alone[kind], *which)]
         pairs = comparison.strategy.score_pairs(group, slots, x, y)

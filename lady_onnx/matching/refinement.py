@@ -19,10 +19,16 @@ from ..numerics import mix_bits
 MAX_TRIED_COLOURINGS = 20
 """The maximum number of colourings that are tried."""
 Colours = dict[str, np.ndarray]
+"""By group id the colour of every unit, uint64 [size]: a hash of all that was seen of it.
+
+Sums of hashes do not depend on order, and wrap around at 2**64 as they are meant to.
+"""
 
 
 class ColourRefinement:
-    """The joint colouring of two models whose weights hold the same values.
+    """Matches two models whose weights hold the same values, by a joint colouring of their units.
+
+    If the weights do not hold the same values, no permutation is looked for.
 
     Args:
         groups: the groups, inner ones first.
@@ -49,7 +55,10 @@ class ColourRefinement:
 
 
 def _hash_elements(array: np.ndarray) -> np.ndarray:
-    """Return a hash of the bytes of every element."""
+    """Return a hash of the bytes of every element, uint64 of the array's shape.
+
+    Elements of more than 8 bytes, such as complex128, are hashed in pieces of 8.
+    """
     array = np.ascontiguousarray(array)
     size = array.dtype.itemsize
     parts = (
@@ -66,12 +75,23 @@ def _hash_weight(array: np.ndarray) -> int:
 
 
 class _Model:
-    """The slots of one model, and what its weights say about the colours of the units in them."""
+    """The slots of one model, and what its weights say about the colours of the units in them.
+
+    Attributes:
+        family: How the groups lie inside each other.
+        arrays: The weights.
+        kind: By group id its first colour, the same for groups in one place of different units.
+        slots: By weight the groups that touch it, each with its slot.
+        fixed: By weight, uint64: the hash of every element, and of its positions along those axes
+            along which no group moves it.
+        alone: By weight and axis, bool: the elements that one slot alone moves along that axis.
+    """
 
     def __init__(self, family: Nesting, names: Sequence[str], arrays: Arrays):
         self.family = family
         self.arrays = arrays
         self.kind: dict[str, np.uint64] = {}
+        # Outer groups first: the kind of an inner group takes in those of its parents.
         for number, group in enumerate(reversed(family.order)):
             self.kind[group.id] = self._kind(group, number)
         self.slots = {
@@ -85,6 +105,7 @@ class _Model:
                 for _, slot in self.slots[name]:
                     if slot.axis == axis:
                         covers[slot.region(array.shape)] += 1
+                # What no group moves along an axis keeps its position there, which tells it apart.
                 place = mix_bits(
                     mix_bits(axis + 1) + np.arange(array.shape[axis]).astype(np.uint64)
                 )
@@ -100,7 +121,11 @@ class _Model:
         return np.uint64(mix_bits(above ^ mix_bits(self.family.place(group.id) + (1 << 32))))
 
     def step(self, colours: Colours) -> Colours:
-        """Return every unit's colour mixed with the colours of what its weights meet."""
+        """Return every unit's colour mixed with the colours of what its weights meet.
+
+        Every element takes in the colours of all units that it belongs to, and every unit the
+        elements that belong to it.
+        """
         new = {name: mix_bits(c) for name, c in colours.items()}
         for group in self.family.order:
             for parent, unit in group.parents:
@@ -111,6 +136,7 @@ class _Model:
                 region = slot.region(frame.shape)
                 side = np.moveaxis(np.zeros(frame[region].shape, np.uint64), slot.axis, 0)
                 own = np.repeat(colours[group.id], slot.index.shape[1])
+                # Offsets of 1 << 32 and more keep these hashes apart from those of small numbers.
                 rank = np.tile(mix_bits(np.arange(slot.index.shape[1]) + (1 << 33)), group.size)
                 side += mix_bits(own).reshape(-1, *[1] * (frame.ndim - 1))
                 # The place inside its unit tells something unless another group lies along it.
@@ -119,6 +145,8 @@ class _Model:
                     only, mix_bits(own ^ rank).reshape(-1, *[1] * (frame.ndim - 1)), np.uint64(0)
                 )
                 frame[region] += np.moveaxis(side, 0, slot.axis)
+            # Mixed before rows are summed up: else the sum of a row would not tell which colours
+            # met in one element.
             frame = mix_bits(frame)
             for group, slot in slots:
                 rows = (
@@ -126,6 +154,7 @@ class _Model:
                     .reshape(group.size, -1)
                     .sum(1)
                 )
+                # Which slot it is counts as well: rows of two slots may hold the same values.
                 salt = mix_bits(np.frombuffer(f"{name}:{slot.axis}".encode(), np.uint8)).cumsum()[
                     -1
                 ]
@@ -134,12 +163,22 @@ class _Model:
 
 
 class _Search:
+    """Looks for permutations by refining colours of both models, and by trying where they tie.
+
+    Attributes:
+        family: How the groups lie inside each other.
+        ours, theirs: The reference and the suspect.
+        left: The number of colourings that may still be tried.
+    """
+
     def __init__(self, family: Nesting, ours: _Model, theirs: _Model):
         self.family, self.ours, self.theirs = family, ours, theirs
         self.left = MAX_TRIED_COLOURINGS
 
     def _stable(self, ours: Colours, theirs: Colours) -> tuple[Colours, Colours] | None:
         """Refine until no step tells more units apart; None if the models' colours differ."""
+        # Units of different colours never get one colour again, but for a collision of hashes. So
+        # the number of colours grows until a step tells nothing more apart.
         known = 0
         while True:
             ours, theirs = self.ours.step(ours), self.theirs.step(theirs)
@@ -170,6 +209,8 @@ class _Search:
         tie = self._tie(ours)
         if tie is None:
             return None
+        # Some unit of the suspect is the copy of this one. Both get a new colour, and if that is
+        # wrong the next candidate is tried.
         name, unit, colour = tie
         apart = {**ours, name: ours[name].copy()}
         apart[name][unit] = mix_bits(colour)
@@ -184,7 +225,11 @@ class _Search:
 
     @staticmethod
     def _tie(colours: Colours) -> tuple[str, int, np.uint64] | None:
-        """Return a unit that shares its colour, with as few others as possible."""
+        """Return a unit that shares its colour with as few others as possible; None if none does.
+
+        Returns:
+            The group's id, the unit and its colour.
+        """
         value, count = np.unique(_sort_colours(colours), return_counts=True)
         if (count == 1).all():
             return None
@@ -202,6 +247,8 @@ class _Search:
         """
         found: dict[str, np.ndarray] = {}
         where: dict[str, str] = {}
+        # Outer groups first: which group of the suspect an inner one is follows from where the
+        # units that hold it went.
         for group in reversed(self.family.order):
             here = self.family.moved(
                 group.id, lambda g, unit: (where[g], int(found[where[g]][unit]))
@@ -218,6 +265,8 @@ class _Search:
         return found
 
     def _fits(self, found: dict[str, np.ndarray]) -> bool:
+        """Tell whether permutations make every weight equal to the reference's, bit for bit."""
+        # Colours are hashes, and two of them may be equal by chance: the bytes decide.
         moved = {
             **self.theirs.arrays,
             **permute_arrays(self.theirs.arrays, self.family.order, found),
@@ -229,4 +278,5 @@ class _Search:
 
 
 def _sort_colours(colours: Colours) -> np.ndarray:
+    """Return the colours of all units, sorted, uint64 [units of all groups]."""
     return np.sort(np.concatenate([*colours.values(), np.empty(0, np.uint64)]))

@@ -1,11 +1,11 @@
-"""The search for the likeliest place of every unit, given all that its weights say.
+"""Searches for the likeliest place of every unit, given all that its weights say.
 
 Every weight of the suspect is taken for a noisy copy of the reference's, with a noise of its own.
 What differs at the matching so far says how large that noise is: weight by weight, and along the
 axes of other groups position by position. So weights count less that were altered more, or whose
 other axes are badly matched as yet. Units are assigned so that all slots together are likeliest,
 and the noise is estimated anew, until nothing moves (coordinate descent, as the weight matching of
-Git Re-Basin). Before the first sweep a weight's noise is its own spread.
+Git Re-Basin, Ainsworth et al. 2023). Before the first sweep a weight's noise is its own spread.
 
 `matcher` adds to this search what calibration says of its certainties.
 """
@@ -26,9 +26,12 @@ from .refinement import ColourRefinement
 from .strategies import Judge, LikelihoodStrategy, weigh_rows
 
 MAX_MEAN_FIELD_PAIRS = 1 << 28
-"""Of more pairs of units than this the probabilities are not kept at the same time."""
+"""Of more pairs of units than this the probabilities are not kept at the same time.
+
+In single precision these take one GiB.
+"""
 MIN_MEAN_CERTAINTY = 0.98
-"""Below this mean certainty all groups are matched anew, at once."""
+"""Below this mean certainty groups are matched anew, all at once, and certainties calibrated."""
 MIN_REHEARSAL_GAIN = 1e-3
 """A rehearsal is over once the log-likelihood grows by a smaller share of itself."""
 PROVEN_CERTAINTY = 0.999
@@ -36,7 +39,11 @@ PROVEN_CERTAINTY = 0.999
 MAX_SWEEPS = 20
 """The maximum number of sweeps over all groups; two or three are the rule."""
 LAST_SWEEP_SHARE = 0.1
-"""After a sweep that moved units of no larger share of the groups, the next may be the last."""
+"""After a sweep that moved units of no larger share of the groups, the next may be the last.
+
+So that one computes the figures of its matches at once. Figures take longer than the matching, and
+those of any sweep but the last are lost.
+"""
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class SearchOptions:
 
     Attributes:
         is_rehearsal: Whether the answer is known, and only how sure the search is of it is asked.
+            Such a search may stop a little before it is at the best.
         with_figures: Whether anyone asks how certain matches are.
     """
 
@@ -107,6 +115,7 @@ class Search:
         before = -np.inf
         moved, is_telling = 0, False
         for _ in range(MAX_SWEEPS):
+            # The likelihood is that of the matching so far, so it is known before the next sweep.
             now = self._estimate_noise()
             is_stuck = now <= before + self._get_least_gain(before)
             if is_stuck and self.options.is_rehearsal and is_telling:
@@ -124,7 +133,7 @@ class Search:
         self.measure_figures()
 
     def measure_figures(self) -> list[str]:
-        """Sweep once more, for the figures of the matches.
+        """Sweep once more, for the figures of the matches under the noise of the present matching.
 
         Returns:
             The ids of the top groups whose units moved.
@@ -135,7 +144,10 @@ class Search:
         return moved
 
     def measure_recoveries(self) -> Recoveries:
-        """Measure for every group how much of its rows is recovered in their matches."""
+        """Measure for every group how much of its rows is recovered in their matches.
+
+        Units lie in the reference's order by now, so row j of both sides belongs to unit j.
+        """
         alignment = self.alignment
         found = {}
         for g in alignment.layout.groups:
@@ -173,7 +185,7 @@ class Search:
         ]
 
     def _prove_matches(self) -> None:
-        """Make matches certain whose rows no noise can have made."""
+        """Make matches certain whose rows no noise can have made: equal ones in any single slot."""
         alignment = self.alignment
         for g in alignment.layout.groups:
             match = alignment.matches[g.id]
@@ -194,6 +206,7 @@ class Search:
         alignment = self.alignment
         likelihood, before = self._estimate_noise(), alignment.take_snapshot()
         family = alignment.layout.family
+        # Units that hold groups are left to the sweeps: what they hold has to be matched with them.
         flat = [
             g
             for g in alignment.layout.tops
@@ -216,8 +229,11 @@ class Search:
             alignment.layout.groups, alignment.reference, alignment.current
         )
         likely = refinement.likely()
+        # No permutation makes one of these models the other: there is no exact copy to look for.
         if likely is None:
             return
+        # Units of one colour are matched in their order, which may be wrong. Sweeps may mend that;
+        # if they do not, ties of colours are broken by trying.
         alignment.apply_permutations(likely)
         self.sweep_groups()
         if not alignment.is_exact:

@@ -1,9 +1,10 @@
-"""The best assignment in a wide table of scores, found among the few pairs that can be in it.
+"""Finds the best assignment in a wide table of scores among the few pairs that can be in it.
 
 Only the likeliest partners of each row and each column matter. The best assignment among those
-pairs has prices, one for each column. If no other pair is worth more to its row, at these prices,
-than the pair that the row has, the assignment is the best of all (linear programming duality).
-Pairs that are worth more join the others, and the search is repeated.
+pairs has prices, one for each column: what a row is paid for taking it, beside the score. If no
+other pair is worth more to its row, at these prices, than the pair that the row has, the assignment
+is the best of all (linear programming duality). Pairs that are worth more join the others, and the
+search is repeated.
 
 The module knows scores alone; small tables are the business of `assignment`.
 """
@@ -27,7 +28,10 @@ MAX_PRICE_UPDATES = 60
 MAX_NEW_PAIRS_PER_ROW = 64
 """If a round finds more new pairs than this, on average, only the best of each row is taken in."""
 TEMPERATURES = (1, 0.3, 0.1, 0.03, 0.01, 0.003)
-"""The temperatures of the price guess, in the price unit, from warm to cold."""
+"""The temperatures of the price guess, in the price unit, from warm to cold.
+
+In the cold the probabilities become an assignment; warm steps bring prices near it quickly.
+"""
 MAX_STEPS_PER_TEMPERATURE = 8
 """The maximum number of balancing steps at each temperature."""
 RELATIVE_PRICE_TOLERANCE = 0.1
@@ -43,10 +47,11 @@ def assign_sparsely(scores: np.ndarray, start: np.ndarray) -> np.ndarray | None:
 
     Args:
         scores: float [n, n], finite.
-        start: int64 [n]: any assignment, for each row its column.
+        start: int64 [n]: any assignment, for each row its column. Its pairs are looked at as well,
+            so that an assignment among the pairs exists.
 
     Returns:
-        int64 [n]: for each row its column, or None if that takes too many pairs.
+        int64 [n]: for each row its column, or None if that takes too many rounds.
     """
     size = len(scores)
     pairs = np.concatenate([np.arange(size) * size + start, *_find_likely_pairs(scores)])
@@ -84,6 +89,7 @@ def _find_likely_pairs(scores: np.ndarray) -> Iterator[np.ndarray]:
     are taken.
     """
     size = len(scores)
+    # Every step-th partner is a sample. Its best `count` stand for about PARTNERS_PER_UNIT of all.
     step = max(size // SAMPLED_PARTNERS, 1)
     count = max(PARTNERS_PER_UNIT // step, 1)
     rows = np.partition(scores[:, ::step], -count, axis=1)[:, -count]
@@ -119,6 +125,8 @@ def _guess_prices(rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> 
     """
     size = int(rows[-1]) + 1
     order = np.argsort(columns, kind="stable")
+    # For either side the pairs of one row, or of one column, are adjacent, as `reduceat` needs it.
+    # It also needs one pair for each, or it returns another's element: `start` brought these.
     sides = ((rows, columns, np.arange(rows.size)), (columns[order], rows[order], order))
     starts = [np.searchsorted(own, np.arange(size)) for own, _, _ in sides]
     # Relative to the best of its row, single precision keeps enough digits of a score.
@@ -129,6 +137,7 @@ def _guess_prices(rows: np.ndarray, columns: np.ndarray, scores: np.ndarray) -> 
             before = prices[1].copy()
             for k, ((own, other, which), start) in enumerate(zip(sides, starts, strict=True)):
                 warm = (scores[which] + prices[1 - k][other]) / temperature
+                # The largest exponent is taken out, or the exponentials would overflow.
                 top = np.maximum.reduceat(warm, start)
                 odds = np.add.reduceat(np.exp(warm - top[own]), start)
                 prices[k] = -temperature * (top + np.log(odds))
@@ -142,7 +151,7 @@ def settle_prices(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Find the best assignment among some pairs, and its prices (Kuhn 1955, Munkres 1957).
 
-    As long as too many rows like the same columns best, the other columns get cheaper, by just as
+    As long as too many rows like the same columns best, more is paid for the other columns: just as
     much as it takes until a row without a column likes one of them as much, or likes one that can
     be handed on to it.
 
@@ -161,6 +170,8 @@ def settle_prices(
     for _ in range(MAX_PRICE_UPDATES):
         gain = worth + prices[columns]
         short = np.maximum.reduceat(gain, starts[:-1])[rows] - gain
+        # A row likes its tight pairs best. If each row can have one of these, all have what is
+        # worth most to them, so no assignment among the pairs has a larger sum.
         tight = np.flatnonzero(short <= tolerance)
         liked = csr_array(
             (np.ones(tight.size, np.int8), columns[tight], np.searchsorted(tight, starts)),
@@ -169,6 +180,8 @@ def settle_prices(
         found = maximum_bipartite_matching(liked, perm_type="column")
         if (found >= 0).all():
             return found.astype(np.int64), prices
+        # No price rises by more than the shortest way to its column. So the pairs that are matched
+        # stay tight, and those on the shortest ways become so.
         prices = prices + _measure_distances(
             np.where(found >= 0, found, size)[rows], columns, np.maximum(short, 0), size
         )
@@ -191,6 +204,7 @@ def _measure_distances(
     Returns:
         float64 [size]; a column that no path reaches is as far as the farthest that one does.
     """
+    # All rows without a column share one more node, number `size`, where the search begins.
     order = np.argsort(source, kind="stable")
     starts = np.searchsorted(source[order], np.arange(size + 2))
     graph = csr_array((lengths[order], columns[order], starts), shape=(size + 1, size + 1))
@@ -212,6 +226,7 @@ def _find_better_pairs(
         rows = np.arange(len(worth))
         own = worth[rows, found[chunk]]
         top = worth.argmax(1)
+        # A known pair may be better by one tolerance. Twice that finds new pairs alone.
         above = own + 2 * tolerance
         odd = worth[rows, top] > above
         if odd.any():

@@ -1,4 +1,4 @@
-"""Evidence strategies: what speaks for a unit, how it is weighed, and how pairs are scored.
+"""Defines evidence strategies: what speaks for a unit, how it is weighed, how pairs are scored.
 
 A strategy says *how* units are recognised. Which groups are matched, in which order and how often
 is the business of `alignment` and `search`. This module defines what a strategy is
@@ -26,9 +26,10 @@ from .evidence.scores import compute_log_likelihoods, join_rows
 from .layout import Layout
 
 Prior = Callable[[Group, np.ndarray, Permutations], np.ndarray]
-"""Changes the scores of a group's pairs, [size, size], by what is known beside the weights.
+"""Returns the scores of a group's pairs, [size, size], with what is known beside the weights.
 
-The third argument are the permutations found so far.
+It may change the table that it is given. The third argument is the permutations found so far, by
+group id.
 """
 
 
@@ -37,7 +38,7 @@ class ScoredPairs:
     """The scores of all pairs of units of one group, and the rows that they follow from.
 
     Attributes:
-        scores: float [size, size]: reference by suspect; only differences count.
+        scores: float [size, size]: reference by suspect. Only differences between scores count.
         ours, theirs: float32 [size, elements]: the rows of the reference and of the suspect.
     """
 
@@ -52,11 +53,12 @@ class MatchedRows:
 
     Attributes:
         group: The group's id.
-        scores: float [size, size].
+        scores: float [size, size]: reference by suspect.
         permutation: int64 [size]: for each row of the reference the row of the suspect.
         ours: float32 [size, elements]: the rows of the reference.
-        theirs: The rows of the suspect that were matched with them.
-        runners_up: The rows of the suspect that come next.
+        theirs: float32 [size, elements]: the rows of the suspect that were matched with them.
+        runners_up: float32 [size, elements]: for each row the likeliest row of the suspect that it
+            was not matched with.
     """
 
     group: str
@@ -72,7 +74,7 @@ Judge = Callable[[MatchedRows], np.ndarray]
 
 
 class EvidenceStrategy(Protocol):
-    """How the units of a group are recognised."""
+    """Says how the units of a group are recognised."""
 
     def select_slots(self, group: Group) -> Sequence[Slot]:
         """Return the slots by which the units of a group are recognised."""
@@ -83,7 +85,8 @@ class EvidenceStrategy(Protocol):
         Args:
             arrays: the weights of one model.
             name: the weight's name.
-            own: the axes along which the rows that are compared lie.
+            own: the axes along which units and their positions are chosen. Along these nothing may
+                be weighed by position: the suspect's units may stand at other positions.
         """
 
     def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
@@ -101,7 +104,7 @@ class EvidenceStrategy(Protocol):
     def apply_prior(
         self, group: Group, scores: np.ndarray, permutations: Permutations
     ) -> np.ndarray:
-        """Return the scores of a group with what is known beside its weights."""
+        """Return the scores of a group with what is known beside its weights; see `Prior`."""
 
 
 def weigh_rows(
@@ -116,7 +119,8 @@ def weigh_rows(
         strategy: how elements are weighed.
         arrays: the weights of one model.
         slot: where the units lie.
-        taken: by axis the positions to take along it, in this order.
+        taken: by axis the positions to take along it, in this order. They replace those of
+            `slot.within`: the same positions in the order of another group.
     """
     restricted = {**dict(slot.within), **(taken or {})}
     values = strategy.weigh_array(arrays, slot.initializer, {slot.axis, *restricted})
@@ -154,13 +158,15 @@ def keep_scores(group: Group, scores: np.ndarray, permutations: Permutations) ->
 
 @dataclass(frozen=True)
 class LikelihoodStrategy:
-    """Units are recognised by the likelihood of their rows in all slots, under estimated noise.
+    """Recognises units by the likelihood of their rows in all slots, under estimated noise.
 
     Attributes:
         scales: Mean and deviation of the reference's weights.
         prior: What is known beside the weights.
-        noise: By weight the noise that was estimated; before that a weight's noise is its spread.
-        calibrations: By group id what the search finds in known weights, where that was asked.
+        noise: By weight the noise that was estimated; before that a weight's noise is its own
+            standard deviation.
+        calibrations: By group id what the search finds in known weights; empty where that was not
+            asked.
     """
 
     scales: Scales
@@ -177,6 +183,7 @@ class LikelihoodStrategy:
 
         The noise at single positions counts along all axes but `own`.
         """
+        # Both models are measured by the reference's mean and deviation, so what differs stays.
         mean, deviation = self.scales.measure(name)
         noise = self.noise.get(name) or Noise(deviation)
         values = (as_finite(arrays[name]) - np.float32(mean)) / np.float32(noise.deviation)
@@ -206,7 +213,7 @@ class LikelihoodStrategy:
         return self.prior(group, scores, permutations)
 
     def judge_matches(self, rows: MatchedRows) -> np.ndarray:
-        """Return the probability of every match, that it is a copy at all included."""
+        """Return the probability that every match is right, and a copy at all."""
         among = compute_certainties(rows.scores, rows.permutation)
         known = self.calibrations.get(rows.group)
         if known is None:
@@ -233,11 +240,14 @@ class LikelihoodStrategy:
         noise = dict(self.noise)
         for name, array in reference.items():
             spread = self.scales.measure(name)[1]
+            # Equal weights have the least noise at every position, and need not be measured.
             if is_same(array, current[name]):
                 noise[name] = Noise(spread * MIN_RELATIVE_NOISE)
             else:
                 axes = layout.list_axes(name)
                 noise[name] = Noise.between(array, current[name], spread, axes)
+        # In units of the deviation that they have, squared differences sum up to a constant. The
+        # logarithms of the deviations are what is left of the log-likelihood of normal noise.
         likelihood = -sum(
             array.size * float(np.log(noise[name].deviation)) for name, array in reference.items()
         )
@@ -245,9 +255,9 @@ class LikelihoodStrategy:
 
 
 def _discount(certainty: np.ndarray, copied: np.ndarray) -> np.ndarray:
-    """Return how certain matches are that are certain among copies.
+    """Return how certain matches are, if it is not certain that they are copies.
 
-    Of units that are no copies each is as good as any other.
+    A unit that has no copy is matched with each of the others as likely.
 
     Args:
         certainty: float64 [size]: the probability of each match if it is a copy.

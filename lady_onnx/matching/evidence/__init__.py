@@ -1,1 +1,1 @@
-"""What the rows of weights of two groups of units say about each other: scores, noise, odds."""
+"""Tells what the rows of two models' units say about each other: scores, noise, probabilities."""

@@ -1,6 +1,7 @@
-"""Rows that are equal bit for bit: exact copies need no likelihoods.
+"""Matches rows that are equal bit for bit: exact copies need no likelihoods.
 
-The module compares digests of bytes; it knows nothing of noise.
+The module compares digests of bytes: zeros of different signs differ, and a NaN equals itself. It
+knows nothing of noise.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def match_exactly(
     """
     if any(x.dtype != y.dtype for x, y in zip(a, b, strict=True)):
         return None
-    # The first column alone tells most rows that are no copies.
+    # The first column alone tells most rows that are no copies, for less than digests of all.
     first = next((i for i, x in enumerate(a) if x.shape[1]), 0)
     if a[first].size and not is_same(*(np.sort(x[first][:, 0]) for x in (a, b))):
         return None
@@ -66,6 +67,7 @@ def find_proven_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     found = np.zeros(len(a), bool)
     if a.dtype != b.dtype or not a.shape[1]:
         return found
+    # Several equal rows, of dead units for example, do not say which of them is whose copy.
     ours, theirs = _digest_rows([a]), _digest_rows([b])
     counts = Counter(theirs)
     for k, (x, y) in enumerate(zip(ours, theirs, strict=True)):
@@ -74,7 +76,11 @@ def find_proven_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _digest_rows(parts: Sequence[np.ndarray]) -> list[bytes]:
-    """Return a digest of the bytes of every row, all parts together."""
+    """Return a digest of the bytes of every row, all parts together.
+
+    Equal digests, of 128 bits, are taken for equal rows. Verdicts do not rest on that: they compare
+    the weights themselves.
+    """
     digests = [hashlib.blake2b(digest_size=16) for _ in range(parts[0].shape[0])]
     for part in parts:
         for digest, row in zip(digests, np.ascontiguousarray(part).view(np.uint8), strict=True):

@@ -1,6 +1,6 @@
-"""The noise of a weight: its deviation, and how that varies along the axes of the weight.
+"""Estimates the noise of a weight: its deviation, and how that varies along the weight's axes.
 
-The module estimates noise from two weights that are aligned already.
+The estimate is of two weights that are aligned already, as far as that is known.
 """
 
 from __future__ import annotations
@@ -13,29 +13,43 @@ import numpy as np
 from ...numerics import as_finite
 
 MIN_RELATIVE_NOISE = 0.02
-"""The least noise that a weight is taken to have, in units of the weight's own deviation."""
+"""The least noise that a weight is taken to have, in units of the weight's own deviation.
+
+Without it, a weight that is equal at the matching so far would overrule all others for good.
+"""
 PRIOR_ELEMENTS = 10
-"""The common noise of a weight counts as this many elements at every position of an axis."""
+"""The common noise of a weight counts as this many elements at every position of an axis.
+
+So the few elements of a position do not say alone how large its noise is.
+"""
 MAX_POSITION_FACTOR = 10
 """The noise at one position is at most this many times larger or smaller than the common noise."""
 
 
 def measure_scale(array: np.ndarray) -> tuple[float, float]:
-    """Return the mean and the standard deviation of a weight; 1 in place of a deviation of 0."""
+    """Measure the mean and the standard deviation of a weight; 1 in place of a deviation of 0.
+
+    Args:
+        array: the weight; infinities count as its largest finite magnitude.
+    """
     values = as_finite(array)
     deviation = float(values.std(dtype=np.float64))
     return float(values.mean(dtype=np.float64)), deviation if deviation > 0 else 1.0
 
 
 class Scales:
-    """Mean and standard deviation of the weights of a model, measured when they are asked for."""
+    """Measures mean and standard deviation of the weights of a model, once each and when asked for.
+
+    Args:
+        arrays: the weights by name, which must not change.
+    """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]):
         self._arrays = arrays
         self._known: dict[str, tuple[float, float]] = {}
 
     def measure(self, name: str) -> tuple[float, float]:
-        """Return the mean and the standard deviation of a weight by its name."""
+        """Measure the mean and the standard deviation of a weight by its name."""
         if name not in self._known:
             self._known[name] = measure_scale(self._arrays[name])
         return self._known[name]
@@ -46,8 +60,9 @@ class Noise:
     """The noise that was added to a weight.
 
     Attributes:
-        deviation: The standard deviation of the noise.
+        deviation: The standard deviation of the noise, in the weight's own units.
         along: By axis, float32 [positions]: by what factor the noise is larger at each position.
+            Where units are matched wrongly as yet, it is larger there.
     """
 
     deviation: float
@@ -65,11 +80,12 @@ class Noise:
             axes: the axes along which the noise may vary.
         """
         # All is measured in units of the largest difference: the squares of large weights have no
-        # place in single precision.
+        # place in single precision. Halves are subtracted, or the difference itself could overflow.
         apart = as_finite(reference) / 2 - as_finite(suspect) / 2
         largest = np.abs(apart).max(initial=0) or np.float32(1)
         square = np.square(apart / largest)
         unit = (2 * float(largest) / spread) ** 2
+        # Variances in units of the weight's own: `unit` times a mean of `square`.
         whole = max(float(square.mean(dtype=np.float64)) * unit, MIN_RELATIVE_NOISE**2)
         along = {}
         for axis in axes:

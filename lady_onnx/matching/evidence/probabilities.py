@@ -1,6 +1,7 @@
-"""How certain matches are: probabilities among all assignments of a group's units.
+"""Computes how certain matches are: probabilities among all assignments of a group's units.
 
-Log-odds of pairs become a doubly stochastic matrix (Sinkhorn). The module knows scores alone.
+Log-odds of pairs become a doubly stochastic matrix (Sinkhorn and Knopp 1967): an approximation, as
+the sum over all assignments, a permanent, takes exponential time. The module knows scores alone.
 """
 
 from __future__ import annotations
@@ -14,23 +15,26 @@ from .scores import MAX_DENSE_UNITS, MAX_SCORE
 MAX_BALANCE_STEPS = 20
 """The maximum number of times that rows and columns of probabilities are balanced."""
 BALANCE_TOLERANCE = 1e-9
-"""Columns are balanced whose sums are nearer to one than this."""
+"""Columns are balanced whose sums are nearer to one than this, or than rounding lets them be."""
 ROWS_PER_CHUNK = 256
 """The number of rows that are searched for runners-up in one piece."""
 MIN_ODDS = 1e-12
 """Smaller odds count for nothing beside those of one, of which every row and column has some."""
 MIN_SPARSITY = 50
-"""A wide table is treated as sparse if at most one in this many of its odds counts."""
+"""A wide table is treated as sparse if at most one in this many of its odds counts.
+
+With more a sparse product is slower than a dense one.
+"""
 
 
 def balance_odds(score: np.ndarray) -> np.ndarray:
-    """Return the doubly stochastic matrix of some log-odds.
+    """Balance log-odds to a doubly stochastic matrix.
 
     Args:
         score: float [n, n].
 
     Returns:
-        float [n, n], rows and columns of sum one.
+        float [n, n], rows of sum one, and columns of nearly that, as the steps are limited.
     """
     table, rows, columns = _balance_table(score)
     table *= rows[:, None]
@@ -71,14 +75,23 @@ def find_runners_up(scores: np.ndarray, permutation: np.ndarray) -> tuple[np.nda
         own = permutation[start : start + ROWS_PER_CHUNK]
         part[rows[: len(part)], own] = -np.inf
         second[start : start + ROWS_PER_CHUNK] = part.argmax(1)
+    # A lone unit has no runner-up: its margin is infinite, and `second` is itself.
     others = np.where(len(rows) > 1, scores[rows, second], -np.inf)
     return second, scores[rows, permutation] - others
 
 
 def _balance_table(score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the odds, and the factors of rows and columns that make them doubly stochastic."""
+    """Return the odds, and the factors of rows and columns that make them doubly stochastic.
+
+    Args:
+        score: float [n, n]: log-odds, which are not changed.
+
+    Returns:
+        The table of odds, float [n, n], the factors of rows and those of columns, float [n] each.
+    """
+    # The best of every row becomes one. What is taken off a row or a column is balanced anyway.
     table = score - score.max(1, keepdims=True)
-    # A column that no row likes best must have odds near one as well.
+    # A column that no row likes best must have odds near one as well, or all of them underflow.
     table -= np.maximum(table.max(0), -MAX_SCORE)
     np.exp(table, out=table)
     rows, columns = np.ones((2, len(table)), table.dtype)

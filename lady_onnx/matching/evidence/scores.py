@@ -1,4 +1,4 @@
-"""Scores of pairs of units: cosines, and log-likelihoods under noise.
+"""Scores pairs of units: by cosines, and by log-likelihoods under noise.
 
 The module knows rows of numbers alone. How rows are weighed before is the business of `noise`,
 and what follows for a match is that of `probabilities`.
@@ -16,7 +16,7 @@ from ...groups.rows import take_rows
 from ...numerics import MIN_DIVISOR
 
 MAX_SCORE = 1e30
-"""The largest magnitude of a score; it stands for infinity."""
+"""The largest magnitude of a score; it stands for infinity, also in single precision."""
 MAX_DENSE_UNITS = 1024
 """Tables of more units than this are computed tile by tile, and treated as sparse."""
 
@@ -29,6 +29,9 @@ def join_rows(parts: Sequence[np.ndarray], count: int) -> np.ndarray:
     Args:
         parts: float32 [count, elements] each; there may be none.
         count: the number of rows.
+
+    Returns:
+        float32 [count, elements of all parts and one more].
 
     >>> join_rows([np.array([[2.0], [3.0]])], 2).tolist()
     [[2.0, 1.0], [3.0, 1.0]]
@@ -46,6 +49,7 @@ def compute_cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     Returns:
         float [m, n].
     """
+    # Units without any weight are taken for being in place.
     if not x.shape[1]:
         return np.eye(len(x), dtype=np.float32)
     norms = np.linalg.norm(x, axis=1), np.linalg.norm(y, axis=1)
@@ -62,6 +66,8 @@ def compute_log_likelihoods(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     Returns:
         float64 [m, n]: log-likelihoods under normal noise of deviation one, up to a constant.
     """
+    # -|x - y|^2 / 2 = x y - |x|^2 / 2 - |y|^2 / 2: one product of matrices in place of a table of
+    # differences. For copies the three nearly cancel, so they are summed in double precision.
     norms = [np.einsum("ij,ij->i", z, z, dtype=np.float64) / 2 for z in (x, y)]
     score = (x @ y.T).astype(np.float64)
     score -= norms[0][:, None]

@@ -1,4 +1,4 @@
-"""A suspect with more or fewer units than the reference: removed, inserted, cloned or split ones.
+"""Matches a suspect with other numbers of units: some were removed, inserted, cloned or split.
 
 Three steps, a module each: `extension` brings both models to one size, where units of zeros stand
 for those that a model lacks; `surplus` matches them, and says which units are missing and which

@@ -26,12 +26,13 @@ class Extended:
 
     Attributes:
         groups: Those of the reference, with as many units as the larger model has.
-        reference, suspect: By the reference's names; zeros where a model has no such unit.
+        reference, suspect: The weights by the reference's names; zeros where a model has no such
+            unit. The reference's own units come first along every axis.
         mine, theirs: By group id, how many units the reference and the suspect have; 0 for a group
             that lies inside a unit which that model lacks.
         twins: By group id, the suspect's own group, where it has one.
         names: The suspect's weights by the reference's names.
-        places: By weight and axis, where the suspect's positions lie.
+        places: By weight, under the reference's name, and axis, where the suspect's positions lie.
     """
 
     groups: tuple[Group, ...]
@@ -65,6 +66,7 @@ def extend_models(
     twins = _find_twins(one, two, names)
     lengths = {name: list(reference[name].shape) for name in names}
     longer = _lengthen_groups(one, twins, names, lengths)
+    # Added inner groups come first: inner ones stand before the groups that hold them.
     groups = [
         *_copy_inner_groups(longer, one, two, twins),
         *(longer.get(g.id, g) for g in ours),
@@ -88,6 +90,7 @@ def _find_twins(one: Nesting, two: Nesting, names: Mapping[str, str]) -> dict[st
     Groups inside units that the suspect lacks have none.
     """
     known, back = {n: n for n in names}, {b: a for a, b in names.items()}
+    # Groups of one key, if there are several, are twins in their order.
     found: dict[tuple, list[Group]] = {}
     for group in two.tops():
         found.setdefault(_get_key(group, back), []).append(group)
@@ -107,6 +110,8 @@ def _find_twins(one: Nesting, two: Nesting, names: Mapping[str, str]) -> dict[st
                 [two.groups[n] for n in two.inside(twin.id, unit)],
             )
             for a, b in itertools.zip_longest(*inner):
+                # Only top groups may differ in size. A group inside units of several groups cannot
+                # be copied into units that one of these gains.
                 fits = a and b and _get_key(a, known) == _get_key(b, back) and a.size == b.size
                 if not fits or (group.size != twin.size and len(a.parents) > 1):
                     raise _refuse_weight((a or group).slots[0].initializer)
@@ -115,7 +120,12 @@ def _find_twins(one: Nesting, two: Nesting, names: Mapping[str, str]) -> dict[st
 
 
 def _get_key(group: Group, names: Mapping[str, str]) -> tuple:
-    """Return what a group of one model and its twin of the other have in common."""
+    """Return what a group of one model and its twin of the other have in common.
+
+    Args:
+        group: the group.
+        names: the reference's names of the weights of the group's model.
+    """
     return (
         tuple(sorted((names.get(s.initializer, ""), s.axis) for s in group.slots)),
         group.kind,
@@ -131,7 +141,10 @@ def _lengthen_groups(
 ) -> dict[str, Group]:
     """Return the top groups of the reference with the units of both models.
 
-    Further units lie at the ends of the axes, whose `lengths` grow accordingly.
+    Further units lie at the ends of the axes, whose `lengths` grow accordingly, in place.
+
+    Raises:
+        ArchitectureError: a unit has other numbers of positions in the two models.
     """
     back = {b: a for a, b in names.items()}
     longer = {}
@@ -169,6 +182,7 @@ def _copy_inner_groups(
         for k in range(group.size):
             for a, b in zip(one.inside(group.id, k), two.inside(twin.id, k), strict=True):
                 add(one.groups[a], two.groups[b], top, unit)
+        # Ids of inner groups begin with the unit that holds them, such as `wk:1[3]/`.
         name, *above = (
             n.replace(f"{top.id}[0]", f"{top.id}[{unit}]", 1)
             for n in (group.id, *(p for p, _ in group.parents))
@@ -189,11 +203,18 @@ def _copy_inner_groups(
 
 
 def _move_slot(slot: Slot, top: Group, unit: int) -> Slot:
-    """Return a slot inside the first unit of a group as it lies in another unit."""
+    """Return a slot inside the first unit of a group as it lies in another unit.
+
+    Args:
+        slot: the slot.
+        top: the group that holds units.
+        unit: the other unit.
+    """
 
     def move(axis: int, positions: np.ndarray) -> np.ndarray:
         for own in top.slots:
             if (own.initializer, own.axis) == (slot.initializer, axis):
+                # A position goes to where the other unit has it, counted among the unit's own.
                 order = np.argsort(own.index[0])
                 return own.index[unit][
                     order[np.searchsorted(own.index[0], positions, sorter=order)]
@@ -229,7 +250,11 @@ def _locate_others(
     reference: Arrays,
     suspect: Arrays,
 ) -> None:
-    """Locate, in `places`, the positions of the suspect that belong to no unit, in their order."""
+    """Locate, in `places`, the positions of the suspect that belong to no unit, in their order.
+
+    Raises:
+        ArchitectureError: the models have other numbers of such positions.
+    """
     for name, its in names.items():
         if len(reference[name].shape) != len(suspect[its].shape):
             raise _refuse_weight(name)
@@ -249,4 +274,5 @@ def _locate_others(
 
 
 def _refuse_weight(name: str) -> ArchitectureError:
+    """Make the error that another number of units does not explain the shape of a weight."""
     return ArchitectureError(f"weight '{name}' differs in more than its number of units")

@@ -1,7 +1,8 @@
 """Finds extra units that the function does not need, and takes them out.
 
 Such a unit's outgoing weights are zero, or cancel among units that compute the same. It leaves the
-function as it is: obfuscation (Yan et al. 2023, neural structural obfuscation).
+function as it is: obfuscation (Yan et al. 2023, neural structural obfuscation). Units are taken to
+compute the same where their incoming weights are equal.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from .extension import Extended
 CANCELLING_TOLERANCE = 1e-5
 """Outgoing weights cancel if no larger share is left of what units usually pass on."""
 MIN_ROW_SIZE = 1e-300
-"""Stands for the size of a row of zeros."""
+"""Stands for the size of a row of zeros: less than that of any row in single precision."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def remove_idle_units(
 ) -> list[tuple[str, int]]:
     """Take the extra units that the function does not need out of `arrays`, in place.
 
-    What such a unit does is given to a unit that computes the same.
+    What reads such a unit is added to what reads another one that computes the same.
 
     Args:
         both: the models, brought to one size.
@@ -58,7 +59,8 @@ def remove_idle_units(
         waiting.setdefault(name, []).append(unit)
     found: list[tuple[str, int]] = []
     has_changed = True
-    # What a unit reads from idle units is zero once these are merged: then it may be idle, too.
+    # What a unit reads from idle units is zero once these are taken out. Then it may compute the
+    # same as another unit, and be idle, too: all groups are gone through again.
     while has_changed:
         has_changed = False
         for name, units in waiting.items():
@@ -66,6 +68,7 @@ def remove_idle_units(
             roles = _find_roles(family, group, incoming)
             if roles is None:
                 continue
+            # Arrays have units in the reference's order; `extra` counts those of the suspect.
             places = np.argsort(matches[name].permutation)
             idle = _silence_units(group, roles, places[units], both.reference, arrays)
             gone = [unit for unit, is_idle in zip(units, idle, strict=True) if is_idle]
@@ -86,6 +89,7 @@ def _find_roles(
         [s for s in group.slots if ((s.initializer, s.axis) in makes) is own]
         for own in (True, False)
     )
+    # Without slots that read units, every unit would look unread.
     return _Roles(made, read) if made and read and not group.parents else None
 
 
@@ -116,6 +120,7 @@ def _silence_units(
     for place in map(int, places):
         same = (rows == rows[place]).all(1)
         same[place] = False
+        # Units made of zeros keep nothing: zeros also stand where a model lacks a unit.
         same &= sizes > MIN_ROW_SIZE
         # The reference's own units lie before extra ones, and come first.
         keeper = next((int(p) for p in np.flatnonzero(same)), None)
@@ -143,7 +148,15 @@ def _is_unread(
     """Return whether a unit passes on nothing, beside what units of the reference do.
 
     A unit passes on its own size times what reads it.
+
+    Args:
+        array: the suspect's weight that reads units.
+        reference: the reference's.
+        slot: where the weight reads them.
+        place: the unit's place.
+        sizes: float64 [units]: the norms of the rows that make units.
     """
+    # The median unit says what is usual: single large ones hide nothing.
     usual = np.abs(take_rows(reference, slot)).max(1, initial=0) * sizes
     usual = usual[usual > MIN_ROW_SIZE]
     row = float(np.abs(take_rows(array, slot)[place]).max(initial=0))

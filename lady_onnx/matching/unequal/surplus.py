@@ -22,7 +22,10 @@ from .extension import Extended
 from .idle import remove_idle_units
 
 MIN_COPY_SIMILARITY = 0.3
-"""Below this similarity a unit is no other's copy."""
+"""Below this similarity a unit is no other's copy.
+
+The cosine of a copy falls below it under noise of three times the deviation of the unit's row.
+"""
 
 
 @dataclass(frozen=True)
@@ -30,15 +33,15 @@ class Unequal:
     """What became of the units of two models.
 
     Attributes:
-        matches: By group, in the order of the reference, where each of all units lies; the
-            similarity of units of one model alone is 0.
+        matches: By group, in the order of the reference, where each of all units lies; similarity
+            and certainty of units of one model alone are 0.
         missing: `(group, unit)` of the reference without a partner.
         extra: `(group, unit)` of the suspect without a partner.
         idle: Those of `extra` that the function does not need: obfuscation.
         arrays: The suspect's weights with all units in the reference's places, extra ones behind
             them.
-        plain: The same without what `idle` units do; their share is given back to the units that
-            they share it with.
+        plain: The same without the `idle` units; what reads them is added to what reads the units
+            that compute the same.
     """
 
     matches: list[Match]
@@ -74,6 +77,7 @@ def match_extended(
     partners = _find_partners(both, matcher.alignment, found)
     current = matcher.alignment.current
     arrays = {**both.suspect, **{n: np.array(a) for n, a in current.items()}}
+    # Outgoing weights that cancel are sums of large numbers: double precision keeps what is left.
     wide = {n: a.astype(np.float64) if is_float_array(a) else a for n, a in arrays.items()}
     idle = remove_idle_units(both, partners.matches, partners.extra, incoming, wide)
     plain = {n: a.astype(arrays[n].dtype) for n, a in wide.items()}
@@ -89,6 +93,7 @@ def _make_prior(both: Extended) -> Prior:
     """
 
     def blank_scores(group: Group, scores: np.ndarray, permutations: Permutations) -> np.ndarray:
+        # Which unit of the suspect, as it came, stands at each place by now.
         places = permutations.get(group.id, np.arange(group.size))
         scores[both.mine[group.id] :] = 0
         scores[:, places >= both.theirs[group.id]] = 0
@@ -106,10 +111,13 @@ def _find_partners(both: Extended, alignment: AlignmentState, found: Sequence[Ma
     inverse = {n: np.argsort(p) for n, p in alignment.permutations.items()}
     missing: list[tuple[str, int]] = []
     extra: list[tuple[str, int]] = []
+    # By group, bool [size]: the suspect's units that are partners.
     taken: dict[str, np.ndarray] = {}
+    # In reverse, so that groups come before those inside their units.
     for group in reversed(both.groups):
         match, count = by_group[group.id], both.mine[group.id]
-        # Inner groups go by where they lie in the suspect.
+        # Inner groups go by where they lie in the suspect. They have one size in both models; top
+        # groups were lengthened, and what stands behind a model's own units is zeros.
         inside = all(taken[p][u] for p, u in group.parents)
         size = group.size if group.parents else both.theirs[group.id]
         present = inside & (match.permutation < size) & (match.similarity >= MIN_COPY_SIMILARITY)
@@ -143,8 +151,8 @@ def write_matched(
         found: what became of their units.
 
     Returns:
-        The suspect's groups, by the ids of `both`, the matches of their units, and the weights by
-        the reference's names.
+        The suspect's groups, by the ids of `both`, with the matches of their units, and the
+        suspect's weights by the reference's names.
     """
     places = {key: where.copy() for key, where in both.places.items()}
     groups, matches = [], []
@@ -157,6 +165,7 @@ def write_matched(
             # These are in their order already, inside units that are put into theirs.
             matches.append(match)
             continue
+        # Places of the common order at which a unit of the suspect lies, and not zeros.
         real = np.flatnonzero(match.permutation < both.theirs[group.id])
         figures = (
             a[real] for a in (match.permutation, match.similarity, match.margin, match.certainty)
