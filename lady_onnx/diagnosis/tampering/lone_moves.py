@@ -41,6 +41,7 @@ def find_untrained_rows(
         bool [units].
     """
     lone = np.array([not law.has_support([(group, u)], name) for u in range(left.size)])
+    # The law is one of elements, so a row counts by the root mean square of its own.
     is_large = law.find_too_large(left / rows[0].shape[1] ** 0.5, scale)
     return lone | _are_just_multiplied(*rows, left, ratio) | is_large
 
