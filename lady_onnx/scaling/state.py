@@ -85,6 +85,7 @@ class FactorState:
             self.monomials.fix([(group.id, codes)])
         array = np.zeros(shape, np.int64)
         array[np.ix_(*locate_units(slot, shape))] = lay_along(codes, slot.axis, len(shape))
+        # A weight that has the group along two axes keeps two roles of it.
         known = self.roles.setdefault(slot.initializer, [])
         for i, (name, other) in enumerate(known):
             is_apart = (
