@@ -132,6 +132,7 @@ def _bound_corrections(
     low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
     for k, slot in enumerate(factors.scaling.slots):
         if slot.initializer not in roundings or factors.scaling.offsets[k]:
+            # With an offset an element is no product, and the bounds below do not hold.
             continue
         x = np.abs(take_rows(expected[slot.initializer], slot))
         y = np.abs(take_rows(np.asarray(suspect[slot.initializer]), slot))

@@ -88,6 +88,8 @@ def undo_rescaling(
     if np.concatenate([m.similarity for m in found]).mean() < MIN_MEAN_SIMILARITY:
         return None
     placed = permute_arrays(suspect, groups, {m.group: m.permutation for m in found})
+    # The chosen factors are taken out of the suspect's own weights, at once. Those of `unscaler`
+    # were divided in steps, also by factors that are not chosen.
     choice = _choose_and_refine(unscaler.collect_factors(), reference, {**suspect, **placed})
     findings = _report_factors(choice)
     arrays, expected = apply_factors(

@@ -66,6 +66,7 @@ def undo_rotations(
     findings = []
     for group in groups:
         s = scalings.get(group.id)
+        # A group that is not squared and summed is left to `maps`.
         if s is None or not (s.linear and s.turned) or similarity[group.id] > MAX_MIXED_SIMILARITY:
             continue
         slots = [

@@ -40,6 +40,7 @@ def find_straight_groups(
     found = []
     for group in groups:
         s = scalings.get(group.id)
+        # Offsets are those of variances and of reflected biases, neither of which a map passes.
         if s is None or not s.linear or s.turned or s.offsets.any():
             continue
         # There is one factor of any sign for all slots; some have its inverse. A diagonal map is

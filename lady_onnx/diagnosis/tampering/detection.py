@@ -132,6 +132,7 @@ def _find_dead_units(group: Group, arrays: Arrays) -> np.ndarray:
     is_seen = False
     for slot in group.slots:
         rows = take_rows(np.asarray(arrays[slot.initializer]), slot)
+        # Short rows may be small by chance. A group that has no others has no dead units here.
         if rows.shape[1] >= MIN_ROW_ELEMENTS and has_meaningful_numbers(rows):
             lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
             faint = lengths <= FAINT_ROW_SHARE * np.median(lengths)

@@ -77,6 +77,7 @@ def find_untrained_elements(
 
 def report_part_training(name: str, moves: Moves) -> list[Finding]:
     """Report that training reached a part of a weight, if all but a few elements stayed."""
+    # What only decayed, or was rounded, is different too: then training reached more than a part.
     if not moves.gap.any() or not have_mostly_stayed(moves.different):
         return []
     return [Finding(PARTLY_TRAINED, None, None, name, None, float((moves.gap > 0).mean()))]

@@ -63,6 +63,7 @@ class TrainingLaw:
             rows = [np.asarray(take_rows(moves.gap, s).any(1)) for _, s in own] or [
                 moves.gap.ravel() > 0
             ]
+            # A few rows that moved as a whole touch all columns, so every axis has to show it.
             is_bulk = moves.scale > 0 and all(
                 moved.sum() > count_most_tampered(moved.size) for moved in rows
             )
