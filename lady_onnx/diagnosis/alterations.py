@@ -30,7 +30,11 @@ SAMPLED_ELEMENTS = 1 << 12
 SAMPLED_ROWS = 16
 """The number of rows that are looked at before all are."""
 MAX_LEVEL_DISTANCE = 0.02
-"""A value may lie this far from its level, in steps between levels."""
+"""A value may lie this far from its level, in steps between levels.
+
+At `MAX_BITS`, single precision moves values around zero by up to 0.004 steps. A random number lies
+as near as this with a chance of 4 %, so of many numbers some do not.
+"""
 RELATIVE_TOLERANCE = 1e-5
 """Values that differ by this part of the largest count as the same."""
 
@@ -66,7 +70,8 @@ def explain_alterations(
             reordered.
 
     Returns:
-        The reference's weight with these alterations, and the alterations, first things first. If
+        The reference's weight with these alterations, and the alterations, the one that was done
+        first in front. The weight holds the suspect's very values, in the reference's order. If
         nothing explains the suspect's weight, the reference's weight as it is, and none.
     """
     if (
@@ -139,6 +144,7 @@ def measure_noise(reference: np.ndarray, suspect: np.ndarray) -> float:
     if not known.any():
         return 0.0
     a, b = a[known], b[known]
+    # Elements that are all the same have no deviation; zeros have no size either.
     spread = a.std() or np.abs(a).mean() or 1.0
     return float(np.sqrt(np.square(b - a).mean()) / spread)
 
@@ -159,7 +165,12 @@ def _is_clipped(reference: np.ndarray, suspect: np.ndarray) -> bool:
 
 
 def _fit_values(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
-    """Return `altered` with the sorted values of `target`, or None if its own are others."""
+    """Return `altered` with the values of `target` for its own, or None if these are others.
+
+    Args:
+        altered: the reference's weight, altered.
+        target: [elements]: the sorted values of the suspect's weight.
+    """
     order = np.argsort(altered, axis=None, kind="stable")
     gap = np.abs(altered.ravel()[order].astype(np.float64) - target.astype(np.float64)).max()
     if not gap <= RELATIVE_TOLERANCE * max(float(np.abs(target).max()), 1e-30):
@@ -170,7 +181,10 @@ def _fit_values(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
 
 
 def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
-    """Yield the alterations that the suspect's values make likely, with their parameters."""
+    """Yield the alterations that the suspect's values make likely, with their parameters.
+
+    The first one that fits is the answer, so their order matters.
+    """
     some = suspect.reshape(-1)[:SAMPLED_ELEMENTS]
     for short in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)):
         if reference.dtype.itemsize > short.itemsize and (_cast_array(some, short) == some).all():
@@ -187,12 +201,13 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
             Alteration("clipped", {"low": float(low), "high": float(high)}),
             partial(np.clip, a_min=low, a_max=high),
         )
-    top, length = (
+    # The largest magnitude and the norm do not depend on the order, and grow with the factor.
+    ours, theirs = (
         [float(np.abs(x).max()), float(np.linalg.norm(x.astype(np.float32)))]
         for x in (reference, suspect)
     )
-    if min(*top, *length) > 0 and top[0] != length[0]:
-        factors = length[0] / top[0], length[1] / top[1]
+    if min(*ours, *theirs) > 0 and ours[0] != theirs[0]:
+        factors = theirs[0] / ours[0], theirs[1] / ours[1]
         # A factor nearer to one is rounding.
         if abs(factors[0] - factors[1]) < RELATIVE_TOLERANCE * factors[1] < abs(factors[0] - 1):
             yield (
@@ -208,6 +223,7 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
                     Alteration("quantized", how),
                     partial(quantize_array, bits=bits, axis=axis, symmetric=symmetric),
                 )
+    # Levels at any distances: what is left of them are the values themselves.
     if np.unique(some).size <= some.size / 4:
         levels = np.unique(suspect)
         if levels.size <= min(2**MAX_BITS, suspect.size / 4):
@@ -216,6 +232,7 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
 
 
 def _cast_array(array: np.ndarray, short: np.dtype) -> np.ndarray:
+    """Return an array cast to a shorter type and back; what is too large for that is infinite."""
     with np.errstate(over="ignore"):
         return array.astype(short).astype(array.dtype)
 
@@ -225,7 +242,11 @@ def _scale_array(array: np.ndarray, factor: float) -> np.ndarray:
 
 
 def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool) -> int:
-    """Return the fewest bits whose levels all values lie on, 0 if there are none."""
+    """Return the fewest bits whose levels all values lie on, 0 if there are none.
+
+    The levels are those of `quantize_array`, as far apart as the values of each line say. The
+    least and the largest value survive quantisation, so they say it.
+    """
     lines = suspect.reshape(1, *suspect.shape) if axis < 0 else np.moveaxis(suspect, axis, 0)
     # Most weights lie on no levels, which a few rows show already.
     for some in (lines[:SAMPLED_ROWS], lines):
@@ -245,6 +266,7 @@ def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool) -> int:
 
 
 def _move_to_levels(array: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Move values to the nearest of sorted levels, from the middle between two to the lower one."""
     place = np.searchsorted(levels, array).clip(1, max(levels.size - 1, 1))
     if levels.size == 1:
         return np.full_like(array, levels[0])
@@ -253,7 +275,10 @@ def _move_to_levels(array: np.ndarray, levels: np.ndarray) -> np.ndarray:
 
 
 def prune_array(array: np.ndarray, count: int) -> np.ndarray:
-    """Set the `count` smallest magnitudes to zero, and all that equal the largest of these."""
+    """Set the `count` smallest magnitudes to zero, and all that equal the largest of these.
+
+    Which of equal magnitudes a tool prunes depends on its order, and the order is not known here.
+    """
     if count <= 0:
         return array.copy()
     limit = np.partition(np.abs(array), count - 1, axis=None)[count - 1]
@@ -282,5 +307,6 @@ def quantize_array(
     else:
         origin = wide.min(others, keepdims=True)
         step = (wide.max(others, keepdims=True) - origin) / (2**bits - 1)
+    # All values of such a line are the origin, and stay there.
     step[step == 0] = 1.0
     return (origin + np.round((wide - origin) / step) * step).astype(array.dtype)

@@ -1,7 +1,7 @@
 """An evidence strategy for units that were multiplied: only the directions of their rows count.
 
-Slots of a unit whose factors are free of each other are compared apart, so that no factor changes
-the direction of what is compared. Which factors these were is the business of `unscaling`.
+A factor leaves the direction of a row as it is. Two factors in one row would turn it, so slots with
+different factors are compared apart. Which factors these were is the business of `unscaling`.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from ..numerics import as_finite
 from .factor_measuring import AGREEMENT_TOLERANCE, FAINT_ROW_SHARE, MIN_AGREEING_ELEMENTS
 
 EQUAL_DIRECTIONS_TOLERANCE = 1e-6
-"""Directions are the same that differ by less, as one less their cosine."""
+"""Two directions are the same if one less their cosine is smaller than this."""
 MIN_LENGTH = np.finfo(np.float32).tiny
 """Stands for zero where a row is divided by its length."""
 FactorKinds = Mapping[tuple[str, int, int], int]
-"""By weight, axis and a position of the first unit, a number of the factor that it is given."""
+"""By weight, axis and position of a group's first unit: which of the group's factors stands there.
+
+The first unit names a position for all units: each unit has its positions in the same order.
+"""
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,10 @@ class DirectionStrategy:
         return group.slots
 
     def weigh_array(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
-        """Return a weight in units of its deviation; its mean stays in it."""
+        """Return a weight in units of its deviation; its mean stays in it.
+
+        A factor multiplies distances from zero, and not from the mean.
+        """
         return as_finite(arrays[name]) / np.float32(self.scales.measure(name)[1])
 
     def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
@@ -74,7 +80,9 @@ class DirectionStrategy:
         """Score every pair of units by the directions that they have in common.
 
         The score is the log-likelihood of two vectors that have their direction alone in common,
-        under noise of unknown size.
+        under noise of unknown size. With the best factor and noise for n elements that is -n/2
+        log(1 - cosine^2), up to a constant. Near one, 1 - cosine is half of 1 - cosine^2, and where
+        no sign passes it also tells a direction from its opposite.
         """
         if group.id not in self.scalings:
             return score_likelihoods(group.size, ours, theirs)
@@ -86,7 +94,8 @@ class DirectionStrategy:
             (a, faint), (b, other) = (_measure_directions(z) for z in (a, b))
             cosine = a @ b.T
             apart = 1 - (np.abs(cosine) if has_signs else cosine)
-            # The direction of a dead unit is noise, unless another unit has the very same one.
+            # The direction of a dead unit is noise, unless another unit has the very same one. A
+            # silent pair counts as orthogonal, which adds nothing to its score.
             silent = (faint[:, None] | other) & (
                 (apart > AGREEMENT_TOLERANCE) | (a.shape[1] < MIN_AGREEING_ELEMENTS)
             )
@@ -137,7 +146,7 @@ def _split_by_kind(
 def _measure_directions(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows with length one, and which of them are all but zero beside the others."""
     largest = np.abs(rows).max(1, keepdims=True, initial=0)
-    # The squares of small numbers would be zero.
+    # Squares of small numbers would be zero in single precision, and those of large ones infinite.
     rows = rows / np.maximum(largest, MIN_LENGTH)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     lengths = (largest * norms)[:, 0]

@@ -10,17 +10,17 @@ def divergence(
 ) -> float:
     """Compute how far the output of a multiplied unit is from what it was.
 
-    That is the Kullback-Leibler divergence of the unit's sum of weighted inputs, taken for normal,
-    from that of the multiplied unit. With `relu` it is the divergence of what a ReLU makes of a sum
-    of mean zero, which depends on the factor alone.
+    It is the Kullback-Leibler divergence between two sums of weighted inputs, that of the unit and
+    that of the multiplied unit. Both are taken for normal. With `relu` it is the divergence behind
+    a ReLU, for sums of mean zero. That one depends on the factor alone.
 
     Source: "Find the Lady" (AAAI 2024), equations 10 and 11, with k = factor - 1. As printed,
-    equation 11 is twice equation 10 at mean zero. But of the two halves of the sum a ReLU keeps
-    one, and of the divergence half.
+    equation 11 is twice equation 10 at mean zero. It is half of it here: a ReLU makes zeros of one
+    half of either sum, and those tell nothing.
 
     Args:
         factor: what the unit was multiplied by.
-        mean, deviation: of the sum before.
+        mean, deviation: of the unit's sum before it was multiplied.
         relu: whether a ReLU follows.
 
     Returns:

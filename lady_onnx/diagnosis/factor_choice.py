@@ -1,7 +1,7 @@
 """Chooses which of the fitted factors are real, and not the drift of training.
 
-A factor is real by which the slots of a unit differ far more than they differ from each other.
-Taking factors out is the business of `undoing`.
+A factor is real if it is far larger than the disagreement of the unit's slots about it. Taking
+factors out is the business of `undoing`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ..numerics import MIN_DIVISOR
 from .factor_fitting import COARSE_ERROR, Factors
 
 MIN_FACTOR_ERRORS = 6
-"""A factor differs from another by at least this many times its error."""
+"""A factor differs from another, or from one, if they lie this many times its error apart."""
 EQUAL_FACTOR_TOLERANCE = 1e-5
-"""Factors that are nearer than this are equal: the rounding of single precision."""
+"""Factors that are nearer than this are equal, which leaves room for rounding to float32."""
 FEW_UNITS_SHARE = 0.05
 """If fewer units than this share were multiplied, only factors count that all slots bear out."""
 
@@ -30,11 +30,14 @@ def choose_factors(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
     Returns:
         By group id, float64 [slots, units]; 1 where nothing is to be taken out.
     """
+    # The first choice, of factors that several slots bear out, says whether units were multiplied
+    # in numbers.
     chosen = {g: _choose_from_slots(f, confirmed=True) for g, f in factors.items()}
     changed = {g: (c != 1).any(0) for g, c in chosen.items()}
     count = sum(int(c.sum()) for c in changed.values())
     if count < FEW_UNITS_SHARE * sum(c.size for c in changed.values()):
-        # Where few units were multiplied, a factor that is only half compensated is none.
+        # Where few units were multiplied, a factor that is only half compensated is none: somebody
+        # multiplied a single weight, which is for `tampering` to find.
         return {g: np.where(_count_opponents(factors[g], c), 1.0, c) for g, c in chosen.items()}
     # Where many were multiplied, so was a unit whose factor hardly any slot speaks against.
     also = {g: ~changed[g] & (_count_opponents(f, f.allowed) <= 1) for g, f in factors.items()}
@@ -42,18 +45,23 @@ def choose_factors(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
 
 
 def _choose_from_slots(factors: Factors, confirmed: bool = False) -> np.ndarray:
-    """Choose factors by which slots of a unit differ far more than they differ from each other.
+    """Choose the factors that are far larger than the disagreement of the slots about them.
 
-    Training moves the incoming and the outgoing weights of a unit, too, but each by itself.
+    Training moves the incoming and the outgoing weights of a unit, too, but each by itself. So it
+    leaves slots that disagree.
 
     Args:
         factors: what was measured and fitted.
         confirmed: whether only slots count that others bear out.
+
+    Returns:
+        float64 [slots, units]; 1 for units that were not multiplied.
     """
     size = np.abs(np.where(_are_known(factors), factors.ratio, 1.0))
     logs = np.log(np.abs(factors.allowed))
     usual = np.maximum(factors.error / size, _measure_usual_spread(factors))
     far = np.abs(logs) > np.maximum(MIN_FACTOR_ERRORS * usual, EQUAL_FACTOR_TOLERANCE)
+    # Minus one has a logarithm of size zero, so a changed sign is asked for apart.
     far |= (factors.allowed < 0) & (size > MIN_FACTOR_ERRORS * factors.error)
     far &= _do_slots_agree(factors, factors.allowed) & _are_known(factors)
     if confirmed:
@@ -69,8 +77,13 @@ def _are_confirmed(scales: np.ndarray, far: np.ndarray) -> np.ndarray:
     Args:
         scales: float64 [factors, slots]: the exponents of the factors.
         far: bool [slots, units]: the slots that say that a unit was multiplied.
+
+    Returns:
+        bool [slots, units].
     """
+    # A slot of leverage one is fitted exactly, whatever it says: no other slot has a part in that.
     alone = np.isclose(_compute_leverage(scales), 1)
+    # Many units share few patterns, and each pattern needs a pseudoinverse.
     patterns, which = np.unique(far, axis=1, return_inverse=True)
     each = [~np.isclose(_compute_leverage(scales * pattern), 1) | alone for pattern in patterns.T]
     return np.transpose(each)[:, which.ravel()]
@@ -79,20 +92,28 @@ def _are_confirmed(scales: np.ndarray, far: np.ndarray) -> np.ndarray:
 def _compute_leverage(scales: np.ndarray) -> np.ndarray:
     """Compute how much of what is fitted to each slot is the slot's own, 0 to 1.
 
+    That is the leverage of a regression: the diagonal of the matrix that projects the slots'
+    logarithms onto the rows of `scales`.
+
     Args:
         scales: float64 [factors, slots]: the exponents of the factors.
+
+    Returns:
+        float64 [slots].
     """
     return np.einsum("fs,sf->s", scales, np.linalg.pinv(scales))
 
 
 def _are_known(factors: Factors) -> np.ndarray:
+    """Return which factors were measured, and have a logarithm, bool [slots, units]."""
     return np.isfinite(factors.ratio) & (factors.ratio != 0)
 
 
 def _measure_usual_spread(factors: Factors) -> float:
     """Measure by how much the factors of the median unit differ from allowed ones.
 
-    That is a difference of logarithms, beyond the errors of the factors.
+    That is a root mean square of differences of logarithms, beyond the errors of the factors. So it
+    is what training, say, did to each slot by itself.
     """
     known = _are_known(factors)
     size = np.abs(np.where(known, factors.ratio, 1.0))
@@ -100,6 +121,7 @@ def _measure_usual_spread(factors: Factors) -> float:
     apart = np.maximum(np.square(np.log(size / np.abs(factors.allowed))) - np.square(share), 0.0)
     weight = known / np.square(np.maximum(share, COARSE_ERROR))
     mean = (weight * apart).sum(0) / np.maximum(weight.sum(0), MIN_DIVISOR)
+    # Each independent factor was fitted, and takes one difference away.
     spare = np.maximum(known.sum(0) - len(factors.scaling.scales), 1)
     return float(np.median(np.sqrt(mean * known.sum(0) / spare)))
 

@@ -1,8 +1,9 @@
 """Fits measured factors to what a structure allows.
 
-The logarithms of allowed factors are combinations of a few exponents, and signs change together.
-How factors are measured is the business of `factor_measuring`; which of the fitted ones are real
-and not the drift of training, that of `factor_choice`.
+The logarithms of a unit's allowed factors, one a slot, are any sum of multiples of the rows of
+`Scaling.scales`. Its signs are any product of the rows of `Scaling.signs`. How factors are measured
+is the business of `factor_measuring`; which of the fitted ones are real and not the drift of
+training, that of `factor_choice`.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from ..numerics import MIN_DIVISOR
 MAX_FIT_STEPS = 16
 """The number of steps towards the factors that agree with most slots."""
 FINAL_TOLERANCES = (0.1, 0.03, 0.01, 1e-3, 1e-4)
-"""How near logarithms of factors must be to agree, in the last of these steps."""
+"""How near logarithms of factors must be to agree, after each of the last of these steps."""
 COARSE_ERROR = 0.03
-"""Slots whose factors are surer than this have the same say."""
+"""Slots whose factors have a smaller error than this, as a share of them, have the same say."""
 MAX_AGREEING_ERRORS = 6
 """Slots agree whose factors are nearer than this many times their error."""
 RIDGE_SHARE = 1e-9
@@ -37,10 +38,9 @@ class Factors:
         scaling: The slots, and what is allowed.
         ratio: float64 [slots, units]: the median ratio of the suspect's elements to the
             reference's; nan where there are none.
-        error: float64 [slots, units]: the deviation of `ratio`, by how much the elements differ
-            from it.
-        allowed: float64 [slots, units]: the factors nearest to these that leave the function as it
-            is.
+        error: float64 [slots, units]: the deviation of `ratio`, in the units of `ratio`.
+        allowed: float64 [slots, units]: of the factors that leave the function as it is, those
+            that agree best with `ratio`.
     """
 
     scaling: Scaling
@@ -68,6 +68,7 @@ def fit_allowed_factors(
     logs = np.log(np.abs(np.where(known, ratio, 1.0)))
     trust = np.where(known, 1.0, 0.0)
     result = np.zeros_like(logs)
+    # From here on errors are those of logarithms. No factor is surer than single precision.
     least = np.maximum(error / np.maximum(np.abs(np.where(known, ratio, 1.0)), MIN_DIVISOR), 1e-7)
     # Units of which no slot differs by more than its error were not multiplied.
     units = (
@@ -75,6 +76,7 @@ def fit_allowed_factors(
         if robust
         else np.flatnonzero(logs.any(0))
     )
+    # Exponents that share no slot are fitted apart, in smaller systems.
     for chosen in _split_systems(scaling.scales != 0) if units.size else ():
         own = np.flatnonzero((scaling.scales[chosen] != 0).any(0))
         basis = scaling.scales[chosen][:, own].T
@@ -104,7 +106,9 @@ def _fit_signs(flips: np.ndarray, observed: np.ndarray) -> np.ndarray:
             if len(own) <= MAX_TRIED_FLIPS
             else np.eye(len(own), dtype=int).tolist()
         )
+        # That nothing was flipped is tried first, so it wins where others agree as well.
         for chosen in [(0,) * len(own), *tried]:
+            # Two flips of one slot cancel.
             turned = 1 - 2 * (np.array(chosen) @ own % 2)[slots]
             agree = (observed[slots] * turned[:, None]).sum(0)
             better = agree > best + 1e-9
@@ -124,6 +128,9 @@ def _fit_logs(
         trust: float64 [slots, units]: 1 where a factor is known, else 0.
         least: float64 [slots, units]: the errors of `logs`.
         robust: whether most slots count, and not all.
+
+    Returns:
+        float64 [slots, units]: the fitted logarithms.
     """
     result = np.zeros_like(logs)
     # All slots that are sure enough have the same say.
@@ -133,17 +140,22 @@ def _fit_logs(
         root = np.sqrt(weight.T)
         systems = root[:, :, None] * basis[None]
         result = (basis[None] @ _solve_least_squares(systems, root * logs.T))[:, :, 0].T
-        # Reweighted least squares approach least absolute differences. At last the mean of those
-        # that agree is taken.
+        # A square that is weighted by one over its distance is that distance. So the fit approaches
+        # least absolute differences, which few slots that lie far off do not move. At last the mean
+        # of those that agree is taken.
         weight = each / np.maximum(np.abs(logs - result), least)
         if number >= MAX_FIT_STEPS - len(FINAL_TOLERANCES):
+            # The index is negative, and counts from the last step.
             near = np.maximum(MAX_AGREEING_ERRORS * least, FINAL_TOLERANCES[number - MAX_FIT_STEPS])
             weight = np.where(np.abs(logs - result) <= near, trust / least**2, 0.0)
     return result
 
 
 def _solve_least_squares(systems: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Solve many small systems of equations; unknowns that none of its equations tells are zero.
+    """Solve many small systems by least squares; unknowns that no equation tells are zero.
+
+    The faint equations of the ridge, "this unknown is zero", decide only what no other does. A
+    factorisation of the equations themselves keeps more digits than one of their normal equations.
 
     Args:
         systems: float64 [systems, equations, unknowns].
@@ -160,7 +172,11 @@ def _solve_least_squares(systems: np.ndarray, targets: np.ndarray) -> np.ndarray
 
 
 def _split_systems(rows: np.ndarray) -> list[list[int]]:
-    """Split the rows of a bool matrix into sets that have no column in common, by their numbers."""
+    """Split the rows of a bool matrix into sets that have no column in common, by their numbers.
+
+    >>> _split_systems(np.array([[1, 0, 0], [0, 1, 0], [1, 0, 1]], bool))
+    [[1], [0, 2]]
+    """
     sets: list[tuple[list[int], np.ndarray]] = []
     for number, row in enumerate(rows):
         touching = [s for s in sets if (s[1] & row).any()]

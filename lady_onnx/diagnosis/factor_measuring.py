@@ -1,7 +1,8 @@
 """Measures by what factors the units of a suspect were multiplied, slot by slot.
 
-A factor is the median ratio of a unit's elements; its error is how much they differ from it. Which
-factors a structure allows is the business of `factor_fitting`.
+A factor is the median ratio of a unit's elements, so that few altered ones do not move it far.
+Its error follows from how much the elements differ from it. Which factors a structure allows is
+the business of `factor_fitting`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ SAMPLED_ROW_ELEMENTS = 400
 FAINT_ROW_SHARE = 1e-6
 """Rows are all but zero whose elements are smaller than this share of those of the median row."""
 ROUNDING_DEVIATION = 0.25
-"""The usual change of an element by rounding, in steps of its type."""
+"""The mean change of an element by rounding, in steps of its type: up to half a step, uniformly."""
 MIN_AGREEING_ELEMENTS = 8
 """If all of so many elements agree on a factor, the row was multiplied by it, however faint."""
 AGREEMENT_TOLERANCE = 1e-4
@@ -29,15 +30,16 @@ AGREEMENT_TOLERANCE = 1e-4
 def measure_factors(
     scaling: Scaling, reference: Arrays, suspect: Arrays, applied: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Measure by what the elements of every unit are larger in the suspect, and how sure that is.
+    """Measure by which factor the elements of every unit are larger in the suspect, with its error.
 
-    A single element says nothing of its own error. That is taken to be the error of the elements
-    of other slots, or by how much the same element of other units differs, whichever is larger.
+    A single element says nothing of its own error. Its error is the larger one of two: that of the
+    elements of other slots, and the usual difference of the same element in all units.
 
     Args:
         scaling: the slots in which units may be multiplied.
         reference, suspect: weights of the same names, the units in place.
-        applied: float64 [slots, units]: factors that were taken out of the suspect before.
+        applied: float64 [slots, units]: factors that were taken out of the suspect before; None
+            leaves the second of these errors out.
 
     Returns:
         The ratios and their errors, float64 [slots, units]; a ratio is nan where a row is zero, or
@@ -49,6 +51,7 @@ def measure_factors(
             take_rows(a, slot).astype(np.float64) for a in _thin_weights(reference, suspect, slot)
         )
         if not np.abs(x).sum(1).all():
+            # What was left out may hold all elements of a sparse row that are not zero.
             x, y = (
                 take_rows(np.asarray(a[slot.initializer]), slot).astype(np.float64)
                 for a in (reference, suspect)
@@ -63,6 +66,7 @@ def measure_factors(
     ratio, error = np.array([r for r, _ in found]), np.array([e for _, e in found])
     count = np.array(counts)[:, None]
     known = np.isfinite(ratio) & (ratio != 0) & (count > 1)
+    # The error of a mean of n elements, times the root of n, is that of one of them.
     each = (
         float(np.median((error * np.sqrt(count) / np.abs(np.where(known, ratio, 1.0)))[known]))
         if known.any()
@@ -70,7 +74,8 @@ def measure_factors(
     )
     alone = np.maximum(each * np.abs(np.where(np.isfinite(ratio), ratio, 1.0)), np.array(apart))
     error = np.where(count == 1, alone, error)
-    # What was multiplied was rounded, even if few of its elements show it.
+    # What was multiplied was rounded, even if few of its elements show it. The reference shows the
+    # type that it was rounded to; the suspect's weights may be widened already.
     steps = np.array(
         [machine_epsilon(np.asarray(reference[s.initializer]).dtype) for s in scaling.slots]
     )[:, None]
@@ -84,17 +89,19 @@ def measure_factors(
 def _measure_lone_errors(x: np.ndarray, y: np.ndarray, applied: np.ndarray) -> np.ndarray:
     """Measure the error of single elements by how much those of all units differ.
 
-    What differs was there before the factors that were taken out, or it came after them. Half of
-    the units may be fitted exactly, so an upper quartile counts.
+    Noise that was added before the units were multiplied is even once the factors are out, and
+    noise that was added later is even with them in. The larger error counts. Half of the units may
+    be fitted exactly, so it follows from an upper quartile.
 
     Args:
         x, y: float64 [units, elements]: the rows of the reference and of the suspect.
         applied: float64 [units]: magnitudes of the factors that were taken out.
 
     Returns:
-        float64 [units].
+        float64 [units]: each error as a share of its element.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
+        # The upper quartile of the magnitudes of normal numbers is 1.15 deviations.
         rows = [
             np.quantile(np.abs(y - x).max(1) * c, 0.75) / 1.15 / (np.abs(x).max(1) * c)
             for c in (np.ones(len(x)), applied)
@@ -103,7 +110,10 @@ def _measure_lone_errors(x: np.ndarray, y: np.ndarray, applied: np.ndarray) -> n
 
 
 def _thin_weights(reference: Arrays, suspect: Arrays, slot: Slot) -> list[np.ndarray]:
-    """Return a weight of both models, of its longest other axis only as much as is needed."""
+    """Return a weight of both models, with only every so many positions of its longest other axis.
+
+    About `SAMPLED_ROW_ELEMENTS` elements are left of every unit, the same ones in both models.
+    """
     arrays = [np.asarray(a[slot.initializer]) for a in (reference, suspect)]
     shape = arrays[0].shape
     axes = [a for a in range(len(shape)) if a != slot.axis and a not in dict(slot.within)]
@@ -120,12 +130,14 @@ def measure_row_factors(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measure the ratio of every row of `y` to that of `x`, and its error.
 
-    The ratio is the median of the elements' ratios, weighted by the size of the elements.
+    The ratio is the median of the elements' ratios, weighted by the size of the elements. That is
+    the r for which the sum of |y - r x| is least.
 
     Args:
         x, y: float64 [units, elements].
         offset: is added to both first.
-        pruned: where most of a row is zeros in `y`, whether what is left tells the ratio.
+        pruned: where zeros of `y` stand for half of a row or more, whether the rest of the row
+            tells the ratio; if not, zeros are elements like others.
 
     Returns:
         The ratios and their errors, float64 [units]. A ratio is nan for rows of zeros, and for
@@ -136,6 +148,7 @@ def measure_row_factors(
     >>> ratio.tolist(), error.tolist()
     ([3.0], [0.0])
     """
+    # `unscaling` writes -offset where a variance was pruned, so that the sum below is zero.
     gone = ((y == 0) | (y == -offset)) & pruned
     x, y = x + offset, y + offset
     weight = np.abs(x)

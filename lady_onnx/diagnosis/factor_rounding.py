@@ -42,6 +42,8 @@ def apply_factors(
             continue
         scaling = factors[group].scaling
         for name in scaling.names:
+            # A weight may hold several groups, and each goes on with what the last one left. These
+            # are copies, which `apply` changes in place: `astype` always makes one.
             arrays[name] = np.asarray(arrays.get(name, suspect[name])).astype(np.float64)
             expected[name] = np.asarray(expected.get(name, reference[name])).astype(np.float64)
         scaling.apply(arrays, 1 / c)
@@ -97,10 +99,13 @@ def refine_rounded_factors(
         units = (result[group] != 1).any(0)
         low, high = _bound_corrections(factors[group], expected, suspect, roundings)
         moved = np.zeros_like(low)
+        # One independent factor after the other, each within what those before it leave.
         for exponents in scaling.scales:
             own = exponents != 0
             by = exponents[own][:, None]
+            # A negative exponent swaps the ends.
             ends = np.sort([(low - moved)[own] / by, (high - moved)[own] / by], axis=0)
+            # It is NaN or infinite where a side has no bound, and then nothing is corrected.
             middle = (ends[0].max(0) + ends[1].min(0)) / 2
             moved += np.outer(exponents, np.where(np.isfinite(middle) & units, middle, 0))
         scaling.apply(expected, np.exp(moved))
@@ -127,10 +132,13 @@ def _bound_corrections(
     low, high = np.full(shape, -np.inf), np.full(shape, np.inf)
     for k, slot in enumerate(factors.scaling.slots):
         if slot.initializer not in roundings or factors.scaling.offsets[k]:
+            # With an offset an element is no product, and the bounds below do not hold.
             continue
         x = np.abs(take_rows(expected[slot.initializer], slot))
         y = np.abs(take_rows(np.asarray(suspect[slot.initializer]), slot))
         half = 0.5 * np.spacing(y).astype(np.float64)
+        # The factors of each group rounded the element once. It may have been larger or smaller at
+        # earlier roundings, so a step relative to its size stands beside the step at its place.
         room = half + (roundings[slot.initializer] - 1) * np.maximum(
             0.5 * machine_epsilon(y.dtype) * y, half
         )

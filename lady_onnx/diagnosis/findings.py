@@ -8,9 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 REPLACEABLE = ("scaled", "replaced")
-"""The kinds of findings of units for which the reference has other values."""
+"""The kinds of findings for which the reference has other values, so that they can be repaired."""
 TAMPERING = (*REPLACEABLE, "inserted")
-"""The kinds of findings that change the function."""
+"""The kinds of findings that make a suspect `tampered`.
+
+`removed` changes the function as well, and makes it `altered`.
+"""
 PARTLY_TRAINED = "partly trained"
 """The kind of a finding that is no tampering: a few weights moved beside many that stayed.
 

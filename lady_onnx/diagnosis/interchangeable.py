@@ -45,6 +45,7 @@ def find_interchangeable_units(
 def _find_sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, ...], ...]:
     """Find the units that are not read, those that compute nothing, and sets of clones."""
     own = scaling.incoming
+    # Where there are no slots to be faint in, all units would pass for faint.
     if own.all() or not own.any():
         return ()
     rows = [
@@ -52,7 +53,8 @@ def _find_sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, 
         for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
     ]
     unread = _are_faint(rows, np.flatnonzero(~own))
-    # A unit is zero if all is zero that makes it and that is multiplied with it.
+    # A unit is zero if all is zero that makes it and that is multiplied with it. That holds where a
+    # factor reaches the readers: behind a sigmoid, which passes none, zero is a half.
     passed = (scaling.scales[:, ~own] != 0).any(1)
     handed = np.flatnonzero(own & (scaling.scales[passed] != 0).any(0))
     zero = _are_faint(rows, handed) & ~unread if handed.size else np.zeros(size, bool)
@@ -61,7 +63,7 @@ def _find_sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, 
     waiting = ~(unread | zero)
     for unit in np.flatnonzero(near.any(1)).tolist():
         if waiting[unit]:
-            # All members are near to the first one, and so to each other.
+            # All members are near to the first one, and so to each other, at twice the tolerance.
             members = np.append(unit, np.flatnonzero(near[unit] & waiting))
             waiting[members] = False
             sets.append(members)
@@ -82,8 +84,10 @@ def _find_clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
         scaling: the slots, and the factors that are allowed in them.
 
     Returns:
-        bool [units, units], each pair once.
+        bool [units, units], each pair once: the one with the smaller number first.
     """
+    # Slots with the same exponents have one factor, which leaves the direction of a row that joins
+    # them as it is.
     kinds: dict[bytes, list[int]] = {}
     for k in np.flatnonzero(scaling.incoming).tolist():
         kinds.setdefault(scaling.scales[:, k].tobytes(), []).append(k)
@@ -91,11 +95,13 @@ def _find_clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
     for places in kinds.values():
         x = np.concatenate([rows[k] for k in places], 1)
         unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), MIN_DIVISOR)
+        # Two vectors of length one at a distance d have the cosine 1 - d^2 / 2.
         near &= unit @ unit.T >= 1 - CLONE_TOLERANCE**2 / 2
     near = np.triu(near, 1)
     i, j = np.nonzero(near)
     if not i.size:
         return near
+    # Readers of clones may differ: their ratios stay unknown.
     ratio = np.full((len(rows), i.size), np.nan)
     for k in np.flatnonzero(scaling.incoming).tolist():
         ratio[k] = measure_row_factors(rows[k][i], rows[k][j])[0]

@@ -29,14 +29,20 @@ from .unscaling import Unscaler
 MIN_MEAN_SIMILARITY = 0.5
 """Below this mean similarity of the units, factors out, the models have nothing in common."""
 MIN_UNIT_SIMILARITY = 0.5
-"""A unit below this similarity has no copy, if others are a quarter of it away from theirs."""
+"""A unit below this similarity has no copy, if the median unit has one.
+
+The median unit has one if its similarity is above one less a quarter of this.
+"""
 MIN_GROWTH_CORRELATION = 0.1
 """If logarithms of differences and of weights correlate less, differences do not grow with weights.
 """
 SAMPLED_ELEMENTS_PER_WEIGHT = 10_000
 """About this many elements of a weight tell that correlation."""
 MIN_PLACED_FACTOR = 0.7
-"""Below this median factor units are not compared with their own copies."""
+"""Below this median factor units are not compared with their own copies.
+
+The median ratio of unrelated numbers is about zero.
+"""
 MAX_QUICK_UNITS = 2048
 """If a group has more units than this, a round of search takes long."""
 
@@ -82,6 +88,8 @@ def undo_rescaling(
     if np.concatenate([m.similarity for m in found]).mean() < MIN_MEAN_SIMILARITY:
         return None
     placed = permute_arrays(suspect, groups, {m.group: m.permutation for m in found})
+    # The chosen factors are taken out of the suspect's own weights, at once. Those of `unscaler`
+    # were divided in steps, also by factors that are not chosen.
     choice = _choose_and_refine(unscaler.collect_factors(), reference, {**suspect, **placed})
     findings = _report_factors(choice)
     arrays, expected = apply_factors(
@@ -143,6 +151,9 @@ def _may_be_multiplied(
 ) -> bool:
     """Return whether it is worth while to look for factors.
 
+    The search takes long. It is left out where units are surely matched and nothing shows factors,
+    and where noise was added that hides them.
+
     Args:
         groups: the groups.
         scalings: by group id the factors that its units may have.
@@ -155,7 +166,7 @@ def _may_be_multiplied(
     )
     similar = np.concatenate([m.similarity for m in matches] or [np.ones(1)])
     middle = float(np.median(similar))
-    # Either some units are like no other where most are like their copies, or all are.
+    # Either some units are like no other where most are like their copies, or most are like none.
     is_odd = middle < MIN_UNIT_SIMILARITY or (
         float(similar.min()) < MIN_UNIT_SIMILARITY and middle > 1 - MIN_UNIT_SIMILARITY / 4
     )
@@ -191,14 +202,15 @@ def was_noise_added(names: Sequence[str], reference: Arrays, suspect: Arrays) ->
         if told.size > 1 and size.std() and gap.std():
             many += told.size
             total += told.size * float(np.corrcoef(size, gap)[0, 1])
-    # The correlation of few elements is chance.
+    # The correlation of few elements is chance: that of n independent ones has a deviation of one
+    # over the root of n. So `total` has one of the root of `many`, and must be low with three more.
     return total + 3 * many**0.5 < MIN_GROWTH_CORRELATION * many
 
 
 def _show_factors(
     groups: Sequence[Group], scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays
 ) -> bool:
-    """Return whether units differ by factors, or are not in their places for so many factors."""
+    """Return whether units differ by factors, or were not found because of factors."""
     found = [measure_factors(s, reference, suspect) for s in scalings.values()]
     every = np.concatenate([r[np.isfinite(r)] for r, _ in found])
     if every.size and float(np.median(every)) < MIN_PLACED_FACTOR:
@@ -226,7 +238,11 @@ def _are_nearer(reference: Arrays, arrays: Arrays, before: Arrays) -> bool:
 
 
 def _measure_distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) -> float:
-    """Measure how unlikely differences are: the logarithms of their size, over all elements."""
+    """Measure how unlikely differences are: the logarithms of their size, over all elements.
+
+    Up to a constant it is minus the log-likelihood of normal differences, each weight's at the
+    deviation that suits it best.
+    """
     total = 0.0
     for name in names:
         x, y = np.asarray(reference[name]), np.asarray(suspect[name])
@@ -235,6 +251,7 @@ def _measure_distance(reference: Arrays, suspect: Arrays, names: Sequence[str]) 
             x, y = x[known].astype(np.float64), y[known].astype(np.float64)
             spread = float(np.abs(x).max(initial=0)) or 1.0
             gap = float(np.sqrt(np.square(y - x).sum() / max(x.size, 1))) / spread
+            # Below the rounding of single precision all are equally near.
             total += x.size * np.log(max(gap, EQUAL_FACTOR_TOLERANCE / 100))
     return total
 

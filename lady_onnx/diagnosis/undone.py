@@ -1,4 +1,4 @@
-"""What a diagnosis passes on: a suspect from which changes were taken out that change nothing.
+"""What a diagnosis passes on: a suspect from which changes that leave its function were taken out.
 
 The module holds the results alone; `undoing` and `mixing` make them.
 """
@@ -18,15 +18,20 @@ from .findings import Finding
 class Undone:
     """A suspect whose units are in place, and no longer multiplied.
 
+    `arrays`, `placed` and `expected` hold only weights of which units were moved, multiplied or
+    mixed.
+
     Attributes:
         matches: Where the units are.
-        arrays: The weights with the units in place, and not multiplied.
-        placed: These with the units in place, as they are multiplied in the suspect.
-        expected: The reference's weights, multiplied in the same way.
+        arrays: The weights with the units in place and the factors taken out, in the suspect's
+            dtypes.
+        placed: The weights with the units in place, and the suspect's factors left in them.
+        expected: The reference's weights with the suspect's factors in them, float64; empty where
+            nothing was multiplied.
         findings: One for every unit that was multiplied, and every group that was mixed.
         settled: Whether every weight of a group is the reference's, bit for bit.
-        grown: Where units were mixed, by how much more than their own size weights may have been
-            rounded.
+        grown: By weight whose units were mixed, by which factor taking the map out may have
+            enlarged the rounding of its largest element.
         roundings: By weight of a short type how many groups have factors in it, each of which
             rounds it.
     """
@@ -47,7 +52,8 @@ class Unmixed:
 
     Attributes:
         arrays: The weights that change.
-        grown: For each of them, by how much more than its own size it may have been rounded.
+        grown: For each of them, by which factor taking the map out may have enlarged the rounding
+            of its largest element.
         findings: One for every group whose units were mixed.
     """
 

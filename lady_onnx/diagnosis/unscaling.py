@@ -35,7 +35,7 @@ MAX_FACTOR_PASSES = 30
 Each pass makes the factors of a group's neighbours surer.
 """
 MIN_FACTOR_PASSES = 4
-"""The minimum number of such passes, unless a pass changes nothing."""
+"""The minimum number of such passes, unless a pass changes next to nothing."""
 STEADY_UNITS_SHARE = 0.99
 """Factors are steady once those of this share of the units stay as they are."""
 STEADY_ERRORS = 3
@@ -68,6 +68,11 @@ class Unscaler:
         groups: the groups, inner ones first.
         reference, suspect: weights of the same names and shapes.
         scalings: by group id the factors that leave the function as it is.
+
+    Attributes:
+        alignment: Where the units are so far. Its weights of the suspect are float64, with the
+            factors so far taken out.
+        scalings: Those of the groups that may have factors at all.
     """
 
     def __init__(
@@ -97,8 +102,8 @@ class Unscaler:
 
         Args:
             progress: called with how many of how many groups are matched.
-            is_nearer: whether weights are nearer to a copy than the suspect was. It is asked once,
-                after the first round.
+            is_nearer: whether weights are nearer to the reference than the suspect's were. It is
+                asked once, after the first round.
 
         Returns:
             Where the units of every group lie, or nothing if `is_nearer` says no.
@@ -128,7 +133,7 @@ class Unscaler:
         return self.alignment.list_matches()
 
     def settle(self) -> None:
-        """Take out the factors of all groups, units where they are, until they are steady."""
+        """Take out the factors of all groups until these are steady, and move no units."""
         tops = self.alignment.layout.tops
         self.alignment.aligned.update(g.id for g in tops)
         for number in range(MAX_FACTOR_PASSES):
@@ -166,6 +171,7 @@ class Unscaler:
         moves = {g.id: self.alignment.matches[g.id].permutation for g in members}
         inverse = {n: np.argsort(p) for n, p in moves.items()}
         old = dict(self._applied)
+        # Where outer units moved, the factors of a group inside one go where that unit went.
         for group in [g for g in moves if g in old]:
             self._applied[layout.family.twin(group, inverse)] = old[group][:, moves[group]]
 
@@ -192,6 +198,7 @@ class Unscaler:
 
         changes = []
         while waiting:
+            # Each group that is out leaves others more plain slots, so these are counted anew.
             group = max(waiting, key=lambda g: find_plain_slots(g).sum())
             waiting.remove(group)
             change = self._take_out_group_factors(group, find_plain_slots(group))
@@ -205,6 +212,8 @@ class Unscaler:
         ratio, error = measure_factors(scaling, self.alignment.reference, self.alignment.current)
         ratio[~plain] = np.nan
         self._unscaled.add(group)
+        # Every slot has a say: one that disagrees may hold a neighbour's factor, which a later pass
+        # takes out.
         factors = fit_allowed_factors(scaling, ratio, error, robust=False)
         if not (np.abs(np.abs(factors) - 1).max(initial=0) > 1e-9 or (factors < 0).any()):
             return None
@@ -230,7 +239,11 @@ def prefer_staying(group: Group, scores: np.ndarray, permutations: Permutations)
 def _prepare_weights(
     alignment: AlignmentState, scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays
 ) -> None:
-    """Make an alignment's weights ready for factors: float64, biases that change with signs too."""
+    """Make an alignment's weights ready for factors, in place.
+
+    They become float64, so that factors that are taken out step by step do not round them. Biases
+    that change with signs, and belong to no group, are added.
+    """
     current = alignment.current
     for name, array in current.items():
         if is_float_array(array):
@@ -242,7 +255,8 @@ def _prepare_weights(
     for s in scalings.values():
         for slot, offset in zip(s.slots, s.offsets.tolist(), strict=True):
             if offset:
-                # What was pruned stays zero whatever it is multiplied by.
+                # A factor multiplies the sum of a value and its offset. What was pruned stays zero
+                # whatever its unit is multiplied by, so its sum is made zero.
                 array = current[slot.initializer]
                 current[slot.initializer] = np.where(array == 0, -offset, array)
 

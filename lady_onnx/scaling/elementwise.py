@@ -1,4 +1,7 @@
-"""Transfer function of operators that act on every element alone, by their laws."""
+"""Transfer function of operators that act on every element alone, by their laws.
+
+What each law lets pass is said in `lady_onnx.rules.laws`.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,7 @@ def pass_elementwise(
         case Linear(operands=operands, typed_by=typed_by):
             return _add(state, node, entries, operands, typed_by)
         case PositivelyHomogeneous(operands=operands):
+            # `scale=False` leaves sizes free and notes signs alone; `sign=False` is the other way.
             monomials.fix(_take(entries, operands), scale=False)
             return _add(state, node, entries, operands)
         case Selection(operands=operands):

@@ -33,7 +33,7 @@ class _LaidFactors:
         solution: the equation at the shapes of the node's tensors.
         names: the names of the equation in their order; they are the axes of all arrays.
         gone: the axes of contracted names that are longer than one.
-        entries: the factors on every operand that the equation names.
+        entries: the factors on every operand that the equation names, laid over all names.
     """
 
     solution: SolvedEquation
@@ -70,6 +70,7 @@ def pass_equation(
             array, laid.solution.how.results[0], laid.names, laid.solution.sizes
         )
         if over is None:
+            # These units lie along an axis that the result does not have.
             state.monomials.fix([(group, array)])
         else:
             result.append((group, over))
@@ -88,6 +89,7 @@ def _lay_factors(state: FactorState, node: PlainNode, kind: Equation) -> _LaidFa
     how, sizes = solution.how, solution.sizes
     names = tuple(sizes)
     laid = _LaidFactors(solution, names, [names.index(n) for n in how.gone if sizes[n] > 1], [])
+    # Operands behind the last side of the equation are pinned, so their factors are one.
     state.monomials.fix(r for n in node.inputs[len(how.sides) :] for r in state.list_factors(n))
     for name, side in zip(node.inputs, how.sides, strict=False):
         if any(a.size == 1 for _, a in state.list_factors(name)):
@@ -102,6 +104,7 @@ def _lay_factors(state: FactorState, node: PlainNode, kind: Equation) -> _LaidFa
 def _note_crossed(state: FactorState, node: PlainNode, laid: _LaidFactors) -> None:
     """Note the groups whose units meet in anything but a sum that is weighted by a weight."""
     how, sizes = laid.solution.how, laid.solution.sizes
+    # Names along which a weight lies: a sum over them gives each unit a weight of its own.
     weighed = {
         n
         for name, named in zip(node.inputs, how.named, strict=False)
@@ -138,6 +141,8 @@ def _apply_law(
         case StatisticsNorm(epsilon=epsilon):
             return _normalise_by_statistics(state, reflections, node, entries, epsilon)
         case Norm(keeps_sign=keeps_sign):
+            # Dividing by the size takes back only a factor that all units share, and here each has
+            # its own. So no factor passes but a sign.
             monomials.fix(first, sign=not keeps_sign)
             kept = monomials.keep_signs(first) if keeps_sign else first
             made = monomials.multiply([*kept, *(r for gain in entries[1:2] for r in gain)])
@@ -148,7 +153,10 @@ def _apply_law(
 def _sum_up(
     state: FactorState, laid: _LaidFactors, roles: Iterable[FactorRole]
 ) -> list[FactorRole]:
-    """Return the factors of a sum; the product of those of units that are summed over is one."""
+    """Return the factors of a sum; the product of those of units that are summed over is one.
+
+    Each term of a sum is a unit times its weight, so the factors of the two must cancel.
+    """
     roles = list(roles)
     lost = [laid.is_lost(r) for r in roles]
     monomials = state.monomials

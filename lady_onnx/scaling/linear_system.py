@@ -36,7 +36,8 @@ class LinearSystem:
         for row in rows:
             left = self._reduce(row)
             if left:
-                # The smallest numbers stay free, so that the result does not depend on the order.
+                # The smallest numbers stay free, so that the result does not depend on the order of
+                # the rows. A pivot equals a sum of smaller unknowns alone.
                 lead = max(left)
                 scale = left.pop(lead)
                 self.pivots[lead] = self._drop_zeros({k: -c / scale for k, c in left.items()})
@@ -52,6 +53,7 @@ class LinearSystem:
     def _reduce(self, row: Mapping[int, float]) -> dict[int, float]:
         """Return a sum with every pivot replaced by what it is equal to."""
         left = self._drop_zeros(row)
+        # Pivots stand for smaller unknowns, so this ends.
         while True:
             known = [k for k in left if k in self.pivots]
             if not known:

@@ -35,10 +35,13 @@ class Mixing:
         self._squares: dict[str, set[str]] = {}
         """By tensor the groups whose units are squared there."""
         self._means: dict[str, set[str]] = {}
-        """By tensor the groups over whose units it is the mean."""
+        """By tensor the groups over whose units it is the mean.
+
+        A rotation changes a mean. Whether that shows is up to the node that reads it.
+        """
 
     def note_node(self, node: PlainNode, made: list[list[FactorRole]]) -> None:
-        """Note the groups whose units a node does not only sum up, or square and sum up.
+        """Note the groups to whose units a node does more than sum them, or square and sum them.
 
         Args:
             node: the node.
@@ -61,12 +64,14 @@ class Mixing:
         match law:
             case Linear(operands=operands) if is_elementwise:
                 added = names if operands is None else [names[k] for k in operands]
+                # A sum of mixed units and of something that is not mixed with them is no mixture.
                 self.nonlinear |= squared | (every - self._in_all(added))
             case Linear():
                 self._sum_up(node, every - kept, squared, kept)
             case Multilinear() if is_elementwise and len(names) == 2 and names[0] == names[1]:
                 self._squares[node.outputs[0]] = every
             case Multilinear() if is_elementwise:
+                # What multiplies units one by one tells them apart, and holds the group itself.
                 both = set.intersection(*(self._groups_on(n) for n in names))
                 self.nonlinear |= both | squared
             case Multilinear():
@@ -74,6 +79,7 @@ class Mixing:
             case Monomial(powers=(2.0,)):
                 self._squares[node.outputs[0]] = every
             case Monomial(powers=(1.0, _)):
+                # The first operand is divided, say, by the second: its units may still be mixed.
                 self.nonlinear |= self._groups_on(names[1]) | squared
             case Norm(axis=int(axis)):
                 self._normalise(names, every, axis)
@@ -94,8 +100,7 @@ class Mixing:
             squared: the groups whose units are squared in the operand.
             kept: the groups whose units stay.
         """
-        # No rotation changes the sum of squares. Whether a change of the mean matters depends on
-        # what is done with it: the node that reads it decides.
+        # No rotation changes the sum of squares.
         self.squared |= summed & squared
         if isinstance(node.law, Linear) and node.law.is_mean:
             self._means[node.outputs[0]] = summed - squared
@@ -106,7 +111,7 @@ class Mixing:
     def _multiply(
         self, names: Sequence[str], every: set[str], kept: set[str], squared: set[str]
     ) -> None:
-        """Note the groups of a product that is not a weighted sum of units.
+        """Note the groups of whose units a product is no weighted sum.
 
         Args:
             names: the operands; those behind the second are added.

@@ -19,8 +19,9 @@ Factor = tuple[tuple[tuple[int, float], ...], frozenset[int]]
 FactorRole = tuple[str, np.ndarray]
 """A group's id, and for every element of a tensor its unit and the number of its monomial.
 
-The array is int64, of size one along axes on which it does not depend. It is 0 where the factor is
-one; else the monomial's number stands above the lowest `UNIT_BITS`, which hold the unit.
+The array is int64, of size one along axes on which it does not depend. The monomial's number stands
+above the lowest `UNIT_BITS`, which hold the unit. The whole is 0 where the factor is one: then the
+unit is forgotten, and may meet any other.
 """
 UNIT_BITS = 32
 """The number of bits, the lowest ones, that hold the unit of an element."""
@@ -81,6 +82,7 @@ class Monomials:
     def map_factors(self, array: np.ndarray, change: Callable[[Factor], Factor]) -> np.ndarray:
         """Return an array with `change` applied to the monomial of every element."""
         found, where = np.unique(array >> UNIT_BITS, return_inverse=True)
+        # The shape of `where` depends on the version of numpy.
         new = np.array([self.number_factor(change(self.factors[n])) for n in found.tolist()])
         return encode_factors(new[where].reshape(array.shape), array)
 
@@ -120,6 +122,7 @@ class Monomials:
         Args:
             sides: the factors on each term.
         """
+        # A dict, unlike a set, keeps the order: equations and results must not depend on hashes.
         groups = dict.fromkeys(g for side in sides for g, _ in side)
         found: list[FactorRole] = []
         for group in groups:
@@ -138,7 +141,8 @@ class Monomials:
         is_along_same = len({find_varying_axes(a) for arrays in own for a in arrays}) == 1
         if not is_along_same or any(len(arrays) != 1 for arrays in own):
             self.fix((group, a) for arrays in own for a in arrays)
-            # The factor is one now, but its elements still belong to the units.
+            # An equation makes the factor one. But it keeps its number, and with that its units,
+            # which must still not meet others.
             is_single = is_along_same and all(len(arrays) < 2 for arrays in own)
             return first[0] if is_single else None
         for other in own:
@@ -188,7 +192,7 @@ class Monomials:
 
 
 def decode_units(array: np.ndarray) -> np.ndarray:
-    """Return the units of an array of encoded factors."""
+    """Return the units of an array of encoded factors; 0 where the factor is one."""
     return array & ((1 << UNIT_BITS) - 1)
 
 
@@ -209,6 +213,7 @@ def multiply_factors(a: Factor, b: Factor, power: float = 1) -> Factor:
     (((1, 2.0), (2, 1.0)), frozenset({1, 2}))
     """
     log = dict(a[0])
+    # The power is 1 or -1, and a sign is its own inverse.
     for k, c in b[0]:
         log[k] = log.get(k, 0.0) + power * c
     kept = ((k, c) for k, c in log.items() if abs(c) > NEGLIGIBLE_POWER)

@@ -20,6 +20,8 @@ def pass_movement(state: FactorState, node: PlainNode, kind: Movement) -> list[l
         UnknownStructureError: a padding stands beside units, or units lie along several axes of
             what is concatenated.
     """
+    # A movement has a law only if it puts something beside what it moves. The law is None unless
+    # that is zero, which no factor changes.
     if not node.is_plain_movement and node.law is None:
         raise UnknownStructureError("a padding that is not zero")
     moved = {i for sources, _ in kind.results for i in sources}
@@ -62,6 +64,7 @@ def _concatenate(
         if any(len(arrays) > 1 for arrays in own):
             raise UnknownStructureError("units along several axes")
         varying = (a for arrays in own for x in arrays for a, n in enumerate(x.shape) if n > 1)
+        # To be joined, pieces need their full length along `axis`, and equal lengths along others.
         axes = {axis, *varying}
         pieces = []
         for arrays, shape in zip(own, shapes, strict=True):

@@ -1,6 +1,9 @@
 """Transfer function of recurrent cells.
 
 The sign of a unit passes its candidate, its state and its peepholes; all other factors are one.
+Operands lie as ONNX has them: W is [directions, gates * hidden, input], R is [directions, gates *
+hidden, hidden], B is [directions, 2 * gates * hidden] with the biases of W before those of R, and P
+is [directions, 3 * hidden].
 """
 
 from __future__ import annotations
@@ -23,10 +26,14 @@ def pass_recurrence(state: FactorState, node: PlainNode, gates: int) -> list[lis
         gates: the number of gates and candidates side by side; the candidate is the last.
     """
     monomials = state.monomials
+    # Operands at the end may be left out.
     names = [*node.inputs, *[""] * 8]
+    # The first axis of X is time, and not that of directions.
     (features,) = _split_by_axis(state, names[0], (2,), None)
+    # Along axis 1, W and R make units. Along axis 2, W reads the input's, and R the cell's own.
     (made, read), (fed, back) = (_split_by_axis(state, n, (1, 2)) for n in names[1:3])
     (bias,), (peepholes,) = (_split_by_axis(state, names[k], (1,)) for k in (3, 7))
+    # A start of zeros has any factor.
     given = [n for n in names[5:7] if n and not state.is_zero(n)]
     starts = [_split_by_axis(state, n, (2,))[0] for n in given]
     _split_by_axis(state, names[4], ())
@@ -37,6 +44,7 @@ def pass_recurrence(state: FactorState, node: PlainNode, gates: int) -> list[lis
     parts = [_split_parts(state, n, roles, gates) for n, roles in weights]
     biases = _split_parts(state, names[3], bias, 2 * gates)
     ways = [q for p in parts for q in p[:-1]]
+    # The factors of gates are one. Of the biases, the candidate's are the last of either half.
     for part in (*ways, *biases[: gates - 1], *biases[gates:-1]):
         monomials.fix(part)
     own = [*(p[-1] for p in parts if p), *(biases[k * gates - 1] for k in (1, 2) if biases)]
@@ -49,6 +57,7 @@ def pass_recurrence(state: FactorState, node: PlainNode, gates: int) -> list[lis
     for side in sides:
         monomials.fix(side, sign=False)
     result = monomials.equate(sides) if sides else []
+    # Y has an axis of time in front of those of Y_h and Y_c.
     first = [(g, np.expand_dims(a, 0)) for g, a in result]
     return [first, result, result][: len(node.outputs)]
 

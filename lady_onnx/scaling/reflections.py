@@ -67,7 +67,8 @@ class Reflections:
                 or offsets.get(bias, middle) != middle
             ):
                 return None
-            # The input must become `top` less itself, so half of it is taken off the bias.
+            # The input must become `top` less itself. So the bias is reflected at half of `top`:
+            # that is taken off before the bias is multiplied, and added again.
             offsets[bias] = middle
         self.state.monomials.fix(first, sign=False)
         self.reflected[node.outputs[0]] = first[0][0], law.top
@@ -100,6 +101,7 @@ class Reflections:
         The node passes the reflection on, or a bias makes up for it. Where neither is the case, the
         signs of the units are fixed.
         """
+        # A product reads units as its first operand, and its weight as the second.
         group, top = self.reflected.get(node.inputs[0], ("", 0.0))
         is_alone = sum(bool(self.state.list_factors(name)) for name in node.inputs) == 1
         is_mean = isinstance(node.law, Linear) and node.law.is_mean
@@ -133,6 +135,7 @@ class Reflections:
             return None
         wide = graph.shape(bias)
         if not wide or wide[-1] != np.prod(wide) or wide[-1] != graph.shape(weight)[1 - axis]:
+            # The bias needs an element of its own for every output.
             return None
         if not graph.array(bias).any():
             # A bias of zeros has no factor of its own, and would need one once it is shifted.

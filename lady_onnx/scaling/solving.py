@@ -44,6 +44,8 @@ def solve_group(
 
 def _solve_equations(state: FactorState, own: list[int]) -> tuple[LinearSystem, LinearSystem]:
     """Solve the equations of some unknowns: those of their logarithms, and those of their signs."""
+    # Factors of different groups are never multiplied or compared, so that an equation that holds
+    # one of these unknowns holds no others.
     mine: Set[int] = set(own)
     logs = [row for row in state.monomials.logs if mine & row.keys()]
     flips = [dict.fromkeys(row, 1) for row in state.monomials.flips if mine & row]
@@ -53,7 +55,10 @@ def _solve_equations(state: FactorState, own: list[int]) -> tuple[LinearSystem, 
 def _merge_equal(
     state: FactorState, own: list[int], logs: LinearSystem, flips: LinearSystem
 ) -> tuple[list[Slot], list[int]]:
-    """Merge slots whose unknowns are equal in every solution, and return an unknown of each."""
+    """Merge slots whose unknowns are equal in every solution, and return an unknown of each.
+
+    Positions of a unit that have equal factors become one slot again.
+    """
     columns: dict[tuple, list[int]] = {}
     for k in own:
         slot = state.unknowns[k][1]

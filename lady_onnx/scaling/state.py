@@ -78,18 +78,21 @@ class FactorState:
             ]
         )
         units = len(slot.index)
+        # In the order of `slot.index`: all positions of a unit, then those of the next one.
         codes = encode_factors(np.tile(numbers, units), np.repeat(np.arange(units), len(numbers)))
         if self.plain.graph.tensors[slot.initializer].data_type not in FLOAT_TYPES:
-            # Integers cannot be multiplied by any factor.
+            # An integer times a factor is in general no integer.
             self.monomials.fix([(group.id, codes)])
         array = np.zeros(shape, np.int64)
         array[np.ix_(*locate_units(slot, shape))] = lay_along(codes, slot.axis, len(shape))
+        # A weight that has the group along two axes keeps two roles of it.
         known = self.roles.setdefault(slot.initializer, [])
         for i, (name, other) in enumerate(known):
             is_apart = (
                 not ((other > 0) & (array > 0)).any() if other.shape == array.shape else False
             )
             if name == group.id and is_apart:
+                # Both are zero outside their own positions.
                 known[i] = name, other + array
                 return
         known.append((group.id, array))

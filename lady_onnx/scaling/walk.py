@@ -79,6 +79,7 @@ def _pass_node(
         _stop_factors(state, mixing, node)
         made = []
     for name, roles in zip(node.outputs, made or [[] for _ in node.outputs], strict=False):
+        # Factors that are one everywhere are left out.
         kept = [(g, a) for g, a in roles if a.any()]
         # Each branch of an If makes the tensor.
         is_made_twice = name in state.roles
@@ -100,6 +101,8 @@ def _stop_factors(state: FactorState, mixing: Mixing, node: PlainNode) -> None:
     groups = {g for name in node.inputs for g, _ in state.list_factors(name)}
     mixing.nonlinear |= groups
     is_sum = isinstance(node.law, Linear) and isinstance(node.kind, Elementwise)
+    # What acts on each element alone lets no units meet, unless it adds units to others. The units
+    # that an equation lets meet are noted where it is read.
     if not isinstance(node.kind, Equation | Elementwise) or is_sum:
         state.crossed |= groups
     state.monomials.fix(r for name in node.inputs for r in state.list_factors(name))

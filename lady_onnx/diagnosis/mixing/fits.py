@@ -12,13 +12,20 @@ from ...matching.matches import Match
 from ...numerics import MIN_DIVISOR, is_float_array
 
 MAX_MISFIT = 1e-4
-"""A fit is exact if less than this share of the rows is left."""
+"""A fit is exact if less than this share of every row is left.
+
+Single precision leaves about 1e-5, where a map of the condition `maps.MAX_CONDITION` enlarges it.
+"""
 MIN_MIXING = 1e-3
-"""A map mixes units if more than this share of it lies beside the largest element of each row."""
+"""A map mixes units if an element that is not the largest of its row exceeds this share of the
+largest of all. Else it moves and multiplies units, which is undone elsewhere."""
 MAX_MIXED_SIMILARITY = 0.9
 """If the units of a group are more alike than this, they were not mixed."""
 MIN_SINGULAR_SHARE = 1e-5
-"""If its smallest singular value is a smaller share of the largest, a product is degenerate."""
+"""If its smallest singular value is a smaller share of the largest, a product is degenerate.
+
+Then it does not tell all of a map.
+"""
 
 
 def measure_misfit(reference: np.ndarray, found: np.ndarray) -> float:
@@ -33,7 +40,9 @@ def measure_misfit(reference: np.ndarray, found: np.ndarray) -> float:
 
 
 def measure_mixing(map_: np.ndarray) -> float:
-    """Return how much of a map lies beside the largest element of each row.
+    """Return the largest element of a map that is not the largest one of its row.
+
+    It is a share of the largest element of all, and 0 for a map that moves and multiplies units.
 
     >>> measure_mixing(np.array([[0.0, 2.0], [1.0, 0.0]]))
     0.0

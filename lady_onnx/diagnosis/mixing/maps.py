@@ -1,8 +1,9 @@
 """Undoes invertible maps that mixed the units of straight groups.
 
-In both models the singular vectors of the product of both sides, which no map changes, are taken
-for the units. What is matched then says where everything else lies, and least squares say which map
-it was. The map is undone if the fit is exact, and only then.
+Let X make the units, and Y read them, both [units, elements]. The function depends on X^T Y alone.
+A map A makes A X of X and A^-T Y of Y, which leaves the product as it is. So the product's singular
+vectors are taken for the units in both models. What is matched then says where everything else
+lies, and least squares say which map it was. The map is undone if the fit is exact, and only then.
 """
 
 from __future__ import annotations
@@ -67,6 +68,9 @@ def undo_mixing(
         reference, suspect: the weights by the same names.
         matches: where the units are if none were mixed.
         align: finds where the units of a second model are.
+
+    Returns:
+        The suspect's weights with maps undone, in the suspect's own order of units.
     """
     similarity = average_similarities(matches)
     straight = [
@@ -86,7 +90,10 @@ def undo_mixing(
         _put_canonical_rows(straight, model, forms)
         for model, forms in ((reference, ours), (suspect, theirs))
     )
+    # The signs of singular vectors are arbitrary. Signs pass a straight group: `align` finds them.
     found = {m.group: m.permutation for m in align(*sides).matches}
+    # All units are moved into place for the fit. What that does to the mixed units is part of their
+    # map, and `back` below undoes it in all groups.
     here = {
         n: np.array(a) for n, a in {**suspect, **permute_arrays(suspect, groups, found)}.items()
     }
@@ -109,6 +116,8 @@ def undo_mixing(
 def make_canonical(x: np.ndarray, y: np.ndarray) -> CanonicalRows | None:
     """Return rows with the product of `x` and `y` that no map of the units changes.
 
+    They are the product's singular vectors, each times the root of its singular value.
+
     Args:
         x, y: float64 [units, elements]: what makes the units, and what reads them.
 
@@ -117,6 +126,8 @@ def make_canonical(x: np.ndarray, y: np.ndarray) -> CanonicalRows | None:
     """
     if min(x.shape[1], y.shape[1]) < len(x) or not (np.isfinite(x).all() and np.isfinite(y).all()):
         return None
+    # The factors are [units, units], so the decomposition of the whole product, [elements of x,
+    # elements of y], follows from a small one.
     (qx, rx), (qy, ry) = np.linalg.qr(x.T), np.linalg.qr(y.T)
     u, s, v = np.linalg.svd(rx @ ry.T)
     if s[-1] <= MIN_SINGULAR_SHARE * s[0]:
@@ -153,6 +164,7 @@ def _fit_map(group: StraightGroup, reference: Arrays, here: Arrays) -> _Map | No
     matrix = join_slots(here, group.made) @ np.linalg.pinv(join_slots(reference, group.made))
     if not float(np.linalg.cond(matrix)) < MAX_CONDITION or measure_mixing(matrix) <= MIN_MIXING:
         return None
+    # The map that is fitted on one side has to explain the other, too.
     halves = (group.made, np.linalg.inv(matrix)), (group.read, matrix.T)
     misfits = [
         measure_misfit(join_slots(reference, slots), back @ join_slots(here, slots))
@@ -175,14 +187,18 @@ def _undo_map(map_: _Map, here: dict[str, np.ndarray], grown: dict[str, float]) 
 def _measure_enlargement(map_: np.ndarray, found: np.ndarray) -> float:
     """Return by how much a map enlarges the rounding of rows, at most.
 
-    That is in units of what the largest element was rounded by.
+    That is in units of what the largest element was rounded by. Roundings are independent, so their
+    squares add up.
     """
     sizes = np.abs(found).max(1)
     return float(np.linalg.norm(map_ * sizes, axis=1).max() / max(sizes.max(), MIN_DIVISOR))
 
 
 def _have_equal_spectra(a: CanonicalRows, b: CanonicalRows) -> bool:
-    """Return whether two products have the same singular values."""
+    """Return whether two products have the same singular values.
+
+    Each canonical row is as long as the root of its singular value.
+    """
     if len(a[0]) != len(b[0]):
         return False
     ours, theirs = (np.linalg.norm(x[0], axis=1) for x in (a, b))

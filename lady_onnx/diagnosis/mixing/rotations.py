@@ -27,7 +27,10 @@ from .fits import (
 ELEMENTS_PER_UNIT = 8
 """About this many elements of each unit tell a rotation."""
 ROTATION_ENLARGEMENT = 8.0
-"""A rotation may enlarge the rounding of what it changes by this much."""
+"""A rotation may enlarge the rounding of what it changes by this much.
+
+Its rows have length one, so it enlarges none by itself; the rest is room.
+"""
 
 
 def undo_rotations(
@@ -39,14 +42,20 @@ def undo_rotations(
 ) -> Unmixed:
     """Turn residual streams back to where the reference has them.
 
-    The weights that no other group touches say by how much a stream was turned: their rows are the
-    reference's, rotated (orthogonal Procrustes problem).
+    The weights that no other group touches say by how much a stream was turned. Nothing else moves
+    in them, so their rows are the reference's, rotated (orthogonal Procrustes problem). A rotation
+    is its own inverse transposed, so weights that read the stream are turned like those that make
+    it. A norm that subtracts the mean lets only those rotations pass that keep it, and this is not
+    asked here: the caller has to confirm rotations by a run.
 
     Args:
         groups: the groups, inner ones first.
         scalings: by group id the factors that its units may have.
         reference, suspect: the weights by the same names.
         matches: where the units are if none were mixed.
+
+    Returns:
+        The suspect's weights with rotations undone, in the reference's order of the turned units.
     """
     similarity = average_similarities(matches)
     axes: dict[str, set[int]] = {}
@@ -57,6 +66,7 @@ def undo_rotations(
     findings = []
     for group in groups:
         s = scalings.get(group.id)
+        # A group that is not squared and summed is left to `maps`.
         if s is None or not (s.linear and s.turned) or similarity[group.id] > MAX_MIXED_SIMILARITY:
             continue
         slots = [
@@ -86,6 +96,7 @@ def _fit_rotation(
     ours, theirs = ours[:, thin], theirs[:, thin]
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         return None
+    # Of all orthogonal R, u v brings R ours nearest to theirs (Schoenemann 1966).
     u, sizes, v = np.linalg.svd(theirs @ ours.T)
     rotation = u @ v
     if (

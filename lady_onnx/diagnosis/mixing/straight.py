@@ -40,9 +40,11 @@ def find_straight_groups(
     found = []
     for group in groups:
         s = scalings.get(group.id)
+        # Offsets are those of variances and of reflected biases, neither of which a map passes.
         if s is None or not s.linear or s.turned or s.offsets.any():
             continue
-        # There is one factor of any sign for all slots; some have its inverse.
+        # There is one factor of any sign for all slots; some have its inverse. A diagonal map is
+        # such a factor, so no map passes where that does not.
         alone = len(s.scales) == len(s.signs) == 1 and bool(s.signs.all())
         up = s.scales[0] > 0 if alone else np.ones(1, bool)
         if up.all() or not up.any() or not np.allclose(np.abs(s.scales[0]), abs(s.scales[0][0])):

@@ -38,8 +38,9 @@ def find_tampering(
         groups: the groups.
         frames: all weights of the reference, also those that no group touches, and of the suspect,
             its units in place. Where factors were taken out, there is one frame with them and one
-            without: a unit's weights must stand out in both. The finding has the factor and the
-            size that the first of these frames shows.
+            without. Noise from before the units were multiplied is even in the latter, and noise
+            from later in the former, so a unit's weights must stand out in both. The finding has
+            the factor and the size that the first of these frames shows.
         least: differences count as none that are smaller than this times a weight's largest
             element.
     """
@@ -55,6 +56,7 @@ def find_tampering(
 def _find_in_frame(
     groups: Sequence[Group], reference: Arrays, suspect: Arrays, least: float
 ) -> list[Finding]:
+    """Find what differs otherwise than the rest in one frame."""
     slots: dict[str, list[tuple[Group, Slot]]] = {}
     for group in groups:
         for slot in group.slots:
@@ -65,6 +67,7 @@ def _find_in_frame(
         own, x, y = slots.get(name, []), np.asarray(reference[name]), np.asarray(suspect[name])
         if has_meaningful_numbers(x) and has_meaningful_numbers(y) and not is_same(x, y):
             found += _find_in_weight(name, own, Moves.between(x, y, least), law)
+    # A unit is left out if it is dead in both models: one that was revived, or killed, does count.
     dead = {
         g.id: _find_dead_units(g, reference) & _find_dead_units(g, suspect)
         for g in groups
@@ -78,6 +81,7 @@ def _find_in_weight(
     name: str, own: Sequence[tuple[Group, Slot]], moves: Moves, law: TrainingLaw
 ) -> list[Finding]:
     """Find odd rows of one weight, then odd elements of what is left of it."""
+    # Rows that are found are struck out of the copy, so that no element of them is found again.
     gap = moves.gap.copy()
     found = []
     for group, slot in own:
@@ -98,6 +102,7 @@ def _is_standing_out(
     others.
     """
     if finding.group is None:
+        # Factors multiply units alone, and hide nothing here.
         return True
     for slot in (
         s for g in groups if g.id == finding.group for s in g.slots if s.initializer == finding.slot
@@ -127,6 +132,7 @@ def _find_dead_units(group: Group, arrays: Arrays) -> np.ndarray:
     is_seen = False
     for slot in group.slots:
         rows = take_rows(np.asarray(arrays[slot.initializer]), slot)
+        # Short rows may be small by chance. A group that has no others has no dead units here.
         if rows.shape[1] >= MIN_ROW_ELEMENTS and has_meaningful_numbers(rows):
             lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
             faint = lengths <= FAINT_ROW_SHARE * np.median(lengths)
@@ -137,9 +143,10 @@ def _find_dead_units(group: Group, arrays: Arrays) -> np.ndarray:
 def _name_factors(
     found: Sequence[Finding], slots: SlotsByWeight, reference: Arrays, suspect: Arrays
 ) -> list[Finding]:
-    """Return findings with the factors of short rows that were multiplied.
+    """Return findings with the factors of rows that were too short for the test of rows.
 
-    Either they were multiplied as a whole, or like longer rows of the same unit.
+    Such a row was multiplied if one factor explains all of it: that of another row of the unit, or
+    else its own. A lone element has none of its own.
     """
     factors = {(f.group, f.unit): f.factor for f in found if f.factor is not None}
     result = []

@@ -77,6 +77,8 @@ def find_odd_elements(
         return []
     sizes = flat[moved]
     if not is_alone:
+        # A move has to be odd in the whole weight, and odd in its row and column as well. What may
+        # be decay counts as usual.
         sizes = np.minimum(sizes, typical * _polish_gaps(gap).ravel()[moved])
         sizes = np.where(
             are_faded(flat[moved], size.ravel()[moved]), np.minimum(sizes, typical), sizes
@@ -102,16 +104,19 @@ def _select_odd(elements: _Elements) -> np.ndarray:
     most = count_most_tampered(elements.total)
     order = np.argsort(-sizes)[: most + 1]
     values = sizes[order]
+    # Each value is compared with the next one. Behind the last one of all comes zero.
     after = np.append(values[1:], 0.0) if order.size == sizes.size else values[1:]
     steps = np.flatnonzero(
         (values[: after.size] > MIN_GAP_RATIO * np.maximum(after, elements.least))
         & (values[: after.size] > MIN_DEVIATIONS * typical)
     )
     if elements.is_alone:
+        # Above the last gap lies all that moved by clearly more than rounding.
         steps = steps[-1:]
     else:
         is_large = values[steps] > MIN_FACTOR_STEP * elements.mean
         steps = steps[(steps < MAX_ODD_ELEMENTS) & is_large]
+        # The first gap that is rare enough, which is the one above which the fewest elements lie.
         steps = np.array(
             [k for k in steps.tolist() if compute_gap_chance(sizes, k + 1, typical) < MAX_CHANCE][
                 :1
@@ -128,12 +133,14 @@ def _select_odd(elements: _Elements) -> np.ndarray:
 def _polish_gaps(gap: np.ndarray) -> np.ndarray:
     """Return the sizes of what moved with those of rows, then of columns, taken out.
 
-    These are medians of logarithms (Tukey's median polish).
+    The sizes are medians of logarithms (one turn of Tukey's median polish), over what moved alone.
+    The result is a size of one for what moved as its row and its column usually do.
     """
     moved = gap > 0
     logs = np.log(np.where(moved, gap, 1.0))
     logs -= np.median(logs[moved])
     for axis in choose_row_axes(gap.shape):
+        # `lines` is a view: what is taken out of a line is taken out of `logs`.
         lines, there = np.moveaxis(logs, axis, 0), np.moveaxis(moved, axis, 0)
         for line, own in zip(lines, there, strict=True):
             if own.sum() >= MIN_ROW_ELEMENTS:

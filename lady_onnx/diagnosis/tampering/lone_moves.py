@@ -41,6 +41,7 @@ def find_untrained_rows(
         bool [units].
     """
     lone = np.array([not law.has_support([(group, u)], name) for u in range(left.size)])
+    # The law is one of elements, so a row counts by the root mean square of its own.
     is_large = law.find_too_large(left / rows[0].shape[1] ** 0.5, scale)
     return lone | _are_just_multiplied(*rows, left, ratio) | is_large
 
@@ -76,6 +77,7 @@ def find_untrained_elements(
 
 def report_part_training(name: str, moves: Moves) -> list[Finding]:
     """Report that training reached a part of a weight, if all but a few elements stayed."""
+    # What only decayed, or was rounded, is different too: then training reached more than a part.
     if not moves.gap.any() or not have_mostly_stayed(moves.different):
         return []
     return [Finding(PARTLY_TRAINED, None, None, name, None, float((moves.gap > 0).mean()))]

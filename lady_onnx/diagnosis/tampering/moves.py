@@ -13,9 +13,16 @@ from .outliers import MAX_TAMPERED_SHARE
 
 UNDOING_TOLERANCE = 1e-3
 """If factors were taken out, differences may be theirs that are smaller than this share of a
-weight's largest element."""
+weight's largest element.
+
+It also bounds what an element may lag behind, as a share of the element.
+"""
 MAX_LAG_SHARE = 0.5
-"""An element may lag behind by this part of its decay: steps below a rounding unit are lost."""
+"""An element may lag behind by this part of its decay.
+
+Weight decay multiplies by a number near one at every step of training. A step below half a rounding
+unit is lost.
+"""
 MIN_ROW_ELEMENTS = 8
 """Rows of fewer elements say nothing of a factor."""
 
@@ -54,6 +61,7 @@ class Moves:
         x, y = reference.astype(np.float64), suspect.astype(np.float64)
         different = np.asarray(x != y)
         decay, lag = _measure_decay(x, y, eps)
+        # Whatever decayed by the common factor alone has not moved.
         x = x * decay
         # The difference of two scalars is a number, and no array.
         gap = np.asarray(measure_gaps(x, y))
@@ -84,12 +92,18 @@ def is_nearly_equal(reference: np.ndarray, result: np.ndarray) -> bool:
 
 
 def measure_gaps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return how far elements are from each other; infinities of one sign are equal."""
+    """Return how far elements are from each other; infinities of one sign are equal.
+
+    Their difference is NaN. Other infinite differences become large ones whose squares are finite.
+    """
     return np.nan_to_num(np.abs(y - x), nan=0.0, posinf=MAX_SCORE)
 
 
 def has_meaningful_numbers(array: np.ndarray) -> bool:
-    """Return whether an array holds floating-point or quantised numbers, not sizes or indices."""
+    """Return whether an array holds floating-point or quantised numbers, not sizes or indices.
+
+    Integers of eight bits are quantised weights. ONNX has shapes and indices in 32 or 64 bits.
+    """
     return is_float_array(array) or (array.dtype.kind in "iu" and array.dtype.itemsize == 1)
 
 
@@ -103,6 +117,7 @@ def _measure_decay(x: np.ndarray, y: np.ndarray, eps: float) -> tuple[float, flo
     Returns:
         The factor, 1 where there is none, and the share of its own size that an element may lag.
     """
+    # An odd step comes to all columns of a table of 2^n columns, an even one to half at most.
     thin = slice(None, None, max(x.size // SAMPLED_ELEMENTS, 1) | 1)
     a, b = x.ravel()[thin], y.ravel()[thin]
     told = np.isfinite(a) & np.isfinite(b) & (a != 0)

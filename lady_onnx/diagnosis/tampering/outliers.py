@@ -40,7 +40,10 @@ def count_most_tampered(count: int) -> int:
 
 
 def have_mostly_stayed(gaps: np.ndarray) -> bool:
-    """Return whether all but a few gaps are zero."""
+    """Return whether all but a few gaps are zero.
+
+    A few are at most a tenth, or one, and fewer than half: of one gap or two, one is not a few.
+    """
     moved = int(np.count_nonzero(gaps))
     return moved <= count_most_tampered(gaps.size) and 2 * moved < gaps.size
 
@@ -54,7 +57,8 @@ def count_outliers(logs: np.ndarray, most: int, chance: float) -> int:
     """Count how many of the largest numbers stand out of the rest.
 
     The result is the largest count for which the last of the outliers stands out, as Rosner's
-    generalised test has it.
+    generalised test has it. A test that stopped at the first number that does not stand out would
+    miss outliers that hide each other.
 
     Args:
         logs: float64 [n]: logarithms of sizes.
@@ -62,6 +66,7 @@ def count_outliers(logs: np.ndarray, most: int, chance: float) -> int:
         chance: the probability that any of the rest stands out in the same way.
     """
     values = np.sort(logs)[::-1]
+    # At least three numbers are left, of which a spread can be told.
     counts = range(1, min(most, values.size - 3) + 1)
     return max(
         (k for k in counts if values[k - 1] > predict_limit(values[k:], chance / values.size)),
@@ -70,9 +75,10 @@ def count_outliers(logs: np.ndarray, most: int, chance: float) -> int:
 
 
 def predict_limit(logs: np.ndarray, chance: float) -> float:
-    """Return what one more number of the same kind exceeds by a chance: Student's t of the next.
+    """Return what one more number of the same kind exceeds with a given chance.
 
-    The upper half says how far numbers spread; below lies what hardly ever had a gradient.
+    It is the limit of a prediction by Student's t. The upper half says how far numbers spread:
+    below it lies what hardly ever had a gradient.
 
     Args:
         logs: float64 [n]: logarithms of sizes.
@@ -81,13 +87,14 @@ def predict_limit(logs: np.ndarray, chance: float) -> float:
     upper = np.sort(logs)[logs.size // 2 :]
     middle = float(np.median(logs))
     spread = float(np.sqrt(np.square(upper - middle).mean() * (1 + 1 / upper.size)))
+    # The quantile of a small chance lies at the lower end, and is negative.
     return middle - spread * float(stdtrit(max(upper.size - 1, 1), chance))
 
 
 def are_faded(gap: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Return which numbers moved by a smaller share of their own size than half of all that moved.
 
-    Large weights decay far.
+    Such a move may be decay, which moves large weights far.
 
     Args:
         gap: float64 [n]: how far numbers moved.
@@ -102,7 +109,8 @@ def compute_gap_chance(gaps: np.ndarray, count: int, least: float) -> float:
 
     If all are of one power law, the logarithms of the spacings of its largest values, each times
     its rank, are exponential, whatever the power (Renyi 1953, Hill 1975). So the spacing in
-    question over the mean of the others has Fisher's distribution.
+    question over the mean of the m others has Fisher's distribution with 2 and 2 m degrees of
+    freedom. Its tail has a closed form: P(F > f) = (1 + f / m) ** -m.
 
     Args:
         gaps: float64 [n]: the differences.
@@ -115,5 +123,6 @@ def compute_gap_chance(gaps: np.ndarray, count: int, least: float) -> float:
     tail = np.partition(gaps, gaps.size - count - many)[gaps.size - count - many :]
     top = np.maximum(np.sort(tail)[::-1], least)
     logs = np.log(top)
+    # The sum of the spacings below, each times its rank among the rest, telescopes.
     gap, rest = count * (logs[count - 1] - logs[count]), float((logs[count:] - logs[-1]).sum())
     return float((1 + gap / max(rest, 1e-12)) ** (1 - many))

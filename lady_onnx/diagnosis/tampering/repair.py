@@ -28,11 +28,13 @@ def repair_weights(
     for finding in findings:
         if finding.kind not in REPLACEABLE:
             continue
+        # `np.array` copies, and a second finding goes on with the copy of the first.
         array = result.setdefault(finding.slot, np.array(suspect[finding.slot]))
         slots = [(g, s) for g in groups for s in g.slots if s.initializer == finding.slot]
         where = np.full(array.shape, finding.group is None)
         for group, slot in slots:
             if finding.group is None:
+                # What belongs to no unit is all that lies in no slot.
                 where[slot.region(array.shape)] = False
             elif group.id == finding.group and finding.unit is not None:
                 where[np.ix_(*slot.places(array.shape, finding.unit))] = True

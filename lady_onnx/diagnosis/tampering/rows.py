@@ -26,7 +26,7 @@ from .outliers import (
 from .training import TrainingLaw
 
 MAD_TO_DEVIATION = 1.4826
-"""The deviation of normal numbers by their median absolute deviation."""
+"""The deviation of normal numbers, as a multiple of their median absolute deviation."""
 MAX_FACTOR_MISFIT = 0.2
 """A row was multiplied if a factor leaves no larger share of it unexplained."""
 
@@ -61,6 +61,7 @@ class _Rows:
         a, b, d = (take_rows(z, slot) for z in (moves.reference, moves.suspect, gap))
         left = np.linalg.norm(d, axis=1)
         is_alone = have_mostly_stayed(left)
+        # No length is negative: the first of these takes all rows.
         crowd = left >= 0 if is_alone else left > 0
         common = 0.0 if is_alone else float(np.median(left[crowd]))
         return cls(a, b, d, np.linalg.norm(a, axis=1), left, is_alone, crowd, common)
@@ -101,6 +102,7 @@ def find_odd_rows(
         return []
     ratio, error = measure_row_factors(rows.ours, rows.theirs)
     if (np.isfinite(ratio) & rows.crowd).sum() < 2:
+        # A row has nothing to be compared with.
         return []
     if not rows.is_alone:
         far &= _find_outlying_rows(rows.left, rows.lengths)
@@ -148,9 +150,11 @@ def _have_changed(rows: _Rows, factors: _RowFactors, middling: float) -> np.ndar
     Args:
         rows: the rows.
         factors: their factors.
-        middling: the usual deviation of the weight's elements.
+        middling: how far the weight's elements usually moved; 0 if only a few rows moved.
     """
     is_scaled = factors.away > np.maximum(MIN_DEVIATIONS * factors.spreads, MIN_FACTOR_STEP)
+    # A row that was replaced lies about as far from the old one as either is long, or further, and
+    # most of its elements are others.
     has_other_values = (rows.left > 0.5 * float(np.median(rows.lengths))) & (
         (rows.gap > MIN_GAP_RATIO * middling).mean(1) > 0.5
     )

@@ -59,9 +59,11 @@ class TrainingLaw:
                 continue
             moves = Moves.between(x, y, least)
             own = slots.get(name, [])
+            # A weight without units counts element by element.
             rows = [np.asarray(take_rows(moves.gap, s).any(1)) for _, s in own] or [
                 moves.gap.ravel() > 0
             ]
+            # A few rows that moved as a whole touch all columns, so every axis has to show it.
             is_bulk = moves.scale > 0 and all(
                 moved.sum() > count_most_tampered(moved.size) for moved in rows
             )
@@ -83,8 +85,11 @@ class TrainingLaw:
         """Return which moves are too large for the law.
 
         Args:
-            moved: float64 [n]: how far elements or rows moved.
+            moved: float64 [n]: how far elements moved, or the root mean square of a row's.
             scale: the size of their weight.
+
+        Returns:
+            bool [n]; none where the model shows too little for a law.
         """
         if self.logs.size < MIN_ROW_ELEMENTS or not scale:
             return np.zeros(moved.shape, bool)
