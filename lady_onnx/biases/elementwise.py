@@ -6,7 +6,7 @@ from ..errors import UnknownStructureError
 from ..rules.laws import Linear, Monomial, Multilinear, Selection
 from ..rules.vocabulary.types import FLOAT_TYPES
 from ..scaling.state import PlainNode
-from .gains import LOWEST_NUMBER, Gain, add_gains, multiply_gain, scale_gain
+from .gains import LOWEST_NUMBER, Gain, add_gains, make_unknown, multiply_gain, scale_gain
 from .state import Gains, GainState
 
 
@@ -65,7 +65,8 @@ def _choose_gain(
     """Return the gain of a choice whose other arm is so low that a gain would not show there.
 
     Such an arm masks scores in front of a softmax. The gain is noted for all elements, although the
-    masked ones do not have it: in single precision it is lost in rounding beside such numbers.
+    masked ones do not have it. So its values are no longer known, and no bias may cancel it: beside
+    the lowest numbers of half precision it is not lost in rounding. A softmax makes zeros of them.
 
     Args:
         state: the walk.
@@ -88,4 +89,5 @@ def _choose_gain(
     # Half of it leaves room: the lowest number of bfloat16 is a little above that of float.
     if not (values <= LOWEST_NUMBER[kind] / 2).all():
         raise UnknownStructureError("a gain at some places")
-    return gains[with_gain[0]]
+    gain = gains[with_gain[0]]
+    return gain and make_unknown(gain.array.shape)

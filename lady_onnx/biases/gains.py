@@ -24,6 +24,8 @@ That is about 34 times 2**-23, the step between numbers of single precision near
 MAX_TAKEN_BACK = 30
 """A bias cancels no gain that is more than so many times as large as the bias itself.
 
+Nor does a softmax cancel a larger step of the bias of keys.
+
 The tolerance grows with the gain. So 30 times the bias lets no more than about a ten-thousandth of
 the bias's own size go unseen.
 """

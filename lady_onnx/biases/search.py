@@ -38,15 +38,19 @@ def _list_changed_biases(reference: Arrays, suspect: Arrays) -> list[str]:
     apart = [n for n, a in reference.items() if is_float_array(a) and not is_same(a, suspect[n])]
     if len(apart) > MAX_CHANGED_SHARE * len(reference):
         return []
-    return [n for n in apart if reference[n].size == max(reference[n].shape, default=0) > 1]
+    biases = [n for n in apart if reference[n].size == max(reference[n].shape, default=0) > 1]
+    # Behind an infinity there is nothing that a softmax or another bias could take back.
+    return [n for n in biases if all(np.isfinite(a[n]).all() for a in (reference, suspect))]
 
 
 def _make_gain(reference: Arrays, suspect: Arrays, name: str) -> Gain:
     """Return what was added to a bias."""
+    ours, theirs = (a[name].astype(np.float64) for a in (reference, suspect))
+    step = theirs - ours
+    own = float(np.abs(ours).max())
     # The bias takes back no more than a multiple of what it was, whatever the suspect made of it.
-    ours, theirs = (as_finite(a[name]).astype(np.float64) for a in (reference, suspect))
-    size = float(np.abs(ours).max())
-    return Gain(theirs - ours, size=size, max_taken_back=MAX_TAKEN_BACK * size)
+    size = max(own, float(np.abs(step).max()))
+    return Gain(step, size=size, max_taken_back=MAX_TAKEN_BACK * own)
 
 
 def find_inert_biases(graph: Graph, reference: Arrays, suspect: Arrays) -> list[str]:
@@ -67,6 +71,9 @@ def find_inert_biases(graph: Graph, reference: Arrays, suspect: Arrays) -> list[
     found = []
     for name in apart:
         gain = _make_gain(reference, suspect, name)
+        # The size of an own bias of zeros is not known. One stands for it, as norms make keys so.
+        if gain.size > (gain.max_taken_back or MAX_TAKEN_BACK):
+            continue
         # What rounding changed is no step: factors that were undone leave such rests everywhere.
         room = STEP_TOLERANCE * np.abs(as_finite(reference[name]))
         step = np.where(np.isclose(gain.array, 0, atol=room), 0, gain.array)

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import LadyError, check_whole_number
 from ..graph.model import Graph
-from ..graph.nodes import pair_by_name
+from ..graph.nodes import list_nodes, pair_by_name
+from ..rules import find_rule
 from ..rules.vocabulary.types import HALF_TYPES
 from .axes import list_small_sizes, read_axes
 from .judging import HALF_ROUNDING_STEP, ROUNDING_STEP, Judge, Outputs
@@ -102,6 +103,7 @@ class SessionPair:
         """Run copies of the first model with all weights moved by a random relative step.
 
         Numbers that stand alone stay as they are: what is special about a bound is not rounding.
+        So do those that decide a shape: beside a moved scale the sizes are others, or do not fit.
         The sessions of these copies are made when they are first asked for, which is only where
         outputs differ.
         """
@@ -113,12 +115,12 @@ class SessionPair:
         """Open sessions of copies of the first model with moved weights."""
         # The seed is fixed: the same two files get the same answer whatever the inputs are.
         generator = np.random.default_rng(0)
-        sessions = []
+        sessions, fixed = [], _find_shape_operands(self.graphs[0])
         for _ in range(PERTURBED_COPIES):
             twin = self.graphs[0].copy()
             for name in twin.tensors:
                 array = twin.array(name)
-                if array.dtype.kind == "f" and array.size > 1:
+                if array.dtype.kind == "f" and array.size > 1 and name not in fixed:
                     twin.replace(name, _perturb_array(generator, array, step))
             sessions.append(open_session(twin, self.provider, self._custom_ops))
         return sessions
@@ -131,6 +133,16 @@ class SessionPair:
     def _reorder_outputs(self, outputs: Outputs) -> Outputs:
         """Return the second model's outputs in the order of the first."""
         return [outputs[k] for k in self._order]
+
+
+def _find_shape_operands(graph: Graph) -> set[str]:
+    """Find the tensors whose values decide the shape of a node's result, such as scales."""
+    found: set[str] = set()
+    for node in list_nodes(graph.model):
+        rule = find_rule(node.domain, node.op_type)
+        if rule is not None and rule.reads_values_from is not None:
+            found.update(node.input[rule.reads_values_from :])
+    return found
 
 
 def _perturb_array(generator: np.random.Generator, array: np.ndarray, step: float) -> np.ndarray:

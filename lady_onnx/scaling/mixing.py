@@ -57,7 +57,7 @@ class Mixing:
             self._means.update(dict.fromkeys(node.outputs, mean))
             return
         is_elementwise = isinstance(node.kind, Elementwise)
-        if law == Linear(coefficients=(1.0, -1.0)) and mean <= self._groups_on(names[0]):
+        if law == Linear(coefficients=(1.0, -1.0)) and mean and mean <= self._groups_on(names[0]):
             # The mean is subtracted from its own units: these are the deviations in a norm.
             names, mean = names[:1], set()
         self.nonlinear |= mean

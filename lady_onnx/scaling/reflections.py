@@ -13,7 +13,7 @@ from onnx import NodeProto
 from ..dataflow.labels.equations import solve_equation
 from ..dataflow.labels.roles import find_varying_axes
 from ..groups.scaling import Shift
-from ..rules import Equation, Kind
+from ..rules import Elementwise, Equation, Kind
 from ..rules.laws import Linear, Multilinear, Reflective, StatisticsNorm
 from .monomials import FactorRole
 from .state import FactorState, PlainNode, read_node
@@ -162,7 +162,8 @@ class Reflections:
         if not self._is_read_once(node.outputs[0]):
             return None
         reader = self.list_readers(node.outputs[0])[0]
-        if not isinstance(reader.law, Linear) or reader.law != Linear():
+        # only a sum: the weights of others whose results are linear, such as scales, are not added
+        if reader.law != Linear() or not isinstance(reader.kind, Elementwise):
             return None
         weights = [n for n in reader.inputs if n in self.state.plain.graph.tensors]
         return weights[0] if weights else None

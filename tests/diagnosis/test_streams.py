@@ -95,6 +95,7 @@ BENDING = {
     "divided": lambda x: x / torch.arange(1.0, 11.0),
     "divisor": lambda x: 1 / (x + torch.arange(10.0)),
     "constant": lambda x: x + 0.5,
+    "subtracted": lambda x: x - 0.5,
     "mean": lambda x: x + x.mean(-1, keepdim=True),
     "times its mean": lambda x: x * x.mean(-1, keepdim=True),
     "mean taken of others": lambda x: x.cos() - x.mean(-1, keepdim=True),

@@ -102,6 +102,7 @@ BEHIND = (
     "twice",
     "added",
     "joined",
+    "resized",
 )
 """How a reflected layer is read; from `padded` on by something that cannot make up for it."""
 
@@ -144,6 +145,13 @@ def mirrored(activation: str, behind: str, seed: int = 0) -> onnx.ModelProto:
         nodes += [
             helper.make_node("Flatten", ["i"], ["f"]),
             helper.make_node("Gemm", ["f", "c", "cb"], ["j"], transB=1),
+        ]
+    elif behind == "resized":
+        # as many scales as channels, so that they look like a bias
+        weights |= {"b4": w(4, 6, 3, 3), "scales": np.float32([1, 1, 2, 2])}
+        nodes += [
+            helper.make_node("Conv", ["i", "b4"], ["k"]),
+            helper.make_node("Resize", ["k", "", "scales"], ["j"]),
         ]
     elif behind == "joined":
         nodes += [

@@ -165,36 +165,48 @@ def test_rounding_that_large_numbers_make_large_is_no_difference() -> None:
     assert not lady.verify(build(np.arange(32)), changed).equal
 
 
-def test_rounding_inside_that_no_input_moves_is_no_difference() -> None:
-    """Large numbers saturate to one. What is rounded then lies at a half up to the weights."""
+@pytest.mark.parametrize("is_resized", [False, True])
+def test_rounding_inside_that_no_input_moves_is_no_difference(is_resized: bool) -> None:
+    """Large numbers saturate to one. What is cut off then lies at one up to the weights.
+
+    The scales of a resized output are no weights: the operator refuses scales below one.
+    """
     gains = np.full(64, 1 / 64, np.float32) + weights(64) / 100
     gains[-1] += np.float32(0.5 - gains.astype(np.float64).sum())
 
-    def build(order: np.ndarray) -> onnx.ModelProto:
+    def build(order: np.ndarray, step: float = 5) -> onnx.ModelProto:
         nodes = [
             node("Abs", "x", "a"),
             node("MatMul", "a one", "b"),
-            node("Clip", "b zero ten", "c"),
+            node("Min", "b ten", "c"),
             node("MatMul", "c gains", "d"),
-            node("Div", "d ten", "e"),
-            node("Round", "e", "r"),
+            node("Div", "d step", "e"),
+            node("Floor", "e", "r"),
             node("Mul", "b tiny", "f"),
-            node("Add", "r f", "out"),
+            node("Add", "r f", "sum" if is_resized else "out"),
         ]
+        if is_resized:
+            nodes += [
+                node("Reshape", "sum shape", "wide"),
+                node("Upsample", "wide scales", "out"),
+            ]
         constants = {
             "one": np.ones((4, 64), np.float32),
-            "zero": ZERO,
             "ten": np.float32(10),
+            "step": np.float32(step),
             "tiny": np.float32(1e-6),
             "gains": gains[order, None],
+            "shape": np.array([1, 1, -1, 1]),
+            "scales": np.float32([1, 1, 2, 1]),
         }
-        return model(nodes, constants, {"x": (FLOAT, [6, 4])})
+        return model(nodes, constants, {"x": (FLOAT, [6, 4])}, opset=9)
 
     orders = [np.random.default_rng(k).permutation(64) for k in range(12)]
     assert all(
         all(r.equal for r in lady.verify(build(orders[0]), build(o)).runs if "floats" in r.kind)
         for o in orders
     )
+    assert not lady.verify(build(orders[0]), build(orders[0], 2)).equal
 
 
 def test_text_is_drawn_and_the_models_own_words_with_it() -> None:
