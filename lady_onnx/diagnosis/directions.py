@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -42,6 +43,7 @@ class DirectionStrategy:
         kinds: By group id which of its positions are given the same factor.
     """
 
+    gives_copies_zero: ClassVar[bool] = False
     scales: Scales
     scalings: Mapping[str, Scaling]
     kinds: Mapping[str, FactorKinds]

@@ -27,12 +27,11 @@ def assign_rows(scores: np.ndarray) -> np.ndarray:
     >>> assign_rows(np.array([[5.0, 4.0], [5.0, 1.0]])).tolist()
     [1, 0]
     """
-    best = scores.argmax(1)
+    scores, best = _find_best_columns(scores)
     if np.unique(best).size == best.size:
         return best
     if not np.isfinite(scores).all():
-        # The squares of very large weights overflow, and the solvers take finite scores alone.
-        scores = np.nan_to_num(scores, nan=-MAX_SCORE, posinf=MAX_SCORE, neginf=-MAX_SCORE)
+        scores = _make_finite(scores)
     found = (
         assign_sparsely(scores, choose_best_columns(scores))
         if len(scores) > MAX_DENSE_UNITS
@@ -57,7 +56,7 @@ def choose_best_columns(scores: np.ndarray) -> np.ndarray:
     [1, 0]
     """
     rows = np.arange(len(scores))
-    wanted = scores.argmax(1)
+    scores, wanted = _find_best_columns(scores)
     found = np.full(len(scores), -1)
     # Rows in the order of their best scores: the first one that wants a column gets it.
     order = np.argsort(-scores[rows, wanted], kind="stable")
@@ -65,6 +64,24 @@ def choose_best_columns(scores: np.ndarray) -> np.ndarray:
     found[order[first]] = columns
     found[found < 0] = np.setdiff1d(rows, columns)
     return found
+
+
+def _find_best_columns(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the scores, NaN as the worst, and for each row its best column."""
+    best = scores.argmax(1)
+    # numpy takes NaN for the largest number: a row that holds one has it here
+    if not np.isnan(scores[np.arange(len(scores)), best]).any():
+        return scores, best
+    scores = _make_finite(scores)
+    return scores, scores.argmax(1)
+
+
+def _make_finite(scores: np.ndarray) -> np.ndarray:
+    """Return scores without infinities and NaN: solvers take finite ones alone.
+
+    The squares of very large weights overflow.
+    """
+    return np.nan_to_num(scores, nan=-MAX_SCORE, posinf=MAX_SCORE, neginf=-MAX_SCORE)
 
 
 ASSIGNMENTS = {"optimal": assign_rows, "argmax": choose_best_columns}

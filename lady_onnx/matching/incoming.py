@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class IncomingStrategy:
         told: By group id the slots that make the group's units.
     """
 
+    gives_copies_zero: ClassVar[bool] = False
     scales: Scales
     told: Mapping[str, Sequence[Slot]]
 

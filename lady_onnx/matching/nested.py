@@ -196,19 +196,26 @@ class _UnitPairs:
             x, y = [*x, *more], [*y, *others]
         group, name = kinds.inner[u][kind], kinds.inner[v][kind].id
         exact = match_exactly(x, y) if x else None
-        if exact is not None:
-            chosen, margin = exact
-            ones = np.ones(chosen.size)
-            # 0 is the largest log-likelihood that `compute_log_likelihoods` gives.
-            return Match(name, chosen, ones, margin, ones), 0.0
+        if exact is not None and comparison.strategy.gives_copies_zero:
+            return _make_exact_match(name, *exact), 0.0
         slots = [group.slots[i] for i in (*kinds.alone[kind], *which)]
         pairs = comparison.strategy.score_pairs(group, slots, x, y)
+        if exact is not None:
+            # beside units that are no copies: their scores count from where these do
+            score = float(pairs.scores[np.arange(exact[0].size), exact[0]].sum())
+            return _make_exact_match(name, *exact), score
         chosen = comparison.assign(pairs.scores)
         figures: Sequence[np.ndarray] = list(np.ones((3, chosen.size)))
         if with_figures:
             figures = comparison.measure_figures(name, pairs, chosen)
         score = float(pairs.scores[np.arange(chosen.size), chosen].sum())
         return Match(name, chosen, *figures), score
+
+
+def _make_exact_match(name: str, chosen: np.ndarray, margin: np.ndarray) -> Match:
+    """Return a match of rows that are equal bit for bit."""
+    ones = np.ones(chosen.size)
+    return Match(name, chosen, ones, margin, ones)
 
 
 def _take_inner_rows(

@@ -218,6 +218,8 @@ class Search:
         self.sweep_groups()
         if self._estimate_noise() < likelihood:
             alignment.restore_snapshot(before)
+            # the noise is that of what was left again
+            self._estimate_noise()
 
     def _try_colour_refinement(self) -> None:
         """Look for an exact copy, however much its units look alike.

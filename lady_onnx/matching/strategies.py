@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -74,7 +74,13 @@ Judge = Callable[[MatchedRows], np.ndarray]
 
 
 class EvidenceStrategy(Protocol):
-    """Says how the units of a group are recognised."""
+    """Says how the units of a group are recognised.
+
+    Attributes:
+        gives_copies_zero: Whether equal rows score 0 and no others more, as with log-likelihoods.
+    """
+
+    gives_copies_zero: ClassVar[bool]
 
     def select_slots(self, group: Group) -> Sequence[Slot]:
         """Return the slots by which the units of a group are recognised."""
@@ -169,6 +175,7 @@ class LikelihoodStrategy:
             asked.
     """
 
+    gives_copies_zero: ClassVar[bool] = True
     scales: Scales
     prior: Prior = keep_scores
     noise: Mapping[str, Noise] = field(default_factory=dict)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
 from lady_onnx.matching.assignment import assign_rows, choose_best_columns
+from lady_onnx.matching.evidence.exact import match_exactly
 from lady_onnx.matching.evidence.probabilities import compute_certainties, find_runners_up
 from lady_onnx.matching.evidence.scores import compute_log_likelihoods
 from lady_onnx.matching.sparse_assignment import (
@@ -16,6 +19,27 @@ from lady_onnx.matching.sparse_assignment import (
 )
 
 SIZE = 1100
+
+
+@pytest.mark.parametrize("assign", [assign_rows, choose_best_columns])
+def test_a_score_that_is_no_number_is_the_worst(assign: Callable[[np.ndarray], np.ndarray]) -> None:
+    nan = np.nan
+    assert assign(np.array([[nan, 1.0], [1.0, nan]])).tolist() == [1, 0]
+    assert assign(np.array([[nan, 1.0, 0.0], [0.0, nan, 1.0], [2.0, 1.0, 0.0]])).tolist() == [
+        1,
+        2,
+        0,
+    ]
+
+
+def test_copies_whose_rows_begin_with_zeros_of_both_signs_are_exact() -> None:
+    rows = np.float32([[0, 1], [-0.0, 2], [0, 3], [-0.0, 1]])
+    order = np.array([3, 1, 0, 2])
+    found = match_exactly([rows], [rows[order]])
+    assert found is not None
+    assert np.array_equal(order[found[0]], np.arange(4))
+    assert np.isinf(found[1]).all()
+    assert match_exactly([rows], [np.abs(rows[order])]) is None
 
 
 def _rows(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, float]:

@@ -18,7 +18,7 @@ from lady_onnx.symmetry.finder import extract_groups
 
 from ..helpers import real
 from ..helpers.law import examples
-from ..helpers.networks import stream
+from ..helpers.networks import attention, stream
 
 
 @examples(60)
@@ -61,6 +61,18 @@ def test_convolutions_are_read_along_their_second_axis(name: str) -> None:
     told = find_incoming_slots(symmetry.groups, find_scalings(graph, analysis, symmetry.groups))
     assert told.keys() == {g.id for g in symmetry.groups}
     assert {s.axis for slots in told.values() for s in slots} == {0}
+
+
+@pytest.mark.parametrize("assignment", ["optimal", "argmax"])
+@pytest.mark.parametrize("seed", range(4))
+def test_heads_of_a_shuffled_copy_are_found(seed: int, assignment: str) -> None:
+    """An exact pair of heads is the best one, also among cosines."""
+    model = attention(seed, (1, 1, 1, 1))
+    shuffled = lady.permute(model, seed + 1)
+    found = lady.resync(
+        model, shuffled.model, verify="none", evidence="incoming", assignment=assignment
+    )
+    assert found.exact
 
 
 @examples(20)

@@ -12,8 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...numerics import is_same
-
 
 def match_exactly(
     a: Sequence[np.ndarray], b: Sequence[np.ndarray]
@@ -32,7 +30,8 @@ def match_exactly(
         return None
     # The first column alone tells most rows that are no copies, for less than digests of all.
     first = next((i for i, x in enumerate(a) if x.shape[1]), 0)
-    if a[first].size and not is_same(*(np.sort(x[first][:, 0]) for x in (a, b))):
+    # Zeros of both signs are equal here: a sort leaves them in the order in which they stood.
+    if a[first].size and not _are_equal(*(np.sort(x[first][:, 0]) for x in (a, b))):
         return None
     theirs: dict[bytes, list[int]] = {}
     for j, key in enumerate(_digest_rows(b)):
@@ -51,6 +50,11 @@ def match_exactly(
         places.remove(place)
         permutation[i] = place
     return permutation, margin
+
+
+def _are_equal(a: np.ndarray, b: np.ndarray) -> bool:
+    """Tell whether the numbers of two columns are equal, NaN to NaN."""
+    return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def find_proven_rows(a: np.ndarray, b: np.ndarray) -> np.ndarray:
