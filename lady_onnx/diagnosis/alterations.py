@@ -185,7 +185,7 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
         low, high = suspect.min(), suspect.max()
         yield (
             Alteration("clipped", {"low": float(low), "high": float(high)}),
-            partial(np.clip, a_min=low, a_max=high),
+            partial(_clip_array, low=low, high=high),
         )
     top, length = (
         [float(np.abs(x).max()), float(np.linalg.norm(x.astype(np.float32)))]
@@ -218,6 +218,11 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
 def _cast_array(array: np.ndarray, short: np.dtype) -> np.ndarray:
     with np.errstate(over="ignore"):
         return array.astype(short).astype(array.dtype)
+
+
+def _clip_array(array: np.ndarray, low: np.generic, high: np.generic) -> np.ndarray:
+    # np.clip would return bfloat16 as float32.
+    return np.minimum(np.maximum(array, low), high)
 
 
 def _scale_array(array: np.ndarray, factor: float) -> np.ndarray:

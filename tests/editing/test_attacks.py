@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -59,6 +60,16 @@ def test_what_was_done_is_read_off_the_values_whatever_their_order(
         } | ({"cast"} if how == "cast" else set())
         bits = [int(word) for word in how.split() if word.isdecimal()]
         assert [a.parameters["bits"] for a in done if a.kind == "quantized"] == bits
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, F, np.float64])
+def test_clipped_weights_keep_their_type(dtype: np.dtype) -> None:
+    array = np.random.default_rng(0).standard_normal((30, 7)).astype(dtype)
+    suspect = np.clip(array, -1, 1).astype(dtype)
+    found, done = explain_alterations(array, suspect[::-1])
+    assert [a.kind for a in done] == ["clipped"]
+    assert found.dtype == dtype
+    assert np.array_equal(found, suspect)
 
 
 @examples(20)
