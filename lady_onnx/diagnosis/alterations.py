@@ -181,12 +181,6 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
             Alteration("pruned", {"sparsity": zeros / suspect.size}),
             partial(prune_array, count=zeros),
         )
-    if _is_clipped(reference, suspect):
-        low, high = suspect.min(), suspect.max()
-        yield (
-            Alteration("clipped", {"low": float(low), "high": float(high)}),
-            partial(_clip_array, low=low, high=high),
-        )
     top, length = (
         [float(np.abs(x).max()), float(np.linalg.norm(x.astype(np.float32)))]
         for x in (reference, suspect)
@@ -199,6 +193,13 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
                 Alteration("scaled", {"factor": factors[0]}),
                 partial(_scale_array, factor=factors[0]),
             )
+    # A factor is asked for first: it looks like clipping where all magnitudes are equal, or zero.
+    if _is_clipped(reference, suspect):
+        low, high = suspect.min(), suspect.max()
+        yield (
+            Alteration("clipped", {"low": float(low), "high": float(high)}),
+            partial(_clip_array, low=low, high=high),
+        )
     for axis in (-1, *range(reference.ndim if reference.ndim > 1 else 0)):
         for symmetric in (True, False):
             bits = _count_bits(suspect, axis, symmetric)

@@ -23,7 +23,7 @@ from lady_onnx.diagnosis.alterations import (
 from lady_onnx.graph.loading import load_graph
 
 from ..helpers.law import examples
-from ..helpers.networks import perceptron
+from ..helpers.networks import perceptron, weights, with_weights
 
 SHAPES = st.sampled_from([(6,), (30, 7), (16, 8, 3, 3), (64, 64)])
 F = np.float32
@@ -202,6 +202,26 @@ def test_factors_that_cancel_and_one_that_does_not(tmp_path: Path) -> None:
         == 1
     )
     assert lady.check(tmp_path / "m.onnx", tmp_path / "r.onnx").verdict == "identical"
+
+
+@pytest.mark.parametrize("least", [0.0, 0.7])
+def test_a_factor_of_binary_and_ternary_weights_is_no_clipping(least: float) -> None:
+    model = perceptron((12, 30, 20))
+    plain = {
+        n: (np.sign(a) * (np.abs(a) > least)).astype(F) if a.ndim > 1 else a
+        for n, a in weights(model).items()
+    }
+    half = F(0.5)
+    changed = {
+        **plain,
+        "w0": plain["w0"] * half,
+        "b0": plain["b0"] * half,
+        "w1": plain["w1"] / half,
+    }
+    _, done = explain_alterations(plain["w0"], changed["w0"])
+    assert [(a.kind, a.parameters) for a in done] == [("scaled", {"factor": 0.5})]
+    models = [with_weights(model, arrays) for arrays in (plain, changed)]
+    assert lady.check(*models).verdict == "rescaled"
 
 
 def test_a_weight_of_which_nothing_is_left() -> None:
