@@ -6,9 +6,9 @@ suspect's weight if both then hold the same values. What was done to single unit
 `tampering` and `undoing`.
 
 Alterations are looked for before units are matched. So a candidate knows the two weights alone, in
-different orders: neither groups nor matches. One that depends on the row, such as bounds for each
-channel, has to find the rows by their values. A candidate is a `Step` of `_propose_alterations`. A
-new kind also has a place in the docstring of `Alteration`, in `describe_alterations`, in
+different orders: neither groups nor matches. One that depends on the row has to find the rows by
+their values, as `channel_clipping` does. A candidate is a `Step` of `_propose_alterations`. A new
+kind also has a place in the docstring of `Alteration`, in `describe_alterations`, in
 `docs/explanation/findings.md`, and in `FIRST_KINDS` if another alteration may follow it.
 """
 
@@ -22,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from ..numerics import is_float_array
+from .channel_clipping import clip_channels, find_channel_bounds
 
 MAX_BITS = 16
 """Quantisation to more bits than this is not looked for."""
@@ -43,12 +44,13 @@ class Alteration:
         kind: `cast`, `quantized`, `pruned`, `clipped`, `scaled` or `noise`.
         parameters: Of `cast` the dtype; of `quantized` the bits, the axis that scales follow (-1
             for one scale) and whether levels lie symmetrically; of `pruned` the sparsity; of
-            `clipped` the bounds; of `scaled` the factor; of `noise` the level in units of the
-            weight's own standard deviation.
+            `clipped` the bounds `low` and `high`, or, where each channel has its own, the axis of
+            the channels, and `lows` and `highs` in the reference's order; of `scaled` the factor;
+            of `noise` the level in units of the weight's own standard deviation.
     """
 
     kind: str
-    parameters: Mapping[str, float | int | str] = field(default_factory=dict)
+    parameters: Mapping[str, float | int | str | tuple[float, ...]] = field(default_factory=dict)
 
 
 Step = tuple[Alteration, Callable[[np.ndarray], np.ndarray]]
@@ -108,7 +110,7 @@ def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str
         "scaled": "factor",
         "cast": "dtype",
     }
-    found: dict[str, list[float | int | str]] = {}
+    found: dict[str, list[float | int | str | tuple[float, ...]]] = {}
     for done in alterations.values():
         for one in done:
             found.setdefault(one.kind, []).append(
@@ -116,7 +118,7 @@ def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str
             )
     parts = []
     for kind, values in found.items():
-        numbers = [v for v in values if not isinstance(v, str)]
+        numbers = [v for v in values if isinstance(v, float | int)]
         ends = (
             sorted({f"{n:.3g}" for n in (min(numbers), max(numbers))}, key=float)
             if numbers
@@ -214,6 +216,15 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
         if levels.size <= min(2**MAX_BITS, suspect.size / 4):
             how = {"bits": max(int(levels.size - 1).bit_length(), 1), "axis": -1, "symmetric": 0}
             yield Alteration("quantized", how), partial(_move_to_levels, levels=levels)
+    for axis in range(reference.ndim if reference.ndim > 1 else 0):
+        bounds = find_channel_bounds(reference, suspect, axis)
+        if bounds is not None:
+            lows, highs = bounds
+            ends = {"lows": tuple(map(float, lows)), "highs": tuple(map(float, highs))}
+            yield (
+                Alteration("clipped", {"axis": axis, **ends}),
+                partial(clip_channels, axis=axis, lows=lows, highs=highs),
+            )
 
 
 def _cast_array(array: np.ndarray, short: np.dtype) -> np.ndarray:
