@@ -216,15 +216,14 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
         if levels.size <= min(2**MAX_BITS, suspect.size / 4):
             how = {"bits": max(int(levels.size - 1).bit_length(), 1), "axis": -1, "symmetric": 0}
             yield Alteration("quantized", how), partial(_move_to_levels, levels=levels)
-    for axis in range(reference.ndim if reference.ndim > 1 else 0):
-        bounds = find_channel_bounds(reference, suspect, axis)
-        if bounds is not None:
-            lows, highs = bounds
-            ends = {"lows": tuple(map(float, lows)), "highs": tuple(map(float, highs))}
-            yield (
-                Alteration("clipped", {"axis": axis, **ends}),
-                partial(clip_channels, axis=axis, lows=lows, highs=highs),
-            )
+    bounds = find_channel_bounds(reference, suspect)
+    if bounds is not None:
+        axis, lows, highs = bounds.axis, bounds.lows, bounds.highs
+        ends = {"lows": tuple(map(float, lows)), "highs": tuple(map(float, highs))}
+        yield (
+            Alteration("clipped", {"axis": axis, **ends}),
+            partial(clip_channels, axis=axis, lows=lows, highs=highs),
+        )
 
 
 def _cast_array(array: np.ndarray, short: np.dtype) -> np.ndarray:

@@ -6,12 +6,13 @@ values of a channel, and leaves the values inside the interval as they are. So t
 channel are sorted, and the channel is recognised by values at ranks at which none was cut.
 
 Two bounds a channel can explain much. So they must explain all that differs, bit for bit, and what
-was cut must be no chance: see `_is_evident`.
+was cut must be no chance: see `_measure_surprise`.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import gammaln
@@ -28,20 +29,55 @@ MAX_CHANCE = 1e-5
 """A probability: cuts must be rarer than this if values were lowered or raised at random."""
 
 
-def find_channel_bounds(
-    reference: np.ndarray, suspect: np.ndarray, axis: int
-) -> tuple[np.ndarray, np.ndarray] | None:
-    """Find the intervals to which the channels of the suspect's weight were clipped.
+@dataclass(frozen=True)
+class ChannelBounds:
+    """The intervals to which the channels of a weight were clipped.
+
+    Attributes:
+        axis: the axis whose positions are the channels.
+        lows, highs: the bounds of each channel, that is its least and its largest value, in the
+            reference's order and dtype, [channels].
+        surprise: minus the logarithm of the chance that other changes look like these cuts.
+    """
+
+    axis: int
+    lows: np.ndarray
+    highs: np.ndarray
+    surprise: float
+
+
+def find_channel_bounds(reference: np.ndarray, suspect: np.ndarray) -> ChannelBounds | None:
+    """Find the axis along which channels were clipped, and the interval of each.
 
     Args:
         reference, suspect: the weight in both models, of one shape and dtype, all values finite;
             every axis may have been reordered.
-        axis: the axis whose positions are the channels.
 
     Returns:
-        The lower and the upper bound of each channel, that is its least and its largest value, in
-        the reference's order and dtype, [channels] each; None if the weight was not clipped so.
+        The axis and its intervals; None if the weight was not clipped in this way.
     """
+    axes = range(suspect.ndim if suspect.ndim > 1 else 0)
+    found = [b for a in axes if (b := _find_bounds_along(reference, suspect, a)) is not None]
+    # A few cuts along one axis may lie at the ends of channels along another one as well.
+    return max(found, key=lambda b: b.surprise, default=None)
+
+
+def clip_channels(array: np.ndarray, axis: int, lows: np.ndarray, highs: np.ndarray) -> np.ndarray:
+    """Clip every channel of an array to its interval.
+
+    Args:
+        array: the weight.
+        axis: the axis whose positions are the channels.
+        lows, highs: the bounds of each channel, of the weight's dtype, [channels].
+    """
+    shape = [-1 if a == axis else 1 for a in range(array.ndim)]
+    return np.minimum(np.maximum(array, lows.reshape(shape)), highs.reshape(shape))
+
+
+def _find_bounds_along(
+    reference: np.ndarray, suspect: np.ndarray, axis: int
+) -> ChannelBounds | None:
+    """Find the intervals to which the channels along one axis were clipped."""
     count = suspect.shape[axis]
     if count < 2 or suspect.size < MIN_CHANNEL_VALUES * count:
         return None
@@ -56,23 +92,14 @@ def find_channel_bounds(
     order, place = (np.lexsort(rows[:, ranks].astype(np.float64).T) for rows in (ours, theirs))
     ours, theirs = ours[order], theirs[place]
     low, high = theirs[:, 0], theirs[:, -1]
-    if not (clip_channels(ours, 0, low, high) == theirs).all() or not _is_evident(ours, theirs):
+    if not (clip_channels(ours, 0, low, high) == theirs).all():
+        return None
+    surprise = _measure_surprise(ours, theirs)
+    if surprise <= -math.log(MAX_CHANCE):
         return None
     lows, highs = np.empty_like(low), np.empty_like(high)
     lows[order], highs[order] = low, high
-    return lows, highs
-
-
-def clip_channels(array: np.ndarray, axis: int, lows: np.ndarray, highs: np.ndarray) -> np.ndarray:
-    """Clip every channel of an array to its interval.
-
-    Args:
-        array: the weight.
-        axis: the axis whose positions are the channels.
-        lows, highs: the bounds of each channel, of the weight's dtype, [channels].
-    """
-    shape = [-1 if a == axis else 1 for a in range(array.ndim)]
-    return np.minimum(np.maximum(array, lows.reshape(shape)), highs.reshape(shape))
+    return ChannelBounds(axis, lows, highs, surprise)
 
 
 def _has_values(reference: np.ndarray, suspect: np.ndarray, axis: int) -> bool:
@@ -118,24 +145,24 @@ def _choose_ranks(rows: np.ndarray) -> np.ndarray:
     return ranks[np.linspace(0, max(ranks.size - 1, 0), min(KEY_RANKS, ranks.size)).astype(int)]
 
 
-def _is_evident(ours: np.ndarray, theirs: np.ndarray) -> bool:
-    """Return whether so many channels were cut, and in such a way, that it is no chance.
+def _measure_surprise(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Return minus the logarithm of the chance that other changes look like cuts at the ends.
 
-    Chance is that as many of a channel's values were altered, wherever they lie: to be at the ends
-    they are one choice of many. What pruning and factors can leave as well is not counted. These
-    are values that became zero, and channels without any other values than zero and their ends.
+    Other changes are as many, wherever they lie in a channel: that all lie at its ends is one
+    choice of many. What pruning and factors can leave as well is not counted. These are values that
+    became zero, and channels without any other values than zero and their ends. The result is zero
+    where few channels were cut.
 
     Args:
         ours, theirs: the values of each channel, sorted, [channels, values], theirs clipped.
     """
     low, high = theirs[:, :1], theirs[:, -1:]
-    is_changed = ours != theirs
-    cut = np.count_nonzero(is_changed & (theirs != 0), axis=1).astype(np.float64)
+    cut = np.count_nonzero((ours != theirs) & (theirs != 0), axis=1).astype(np.float64)
     kept = np.count_nonzero((theirs > low) & (theirs < high) & (theirs != 0), axis=1)
     counts = (cut > 0) & (kept > 0)
     cut, kept = cut[counts], kept[counts]
+    if cut.size <= max(MIN_CUT_SHARE * len(ours), 1):
+        return 0.0
     choices = gammaln(cut + kept + 1) - gammaln(cut + 1) - gammaln(kept + 1)
     # There are k + 1 ways to cut k values, some at the lower end and the rest at the upper one.
-    surprise = choices - np.log(cut + 1)
-    is_rare = surprise.clip(min=0).sum() > -math.log(MAX_CHANCE)
-    return bool(is_rare and cut.size > max(MIN_CUT_SHARE * len(ours), 1))
+    return float((choices - np.log(cut + 1)).clip(min=0).sum())

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import lady_onnx as lady
@@ -40,13 +40,9 @@ def shuffle(array: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return array[np.ix_(*(rng.permutation(n) for n in array.shape))]
 
 
-def clipped_axes(reference: np.ndarray, suspect: np.ndarray) -> list[int]:
-    """The axes along which the suspect's channels seem to be clipped."""
-    axes = range(reference.ndim)
-    return [a for a in axes if find_channel_bounds(reference, suspect, a) is not None]
-
-
 @examples(80)
+# Here the fourteen values that are cut lie at the ends of channels along the other axis as well.
+@example((30, 7), 1, 1.0, F, 660)
 @given(
     SHAPES,
     st.integers(0, 1),
@@ -215,9 +211,9 @@ def test_nothing_else_is_taken_for_clipped_channels(
     for kind, make in REFERENCES.items():
         array = make(rng.standard_normal(shape).astype(F), rng).astype(F)
         changed = CHANGES[change](array, rng).astype(F)
-        assert clipped_axes(array, changed) == [], kind
+        assert find_channel_bounds(array, changed) is None, kind
         suspect = shuffle(changed, rng)
-        assert clipped_axes(array, suspect) == [], kind
+        assert find_channel_bounds(array, suspect) is None, kind
         _, done = explain_alterations(array, suspect)
         assert not any("axis" in a.parameters for a in done if a.kind == "clipped"), kind
 
@@ -228,14 +224,14 @@ def test_the_only_positive_values_of_some_channels_were_pruned() -> None:
     array[:, 0] *= -1
     suspect = array.copy()
     suspect[:30, 0] = 0
-    assert clipped_axes(array, shuffle(suspect, rng)) == []
+    assert find_channel_bounds(array, shuffle(suspect, rng)) is None
 
 
-@pytest.mark.parametrize("shape", [(1, 50), (50, 1), (20, 2), (0, 5), (5, 0)])
+@pytest.mark.parametrize("shape", [(50,), (1, 50), (50, 1), (2, 2), (0, 5), (5, 0)])
 def test_channels_need_values_between_their_ends(shape: tuple[int, ...]) -> None:
     array = np.random.default_rng(0).standard_normal(shape).astype(F)
     suspect = np.clip(array, -0.5, 0.5)
-    assert find_channel_bounds(array, suspect, 0) is None
+    assert find_channel_bounds(array, suspect) is None
 
 
 @pytest.mark.parametrize("share", [10, 1])
