@@ -54,8 +54,8 @@ class Alteration:
 
 
 Step = tuple[Alteration, Callable[[np.ndarray], np.ndarray]]
-FIRST_KINDS = ("pruned", "clipped")
-"""The kinds of alterations that another one may follow."""
+FIRST_KINDS = ("pruned", "clipped", "cast")
+"""The kinds after which a second alteration is looked for, in this order."""
 
 
 def explain_alterations(
@@ -87,9 +87,8 @@ def explain_alterations(
         altered = _fit_values(apply(reference), target)
         if altered is not None:
             return altered, (what,)
-    for first, before in singles:
-        if first.kind not in FIRST_KINDS:
-            continue
+    firsts = [step for kind in FIRST_KINDS for step in singles if step[0].kind == kind]
+    for first, before in firsts:
         given = before(reference)
         for second, apply in _propose_alterations(given, suspect):
             altered = _fit_values(apply(given), target) if second.kind != first.kind else None

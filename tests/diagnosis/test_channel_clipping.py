@@ -100,6 +100,27 @@ def test_clipped_channels_may_have_been_pruned_before_or_after(
     assert np.array_equal(found, suspect)
 
 
+@examples(20)
+@given(SHAPES, st.sampled_from([np.float16, ml_dtypes.bfloat16]), SEEDS)
+def test_clipped_channels_may_have_been_cast(
+    shape: tuple[int, ...], short: np.dtype, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    array = rng.standard_normal(shape).astype(F)
+    suspect = clip_at(array, 0, 8).astype(short).astype(F)
+    found, done = explain_alterations(array, shuffle(suspect, rng))
+    assert [a.kind for a in done] == ["cast", "clipped"]
+    assert done[1].parameters["axis"] == 0
+    assert np.array_equal(found, suspect)
+
+
+def test_one_interval_and_a_cast_are_told_in_this_order() -> None:
+    array = np.random.default_rng(0).standard_normal((64, 48)).astype(F)
+    suspect = np.clip(array, F(-1), F(1.1)).astype(np.float16).astype(F)
+    _, done = explain_alterations(array, suspect[::-1])
+    assert [a.kind for a in done] == ["clipped", "cast"]
+
+
 @examples(40)
 @given(SHAPES, st.floats(1, 30), SEEDS)
 def test_one_interval_for_all_channels_is_told_as_such(
