@@ -6,9 +6,9 @@ suspect's weight if both then hold the same values. What was done to single unit
 `tampering` and `undoing`.
 
 Alterations are looked for before units are matched. So a candidate knows the two weights alone, in
-different orders: neither groups nor matches. One that depends on the row, such as bounds for each
-channel, has to find the rows by their values. A candidate is a `Step` of `_propose_alterations`. A
-new kind also has a place in the docstring of `Alteration`, in `describe_alterations`, in
+different orders: neither groups nor matches. One that depends on the row has to find the rows by
+their values, as `channel_clipping` does. A candidate is a `Step` of `_propose_alterations`. A new
+kind also has a place in the docstring of `Alteration`, in `describe_alterations`, in
 `docs/explanation/findings.md`, and in `FIRST_KINDS` if another alteration may follow it.
 """
 
@@ -22,6 +22,7 @@ import ml_dtypes
 import numpy as np
 
 from ..numerics import is_float_array
+from .channel_clipping import clip_channels, find_channel_bounds
 
 MAX_BITS = 16
 """Quantisation to more bits than this is not looked for."""
@@ -47,17 +48,18 @@ class Alteration:
         kind: `cast`, `quantized`, `pruned`, `clipped`, `scaled` or `noise`.
         parameters: Of `cast` the dtype; of `quantized` the bits, the axis that scales follow (-1
             for one scale) and whether levels lie symmetrically; of `pruned` the sparsity; of
-            `clipped` the bounds; of `scaled` the factor; of `noise` the level in units of the
-            weight's own standard deviation.
+            `clipped` the bounds `low` and `high`, or, where each channel has its own, the axis of
+            the channels, and `lows` and `highs` in the reference's order; of `scaled` the factor;
+            of `noise` the level in units of the weight's own standard deviation.
     """
 
     kind: str
-    parameters: Mapping[str, float | int | str] = field(default_factory=dict)
+    parameters: Mapping[str, float | int | str | tuple[float, ...]] = field(default_factory=dict)
 
 
 Step = tuple[Alteration, Callable[[np.ndarray], np.ndarray]]
-FIRST_KINDS = ("pruned", "clipped")
-"""The kinds of alterations that another one may follow."""
+FIRST_KINDS = ("pruned", "clipped", "cast")
+"""The kinds after which a second alteration is looked for, in this order."""
 
 
 def explain_alterations(
@@ -90,9 +92,8 @@ def explain_alterations(
         altered = _fit_values(apply(reference), target)
         if altered is not None:
             return altered, (what,)
-    for first, before in singles:
-        if first.kind not in FIRST_KINDS:
-            continue
+    firsts = [step for kind in FIRST_KINDS for step in singles if step[0].kind == kind]
+    for first, before in firsts:
         given = before(reference)
         for second, apply in _propose_alterations(given, suspect):
             altered = _fit_values(apply(given), target) if second.kind != first.kind else None
@@ -113,7 +114,7 @@ def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str
         "scaled": "factor",
         "cast": "dtype",
     }
-    found: dict[str, list[float | int | str]] = {}
+    found: dict[str, list[float | int | str | tuple[float, ...]]] = {}
     for done in alterations.values():
         for one in done:
             found.setdefault(one.kind, []).append(
@@ -121,7 +122,7 @@ def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str
             )
     parts = []
     for kind, values in found.items():
-        numbers = [v for v in values if not isinstance(v, str)]
+        numbers = [v for v in values if isinstance(v, float | int)]
         ends = (
             sorted({f"{n:.3g}" for n in (min(numbers), max(numbers))}, key=float)
             if numbers
@@ -195,12 +196,6 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
             Alteration("pruned", {"sparsity": zeros / suspect.size}),
             partial(prune_array, count=zeros),
         )
-    if _is_clipped(reference, suspect):
-        low, high = suspect.min(), suspect.max()
-        yield (
-            Alteration("clipped", {"low": float(low), "high": float(high)}),
-            partial(np.clip, a_min=low, a_max=high),
-        )
     # The largest magnitude and the norm do not depend on the order, and grow with the factor.
     ours, theirs = (
         [float(np.abs(x).max()), float(np.linalg.norm(x.astype(np.float32)))]
@@ -214,6 +209,13 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
                 Alteration("scaled", {"factor": factors[0]}),
                 partial(_scale_array, factor=factors[0]),
             )
+    # A factor is asked for first: it looks like clipping where all magnitudes are equal, or zero.
+    if _is_clipped(reference, suspect):
+        low, high = suspect.min(), suspect.max()
+        yield (
+            Alteration("clipped", {"low": float(low), "high": float(high)}),
+            partial(_clip_array, low=low, high=high),
+        )
     for axis in (-1, *range(reference.ndim if reference.ndim > 1 else 0)):
         for symmetric in (True, False):
             bits = _count_bits(suspect, axis, symmetric)
@@ -229,12 +231,25 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
         if levels.size <= min(2**MAX_BITS, suspect.size / 4):
             how = {"bits": max(int(levels.size - 1).bit_length(), 1), "axis": -1, "symmetric": 0}
             yield Alteration("quantized", how), partial(_move_to_levels, levels=levels)
+    bounds = find_channel_bounds(reference, suspect)
+    if bounds is not None:
+        axis, lows, highs = bounds.axis, bounds.lows, bounds.highs
+        ends = {"lows": tuple(map(float, lows)), "highs": tuple(map(float, highs))}
+        yield (
+            Alteration("clipped", {"axis": axis, **ends}),
+            partial(clip_channels, axis=axis, lows=lows, highs=highs),
+        )
 
 
 def _cast_array(array: np.ndarray, short: np.dtype) -> np.ndarray:
     """Return an array cast to a shorter type and back; what is too large for that is infinite."""
     with np.errstate(over="ignore"):
         return array.astype(short).astype(array.dtype)
+
+
+def _clip_array(array: np.ndarray, low: np.generic, high: np.generic) -> np.ndarray:
+    # np.clip would return bfloat16 as float32.
+    return np.minimum(np.maximum(array, low), high)
 
 
 def _scale_array(array: np.ndarray, factor: float) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -22,7 +23,7 @@ from lady_onnx.diagnosis.alterations import (
 from lady_onnx.graph.loading import load_graph
 
 from ..helpers.law import examples
-from ..helpers.networks import perceptron
+from ..helpers.networks import perceptron, weights, with_weights
 
 SHAPES = st.sampled_from([(6,), (30, 7), (16, 8, 3, 3), (64, 64)])
 F = np.float32
@@ -59,6 +60,16 @@ def test_what_was_done_is_read_off_the_values_whatever_their_order(
         } | ({"cast"} if how == "cast" else set())
         bits = [int(word) for word in how.split() if word.isdecimal()]
         assert [a.parameters["bits"] for a in done if a.kind == "quantized"] == bits
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, F, np.float64])
+def test_clipped_weights_keep_their_type(dtype: np.dtype) -> None:
+    array = np.random.default_rng(0).standard_normal((30, 7)).astype(dtype)
+    suspect = np.clip(array, -1, 1).astype(dtype)
+    found, done = explain_alterations(array, suspect[::-1])
+    assert [a.kind for a in done] == ["clipped"]
+    assert found.dtype == dtype
+    assert np.array_equal(found, suspect)
 
 
 @examples(20)
@@ -191,6 +202,26 @@ def test_factors_that_cancel_and_one_that_does_not(tmp_path: Path) -> None:
         == 1
     )
     assert lady.check(tmp_path / "m.onnx", tmp_path / "r.onnx").verdict == "identical"
+
+
+@pytest.mark.parametrize("least", [0.0, 0.7])
+def test_a_factor_of_binary_and_ternary_weights_is_no_clipping(least: float) -> None:
+    model = perceptron((12, 30, 20))
+    plain = {
+        n: (np.sign(a) * (np.abs(a) > least)).astype(F) if a.ndim > 1 else a
+        for n, a in weights(model).items()
+    }
+    half = F(0.5)
+    changed = {
+        **plain,
+        "w0": plain["w0"] * half,
+        "b0": plain["b0"] * half,
+        "w1": plain["w1"] / half,
+    }
+    _, done = explain_alterations(plain["w0"], changed["w0"])
+    assert [(a.kind, a.parameters) for a in done] == [("scaled", {"factor": 0.5})]
+    models = [with_weights(model, arrays) for arrays in (plain, changed)]
+    assert lady.check(*models).verdict == "rescaled"
 
 
 def test_a_weight_of_which_nothing_is_left() -> None:
