@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 SCHEMA_VERSION = 1
-"""The version of the JSON objects; it is raised when a field is renamed or changes its meaning."""
+"""The version of the JSON objects; it is raised when a field is renamed, or changes its
+meaning or its type. A new field does not raise it.
+"""
 
 MAX_SHOWN_ENTRIES = 10
 """The number of entries, the worst ones, that a summary lists."""

@@ -2,8 +2,8 @@
 
 Quantisation, pruning, a cast, clipping and scaling leave traces that no order hides: few levels,
 many zeros, a shorter mantissa. Each candidate is applied to the reference's weight. It explains the
-suspect's weight if both then hold the same values. What was done to single units is the business of
-`tampering` and `undoing`.
+suspect's weight if the altered reference then holds the same values, up to `RELATIVE_TOLERANCE`.
+What was done to single units is the business of `tampering` and `undoing`.
 
 Alterations are looked for before units are matched. So a candidate knows the two weights alone, in
 different orders: neither groups nor matches. One that depends on the row has to find the rows by
@@ -46,11 +46,11 @@ class Alteration:
 
     Attributes:
         kind: `cast`, `quantized`, `pruned`, `clipped`, `scaled` or `noise`.
-        parameters: Of `cast` the dtype; of `quantized` the bits, the axis that scales follow (-1
-            for one scale) and whether levels lie symmetrically; of `pruned` the sparsity; of
-            `clipped` the bounds `low` and `high`, or, where each channel has its own, the axis of
-            the channels, and `lows` and `highs` in the reference's order; of `scaled` the factor;
-            of `noise` the level in units of the weight's own standard deviation.
+        parameters: Of `cast` the `dtype`; of `quantized` the `bits`, the `axis` that scales follow
+            (-1 for one scale) and whether levels lie `symmetric`; of `pruned` the `sparsity`; of
+            `clipped` the bounds `low` and `high`, or, where each channel has its own, the `axis` of
+            the channels, and `lows` and `highs` in the reference's order; of `scaled` the `factor`;
+            of `noise` the `level` in units of the weight's own standard deviation.
     """
 
     kind: str
@@ -72,8 +72,8 @@ def explain_alterations(
             reordered.
 
     Returns:
-        The reference's weight with these alterations, and the alterations, the one that was done
-        first in front. The weight holds the suspect's very values, in the reference's order. If
+        The reference's weight with these alterations, and the alterations, in the order in which
+        they were done. The weight holds the suspect's very values, in the reference's order. If
         nothing explains the suspect's weight, the reference's weight as it is, and none.
     """
     if (
@@ -82,17 +82,17 @@ def explain_alterations(
         or not (np.isfinite(reference).all() and np.isfinite(suspect).all())
     ):
         return reference, ()
-    singles = list(_propose_alterations(reference, suspect))
-    if not singles:
+    candidates = list(_propose_alterations(reference, suspect))
+    if not candidates:
         return reference, ()
     target = np.sort(suspect, axis=None)
     if (np.sort(reference, axis=None) == target).all():
         return reference, ()
-    for what, apply in singles:
+    for what, apply in candidates:
         altered = _fit_values(apply(reference), target)
         if altered is not None:
             return altered, (what,)
-    firsts = [step for kind in FIRST_KINDS for step in singles if step[0].kind == kind]
+    firsts = [step for kind in FIRST_KINDS for step in candidates if step[0].kind == kind]
     for first, before in firsts:
         given = before(reference)
         for second, apply in _propose_alterations(given, suspect):
@@ -150,11 +150,11 @@ def measure_noise(reference: np.ndarray, suspect: np.ndarray) -> float:
     return float(np.sqrt(np.square(b - a).mean()) / spread)
 
 
-def _is_clipped(reference: np.ndarray, suspect: np.ndarray) -> bool:
-    """Whether the suspect's values lie as if the reference's had been clipped at their ends.
+def _looks_clipped(reference: np.ndarray, suspect: np.ndarray) -> bool:
+    """Tell whether the suspect's values lie as if the reference's had been clipped.
 
-    As many values lie at each end as the reference has at it or beyond it. At one end these are
-    several, and the reference goes beyond it.
+    At each end the suspect has as many values as the reference has there and beyond. At one end at
+    least it has two or more, and the reference has values beyond it.
     """
     low, high = suspect.min(), suspect.max()
     at_low, at_high = np.count_nonzero(suspect == low), np.count_nonzero(suspect == high)
@@ -166,7 +166,9 @@ def _is_clipped(reference: np.ndarray, suspect: np.ndarray) -> bool:
 
 
 def _fit_values(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
-    """Return `altered` with the values of `target` for its own, or None if these are others.
+    """Return `altered` with each value replaced by that of `target` of the same rank.
+
+    None if one differs from it by more than `RELATIVE_TOLERANCE`.
 
     Args:
         altered: the reference's weight, altered.
@@ -176,9 +178,9 @@ def _fit_values(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
     gap = np.abs(altered.ravel()[order].astype(np.float64) - target.astype(np.float64)).max()
     if not gap <= RELATIVE_TOLERANCE * max(float(np.abs(target).max()), 1e-30):
         return None
-    fitted = np.empty_like(altered)
-    fitted.reshape(-1)[order] = target
-    return fitted
+    fitted = np.empty(altered.size, altered.dtype)
+    fitted[order] = target
+    return fitted.reshape(altered.shape)
 
 
 def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
@@ -210,7 +212,7 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
                 partial(_scale_array, factor=factors[0]),
             )
     # A factor is asked for first: it looks like clipping where all magnitudes are equal, or zero.
-    if _is_clipped(reference, suspect):
+    if _looks_clipped(reference, suspect):
         low, high = suspect.min(), suspect.max()
         yield (
             Alteration("clipped", {"low": float(low), "high": float(high)}),

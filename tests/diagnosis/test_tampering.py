@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from onnx import helper, numpy_helper
+from scipy.stats import kstest
 
 import lady_onnx as lady
+from lady_onnx.diagnosis.tampering.outliers import compute_gap_chance
 
 from ..helpers.builders import build
 from ..helpers.factors import rescaled
@@ -21,6 +23,27 @@ def test_part_of_a_unit_that_was_zeroed_in_a_noisy_copy(share: int) -> None:
     changed = {n: w + 0.05 * w.std() * rng.standard_normal(w.shape) for n, w in weights.items()}
     changed["a"][7, np.argsort(-np.abs(changed["a"][7]))[:share]] = 0
     assert tampering(nodes, weights, changed) == {("a", 7)}
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.8])
+def test_a_unit_that_was_replaced_in_a_pruned_copy(share: float) -> None:
+    """What was pruned says nothing of a factor: most of the weight may have been."""
+    nodes, weights = wide(0)
+    rng = np.random.default_rng(1)
+    pruned = np.where(
+        np.abs(weights["a"]) < np.quantile(np.abs(weights["a"]), share), 0, weights["a"]
+    )
+    pruned[7] = 9 * weights["a"].std() * rng.standard_normal(64)
+    assert tampering(nodes, weights, {**weights, "a": pruned}) == {("a", 7)}
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 8, 16])
+@pytest.mark.parametrize("power", [1.0, 5.0])
+def test_the_chance_of_a_gap_is_what_it_says(power: float, count: int) -> None:
+    """Samples of one power law have gaps of every chance equally often."""
+    rng = np.random.default_rng(count)
+    chances = [compute_gap_chance(1 + rng.pareto(power, 3000), count, 0.0) for _ in range(1000)]
+    assert kstest(chances, "uniform").pvalue > 1e-4
 
 
 @pytest.mark.parametrize("k", [0.5, 1.1, 1.7])

@@ -120,7 +120,8 @@ def _measure_decay(x: np.ndarray, y: np.ndarray, eps: float) -> tuple[float, flo
     # An odd step comes to all columns of a table of 2^n columns, an even one to half at most.
     thin = slice(None, None, max(x.size // SAMPLED_ELEMENTS, 1) | 1)
     a, b = x.ravel()[thin], y.ravel()[thin]
-    told = np.isfinite(a) & np.isfinite(b) & (a != 0)
+    # what became zero was pruned: it says nothing of the factor of the rest
+    told = np.isfinite(a) & np.isfinite(b) & (a != 0) & (b != 0)
     if told.sum() < MIN_ROW_ELEMENTS:
         return 1.0, 0.0
     a, b = a[told], b[told]

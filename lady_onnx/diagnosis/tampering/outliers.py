@@ -123,6 +123,7 @@ def compute_gap_chance(gaps: np.ndarray, count: int, least: float) -> float:
     tail = np.partition(gaps, gaps.size - count - many)[gaps.size - count - many :]
     top = np.maximum(np.sort(tail)[::-1], least)
     logs = np.log(top)
-    # The sum of the spacings below, each times its rank among the rest, telescopes.
-    gap, rest = count * (logs[count - 1] - logs[count]), float((logs[count:] - logs[-1]).sum())
+    # The sum of the spacings below, each times its rank in the whole sample, telescopes.
+    gap = count * (logs[count - 1] - logs[count])
+    rest = float((logs[count:] - logs[-1]).sum() + count * (logs[count] - logs[-1]))
     return float((1 + gap / max(rest, 1e-12)) ** (1 - many))
