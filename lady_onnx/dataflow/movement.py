@@ -37,9 +37,12 @@ def move_tensor(labelling: Labelling, tensor: Tensor, steps: Sequence[rules.Step
     for step in steps:
         if isinstance(step, rules.Take) and _is_padding(step):
             # what is padded differs from what is not, even along an axis that no role runs along
-            if not any(r.shape[step.axis] > 1 for r in roles):
-                roles.append(lay_along(make_addresses(shape[step.axis]), step.axis, len(shape)))
-            roles = [_pad_role(labelling.facts, r, step) for r in roles]
+            is_plain = not any(r.shape[step.axis] > 1 for r in roles)
+            places = lay_along(make_addresses(shape[step.axis]), step.axis, len(shape))
+            roles = [
+                _pad_role(labelling.facts, r, step) if r.shape[step.axis] > 1 else r for r in roles
+            ]
+            roles += [_pad_role(labelling.facts, places, step)] if is_plain else []
         else:
             roles = [move_role(r, step, shape) for r in roles]
         parts = tuple(_move_part(p, step, shape) for p in parts)
@@ -63,8 +66,6 @@ def _move_part(part: Part, step: rules.Step, shape: tuple[int, ...]) -> Part:
 
 def _pad_role(facts: Facts, role: np.ndarray, step: rules.Take) -> np.ndarray:
     """Pad a role with new labels, or with one more address, at the positions that are padding."""
-    if role.shape[step.axis] == 1:
-        return role
     # an index of -1 takes the last label, which is overwritten below; `take` makes a copy
     taken = role.take(step.index, step.axis)
     hole = np.broadcast_to(lay_along(step.index < 0, step.axis, role.ndim), taken.shape)

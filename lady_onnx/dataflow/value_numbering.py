@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -237,7 +238,7 @@ class ValueNumbering:
         if tensor.parts:
             return number if all(map(_is_in_order, steps)) else digest(number, *_spell_steps(steps))
         roles = self._list_roles(tensor)
-        if any(isinstance(s, rules.Take) and s.index.size == 1 for s in steps):
+        if math.prod(result.shape) and _may_leave_one_unit(roles, steps):
             # a unit that is alone has no axis any more by which it could be known
             ends = [(r, _move_through(r, steps, tensor.shape)) for r in map(to_dense, roles)]
             alone = [end for r, end in ends if end.size == 1 < r.size]
@@ -328,6 +329,15 @@ def _move_through(
     for step in steps:
         role, shape = move_role(role, step, shape), move_shape(shape, step)
     return role
+
+
+def _may_leave_one_unit(roles: Sequence[Role], steps: Sequence[rules.Step]) -> bool:
+    """Tell whether steps may leave nothing of an order but one label, once or many times."""
+    taken = [s.index for s in steps if isinstance(s, rules.Take)]
+    if any(index.size and (index == index[0]).all() for index in taken):
+        return True
+    # in a run every label stands once, and one step takes along one axis
+    return bool(taken) and (len(steps) > 1 or not all(isinstance(r, LabelRun) for r in roles))
 
 
 def _find_role_axes(role: Role) -> set[int]:

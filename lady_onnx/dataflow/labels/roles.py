@@ -96,6 +96,18 @@ def is_address(role: np.ndarray) -> bool:
     return not role.size or (role.item(0) < 0 and bool((role < 0).all()))
 
 
+def merge_addresses(roles: Sequence[np.ndarray]) -> np.ndarray:
+    """Merge roles of addresses over the same axes: one that tells apart what any of them does."""
+    if len(roles) == 1:
+        return roles[0]
+    number = np.zeros(roles[0].size, np.int64)
+    # pairs are numbered anew after each role, so that their codes stay below the square of the size
+    for role in roles:
+        both = number * role.size + np.searchsorted(sort_distinct(role), role.ravel())
+        number = np.searchsorted(sort_distinct(both), both)
+    return (-1 - number).reshape(roles[0].shape)
+
+
 def find_run_start(labels: np.ndarray) -> int | None:
     """Find the first of labels that are consecutive, in row-major order; None where they are not.
 

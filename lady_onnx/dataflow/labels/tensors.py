@@ -14,7 +14,7 @@ from .roles import (
     is_address,
     lay_along,
     make_addresses,
-    sort_distinct,
+    merge_addresses,
 )
 
 Index = tuple[np.ndarray | None, ...]
@@ -175,16 +175,4 @@ def tidy_roles(roles: Sequence[np.ndarray], shape: tuple[int, ...]) -> tuple[np.
     for r in fixed:
         if busy & set(find_varying_axes(r)):
             spans.setdefault(find_varying_axes(r), []).append(r)
-    return (*out, *(_merge_addresses(group) for group in spans.values()))
-
-
-def _merge_addresses(roles: Sequence[np.ndarray]) -> np.ndarray:
-    """Merge roles of addresses over the same axes: one that tells apart what any of them does."""
-    if len(roles) == 1:
-        return roles[0]
-    number = np.zeros(roles[0].size, np.int64)
-    # pairs are numbered anew after each role, so that their codes stay below the square of the size
-    for role in roles:
-        both = number * role.size + np.searchsorted(sort_distinct(role), role.ravel())
-        number = np.searchsorted(sort_distinct(both), both)
-    return (-1 - number).reshape(roles[0].shape)
+    return (*out, *(merge_addresses(group) for group in spans.values()))

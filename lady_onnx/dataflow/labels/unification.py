@@ -23,6 +23,7 @@ from .roles import (
     is_refinement,
     lay_along,
     make_addresses,
+    merge_addresses,
     number_classes,
 )
 
@@ -190,7 +191,7 @@ def _settle_addresses(
             left.append(mark)
     if len(left) > 1:
         facts.pin_labels(role, "two orders of positions")
-    return left[:1]
+    return [merge_addresses(left)] if left else []
 
 
 def _coarsen_role(facts: Facts, role: np.ndarray, rest: Axes) -> np.ndarray:

@@ -9,7 +9,7 @@ that all places where the weight is used share them. A weight of which only part
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -23,11 +23,14 @@ from .roles import (
     find_components,
     find_varying_axes,
     lay_along,
+    make_addresses,
     to_dense,
 )
 from .tensors import Part, Tensor, tidy_roles
+from .unification import unify_roles
 
 READ_AS_VALUE = "read as a shape or an index"
+SCATTERED = "its elements stand at several places along several axes"
 UNREAD = "unread"
 
 
@@ -64,11 +67,19 @@ class Labelling:
         if not tensor.parts:
             return tensor
         sets = [{a} for a in range(len(tensor.shape))]
-        return Tensor(
-            tensor.shape,
-            tidy_roles(self.label_parts(tensor.parts, sets, tensor.shape), tensor.shape),
-            reason=tensor.reason,
+        entries = [
+            (role, k)
+            for k, part in enumerate(tensor.parts)
+            for role in self.label_parts([part], sets, tensor.shape)
+        ]
+        # weights that were combined element by element share one order
+        is_alone = len(tensor.parts) == 1
+        roles = (
+            [r for r, _ in entries]
+            if is_alone
+            else unify_roles(self.facts, entries, tensor.shape, set(), set())
         )
+        return Tensor(tensor.shape, tidy_roles(roles, tensor.shape), reason=tensor.reason)
 
     def label_parts(
         self, parts: Sequence[Part], sets: Sequence[set[int]], sizes: Sequence[int]
@@ -129,20 +140,50 @@ class Labelling:
         wanted = {frozenset(s & span) for s in sets} - {frozenset()}
         wanted |= {frozenset({a}) for a in span - set().union(*wanted)}
         # a set inside another adds nothing; the order is fixed, as sets have none of their own
-        born = []
+        born: list[np.ndarray] = []
+        frames: list[np.ndarray] = []
+        scattered: set[int] = set()
         for axes in sorted((w for w in wanted if not any(w < o for o in wanted)), key=sorted):
             role = self.facts.make_labels([n if a in axes else 1 for a, n in enumerate(sizes)])
-            born.append(role if part.is_whole else self._merge_places(part, role))
-        frames = [
-            _frame_whole(part, role) if part.is_whole else self._frame_part(part, role)
-            for role in born
-        ]
+            if part.is_whole:
+                born.append(role)
+                frames.append(_frame_whole(part, role))
+            elif (own := self._merge_places(part, role)) is not None:
+                born.append(own)
+                frames.append(self._frame_part(part, own))
+            else:
+                born += [lay_along(make_addresses(sizes[a]), a, len(sizes)) for a in sorted(axes)]
+                scattered.update(_index_elements(part, role)[0])
+        if not part.is_whole:
+            frames += self._name_positions(part, frames, scattered)
         merged = frames if known is None else _merge_frames(known, frames)
         if merged is None:
             # the new labels are dropped: the part takes the axes that the weight has already
             return self._take_roles(part, len(known or ()))
         self.weights[part.weight] = list(merged)
         return born
+
+    def _name_positions(
+        self, part: Part, frames: Sequence[np.ndarray], scattered: Set[int]
+    ) -> Iterator[np.ndarray]:
+        """Yield roles over the axes of a weight that no role of a part runs along.
+
+        Along an axis of which the part takes one position alone, what reads the whole weight later
+        finds a label there of another birth than the others: the position does not change places
+        with them. Along an axis whose positions are `scattered` over the part, all are pinned.
+        """
+        shape = self._shape_of(part.weight)
+        for axis, (size, index) in enumerate(zip(shape, part.index, strict=True)):
+            for frame in frames if axis in scattered else ():
+                if frame.shape[axis] > 1:
+                    self.facts.pin_labels(frame, SCATTERED)
+            if size > 1 and index is not None and not any(f.shape[axis] > 1 for f in frames):
+                frame = np.full(size, UNREAD_LABEL)
+                where = np.unique(index)
+                frame[where] = self.facts.make_labels((where.size,))
+                if axis in scattered:
+                    self.facts.pin_labels(frame, SCATTERED)
+                yield lay_along(frame, axis, len(shape))
 
     def _find_roles(self, weight: str) -> list[np.ndarray] | None:
         """Find the roles of a weight as arrays, None where nothing has met it."""
@@ -179,8 +220,12 @@ class Labelling:
             return self._state_shapes[weight]
         return self._shape_of_weight(weight)
 
-    def _merge_places(self, part: Part, role: np.ndarray) -> np.ndarray:
-        """Give one label to all places of a role where the same element of the weight stands."""
+    def _merge_places(self, part: Part, role: np.ndarray) -> np.ndarray | None:
+        """Give one label to all places of a role where the same element of the weight stands.
+
+        None where such an element stands in several lines along other axes: a label for all lines
+        that have elements in common would not say which of them lie where.
+        """
         used, (places, *where) = _index_elements(part, role)
         # along one axis, in ascending order, no element stands twice
         if len(where) == 1 and (np.diff(where[0].ravel()) > 0).all():
@@ -190,6 +235,9 @@ class Labelling:
         pairs = np.unique(np.stack([element, places.ravel()]), axis=1)
         if (np.diff(pairs[0]) != 0).all():
             return role
+        across = (i for a in used if (i := part.index[a]) is not None)
+        if not {a for i in across for a in find_varying_axes(i)} <= set(find_varying_axes(role)):
+            return None
         # `make_labels` counts in row-major order: a label less the lowest one is its flat place
         lowest = int(role.min())
         size = role.size
