@@ -188,8 +188,13 @@ def _unify_states(
     state: WalkState, initial: Sequence[str], states: Sequence[Tensor], final: Sequence[str]
 ) -> list[Tensor]:
     """Make the states of a loop after its last turn; `final` may name more than the states."""
+    # labels now, and not where the last state is read: perhaps it never is, and even so a weight
+    # that the loop carries has the order of the state
+    label = state.labelling.label_tensor
     return [
-        _unify_alternatives(state, [state.read_tensor(i), inside, state.read_tensor(o)])
+        _unify_alternatives(
+            state, [label(state.read_tensor(i)), label(inside), label(state.read_tensor(o))]
+        )
         for i, inside, o in zip(initial, states, final, strict=False)
     ]
 

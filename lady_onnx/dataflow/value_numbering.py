@@ -244,7 +244,8 @@ class ValueNumbering:
             alone = [end for r, end in ends if end.size == 1 < r.size]
             if alone:
                 number = digest(number, *_spell_steps(steps))
-                self._marks.mark_labels(alone, number)
+                # of a role of labels and padding, the padding may be left
+                self._marks.mark_labels([e for e in alone if not is_address(e)], number)
         if all(isinstance(s, rules.Take) for s in steps):
             return _number_taking(number, roles, steps)
         said = (

