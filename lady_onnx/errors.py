@@ -29,6 +29,8 @@ from typing import ClassVar
 MIN_NAME_SIMILARITY = 0.6
 """A known name is suggested where its similarity, `difflib`'s ratio, is at least this: its default.
 """
+MALFORMED_NODE_ERRORS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a rule may raise at a node that is not as its specification says."""
 
 
 class LadyError(Exception):
@@ -116,7 +118,7 @@ def check_choice(name: str, value: object, known: Collection[str]) -> None:
         raise LadyError(f"{name} is one of {', '.join(known)}, not {value!r}")
 
 
-def to_one_line(error: Exception) -> str:
+def to_one_line(error: BaseException) -> str:
     r"""Return the message of an error in one line, or the name of its class where it has none.
 
     >>> to_one_line(ValueError("two\n  lines"))

@@ -19,6 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx.rules.__main__ import main as write_rules
 
+from .helpers import builders
+
 PLUGIN = Path(__file__).parent / "plugin"
 """A package with rules as it lies on the path once it is installed."""
 KERNELS = """
@@ -177,6 +179,7 @@ def test_a_file_of_rules_on_the_command_line(models: Path) -> None:
             "line 3: operator ai.onnx.Conv",
         ),
         ("def (\n", "invalid syntax"),
+        ("import sys; sys.exit(0)\n", "line 1: 0"),
     ],
 )
 def test_a_file_that_is_no_rules(text: str | None, what: str, tmp_path: Path) -> None:
@@ -191,12 +194,13 @@ def test_a_file_that_is_no_rules(text: str | None, what: str, tmp_path: Path) ->
     assert "\n" not in str(caught.value)
 
 
-def test_a_broken_package_is_left_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", ["RuntimeError", "SystemExit"])
+def test_a_broken_package_is_left_out(error: str, tmp_path: Path) -> None:
     info = tmp_path / "broken-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[lady_onnx.rules]\nx = broken_rules\n")
-    (tmp_path / "broken_rules.py").write_text("raise RuntimeError('not\\ntoday')\n")
+    (tmp_path / "broken_rules.py").write_text(f"raise {error}('not\\ntoday')\n")
     code = (
         "import logging, sys; logging.basicConfig(stream=sys.stdout); sys.path.insert(0, '.');"
         "import lady_onnx.rules as r; print(r.find_rule('', 'Conv') is not None)"
@@ -204,6 +208,43 @@ def test_a_broken_package_is_left_out(tmp_path: Path) -> None:
     lines = run(code, tmp_path, plugin=False).splitlines()
     assert "broken: its rules are not loaded (not today)" in lines[0]
     assert lines[-1] == "True"
+
+
+FAULTY = {
+    "an order that is none": "r.register('Odd', domain='my')(lambda node: None)",
+    "a law that raises": "r.register('Odd', domain='my', law=lambda node: 1 / 0)(order)",
+    "a law of other operands": "r.register('Odd', domain='my', law=Monomial((1.0,) * 9))(order)",
+    "a shape that raises": "r.register('Odd', domain='my', shape=lambda node: [][0])(order)",
+    "a law that ends the process": "r.register('Odd', domain='my', law=lambda node: exit())(order)",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_a_faulty_rule_pins_or_is_refused(fault: str, tmp_path: Path) -> None:
+    """Neither a traceback, nor an exit code that says yes."""
+    head = "import lady_onnx.rules as r\nfrom lady_onnx.rules.laws import Monomial\n"
+    order = "def order(node):\n    return r.Elementwise()\n"
+    (tmp_path / "mine.py").write_text(head + order + FAULTY[fault] + "\n")
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Odd", ["h"], ["i"], domain="my"),
+        helper.make_node("MatMul", ["i", "b"], ["out"]),
+    ]
+    shapes = {"a": (3, 6), "b": (6, 2)}
+    weights = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+    model = builders.build(nodes, weights, {"x": [2, 3]})
+    model.opset_import.append(helper.make_opsetid("my", 1))
+    onnx.save(model, tmp_path / "a.onnx")
+    weights["a"] = weights["a"] + np.float32(1)
+    other = builders.build(nodes, weights, {"x": [2, 3]})
+    other.opset_import.append(helper.make_opsetid("my", 1))
+    onnx.save(other, tmp_path / "b.onnx")
+    for asked in (["groups", "a.onnx"], ["check", "a.onnx", "b.onnx"]):
+        command = [sys.executable, "-m", "lady_onnx", *asked, "--rules", "mine.py"]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode in ((0, 2) if asked[0] == "groups" else (1, 2))
+        assert "Traceback" not in done.stderr
 
 
 def test_a_library_that_is_none(tmp_path: Path) -> None:

@@ -75,6 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, by default those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    # a stream that was closed before the start is None, and cannot be printed to
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w")
     # An error may come before the arguments are parsed, and has to be told as JSON all the same.
     has_json = "--json" in arguments
     try:
@@ -83,7 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command is not None and command not in COMMANDS:
             known = f"{suggest_name(command, COMMANDS)}the commands are {', '.join(COMMANDS)}"
             raise UsageError(f"no command '{command}'; {known}")
-        args = build_parser(command).parse_args(arguments)
+        try:
+            args = build_parser(command).parse_args(arguments)
+        except SystemExit as stop:
+            # argparse ends so after it has printed a help or the version
+            return int(stop.code or 0)
         with show_log(args.verbosity):
             for file in args.rules:
                 rules = importlib.import_module("lady_onnx.rules")
@@ -93,8 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             sys.stdout.flush()
             return code
     except SystemExit as stop:
-        # argparse ends so after it has printed a help or the version.
-        return int(stop.code or 0)
+        # whoever reads the exit code takes 0 for a yes, and only a result may give that
+        what = f"a rule ended the process ({stop.code}); mend the rules, or remove the package"
+        return _report_error("unusable", what, has_json)
     except LadyError as error:
         return _report_error(error.code, str(error), has_json)
     except BrokenPipeError:

@@ -25,6 +25,8 @@ from .transfer import apply_rule
 
 BodyHandler = Callable[[BodyRunner, PlacedNode], Sequence[Result]]
 LOOP_BODY = "body"
+MAX_STACKED_TURNS = 1 << 20
+"""The most turns of a loop that are told apart; each has an address of eight bytes."""
 SCAN_MIN_OPSET = 9
 """Before it, a scan has a batch axis, in another form."""
 
@@ -110,6 +112,8 @@ def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:
     goes_on = state.inference.values.find_value(outputs[0])
     if scans and (turns is None or goes_on is None or not goes_on.all()):
         raise UnknownStructureError("a loop of unknown length")
+    if scans and turns is not None and turns > MAX_STACKED_TURNS:
+        raise UnknownStructureError("more turns of a loop than are followed one by one")
     results += [_stack_turns(state, o, 0, int(turns)) for o in scans if turns is not None]
     _declare_results(state, node, outputs[1:], results)
     return [*results]

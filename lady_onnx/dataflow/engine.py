@@ -17,7 +17,7 @@ import numpy as np
 from onnx import NodeProto
 
 from .. import rules
-from ..errors import UnknownStructureError
+from ..errors import MALFORMED_NODE_ERRORS, UnknownStructureError
 from ..graph.model import Graph
 from ..graph.nodes import (
     describe_node,
@@ -47,8 +47,6 @@ MAX_AXIS_ELEMENTS = 1 << 24
 """Axes of more elements are not followed, nor is what a node says that makes one."""
 NO_RULE = "no rule"
 GRAPH_OUTPUT = "graph output"
-MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a rule raises at a node that is not as its specification says."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ class Engine:
             self._apply(node, describe)
         except UnknownStructureError as why:
             self._give_up(node, str(why))
-        except MALFORMED as why:
+        except MALFORMED_NODE_ERRORS as why:
             fits = False
             self._give_up(node, f"does not fit its rule ({why})")
         self.failed += not fits or any(

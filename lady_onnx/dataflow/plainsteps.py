@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
-from ..errors import UnknownStructureError
+from ..errors import MALFORMED_NODE_ERRORS, UnknownStructureError
 from ..graph.model import Graph
 from ..graph.nodes import read_attributes
 from ..graph.weights import read_constant
@@ -62,7 +62,10 @@ class PlainSteps:
         # a law is a dataclass, or a function of the node where it depends on attributes or values
         if not callable(rule.law):
             return rule.law
-        return rule.law(_ScaledNode(self, list(node.input), read_attributes(node)))
+        try:
+            return rule.law(_ScaledNode(self, list(node.input), read_attributes(node)))
+        except MALFORMED_NODE_ERRORS:
+            return None
 
     def find_value(self, name: str) -> np.ndarray | None:
         """Return the values of a weight, or of a copy of one; None for any other tensor."""

@@ -41,6 +41,7 @@ def apply_rule(
 
     Raises:
         UnknownStructureError: the operands do not fit the rule.
+        TypeError: the rule says nothing that is known.
     """
     match kind:
         case rules.Source(uniform):
@@ -53,7 +54,7 @@ def apply_rule(
             return apply_equation(labelling, kind, operands, loose, inferred)
         case rules.Steps():
             return _apply_steps(labelling, kind, operands, loose)
-    raise AssertionError(kind)
+    raise TypeError(f"{kind!r} is no kind of a rule")
 
 
 def _apply_source(uniform: bool, inferred: Sequence[Shape | None]) -> list[Tensor]:

@@ -13,6 +13,11 @@ import numpy as np
 from ..matching.matches import Match
 from .findings import Finding
 
+Enlargements = dict[str, dict[int, float]]
+"""By weight, and by axis along which its units were mixed, by which factor taking the map out may
+have enlarged the rounding of the largest unit at any place of the other axes.
+"""
+
 
 @dataclass(frozen=True)
 class Undone:
@@ -30,8 +35,7 @@ class Undone:
             nothing was multiplied.
         findings: One for every unit that was multiplied, and every group that was mixed.
         settled: Whether every weight of a group is the reference's, bit for bit.
-        grown: By weight whose units were mixed, by which factor taking the map out may have
-            enlarged the rounding of its largest element.
+        grown: For weights whose units were mixed, see `Enlargements`.
         roundings: By weight of a short type how many groups have factors in it, each of which
             rounds it.
     """
@@ -42,7 +46,7 @@ class Undone:
     expected: dict[str, np.ndarray]
     findings: tuple[Finding, ...]
     settled: bool = False
-    grown: Mapping[str, float] = field(default_factory=dict)
+    grown: Enlargements = field(default_factory=dict)
     roundings: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -52,11 +56,19 @@ class Unmixed:
 
     Attributes:
         arrays: The weights that change.
-        grown: For each of them, by which factor taking the map out may have enlarged the rounding
-            of its largest element.
+        grown: For each of them how much rounding was enlarged.
         findings: One for every group whose units were mixed.
     """
 
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    grown: dict[str, float] = field(default_factory=dict)
+    grown: Enlargements = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+
+
+def join_enlargements(a: Enlargements, b: Enlargements) -> Enlargements:
+    """Join what two steps enlarged, one after the other."""
+    joined: Enlargements = {}
+    for name, axis, factor in [(n, k, f) for e in (a, b) for n in e for k, f in e[n].items()]:
+        own = joined.setdefault(name, {})
+        own[axis] = own.get(axis, 1.0) * factor
+    return joined

@@ -16,7 +16,7 @@ from ..diagnosis.mixing.maps import undo_mixing
 from ..diagnosis.mixing.rotations import undo_rotations
 from ..diagnosis.tampering.moves import is_nearly_equal
 from ..diagnosis.undoing import undo_rescaling
-from ..diagnosis.undone import Undone
+from ..diagnosis.undone import Undone, join_enlargements
 from ..groups.permutations import Arrays
 from ..matching.alignment import Progress
 from ..matching.incoming import IncomingMatcher, find_incoming_slots
@@ -233,5 +233,5 @@ def _undo_maps(
         arrays={**plain, **undone.arrays},
         placed={**plain, **undone.placed},
         findings=(*rotated.findings, *mixed.findings, *undone.findings),
-        grown={**rotated.grown, **mixed.grown},
+        grown=join_enlargements(rotated.grown, mixed.grown),
     )

@@ -6,6 +6,9 @@ This module knows arrays alone.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..numerics import SHORT_TYPE_EPSILON, is_float_array, machine_epsilon
@@ -113,18 +116,25 @@ def is_product(
     return bool(((gap == 0) | (gap <= limit)).all())
 
 
-def is_mixture(reference: np.ndarray, result: np.ndarray, grown: float) -> bool:
+def is_mixture(reference: np.ndarray, result: np.ndarray, grown: Mapping[int, float]) -> bool:
     """Tell whether a weight whose units were unmixed is the reference's, up to rounding.
+
+    What was mixed along an axis has, at each place of the others, the rounding of the largest of
+    all units there.
 
     Args:
         reference: the weight of the reference.
         result: the weight of the result.
-        grown: the factor by which undoing the map may have enlarged the rounding.
+        grown: by axis along which units were mixed the factor by which undoing that may have
+            enlarged the rounding.
     """
     if not is_float_array(reference) or machine_epsilon(reference.dtype) >= SHORT_TYPE_EPSILON:
         return False
-    largest = max(float(np.abs(a.astype(np.float64)).max(initial=0)) for a in (reference, result))
-    limit = MIXTURE_STEPS * machine_epsilon(reference.dtype) * grown * largest
+    size = np.maximum(*(np.abs(a.astype(np.float64)) for a in (reference, result)))
+    limit: np.ndarray | float = np.inf
+    for axis in grown:
+        limit = np.minimum(limit, size.max(axis, initial=0, keepdims=True))
+    limit = MIXTURE_STEPS * machine_epsilon(reference.dtype) * math.prod(grown.values()) * limit
     return bool((measure_gaps(reference, result) <= limit).all())
 
 

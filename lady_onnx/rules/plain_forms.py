@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
+from ..errors import MALFORMED_NODE_ERRORS
 from .vocabulary.structure import normalise_domain
 
 MICROSOFT = "com.microsoft"
@@ -322,9 +323,9 @@ def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | N
     try:
         writer = declaration.make_writer(node, rank, fresh)
         written = declaration.write(writer)
-    except NoPlainFormError:
+        results = [written] if isinstance(written, str) else [*written]
+    except (NoPlainFormError, *MALFORMED_NODE_ERRORS):
         return None
-    results = [written] if isinstance(written, str) else list(written)
     results += [None] * (len(node.output) - len(results))
     pairs = [(result, name) for result, name in zip(results, node.output, strict=False) if name]
     if any(result is None for result, _ in pairs):

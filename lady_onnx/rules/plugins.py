@@ -31,7 +31,8 @@ def load_entry_points() -> None:
     for entry in metadata.entry_points(group=GROUP):
         try:
             entry.load()
-        except Exception as error:  # noqa: BLE001 - a foreign module may raise anything
+        # a foreign module may raise anything, or try to end the process
+        except (Exception, SystemExit) as error:  # noqa: BLE001
             where = f"{entry.dist.name}: " if entry.dist else ""
             what = f"its rules are not loaded ({to_one_line(error)})"
             logger.warning("%s%s; update or remove the package", where, what)
@@ -51,7 +52,7 @@ def load_rules_file(path: str | os.PathLike[str]) -> None:
         raise LadyError(f"{file}: no such file; give a Python file that registers rules")
     try:
         runpy.run_path(str(file))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [f.lineno for f in frames if f.filename == str(file)]
         where = f"{file}, line {lines[-1]}" if lines else str(file)

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 from ..dataflow.engine import Analysis
 from ..dataflow.plainsteps import list_plain_steps
-from ..errors import UnknownStructureError
+from ..errors import MALFORMED_NODE_ERRORS, UnknownStructureError
 from ..graph.model import Graph
 from ..groups.model import Group
 from ..groups.scaling import Scaling
@@ -75,7 +75,7 @@ def _pass_node(
         if made and any(node.outputs[len(made) :]):
             raise UnknownStructureError("a result that no rule for factors names")
         mixing.note_node(node, made)
-    except UnknownStructureError:
+    except (UnknownStructureError, *MALFORMED_NODE_ERRORS):
         _stop_factors(state, mixing, node)
         made = []
     for name, roles in zip(node.outputs, made or [[] for _ in node.outputs], strict=False):

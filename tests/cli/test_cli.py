@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -235,6 +236,15 @@ def test_as_a_module_with_a_quiet_terminal(model: Path, tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["outputs_preserved"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the shell closes the stream")
+@pytest.mark.parametrize("more", ["", " --json"])
+def test_a_closed_output_changes_no_exit_code(model: Path, more: str) -> None:
+    """As in a job that has no standard output."""
+    call = f"{sys.executable} -m lady_onnx check {model} {model}{more} >&-"
+    done = subprocess.run(call, shell=True, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_model_without_groups_can_be_resynced(

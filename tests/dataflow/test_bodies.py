@@ -22,6 +22,7 @@ from ..helpers.handmade import (
     rotary,
     scan,
 )
+from ..helpers.law import check
 
 
 def test_branches_share_the_order_of_what_they_return(tmp_path: Path) -> None:
@@ -31,6 +32,46 @@ def test_branches_share_the_order_of_what_they_return(tmp_path: Path) -> None:
         s.initializer for g in lady.find_groups(model).groups for s in g.slots
     }
     exact(model, tmp_path)
+
+
+@pytest.mark.parametrize("is_last_state_read", [False, True])
+@pytest.mark.parametrize("is_scan", [False, True])
+def test_a_weight_that_a_loop_carries(is_scan: bool, is_last_state_read: bool) -> None:
+    """As jax writes a scan over layers: the weight has the order of the state that it meets."""
+    inner = [node("MatMul", "h,s", "g"), node("Tanh", "g", "h2"), node("Identity", "s", "s2")]
+    states = [value("h"), value("s")], [value("h2"), value("s2")]
+    if is_scan:
+        inner[0] = node("MatMul", "h,s", "g0")
+        inner.insert(1, node("Add", "g0,e", "g"))
+        body = helper.make_graph(inner, "b", [*states[0], value("e")], states[1])
+        made = node("Scan", "h0,s0,each", "h1 last", num_scan_inputs=1, body=body)
+    else:
+        inner.append(node("Identity", "go", "go2"))
+        count = [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL)]
+        goes_on = [value("go2", [], TensorProto.BOOL)]
+        body = helper.make_graph(inner, "b", [*count, *states[0]], [*goes_on, *states[1]])
+        made = node("Loop", "turns,yes,h0,s0", "h1 last", body=body)
+    nodes = [node("MatMul", "x,a", "h0"), made]
+    if is_last_state_read:
+        nodes += [node("MatMul", "h1,last", "h3")]
+    nodes += [node("MatMul", "h3,b" if is_last_state_read else "h1,b", "out")]
+    weights = {"a": w(3, 6), "s0": w(6, 6) / 3, "b": w(6, 2)}
+    weights |= {"each": w(4, 1)} if is_scan else {"turns": np.array(3), "yes": np.array(True)}
+    check(build(nodes, weights, {"x": [4, 3]}), [6], 1)
+
+
+@pytest.mark.parametrize("turns", [10**8, 10**12])
+def test_a_loop_of_endless_turns_takes_no_memory(turns: int) -> None:
+    inner = [node("Identity", "go", "go2"), node("Relu", "h", "h2"), node("Relu", "h", "seen")]
+    body = helper.make_graph(
+        inner,
+        "b",
+        [value("i", [], TensorProto.INT64), value("go", [], TensorProto.BOOL), value("h")],
+        [value("go2", [], TensorProto.BOOL), value("h2"), value("seen")],
+    )
+    nodes = [node("MatMul", "x,a", "h0"), node("Loop", "turns,yes,h0", "h1 out", body=body)]
+    weights = {"a": w(3, 6), "turns": np.array(turns), "yes": np.array(True)}
+    assert sizes(build(nodes, weights, {"x": [4, 3]})) == []
 
 
 def test_a_branch_that_is_never_taken_says_nothing() -> None:

@@ -115,6 +115,36 @@ def test_a_map_that_is_not_undone_elsewhere_is_no_rescaling() -> None:
     assert not found.accepted, found.reason
 
 
+@pytest.mark.parametrize("condition", [4, 90])
+@pytest.mark.parametrize("scale", [1, 1e-3, 1e-6])
+def test_a_small_column_of_a_mixed_weight_has_its_own_rounding(
+    scale: float, condition: float
+) -> None:
+    """What is small beside other columns may be large behind them."""
+    rng = np.random.default_rng(0)
+    a, b, gain = rng.standard_normal((12, 6)), rng.standard_normal((6, 12)), np.ones(12)
+    b[:, 11] *= scale
+    gain[11] /= scale
+
+    def model(a: np.ndarray, b: np.ndarray) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("MatMul", ["x", "a"], ["h"]),
+            helper.make_node("MatMul", ["h", "b"], ["z"]),
+            helper.make_node("Mul", ["z", "gain"], ["out"]),
+        ]
+        weights = {"a": a, "b": b, "gain": gain}
+        single = {n: x.astype(np.float32) for n, x in weights.items()}
+        return build(nodes, single, {"x": [2, 12]})
+
+    u, v = (np.linalg.qr(rng.standard_normal((6, 6)))[0] for _ in range(2))
+    map_ = u @ np.diag(np.linspace(1, condition, 6)) @ v
+    back = np.linalg.inv(map_)
+    reference = model(a, b)
+    assert lady.check(reference, model(a @ map_, back @ b)).verdict == "rescaled"
+    b[:, 11] *= -1
+    assert not lady.check(reference, model(a @ map_, back @ b)).accepted
+
+
 @examples(60)
 @given(graphs(), st.integers(0, 1000))
 def test_maps_leave_the_outputs_as_they_are(

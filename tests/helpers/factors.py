@@ -91,6 +91,7 @@ MIRRORED = {
     "HardSigmoid": ("HardSigmoid", {}, []),
     "ReLU6": ("Clip", {}, ["nought", "six"]),
 }
+"""Activations with a mirror image."""
 BEHIND = (
     "gemm",
     "matmul",

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 import lady_onnx as lady
 from lady_onnx.cli.main import main
 from lady_onnx.graph.loading import load_graph
 
+from ..helpers.builders import build
 from ..helpers.law import trials
 from ..helpers.networks import (
     INCOMING,
@@ -42,6 +44,26 @@ def put(
     arrays[OUTGOING[group]] = np.ascontiguousarray(np.moveaxis(out, 0, 1)).reshape(
         old[0], -1, *old[2:]
     )
+
+
+def test_a_large_unit_that_is_read_by_next_to_nothing_is_no_dummy() -> None:
+    """Behind a square it is much: the product of both sizes says nothing."""
+    rng = np.random.default_rng(0)
+
+    def model(a: np.ndarray, b: np.ndarray) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("MatMul", ["x", "a"], ["h"]),
+            helper.make_node("Mul", ["h", "h"], ["s"]),
+            helper.make_node("MatMul", ["s", "b"], ["out"]),
+        ]
+        return build(nodes, {"a": a.astype(F), "b": b.astype(F)}, {"x": [2, 4]})
+
+    a, b = rng.standard_normal((4, 8)), rng.standard_normal((8, 3))
+    more = 1e7 * rng.standard_normal((4, 1)), 1e-13 * rng.standard_normal((1, 3))
+    reference = model(a, b)
+    suspect = model(np.hstack([a, more[0]]), np.vstack([b, more[1]]))
+    assert not lady.verify(reference, suspect).equal
+    assert lady.check(reference, suspect).verdict == "tampered"
 
 
 def dummies(

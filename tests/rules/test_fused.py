@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -19,6 +20,7 @@ from ..helpers.fused import (
     block_embedding,
     blocks,
     build_model,
+    build_network,
     byte_choice,
     embeddings,
     grouped_queries,
@@ -243,6 +245,22 @@ def test_a_choice_between_bytes() -> None:
 @pytest.mark.parametrize("is_packed", [False, True])
 def test_an_embedding_in_blocks(is_packed: bool, has_zeros: bool) -> None:
     check_groups(*block_embedding(is_packed, has_zeros))
+
+
+@pytest.mark.parametrize(("width", "blocks"), [(24, 2), (40, 3), (8, 1)])
+def test_an_embedding_whose_last_block_is_cut_has_no_free_blocks(width: int, blocks: int) -> None:
+    names = ["table", "ids", "scales"]
+    nodes = [
+        helper.make_node(
+            "GatherBlockQuantized", names, ["e"], domain="com.microsoft", block_size=16
+        ),
+        helper.make_node("Relu", ["e"], ["r"]),
+        helper.make_node("MatMul", ["r", "head"], ["out"]),
+    ]
+    table = np.random.default_rng(0).integers(0, 16, (9, width)).astype(ml_dtypes.uint4)
+    weights = {"table": table, "scales": w(9, blocks), "head": w(width, 3)}
+    model = build_network(nodes, {**weights, "ids": np.array([1, 4])}, 21)
+    assert not [g for g in lady.find_groups(model).groups if g.size <= blocks]
 
 
 def test_an_inverse() -> None:

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 
@@ -180,6 +180,14 @@ def test_reflected_units(activation: str, behind: str) -> None:
     """An activation's mirror image, where the bias behind can make up for it; nowhere else."""
     for seed in range(3):
         reflected(mirrored(activation, behind, seed), behind)
+
+
+def test_a_clip_whose_bounds_cross_has_no_mirror_image() -> None:
+    """Its result is the upper bound everywhere."""
+    model = mirrored("ReLU6", "gemm")
+    (six,) = [t for t in model.graph.initializer if t.name == "six"]
+    six.CopyFrom(numpy_helper.from_array(np.float32(-0.25), "six"))
+    assert not any(s.signs.size for s in found(model))
 
 
 def reflected(model: onnx.ModelProto, behind: str) -> None:

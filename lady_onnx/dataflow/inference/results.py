@@ -11,7 +11,7 @@ import onnx
 import onnx.shape_inference
 from onnx import NodeProto, TypeProto
 
-from ...errors import UnknownStructureError
+from ...errors import MALFORMED_NODE_ERRORS, UnknownStructureError
 from ...graph.model import Graph
 from ...graph.nodes import read_attributes
 from ...rules import find_rule, normalise_domain
@@ -172,7 +172,7 @@ class Inference:
         )
         try:
             shapes = rule.shape(shaped)
-        except UnknownStructureError:
+        except (UnknownStructureError, *MALFORMED_NODE_ERRORS):
             return []
         element_type = self.types.find_element_type(_find_typing_operand(self.types, node))
         return [self.types.intern_tensor(element_type, shape) for shape in shapes]

@@ -20,7 +20,7 @@ from ...groups.scaling import Scaling
 from ...matching.matches import Match
 from ...numerics import MIN_DIVISOR, is_float_array
 from ..findings import Finding
-from ..undone import Undone, Unmixed
+from ..undone import Enlargements, Undone, Unmixed
 from .fits import (
     MAX_MISFIT,
     MAX_MIXED_SIMILARITY,
@@ -98,7 +98,7 @@ def undo_mixing(
         n: np.array(a) for n, a in {**suspect, **permute_arrays(suspect, groups, found)}.items()
     }
     findings = []
-    grown: dict[str, float] = {}
+    grown: Enlargements = {}
     for group in straight:
         map_ = _fit_map(group, reference, here)
         if map_ is None:
@@ -173,25 +173,31 @@ def _fit_map(group: StraightGroup, reference: Arrays, here: Arrays) -> _Map | No
     return None if max(misfits) > MAX_MISFIT else _Map(matrix, halves)
 
 
-def _undo_map(map_: _Map, here: dict[str, np.ndarray], grown: dict[str, float]) -> None:
+def _undo_map(map_: _Map, here: dict[str, np.ndarray], grown: Enlargements) -> None:
     """Undo a map in `here`, in place, and note in `grown` how much rounding that enlarges."""
     for slots, back in map_.halves:
         for slot in slots:
-            grown[slot.initializer] = max(
-                _measure_enlargement(back, join_slots(here, [slot])),
-                grown.get(slot.initializer, 1.0),
-            )
+            own = grown.setdefault(slot.initializer, {})
+            more = _measure_enlargement(back, join_slots(here, [slot]))
+            own[slot.axis] = max(more, own.get(slot.axis, 1.0))
         put_rows(here, slots, back @ join_slots(here, slots))
 
 
 def _measure_enlargement(map_: np.ndarray, found: np.ndarray) -> float:
-    """Return by how much a map enlarges the rounding of rows, at most.
+    """Return by how much a map enlarges the rounding of any column, at most.
 
-    That is in units of what the largest element was rounded by. Roundings are independent, so their
-    squares add up.
+    A map leaves columns apart, so each is measured by the largest element that it has afterwards.
+    Roundings are independent, so their squares add up.
+
+    Args:
+        map_: float64 [units, units].
+        found: float64 [units, elements]: the rows before the map.
     """
-    sizes = np.abs(found).max(1)
-    return float(np.linalg.norm(map_ * sizes, axis=1).max() / max(sizes.max(), MIN_DIVISOR))
+    rounding = np.sqrt(np.square(map_) @ np.square(found)).max(0)
+    size = np.abs(map_ @ found).max(0)
+    # no column exceeds the condition but one that the map takes to nothing, which is no copy
+    most = float(np.linalg.cond(map_))
+    return min(float((rounding / np.maximum(size, MIN_DIVISOR)).max(initial=1)), most)
 
 
 def _have_equal_spectra(a: CanonicalRows, b: CanonicalRows) -> bool:

@@ -12,7 +12,7 @@ from ...groups.rows import join_slots, put_rows
 from ...groups.scaling import Scaling
 from ...matching.matches import Match
 from ..findings import Finding
-from ..undone import Unmixed
+from ..undone import Enlargements, Unmixed
 from .fits import (
     MAX_MISFIT,
     MAX_MIXED_SIMILARITY,
@@ -63,6 +63,7 @@ def undo_rotations(
         for slot in group.slots:
             axes.setdefault(slot.initializer, set()).add(slot.axis)
     changed: dict[str, np.ndarray] = {}
+    grown: Enlargements = {}
     findings = []
     for group in groups:
         s = scalings.get(group.id)
@@ -81,10 +82,11 @@ def undo_rotations(
             continue
         for slot in group.slots:
             changed.setdefault(slot.initializer, np.array(suspect[slot.initializer]))
+            grown.setdefault(slot.initializer, {})[slot.axis] = ROTATION_ENLARGEMENT
             put_rows(changed, [slot], rotation.T @ join_slots(changed, [slot]))
         name = slots[0].initializer
         findings.append(Finding("mixed", group.id, None, name, None, measure_mixing(rotation)))
-    return Unmixed(changed, dict.fromkeys(changed, ROTATION_ENLARGEMENT), tuple(findings))
+    return Unmixed(changed, grown, tuple(findings))
 
 
 def _fit_rotation(

@@ -147,7 +147,8 @@ def _is_unread(
 ) -> bool:
     """Return whether a unit passes on nothing, beside what units of the reference do.
 
-    A unit passes on its own size times what reads it.
+    A unit passes on its own size times what reads it. How an activation grows is not known: a unit
+    that is larger than any of the reference's has to be read by zeros.
 
     Args:
         array: the suspect's weight that reads units.
@@ -157,10 +158,12 @@ def _is_unread(
         sizes: float64 [units]: the norms of the rows that make units.
     """
     # The median unit says what is usual: single large ones hide nothing.
-    usual = np.abs(take_rows(reference, slot)).max(1, initial=0) * sizes
-    usual = usual[usual > MIN_ROW_SIZE]
+    reading = np.abs(take_rows(reference, slot)).max(1, initial=0)
+    usual = reading * sizes
+    own, usual = sizes[reading > 0], usual[usual > MIN_ROW_SIZE]
     row = float(np.abs(take_rows(array, slot)[place]).max(initial=0))
     return not row or (
         usual.size > 0
+        and sizes[place] <= own.max()
         and row * float(sizes[place]) <= CANCELLING_TOLERANCE * float(np.median(usual))
     )

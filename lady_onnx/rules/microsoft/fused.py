@@ -89,7 +89,13 @@ def _infer_shape(
         opsets = [onnx.helper.make_opsetid("", SHAPE_OPSET)]
         made = onnx.shape_inference.infer_node_outputs(schema, node, kinds, opset_imports=opsets)
         return tuple(d.dim_value for d in made["y"].tensor_type.shape.dim)
-    except (KeyError, RuntimeError, ValueError) as error:
+    except (
+        KeyError,
+        RuntimeError,
+        ValueError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
         raise UnknownStructureError("operands that do not fit the operator") from error
 
 
@@ -179,8 +185,10 @@ def describe_block_gather(node: Node) -> Kind:
     size = int(node.attributes.get("block_size", 128))
     places = " ".join(f"i{k}" for k in range(require_rank(node, 1)))
     # Two numbers of four bits share a byte: of as many blocks, a row of bytes is half as long.
-    is_packed, has_zeros = width != blocks * size, len(node.shapes) > 3 and bool(node.shapes[3])
-    if node.attributes.get("quantize_axis", 1) not in (1, -1) or width % blocks:
+    is_packed, has_zeros = 2 * width == blocks * size, len(node.shapes) > 3 and bool(node.shapes[3])
+    # A row of one block may be half as long for the other reason, too: because it is cut.
+    is_whole = width == blocks * size or (is_packed and blocks > 1)
+    if node.attributes.get("quantize_axis", 1) not in (1, -1) or not is_whole:
         raise UnknownStructureError("blocks along another axis, or one that is cut")
     # Zero points of two blocks share a byte as well, so that blocks cannot be moved.
     c = "[c]" if is_packed and has_zeros else "c"

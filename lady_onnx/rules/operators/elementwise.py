@@ -69,7 +69,10 @@ def find_clip_law(node: ScaledNode) -> Law | None:
         return None
     if not has_high:
         return PositivelyHomogeneous(operands=(0,))
-    return None if high is None else Reflective(float(high.flat[0]), is_input_shifted=True)
+    # below zero the upper bound is the result everywhere, and no mirror image of itself
+    if high is None or high.flat[0] < 0:
+        return None
+    return Reflective(float(high.flat[0]), is_input_shifted=True)
 
 
 def _read_bound(node: ScaledNode, operand: int, attribute: str) -> np.ndarray | None:
