@@ -94,15 +94,16 @@ def _is_ambiguous(attribute: AttributeProto) -> bool:
 def check_versions(graph: Graph) -> None:
     """Raise LadyError where versions are unclear or unknown, or a model is cut short or too large.
 
-    Versions are unclear where a file names two of one domain. Too large is what has too many nodes
-    once its functions are written where they are called.
+    Versions are unclear where a file names two different ones of one domain. Too large is what has
+    too many nodes once its functions are written where they are called.
     """
     model = graph.model
     imports = {f"function '{f.name}'": f.opset_import for f in model.functions}
     for what, opsets in {"the model": model.opset_import, **imports}.items():
         # The default domain has two names, and a version under each would be two versions.
-        domains = ["" if o.domain == "ai.onnx" else o.domain for o in opsets]
-        for domain in list_repeated(domains):
+        versions = {("" if o.domain == "ai.onnx" else o.domain, o.version) for o in opsets}
+        # One version twice is read in one way: skl2onnx writes it.
+        for domain in list_repeated(domain for domain, _ in versions):
             imported = f"{what} imports domain '{domain or 'ai.onnx'}' twice"
             raise LadyError(f"{graph.name}: {imported}; keep one version")
     newer = f"is newer than onnx {onnx.__version__} knows; update onnx"

@@ -17,6 +17,7 @@ from lady_onnx.graph import wire
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import METADATA_KEY
 
+from ..helpers.builders import build, w
 from ..helpers.networks import perceptron
 
 
@@ -247,6 +248,21 @@ def test_more_than_two_gigabytes(tmp_path: Path) -> None:
     result.save(tmp_path / "r.onnx")
     del result
     assert lady.check(tmp_path / "m.onnx", tmp_path / "r.onnx").verdict == "identical"
+
+
+@pytest.mark.parametrize("other", [17, 18])
+@pytest.mark.parametrize("domain", ["", "ai.onnx"])
+def test_a_domain_may_be_imported_twice_in_one_version(domain: str, other: int) -> None:
+    """Some tools write it; two versions would be two readings of one file."""
+    nodes = [helper.make_node("MatMul", ["x", "a"], ["h"]), helper.make_node("Relu", ["h"], ["r"])]
+    nodes.append(helper.make_node("MatMul", ["r", "b"], ["out"]))
+    model = build(nodes, {"a": w(3, 6), "b": w(6, 2)}, {"x": [2, 3]})
+    model.opset_import.append(helper.make_opsetid(domain, other))
+    if other == 17:
+        assert lady.check(model, lady.permute(model, 1).model).verdict == "permuted"
+    else:
+        with pytest.raises(lady.LadyError, match=r"imports domain 'ai\.onnx' twice"):
+            lady.find_groups(model)
 
 
 def test_places_of_a_sparse_weight_are_in_order(tmp_path: Path) -> None:

@@ -9,6 +9,12 @@ from onnx import helper
 from .written_forms import GELU, NUMBERS, B, C, F, G, K, M, S, V, W, model, node, spelled_norm
 
 PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
+    "padding that is counted, where there is none": (
+        model(
+            [node("AveragePool", "x", kernel_shape=[2, 2], count_include_pad=1)], [2, 3, 7, 7], 17
+        ),
+        model([node("AveragePool", "x", kernel_shape=[2, 2])], [2, 3, 7, 7], 19),
+    ),
     "product and bias": (
         model([node("Gemm", "x w b", transB=1)], ["N", 6], w=np.ascontiguousarray(W.T), b=B),
         model([node("MatMul", "x w", "h"), node("Add", "b h")], ["N", 6], w=W, b=B),

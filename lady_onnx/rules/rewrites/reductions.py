@@ -101,9 +101,9 @@ def rewrite_pool(call: Call) -> Term | None:
         call.ignore_attributes("count_include_pad")
         return make_reduction(call.terms, "ReduceMean", x, range(2, len(x.shape)))
     if call.node.op_type == "AveragePool":
-        window["count_include_pad"] = (
-            int(call.attributes.get("count_include_pad", 0)) if any(pads) else 0
-        )
+        # asked for in any case: without padding it says nothing, and may be left out
+        is_counted = int(call.attributes.get("count_include_pad", 0))
+        window["count_include_pad"] = is_counted if any(pads) else 0
     # dilations of one are left out: onnxruntime fuses no quantised pool that writes them out
     written = {n: v for n, v in window.items() if n != "dilations" or v != [1] * places}
     return measure_windows(
