@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.optimize import linprog
 
 from ..groups.model import Group
 from ..groups.permutations import Arrays
@@ -52,12 +53,11 @@ def _find_sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, 
         take_rows(as_finite(arrays[s.initializer]), s) + offset
         for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
     ]
-    unread = _are_faint(rows, np.flatnonzero(~own))
-    # A unit is zero if all is zero that makes it and that is multiplied with it. That holds where a
-    # factor reaches the readers: behind a sigmoid, which passes none, zero is a half.
-    passed = (scaling.scales[:, ~own] != 0).any(1)
-    handed = np.flatnonzero(own & (scaling.scales[passed] != 0).any(0))
-    zero = _are_faint(rows, handed) & ~unread if handed.size else np.zeros(size, bool)
+    faint = np.stack([_are_faint(r) for r in rows])
+    unread = faint[~own].all(0)
+    zero = np.zeros(size, bool)
+    for unit in np.flatnonzero(faint[own].any(0) & ~unread).tolist():
+        zero[unit] = _is_silenced(scaling.scales, own, faint[:, unit])
     near = _find_clones(rows, scaling) & ~np.logical_or.outer(unread | zero, unread | zero)
     sets = [np.flatnonzero(unread), np.flatnonzero(zero)]
     waiting = ~(unread | zero)
@@ -70,10 +70,39 @@ def _find_sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, 
     return tuple(sorted(tuple(s.tolist()) for s in sets if len(s) > 1))
 
 
-def _are_faint(rows: Sequence[np.ndarray], slots: np.ndarray) -> np.ndarray:
-    """Return which units have all but nothing in all of some slots, bool [units]."""
-    sizes = [np.linalg.norm(rows[k], axis=1) for k in slots]
-    return np.all([s <= DEAD_ROW_SHARE * np.median(s) for s in sizes], 0)
+def _are_faint(rows: np.ndarray) -> np.ndarray:
+    """Return which units have all but nothing in a slot, bool [units]."""
+    sizes = np.linalg.norm(rows, axis=1)
+    return np.asarray(sizes <= DEAD_ROW_SHARE * np.median(sizes))
+
+
+def _is_silenced(scales: np.ndarray, own: np.ndarray, faint: np.ndarray) -> bool:
+    """Tell whether a unit computes nothing because it is faint in some slots.
+
+    It does if these slots alone may be multiplied by one factor, and what reads the unit divided by
+    it: then the unit is that many times smaller. The factors of a batch norm show that the basis
+    does not say it, as a unit is zero where gain and shift are, but not where variance and shift
+    are. Behind a sigmoid, which passes no factor, zero is a half.
+
+    Args:
+        scales: float [factors, slots]: a basis of the exponents that are allowed.
+        own: bool [slots]: which slots make the unit; the others read it.
+        faint: bool [slots]: the slots in which the unit has all but nothing.
+    """
+    if not len(scales):
+        return False
+    kept = scales[:, own & ~faint].T
+    fewer = np.concatenate([-scales[:, own & faint].T, scales[:, ~own].T])
+    limits = np.concatenate([np.zeros((own & faint).sum()), -np.ones((~own).sum())])
+    found = linprog(
+        np.zeros(len(scales)),
+        fewer,
+        limits,
+        kept if kept.size else None,
+        np.zeros(len(kept)) if kept.size else None,
+        (None, None),
+    )
+    return bool(found.success)
 
 
 def _find_clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
@@ -90,13 +119,17 @@ def _find_clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
     # them as it is.
     kinds: dict[bytes, list[int]] = {}
     for k in np.flatnonzero(scaling.incoming).tolist():
-        kinds.setdefault(scaling.scales[:, k].tobytes(), []).append(k)
+        key = scaling.scales[:, k].tobytes() + scaling.signs[:, k].tobytes()
+        kinds.setdefault(key, []).append(k)
     near = np.ones((len(rows[0]), len(rows[0])), bool)
     for places in kinds.values():
         x = np.concatenate([rows[k] for k in places], 1)
         unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), MIN_DIVISOR)
         # Two vectors of length one at a distance d have the cosine 1 - d^2 / 2.
-        near &= unit @ unit.T >= 1 - CLONE_TOLERANCE**2 / 2
+        cosine = unit @ unit.T
+        if scaling.signs[:, places[0]].any():
+            cosine = np.abs(cosine)
+        near &= cosine >= 1 - CLONE_TOLERANCE**2 / 2
     near = np.triu(near, 1)
     i, j = np.nonzero(near)
     if not i.size:

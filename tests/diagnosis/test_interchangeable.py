@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 import lady_onnx as lady
 from lady_onnx.cli.main import main
@@ -19,7 +20,10 @@ from lady_onnx.scaling.walk import find_scalings
 from lady_onnx.symmetry.finder import extract_groups
 
 from ..helpers import real
+from ..helpers.builders import build
 from ..helpers.networks import INCOMING, OUTGOING, RUN, convolutional, weights, with_weights
+
+NORM = ("gain", "shift", "mean", "variance")
 
 
 def planted(seed: int, group: str, activation: str = "Relu") -> onnx.ModelProto:
@@ -58,6 +62,53 @@ def test_a_factor_that_no_structure_lets_pass_makes_no_clone() -> None:
     found = lady.resync(model, noisy.model, verify="none").interchangeable
     # through a sigmoid the double of a unit is another, and nothing in is a half out
     assert found == {"b:0": ((4, 7),)}
+
+
+def find_sets(nodes: list[onnx.NodeProto], arrays: dict[str, np.ndarray], x: list[int]) -> set:
+    """The sets of units of a model that nothing tells apart."""
+    graph = load_graph(build(nodes, arrays, {"x": x}))
+    analysis = analyse_graph(graph)
+    groups = extract_groups(analysis).groups
+    scalings = find_scalings(graph, analysis, groups)
+    used = {s.initializer: graph.array(s.initializer) for g in groups for s in g.slots}
+    found = find_interchangeable_units(groups, scalings, used)
+    return {units for sets in found.values() for units in sets}
+
+
+def test_a_unit_behind_a_norm_is_dead_where_its_gain_and_shift_are() -> None:
+    """Whichever basis the factors are given in: a small variance kills nothing."""
+    rng = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"]),
+        helper.make_node("BatchNormalization", ["h", *NORM], ["n"]),
+        helper.make_node("Relu", ["n"], ["r"]),
+        helper.make_node("Conv", ["r", "b"], ["out"]),
+    ]
+    shapes = {"a": (8, 3, 3, 3), "b": (5, 8, 3, 3), **dict.fromkeys(NORM, (8,))}
+    usual = {n: np.float32(0.5 + rng.random(s)) for n, s in shapes.items()}
+    for faint, expected in (
+        (("shift", "variance"), set()),
+        (("gain", "shift"), {(2, 5)}),
+        (("gain",), set()),
+        (("a", "mean", "shift"), {(2, 5)}),
+    ):
+        arrays = {n: a.copy() for n, a in usual.items()}
+        for name in faint:
+            arrays[name][[2, 5]] = 1e-6
+        assert find_sets(nodes, arrays, [1, 3, 8, 8]) == expected, faint
+
+
+def test_clones_of_another_sign() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {n: np.float32(rng.standard_normal(s)) for n, s in {"a": (12, 8), "b": (8, 5)}.items()}
+    arrays["a"][:, 3] = -arrays["a"][:, 1]
+    for activation, expected in (("Tanh", {(1, 3)}), ("Relu", set())):
+        nodes = [
+            helper.make_node("MatMul", ["x", "a"], ["h"]),
+            helper.make_node(activation, ["h"], ["t"]),
+            helper.make_node("MatMul", ["t", "b"], ["out"]),
+        ]
+        assert find_sets(nodes, arrays, [2, 12]) == expected
 
 
 def test_exact_copies_are_not_asked_for() -> None:
