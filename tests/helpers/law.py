@@ -38,11 +38,13 @@ def holds(model: onnx.ModelProto, seed: int) -> bool:
     # huge one is nothing else
     if found.equal:
         return True
-    # outputs that a millionth moves by a tenth are nothing but rounding: a mean of deviations
-    return sensitivity(model) > 0.1 or all(
+    usual = sensitivity(model)
+    # outputs that a millionth moves by a tenth are nothing but rounding: a mean of deviations. What
+    # is rounded to half precision on the way tips over at one size of the inputs, and not at another
+    return usual > 0.1 or all(
         r.equal
         or r.max_rel
-        <= 10 * sensitivity(model, INPUT_SCALES.get(r.kind.removeprefix("floats: "), 1))
+        <= 10 * max(usual, sensitivity(model, INPUT_SCALES.get(r.kind.removeprefix("floats: "), 1)))
         for r in found.runs
     )
 
