@@ -39,8 +39,8 @@ def holds(model: onnx.ModelProto, seed: int) -> bool:
     if found.equal:
         return True
     usual = sensitivity(model)
-    # outputs that a millionth moves by a tenth are nothing but rounding: a mean of deviations. What
-    # is rounded to half precision on the way tips over at one size of the inputs, and not at another
+    # Outputs that a millionth moves by a tenth are nothing but rounding: a mean of deviations. What
+    # is rounded to half precision on the way tips over at some sizes of the inputs.
     scales = [INPUT_SCALES.get(r.kind.removeprefix("floats: "), 1) for r in found.runs]
     return usual > 0.1 or all(
         r.equal or r.max_rel <= 10 * max(usual, sensitivity(model, scale))
