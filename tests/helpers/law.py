@@ -36,15 +36,11 @@ def holds(model: onnx.ModelProto, seed: int) -> bool:
     found = lady.verify(model, lady.permute(model, seed).model, samples=2)
     # what rounding does is asked at the size of the inputs that show it: a whole number made of a
     # huge one is nothing else
-    if found.equal:
-        return True
-    usual = sensitivity(model)
-    # Outputs that a millionth moves by a tenth are nothing but rounding: a mean of deviations. What
-    # is rounded to half precision on the way tips over at some sizes of the inputs.
-    scales = [INPUT_SCALES.get(r.kind.removeprefix("floats: "), 1) for r in found.runs]
-    return usual > 0.1 or all(
-        r.equal or r.max_rel <= 10 * max(usual, sensitivity(model, scale))
-        for r, scale in zip(found.runs, scales, strict=True)
+    return all(
+        r.equal
+        or r.max_rel
+        <= 10 * sensitivity(model, INPUT_SCALES.get(r.kind.removeprefix("floats: "), 1))
+        for r in found.runs
     )
 
 

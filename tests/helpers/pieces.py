@@ -120,12 +120,17 @@ DONE = (
 )
 
 
+CENTRING = ("ReduceMean", "InstanceNormalization")
+"""What leaves maps whose mean is zero."""
+
+
 def pieces(seed: int) -> onnx.ModelProto:
     """A random graph of pieces; nothing is said of its groups."""
     pick = np.random.default_rng(seed)
     g = Pieces(pick)
     count = int(pick.integers(6, 11))
     x = g.node("Conv", ["x", g.weight((count, 3, 3, 3)), g.weight((count,))], pads=[1] * 4)[0]
+    is_centred = False
     for _ in range(int(pick.integers(1, 4))):
         cuts = [
             0,
@@ -144,10 +149,13 @@ def pieces(seed: int) -> onnx.ModelProto:
             parts.append(parts[int(pick.integers(len(parts)))])
         pick.shuffle(parts)
         x, count = g.node("Concat", [p for p, _ in parts], axis=1)[0], sum(int(n) for _, n in parts)
+        is_centred = False
         if pick.random() < 0.4:
-            x = g.done(x, count, str(pick.choice(DONE)), pick)
+            way = str(pick.choice(DONE))
+            x, is_centred = g.done(x, count, way, pick), way in CENTRING
         if pick.random() < 0.3:
             x, count = g.node("Conv", [x, g.weight((7, count, 1, 1))])[0], 7
-    flat = pick.random() < 0.5
+    # the mean of deviations is zero: pooled, they would leave nothing but rounding to compare
+    flat = pick.random() < 0.5 or is_centred
     row = g.node("Flatten", [x if flat else g.node("GlobalAveragePool", [x])[0]])[0]
     return g.model(g.node("MatMul", [row, g.weight((count * SIZE**2 if flat else count, 3))]))
