@@ -17,16 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import gammaln
 
+from .findings import MAX_CHANCE, MAX_TAMPERED_SHARE
+
 MIN_CHANNEL_VALUES = 3
 """A channel with fewer values has none between its ends."""
 SAMPLED_CHANNELS = 4
 """The number of channels that are looked at before all are."""
 KEY_RANKS = 16
 """The number of values by which a channel is recognised."""
-MIN_CUT_SHARE = 0.1
-"""If no larger share of the channels was cut, single units were altered, and not a whole weight."""
-MAX_CHANCE = 1e-5
-"""A probability: cuts must be rarer than this if values were lowered or raised at random."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,7 @@ def _measure_surprise(ours: np.ndarray, theirs: np.ndarray) -> float:
     kept = np.count_nonzero((theirs > low) & (theirs < high) & (theirs != 0), axis=1)
     counts = (cut > 0) & (kept > 0)
     cut, kept = cut[counts], kept[counts]
-    if cut.size <= max(MIN_CUT_SHARE * len(ours), 1):
+    if cut.size <= max(MAX_TAMPERED_SHARE * len(ours), 1):
         return 0.0
     choices = gammaln(cut + kept + 1) - gammaln(cut + 1) - gammaln(kept + 1)
     # There are k + 1 ways to cut k values, some at the lower end and the rest at the upper one.

@@ -1,6 +1,7 @@
 """What is found that was done to single units or weights, and which of that is tampering.
 
-The module holds the words alone; findings are made by `undoing`, `mixing` and `tampering`.
+The module holds the words, and the limits that all tests share; findings are made by `undoing`,
+`mixing` and `tampering`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ PARTLY_TRAINED = "partly trained"
 """The kind of a finding that is no tampering: a few weights moved beside many that stayed.
 
 Training moves weights in this way.
+"""
+MAX_CHANCE = 1e-5
+"""A probability: what is found must be rarer than this if training or chance did it."""
+MAX_TAMPERED_SHARE = 0.1
+"""If a larger share of units or weights differs, the weight was altered as a whole: nobody tampered
+with them one by one.
 """
 
 

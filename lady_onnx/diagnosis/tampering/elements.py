@@ -8,11 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...groups.model import Group, Slot
-from ..findings import Finding
+from ..findings import MAX_CHANCE, Finding
 from .lone_moves import choose_row_axes, find_untrained_elements, list_holders
 from .moves import MIN_ROW_ELEMENTS, Moves
 from .outliers import (
-    MAX_CHANCE,
     MIN_DEVIATIONS,
     MIN_FACTOR_STEP,
     MIN_GAP_RATIO,

@@ -9,7 +9,7 @@ import numpy as np
 from ...matching.evidence.scores import MAX_SCORE
 from ...numerics import is_float_array, machine_epsilon
 from ..alterations import RELATIVE_TOLERANCE, SAMPLED_ELEMENTS
-from .outliers import MAX_TAMPERED_SHARE
+from ..findings import MAX_TAMPERED_SHARE
 
 UNDOING_TOLERANCE = 1e-3
 """If factors were taken out, differences may be theirs that are smaller than this share of a

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import stdtrit
 
+from ..findings import MAX_TAMPERED_SHARE
+
 MIN_DEVIATIONS = 12
 """A row or an element stands out if it differs by this many times the common deviation."""
 MIN_FACTOR_STEP = 0.03
@@ -13,19 +15,14 @@ the mean size of all."""
 MIN_GAP_RATIO = 3
 """Replaced elements differ by at least this many times the next largest difference of the weight.
 """
-MAX_CHANCE = 1e-5
-"""A probability: what stands out must be rarer than this if training did it."""
 MAX_ROW_CHANCE = 1e-3
-"""The same for rows, which must differ by other measures besides."""
+"""As `MAX_CHANCE`, for rows, which must differ by other measures besides."""
 TAIL_SHARE = 0.05
 """The share of the differences, the largest ones, from which the law of the tail is estimated."""
 MIN_TAIL_SAMPLES = 64
 """The minimum number of these differences."""
 MAX_TAIL_SAMPLES = 1000
 """The maximum number of these differences."""
-MAX_TAMPERED_SHARE = 0.1
-"""If a larger share of units or weights differs, they moved in bulk and were not tampered with one
-by one."""
 NORMAL_MEDIAN_MAGNITUDE = 0.6745
 """The median magnitude of normal numbers of deviation one."""
 

@@ -11,9 +11,9 @@ from ...groups.model import Group, Slot
 from ...groups.permutations import Arrays
 from ...groups.rows import take_rows
 from ...numerics import is_same
+from ..findings import MAX_CHANCE
 from .moves import MIN_ROW_ELEMENTS, Moves, has_meaningful_numbers
 from .outliers import (
-    MAX_CHANCE,
     MAX_TAIL_SAMPLES,
     count_most_tampered,
     have_mostly_stayed,

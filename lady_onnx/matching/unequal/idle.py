@@ -18,7 +18,7 @@ from ...groups.rows import take_rows
 from ..matches import Match
 from .extension import Extended
 
-CANCELLING_TOLERANCE = 1e-5
+MAX_LEFT_SHARE = 1e-5
 """Outgoing weights cancel if no larger share is left of what units usually pass on."""
 MIN_ROW_SIZE = 1e-300
 """Stands for the size of a row of zeros: less than that of any row in single precision."""
@@ -165,5 +165,5 @@ def _is_unread(
     return not row or (
         usual.size > 0
         and sizes[place] <= own.max()
-        and row * float(sizes[place]) <= CANCELLING_TOLERANCE * float(np.median(usual))
+        and row * float(sizes[place]) <= MAX_LEFT_SHARE * float(np.median(usual))
     )
