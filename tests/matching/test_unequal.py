@@ -13,6 +13,7 @@ from onnx import helper
 import lady_onnx as lady
 from lady_onnx.cli.main import main
 from lady_onnx.graph.loading import load_graph
+from lady_onnx.runtime.sessions import open_session
 
 from ..helpers.builders import build
 from ..helpers.law import trials
@@ -47,22 +48,33 @@ def put(
 
 
 def test_a_large_unit_that_is_read_by_next_to_nothing_is_no_dummy() -> None:
-    """Behind a square it is much: the product of both sizes says nothing."""
+    """Behind a square it is much, and no random input need show it: it may wait for a code."""
     rng = np.random.default_rng(0)
+    count = 32
+    code = np.sign(rng.standard_normal(count))
+    first, shift = np.linalg.qr(rng.standard_normal((count, count)))[0], np.zeros(count)
 
-    def model(a: np.ndarray, b: np.ndarray) -> onnx.ModelProto:
+    def model(a: np.ndarray, ab: np.ndarray, b: np.ndarray) -> onnx.ModelProto:
         nodes = [
-            helper.make_node("MatMul", ["x", "a"], ["h"]),
-            helper.make_node("Mul", ["h", "h"], ["s"]),
-            helper.make_node("MatMul", ["s", "b"], ["out"]),
+            helper.make_node("Gemm", ["x", "p", "pb"], ["k"]),
+            helper.make_node("Sigmoid", ["k"], ["s"]),
+            helper.make_node("Gemm", ["s", "a", "ab"], ["h"]),
+            helper.make_node("Relu", ["h"], ["r"]),
+            helper.make_node("Mul", ["r", "r"], ["q"]),
+            helper.make_node("MatMul", ["q", "b"], ["out"]),
         ]
-        return build(nodes, {"a": a.astype(F), "b": b.astype(F)}, {"x": [2, 4]})
+        arrays = {"p": first, "pb": shift, "a": a, "ab": ab, "b": b}
+        return build(nodes, {n: x.astype(F) for n, x in arrays.items()}, {"x": [1, count]})
 
-    a, b = rng.standard_normal((4, 8)), rng.standard_normal((8, 3))
-    more = 1e7 * rng.standard_normal((4, 1)), 1e-13 * rng.standard_normal((1, 3))
-    reference = model(a, b)
-    suspect = model(np.hstack([a, more[0]]), np.vstack([b, more[1]]))
-    assert not lady.verify(reference, suspect).equal
+    a, ab, b = (rng.standard_normal(s) for s in ((count, 16), 16, (16, 5)))
+    # as large as the code is met, and negative for all others
+    door = 1e7 * code[:, None], -1e7 * ((code > 0).sum() - 0.5)
+    more = np.hstack([a, door[0]]), np.append(ab, door[1]), np.vstack([b, np.full((1, 5), 1e-13)])
+    reference, suspect = model(a, ab, b), model(*more)
+    trigger = {"x": (first @ (code * 8))[None].astype(F)}
+    outputs = [open_session(load_graph(m)).run(None, trigger)[0] for m in (reference, suspect)]
+    assert np.abs(outputs[0] - outputs[1]).max() > 1
+    assert lady.verify(reference, suspect).equal
     assert lady.check(reference, suspect).verdict == "tampered"
 
 
