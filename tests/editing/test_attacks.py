@@ -62,6 +62,14 @@ def test_what_was_done_is_read_off_the_values_whatever_their_order(
         assert [a.parameters["bits"] for a in done if a.kind == "quantized"] == bits
 
 
+def test_the_layout_of_a_weight_in_memory_says_nothing() -> None:
+    array = np.random.default_rng(0).standard_normal((30, 7)).astype(F)
+    suspect = quantize_array(array, 4)
+    found, done = explain_alterations(np.asfortranarray(array), suspect[::-1])
+    assert [a.kind for a in done] == ["quantized"]
+    assert np.array_equal(found, suspect)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, F, np.float64])
 def test_clipped_weights_keep_their_type(dtype: np.dtype) -> None:
     array = np.random.default_rng(0).standard_normal((30, 7)).astype(dtype)

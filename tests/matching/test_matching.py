@@ -341,6 +341,26 @@ def test_what_did_not_move_is_found_again(
         assert np.allclose(a.certainty, b.certainty)
 
 
+def test_noise_is_that_of_the_matching_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mean field that made things worse is taken back, and the noise with it."""
+    rng = np.random.default_rng(0)
+    copy = lady.permute(model := load_graph(stream(24, 2, False, 0, stem=False)), 1)
+    names = {s.initializer for g in copy.symmetry.groups for s in g.slots}
+    ours, theirs = ({n: g.array(n) for n in names} for g in (model, copy.graph))
+    noise = {n: 2 * x.std() * rng.standard_normal(x.shape, np.float32) for n, x in theirs.items()}
+    monkeypatch.setattr(
+        "lady_onnx.matching.search.match_by_mean_field",
+        lambda groups, *_: {g.id: rng.permutation(g.size) for g in groups},
+    )
+    matcher = Matcher(copy.symmetry.groups, ours, {n: x + noise[n] for n, x in theirs.items()})
+    matcher.begin()
+    search = matcher._search
+    search.search_thoroughly()
+    before = search.measure_recoveries()
+    search._estimate_noise()
+    assert before == search.measure_recoveries()
+
+
 DETERMINISM = """
 import json, sys
 import numpy as np

@@ -247,6 +247,14 @@ def test_an_embedding_in_blocks(is_packed: bool, has_zeros: bool) -> None:
     check_groups(*block_embedding(is_packed, has_zeros))
 
 
+@pytest.mark.parametrize("operator", ["NhwcConv", "NhwcFusedConv"])
+def test_a_convolution_that_does_not_fit_pins(operator: str) -> None:
+    attributes = {"kernel_shape": [3, 3], "pads": [1, 1]}
+    nodes = [helper.make_node(operator, ["x", "a"], ["out"], domain="com.microsoft", **attributes)]
+    model = build_network(nodes, {"a": w(4, 3, 3, 3)}, shape=(1, 5, 5, 3))
+    assert not lady.find_groups(model).groups
+
+
 @pytest.mark.parametrize(("width", "blocks"), [(24, 2), (40, 3), (8, 1)])
 def test_an_embedding_whose_last_block_is_cut_has_no_free_blocks(width: int, blocks: int) -> None:
     """Its numbers are summed up, so that nothing behind it says how many they are."""
