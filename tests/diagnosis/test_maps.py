@@ -79,7 +79,7 @@ MODELS = {
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(n, marks=pytest.mark.long if n == "vit, the other exporter" else ())
+        pytest.param(n, marks=pytest.mark.long if n.startswith("vit") else ())
         for n in MODELS
     ],
 )

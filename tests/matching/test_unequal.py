@@ -122,7 +122,7 @@ def without(model: onnx.ModelProto, group: str, units: list[int]) -> onnx.ModelP
     return with_weights(model, arrays)
 
 
-@pytest.mark.parametrize("trial", trials(3))
+@pytest.mark.parametrize("trial", trials(2))
 def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
     """Each case at random in another network, all groups shuffled: found, named, nothing else."""
     rng = np.random.default_rng(trial)

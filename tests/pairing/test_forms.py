@@ -105,7 +105,7 @@ def test_exit_2_says_where_they_part(tmp_path, capsys: pytest.CaptureFixture[str
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.onnx", "b.onnx"]
 
 
-@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize("dynamo", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_network_that_lost_a_head_in_one_layer(dynamo: bool) -> None:
     """Constants that say how long axes are may be one in a file and two in the other."""
     net, x = randomise(ViT()), torch.randn(2, 3, 32, 32)

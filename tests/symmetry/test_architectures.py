@@ -34,7 +34,8 @@ FAILS = {("whisper", TRACING): "aten::diff"}
 SLOW = {
     *("detr", "segformer", "mobilenet_v2_hf", "t5", "swinv2", "resnet101"),
     *("regnet", "deeplab_v3", "mobilenet_v3", "yolo_v5n", "convnext", "resnet50", "resnet_hf"),
-    *("bloom", "falcon", "gpt_neox"),
+    *("bloom", "falcon", "gpt_neox", "deit", "swin"),
+    *("rnn", "lstm_of_two", "hyperprior", "shufflenet"),
 }
 """Whose export over torch.export takes longest, and whose like is among the others."""
 
