@@ -78,10 +78,7 @@ MODELS = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=pytest.mark.long if n.startswith("vit") else ())
-        for n in MODELS
-    ],
+    [pytest.param(n, marks=pytest.mark.long if n.startswith("vit") else ()) for n in MODELS],
 )
 def test_mixed_units_are_seen_and_put_back(name: str) -> None:
     make, count = MODELS[name]
