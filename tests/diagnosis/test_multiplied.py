@@ -29,7 +29,7 @@ ENOUGH = 10
 """Units with fewer weights than this may be taken for others, multiplied by other factors."""
 
 
-@pytest.mark.parametrize("count", [15, pytest.param(60, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [8, pytest.param(60, marks=pytest.mark.long)])
 def test_multiplied_and_permuted_models_come_back(count: int) -> None:
     @examples(count)
     @given(graphs(), st.integers(0, 1000), st.booleans())

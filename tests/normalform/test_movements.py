@@ -161,7 +161,7 @@ STEPS = st.lists(
 
 
 @example([("add constant", 0, 0), ("concat", 0, 1), ("add", 0, 2)], random.Random(0))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(STEPS, st.randoms(use_true_random=False))
 def test_movements_stand_behind_what_is_done_to_every_element(
     steps: list[tuple[str, int, int]], rng: Any
