@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
 import lady_onnx as lady
 
+from ..helpers.law import examples
 from ..helpers.normal_forms import run
 from ..helpers.written_forms import F, form, holds, model, node
 
@@ -160,17 +162,19 @@ STEPS = st.lists(
 )
 
 
-@example([("add constant", 0, 0), ("concat", 0, 1), ("add", 0, 2)], random.Random(0))
-@settings(max_examples=40, deadline=None)
-@given(STEPS, st.randoms(use_true_random=False))
-def test_movements_stand_behind_what_is_done_to_every_element(
-    steps: list[tuple[str, int, int]], rng: Any
-) -> None:
-    def turn(output: str, rank: int) -> list[int] | None:
-        order = rng.sample(range(rank), rank)
-        return order if rng.random() < 0.5 else None
+@pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.long)])
+def test_movements_stand_behind_what_is_done_to_every_element(count: int) -> None:
+    @example([("add constant", 0, 0), ("concat", 0, 1), ("add", 0, 2)], random.Random(0))
+    @examples(count)
+    @given(STEPS, st.randoms(use_true_random=False))
+    def are_one_program(steps: list[tuple[str, int, int]], rng: Any) -> None:
+        def turn(output: str, rank: int) -> list[int] | None:
+            order = rng.sample(range(rank), rank)
+            return order if rng.random() < 0.5 else None
 
-    plain, turned = program(steps, lambda output, rank: None), program(steps, turn)
-    holds(plain)
-    holds(turned)
-    assert lady.check(plain, turned).verdict == "identical"
+        plain, turned = program(steps, lambda output, rank: None), program(steps, turn)
+        holds(plain)
+        holds(turned)
+        assert lady.check(plain, turned).verdict == "identical"
+
+    are_one_program()

@@ -21,20 +21,21 @@ from ..helpers.renaming import named_alike, renamed
 
 
 def pair_forms() -> list[Any]:
-    """Networks in any two forms; of the convolutional ones, each takes half of the pairs quickly.
+    """Networks in any two forms, those of `is_long` with the marker `long`."""
+    cases = ((*pair, name) for pair in itertools.permutations(FORMS, 2) for name in NETS)
+    return [pytest.param(*c, marks=pytest.mark.long if is_long(*c) else ()) for c in cases]
 
-    The other half, and the half precision of `mobilenet_v2`, run with the marker `long`.
+
+def is_long(ours: str, theirs: str, name: str) -> bool:
+    """Is a pair of forms tried in the long suite alone?
+
+    The convolutional networks are alike: quickly, each has the pairs of one direction, and one of
+    them half precision.
     """
-
-    def is_long(ours: str, theirs: str, name: str) -> bool:
-        if name == "mobilenet_v2":
-            return FORMS.index(ours) > FORMS.index(theirs) or "half" in ours + theirs
-        return name == "resnet18" and FORMS.index(ours) < FORMS.index(theirs)
-
-    return [
-        pytest.param(*case, marks=pytest.mark.long if is_long(*case) else ())
-        for case in ((*pair, n) for pair in itertools.permutations(FORMS, 2) for n in NETS)
-    ]
+    is_forwards = FORMS.index(ours) < FORMS.index(theirs)
+    if name == "mobilenet_v2":
+        return not is_forwards or "half" in ours + theirs
+    return name == "resnet18" and is_forwards
 
 
 @pytest.mark.parametrize(("ours", "theirs", "name"), pair_forms())

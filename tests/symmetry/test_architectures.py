@@ -35,11 +35,11 @@ QUICK = {
     *("resnet18", "mobilenet_v2", "min_convolution", "lstm"),
     *("vit", "bert", "gpt2", "llama", "whisper"),
 }
-"""One of a kind: whose export over torch.export is tried in the quick suite."""
+"""One network of each kind: the quick suite exports these alone with torch.export."""
 
 
 def with_exporters(names: Iterable[str], quick: Container[str]) -> list[Any]:
-    """Pairs of name and exporter; all but the quick ones by `DYNAMO` with the marker `long`."""
+    """Pairs of name and exporter; by `DYNAMO`, all but the quick ones have the marker `long`."""
     return [
         pytest.param(n, e, marks=pytest.mark.long if e == DYNAMO and n not in quick else ())
         for e in (TRACING, DYNAMO)
