@@ -32,6 +32,12 @@ LAST, BYTE_LAST = "channels last", "bytes, channels last"
 [1, T, C], [1, C, T, 5], the same in bytes, [T, C] in bytes; [1, T, 5, C], and that in bytes.
 """
 QPAIR = [SCALE, ZERO]
+POOLED_QPAIR = [np.float32(np.pi / 40), ZERO]
+"""The scale and zero point of pooled bytes.
+
+At the scale of the bytes themselves, a mean may lie exactly between two bytes. There onnxruntime's
+kernel rounds it up or down, and its plain form need not do the same.
+"""
 QCONV = [np.abs(w(7)), np.zeros(7, np.int8), *QPAIR, RNG.integers(-99, 99, 7).astype(np.int32)]
 """Scales and zero points of a weight and of the result, and the bias."""
 # operator, kind of the map, further operands ("same" for a second map), attributes, results, sizes
@@ -96,17 +102,17 @@ CASES: list[tuple[str, str, list[object], dict[str, object], int, list[int]]] = 
     ("QLinearMul", BYTE_MAP, [*QPAIR, u8(C, 1, 1), *QPAIR, *QPAIR], {}, 1, [C]),
     ("QLinearSigmoid", BYTE_MAP, [*QPAIR, *QPAIR], {}, 1, [C]),
     ("QLinearLeakyRelu", BYTE_MAP, [*QPAIR, *QPAIR], {}, 1, [C]),
-    ("QLinearAveragePool", BYTE_MAP, [*QPAIR, *QPAIR], {"kernel_shape": [2, 2]}, 1, [C]),
-    ("QLinearGlobalAveragePool", BYTE_MAP, [*QPAIR, *QPAIR], {}, 1, [C]),
+    ("QLinearAveragePool", BYTE_MAP, [*QPAIR, *POOLED_QPAIR], {"kernel_shape": [2, 2]}, 1, [C]),
+    ("QLinearGlobalAveragePool", BYTE_MAP, [*QPAIR, *POOLED_QPAIR], {}, 1, [C]),
     (
         "QLinearAveragePool",
         BYTE_LAST,
-        [*QPAIR, *QPAIR],
+        [*QPAIR, *POOLED_QPAIR],
         {"kernel_shape": [2, 2], "channels_last": 1},
         1,
         [C],
     ),
-    ("QLinearGlobalAveragePool", BYTE_LAST, [*QPAIR, *QPAIR], {"channels_last": 1}, 1, [C]),
+    ("QLinearGlobalAveragePool", BYTE_LAST, [*QPAIR, *POOLED_QPAIR], {"channels_last": 1}, 1, [C]),
     ("NhwcMaxPool", BYTE_LAST, [], {"kernel_shape": [2, 2]}, 1, [C]),
     (
         "QLinearConv",
