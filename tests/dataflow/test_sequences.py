@@ -23,6 +23,31 @@ def test_sequences_are_followed(case, tmp_path: Path) -> None:
     exact(model, tmp_path)
 
 
+def test_weights_on_the_way_to_an_unknown_place_are_not_read_for_their_values(
+    tmp_path: Path,
+) -> None:
+    """The place depends on a hidden layer of 6, whose second weight stands before what it reads."""
+    nodes = [
+        node("MatMul", "x,inner", "i"),
+        node("Transpose", "i", "turned"),
+        node("MatMul", "outer,turned", "seen"),
+        node("MatMul", "x,a", "h"),
+        node("MatMul", "x,c", "k"),
+        node("SequenceConstruct", "h,k", "s"),
+        node("ReduceMax", "seen", "most", keepdims=0),
+        *picked()[0].graph.node[4:],
+    ]
+    weights = {
+        **{t.name: numpy_helper.to_array(t) for t in picked()[0].graph.initializer},
+        "inner": w(3, 6),
+        "outer": w(2, 6),
+    }
+    model = build(nodes, weights, {"x": [4, 3]})
+    # the 2 rows of `outer` go into a maximum: they may change places too
+    assert sizes(model) == [2, 2, 5, 6]
+    exact(model, tmp_path)
+
+
 def test_a_sequence_that_changes_at_an_unknown_place_keeps_its_order() -> None:
     nodes = [
         *picked()[0].graph.node[:6],

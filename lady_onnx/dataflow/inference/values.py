@@ -7,6 +7,7 @@ with onnx's reference operators.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 from onnx import NodeProto
@@ -32,7 +33,7 @@ class TensorValues:
         versions: the operator sets of its nodes.
 
     Attributes:
-        read: the names of the weights that were read for their values.
+        read: the names of the weights on which a value that was asked for depends.
     """
 
     def __init__(self, graph: Graph, types: TensorTypes, versions: NodeVersions):
@@ -41,6 +42,8 @@ class TensorValues:
         self._copied: dict[str, str] = {}
         """By tensor the one whose values it has."""
         self._found: dict[str, np.ndarray | None] = {}
+        self._sources: dict[str, frozenset[str]] = {}
+        """By tensor the weights on which its values depend."""
         # the whole graph from the start: a value may be asked for before the walk is there
         self._producers = {o: n for n in graph.nodes for o in n.output if o}
 
@@ -60,6 +63,14 @@ class TensorValues:
 
     def find_value(self, name: str) -> np.ndarray | None:
         """Return the values of a tensor, None unless they follow from constants and shapes."""
+        value = self._follow(name)
+        # A weight on the way to values that are not known has told nothing: it keeps its freedom.
+        if value is not None:
+            self.read |= self._sources.get(name, frozenset())
+        return value
+
+    def _follow(self, name: str) -> np.ndarray | None:
+        """Return the values of a tensor, and keep them and their sources."""
         if name not in self._found:
             # A tensor that depends on itself, through the body of a loop, has no known values.
             self._found[name] = None
@@ -67,13 +78,15 @@ class TensorValues:
         return self._found[name]
 
     def _compute_value(self, name: str) -> np.ndarray | None:
-        """Compute the values of a tensor from those that its node reads."""
+        """Compute the values of a tensor from those that its node reads, and note the sources."""
         if name in self._copied:
-            return self.find_value(self._copied[name])
+            value = self._follow(self._copied[name])
+            self._note_sources(name, [self._copied[name]])
+            return value
         if name in self._graph.tensors:
             if math.prod(self._graph.shape(name)) > MAX_READ_ELEMENTS:
                 return None
-            self.read.add(name)
+            self._sources[name] = frozenset([name])
             return self._graph.array(name)
         node = self._producers.get(name)
         # operators of other domains are taken to give neither shapes nor indices
@@ -104,11 +117,16 @@ class TensorValues:
         if any(shape is not None and math.prod(shape) > MAX_READ_ELEMENTS for shape in sizes):
             return None
         values: dict[str, np.ndarray] = {}
-        for operand in node.input:
-            if operand:
-                value = self.find_value(operand)
-                if value is None:
-                    return None
-                values[operand] = value
+        for operand in filter(None, node.input):
+            value = self._follow(operand)
+            if value is None:
+                return None
+            values[operand] = value
+        self._note_sources(name, values)
         opsets = {o.domain: o.version for o in self._versions.list_opsets(node)}
         return evaluate_node(node, name, values, opsets)
+
+    def _note_sources(self, name: str, operands: Iterable[str]) -> None:
+        """Note that the values of a tensor depend on what those of its operands depend on."""
+        found = [self._sources.get(o, frozenset()) for o in operands]
+        self._sources[name] = frozenset().union(*found)
