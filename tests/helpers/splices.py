@@ -159,7 +159,10 @@ def splice(g: Grown, current: str, number: int, width: int) -> str:
             f"{prefix}0places", onnx.TensorProto.FLOAT, [1, 1, SIZE, SIZE]
         )
     )
-    result = g.node("Add", [back, f"{prefix}0places"])[0]
+    # The addend is bounded: the channels share it, so a norm over them takes it away, and of a huge
+    # one would leave rounding alone.
+    places = g.node("Tanh", [f"{prefix}0places"])[0]
+    result = g.node("Add", [back, places])[0]
     g.maps[result] = made
     return result
 
