@@ -87,4 +87,5 @@ def hash_values(array: np.ndarray) -> int:
         mixed = (part + np.uint64(1)) * HASH_FACTOR
         mixed ^= mixed >> np.uint64(32)
         total += int((mixed * mixed).sum(dtype=np.uint64))
-    return total
+    # a part's sum is one modulo 2**64, and how often it wraps depends on what lies in the part
+    return total % 2**64

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.numerics import hash_values
+from lady_onnx.numerics import HASHED_ELEMENTS, hash_values
 
 from ..helpers.builders import build
 from ..helpers.networks import convolutional
@@ -129,3 +129,14 @@ def test_flipped_signs_are_seen_whatever_their_number() -> None:
     assert hash_values(values) == hash_values(values[::-1])
     for flipped in ([-1, -1, 1, 1], [1, 1, -1, -1], [-1, -1, -1, -1], [-1, 1, 1, 1]):
         assert hash_values(values) != hash_values(values * np.array(flipped, np.float32))
+
+
+def test_the_hash_of_many_values_does_not_depend_on_their_order() -> None:
+    """They are hashed in parts, and no part of a weight knows the order of another one."""
+    generator = np.random.default_rng(0)
+    values = generator.standard_normal(3 * HASHED_ELEMENTS + 5, np.float32)
+    for _ in range(5):
+        shuffled = generator.permutation(values)
+        assert hash_values(values) == hash_values(shuffled)
+    shuffled[0] += 1
+    assert hash_values(values) != hash_values(shuffled)
