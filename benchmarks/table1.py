@@ -50,8 +50,8 @@ from lady_onnx.matching.evidence.scores import compute_cosines
 from lady_onnx.matching.incoming import find_incoming_slots
 from lady_onnx.numerics import as_finite
 from lady_onnx.pipeline.picture import draw_matrices
-from lady_onnx.runtime.data import read_data
-from lady_onnx.runtime.metrics import compute_metric
+from lady_onnx.runtime.comparing.data import read_data
+from lady_onnx.runtime.comparing.metrics import compute_metric
 from lady_onnx.runtime.sessions import open_session, run_sample
 from lady_onnx.scaling.walk import find_scalings
 from lady_onnx.symmetry.finder import extract_groups

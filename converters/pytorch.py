@@ -17,9 +17,9 @@ from onnx import NodeProto
 from torch import Tensor
 
 from lady_onnx.editing.attacks import Attacked
-from lady_onnx.editing.permuting import Model, find_groups
+from lady_onnx.editing.permuting import find_groups
 from lady_onnx.errors import LadyError
-from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.loading import Model, load_graph
 from lady_onnx.graph.model import Graph
 from lady_onnx.graph.nodes import describe_node, read_attributes
 from lady_onnx.numerics import is_float_array

@@ -41,9 +41,9 @@ if TYPE_CHECKING:
     from .pipeline.inspection import verify as verify
     from .pipeline.result import Resync as Resync
     from .pipeline.resynchronization import resync as resync
-    from .runtime.verification import OutputDifference as OutputDifference
-    from .runtime.verification import Run as Run
-    from .runtime.verification import Verification as Verification
+    from .runtime.comparing.verification import OutputDifference as OutputDifference
+    from .runtime.comparing.verification import Run as Run
+    from .runtime.comparing.verification import Verification as Verification
     from .symmetry.explanation import Explanation as Explanation
     from .symmetry.explanation import Tie as Tie
 
@@ -57,15 +57,15 @@ _HOMES = {
     "Group": "groups.model",
     "LadyError": "errors",
     "Match": "matching.matches",
-    "OutputDifference": "runtime.verification",
+    "OutputDifference": "runtime.comparing.verification",
     "Permuted": "editing.permuting",
     "Pin": "groups.model",
     "Resync": "pipeline.result",
-    "Run": "runtime.verification",
+    "Run": "runtime.comparing.verification",
     "Slot": "groups.model",
     "Symmetry": "groups.model",
     "Tie": "symmetry.explanation",
-    "Verification": "runtime.verification",
+    "Verification": "runtime.comparing.verification",
     "attack": "editing.attacks",
     "check": "pipeline.checking",
     "divergence": "diagnosis.divergence",

@@ -104,6 +104,18 @@ def add_custom_ops_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_state_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare the outputs that are fed back as inputs."""
+    parser.add_argument(
+        "--state",
+        metavar="OUTPUT=INPUT",
+        action="append",
+        default=[],
+        help="an output that is fed back as an input, beside those that their names tell; "
+        "`none` where names are not to be believed",
+    )
+
+
 def add_output_argument(parser: argparse.ArgumentParser) -> None:
     """Declare the file that a command must be told to write."""
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write")

@@ -14,7 +14,7 @@ from ..errors import LadyError, UsageError
 from ..graph.loading import load_graph
 from ..graph.model import Graph
 from ..reporting import count_things
-from ..runtime.data import read_data
+from ..runtime.comparing.data import read_data
 from .arguments import (
     CommandParser,
     add_common_arguments,

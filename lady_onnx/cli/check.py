@@ -9,7 +9,7 @@ import lady_onnx as lady
 
 from ..errors import UsageError, suggest_name
 from ..pipeline.verdicts import ACCEPTED, VERDICTS
-from .arguments import VERBOSE, add_custom_ops_argument, parse_share
+from .arguments import VERBOSE, add_custom_ops_argument, add_state_argument, parse_share
 from .console import print_details, print_headline, print_json
 from .progress import show_phase
 
@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the least share of units that must be recognised for exit code 0, 0 to 1 (0)",
     )
     add_custom_ops_argument(parser)
+    add_state_argument(parser)
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -38,7 +39,11 @@ def run_command(args: argparse.Namespace) -> int:
     accepted = _read_accepted(args.accept)
     with show_phase("matching", args.verbosity, is_counted=True) as progress:
         found = lady.check(
-            args.reference, args.suspect, custom_ops=args.custom_ops, progress=progress
+            args.reference,
+            args.suspect,
+            custom_ops=args.custom_ops,
+            states=args.state,
+            progress=progress,
         )
     passes = found.verdict in accepted and found.recognised >= args.min_recognised
     if args.json:

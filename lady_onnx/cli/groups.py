@@ -6,12 +6,12 @@ import argparse
 
 import lady_onnx as lady
 
-from ..editing.permuting import Model
 from ..errors import UsageError
-from ..graph.loading import load_graph
+from ..graph.loading import Model, load_graph
 from ..reporting import SCHEMA_VERSION, to_plain
 from ..symmetry.drawing import draw_dot
 from ..symmetry.explanation import Explanation
+from .arguments import add_state_argument
 from .console import print_details, print_headline, print_json
 from .progress import show_phase
 
@@ -29,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OUTPUT=INPUT",
         help="an output that is another part's input",
     )
+    add_state_argument(parser)
     parser.add_argument(
         "--explain",
         metavar="INITIALIZER[:AXIS]",
@@ -46,10 +47,10 @@ def run_command(args: argparse.Namespace) -> int:
     if args.explain:
         return _explain_weight(args)
     if args.dot:
-        graph = load_graph(_join_parts(args))
+        graph = load_graph(_join_parts(args), args.state)
         print(draw_dot(graph, lady.find_groups(graph)), end="")
         return 0
-    model = _join_parts(args)
+    model = load_graph(_join_parts(args), args.state)
     with show_phase("finding groups", args.verbosity):
         symmetry = lady.find_groups(model)
     if args.json:
@@ -75,7 +76,7 @@ def _join_parts(args: argparse.Namespace) -> Model:
 def _explain_weight(args: argparse.Namespace) -> int:
     """Print what holds the axes of one weight."""
     name, _, axis = args.explain.rpartition(":")
-    graph = load_graph(_join_parts(args))
+    graph = load_graph(_join_parts(args), args.state)
     # A colon and a number may also be the end of a weight's name.
     is_whole = args.explain in graph.tensors or not axis.isdecimal()
     place = (args.explain, None) if is_whole else (name, int(axis))

@@ -9,7 +9,7 @@ import lady_onnx as lady
 
 from ..errors import UsageError
 from ..graph.loading import load_graph
-from .arguments import add_output_argument, parse_natural
+from .arguments import add_output_argument, add_state_argument, parse_natural
 from .console import print_headline, print_json
 from .destinations import claim_destination
 from .progress import show_phase
@@ -25,12 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--permutation", metavar="P.json", help="apply this, not a random one")
     parser.add_argument("--inverse", action="store_true", help="undo the given permutation")
+    add_state_argument(parser)
     parser.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
 
 
 def run_command(args: argparse.Namespace) -> int:
     """Permute a model and write it."""
-    model = load_graph(args.model)
+    model = load_graph(args.model, args.state)
     taken = model.files | ({Path(args.permutation).resolve()} if args.permutation else set())
     out = claim_destination(Path(args.output), taken)
     record = None

@@ -16,7 +16,7 @@ from ..matching.assignment import ASSIGNMENTS
 from ..pipeline.options import EVIDENCE_CHOICES, VERIFY_CHOICES
 from ..reporting import count_things
 from ..runtime.providers import PROVIDERS
-from .arguments import add_custom_ops_argument
+from .arguments import add_custom_ops_argument, add_state_argument
 from .console import print_details, print_headline, print_json
 from .destinations import claim_destination
 from .progress import show_phase
@@ -61,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with argmax, the paper's (optimal)",
     )
     add_custom_ops_argument(parser)
+    add_state_argument(parser)
 
 
 def _add_destinations(parser: argparse.ArgumentParser) -> None:
@@ -94,6 +95,7 @@ def run_command(args: argparse.Namespace) -> int:
             evidence=args.evidence,
             assignment=args.assignment,
             custom_ops=args.custom_ops,
+            states=args.state,
             progress=progress,
         )
     result.save(out)

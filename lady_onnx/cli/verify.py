@@ -9,6 +9,7 @@ import lady_onnx as lady
 from ..runtime.providers import PROVIDERS
 from .arguments import (
     add_custom_ops_argument,
+    add_state_argument,
     parse_magnitude,
     parse_natural,
     parse_positive,
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="largest difference, relative to the largest output",
     )
     add_custom_ops_argument(parser)
+    add_state_argument(parser)
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -51,6 +53,7 @@ def run_command(args: argparse.Namespace) -> int:
             provider=args.provider,
             tolerance=args.tolerance,
             custom_ops=args.custom_ops,
+            states=args.state,
         )
     if args.json:
         print_json(found.to_dict())

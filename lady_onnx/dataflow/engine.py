@@ -34,10 +34,11 @@ from .labels.roles import Role, to_dense
 from .labels.tensors import Tensor, make_opaque
 from .labels.weights import Labelling
 from .state import Result, WalkState
+from .state_loop import GRAPH_OUTPUT, StateLoop, solve_state_lengths
 from .transfer import apply_rule
 from .value_numbering import ValueNumbering
 
-SYMBOLIC_SIZES = (64, 16, 32, 224, 640, 7, 512, 16000)
+SYMBOLIC_SIZES = (64, 16, 32, 224, 640, 7, 256, 512, 16000)
 """Sizes to try for the symbolic axes of the graph's inputs, the likeliest first.
 
 An axis may be one of a sequence, of a picture (32, 224, 640) or of sound at 16 kHz; networks often
@@ -46,7 +47,6 @@ accept only lengths that their strides divide.
 MAX_AXIS_ELEMENTS = 1 << 24
 """Axes of more elements are not followed, nor is what a node says that makes one."""
 NO_RULE = "no rule"
-GRAPH_OUTPUT = "graph output"
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ class Analysis:
         steps: the nodes in the order of the walk, those of bodies among them, with what their rules
             say; None in place of a rule where the node pins what it touches.
         tensors: the abstract value of every tensor.
+        states: the outputs that are fed back, by the inputs, whose roles stand among those of the
+            weights.
     """
 
     facts: Facts
@@ -69,6 +71,7 @@ class Analysis:
     unknown: dict[str, int] = field(default_factory=dict)
     steps: list[tuple[NodeProto, rules.Kind | None]] = field(default_factory=list)
     tensors: dict[str, Tensor] = field(default_factory=dict)
+    states: dict[str, str] = field(default_factory=dict)
 
     def expand_runs(self) -> Analysis:
         """Return the same analysis with arrays in place of runs of labels."""
@@ -116,6 +119,7 @@ class Engine:
         self._read: set[str] = set()
         for name, shape in shapes.items():
             self.state.tensors[name] = make_opaque(shape, GRAPH_INPUT)
+        self._states = StateLoop(self.state, shapes)
 
     def run(self, limit: float) -> Analysis | None:
         """Walk over all nodes, and return None as soon as `limit` of them have failed."""
@@ -132,10 +136,12 @@ class Engine:
         state.labelling.pin_values(sorted(values & weights.keys()))
         for output in outputs:
             facts.node = output.name
-            self._pin(output.name, GRAPH_OUTPUT)
+            if not self._states.close(output.name):
+                self._pin(output.name, GRAPH_OUTPUT)
         facts.node = ""
         state.labelling.finish()
-        return Analysis(facts, weights, values, self.unknown, state.steps, state.tensors)
+        states = self._states.inputs
+        return Analysis(facts, weights, values, self.unknown, state.steps, state.tensors, states)
 
     def step(self, node: NodeProto) -> None:
         """Take in everything that one node says.
@@ -163,8 +169,13 @@ class Engine:
             fits = False
             self._give_up(node, f"does not fit its rule ({why})")
         self.failed += not fits or any(
-            o and o not in state.tensors and o not in state.sequences for o in node.output
+            o and (self._is_empty(o) or (o not in state.tensors and o not in state.sequences))
+            for o in node.output
         )
+
+    def _is_empty(self, name: str) -> bool:
+        """Tell whether a tensor has no element: its length did not suffice for what came before."""
+        return 0 in (self.state.inference.types.known_shape(name) or ())
 
     def is_read(self, node: NodeProto, name: str) -> bool:
         """Tell whether anything reads a result of a node; in a body that is taken for granted."""
@@ -323,7 +334,8 @@ def analyse_graph(
     """
     # a walk that is worse than the best one stops early; the first one is never stopped
     best: tuple[float, Analysis | None] = math.inf, None
-    for shapes, loose in choose_input_shapes(graph, SYMBOLIC_SIZES):
+    known = solve_state_lengths(graph, SYMBOLIC_SIZES)
+    for shapes, loose in choose_input_shapes(graph, SYMBOLIC_SIZES, known):
         engine = Engine(
             graph, constant_along or graph.constant_along, number or graph.number, shapes, loose
         )

@@ -27,7 +27,7 @@ from ..errors import (
     check_whole_number,
     suggest_name,
 )
-from ..graph.loading import load_graph
+from ..graph.loading import Model, load_graph
 from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..groups.permutations import Arrays
@@ -35,7 +35,6 @@ from ..numerics import is_float_array
 from ..reporting import Report
 from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
-from .permuting import Model
 
 ATTACKED_NOTE = "attacked"
 """What the metadata of an altered model say was done to it."""

@@ -18,23 +18,22 @@ from ..errors import (
     check_whole_number,
     suggest_name,
 )
-from ..graph.loading import load_graph
+from ..graph.loading import Model, load_graph
 from ..graph.model import Graph, map_weights
-from ..groups.model import Group, Symmetry
+from ..groups.model import Group, StateOrder, Symmetry
 from ..groups.permutations import Nesting, Permutations, invert_permutations, permute_arrays
 from ..reporting import Report, count_things
 from ..symmetry.finder import extract_groups
 from .permutation_files import read_permutation, write_permutation
 
-Model = str | os.PathLike[str] | ModelProto | Graph
-"""A path, a model in memory, or a graph that is loaded already."""
 
-
-def find_groups(model: Model) -> Symmetry:
+def find_groups(model: Model, *, states: Sequence[str] = ()) -> Symmetry:
     """Find every group of interchangeable units of a model, and what is pinned.
 
     Args:
         model: a path or a model.
+        states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
+            names tell; `none` among them where names are not to be believed.
 
     Returns:
         The permutation symmetry.
@@ -42,7 +41,7 @@ def find_groups(model: Model) -> Symmetry:
     Raises:
         LadyError: the model cannot be read.
     """
-    return extract_groups(analyse_graph(load_graph(model)))
+    return extract_groups(analyse_graph(load_graph(model, states)))
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,15 +74,28 @@ class Permuted(Report):
         """Write what was applied, in the format `lady-onnx-permutation/1`."""
         write_permutation(path, self.symmetry.groups, self.permutations, self.seed)
 
+    @property
+    def moved_states(self) -> tuple[StateOrder, ...]:
+        """The outputs that are fed back as inputs, and have another order than before."""
+        moved = {g for g, p in self.permutations.items() if (p != np.arange(p.size)).any()}
+        return tuple(s for s in self.symmetry.states if not moved.isdisjoint(s.groups))
+
     def headline(self) -> str:
         """Say in one line how much was moved."""
         moved = count_things(count_moved(self.permutations), "unit")
-        return f"{moved} moved in {count_things(len(self.permutations), 'group')}"
+        states = self.moved_states
+        also = f"; {count_things(len(states), 'state')} in another order" if states else ""
+        return f"{moved} moved in {count_things(len(self.permutations), 'group')}{also}"
 
     def to_fields(self) -> dict[str, Any]:
         """Return the fields of the JSON object."""
         moved = count_moved(self.permutations)
-        return {"groups": len(self.permutations), "units_moved": moved, "seed": self.seed}
+        return {
+            "groups": len(self.permutations),
+            "units_moved": moved,
+            "seed": self.seed,
+            "states": [s.output for s in self.moved_states],
+        }
 
 
 PERMUTED_NOTE = "permuted"
@@ -124,6 +136,7 @@ def permute(
     groups: Sequence[str] | None = None,
     permutations: Mapping[str, np.ndarray] | str | os.PathLike[str] | None = None,
     inverse: bool = False,
+    states: Sequence[str] = (),
 ) -> Permuted:
     """Apply a random element of a model's permutation symmetry, or a given one.
 
@@ -134,6 +147,8 @@ def permute(
         permutations: what to apply instead, by group id int64 [size], or the path of a file that
             `save_permutation` wrote.
         inverse: whether to undo the given permutations instead.
+        states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
+            names tell; `none` among them where names are not to be believed.
 
     Returns:
         The permuted model, and what was applied.
@@ -147,7 +162,7 @@ def permute(
     if permutations is not None and groups is not None:
         raise LadyError("give groups, for random permutations, or permutations, not both")
     check_whole_number("seed", seed)
-    graph = load_graph(model)
+    graph = load_graph(model, states)
     symmetry = find_groups(graph)
     chosen = _choose_groups(graph, symmetry, groups)
     is_random = permutations is None

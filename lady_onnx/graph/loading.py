@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
-from ..errors import FormatError, LadyError, MissingFileError, to_one_line
+from ..errors import ArchitectureError, FormatError, LadyError, MissingFileError, to_one_line
 from .external import is_external
 from .formats import (
     explain_address,
@@ -19,20 +20,66 @@ from .formats import (
     suggest_path,
 )
 from .model import Graph
+from .nodes import pair_by_name
+from .states import NO_STATES
 from .validation import check_attributes, check_names, check_versions
 from .wire import split_large_weights
 
+Model = str | os.PathLike[str] | ModelProto | Graph
+"""A path, a model in memory, or a graph that is loaded already."""
 
-def load_graph(source: str | os.PathLike[str] | ModelProto | Graph) -> Graph:
+
+def load_graph(source: Model, states: Sequence[str] = ()) -> Graph:
     """Return the graph of a file, or of a model in memory.
 
     Args:
-        source: a path, a model, or a graph, which is returned as it is.
+        source: a path, a model, or a graph.
+        states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
+            names tell; `none` among them where names are not to be believed.
 
     Raises:
         LadyError: the file is missing, is not ONNX, is cut short, lacks external data, or says two
-            things at once.
+            things at once; or a state does not fit it.
     """
+    graph = _load_source(source)
+    if states:
+        # a graph that somebody gave is not changed
+        graph = graph.copy() if isinstance(source, Graph) else graph
+        graph.given_states = tuple(states)
+    # looked at before any work is done
+    assert graph.states is not None
+    return graph
+
+
+def load_pair(reference: Model, suspect: Model, states: Sequence[str] = ()) -> tuple[Graph, Graph]:
+    """Return the graphs of a reference and of a suspect, whose states are those of the reference.
+
+    Args:
+        reference: a path, a model, or a graph.
+        suspect: another one.
+        states: the states of the reference, see `load_graph`.
+
+    Raises:
+        LadyError: one cannot be loaded, or a state does not fit it.
+    """
+    ours, theirs = load_graph(reference, states), load_graph(suspect)
+    sides = [
+        [[v.name for v in values] for values in (g.model.graph.output, g.required_inputs)]
+        for g in (ours, theirs)
+    ]
+    try:
+        outputs, inputs = (dict(pair_by_name(a, b)) for a, b in zip(*sides, strict=True))
+    except ArchitectureError:
+        # models with other inputs or outputs are told apart elsewhere
+        return ours, theirs
+    own = [f"{outputs[s.output]}={inputs[s.input]}" for s in ours.states]
+    if {f"{s.output}={s.input}" for s in theirs.states} == set(own):
+        return ours, theirs
+    return ours, load_graph(theirs, [NO_STATES, *own])
+
+
+def _load_source(source: Model) -> Graph:
+    """Return the graph of a source, with the states that its names tell."""
     if isinstance(source, Graph):
         return source
     if isinstance(source, ModelProto):

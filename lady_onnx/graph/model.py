@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from ..rules.vocabulary.types import KNOWN_TYPES
 from .external import is_external, locate_data, map_data, write_data
 from .files import open_atomically
 from .nodes import list_bodies, list_nodes, sort_topologically
+from .states import NO_STATES, State, find_states, list_unit_axes, read_given_states
 from .values import has_nan, is_constant_along, view_bits
 from .weights import list_weights, shape_bytes, write_values
 
@@ -39,6 +40,8 @@ class Graph:
         model: the ONNX model, without external data.
         path: the file that it came from, None for a model in memory.
         left: the bytes, uint8 [size], of weights that were left out of `model`.
+        given_states: `OUTPUT=INPUT` each: outputs that are fed back as inputs; `none` where names
+            tell no states.
 
     Raises:
         LadyError: two weights have one name, or the type or shape of a weight cannot be read.
@@ -50,6 +53,7 @@ class Graph:
         tensors: every initializer by its name, and every Constant node's tensor by the name of its
             output; those of a subgraph as `node/attribute/name`, those of a local function as
             `domain.function/name`.
+        given_states: as given.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Graph:
         model: ModelProto,
         path: Path | None = None,
         left: Mapping[str, np.ndarray] | None = None,
+        given_states: Sequence[str] = (),
     ):
         self.model = model
         self.path = path
@@ -66,6 +71,7 @@ class Graph:
         self._changed: dict[str, np.ndarray] = {}
         # What was asked before a weight was replaced is not forgotten: replace weights of copies.
         self._constant_along: dict[str, list[bool]] = {}
+        self.given_states = given_states
         for name, tensor, _ in list_weights(model):
             if name in self.tensors:
                 what = f"two weights are called '{name}'; give the nodes that hold them other names"
@@ -103,6 +109,29 @@ class Graph:
     def required_inputs(self) -> list[ValueInfoProto]:
         """The inputs that a caller has to give: those that no initializer stands for."""
         return [v for v in self.model.graph.input if v.name not in self.tensors]
+
+    @functools.cached_property
+    def states(self) -> tuple[State, ...]:
+        """The outputs that are fed back as inputs: those given, and those that names tell.
+
+        Raises:
+            LadyError: a given state does not fit the graph.
+        """
+        graph, inputs = self.model.graph, self.required_inputs
+        given = read_given_states(self.name, graph, inputs, self.given_states)
+        taken = {n for s in given for n in (s.output, s.input)}
+        found = () if NO_STATES in self.given_states else find_states(graph, inputs)
+        return given + tuple(s for s in found if taken.isdisjoint((s.output, s.input)))
+
+    @property
+    def settled_states(self) -> tuple[str, ...]:
+        """The states as they may be given to a graph with inputs and outputs of the same names."""
+        return NO_STATES, *(f"{s.output}={s.input}" for s in self.states)
+
+    @functools.cached_property
+    def unit_axes(self) -> Mapping[str, tuple[int, ...]]:
+        """By input that is a state the axes along which its units may lie."""
+        return list_unit_axes(self.model.graph, self.required_inputs, self.states)
 
     @property
     def declares_inner_values(self) -> bool:
@@ -192,7 +221,7 @@ class Graph:
 
         What is not replaced is shared.
         """
-        twin = Graph(self.model, self.path, self._left)
+        twin = Graph(self.model, self.path, self._left, self.given_states)
         twin._changed = dict(self._changed)
         return twin
 

@@ -119,6 +119,21 @@ class Pin:
     node: str
 
 
+@dataclass(frozen=True)
+class StateOrder:
+    """An output that is fed back as an input, and the groups whose order both have.
+
+    Attributes:
+        output: The output's name.
+        input: The input's name.
+        groups: The ids of the groups whose units lie in it.
+    """
+
+    output: str
+    input: str
+    groups: tuple[str, ...]
+
+
 @dataclass(frozen=True, repr=False)
 class Symmetry(Report):
     """The permutation symmetry of a graph.
@@ -127,11 +142,13 @@ class Symmetry(Report):
         groups: All groups, inner ones before the groups that hold them.
         pinned: What must keep its order.
         unknown_operators: The operators without a rule, by name, in ascending order.
+        states: The outputs that are fed back as inputs, such as the keys and values of a cache.
     """
 
     groups: tuple[Group, ...]
     pinned: tuple[Pin, ...]
     unknown_operators: tuple[str, ...]
+    states: tuple[StateOrder, ...] = ()
 
     @property
     def symmetry_bits(self) -> float:
@@ -189,4 +206,5 @@ class Symmetry(Report):
             "symmetry_bits": self.symmetry_bits,
             "pinned": self.pinned,
             "unknown_operators": self.unknown_operators,
+            "states": self.states,
         }

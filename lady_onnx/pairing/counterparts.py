@@ -318,7 +318,11 @@ def _copy_shared_weights(form: Form, paired_names: Iterable[str]) -> Form:
                 node.input[k] = fresh = _add_copy(model, weights[name], name, taken)
                 leaves[fresh] = form.leaves[name]
             used.add(name)
-    return replace(form, graph=Graph(model, form.graph.path), leaves=leaves)
+    return replace(
+        form,
+        graph=Graph(model, form.graph.path, given_states=form.graph.given_states),
+        leaves=leaves,
+    )
 
 
 def _add_copy(model: onnx.ModelProto, tensor: onnx.TensorProto, name: str, taken: set[str]) -> str:

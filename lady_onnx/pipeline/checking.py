@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..editing.permuting import Model
 from ..errors import ArchitectureError
+from ..graph.loading import Model
 from ..matching.alignment import Progress
 from ..reporting import MAX_SHOWN_ENTRIES, Report
 from .result import Resync
@@ -68,6 +68,7 @@ def check(
     suspect: Model,
     *,
     custom_ops: Sequence[str] = (),
+    states: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Check:
     """Judge what a suspect is to a reference.
@@ -76,6 +77,8 @@ def check(
         reference: a path or a model.
         suspect: a path or a model.
         custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
+        states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
+            names tell; `none` among them where names are not to be believed.
         progress: called with the number of groups that are matched, and that of all.
 
     Returns:
@@ -87,7 +90,14 @@ def check(
     """
     try:
         # A verdict rests on the programs and the weights, so that outputs need not be compared.
-        found = resync(reference, suspect, verify="none", custom_ops=custom_ops, progress=progress)
+        found = resync(
+            reference,
+            suspect,
+            verify="none",
+            custom_ops=custom_ops,
+            states=states,
+            progress=progress,
+        )
     except ArchitectureError as error:
         return Check("unrelated", str(error))
     judged = found.judged

@@ -17,8 +17,8 @@ from ..graph.model import Graph, map_weights
 from ..groups.permutations import Nesting, invert_permutations
 from ..matching.evidence.scores import compute_similarities
 from ..reporting import Report
-from ..runtime.comparison import SessionPair, compare_models
-from ..runtime.data import read_data
+from ..runtime.comparing.comparison import SessionPair, compare_models
+from ..runtime.comparing.data import read_data
 from .picture import draw_matrices
 from .result import Resync
 from .resynchronization import resync

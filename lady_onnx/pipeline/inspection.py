@@ -12,23 +12,27 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from onnx import ModelProto
 
-from ..editing.permuting import Model
 from ..errors import UnknownNameError, suggest_name
 from ..graph.linking import link_graphs
-from ..graph.loading import load_graph
-from ..runtime.comparison import SessionPair, compare_models
-from ..runtime.data import read_data
-from ..runtime.verification import Verification
+from ..graph.loading import Model, load_graph, load_pair
+from ..runtime.comparing.comparison import compare_models
+from ..runtime.comparing.data import read_data
+from ..runtime.comparing.verification import Verification
 from ..symmetry.explanation import Explanation, explain_axes
+from .verification import open_pair
 
 
-def explain(model: Model, initializer: str, axis: int | None = None) -> tuple[Explanation, ...]:
+def explain(
+    model: Model, initializer: str, axis: int | None = None, *, states: Sequence[str] = ()
+) -> tuple[Explanation, ...]:
     """Explain why the axes of a weight are pinned, or what they are tied to, node by node.
 
     Args:
         model: a path or a model.
         initializer: the weight's name, as `find_groups` gives it.
         axis: one axis, counted from 0; all by default.
+        states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
+            names tell; `none` among them where names are not to be believed.
 
     Returns:
         One explanation an axis.
@@ -36,7 +40,7 @@ def explain(model: Model, initializer: str, axis: int | None = None) -> tuple[Ex
     Raises:
         LadyError: the model does not have that weight or axis.
     """
-    graph = load_graph(model)
+    graph = load_graph(model, states)
     if initializer not in graph.tensors:
         known = f"{suggest_name(initializer, graph.tensors)}`lady-onnx groups --json` lists them"
         raise UnknownNameError(f"{graph.name}: no weight '{initializer}'; {known}")
@@ -71,6 +75,7 @@ def verify(  # noqa: PLR0913 - people call it, each argument by its name
     provider: str = "auto",
     tolerance: float | None = None,
     custom_ops: Sequence[str] = (),
+    states: Sequence[str] = (),
 ) -> Verification:
     """Run two models on the same inputs under onnxruntime and compare their outputs.
 
@@ -86,13 +91,15 @@ def verify(  # noqa: PLR0913 - people call it, each argument by its name
         tolerance: the largest difference, relative to the largest output, that counts as equal; by
             default 1e-4, and 1e-2 for half precision.
         custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
+        states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
+            names tell; `none` among them where names are not to be believed.
 
     Raises:
         LadyError: a model cannot be read or run.
     """
     arrays = data if data is None or isinstance(data, Mapping) else read_data(data)
     return compare_models(
-        SessionPair(load_graph(a), load_graph(b), provider, custom_ops),
+        open_pair(*load_pair(a, b, states), provider, custom_ops),
         samples=samples,
         seed=seed,
         data=arrays,

@@ -19,7 +19,7 @@ from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..matching.matches import Match
 from ..reporting import MAX_SHOWN_ENTRIES, Report
-from ..runtime.verification import Verification
+from ..runtime.comparing.verification import Verification
 from .verdicts import Verdict, judge_suspect, measure_recognised
 from .wording import (
     describe_findings,

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..editing.permuting import Model
-from ..graph.loading import load_graph
+from ..graph.loading import Model, load_pair
 from ..matching.alignment import Progress
 from .alignment import align_units
 from .diagnosing import Diagnosis, diagnose
@@ -37,6 +36,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     evidence: str = "all",
     assignment: str = "optimal",
     custom_ops: Sequence[str] = (),
+    states: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> Resync:
     """Find where every unit of the reference lies in the suspect, and put it back.
@@ -57,6 +57,8 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
         assignment: `optimal`, or `argmax`, which takes the likeliest for every unit. With
             `incoming` evidence that is the paper's Algorithm 1.
         custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
+        states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
+            names tell; `none` among them where names are not to be believed.
         progress: called with the number of groups that are matched, and that of all.
 
     Returns:
@@ -71,7 +73,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     )
     options.check()
     start = time.perf_counter()
-    ours, theirs = load_graph(reference), load_graph(suspect)
+    ours, theirs = load_pair(reference, suspect, states)
     ours.check_numbers()
     theirs.check_numbers()
     pairing = pair_networks(ours, theirs, options)

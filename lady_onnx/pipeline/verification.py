@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..dataflow.engine import SYMBOLIC_SIZES
+from ..dataflow.state_loop import solve_state_lengths
 from ..errors import LadyError
 from ..graph.model import Graph
-from ..runtime.comparison import SessionPair, compare_models
-from ..runtime.verification import Verification
+from ..runtime.comparing.comparison import SessionPair, compare_models
+from ..runtime.comparing.verification import Verification
 from .options import Options
 
 
@@ -26,6 +29,13 @@ class Preservation:
     verification: Verification | None = None
 
 
+def open_pair(
+    a: Graph, b: Graph, provider: str = "auto", custom_ops: Sequence[str] = ()
+) -> SessionPair:
+    """Open sessions of two models that take the same inputs; see `SessionPair`."""
+    return SessionPair(a, b, provider, custom_ops, solve_state_lengths(a, SYMBOLIC_SIZES))
+
+
 def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservation:
     """Say whether a result computes what the suspect did, and how that is known.
 
@@ -39,7 +49,7 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
     """
     if options.verify in ("auto", "run"):
         try:
-            pair = SessionPair(suspect, result, options.provider, options.custom_ops)
+            pair = open_pair(suspect, result, options.provider, options.custom_ops)
             found = compare_models(pair, samples=options.samples, seed=options.seed)
             return Preservation(found.equal, "run", found)
         except LadyError:
@@ -55,7 +65,7 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
 def have_equal_outputs(a: Graph, b: Graph, options: Options) -> bool:
     """Tell whether two models run on the CPU, and compute the same on random inputs."""
     try:
-        pair = SessionPair(a, b, "cpu", options.custom_ops)
+        pair = open_pair(a, b, "cpu", options.custom_ops)
         return compare_models(pair, samples=options.samples, seed=options.seed).equal
     except LadyError:
         return False

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..graph.model import Graph
+from ..graph.shapes import Sum, find_sums, size_length
 
 SMALL_SIZE = 7
 """A small size of symbolic axes; odd, so that no stride of two divides it."""
@@ -38,16 +39,22 @@ class Axes:
         places: by input, for every axis its size or its symbol.
         base: by symbol, a size at which the model runs.
         batches: the symbols of batches.
+        sums: the symbols of lengths that are sums of others; they are not in `base`.
+        past: the symbols of lengths that states alone have, such as that of a cache; they may be
+            zero.
     """
 
     places: Mapping[str, tuple[int | str, ...]]
     base: Mapping[str, int]
     batches: frozenset[str]
+    sums: Mapping[str, Sum] = field(default_factory=dict)
+    past: frozenset[str] = frozenset()
 
     @property
     def has_pictures(self) -> bool:
         """Whether there are inputs of four axes or more."""
-        return any(len(places) >= 4 for places in self.places.values())
+        # the keys and values of a cache have four axes as well, and are no pictures
+        return not self.past and any(len(places) >= 4 for places in self.places.values())
 
     @property
     def others(self) -> list[str]:
@@ -58,7 +65,9 @@ class Axes:
         """Return the shapes of the inputs at these sizes; other symbols have those of `base`."""
         known = {**self.base, **sizes}
         return {
-            name: tuple(known[p] if isinstance(p, str) else p for p in places)
+            name: tuple(
+                size_length(p, self.sums, known, 0) if isinstance(p, str) else p for p in places
+            )
             for name, places in self.places.items()
         }
 
@@ -81,6 +90,10 @@ def read_axes(graph: Graph, shapes: Shapes) -> Axes:
     places: dict[str, tuple[int | str, ...]] = {}
     base: dict[str, int] = {}
     batches = set()
+    sums = find_sums(graph)
+    units = graph.unit_axes
+    past: set[str] = set()
+    elsewhere: set[str] = set()
     for value in graph.required_inputs:
         dims = value.type.tensor_type.shape.dim
         if value.name not in shapes:
@@ -89,13 +102,33 @@ def read_axes(graph: Graph, shapes: Shapes) -> Axes:
         for axis, dim in enumerate(dims):
             # An axis without a name is tied to no other, so it gets a name of its own.
             symbol = dim.dim_param or f"{value.name}[{axis}]"
-            found.append(dim.dim_value if dim.dim_value > 0 else symbol)
-            if dim.dim_value <= 0:
-                base[symbol] = shapes[value.name][axis]
-                if axis == 0 and len(dims) > 1:
-                    batches.add(symbol)
+            if dim.dim_value > 0 or axis in units.get(value.name, ()):
+                # the length of units is that of weights, whatever it is called
+                found.append(shapes[value.name][axis])
+                continue
+            found.append(symbol)
+            if symbol in sums:
+                continue
+            base[symbol] = shapes[value.name][axis]
+            (past if value.name in units else elsewhere).add(symbol)
+            if axis == 0 and len(dims) > 1:
+                batches.add(symbol)
         places[value.name] = tuple(found)
-    return Axes(places, base, frozenset(batches))
+    # in a run where lengths did not follow from each other, each goes by itself
+    if any(
+        size_length(p, sums, base, 0) != n
+        for name, own in places.items()
+        for p, n in zip(own, shapes[name], strict=True)
+        if isinstance(p, str)
+    ):
+        free = {
+            p: n
+            for name, own in places.items()
+            for p, n in zip(own, shapes[name], strict=True)
+            if isinstance(p, str)
+        }
+        return Axes(places, free, frozenset(batches))
+    return Axes(places, base, frozenset(batches), sums, frozenset(past - elsewhere - batches))
 
 
 def list_small_sizes(axes: Axes) -> list[dict[str, int]]:
@@ -122,6 +155,10 @@ def choose_sizes(axes: Axes, bounds: Sequence[int]) -> Iterator[tuple[str, dict[
             yield _name_sizes(sorted(axes.batches), size), dict.fromkeys(axes.batches, size)
         return
     odd = LARGE_SIZE if axes.has_pictures else SMALL_SIZE
+    if axes.past:
+        # a loop begins without a past
+        past = sorted(axes.past)
+        yield _name_sizes(past, 0), axes.set_all(odd) | dict.fromkeys(past, 0)
     longest, longer = _choose_longer_sizes(axes, bounds)
     for size in dict.fromkeys((odd, 1, longest)):
         yield _name_sizes(axes.others, size), axes.set_all(size)

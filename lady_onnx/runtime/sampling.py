@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,20 +53,28 @@ def draw_telling_samples(
 
 
 def draw_answered_samples(
-    source: Source, session: InferenceSession, count: int, seed: int
+    source: Source,
+    session: InferenceSession,
+    count: int,
+    seed: int,
+    lengths: Mapping[str, int] | None = None,
 ) -> list[Inputs]:
     """Draw random inputs as `draw_telling_samples` does, from a source of inputs.
 
-    The source stays narrow (see `Source.narrow`) if that is what the model needs.
+    The source stays narrow (see `Source.narrow`) if that is what the model needs. `lengths` are
+    known sizes of symbolic axes by name.
     """
     last: LadyError | None = None
     graph = source.graph
-    has_pictures = any(len(i.shape) >= MIN_PICTURE_AXES for i in session.get_inputs())
+    fed = {s.input for s in graph.states}
+    has_pictures = any(
+        len(i.shape) >= MIN_PICTURE_AXES for i in session.get_inputs() if i.name not in fed
+    )
     sizes = PICTURE_SIZES if has_pictures else SEQUENCE_SIZES
     # Whether integers are out of the range of a table that is computed may only show in a run. The
     # loop sets the attribute itself, which keeps the value at which the model ran.
     for source.narrow in (False, True):
-        for shapes, _ in choose_input_shapes(graph, sizes):
+        for shapes, _ in choose_input_shapes(graph, sizes, lengths):
             for name in (i.name for i in session.get_inputs()):
                 if name not in shapes:
                     why = f"input '{name}' has no shape, so no random values fit"

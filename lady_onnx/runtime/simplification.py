@@ -63,7 +63,10 @@ def simplify_models(reference: Graph, suspect: Graph) -> list[tuple[Graph, Graph
             sources.append(Path(folder) / f"{k}.onnx")
             sources[-1].write_bytes(model.SerializeToString())
         return [
-            (Graph(onnx.load(one), reference.path), Graph(onnx.load(two), suspect.path))
+            (
+                Graph(onnx.load(one), reference.path, given_states=reference.settled_states),
+                Graph(onnx.load(two), suspect.path, given_states=suspect.settled_states),
+            )
             for one, two in _optimise_files(sources)
             if one.exists() and two.exists()
         ]

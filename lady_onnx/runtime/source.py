@@ -76,6 +76,7 @@ class Source:
             for v in graph.required_inputs
             if v.type.tensor_type.elem_type
         }
+        self._unit_axes = graph.unit_axes
 
     @functools.cached_property
     def reach(self) -> Reach:
@@ -103,7 +104,9 @@ class Source:
         generator = np.random.default_rng(seed)
         for number in range(count):
             yield {
-                name: self._draw_plain(generator, name, shapes[name], number)
+                name: self._level_state(
+                    name, self._draw_plain(generator, name, shapes[name], number)
+                )
                 for name in self._types
                 if name in shapes
             }
@@ -135,7 +138,21 @@ class Source:
                 made[name] = floats.astype(dtype)
             else:
                 made[name] = self._draw_plain(generator, name, shape, number)
+            made[name] = self._level_state(name, made[name])
         return made
+
+    def _level_state(self, name: str, array: np.ndarray) -> np.ndarray:
+        """Return the input made constant along the units of a state; any other as it is.
+
+        The two models may have their units in two orders. Such a state means the same to both.
+        """
+        axes = [a for a in self._unit_axes.get(name, ()) if array.shape[a] > 1]
+        if not axes or not array.size:
+            return array
+        first = array.take([0], axes[0])
+        for axis in axes[1:]:
+            first = first.take([0], axis)
+        return np.broadcast_to(first, array.shape).copy()
 
     def list_false_flags(self, shapes: Shapes, bits: int) -> list[str]:
         """Return the booleans of one element that these bits make false."""

@@ -51,8 +51,10 @@ def find_symmetry(fold: Fold) -> Symmetry:
     candidates = list_candidates(incidence, causes)
     accepted = accept_candidates(incidence, candidates, causes)
     ordered = order_groups(classed, accepted.groups, colouring.colours)
+    groups, states = name_groups(incidence, unfold_groups(classed, ordered))
     return Symmetry(
-        groups=name_groups(incidence, unfold_groups(classed, ordered)),
+        groups=groups,
         pinned=list_pins(classed, accepted.causes),
         unknown_operators=tuple(sorted(fold.analysis.unknown)),
+        states=states,
     )

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..dataflow.labels.roles import find_varying_axes, sort_distinct
-from ..groups.model import Group, Pin, Slot
+from ..groups.model import Group, Pin, Slot, StateOrder
 from .acceptance import FoundGroup
 from .classes import ClassedFacts
 from .incidence import Incidence, concatenate_ranges
@@ -34,7 +34,9 @@ def order_groups(
         groups: the groups, with slots in any order.
         colours: uint64 [classes], the colours.
     """
-    ranks = {w: r.ndim for w, r in classed.occurrences.roles}
+    # what stands in weights gives the names; what stands in states comes last
+    states = classed.fold.analysis.states
+    ranks = {w: -1 if w in states else r.ndim for w, r in classed.occurrences.roles}
     first: dict[int, tuple] = {}
     keyed: list[tuple[tuple, int, tuple, FoundGroup]] = []
     for group in groups:
@@ -85,15 +87,24 @@ def unfold_groups(classed: ClassedFacts, groups: Sequence[FoundGroup]) -> list[F
     return found
 
 
-def name_groups(incidence: Incidence, groups: Sequence[FoundGroup]) -> tuple[Group, ...]:
+def name_groups(
+    incidence: Incidence, groups: Sequence[FoundGroup]
+) -> tuple[tuple[Group, ...], tuple[StateOrder, ...]]:
     """Name groups, find the units that hold them, and return inner ones first.
 
-    A group is named after its first slot, and after the unit that holds it.
+    A group is named after its first slot, and after the unit that holds it. What stands in states
+    alone is no group: no weight of it could move.
 
     Args:
         incidence: the indexed facts.
         groups: the groups over all their units, in order.
+
+    Returns:
+        The groups, and the states with the ids of the groups that they have the order of.
     """
+    fed = incidence.classed.fold.analysis.states
+    held: dict[str, list[str]] = {source: [] for source in fed}
+    groups = [g for g in groups if any(s.initializer not in fed for s in g.slots)]
     holders = _find_holders(incidence, groups)
     depths = _count_group_depths(holders)
     names: dict[int, str] = {}
@@ -111,8 +122,12 @@ def name_groups(incidence: Incidence, groups: Sequence[FoundGroup]) -> tuple[Gro
         kind = "blocks" if i in holding else "inner" if holders[i] else "channels"
         parents = tuple((names[p], unit) for p, unit in holders[i])
         group = groups[i]
-        named.append(Group(names[i], kind, group.units.size, parents, tuple(group.slots)))
-    return tuple(named)
+        slots = tuple(s for s in group.slots if s.initializer not in fed)
+        named.append(Group(names[i], kind, group.units.size, parents, slots))
+        for source in dict.fromkeys(s.initializer for s in group.slots if s.initializer in fed):
+            held[source].append(names[i])
+    states = (StateOrder(output, source, tuple(held[source])) for source, output in fed.items())
+    return tuple(named), tuple(states)
 
 
 def _find_holders(incidence: Incidence, groups: Sequence[FoundGroup]) -> list[list[Holder]]:
@@ -168,6 +183,8 @@ def list_pins(classed: ClassedFacts, causes: np.ndarray) -> tuple[Pin, ...]:
     pins: dict[tuple[str, int, str], Pin] = {}
     for code in sort_distinct((occurrences.role * count + found)[found >= 0]).tolist():
         weight, role = occurrences.roles[code // count]
+        if weight in classed.fold.analysis.states:
+            continue
         reason, node = describe_cause(facts, code % count)
         # a pin names one axis: the last one where a role runs along several
         for axis in find_varying_axes(role)[-1:]:

@@ -6,7 +6,8 @@ import warnings
 from collections.abc import Mapping
 
 import numpy as np
-from onnx import NodeProto
+from onnx import ModelProto, NodeProto, ValueInfoProto
+from onnx.helper import make_graph, make_model, make_opsetid
 from onnx.reference import ReferenceEvaluator
 
 REFERENCE_ERRORS = (
@@ -45,7 +46,17 @@ def evaluate_node(
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
         try:
-            result = ReferenceEvaluator(node, opsets=dict(opsets)).run(None, dict(values))
+            result = ReferenceEvaluator(_wrap_node(node, opsets)).run(None, dict(values))
         except REFERENCE_ERRORS:
             return None
-    return np.asarray(list(result)[list(node.output).index(name)])
+    return np.asarray(list(result)[[o for o in node.output if o].index(name)])
+
+
+def _wrap_node(node: NodeProto, opsets: Mapping[str, int]) -> ModelProto:
+    """Return a model of one node; of a bare node the evaluator takes the newest version."""
+    inputs, outputs = (
+        [ValueInfoProto(name=n) for n in dict.fromkeys(names) if n]
+        for names in (node.input, node.output)
+    )
+    imports = [make_opsetid(domain, version) for domain, version in opsets.items()]
+    return make_model(make_graph([node], "node", inputs, outputs), opset_imports=imports)

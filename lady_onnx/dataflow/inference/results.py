@@ -40,6 +40,7 @@ class Inference:
         self.types = TensorTypes(graph, loose)
         self.values = TensorValues(graph, self.types, self.versions)
         self._ir_version = graph.model.ir_version
+        self._declared = _resolve_declared(graph, shapes)
         self._inferred: dict[tuple, list[TypeProto | None] | None] = {}
         """The types of results by all that they depend on, see `_make_key`."""
         for value in graph.model.graph.input:
@@ -66,6 +67,15 @@ class Inference:
         self.values.note_producer(node)
         if not self.types.loose.isdisjoint(node.input):
             self.types.loose.update(filter(None, node.output))
+        fits = self._infer_results(node)
+        for name in node.output:
+            # what the file declares counts where nothing is inferred
+            if name in self._declared and self.types.known_shape(name) is None:
+                self.types.declare(name, *self._declared[name])
+        return fits
+
+    def _infer_results(self, node: NodeProto) -> bool:
+        """Infer what `infer` says, without what the file declares."""
         inputs = self._list_operand_types(node)
         if inputs is None:
             return True
@@ -189,6 +199,40 @@ class Inference:
             kind = self.types.find_type(_find_typing_operand(self.types, node))
         if kind is not None and kind.HasField("tensor_type"):
             self.types.declare(name, kind.tensor_type.elem_type, shape)
+
+
+def _resolve_declared(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, tuple[int, ...]]]:
+    """Resolve the types that a file declares of inner values, at one choice of its inputs' shapes.
+
+    Args:
+        graph: the graph.
+        shapes: the shapes of its inputs.
+
+    Returns:
+        By value its element type and its shape, for those whose symbolic lengths all occur in the
+        inputs.
+    """
+    sizes: dict[str, int] = {}
+    for value in graph.required_inputs:
+        dims = value.type.tensor_type.shape.dim
+        sizes.update(
+            (d.dim_param, n) for d, n in zip(dims, shapes.get(value.name, ()), strict=False)
+        )
+    found = {}
+    for value in (*graph.model.graph.value_info, *graph.model.graph.output):
+        kind = value.type.tensor_type
+        if not kind.elem_type or not kind.HasField("shape"):
+            continue
+        lengths = [
+            d.dim_value if d.dim_value > 0 else sizes.get(d.dim_param) if d.dim_param else None
+            for d in kind.shape.dim
+        ]
+        known = tuple(n for n in lengths if n is not None)
+        if len(known) == len(lengths):
+            found[value.name] = kind.elem_type, known
+    return found
 
 
 def _find_typing_operand(types: TensorTypes, node: NodeProto) -> str:

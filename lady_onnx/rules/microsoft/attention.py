@@ -218,7 +218,17 @@ def describe_rotary_embedding(node: Node) -> Kind:
     return Steps(steps, ("y",))
 
 
-@register("GroupQueryAttention", domain=MICROSOFT)
+def shape_group_query_attention(node: Node) -> list[tuple[int, ...]]:
+    """Shape the result as the queries, and the caches as they are after what is new."""
+    b, s, width = require_shape(node)
+    heads, keys = int(node.attributes["num_heads"]), int(node.attributes["kv_num_heads"])
+    d = width // heads if node.shapes[1] else width // (heads + 2 * keys)
+    past = node.shapes[3]
+    length = (past[2] if past else 0) + s
+    return [(b, s, heads * d), (b, keys, length, d), (b, keys, length, d)][: node.results]
+
+
+@register("GroupQueryAttention", domain=MICROSOFT, shape=shape_group_query_attention)
 def describe_group_query_attention(node: Node) -> Kind:
     """Orders of key heads, of the queries of each, and inside them; caches keep theirs."""
     # The operands: 0 query, 1 key, 2 value, 3 past_key, 4 past_value, 5 seqlens_k,

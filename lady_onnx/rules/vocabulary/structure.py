@@ -50,6 +50,15 @@ SPLIT_TO_SEQUENCE = "SplitToSequence"
 SHAPE, SIZE = "Shape", "Size"
 """Operators whose result follows from the shape of the operand alone."""
 
+RECURRENT, FIRST_STATE_OPERAND = frozenset({"GRU", "LSTM", "RNN"}), 5
+"""Recurrent layers, and the first of their operands that are states of an earlier step."""
+
+PARTS_OF_ONE = frozenset(
+    {"Cast", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose"}
+    | {"Unsqueeze"}
+)
+"""Operators that give elements of their first operand, in another place or type."""
+
 
 def normalise_domain(domain: str) -> str:
     """Return a domain under one name: the default domain has two.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..reporting import Report, count_things, format_table
+from ...reporting import Report, count_things, format_table
 
 MAX_SHOWN_OUTPUTS = 10
 """The number of outputs, the worst ones, that a summary lists."""

@@ -7,8 +7,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .axes import Axes, Shapes, choose_sizes
-from .source import PLAIN_SPAN, Inputs, Source, Traits
+from ..axes import Axes, Shapes, choose_sizes
+from ..source import PLAIN_SPAN, Inputs, Source, Traits
 
 MAX_COVERED_ROWS = 256
 """Every row of a table of up to this number of rows is looked up."""

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from ..errors import FormatError
+from ...errors import FormatError
 
 
 def read_data(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:

@@ -7,18 +7,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import LadyError, check_whole_number
-from ..graph.model import Graph
-from ..graph.nodes import list_nodes, pair_by_name
-from ..rules import find_rule
-from ..rules.vocabulary.types import HALF_TYPES
-from .axes import list_small_sizes, read_axes
+from ...errors import LadyError, check_whole_number
+from ...graph.model import Graph
+from ...graph.nodes import list_nodes, pair_by_name
+from ...graph.states import NO_STATES
+from ...rules import find_rule
+from ...rules.vocabulary.types import HALF_TYPES
+from ..axes import list_small_sizes, read_axes
+from ..providers import choose_provider
+from ..sampling import draw_answered_samples
+from ..sessions import open_session
+from ..source import Source, Traits
 from .judging import HALF_ROUNDING_STEP, ROUNDING_STEP, Judge, Outputs
 from .metrics import METRICS, compute_metric
-from .providers import choose_provider
-from .sampling import draw_answered_samples
-from .sessions import open_session, run_or_none, run_sample
-from .source import Source, Traits
+from .rollout import Loop
 from .telling import Sample, make_telling_samples
 from .verification import Verification
 
@@ -52,6 +54,7 @@ class SessionPair:
         b: the second one.
         provider_name: one of `PROVIDERS`.
         custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
+        lengths: known sizes of symbolic axes by name.
 
     Raises:
         LadyError: a model does not load, or they have different numbers of inputs or outputs.
@@ -60,25 +63,41 @@ class SessionPair:
         graphs: both models.
         provider: onnxruntime's name of the execution provider.
         names: the names of the first model's inputs.
-        outputs: the names of the first model's outputs.
+        source: the source of inputs of both.
+        lengths: known sizes of symbolic axes by name.
+        outputs: the names of the first model's answers: its outputs, but for those that are fed
+            back, of every step of the loop.
     """
 
     def __init__(
-        self, a: Graph, b: Graph, provider_name: str = "auto", custom_ops: Sequence[str] = ()
+        self,
+        a: Graph,
+        b: Graph,
+        provider_name: str = "auto",
+        custom_ops: Sequence[str] = (),
+        lengths: Mapping[str, int] | None = None,
     ):
         self.graphs, self.provider = (a, b), choose_provider(provider_name)
         self._custom_ops = tuple(custom_ops)
         self.first, self._second = (open_session(g, self.provider, custom_ops) for g in (a, b))
+        self.source = Source(a, b)
+        self.lengths = dict(lengths or {})
+        self._loop = Loop(self.source)
         self.names = [i.name for i in self.first.get_inputs()]
-        self.outputs = [o.name for o in self.first.get_outputs()]
+        names = [o.name for o in self.first.get_outputs()]
+        self.outputs = self._loop.name_answers(names)
         taken = self._second.get_inputs()
         given = [o.name for o in self._second.get_outputs()]
-        if len(self.names) != len(taken) or len(self.outputs) != len(given):
+        if len(self.names) != len(taken) or len(names) != len(given):
             what = f"has other inputs or outputs than {a.name}"
             raise LadyError(f"{b.name}: {what}; compare models of one architecture")
         self._perturbed: list[InferenceSession] | None = None
+        if not self.outputs:
+            what = "all outputs are states, so there is no answer to compare"
+            raise LadyError(f"{a.name}: {what}; give --state {NO_STATES}")
         self._types = {i.name: i.type for i in taken}
-        self._order = [given.index(y) for _, y in pair_by_name(self.outputs, given)]
+        self._renamed = dict(pair_by_name(self.names, list(self._types)))
+        self._order = [given.index(y) for _, y in pair_by_name(names, given)]
 
     def run_both(self, inputs: Mapping[str, np.ndarray]) -> tuple[Outputs, Outputs]:
         """Return the outputs of both models, in the order of the first.
@@ -86,18 +105,42 @@ class SessionPair:
         Raises:
             LadyError: a model does not run.
         """
-        a, b = self.graphs
-        ours = run_sample(self.first, a, inputs)
-        return ours, self._reorder_outputs(run_sample(self._second, b, self._rename_inputs(inputs)))
+        return self._run_model(0, inputs), self._run_model(1, inputs)
 
     def run_first(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
         """Return the outputs of the first model, None where it does not run."""
-        return run_or_none(self.first, self.graphs[0], inputs)
+        return self._run_or_none(0, inputs)
 
     def run_second(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
         """Return the second model's outputs in the first's order, None if it does not run."""
-        outputs = run_or_none(self._second, self.graphs[1], self._rename_inputs(inputs))
-        return None if outputs is None else self._reorder_outputs(outputs)
+        return self._run_or_none(1, inputs)
+
+    def _run_or_none(self, which: int, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
+        try:
+            return self._run_model(which, inputs)
+        except LadyError:
+            return None
+
+    def _run_model(self, which: int, inputs: Mapping[str, np.ndarray]) -> Outputs:
+        """Return the answers of the first model (0) or of the second (1).
+
+        Raises:
+            LadyError: it does not run.
+        """
+        if not which:
+            return self._run_first_session(self.first, inputs)
+        given = {
+            x: _cast_floats(array, self._types[self._renamed[x]]) for x, array in inputs.items()
+        }
+        return self._loop.run(self._second, self.graphs[1], given, self._renamed, self._order)
+
+    def _run_first_session(
+        self, session: InferenceSession, inputs: Mapping[str, np.ndarray]
+    ) -> Outputs:
+        """Return the answers of a session of the first model, or of a copy of it."""
+        same = {name: name for name in self.names}
+        order = range(len(self.first.get_outputs()))
+        return self._loop.run(session, self.graphs[0], inputs, same, order)
 
     def run_perturbed(self, inputs: Mapping[str, np.ndarray], step: float) -> list[Outputs | None]:
         """Run copies of the first model with all weights moved by a random relative step.
@@ -109,7 +152,13 @@ class SessionPair:
         """
         if self._perturbed is None:
             self._perturbed = self._open_perturbed(step)
-        return [run_or_none(session, self.graphs[0], inputs) for session in self._perturbed]
+        answers: list[Outputs | None] = []
+        for session in self._perturbed:
+            try:
+                answers.append(self._run_first_session(session, inputs))
+            except LadyError:
+                answers.append(None)
+        return answers
 
     def _open_perturbed(self, step: float) -> list[InferenceSession]:
         """Open sessions of copies of the first model with moved weights."""
@@ -124,15 +173,6 @@ class SessionPair:
                     twin.replace(name, _perturb_array(generator, array, step))
             sessions.append(open_session(twin, self.provider, self._custom_ops))
         return sessions
-
-    def _rename_inputs(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Return inputs under the second model's names, floats in the types that it takes."""
-        pairs = pair_by_name(self.names, list(self._types))
-        return {y: _cast_floats(inputs[x], self._types[y]) for x, y in pairs}
-
-    def _reorder_outputs(self, outputs: Outputs) -> Outputs:
-        """Return the second model's outputs in the order of the first."""
-        return [outputs[k] for k in self._order]
 
 
 def _find_shape_operands(graph: Graph) -> set[str]:
@@ -200,7 +240,7 @@ def compare_models(
     if data is not None:
         metrics = _run_data(judge, pair, data, metric_name or "accuracy")
     else:
-        _run_samples(judge, pair, Source(*pair.graphs), samples, seed, any(is_half))
+        _run_samples(judge, pair, samples, seed, any(is_half))
     outputs, runs = judge.judge_outputs()
     return Verification(
         equal=all(o.equal for o in outputs),
@@ -248,11 +288,10 @@ def _run_data(
     )
 
 
-def _run_samples(
-    judge: Judge, pair: SessionPair, source: Source, samples: int, seed: int, half: bool
-) -> None:
+def _run_samples(judge: Judge, pair: SessionPair, samples: int, seed: int, half: bool) -> None:
     """Run random samples, and then those that are made to tell."""
-    ordinary = draw_answered_samples(source, pair.first, samples, seed)
+    source = pair.source
+    ordinary = draw_answered_samples(source, pair.first, samples, seed, pair.lengths)
     for inputs in ordinary:
         judge.add_ordinary("random", inputs)
     count = TELLING_PER_SAMPLE * samples + EXTRA_TELLING

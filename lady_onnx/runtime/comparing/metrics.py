@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import LadyError
+from ...errors import LadyError
 
 METRICS = ("accuracy", "mse")
 
