@@ -114,6 +114,7 @@ def _multiply(fold: Fold, congruence: Congruence) -> Multiplicities:
     is_behind[class_of[folded]] = is_second[folded]
     bare = np.ones(count, bool)
     bare[congruence.class_of_address] = False
+    bare[congruence.set_classes] = False
     bare[class_of] = False
     grown = bool(folded.size and bare.any())
     while grown:

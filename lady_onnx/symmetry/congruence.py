@@ -26,7 +26,9 @@ class Congruence:
 
     *Points* are the addresses first, then the labels, then parents that the closure adds. Addresses
     differ for good, and what they mean differs from one tensor to the next. They are parents, but
-    are never merged: a class that would have to be one with an address is pinned.
+    are never merged: a class that would have to be one with an address is pinned. Labels of one
+    class may stand at several addresses, as those of a pair do that are turned together: the set of
+    these is an address too.
 
     Attributes:
         class_count: the number of classes.
@@ -35,6 +37,7 @@ class Congruence:
         class_of_point: int64 [points], the class of every point.
         relations: for each relation the classes of the children, ascending, and of their parents.
         fixed_classes: classes that an address pins.
+        set_classes: int64 [sets], the classes of sets of addresses.
     """
 
     class_count: int
@@ -43,6 +46,7 @@ class Congruence:
     class_of_point: np.ndarray
     relations: list[Relation]
     fixed_classes: np.ndarray
+    set_classes: np.ndarray
 
     def number_points(self, labels: np.ndarray) -> np.ndarray:
         """Return the points of labels and addresses."""
@@ -72,6 +76,7 @@ def close_congruence(facts: Facts) -> Congruence:
         pass
     of = closure.class_of
     pinned = np.array(sorted(closure.pinned), np.int64)
+    sets = np.array(list(closure.address_sets.values()), np.int64)
     return Congruence(
         class_count=int(of.max(initial=-1)) + 1,
         class_of_address=of[:-lowest],
@@ -79,6 +84,7 @@ def close_congruence(facts: Facts) -> Congruence:
         class_of_point=of,
         relations=[(c, p) for c, p in closure.maps if c.size],
         fixed_classes=of[pinned],
+        set_classes=of[sets],
     )
 
 
@@ -102,6 +108,25 @@ class _Crossing:
     whole: np.ndarray
 
 
+def _number_parents(
+    parents: np.ndarray, known: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Number the parents of shared children.
+
+    Args:
+        parents: int64 [children], the parent of each shared child.
+        known: int64 [parents], all parents of the relation, ascending.
+        sizes: int64 [parents], how many children each of them has.
+
+    Returns:
+        int64 [found], the distinct parents; int64 [children], the place of each child's parent
+        among them; and bool [found], whether all children of a parent are shared. Where it has
+        others, what holds for the shared ones says nothing of it.
+    """
+    found, place = np.unique(parents, return_inverse=True)
+    return found, place, np.bincount(place) == sizes[np.searchsorted(known, found)]
+
+
 class _Closure:
     """The state of a closure: merges and comparisons alternate until neither says anything new."""
 
@@ -112,6 +137,8 @@ class _Closure:
         self.class_of = np.empty(0, np.int64)
         self.maps: list[Relation] = []
         self.pinned: set[int] = set()
+        # by the addresses of a set the point that stands for it
+        self.address_sets: dict[bytes, int] = {}
         # by class its lowest point, and whether that is an address. Classes are numbered anew by
         # each merge, so that all that has to last is kept by points
         self._first = np.empty(0, np.int64)
@@ -132,6 +159,7 @@ class _Closure:
         self.class_of = find_components(a, b, self._point_count)
         self._first = np.unique(self.class_of, return_index=True)[1]
         self._is_address = self._first < self._address_count
+        self._is_address[self.class_of[list(self.address_sets.values())]] = True
         self.maps = []
         known = set()
         for number, (child, parent) in list(self._relations.items()):
@@ -149,6 +177,8 @@ class _Closure:
         count = self._first.size
         # in the order of the children, then of the parents
         c, p = np.divmod(sort_distinct(self.class_of[child] * count + self.class_of[parent]), count)
+        if (c[1:] == c[:-1]).any():
+            c, p = self._gather_addresses(c, p)
         again = c[1:] == c[:-1]
         if again.any():
             kept = self._merge_classes(p[1:][again], p[:-1][again])
@@ -156,6 +186,38 @@ class _Closure:
         # cut for an empty relation, which has no first entry
         first = np.r_[True, ~again][: c.size]
         return c[first], p[first]
+
+    def _gather_addresses(self, c: np.ndarray, p: np.ndarray) -> Relation:
+        """Give children that stand at several addresses, and nowhere else, the set of these.
+
+        Whether such children are interchangeable is proven label by label (`acceptance`): the set
+        says which may be.
+
+        Args:
+            c: int64 [pairs], the children, ascending.
+            p: int64 [pairs], their parents, ascending for each child.
+        """
+        start = np.flatnonzero(np.r_[True, c[1:] != c[:-1]])
+        stop = np.r_[start[1:], c.size]
+        placed = np.logical_and.reduceat(self._is_address[p], start) & (stop - start > 1)
+        if not placed.any():
+            return c, p
+        p, keep = p.copy(), np.ones(c.size, bool)
+        for first, last in zip(start[placed].tolist(), stop[placed].tolist(), strict=True):
+            p[first] = self._find_set(self._first[p[first:last]])
+            keep[first + 1 : last] = False
+        return c[keep], p[keep]
+
+    def _find_set(self, addresses: np.ndarray) -> int:
+        """Find the class that stands for a set of addresses; the first time, make it."""
+        key = np.sort(addresses).tobytes()
+        if key not in self.address_sets:
+            self.address_sets[key] = self._point_count
+            self._point_count += 1
+            self.class_of = np.append(self.class_of, self._first.size)
+            self._first = np.append(self._first, self.address_sets[key])
+            self._is_address = np.append(self._is_address, True)
+        return int(self.class_of[self.address_sets[key]])
 
     def _merge_classes(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Merge the classes `a` and `b`, or pin them where one is an address.
@@ -191,7 +253,8 @@ class _Closure:
     def _list_crossings(self) -> Iterator[_Crossing]:
         """Merge parents that divide their children alike, and yield what is left, if it is new."""
         numbers = list(self._relations)
-        count = self._first.size
+        # the number of children of each parent, by relation: asked for once, and not for each pair
+        sizes = [np.unique(up, return_counts=True) for _, up in self.maps]
         for i, j in self._pair_overlapping():
             (a, up), (b, across) = self.maps[i], self.maps[j]
             _, at, there = np.intersect1d(a, b, assume_unique=True, return_indices=True)
@@ -199,18 +262,17 @@ class _Closure:
             # addresses are never merged, and one parent has nothing to be compared with
             if self._is_address[p].all() or self._is_address[q].all() or np.array_equal(p, q):
                 continue
-            # whether a parent has all its children among the shared ones: where it has others,
-            # what holds for the shared ones says nothing of it
-            is_all_p = np.bincount(p, minlength=count) == np.bincount(up, minlength=count)
-            is_all_q = np.bincount(q, minlength=count) == np.bincount(across, minlength=count)
-            p, q = np.divmod(sort_distinct(p * count + q), count)
-            whole_p, whole_q = is_all_p[p], is_all_q[q]
+            # from here on by the numbers that the parents have among those met here
+            p, place_p, whole_p = _number_parents(p, *sizes[i])
+            q, place_q, whole_q = _number_parents(q, *sizes[j])
+            one, two = np.divmod(sort_distinct(place_p * q.size + place_q), q.size)
             # all its children are shared, and have one and the same parent by the other relation
-            inside = whole_p & (np.bincount(p)[p] == 1)
-            outside = whole_q & (np.bincount(q)[q] == 1)
-            self._merge_classes(p[inside & outside], q[inside & outside])
+            inside = whole_p[one] & (np.bincount(one)[one] == 1)
+            outside = whole_q[two] & (np.bincount(two)[two] == 1)
+            self._merge_classes(p[one[inside & outside]], q[two[inside & outside]])
             if (pair := (numbers[i], numbers[j])) not in self._closed:
-                yield _Crossing(pair, p, q, inside, outside, whole_p & whole_q)
+                whole = whole_p[one] & whole_q[two]
+                yield _Crossing(pair, p[one], q[two], inside, outside, whole)
 
     def _pair_overlapping(self) -> list[tuple[int, int]]:
         """List the pairs of relations that share children, by their places in `maps`."""

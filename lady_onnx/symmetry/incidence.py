@@ -258,7 +258,10 @@ def _sort_edges(classed: ClassedFacts) -> tuple[Edges, Edges]:
     ]
     table = np.concatenate([*pairs, np.empty((3, 0), np.int64)], axis=1)
     classes = np.arange(classed.congruence.class_count + 1)
-    below, above = (table[:, np.argsort(column, kind="stable")] for column in table[:2])
+    # `take` copies an array that is not contiguous, at each call
+    below, above = (
+        np.ascontiguousarray(table[:, np.argsort(column, kind="stable")]) for column in table[:2]
+    )
     return (
         Edges(below[0], below[1], below[2], np.searchsorted(below[0], classes)),
         Edges(above[0], above[1], above[2], np.searchsorted(above[1], classes)),

@@ -47,6 +47,7 @@ def pin_classes(classed: ClassedFacts) -> np.ndarray:
     causes = np.full(congruence.class_count, FREE)
     position = find_cause(facts, POSITION)
     causes[congruence.class_of_address] = position
+    causes[congruence.set_classes] = position
     # from the back: of several pins the first one is the cause
     for number, (pinned, _, _) in reversed(list(enumerate(facts.pins))):
         causes[congruence.class_of_label[to_dense(pinned)]] = number

@@ -152,6 +152,10 @@ class RunCuts:
                 line = self._cut_lines([np.moveaxis(r, axis, -1) for r in own])
             if line is not None:
                 found[axis] = line
+        # labels that are folded along no axis are all kept
+        for r in arrays:
+            if found.keys().isdisjoint(find_varying_axes(r)):
+                self.cut_out(r.ravel())
         return found
 
     def _cut_line(self, roles: Sequence[np.ndarray], axis: int) -> np.ndarray | None:
@@ -168,7 +172,7 @@ class RunCuts:
         """Cut along the last axis of roles where any line does not go on as a run.
 
         Returns:
-            The labels of the first line; None where no run is long.
+            The labels of the first line; None, and nothing is cut, where no run is long.
         """
         lines = [r.reshape(-1, r.shape[-1]) for r in roles]
         ends = np.zeros(lines[0].shape[1] - 1, bool)
@@ -177,6 +181,8 @@ class RunCuts:
         starts = np.flatnonzero(np.r_[True, ends])
         size = np.diff(np.r_[starts, lines[0].shape[1]])
         is_long = size >= self._min_run
+        if not is_long.any():
+            return None
         in_short = np.repeat(~is_long, size)
         for line in lines:
             self.cut_out(line[:, in_short].ravel())
@@ -184,7 +190,7 @@ class RunCuts:
             first = int(lines[0][0, at])
             for other in itertools.chain.from_iterable(line[:, at].tolist() for line in lines):
                 self._pair_runs(first, other, n)
-        return lines[0][0] if is_long.any() else None
+        return lines[0][0]
 
     def spread(self) -> None:
         """Cut both runs of every pair alike, until no cut is new.

@@ -39,7 +39,23 @@ def test_a_parent_whose_children_lie_below_another_is_its_child() -> None:
     assert {(of[4], of[6]), (of[5], of[6])} <= pairs
 
 
-def test_a_class_below_two_addresses_is_pinned() -> None:
-    found = close(2, ([0, 1], [-1, -2]), equal=[([0], [1])])
-    assert found.class_of_label[0] in found.fixed_classes
-    assert close(2, ([0, 1], [-1, -2])).fixed_classes.size == 0
+def test_a_class_below_two_addresses_stands_at_both() -> None:
+    found = close(4, ([0, 1, 2, 3], [-1, -2, -1, -2]), equal=[([0], [1])])
+    (children, up), of = found.relations[0], found.class_of_label
+    parent = dict(zip(children.tolist(), up.tolist(), strict=True))
+    assert parent[of[0]] in found.set_classes
+    assert (parent[of[2]], parent[of[3]]) == tuple(found.class_of_address)
+    assert found.fixed_classes.size == 0
+
+
+def test_sets_of_addresses_that_differ_are_apart() -> None:
+    places = [-1, -2, -1, -2, -1, -3]
+    found = close(6, (list(range(6)), places), equal=[([0, 2, 4], [1, 3, 5])])
+    parents = dict(zip(*(x.tolist() for x in found.relations[0]), strict=True))
+    one, two, other = (parents[found.class_of_label[k]] for k in (0, 2, 4))
+    assert one == two != other
+
+
+def test_a_class_that_would_be_an_address_is_pinned() -> None:
+    found = close(3, ([0, 1], [2, -1]), equal=[([0], [1])])
+    assert found.class_of_label[2] in found.fixed_classes
