@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -89,6 +89,7 @@ class Engine:
         state: what the walk knows so far.
         failed: how many nodes do not fit the shapes of their operands, or leave a result unknown.
         unknown: operators without a rule, and how often each occurs.
+        states: the outputs that are fed back as inputs.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Engine:
         number: Callable[[str], bytes | None],
         shapes: Mapping[str, tuple[int, ...]],
         loose: set[str],
+        ordered: Set[tuple[str, int]] = frozenset(),
     ):
         """Start before the first node.
 
@@ -108,6 +110,7 @@ class Engine:
             number: gives the bytes of a constant of one element, None for any other tensor.
             shapes: the shapes of the graph's inputs.
             loose: the inputs with a symbolic axis that is taken as one.
+            ordered: axes of states along which no units lie, see `StateLoop`.
         """
         labelling = Labelling(Facts(), graph.shape)
         inference = Inference(graph, shapes, loose)
@@ -119,7 +122,7 @@ class Engine:
         self._read: set[str] = set()
         for name, shape in shapes.items():
             self.state.tensors[name] = make_opaque(shape, GRAPH_INPUT)
-        self._states = StateLoop(self.state, shapes)
+        self.states = StateLoop(self.state, shapes, ordered)
 
     def run(self, limit: float) -> Analysis | None:
         """Walk over all nodes, and return None as soon as `limit` of them have failed."""
@@ -136,11 +139,11 @@ class Engine:
         state.labelling.pin_values(sorted(values & weights.keys()))
         for output in outputs:
             facts.node = output.name
-            if not self._states.close(output.name):
+            if not self.states.close(output.name):
                 self._pin(output.name, GRAPH_OUTPUT)
         facts.node = ""
         state.labelling.finish()
-        states = self._states.inputs
+        states = self.states.inputs
         return Analysis(facts, weights, values, self.unknown, state.steps, state.tensors, states)
 
     def step(self, node: NodeProto) -> None:
@@ -335,11 +338,16 @@ def analyse_graph(
     # a walk that is worse than the best one stops early; the first one is never stopped
     best: tuple[float, Analysis | None] = math.inf, None
     known = solve_state_lengths(graph, SYMBOLIC_SIZES)
+    ask = constant_along or graph.constant_along, number or graph.number
     for shapes, loose in choose_input_shapes(graph, SYMBOLIC_SIZES, known):
-        engine = Engine(
-            graph, constant_along or graph.constant_along, number or graph.number, shapes, loose
-        )
-        analysis = engine.run(best[0])
+        ordered: set[tuple[str, int]] = set()
+        while True:
+            engine = Engine(graph, *ask, shapes, loose, ordered)
+            analysis = engine.run(best[0])
+            if analysis is None or not engine.states.ordered:
+                break
+            # what comes out with an order goes in with it: each round has fewer axes of units
+            ordered |= engine.states.ordered
         if analysis is not None:
             best = engine.failed, analysis
         if not best[0]:

@@ -86,10 +86,13 @@ def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: 
     size = sum(o.shape[axis] for o in operands)
     shape = tuple(size if i == axis else n for i, n in enumerate(operands[0].shape))
     operands = [o for o in operands if o.shape[axis]]
-    each = [labelling.label_tensor(o).roles for o in operands]
+    each = [list(labelling.label_tensor(o).roles) for o in operands]
     reason = next((o.reason for o in operands if not o.parts), POSITION)
-    # along the axis the labels stand one after the other; elsewhere the operands share one order
+    # along the axis the labels stand one after the other; elsewhere the operands share one order,
+    # unless they are stacked: then each keeps its own, in a role that tells their places
     result: list[np.ndarray] = []
+    each, stacked = _take_stacked(operands, each, axis)
+    result += stacked
     for span in _list_role_spans(each, axis, size):
         # a role over more axes says all that one over fewer of them does
         if any(set(span) < set(find_varying_axes(r)) and not is_address(r) for r in result):
@@ -103,6 +106,38 @@ def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: 
     # nothing is contracted, so that the sizes of the axes are not asked for
     result += unify_roles(labelling.facts, shared, [], set(), set())
     return Tensor(shape, tidy_roles(result, shape), reason=reason)
+
+
+def _take_stacked(
+    operands: Sequence[Tensor], each: Sequence[Sequence[np.ndarray]], axis: int
+) -> tuple[list[list[np.ndarray]], list[np.ndarray]]:
+    """Take the roles of stacked operands, of one position each, that do not run along the axis.
+
+    Args:
+        operands: the operands.
+        each: their roles.
+        axis: the axis along which they are concatenated.
+
+    Returns:
+        The roles of each that are left, and those of the stack: over the axis as well, with the
+        labels of one operand after those of the other.
+    """
+    left = [list(roles) for roles in each]
+    if len(operands) < 2 or any(o.shape[axis] != 1 for o in operands):
+        return left, []
+    made = []
+    for span in {find_varying_axes(r) for r in each[0] if not is_address(r)}:
+        own = [[r for r in roles if find_varying_axes(r) == span] for roles in each]
+        if any(len(roles) != 1 or (roles[0] < 0).any() for roles in own):
+            continue
+        labels = np.concatenate([np.unique(roles[0]) for roles in own])
+        # a label that stands in two operands is told apart by its place, as elsewhere
+        if np.unique(labels).size < labels.size:
+            continue
+        made.append(np.concatenate([roles[0] for roles in own], axis))
+        for roles, mine in zip(left, own, strict=True):
+            roles[:] = [r for r in roles if r is not mine[0]]
+    return left, made
 
 
 def _list_role_spans(

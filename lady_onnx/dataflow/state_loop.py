@@ -8,7 +8,7 @@ units, and at the end of the walk the output is tied to it.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -30,20 +30,32 @@ class StateLoop:
 
     Attributes:
         inputs: the outputs that are fed back, by the inputs whose units may move.
+        ordered: axes of states, as `(input, axis)`, that come out with an order of their own, such
+            as one of time: no units lie along them, and the walk has to be done again.
     """
 
-    def __init__(self, state: WalkState, shapes: Mapping[str, tuple[int, ...]]):
+    def __init__(
+        self,
+        state: WalkState,
+        shapes: Mapping[str, tuple[int, ...]],
+        ordered: Set[tuple[str, int]],
+    ):
         """Give the inputs that are states labels along the axes of their units.
 
         Args:
             state: the walk.
             shapes: the shapes of the graph's inputs.
+            ordered: axes of states that are known to have an order of their own.
         """
         self._state = state
         self._axes: dict[str, tuple[int, ...]] = {}
         self.inputs: dict[str, str] = {}
+        self.ordered: set[tuple[str, int]] = set()
         graph = state.graph
-        axes = graph.unit_axes
+        axes = {
+            name: tuple(a for a in own if (name, a) not in ordered)
+            for name, own in graph.unit_axes.items()
+        }
         for pair in graph.states:
             shape = shapes.get(pair.input)
             if shape is None:
@@ -82,6 +94,8 @@ class StateLoop:
             walk.facts.pin_labels(role, OTHER_LENGTH)
             return True
         after = walk.labelling.label_tensor(made).roles
+        varying = {a for r in after if (r < 0).any() for a in find_varying_axes(r)}
+        self.ordered |= {(source, a) for a in varying & set(axes)}
         if any(made.shape[a : a + 1] != before.shape[a : a + 1] for a in axes):
             for other in (role, *after):
                 walk.facts.pin_labels(other, OTHER_LENGTH)

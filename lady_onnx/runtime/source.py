@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
+from ..errors import LadyError
 from ..graph.model import Graph
 from .axes import Shapes
 from .reach import Reach, find_reach, join_bounds
@@ -140,6 +141,34 @@ class Source:
                 made[name] = self._draw_plain(generator, name, shape, number)
             made[name] = self._level_state(name, made[name])
         return made
+
+    def complete_states(self, data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return given inputs, with zeros for the states among them that are left out.
+
+        A symbolic length is that of another input, where that is given; else the state is empty
+        along it, as that of a loop is that begins.
+
+        Raises:
+            LadyError: a given state differs from unit to unit. The units of two models may have two
+                orders, and it would mean one thing to one of them and another to the other.
+        """
+        graph, done = self.graph, dict(data)
+        values = {v.name: v.type.tensor_type.shape.dim for v in graph.required_inputs}
+        sizes = {
+            d.dim_param: n
+            for name, dims in values.items()
+            if name in data and name not in self._unit_axes
+            for d, n in zip(dims, np.shape(data[name]), strict=False)
+        }
+        for name in self._unit_axes:
+            if name not in data:
+                shape = [d.dim_value or sizes.get(d.dim_param, 0) for d in values[name]]
+                done[name] = np.zeros(shape, self._types[name])
+            elif not np.array_equal(self._level_state(name, np.asarray(data[name])), data[name]):
+                what = "is a state, and differs from unit to unit"
+                why = f"the given input '{name}' {what}; leave it out, or give zeros"
+                raise LadyError(f"{graph.name}: {why}")
+        return done
 
     def _level_state(self, name: str, array: np.ndarray) -> np.ndarray:
         """Return the input made constant along the units of a state; any other as it is.

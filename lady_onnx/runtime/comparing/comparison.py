@@ -275,6 +275,7 @@ def _run_data(
     judge: Judge, pair: SessionPair, data: Mapping[str, np.ndarray], metric_name: str
 ) -> tuple[float, float] | None:
     """Run the data, and return the metric of both models, None where there are no labels."""
+    data = pair.source.complete_states(data)
     missing = [n for n in pair.names if n not in data]
     if missing:
         known = f"its keys are the input names {pair.names}, and 'labels'"
