@@ -14,17 +14,23 @@ from onnx import NodeProto
 
 from ..errors import UnknownStructureError
 from ..graph.nodes import read_attributes
+from ..graph.shapes import choose_input_shapes
 from ..rules import Elementwise, Equation
 from ..rules.vocabulary import structure
 from .bodies import BodyRunner, PlacedNode, find_function
-from .labels.roles import lay_along, make_addresses
-from .labels.tensors import Tensor, make_opaque
+from .inference.results import Inference
+from .labels.roles import find_varying_axes, lay_along, make_addresses
+from .labels.tensors import Tensor, make_opaque, tidy_roles
 from .sequences import is_sequence_node, run_sequence_node
 from .state import Result, WalkState, name_operator
 from .transfer import apply_rule
 
 BodyHandler = Callable[[BodyRunner, PlacedNode], Sequence[Result]]
+BRANCHES = ("then_branch", "else_branch")
 LOOP_BODY = "body"
+OTHER_LENGTHS = "branches of different lengths"
+OTHER_SIZES = (3, 10_007)
+"""Sizes of symbolic axes at which a condition on lengths is asked for, far from each other."""
 MAX_STACKED_TURNS = 1 << 20
 """The most turns of a loop that are told apart; each has an address of eight bytes."""
 SCAN_MIN_OPSET = 9
@@ -63,22 +69,82 @@ def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
 
 
 def _run_branches(runner: BodyRunner, placed: PlacedNode) -> Sequence[Result]:
-    """Run the branches that may be taken; two of them share the order of each result."""
+    """Run the branches that may be taken; two of them share the order of each result.
+
+    A condition on lengths that are not fixed may have one value here and another elsewhere. Then
+    both branches count, unless their results differ in rank: what follows takes only one of them.
+    """
     state, node = runner.state, placed.node
     condition = state.inference.values.find_value(node.input[0])
-    branches = ["then_branch", "else_branch"]
-    if condition is not None:
-        branches = branches[:1] if condition.all() else branches[1:]
-    found: list[list[Result]] = []
-    for branch in branches:
+    taken = None if condition is None else BRANCHES[0 if condition.all() else 1]
+    is_settled = taken is not None and _is_settled(state, node.input[0])
+    found: dict[str, list[Result]] = {}
+    for branch in BRANCHES:
+        if is_settled and branch != taken:
+            continue
         outputs = runner.run_graph(*runner.open_body(placed, branch), {})
-        found.append([_read_result(state, o) for o in outputs])
+        found[branch] = [_read_result(state, o) for o in outputs]
+        if taken not in (None, branch):
+            continue
         for name, inner in zip(node.output, outputs, strict=True):
-            state.inference.copy_tensor(name, inner, with_values=len(branches) == 1)
+            state.inference.copy_tensor(name, inner, with_values=is_settled)
             runner.pass_result(inner, name)
-    if len(found) == 1:
-        return found[0]
-    return [_unify_alternatives(state, list(pair)) for pair in zip(*found, strict=True)]
+    if taken is not None and (is_settled or _differ_in_rank(*found.values())):
+        return found[taken]
+    if taken is not None:
+        # at the sizes of this walk the result has the shape of this branch
+        ours, theirs = found.pop(taken), next(iter(found.values()))
+        pairs = (_fit_lengths(state, one, other) for one, other in zip(ours, theirs, strict=True))
+        return [_unify_alternatives(state, list(pair)) for pair in pairs]
+    return [_unify_alternatives(state, list(pair)) for pair in zip(*found.values(), strict=True)]
+
+
+def _fit_lengths(state: WalkState, ours: Result, theirs: Result) -> tuple[Result, Result]:
+    """Fit the result of a branch that is not taken to that of the one that is, in its lengths.
+
+    Units have one length in both branches. What lies along an axis of two lengths keeps its order.
+    """
+    if not isinstance(ours, Tensor) or not isinstance(theirs, Tensor) or ours.shape == theirs.shape:
+        return ours, theirs
+    sizes = zip(ours.shape, theirs.shape, strict=True)
+    uneven = {a for a, (m, n) in enumerate(sizes) if m != n}
+    kept = []
+    for tensor in (ours, theirs):
+        roles = state.labelling.label_tensor(tensor).roles
+        kept.append([r for r in roles if uneven.isdisjoint(find_varying_axes(r))])
+        for role in roles:
+            if not uneven.isdisjoint(find_varying_axes(role)):
+                state.facts.pin_labels(role, OTHER_LENGTHS)
+    places = [
+        lay_along(make_addresses(ours.shape[a]), a, len(ours.shape))
+        for a in sorted(uneven)
+        if ours.shape[a] > 1
+    ]
+    made = (Tensor(ours.shape, tidy_roles([*r, *places], ours.shape)) for r in kept)
+    return next(made), next(made)
+
+
+def _is_settled(state: WalkState, condition: str) -> bool:
+    """Tell whether a condition has its value at all sizes of symbolic axes."""
+    if not state.inference.values.depends_on_lengths(condition):
+        return True
+    graph, known = state.graph, state.inference.values.find_value(condition)
+    for shapes, loose in choose_input_shapes(graph, OTHER_SIZES):
+        other = Inference(graph, shapes, loose)
+        for node in graph.nodes:
+            other.infer(node)
+        value = other.values.find_value(condition)
+        if value is None or known is None or bool(value.all()) != bool(known.all()):
+            return False
+    return True
+
+
+def _differ_in_rank(ours: Sequence[Result], theirs: Sequence[Result]) -> bool:
+    """Tell whether the results of two branches differ in rank, or in being a tensor."""
+    ranks = [
+        [len(r.shape) if isinstance(r, Tensor) else None for r in side] for side in (ours, theirs)
+    ]
+    return ranks[0] != ranks[1]
 
 
 def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:

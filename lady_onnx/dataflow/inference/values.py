@@ -22,6 +22,8 @@ from .versions import NodeVersions
 
 MAX_READ_ELEMENTS = 1 << 22
 """Tensors of more elements than this are never read for their values."""
+LENGTHS = ""
+"""Stands among the sources of a value for the lengths of tensors. No weight has this name."""
 
 
 class TensorValues:
@@ -69,6 +71,10 @@ class TensorValues:
             self.read |= self._sources.get(name, frozenset())
         return value
 
+    def depends_on_lengths(self, name: str) -> bool:
+        """Tell whether the values of a tensor, which were found, depend on the shape of another."""
+        return LENGTHS in self._sources.get(name, frozenset())
+
     def _follow(self, name: str) -> np.ndarray | None:
         """Return the values of a tensor, and keep them and their sources."""
         if name not in self._found:
@@ -96,6 +102,7 @@ class TensorValues:
         if rule is not None and (rule.holds_bodies or rule.makes_sequences or rule.is_random):
             return None
         if node.op_type in (structure.SHAPE, structure.SIZE) and node.input:
+            self._sources[name] = frozenset([LENGTHS])
             return self._read_lengths(node)
         return self._run_node(node, name)
 
