@@ -1,0 +1,45 @@
+"""Language models with a cache: closed forms of the loop, and the law in a loop of three calls."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+
+import lady_onnx as lady
+
+from ..helpers import decoders, genai
+
+STREAM, HIDDEN, WIDTH, PAIRS, HEADS, KEY_HEADS = 64, 112, 16, 8, 4, 2
+"""The sizes of onnxruntime-genai's models of two layers."""
+FLOATS = [n for n in genai.list_models() if "int4" not in n and "gpt-oss" not in n]
+QUICK = ("llama-fp32", "qwen3-fp16", "gemma3-fp32", "phi3-long-fp32")
+
+
+def check_loop(model: onnx.ModelProto, expected: list[int]) -> None:
+    """Closed form, law in the loop, exact resync, and the verdict."""
+    symmetry = lady.find_groups(model)
+    assert sorted(g.size for g in symmetry.groups) == sorted(expected)
+    assert all(s.groups for s in symmetry.states)
+    assert not symmetry.unknown_operators
+    shuffled = lady.permute(model, seed=3)
+    assert len(shuffled.moved_states) == len(symmetry.states) == 4
+    found = lady.verify(model, shuffled.model)
+    assert found.equal, found
+    assert len(found.outputs) == 3
+    result = lady.resync(model, shuffled.model, verify="none")
+    assert result.max_weight_difference == 0
+    assert lady.check(model, shuffled.model).verdict == "permuted"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.long) for n in FLOATS]
+)
+def test_models_of_onnxruntime_genai(name: str) -> None:
+    """In each layer hidden units, heads of keys, heads of queries and values in each of these."""
+    layer = [HIDDEN, KEY_HEADS, *[HEADS // KEY_HEADS, WIDTH] * KEY_HEADS]
+    check_loop(genai.make_model(name), [STREAM, PAIRS, *layer, *layer])
+
+
+@pytest.mark.parametrize("name", decoders.EXPECTED)
+def test_traced_decoders(name: str) -> None:
+    check_loop(decoders.make_decoder(name), decoders.EXPECTED[name])
