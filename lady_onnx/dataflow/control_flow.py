@@ -14,11 +14,9 @@ from onnx import NodeProto
 
 from ..errors import UnknownStructureError
 from ..graph.nodes import read_attributes
-from ..graph.shapes import choose_input_shapes
 from ..rules import Elementwise, Equation
 from ..rules.vocabulary import structure
 from .bodies import BodyRunner, PlacedNode, find_function
-from .inference.results import Inference
 from .labels.roles import find_varying_axes, lay_along, make_addresses
 from .labels.tensors import Tensor, make_opaque, tidy_roles
 from .sequences import is_sequence_node, run_sequence_node
@@ -29,8 +27,6 @@ BodyHandler = Callable[[BodyRunner, PlacedNode], Sequence[Result]]
 BRANCHES = ("then_branch", "else_branch")
 LOOP_BODY = "body"
 OTHER_LENGTHS = "branches of different lengths"
-OTHER_SIZES = (3, 10_007)
-"""Sizes of symbolic axes at which a condition on lengths is asked for, far from each other."""
 MAX_STACKED_TURNS = 1 << 20
 """The most turns of a loop that are told apart; each has an address of eight bytes."""
 SCAN_MIN_OPSET = 9
@@ -128,11 +124,8 @@ def _is_settled(state: WalkState, condition: str) -> bool:
     """Tell whether a condition has its value at all sizes of symbolic axes."""
     if not state.inference.values.depends_on_lengths(condition):
         return True
-    graph, known = state.graph, state.inference.values.find_value(condition)
-    for shapes, loose in choose_input_shapes(graph, OTHER_SIZES):
-        other = Inference(graph, shapes, loose)
-        for node in graph.nodes:
-            other.infer(node)
+    known = state.inference.values.find_value(condition)
+    for other in state.others.inferences:
         value = other.values.find_value(condition)
         if value is None or known is None or bool(value.all()) != bool(known.all()):
             return False

@@ -33,7 +33,7 @@ from .labels.facts import GRAPH_INPUT, POSITION, Facts
 from .labels.roles import Role, to_dense
 from .labels.tensors import Tensor, make_opaque
 from .labels.weights import Labelling
-from .state import Result, WalkState
+from .state import OtherSizes, Result, WalkState
 from .state_loop import GRAPH_OUTPUT, StateLoop, solve_state_lengths
 from .transfer import apply_rule
 from .value_numbering import ValueNumbering
@@ -99,6 +99,7 @@ class Engine:
         number: Callable[[str], bytes | None],
         shapes: Mapping[str, tuple[int, ...]],
         loose: set[str],
+        others: OtherSizes,
         ordered: Set[tuple[str, int]] = frozenset(),
     ):
         """Start before the first node.
@@ -110,11 +111,12 @@ class Engine:
             number: gives the bytes of a constant of one element, None for any other tensor.
             shapes: the shapes of the graph's inputs.
             loose: the inputs with a symbolic axis that is taken as one.
+            others: what is known at other sizes.
             ordered: axes of states along which no units lie, see `StateLoop`.
         """
         labelling = Labelling(Facts(), graph.shape)
         inference = Inference(graph, shapes, loose)
-        self.state = WalkState(graph, inference, labelling, constant_along)
+        self.state = WalkState(graph, inference, labelling, constant_along, others)
         self.failed = 0
         self.unknown: dict[str, int] = {}
         self._numbering = ValueNumbering(labelling, number)
@@ -337,12 +339,12 @@ def analyse_graph(
     """
     # a walk that is worse than the best one stops early; the first one is never stopped
     best: tuple[float, Analysis | None] = math.inf, None
-    known = solve_state_lengths(graph, SYMBOLIC_SIZES)
+    known, others = solve_state_lengths(graph, SYMBOLIC_SIZES), OtherSizes(graph)
     ask = constant_along or graph.constant_along, number or graph.number
     for shapes, loose in choose_input_shapes(graph, SYMBOLIC_SIZES, known):
         ordered: set[tuple[str, int]] = set()
         while True:
-            engine = Engine(graph, *ask, shapes, loose, ordered)
+            engine = Engine(graph, *ask, shapes, loose, others, ordered)
             analysis = engine.run(best[0])
             if analysis is None or not engine.states.ordered:
                 break

@@ -11,6 +11,7 @@ from onnx import NodeProto
 
 from ..errors import UnknownStructureError
 from ..graph.model import Graph
+from ..graph.shapes import choose_input_shapes
 from ..rules import Kind
 from ..rules.vocabulary import structure
 from .inference.results import Inference
@@ -22,8 +23,35 @@ from .labels.weights import Labelling
 COPY_OPERATOR = structure.IDENTITY
 """The operator that leaves its operand as it is, be it a tensor or a sequence."""
 
+OTHER_SIZES = (3, 10_007)
+"""Sizes of symbolic axes at which a condition on lengths is asked for, far from each other."""
+
 Result = Tensor | list[str]
 """A tensor, or the names of a sequence's tensors."""
+
+
+class OtherSizes:
+    """What is known of a graph's tensors at other sizes of its symbolic axes, outside of bodies.
+
+    It is found when it is first asked for, and serves all walks over the graph.
+
+    Args:
+        graph: the graph.
+    """
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+
+    @functools.cached_property
+    def inferences(self) -> list[Inference]:
+        """One inference a choice of sizes."""
+        found = []
+        for shapes, loose in choose_input_shapes(self._graph, OTHER_SIZES, batch_sizes=OTHER_SIZES):
+            inference = Inference(self._graph, shapes, loose)
+            for node in self._graph.nodes:
+                inference.infer(node)
+            found.append(inference)
+        return found
 
 
 @dataclass
@@ -35,6 +63,7 @@ class WalkState:
         inference: types, shapes and values of tensors.
         labelling: the facts, and the labels of weights.
         constant_along: tells whether a weight, by its name, is constant along an axis.
+        others: what is known at other sizes.
         tensors: the abstract values of tensors.
         sequences: the names of the tensors in each sequence.
         steps: the nodes so far, those of bodies among them, with what their rules say; None in
@@ -45,6 +74,7 @@ class WalkState:
     inference: Inference
     labelling: Labelling
     constant_along: Callable[[str, int], bool]
+    others: OtherSizes
     tensors: dict[str, Tensor] = field(default_factory=dict)
     sequences: dict[str, list[str]] = field(default_factory=dict)
     steps: list[tuple[NodeProto, Kind | None]] = field(default_factory=list)

@@ -77,8 +77,7 @@ class Permuted(Report):
     @property
     def moved_states(self) -> tuple[StateOrder, ...]:
         """The outputs that are fed back as inputs, and have another order than before."""
-        moved = {g for g, p in self.permutations.items() if (p != np.arange(p.size)).any()}
-        return tuple(s for s in self.symmetry.states if not moved.isdisjoint(s.groups))
+        return self.symmetry.list_moved_states(self.permutations)
 
     def headline(self) -> str:
         """Say in one line how much was moved."""

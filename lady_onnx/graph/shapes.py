@@ -14,7 +14,10 @@ Sum = tuple[str | int, ...]
 
 
 def choose_input_shapes(
-    graph: Graph, sizes: Sequence[int], known: Mapping[str, int] | None = None
+    graph: Graph,
+    sizes: Sequence[int],
+    known: Mapping[str, int] | None = None,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> Iterator[tuple[dict[str, tuple[int, ...]], set[str]]]:
     """Yield shapes for the graph's inputs, one choice after the other.
 
@@ -26,6 +29,7 @@ def choose_input_shapes(
         graph: the graph.
         sizes: sizes to try for symbolic axes that are not batches.
         known: sizes of symbolic axes by name, which are not tried.
+        batch_sizes: sizes to try for batches.
 
     Yields:
         The shapes by input, and the inputs with a symbolic axis that is taken to be one.
@@ -42,7 +46,7 @@ def choose_input_shapes(
     # some graphs are written for one size of all lengths, whatever their names say
     for sums in (found, {}) if found else ({},):
         for size in sizes:
-            for batch in BATCH_SIZES:
+            for batch in batch_sizes:
                 free = dict(known or {})
                 free.update((name, batch) for name in batches)
                 shapes, loose = {}, set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -167,6 +167,15 @@ class Symmetry(Report):
                 return group
         raise KeyError(name)
 
+    def list_moved_states(self, permutations: Mapping[str, np.ndarray]) -> tuple[StateOrder, ...]:
+        """List the states that have another order once permutations are applied.
+
+        Args:
+            permutations: by group id, int64 [size].
+        """
+        moved = {g for g, p in permutations.items() if (p != np.arange(p.size)).any()}
+        return tuple(s for s in self.states if not moved.isdisjoint(s.groups))
+
     def headline(self) -> str:
         """Say in one line how many groups there are."""
         groups = count_things(len(self.groups), "group")
@@ -192,6 +201,9 @@ class Symmetry(Report):
             for name, kind, size, slots in [row]
         ]
         lines = format_table(("group", "kind", "size", "slots"), rows, limit)
+        if self.states:
+            free = count_things(sum(bool(s.groups) for s in self.states), "state")
+            lines.append(f"{free} of {len(self.states)} may change their order with the groups")
         for reason, count in Counter(p.reason for p in self.pinned).most_common(limit):
             lines.append(f"pinned: {count_things(count, 'axis', 'axes')}, {reason}")
         if self.unknown_operators:

@@ -16,7 +16,7 @@ from ..diagnosis.alterations import Alteration, describe_alterations
 from ..diagnosis.findings import Finding
 from ..editing.permutation_files import write_permutation
 from ..graph.model import Graph
-from ..groups.model import Symmetry
+from ..groups.model import StateOrder, Symmetry
 from ..matching.matches import Match
 from ..reporting import MAX_SHOWN_ENTRIES, Report
 from ..runtime.comparing.verification import Verification
@@ -25,6 +25,7 @@ from .wording import (
     describe_findings,
     describe_interchangeable,
     describe_matches,
+    describe_states,
     list_match_fields,
 )
 
@@ -122,6 +123,11 @@ class Resync(Report):
         """The number of units that stood elsewhere in the suspect."""
         return sum(m.moved for m in self.matches)
 
+    @property
+    def moved_states(self) -> tuple[StateOrder, ...]:
+        """The outputs that are fed back as inputs, and had another order in the suspect."""
+        return self.symmetry.list_moved_states(self.permutations)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the re-synchronised model, whole or not at all."""
         self.graph.save(Path(path), RESYNCED_NOTE)
@@ -140,6 +146,7 @@ class Resync(Report):
         if self.alterations:
             lines.append(f"besides: {describe_alterations(self.alterations)}")
         lines += describe_findings(self.integrity, self.repaired, limit)
+        lines += describe_states(self.moved_states)
         return lines + describe_interchangeable(self.interchangeable)
 
     def to_verdict_fields(self) -> dict[str, Any]:
@@ -150,6 +157,7 @@ class Resync(Report):
             "equality": self.judged.equality,
             "recognised": self.recognised,
             "differences": self.apart,
+            "states": [s.output for s in self.moved_states],
             "psi_estimate": self.psi_estimate,
             "alterations": {
                 name: [{"kind": a.kind, **a.parameters} for a in done]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..diagnosis.findings import REPLACEABLE, Finding
-from ..groups.model import Symmetry
+from ..groups.model import StateOrder, Symmetry
 from ..matching.matches import Match
 from ..reporting import count_things, format_table
 
@@ -120,3 +120,11 @@ def list_match_fields(
         }
         for m in matches
     ]
+
+
+def describe_states(states: Sequence[StateOrder]) -> list[str]:
+    """Say that states have another order in the suspect; nothing where there are none."""
+    if not states:
+        return []
+    what = count_things(len(states), "state has", "states have")
+    return [f"{what} another order in the suspect: a cache of one model does not fit the other"]

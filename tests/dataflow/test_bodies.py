@@ -34,6 +34,36 @@ def test_branches_share_the_order_of_what_they_return(tmp_path: Path) -> None:
     exact(model, tmp_path)
 
 
+@pytest.mark.parametrize("rows", [(70, 70), (70, 90)])
+def test_both_branches_count_where_a_length_decides(rows: tuple[int, int]) -> None:
+    """As long-context models are exported: one table up to a length, and another beyond it."""
+    tables = [w(rows[0], 6), w(rows[1], 6)]
+    bodies = [
+        helper.make_graph(
+            [helper.make_node("Constant", [], [name], value=numpy_helper.from_array(table))],
+            name,
+            [],
+            [value(name, None)],
+        )
+        for name, table in zip(("short", "long"), tables, strict=True)
+    ]
+    nodes = [
+        node("Shape", "x", "lengths", start=0, end=1),
+        node("Less", "lengths,limit", "is_short"),
+        node("If", "is_short", "table", then_branch=bodies[0], else_branch=bodies[1]),
+        node("Gather", "table,first", "row"),
+        node("MatMul", "x,a", "h"),
+        node("Add", "h,row", "i"),
+        node("Relu", "i", "j"),
+        node("MatMul", "j,b", "out"),
+    ]
+    weights = {"a": w(3, 6), "b": w(6, 2), "limit": np.array([30]), "first": np.array([5])}
+    model = build(nodes, weights, {"x": ["n", 3]})
+    moved = {s.initializer for g in lady.find_groups(model).groups for s in g.slots}
+    assert len(moved) == 4
+    check(model, [6], 1)
+
+
 @pytest.mark.parametrize("is_last_state_read", [False, True])
 @pytest.mark.parametrize("is_scan", [False, True])
 def test_a_weight_that_a_loop_carries(is_scan: bool, is_last_state_read: bool) -> None:
