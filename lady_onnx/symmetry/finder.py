@@ -15,7 +15,7 @@ from .classes import merge_labels
 from .colouring import colour_classes
 from .incidence import index_incidence
 from .naming import list_pins, name_groups, order_groups, unfold_groups
-from .pinning import pin_classes
+from .pinning import pin_classes, pin_lone_children
 from .run_folding import Fold, UnfoldingError, fold_runs, keep_runs
 
 
@@ -51,6 +51,9 @@ def find_symmetry(fold: Fold) -> Symmetry:
     candidates = list_candidates(incidence, causes)
     accepted = accept_candidates(incidence, candidates, causes)
     ordered = order_groups(classed, accepted.groups, colouring.colours)
+    pin_lone_children(
+        accepted.causes, [g.units for g in accepted.groups], classed.congruence.relations
+    )
     groups, states = name_groups(incidence, unfold_groups(classed, ordered))
     return Symmetry(
         groups=groups,

@@ -60,6 +60,31 @@ def pin_classes(classed: ClassedFacts) -> np.ndarray:
     return causes
 
 
+def pin_lone_children(
+    causes: np.ndarray, units: Sequence[np.ndarray], relations: Sequence[Relation]
+) -> None:
+    """Pin, in place, the classes that stand alone under parents that are all pinned.
+
+    Nothing can change places with such a class, and it cannot move along with a parent either.
+
+    Args:
+        causes: int64 [classes], what pins each class.
+        units: the units of the groups, int64 [units] each.
+        relations: the relations of children and parents.
+    """
+    is_lone = causes < 0
+    for members in units:
+        is_lone[members] = False
+    # what a node says comes before what follows from the place alone
+    none = np.iinfo(np.int64).max
+    found = np.full(causes.size, none)
+    for child, parent in relations:
+        is_lone[child[causes[parent] < 0]] = False
+        found[child] = np.minimum(found[child], causes[parent])
+    is_lone &= found < none
+    causes[is_lone] = found[is_lone]
+
+
 def _find_read(classed: ClassedFacts, causes: np.ndarray) -> np.ndarray:
     """Find which classes an output may depend on, bool [classes]."""
     read = causes >= 0

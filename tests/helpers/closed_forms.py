@@ -314,13 +314,14 @@ def segformer() -> Case:
 
 
 def detr() -> Case:
-    # the backbone; the encoder's stream takes sines and cosines of positions in pairs: six pairs of
-    # the rows and, from the same table, of the columns (tracing writes the table twice). The
+    # the backbone; the encoder's stream takes sines and cosines of positions, six each of the rows
+    # and, from the same table, of the columns (tracing writes the table twice). Sines read every
+    # second entry of the table and cosines the others, so each has an order of its own. The
     # queries begin at zero, so the first layer's input to its values is free; and dynamo folds that
     # layer's self-attention, which reads nothing but weights
     backbone = [8, 16, 24, 32, 40, *[4] * 2, *[6] * 2, *[8] * 2, *[10] * 2]
     rest = [20, 20, 24, *_heads(3, 8, 2)]
-    only = {TRACING: [6, 6, 24, *_heads(3, 8)], DYNAMO: [6]}
+    only = {TRACING: [6, 6, 6, 6, 24, *_heads(3, 8)], DYNAMO: [6, 6]}
     return *families.detr(), [*backbone, *rest], only
 
 
