@@ -87,21 +87,21 @@ def _run_branches(runner: BodyRunner, placed: PlacedNode) -> Sequence[Result]:
             runner.pass_result(inner, name)
     if taken is not None and (is_settled or _differ_in_rank(*found.values())):
         return found[taken]
-    if taken is not None:
-        # at the sizes of this walk the result has the shape of this branch
-        ours, theirs = found.pop(taken), next(iter(found.values()))
-        pairs = (_fit_lengths(state, one, other) for one, other in zip(ours, theirs, strict=True))
-        return [_unify_alternatives(state, list(pair)) for pair in pairs]
-    return [_unify_alternatives(state, list(pair)) for pair in zip(*found.values(), strict=True)]
+    # the result has the shape of the branch that is taken at the sizes of this walk
+    ours, theirs = found.pop(taken or BRANCHES[0]), next(iter(found.values()))
+    pairs = [_fit_lengths(state, *pair) for pair in zip(ours, theirs, strict=True)]
+    return [_unify_alternatives(state, list(pair)) for pair in pairs]
 
 
 def _fit_lengths(state: WalkState, ours: Result, theirs: Result) -> tuple[Result, Result]:
-    """Fit the result of a branch that is not taken to that of the one that is, in its lengths.
+    """Fit the result of a branch to that of the other one, in its lengths.
 
     Units have one length in both branches. What lies along an axis of two lengths keeps its order.
     """
     if not isinstance(ours, Tensor) or not isinstance(theirs, Tensor) or ours.shape == theirs.shape:
         return ours, theirs
+    if len(ours.shape) != len(theirs.shape):
+        raise UnknownStructureError("branches or turns of different ranks")
     sizes = zip(ours.shape, theirs.shape, strict=True)
     uneven = {a for a, (m, n) in enumerate(sizes) if m != n}
     kept = []
