@@ -22,7 +22,6 @@ from .heads import (
     find_operand,
     keep_orders,
     rotate,
-    show_cache,
     take_columns,
 )
 
@@ -86,6 +85,8 @@ def describe_attention(node: Node) -> Kind:
         turned = int(node.attributes.get("rotary_embedding_dim", 0)) or query_shape[3]
         query, key = (rotate(w, x, query_shape, (), turned) for x in (query, key))
     past = find_operand(node, at.past)
+    if past is not None and node.results == 1:
+        raise UnknownStructureError(UNRETURNED)
     is_placed = keep_orders(w, node, *at.kept) or bool(node.attributes.get("unidirectional"))
     is_placed = is_placed or past is not None or node.results > 1
     scene = Scene(query, key, value, query_shape, s, heads, is_placed)
@@ -99,8 +100,11 @@ def describe_attention(node: Node) -> Kind:
         seen = w.move(seen, Reshape((s, widths[2])))
     if node.results == 1:
         return w.finish(seen)
-    caches = [w.relate("b h [t] d -> 1 b h [t] d", cache) for cache in caches]
-    return w.finish(seen, w.join(caches, 0))
+    # Keys and values lie side by side here, for what is stacked shares the order of its other axes.
+    lengths = past[3] if past and node.attributes.get("past_present_share_buffer") else scene.length
+    rows = [w.move(x, Reshape((b, lengths, widths[0]))) for x in caches]
+    laid = Reshape((b, lengths, 2, heads, widths[0] // heads)), Transpose((2, 0, 3, 1, 4))
+    return w.finish(seen, w.move(w.join(rows, 2), *laid))
 
 
 def _remember(
@@ -116,7 +120,8 @@ def _remember(
         length: the number of places of the past.
 
     Returns:
-        The scene with all keys and values, and both as the caches return them.
+        The scene with all keys and values, and those that the node returns, [batch, places, heads,
+        dimensions].
     """
     is_shared = bool(node.attributes.get("past_present_share_buffer"))
     key, value = scene.keys, scene.values
@@ -125,11 +130,16 @@ def _remember(
         key = w.relate("b [t] h [d] -> b [t] h [d]", key)
         pasts = [w.relate("b h [t] [d] -> b h [t] [d]", pasts[0]), pasts[1]]
     key, value = append_to_cache(w, pasts[0], key), append_to_cache(w, pasts[1], value)
-    caches = [show_cache(w, x) for x in (key, value)] if node.results > 1 else []
+    caches = [key, value]
     if is_shared and pasts[0] is not None:
         # The cache is as long as it was, and the new places stand somewhere in it.
-        caches = [w.move(cache, Take(2, np.arange(length))) for cache in caches]
+        caches = [w.move(cache, Take(1, np.arange(length))) for cache in caches]
+    # What is cached keeps the order of time.
+    caches = [w.relate("b [t] h d -> b [t] h d", cache) for cache in caches]
     return replace(scene, keys=key, values=value, length=scene.length + length), caches
+
+
+UNRETURNED = "a past that is not returned, of which onnxruntime reads other places"
 
 
 @dataclass(frozen=True)
@@ -153,9 +163,7 @@ class HeadOperands:
 
 SEPARATE = {
     "MultiHeadAttention": HeadOperands(kept=(4, 8, 9), bias=5, addend=3, past=6),
-    "DecoderMaskedMultiHeadAttention": HeadOperands(
-        kept=(3, 7, 8, 9), bias=4, addend=10, past=5
-    ),
+    "DecoderMaskedMultiHeadAttention": HeadOperands(kept=(3, 7, 8, 9), bias=4, addend=10, past=5),
     "PackedMultiHeadAttention": HeadOperands(kept=(4, 5), bias=6, addend=3),
 }
 """By operator where it has its operands."""
@@ -171,6 +179,8 @@ def describe_multi_head_attention(node: Node) -> Kind:
     """
     w, at, heads = StepList(), SEPARATE[node.operator], int(node.attributes["num_heads"])
     pasts = [find_operand(node, at.past and at.past + k) for k in (0, 1)]
+    if any(pasts) and node.results < 3:  # noqa: PLR2004
+        raise UnknownStructureError(UNRETURNED)
     parts = _split_heads(w, node, heads, pasts)
     parts = _add_biases(w, node, at.addend, parts)
     (query, shape), (key, (_, length, *_)), (value, (*_, size)) = parts
@@ -182,6 +192,7 @@ def describe_multi_head_attention(node: Node) -> Kind:
     scene, caches = _remember(w, node, scene, names, pasts[0][2] if pasts[0] else 0)
     bias = find_operand(node, at.bias)
     seen, scores = attend(w, scene, None if bias is None else (str(at.bias), bias))
+    caches = [w.move(cache, Transpose((0, 2, 1, 3))) for cache in caches]
     if node.operator == "PackedMultiHeadAttention":
         seen = w.move(seen, Reshape((shape[1], heads * size)))
     return w.finish(*[seen, *caches, scores][: node.results])
@@ -270,7 +281,10 @@ def describe_longformer_attention(node: Node) -> Kind:
     for weight, bias in (("1", "2"), ("4", "5")):
         columns = zip(*(take_columns(w, x, int(x == weight), [width] * 3) for x in (weight, bias)))
         parts = [
-            w.move(w.relate("b s i, i n, n -> b s n", "0", *own), Reshape((b, s, heads, width // heads)))
+            w.move(
+                w.relate("b s i, i n, n -> b s n", "0", *own),
+                Reshape((b, s, heads, width // heads)),
+            )
             for own in columns
         ]
         seen.append(attend(w, Scene(*parts, (b, s, heads, width // heads), s, heads, True))[0])

@@ -58,9 +58,7 @@ class GroupedOperands:
 GROUPED = {
     "GroupQueryAttention": GroupedOperands((5, 6, 9), 7, bias=10, sink=11, norms=14, scales=12),
     "SparseAttention": GroupedOperands((5, 6, 7, 8), 9),
-    "DynamicSparseAttention": GroupedOperands(
-        (7, 8, 9, 10, 13), 11, sink=16, norms=14, others=5
-    ),
+    "DynamicSparseAttention": GroupedOperands((7, 8, 9, 10, 13), 11, sink=16, norms=14, others=5),
     "PagedAttention": GroupedOperands(
         (5, 6, 7, 10, 16), 8, sink=11, norms=12, scales=14, is_paged=True
     ),
@@ -134,9 +132,7 @@ def describe_grouped_attention(node: Node) -> Kind:
     w, at, size = StepList(), GROUPED[node.operator], _find_sizes(node)
     query, key, value = _list_parts(w, node, size)
     query = _prepare(w, node, query, (size.length, size.heads), size, at.norms)
-    key = _prepare(
-        w, node, key, (size.key_length, size.key_heads), size, at.norms and at.norms + 1
-    )
+    key = _prepare(w, node, key, (size.key_length, size.key_heads), size, at.norms and at.norms + 1)
     keep_orders(w, node, *at.kept)
     key, *caches = _store(w, node, key, size, 0)
     if value is None:
@@ -256,9 +252,7 @@ def _grows(node: Node) -> bool:
     return node.operator in GROWING and not node.attributes.get("sliding_window_cache")
 
 
-def _look_beside(
-    w: StepList, node: Node, others: int, key: str, value: str
-) -> tuple[str, str]:
+def _look_beside(w: StepList, node: Node, others: int, key: str, value: str) -> tuple[str, str]:
     """Add what ties keys and values to those that are looked at beside them.
 
     Without values beside them the other keys are values as well.

@@ -101,14 +101,6 @@ def append_to_cache(w: StepList, past: str | None, new: str) -> str:
     return w.join(parts, 1)
 
 
-def show_cache(w: StepList, entries: str) -> str:
-    """Add keys or values as a cache returns them, [batch, heads, places, dimensions].
-
-    They keep the order of time.
-    """
-    return w.relate("b [t] h d -> b h [t] d", entries)
-
-
 @dataclass(frozen=True)
 class Scene:
     """What attention looks from and at.
