@@ -5,6 +5,7 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,22 +63,18 @@ def describe_attention(node: Node) -> Kind:
     `Attention` has a plain form as well. It is described here where its plain form says nothing:
     where later places are masked, or the mask is no table of what is kept.
     """
-    w, at = StepList(), PROJECTED[node.operator]
+    w, at, heads = StepList(), PROJECTED[node.operator], int(node.attributes["num_heads"])
     rows, shape = "0", require_shape(node)
     is_packed = len(shape) == 2
     if is_packed:
         shape = (1, *shape)
         rows = w.move(rows, Reshape(shape))
     b, s, _ = shape
-    heads, total = int(node.attributes["num_heads"]), require_shape(node, 1)[1]
+    total = require_shape(node, 1)[1]
     widths = node.attributes.get("qkv_hidden_sizes") or [total // 3] * 3
-    columns = {k: find_operand(node, k) for k in (2, *at.columns)}
-    met = ["1", *(str(k) for k, given in columns.items() if given not in (None, (), (1,)))]
-    parts = zip(*(take_columns(w, x, int(x == "1"), widths) for x in met), strict=True)
-    text = f"b s i, i n{', n' * (len(met) - 1)} -> b s n"
     query, key, value = (
-        w.move(w.relate(text, rows, *own), Reshape((b, s, heads, width // heads)))
-        for own, width in zip(parts, widths, strict=True)
+        w.move(part, Reshape((b, s, heads, width // heads)))
+        for part, width in zip(_project(w, node, rows, widths), widths, strict=True)
     )
     query_shape = (b, s, heads, widths[0] // heads)
     if node.attributes.get("do_rotary"):
@@ -102,9 +99,19 @@ def describe_attention(node: Node) -> Kind:
         return w.finish(seen)
     # Keys and values lie side by side here, for what is stacked shares the order of its other axes.
     lengths = past[3] if past and node.attributes.get("past_present_share_buffer") else scene.length
-    rows = [w.move(x, Reshape((b, lengths, widths[0]))) for x in caches]
+    flat = [w.move(x, Reshape((b, lengths, widths[0]))) for x in caches]
     laid = Reshape((b, lengths, 2, heads, widths[0] // heads)), Transpose((2, 0, 3, 1, 4))
-    return w.finish(seen, w.move(w.join(rows, 2), *laid))
+    return w.finish(seen, w.move(w.join(flat, 2), *laid))
+
+
+def _project(w: StepList, node: Node, rows: str, widths: Sequence[int]) -> list[str]:
+    """Add the products that make queries, keys and values of the rows, [batch, places, width]."""
+    at = PROJECTED[node.operator]
+    shapes = {k: find_operand(node, k) for k in (2, *at.columns)}
+    met = ["1", *(str(k) for k, shape in shapes.items() if shape not in (None, (), (1,)))]
+    columns = zip(*(take_columns(w, x, int(x == "1"), widths) for x in met), strict=True)
+    text = f"b s i, i n{', n' * (len(met) - 1)} -> b s n"
+    return [w.relate(text, rows, *own) for own in columns]
 
 
 def _remember(
@@ -130,7 +137,7 @@ def _remember(
         key = w.relate("b [t] h [d] -> b [t] h [d]", key)
         pasts = [w.relate("b h [t] [d] -> b h [t] [d]", pasts[0]), pasts[1]]
     key, value = append_to_cache(w, pasts[0], key), append_to_cache(w, pasts[1], value)
-    caches = [key, value]
+    caches = [key, value] if node.results > 1 else []
     if is_shared and pasts[0] is not None:
         # The cache is as long as it was, and the new places stand somewhere in it.
         caches = [w.move(cache, Take(1, np.arange(length))) for cache in caches]
@@ -179,7 +186,7 @@ def describe_multi_head_attention(node: Node) -> Kind:
     """
     w, at, heads = StepList(), SEPARATE[node.operator], int(node.attributes["num_heads"])
     pasts = [find_operand(node, at.past and at.past + k) for k in (0, 1)]
-    if any(pasts) and node.results < 3:  # noqa: PLR2004
+    if any(pasts) and node.results < 3:
         raise UnknownStructureError(UNRETURNED)
     parts = _split_heads(w, node, heads, pasts)
     parts = _add_biases(w, node, at.addend, parts)
@@ -279,7 +286,10 @@ def describe_longformer_attention(node: Node) -> Kind:
     keep_orders(w, node, 3, 6)
     seen = []
     for weight, bias in (("1", "2"), ("4", "5")):
-        columns = zip(*(take_columns(w, x, int(x == weight), [width] * 3) for x in (weight, bias)))
+        columns = zip(
+            *(take_columns(w, x, int(x == weight), [width] * 3) for x in (weight, bias)),
+            strict=True,
+        )
         parts = [
             w.move(
                 w.relate("b s i, i n, n -> b s n", "0", *own),
@@ -287,5 +297,7 @@ def describe_longformer_attention(node: Node) -> Kind:
             )
             for own in columns
         ]
-        seen.append(attend(w, Scene(*parts, (b, s, heads, width // heads), s, heads, True))[0])
+        query, key, value = parts
+        shape = (b, s, heads, width // heads)
+        seen.append(attend(w, Scene(query, key, value, shape, s, heads, is_placed=True))[0])
     return w.finish(w.combine(*seen))

@@ -106,7 +106,7 @@ def _find_sizes(node: Node) -> _Sizes:
     given = find_operand(node, 1)
     d = width // (heads if given else heads + (1 if is_latent else 2) * keys)
     seen = int(node.attributes.get("v_head_size", 0)) or d
-    b, s = outer if len(outer) == 2 else (1, outer[0])  # noqa: PLR2004
+    b, s = outer if len(outer) == 2 else (1, outer[0])
     return _Sizes(b, s, given[-2] if given else s, heads, keys, d, seen, is_latent)
 
 
@@ -173,7 +173,7 @@ def _list_parts(w: StepList, node: Node, size: _Sizes) -> tuple[str, str, str | 
     return laid[0], laid[1], None if size.is_latent else laid[2]
 
 
-def _prepare(  # noqa: PLR0913 - what queries and keys have in common
+def _prepare(
     w: StepList, node: Node, x: str, outer: tuple[int, int], size: _Sizes, norm: int | None
 ) -> str:
     """Add the norm and the rotation of queries or keys.
@@ -244,7 +244,7 @@ def _store(w: StepList, node: Node, x: str, size: _Sizes, which: int) -> tuple[s
 
 def _is_packed(node: Node) -> bool:
     """Tell whether two numbers share a byte of the cache."""
-    return int(node.attributes.get("kv_cache_bit_width", 8)) == 4  # noqa: PLR2004
+    return int(node.attributes.get("kv_cache_bit_width", 8)) == 4
 
 
 def _grows(node: Node) -> bool:

@@ -5,7 +5,7 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 
 from __future__ import annotations
 
-from ..kinds import Kind, Node, Reshape, Transpose, require_rank, require_shape
+from ..kinds import Kind, Node, Reshape, Step, Transpose, require_rank, require_shape
 from ..plain_forms import MICROSOFT
 from ..registry import register
 from ..step_list import StepList
@@ -17,10 +17,11 @@ def describe_rotary_embedding(node: Node) -> Kind:
     """Pairs of dimensions turn together; their order is that of the tables' columns."""
     w, shape, tables = StepList(), require_shape(node), require_shape(node, 2)
     turned = int(node.attributes.get("rotary_embedding_dim", 0)) or 2 * tables[1]
-    if require_rank(node) == 3:  # noqa: PLR2004
+    if require_rank(node) == 3:
         heads = int(node.attributes.get("num_heads", 0)) or shape[2] // turned
         wide = (*shape[:2], heads, shape[2] // heads)
-        there, back = Reshape(wide), Reshape(shape)
+        there: Step = Reshape(wide)
+        back: Step = Reshape(shape)
     else:
         wide = (shape[0], shape[2], shape[1], shape[3])
         there = back = Transpose((0, 2, 1, 3))

@@ -4,7 +4,6 @@ Spec: https://onnx.ai/onnx/operators/
 """
 
 import itertools
-
 import math
 
 import numpy as np
