@@ -114,14 +114,13 @@ def gathered_cases() -> Iterator[OneOperator]:
     for zeros in ([], [table(BLOCK, 5)]):
         operands: list[Operand] = [table(K, 5), ids, scales(1, BLOCK, 5), *zeros]
         yield OneOperator("GatherBlockQuantized", operands, [(K, 1, 3)], sizes, attributes)
-    attributes = {"gather_axis": 0, "quantize_axis": 1, "block_size": SIZE}
-    for bits, zeros in ((4, []), (4, [draw_bytes(2, 5, BLOCK, 3)]), (8, [])):
-        width = 6 * bits // 8
-        operands = [draw_bytes(3, 5, K, width), ids, scales(1, 5, BLOCK, 6), *zeros]
-        # Two numbers of the last axis share a byte.
-        free = [*sizes, width]
+    attributes = {"gather_axis": 0, "quantize_axis": 2, "block_size": SIZE}
+    for bits, more in ((2, []), (4, []), (4, [draw_bytes(2, 5, 6, BLOCK // 2)]), (8, [])):
+        each = SIZE * bits // 8
+        operands = [draw_bytes(3, 5, 6, BLOCK * each), ids, scales(1, 5, 6, BLOCK), *more]
+        free = [3, 6, BLOCK // 2 if more else BLOCK, *[each] * BLOCK]
         given = {**attributes, "bits": bits}
-        yield OneOperator("GatherBlockQuantized", operands, [(1, 3, K, 6)], free, given)
+        yield OneOperator("GatherBlockQuantized", operands, [(1, 3, 6, K)], free, given)
 
 
 CASES = [*product_cases(), *flat_cases(), *gathered_cases()]

@@ -197,27 +197,17 @@ def describe_block_gather(node: Node) -> Kind:
     numbers[axis] = scales[axis] * int(node.attributes.get("block_size", 128))
     shared = count_shared(numbers[-1], shape[-1])
     # A row of one block may be shorter for another reason, too: because it is cut.
-    is_cut = shared > 1 and axis == rank - 1 and scales[axis] == 1
+    is_cut = shared > 1 and (axis < rank - 1 or scales[axis] == 1)
     if is_cut or any(n != m for n, m in zip(numbers[:-1], shape[:-1], strict=True)):
         raise UnknownStructureError("a block that is cut")
-    scale = "2"
-    if zeros is not None and axis == rank - 1:
-        scale = tie_zero_points(w, (scale, scales), ("3", zeros), axis)
+    scale = "2" if zeros is None else tie_zero_points(w, ("2", scales), ("3", zeros), axis)
+    # Each byte has the scale of its block.
     scale = w.move(scale, Take(axis, np.arange(shape[axis]) * scales[axis] // shape[axis]))
     names = [f"x{k}" for k in range(rank)]
     names[gathered] = "[v]"
-    stored, scaled, made = list(names), list(names), list(names)
-    made[-1] = f"{names[-1]} [z]"
-    if axis != rank - 1:
-        scaled[-1] = f"({made[-1]})"
     places = [f"i{k}" for k in range(require_rank(node, 1))]
-    made[gathered : gathered + 1] = places
-    sides, met = [stored, places, scaled], ["0", "1", scale]
-    if zeros is not None and axis != rank - 1:
-        beside = Take(axis, np.arange(shape[axis]) * zeros[axis] // shape[axis])
-        sides.append(stored)
-        met.append(w.move("3", beside))
-    text = ", ".join(" ".join(side) for side in sides)
-    y = w.relate(f"{text} -> {' '.join(made)}", *met, z=shared)
+    made = [*names[:gathered], *places, *names[gathered + 1 :], "[z]"]
+    sides = ", ".join(" ".join(side) for side in (names, places, names))
+    y = w.relate(f"{sides} -> {' '.join(made)}", "0", "1", scale, z=shared)
     numbers[gathered : gathered + 1] = require_shape(node, 1)
     return w.finish(w.move(y, Reshape(tuple(numbers))))
