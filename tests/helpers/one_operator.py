@@ -105,10 +105,13 @@ class OneOperator:
             nodes.append(helper.make_node("Transpose", [made], [name], perm=[0, 2, 1, 3]))
         else:
             shape, made = operand, name
-        weights[f"a{k}"] = draw(k, WIDTH, int(np.prod(shape)) // self.length)
+        width = int(np.prod(shape)) // self.length
+        weights |= {f"a{k}": draw(k, WIDTH, width), f"b{k}": draw(50 + k, width)}
         weights[f"shape{k}"] = np.array(shape)
         nodes[:0] = [
-            helper.make_node("MatMul", ["x", f"a{k}"], [f"m{k}"]),
+            helper.make_node("MatMul", ["x", f"a{k}"], [f"p{k}"]),
+            # Without it no input of zeros could tell units apart.
+            helper.make_node("Add", [f"p{k}", f"b{k}"], [f"m{k}"]),
             helper.make_node("Reshape", [f"m{k}", f"shape{k}"], [made]),
         ]
         return name
