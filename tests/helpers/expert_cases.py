@@ -30,8 +30,8 @@ def float_cases() -> Iterator[OneOperator]:
         attributes = {"k": 2, "activation_type": "swiglu", "swiglu_fusion": fusion}
         yield OneOperator("MoE", pairs, [ROWS], FREE, attributes, runs=runs)
     tokens: Shape = (LENGTH, W)
-    no_bias: list[Operand] = [tokens, CHOICE, draw(1, E, J, W), None, draw(3, E, W, J)]
-    yield OneOperator("MoE", no_bias, [tokens], FREE, {"k": 2})
+    tokens_alone: list[Operand] = [tokens, CHOICE, *single[2:], draw(3, E, W, J)]
+    yield OneOperator("MoE", tokens_alone, [tokens], FREE, {"k": 2})
     gated: list[Operand] = [*single, *out, draw(5, E, J, W), draw(6, E, J)]
     attributes = {"k": 2, "activation_type": "silu"}
     yield OneOperator("MoE", gated, [ROWS], FREE, attributes, runs=False)

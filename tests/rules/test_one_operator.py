@@ -6,10 +6,15 @@ import pytest
 
 import lady_onnx as lady
 
-from ..helpers import block_cases, expert_cases, head_cases
+from ..helpers import block_cases, expert_cases, head_cases, recurrent_cases
 from ..helpers.one_operator import OneOperator
 
-CASES = [*head_cases.CASES, *block_cases.CASES, *expert_cases.CASES]
+CASES = [
+    *head_cases.CASES,
+    *block_cases.CASES,
+    *expert_cases.CASES,
+    *recurrent_cases.CASES,
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)

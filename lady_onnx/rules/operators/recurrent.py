@@ -3,6 +3,8 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from ..kinds import (
@@ -47,11 +49,29 @@ def make_cell_law(gates: int, *activations: bytes) -> LawOf:
 @register("RNN", law=make_cell_law(1, b"Tanh"))
 def describe_recurrent(node: Node) -> Kind:
     """Gates, states and peepholes share one order a direction; time keeps its own."""
-    gates = GATE_COUNTS[node.operator]
+    return describe_cells(node, GATE_COUNTS[node.operator], ("d ([g] h) i", "d ([g] h) k"))
+
+
+def describe_cells(
+    node: Node,
+    gates: int,
+    sides: tuple[str, str],
+    beside: tuple[Mapping[int, str], Mapping[int, str]] = ({}, {}),
+) -> Kind:
+    """Describe the products and sums of one step of time.
+
+    Args:
+        node: the node, with its operands in the order of LSTM, and any others behind them.
+        gates: the number of gates and candidates that stand side by side in the weights.
+        sides: the sides of an equation of operands 1 and 2, the weights of inputs and of states,
+            with the names d (direction), g (gate), h (unit), i (feature) and k (unit before).
+        beside: for both of these the operands that belong to them, with their sides.
+    """
     given = [s is not None for s in node.shapes] + [False] * 8
     first = bool(node.attributes.get("layout"))
     *outer, features = require_shape(node)
-    directions, _, hidden = require_shape(node, 2)
+    directions, *widths = require_shape(node, 2)
+    hidden = min(widths)
 
     def moved(*moves: Step) -> Movement:
         return Movement([((0,), list(moves))])
@@ -63,9 +83,14 @@ def describe_recurrent(node: Node) -> Kind:
     # added up here, because only the order of the units counts, and it is one for all gates.
     steps: list[tuple[str, Kind, tuple[str, ...]]] = [
         ("wide", moved(*wide), ("0",)),
-        ("x", Equation(f"{inputs}, d ([g] h) i -> s d b [g] h", {"g": gates}), ("wide", "1")),
-        ("r", Equation("d b k, d ([g] h) k -> d b [g] h", {"g": gates}), ("state", "2")),
     ]
+    rows = ("x", inputs, "wide", "s d b [g] h"), ("r", "d b k", "state", "d b [g] h")
+    for (name, row, source, made), operand, side, others in zip(
+        rows, ("1", "2"), sides, beside, strict=True
+    ):
+        text = f"{', '.join([row, side, *others.values()])} -> {made}"
+        read = (source, operand, *map(str, others))
+        steps.append((name, Equation(text, {"g": gates}), read))
     met = ["x", "r"]
     # Operand 3 has the biases of inputs and of states side by side, operand 7 three peepholes.
     for part in range(2 if given[3] else 0):
