@@ -6,7 +6,7 @@ import pytest
 
 import lady_onnx as lady
 
-from ..helpers import block_cases, expert_cases, head_cases, recurrent_cases
+from ..helpers import block_cases, expert_cases, head_cases, recurrent_cases, single_cases
 from ..helpers.one_operator import OneOperator
 
 CASES = [
@@ -14,6 +14,7 @@ CASES = [
     *block_cases.CASES,
     *expert_cases.CASES,
     *recurrent_cases.CASES,
+    *single_cases.CASES,
 ]
 
 

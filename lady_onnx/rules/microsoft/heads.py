@@ -56,7 +56,8 @@ def rotate(
         x: the tensor.
         shape: its shape, [batch, places, heads, dimensions].
         tables: the tables of cosines and sines, [position, pair]; empty where the angles come from
-            no operand, so that pairs keep their order. A third one is [batch, pair, place].
+            no operand, so that pairs keep their order. A third one tells pairs apart, [pair, batch,
+            place].
         turned: the number of dimensions that are rotated.
         is_interleaved: whether the two of a pair stand beside each other, and not half of `turned`
             apart.
@@ -70,7 +71,7 @@ def rotate(
     ]
     free = "j" if tables else "[j]"
     text = f"b s h {free} [p]" if is_interleaved else f"b s h [p] {free}"
-    sides = ["", *["[m] j"] * len(tables[:2]), *["[c] j [u]"] * len(tables[2:])]
+    sides = ["", *["[m] j"] * len(tables[:2]), *["j [c] [u]"] * len(tables[2:])]
     angles = ", ".join(sides)
     turning = w.relate(f"{text}{angles} -> {text}", w.move(x, *pairs), *tables)
     parts = [w.move(turning, Reshape((*outer, turned)))]
