@@ -3,7 +3,7 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -52,6 +52,32 @@ def describe_recurrent(node: Node) -> Kind:
     return describe_cells(node, GATE_COUNTS[node.operator], ("d ([g] h) i", "d ([g] h) k"))
 
 
+def _move(*moves: Step) -> Movement:
+    """Return the movement of one operand."""
+    return Movement([((0,), list(moves))])
+
+
+def _list_products(
+    gates: int, inputs: str, sides: tuple[str, str], beside: tuple[Mapping[int, str], ...]
+) -> Iterator[tuple[str, Kind, tuple[str, ...]]]:
+    """Yield the steps of the products with the weights; see `describe_cells`.
+
+    Args:
+        gates: the number of gates.
+        inputs: the side of what is read.
+        sides: the sides of the weights.
+        beside: what belongs to these.
+    """
+    # Nothing makes `state`: the step of time before left it behind (`Steps.states`). All gates are
+    # added up, because only the order of the units counts, and it is one for all gates.
+    rows = ("x", inputs, "wide", "s d b [g] h"), ("r", "d b k", "state", "d b [g] h")
+    for (name, row, source, made), weight, side, others in zip(
+        rows, ("1", "2"), sides, beside, strict=True
+    ):
+        text = f"{', '.join([row, side, *others.values()])} -> {made}"
+        yield name, Equation(text, {"g": gates}), (source, weight, *map(str, others))
+
+
 def describe_cells(
     node: Node,
     gates: int,
@@ -73,28 +99,17 @@ def describe_cells(
     directions, *widths = require_shape(node, 2)
     hidden = min(widths)
 
-    def moved(*moves: Step) -> Movement:
-        return Movement([((0,), list(moves))])
-
     # Every direction has an order of its own; the input is one for all of them.
     wide: list[Step] = [Reshape((*outer, 1, features)), Expand((*outer, directions, features))]
     inputs = "b [s] d i" if first else "[s] b d i"
-    # Nothing makes `state`: the step of time before left it behind (`Steps.states`). All gates are
-    # added up here, because only the order of the units counts, and it is one for all gates.
     steps: list[tuple[str, Kind, tuple[str, ...]]] = [
-        ("wide", moved(*wide), ("0",)),
+        ("wide", _move(*wide), ("0",)),
+        *_list_products(gates, inputs, sides, beside),
     ]
-    rows = ("x", inputs, "wide", "s d b [g] h"), ("r", "d b k", "state", "d b [g] h")
-    for (name, row, source, made), operand, side, others in zip(
-        rows, ("1", "2"), sides, beside, strict=True
-    ):
-        text = f"{', '.join([row, side, *others.values()])} -> {made}"
-        read = (source, operand, *map(str, others))
-        steps.append((name, Equation(text, {"g": gates}), read))
     met = ["x", "r"]
     # Operand 3 has the biases of inputs and of states side by side, operand 7 three peepholes.
     for part in range(2 if given[3] else 0):
-        takes = moved(Reshape((directions, 2, gates, hidden)), Take(1, np.array([part])))
+        takes = _move(Reshape((directions, 2, gates, hidden)), Take(1, np.array([part])))
         steps.append((f"b{part}", takes, ("3",)))
         met.append(f"b{part}")
     steps += [
@@ -107,11 +122,11 @@ def describe_cells(
     for operand in ("5", "6"):
         if given[int(operand)]:
             steps.append(
-                (f"start{operand}", moved(*([Transpose((1, 0, 2))] if first else [])), (operand,))
+                (f"start{operand}", _move(*([Transpose((1, 0, 2))] if first else [])), (operand,))
             )
             met.append(f"start{operand}")
     for part in range(3 if given[7] else 0):
-        takes = moved(Reshape((directions, 3, hidden)), Take(1, np.array([part])))
+        takes = _move(Reshape((directions, 3, hidden)), Take(1, np.array([part])))
         steps.append((f"p{part}", takes, ("7",)))
         met.append(f"p{part}")
     steps += [
