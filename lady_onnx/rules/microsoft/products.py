@@ -66,8 +66,8 @@ def describe_embedding(node: Node) -> Kind:
     return w.finish(w.relate(f"[v] c, {places} -> {places} c", "0", "1"))
 
 
-@register("MurmurHash3", domain=MICROSOFT, typed_like=0)
-def describe_hash(node: Node) -> Kind:
+@register("MurmurHash3", "SampleOp", domain=MICROSOFT, typed_like=0)
+def describe_each_element(node: Node) -> Kind:
     """Every element alone."""
     return Elementwise()
 
