@@ -80,6 +80,12 @@ def decoder_cases() -> Iterator[OneOperator]:
     yield multi_head([row, row, row, mask, bias, *past, None, None, addend], **pinned)
     side: list[Operand] = [(1, 1, 3 * H * d), None, None, None, None, *past]
     yield multi_head(side, runs=False, **pinned)
+    # Keys and values of the past are one tensor here, whose last axis is that of both.
+    own: list[Operand] = [row, draw(5, H * d, 3 * H * d), draw(6, 3 * H * d), None]
+    own += [draw(7, 2, *cache), None, place]
+    alone: dict[str, Any] = {"results": [row, (2, *cache)], "attributes": share, "length": 1}
+    operator = "DecoderMaskedSelfAttention"
+    yield multi_head(own, sizes=[H * d, H], operator=operator, runs=False, **alone)
     one = (1, 1, H * D)
     keys: list[Operand] = [draw(5, *PAST), draw(6, *PAST)]
     yield multi_head([one, *[Heads((1, H, 1, D))] * 2], results=[one], **shared)

@@ -12,7 +12,7 @@ from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 LENGTH, WIDTH = 4, 3
 """The places of the input, and its width."""
-MICROSOFT = "com.microsoft"
+MICROSOFT, CLASSICAL = "com.microsoft", "ai.onnx.ml"
 Shape = tuple[int, ...]
 
 
@@ -133,5 +133,7 @@ def build_model(
         [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
         [numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()],
     )
-    opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
+    versions = {"": opset, MICROSOFT: 1, CLASSICAL: 3}
+    used = {"", MICROSOFT, *(node.domain for node in nodes)}
+    opsets = [helper.make_opsetid(d, version) for d, version in versions.items() if d in used]
     return helper.make_model(graph, opset_imports=opsets, ir_version=8 if opset < 21 else 10)

@@ -41,6 +41,12 @@ def linear_cases() -> Iterator[OneOperator]:
     parts = [(1, S, 2 * D), (1, S, 2 * D), (1, S, 2 * V)]
     made = [(1, S, 2 * V), (2, 1, 2, D, V)]
     yield OneOperator("LinearAttention", parts, made, [2, D, D, V, V], attributes, runs=False)
+    # ONNX has it as well, in an opset that onnxruntime does not run yet.
+    share: dict[str, Any] = {"domain": "", "opset": 27, "runs": False}
+    attributes = {"q_num_heads": 4, "kv_num_heads": 2}
+    parts = [(1, S, 4 * D), (1, S, 2 * D), (1, S, 2 * V), None, (1, S, 2), (1, S, 2)]
+    made = [(1, S, 4 * V), (1, 2, D, V)]
+    yield OneOperator("LinearAttention", parts, made, [2, 2, 2, D, D, V, V], attributes, **share)
     bias: list[Operand] = [(1, S, 3), draw(1, 3), draw(2, 3), (1, S, 3)]
     yield OneOperator("LinearAttentionGate", bias, [(1, S, 3)] * 2, [3])
 

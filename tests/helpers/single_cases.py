@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .one_operator import LENGTH, Heads, OneOperator, Operand, Shape, draw
+from .one_operator import CLASSICAL, LENGTH, Heads, OneOperator, Operand, Shape, draw
 
 S = LENGTH
 GPU: dict[str, Any] = {"runs": False}
@@ -115,7 +115,24 @@ def products() -> Iterator[OneOperator]:
     yield OneOperator("WordConvEmbedding", words, [(2, 5)], [3, 5])
     wide: list[Operand] = [whole(1, np.int16, 4, 6), whole(2, np.int16, 6, 5)]
     yield OneOperator("MatMulInteger16", wide, [(4, 5)], [4, 5, 6])
+    yield OneOperator("SampleOp", [rows], [rows], [6])
     yield OneOperator("MurmurHash3", [np.arange(6, dtype=np.int32)], [(6,)], [6])
 
 
-CASES = [*rotations(), *norms(), *places(), *products()]
+def features() -> Iterator[OneOperator]:
+    """Classical machine learning, where no feature has a number of its own."""
+    rows: Shape = (S, 6)
+    share: dict[str, Any] = {"domain": CLASSICAL}
+    yield OneOperator("Binarizer", [rows], [rows], [6], {"threshold": 0.1}, **share)
+    given: dict[str, Any] = {"offset": [0.5], "scale": [2.0]}
+    yield OneOperator("Scaler", [rows], [rows], [6], given, **share)
+    given = {"offset": [0.5] * 6, "scale": [1.0, 2.0] * 3}
+    yield OneOperator("Scaler", [rows], [rows], [], given, **share)
+    given = {"imputed_value_floats": [0.5], "replaced_value_float": 0.0}
+    yield OneOperator("Imputer", [rows], [rows], [6], given, **share)
+    yield OneOperator("Normalizer", [rows], [rows], [6], {"norm": "L2"}, **share)
+    given = {"inputdimensions": [6, 5]}
+    yield OneOperator("FeatureVectorizer", [rows, (S, 5)], [(S, 11)], [5, 6], given, **share)
+
+
+CASES = [*features(), *rotations(), *norms(), *places(), *products()]

@@ -6,19 +6,11 @@ import pytest
 
 import lady_onnx as lady
 
-from ..helpers import block_cases, expert_cases, head_cases, recurrent_cases, single_cases
 from ..helpers.one_operator import OneOperator
-
-CASES = [
-    *head_cases.CASES,
-    *block_cases.CASES,
-    *expert_cases.CASES,
-    *recurrent_cases.CASES,
-    *single_cases.CASES,
-]
+from ..helpers.splices import ALONE
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.label)
+@pytest.mark.parametrize("case", ALONE, ids=lambda case: case.label)
 def test_all_orders_that_are_free_are_found(case: OneOperator) -> None:
     model, sizes = case.build()
     symmetry = lady.find_groups(model)
