@@ -65,6 +65,11 @@ class OneOperator:
         ]
         return f"{self.operator}-{''.join(words)}-{'-'.join(self.attributes)}"
 
+    @property
+    def can_be_spliced(self) -> bool:
+        """Whether onnxruntime runs it on a CPU, and it reads what is computed from the input."""
+        return self.runs and any(isinstance(o, tuple | Heads) for o in self.operands)
+
     def build(self) -> tuple[onnx.ModelProto, list[int]]:
         """The network, and the sizes of its groups.
 

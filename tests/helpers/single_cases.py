@@ -67,7 +67,8 @@ def norms() -> Iterator[OneOperator]:
 def places() -> Iterator[OneOperator]:
     """Operators that cut, pad, count or transform places."""
     rows: Shape = (1, S, 6)
-    yield OneOperator("UnfoldTensor", [rows], [(1, 3, 6, 2)], [6], {"dim": 1, "size": 2})
+    given: dict[str, Any] = {"dim": 1, "size": 2, "step": 2}
+    yield OneOperator("UnfoldTensor", [rows], [(1, 2, 6, 2)], [6], given)
     offsets = np.arange(S, dtype=np.int32).reshape(1, S)
     yield OneOperator("RestorePadding", [(S, 6), offsets], [rows], [6], **GPU)
     yield OneOperator("RemovePadding", [rows, np.array([S], np.int32)], [(S, 6)], [6], **GPU)

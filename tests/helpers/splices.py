@@ -102,7 +102,7 @@ def pool() -> list[Splice]:
     found += [
         Splice("Attention", 23, functools.partial(handmade.attention, keys)) for keys in (1, 2, 4)
     ]
-    found += [Splice(case.label, case.opset, case.build) for case in ALONE if case.runs]
+    found += [Splice(case.label, case.opset, case.build) for case in ALONE if case.can_be_spliced]
     return [*found, Splice("RotaryEmbedding", 23, handmade.rotary)]
 
 

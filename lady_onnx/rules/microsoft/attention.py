@@ -56,7 +56,14 @@ PROJECTED = {
 """By operator where it has its operands."""
 
 
-@register(*PROJECTED, domain=MICROSOFT)
+def find_projected_shape(node: Node) -> list[Shape]:
+    """Return the shape of what is seen; caches are as long as the rule says."""
+    total = require_shape(node, 1)[1]
+    widths = node.attributes.get("qkv_hidden_sizes") or [total // 3] * 3
+    return [(*require_shape(node)[:-1], widths[2])]
+
+
+@register(*PROJECTED, domain=MICROSOFT, shape=find_projected_shape)
 def describe_attention(node: Node) -> Kind:
     """Projection, heads of queries, keys and values, and an order inside each.
 
@@ -176,7 +183,15 @@ SEPARATE = {
 """By operator where it has its operands."""
 
 
-@register(*SEPARATE, domain=MICROSOFT)
+def find_separate_shape(node: Node) -> list[Shape]:
+    """Return the shape of what is seen; caches are as long as the rule says."""
+    query, value = require_shape(node), find_operand(node, 2)
+    if value is None or len(value) > 3 or len(query) > 3:
+        raise UnknownStructureError("packed operands, or heads on an axis of their own")
+    return [(*query[:-1], value[-1])]
+
+
+@register(*SEPARATE, domain=MICROSOFT, shape=find_separate_shape)
 def describe_multi_head_attention(node: Node) -> Kind:
     """Heads, and an order of queries and keys and one of values inside each.
 

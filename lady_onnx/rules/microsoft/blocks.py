@@ -97,6 +97,12 @@ def multiply_blocks(
     return w.relate(f"{sides} -> {left} n", *met, **sizes)
 
 
+def find_product_shape(node: Node) -> list[Shape]:
+    """Return the shape of a product with a weight whose columns an attribute counts."""
+    is_turned = node.attributes.get("transB", 1)
+    return [(*require_shape(node)[:-1], int(node.attributes["N" if is_turned else "K"]))]
+
+
 def _require_plain_layout(node: Node) -> None:
     """Check that a weight is written as the specification says.
 
@@ -107,7 +113,7 @@ def _require_plain_layout(node: Node) -> None:
         raise UnknownStructureError("a weight in the layout of a processor")
 
 
-@register("MatMulNBits", domain=MICROSOFT)
+@register("MatMulNBits", domain=MICROSOFT, shape=find_product_shape)
 def describe_block_product(node: Node) -> Kind:
     """Columns are free, blocks of rows with their scales, and in each block its bytes."""
     # The operands: 0 A, 1 B, 2 scales, 3 zero_points, 4 g_idx, 5 bias.
@@ -155,7 +161,7 @@ def describe_float_block_product(node: Node) -> Kind:
     return w.finish(w.relate(f"{sides} -> {left} n", *met, **sizes))
 
 
-@register("MatMulBnb4", domain=MICROSOFT)
+@register("MatMulBnb4", domain=MICROSOFT, shape=find_product_shape)
 def describe_flat_block_product(node: Node) -> Kind:
     """Blocks of a flattened weight with their scales, of rows or in rows, and bytes in each."""
     # The operands: 0 A, 1 B, two numbers a byte, 2 absmax, a scale of each block.

@@ -42,13 +42,18 @@ ROUTER_WEIGHTS = 14
 """The operand of QMoE with the weights of the experts, where those of the router only choose."""
 
 
-@register("MoE", domain=MICROSOFT)
+def find_expert_shape(node: Node) -> list[Shape]:
+    """Return the shape of the result, which is that of the rows."""
+    return [require_shape(node)]
+
+
+@register("MoE", domain=MICROSOFT, shape=find_expert_shape)
 def describe_experts(node: Node) -> Kind:
     """Experts with the router's columns, and in every expert its hidden units."""
     return _describe_layers(node, FLOAT_LAYERS)
 
 
-@register("QMoE", domain=MICROSOFT)
+@register("QMoE", domain=MICROSOFT, shape=find_expert_shape)
 def describe_quantised_experts(node: Node) -> Kind:
     """As MoE; numbers that share a byte stay together, and so do those of a block.
 
