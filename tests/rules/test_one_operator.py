@@ -111,3 +111,28 @@ def test_the_law_holds_for_what_an_operator_stands_for(case: OneOperator) -> Non
         for name, shape in shapes.items():
             one.graph.initializer.append(numpy_helper.from_array(np.array(shape), name))
     assert lady.verify(*pair, samples=2).equal
+
+
+@pytest.mark.parametrize("shape", [["batch", 2, "past", 16], None])
+def test_nothing_behind_attention_is_pinned_by_a_cache_of_unknown_length(
+    shape: list[int | str] | None,
+) -> None:
+    """Of a cache without a shape, what is seen keeps its order; what is behind it does not."""
+    case = next(c for c in head_cases.CASES if c.label.startswith("GroupQueryAttention-xxxww"))
+    model, _ = case.build()
+    node = next(n for n in model.graph.node if n.op_type == case.operator)
+    for place in (3, 4):
+        weight = next(t for t in model.graph.initializer if t.name == node.input[place])
+        model.graph.initializer.remove(weight)
+        given = helper.make_tensor_value_info(weight.name, onnx.TensorProto.FLOAT, shape)
+        model.graph.input.append(given)
+    end = next(n for n in model.graph.node if n.op_type == "Concat")
+    del end.input[1:]
+    end.op_type = "Identity"
+    del end.attribute[:]
+    end.output[0] = "mixed"
+    model.graph.node.append(helper.make_node("MatMul", ["mixed", "head"], ["out"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.eye(3, 2, dtype=np.float32), "head"))
+    groups = lady.find_groups(model).groups
+    hidden = [g for g in groups if {s.initializer for s in g.slots} == {"last0", "head"}]
+    assert [g.size for g in hidden] == [3]
