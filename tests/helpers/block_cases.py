@@ -42,6 +42,15 @@ def product_cases() -> Iterator[OneOperator]:
             # Zero points may be floats, which share nothing.
             plain: list[Operand] = [*weight, draw(4, N, BLOCK)]
             yield OneOperator("MatMulNBits", plain, [MADE], [BLOCK, *free], attributes)
+    # A byte holds four zero points, and the last one of six blocks only two.
+    six: list[Operand] = [(1, LENGTH, 6 * SIZE), draw_bytes(1, N, 6, 4), scales(2, N, 6)]
+    six.append(draw_bytes(3, N, 2))
+    attributes = {**given, "K": 6 * SIZE, "bits": 2}
+    yield OneOperator("MatMulNBits", six, [MADE], [N, *[4] * 6], attributes)
+    # Half a block is no block of half as many numbers in a byte.
+    half: list[Operand] = [(1, LENGTH, SIZE // 2), draw_bytes(1, N, 1, 8), scales(2, N, 1)]
+    attributes = {**given, "K": SIZE // 2, "bits": 4}
+    yield OneOperator("MatMulNBits", half, [MADE], [N], attributes)
     # Of a block that is cut columns alone are free.
     cut: list[Operand] = [(1, LENGTH, K - 8), draw_bytes(5, N, BLOCK, 8), scales(6, N, BLOCK)]
     yield OneOperator("MatMulNBits", cut, [MADE], [N], {**given, "K": K - 8, "bits": 4})

@@ -262,6 +262,17 @@ def paged_cases() -> Iterator[OneOperator]:
         runs=False,
     )
 
+    # Each query head sees places in the other way than its neighbour.
+    ways: list[Operand] = [whole(0, 1, 0, 1).reshape(2, 2), whole(0, 0).reshape(2, 1), *length]
+    yield OneOperator(
+        "SparseAttention",
+        [QUERY, KEY, KEY, *whole_cache, *ways],
+        [QUERY, (1, K, 16, DIM), (1, K, 16, DIM)],
+        [*EACH, *EACH],
+        {"num_heads": Q, "kv_num_heads": K, "sparse_block_size": 16},
+        runs=False,
+    )
+
 
 def default_cases() -> Iterator[OneOperator]:
     """The operators of ONNX itself."""

@@ -139,10 +139,11 @@ def _remember(
     """
     is_shared = bool(node.attributes.get("past_present_share_buffer"))
     key, value = scene.keys, scene.values
-    if is_shared and node.operator.startswith("DecoderMasked") and pasts[0] is not None:
+    if is_shared and node.operator.startswith("DecoderMasked"):
         # Some kernels lay such keys out with their dimensions in front of their places.
         key = w.relate("b [t] h [d] -> b [t] h [d]", key)
-        pasts = [w.relate("b h [t] [d] -> b h [t] [d]", pasts[0]), pasts[1]]
+        if pasts[0] is not None:
+            pasts = [w.relate("b h [t] [d] -> b h [t] [d]", pasts[0]), pasts[1]]
     key, value = append_to_cache(w, pasts[0], key), append_to_cache(w, pasts[1], value)
     caches = [key, value] if node.results > 1 else []
     if is_shared and pasts[0] is not None:

@@ -32,35 +32,32 @@ def count_shared(length: int, size: int) -> int:
 
 
 def tie_zero_points(
-    w: StepList, scales: tuple[str, Shape], zeros: tuple[str, Shape], axis: int
-) -> str:
+    w: StepList, scales: tuple[str, Shape], zeros: tuple[str, Shape], axis: int, shared: int
+) -> None:
     """Add what ties scales of blocks to zero points, of which several share a byte.
+
+    Blocks whose zero points share a byte stay together. What reads the scales comes first: scales
+    have the orders that their readers give them.
 
     Args:
         w: gets the steps.
         scales: the scales and their shape.
         zeros: the zero points, of a shape that differs along `axis` alone.
         axis: the axis of the blocks, counted from the front.
-
-    Returns:
-        The scales. Blocks whose zero points share a byte stay together.
+        shared: how many zero points share a byte.
     """
     (name, shape), (beside, packed) = scales, zeros
     names = [f"x{k}" for k in range(len(shape))]
-    if shape[axis] == packed[axis]:
-        return w.combine(name, beside)
-    sides = [list(names), list(names)]
-    if shape[axis] % packed[axis]:
+    sides, sizes = [list(names), list(names)], {}
+    if shape[axis] == packed[axis] * shared > packed[axis]:
+        sides[0][axis], sides[1][axis] = "(c [y])", "c"
+        sizes = {"y": shared}
+    elif shape[axis] != packed[axis]:
         # The last byte is not full, so that it is like no other.
         sides[0][axis], sides[1][axis] = "[c]", "[q]"
-        sizes = {}
-    else:
-        sides[0][axis], sides[1][axis] = "(c [y])", "c"
-        sizes = {"y": shape[axis] // packed[axis]}
     left, right = (" ".join(side) for side in sides)
     # What is said of the scales stays with them; their places in a byte are no places of an axis.
     w.relate(f"{left}, {right} -> {left}", name, beside, **sizes)
-    return name
 
 
 def multiply_blocks(
@@ -81,20 +78,23 @@ def multiply_blocks(
     zeros, bias = (find_operand(node, k) for k in places[1:])
     # Scales and zero points may be written as one row.
     scales = w.move(str(places[0]), Reshape((columns, blocks)))
-    if zeros is not None:
-        packed = (columns, math.prod(zeros) // columns)
-        laid = w.move(str(places[1]), Reshape(packed))
-        scales = tie_zero_points(w, (scales, (columns, blocks)), (laid, packed), 1)
     left = " ".join(f"b{k}" for k in range(len(shape) - 1))
     # Of a cut block columns are free all the same.
-    is_cut = shape[-1] % (blocks * size) > 0
+    block = int(node.attributes["block_size"])
+    is_cut = shape[-1] != blocks * block or block % size > 0
     sides = f"{left} [k], n [c] [p], n [c]" if is_cut else f"{left} (c p [z]), n c p, n c"
     met = [name, str(first), scales]
     if bias is not None:
         sides += ", n"
         met.append(str(places[2]))
-    sizes = {} if is_cut else {"z": shape[-1] // (blocks * size)}
-    return w.relate(f"{sides} -> {left} n", *met, **sizes)
+    sizes = {} if is_cut else {"z": block // size}
+    y = w.relate(f"{sides} -> {left} n", *met, **sizes)
+    if zeros is not None:
+        packed = (columns, math.prod(zeros) // columns)
+        laid = w.move(str(places[1]), Reshape(packed))
+        shared = 8 // int(node.attributes.get("bits", 4))
+        tie_zero_points(w, (scales, (columns, blocks)), (laid, packed), 1, shared)
+    return y
 
 
 def find_product_shape(node: Node) -> list[Shape]:
@@ -206,14 +206,15 @@ def describe_block_gather(node: Node) -> Kind:
     is_cut = shared > 1 and (axis < rank - 1 or scales[axis] == 1)
     if is_cut or any(n != m for n, m in zip(numbers[:-1], shape[:-1], strict=True)):
         raise UnknownStructureError("a block that is cut")
-    scale = "2" if zeros is None else tie_zero_points(w, ("2", scales), ("3", zeros), axis)
     # Each byte has the scale of its block.
-    scale = w.move(scale, Take(axis, np.arange(shape[axis]) * scales[axis] // shape[axis]))
+    scale = w.move("2", Take(axis, np.arange(shape[axis]) * scales[axis] // shape[axis]))
     names = [f"x{k}" for k in range(rank)]
     names[gathered] = "[v]"
     places = [f"i{k}" for k in range(require_rank(node, 1))]
     made = [*names[:gathered], *places, *names[gathered + 1 :], "[z]"]
     sides = ", ".join(" ".join(side) for side in (names, places, names))
     y = w.relate(f"{sides} -> {' '.join(made)}", "0", "1", scale, z=shared)
+    if zeros is not None:
+        tie_zero_points(w, ("2", scales), ("3", zeros), axis, shared)
     numbers[gathered : gathered + 1] = require_shape(node, 1)
     return w.finish(w.move(y, Reshape(tuple(numbers))))

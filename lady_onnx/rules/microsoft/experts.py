@@ -165,23 +165,18 @@ def _multiply(w: StepList, node: Node, layer: Layer, rows: tuple[str, Shape], ou
         sizes["c"] = wide[2]
         # A block has whole bytes.
         count_shared(weight[2], wide[2])
-        laid = _tie_expert_zero_points(w, node, layer, wide)
+        laid = w.move(str(layer.scales), Reshape(wide))
         sides.append("e o c")
         met.append(laid)
     if bias is not None:
         sides.append("e o")
         met.append(str(layer.bias))
-    return w.relate(f"{', '.join(sides)} -> n e o", *met, **sizes)
-
-
-def _tie_expert_zero_points(w: StepList, node: Node, layer: Layer, wide: Shape) -> str:
-    """Add what lays scales out, [expert, result, block], and ties them to their zero points."""
-    scales = w.move(str(layer.scales), Reshape(wide))
+    y = w.relate(f"{', '.join(sides)} -> n e o", *met, **sizes)
     zeros = find_operand(node, layer.zeros)
-    if zeros is None:
-        return scales
-    packed = (*zeros, 1)[:3]
-    laid = w.move(str(layer.zeros), Reshape(packed))
-    # Without blocks the zero points of several results share a byte.
-    axis = 1 if len(zeros) == 2 else 2
-    return tie_zero_points(w, (scales, wide), (laid, packed), axis)
+    if scales is not None and zeros is not None:
+        packed = (*zeros, 1)[:3]
+        beside = w.move(str(layer.zeros), Reshape(packed))
+        # Without blocks the zero points of several results share a byte.
+        axis = 1 if len(zeros) == 2 else 2
+        tie_zero_points(w, (laid, wide), (beside, packed), axis, shared)
+    return y

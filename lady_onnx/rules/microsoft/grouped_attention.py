@@ -41,6 +41,7 @@ class GroupedOperands:
         norms: the gain of the norm of queries; behind it stands that of keys.
         scales: the scales of the cached keys; behind them stand those of values.
         others: keys that are looked at beside the cached ones; behind them stand values.
+        layouts: which places heads see, of which there may be several ways.
         is_paged: whether tokens of all sequences stand side by side, and caches are pages,
             [page, place, heads, dimensions].
     """
@@ -52,12 +53,13 @@ class GroupedOperands:
     norms: int | None = None
     scales: int | None = None
     others: int | None = None
+    layouts: int | None = None
     is_paged: bool = False
 
 
 GROUPED = {
     "GroupQueryAttention": GroupedOperands((5, 6, 9), 7, bias=10, sink=11, norms=14, scales=12),
-    "SparseAttention": GroupedOperands((5, 6, 7, 8), 9),
+    "SparseAttention": GroupedOperands((5, 6, 7, 8), 9, layouts=5),
     "DynamicSparseAttention": GroupedOperands((7, 8, 9, 10, 13), 11, sink=16, norms=14, others=5),
     "PagedAttention": GroupedOperands(
         (5, 6, 7, 10, 16), 8, sink=11, norms=12, scales=14, is_paged=True
@@ -151,6 +153,9 @@ def describe_grouped_attention(node: Node) -> Kind:
         None if bias is None else (str(at.bias), bias),
         None if find_operand(node, at.sink) is None else str(at.sink),
     )
+    if at.layouts is not None and require_shape(node, at.layouts)[0] > 1:
+        # Heads take in turn the ways in which places are seen, so that they are not alike.
+        w.relate("b [h] s t -> b [h] s t", scores)
     if at.is_paged:
         seen = w.move(seen, Reshape((size.length, size.heads * size.seen)))
     return w.finish(*[seen, *caches, scores][: node.results])

@@ -50,5 +50,8 @@ def describe_feature_norm(node: Node) -> Kind:
 
 @register("FeatureVectorizer", domain=ML)
 def describe_feature_rows(node: Node) -> Kind:
-    """Concatenates features."""
+    """Concatenates features; pinned where a number says that a part of them is taken."""
+    widths = [None if shape is None else shape[-1] for shape in node.shapes]
+    if widths != node.attributes.get("inputdimensions"):
+        raise UnknownStructureError("a part of the features")
     return Movement([(tuple(range(len(node.shapes))), [])], 1)
