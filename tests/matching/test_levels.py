@@ -37,7 +37,7 @@ def add_noise(model: onnx.ModelProto) -> onnx.ModelProto:
 def test_units_of_three_levels_are_put_back(case: OneOperator) -> None:
     model, _ = case.build()
     assert max(len(g.parents) for g in lady.find_groups(model).groups) > 1
-    for seed in range(3):
+    for seed in range(2):
         shuffled = lady.permute(model, seed).model
         assert lady.resync(model, shuffled, verify="none").exact
         # Where one projection makes all parts, only copies without noise are put back so far.
