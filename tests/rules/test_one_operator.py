@@ -96,7 +96,7 @@ REFERENCES = {
     [
         case
         for case in head_cases.CASES
-        if not case.runs and case.operator in REFERENCES and len(case.results) < 4
+        if not case.runs and case.sizes and case.operator in REFERENCES and len(case.results) < 4
     ],
     ids=lambda case: case.label,
 )
