@@ -91,7 +91,7 @@ def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: 
     # along the axis the labels stand one after the other; elsewhere the operands share one order,
     # unless they are stacked: then each keeps its own, in a role that tells their places
     result: list[np.ndarray] = []
-    each, stacked = _take_stacked(operands, each, axis)
+    each, stacked = _take_stacked(labelling.facts, operands, each, axis)
     result += stacked
     for span in _list_role_spans(each, axis, size):
         # a role over more axes says all that one over fewer of them does
@@ -109,11 +109,12 @@ def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: 
 
 
 def _take_stacked(
-    operands: Sequence[Tensor], each: Sequence[Sequence[np.ndarray]], axis: int
+    facts: Facts, operands: Sequence[Tensor], each: Sequence[Sequence[np.ndarray]], axis: int
 ) -> tuple[list[list[np.ndarray]], list[np.ndarray]]:
     """Take the roles of stacked operands, of one position each, that do not run along the axis.
 
     Args:
+        facts: what has been said of the labels so far.
         operands: the operands.
         each: their roles.
         axis: the axis along which they are concatenated.
@@ -130,9 +131,9 @@ def _take_stacked(
         own = [[r for r in roles if find_varying_axes(r) == span] for roles in each]
         if any(len(roles) != 1 or (roles[0] < 0).any() for roles in own):
             continue
-        labels = np.concatenate([np.unique(roles[0]) for roles in own])
-        # a label that stands in two operands is told apart by its place, as elsewhere
-        if np.unique(labels).size < labels.size:
+        # what stands in two operands, under whatever label, has one order in both
+        units = [np.unique(facts.classes[roles[0]]) for roles in own]
+        if np.unique(np.concatenate(units)).size < sum(u.size for u in units):
             continue
         made.append(np.concatenate([roles[0] for roles in own], axis))
         for roles, mine in zip(left, own, strict=True):

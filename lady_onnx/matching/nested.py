@@ -51,6 +51,9 @@ def match_nested(
         # Matched once more, as the figures were left out of the table to save time.
         inner, _ = pairs.match(u, v, with_figures=True)
         found.update({m.group: m for m in inner})
+        for mine, other in zip(kinds.inner[u], kinds.inner[v], strict=True):
+            order = found[other.id].permutation
+            found.update(_match_deeper(comparison, family, mine, other, order))
         means.append(np.mean([m.similarity.mean() for m in inner]))
     found[group.id] = Match(
         group.id,
@@ -60,6 +63,59 @@ def match_nested(
         compute_certainties(score, outer),
     )
     return found
+
+
+def _match_deeper(
+    comparison: Comparison, family: Nesting, ours: Group, theirs: Group, order: np.ndarray
+) -> dict[str, Match]:
+    """Match what lies inside the units of an inner group, once these are matched.
+
+    Args:
+        comparison: the models, and how they are compared.
+        family: how the groups lie inside each other.
+        ours: the inner group of the reference.
+        theirs: its partner in the suspect.
+        order: int64 [size], the unit of `theirs` that each unit of `ours` is.
+
+    Returns:
+        The matches of all groups below, by their ids in the suspect.
+    """
+    found: dict[str, Match] = {}
+    for a, b in enumerate(order.tolist()):
+        pairs = zip(family.inside(ours.id, a), family.inside(theirs.id, b), strict=True)
+        for x, y in ((family.groups[n], family.groups[m]) for n, m in pairs):
+            axes = _list_axes_of_others(family, x)
+            which = [k for k, s in enumerate(x.slots) if axes.get(s.initializer, set()) <= {s.axis}]
+            match = _match_alone(comparison, x, y, which)
+            found[y.id] = match
+            found.update(_match_deeper(comparison, family, x, y, match.permutation))
+    return found
+
+
+def _match_alone(comparison: Comparison, x: Group, y: Group, which: Sequence[int]) -> Match:
+    """Match the units of two inner groups by some of their slots."""
+    strategy = comparison.strategy
+    if not which:
+        return Match.in_place(y.id, y.size)
+    rows = _take_inner_rows(strategy, comparison.reference, [x], 0, which, {})
+    others = _take_inner_rows(strategy, comparison.current, [y], 0, which, {})
+    exact = match_exactly(rows, others)
+    if exact is not None:
+        return _make_exact_match(y.id, *exact)
+    scored = strategy.score_pairs(x, [x.slots[k] for k in which], rows, others)
+    chosen = comparison.assign(scored.scores)
+    return Match(y.id, chosen, *comparison.measure_figures(y.id, scored, chosen))
+
+
+def _list_axes_of_others(family: Nesting, group: Group) -> dict[str, set[int]]:
+    """List by weight the axes along which other groups than this one lie."""
+    axes: dict[str, set[int]] = {}
+    weights = {s.initializer for s in group.slots}
+    for other in family.order:
+        for slot in other.slots if other is not group else ():
+            if slot.initializer in weights:
+                axes.setdefault(slot.initializer, set()).add(slot.axis)
+    return axes
 
 
 @dataclass(frozen=True)
@@ -77,6 +133,7 @@ class _Kinds:
         on: By weight the kinds that touch it; only weights that may be used occur.
         order: The kinds in the order in which they are matched, the ones with most elements in
             weights of their own first.
+        unordered: The weights of groups of a third level.
     """
 
     inner: list[list[Group]]
@@ -84,11 +141,12 @@ class _Kinds:
     shared: list[list[int]]
     on: Mapping[str, set[int]]
     order: list[int]
+    unordered: set[str]
 
     @property
     def covered(self) -> set[str]:
-        """The weights that are evidence of any kind."""
-        return set(self.on)
+        """The weights that are evidence of any kind, or that are in no order yet."""
+        return set(self.on) | self.unordered
 
     def get_weight(self, kind: int, slot: int) -> str:
         """Return the weight of a kind's slot."""
@@ -99,6 +157,7 @@ def _find_kinds(family: Nesting, comparison: Comparison, group: Group, usable: s
     """Find the kinds of groups inside a group's units, and their slots in `usable` weights."""
     inner = [[family.groups[n] for n in family.inside(group.id, u)] for u in range(group.size)]
     on: dict[str, set[int]] = {}
+    unordered: set[str] = set()
     chosen = []
     for kind, first in enumerate(inner[0]):
         # Told apart by identity: slots hold arrays, for which `==` is no truth value. So a strategy
@@ -107,6 +166,10 @@ def _find_kinds(family: Nesting, comparison: Comparison, group: Group, usable: s
         own = [
             i for i, s in enumerate(first.slots) if s.initializer in usable and id(s) in selected
         ]
+        # Rows in which a group of a third level lies are in no order yet.
+        below = _list_weights_below(family, first)
+        own = [i for i in own if first.slots[i].initializer not in below] or own
+        unordered |= below
         chosen.append(own)
         for i in own:
             on.setdefault(first.slots[i].initializer, set()).add(kind)
@@ -121,7 +184,16 @@ def _find_kinds(family: Nesting, comparison: Comparison, group: Group, usable: s
     alone = [[i for i in own if count_kinds(k, i) == 1] for k, own in enumerate(chosen)]
     shared = [[i for i in own if count_kinds(k, i) > 1] for k, own in enumerate(chosen)]
     order = sorted(range(len(inner[0])), key=lambda kind: -count_elements(kind))
-    return _Kinds(inner, alone, shared, on, order)
+    return _Kinds(inner, alone, shared, on, order, unordered)
+
+
+def _list_weights_below(family: Nesting, group: Group) -> set[str]:
+    """List the weights of all groups inside the units of a group."""
+    found: set[str] = set()
+    for unit in range(group.size):
+        for inner in (family.groups[n] for n in family.inside(group.id, unit)):
+            found |= {s.initializer for s in inner.slots} | _list_weights_below(family, inner)
+    return found
 
 
 class _UnitPairs:

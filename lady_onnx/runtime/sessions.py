@@ -16,7 +16,7 @@ import onnx
 
 from ..errors import ExecutionError, LadyError, to_one_line
 from ..graph.model import PROTOBUF_LIMIT, Graph
-from ..rules.vocabulary.structure import QUANTIZE_LINEAR
+from ..rules.vocabulary.structure import QUANTIZE_LINEAR, REORDER_INPUT
 from .installation import load_onnxruntime
 from .providers import CPU_PROVIDER
 
@@ -184,6 +184,6 @@ def measure_block_channels() -> int | None:
     None where it has no such layout on this processor.
     """
     # The operator takes channels in fours. It fills four up to one block, whose size is the answer.
-    node = onnx.helper.make_node("ReorderInput", ["x"], ["y"], domain="com.microsoft.nchwc")
+    node = onnx.helper.make_node(REORDER_INPUT, ["x"], ["y"], domain="com.microsoft.nchwc")
     found = run_node(node, BLOCK_PROBE_OPSET, {"x": np.zeros((1, 4, 1, 1), np.float32)})
     return None if found is None else int(found.shape[1])

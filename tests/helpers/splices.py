@@ -12,10 +12,29 @@ import onnxruntime
 from hypothesis import strategies as st
 from onnx import GraphProto, ModelProto, NodeProto, helper
 
-from . import fused, handmade, operator_cases, operator_models, sequences
+from . import (
+    block_cases,
+    expert_cases,
+    fused,
+    handmade,
+    head_cases,
+    operator_cases,
+    operator_models,
+    recurrent_cases,
+    sequences,
+    single_cases,
+)
 from .grown import OPSET, SIZE, Grown
 from .strategies import STEPS, WIDTHS, begin, end, grow
 
+ALONE = [
+    *head_cases.CASES,
+    *block_cases.CASES,
+    *expert_cases.CASES,
+    *recurrent_cases.CASES,
+    *single_cases.CASES,
+]
+"""Operators one by one, each with the sizes of the groups around it."""
 BATCH = 4
 """The size of symbolic axes."""
 
@@ -83,6 +102,7 @@ def pool() -> list[Splice]:
     found += [
         Splice("Attention", 23, functools.partial(handmade.attention, keys)) for keys in (1, 2, 4)
     ]
+    found += [Splice(case.label, case.opset, case.build) for case in ALONE if case.can_be_spliced]
     return [*found, Splice("RotaryEmbedding", 23, handmade.rotary)]
 
 

@@ -78,6 +78,9 @@ class Inference:
         """Infer what `infer` says, without what the file declares."""
         inputs = self._list_operand_types(node)
         if inputs is None:
+            # A rule may know the shapes of results all the same: those of attention do not depend
+            # on a cache of unknown length.
+            self._keep_types(node, self._infer_by_rule(node))
             return True
         data = self._list_read_values(node, inputs)
         key = self._make_key(node, inputs, data)
@@ -86,10 +89,14 @@ class Inference:
         kinds = self._inferred[key]
         if kinds is None:
             return False
+        self._keep_types(node, kinds)
+        return True
+
+    def _keep_types(self, node: NodeProto, kinds: Sequence[TypeProto | None]) -> None:
+        """Keep the types of a node's results, as far as they are known."""
         for name, kind in zip(node.output, kinds, strict=False):
             if name and kind is not None:
                 self.types.set_type(name, kind)
-        return True
 
     def _list_operand_types(self, node: NodeProto) -> dict[str, TypeProto] | None:
         """Return the types of a node's operands by name, None where one is not known."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from ...errors import UnknownStructureError
-from .roles import LabelRun, Role, RolePair, to_dense
+from .roles import LabelRun, Role, RolePair, find_components, to_dense
 
 MAX_JOINT_LABELS = 1 << 18
 """The most labels that elements along several axes may have of their own.
@@ -60,6 +60,18 @@ class Facts:
     marked: list[tuple[int, Role]] = field(default_factory=list)
     node: str = ""
     reason: str = POSITION
+    _classes: tuple[tuple[int, int], np.ndarray] | None = field(default=None, repr=False)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The classes of labels that are equal by what has been said so far, int64 [labels]."""
+        known = len(self.equal), self.label_count
+        if self._classes is None or self._classes[0] != known:
+            pairs = [(to_dense(a), to_dense(b)) for a, b in self.equal]
+            sides = ([np.empty(0, np.int64), *side] for side in zip(*pairs, strict=True))
+            a, b = map(np.concatenate, sides) if pairs else (np.empty(0, np.int64),) * 2
+            self._classes = known, find_components(a, b, self.label_count)
+        return self._classes[1]
 
     @property
     def bracket_reason(self) -> str:

@@ -16,10 +16,7 @@ from ..kinds import (
     Elementwise,
     Equation,
     Kind,
-    Movement,
     Node,
-    Reshape,
-    Steps,
     require_rank,
     require_shape,
 )
@@ -133,77 +130,10 @@ def describe_qlinear_softmax(node: Node) -> Kind:
     return Equation(f"{over}, , , , -> {' '.join(names)}")
 
 
-@register("MatMulNBits", domain=MICROSOFT)
-def describe_block_product(node: Node) -> Kind:
-    """Weights [n, blocks, bytes]: columns and blocks of rows are free, rows inside a block not."""
-    rank = require_rank(node)
-    left = [f"b{i}" for i in range(rank - 1)]
-    # The operands: 0 A, 1 B, 2 scales, 3 zero_points, 4 g_idx, 5 bias.
-    given = [*node.shapes, *[None] * 6]
-    if given[4] is not None:
-        raise UnknownStructureError("an index of groups")
-    columns, blocks = require_shape(node, 1)[:2]
-    size = int(node.attributes["block_size"])
-    # Two zero points of one column share a byte, so blocks with zero points cannot be moved.
-    whole = blocks * size == require_shape(node)[-1] and given[3] is None
-    c = "c" if whole else "[c]"
-    sides = [" ".join([*left, "(c [j])" if whole else "[k]"]), f"n {c} [z]"]
-    for k, shape in enumerate(given[2:4], 2):
-        if shape is None:
-            sides.append("")
-        elif (
-            len(shape) == 1
-            and shape[0] % columns == 0
-            and shape[0] // columns in (blocks, (blocks + 1) // 2)
-        ):
-            sides.append(f"(n {c})" if k == 2 else "(n [q])")
-        else:
-            sides.append(f"n {c}" if shape[1:] == (blocks,) else "n [p]")
-    sides += ["", "n"]
-    return Equation(
-        f"{', '.join(sides[: len(node.shapes)])} -> {' '.join([*left, 'n'])}",
-        {"j": size} if whole else {},
-    )
-
-
 @register("QLinearWhere", domain=MICROSOFT, typed_like=1)
 def describe_qlinear_where(node: Node) -> Kind:
     """Every element alone, numpy broadcasting; scales and zero points are numbers."""
     return Elementwise()
-
-
-@register("GatherBlockQuantized", domain=MICROSOFT, typed_like=2)
-def describe_block_gather(node: Node) -> Kind:
-    """Rows that are gathered keep their order, blocks of a row are free, and not what lies inside.
-
-    Raises:
-        UnknownStructureError: the table is no matrix of rows in blocks.
-    """
-    if node.attributes.get("gather_axis", 0) or require_rank(node) != 2:
-        raise UnknownStructureError("a table that is no matrix of rows")
-    (_, width), (_, blocks) = require_shape(node), require_shape(node, 2)
-    size = int(node.attributes.get("block_size", 128))
-    places = " ".join(f"i{k}" for k in range(require_rank(node, 1)))
-    # Two numbers of four bits share a byte: of as many blocks, a row of bytes is half as long.
-    is_packed, has_zeros = 2 * width == blocks * size, len(node.shapes) > 3 and bool(node.shapes[3])
-    # A row of one block may be half as long for the other reason, too: because it is cut.
-    is_whole = width == blocks * size or (is_packed and blocks > 1)
-    if node.attributes.get("quantize_axis", 1) not in (1, -1) or not is_whole:
-        raise UnknownStructureError("blocks along another axis, or one that is cut")
-    # Zero points of two blocks share a byte as well, so that blocks cannot be moved.
-    c = "[c]" if is_packed and has_zeros else "c"
-    zeros = "[v] [z]" if is_packed else f"[v] {c}"
-    ids = require_shape(node, 1)
-    text = f"[v] ({c} [q]), {places}, [v] {c}{f', {zeros}' if has_zeros else ''}"
-    steps: list[tuple[str, Kind, tuple[str, ...]]] = [
-        (
-            "blocks",
-            Equation(f"{text} -> {places} {c} [j]", {"q": width // blocks, "j": size}),
-            ("0", "1", "2", *(["3"] if has_zeros else [])),
-        ),
-        ("y", Movement([((0,), [Reshape((*ids, blocks * size))])]), ("blocks",)),
-    ]
-    return Steps(steps, ("y",))
 
 
 @register("Inverse", domain=MICROSOFT)

@@ -45,7 +45,6 @@ def describe_sequence(node: Node) -> Kind:
     return Body(is_repeated=True)
 
 
-register_pinned("a recurrence that is not followed", "LinearAttention")
 register_pinned(
     "a value that may be missing", "Optional", "OptionalGetElement", "OptionalHasElement"
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import UnknownStructureError
-from ..kinds import Elementwise, Kind, Node
+from ..kinds import Elementwise, Equation, Kind, Node, require_rank
 from ..laws import (
     Absolute,
     Even,
@@ -102,7 +102,6 @@ def _read_bound(node: ScaledNode, operand: int, attribute: str) -> np.ndarray | 
 @register("Mean", law=find_mean_law)
 @register("Identity", law=Linear(operands=(0,), is_copy=True))
 @register("Cast", law=find_cast_law, type_attribute="to")
-@register("CastLike", law=find_cast_like_law)
 @register("Mul", law=Multilinear())
 @register("Div", law=Monomial((1.0, -1.0)))
 @register("Reciprocal", law=Monomial((-1.0,)))
@@ -126,3 +125,11 @@ def describe_dropout(node: Node) -> Kind:
     if len(node.shapes) > 2 and node.shapes[2] is not None and bool(node.read_value(2)):
         raise UnknownStructureError("training mode")
     return Elementwise()
+
+
+@register("CastLike", law=find_cast_like_law)
+def describe_cast_like(node: Node) -> Kind:
+    """Every element of the first operand alone; of the second one only its type counts."""
+    names = " ".join(f"x{k}" for k in range(require_rank(node)))
+    others = " ".join(f"u{k}" for k in range(require_rank(node, 1)))
+    return Equation(f"{names}, {others} -> {names}")

@@ -4,6 +4,7 @@ Spec: https://onnx.ai/onnx/operators/
 """
 
 import itertools
+import math
 
 import numpy as np
 
@@ -169,7 +170,7 @@ def describe_pad(node: Node) -> Kind:
             if given
             else list(range(len(shape)))
         )
-        if len(node.shapes) > 2 and node.shapes[2]:
+        if len(node.shapes) > 2 and math.prod(node.shapes[2] or ()) > 1:
             raise UnknownStructureError("a padding of many values")
     half = len(pads) // 2
     steps: list[Step] = []

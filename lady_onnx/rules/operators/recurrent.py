@@ -3,6 +3,8 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 from ..kinds import (
@@ -47,29 +49,67 @@ def make_cell_law(gates: int, *activations: bytes) -> LawOf:
 @register("RNN", law=make_cell_law(1, b"Tanh"))
 def describe_recurrent(node: Node) -> Kind:
     """Gates, states and peepholes share one order a direction; time keeps its own."""
-    gates = GATE_COUNTS[node.operator]
+    return describe_cells(node, GATE_COUNTS[node.operator], ("d ([g] h) i", "d ([g] h) k"))
+
+
+def _move(*moves: Step) -> Movement:
+    """Return the movement of one operand."""
+    return Movement([((0,), list(moves))])
+
+
+def _list_products(
+    gates: int, inputs: str, sides: tuple[str, str], beside: tuple[Mapping[int, str], ...]
+) -> Iterator[tuple[str, Kind, tuple[str, ...]]]:
+    """Yield the steps of the products with the weights; see `describe_cells`.
+
+    Args:
+        gates: the number of gates.
+        inputs: the side of what is read.
+        sides: the sides of the weights.
+        beside: what belongs to these.
+    """
+    # Nothing makes `state`: the step of time before left it behind (`Steps.states`). All gates are
+    # added up, because only the order of the units counts, and it is one for all gates.
+    rows = ("x", inputs, "wide", "s d b [g] h"), ("r", "d b k", "state", "d b [g] h")
+    for (name, row, source, made), weight, side, others in zip(
+        rows, ("1", "2"), sides, beside, strict=True
+    ):
+        text = f"{', '.join([row, side, *others.values()])} -> {made}"
+        yield name, Equation(text, {"g": gates}), (source, weight, *map(str, others))
+
+
+def describe_cells(
+    node: Node,
+    gates: int,
+    sides: tuple[str, str],
+    beside: tuple[Mapping[int, str], Mapping[int, str]] = ({}, {}),
+) -> Kind:
+    """Describe the products and sums of one step of time.
+
+    Args:
+        node: the node, with its operands in the order of LSTM, and any others behind them.
+        gates: the number of gates and candidates that stand side by side in the weights.
+        sides: the sides of an equation of operands 1 and 2, the weights of inputs and of states,
+            with the names d (direction), g (gate), h (unit), i (feature) and k (unit before).
+        beside: for both of these the operands that belong to them, with their sides.
+    """
     given = [s is not None for s in node.shapes] + [False] * 8
     first = bool(node.attributes.get("layout"))
     *outer, features = require_shape(node)
-    directions, _, hidden = require_shape(node, 2)
-
-    def moved(*moves: Step) -> Movement:
-        return Movement([((0,), list(moves))])
+    directions, *widths = require_shape(node, 2)
+    hidden = min(widths)
 
     # Every direction has an order of its own; the input is one for all of them.
     wide: list[Step] = [Reshape((*outer, 1, features)), Expand((*outer, directions, features))]
     inputs = "b [s] d i" if first else "[s] b d i"
-    # Nothing makes `state`: the step of time before left it behind (`Steps.states`). All gates are
-    # added up here, because only the order of the units counts, and it is one for all gates.
     steps: list[tuple[str, Kind, tuple[str, ...]]] = [
-        ("wide", moved(*wide), ("0",)),
-        ("x", Equation(f"{inputs}, d ([g] h) i -> s d b [g] h", {"g": gates}), ("wide", "1")),
-        ("r", Equation("d b k, d ([g] h) k -> d b [g] h", {"g": gates}), ("state", "2")),
+        ("wide", _move(*wide), ("0",)),
+        *_list_products(gates, inputs, sides, beside),
     ]
     met = ["x", "r"]
     # Operand 3 has the biases of inputs and of states side by side, operand 7 three peepholes.
     for part in range(2 if given[3] else 0):
-        takes = moved(Reshape((directions, 2, gates, hidden)), Take(1, np.array([part])))
+        takes = _move(Reshape((directions, 2, gates, hidden)), Take(1, np.array([part])))
         steps.append((f"b{part}", takes, ("3",)))
         met.append(f"b{part}")
     steps += [
@@ -82,11 +122,11 @@ def describe_recurrent(node: Node) -> Kind:
     for operand in ("5", "6"):
         if given[int(operand)]:
             steps.append(
-                (f"start{operand}", moved(*([Transpose((1, 0, 2))] if first else [])), (operand,))
+                (f"start{operand}", _move(*([Transpose((1, 0, 2))] if first else [])), (operand,))
             )
             met.append(f"start{operand}")
     for part in range(3 if given[7] else 0):
-        takes = moved(Reshape((directions, 3, hidden)), Take(1, np.array([part])))
+        takes = _move(Reshape((directions, 3, hidden)), Take(1, np.array([part])))
         steps.append((f"p{part}", takes, ("7",)))
         met.append(f"p{part}")
     steps += [

@@ -5,7 +5,7 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 
 from __future__ import annotations
 
-from ..plain_forms import Writer, register_plain_form
+from ..plain_forms import NoPlainFormError, Writer, register_plain_form
 
 
 @register_plain_form("Gelu", "X")
@@ -30,3 +30,21 @@ def write_fast_gelu(w: Writer) -> str:
 def write_quick_gelu(w: Writer) -> str:
     """``x * sigmoid(alpha * x)``."""
     return w("Mul", w["X"], w("Sigmoid", w.scale(w["X"], w.get_attribute("alpha"))))
+
+
+@register_plain_form("ScaledSiLU", "X scale?", alpha=1.0)
+def write_scaled_silu(w: Writer) -> str:
+    """SiLU of a number times the operand."""
+    if w["scale"]:
+        if w.require_rank(w["scale"]):
+            raise NoPlainFormError("a scale that is no number")
+        scaled = w("Mul", w["X"], w("CastLike", w["scale"], w["X"]))
+    else:
+        scaled = w.scale(w["X"], w.get_attribute("alpha"))
+    return w("Mul", scaled, w("Sigmoid", scaled))
+
+
+@register_plain_form("GatedAdd", "X Y gate")
+def write_gated_add(w: Writer) -> str:
+    """A sum whose second part has a gate for every row."""
+    return w("Add", w["X"], w("Mul", w["Y"], w["gate"]))

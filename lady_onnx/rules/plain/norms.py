@@ -106,6 +106,54 @@ def write_embed_layer_normalization(w: Writer) -> tuple[str, str, str]:
     return normed, count_kept_tokens(w), total
 
 
+@register_plain_form(
+    "QEmbedLayerNormalization",
+    "input_ids segment_ids? word_embedding_quant position_embedding_quant segment_embedding?"
+    " gamma_quant beta_quant mask? word_embedding_scale position_embedding_scale"
+    " segment_embedding_scale? gamma_scale beta_scale word_embedding_zero_point"
+    " position_embedding_zero_point segment_embedding_zero_point? gamma_zero_point beta_zero_point",
+    epsilon=1e-12,
+)
+def write_quantised_embed_layer_normalization(w: Writer) -> tuple[str, str]:
+    """EmbedLayerNormalization of what bytes stand for."""
+    if bool(w["segment_ids"]) != bool(w["segment_embedding"]):
+        raise NoPlainFormError("segments without a table, or a table without segments")
+
+    def read(table: str, name: str) -> str:
+        scale, zero = w[f"{name}_scale"], w[f"{name}_zero_point"]
+        if w.require_rank(scale) or w.require_rank(zero):
+            raise NoPlainFormError("a scale that is no number for the whole table")
+        return w("DequantizeLinear", w[table], scale, zero)
+
+    words, places = (read(f"{n}_quant", n) for n in ("word_embedding", "position_embedding"))
+    length = w("Shape", w["input_ids"], start=1)
+    rows = w("Slice", places, w.write_integers(0), length, w.write_integers(0))
+    total = w("Add", w("Gather", words, w["input_ids"]), rows)
+    if w["segment_ids"]:
+        segments = read("segment_embedding", "segment_embedding")
+        total = w("Add", total, w("Gather", segments, w["segment_ids"]))
+    gains = (read(f"{n}_quant", n) for n in ("gamma", "beta"))
+    epsilon = w.get_attribute("epsilon")
+    normed = w("LayerNormalization", total, *gains, axis=-1, epsilon=epsilon)
+    return normed, count_kept_tokens(w)
+
+
+@register_plain_form("GatedRMSNorm", "X scale gate", activation="silu", epsilon=1e-5)
+def write_gated_norm(w: Writer) -> str:
+    """Every run of a row over the root of its mean square, times a gain and a gate."""
+    activation = w.get_attribute("activation")
+    if activation not in ("silu", "swish", "sigmoid"):
+        raise NoPlainFormError("another activation")
+    shape, run = w("Shape", w["X"]), w("Shape", w["scale"])
+    outer = w("Shape", w["X"], end=-1)
+    runs = w("Reshape", w["X"], w("Concat", outer, w.write_integers(-1), run, axis=0))
+    normed = w("Reshape", write_root_mean_square_norm(w, runs, w["scale"], [-1])[0], shape)
+    gate = w("Sigmoid", w["gate"])
+    if activation != "sigmoid":
+        gate = w("Mul", w["gate"], gate)
+    return w("Mul", normed, gate)
+
+
 def count_kept_tokens(w: Writer) -> str:
     """Write how many entries of each row of the mask are one; zeros where there is no mask."""
     if not w["mask"]:

@@ -11,6 +11,7 @@ from typing import Any
 from ..plain_forms import (
     FLOAT,
     FLOATS,
+    INT,
     INTS,
     STRING,
     NoPlainFormError,
@@ -145,15 +146,45 @@ def write_product(w: Writer, batches: str = "") -> str:
     return w.scale(w("MatMul", *sides), w.get_attribute("alpha"))
 
 
+def write_batched_product(w: Writer) -> str:
+    """Write the product of factors that may have their rows in front of their batches."""
+    batches = "".join(side for side in "AB" if w.get_attribute("transBatch" + side))
+    if batches and not 2 < w.require_rank(w["A"]) == w.require_rank(w["B"]):
+        raise NoPlainFormError("onnxruntime refuses factors of other ranks")
+    return write_product(w, batches)
+
+
 @register_plain_form(
     "FusedMatMul", "A B", alpha=1.0, transA=0, transB=0, transBatchA=0, transBatchB=0
 )
 def write_fused_matmul(w: Writer) -> str:
     """A product of factors that may be transposed, or have their rows in front of their batches."""
-    batches = "".join(side for side in "AB" if w.get_attribute("transBatch" + side))
-    if batches and not 2 < w.require_rank(w["A"]) == w.require_rank(w["B"]):
-        raise NoPlainFormError("onnxruntime refuses factors of other ranks")
-    return write_product(w, batches)
+    return write_batched_product(w)
+
+
+@register_plain_form(
+    "FusedMatMulActivation",
+    "A B",
+    activation=make_required(STRING),
+    activation_alpha=make_optional(FLOAT),
+    activation_axis=make_optional(INT),
+    activation_beta=make_optional(FLOAT),
+    activation_gamma=make_optional(FLOAT),
+    alpha=1.0,
+    transA=0,
+    transB=0,
+    transBatchA=0,
+    transBatchB=0,
+)
+def write_fused_matmul_activation(w: Writer) -> str:
+    """The activation of FusedMatMul."""
+    kind = w.get_attribute("activation")
+    product = write_batched_product(w)
+    given = {n: w.get_attribute(f"activation_{n}") for n in ("alpha", "axis", "beta", "gamma")}
+    given = {name: value for name, value in given.items() if value is not None}
+    if kind not in ROW_ACTIVATIONS or given.keys() != set(ROW_ACTIVATIONS[kind]):
+        raise NoPlainFormError(f"activation {kind} with {list(given)}")
+    return w(kind, product, **given)
 
 
 @register_plain_form("TransposeMatMul", "A B", alpha=1.0, transA=0, transB=0)

@@ -16,6 +16,9 @@ IDENTITY = "Identity"
 QUANTIZE_LINEAR = "QuantizeLinear"
 """Rounds floats to integers. A graph that has it is meant to be run in integers."""
 
+REORDER_INPUT = "ReorderInput"
+"""Lays channels of a map out in blocks, as many in each as suit the processor."""
+
 MIN_BODIES = {"If": 2, "Loop": 1, "Scan": 1}
 """The number of graphs that an operator of the default domain holds at least."""
 

@@ -99,3 +99,15 @@ def defined_bias_softmax(drawn: Case) -> np.ndarray:
     total = sum(present(drawn))
     axis = drawn.attributes.get("axis", 1) % total.ndim
     return special.softmax(total, axis=tuple(range(axis, total.ndim)))
+
+
+@case("ScaledSiLU")
+def scaled_silu(draw: Draw) -> Case:
+    scale = maybe(draw, lambda: reals(draw))
+    return Case([reals(draw, *sizes(draw, 1, 3)), scale], some(draw, alpha=[0.5, 1.702]))
+
+
+@case("GatedAdd")
+def gated_add(draw: Draw) -> Case:
+    shape = sizes(draw, 1, 3)
+    return Case([reals(draw, *shape), reals(draw, *shape), reals(draw, *shape[:-1], 1)])

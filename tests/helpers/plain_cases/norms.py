@@ -66,3 +66,43 @@ def embed_layer_normalization(draw: Draw) -> Case:
     operands += [maybe(draw, lambda: numbers(draw(st.sampled_from([1, batch])), 0, 6))]
     results = draw(st.sampled_from([["r0", "r1"], ["r0", "r1", "r2"], ["r0", "", "r2"]]))
     return Case(operands, some(draw, epsilon=[1e-3], mask_index_type=[0, 1]), results)
+
+
+@case("GatedRMSNorm")
+def gated_norm(draw: Draw) -> Case:
+    *outer, heads, run = sizes(draw, 3, 4)
+    shape = [*outer, heads * run]
+    attributes = some(draw, activation=["silu", "swish", "sigmoid"], epsilon=[1e-3, 0.5])
+    return Case([reals(draw, *shape), reals(draw, run), reals(draw, *shape)], attributes)
+
+
+@case("QEmbedLayerNormalization")
+def quantised_embed_layer_normalization(draw: Draw) -> Case:
+    batch, length, width = size(draw), size(draw), size(draw) + 4
+    generator = np.random.default_rng(draw(st.integers(0, 99)))
+    has_segments = draw(st.booleans())
+
+    def numbers(most: int, *shape: int) -> np.ndarray:
+        return generator.integers(0, most, shape).astype(np.int32)
+
+    def table(*shape: int) -> np.ndarray:
+        # Rows of numbers that lie apart: otherwise their norm magnifies how operators round.
+        spread = 40 * np.arange(shape[-1]) + generator.integers(0, 9, shape)
+        return spread.astype(np.uint8)
+
+    tables = [
+        table(7, width),
+        table(length + 2, width),
+        table(3, width),
+        table(width),
+        table(width),
+    ]
+    scales = [np.array(0.1 * (k + 1), np.float32) for k in range(5)]
+    zeros = [np.array(generator.integers(0, 99), np.uint8) for _ in range(5)]
+    if not has_segments:
+        for items in (tables, scales, zeros):
+            items[2] = None  # type: ignore[call-overload]
+    mask = maybe(draw, lambda: numbers(2, batch, length))
+    segments = numbers(3, batch, length) if has_segments else None
+    operands = [numbers(7, batch, length), segments, *tables, mask, *scales, *zeros]
+    return Case(operands, some(draw, epsilon=[1e-3, 0.5]), ["r0", "r1"])

@@ -119,3 +119,26 @@ def gemm_fast_gelu(draw: Draw) -> Case:
 def defined_gemm_fast_gelu(drawn: Case) -> np.ndarray:
     x, w, *bias = present(drawn)
     return tanh_gelu(x @ w + sum(bias))
+
+
+@case("FusedMatMulActivation")
+def fused_matmul_activation(draw: Draw) -> Case:
+    m, k, n = size(draw), size(draw), size(draw)
+    kinds: list[dict[str, Any]] = [{"activation": k} for k in ("Relu", "Tanh")]
+    kinds.append({"activation": "LeakyRelu", "activation_alpha": 0.3})
+    attributes = some(draw, alpha=[0.5, -1.0], transA=[0, 1], transB=[0, 1])
+    a = reals(draw, *((k, m) if attributes.get("transA") else (m, k)))
+    b = reals(draw, *((n, k) if attributes.get("transB") else (k, n)))
+    return Case([a, b], attributes | draw(st.sampled_from(kinds)))
+
+
+@defined("FusedMatMulActivation")
+def defined_fused_matmul_activation(drawn: Case) -> np.ndarray:
+    given = drawn.attributes
+    a, b = present(drawn)
+    a, b = a.T if given.get("transA") else a, b.T if given.get("transB") else b
+    y = (a @ b) * np.float32(given.get("alpha", 1.0))
+    if given["activation"] == "Tanh":
+        return np.tanh(y)
+    slope = np.float32(given.get("activation_alpha", 0))
+    return np.where(y > 0, y, slope * y).astype(np.float32)

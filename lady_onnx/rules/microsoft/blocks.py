@@ -1,0 +1,220 @@
+"""Products with, and rows of, weights whose blocks have scales of their own.
+
+Several numbers share a byte, and a permutation moves whole bytes. So numbers that share a byte stay
+together, bytes of a block may change places, and so may blocks with their scales.
+
+Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ...errors import UnknownStructureError
+from ..kinds import Kind, Node, Reshape, Take, require_rank, require_shape
+from ..plain_forms import MICROSOFT
+from ..registry import register
+from ..step_list import StepList
+from .heads import Shape, find_operand
+
+
+def count_shared(length: int, size: int) -> int:
+    """Return how many numbers share a byte, by the numbers of an axis and its bytes.
+
+    Raises:
+        UnknownStructureError: a number lies in two bytes, or the last byte is not full.
+    """
+    if not size or length % size:
+        raise UnknownStructureError("bytes that hold no whole numbers")
+    return length // size
+
+
+def tie_zero_points(
+    w: StepList, scales: tuple[str, Shape], zeros: tuple[str, Shape], axis: int, shared: int
+) -> None:
+    """Add what ties scales of blocks to zero points, of which several share a byte.
+
+    Blocks whose zero points share a byte stay together. What reads the scales comes first: scales
+    have the orders that their readers give them.
+
+    Args:
+        w: gets the steps.
+        scales: the scales and their shape.
+        zeros: the zero points, of a shape that differs along `axis` alone.
+        axis: the axis of the blocks, counted from the front.
+        shared: how many zero points share a byte.
+    """
+    (name, shape), (beside, packed) = scales, zeros
+    names = [f"x{k}" for k in range(len(shape))]
+    sides, sizes = [list(names), list(names)], {}
+    if shape[axis] == packed[axis] * shared > packed[axis]:
+        sides[0][axis], sides[1][axis] = "(c [y])", "c"
+        sizes = {"y": shared}
+    elif shape[axis] != packed[axis]:
+        # The last byte is not full, so that it is like no other.
+        sides[0][axis], sides[1][axis] = "[c]", "[q]"
+    left, right = (" ".join(side) for side in sides)
+    # What is said of the scales stays with them; their places in a byte are no places of an axis.
+    w.relate(f"{left}, {right} -> {left}", name, beside, **sizes)
+
+
+def multiply_blocks(
+    w: StepList, node: Node, rows: tuple[str, Shape], first: int, places: tuple[int | None, ...]
+) -> str:
+    """Add the product of rows with a weight in blocks, [columns, blocks, bytes].
+
+    Args:
+        w: gets the steps.
+        node: the node.
+        rows: the rows and their shape, [.., numbers].
+        first: the operand with the weight.
+        places: the operands with its scales, its zero points and the bias of the columns; None for
+            one that the operator does not have.
+    """
+    name, shape = rows
+    columns, blocks, size = require_shape(node, first)
+    zeros, bias = (find_operand(node, k) for k in places[1:])
+    # Scales and zero points may be written as one row.
+    scales = w.move(str(places[0]), Reshape((columns, blocks)))
+    left = " ".join(f"b{k}" for k in range(len(shape) - 1))
+    # Of a cut block columns are free all the same.
+    block = int(node.attributes["block_size"])
+    is_cut = shape[-1] != blocks * block or block % size > 0
+    sides = f"{left} [k], n [c] [p], n [c]" if is_cut else f"{left} (c p [z]), n c p, n c"
+    met = [name, str(first), scales]
+    if bias is not None:
+        sides += ", n"
+        met.append(str(places[2]))
+    sizes = {} if is_cut else {"z": block // size}
+    y = w.relate(f"{sides} -> {left} n", *met, **sizes)
+    if zeros is not None:
+        packed = (columns, math.prod(zeros) // columns)
+        laid = w.move(str(places[1]), Reshape(packed))
+        shared = 8 // int(node.attributes.get("bits", 4))
+        tie_zero_points(w, (scales, (columns, blocks)), (laid, packed), 1, shared)
+    return y
+
+
+def find_product_shape(node: Node) -> list[Shape]:
+    """Return the shape of a product with a weight whose columns an attribute counts."""
+    is_turned = node.attributes.get("transB", 1)
+    return [(*require_shape(node)[:-1], int(node.attributes["N" if is_turned else "K"]))]
+
+
+def _require_plain_layout(node: Node) -> None:
+    """Check that a weight is written as the specification says.
+
+    Raises:
+        UnknownStructureError: it is in the layout of a processor.
+    """
+    if node.attributes.get("weight_prepacked"):
+        raise UnknownStructureError("a weight in the layout of a processor")
+
+
+@register("MatMulNBits", domain=MICROSOFT, shape=find_product_shape)
+def describe_block_product(node: Node) -> Kind:
+    """Columns are free, blocks of rows with their scales, and in each block its bytes."""
+    # The operands: 0 A, 1 B, 2 scales, 3 zero_points, 4 g_idx, 5 bias.
+    _require_plain_layout(node)
+    if find_operand(node, 4) is not None:
+        raise UnknownStructureError("an index of groups")
+    w = StepList()
+    return w.finish(multiply_blocks(w, node, ("0", require_shape(node)), 1, (2, 3, 5)))
+
+
+@register("MatMulNBitsMlp", "MatMulNBitsQkv", domain=MICROSOFT)
+def describe_block_products(node: Node) -> Kind:
+    """A norm of rows, of a sum, and products with weights in blocks; gates are multiplied."""
+    # The operands: 0 A, 1 skip, 2 the norm's gain, and triples of weight, scales and bias.
+    w, shape = StepList(), require_shape(node)
+    total = w.combine("0", *(["1"] if find_operand(node, 1) is not None else []))
+    rows = total
+    if find_operand(node, 2) is not None:
+        left = " ".join(f"b{k}" for k in range(len(shape) - 1))
+        rows = w.relate(f"{left} {{k}}, k -> {left} k", total, "2")
+    is_gated = node.operator == "MatMulNBitsMlp"
+    made = [
+        multiply_blocks(w, node, (rows, shape), first, (first + 1, None, first + 2))
+        for first in ((3, 6) if is_gated else (3, 6, 9))
+    ]
+    results = [w.combine(*made), total] if is_gated else [*made, total]
+    return w.finish(*results[: node.results])
+
+
+@register("MatMulBlockQuantizedFp8Weight", "MatMulBlockQuantizedFp4Weight", domain=MICROSOFT)
+def describe_float_block_product(node: Node) -> Kind:
+    """Columns are free, blocks of rows with their scales, and in each block its bytes."""
+    # The operands: 0 A, 1 B, 2 the scales of blocks, 3 one more scale, 4 and 5 bias.
+    w, shape, (_, size), (_, blocks) = StepList(), *(require_shape(node, k) for k in range(3))
+    bias = 5 if node.operator.endswith("Fp4Weight") else 4
+    left = " ".join(f"b{k}" for k in range(len(shape) - 1))
+    block = int(node.attributes.get("block_size", 16 if bias == 5 else 128))
+    sides, sizes = f"{left} (c p [z]), n (c p), n c", {"z": shape[-1] // size, "c": blocks}
+    if shape[-1] != blocks * block:
+        sides, sizes = f"{left} [k], n [p], n [c]", {}
+    met = ["0", "1", "2"]
+    if find_operand(node, bias) is not None:
+        sides += ", n"
+        met.append(str(bias))
+    return w.finish(w.relate(f"{sides} -> {left} n", *met, **sizes))
+
+
+@register("MatMulBnb4", domain=MICROSOFT, shape=find_product_shape)
+def describe_flat_block_product(node: Node) -> Kind:
+    """Blocks of a flattened weight with their scales, of rows or in rows, and bytes in each."""
+    # The operands: 0 A, 1 B, two numbers a byte, 2 absmax, a scale of each block.
+    rows, inner = int(node.attributes["N"]), int(node.attributes["K"])
+    block, shape, w = int(node.attributes["block_size"]), require_shape(node), StepList()
+    left = " ".join(f"b{k}" for k in range(len(shape) - 1))
+    if inner % 2 or (inner % block and block % inner) or (rows * inner) % block:
+        raise UnknownStructureError("a block that ends inside a row")
+    if inner % block == 0:
+        outer, numbers, laid, scaled = "n", "c p [z]", "n c p", "n c"
+        wide: Shape = (rows, inner // block, block // 2)
+        many: Shape = wide[:2]
+    else:
+        # Several rows have one scale.
+        outer, numbers, laid, scaled = "m q", "p [z]", "m q p", "m"
+        wide = (rows * inner // block, block // inner, inner // 2)
+        many = wide[:1]
+    is_turned = bool(node.attributes.get("transB", 1))
+    read, made = (numbers, outer) if is_turned else (outer, numbers)
+    weight, scales = w.move("1", Reshape(wide)), w.move("2", Reshape(many))
+    text = f"{left} ({read}), {laid}, {scaled} -> {left} {made}"
+    y = w.relate(text, "0", weight, scales, z=2)
+    return w.finish(w.move(y, Reshape((*shape[:-1], rows if is_turned else inner))))
+
+
+@register("GatherBlockQuantized", domain=MICROSOFT, typed_like=2)
+def describe_block_gather(node: Node) -> Kind:
+    """Rows that are gathered keep their order; blocks are free, and in each block its bytes.
+
+    Raises:
+        UnknownStructureError: it is not known how many numbers share a byte, or a block is cut.
+    """
+    w, shape, scales = StepList(), require_shape(node), require_shape(node, 2)
+    rank, zeros = len(shape), find_operand(node, 3)
+    gathered = int(node.attributes.get("gather_axis", 0)) % rank
+    axis = int(node.attributes.get("quantize_axis", 1)) % rank
+    # The numbers: as many along the axis as there are in the blocks, elsewhere as there are scales.
+    numbers = [*scales]
+    numbers[axis] = scales[axis] * int(node.attributes.get("block_size", 128))
+    shared = count_shared(numbers[-1], shape[-1])
+    # A row of one block may be shorter for another reason, too: because it is cut.
+    is_cut = shared > 1 and (axis < rank - 1 or scales[axis] == 1)
+    if is_cut or any(n != m for n, m in zip(numbers[:-1], shape[:-1], strict=True)):
+        raise UnknownStructureError("a block that is cut")
+    # Each byte has the scale of its block.
+    scale = w.move("2", Take(axis, np.arange(shape[axis]) * scales[axis] // shape[axis]))
+    names = [f"x{k}" for k in range(rank)]
+    names[gathered] = "[v]"
+    places = [f"i{k}" for k in range(require_rank(node, 1))]
+    made = [*names[:gathered], *places, *names[gathered + 1 :], "[z]"]
+    sides = ", ".join(" ".join(side) for side in (names, places, names))
+    y = w.relate(f"{sides} -> {' '.join(made)}", "0", "1", scale, z=shared)
+    if zeros is not None:
+        tie_zero_points(w, ("2", scales), ("3", zeros), axis, shared)
+    numbers[gathered : gathered + 1] = require_shape(node, 1)
+    return w.finish(w.move(y, Reshape(tuple(numbers))))

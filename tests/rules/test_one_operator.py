@@ -1,0 +1,138 @@
+"""Operators one by one: the groups that the network around each must have, and the law."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+import lady_onnx as lady
+
+from ..helpers import head_cases
+from ..helpers.one_operator import OneOperator
+from ..helpers.splices import ALONE
+
+
+@pytest.mark.parametrize("case", ALONE, ids=lambda case: case.label)
+def test_all_orders_that_are_free_are_found(case: OneOperator) -> None:
+    model, sizes = case.build()
+    symmetry = lady.find_groups(model)
+    assert sorted(group.size for group in symmetry.groups) == sizes
+    assert not symmetry.unknown_operators
+    if case.runs and sizes:
+        assert lady.verify(model, lady.permute(model, 3).model, samples=2).equal
+
+
+def replace_node(model: onnx.ModelProto, operator: str, nodes: list[onnx.NodeProto]) -> None:
+    """Put nodes in the place of the one of an operator."""
+    place = next(k for k, n in enumerate(model.graph.node) if n.op_type == operator)
+    kept = list(model.graph.node)
+    kept[place : place + 1] = nodes
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+
+
+def spell_out_norms(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """GroupQueryAttention without the norms that no CPU has, and these in front of it."""
+    made, plain = [], onnx.NodeProto()
+    plain.CopyFrom(node)
+    for place, gain in ((0, 14), (1, 15)):
+        name = node.input[place]
+        split, joined = ("heads", "rows") if place == 0 else ("heads", "keys")
+        made += [
+            helper.make_node("Reshape", [name, split], [f"{name}.split"]),
+            helper.make_node(
+                "SimplifiedLayerNormalization",
+                [f"{name}.split", node.input[gain]],
+                [f"{name}.normed"],
+                epsilon=1e-6,
+            ),
+            helper.make_node("Reshape", [f"{name}.normed", joined], [f"{name}.joined"]),
+        ]
+        plain.input[place] = f"{name}.joined"
+    del plain.input[14:]
+    return [*made, plain]
+
+
+def spell_out_packed(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """MultiHeadAttention of packed operands, which no CPU unpacks, of ones that are apart."""
+    made, parts = [], []
+    for name in filter(None, node.input[:2]):
+        count = 3 if len(node.input) == 1 or not node.input[1] else 2
+        if name == node.input[0] and count == 2:
+            parts.append(name)
+            continue
+        names = [f"{name}.{k}" for k in range(count)]
+        made.append(helper.make_node("Split", [name], names, axis=3, num_outputs=count))
+        for part in names:
+            made.append(helper.make_node("Reshape", [part, "joined"], [f"{part}.joined"]))
+            parts.append(f"{part}.joined")
+    plain = onnx.NodeProto()
+    plain.CopyFrom(node)
+    plain.input[: len(parts)] = parts
+    rest = list(node.input[3:])
+    del plain.input[:]
+    plain.input.extend([*parts, *rest])
+    return [*made, plain]
+
+
+REFERENCES = {
+    "GroupQueryAttention": (
+        spell_out_norms,
+        {
+            "heads": [1, head_cases.S, -1, head_cases.DIM],
+            "rows": list(head_cases.QUERY),
+            "keys": list(head_cases.KEY),
+        },
+    ),
+    "MultiHeadAttention": (spell_out_packed, {"joined": list(head_cases.ROWS)}),
+}
+"""By operator what a CPU runs in place of a node that it does not run, and shapes for that."""
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case
+        for case in head_cases.CASES
+        if not case.runs and case.sizes and case.operator in REFERENCES and len(case.results) < 4
+    ],
+    ids=lambda case: case.label,
+)
+def test_the_law_holds_for_what_an_operator_stands_for(case: OneOperator) -> None:
+    """Norms inside attention, and packed operands, are of CUDA alone."""
+    model, _ = case.build()
+    spell_out, shapes = REFERENCES[case.operator]
+    pair = [model, lady.permute(model, 3).model]
+    for one in pair:
+        node = next(n for n in one.graph.node if n.op_type == case.operator)
+        replace_node(one, case.operator, spell_out(node))
+        for name, shape in shapes.items():
+            one.graph.initializer.append(numpy_helper.from_array(np.array(shape), name))
+    assert lady.verify(*pair, samples=2).equal
+
+
+@pytest.mark.parametrize("shape", [["batch", 2, "past", 16], None])
+def test_nothing_behind_attention_is_pinned_by_a_cache_of_unknown_length(
+    shape: list[int | str] | None,
+) -> None:
+    """Of a cache without a shape, what is seen keeps its order; what is behind it does not."""
+    case = next(c for c in head_cases.CASES if c.label.startswith("GroupQueryAttention-xxxww"))
+    model, _ = case.build()
+    node = next(n for n in model.graph.node if n.op_type == case.operator)
+    for place in (3, 4):
+        weight = next(t for t in model.graph.initializer if t.name == node.input[place])
+        model.graph.initializer.remove(weight)
+        given = helper.make_tensor_value_info(weight.name, onnx.TensorProto.FLOAT, shape)
+        model.graph.input.append(given)
+    end = next(n for n in model.graph.node if n.op_type == "Concat")
+    del end.input[1:]
+    end.op_type = "Identity"
+    del end.attribute[:]
+    end.output[0] = "mixed"
+    model.graph.node.append(helper.make_node("MatMul", ["mixed", "head"], ["out"]))
+    model.graph.initializer.append(numpy_helper.from_array(np.eye(3, 2, dtype=np.float32), "head"))
+    groups = lady.find_groups(model).groups
+    hidden = [g for g in groups if {s.initializer for s in g.slots} == {"last0", "head"}]
+    assert [g.size for g in hidden] == [3]
