@@ -179,8 +179,12 @@ class Engine:
         )
 
     def _is_empty(self, name: str) -> bool:
-        """Tell whether a tensor has no element: its length did not suffice for what came before."""
-        return 0 in (self.state.inference.types.known_shape(name) or ())
+        """Tell whether a tensor has no element: its length did not suffice for what came before.
+
+        A vector of no element may be a shape that has no more axes, or a list that begins.
+        """
+        shape = self.state.inference.types.known_shape(name) or ()
+        return len(shape) > 1 and 0 in shape
 
     def is_read(self, node: NodeProto, name: str) -> bool:
         """Tell whether anything reads a result of a node; in a body that is taken for granted."""

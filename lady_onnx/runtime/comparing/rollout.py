@@ -98,7 +98,12 @@ class Loop:
             made: its outputs.
             step: the number of the next step.
         """
-        states = {name: made[k] for k, name in self._fed}
+        # a decoder of two branches gives nothing in place of what stays as it is: the keys and
+        # values of its encoder
+        states = {
+            name: made[k] if made[k].size or not given[name].size else given[name]
+            for k, name in self._fed
+        }
         known: dict[str, int] = {}
         grows = False
         for name, array in states.items():
