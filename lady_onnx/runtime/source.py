@@ -145,8 +145,8 @@ class Source:
     def complete_states(self, data: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return given inputs, with zeros for the states among them that are left out.
 
-        A symbolic length is that of another input, where that is given; else the state is empty
-        along it, as that of a loop is that begins.
+        A symbolic length is that of another input, where that is given. One without a name is taken
+        for the batch. Along any other the state is empty, as that of a loop is that begins.
 
         Raises:
             LadyError: a given state differs from unit to unit. The units of two models may have two
@@ -160,6 +160,8 @@ class Source:
             if name in data and name not in self._unit_axes
             for d, n in zip(dims, np.shape(data[name]), strict=False)
         }
+        others = (np.shape(x) for name, x in data.items() if name in values)
+        sizes[""] = next((shape[0] for shape in others if len(shape) > 1), 1)
         for name in self._unit_axes:
             if name not in data:
                 shape = [d.dim_value or sizes.get(d.dim_param, 0) for d in values[name]]

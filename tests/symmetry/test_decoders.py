@@ -23,7 +23,8 @@ def check_loop(model: onnx.ModelProto, expected: list[int]) -> None:
     assert not symmetry.unknown_operators
     shuffled = lady.permute(model, seed=3)
     assert len(shuffled.moved_states) == len(symmetry.states) == 4
-    found = lady.verify(model, shuffled.model)
+    # no CPU runs norms inside attention
+    found = lady.verify(*map(genai.spell_out_norms, (model, shuffled.model)))
     assert found.equal, found
     assert len(found.outputs) == 3
     result = lady.resync(model, shuffled.model, verify="none")

@@ -118,6 +118,9 @@ class Loop:
             if name in states or name not in given:
                 continue
             old = given[name].shape
+            if not old and given[name].dtype.kind != "b":
+                # a number that stands alone is a setting, such as a rate, and stays
+                continue
             shape = []
             for length, n in zip(dims, old, strict=True):
                 is_free = isinstance(length, str) and length not in self._batches
