@@ -49,6 +49,7 @@ class Check(Report, Verdict):
         missing: dict[str, Any] = {
             "equality": None,
             "recognised": 0.0,
+            "common": None,
             "psi_estimate": None,
             "alterations": {},
         }

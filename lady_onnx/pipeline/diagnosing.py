@@ -22,6 +22,7 @@ from ..matching.unequal.surplus import Unequal, write_matched
 from ..numerics import is_same
 from ..pairing.counterparts import list_unshown
 from .alignment import Alignment
+from .common import Common
 from .options import Options
 from .pairing import Pairing
 from .tolerances import (
@@ -62,6 +63,7 @@ class Diagnosis:
         apart: the places where the programs of both files differ.
         alike: whether both files hold one program as they are written.
         bits: whether equal weights give equal bits.
+        common: the part that both share, where they share a part alone.
     """
 
     findings: tuple[Finding, ...]
@@ -80,6 +82,7 @@ class Diagnosis:
     apart: tuple[str, ...] = ()
     alike: bool = False
     bits: bool = False
+    common: Common | None = None
 
 
 def diagnose(pairing: Pairing, alignment: Alignment, options: Options) -> Diagnosis:

@@ -18,6 +18,7 @@ from ..pairing.counterparts import Link, pair_by_name_alone, pair_models
 from ..pairing.skeleton import Place
 from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
+from .common import CommonPairing, pair_common_part
 from .options import Options
 
 
@@ -45,6 +46,8 @@ class Pairing:
         symmetry: the groups that hold in both models, in the reference's names.
         extension: what is known in addition where the models have different numbers of units, else
             None.
+        common: what is known in addition where the models share a part alone, else None. Then the
+            groups are those by which that part is matched, and have the suspect's ids.
     """
 
     given: Graph
@@ -52,6 +55,7 @@ class Pairing:
     analysis: Analysis
     symmetry: Symmetry
     extension: Extension | None = None
+    common: CommonPairing | None = None
 
     @property
     def reference(self) -> Graph:
@@ -80,12 +84,30 @@ class Pairing:
 
 
 def pair_networks(reference: Graph, suspect: Graph, options: Options) -> Pairing:
-    """Pair two models of one architecture, or of architectures that differ in numbers of units.
+    """Pair two models of one architecture, or of architectures that have something in common.
+
+    These may differ in numbers of units, or share a part alone.
 
     Args:
         reference: the reference.
         suspect: the suspect.
-        options: whether unequal numbers of units are allowed.
+        options: whether other architectures are allowed.
+
+    Raises:
+        ArchitectureError: the two are not the same network, and share too little.
+        LadyError: the numbers of units differ, and the options do not allow that.
+    """
+    try:
+        return _pair_whole_networks(reference, suspect, options)
+    except ArchitectureError as error:
+        found = _pair_common_part(reference, suspect, str(error)) if options.is_usual else None
+        if found is None:
+            raise
+        return found
+
+
+def _pair_whole_networks(reference: Graph, suspect: Graph, options: Options) -> Pairing:
+    """Pair two models node by node.
 
     Raises:
         ArchitectureError: the two are not the same network.
@@ -157,3 +179,12 @@ def _pair_unequal(reference: Graph, suspect: Graph, names: Mapping[str, str]) ->
         map_weights(reference), map_weights(suspect), names, symmetry.groups, own.groups
     )
     return Pairing(suspect, link, analysis, symmetry, Extension(own, models))
+
+
+def _pair_common_part(reference: Graph, suspect: Graph, refusal: str) -> Pairing | None:
+    """Pair the part that two models share; None where that is too little."""
+    found = pair_common_part(reference, suspect, refusal)
+    if found is None:
+        return None
+    common, analysis, symmetry = found
+    return Pairing(suspect, common.part.link, analysis, symmetry, common=common)

@@ -20,6 +20,7 @@ from ..groups.model import Symmetry
 from ..matching.matches import Match
 from ..reporting import MAX_SHOWN_ENTRIES, Report
 from ..runtime.verification import Verification
+from .common import Common
 from .verdicts import Verdict, judge_suspect, measure_recognised
 from .wording import (
     describe_findings,
@@ -65,6 +66,9 @@ class Resync(Report):
         apart: the places where the programs differ; empty where they are proven to be one, up to
             the values of the weights.
         bits: whether equal weights give equal bits, and not just equal real numbers.
+        common: the part that both models share, where it is a part alone, else None. Then groups
+            are those of the suspect, under its own names, and the weights that are said to be the
+            reference's, or not, are those of the part.
         seconds: the time that it took.
     """
 
@@ -87,6 +91,7 @@ class Resync(Report):
     alike: bool
     apart: tuple[str, ...]
     bits: bool
+    common: Common | None
     seconds: float
 
     @property
@@ -150,6 +155,7 @@ class Resync(Report):
             "equality": self.judged.equality,
             "recognised": self.recognised,
             "differences": self.apart,
+            "common": self.common,
             "psi_estimate": self.psi_estimate,
             "alterations": {
                 name: [{"kind": a.kind, **a.parameters} for a in done]

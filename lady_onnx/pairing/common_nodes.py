@@ -1,0 +1,303 @@
+"""Pairs the nodes of the largest part that two programs share.
+
+Nodes are paired by walks. A walk starts at two nodes, one of each program, and goes from operand to
+operand back towards the inputs, as long as nodes agree. Operands have an order, so that nothing is
+ambiguous on the way. Where walks start is the question. They start
+
+* from the inputs on: where the last nodes stand that compute the same of the same inputs,
+* from the outputs back: at the outputs, and behind nodes that differ in nothing but a size,
+* inside: at nodes that compute the same of whatever lies so many steps before them.
+
+Walks that exclude each other are settled by how many weights they pair, and if these are about as
+many, by the values of the weights, whatever their order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .programs import Program
+from .skeleton import WeightQuantiles
+
+Seed = tuple[int, int]
+"""The numbers of two nodes, of the reference and of the suspect, from which a walk starts."""
+
+MAX_DEPTH = 200
+"""The largest number of steps along the network that nodes are told apart by."""
+MAX_SEEDS_OF_CLASS = 16
+"""Of nodes that nothing tells apart at most so many pairs are tried, the last ones first."""
+RIVAL_SHARE = 0.5
+"""A walk that pairs less than this share of what the best one does is no rival of it."""
+MAX_SEEDS = 500
+"""The largest number of walks that are tried from one list of seeds."""
+USUAL_GAP = 0.02
+"""The distance of the values of two weights that halves what their pair counts."""
+
+
+@dataclass
+class CommonNodes:
+    """The nodes of two programs that are paired.
+
+    Attributes:
+        theirs: the suspect's node for a node of the reference.
+        ours: the reference's node for a node of the suspect.
+        parted: nodes that were met in the same place, and do not agree.
+    """
+
+    theirs: dict[int, int] = field(default_factory=dict)
+    ours: dict[int, int] = field(default_factory=dict)
+    parted: dict[Seed, None] = field(default_factory=dict)
+
+    def add_pairs(self, pairs: Mapping[int, int]) -> None:
+        """Pair nodes."""
+        self.theirs.update(pairs)
+        self.ours.update((b, a) for a, b in pairs.items())
+
+
+def pair_common_nodes(one: Program, two: Program) -> CommonNodes:
+    """Pair the nodes of the largest part that two programs share."""
+    walker = _Walker(one, two)
+    outputs = [
+        (a.node, b.node)
+        for a, b in zip(one.ends, two.ends, strict=False)
+        if a.node is not None and b.node is not None and a.position == b.position
+    ]
+    walker.accept_walks([*_list_forward_seeds(one, two), *outputs])
+    walker.accept_walks(_list_inner_seeds(one, two, walker.found))
+    return walker.found
+
+
+class _Walker:
+    """Walks from seeds, and keeps what is paired."""
+
+    def __init__(self, one: Program, two: Program):
+        self._one, self._two = one, two
+        self._our_values = WeightQuantiles(one.graph)
+        self._their_values = WeightQuantiles(two.graph)
+        self.found = CommonNodes()
+
+    def accept_walks(self, seeds: Iterable[Seed]) -> None:
+        """Walk from seeds, those first that pair most weights, until no weight is left to pair."""
+        waiting = list(dict.fromkeys(seeds))[:MAX_SEEDS]
+        tried = set(waiting)
+        walks: dict[Seed, dict[int, int]] = {}
+        while True:
+            while waiting:
+                seed = waiting.pop()
+                walk, behind = self._walk(seed)
+                if self._count_elements(walk):
+                    walks[seed] = walk
+                fresh = [s for s in behind if s not in tried][: MAX_SEEDS - len(tried)]
+                tried.update(fresh)
+                waiting += fresh
+            if not walks:
+                return
+            best = self._choose_walk(walks)
+            self.found.add_pairs(best)
+            # what has nodes in common with the walk is walked anew, without them
+            theirs = set(best.values())
+            waiting = [
+                seed
+                for seed, walk in walks.items()
+                if not best.keys().isdisjoint(walk) or not theirs.isdisjoint(walk.values())
+            ]
+            for seed in waiting:
+                del walks[seed]
+
+    def _choose_walk(self, walks: Mapping[Seed, Mapping[int, int]]) -> Mapping[int, int]:
+        """Return the walk that pairs most; of those like it, that whose weights are most alike."""
+        sizes = {seed: self._count_elements(walk) for seed, walk in walks.items()}
+        best = walks[max(sizes, key=lambda seed: sizes[seed])]
+        back = {b: a for a, b in best.items()}
+        least = RIVAL_SHARE * max(sizes.values())
+        rivals = [
+            walk
+            for seed, walk in walks.items()
+            if sizes[seed] >= least
+            and any(best.get(a, b) != b or back.get(b, a) != a for a, b in walk.items())
+        ]
+        return max([best, *rivals], key=self._measure_likeness) if rivals else best
+
+    def _walk(self, seed: Seed) -> tuple[dict[int, int], list[Seed]]:
+        """Pair nodes from a seed on, back towards the inputs, as far as they agree.
+
+        Returns:
+            The suspect's node for every node of the reference that is new, and where to go on
+            behind nodes that differ in nothing but a size.
+        """
+        one, two, found = self._one, self._two, self.found
+        pairs: dict[int, int] = {}
+        back: dict[int, int] = {}
+        behind: list[Seed] = []
+        waiting = [seed]
+        while waiting:
+            a, b = waiting.pop()
+            if a in pairs or b in back or a in found.theirs or b in found.ours:
+                continue
+            if one.signatures[a] is None or one.signatures[a] != two.signatures[b]:
+                found.parted[a, b] = None
+                if _is_same_operator(one, a, two, b):
+                    behind += _pair_operands(one, a, two, b)
+                continue
+            pairs[a], back[b] = b, a
+            waiting += _pair_operands(one, a, two, b)
+        return pairs, behind
+
+    def _count_elements(self, pairs: Mapping[int, int]) -> int:
+        """Count the elements of the weights that a walk pairs."""
+        names = {name for a in pairs for name in self._one.list_weights(a)}
+        return sum(map(self._one.count_elements, names))
+
+    def _measure_likeness(self, pairs: Mapping[int, int]) -> float:
+        """Count the elements of the weights that a walk pairs, less for other values."""
+        names = {
+            pair
+            for a, b in pairs.items()
+            for pair in zip(self._one.list_weights(a), self._two.list_weights(b), strict=True)
+        }
+        total = 0.0
+        for name, other in names:
+            size = self._one.count_elements(name)
+            if size:
+                gap = self._our_values.measure_weight_gap(name, self._their_values, other)
+                total += size / (1 + gap / USUAL_GAP)
+        return total
+
+
+def _is_same_operator(one: Program, a: int, two: Program, b: int) -> bool:
+    """Tell whether two nodes have one operator, and as many operands."""
+    x, y = one.nodes[a], two.nodes[b]
+    is_same = (x.op_type, x.domain) == (y.op_type, y.domain)
+    return is_same and len(one.operands[a]) == len(two.operands[b])
+
+
+def _pair_operands(one: Program, a: int, two: Program, b: int) -> list[Seed]:
+    """Pair the nodes that compute the operands of two nodes."""
+    return [
+        (x.node, y.node)
+        for x, y in zip(one.operands[a], two.operands[b], strict=True)
+        if x.node is not None and y.node is not None and x.position == y.position
+    ]
+
+
+def _list_forward_seeds(one: Program, two: Program) -> list[Seed]:
+    """List the last nodes that compute the same of the same inputs, whatever the weights."""
+    numbers: dict[Hashable, int] = {}
+    classes = []
+    for program in (one, two):
+        own: list[int] = []
+        for node, signature in enumerate(program.signatures):
+            # a node that agrees with no other is alone in its class
+            key: Hashable = (id(program), node) if signature is None else signature
+            row = (
+                key,
+                tuple(
+                    (own[o.node] if o.node is not None else -1, o.position)
+                    for o in program.operands[node]
+                ),
+            )
+            own.append(numbers.setdefault(row, len(numbers)))
+        classes.append(own)
+    return _list_seeds_of_classes(one, two, classes, range(len(one.nodes)), range(len(two.nodes)))
+
+
+def _list_inner_seeds(one: Program, two: Program, found: CommonNodes) -> list[Seed]:
+    """List the last nodes that compute the same of what lies as many steps before as possible.
+
+    Args:
+        one, two: the programs.
+        found: what is paired already, and left out.
+    """
+    free = (
+        [a for a in range(len(one.nodes)) if a not in found.theirs],
+        [b for b in range(len(two.nodes)) if b not in found.ours],
+    )
+    # the deepest classes come first, and only their last nodes: a walk finds what lies before
+    seeds: dict[Seed, None] = {}
+    deepest: list[list[Seed]] = []
+    for classes in _refine_backward(one, two, free):
+        deepest.append(_list_seeds_of_classes(one, two, classes, *free))
+    for found_at_depth in reversed(deepest):
+        seeds.update(dict.fromkeys(found_at_depth))
+    return list(seeds)
+
+
+def _refine_backward(
+    one: Program, two: Program, free: tuple[Sequence[int], Sequence[int]]
+) -> Iterator[list[list[int]]]:
+    """Tell nodes apart by what lies before them, one step further every time.
+
+    Yields:
+        The classes of the nodes of each program; at depths that are powers of two, and the last one
+        at which any node of one program is like a node of the other.
+    """
+    numbers: dict[Hashable, int] = {}
+    programs = (one, two)
+    current = [
+        [
+            numbers.setdefault((id(p), k) if s is None else s, len(numbers))
+            for k, s in enumerate(p.signatures)
+        ]
+        for p in programs
+    ]
+    for depth in range(1, MAX_DEPTH + 1):
+        table: dict[Hashable, int] = {}
+        refined = [
+            [
+                table.setdefault(
+                    (
+                        now[k],
+                        tuple(
+                            (now[o.node] if o.node is not None else -1, o.position)
+                            for o in p.operands[k]
+                        ),
+                    ),
+                    len(table),
+                )
+                for k in range(len(now))
+            ]
+            for p, now in zip(programs, current, strict=True)
+        ]
+        shared = {refined[0][a] for a in free[0]} & {refined[1][b] for b in free[1]}
+        if not shared or len(table) == len({*current[0], *current[1]}):
+            yield current
+            return
+        current = refined
+        if depth & (depth - 1) == 0:
+            yield current
+    yield current
+
+
+def _list_seeds_of_classes(
+    one: Program,
+    two: Program,
+    classes: Sequence[Sequence[int]],
+    ours: Iterable[int],
+    theirs: Iterable[int],
+) -> list[Seed]:
+    """List pairs of nodes of one class, but for those whose readers have a common class, too."""
+    members: tuple[dict[int, list[int]], dict[int, list[int]]] = (
+        defaultdict(list),
+        defaultdict(list),
+    )
+    for side, nodes in enumerate((ours, theirs)):
+        for node in nodes:
+            members[side][classes[side][node]].append(node)
+    shared = members[0].keys() & members[1].keys()
+    # a node that a shared one reads is found by the walk from that one
+    read = {
+        o.node
+        for number in shared
+        for node in members[0][number]
+        for o in one.operands[node]
+        if o.node is not None
+    }
+    seeds: list[Seed] = []
+    for number in sorted(shared):
+        tops = [a for a in reversed(members[0][number]) if a not in read]
+        pairs = [(a, b) for b in reversed(members[1][number]) for a in tops]
+        pairs.sort(key=lambda pair: -(pair[0] + pair[1]))
+        seeds += pairs[:MAX_SEEDS_OF_CLASS]
+    return seeds
