@@ -32,6 +32,11 @@ RIVAL_SHARE = 0.5
 """A walk that pairs less than this share of what the best one does is no rival of it."""
 MAX_SEEDS = 500
 """The largest number of walks that are tried from one list of seeds."""
+MIN_INNER_NODES = 3
+"""A part in the middle of a network has at least so many nodes with weights.
+
+One layer alone has the shapes of many another one.
+"""
 USUAL_GAP = 0.02
 """The distance of the values of two weights that halves what their pair counts."""
 
@@ -64,8 +69,11 @@ def pair_common_nodes(one: Program, two: Program) -> CommonNodes:
         for a, b in zip(one.ends, two.ends, strict=False)
         if a.node is not None and b.node is not None and a.position == b.position
     ]
-    walker.accept_walks([*_list_forward_seeds(one, two), *outputs])
-    walker.accept_walks(_list_inner_seeds(one, two, walker.found))
+    behind = walker.accept_walks([*_list_forward_seeds(one, two), *outputs], 1)
+    inner = _list_inner_seeds(one, two, walker.found)
+    while behind or inner:
+        behind = walker.accept_walks([*behind, *inner], MIN_INNER_NODES)
+        inner = []
     return walker.found
 
 
@@ -76,24 +84,31 @@ class _Walker:
         self._one, self._two = one, two
         self._our_values = WeightQuantiles(one.graph)
         self._their_values = WeightQuantiles(two.graph)
+        self._tried: set[Seed] = set()
         self.found = CommonNodes()
 
-    def accept_walks(self, seeds: Iterable[Seed]) -> None:
-        """Walk from seeds, those first that pair most weights, until no weight is left to pair."""
-        waiting = list(dict.fromkeys(seeds))[:MAX_SEEDS]
-        tried = set(waiting)
+    def accept_walks(self, seeds: Iterable[Seed], least: int) -> list[Seed]:
+        """Walk from seeds, those first that pair most weights.
+
+        Args:
+            seeds: where walks start; those that were tried before are left out.
+            least: the number of nodes with weights that a walk has to pair.
+
+        Returns:
+            Where to go on behind nodes that differ in nothing but a size, or an attribute.
+        """
+        waiting = [seed for seed in dict.fromkeys(seeds) if seed not in self._tried][:MAX_SEEDS]
+        self._tried.update(waiting)
+        behind: dict[Seed, None] = {}
         walks: dict[Seed, dict[int, int]] = {}
         while True:
-            while waiting:
-                seed = waiting.pop()
-                walk, behind = self._walk(seed)
-                if self._count_elements(walk):
+            for seed in waiting:
+                walk, further = self._walk(seed)
+                behind.update(dict.fromkeys(further))
+                if self._count_weighted(walk) >= least:
                     walks[seed] = walk
-                fresh = [s for s in behind if s not in tried][: MAX_SEEDS - len(tried)]
-                tried.update(fresh)
-                waiting += fresh
             if not walks:
-                return
+                return [seed for seed in behind if seed not in self._tried]
             best = self._choose_walk(walks)
             self.found.add_pairs(best)
             # what has nodes in common with the walk is walked anew, without them
@@ -144,6 +159,11 @@ class _Walker:
             pairs[a], back[b] = b, a
             waiting += _pair_operands(one, a, two, b)
         return pairs, behind
+
+    def _count_weighted(self, pairs: Mapping[int, int]) -> int:
+        """Count the nodes with weights that a walk pairs."""
+        one = self._one
+        return sum(any(map(one.count_elements, one.list_weights(a))) for a in pairs)
 
     def _count_elements(self, pairs: Mapping[int, int]) -> int:
         """Count the elements of the weights that a walk pairs."""

@@ -9,18 +9,18 @@ import numpy as np
 
 from ..diagnosis.alterations import RELATIVE_TOLERANCE, Alteration, measure_noise
 from ..diagnosis.interchangeable import find_interchangeable_units
+from ..diagnosis.tolerances import measure_difference
 from ..editing.permuting import permute_graph
 from ..errors import ArchitectureError
 from ..groups.model import Group, Symmetry
 from ..matching.alignment import Progress
 from ..matching.matcher import Matcher
+from ..matching.shared.copies import Common, find_copied_groups, find_copied_weights
 from ..numerics import is_same
 from ..scaling.walk import find_scalings
 from .alignment import Alignment, explain_weights
-from .common import Common, CommonPairing, find_copied_groups, find_copied_weights
 from .diagnosing import Diagnosis
-from .pairing import Pairing
-from .tolerances import measure_difference
+from .pairing import CommonPairing, Pairing
 
 Units = tuple[tuple[int, ...], ...]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,12 +13,14 @@ from ..errors import ArchitectureError, LadyError
 from ..graph.model import Graph, map_weights
 from ..groups.model import Symmetry
 from ..groups.scaling import Scaling
+from ..matching.shared.copies import MIN_COMMON_SHARE
+from ..matching.shared.restriction import join_groups, restrict_groups
 from ..matching.unequal.extension import Extended, extend_models
+from ..pairing.common_part import CommonPart, find_common_part
 from ..pairing.counterparts import Link, pair_by_name_alone, pair_models
 from ..pairing.skeleton import Place
 from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
-from .common import CommonPairing, pair_common_part
 from .options import Options
 
 
@@ -33,6 +35,38 @@ class Extension:
 
     symmetry: Symmetry
     models: Extended
+
+
+@dataclass(frozen=True)
+class CommonPairing:
+    """What is known in addition where two models share a part alone.
+
+    Attributes:
+        part: the weights of the part.
+        ours, theirs: the groups of the whole reference and of the whole suspect, in their own
+            names.
+        refusal: why the two are not one network.
+    """
+
+    part: CommonPart
+    ours: Symmetry
+    theirs: Symmetry
+    refusal: str
+
+    @property
+    def our_units(self) -> int:
+        """The number of the reference's units."""
+        return sum(g.size for g in self.ours.groups)
+
+    @property
+    def their_units(self) -> int:
+        """The number of the suspect's units."""
+        return sum(g.size for g in self.theirs.groups)
+
+    def is_large(self, units: float) -> bool:
+        """Tell whether so many units are a part of either model that means something."""
+        least = min(self.our_units, self.their_units)
+        return units >= MIN_COMMON_SHARE * max(least, 1)
 
 
 @dataclass(frozen=True)
@@ -182,9 +216,47 @@ def _pair_unequal(reference: Graph, suspect: Graph, names: Mapping[str, str]) ->
 
 
 def _pair_common_part(reference: Graph, suspect: Graph, refusal: str) -> Pairing | None:
-    """Pair the part that two models share; None where that is too little."""
-    found = pair_common_part(reference, suspect, refusal)
-    if found is None:
+    """Pair the part that two models share.
+
+    The groups are those of each whole model, so that what is done to the suspect leaves its whole
+    function as it was. They are matched by their slots in weights that both have: the suspect's
+    groups, and those that only the reference has.
+
+    Args:
+        reference: the reference.
+        suspect: the suspect.
+        refusal: why the two are not one network.
+
+    Returns:
+        The pairing; None where too little is common.
+    """
+    part = find_common_part(reference, suspect)
+    if part is None:
         return None
-    common, analysis, symmetry = found
-    return Pairing(suspect, common.part.link, analysis, symmetry, common=common)
+    link = part.link
+    back = {place.name: name for name, place in link.places.items()}
+    mirrored = Link(link.suspect, link.reference, {b: Place(a) for b, a in back.items()}, False)
+    # What is constant in one file alone is no constant of the part. A number that both have must
+    # be the same to say that values are equal; any other number is its own file's business.
+    analyses = [
+        analyse_graph(side.reference, side.constant_along, _choose_number(side))
+        for side in (link, mirrored)
+    ]
+    ours, theirs = (extract_groups(analysis) for analysis in analyses)
+    groups = join_groups(
+        restrict_groups(theirs.groups, back),
+        restrict_groups(ours.groups, {name: name for name in back.values()}),
+    )
+    common = CommonPairing(part, ours, theirs, refusal)
+    if not common.is_large(sum(g.size for g in groups)):
+        return None
+    return Pairing(suspect, link, analyses[0], Symmetry(tuple(groups), (), ()), common=common)
+
+
+def _choose_number(link: Link) -> Callable[[str], bytes | None]:
+    """Return what gives the bytes of a constant: those of both files for one that both have."""
+
+    def number(name: str) -> bytes | None:
+        return link.number(name) if name in link.places else link.reference.number(name)
+
+    return number

@@ -18,9 +18,9 @@ from ..editing.permutation_files import write_permutation
 from ..graph.model import Graph
 from ..groups.model import Symmetry
 from ..matching.matches import Match
+from ..matching.shared.copies import Common
 from ..reporting import MAX_SHOWN_ENTRIES, Report
 from ..runtime.verification import Verification
-from .common import Common
 from .verdicts import Verdict, judge_suspect, measure_recognised
 from .wording import (
     describe_findings,

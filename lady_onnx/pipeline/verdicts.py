@@ -12,8 +12,8 @@ import numpy as np
 from ..diagnosis.alterations import Alteration, describe_alterations
 from ..diagnosis.findings import TAMPERING, Finding
 from ..matching.matches import Match
+from ..matching.shared.copies import Common
 from ..reporting import count_things
-from .common import Common
 
 VERDICTS = ("identical", "permuted", "rescaled", "derived", "altered", "tampered", "unrelated")
 """What a suspect may be to a reference, the best first."""

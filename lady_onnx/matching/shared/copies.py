@@ -1,8 +1,4 @@
-"""Two models that share a part: what it holds, which of its units are copies, how large it is.
-
-The groups are those of each whole model, so that what is done to the suspect leaves its whole
-function as it was. They are matched by their slots in weights that both have.
-"""
+"""Which groups and weights of a part that two models share are copies, and how much that is."""
 
 from __future__ import annotations
 
@@ -12,18 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ..dataflow.engine import Analysis, analyse_graph
-from ..graph.model import Graph
-from ..groups.model import Symmetry
-from ..groups.permutations import Arrays, Nesting
-from ..groups.restriction import join_groups, list_members, restrict_groups
-from ..matching.matches import Match
-from ..matching.unequal.surplus import MIN_COPY_SIMILARITY
-from ..numerics import MIN_DIVISOR, as_finite
-from ..pairing.common_part import CommonPart, find_common_part
-from ..pairing.counterparts import Link
-from ..pairing.skeleton import Place
-from ..symmetry.finder import extract_groups
+from ...groups.model import Symmetry
+from ...groups.permutations import Arrays, Nesting
+from ...numerics import MIN_DIVISOR, as_finite
+from ..matches import Match
+from ..unequal.surplus import MIN_COPY_SIMILARITY
+from .restriction import list_members
 
 MIN_COMMON_SHARE = 0.1
 """Of less than this share of the units of either model nothing is said: it may be one layer.
@@ -36,38 +26,6 @@ MIN_COPIED_SHARE = 0.4
 
 All groups inside its units count with it.
 """
-
-
-@dataclass(frozen=True)
-class CommonPairing:
-    """What is known in addition where two models share a part alone.
-
-    Attributes:
-        part: the weights of the part.
-        ours, theirs: the groups of the whole reference and of the whole suspect, in their own
-            names.
-        refusal: why the two are not one network.
-    """
-
-    part: CommonPart
-    ours: Symmetry
-    theirs: Symmetry
-    refusal: str
-
-    @property
-    def our_units(self) -> int:
-        """The number of the reference's units."""
-        return sum(g.size for g in self.ours.groups)
-
-    @property
-    def their_units(self) -> int:
-        """The number of the suspect's units."""
-        return sum(g.size for g in self.theirs.groups)
-
-    def is_large(self, units: float) -> bool:
-        """Tell whether so many units are a part of either model that means something."""
-        least = min(self.our_units, self.their_units)
-        return units >= MIN_COMMON_SHARE * max(least, 1)
 
 
 @dataclass(frozen=True)
@@ -99,53 +57,6 @@ class Common:
             "equal": self.equal,
             "parts_at": self.parts_at,
         }
-
-
-def pair_common_part(
-    reference: Graph, suspect: Graph, refusal: str
-) -> tuple[CommonPairing, Analysis, Symmetry] | None:
-    """Find the part that two models share, and the groups by which it is matched.
-
-    Args:
-        reference: the reference.
-        suspect: the suspect.
-        refusal: why the two are not one network.
-
-    Returns:
-        The part, the facts of the reference, and the groups by which the part is matched: the
-        suspect's, in the reference's names, and those that only the reference has. None where too
-        little is common.
-    """
-    part = find_common_part(reference, suspect)
-    if part is None:
-        return None
-    link = part.link
-    back = {place.name: name for name, place in link.places.items()}
-    mirrored = Link(link.suspect, link.reference, {b: Place(a) for b, a in back.items()}, False)
-    # What is constant in one file alone is no constant of the part. A number that both have must
-    # be the same to say that values are equal; any other number is its own file's business.
-    analyses = [
-        analyse_graph(side.reference, side.constant_along, _choose_number(side))
-        for side in (link, mirrored)
-    ]
-    ours, theirs = (extract_groups(analysis) for analysis in analyses)
-    groups = join_groups(
-        restrict_groups(theirs.groups, back),
-        restrict_groups(ours.groups, {name: name for name in back.values()}),
-    )
-    common = CommonPairing(part, ours, theirs, refusal)
-    if not common.is_large(sum(g.size for g in groups)):
-        return None
-    return common, analyses[0], Symmetry(tuple(groups), (), ())
-
-
-def _choose_number(link: Link) -> Any:
-    """Return what gives the bytes of a constant: those of both files for one that both have."""
-
-    def number(name: str) -> bytes | None:
-        return link.number(name) if name in link.places else link.reference.number(name)
-
-    return number
 
 
 def find_copied_groups(

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .model import Group, Slot
-from .permutations import Nesting
+from ...groups.model import Group, Slot
+from ...groups.permutations import Nesting
 
 OWN_PREFIX = "reference:"
 """Stands before the ids of groups that only the reference has."""
