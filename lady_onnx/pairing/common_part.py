@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..graph.model import Graph
 from ..normalform.algebra.term import NoNormalFormError
@@ -17,6 +17,8 @@ LARGE_SHARE = 0.9
 
 It is a share of the weights of the model that has fewer.
 """
+MIN_FORM_GAIN = 0.05
+"""Normal forms are taken if so much more is common in them: files are better known to people."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +27,11 @@ class CommonPart:
 
     Attributes:
         link: which weight of the part is which in both; `apart` says where the graphs part.
-        has_equal_sizes: whether the weights of each pair have one shape.
         ours, theirs: the number of elements of all weights of the reference, and of the suspect,
             without constants that say where elements go.
     """
 
     link: Link
-    has_equal_sizes: bool
     ours: int
     theirs: int
 
@@ -46,18 +46,12 @@ class CommonPart:
         return self.elements / max(min(self.ours, self.theirs), 1)
 
 
-def find_common_part(
-    reference: Graph, suspect: Graph, with_sizes: bool = True
-) -> CommonPart | None:
+def find_common_part(reference: Graph, suspect: Graph) -> CommonPart | None:
     """Find the largest part that two graphs share; None where they share no weight.
 
     They are looked at as they are written, and in their normal forms if these have more in common.
-
-    Args:
-        reference, suspect: the graphs.
-        with_sizes: whether lengths of axes count.
     """
-    found = _compare_graphs(reference, suspect, with_sizes)
+    found = _compare_graphs(reference, suspect, True)
     if found is not None and found.share >= LARGE_SHARE:
         return found
     try:
@@ -65,12 +59,30 @@ def find_common_part(
         forms = build_normal_form(reference, version), build_normal_form(suspect, version)
     except NoNormalFormError:
         return found
-    formed = _compare_graphs(forms[0].graph, forms[1].graph, with_sizes, forms)
-    return max(
-        (part for part in (found, formed) if part is not None),
-        key=lambda part: part.share,
-        default=None,
-    )
+    formed = _compare_graphs(forms[0].graph, forms[1].graph, True, forms)
+    if found is None or (formed is not None and formed.share > found.share + MIN_FORM_GAIN):
+        return formed
+    return found
+
+
+def find_part_of_other_sizes(reference: Graph, suspect: Graph) -> CommonPart | None:
+    """Find the largest part that two graphs share if the lengths of axes do not count.
+
+    They are looked at as they are written.
+
+    Returns:
+        The part; None where every two weights of it have one shape.
+    """
+    found = _compare_graphs(reference, suspect, False)
+    if found is None:
+        return None
+    places = found.link.places.items()
+    others = [(a, p.name) for a, p in places if reference.shape(a) != suspect.shape(p.name)]
+    if not others:
+        return None
+    ours, theirs = reference.shape(others[0][0]), suspect.shape(others[0][1])
+    first = f"weight '{others[0][1]}' has shape {list(theirs)}, the reference's {list(ours)}"
+    return replace(found, link=replace(found.link, apart=(first, *found.link.apart)))
 
 
 def _compare_graphs(
@@ -90,7 +102,6 @@ def _compare_graphs(
     link = Link(reference, suspect, places, False, apart, False, forms)
     return CommonPart(
         link,
-        all(reference.shape(a) == suspect.shape(place.name) for a, place in places.items()),
         _count_elements(one),
         _count_elements(two),
     )

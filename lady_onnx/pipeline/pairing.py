@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -15,8 +15,14 @@ from ..groups.model import Symmetry
 from ..groups.scaling import Scaling
 from ..matching.shared.copies import MIN_COMMON_SHARE
 from ..matching.shared.restriction import join_groups, restrict_groups
+from ..matching.shared.sizes import select_explained_weights
 from ..matching.unequal.extension import Extended, extend_models
-from ..pairing.common_part import CommonPart, find_common_part
+from ..pairing.common_part import (
+    LARGE_SHARE,
+    CommonPart,
+    find_common_part,
+    find_part_of_other_sizes,
+)
 from ..pairing.counterparts import Link, pair_by_name_alone, pair_models
 from ..pairing.skeleton import Place
 from ..scaling.walk import find_scalings
@@ -63,10 +69,11 @@ class CommonPairing:
         """The number of the suspect's units."""
         return sum(g.size for g in self.theirs.groups)
 
-    def is_large(self, units: float) -> bool:
-        """Tell whether so many units are a part of either model that means something."""
-        least = min(self.our_units, self.their_units)
-        return units >= MIN_COMMON_SHARE * max(least, 1)
+    def is_large(self, units: int, elements: int) -> bool:
+        """Tell whether so many units and elements of weights are a part that means something."""
+        least = min(self.our_units, self.their_units), min(self.part.ours, self.part.theirs)
+        shares = units / max(least[0], 1), elements / max(least[1], 1)
+        return min(shares) >= MIN_COMMON_SHARE
 
 
 @dataclass(frozen=True)
@@ -231,26 +238,65 @@ def _pair_common_part(reference: Graph, suspect: Graph, refusal: str) -> Pairing
         The pairing; None where too little is common.
     """
     part = find_common_part(reference, suspect)
+    if part is None or part.share < LARGE_SHARE:
+        found = _pair_part_of_other_sizes(reference, suspect, refusal)
+        least = part.elements if part is not None else 0
+        if found is not None and sum(found.reference.array(n).size for n in found.names) > least:
+            return found
     if part is None:
         return None
     link = part.link
     back = {place.name: name for name, place in link.places.items()}
-    mirrored = Link(link.suspect, link.reference, {b: Place(a) for b, a in back.items()}, False)
-    # What is constant in one file alone is no constant of the part. A number that both have must
-    # be the same to say that values are equal; any other number is its own file's business.
-    analyses = [
-        analyse_graph(side.reference, side.constant_along, _choose_number(side))
-        for side in (link, mirrored)
-    ]
-    ours, theirs = (extract_groups(analysis) for analysis in analyses)
+    analysis, ours, theirs = _analyse_sides(link)
     groups = join_groups(
         restrict_groups(theirs.groups, back),
         restrict_groups(ours.groups, {name: name for name in back.values()}),
     )
     common = CommonPairing(part, ours, theirs, refusal)
-    if not common.is_large(sum(g.size for g in groups)):
+    if not common.is_large(sum(g.size for g in groups), part.elements):
         return None
-    return Pairing(suspect, link, analyses[0], Symmetry(tuple(groups), (), ()), common=common)
+    return Pairing(suspect, link, analysis, Symmetry(tuple(groups), (), ()), common=common)
+
+
+def _pair_part_of_other_sizes(reference: Graph, suspect: Graph, refusal: str) -> Pairing | None:
+    """Pair a part of which layers have other numbers of units; None where that explains nothing."""
+    part = find_part_of_other_sizes(reference, suspect)
+    if part is None:
+        return None
+    link = replace(part.link, alike=True)
+    analysis, ours, theirs = _analyse_sides(link)
+    weights = map_weights(link.reference), map_weights(link.suspect)
+    names, *groups = select_explained_weights(
+        *weights,
+        {name: place.name for name, place in link.places.items()},
+        ours.groups,
+        theirs.groups,
+    )
+    common = CommonPairing(part, ours, theirs, refusal)
+    if not common.is_large(sum(g.size for g in groups[0]), part.elements):
+        return None
+    try:
+        models = extend_models(*weights, names, *groups)
+    except ArchitectureError:
+        return None
+    link = replace(link, places={a: Place(b) for a, b in names.items()})
+    symmetry = Symmetry(models.groups, (), ())
+    return Pairing(suspect, link, analysis, symmetry, Extension(theirs, models), common)
+
+
+def _analyse_sides(link: Link) -> tuple[Analysis, Symmetry, Symmetry]:
+    """Return the facts of a reference, and the groups of both whole models, in their own names.
+
+    What is constant in one file alone is no constant of the part. A number that both have must be
+    the same to say that values are equal; any other number is its own file's business.
+    """
+    back = {place.name: Place(name) for name, place in link.places.items()}
+    mirrored = Link(link.suspect, link.reference, back, link.alike)
+    ours, theirs = (
+        analyse_graph(side.reference, side.constant_along, _choose_number(side))
+        for side in (link, mirrored)
+    )
+    return ours, extract_groups(ours), extract_groups(theirs)
 
 
 def _choose_number(link: Link) -> Callable[[str], bytes | None]:

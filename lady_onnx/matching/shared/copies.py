@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...groups.model import Symmetry
+from ...groups.model import Group
 from ...groups.permutations import Arrays, Nesting
 from ...numerics import MIN_DIVISOR, as_finite
 from ..matches import Match
@@ -16,10 +16,11 @@ from ..unequal.surplus import MIN_COPY_SIMILARITY
 from .restriction import list_members
 
 MIN_COMMON_SHARE = 0.1
-"""Of less than this share of the units of either model nothing is said: it may be one layer.
+"""Of a smaller share of the units, or of the weights, of the smaller model nothing is said.
 
-Many models that have nothing to do with each other share an embedding that somebody published, or
-learn first layers that look alike.
+It may be one layer: many models that have nothing to do with each other share an embedding that
+somebody published, which is many weights and few units, or learn first layers that look alike,
+which are few weights.
 """
 MIN_COPIED_SHARE = 0.4
 """A group is common where no smaller share of its units are likely copies, beyond chance.
@@ -60,19 +61,23 @@ class Common:
 
 
 def find_copied_groups(
-    symmetry: Symmetry, matches: Sequence[Match], alike: Mapping[str, Sequence[Sequence[int]]]
+    groups: Sequence[Group],
+    matches: Sequence[Match],
+    partners: Mapping[str, int],
+    alike: Mapping[str, Sequence[Sequence[int]]],
 ) -> frozenset[str]:
     """Find the groups whose units are copies, with all that lies inside their units.
 
     Args:
-        symmetry: the groups.
+        groups: the groups, inner ones first.
         matches: where their units were found.
+        partners: by group id the number of units that may have a copy.
         alike: by group id the sets of units that nothing tells apart; they do not count.
 
     Returns:
         Their ids.
     """
-    family, by_group = Nesting(symmetry.groups), {m.group: m for m in matches}
+    family, by_group = Nesting(groups), {m.group: m for m in matches}
     found: set[str] = set()
     for top in family.tops():
         members = list_members(family, top.id)
@@ -81,26 +86,27 @@ def find_copied_groups(
             left_out = [unit for units in alike.get(name, ()) for unit in units]
             certain = np.delete(by_group[name].certainty, left_out)
             # One unit of every group is right by chance.
-            if certain.size > 1:
+            most = partners[name] - len(left_out) - 1
+            if most > 0:
                 likely += max(float(certain.sum()) - 1, 0.0)
-                count += certain.size - 1
+                count += most
         if count and likely >= MIN_COPIED_SHARE * count:
             found.update(members)
     return frozenset(found)
 
 
 def find_copied_weights(
-    symmetry: Symmetry, copied: frozenset[str], reference: Arrays, placed: Arrays
+    groups: Sequence[Group], copied: frozenset[str], reference: Arrays, placed: Arrays
 ) -> list[str]:
     """Find the weights that are copies: all their groups are, and their values are alike.
 
     Args:
-        symmetry: the groups.
+        groups: the groups.
         copied: the ids of the groups whose units are copies.
         reference: the reference's weights.
         placed: the suspect's weights with all units in the reference's order.
     """
-    other = {s.initializer for g in symmetry.groups if g.id not in copied for s in g.slots}
+    other = {s.initializer for g in groups if g.id not in copied for s in g.slots}
     return [
         name for name in reference if name not in other and _is_copy(reference[name], placed[name])
     ]
