@@ -14,20 +14,15 @@ many, by the values of the weights, whatever their order.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .programs import Program
+from .seeds import Seed, list_forward_seeds, list_inner_seeds
 from .skeleton import WeightQuantiles
 
-Seed = tuple[int, int]
-"""The numbers of two nodes, of the reference and of the suspect, from which a walk starts."""
-
-MAX_DEPTH = 200
-"""The largest number of steps along the network that nodes are told apart by."""
-MAX_SEEDS_OF_CLASS = 16
-"""Of nodes that nothing tells apart at most so many pairs are tried, the last ones first."""
+MAX_STEPS_TO_WEIGHT = 8
+"""Nodes are told apart by weights that they read at most so many steps before."""
 RIVAL_SHARE = 0.5
 """A walk that pairs less than this share of what the best one does is no rival of it."""
 MAX_SEEDS = 500
@@ -69,8 +64,12 @@ def pair_common_nodes(one: Program, two: Program) -> CommonNodes:
         for a, b in zip(one.ends, two.ends, strict=False)
         if a.node is not None and b.node is not None and a.position == b.position
     ]
-    behind = walker.accept_walks([*_list_forward_seeds(one, two), *outputs], 1)
-    inner = _list_inner_seeds(one, two, walker.found)
+    behind = walker.accept_walks([*list_forward_seeds(one, two, walker.rank_seeds), *outputs], 1)
+    free = (
+        [a for a in range(len(one.nodes)) if a not in walker.found.theirs],
+        [b for b in range(len(two.nodes)) if b not in walker.found.ours],
+    )
+    inner = list_inner_seeds(one, two, free, walker.rank_seeds)
     while behind or inner:
         behind = walker.accept_walks([*behind, *inner], MIN_INNER_NODES)
         inner = []
@@ -134,6 +133,29 @@ class _Walker:
             and any(best.get(a, b) != b or back.get(b, a) != a for a, b in walk.items())
         ]
         return max([best, *rivals], key=self._measure_likeness) if rivals else best
+
+    def rank_seeds(self, seeds: Sequence[Seed]) -> list[Seed]:
+        """Sort pairs of nodes by how much the values of the weights before them are alike."""
+        return sorted(seeds, key=self._measure_seed_gap)
+
+    def _measure_seed_gap(self, seed: Seed) -> float:
+        """Measure how far the values of the nearest weights before two nodes are apart."""
+        a, b = seed
+        for _ in range(MAX_STEPS_TO_WEIGHT):
+            ours, theirs = self._one.list_weights(a), self._two.list_weights(b)
+            gaps = [
+                self._our_values.measure_weight_gap(name, self._their_values, other)
+                for name, other in zip(ours, theirs, strict=False)
+                if self._one.count_elements(name) > 1 and self._two.count_elements(other) > 1
+            ]
+            if gaps:
+                return max(gaps)
+            before = _pair_operands(self._one, a, self._two, b)
+            if not before:
+                break
+            # the last operand is the newest: a residual stream comes first, or from further back
+            a, b = max(before)
+        return 0.0
 
     def _walk(self, seed: Seed) -> tuple[dict[int, int], list[Seed]]:
         """Pair nodes from a seed on, back towards the inputs, as far as they agree.
@@ -200,124 +222,3 @@ def _pair_operands(one: Program, a: int, two: Program, b: int) -> list[Seed]:
         for x, y in zip(one.operands[a], two.operands[b], strict=True)
         if x.node is not None and y.node is not None and x.position == y.position
     ]
-
-
-def _list_forward_seeds(one: Program, two: Program) -> list[Seed]:
-    """List the last nodes that compute the same of the same inputs, whatever the weights."""
-    numbers: dict[Hashable, int] = {}
-    classes = []
-    for program in (one, two):
-        own: list[int] = []
-        for node, signature in enumerate(program.signatures):
-            # a node that agrees with no other is alone in its class
-            key: Hashable = (id(program), node) if signature is None else signature
-            row = (
-                key,
-                tuple(
-                    (own[o.node] if o.node is not None else -1, o.position)
-                    for o in program.operands[node]
-                ),
-            )
-            own.append(numbers.setdefault(row, len(numbers)))
-        classes.append(own)
-    return _list_seeds_of_classes(one, two, classes, range(len(one.nodes)), range(len(two.nodes)))
-
-
-def _list_inner_seeds(one: Program, two: Program, found: CommonNodes) -> list[Seed]:
-    """List the last nodes that compute the same of what lies as many steps before as possible.
-
-    Args:
-        one, two: the programs.
-        found: what is paired already, and left out.
-    """
-    free = (
-        [a for a in range(len(one.nodes)) if a not in found.theirs],
-        [b for b in range(len(two.nodes)) if b not in found.ours],
-    )
-    # the deepest classes come first, and only their last nodes: a walk finds what lies before
-    seeds: dict[Seed, None] = {}
-    deepest: list[list[Seed]] = []
-    for classes in _refine_backward(one, two, free):
-        deepest.append(_list_seeds_of_classes(one, two, classes, *free))
-    for found_at_depth in reversed(deepest):
-        seeds.update(dict.fromkeys(found_at_depth))
-    return list(seeds)
-
-
-def _refine_backward(
-    one: Program, two: Program, free: tuple[Sequence[int], Sequence[int]]
-) -> Iterator[list[list[int]]]:
-    """Tell nodes apart by what lies before them, one step further every time.
-
-    Yields:
-        The classes of the nodes of each program; at depths that are powers of two, and the last one
-        at which any node of one program is like a node of the other.
-    """
-    numbers: dict[Hashable, int] = {}
-    programs = (one, two)
-    current = [
-        [
-            numbers.setdefault((id(p), k) if s is None else s, len(numbers))
-            for k, s in enumerate(p.signatures)
-        ]
-        for p in programs
-    ]
-    for depth in range(1, MAX_DEPTH + 1):
-        table: dict[Hashable, int] = {}
-        refined = [
-            [
-                table.setdefault(
-                    (
-                        now[k],
-                        tuple(
-                            (now[o.node] if o.node is not None else -1, o.position)
-                            for o in p.operands[k]
-                        ),
-                    ),
-                    len(table),
-                )
-                for k in range(len(now))
-            ]
-            for p, now in zip(programs, current, strict=True)
-        ]
-        shared = {refined[0][a] for a in free[0]} & {refined[1][b] for b in free[1]}
-        if not shared or len(table) == len({*current[0], *current[1]}):
-            yield current
-            return
-        current = refined
-        if depth & (depth - 1) == 0:
-            yield current
-    yield current
-
-
-def _list_seeds_of_classes(
-    one: Program,
-    two: Program,
-    classes: Sequence[Sequence[int]],
-    ours: Iterable[int],
-    theirs: Iterable[int],
-) -> list[Seed]:
-    """List pairs of nodes of one class, but for those whose readers have a common class, too."""
-    members: tuple[dict[int, list[int]], dict[int, list[int]]] = (
-        defaultdict(list),
-        defaultdict(list),
-    )
-    for side, nodes in enumerate((ours, theirs)):
-        for node in nodes:
-            members[side][classes[side][node]].append(node)
-    shared = members[0].keys() & members[1].keys()
-    # a node that a shared one reads is found by the walk from that one
-    read = {
-        o.node
-        for number in shared
-        for node in members[0][number]
-        for o in one.operands[node]
-        if o.node is not None
-    }
-    seeds: list[Seed] = []
-    for number in sorted(shared):
-        tops = [a for a in reversed(members[0][number]) if a not in read]
-        pairs = [(a, b) for b in reversed(members[1][number]) for a in tops]
-        pairs.sort(key=lambda pair: -(pair[0] + pair[1]))
-        seeds += pairs[:MAX_SEEDS_OF_CLASS]
-    return seeds

@@ -18,7 +18,12 @@ from ..groups.model import Group, Symmetry
 from ..matching.alignment import Progress
 from ..matching.matcher import Matcher
 from ..matching.matches import Match
-from ..matching.shared.copies import Common, find_copied_groups, find_copied_weights
+from ..matching.shared.copies import (
+    MIN_COMMON_LAYERS,
+    Common,
+    find_copied_groups,
+    find_copied_weights,
+)
 from ..matching.unequal.extension import Extended
 from ..matching.unequal.surplus import Unequal, match_extended, write_matched
 from ..numerics import is_same
@@ -124,7 +129,8 @@ def diagnose_common_part(
     count = sum(placed.partners[name] for name in copied)
     names = find_copied_weights(placed.groups, copied, placed.reference, placed.suspect)
     size = sum(_count_common_elements(pairing, name) for name in names)
-    if not common.is_large(count, size):
+    layers = sum(placed.reference[name].ndim > 1 for name in names)
+    if layers < MIN_COMMON_LAYERS or not common.is_large(count, size):
         raise ArchitectureError(_describe_refusal(pairing, common, count, size))
     kept = [placed.own[g.id] for g in placed.groups if g.id in copied and g.id in placed.own]
     known = {m.group for m in kept}

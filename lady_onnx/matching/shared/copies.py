@@ -22,6 +22,8 @@ It may be one layer: many models that have nothing to do with each other share a
 somebody published, which is many weights and few units, or learn first layers that look alike,
 which are few weights.
 """
+MIN_COMMON_LAYERS = 2
+"""A part has copies of at least so many weights of more than one axis: one layer is no part."""
 MIN_COPIED_SHARE = 0.4
 """A group is common where no smaller share of its units are likely copies, beyond chance.
 
