@@ -111,8 +111,11 @@ class Resync(Report):
 
     @property
     def recognised(self) -> float:
-        """The share of the units that are likely to be copies, beyond what chance gives, 0 to 1."""
-        return measure_recognised(self)
+        """The share of the units that are likely to be copies, beyond what chance gives, 0 to 1.
+
+        Where a part alone is shared, it is the share of all of the reference's units.
+        """
+        return measure_recognised(self) if self.common is None else self.common.units
 
     @property
     def permutations(self) -> Mapping[str, np.ndarray]:
