@@ -20,6 +20,7 @@ from ..matching.matcher import Matcher
 from ..matching.matches import Match
 from ..matching.shared.copies import (
     MIN_COMMON_LAYERS,
+    MIN_TOLD_UNITS,
     Common,
     find_copied_groups,
     find_copied_weights,
@@ -126,12 +127,8 @@ def diagnose_common_part(
         # The factors of a model take a walk over its graph, which is seldom asked for.
         alike = _find_interchangeable_units(pairing, common)
         copied = find_copied_groups(placed.groups, placed.matches, placed.partners, alike)
-    count = sum(placed.partners[name] for name in copied)
     names = find_copied_weights(placed.groups, copied, placed.reference, placed.suspect)
-    size = sum(_count_common_elements(pairing, name) for name in names)
-    layers = sum(placed.reference[name].ndim > 1 for name in names)
-    if layers < MIN_COMMON_LAYERS or not common.is_large(count, size):
-        raise ArchitectureError(_describe_refusal(pairing, common, count, size))
+    _check_copies(pairing, common, placed, copied, names)
     kept = [placed.own[g.id] for g in placed.groups if g.id in copied and g.id in placed.own]
     known = {m.group for m in kept}
     aligned = permute_graph(
@@ -162,12 +159,29 @@ def diagnose_common_part(
     )
 
 
-def _describe_refusal(pairing: Pairing, common: CommonPairing, count: int, size: int) -> str:
-    """Say why two models are neither one network nor share a part that means something."""
+def _check_copies(
+    pairing: Pairing,
+    common: CommonPairing,
+    placed: _Placed,
+    copied: frozenset[str],
+    names: Sequence[str],
+) -> None:
+    """Check that the copies that were found are a part that means something.
+
+    Raises:
+        ArchitectureError: they are not; the message says why the two are not one network either.
+    """
+    count = sum(placed.partners[name] for name in copied)
+    told = sum(max(placed.partners[name] - 1, 0) for name in copied)
+    size = sum(_count_common_elements(pairing, name) for name in names)
+    layers = sum(placed.reference[name].ndim > 1 for name in names)
+    is_small = layers < MIN_COMMON_LAYERS or told < MIN_TOLD_UNITS
+    if not is_small and common.is_large(count, size):
+        return
     what, _, mend = common.refusal.rpartition("; ")
     units = f"{100 * count / max(min(common.our_units, common.their_units), 1):.1f} % of the units"
     weights = f"{100 * size / max(min(common.part.ours, common.part.theirs), 1):.1f} %"
-    return (
+    raise ArchitectureError(
         f"{what}; copies are found of {units} and {weights} of the weights of the smaller model, "
         f"too few for a part; {mend}"
     )

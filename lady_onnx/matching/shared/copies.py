@@ -24,6 +24,9 @@ which are few weights.
 """
 MIN_COMMON_LAYERS = 2
 """A part has copies of at least so many weights of more than one axis: one layer is no part."""
+MIN_TOLD_UNITS = 8
+"""A part has at least so many units, one of each group left out: in small groups chance is right.
+"""
 MIN_COPIED_SHARE = 0.4
 """A group is common where no smaller share of its units are likely copies, beyond chance.
 
