@@ -14,6 +14,7 @@ many, by the values of the weights, whatever their order.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -142,11 +143,14 @@ class _Walker:
         """Measure how far the values of the nearest weights before two nodes are apart."""
         a, b = seed
         for _ in range(MAX_STEPS_TO_WEIGHT):
-            ours, theirs = self._one.list_weights(a), self._two.list_weights(b)
+            # the nodes of a class are alike for some steps, which may be fewer than are asked for
+            if self._one.signatures[a] != self._two.signatures[b]:
+                break
+            names = zip(self._one.list_weights(a), self._two.list_weights(b), strict=True)
             gaps = [
                 self._our_values.measure_weight_gap(name, self._their_values, other)
-                for name, other in zip(ours, theirs, strict=False)
-                if self._one.count_elements(name) > 1 and self._two.count_elements(other) > 1
+                for name, other in names
+                if self._one.count_elements(name) > 1
             ]
             if gaps:
                 return max(gaps)
@@ -155,7 +159,7 @@ class _Walker:
                 break
             # the last operand is the newest: a residual stream comes first, or from further back
             a, b = max(before)
-        return 0.0
+        return math.inf
 
     def _walk(self, seed: Seed) -> tuple[dict[int, int], list[Seed]]:
         """Pair nodes from a seed on, back towards the inputs, as far as they agree.

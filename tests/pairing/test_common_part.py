@@ -151,3 +151,22 @@ def test_long_chains_of_equal_layers(layers: int, inputs: int) -> None:
     kept = {f"w{k}" for k in range(layers // 2)} | ({"first"} if inputs == 3 else set())
     assert found == {name: name for name in kept}
     assert time.perf_counter() - start < 60
+
+
+def test_many_nodes_that_are_alike_for_a_single_step() -> None:
+    """What nothing tells apart at first may differ in its operands right behind that."""
+    weights = {f"w{k}": draw_weight(0, f"w{k}", (4, 4)) for k in range(20)}
+    weights |= {f"b{k}": draw_weight(0, f"b{k}", (4,)) for k in range(20)}
+    models = []
+    for operator, letters in (("MatMul", "w"), ("Gemm", "wb")):
+        nodes, last = [], "x"
+        for k in range(20):
+            operands = [last, *(f"{letter}{k}" for letter in letters)]
+            nodes.append(helper.make_node(operator, operands, [f"m{k}"]))
+            last = f"r{k}" if k < 19 else "out"
+            nodes.append(helper.make_node("Relu", [f"m{k}"], [last]))
+        used = {n: a for n, a in weights.items() if n[0] in letters}
+        models.append(build(nodes, used, {"x": [2, 4]}))
+    assert pairs(models[0], models[0]) == {f"w{k}": f"w{k}" for k in range(20)}
+    # their normal forms may agree, as a bias is a part of both there
+    assert all(name.split(".")[0][1:] == twin[1:] for name, twin in pairs(*models).items())
