@@ -65,15 +65,17 @@ def pair_common_nodes(one: Program, two: Program) -> CommonNodes:
         for a, b in zip(one.ends, two.ends, strict=False)
         if a.node is not None and b.node is not None and a.position == b.position
     ]
-    behind = walker.accept_walks([*list_forward_seeds(one, two, walker.rank_seeds), *outputs], 1)
+    forward = list_forward_seeds(one, two, walker.rank_seeds)
+    behind = walker.accept_walks(anchored=[*forward, *outputs])
     free = (
         [a for a in range(len(one.nodes)) if a not in walker.found.theirs],
         [b for b in range(len(two.nodes)) if b not in walker.found.ours],
     )
     inner = list_inner_seeds(one, two, free, walker.rank_seeds)
-    while behind or inner:
-        behind = walker.accept_walks([*behind, *inner], MIN_INNER_NODES)
-        inner = []
+    # what lies behind another head is as far from the outputs in both
+    behind = walker.accept_walks(anchored=behind, inner=inner)
+    while behind:
+        behind = walker.accept_walks(inner=behind)
     return walker.found
 
 
@@ -87,17 +89,19 @@ class _Walker:
         self._tried: set[Seed] = set()
         self.found = CommonNodes()
 
-    def accept_walks(self, seeds: Iterable[Seed], least: int) -> list[Seed]:
+    def accept_walks(self, anchored: Iterable[Seed] = (), inner: Iterable[Seed] = ()) -> list[Seed]:
         """Walk from seeds, those first that pair most weights.
 
         Args:
-            seeds: where walks start; those that were tried before are left out.
-            least: the number of nodes with weights that a walk has to pair.
+            anchored: where walks start that have the inputs or the outputs in common.
+            inner: where others start, which have to pair `MIN_INNER_NODES` at least.
 
         Returns:
-            Where to go on behind nodes that differ in nothing but a size, or an attribute.
+            Where to go on behind nodes that differ in nothing but a size, or an attribute. Seeds
+            that were tried before are left out, here as there.
         """
-        waiting = [seed for seed in dict.fromkeys(seeds) if seed not in self._tried][:MAX_SEEDS]
+        least = dict.fromkeys(inner, MIN_INNER_NODES) | dict.fromkeys(anchored, 1)
+        waiting = [seed for seed in least if seed not in self._tried][:MAX_SEEDS]
         self._tried.update(waiting)
         behind: dict[Seed, None] = {}
         walks: dict[Seed, dict[int, int]] = {}
@@ -105,7 +109,7 @@ class _Walker:
             for seed in waiting:
                 walk, further = self._walk(seed)
                 behind.update(dict.fromkeys(further))
-                if self._count_weighted(walk) >= least:
+                if self._count_weighted(walk) >= least[seed]:
                     walks[seed] = walk
             if not walks:
                 return [seed for seed in behind if seed not in self._tried]
