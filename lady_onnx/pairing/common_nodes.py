@@ -18,14 +18,22 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from .programs import Program
-from .seeds import Seed, list_forward_seeds, list_inner_seeds
+from .programs import Operand, Program
+from .seeds import (
+    Seed,
+    list_forward_seeds,
+    list_inner_seeds,
+    number_signatures,
+    refine_classes,
+)
 from .skeleton import WeightQuantiles
 
 MAX_STEPS_TO_WEIGHT = 8
 """Nodes are told apart by weights that they read at most so many steps before."""
 RIVAL_SHARE = 0.5
 """A walk that pairs less than this share of what the best one does is no rival of it."""
+ORDER_DEPTH = 12
+"""Operands whose order says nothing are told apart by so many steps before them."""
 MAX_SEEDS = 500
 """The largest number of walks that are tried from one list of seeds."""
 MIN_INNER_NODES = 3
@@ -86,6 +94,11 @@ class _Walker:
         self._one, self._two = one, two
         self._our_values = WeightQuantiles(one.graph)
         self._their_values = WeightQuantiles(two.graph)
+        levels = [number_signatures((one, two))]
+        for _ in range(ORDER_DEPTH):
+            levels.append(refine_classes((one, two), levels[-1]))
+        self._levels = levels[::-1]
+        """The classes of the nodes by so many steps before them, the most steps first."""
         self._tried: set[Seed] = set()
         self.found = CommonNodes()
 
@@ -158,7 +171,7 @@ class _Walker:
             ]
             if gaps:
                 return max(gaps)
-            before = _pair_operands(self._one, a, self._two, b)
+            before = self._pair_operands(a, b)
             if not before:
                 break
             # the last operand is the newest: a residual stream comes first, or from further back
@@ -184,11 +197,38 @@ class _Walker:
             if one.signatures[a] is None or one.signatures[a] != two.signatures[b]:
                 found.parted[a, b] = None
                 if _is_same_operator(one, a, two, b):
-                    behind += _pair_operands(one, a, two, b)
+                    behind += self._pair_operands(a, b)
                 continue
             pairs[a], back[b] = b, a
-            waiting += _pair_operands(one, a, two, b)
+            waiting += self._pair_operands(a, b)
         return pairs, behind
+
+    def _pair_operands(self, a: int, b: int) -> list[Seed]:
+        """Pair the nodes that compute the operands of two nodes."""
+        ours, theirs = self._one.operands[a], self._two.operands[b]
+        if self._one.is_commutative(a) and self._is_crossed(ours, theirs):
+            theirs = theirs[::-1]
+        return [
+            (x.node, y.node)
+            for x, y in zip(ours, theirs, strict=True)
+            if x.node is not None and y.node is not None and x.position == y.position
+        ]
+
+    def _is_crossed(self, ours: Sequence[Operand], theirs: Sequence[Operand]) -> bool:
+        """Tell whether two operands stand in the other order, by what lies before them."""
+        if len(ours) != 2 or len(theirs) != 2:
+            return False
+        if ours[0].node is None or ours[1].node is None:
+            return (ours[0].node is None) != (theirs[0].node is None)
+        for one, two in self._levels:
+            x = [one[o.node] if o.node is not None else -1 for o in ours]
+            y = [two[o.node] if o.node is not None else -1 for o in theirs]
+            straight, crossed = (
+                sum(p == q for p, q in zip(x, order, strict=True)) for order in (y, y[::-1])
+            )
+            if straight != crossed:
+                return crossed > straight
+        return False
 
     def _count_weighted(self, pairs: Mapping[int, int]) -> int:
         """Count the nodes with weights that a walk pairs."""
@@ -221,12 +261,3 @@ def _is_same_operator(one: Program, a: int, two: Program, b: int) -> bool:
     x, y = one.nodes[a], two.nodes[b]
     is_same = (x.op_type, x.domain) == (y.op_type, y.domain)
     return is_same and len(one.operands[a]) == len(two.operands[b])
-
-
-def _pair_operands(one: Program, a: int, two: Program, b: int) -> list[Seed]:
-    """Pair the nodes that compute the operands of two nodes."""
-    return [
-        (x.node, y.node)
-        for x, y in zip(one.operands[a], two.operands[b], strict=True)
-        if x.node is not None and y.node is not None and x.position == y.position
-    ]

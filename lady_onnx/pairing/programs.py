@@ -18,6 +18,7 @@ from ..equality.versions import find_oldest_meaning
 from ..equality.walk import COUNT_ATTRIBUTES
 from ..graph.model import Graph
 from ..graph.nodes import describe_node, find_live_nodes, list_bodies
+from ..rules.vocabulary.classes import COMMUTATIVE_OPERATORS
 from ..rules.vocabulary.structure import CONSTANT, IDENTITY, normalise_domain
 from ..rules.vocabulary.types import FLOAT_TYPES
 from ..semantics.schemas import list_defaults
@@ -85,6 +86,18 @@ class Program:
         """Name a node for a message."""
         return f"node {describe_node(self.nodes[number])}"
 
+    def is_commutative(self, number: int) -> bool:
+        """Tell whether a node computes the same with its operands in another order."""
+        return self.nodes[number].op_type in COMMUTATIVE_OPERATORS
+
+    def describe_operands(self, number: int, classes: Sequence[int]) -> tuple[tuple[int, int], ...]:
+        """Describe what a node reads by the classes of the nodes that compute it."""
+        found = [
+            (classes[o.node] if o.node is not None else -1, o.position)
+            for o in self.operands[number]
+        ]
+        return tuple(sorted(found) if self.is_commutative(number) else found)
+
     def list_weights(self, number: int) -> list[str]:
         """List the weights that a node reads, by name."""
         return [o.weight for o in self.operands[number] if o.weight]
@@ -136,7 +149,8 @@ class Program:
             node.op_type,
             find_oldest_meaning(node.op_type, domain, version),
             tuple(bool(name) for name in trim_names(node.output)),
-            tuple(kinds),
+            # the operands of a sum may stand in another order
+            tuple(sorted(kinds, key=repr) if node.op_type in COMMUTATIVE_OPERATORS else kinds),
             tuple(
                 (name, _encode_attribute(attributes[name]))
                 for name in sorted(attributes.keys() - set(left_out))

@@ -34,10 +34,7 @@ def list_forward_seeds(one: Program, two: Program, rank: Rank) -> list[Seed]:
             key: Hashable = (id(program), node) if signature is None else signature
             row = (
                 key,
-                tuple(
-                    (own[o.node] if o.node is not None else -1, o.position)
-                    for o in program.operands[node]
-                ),
+                program.describe_operands(node, own),
             )
             own.append(numbers.setdefault(row, len(numbers)))
         classes.append(own)
@@ -74,41 +71,46 @@ def _refine_backward(
         The classes of the nodes of each program; at depths that are powers of two, and the last one
         at which any node of one program is like a node of the other.
     """
-    numbers: dict[Hashable, int] = {}
     programs = (one, two)
-    current = [
-        [
-            numbers.setdefault((id(p), k) if s is None else s, len(numbers))
-            for k, s in enumerate(p.signatures)
-        ]
-        for p in programs
-    ]
+    current = number_signatures(programs)
     for depth in range(1, MAX_DEPTH + 1):
-        table: dict[Hashable, int] = {}
-        refined = [
-            [
-                table.setdefault(
-                    (
-                        now[k],
-                        tuple(
-                            (now[o.node] if o.node is not None else -1, o.position)
-                            for o in p.operands[k]
-                        ),
-                    ),
-                    len(table),
-                )
-                for k in range(len(now))
-            ]
-            for p, now in zip(programs, current, strict=True)
-        ]
+        refined = refine_classes(programs, current)
+        count = len({*refined[0], *refined[1]})
         shared = {refined[0][a] for a in free[0]} & {refined[1][b] for b in free[1]}
-        if not shared or len(table) == len({*current[0], *current[1]}):
+        if not shared or count == len({*current[0], *current[1]}):
             yield current
             return
         current = refined
         if depth & (depth - 1) == 0:
             yield current
     yield current
+
+
+def number_signatures(programs: tuple[Program, Program]) -> list[list[int]]:
+    """Number the nodes of two programs by what they must have in common to agree."""
+    numbers: dict[Hashable, int] = {}
+    return [
+        [
+            # a node that agrees with no other is alone in its class
+            numbers.setdefault((id(p), k) if s is None else s, len(numbers))
+            for k, s in enumerate(p.signatures)
+        ]
+        for p in programs
+    ]
+
+
+def refine_classes(
+    programs: tuple[Program, Program], classes: Sequence[Sequence[int]]
+) -> list[list[int]]:
+    """Tell the nodes of two programs apart by the classes of the nodes that they read, too."""
+    table: dict[Hashable, int] = {}
+    return [
+        [
+            table.setdefault((now[k], p.describe_operands(k, now)), len(table))
+            for k in range(len(now))
+        ]
+        for p, now in zip(programs, classes, strict=True)
+    ]
 
 
 def _list_seeds_of_classes(

@@ -47,6 +47,14 @@ def test_another_stem_ends_the_part_at_its_node(before: str, outputs: int) -> No
     assert found == {name: name for name in {*BLOCKS, "stem_b", *head}}
 
 
+def test_sums_may_be_written_in_another_order() -> None:
+    suspect = backbone(inputs=6, outputs=7)
+    for node in suspect.graph.node:
+        if node.op_type == "Add":
+            node.input[:] = list(node.input)[::-1]
+    assert pairs(backbone(), suspect) == {name: name for name in {*BLOCKS, "stem_b"}}
+
+
 def test_a_network_without_a_head_is_all_common() -> None:
     found = pairs(backbone(), backbone(outputs=None))
     assert found == {name: name for name in TRUNK}
