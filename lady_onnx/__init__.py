@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .groups.model import Slot as Slot
     from .groups.model import Symmetry as Symmetry
     from .matching.matches import Match as Match
+    from .matching.shared.copies import Common as Common
     from .pipeline.checking import Check as Check
     from .pipeline.checking import check as check
     from .pipeline.inspection import explain as explain
@@ -52,6 +53,7 @@ _HOMES = {
     "ArchitectureError": "errors",
     "Attacked": "editing.attacks",
     "Check": "pipeline.checking",
+    "Common": "matching.shared.copies",
     "Explanation": "symmetry.explanation",
     "Finding": "diagnosis.findings",
     "Group": "groups.model",

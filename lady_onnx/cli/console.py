@@ -19,6 +19,7 @@ COLOUR_OF_WORD = {
     "permuted": GREEN,
     "rescaled": GREEN,
     "equal": GREEN,
+    "derived": YELLOW,
     "altered": YELLOW,
     "tampered": RED,
     "unrelated": RED,

@@ -26,8 +26,8 @@ COMMANDS = {
     "permute": "apply a random, or a given, element of a model's permutation symmetry",
     "attack": "alter a model's weights: noise, pruning, quantisation, factors, training",
     "resync": "find where every unit of the reference went in the suspect, and put it back",
-    "check": "what is the suspect to the reference: identical, permuted, rescaled, altered, "
-    "tampered, unrelated",
+    "check": "what is the suspect to the reference: identical, permuted, rescaled, derived, "
+    "altered, tampered, unrelated",
     "verify": "do two models give the same outputs under onnxruntime?",
     "demo": "a first minute: shuffle a small classifier of digits, and put it back",
 }

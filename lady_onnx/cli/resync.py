@@ -133,6 +133,7 @@ def _describe_outcome(result: lady.Resync) -> str:
     moved = f"{count_things(result.moved, 'unit was', 'units were')} moved"
     if result.verdict == "unrelated":
         return f"not a copy; {moved} to the likeliest places; {verified}"
-    in_place = f"about {result.psi_estimate:.2f} % of all units are in place"
+    which = "all units" if result.common is None else "the units of the common part"
+    in_place = f"about {result.psi_estimate:.2f} % of {which} are in place"
     difference = f"largest weight difference {result.max_weight_difference:.4g}"
     return f"{moved} back, {in_place}; {difference}; {verified}"

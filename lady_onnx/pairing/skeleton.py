@@ -134,9 +134,13 @@ class WeightQuantiles:
 
     def measure_gap(self, node: WeightedNode, other: WeightQuantiles, twin: WeightedNode) -> float:
         """Measure how far the values of two nodes' weights are apart, in units of their size."""
-        total = 0.0
-        for (name, _), (twin_name, _) in zip(node.weights, twin.weights, strict=True):
-            x, y = self.read_quantiles(name), other.read_quantiles(twin_name)
-            size = max(np.abs(x).mean(), np.abs(y).mean(), MIN_DIVISOR)
-            total += float(np.abs(x - y).mean() / size)
-        return total
+        return sum(
+            self.measure_weight_gap(name, other, twin_name)
+            for (name, _), (twin_name, _) in zip(node.weights, twin.weights, strict=True)
+        )
+
+    def measure_weight_gap(self, name: str, other: WeightQuantiles, twin: str) -> float:
+        """Measure how far the values of two weights are apart, in units of their size."""
+        x, y = self.read_quantiles(name), other.read_quantiles(twin)
+        size = max(np.abs(x).mean(), np.abs(y).mean(), MIN_DIVISOR)
+        return float(np.abs(x - y).mean() / size)

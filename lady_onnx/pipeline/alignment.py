@@ -103,13 +103,7 @@ def _align_with_alterations(
         return _align_and_unscale(pairing, options.assignment, reference, suspect)
 
     ours, theirs = pairing.reference_weights, pairing.suspect_weights
-    done = {
-        name: explained
-        for name in ours
-        if (explained := _explain_weight(ours[name], theirs[name])) is not None
-    }
-    altered = {**ours, **{name: array for name, (array, _) in done.items()}}
-    steps = {name: how for name, (_, how) in done.items()}
+    altered, steps = explain_weights(ours, theirs)
     found = _align_and_unscale(pairing, options.assignment, altered, theirs, progress)
     steps, altered, found = _reconsider_scaled(ours, theirs, steps, altered, found, align)
 
@@ -119,6 +113,24 @@ def _align_with_alterations(
 
     undone = _undo_maps(pairing, altered, theirs, found, align, is_preserved)
     return Alignment(undone.matches, altered, steps, undone)
+
+
+def explain_weights(
+    reference: Arrays, suspect: Arrays
+) -> tuple[dict[str, np.ndarray], dict[str, tuple[Alteration, ...]]]:
+    """Explain how weights were altered, whatever their order.
+
+    Returns:
+        The reference's weights with the alterations of the suspect, and by weight the steps of its
+        alteration, for those that are known.
+    """
+    done = {
+        name: explained
+        for name in reference
+        if (explained := _explain_weight(reference[name], suspect[name])) is not None
+    }
+    altered = {**reference, **{name: array for name, (array, _) in done.items()}}
+    return altered, {name: how for name, (_, how) in done.items()}
 
 
 def _explain_weight(

@@ -50,6 +50,7 @@ class Check(Report, Verdict):
             "equality": None,
             "recognised": 0.0,
             "states": [],
+            "common": None,
             "psi_estimate": None,
             "alterations": {},
         }

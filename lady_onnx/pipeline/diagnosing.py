@@ -14,23 +14,25 @@ from ..diagnosis.interchangeable import find_interchangeable_units
 from ..diagnosis.tampering.detection import find_tampering
 from ..diagnosis.tampering.moves import UNDOING_TOLERANCE
 from ..diagnosis.tampering.repair import repair_weights
-from ..graph.model import Graph
-from ..groups.model import Symmetry
-from ..groups.permutations import Arrays, permute_arrays
-from ..matching.matches import Match
-from ..matching.unequal.surplus import Unequal, write_matched
-from ..numerics import is_same
-from ..pairing.counterparts import list_unshown
-from .alignment import Alignment
-from .options import Options
-from .pairing import Pairing
-from .tolerances import (
+from ..diagnosis.tolerances import (
+    is_kept,
     is_mixture,
     is_product,
     is_rounding,
     measure_difference,
     measure_writing_tolerance,
 )
+from ..graph.model import Graph
+from ..groups.model import Symmetry
+from ..groups.permutations import Arrays, permute_arrays
+from ..matching.matches import Match
+from ..matching.shared.copies import Common
+from ..matching.unequal.surplus import Unequal, write_matched
+from ..numerics import is_same
+from ..pairing.counterparts import list_unshown
+from .alignment import Alignment
+from .options import Options
+from .pairing import Pairing
 from .verification import have_equal_outputs
 
 WritingBounds = Mapping[str, tuple[np.ndarray | None, np.ndarray | None]]
@@ -62,6 +64,7 @@ class Diagnosis:
         apart: the places where the programs of both files differ.
         alike: whether both files hold one program as they are written.
         bits: whether equal weights give equal bits.
+        common: the part that both share, where they share a part alone.
     """
 
     findings: tuple[Finding, ...]
@@ -80,6 +83,7 @@ class Diagnosis:
     apart: tuple[str, ...] = ()
     alike: bool = False
     bits: bool = False
+    common: Common | None = None
 
 
 def diagnose(pairing: Pairing, alignment: Alignment, options: Options) -> Diagnosis:
@@ -318,7 +322,7 @@ def _diagnose_unequal(
         certainty=certainty,
         similarity=similarity,
         differences=differences,
-        restored=is_idle and all(_is_kept(reference[n], kept[n]) for n in reference),
+        restored=is_idle and all(is_kept(reference[n], kept[n]) for n in reference),
         alterations={
             n: (Alteration("noise", {"level": measure_noise(reference[n], kept[n])}),)
             for n, d in differences.items()
@@ -390,11 +394,3 @@ def _replace_weights(graph: Graph, arrays: Arrays) -> Graph:
     for name, array in arrays.items():
         result.replace(name, array)
     return result
-
-
-def _is_kept(reference: np.ndarray, kept: np.ndarray) -> bool:
-    """Tell whether a weight without inserted units is the reference's, up to their rounding."""
-    if is_same(reference, kept):
-        return True
-    size = np.abs(reference).astype(np.float64)
-    return is_product(reference.astype(np.float64), kept, size, None)

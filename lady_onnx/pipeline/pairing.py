@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,7 +13,16 @@ from ..errors import ArchitectureError, LadyError
 from ..graph.model import Graph, map_weights
 from ..groups.model import Symmetry
 from ..groups.scaling import Scaling
+from ..matching.shared.copies import MIN_COMMON_SHARE
+from ..matching.shared.restriction import join_groups, restrict_groups
+from ..matching.shared.sizes import select_explained_weights
 from ..matching.unequal.extension import Extended, extend_models
+from ..pairing.common_part import (
+    LARGE_SHARE,
+    CommonPart,
+    find_common_part,
+    find_part_of_other_sizes,
+)
 from ..pairing.counterparts import Link, pair_by_name_alone, pair_models
 from ..pairing.skeleton import Place
 from ..scaling.walk import find_scalings
@@ -35,6 +44,39 @@ class Extension:
 
 
 @dataclass(frozen=True)
+class CommonPairing:
+    """What is known in addition where two models share a part alone.
+
+    Attributes:
+        part: the weights of the part.
+        ours, theirs: the groups of the whole reference and of the whole suspect, in their own
+            names.
+        refusal: why the two are not one network.
+    """
+
+    part: CommonPart
+    ours: Symmetry
+    theirs: Symmetry
+    refusal: str
+
+    @property
+    def our_units(self) -> int:
+        """The number of the reference's units."""
+        return sum(g.size for g in self.ours.groups)
+
+    @property
+    def their_units(self) -> int:
+        """The number of the suspect's units."""
+        return sum(g.size for g in self.theirs.groups)
+
+    def is_large(self, units: int, elements: int) -> bool:
+        """Tell whether so many units and elements of weights are a part that means something."""
+        least = min(self.our_units, self.their_units), min(self.part.ours, self.part.theirs)
+        shares = units / max(least[0], 1), elements / max(least[1], 1)
+        return min(shares) >= MIN_COMMON_SHARE
+
+
+@dataclass(frozen=True)
 class Pairing:
     """Two files as one network.
 
@@ -45,6 +87,8 @@ class Pairing:
         symmetry: the groups that hold in both models, in the reference's names.
         extension: what is known in addition where the models have different numbers of units, else
             None.
+        common: what is known in addition where the models share a part alone, else None. Then the
+            groups are those by which that part is matched, and have the suspect's ids.
     """
 
     given: Graph
@@ -52,6 +96,7 @@ class Pairing:
     analysis: Analysis
     symmetry: Symmetry
     extension: Extension | None = None
+    common: CommonPairing | None = None
 
     @property
     def reference(self) -> Graph:
@@ -80,12 +125,30 @@ class Pairing:
 
 
 def pair_networks(reference: Graph, suspect: Graph, options: Options) -> Pairing:
-    """Pair two models of one architecture, or of architectures that differ in numbers of units.
+    """Pair two models of one architecture, or of architectures that have something in common.
+
+    These may differ in numbers of units, or share a part alone.
 
     Args:
         reference: the reference.
         suspect: the suspect.
-        options: whether unequal numbers of units are allowed.
+        options: whether other architectures are allowed.
+
+    Raises:
+        ArchitectureError: the two are not the same network, and share too little.
+        LadyError: the numbers of units differ, and the options do not allow that.
+    """
+    try:
+        return _pair_whole_networks(reference, suspect, options)
+    except ArchitectureError as error:
+        found = _pair_common_part(reference, suspect, str(error)) if options.is_usual else None
+        if found is None:
+            raise
+        return found
+
+
+def _pair_whole_networks(reference: Graph, suspect: Graph, options: Options) -> Pairing:
+    """Pair two models node by node.
 
     Raises:
         ArchitectureError: the two are not the same network.
@@ -157,3 +220,89 @@ def _pair_unequal(reference: Graph, suspect: Graph, names: Mapping[str, str]) ->
         map_weights(reference), map_weights(suspect), names, symmetry.groups, own.groups
     )
     return Pairing(suspect, link, analysis, symmetry, Extension(own, models))
+
+
+def _pair_common_part(reference: Graph, suspect: Graph, refusal: str) -> Pairing | None:
+    """Pair the part that two models share.
+
+    The groups are those of each whole model, so that what is done to the suspect leaves its whole
+    function as it was. They are matched by their slots in weights that both have: the suspect's
+    groups, and those that only the reference has.
+
+    Args:
+        reference: the reference.
+        suspect: the suspect.
+        refusal: why the two are not one network.
+
+    Returns:
+        The pairing; None where too little is common.
+    """
+    part = find_common_part(reference, suspect)
+    if part is None or part.share < LARGE_SHARE:
+        found = _pair_part_of_other_sizes(reference, suspect, refusal)
+        least = part.elements if part is not None else 0
+        if found is not None and sum(found.reference.array(n).size for n in found.names) > least:
+            return found
+    if part is None:
+        return None
+    link = part.link
+    back = {place.name: name for name, place in link.places.items()}
+    analysis, ours, theirs = _analyse_sides(link)
+    groups = join_groups(
+        restrict_groups(theirs.groups, back),
+        restrict_groups(ours.groups, {name: name for name in back.values()}),
+    )
+    common = CommonPairing(part, ours, theirs, refusal)
+    if not common.is_large(sum(g.size for g in groups), part.elements):
+        return None
+    return Pairing(suspect, link, analysis, Symmetry(tuple(groups), (), ()), common=common)
+
+
+def _pair_part_of_other_sizes(reference: Graph, suspect: Graph, refusal: str) -> Pairing | None:
+    """Pair a part of which layers have other numbers of units; None where that explains nothing."""
+    part = find_part_of_other_sizes(reference, suspect)
+    if part is None:
+        return None
+    link = replace(part.link, alike=True)
+    analysis, ours, theirs = _analyse_sides(link)
+    weights = map_weights(link.reference), map_weights(link.suspect)
+    names, *groups = select_explained_weights(
+        *weights,
+        {name: place.name for name, place in link.places.items()},
+        ours.groups,
+        theirs.groups,
+    )
+    common = CommonPairing(part, ours, theirs, refusal)
+    if not common.is_large(sum(g.size for g in groups[0]), part.elements):
+        return None
+    try:
+        models = extend_models(*weights, names, *groups)
+    except ArchitectureError:
+        return None
+    link = replace(link, places={a: Place(b) for a, b in names.items()})
+    symmetry = Symmetry(models.groups, (), ())
+    return Pairing(suspect, link, analysis, symmetry, Extension(theirs, models), common)
+
+
+def _analyse_sides(link: Link) -> tuple[Analysis, Symmetry, Symmetry]:
+    """Return the facts of a reference, and the groups of both whole models, in their own names.
+
+    What is constant in one file alone is no constant of the part. A number that both have must be
+    the same to say that values are equal; any other number is its own file's business.
+    """
+    back = {place.name: Place(name) for name, place in link.places.items()}
+    mirrored = Link(link.suspect, link.reference, back, link.alike)
+    ours, theirs = (
+        analyse_graph(side.reference, side.constant_along, _choose_number(side))
+        for side in (link, mirrored)
+    )
+    return ours, extract_groups(ours), extract_groups(theirs)
+
+
+def _choose_number(link: Link) -> Callable[[str], bytes | None]:
+    """Return what gives the bytes of a constant: those of both files for one that both have."""
+
+    def number(name: str) -> bytes | None:
+        return link.number(name) if name in link.places else link.reference.number(name)
+
+    return number

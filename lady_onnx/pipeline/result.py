@@ -18,6 +18,7 @@ from ..editing.permutation_files import write_permutation
 from ..graph.model import Graph
 from ..groups.model import StateOrder, Symmetry
 from ..matching.matches import Match
+from ..matching.shared.copies import Common
 from ..reporting import MAX_SHOWN_ENTRIES, Report
 from ..runtime.comparing.verification import Verification
 from .verdicts import Verdict, judge_suspect, measure_recognised
@@ -66,6 +67,9 @@ class Resync(Report):
         apart: the places where the programs differ; empty where they are proven to be one, up to
             the values of the weights.
         bits: whether equal weights give equal bits, and not just equal real numbers.
+        common: the part that both models share, where it is a part alone, else None. Then groups
+            are those of the suspect, under its own names, and the weights that are said to be the
+            reference's, or not, are those of the part.
         seconds: the time that it took.
     """
 
@@ -88,6 +92,7 @@ class Resync(Report):
     alike: bool
     apart: tuple[str, ...]
     bits: bool
+    common: Common | None
     seconds: float
 
     @property
@@ -107,8 +112,11 @@ class Resync(Report):
 
     @property
     def recognised(self) -> float:
-        """The share of the units that are likely to be copies, beyond what chance gives, 0 to 1."""
-        return measure_recognised(self)
+        """The share of the units that are likely to be copies, beyond what chance gives, 0 to 1.
+
+        Where a part alone is shared, it is the share of all of the reference's units.
+        """
+        return measure_recognised(self) if self.common is None else self.common.units
 
     @property
     def permutations(self) -> Mapping[str, np.ndarray]:
@@ -158,6 +166,7 @@ class Resync(Report):
             "recognised": self.recognised,
             "differences": self.apart,
             "states": [s.output for s in self.moved_states],
+            "common": self.common,
             "psi_estimate": self.psi_estimate,
             "alterations": {
                 name: [{"kind": a.kind, **a.parameters} for a in done]

@@ -14,6 +14,7 @@ import numpy as np
 from ..graph.loading import Model, load_pair
 from ..matching.alignment import Progress
 from .alignment import align_units
+from .common_diagnosis import align_common_part, diagnose_common_part
 from .diagnosing import Diagnosis, diagnose
 from .options import Options
 from .pairing import Pairing, pair_networks
@@ -43,7 +44,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
 
     Args:
         reference: a path or a model.
-        suspect: a path or a model of the same architecture.
+        suspect: a path or a model of the same architecture, or one that shares a part with it.
         verify: `run` compares the outputs with onnxruntime. `proof` relies on the analysis alone.
             `auto` runs where onnxruntime can. `none` leaves `outputs_preserved` open.
         provider: `auto`, `cpu` or `cuda`.
@@ -66,7 +67,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
 
     Raises:
         LadyError: a model cannot be read or holds NaN, or an option is not known.
-        ArchitectureError: the two are not the same network.
+        ArchitectureError: the two are not the same network, and share no part that means something.
     """
     options = Options(
         verify, provider, samples, seed, repair, strip, evidence, assignment, tuple(custom_ops)
@@ -77,8 +78,12 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     ours.check_numbers()
     theirs.check_numbers()
     pairing = pair_networks(ours, theirs, options)
-    alignment = align_units(pairing, options, progress)
-    diagnosis = diagnose(pairing, alignment, options)
+    if pairing.common is not None:
+        alignment = align_common_part(pairing, progress)
+        diagnosis = diagnose_common_part(pairing, pairing.common, alignment)
+    else:
+        alignment = align_units(pairing, options, progress)
+        diagnosis = diagnose(pairing, alignment, options)
     return _conclude(pairing, diagnosis, options, start)
 
 
@@ -105,5 +110,6 @@ def _conclude(pairing: Pairing, diagnosis: Diagnosis, options: Options, start: f
         alike=diagnosis.alike,
         apart=diagnosis.apart,
         bits=diagnosis.bits,
+        common=diagnosis.common,
         seconds=time.perf_counter() - start,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -11,9 +12,10 @@ import numpy as np
 from ..diagnosis.alterations import Alteration, describe_alterations
 from ..diagnosis.findings import TAMPERING, Finding
 from ..matching.matches import Match
+from ..matching.shared.copies import Common
 from ..reporting import count_things
 
-VERDICTS = ("identical", "permuted", "rescaled", "altered", "tampered", "unrelated")
+VERDICTS = ("identical", "permuted", "rescaled", "derived", "altered", "tampered", "unrelated")
 """What a suspect may be to a reference, the best first."""
 ACCEPTED = VERDICTS[:3]
 """The verdicts on suspects that compute what the reference does."""
@@ -94,12 +96,19 @@ class Judged(Protocol):
         """By weight what was done to it."""
 
     @property
+    def common(self) -> Common | None:
+        """The part that both models share, where they share a part alone."""
+
+    @property
     def interchangeable(self) -> Mapping[str, tuple[tuple[int, ...], ...]]:
         """By group the sets of units that nothing tells apart."""
 
 
 def judge_suspect(found: Judged) -> Verdict:
     """Judge a suspect that was re-synchronised."""
+    # Whatever is equal in a part, the whole is another one: this comes before any yes.
+    if found.common is not None:
+        return _judge_derived(found, found.common)
     # The order decides: a yes first, and then whether it is a copy at all. Only a copy is altered.
     equality = BITS if found.exact and found.bits else ROUNDING
     if not found.apart:
@@ -164,6 +173,29 @@ def _judge_accepted(found: Judged, equality: str) -> Verdict | None:
     return Verdict(
         "rescaled", f"{what}, and every weight is equal to rounding once that is undone", ROUNDING
     )
+
+
+def _judge_derived(found: Judged, common: Common) -> Verdict:
+    """Return the verdict on a suspect that has copies of a part of the reference."""
+    ours = f"{_percent(common.weights)} of the reference's weights"
+    ours = f"{ours} and {_percent(common.units)} of its units"
+    theirs = f"{_percent(common.suspect_weights)} and {_percent(common.suspect_units)} of its own"
+    how = (
+        "equal bit for bit"
+        if common.equal
+        else f"different by up to {found.max_weight_difference:.4g}"
+    )
+    back = " once the units are back" if found.moved else ""
+    return Verdict(
+        "derived",
+        f"it has copies of {ours}, {theirs}; their weights are {how}{back}; "
+        f"the graphs part at {common.parts_at}",
+    )
+
+
+def _percent(share: float) -> str:
+    """Write a share for people; all of it is all of it, and not nearly all."""
+    return f"{math.floor(1000 * share) / 10:.1f} %"
 
 
 def _judge_altered(found: Judged) -> Verdict:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..numerics import SHORT_TYPE_EPSILON, is_float_array, machine_epsilon
+from ..numerics import SHORT_TYPE_EPSILON, is_float_array, is_same, machine_epsilon
 
 FACTOR_STEPS = 2.0
 """The error of a unit's factor, in steps of the weight's type.
@@ -162,3 +162,11 @@ def measure_difference(a: np.ndarray, b: np.ndarray) -> float:
     if a.dtype == object or a.dtype.kind in "SUb":
         return float((a != b).any())
     return float(np.nan_to_num(measure_gaps(a, b)).max())
+
+
+def is_kept(reference: np.ndarray, kept: np.ndarray) -> bool:
+    """Tell whether a weight without inserted units is the reference's, up to their rounding."""
+    if is_same(reference, kept):
+        return True
+    size = np.abs(reference).astype(np.float64)
+    return is_product(reference.astype(np.float64), kept, size, None)
