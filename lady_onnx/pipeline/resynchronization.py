@@ -78,13 +78,16 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     ours.check_numbers()
     theirs.check_numbers()
     pairing = pair_networks(ours, theirs, options)
+    diagnosis = _align_and_diagnose(pairing, options, progress)
+    return _conclude(pairing, diagnosis, options, start)
+
+
+def _align_and_diagnose(pairing: Pairing, options: Options, progress: Progress | None) -> Diagnosis:
+    """Find where units lie, and what was done, in both models or in the part they share."""
     if pairing.common is not None:
         alignment = align_common_part(pairing, progress)
-        diagnosis = diagnose_common_part(pairing, pairing.common, alignment)
-    else:
-        alignment = align_units(pairing, options, progress)
-        diagnosis = diagnose(pairing, alignment, options)
-    return _conclude(pairing, diagnosis, options, start)
+        return diagnose_common_part(pairing, pairing.common, alignment)
+    return diagnose(pairing, align_units(pairing, options, progress), options)
 
 
 def _conclude(pairing: Pairing, diagnosis: Diagnosis, options: Options, start: float) -> Resync:
