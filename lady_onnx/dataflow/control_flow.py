@@ -124,12 +124,8 @@ def _is_settled(state: WalkState, condition: str) -> bool:
     """Tell whether a condition has its value at all sizes of symbolic axes."""
     if not state.inference.values.depends_on_lengths(condition):
         return True
-    known = state.inference.values.find_value(condition)
-    for other in state.others.inferences:
-        value = other.values.find_value(condition)
-        if value is None or known is None or bool(value.all()) != bool(known.all()):
-            return False
-    return True
+    # with fixed lengths alone there is no other size
+    return not state.others.inferences[1:]
 
 
 def _differ_in_rank(ours: Sequence[Result], theirs: Sequence[Result]) -> bool:

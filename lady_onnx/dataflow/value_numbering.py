@@ -243,7 +243,7 @@ class ValueNumbering:
             ends = [(r, _move_through(r, steps, tensor.shape)) for r in map(to_dense, roles)]
             alone = [end for r, end in ends if end.size == 1 < r.size]
             if alone:
-                number = digest(number, *_spell_steps(steps))
+                number = digest(number, name, *_spell_steps(steps))
                 # of a role of labels and padding, the padding may be left
                 self._marks.mark_labels([e for e in alone if not is_address(e)], number)
         if all(isinstance(s, rules.Take) for s in steps):
@@ -281,7 +281,7 @@ class ValueNumbering:
         )
         what = digest(BESIDE, *numbers) if apart else digest(OF_ONE_NODE, name)
         for k, (number, (_, roles)) in enumerate(zip(numbers, parts, strict=True)):
-            self._marks.mark_labels(roles, *((what, k) if apart else (BESIDE, number)))
+            self._marks.mark_labels(roles, *((what, k) if apart else (BESIDE, number, name)))
         return what
 
     def _spell_rearrangement(self, tensor: Tensor, step: rules.Step, result: Tensor) -> tuple:

@@ -17,8 +17,16 @@ from ..errors import LadyError, UnknownNameError, suggest_name
 from ..rules.vocabulary import structure
 from .nodes import list_bodies
 
-CACHE_WORDS = frozenset({"past", "present", "cache", "cached", "caches"})
-"""Words in names of states that nothing else is called by."""
+CACHE_WORDS = frozenset({"cache", "cached", "caches"})
+"""Words of caches; both names have one."""
+PARTS_OF_CACHES = frozenset(
+    {"key", "keys", "value", "k", "v", "kv", "conv", "ssm", "recurrent", "state", "states"}
+    | {"self", "cross", "decoder", "encoder", "attn"}
+)
+"""Words beside past and present in names of states.
+
+Forecasters and policies have a past and a present as well, and those are their answers.
+"""
 RECURRENT_WORDS = frozenset({"state", "states", "h", "c", "hidden", "cell", "hn", "cn"})
 """Words in names of states that other things are called by as well.
 
@@ -195,8 +203,16 @@ def _list_words(name: str) -> list[str]:
 def _is_named_as_state(graph: GraphProto, source: ValueInfoProto, output: ValueInfoProto) -> bool:
     """Tell whether the names of an input and an output that have one stem are those of a state."""
     words = {*_list_words(source.name), *_list_words(output.name)}
-    if words & CACHE_WORDS:
-        return True
+    ours, theirs = set(_list_words(source.name)), set(_list_words(output.name))
+    stem = _take_stem(output.name)
+    if ours & CACHE_WORDS and theirs & CACHE_WORDS:
+        return bool(stem)
+    if "past" in ours and "present" in theirs:
+        named = {w for w in stem if not w.isdigit()}
+        has_number = len(named) < len(set(stem))
+        return named <= PARTS_OF_CACHES and (has_number or bool(named - {"value", "state"}))
+    if words & (CACHE_WORDS | {"past", "present"}):
+        return False
     # `hidden_states` is what transformers call the values between their layers
     if {"hidden", "states"} <= words or {"hidden", "state"} <= words:
         return False

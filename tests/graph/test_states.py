@@ -73,7 +73,9 @@ def test_recurrent_states_need_a_recurrent_layer(taken: str, made: str) -> None:
 
 @pytest.mark.parametrize(
     ("taken", "made"),
-    [("input", "output"), ("sample", "out_sample"), ("z", "z_out"), ("image_in", "image_out")]
+    [("past_actions", "next_actions"), ("past_frames", "present_frames"), ("cache", "output")]
+    + [("past", "output"), ("past_1", "1"), ("cached_features", "features")]
+    + [("input", "output"), ("sample", "out_sample"), ("z", "z_out"), ("image_in", "image_out")]
     + [("hidden_states", "hidden_states_out"), ("past_values", "future_values")]
     + [("past_key_values.0.key", "present.1.key"), ("past_key_values.0.key", "present.0.value")],
 )

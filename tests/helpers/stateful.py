@@ -90,25 +90,25 @@ def make_streaming(is_turned: bool = False) -> onnx.ModelProto:
     Args:
         is_turned: Whether the cache leaves with its channels in another order than it came with.
     """
-    kept = "turned" if is_turned else "cache_next"
+    kept = "turned" if is_turned else "sound_cache_next"
     nodes = [
         helper.make_node("Conv", ["x", "w", "wb"], ["a"]),
         helper.make_node("Relu", ["a"], ["h"]),
-        helper.make_node("Concat", ["cache", "h"], ["all"], axis=2),
+        helper.make_node("Concat", ["sound_cache", "h"], ["all"], axis=2),
         helper.make_node("Conv", ["all", "v"], ["b"], kernel_shape=[3]),
         helper.make_node("Relu", ["b"], ["c"]),
         helper.make_node("Conv", ["c", "out"], ["y"]),
         helper.make_node("Slice", ["all", "from", "to", "axis"], [kept]),
     ]
     if is_turned:
-        nodes.append(helper.make_node("Gather", [kept, "order"], ["cache_next"], axis=1))
+        nodes.append(helper.make_node("Gather", [kept, "order"], ["sound_cache_next"], axis=1))
     weights = {
         **draw_weights({"w": (6, 2, 1), "wb": (6,), "v": (7, 6, 3), "out": (3, 7, 1)}),
         **{"from": np.array([-2]), "to": np.array([1 << 40]), "axis": np.array([2])},
     }
     if is_turned:
         weights["order"] = np.array([1, 0, 2, 3, 4, 5])
-    inputs: Shapes = {"x": ["batch", 2, "time"], "cache": ["batch", 6, 2]}
+    inputs: Shapes = {"x": ["batch", 2, "time"], "sound_cache": ["batch", 6, 2]}
     return make_stateful(
-        nodes, weights, inputs, {"y": ["batch", 3, "time"], "cache_next": ["batch", 6, 2]}
+        nodes, weights, inputs, {"y": ["batch", 3, "time"], "sound_cache_next": ["batch", 6, 2]}
     )

@@ -1,0 +1,47 @@
+"""Parts of one tensor that go two ways: what is done to a part tells its units from others."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import lady_onnx as lady
+
+from ..helpers.builders import build, node, w
+from ..helpers.law import check
+
+
+@pytest.mark.parametrize("operator", ["Neg", "Relu", "Tanh"])
+def test_halves_that_are_changed_in_two_tensors(operator: str) -> None:
+    """Each half is changed in one tensor and not in the other: halves do not change places."""
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("Split", "h", "lo hi", axis=-1),
+        node(operator, "hi", "f"),
+        node(operator, "lo", "g"),
+        node("Concat", "f,lo", "one", axis=-1),
+        node("Concat", "hi,g", "other", axis=-1),
+        node("MatMul", "one,b", "p"),
+        node("MatMul", "other,c", "q"),
+        node("Add", "p,q", "out"),
+    ]
+    weights = {"a": w(4, 6), "b": w(6, 2), "c": w(6, 2)}
+    check(build(nodes, weights, {"x": [3, 4]}), [3, 3], 1)
+
+
+def test_units_that_are_taken_alone() -> None:
+    """The first unit of each half is subtracted from the other: they do not change places."""
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("Split", "h", "lo hi", axis=-1),
+        node("Slice", "lo,zero,one,last", "l"),
+        node("Slice", "hi,zero,one,last", "m"),
+        node("Sub", "l,m", "out"),
+    ]
+    weights = {
+        "a": w(4, 4),
+        **{k: np.array([v]) for k, v in (("zero", 0), ("one", 1), ("last", 1))},
+    }
+    model = build(nodes, weights, {"x": [3, 4]})
+    units = [g for g in lady.find_groups(model).groups if g.size > 1]
+    assert not any({0, 2} <= set(s.index.ravel().tolist()) for g in units for s in g.slots)
