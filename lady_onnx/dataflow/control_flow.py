@@ -26,7 +26,7 @@ from .transfer import apply_rule
 BodyHandler = Callable[[BodyRunner, PlacedNode], Sequence[Result]]
 BRANCHES = ("then_branch", "else_branch")
 LOOP_BODY = "body"
-OTHER_LENGTHS = "branches of different lengths"
+OTHER_LENGTHS, OTHER_RANKS = "branches of different lengths", "branches of different ranks"
 MAX_STACKED_TURNS = 1 << 20
 """The most turns of a loop that are told apart; each has an address of eight bytes."""
 SCAN_MIN_OPSET = 9
@@ -67,41 +67,73 @@ def run_body(runner: BodyRunner, node: NodeProto) -> Sequence[Result | None]:
 def _run_branches(runner: BodyRunner, placed: PlacedNode) -> Sequence[Result]:
     """Run the branches that may be taken; two of them share the order of each result.
 
-    A condition on lengths that are not fixed may have one value here and another elsewhere. Then
-    both branches count, unless their results differ in rank: what follows takes only one of them.
+    A condition on lengths that are not fixed has one value here and maybe another elsewhere. So it
+    is not believed, and both branches count.
     """
     state, node = runner.state, placed.node
     condition = state.inference.values.find_value(node.input[0])
-    taken = None if condition is None else BRANCHES[0 if condition.all() else 1]
-    is_settled = taken is not None and _is_settled(state, node.input[0])
+    taken = BRANCHES[0 if condition is None or condition.all() else 1]
+    is_settled = condition is not None and not state.hangs_on_lengths(node.input[0])
     found: dict[str, list[Result]] = {}
-    for branch in BRANCHES:
-        if is_settled and branch != taken:
-            continue
+    for branch in [taken] if is_settled else BRANCHES:
         outputs = runner.run_graph(*runner.open_body(placed, branch), {})
         found[branch] = [_read_result(state, o) for o in outputs]
-        if taken not in (None, branch):
-            continue
+        # at the sizes of this walk a result has the type and shape of the branch that is taken
         for name, inner in zip(node.output, outputs, strict=True):
-            state.inference.copy_tensor(name, inner, with_values=is_settled)
-            runner.pass_result(inner, name)
-    if taken is not None and (is_settled or _differ_in_rank(*found.values())):
-        return found[taken]
-    # the result has the shape of the branch that is taken at the sizes of this walk
-    ours, theirs = found.pop(taken or BRANCHES[0]), next(iter(found.values()))
-    pairs = [_fit_lengths(state, *pair) for pair in zip(ours, theirs, strict=True)]
-    return [_unify_alternatives(state, list(pair)) for pair in pairs]
+            if branch == taken or condition is None:
+                state.inference.copy_tensor(name, inner, with_values=is_settled)
+                runner.pass_result(inner, name)
+    ours = found.pop(taken)
+    if is_settled:
+        return ours
+    pairs = zip(ours, *found.values(), strict=True)
+    return [_join_branches(state, one, other, condition is not None) for one, other in pairs]
 
 
-def _fit_lengths(state: WalkState, ours: Result, theirs: Result) -> tuple[Result, Result]:
+def _join_branches(state: WalkState, ours: Result, theirs: Result, is_chosen: bool) -> Result:
+    """Join the results of two branches, which share their order.
+
+    Args:
+        state: the walk.
+        ours: the result of the branch that has the shape of the result.
+        theirs: that of the other branch.
+        is_chosen: whether the first branch is the one that is taken at the sizes of this walk.
+
+    Raises:
+        UnknownStructureError: nobody knows which branch is taken, and they differ in more than
+            lengths.
+    """
+    if isinstance(ours, Tensor) and isinstance(theirs, Tensor):
+        if len(ours.shape) == len(theirs.shape):
+            return _unify_alternatives(state, list(_fit_lengths(state, ours, theirs)))
+        if is_chosen:
+            _pin_other_rank(state, ours, theirs)
+            return ours
+    return _unify_alternatives(state, [ours, theirs])
+
+
+def _pin_other_rank(state: WalkState, ours: Tensor, theirs: Tensor) -> None:
+    """Pin the results of two branches that differ in rank.
+
+    Exporters squeeze an axis where its length is one, and leave it where it is not. Then what
+    follows takes only one of the two, and both have the same elements: nothing is pinned.
+    """
+    sides = [state.labelling.label_tensor(t).roles for t in (ours, theirs)]
+    squeezed = [
+        {(r.shape, r.tobytes()) for r in (np.squeeze(role) for role in side)} for side in sides
+    ]
+    if squeezed[0] != squeezed[1]:
+        for role in (*sides[0], *sides[1]):
+            state.facts.pin_labels(role, OTHER_RANKS)
+
+
+def _fit_lengths(state: WalkState, ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
     """Fit the result of a branch to that of the other one, in its lengths.
 
     Units have one length in both branches. What lies along an axis of two lengths keeps its order.
     """
-    if not isinstance(ours, Tensor) or not isinstance(theirs, Tensor) or ours.shape == theirs.shape:
+    if ours.shape == theirs.shape:
         return ours, theirs
-    if len(ours.shape) != len(theirs.shape):
-        raise UnknownStructureError("branches or turns of different ranks")
     sizes = zip(ours.shape, theirs.shape, strict=True)
     uneven = {a for a, (m, n) in enumerate(sizes) if m != n}
     kept = []
@@ -118,22 +150,6 @@ def _fit_lengths(state: WalkState, ours: Result, theirs: Result) -> tuple[Result
     ]
     made = (Tensor(ours.shape, tidy_roles([*r, *places], ours.shape)) for r in kept)
     return next(made), next(made)
-
-
-def _is_settled(state: WalkState, condition: str) -> bool:
-    """Tell whether a condition has its value at all sizes of symbolic axes."""
-    if not state.inference.values.depends_on_lengths(condition):
-        return True
-    # with fixed lengths alone there is no other size
-    return not state.others.inferences[1:]
-
-
-def _differ_in_rank(ours: Sequence[Result], theirs: Sequence[Result]) -> bool:
-    """Tell whether the results of two branches differ in rank, or in being a tensor."""
-    ranks = [
-        [len(r.shape) if isinstance(r, Tensor) else None for r in side] for side in (ours, theirs)
-    ]
-    return ranks[0] != ranks[1]
 
 
 def _run_loop(runner: BodyRunner, placed: PlacedNode) -> list[Result]:

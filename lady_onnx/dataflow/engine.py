@@ -30,10 +30,10 @@ from .bodies import CONSTANT_OPERATOR, BodyRunner
 from .control_flow import has_body, run_body
 from .inference.results import Inference
 from .labels.facts import GRAPH_INPUT, POSITION, Facts
-from .labels.roles import Role, to_dense
+from .labels.roles import Role, find_varying_axes, to_dense
 from .labels.tensors import Tensor, make_opaque
 from .labels.weights import Labelling
-from .state import OtherSizes, Result, WalkState
+from .state import Result, WalkState
 from .state_loop import GRAPH_OUTPUT, StateLoop, solve_state_lengths
 from .transfer import apply_rule
 from .value_numbering import ValueNumbering
@@ -47,6 +47,7 @@ accept only lengths that their strides divide.
 MAX_AXIS_ELEMENTS = 1 << 24
 """Axes of more elements are not followed, nor is what a node says that makes one."""
 NO_RULE = "no rule"
+FREE_PLACES = "places that hang on a length that is not fixed"
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,6 @@ class Engine:
         number: Callable[[str], bytes | None],
         shapes: Mapping[str, tuple[int, ...]],
         loose: set[str],
-        others: OtherSizes,
         ordered: Set[tuple[str, int]] = frozenset(),
     ):
         """Start before the first node.
@@ -111,19 +111,19 @@ class Engine:
             number: gives the bytes of a constant of one element, None for any other tensor.
             shapes: the shapes of the graph's inputs.
             loose: the inputs with a symbolic axis that is taken as one.
-            others: what is known at other sizes.
             ordered: axes of states along which no units lie, see `StateLoop`.
         """
         labelling = Labelling(Facts(), graph.shape)
         inference = Inference(graph, shapes, loose)
-        self.state = WalkState(graph, inference, labelling, constant_along, others)
+        self.state = WalkState(graph, inference, labelling, constant_along)
         self.failed = 0
         self.unknown: dict[str, int] = {}
         self._numbering = ValueNumbering(labelling, number)
         self._bodies = BodyRunner(self.state, self.step)
         self._read: set[str] = set()
         for name, shape in shapes.items():
-            self.state.tensors[name] = make_opaque(shape, GRAPH_INPUT)
+            if not _is_too_long(shape):
+                self.state.tensors[name] = make_opaque(shape, GRAPH_INPUT)
         self.states = StateLoop(self.state, shapes, ordered)
 
     def run(self, limit: float) -> Analysis | None:
@@ -212,7 +212,12 @@ class Engine:
             raise UnknownStructureError("an operand of unknown shape")
         if any(_is_too_long(state.inference.types.known_shape(n)) for n in made if n):
             raise UnknownStructureError("an axis of more elements than are followed")
-        kind = describe(_NodeView(self, node, [o.shape if o else None for o in operands]))
+        view = _NodeView(self, node, [o.shape if o else None for o in operands])
+        kind = describe(view)
+        if isinstance(kind, rules.Movement) and any(
+            state.hangs_on_lengths(node.input[k]) for k in view.read
+        ):
+            self._pin_taken(kind, operands)
         results = self._transfer(node, kind, operands)
         if any(made[len(results) :]):
             # such a result may say anything about the order of the operands
@@ -226,6 +231,22 @@ class Engine:
         for name, result in zip(made, results, strict=False):
             if name and result is not None:
                 self._keep_result(node, name, result)
+
+    def _pin_taken(self, kind: rules.Movement, operands: Sequence[Tensor | None]) -> None:
+        """Pin the units along axes of which a node takes places that hang on free lengths.
+
+        At other sizes it takes others.
+        """
+        for which, steps in kind.results:
+            takes = list(itertools.takewhile(lambda s: isinstance(s, rules.Take), steps))
+            axes = {s.axis for s in takes if isinstance(s, rules.Take)}
+            is_moved = any(isinstance(s, rules.Take) for s in steps[len(takes) :])
+            for operand in filter(None, (operands[k] for k in which)):
+                for role in (
+                    self.state.labelling.label_tensor(operand).roles if axes or is_moved else ()
+                ):
+                    if is_moved or not axes.isdisjoint(find_varying_axes(role)):
+                        self.state.facts.pin_labels(role, FREE_PLACES)
 
     def _transfer(
         self, node: NodeProto, kind: rules.Kind, operands: Sequence[Tensor | None]
@@ -297,7 +318,11 @@ def _is_too_long(shape: tuple[int, ...] | None) -> bool:
 
 
 class _NodeView:
-    """A node as its rule sees it: the protocol `rules.Node`."""
+    """A node as its rule sees it: the protocol `rules.Node`.
+
+    Attributes:
+        read: the operands whose values the rule has read.
+    """
 
     def __init__(self, engine: Engine, node: NodeProto, shapes: Sequence[tuple[int, ...] | None]):
         self._engine, self._node = engine, node
@@ -306,11 +331,13 @@ class _NodeView:
         self.attributes = read_attributes(node)
         self.shapes = shapes
         self.results = len(node.output)
+        self.read: set[int] = set()
 
     def read_value(self, operand: int) -> np.ndarray:
         value = self._engine.state.inference.values.find_value(self._node.input[operand])
         if value is None:
             raise UnknownStructureError(f"operand {operand} is computed from the graph's inputs")
+        self.read.add(operand)
         return value
 
     def is_needed(self, result: int) -> bool:
@@ -343,12 +370,12 @@ def analyse_graph(
     """
     # a walk that is worse than the best one stops early; the first one is never stopped
     best: tuple[float, Analysis | None] = math.inf, None
-    known, others = solve_state_lengths(graph, SYMBOLIC_SIZES), OtherSizes(graph)
+    known = solve_state_lengths(graph, SYMBOLIC_SIZES)
     ask = constant_along or graph.constant_along, number or graph.number
     for shapes, loose in choose_input_shapes(graph, SYMBOLIC_SIZES, known):
         ordered: set[tuple[str, int]] = set()
         while True:
-            engine = Engine(graph, *ask, shapes, loose, others, ordered)
+            engine = Engine(graph, *ask, shapes, loose, ordered)
             analysis = engine.run(best[0])
             if analysis is None or not engine.states.ordered:
                 break

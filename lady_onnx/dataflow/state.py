@@ -11,47 +11,19 @@ from onnx import NodeProto
 
 from ..errors import UnknownStructureError
 from ..graph.model import Graph
-from ..graph.shapes import choose_input_shapes
 from ..rules import Kind
 from ..rules.vocabulary import structure
 from .inference.results import Inference
 from .labels.facts import Facts
-from .labels.roles import lay_along
+from .labels.roles import is_address, lay_along
 from .labels.tensors import Index, Part, Tensor
 from .labels.weights import Labelling
 
 COPY_OPERATOR = structure.IDENTITY
 """The operator that leaves its operand as it is, be it a tensor or a sequence."""
 
-OTHER_SIZES = (3, 10_007)
-"""Sizes of symbolic axes at which a condition on lengths is asked for, far from each other."""
-
 Result = Tensor | list[str]
 """A tensor, or the names of a sequence's tensors."""
-
-
-class OtherSizes:
-    """What is known of a graph's tensors at other sizes of its symbolic axes, outside of bodies.
-
-    It is found when it is first asked for, and serves all walks over the graph.
-
-    Args:
-        graph: the graph.
-    """
-
-    def __init__(self, graph: Graph):
-        self._graph = graph
-
-    @functools.cached_property
-    def inferences(self) -> list[Inference]:
-        """One inference a choice of sizes."""
-        found = []
-        for shapes, loose in choose_input_shapes(self._graph, OTHER_SIZES, batch_sizes=OTHER_SIZES):
-            inference = Inference(self._graph, shapes, loose)
-            for node in self._graph.nodes:
-                inference.infer(node)
-            found.append(inference)
-        return found
 
 
 @dataclass
@@ -63,7 +35,6 @@ class WalkState:
         inference: types, shapes and values of tensors.
         labelling: the facts, and the labels of weights.
         constant_along: tells whether a weight, by its name, is constant along an axis.
-        others: what is known at other sizes.
         tensors: the abstract values of tensors.
         sequences: the names of the tensors in each sequence.
         steps: the nodes so far, those of bodies among them, with what their rules say; None in
@@ -74,7 +45,6 @@ class WalkState:
     inference: Inference
     labelling: Labelling
     constant_along: Callable[[str, int], bool]
-    others: OtherSizes
     tensors: dict[str, Tensor] = field(default_factory=dict)
     sequences: dict[str, list[str]] = field(default_factory=dict)
     steps: list[tuple[NodeProto, Kind | None]] = field(default_factory=list)
@@ -117,6 +87,22 @@ class WalkState:
     def find_result(self, name: str) -> Result | None:
         """Find the tensor or sequence of that name; None where its shape is not known."""
         return self.sequences[name] if name in self.sequences else self.find_tensor(name)
+
+    def hangs_on_lengths(self, name: str) -> bool:
+        """Tell whether the known values of a tensor may be others at other sizes of the inputs."""
+        return bool(self.inference.values.find_free(name, self._is_fixed).any())
+
+    def _is_fixed(self, name: str, axis: int) -> bool:
+        """Tell whether a tensor has one length along an axis, whatever the inputs are.
+
+        It has where units lie along it: their number is that of a weight.
+        """
+        if name in self.graph.tensors:
+            return True
+        tensor = self.tensors.get(name)
+        return tensor is not None and (
+            bool(tensor.parts) or any(r.shape[axis] > 1 and not is_address(r) for r in tensor.roles)
+        )
 
     def record_step(self, node: NodeProto, kind: Kind | None) -> None:
         """Keep a node and what its rule says, None where it pins, for those who read the walk."""

@@ -16,13 +16,36 @@ from ..graph.model import Graph
 from ..graph.nodes import find_live_nodes
 from ..graph.shapes import choose_input_shapes
 from .inference.results import Inference
-from .labels.facts import GRAPH_INPUT, MAX_JOINT_LABELS
-from .labels.roles import find_varying_axes, is_address, lay_along, make_addresses, to_dense
+from .labels.facts import GRAPH_INPUT
+from .labels.roles import (
+    drop_constant_axes,
+    find_varying_axes,
+    is_address,
+    lay_along,
+    make_addresses,
+    to_dense,
+)
 from .labels.tensors import Tensor
 from .state import WalkState
 
 GRAPH_OUTPUT = "graph output"
+MAX_STATE_LABELS = 1 << 15
+"""States of more elements beside those of batch and time keep their order.
+
+Each element has a label of its own, which takes about a kilobyte on the way. The keys of 128 heads
+of 128 dimensions are half as many.
+"""
 OTHER_LENGTH = "a state of another length after a step"
+
+
+def find_ordered_axes(role: np.ndarray) -> tuple[int, ...]:
+    """Find the axes along which the addresses of a role vary, or give way to labels.
+
+    >>> find_ordered_axes(np.array([[4, -1], [5, -1]]))
+    (1,)
+    """
+    places = np.minimum(role, 0)
+    return find_varying_axes(drop_constant_axes(places, range(role.ndim)))
 
 
 class StateLoop:
@@ -62,7 +85,7 @@ class StateLoop:
                 continue
             along = [n if a in axes[pair.input] else 1 for a, n in enumerate(shape)]
             count = math.prod(along)
-            if not 1 < count <= MAX_JOINT_LABELS:
+            if not 1 < count <= MAX_STATE_LABELS:
                 continue
             role = state.facts.make_labels(along)
             places = [
@@ -94,8 +117,7 @@ class StateLoop:
             walk.facts.pin_labels(role, OTHER_LENGTH)
             return True
         after = walk.labelling.label_tensor(made).roles
-        varying = {a for r in after if (r < 0).any() for a in find_varying_axes(r)}
-        self.ordered |= {(source, a) for a in varying & set(axes)}
+        self.ordered |= {(source, a) for r in after for a in find_ordered_axes(r) if a in axes}
         if any(made.shape[a : a + 1] != before.shape[a : a + 1] for a in axes):
             for other in (role, *after):
                 walk.facts.pin_labels(other, OTHER_LENGTH)

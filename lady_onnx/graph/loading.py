@@ -21,7 +21,7 @@ from .formats import (
 )
 from .model import Graph
 from .nodes import pair_by_name
-from .states import NO_STATES
+from .states import NO_STATES, read_given_states
 from .validation import check_attributes, check_names, check_versions
 from .wire import split_large_weights
 
@@ -46,8 +46,8 @@ def load_graph(source: Model, states: Sequence[str] = ()) -> Graph:
         # a graph that somebody gave is not changed
         graph = graph.copy() if isinstance(source, Graph) else graph
         graph.given_states = tuple(states)
-    # looked at before any work is done
-    assert graph.states is not None
+        # a state that does not fit is told before any work is done
+        read_given_states(graph.name, graph.model.graph, graph.required_inputs, states)
     return graph
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 from .model import Graph
 
 BATCH_SIZES = (2, 1)
 """Sizes of batches to try; some graphs have a batch of one built in."""
+
+MAX_RANK = 32
+"""Tensors of more axes are left out: numpy does not broadcast them."""
 
 Sum = tuple[str | int, ...]
 """A length that is the sum of others, each by its name or as a number."""
@@ -17,7 +21,6 @@ def choose_input_shapes(
     graph: Graph,
     sizes: Sequence[int],
     known: Mapping[str, int] | None = None,
-    batch_sizes: Sequence[int] = BATCH_SIZES,
 ) -> Iterator[tuple[dict[str, tuple[int, ...]], set[str]]]:
     """Yield shapes for the graph's inputs, one choice after the other.
 
@@ -29,7 +32,6 @@ def choose_input_shapes(
         graph: the graph.
         sizes: sizes to try for symbolic axes that are not batches.
         known: sizes of symbolic axes by name, which are not tried.
-        batch_sizes: sizes to try for batches.
 
     Yields:
         The shapes by input, and the inputs with a symbolic axis that is taken to be one.
@@ -37,34 +39,39 @@ def choose_input_shapes(
     inputs = {
         v.name: v.type.tensor_type.shape.dim
         for v in graph.required_inputs
-        if v.type.tensor_type.HasField("shape")
+        if v.type.tensor_type.HasField("shape") and len(v.type.tensor_type.shape.dim) <= MAX_RANK
     }
     first_axes = [dims[0] for dims in inputs.values() if len(dims) > 1]
     batches = {dim.dim_param for dim in first_axes if dim.dim_value <= 0} - {""}
-    found, fed = find_sums(graph), {s.input for s in graph.states}
+    found = find_sums(graph)
+    # an axis of a state that has no name may be the batch of the other inputs
+    fed = {s.input for s in graph.states}
+    batched = {
+        (name, axis)
+        for name, dims in inputs.items()
+        for axis, dim in enumerate(dims)
+        if len(dims) > 1 and (axis == 0 or (name in fed and not dim.dim_param))
+    }
     done = []
     # some graphs are written for one size of all lengths, whatever their names say
-    for sums in (found, {}) if found else ({},):
-        for size in sizes:
-            for batch in batch_sizes:
-                free = dict(known or {})
-                free.update((name, batch) for name in batches)
-                shapes, loose = {}, set()
-                for name, dims in inputs.items():
-                    shape = []
-                    for axis, dim in enumerate(dims):
-                        # an axis of a state that has no name may be the batch of the others
-                        is_batch = len(dims) > 1 and (
-                            axis == 0 or (name in fed and not dim.dim_param)
-                        )
-                        length = batch if is_batch else size_length(dim.dim_param, sums, free, size)
-                        shape.append(dim.dim_value if dim.dim_value > 0 else length)
-                        if shape[-1] == 1 and dim.dim_value <= 0:
-                            loose.add(name)
-                    shapes[name] = tuple(shape)
-                if shapes not in done:
-                    done.append(shapes)
-                    yield shapes, loose
+    for sums, size, batch in itertools.product((found, {}) if found else ({},), sizes, BATCH_SIZES):
+        free = {**(known or {}), **dict.fromkeys(batches, batch)}
+        shapes, loose = {}, set()
+        for name, dims in inputs.items():
+            lengths = [
+                dim.dim_value
+                if dim.dim_value > 0
+                else batch
+                if (name, axis) in batched
+                else size_length(dim.dim_param, sums, free, size)
+                for axis, dim in enumerate(dims)
+            ]
+            shapes[name] = tuple(lengths)
+            if any(n == 1 and d.dim_value <= 0 for n, d in zip(lengths, dims, strict=True)):
+                loose.add(name)
+        if shapes not in done:
+            done.append(shapes)
+            yield shapes, loose
 
 
 def find_sums(graph: Graph) -> dict[str, Sum]:

@@ -118,6 +118,10 @@ def read_given_states(
                 f"{where}: output '{output}' has another type or shape than input '{source}'; "
                 "a state is fed back as it is"
             )
+        if source in states and states[source].output != output:
+            raise LadyError(
+                f"{where}: input '{source}' is given two outputs as its state; give one"
+            )
         states[source] = State(output, source)
     if len({s.output for s in states.values()}) < len(states):
         raise LadyError(f"{where}: one output is given as the state of two inputs; give one")

@@ -116,16 +116,6 @@ def run_sample(
         raise ExecutionError(f"{graph.name}: {what}; give fitting inputs with --data") from error
 
 
-def run_or_none(
-    session: InferenceSession, graph: Graph, sample: Mapping[str, np.ndarray]
-) -> list[np.ndarray] | None:
-    """Run a session on one sample as `run_sample` does; None where the model does not take it."""
-    try:
-        return run_sample(session, graph, sample)
-    except LadyError:
-        return None
-
-
 def _to_array(output: Any) -> np.ndarray:
     """Return an output as one array: sequences and maps joined, text as its checksums."""
     if isinstance(output, list | dict):

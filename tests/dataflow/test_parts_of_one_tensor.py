@@ -45,3 +45,32 @@ def test_units_that_are_taken_alone() -> None:
     model = build(nodes, weights, {"x": [3, 4]})
     units = [g for g in lady.find_groups(model).groups if g.size > 1]
     assert not any({0, 2} <= set(s.index.ravel().tolist()) for g in units for s in g.slots)
+
+
+@pytest.mark.parametrize(
+    ("index", "rows", "sizes"),
+    [
+        # of the first copy three, of the changed one three: a row sums up what the other lacks
+        ([*range(12), *range(6)], 2, [3, 3]),
+        # every unit once in each row, but changed in one of them
+        ([0, 1, 6, 7, 4, 5, 2, 3], 2, [2, 2]),
+        ([0, 3, 4, 1], 2, []),
+        ([*range(8)], 2, [4]),
+    ],
+)
+def test_sums_over_a_part_of_several_copies(index: list[int], rows: int, sizes: list[int]) -> None:
+    count = {18: 6, 8: 4, 4: 2}[len(index)]
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("Relu", "h", "r"),
+        node("Concat", "h,r", "both", axis=1),
+        node("Gather", "both,index", "taken", axis=1),
+        node("Reshape", "taken,shape", "laid"),
+        node("ReduceSum", "laid,last", "out", keepdims=0),
+    ]
+    places = {
+        "index": np.array(index),
+        "shape": np.array([0, rows, len(index) // rows]),
+        "last": np.array([2]),
+    }
+    check(build(nodes, {"a": w(5, count), **places}, {"x": [3, 5]}), sizes, 1)

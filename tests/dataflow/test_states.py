@@ -11,13 +11,14 @@ import pytest
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
 
-from ..helpers.stateful import make_cell, make_gru, make_stacked_lstm, make_streaming
+from ..helpers.stateful import make_cell, make_gru, make_sliding, make_stacked_lstm, make_streaming
 
 CASES: dict[str, tuple[Callable[[], onnx.ModelProto], list[str], list[int]]] = {
     "gru": (make_gru, [], [6]),
     "stacked lstm": (make_stacked_lstm, [], [6, 6]),
     "written cell": (make_cell, ["next_state=state"], [6]),
     "streaming": (make_streaming, [], [6, 7]),
+    "sliding": (make_sliding, [], [6]),
     # two channels change places at every step: the others are free
     "turned cache": (lambda: make_streaming(is_turned=True), [], [4, 7]),
 }

@@ -109,6 +109,11 @@ def test_states_may_be_given_and_denied() -> None:
     ):
         with pytest.raises(LadyError, match=why):
             load_graph(model, [given])
+    with pytest.raises(LadyError, match="one output is given as the state of two inputs"):
+        load_graph(model, ["present_0=past_0", "present_0=a"])
+    two = make_model([("x", [1, 4]), ("past_0", CACHE)], [("present_0", GROWN), ("b", GROWN)])
+    with pytest.raises(LadyError, match="input 'past_0' is given two outputs as its state"):
+        load_graph(two, ["present_0=past_0", "b=past_0"])
 
 
 def test_a_suspect_has_the_states_of_the_reference() -> None:

@@ -112,3 +112,23 @@ def make_streaming(is_turned: bool = False) -> onnx.ModelProto:
     return make_stateful(
         nodes, weights, inputs, {"y": ["batch", 3, "time"], "sound_cache_next": ["batch", 6, 2]}
     )
+
+
+def make_sliding() -> onnx.ModelProto:
+    """One place at a time; the last 3 of 6 channels are kept, as a state space model does."""
+    nodes = [
+        helper.make_node("MatMul", ["wt", "x"], ["h"]),
+        helper.make_node("Concat", ["past_conv.0", "h"], ["all"], axis=2),
+        helper.make_node("Slice", ["all", "from", "to", "axis"], ["present_conv.0"]),
+        helper.make_node("Mul", ["all", "k"], ["m"]),
+        helper.make_node("ReduceSum", ["m", "axis"], ["c"], keepdims=0),
+        helper.make_node("MatMul", ["c", "out"], ["y"]),
+    ]
+    weights = {
+        **draw_weights({"wt": (6, 5), "k": (6, 4), "out": (6, 3)}),
+        **{"from": np.array([1]), "to": np.array([4]), "axis": np.array([2])},
+    }
+    inputs: Shapes = {"x": ["batch", 5, 1], "past_conv.0": ["batch", 6, 3]}
+    return make_stateful(
+        nodes, weights, inputs, {"y": ["batch", 3], "present_conv.0": ["batch", 6, 3]}
+    )

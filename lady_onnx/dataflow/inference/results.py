@@ -14,6 +14,7 @@ from onnx import NodeProto, TypeProto
 from ...errors import MALFORMED_NODE_ERRORS, UnknownStructureError
 from ...graph.model import Graph
 from ...graph.nodes import read_attributes
+from ...graph.shapes import MAX_RANK
 from ...rules import find_rule, normalise_domain
 from ...rules.vocabulary.types import FLOAT_TYPES
 from .types import TensorTypes
@@ -71,7 +72,11 @@ class Inference:
         for name in node.output:
             # what the file declares counts where nothing is inferred
             if name in self._declared and self.types.known_shape(name) is None:
-                self.types.declare(name, *self._declared[name])
+                element_type, shape = self._declared[name]
+                self.types.declare(name, element_type, shape)
+                # nobody checks what a file declares here: what it calls one may be longer
+                if 1 in shape:
+                    self.types.loose.add(name)
         return fits
 
     def _infer_results(self, node: NodeProto) -> bool:
@@ -230,7 +235,7 @@ def _resolve_declared(
     found = {}
     for value in (*graph.model.graph.value_info, *graph.model.graph.output):
         kind = value.type.tensor_type
-        if not kind.elem_type or not kind.HasField("shape"):
+        if not kind.elem_type or not kind.HasField("shape") or len(kind.shape.dim) > MAX_RANK:
             continue
         lengths = [
             d.dim_value if d.dim_value > 0 else sizes.get(d.dim_param) if d.dim_param else None

@@ -7,7 +7,7 @@ with onnx's reference operators.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from onnx import NodeProto
@@ -15,15 +15,15 @@ from onnx import NodeProto
 from ...graph.model import Graph
 from ...graph.nodes import read_attributes
 from ...rules import find_rule
-from ...rules.vocabulary import structure
+from ...rules.vocabulary import names, structure
 from .evaluation import evaluate_node
 from .types import TensorTypes
 from .versions import NodeVersions
 
 MAX_READ_ELEMENTS = 1 << 22
 """Tensors of more elements than this are never read for their values."""
-LENGTHS = ""
-"""Stands among the sources of a value for the lengths of tensors. No weight has this name."""
+IsFixed = Callable[[str, int], bool]
+"""Tells whether a tensor, by its name, has one length along an axis at all sizes of the inputs."""
 
 
 class TensorValues:
@@ -44,6 +44,8 @@ class TensorValues:
         self._copied: dict[str, str] = {}
         """By tensor the one whose values it has."""
         self._found: dict[str, np.ndarray | None] = {}
+        self._free: dict[str, np.ndarray] = {}
+        """By tensor which of its values hang on lengths that are not fixed."""
         self._sources: dict[str, frozenset[str]] = {}
         """By tensor the weights on which its values depend."""
         # the whole graph from the start: a value may be asked for before the walk is there
@@ -71,9 +73,63 @@ class TensorValues:
             self.read |= self._sources.get(name, frozenset())
         return value
 
-    def depends_on_lengths(self, name: str) -> bool:
-        """Tell whether the values of a tensor, which were found, depend on the shape of another."""
-        return LENGTHS in self._sources.get(name, frozenset())
+    def find_free(self, name: str, is_fixed: IsFixed) -> np.ndarray:
+        """Find which known values of a tensor hang on lengths that are not fixed.
+
+        Args:
+            name: the tensor; its values are known.
+            is_fixed: tells whether a tensor, by its name, has one length along an axis whatever the
+                sizes of the graph's inputs are.
+
+        Returns:
+            bool, of the shape of the values.
+        """
+        if name not in self._free:
+            self._free[name] = self._compute_free(name, is_fixed)
+        return self._free[name]
+
+    def _compute_free(self, name: str, is_fixed: IsFixed) -> np.ndarray:
+        value = self._follow(name)
+        assert value is not None
+        if name in self._copied:
+            return self.find_free(self._copied[name], is_fixed)
+        node = self._producers.get(name)
+        # what has no node that made it was given, or is a weight
+        if node is None or name in self._graph.tensors:
+            return np.zeros(value.shape, bool)
+        if node.op_type in (structure.SHAPE, structure.SIZE):
+            axes = range(len(self._types.known_shape(node.input[0]) or ()))
+            free = np.array([not is_fixed(node.input[0], a) for a in axes], bool)
+            if node.op_type == structure.SIZE:
+                return np.asarray(free.any())
+            given = read_attributes(node)
+            return free[slice(given.get("start", 0), given.get("end"))]
+        return self._carry_free(node, name, value, is_fixed)
+
+    def _carry_free(
+        self, node: NodeProto, name: str, value: np.ndarray, is_fixed: IsFixed
+    ) -> np.ndarray:
+        """Carry what hangs on lengths from the operands of a node to a result.
+
+        Elements that are only moved take it along. Any other result hangs on lengths as a whole.
+        """
+        masks = {o: self.find_free(o, is_fixed) for o in filter(None, node.input)}
+        if not any(mask.any() for mask in masks.values()):
+            return np.zeros(value.shape, bool)
+        data = list(node.input) if node.op_type == names.CONCAT else list(node.input[:1])
+        is_moved = node.op_type == names.CONCAT or node.op_type in structure.PARTS_OF_ONE
+        if is_moved and not any(masks[o].any() for o in masks if o not in data):
+            known = {o: self._follow(o) for o in masks}
+            moved = {
+                o: masks[o].astype(v.dtype) if o in data else v
+                for o, v in known.items()
+                if v is not None
+            }
+            opsets = {o.domain: o.version for o in self._versions.list_opsets(node)}
+            found = evaluate_node(node, name, moved, opsets)
+            if found is not None and found.shape == value.shape:
+                return found.astype(bool)
+        return np.ones(value.shape, bool)
 
     def _follow(self, name: str) -> np.ndarray | None:
         """Return the values of a tensor, and keep them and their sources."""
@@ -102,7 +158,6 @@ class TensorValues:
         if rule is not None and (rule.holds_bodies or rule.makes_sequences or rule.is_random):
             return None
         if node.op_type in (structure.SHAPE, structure.SIZE) and node.input:
-            self._sources[name] = frozenset([LENGTHS])
             return self._read_lengths(node)
         return self._run_node(node, name)
 

@@ -70,6 +70,7 @@ def unify_roles(
     for axes, group in groups.items():
         leaves[axes] = _tie_roles(facts, [r for r, _ in group])
         origins[axes] = {o for _, o in group}
+    _keep_to_crossing_addresses(facts, leaves, gone | over)
     for axes in list(leaves):
         _reduce_roles(facts, leaves, origins, axes, gone, is_contraction=True)
         _reduce_roles(facts, leaves, origins, axes, over, is_contraction=False)
@@ -78,6 +79,27 @@ def unify_roles(
     implied = _relate_leaves(facts, leaves, origins, gone)
     kept = [r for axes, roles in leaves.items() if not set(axes) & gone for r in roles]
     return [r for r in kept if not any(r is other for other in implied)]
+
+
+def _keep_to_crossing_addresses(facts: Facts, leaves: Leaves, reduced: set[int]) -> None:
+    """Make labels keep to addresses that cross them along an axis that is reduced.
+
+    A tensor that was joined with itself has one label at several places, which addresses tell from
+    each other. Laid out in rows, each row may hold other places of a label: after the sum over the
+    row nobody knows which.
+    """
+    for axes, crossing in itertools.product(list(leaves), list(leaves)):
+        if set(crossing) <= set(axes) or not set(axes) & set(crossing) & reduced:
+            continue
+        for role, mark in itertools.product(leaves[axes], leaves[crossing]):
+            if is_address(role) or not is_address(mark):
+                continue
+            shape = np.broadcast_shapes(role.shape, mark.shape)
+            apart = [a for a in crossing if a not in axes]
+            rows = make_addresses(math.prod(shape[a] for a in apart))
+            rows = rows.reshape([n if a in apart else 1 for a, n in enumerate(shape)])
+            told = merge_addresses(_broadcast((mark, rows), shape))
+            fix_to_addresses(facts, role, told)
 
 
 def _reduce_roles(
@@ -92,8 +114,10 @@ def _reduce_roles(
     rest = tuple(a for a in axes if a not in dropped)
     if not rest or rest == axes:
         return
+    places = [r for met, roles in leaves.items() if set(met) <= set(axes) for r in roles]
+    places = [r for r in places if is_address(r)]
     for role in [r for r in leaves[axes] if not is_address(r)]:
-        coarse = _coarsen_role(facts, role, rest)
+        coarse = _coarsen_role(facts, role, rest, places)
         leaves[rest] = _tie_roles(facts, [*leaves.get(rest, []), coarse])
         origins.setdefault(rest, set()).add(DERIVED)
     # of addresses alone there is no parent to make: each axis that is left keeps its order
@@ -194,30 +218,63 @@ def _settle_addresses(
     return [merge_addresses(left)] if left else []
 
 
-def _coarsen_role(facts: Facts, role: np.ndarray, rest: Axes) -> np.ndarray:
-    """Make a coarser role over the axes `rest`: the parent of `role`, or of one finer than it."""
+def _coarsen_role(
+    facts: Facts, role: np.ndarray, rest: Axes, marks: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    """Make a coarser role over the axes `rest`: the parent of `role`, or of one finer than it.
+
+    Args:
+        facts: where the statements are kept.
+        role: labels.
+        rest: the axes that are left.
+        marks: roles of addresses that broadcast against the labels. They tell the places of one
+            label from each other.
+    """
     shape = [n if a in rest else 1 for a, n in enumerate(role.shape)]
     coarse = facts.make_labels(shape)
     if facts.try_relate_labels(role, coarse):
         return coarse
     # a label that stands at several places of the rest has no one parent there. Where labels and
-    # places fall into blocks, and each label of a block stands at each place of it, a parent for
-    # every block will do
+    # places fall into blocks, and all labels of a block stand alike at each place of it, a parent
+    # for every block will do
     child = number_classes(role)
     place = np.broadcast_to(coarse - coarse.min(), role.shape).ravel()
     size, count = coarse.size, int(child.max()) + 1
     group = find_components(place, child + size, size + count)
-    # at how many places each label stands, against how many its component has
-    stands = np.bincount(np.unique(np.stack([child, place]), axis=1)[0], minlength=count)
-    if (stands == np.bincount(group[:size])[group[size:]]).all():
+    told = merge_addresses([np.zeros(role.shape, np.int64) - 1, *_broadcast(marks, role.shape)])
+    if _stand_alike(child, place, told.ravel(), group[:size]):
         group = group[:size]
         shared = coarse.ravel()[np.unique(group, return_index=True)[1][group]].reshape(shape)
         facts.relate_labels(role, shared)
         return shared
     finer = facts.make_labels(role.shape)
-    facts.relate_labels(finer, role)
-    facts.relate_labels(finer, coarse)
+    for parent in (role, coarse, told):
+        facts.relate_labels(finer, parent)
     return coarse
+
+
+def _broadcast(roles: Sequence[np.ndarray], shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Lay roles out over all elements of a shape."""
+    return [np.broadcast_to(r, shape) for r in roles]
+
+
+def _stand_alike(child: np.ndarray, place: np.ndarray, told: np.ndarray, group: np.ndarray) -> bool:
+    """Tell whether all labels of a block stand equally often, and alike, at each place of it.
+
+    Args:
+        child: int64 [elements], the label of each element, from 0 on.
+        place: int64 [elements], its place, from 0 on.
+        told: int64 [elements], addresses that tell elements of one label from each other.
+        group: int64 [places], the block of each place.
+    """
+    kinds = np.unique(told, return_inverse=True)[1].ravel()
+    # how many elements of each kind a label has at a place; all labels of a block have as many
+    met, times = np.unique(np.stack([place, kinds, child]), axis=1, return_counts=True)
+    labels = np.bincount(np.unique(np.stack([child, group[place]]), axis=1)[1])
+    cells, first, found = np.unique(met[:2], axis=1, return_index=True, return_inverse=True)[:3]
+    found = found.ravel()
+    is_even = bool((times == times[first][found]).all())
+    return is_even and bool((np.bincount(found) == labels[group[cells[0]]]).all())
 
 
 def fix_to_addresses(facts: Facts, role: np.ndarray, addresses: np.ndarray) -> None:
