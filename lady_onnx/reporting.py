@@ -136,6 +136,15 @@ def to_plain(value: Any) -> Any:
     return str(value)
 
 
+def format_share(share: float) -> str:
+    """Write a share in per cent, rounded down: 100.0 % means all.
+
+    >>> format_share(0.09999), format_share(1)
+    ('9.9 %', '100.0 %')
+    """
+    return f"{math.floor(1000 * share) / 10:.1f} %"
+
+
 def count_things(count: int, one: str, many: str | None = None) -> str:
     """Return a number with its noun.
 

@@ -62,8 +62,8 @@ class Analysis:
         steps: the nodes in the order of the walk, those of bodies among them, with what their rules
             say; None in place of a rule where the node pins what it touches.
         tensors: the abstract value of every tensor.
-        states: the outputs that are fed back, by the inputs, whose roles stand among those of the
-            weights.
+        states: by input the output that is fed back as it. The roles of these inputs are in
+            `weights`.
     """
 
     facts: Facts

@@ -157,7 +157,7 @@ class StateLoop:
 
 
 def solve_state_lengths(graph: Graph, sizes: Sequence[int]) -> dict[str, int]:
-    """Find the lengths of units that states do not declare: those that the outputs come out with.
+    """Find undeclared lengths of units of states, from the inferred shapes of the outputs.
 
     Args:
         graph: the graph.

@@ -41,7 +41,7 @@ class Graph:
         path: the file that it came from, None for a model in memory.
         left: the bytes, uint8 [size], of weights that were left out of `model`.
         given_states: `OUTPUT=INPUT` each: outputs that are fed back as inputs; `none` where names
-            tell no states.
+            are not to be believed.
 
     Raises:
         LadyError: two weights have one name, or the type or shape of a weight cannot be read.

@@ -77,8 +77,8 @@ def choose_input_shapes(
 def find_sums(graph: Graph) -> dict[str, Sum]:
     """Find the symbolic lengths of inputs that are sums of others, by their names.
 
-    A name may say so itself, as in `past + 1`. The length that a state has after a step is the one
-    that it had before, and as many more as the other inputs are long.
+    A name may say so itself, as in `past + 1`. After a step a state is as long as before, plus the
+    length of the other inputs.
     """
     inputs, fed = graph.required_inputs, {s.input for s in graph.states}
     names = {d.dim_param for v in inputs for d in v.type.tensor_type.shape.dim} - {""}

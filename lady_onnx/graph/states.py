@@ -15,10 +15,10 @@ from onnx import GraphProto, NodeProto, TensorShapeProto, ValueInfoProto
 
 from ..errors import LadyError, UnknownNameError, suggest_name
 from ..rules.vocabulary import structure
-from .nodes import list_bodies
+from .nodes import list_bodies, list_repeated
 
 CACHE_WORDS = frozenset({"cache", "cached", "caches"})
-"""Words of caches; both names have one."""
+"""Words of caches. The names of the input and of the output each have one."""
 PARTS_OF_CACHES = frozenset(
     {"key", "keys", "value", "k", "v", "kv", "conv", "ssm", "recurrent", "state", "states"}
     | {"self", "cross", "decoder", "encoder", "attn"}
@@ -28,7 +28,7 @@ PARTS_OF_CACHES = frozenset(
 Forecasters and policies have a past and a present as well, and those are their answers.
 """
 RECURRENT_WORDS = frozenset({"state", "states", "h", "c", "hidden", "cell", "hn", "cn"})
-"""Words in names of states that other things are called by as well.
+"""Words of names that states share with other values.
 
 A model of the world has an input `state` and an output `next_state`, and both are its answers. So
 a state with such a name has to reach a recurrent operator.
@@ -45,6 +45,8 @@ PHRASES = (
 )
 """Ways of writing that are brought to one before a name is cut into words."""
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+MAX_SHOWN_NAMES = 8
+"""The number of names that a message lists."""
 NO_STATES = "none"
 """What is given in place of a state where names of states are not to be believed."""
 
@@ -108,10 +110,14 @@ def read_given_states(
             continue
         output, is_pair, source = text.partition("=")
         if not is_pair:
-            raise LadyError(f"--state {text}: give OUTPUT=INPUT, or {NO_STATES}")
+            raise LadyError(
+                f"{where}: state '{text}' is no pair; give OUTPUT=INPUT, or {NO_STATES}"
+            )
         for name, known, what in ((output, ours, "output"), (source, theirs, "input")):
             if name not in known:
-                hint = f"{suggest_name(name, known)}it has {', '.join(list(known)[:8])}"
+                more = ", ..." if len(known) > MAX_SHOWN_NAMES else ""
+                shown = ", ".join(list(known)[:MAX_SHOWN_NAMES]) + more
+                hint = f"{suggest_name(name, known)}give one of {shown}"
                 raise UnknownNameError(f"{where}: no {what} '{name}'; {hint}")
         if not is_fitting(theirs[source], ours[output]):
             raise LadyError(
@@ -123,8 +129,8 @@ def read_given_states(
                 f"{where}: input '{source}' is given two outputs as its state; give one"
             )
         states[source] = State(output, source)
-    if len({s.output for s in states.values()}) < len(states):
-        raise LadyError(f"{where}: one output is given as the state of two inputs; give one")
+    for name in list_repeated([s.output for s in states.values()]):
+        raise LadyError(f"{where}: output '{name}' is given as the state of two inputs; give one")
     return tuple(states.values())
 
 
@@ -150,8 +156,8 @@ def list_unit_axes(
 ) -> Mapping[str, tuple[int, ...]]:
     """List the axes of states along which units may lie.
 
-    Such an axis has one length in the input and in the output. It is none of the batch, of the
-    sequence or of a picture: what is no state knows nothing of its length.
+    Such an axis has one length in the input and in the output. A length that other inputs or
+    outputs have too is one of a batch, a sequence or a picture: no units lie along it.
 
     Args:
         graph: the graph.
@@ -206,8 +212,8 @@ def _list_words(name: str) -> list[str]:
 
 def _is_named_as_state(graph: GraphProto, source: ValueInfoProto, output: ValueInfoProto) -> bool:
     """Tell whether the names of an input and an output that have one stem are those of a state."""
-    words = {*_list_words(source.name), *_list_words(output.name)}
     ours, theirs = set(_list_words(source.name)), set(_list_words(output.name))
+    words = ours | theirs
     stem = _take_stem(output.name)
     if ours & CACHE_WORDS and theirs & CACHE_WORDS:
         return bool(stem)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -134,6 +134,16 @@ class StateOrder:
     groups: tuple[str, ...]
 
 
+def restrict_states(states: Sequence[StateOrder], known: Set[str]) -> tuple[StateOrder, ...]:
+    """Return states with those of their groups that are known.
+
+    Args:
+        states: The states.
+        known: The ids of groups.
+    """
+    return tuple(replace(s, groups=tuple(g for g in s.groups if g in known)) for s in states)
+
+
 @dataclass(frozen=True, repr=False)
 class Symmetry(Report):
     """The permutation symmetry of a graph.
@@ -202,8 +212,8 @@ class Symmetry(Report):
         ]
         lines = format_table(("group", "kind", "size", "slots"), rows, limit)
         if self.states:
-            free = count_things(sum(bool(s.groups) for s in self.states), "state")
-            lines.append(f"{free} of {len(self.states)} may change their order with the groups")
+            free = sum(bool(s.groups) for s in self.states)
+            lines.append(f"states: {free} of {len(self.states)} take the order of their groups")
         for reason, count in Counter(p.reason for p in self.pinned).most_common(limit):
             lines.append(f"pinned: {count_things(count, 'axis', 'axes')}, {reason}")
         if self.unknown_operators:

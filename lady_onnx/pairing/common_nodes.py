@@ -1,15 +1,15 @@
 """Pairs the nodes of the largest part that two programs share.
 
 Nodes are paired by walks. A walk starts at two nodes, one of each program, and goes from operand to
-operand back towards the inputs, as long as nodes agree. Operands have an order, so that nothing is
-ambiguous on the way. Where walks start is the question. They start
+operand back towards the inputs, as long as nodes agree. Operands have an order; those of a sum
+are ordered by what lies before them. Where walks start is the question. They start
 
 * from the inputs on: where the last nodes stand that compute the same of the same inputs,
-* from the outputs back: at the outputs, and behind nodes that differ in nothing but a size,
+* from the outputs back: at the outputs, and behind nodes of one operator with as many operands,
 * inside: at nodes that compute the same of whatever lies so many steps before them.
 
-Walks that exclude each other are settled by how many weights they pair, and if these are about as
-many, by the values of the weights, whatever their order.
+Walks that exclude each other are settled by how many elements of weights they pair. If these are
+about as many, the values of the weights decide, whatever their order.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from .skeleton import WeightQuantiles
 MAX_STEPS_TO_WEIGHT = 8
 """Nodes are told apart by weights that they read at most so many steps before."""
 RIVAL_SHARE = 0.5
-"""A walk that pairs less than this share of what the best one does is no rival of it."""
+"""A walk is a rival of the best one if it pairs at least this share of its elements."""
 ORDER_DEPTH = 12
 """Operands whose order says nothing are told apart by so many steps before them."""
 MAX_SEEDS = 500
@@ -110,7 +110,7 @@ class _Walker:
             inner: where others start, which have to pair `MIN_INNER_NODES` at least.
 
         Returns:
-            Where to go on behind nodes that differ in nothing but a size, or an attribute. Seeds
+            Where to go on behind nodes of one operator with as many operands. Seeds
             that were tried before are left out, here as there.
         """
         least = dict.fromkeys(inner, MIN_INNER_NODES) | dict.fromkeys(anchored, 1)
@@ -183,7 +183,7 @@ class _Walker:
 
         Returns:
             The suspect's node for every node of the reference that is new, and where to go on
-            behind nodes that differ in nothing but a size.
+            behind nodes of one operator with as many operands.
         """
         one, two, found = self._one, self._two, self.found
         pairs: dict[int, int] = {}
@@ -241,7 +241,7 @@ class _Walker:
         return sum(map(self._one.count_elements, names))
 
     def _measure_likeness(self, pairs: Mapping[int, int]) -> float:
-        """Count the elements of the weights that a walk pairs, less for other values."""
+        """Count the elements that a walk pairs; a pair counts less the more its values differ."""
         names = {
             pair
             for a, b in pairs.items()

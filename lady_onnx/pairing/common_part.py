@@ -18,7 +18,10 @@ LARGE_SHARE = 0.9
 It is a share of the weights of the model that has fewer.
 """
 MIN_FORM_GAIN = 0.05
-"""Normal forms are taken if so much more is common in them: files are better known to people."""
+"""Normal forms are used only if they have this much more in common.
+
+People know the names in their files.
+"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def find_part_of_other_sizes(reference: Graph, suspect: Graph) -> CommonPart | N
     They are looked at as they are written.
 
     Returns:
-        The part; None where every two weights of it have one shape.
+        The part; None where nothing is shared, or every two weights of it have one shape.
     """
     found = _compare_graphs(reference, suspect, False)
     if found is None:

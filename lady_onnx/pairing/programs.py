@@ -103,9 +103,8 @@ class Program:
         return [o.weight for o in self.operands[number] if o.weight]
 
     def count_elements(self, name: str) -> int:
-        """Count the elements of a weight of floats or of short integers; 0 for any other."""
-        is_counted = isinstance(self._find_kind(name), tuple) and not self._is_value(name)
-        return math.prod(self.graph.shape(name)) if is_counted else 0
+        """Count the elements of a weight that does not count by its values; 0 for any other."""
+        return 0 if self._is_value(name) else math.prod(self.graph.shape(name))
 
     def _add_node(self, node: NodeProto) -> None:
         """Add a node whose operands are known."""

@@ -14,7 +14,7 @@ from ..diagnosis.tolerances import measure_difference
 from ..diagnosis.undone import Undone
 from ..editing.permuting import permute_graph
 from ..errors import ArchitectureError
-from ..groups.model import Group, Symmetry
+from ..groups.model import Group, Symmetry, restrict_states
 from ..matching.alignment import Progress
 from ..matching.matcher import Matcher
 from ..matching.matches import Match
@@ -28,6 +28,7 @@ from ..matching.shared.copies import (
 from ..matching.unequal.extension import Extended
 from ..matching.unequal.surplus import Unequal, match_extended, write_matched
 from ..numerics import is_same
+from ..reporting import format_share
 from ..scaling.walk import find_scalings
 from .alignment import Alignment, explain_weights
 from .diagnosing import Diagnosis
@@ -143,7 +144,12 @@ def diagnose_common_part(
         findings=(),
         aligned=written,
         result=written,
-        symmetry=Symmetry(theirs, (), common.theirs.unknown_operators),
+        symmetry=Symmetry(
+            theirs,
+            (),
+            common.theirs.unknown_operators,
+            restrict_states(common.theirs.states, known),
+        ),
         matches=tuple(by_id[g.id] for g in theirs),
         certainty=np.concatenate([m.certainty[m.similarity != 0] for m in certain]),
         similarity=np.concatenate([m.similarity[m.similarity != 0] for m in certain]),
@@ -152,7 +158,11 @@ def diagnose_common_part(
         },
         restored=False,
         alterations=_list_alterations(alignment, names, placed),
-        interchangeable={name: units for name, units in alike.items() if name in known},
+        interchangeable={
+            placed.own[name].group: units
+            for name, units in alike.items()
+            if name in copied and name in placed.own
+        },
         apart=link.apart,
         alike=link.forms is None,
         common=_measure_common(pairing, common, copied, names, placed),
@@ -179,8 +189,9 @@ def _check_copies(
     if not is_small and common.is_large(count, size):
         return
     what, _, mend = common.refusal.rpartition("; ")
-    units = f"{100 * count / max(min(common.our_units, common.their_units), 1):.1f} % of the units"
-    weights = f"{100 * size / max(min(common.part.ours, common.part.theirs), 1):.1f} %"
+    units = format_share(count / max(min(common.our_units, common.their_units), 1))
+    units = f"{units} of the units"
+    weights = format_share(size / max(min(common.part.ours, common.part.theirs), 1))
     raise ArchitectureError(
         f"{what}; copies are found of {units} and {weights} of the weights of the smaller model, "
         f"too few for a part; {mend}"

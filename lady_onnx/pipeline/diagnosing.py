@@ -316,7 +316,10 @@ def _diagnose_unequal(
         aligned=aligned,
         result=_replace_weights(aligned, fixed) if fixed else aligned,
         symmetry=Symmetry(
-            tuple(groups), extension.symmetry.pinned, extension.symmetry.unknown_operators
+            tuple(groups),
+            extension.symmetry.pinned,
+            extension.symmetry.unknown_operators,
+            extension.symmetry.states,
         ),
         matches=tuple(matches),
         certainty=certainty,

@@ -259,7 +259,7 @@ def _pair_common_part(reference: Graph, suspect: Graph, refusal: str) -> Pairing
 
 
 def _pair_part_of_other_sizes(reference: Graph, suspect: Graph, refusal: str) -> Pairing | None:
-    """Pair a part of which layers have other numbers of units; None where that explains nothing."""
+    """Pair a part whose layers have other numbers of units; None where these explain too little."""
     part = find_part_of_other_sizes(reference, suspect)
     if part is None:
         return None
@@ -288,7 +288,7 @@ def _analyse_sides(link: Link) -> tuple[Analysis, Symmetry, Symmetry]:
     """Return the facts of a reference, and the groups of both whole models, in their own names.
 
     What is constant in one file alone is no constant of the part. A number that both have must be
-    the same to say that values are equal; any other number is its own file's business.
+    the same to say that values are equal; a number that one file alone has is compared with none.
     """
     back = {place.name: Place(name) for name, place in link.places.items()}
     mirrored = Link(link.suspect, link.reference, back, link.alike)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 
 from ..diagnosis.alterations import Alteration, describe_alterations
 from ..diagnosis.findings import TAMPERING, Finding
+from ..groups.model import StateOrder
 from ..matching.matches import Match
 from ..matching.shared.copies import Common
-from ..reporting import count_things
+from ..reporting import count_things, format_share
+from .wording import describe_states
 
 VERDICTS = ("identical", "permuted", "rescaled", "derived", "altered", "tampered", "unrelated")
 """What a suspect may be to a reference, the best first."""
@@ -76,6 +77,10 @@ class Judged(Protocol):
         """The number of units that stood elsewhere in the suspect."""
 
     @property
+    def moved_states(self) -> tuple[StateOrder, ...]:
+        """The outputs that are fed back as inputs, and had another order in the suspect."""
+
+    @property
     def similarity(self) -> float:
         """The mean cosine of matched units."""
 
@@ -114,7 +119,8 @@ def judge_suspect(found: Judged) -> Verdict:
     if not found.apart:
         accepted = _judge_accepted(found, equality)
         if accepted is not None:
-            return accepted
+            told = "; ".join([accepted.reason, *describe_states(found.moved_states)])
+            return replace(accepted, reason=told)
     share = measure_recognised(found)
     if share < MIN_RECOGNISED_SHARE:
         similar = f"their mean similarity is {found.similarity:.3f}"
@@ -177,9 +183,9 @@ def _judge_accepted(found: Judged, equality: str) -> Verdict | None:
 
 def _judge_derived(found: Judged, common: Common) -> Verdict:
     """Return the verdict on a suspect that has copies of a part of the reference."""
-    ours = f"{_percent(common.weights)} of the reference's weights"
-    ours = f"{ours} and {_percent(common.units)} of its units"
-    theirs = f"{_percent(common.suspect_weights)} and {_percent(common.suspect_units)} of its own"
+    ours = f"{format_share(common.weights)} of the reference's weights"
+    ours = f"{ours} and {format_share(common.units)} of its units"
+    theirs = f"{format_share(common.suspect_weights)} and {format_share(common.suspect_units)}"
     how = (
         "equal bit for bit"
         if common.equal
@@ -188,14 +194,9 @@ def _judge_derived(found: Judged, common: Common) -> Verdict:
     back = " once the units are back" if found.moved else ""
     return Verdict(
         "derived",
-        f"it has copies of {ours}, {theirs}; their weights are {how}{back}; "
+        f"copies make up {ours}, and {theirs} of the suspect's; their weights are {how}{back}; "
         f"the graphs part at {common.parts_at}",
     )
-
-
-def _percent(share: float) -> str:
-    """Write a share for people; all of it is all of it, and not nearly all."""
-    return f"{math.floor(1000 * share) / 10:.1f} %"
 
 
 def _judge_altered(found: Judged) -> Verdict:

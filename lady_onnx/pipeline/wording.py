@@ -127,4 +127,4 @@ def describe_states(states: Sequence[StateOrder]) -> list[str]:
     if not states:
         return []
     what = count_things(len(states), "state has", "states have")
-    return [f"{what} another order in the suspect: a cache of one model does not fit the other"]
+    return [f"{what} another order in the suspect: give each model its own states"]

@@ -114,7 +114,7 @@ def read_axes(graph: Graph, shapes: Shapes) -> Axes:
             if axis == 0 and len(dims) > 1:
                 batches.add(symbol)
         places[value.name] = tuple(found)
-    # in a run where lengths did not follow from each other, each goes by itself
+    # if the sums do not hold for the shapes that ran, every length is chosen alone
     if any(
         size_length(p, sums, base, 0) != n
         for name, own in places.items()

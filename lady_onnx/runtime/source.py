@@ -149,8 +149,8 @@ class Source:
         for the batch. Along any other the state is empty, as that of a loop is that begins.
 
         Raises:
-            LadyError: a given state differs from unit to unit. The units of two models may have two
-                orders, and it would mean one thing to one of them and another to the other.
+            LadyError: a given state differs from unit to unit. Two models may have their units in
+                two orders, so such a state is not the same for both.
         """
         graph, done = self.graph, dict(data)
         values = {v.name: v.type.tensor_type.shape.dim for v in graph.required_inputs}

@@ -27,8 +27,8 @@ class Congruence:
     *Points* are the addresses first, then the labels, then parents that the closure adds. Addresses
     differ for good, and what they mean differs from one tensor to the next. They are parents, but
     are never merged: a class that would have to be one with an address is pinned. Labels of one
-    class may stand at several addresses, as those of a pair do that are turned together: the set of
-    these is an address too.
+    class may stand at several addresses, such as the two of a rotated pair. The set of these
+    addresses counts as an address.
 
     Attributes:
         class_count: the number of classes.

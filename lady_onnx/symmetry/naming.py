@@ -34,7 +34,7 @@ def order_groups(
         groups: the groups, with slots in any order.
         colours: uint64 [classes], the colours.
     """
-    # what stands in weights gives the names; what stands in states comes last
+    # groups are named after weights, so slots in states come last
     states = classed.fold.analysis.states
     ranks = {w: -1 if w in states else r.ndim for w, r in classed.occurrences.roles}
     first: dict[int, tuple] = {}

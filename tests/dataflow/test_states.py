@@ -49,7 +49,7 @@ def test_the_loop_computes_the_same(case: str) -> None:
         ]
         found = lady.verify(model, shuffled.model, states=states)
         assert found.equal, found
-        assert {o.name for o in found.outputs} == {"y", "y after 1 more", "y after 2 more"}
+        assert {o.name for o in found.outputs} == {"y", "y, step 2", "y, step 3"}
         result = lady.resync(model, shuffled.model, states=states)
         assert result.max_weight_difference == 0
         assert result.outputs_preserved
@@ -79,7 +79,7 @@ def test_a_cache_that_leaves_in_another_order_shows_in_the_next_step() -> None:
     found = lady.verify(plain, turned)
     assert not found.equal
     equal = {o.name: o.equal for o in found.outputs}
-    assert equal == {"y": True, "y after 1 more": False, "y after 2 more": False}
+    assert equal == {"y": True, "y, step 2": False, "y, step 3": False}
     assert not lady.check(plain, turned).accepted
 
 

@@ -102,14 +102,14 @@ def test_states_may_be_given_and_denied() -> None:
     assert load_graph(model, ["none"]).states == ()
     assert load_graph(model, ["present_0=a"]).states == (State("present_0", "a"),)
     for given, why in (
-        ("present_0", "give OUTPUT=INPUT"),
+        ("present_0", "state 'present_0' is no pair; give OUTPUT=INPUT, or none"),
         ("prezent_0=past_0", "no output 'prezent_0'; did you mean 'present_0'"),
-        ("present_0=b", "no input 'b'"),
+        ("present_0=b", "no input 'b'; give one of x, past_0, a"),
         ("present_0=x", "another type or shape than input 'x'"),
     ):
         with pytest.raises(LadyError, match=why):
             load_graph(model, [given])
-    with pytest.raises(LadyError, match="one output is given as the state of two inputs"):
+    with pytest.raises(LadyError, match="output 'present_0' is given as the state of two inputs"):
         load_graph(model, ["present_0=past_0", "present_0=a"])
     two = make_model([("x", [1, 4]), ("past_0", CACHE)], [("present_0", GROWN), ("b", GROWN)])
     with pytest.raises(LadyError, match="input 'past_0' is given two outputs as its state"):

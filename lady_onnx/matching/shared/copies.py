@@ -16,7 +16,7 @@ from ..unequal.surplus import MIN_COPY_SIMILARITY
 from .restriction import list_members
 
 MIN_COMMON_SHARE = 0.1
-"""Of a smaller share of the units, or of the weights, of the smaller model nothing is said.
+"""The smallest share of the smaller model's units, and of its weights, that counts as a part.
 
 It may be one layer: many models that have nothing to do with each other share an embedding that
 somebody published, which is many weights and few units, or learn first layers that look alike,
@@ -25,10 +25,10 @@ which are few weights.
 MIN_COMMON_LAYERS = 2
 """A part has copies of at least so many weights of more than one axis: one layer is no part."""
 MIN_TOLD_UNITS = 8
-"""A part has at least so many units, one of each group left out: in small groups chance is right.
+"""The fewest units of a part. One of each group is left out: it may be right by chance.
 """
 MIN_COPIED_SHARE = 0.4
-"""A group is common where no smaller share of its units are likely copies, beyond chance.
+"""A group is copied if at least this share of its units are likely copies, beyond chance.
 
 All groups inside its units count with it.
 """
@@ -43,7 +43,8 @@ class Common:
             that the suspect has copies of; 0 to 1.
         suspect_weights, suspect_units: the shares of the suspect's that are these copies.
         equal: whether these weights are equal bit for bit once the units are back.
-        parts_at: the node where the graphs part, as the suspect calls it.
+        parts_at: where the graphs part, in words: a node, a weight or an output, as the suspect
+            calls it.
     """
 
     weights: float
@@ -122,6 +123,6 @@ def _is_copy(ours: np.ndarray, theirs: np.ndarray) -> bool:
     x, y = (as_finite(a).ravel().astype(np.float64) for a in (ours, theirs))
     sizes = float(np.linalg.norm(x) * np.linalg.norm(y))
     if sizes < MIN_DIVISOR:
-        # a bias of zeros is a copy of one, and of none that was trained
+        # zeros are a copy of zeros alone
         return bool((x == y).all())
     return float(x @ y) / sizes >= MIN_COPY_SIMILARITY

@@ -104,7 +104,7 @@ def describe_attention(node: Node) -> Kind:
         seen = w.move(seen, Reshape((s, widths[2])))
     if node.results == 1:
         return w.finish(seen)
-    # Keys and values lie side by side here, for what is stacked shares the order of its other axes.
+    # Keys and values lie side by side here: the cache is one tensor of both.
     lengths = past[3] if past and node.attributes.get("past_present_share_buffer") else scene.length
     flat = [w.move(x, Reshape((b, lengths, widths[0]))) for x in caches]
     laid = Reshape((b, lengths, 2, heads, widths[0] // heads)), Transpose((2, 0, 3, 1, 4))
@@ -154,7 +154,7 @@ def _remember(
     return replace(scene, keys=key, values=value, length=scene.length + length), caches
 
 
-UNRETURNED = "a past that is not returned, of which onnxruntime reads other places"
+UNRETURNED = "a past that is not returned: onnxruntime reads the wrong places of it"
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,16 @@ def count_shared(length: int, size: int) -> int:
     return length // size
 
 
+def require_whole_blocks(size: int, blocks: int) -> None:
+    """Check that an axis of `size` bytes falls into so many blocks of whole bytes.
+
+    Raises:
+        UnknownStructureError: it does not.
+    """
+    if not blocks or size % blocks:
+        raise UnknownStructureError("blocks that hold no whole bytes")
+
+
 def tie_zero_points(
     w: StepList, scales: tuple[str, Shape], zeros: tuple[str, Shape], axis: int, shared: int
 ) -> None:

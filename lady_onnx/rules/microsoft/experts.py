@@ -13,7 +13,7 @@ from ..kinds import Kind, Node, Reshape, require_shape
 from ..plain_forms import MICROSOFT
 from ..registry import register
 from ..step_list import StepList
-from .blocks import count_shared, tie_zero_points
+from .blocks import require_whole_blocks, tie_zero_points
 from .heads import Shape, find_operand
 
 
@@ -163,8 +163,7 @@ def _multiply(w: StepList, node: Node, layer: Layer, rows: tuple[str, Shape], ou
     if scales is not None:
         wide = (*scales, 1)[:3]
         sizes["c"] = wide[2]
-        # A block has whole bytes.
-        count_shared(weight[2], wide[2])
+        require_whole_blocks(weight[2], wide[2])
         laid = w.move(str(layer.scales), Reshape(wide))
         sides.append("e o c")
         met.append(laid)

@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 
 def keep_orders(w: StepList, node: Node, *operands: int) -> bool:
-    """Add that operands keep the order of all their axes; tell whether any of them is given."""
+    """Add that operands keep the order of all their axes; tell whether any of them has axes."""
     found = [k for k in operands if k < len(node.shapes) and node.shapes[k]]
     for k in found:
         w.keep(str(k), len(node.shapes[k] or ()))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ..kinds import Elementwise, Equation, Kind, Node, require_rank
 from ..operators.linear import describe_gemm, describe_matmul
+from ..operators.spatial import spell_reduction
 from ..plain_forms import MICROSOFT
 from ..registry import register, register_equation
 from ..step_list import StepList
@@ -39,12 +40,10 @@ def describe_small_gemm(node: Node) -> Kind:
 def describe_whole_sum(node: Node) -> Kind:
     """Contracts its axes; scales and zero points are numbers."""
     rank = require_rank(node)
-    axes = [a % rank for a in node.attributes.get("axes", [])] or list(range(rank))
-    names = [f"x{k}" for k in range(rank)]
-    keep = node.attributes.get("keepdims", 1)
-    result = ["1" if k in axes else n for k, n in enumerate(names) if keep or k not in axes]
+    axes = node.attributes.get("axes") or range(rank)
     w = StepList()
-    return w.finish(w.relate(f"{' '.join(names)} -> {' '.join(result)}", "0"))
+    text = spell_reduction(rank, axes, bool(node.attributes.get("keepdims", 1)))
+    return w.finish(w.relate(text, "0"))
 
 
 @register("IsAllFinite", domain=MICROSOFT)

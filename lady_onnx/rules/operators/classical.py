@@ -37,7 +37,7 @@ def describe_feature_scaling(node: Node) -> Kind:
     """Every element alone; pinned where features have numbers of their own, as attributes."""
     lists = ("offset", "scale", "imputed_value_floats", "imputed_value_int64s")
     if any(len(node.attributes.get(name, ())) > 1 for name in lists):
-        raise UnknownStructureError("numbers of features, as attributes in their order")
+        raise UnknownStructureError("one number for each feature, in an attribute")
     return Elementwise()
 
 

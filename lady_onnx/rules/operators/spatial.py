@@ -3,6 +3,8 @@
 Spec: https://onnx.ai/onnx/operators/
 """
 
+from collections.abc import Sequence
+
 from ...errors import UnknownStructureError
 from ..kinds import (
     Equation,
@@ -50,11 +52,24 @@ def describe_reduction(node: Node) -> Kind:
         )
     if not axes and not node.attributes.get("noop_with_empty_axes"):
         axes = list(range(rank))
-    axes = [a % rank for a in axes]
+    return Equation(spell_reduction(rank, axes, bool(node.attributes.get("keepdims", 1))))
+
+
+def spell_reduction(rank: int, axes: Sequence[int], keeps: bool) -> str:
+    """Return the equation of an operator that contracts axes.
+
+    Args:
+        rank: the number of axes of the operand.
+        axes: those that are contracted, counted from either end.
+        keeps: whether the result has an axis of one in the place of each.
+
+    >>> spell_reduction(3, [-1], True)
+    'x0 x1 x2 -> x0 x1 1'
+    """
+    gone = {a % rank for a in axes}
     names = [f"x{i}" for i in range(rank)]
-    keep = node.attributes.get("keepdims", 1)
-    result = ["1" if i in axes else n for i, n in enumerate(names) if keep or i not in axes]
-    return Equation(f"{' '.join(names)} -> {' '.join(result)}")
+    result = ["1" if i in gone else n for i, n in enumerate(names) if keeps or i not in gone]
+    return f"{' '.join(names)} -> {' '.join(result)}"
 
 
 @register("ArgMax", "ArgMin")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 LATER_STEPS = 2
-"""The number of steps behind the first one: the second of them reads what the first one left."""
+"""The number of steps after the first. With two, a state that a later step left is read as well."""
 STEP_SEED = 1
 """The seed of the inputs of later steps; the number of the step is part of it."""
 
@@ -51,7 +51,7 @@ class Loop:
         kept = [names[k] for k in self.answers]
         if not self._fed:
             return kept
-        later = [f"{name} after {k + 1} more" for k in range(LATER_STEPS) for name in kept]
+        later = [f"{name}, step {k + 2}" for k in range(LATER_STEPS) for name in kept]
         return kept + later
 
     def run(
@@ -98,8 +98,7 @@ class Loop:
             made: its outputs.
             step: the number of the next step.
         """
-        # a decoder of two branches gives nothing in place of what stays as it is: the keys and
-        # values of its encoder
+        # a decoder with two branches returns empty keys and values of its encoder: the old stay
         states = {
             name: made[k] if made[k].size or not given[name].size else given[name]
             for k, name in self._fed
@@ -124,7 +123,8 @@ class Loop:
             shape = []
             for length, n in zip(dims, old, strict=True):
                 is_free = isinstance(length, str) and length not in self._batches
-                # a cache grows by one place a step; a state that does not grow takes as much again
+                # a cache grows by one place a step; if no state grows, the next input is as long as
+                # the last
                 otherwise = 1 if is_free and grows and length else n
                 shape.append(
                     size_length(length, self._sums, known, otherwise)
