@@ -32,9 +32,9 @@ CASES = {
 # attributes, opset, kind of the map, sizes of the groups.
 yield "{operator}", [{operands}], {{{given}}}, {version}, None, []
 """,
-    "com.microsoft": """# For its family beside tests/helpers/one_operator.py: operator, operands,
-# shapes of the results, sizes of the groups, attributes.
-yield OneOperator("{operator}", [{operands}], [], [], {{{given}}})
+    "com.microsoft": """# For `CASES` in tests/helpers/fused.py: operator, kind of the map, further
+# operands, attributes, results, sizes of the groups.
+("{operator}", MAP, [{operands}], {{{given}}}, 1, []),
 """,
 }
 """By domain the text of a test case; of others a package has its own tests."""
