@@ -106,3 +106,20 @@ def test_tensors_of_too_many_axes_are_left_out() -> None:
     assert not lady.find_groups(model).groups
     model = build([node("MatMul", "x,a", "out")], {"a": w(3, 2)}, {"x": [1 << 33, 3]})
     assert not lady.find_groups(model).groups
+
+
+def test_old_operator_sets_are_folded_by_their_own_versions() -> None:
+    """Before opset 13, `Unsqueeze` had its axes as an attribute; a reshape hangs on it here."""
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("Shape", "h", "lengths"),
+        node("Gather", "lengths,first", "count"),
+        node("Unsqueeze", "count", "row", axes=[0]),
+        node("Concat", "row,rest", "shape", axis=0),
+        node("Reshape", "h,shape", "flat"),
+        node("MatMul", "flat,b", "out"),
+    ]
+    weights = {"a": w(3, 6), "b": w(6, 2), "first": np.array(0), "rest": np.array([-1])}
+    model = build(nodes, weights, {"x": ["n", 3]})
+    model.opset_import[0].version = 11
+    check(model, [6], 1)

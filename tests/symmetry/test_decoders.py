@@ -44,3 +44,11 @@ def test_models_of_onnxruntime_genai(name: str) -> None:
 @pytest.mark.parametrize("name", decoders.EXPECTED)
 def test_traced_decoders(name: str) -> None:
     check_loop(decoders.make_decoder(name), decoders.EXPECTED[name])
+
+
+def test_what_an_encoder_gives_pins_the_queries_that_meet_it() -> None:
+    """Its keys are inputs: every dimension of a query stands alone, and is listed as pinned."""
+    pinned = lady.find_groups(decoders.make_decoder("whisper")).pinned
+    biases = {p.initializer: p.reason for p in pinned if "encoder_attn.q_proj" in p.initializer}
+    assert len(biases) == 2
+    assert set(biases.values()) == {"graph input"}
