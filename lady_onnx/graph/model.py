@@ -19,13 +19,21 @@ import onnx.numpy_helper
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ..errors import LadyError, OutputError, to_one_line
+from ..rules.vocabulary.packing import Packing
 from ..rules.vocabulary.types import KNOWN_TYPES
 from .external import is_external, locate_data, map_data, write_data
 from .files import open_atomically
-from .nodes import list_bodies, list_nodes, sort_topologically
+from .nodes import sort_topologically
 from .states import NO_STATES, State, find_states, list_unit_axes, read_given_states
 from .values import has_nan, is_constant_along, view_bits
-from .weights import list_weights, shape_bytes, write_values
+from .weights import (
+    find_packings,
+    list_weights,
+    pack_numbers,
+    shape_bytes,
+    unpack_numbers,
+    write_values,
+)
 
 PROTOBUF_LIMIT = 2**31 - 1
 """The number of bytes of a message that protobuf writes at most."""
@@ -42,6 +50,8 @@ class Graph:
         left: the bytes, uint8 [size], of weights that were left out of `model`.
         given_states: `OUTPUT=INPUT` each: outputs that are fed back as inputs; `none` where names
             are not to be believed.
+        is_packed: whether weights lie in `model` as operators read them, several numbers in a byte
+            where they want it so. A normal form has every number by itself.
 
     Raises:
         LadyError: two weights have one name, or the type or shape of a weight cannot be read.
@@ -53,7 +63,7 @@ class Graph:
         tensors: every initializer by its name, and every Constant node's tensor by the name of its
             output; those of a subgraph as `node/attribute/name`, those of a local function as
             `domain.function/name`.
-        given_states: as given.
+        given_states, is_packed: as given.
     """
 
     def __init__(
@@ -62,6 +72,7 @@ class Graph:
         path: Path | None = None,
         left: Mapping[str, np.ndarray] | None = None,
         given_states: Sequence[str] = (),
+        is_packed: bool = True,
     ):
         self.model = model
         self.path = path
@@ -72,6 +83,7 @@ class Graph:
         # What was asked before a weight was replaced is not forgotten: replace weights of copies.
         self._constant_along: dict[str, list[bool]] = {}
         self.given_states = given_states
+        self.is_packed = is_packed
         for name, tensor, _ in list_weights(model):
             if name in self.tensors:
                 what = f"two weights are called '{name}'; give the nodes that hold them other names"
@@ -134,44 +146,43 @@ class Graph:
         return list_unit_axes(self.model.graph, self.required_inputs, self.states)
 
     @property
-    def declares_inner_values(self) -> bool:
-        """Whether the file declares types or shapes of values inside it."""
-        whole, functions = self.model.graph, self.model.functions
-        bodies = [body for node in list_nodes(self.model) for _, body in list_bodies(node)]
-        inner = [*whole.value_info, *(v for f in functions for v in f.value_info)]
-        inner += [v for body in bodies for v in (*body.input, *body.value_info, *body.output)]
-        inner += [v for v in whole.input if v.name in self.tensors]
-        return any(v.type.WhichOneof("value") for v in inner)
-
-    @property
     def files(self) -> set[Path]:
         """The files that the model lies in, its external data among them."""
         found = {locate_data(tensor, self.folder) for tensor in self.tensors.values()}
         found.add(self.path.resolve() if self.path else None)
         return {file for file in found if file is not None}
 
+    @functools.cached_property
+    def _packings(self) -> Mapping[str, Packing]:
+        """By weight of bytes how several numbers share each, as all its readers say."""
+        return find_packings(self.model, self.tensors) if self.is_packed else {}
+
     def opset(self, domain: str = "") -> int:
         """Return the version of a domain's operator set, 1 where the model imports none."""
         return self.opsets.get("" if domain == "ai.onnx" else domain, 1)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of the weight `name`."""
-        return tuple(self.tensors[name].dims)
+        """Return the shape of the weight `name`; its last axis counts numbers, not bytes."""
+        dims, packing = self.tensors[name].dims, self._packings.get(name)
+        return tuple(dims) if packing is None else (*dims[:-1], dims[-1] * packing.count)
 
     def array(self, name: str) -> np.ndarray:
         """Return the weight `name` in its own dtype.
 
-        The array is read-only, and mapped into memory where it lies in external data.
+        The array is read-only, and mapped into memory where it lies in external data. Numbers that
+        share a byte, as all readers of the weight say, are given one by one, as uint8.
 
         Raises:
             LadyError: the values cannot be read.
         """
         array = self._view_array(name)
+        if name in self._packings:
+            return unpack_numbers(array, self._packings[name])
         # Weights may begin anywhere in a file, and processors are slow on numbers out of alignment.
         return array if name in self._changed or array.flags.aligned else array.copy()
 
     def _view_array(self, name: str) -> np.ndarray:
-        """Return a weight without copying it where possible; it may not be aligned in memory."""
+        """Return a weight as it is written, without a copy where possible, aligned or not."""
         if name in self._changed:
             return self._changed[name]
         tensor = self.tensors[name]
@@ -189,18 +200,23 @@ class Graph:
             raise LadyError(f"{self.name}: {what}; export the model again") from error
 
     def replace(self, name: str, array: np.ndarray) -> None:
-        """Give the weight `name` the values of an array of the same shape and dtype."""
-        old = self.tensors[name]
-        data_type = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
-        if tuple(old.dims) != array.shape or data_type != old.data_type:
-            raise ValueError(f"'{name}' keeps its shape {tuple(old.dims)} and its dtype")
-        self._changed[name] = array
+        """Give the weight `name` the values of an array like that of `array`.
+
+        Raises:
+            ValueError: the array has another shape or dtype.
+        """
+        shape, data_type = self.shape(name), onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        if shape != array.shape or data_type != self.tensors[name].data_type:
+            raise ValueError(f"'{name}' keeps its shape {shape} and its dtype")
+        packing = self._packings.get(name)
+        self._changed[name] = array if packing is None else pack_numbers(array, packing)
 
     def constant_along(self, name: str, axis: int) -> bool:
         """Tell whether the weight `name` is constant along an axis, bit for bit."""
         if name not in self._constant_along:
             # Opening a weight costs more than looking at its corners: all axes at once.
-            bits = view_bits(self._view_array(name))
+            is_plain = name not in self._packings
+            bits = view_bits(self._view_array(name) if is_plain else self.array(name))
             self._constant_along[name] = [is_constant_along(bits, a) for a in range(bits.ndim)]
         return self._constant_along[name][axis]
 
@@ -212,7 +228,7 @@ class Graph:
     def check_numbers(self) -> None:
         """Raise LadyError at the first weight that holds a NaN."""
         for name in self.tensors:
-            if has_nan(self.array(name)):
+            if has_nan(self._view_array(name)):
                 what = f"weight '{name}' holds NaN; the file is damaged, export it again"
                 raise LadyError(f"{self.name}: {what}")
 
@@ -221,7 +237,7 @@ class Graph:
 
         What is not replaced is shared.
         """
-        twin = Graph(self.model, self.path, self._left, self.given_states)
+        twin = Graph(self.model, self.path, self._left, self.given_states, self.is_packed)
         twin._changed = dict(self._changed)
         return twin
 
@@ -231,7 +247,7 @@ class Graph:
         Args:
             note: the text of its metadata entry `lady_onnx`.
         """
-        model = self._copy_with_note(note)
+        model = _copy_with_note(self.model, note)
         # A list, because what is walked is written to on the way.
         for name, tensor, holder in list(list_weights(model)):
             if name in self._changed or name in self._left or is_external(tensor):
@@ -250,7 +266,7 @@ class Graph:
         Raises:
             OutputError: the file would replace the input's external data, or cannot be written.
         """
-        model = self._copy_with_note(note)
+        model = _copy_with_note(self.model, note)
         weights = list(list_weights(model))
         external = [(name, tensor) for name, tensor, _ in weights if is_external(tensor)]
         for name, tensor, holder in weights:
@@ -267,22 +283,25 @@ class Graph:
             file = stack.enter_context(open_atomically(path))
             if external:
                 data_file = stack.enter_context(open_atomically(data))
-                write_data(data_file, data.name, external, self.array, frozenset(self._changed))
+                write_data(
+                    data_file, data.name, external, self._view_array, frozenset(self._changed)
+                )
             if model.ByteSize() > PROTOBUF_LIMIT:
                 what = "over 2 GB without external data; save the input with external data first"
                 raise LadyError(f"{path}: {what}")
             file.write(model.SerializeToString())
 
-    def _copy_with_note(self, note: str) -> ModelProto:
-        """Return a copy of the model, without what was left out, with a note in its metadata."""
-        model = ModelProto()
-        model.CopyFrom(self.model)
-        for entry in model.metadata_props:
-            if entry.key == METADATA_KEY:
-                entry.value = note
-                return model
-        model.metadata_props.add(key=METADATA_KEY, value=note)
-        return model
+
+def _copy_with_note(source: ModelProto, note: str) -> ModelProto:
+    """Return a copy of a model, without what was left out, with a note in its metadata."""
+    model = ModelProto()
+    model.CopyFrom(source)
+    for entry in model.metadata_props:
+        if entry.key == METADATA_KEY:
+            entry.value = note
+            return model
+    model.metadata_props.add(key=METADATA_KEY, value=note)
+    return model
 
 
 class _WeightMapping(Mapping[str, np.ndarray]):

@@ -119,6 +119,18 @@ def list_nodes(model: ModelProto) -> Iterator[NodeProto]:
     return walk_nodes([*model.graph.node, *(n for f in model.functions for n in f.node)])
 
 
+def has_declared_values(model: ModelProto) -> bool:
+    """Tell whether a model declares types or shapes of values inside it."""
+    whole = model.graph
+    weights = {t.name for t in whole.initializer}
+    weights |= {t.values.name for t in whole.sparse_initializer}
+    bodies = [body for node in list_nodes(model) for _, body in list_bodies(node)]
+    inner = [*whole.value_info, *(v for f in model.functions for v in f.value_info)]
+    inner += [v for body in bodies for v in (*body.input, *body.value_info, *body.output)]
+    inner += [v for v in whole.input if v.name in weights]
+    return any(v.type.WhichOneof("value") for v in inner)
+
+
 def prefix_of_body(node: NodeProto, attribute: str) -> str:
     """Return what stands before the names of weights in a subgraph: `node/attribute/`."""
     return f"{node.name or next(iter(node.output), '')}/{attribute}/"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
@@ -11,9 +12,10 @@ import onnx.numpy_helper
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from ..errors import LadyError, to_one_line
-from ..rules.vocabulary.structure import CONSTANT
+from ..rules.vocabulary.packing import BYTE_BITS, Packing, find_packing
+from ..rules.vocabulary.structure import CONSTANT, IDENTITY
 from ..rules.vocabulary.types import PACKED_TYPES
-from .nodes import prefix_of_body, prefix_of_function
+from .nodes import list_captured_names, prefix_of_body, prefix_of_function, read_attributes
 
 TYPE_OF_VALUE_ATTRIBUTE = {
     "value": AttributeProto.TENSOR,
@@ -158,3 +160,90 @@ def write_values(tensor: TensorProto, holder: Holder, array: np.ndarray) -> None
         tensor.ClearField(field)
     tensor.ClearField("data_location")
     tensor.raw_data = new.raw_data
+
+
+def unpack_numbers(array: np.ndarray, packing: Packing) -> np.ndarray:
+    """Return the numbers that lie in bytes, one by one.
+
+    Args:
+        array: the bytes, uint8 [.., bytes].
+        packing: how numbers lie in them.
+
+    Returns:
+        uint8 [.., numbers].
+
+    >>> unpack_numbers(np.array([0x21, 0x43], np.uint8), Packing(4))
+    array([1, 2, 3, 4], dtype=uint8)
+    """
+    shifts = _list_shifts(packing)
+    numbers = np.empty((*array.shape, packing.count), np.uint8)
+    for place, shift in enumerate(shifts):
+        np.right_shift(array, shift, out=numbers[..., place])
+    numbers &= (1 << packing.bits) - 1
+    return numbers.reshape(*array.shape[:-1], -1)
+
+
+def pack_numbers(array: np.ndarray, packing: Packing) -> np.ndarray:
+    """Return bytes with several numbers each: the inverse of `unpack_numbers`.
+
+    Args:
+        array: the numbers, uint8 [.., numbers].
+        packing: how they lie in bytes.
+
+    Returns:
+        uint8 [.., bytes].
+
+    >>> pack_numbers(np.array([1, 2, 3, 4], np.uint8), Packing(4, is_high_first=True))
+    array([18, 52], dtype=uint8)
+    """
+    numbers = array.reshape(*array.shape[:-1], -1, packing.count)
+    bytes_ = np.zeros(numbers.shape[:-1], np.uint8)
+    for place, shift in enumerate(_list_shifts(packing)):
+        bytes_ |= numbers[..., place] << np.uint8(shift)
+    return bytes_
+
+
+def _list_shifts(packing: Packing) -> list[int]:
+    """List by how many bits each number of a byte is shifted, in the order of the numbers."""
+    shifts = range(0, BYTE_BITS, packing.bits)
+    return list(reversed(shifts) if packing.is_high_first else shifts)
+
+
+def find_packings(model: ModelProto, tensors: Mapping[str, TensorProto]) -> dict[str, Packing]:
+    """Find the weights of bytes in which all readers find several numbers, in the same way.
+
+    Args:
+        model: the model.
+        tensors: its weights by name.
+
+    Returns:
+        How numbers share bytes, by weight. A weight that a body reads, or that is an output, is not
+        among them: whoever reads it reads bytes.
+    """
+    graph = model.graph
+    said: dict[str, set[Packing | None]] = defaultdict(set)
+    aliases: dict[str, str] = {}
+    for node in graph.node:
+        if node.op_type == IDENTITY and node.input and node.output:
+            aliases[node.output[0]] = node.input[0]
+            continue
+        attributes = read_attributes(node) if node.domain else {}
+        for operand, name in enumerate(node.input):
+            said[name].add(find_packing(node.domain, node.op_type, attributes, operand))
+        for name in list_captured_names(node):
+            said[name].add(None)
+    for value in graph.output:
+        said[value.name].add(None)
+    for name in list(said):
+        root, passed = name, set()
+        while root in aliases and root not in passed:
+            passed.add(root)
+            root = aliases[root]
+        said[root] |= said[name]
+    found = {}
+    for name, tensor in tensors.items():
+        (packing, *others) = said.get(name) or (None,)
+        is_bytes = tensor.data_type == TensorProto.UINT8 and len(tensor.dims) > 0
+        if packing is not None and not others and is_bytes:
+            found[name] = packing
+    return found

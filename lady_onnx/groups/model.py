@@ -19,7 +19,8 @@ class Slot:
 
     Attributes:
         initializer: The weight's name.
-        axis: The axis along which units lie, counted from the front.
+        axis: The axis along which units lie, counted from the front. Where operators read several
+            numbers in each byte of a weight, its last axis counts numbers.
         index: int64 [units, positions]. Where along `axis` each unit has its elements, in the same
             order for every unit. A unit has several positions where a map was flattened, or where
             it is a head.

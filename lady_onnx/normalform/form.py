@@ -163,7 +163,7 @@ def _write_form(graph: Graph, reader: Reader, ends: Sequence[Term]) -> Form:
         if value.name in values:
             declared.setdefault(values[value.name], []).append(value.type)
     return Form(
-        Graph(model, graph.path, given_states=graph.settled_states),
+        Graph(model, graph.path, given_states=graph.settled_states, is_packed=False),
         graph,
         writer.leaves,
         tuple(writer.places),

@@ -27,6 +27,7 @@ from ..equality.comparison import (
 from ..equality.findings import Difference
 from ..errors import ArchitectureError
 from ..graph.model import Graph
+from ..graph.nodes import has_declared_values
 from ..normalform.algebra.term import NoNormalFormError
 from ..normalform.form import Form, build_normal_form, choose_version, list_declarations
 from ..numerics import is_float_array
@@ -230,7 +231,7 @@ def _pair_normal_forms(
     if names is None:
         return find_shared_weight(found)
     apart = tuple(dict.fromkeys(str(d) for d in found.differences))
-    if not apart and (found.doubted or suspect.declares_inner_values):
+    if not apart and (found.doubted or has_declared_values(suspect.model)):
         stated = _collect_stated_lengths(found, ours, theirs)
         apart = list_unshown(suspect, stated, found.doubted, is_formed=True)
     return Link(
@@ -320,7 +321,7 @@ def _copy_shared_weights(form: Form, paired_names: Iterable[str]) -> Form:
             used.add(name)
     return replace(
         form,
-        graph=Graph(model, form.graph.path, given_states=form.graph.given_states),
+        graph=Graph(model, form.graph.path, given_states=form.graph.given_states, is_packed=False),
         leaves=leaves,
     )
 

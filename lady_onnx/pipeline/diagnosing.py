@@ -23,6 +23,7 @@ from ..diagnosis.tolerances import (
     measure_writing_tolerance,
 )
 from ..graph.model import Graph
+from ..graph.nodes import has_declared_values
 from ..groups.model import Symmetry
 from ..groups.permutations import Arrays, permute_arrays
 from ..matching.matches import Match
@@ -309,7 +310,7 @@ def _diagnose_unequal(
     differences = {n: measure_difference(reference[n], kept[n]) for n in reference}
     certainty, similarity = _list_unequal_figures(pairing, found)
     unshown: tuple[str, ...] = ()
-    if suspect.declares_inner_values:
+    if has_declared_values(suspect.model):
         unshown = list_unshown(suspect, {}, frozenset(), is_formed=True)
     return Diagnosis(
         findings=tuple(findings),

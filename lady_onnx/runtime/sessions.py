@@ -16,7 +16,8 @@ import onnx
 
 from ..errors import ExecutionError, LadyError, to_one_line
 from ..graph.model import PROTOBUF_LIMIT, Graph
-from ..rules.vocabulary.structure import QUANTIZE_LINEAR, REORDER_INPUT
+from ..graph.nodes import list_nodes
+from ..rules.vocabulary.structure import EXACT, EXACTNESS, QUANTIZE_LINEAR, REORDER_INPUT
 from .installation import load_onnxruntime
 from .providers import CPU_PROVIDER
 
@@ -67,6 +68,7 @@ def open_session(
     options = _make_options("ORT_ENABLE_EXTENDED" if has_integers else "ORT_ENABLE_BASIC")
     _register_libraries(options, custom_ops)
     model = graph.to_model("")
+    _forbid_rounding(model)
     try:
         if model.ByteSize() > PROTOBUF_LIMIT:
             raise LadyError(f"{graph.name}: over 2 GB; save it, and give the file")
@@ -80,6 +82,17 @@ def open_session(
         raise ExecutionError(
             f"{graph.name}: onnxruntime cannot load it: {_shorten_error(error)}; export it again"
         ) from error
+
+
+def _forbid_rounding(model: onnx.ModelProto) -> None:
+    """Have kernels take operands as they are, where a hint lets them round these to integers.
+
+    A sum in another order tips such a rounding over, and what follows differs by a hundredth.
+    """
+    for node in list_nodes(model):
+        for attribute in node.attribute:
+            if attribute.name == EXACTNESS and node.domain:
+                attribute.i = EXACT
 
 
 def _register_libraries(options: SessionOptions, paths: Sequence[str]) -> None:

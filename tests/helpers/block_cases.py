@@ -32,28 +32,28 @@ def product_cases() -> Iterator[OneOperator]:
         each = SIZE * bits // 8
         weight: list[Operand] = [ROWS, draw_bytes(bits, N, BLOCK, each), scales(1, N, BLOCK)]
         attributes = {**given, "bits": bits}
-        free = [N, *[each] * BLOCK]
-        yield OneOperator("MatMulNBits", weight, [MADE], [BLOCK, *free], attributes)
-        # Blocks stay together whose zero points share a byte.
+        free = [BLOCK, N, *[SIZE] * BLOCK]
+        yield OneOperator("MatMulNBits", weight, [MADE], free, attributes)
         packed: list[Operand] = [*weight, draw_bytes(9, N, BLOCK * bits // 8), None, draw(3, N)]
-        pairs = [BLOCK * bits // 8] if bits > 2 else []
-        yield OneOperator("MatMulNBits", packed, [MADE], [*pairs, *free], attributes)
+        yield OneOperator("MatMulNBits", packed, [MADE], free, attributes)
         if bits == 4:
             # Zero points may be floats, which share nothing.
             plain: list[Operand] = [*weight, draw(4, N, BLOCK)]
-            yield OneOperator("MatMulNBits", plain, [MADE], [BLOCK, *free], attributes)
+            yield OneOperator("MatMulNBits", plain, [MADE], free, attributes)
     # A byte holds four zero points, and the last one of six blocks only two.
     six: list[Operand] = [(1, LENGTH, 6 * SIZE), draw_bytes(1, N, 6, 4), scales(2, N, 6)]
     six.append(draw_bytes(3, N, 2))
     attributes = {**given, "K": 6 * SIZE, "bits": 2}
-    yield OneOperator("MatMulNBits", six, [MADE], [N, *[4] * 6], attributes)
+    yield OneOperator("MatMulNBits", six, [MADE], [6, N, *[SIZE] * 6], attributes)
     # Half a block is no block of half as many numbers in a byte.
     half: list[Operand] = [(1, LENGTH, SIZE // 2), draw_bytes(1, N, 1, 8), scales(2, N, 1)]
     attributes = {**given, "K": SIZE // 2, "bits": 4}
-    yield OneOperator("MatMulNBits", half, [MADE], [N], attributes)
-    # Of a block that is cut columns alone are free.
+    yield OneOperator("MatMulNBits", half, [MADE], [N, SIZE // 2], attributes)
+    # Of a block that is cut its own numbers are free, and the blocks before it.
     cut: list[Operand] = [(1, LENGTH, K - 8), draw_bytes(5, N, BLOCK, 8), scales(6, N, BLOCK)]
-    yield OneOperator("MatMulNBits", cut, [MADE], [N], {**given, "K": K - 8, "bits": 4})
+    free = [N, BLOCK - 1, *[SIZE] * (BLOCK - 1), SIZE - 8]
+    yield OneOperator("MatMulNBits", cut, [MADE], free, {**given, "K": K - 8, "bits": 4})
+    free = [BLOCK, N, *[SIZE] * BLOCK]
     laid: list[Operand] = [ROWS, draw_bytes(5, N, BLOCK, 8), scales(6, N, BLOCK)]
     attributes = {**given, "bits": 4, "weight_prepacked": 1}
     yield OneOperator("MatMulNBits", laid, [MADE], [], attributes, runs=False)
@@ -98,9 +98,9 @@ def flat_cases() -> Iterator[OneOperator]:
         ]
         attributes = {"K": inner, "N": rows, "block_size": size, "quant_type": 1}
         attributes |= {} if turned else {"transB": 0}
-        # Either blocks and bytes of each, or bytes, blocks of rows and the rows of each.
-        inside = [inner // size, *[size // 2] * (inner // size), rows]
-        across = [inner // 2, rows // 2, *[2] * (rows // 2)]
+        # Either blocks and numbers of each, or numbers, blocks of rows and the rows of each.
+        inside = [inner // size, *[size] * (inner // size), rows]
+        across = [inner, rows // 2, *[2] * (rows // 2)]
         sizes = inside if size <= inner else across
         made = [(1, LENGTH, rows if turned else inner)]
         yield OneOperator("MatMulBnb4", weight, made, sizes, attributes, runs=bool(turned))
@@ -127,7 +127,7 @@ def gathered_cases() -> Iterator[OneOperator]:
     for bits, more in ((2, []), (4, []), (4, [draw_bytes(2, 5, 6, BLOCK // 2)]), (8, [])):
         each = SIZE * bits // 8
         operands = [draw_bytes(3, 5, 6, BLOCK * each), ids, scales(1, 5, 6, BLOCK), *more]
-        free = [3, 6, BLOCK // 2 if more else BLOCK, *[each] * BLOCK]
+        free = [3, 6, BLOCK, *[SIZE] * BLOCK]
         given = {**attributes, "bits": bits}
         yield OneOperator("GatherBlockQuantized", operands, [(1, 3, 6, K)], free, given)
 

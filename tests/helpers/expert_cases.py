@@ -56,7 +56,7 @@ def byte_cases() -> Iterator[OneOperator]:
             ]
 
         given = {"k": 2, "expert_weight_bits": bits, "weights_prepacked": 0}
-        free = [E, wide // shared, wide, *[inner // shared] * E]
+        free = [E, wide, wide, *[inner] * E]
         yield OneOperator("QMoE", [rows, CHOICE, *layers(1)], [rows], free, given)
         swiglu = {**given, "activation_type": "swiglu", "swiglu_fusion": 1}
         case: list[Operand] = [rows, CHOICE, *layers(2)]
@@ -66,21 +66,20 @@ def byte_cases() -> Iterator[OneOperator]:
         yield OneOperator("QMoE", case, [rows], free, silent)
         block = 16
         case = [rows, CHOICE, *layers(2, block)]
-        each = block // shared
-        free = [E, wide, wide // block, *[each] * (wide // block)]
-        free += [*[inner // block] * E, *[each] * (inner // block) * E]
+        free = [E, wide, wide // block, *[block] * (wide // block)]
+        free += [*[inner // block] * E, *[block] * (inner // block) * E]
         yield OneOperator("QMoE", case, [rows], free, {**swiglu, "block_size": block})
     # Zero points of two hidden units share a byte, and those of two blocks do.
     zeros: list[Operand] = [None] * 3 + [draw_bytes(7, E, inner // 2), draw_bytes(8, E, wide // 2)]
-    pairs = [E, wide // 2, wide // 2, *[inner // 2] * E]
+    free = [E, wide, wide, *[inner] * E]
     given = {"k": 2, "expert_weight_bits": 4, "weights_prepacked": 0}
-    yield OneOperator("QMoE", [rows, CHOICE, *layers(1), *zeros], [rows], pairs, given)
+    yield OneOperator("QMoE", [rows, CHOICE, *layers(1), *zeros], [rows], free, given)
     zeros = [None] * 3 + [
         draw_bytes(7, E, inner, wide // block // 2),
         draw_bytes(8, E, wide, inner // block // 2),
     ]
-    free = [E, wide, *[each] * (wide // block)]
-    free += [*[inner // block // 2] * E, *[each] * (inner // block) * E]
+    free = [E, wide, wide // block, *[block] * (wide // block)]
+    free += [*[inner // block] * E, *[block] * (inner // block) * E]
     blocks = {**given, "block_size": block}
     yield OneOperator("QMoE", [rows, CHOICE, *layers(1, block), *zeros], [rows], free, blocks)
     prepacked: dict[str, Any] = {**given, "weights_prepacked": 1}

@@ -276,8 +276,8 @@ BLOCKS = [(zeros, flat) for zeros in (False, True) for flat in (False, True)]
 def blocks(zeros: bool, flat: bool) -> tuple[onnx.ModelProto, list[int]]:
     """Weights of four bits in three blocks of sixteen rows.
 
-    Blocks may change places, unless zero points pack two of them and leave one alone; bytes of a
-    block may, each with its two rows.
+    Rows of a block may change places, and blocks, unless zero points in one row leave the last byte
+    half full.
     """
     weights = {"a": w(C, 48), "b": u8(7, 3, 8), "scales": np.abs(w(7, 3)), "last": w(7, 3)}
     if flat:
@@ -292,7 +292,7 @@ def blocks(zeros: bool, flat: bool) -> tuple[onnx.ModelProto, list[int]]:
         helper.make_node("MatMulNBits", inputs, ["y"], domain="com.microsoft", **attributes),
         helper.make_node("MatMul", ["y", "last"], ["out"]),
     ]
-    return build_network(nodes, weights), [*([] if zeros else [3]), 7, 8, 8, 8]
+    return build_network(nodes, weights), [*([] if zeros and flat else [3]), 7, 16, 16, 16]
 
 
 ROTATIONS = [(turned, pairs) for turned in (4, 6) for pairs in (False, True)]
@@ -392,10 +392,7 @@ BLOCK_EMBEDDINGS = [(packed, zeros) for packed in (False, True) for zeros in (Fa
 
 
 def block_embedding(is_packed: bool, has_zeros: bool) -> tuple[onnx.ModelProto, list[int]]:
-    """Blocks of 16 numbers, four bits each, may change places, and so may bytes of a block.
-
-    Where zero points of two blocks share a byte, the two stay together.
-    """
+    """Blocks of 16 numbers, four bits each, may change places, and so may numbers of a block."""
     width, count = 64, 4
     kind = np.uint8 if is_packed else ml_dtypes.uint4
     table = RNG.integers(0, 256 if is_packed else 16, (9, width // 2 if is_packed else width))
@@ -416,10 +413,7 @@ def block_embedding(is_packed: bool, has_zeros: bool) -> tuple[onnx.ModelProto, 
     if has_zeros:
         weights["zeros"] = zeros.astype(kind)
     model = build_network(nodes, weights, 21, shape=(1, 5))
-    return model, [
-        count // 2 if is_packed and has_zeros else count,
-        *[len(table[0]) // count] * count,
-    ]
+    return model, [count, *[width // count] * count]
 
 
 def inverse() -> tuple[onnx.ModelProto, list[int]]:

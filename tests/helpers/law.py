@@ -9,12 +9,17 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import HealthCheck, settings
+from onnx import TensorProto
 
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.nodes import list_nodes
 from lady_onnx.runtime.sampling import draw_telling_samples
 from lady_onnx.runtime.sessions import open_session
 from lady_onnx.runtime.source import INPUT_SCALES
+
+HALF_STEPS = {TensorProto.FLOAT16: 2.0**-11, TensorProto.BFLOAT16: 2.0**-8}
+"""How far rounding to a type moves a number, relatively."""
 
 
 def examples(count: int) -> settings:
@@ -47,10 +52,12 @@ def holds(model: onnx.ModelProto, seed: int) -> bool:
 def sensitivity(model: onnx.ModelProto | str | Path, size: float = 1.0) -> float:
     """How far the outputs move, relatively, when inputs of a size change by one part in a million.
 
-    Near a pole of a tangent, or where a value is rounded on the way, another order of a sum may do
-    the same.
+    Near a pole of a tangent, or where a value is rounded to an integer on the way, another order of
+    a sum may do the same. Where values are rounded to half precision on the way, it may move them
+    by a step of that: inputs move as far.
     """
     graph = load_graph(model)
+    step = max([1e-6, *(HALF_STEPS.get(t, 0) for t in list_cast_types(graph.model))])
     running = open_session(graph)
     generator = np.random.default_rng(0)
     moves = [0.0]
@@ -59,7 +66,7 @@ def sensitivity(model: onnx.ModelProto | str | Path, size: float = 1.0) -> float
             k: (v * size).astype(v.dtype) if v.dtype.kind == "f" else v for k, v in plain.items()
         }
         moved = {
-            k: (v * (1 + 1e-6 * generator.standard_normal(v.shape))).astype(v.dtype)
+            k: (v * (1 + step * generator.standard_normal(v.shape))).astype(v.dtype)
             if v.dtype.kind == "f"
             else v
             for k, v in sample.items()
@@ -74,6 +81,12 @@ def sensitivity(model: onnx.ModelProto | str | Path, size: float = 1.0) -> float
                 )
             )
     return max(moves)
+
+
+def list_cast_types(model: onnx.ModelProto) -> list[int]:
+    """List the element types that values are cast to."""
+    casts = [a for n in list_nodes(model) if n.op_type == "Cast" for a in n.attribute]
+    return [a.i for a in casts if a.name == "to"]
 
 
 def check(model: onnx.ModelProto, expected: list[int], seed: int) -> None:

@@ -1,7 +1,8 @@
 """Products with, and rows of, weights whose blocks have scales of their own.
 
-Several numbers share a byte, and a permutation moves whole bytes. So numbers that share a byte stay
-together, bytes of a block may change places, and so may blocks with their scales.
+Numbers of a block may change places, and so may blocks with their scales. Where several numbers
+share a byte and not all that read the weight say so (`vocabulary.packing`), a permutation moves
+whole bytes, and numbers that share one stay together.
 
 Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md
 """
@@ -21,10 +22,14 @@ from .heads import Shape, find_operand
 
 
 def count_shared(length: int, size: int) -> int:
-    """Return how many numbers share a byte, by the numbers of an axis and its bytes.
+    """Return how many numbers each element of a weight holds.
+
+    Args:
+        length: the numbers along an axis.
+        size: the elements along it: bytes, or numbers where the file's bytes are shown apart.
 
     Raises:
-        UnknownStructureError: a number lies in two bytes, or the last byte is not full.
+        UnknownStructureError: a number lies in two elements, or the last one is not full.
     """
     if not size or length % size:
         raise UnknownStructureError("bytes that hold no whole numbers")
@@ -42,7 +47,12 @@ def require_whole_blocks(size: int, blocks: int) -> None:
 
 
 def tie_zero_points(
-    w: StepList, scales: tuple[str, Shape], zeros: tuple[str, Shape], axis: int, shared: int
+    w: StepList,
+    scales: tuple[str, Shape],
+    zeros: tuple[str, Shape],
+    axis: int,
+    bits: int,
+    is_flat: bool = False,
 ) -> None:
     """Add what ties scales of blocks to zero points, of which several share a byte.
 
@@ -54,15 +64,20 @@ def tie_zero_points(
         scales: the scales and their shape.
         zeros: the zero points, of a shape that differs along `axis` alone.
         axis: the axis of the blocks, counted from the front.
-        shared: how many zero points share a byte.
+        bits: the bits of a zero point.
+        is_flat: whether the zero points are written as one row.
     """
     (name, shape), (beside, packed) = scales, zeros
     names = [f"x{k}" for k in range(len(shape))]
     sides, sizes = [list(names), list(names)], {}
-    if shape[axis] == packed[axis] * shared > packed[axis]:
+    blocks, shared = shape[axis], 8 // bits
+    if packed[axis] > blocks and packed[axis] == shared * -(-blocks // shared) and not is_flat:
+        # What fills the last byte belongs to no block.
+        beside = w.move(beside, Take(axis, np.arange(blocks)))
+    elif blocks == packed[axis] * shared > packed[axis]:
         sides[0][axis], sides[1][axis] = "(c [y])", "c"
         sizes = {"y": shared}
-    elif shape[axis] != packed[axis]:
+    elif blocks != packed[axis]:
         # The last byte is not full, so that it is like no other.
         sides[0][axis], sides[1][axis] = "[c]", "[q]"
     left, right = (" ".join(side) for side in sides)
@@ -83,28 +98,50 @@ def multiply_blocks(
         places: the operands with its scales, its zero points and the bias of the columns; None for
             one that the operator does not have.
     """
-    name, shape = rows
-    columns, blocks, size = require_shape(node, first)
+    _, shape = rows
+    columns, blocks, _ = require_shape(node, first)
     zeros, bias = (find_operand(node, k) for k in places[1:])
     # Scales and zero points may be written as one row.
     scales = w.move(str(places[0]), Reshape((columns, blocks)))
-    left = " ".join(f"b{k}" for k in range(len(shape) - 1))
-    # Of a cut block columns are free all the same.
-    block = int(node.attributes["block_size"])
-    is_cut = shape[-1] != blocks * block or block % size > 0
-    sides = f"{left} [k], n [c] [p], n [c]" if is_cut else f"{left} (c p [z]), n c p, n c"
-    met = [name, str(first), scales]
+    y = w.combine(*_multiply_parts(w, node, rows, first, scales))
     if bias is not None:
-        sides += ", n"
-        met.append(str(places[2]))
-    sizes = {} if is_cut else {"z": block // size}
-    y = w.relate(f"{sides} -> {left} n", *met, **sizes)
+        left = " ".join(f"b{k}" for k in range(len(shape) - 1))
+        y = w.relate(f"{left} n, n -> {left} n", y, str(places[2]))
     if zeros is not None:
         packed = (columns, math.prod(zeros) // columns)
         laid = w.move(str(places[1]), Reshape(packed))
-        shared = 8 // int(node.attributes.get("bits", 4))
-        tie_zero_points(w, (scales, (columns, blocks)), (laid, packed), 1, shared)
+        bits = int(node.attributes.get("bits", 4))
+        tie_zero_points(
+            w, (scales, (columns, blocks)), (laid, packed), 1, bits, is_flat=len(zeros) == 1
+        )
     return y
+
+
+def _multiply_parts(
+    w: StepList, node: Node, rows: tuple[str, Shape], first: int, scales: str
+) -> list[str]:
+    """Add the products with the whole blocks of a weight, and with the last one if it is cut."""
+    name, shape = rows
+    _, blocks, size = require_shape(node, first)
+    left = " ".join(f"b{k}" for k in range(len(shape) - 1))
+    block, length = int(node.attributes["block_size"]), shape[-1]
+    whole, rest = divmod(length, block)
+    shared = block // size
+    if block % size or rest % shared or whole + (rest > 0) != blocks:
+        # Columns are free all the same.
+        return [w.relate(f"{left} [k], n [c] [p], n [c] -> {left} n", name, str(first), scales)]
+    text = f"{left} (c p [z]), n c p, n c -> {left} n"
+    if not rest:
+        return [w.relate(text, name, str(first), scales, z=shared)]
+    made = []
+    for start, stop, count in ((0, whole, size), (whole, blocks, rest // shared)):
+        if start == stop:
+            continue
+        numbers, taken = np.arange(start * block, min(stop * block, length)), np.arange(start, stop)
+        weight = w.move(w.move(str(first), Take(1, taken)), Take(2, np.arange(count)))
+        met = (w.move(name, Take(len(shape) - 1, numbers)), weight, w.move(scales, Take(1, taken)))
+        made.append(w.relate(text, *met, z=shared))
+    return made
 
 
 def find_product_shape(node: Node) -> list[Shape]:
@@ -174,26 +211,29 @@ def describe_float_block_product(node: Node) -> Kind:
 @register("MatMulBnb4", domain=MICROSOFT, shape=find_product_shape)
 def describe_flat_block_product(node: Node) -> Kind:
     """Blocks of a flattened weight with their scales, of rows or in rows, and bytes in each."""
-    # The operands: 0 A, 1 B, two numbers a byte, 2 absmax, a scale of each block.
+    # The operands: 0 A, 1 B, numbers of four bits, 2 absmax, a scale of each block.
     rows, inner = int(node.attributes["N"]), int(node.attributes["K"])
     block, shape, w = int(node.attributes["block_size"]), require_shape(node), StepList()
     left = " ".join(f"b{k}" for k in range(len(shape) - 1))
     if inner % 2 or (inner % block and block % inner) or (rows * inner) % block:
         raise UnknownStructureError("a block that ends inside a row")
+    shared = count_shared(rows * inner, math.prod(require_shape(node, 1)))
+    if shared not in (1, 2):
+        raise UnknownStructureError("numbers that are not of four bits")
     if inner % block == 0:
         outer, numbers, laid, scaled = "n", "c p [z]", "n c p", "n c"
-        wide: Shape = (rows, inner // block, block // 2)
+        wide: Shape = (rows, inner // block, block // shared)
         many: Shape = wide[:2]
     else:
         # Several rows have one scale.
         outer, numbers, laid, scaled = "m q", "p [z]", "m q p", "m"
-        wide = (rows * inner // block, block // inner, inner // 2)
+        wide = (rows * inner // block, block // inner, inner // shared)
         many = wide[:1]
     is_turned = bool(node.attributes.get("transB", 1))
     read, made = (numbers, outer) if is_turned else (outer, numbers)
     weight, scales = w.move("1", Reshape(wide)), w.move("2", Reshape(many))
     text = f"{left} ({read}), {laid}, {scaled} -> {left} {made}"
-    y = w.relate(text, "0", weight, scales, z=2)
+    y = w.relate(text, "0", weight, scales, z=shared)
     return w.finish(w.move(y, Reshape((*shape[:-1], rows if is_turned else inner))))
 
 
@@ -225,6 +265,7 @@ def describe_block_gather(node: Node) -> Kind:
     sides = ", ".join(" ".join(side) for side in (names, places, names))
     y = w.relate(f"{sides} -> {' '.join(made)}", "0", "1", scale, z=shared)
     if zeros is not None:
-        tie_zero_points(w, ("2", scales), ("3", zeros), axis, shared)
+        bits = int(node.attributes.get("bits", 4))
+        tie_zero_points(w, ("2", scales), ("3", zeros), axis, bits)
     numbers[gathered : gathered + 1] = require_shape(node, 1)
     return w.finish(w.move(y, Reshape(tuple(numbers))))

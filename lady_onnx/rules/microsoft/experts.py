@@ -13,7 +13,8 @@ from ..kinds import Kind, Node, Reshape, require_shape
 from ..plain_forms import MICROSOFT
 from ..registry import register
 from ..step_list import StepList
-from .blocks import require_whole_blocks, tie_zero_points
+from ..vocabulary.packing import find_packing
+from .blocks import count_shared, require_whole_blocks, tie_zero_points
 from .heads import Shape, find_operand
 
 
@@ -93,8 +94,7 @@ def _is_laid_out_plainly(node: Node) -> bool:
         if scales is None or weight[1] != scales[1]:
             return False
         # Of a square weight the shape does not tell.
-        sources = weight[2] * _count_shared_in(node, layer.weight, layer.scales)
-        if weight[1] == sources:
+        if weight[1] in (weight[2], weight[2] * _count_in_byte(node, layer)):
             return False
     return True
 
@@ -108,15 +108,14 @@ def _describe_layers(node: Node, layers: tuple[Layer, Layer, Layer]) -> Kind:
     experts, made, source = require_shape(node, second.weight)
     if made != shape[-1]:
         raise UnknownStructureError("weights whose results and sources have changed places")
-    inner = source * _count_shared_in(node, second.weight, second.scales)
-    parts, rest = divmod(require_shape(node, first.weight)[1], inner)
-    if rest:
-        raise UnknownStructureError("weights whose results and sources have changed places")
+    fusion = int(node.attributes.get("swiglu_fusion", 0))
+    parts = 2 if fusion else 1
+    inner, rest = divmod(require_shape(node, first.weight)[1], parts)
+    # Whether elements are bytes or numbers is told by their count.
+    if rest or inner not in (source, source * _count_in_byte(node, second)):
+        raise UnknownStructureError("weights of two layers that do not fit each other")
     hidden = _multiply(w, node, first, (x, rows), "n")
     if parts > 1:
-        fusion = int(node.attributes.get("swiglu_fusion", 0))
-        if not fusion:
-            raise UnknownStructureError("two parts of hidden units that are not told apart")
         side = "n e (j [f])" if fusion == 1 else "n e ([f] j)"
         hidden = w.relate(f"{side} -> n e j", hidden, f=parts)
     if find_operand(node, gate.weight) is not None:
@@ -129,13 +128,12 @@ def _describe_layers(node: Node, layers: tuple[Layer, Layer, Layer]) -> Kind:
     return w.finish(w.move(total, Reshape(shape)))
 
 
-def _count_shared_in(node: Node, weight: int, scales: int | None) -> int:
-    """Return how many numbers of a weight share a byte."""
-    if scales is None:
+def _count_in_byte(node: Node, layer: Layer) -> int:
+    """Return how many numbers of a weight share a byte in the file."""
+    if layer.scales is None:
         return 1
-    name = {2: "fc1", 5: "fc2", 8: "fc3"}[weight] + "_expert_weight_bits"
-    given = node.attributes.get(name, node.attributes.get("expert_weight_bits", 4))
-    return 8 // int(given)
+    packing = find_packing(MICROSOFT, node.operator, node.attributes, layer.weight)
+    return packing.count if packing is not None else 1
 
 
 def _multiply(w: StepList, node: Node, layer: Layer, rows: tuple[str, Shape], outer: str) -> str:
@@ -150,8 +148,8 @@ def _multiply(w: StepList, node: Node, layer: Layer, rows: tuple[str, Shape], ou
     """
     name, shape = rows
     weight, bias = require_shape(node, layer.weight), find_operand(node, layer.bias)
-    shared = _count_shared_in(node, layer.weight, layer.scales)
-    if shape[-1] != shared * weight[2]:
+    shared = count_shared(shape[-1], weight[2])
+    if shared not in (1, _count_in_byte(node, layer)):
         raise UnknownStructureError("weights whose results and sources have changed places")
     sides, met, sizes = (
         [f"{outer} (c p [z])", "e o (c p)"],
@@ -177,5 +175,5 @@ def _multiply(w: StepList, node: Node, layer: Layer, rows: tuple[str, Shape], ou
         beside = w.move(str(layer.zeros), Reshape(packed))
         # Without blocks the zero points of several results share a byte.
         axis = 1 if len(zeros) == 2 else 2
-        tie_zero_points(w, (laid, wide), (beside, packed), axis, shared)
+        tie_zero_points(w, (laid, wide), (beside, packed), axis, 8 // _count_in_byte(node, layer))
     return y

@@ -16,6 +16,12 @@ IDENTITY = "Identity"
 QUANTIZE_LINEAR = "QuantizeLinear"
 """Rounds floats to integers. A graph that has it is meant to be run in integers."""
 
+EXACTNESS, EXACT = "accuracy_level", 1
+"""The attribute that lets a kernel round operands on its way, and its value for none of that.
+
+It is a hint for kernels, and says nothing of what a node computes.
+"""
+
 REORDER_INPUT = "ReorderInput"
 """Lays channels of a map out in blocks, as many in each as suit the processor."""
 
