@@ -12,10 +12,17 @@ import onnx.numpy_helper
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from ..errors import LadyError, to_one_line
-from ..rules.vocabulary.packing import BYTE_BITS, Packing, find_packing
-from ..rules.vocabulary.structure import CONSTANT, IDENTITY
+from ..rules.vocabulary.packing import BYTE_BITS, PACKED_OPERANDS, Packing, find_packing
+from ..rules.vocabulary.structure import CONSTANT, IDENTITY, normalise_domain
 from ..rules.vocabulary.types import PACKED_TYPES
-from .nodes import list_captured_names, prefix_of_body, prefix_of_function, read_attributes
+from .nodes import (
+    find_live_nodes,
+    list_captured_names,
+    prefix_of_body,
+    prefix_of_function,
+    read_attributes,
+    sort_topologically,
+)
 
 TYPE_OF_VALUE_ATTRIBUTE = {
     "value": AttributeProto.TENSOR,
@@ -212,6 +219,8 @@ def _list_shifts(packing: Packing) -> list[int]:
 def find_packings(model: ModelProto, tensors: Mapping[str, TensorProto]) -> dict[str, Packing]:
     """Find the weights of bytes in which all readers find several numbers, in the same way.
 
+    Nodes on which no output depends do not count.
+
     Args:
         model: the model.
         tensors: its weights by name.
@@ -223,7 +232,11 @@ def find_packings(model: ModelProto, tensors: Mapping[str, TensorProto]) -> dict
     graph = model.graph
     said: dict[str, set[Packing | None]] = defaultdict(set)
     aliases: dict[str, str] = {}
-    for node in graph.node:
+    # Where nothing packs, which is nearly everywhere, no node is sorted.
+    if not any((normalise_domain(n.domain), n.op_type) in PACKED_OPERANDS for n in graph.node):
+        return {}
+    ends = [o.name for o in graph.output]
+    for node in find_live_nodes(sort_topologically(graph.node), ends):
         if node.op_type == IDENTITY and node.input and node.output:
             aliases[node.output[0]] = node.input[0]
             continue
@@ -232,8 +245,8 @@ def find_packings(model: ModelProto, tensors: Mapping[str, TensorProto]) -> dict
             said[name].add(find_packing(node.domain, node.op_type, attributes, operand))
         for name in list_captured_names(node):
             said[name].add(None)
-    for value in graph.output:
-        said[value.name].add(None)
+    for name in ends:
+        said[name].add(None)
     for name in list(said):
         root, passed = name, set()
         while root in aliases and root not in passed:

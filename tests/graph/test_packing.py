@@ -132,3 +132,10 @@ def test_a_copy_of_other_numbers_is_told_by_its_numbers() -> None:
     result = lady.resync(model, lady.permute(other, seed=5).model)
     assert result.verdict not in ("identical", "permuted")
     assert result.max_weight_difference == 4
+
+
+def test_a_node_that_nothing_needs_does_not_count() -> None:
+    model = build()
+    shuffled = lady.permute(model, seed=3).model
+    shuffled.graph.node.append(helper.make_node("Shape", ["b"], ["unused"]))
+    assert lady.check(model, shuffled).verdict == "permuted"
