@@ -19,7 +19,7 @@ from lady_onnx.graph.files import open_atomically
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import map_weights
 from lady_onnx.matching.evidence.scores import compute_similarities
-from lady_onnx.pipeline.picture import draw_matrices
+from lady_onnx.picture import draw_matrices
 from tests.helpers import real
 
 GROUP = "model.4.cv2.conv.weight:0"

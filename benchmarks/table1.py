@@ -49,7 +49,7 @@ from lady_onnx.groups.rows import take_rows
 from lady_onnx.matching.evidence.scores import compute_cosines
 from lady_onnx.matching.incoming import find_incoming_slots
 from lady_onnx.numerics import as_finite
-from lady_onnx.pipeline.picture import draw_matrices
+from lady_onnx.picture import draw_matrices
 from lady_onnx.runtime.comparing.data import read_data
 from lady_onnx.runtime.comparing.metrics import compute_metric
 from lady_onnx.runtime.sessions import open_session, run_sample

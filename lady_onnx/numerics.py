@@ -10,6 +10,8 @@ import numpy as np
 
 MIN_DIVISOR = 1e-30
 """Stands for zero where a fraction is divided by it."""
+CHUNK_ELEMENTS = 1 << 22
+"""The number of elements that are converted at once."""
 
 
 def as_finite(array: np.ndarray) -> np.ndarray:
@@ -36,10 +38,44 @@ def is_same(a: np.ndarray, b: np.ndarray) -> bool:
     """
     if a.dtype != b.dtype or a.shape != b.shape:
         return False
+    if a is b or (a.ctypes.data == b.ctypes.data and a.strides == b.strides):
+        return True
     if a.dtype.hasobject:
         return bool((a == b).all())
     flat_a, flat_b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
     return bool(np.array_equal(flat_a, flat_b))
+
+
+def view_bits(array: np.ndarray) -> np.ndarray:
+    """Return an array's bits as integers, where it has a fixed width; else the array itself.
+
+    Zeros of either sign are equal as numbers, and different as bits.
+    """
+    if array.dtype.kind not in "OSU" and array.dtype.itemsize in (1, 2, 4, 8):
+        return array.view(f"u{array.dtype.itemsize}")
+    return array
+
+
+def has_nan(array: np.ndarray) -> bool:
+    """Tell whether an array of floats holds a NaN; False for other types."""
+    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
+        return False
+    flat = array.reshape(-1)
+    chunks = (flat[k : k + CHUNK_ELEMENTS] for k in range(0, flat.size, CHUNK_ELEMENTS))
+    return any(bool(np.isnan(chunk.astype(np.float32, copy=False)).any()) for chunk in chunks)
+
+
+def assign_optimally(table: np.ndarray, maximize: bool = False) -> np.ndarray:
+    """Return for each row its column, so that the sum of the numbers that are met is the least.
+
+    Args:
+        table: float [rows, columns], no more rows than columns.
+        maximize: whether the sum is the largest instead.
+    """
+    # scipy's optimisers take half a second to load, and few models need them
+    from scipy.optimize import linear_sum_assignment
+
+    return linear_sum_assignment(table, maximize=maximize)[1]
 
 
 def mix_bits(x: np.ndarray | np.uint64 | int) -> np.ndarray:

@@ -19,6 +19,7 @@ import numpy as np
 from onnx import NodeProto
 
 from .. import rules
+from ..rules.vocabulary.structure import normalise_domain
 from .labels.equations import plan_equation
 from .labels.facts import Facts
 from .labels.roles import (
@@ -135,7 +136,7 @@ class ValueNumbering:
                 return
             case rules.Movement():
                 self._number_movements(node, kind, operands, results)
-            case _ if node.op_type == COPY_OPERATOR:
+            case _ if node.op_type == COPY_OPERATOR and not normalise_domain(node.domain):
                 self.numbers[node.output[0]] = self.find_number(node.input[0])
             case _ if self._keeps_units_apart(kind, operands):
                 self._number_computation(node, operands)

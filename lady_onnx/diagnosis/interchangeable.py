@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.optimize import linprog
 
 from ..groups.model import Group
 from ..groups.permutations import Arrays
@@ -94,6 +93,9 @@ def _is_silenced(scales: np.ndarray, own: np.ndarray, faint: np.ndarray) -> bool
     kept = scales[:, own & ~faint].T
     fewer = np.concatenate([-scales[:, own & faint].T, scales[:, ~own].T])
     limits = np.concatenate([np.zeros((own & faint).sum()), -np.ones((~own).sum())])
+    # it takes half a second to load, and few models need it
+    from scipy.optimize import linprog
+
     found = linprog(
         np.zeros(len(scales)),
         fewer,

@@ -7,10 +7,9 @@ rewritten: nodes, names, opsets and metadata leave as they came.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,14 +17,15 @@ import onnx
 import onnx.numpy_helper
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from ..errors import LadyError, OutputError, to_one_line
+from ..errors import LadyError, to_one_line
+from ..numerics import has_nan, view_bits
 from ..rules.vocabulary.packing import Packing
 from ..rules.vocabulary.types import KNOWN_TYPES
-from .external import is_external, locate_data, map_data, write_data
-from .files import open_atomically
+from .external import DataFiles, is_external
+from .files import write_model
 from .nodes import sort_topologically
 from .states import NO_STATES, State, find_states, list_unit_axes, read_given_states
-from .values import has_nan, is_constant_along, view_bits
+from .values import is_constant_along
 from .weights import (
     find_packings,
     list_weights,
@@ -35,8 +35,6 @@ from .weights import (
     write_values,
 )
 
-PROTOBUF_LIMIT = 2**31 - 1
-"""The number of bytes of a message that protobuf writes at most."""
 METADATA_KEY = "lady_onnx"
 """The metadata entry of a model that says what was done to it."""
 
@@ -50,8 +48,6 @@ class Graph:
         left: the bytes, uint8 [size], of weights that were left out of `model`.
         given_states: `OUTPUT=INPUT` each: outputs that are fed back as inputs; `none` where names
             are not to be believed.
-        is_packed: whether weights lie in `model` as operators read them, several numbers in a byte
-            where they want it so. A normal form has every number by itself.
 
     Raises:
         LadyError: two weights have one name, or the type or shape of a weight cannot be read.
@@ -63,7 +59,7 @@ class Graph:
         tensors: every initializer by its name, and every Constant node's tensor by the name of its
             output; those of a subgraph as `node/attribute/name`, those of a local function as
             `domain.function/name`.
-        given_states, is_packed: as given.
+        given_states: as given.
     """
 
     def __init__(
@@ -72,18 +68,17 @@ class Graph:
         path: Path | None = None,
         left: Mapping[str, np.ndarray] | None = None,
         given_states: Sequence[str] = (),
-        is_packed: bool = True,
     ):
         self.model = model
         self.path = path
         self.folder = path.parent if path else None
         self.tensors: dict[str, TensorProto] = {}
         self._left = dict(left or {})
+        self._data = DataFiles(self.folder)
         self._changed: dict[str, np.ndarray] = {}
         # What was asked before a weight was replaced is not forgotten: replace weights of copies.
         self._constant_along: dict[str, list[bool]] = {}
         self.given_states = given_states
-        self.is_packed = is_packed
         for name, tensor, _ in list_weights(model):
             if name in self.tensors:
                 what = f"two weights are called '{name}'; give the nodes that hold them other names"
@@ -148,14 +143,14 @@ class Graph:
     @property
     def files(self) -> set[Path]:
         """The files that the model lies in, its external data among them."""
-        found = {locate_data(tensor, self.folder) for tensor in self.tensors.values()}
-        found.add(self.path.resolve() if self.path else None)
-        return {file for file in found if file is not None}
+        return self._data.locate(self.tensors.values()) | (
+            {self.path.resolve()} if self.path else set()
+        )
 
     @functools.cached_property
     def _packings(self) -> Mapping[str, Packing]:
         """By weight of bytes how several numbers share each, as all its readers say."""
-        return find_packings(self.model, self.tensors) if self.is_packed else {}
+        return find_packings(self.model, self.tensors)
 
     def opset(self, domain: str = "") -> int:
         """Return the version of a domain's operator set, 1 where the model imports none."""
@@ -175,9 +170,16 @@ class Graph:
         Raises:
             LadyError: the values cannot be read.
         """
+        array = self.stored_array(name)
+        return unpack_numbers(array, self._packings[name]) if name in self._packings else array
+
+    def stored_array(self, name: str) -> np.ndarray:
+        """Return the weight `name` as the file has it, be it several numbers in a byte.
+
+        Raises:
+            LadyError: the values cannot be read.
+        """
         array = self._view_array(name)
-        if name in self._packings:
-            return unpack_numbers(array, self._packings[name])
         # Weights may begin anywhere in a file, and processors are slow on numbers out of alignment.
         return array if name in self._changed or array.flags.aligned else array.copy()
 
@@ -189,7 +191,7 @@ class Graph:
         try:
             if is_external(tensor):
                 where = f"{self.name}: external data of weight '{name}'"
-                return shape_bytes(tensor, map_data(tensor, self.folder, where))
+                return shape_bytes(tensor, self._data.read(tensor, where))
             if name in self._left:
                 return shape_bytes(tensor, self._left[name])
             if tensor.HasField("raw_data"):
@@ -209,7 +211,11 @@ class Graph:
         if shape != array.shape or data_type != self.tensors[name].data_type:
             raise ValueError(f"'{name}' keeps its shape {shape} and its dtype")
         packing = self._packings.get(name)
-        self._changed[name] = array if packing is None else pack_numbers(array, packing)
+        self.store(name, array if packing is None else pack_numbers(array, packing))
+
+    def store(self, name: str, array: np.ndarray) -> None:
+        """Give the weight `name` the values of an array like that of `stored_array`."""
+        self._changed[name] = array
 
     def constant_along(self, name: str, axis: int) -> bool:
         """Tell whether the weight `name` is constant along an axis, bit for bit."""
@@ -237,8 +243,8 @@ class Graph:
 
         What is not replaced is shared.
         """
-        twin = Graph(self.model, self.path, self._left, self.given_states, self.is_packed)
-        twin._changed = dict(self._changed)
+        twin = Graph(self.model, self.path, self._left, self.given_states)
+        twin._changed, twin._data = dict(self._changed), self._data
         return twin
 
     def to_model(self, note: str) -> ModelProto:
@@ -266,30 +272,9 @@ class Graph:
         Raises:
             OutputError: the file would replace the input's external data, or cannot be written.
         """
-        model = _copy_with_note(self.model, note)
-        weights = list(list_weights(model))
-        external = [(name, tensor) for name, tensor, _ in weights if is_external(tensor)]
-        for name, tensor, holder in weights:
-            if (name in self._changed or name in self._left) and not is_external(tensor):
-                write_values(tensor, holder, self._view_array(name))
-        data = path.with_name(path.name + ".data")
-        taken = {locate_data(tensor, self.folder) for tensor in self.tensors.values()}
-        for place in (path, data) if external else (path,):
-            if place.resolve() in taken:
-                what = f"'{place.name}' is the input's external data; choose another name"
-                raise OutputError(f"{path}: {what}")
-        with contextlib.ExitStack() as stack:
-            # Entered first, it is renamed last: a model never appears before its data.
-            file = stack.enter_context(open_atomically(path))
-            if external:
-                data_file = stack.enter_context(open_atomically(data))
-                write_data(
-                    data_file, data.name, external, self._view_array, frozenset(self._changed)
-                )
-            if model.ByteSize() > PROTOBUF_LIMIT:
-                what = "over 2 GB without external data; save the input with external data first"
-                raise LadyError(f"{path}: {what}")
-            file.write(model.SerializeToString())
+        written = {*self._changed, *self._left}
+        taken = self._data.locate(self.tensors.values())
+        write_model(_copy_with_note(self.model, note), path, written, self._view_array, taken)
 
 
 def _copy_with_note(source: ModelProto, note: str) -> ModelProto:
@@ -304,22 +289,27 @@ def _copy_with_note(source: ModelProto, note: str) -> ModelProto:
     return model
 
 
-class _WeightMapping(Mapping[str, np.ndarray]):
-    """The weights of a graph, read when they are asked for."""
+class WeightMapping(Mapping[str, np.ndarray]):
+    """Weights by name, read whenever they are asked for, so that none of them stays in memory.
 
-    def __init__(self, graph: Graph):
-        self._graph = graph
+    Args:
+        names: the names.
+        read: returns the weight of a name.
+    """
+
+    def __init__(self, names: Collection[str], read: Callable[[str], np.ndarray]):
+        self._names, self._read = names, read
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._graph.array(name)
+        return self._read(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._graph.tensors)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._graph.tensors)
+        return len(self._names)
 
 
 def map_weights(graph: Graph) -> Mapping[str, np.ndarray]:
     """Return the weights of a graph by name, read when they are asked for."""
-    return _WeightMapping(graph)
+    return WeightMapping(graph.tensors, graph.array)

@@ -8,8 +8,6 @@ CORNER_SIZE = 4
 """The length of the corner that is compared before a whole weight is read."""
 STEP_GROWTH = 4
 """How much longer each run of positions is than the one before, while a weight is compared."""
-CHUNK_ELEMENTS = 1 << 22
-"""The number of elements that are converted at once."""
 
 
 def is_constant_along(array: np.ndarray, axis: int) -> bool:
@@ -41,22 +39,3 @@ def is_constant_along(array: np.ndarray, axis: int) -> bool:
             return False
         start, step = start + step, step * STEP_GROWTH
     return True
-
-
-def view_bits(array: np.ndarray) -> np.ndarray:
-    """Return an array's bits as integers, where it has a fixed width; else the array itself.
-
-    Zeros of either sign are equal as numbers, and different as bits.
-    """
-    if array.dtype.kind not in "OSU" and array.dtype.itemsize in (1, 2, 4, 8):
-        return array.view(f"u{array.dtype.itemsize}")
-    return array
-
-
-def has_nan(array: np.ndarray) -> bool:
-    """Tell whether an array of floats holds a NaN; False for other types."""
-    if array.dtype.kind != "f" and array.dtype.name != "bfloat16":
-        return False
-    flat = array.reshape(-1)
-    chunks = (flat[k : k + CHUNK_ELEMENTS] for k in range(0, flat.size, CHUNK_ELEMENTS))
-    return any(bool(np.isnan(chunk.astype(np.float32, copy=False)).any()) for chunk in chunks)

@@ -49,6 +49,9 @@ VALUE_FIELDS = (
 )
 """Fields of a tensor that may hold its values, beside the raw bytes."""
 
+MIN_LARGE_ELEMENTS = 1 << 12
+"""A weight of fewer elements is copied without a thought."""
+
 Holder = NodeProto | SparseTensorProto | None
 """What a weight's tensor is made from: a Constant node, a sparse tensor, or nothing else."""
 
@@ -162,11 +165,34 @@ def write_values(tensor: TensorProto, holder: Holder, array: np.ndarray) -> None
         value = onnx.helper.make_attribute("value", onnx.numpy_helper.from_array(array))
         holder.attribute[0].CopyFrom(value)
         return
-    new = onnx.numpy_helper.from_array(array, tensor.name)
-    for field in VALUE_FIELDS:
+    clear_values(tensor)
+    tensor.raw_data = encode_values(tensor, array).tobytes()
+
+
+def clear_values(tensor: TensorProto) -> None:
+    """Remove all values of a tensor, wherever it has them."""
+    for field in (*VALUE_FIELDS, "raw_data", "data_location"):
         tensor.ClearField(field)
-    tensor.ClearField("data_location")
-    tensor.raw_data = new.raw_data
+
+
+def encode_values(tensor: TensorProto, array: np.ndarray) -> np.ndarray:
+    """Return the bytes of a weight's values, as a file has them.
+
+    Args:
+        tensor: says the type.
+        array: the values.
+
+    Returns:
+        uint8 [size]; a view of `array` where that has no gaps.
+    """
+    if tensor.data_type in PACKED_TYPES:
+        return np.frombuffer(onnx.numpy_helper.from_array(array).raw_data, np.uint8)
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def is_large(tensor: TensorProto) -> bool:
+    """Tell whether a weight has so many numbers that it is not copied without need."""
+    return tensor.data_type != TensorProto.STRING and math.prod(tensor.dims) >= MIN_LARGE_ELEMENTS
 
 
 def unpack_numbers(array: np.ndarray, packing: Packing) -> np.ndarray:
@@ -187,7 +213,7 @@ def unpack_numbers(array: np.ndarray, packing: Packing) -> np.ndarray:
     for place, shift in enumerate(shifts):
         np.right_shift(array, shift, out=numbers[..., place])
     numbers &= (1 << packing.bits) - 1
-    return numbers.reshape(*array.shape[:-1], -1)
+    return numbers.reshape(*array.shape[:-1], array.shape[-1] * packing.count)
 
 
 def pack_numbers(array: np.ndarray, packing: Packing) -> np.ndarray:
@@ -203,7 +229,7 @@ def pack_numbers(array: np.ndarray, packing: Packing) -> np.ndarray:
     >>> pack_numbers(np.array([1, 2, 3, 4], np.uint8), Packing(4, is_high_first=True))
     array([18, 52], dtype=uint8)
     """
-    numbers = array.reshape(*array.shape[:-1], -1, packing.count)
+    numbers = array.reshape(*array.shape[:-1], array.shape[-1] // packing.count, packing.count)
     bytes_ = np.zeros(numbers.shape[:-1], np.uint8)
     for place, shift in enumerate(_list_shifts(packing)):
         bytes_ |= numbers[..., place] << np.uint8(shift)
@@ -235,24 +261,25 @@ def find_packings(model: ModelProto, tensors: Mapping[str, TensorProto]) -> dict
     # Where nothing packs, which is nearly everywhere, no node is sorted.
     if not any((normalise_domain(n.domain), n.op_type) in PACKED_OPERANDS for n in graph.node):
         return {}
+    called = {(normalise_domain(f.domain), f.name) for f in model.functions}
     ends = [o.name for o in graph.output]
     for node in find_live_nodes(sort_topologically(graph.node), ends):
-        if node.op_type == IDENTITY and node.input and node.output:
-            aliases[node.output[0]] = node.input[0]
+        operator = normalise_domain(node.domain), node.op_type
+        # A local function goes by any name, and what it reads is in its body.
+        is_called = operator in called
+        if operator == ("", IDENTITY) and not is_called:
+            # operands come before results, so that a chain of aliases is followed as it is built
+            aliases[node.output[0]] = aliases.get(node.input[0], node.input[0])
             continue
         attributes = read_attributes(node) if node.domain else {}
         for operand, name in enumerate(node.input):
-            said[name].add(find_packing(node.domain, node.op_type, attributes, operand))
+            root = aliases.get(name, name)
+            packing = None if is_called else find_packing(*operator, attributes, operand)
+            said[root].add(packing)
         for name in list_captured_names(node):
-            said[name].add(None)
+            said[aliases.get(name, name)].add(None)
     for name in ends:
-        said[name].add(None)
-    for name in list(said):
-        root, passed = name, set()
-        while root in aliases and root not in passed:
-            passed.add(root)
-            root = aliases[root]
-        said[root] |= said[name]
+        said[aliases.get(name, name)].add(None)
     found = {}
     for name, tensor in tensors.items():
         (packing, *others) = said.get(name) or (None,)

@@ -1,4 +1,4 @@
-"""Protobuf's wire format, as far as it takes to read a model without copying its weights.
+"""Protobuf's wire format, as far as it takes to read and write a model without copying weights.
 
 What is read here is what protobuf reads. Where a message is not written in the one plain way (a
 field of another wire type, a field twice that may stand once, values in two places), nothing is
@@ -9,7 +9,12 @@ Source: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+Piece = bytes | memoryview
+"""Bytes that can be written."""
 
 MIN_LARGE_BYTES = 1 << 12
 """Weights of fewer bytes stay where they are."""
@@ -124,6 +129,61 @@ def _shorten_tensor(data: bytes, start: int, end: int, found: Places) -> list[by
         raise ValueError("two weights of one name")
     found[name] = raw_start, raw_end
     return [data[start:tag], data[raw_end:end]]
+
+
+def join_large_weights(data: bytes, weights: Mapping[str, np.ndarray]) -> Iterator[Piece]:
+    """Yield a serialized model in pieces, with the raw bytes of weights put into it.
+
+    Args:
+        data: the serialized model, as protobuf writes it, in which the main graph's tensors of
+            these names have no values.
+        weights: by name the bytes to put in, uint8 [size].
+    """
+    yield from _lengthen_message(data, 0, len(data), (GRAPH_FIELD, INITIALIZER_FIELD), weights)[1]
+
+
+def _lengthen_message(
+    data: bytes, start: int, end: int, path: tuple[int, ...], weights: Mapping[str, np.ndarray]
+) -> tuple[int, list[Piece]]:
+    """Return the length and the pieces of a message with weights put into it.
+
+    Args:
+        data: the serialized model.
+        start: where the message begins.
+        end: where it ends.
+        path: the numbers of the fields that lead from the message to its tensors.
+        weights: as in `join_large_weights`.
+    """
+    pieces: list[Piece] = []
+    done, total = start, end - start
+    for number, _, tag, low, high in _list_wire_fields(data, start, end):
+        if number != path[0]:
+            continue
+        length, inner = (
+            _lengthen_message(data, low, high, path[1:], weights)
+            if path[1:]
+            else _lengthen_tensor(data, low, high, weights)
+        )
+        head = _encode_varint(number << 3 | BYTES) + _encode_varint(length)
+        pieces += [data[done:tag], head, *inner]
+        total += len(head) + length - (high - tag)
+        done = high
+    return total, [*pieces, data[done:end]]
+
+
+def _lengthen_tensor(
+    data: bytes, start: int, end: int, weights: Mapping[str, np.ndarray]
+) -> tuple[int, list[Piece]]:
+    """Return the length and the pieces of a tensor, with its raw bytes if they are given."""
+    fields = list(_list_wire_fields(data, start, end))
+    name = next((data[low:high].decode() for n, _, _, low, high in fields if n == NAME_FIELD), "")
+    if name not in weights:
+        return end - start, [data[start:end]]
+    raw = weights[name]
+    # Fields stand in the order of their numbers, as protobuf itself writes them.
+    at = next((tag for number, _, tag, _, _ in fields if number > RAW_DATA_FIELD), end)
+    head = _encode_varint(RAW_DATA_FIELD << 3 | BYTES) + _encode_varint(raw.size)
+    return end - start + len(head) + raw.size, [data[start:at], head, raw.data, data[at:end]]
 
 
 def _list_wire_fields(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .model import Group
+from .model import Group, Slot
 
 Arrays = Mapping[str, np.ndarray]
 """Weights by name."""
@@ -31,16 +31,60 @@ def permute_arrays(
         permutations: the permutations; a group without one keeps its order.
     """
     changed: dict[str, np.ndarray] = {}
+    for name, moved in list_moved_slots(groups, permutations).items():
+        array = np.asarray(arrays[name])
+        orders = compose_axes(moved, array.shape)
+        if orders is None:
+            # copied once, and then changed in place by every group that touches it
+            array = np.array(array)
+            for slot, permutation in moved:
+                slot.permute(array, permutation)
+        else:
+            # however many groups lie along an axis, its elements move once
+            for axis, order in orders.items():
+                array = array.take(order, axis)
+        changed[name] = array
+    return changed
+
+
+def list_moved_slots(
+    groups: Sequence[Group], permutations: Permutations
+) -> dict[str, list[tuple[Slot, np.ndarray]]]:
+    """List by weight the slots that permutations move, each with its permutation.
+
+    Args:
+        groups: the groups, inner ones first: slots of a weight are moved in this order.
+        permutations: the permutations; a group without one keeps its order.
+    """
+    found: dict[str, list[tuple[Slot, np.ndarray]]] = {}
     for group in groups:
         permutation = permutations.get(group.id)
-        if permutation is None or (permutation == np.arange(group.size)).all():
-            continue
-        for slot in group.slots:
-            # Copied once, and then changed in place by every group that touches it.
-            if slot.initializer not in changed:
-                changed[slot.initializer] = np.array(arrays[slot.initializer])
-            slot.permute(changed[slot.initializer], permutation)
-    return changed
+        if permutation is not None and (permutation != np.arange(group.size)).any():
+            for slot in group.slots:
+                found.setdefault(slot.initializer, []).append((slot, permutation))
+    return found
+
+
+def compose_axes(
+    moved: Sequence[tuple[Slot, np.ndarray]], shape: Sequence[int]
+) -> dict[int, np.ndarray] | None:
+    """Compose what permutations do to a weight, axis by axis.
+
+    Args:
+        moved: the slots that move, each with its permutation.
+        shape: the weight's shape.
+
+    Returns:
+        By axis, int64 [length]: position j of the result is position `order[j]` of the input. None
+        where what moves along one axis hangs on the place along another.
+    """
+    if any(slot.within for slot, _ in moved):
+        return None
+    orders: dict[int, np.ndarray] = {}
+    for slot, permutation in moved:
+        order = orders.setdefault(slot.axis, np.arange(shape[slot.axis]))
+        Slot(slot.initializer, 0, slot.index).permute(order, permutation)
+    return orders
 
 
 class Nesting:

@@ -7,8 +7,8 @@ solver, which takes cubic time, where that gives up.
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
+from ..numerics import assign_optimally
 from .evidence.scores import MAX_DENSE_UNITS, MAX_SCORE
 from .sparse_assignment import assign_sparsely
 
@@ -37,7 +37,7 @@ def assign_rows(scores: np.ndarray) -> np.ndarray:
         if len(scores) > MAX_DENSE_UNITS
         else None
     )
-    return linear_sum_assignment(scores, maximize=True)[1] if found is None else found
+    return assign_optimally(scores, maximize=True) if found is None else found
 
 
 def choose_best_columns(scores: np.ndarray) -> np.ndarray:

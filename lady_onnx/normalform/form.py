@@ -83,7 +83,7 @@ class Form:
         changed: dict[str, np.ndarray] = {}
         is_written: dict[str, np.ndarray] = {}
         for name, leaf in self.leaves.items():
-            array = form.array(name)
+            array = form.stored_array(name)
             if leaf.origin is None or leaf.origin[0] not in self.source.tensors:
                 if not is_same(array, leaf.array):
                     return None
@@ -91,7 +91,7 @@ class Form:
             weight, read_places = leaf.origin
             where = read_places().ravel()
             if weight not in changed:
-                changed[weight] = np.array(self.source.array(weight))
+                changed[weight] = np.array(self.source.stored_array(weight))
                 is_written[weight] = np.zeros(changed[weight].size, bool)
             # a view, so that what is written into it is in the weight
             flat, written = changed[weight].reshape(-1), is_written[weight]
@@ -104,8 +104,8 @@ class Form:
             flat[where] = new
             written[where] = True
         for weight, array in changed.items():
-            if not is_same(array, self.source.array(weight)):
-                result.replace(weight, array)
+            if not is_same(array, self.source.stored_array(weight)):
+                result.store(weight, array)
         return result
 
 
@@ -163,7 +163,7 @@ def _write_form(graph: Graph, reader: Reader, ends: Sequence[Term]) -> Form:
         if value.name in values:
             declared.setdefault(values[value.name], []).append(value.type)
     return Form(
-        Graph(model, graph.path, given_states=graph.settled_states, is_packed=False),
+        Graph(model, graph.path, given_states=graph.settled_states),
         graph,
         writer.leaves,
         tuple(writer.places),

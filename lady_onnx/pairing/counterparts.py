@@ -70,7 +70,7 @@ class Link:
         """
         place = self.places[name]
         array = (graph or self.suspect).array(place.name)
-        if self._has_same_layout:
+        if self.has_same_layout:
             return array
         # axes of one may differ: in a skeleton, weights agree in their longer axes alone
         if place.is_transposed and np.squeeze(array).ndim == 2:
@@ -87,14 +87,14 @@ class Link:
         """
         place = self.places[name]
         old = graph.array(place.name)
-        if not self._has_same_layout:
+        if not self.has_same_layout:
             if place.is_transposed and np.squeeze(array).ndim == 2:
                 array = np.swapaxes(np.squeeze(array), 0, 1)
             array = self._cast(np.ascontiguousarray(array).reshape(old.shape), old)
         graph.replace(place.name, array)
 
     @property
-    def _has_same_layout(self) -> bool:
+    def has_same_layout(self) -> bool:
         """Whether weights that stand for each other have one layout and one type."""
         return self.alike or self.forms is not None
 
@@ -104,7 +104,7 @@ class Link:
             return False
         if name not in self.places:
             return True
-        if self._has_same_layout:
+        if self.has_same_layout:
             return self.suspect.constant_along(self.places[name].name, axis)
         array = self.array(name)
         return bool((array == array.take([0], axis)).all()) if array.size else True
@@ -321,7 +321,7 @@ def _copy_shared_weights(form: Form, paired_names: Iterable[str]) -> Form:
             used.add(name)
     return replace(
         form,
-        graph=Graph(model, form.graph.path, given_states=form.graph.given_states, is_packed=False),
+        graph=Graph(model, form.graph.path, given_states=form.graph.given_states),
         leaves=leaves,
     )
 

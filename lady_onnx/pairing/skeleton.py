@@ -12,12 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ..errors import ArchitectureError
 from ..graph.model import Graph
 from ..graph.nodes import pair_by_name
-from ..numerics import MIN_DIVISOR, as_finite
+from ..numerics import MIN_DIVISOR, as_finite, assign_optimally
 from ..rules.vocabulary.types import HALF_TYPES
 from .node_classes import classify_nodes
 from .weighted_nodes import Skeleton, WeightedNode, build_skeleton
@@ -100,7 +99,7 @@ def _pair_weights(one: Skeleton, two: Skeleton) -> dict[str, Place]:
             costs += ROUTE_MISMATCH_COST * np.array(
                 [[len(one.routes[i] ^ two.routes[j]) for j in b] for i in a]
             )
-            b = [b[j] for j in linear_sum_assignment(costs)[1]]
+            b = [b[j] for j in assign_optimally(costs)]
         for i, j in zip(a, b, strict=True):
             pairs = zip(one.nodes[i].weights, two.nodes[j].weights, strict=True)
             for (name, is_transposed), (other, is_other_transposed) in pairs:

@@ -16,10 +16,10 @@ from ..graph.loading import load_graph
 from ..graph.model import Graph, map_weights
 from ..groups.permutations import Nesting, invert_permutations
 from ..matching.evidence.scores import compute_similarities
+from ..picture import draw_matrices
 from ..reporting import Report
 from ..runtime.comparing.comparison import SessionPair, compare_models
 from ..runtime.comparing.data import read_data
-from .picture import draw_matrices
 from .result import Resync
 from .resynchronization import resync
 

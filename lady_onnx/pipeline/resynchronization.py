@@ -16,6 +16,7 @@ from ..matching.alignment import Progress
 from .alignment import align_units
 from .common_diagnosis import align_common_part, diagnose_common_part
 from .diagnosing import Diagnosis, diagnose
+from .exact_copies import diagnose_exact_copy
 from .options import Options
 from .pairing import Pairing, pair_networks
 from .result import Resync
@@ -75,10 +76,12 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     options.check()
     start = time.perf_counter()
     ours, theirs = load_pair(reference, suspect, states)
-    ours.check_numbers()
-    theirs.check_numbers()
     pairing = pair_networks(ours, theirs, options)
-    diagnosis = _align_and_diagnose(pairing, options, progress)
+    diagnosis = diagnose_exact_copy(pairing, options)
+    if diagnosis is None:
+        ours.check_numbers()
+        theirs.check_numbers()
+        diagnosis = _align_and_diagnose(pairing, options, progress)
     return _conclude(pairing, diagnosis, options, start)
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 
 from ..errors import ExecutionError, LadyError, to_one_line
-from ..graph.model import PROTOBUF_LIMIT, Graph
+from ..graph.files import PROTOBUF_LIMIT
+from ..graph.model import Graph
 from ..graph.nodes import list_nodes
 from ..rules.vocabulary.structure import EXACT, EXACTNESS, QUANTIZE_LINEAR, REORDER_INPUT
 from .installation import load_onnxruntime

@@ -16,7 +16,8 @@ import numpy as np
 import onnx
 import onnx.numpy_helper
 
-from ..graph.model import PROTOBUF_LIMIT, Graph
+from ..graph.files import PROTOBUF_LIMIT
+from ..graph.model import Graph
 from ..rules.vocabulary.types import HALF_TYPES
 
 OPTIMISER_SCRIPT = """

@@ -191,7 +191,8 @@ class _Examiner:
                 # two roles may give one place, with the positions of a unit in another order
                 index = np.sort(slot.index, 1).tobytes()
                 unique.setdefault((slot.initializer, slot.axis, within, index), slot)
-        return list(unique.values()), is_even
+        slots = join_overlapping_slots(list(unique.values()))
+        return None if slots is None else (slots, is_even and len(slots) == len(unique))
 
     def _is_told_apart(self, table: np.ndarray, labels: np.ndarray) -> bool:
         """Tell whether the units are single classes of labels of which different things are said.
@@ -203,6 +204,57 @@ class _Examiner:
             return False
         marks = self._incidence.label_marks.take(labels)
         return bool((marks == marks[0]).all() and np.unique(marks[0]).size == labels.shape[1])
+
+
+def join_overlapping_slots(slots: Sequence[Slot]) -> list[Slot] | None:
+    """Join slots that have elements of a weight in common: each element moves once.
+
+    Two roles of a weight may say of one element that it belongs to a unit.
+
+    Returns:
+        Slots without a common element along the same axis; None where two have a part of their
+        elements in common.
+    """
+    joined: list[Slot] = []
+    for slot in slots:
+        mine = slot
+        for other in [o for o in joined if _have_common_places(slot, o)]:
+            joined.remove(other)
+            both = _join_pair(other, mine)
+            if both is None:
+                return None
+            mine = both
+        joined.append(mine)
+    return joined
+
+
+def _join_pair(first: Slot, second: Slot) -> Slot | None:
+    """Join two slots along one axis of a weight that have elements in common."""
+    if _list_within(first) != _list_within(second):
+        wide, narrow = sorted((first, second), key=lambda s: len(s.within))
+        return wide if not wide.within and np.array_equal(wide.index, narrow.index) else None
+    # positions that only the second has come behind, in each unit in the same order
+    more = [
+        [p for p in row if p not in set(known)]
+        for row, known in zip(second.index.tolist(), first.index.tolist(), strict=True)
+    ]
+    if len({len(row) for row in more}) > 1:
+        return None
+    index = np.concatenate([first.index, np.array(more, np.int64).reshape(len(more), -1)], 1)
+    return Slot(first.initializer, first.axis, index, first.within)
+
+
+def _have_common_places(a: Slot, b: Slot) -> bool:
+    """Tell whether two slots lie along one axis of a weight and have elements in common."""
+    if (a.initializer, a.axis) != (b.initializer, b.axis):
+        return False
+    theirs = dict(b.within)
+    shared = all(axis not in theirs or np.isin(p, theirs[axis]).any() for axis, p in a.within)
+    return shared and bool(np.isin(a.index, b.index).any())
+
+
+def _list_within(slot: Slot) -> list[tuple[int, list[int]]]:
+    return [(axis, positions.tolist()) for axis, positions in slot.within]
 
 
 def locate_units(

@@ -73,3 +73,38 @@ def test_sums_over_a_part_of_several_copies(index: list[int], rows: int, sizes: 
         "last": np.array([2]),
     }
     check(build(nodes, {"a": w(5, count), **places}, {"x": [3, 5]}), sizes, 1)
+
+
+def test_a_weight_that_is_read_in_two_parts_of_its_rows() -> None:
+    """Both parts have the units of one group: each element moves once."""
+    nodes = [
+        node("Reshape", "flat,shape", "whole"),
+        node("Slice", "whole,zero,two,one", "left"),
+        node("Slice", "whole,two,three,one", "right"),
+        node("Transpose", "left", "a", perm=[1, 0]),
+        node("Transpose", "right", "b", perm=[1, 0]),
+        node("MatMul", "x,a", "p"),
+        node("MatMul", "v,b", "q"),
+        node("Add", "p,q", "r"),
+        node("MatMul", "r,last", "out"),
+    ]
+    places = {"zero": [0], "one": [1], "two": [2], "three": [3], "shape": [5, 3]}
+    weights = {"flat": w(15), "last": w(5, 3), **{k: np.array(v) for k, v in places.items()}}
+    check(build(nodes, weights, {"x": [2, 2], "v": [2, 1]}), [5], 1)
+
+
+def test_an_element_of_a_weight_that_is_read_alone() -> None:
+    """One row of a weight speaks of all units; of the other row one element is read."""
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("Slice", "both,zero,one,zero", "first"),
+        node("Transpose", "first", "turned", perm=[1, 0]),
+        node("MatMul", "h,turned", "p"),
+        node("Slice", "both,one,two,zero", "second"),
+        node("Slice", "second,zero,one,one", "element"),
+        node("Mul", "v,element", "q"),
+        node("Add", "p,q", "out"),
+    ]
+    places = {"zero": [0], "one": [1], "two": [2]}
+    weights = {"a": w(3, 6), "both": w(2, 6), **{k: np.array(v) for k, v in places.items()}}
+    check(build(nodes, weights, {"x": [2, 3], "v": [2, 1]}), [5], 1)

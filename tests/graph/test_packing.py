@@ -139,3 +139,112 @@ def test_a_node_that_nothing_needs_does_not_count() -> None:
     shuffled = lady.permute(model, seed=3).model
     shuffled.graph.node.append(helper.make_node("Shape", ["b"], ["unused"]))
     assert lady.check(model, shuffled).verdict == "permuted"
+
+
+def change(model: onnx.ModelProto, how: str) -> onnx.ModelProto:
+    """Write the weight of four bits in another way that gives the same bytes."""
+    weight = next(t for t in model.graph.initializer if t.name == "b")
+    node = next(n for n in model.graph.node if n.op_type == "MatMulNBits")
+    node.input[1] = "b.same"
+    array = numpy_helper.to_array(weight)
+    if how == "reshaped":
+        weight.CopyFrom(numpy_helper.from_array(array.reshape(-1), "b"))
+        shape = numpy_helper.from_array(np.array(array.shape), "shape")
+        model.graph.initializer.append(shape)
+        model.graph.node.insert(0, helper.make_node("Reshape", ["b", "shape"], ["b.same"]))
+    else:
+        weight.CopyFrom(numpy_helper.from_array(array.astype(np.int32), "b"))
+        cast = helper.make_node("Cast", ["b"], ["b.same"], to=TensorProto.UINT8)
+        model.graph.node.insert(0, cast)
+    return model
+
+
+@pytest.mark.parametrize("how", ["reshaped", "cast"])
+def test_other_ways_to_write_the_bytes_are_the_same_numbers(how: str) -> None:
+    model = build()
+    shuffled = change(lady.permute(model, seed=3).model, how)
+    assert lady.check(model, shuffled).verdict == "permuted"
+    assert lady.check(change(build(), how), lady.permute(model, seed=4).model).verdict == "permuted"
+
+
+def test_a_function_that_is_called_like_an_operator_is_none() -> None:
+    """It may move bytes."""
+    model = build("alias")
+    node = next(n for n in model.graph.node if n.op_type == "Identity")
+    node.domain = "mine"
+    body = [
+        helper.make_node("Constant", [], ["one"], value_int=1),
+        helper.make_node("Constant", [], ["two"], value_int=2),
+        helper.make_node("Cast", ["x"], ["wide"], to=TensorProto.INT32),
+        helper.make_node("Cast", ["two"], ["factor"], to=TensorProto.INT32),
+        helper.make_node("Div", ["wide", "factor"], ["half"]),
+        helper.make_node("Cast", ["half"], ["y"], to=TensorProto.UINT8),
+    ]
+    opsets = [helper.make_opsetid("", 17)]
+    model.functions.append(helper.make_function("mine", "Identity", ["x"], ["y"], body, opsets))
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    assert load_graph(model).shape("b") == (COLUMNS, 2, 8)
+    assert lady.verify(model, lady.permute(model, seed=1).model).equal
+
+
+@pytest.mark.parametrize("bits", ["4", [4], 3, None])
+def test_what_does_not_say_how_numbers_lie_leaves_bytes(bits: object) -> None:
+    model = build()
+    node = next(n for n in model.graph.node if n.op_type == "MatMulNBits")
+    kept = [a for a in node.attribute if a.name != "bits"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    if bits is not None:
+        node.attribute.append(helper.make_attribute("bits", bits))
+    is_default = bits is None
+    assert load_graph(model).shape("b") == (COLUMNS, 2, BLOCK if is_default else 8)
+
+
+def test_an_axis_without_elements_is_no_matter() -> None:
+    empty = np.zeros((0, 3, 8), np.uint8)
+    packing = Packing(4)
+    assert unpack_numbers(empty, packing).shape == (0, 3, 16)
+    assert pack_numbers(unpack_numbers(empty, packing), packing).shape == empty.shape
+
+
+@pytest.mark.parametrize("inner", [17, 24, 32, 48])
+@pytest.mark.parametrize("scales", ["equal", "rows", "any"])
+@pytest.mark.parametrize("summed", ["", "b", "s", "z"])
+def test_zero_points_and_cut_blocks_keep_the_law(inner: int, scales: str, summed: str) -> None:
+    """Whatever scales say: a zero point belongs to its block, and a cut block is like no other."""
+    rng = np.random.default_rng(inner)
+    blocks = -(-inner // BLOCK)
+    shape = (COLUMNS, blocks)
+    drawn = {"equal": np.ones(shape), "rows": np.ones(shape) * (1 + rng.random((1, blocks)))}
+    weights = {
+        "a": rng.standard_normal((5, inner)),
+        "s": drawn.get(scales, 0.1 + rng.random(shape)),
+        "last": rng.standard_normal((COLUMNS, 3)),
+    }
+    arrays = {n: w.astype(np.float32) for n, w in weights.items()}
+    arrays["b"] = rng.integers(0, 256, (COLUMNS, blocks, 8)).astype(np.uint8)
+    arrays["z"] = rng.integers(0, 256, (COLUMNS, (blocks + 1) // 2)).astype(np.uint8)
+    sizes = {"K": inner, "N": COLUMNS, "bits": 4, "block_size": BLOCK}
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("MatMulNBits", list("hbsz"), ["y"], domain="com.microsoft", **sizes),
+        helper.make_node("MatMul", ["y", "last"], ["o" if summed else "out"]),
+    ]
+    if summed:
+        # a reader that takes all elements alike
+        nodes += [
+            helper.make_node("Cast", [summed], ["f"], to=TensorProto.FLOAT),
+            helper.make_node("ReduceSum", ["f"], ["t"], keepdims=0),
+            helper.make_node("Add", ["o", "t"], ["out"]),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "blocks",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 5])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(a, n) for n, a in arrays.items()],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    for seed in range(3):
+        assert lady.verify(model, lady.permute(model, seed).model).equal

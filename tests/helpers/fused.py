@@ -139,7 +139,7 @@ CASES: list[tuple[str, str, list[object], dict[str, object], int, list[int]]] = 
         [u8(7, 1, 8), np.abs(w(7))],
         {"K": C, "N": 7, "bits": 4, "block_size": 16},
         1,
-        [7],
+        [C, 7],
     ),
 ]
 

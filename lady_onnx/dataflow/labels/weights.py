@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .facts import Facts
+from .facts import POSITION, Facts
 from .roles import (
     UNREAD_LABEL,
     LabelRun,
@@ -103,7 +103,8 @@ class Labelling:
     def list_labels(self, part: Part) -> list[np.ndarray]:
         """List the labels of a part of a weight, as far as it has any; no new ones are given."""
         known = [to_dense(r) for r in self.weights.get(part.weight, ())]
-        return [_take_part(part, r)[0] for r in known if not _has_constant_axis(part, r)]
+        taken = [_take_part(part, r)[0] for r in known if not _has_constant_axis(part, r)]
+        return [t for t in taken if (t != UNREAD_LABEL).any()]
 
     def pin_values(self, names: Sequence[str]) -> None:
         """Pin the weights that were read for their values."""
@@ -181,8 +182,8 @@ class Labelling:
                 frame = np.full(size, UNREAD_LABEL)
                 where = np.unique(index)
                 frame[where] = self.facts.make_labels((where.size,))
-                if axis in scattered:
-                    self.facts.pin_labels(frame, SCATTERED)
+                # what is read alone is like no other position, be that read alone as well
+                self.facts.pin_labels(frame, SCATTERED if axis in scattered else POSITION)
                 yield lay_along(frame, axis, len(shape))
 
     def _find_roles(self, weight: str) -> list[np.ndarray] | None:
@@ -213,6 +214,9 @@ class Labelling:
             role[tuple(missing)] = self.facts.make_labels((missing.shape[1],))
             self.weights[part.weight][which] = role
             found = role[tuple(where)]
+        if not find_varying_axes(found) and find_varying_axes(role):
+            # a unit that is read alone has no axis any more by which it could be known
+            self.facts.pin_labels(found, POSITION)
         return found
 
     def _shape_of(self, weight: str) -> tuple[int, ...]:

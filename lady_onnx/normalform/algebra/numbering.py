@@ -102,7 +102,7 @@ class Terms:
     def make_weight(self, name: str) -> Term:
         """Make the term of a constant of the file."""
         if name not in self._weights:
-            tensor, array = self.graph.tensors[name], self.graph.array(name)
+            tensor, array = self.graph.tensors[name], self.graph.stored_array(name)
             is_text = tensor.data_type == TensorProto.STRING
             origin = None
             if not is_text and np.prod(tensor.dims, dtype=np.int64) != 0:

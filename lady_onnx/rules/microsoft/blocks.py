@@ -48,41 +48,38 @@ def require_whole_blocks(size: int, blocks: int) -> None:
 
 def tie_zero_points(
     w: StepList,
-    scales: tuple[str, Shape],
+    weight: tuple[str, Shape],
     zeros: tuple[str, Shape],
     axis: int,
-    bits: int,
     is_flat: bool = False,
 ) -> None:
-    """Add what ties scales of blocks to zero points, of which several share a byte.
+    """Add what ties the numbers of blocks to zero points, of which several may share a byte.
 
-    Blocks whose zero points share a byte stay together. What reads the scales comes first: scales
-    have the orders that their readers give them.
+    Each number has its zero point taken off, whatever the scales are. What reads the weight comes
+    first: it has the orders that its readers give it.
 
     Args:
         w: gets the steps.
-        scales: the scales and their shape.
-        zeros: the zero points, of a shape that differs along `axis` alone.
-        axis: the axis of the blocks, counted from the front.
-        bits: the bits of a zero point.
+        weight: the weight and its shape, with the numbers of a block along its own axis.
+        zeros: the zero points, with the weight's shape but for that axis, and their own number of
+            blocks along `axis`.
+        axis: the axis of the blocks, counted from the front; the numbers of a block lie behind it.
         is_flat: whether the zero points are written as one row.
     """
-    (name, shape), (beside, packed) = scales, zeros
+    (name, shape), (beside, packed) = weight, zeros
     names = [f"x{k}" for k in range(len(shape))]
-    sides, sizes = [list(names), list(names)], {}
-    blocks, shared = shape[axis], 8 // bits
-    if packed[axis] > blocks and packed[axis] == shared * -(-blocks // shared) and not is_flat:
+    rest = [n for k, n in enumerate(names) if k != axis + 1]
+    # Zero points say nothing of the order inside a block.
+    whole = w.relate(f"{' '.join(names)} -> {' '.join(rest)}", name)
+    ours, theirs = list(rest), list(rest)
+    if packed[axis] > shape[axis] and not is_flat:
         # What fills the last byte belongs to no block.
-        beside = w.move(beside, Take(axis, np.arange(blocks)))
-    elif blocks == packed[axis] * shared > packed[axis]:
-        sides[0][axis], sides[1][axis] = "(c [y])", "c"
-        sizes = {"y": shared}
-    elif blocks != packed[axis]:
-        # The last byte is not full, so that it is like no other.
-        sides[0][axis], sides[1][axis] = "[c]", "[q]"
-    left, right = (" ".join(side) for side in sides)
-    # What is said of the scales stays with them; their places in a byte are no places of an axis.
-    w.relate(f"{left}, {right} -> {left}", name, beside, **sizes)
+        beside = w.move(beside, Take(axis, np.arange(shape[axis])))
+    elif packed[axis] != shape[axis]:
+        # Several share a byte, or a byte is half full: blocks keep their order.
+        ours[axis], theirs[axis] = "[c]", "[q]"
+    left, right = " ".join(ours), " ".join(theirs)
+    w.relate(f"{left}, {right} -> {left}", whole, beside)
 
 
 def multiply_blocks(
@@ -110,10 +107,8 @@ def multiply_blocks(
     if zeros is not None:
         packed = (columns, math.prod(zeros) // columns)
         laid = w.move(str(places[1]), Reshape(packed))
-        bits = int(node.attributes.get("bits", 4))
-        tie_zero_points(
-            w, (scales, (columns, blocks)), (laid, packed), 1, bits, is_flat=len(zeros) == 1
-        )
+        shape = require_shape(node, first)
+        tie_zero_points(w, (str(first), shape), (laid, packed), 1, is_flat=len(zeros) == 1)
     return y
 
 
@@ -265,7 +260,7 @@ def describe_block_gather(node: Node) -> Kind:
     sides = ", ".join(" ".join(side) for side in (names, places, names))
     y = w.relate(f"{sides} -> {' '.join(made)}", "0", "1", scale, z=shared)
     if zeros is not None:
-        bits = int(node.attributes.get("bits", 4))
-        tie_zero_points(w, ("2", scales), ("3", zeros), axis, bits)
+        wide = (*shape[:axis], scales[axis], shape[axis] // scales[axis], *shape[axis + 1 :])
+        tie_zero_points(w, (w.move("0", Reshape(wide)), wide), ("3", zeros), axis)
     numbers[gathered : gathered + 1] = require_shape(node, 1)
     return w.finish(w.move(y, Reshape(tuple(numbers))))

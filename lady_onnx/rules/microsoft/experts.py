@@ -173,7 +173,8 @@ def _multiply(w: StepList, node: Node, layer: Layer, rows: tuple[str, Shape], ou
     if scales is not None and zeros is not None:
         packed = (*zeros, 1)[:3]
         beside = w.move(str(layer.zeros), Reshape(packed))
-        # Without blocks the zero points of several results share a byte.
-        axis = 1 if len(zeros) == 2 else 2
-        tie_zero_points(w, (laid, wide), (beside, packed), axis, 8 // _count_in_byte(node, layer))
+        parts = (*weight[:2], wide[2], weight[2] // wide[2])
+        if len(zeros) == 2 and packed[1] != weight[1]:
+            raise UnknownStructureError("zero points of several results in a byte")
+        tie_zero_points(w, (w.move(str(layer.weight), Reshape(parts)), parts), (beside, packed), 2)
     return y

@@ -79,5 +79,5 @@ def find_packing(
     if known is None or operand not in known.operands:
         return None
     given = (attributes[name] for name in known.operands[operand] if name in attributes)
-    bits = int(next(given, known.default))
+    bits = next(given, known.default)
     return Packing(bits, known.is_high_first) if bits in (1, 2, 4) else None

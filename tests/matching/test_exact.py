@@ -1,0 +1,156 @@
+"""Exact copies: their order is found from a few elements, and proven by all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from onnx import numpy_helper
+
+import lady_onnx as lady
+from lady_onnx.errors import LadyError
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import map_weights
+from lady_onnx.groups.permutations import permute_arrays
+from lady_onnx.matching.exact.comparison import BLOCK_BYTES, compare_ordered
+from lady_onnx.matching.exact.keys import join_keys, spread_places
+from lady_onnx.matching.exact.search import find_order
+
+from ..helpers import genai, splices
+from ..helpers.builders import build, node, w
+from ..helpers.law import examples
+
+
+def find_in(model: onnx.ModelProto, suspect: onnx.ModelProto) -> bool:
+    """Whether the order of a copy is found, and makes its weights the reference's."""
+    symmetry = lady.find_groups(model)
+    ours, theirs = (map_weights(load_graph(m)) for m in (model, suspect))
+    found = find_order(symmetry.groups, ours, theirs)
+    if found is None:
+        return False
+    moved = permute_arrays(theirs, symmetry.groups, found)
+    return all(moved.get(n, theirs[n]).tobytes() == ours[n].tobytes() for n in ours)
+
+
+@examples(60)
+@given(splices.spliced(), st.integers(0, 1000))
+def test_the_order_of_any_copy_is_found(
+    grown: tuple[onnx.ModelProto, list[int], set[int]], seed: int
+) -> None:
+    model = grown[0]
+    assert find_in(model, lady.permute(model, seed).model)
+
+
+@pytest.mark.parametrize("name", ["llama-fp32", "qwen3-fp16", "gpt-oss-fp16", "llama-int4"])
+def test_the_order_of_a_language_model_is_found(name: str) -> None:
+    """Heads inside heads, pairs across heads, and experts with units inside of them."""
+    model = genai.make_model(name)
+    assert find_in(model, lady.permute(model, seed=4).model)
+
+
+def make_mlp(first: np.ndarray, bias: np.ndarray, second: np.ndarray) -> onnx.ModelProto:
+    nodes = [
+        node("Gemm", "x,a,b", "h"),
+        node("Relu", "h", "r"),
+        node("MatMul", "r,c", "out"),
+    ]
+    return build(nodes, {"a": first, "b": bias, "c": second}, {"x": [2, len(first)]})
+
+
+@pytest.mark.parametrize("dead", [0, 1, 2, 5])
+@pytest.mark.parametrize("clones", [0, 2])
+def test_units_that_nothing_tells_apart(dead: int, clones: int) -> None:
+    """They take the places that are left, and keep theirs where they may."""
+    a, b, c = w(4, 8), w(8), w(8, 3)
+    a[:, :dead], b[:dead], c[:dead] = 0, 0, 0
+    if clones:
+        a[:, 6], b[6], c[6] = a[:, 7], b[7], c[7]
+    model = make_mlp(a, b, c)
+    for seed in range(4):
+        shuffled = lady.permute(model, seed).model
+        assert find_in(model, shuffled)
+        assert lady.check(model, shuffled).verdict == "permuted"
+    assert lady.check(model, make_mlp(a, b, c)).verdict == "identical"
+
+
+def test_heads_that_are_dead() -> None:
+    model = genai.make_model("llama-fp32")
+    for tensor in model.graph.initializer:
+        if "layers.0" in tensor.name and ("qkv" in tensor.name or "o_proj" in tensor.name):
+            zeros = np.zeros_like(numpy_helper.to_array(tensor))
+            tensor.CopyFrom(numpy_helper.from_array(zeros, tensor.name))
+    assert lady.check(model, lady.permute(model, seed=4).model).verdict == "permuted"
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from("abc"))
+def test_one_other_element_is_no_exact_copy(seed: int, name: str) -> None:
+    rng = np.random.default_rng(seed)
+    weights = {"a": w(4, 8), "b": w(8), "c": w(8, 3)}
+    model = make_mlp(*weights.values())
+    shuffled = lady.permute(model, seed % 1000).model
+    tensor = next(t for t in shuffled.graph.initializer if t.name == name)
+    array = numpy_helper.to_array(tensor).copy()
+    array.reshape(-1)[rng.integers(array.size)] += 1
+    tensor.CopyFrom(numpy_helper.from_array(array, name))
+    assert not find_in(model, shuffled)
+    found = lady.resync(model, shuffled, verify="none")
+    assert found.verdict not in ("identical", "permuted")
+    assert found.max_weight_difference > 0
+
+
+@pytest.mark.parametrize("name", "abc")
+def test_a_weight_that_holds_nan_is_refused(name: str, tmp_path: Path) -> None:
+    weights = {"a": w(4, 8), "b": w(8), "c": w(8, 3)}
+    weights[name].reshape(-1)[3] = np.nan
+    model = make_mlp(*weights.values())
+    with pytest.raises(LadyError, match="NaN"):
+        lady.check(model, model)
+    with pytest.raises(LadyError, match="NaN"):
+        lady.resync(model, lady.permute(model, 3).model)
+
+
+@given(
+    hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=6)),
+    st.randoms(use_true_random=False),
+    st.sampled_from((1, 16, BLOCK_BYTES)),
+)
+def test_a_weight_is_compared_in_an_order(array: np.ndarray, random: object, block: int) -> None:
+    rng = np.random.default_rng(array.size)
+    orders = {a: rng.permutation(n) for a, n in enumerate(array.shape) if rng.random() < 0.7}
+    suspect = array
+    for axis, order in orders.items():
+        suspect = suspect.take(np.argsort(order), axis)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lady_onnx.matching.exact.comparison.BLOCK_BYTES", block)
+        assert compare_ordered(array, suspect, orders) == (True, bool(np.isnan(array).any()))
+        if array.size:
+            other = suspect.copy().view(np.uint32)
+            other.reshape(-1)[rng.integers(array.size)] ^= 1
+            assert not compare_ordered(array, other.view(np.float32), orders)[0]
+
+
+@given(st.lists(st.integers(1, 9), max_size=3), st.integers(1, 60))
+def test_places_are_spread_over_a_grid(sizes: list[int], count: int) -> None:
+    places = spread_places(sizes, count)
+    total = int(np.prod(sizes)) if sizes else 0
+    found = set(zip(*(p.tolist() for p in places), strict=True))
+    assert len(found) == (min(count, total) if sizes else 0)
+    assert all((p < n).all() for p, n in zip(places, sizes, strict=True))
+
+
+@given(st.lists(st.integers(0, 6), max_size=12), st.randoms(use_true_random=False))
+def test_keys_find_each_other(keys: list[int], random: object) -> None:
+    ours = np.array(keys, np.uint64)
+    order = np.random.default_rng(len(keys)).permutation(len(keys))
+    found = join_keys(ours, ours[order])
+    assert found is not None
+    single = np.array([keys.count(k) == 1 for k in keys], bool)
+    assert ((found >= 0) == single).all()
+    assert (order[found[single]] == np.flatnonzero(single)).all()
+    if keys:
+        assert join_keys(ours, np.append(ours[1:], np.uint64(99))) is None
