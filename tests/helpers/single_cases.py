@@ -129,8 +129,6 @@ def features() -> Iterator[OneOperator]:
     yield OneOperator("Scaler", [rows], [rows], [6], given, **share)
     given = {"offset": [0.5] * 6, "scale": [1.0, 2.0] * 3}
     yield OneOperator("Scaler", [rows], [rows], [], given, **share)
-    places: dict[str, Any] = {"offset": [0.5] * 4, "scale": [1.0, 2.0] * 2}
-    yield OneOperator("Scaler", [(5, S)], [(5, S)], [5], places, **share)
     given = {"imputed_value_floats": [0.5], "replaced_value_float": 0.0}
     yield OneOperator("Imputer", [rows], [rows], [6], given, **share)
     yield OneOperator("Normalizer", [rows], [rows], [6], {"norm": "L2"}, **share)
