@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
+from ..rules.vocabulary.names import CONV
 from .model import Graph
+from .nodes import read_attributes
 
 BATCH_SIZES = (2, 1)
 """Sizes of batches to try; some graphs have a batch of one built in."""
@@ -52,10 +54,11 @@ def choose_input_shapes(
         for axis, dim in enumerate(dims)
         if len(dims) > 1 and (axis == 0 or (name in fed and not dim.dim_param))
     }
+    fixed = {**_find_channels(graph), **(known or {})}
     done = []
     # some graphs are written for one size of all lengths, whatever their names say
     for sums, size, batch in itertools.product((found, {}) if found else ({},), sizes, BATCH_SIZES):
-        free = {**(known or {}), **dict.fromkeys(batches, batch)}
+        free = {**fixed, **dict.fromkeys(batches, batch)}
         shapes, loose = {}, set()
         for name, dims in inputs.items():
             lengths = [
@@ -72,6 +75,19 @@ def choose_input_shapes(
         if shapes not in done:
             done.append(shapes)
             yield shapes, loose
+
+
+def _find_channels(graph: Graph) -> dict[str, int]:
+    """Find the named lengths that convolutions fix: the channels of inputs that they read."""
+    inputs = {v.name: list(v.type.tensor_type.shape.dim) for v in graph.required_inputs}
+    found = {}
+    for node in graph.nodes:
+        if node.op_type != CONV or len(node.input) < 2 or node.input[1] not in graph.tensors:
+            continue
+        dims, shape = inputs.get(node.input[0], []), graph.shape(node.input[1])
+        if len(dims) > 1 and dims[1].dim_param and len(shape) > 1:
+            found[dims[1].dim_param] = shape[1] * read_attributes(node).get("group", 1)
+    return found
 
 
 def find_sums(graph: Graph) -> dict[str, Sum]:

@@ -8,7 +8,7 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto
 
 from ..errors import LadyError
-from ..rules.vocabulary.structure import MIN_BODIES
+from ..rules.vocabulary.structure import CONSTANT, MIN_BODIES
 from .functions import count_inlined_nodes
 from .model import Graph
 from .nodes import (
@@ -145,7 +145,9 @@ def check_names(graph: Graph) -> None:
     """
     model = graph.model
     _check_functions(graph)
-    for name in list_repeated([n.name for n in model.graph.node if n.name]):
+    # onnxruntime reads constants as weights, and asks only other nodes for names of their own
+    nodes = [n for n in model.graph.node if n.name and n.op_type != CONSTANT]
+    for name in list_repeated([n.name for n in nodes]):
         raise LadyError(f"{graph.name}: two nodes are called '{name}'; give one another name")
     for what, names in _list_scopes(model):
         for name in list_repeated(names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ SEQUENCE_SIZES = (16, 64, 7, 224, 512, 16000)
 """Sizes to try for the symbolic axes of other models."""
 MIN_PICTURE_AXES = 4
 """Inputs of at least this number of axes are pictures."""
+MAX_ELEMENTS = 1 << 24
+"""Sizes at which the inputs have more elements together are not tried."""
 CANDIDATES_PER_SAMPLE = 3
 """The number of samples that are drawn for each one that is kept."""
 MIN_LARGEST_OUTPUT = 1e-300
@@ -79,6 +82,10 @@ def draw_answered_samples(
                 if name not in shapes:
                     why = f"input '{name}' has no shape, so no random values fit"
                     raise LadyError(f"{graph.name}: {why}; give some with --data")
+            if sum(math.prod(shape) for shape in shapes.values()) > MAX_ELEMENTS:
+                why = f"its inputs have over {MAX_ELEMENTS} elements at the sizes that are tried"
+                last = last or LadyError(f"{graph.name}: {why}; give some with --data")
+                continue
             candidates = list(source.draw_random(shapes, CANDIDATES_PER_SAMPLE * count, seed))
             try:
                 answers = [

@@ -265,6 +265,17 @@ def test_a_domain_may_be_imported_twice_in_one_version(domain: str, other: int) 
             lady.find_groups(model)
 
 
+def test_constants_may_have_one_name() -> None:
+    """spox calls all of them `anon`; onnxruntime refuses any other two nodes of one name."""
+    model = _constants("constants")
+    for constant in model.graph.node:
+        if constant.op_type == "Constant":
+            constant.name = "anon"
+    shuffled = lady.permute(model, 1).model
+    assert lady.verify(model, shuffled).equal
+    assert lady.check(model, shuffled).verdict == "permuted"
+
+
 def test_places_of_a_sparse_weight_are_in_order(tmp_path: Path) -> None:
     """Runtimes differ in what they make of places that stand twice."""
     values = numpy_helper.from_array(np.ones(2, np.float32), "w")

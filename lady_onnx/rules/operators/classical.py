@@ -34,11 +34,12 @@ def describe_threshold(node: Node) -> Kind:
 
 @register("Scaler", "Imputer", domain=ML)
 def describe_feature_scaling(node: Node) -> Kind:
-    """Every element alone; pinned where features have numbers of their own, as attributes."""
+    """Every element alone; features that have numbers of their own, as attributes, are pinned."""
     lists = ("offset", "scale", "imputed_value_floats", "imputed_value_int64s")
-    if any(len(node.attributes.get(name, ())) > 1 for name in lists):
-        raise UnknownStructureError("one number for each feature, in an attribute")
-    return Elementwise()
+    if all(len(node.attributes.get(name, ())) <= 1 for name in lists):
+        return Elementwise()
+    names = " ".join(f"x{k}" for k in range(require_rank(node) - 1))
+    return Equation(f"{names} [c] -> {names} c")
 
 
 @register("Normalizer", domain=ML)
