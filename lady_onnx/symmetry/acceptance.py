@@ -13,6 +13,7 @@ import numpy as np
 
 from ..dataflow.labels.roles import find_varying_axes, sort_distinct, to_dense
 from ..groups.model import Slot
+from ..groups.slots import join_overlapping_slots
 from .candidates import UnitTabulator
 from .incidence import Incidence
 from .pinning import OTHER_REASONS, find_cause, spread_causes
@@ -183,16 +184,20 @@ class _Examiner:
                 for number in self._incidence.find_roles(table[0])
             ]
             self._unit_of[labels] = -1
-            for slot, even in located:
-                if slot is None:
-                    return None
-                is_even &= even
+            if any(slot is None for slot, _ in located):
+                return None
+            is_even &= all(even for _, even in located)
+            # layers move one after the other, and in each of them an element moves once
+            own = join_overlapping_slots([slot for slot, _ in located if slot is not None])
+            if own is None:
+                return None
+            is_even &= len(own) == len(located)
+            for slot in own:
                 within = tuple((a, positions.tobytes()) for a, positions in slot.within)
                 # two roles may give one place, with the positions of a unit in another order
                 index = np.sort(slot.index, 1).tobytes()
                 unique.setdefault((slot.initializer, slot.axis, within, index), slot)
-        slots = join_overlapping_slots(list(unique.values()))
-        return None if slots is None else (slots, is_even and len(slots) == len(unique))
+        return list(unique.values()), is_even
 
     def _is_told_apart(self, table: np.ndarray, labels: np.ndarray) -> bool:
         """Tell whether the units are single classes of labels of which different things are said.
@@ -204,57 +209,6 @@ class _Examiner:
             return False
         marks = self._incidence.label_marks.take(labels)
         return bool((marks == marks[0]).all() and np.unique(marks[0]).size == labels.shape[1])
-
-
-def join_overlapping_slots(slots: Sequence[Slot]) -> list[Slot] | None:
-    """Join slots that have elements of a weight in common: each element moves once.
-
-    Two roles of a weight may say of one element that it belongs to a unit.
-
-    Returns:
-        Slots without a common element along the same axis; None where two have a part of their
-        elements in common.
-    """
-    joined: list[Slot] = []
-    for slot in slots:
-        mine = slot
-        for other in [o for o in joined if _have_common_places(slot, o)]:
-            joined.remove(other)
-            both = _join_pair(other, mine)
-            if both is None:
-                return None
-            mine = both
-        joined.append(mine)
-    return joined
-
-
-def _join_pair(first: Slot, second: Slot) -> Slot | None:
-    """Join two slots along one axis of a weight that have elements in common."""
-    if _list_within(first) != _list_within(second):
-        wide, narrow = sorted((first, second), key=lambda s: len(s.within))
-        return wide if not wide.within and np.array_equal(wide.index, narrow.index) else None
-    # positions that only the second has come behind, in each unit in the same order
-    more = [
-        [p for p in row if p not in set(known)]
-        for row, known in zip(second.index.tolist(), first.index.tolist(), strict=True)
-    ]
-    if len({len(row) for row in more}) > 1:
-        return None
-    index = np.concatenate([first.index, np.array(more, np.int64).reshape(len(more), -1)], 1)
-    return Slot(first.initializer, first.axis, index, first.within)
-
-
-def _have_common_places(a: Slot, b: Slot) -> bool:
-    """Tell whether two slots lie along one axis of a weight and have elements in common."""
-    if (a.initializer, a.axis) != (b.initializer, b.axis):
-        return False
-    theirs = dict(b.within)
-    shared = all(axis not in theirs or np.isin(p, theirs[axis]).any() for axis, p in a.within)
-    return shared and bool(np.isin(a.index, b.index).any())
-
-
-def _list_within(slot: Slot) -> list[tuple[int, list[int]]]:
-    return [(axis, positions.tolist()) for axis, positions in slot.within]
 
 
 def locate_units(
