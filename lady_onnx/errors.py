@@ -45,6 +45,12 @@ class LadyError(Exception):
     code: ClassVar[str] = "unusable"
 
 
+def make_nan_error(file: str, weight: str) -> LadyError:
+    """Return the error of a file of which a weight holds NaN."""
+    what = f"weight '{weight}' holds NaN; the file is damaged, export it again"
+    return LadyError(f"{file}: {what}")
+
+
 class UsageError(LadyError):
     """A call that cannot be read, or whose arguments contradict each other."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ml_dtypes
 import numpy as np
+import scipy
 
 MIN_DIVISOR = 1e-30
 """Stands for zero where a fraction is divided by it."""
@@ -72,10 +73,7 @@ def assign_optimally(table: np.ndarray, maximize: bool = False) -> np.ndarray:
         table: float [rows, columns], no more rows than columns.
         maximize: whether the sum is the largest instead.
     """
-    # scipy's optimisers take half a second to load, and few models need them
-    from scipy.optimize import linear_sum_assignment
-
-    return linear_sum_assignment(table, maximize=maximize)[1]
+    return scipy.optimize.linear_sum_assignment(table, maximize=maximize)[1]
 
 
 def mix_bits(x: np.ndarray | np.uint64 | int) -> np.ndarray:

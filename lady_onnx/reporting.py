@@ -10,13 +10,16 @@ from __future__ import annotations
 import dataclasses
 import html
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 SCHEMA_VERSION = 1
 """The version of the JSON objects; it is raised when a field is renamed, or changes its
 meaning or its type. A new field does not raise it.
 """
+
+Progress = Callable[[int, int], None]
+"""Is called with the number of top groups that are matched, and the number of all."""
 
 MAX_SHOWN_ENTRIES = 10
 """The number of entries, the worst ones, that a summary lists."""

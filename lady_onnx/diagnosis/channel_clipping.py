@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln
+import scipy
 
 from .findings import MAX_CHANCE, MAX_TAMPERED_SHARE
 
@@ -161,6 +161,10 @@ def _measure_surprise(ours: np.ndarray, theirs: np.ndarray) -> float:
     cut, kept = cut[counts], kept[counts]
     if cut.size <= max(MAX_TAMPERED_SHARE * len(ours), 1):
         return 0.0
-    choices = gammaln(cut + kept + 1) - gammaln(cut + 1) - gammaln(kept + 1)
+    choices = (
+        scipy.special.gammaln(cut + kept + 1)
+        - scipy.special.gammaln(cut + 1)
+        - scipy.special.gammaln(kept + 1)
+    )
     # There are k + 1 ways to cut k values, some at the lower end and the rest at the upper one.
     return float((choices - np.log(cut + 1)).clip(min=0).sum())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy
 
 from ..groups.model import Group
 from ..groups.permutations import Arrays
@@ -93,10 +94,7 @@ def _is_silenced(scales: np.ndarray, own: np.ndarray, faint: np.ndarray) -> bool
     kept = scales[:, own & ~faint].T
     fewer = np.concatenate([-scales[:, own & faint].T, scales[:, ~own].T])
     limits = np.concatenate([np.zeros((own & faint).sum()), -np.ones((~own).sum())])
-    # it takes half a second to load, and few models need it
-    from scipy.optimize import linprog
-
-    found = linprog(
+    found = scipy.optimize.linprog(
         np.zeros(len(scales)),
         fewer,
         limits,

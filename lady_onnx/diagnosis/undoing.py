@@ -14,10 +14,10 @@ import numpy as np
 from ..groups.model import Group
 from ..groups.permutations import Arrays, permute_arrays
 from ..groups.scaling import Scaling
-from ..matching.alignment import Progress
 from ..matching.matches import Match
 from ..matching.search import MIN_MEAN_CERTAINTY
 from ..numerics import is_float_array
+from ..reporting import Progress
 from .factor_choice import EQUAL_FACTOR_TOLERANCE, choose_factors
 from .factor_fitting import Factors, fit_allowed_factors
 from .factor_measuring import measure_factors

@@ -17,12 +17,13 @@ import numpy as np
 from ..groups.model import Group
 from ..groups.permutations import Arrays, Permutations
 from ..groups.scaling import Scaling
-from ..matching.alignment import AlignmentState, Progress
+from ..matching.alignment import AlignmentState
 from ..matching.evidence.noise import Scales
 from ..matching.matches import Match
 from ..matching.search import Search
 from ..matching.strategies import LikelihoodStrategy
 from ..numerics import is_float_array
+from ..reporting import Progress
 from .directions import DirectionStrategy
 from .factor_fitting import Factors, fit_allowed_factors
 from .factor_measuring import measure_factors

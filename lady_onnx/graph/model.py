@@ -17,7 +17,7 @@ import onnx
 import onnx.numpy_helper
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
-from ..errors import LadyError, to_one_line
+from ..errors import LadyError, make_nan_error, to_one_line
 from ..numerics import has_nan, view_bits
 from ..rules.vocabulary.packing import Packing
 from ..rules.vocabulary.types import KNOWN_TYPES
@@ -235,8 +235,7 @@ class Graph:
         """Raise LadyError at the first weight that holds a NaN."""
         for name in self.tensors:
             if has_nan(self._view_array(name)):
-                what = f"weight '{name}' holds NaN; the file is damaged, export it again"
-                raise LadyError(f"{self.name}: {what}")
+                raise make_nan_error(self.name, name)
 
     def copy(self) -> Graph:
         """Return a graph whose weights can be replaced without touching those of this one.

@@ -7,7 +7,7 @@ every group once, the best anchored ones first. Repeated sweeps are the business
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,9 +21,6 @@ from .layout import Layout
 from .matches import Match
 from .nested import match_nested
 from .strategies import EvidenceStrategy, Judge
-
-Progress = Callable[[int, int], None]
-"""Is called with the number of top groups that are matched, and the number of all."""
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Permutations
 from ..groups.scaling import Scaling
 from ..numerics import as_finite
-from .alignment import AlignmentState, Progress
+from ..reporting import Progress
+from .alignment import AlignmentState
 from .evidence.noise import Scales
 from .evidence.probabilities import balance_odds
 from .evidence.scores import compute_cosines

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..groups.model import Group
 from ..groups.permutations import Arrays
-from .alignment import AlignmentState, Progress
+from ..reporting import Progress
+from .alignment import AlignmentState
 from .calibration import calibrate_search
 from .evidence.copies import Calibration
 from .evidence.noise import Scales

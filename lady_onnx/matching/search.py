@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..groups.rows import take_rows
-from .alignment import AlignmentState, Progress
+from ..reporting import Progress
+from .alignment import AlignmentState
 from .evidence.copies import Recoveries, measure_recovery
 from .evidence.exact import find_proven_rows
 from .evidence.scores import join_rows

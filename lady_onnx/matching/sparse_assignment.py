@@ -14,8 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra, maximum_bipartite_matching
+import scipy
 
 PARTNERS_PER_UNIT = 16
 """About how many partners of every row and column the first round considers."""
@@ -173,11 +172,11 @@ def settle_prices(
         # A row likes its tight pairs best. If each row can have one of these, all have what is
         # worth most to them, so no assignment among the pairs has a larger sum.
         tight = np.flatnonzero(short <= tolerance)
-        liked = csr_array(
+        liked = scipy.sparse.csr_array(
             (np.ones(tight.size, np.int8), columns[tight], np.searchsorted(tight, starts)),
             shape=(size, size),
         )
-        found = maximum_bipartite_matching(liked, perm_type="column")
+        found = scipy.sparse.csgraph.maximum_bipartite_matching(liked, perm_type="column")
         if (found >= 0).all():
             return found.astype(np.int64), prices
         # No price rises by more than the shortest way to its column. So the pairs that are matched
@@ -207,8 +206,10 @@ def _measure_distances(
     # All rows without a column share one more node, number `size`, where the search begins.
     order = np.argsort(source, kind="stable")
     starts = np.searchsorted(source[order], np.arange(size + 2))
-    graph = csr_array((lengths[order], columns[order], starts), shape=(size + 1, size + 1))
-    far = dijkstra(graph, indices=np.array([size]))[0, :size]
+    graph = scipy.sparse.csr_array(
+        (lengths[order], columns[order], starts), shape=(size + 1, size + 1)
+    )
+    far = scipy.sparse.csgraph.dijkstra(graph, indices=np.array([size]))[0, :size]
     return np.minimum(far, far[np.isfinite(far)].max(initial=0.0))
 
 

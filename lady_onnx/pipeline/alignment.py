@@ -18,12 +18,12 @@ from ..diagnosis.tampering.moves import is_nearly_equal
 from ..diagnosis.undoing import undo_rescaling
 from ..diagnosis.undone import Undone, join_enlargements
 from ..groups.permutations import Arrays
-from ..matching.alignment import Progress
 from ..matching.incoming import IncomingMatcher, find_incoming_slots
 from ..matching.matcher import Matcher
 from ..matching.matches import Match
 from ..matching.unequal.surplus import Unequal, match_extended
 from ..numerics import hash_values, is_float_array
+from ..reporting import Progress
 from .options import Options
 from .pairing import Pairing
 from .verification import have_equal_outputs

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ArchitectureError
-from ..graph.loading import Model
-from ..matching.alignment import Progress
-from ..reporting import MAX_SHOWN_ENTRIES, Report
-from .result import Resync
-from .resynchronization import resync
-from .verdicts import VERDICTS, Verdict
+from ..equality.comparison import pair_graphs
+from ..errors import ArchitectureError, make_nan_error
+from ..graph.loading import Model, load_pair
+from ..graph.model import Graph
+from ..matching.exact.comparison import compare_ordered
+from ..reporting import MAX_SHOWN_ENTRIES, Progress, Report
+from .verdicts import BITS, EQUAL_WEIGHTS, VERDICTS, Verdict
+
+if TYPE_CHECKING:
+    from .result import Resync
 
 
 @dataclass(frozen=True, repr=False)
@@ -24,8 +27,8 @@ class Check(Report, Verdict):
         reason: one sentence that says why.
         equality: of an accepted suspect, `bits` where it computes the same bits up to the order of
             sums, and `rounding` where it computes the same real numbers; None of any other.
-        resync: the re-synchronisation behind the verdict, None for models of different
-            architectures.
+        resync: the re-synchronisation behind the verdict; None for models of different
+            architectures, and for files that are equal as they are.
     """
 
     resync: Resync | None = None
@@ -33,7 +36,7 @@ class Check(Report, Verdict):
     @property
     def recognised(self) -> float:
         """The share of the units that are likely to be copies; 0 for different architectures."""
-        return self.resync.recognised if self.resync else 0.0
+        return self.resync.recognised if self.resync else float(self.accepted)
 
     def headline(self) -> str:
         """Say the verdict and why in one line."""
@@ -46,21 +49,26 @@ class Check(Report, Verdict):
     def to_fields(self) -> dict[str, Any]:
         """Return the fields of the JSON object."""
         found = self.resync
+        is_equal = found is None and self.accepted
         missing: dict[str, Any] = {
-            "equality": None,
-            "recognised": 0.0,
+            "equality": self.equality,
+            "recognised": self.recognised,
             "states": [],
             "common": None,
-            "psi_estimate": None,
+            "psi_estimate": 100.0 if is_equal else None,
             "alterations": {},
         }
+        if is_equal:
+            missing["differences"] = []
         return {
             # The fields of the check itself stand last, and so go over those of its resync.
             **(found.to_verdict_fields() if found else missing),
             "verdict": self.verdict,
             "reason": self.reason,
-            "moved": found.moved if found else None,
-            "max_weight_difference": found.max_weight_difference if found else None,
+            "moved": found.moved if found else 0 if is_equal else None,
+            "max_weight_difference": (
+                found.max_weight_difference if found else 0.0 if is_equal else None
+            ),
             "integrity": found.integrity if found else [],
         }
 
@@ -90,20 +98,40 @@ def check(
     Raises:
         LadyError: a model cannot be read.
     """
+    ours, theirs = load_pair(reference, suspect, states)
+    if _are_equal(ours, theirs):
+        return Check("identical", EQUAL_WEIGHTS, BITS)
+    # it takes a second to load, and most checks of a registry are of files that are equal
+    from .resynchronization import resync
+
     try:
         # A verdict rests on the programs and the weights, so that outputs need not be compared.
-        found = resync(
-            reference,
-            suspect,
-            verify="none",
-            custom_ops=custom_ops,
-            states=states,
-            progress=progress,
-        )
+        found = resync(ours, theirs, verify="none", custom_ops=custom_ops, progress=progress)
     except ArchitectureError as error:
         return Check("unrelated", str(error))
     judged = found.judged
     return Check(judged.verdict, judged.reason, judged.equality, found)
+
+
+def _are_equal(reference: Graph, suspect: Graph) -> bool:
+    """Tell whether two files hold one program as they are written, and the same weights.
+
+    Raises:
+        LadyError: a weight holds NaN.
+    """
+    found = pair_graphs(reference, suspect)
+    names = found.one_to_one
+    if found.differences or found.doubted or names is None:
+        return False
+    for mine, its in names.items():
+        ours, theirs = reference.array(mine), suspect.array(its)
+        is_like = ours.dtype == theirs.dtype and ours.shape == theirs.shape
+        is_equal, has_nan = compare_ordered(ours, theirs, {}) if is_like else (False, False)
+        if not is_equal:
+            return False
+        if has_nan:
+            raise make_nan_error(reference.name, mine)
+    return True
 
 
 __all__ = ["VERDICTS", "Check", "check"]

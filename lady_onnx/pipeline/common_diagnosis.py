@@ -15,7 +15,6 @@ from ..diagnosis.undone import Undone
 from ..editing.permuting import permute_graph
 from ..errors import ArchitectureError
 from ..groups.model import Group, Symmetry, restrict_states
-from ..matching.alignment import Progress
 from ..matching.matcher import Matcher
 from ..matching.matches import Match
 from ..matching.shared.copies import (
@@ -28,11 +27,11 @@ from ..matching.shared.copies import (
 from ..matching.unequal.extension import Extended
 from ..matching.unequal.surplus import Unequal, match_extended, write_matched
 from ..numerics import is_same
-from ..reporting import format_share
+from ..reporting import Progress, format_share
 from ..scaling.walk import find_scalings
 from .alignment import Alignment, explain_weights
-from .diagnosing import Diagnosis
 from .pairing import CommonPairing, Pairing
+from .result import Diagnosis
 
 Units = tuple[tuple[int, ...], ...]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -27,13 +26,13 @@ from ..graph.nodes import has_declared_values
 from ..groups.model import Symmetry
 from ..groups.permutations import Arrays, permute_arrays
 from ..matching.matches import Match
-from ..matching.shared.copies import Common
 from ..matching.unequal.surplus import Unequal, write_matched
 from ..numerics import is_same
 from ..pairing.counterparts import list_unshown
 from .alignment import Alignment
 from .options import Options
 from .pairing import Pairing
+from .result import Diagnosis
 from .verification import have_equal_outputs
 
 WritingBounds = Mapping[str, tuple[np.ndarray | None, np.ndarray | None]]
@@ -42,49 +41,6 @@ WritingBounds = Mapping[str, tuple[np.ndarray | None, np.ndarray | None]]
 The first is that of the reference, the second that of the suspect with its units in place. None
 says that a form is exact.
 """
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """The changes of a suspect besides the order of its units, and the repaired result.
-
-    Attributes:
-        findings: what was done to single units and weights, and to whole groups.
-        aligned: the suspect with its units in place, and nothing repaired.
-        result: the same, repaired and stripped as the caller asked.
-        symmetry: the groups of the result.
-        matches: where the units of these groups were found.
-        certainty: of every unit that has a copy the probability that it was found, float64 [units].
-        similarity: of every unit of the reference the cosine with its copy, float64 [units].
-        differences: by weight that is not the reference's the largest difference.
-        restored: whether every weight is the reference's, to rounding.
-        alterations: by weight what was done to it.
-        interchangeable: by group the sets of the reference's units that nothing tells apart.
-        repaired: whether the result was repaired, so that it differs from `aligned`.
-        stripped: whether inserted units were taken out of the result.
-        apart: the places where the programs of both files differ.
-        alike: whether both files hold one program as they are written.
-        bits: whether equal weights give equal bits.
-        common: the part that both share, where they share a part alone.
-    """
-
-    findings: tuple[Finding, ...]
-    aligned: Graph
-    result: Graph
-    symmetry: Symmetry
-    matches: tuple[Match, ...]
-    certainty: np.ndarray
-    similarity: np.ndarray
-    differences: Mapping[str, float]
-    restored: bool
-    alterations: Mapping[str, tuple[Alteration, ...]]
-    interchangeable: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
-    repaired: bool = False
-    stripped: bool = False
-    apart: tuple[str, ...] = ()
-    alike: bool = False
-    bits: bool = False
-    common: Common | None = None
 
 
 def diagnose(pairing: Pairing, alignment: Alignment, options: Options) -> Diagnosis:

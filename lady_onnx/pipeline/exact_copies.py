@@ -7,15 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import LadyError
+from ..errors import make_nan_error
 from ..graph.model import WeightMapping
 from ..groups.permutations import Arrays, compose_axes, list_moved_slots
 from ..matching.exact.comparison import compare_ordered
 from ..matching.exact.search import find_order
 from ..matching.matches import Match
-from .diagnosing import Diagnosis
 from .options import Options
 from .pairing import Pairing
+from .result import Diagnosis
 
 
 def diagnose_exact_copy(pairing: Pairing, options: Options) -> Diagnosis | None:
@@ -105,6 +105,5 @@ def _compare_weights(
             return None
         damaged += [name] * has_nan
     if damaged:
-        what = f"weight '{damaged[0]}' holds NaN; the file is damaged, export it again"
-        raise LadyError(f"{pairing.reference.name}: {what}")
+        raise make_nan_error(pairing.reference.name, damaged[0])
     return list(slots)

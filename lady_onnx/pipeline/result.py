@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,49 @@ from .wording import (
 
 RESYNCED_NOTE = "resynced"
 """What the metadata of a re-synchronised model say was done to it."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """The changes of a suspect besides the order of its units, and the repaired result.
+
+    Attributes:
+        findings: what was done to single units and weights, and to whole groups.
+        aligned: the suspect with its units in place, and nothing repaired.
+        result: the same, repaired and stripped as the caller asked.
+        symmetry: the groups of the result.
+        matches: where the units of these groups were found.
+        certainty: of every unit that has a copy the probability that it was found, float64 [units].
+        similarity: of every unit of the reference the cosine with its copy, float64 [units].
+        differences: by weight that is not the reference's the largest difference.
+        restored: whether every weight is the reference's, to rounding.
+        alterations: by weight what was done to it.
+        interchangeable: by group the sets of the reference's units that nothing tells apart.
+        repaired: whether the result was repaired, so that it differs from `aligned`.
+        stripped: whether inserted units were taken out of the result.
+        apart: the places where the programs of both files differ.
+        alike: whether both files hold one program as they are written.
+        bits: whether equal weights give equal bits.
+        common: the part that both share, where they share a part alone.
+    """
+
+    findings: tuple[Finding, ...]
+    aligned: Graph
+    result: Graph
+    symmetry: Symmetry
+    matches: tuple[Match, ...]
+    certainty: np.ndarray
+    similarity: np.ndarray
+    differences: Mapping[str, float]
+    restored: bool
+    alterations: Mapping[str, tuple[Alteration, ...]]
+    interchangeable: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
+    repaired: bool = False
+    stripped: bool = False
+    apart: tuple[str, ...] = ()
+    alike: bool = False
+    bits: bool = False
+    common: Common | None = None
 
 
 @dataclass(frozen=True, repr=False)

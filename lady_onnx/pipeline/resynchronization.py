@@ -12,14 +12,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..graph.loading import Model, load_pair
-from ..matching.alignment import Progress
-from .alignment import align_units
-from .common_diagnosis import align_common_part, diagnose_common_part
-from .diagnosing import Diagnosis, diagnose
+from ..reporting import Progress
 from .exact_copies import diagnose_exact_copy
 from .options import Options
 from .pairing import Pairing, pair_networks
-from .result import Resync
+from .result import Diagnosis, Resync
 from .verification import verify_result
 
 
@@ -87,6 +84,11 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
 
 def _align_and_diagnose(pairing: Pairing, options: Options, progress: Progress | None) -> Diagnosis:
     """Find where units lie, and what was done, in both models or in the part they share."""
+    # what these load takes as long as all the rest, and exact copies need none of it
+    from .alignment import align_units
+    from .common_diagnosis import align_common_part, diagnose_common_part
+    from .diagnosing import diagnose
+
     if pairing.common is not None:
         alignment = align_common_part(pairing, progress)
         return diagnose_common_part(pairing, pairing.common, alignment)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..diagnosis.alterations import Alteration, describe_alterations
+from ..diagnosis.alterations import describe_alterations
 from ..diagnosis.findings import TAMPERING, Finding
 from ..groups.model import StateOrder
 from ..matching.matches import Match
-from ..matching.shared.copies import Common
 from ..reporting import count_things, format_share
 from .wording import describe_states
+
+if TYPE_CHECKING:
+    from ..diagnosis.alterations import Alteration
+    from ..matching.shared.copies import Common
 
 VERDICTS = ("identical", "permuted", "rescaled", "derived", "altered", "tampered", "unrelated")
 """What a suspect may be to a reference, the best first."""
@@ -26,6 +29,9 @@ MIN_RECOGNISED_SHARE = 0.4
 """Models with a smaller share of units that are likely copies, beyond chance, are unrelated."""
 BITS, ROUNDING = "bits", "rounding"
 """Two models are equal in every bit, or as real numbers, so that results differ by rounding."""
+
+
+EQUAL_WEIGHTS = "every weight is equal"
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ def _judge_accepted(found: Judged, equality: str) -> Verdict | None:
     how = "" if found.exact else " to rounding"
     if (found.exact or found.restored) and not found.integrity:
         back = " once they are back" if found.moved and found.alike else ""
-        reason = f"{moved}{written}every weight is equal{how}{back}"
+        reason = f"{moved}{written}{EQUAL_WEIGHTS}{how}{back}"
         return Verdict("permuted" if found.moved else "identical", reason, equality)
     # From here on there are findings: a yes needs that undoing them gives the reference's weights.
     if not found.restored:

@@ -13,8 +13,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
+import scipy
 
 UNREAD_LABEL = np.iinfo(np.int64).min
 """Stands in a role of a weight where nothing has met the element yet."""
@@ -231,5 +230,5 @@ def find_components(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
     """
     # a pair that is given 256 times adds up to zero, and is an edge all the same: scipy looks at
     # which entries are stored, and not at their values
-    graph = coo_array((np.ones(a.size, np.int8), (a, b)), shape=(size, size))
-    return connected_components(graph, directed=False)[1].astype(np.int64)
+    graph = scipy.sparse.coo_array((np.ones(a.size, np.int8), (a, b)), shape=(size, size))
+    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)

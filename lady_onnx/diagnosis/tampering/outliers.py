@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import stdtrit
+import scipy
 
 from ..findings import MAX_TAMPERED_SHARE
 
@@ -85,7 +85,7 @@ def predict_limit(logs: np.ndarray, chance: float) -> float:
     middle = float(np.median(logs))
     spread = float(np.sqrt(np.square(upper - middle).mean() * (1 + 1 / upper.size)))
     # The quantile of a small chance lies at the lower end, and is negative.
-    return middle - spread * float(stdtrit(max(upper.size - 1, 1), chance))
+    return middle - spread * float(scipy.special.stdtrit(max(upper.size - 1, 1), chance))
 
 
 def are_faded(gap: np.ndarray, sizes: np.ndarray) -> np.ndarray:

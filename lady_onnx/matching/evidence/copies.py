@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit, logit
+import scipy
 
 from ...numerics import MIN_DIVISOR
 
@@ -106,7 +106,9 @@ def estimate_copies(
     share = (
         told * (measure_recovery(x, y)[0] - other) / max(whole - other, room) + (1 - told) * likely
     )
-    return expit(odds + logit(np.clip(share, MIN_COPY_SHARE, 1 - MIN_COPY_SHARE)))
+    return scipy.special.expit(
+        odds + scipy.special.logit(np.clip(share, MIN_COPY_SHARE, 1 - MIN_COPY_SHARE))
+    )
 
 
 def estimate_copy_share(found: Recoveries, other: Recoveries, whole: Recoveries) -> float:
@@ -124,4 +126,4 @@ def estimate_copy_share(found: Recoveries, other: Recoveries, whole: Recoveries)
     odds = (
         np.where(w > o, (f - o) ** 2 - (f - w) ** 2, -np.inf) * np.maximum(power, MIN_DIVISOR) / 2
     )
-    return float(expit(odds.max() - np.log(odds.size)))
+    return float(scipy.special.expit(odds.max() - np.log(odds.size)))

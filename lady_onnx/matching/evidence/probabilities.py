@@ -7,7 +7,7 @@ the sum over all assignments, a permanent, takes exponential time. The module kn
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse import csr_array
+import scipy
 
 from ...numerics import MIN_DIVISOR
 from .scores import MAX_DENSE_UNITS, MAX_SCORE
@@ -106,7 +106,7 @@ def _balance_table(score: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return table, rows, columns
 
 
-def _drop_faint_odds(table: np.ndarray) -> np.ndarray | csr_array:
+def _drop_faint_odds(table: np.ndarray) -> np.ndarray | scipy.sparse.csr_array:
     """Return a wide table as a sparse one of the odds that count, or as it is if many count."""
     size = len(table)
     if size <= MAX_DENSE_UNITS:
@@ -115,4 +115,4 @@ def _drop_faint_odds(table: np.ndarray) -> np.ndarray | csr_array:
     if kept.size > table.size / MIN_SPARSITY:
         return table
     starts = np.searchsorted(kept, np.arange(size + 1) * size)
-    return csr_array((table.ravel()[kept], kept % size, starts), shape=table.shape)
+    return scipy.sparse.csr_array((table.ravel()[kept], kept % size, starts), shape=table.shape)

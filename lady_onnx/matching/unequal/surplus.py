@@ -14,7 +14,8 @@ import numpy as np
 from ...groups.model import Group, Slot
 from ...groups.permutations import Permutations
 from ...numerics import is_float_array
-from ..alignment import AlignmentState, Progress
+from ...reporting import Progress
+from ..alignment import AlignmentState
 from ..matcher import Matcher
 from ..matches import Match
 from ..strategies import Prior
