@@ -1,11 +1,15 @@
-"""Times `groups` and `resync` on a model of ResNet-50's size against the floor, in one run.
+"""Whole processes against the floor: `check` of a file with itself, and `resync` of copies.
 
-    python benchmarks/speed.py [--repeats 5] [--noise 0.1]
+    python benchmarks/speed.py [--repeats 7] [--only NAME ...] [--noise 0.1 1] [--limit 600]
+                               [--python OLD ...]
 
-Needs the `test` extra. Weights are random. Every row is a fresh Python process, its wall time and
-peak memory. The floor imports onnx, loads both files, reads every weight once and saves one file
-with fsync. The last column is the similarity matrices alone, as plain numpy matrix products of the
-weights in memory.
+Needs the `test` extra. Every figure is of fresh Python processes, run in turn with the floor. The
+floor of a network in one file imports onnx, loads both files, reads every weight once and saves one
+file with fsync. That of a language model, whose weights are external data, reads both files and
+writes one, in blocks. Memory is what a process has beyond the pages of files: the most that was
+seen of `RssAnon`. Weights are random but for YOLOv8n's, and every copy is shuffled; noise is in
+units of each weight's deviation. `--python` names interpreters of other installations, of an older
+release for example, whose figures stand beside.
 """
 
 from __future__ import annotations
@@ -18,9 +22,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+
+BLOCK_BYTES = 1 << 26
+POLL_SECONDS = 0.004
+"""How often the memory of a process is read."""
 
 
 def run_floor(first: str, second: str, out: str) -> None:
@@ -38,117 +47,177 @@ def run_floor(first: str, second: str, out: str) -> None:
         os.fsync(file.fileno())
 
 
-def make_models(reference: str, shuffled: str, noisy: str, noise: str) -> None:
-    """Writes the reference, a shuffled copy, and that with noise; prints what the reference is."""
+def run_streaming_floor(first: str, second: str, out: str) -> None:
+    """The least that a tool does that keeps no weight: both files read, one written, in blocks."""
     import numpy as np
+
+    for name in (first, second):
+        with open(f"{name}.data", "rb") as file, open(out, "wb") as target:
+            while block := file.read(BLOCK_BYTES):
+                np.frombuffer(block, np.uint8).max()
+                if name == second:
+                    target.write(block)
+            target.flush()
+            os.fsync(target.fileno())
+
+
+def make_resnet50(path: str) -> None:
     import onnx
     import torch
 
-    import lady_onnx as lady
     from tests.helpers import architectures
 
     widths = (256, 512, 1024, 2048)
     net = architectures.ResNet(architectures.Bottleneck, (3, 4, 6, 3), widths, 64, 1000)
-    net = architectures.randomise(net)
     picture = torch.zeros(1, 3, 224, 224)
-    onnx.save(architectures.export(net, picture, dynamo=False), reference)
+    onnx.save(architectures.export(architectures.randomise(net), picture, dynamo=False), path)
+
+
+def make_vit(path: str) -> None:
+    import onnx
+    import torch
+    import transformers
+
+    from tests.helpers import architectures
+
+    torch.manual_seed(0)
+    net = transformers.ViTForImageClassification(transformers.ViTConfig(num_labels=1000)).eval()
+    onnx.save(architectures.export(net, torch.zeros(1, 3, 224, 224), dynamo=False), path)
+
+
+def make_yolo(path: str) -> None:
+    from tests.helpers import real
+
+    Path(path).write_bytes(real.path("yolov8n").read_bytes())
+
+
+def make_language_model(name: str) -> Callable[[str], None]:
+    def make(path: str) -> None:
+        from benchmarks.language_models import SIZES, write_language_model
+
+        write_language_model(Path(path), SIZES[name])
+
+    return make
+
+
+MODELS: dict[str, Callable[[str], None]] = {
+    "ResNet-50": make_resnet50,
+    "ViT-B": make_vit,
+    "YOLOv8n": make_yolo,
+    "LM 97M": make_language_model("97M"),
+    "LM 338M": make_language_model("338M"),
+    "LM 1160M": make_language_model("1160M"),
+}
+
+
+def make_copies(name: str, folder: str, *noises: str) -> None:
+    """Writes a reference, a shuffled copy, and that with noise; prints what the reference is."""
+    import numpy as np
+
+    import lady_onnx as lady
+
+    reference = f"{folder}/reference.onnx"
+    MODELS[name](reference)
     copy = lady.permute(reference, 1)
-    copy.save(shuffled)
-    rng = np.random.default_rng(0)
-    for name in sorted({s.initializer for g in copy.symmetry.groups for s in g.slots}):
-        weight = copy.graph.array(name)
-        drawn = float(noise) * weight.std() * rng.standard_normal(weight.shape, np.float32)
-        copy.graph.replace(name, (weight + drawn).astype(weight.dtype))
-    copy.save(noisy)
-    count = sum(p.numel() for p in net.parameters()) / 1e6
+    copy.save(f"{folder}/shuffled.onnx")
+    touched = sorted({s.initializer for g in copy.symmetry.groups for s in g.slots})
+    for noise in noises:
+        rng = np.random.default_rng(0)
+        noisy = copy.graph.copy()
+        for weight in touched:
+            array = copy.graph.array(weight)
+            drawn = rng.standard_normal(array.shape, np.float32)
+            drawn *= np.float32(float(noise) * array.std())
+            noisy.replace(weight, (array + drawn).astype(array.dtype))
+        noisy.save(Path(f"{folder}/noisy{noise}.onnx"), "")
+    count = sum(copy.graph.array(n).size for n in copy.graph.tensors) / 1e6
     bits = f"{copy.symmetry.symmetry_bits:.0f} symmetry bits"
     print(f"{count:.1f} M parameters, {len(copy.symmetry.groups)} groups, {bits}")
 
 
-def time_products(reference: str, suspect: str) -> None:
-    """Prints the least seconds of three that the similarity matrices of all groups take."""
-    import numpy as np
-
-    import lady_onnx as lady
-    from lady_onnx.graph.loading import load_graph
-
-    graphs = [load_graph(reference), load_graph(suspect)]
-    pairs = []
-    for group in lady.find_groups(graphs[0]).groups:
-        for slot in group.slots:
-            weights = (np.moveaxis(g.array(slot.initializer), slot.axis, 0) for g in graphs)
-            pairs.append([w.reshape(group.size, -1) for w in weights])
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        for x, y in pairs:
-            x @ y.T
-        seconds.append(time.perf_counter() - start)
-    print(f"{min(seconds):.2f}")
+PARTS = {"floor": run_floor, "streaming": run_streaming_floor, "make": make_copies}
+"""What runs in a process of its own, so that this one stays small: `--part NAME ARGUMENTS`."""
 
 
-PARTS = {"floor": run_floor, "make": make_models, "products": time_products}
-"""What runs in a process of its own, so that this one stays small: `--part NAME FILES`."""
+def read_anonymous_bytes(pid: int) -> int:
+    """The bytes that a process has in memory beyond pages of files; 0 once it has ended."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0
+    line = next((x for x in status.splitlines() if x.startswith("RssAnon:")), "RssAnon: 0 kB")
+    return int(line.split()[1]) * 1024
 
 
-def timed(command: list[str], repeats: int) -> tuple[float, float, float]:
-    """Least and median wall seconds, and the peak MB, of fresh processes after one warm-up."""
-    seconds, peak = [], 0
-    quiet = [(os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
-    for _ in range(repeats + 1):
-        start = time.perf_counter()
-        pid = os.posix_spawn(
-            sys.executable, [sys.executable, *command], os.environ, file_actions=quiet
-        )
-        _, status, usage = os.wait4(pid, 0)
-        seconds.append(time.perf_counter() - start)
-        if os.waitstatus_to_exitcode(status):
-            raise SystemExit(f"failed: {command}")
-        peak = max(peak, usage.ru_maxrss)
-    return min(seconds[1:]), statistics.median(seconds[1:]), peak / 1024
+def run_timed(command: list[str], limit: float) -> tuple[float, float]:
+    """Wall seconds of a fresh process, and the most MB of its own memory; infinite past a limit."""
+    start = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, read_anonymous_bytes(process.pid))
+        if time.perf_counter() - start > limit:
+            process.kill()
+            process.wait()
+            return float("inf"), peak / 1e6
+        time.sleep(POLL_SECONDS)
+    if process.returncode not in (0, 1):
+        raise SystemExit(f"failed: {command}")
+    return time.perf_counter() - start, peak / 1e6
 
 
-def run_part(*arguments: str) -> str:
-    """What a part prints."""
-    command = [sys.executable, __file__, "--part", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def measure_model(name: str, args: argparse.Namespace) -> None:
+    """Prints the rows of one model."""
+    with tempfile.TemporaryDirectory() as folder:
+        make = [sys.executable, __file__, "--part", "make", name, folder, *args.noise]
+        made = subprocess.run(make, check=True, capture_output=True, text=True).stdout.strip()
+        a, b, out = (f"{folder}/{n}.onnx" for n in ("reference", "shuffled", "out"))
+        floor = "streaming" if Path(f"{a}.data").exists() else "floor"
+        jobs = {"floor": [sys.executable, __file__, "--part", floor, a, b, out]}
+        for k, python in enumerate([sys.executable, *args.python]):
+            label = f" ({k})" * bool(k)
+            lady = [python, "-m", "lady_onnx"]
+            jobs[f"check with itself{label}"] = [*lady, "check", a, a]
+            resync = ["--verify", "none", "--force", "-o", out]
+            jobs[f"shuffled{label}"] = [*lady, "resync", a, b, *resync]
+            for noise in args.noise:
+                noisy = f"{folder}/noisy{noise}.onnx"
+                jobs[f"noise {noise}{label}"] = [*lady, "resync", a, noisy, *resync]
+        seconds: dict[str, list[float]] = {job: [] for job in jobs}
+        peaks = dict.fromkeys(jobs, 0.0)
+        # the first turn warms up; a job that ran past the limit is not tried again
+        for turn in range(args.repeats + 1):
+            for job, command in jobs.items():
+                if seconds[job][-1:] == [float("inf")]:
+                    continue
+                took, peak = run_timed(command, args.limit)
+                if turn or took == float("inf"):
+                    seconds[job].append(took)
+                peaks[job] = max(peaks[job], peak)
+        print(f"| {name}: {made} | | | |")
+        least = statistics.median(seconds["floor"])
+        for job, runs in seconds.items():
+            median = statistics.median(runs)
+            figures = f"{median:.2f} | {median / least:.2f}"
+            if median == float("inf"):
+                figures = f"over {args.limit:.0f} | "
+            print(f"| {job} | {figures} | {peaks[job]:.0f} |", flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--noise",
-        type=float,
-        default=0.1,
-        help="of the noisy suspect, in units of each tensor's deviation",
-    )
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--only", nargs="*", default=list(MODELS), choices=list(MODELS))
+    parser.add_argument("--noise", nargs="*", default=["0.1", "1"])
+    parser.add_argument("--limit", type=float, default=600, help="seconds of one process")
+    parser.add_argument("--python", nargs="*", default=[])
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        a, b, c, out = (
-            str(Path(folder) / f"{n}.onnx") for n in ("reference", "shuffled", "noisy", "out")
-        )
-        made = run_part("make", a, b, c, str(args.noise))
-        machine = f"{platform.machine()}, {os.cpu_count()} cores"
-        print(f"{machine}, Python {platform.python_version()}; {made}")
-        resync = ["-m", "lady_onnx", "resync", a]
-        rows: list[tuple[str, list[str], str | None]] = [
-            ("floor: import, load two, read, save", [__file__, "--part", "floor", a, b, out], None),
-            ("groups", ["-m", "lady_onnx", "groups", a, "--json"], None),
-            ("resync --verify none, shuffled copy", [*resync, b, "-o", out, "--verify", "none"], b),
-            ("resync --verify none, noisy copy", [*resync, c, "-o", out, "--verify", "none"], c),
-            ("resync, shuffled copy", [*resync, b, "-o", out], b),
-        ]
-        columns = "min s | median s | to the floor | peak MB | matrix products s"
-        print(f"\n| {'whole process':38} | {columns} |")
-        print("| --- | --- | --- | --- | --- | --- |")
-        floor = None
-        for name, command, other in rows:
-            least, median, peak = timed(command, args.repeats)
-            floor = floor or median
-            plain = run_part("products", a, other) if other else ""
-            seconds = f"{least:.2f} | {median:.2f} | {median / floor:.2f}"
-            print(f"| {name:38} | {seconds} | {peak:.0f} | {plain} |", flush=True)
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    print(f"{machine}, {args.repeats} repeats\n")
+    print("| whole process | median s | to the floor | own memory, MB |")
+    print("| --- | --- | --- | --- |")
+    for name in args.only:
+        measure_model(name, args)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,17 @@ Nothing here knows of models, groups or units.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
 import ml_dtypes
 import numpy as np
 import scipy
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 MIN_DIVISOR = 1e-30
 """Stands for zero where a fraction is divided by it."""
@@ -63,7 +71,34 @@ def has_nan(array: np.ndarray) -> bool:
         return False
     flat = array.reshape(-1)
     chunks = (flat[k : k + CHUNK_ELEMENTS] for k in range(0, flat.size, CHUNK_ELEMENTS))
-    return any(bool(np.isnan(chunk.astype(np.float32, copy=False)).any()) for chunk in chunks)
+    for chunk in (c.astype(np.float32, copy=False) for c in chunks):
+        # A sum takes half as long as a look at each number, and a NaN stays in it. One of large
+        # numbers, or of infinities, may be NaN without any.
+        with np.errstate(over="ignore", invalid="ignore"):
+            is_clear = not np.isnan(chunk.sum())
+        if not is_clear and bool(np.isnan(chunk).any()):
+            return True
+    return False
+
+
+def map_in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None
+) -> list[Result]:
+    """Call a function with each of some items, several at a time.
+
+    Args:
+        function: the function; it spends its time in numpy, which lets others run.
+        items: the items.
+        threads: how many run at a time; as many as there are processors by default.
+
+    Returns:
+        The results in the order of the items.
+    """
+    count = min(threads or os.cpu_count() or 1, len(items))
+    if count < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(function, items))
 
 
 def assign_optimally(table: np.ndarray, maximize: bool = False) -> np.ndarray:

@@ -119,3 +119,13 @@ def add_state_argument(parser: argparse.ArgumentParser) -> None:
 def add_output_argument(parser: argparse.ArgumentParser) -> None:
     """Declare the file that a command must be told to write."""
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write")
+
+
+def add_threads_argument(parser: argparse.ArgumentParser) -> None:
+    """Declare how many weights are read at a time."""
+    parser.add_argument(
+        "--threads",
+        type=parse_positive,
+        metavar="N",
+        help="weights that are compared at a time (one a processor)",
+    )

@@ -9,7 +9,13 @@ import lady_onnx as lady
 
 from ..errors import UsageError, suggest_name
 from ..pipeline.verdicts import ACCEPTED, VERDICTS
-from .arguments import VERBOSE, add_custom_ops_argument, add_state_argument, parse_share
+from .arguments import (
+    VERBOSE,
+    add_custom_ops_argument,
+    add_state_argument,
+    add_threads_argument,
+    parse_share,
+)
 from .console import print_details, print_headline, print_json
 from .progress import show_phase
 
@@ -32,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_custom_ops_argument(parser)
     add_state_argument(parser)
+    add_threads_argument(parser)
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -43,6 +50,7 @@ def run_command(args: argparse.Namespace) -> int:
             args.suspect,
             custom_ops=args.custom_ops,
             states=args.state,
+            threads=args.threads,
             progress=progress,
         )
     passes = found.verdict in accepted and found.recognised >= args.min_recognised

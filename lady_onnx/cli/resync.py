@@ -16,7 +16,7 @@ from ..matching.assignment import ASSIGNMENTS
 from ..pipeline.options import EVIDENCE_CHOICES, VERIFY_CHOICES
 from ..reporting import count_things
 from ..runtime.providers import PROVIDERS
-from .arguments import add_custom_ops_argument, add_state_argument
+from .arguments import add_custom_ops_argument, add_state_argument, add_threads_argument
 from .console import print_details, print_headline, print_json
 from .destinations import claim_destination
 from .progress import show_phase
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_custom_ops_argument(parser)
     add_state_argument(parser)
+    add_threads_argument(parser)
 
 
 def _add_destinations(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +97,7 @@ def run_command(args: argparse.Namespace) -> int:
             assignment=args.assignment,
             custom_ops=args.custom_ops,
             states=args.state,
+            threads=args.threads,
             progress=progress,
         )
     result.save(out)

@@ -11,6 +11,7 @@ from ..errors import ArchitectureError, make_nan_error
 from ..graph.loading import Model, load_pair
 from ..graph.model import Graph
 from ..matching.exact.comparison import compare_ordered
+from ..numerics import map_in_threads
 from ..reporting import MAX_SHOWN_ENTRIES, Progress, Report
 from .verdicts import BITS, EQUAL_WEIGHTS, VERDICTS, Verdict
 
@@ -79,6 +80,7 @@ def check(
     *,
     custom_ops: Sequence[str] = (),
     states: Sequence[str] = (),
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> Check:
     """Judge what a suspect is to a reference.
@@ -89,6 +91,7 @@ def check(
         custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
         states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
             names tell; `none` among them where names are not to be believed.
+        threads: how many weights are compared at a time; one a processor by default.
         progress: called with the number of groups that are matched, and that of all.
 
     Returns:
@@ -99,22 +102,28 @@ def check(
         LadyError: a model cannot be read.
     """
     ours, theirs = load_pair(reference, suspect, states)
-    if _are_equal(ours, theirs):
+    if _are_equal(ours, theirs, threads):
         return Check("identical", EQUAL_WEIGHTS, BITS)
     # it takes a second to load, and most checks of a registry are of files that are equal
     from .resynchronization import resync
 
     try:
         # A verdict rests on the programs and the weights, so that outputs need not be compared.
-        found = resync(ours, theirs, verify="none", custom_ops=custom_ops, progress=progress)
+        found = resync(
+            ours, theirs, verify="none", custom_ops=custom_ops, threads=threads, progress=progress
+        )
     except ArchitectureError as error:
         return Check("unrelated", str(error))
     judged = found.judged
     return Check(judged.verdict, judged.reason, judged.equality, found)
 
 
-def _are_equal(reference: Graph, suspect: Graph) -> bool:
+def _are_equal(reference: Graph, suspect: Graph, threads: int | None) -> bool:
     """Tell whether two files hold one program as they are written, and the same weights.
+
+    Args:
+        reference, suspect: the files.
+        threads: how many weights are compared at a time.
 
     Raises:
         LadyError: a weight holds NaN.
@@ -123,14 +132,25 @@ def _are_equal(reference: Graph, suspect: Graph) -> bool:
     names = found.one_to_one
     if found.differences or found.doubted or names is None:
         return False
-    for mine, its in names.items():
-        ours, theirs = reference.array(mine), suspect.array(its)
+    has_failed = False
+
+    def compare(pair: tuple[str, str]) -> bool:
+        nonlocal has_failed
+        ours, theirs = reference.array(pair[0]), suspect.array(pair[1])
         is_like = ours.dtype == theirs.dtype and ours.shape == theirs.shape
-        is_equal, has_nan = compare_ordered(ours, theirs, {}) if is_like else (False, False)
+        is_equal, has_nan = False, False
+        if is_like and not has_failed:
+            is_equal, has_nan = compare_ordered(ours, theirs, {})
         if not is_equal:
-            return False
+            has_failed = True
+        return has_nan
+
+    answers = map_in_threads(compare, list(names.items()), threads)
+    if has_failed:
+        return False
+    for name, has_nan in zip(names, answers, strict=True):
         if has_nan:
-            raise make_nan_error(reference.name, mine)
+            raise make_nan_error(reference.name, name)
     return True
 
 

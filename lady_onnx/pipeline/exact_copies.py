@@ -13,6 +13,7 @@ from ..groups.permutations import Arrays, compose_axes, list_moved_slots
 from ..matching.exact.comparison import compare_ordered
 from ..matching.exact.search import find_order
 from ..matching.matches import Match
+from ..numerics import map_in_threads
 from .options import Options
 from .pairing import Pairing
 from .result import Diagnosis
@@ -44,7 +45,7 @@ def diagnose_exact_copy(pairing: Pairing, options: Options) -> Diagnosis | None:
     found = find_order(pairing.symmetry.groups, ours, theirs)
     if found is None:
         return None
-    moved = _compare_weights(pairing, found, ours, theirs)
+    moved = _compare_weights(pairing, found, ours, theirs, options.threads)
     if moved is None:
         return None
     aligned = link.suspect.copy()
@@ -76,7 +77,11 @@ def diagnose_exact_copy(pairing: Pairing, options: Options) -> Diagnosis | None:
 
 
 def _compare_weights(
-    pairing: Pairing, found: Mapping[str, np.ndarray], ours: Arrays, theirs: Arrays
+    pairing: Pairing,
+    found: Mapping[str, np.ndarray],
+    ours: Arrays,
+    theirs: Arrays,
+    threads: int | None,
 ) -> list[str] | None:
     """Compare all weights in an order.
 
@@ -84,6 +89,7 @@ def _compare_weights(
         pairing: the two models.
         found: by group where each unit of the reference lies.
         ours, theirs: the weights of the reference and of the suspect.
+        threads: how many weights are compared at a time.
 
     Returns:
         The weights of which something moved; None where a weight differs.
@@ -92,18 +98,27 @@ def _compare_weights(
         LadyError: a weight holds NaN.
     """
     slots = list_moved_slots(pairing.symmetry.groups, found)
-    damaged = []
-    for name in pairing.names:
+    has_failed = False
+
+    def compare(name: str) -> tuple[bool, bool]:
+        nonlocal has_failed
+        if has_failed:
+            return False, False
         its, moved = theirs[name], slots.get(name, [])
         orders = compose_axes(moved, its.shape)
         if orders is None:
             its, orders = np.array(its), {}
             for slot, permutation in moved:
                 slot.permute(its, permutation)
-        is_equal, has_nan = compare_ordered(ours[name], its, orders)
+        is_equal, is_damaged = compare_ordered(ours[name], its, orders)
         if not is_equal:
-            return None
-        damaged += [name] * has_nan
-    if damaged:
-        raise make_nan_error(pairing.reference.name, damaged[0])
+            has_failed = True
+        return is_equal, is_damaged
+
+    answers = map_in_threads(compare, pairing.names, threads)
+    if has_failed:
+        return None
+    for name, (_, is_damaged) in zip(pairing.names, answers, strict=True):
+        if is_damaged:
+            raise make_nan_error(pairing.reference.name, name)
     return list(slots)

@@ -36,6 +36,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     assignment: str = "optimal",
     custom_ops: Sequence[str] = (),
     states: Sequence[str] = (),
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> Resync:
     """Find where every unit of the reference lies in the suspect, and put it back.
@@ -58,6 +59,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
         custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
         states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
             names tell; `none` among them where names are not to be believed.
+        threads: how many weights are compared at a time; one a processor by default.
         progress: called with the number of groups that are matched, and that of all.
 
     Returns:
@@ -67,9 +69,8 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
         LadyError: a model cannot be read or holds NaN, or an option is not known.
         ArchitectureError: the two are not the same network, and share no part that means something.
     """
-    options = Options(
-        verify, provider, samples, seed, repair, strip, evidence, assignment, tuple(custom_ops)
-    )
+    asked = verify, provider, samples, seed, repair, strip, evidence, assignment
+    options = Options(*asked, tuple(custom_ops), threads)
     options.check()
     start = time.perf_counter()
     ours, theirs = load_pair(reference, suspect, states)
