@@ -18,7 +18,6 @@ from lady_onnx.diagnosis.alterations import prune_array, quantize_array
 from lady_onnx.diagnosis.undoing import was_noise_added
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.permutations import Nesting, invert_permutations
-from lady_onnx.matching.alignment import Progress
 from lady_onnx.matching.assignment import assign_rows
 from lady_onnx.matching.evidence.copies import estimate_copies, measure_recovery
 from lady_onnx.matching.evidence.exact import find_proven_rows
@@ -30,6 +29,7 @@ from lady_onnx.matching.evidence.probabilities import (
 from lady_onnx.matching.evidence.scores import compute_log_likelihoods
 from lady_onnx.matching.matcher import Matcher
 from lady_onnx.matching.search import Search
+from lady_onnx.reporting import Progress
 
 from ..helpers import real
 from ..helpers.networks import attention, stream
