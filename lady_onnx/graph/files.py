@@ -13,12 +13,15 @@ import numpy as np
 from onnx import ModelProto, TensorProto
 
 from ..errors import LadyError, OutputError
+from ..rules.vocabulary.types import PACKED_TYPES
 from .external import is_external
 from .weights import clear_values, encode_values, is_large, list_weights, write_values
 from .wire import join_large_weights
 
 PAGE_BYTES = 4096
 """Weights begin at multiples of this, so that they can be mapped into memory."""
+DETACHED = "detached"
+"""Where the weights of a model lie that somebody else holds: in no file."""
 PROTOBUF_LIMIT = 2**31 - 1
 """The number of bytes of a message that protobuf writes at most."""
 
@@ -53,6 +56,32 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
         raise OutputError(f"{path}: {what}; free some space or choose another folder") from error
     finally:
         Path(handle.name).unlink(missing_ok=True)
+
+
+def detach_weights(
+    model: ModelProto, written: Set[str], read: Callable[[str], np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Take the large weights out of a model, and write all others into it.
+
+    Args:
+        model: the model, which is changed: what is taken out is said to lie in external data.
+        written: the weights whose values are not in `model`.
+        read: returns the values of a weight by its name, as a file has them.
+
+    Returns:
+        The weights that were taken out, by name.
+    """
+    large = {t.name for t in model.graph.initializer if is_large(t)}
+    detached: dict[str, np.ndarray] = {}
+    for name, tensor, holder in list(list_weights(model)):
+        if name in large and tensor.data_type not in PACKED_TYPES:
+            detached[name] = np.ascontiguousarray(read(name))
+            clear_values(tensor)
+            tensor.data_location = TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value=DETACHED)
+        elif name in written or is_external(tensor):
+            write_values(tensor, holder, read(name))
+    return detached
 
 
 def write_model(

@@ -22,7 +22,7 @@ from ..numerics import has_nan, view_bits
 from ..rules.vocabulary.packing import Packing
 from ..rules.vocabulary.types import KNOWN_TYPES
 from .external import DataFiles, is_external
-from .files import write_model
+from .files import detach_weights, write_model
 from .nodes import sort_topologically
 from .states import NO_STATES, State, find_states, list_unit_axes, read_given_states
 from .values import is_constant_along
@@ -258,6 +258,12 @@ class Graph:
             if name in self._changed or name in self._left or is_external(tensor):
                 write_values(tensor, holder, self._view_array(name))
         return model
+
+    def detach_weights(self) -> tuple[ModelProto, dict[str, np.ndarray]]:
+        """Return the model without its large weights, and these by name, as the file has them."""
+        model = _copy_with_note(self.model, "")
+        written = {*self._changed, *self._left}
+        return model, detach_weights(model, written, self.stored_array)
 
     def save(self, path: Path, note: str) -> None:
         """Write the model to a file, whole or not at all.

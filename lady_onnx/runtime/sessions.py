@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
-from ..errors import ExecutionError, LadyError, to_one_line
-from ..graph.files import PROTOBUF_LIMIT
+from ..errors import ExecutionError, to_one_line
 from ..graph.model import Graph
 from ..graph.nodes import list_nodes
 from ..rules.vocabulary.structure import EXACT, EXACTNESS, QUANTIZE_LINEAR, REORDER_INPUT
@@ -68,16 +67,23 @@ def open_session(
     has_integers = any(node.op_type == QUANTIZE_LINEAR for node in graph.model.graph.node)
     options = _make_options("ORT_ENABLE_EXTENDED" if has_integers else "ORT_ENABLE_BASIC")
     _register_libraries(options, custom_ops)
-    model = graph.to_model("")
+    model, weights = graph.detach_weights()
     _forbid_rounding(model)
+    # Kernels would keep copies of the weights, in an order of their own.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    ort = load_onnxruntime()
+    make = ort.OrtValue.ortvalue_from_numpy_with_onnx_type
     try:
-        if model.ByteSize() > PROTOBUF_LIMIT:
-            raise LadyError(f"{graph.name}: over 2 GB; save it, and give the file")
-        return load_onnxruntime().InferenceSession(
-            model.SerializeToString(), options, providers=[provider]
-        )
-    except LadyError:
-        raise
+        held = [make(array, graph.tensors[name].data_type) for name, array in weights.items()]
+        # The first call gives what the model lacks, for the optimiser to look at. By the second one
+        # the session reads the weights where they are, in mapped files for example, and not a copy.
+        options.add_external_initializers(list(weights), held)
+        for name, value in zip(weights, held, strict=True):
+            options.add_initializer(name, value)
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
+        # it holds on to them as long as it lives
+        session.lady_weights = weights, held
+        return session
     # onnxruntime raises its own kinds of exceptions, which have no class in common but this.
     except Exception as error:
         raise ExecutionError(
