@@ -8,9 +8,8 @@ from ..graph.model import Graph
 from ..normalform.algebra.term import NoNormalFormError
 from ..normalform.form import Form, build_normal_form, choose_version
 from .common_nodes import CommonNodes, pair_common_nodes
-from .counterparts import Link
+from .links import Link, Place
 from .programs import Program
-from .skeleton import Place
 
 LARGE_SHARE = 0.9
 """If more weights than this are common as the files are written, normal forms are not looked at.

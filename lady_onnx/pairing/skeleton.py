@@ -9,8 +9,6 @@ weights, whatever the order of these.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from ..errors import ArchitectureError
@@ -18,6 +16,7 @@ from ..graph.model import Graph
 from ..graph.nodes import pair_by_name
 from ..numerics import MIN_DIVISOR, as_finite, assign_optimally
 from ..rules.vocabulary.types import HALF_TYPES
+from .links import Place
 from .node_classes import classify_nodes
 from .weighted_nodes import Skeleton, WeightedNode, build_skeleton
 
@@ -32,19 +31,6 @@ SIGNIFICANT_DIGITS = 6
 """The digits that numbers of operators are compared to."""
 HALF_SIGNIFICANT_DIGITS = 2
 """The same where a graph holds weights in half precision."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a weight of the reference lies in the suspect.
-
-    Attributes:
-        name: its name there.
-        is_transposed: whether it lies transposed there.
-    """
-
-    name: str
-    is_transposed: bool = False
 
 
 def pair_skeletons(reference: Graph, suspect: Graph) -> tuple[dict[str, Place], tuple[str, ...]]:

@@ -28,7 +28,7 @@ from ..groups.permutations import Arrays, permute_arrays
 from ..matching.matches import Match
 from ..matching.unequal.surplus import Unequal, write_matched
 from ..numerics import is_same
-from ..pairing.counterparts import list_unshown
+from ..pairing.forms import list_unshown
 from .alignment import Alignment
 from .options import Options
 from .pairing import Pairing

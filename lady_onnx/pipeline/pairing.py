@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,21 +14,18 @@ from ..errors import ArchitectureError, LadyError
 from ..graph.model import Graph, map_weights
 from ..groups.model import Symmetry
 from ..groups.scaling import Scaling
-from ..matching.shared.copies import MIN_COMMON_SHARE
-from ..matching.shared.restriction import join_groups, restrict_groups
-from ..matching.shared.sizes import select_explained_weights
-from ..matching.unequal.extension import Extended, extend_models
-from ..pairing.common_part import (
-    LARGE_SHARE,
-    CommonPart,
-    find_common_part,
-    find_part_of_other_sizes,
-)
-from ..pairing.counterparts import Link, pair_by_name_alone, pair_models
-from ..pairing.skeleton import Place
+from ..pairing.counterparts import pair_by_name_alone, pair_models
+from ..pairing.links import Link, Place
 from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
 from .options import Options
+
+if TYPE_CHECKING:
+    from ..matching.unequal.extension import Extended
+    from ..pairing.common_part import CommonPart
+
+# What pairs models of other sizes, and parts of models, is loaded where it is needed: most pairs of
+# files hold one network, and loading the rest would take longer than they do.
 
 
 @dataclass(frozen=True)
@@ -71,6 +69,8 @@ class CommonPairing:
 
     def is_large(self, units: int, elements: int) -> bool:
         """Tell whether so many units and elements of weights are a part that means something."""
+        from ..matching.shared.copies import MIN_COMMON_SHARE
+
         least = min(self.our_units, self.their_units), min(self.part.ours, self.part.theirs)
         shares = units / max(least[0], 1), elements / max(least[1], 1)
         return min(shares) >= MIN_COMMON_SHARE
@@ -211,6 +211,8 @@ def _pair_unequal(reference: Graph, suspect: Graph, names: Mapping[str, str]) ->
     Raises:
         ArchitectureError: numbers of units do not explain all differences.
     """
+    from ..matching.unequal.extension import extend_models
+
     link = Link(reference, suspect, {a: Place(b) for a, b in names.items()}, True)
     mirrored = Link(suspect, reference, {b: Place(a) for a, b in names.items()}, True)
     analysis = analyse_graph(reference, link.constant_along, link.number)
@@ -237,6 +239,9 @@ def _pair_common_part(reference: Graph, suspect: Graph, refusal: str) -> Pairing
     Returns:
         The pairing; None where too little is common.
     """
+    from ..matching.shared.restriction import join_groups, restrict_groups
+    from ..pairing.common_part import LARGE_SHARE, find_common_part
+
     part = find_common_part(reference, suspect)
     if part is None or part.share < LARGE_SHARE:
         found = _pair_part_of_other_sizes(reference, suspect, refusal)
@@ -260,6 +265,10 @@ def _pair_common_part(reference: Graph, suspect: Graph, refusal: str) -> Pairing
 
 def _pair_part_of_other_sizes(reference: Graph, suspect: Graph, refusal: str) -> Pairing | None:
     """Pair a part whose layers have other numbers of units; None where these explain too little."""
+    from ..matching.shared.sizes import select_explained_weights
+    from ..matching.unequal.extension import extend_models
+    from ..pairing.common_part import find_part_of_other_sizes
+
     part = find_part_of_other_sizes(reference, suspect)
     if part is None:
         return None

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import scipy
 
 UNREAD_LABEL = np.iinfo(np.int64).min
 """Stands in a role of a weight where nothing has met the element yet."""
@@ -228,7 +227,19 @@ def find_components(a: np.ndarray, b: np.ndarray, size: int) -> np.ndarray:
     >>> find_components(np.array([0, 3]), np.array([2, 1]), 4)
     array([0, 1, 0, 1])
     """
-    # a pair that is given 256 times adds up to zero, and is an edge all the same: scipy looks at
-    # which entries are stored, and not at their values
-    graph = scipy.sparse.coo_array((np.ones(a.size, np.int8), (a, b)), shape=(size, size))
-    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)
+    # As fast as scipy's sparse graphs, which take a quarter of a second to load: as long as the
+    # analysis of a large model. Every point goes by the lowest point that it is known to be joined
+    # with; in each turn at least half of the points that others go by, and that a pair joins with
+    # others, come to go by lower ones themselves.
+    lowest = np.arange(size)
+    while True:
+        ours, theirs = lowest[a], lowest[b]
+        apart = ours != theirs
+        if not apart.any():
+            return np.unique(lowest, return_inverse=True)[1].astype(np.int64)
+        a, b, ours, theirs = a[apart], b[apart], ours[apart], theirs[apart]
+        low = np.minimum(ours, theirs)
+        np.minimum.at(lowest, ours, low)
+        np.minimum.at(lowest, theirs, low)
+        while not np.array_equal(lower := lowest[lowest], lowest):
+            lowest = lower
