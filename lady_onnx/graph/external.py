@@ -96,4 +96,6 @@ def _count_bytes(tensor: TensorProto) -> int:
     # A product that overflows is refused where the bytes are given the tensor's shape.
     count = int(np.prod(tensor.dims, dtype=np.int64))
     itemsize = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return (count + 1) // 2 if tensor.data_type in PACKED_TYPES else count * itemsize
+    if tensor.data_type not in PACKED_TYPES:
+        return count * itemsize
+    return -(-count * PACKED_TYPES[tensor.data_type] // 8)

@@ -15,6 +15,7 @@ from onnx import ModelProto, TensorProto
 from ..errors import LadyError, OutputError
 from ..rules.vocabulary.types import PACKED_TYPES
 from .external import is_external
+from .nodes import list_bodies, list_nodes
 from .weights import clear_values, encode_values, is_large, list_weights, write_values
 from .wire import join_large_weights
 
@@ -69,9 +70,14 @@ def detach_weights(
         read: returns the values of a weight by its name, as a file has them.
 
     Returns:
-        The weights that were taken out, by name.
+        The weights that were taken out, by name. One that no node of the main graph reads stays,
+        and so does one of whose name a body has a weight: a session would give the body the wrong
+        one.
     """
-    large = {t.name for t in model.graph.initializer if is_large(t)}
+    read_names = {name for node in model.graph.node for name in node.input}
+    bodies = [body for node in list_nodes(model) for _, body in list_bodies(node)]
+    inner = {t.name for body in bodies for t in body.initializer}
+    large = {t.name for t in model.graph.initializer if is_large(t)} & read_names - inner
     detached: dict[str, np.ndarray] = {}
     for name, tensor, holder in list(list_weights(model)):
         if name in large and tensor.data_type not in PACKED_TYPES:

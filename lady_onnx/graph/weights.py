@@ -12,6 +12,7 @@ import onnx.numpy_helper
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
 from ..errors import LadyError, to_one_line
+from ..numerics import view_bits
 from ..rules.vocabulary.packing import BYTE_BITS, PACKED_OPERANDS, Packing, find_packing
 from ..rules.vocabulary.structure import CONSTANT, IDENTITY, normalise_domain
 from ..rules.vocabulary.types import PACKED_TYPES
@@ -155,7 +156,8 @@ def write_values(tensor: TensorProto, holder: Holder, array: np.ndarray) -> None
         array: the values, of the tensor's shape and type.
     """
     if isinstance(holder, SparseTensorProto):
-        places = np.flatnonzero(array)
+        # a zero may have a sign
+        places = np.flatnonzero(view_bits(np.ascontiguousarray(array)))
         values = onnx.numpy_helper.from_array(array.ravel()[places], holder.values.name)
         holder.values.CopyFrom(values)
         holder.indices.CopyFrom(onnx.numpy_helper.from_array(places, holder.indices.name))
@@ -166,6 +168,10 @@ def write_values(tensor: TensorProto, holder: Holder, array: np.ndarray) -> None
         holder.attribute[0].CopyFrom(value)
         return
     clear_values(tensor)
+    if tensor.data_type == TensorProto.STRING:
+        tensor.ClearField("string_data")
+        tensor.string_data.extend(onnx.numpy_helper.from_array(array).string_data)
+        return
     tensor.raw_data = encode_values(tensor, array).tobytes()
 
 

@@ -10,7 +10,10 @@ from scipy.sparse.csgraph import connected_components
 
 from lady_onnx.dataflow.labels.roles import find_components
 
+from ..helpers.law import examples
 
+
+@examples(100)
 @given(
     st.integers(1, 40).flatmap(
         lambda n: st.tuples(

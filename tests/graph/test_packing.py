@@ -17,6 +17,8 @@ from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.weights import pack_numbers, unpack_numbers
 from lady_onnx.rules.vocabulary.packing import Packing
 
+from ..helpers.law import examples
+
 INNER, COLUMNS, BLOCK = 32, 6, 16
 NUMBERS, BYTES = [6, 16, 16], [6, 8, 8]
 """Groups inside the blocks, with numbers one by one and with two in a byte."""
@@ -74,6 +76,7 @@ def list_sizes(model: onnx.ModelProto) -> list[int]:
     return sorted(g.size for g in lady.find_groups(model).groups if g.size > 2)
 
 
+@examples(100)
 @given(
     hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3)),
     st.sampled_from((1, 2, 4)),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...numerics import has_nan, view_bits
+from ...numerics import has_nan, is_same
 
 BLOCK_BYTES = 1 << 20
 """The bytes of a weight that are compared at once: they stay in the processor's cache."""
@@ -28,7 +28,7 @@ def compare_ordered(
         it was read: a difference ends the comparison.
     """
     if not ours.ndim or not ours.size:
-        return bool(np.array_equal(view_bits(ours), view_bits(theirs))), has_nan(ours)
+        return is_same(ours, theirs), has_nan(ours)
     rows = max(1, BLOCK_BYTES * len(ours) // max(ours.nbytes, 1))
     inner = {axis: order for axis, order in orders.items() if axis}
     is_odd = False
@@ -39,7 +39,7 @@ def compare_ordered(
         )
         for axis, order in inner.items():
             its = its.take(order, axis)
-        if not np.array_equal(view_bits(mine), view_bits(np.ascontiguousarray(its))):
+        if not is_same(mine, np.ascontiguousarray(its)):
             return False, is_odd
         is_odd |= has_nan(mine)
     return True, is_odd

@@ -49,6 +49,8 @@ class Orders:
                 self.shapes[slot.initializer] = reference[slot.initializer].shape
                 if slot.within:
                     self.linked[slot.initializer] |= {slot.axis, *(a for a, _ in slot.within)}
+        self._known: set[str] = set()
+        self._orders: dict[tuple[str, int], tuple[int, np.ndarray]] = {}
         self._kinds: dict[str, tuple] = {}
         self._owners: dict[tuple[str, tuple, int], tuple[np.ndarray, np.ndarray]] = {}
         self._names = [g.id for g in self.family.order]
@@ -58,7 +60,10 @@ class Orders:
 
     def is_known(self, group: str) -> bool:
         """Tell whether the place of every unit of a group is known."""
-        return group in self.twins and bool((self.units[group] != UNKNOWN).all())
+        is_new = group not in self._known and group in self.twins
+        if is_new and (self.units[group] != UNKNOWN).all():
+            self._known.add(group)
+        return group in self._known
 
     @property
     def are_all_known(self) -> bool:
@@ -79,6 +84,17 @@ class Orders:
         length = self.shapes[weight][axis]
         if axis in self.linked[weight]:
             return np.full(length, UNKNOWN)
+        # what was known before stays as it is, so that the count of what is known tells of news
+        beside = [g.id for g, k in self.slots[weight] if g.slots[k].axis == axis]
+        count = sum(map(self.is_known, beside))
+        known, order = self._orders.get((weight, axis), (-1, None))
+        if known != count or order is None:
+            order = self._compose_order(weight, axis, length)
+            self._orders[weight, axis] = count, order
+        return order
+
+    def _compose_order(self, weight: str, axis: int, length: int) -> np.ndarray:
+        """Compose the order along an axis of a weight out of those of the groups on it."""
         order, hidden = np.arange(length), np.zeros(length, bool)
         for group, number in self.slots[weight]:
             slot = group.slots[number]

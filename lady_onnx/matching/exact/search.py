@@ -59,7 +59,7 @@ def find_order(
         is not found.
     """
     orders = Orders(groups, reference)
-    views = _list_views(orders)
+    views = [v for v in _list_views(orders) if _is_hashed(reference[v.weight])]
     try:
         while not orders.are_all_known:
             # what tells most comes first; a small weight may still be the only one that tells
@@ -70,6 +70,11 @@ def find_order(
     except NoCopyError:
         return None
     return orders.list_permutations()
+
+
+def _is_hashed(array: np.ndarray) -> bool:
+    """Tell whether the elements of a weight have bits that keys can take in: no text."""
+    return not array.dtype.hasobject and array.dtype.itemsize in (1, 2, 4, 8)
 
 
 def _list_views(orders: Orders) -> list[_View]:
@@ -157,9 +162,10 @@ def _read_view(orders: Orders, view: _View, reference: Arrays, suspect: Arrays) 
 def _settle_ties(
     orders: Orders, views: Sequence[_View], reference: Arrays, suspect: Arrays
 ) -> bool:
-    """Give the units of one group that nothing tells apart places in their order.
+    """Give units that nothing tells apart places in their order.
 
-    Such units are dead, or copies of each other. Each keeps its place where it may.
+    Such units are dead, or copies of each other. Each keeps its place where it may. Of groups whose
+    units are all alike every one is settled. Of others one is, since its units may tell more then.
 
     Returns:
         Whether there was such a group.
@@ -167,6 +173,7 @@ def _settle_ties(
     Raises:
         NoCopyError: the units that are left are not those of the reference.
     """
+    has_settled = False
     for name in reversed([g.id for g in orders.family.order]):
         if orders.is_known(name) or not orders.find_twin(name):
             continue
@@ -181,6 +188,10 @@ def _settle_ties(
             keys = _hash_both(view, known, count, reference, suspect)
             ours += orders.sum_over_units(name, view.weight, view.axes, keys[0])
             theirs += orders.sum_over_units(orders.twins[name], view.weight, view.axes, keys[1])
-        orders.settle(name, ours, theirs)
-        return True
-    return False
+        are_alike = np.unique(ours[orders.units[name] == UNKNOWN]).size == 1
+        if are_alike or not has_settled:
+            orders.settle(name, ours, theirs)
+            has_settled = True
+        if not are_alike:
+            break
+    return has_settled

@@ -18,5 +18,11 @@ HALF_TYPES = {TensorProto.FLOAT16, TensorProto.BFLOAT16}
 KNOWN_TYPES = set(TensorProto.DataType.values()) - {TensorProto.UNDEFINED}
 """All element types that the installed onnx knows."""
 
-PACKED_TYPES = (TensorProto.INT4, TensorProto.UINT4, TensorProto.FLOAT4E2M1)
-"""Element types of which two elements share a byte."""
+PACKED_TYPES: dict[int, int] = {
+    TensorProto.INT4: 4,
+    TensorProto.UINT4: 4,
+    TensorProto.FLOAT4E2M1: 4,
+    TensorProto.INT2: 2,
+    TensorProto.UINT2: 2,
+}
+"""Element types of which several elements share a byte, and the bits of each."""
