@@ -78,23 +78,43 @@ class Orders:
         """Return where in the suspect the positions along an axis of a weight lie.
 
         Returns:
-            int64 [length of the axis]; `UNKNOWN` where a group that touches the position is not
-            known. Axes whose places hang on each other are unknown as a whole.
+            int64 [length of the axis]; `UNKNOWN` where a unit at the position is not known. Axes
+            whose places hang on each other are unknown as a whole.
         """
         length = self.shapes[weight][axis]
         if axis in self.linked[weight]:
             return np.full(length, UNKNOWN)
         # what was known before stays as it is, so that the count of what is known tells of news
-        beside = [g.id for g, k in self.slots[weight] if g.slots[k].axis == axis]
-        count = sum(map(self.is_known, beside))
+        beside = [(g, g.slots[k]) for g, k in self.slots[weight] if g.slots[k].axis == axis]
+        count = sum(self._count_told(g) for g, _ in beside)
         known, order = self._orders.get((weight, axis), (-1, None))
         if known != count or order is None:
-            order = self._compose_order(weight, axis, length)
+            if len(beside) == 1 and beside[0][0].kind == "channels":
+                order = self._place_units(*beside[0], length)
+            else:
+                order = self._compose_order(weight, axis, length)
             self._orders[weight, axis] = count, order
         return order
 
+    def _count_told(self, group: Group) -> int:
+        """Return of how many units of a group the place is known."""
+        if self.is_known(group.id):
+            return group.size
+        return int((self.units[group.id] != UNKNOWN).sum())
+
+    def _place_units(self, group: Group, slot: Slot, length: int) -> np.ndarray:
+        """Return the order along an axis on which one group lies alone, unit by unit.
+
+        It holds no groups and lies in none, so that a unit's place says all of its positions.
+        """
+        order, units = np.arange(length), self.units[group.id]
+        told = units != UNKNOWN
+        order[slot.index[~told]] = UNKNOWN
+        order[slot.index[told]] = slot.index[units[told]]
+        return order
+
     def _compose_order(self, weight: str, axis: int, length: int) -> np.ndarray:
-        """Compose the order along an axis of a weight out of those of the groups on it."""
+        """Compose the order along an axis of a weight out of those of several groups on it."""
         order, hidden = np.arange(length), np.zeros(length, bool)
         for group, number in self.slots[weight]:
             slot = group.slots[number]
