@@ -90,7 +90,7 @@ class Orders:
         known, order = self._orders.get((weight, axis), (-1, None))
         if known != count or order is None:
             if len(beside) == 1 and beside[0][0].kind == "channels":
-                order = self._place_units(*beside[0], length)
+                order = _place_units(beside[0][1], self.units[beside[0][0].id], length)
             else:
                 order = self._compose_order(weight, axis, length)
             self._orders[weight, axis] = count, order
@@ -101,17 +101,6 @@ class Orders:
         if self.is_known(group.id):
             return group.size
         return int((self.units[group.id] != UNKNOWN).sum())
-
-    def _place_units(self, group: Group, slot: Slot, length: int) -> np.ndarray:
-        """Return the order along an axis on which one group lies alone, unit by unit.
-
-        It holds no groups and lies in none, so that a unit's place says all of its positions.
-        """
-        order, units = np.arange(length), self.units[group.id]
-        told = units != UNKNOWN
-        order[slot.index[~told]] = UNKNOWN
-        order[slot.index[told]] = slot.index[units[told]]
-        return order
 
     def _compose_order(self, weight: str, axis: int, length: int) -> np.ndarray:
         """Compose the order along an axis of a weight out of those of several groups on it."""
@@ -297,3 +286,19 @@ def _list_rows(slot: Slot, axes: Sequence[int], shape: tuple[int, ...]) -> np.nd
             side[0] = len(part)
         total = total + step * part.reshape(side)
     return total.reshape(len(slot.index), -1)
+
+
+def _place_units(slot: Slot, units: np.ndarray, length: int) -> np.ndarray:
+    """Return the order along an axis on which one group lies alone, unit by unit.
+
+    The group holds no groups and lies in none, so that a unit's place says all of its positions.
+
+    Args:
+        slot: where the group lies.
+        units: int64 [size], the suspect's unit of each unit; `UNKNOWN` where it is not known.
+        length: the length of the axis.
+    """
+    order, told = np.arange(length), units != UNKNOWN
+    order[slot.index[~told]] = UNKNOWN
+    order[slot.index[told]] = slot.index[units[told]]
+    return order
