@@ -14,7 +14,7 @@ import numpy as np
 
 from ..groups.model import Group
 from ..groups.permutations import Arrays, Nesting, permute_arrays
-from ..numerics import mix_bits
+from ..numerics import hash_elements, mix_bits
 
 MAX_TRIED_COLOURINGS = 20
 """The maximum number of colourings that are tried."""
@@ -54,24 +54,9 @@ class ColourRefinement:
         return self._search.run(self._start, dict(self._start)) if self._search else None
 
 
-def _hash_elements(array: np.ndarray) -> np.ndarray:
-    """Return a hash of the bytes of every element, uint64 of the array's shape.
-
-    Elements of more than 8 bytes, such as complex128, are hashed in pieces of 8.
-    """
-    array = np.ascontiguousarray(array)
-    size = array.dtype.itemsize
-    parts = (
-        array.view(f"u{size}")
-        if size in (1, 2, 4, 8)
-        else array.view("u8").reshape(*array.shape, -1)
-    )
-    return mix_bits(parts) if parts.shape == array.shape else mix_bits(mix_bits(parts).sum(-1))
-
-
 def _hash_weight(array: np.ndarray) -> int:
     """Return a hash of all elements that does not depend on their order."""
-    return int(_hash_elements(array).sum(dtype=np.uint64))
+    return int(hash_elements(array).sum(dtype=np.uint64))
 
 
 class _Model:
@@ -97,7 +82,7 @@ class _Model:
         self.slots = {
             n: [(g, s) for g in family.order for s in g.slots if s.initializer == n] for n in names
         }
-        self.fixed = {n: _hash_elements(arrays[n]) for n in names}
+        self.fixed = {n: hash_elements(arrays[n]) for n in names}
         self.alone: dict[tuple[str, int], np.ndarray] = {}
         for name, array in self.fixed.items():
             for axis in range(array.ndim):

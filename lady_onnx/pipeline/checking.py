@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..equality.comparison import pair_graphs
-from ..errors import ArchitectureError, make_nan_error
+from ..errors import ArchitectureError, check_whole_number, make_nan_error
 from ..graph.loading import Model, load_pair
 from ..graph.model import Graph
-from ..matching.exact.comparison import compare_ordered
-from ..numerics import map_in_threads
+from ..matching.exact.comparison import compare_all
 from ..reporting import MAX_SHOWN_ENTRIES, Progress, Report
 from .verdicts import BITS, EQUAL_WEIGHTS, VERDICTS, Verdict
 
@@ -36,7 +35,7 @@ class Check(Report, Verdict):
 
     @property
     def recognised(self) -> float:
-        """The share of the units that are likely to be copies; 0 for different architectures."""
+        """The share of units that are likely to be copies: 0 for models of other architectures."""
         return self.resync.recognised if self.resync else float(self.accepted)
 
     def headline(self) -> str:
@@ -99,8 +98,10 @@ def check(
         of different architectures are `unrelated`.
 
     Raises:
-        LadyError: a model cannot be read.
+        LadyError: a model cannot be read or holds NaN.
     """
+    if threads is not None:
+        check_whole_number("threads", threads, 1)
     ours, theirs = load_pair(reference, suspect, states)
     if _are_equal(ours, theirs, threads):
         return Check("identical", EQUAL_WEIGHTS, BITS)
@@ -132,26 +133,12 @@ def _are_equal(reference: Graph, suspect: Graph, threads: int | None) -> bool:
     names = found.one_to_one
     if found.differences or found.doubted or names is None:
         return False
-    has_failed = False
-
-    def compare(pair: tuple[str, str]) -> bool:
-        nonlocal has_failed
-        ours, theirs = reference.array(pair[0]), suspect.array(pair[1])
-        is_like = ours.dtype == theirs.dtype and ours.shape == theirs.shape
-        is_equal, has_nan = False, False
-        if is_like and not has_failed:
-            is_equal, has_nan = compare_ordered(ours, theirs, {})
-        if not is_equal:
-            has_failed = True
-        return has_nan
-
-    answers = map_in_threads(compare, list(names.items()), threads)
-    if has_failed:
-        return False
-    for name, has_nan in zip(names, answers, strict=True):
-        if has_nan:
-            raise make_nan_error(reference.name, name)
-    return True
+    are_equal, odd = compare_all(
+        list(names), lambda name: (reference.array(name), suspect.array(names[name]), {}), threads
+    )
+    if odd is not None:
+        raise make_nan_error(reference.name, odd)
+    return are_equal
 
 
 __all__ = ["VERDICTS", "Check", "check"]

@@ -10,10 +10,9 @@ import numpy as np
 from ..errors import make_nan_error
 from ..graph.model import WeightMapping
 from ..groups.permutations import Arrays, compose_axes, list_moved_slots
-from ..matching.exact.comparison import compare_ordered
+from ..matching.exact.comparison import Sides, compare_all
 from ..matching.exact.search import find_order
 from ..matching.matches import Match
-from ..numerics import map_in_threads
 from .options import Options
 from .pairing import Pairing
 from .result import Diagnosis
@@ -98,27 +97,17 @@ def _compare_weights(
         LadyError: a weight holds NaN.
     """
     slots = list_moved_slots(pairing.symmetry.groups, found)
-    has_failed = False
 
-    def compare(name: str) -> tuple[bool, bool]:
-        nonlocal has_failed
-        if has_failed:
-            return False, False
+    def take(name: str) -> Sides:
         its, moved = theirs[name], slots.get(name, [])
         orders = compose_axes(moved, its.shape)
         if orders is None:
             its, orders = np.array(its), {}
             for slot, permutation in moved:
                 slot.permute(its, permutation)
-        is_equal, is_damaged = compare_ordered(ours[name], its, orders)
-        if not is_equal:
-            has_failed = True
-        return is_equal, is_damaged
+        return ours[name], its, orders
 
-    answers = map_in_threads(compare, pairing.names, threads)
-    if has_failed:
-        return None
-    for name, (_, is_damaged) in zip(pairing.names, answers, strict=True):
-        if is_damaged:
-            raise make_nan_error(pairing.reference.name, name)
-    return list(slots)
+    are_equal, odd = compare_all(pairing.names, take, threads)
+    if odd is not None:
+        raise make_nan_error(pairing.reference.name, odd)
+    return list(slots) if are_equal else None

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import LadyError
 from ..graph.loading import Model, load_pair
+from ..graph.model import Graph
 from ..reporting import Progress
 from .exact_copies import diagnose_exact_copy
 from .options import Options
@@ -77,10 +79,24 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     pairing = pair_networks(ours, theirs, options)
     diagnosis = diagnose_exact_copy(pairing, options)
     if diagnosis is None:
-        ours.check_numbers()
-        theirs.check_numbers()
+        _check_weights(pairing, ours, theirs)
         diagnosis = _align_and_diagnose(pairing, options, progress)
     return _conclude(pairing, diagnosis, options, start)
+
+
+def _check_weights(pairing: Pairing, reference: Graph, suspect: Graph) -> None:
+    """Check that all weights by which units are matched are numbers: likelihoods are of these.
+
+    Raises:
+        LadyError: one holds NaN, or text.
+    """
+    reference.check_numbers()
+    suspect.check_numbers()
+    touched = {s.initializer for g in pairing.symmetry.groups for s in g.slots}
+    for name in touched & set(pairing.names):
+        if pairing.reference.array(name).dtype.hasobject:
+            what = "holds text, by which units are matched in exact copies alone"
+            raise LadyError(f"{pairing.given.name}: weight '{name}' {what}; compare it by hand")
 
 
 def _align_and_diagnose(pairing: Pairing, options: Options, progress: Progress | None) -> Diagnosis:

@@ -17,7 +17,7 @@ import onnx
 from ..errors import ExecutionError, to_one_line
 from ..graph.model import Graph
 from ..graph.nodes import list_nodes
-from ..rules.vocabulary.structure import EXACT, EXACTNESS, QUANTIZE_LINEAR, REORDER_INPUT
+from ..rules.vocabulary.structure import EXACT, EXACTNESS, MICROSOFT, QUANTIZE_LINEAR, REORDER_INPUT
 from .installation import load_onnxruntime
 from .providers import CPU_PROVIDER
 
@@ -98,7 +98,7 @@ def _forbid_rounding(model: onnx.ModelProto) -> None:
     """
     for node in list_nodes(model):
         for attribute in node.attribute:
-            if attribute.name == EXACTNESS and node.domain:
+            if attribute.name == EXACTNESS and node.domain == MICROSOFT:
                 attribute.i = EXACT
 
 

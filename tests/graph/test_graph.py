@@ -286,3 +286,46 @@ def test_places_of_a_sparse_weight_are_in_order(tmp_path: Path) -> None:
     graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4]))
     with pytest.raises(lady.LadyError, match="not in ascending order"):
         lady.find_groups(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
+
+
+def test_zeros_of_a_sparse_weight_keep_their_signs(tmp_path: Path) -> None:
+    values = numpy_helper.from_array(np.array([1.0, -0.0, 2.0], np.float32), "s")
+    places = numpy_helper.from_array(np.array([0, 3, 5]), "s.places")
+    graph = helper.make_graph(
+        [helper.make_node("Mul", ["x", "s"], ["y"])],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
+        sparse_initializer=[helper.make_sparse_tensor(values, places, [2, 3])],
+    )
+    model = helper.make_model(graph, ir_version=10)
+    first = load_graph(model)
+    moved = first.array("s")[::-1].copy()
+    twin = first.copy()
+    twin.replace("s", moved)
+    twin.save(tmp_path / "m.onnx", "")
+    assert load_graph(tmp_path / "m.onnx").array("s").tobytes() == moved.tobytes()
+
+
+def test_text_and_numbers_of_two_bits_are_written_as_they_are(tmp_path: Path) -> None:
+    text = helper.make_tensor("text", TensorProto.STRING, [2], [b"one", b"two"])
+    short = helper.make_tensor("short", TensorProto.UINT2, [6000], [k % 4 for k in range(6000)])
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Identity", ["text"], ["y"])],
+            "g",
+            [],
+            [helper.make_tensor_value_info("y", TensorProto.STRING, [2])],
+            [text, short],
+        ),
+        ir_version=13,
+    )
+    graph = load_graph(model).copy()
+    for name in ("text", "short"):
+        graph.replace(name, graph.array(name)[::-1].copy())
+    graph.save(tmp_path / "m.onnx", "")
+    again = load_graph(tmp_path / "m.onnx")
+    assert again.array("text").tolist() == ["two", "one"]
+    assert again.array("short").astype(int).tolist() == [k % 4 for k in range(6000)][::-1]
+    stored = {t.name: t for t in onnx.load(tmp_path / "m.onnx").graph.initializer}
+    assert len(stored["short"].raw_data) == 1500

@@ -208,3 +208,54 @@ def test_a_deep_network_with_dead_units_is_no_blow_up() -> None:
     nodes.append(node("MatMul", f"r{layers - 1},last", "out"))
     model = build(nodes, {**weights, "last": last}, {"x": [2, width]})
     assert lady.check(model, lady.permute(model, 1).model).verdict == "permuted"
+
+
+def make_reader(places: np.ndarray, factor: float = 1.0) -> onnx.ModelProto:
+    """Words that are looked for among words, each with a row of its own; all rows are equal."""
+    words = helper.make_tensor("words", TensorProto.STRING, [1, 6], [b"w%d" % p for p in places])
+    nodes = [
+        node("Equal", "x,words", "same"),
+        helper.make_node("Cast", ["same"], ["h"], to=TensorProto.FLOAT),
+        node("MatMul", "h,rows", "y"),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "words",
+        [helper.make_tensor_value_info("x", TensorProto.STRING, [2, 1])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])],
+        [words, numpy_helper.from_array(np.full((6, 3), factor, np.float32), "rows")],
+    )
+    opsets = [helper.make_opsetid("", 19)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=9)
+
+
+def test_units_that_text_alone_tells_apart() -> None:
+    model, places = make_reader(np.arange(6)), np.array([3, 1, 5, 0, 2, 4])
+    assert [g.size for g in lady.find_groups(model).groups] == [6]
+    assert lady.check(model, make_reader(places)).verdict == "permuted"
+    assert lady.check(model, lady.permute(model, 1).model).verdict == "permuted"
+    with pytest.raises(LadyError, match="'words' holds text"):
+        lady.check(model, make_reader(places, 1.5))
+
+
+def test_zeros_of_complex_numbers_have_signs() -> None:
+    ones = np.array([[complex(0.0, 1), 2]])
+    other = np.array([[complex(-0.0, 1), 2]])
+    assert compare_ordered(ones, ones.copy(), {}) == (True, False)
+    assert not compare_ordered(ones, other, {})[0]
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5])
+def test_a_count_of_threads_is_a_whole_number(threads: object) -> None:
+    model = make_mlp(w(4, 8), w(8), w(8, 3))
+    for judge in (lady.check, lady.resync):
+        with pytest.raises(LadyError, match="threads"):
+            judge(model, model, threads=threads)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_change_nothing(threads: int, tmp_path: Path) -> None:
+    model = genai.make_model("llama-fp32")
+    shuffled = lady.permute(model, 2).model
+    found = lady.resync(model, shuffled, verify="none", threads=threads)
+    assert found.model == lady.resync(model, shuffled, verify="none").model

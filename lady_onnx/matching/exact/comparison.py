@@ -1,15 +1,50 @@
-"""Compares a weight with the reference's in a given order, a few rows at a time."""
+"""Compares weights with the reference's in a given order, a few rows at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ...numerics import has_nan, is_same
+from ...numerics import has_nan, is_same, map_in_threads
 
 BLOCK_BYTES = 1 << 20
 """The bytes of a weight that are compared at once: they stay in the processor's cache."""
+
+
+Sides = tuple[np.ndarray, np.ndarray, Mapping[int, np.ndarray]]
+"""A weight of the reference, that of the suspect, and its order: what `compare_ordered` takes."""
+
+
+def compare_all(
+    names: Sequence[str], take: Callable[[str], Sides], threads: int | None
+) -> tuple[bool, str | None]:
+    """Compare all weights of two models, each in an order.
+
+    Args:
+        names: the weights.
+        take: returns what is compared for a name. It is called when its turn comes.
+        threads: how many weights are compared at a time.
+
+    Returns:
+        Whether all are equal, bit for bit; and the first one of the reference that holds a NaN,
+        None where they differ.
+    """
+    has_failed = False
+
+    def compare(name: str) -> bool:
+        nonlocal has_failed
+        if has_failed:
+            return False
+        is_equal, is_odd = compare_ordered(*take(name))
+        if not is_equal:
+            has_failed = True
+        return is_odd
+
+    odd = map_in_threads(compare, names, threads)
+    if has_failed:
+        return False, None
+    return True, next((name for name, is_odd in zip(names, odd, strict=True) if is_odd), None)
 
 
 def compare_ordered(
@@ -19,7 +54,7 @@ def compare_ordered(
 
     Args:
         ours: the weight of the reference.
-        theirs: that of the suspect, of the same shape and type.
+        theirs: that of the suspect.
         orders: by axis where the reference's positions lie in the suspect, int64 [length]; an axis
             that is left out keeps its order.
 
@@ -27,6 +62,8 @@ def compare_ordered(
         Whether the two are equal, bit for bit; and whether the reference's holds a NaN, as far as
         it was read: a difference ends the comparison.
     """
+    if ours.dtype != theirs.dtype or ours.shape != theirs.shape:
+        return False, False
     if not ours.ndim or not ours.size:
         return is_same(ours, theirs), has_nan(ours)
     rows = max(1, BLOCK_BYTES * len(ours) // max(ours.nbytes, 1))

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...numerics import mix_bits, view_bits
+from ...numerics import hash_elements, mix_bits
 
 GOLDEN_SECTION = 0.6180339887498949
 """Multiples of it, modulo one, are spread evenly however many they are."""
@@ -61,11 +61,11 @@ def hash_rows(
         where[axis] = np.arange(array.shape[axis]).reshape(shape)
     for axis, positions in places.items():
         where[axis] = positions.reshape([1] * len(axes) + [-1])
-    bits = view_bits(np.ascontiguousarray(array[tuple(where)]))
+    hashes = hash_elements(array[tuple(where)])
     # The place of an element counts, so that rows of the same values in another order differ.
     salts = mix_bits(np.arange(1, count + 1))
     with np.errstate(over="ignore"):
-        return mix_bits(bits.astype(np.uint64) + salts).sum(-1, dtype=np.uint64).reshape(-1)
+        return mix_bits(hashes + salts).sum(-1, dtype=np.uint64).reshape(-1)
 
 
 def join_keys(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray | None:

@@ -52,7 +52,7 @@ class Orders:
         self._known: set[str] = set()
         self._orders: dict[tuple[str, int], tuple[int, np.ndarray]] = {}
         self._kinds: dict[str, tuple] = {}
-        self._owners: dict[tuple[str, tuple, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._owners: dict[tuple[str, int, tuple, int], tuple[np.ndarray, np.ndarray]] = {}
         self._names = [g.id for g in self.family.order]
         self._numbers = {name: k for k, name in enumerate(self._names)}
 
@@ -247,13 +247,14 @@ class Orders:
             The numbers of the groups and of the units, int64 [rows]; `UNKNOWN` where none of them
             has the row.
         """
-        slot = group.slots[number]
-        key = (f"{slot.initializer} {axes}", self._find_kind(group), number)
+        weight, kind = group.slots[number].initializer, self._find_kind(group)
+        # a weight has one view for each axis, and those that hang on each other are in one view
+        key = (weight, group.slots[number].axis, kind, number)
         if key not in self._owners:
             size = int(np.prod(shape, dtype=np.int64))
             owner, unit = np.full(size, UNKNOWN), np.full(size, UNKNOWN)
-            for other in self.family.order:
-                if self._find_kind(other) == key[1] and number < len(other.slots):
+            for other, k in self.slots[weight]:
+                if k == number and self._find_kind(other) == kind:
                     rows = _list_rows(other.slots[number], axes, shape)
                     owner[rows] = self._numbers[other.id]
                     unit[rows] = np.arange(other.size)[:, None]

@@ -59,7 +59,7 @@ def find_order(
         is not found.
     """
     orders = Orders(groups, reference)
-    views = [v for v in _list_views(orders) if _is_hashed(reference[v.weight])]
+    views = _list_views(orders)
     try:
         while not orders.are_all_known:
             # what tells most comes first; a small weight may still be the only one that tells
@@ -70,11 +70,6 @@ def find_order(
     except NoCopyError:
         return None
     return orders.list_permutations()
-
-
-def _is_hashed(array: np.ndarray) -> bool:
-    """Tell whether the elements of a weight have bits that keys can take in: no text."""
-    return not array.dtype.hasobject and array.dtype.itemsize in (1, 2, 4, 8)
 
 
 def _list_views(orders: Orders) -> list[_View]:

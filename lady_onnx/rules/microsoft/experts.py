@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from ...errors import UnknownStructureError
 from ..kinds import Kind, Node, Reshape, require_shape
-from ..plain_forms import MICROSOFT
 from ..registry import register
 from ..step_list import StepList
 from ..vocabulary.packing import find_packing
+from ..vocabulary.structure import MICROSOFT
 from .blocks import count_shared, require_whole_blocks, tie_zero_points
 from .heads import Shape, find_operand
 

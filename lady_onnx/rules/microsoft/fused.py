@@ -22,8 +22,8 @@ from ..kinds import (
 )
 from ..operators import quantised
 from ..operators.linear import describe_convolution
-from ..plain_forms import MICROSOFT
 from ..registry import ShapeOf, register
+from ..vocabulary.structure import MICROSOFT
 
 SHAPE_OPSET = 20
 """The version of the default domain by which shapes are inferred."""

@@ -12,9 +12,9 @@ import numpy as np
 
 from ...errors import UnknownStructureError
 from ..kinds import Kind, Node, Reshape, Take, require_shape
-from ..plain_forms import MICROSOFT
 from ..registry import register
 from ..step_list import StepList
+from ..vocabulary.structure import MICROSOFT
 from .heads import (
     Scene,
     Shape,

@@ -23,9 +23,9 @@ from ..kinds import (
     require_rank,
     require_shape,
 )
-from ..plain_forms import MICROSOFT
 from ..registry import register
 from ..step_list import StepList
+from ..vocabulary.structure import MICROSOFT
 from .heads import find_operand
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from ...errors import UnknownStructureError
 from ..kinds import Kind, Node, Reshape, require_rank, require_shape
-from ..plain_forms import MICROSOFT
 from ..registry import register
 from ..step_list import StepList
+from ..vocabulary.structure import MICROSOFT
 from .heads import Shape, find_operand
 
 

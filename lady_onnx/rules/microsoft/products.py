@@ -8,9 +8,9 @@ from __future__ import annotations
 from ..kinds import Elementwise, Equation, Kind, Node, require_rank
 from ..operators.linear import describe_gemm, describe_matmul
 from ..operators.spatial import spell_reduction
-from ..plain_forms import MICROSOFT
 from ..registry import register, register_equation
 from ..step_list import StepList
+from ..vocabulary.structure import MICROSOFT
 
 
 @register("MulInteger", domain=MICROSOFT, typed_like=0)

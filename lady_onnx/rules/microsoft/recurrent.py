@@ -9,9 +9,9 @@ import math
 
 from ..kinds import Kind, Node, Reshape, require_rank, require_shape
 from ..operators.recurrent import describe_cells
-from ..plain_forms import MICROSOFT
 from ..registry import register, register_equation
 from ..step_list import StepList
+from ..vocabulary.structure import MICROSOFT
 from .heads import find_operand, take_columns
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..kinds import Kind, Node, Reshape, Step, Take, Transpose, require_rank, require_shape
-from ..plain_forms import MICROSOFT
 from ..registry import register
 from ..step_list import StepList
+from ..vocabulary.structure import MICROSOFT
 from .heads import keep_orders, rotate
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .structure import normalise_domain
+from .structure import MICROSOFT, normalise_domain
 
 BYTE_BITS = 8
 
@@ -50,10 +50,10 @@ class PackedOperands:
 
 _EVERY = "expert_weight_bits"
 PACKED_OPERANDS: Mapping[tuple[str, str], PackedOperands] = {
-    ("com.microsoft", "GatherBlockQuantized"): PackedOperands({0: ("bits",), 3: ("bits",)}),
-    ("com.microsoft", "MatMulBnb4"): PackedOperands({1: ()}, is_high_first=True),
-    ("com.microsoft", "MatMulNBits"): PackedOperands({1: ("bits",), 3: ("bits",)}),
-    ("com.microsoft", "QMoE"): PackedOperands(
+    (MICROSOFT, "GatherBlockQuantized"): PackedOperands({0: ("bits",), 3: ("bits",)}),
+    (MICROSOFT, "MatMulBnb4"): PackedOperands({1: ()}, is_high_first=True),
+    (MICROSOFT, "MatMulNBits"): PackedOperands({1: ("bits",), 3: ("bits",)}),
+    (MICROSOFT, "QMoE"): PackedOperands(
         {
             2: ("fc1_expert_weight_bits", _EVERY),
             5: ("fc2_expert_weight_bits", _EVERY),

@@ -16,6 +16,9 @@ IDENTITY = "Identity"
 QUANTIZE_LINEAR = "QuantizeLinear"
 """Rounds floats to integers. A graph that has it is meant to be run in integers."""
 
+MICROSOFT = "com.microsoft"
+"""The domain of onnxruntime's own operators."""
+
 EXACTNESS, EXACT = "accuracy_level", 1
 """The attribute that lets a kernel round operands on its way, and its value for none of that.
 
