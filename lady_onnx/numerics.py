@@ -126,7 +126,7 @@ def hash_elements(array: np.ndarray) -> np.ndarray:
 
     Elements of more than 8 bytes, such as complex128, are hashed in pieces of 8.
 
-    >>> a, b, c = hash_elements(np.array(["x", "x", "y"], object))
+    >>> a, b, c = hash_elements(np.array(["x", "x", "y"], object)).tolist()
     >>> a == b, a == c
     (True, False)
     """

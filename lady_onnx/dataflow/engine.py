@@ -294,12 +294,8 @@ class Engine:
         for item in self.state.sequences.get(name, [name]):
             tensor = self.state.find_tensor(item) if item else None
             if tensor is not None:
-                labelling = self.state.labelling
-                for role in labelling.label_tensor(tensor).roles:
+                for role in self.state.labelling.label_tensor(tensor).roles:
                     self.state.facts.pin_labels(role, reason)
-                # a label that stands alone has no role any more
-                for labels in (r for p in tensor.parts for r in labelling.list_labels(p)):
-                    self.state.facts.pin_labels(labels, reason)
 
 
 def _find_description(node: NodeProto, is_run_through: bool) -> rules.Describe | None:

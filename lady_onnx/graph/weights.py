@@ -267,21 +267,16 @@ def find_packings(model: ModelProto, tensors: Mapping[str, TensorProto]) -> dict
     # Where nothing packs, which is nearly everywhere, no node is sorted.
     if not any((normalise_domain(n.domain), n.op_type) in PACKED_OPERANDS for n in graph.node):
         return {}
-    called = {(normalise_domain(f.domain), f.name) for f in model.functions}
     ends = [o.name for o in graph.output]
     for node in find_live_nodes(sort_topologically(graph.node), ends):
         operator = normalise_domain(node.domain), node.op_type
-        # A local function goes by any name, and what it reads is in its body.
-        is_called = operator in called
-        if operator == ("", IDENTITY) and not is_called:
+        if operator == ("", IDENTITY):
             # operands come before results, so that a chain of aliases is followed as it is built
             aliases[node.output[0]] = aliases.get(node.input[0], node.input[0])
             continue
         attributes = read_attributes(node) if node.domain else {}
         for operand, name in enumerate(node.input):
-            root = aliases.get(name, name)
-            packing = None if is_called else find_packing(*operator, attributes, operand)
-            said[root].add(packing)
+            said[aliases.get(name, name)].add(find_packing(*operator, attributes, operand))
         for name in list_captured_names(node):
             said[aliases.get(name, name)].add(None)
     for name in ends:

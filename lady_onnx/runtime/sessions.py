@@ -16,8 +16,7 @@ import onnx
 
 from ..errors import ExecutionError, to_one_line
 from ..graph.model import Graph
-from ..graph.nodes import list_nodes
-from ..rules.vocabulary.structure import EXACT, EXACTNESS, MICROSOFT, QUANTIZE_LINEAR, REORDER_INPUT
+from ..rules.vocabulary.structure import QUANTIZE_LINEAR, REORDER_INPUT
 from .installation import load_onnxruntime
 from .providers import CPU_PROVIDER
 
@@ -68,8 +67,8 @@ def open_session(
     options = _make_options("ORT_ENABLE_EXTENDED" if has_integers else "ORT_ENABLE_BASIC")
     _register_libraries(options, custom_ops)
     model, weights = graph.detach_weights()
-    _forbid_rounding(model)
-    # Kernels would keep copies of the weights, in an order of their own.
+    # Kernels would keep copies of the weights, in an order of their own. With weights of four bits
+    # some would round operands to integers then, which another order of a sum tips over.
     options.add_session_config_entry("session.disable_prepacking", "1")
     ort = load_onnxruntime()
     make = ort.OrtValue.ortvalue_from_numpy_with_onnx_type
@@ -89,17 +88,6 @@ def open_session(
         raise ExecutionError(
             f"{graph.name}: onnxruntime cannot load it: {_shorten_error(error)}; export it again"
         ) from error
-
-
-def _forbid_rounding(model: onnx.ModelProto) -> None:
-    """Have kernels take operands as they are, where a hint lets them round these to integers.
-
-    A sum in another order tips such a rounding over, and what follows differs by a hundredth.
-    """
-    for node in list_nodes(model):
-        for attribute in node.attribute:
-            if attribute.name == EXACTNESS and node.domain == MICROSOFT:
-                attribute.i = EXACT
 
 
 def _register_libraries(options: SessionOptions, paths: Sequence[str]) -> None:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import lady_onnx as lady
+from lady_onnx import rules
+
 from ..helpers.builders import build, node, w
 from ..helpers.law import check
 
@@ -25,6 +28,23 @@ def test_halves_that_are_changed_in_two_tensors(operator: str) -> None:
     ]
     weights = {"a": w(4, 6), "b": w(6, 2), "c": w(6, 2)}
     check(build(nodes, weights, {"x": [3, 4]}), [3, 3], 1)
+
+
+def test_an_operator_of_another_domain_called_identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may be any function of an element: halves that it maps in turn are told apart."""
+    monkeypatch.setitem(rules.REGISTRY, ("mine", "Identity"), rules.REGISTRY["", "Neg"])
+    nodes = [
+        node("MatMul", "x,a", "h"),
+        node("Split", "h", "lo hi", axis=-1),
+        node("Identity", "hi", "f", domain="mine"),
+        node("Concat", "f,lo", "one", axis=-1),
+        node("Concat", "hi,lo", "other", axis=-1),
+        node("Sub", "one,other", "apart"),
+        node("ReduceSum", "apart,last", "out"),
+    ]
+    model = build(nodes, {"a": w(4, 6), "last": np.array([1])}, {"x": [3, 4]})
+    model.opset_import.add(domain="mine", version=1)
+    assert sorted(g.size for g in lady.find_groups(model).groups) == [3, 3]
 
 
 def test_units_that_are_taken_alone() -> None:
@@ -108,3 +128,12 @@ def test_an_element_of_a_weight_that_is_read_alone() -> None:
     places = {"zero": [0], "one": [1], "two": [2]}
     weights = {"a": w(3, 6), "both": w(2, 6), **{k: np.array(v) for k, v in places.items()}}
     check(build(nodes, weights, {"x": [2, 3], "v": [2, 1]}), [5], 1)
+    # what it is multiplied with keeps its freedom
+    nodes[-2:] = [
+        node("MatMul", "v,c", "k"),
+        node("Mul", "k,element", "q"),
+        node("MatMul", "q,d", "s"),
+        node("Add", "p,s", "out"),
+    ]
+    weights |= {"c": w(2, 4), "d": w(4, 1)}
+    check(build(nodes, weights, {"x": [2, 3], "v": [2, 2]}), [4, 5], 1)

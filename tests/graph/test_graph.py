@@ -178,6 +178,10 @@ def test_large_weights_of_a_file_are_read_from_its_bytes(tmp_path: Path) -> None
     rest, places = wire.split_large_weights((tmp_path / "m.onnx").read_bytes())
     assert places.keys() >= {t.name for t in tensors if t.name != "listed"}
     assert len(rest) < 20000
+    # put in again, they are where protobuf writes them
+    whole = (tmp_path / "m.onnx").read_bytes()
+    large = {n: np.frombuffer(whole[start:end], np.uint8) for n, (start, end) in places.items()}
+    assert b"".join(wire.join_large_weights(rest, large)) == whole
     graph = load_graph(tmp_path / "m.onnx")
     for tensor in tensors:
         assert graph.array(tensor.name).tobytes() == numpy_helper.to_array(tensor).tobytes()

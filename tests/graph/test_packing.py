@@ -105,6 +105,7 @@ def test_numbers_are_units_where_every_reader_says_so(readers: str) -> None:
 def test_bytes_are_units_where_something_reads_bytes(readers: str) -> None:
     """What reads a whole weight of bytes says nothing of numbers in them."""
     model = build(readers)
+    assert load_graph(model).shape("b") == (COLUMNS, 2, BLOCK // 2)
     sizes = list_sizes(model)
     assert sizes == (BYTES if readers == "bytes" else [])
     if sizes:
@@ -141,6 +142,7 @@ def test_a_node_that_nothing_needs_does_not_count() -> None:
     model = build()
     shuffled = lady.permute(model, seed=3).model
     shuffled.graph.node.append(helper.make_node("Shape", ["b"], ["unused"]))
+    assert list_sizes(shuffled) == NUMBERS
     assert lady.check(model, shuffled).verdict == "permuted"
 
 

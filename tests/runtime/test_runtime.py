@@ -370,7 +370,7 @@ def test_what_the_optimiser_does_not_take_has_no_simpler_form(
 
 
 def test_kernels_do_not_round_operands_on_their_way() -> None:
-    """A hint of onnxruntime's products lets them; another operator's attribute is no such hint."""
+    """A hint of the operator lets them round to eight bits, which is a hundredth."""
     rng = np.random.default_rng(0)
     weight = rng.integers(0, 256, (8, 2, 16)).astype(np.uint8)
     scales = rng.random((8, 2), np.float32)

@@ -182,8 +182,8 @@ class Labelling:
                 frame = np.full(size, UNREAD_LABEL)
                 where = np.unique(index)
                 frame[where] = self.facts.make_labels((where.size,))
-                # what is read alone is like no other position, be that read alone as well
-                self.facts.pin_labels(frame, SCATTERED if axis in scattered else POSITION)
+                if axis in scattered:
+                    self.facts.pin_labels(frame, SCATTERED)
                 yield lay_along(frame, axis, len(shape))
 
     def _find_roles(self, weight: str) -> list[np.ndarray] | None:

@@ -187,6 +187,4 @@ def _settle_ties(
         if are_alike or not has_settled:
             orders.settle(name, ours, theirs)
             has_settled = True
-        if not are_alike:
-            break
     return has_settled

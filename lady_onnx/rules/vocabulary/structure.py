@@ -19,12 +19,6 @@ QUANTIZE_LINEAR = "QuantizeLinear"
 MICROSOFT = "com.microsoft"
 """The domain of onnxruntime's own operators."""
 
-EXACTNESS, EXACT = "accuracy_level", 1
-"""The attribute that lets a kernel round operands on its way, and its value for none of that.
-
-It is a hint for kernels, and says nothing of what a node computes.
-"""
-
 REORDER_INPUT = "ReorderInput"
 """Lays channels of a map out in blocks, as many in each as suit the processor."""
 
