@@ -41,17 +41,26 @@ class DirectionStrategy:
         scales: Mean and deviation of the reference's weights.
         scalings: By group id the factors that its units may have; other groups have none.
         kinds: By group id which of its positions are given the same factor.
+        scaled: By weight and axis the positions that are given a factor.
     """
 
     gives_copies_zero: ClassVar[bool] = False
     scales: Scales
     scalings: Mapping[str, Scaling]
     kinds: Mapping[str, FactorKinds]
+    scaled: Mapping[tuple[str, int], np.ndarray]
 
     @classmethod
     def from_scalings(cls, scales: Scales, scalings: Mapping[str, Scaling]) -> DirectionStrategy:
         """Return the strategy for units that may have some factors."""
-        return cls(scales, scalings, {g: _number_factor_kinds(s) for g, s in scalings.items()})
+        slots = [slot for s in scalings.values() for slot in s.slots]
+        axes = dict.fromkeys((slot.initializer, slot.axis) for slot in slots)
+        scaled = {
+            key: np.concatenate([s.index.ravel() for s in slots if (s.initializer, s.axis) == key])
+            for key in axes
+        }
+        kinds = {g: _number_factor_kinds(s) for g, s in scalings.items()}
+        return cls(scales, scalings, kinds, scaled)
 
     def select_slots(self, group: Group) -> Sequence[Slot]:
         """Return all slots of the group."""
@@ -86,11 +95,13 @@ class DirectionStrategy:
         log(1 - cosine^2), up to a constant. Near one, 1 - cosine is half of 1 - cosine^2, and where
         no sign passes it also tells a direction from its opposite.
         """
-        if group.id not in self.scalings:
+        own = self.scalings.get(group.id)
+        kinds = self._number_positions(slots) if own is None else self.kinds[group.id]
+        if not kinds:
             return score_likelihoods(group.size, ours, theirs)
-        sides = _split_by_kind(self.kinds[group.id], slots, ours, theirs)
+        sides = _split_by_kind(kinds, slots, ours, theirs)
         score = np.zeros((group.size, group.size), np.float32)
-        has_signs = bool(self.scalings[group.id].signs.size)
+        has_signs = own is None or bool(own.signs.size)
         for mine, its in sides:
             a, b = (np.concatenate(z, 1) for z in (mine, its))
             (a, faint), (b, other) = (_measure_directions(z) for z in (a, b))
@@ -106,6 +117,19 @@ class DirectionStrategy:
                 np.maximum(apart, 0) + np.float32(EQUAL_DIRECTIONS_TOLERANCE)
             )
         return ScoredPairs(score, join_rows(ours, group.size), join_rows(theirs, group.size))
+
+    def _number_positions(self, slots: Sequence[Slot]) -> FactorKinds:
+        """Number the positions of units that have no factors themselves, and lie across others.
+
+        A head, say, has a position for every dimension, and each dimension may have its factor.
+        """
+        found: dict[tuple[str, int, int], int] = {}
+        for slot in slots:
+            scaled = self.scaled.get((slot.initializer, slot.axis), np.zeros(0, np.int64))
+            for column in np.flatnonzero(np.isin(slot.index, scaled).any(0)).tolist():
+                position = int(slot.index[0, column])
+                found[slot.initializer, slot.axis, position] = len(found)
+        return found
 
     def apply_prior(
         self, group: Group, scores: np.ndarray, permutations: Permutations

@@ -6,8 +6,8 @@ the pair. Groups that hold no others are the business of `flat`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from .evidence.exact import match_exactly
 from .evidence.probabilities import compute_certainties, find_runners_up
 from .flat import Comparison
 from .matches import Match
-from .strategies import EvidenceStrategy, weigh_rows
+from .strategies import weigh_rows
 
 
 def match_nested(
@@ -97,8 +97,10 @@ def _match_alone(comparison: Comparison, x: Group, y: Group, which: Sequence[int
     strategy = comparison.strategy
     if not which:
         return Match.in_place(y.id, y.size)
-    rows = _take_inner_rows(strategy, comparison.reference, [x], 0, which, {})
-    others = _take_inner_rows(strategy, comparison.current, [y], 0, which, {})
+    rows, others = (
+        [weigh_rows(strategy, arrays, group.slots[k]) for k in which]
+        for arrays, group in ((comparison.reference, x), (comparison.current, y))
+    )
     exact = match_exactly(rows, others)
     if exact is not None:
         return _make_exact_match(y.id, *exact)
@@ -122,44 +124,35 @@ def _list_axes_of_others(family: Nesting, group: Group) -> dict[str, set[int]]:
 class _Kinds:
     """The kinds of groups inside the units of a group: in a head, query-key and value dimensions.
 
-    All units hold the same kinds in the same order. A slot of a kind goes by its number among the
-    slots of its group, which is the same in every unit.
+    All units hold the same kinds in the same order. What is said of a piece holds in every unit.
 
     Attributes:
         inner: By unit and kind the group.
-        alone: By kind the numbers of the slots in weights that no other kind touches.
-        shared: By kind the numbers of the slots in weights that other kinds touch as well. Such a
-            weight is evidence as soon as the other kinds are matched.
-        on: By weight the kinds that touch it; only weights that may be used occur.
+        pieces: By unit and kind the slots of the group, in pieces that cross the same kinds.
+        crossed: By kind and piece the other kinds that it crosses. It is evidence as soon as these
+            are matched.
         order: The kinds in the order in which they are matched, the ones with most elements in
-            weights of their own first.
-        unordered: The weights of groups of a third level.
+            pieces that cross no other kind first.
+        covered: The weights that are evidence of any kind, or that are in no order yet.
     """
 
     inner: list[list[Group]]
-    alone: list[list[int]]
-    shared: list[list[int]]
-    on: Mapping[str, set[int]]
+    pieces: list[list[list[Slot]]]
+    crossed: list[list[set[int]]]
     order: list[int]
-    unordered: set[str]
+    covered: set[str]
 
-    @property
-    def covered(self) -> set[str]:
-        """The weights that are evidence of any kind, or that are in no order yet."""
-        return set(self.on) | self.unordered
-
-    def get_weight(self, kind: int, slot: int) -> str:
-        """Return the weight of a kind's slot."""
-        return self.inner[0][kind].slots[slot].initializer
+    def list_pieces(self, kind: int, settled: Set[int]) -> list[int]:
+        """List the pieces of a kind that are evidence once some other kinds are matched."""
+        return [k for k, others in enumerate(self.crossed[kind]) if others <= settled]
 
 
 def _find_kinds(family: Nesting, comparison: Comparison, group: Group, usable: set[str]) -> _Kinds:
     """Find the kinds of groups inside a group's units, and their slots in `usable` weights."""
     inner = [[family.groups[n] for n in family.inside(group.id, u)] for u in range(group.size)]
-    on: dict[str, set[int]] = {}
-    unordered: set[str] = set()
-    chosen = []
-    for kind, first in enumerate(inner[0]):
+    covered: set[str] = set()
+    chosen: list[list[int]] = []
+    for first in inner[0]:
         # Told apart by identity: slots hold arrays, for which `==` is no truth value. So a strategy
         # must select slots of the group itself, and no copies of them.
         selected = {id(s) for s in comparison.strategy.select_slots(first)}
@@ -169,22 +162,68 @@ def _find_kinds(family: Nesting, comparison: Comparison, group: Group, usable: s
         # Rows in which a group of a third level lies are in no order yet.
         below = _list_weights_below(family, first)
         own = [i for i in own if first.slots[i].initializer not in below] or own
-        unordered |= below
+        covered |= below | {first.slots[i].initializer for i in own}
         chosen.append(own)
-        for i in own:
-            on.setdefault(first.slots[i].initializer, set()).add(kind)
-
-    def count_kinds(kind: int, slot: int) -> int:
-        return len(on[inner[0][kind].slots[slot].initializer])
+    cuts = [
+        [(i, *cut) for i in own for cut in _cut_slot(inner[0][kind].slots[i], kind, inner[0])]
+        for kind, own in enumerate(chosen)
+    ]
+    pieces = [
+        [[_take_columns(groups[k].slots[i], columns) for i, columns, _ in cuts[k]] for k in kinds]
+        for groups, kinds in ((g, range(len(g))) for g in inner)
+    ]
+    crossed = [[others for _, _, others in own] for own in cuts]
 
     def count_elements(kind: int) -> int:
-        slots = inner[0][kind].slots
-        return sum(comparison.reference[slots[i].initializer].size for i in alone[kind])
+        """Count the elements of a kind that cross no other one."""
+        return sum(
+            comparison.reference[s.initializer].size
+            // comparison.reference[s.initializer].shape[s.axis]
+            * s.index.size
+            for s, others in zip(pieces[0][kind], crossed[kind], strict=True)
+            if not others
+        )
 
-    alone = [[i for i in own if count_kinds(k, i) == 1] for k, own in enumerate(chosen)]
-    shared = [[i for i in own if count_kinds(k, i) > 1] for k, own in enumerate(chosen)]
     order = sorted(range(len(inner[0])), key=lambda kind: -count_elements(kind))
-    return _Kinds(inner, alone, shared, on, order, unordered)
+    return _Kinds(inner, pieces, crossed, order, covered)
+
+
+def _cut_slot(slot: Slot, kind: int, kinds: Sequence[Group]) -> list[tuple[list[int], set[int]]]:
+    """Cut the positions of a slot's units into those that cross the same other kinds.
+
+    A kind is crossed along another axis of the weight by all positions, and along the same axis by
+    the positions that it has as well.
+
+    Args:
+        slot: the slot.
+        kind: its kind.
+        kinds: the groups inside the unit, by kind.
+
+    Returns:
+        Columns of the slot's index, with the kinds that they cross.
+    """
+    across: set[int] = set()
+    along = [set[int]() for _ in range(slot.index.shape[1])]
+    for other, group in enumerate(kinds):
+        for s in group.slots:
+            if other == kind or s.initializer != slot.initializer:
+                continue
+            if s.axis != slot.axis:
+                across.add(other)
+                continue
+            for column in np.flatnonzero(np.isin(slot.index, s.index).any(0)).tolist():
+                along[column].add(other)
+    found: dict[frozenset[int], list[int]] = {}
+    for column, others in enumerate(along):
+        found.setdefault(frozenset(others | across), []).append(column)
+    return [(columns, set(others)) for others, columns in found.items()]
+
+
+def _take_columns(slot: Slot, columns: Sequence[int]) -> Slot:
+    """Return a slot with some of the positions of every unit."""
+    if len(columns) == slot.index.shape[1]:
+        return slot
+    return replace(slot, index=slot.index[:, columns])
 
 
 def _list_weights_below(family: Nesting, group: Group) -> set[str]:
@@ -201,16 +240,6 @@ class _UnitPairs:
 
     def __init__(self, comparison: Comparison, kinds: _Kinds):
         self.comparison, self.kinds = comparison, kinds
-        self.ours, self.theirs = (
-            [
-                [
-                    _take_inner_rows(comparison.strategy, arrays, groups, k, kinds.alone[k], {})
-                    for k in range(len(groups))
-                ]
-                for groups in kinds.inner
-            ]
-            for arrays in (comparison.reference, comparison.current)
-        )
 
     def match(self, u: int, v: int, with_figures: bool = False) -> tuple[list[Match], float]:
         """Match what lies inside a pair of units.
@@ -227,7 +256,7 @@ class _UnitPairs:
         found: dict[int, tuple[Match, float]] = {}
         # A kind cannot use the weights that it shares before the others have an order. Once they
         # do, it is matched again by all its weights.
-        again = [k for k in self.kinds.order if self.kinds.shared[k]]
+        again = [k for k in self.kinds.order if any(self.kinds.crossed[k])]
         for k in [*self.kinds.order, *again]:
             settled = {j: p for j, p in done.items() if j != k}
             found[k] = self._match_kind(u, v, k, settled, with_figures)
@@ -250,27 +279,16 @@ class _UnitPairs:
             The match, under the id of the suspect's group, and its score.
         """
         comparison, kinds = self.comparison, self.kinds
-        which = [
-            i for i in kinds.shared[kind] if kinds.on[kinds.get_weight(kind, i)] <= {kind, *settled}
-        ]
-        x, y = self.ours[u][kind], self.theirs[v][kind]
-        if which:
-            # The rows of both sides run along the other kinds in one order: the reference's.
-            plain = {j: np.arange(kinds.inner[u][j].size) for j in settled}
-            sides = (
-                (comparison.reference, kinds.inner[u], plain),
-                (comparison.current, kinds.inner[v], settled),
-            )
-            more, others = (
-                _take_inner_rows(comparison.strategy, arrays, groups, kind, which, orders)
-                for arrays, groups, orders in sides
-            )
-            x, y = [*x, *more], [*y, *others]
+        which = kinds.list_pieces(kind, settled.keys())
+        # The rows of both sides run along the other kinds in one order: the reference's.
+        plain = {j: np.arange(kinds.inner[u][j].size) for j in settled}
+        x = self._take_rows(comparison.reference, u, kind, which, plain)
+        y = self._take_rows(comparison.current, v, kind, which, settled)
         group, name = kinds.inner[u][kind], kinds.inner[v][kind].id
         exact = match_exactly(x, y) if x else None
         if exact is not None and comparison.strategy.gives_copies_zero:
             return _make_exact_match(name, *exact), 0.0
-        slots = [group.slots[i] for i in (*kinds.alone[kind], *which)]
+        slots = [kinds.pieces[u][kind][k] for k in which]
         pairs = comparison.strategy.score_pairs(group, slots, x, y)
         if exact is not None:
             # beside units that are no copies: their scores count from where these do
@@ -283,39 +301,61 @@ class _UnitPairs:
         score = float(pairs.scores[np.arange(chosen.size), chosen].sum())
         return Match(name, chosen, *figures), score
 
+    def _take_rows(
+        self,
+        arrays: Arrays,
+        unit: int,
+        kind: int,
+        which: Sequence[int],
+        orders: Mapping[int, np.ndarray],
+    ) -> list[np.ndarray]:
+        """Return the weighed rows of one kind inside one unit, [inner units, elements] for a piece.
+
+        Args:
+            arrays: the weights of one model.
+            unit: the unit.
+            kind: the kind whose rows are taken.
+            which: the pieces to take.
+            orders: by other kinds the permutations in which they are taken.
+        """
+        parts = []
+        for k in which:
+            slot = self.kinds.pieces[unit][kind][k]
+            taken = {}
+            crossing = [
+                (s, permutation)
+                for j, permutation in orders.items()
+                for s in self.kinds.inner[unit][j].slots
+                if s.initializer == slot.initializer
+            ]
+            for s, permutation in crossing:
+                if s.axis != slot.axis:
+                    taken[s.axis] = s.index[permutation].ravel()
+                else:
+                    slot = _order_positions(slot, s, permutation)
+            parts.append(weigh_rows(self.comparison.strategy, arrays, slot, taken))
+        return parts
+
+
+def _order_positions(slot: Slot, other: Slot, permutation: np.ndarray) -> Slot:
+    """Return a slot with the positions of every unit in the order of the units of another one.
+
+    Args:
+        slot: the slot.
+        other: a slot along the same axis, such as that of heads beside that of their dimensions.
+        permutation: int64 [size], the unit of `other` that comes at each place.
+    """
+    place = np.full(max(slot.index.max(), other.index.max()) + 1, -1)
+    place[other.index] = np.argsort(permutation)[:, None]
+    places = place[slot.index]
+    columns = np.flatnonzero((places >= 0).all(0))
+    order = np.argsort(places[:, columns], 1, kind="stable")
+    index = slot.index.copy()
+    index[:, columns] = np.take_along_axis(index[:, columns], order, 1)
+    return replace(slot, index=index)
+
 
 def _make_exact_match(name: str, chosen: np.ndarray, margin: np.ndarray) -> Match:
     """Return a match of rows that are equal bit for bit."""
     ones = np.ones(chosen.size)
     return Match(name, chosen, ones, margin, ones)
-
-
-def _take_inner_rows(
-    strategy: EvidenceStrategy,
-    arrays: Arrays,
-    groups: Sequence[Group],
-    kind: int,
-    which: Sequence[int],
-    orders: Mapping[int, np.ndarray],
-) -> list[np.ndarray]:
-    """Return the weighed rows of one kind inside one unit, [inner units, elements] for each slot.
-
-    Args:
-        strategy: how elements are weighed.
-        arrays: the weights of one model.
-        groups: the groups inside the unit, by kind.
-        kind: the kind whose rows are taken.
-        which: the numbers of the slots to take.
-        orders: by other kinds the permutations in which they are taken.
-    """
-    parts = []
-    for i in which:
-        slot = groups[kind].slots[i]
-        taken = {
-            s.axis: s.index[permutation].ravel()
-            for k, permutation in orders.items()
-            for s in groups[k].slots
-            if s.initializer == slot.initializer and s.axis != slot.axis
-        }
-        parts.append(weigh_rows(strategy, arrays, slot, taken))
-    return parts

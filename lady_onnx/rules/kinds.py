@@ -1,8 +1,8 @@
 """What a rule says of the order of a node's elements: one of six kinds of data.
 
 The label engine in `lady_onnx.dataflow` reads them. A rule that is not sure of a node raises
-`UnknownStructureError`, and the engine pins every axis that the node touches. Kinds say nothing of
-scale and sign: that is what `laws` are for.
+`UnknownStructureError`, and the engine pins every axis that the node touches. What is said of scale
+and sign is a law (`laws`), and stands beside.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ..errors import UnknownStructureError
+from .laws import Law
 
 
 class Node(Protocol):
@@ -160,6 +161,9 @@ class Steps:
         results: the names of the steps that are the node's results.
         states: the shapes, by name, of tensors that a step reads before any step makes them. An
             earlier turn of a loop left them behind.
+        laws: by name what steps do to scale and sign. Without any, no factor passes the node. With
+            some, all that the node does must be a step: a movement passes factors as it is, and any
+            other step without a law stops them.
 
     >>> gate = Steps([("s", Elementwise(), ("0",)), ("y", Elementwise(), ("0", "s"))], ("y",))
     """
@@ -167,6 +171,7 @@ class Steps:
     steps: list[tuple[str, Kind, tuple[str, ...]]]
     results: tuple[str, ...]
     states: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    laws: dict[str, Law] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

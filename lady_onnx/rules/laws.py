@@ -54,6 +54,8 @@ class Linear:
         is_mean: whether the elements that an equation contracts are averaged with one weight.
         typed_by: an operand that gives the element type, and has no part in the values.
         is_copy: whether the result is the operand, up to rounding.
+        is_mixed_where_pinned: whether elements along the pinned axes of an equation are summed, as
+            the two are that a rotation turns. They share a factor.
     """
 
     operands: tuple[int, ...] | None = None
@@ -61,6 +63,7 @@ class Linear:
     is_mean: bool = False
     typed_by: int | None = None
     is_copy: bool = False
+    is_mixed_where_pinned: bool = False
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,10 @@ class Multilinear:
     coefficient: float = 1.0
     addend: float = 1.0
     window: Window | None = None
+
+
+SUM = Multilinear(factors=1)
+"""The law of an equation that adds operands to the first."""
 
 
 @dataclass(frozen=True)

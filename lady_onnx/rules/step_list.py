@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .kinds import Elementwise, Equation, Kind, Movement, Step, Steps
+from .laws import Law
 
 
 class StepList:
@@ -20,20 +21,27 @@ class StepList:
 
     def __init__(self) -> None:
         self._steps: list[tuple[str, Kind, tuple[str, ...]]] = []
+        self._laws: dict[str, Law] = {}
 
-    def apply(self, kind: Kind, *operands: str) -> str:
-        """Add a step of a kind, and return its name."""
+    def apply(self, kind: Kind, *operands: str, law: Law | None = None) -> str:
+        """Add a step of a kind, with what it does to scale and sign, and return its name."""
         name = f"s{len(self._steps)}"
         self._steps.append((name, kind, operands))
+        if law is not None:
+            self._laws[name] = law
         return name
 
-    def relate(self, text: str, *operands: str, **sizes: int) -> str:
+    def relate(self, text: str, *operands: str, law: Law | None = None, **sizes: int) -> str:
         """Add an equation; `sizes` are those of names that no operand gives."""
-        return self.apply(Equation(text, sizes), *operands)
+        return self.apply(Equation(text, sizes), *operands, law=law)
 
-    def combine(self, *operands: str) -> str:
+    def combine(self, *operands: str, law: Law | None = None) -> str:
         """Add what combines operands element by element; one alone is returned as it is."""
-        return operands[0] if len(operands) == 1 else self.apply(Elementwise(), *operands)
+        return operands[0] if len(operands) == 1 else self.map(*operands, law=law)
+
+    def map(self, *operands: str, law: Law | None = None) -> str:
+        """Add a function of the elements that broadcasting brings together."""
+        return self.apply(Elementwise(), *operands, law=law)
 
     def move(self, operand: str, *steps: Step) -> str:
         """Add a movement of one operand."""
@@ -50,4 +58,4 @@ class StepList:
 
     def finish(self, *results: str) -> Steps:
         """Return all steps, with those that are the node's results."""
-        return Steps(self._steps, results)
+        return Steps(self._steps, results, laws=self._laws)

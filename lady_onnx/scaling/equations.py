@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..dataflow.labels.equations import (
@@ -63,7 +63,9 @@ def pass_equation(
     """
     laid = _lay_factors(state, node, kind)
     _note_crossed(state, node, laid)
-    made = _apply_law(state, reflections, node, laid)
+    shown = {name for term in laid.solution.how.results[0] for name in term.names}
+    lost = [k for k, name in enumerate(laid.names) if name not in shown]
+    made = _merge_along(state, _apply_law(state, reflections, node, laid), lost)
     result: list[FactorRole] = []
     for group, array in made:
         over = take_result_axes(
@@ -133,9 +135,15 @@ def _apply_law(
             count = len(entries) if factors is None else factors
             made = _sum_up(state, laid, (r for entry in entries[:count] for r in entry))
             return _add_weights(state, made, node.inputs[count:], entries[count:])
-        case Linear():
+        case Linear(typed_by=typed_by, is_mixed_where_pinned=is_mixed):
+            others = [entry for k, entry in enumerate(entries) if k not in (0, typed_by)]
+            monomials.fix(r for entry in others for r in entry)
+            if is_mixed:
+                pinned = [laid.names.index(n) for n in laid.solution.how.pinned]
+                first = _merge_along(state, first, pinned)
             return _sum_up(state, laid, first)
         case PositivelyHomogeneous():
+            monomials.fix(r for entry in entries[1:] for r in entry)
             monomials.fix(first, scale=False)
             return _sum_up(state, laid, first)
         case StatisticsNorm(epsilon=epsilon):
@@ -155,13 +163,28 @@ def _sum_up(
 ) -> list[FactorRole]:
     """Return the factors of a sum; the product of those of units that are summed over is one.
 
-    Each term of a sum is a unit times its weight, so the factors of the two must cancel.
+    Each term of a sum is a unit times its weight, so the factors of the two must cancel. A unit
+    that is summed over its own elements must have one factor for all of them.
     """
-    roles = list(roles)
-    lost = [laid.is_lost(r) for r in roles]
-    monomials = state.monomials
-    monomials.fix(monomials.multiply(r for r, out in zip(roles, lost, strict=True) if out))
-    return monomials.multiply(r for r, out in zip(roles, lost, strict=True) if not out)
+    return _merge_along(state, state.monomials.multiply(roles), laid.gone)
+
+
+def _merge_along(
+    state: FactorState, roles: Iterable[FactorRole], axes: Sequence[int]
+) -> list[FactorRole]:
+    """Return the factors of units whose elements along axes are summed.
+
+    They must be equal along these axes. Where different units lie there, they are one.
+    """
+    made: list[FactorRole] = []
+    for role in roles:
+        is_along = any(role[1].shape[x] > 1 for x in axes)
+        kept = state.monomials.merge(role, axes) if is_along else role
+        if kept is None:
+            state.monomials.fix([role])
+        else:
+            made.append(kept)
+    return made
 
 
 def _add_weights(

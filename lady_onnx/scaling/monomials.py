@@ -99,7 +99,7 @@ class Monomials:
             UnknownStructureError: different units meet in an element.
         """
         a, b = np.broadcast_arrays(a, b)
-        if ((a > 0) & (b > 0) & (decode_units(a) != decode_units(b))).any():
+        if _has_different_units(a, b):
             raise UnknownStructureError("different units meet")
         numbers = np.stack([a.ravel(), b.ravel()]) >> UNIT_BITS
         pairs, where = np.unique(numbers, axis=1, return_inverse=True)
@@ -115,6 +115,33 @@ class Monomials:
         pairs, where, units = self.pair_numbers(a, b)
         factors = [multiply_factors(self.factors[i], self.factors[j]) for i, j in pairs]
         return encode_factors(np.array([self.number_factor(f) for f in factors])[where], units)
+
+    def merge(self, role: FactorRole, axes: Sequence[int]) -> FactorRole | None:
+        """Return the one factor that each unit has wherever it stands along axes.
+
+        Its factors there are noted to be equal.
+
+        Returns:
+            The factors, of size one along the axes; None where different units lie along them.
+        """
+        group, array = role
+        first = array[tuple(slice(1) if a in axes else slice(None) for a in range(array.ndim))]
+        if _has_different_units(first, array):
+            return None
+        self._note_equal(first, array)
+        return group, first
+
+    def _note_equal(self, a: np.ndarray, b: np.ndarray) -> None:
+        """Note that the factors of elements of two arrays that broadcast are equal.
+
+        Raises:
+            UnknownStructureError: different units meet in an element.
+        """
+        for i, j in self.pair_numbers(a, b)[0]:
+            if i != j:
+                log, flips = multiply_factors(self.factors[i], self.factors[j], -1)
+                self.logs.append(dict(log))
+                self.flips.append(flips)
 
     def equate(self, sides: Sequence[Sequence[FactorRole]]) -> list[FactorRole]:
         """Note that the factors of all terms of a sum are equal, and return those of the sum.
@@ -138,7 +165,7 @@ class Monomials:
         They are one, and None is returned, where the terms have the group along different axes.
         """
         first = next(arrays for arrays in own if arrays)
-        is_along_same = len({find_varying_axes(a) for arrays in own for a in arrays}) == 1
+        is_along_same = all(self._is_of_same_units(first[0], a) for arrays in own for a in arrays)
         if not is_along_same or any(len(arrays) != 1 for arrays in own):
             self.fix((group, a) for arrays in own for a in arrays)
             # An equation makes the factor one. But it keeps its number, and with that its units,
@@ -146,23 +173,33 @@ class Monomials:
             is_single = is_along_same and all(len(arrays) < 2 for arrays in own)
             return first[0] if is_single else None
         for other in own:
-            for i, j in self.pair_numbers(first[0], other[0])[0]:
-                if i != j:
-                    log, flips = multiply_factors(self.factors[i], self.factors[j], -1)
-                    self.logs.append(dict(log))
-                    self.flips.append(flips)
-        return np.broadcast_arrays(*(arrays[0] for arrays in own))[0]
+            self._note_equal(first[0], other[0])
+        return min((arrays[0] for arrays in own), key=np.size)
 
     def multiply(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
         """Return the factors of a product.
 
-        Factors of one group along the same axes are multiplied. All others stand beside each other.
+        Factors of one group on the same units are multiplied. All others stand beside each other.
         """
-        found: dict[tuple[str, tuple[int, ...]], np.ndarray] = {}
+        found: list[FactorRole] = []
         for group, array in roles:
-            key = group, find_varying_axes(array)
-            found[key] = self.multiply_arrays(found[key], array) if key in found else array
-        return [(group, array) for (group, _), array in found.items()]
+            for k, (name, other) in enumerate(found):
+                if name == group and self._is_of_same_units(other, array):
+                    found[k] = group, self.multiply_arrays(other, array)
+                    break
+            else:
+                found.append((group, array))
+        return found
+
+    def _is_of_same_units(self, a: np.ndarray, b: np.ndarray) -> bool:
+        """Tell whether the units of two factors are along the same axes.
+
+        One of them may differ along others as well: a unit may have several factors.
+        """
+        first, second = set(find_varying_axes(a)), set(find_varying_axes(b))
+        if first == second:
+            return True
+        return (first <= second or second <= first) and not _has_different_units(a, b)
 
     def raise_to(self, roles: Iterable[FactorRole], power: float) -> list[FactorRole]:
         """Return factors to a power.
@@ -189,6 +226,11 @@ class Monomials:
     def keep_sizes(self, roles: Iterable[FactorRole]) -> list[FactorRole]:
         """Return the sizes of factors."""
         return [(g, self.map_factors(a, lambda f: (f[0], frozenset()))) for g, a in roles]
+
+
+def _has_different_units(a: np.ndarray, b: np.ndarray) -> bool:
+    """Tell whether elements of two arrays that broadcast are of different units."""
+    return bool(((a > 0) & (b > 0) & (decode_units(a) != decode_units(b))).any())
 
 
 def decode_units(array: np.ndarray) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper
+from onnx import ModelProto, helper
 
 from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.graph.loading import load_graph
@@ -18,6 +18,8 @@ from lady_onnx.symmetry.finder import extract_groups
 from . import oracle
 from .builders import build
 
+STRENGTH = 0.7
+"""The deviation of the factors' logarithms."""
 ROUNDING = 3e-6
 """A share of what a model's outputs usually are; single precision may round by it anywhere."""
 
@@ -47,6 +49,25 @@ def rescaled(
         for name, array in arrays.items():
             graph.replace(name, array)
     return graph.to_model("rescaled")
+
+
+def one_factor_each(model: ModelProto, seed: int) -> Iterator[tuple[str, ModelProto]]:
+    """The model with each factor, and each sign, that is allowed, alone, on one unit or on all."""
+    graph, rng = load_graph(model), np.random.default_rng(seed)
+    for scaling in found(model):
+        units = len(scaling.slots[0].index) if scaling.slots else 0
+        logs = [np.exp(row * rng.normal(0, STRENGTH)) for row in scaling.scales]
+        for row in [*logs, *(1.0 - 2.0 * flips for flips in scaling.signs)]:
+            factors = np.ones((len(scaling.slots), units))
+            chosen = rng.random(units) < 0.5
+            chosen[rng.integers(units)] = True
+            factors[:, chosen] = row[:, None]
+            arrays = {n: graph.array(n).copy() for n in scaling.names}
+            scaling.apply(arrays, factors)
+            other = graph.copy()
+            for name, array in arrays.items():
+                other.replace(name, array)
+            yield f"{scaling.group} {row}", other.to_model("factor")
 
 
 def violation(

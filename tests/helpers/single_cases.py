@@ -72,7 +72,7 @@ def places() -> Iterator[OneOperator]:
     offsets = np.arange(S, dtype=np.int32).reshape(1, S)
     yield OneOperator("RestorePadding", [(S, 6), offsets], [rows], [6], **GPU)
     yield OneOperator("RemovePadding", [rows, np.array([S], np.int32)], [(S, 6)], [6], **GPU)
-    box, zero, size = np.array([[0, 0, 1, 1]], np.float32), np.zeros(1, np.int32), [2, 2]
+    box, zero, size = np.array([[0.1, 0.2, 0.8, 0.7]], np.float32), np.zeros(1, np.int32), [2, 2]
     picture: list[Operand] = [Heads((1, 5, S, 2)), box, zero, np.array(size, np.int32)]
     yield OneOperator("CropAndResize", picture, [(1, 5, 2, 2)], [5])
     one = {"signal_ndim": 1}

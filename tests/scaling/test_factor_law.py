@@ -34,37 +34,15 @@ from ..helpers.factor_networks import (
     convolutions,
     dense,
 )
-from ..helpers.factors import found, violation
+from ..helpers.factors import STRENGTH, found, one_factor_each, violation
 from ..helpers.law import trials
 from ..helpers.networks import attention
-
-STRENGTH = 0.7
-"""The deviation of the factors' logarithms."""
 
 
 def rescaled(model: ModelProto, seed: int) -> tuple[ModelProto, tuple[str, ...]]:
     """The model attacked with factors, and the weights that they changed."""
     result = lady.attack(model, "rescale", STRENGTH, seed=seed)
     return result.model, result.weights
-
-
-def one_factor_each(model: ModelProto, seed: int) -> Iterator[tuple[str, ModelProto]]:
-    """The model with each factor, and each sign, that is allowed, alone, on one unit or on all."""
-    graph, rng = load_graph(model), np.random.default_rng(seed)
-    for scaling in found(model):
-        units = len(scaling.slots[0].index) if scaling.slots else 0
-        logs = [np.exp(row * rng.normal(0, STRENGTH)) for row in scaling.scales]
-        for row in [*logs, *(1.0 - 2.0 * flips for flips in scaling.signs)]:
-            factors = np.ones((len(scaling.slots), units))
-            chosen = rng.random(units) < 0.5
-            chosen[rng.integers(units)] = True
-            factors[:, chosen] = row[:, None]
-            arrays = {n: graph.array(n).copy() for n in scaling.names}
-            scaling.apply(arrays, factors)
-            other = graph.copy()
-            for name, array in arrays.items():
-                other.replace(name, array)
-            yield f"{scaling.group} {row}", other.to_model("factor")
 
 
 # ---- random graphs of cells and masks

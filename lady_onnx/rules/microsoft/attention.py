@@ -12,6 +12,7 @@ import numpy as np
 
 from ...errors import UnknownStructureError
 from ..kinds import Kind, Node, Reshape, Take, Transpose, require_shape
+from ..laws import Linear, Multilinear
 from ..registry import register
 from ..step_list import StepList
 from ..vocabulary.structure import MICROSOFT
@@ -118,7 +119,8 @@ def _project(w: StepList, node: Node, rows: str, widths: Sequence[int]) -> list[
     met = ["1", *(str(k) for k, shape in shapes.items() if shape not in (None, (), (1,)))]
     columns = zip(*(take_columns(w, x, int(x == "1"), widths) for x in met), strict=True)
     text = f"b s i, i n{', n' * (len(met) - 1)} -> b s n"
-    return [w.relate(text, rows, *own) for own in columns]
+    law = None if at.columns else Multilinear()
+    return [w.relate(text, rows, *own, law=law) for own in columns]
 
 
 def _remember(
@@ -141,16 +143,17 @@ def _remember(
     key, value = scene.keys, scene.values
     if is_shared and node.operator.startswith("DecoderMasked"):
         # Some kernels lay such keys out with their dimensions in front of their places.
-        key = w.relate("b [t] h [d] -> b [t] h [d]", key)
+        key = w.relate("b [t] h [d] -> b [t] h [d]", key, law=Linear())
         if pasts[0] is not None:
-            pasts = [w.relate("b h [t] [d] -> b h [t] [d]", pasts[0]), pasts[1]]
+            text = "b h [t] [d] -> b h [t] [d]"
+            pasts = [w.relate(text, pasts[0], law=Linear()), pasts[1]]
     key, value = append_to_cache(w, pasts[0], key), append_to_cache(w, pasts[1], value)
     caches = [key, value] if node.results > 1 else []
     if is_shared and pasts[0] is not None:
         # The cache is as long as it was, and the new places stand somewhere in it.
         caches = [w.move(cache, Take(1, np.arange(length))) for cache in caches]
     # What is cached keeps the order of time.
-    caches = [w.relate("b [t] h d -> b [t] h d", cache) for cache in caches]
+    caches = [w.relate("b [t] h d -> b [t] h d", cache, law=Linear()) for cache in caches]
     return replace(scene, keys=key, values=value, length=scene.length + length), caches
 
 
@@ -287,7 +290,7 @@ def _add_biases(w: StepList, node: Node, operand: int, parts: Parts) -> Parts:
         return parts
     columns = take_columns(w, str(operand), 0, [h * d for _, (_, _, h, d) in parts])
     return [
-        (w.combine(x, w.move(own, Reshape(shape[2:]))), shape)
+        (w.combine(x, w.move(own, Reshape(shape[2:])), law=Linear()), shape)
         for (x, shape), own in zip(parts, columns, strict=True)
     ]
 
@@ -308,7 +311,7 @@ def describe_longformer_attention(node: Node) -> Kind:
         )
         parts = [
             w.move(
-                w.relate("b s i, i n, n -> b s n", "0", *own),
+                w.relate("b s i, i n, n -> b s n", "0", *own, law=Multilinear()),
                 Reshape((b, s, heads, width // heads)),
             )
             for own in columns
@@ -316,4 +319,4 @@ def describe_longformer_attention(node: Node) -> Kind:
         query, key, value = parts
         shape = (b, s, heads, width // heads)
         seen.append(attend(w, Scene(query, key, value, shape, s, heads, is_placed=True))[0])
-    return w.finish(w.combine(*seen))
+    return w.finish(w.combine(*seen, law=Linear()))

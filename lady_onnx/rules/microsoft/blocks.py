@@ -14,11 +14,15 @@ import math
 import numpy as np
 
 from ...errors import UnknownStructureError
-from ..kinds import Kind, Node, Reshape, Take, require_rank, require_shape
+from ..kinds import Equation, Kind, Node, Reshape, Take, require_rank, require_shape
+from ..laws import SUM, Linear, Multilinear
 from ..registry import register
 from ..step_list import StepList
 from ..vocabulary.structure import MICROSOFT
 from .heads import Shape, find_operand
+
+BLOCK_PRODUCT = Multilinear(factors=3)
+"""Rows times a weight times the scales of its blocks."""
 
 
 def count_shared(length: int, size: int) -> int:
@@ -100,10 +104,10 @@ def multiply_blocks(
     zeros, bias = (find_operand(node, k) for k in places[1:])
     # Scales and zero points may be written as one row.
     scales = w.move(str(places[0]), Reshape((columns, blocks)))
-    y = w.combine(*_multiply_parts(w, node, rows, first, scales))
+    y = w.combine(*_multiply_parts(w, node, rows, first, scales), law=Linear())
     if bias is not None:
         left = " ".join(f"b{k}" for k in range(len(shape) - 1))
-        y = w.relate(f"{left} n, n -> {left} n", y, str(places[2]))
+        y = w.relate(f"{left} n, n -> {left} n", y, str(places[2]), law=SUM)
     if zeros is not None:
         packed = (columns, math.prod(zeros) // columns)
         laid = w.move(str(places[1]), Reshape(packed))
@@ -124,10 +128,11 @@ def _multiply_parts(
     shared = block // size
     if block % size or rest % shared or whole + (rest > 0) != blocks:
         # Columns are free all the same.
-        return [w.relate(f"{left} [k], n [c] [p], n [c] -> {left} n", name, str(first), scales)]
+        text = f"{left} [k], n [c] [p], n [c] -> {left} n"
+        return [w.relate(text, name, str(first), scales, law=BLOCK_PRODUCT)]
     text = f"{left} (c p [z]), n c p, n c -> {left} n"
     if not rest:
-        return [w.relate(text, name, str(first), scales, z=shared)]
+        return [w.relate(text, name, str(first), scales, law=BLOCK_PRODUCT, z=shared)]
     made = []
     for start, stop, count in ((0, whole, size), (whole, blocks, rest // shared)):
         if start == stop:
@@ -135,7 +140,7 @@ def _multiply_parts(
         numbers, taken = np.arange(start * block, min(stop * block, length)), np.arange(start, stop)
         weight = w.move(w.move(str(first), Take(1, taken)), Take(2, np.arange(count)))
         met = (w.move(name, Take(len(shape) - 1, numbers)), weight, w.move(scales, Take(1, taken)))
-        made.append(w.relate(text, *met, z=shared))
+        made.append(w.relate(text, *met, law=BLOCK_PRODUCT, z=shared))
     return made
 
 
@@ -200,7 +205,7 @@ def describe_float_block_product(node: Node) -> Kind:
     if find_operand(node, bias) is not None:
         sides += ", n"
         met.append(str(bias))
-    return w.finish(w.relate(f"{sides} -> {left} n", *met, **sizes))
+    return w.finish(w.apply(Equation(f"{sides} -> {left} n", sizes), *met))
 
 
 @register("MatMulBnb4", domain=MICROSOFT, shape=find_product_shape)
@@ -228,7 +233,7 @@ def describe_flat_block_product(node: Node) -> Kind:
     read, made = (numbers, outer) if is_turned else (outer, numbers)
     weight, scales = w.move("1", Reshape(wide)), w.move("2", Reshape(many))
     text = f"{left} ({read}), {laid}, {scaled} -> {left} {made}"
-    y = w.relate(text, "0", weight, scales, z=shared)
+    y = w.relate(text, "0", weight, scales, law=BLOCK_PRODUCT, z=shared)
     return w.finish(w.move(y, Reshape((*shape[:-1], rows if is_turned else inner))))
 
 

@@ -8,8 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
+
 from ...errors import UnknownStructureError
-from ..kinds import Kind, Node, Reshape, require_shape
+from ..kinds import Equation, Kind, Node, Reshape, Take, require_shape
+from ..laws import Law, Linear, Multilinear, PositivelyHomogeneous
 from ..registry import register
 from ..step_list import StepList
 from ..vocabulary.packing import find_packing
@@ -41,6 +44,9 @@ BYTE_LAYERS = (Layer(2, 4, 3, 11), Layer(5, 7, 6, 12), Layer(8, 10, 9, 13))
 """The layers of QMoE."""
 ROUTER_WEIGHTS = 14
 """The operand of QMoE with the weights of the experts, where those of the router only choose."""
+
+ACTIVATIONS: dict[bytes, Law] = {b"relu": PositivelyHomogeneous(), b"identity": Linear()}
+"""What activations of hidden units do to their scale and sign; others let no factor pass."""
 
 
 def find_expert_shape(node: Node) -> list[Shape]:
@@ -115,17 +121,34 @@ def _describe_layers(node: Node, layers: tuple[Layer, Layer, Layer]) -> Kind:
     if rest or inner not in (source, source * _count_in_byte(node, second)):
         raise UnknownStructureError("weights of two layers that do not fit each other")
     hidden = _multiply(w, node, first, (x, rows), "n")
-    if parts > 1:
-        side = "n e (j [f])" if fusion == 1 else "n e ([f] j)"
-        hidden = w.relate(f"{side} -> n e j", hidden, f=parts)
-    if find_operand(node, gate.weight) is not None:
-        hidden = w.combine(hidden, _multiply(w, node, gate, (x, rows), "n"))
+    factor = None
+    if fusion:
+        every = np.arange(2 * inner).reshape((inner, 2) if fusion == 1 else (2, inner))
+        halves = every.T if fusion == 1 else every
+        hidden, factor = (w.move(hidden, Take(2, half)) for half in halves)
+    elif find_operand(node, gate.weight) is not None:
+        factor = _multiply(w, node, gate, (x, rows), "n")
+    hidden = _activate(w, node, hidden, factor)
     y = _multiply(w, node, second, (hidden, (rows[0], experts, inner)), "n e")
-    met = [y, "1"]
+    # How much each expert counts is no product of what the router says.
+    met = [y, w.map("1")]
     if layers is BYTE_LAYERS and find_operand(node, ROUTER_WEIGHTS) is not None:
         met.append(str(ROUTER_WEIGHTS))
-    total = w.relate(f"n e o{', n e' * (len(met) - 1)} -> n o", *met)
+    text = f"n e o{', n e' * (len(met) - 1)} -> n o"
+    total = w.relate(text, *met, law=Multilinear(len(met)))
     return w.finish(w.move(total, Reshape(shape)))
+
+
+def _activate(w: StepList, node: Node, hidden: str, factor: str | None) -> str:
+    """Add the activation of hidden units, and what they are multiplied by if there is any."""
+    kind = node.attributes.get("activation_type", b"relu")
+    hidden = w.map(hidden, law=ACTIVATIONS.get(kind))
+    if factor is None:
+        return hidden
+    is_changed = node.attributes.get("activation_beta") or "swiglu_limit" in node.attributes
+    if kind == b"swiglu" and is_changed:
+        factor = w.map(factor)
+    return w.map(hidden, factor, law=Multilinear())
 
 
 def _count_in_byte(node: Node, layer: Layer) -> int:
@@ -168,7 +191,8 @@ def _multiply(w: StepList, node: Node, layer: Layer, rows: tuple[str, Shape], ou
     if bias is not None:
         sides.append("e o")
         met.append(str(layer.bias))
-    y = w.relate(f"{', '.join(sides)} -> n e o", *met, **sizes)
+    law = Multilinear(factors=2 if scales is None else 3)
+    y = w.apply(Equation(f"{', '.join(sides)} -> n e o", sizes), *met, law=law)
     zeros = find_operand(node, layer.zeros)
     if scales is not None and zeros is not None:
         packed = (*zeros, 1)[:3]

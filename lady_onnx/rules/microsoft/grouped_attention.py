@@ -12,6 +12,7 @@ import numpy as np
 
 from ...errors import UnknownStructureError
 from ..kinds import Kind, Node, Reshape, Take, require_shape
+from ..laws import SUM, Linear
 from ..registry import register
 from ..step_list import StepList
 from ..vocabulary.structure import MICROSOFT
@@ -234,19 +235,21 @@ def _store(w: StepList, node: Node, x: str, size: _Sizes, which: int) -> tuple[s
     pair: tuple[int, ...] = (size.dimensions // 2, 2) if is_packed else (size.dimensions,)
     side = f"b [t] h {inner}"
     stored = "[m] [z] h d" if at.is_paged else "b h [p] d"
-    sides, met = [side], [w.move(x, Reshape((*new[:3], *pair)))]
+    sides = {w.move(x, Reshape((*new[:3], *pair))): side}
     if past is not None:
-        sides.append(stored)
-        met.append(str(3 + which))
-    if scale is not None and math.prod(scale) > 1:
-        sides.append(f"h 1 {inner}" if at.is_paged else f"1 h 1 {inner}")
+        sides[str(3 + which)] = stored
+    has_scale = scale is not None and math.prod(scale) > 1
+    if scale is not None and has_scale:
         name = str((at.scales or 0) + which)
-        met.append(w.move(name, Reshape((*scale[:-1], *pair))) if is_packed else name)
-    text = ", ".join(sides)
-    laid = w.relate(f"{text} -> {side}", *met)
-    cache = w.relate(f"{side} -> b h [t] d", laid)
+        name = w.move(name, Reshape((*scale[:-1], *pair))) if is_packed else name
+        sides[name] = f"h 1 {inner}" if at.is_paged else f"1 h 1 {inner}"
+    # Numbers that are rounded to whole ones on their way let no factor pass.
+    law = None if scale is not None else SUM
+    laid = w.relate(f"{', '.join(sides.values())} -> {side}", *sides, law=law)
+    cache = w.relate(f"{side} -> b h [t] d", laid, law=Linear())
     if past is not None:
-        old = w.relate(f"{text} -> {stored}", *met)
+        turned = dict(sorted(sides.items(), key=lambda item: item[1] != stored))
+        old = w.relate(f"{', '.join(turned.values())} -> {stored}", *turned, law=law)
         cache = w.join((old, cache), 2) if _grows(node) else old
     return w.move(laid, Reshape(new)), cache
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kinds import Node, Reshape, Step, Take, Transpose
+from ..laws import SUM, Linear, Multilinear
 from ..step_list import StepList
 
 Shape = tuple[int, ...]
@@ -73,7 +74,8 @@ def rotate(
     text = f"b s h {free} [p]" if is_interleaved else f"b s h [p] {free}"
     sides = ["", *["[m] j"] * len(tables[:2]), *["j [c] [u]"] * len(tables[2:])]
     angles = ", ".join(sides)
-    turning = w.relate(f"{text}{angles} -> {text}", w.move(x, *pairs), *tables)
+    law = Linear(is_mixed_where_pinned=True)
+    turning = w.relate(f"{text}{angles} -> {text}", w.move(x, *pairs), *tables, law=law)
     parts = [w.move(turning, Reshape((*outer, turned)))]
     if offset:
         parts.insert(0, w.move(x, Take(3, np.arange(offset))))
@@ -98,7 +100,8 @@ def append_to_cache(w: StepList, past: str | None, new: str) -> str:
     if past is None:
         return new
     moved = w.move(past, Transpose((0, 2, 1, 3)))
-    parts = [w.relate(f"b [p] h d, b [t] h d -> b [{x}] h d", moved, new) for x in "pt"]
+    text = "b [x] h d, b [y] h d -> b [x] h d"
+    parts = [w.relate(text, *pair, law=SUM) for pair in ((moved, new), (new, moved))]
     return w.join(parts, 1)
 
 
@@ -144,13 +147,14 @@ def attend(
     (b, s, heads, d), group = scene.shape, (scene.key_heads, scene.shape[2] // scene.key_heads)
     asked = w.move(scene.query, Reshape((b, s, *group, d)))
     sides = "[b] [s] h g d, [b] [t] h d" if scene.is_placed else "b s h g d, b t h d"
-    scores = w.relate(f"{sides} -> b h g s t", asked, scene.keys)
+    scores = w.relate(f"{sides} -> b h g s t", asked, scene.keys, law=Multilinear())
     if bias is not None:
         scores = _add_bias(w, scores, bias, (b, *group, s, scene.length))
     beside = () if sink is None else (w.move(sink, Reshape(group)),)
     sides = "b h g s {t}" if sink is None else "b h g s {t}, h g"
     shares = w.relate(f"{sides} -> b h g s t", scores, *beside)
-    seen = w.relate("b h g s t, b t h e -> b s (h g e)", shares, scene.values)
+    text = "b h g s t, b t h e -> b s (h g e)"
+    seen = w.relate(text, shares, scene.values, law=Multilinear())
     return seen, w.move(shares, Reshape((b, heads, s, scene.length)))
 
 

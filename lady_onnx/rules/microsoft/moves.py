@@ -23,6 +23,7 @@ from ..kinds import (
     require_rank,
     require_shape,
 )
+from ..laws import Linear
 from ..registry import register
 from ..step_list import StepList
 from ..vocabulary.structure import MICROSOFT
@@ -74,7 +75,9 @@ def describe_cropping(node: Node) -> Kind:
     w = StepList()
     text = "[b] c [h] [w], r [k], r -> r c [y] [z]"
     w.keep("3", 1)
-    return w.finish(w.relate(text, "0", "1", "2", y=height, z=width))
+    # Outside the picture is another number.
+    law = None if node.attributes.get("extrapolation_value") else Linear()
+    return w.finish(w.relate(text, "0", "1", "2", law=law, y=height, z=width))
 
 
 @register("Rfft", "Irfft", domain=MICROSOFT)

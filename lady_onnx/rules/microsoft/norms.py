@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from ...errors import UnknownStructureError
 from ..kinds import Kind, Node, Reshape, require_rank, require_shape
+from ..laws import SUM, Multilinear, Norm
 from ..registry import register
 from ..step_list import StepList
 from ..vocabulary.structure import MICROSOFT
@@ -29,14 +30,17 @@ def describe_group_norm(node: Node) -> Kind:
             continue
         if side is None:
             side = text if len(shape) == rank else "b c"
-        total = w.relate(f"{text}, {side} -> {text}", total, str(k))
+        total = w.relate(f"{text}, {side} -> {text}", total, str(k), law=SUM)
     normed = [f"{{{n}}}" if n in places else "(g {i})" if n == "c" else n for n in names]
     made = ["(g i)" if n == "c" else n for n in names]
     y = w.relate(
         f"{' '.join(normed)}, (g i), (g i) -> {' '.join(made)}",
         *(total, "1", "2"),
+        law=Norm(keeps_sign=False),
         g=int(node.attributes["groups"]),
     )
+    if node.attributes.get("activation"):
+        y = w.map(y)
     return w.finish(*[y, total][: node.results])
 
 
@@ -71,7 +75,7 @@ def describe_branch_norm(node: Node) -> Kind:
         is_shared = gain == grouped[-1:]
         sides.append("h" if is_shared else "c h")
         met.append("1" if is_shared else w.move("1", Reshape(grouped[-2:])))
-    y = w.relate(f"{', '.join(sides)} -> {left} c h", *met)
+    y = w.relate(f"{', '.join(sides)} -> {left} c h", *met, law=Norm(keeps_sign=True))
     return w.finish(w.move(y, Reshape(shape)))
 
 
@@ -93,7 +97,8 @@ def describe_branch_sum(node: Node) -> Kind:
     left = " ".join(f"x{k}" for k in range(len(grouped) - 2))
     streams = w.move("0", Reshape(grouped))
     gates, names = _lay_gates(w, node, 1, grouped)
-    return w.finish(w.relate(f"{left} c h, {left} {names} -> {left} h", streams, gates))
+    text = f"{left} c h, {left} {names} -> {left} h"
+    return w.finish(w.relate(text, streams, gates, law=Multilinear()))
 
 
 @register("HyperConnectionPostMix", domain=MICROSOFT)
@@ -105,10 +110,14 @@ def describe_branch_mix(node: Node) -> Kind:
     left = " ".join(f"x{k}" for k in range(len(grouped) - 2))
     streams = w.move("0", Reshape(grouped))
     if find_operand(node, 3) is not None:
-        streams = w.relate(f"{left} c h, {left} c k -> {left} k h", streams, "3")
+        text = f"{left} c h, {left} c k -> {left} k h"
+        streams = w.relate(text, streams, "3", law=Multilinear())
     gates, names = _lay_gates(w, node, 2, grouped)
-    text = f"{left} c h, {left} h, {left} {names} -> {left} c h"
-    return w.finish(w.move(w.relate(text, streams, "1", gates), Reshape(shape)))
+    text = f"{left} h, {left} {names} -> {left} c h"
+    beside = w.relate(text, "1", gates, law=Multilinear(), c=grouped[-2])
+    every = f"{left} c h"
+    total = w.relate(f"{every}, {every} -> {every}", streams, beside, law=SUM)
+    return w.finish(w.move(total, Reshape(shape)))
 
 
 @register("EngramGate", domain=MICROSOFT)

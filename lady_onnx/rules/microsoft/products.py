@@ -6,6 +6,7 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 from __future__ import annotations
 
 from ..kinds import Elementwise, Equation, Kind, Node, require_rank
+from ..laws import Linear
 from ..operators.linear import describe_gemm, describe_matmul
 from ..operators.spatial import spell_reduction
 from ..registry import register, register_equation
@@ -62,7 +63,7 @@ def describe_embedding(node: Node) -> Kind:
     """Rows keep their order, the width is free."""
     w = StepList()
     places = " ".join(f"i{k}" for k in range(require_rank(node, 1)))
-    return w.finish(w.relate(f"[v] c, {places} -> {places} c", "0", "1"))
+    return w.finish(w.relate(f"[v] c, {places} -> {places} c", "0", "1", law=Linear()))
 
 
 @register("MurmurHash3", "SampleOp", domain=MICROSOFT, typed_like=0)

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from ..kinds import Kind, Node, Reshape, require_rank, require_shape
+from ..kinds import Equation, Kind, Node, Reshape, require_rank, require_shape
+from ..laws import SUM, Linear, Multilinear
 from ..operators.recurrent import describe_cells
 from ..registry import register, register_equation
 from ..step_list import StepList
@@ -42,28 +43,34 @@ def describe_linear_attention(node: Node) -> Kind:
         for (x, group), size in zip(groups.items(), (d, d, e), strict=True)
     )
     state_shape = (b, shared, heads // shared, d, e)
-    state = w.relate("b [t] h g d, b [t] h g e -> b h g d e", key, value)
+    if b"delta" in node.attributes.get("update_rule", b"gated_delta"):
+        # What the keys read of the state is taken off the values, and so keys meet keys.
+        key = w.map(key)
+    text = "b [t] h g d, b [t] h g e -> b h g d e"
+    state = w.relate(text, key, value, law=Multilinear())
     past = find_operand(node, 3)
     window = past[:1] if past and len(past) == 5 else ()
     if past is not None:
         earlier = w.move("3", Reshape((*window, *state_shape)))
         side = "[w] b h g d e" if window else "b h g d e"
-        state = w.relate(f"b h g d e, {side} -> b h g d e", state, earlier)
+        state = w.relate(f"b h g d e, {side} -> b h g d e", state, earlier, law=SUM)
     for k in (4, 5):
         given = find_operand(node, k)
         if given is not None:
             size = given[2] // heads if given[2] > 1 else 1
             outer = (shared, heads // shared) if given[2] > 1 else (1, 1)
-            gate = w.move(str(k), Reshape((b, t, *outer, size)))
+            gate = w.map(w.move(str(k), Reshape((b, t, *outer, size))))
             names = " ".join(("h g" if given[2] > 1 else "1 1", "d" if size > 1 else "1"))
-            state = w.relate(f"b h g d e, b [t] {names} -> b h g d e", state, gate)
+            text = f"b h g d e, b [t] {names} -> b h g d e"
+            state = w.relate(text, state, gate, law=Multilinear())
     # One of the two groups is of one.
     text = "b [t] h q d, b h g d e -> b [t] h q g e"
-    seen = w.move(w.relate(text, query, state), Reshape((b, t, max(queries, heads) * e)))
+    seen = w.relate(text, query, state, law=Multilinear())
+    seen = w.move(seen, Reshape((b, t, max(queries, heads) * e)))
     made = w.move(state, Reshape((b, heads, d, e)))
     count = int(node.attributes.get("state_window", 0))
     if count:
-        made = w.relate("b h d e -> [w] b h d e", made, w=count)
+        made = w.relate("b h d e -> [w] b h d e", made, law=Linear(), w=count)
     return w.finish(*[seen, made][: node.results])
 
 
@@ -125,19 +132,21 @@ def describe_causal_convolution(node: Node) -> Kind:
     side = "b [t] c" if is_last else f"b c {places}"
     stored = f"{'[w] ' if window else ''}{'b [p] c' if is_last else f'b c {_name_state(rest)}'}"
     weight = " ".join(["c", "1", *(f"[k{k}]" for k in range(len(kernel) - 2))])
+    if past is not None:
+        laid = (*past[: 2 + bool(window)], channels)
+        earlier = w.move("3", Reshape(laid)) if is_last else "3"
+        x = w.relate(f"{side}, {stored} -> {side}", x, earlier, law=SUM)
     sides, met = [side, weight], [x, "1"]
     if find_operand(node, 2) is not None:
         sides.append("c")
         met.append("2")
-    if past is not None:
-        laid = (*past[: 2 + bool(window)], channels)
-        sides.append(stored)
-        met.append(w.move("3", Reshape(laid)) if is_last else "3")
     text = ", ".join(sides)
     length = (kernel[-1] - 1) * int(node.attributes.get("dilation", 1))
     sizes = {"p": length, **({"w": window} if window else {})}
-    y = w.relate(f"{text} -> {side}", *met)
-    state = w.relate(f"{text} -> {stored}", *met, **sizes)
+    y = w.relate(f"{text} -> {side}", *met, law=Multilinear())
+    if node.attributes.get("activation", b"none") != b"none":
+        y = w.map(y)
+    state = w.apply(Equation(f"{side} -> {stored}", sizes), x, law=Linear())
     if is_last:
         y = w.move(y, Reshape(shape))
         state = w.move(state, Reshape((*([window] if window else []), shape[0], length, *rest)))
@@ -165,7 +174,7 @@ def describe_packed_causal_convolution(node: Node) -> Kind:
     batch, _, length = require_shape(node, 4)
     sizes = {"b": batch, "p": length, "u": count}
     made = [
-        w.relate(f"{', '.join(sides)} -> {result.replace('b ', '[b] ')}", *met, **sizes)
+        w.apply(Equation(f"{', '.join(sides)} -> {result.replace('b ', '[b] ')}", sizes), *met)
         for result in results
     ]
     return w.finish(*made)

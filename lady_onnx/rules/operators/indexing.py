@@ -17,6 +17,7 @@ from ..kinds import (
     require_rank,
     require_shape,
 )
+from ..laws import SUM
 from ..registry import register, register_equation
 
 
@@ -92,7 +93,7 @@ def describe_scatter(node: Node) -> Kind:
     )
 
 
-@register("TensorScatter")
+@register("TensorScatter", law=SUM)
 def describe_cache(node: Node) -> Kind:
     """Rows placed in a cache keep their order."""
     names = _name_axes(node)
