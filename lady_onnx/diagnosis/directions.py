@@ -41,7 +41,7 @@ class DirectionStrategy:
         scales: Mean and deviation of the reference's weights.
         scalings: By group id the factors that its units may have; other groups have none.
         kinds: By group id which of its positions are given the same factor.
-        scaled: By weight and axis the positions that are given a factor.
+        scaled: By weight and axis the positions that may have a factor.
     """
 
     gives_copies_zero: ClassVar[bool] = False
@@ -53,7 +53,12 @@ class DirectionStrategy:
     @classmethod
     def from_scalings(cls, scales: Scales, scalings: Mapping[str, Scaling]) -> DirectionStrategy:
         """Return the strategy for units that may have some factors."""
-        slots = [slot for s in scalings.values() for slot in s.slots]
+        slots = [
+            slot
+            for s in scalings.values()
+            for k, slot in enumerate(s.slots)
+            if s.scales[:, k].any() or s.signs[:, k].any()
+        ]
         axes = dict.fromkeys((slot.initializer, slot.axis) for slot in slots)
         scaled = {
             key: np.concatenate([s.index.ravel() for s in slots if (s.initializer, s.axis) == key])
@@ -97,6 +102,9 @@ class DirectionStrategy:
         """
         own = self.scalings.get(group.id)
         kinds = self._number_positions(slots) if own is None else self.kinds[group.id]
+        if own is None:
+            pairs = [self._balance(slot, *z) for slot, *z in zip(slots, ours, theirs, strict=True)]
+            ours, theirs = [x for x, _ in pairs], [y for _, y in pairs]
         if not kinds:
             return score_likelihoods(group.size, ours, theirs)
         sides = _split_by_kind(kinds, slots, ours, theirs)
@@ -117,6 +125,24 @@ class DirectionStrategy:
                 np.maximum(apart, 0) + np.float32(EQUAL_DIRECTIONS_TOLERANCE)
             )
         return ScoredPairs(score, join_rows(ours, group.size), join_rows(theirs, group.size))
+
+    def _balance(
+        self, slot: Slot, ours: np.ndarray, theirs: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows without the factors of units along other axes of the weight.
+
+        Such a factor is that of a column. It multiplies the column's length, which no order of the
+        rows changes, and it may change the sign.
+        """
+        is_across = any(n == slot.initializer and a != slot.axis for n, a in self.scaled)
+        if not is_across:
+            return ours, theirs
+        lengths = (np.linalg.norm(z, axis=0) / len(z) ** 0.5 for z in (ours, theirs))
+        x, y = (
+            np.abs(z) / np.maximum(n, MIN_LENGTH)
+            for z, n in zip((ours, theirs), lengths, strict=True)
+        )
+        return x, y
 
     def _number_positions(self, slots: Sequence[Slot]) -> FactorKinds:
         """Number the positions of units that have no factors themselves, and lie across others.

@@ -83,7 +83,6 @@ Laws
 - `Reflective`: f(-x) = top - f(x), or f(top - x) = top - f(x).
 - `Norm`: f(x, gain, bias) = gain x / size(x) + bias. `StatisticsNorm`: the size is stored.
 - `Softmax`: f(x + c) = f(x). `Recurrence`: the cell of a recurrent layer.
-- `Opaque`: factors are not followed inside an operator with a `Body`.
 
 Movements without padding need no law: factors move with the elements. Where there is no law no
 factor passes, so a law may be added later.

@@ -221,11 +221,6 @@ class Recurrence:
     gates: int
 
 
-@dataclass(frozen=True)
-class Opaque:
-    """Factors are not followed inside the operator, although its parts are known."""
-
-
 Law = (
     Independent
     | Linear
@@ -242,7 +237,6 @@ Law = (
     | Norm
     | Softmax
     | Recurrence
-    | Opaque
 )
 LawOf = Callable[[ScaledNode], Law | None]
 """Gives the law of a node by its attributes and operands, None where no factor passes."""

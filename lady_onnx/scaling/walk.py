@@ -25,7 +25,7 @@ from ..graph.model import Graph
 from ..groups.model import Group
 from ..groups.scaling import Scaling
 from ..rules import Body, Elementwise, Equation, Movement
-from ..rules.laws import Independent, Linear, Opaque, Recurrence
+from ..rules.laws import Independent, Linear, Recurrence
 from .elementwise import pass_elementwise
 from .equations import pass_equation
 from .mixing import Mixing
@@ -54,7 +54,7 @@ def find_scalings(graph: Graph, analysis: Analysis, groups: Sequence[Group]) -> 
     for proto, kind in state.plain.steps:
         node = read_node(state.plain, proto, kind)
         is_run_through = isinstance(kind, Body) and not kind.is_repeated
-        if is_run_through and not isinstance(node.law, Opaque):
+        if is_run_through:
             # The nodes inside are steps themselves, and say what the function or branch does.
             continue
         if not isinstance(node.law, Independent):

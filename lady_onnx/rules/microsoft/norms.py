@@ -75,7 +75,10 @@ def describe_branch_norm(node: Node) -> Kind:
         is_shared = gain == grouped[-1:]
         sides.append("h" if is_shared else "c h")
         met.append("1" if is_shared else w.move("1", Reshape(grouped[-2:])))
-    y = w.relate(f"{', '.join(sides)} -> {left} c h", *met, law=Norm(keeps_sign=True))
+    # Where features have one order, their signs in each branch would hide that of both.
+    has_gains = gain is not None and gain != grouped[-1:]
+    law = Norm(keeps_sign=True) if has_gains else None
+    y = w.relate(f"{', '.join(sides)} -> {left} c h", *met, law=law)
     return w.finish(w.move(y, Reshape(shape)))
 
 

@@ -8,7 +8,7 @@ Spec: https://onnx.ai/onnx/operators/
 from __future__ import annotations
 
 from ..kinds import Body, Kind, Node
-from ..laws import Norm, Opaque, ScaledNode
+from ..laws import Norm, ScaledNode
 from ..registry import register, register_pinned
 
 
@@ -18,12 +18,10 @@ def find_rms_norm_law(node: ScaledNode) -> Norm:
 
 
 @register("If", holds_bodies=True)
-@register("MeanVarianceNormalization", "RotaryEmbedding", "SwiGLU", "CausalConvWithState")
+@register("Attention", "CausalConvWithState", "MeanVarianceNormalization", "RotaryEmbedding")
+@register("SwiGLU")
 @register("AffineGrid", "CenterCropPad", reads_values_from=1)
 @register("RMSNormalization", law=find_rms_norm_law)
-# Attention lets some factors pass. The matching cannot always find them where units of two groups
-# cross in one weight, and a copy with factors that are not undone would be called altered.
-@register("Attention", law=Opaque())
 def describe_composed(node: Node) -> Kind:
     """Its subgraphs are walked, or the function that its specification gives."""
     return Body()
