@@ -171,15 +171,13 @@ def _may_be_multiplied(
         float(similar.min()) < MIN_UNIT_SIMILARITY and middle > 1 - MIN_UNIT_SIMILARITY / 4
     )
     is_unlike = middle < MIN_MEAN_SIMILARITY
-    is_noisy = bool(
-        is_certain and (is_odd or is_unlike) and was_noise_added(sorted(names), reference, aligned)
-    )
+    is_noisy = is_certain and was_noise_added(sorted(names), reference, aligned)
     # Noise on units in their places hides factors, and leaves too little alike to be sure of them.
     if (is_noisy and is_unlike) or not scalings:
         return False
     # Under noise small units are no longer like their copies: that says nothing of factors.
     if is_certain and (not is_odd or is_noisy):
-        return _show_factors(groups, scalings, reference, aligned)
+        return _show_factors(groups, scalings, reference, aligned, is_noisy)
     return True
 
 
@@ -208,9 +206,16 @@ def was_noise_added(names: Sequence[str], reference: Arrays, suspect: Arrays) ->
 
 
 def _show_factors(
-    groups: Sequence[Group], scalings: Mapping[str, Scaling], reference: Arrays, suspect: Arrays
+    groups: Sequence[Group],
+    scalings: Mapping[str, Scaling],
+    reference: Arrays,
+    suspect: Arrays,
+    is_noisy: bool,
 ) -> bool:
-    """Return whether units differ by factors, or were not found because of factors."""
+    """Return whether units differ by factors, or were not found because of factors.
+
+    Where differences do not grow with weights, no factors hide each other.
+    """
     found = [measure_factors(s, reference, suspect) for s in scalings.values()]
     every = np.concatenate([r[np.isfinite(r)] for r, _ in found])
     if every.size and float(np.median(every)) < MIN_PLACED_FACTOR:
@@ -222,6 +227,8 @@ def _show_factors(
     }
     if any((c != 1).any() for c in choose_factors(factors).values()):
         return True
+    if is_noisy:
+        return False
     # Where all units were multiplied, the factors of neighbours hide each other: they have to be
     # taken out step by step.
     unscaler = Unscaler(groups, reference, suspect, scalings)
