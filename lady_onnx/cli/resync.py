@@ -12,7 +12,7 @@ from ..diagnosis.findings import TAMPERING
 from ..errors import OutputError
 from ..graph.files import open_atomically
 from ..graph.loading import load_graph
-from ..matching.assignment import ASSIGNMENTS
+from ..matching.evidence.assignment import ASSIGNMENTS
 from ..pipeline.options import EVIDENCE_CHOICES, VERIFY_CHOICES
 from ..reporting import count_things
 from ..runtime.providers import PROVIDERS

@@ -18,7 +18,7 @@ from ..groups.rows import take_rows
 from ..groups.scaling import Scaling
 from ..matching.evidence.noise import Scales
 from ..matching.evidence.scores import join_rows
-from ..matching.strategies import ScoredPairs, score_likelihoods
+from ..matching.strategies import NO_THINNING, ScoredPairs, Thin, score_likelihoods
 from ..numerics import as_finite
 from .factor_measuring import AGREEMENT_TOLERANCE, FAINT_ROW_SHARE, MIN_AGREEING_ELEMENTS
 
@@ -45,6 +45,7 @@ class DirectionStrategy:
     """
 
     gives_copies_zero: ClassVar[bool] = False
+    adds_up: ClassVar[bool] = False
     scales: Scales
     scalings: Mapping[str, Scaling]
     kinds: Mapping[str, FactorKinds]
@@ -71,12 +72,14 @@ class DirectionStrategy:
         """Return all slots of the group."""
         return group.slots
 
-    def weigh_array(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
-        """Return a weight in units of its deviation; its mean stays in it.
+    def weigh_values(
+        self, values: np.ndarray, name: str, own: Set[int], thin: Thin = NO_THINNING
+    ) -> np.ndarray:
+        """Return elements of a weight in units of its deviation; its mean stays in them.
 
         A factor multiplies distances from zero, and not from the mean.
         """
-        return as_finite(arrays[name]) / np.float32(self.scales.measure(name)[1])
+        return as_finite(values) / np.float32(self.scales.measure(name)[1])
 
     def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         """Return the sorted magnitudes of every unit, which no sign changes."""

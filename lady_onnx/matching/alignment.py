@@ -15,12 +15,12 @@ import numpy as np
 from ..groups.model import Group
 from ..groups.permutations import Arrays, compose_permutations, permute_arrays
 from ..numerics import is_same
-from .assignment import ASSIGNMENTS
-from .flat import Comparison, UnmovedGroups, match_flat
+from .evidence.assignment import ASSIGNMENTS
+from .flat import UnmovedGroups, match_flat
 from .layout import Layout
 from .matches import Match
 from .nested import match_nested
-from .strategies import EvidenceStrategy, Judge
+from .strategies import Comparison, EvidenceStrategy, Judge
 
 
 @dataclass(frozen=True)

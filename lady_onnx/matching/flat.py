@@ -7,81 +7,23 @@ Groups whose units hold others are the business of `nested`; which group comes w
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from ..groups.model import Group, Slot
-from ..groups.permutations import Arrays, Permutations
+from ..groups.permutations import Arrays
 from ..groups.rows import take_rows
-from ..numerics import MIN_DIVISOR
 from .evidence.exact import match_exactly
-from .evidence.probabilities import find_runners_up
 from .evidence.scores import MAX_DENSE_UNITS
 from .matches import Match
 from .strategies import (
+    Comparison,
     EvidenceStrategy,
-    Judge,
-    MatchedRows,
     ScoredPairs,
-    weigh_rows,
 )
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two models whose units are compared, and how.
-
-    Attributes:
-        reference, current: The weights by name; `current` are the suspect's, in the order found so
-            far.
-        permutations: By group id the permutations that led to that order.
-        strategy: How units are recognised.
-        assign: Gives each row of a table of scores its column.
-        judge: Says how certain matches are; None if their figures are not asked for, which saves
-            more time than the matching itself takes.
-    """
-
-    reference: Arrays
-    current: Arrays
-    permutations: Permutations
-    strategy: EvidenceStrategy
-    assign: Callable[[np.ndarray], np.ndarray]
-    judge: Judge | None
-
-    def weigh_both(self, slots: Sequence[Slot]) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """Return the weighed rows of the reference, and of the suspect, in some slots."""
-        ours, theirs = (
-            [weigh_rows(self.strategy, arrays, s) for s in slots]
-            for arrays in (self.reference, self.current)
-        )
-        return ours, theirs
-
-    def measure_figures(
-        self, name: str, pairs: ScoredPairs, found: np.ndarray
-    ) -> Sequence[np.ndarray]:
-        """Return similarity, margin and certainty of every match, or ones if not asked for.
-
-        Args:
-            name: the group's id.
-            pairs: its scored pairs.
-            found: int64 [size]: for each unit of the reference its match.
-
-        Returns:
-            Three arrays, float64 [size] each.
-        """
-        if self.judge is None:
-            return [np.ones(found.size)] * 3
-        x, y = pairs.ours, pairs.theirs
-        mine = y[found]
-        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(mine, axis=1)
-        similarity = np.einsum("ij,ij->i", x, mine, dtype=np.float64) / np.maximum(
-            norms, MIN_DIVISOR
-        )
-        second, margin = find_runners_up(pairs.scores, found)
-        rows = MatchedRows(name, pairs.scores, found, x, mine, y[second])
-        return similarity, margin, self.judge(rows)
+from .sure import match_surely
 
 
 class UnmovedGroups:
@@ -133,14 +75,18 @@ def match_flat(
             slots are compared, which no order of the other axes changes.
         unmoved: the groups that were matched in place; None if every group is to be matched anew.
     """
+    weights = [comparison.current[s.initializer] for s in slots]
     if slots:
-        ours = [take_rows(comparison.reference[s.initializer], s) for s in slots]
-        theirs = [take_rows(comparison.current[s.initializer], s) for s in slots]
         # Rows as they are, before any weighing: an exact copy needs no likelihood.
-        exact = match_exactly(ours, theirs)
+        exact = _match_copies(comparison, slots)
         if exact is not None:
             ones = np.ones(group.size)
             return Match(group.id, exact[0], ones, exact[1], ones)
+        sure = match_surely(comparison, group.id, slots, group.size)
+        if sure is not None and unmoved is not None:
+            unmoved.record_match(group.id, slots, weights, sure.permutation)
+        if sure is not None:
+            return sure
         ours, theirs = comparison.weigh_both(slots)
     else:
         slots = group.slots
@@ -153,7 +99,6 @@ def match_flat(
     pairs = replace(pairs, scores=scores)
     # A group in which nothing moved is not assigned again. Its figures are computed even so: an
     # earlier sweep may have left them out.
-    weights = [comparison.current[s.initializer] for s in slots]
     if unmoved is not None and unmoved.has_group(group.id, weights):
         found = np.arange(group.size)
     else:
@@ -161,6 +106,31 @@ def match_flat(
         if unmoved is not None:
             unmoved.record_match(group.id, slots, weights, found)
     return Match(group.id, found, *comparison.measure_figures(group.id, pairs, found))
+
+
+def _match_copies(
+    comparison: Comparison, slots: Sequence[Slot]
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Match rows that are equal bit for bit, see `match_exactly`; None if any has no copy."""
+    # One element of each unit tells most that are no copies, without all the others.
+    heads = [_take_one_each(a, slots[0]) for a in (comparison.reference, comparison.current)]
+    if match_exactly([heads[0]], [heads[1]]) is None:
+        return None
+    ours, theirs = (
+        [take_rows(arrays[s.initializer], s) for s in slots]
+        for arrays in (comparison.reference, comparison.current)
+    )
+    return match_exactly(ours, theirs)
+
+
+def _take_one_each(arrays: Arrays, slot: Slot) -> np.ndarray:
+    """Return one element of every unit in a slot, [units, 1]."""
+    array, within = arrays[slot.initializer], dict(slot.within)
+    where = [within.get(a, np.zeros(1, np.int64))[0] if n else 0 for a, n in enumerate(array.shape)]
+    if not array.size:
+        return np.zeros((len(slot.index), 0), array.dtype)
+    line = array[tuple(slice(None) if a == slot.axis else k for a, k in enumerate(where))]
+    return line[slot.index[:, :1]]
 
 
 def _score_tiles(

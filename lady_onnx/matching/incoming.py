@@ -24,7 +24,7 @@ from .evidence.noise import Scales
 from .evidence.probabilities import balance_odds
 from .evidence.scores import compute_cosines
 from .matches import Match
-from .strategies import MatchedRows, ScoredPairs, sort_rows
+from .strategies import NO_THINNING, MatchedRows, ScoredPairs, Thin, sort_rows
 
 LOG_ODDS_PER_COSINE = 100.0
 """Cosines times this are taken for log-odds, where certainties are asked for.
@@ -43,6 +43,7 @@ class IncomingStrategy:
     """
 
     gives_copies_zero: ClassVar[bool] = False
+    adds_up: ClassVar[bool] = False
     scales: Scales
     told: Mapping[str, Sequence[Slot]]
 
@@ -50,9 +51,11 @@ class IncomingStrategy:
         """Return the slots that make the group's units; all where none are known."""
         return self.told.get(group.id) or group.slots
 
-    def weigh_array(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
-        """Return a weight as it is, in single precision."""
-        return as_finite(arrays[name])
+    def weigh_values(
+        self, values: np.ndarray, name: str, own: Set[int], thin: Thin = NO_THINNING
+    ) -> np.ndarray:
+        """Return elements of a weight as they are, in single precision."""
+        return as_finite(values)
 
     def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         """Return the sorted elements of every unit, in units of the weight's deviation."""
@@ -78,6 +81,7 @@ class IncomingStrategy:
 
     def judge_matches(self, rows: MatchedRows) -> np.ndarray:
         """Return the probability of every match, by its cosine among those of all pairs."""
+        assert rows.scores is not None
         odds = balance_odds(LOG_ODDS_PER_COSINE * rows.scores)
         return odds[np.arange(rows.permutation.size), rows.permutation]
 

@@ -16,7 +16,7 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..groups.rows import take_rows
 from ..numerics import as_finite
-from .assignment import assign_rows
+from .evidence.assignment import assign_rows
 from .evidence.noise import measure_scale
 from .evidence.probabilities import balance_odds
 

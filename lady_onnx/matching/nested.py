@@ -6,6 +6,7 @@ the pair. Groups that hold no others are the business of `flat`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
@@ -15,9 +16,9 @@ from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Nesting
 from .evidence.exact import match_exactly
 from .evidence.probabilities import compute_certainties, find_runners_up
-from .flat import Comparison
+from .flattened import match_flattened
 from .matches import Match
-from .strategies import weigh_rows
+from .strategies import Comparison, weigh_rows
 
 
 def match_nested(
@@ -35,6 +36,10 @@ def match_nested(
         The matches of the group and of all groups inside its units, by their ids.
     """
     kinds = _find_kinds(family, comparison, group, {s.initializer for s in slots})
+    if kinds.are_apart and not any(family.inside(g.id, 0) for g in kinds.inner[0]):
+        sure = match_flattened(comparison, group, kinds.inner, kinds.pieces)
+        if sure is not None:
+            return sure
     pairs = _UnitPairs(comparison, kinds)
     # Units are few, such as the heads of a layer, so all pairs are tried.
     score = np.array([[pairs.match(u, v)[1] for v in range(group.size)] for u in range(group.size)])
@@ -142,6 +147,11 @@ class _Kinds:
     order: list[int]
     covered: set[str]
 
+    @property
+    def are_apart(self) -> bool:
+        """Whether no kind crosses another one."""
+        return not any(itertools.chain(*self.crossed))
+
     def list_pieces(self, kind: int, settled: Set[int]) -> list[int]:
         """List the pieces of a kind that are evidence once some other kinds are matched."""
         return [k for k, others in enumerate(self.crossed[kind]) if others <= settled]
@@ -240,6 +250,7 @@ class _UnitPairs:
 
     def __init__(self, comparison: Comparison, kinds: _Kinds):
         self.comparison, self.kinds = comparison, kinds
+        self._plain: dict[tuple[bool, int, int, int], np.ndarray] = {}
 
     def match(self, u: int, v: int, with_figures: bool = False) -> tuple[list[Match], float]:
         """Match what lies inside a pair of units.
@@ -301,6 +312,14 @@ class _UnitPairs:
         score = float(pairs.scores[np.arange(chosen.size), chosen].sum())
         return Match(name, chosen, *figures), score
 
+    def _take_plain_rows(self, arrays: Arrays, unit: int, kind: int, piece: int) -> np.ndarray:
+        """Return the weighed rows of a piece that crosses no other kind: the same for all pairs."""
+        key = arrays is self.comparison.reference, unit, kind, piece
+        if key not in self._plain:
+            slot = self.kinds.pieces[unit][kind][piece]
+            self._plain[key] = weigh_rows(self.comparison.strategy, arrays, slot)
+        return self._plain[key]
+
     def _take_rows(
         self,
         arrays: Arrays,
@@ -321,6 +340,9 @@ class _UnitPairs:
         parts = []
         for k in which:
             slot = self.kinds.pieces[unit][kind][k]
+            if not self.kinds.crossed[kind][k]:
+                parts.append(self._take_plain_rows(arrays, unit, kind, k))
+                continue
             taken = {}
             crossing = [
                 (s, permutation)

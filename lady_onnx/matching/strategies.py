@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -18,10 +19,10 @@ import numpy as np
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Permutations
 from ..groups.rows import take_rows
-from ..numerics import as_finite, is_same
+from ..numerics import MIN_DIVISOR, as_finite, is_same
 from .evidence.copies import Calibration, estimate_copies
 from .evidence.noise import MIN_RELATIVE_NOISE, Noise, Scales
-from .evidence.probabilities import compute_certainties
+from .evidence.probabilities import compute_certainties, find_runners_up
 from .evidence.scores import compute_log_likelihoods, join_rows
 from .layout import Layout
 
@@ -31,6 +32,11 @@ Prior = Callable[[Group, np.ndarray, Permutations], np.ndarray]
 It may change the table that it is given. The third argument is the permutations found so far, by
 group id.
 """
+
+
+Thin = Mapping[int, slice]
+"""By axis the positions that are taken of a weight, where some of its elements say enough."""
+NO_THINNING: Thin = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -53,7 +59,8 @@ class MatchedRows:
 
     Attributes:
         group: The group's id.
-        scores: float [size, size]: reference by suspect.
+        scores: float [size, size]: reference by suspect; None where no table was made, as every row
+            is certain of its match.
         permutation: int64 [size]: for each row of the reference the row of the suspect.
         ours: float32 [size, elements]: the rows of the reference.
         theirs: float32 [size, elements]: the rows of the suspect that were matched with them.
@@ -62,7 +69,7 @@ class MatchedRows:
     """
 
     group: str
-    scores: np.ndarray
+    scores: np.ndarray | None
     permutation: np.ndarray
     ours: np.ndarray
     theirs: np.ndarray
@@ -82,17 +89,28 @@ class EvidenceStrategy(Protocol):
 
     gives_copies_zero: ClassVar[bool]
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether scores are sums over elements that are never positive, and nothing else counts.
+
+        Then some elements bound what all of them say.
+        """
+
     def select_slots(self, group: Group) -> Sequence[Slot]:
         """Return the slots by which the units of a group are recognised."""
 
-    def weigh_array(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
-        """Return a weight as float32, each element in proportion to what it says.
+    def weigh_values(
+        self, values: np.ndarray, name: str, own: Set[int], thin: Thin = NO_THINNING
+    ) -> np.ndarray:
+        """Return elements of a weight as float32, each in proportion to what it says.
 
         Args:
-            arrays: the weights of one model.
+            values: the elements of one model's weight, whole along all axes but `own` and those of
+                `thin`.
             name: the weight's name.
             own: the axes along which units and their positions are chosen. Along these nothing may
                 be weighed by position: the suspect's units may stand at other positions.
+            thin: by axis the positions that were taken.
         """
 
     def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
@@ -118,6 +136,7 @@ def weigh_rows(
     arrays: Arrays,
     slot: Slot,
     taken: Mapping[int, np.ndarray] | None = None,
+    thin: Thin = NO_THINNING,
 ) -> np.ndarray:
     """Return the weighed elements of every unit in a slot, float32 [units, elements].
 
@@ -127,12 +146,16 @@ def weigh_rows(
         slot: where the units lie.
         taken: by axis the positions to take along it, in this order. They replace those of
             `slot.within`: the same positions in the order of another group.
+        thin: by other axes the positions that are taken; all by default.
     """
     restricted = {**dict(slot.within), **(taken or {})}
-    values = strategy.weigh_array(arrays, slot.initializer, {slot.axis, *restricted})
-    for axis, positions in restricted.items():
+    # What is not taken need not be weighed: a head is a small part of its weight.
+    values = np.asarray(arrays[slot.initializer])
+    values = values[tuple(thin.get(a, slice(None)) for a in range(values.ndim))]
+    for axis, positions in {**restricted, slot.axis: slot.index.ravel()}.items():
         values = values.take(positions, axis)
-    return np.moveaxis(values, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
+    values = strategy.weigh_values(values, slot.initializer, {slot.axis, *restricted}, thin)
+    return np.moveaxis(values, slot.axis, 0).reshape(len(slot.index), -1)
 
 
 def sort_rows(scales: Scales, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
@@ -181,22 +204,32 @@ class LikelihoodStrategy:
     noise: Mapping[str, Noise] = field(default_factory=dict)
     calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
+    @property
+    def adds_up(self) -> bool:
+        """Whether nothing is known beside the weights."""
+        return self.prior is keep_scores
+
     def select_slots(self, group: Group) -> Sequence[Slot]:
         """Return all slots of the group."""
         return group.slots
 
-    def weigh_array(self, arrays: Arrays, name: str, own: Set[int]) -> np.ndarray:
-        """Return a weight in units of its noise, its mean taken out.
+    def weigh_values(
+        self, values: np.ndarray, name: str, own: Set[int], thin: Thin = NO_THINNING
+    ) -> np.ndarray:
+        """Return elements of a weight in units of its noise, its mean taken out.
 
         The noise at single positions counts along all axes but `own`.
         """
         # Both models are measured by the reference's mean and deviation, so what differs stays.
         mean, deviation = self.scales.measure(name)
         noise = self.noise.get(name) or Noise(deviation)
-        values = (as_finite(arrays[name]) - np.float32(mean)) / np.float32(noise.deviation)
+        values = as_finite(values)
+        values -= np.float32(mean)
+        values /= np.float32(noise.deviation)
         for axis, factor in noise.along.items():
             if axis not in own:
-                values /= factor.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
+                part = factor[thin.get(axis, slice(None))]
+                values /= part.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
         return values
 
     def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
@@ -221,7 +254,9 @@ class LikelihoodStrategy:
 
     def judge_matches(self, rows: MatchedRows) -> np.ndarray:
         """Return the probability that every match is right, and a copy at all."""
-        among = compute_certainties(rows.scores, rows.permutation)
+        among = np.ones(rows.permutation.size)
+        if rows.scores is not None:
+            among = compute_certainties(rows.scores, rows.permutation)
         known = self.calibrations.get(rows.group)
         if known is None:
             return _discount(among, estimate_copies(rows.ours, rows.theirs, rows.runners_up))
@@ -271,3 +306,58 @@ def _discount(certainty: np.ndarray, copied: np.ndarray) -> np.ndarray:
         copied: float64 [size]: the probability that it is one.
     """
     return certainty * copied + (1 - copied) / certainty.size
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models whose units are compared, and how.
+
+    Attributes:
+        reference, current: The weights by name; `current` are the suspect's, in the order found so
+            far.
+        permutations: By group id the permutations that led to that order.
+        strategy: How units are recognised.
+        assign: Gives each row of a table of scores its column.
+        judge: Says how certain matches are; None if their figures are not asked for, which saves
+            more time than the matching itself takes.
+    """
+
+    reference: Arrays
+    current: Arrays
+    permutations: Permutations
+    strategy: EvidenceStrategy
+    assign: Callable[[np.ndarray], np.ndarray]
+    judge: Judge | None
+
+    def weigh_both(self, slots: Sequence[Slot]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the weighed rows of the reference, and of the suspect, in some slots."""
+        ours, theirs = (
+            [weigh_rows(self.strategy, arrays, s) for s in slots]
+            for arrays in (self.reference, self.current)
+        )
+        return ours, theirs
+
+    def measure_figures(
+        self, name: str, pairs: ScoredPairs, found: np.ndarray
+    ) -> Sequence[np.ndarray]:
+        """Return similarity, margin and certainty of every match, or ones if not asked for.
+
+        Args:
+            name: the group's id.
+            pairs: its scored pairs.
+            found: int64 [size]: for each unit of the reference its match.
+
+        Returns:
+            Three arrays, float64 [size] each.
+        """
+        if self.judge is None:
+            return [np.ones(found.size)] * 3
+        x, y = pairs.ours, pairs.theirs
+        mine = y[found]
+        norms = np.linalg.norm(x, axis=1) * np.linalg.norm(mine, axis=1)
+        similarity = np.einsum("ij,ij->i", x, mine, dtype=np.float64) / np.maximum(
+            norms, MIN_DIVISOR
+        )
+        second, margin = find_runners_up(pairs.scores, found)
+        rows = MatchedRows(name, pairs.scores, found, x, mine, y[second])
+        return similarity, margin, self.judge(rows)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..errors import check_choice, check_whole_number
-from ..matching.assignment import ASSIGNMENTS
+from ..matching.evidence.assignment import ASSIGNMENTS
 from ..runtime.providers import PROVIDERS
 
 EVIDENCE_CHOICES = ("all", "incoming")

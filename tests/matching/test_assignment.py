@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
-from lady_onnx.matching.assignment import assign_rows, choose_best_columns
+from lady_onnx.matching.evidence.assignment import assign_rows, choose_best_columns
 from lady_onnx.matching.evidence.exact import match_exactly
 from lady_onnx.matching.evidence.probabilities import compute_certainties, find_runners_up
 from lady_onnx.matching.evidence.scores import compute_log_likelihoods
-from lady_onnx.matching.sparse_assignment import (
+from lady_onnx.matching.evidence.sparse_assignment import (
     EQUAL_PRICE_TOLERANCE,
     assign_sparsely,
     settle_prices,

@@ -11,7 +11,7 @@ import lady_onnx as lady
 from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.permutations import Nesting, invert_permutations
-from lady_onnx.matching.assignment import choose_best_columns
+from lady_onnx.matching.evidence.assignment import choose_best_columns
 from lady_onnx.matching.incoming import find_incoming_slots
 from lady_onnx.scaling.walk import find_scalings
 from lady_onnx.symmetry.finder import extract_groups

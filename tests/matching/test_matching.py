@@ -18,7 +18,7 @@ from lady_onnx.diagnosis.alterations import prune_array, quantize_array
 from lady_onnx.diagnosis.undoing import was_noise_added
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.permutations import Nesting, invert_permutations
-from lady_onnx.matching.assignment import assign_rows
+from lady_onnx.matching.evidence.assignment import assign_rows
 from lady_onnx.matching.evidence.copies import estimate_copies, measure_recovery
 from lady_onnx.matching.evidence.exact import find_proven_rows
 from lady_onnx.matching.evidence.probabilities import (

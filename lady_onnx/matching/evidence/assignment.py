@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..numerics import assign_optimally
-from .evidence.scores import MAX_DENSE_UNITS, MAX_SCORE
+from ...numerics import assign_optimally
+from .scores import MAX_DENSE_UNITS, MAX_SCORE
 from .sparse_assignment import assign_sparsely
 
 

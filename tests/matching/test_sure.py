@@ -1,0 +1,153 @@
+"""Matches by some elements of a row, which all its elements bear out, are those of all elements."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lady_onnx.groups.model import Group, Slot
+from lady_onnx.groups.permutations import permute_arrays
+from lady_onnx.matching import alignment, flattened, sure
+from lady_onnx.matching.matcher import Matcher
+from lady_onnx.matching.matches import Match
+
+Arrays = dict[str, np.ndarray]
+
+
+def lay_flat(units: int, width: int) -> tuple[list[Group], Arrays]:
+    """Two layers of units, of which the first is anchored by its inputs."""
+    shapes = {"a": (width, units), "ab": (units,), "b": (units, units), "c": (units, width)}
+    index = np.arange(units)[:, None]
+    one = (Slot("a", 1, index), Slot("ab", 0, index), Slot("b", 0, index))
+    two = (Slot("b", 1, index), Slot("c", 0, index))
+    groups = [Group("one", "channels", units, (), one), Group("two", "channels", units, (), two)]
+    return groups, {n: np.zeros(s, np.float32) for n, s in shapes.items()}
+
+
+def lay_heads(count: int, size: int, width: int) -> tuple[list[Group], Arrays]:
+    """Heads with an order of queries and keys, and one of values, in each."""
+    places = np.arange(count * size).reshape(count, size)
+    outer = Group(
+        "heads", "blocks", count, (), tuple(Slot(n, int(n != "o"), places) for n in "qkvo")
+    )
+    inner = [
+        Group(
+            f"{kind}{u}",
+            "inner",
+            size,
+            (("heads", u),),
+            tuple(Slot(n, int(n != "o"), places[u][:, None]) for n in names),
+        )
+        for u in range(count)
+        for kind, names in (("d", "qk"), ("e", "vo"))
+    ]
+    shape = (width, count * size)
+    arrays = {n: np.zeros(shape if n != "o" else shape[::-1], np.float32) for n in "qkvo"}
+    return [*inner, outer], arrays
+
+
+def draw(rng: np.random.Generator, arrays: Arrays) -> Arrays:
+    return {n: rng.standard_normal(a.shape).astype(np.float32) for n, a in arrays.items()}
+
+
+def add_noise(rng: np.random.Generator, arrays: Arrays, strength: float) -> Arrays:
+    return {n: a + np.float32(strength) * draw(rng, {n: a})[n] for n, a in arrays.items()}
+
+
+def shuffle(rng: np.random.Generator, groups: Sequence[Group], arrays: Arrays) -> Arrays:
+    moves = {g.id: rng.permutation(g.size) for g in groups}
+    return {**arrays, **permute_arrays(arrays, groups, moves)}
+
+
+def match(groups: Sequence[Group], ours: Arrays, theirs: Arrays) -> dict[str, Match]:
+    return {m.group: m for m in Matcher(groups, ours, theirs).run()}
+
+
+def compare(groups: Sequence[Group], ours: Arrays, theirs: Arrays) -> int:
+    """Hold both paths together; returns how many matches were sure by some elements."""
+    count = [0]
+    original = sure.match_surely
+
+    def counted(*args):
+        found = original(*args)
+        count[0] += found is not None
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(alignment.match_flat.__globals__, "match_surely", counted)
+        patch.setattr(flattened, "match_surely", counted)
+        quick = match(groups, ours, theirs)
+        patch.setattr(sure, "MIN_ROW_ELEMENTS", 1 << 60)
+        whole = match(groups, ours, theirs)
+    for name, found in quick.items():
+        assert (found.permutation == whole[name].permutation).all()
+        assert np.allclose(found.similarity, whole[name].similarity, atol=1e-4)
+        assert np.allclose(found.certainty, whole[name].certainty, atol=1e-6)
+    return count[0]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 1 << 30),
+    st.sampled_from([0.02, 0.1, 0.3, 1.0, 3.0]),
+    st.sampled_from(["flat", "heads"]),
+)
+def test_both_paths_agree(seed: int, noise: float, kind: str) -> None:
+    rng = np.random.default_rng(seed)
+    groups, shapes = lay_flat(40, 1500) if kind == "flat" else lay_heads(4, 8, 1200)
+    ours = draw(rng, shapes)
+    theirs = shuffle(rng, groups, ours)
+    theirs = {
+        n: a + np.float32(noise) * x
+        for (n, a), x in zip(theirs.items(), draw(rng, shapes).values(), strict=True)
+    }
+    count = compare(groups, ours, theirs)
+    assert count or noise > 0.2
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_rows_of_which_a_part_is_another_units(share: float) -> None:
+    """What some elements say is not what all of them say: these decide."""
+    rng = np.random.default_rng(0)
+    groups, shapes = lay_flat(40, 1500)
+    ours = draw(rng, shapes)
+    theirs = {
+        n: a + np.float32(0.1) * x
+        for (n, a), x in zip(ours.items(), draw(rng, shapes).values(), strict=True)
+    }
+    # every sixteenth row of `a` is that of another unit, or most of them are
+    some = np.zeros(1500, bool)
+    some[:: int(1500 // max(128, 1500 // 16))] = True
+    some = some if share < 0.5 else ~some
+    theirs["a"][some] = theirs["a"][some][:, rng.permutation(40)]
+    compare(groups, ours, theirs)
+
+
+def test_clones_and_dead_units_are_not_sure() -> None:
+    rng = np.random.default_rng(0)
+    groups, shapes = lay_flat(40, 1500)
+    ours = draw(rng, shapes)
+    for name, axis in (("a", 1), ("ab", 0), ("b", 0)):
+        rows = np.moveaxis(ours[name], axis, 0)
+        rows[1], rows[2:4] = rows[0], 0
+    theirs = shuffle(rng, groups, ours)
+    theirs = {
+        n: a + np.float32(0.05) * x
+        for (n, a), x in zip(theirs.items(), draw(rng, shapes).values(), strict=True)
+    }
+    compare(groups, ours, theirs)
+
+
+def test_numbers_that_are_none_are_not_sure() -> None:
+    rng = np.random.default_rng(0)
+    groups, shapes = lay_flat(8, 1500)
+    ours = draw(rng, shapes)
+    theirs = {n: a + np.float32(0.1) for n, a in ours.items()}
+    theirs["a"][0, 3] = np.nan
+    with np.errstate(invalid="ignore"):
+        found = match(groups, ours, theirs)
+    assert sorted(found["one"].permutation) == list(range(8))
