@@ -21,6 +21,12 @@ from .factor_measuring import measure_row_factors
 
 CLONE_TOLERANCE = 0.05
 """Units compute the same whose rows differ by less than this share, allowed factors out."""
+MIN_SAMPLED_ELEMENTS, SAMPLED_SHARE = 64, 32
+"""At first so many elements of two rows are compared, or one in so many of them."""
+ROWS_PER_BLOCK = 512
+"""So many rows are compared with others at once."""
+ROUNDING = 1e-5
+"""Squared distances of vectors of length one are off by less than this in single precision."""
 DEAD_ROW_SHARE = 1e-3
 """A unit computes nothing, or is not read, if its rows are smaller than this share of the median.
 """
@@ -121,17 +127,20 @@ def _find_clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
     for k in np.flatnonzero(scaling.incoming).tolist():
         key = scaling.scales[:, k].tobytes() + scaling.signs[:, k].tobytes()
         kinds.setdefault(key, []).append(k)
-    near = np.ones((len(rows[0]), len(rows[0])), bool)
+    pairs: tuple[np.ndarray, np.ndarray] | None = None
     for places in kinds.values():
         x = np.concatenate([rows[k] for k in places], 1)
         unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), MIN_DIVISOR)
+        has_signs = bool(scaling.signs[:, places[0]].any())
+        i, j = _list_candidates(unit, has_signs) if pairs is None else pairs
         # Two vectors of length one at a distance d have the cosine 1 - d^2 / 2.
-        cosine = unit @ unit.T
-        if scaling.signs[:, places[0]].any():
-            cosine = np.abs(cosine)
-        near &= cosine >= 1 - CLONE_TOLERANCE**2 / 2
-    near = np.triu(near, 1)
-    i, j = np.nonzero(near)
+        cosine = np.einsum("ij,ij->i", unit[i], unit[j])
+        kept = (np.abs(cosine) if has_signs else cosine) >= 1 - CLONE_TOLERANCE**2 / 2
+        pairs = i[kept], j[kept]
+    near = np.zeros((len(rows[0]), len(rows[0])), bool)
+    assert pairs is not None
+    near[pairs] = True
+    i, j = pairs
     if not i.size:
         return near
     # Readers of clones may differ: their ratios stay unknown.
@@ -142,3 +151,30 @@ def _find_clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
     allowed = fit_allowed_factors(scaling, ratio, error, robust=False)
     near[i, j] = (np.isnan(ratio) | (np.abs(ratio / allowed - 1) <= CLONE_TOLERANCE)).all(0)
     return near
+
+
+def _list_candidates(unit: np.ndarray, has_signs: bool) -> tuple[np.ndarray, np.ndarray]:
+    """List the pairs of vectors that some of their elements do not tell apart.
+
+    The distance over some elements is no larger than that over all.
+
+    Args:
+        unit: float [units, elements]: vectors of length one.
+        has_signs: whether a vector and its opposite are alike.
+
+    Returns:
+        The numbers of both, the smaller one first, int64 [pairs] each.
+    """
+    step = max(unit.shape[1] // max(MIN_SAMPLED_ELEMENTS, unit.shape[1] // SAMPLED_SHARE), 1)
+    some = np.ascontiguousarray(unit[:, ::step])
+    squares = np.einsum("ij,ij->i", some, some)
+    found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
+    for start in range(0, len(some), ROWS_PER_BLOCK):
+        dot = some[start : start + ROWS_PER_BLOCK] @ some[start:].T
+        dot = np.abs(dot) if has_signs else dot
+        apart = squares[start : start + ROWS_PER_BLOCK, None] + squares[start:] - 2 * dot
+        # rounding of single precision must hide no pair
+        i, j = np.nonzero(np.triu(apart <= CLONE_TOLERANCE**2 + ROUNDING, 1))
+        found.append((i + start, j + start))
+    i, j = (np.concatenate(z) for z in zip(*found, strict=True))
+    return i, j

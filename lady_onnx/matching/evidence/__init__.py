@@ -1,1 +1,1 @@
-"""Tells what the rows of two models' units say about each other: scores, noise, probabilities, matches."""
+"""Tells what the rows of two models' units say about each other: scores, noise, matches."""
