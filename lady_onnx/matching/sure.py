@@ -17,9 +17,7 @@ from .evidence.scores import join_rows
 from .matches import Match
 from .strategies import Comparison, MatchedRows, Thin, weigh_rows
 
-MIN_ROW_ELEMENTS = 1024
-"""Rows of fewer elements are compared whole at once."""
-MIN_SAMPLED_ELEMENTS, SAMPLED_SHARE = 128, 16
+MIN_SAMPLED_ELEMENTS, SAMPLED_SHARE = 256, 16
 """At first so many elements of a row are compared, or one in so many of them."""
 SURE_MARGIN_NATS = 30.0
 """A match is sure if any other is less likely by more than this, as a difference of logarithms."""
@@ -42,12 +40,12 @@ def match_surely(
         size: the number of units.
 
     Returns:
-        The matches; None where they are not that sure, or rows are short.
+        The matches; None where they are not that sure.
     """
     total = sum(_count_row_elements(comparison.reference, s) for s in slots)
-    if not comparison.strategy.adds_up or size < 2 or total < MIN_ROW_ELEMENTS:
+    if not comparison.strategy.adds_up or size < 2:
         return None
-    step = total // max(MIN_SAMPLED_ELEMENTS, total // SAMPLED_SHARE)
+    step = max(total // max(MIN_SAMPLED_ELEMENTS, total // SAMPLED_SHARE), 1)
     sides = (
         [
             weigh_rows(comparison.strategy, a, s, thin=_thin_slot(a[s.initializer].shape, s, step))

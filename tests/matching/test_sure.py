@@ -81,7 +81,7 @@ def compare(groups: Sequence[Group], ours: Arrays, theirs: Arrays) -> int:
         patch.setitem(alignment.match_flat.__globals__, "match_surely", counted)
         patch.setattr(flattened, "match_surely", counted)
         quick = match(groups, ours, theirs)
-        patch.setattr(sure, "MIN_ROW_ELEMENTS", 1 << 60)
+        patch.setattr(sure, "SURE_MARGIN_NATS", np.inf)
         whole = match(groups, ours, theirs)
     for name, found in quick.items():
         assert (found.permutation == whole[name].permutation).all()
@@ -119,9 +119,9 @@ def test_rows_of_which_a_part_is_another_units(share: float) -> None:
         n: a + np.float32(0.1) * x
         for (n, a), x in zip(ours.items(), draw(rng, shapes).values(), strict=True)
     }
-    # every sixteenth row of `a` is that of another unit, or most of them are
+    # every fifth row of `a` is that of another unit, or most of them are
     some = np.zeros(1500, bool)
-    some[:: int(1500 // max(128, 1500 // 16))] = True
+    some[:: 1500 // 256] = True
     some = some if share < 0.5 else ~some
     theirs["a"][some] = theirs["a"][some][:, rng.permutation(40)]
     compare(groups, ours, theirs)
