@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,36 @@ from onnx import TensorProto
 
 from ..errors import LadyError, to_one_line
 from ..rules.vocabulary.types import PACKED_TYPES
+
+Stamp = tuple[int, int, int]
+"""The size, the time of the last change and the number of a file."""
+
+
+def take_stamp(file: Path) -> Stamp:
+    """Return what changes when a file does.
+
+    Raises:
+        OSError: it cannot be looked at.
+    """
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):
+        # reading a pipe changes its time
+        return 0, 0, found.st_ino
+    return found.st_size, found.st_mtime_ns, found.st_ino
+
+
+def check_stamp(file: Path, stamp: Stamp) -> None:
+    """Check that a file did not change since its stamp was taken.
+
+    Raises:
+        LadyError: it has another size or time, or is gone.
+    """
+    try:
+        is_same = take_stamp(file) == stamp
+    except OSError:
+        is_same = False
+    if not is_same:
+        raise LadyError(f"{file}: changed while it was read; run again once it is written")
 
 
 def is_external(tensor: TensorProto) -> bool:
@@ -28,6 +59,16 @@ class DataFiles:
     def __init__(self, folder: Path | None):
         self._folder = folder
         self._mapped: dict[str, np.ndarray] = {}
+        self._stamps: dict[Path, Stamp] = {}
+
+    def check_unchanged(self) -> None:
+        """Check that no file changed since it was mapped: what is written into it shows, in part.
+
+        Raises:
+            LadyError: a file has another size or time, or is gone.
+        """
+        for file, stamp in self._stamps.items():
+            check_stamp(file, stamp)
 
     def locate(self, tensors: Iterable[TensorProto]) -> set[Path]:
         """Return the files that weights lie in."""
@@ -80,6 +121,7 @@ class DataFiles:
             self._folder.resolve()
         ):
             raise LadyError(f"{where}: '{location}' lies outside the model's folder; move it there")
+        self._stamps[file] = take_stamp(file)
         if not file.stat().st_size:
             return np.empty(0, np.uint8)
         # a plain array costs less to slice than one that is a map

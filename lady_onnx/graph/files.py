@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import glob
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence, Set
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from ..errors import LadyError, OutputError
@@ -17,10 +20,19 @@ from ..rules.vocabulary.types import PACKED_TYPES
 from .external import is_external
 from .nodes import list_bodies, list_nodes
 from .weights import clear_values, encode_values, is_large, list_weights, write_values
-from .wire import join_large_weights
+from .wire import join_large_weights, split_large_weights
+
+try:
+    import fcntl
+except ImportError:  # there are no such locks on Windows
+    HAS_LOCKS = False
+else:
+    HAS_LOCKS = True
 
 PAGE_BYTES = 4096
 """Weights begin at multiples of this, so that they can be mapped into memory."""
+TEMPORARY = ".partial"
+"""How the names of files end that are being written."""
 DETACHED = "detached"
 """Where the weights of a model lie that somebody else holds: in no file."""
 PROTOBUF_LIMIT = 2**31 - 1
@@ -32,12 +44,14 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     """Open a file for writing that appears at `path` complete, or never.
 
     What is written goes to a temporary file beside it, which is flushed to the disk and renamed.
+    What a process left there that was killed is removed.
 
     Raises:
         OutputError: the folder or the disk does not take the file.
     """
     try:
-        handle = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False)
+        _remove_leftovers(path)
+        handle = _open_temporary(path)
     except OSError as error:
         what = f"cannot write there: {error.strerror}"
         raise OutputError(f"{path}: {what}; choose another folder") from error
@@ -46,17 +60,75 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # Temporary files are private; this one gets the permissions of any new file. The mask can
-        # only be read by setting it.
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(handle.name, 0o666 & ~umask)
-        os.replace(handle.name, path)
+            # Temporary files are private; this one gets the permissions of any new file. The mask
+            # can only be read by setting it.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(handle.name, 0o666 & ~umask)
+            if HAS_LOCKS:
+                # It is renamed while it is locked: nobody takes it for a leftover.
+                os.replace(handle.name, path)
+        if not HAS_LOCKS:
+            os.replace(handle.name, path)
+        _flush_folder(path.parent)
     except OSError as error:
         what = f"cannot write: {error.strerror or error}"
         raise OutputError(f"{path}: {what}; free some space or choose another folder") from error
     finally:
         Path(handle.name).unlink(missing_ok=True)
+
+
+def _open_temporary(path: Path) -> Any:
+    """Open a temporary file for what will be `path`, locked as long as it is open."""
+    while True:
+        handle = tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", suffix=TEMPORARY, delete=False
+        )
+        try:
+            # Another process may have taken it for a leftover before it was locked.
+            if _lock(handle.fileno()) and os.path.exists(handle.name):
+                return handle
+        except OSError:
+            # a file system without locks: there nothing is taken for a leftover
+            return handle
+        handle.close()
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of processes that were killed while they wrote to `path`.
+
+    Such a file is locked by nobody.
+    """
+    if not HAS_LOCKS:
+        return
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*{TEMPORARY}"):
+        with contextlib.suppress(OSError), leftover.open("rb") as file:
+            if _lock(file.fileno()):
+                leftover.unlink()
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock an open file for this process; tell whether no other one has locked it.
+
+    Raises:
+        OSError: the file system has no locks.
+    """
+    if HAS_LOCKS:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def _flush_folder(folder: Path) -> None:
+    """Have the disk keep the names in a folder, as far as the system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def detach_weights(
@@ -96,8 +168,12 @@ def write_model(
     written: Set[str],
     read: Callable[[str], np.ndarray],
     taken: Set[Path],
+    check: Callable[[], None],
 ) -> None:
     """Write a model to a file, and its external data to `<file name>.data` beside it.
+
+    Where a model lies there already that has its data in that file, the new data go to
+    `<file name>.1.data`: the old model keeps its own until the new one is in its place.
 
     Args:
         model: the model, which is changed on the way.
@@ -105,6 +181,7 @@ def write_model(
         written: the weights whose values are not in `model`.
         read: returns the values of a weight by its name, as a file has them.
         taken: the files of the input's external data, which are not replaced.
+        check: raises an error if what was read changed meanwhile; called before the file appears.
 
     Raises:
         OutputError: the file would replace one of `taken`, or cannot be written.
@@ -123,12 +200,18 @@ def write_model(
             streamed[name] = encode_values(tensor, read(name))
         else:
             write_values(tensor, holder, read(name))
-    data = path.with_name(path.name + ".data")
-    for place in (path, data) if external else (path,):
-        if place.resolve() in taken:
-            what = f"'{place.name}' is the input's external data; choose another name"
-            raise OutputError(f"{path}: {what}")
     with contextlib.ExitStack() as stack:
+        if external:
+            # A second process with this output must not put its data beside our model.
+            stack.enter_context(_lock_folder(path.parent))
+        data, old = _choose_data_file(path) if external else (path, None)
+        for place in (path, data) if external else (path,):
+            if place.resolve() in taken:
+                what = f"'{place.name}' is the input's external data; choose another name"
+                raise OutputError(f"{path}: {what}")
+        if old is not None and old.resolve() not in taken:
+            # Called last but for the lock, when the model is in its place.
+            stack.push(functools.partial(_remove_data, old))
         # Entered first, it is renamed last: a model never appears before its data.
         file = stack.enter_context(open_atomically(path))
         if external:
@@ -138,6 +221,49 @@ def write_model(
             raise LadyError(f"{path}: {what}")
         for piece in join_large_weights(model.SerializeToString(), streamed):
             file.write(piece)
+        check()
+
+
+def _remove_data(file: Path, kind: type[BaseException] | None, *error: object) -> None:
+    """Remove the data of a model that was replaced, if it was."""
+    if kind is None:
+        file.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _lock_folder(folder: Path) -> Iterator[None]:
+    """Wait until no other process of ours writes models with data of their own to a folder."""
+    if not HAS_LOCKS:
+        yield
+        return
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        # it does not exist, and whoever opens a file there says so
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _choose_data_file(path: Path) -> tuple[Path, Path | None]:
+    """Choose a file for external data that the model which lies at `path` does not read.
+
+    Returns:
+        The file, and the one that the present model reads if it has our name, else None.
+    """
+    files = [path.with_name(f"{path.name}{end}") for end in (".data", ".1.data")]
+    used: set[str] = set()
+    with contextlib.suppress(OSError, DecodeError):
+        rest, _ = split_large_weights(path.read_bytes())
+        model = ModelProto.FromString(rest)
+        used = {e.value for _, t, _ in list_weights(model) for e in t.external_data}
+    old = next((f for f in files if f.name in used), None)
+    return next(f for f in files if f != old), old
 
 
 def _write_data(

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto
 
 from ..errors import ArchitectureError, FormatError, LadyError, MissingFileError, to_one_line
-from .external import is_external
+from .external import check_stamp, is_external, take_stamp
 from .formats import (
     explain_address,
     explain_folder,
@@ -116,13 +116,17 @@ def _parse_file(path: Path) -> Graph:
     # Before the graph is made: it reads weights out of the attributes of nodes.
     check_attributes(model, str(path))
     whole = np.frombuffer(raw, np.uint8)
-    return Graph(model, path, {name: whole[start:end] for name, (start, end) in places.items()})
+    left = {name: whole[start:end] for name, (start, end) in places.items()}
+    return Graph(model, path, left)
 
 
 def _read_file(path: Path) -> bytes:
     """Read a file, and say what to give instead where it cannot be read."""
     try:
-        return path.read_bytes()
+        stamp = take_stamp(path)
+        raw = path.read_bytes()
+        check_stamp(path, stamp)
+        return raw
     except IsADirectoryError as error:
         raise FormatError(f"{path}: {error.strerror}; {explain_folder(path)}") from error
     except FileNotFoundError as error:

@@ -60,6 +60,7 @@ class Graph:
             output; those of a subgraph as `node/attribute/name`, those of a local function as
             `domain.function/name`.
         given_states: as given.
+        data: the files that the model lies in.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Graph:
         self.folder = path.parent if path else None
         self.tensors: dict[str, TensorProto] = {}
         self._left = dict(left or {})
-        self._data = DataFiles(self.folder)
+        self.data = DataFiles(self.folder)
         self._changed: dict[str, np.ndarray] = {}
         # What was asked before a weight was replaced is not forgotten: replace weights of copies.
         self._constant_along: dict[str, list[bool]] = {}
@@ -143,7 +144,7 @@ class Graph:
     @property
     def files(self) -> set[Path]:
         """The files that the model lies in, its external data among them."""
-        return self._data.locate(self.tensors.values()) | (
+        return self.data.locate(self.tensors.values()) | (
             {self.path.resolve()} if self.path else set()
         )
 
@@ -191,7 +192,7 @@ class Graph:
         try:
             if is_external(tensor):
                 where = f"{self.name}: external data of weight '{name}'"
-                return shape_bytes(tensor, self._data.read(tensor, where))
+                return shape_bytes(tensor, self.data.read(tensor, where))
             if name in self._left:
                 return shape_bytes(tensor, self._left[name])
             if tensor.HasField("raw_data"):
@@ -243,7 +244,7 @@ class Graph:
         What is not replaced is shared.
         """
         twin = Graph(self.model, self.path, self._left, self.given_states)
-        twin._changed, twin._data = dict(self._changed), self._data
+        twin._changed, twin.data = dict(self._changed), self.data
         return twin
 
     def to_model(self, note: str) -> ModelProto:
@@ -278,8 +279,9 @@ class Graph:
             OutputError: the file would replace the input's external data, or cannot be written.
         """
         written = {*self._changed, *self._left}
-        taken = self._data.locate(self.tensors.values())
-        write_model(_copy_with_note(self.model, note), path, written, self._view_array, taken)
+        taken = self.data.locate(self.tensors.values())
+        model = _copy_with_note(self.model, note)
+        write_model(model, path, written, self._view_array, taken, self.data.check_unchanged)
 
 
 def _copy_with_note(source: ModelProto, note: str) -> ModelProto:

@@ -104,6 +104,7 @@ def check(
         check_whole_number("threads", threads, 1)
     ours, theirs = load_pair(reference, suspect, states)
     if _are_equal(ours, theirs, threads):
+        _check_unchanged(ours, theirs)
         return Check("identical", EQUAL_WEIGHTS, BITS)
     # it takes a second to load, and most checks of a registry are of files that are equal
     from .resynchronization import resync
@@ -114,9 +115,16 @@ def check(
             ours, theirs, verify="none", custom_ops=custom_ops, threads=threads, progress=progress
         )
     except ArchitectureError as error:
+        _check_unchanged(ours, theirs)
         return Check("unrelated", str(error))
     judged = found.judged
     return Check(judged.verdict, judged.reason, judged.equality, found)
+
+
+def _check_unchanged(*files: Graph) -> None:
+    """Check that no file changed while it was read."""
+    for graph in files:
+        graph.data.check_unchanged()
 
 
 def _are_equal(reference: Graph, suspect: Graph, threads: int | None) -> bool:

@@ -81,7 +81,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     if diagnosis is None:
         _check_weights(pairing, ours, theirs)
         diagnosis = _align_and_diagnose(pairing, options, progress)
-    return _conclude(pairing, diagnosis, options, start)
+    return _conclude(pairing, diagnosis, options, start, (ours, theirs))
 
 
 def _check_weights(pairing: Pairing, reference: Graph, suspect: Graph) -> None:
@@ -112,9 +112,21 @@ def _align_and_diagnose(pairing: Pairing, options: Options, progress: Progress |
     return diagnose(pairing, align_units(pairing, options, progress), options)
 
 
-def _conclude(pairing: Pairing, diagnosis: Diagnosis, options: Options, start: float) -> Resync:
-    """Verify the result, and put all that was found together."""
+def _conclude(
+    pairing: Pairing,
+    diagnosis: Diagnosis,
+    options: Options,
+    start: float,
+    files: tuple[Graph, Graph],
+) -> Resync:
+    """Verify the result, and put all that was found together.
+
+    Raises:
+        LadyError: a file changed while it was read.
+    """
     preservation = verify_result(pairing.given, diagnosis.aligned, options)
+    for graph in files:
+        graph.data.check_unchanged()
     return Resync(
         graph=diagnosis.result,
         symmetry=diagnosis.symmetry,
