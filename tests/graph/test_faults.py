@@ -27,7 +27,7 @@ EVENTS = ("replace", "fsync", "chmod", "unlink")
 
 
 def save_model(path: Path, value: float, is_external: bool = True, count: int = 5000) -> Path:
-    """Save a model all of whose weights hold one number."""
+    """Save a model all of whose weights, those in the file and those beside it, hold one number."""
     names = ("a", "b")
     weights = [
         numpy_helper.from_array(np.full((70, count // 70), value, np.float32), n) for n in names
