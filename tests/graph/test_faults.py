@@ -19,7 +19,6 @@ import lady_onnx as lady
 from lady_onnx.errors import LadyError, OutputError
 from lady_onnx.graph import files
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.graph.model import Graph
 
 FORK = multiprocessing.get_context("fork")
 EVENTS = ("replace", "fsync", "chmod", "unlink")
@@ -153,25 +152,32 @@ def test_two_processes_with_one_output(tmp_path: Path) -> None:
     folder.mkdir()
     out = folder / "out.onnx"
 
-    def save_slowly(graph: Graph) -> None:
+    has_data, is_over = FORK.Event(), FORK.Event()
+
+    def save_slowly() -> None:
         rename = os.replace
 
         def rename_slowly(*args) -> None:
             rename(*args)
+            has_data.set()
             # time for the other one to come between the data and the model
-            time.sleep(np.random.default_rng().random() / 20)
+            is_over.wait(1)
 
         files.os.replace = rename_slowly
-        graph.save(out, "note")
+        graphs[0].save(out, "note")
 
-    for _ in range(15):
-        children = [FORK.Process(target=save_slowly, args=(g,)) for g in graphs]
-        for child in children:
-            child.start()
-        for child in children:
-            child.join(60)
-            assert child.exitcode == 0
-        assert read_value(out) in (1, 2)
+    def save_meanwhile() -> None:
+        assert has_data.wait(30)
+        graphs[1].save(out, "note")
+        is_over.set()
+
+    children = [FORK.Process(target=task) for task in (save_slowly, save_meanwhile)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    assert read_value(out) == 2
     assert len(list_files(folder)) == 2
 
 
