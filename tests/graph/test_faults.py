@@ -51,7 +51,7 @@ def save_model(path: Path, value: float, is_external: bool = True, count: int = 
         path,
         save_as_external_data=is_external,
         location=path.name + ".data",
-        size_threshold=0,
+        size_threshold=5000,
     )
     return path
 
