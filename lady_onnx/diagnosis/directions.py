@@ -41,7 +41,7 @@ class DirectionStrategy:
         scales: Mean and deviation of the reference's weights.
         scalings: By group id the factors that its units may have; other groups have none.
         kinds: By group id which of its positions are given the same factor.
-        scaled: By weight and axis the positions that may have a factor.
+        scaled: By weight and axis the positions that may have a factor, of each group.
     """
 
     gives_copies_zero: ClassVar[bool] = False
@@ -49,22 +49,18 @@ class DirectionStrategy:
     scales: Scales
     scalings: Mapping[str, Scaling]
     kinds: Mapping[str, FactorKinds]
-    scaled: Mapping[tuple[str, int], np.ndarray]
+    scaled: Mapping[tuple[str, int], Mapping[str, np.ndarray]]
 
     @classmethod
     def from_scalings(cls, scales: Scales, scalings: Mapping[str, Scaling]) -> DirectionStrategy:
         """Return the strategy for units that may have some factors."""
-        slots = [
-            slot
-            for s in scalings.values()
-            for k, slot in enumerate(s.slots)
-            if s.scales[:, k].any() or s.signs[:, k].any()
-        ]
-        axes = dict.fromkeys((slot.initializer, slot.axis) for slot in slots)
-        scaled = {
-            key: np.concatenate([s.index.ravel() for s in slots if (s.initializer, s.axis) == key])
-            for key in axes
-        }
+        scaled: dict[tuple[str, int], dict[str, np.ndarray]] = {}
+        for group, s in scalings.items():
+            for k, slot in enumerate(s.slots):
+                if s.scales[:, k].any() or s.signs[:, k].any():
+                    own = scaled.setdefault((slot.initializer, slot.axis), {})
+                    before = own.get(group, np.zeros(0, np.int64))
+                    own[group] = np.append(before, slot.index)
         kinds = {g: _number_factor_kinds(s) for g, s in scalings.items()}
         return cls(scales, scalings, kinds, scaled)
 
@@ -104,7 +100,7 @@ class DirectionStrategy:
         no sign passes it also tells a direction from its opposite.
         """
         own = self.scalings.get(group.id)
-        kinds = self._number_positions(slots) if own is None else self.kinds[group.id]
+        kinds = {**self.kinds.get(group.id, {}), **self._number_positions(group.id, slots)}
         if own is None:
             pairs = [self._balance(slot, *z) for slot, *z in zip(slots, ours, theirs, strict=True)]
             ours, theirs = [x for x, _ in pairs], [y for _, y in pairs]
@@ -112,7 +108,7 @@ class DirectionStrategy:
             return score_likelihoods(group.size, ours, theirs)
         sides = _split_by_kind(kinds, slots, ours, theirs)
         score = np.zeros((group.size, group.size), np.float32)
-        has_signs = own is None or bool(own.signs.size)
+        has_signs = own is None or bool(own.signs.size) or len(kinds) > len(self.kinds[group.id])
         for mine, its in sides:
             a, b = (np.concatenate(z, 1) for z in (mine, its))
             (a, faint), (b, other) = (_measure_directions(z) for z in (a, b))
@@ -147,17 +143,22 @@ class DirectionStrategy:
         )
         return x, y
 
-    def _number_positions(self, slots: Sequence[Slot]) -> FactorKinds:
-        """Number the positions of units that have no factors themselves, and lie across others.
+    def _number_positions(self, group: str, slots: Sequence[Slot]) -> FactorKinds:
+        """Number the positions of units that lie across others which may have factors.
 
-        A head, say, has a position for every dimension, and each dimension may have its factor.
+        A head, say, has a position for every dimension, and each dimension may have its factor. The
+        numbers follow those of the group's own factors.
         """
         found: dict[tuple[str, int, int], int] = {}
+        first = 1 + max(self.kinds.get(group, {}).values(), default=-1)
         for slot in slots:
-            scaled = self.scaled.get((slot.initializer, slot.axis), np.zeros(0, np.int64))
+            others = self.scaled.get((slot.initializer, slot.axis), {})
+            scaled = np.concatenate(
+                [np.zeros(0, np.int64), *(p for g, p in others.items() if g != group)]
+            )
             for column in np.flatnonzero(np.isin(slot.index, scaled).any(0)).tolist():
                 position = int(slot.index[0, column])
-                found[slot.initializer, slot.axis, position] = len(found)
+                found[slot.initializer, slot.axis, position] = first + len(found)
         return found
 
     def apply_prior(

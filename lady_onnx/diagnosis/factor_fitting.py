@@ -9,6 +9,7 @@ training, that of `factor_choice`.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +28,8 @@ MAX_AGREEING_ERRORS = 6
 RIDGE_SHARE = 1e-9
 """What a system of equations says more faintly than this, beside the rest, counts for nothing."""
 MAX_TRIED_FLIPS = 8
-"""Of more independent signs than this, they are tried one at a time and not in all combinations."""
+"""Of more independent signs than this, not all combinations are tried: the surest slots tell them.
+"""
 
 
 @dataclass(frozen=True)
@@ -101,20 +103,51 @@ def _fit_signs(flips: np.ndarray, observed: np.ndarray) -> np.ndarray:
         own = flips[rows]
         slots = own.any(0)
         best = np.full(observed.shape[1], -np.inf)
-        tried = (
-            itertools.product((0, 1), repeat=len(own))
-            if len(own) <= MAX_TRIED_FLIPS
-            else np.eye(len(own), dtype=int).tolist()
-        )
+        tried: Iterable[np.ndarray] = [np.zeros((len(own), 1), int)]
+        if len(own) <= MAX_TRIED_FLIPS:
+            every = itertools.product((0, 1), repeat=len(own))
+            tried = itertools.chain(tried, (np.array(chosen)[:, None] for chosen in every))
+        else:
+            own, pivots = _reduce_flips(own, np.abs(observed).sum(1))
+            tried = itertools.chain(tried, [observed[pivots] < 0])
         # That nothing was flipped is tried first, so it wins where others agree as well.
-        for chosen in [(0,) * len(own), *tried]:
+        for chosen in tried:
             # Two flips of one slot cancel.
-            turned = 1 - 2 * (np.array(chosen) @ own % 2)[slots]
-            agree = (observed[slots] * turned[:, None]).sum(0)
+            turned = 1 - 2 * (own[:, slots].T.astype(int) @ chosen % 2)
+            agree = (observed[slots] * turned).sum(0)
             better = agree > best + 1e-9
             best = np.where(better, agree, best)
-            signs[slots] = np.where(better, turned[:, None], signs[slots])
+            signs[slots] = np.where(better, turned, signs[slots])
     return signs
+
+
+def _reduce_flips(flips: np.ndarray, trust: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return flips of which each has a slot that no other has: the slot says whether it was made.
+
+    Args:
+        flips: bool [flips, slots]: flips that are independent modulo two.
+        trust: float64 [slots]: how sure the signs in the slots are; the surest are taken first.
+
+    Returns:
+        The flips, bool [flips, slots], and the slot of each, int64 [flips].
+
+    >>> reduced, pivots = _reduce_flips(np.array([[1, 1, 0], [1, 0, 1]], bool), np.array([3, 2, 1]))
+    >>> reduced.astype(int).tolist(), pivots.tolist()
+    ([[1, 0, 1], [0, 1, 1]], [0, 1])
+    """
+    pivots: list[int] = []
+    rows = flips.copy()
+    for slot in np.argsort(-trust, kind="stable").tolist():
+        done = len(pivots)
+        (left,) = np.nonzero(rows[done:, slot])
+        if not left.size:
+            continue
+        rows[[done, done + left[0]]] = rows[[done + left[0], done]]
+        others = rows[:, slot].copy()
+        others[done] = False
+        rows[others] ^= rows[done]
+        pivots.append(slot)
+    return rows, np.array(pivots, np.int64)
 
 
 def _fit_logs(

@@ -133,7 +133,8 @@ def _describe_layers(node: Node, layers: tuple[Layer, Layer, Layer]) -> Kind:
     # How much each expert counts is no product of what the router says.
     met = [y, w.map("1")]
     if layers is BYTE_LAYERS and find_operand(node, ROUTER_WEIGHTS) is not None:
-        met.append(str(ROUTER_WEIGHTS))
+        # They may be normalised, and what is not positive may be left out.
+        met.append(w.map(str(ROUTER_WEIGHTS)))
     text = f"n e o{', n e' * (len(met) - 1)} -> n o"
     total = w.relate(text, *met, law=Multilinear(len(met)))
     return w.finish(w.move(total, Reshape(shape)))
