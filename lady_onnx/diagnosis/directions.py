@@ -42,6 +42,7 @@ class DirectionStrategy:
         scalings: By group id the factors that its units may have; other groups have none.
         kinds: By group id which of its positions are given the same factor.
         scaled: By weight and axis the positions that may have a factor, of each group.
+        parents: By group id the units that the group lies inside.
     """
 
     gives_copies_zero: ClassVar[bool] = False
@@ -50,9 +51,12 @@ class DirectionStrategy:
     scalings: Mapping[str, Scaling]
     kinds: Mapping[str, FactorKinds]
     scaled: Mapping[tuple[str, int], Mapping[str, np.ndarray]]
+    parents: Mapping[str, tuple[tuple[str, int], ...]]
 
     @classmethod
-    def from_scalings(cls, scales: Scales, scalings: Mapping[str, Scaling]) -> DirectionStrategy:
+    def from_scalings(
+        cls, scales: Scales, scalings: Mapping[str, Scaling], groups: Sequence[Group]
+    ) -> DirectionStrategy:
         """Return the strategy for units that may have some factors."""
         scaled: dict[tuple[str, int], dict[str, np.ndarray]] = {}
         for group, s in scalings.items():
@@ -62,7 +66,7 @@ class DirectionStrategy:
                     before = own.get(group, np.zeros(0, np.int64))
                     own[group] = np.append(before, slot.index)
         kinds = {g: _number_factor_kinds(s) for g, s in scalings.items()}
-        return cls(scales, scalings, kinds, scaled)
+        return cls(scales, scalings, kinds, scaled, {g.id: g.parents for g in groups})
 
     def select_slots(self, group: Group) -> Sequence[Slot]:
         """Return all slots of the group."""
@@ -102,7 +106,8 @@ class DirectionStrategy:
         own = self.scalings.get(group.id)
         kinds = {**self.kinds.get(group.id, {}), **self._number_positions(group.id, slots)}
         if own is None:
-            pairs = [self._balance(slot, *z) for slot, *z in zip(slots, ours, theirs, strict=True)]
+            rows = zip(slots, ours, theirs, strict=True)
+            pairs = [self._balance(group, slot, x, y) for slot, x, y in rows]
             ours, theirs = [x for x, _ in pairs], [y for _, y in pairs]
         if not kinds:
             return score_likelihoods(group.size, ours, theirs)
@@ -126,14 +131,19 @@ class DirectionStrategy:
         return ScoredPairs(score, join_rows(ours, group.size), join_rows(theirs, group.size))
 
     def _balance(
-        self, slot: Slot, ours: np.ndarray, theirs: np.ndarray
+        self, group: Group, slot: Slot, ours: np.ndarray, theirs: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows without the factors of units along other axes of the weight.
+        """Return rows without the factors of units of the same head along other axes of the weight.
 
         Such a factor is that of a column. It multiplies the column's length, which no order of the
-        rows changes, and it may change the sign.
+        rows changes, and it may change the sign. The factors of other groups are taken out before.
         """
-        is_across = any(n == slot.initializer and a != slot.axis for n, a in self.scaled)
+        is_across = bool(group.parents) and any(
+            self.parents[other] == group.parents
+            for (name, axis), others in self.scaled.items()
+            if name == slot.initializer and axis != slot.axis
+            for other in others
+        )
         if not is_across:
             return ours, theirs
         lengths = (np.linalg.norm(z, axis=0) / len(z) ** 0.5 for z in (ours, theirs))

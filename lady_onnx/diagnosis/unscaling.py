@@ -9,6 +9,7 @@ Whether the factors are real, and not the drift of training, is the business of 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -87,14 +88,14 @@ class Unscaler:
         self.scalings = {g: s for g, s in scalings.items() if s.free}
         _prepare_weights(self.alignment, self.scalings, reference, suspect)
         self._scales = Scales(self.alignment.reference)
-        self._strategy = DirectionStrategy.from_scalings(self._scales, self.scalings)
+        self._strategy = DirectionStrategy.from_scalings(self._scales, self.scalings, groups)
         self._applied = {
             g: np.ones((len(s.slots), len(s.slots[0].index))) for g, s in self.scalings.items()
         }
         """By group id the factors that were taken out, float64 [slots, units]."""
         self._unscaled: set[str] = set()
         """The groups whose factors were taken out at least once."""
-        self._across = _find_crossing_groups(self.alignment, self.scalings)
+        self._across = _find_crossing_groups(self.scalings)
 
     def run(
         self, progress: Progress | None = None, is_nearer: Callable[[Arrays], bool] | None = None
@@ -194,7 +195,8 @@ class Unscaler:
             """Return the slots in which only the group's own factors stand."""
             slots = self.scalings[group].slots
             return usable[group] & [
-                self._across.get((s.initializer, s.axis), set()) <= self._unscaled for s in slots
+                self._across.get((group, s.initializer, s.axis), set()) <= self._unscaled
+                for s in slots
             ]
 
         changes = []
@@ -263,15 +265,28 @@ def _prepare_weights(
 
 
 def _find_crossing_groups(
-    alignment: AlignmentState, scalings: Mapping[str, Scaling]
-) -> dict[tuple[str, int], set[str]]:
-    """Find, by weight and axis, the groups along other axes whose units may be multiplied."""
-    across: dict[tuple[str, int], set[str]] = {}
+    scalings: Mapping[str, Scaling],
+) -> dict[tuple[str, str, int], set[str]]:
+    """Find, by group, weight and axis, the others whose units may be multiplied there as well.
+
+    They lie along other axes, or have positions along the same one, as heads and dimensions have.
+    """
+    places: dict[str, list[tuple[str, int, np.ndarray]]] = {}
     for g, s in scalings.items():
         for slot in s.slots:
-            for axis in range(alignment.reference[slot.initializer].ndim):
-                if axis != slot.axis:
-                    across.setdefault((slot.initializer, axis), set()).add(g)
+            places.setdefault(slot.initializer, []).append((g, slot.axis, np.unique(slot.index)))
+    across: dict[tuple[str, str, int], set[str]] = {}
+    for name, own in places.items():
+        for (g, axis, mine), (other, beside, its) in itertools.permutations(own, 2):
+            # most lie apart, and the ends of both tell that
+            is_met = axis != beside or (
+                g != other
+                and mine[0] <= its[-1]
+                and its[0] <= mine[-1]
+                and bool(np.isin(mine, its, assume_unique=True).any())
+            )
+            if is_met:
+                across.setdefault((g, name, axis), set()).add(other)
     return across
 
 

@@ -22,6 +22,7 @@ from ..helpers.factors import BEHIND, mirrored, rescaled
 from ..helpers.factors import found as factors
 from ..helpers.law import examples, sensitivity, trials
 from ..helpers.networks import convolutional, drawn
+from ..helpers.one_operator import build_model
 from ..helpers.splices import pool
 from ..helpers.strategies import graphs
 
@@ -127,6 +128,56 @@ def test_where_all_of_few_units_are_like_none(seeds: int) -> None:
         )
         found = lady.resync(model, lady.permute(rescaled(model, seed), seed).graph, verify="none")
         assert found.restored, seed
+
+
+@pytest.mark.parametrize("seed", trials(3, 12))
+@pytest.mark.parametrize("is_linear", [True, False])
+def test_queries_that_share_keys(seed: int, is_linear: bool) -> None:
+    """Query heads of a key head lie across its dimensions, and both may have factors or signs."""
+    width, keys, queries, size, length = 48, 4, 8, 8, 4
+    rng = np.random.default_rng(seed)
+
+    def w(*shape: int) -> np.ndarray:
+        return (rng.standard_normal(shape) / shape[0] ** 0.5).astype(np.float32)
+
+    columns = {"q": queries, "k": keys, "v": keys}
+    weights = {n: w(width, count * size) for n, count in columns.items()}
+    weights |= {"in": w(3, width), "o": w(queries * size, width), "last": w(width, 9)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "in"], ["h0"]),
+        helper.make_node("Tanh", ["h0"], ["h"]),
+        *(helper.make_node("MatMul", ["h", n], [f"{n}o"]) for n in "qkv"),
+    ]
+    ends = ["qo", "ko", "vo"]
+    if is_linear:
+        heads = {"q_num_heads": queries, "kv_num_heads": keys, "update_rule": "linear"}
+        operator = helper.make_node(
+            "LinearAttention", ends, ["y", "state"], domain="com.microsoft", **heads
+        )
+        nodes.append(operator)
+    else:
+        # norms of queries and keys let signs pass: there are more than eight that are independent
+        for n, count in columns.items():
+            weights |= {f"s{n}": np.array([1, length, count, size]), f"g{n}": 1 + w(size) / 2}
+            nodes.append(helper.make_node("Reshape", [f"{n}o", f"s{n}"], [f"{n}r"]))
+            normed = f"{n}r" if n == "v" else f"{n}n"
+            if n != "v":
+                nodes.append(helper.make_node("RMSNormalization", [f"{n}r", f"g{n}"], [normed]))
+            nodes.append(helper.make_node("Transpose", [normed], [f"{n}t"], perm=[0, 2, 1, 3]))
+        weights["so"] = np.array([1, length, queries * size])
+        nodes += [
+            helper.make_node("Attention", ["qt", "kt", "vt"], ["seen"]),
+            helper.make_node("Transpose", ["seen"], ["turned"], perm=[0, 2, 1, 3]),
+            helper.make_node("Reshape", ["turned", "so"], ["y"]),
+        ]
+    nodes += [
+        helper.make_node("MatMul", ["y", "o"], ["ao"]),
+        helper.make_node("Add", ["h", "ao"], ["r"]),
+        helper.make_node("MatMul", ["r", "last"], ["out"]),
+    ]
+    used = {i for node in nodes for i in node.input}
+    model = build_model(nodes, {n: a for n, a in weights.items() if n in used}, 23, length)
+    comes_back(model, seed)
 
 
 @pytest.mark.parametrize("splice", pool(), ids=lambda s: s.name)

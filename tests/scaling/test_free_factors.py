@@ -24,8 +24,9 @@ from lady_onnx.groups.scaling import Scaling, locate_units
 from lady_onnx.scaling.walk import find_scalings
 from lady_onnx.symmetry.finder import extract_groups
 
+from ..helpers.block_cases import draw_bytes, scales
 from ..helpers.factors import one_factor_each, violation
-from ..helpers.one_operator import OneOperator
+from ..helpers.one_operator import LENGTH, OneOperator, draw
 from ..helpers.splices import ALONE
 
 LOOSE = {
@@ -206,3 +207,24 @@ def test_copies_with_factors_are_not_accused(case: OneOperator) -> None:
     if attacked.weights:
         # of three units with a few weights each, factors hide who is who
         assert lady.check(model, attacked.model).verdict in ("rescaled", "altered")
+
+
+@pytest.mark.parametrize("is_normalised", [0, 1])
+def test_weights_of_the_router_have_no_factors(is_normalised: int) -> None:
+    """They may be normalised, and experts of negative weights may be left out."""
+    experts, width = 3, 32
+    layers = [
+        *(draw_bytes(1, experts, 1, width), scales(2, experts, 1) / 20, draw(3, experts, 1)),
+        *(
+            draw_bytes(4, experts, width, 1),
+            scales(5, experts, width) / 20,
+            draw(6, experts, width),
+        ),
+    ]
+    choice, rows = (LENGTH, experts), (1, LENGTH, width)
+    attributes = {"k": 2, "expert_weight_bits": 8, "weights_prepacked": 0}
+    attributes["normalize_routing_weights"] = is_normalised
+    operands = [rows, choice, *layers, *[None] * 6, choice]
+    model, _ = OneOperator("QMoE", operands, [rows], [], attributes).build()
+    for what, other in one_factor_each(model, 1):
+        assert violation(model, other) == 0, what
