@@ -205,11 +205,11 @@ def write_model(
             # A second process with this output must not put its data beside our model.
             stack.enter_context(_lock_folder(path.parent))
         data, old = _choose_data_file(path) if external else (path, None)
-        for place in (path, data) if external else (path,):
+        for place in filter(None, (path, data, old)):
             if place.resolve() in taken:
                 what = f"'{place.name}' is the input's external data; choose another name"
                 raise OutputError(f"{path}: {what}")
-        if old is not None and old.resolve() not in taken:
+        if old is not None:
             # Called last but for the lock, when the model is in its place.
             stack.push(functools.partial(_remove_data, old))
         # Entered first, it is renamed last: a model never appears before its data.
