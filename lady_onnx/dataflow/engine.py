@@ -35,6 +35,7 @@ from .labels.tensors import Tensor, make_opaque
 from .labels.weights import Labelling
 from .state import Result, WalkState
 from .state_loop import GRAPH_OUTPUT, StateLoop, solve_state_lengths
+from .ties import is_equal_by_chance
 from .transfer import apply_rule
 from .value_numbering import ValueNumbering
 
@@ -343,6 +344,10 @@ class _NodeView:
     def is_needed(self, result: int) -> bool:
         name = self._node.output[result] if result < self.results else ""
         return bool(name) and self._engine.is_read(self._node, name)
+
+    def is_equal_by_chance(self, operand: int) -> bool:
+        state = self._engine.state
+        return is_equal_by_chance(self._node.input[operand], state.steps, state.graph)
 
     def find_shape(self, result: int = 0) -> tuple[int, ...]:
         return self._engine.state.inference.types.find_shape(self._node.output[result])

@@ -50,6 +50,9 @@ class Node(Protocol):
     def is_needed(self, result: int) -> bool:
         """Tell whether another node, or an output of the graph, reads a result."""
 
+    def is_equal_by_chance(self, operand: int) -> bool:
+        """Tell whether elements of an operand are equal by chance alone, as weighted sums are."""
+
     def find_shape(self, result: int = 0) -> tuple[int, ...]:
         """Return the shape of a result by ONNX's own inference.
 

@@ -9,7 +9,7 @@ from onnx import helper, numpy_helper
 
 import lady_onnx as lady
 
-from ..helpers import head_cases
+from ..helpers import expert_cases, head_cases
 from ..helpers.builders import build, sizes
 from ..helpers.one_operator import CLASSICAL, OneOperator, draw
 from ..helpers.splices import ALONE
@@ -154,3 +154,19 @@ def test_nothing_behind_attention_is_pinned_by_a_cache_of_unknown_length(
     groups = lady.find_groups(model).groups
     hidden = [g for g in groups if {s.initializer for s in g.slots} == {"last0", "head"}]
     assert [g.size for g in hidden] == [3]
+
+
+@pytest.mark.parametrize("operator", ["Relu", "Tanh", "Round", "Softmax"])
+@pytest.mark.parametrize("case", ["MoE-xxwwww-k", "QMoE-xxwwwwww-k-expert_weight_bits"])
+def test_experts_whose_scores_may_be_equal_keep_their_order(case: str, operator: str) -> None:
+    """Of equal scores the first one counts. Small shares of a softmax are all zero."""
+    model, sizes = next(c for c in expert_cases.CASES if c.label.startswith(case)).build()
+    graph = model.graph
+    scores = next(n for n in graph.node if n.op_type == "Reshape" and n.output[0] == "o1")
+    scores.output[0] = "scores"
+    place = list(graph.node).index(scores) + 1
+    graph.node.insert(place, helper.make_node(operator, ["scores"], ["o1"]))
+    assert sizes[0] == expert_cases.E
+    assert sorted(g.size for g in lady.find_groups(model).groups) == sizes[1:]
+    for seed in range(3):
+        assert lady.verify(model, lady.permute(model, seed).model, samples=8).equal

@@ -283,5 +283,8 @@ class _ShapedNode:
     def is_needed(self, result: int) -> bool:
         raise UnknownStructureError("readers of results are not asked for shapes")
 
+    def is_equal_by_chance(self, operand: int) -> bool:
+        raise UnknownStructureError("makers of operands are not asked for shapes")
+
     def find_shape(self, result: int = 0) -> tuple[int, ...]:
         raise UnknownStructureError("a shape that ONNX's inference does not know")

@@ -72,6 +72,7 @@ def describe_quantised_experts(node: Node) -> Kind:
         return _describe_layers(node, BYTE_LAYERS)
     w, experts = StepList(), require_shape(node, 1)[1]
     w.keep("0", len(require_shape(node)))
+    _read_router(w, node, experts)
     for k, shape in enumerate(node.shapes[1:], 1):
         if shape is None or math.prod(shape) == 1:
             continue
@@ -130,14 +131,22 @@ def _describe_layers(node: Node, layers: tuple[Layer, Layer, Layer]) -> Kind:
         factor = _multiply(w, node, gate, (x, rows), "n")
     hidden = _activate(w, node, hidden, factor)
     y = _multiply(w, node, second, (hidden, (rows[0], experts, inner)), "n e")
-    # How much each expert counts is no product of what the router says.
-    met = [y, w.map("1")]
+    met = [y, _read_router(w, node, experts)]
     if layers is BYTE_LAYERS and find_operand(node, ROUTER_WEIGHTS) is not None:
         # They may be normalised, and what is not positive may be left out.
         met.append(w.map(str(ROUTER_WEIGHTS)))
     text = f"n e o{', n e' * (len(met) - 1)} -> n o"
     total = w.relate(text, *met, law=Multilinear(len(met)))
     return w.finish(w.move(total, Reshape(shape)))
+
+
+def _read_router(w: StepList, node: Node, experts: int) -> str:
+    """Add how much each expert counts, [row, expert]: no product of the scores of the router."""
+    router = w.map("1")
+    if int(node.attributes.get("k", 1)) < experts and not node.is_equal_by_chance(1):
+        # Of equal scores the first one counts.
+        router = w.relate("n [e] -> n [e]", router)
+    return router
 
 
 def _activate(w: StepList, node: Node, hidden: str, factor: str | None) -> str:
