@@ -346,8 +346,7 @@ class _NodeView:
         return bool(name) and self._engine.is_read(self._node, name)
 
     def is_equal_by_chance(self, operand: int) -> bool:
-        state = self._engine.state
-        return is_equal_by_chance(self._node.input[operand], state.steps, state.graph)
+        return is_equal_by_chance(self._node.input[operand], self._engine.state)
 
     def find_shape(self, result: int = 0) -> tuple[int, ...]:
         return self._engine.state.inference.types.find_shape(self._node.output[result])

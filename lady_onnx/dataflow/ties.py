@@ -1,56 +1,92 @@
 """Which tensors have equal elements by chance alone.
 
 Where an operator takes the largest elements, it takes the first of equal ones. So their order
-shows, unless elements are equal by chance alone, as different weighted sums are. Where that is not
-known, elements may be equal for many inputs: behind a ReLU many are zero, and so are the small
-ones behind a softmax.
+shows, unless elements are equal by chance alone, as weighted sums with different weights are. Where
+that is not known, elements may be equal for many inputs: behind a ReLU many are zero, and so are
+the small ones behind a softmax.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from onnx import NodeProto
 
-from ..graph.model import Graph
 from ..graph.nodes import read_attributes
 from ..rules import Equation, Kind, Movement, Steps, Take, find_rule
-from ..rules.laws import Law, Linear, Multilinear
+from ..rules.laws import SUM, Law, Linear, Multilinear
+from .state import WalkState
+
+GROUPING = str.maketrans("()[]{}", "      ")
+"""What stands around names in an equation."""
 
 
-def is_equal_by_chance(
-    name: str, steps: Sequence[tuple[NodeProto, Kind | None]], graph: Graph
-) -> bool:
-    """Tell whether elements of a tensor are equal by chance alone.
+def is_equal_by_chance(name: str, state: WalkState) -> bool:
+    """Tell whether elements along a tensor's last axis are equal by chance alone.
+
+    They are sums, each with weights of its own, which may be moved, and have a weight added.
 
     Args:
         name: the tensor.
-        steps: the nodes so far, with what their rules say.
-        graph: the graph; a weight that is added to sums leaves them what they are.
+        state: the walk so far.
     """
-    makers = {made: step for step in steps for made in step[0].output}
-    while name in makers:
+    tensor = state.find_tensor(name)
+    makers = {made: step for step in state.steps for made in step[0].output}
+    while tensor is not None and tensor.shape and name in makers:
         node, kind = makers[name]
-        law = _find_law(node)
-        if _is_sum(kind, law):
-            return True
-        weights = [n for n in node.input if n in graph.tensors]
-        others = [n for n in node.input if n and n not in graph.tensors]
-        is_shifted = law == Linear() and bool(weights)
-        if len(others) != 1 or not (_is_plain_movement(kind) or is_shifted):
+        kind, law = _find_last(node, kind, name)
+        if isinstance(kind, Equation) and isinstance(law, Multilinear):
+            is_sum = _is_contracting(kind.text)
+            return is_sum and _has_different_weights(node, tensor.shape[-1], state)
+        weights = [n for n in node.input if n in state.graph.tensors]
+        others = [n for n in node.input if n and n not in state.graph.tensors]
+        is_kept = _is_plain_movement(kind) or _is_copy(node, law) or (law == Linear() and weights)
+        if len(others) != 1 or not is_kept:
             return False
         name = others[0]
     return False
 
 
-def _is_sum(kind: Kind | None, law: Law | None) -> bool:
-    """Tell whether a node sums elements, each times a weight of its own."""
-    if isinstance(kind, Steps):
-        return any(isinstance(own, Multilinear) for own in kind.laws.values())
-    return isinstance(kind, Equation) and isinstance(law, Multilinear)
+def _find_last(node: NodeProto, kind: Kind | None, name: str) -> tuple[Kind | None, Law | None]:
+    """Return what makes a result of a node, but for moves and for what is added to it."""
+    if not isinstance(kind, Steps):
+        return kind, _find_law(node)
+    steps = {step: (own, operands) for step, own, operands in kind.steps}
+    last = kind.results[list(node.output).index(name)]
+    while last in steps:
+        own, operands = steps[last]
+        law = kind.laws.get(last)
+        if law != SUM and not _is_plain_movement(own):
+            return own, law
+        last = operands[0]
+    return None, None
+
+
+def _is_contracting(text: str) -> bool:
+    """Tell whether an equation sums over a name that two operands share.
+
+    >>> _is_contracting("m k, k n -> m n"), _is_contracting("m n, m n -> m n")
+    (True, False)
+    """
+    left, _, right = (part.translate(GROUPING) for part in text.partition("->"))
+    counts = Counter(name for side in left.split(",") for name in set(side.split()))
+    return any(n > 1 and name not in right.split() for name, n in counts.items())
+
+
+def _has_different_weights(node: NodeProto, count: int, state: WalkState) -> bool:
+    """Tell whether a node has a weight with other numbers for each of its `count` sums."""
+    weights = [n for n in dict.fromkeys(node.input) if n in state.graph.tensors]
+    for name in weights:
+        shape = state.graph.shape(name)
+        axes = [a for a, n in enumerate(shape) if n == count and len(shape) > 1]
+        array = state.graph.array(name)
+        rows = (np.moveaxis(array, a, 0).reshape(count, -1).astype(np.float64) for a in axes)
+        if axes and all(len(np.unique(own, axis=0)) == count for own in rows):
+            return True
+    return False
 
 
 def _is_plain_movement(kind: Kind | None) -> bool:
@@ -58,6 +94,13 @@ def _is_plain_movement(kind: Kind | None) -> bool:
     steps = [s for _, own in kind.results for s in own] if isinstance(kind, Movement) else []
     is_padded = any(isinstance(s, Take) and (s.index < 0).any() for s in steps)
     return isinstance(kind, Movement) and not is_padded
+
+
+def _is_copy(node: NodeProto, law: Law | None) -> bool:
+    """Tell whether a node copies its operand, in the operand's own type."""
+    rule = find_rule(node.domain, node.op_type)
+    is_copy = isinstance(law, Linear) and law.is_copy and law.typed_by is None
+    return is_copy and rule is not None and rule.type_attribute is None
 
 
 def _find_law(node: NodeProto) -> Law | None:

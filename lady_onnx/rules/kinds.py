@@ -51,7 +51,10 @@ class Node(Protocol):
         """Tell whether another node, or an output of the graph, reads a result."""
 
     def is_equal_by_chance(self, operand: int) -> bool:
-        """Tell whether elements of an operand are equal by chance alone, as weighted sums are."""
+        """Tell whether elements along an operand's last axis are equal by chance alone.
+
+        Sums are that have weights of their own each.
+        """
 
     def find_shape(self, result: int = 0) -> tuple[int, ...]:
         """Return the shape of a result by ONNX's own inference.

@@ -170,3 +170,34 @@ def test_experts_whose_scores_may_be_equal_keep_their_order(case: str, operator:
     assert sorted(g.size for g in lady.find_groups(model).groups) == sizes[1:]
     for seed in range(3):
         assert lady.verify(model, lady.permute(model, seed).model, samples=8).equal
+
+
+@pytest.mark.parametrize("how", ["equal", "zero", "masked", "moved"])
+def test_scores_that_are_weighted_sums(how: str) -> None:
+    """Experts whose weights in the router are equal have equal scores for all inputs."""
+    case = next(c for c in expert_cases.CASES if c.label.startswith("MoE-xxwwww-k"))
+    model, sizes = case.build()
+    graph = model.graph
+    router = next(t for t in graph.initializer if t.name == "a1")
+    bias = next(t for t in graph.initializer if t.name == "b1")
+    place = next(k for k, n in enumerate(graph.node) if n.output[0] == "o1")
+    if how in ("equal", "zero"):
+        array = numpy_helper.to_array(router).copy()
+        array[:, :2] = array[:, :1]
+        array[:] = 0 if how == "zero" else array
+        router.CopyFrom(numpy_helper.from_array(array, "a1"))
+        bias.CopyFrom(numpy_helper.from_array(np.zeros(expert_cases.E, np.float32), "b1"))
+    elif how == "masked":
+        graph.node[place].output[0] = "scores"
+        mask = np.float32([[1, 0, 0], [0, 0, 1], [0, 1, 0], [0, 0, 0]])
+        graph.initializer.append(numpy_helper.from_array(mask, "mask"))
+        product = helper.make_node("Einsum", ["scores", "mask"], ["o1"], equation="ij,ij->ij")
+        graph.node.insert(place + 1, product)
+    else:
+        graph.node[place].output[0] = "scores"
+        node = helper.make_node("Identity", ["scores"], ["o1"])
+        graph.node.insert(place + 1, node)
+    wanted = sizes if how == "moved" else sizes[1:]
+    assert sorted(g.size for g in lady.find_groups(model).groups) == wanted
+    for seed in range(3):
+        assert lady.verify(model, lady.permute(model, seed).model, samples=8).equal
