@@ -21,6 +21,8 @@ MIN_SAMPLED_ELEMENTS, SAMPLED_SHARE = 256, 16
 """At first so many elements of a row are compared, or one in so many of them."""
 SURE_MARGIN_NATS = 30.0
 """A match is sure if any other is less likely by more than this, as a difference of logarithms."""
+ROUNDING = 1e-5
+"""By at most this share of the squares of rows their log-likelihoods are rounded."""
 BLOCK_ELEMENTS = 1 << 22
 """About so many elements of rows are held at once."""
 
@@ -57,8 +59,9 @@ def match_surely(
     if np.unique(nearest.first).size < size:
         return None
     own, found, apart, others = _multiply_rows(comparison, slots, nearest)
-    # NaN is not sure of anything.
-    if not (-apart[0] / 2 >= nearest.bounds + SURE_MARGIN_NATS).all():
+    # Differences of large numbers are rounded. And NaN is not sure of anything.
+    margin = SURE_MARGIN_NATS + ROUNDING * own.max(0)
+    if not (-apart[0] / 2 >= nearest.bounds + margin).all():
         return None
     if comparison.judge is None:
         return Match(name, nearest.first, *[np.ones(size)] * 3)
