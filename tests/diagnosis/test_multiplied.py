@@ -156,14 +156,24 @@ def test_queries_that_share_keys(seed: int, is_linear: bool) -> None:
         )
         nodes.append(operator)
     else:
-        # norms of queries and keys let signs pass: there are more than eight that are independent
+        # norms of queries and keys let signs pass, and the two of a pair that turns share one: more
+        # than eight are independent
+        angles = np.arange(length)[:, None] / 100 ** (np.arange(size // 2) / (size // 2))
+        weights |= {
+            "cos": np.float32(np.cos(angles))[None],
+            "sin": np.float32(np.sin(angles))[None],
+        }
         for n, count in columns.items():
             weights |= {f"s{n}": np.array([1, length, count, size]), f"g{n}": 1 + w(size) / 2}
             nodes.append(helper.make_node("Reshape", [f"{n}o", f"s{n}"], [f"{n}r"]))
             normed = f"{n}r" if n == "v" else f"{n}n"
             if n != "v":
                 nodes.append(helper.make_node("RMSNormalization", [f"{n}r", f"g{n}"], [normed]))
-            nodes.append(helper.make_node("Transpose", [normed], [f"{n}t"], perm=[0, 2, 1, 3]))
+            made = f"{n}t" if n == "v" else f"{n}w"
+            nodes.append(helper.make_node("Transpose", [normed], [made], perm=[0, 2, 1, 3]))
+            if n != "v":
+                tables = [made, "cos", "sin"]
+                nodes.append(helper.make_node("RotaryEmbedding", tables, [f"{n}t"]))
         weights["so"] = np.array([1, length, queries * size])
         nodes += [
             helper.make_node("Attention", ["qt", "kt", "vt"], ["seen"]),

@@ -151,3 +151,14 @@ def test_numbers_that_are_none_are_not_sure() -> None:
     with np.errstate(invalid="ignore"):
         found = match(groups, ours, theirs)
     assert sorted(found["one"].permutation) == list(range(8))
+
+
+def test_units_that_changed_their_heads() -> None:
+    """Two heads have a dimension of each other: which head is which says the rest of them."""
+    rng = np.random.default_rng(0)
+    groups, shapes = lay_heads(4, 8, 1200)
+    ours = draw(rng, shapes)
+    theirs = {n: a.copy() for n, a in ours.items()}
+    for name in "qk":
+        theirs[name][:, [3, 11]] = ours[name][:, [11, 3]]
+    compare(groups, ours, add_noise(rng, shuffle(rng, groups, theirs), 0.1))

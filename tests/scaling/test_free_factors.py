@@ -24,6 +24,7 @@ from lady_onnx.groups.scaling import Scaling, locate_units
 from lady_onnx.scaling.walk import find_scalings
 from lady_onnx.symmetry.finder import extract_groups
 
+from ..helpers import oracle
 from ..helpers.block_cases import draw_bytes, scales
 from ..helpers.factors import one_factor_each, violation
 from ..helpers.one_operator import LENGTH, OneOperator, draw
@@ -193,11 +194,19 @@ def test_all_factors_that_are_free_are_found(case: OneOperator) -> None:
 
 @pytest.mark.parametrize("case", choose_cases())
 def test_what_is_found_changes_nothing(case: OneOperator) -> None:
-    if case.operator == "LinearAttention":
-        pytest.skip("its outputs grow beyond all bounds on inputs that are made to tell")
     model, _ = case.build()
     for what, other in one_factor_each(model, 1):
-        assert violation(model, other) == 0, what
+        # a delta rule grows beyond all bounds on inputs that are made to tell
+        is_steep = case.operator == "LinearAttention"
+        apart = measure_on_usual_inputs(model, other) if is_steep else violation(model, other)
+        assert apart == 0, what
+
+
+def measure_on_usual_inputs(model: onnx.ModelProto, other: onnx.ModelProto) -> float:
+    """How far outputs are apart on normal inputs, as a share of the largest; 0 for rounding."""
+    ours, theirs = (Trial(m, load_graph(m), set()).run([], np.zeros(0)) for m in (model, other))
+    apart = float(np.abs(ours - theirs).max() / np.abs(ours).max())
+    return apart if apart > oracle.TELLING else 0.0
 
 
 @pytest.mark.parametrize("case", choose_cases())
