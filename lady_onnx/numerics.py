@@ -5,15 +5,20 @@ Nothing here knows of models, groups or units.
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
 import scipy
+
+from .errors import check_whole_number
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -82,24 +87,69 @@ def has_nan(array: np.ndarray) -> bool:
     return False
 
 
-def map_in_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], threads: int | None = None
-) -> list[Result]:
+_thread_count: ContextVar[int | None] = ContextVar("thread_count", default=None)
+
+
+@contextmanager
+def limit_threads(count: int | None) -> Iterator[None]:
+    """Let `map_in_threads` use so many threads inside.
+
+    Args:
+        count: how many; None: as many as outside, by default one a processor.
+
+    Raises:
+        LadyError: the count is no whole number above zero.
+    """
+    if count is not None:
+        check_whole_number("threads", count, 1)
+    token = _thread_count.set(count or _thread_count.get())
+    try:
+        yield
+    finally:
+        _thread_count.reset(token)
+
+
+def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Call a function with each of some items, several at a time.
 
     Args:
-        function: the function; it spends its time in numpy, which lets others run.
+        function: the function; it spends its time in numpy, which lets others run. What it maps
+            itself runs one at a time.
         items: the items.
-        threads: how many run at a time; as many as there are processors by default.
 
     Returns:
         The results in the order of the items.
     """
-    count = min(threads or os.cpu_count() or 1, len(items))
+    count = min(_thread_count.get() or os.cpu_count() or 1, len(items))
     if count < 2:
         return [function(item) for item in items]
+    with limit_threads(1):
+        # numpy's handling of errors belongs to the context, which threads do not inherit
+        contexts = [copy_context() for _ in items]
     with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(lambda context, item: context.run(function, item), contexts, items))
+
+
+def split_blocks(shape: Sequence[int], count: int) -> Iterator[tuple[slice, ...]]:
+    """Yield indices of the blocks of an array, which cover it in the order of its elements.
+
+    Args:
+        shape: the array's shape.
+        count: the largest number of elements of a block.
+
+    >>> list(split_blocks((3, 2), 4))
+    [(slice(0, 2, None), slice(None, None, None)), (slice(2, 4, None), slice(None, None, None))]
+    """
+    below = [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+    cut = next((axis for axis, n in enumerate(below) if n <= count), 0)
+    if not shape:
+        yield ()
+        return
+    step = max(count // max(below[cut], 1), 1)
+    rest = (slice(None),) * (len(shape) - cut - 1)
+    for lead in np.ndindex(*shape[:cut]):
+        for start in range(0, shape[cut], step):
+            yield (*(slice(k, k + 1) for k in lead), slice(start, start + step), *rest)
 
 
 def assign_optimally(table: np.ndarray, maximize: bool = False) -> np.ndarray:

@@ -127,5 +127,5 @@ def add_threads_argument(parser: argparse.ArgumentParser) -> None:
         "--threads",
         type=parse_positive,
         metavar="N",
-        help="weights that are compared at a time (one a processor)",
+        help="weights that are worked on at a time (one a processor)",
     )

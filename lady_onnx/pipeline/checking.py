@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..equality.comparison import pair_graphs
-from ..errors import ArchitectureError, check_whole_number, make_nan_error
+from ..errors import ArchitectureError, make_nan_error
 from ..graph.loading import Model, load_pair
 from ..graph.model import Graph
 from ..matching.exact.comparison import compare_all
+from ..numerics import limit_threads
 from ..reporting import MAX_SHOWN_ENTRIES, Progress, Report
 from .verdicts import BITS, EQUAL_WEIGHTS, VERDICTS, Verdict
 
@@ -90,7 +91,7 @@ def check(
         custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
         states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
             names tell; `none` among them where names are not to be believed.
-        threads: how many weights are compared at a time; one a processor by default.
+        threads: how many weights are worked on at a time; one a processor by default.
         progress: called with the number of groups that are matched, and that of all.
 
     Returns:
@@ -100,10 +101,20 @@ def check(
     Raises:
         LadyError: a model cannot be read or holds NaN.
     """
-    if threads is not None:
-        check_whole_number("threads", threads, 1)
+    with limit_threads(threads):
+        return _check(reference, suspect, custom_ops, states, progress)
+
+
+def _check(
+    reference: Model,
+    suspect: Model,
+    custom_ops: Sequence[str],
+    states: Sequence[str],
+    progress: Progress | None,
+) -> Check:
+    """Do what `check` says, in the threads that it may use."""
     ours, theirs = load_pair(reference, suspect, states)
-    if _are_equal(ours, theirs, threads):
+    if _are_equal(ours, theirs):
         _check_unchanged(ours, theirs)
         return Check("identical", EQUAL_WEIGHTS, BITS)
     # it takes a second to load, and most checks of a registry are of files that are equal
@@ -111,9 +122,7 @@ def check(
 
     try:
         # A verdict rests on the programs and the weights, so that outputs need not be compared.
-        found = resync(
-            ours, theirs, verify="none", custom_ops=custom_ops, threads=threads, progress=progress
-        )
+        found = resync(ours, theirs, verify="none", custom_ops=custom_ops, progress=progress)
     except ArchitectureError as error:
         _check_unchanged(ours, theirs)
         return Check("unrelated", str(error))
@@ -127,12 +136,11 @@ def _check_unchanged(*files: Graph) -> None:
         graph.data.check_unchanged()
 
 
-def _are_equal(reference: Graph, suspect: Graph, threads: int | None) -> bool:
+def _are_equal(reference: Graph, suspect: Graph) -> bool:
     """Tell whether two files hold one program as they are written, and the same weights.
 
     Args:
         reference, suspect: the files.
-        threads: how many weights are compared at a time.
 
     Raises:
         LadyError: a weight holds NaN.
@@ -142,7 +150,7 @@ def _are_equal(reference: Graph, suspect: Graph, threads: int | None) -> bool:
     if found.differences or found.doubted or names is None:
         return False
     are_equal, odd = compare_all(
-        list(names), lambda name: (reference.array(name), suspect.array(names[name]), {}), threads
+        list(names), lambda name: (reference.array(name), suspect.array(names[name]), {})
     )
     if odd is not None:
         raise make_nan_error(reference.name, odd)

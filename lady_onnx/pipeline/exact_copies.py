@@ -44,7 +44,7 @@ def diagnose_exact_copy(pairing: Pairing, options: Options) -> Diagnosis | None:
     found = find_order(pairing.symmetry.groups, ours, theirs)
     if found is None:
         return None
-    moved = _compare_weights(pairing, found, ours, theirs, options.threads)
+    moved = _compare_weights(pairing, found, ours, theirs)
     if moved is None:
         return None
     aligned = link.suspect.copy()
@@ -80,7 +80,6 @@ def _compare_weights(
     found: Mapping[str, np.ndarray],
     ours: Arrays,
     theirs: Arrays,
-    threads: int | None,
 ) -> list[str] | None:
     """Compare all weights in an order.
 
@@ -88,7 +87,6 @@ def _compare_weights(
         pairing: the two models.
         found: by group where each unit of the reference lies.
         ours, theirs: the weights of the reference and of the suspect.
-        threads: how many weights are compared at a time.
 
     Returns:
         The weights of which something moved; None where a weight differs.
@@ -107,7 +105,7 @@ def _compare_weights(
                 slot.permute(its, permutation)
         return ours[name], its, orders
 
-    are_equal, odd = compare_all(pairing.names, take, threads)
+    are_equal, odd = compare_all(pairing.names, take)
     if odd is not None:
         raise make_nan_error(pairing.reference.name, odd)
     return list(slots) if are_equal else None

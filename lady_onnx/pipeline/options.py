@@ -27,7 +27,6 @@ class Options:
     evidence: str = "all"
     assignment: str = "optimal"
     custom_ops: tuple[str, ...] = ()
-    threads: int | None = None
 
     def check(self) -> None:
         """Check every choice.
@@ -40,8 +39,6 @@ class Options:
         check_choice("evidence", self.evidence, EVIDENCE_CHOICES)
         check_choice("assignment", self.assignment, ASSIGNMENTS)
         check_whole_number("samples", self.samples, 1)
-        if self.threads is not None:
-            check_whole_number("threads", self.threads, 1)
         check_whole_number("seed", self.seed)
 
     @property

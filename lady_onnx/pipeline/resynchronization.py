@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import LadyError
 from ..graph.loading import Model, load_pair
 from ..graph.model import Graph
+from ..numerics import limit_threads
 from ..reporting import Progress
 from .exact_copies import diagnose_exact_copy
 from .options import Options
@@ -61,7 +62,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
         custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
         states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
             names tell; `none` among them where names are not to be believed.
-        threads: how many weights are compared at a time; one a processor by default.
+        threads: how many weights are worked on at a time; one a processor by default.
         progress: called with the number of groups that are matched, and that of all.
 
     Returns:
@@ -72,16 +73,17 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
         ArchitectureError: the two are not the same network, and share no part that means something.
     """
     asked = verify, provider, samples, seed, repair, strip, evidence, assignment
-    options = Options(*asked, tuple(custom_ops), threads)
+    options = Options(*asked, tuple(custom_ops))
     options.check()
     start = time.perf_counter()
-    ours, theirs = load_pair(reference, suspect, states)
-    pairing = pair_networks(ours, theirs, options)
-    diagnosis = diagnose_exact_copy(pairing, options)
-    if diagnosis is None:
-        _check_weights(pairing, ours, theirs)
-        diagnosis = _align_and_diagnose(pairing, options, progress)
-    return _conclude(pairing, diagnosis, options, start, (ours, theirs))
+    with limit_threads(threads):
+        ours, theirs = load_pair(reference, suspect, states)
+        pairing = pair_networks(ours, theirs, options)
+        diagnosis = diagnose_exact_copy(pairing, options)
+        if diagnosis is None:
+            _check_weights(pairing, ours, theirs)
+            diagnosis = _align_and_diagnose(pairing, options, progress)
+        return _conclude(pairing, diagnosis, options, start, (ours, theirs))
 
 
 def _check_weights(pairing: Pairing, reference: Graph, suspect: Graph) -> None:

@@ -13,6 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.runtime import sampling, simplification
+from lady_onnx.runtime.comparing.judging import Judge, Outputs
+from lady_onnx.runtime.comparing.telling import Sample
 from lady_onnx.runtime.sessions import open_session
 from lady_onnx.runtime.simplification import simplify_models
 
@@ -172,6 +174,46 @@ def test_a_sample_with_large_outputs_hides_no_difference_on_one_with_small_outpu
         return model(nodes, constants, {"x": (FLOAT, [4, 8])})
 
     assert not lady.verify(build(False), build(True)).equal
+
+
+class ChanceRunner:
+    """Two models of one output; the first answers with what lies in `drawn`, if that has any."""
+
+    outputs = ("y",)
+
+    def __init__(self, drawn: list[float]):
+        self.drawn = drawn
+
+    def answer(self, value: float) -> Outputs:
+        return [np.array([1.0, value])]
+
+    def run_first(self, inputs: Inputs) -> Outputs:
+        is_odd = "odd" in inputs and len(self.drawn) > 0
+        return self.answer(self.drawn.pop(0) if is_odd else 0.0)
+
+    def run_second(self, inputs: Inputs) -> Outputs:
+        return self.answer(0.5 if "odd" in inputs else 0.0)
+
+    def run_both(self, inputs: Inputs) -> tuple[Outputs, Outputs]:
+        return self.run_first(inputs), self.run_second(inputs)
+
+    def repeat_first(self, inputs: Inputs) -> list[Outputs]:
+        return [self.run_first(inputs) for _ in range(3)]
+
+    def run_perturbed(self, inputs: Inputs, step: float) -> list[Outputs]:
+        return self.repeat_first(inputs)
+
+
+@pytest.mark.parametrize("drawn", [[], [0.0, 0.0, 0.2]])
+def test_inputs_on_which_a_model_does_not_repeat_itself_say_nothing(drawn: list[float]) -> None:
+    # the first's answers are chance where any are drawn; else it always differs from the second's
+    is_chance = bool(drawn)
+    judge = Judge(ChanceRunner(drawn), 1e-4, 1e-6, False)
+    judge.add_ordinary("random", {"x": np.zeros(1)})
+    judge.add_made(Sample("odd", {"odd": np.zeros(1)}))
+    outputs, runs = judge.judge_outputs()
+    assert outputs[0].equal == is_chance
+    assert [run.kind for run in runs] == ["random"] + ["odd"] * (not is_chance)
 
 
 def test_rounding_that_large_numbers_make_large_is_no_difference() -> None:

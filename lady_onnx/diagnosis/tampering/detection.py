@@ -10,7 +10,7 @@ import numpy as np
 from ...groups.model import Group, Slot
 from ...groups.permutations import Arrays
 from ...groups.rows import take_rows
-from ...numerics import is_same
+from ...numerics import is_same, map_in_threads
 from ..factor_measuring import FAINT_ROW_SHARE, measure_row_factors
 from ..findings import Finding
 from .elements import find_odd_elements
@@ -23,6 +23,7 @@ from .moves import (
 )
 from .outliers import MIN_DEVIATIONS, MIN_GAP_RATIO
 from .rows import find_odd_rows
+from .summaries import MoveSummary
 from .training import SlotsByWeight, TrainingLaw
 
 MULTIPLE_TOLERANCE = 1e-3
@@ -61,12 +62,16 @@ def _find_in_frame(
     for group in groups:
         for slot in group.slots:
             slots.setdefault(slot.initializer, []).append((group, slot))
+    sides = {n: (np.asarray(reference[n]), np.asarray(suspect[n])) for n in reference}
+    changed = [n for n, (x, y) in sides.items() if _may_have_moved(x, y)]
+    summed = map_in_threads(lambda n: MoveSummary.between(*sides[n], least), changed)
+    summaries = dict(zip(changed, summed, strict=True))
+    law = TrainingLaw.of(slots, reference, suspect, summaries)
     found: list[Finding] = []
-    law = TrainingLaw.of(slots, reference, suspect, least)
-    for name in reference:
-        own, x, y = slots.get(name, []), np.asarray(reference[name]), np.asarray(suspect[name])
-        if has_meaningful_numbers(x) and has_meaningful_numbers(y) and not is_same(x, y):
-            found += _find_in_weight(name, own, Moves.between(x, y, least), law)
+    for name, summary in summaries.items():
+        own = slots.get(name, [])
+        if summary.may_stand_out(own):
+            found += _find_in_weight(name, own, Moves.between(*sides[name], least), law)
     # A unit is left out if it is dead in both models: one that was revived, or killed, does count.
     dead = {
         g.id: _find_dead_units(g, reference) & _find_dead_units(g, suspect)
@@ -75,6 +80,11 @@ def _find_in_frame(
     }
     alive = [f for f in found if f.group is None or not dead[f.group][f.unit]]
     return _name_factors(alive, slots, reference, suspect)
+
+
+def _may_have_moved(x: np.ndarray, y: np.ndarray) -> bool:
+    """Tell whether two arrays are different weights, and not sizes or indices."""
+    return has_meaningful_numbers(x) and has_meaningful_numbers(y) and not is_same(x, y)
 
 
 def _find_in_weight(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...matching.evidence.scores import MAX_SCORE
-from ...numerics import is_float_array, machine_epsilon
+from ...numerics import is_float_array, machine_epsilon, split_blocks
 from ..alterations import RELATIVE_TOLERANCE, SAMPLED_ELEMENTS
 from ..findings import MAX_TAMPERED_SHARE
 
@@ -17,6 +17,8 @@ weight's largest element.
 
 It also bounds what an element may lag behind, as a share of the element.
 """
+BLOCK_ELEMENTS = 1 << 16
+"""So many elements are measured at once: they stay in the processor's cache."""
 MAX_LAG_SHARE = 0.5
 """An element may lag behind by this part of its decay.
 
@@ -25,6 +27,67 @@ unit is lost.
 """
 MIN_ROW_ELEMENTS = 8
 """Rows of fewer elements say nothing of a factor."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """How far the elements of one weight lie apart if they did not move.
+
+    Attributes:
+        decay: The factor that most elements were multiplied by; 1 where there is none.
+        lag: The share of its own size that an element may lag behind its decay.
+        eps: The step from one to the next number of the suspect's type.
+        least: Differences count as none that are no larger than this.
+    """
+
+    decay: float
+    lag: float
+    eps: float
+    least: float
+
+    @classmethod
+    def between(cls, reference: np.ndarray, suspect: np.ndarray, least: float) -> Threshold:
+        """Measure the decay between two weights of one shape.
+
+        Args:
+            reference, suspect: the weight in both models, the units in place.
+            least: differences count as none that are smaller than this times the weight's largest
+                element.
+        """
+        eps = machine_epsilon(suspect.dtype if is_float_array(suspect) else np.dtype(np.float32))
+        decay, lag = _measure_decay(*take_sample(reference, suspect), eps)
+        largest = _find_largest(reference) * abs(decay) if least else 0.0
+        return cls(decay, lag, eps, least * largest)
+
+    def measure_moves(
+        self, reference: np.ndarray, suspect: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Measure how far elements moved, in the whole weight or a part of it.
+
+        Returns:
+            The reference's elements as the decay left them and the suspect's, infinities as zeros;
+            and how far each moved, 0 where it did not; float64 of the shape of both.
+        """
+        x, y = reference.astype(np.float64), suspect.astype(np.float64)
+        # Whatever decayed by the common factor alone has not moved.
+        if self.decay != 1:
+            x *= self.decay
+        gap = measure_gaps(x, y)
+        x, y = (z if np.isfinite(z).all() else np.where(np.isfinite(z), z, 0.0) for z in (x, y))
+        size = np.abs(x)
+        # What is computed of two scalars is a number, and no array.
+        room = np.asarray(np.maximum(size, np.abs(y)))
+        room *= 8 * self.eps
+        np.maximum(room, self.least, out=room)
+        if self.lag:
+            room += self.lag * size
+        gap[gap <= room] = 0.0
+        return x, y, gap
+
+    @property
+    def has_decayed(self) -> bool:
+        """Whether most elements were multiplied by one factor."""
+        return abs(1 - self.decay) > 8 * self.eps
 
 
 @dataclass(frozen=True)
@@ -37,7 +100,6 @@ class Moves:
         suspect: float64, the suspect's weight; infinities are zeros.
         gap: float64, the difference of each element, 0 where rounding explains it.
         different: bool, whether each element is another number at all.
-        has_decayed: Whether most elements were multiplied by one factor.
         eps: The step from one to the next number of the suspect's type.
     """
 
@@ -45,32 +107,18 @@ class Moves:
     suspect: np.ndarray
     gap: np.ndarray
     different: np.ndarray
-    has_decayed: bool
     eps: float
 
     @classmethod
     def between(cls, reference: np.ndarray, suspect: np.ndarray, least: float) -> Moves:
-        """Measure the moves between two weights of one shape.
-
-        Args:
-            reference, suspect: the weight in both models, the units in place.
-            least: differences count as none that are smaller than this times the weight's largest
-                element.
-        """
-        eps = machine_epsilon(suspect.dtype if is_float_array(suspect) else np.dtype(np.float32))
-        x, y = reference.astype(np.float64), suspect.astype(np.float64)
-        different = np.asarray(x != y)
-        decay, lag = _measure_decay(x, y, eps)
-        # Whatever decayed by the common factor alone has not moved.
-        x = x * decay
-        # The difference of two scalars is a number, and no array.
-        gap = np.asarray(measure_gaps(x, y))
-        x, y = (np.where(np.isfinite(z), z, 0.0) for z in (x, y))
-        room = np.maximum(
-            8 * eps * np.maximum(np.abs(x), np.abs(y)), least * np.abs(x).max(initial=0)
+        """Measure the moves between two weights of one shape; see `Threshold.between`."""
+        threshold = Threshold.between(reference, suspect, least)
+        moves = threshold.measure_moves(reference, suspect)
+        return cls(
+            *moves,
+            np.asarray(reference.astype(np.float64) != suspect.astype(np.float64)),
+            threshold.eps,
         )
-        gap[gap <= room + lag * np.abs(x)] = 0.0
-        return cls(x, y, gap, different, abs(1 - decay) > 8 * eps, eps)
 
     @property
     def scale(self) -> float:
@@ -96,7 +144,17 @@ def measure_gaps(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
     Their difference is NaN. Other infinite differences become large ones whose squares are finite.
     """
-    return np.nan_to_num(np.abs(y - x), nan=0.0, posinf=MAX_SCORE)
+    gap = np.asarray(np.abs(y - x))
+    if np.isfinite(gap).all():
+        return gap
+    return np.nan_to_num(gap, nan=0.0, posinf=MAX_SCORE)
+
+
+def take_sample(reference: np.ndarray, suspect: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return some elements of two weights of one shape, from the same places all over them."""
+    # An odd step comes to all columns of a table of 2^n columns, an even one to half at most.
+    thin = slice(None, None, max(reference.size // SAMPLED_ELEMENTS, 1) | 1)
+    return reference.reshape(-1)[thin], suspect.reshape(-1)[thin]
 
 
 def has_meaningful_numbers(array: np.ndarray) -> bool:
@@ -107,19 +165,25 @@ def has_meaningful_numbers(array: np.ndarray) -> bool:
     return is_float_array(array) or (array.dtype.kind in "iu" and array.dtype.itemsize == 1)
 
 
+def _find_largest(array: np.ndarray) -> float:
+    """Return the largest finite magnitude in a weight."""
+    blocks = (
+        np.abs(array[b].astype(np.float64)) for b in split_blocks(array.shape, BLOCK_ELEMENTS)
+    )
+    return max((float(z.max(where=np.isfinite(z), initial=0)) for z in blocks), default=0.0)
+
+
 def _measure_decay(x: np.ndarray, y: np.ndarray, eps: float) -> tuple[float, float]:
     """Measure the factor that most elements have in common, and how far others may lag behind.
 
     Args:
-        x, y: float64, the weight in both models.
+        x, y: some elements of the weight in both models.
         eps: the step from one to the next number of their type.
 
     Returns:
         The factor, 1 where there is none, and the share of its own size that an element may lag.
     """
-    # An odd step comes to all columns of a table of 2^n columns, an even one to half at most.
-    thin = slice(None, None, max(x.size // SAMPLED_ELEMENTS, 1) | 1)
-    a, b = x.ravel()[thin], y.ravel()[thin]
+    a, b = x.astype(np.float64), y.astype(np.float64)
     # what became zero was pruned: it says nothing of the factor of the rest
     told = np.isfinite(a) & np.isfinite(b) & (a != 0) & (b != 0)
     if told.sum() < MIN_ROW_ELEMENTS:

@@ -37,12 +37,16 @@ def count_most_tampered(count: int) -> int:
 
 
 def have_mostly_stayed(gaps: np.ndarray) -> bool:
-    """Return whether all but a few gaps are zero.
+    """Return whether all but a few gaps are zero."""
+    return are_few(int(np.count_nonzero(gaps)), gaps.size)
 
-    A few are at most a tenth, or one, and fewer than half: of one gap or two, one is not a few.
+
+def are_few(count: int, total: int) -> bool:
+    """Return whether a number is that of a few among all.
+
+    A few are at most a tenth, or one, and fewer than half: of one or two, one is not a few.
     """
-    moved = int(np.count_nonzero(gaps))
-    return moved <= count_most_tampered(gaps.size) and 2 * moved < gaps.size
+    return count <= count_most_tampered(total) and 2 * count < total
 
 
 def estimate_deviation(gaps: np.ndarray) -> float:

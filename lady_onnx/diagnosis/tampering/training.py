@@ -9,16 +9,10 @@ import numpy as np
 
 from ...groups.model import Group, Slot
 from ...groups.permutations import Arrays
-from ...groups.rows import take_rows
-from ...numerics import is_same
 from ..findings import MAX_CHANCE
-from .moves import MIN_ROW_ELEMENTS, Moves, has_meaningful_numbers
-from .outliers import (
-    MAX_TAIL_SAMPLES,
-    count_most_tampered,
-    have_mostly_stayed,
-    predict_limit,
-)
+from .moves import MIN_ROW_ELEMENTS
+from .outliers import count_most_tampered, have_mostly_stayed, predict_limit
+from .summaries import MoveSummary
 
 SlotsByWeight = Mapping[str, list[tuple[Group, Slot]]]
 """By weight the slots in it, each with its group."""
@@ -41,40 +35,34 @@ class TrainingLaw:
 
     @classmethod
     def of(
-        cls, slots: SlotsByWeight, reference: Arrays, suspect: Arrays, least: float
+        cls,
+        slots: SlotsByWeight,
+        reference: Arrays,
+        suspect: Arrays,
+        summaries: Mapping[str, MoveSummary],
     ) -> TrainingLaw:
         """Measure what a suspect shows of training.
 
         Args:
             slots: the slots in each weight.
             reference, suspect: the weights, the units in place.
-            least: differences count as none that are smaller than this times a weight's largest
-                element.
+            summaries: how the elements of those weights moved that differ.
         """
         is_trained, logs = False, [np.zeros(0)]
         few: dict[tuple[str, int], set[str]] = {}
-        for name in reference:
-            x, y = np.asarray(reference[name]), np.asarray(suspect[name])
-            if not (has_meaningful_numbers(x) and has_meaningful_numbers(y)) or is_same(x, y):
-                continue
-            moves = Moves.between(x, y, least)
-            own = slots.get(name, [])
+        for name, moves in summaries.items():
+            own, arrays = slots.get(name, []), (reference[name], suspect[name])
+            rows = [moves.find_moved_units(slot, *arrays) for _, slot in own]
             # A weight without units counts element by element.
-            rows = [np.asarray(take_rows(moves.gap, s).any(1)) for _, s in own] or [
-                moves.gap.ravel() > 0
-            ]
+            counts = [(int(r.sum()), r.size) for r in rows] or [(moves.moved, moves.size)]
             # A few rows that moved as a whole touch all columns, so every axis has to show it.
-            is_bulk = moves.scale > 0 and all(
-                moved.sum() > count_most_tampered(moved.size) for moved in rows
-            )
-            is_trained |= is_bulk or moves.has_decayed
-            for (group, _), moved in zip(own, rows, strict=False):
+            is_bulk = moves.scale > 0 and all(n > count_most_tampered(total) for n, total in counts)
+            is_trained |= is_bulk or moves.threshold.has_decayed
+            for (group, _), moved in zip(own, rows, strict=True):
                 for unit in np.flatnonzero(moved).tolist() if have_mostly_stayed(moved) else ():
                     few.setdefault((group.id, unit), set()).add(name)
             if is_bulk:
-                # The many elements of one weight must not outweigh those of the others.
-                gaps = moves.gap[moves.gap > 0]
-                logs.append(np.log(gaps[:: gaps.size // MAX_TAIL_SAMPLES + 1] / moves.scale))
+                logs.append(np.log(moves.sample / moves.scale))
         return cls(is_trained, np.concatenate(logs), few)
 
     def has_support(self, units: Iterable[tuple[str, int]], name: str) -> bool:

@@ -16,15 +16,12 @@ Sides = tuple[np.ndarray, np.ndarray, Mapping[int, np.ndarray]]
 """A weight of the reference, that of the suspect, and its order: what `compare_ordered` takes."""
 
 
-def compare_all(
-    names: Sequence[str], take: Callable[[str], Sides], threads: int | None
-) -> tuple[bool, str | None]:
+def compare_all(names: Sequence[str], take: Callable[[str], Sides]) -> tuple[bool, str | None]:
     """Compare all weights of two models, each in an order.
 
     Args:
         names: the weights.
         take: returns what is compared for a name. It is called when its turn comes.
-        threads: how many weights are compared at a time.
 
     Returns:
         Whether all are equal, bit for bit; and the first one of the reference that holds a NaN,
@@ -41,7 +38,7 @@ def compare_all(
             has_failed = True
         return is_odd
 
-    odd = map_in_threads(compare, names, threads)
+    odd = map_in_threads(compare, names)
     if has_failed:
         return False, None
     return True, next((name for name, is_odd in zip(names, odd, strict=True) if is_odd), None)

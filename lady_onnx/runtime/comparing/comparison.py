@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 TELLING_PER_SAMPLE, EXTRA_TELLING = 2, 5
 """Samples made to tell for every random one, and beyond that: 17 in all for 4 random ones."""
+REPEATED_RUNS = 4
+"""Runs that tell whether a model repeats its outputs. A kernel that reads memory that nothing wrote
+answers differently after two or three.
+"""
 PERTURBED_COPIES = 3
 """Copies of a model with moved weights.
 
@@ -142,6 +146,12 @@ class SessionPair:
         order = range(len(self.first.get_outputs()))
         return self._loop.run(session, self.graphs[0], inputs, same, order)
 
+    def repeat_first(self, inputs: Mapping[str, np.ndarray]) -> list[Outputs | None]:
+        """Run the first model again, in its session and in a new one, which has other memory."""
+        answers = [self.run_first(inputs) for _ in range(REPEATED_RUNS)]
+        new = open_session(self.graphs[0], self.provider, self._custom_ops)
+        return [*answers, self._run_session_or_none(new, inputs)]
+
     def run_perturbed(self, inputs: Mapping[str, np.ndarray], step: float) -> list[Outputs | None]:
         """Run copies of the first model with all weights moved by a random relative step.
 
@@ -152,13 +162,16 @@ class SessionPair:
         """
         if self._perturbed is None:
             self._perturbed = self._open_perturbed(step)
-        answers: list[Outputs | None] = []
-        for session in self._perturbed:
-            try:
-                answers.append(self._run_first_session(session, inputs))
-            except LadyError:
-                answers.append(None)
-        return answers
+        return [self._run_session_or_none(session, inputs) for session in self._perturbed]
+
+    def _run_session_or_none(
+        self, session: InferenceSession, inputs: Mapping[str, np.ndarray]
+    ) -> Outputs | None:
+        """Return the answers of a session of the first model, None where it does not run."""
+        try:
+            return self._run_first_session(session, inputs)
+        except LadyError:
+            return None
 
     def _open_perturbed(self, step: float) -> list[InferenceSession]:
         """Open sessions of copies of the first model with moved weights."""
