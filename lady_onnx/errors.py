@@ -112,6 +112,12 @@ def check_whole_number(name: str, value: object, minimum: int = 0) -> None:
         raise LadyError(f"{name} is a whole number from {minimum} on, not {value!r}")
 
 
+def check_threads(count: int | None) -> None:
+    """Check a number of threads, which may be left open; raises `LadyError` for a wrong one."""
+    if count is not None:
+        check_whole_number("threads", count, 1)
+
+
 def check_choice(name: str, value: object, known: Collection[str]) -> None:
     """Raise LadyError unless an argument is one of some known words.
 

@@ -18,13 +18,13 @@ import ml_dtypes
 import numpy as np
 import scipy
 
-from .errors import check_whole_number
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 MIN_DIVISOR = 1e-30
 """Stands for zero where a fraction is divided by it."""
+BLOCK_ELEMENTS = 1 << 16
+"""So many elements are worked on at once: they stay in the processor's cache."""
 CHUNK_ELEMENTS = 1 << 22
 """The number of elements that are converted at once."""
 
@@ -96,12 +96,7 @@ def limit_threads(count: int | None) -> Iterator[None]:
 
     Args:
         count: how many; None: as many as outside, by default one a processor.
-
-    Raises:
-        LadyError: the count is no whole number above zero.
     """
-    if count is not None:
-        check_whole_number("threads", count, 1)
     token = _thread_count.set(count or _thread_count.get())
     try:
         yield
@@ -130,7 +125,7 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
         return list(pool.map(lambda context, item: context.run(function, item), contexts, items))
 
 
-def split_blocks(shape: Sequence[int], count: int) -> Iterator[tuple[slice, ...]]:
+def split_blocks(shape: Sequence[int], count: int = BLOCK_ELEMENTS) -> Iterator[tuple[slice, ...]]:
     """Yield indices of the blocks of an array, which cover it in the order of its elements.
 
     Args:

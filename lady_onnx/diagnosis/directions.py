@@ -14,11 +14,11 @@ import numpy as np
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Permutations
-from ..groups.rows import take_rows
+from ..groups.rows import NO_THINNING, Thin, take_rows
 from ..groups.scaling import Scaling
 from ..matching.evidence.noise import Scales
 from ..matching.evidence.scores import join_rows
-from ..matching.strategies import NO_THINNING, ScoredPairs, Thin, score_likelihoods
+from ..matching.strategies import ScoredPairs, score_likelihoods
 from ..numerics import as_finite
 from .factor_measuring import AGREEMENT_TOLERANCE, FAINT_ROW_SHARE, MIN_AGREEING_ELEMENTS
 

@@ -7,13 +7,15 @@ the business of `factor_fitting`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from ..groups.model import Slot
+from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
-from ..groups.rows import take_rows
+from ..groups.rows import multiply_lines, take_rows
 from ..groups.scaling import Scaling
-from ..numerics import machine_epsilon
+from ..numerics import machine_epsilon, map_in_threads, split_blocks
 
 SAMPLED_ROW_ELEMENTS = 400
 """Of rows of more elements about this many tell the factor."""
@@ -23,6 +25,8 @@ ROUNDING_DEVIATION = 0.25
 """The mean change of an element by rounding, in steps of its type: up to half a step, uniformly."""
 MIN_AGREEING_ELEMENTS = 8
 """If all of so many elements agree on a factor, the row was multiplied by it, however faint."""
+MAX_FACTOR_DEVIATIONS = 5.5
+"""Noise makes one of some ten million lines seem multiplied by more than so many deviations."""
 AGREEMENT_TOLERANCE = 1e-4
 """Elements agree that differ by less than this share on average."""
 
@@ -84,6 +88,47 @@ def measure_factors(
         error,
         np.where(is_rounded, ROUNDING_DEVIATION * steps / np.sqrt(count) * np.abs(ratio), 0.0),
     )
+
+
+def are_in_proportion(groups: Sequence[Group], reference: Arrays, suspect: Arrays) -> bool:
+    """Tell whether noise alone is seen between weights, and no factor of any unit.
+
+    The factor of every line along an axis is that of least squares, and its error follows from what
+    it leaves. Lines of few elements say nothing.
+
+    Args:
+        groups: the groups.
+        reference, suspect: weights of the same names, the units in place.
+    """
+    axes: dict[str, set[int]] = {}
+    for slot in (s for g in groups for s in g.slots):
+        axes.setdefault(slot.initializer, set()).add(slot.axis)
+
+    def is_in_proportion(name: str) -> bool:
+        x, y = np.asarray(reference[name]), np.asarray(suspect[name])
+        return all(
+            _is_in_proportion(x, y, axis)
+            for axis in axes[name]
+            if x.size >= MIN_AGREEING_ELEMENTS * x.shape[axis]
+        )
+
+    return all(map_in_threads(is_in_proportion, list(axes)))
+
+
+def _is_in_proportion(x: np.ndarray, y: np.ndarray, axis: int) -> bool:
+    """Tell whether no line along an axis of a weight shows a factor other than one."""
+    sums = np.zeros((3, x.shape[axis]))
+    for block in split_blocks(x.shape):
+        a, b = (np.asarray(z[block]).astype(np.float64) for z in (x, y))
+        b -= a
+        pairs = (a, a), (a, b), (b, b)
+        sums[:, block[axis]] += [multiply_lines(*pair, axis) for pair in pairs]
+    own, shared, apart = sums
+    # The factor is 1 + shared / own, and the square of its error what is left of `apart` over
+    # `own` and the number of elements.
+    many = x.size // x.shape[axis] - 1
+    seen = shared**2 * many > MAX_FACTOR_DEVIATIONS**2 * (apart * own - shared**2)
+    return bool(np.isfinite(sums).all()) and not seen.any()
 
 
 def _measure_lone_errors(x: np.ndarray, y: np.ndarray, applied: np.ndarray) -> np.ndarray:

@@ -7,15 +7,24 @@ copy that has one in the place of the other computes the same. The module looks 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
 
-from ..groups.model import Group
+from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
-from ..groups.rows import take_rows
+from ..groups.rows import (
+    NO_THINNING,
+    Thin,
+    count_row_elements,
+    multiply_lines,
+    split_slot,
+    take_elements,
+    thin_slot,
+)
 from ..groups.scaling import Scaling
-from ..numerics import MIN_DIVISOR, as_finite
+from ..numerics import MIN_DIVISOR, as_finite, map_in_threads
 from .factor_fitting import fit_allowed_factors
 from .factor_measuring import measure_row_factors
 
@@ -27,6 +36,8 @@ ROWS_PER_BLOCK = 512
 """So many rows are compared with others at once."""
 ROUNDING = 1e-5
 """Squared distances of vectors of length one are off by less than this in single precision."""
+NULL_TOLERANCE = 1e-9
+"""Exponents that are smaller than this are zero."""
 DEAD_ROW_SHARE = 1e-3
 """A unit computes nothing, or is not read, if its rows are smaller than this share of the median.
 """
@@ -45,8 +56,9 @@ def find_interchangeable_units(
     Returns:
         By group id the sets of units, for groups that have any.
     """
-    found = {g.id: _find_sets(g.size, scalings[g.id], arrays) for g in groups if g.id in scalings}
-    return {name: sets for name, sets in found.items() if sets}
+    own = [g for g in groups if g.id in scalings]
+    found = map_in_threads(lambda g: _find_sets(g.size, scalings[g.id], arrays), own)
+    return {g.id: sets for g, sets in zip(own, found, strict=True) if sets}
 
 
 def _find_sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, ...], ...]:
@@ -55,31 +67,40 @@ def _find_sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, 
     # Where there are no slots to be faint in, all units would pass for faint.
     if own.all() or not own.any():
         return ()
-    rows = [
-        take_rows(as_finite(arrays[s.initializer]), s) + offset
-        for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
-    ]
-    faint = np.stack([_are_faint(r) for r in rows])
+    sizes = np.stack(
+        [
+            _measure_rows(np.asarray(arrays[s.initializer]), s, offset)
+            for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
+        ]
+    )
+    faint = sizes <= DEAD_ROW_SHARE * np.median(sizes, 1, keepdims=True)
     unread = faint[~own].all(0)
     zero = np.zeros(size, bool)
     for unit in np.flatnonzero(faint[own].any(0) & ~unread).tolist():
         zero[unit] = _is_silenced(scaling.scales, own, faint[:, unit])
-    near = _find_clones(rows, scaling) & ~np.logical_or.outer(unread | zero, unread | zero)
-    sets = [np.flatnonzero(unread), np.flatnonzero(zero)]
     waiting = ~(unread | zero)
-    for unit in np.flatnonzero(near.any(1)).tolist():
+    i, j = _find_clones(_Rows(scaling, arrays, sizes))
+    alive = waiting[i] & waiting[j]
+    i, j = i[alive], j[alive]
+    sets = [np.flatnonzero(unread), np.flatnonzero(zero)]
+    for unit in np.unique(i).tolist():
         if waiting[unit]:
             # All members are near to the first one, and so to each other, at twice the tolerance.
-            members = np.append(unit, np.flatnonzero(near[unit] & waiting))
+            near = j[i == unit]
+            members = np.append(unit, np.sort(near[waiting[near]]))
             waiting[members] = False
             sets.append(members)
     return tuple(sorted(tuple(s.tolist()) for s in sets if len(s) > 1))
 
 
-def _are_faint(rows: np.ndarray) -> np.ndarray:
-    """Return which units have all but nothing in a slot, bool [units]."""
-    sizes = np.linalg.norm(rows, axis=1)
-    return np.asarray(sizes <= DEAD_ROW_SHARE * np.median(sizes))
+def _measure_rows(array: np.ndarray, slot: Slot, offset: float) -> np.ndarray:
+    """Measure the lengths of the rows of units in a slot, float64 [units]."""
+    squares = np.zeros(len(slot.index))
+    for part in split_slot(array.shape, slot):
+        values = as_finite(part.take_elements(array)) + np.float32(offset)
+        lines = multiply_lines(values, values, slot.axis)
+        squares[part.units] += lines.reshape(-1, slot.index.shape[1]).sum(1)
+    return np.sqrt(squares)
 
 
 def _is_silenced(scales: np.ndarray, own: np.ndarray, faint: np.ndarray) -> bool:
@@ -95,86 +116,128 @@ def _is_silenced(scales: np.ndarray, own: np.ndarray, faint: np.ndarray) -> bool
         own: bool [slots]: which slots make the unit; the others read it.
         faint: bool [slots]: the slots in which the unit has all but nothing.
     """
-    if not len(scales):
+    # What leaves all other slots that make the unit as they are: the rest is asked of that alone,
+    # of which there is seldom more than one exponent. To load the solver takes half a second.
+    free = _find_null_space(scales[:, own & ~faint].T) @ scales
+    if not len(free):
         return False
-    kept = scales[:, own & ~faint].T
-    fewer = np.concatenate([-scales[:, own & faint].T, scales[:, ~own].T])
+    fewer = np.concatenate([-free[:, own & faint].T, free[:, ~own].T])
     limits = np.concatenate([np.zeros((own & faint).sum()), -np.ones((~own).sum())])
-    found = scipy.optimize.linprog(
-        np.zeros(len(scales)),
-        fewer,
-        limits,
-        kept if kept.size else None,
-        np.zeros(len(kept)) if kept.size else None,
-        (None, None),
-    )
+    if len(free) == 1:
+        # a large multiple of either sign meets all limits that any multiple meets
+        signs = np.sign(np.where(np.abs(fewer) > NULL_TOLERANCE, fewer, 0.0))
+        return any(bool((s * signs[:, 0] <= np.sign(limits)).all()) for s in (1.0, -1.0))
+    found = scipy.optimize.linprog(np.zeros(len(free)), fewer, limits, bounds=(None, None))
     return bool(found.success)
 
 
-def _find_clones(rows: Sequence[np.ndarray], scaling: Scaling) -> np.ndarray:
-    """Find pairs of units that are made alike, up to factors that their structure allows.
+def _find_null_space(rows: np.ndarray) -> np.ndarray:
+    """Return a basis of the vectors that all rows are orthogonal to, [vectors, columns]."""
+    _, sizes, basis = np.linalg.svd(rows, full_matrices=True)
+    return basis[int((sizes > NULL_TOLERANCE).sum()) :]
 
-    Args:
-        rows: for each slot the elements of every unit, float32 [units, elements].
-        scaling: the slots, and the factors that are allowed in them.
 
-    Returns:
-        bool [units, units], each pair once: the one with the smaller number first.
+@dataclass(frozen=True)
+class _Rows:
+    """The rows of the units of a group, slot by slot.
+
+    Attributes:
+        scaling: The slots, and the factors that are allowed in them.
+        arrays: The weights.
+        sizes: The lengths of the rows, float64 [slots, units].
     """
-    # Slots with the same exponents have one factor, which leaves the direction of a row that joins
-    # them as it is.
-    kinds: dict[bytes, list[int]] = {}
-    for k in np.flatnonzero(scaling.incoming).tolist():
-        key = scaling.scales[:, k].tobytes() + scaling.signs[:, k].tobytes()
-        kinds.setdefault(key, []).append(k)
-    pairs: tuple[np.ndarray, np.ndarray] | None = None
-    for places in kinds.values():
-        x = np.concatenate([rows[k] for k in places], 1)
-        unit = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), MIN_DIVISOR)
-        has_signs = bool(scaling.signs[:, places[0]].any())
-        i, j = _list_candidates(unit, has_signs) if pairs is None else pairs
-        # Two vectors of length one at a distance d have the cosine 1 - d^2 / 2.
-        cosine = np.einsum("ij,ij->i", unit[i], unit[j])
-        kept = (np.abs(cosine) if has_signs else cosine) >= 1 - CLONE_TOLERANCE**2 / 2
-        pairs = i[kept], j[kept]
-    near = np.zeros((len(rows[0]), len(rows[0])), bool)
-    assert pairs is not None
-    near[pairs] = True
-    i, j = pairs
-    if not i.size:
-        return near
-    # Readers of clones may differ: their ratios stay unknown.
-    ratio = np.full((len(rows), i.size), np.nan)
-    for k in np.flatnonzero(scaling.incoming).tolist():
-        ratio[k] = measure_row_factors(rows[k][i], rows[k][j])[0]
-    error = np.nan_to_num(CLONE_TOLERANCE * np.abs(ratio))
-    allowed = fit_allowed_factors(scaling, ratio, error, robust=False)
-    near[i, j] = (np.isnan(ratio) | (np.abs(ratio / allowed - 1) <= CLONE_TOLERANCE)).all(0)
-    return near
+
+    scaling: Scaling
+    arrays: Arrays
+    sizes: np.ndarray
+
+    def take(
+        self, number: int, units: np.ndarray | slice = slice(None), thin: Thin = NO_THINNING
+    ) -> np.ndarray:
+        """Return the rows of units in a slot, or some of their elements, float32."""
+        slot, offset = self.scaling.slots[number], self.scaling.offsets[number]
+        slot = replace(slot, index=slot.index[units])
+        values = take_elements(np.asarray(self.arrays[slot.initializer]), slot, {}, thin)
+        rows = np.moveaxis(values, slot.axis, 0).reshape(len(slot.index), -1)
+        return as_finite(rows) + np.float32(offset)
+
+    def list_kinds(self) -> list[list[int]]:
+        """List the slots that make the units, those of the same exponents together.
+
+        They have one factor, which leaves the direction of a row that joins them as it is.
+        """
+        kinds: dict[bytes, list[int]] = {}
+        for k in np.flatnonzero(self.scaling.incoming).tolist():
+            key = self.scaling.scales[:, k].tobytes() + self.scaling.signs[:, k].tobytes()
+            kinds.setdefault(key, []).append(k)
+        return list(kinds.values())
+
+    def measure(self, slots: Sequence[int]) -> np.ndarray:
+        """Return the lengths of the rows that join some slots, float64 [units], above zero."""
+        return np.maximum(np.sqrt(np.square(self.sizes[slots]).sum(0)), MIN_DIVISOR)
 
 
-def _list_candidates(unit: np.ndarray, has_signs: bool) -> tuple[np.ndarray, np.ndarray]:
-    """List the pairs of vectors that some of their elements do not tell apart.
-
-    The distance over some elements is no larger than that over all.
-
-    Args:
-        unit: float [units, elements]: vectors of length one.
-        has_signs: whether a vector and its opposite are alike.
+def _find_clones(rows: _Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Find pairs of units that are made alike, up to factors that their structure allows.
 
     Returns:
         The numbers of both, the smaller one first, int64 [pairs] each.
     """
-    step = max(unit.shape[1] // max(MIN_SAMPLED_ELEMENTS, unit.shape[1] // SAMPLED_SHARE), 1)
-    some = np.ascontiguousarray(unit[:, ::step])
+    scaling, kinds = rows.scaling, rows.list_kinds()
+    i, j = _list_candidates(rows, kinds[0])
+    for places in kinds:
+        if not i.size:
+            return i, j
+        size, cosine = rows.measure(places), np.zeros(i.size)
+        for k in places:
+            cosine += np.einsum("ij,ij->i", rows.take(k, i), rows.take(k, j), dtype=np.float64)
+        cosine /= size[i] * size[j]
+        cosine = np.abs(cosine) if scaling.signs[:, places[0]].any() else cosine
+        # Two vectors of length one at a distance d have the cosine 1 - d^2 / 2.
+        kept = cosine >= 1 - CLONE_TOLERANCE**2 / 2
+        i, j = i[kept], j[kept]
+    if not i.size:
+        return i, j
+    # Readers of clones may differ: their ratios stay unknown.
+    ratio = np.full((len(scaling.slots), i.size), np.nan)
+    for k in np.flatnonzero(scaling.incoming).tolist():
+        x, y = (rows.take(k, units).astype(np.float64) for units in (i, j))
+        ratio[k] = measure_row_factors(x, y)[0]
+    error = np.nan_to_num(CLONE_TOLERANCE * np.abs(ratio))
+    allowed = fit_allowed_factors(scaling, ratio, error, robust=False)
+    near = (np.isnan(ratio) | (np.abs(ratio / allowed - 1) <= CLONE_TOLERANCE)).all(0)
+    return i[near], j[near]
+
+
+def _list_candidates(rows: _Rows, places: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """List the pairs of units that some elements of their rows do not tell apart.
+
+    The distance over some elements is no larger than that over all.
+
+    Args:
+        rows: the rows.
+        places: slots of the same exponents, whose rows are joined.
+
+    Returns:
+        The numbers of both, the smaller one first, int64 [pairs] each.
+    """
+    slots = [rows.scaling.slots[k] for k in places]
+    shapes = [np.shape(rows.arrays[s.initializer]) for s in slots]
+    total = sum(count_row_elements(z, s) for z, s in zip(shapes, slots, strict=True))
+    step = max(total // max(MIN_SAMPLED_ELEMENTS, total // SAMPLED_SHARE), 1)
+    thins = (thin_slot(z, s, step) for z, s in zip(shapes, slots, strict=True))
+    some = np.concatenate([rows.take(k, thin=t) for k, t in zip(places, thins, strict=True)], 1)
+    some /= rows.measure(places)[:, None].astype(np.float32)
+    has_signs = bool(rows.scaling.signs[:, places[0]].any())
     squares = np.einsum("ij,ij->i", some, some)
+    # rounding of single precision must hide no pair
+    room = (CLONE_TOLERANCE**2 + ROUNDING - squares) / 2
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for start in range(0, len(some), ROWS_PER_BLOCK):
         dot = some[start : start + ROWS_PER_BLOCK] @ some[start:].T
-        dot = np.abs(dot) if has_signs else dot
-        apart = squares[start : start + ROWS_PER_BLOCK, None] + squares[start:] - 2 * dot
-        # rounding of single precision must hide no pair
-        i, j = np.nonzero(np.triu(apart <= CLONE_TOLERANCE**2 + ROUNDING, 1))
-        found.append((i + start, j + start))
+        dot = np.abs(dot, out=dot) if has_signs else dot
+        i, j = np.nonzero(dot >= squares[start : start + ROWS_PER_BLOCK, None] / 2 - room[start:])
+        later = i < j
+        found.append((i[later] + start, j[later] + start))
     i, j = (np.concatenate(z) for z in zip(*found, strict=True))
     return i, j

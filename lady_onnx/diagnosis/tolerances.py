@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..numerics import SHORT_TYPE_EPSILON, is_float_array, is_same, machine_epsilon
+from ..numerics import SHORT_TYPE_EPSILON, is_float_array, is_same, machine_epsilon, split_blocks
 
 FACTOR_STEPS = 2.0
 """The error of a unit's factor, in steps of the weight's type.
@@ -161,7 +161,8 @@ def measure_difference(a: np.ndarray, b: np.ndarray) -> float:
         return 0.0
     if a.dtype == object or a.dtype.kind in "SUb":
         return float((a != b).any())
-    return float(np.nan_to_num(measure_gaps(a, b)).max())
+    gaps = (measure_gaps(np.asarray(a[k]), np.asarray(b[k])) for k in split_blocks(a.shape))
+    return max(float(np.nan_to_num(gap).max(initial=0)) for gap in gaps)
 
 
 def is_kept(reference: np.ndarray, kept: np.ndarray) -> bool:

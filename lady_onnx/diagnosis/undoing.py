@@ -16,11 +16,11 @@ from ..groups.permutations import Arrays, permute_arrays
 from ..groups.scaling import Scaling
 from ..matching.matches import Match
 from ..matching.search import MIN_MEAN_CERTAINTY
-from ..numerics import is_float_array
+from ..numerics import is_float_array, map_in_threads
 from ..reporting import Progress
 from .factor_choice import EQUAL_FACTOR_TOLERANCE, choose_factors
 from .factor_fitting import Factors, fit_allowed_factors
-from .factor_measuring import measure_factors
+from .factor_measuring import are_in_proportion, measure_factors
 from .factor_rounding import apply_factors, count_roundings, refine_rounded_factors
 from .findings import Finding
 from .undone import Undone
@@ -53,6 +53,7 @@ def undo_rescaling(
     reference: Arrays,
     suspect: Arrays,
     matches: Sequence[Match],
+    moved: Arrays,
     progress: Progress | None = None,
 ) -> Undone | None:
     """Take the factors out of a suspect that its structure lets pass.
@@ -62,15 +63,13 @@ def undo_rescaling(
         scalings: by group id the factors that its units may have.
         reference, suspect: the weights by the same names.
         matches: where the units are if none was multiplied.
+        moved: the weights of the suspect of which units were moved, in their places by that.
         progress: called with how many of how many groups are done.
 
     Returns:
         The suspect without factors, or None if there are none.
     """
-    aligned = {
-        **suspect,
-        **permute_arrays(suspect, groups, {m.group: m.permutation for m in matches}),
-    }
+    aligned = {**suspect, **moved}
     names = {s.initializer for g in groups for s in g.slots}
     free = {g: s for g, s in scalings.items() if s.free and _are_weights_floating(s, suspect)}
     if not _may_be_multiplied(groups, free, names, reference, aligned, matches):
@@ -216,7 +215,12 @@ def _show_factors(
 
     Where differences do not grow with weights, no factors hide each other.
     """
-    found = [measure_factors(s, reference, suspect) for s in scalings.values()]
+    # What follows takes longer than all the matching, and noise that was added hides most factors.
+    if is_noisy and are_in_proportion(groups, reference, suspect):
+        return False
+    found = map_in_threads(
+        lambda s: measure_factors(s, reference, suspect), list(scalings.values())
+    )
     every = np.concatenate([r[np.isfinite(r)] for r, _ in found])
     if every.size and float(np.median(every)) < MIN_PLACED_FACTOR:
         return True

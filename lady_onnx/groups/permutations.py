@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from ..numerics import map_in_threads
 from .model import Group, Slot
 
 Arrays = Mapping[str, np.ndarray]
@@ -30,9 +31,10 @@ def permute_arrays(
         groups: the groups, inner ones first.
         permutations: the permutations; a group without one keeps its order.
     """
-    changed: dict[str, np.ndarray] = {}
-    for name, moved in list_moved_slots(groups, permutations).items():
-        array = np.asarray(arrays[name])
+    slots = list_moved_slots(groups, permutations)
+
+    def permute(name: str) -> np.ndarray:
+        moved, array = slots[name], np.asarray(arrays[name])
         orders = compose_axes(moved, array.shape)
         if orders is None:
             # copied once, and then changed in place by every group that touches it
@@ -43,8 +45,10 @@ def permute_arrays(
             # however many groups lie along an axis, its elements move once
             for axis, order in orders.items():
                 array = array.take(order, axis)
-        changed[name] = array
-    return changed
+        return array
+
+    names = list(slots)
+    return dict(zip(names, map_in_threads(permute, names), strict=True))
 
 
 def list_moved_slots(

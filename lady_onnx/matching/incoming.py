@@ -16,6 +16,7 @@ import numpy as np
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Permutations
+from ..groups.rows import NO_THINNING, Thin
 from ..groups.scaling import Scaling
 from ..numerics import as_finite
 from ..reporting import Progress
@@ -24,7 +25,7 @@ from .evidence.noise import Scales
 from .evidence.probabilities import balance_odds
 from .evidence.scores import compute_cosines
 from .matches import Match
-from .strategies import NO_THINNING, MatchedRows, ScoredPairs, Thin, sort_rows
+from .strategies import MatchedRows, ScoredPairs, sort_rows
 
 LOG_ODDS_PER_COSINE = 100.0
 """Cosines times this are taken for log-odds, where certainties are asked for.

@@ -11,15 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Permutations
-from ..groups.rows import take_rows
-from ..numerics import MIN_DIVISOR, as_finite, is_same
+from ..groups.rows import NO_THINNING, Thin, take_elements, take_rows
+from ..numerics import MIN_DIVISOR, as_finite, is_same, map_in_threads
 from .evidence.copies import Calibration, estimate_copies
 from .evidence.noise import MIN_RELATIVE_NOISE, Noise, Scales
 from .evidence.probabilities import compute_certainties, find_runners_up
@@ -32,11 +31,6 @@ Prior = Callable[[Group, np.ndarray, Permutations], np.ndarray]
 It may change the table that it is given. The third argument is the permutations found so far, by
 group id.
 """
-
-
-Thin = Mapping[int, slice]
-"""By axis the positions that are taken of a weight, where some of its elements say enough."""
-NO_THINNING: Thin = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -148,14 +142,26 @@ def weigh_rows(
             `slot.within`: the same positions in the order of another group.
         thin: by other axes the positions that are taken; all by default.
     """
-    restricted = {**dict(slot.within), **(taken or {})}
-    # What is not taken need not be weighed: a head is a small part of its weight.
-    values = np.asarray(arrays[slot.initializer])
-    values = values[tuple(thin.get(a, slice(None)) for a in range(values.ndim))]
-    for axis, positions in {**restricted, slot.axis: slot.index.ravel()}.items():
-        values = values.take(positions, axis)
-    values = strategy.weigh_values(values, slot.initializer, {slot.axis, *restricted}, thin)
+    values = weigh_elements(strategy, arrays, slot, taken, thin)
     return np.moveaxis(values, slot.axis, 0).reshape(len(slot.index), -1)
+
+
+def weigh_elements(
+    strategy: EvidenceStrategy,
+    arrays: Arrays,
+    slot: Slot,
+    taken: Mapping[int, np.ndarray] | None = None,
+    thin: Thin = NO_THINNING,
+) -> np.ndarray:
+    """Return the weighed elements in a slot, float32, of the weight's axes.
+
+    Along the slot's axis lie the positions of unit 0, then those of unit 1, and so on. The
+    arguments are those of `weigh_rows`.
+    """
+    # What is not taken need not be weighed: a head is a small part of its weight.
+    values = take_elements(np.asarray(arrays[slot.initializer]), slot, taken or {}, thin)
+    restricted = {slot.axis, *dict(slot.within), *(taken or {})}
+    return strategy.weigh_values(values, slot.initializer, restricted, thin)
 
 
 def sort_rows(scales: Scales, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
@@ -279,15 +285,16 @@ class LikelihoodStrategy:
         Returns:
             The strategy with this noise, and the log-likelihood of the suspect's weights.
         """
-        noise = dict(self.noise)
-        for name, array in reference.items():
-            spread = self.scales.measure(name)[1]
+
+        def estimate(name: str) -> Noise:
+            ours, theirs, spread = reference[name], current[name], self.scales.measure(name)[1]
             # Equal weights have the least noise at every position, and need not be measured.
-            if is_same(array, current[name]):
-                noise[name] = Noise(spread * MIN_RELATIVE_NOISE)
-            else:
-                axes = layout.list_axes(name)
-                noise[name] = Noise.between(array, current[name], spread, axes)
+            if is_same(ours, theirs):
+                return Noise(spread * MIN_RELATIVE_NOISE)
+            return Noise.between(ours, theirs, spread, layout.list_axes(name))
+
+        names = list(reference)
+        noise = {**self.noise, **dict(zip(names, map_in_threads(estimate, names), strict=True))}
         # In units of the deviation that they have, squared differences sum up to a constant. The
         # logarithms of the deviations are what is left of the log-likelihood of normal noise.
         likelihood = -sum(

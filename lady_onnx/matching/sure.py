@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,20 +10,29 @@ import numpy as np
 
 from ..groups.model import Slot
 from ..groups.permutations import Arrays
-from ..numerics import MIN_DIVISOR
+from ..groups.rows import (
+    SlotPart,
+    count_row_elements,
+    multiply_lines,
+    split_slot,
+    thin_slot,
+)
+from ..numerics import MIN_DIVISOR, map_in_threads
 from .evidence.nearest import Nearest, find_nearest
 from .evidence.scores import join_rows
 from .matches import Match
-from .strategies import Comparison, MatchedRows, Thin, weigh_rows
+from .strategies import Comparison, MatchedRows, weigh_elements, weigh_rows
 
-MIN_SAMPLED_ELEMENTS, SAMPLED_SHARE = 256, 16
-"""At first so many elements of a row are compared, or one in so many of them."""
+FIRST_SAMPLED_ELEMENTS = 128
+"""So many elements of a row are compared at first; they tell how many are needed."""
+SAMPLING_ROOM = 1.25
+"""So many times more elements are compared than those that the first ones say are needed."""
+MAX_SAMPLED_SHARE = 0.25
+"""If a larger share of all elements is needed, the likelihoods of all pairs cost no more."""
 SURE_MARGIN_NATS = 30.0
 """A match is sure if any other is less likely by more than this, as a difference of logarithms."""
 ROUNDING = 1e-5
 """By at most this share of the squares of rows their log-likelihoods are rounded."""
-BLOCK_ELEMENTS = 1 << 22
-"""About so many elements of rows are held at once."""
 
 
 def match_surely(
@@ -44,19 +52,10 @@ def match_surely(
     Returns:
         The matches; None where they are not that sure.
     """
-    total = sum(_count_row_elements(comparison.reference, s) for s in slots)
     if not comparison.strategy.adds_up or size < 2:
         return None
-    step = max(total // max(MIN_SAMPLED_ELEMENTS, total // SAMPLED_SHARE), 1)
-    sides = (
-        [
-            weigh_rows(comparison.strategy, a, s, thin=_thin_slot(a[s.initializer].shape, s, step))
-            for s in slots
-        ]
-        for a in (comparison.reference, comparison.current)
-    )
-    nearest = find_nearest(*(join_rows(rows, size) for rows in sides))
-    if np.unique(nearest.first).size < size:
+    nearest = _find_nearest_units(comparison, slots, size)
+    if nearest is None or np.unique(nearest.first).size < size:
         return None
     own, found, apart, others = _multiply_rows(comparison, slots, nearest)
     # Differences of large numbers are rounded. And NaN is not sure of anything.
@@ -73,59 +72,77 @@ def match_surely(
     return Match(name, nearest.first, similarity, (apart[1] - apart[0]) / 2, certainty)
 
 
-def _count_row_elements(arrays: Arrays, slot: Slot) -> int:
-    """Count the elements of a unit in a slot."""
-    shape, within = arrays[slot.initializer].shape, dict(slot.within)
-    sizes = (len(within[a]) if a in within else n for a, n in enumerate(shape) if a != slot.axis)
-    return slot.index.shape[1] * math.prod(sizes)
-
-
-def _thin_slot(shape: tuple[int, ...], slot: Slot, step: int) -> Thin:
-    """Return every so many positions along the longest axis of a weight that is free for that."""
-    free = [a for a in range(len(shape)) if a != slot.axis and a not in dict(slot.within)]
-    if not free:
-        return {}
-    longest = max(free, key=lambda a: shape[a])
-    return {longest: slice(None, None, min(step, max(shape[longest], 1)))}
+def _find_nearest_units(comparison: Comparison, slots: Sequence[Slot], size: int) -> Nearest | None:
+    """Find the nearest units by as few elements as tell them apart; None if it takes many."""
+    total = sum(count_row_elements(comparison.reference[s.initializer].shape, s) for s in slots)
+    most = max(int(MAX_SAMPLED_SHARE * total), FIRST_SAMPLED_ELEMENTS)
+    count = min(FIRST_SAMPLED_ELEMENTS, total)
+    while count <= most:
+        step = max(total // max(count, 1), 1)
+        sides = (
+            [
+                weigh_rows(
+                    comparison.strategy, a, s, thin=thin_slot(a[s.initializer].shape, s, step)
+                )
+                for s in slots
+            ]
+            for a in (comparison.reference, comparison.current)
+        )
+        x, y = (join_rows(rows, size) for rows in sides)
+        nearest = find_nearest(x, y)
+        # What some elements say of a unit's match all of them say many times over, and must not be
+        # more than what some say of the others.
+        apart = -float(np.median(nearest.best)) * total / x.shape[1]
+        other = -float(nearest.bounds.max()) / x.shape[1]
+        needed = SAMPLING_ROOM * (apart + SURE_MARGIN_NATS) / max(other, MIN_DIVISOR)
+        if not math.isfinite(needed):
+            return None
+        if needed <= x.shape[1] or x.shape[1] > total:
+            return nearest
+        # each turn takes twice as many at least, so that there are few
+        count = int(min(max(needed, 2 * count), most + 1))
+    return None
 
 
 def _multiply_rows(
     comparison: Comparison, slots: Sequence[Slot], nearest: Nearest
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Compare all elements of units with those of the two nearest rows, some units at a time.
+    """Compare all elements of units with those of the two nearest rows, part by part.
 
     Returns:
         The squares of the reference's rows and of their matches, float64 [2, units]; the products
         of both [units]; the squared distances to both nearest rows [2, units], and the products
         with the second [units]. A one stands at the end of every row.
     """
-    size = len(nearest.first)
-    own, apart = np.ones((2, size)), np.zeros((2, size))
-    found, others = np.ones(size), np.ones(size)
-    total = sum(_count_row_elements(comparison.reference, s) for s in slots)
-    many = max(BLOCK_ELEMENTS // max(total, 1), 1)
-    for start, slot in itertools.product(range(0, size, many), slots):
-        units = slice(start, start + many)
-
-        def take(arrays: Arrays, chosen: np.ndarray, slot: Slot = slot) -> np.ndarray:
-            part = replace(slot, index=slot.index[chosen])
-            return weigh_rows(comparison.strategy, arrays, part)
-
-        x = take(comparison.reference, np.arange(size)[units])
-        y = take(comparison.current, nearest.first[units])
-        own[0, units] += _multiply(x, x)
-        own[1, units] += _multiply(y, y)
-        found[units] += _multiply(x, y)
-        y -= x
-        apart[0, units] += _multiply(y, y)
-        if comparison.judge is not None:
-            z = take(comparison.current, nearest.second[units])
-            others[units] += _multiply(x, z)
-            z -= x
-            apart[1, units] += _multiply(z, z)
-    return own, found, apart, others
+    parts = [p for s in slots for p in split_slot(comparison.reference[s.initializer].shape, s)]
+    sums = np.zeros((6, len(nearest.first)))
+    sums[[0, 1, 2, 5]] = 1
+    done = map_in_threads(lambda part: _multiply_part(comparison, part, nearest), parts)
+    for part, figures in zip(parts, done, strict=True):
+        sums[:, part.units] += figures
+    return sums[:2], sums[2], sums[3:5], sums[5]
 
 
-def _multiply(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the product of every row of `x` with that of `y`."""
-    return np.einsum("ij,ij->i", x, y)
+def _multiply_part(comparison: Comparison, part: SlotPart, nearest: Nearest) -> np.ndarray:
+    """Return the figures of `_multiply_rows` for a part, float64 [6, units]."""
+    slot, chosen = part.slot, nearest.first[part.units]
+
+    def take(arrays: Arrays, units: np.ndarray | slice) -> np.ndarray:
+        some = replace(slot, index=slot.index[units])
+        return weigh_elements(comparison.strategy, arrays, some, thin=part.thin)
+
+    def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return multiply_lines(a, b, slot.axis).reshape(len(chosen), -1).sum(1)
+
+    sums = np.zeros((6, len(chosen)))
+    x, y = take(comparison.reference, part.units), take(comparison.current, chosen)
+    sums[0], sums[1] = multiply(x, x), multiply(y, y)
+    if comparison.judge is not None:
+        sums[2] = multiply(x, y)
+        z = take(comparison.current, nearest.second[part.units])
+        sums[5] = multiply(x, z)
+        z -= x
+        sums[4] = multiply(z, z)
+    y -= x
+    sums[3] = multiply(y, y)
+    return sums

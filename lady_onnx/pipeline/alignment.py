@@ -22,7 +22,7 @@ from ..matching.incoming import IncomingMatcher, find_incoming_slots
 from ..matching.matcher import Matcher
 from ..matching.matches import Match
 from ..matching.unequal.surplus import Unequal, match_extended
-from ..numerics import hash_values, is_float_array
+from ..numerics import hash_values, is_float_array, map_in_threads
 from ..reporting import Progress
 from .options import Options
 from .pairing import Pairing
@@ -124,24 +124,11 @@ def explain_weights(
         The reference's weights with the alterations of the suspect, and by weight the steps of its
         alteration, for those that are known.
     """
-    done = {
-        name: explained
-        for name in reference
-        if (explained := _explain_weight(reference[name], suspect[name])) is not None
-    }
+    names = [name for name, array in reference.items() if is_float_array(array)]
+    found = map_in_threads(lambda name: explain_alterations(reference[name], suspect[name]), names)
+    done = {name: each for name, each in zip(names, found, strict=True) if each[1]}
     altered = {**reference, **{name: array for name, (array, _) in done.items()}}
     return altered, {name: how for name, (_, how) in done.items()}
-
-
-def _explain_weight(
-    reference: np.ndarray, suspect: np.ndarray
-) -> tuple[np.ndarray, tuple[Alteration, ...]] | None:
-    """Explain how a weight was altered, whatever its order; None where nothing explains it."""
-    # The hash does not depend on the order of the values: units that only moved alter nothing.
-    if not is_float_array(reference) or hash_values(reference) == hash_values(suspect):
-        return None
-    altered, how = explain_alterations(reference, suspect)
-    return (altered, how) if how else None
 
 
 def _align_and_unscale(
@@ -161,7 +148,13 @@ def _align_and_unscale(
     is_reordered = all(hash_values(reference[n]) == hash_values(suspect[n]) for n in touched)
     if not matcher.settled and not is_reordered:
         undone = undo_rescaling(
-            groups, pairing.scalings, reference, suspect, matcher.found(), progress
+            groups,
+            pairing.scalings,
+            reference,
+            suspect,
+            matcher.found(),
+            matcher.moved(),
+            progress,
         )
         if undone is not None:
             return undone

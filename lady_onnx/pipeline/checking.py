@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..equality.comparison import pair_graphs
-from ..errors import ArchitectureError, make_nan_error
+from ..errors import ArchitectureError, check_threads, make_nan_error
 from ..graph.loading import Model, load_pair
 from ..graph.model import Graph
 from ..matching.exact.comparison import compare_all
@@ -101,6 +101,7 @@ def check(
     Raises:
         LadyError: a model cannot be read or holds NaN.
     """
+    check_threads(threads)
     with limit_threads(threads):
         return _check(reference, suspect, custom_ops, states, progress)
 

@@ -27,7 +27,7 @@ from ..groups.model import Symmetry
 from ..groups.permutations import Arrays, permute_arrays
 from ..matching.matches import Match
 from ..matching.unequal.surplus import Unequal, write_matched
-from ..numerics import is_same
+from ..numerics import is_same, map_in_threads
 from ..pairing.forms import list_unshown
 from .alignment import Alignment
 from .options import Options
@@ -85,7 +85,7 @@ def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) ->
         matches=tuple(matches),
         certainty=_concatenate_or_one([m.certainty for m in matches]),
         similarity=_concatenate_or_one([m.similarity for m in matches]),
-        differences={n: measure_difference(reference[n], a) for n, a in changed.items()},
+        differences=_measure_differences(reference, changed),
         restored=restored,
         alterations=_list_alterations(pairing, alignment, result),
         interchangeable=find_interchangeable_units(groups, pairing.scalings, reference)
@@ -136,10 +136,19 @@ def _write_weights(pairing: Pairing, graph: Graph, arrays: Arrays) -> Graph:
     return result
 
 
+def _measure_differences(reference: Arrays, weights: Arrays) -> dict[str, float]:
+    """Measure the largest difference in each of some weights."""
+    names = list(weights)
+    found = map_in_threads(lambda n: measure_difference(reference[n], weights[n]), names)
+    return dict(zip(names, found, strict=True))
+
+
 def _list_different_weights(pairing: Pairing, result: Graph) -> dict[str, np.ndarray]:
     """Return the weights of a result that are not the reference's, bit for bit."""
-    weights = ((n, pairing.link.array(n, result)) for n in pairing.names)
-    return {n: a for n, a in weights if not is_same(pairing.reference.array(n), a)}
+    weights = {n: pairing.link.array(n, result) for n in pairing.names}
+    names = list(weights)
+    same = map_in_threads(lambda n: is_same(pairing.reference.array(n), weights[n]), names)
+    return {n: weights[n] for n, is_equal in zip(names, same, strict=True) if not is_equal}
 
 
 def _is_restored(pairing: Pairing, alignment: Alignment, changed: Mapping[str, np.ndarray]) -> bool:
@@ -220,8 +229,8 @@ def _list_alterations(
 ) -> dict[str, tuple[Alteration, ...]]:
     """Return the steps by which each weight was altered; the last one may be noise."""
     undone = alignment.undone
-    found = {}
-    for name in pairing.names:
+
+    def list_steps(name: str) -> tuple[Alteration, ...]:
         steps = alignment.explained.get(name, ())
         expected, array = alignment.altered[name], pairing.link.array(name, result)
         level = 0.0 if is_same(expected, array) else measure_noise(expected, array)
@@ -229,9 +238,10 @@ def _list_alterations(
         is_rounded = bool(steps) or name in undone.expected or name in undone.grown
         if level > (RELATIVE_TOLERANCE if is_rounded else 0):
             steps = (*steps, Alteration("noise", {"level": level}))
-        if steps:
-            found[name] = steps
-    return found
+        return steps
+
+    found = zip(pairing.names, map_in_threads(list_steps, pairing.names), strict=True)
+    return {name: steps for name, steps in found if steps}
 
 
 def _concatenate_or_one(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -263,7 +273,7 @@ def _diagnose_unequal(
     fixed: dict[str, np.ndarray] = {}
     if options.repair and is_stripped:
         fixed = repair_weights(pairing.symmetry.groups, findings, reference, kept)
-    differences = {n: measure_difference(reference[n], kept[n]) for n in reference}
+    differences = _measure_differences(reference, kept)
     certainty, similarity = _list_unequal_figures(pairing, found)
     unshown: tuple[str, ...] = ()
     if has_declared_values(suspect.model):

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import LadyError
+from ..errors import LadyError, check_threads
 from ..graph.loading import Model, load_pair
 from ..graph.model import Graph
 from ..numerics import limit_threads
@@ -53,8 +53,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
         samples: the number of random inputs that are run.
         seed: the seed of these inputs.
         repair: whether what was tampered with gets the reference's values.
-        strip: whether units that the reference lacks are taken out, if the function needs none of
-            them.
+        strip: whether units that the reference lacks, and the function does not need, go out.
         evidence: `all` slots of a unit, or `incoming` weights alone, as in the paper: no noise is
             estimated, no alteration explained, no factor undone.
         assignment: `optimal`, or `argmax`, which takes the likeliest for every unit. With
@@ -75,6 +74,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     asked = verify, provider, samples, seed, repair, strip, evidence, assignment
     options = Options(*asked, tuple(custom_ops))
     options.check()
+    check_threads(threads)
     start = time.perf_counter()
     with limit_threads(threads):
         ours, theirs = load_pair(reference, suspect, states)

@@ -101,10 +101,15 @@ class Monomials:
         a, b = np.broadcast_arrays(a, b)
         if _has_different_units(a, b):
             raise UnknownStructureError("different units meet")
-        numbers = np.stack([a.ravel(), b.ravel()]) >> UNIT_BITS
-        pairs, where = np.unique(numbers, axis=1, return_inverse=True)
+        # A pair is one number: to sort rows of two takes ten times as long.
+        total = len(self.factors)
+        numbers = (a >> UNIT_BITS) * total + (b >> UNIT_BITS)
+        if numbers.size and (numbers == numbers.flat[0]).all():
+            pairs, where = numbers.ravel()[:1], np.zeros(a.shape, np.int64)
+        else:
+            pairs, where = np.unique(numbers, return_inverse=True)
         units = np.maximum(decode_units(a), decode_units(b))
-        return [(i, j) for i, j in pairs.T.tolist()], where.reshape(a.shape), units
+        return [divmod(n, total) for n in pairs.tolist()], where.reshape(a.shape), units
 
     def multiply_arrays(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Return the products of two arrays of monomials, element by element.

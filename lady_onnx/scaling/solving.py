@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -14,19 +14,64 @@ from .reflections import Reflections
 from .state import FactorState
 
 
-def solve_group(
-    state: FactorState, reflections: Reflections, mixing: Mixing, group: Group
-) -> Scaling:
-    """Return the factors that the units of a group may have, slot by slot.
+def solve_groups(
+    state: FactorState, reflections: Reflections, mixing: Mixing, groups: Sequence[Group]
+) -> dict[str, Scaling]:
+    """Return the factors that the units of groups may have, slot by slot, by the groups' ids.
 
     Args:
         state: the factors and equations of a walk over the whole graph.
         reflections: the reflected tensors that it met.
         mixing: the groups whose units it saw mixed.
-        group: a group that holds no others.
+        groups: groups that hold no others.
     """
-    own = [k for k, (g, _) in enumerate(state.unknowns) if g == group.id]
-    logs, flips = _solve_equations(state, own)
+    own: dict[str, list[int]] = {g.id: [] for g in groups}
+    for k, (group, _) in enumerate(state.unknowns):
+        own[group].append(k)
+    logs = _split_equations(state, [dict(row) for row in state.monomials.logs])
+    flips = _split_equations(state, [dict.fromkeys(row, 1) for row in state.monomials.flips])
+    found = {}
+    for g in groups:
+        systems = (
+            LinearSystem(own[g.id], logs.get(g.id, []), 0),
+            LinearSystem(own[g.id], flips.get(g.id, []), 2),
+        )
+        found[g.id] = _solve_group(state, reflections, mixing, g, own[g.id], *systems)
+    return found
+
+
+def _split_equations(
+    state: FactorState, equations: Sequence[dict[int, float]]
+) -> dict[str, list[dict[int, float]]]:
+    """Split equations by the group that their unknowns belong to.
+
+    Factors of different groups are never multiplied or compared, so that all unknowns of an
+    equation are of one group.
+    """
+    found: dict[str, list[dict[int, float]]] = {}
+    for row in equations:
+        if row:
+            found.setdefault(state.unknowns[next(iter(row))][0], []).append(row)
+    return found
+
+
+def _solve_group(
+    state: FactorState,
+    reflections: Reflections,
+    mixing: Mixing,
+    group: Group,
+    own: list[int],
+    logs: LinearSystem,
+    flips: LinearSystem,
+) -> Scaling:
+    """Return the factors that the units of a group may have.
+
+    Args:
+        state, reflections, mixing: those of `solve_groups`.
+        group: the group.
+        own: the numbers of its unknowns.
+        logs, flips: the solved equations of the logarithms and of the signs.
+    """
     slots, rows = _merge_equal(state, own, logs, flips)
     return Scaling(
         group=group.id,
@@ -40,16 +85,6 @@ def solve_group(
         linear=group.id not in mixing.nonlinear,
         turned=group.id in mixing.squared,
     )
-
-
-def _solve_equations(state: FactorState, own: list[int]) -> tuple[LinearSystem, LinearSystem]:
-    """Solve the equations of some unknowns: those of their logarithms, and those of their signs."""
-    # Factors of different groups are never multiplied or compared, so that an equation that holds
-    # one of these unknowns holds no others.
-    mine: Set[int] = set(own)
-    logs = [row for row in state.monomials.logs if mine & row.keys()]
-    flips = [dict.fromkeys(row, 1) for row in state.monomials.flips if mine & row]
-    return LinearSystem(own, logs, 0), LinearSystem(own, flips, 2)
 
 
 def _merge_equal(

@@ -33,7 +33,7 @@ from .monomials import FactorRole
 from .movements import pass_movement
 from .recurrence import pass_recurrence
 from .reflections import Reflections
-from .solving import solve_group
+from .solving import solve_groups
 from .state import FactorState, PlainNode, read_node
 
 
@@ -62,7 +62,7 @@ def find_scalings(graph: Graph, analysis: Analysis, groups: Sequence[Group]) -> 
     for value in graph.model.graph.output:
         state.monomials.fix(state.list_factors(value.name))
         mixing.note_output(value.name)
-    return {g.id: solve_group(state, reflections, mixing, g) for g in flat}
+    return solve_groups(state, reflections, mixing, flat)
 
 
 def _pass_node(

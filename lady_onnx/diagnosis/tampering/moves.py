@@ -17,8 +17,6 @@ weight's largest element.
 
 It also bounds what an element may lag behind, as a share of the element.
 """
-BLOCK_ELEMENTS = 1 << 16
-"""So many elements are measured at once: they stay in the processor's cache."""
 MAX_LAG_SHARE = 0.5
 """An element may lag behind by this part of its decay.
 
@@ -167,9 +165,7 @@ def has_meaningful_numbers(array: np.ndarray) -> bool:
 
 def _find_largest(array: np.ndarray) -> float:
     """Return the largest finite magnitude in a weight."""
-    blocks = (
-        np.abs(array[b].astype(np.float64)) for b in split_blocks(array.shape, BLOCK_ELEMENTS)
-    )
+    blocks = (np.abs(array[b].astype(np.float64)) for b in split_blocks(array.shape))
     return max((float(z.max(where=np.isfinite(z), initial=0)) for z in blocks), default=0.0)
 
 

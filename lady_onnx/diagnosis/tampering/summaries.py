@@ -14,7 +14,7 @@ import numpy as np
 from ...groups.model import Group, Slot
 from ...groups.rows import take_rows
 from ...numerics import split_blocks
-from .moves import BLOCK_ELEMENTS, MIN_ROW_ELEMENTS, Threshold, take_sample
+from .moves import MIN_ROW_ELEMENTS, Threshold, take_sample
 from .outliers import (
     MAX_TAIL_SAMPLES,
     MIN_DEVIATIONS,
@@ -68,7 +68,7 @@ class MoveSummary:
         places = tuple(np.zeros(n, bool) for n in reference.shape)
         different = moved = above = 0
         largest = total = 0.0
-        for block in split_blocks(reference.shape, BLOCK_ELEMENTS):
+        for block in split_blocks(reference.shape):
             ours, theirs = (np.asarray(array[block]) for array in (reference, suspect))
             x, _, gap = threshold.measure_moves(ours, theirs)
             different += int(np.count_nonzero(ours.astype(np.float64) != theirs.astype(np.float64)))

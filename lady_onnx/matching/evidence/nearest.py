@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...numerics import map_in_threads
+
 ROWS_PER_BLOCK = 512
 """So many rows are compared with all others at once."""
 
@@ -22,12 +24,14 @@ class Nearest:
     Attributes:
         first: int64 [rows]: the likeliest copy of each row.
         second: int64 [rows]: the one that comes next.
+        best: float64 [rows]: the log-likelihood of the first.
         bounds: float64 [rows]: the log-likelihood of the second, which is no smaller than what all
             elements say of any row but the first.
     """
 
     first: np.ndarray
     second: np.ndarray
+    best: np.ndarray
     bounds: np.ndarray
 
 
@@ -44,14 +48,18 @@ def find_nearest(x: np.ndarray, y: np.ndarray) -> Nearest:
     halves = np.einsum("ij,ij->i", y, y) / 2
     own = np.einsum("ij,ij->i", x, x, dtype=np.float64) / 2
     first, second = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
-    bounds = np.empty(len(x))
-    for start in range(0, len(x), ROWS_PER_BLOCK):
+    best, bounds = np.empty(len(x)), np.empty(len(x))
+
+    def fill_rows(start: int) -> None:
         block = slice(start, start + ROWS_PER_BLOCK)
         scores = x[block] @ y.T
         scores -= halves
         rows = np.arange(len(scores))
         first[block] = scores.argmax(1)
+        best[block] = scores[rows, first[block]] - own[block]
         scores[rows, first[block]] = -np.inf
         second[block] = scores.argmax(1)
         bounds[block] = scores[rows, second[block]] - own[block]
-    return Nearest(first, second, bounds)
+
+    map_in_threads(fill_rows, range(0, len(x), ROWS_PER_BLOCK))
+    return Nearest(first, second, best, bounds)
