@@ -47,6 +47,7 @@ parse_natural = _make_number_type(int, lambda n: n >= 0, "an integer of zero or 
 parse_magnitude = _make_number_type(
     float, lambda x: x >= 0 and math.isfinite(x), "a number of zero or more"
 )
+parse_amount = _make_number_type(float, lambda x: x > 0 and math.isfinite(x), "a number above zero")
 parse_finite = _make_number_type(float, math.isfinite, "a number")
 parse_share = _make_number_type(float, lambda x: 0 <= x <= 1, "a number from 0 to 1")
 
@@ -119,6 +120,16 @@ def add_state_argument(parser: argparse.ArgumentParser) -> None:
 def add_output_argument(parser: argparse.ArgumentParser) -> None:
     """Declare the file that a command must be told to write."""
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write")
+
+
+def add_limit_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare how long a run of models may take, and how much memory."""
+    parser.add_argument(
+        "--timeout", type=parse_amount, metavar="SECONDS", help="end the run of models after that"
+    )
+    parser.add_argument(
+        "--memory", type=parse_amount, metavar="GB", help="end the run of models beyond that"
+    )
 
 
 def add_threads_argument(parser: argparse.ArgumentParser) -> None:

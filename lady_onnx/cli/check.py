@@ -12,6 +12,7 @@ from ..pipeline.verdicts import ACCEPTED, VERDICTS
 from .arguments import (
     VERBOSE,
     add_custom_ops_argument,
+    add_limit_arguments,
     add_state_argument,
     add_threads_argument,
     parse_share,
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="the least share of units that must be recognised for exit code 0, 0 to 1 (0)",
     )
+    add_limit_arguments(parser)
     add_custom_ops_argument(parser)
     add_state_argument(parser)
     add_threads_argument(parser)
@@ -49,6 +51,8 @@ def run_command(args: argparse.Namespace) -> int:
             args.reference,
             args.suspect,
             custom_ops=args.custom_ops,
+            timeout=args.timeout,
+            memory=args.memory,
             states=args.state,
             threads=args.threads,
             progress=progress,

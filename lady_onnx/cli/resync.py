@@ -16,7 +16,12 @@ from ..matching.evidence.assignment import ASSIGNMENTS
 from ..pipeline.options import EVIDENCE_CHOICES, VERIFY_CHOICES
 from ..reporting import count_things
 from ..runtime.providers import PROVIDERS
-from .arguments import add_custom_ops_argument, add_state_argument, add_threads_argument
+from .arguments import (
+    add_custom_ops_argument,
+    add_limit_arguments,
+    add_state_argument,
+    add_threads_argument,
+)
 from .console import print_details, print_headline, print_json
 from .destinations import claim_destination
 from .progress import show_phase
@@ -60,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="optimal",
         help="with argmax, the paper's (optimal)",
     )
+    add_limit_arguments(parser)
     add_custom_ops_argument(parser)
     add_state_argument(parser)
     add_threads_argument(parser)
@@ -96,6 +102,8 @@ def run_command(args: argparse.Namespace) -> int:
             evidence=args.evidence,
             assignment=args.assignment,
             custom_ops=args.custom_ops,
+            timeout=args.timeout,
+            memory=args.memory,
             states=args.state,
             threads=args.threads,
             progress=progress,
@@ -130,7 +138,8 @@ def _claim_output(args: argparse.Namespace, taken: set[Path]) -> Path:
 
 def _describe_outcome(result: lady.Resync) -> str:
     """Say in one line what became of the suspect."""
-    by = f" (by {result.verified_by})" if result.verified_by else ""
+    note = f": {result.verification_note}" if result.verification_note else ""
+    by = f" (by {result.verified_by}{note})" if result.verified_by else ""
     verified = f"{OUTCOME_OF_PRESERVED[result.outputs_preserved]}{by}, {result.seconds:.1f} s"
     moved = f"{count_things(result.moved, 'unit was', 'units were')} moved"
     if result.verdict == "unrelated":

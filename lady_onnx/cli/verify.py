@@ -9,6 +9,7 @@ import lady_onnx as lady
 from ..runtime.providers import PROVIDERS
 from .arguments import (
     add_custom_ops_argument,
+    add_limit_arguments,
     add_state_argument,
     parse_magnitude,
     parse_natural,
@@ -36,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=parse_magnitude,
         help="largest difference, relative to the largest output",
     )
+    add_limit_arguments(parser)
     add_custom_ops_argument(parser)
     add_state_argument(parser)
 
@@ -53,6 +55,8 @@ def run_command(args: argparse.Namespace) -> int:
             provider=args.provider,
             tolerance=args.tolerance,
             custom_ops=args.custom_ops,
+            timeout=args.timeout,
+            memory=args.memory,
             states=args.state,
         )
     if args.json:

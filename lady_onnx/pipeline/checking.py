@@ -13,6 +13,7 @@ from ..graph.model import Graph
 from ..matching.exact.comparison import compare_all
 from ..numerics import limit_threads
 from ..reporting import MAX_SHOWN_ENTRIES, Progress, Report
+from ..runtime.limits import Limits
 from .verdicts import BITS, EQUAL_WEIGHTS, VERDICTS, Verdict
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ def check(
     custom_ops: Sequence[str] = (),
     states: Sequence[str] = (),
     threads: int | None = None,
+    timeout: float | None = None,
+    memory: float | None = None,
     progress: Progress | None = None,
 ) -> Check:
     """Judge what a suspect is to a reference.
@@ -92,6 +95,7 @@ def check(
         states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
             names tell; `none` among them where names are not to be believed.
         threads: how many weights are worked on at a time; one a processor by default.
+        timeout, memory: the seconds and GB that a run of both models may take, each None for any.
         progress: called with the number of groups that are matched, and that of all.
 
     Returns:
@@ -103,7 +107,7 @@ def check(
     """
     check_threads(threads)
     with limit_threads(threads):
-        return _check(reference, suspect, custom_ops, states, progress)
+        return _check(reference, suspect, custom_ops, states, Limits(timeout, memory), progress)
 
 
 def _check(
@@ -111,9 +115,11 @@ def _check(
     suspect: Model,
     custom_ops: Sequence[str],
     states: Sequence[str],
+    limits: Limits,
     progress: Progress | None,
 ) -> Check:
     """Do what `check` says, in the threads that it may use."""
+    limits.check()
     ours, theirs = load_pair(reference, suspect, states)
     if _are_equal(ours, theirs):
         _check_unchanged(ours, theirs)
@@ -123,7 +129,15 @@ def _check(
 
     try:
         # A verdict rests on the programs and the weights, so that outputs need not be compared.
-        found = resync(ours, theirs, verify="none", custom_ops=custom_ops, progress=progress)
+        found = resync(
+            ours,
+            theirs,
+            verify="none",
+            custom_ops=custom_ops,
+            timeout=limits.timeout,
+            memory=limits.memory,
+            progress=progress,
+        )
     except ArchitectureError as error:
         _check_unchanged(ours, theirs)
         return Check("unrelated", str(error))

@@ -18,6 +18,7 @@ from ..graph.loading import Model, load_graph, load_pair
 from ..runtime.comparing.comparison import compare_models
 from ..runtime.comparing.data import read_data
 from ..runtime.comparing.verification import Verification
+from ..runtime.limits import Limits, run_limited
 from ..symmetry.explanation import Explanation, explain_axes
 from .verification import open_pair
 
@@ -76,6 +77,8 @@ def verify(  # noqa: PLR0913 - people call it, each argument by its name
     tolerance: float | None = None,
     custom_ops: Sequence[str] = (),
     states: Sequence[str] = (),
+    timeout: float | None = None,
+    memory: float | None = None,
 ) -> Verification:
     """Run two models on the same inputs under onnxruntime and compare their outputs.
 
@@ -93,16 +96,25 @@ def verify(  # noqa: PLR0913 - people call it, each argument by its name
         custom_ops: paths of libraries with kernels of operators that onnxruntime does not have.
         states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
             names tell; `none` among them where names are not to be believed.
+        timeout, memory: the seconds and GB that the run may take, each None for any. With a limit
+            it is that of a child process, which is ended past it.
 
     Raises:
-        LadyError: a model cannot be read or run.
+        LadyError: a model cannot be read or run, or its run went past a limit.
     """
+    limits = Limits(timeout, memory)
+    limits.check()
     arrays = data if data is None or isinstance(data, Mapping) else read_data(data)
-    return compare_models(
-        open_pair(*load_pair(a, b, states), provider, custom_ops),
-        samples=samples,
-        seed=seed,
-        data=arrays,
-        metric_name=metric,
-        tolerance=tolerance,
-    )
+    graphs = load_pair(a, b, states)
+
+    def work() -> Verification:
+        return compare_models(
+            open_pair(*graphs, provider, custom_ops),
+            samples=samples,
+            seed=seed,
+            data=arrays,
+            metric_name=metric,
+            tolerance=tolerance,
+        )
+
+    return run_limited(work, limits, graphs[0].name)

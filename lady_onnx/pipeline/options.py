@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..errors import check_choice, check_whole_number
 from ..matching.evidence.assignment import ASSIGNMENTS
+from ..runtime.limits import NO_LIMITS, Limits
 from ..runtime.providers import PROVIDERS
 
 EVIDENCE_CHOICES = ("all", "incoming")
@@ -27,6 +28,7 @@ class Options:
     evidence: str = "all"
     assignment: str = "optimal"
     custom_ops: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS
 
     def check(self) -> None:
         """Check every choice.
@@ -40,6 +42,7 @@ class Options:
         check_choice("assignment", self.assignment, ASSIGNMENTS)
         check_whole_number("samples", self.samples, 1)
         check_whole_number("seed", self.seed)
+        self.limits.check()
 
     @property
     def is_usual(self) -> bool:

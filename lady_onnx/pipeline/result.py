@@ -97,6 +97,7 @@ class Resync(Report):
         verified_by: `run` (onnxruntime), `proof` (only elements of the symmetry were applied), or
             None.
         verification: what onnxruntime found, None unless it ran.
+        verification_note: why a proof stands in for a run, None where it does not.
         alterations: by weight, in the reference's names, what was done to it, in order.
         integrity: what was done to single units, in the reference's names.
         interchangeable: by group the sets of the reference's units that compute the same, up to a
@@ -127,6 +128,7 @@ class Resync(Report):
     outputs_preserved: bool | None
     verified_by: str | None
     verification: Verification | None
+    verification_note: str | None
     alterations: Mapping[str, tuple[Alteration, ...]]
     integrity: tuple[Finding, ...]
     interchangeable: Mapping[str, tuple[tuple[int, ...], ...]]
@@ -227,6 +229,7 @@ class Resync(Report):
             "outputs_preserved": self.outputs_preserved,
             "verified_by": self.verified_by,
             "verification": self.verification,
+            "verification_note": self.verification_note,
             "integrity": self.integrity,
             "interchangeable": self.interchangeable,
             "repaired": self.repaired,

@@ -16,6 +16,7 @@ from ..graph.loading import Model, load_pair
 from ..graph.model import Graph
 from ..numerics import limit_threads
 from ..reporting import Progress
+from ..runtime.limits import Limits
 from .exact_copies import diagnose_exact_copy
 from .options import Options
 from .pairing import Pairing, pair_networks
@@ -40,6 +41,8 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     custom_ops: Sequence[str] = (),
     states: Sequence[str] = (),
     threads: int | None = None,
+    timeout: float | None = None,
+    memory: float | None = None,
     progress: Progress | None = None,
 ) -> Resync:
     """Find where every unit of the reference lies in the suspect, and put it back.
@@ -47,8 +50,8 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     Args:
         reference: a path or a model.
         suspect: a path or a model of the same architecture, or one that shares a part with it.
-        verify: `run` compares the outputs with onnxruntime. `proof` relies on the analysis alone.
-            `auto` runs where onnxruntime can. `none` leaves `outputs_preserved` open.
+        verify: `run` compares the outputs with onnxruntime, `proof` relies on the analysis, `auto`
+            runs small models that onnxruntime can run, `none` leaves `outputs_preserved` open.
         provider: `auto`, `cpu` or `cuda`.
         samples: the number of random inputs that are run.
         seed: the seed of these inputs.
@@ -62,6 +65,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
         states: `OUTPUT=INPUT` each: outputs that are fed back as inputs, beside those that their
             names tell; `none` among them where names are not to be believed.
         threads: how many weights are worked on at a time; one a processor by default.
+        timeout, memory: the seconds and GB that a run of both models may take, each None for any.
         progress: called with the number of groups that are matched, and that of all.
 
     Returns:
@@ -72,18 +76,29 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
         ArchitectureError: the two are not the same network, and share no part that means something.
     """
     asked = verify, provider, samples, seed, repair, strip, evidence, assignment
-    options = Options(*asked, tuple(custom_ops))
+    options = Options(*asked, tuple(custom_ops), Limits(timeout, memory))
     options.check()
     check_threads(threads)
-    start = time.perf_counter()
     with limit_threads(threads):
-        ours, theirs = load_pair(reference, suspect, states)
-        pairing = pair_networks(ours, theirs, options)
-        diagnosis = diagnose_exact_copy(pairing, options)
-        if diagnosis is None:
-            _check_weights(pairing, ours, theirs)
-            diagnosis = _align_and_diagnose(pairing, options, progress)
-        return _conclude(pairing, diagnosis, options, start, (ours, theirs))
+        return _run_stages(reference, suspect, states, options, progress)
+
+
+def _run_stages(
+    reference: Model,
+    suspect: Model,
+    states: Sequence[str],
+    options: Options,
+    progress: Progress | None,
+) -> Resync:
+    """Do what `resync` says, one stage after the other."""
+    start = time.perf_counter()
+    ours, theirs = load_pair(reference, suspect, states)
+    pairing = pair_networks(ours, theirs, options)
+    diagnosis = diagnose_exact_copy(pairing, options)
+    if diagnosis is None:
+        _check_weights(pairing, ours, theirs)
+        diagnosis = _align_and_diagnose(pairing, options, progress)
+    return _conclude(pairing, diagnosis, options, start, (ours, theirs))
 
 
 def _check_weights(pairing: Pairing, reference: Graph, suspect: Graph) -> None:
@@ -141,6 +156,7 @@ def _conclude(
         outputs_preserved=preservation.is_preserved,
         verified_by=preservation.verified_by,
         verification=preservation.verification,
+        verification_note=preservation.note,
         alterations=diagnosis.alterations,
         integrity=diagnosis.findings,
         interchangeable=diagnosis.interchangeable,

@@ -11,7 +11,11 @@ from ..errors import LadyError
 from ..graph.model import Graph
 from ..runtime.comparing.comparison import SessionPair, compare_models
 from ..runtime.comparing.verification import Verification
+from ..runtime.limits import run_limited
 from .options import Options
+
+MAX_RUN_BYTES = 2_000_000_000
+"""With `auto`, models of larger weights are not run, which takes longer than all the rest."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,13 @@ class Preservation:
         is_preserved: the answer, None where nobody asked.
         verified_by: `run` (onnxruntime), `proof` (the analysis allows nothing else), or None.
         verification: the comparison of outputs, None unless onnxruntime ran.
+        note: why a proof stands in for a run, None where it does not.
     """
 
     is_preserved: bool | None
     verified_by: str | None
     verification: Verification | None = None
+    note: str | None = None
 
 
 def open_pair(
@@ -47,25 +53,42 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
     Raises:
         LadyError: the models were asked to run, and cannot.
     """
-    if options.verify in ("auto", "run"):
+    note = None
+    if options.verify == "auto" and _count_weight_bytes(suspect) > MAX_RUN_BYTES:
+        note = f"its weights take over {MAX_RUN_BYTES / 1e9:.0f} GB, so it was not run"
+    elif options.verify in ("auto", "run"):
         try:
-            pair = open_pair(suspect, result, options.provider, options.custom_ops)
-            found = compare_models(pair, samples=options.samples, seed=options.seed)
+            found = _run_both(suspect, result, options.provider, options)
             return Preservation(found.equal, "run", found)
-        except LadyError:
+        except LadyError as error:
             # With `auto` a model that onnxruntime does not run is left to the proof.
             if options.verify == "run":
                 raise
+            note = str(error)
     if options.verify == "none":
         return Preservation(None, None)
     # The result differs from the suspect by what cancels alone: permutations, factors, maps.
-    return Preservation(True, "proof")
+    return Preservation(True, "proof", note=note)
+
+
+def _run_both(a: Graph, b: Graph, provider: str, options: Options) -> Verification:
+    """Run two models within the limits that the caller gave, and compare their outputs."""
+
+    def work() -> Verification:
+        pair = open_pair(a, b, provider, options.custom_ops)
+        return compare_models(pair, samples=options.samples, seed=options.seed)
+
+    return run_limited(work, options.limits, a.name)
+
+
+def _count_weight_bytes(graph: Graph) -> int:
+    """Count the bytes of all weights of a model."""
+    return sum(graph.array(name).nbytes for name in graph.tensors)
 
 
 def have_equal_outputs(a: Graph, b: Graph, options: Options) -> bool:
     """Tell whether two models run on the CPU, and compute the same on random inputs."""
     try:
-        pair = open_pair(a, b, "cpu", options.custom_ops)
-        return compare_models(pair, samples=options.samples, seed=options.seed).equal
+        return _run_both(a, b, "cpu", options).equal
     except LadyError:
         return False
