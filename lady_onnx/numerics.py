@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import os
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -118,11 +119,27 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     count = min(_thread_count.get() or os.cpu_count() or 1, len(items))
     if count < 2:
         return [function(item) for item in items]
+    results: dict[int, Result] = {}
+    # Each thread takes the next item when it is done with one, so that small ones cost little.
+    waiting = deque(range(len(items)))
+
+    def work() -> None:
+        while True:
+            try:
+                number = waiting.popleft()
+            except IndexError:
+                return
+            results[number] = function(items[number])
+
     with limit_threads(1):
         # numpy's handling of errors belongs to the context, which threads do not inherit
-        contexts = [copy_context() for _ in items]
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(lambda context, item: context.run(function, item), contexts, items))
+        contexts = [copy_context() for _ in range(count)]
+    with ThreadPoolExecutor(count - 1) as pool:
+        others = [pool.submit(context.run, work) for context in contexts[1:]]
+        contexts[0].run(work)
+        for other in others:
+            other.result()
+    return [results[number] for number in range(len(items))]
 
 
 def split_blocks(shape: Sequence[int], count: int = BLOCK_ELEMENTS) -> Iterator[tuple[slice, ...]]:

@@ -52,15 +52,24 @@ def show_phase(name: str, verbosity: int, is_counted: bool = False) -> Iterator[
     Yields:
         What the phase calls to say how far it is.
     """
-    # Imported here, because `--version` and `--help` load this module too.
+    start = time.perf_counter()
+    if verbosity == QUIET or not sys.stderr.isatty():
+        yield lambda done, total: None
+    else:
+        with _show_bar(name, is_counted) as show:
+            yield show
+    logger.info("%s: %.1f s", name, time.perf_counter() - start)
+
+
+@contextlib.contextmanager
+def _show_bar(name: str, is_counted: bool) -> Iterator[Progress]:
+    """Show a phase on a terminal; see `show_phase`."""
+    # Imported here, because most runs of this module show nothing.
     from tqdm import tqdm
 
-    start = time.perf_counter()
     with tqdm(
         desc=name,
         bar_format=BAR_FORMAT if is_counted else UNCOUNTED_FORMAT,
-        # None: silent where standard error is not a terminal
-        disable=True if verbosity == QUIET else None,
         leave=False,
         file=sys.stderr,
     ) as bar:
@@ -70,4 +79,3 @@ def show_phase(name: str, verbosity: int, is_counted: bool = False) -> Iterator[
             bar.update(done - bar.n)
 
         yield show
-    logger.info("%s: %.1f s", name, time.perf_counter() - start)

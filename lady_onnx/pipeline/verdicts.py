@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..diagnosis.alterations import describe_alterations
 from ..diagnosis.findings import TAMPERING, Finding
 from ..groups.model import StateOrder
 from ..matching.matches import Match
@@ -231,6 +230,9 @@ def _judge_altered(found: Judged) -> Verdict:
         # Zeros of both signs are equal as numbers, and not as bits.
         else "in the signs of zeros"
     )
+    # equal files, which most are, need none of what this loads
+    from ..diagnosis.alterations import describe_alterations
+
     done = describe_alterations(found.alterations)
     return Verdict(
         "altered",
