@@ -8,7 +8,13 @@ from onnx import helper, numpy_helper
 from scipy.stats import kstest
 
 import lady_onnx as lady
+from lady_onnx.diagnosis.factor_measuring import are_in_proportion
+from lady_onnx.diagnosis.tampering.detection import _find_in_weight
+from lady_onnx.diagnosis.tampering.moves import Moves
 from lady_onnx.diagnosis.tampering.outliers import compute_gap_chance
+from lady_onnx.diagnosis.tampering.summaries import MoveSummary
+from lady_onnx.diagnosis.tampering.training import TrainingLaw
+from lady_onnx.groups.model import Group, Slot
 
 from ..helpers.builders import build
 from ..helpers.factors import rescaled
@@ -178,3 +184,86 @@ def test_an_infinity_of_both_hides_no_factors(together: bool) -> None:
         lady.check(model, lady.permute(rescaled(model, 1, together=together), 1).graph).verdict
         == "rescaled"
     )
+
+
+def make_group(axis: int, size: int, many: int = 1) -> Group:
+    slot = Slot("w", axis, np.arange(size * many).reshape(size, many))
+    return Group(f"w:{axis}", "channels", size, (), (slot,))
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (12, 24, 3), (60,), (200, 100)])
+@pytest.mark.parametrize("kind", ["noise", "few", "rows", "heavy", "decay", "sparse", "none"])
+def test_what_the_summary_of_a_weight_rules_out_no_test_finds(
+    kind: str, shape: tuple[int, ...]
+) -> None:
+    """The tests of whole weights are left out where the summary says so."""
+    ruled_out = found = 0
+    for seed in range(60):
+        is_out, has_findings = compare_summary(seed, shape, kind)
+        ruled_out += is_out
+        found += has_findings
+    # both happen, so that neither is true of nothing
+    assert found or kind in ("heavy", "none") or len(shape) == 1
+    assert ruled_out or kind in ("few", "decay", "rows", "sparse", "heavy")
+
+
+def compare_summary(seed: int, shape: tuple[int, ...], kind: str) -> tuple[bool, bool]:
+    """Whether the summary of a changed weight rules findings out, and whether there are any."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal(shape).astype(np.float32)
+    noise = 0.05 * rng.standard_normal(shape)
+    moves = {
+        "noise": noise,
+        "few": noise * (rng.random(shape) < 0.02),
+        "rows": noise * (rng.random(shape[0]) < 0.2).reshape(-1, *[1] * (len(shape) - 1)),
+        "heavy": 0.01 * rng.standard_t(1.5, shape),
+        "decay": -0.03 * x,
+        "sparse": noise * (rng.random(shape) < 0.4),
+        "none": np.zeros(shape),
+    }[kind]
+    y = x + moves
+    if seed % 3 == 1:
+        y[tuple(rng.integers(shape))] += rng.choice([1.0, 1.5, 30.0])
+    if seed % 3 == 2:
+        y[rng.integers(shape[0])] *= rng.choice([1.1, 2.0, 2.5, -1.0])
+    y = y.astype(np.float32)
+    groups = [make_group(0, shape[0] // 2, 2), *(make_group(1, n) for n in shape[1:2])]
+    own = [(g, s) for g in groups for s in g.slots]
+    least = float(rng.choice([0.0, 1e-3]))
+    summary = MoveSummary.between(x, y, least)
+    whole = Moves.between(x, y, least)
+    assert summary.moved == np.count_nonzero(whole.gap)
+    assert summary.different == np.count_nonzero(whole.different)
+    assert summary.largest == whole.gap.max()
+    assert summary.scale == pytest.approx(whole.scale)
+    for axis in range(len(shape)):
+        others = tuple(a for a in range(len(shape)) if a != axis)
+        assert summary.squares[axis] == pytest.approx(np.square(whole.gap).sum(others))
+        assert (summary.places[axis] == whole.gap.any(others)).all()
+    law = TrainingLaw.of({"w": own}, {"w": x}, {"w": y}, {"w": summary})
+    findings = _find_in_weight("w", own, whole, law)
+    is_out = not summary.may_stand_out(own)
+    assert not (is_out and findings), (seed, findings)
+    return is_out, bool(findings)
+
+
+def test_noise_on_all_of_a_weight_needs_no_other_look() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((300, 400)).astype(np.float32)
+    y = (x + 0.1 * rng.standard_normal(x.shape)).astype(np.float32)
+    own = [(g, s) for g in (make_group(0, 300), make_group(1, 400)) for s in g.slots]
+    assert not MoveSummary.between(x, y, 0.0).may_stand_out(own)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("factor", [1.0, 1.1, 0.5, -1.0])
+def test_a_factor_under_noise_is_seen_before_all_factors_are_measured(
+    axis: int, factor: float
+) -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x = rng.standard_normal((200, 300)).astype(np.float32)
+        y = (x + 0.1 * rng.standard_normal(x.shape)).astype(np.float32)
+        np.moveaxis(y, axis, 0)[7] *= factor
+        groups = [make_group(0, 200), make_group(1, 300)]
+        assert are_in_proportion(groups, {"w": x}, {"w": y}) == (factor == 1)

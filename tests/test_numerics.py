@@ -1,0 +1,74 @@
+"""Work by several threads, and arrays and slots in blocks: nothing is left out, nothing twice."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lady_onnx import numerics
+from lady_onnx.groups import rows
+from lady_onnx.groups.model import Slot
+from lady_onnx.groups.rows import multiply_lines, split_slot, take_rows
+from lady_onnx.numerics import limit_threads, map_in_threads, split_blocks
+
+SHAPES = st.lists(st.integers(0, 6), max_size=4).map(tuple)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_results_come_in_the_order_of_the_items(threads: int) -> None:
+    with limit_threads(threads):
+        assert map_in_threads(lambda k: k * k, range(100)) == [k * k for k in range(100)]
+        assert map_in_threads(lambda k: k, []) == []
+
+
+def test_an_error_in_a_thread_is_raised() -> None:
+    with limit_threads(3), pytest.raises(ZeroDivisionError):
+        map_in_threads(lambda k: 1 / (50 - k), range(100))
+
+
+def test_threads_have_the_callers_settings_and_start_no_others() -> None:
+    def look(_: int) -> tuple[str, int | None]:
+        return np.geterr()["over"], numerics._thread_count.get()
+
+    with limit_threads(4), np.errstate(over="raise"):
+        assert set(map_in_threads(look, range(20))) == {("raise", 1)}
+
+
+@given(SHAPES, st.integers(1, 40))
+def test_blocks_cover_an_array_once(shape: tuple[int, ...], count: int) -> None:
+    seen = np.zeros(shape, int)
+    parts = []
+    for block in split_blocks(shape, count):
+        assert len(block) == len(shape)
+        seen[block] += 1
+        parts.append(np.arange(seen.size).reshape(shape)[block].ravel())
+    assert (seen == 1).all()
+    assert all(part.size <= max(count, 1) for part in parts)
+    order = np.concatenate([np.zeros(0, int), *parts])
+    assert (order == np.arange(math.prod(shape))).all()
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=4), st.data())
+def test_the_parts_of_a_slot_are_all_of_it(shape: list[int], data: st.DataObject) -> None:
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    many = data.draw(st.integers(1, shape[axis]))
+    places = data.draw(st.permutations(range(shape[axis])))[: shape[axis] // many * many]
+    others = [a for a in range(len(shape)) if a != axis]
+    confined = data.draw(st.lists(st.sampled_from(others), unique=True)) if others else []
+    within = tuple(
+        (a, np.array(data.draw(st.lists(st.integers(0, shape[a] - 1), unique=True, min_size=1))))
+        for a in confined
+    )
+    slot = Slot("w", axis, np.array(places).reshape(-1, many), within)
+    array = np.random.default_rng(0).standard_normal(shape)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "BLOCK_ELEMENTS", data.draw(st.integers(1, 40)))
+        squares = np.zeros(len(slot.index))
+        for part in split_slot(shape, slot):
+            values = part.take_elements(array)
+            squares[part.units] += multiply_lines(values, values, axis).reshape(-1, many).sum(1)
+    assert squares == pytest.approx(np.square(take_rows(array, slot)).sum(1))
