@@ -173,7 +173,7 @@ def measure_model(name: str, args: argparse.Namespace) -> None:
         made = subprocess.run(make, check=True, capture_output=True, text=True).stdout.strip()
         a, b, out = (f"{folder}/{n}.onnx" for n in ("reference", "shuffled", "out"))
         floor = "streaming" if Path(f"{a}.data").exists() else "floor"
-        jobs = {"floor": [sys.executable, __file__, "--part", floor, a, b, out]}
+        jobs = {"floor": [sys.executable, __file__, "--part", floor, a, b, f"{folder}/floor.out"]}
         for k, python in enumerate([sys.executable, *args.python]):
             label = f" ({k})" * bool(k)
             lady = [python, "-m", "lady_onnx"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import glob
+import mmap
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence, Set
@@ -258,9 +259,11 @@ def _choose_data_file(path: Path) -> tuple[Path, Path | None]:
     """
     files = [path.with_name(f"{path.name}{end}") for end in (".data", ".1.data")]
     used: set[str] = set()
-    with contextlib.suppress(OSError, DecodeError):
-        rest, _ = split_large_weights(path.read_bytes())
-        model = ModelProto.FromString(rest)
+    # an empty file cannot be mapped, and holds no model
+    with contextlib.suppress(OSError, ValueError, DecodeError), path.open("rb") as present:
+        with mmap.mmap(present.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+            rest = split_large_weights(mapped)[0]
+            model = ModelProto.FromString(rest)
         used = {e.value for _, t, _ in list_weights(model) for e in t.external_data}
     old = next((f for f in files if f.name in used), None)
     return next(f for f in files if f != old), old

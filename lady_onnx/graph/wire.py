@@ -9,6 +9,7 @@ Source: https://protobuf.dev/programming-guides/encoding/
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -48,11 +49,13 @@ MAX_FIELD_NUMBER = (1 << 29) - 1
 MAX_VARINT_SHIFT = 63
 """A varint has at most ten groups of seven bits: 64 bits."""
 
+Data = bytes | mmap.mmap
+"""A serialized model in memory, or in a file that is mapped."""
 Places = dict[str, tuple[int, int]]
 """By weight, where its bytes begin and end."""
 
 
-def split_large_weights(data: bytes) -> tuple[bytes, Places]:
+def split_large_weights(data: Data) -> tuple[bytes, Places]:
     """Split the raw bytes of the main graph's large weights off a serialized model.
 
     Bytes that are no model come back as they are: the parser says what is wrong with them.
@@ -69,11 +72,11 @@ def split_large_weights(data: bytes) -> tuple[bytes, Places]:
         return b"".join(_shorten_message(data, 0, len(data), path, found)), found
     except (IndexError, ValueError):
         # `found` may name weights that were not left out in the end.
-        return data, {}
+        return data[:], {}
 
 
 def _shorten_message(
-    data: bytes, start: int, end: int, path: tuple[int, ...], found: Places
+    data: Data, start: int, end: int, path: tuple[int, ...], found: Places
 ) -> list[bytes]:
     """Return a message in pieces, without the large weights that lie along a path of fields.
 
@@ -110,7 +113,7 @@ def _shorten_message(
     return [*pieces, data[done:end]]
 
 
-def _shorten_tensor(data: bytes, start: int, end: int, found: Places) -> list[bytes]:
+def _shorten_tensor(data: Data, start: int, end: int, found: Places) -> list[bytes]:
     """Return a tensor in pieces, without its raw bytes if they are many."""
     fields = list(_list_wire_fields(data, start, end))
     at = {number: (tag, low, high) for number, _, tag, low, high in fields}
@@ -186,9 +189,7 @@ def _lengthen_tensor(
     return end - start + len(head) + raw.size, [data[start:at], head, raw.data, data[at:end]]
 
 
-def _list_wire_fields(
-    data: bytes, start: int, end: int
-) -> Iterator[tuple[int, int, int, int, int]]:
+def _list_wire_fields(data: Data, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield every field of a message.
 
     Yields:
@@ -215,7 +216,7 @@ def _list_wire_fields(
         yield key >> 3, kind, tag, low, at
 
 
-def _decode_varint(data: bytes, at: int) -> tuple[int, int]:
+def _decode_varint(data: Data, at: int) -> tuple[int, int]:
     """Return the varint that begins at a place, and where it ends.
 
     >>> _decode_varint(bytes([0x96, 0x01]), 0)

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -220,3 +221,24 @@ def test_a_file_may_be_saved_over_itself(tmp_path: Path) -> None:
     graph.save(path, "note")
     assert lady.check(graph, path).verdict == "identical"
     assert read_value(path) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"no model " * 1000, b"\x08\x08" * 1000])
+def test_a_file_that_is_no_model_is_replaced(content: bytes, tmp_path: Path) -> None:
+    model = load_graph(save_model(tmp_path / "m.onnx", 2.0))
+    path = tmp_path / "out.onnx"
+    path.write_bytes(content)
+    model.save(path, "")
+    assert (load_graph(path).array("a") == 2).all()
+    assert {p.name for p in tmp_path.glob("out.onnx*")} == {"out.onnx", "out.onnx.data"}
+
+
+def test_a_large_file_is_replaced_without_a_copy_of_it_in_memory(tmp_path: Path) -> None:
+    model = load_graph(save_model(tmp_path / "m.onnx", 2.0))
+    save_model(tmp_path / "large.onnx", 1.0, is_external=False, count=70 * 400_000)
+    tracemalloc.start()
+    try:
+        model.save(tmp_path / "large.onnx", "")
+        assert tracemalloc.get_traced_memory()[1] < 20e6
+    finally:
+        tracemalloc.stop()
