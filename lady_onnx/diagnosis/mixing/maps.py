@@ -18,7 +18,7 @@ from ...groups.permutations import Arrays, Nesting, invert_permutations, permute
 from ...groups.rows import join_slots, put_rows
 from ...groups.scaling import Scaling
 from ...matching.matches import Match
-from ...numerics import MIN_DIVISOR, is_float_array
+from ...numerics import MIN_DIVISOR, is_float_array, map_in_threads
 from ..findings import Finding
 from ..undone import Enlargements, Undone, Unmixed
 from .fits import (
@@ -35,6 +35,10 @@ from .straight import StraightGroup, find_straight_groups
 
 MAX_CONDITION = 100.0
 """A map of a larger condition number enlarges the rounding of what it undoes too much."""
+SPECTRUM_ROOM = 16
+"""Roots of singular values that differ by a share, and by that of the largest root, make sums of
+the squares of the values differ by no more than so many times the share and the root of their
+number."""
 CanonicalRows = tuple[np.ndarray, np.ndarray]
 """The rows of both sides of a group that no map changes, float64 [units, elements] each."""
 
@@ -79,6 +83,8 @@ def undo_mixing(
         if are_floating((*s.made, *s.read), reference, suspect)
     ]
     if all(similarity[s.group] > MAX_MIXED_SIMILARITY for s in straight):
+        return Unmixed()
+    if not _may_have_equal_spectra(straight, reference, suspect):
         return Unmixed()
     ours, theirs = (_collect_canonical_rows(straight, m) for m in (reference, suspect))
     straight = [s for s in straight if s.group in ours and s.group in theirs]
@@ -198,6 +204,31 @@ def _measure_enlargement(map_: np.ndarray, found: np.ndarray) -> float:
     # no column exceeds the condition but one that the map takes to nothing, which is no copy
     most = float(np.linalg.cond(map_))
     return min(float((rounding / np.maximum(size, MIN_DIVISOR)).max(initial=1)), most)
+
+
+def _may_have_equal_spectra(
+    straight: Sequence[StraightGroup], reference: Arrays, suspect: Arrays
+) -> bool:
+    """Tell whether any product of the suspect is of a size that one of the reference has.
+
+    No map and no order changes the sum of the squares of a product's singular values, which takes
+    no decomposition: it is the trace of X X^T Y Y^T.
+    """
+
+    def measure(group: StraightGroup) -> list[float]:
+        found = []
+        for arrays in (reference, suspect):
+            x, y = join_slots(arrays, group.made), join_slots(arrays, group.read)
+            found.append(float(np.vdot(x @ x.T, y @ y.T)))
+        return found
+
+    sizes = np.array(map_in_threads(measure, straight)).reshape(-1, 2)
+    units = np.array([len(s.made[0].index) for s in straight])
+    # What `_have_equal_spectra` takes for equal may differ by so much in the sum, at most.
+    room = SPECTRUM_ROOM * MAX_MISFIT * np.sqrt(units) * sizes[:, 0]
+    apart = np.abs(sizes[:, :1] - sizes[:, 1])
+    # what is no number is not told apart
+    return not bool((apart > room[:, None]).all())
 
 
 def _have_equal_spectra(a: CanonicalRows, b: CanonicalRows) -> bool:
