@@ -242,3 +242,45 @@ def test_a_large_file_is_replaced_without_a_copy_of_it_in_memory(tmp_path: Path)
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.long
+def test_kills_at_random_points_of_a_large_save(tmp_path: Path) -> None:
+    """Two models of 2 GB are saved in turn, and the process is killed at any moment of that."""
+    models = {
+        v: load_graph(save_model(tmp_path / f"{v}.onnx", v, True, 250_000_000)) for v in (1, 2)
+    }
+    folder = tmp_path / "out"
+    folder.mkdir()
+    out = folder / "out.onnx"
+
+    def read_large_value() -> float:
+        graph = load_graph(out)
+        ends = {float(f(graph.array(n))) for n in graph.tensors for f in (np.min, np.max)}
+        assert len(ends) == 1, "weights of two models"
+        return ends.pop()
+
+    def save_and_exit(value: int) -> None:
+        models[value].save(out, "note")
+
+    start = time.perf_counter()
+    assert run_in_child(lambda: save_and_exit(1)) == 0
+    whole = time.perf_counter() - start
+    rng = np.random.default_rng(0)
+    present, outcomes = 1.0, []
+    for _ in range(50):
+        other = 3 - int(present)
+        child = FORK.Process(target=save_and_exit, args=(other,))
+        child.start()
+        # a save that replaces another takes longer than the first
+        child.join(rng.uniform(0, 2.5 * whole))
+        child.kill()
+        child.join()
+        before, present = present, read_large_value()
+        assert present in (before, other)
+        outcomes.append(present != before)
+    # some were killed in front of the end and some behind it, else the moments were no good
+    assert set(outcomes) == {False, True}, (whole, outcomes)
+    models[2].save(out, "note")
+    assert read_large_value() == 2
+    assert len(list_files(folder)) == 2
