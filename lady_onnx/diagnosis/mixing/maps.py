@@ -82,9 +82,8 @@ def undo_mixing(
         for s in find_straight_groups(groups, scalings)
         if are_floating((*s.made, *s.read), reference, suspect)
     ]
-    if all(similarity[s.group] > MAX_MIXED_SIMILARITY for s in straight):
-        return Unmixed()
-    if not _may_have_equal_spectra(straight, reference, suspect):
+    is_alike = all(similarity[s.group] > MAX_MIXED_SIMILARITY for s in straight)
+    if is_alike or not _may_have_equal_spectra(straight, reference, suspect):
         return Unmixed()
     ours, theirs = (_collect_canonical_rows(straight, m) for m in (reference, suspect))
     straight = [s for s in straight if s.group in ours and s.group in theirs]
