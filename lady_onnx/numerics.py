@@ -129,7 +129,12 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
                 number = waiting.popleft()
             except IndexError:
                 return
-            results[number] = function(items[number])
+            try:
+                results[number] = function(items[number])
+            except BaseException:
+                # the others end with the item that they have
+                waiting.clear()
+                raise
 
     with limit_threads(1):
         # numpy's handling of errors belongs to the context, which threads do not inherit

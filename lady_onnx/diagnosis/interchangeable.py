@@ -20,7 +20,7 @@ from ..groups.rows import (
     count_row_elements,
     multiply_lines,
     split_slot,
-    take_elements,
+    take_rows,
     thin_slot,
 )
 from ..groups.scaling import Scaling
@@ -156,9 +156,8 @@ class _Rows:
     ) -> np.ndarray:
         """Return the rows of units in a slot, or some of their elements, float32."""
         slot, offset = self.scaling.slots[number], self.scaling.offsets[number]
-        slot = replace(slot, index=slot.index[units])
-        values = take_elements(np.asarray(self.arrays[slot.initializer]), slot, {}, thin)
-        rows = np.moveaxis(values, slot.axis, 0).reshape(len(slot.index), -1)
+        some = replace(slot, index=slot.index[units])
+        rows = take_rows(np.asarray(self.arrays[slot.initializer]), some, thin)
         return as_finite(rows) + np.float32(offset)
 
     def list_kinds(self) -> list[list[int]]:

@@ -93,7 +93,7 @@ class DataFiles:
         fields = _read_fields(tensor)
         location = fields.get("location", "")
         # The shape says how much is read, and the entry `length` is not asked: it may differ.
-        size = _count_bytes(tensor)
+        size = count_bytes(tensor)
         try:
             offset = int(fields.get("offset", 0))
             if location not in self._mapped:
@@ -133,7 +133,7 @@ def _read_fields(tensor: TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
-def _count_bytes(tensor: TensorProto) -> int:
+def count_bytes(tensor: TensorProto) -> int:
     """Return the number of bytes of a weight's values."""
     # A product that overflows is refused where the bytes are given the tensor's shape.
     count = int(np.prod(tensor.dims, dtype=np.int64))

@@ -21,11 +21,21 @@ Thin = Mapping[int, slice]
 NO_THINNING: Thin = MappingProxyType({})
 
 
-def take_rows(array: np.ndarray, slot: Slot) -> np.ndarray:
-    """Return the elements of every unit in a slot, [units, elements], in the weight's own type."""
-    for axis, positions in slot.within:
-        array = array.take(positions, axis)
-    return np.moveaxis(array, slot.axis, 0)[slot.index].reshape(len(slot.index), -1)
+def take_rows(array: np.ndarray, slot: Slot, thin: Thin = NO_THINNING) -> np.ndarray:
+    """Return the elements of every unit in a slot, [units, elements], in the weight's own type.
+
+    Args:
+        array: the weight.
+        slot: the slot.
+        thin: by other axes the positions that are taken; all by default.
+    """
+    return lay_rows(take_elements(array, slot, {}, thin), slot)
+
+
+def lay_rows(elements: np.ndarray, slot: Slot) -> np.ndarray:
+    """Return elements of a slot, as `take_elements` gives them, as rows [units, elements]."""
+    front = np.moveaxis(elements, slot.axis, 0)
+    return front.reshape(len(slot.index), slot.index.shape[1] * math.prod(front.shape[1:]))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Permutations
-from ..groups.rows import NO_THINNING, Thin, take_elements, take_rows
+from ..groups.rows import NO_THINNING, Thin, lay_rows, take_elements, take_rows
 from ..numerics import MIN_DIVISOR, as_finite, is_same, map_in_threads
 from .evidence.copies import Calibration, estimate_copies
 from .evidence.noise import MIN_RELATIVE_NOISE, Noise, Scales
@@ -142,25 +142,21 @@ def weigh_rows(
             `slot.within`: the same positions in the order of another group.
         thin: by other axes the positions that are taken; all by default.
     """
-    values = weigh_elements(strategy, arrays, slot, taken, thin)
-    return np.moveaxis(values, slot.axis, 0).reshape(len(slot.index), -1)
+    array = np.asarray(arrays[slot.initializer])
+    return lay_rows(weigh_elements(strategy, array, slot, taken or {}, thin), slot)
 
 
 def weigh_elements(
     strategy: EvidenceStrategy,
-    arrays: Arrays,
+    array: np.ndarray,
     slot: Slot,
-    taken: Mapping[int, np.ndarray] | None = None,
-    thin: Thin = NO_THINNING,
+    taken: Mapping[int, np.ndarray],
+    thin: Thin,
 ) -> np.ndarray:
-    """Return the weighed elements in a slot, float32, of the weight's axes.
-
-    Along the slot's axis lie the positions of unit 0, then those of unit 1, and so on. The
-    arguments are those of `weigh_rows`.
-    """
+    """Return the weighed elements of a slot, float32, as `take_elements` returns them unweighed."""
     # What is not taken need not be weighed: a head is a small part of its weight.
-    values = take_elements(np.asarray(arrays[slot.initializer]), slot, taken or {}, thin)
-    restricted = {slot.axis, *dict(slot.within), *(taken or {})}
+    values = take_elements(array, slot, taken, thin)
+    restricted = {slot.axis, *dict(slot.within), *taken}
     return strategy.weigh_values(values, slot.initializer, restricted, thin)
 
 

@@ -129,7 +129,7 @@ def _multiply_part(comparison: Comparison, part: SlotPart, nearest: Nearest) -> 
 
     def take(arrays: Arrays, units: np.ndarray | slice) -> np.ndarray:
         some = replace(slot, index=slot.index[units])
-        return weigh_elements(comparison.strategy, arrays, some, thin=part.thin)
+        return weigh_elements(comparison.strategy, arrays[slot.initializer], some, {}, part.thin)
 
     def multiply(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return multiply_lines(a, b, slot.axis).reshape(len(chosen), -1).sum(1)

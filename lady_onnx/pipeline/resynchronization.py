@@ -51,12 +51,12 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
         reference: a path or a model.
         suspect: a path or a model of the same architecture, or one that shares a part with it.
         verify: `run` compares the outputs with onnxruntime, `proof` relies on the analysis, `auto`
-            runs small models that onnxruntime can run, `none` leaves `outputs_preserved` open.
+            runs what onnxruntime can, up to 2 GB, `none` leaves `outputs_preserved` open.
         provider: `auto`, `cpu` or `cuda`.
         samples: the number of random inputs that are run.
         seed: the seed of these inputs.
         repair: whether what was tampered with gets the reference's values.
-        strip: whether units that the reference lacks, and the function does not need, go out.
+        strip: whether units that only the suspect has, and does not need, are taken out.
         evidence: `all` slots of a unit, or `incoming` weights alone, as in the paper: no noise is
             estimated, no alteration explained, no factor undone.
         assignment: `optimal`, or `argmax`, which takes the likeliest for every unit. With

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..dataflow.engine import SYMBOLIC_SIZES
 from ..dataflow.state_loop import solve_state_lengths
 from ..errors import LadyError
+from ..graph.external import count_bytes
 from ..graph.model import Graph
 from ..runtime.comparing.comparison import SessionPair, compare_models
 from ..runtime.comparing.verification import Verification
@@ -15,7 +16,7 @@ from ..runtime.limits import run_limited
 from .options import Options
 
 MAX_RUN_BYTES = 2_000_000_000
-"""With `auto`, models of larger weights are not run, which takes longer than all the rest."""
+"""With `auto`, models with more weights are not run: that takes longer than all the rest."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
         LadyError: the models were asked to run, and cannot.
     """
     note = None
-    if options.verify == "auto" and _count_weight_bytes(suspect) > MAX_RUN_BYTES:
+    size = sum(map(count_bytes, suspect.tensors.values()))
+    if options.verify == "auto" and size > MAX_RUN_BYTES:
         note = f"its weights take over {MAX_RUN_BYTES / 1e9:.0f} GB, so it was not run"
     elif options.verify in ("auto", "run"):
         try:
@@ -79,11 +81,6 @@ def _run_both(a: Graph, b: Graph, provider: str, options: Options) -> Verificati
         return compare_models(pair, samples=options.samples, seed=options.seed)
 
     return run_limited(work, options.limits, a.name)
-
-
-def _count_weight_bytes(graph: Graph) -> int:
-    """Count the bytes of all weights of a model."""
-    return sum(graph.array(name).nbytes for name in graph.tensors)
 
 
 def have_equal_outputs(a: Graph, b: Graph, options: Options) -> bool:

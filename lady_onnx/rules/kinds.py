@@ -53,7 +53,7 @@ class Node(Protocol):
     def is_equal_by_chance(self, operand: int) -> bool:
         """Tell whether elements along an operand's last axis are equal by chance alone.
 
-        Sums are that have weights of their own each.
+        That holds for sums each of which has weights of its own.
         """
 
     def find_shape(self, result: int = 0) -> tuple[int, ...]:

@@ -48,7 +48,8 @@ class Limits:
         for name, value in (("timeout", self.timeout), ("memory", self.memory)):
             if value is None:
                 continue
-            if not isinstance(value, int | float) or not 0 < value < math.inf:
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 < value < math.inf:
                 raise LadyError(f"{name} is a number above zero, not {value!r}")
             if "fork" not in multiprocessing.get_all_start_methods():
                 raise LadyError(f"{name}: this system cannot copy processes; leave it out")
@@ -57,6 +58,7 @@ class Limits:
 
 
 NO_LIMITS = Limits()
+"""The limits of work that may take any time and memory, and so needs no process of its own."""
 
 
 def run_limited(work: Callable[[], Result], limits: Limits, name: str) -> Result:

@@ -28,7 +28,7 @@ def solve_groups(
     own: dict[str, list[int]] = {g.id: [] for g in groups}
     for k, (group, _) in enumerate(state.unknowns):
         own[group].append(k)
-    logs = _split_equations(state, [dict(row) for row in state.monomials.logs])
+    logs = _split_equations(state, state.monomials.logs)
     flips = _split_equations(state, [dict.fromkeys(row, 1) for row in state.monomials.flips])
     found = {}
     for g in groups:

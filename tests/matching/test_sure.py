@@ -9,11 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lady_onnx.groups import rows
 from lady_onnx.groups.model import Group, Slot
 from lady_onnx.groups.permutations import permute_arrays
 from lady_onnx.matching import alignment, flattened, sure
+from lady_onnx.matching.evidence.assignment import ASSIGNMENTS
+from lady_onnx.matching.evidence.nearest import Nearest
+from lady_onnx.matching.evidence.noise import Scales
+from lady_onnx.matching.evidence.scores import join_rows
 from lady_onnx.matching.matcher import Matcher
 from lady_onnx.matching.matches import Match
+from lady_onnx.matching.strategies import Comparison, LikelihoodStrategy
 
 Arrays = dict[str, np.ndarray]
 
@@ -162,3 +168,29 @@ def test_units_that_changed_their_heads() -> None:
     for name in "qk":
         theirs[name][:, [3, 11]] = ours[name][:, [11, 3]]
     compare(groups, ours, add_noise(rng, shuffle(rng, groups, theirs), 0.1))
+
+
+@pytest.mark.parametrize("lay", [lay_flat(30, 70), lay_heads(3, 8, 40)])
+def test_figures_of_all_elements_are_those_of_whole_rows(
+    lay: tuple[list[Group], Arrays], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups, arrays = lay
+    rng = np.random.default_rng(0)
+    ours, theirs = draw(rng, arrays), draw(rng, arrays)
+    monkeypatch.setattr(rows, "BLOCK_ELEMENTS", 200)
+    for group in groups:
+        strategy = LikelihoodStrategy(Scales(ours))
+        judge = strategy.judge_matches
+        comparison = Comparison(ours, theirs, {}, strategy, ASSIGNMENTS["optimal"], judge)
+        orders = [rng.permutation(group.size) for _ in range(2)]
+        nearest = Nearest(*orders, np.zeros(group.size), np.zeros(group.size))
+        x, y = (join_rows(z, group.size) for z in comparison.weigh_both(group.slots))
+        first, second = (y[order] for order in orders)
+        own, found, apart, others = sure._multiply_rows(comparison, group.slots, nearest)
+        for figures, expected in (
+            (own, [np.square(x).sum(1), np.square(first).sum(1)]),
+            (found, (x * first).sum(1)),
+            (apart, [np.square(x - z).sum(1) for z in (first, second)]),
+            (others, (x * second).sum(1)),
+        ):
+            assert figures == pytest.approx(np.array(expected), rel=1e-4, abs=1e-3)

@@ -177,43 +177,50 @@ def test_a_sample_with_large_outputs_hides_no_difference_on_one_with_small_outpu
 
 
 class ChanceRunner:
-    """Two models of one output; the first answers with what lies in `drawn`, if that has any."""
+    """Two models of one output, which answer by chance on what is odd, or always alike."""
 
     outputs = ("y",)
 
-    def __init__(self, drawn: list[float]):
-        self.drawn = drawn
+    def __init__(self, are_chance: tuple[bool, bool], runs_second: bool):
+        self.are_chance, self.runs_second = are_chance, runs_second
+        self.count = 0
 
-    def answer(self, value: float) -> Outputs:
-        return [np.array([1.0, value])]
+    def answer(self, inputs: Inputs, which: int) -> Outputs:
+        self.count += 1
+        by_chance = 0.1 * self.count if self.are_chance[which] else 0.0
+        return [np.array([1.0, (0.5 * which + by_chance) * ("odd" in inputs)])]
 
     def run_first(self, inputs: Inputs) -> Outputs:
-        is_odd = "odd" in inputs and len(self.drawn) > 0
-        return self.answer(self.drawn.pop(0) if is_odd else 0.0)
+        return self.answer(inputs, 0)
 
-    def run_second(self, inputs: Inputs) -> Outputs:
-        return self.answer(0.5 if "odd" in inputs else 0.0)
+    def run_second(self, inputs: Inputs) -> Outputs | None:
+        return self.answer(inputs, 1) if self.runs_second or "odd" not in inputs else None
 
     def run_both(self, inputs: Inputs) -> tuple[Outputs, Outputs]:
         return self.run_first(inputs), self.run_second(inputs)
 
-    def repeat_first(self, inputs: Inputs) -> list[Outputs]:
-        return [self.run_first(inputs) for _ in range(3)]
+    def repeat_both(self, inputs: Inputs) -> tuple[list[Outputs], list[Outputs | None]]:
+        return [self.run_first(inputs)] * 3, [self.run_second(inputs)] * 3
 
     def run_perturbed(self, inputs: Inputs, step: float) -> list[Outputs]:
-        return self.repeat_first(inputs)
+        return [self.answer({}, 0)]
 
 
-@pytest.mark.parametrize("drawn", [[], [0.0, 0.0, 0.2]])
-def test_inputs_on_which_a_model_does_not_repeat_itself_say_nothing(drawn: list[float]) -> None:
-    # the first's answers are chance where any are drawn; else it always differs from the second's
-    is_chance = bool(drawn)
-    judge = Judge(ChanceRunner(drawn), 1e-4, 1e-6, False)
+@pytest.mark.parametrize("runs_second", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("second", [False, True])
+def test_inputs_on_which_no_model_repeats_itself_say_nothing(
+    first: bool, second: bool, runs_second: bool
+) -> None:
+    """A model alone that answers by chance is another model, and so is one that does not run."""
+    judge = Judge(ChanceRunner((first, second), runs_second), 1e-4, 1e-6, False)
     judge.add_ordinary("random", {"x": np.zeros(1)})
     judge.add_made(Sample("odd", {"odd": np.zeros(1)}))
     outputs, runs = judge.judge_outputs()
+    is_chance = first and second and runs_second
     assert outputs[0].equal == is_chance
     assert [run.kind for run in runs] == ["random"] + ["odd"] * (not is_chance)
+    assert judge.left_out == ["odd"] * is_chance
 
 
 def test_rounding_that_large_numbers_make_large_is_no_difference() -> None:

@@ -36,9 +36,9 @@ from .straight import StraightGroup, find_straight_groups
 MAX_CONDITION = 100.0
 """A map of a larger condition number enlarges the rounding of what it undoes too much."""
 SPECTRUM_ROOM = 16
-"""Roots of singular values that differ by a share, and by that of the largest root, make sums of
-the squares of the values differ by no more than so many times the share and the root of their
-number."""
+"""Two spectra of n values that agree to within a share have sums of squares that differ by no more
+than so many times the share and the root of n, relatively.
+"""
 CanonicalRows = tuple[np.ndarray, np.ndarray]
 """The rows of both sides of a group that no map changes, float64 [units, elements] each."""
 

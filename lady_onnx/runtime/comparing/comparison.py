@@ -82,7 +82,7 @@ class SessionPair:
         lengths: Mapping[str, int] | None = None,
     ):
         self.graphs, self.provider = (a, b), choose_provider(provider_name)
-        self._custom_ops = tuple(custom_ops)
+        self._provider_name, self._custom_ops = provider_name, tuple(custom_ops)
         self.first, self._second = (open_session(g, self.provider, custom_ops) for g in (a, b))
         self.source = Source(a, b)
         self.lengths = dict(lengths or {})
@@ -96,6 +96,7 @@ class SessionPair:
             what = f"has other inputs or outputs than {a.name}"
             raise LadyError(f"{b.name}: {what}; compare models of one architecture")
         self._perturbed: list[InferenceSession] | None = None
+        self._again: SessionPair | None = None
         if not self.outputs:
             what = "all outputs are states, so there is no answer to compare"
             raise LadyError(f"{a.name}: {what}; give --state {NO_STATES}")
@@ -146,11 +147,16 @@ class SessionPair:
         order = range(len(self.first.get_outputs()))
         return self._loop.run(session, self.graphs[0], inputs, same, order)
 
-    def repeat_first(self, inputs: Mapping[str, np.ndarray]) -> list[Outputs | None]:
-        """Run the first model again, in its session and in a new one, which has other memory."""
-        answers = [self.run_first(inputs) for _ in range(REPEATED_RUNS)]
-        new = open_session(self.graphs[0], self.provider, self._custom_ops)
-        return [*answers, self._run_session_or_none(new, inputs)]
+    def repeat_both(
+        self, inputs: Mapping[str, np.ndarray]
+    ) -> tuple[list[Outputs | None], list[Outputs | None]]:
+        """Run both models again, in their sessions and in new ones, which have other memory."""
+        if self._again is None:
+            self._again = SessionPair(
+                *self.graphs, self._provider_name, self._custom_ops, self.lengths
+            )
+        pairs = [*[self] * REPEATED_RUNS, self._again]
+        return [p.run_first(inputs) for p in pairs], [p.run_second(inputs) for p in pairs]
 
     def run_perturbed(self, inputs: Mapping[str, np.ndarray], step: float) -> list[Outputs | None]:
         """Run copies of the first model with all weights moved by a random relative step.
@@ -162,16 +168,13 @@ class SessionPair:
         """
         if self._perturbed is None:
             self._perturbed = self._open_perturbed(step)
-        return [self._run_session_or_none(session, inputs) for session in self._perturbed]
-
-    def _run_session_or_none(
-        self, session: InferenceSession, inputs: Mapping[str, np.ndarray]
-    ) -> Outputs | None:
-        """Return the answers of a session of the first model, None where it does not run."""
-        try:
-            return self._run_first_session(session, inputs)
-        except LadyError:
-            return None
+        answers: list[Outputs | None] = []
+        for session in self._perturbed:
+            try:
+                answers.append(self._run_first_session(session, inputs))
+            except LadyError:
+                answers.append(None)
+        return answers
 
     def _open_perturbed(self, step: float) -> list[InferenceSession]:
         """Open sessions of copies of the first model with moved weights."""
@@ -230,7 +233,8 @@ def compare_models(
 
     The inputs are the data, or else random ones and such as are made to tell: at most 3 times
     `samples` and 5 more. Sizes of symbolic axes, and values, that neither model takes are passed
-    over; what only one of them takes is a difference.
+    over; what only one of them takes is a difference. Inputs made to tell on which neither model
+    repeats its own outputs are left out.
 
     Args:
         pair: the models.
@@ -265,6 +269,7 @@ def compare_models(
         metric=(metric_name or "accuracy") if metrics else None,
         metrics=metrics,
         runs=runs,
+        left_out=tuple(judge.left_out),
     )
 
 

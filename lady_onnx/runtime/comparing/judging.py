@@ -41,8 +41,10 @@ class Runner(Protocol):
     def run_second(self, inputs: Mapping[str, np.ndarray]) -> Outputs | None:
         """Return the outputs of the second model, None where it does not run."""
 
-    def repeat_first(self, inputs: Mapping[str, np.ndarray]) -> list[Outputs | None]:
-        """Return the outputs of more runs of the first model on the same inputs."""
+    def repeat_both(
+        self, inputs: Mapping[str, np.ndarray]
+    ) -> tuple[list[Outputs | None], list[Outputs | None]]:
+        """Return the outputs of more runs of either model on the same inputs."""
 
     def run_perturbed(self, inputs: Mapping[str, np.ndarray], step: float) -> list[Outputs | None]:
         """Return those of copies of the first model with all weights moved by a random step."""
@@ -103,15 +105,15 @@ def _measure_gaps(ours: Outputs, theirs: Outputs) -> list[_Gap]:
 class _Case:
     """One sample that was run.
 
-    The last two attributes are filled in when an output of it is judged to differ.
+    The last three attributes are filled in when an output of it is judged to differ.
 
     Attributes:
         kind: what is special about it, as `Run.kind`.
         inputs: the inputs by name.
         gaps: how the outputs differ, in order.
         is_ordinary: whether it was random or given, and not made to tell.
-        ours: the outputs of the first model, None where it did not run.
-        has_both: whether both models ran.
+        answers: the outputs of either model, None where it did not run.
+        are_repeated: of each model whether it repeats its outputs.
         spreads: by output, what rounding does there; None if it was not measured.
         has_moved_weights: whether the spreads tell what moved weights do.
     """
@@ -120,10 +122,15 @@ class _Case:
     inputs: Mapping[str, np.ndarray]
     gaps: list[_Gap]
     is_ordinary: bool
-    ours: Outputs | None
-    has_both: bool = True
+    answers: tuple[Outputs | None, Outputs | None]
+    are_repeated: Sequence[bool] = (True, True)
     spreads: list[float] | None = None
     has_moved_weights: bool = False
+
+    @property
+    def has_both(self) -> bool:
+        """Whether both models ran."""
+        return all(answer is not None for answer in self.answers)
 
 
 class Judge:
@@ -134,12 +141,16 @@ class Judge:
         tolerance: the largest difference that counts as none, relative to the largest output.
         step: how far inputs and weights are moved to measure rounding, relatively.
         is_mixed: whether one model is in half precision, and the other is not.
+
+    Attributes:
+        left_out: What is special about each sample on which neither model repeats its outputs.
     """
 
     def __init__(self, pair: Runner, tolerance: float, step: float, is_mixed: bool):
         self._pair = pair
         self._tolerance, self._step, self._is_mixed = tolerance, step, is_mixed
         self._cases: list[_Case] = []
+        self.left_out: list[str] = []
 
     def add_ordinary(self, kind: str, inputs: Mapping[str, np.ndarray]) -> tuple[Outputs, Outputs]:
         """Run a sample that both models have to take, and return their outputs.
@@ -148,25 +159,36 @@ class Judge:
             LadyError: a model does not run on it.
         """
         ours, theirs = self._pair.run_both(inputs)
-        self._cases.append(_Case(kind, inputs, _measure_gaps(ours, theirs), True, ours))
+        self._cases.append(_Case(kind, inputs, _measure_gaps(ours, theirs), True, (ours, theirs)))
         return ours, theirs
 
     def add_made(self, sample: Sample) -> None:
         """Run a sample made to tell; where neither model takes it, run the plainer one instead."""
         ours = self._pair.run_first(sample.inputs)
         theirs = self._pair.run_second(sample.inputs)
+        if ours is None and theirs is None:
+            if sample.plainer is not None:
+                self.add_made(sample.plainer)
+            return
         if ours is not None and theirs is not None:
             gaps = _measure_gaps(ours, theirs)
-            self._cases.append(_Case(sample.kind, sample.inputs, gaps, False, ours))
-        elif ours is not None or theirs is not None:
+        else:
             gaps = [_Gap(x.shape, float("inf")) for x in ours or theirs or []]
-            self._cases.append(_Case(sample.kind, sample.inputs, gaps, False, ours, has_both=False))
-        elif sample.plainer is not None:
-            self.add_made(sample.plainer)
+        self._cases.append(_Case(sample.kind, sample.inputs, gaps, False, (ours, theirs)))
 
     def judge_outputs(self) -> tuple[tuple[OutputDifference, ...], tuple[Run, ...]]:
-        """Return how each output differs, and what was run."""
-        self._cases = [c for c in self._cases if c.is_ordinary or self._is_defined(c)]
+        """Return how each output differs, and what was run.
+
+        A sample on which neither model repeats its outputs is left out.
+        """
+        kept = []
+        for case in self._cases:
+            case.are_repeated = self._are_repeated(case)
+            if any(case.are_repeated):
+                kept.append(case)
+            else:
+                self.left_out.append(case.kind)
+        self._cases = kept
         are_equal, worst = [True] * len(self._cases), [0.0] * len(self._cases)
         outputs = []
         for k, name in enumerate(self._pair.outputs):
@@ -188,17 +210,19 @@ class Judge:
             runs.append(Run(case.kind, shapes, difference, is_equal))
         return tuple(outputs), tuple(runs)
 
-    def _is_defined(self, case: _Case) -> bool:
-        """Tell whether the first model repeats its outputs on a sample on which models differ.
+    def _are_repeated(self, case: _Case) -> list[bool]:
+        """Tell of each model whether it repeats its outputs on a sample, asked where they differ.
 
-        Some kernels read memory that nothing wrote where inputs are beyond their contract. What
-        they answer then is chance, and says nothing of the other model.
+        Some kernels read memory that nothing wrote where inputs are beyond their contract. Then
+        all copies of a model answer by chance. One alone that does so is another model.
         """
-        if all(gap.relative <= self._tolerance for gap in case.gaps):
-            return True
-        spreads = self._measure_spreads([case.ours, *self._pair.repeat_first(case.inputs)])
-        scales = (gap.scale for gap in case.gaps)
-        return all(map(self._is_within_tolerance, spreads, scales))
+        is_within = all(gap.relative <= self._tolerance for gap in case.gaps)
+        if case.is_ordinary or not case.has_both or is_within:
+            return [True, True]
+        scales = [gap.scale for gap in case.gaps]
+        again = zip(case.answers, self._pair.repeat_both(case.inputs), strict=True)
+        spreads = [self._measure_spreads([answer, *others]) for answer, others in again]
+        return [all(map(self._is_within_tolerance, own, scales)) for own in spreads]
 
     def _is_within_tolerance(self, difference: float, scale: float) -> bool:
         """Tell whether a difference is small beside the largest value."""
@@ -236,7 +260,8 @@ class Judge:
             # Half precision overflows where single precision does not.
             return None, True
         is_known = gap.difference <= MAX_ROUNDING_RATIO * self._step * usual
-        is_rounding = case.has_both and (is_known or (is_open and self._is_rounding(case, k)))
+        may_round = case.has_both and all(case.are_repeated)
+        is_rounding = may_round and (is_known or (is_open and self._is_rounding(case, k)))
         return (None, True) if is_rounding else (gap.relative, False)
 
     def _is_rounding(self, case: _Case, k: int) -> bool:

@@ -83,6 +83,7 @@ class Verification(Report):
         metric: the name of the task metric, None without labels.
         metrics: the metric of the first and of the second model, None without labels.
         runs: what was run, one entry a sample. Inputs that neither model takes are left out.
+        left_out: what is special about the inputs on which neither model repeats its own outputs.
     """
 
     equal: bool
@@ -94,6 +95,7 @@ class Verification(Report):
     metric: str | None = None
     metrics: tuple[float, float] | None = None
     runs: tuple[Run, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def headline(self) -> str:
         """Say in one line whether the models are equal, and what that rests on."""
@@ -113,6 +115,9 @@ class Verification(Report):
         lines = format_table(("output", "shape", "max abs", "max rel", "equal"), rows, limit)
         if self.metrics:
             lines.append(f"{self.metric}: {self.metrics[0]:.4f} and {self.metrics[1]:.4f}")
+        if self.left_out:
+            kinds = ", ".join(dict.fromkeys(self.left_out))
+            lines.append(f"left out, as neither model repeats its own outputs: {kinds}")
         return lines
 
     def to_fields(self) -> dict[str, Any]:
@@ -123,6 +128,7 @@ class Verification(Report):
             "outputs": self.outputs,
             "samples": self.samples,
             "runs": self.runs,
+            "left_out": self.left_out,
             "provider": self.provider,
             "metric": self.metric,
             "metrics": self.metrics,
