@@ -23,6 +23,8 @@ Result = TypeVar("Result")
 
 POLL_SECONDS = 0.02
 """How often the memory of a child is read."""
+ADVICE = "allow more, or rely on resync --verify proof"
+"""What to do about a run that was ended."""
 STATUS_FILE = "/proc/{}/status"
 """Where Linux says how much memory a process has, by its number."""
 
@@ -88,8 +90,8 @@ def run_limited(work: Callable[[], Result], limits: Limits, name: str) -> Result
         result, error = receiver.recv()
     except EOFError:
         child.join()
-        what = f"running it ended its process (code {child.exitcode}); compare it by proof"
-        raise ExecutionError(f"{name}: {what}") from None
+        what = f"running it ended its process, code {child.exitcode}"
+        raise ExecutionError(f"{name}: {what}; {ADVICE}") from None
     finally:
         child.kill()
         child.join()
@@ -106,7 +108,9 @@ def _send_result(work: Callable[[], Result], sender: Connection) -> None:
     except LadyError as error:
         sender.send((None, error))
     except MemoryError:
-        sender.send((None, ExecutionError("the machine has too little memory to run the models")))
+        sender.send(
+            (None, ExecutionError(f"the machine has too little memory to run it; {ADVICE}"))
+        )
 
 
 def _await_end(child: BaseProcess, receiver: Connection, limits: Limits, name: str) -> None:
@@ -118,12 +122,10 @@ def _await_end(child: BaseProcess, receiver: Connection, limits: Limits, name: s
     start, first = time.monotonic(), _read_anonymous_bytes(str(child.pid)) or 0
     while not receiver.poll(POLL_SECONDS):
         if limits.timeout is not None and time.monotonic() - start > limits.timeout:
-            what = f"running it took over {limits.timeout:g} s; allow more, or compare it by proof"
-            raise ExecutionError(f"{name}: {what}")
+            raise ExecutionError(f"{name}: running it took over {limits.timeout:g} s; {ADVICE}")
         taken = (_read_anonymous_bytes(str(child.pid)) or 0) - first
         if limits.memory is not None and taken > limits.memory * 1e9:
-            what = f"running it took over {limits.memory:g} GB; allow more, or compare it by proof"
-            raise ExecutionError(f"{name}: {what}")
+            raise ExecutionError(f"{name}: running it took over {limits.memory:g} GB; {ADVICE}")
 
 
 def _read_anonymous_bytes(process: str) -> int | None:
