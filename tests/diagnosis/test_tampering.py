@@ -191,7 +191,7 @@ def make_group(axis: int, size: int, many: int = 1) -> Group:
     return Group(f"w:{axis}", "channels", size, (), (slot,))
 
 
-@pytest.mark.parametrize("shape", [(40, 30), (12, 24, 3), (60,), (200, 100)])
+@pytest.mark.parametrize("shape", [(12, 24, 3), (60,), (200, 100)])
 @pytest.mark.parametrize(
     "kind",
     [
@@ -212,7 +212,7 @@ def test_what_the_summary_of_a_weight_rules_out_no_test_finds(
 ) -> None:
     """The tests of whole weights are left out where the summary says so."""
     ruled_out = found = 0
-    for seed in range(60):
+    for seed in range(24):
         is_out, has_findings = compare_summary(seed, shape, kind)
         ruled_out += is_out
         found += has_findings
@@ -245,8 +245,8 @@ def compare_summary(seed: int, shape: tuple[int, ...], kind: str) -> tuple[bool,
     if seed % 3 == 2:
         y[rng.integers(shape[0])] *= rng.choice([1.1, 2.0, 2.5, -1.0])
     if kind == "signs" and seed % 2:
-        # a row that stands out from others, while no element does from the median of all
-        y[3] = x[3] + 14 * moves[3]
+        # a unit that stands out from others, while no element does from the median of all
+        y[2:4] = x[2:4] + 14 * moves[2:4]
     y = y.astype(np.float32)
     groups = [make_group(0, shape[0] // 2, 2), *(make_group(1, n) for n in shape[1:2])]
     own = [(g, s) for g in groups for s in g.slots]
