@@ -85,6 +85,36 @@ def make_vit(path: str) -> None:
     onnx.save(architectures.export(net, torch.zeros(1, 3, 224, 224), dynamo=False), path)
 
 
+def make_wide_resnet(path: str) -> None:
+    """WideResNet-28-4 of Zagoruyko and Komodakis 2016, without its dropout."""
+    import onnx
+    import torch
+
+    from tests.helpers import architectures
+
+    net = architectures.ResNet(architectures.Basic, (4, 4, 4), (64, 128, 256), 16, 10)
+    picture = torch.zeros(1, 3, 64, 64)
+    onnx.save(architectures.export(architectures.randomise(net), picture, dynamo=False), path)
+
+
+def make_minilm(path: str) -> None:
+    """The shape of MiniLM-L6, the usual encoder of sentences."""
+    import onnx
+    import torch
+    import transformers
+
+    from tests.helpers import architectures
+    from tests.helpers.families import Wrapped
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 384, "num_hidden_layers": 6, "intermediate_size": 1536}
+    config = transformers.BertConfig(**sizes, attn_implementation="eager")
+    encoder = transformers.BertModel(config, add_pooling_layer=False)
+    net = Wrapped(encoder, "last_hidden_state", "input_ids", "attention_mask").eval()
+    words = torch.ones(1, 16, dtype=torch.int64)
+    onnx.save(architectures.export(net, words, words, dynamo=False), path)
+
+
 def make_yolo(path: str) -> None:
     from tests.helpers import real
 
@@ -103,6 +133,8 @@ def make_language_model(name: str) -> Callable[[str], None]:
 MODELS: dict[str, Callable[[str], None]] = {
     "ResNet-50": make_resnet50,
     "ViT-B": make_vit,
+    "WideResNet-28-4": make_wide_resnet,
+    "MiniLM": make_minilm,
     "YOLOv8n": make_yolo,
     "LM 97M": make_language_model("97M"),
     "LM 338M": make_language_model("338M"),
@@ -169,6 +201,9 @@ def run_timed(command: list[str], limit: float) -> tuple[float, float]:
 def measure_model(name: str, args: argparse.Namespace) -> None:
     """Prints the rows of one model."""
     with tempfile.TemporaryDirectory() as folder:
+        # compiled once, as installed packages are
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        os.environ["PYTHONPYCACHEPREFIX"] = f"{folder}/compiled"
         make = [sys.executable, __file__, "--part", "make", name, folder, *args.noise]
         made = subprocess.run(make, check=True, capture_output=True, text=True).stdout.strip()
         a, b, out = (f"{folder}/{n}.onnx" for n in ("reference", "shuffled", "out"))

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from functools import cache
 from typing import TypeVar
 
 import ml_dtypes
 import numpy as np
 import scipy
+import threadpoolctl
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,6 +29,12 @@ MIN_DIVISOR = 1e-30
 """Stands for zero where a fraction is divided by it."""
 BLOCK_ELEMENTS = 1 << 16
 """So many elements are worked on at once: they stay in the processor's cache."""
+MAPPED_BYTES = 1 << 20
+"""Arrays of so many bytes that are made on the way lie in files."""
+LEAST_SPREAD = 1e-3
+"""Numbers that spread by a smaller share of their mean are measured in double precision."""
+LEAST_DEVIATION = 1e-14
+"""The squares of some numbers may be lost in single precision if they spread by less."""
 CHUNK_ELEMENTS = 1 << 22
 """The number of elements that are converted at once."""
 
@@ -105,6 +114,12 @@ def limit_threads(count: int | None) -> Iterator[None]:
         _thread_count.reset(token)
 
 
+@cache
+def _load_blas() -> threadpoolctl.ThreadpoolController:
+    """Return what limits the threads of the libraries behind numpy's products."""
+    return threadpoolctl.ThreadpoolController()
+
+
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Call a function with each of some items, several at a time.
 
@@ -139,7 +154,8 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
     with limit_threads(1):
         # numpy's handling of errors belongs to the context, which threads do not inherit
         contexts = [copy_context() for _ in range(count)]
-    with ThreadPoolExecutor(count - 1) as pool:
+    # a product that used all processors itself would wait for those of the other threads
+    with _load_blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(count - 1) as pool:
         others = [pool.submit(context.run, work) for context in contexts[1:]]
         contexts[0].run(work)
         for other in others:
@@ -167,6 +183,72 @@ def split_blocks(shape: Sequence[int], count: int = BLOCK_ELEMENTS) -> Iterator[
     for lead in np.ndindex(*shape[:cut]):
         for start in range(0, shape[cut], step):
             yield (*(slice(k, k + 1) for k in lead), slice(start, start + step), *rest)
+
+
+def measure_moments(array: np.ndarray) -> tuple[float, float]:
+    """Measure the mean and the standard deviation of an array; they are not finite if it is not.
+
+    Both are zero if it has no elements.
+
+    >>> measure_moments(np.array([1.0, 3.0]))
+    (2.0, 1.0)
+    """
+    if not array.size:
+        return 0.0, 0.0
+    if is_short_float(array):
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            mean, deviation = _measure_moments(array, np.dtype(np.float32))
+        # squares of large and of small numbers have no place in single precision, and a small
+        # spread drowns in the rounding of the mean
+        if LEAST_DEVIATION + LEAST_SPREAD * abs(mean) < deviation < math.inf:
+            return mean, deviation
+    return _measure_moments(array, np.dtype(np.float64))
+
+
+def _measure_moments(array: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
+    """Do what `measure_moments` says, blocks in one precision."""
+    many, mean, square = 0, 0.0, 0.0
+    for block in split_blocks(array.shape):
+        part = np.asarray(array[block], dtype)
+        # the squares of blocks around their own means add up to those around the mean of all
+        # (Chan, Golub and LeVeque 1979)
+        share = part.size / (many + part.size)
+        own = float(part.mean())
+        part = part - dtype.type(own)
+        away = own - mean
+        square += float(np.vdot(part, part)) + away**2 * many * share
+        mean, many = mean + away * share, many + part.size
+    return mean, math.sqrt(square / many)
+
+
+def store_blocks(
+    list_blocks: Callable[[], Iterable[np.ndarray]], shape: Sequence[int], dtype: np.dtype
+) -> np.ndarray:
+    """Return an array of blocks that follow each other; a large one lies in a file without a name.
+
+    Where memory is short, the pages of a file are put away. So models of any size are worked on.
+
+    Args:
+        list_blocks: makes the blocks, of the type of the array.
+        shape, dtype: of the array.
+    """
+    if math.prod(shape) * dtype.itemsize >= MAPPED_BYTES and not dtype.hasobject:
+        try:
+            with tempfile.TemporaryFile() as file:
+                for block in list_blocks():
+                    file.write(np.ascontiguousarray(block).view(np.uint8).data)
+                file.flush()
+                # what is changed in such an array is changed in memory alone
+                return np.memmap(file, dtype, "c", shape=tuple(shape)).view(np.ndarray)
+        except OSError:
+            # no room, or no folder for it
+            pass
+    result = np.empty(math.prod(shape), dtype)
+    start = 0
+    for block in list_blocks():
+        result[start : start + block.size] = block.reshape(-1)
+        start += block.size
+    return result.reshape(shape)
 
 
 def assign_optimally(table: np.ndarray, maximize: bool = False) -> np.ndarray:
@@ -219,6 +301,11 @@ def machine_epsilon(dtype: np.dtype) -> float:
 def is_float_array(array: np.ndarray) -> bool:
     """Return whether an array holds floating-point numbers, bfloat16 included."""
     return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
+
+
+def is_short_float(array: np.ndarray) -> bool:
+    """Return whether an array holds floating-point numbers that single precision has."""
+    return is_float_array(array) and array.dtype.itemsize <= 4
 
 
 SHORT_TYPE_EPSILON = 1e-5

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lady_onnx import numerics
-from lady_onnx.groups import rows
+from lady_onnx.groups import lines, rows
 from lady_onnx.groups.model import Slot
 from lady_onnx.groups.rows import multiply_lines, split_slot, take_rows
-from lady_onnx.numerics import limit_threads, map_in_threads, split_blocks
+from lady_onnx.numerics import limit_threads, map_in_threads, measure_moments, split_blocks
 
 SHAPES = st.lists(st.integers(0, 6), max_size=4).map(tuple)
 
@@ -72,3 +72,46 @@ def test_the_parts_of_a_slot_are_all_of_it(shape: list[int], data: st.DataObject
             values = part.take_elements(array)
             squares[part.units] += multiply_lines(values, values, axis).reshape(-1, many).sum(1)
     assert squares == pytest.approx(np.square(take_rows(array, slot)).sum(1))
+
+
+TYPES = st.sampled_from([np.float32, np.float64, np.float16, np.int8])
+UNITS = st.sampled_from([1.0, 2.0**-75, 2.0**75])
+"""Squares of the last two have no place in single precision."""
+
+
+@given(SHAPES.filter(len), TYPES, UNITS, st.integers(0, 99), st.sampled_from([1, 5, 40]))
+def test_sums_of_lines_are_those_of_elements(
+    shape: tuple[int, ...], dtype: type, unit: float, seed: int, count: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    unit = unit if dtype in (np.float32, np.float64) else 1.0
+    x, y = ((5 * unit * rng.standard_normal(shape)).astype(dtype) for _ in range(2))
+    mean = 0.3 * unit * (seed % 2)
+    importance = {a: rng.random(n) for a, n in enumerate(shape) if rng.random() < 0.6}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "BLOCK_ELEMENTS", count)
+        found = lines.sum_lines(x, y, mean, importance)
+    a, apart = x.astype(np.float64) - mean, y.astype(np.float64) - x
+    for axis, sums in enumerate(found):
+        weight = np.ones(shape)
+        for other in importance.keys() - {axis}:
+            weight *= np.moveaxis(importance[other].reshape(-1, *[1] * (len(shape) - 1)), 0, other)
+        others = tuple(k for k in range(len(shape)) if k != axis)
+        expected = [(z * weight).sum(others) for z in (a * a, a * apart, apart * apart)]
+        assert sums == pytest.approx(np.array(expected), rel=1e-4, abs=1e-4 * unit**2)
+
+
+@given(SHAPES, TYPES, st.integers(0, 99), st.sampled_from([1.0, 2.0**-75, 2.0**75]))
+def test_moments_of_blocks_are_those_of_all(
+    shape: tuple[int, ...], dtype: type, seed: int, unit: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    unit = unit if dtype in (np.float32, np.float64) else 1.0
+    # the spread is much smaller than the mean, or as large
+    x = (unit * (rng.standard_normal(shape) * [1e-4, 3][seed % 2] + 2)).astype(dtype)
+    expected = (0.0, 0.0)
+    if x.size:
+        expected = float(np.mean(x, dtype=np.float64)), float(np.std(x, dtype=np.float64))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(numerics.split_blocks, "__defaults__", (7,))
+        assert measure_moments(x) == pytest.approx(expected, rel=1e-5, abs=1e-12 * unit)

@@ -14,6 +14,7 @@ kind also has a place in the docstring of `Alteration`, in `describe_alterations
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,13 +22,15 @@ from functools import partial
 import ml_dtypes
 import numpy as np
 
-from ..numerics import hash_values, is_float_array, split_blocks
+from ..numerics import LEAST_DEVIATION, hash_values, is_float_array, split_blocks
 from .channel_clipping import clip_channels, find_channel_bounds
 
 MAX_BITS = 16
 """Quantisation to more bits than this is not looked for."""
 SAMPLED_ELEMENTS = 1 << 12
 """The number of values that are looked at before all are."""
+FEW_ELEMENTS = 1 << 8
+"""The number of values that are looked at before those."""
 SAMPLED_ROWS = 16
 """The number of rows that are looked at before all are."""
 MAX_LEVEL_DISTANCE = 0.02
@@ -76,13 +79,12 @@ def explain_alterations(
         they were done. The weight holds the suspect's very values, in the reference's order. If
         nothing explains the suspect's weight, the reference's weight as it is, and none.
     """
-    if (
-        reference.size < 2
-        or not is_float_array(reference)
-        or not (np.isfinite(reference).all() and np.isfinite(suspect).all())
-    ):
+    if reference.size < 2 or not is_float_array(reference):
         return reference, ()
-    candidates = list(_propose_alterations(reference, suspect))
+    ours, theirs = _Extent.of(reference), _Extent.of(suspect)
+    if not (ours.is_finite and theirs.is_finite):
+        return reference, ()
+    candidates = list(_propose_alterations(reference, suspect, ours, theirs))
     # The hash does not depend on the order of the values: units that only moved alter nothing.
     if not candidates or hash_values(reference) == hash_values(suspect):
         return reference, ()
@@ -96,7 +98,7 @@ def explain_alterations(
     firsts = [step for kind in FIRST_KINDS for step in candidates if step[0].kind == kind]
     for first, before in firsts:
         given = before(reference)
-        for second, apply in _propose_alterations(given, suspect):
+        for second, apply in _propose_alterations(given, suspect, _Extent.of(given), theirs):
             altered = _fit_values(apply(given), target) if second.kind != first.kind else None
             if altered is not None:
                 return altered, (first, second)
@@ -134,49 +136,63 @@ def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str
     return "; ".join(parts)
 
 
-def measure_noise(reference: np.ndarray, suspect: np.ndarray) -> float:
-    """Measure how far a weight lies from the reference's, the units in place.
+@dataclass(frozen=True)
+class _Extent:
+    """How far the values of a weight reach, whatever their order.
 
-    The result is in units of the standard deviation of the reference's weight.
+    Attributes:
+        low, high: The least and the largest value; NaN if any is.
+        zeros: How many values are zero.
+        norm: The root of the sum of all squares.
     """
-    if reference.dtype.kind not in "fiub" and not is_float_array(reference):
-        return 0.0
-    many, mean, square, size, apart = 0, 0.0, 0.0, 0.0, 0.0
-    for block in split_blocks(reference.shape):
-        a, b = (np.asarray(x[block]).astype(np.float64) for x in (reference, suspect))
-        known = np.isfinite(a) & np.isfinite(b)
-        if not known.all():
-            a, b = a[known], b[known]
-        if not a.size:
-            continue
-        # the squares of blocks around their own means add up to those around the mean of all
-        # (Chan, Golub and LeVeque 1979)
-        share = a.size / (many + a.size)
-        away = float(a.mean()) - mean
-        square += float(np.square(a - (mean + away)).sum()) + away**2 * many * share
-        mean, many = mean + away * share, many + a.size
-        size += float(np.abs(a).sum())
-        apart += float(np.square(b - a).sum())
-    if not many:
-        return 0.0
-    # Elements that are all the same have no deviation; zeros have no size either.
-    spread = (square / many) ** 0.5 or size / many or 1.0
-    return float((apart / many) ** 0.5 / spread)
+
+    low: float
+    high: float
+    zeros: int
+    norm: float
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> _Extent:
+        """Measure a weight that has elements, block by block."""
+        low, high, zeros, square = math.inf, -math.inf, 0, 0.0
+        for block in split_blocks(array.shape):
+            part = np.asarray(array[block])
+            # unlike that of Python, numpy's minimum of a number and NaN is NaN
+            low, high = np.minimum(low, float(part.min())), np.maximum(high, float(part.max()))
+            zeros += int(np.count_nonzero(part == 0))
+            # squares of large and of small numbers have no place in single precision
+            is_usual = LEAST_DEVIATION < max(-low, high) < 1 / LEAST_DEVIATION
+            flat = part.astype(np.float32 if is_usual else np.float64, copy=False).ravel()
+            square += float(np.vdot(flat, flat))
+        return cls(float(low), float(high), zeros, math.sqrt(square))
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all values are finite numbers."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
 
 
-def _looks_clipped(reference: np.ndarray, suspect: np.ndarray) -> bool:
+def _looks_clipped(
+    reference: np.ndarray, suspect: np.ndarray, ours: _Extent, theirs: _Extent
+) -> bool:
     """Tell whether the suspect's values lie as if the reference's had been clipped.
 
     At each end the suspect has as many values as the reference has there and beyond. At one end at
     least it has two or more, and the reference has values beyond it.
+
+    Args:
+        reference, suspect: the weights.
+        ours, theirs: their extents.
     """
-    low, high = suspect.min(), suspect.max()
+    if ours.low >= theirs.low and ours.high <= theirs.high:
+        return False
+    low, high = suspect.dtype.type(theirs.low), suspect.dtype.type(theirs.high)
     at_low, at_high = np.count_nonzero(suspect == low), np.count_nonzero(suspect == high)
-    is_cut_low = at_low > 1 and reference.min() < low
-    is_cut_high = at_high > 1 and reference.max() > high
+    is_cut_low = at_low > 1 and ours.low < theirs.low
+    is_cut_high = at_high > 1 and ours.high > theirs.high
     is_cut = is_cut_low or is_cut_high
-    is_all_low = at_low == np.count_nonzero(reference <= low)
-    return bool(is_cut and is_all_low and at_high == np.count_nonzero(reference >= high))
+    is_all_low = is_cut and at_low == np.count_nonzero(reference <= low)
+    return bool(is_all_low and at_high == np.count_nonzero(reference >= high))
 
 
 def _fit_values(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
@@ -197,31 +213,30 @@ def _fit_values(altered: np.ndarray, target: np.ndarray) -> np.ndarray | None:
     return fitted.reshape(altered.shape)
 
 
-def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator[Step]:
+def _propose_alterations(
+    reference: np.ndarray, suspect: np.ndarray, ours: _Extent, theirs: _Extent
+) -> Iterator[Step]:
     """Yield the alterations that the suspect's values make likely, with their parameters.
 
     The first one that fits is the answer, so their order matters.
+
+    Args:
+        reference, suspect: the weights.
+        ours, theirs: their extents.
     """
     some = suspect.reshape(-1)[:SAMPLED_ELEMENTS]
     for short in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)):
         if reference.dtype.itemsize > short.itemsize and (_cast_array(some, short) == some).all():
             yield Alteration("cast", {"dtype": short.name}), partial(_cast_array, short=short)
-    zeros = int(suspect.size - np.count_nonzero(suspect))
-    if zeros > reference.size - np.count_nonzero(reference):
+    if theirs.zeros > ours.zeros:
         yield (
-            Alteration("pruned", {"sparsity": zeros / suspect.size}),
-            partial(prune_array, count=zeros),
+            Alteration("pruned", {"sparsity": theirs.zeros / suspect.size}),
+            partial(prune_array, count=theirs.zeros),
         )
     # The largest magnitude and the norm do not depend on the order, and grow with the factor.
-    ours, theirs = (
-        [
-            max(float(x.max()), -float(x.min())),
-            float(np.linalg.norm(x.astype(np.float32, copy=False))),
-        ]
-        for x in (reference, suspect)
-    )
-    if min(*ours, *theirs) > 0 and ours[0] != theirs[0]:
-        factors = theirs[0] / ours[0], theirs[1] / ours[1]
+    sizes = [[max(z.high, -z.low), z.norm] for z in (ours, theirs)]
+    if np.min(sizes) > 0 and sizes[0][0] != sizes[1][0]:
+        factors = sizes[1][0] / sizes[0][0], sizes[1][1] / sizes[0][1]
         # A factor nearer to one is rounding.
         if abs(factors[0] - factors[1]) < RELATIVE_TOLERANCE * factors[1] < abs(factors[0] - 1):
             yield (
@@ -229,8 +244,8 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
                 partial(_scale_array, factor=factors[0]),
             )
     # A factor is asked for first: it looks like clipping where all magnitudes are equal, or zero.
-    if _looks_clipped(reference, suspect):
-        low, high = suspect.min(), suspect.max()
+    if _looks_clipped(reference, suspect, ours, theirs):
+        low, high = (suspect.dtype.type(z) for z in (theirs.low, theirs.high))
         yield (
             Alteration("clipped", {"low": float(low), "high": float(high)}),
             partial(_clip_array, low=low, high=high),
@@ -242,7 +257,9 @@ def _propose_alterations(reference: np.ndarray, suspect: np.ndarray) -> Iterator
         if levels.size <= min(2**MAX_BITS, suspect.size / 4):
             how = {"bits": max(int(levels.size - 1).bit_length(), 1), "axis": -1, "symmetric": 0}
             yield Alteration("quantized", how), partial(_move_to_levels, levels=levels)
-    bounds = find_channel_bounds(reference, suspect)
+    # clipping leaves no value beyond the others
+    is_inside = ours.low <= theirs.low and theirs.high <= ours.high
+    bounds = find_channel_bounds(reference, suspect) if is_inside else None
     if bounds is not None:
         axis, lows, highs = bounds.axis, bounds.lows, bounds.highs
         ends = {"lows": tuple(map(float, lows)), "highs": tuple(map(float, highs))}
@@ -287,6 +304,7 @@ def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool) -> int:
     least and the largest value survive quantisation, so they say it.
     """
     lines = suspect.reshape(1, *suspect.shape) if axis < 0 else np.moveaxis(suspect, axis, 0)
+    all_bits = np.arange(2, MAX_BITS + 1)
     # Most weights lie on no levels, which a few rows show already.
     for some in (lines[:SAMPLED_ROWS], lines):
         rows = some.reshape(len(some), -1)
@@ -295,13 +313,31 @@ def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool) -> int:
         step = np.where(span == 0, 1, span)
         part = rows[:, : max(SAMPLED_ELEMENTS // len(rows), 1)] if some is not lines else rows
         unit = (part - low[:, None]) / step[:, None]
-        for bits in range(2, MAX_BITS + 1):
-            levels = unit * (2 ** (bits - 1) - 1 if symmetric else 2**bits - 1)
-            if np.abs(levels - np.round(levels)).max() < MAX_LEVEL_DISTANCE:
+        # a few say already of most numbers of levels that the values lie elsewhere
+        few = unit[:, : max(FEW_ELEMENTS // len(rows), 1)]
+        likely = _are_on_levels(few, [_count_steps(bits, symmetric) for bits in all_bits.tolist()])
+        for bits in all_bits[likely].tolist():
+            if _are_on_levels(unit, [_count_steps(bits, symmetric)]).all():
                 break
         else:
             return 0
     return bits
+
+
+def _count_steps(bits: int, symmetric: bool) -> int:
+    """Return how many steps lie between the ends of levels, or between zero and one end."""
+    return int(2 ** (bits - 1) - 1 if symmetric else 2**bits - 1)
+
+
+def _are_on_levels(unit: np.ndarray, steps: Sequence[int]) -> np.ndarray:
+    """Tell for some numbers of steps from zero to one whether values lie on them, bool [numbers].
+
+    Args:
+        unit: float64 [lines, values]: the values, 0 and 1 at the ends.
+        steps: the numbers.
+    """
+    levels = np.multiply.outer(np.array(steps, np.float64), unit)
+    return np.asarray(np.abs(levels - np.round(levels)).max((1, 2)) < MAX_LEVEL_DISTANCE)
 
 
 def _move_to_levels(array: np.ndarray, levels: np.ndarray) -> np.ndarray:

@@ -46,7 +46,6 @@ class DirectionStrategy:
     """
 
     gives_copies_zero: ClassVar[bool] = False
-    adds_up: ClassVar[bool] = False
     scales: Scales
     scalings: Mapping[str, Scaling]
     kinds: Mapping[str, FactorKinds]

@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..groups.lines import sum_lines
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
-from ..groups.rows import multiply_lines, take_rows
+from ..groups.rows import take_rows
 from ..groups.scaling import Scaling
-from ..numerics import machine_epsilon, map_in_threads, split_blocks
+from ..numerics import machine_epsilon, map_in_threads
 
 SAMPLED_ROW_ELEMENTS = 400
 """Of rows of more elements about this many tell the factor."""
@@ -106,8 +107,9 @@ def are_in_proportion(groups: Sequence[Group], reference: Arrays, suspect: Array
 
     def is_in_proportion(name: str) -> bool:
         x, y = np.asarray(reference[name]), np.asarray(suspect[name])
+        lines = sum_lines(x, y)
         return all(
-            _is_in_proportion(x, y, axis)
+            _are_lines_in_proportion(lines[axis], x.size // x.shape[axis])
             for axis in axes[name]
             if x.size >= MIN_AGREEING_ELEMENTS * x.shape[axis]
         )
@@ -115,19 +117,13 @@ def are_in_proportion(groups: Sequence[Group], reference: Arrays, suspect: Array
     return all(map_in_threads(is_in_proportion, list(axes)))
 
 
-def _is_in_proportion(x: np.ndarray, y: np.ndarray, axis: int) -> bool:
-    """Tell whether no line along an axis of a weight shows a factor other than one."""
-    sums = np.zeros((3, x.shape[axis]))
-    for block in split_blocks(x.shape):
-        a, b = (np.asarray(z[block]).astype(np.float64) for z in (x, y))
-        b -= a
-        pairs = (a, a), (a, b), (b, b)
-        sums[:, block[axis]] += [multiply_lines(*pair, axis) for pair in pairs]
+def _are_lines_in_proportion(sums: np.ndarray, count: int) -> bool:
+    """Tell whether no line of `count` elements shows a factor other than one; see `sum_lines`."""
     own, shared, apart = sums
     # The factor is 1 + shared / own, and the square of its error what is left of `apart` over
     # `own` and the number of elements.
-    many = x.size // x.shape[axis] - 1
-    seen = shared**2 * many > MAX_FACTOR_DEVIATIONS**2 * (apart * own - shared**2)
+    left = apart * own - shared**2
+    seen = shared**2 * (count - 1) > MAX_FACTOR_DEVIATIONS**2 * left
     return bool(np.isfinite(sums).all()) and not seen.any()
 
 

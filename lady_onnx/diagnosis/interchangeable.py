@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import scipy
 
+from ..groups.lines import OWN, sum_lines
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..groups.rows import (
@@ -57,19 +58,31 @@ def find_interchangeable_units(
         By group id the sets of units, for groups that have any.
     """
     own = [g for g in groups if g.id in scalings]
-    found = map_in_threads(lambda g: _find_sets(g.size, scalings[g.id], arrays), own)
+    names = list({s.initializer: None for g in own for s in scalings[g.id].slots if not s.within})
+    sums = map_in_threads(lambda n: sum_lines(arrays[n], arrays[n], pairs=OWN), names)
+    lines = dict(zip(names, sums, strict=True))
+    found = map_in_threads(lambda g: _find_sets(g.size, scalings[g.id], arrays, lines), own)
     return {g.id: sets for g, sets in zip(own, found, strict=True) if sets}
 
 
-def _find_sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, ...], ...]:
-    """Find the units that are not read, those that compute nothing, and sets of clones."""
+def _find_sets(
+    size: int, scaling: Scaling, arrays: Arrays, lines: Mapping[str, list[np.ndarray]]
+) -> tuple[tuple[int, ...], ...]:
+    """Find the units that are not read, those that compute nothing, and sets of clones.
+
+    Args:
+        size: the number of units.
+        scaling: the factors that they may have.
+        arrays: the weights.
+        lines: by weight the squares of its elements; see `groups.lines.sum_lines`.
+    """
     own = scaling.incoming
     # Where there are no slots to be faint in, all units would pass for faint.
     if own.all() or not own.any():
         return ()
     sizes = np.stack(
         [
-            _measure_rows(np.asarray(arrays[s.initializer]), s, offset)
+            _measure_rows(arrays[s.initializer], s, offset, lines.get(s.initializer, []))
             for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
         ]
     )
@@ -93,13 +106,17 @@ def _find_sets(size: int, scaling: Scaling, arrays: Arrays) -> tuple[tuple[int, 
     return tuple(sorted(tuple(s.tolist()) for s in sets if len(s) > 1))
 
 
-def _measure_rows(array: np.ndarray, slot: Slot, offset: float) -> np.ndarray:
+def _measure_rows(
+    array: np.ndarray, slot: Slot, offset: float, lines: Sequence[np.ndarray]
+) -> np.ndarray:
     """Measure the lengths of the rows of units in a slot, float64 [units]."""
+    if lines and not slot.within and not offset and np.isfinite(lines[slot.axis]).all():
+        return np.sqrt(lines[slot.axis][0, slot.index].sum(1))
     squares = np.zeros(len(slot.index))
     for part in split_slot(array.shape, slot):
         values = as_finite(part.take_elements(array)) + np.float32(offset)
-        lines = multiply_lines(values, values, slot.axis)
-        squares[part.units] += lines.reshape(-1, slot.index.shape[1]).sum(1)
+        products = multiply_lines(values, values, slot.axis)
+        squares[part.units] += products.reshape(-1, slot.index.shape[1]).sum(1)
     return np.sqrt(squares)
 
 
@@ -230,13 +247,19 @@ def _list_candidates(rows: _Rows, places: Sequence[int]) -> tuple[np.ndarray, np
     has_signs = bool(rows.scaling.signs[:, places[0]].any())
     squares = np.einsum("ij,ij->i", some, some)
     # rounding of single precision must hide no pair
-    room = (CLONE_TOLERANCE**2 + ROUNDING - squares) / 2
+    room = CLONE_TOLERANCE**2 + ROUNDING - squares
     found = [(np.zeros(0, np.int64), np.zeros(0, np.int64))]
     for start in range(0, len(some), ROWS_PER_BLOCK):
-        dot = some[start : start + ROWS_PER_BLOCK] @ some[start:].T
-        dot = np.abs(dot, out=dot) if has_signs else dot
-        i, j = np.nonzero(dot >= squares[start : start + ROWS_PER_BLOCK, None] / 2 - room[start:])
-        later = i < j
-        found.append((i[later] + start, j[later] + start))
+        block = some[start : start + ROWS_PER_BLOCK]
+        dot = block @ some[start:].T
+        if has_signs:
+            np.abs(dot, out=dot)
+        dot += room[start:] / 2
+        near = dot >= squares[start : start + ROWS_PER_BLOCK, None] / 2
+        np.fill_diagonal(near, False)
+        if near.any():
+            i, j = np.nonzero(near)
+            later = i < j
+            found.append((i[later] + start, j[later] + start))
     i, j = (np.concatenate(z) for z in zip(*found, strict=True))
     return i, j

@@ -11,7 +11,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..numerics import SHORT_TYPE_EPSILON, is_float_array, is_same, machine_epsilon, split_blocks
+from ..numerics import (
+    LEAST_DEVIATION,
+    SHORT_TYPE_EPSILON,
+    is_float_array,
+    is_same,
+    is_short_float,
+    machine_epsilon,
+    measure_moments,
+    split_blocks,
+)
 
 FACTOR_STEPS = 2.0
 """The error of a unit's factor, in steps of the weight's type.
@@ -161,8 +170,62 @@ def measure_difference(a: np.ndarray, b: np.ndarray) -> float:
         return 0.0
     if a.dtype == object or a.dtype.kind in "SUb":
         return float((a != b).any())
-    gaps = (measure_gaps(np.asarray(a[k]), np.asarray(b[k])) for k in split_blocks(a.shape))
-    return max(float(np.nan_to_num(gap).max(initial=0)) for gap in gaps)
+    is_short = is_short_float(a) and is_short_float(b)
+    largest = 0.0
+    with np.errstate(invalid="ignore", over="ignore"):
+        for block in split_blocks(a.shape):
+            x, y = np.asarray(a[block]), np.asarray(b[block])
+            if is_short:
+                gap = np.abs(y.astype(np.float32, copy=False) - x.astype(np.float32, copy=False))
+                top = gap.max()
+                if top < np.float32(largest):
+                    continue
+                if np.isfinite(top):
+                    # rounding keeps the order, so the largest is among those that look largest
+                    x, y = x[gap == top], y[gap == top]
+            gap = np.nan_to_num(measure_gaps(x, y))
+            largest = max(largest, float(gap.max()))
+    return largest
+
+
+def measure_noise(reference: np.ndarray, suspect: np.ndarray) -> float:
+    """Measure how far a weight lies from the reference's, the units in place.
+
+    The result is in units of the standard deviation of the reference's weight.
+    """
+    if reference.dtype.kind not in "fiub" and not is_float_array(reference):
+        return 0.0
+    apart, spread = _measure_sizes(reference, suspect)
+    if not np.isfinite(apart + spread):
+        known = np.isfinite(reference) & np.isfinite(suspect)
+        apart, spread = _measure_sizes(*(z[known].astype(np.float64) for z in (reference, suspect)))
+    return apart / spread
+
+
+def _measure_sizes(reference: np.ndarray, suspect: np.ndarray) -> tuple[float, float]:
+    """Measure the root mean square of differences, and the deviation of a weight."""
+    if not reference.size:
+        return 0.0, 1.0
+    apart = 0.0
+    if is_short_float(reference) and is_short_float(suspect):
+        apart = _measure_distance(reference, suspect, np.dtype(np.float32))
+    # squares of large and of small numbers have no place in single precision
+    if not LEAST_DEVIATION < apart < math.inf:
+        apart = _measure_distance(reference, suspect, np.dtype(np.float64))
+    mean, spread = measure_moments(reference)
+    # Elements that are all the same have no deviation; zeros have no size either.
+    return apart, spread or abs(mean) or 1.0
+
+
+def _measure_distance(reference: np.ndarray, suspect: np.ndarray, dtype: np.dtype) -> float:
+    """Measure the root mean square of differences in one precision."""
+    square = 0.0
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        for block in split_blocks(reference.shape):
+            a, b = (np.asarray(z[block]).astype(dtype, copy=False) for z in (reference, suspect))
+            apart = (b - a).ravel()
+            square += float(np.vdot(apart, apart))
+    return math.sqrt(square / reference.size)
 
 
 def is_kept(reference: np.ndarray, kept: np.ndarray) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..numerics import map_in_threads
+from ..numerics import BLOCK_ELEMENTS, map_in_threads, store_blocks
 from .model import Group, Slot
 
 Arrays = Mapping[str, np.ndarray]
@@ -42,13 +42,33 @@ def permute_arrays(
             for slot, permutation in moved:
                 slot.permute(array, permutation)
         else:
-            # however many groups lie along an axis, its elements move once
-            for axis, order in orders.items():
-                array = array.take(order, axis)
+            array = reorder_axes(array, orders)
         return array
 
     names = list(slots)
     return dict(zip(names, map_in_threads(permute, names), strict=True))
+
+
+def reorder_axes(array: np.ndarray, orders: Mapping[int, np.ndarray]) -> np.ndarray:
+    """Return a weight with its positions in other orders, as a new array.
+
+    Args:
+        array: the weight.
+        orders: by axis, int64 [length]: position j of the result is position `order[j]`. However
+            many groups lie along an axis, its elements move once.
+    """
+    first = orders.get(0, np.arange(len(array)))
+    step = max(BLOCK_ELEMENTS * len(array) // max(array.size, 1), 1)
+
+    def list_blocks() -> Iterator[np.ndarray]:
+        for start in range(0, len(array), step):
+            block = array[first[start : start + step]] if 0 in orders else array[start:][:step]
+            for axis, order in orders.items():
+                if axis:
+                    block = block.take(order, axis)
+            yield block
+
+    return store_blocks(list_blocks, array.shape, array.dtype)
 
 
 def list_moved_slots(

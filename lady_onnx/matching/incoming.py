@@ -44,7 +44,6 @@ class IncomingStrategy:
     """
 
     gives_copies_zero: ClassVar[bool] = False
-    adds_up: ClassVar[bool] = False
     scales: Scales
     told: Mapping[str, Sequence[Slot]]
 

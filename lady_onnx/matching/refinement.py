@@ -39,7 +39,9 @@ class ColourRefinement:
         names = sorted({s.initializer for g in groups for s in g.slots})
         family = Nesting(groups)
         self._search: _Search | None = None
-        if all(_hash_weight(reference[n]) == _hash_weight(suspect[n]) for n in names):
+        # small weights tell most models apart
+        shortest = sorted(names, key=lambda n: reference[n].size)
+        if all(_hash_weight(reference[n]) == _hash_weight(suspect[n]) for n in shortest):
             self._search = _Search(
                 family, _Model(family, names, reference), _Model(family, names, suspect)
             )

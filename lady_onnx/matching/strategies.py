@@ -15,6 +15,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
+from ..groups.lines import sum_lines
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Permutations
 from ..groups.rows import NO_THINNING, Thin, lay_rows, take_elements, take_rows
@@ -82,13 +83,6 @@ class EvidenceStrategy(Protocol):
     """
 
     gives_copies_zero: ClassVar[bool]
-
-    @property
-    def adds_up(self) -> bool:
-        """Whether scores are sums over elements that are never positive, and nothing else counts.
-
-        Then some elements bound what all of them say.
-        """
 
     def select_slots(self, group: Group) -> Sequence[Slot]:
         """Return the slots by which the units of a group are recognised."""
@@ -208,7 +202,10 @@ class LikelihoodStrategy:
 
     @property
     def adds_up(self) -> bool:
-        """Whether nothing is known beside the weights."""
+        """Whether scores are sums over elements that are never positive, and nothing else counts.
+
+        Then some elements bound what all of them say.
+        """
         return self.prior is keep_scores
 
     def select_slots(self, group: Group) -> Sequence[Slot]:
@@ -233,6 +230,19 @@ class LikelihoodStrategy:
                 part = factor[thin.get(axis, slice(None))]
                 values /= part.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
         return values
+
+    def sum_weighed_lines(self, name: str, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
+        """Sum up products of the weighed elements of both models; see `groups.lines.sum_lines`.
+
+        Args:
+            name: the weight's name.
+            x, y: the weight in both models. They are weighed as `weigh_values` weighs the elements
+                of a line, which is whole along all other axes.
+        """
+        mean, deviation = self.scales.measure(name)
+        noise = self.noise.get(name) or Noise(deviation)
+        importance = {axis: 1 / np.square(factor) for axis, factor in noise.along.items()}
+        return [lines / noise.deviation**2 for lines in sum_lines(x, y, mean, importance)]
 
     def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         """Return the sorted elements of every unit, in units of the weight's deviation."""

@@ -144,8 +144,9 @@ def _align_and_unscale(
     # Factors are measured on what the quick search found; the thorough one may then be left out.
     matcher.begin(progress)
     touched = {s.initializer for g in groups for s in g.slots}
-    # Weights with the same values in another order were not multiplied.
-    is_reordered = all(hash_values(reference[n]) == hash_values(suspect[n]) for n in touched)
+    # Weights with the same values in another order were not multiplied. Small ones tell it first.
+    names = sorted(touched, key=lambda n: (reference[n].size, n))
+    is_reordered = all(hash_values(reference[n]) == hash_values(suspect[n]) for n in names)
     if not matcher.settled and not is_reordered:
         undone = undo_rescaling(
             groups,

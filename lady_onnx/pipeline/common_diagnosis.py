@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..diagnosis.alterations import RELATIVE_TOLERANCE, Alteration, measure_noise
+from ..diagnosis.alterations import RELATIVE_TOLERANCE, Alteration
 from ..diagnosis.interchangeable import find_interchangeable_units
-from ..diagnosis.tolerances import measure_difference
+from ..diagnosis.tolerances import measure_difference, measure_noise
 from ..diagnosis.undone import Undone
 from ..editing.permuting import permute_graph
 from ..errors import ArchitectureError

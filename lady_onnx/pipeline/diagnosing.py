@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..biases.search import find_cancelling_biases, find_inert_biases
-from ..diagnosis.alterations import RELATIVE_TOLERANCE, Alteration, measure_noise
+from ..diagnosis.alterations import RELATIVE_TOLERANCE, Alteration
 from ..diagnosis.findings import PARTLY_TRAINED, REPLACEABLE, Finding
 from ..diagnosis.interchangeable import find_interchangeable_units
 from ..diagnosis.tampering.detection import find_tampering
@@ -19,6 +19,7 @@ from ..diagnosis.tolerances import (
     is_product,
     is_rounding,
     measure_difference,
+    measure_noise,
     measure_writing_tolerance,
 )
 from ..graph.model import Graph

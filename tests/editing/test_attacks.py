@@ -16,10 +16,10 @@ import lady_onnx as lady
 from lady_onnx.cli.main import main
 from lady_onnx.diagnosis.alterations import (
     explain_alterations,
-    measure_noise,
     prune_array,
     quantize_array,
 )
+from lady_onnx.diagnosis.tolerances import measure_noise
 from lady_onnx.graph.loading import load_graph
 
 from ..helpers.law import examples

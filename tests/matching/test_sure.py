@@ -14,9 +14,9 @@ from lady_onnx.groups.model import Group, Slot
 from lady_onnx.groups.permutations import permute_arrays
 from lady_onnx.matching import alignment, flattened, sure
 from lady_onnx.matching.evidence.assignment import ASSIGNMENTS
-from lady_onnx.matching.evidence.nearest import Nearest
 from lady_onnx.matching.evidence.noise import Scales
 from lady_onnx.matching.evidence.scores import join_rows
+from lady_onnx.matching.layout import Layout
 from lady_onnx.matching.matcher import Matcher
 from lady_onnx.matching.matches import Match
 from lady_onnx.matching.strategies import Comparison, LikelihoodStrategy
@@ -179,18 +179,20 @@ def test_figures_of_all_elements_are_those_of_whole_rows(
     ours, theirs = draw(rng, arrays), draw(rng, arrays)
     monkeypatch.setattr(rows, "BLOCK_ELEMENTS", 200)
     for group in groups:
-        strategy = LikelihoodStrategy(Scales(ours))
-        judge = strategy.judge_matches
-        comparison = Comparison(ours, theirs, {}, strategy, ASSIGNMENTS["optimal"], judge)
-        orders = [rng.permutation(group.size) for _ in range(2)]
-        nearest = Nearest(*orders, np.zeros(group.size), np.zeros(group.size))
-        x, y = (join_rows(z, group.size) for z in comparison.weigh_both(group.slots))
-        first, second = (y[order] for order in orders)
-        own, found, apart, others = sure._multiply_rows(comparison, group.slots, nearest)
-        for figures, expected in (
-            (own, [np.square(x).sum(1), np.square(first).sum(1)]),
-            (found, (x * first).sum(1)),
-            (apart, [np.square(x - z).sum(1) for z in (first, second)]),
-            (others, (x * second).sum(1)),
-        ):
-            assert figures == pytest.approx(np.array(expected), rel=1e-4, abs=1e-3)
+        first = LikelihoodStrategy(Scales(ours))
+        for strategy in (first, first.estimate_noise(Layout(groups), ours, theirs)[0]):
+            comparison = Comparison(ours, theirs, {}, strategy, ASSIGNMENTS["optimal"], None)
+            x, y = (join_rows(z, group.size) for z in comparison.weigh_both(group.slots))
+            for order in (np.arange(group.size), rng.permutation(group.size)):
+                match = y[order]
+                found = sure._multiply_rows(comparison, strategy, group.slots, order)
+                for figures, expected in zip(
+                    found,
+                    (
+                        [np.square(x).sum(1), np.square(match).sum(1)],
+                        (x * match).sum(1),
+                        np.square(x - match).sum(1),
+                    ),
+                    strict=True,
+                ):
+                    assert figures == pytest.approx(np.array(expected), rel=1e-4, abs=1e-3)

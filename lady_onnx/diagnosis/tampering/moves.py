@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ...matching.evidence.scores import MAX_SCORE
 from ...numerics import is_float_array, machine_epsilon, split_blocks
@@ -58,28 +59,36 @@ class Threshold:
         return cls(decay, lag, eps, least * largest)
 
     def measure_moves(
-        self, reference: np.ndarray, suspect: np.ndarray
+        self, reference: np.ndarray, suspect: np.ndarray, dtype: npt.DTypeLike = np.float64
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Measure how far elements moved, in the whole weight or a part of it.
 
+        Args:
+            reference, suspect: the elements of both models.
+            dtype: the precision. In single precision a decay is rounded by as much as an element
+                may move without being noticed.
+
         Returns:
             The reference's elements as the decay left them and the suspect's, infinities as zeros;
-            and how far each moved, 0 where it did not; float64 of the shape of both.
+            and how far each moved, 0 where it did not; of the shape of both.
         """
-        x, y = reference.astype(np.float64), suspect.astype(np.float64)
+        x, y = (z.astype(dtype, copy=False) for z in (reference, suspect))
         # Whatever decayed by the common factor alone has not moved.
         if self.decay != 1:
-            x *= self.decay
-        gap = measure_gaps(x, y)
-        x, y = (z if np.isfinite(z).all() else np.where(np.isfinite(z), z, 0.0) for z in (x, y))
+            x = x * self.decay
+        gap = np.asarray(np.abs(y - x))
+        if not np.isfinite(gap.max(initial=0)):
+            gap = measure_gaps(x, y)
+            x, y = (np.where(np.isfinite(z), z, 0.0) for z in (x, y))
         size = np.abs(x)
         # What is computed of two scalars is a number, and no array.
         room = np.asarray(np.maximum(size, np.abs(y)))
         room *= 8 * self.eps
-        np.maximum(room, self.least, out=room)
+        if self.least:
+            np.maximum(room, self.least, out=room)
         if self.lag:
             room += self.lag * size
-        gap[gap <= room] = 0.0
+        gap *= gap > room
         return x, y, gap
 
     @property

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 
 from ...numerics import MIN_DIVISOR
 
@@ -28,6 +27,8 @@ MIN_COPY_SHARE = 1e-3
 
 A share of 0 or 1 would overrule whatever a single row says.
 """
+MAX_LOG_ODDS = 700
+"""Exponentials of larger numbers leave double precision."""
 Recoveries = Mapping[str, tuple[float, float]]
 """By group id how much of the group's rows was recovered, and the power of these rows."""
 
@@ -95,8 +96,8 @@ def estimate_copies(
         second = np.full(len(x), other)
     # The recovered share has the variance 1 / power, as rows are in units of the noise. So these
     # are the log-odds of a copy, with share 1, against the best of others; they are even where
-    # others recover as much. Beyond about 700 exponentials leave double precision.
-    odds = np.clip(((gain - np.minimum(second, 1)) ** 2 - (gain - 1) ** 2) * power / 2, -700, 700)
+    # others recover as much.
+    odds = ((gain - np.minimum(second, 1)) ** 2 - (gain - 1) ** 2) * power / 2
     # The recovery of all units together tells how many are copies, before any single one is asked:
     # it lies between that of others and that of copies as their shares say. Where these two are
     # too near each other to tell, `likely` stands in.
@@ -106,9 +107,8 @@ def estimate_copies(
     share = (
         told * (measure_recovery(x, y)[0] - other) / max(whole - other, room) + (1 - told) * likely
     )
-    return scipy.special.expit(
-        odds + scipy.special.logit(np.clip(share, MIN_COPY_SHARE, 1 - MIN_COPY_SHARE))
-    )
+    share = np.clip(share, MIN_COPY_SHARE, 1 - MIN_COPY_SHARE)
+    return _compute_probabilities(odds + np.log(share / (1 - share)))
 
 
 def estimate_copy_share(found: Recoveries, other: Recoveries, whole: Recoveries) -> float:
@@ -126,4 +126,9 @@ def estimate_copy_share(found: Recoveries, other: Recoveries, whole: Recoveries)
     odds = (
         np.where(w > o, (f - o) ** 2 - (f - w) ** 2, -np.inf) * np.maximum(power, MIN_DIVISOR) / 2
     )
-    return float(scipy.special.expit(odds.max() - np.log(odds.size)))
+    return float(_compute_probabilities(odds.max() - np.log(odds.size)))
+
+
+def _compute_probabilities(odds: np.ndarray) -> np.ndarray:
+    """Return the probabilities of log-odds: the logistic function, without scipy's to load."""
+    return np.asarray(1 / (1 + np.exp(-np.clip(odds, -MAX_LOG_ODDS, MAX_LOG_ODDS))))

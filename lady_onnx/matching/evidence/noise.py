@@ -5,12 +5,14 @@ The estimate is of two weights that are aligned already, as far as that is known
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...numerics import as_finite
+from ...groups.lines import APART, sum_lines
+from ...numerics import as_finite, measure_moments
 
 MIN_RELATIVE_NOISE = 0.02
 """The least noise that a weight is taken to have, in units of the weight's own deviation.
@@ -32,9 +34,10 @@ def measure_scale(array: np.ndarray) -> tuple[float, float]:
     Args:
         array: the weight; infinities count as its largest finite magnitude.
     """
-    values = as_finite(array)
-    deviation = float(values.std(dtype=np.float64))
-    return float(values.mean(dtype=np.float64)), deviation if deviation > 0 else 1.0
+    mean, deviation = measure_moments(array)
+    if not math.isfinite(mean + deviation):
+        mean, deviation = measure_moments(as_finite(array).astype(np.float64))
+    return mean, deviation if deviation > 0 else 1.0
 
 
 class Scales:
@@ -79,20 +82,20 @@ class Noise:
             spread: the standard deviation of the reference's weight.
             axes: the axes along which the noise may vary.
         """
-        # All is measured in units of the largest difference: the squares of large weights have no
-        # place in single precision. Halves are subtracted, or the difference itself could overflow.
-        apart = as_finite(reference) / 2 - as_finite(suspect) / 2
-        largest = np.abs(apart).max(initial=0) or np.float32(1)
-        square = np.square(apart / largest)
-        unit = (2 * float(largest) / spread) ** 2
-        # Variances in units of the weight's own: `unit` times a mean of `square`.
-        whole = max(float(square.mean(dtype=np.float64)) * unit, MIN_RELATIVE_NOISE**2)
+        sums = [z[0] for z in sum_lines(reference, suspect, pairs=APART)]
+        if not np.isfinite(sums[0]).all():
+            # the largest finite numbers stand for infinities, and their squares have no place in
+            # single precision
+            ours, theirs = (as_finite(z).astype(np.float64) for z in (reference, suspect))
+            sums = [z[0] for z in sum_lines(ours, theirs, pairs=APART)]
+        # Variances in units of the weight's own.
+        unit = 1 / spread**2
+        whole = max(float(sums[0].sum()) / reference.size * unit, MIN_RELATIVE_NOISE**2)
         along = {}
         for axis in axes:
-            others = tuple(a for a in range(square.ndim) if a != axis)
-            count = square.size / square.shape[axis]
-            mean = square.mean(others, dtype=np.float64)
-            factor = (mean * unit / whole * count + PRIOR_ELEMENTS) / (count + PRIOR_ELEMENTS)
+            apart = sums[axis]
+            count = reference.size / apart.size
+            factor = (apart * unit / whole + PRIOR_ELEMENTS) / (count + PRIOR_ELEMENTS)
             along[axis] = (
                 np.sqrt(factor)
                 .astype(np.float32)
