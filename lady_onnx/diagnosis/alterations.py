@@ -162,7 +162,8 @@ class _Extent:
             zeros += int(np.count_nonzero(part == 0))
             # squares of large and of small numbers have no place in single precision
             is_usual = LEAST_DEVIATION < max(-low, high) < 1 / LEAST_DEVIATION
-            flat = part.astype(np.float32 if is_usual else np.float64, copy=False).ravel()
+            precision = np.float32 if is_usual else np.float64
+            flat: np.ndarray = part.astype(precision, copy=False).ravel()
             square += float(np.vdot(flat, flat))
         return cls(float(low), float(high), zeros, math.sqrt(square))
 
