@@ -67,6 +67,8 @@ def find_difference_of_meaning(pair: NodePair) -> str:
     if _name_operator(pair.a) != _name_operator(pair.b):
         return f"the reference has {describe_node(pair.a)}"
     ours, theirs = (scope.read_version(node.domain) for scope, node in pair.sides)
+    if ours == theirs:
+        return ""
     meanings = [
         find_oldest_meaning(node.op_type, node.domain, version)
         for (_, node), version in zip(pair.sides, (ours, theirs), strict=True)

@@ -52,9 +52,17 @@ def _find_oldest_by_version(operator: str, domain: str) -> Mapping[int, int]:
 @functools.cache
 def _list_schemas(operator: str, domain: str) -> tuple[onnx.defs.OpSchema, ...]:
     """List the specifications of an operator, the oldest first."""
-    every = onnx.defs.get_all_schemas_with_history()
-    known = [s for s in every if s.name == operator and s.domain == domain]
+    known = _list_all_schemas().get((operator, domain), ())
     return tuple(sorted(known, key=lambda s: s.since_version))
+
+
+@functools.cache
+def _list_all_schemas() -> Mapping[tuple[str, str], list[onnx.defs.OpSchema]]:
+    """List all specifications by operator and domain."""
+    found: dict[tuple[str, str], list[onnx.defs.OpSchema]] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        found.setdefault((schema.name, schema.domain), []).append(schema)
+    return found
 
 
 def _summarise_schema(schema: onnx.defs.OpSchema) -> tuple[object, ...]:

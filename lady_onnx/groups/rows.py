@@ -99,10 +99,14 @@ def split_slot(shape: Sequence[int], slot: Slot) -> Iterator[SlotPart]:
         yield SlotPart(slot, slice(None), {cut: slice(start, start + many)})
 
 
-def count_row_elements(shape: Sequence[int], slot: Slot) -> int:
-    """Count the elements of a unit in a slot of a weight of `shape`."""
+def count_row_elements(shape: Sequence[int], slot: Slot, thin: Thin = NO_THINNING) -> int:
+    """Count the elements of a unit in a slot of a weight of `shape`; see `take_rows`."""
     within = dict(slot.within)
-    sizes = (len(within[a]) if a in within else n for a, n in enumerate(shape) if a != slot.axis)
+    sizes = (
+        len(within[a]) if a in within else len(range(n)[thin.get(a, slice(None))])
+        for a, n in enumerate(shape)
+        if a != slot.axis
+    )
     return slot.index.shape[1] * math.prod(sizes)
 
 

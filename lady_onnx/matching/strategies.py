@@ -231,17 +231,22 @@ class LikelihoodStrategy:
                 values /= part.reshape([-1 if a == axis else 1 for a in range(values.ndim)])
         return values
 
-    def sum_weighed_lines(self, name: str, x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:
-        """Sum up products of the weighed elements of both models; see `groups.lines.sum_lines`.
+    def sum_weighed_lines(
+        self, x: np.ndarray, y: np.ndarray, name: str, own: Set[int], thin: Thin = NO_THINNING
+    ) -> list[np.ndarray]:
+        """Sum up products of weighed elements of both models; see `groups.lines.sum_lines`.
 
         Args:
-            name: the weight's name.
-            x, y: the weight in both models. They are weighed as `weigh_values` weighs the elements
-                of a line, which is whole along all other axes.
+            x, y: the elements of a weight in both models; the other arguments are those of
+                `weigh_values`. What that weighs along an axis counts in no line of this axis.
         """
         mean, deviation = self.scales.measure(name)
         noise = self.noise.get(name) or Noise(deviation)
-        importance = {axis: 1 / np.square(factor) for axis, factor in noise.along.items()}
+        importance = {
+            axis: 1 / np.square(factor[thin.get(axis, slice(None))])
+            for axis, factor in noise.along.items()
+            if axis not in own
+        }
         return [lines / noise.deviation**2 for lines in sum_lines(x, y, mean, importance)]
 
     def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:

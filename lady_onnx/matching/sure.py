@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,21 +11,20 @@ import numpy as np
 from ..groups.model import Slot
 from ..groups.permutations import Arrays
 from ..groups.rows import (
-    SlotPart,
+    Thin,
     count_row_elements,
-    multiply_lines,
     split_slot,
+    take_elements,
     thin_slot,
 )
-from ..numerics import MIN_DIVISOR, map_in_threads
+from ..numerics import MIN_DIVISOR, map_in_threads, store_blocks
 from .evidence.nearest import Nearest, find_nearest
-from .evidence.scores import join_rows
 from .matches import Match
 from .strategies import (
     Comparison,
+    EvidenceStrategy,
     LikelihoodStrategy,
     MatchedRows,
-    weigh_elements,
     weigh_rows,
 )
 
@@ -33,8 +32,8 @@ FIRST_SAMPLED_ELEMENTS = 128
 """So many elements of a row are compared at first; they tell how many are needed."""
 SAMPLING_ROOM = 1.25
 """So many times more elements are compared than those that the first ones say are needed."""
-MAX_SAMPLED_SHARE = 0.25
-"""If a larger share of all elements is needed, the likelihoods of all pairs cost no more."""
+MAX_FARTHER = 2.0
+"""All elements bear out what some say if they are at most this many times farther apart."""
 SURE_MARGIN_NATS = 30.0
 """A match is sure if any other is less likely by more than this, as a difference of logarithms."""
 ROUNDING = 1e-5
@@ -65,17 +64,19 @@ def match_surely(
     if sample is None or np.unique(sample.nearest.first).size < size:
         return None
     chosen, bounds = sample.nearest.first, sample.nearest.bounds
-    if comparison.judge is None:
-        # Matches without figures are not the last ones, and those of some elements will do.
-        is_sure = sample.share * (bounds + SURE_MARGIN_NATS) <= sample.nearest.best
-        return Match(name, chosen, *[np.ones(size)] * 3) if is_sure.all() else None
     own, found, apart = _multiply_rows(comparison, strategy, slots, chosen)
+    if comparison.judge is None:
+        # Matches without figures are not the last ones. So those of some elements will do, where
+        # the others are about as near as these.
+        likely = MAX_FARTHER * sample.nearest.best / sample.share - SURE_MARGIN_NATS
+        is_sure = (sample.nearest.best >= bounds + SURE_MARGIN_NATS) & (-apart / 2 >= likely)
+        return Match(name, chosen, *[np.ones(size)] * 3) if is_sure.all() else None
     # Differences of large numbers are rounded. And NaN is not sure of anything.
     least = bounds + SURE_MARGIN_NATS + ROUNDING * own.max(0)
     if not (-apart / 2 >= least).all():
         return None
     similarity = found / np.maximum(np.sqrt(own[0] * own[1]), MIN_DIVISOR)
-    others = (sample.others - 1) / sample.share + 1
+    others = (sample.nearest.products - 1) / sample.share + 1
     margin = (own[0] + own[1][sample.nearest.second]) / 2 - others - apart / 2
     # The judge knows rows by their products: rows of one number have the same ones.
     norm = np.maximum(np.sqrt(own[0]), MIN_DIVISOR)
@@ -92,46 +93,65 @@ class _Sample:
     Attributes:
         nearest: The units.
         share: The share of the elements that were compared.
-        others: The products of the elements of each unit with those of the second one, and the
-            one at their end, float64 [units].
     """
 
     nearest: Nearest
     share: float
-    others: np.ndarray
 
 
 def _find_nearest_units(comparison: Comparison, slots: Sequence[Slot], size: int) -> _Sample | None:
-    """Find the nearest units by as few elements as tell them apart; None if it takes many."""
-    total = sum(count_row_elements(comparison.reference[s.initializer].shape, s) for s in slots)
-    most = max(int(MAX_SAMPLED_SHARE * total), FIRST_SAMPLED_ELEMENTS)
+    """Find the nearest units by as few elements as tell them apart; None if all do not."""
+    shapes = [comparison.reference[s.initializer].shape for s in slots]
+    total = sum(count_row_elements(z, s) for z, s in zip(shapes, slots, strict=True))
     count = min(FIRST_SAMPLED_ELEMENTS, total)
-    while count <= most:
+    while count <= total:
         step = max(total // max(count, 1), 1)
-        sides = (
-            [
-                weigh_rows(
-                    comparison.strategy, a, s, thin=thin_slot(a[s.initializer].shape, s, step)
-                )
-                for s in slots
-            ]
-            for a in (comparison.reference, comparison.current)
+        thins = [thin_slot(z, s, step) for z, s in zip(shapes, slots, strict=True)]
+        x, y = (
+            _lay_rows(comparison.strategy, arrays, slots, thins, size)
+            for arrays in (comparison.reference, comparison.current)
         )
-        x, y = (join_rows(rows, size) for rows in sides)
         nearest = find_nearest(x, y)
-        # What some elements say of a unit's match all of them say many times over, and must not be
-        # more than what some say of the others.
-        apart = -float(np.median(nearest.best)) * total / x.shape[1]
-        other = -float(nearest.bounds.max()) / x.shape[1]
-        needed = SAMPLING_ROOM * (apart + SURE_MARGIN_NATS) / max(other, MIN_DIVISOR)
+        if comparison.judge is None:
+            apart = float((nearest.best - nearest.bounds).min()) / x.shape[1]
+            needed = SAMPLING_ROOM * SURE_MARGIN_NATS / max(apart, MIN_DIVISOR)
+        else:
+            # What some elements say of a unit's match all of them say many times over, and must not
+            # be more than what some say of the others.
+            own = -float(np.median(nearest.best)) * total / x.shape[1]
+            other = -float(nearest.bounds.max()) / x.shape[1]
+            needed = SAMPLING_ROOM * (own + SURE_MARGIN_NATS) / max(other, MIN_DIVISOR)
         if not math.isfinite(needed):
             return None
         if needed <= x.shape[1] or x.shape[1] > total:
-            others = np.einsum("ij,ij->i", x, y[nearest.second], dtype=np.float64)
-            return _Sample(nearest, (x.shape[1] - 1) / max(total, 1), others)
+            return _Sample(nearest, (x.shape[1] - 1) / max(total, 1))
         # each turn takes twice as many at least, so that there are few
-        count = int(min(max(needed, 2 * count), most + 1))
+        count = int(min(max(needed, 2 * count), total + 1))
     return None
+
+
+def _lay_rows(
+    strategy: EvidenceStrategy,
+    arrays: Arrays,
+    slots: Sequence[Slot],
+    thins: Sequence[Thin],
+    size: int,
+) -> np.ndarray:
+    """Return some weighed elements of units in all slots, and a one at their end.
+
+    Returns:
+        float32 [units, elements]. The elements of one slot after the other are in memory, and those
+        of many slots need not be there at once.
+    """
+    pairs = list(zip(slots, thins, strict=True))
+    count = sum(count_row_elements(arrays[s.initializer].shape, s, thin) for s, thin in pairs)
+
+    def list_blocks() -> Iterator[np.ndarray]:
+        for slot, thin in pairs:
+            yield weigh_rows(strategy, arrays, slot, thin=thin).T
+        yield np.ones((1, size), np.float32)
+
+    return store_blocks(list_blocks, (count + 1, size), np.dtype(np.float32)).T
 
 
 def _multiply_rows(
@@ -152,32 +172,19 @@ def _multiply_rows(
     is_in_place = bool((chosen == np.arange(chosen.size)).all())
 
     def multiply(slot: Slot) -> np.ndarray:
+        name = slot.initializer
+        x, y = comparison.reference[name], comparison.current[name]
         if is_in_place and not slot.within:
-            # the lines of a weight, along all axes at once, take less than their elements
-            sides = (a[slot.initializer] for a in (comparison.reference, comparison.current))
-            lines = strategy.sum_weighed_lines(slot.initializer, *sides)[slot.axis]
-            return lines[:, slot.index].sum(2)
+            return strategy.sum_weighed_lines(x, y, name, set())[slot.axis][:, slot.index].sum(2)
         sums = np.zeros((3, chosen.size))
-        for part in split_slot(comparison.reference[slot.initializer].shape, slot):
-            sums[:, part.units] += _multiply_part(comparison, part, chosen[part.units])
+        for part in split_slot(x.shape, slot):
+            theirs = replace(slot, index=slot.index[chosen[part.units]])
+            a, b = part.take_elements(x), take_elements(y, theirs, {}, part.thin)
+            own = {slot.axis, *dict(slot.within)}
+            lines = strategy.sum_weighed_lines(a, b, name, own, part.thin)[slot.axis]
+            sums[:, part.units] += lines.reshape(3, -1, slot.index.shape[1]).sum(2)
         return sums
 
     sums = sum(map_in_threads(multiply, slots), np.array([[1.0], [0.0], [0.0]]))
     own, shared, apart = np.broadcast_to(sums, (3, chosen.size))
     return np.stack([own, own + 2 * shared + apart]), own + shared, apart
-
-
-def _multiply_part(comparison: Comparison, part: SlotPart, chosen: np.ndarray) -> np.ndarray:
-    """Return what `sum_lines` sums up, for the units of a part and their matches, [3, units]."""
-    slot = part.slot
-
-    def take(arrays: Arrays, units: np.ndarray | slice) -> np.ndarray:
-        some = replace(slot, index=slot.index[units])
-        return weigh_elements(comparison.strategy, arrays[slot.initializer], some, {}, part.thin)
-
-    x, y = take(comparison.reference, part.units), take(comparison.current, chosen)
-    y -= x
-    pairs = (x, x), (x, y), (y, y)
-    return np.stack(
-        [multiply_lines(*pair, slot.axis).reshape(len(chosen), -1).sum(1) for pair in pairs]
-    )

@@ -27,12 +27,14 @@ class Nearest:
         best: float64 [rows]: the log-likelihood of the first.
         bounds: float64 [rows]: the log-likelihood of the second, which is no smaller than what all
             elements say of any row but the first.
+        products: float64 [rows]: the products of each row with its second one.
     """
 
     first: np.ndarray
     second: np.ndarray
     best: np.ndarray
     bounds: np.ndarray
+    products: np.ndarray
 
 
 def find_nearest(x: np.ndarray, y: np.ndarray) -> Nearest:
@@ -48,7 +50,7 @@ def find_nearest(x: np.ndarray, y: np.ndarray) -> Nearest:
     halves = np.einsum("ij,ij->i", y, y) / 2
     own = np.einsum("ij,ij->i", x, x, dtype=np.float64) / 2
     first, second = np.empty(len(x), np.int64), np.empty(len(x), np.int64)
-    best, bounds = np.empty(len(x)), np.empty(len(x))
+    best, bounds, products = np.empty(len(x)), np.empty(len(x)), np.empty(len(x))
 
     def fill_rows(start: int) -> None:
         block = slice(start, start + ROWS_PER_BLOCK)
@@ -59,7 +61,9 @@ def find_nearest(x: np.ndarray, y: np.ndarray) -> Nearest:
         best[block] = scores[rows, first[block]] - own[block]
         scores[rows, first[block]] = -np.inf
         second[block] = scores.argmax(1)
-        bounds[block] = scores[rows, second[block]] - own[block]
+        products[block] = scores[rows, second[block]]
+        bounds[block] = products[block] - own[block]
+        products[block] += halves[second[block]]
 
     map_in_threads(fill_rows, range(0, len(x), ROWS_PER_BLOCK))
-    return Nearest(first, second, best, bounds)
+    return Nearest(first, second, best, bounds, products)
