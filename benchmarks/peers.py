@@ -1,12 +1,17 @@
 """lady-onnx beside rebasin and torch-pruning, on the same PyTorch modules.
 
     python benchmarks/peers.py [--env FOLDER] [NAME ...]
+    python benchmarks/peers.py --matching [--env FOLDER]
 
 Compares groups, symmetry bits, seconds and soundness. The peers run in a virtual environment of
 their own, which the command makes. Seconds are the least of five runs or more, imports and loading
 excluded: `find_groups` on a loaded ONNX graph; rebasin's initialisation of its permutations;
 torch-pruning's dependency graph and all its groups. Each tool's groups are then shuffled at random,
 by rebasin's own means or along the indices that torch-pruning couples, and the outputs compared.
+
+`--matching` puts a shuffled ResNet-50 back: `resync` of two files, loading and analysis included;
+rebasin's coordinate descent, initialisation included; and the weight matching of Git Re-Basin
+(Ainsworth et al. 2023) in plain numpy and scipy, which is told which axes go together.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import json
 import math
 import random
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -215,6 +221,161 @@ def _shuffle(item: Any, order: list[int]) -> None:
             line[target] = line[source].clone()
 
 
+def list_permuted_axes(net: nn.Module) -> dict[str, tuple[str | None, ...]]:
+    """The permutation of every axis of every parameter of a ResNet-50, as Git Re-Basin is told."""
+    from torch import nn
+
+    axes: dict[str, tuple[str | None, ...]] = {"head.weight": (None, "")}
+
+    def add_convolution(name: str, inside: str | None, outside: str) -> None:
+        axes[f"{name}.weight"] = outside, inside
+
+    def add_norm(name: str, place: str) -> None:
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            axes[f"{name}.{part}"] = (place,)
+
+    here = "stem"
+    add_convolution("stem.0.0", None, here)
+    add_norm("stem.0.1", here)
+    for number, block in enumerate(net.body):
+        base, after = f"body.{number}", here
+        if not isinstance(block.short, nn.Identity):
+            after = f"{base}.short"
+            add_convolution(f"{base}.short.0", here, after)
+            add_norm(f"{base}.short.1", after)
+        add_convolution(f"{base}.body.0.0", here, f"{base}.first")
+        add_norm(f"{base}.body.0.1", f"{base}.first")
+        add_convolution(f"{base}.body.1.0", f"{base}.first", f"{base}.second")
+        add_norm(f"{base}.body.1.1", f"{base}.second")
+        add_convolution(f"{base}.body.2", f"{base}.second", after)
+        add_norm(f"{base}.body.3", after)
+        here = after
+    axes["head.weight"] = None, here
+    return axes
+
+
+Arrays = dict[str, Any]
+"""Parameters as arrays of numpy, by name."""
+
+
+def permute_parameters(
+    axes: dict[str, tuple[str | None, ...]], arrays: Arrays, orders: Arrays
+) -> Arrays:
+    """The parameters with their axes in other orders."""
+    result = dict(arrays)
+    for name, places in axes.items():
+        for axis, place in enumerate(places):
+            if place is not None:
+                result[name] = result[name].take(orders[place], axis)
+    return result
+
+
+def match_weights(
+    axes: dict[str, tuple[str | None, ...]], ours: Arrays, theirs: Arrays, seed: int = 0
+) -> Arrays:
+    """Git Re-Basin's weight matching: one linear assignment a permutation, until none gains."""
+    import numpy as np
+    from scipy.optimize import linear_sum_assignment
+
+    rng = np.random.default_rng(seed)
+    slots: dict[str, list[tuple[str, int]]] = {}
+    for name, places in axes.items():
+        for axis, place in enumerate(places):
+            if place is not None:
+                slots.setdefault(place, []).append((name, axis))
+    orders = {p: np.arange(ours[own[0][0]].shape[own[0][1]]) for p, own in slots.items()}
+    has_gained = True
+    while has_gained:
+        has_gained = False
+        for place in rng.permutation(list(slots)).tolist():
+            size = len(orders[place])
+            table = np.zeros((size, size))
+            for name, axis in slots[place]:
+                moved = theirs[name]
+                for other, known in enumerate(axes[name]):
+                    if other != axis and known is not None:
+                        moved = moved.take(orders[known], other)
+                a, b = (np.moveaxis(z, axis, 0).reshape(size, -1) for z in (ours[name], moved))
+                table += a @ b.T
+            found = linear_sum_assignment(table, maximize=True)[1]
+            before = table[np.arange(size), orders[place]].sum()
+            has_gained |= bool(table[np.arange(size), found].sum() > before + 1e-12)
+            orders[place] = found
+    return orders
+
+
+def match(tool: str) -> dict[str, Any]:
+    """Puts a shuffled ResNet-50 back with one tool: seconds, and the share of weights put back."""
+    import numpy as np
+    import onnx
+    import torch
+
+    from tests.helpers import architectures
+
+    net, inputs = network("ResNet-50")
+    axes = list_permuted_axes(net)
+    arrays = {n: t.numpy() for n, t in net.state_dict().items()}
+    rng = np.random.default_rng(1)
+    sizes = {p: arrays[n].shape[a] for n, own in axes.items() for a, p in enumerate(own) if p}
+    shuffled = permute_parameters(axes, arrays, {p: rng.permutation(n) for p, n in sizes.items()})
+    moved = copy.deepcopy(net)
+    moved.load_state_dict({n: torch.from_numpy(a) for n, a in shuffled.items()})
+    assert _apart(net, moved, inputs) < 1e-3
+    start = time.perf_counter()
+    if tool == "numpy and scipy":
+        back = permute_parameters(axes, shuffled, match_weights(axes, arrays, shuffled))
+        seconds = time.perf_counter() - start
+    elif tool == "rebasin":
+        from rebasin import PermutationCoordinateDescent
+
+        found = PermutationCoordinateDescent(net, moved, inputs[0])
+        found.rebasin()
+        found.apply_permutations()
+        seconds = time.perf_counter() - start
+        back = {n: t.numpy() for n, t in moved.state_dict().items()}
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [f"{folder}/{n}.onnx" for n in ("reference", "suspect")]
+            for path, module in zip(paths, (net, moved), strict=True):
+                onnx.save(architectures.export(module, *inputs, dynamo=False), path)
+            told = subprocess.run(
+                [sys.executable, __file__, "--pair", *paths],
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        return json.loads(told.splitlines()[-1])
+    right = sum(a.size for n, a in arrays.items() if n in axes and (back[n] == a).all())
+    total = sum(a.size for n, a in arrays.items() if n in axes)
+    return {"seconds": seconds, "right": right / total}
+
+
+def resync_pair(reference: str, suspect: str) -> dict[str, Any]:
+    """The figures of `resync` of two files."""
+    import lady_onnx as lady
+
+    start = time.perf_counter()
+    result = lady.resync(reference, suspect, verify="none")
+    return {"seconds": time.perf_counter() - start, "right": float(result.exact)}
+
+
+def compare_matchers(python: Path, repeats: int) -> None:
+    """Prints what each tool takes to put a shuffled ResNet-50 back."""
+    tools = {"lady-onnx": sys.executable, "rebasin": python, "numpy and scipy": sys.executable}
+    found: dict[str, list[dict[str, Any]]] = {tool: [] for tool in tools}
+    for _ in range(repeats):
+        for tool, interpreter in tools.items():
+            command = [interpreter, __file__, "--matching", "--tool", tool]
+            told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            found[tool].append(json.loads(told.splitlines()[-1]))
+    least = statistics.median(f["seconds"] for f in found["lady-onnx"])
+    print("| tool | median s | to lady-onnx | weights in place |\n| --- | --- | --- | --- |")
+    for tool, runs in found.items():
+        median = statistics.median(f["seconds"] for f in runs)
+        share = min(f["right"] for f in runs)
+        print(f"| {tool} | {median:.2f} | {median / least:.1f} | {share:.2%} |")
+
+
 def peer(tool: str, name: str) -> None:
     """Prints one tool's figures on one network as JSON."""
     import torch
@@ -238,9 +399,20 @@ def main() -> None:
     parser.add_argument("--env", type=Path, default=Path.home() / ".cache" / "lady-onnx" / "peers")
     parser.add_argument("--tool", help=argparse.SUPPRESS)
     parser.add_argument("--file", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--pair", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--matching", action="store_true")
+    parser.add_argument("--repeats", type=int, default=3, help="of each tool that matches")
     args = parser.parse_args()
     if args.file:
         print(json.dumps(measured(args.file)))
+        return
+    if args.pair:
+        print(json.dumps(resync_pair(*args.pair)))
+        return
+    if args.tool and args.matching:
+        with contextlib.redirect_stdout(io.StringIO()):
+            figures = match(args.tool)
+        print(json.dumps(figures))
         return
     if args.tool:
         peer(args.tool, args.names[0])
@@ -249,6 +421,9 @@ def main() -> None:
     if not python.exists():
         venv.create(args.env, with_pip=True)
         subprocess.run([python, "-m", "pip", "install", "-q", *PEERS], check=True)
+    if args.matching:
+        compare_matchers(python, args.repeats)
+        return
     print("| network | tool | groups | symmetry bits | seconds | outputs after a shuffle |")
     print("| --- | --- | --- | --- | --- | --- |", flush=True)
     for name in args.names or NETWORKS:

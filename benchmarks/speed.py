@@ -2,14 +2,16 @@
 
     python benchmarks/speed.py [--repeats 7] [--only NAME ...] [--noise 0.1 1] [--limit 600]
                                [--python OLD ...]
+    python benchmarks/speed.py --curve FILE.svg [--repeats 3]
 
-Needs the `test` extra. Every figure is of fresh Python processes, run in turn with the floor. The
-floor of a network in one file imports onnx, loads both files, reads every weight once and saves one
-file with fsync. That of a language model, whose weights are external data, reads both files and
-writes one, in blocks. Memory is what a process has beyond the pages of files: the most that was
-seen of `RssAnon`. Weights are random but for YOLOv8n's, and every copy is shuffled; noise is in
-units of each weight's deviation. `--python` names interpreters of other installations, of an older
-release for example, whose figures stand beside.
+The second draws cost over size, on language models of 1 to 1,000 million parameters, and needs the
+extra `bench` as well as `test`. Every figure is of fresh Python processes, run in turn with the
+floor. The floor of a network in one file imports onnx, loads both files, reads every weight once
+and saves one file with fsync. That of a language model, whose weights are external data, reads both
+files and writes one, in blocks. Memory is what a process has beyond the pages of files: the most
+that was seen of `RssAnon` and `RssShmem`. Weights are random but for YOLOv8n's, and every copy is
+shuffled; noise is in units of each weight's deviation. `--python` names interpreters of other
+installations, of an older release for example, whose figures stand beside.
 """
 
 from __future__ import annotations
@@ -140,6 +142,9 @@ MODELS: dict[str, Callable[[str], None]] = {
     "LM 338M": make_language_model("338M"),
     "LM 1160M": make_language_model("1160M"),
 }
+CURVE = ("1M", "2M", "5M", "10M", "20M", "50M", "100M", "200M", "500M", "1000M")
+"""The language models whose cost is drawn over their size."""
+MODELS |= {f"LM {name}": make_language_model(name) for name in CURVE}
 
 
 def make_copies(name: str, folder: str, *noises: str) -> None:
@@ -177,8 +182,8 @@ def read_anonymous_bytes(pid: int) -> int:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0
-    line = next((x for x in status.splitlines() if x.startswith("RssAnon:")), "RssAnon: 0 kB")
-    return int(line.split()[1]) * 1024
+    own = [x for x in status.splitlines() if x.startswith(("RssAnon:", "RssShmem:"))]
+    return sum(int(line.split()[1]) for line in own) * 1024
 
 
 def run_timed(command: list[str], limit: float) -> tuple[float, float]:
@@ -198,8 +203,8 @@ def run_timed(command: list[str], limit: float) -> tuple[float, float]:
     return time.perf_counter() - start, peak / 1e6
 
 
-def measure_model(name: str, args: argparse.Namespace) -> None:
-    """Prints the rows of one model."""
+def measure_model(name: str, args: argparse.Namespace) -> dict[str, float]:
+    """Prints the rows of one model; returns the median seconds of every job."""
     with tempfile.TemporaryDirectory() as folder:
         # compiled once, as installed packages are
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -237,20 +242,47 @@ def measure_model(name: str, args: argparse.Namespace) -> None:
             if median == float("inf"):
                 figures = f"over {args.limit:.0f} | "
             print(f"| {job} | {figures} | {peaks[job]:.0f} |", flush=True)
+        return {job: statistics.median(runs) for job, runs in seconds.items()}
+
+
+def draw_curve(found: dict[str, dict[str, float]], path: Path) -> None:
+    """Draws seconds over parameters, both on scales of powers of ten."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5))
+    sizes = [1e6 * int(name.split()[1][:-1]) for name in found]
+    for job in next(iter(found.values())):
+        axes.plot(sizes, [jobs[job] for jobs in found.values()], marker="o", label=job)
+    axes.plot(sizes, [z / sizes[-1] for z in sizes], ":", color="grey", label="1 ns a parameter")
+    axes.set(xscale="log", yscale="log", xlabel="parameters", ylabel="seconds, whole process")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend()
+    figure.savefig(path, bbox_inches="tight", metadata={"Date": None})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--only", nargs="*", default=list(MODELS), choices=list(MODELS))
+    usual = [name for name in MODELS if name[3:] not in CURVE]
+    parser.add_argument("--only", nargs="*", default=usual, choices=list(MODELS))
     parser.add_argument("--noise", nargs="*", default=["0.1", "1"])
     parser.add_argument("--limit", type=float, default=600, help="seconds of one process")
     parser.add_argument("--python", nargs="*", default=[])
+    parser.add_argument("--curve", type=Path, help="where cost over size is drawn")
     args = parser.parse_args()
     machine = f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
     print(f"{machine}, {args.repeats} repeats\n")
     print("| whole process | median s | to the floor | own memory, MB |")
     print("| --- | --- | --- | --- |")
+    if args.curve:
+        args.noise = ["0.1"]
+        draw_curve(
+            {name: measure_model(name, args) for name in MODELS if name[3:] in CURVE}, args.curve
+        )
+        return
     for name in args.only:
         measure_model(name, args)
 
