@@ -328,9 +328,8 @@ def match(tool: str) -> dict[str, Any]:
     elif tool == "rebasin":
         from rebasin import PermutationCoordinateDescent
 
-        found = PermutationCoordinateDescent(net, moved, inputs[0])
-        found.rebasin()
-        found.apply_permutations()
+        # it changes the weights of the second module
+        PermutationCoordinateDescent(net, moved, inputs[0]).rebasin()
         seconds = time.perf_counter() - start
         back = {n: t.numpy() for n, t in moved.state_dict().items()}
     else:

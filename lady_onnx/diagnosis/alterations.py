@@ -251,7 +251,7 @@ def _propose_alterations(
             Alteration("clipped", {"low": float(low), "high": float(high)}),
             partial(_clip_array, low=low, high=high),
         )
-    yield from _propose_levels(suspect)
+    yield from _propose_levels(suspect, theirs)
     # Levels at any distances: what is left of them are the values themselves.
     if np.unique(some).size <= some.size / 4:
         levels = np.unique(suspect)
@@ -270,11 +270,11 @@ def _propose_alterations(
         )
 
 
-def _propose_levels(suspect: np.ndarray) -> Iterator[Step]:
+def _propose_levels(suspect: np.ndarray, extent: _Extent) -> Iterator[Step]:
     """Yield the quantisations on whose levels all values of a weight lie."""
     for axis in (-1, *range(suspect.ndim if suspect.ndim > 1 else 0)):
         for symmetric in (True, False):
-            bits = _count_bits(suspect, axis, symmetric)
+            bits = _count_bits(suspect, axis, symmetric, extent)
             if bits:
                 how = {"bits": bits, "axis": axis, "symmetric": int(symmetric)}
                 yield (
@@ -298,7 +298,7 @@ def _scale_array(array: np.ndarray, factor: float) -> np.ndarray:
     return (array.astype(np.float64) * factor).astype(array.dtype)
 
 
-def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool) -> int:
+def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool, extent: _Extent) -> int:
     """Return the fewest bits whose levels all values lie on, 0 if there are none.
 
     The levels are those of `quantize_array`, as far apart as the values of each line say. The
@@ -309,16 +309,20 @@ def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool) -> int:
     # Most weights lie on no levels, which a few rows show already.
     for some in (lines[:SAMPLED_ROWS], lines):
         rows = some.reshape(len(some), -1)
-        low = np.zeros(len(rows)) if symmetric else rows.min(1).astype(np.float64)
-        span = (np.abs(rows) if symmetric else rows).max(1).astype(np.float64) - low
-        step = np.where(span == 0, 1, span)
-        part = rows[:, : max(SAMPLED_ELEMENTS // len(rows), 1)] if some is not lines else rows
-        unit = (part - low[:, None]) / step[:, None]
+        low, high = np.array([[extent.low], [extent.high]])
+        if axis >= 0:
+            low, high = rows.min(1).astype(np.float64), rows.max(1).astype(np.float64)
+        if symmetric:
+            low, high = np.zeros(len(rows)), np.maximum(high, -low)
+        step = np.where(high == low, 1, high - low)
+        low, step = low[:, None], step[:, None]
         # a few say already of most numbers of levels that the values lie elsewhere
-        few = unit[:, : max(FEW_ELEMENTS // len(rows), 1)]
+        few = (rows[:, : max(FEW_ELEMENTS // len(rows), 1)] - low) / step
         likely = _are_on_levels(few, [_count_steps(bits, symmetric) for bits in all_bits.tolist()])
+        part = rows[:, : max(SAMPLED_ELEMENTS // len(rows), 1)] if some is not lines else rows
         for bits in all_bits[likely].tolist():
-            if _are_on_levels(unit, [_count_steps(bits, symmetric)]).all():
+            units = ((part[b] - low[b[0]]) / step[b[0]] for b in split_blocks(part.shape))
+            if all(_are_on_levels(z, [_count_steps(bits, symmetric)]).all() for z in units):
                 break
         else:
             return 0
