@@ -115,13 +115,21 @@ def list_free_axes(shape: Sequence[int], slot: Slot) -> list[int]:
     return [a for a in range(len(shape)) if a != slot.axis and a not in dict(slot.within)]
 
 
-def thin_slot(shape: Sequence[int], slot: Slot, step: int) -> Thin:
-    """Return every so many positions along the longest axis of a weight that is free for that."""
+def thin_slot(shape: Sequence[int], slot: Slot, step: int, start: int = 0) -> Thin:
+    """Return every so many positions along the longest axis of a weight that is free for that.
+
+    Args:
+        shape: the weight's shape.
+        slot: the slot.
+        step: one in so many positions is taken, and one at least.
+        start: the first of these, less than `step`.
+    """
     free = list_free_axes(shape, slot)
     if not free:
         return {}
     longest = max(free, key=lambda a: shape[a])
-    return {longest: slice(None, None, min(step, max(shape[longest], 1)))}
+    step = min(step, max(shape[longest], 1))
+    return {longest: slice(start % step, None, step)}
 
 
 def multiply_lines(a: np.ndarray, b: np.ndarray, axis: int) -> np.ndarray:

@@ -22,7 +22,6 @@ from .evidence.nearest import Nearest, find_nearest
 from .matches import Match
 from .strategies import (
     Comparison,
-    EvidenceStrategy,
     LikelihoodStrategy,
     MatchedRows,
     weigh_rows,
@@ -32,8 +31,10 @@ FIRST_SAMPLED_ELEMENTS = 128
 """So many elements of a row are compared at first; they tell how many are needed."""
 SAMPLING_ROOM = 1.25
 """So many times more elements are compared than those that the first ones say are needed."""
+SLOTS_AT_ONCE = 8
+"""The elements of so many slots are in memory at once."""
 MAX_FARTHER = 2.0
-"""All elements bear out what some say if they are at most this many times farther apart."""
+"""More elements bear out what some say if they are at most this many times farther apart."""
 SURE_MARGIN_NATS = 30.0
 """A match is sure if any other is less likely by more than this, as a difference of logarithms."""
 ROUNDING = 1e-5
@@ -64,13 +65,13 @@ def match_surely(
     if sample is None or np.unique(sample.nearest.first).size < size:
         return None
     chosen, bounds = sample.nearest.first, sample.nearest.bounds
-    own, found, apart = _multiply_rows(comparison, strategy, slots, chosen)
     if comparison.judge is None:
         # Matches without figures are not the last ones. So those of some elements will do, where
-        # the others are about as near as these.
-        likely = MAX_FARTHER * sample.nearest.best / sample.share - SURE_MARGIN_NATS
-        is_sure = (sample.nearest.best >= bounds + SURE_MARGIN_NATS) & (-apart / 2 >= likely)
+        # some more say the same.
+        is_sure = sample.nearest.best >= bounds + SURE_MARGIN_NATS
+        is_sure &= _are_borne_out(comparison, slots, sample)
         return Match(name, chosen, *[np.ones(size)] * 3) if is_sure.all() else None
+    own, found, apart = _multiply_rows(comparison, strategy, slots, chosen)
     # Differences of large numbers are rounded. And NaN is not sure of anything.
     least = bounds + SURE_MARGIN_NATS + ROUNDING * own.max(0)
     if not (-apart / 2 >= least).all():
@@ -93,10 +94,12 @@ class _Sample:
     Attributes:
         nearest: The units.
         share: The share of the elements that were compared.
+        step: One in so many was, along one axis of each weight.
     """
 
     nearest: Nearest
     share: float
+    step: int
 
 
 def _find_nearest_units(comparison: Comparison, slots: Sequence[Slot], size: int) -> _Sample | None:
@@ -106,11 +109,7 @@ def _find_nearest_units(comparison: Comparison, slots: Sequence[Slot], size: int
     count = min(FIRST_SAMPLED_ELEMENTS, total)
     while count <= total:
         step = max(total // max(count, 1), 1)
-        thins = [thin_slot(z, s, step) for z, s in zip(shapes, slots, strict=True)]
-        x, y = (
-            _lay_rows(comparison.strategy, arrays, slots, thins, size)
-            for arrays in (comparison.reference, comparison.current)
-        )
+        x, y = _lay_rows(comparison, slots, size, step)
         nearest = find_nearest(x, y)
         if comparison.judge is None:
             apart = float((nearest.best - nearest.bounds).min()) / x.shape[1]
@@ -124,34 +123,58 @@ def _find_nearest_units(comparison: Comparison, slots: Sequence[Slot], size: int
         if not math.isfinite(needed):
             return None
         if needed <= x.shape[1] or x.shape[1] > total:
-            return _Sample(nearest, (x.shape[1] - 1) / max(total, 1))
+            return _Sample(nearest, (x.shape[1] - 1) / max(total, 1), step)
         # each turn takes twice as many at least, so that there are few
         count = int(min(max(needed, 2 * count), total + 1))
     return None
 
 
+def _are_borne_out(
+    comparison: Comparison, slots: Sequence[Slot], sample: _Sample
+) -> np.ndarray | bool:
+    """Tell of which units other elements say what those of a sample do, bool [units]."""
+    if sample.step == 1:
+        return True
+    chosen = sample.nearest.first
+    x, y = _lay_rows(comparison, slots, chosen.size, sample.step, sample.step // 2)
+    # elements lie one after the other, each of all units
+    apart = x.T - y.T[:, chosen]
+    limit = MAX_FARTHER * -sample.nearest.best + SURE_MARGIN_NATS
+    return np.asarray(np.einsum("ij,ij->j", apart, apart) / 2 <= limit)
+
+
 def _lay_rows(
-    strategy: EvidenceStrategy,
-    arrays: Arrays,
-    slots: Sequence[Slot],
-    thins: Sequence[Thin],
-    size: int,
-) -> np.ndarray:
+    comparison: Comparison, slots: Sequence[Slot], size: int, step: int, start: int = 0
+) -> list[np.ndarray]:
     """Return some weighed elements of units in all slots, and a one at their end.
 
+    Args:
+        comparison: the models.
+        slots: the slots.
+        size: the number of units.
+        step: one in so many elements is taken.
+        start: the first of these.
+
     Returns:
-        float32 [units, elements]. The elements of one slot after the other are in memory, and those
-        of many slots need not be there at once.
+        float32 [units, elements] of the reference and of the suspect. The elements of one slot
+        after the other are in memory, and those of many slots need not be there at once.
     """
-    pairs = list(zip(slots, thins, strict=True))
-    count = sum(count_row_elements(arrays[s.initializer].shape, s, thin) for s, thin in pairs)
+    shapes = [comparison.reference[s.initializer].shape for s in slots]
+    pairs = [(s, thin_slot(z, s, step, start)) for s, z in zip(slots, shapes, strict=True)]
+    count = sum(count_row_elements(z, *pair) for z, pair in zip(shapes, pairs, strict=True))
 
-    def list_blocks() -> Iterator[np.ndarray]:
-        for slot, thin in pairs:
-            yield weigh_rows(strategy, arrays, slot, thin=thin).T
-        yield np.ones((1, size), np.float32)
+    def lay(arrays: Arrays) -> np.ndarray:
+        def weigh(pair: tuple[Slot, Thin]) -> np.ndarray:
+            return weigh_rows(comparison.strategy, arrays, pair[0], thin=pair[1]).T
 
-    return store_blocks(list_blocks, (count + 1, size), np.dtype(np.float32)).T
+        def list_blocks() -> Iterator[np.ndarray]:
+            for number in range(0, len(pairs), SLOTS_AT_ONCE):
+                yield from map_in_threads(weigh, pairs[number : number + SLOTS_AT_ONCE])
+            yield np.ones((1, size), np.float32)
+
+        return store_blocks(list_blocks, (count + 1, size), np.dtype(np.float32)).T
+
+    return [lay(comparison.reference), lay(comparison.current)]
 
 
 def _multiply_rows(
