@@ -77,7 +77,9 @@ def match_surely(
     if not (-apart / 2 >= least).all():
         return None
     similarity = found / np.maximum(np.sqrt(own[0] * own[1]), MIN_DIVISOR)
-    others = (sample.nearest.products - 1) / sample.share + 1
+    # of all elements the second recovers about the share that it recovers of some
+    some = np.maximum(sample.nearest.squares - 1, MIN_DIVISOR)
+    others = 1 + (sample.nearest.products - 1) / some * (own[0] - 1)
     margin = (own[0] + own[1][sample.nearest.second]) / 2 - others - apart / 2
     # The judge knows rows by their products: rows of one number have the same ones.
     norm = np.maximum(np.sqrt(own[0]), MIN_DIVISOR)
@@ -93,12 +95,10 @@ class _Sample:
 
     Attributes:
         nearest: The units.
-        share: The share of the elements that were compared.
         step: One in so many was, along one axis of each weight.
     """
 
     nearest: Nearest
-    share: float
     step: int
 
 
@@ -123,7 +123,7 @@ def _find_nearest_units(comparison: Comparison, slots: Sequence[Slot], size: int
         if not math.isfinite(needed):
             return None
         if needed <= x.shape[1] or x.shape[1] > total:
-            return _Sample(nearest, (x.shape[1] - 1) / max(total, 1), step)
+            return _Sample(nearest, step)
         # each turn takes twice as many at least, so that there are few
         count = int(min(max(needed, 2 * count), total + 1))
     return None

@@ -28,6 +28,7 @@ class Nearest:
         bounds: float64 [rows]: the log-likelihood of the second, which is no smaller than what all
             elements say of any row but the first.
         products: float64 [rows]: the products of each row with its second one.
+        squares: float64 [rows]: those of each row with itself.
     """
 
     first: np.ndarray
@@ -35,6 +36,7 @@ class Nearest:
     best: np.ndarray
     bounds: np.ndarray
     products: np.ndarray
+    squares: np.ndarray
 
 
 def find_nearest(x: np.ndarray, y: np.ndarray) -> Nearest:
@@ -66,4 +68,4 @@ def find_nearest(x: np.ndarray, y: np.ndarray) -> Nearest:
         products[block] += halves[second[block]]
 
     map_in_threads(fill_rows, range(0, len(x), ROWS_PER_BLOCK))
-    return Nearest(first, second, best, bounds, products)
+    return Nearest(first, second, best, bounds, products, 2 * own)
