@@ -12,8 +12,10 @@ from lady_onnx.graph.loading import load_graph
 from lady_onnx.numerics import HASHED_ELEMENTS, hash_values
 
 from ..helpers.builders import build
-from ..helpers.networks import convolutional
+from ..helpers.networks import convolutional, perceptron, weights, with_weights
 from ..helpers.tampering import changed
+
+F = np.float32
 
 
 def quantised(seed: int, **given: np.ndarray) -> onnx.ModelProto:
@@ -140,3 +142,31 @@ def test_the_hash_of_many_values_does_not_depend_on_their_order() -> None:
         assert hash_values(values) == hash_values(shuffled)
     shuffled[0] += 1
     assert hash_values(values) != hash_values(shuffled)
+
+
+@pytest.mark.parametrize("how", ["noise", "scaled", "one unit", "trained"])
+@pytest.mark.parametrize("unit", [2.0**-75, 2.0**75])
+def test_weights_of_any_size_are_told_as_usual_ones_are(how: str, unit: float) -> None:
+    """Squares of small and of large numbers have no place in single precision."""
+    rng = np.random.default_rng(0)
+    model = perceptron((20, 60, 40))
+    given = weights(lady.permute(model, 1).model)
+    altered = {n: a * F(1.3) if how == "scaled" else a for n, a in given.items()}
+    if how in ("noise", "trained"):
+        drawn = rng.standard_normal if how == "noise" else lambda shape: rng.standard_t(2, shape)
+        altered = {n: a + F(0.1) * drawn(a.shape).astype(F) for n, a in given.items()}
+    if how == "one unit":
+        altered["w1"][:, 7] = rng.standard_normal(60)
+    results = []
+    for size in (F(1), F(unit)):
+        ours, theirs = (
+            with_weights(model, {n: size * a for n, a in arrays.items()})
+            for arrays in (weights(model), altered)
+        )
+        found = lady.resync(ours, theirs, verify="none")
+        kinds = {n: [a.kind for a in steps] for n, steps in found.alterations.items()}
+        orders = {n: p.tolist() for n, p in found.permutations.items()}
+        names = [(f.kind, f.group, f.unit, f.slot) for f in found.integrity]
+        results.append((found.judged.verdict, kinds, orders, names, found.interchangeable))
+    assert results[0] == results[1]
+    assert results[0][0] in ("altered", "tampered")
