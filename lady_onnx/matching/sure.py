@@ -95,7 +95,7 @@ class _Sample:
 
     Attributes:
         nearest: The units.
-        step: One in so many was, along one axis of each weight.
+        step: One position in so many was compared, along one axis of each weight.
     """
 
     nearest: Nearest
