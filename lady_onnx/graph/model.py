@@ -18,7 +18,7 @@ import onnx.numpy_helper
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ..errors import LadyError, make_nan_error, to_one_line
-from ..numerics import has_nan, view_bits
+from ..numerics import has_nan, map_in_threads, view_bits
 from ..rules.vocabulary.packing import Packing
 from ..rules.vocabulary.types import KNOWN_TYPES
 from .external import DataFiles, is_external
@@ -234,9 +234,10 @@ class Graph:
 
     def check_numbers(self) -> None:
         """Raise LadyError at the first weight that holds a NaN."""
-        for name in self.tensors:
-            if has_nan(self._view_array(name)):
-                raise make_nan_error(self.name, name)
+        names = list(self.tensors)
+        has_some = map_in_threads(lambda name: has_nan(self._view_array(name)), names)
+        if any(has_some):
+            raise make_nan_error(self.name, names[has_some.index(True)])
 
     def copy(self) -> Graph:
         """Return a graph whose weights can be replaced without touching those of this one.
