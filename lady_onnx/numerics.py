@@ -29,7 +29,7 @@ MIN_DIVISOR = 1e-30
 """Stands for zero where a fraction is divided by it."""
 BLOCK_ELEMENTS = 1 << 16
 """So many elements are worked on at once: they stay in the processor's cache."""
-MAPPED_BYTES = 1 << 20
+MAPPED_BYTES = 1 << 21
 """Arrays of so many bytes that are made on the way lie in files."""
 LEAST_SPREAD = 1e-3
 """Numbers that spread by a smaller share of their mean are measured in double precision."""

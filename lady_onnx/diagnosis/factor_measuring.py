@@ -107,12 +107,9 @@ def are_in_proportion(groups: Sequence[Group], reference: Arrays, suspect: Array
 
     def is_in_proportion(name: str) -> bool:
         x, y = np.asarray(reference[name]), np.asarray(suspect[name])
-        lines = sum_lines(x, y)
-        return all(
-            _are_lines_in_proportion(lines[axis], x.size // x.shape[axis])
-            for axis in axes[name]
-            if x.size >= MIN_AGREEING_ELEMENTS * x.shape[axis]
-        )
+        long = [a for a in axes[name] if x.size >= MIN_AGREEING_ELEMENTS * x.shape[a]]
+        lines = sum_lines(x, y, long)
+        return all(_are_lines_in_proportion(lines[a], x.size // x.shape[a]) for a in long)
 
     return all(map_in_threads(is_in_proportion, list(axes)))
 

@@ -58,15 +58,18 @@ def find_interchangeable_units(
         By group id the sets of units, for groups that have any.
     """
     own = [g for g in groups if g.id in scalings]
-    names = list({s.initializer: None for g in own for s in scalings[g.id].slots if not s.within})
-    sums = map_in_threads(lambda n: sum_lines(arrays[n], arrays[n], pairs=OWN), names)
+    axes: dict[str, set[int]] = {}
+    for slot in (s for g in own for s in scalings[g.id].slots if not s.within):
+        axes.setdefault(slot.initializer, set()).add(slot.axis)
+    names = list(axes)
+    sums = map_in_threads(lambda n: sum_lines(arrays[n], arrays[n], axes[n], OWN), names)
     lines = dict(zip(names, sums, strict=True))
     found = map_in_threads(lambda g: _find_sets(g.size, scalings[g.id], arrays, lines), own)
     return {g.id: sets for g, sets in zip(own, found, strict=True) if sets}
 
 
 def _find_sets(
-    size: int, scaling: Scaling, arrays: Arrays, lines: Mapping[str, list[np.ndarray]]
+    size: int, scaling: Scaling, arrays: Arrays, lines: Mapping[str, Mapping[int, np.ndarray]]
 ) -> tuple[tuple[int, ...], ...]:
     """Find the units that are not read, those that compute nothing, and sets of clones.
 
@@ -82,7 +85,7 @@ def _find_sets(
         return ()
     sizes = np.stack(
         [
-            _measure_rows(arrays[s.initializer], s, offset, lines.get(s.initializer, []))
+            _measure_rows(arrays[s.initializer], s, offset, lines.get(s.initializer, {}))
             for s, offset in zip(scaling.slots, scaling.offsets, strict=True)
         ]
     )
@@ -107,10 +110,10 @@ def _find_sets(
 
 
 def _measure_rows(
-    array: np.ndarray, slot: Slot, offset: float, lines: Sequence[np.ndarray]
+    array: np.ndarray, slot: Slot, offset: float, lines: Mapping[int, np.ndarray]
 ) -> np.ndarray:
     """Measure the lengths of the rows of units in a slot, float64 [units]."""
-    if lines and not slot.within and not offset and np.isfinite(lines[slot.axis]).all():
+    if not slot.within and not offset and np.isfinite(lines[slot.axis]).all():
         return np.sqrt(lines[slot.axis][0, slot.index].sum(1))
     squares = np.zeros(len(slot.index))
     for part in split_slot(array.shape, slot):

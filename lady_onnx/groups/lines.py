@@ -7,7 +7,7 @@ sums say how long a unit is in both models, and how far apart the two are.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from types import MappingProxyType
 
 import numpy as np
@@ -27,68 +27,74 @@ OWN, APART = PAIRS[:1], PAIRS[2:]
 def sum_lines(
     x: np.ndarray,
     y: np.ndarray,
+    axes: Collection[int],
+    pairs: Sequence[tuple[int, int]] = PAIRS,
     mean: float = 0.0,
     importance: Importance = NO_IMPORTANCE,
-    pairs: Sequence[tuple[int, int]] = PAIRS,
-) -> list[np.ndarray]:
-    """Sum up products of two weights at every position along every axis.
+) -> dict[int, np.ndarray]:
+    """Sum up products of two weights at every position along some axes.
 
     With a = x - mean and d = y - x these are a a, a d and d d. The importance of an element is the
     product of those of its positions along all axes but the one that the line stands on.
 
     Args:
         x, y: two weights of one shape.
+        axes: the axes.
+        pairs: which products.
         mean: is taken out of both.
         importance: by axis that of its positions; one where it is not given.
-        pairs: which products.
 
     Returns:
-        For every axis float64 [pairs, positions]. They are not finite where an element is not.
+        By axis, the first one always among them, float64 [pairs, positions]. They are not finite
+        where an element is not.
 
-    >>> rows, columns = sum_lines(np.array([[1.0, 2.0]]), np.array([[1.0, 5.0]]))
-    >>> rows.tolist(), columns.tolist()
+    >>> sums = sum_lines(np.array([[1.0, 2.0]]), np.array([[1.0, 5.0]]), (0, 1))
+    >>> sums[0].tolist(), sums[1].tolist()
     ([[5.0], [6.0], [9.0]], [[1.0, 4.0], [0.0, 6.0], [0.0, 9.0]])
     """
     if not x.size:
-        return [np.zeros((len(pairs), n)) for n in x.shape]
-    weights = [np.asarray(importance.get(a, np.ones(n))) for a, n in enumerate(x.shape)]
+        return {a: np.zeros((len(pairs), x.shape[a])) for a in axes}
+    weights = [importance.get(a) for a in range(x.ndim)]
     least = LEAST_DEVIATION**2 * x.size
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         if is_short_float(x) and is_short_float(y):
-            sums = _sum_products(x, y, mean, weights, pairs, np.dtype(np.float32))
+            sums = _sum_products(x, y, set(axes), pairs, mean, weights, np.dtype(np.float32))
             # what is neither too large nor lost; sums of products of both may be zero
-            squares = [a == b for a, b in pairs]
-            if all(np.isfinite(s).all() and (s[squares].sum(1) > least).all() for s in sums):
+            squares = [z[[a == b for a, b in pairs]].sum(1) for z in sums.values()]
+            if all((least < z).all() and np.isfinite(z).all() for z in squares):
                 return sums
-        return _sum_products(x, y, mean, weights, pairs, np.dtype(np.float64))
+        return _sum_products(x, y, set(axes), pairs, mean, weights, np.dtype(np.float64))
 
 
 def _sum_products(
     x: np.ndarray,
     y: np.ndarray,
-    mean: float,
-    weights: list[np.ndarray],
+    axes: Set[int],
     pairs: Sequence[tuple[int, int]],
+    mean: float,
+    weights: Sequence[np.ndarray | None],
     dtype: np.dtype,
-) -> list[np.ndarray]:
-    """Do what `sum_lines` says in one precision; every axis has its weights."""
+) -> dict[int, np.ndarray]:
+    """Do what `sum_lines` says in one precision; an axis without weights has none of them."""
     many = math.prod(x.shape[1:])
     if x.ndim == 1:
         sides = _take_sides(x, y, mean, dtype)
-        return [np.stack([sides[i] * sides[j] for i, j in pairs]).astype(np.float64)]
+        return {0: np.stack([sides[i] * sides[j] for i, j in pairs]).astype(np.float64)}
+    inner = {axis - 1 for axis in axes if axis}
     if many > BLOCK_ELEMENTS:
         first = np.empty((len(pairs), len(x)))
-        rest = [np.zeros((len(pairs), n)) for n in x.shape[1:]]
+        rest = {axis: np.zeros((len(pairs), x.shape[axis + 1])) for axis in inner}
         for k in range(len(x)):
-            inner = _sum_products(x[k], y[k], mean, weights[1:], pairs, dtype)
-            first[:, k] = inner[0] @ weights[1]
-            for total, part in zip(rest, inner, strict=True):
-                total += weights[0][k] * part
-        return [first, *rest]
-    beside = np.ones(1)
-    for weight in weights[1:]:
-        beside = np.multiply.outer(beside, weight).ravel()
-    beside, across = beside.astype(dtype), weights[0].astype(dtype)
+            sums = _sum_products(x[k], y[k], inner | {0}, pairs, mean, weights[1:], dtype)
+            first[:, k] = _weigh(sums[0], weights[1]).sum(1)
+            for axis, total in rest.items():
+                total += sums[axis] if weights[0] is None else weights[0][k] * sums[axis]
+        return {0: first, **{axis + 1: total for axis, total in rest.items()}}
+    beside = np.ones(1, dtype)
+    for length, weight in zip(x.shape[1:], weights[1:], strict=True):
+        lines = np.ones(length, dtype) if weight is None else weight.astype(dtype)
+        beside = np.multiply.outer(beside, lines).ravel()
+    across = np.ones(len(x), dtype) if weights[0] is None else weights[0].astype(dtype)
     rows, columns = np.empty((len(pairs), len(x))), np.zeros((len(pairs), many))
     step = BLOCK_ELEMENTS // many
     products = np.empty((len(pairs), min(step, len(x)), many), dtype)
@@ -99,16 +105,22 @@ def _sum_products(
         for product, (i, j) in zip(part, pairs, strict=True):
             np.multiply(sides[i], sides[j], out=product)
         rows[:, block] = part @ beside
-        columns += across[block] @ part
-    shape, sums = (len(pairs), *x.shape[1:]), [rows]
-    for axis in range(1, x.ndim):
-        table = columns.reshape(shape)
-        for other in range(1, x.ndim):
+        if inner:
+            columns += across[block] @ part
+    result = {0: rows}
+    for axis in inner:
+        table = columns.reshape(len(pairs), *x.shape[1:])
+        # the last axes first, so that those before keep their numbers
+        for other in reversed(range(x.ndim - 1)):
             if other != axis:
-                lines = [-1 if a == other else 1 for a in range(x.ndim)]
-                table = table * weights[other].reshape(lines)
-        sums.append(table.sum(tuple(a for a in range(1, x.ndim) if a != axis)))
-    return sums
+                table = _weigh(np.moveaxis(table, other + 1, -1), weights[other + 1]).sum(-1)
+        result[axis + 1] = table
+    return result
+
+
+def _weigh(lines: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """Return lines times the weights of their last axis."""
+    return lines if weight is None else lines * weight
 
 
 def _take_sides(

@@ -232,22 +232,34 @@ class LikelihoodStrategy:
         return values
 
     def sum_weighed_lines(
-        self, x: np.ndarray, y: np.ndarray, name: str, own: Set[int], thin: Thin = NO_THINNING
-    ) -> list[np.ndarray]:
-        """Sum up products of weighed elements of both models; see `groups.lines.sum_lines`.
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        name: str,
+        axis: int,
+        own: Set[int] = frozenset(),
+        thin: Thin = NO_THINNING,
+    ) -> np.ndarray:
+        """Sum up products of weighed elements along an axis; see `groups.lines.sum_lines`.
 
         Args:
-            x, y: the elements of a weight in both models; the other arguments are those of
-                `weigh_values`. What that weighs along an axis counts in no line of this axis.
+            x, y: the elements of a weight in both models.
+            name: the weight's name.
+            axis: the axis.
+            own, thin: as `weigh_values` has them; nothing is weighed along `axis` anyway.
+
+        Returns:
+            float64 [3, positions].
         """
         mean, deviation = self.scales.measure(name)
         noise = self.noise.get(name) or Noise(deviation)
         importance = {
-            axis: 1 / np.square(factor[thin.get(axis, slice(None))])
-            for axis, factor in noise.along.items()
-            if axis not in own
+            a: 1 / np.square(factor[thin.get(a, slice(None))])
+            for a, factor in noise.along.items()
+            if a not in own
         }
-        return [lines / noise.deviation**2 for lines in sum_lines(x, y, mean, importance)]
+        lines = sum_lines(x, y, (axis,), mean=mean, importance=importance)[axis]
+        return lines / noise.deviation**2
 
     def take_unordered_rows(self, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
         """Return the sorted elements of every unit, in units of the weight's deviation."""

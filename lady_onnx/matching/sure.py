@@ -198,13 +198,13 @@ def _multiply_rows(
         name = slot.initializer
         x, y = comparison.reference[name], comparison.current[name]
         if is_in_place and not slot.within:
-            return strategy.sum_weighed_lines(x, y, name, set())[slot.axis][:, slot.index].sum(2)
+            return strategy.sum_weighed_lines(x, y, name, slot.axis)[:, slot.index].sum(2)
         sums = np.zeros((3, chosen.size))
         for part in split_slot(x.shape, slot):
             theirs = replace(slot, index=slot.index[chosen[part.units]])
             a, b = part.take_elements(x), take_elements(y, theirs, {}, part.thin)
             own = {slot.axis, *dict(slot.within)}
-            lines = strategy.sum_weighed_lines(a, b, name, own, part.thin)[slot.axis]
+            lines = strategy.sum_weighed_lines(a, b, name, slot.axis, own, part.thin)
             sums[:, part.units] += lines.reshape(3, -1, slot.index.shape[1]).sum(2)
         return sums
 

@@ -80,20 +80,21 @@ class Noise:
         Args:
             reference, suspect: the weight in both models.
             spread: the standard deviation of the reference's weight.
-            axes: the axes along which the noise may vary.
+            axes: the axes along which the noise may vary, one at least.
         """
-        sums = [z[0] for z in sum_lines(reference, suspect, pairs=APART)]
-        if not np.isfinite(sums[0]).all():
+        sums = sum_lines(reference, suspect, axes, APART)
+        if not all(np.isfinite(z).all() for z in sums.values()):
             # the largest finite numbers stand for infinities, and their squares have no place in
             # single precision
             ours, theirs = (as_finite(z).astype(np.float64) for z in (reference, suspect))
-            sums = [z[0] for z in sum_lines(ours, theirs, pairs=APART)]
+            sums = sum_lines(ours, theirs, axes, APART)
         # Variances in units of the weight's own.
         unit = 1 / spread**2
-        whole = max(float(sums[0].sum()) / reference.size * unit, MIN_RELATIVE_NOISE**2)
+        total = float(next(iter(sums.values())).sum())
+        whole = max(total / reference.size * unit, MIN_RELATIVE_NOISE**2)
         along = {}
         for axis in axes:
-            apart = sums[axis]
+            (apart,) = sums[axis]
             count = reference.size / apart.size
             factor = (apart * unit / whole + PRIOR_ELEMENTS) / (count + PRIOR_ELEMENTS)
             along[axis] = (
