@@ -26,7 +26,7 @@ from .outliers import (
 
 ROUNDING = 1e-4
 """Sums of squares are rounded by a smaller share than this."""
-MEDIAN_SHARE = 0.9
+MEDIAN_SHARE = 0.75
 """The median of all moves is first taken for this share of that of some, and counted after."""
 
 
