@@ -225,7 +225,7 @@ def list_permuted_axes(net: nn.Module) -> dict[str, tuple[str | None, ...]]:
     """The permutation of every axis of every parameter of a ResNet-50, as Git Re-Basin is told."""
     from torch import nn
 
-    axes: dict[str, tuple[str | None, ...]] = {"head.weight": (None, "")}
+    axes: dict[str, tuple[str | None, ...]] = {}
 
     def add_convolution(name: str, inside: str | None, outside: str) -> None:
         axes[f"{name}.weight"] = outside, inside

@@ -30,13 +30,15 @@ MIN_DIVISOR = 1e-30
 BLOCK_ELEMENTS = 1 << 16
 """So many elements are worked on at once: they stay in the processor's cache."""
 MAPPED_BYTES = 1 << 21
-"""Arrays of so many bytes that are made on the way lie in files."""
-LEAST_SPREAD = 1e-3
-"""Numbers that spread by a smaller share of their mean are measured in double precision."""
+"""Arrays of at least so many bytes that are made on the way lie in files."""
 LEAST_DEVIATION = 1e-14
-"""The squares of some numbers may be lost in single precision if they spread by less."""
+"""Numbers that are smaller than this are measured in double precision: their squares are lost in
+single precision.
+"""
+LEAST_SPREAD = 1e-3
+"""So are numbers that spread by a smaller share of their mean."""
 CHUNK_ELEMENTS = 1 << 22
-"""The number of elements that are converted at once."""
+"""The number of elements that are converted, or of bytes that are compared, at once."""
 
 
 def as_finite(array: np.ndarray) -> np.ndarray:
@@ -68,7 +70,12 @@ def is_same(a: np.ndarray, b: np.ndarray) -> bool:
     if a.dtype.hasobject:
         return bool((a == b).all())
     flat_a, flat_b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
-    return bool(np.array_equal(flat_a, flat_b))
+    # most arrays that differ do so at their beginning, and a table of all that are equal is large
+    starts = range(0, flat_a.size, CHUNK_ELEMENTS)
+    return all(
+        np.array_equal(flat_a[k : k + CHUNK_ELEMENTS], flat_b[k : k + CHUNK_ELEMENTS])
+        for k in starts
+    )
 
 
 def view_bits(array: np.ndarray) -> np.ndarray:
@@ -146,10 +153,10 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
                 return
             try:
                 results[number] = function(items[number])
-            except BaseException:
-                # the others end with the item that they have
-                waiting.clear()
-                raise
+            finally:
+                # after an error the others end with the item that they have
+                if number not in results:
+                    waiting.clear()
 
     with limit_threads(1):
         # numpy's handling of errors belongs to the context, which threads do not inherit

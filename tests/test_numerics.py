@@ -14,7 +14,13 @@ from lady_onnx import numerics
 from lady_onnx.groups import lines, permutations, rows
 from lady_onnx.groups.model import Slot
 from lady_onnx.groups.rows import multiply_lines, split_slot, take_rows
-from lady_onnx.numerics import limit_threads, map_in_threads, measure_moments, split_blocks
+from lady_onnx.numerics import (
+    is_same,
+    limit_threads,
+    map_in_threads,
+    measure_moments,
+    split_blocks,
+)
 
 SHAPES = st.lists(st.integers(0, 6), max_size=4).map(tuple)
 
@@ -104,7 +110,28 @@ def test_sums_of_lines_are_those_of_elements(
         assert sums == pytest.approx(np.array(expected), rel=1e-4, abs=1e-4 * unit**2)
 
 
-@given(SHAPES, TYPES, st.integers(0, 99), st.sampled_from([1.0, 2.0**-75, 2.0**75]))
+def test_small_lines_are_not_lost_beside_large_ones() -> None:
+    x = np.random.default_rng(0).standard_normal((6, 9)).astype(np.float32)
+    x[2] *= np.float32(2.0**-75)
+    y = 2 * x
+    for axis, sums in lines.sum_lines(x, y, (0, 1)).items():
+        squares = np.square(x, dtype=np.float64).sum(1 - axis)
+        assert sums == pytest.approx(np.array([squares] * 3), rel=1e-5, abs=0)
+
+
+@pytest.mark.parametrize("place", [0, 6, 7, 20, None])
+def test_arrays_are_the_same_bit_for_bit(
+    place: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(numerics, "CHUNK_ELEMENTS", 7)
+    a = np.zeros((3, 7), np.float32)
+    b = a.copy()
+    if place is not None:
+        b.ravel()[place] = -0.0
+    assert is_same(a, b) == (place is None)
+
+
+@given(SHAPES, TYPES, st.integers(0, 99), UNITS)
 def test_moments_of_blocks_are_those_of_all(
     shape: tuple[int, ...], dtype: type, seed: int, unit: float
 ) -> None:

@@ -1,4 +1,4 @@
-"""Sums up squares and products of two weights line by line, along all axes, in one pass over both.
+"""Sums up squares and products of two weights line by line, along some axes, in one pass over both.
 
 A line holds all elements at one position along an axis, such as a row or a column of a table. Its
 sums say how long a unit is in both models, and how far apart the two are.
@@ -17,8 +17,6 @@ from ..numerics import BLOCK_ELEMENTS, LEAST_DEVIATION, is_short_float
 Importance = Mapping[int, np.ndarray]
 """By axis, float [positions]: how much an element counts at each position."""
 NO_IMPORTANCE: Importance = MappingProxyType({})
-
-
 PAIRS = ((0, 0), (0, 1), (1, 1))
 """The products that are summed up, of the reference's elements (0) and of differences (1)."""
 OWN, APART = PAIRS[:1], PAIRS[2:]
@@ -55,13 +53,14 @@ def sum_lines(
     if not x.size:
         return {a: np.zeros((len(pairs), x.shape[a])) for a in axes}
     weights = [importance.get(a) for a in range(x.ndim)]
-    least = LEAST_DEVIATION**2 * x.size
     with np.errstate(over="ignore", invalid="ignore", under="ignore"):
         if is_short_float(x) and is_short_float(y):
             sums = _sum_products(x, y, set(axes), pairs, mean, weights, np.dtype(np.float32))
-            # what is neither too large nor lost; sums of products of both may be zero
-            squares = [z[[a == b for a, b in pairs]].sum(1) for z in sums.values()]
-            if all((least < z).all() and np.isfinite(z).all() for z in squares):
+            # Squares of large and of small numbers have no place in single precision. Products of
+            # two may well be zero.
+            squares = [z[[a == b for a, b in pairs]] for z in sums.values()]
+            means = np.concatenate([(z * (z.shape[1] / x.size)).ravel() for z in squares])
+            if ((means > LEAST_DEVIATION**2) & np.isfinite(means)).all():
                 return sums
         return _sum_products(x, y, set(axes), pairs, mean, weights, np.dtype(np.float64))
 

@@ -136,22 +136,11 @@ def weigh_rows(
             `slot.within`: the same positions in the order of another group.
         thin: by other axes the positions that are taken; all by default.
     """
-    array = np.asarray(arrays[slot.initializer])
-    return lay_rows(weigh_elements(strategy, array, slot, taken or {}, thin), slot)
-
-
-def weigh_elements(
-    strategy: EvidenceStrategy,
-    array: np.ndarray,
-    slot: Slot,
-    taken: Mapping[int, np.ndarray],
-    thin: Thin,
-) -> np.ndarray:
-    """Return the weighed elements of a slot, float32, as `take_elements` returns them unweighed."""
+    taken = taken or {}
     # What is not taken need not be weighed: a head is a small part of its weight.
-    values = take_elements(array, slot, taken, thin)
+    values = take_elements(np.asarray(arrays[slot.initializer]), slot, taken, thin)
     restricted = {slot.axis, *dict(slot.within), *taken}
-    return strategy.weigh_values(values, slot.initializer, restricted, thin)
+    return lay_rows(strategy.weigh_values(values, slot.initializer, restricted, thin), slot)
 
 
 def sort_rows(scales: Scales, arrays: Arrays, slots: Sequence[Slot]) -> list[np.ndarray]:
