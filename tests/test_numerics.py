@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import time
 
 import ml_dtypes
 import numpy as np
 import pytest
+import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +37,30 @@ def test_results_come_in_the_order_of_the_items(threads: int) -> None:
 def test_an_error_in_a_thread_is_raised() -> None:
     with limit_threads(3), pytest.raises(ZeroDivisionError):
         map_in_threads(lambda k: 1 / (50 - k), range(100))
+
+
+def test_an_error_ends_the_work() -> None:
+    done = []
+
+    def work(item: int) -> None:
+        done.append(item)
+        time.sleep(0.001)
+        if item == 3:
+            raise ZeroDivisionError
+
+    with limit_threads(2), pytest.raises(ZeroDivisionError):
+        map_in_threads(work, range(1000))
+    assert len(done) < 500
+
+
+def test_products_inside_threads_use_no_others() -> None:
+    def count(_: int) -> set[int]:
+        # libraries of others, such as that of PyTorch, are not asked
+        found = threadpoolctl.threadpool_info()
+        return {x["num_threads"] for x in found if "numpy" in x["filepath"]}
+
+    with limit_threads(2):
+        assert set().union(*map_in_threads(count, range(4))) <= {1}
 
 
 def test_threads_have_the_callers_settings_and_start_no_others() -> None:

@@ -68,9 +68,9 @@ def match_surely(
     if comparison.judge is None:
         # Matches without figures are not the last ones. So those of some elements will do, where
         # some more say the same.
-        is_sure = sample.nearest.best >= bounds + SURE_MARGIN_NATS
-        is_sure &= _are_borne_out(comparison, slots, sample)
-        return Match(name, chosen, *[np.ones(size)] * 3) if is_sure.all() else None
+        if not _are_borne_out(comparison, slots, sample):
+            return None
+        return Match(name, chosen, *[np.ones(size)] * 3)
     own, found, apart = _multiply_rows(comparison, strategy, slots, chosen)
     # Differences of large numbers are rounded. And NaN is not sure of anything.
     least = bounds + SURE_MARGIN_NATS + ROUNDING * own.max(0)
@@ -129,10 +129,8 @@ def _find_nearest_units(comparison: Comparison, slots: Sequence[Slot], size: int
     return None
 
 
-def _are_borne_out(
-    comparison: Comparison, slots: Sequence[Slot], sample: _Sample
-) -> np.ndarray | bool:
-    """Tell of which units other elements say what those of a sample do, bool [units]."""
+def _are_borne_out(comparison: Comparison, slots: Sequence[Slot], sample: _Sample) -> bool:
+    """Tell whether other elements of all units say what those of a sample do."""
     if sample.step == 1:
         return True
     chosen = sample.nearest.first
@@ -140,7 +138,7 @@ def _are_borne_out(
     # elements lie one after the other, each of all units
     apart = x.T - y.T[:, chosen]
     limit = MAX_FARTHER * -sample.nearest.best + SURE_MARGIN_NATS
-    return np.asarray(np.einsum("ij,ij->j", apart, apart) / 2 <= limit)
+    return bool((np.einsum("ij,ij->j", apart, apart) / 2 <= limit).all())
 
 
 def _lay_rows(

@@ -18,6 +18,8 @@ from lady_onnx.graph import wire
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.semantics.fields import COMPARED, IGNORED, UNREACHED
 
+from ..helpers.builders import build
+
 
 def every_field() -> Iterator[str]:
     """All fields of all messages that a model may hold, as `Message.field`."""
@@ -139,6 +141,23 @@ def test_versions_of_one_meaning() -> None:
     assert find_oldest_meaning("Softmax", "", 12) != find_oldest_meaning("Softmax", "", 13)
     assert find_oldest_meaning("RoiAlign", "", 10) != find_oldest_meaning("RoiAlign", "", 16)
     assert find_oldest_meaning("Unheard", "own", 3) == 3
+
+
+@pytest.mark.parametrize("versions", [(12, 13), (13, 12)])
+def test_an_operator_that_means_something_else_in_another_version(
+    versions: tuple[int, int],
+) -> None:
+    """Softmax with an axis summed up over all later axes, too, until version 13."""
+    weights = {"w": np.float32(np.random.default_rng(0).standard_normal((4, 5)))}
+    nodes = [
+        helper.make_node("Softmax", ["x"], ["s"], axis=1),
+        helper.make_node("MatMul", ["s", "w"], ["out"]),
+    ]
+    models = [build(nodes, weights, {"x": [2, 3, 4]}, opset=v) for v in versions]
+    found = lady.check(*models)
+    assert found.verdict == "altered"
+    assert "they differ" in found.reason
+    assert not lady.verify(*models).equal
 
 
 # ---- one truth about a file

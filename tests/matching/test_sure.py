@@ -170,7 +170,31 @@ def test_units_that_changed_their_heads() -> None:
     compare(groups, ours, add_noise(rng, shuffle(rng, groups, theirs), 0.1))
 
 
-@pytest.mark.parametrize("lay", [lay_flat(30, 70), lay_heads(3, 8, 40)])
+def test_what_some_elements_say_needs_all_of_them() -> None:
+    """The elements that are looked at are those of one order, and all others those of another."""
+    rng = np.random.default_rng(0)
+    ours = {"a": np.float32(rng.standard_normal((1500, 40)))}
+    some, most = (rng.permutation(40) for _ in range(2))
+    theirs = {"a": ours["a"][:, most]}
+    step = 1500 // sure.FIRST_SAMPLED_ELEMENTS
+    theirs["a"][::step] = ours["a"][::step][:, some]
+    strategy = LikelihoodStrategy(Scales(ours))
+    slots = [Slot("a", 1, np.arange(40)[:, None])]
+    for judge in (None, strategy.judge_matches):
+        comparison = Comparison(ours, theirs, {}, strategy, ASSIGNMENTS["optimal"], judge)
+        nearest = sure._find_nearest_units(comparison, slots, 40)
+        assert nearest is not None
+        assert (nearest.nearest.first == np.argsort(some)).all()
+        assert sure.match_surely(comparison, "one", slots, 40) is None
+
+
+def lay_confined() -> tuple[list[Group], Arrays]:
+    """Units that hold some places along the other axis, and all of them."""
+    own = (Slot("a", 0, np.arange(24).reshape(12, 2), ((1, np.array([3, 1, 6])),)),)
+    return [Group("one", "channels", 12, (), own)], {"a": np.zeros((24, 9), np.float32)}
+
+
+@pytest.mark.parametrize("lay", [lay_flat(30, 70), lay_heads(3, 8, 40), lay_confined()])
 def test_figures_of_all_elements_are_those_of_whole_rows(
     lay: tuple[list[Group], Arrays], monkeypatch: pytest.MonkeyPatch
 ) -> None:
