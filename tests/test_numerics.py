@@ -136,9 +136,10 @@ def test_sums_of_lines_are_those_of_elements(
         assert sums == pytest.approx(np.array(expected), rel=1e-4, abs=1e-4 * unit**2)
 
 
-def test_small_lines_are_not_lost_beside_large_ones() -> None:
+@pytest.mark.parametrize("size", [2.0**-75, 2.0**75])
+def test_small_and_large_lines_are_not_lost_beside_others(size: float) -> None:
     x = np.random.default_rng(0).standard_normal((6, 9)).astype(np.float32)
-    x[2] *= np.float32(2.0**-75)
+    x[2] *= np.float32(size)
     y = 2 * x
     for axis, sums in lines.sum_lines(x, y, (0, 1)).items():
         squares = np.square(x, dtype=np.float64).sum(1 - axis)

@@ -8,8 +8,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
+from lady_onnx.diagnosis.tolerances import measure_difference
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.numerics import HASHED_ELEMENTS, hash_values
+from lady_onnx.numerics import HASHED_ELEMENTS, hash_values, split_blocks
 
 from ..helpers.builders import build
 from ..helpers.networks import convolutional, perceptron, weights, with_weights
@@ -170,3 +171,14 @@ def test_weights_of_any_size_are_told_as_usual_ones_are(how: str, unit: float) -
         results.append((found.judged.verdict, kinds, orders, names, found.interchangeable))
     assert results[0] == results[1]
     assert results[0][0] in ("altered", "tampered")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int8])
+def test_the_largest_difference_is_exact(dtype: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many differences look alike in single precision, and lie in several blocks."""
+    monkeypatch.setattr(split_blocks, "__defaults__", (7,))
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        x = (rng.standard_normal((5, 6)) / 1e7).astype(dtype)
+        y = (100 + rng.integers(0, 2, (5, 6)) / 1e5).astype(dtype)
+        assert measure_difference(x, y) == np.abs(y.astype(float) - x.astype(float)).max()
