@@ -128,6 +128,19 @@ def test_neighbours_are_clones_and_rows_that_are_alike_in_part_are_none() -> Non
         assert find_sets(nodes, arrays, [2, 512]) == {(3, 4)}, step
 
 
+def test_units_beside_infinite_ones_are_not_faint() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {n: np.float32(rng.standard_normal(s)) for n, s in {"a": (64, 8), "b": (8, 5)}.items()}
+    arrays["a"][0, :5] = np.inf
+    arrays["a"][:, 7] = arrays["a"][:, 6]
+    nodes = [
+        helper.make_node("MatMul", ["x", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("MatMul", ["r", "b"], ["out"]),
+    ]
+    assert find_sets(nodes, arrays, [2, 64]) == {(6, 7)}
+
+
 def test_exact_copies_are_not_asked_for() -> None:
     model = planted(0, "a:0")
     assert not lady.resync(model, lady.permute(model, 0).graph, verify="none").interchangeable

@@ -159,6 +159,18 @@ def test_numbers_that_are_none_are_not_sure() -> None:
     assert sorted(found["one"].permutation) == list(range(8))
 
 
+def test_infinite_elements_say_no_more_than_others() -> None:
+    rng = np.random.default_rng(0)
+    groups, shapes = lay_flat(40, 300)
+    ours = draw(rng, shapes)
+    moves = {g.id: rng.permutation(g.size) for g in groups}
+    theirs = permute_arrays(add_noise(rng, ours, 0.1), groups, moves)
+    theirs["a"][0, 3] = np.inf
+    for name, found in match(groups, ours, theirs).items():
+        assert (found.permutation == np.argsort(moves[name])).all()
+        assert found.certainty.mean() > 0.98
+
+
 def test_units_that_changed_their_heads() -> None:
     """Two heads have a dimension of each other: which head is which says the rest of them."""
     rng = np.random.default_rng(0)
