@@ -18,6 +18,7 @@ from ..groups.rows import (
     thin_slot,
 )
 from ..numerics import MIN_DIVISOR, map_in_threads, store_blocks
+from .evidence.copies import MIN_CHANCE_GAP
 from .evidence.nearest import Nearest, find_nearest
 from .matches import Match
 from .strategies import (
@@ -80,6 +81,9 @@ def match_surely(
     # of all elements the second recovers about the share that it recovers of some
     some = np.maximum(sample.nearest.squares - 1, MIN_DIVISOR)
     others = 1 + (sample.nearest.products - 1) / some * (own[0] - 1)
+    # Where that is nearly all, copies are hard to tell from others: the share must be exact.
+    if not (others - 1).sum() <= (1 - MIN_CHANCE_GAP) * (own[0] - 1).sum():
+        return None
     margin = (own[0] + own[1][sample.nearest.second]) / 2 - others - apart / 2
     # The judge knows rows by their products: rows of one number have the same ones.
     norm = np.maximum(np.sqrt(own[0]), MIN_DIVISOR)
