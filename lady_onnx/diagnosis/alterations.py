@@ -84,9 +84,11 @@ def explain_alterations(
     ours, theirs = _Extent.of(reference), _Extent.of(suspect)
     if not (ours.is_finite and theirs.is_finite):
         return reference, ()
-    candidates = list(_propose_alterations(reference, suspect, ours, theirs))
     # The hash does not depend on the order of the values: units that only moved alter nothing.
-    if not candidates or hash_values(reference) == hash_values(suspect):
+    if ours.has_same_ends(theirs) and hash_values(reference) == hash_values(suspect):
+        return reference, ()
+    candidates = list(_propose_alterations(reference, suspect, ours, theirs))
+    if not candidates:
         return reference, ()
     target = np.sort(suspect, axis=None)
     if (np.sort(reference, axis=None) == target).all():
@@ -166,6 +168,10 @@ class _Extent:
             flat: np.ndarray = part.astype(precision, copy=False).ravel()
             square += float(np.vdot(flat, flat))
         return cls(float(low), float(high), zeros, math.sqrt(square))
+
+    def has_same_ends(self, other: _Extent) -> bool:
+        """Tell whether two weights may have the same values, by what no order of these changes."""
+        return (self.low, self.high, self.zeros) == (other.low, other.high, other.zeros)
 
     @property
     def is_finite(self) -> bool:

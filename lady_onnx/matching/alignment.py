@@ -16,6 +16,7 @@ from ..groups.model import Group
 from ..groups.permutations import Arrays, compose_permutations, permute_arrays
 from ..numerics import is_same
 from .evidence.assignment import ASSIGNMENTS
+from .exact.search import count_votes, find_partial_order
 from .flat import UnmovedGroups, match_flat
 from .layout import Layout
 from .matches import Match
@@ -122,6 +123,29 @@ class AlignmentState:
             self._move_units(found)
             self.matches = {g.id: Match.in_place(g.id, g.size) for g in self.layout.groups}
 
+    def place_equal_units(self) -> None:
+        """Move units that equal rows tell, and take their groups for aligned.
+
+        Of a suspect that was altered in a few weights alone most units are found so.
+        """
+        groups = self.layout.groups
+        left_out: set[str] = set()
+        while found := find_partial_order(groups, self.reference, self.current, left_out):
+            before = self.take_snapshot()
+            self.apply_permutations(found)
+            votes = count_votes(groups, self.reference, self.current)
+            if votes.outvoted <= left_out:
+                sure = votes.sure & found.keys()
+                self.aligned.update(
+                    g.id
+                    for g in self.layout.tops
+                    if all(m.id in sure for m in self.layout.list_members(g.id))
+                )
+                return
+            # each turn leaves out more weights, so that it ends
+            self.restore_snapshot(before)
+            left_out |= votes.outvoted
+
     def anchor_groups(
         self, strategy: EvidenceStrategy, judge: Judge | None = None
     ) -> Iterator[tuple[str, bool]]:
@@ -136,7 +160,7 @@ class AlignmentState:
         Yields:
             The id of each top group as it is matched, and whether any of its units moved.
         """
-        waiting = [g.id for g in self.layout.tops]
+        waiting = [g.id for g in self.layout.tops if g.id not in self.aligned]
         while waiting:
             name = max(
                 waiting,

@@ -15,6 +15,7 @@ import numpy as np
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..groups.rows import take_rows
+from ..numerics import is_same
 from .evidence.exact import match_exactly
 from .evidence.scores import MAX_DENSE_UNITS
 from .matches import Match
@@ -112,14 +113,15 @@ def _match_copies(
     comparison: Comparison, slots: Sequence[Slot]
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Match rows that are equal bit for bit, see `match_exactly`; None if any has no copy."""
-    # One element of each unit tells most that are no copies, without all the others.
-    heads = [_take_one_each(a, slots[0]) for a in (comparison.reference, comparison.current)]
-    if match_exactly([heads[0]], [heads[1]]) is None:
-        return None
-    ours, theirs = (
-        [take_rows(arrays[s.initializer], s) for s in slots]
-        for arrays in (comparison.reference, comparison.current)
-    )
+    sides = comparison.reference, comparison.current
+    for slot in slots:
+        # One element of each unit tells most that are no copies, without all the others. Weights
+        # that are equal as they lie tell nothing of that.
+        if not is_same(*(arrays[slot.initializer] for arrays in sides)):
+            heads = [_take_one_each(arrays, slot) for arrays in sides]
+            if match_exactly(heads[:1], heads[1:]) is None:
+                return None
+    ours, theirs = ([take_rows(arrays[s.initializer], s) for s in slots] for arrays in sides)
     return match_exactly(ours, theirs)
 
 

@@ -86,6 +86,8 @@ class Search:
     def search_quickly(self, progress: Progress | None = None) -> None:
         """Match anchored groups first, then their neighbours, then sweep over all of them."""
         count = len(self.alignment.layout.tops)
+        if not self.options.is_rehearsal:
+            self.alignment.place_equal_units()
         for number, _ in enumerate(self.alignment.anchor_groups(self.strategy), 1):
             if progress:
                 progress(number, count)

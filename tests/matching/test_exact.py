@@ -16,14 +16,20 @@ import lady_onnx as lady
 from lady_onnx.errors import LadyError
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import map_weights
+from lady_onnx.groups.model import Group, Slot
 from lady_onnx.groups.permutations import permute_arrays
+from lady_onnx.matching.alignment import AlignmentState
 from lady_onnx.matching.exact.comparison import BLOCK_BYTES, compare_ordered
 from lady_onnx.matching.exact.keys import join_keys, spread_places
-from lady_onnx.matching.exact.search import find_order
+from lady_onnx.matching.exact.search import find_order, find_partial_order
+from lady_onnx.matching.matcher import Matcher
 
 from ..helpers import genai, splices
 from ..helpers.builders import build, node, w
 from ..helpers.law import examples
+from ..helpers.layers import draw, lay_flat, shuffle
+
+SIGNS = {"a": (200, 300), "b": (40, 200)}
 
 
 def find_in(model: onnx.ModelProto, suspect: onnx.ModelProto) -> bool:
@@ -51,6 +57,79 @@ def test_the_order_of_a_language_model_is_found(name: str) -> None:
     """Heads inside heads, pairs across heads, and experts with units inside of them."""
     model = genai.make_model(name)
     assert find_in(model, lady.permute(model, seed=4).model)
+
+
+@pytest.mark.parametrize("name", ["llama-fp32", "qwen3-fp16", "gpt-oss-fp16", "llama-int4"])
+@pytest.mark.parametrize("is_whole", [True, False], ids=["weight", "row"])
+def test_one_altered_weight_hides_no_other(name: str, is_whole: bool) -> None:
+    model = genai.make_model(name)
+    groups = lady.find_groups(model).groups
+    ours, theirs = (
+        dict(map_weights(load_graph(m))) for m in (model, lady.permute(model, seed=4).model)
+    )
+    touched = sorted({s.initializer for g in groups for s in g.slots})
+    rng = np.random.default_rng(0)
+    for altered in touched:
+        array = np.array(theirs[altered])
+        part = array if is_whole else array[-1:]
+        part[:] = rng.permutation(part.ravel()).reshape(part.shape)
+        suspect = {**theirs, altered: array}
+        moved = permute_arrays(suspect, groups, find_partial_order(groups, ours, suspect))
+        for other in set(touched) - {altered}:
+            assert moved.get(other, suspect[other]).tobytes() == ours[other].tobytes()
+
+
+def test_two_units_that_were_swapped_in_one_weight_are_not_believed() -> None:
+    """The weight is an exact copy for one order, and all the others are for another one."""
+    model = genai.make_model("llama-fp32")
+    groups = lady.find_groups(model).groups
+    ours, theirs = (
+        dict(map_weights(load_graph(m))) for m in (model, lady.permute(model, seed=4).model)
+    )
+    for slot in max(groups, key=lambda g: len(g.slots)).slots:
+        axes = np.moveaxis(np.array(theirs[slot.initializer]), slot.axis, 0)
+        axes[slot.index[[0, 1]]] = axes[slot.index[[1, 0]]]
+        swapped = {**theirs, slot.initializer: np.moveaxis(axes, 0, slot.axis)}
+        if axes.ndim > 1:
+            right, found = (Matcher(groups, ours, t).run() for t in (theirs, swapped))
+            for x, y in zip(right, found, strict=True):
+                assert (x.permutation == y.permutation).all()
+
+
+@pytest.mark.parametrize("seed", [32, 250, 854, 1642, *range(40)])
+def test_weights_that_contradict_each_other(seed: int) -> None:
+    """Votes come to an end, however weights disagree, and leave a permutation of every group."""
+    rng = np.random.default_rng(seed)
+    groups, shapes = lay_flat(int(rng.integers(4, 12)), int(rng.integers(3, 30)))
+    ours = draw(rng, shapes)
+    theirs = shuffle(rng, groups, ours)
+    for name in rng.permutation(sorted(theirs))[: rng.integers(1, 4)]:
+        for axis in range(theirs[name].ndim):
+            lines = np.moveaxis(theirs[name], axis, 0)
+            if rng.random() < 0.6:
+                i, j = rng.permutation(len(lines))[:2]
+                lines[[i, j]] = lines[[j, i]] if rng.random() < 0.7 else 0
+    state = AlignmentState(groups, ours, theirs)
+    state.place_equal_units()
+    for group in groups:
+        found = state.permutations.get(group.id, np.arange(group.size))
+        assert sorted(found) == list(range(group.size))
+    moved = permute_arrays(theirs, groups, state.permutations)
+    assert all((moved.get(n, theirs[n]) == a).all() for n, a in state.current.items())
+
+
+def test_short_keys_of_altered_rows_are_not_believed() -> None:
+    """Weights of two values, of which many were flipped, have some rows' keys by chance."""
+    rng = np.random.default_rng(0)
+    index = np.arange(200)[:, None]
+    group = Group("g", "channels", 200, (), (Slot("a", 0, index), Slot("b", 1, index)))
+    ours = {n: rng.choice([-1, 1], s).astype(np.float32) for n, s in SIGNS.items()}
+    order = {"g": rng.permutation(200)}
+    theirs = {**ours, **permute_arrays(ours, [group], order)}
+    flips = {n: rng.choice([-1, 1], a.shape, p=[0.2, 0.8]) for n, a in theirs.items()}
+    theirs = {n: (a * flips[n]).astype(np.float32) for n, a in theirs.items()}
+    (found,) = Matcher([group], ours, theirs).run()
+    assert (found.permutation == np.argsort(order["g"])).all()
 
 
 def make_mlp(first: np.ndarray, bias: np.ndarray, second: np.ndarray) -> onnx.ModelProto:
@@ -156,6 +235,15 @@ def test_keys_find_each_other(keys: list[int], random: object) -> None:
     single = np.array([keys.count(k) == 1 for k in keys], bool)
     assert ((found >= 0) == single).all()
     assert (order[found[single]] == np.flatnonzero(single)).all()
+    # of four strange keys for each that is shared nothing is read; of fewer all that are shared
+    other = np.arange(100, 100 + 5 * len(keys)).astype(np.uint64)
+    for strange in (len(keys), 5 * len(keys)):
+        mine = np.concatenate([ours, other[:strange]])
+        its = np.concatenate([ours[order], other[:strange] + np.uint64(1000)])
+        part = join_keys(mine, its, in_part=True)
+        assert (part is None) == (2 * single.sum() < mine.size)
+        if part is not None:
+            assert (part == np.concatenate([found, np.full(strange, -1)])).all()
     if keys:
         assert join_keys(ours, np.append(ours[1:], np.uint64(99))) is None
 

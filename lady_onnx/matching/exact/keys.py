@@ -68,24 +68,38 @@ def hash_rows(
         return mix_bits(hashes + salts).sum(-1, dtype=np.uint64).reshape(-1)
 
 
-def join_keys(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray | None:
+def join_keys(ours: np.ndarray, theirs: np.ndarray, in_part: bool = False) -> np.ndarray | None:
     """Find the row of a suspect with the key of each row of a reference.
 
     Args:
         ours: the keys of the reference's rows, uint64 [rows].
         theirs: those of the suspect's rows.
+        in_part: whether up to half of the rows may have keys that the other side lacks.
 
     Returns:
-        int64 [rows]: the row of the suspect, -1 where several rows of a side have the key; None
-        where the two have other keys, so that one is no copy of the other.
+        int64 [rows]: the row of the suspect, -1 where no row has the key, or several of a side have
+        it; None where the two have other keys, so that one is no copy of the other.
     """
     mine, its = np.argsort(ours, kind="stable"), np.argsort(theirs, kind="stable")
     a, b = ours[mine], theirs[its]
-    if not np.array_equal(a, b):
-        return None
-    is_single = np.ones(a.size, bool)
-    is_single[1:] &= a[1:] != a[:-1]
-    is_single[:-1] &= a[:-1] != a[1:]
     found = np.full(a.size, -1)
-    found[mine[is_single]] = its[is_single]
+    single = _find_singles(a)
+    if np.array_equal(a, b):
+        found[mine[single]] = its[single]
+    elif in_part:
+        keys, other = a[single], _find_singles(b)
+        _, x, y = np.intersect1d(keys, b[other], assume_unique=True, return_indices=True)
+        found[mine[single][x]] = its[other][y]
+        # short keys of rows that were altered are equal by chance now and then
+        return found if 2 * x.size >= a.size else None
+    else:
+        return None
     return found
+
+
+def _find_singles(keys: np.ndarray) -> np.ndarray:
+    """Return the places of keys that occur once among sorted ones."""
+    is_single = np.ones(keys.size, bool)
+    is_single[1:] &= keys[1:] != keys[:-1]
+    is_single[:-1] &= keys[:-1] != keys[1:]
+    return np.flatnonzero(is_single)

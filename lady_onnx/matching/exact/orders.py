@@ -74,6 +74,16 @@ class Orders:
         """Return the permutations of the groups that are known, by the suspect's groups."""
         return {self.twins[n]: self.units[n] for n in self.units if self.is_known(n)}
 
+    def complete_permutations(self) -> dict[str, np.ndarray]:
+        """Return the permutations of groups of which half is known, by the suspect's groups.
+
+        Units that are not known keep their places where they may, and come in their order.
+        """
+        for name, units in self.units.items():
+            if name in self.twins and 2 * (units != UNKNOWN).sum() >= units.size:
+                self.settle(name, *np.zeros((2, units.size), np.uint64))
+        return self.list_permutations()
+
     def map_axis(self, weight: str, axis: int) -> np.ndarray:
         """Return where in the suspect the positions along an axis of a weight lie.
 
@@ -220,7 +230,7 @@ class Orders:
         if homes.size != 1 or homes[0] < 0:
             raise NoCopyError(f"units of {group.id} lie in several groups")
         twin = self._names[int(homes[0])]
-        if self.twins.setdefault(group.id, twin) != twin:
+        if self.twins.get(group.id, twin) != twin:
             raise NoCopyError(f"{group.id} lies in two groups")
         first = known.argmax(1)
         chosen = unit[targets[np.arange(group.size), first]]
@@ -231,11 +241,13 @@ class Orders:
         old = units != UNKNOWN
         if (units[old & is_told] != chosen[old & is_told]).any():
             raise NoCopyError(f"a unit of {group.id} lies in two units")
-        has_read = bool((is_told & ~old).any())
-        units[is_told] = chosen[is_told]
-        told = units[units != UNKNOWN]
+        now = np.where(is_told, chosen, units)
+        told = now[now != UNKNOWN]
         if np.unique(told).size != told.size:
             raise NoCopyError(f"two units of {group.id} lie in one")
+        # nothing is learnt from a weight that contradicts itself, or what is known
+        has_read = bool((is_told & ~old).any())
+        self.twins[group.id], units[:] = twin, now
         return has_read
 
     def _find_owners(

@@ -8,13 +8,14 @@ keys tell nothing, and more elements are read then.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...groups.model import Group
+from ...groups.model import Group, Slot
 from ...groups.permutations import Arrays
+from ...numerics import is_same
 from .keys import hash_rows, join_keys, spread_places
 from .orders import UNKNOWN, NoCopyError, Orders
 
@@ -72,6 +73,90 @@ def find_order(
     return orders.list_permutations()
 
 
+def find_partial_order(
+    groups: Sequence[Group], reference: Arrays, suspect: Arrays, left_out: Set[str] = frozenset()
+) -> dict[str, np.ndarray]:
+    """Find what equal rows say of the order of a suspect of which a part is a copy.
+
+    The caller has to look at all weights again: what is found here is likely, and no more.
+
+    Args:
+        groups: the groups, inner ones first.
+        reference, suspect: weights of the same names and shapes.
+        left_out: the weights that are not asked.
+
+    Returns:
+        By the suspect's group where each unit of the reference lies, int64 [size], for groups of
+        which half of the units are found at least. The others keep their places where they may.
+    """
+    orders = Orders(groups, reference)
+    views = [v for v in _list_views(orders) if v.weight not in left_out]
+    has_read = True
+    while has_read:
+        views.sort(key=lambda v: -_count_places(orders, v))
+        has_read = False
+        for view in list(views):
+            if has_read and _count_places(orders, view) < FIRST_PLACES:
+                # a small weight is asked where larger ones say no more: it may be the altered one
+                break
+            try:
+                has_read |= _read_view(orders, view, reference, suspect, in_part=True)
+            except NoCopyError:
+                # what was read before is of more elements
+                views.remove(view)
+    return orders.complete_permutations()
+
+
+@dataclass(frozen=True)
+class Votes:
+    """What the weights of a suspect say of an order.
+
+    Attributes:
+        sure: The ids of the groups of which every unit is where most weights say.
+        outvoted: The weights that say of some unit what most others do not.
+    """
+
+    sure: frozenset[str]
+    outvoted: frozenset[str]
+
+
+def count_votes(groups: Sequence[Group], reference: Arrays, placed: Arrays) -> Votes:
+    """Count which weights agree with an order, unit by unit.
+
+    Who swaps two units in a single weight must not be believed against all the others. A weight has
+    a vote if half of the units are equal in it at least.
+
+    Args:
+        groups: the groups.
+        reference: the weights of the reference.
+        placed: those of the suspect, the units in the order that was found.
+    """
+    lines: dict[tuple[str, int], np.ndarray] = {}
+
+    def find_equal_units(slot: Slot) -> np.ndarray:
+        key = slot.initializer, slot.axis
+        if key not in lines:
+            x, y = reference[slot.initializer], placed[slot.initializer]
+            others = tuple(a for a in range(x.ndim) if a != slot.axis)
+            same = is_same(x, y)
+            lines[key] = np.ones(x.shape[slot.axis], bool) if same else (x == y).all(others)
+        return lines[key][slot.index].all(1)
+
+    sure: set[str] = set()
+    outvoted: set[str] = set()
+    for group in groups:
+        equal = np.array([find_equal_units(s) for s in group.slots])
+        has_vote = 2 * equal.sum(1) >= group.size
+        yes, count = equal[has_vote].sum(0), int(has_vote.sum())
+        if (2 * yes > count).all():
+            sure.add(group.id)
+        losers = has_vote & equal[:, 2 * yes < count].any(1)
+        outvoted.update(
+            s.initializer for s, is_out in zip(group.slots, losers, strict=True) if is_out
+        )
+    return Votes(frozenset(sure), frozenset(outvoted))
+
+
 def _list_views(orders: Orders) -> list[_View]:
     """List the views of all weights that groups touch."""
     views = []
@@ -127,8 +212,16 @@ def _hash_both(
     return ours, theirs
 
 
-def _read_view(orders: Orders, view: _View, reference: Arrays, suspect: Arrays) -> bool:
+def _read_view(
+    orders: Orders, view: _View, reference: Arrays, suspect: Arrays, in_part: bool = False
+) -> bool:
     """Read the places of units off one weight; return whether anything new is known.
+
+    Args:
+        orders: what is known, which grows.
+        view: the weight, with the axes that it may tell.
+        reference, suspect: the weights.
+        in_part: whether rows may differ, where keys are long enough to tell.
 
     Raises:
         NoCopyError: the weight shows that the suspect is no exact copy.
@@ -143,7 +236,8 @@ def _read_view(orders: Orders, view: _View, reference: Arrays, suspect: Arrays) 
     rows_count = math.prod(orders.shapes[view.weight][a] for a in view.axes)
     count, has_read = FIRST_PLACES, False
     while True:
-        rows = join_keys(*_hash_both(view, known, count, reference, suspect))
+        keys = _hash_both(view, known, count, reference, suspect)
+        rows = join_keys(*keys, in_part and total >= FIRST_PLACES)
         if rows is None:
             raise NoCopyError(f"{view.weight} has other elements")
         has_read |= orders.read_rows(view.weight, view.axes, rows)
