@@ -74,16 +74,6 @@ class Orders:
         """Return the permutations of the groups that are known, by the suspect's groups."""
         return {self.twins[n]: self.units[n] for n in self.units if self.is_known(n)}
 
-    def complete_permutations(self) -> dict[str, np.ndarray]:
-        """Return the permutations of groups of which half is known, by the suspect's groups.
-
-        Units that are not known keep their places where they may, and come in their order.
-        """
-        for name, units in self.units.items():
-            if name in self.twins and 2 * (units != UNKNOWN).sum() >= units.size:
-                self.settle(name, *np.zeros((2, units.size), np.uint64))
-        return self.list_permutations()
-
     def map_axis(self, weight: str, axis: int) -> np.ndarray:
         """Return where in the suspect the positions along an axis of a weight lie.
 
@@ -242,11 +232,10 @@ class Orders:
         if (units[old & is_told] != chosen[old & is_told]).any():
             raise NoCopyError(f"a unit of {group.id} lies in two units")
         now = np.where(is_told, chosen, units)
-        told = now[now != UNKNOWN]
-        if np.unique(told).size != told.size:
+        if np.unique(now[now != UNKNOWN]).size != (now != UNKNOWN).sum():
             raise NoCopyError(f"two units of {group.id} lie in one")
         # nothing is learnt from a weight that contradicts itself, or what is known
-        has_read = bool((is_told & ~old).any())
+        has_read = bool((now != units).any())
         self.twins[group.id], units[:] = twin, now
         return has_read
 
