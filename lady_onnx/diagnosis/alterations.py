@@ -32,7 +32,7 @@ SAMPLED_ELEMENTS = 1 << 12
 FEW_ELEMENTS = 1 << 8
 """The number of values that are looked at before those."""
 SAMPLED_ROWS = 16
-"""The number of rows that are looked at before all are."""
+"""The number of rows that are looked at before all are; of long rows one."""
 MAX_LEVEL_DISTANCE = 0.02
 """A value may lie this far from its level, in steps between levels.
 
@@ -313,7 +313,8 @@ def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool, extent: _Extent
     lines = suspect.reshape(1, *suspect.shape) if axis < 0 else np.moveaxis(suspect, axis, 0)
     all_bits = np.arange(2, MAX_BITS + 1)
     # Most weights lie on no levels, which a few rows show already.
-    for some in (lines[:SAMPLED_ROWS], lines):
+    count = min(SAMPLED_ROWS, 1 + SAMPLED_ROWS * SAMPLED_ELEMENTS * len(lines) // suspect.size)
+    for some in (lines[:count], lines):
         rows = some.reshape(len(some), -1)
         low, high = np.array([[extent.low], [extent.high]])
         if axis >= 0:
