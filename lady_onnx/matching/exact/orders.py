@@ -228,16 +228,15 @@ class Orders:
         if (np.where(known, unit[targets], chosen[:, None]) != chosen[:, None]).any():
             raise NoCopyError(f"a unit of {group.id} lies in several units")
         units = self.units[group.id]
-        old = units != UNKNOWN
-        if (units[old & is_told] != chosen[old & is_told]).any():
+        is_new = units == UNKNOWN
+        if (is_told & ~is_new & (units != chosen)).any():
             raise NoCopyError(f"a unit of {group.id} lies in two units")
         now = np.where(is_told, chosen, units)
         if np.unique(now[now != UNKNOWN]).size != (now != UNKNOWN).sum():
             raise NoCopyError(f"two units of {group.id} lie in one")
         # nothing is learnt from a weight that contradicts itself, or what is known
-        has_read = bool((now != units).any())
         self.twins[group.id], units[:] = twin, now
-        return has_read
+        return bool((is_told & is_new).any())
 
     def _find_owners(
         self, group: Group, number: int, axes: Sequence[int], shape: tuple[int, ...]
