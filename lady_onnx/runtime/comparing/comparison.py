@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from ...errors import LadyError, check_whole_number
 from ...graph.model import Graph
 from ...graph.nodes import list_nodes, pair_by_name
 from ...graph.states import NO_STATES
+from ...numerics import split_blocks, store_blocks
 from ...rules import find_rule
 from ...rules.vocabulary.types import HALF_TYPES
 from ..axes import list_small_sizes, read_axes
@@ -203,9 +204,17 @@ def _find_shape_operands(graph: Graph) -> set[str]:
 
 def _perturb_array(generator: np.random.Generator, array: np.ndarray, step: float) -> np.ndarray:
     """Move numbers by a random relative step to either side; those that would overflow stay."""
-    with np.errstate(over="ignore"):
-        moved = (array * (1 + step * generator.standard_normal(array.shape))).astype(array.dtype)
-    return np.where(np.isfinite(moved), moved, array)
+
+    def list_blocks() -> Iterator[np.ndarray]:
+        for block in split_blocks(array.shape):
+            part = array[block]
+            with np.errstate(over="ignore"):
+                moved = (part * (1 + step * generator.standard_normal(part.shape))).astype(
+                    part.dtype
+                )
+            yield np.where(np.isfinite(moved), moved, part)
+
+    return store_blocks(list_blocks, array.shape, array.dtype)
 
 
 def _cast_floats(array: np.ndarray, type_name: str) -> np.ndarray:
