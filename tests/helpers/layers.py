@@ -1,57 +1,70 @@
-"""Weights of a few layers, with groups of units, for tests that need no graph."""
+"""Small dense networks and one layer of attention as nodes and weights, to be changed by a test."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
+import onnx
+from onnx import TensorProto, helper
 
-from lady_onnx.groups.model import Group, Slot
-from lady_onnx.groups.permutations import permute_arrays
-
-Arrays = dict[str, np.ndarray]
-
-
-def lay_flat(units: int, width: int) -> tuple[list[Group], Arrays]:
-    """Two layers of units, of which the first is anchored by its inputs."""
-    shapes = {"a": (width, units), "ab": (units,), "b": (units, units), "c": (units, width)}
-    index = np.arange(units)[:, None]
-    one = (Slot("a", 1, index), Slot("ab", 0, index), Slot("b", 0, index))
-    two = (Slot("b", 1, index), Slot("c", 0, index))
-    groups = [Group("one", "channels", units, (), one), Group("two", "channels", units, (), two)]
-    return groups, {n: np.zeros(s, np.float32) for n, s in shapes.items()}
+F = np.float32
+Weights = dict[str, np.ndarray]
 
 
-def lay_heads(count: int, size: int, width: int) -> tuple[list[Group], Arrays]:
-    """Heads with an order of queries and keys, and one of values, in each."""
-    places = np.arange(count * size).reshape(count, size)
-    outer = Group(
-        "heads", "blocks", count, (), tuple(Slot(n, int(n != "o"), places) for n in "qkvo")
+def model(
+    nodes: list[onnx.NodeProto],
+    weights: Weights,
+    inputs: dict[str, list[int | str]],
+    opset: int = 17,
+    kind: int = TensorProto.FLOAT,
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "verdict",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in inputs.items()],
+        [helper.make_tensor_value_info("out", kind, None)],
+        [onnx.numpy_helper.from_array(np.asarray(a), n) for n, a in weights.items()],
     )
-    inner = [
-        Group(
-            f"{kind}{u}",
-            "inner",
-            size,
-            (("heads", u),),
-            tuple(Slot(n, int(n != "o"), places[u][:, None]) for n in names),
-        )
-        for u in range(count)
-        for kind, names in (("d", "qk"), ("e", "vo"))
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+
+
+def layers(activation: str = "Relu", seed: int = 0) -> tuple[list[onnx.NodeProto], Weights]:
+    """Dense layers of 16 and 12 units."""
+    rng = np.random.default_rng(seed)
+    sizes = {"a": (16, 8), "ab": (16,), "b": (12, 16), "bb": (12,), "c": (4, 12), "cb": (4,)}
+    weights = {n: (rng.standard_normal(s) / s[-1] ** 0.5).astype(F) for n, s in sizes.items()}
+    nodes = [
+        helper.make_node("Gemm", ["x", "a", "ab"], ["h"], transB=1),
+        helper.make_node(activation, ["h"], ["i"]),
+        helper.make_node("Gemm", ["i", "b", "bb"], ["j"], transB=1),
+        helper.make_node("Relu", ["j"], ["k"]),
+        helper.make_node("Gemm", ["k", "c", "cb"], ["out"], transB=1),
     ]
-    shape = (width, count * size)
-    arrays = {n: np.zeros(shape if n != "o" else shape[::-1], np.float32) for n in "qkvo"}
-    return [*inner, outer], arrays
+    return nodes, weights
 
 
-def draw(rng: np.random.Generator, arrays: Arrays) -> Arrays:
-    return {n: rng.standard_normal(a.shape).astype(np.float32) for n, a in arrays.items()}
+X: dict[str, list[int | str]] = {"x": ["N", 8]}
 
 
-def add_noise(rng: np.random.Generator, arrays: Arrays, strength: float) -> Arrays:
-    return {n: a + np.float32(strength) * draw(rng, {n: a})[n] for n, a in arrays.items()}
+def widened(weights: Weights, row: np.ndarray, bias: float, out: np.ndarray) -> Weights:
+    """One more unit in the first layer."""
+    more = {"a": np.concatenate([weights["a"], row[None]]), "ab": np.append(weights["ab"], F(bias))}
+    return {**weights, **more, "b": np.concatenate([weights["b"], out[:, None]], 1).astype(F)}
 
 
-def shuffle(rng: np.random.Generator, groups: Sequence[Group], arrays: Arrays) -> Arrays:
-    moves = {g.id: rng.permutation(g.size) for g in groups}
-    return {**arrays, **permute_arrays(arrays, groups, moves)}
+def attention(weights: Weights, order: str = "qkv") -> onnx.ModelProto:
+    """A head of self-attention behind a mask, its projections in any order."""
+    nodes = [
+        *(helper.make_node("MatMul", ["x", f"w{n}"], [n]) for n in order),
+        helper.make_node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "kt"], ["scores"]),
+        helper.make_node("Add", ["scores", "mask"], ["masked"]),
+        helper.make_node("Softmax", ["masked"], ["shares"], axis=-1),
+        helper.make_node("MatMul", ["shares", "v"], ["out"]),
+    ]
+    return model(nodes, weights, {"x": ["N", 4, 8]})
+
+
+def projections(seed: int = 0) -> Weights:
+    rng = np.random.default_rng(seed)
+    weights = {f"w{n}": (rng.standard_normal((8, 8)) / 8**0.5).astype(F) for n in "qkv"}
+    return {**weights, "mask": np.triu(np.full((4, 4), -np.inf, F), 1)}

@@ -27,7 +27,7 @@ from lady_onnx.matching.matcher import Matcher
 from ..helpers import genai, splices
 from ..helpers.builders import build, node, w
 from ..helpers.law import examples
-from ..helpers.layers import draw, lay_flat, shuffle
+from ..helpers.slotted import draw, lay_flat, shuffle
 
 SIGNS = {"a": (200, 300), "b": (40, 200)}
 

@@ -22,7 +22,7 @@ from lady_onnx.matching.matcher import Matcher
 from lady_onnx.matching.matches import Match
 from lady_onnx.matching.strategies import Comparison, LikelihoodStrategy
 
-from ..helpers.layers import Arrays, add_noise, draw, lay_flat, lay_heads, shuffle
+from ..helpers.slotted import Arrays, add_noise, draw, lay_flat, lay_heads, shuffle
 
 
 def match(groups: Sequence[Group], ours: Arrays, theirs: Arrays) -> dict[str, Match]:
