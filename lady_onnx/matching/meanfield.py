@@ -72,7 +72,7 @@ def match_by_mean_field(
 
     for temperature in TEMPERATURE_STEPS:
         for g in groups:
-            score = np.zeros((g.size, g.size))
+            score = np.zeros((g.size, g.size), np.float32)
             for s in g.slots:
                 a, b = (
                     take_rows(ours[s.initializer], s),
@@ -80,8 +80,8 @@ def match_by_mean_field(
                 )
                 # Of the log-likelihood -|a - b|^2 / 2 power this is the part that depends on pairs;
                 # the squares of a row or a column are divided out by balancing.
-                score += (a @ b.T) / power[s.initializer]
-            likely[g.id] = balance_odds(score / temperature).astype(np.float32)
+                score += (a / np.float32(power[s.initializer] * temperature)) @ b.T
+            likely[g.id] = balance_odds(score)
     return {g.id: assign_rows(likely[g.id]) for g in groups}
 
 

@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
 
 from lady_onnx.matching.evidence.assignment import assign_rows, choose_best_columns
@@ -17,8 +20,30 @@ from lady_onnx.matching.evidence.sparse_assignment import (
     assign_sparsely,
     settle_prices,
 )
+from lady_onnx.numerics import assign_optimally
 
 SIZE = 1100
+
+
+@pytest.mark.parametrize("maximize", [True, False])
+@given(
+    hnp.arrays(
+        np.float32,
+        st.tuples(st.integers(0, 6), st.integers(0, 3)).map(lambda z: (z[0], sum(z))),
+        elements=st.integers(-50, 50).map(lambda k: np.inf if k > 45 else float(k)),
+    )
+)
+def test_what_is_common_to_a_column_decides_nothing(maximize: bool, table: np.ndarray) -> None:
+    """Square tables, and others; of costs, some pairs may be forbidden."""
+    if maximize:
+        table = np.minimum(table, 50)
+    try:
+        rows, best = linear_sum_assignment(table, maximize=maximize)
+    except ValueError:
+        with pytest.raises(ValueError, match="infeasible"):
+            assign_optimally(table, maximize)
+        return
+    assert table[rows, assign_optimally(table, maximize)].sum() == table[rows, best].sum()
 
 
 @pytest.mark.parametrize("assign", [assign_rows, choose_best_columns])
