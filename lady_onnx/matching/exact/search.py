@@ -243,8 +243,11 @@ def _read_view(
         rows = join_keys(*keys, in_part and total >= FIRST_PLACES)
         if rows is None:
             raise NoCopyError(f"{view.weight} has other elements")
-        has_read |= orders.read_rows(view.weight, view.axes, rows)
-        if count >= total or all(orders.is_known(g) for g in view.groups):
+        is_new = orders.read_rows(view.weight, view.axes, rows)
+        has_read |= is_new
+        # no longer key tells a row that was altered
+        is_done = count >= total or (in_part and not is_new)
+        if is_done or all(orders.is_known(g) for g in view.groups):
             return has_read
         count *= PLACES_GROWTH
         if min(count, total) * rows_count > MAX_KEY_ELEMENTS:
