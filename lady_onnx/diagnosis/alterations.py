@@ -29,8 +29,7 @@ MAX_BITS = 16
 """Quantisation to more bits than this is not looked for."""
 SAMPLED_ELEMENTS = 1 << 12
 """The number of values that are looked at before all are."""
-FEW_ELEMENTS = 1 << 8
-"""The number of values that are looked at before those."""
+FEW_ELEMENTS = 1 << 8  # and before those
 SAMPLED_ROWS = 16
 """The number of rows that are looked at before all are; of long rows one."""
 MAX_LEVEL_DISTANCE = 0.02
@@ -39,6 +38,8 @@ MAX_LEVEL_DISTANCE = 0.02
 At `MAX_BITS`, single precision moves values around zero by up to 0.004 steps. A random number lies
 as near as this with a chance of 4 %, so of many numbers some do not.
 """
+MIN_PRUNED_SHARE = 1e-5
+"""Pruning adds more zeros than this share. Noise makes some numbers zero by chance."""
 RELATIVE_TOLERANCE = 1e-5
 """Values that differ by this part of the largest count as the same."""
 
@@ -91,7 +92,7 @@ def explain_alterations(
     if not candidates:
         return reference, ()
     target = np.sort(suspect, axis=None)
-    if (np.sort(reference, axis=None) == target).all():
+    if ours.has_same_ends(theirs) and (np.sort(reference, axis=None) == target).all():
         return reference, ()
     for what, apply in candidates:
         altered = _fit_values(apply(reference), target)
@@ -235,7 +236,7 @@ def _propose_alterations(
     for short in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)):
         if reference.dtype.itemsize > short.itemsize and (_cast_array(some, short) == some).all():
             yield Alteration("cast", {"dtype": short.name}), partial(_cast_array, short=short)
-    if theirs.zeros > ours.zeros:
+    if theirs.zeros - ours.zeros > MIN_PRUNED_SHARE * suspect.size:
         yield (
             Alteration("pruned", {"sparsity": theirs.zeros / suspect.size}),
             partial(prune_array, count=theirs.zeros),

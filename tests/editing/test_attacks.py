@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import lady_onnx as lady
 from lady_onnx.cli.main import main
+from lady_onnx.diagnosis import alterations
 from lady_onnx.diagnosis.alterations import (
     explain_alterations,
     prune_array,
@@ -68,6 +69,16 @@ def test_the_layout_of_a_weight_in_memory_says_nothing() -> None:
     found, done = explain_alterations(np.asfortranarray(array), suspect[::-1])
     assert [a.kind for a in done] == ["quantized"]
     assert np.array_equal(found, suspect)
+
+
+def test_zeros_that_noise_left_by_chance_are_no_pruning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of large weights a few are. To sort these for each would take most of the time and memory."""
+    rng = np.random.default_rng(0)
+    ours = rng.standard_normal((1000, 400)).astype(np.float32)
+    theirs = ours + np.float32(0.1) * rng.standard_normal(ours.shape, np.float32)
+    theirs[0, :3] = 0
+    monkeypatch.setattr(alterations, "_fit_values", lambda *_: pytest.fail("all were sorted"))
+    assert explain_alterations(ours, theirs)[1] == ()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, F, np.float64])
