@@ -27,19 +27,18 @@ from .channel_clipping import clip_channels, find_channel_bounds
 
 MAX_BITS = 16
 """Quantisation to more bits than this is not looked for."""
-SAMPLED_ELEMENTS = 1 << 12
-"""The number of values that are looked at before all are."""
-FEW_ELEMENTS = 1 << 8  # and before those
+SAMPLED_ELEMENTS, FEW_ELEMENTS = 1 << 12, 1 << 8
+"""So many values are looked at before all are, and so few before those."""
 SAMPLED_ROWS = 16
-"""The number of rows that are looked at before all are; of long rows one."""
+"""So many rows are looked at before all are; of long rows there may be one."""
 MAX_LEVEL_DISTANCE = 0.02
 """A value may lie this far from its level, in steps between levels.
 
 At `MAX_BITS`, single precision moves values around zero by up to 0.004 steps. A random number lies
 as near as this with a chance of 4 %, so of many numbers some do not.
 """
-MIN_PRUNED_SHARE = 1e-5
-"""Pruning adds more zeros than this share. Noise makes some numbers zero by chance."""
+MAX_CHANCE_ZEROS = 1e-5
+"""Noise makes at most about this share of numbers zero by chance."""
 RELATIVE_TOLERANCE = 1e-5
 """Values that differ by this part of the largest count as the same."""
 
@@ -88,8 +87,7 @@ def explain_alterations(
     # The hash does not depend on the order of the values: units that only moved alter nothing.
     if ours.has_same_ends(theirs) and hash_values(reference) == hash_values(suspect):
         return reference, ()
-    candidates = list(_propose_alterations(reference, suspect, ours, theirs))
-    if not candidates:
+    if not (candidates := list(_propose_alterations(reference, suspect, ours, theirs))):
         return reference, ()
     target = np.sort(suspect, axis=None)
     if ours.has_same_ends(theirs) and (np.sort(reference, axis=None) == target).all():
@@ -236,13 +234,15 @@ def _propose_alterations(
     for short in (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16)):
         if reference.dtype.itemsize > short.itemsize and (_cast_array(some, short) == some).all():
             yield Alteration("cast", {"dtype": short.name}), partial(_cast_array, short=short)
-    if theirs.zeros - ours.zeros > MIN_PRUNED_SHARE * suspect.size:
+    sizes = [[max(z.high, -z.low), z.norm] for z in (ours, theirs)]
+    # Pruning leaves the largest magnitude, and noise does not. To ask for all values takes a sort.
+    is_left = abs(sizes[0][0] - sizes[1][0]) <= RELATIVE_TOLERANCE * sizes[1][0]
+    if theirs.zeros - ours.zeros > (0 if is_left else MAX_CHANCE_ZEROS * suspect.size):
         yield (
             Alteration("pruned", {"sparsity": theirs.zeros / suspect.size}),
             partial(prune_array, count=theirs.zeros),
         )
     # The largest magnitude and the norm do not depend on the order, and grow with the factor.
-    sizes = [[max(z.high, -z.low), z.norm] for z in (ours, theirs)]
     if np.min(sizes) > 0 and sizes[0][0] != sizes[1][0]:
         factors = sizes[1][0] / sizes[0][0], sizes[1][1] / sizes[0][1]
         # A factor nearer to one is rounding.

@@ -16,7 +16,8 @@ from ..groups.model import Group
 from ..groups.permutations import Arrays, compose_permutations, permute_arrays
 from ..numerics import is_same
 from .evidence.assignment import ASSIGNMENTS
-from .exact.search import count_votes, find_partial_order
+from .exact.search import find_partial_order
+from .exact.votes import count_votes
 from .flat import UnmovedGroups, match_flat
 from .layout import Layout
 from .matches import Match
@@ -124,9 +125,9 @@ class AlignmentState:
             self.matches = {g.id: Match.in_place(g.id, g.size) for g in self.layout.groups}
 
     def place_equal_units(self) -> None:
-        """Move units that equal rows tell, and take their groups for aligned.
+        """Move the units that equal rows tell, and take their groups for aligned.
 
-        Of a suspect that was altered in a few weights alone most units are found so.
+        Where only a few weights were altered, most units are found in this way.
         """
         groups = self.layout.groups
         left_out: set[str] = set()
@@ -142,7 +143,7 @@ class AlignmentState:
                     if all(m.id in sure for m in self.layout.list_members(g.id))
                 )
                 return
-            # each turn leaves out more weights, so that it ends
+            # each turn leaves out more weights, so the loop ends
             self.restore_snapshot(before)
             left_out |= votes.outvoted
 

@@ -88,7 +88,8 @@ class Search:
         count = len(self.alignment.layout.tops)
         if not self.options.is_rehearsal:
             self.alignment.place_equal_units()
-        for number, _ in enumerate(self.alignment.anchor_groups(self.strategy), 1):
+        done = len(self.alignment.aligned)
+        for number, _ in enumerate(self.alignment.anchor_groups(self.strategy), done + 1):
             if progress:
                 progress(number, count)
         if not self.alignment.is_exact:

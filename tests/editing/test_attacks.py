@@ -81,6 +81,27 @@ def test_zeros_that_noise_left_by_chance_are_no_pruning(monkeypatch: pytest.Monk
     assert explain_alterations(ours, theirs)[1] == ()
 
 
+@pytest.mark.parametrize("count", [1, 3, 40])
+@pytest.mark.parametrize("how", ["alone", "scaled", "cast", "quantized", "clipped"])
+def test_pruning_of_a_few_numbers_is_explained(count: int, how: str) -> None:
+    """Zeros that few others differ by are no tampering, whatever was done besides."""
+    array = np.random.default_rng(0).standard_normal((1000, 400)).astype(F)
+    suspect = prune_array(array, count)
+    if how == "scaled":
+        suspect *= F(1.3)
+    elif how == "cast":
+        suspect = suspect.astype(np.float16).astype(F)
+    elif how == "quantized":
+        suspect = quantize_array(suspect, 8)
+    elif how == "clipped":
+        suspect = np.clip(suspect, -1, 1)
+    found, done = explain_alterations(array, suspect[::-1])
+    assert np.array_equal(np.sort(found, axis=None), np.sort(suspect, axis=None))
+    kinds = {a.kind for a in done}
+    # zeros so few may lie within the rounding of the rest
+    assert kinds == {"pruned"} if how == "alone" else kinds - {"pruned"} == {how}
+
+
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, F, np.float64])
 def test_clipped_weights_keep_their_type(dtype: np.dtype) -> None:
     array = np.random.default_rng(0).standard_normal((30, 7)).astype(dtype)

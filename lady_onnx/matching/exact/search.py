@@ -1,8 +1,8 @@
 """Finds the order of an exact copy from a few elements of each row.
 
 Weights of which all axes but one are in a known order say where the positions along that one went.
-What they say of groups makes the order of other weights known. Nothing is guessed: rows of equal
-keys tell nothing, and more elements are read then.
+What they say of groups makes the order of other weights known. Rows of equal keys tell nothing, and
+more elements are read then. Where a suspect was altered in part, the other rows tell what they can.
 """
 
 from __future__ import annotations
@@ -13,9 +13,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...groups.model import Group, Slot
+from ...groups.model import Group
 from ...groups.permutations import Arrays
-from ...numerics import is_same
 from .keys import hash_rows, join_keys, spread_places
 from .orders import UNKNOWN, NoCopyError, Orders
 
@@ -108,56 +107,6 @@ def find_partial_order(
         if name in orders.twins and 2 * (units != UNKNOWN).sum() >= units.size:
             orders.settle(name, *np.zeros((2, units.size), np.uint64))
     return orders.list_permutations()
-
-
-@dataclass(frozen=True)
-class Votes:
-    """What the weights of a suspect say of an order.
-
-    Attributes:
-        sure: The ids of the groups of which every unit is where most weights say.
-        outvoted: The weights that say of some unit what most others do not.
-    """
-
-    sure: frozenset[str]
-    outvoted: frozenset[str]
-
-
-def count_votes(groups: Sequence[Group], reference: Arrays, placed: Arrays) -> Votes:
-    """Count which weights agree with an order, unit by unit.
-
-    Who swaps two units in a single weight must not be believed against all the others. A weight has
-    a vote if half of the units are equal in it at least.
-
-    Args:
-        groups: the groups.
-        reference: the weights of the reference.
-        placed: those of the suspect, the units in the order that was found.
-    """
-    lines: dict[tuple[str, int], np.ndarray] = {}
-
-    def find_equal_units(slot: Slot) -> np.ndarray:
-        key = slot.initializer, slot.axis
-        if key not in lines:
-            x, y = reference[slot.initializer], placed[slot.initializer]
-            others = tuple(a for a in range(x.ndim) if a != slot.axis)
-            same = is_same(x, y)
-            lines[key] = np.ones(x.shape[slot.axis], bool) if same else (x == y).all(others)
-        return lines[key][slot.index].all(1)
-
-    sure: set[str] = set()
-    outvoted: set[str] = set()
-    for group in groups:
-        equal = np.array([find_equal_units(s) for s in group.slots])
-        has_vote = 2 * equal.sum(1) >= group.size
-        yes, count = equal[has_vote].sum(0), int(has_vote.sum())
-        if (2 * yes > count).all():
-            sure.add(group.id)
-        losers = has_vote & equal[:, 2 * yes < count].any(1)
-        outvoted.update(
-            s.initializer for s, is_out in zip(group.slots, losers, strict=True) if is_out
-        )
-    return Votes(frozenset(sure), frozenset(outvoted))
 
 
 def _list_views(orders: Orders) -> list[_View]:
