@@ -132,7 +132,6 @@ class AlignmentState:
         groups = self.layout.groups
         left_out: set[str] = set()
         while found := find_partial_order(groups, self.reference, self.current, left_out):
-            before = self.take_snapshot()
             self.apply_permutations(found)
             votes = count_votes(groups, self.reference, self.current)
             if votes.outvoted <= left_out:
@@ -144,7 +143,6 @@ class AlignmentState:
                 )
                 return
             # each turn leaves out more weights, so the loop ends
-            self.restore_snapshot(before)
             left_out |= votes.outvoted
 
     def anchor_groups(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.optimize import linear_sum_assignment
@@ -33,6 +33,7 @@ SIZE = 1100
         elements=st.integers(-50, 50).map(lambda k: np.inf if k > 45 else float(k)),
     )
 )
+@example(np.array([[np.inf, 1], [np.inf, 2]], np.float32))
 def test_what_is_common_to_a_column_decides_nothing(maximize: bool, table: np.ndarray) -> None:
     """Square tables, and others; of costs, some pairs may be forbidden."""
     if maximize:

@@ -22,12 +22,13 @@ from lady_onnx.matching.alignment import AlignmentState
 from lady_onnx.matching.exact.comparison import BLOCK_BYTES, compare_ordered
 from lady_onnx.matching.exact.keys import join_keys, spread_places
 from lady_onnx.matching.exact.search import find_order, find_partial_order
+from lady_onnx.matching.exact.votes import count_votes
 from lady_onnx.matching.matcher import Matcher
 
 from ..helpers import genai, splices
 from ..helpers.builders import build, node, w
 from ..helpers.law import examples
-from ..helpers.slotted import draw, lay_flat, shuffle
+from ..helpers.slotted import Arrays, draw, lay_flat, shuffle
 
 SIGNS = {"a": (200, 300), "b": (40, 200)}
 
@@ -116,6 +117,56 @@ def test_weights_that_contradict_each_other(seed: int) -> None:
         assert sorted(found) == list(range(group.size))
     moved = permute_arrays(theirs, groups, state.permutations)
     assert all((moved.get(n, theirs[n]) == a).all() for n, a in state.current.items())
+
+
+def make_group(**axes: int) -> Group:
+    """Twenty units along an axis of some weights."""
+    index = np.arange(20)[:, None]
+    return Group("g", "channels", 20, (), tuple(Slot(n, a, index) for n, a in axes.items()))
+
+
+def test_weights_vote_unit_by_unit() -> None:
+    """A weight that was altered as a whole has no vote. Of two that disagree none is sure."""
+    rng = np.random.default_rng(0)
+    ours = {n: rng.standard_normal((20, 5)) for n in "abcd"}
+    swapped = ours["a"][[1, 0, *range(2, 20)]]
+    one = {**ours, "a": swapped, "d": rng.standard_normal((20, 5))}
+    for names, sure, outvoted in (
+        ("abcd", True, set()),
+        ("abd", False, set()),
+        ("bcd", True, set()),
+        ("d", False, set()),
+    ):
+        votes = count_votes([make_group(**dict.fromkeys(names, 0))], ours, one)
+        assert (bool(votes.sure), set(votes.outvoted)) == (sure, outvoted)
+    # the order in which the swapped weight fits, and the others do not
+    other = {n: a[[1, 0, *range(2, 20)]] for n, a in ours.items()} | {"a": ours["a"]}
+    votes = count_votes([make_group(a=0, b=0, c=0)], ours, other)
+    assert (votes.sure, votes.outvoted) == (frozenset(), {"a"})
+
+
+def test_what_a_part_of_the_rows_tells() -> None:
+    rng = np.random.default_rng(0)
+    order = rng.permutation(20)
+    ours = {"a": rng.standard_normal((20, 60)), "b": rng.standard_normal((20, 40))}
+
+    def find(ours: Arrays, theirs: Arrays, *names: str) -> dict[str, np.ndarray]:
+        return find_partial_order([make_group(**dict.fromkeys(names, 0))], ours, theirs)
+
+    theirs = {n: a[order] for n, a in ours.items()}
+    right = np.argsort(order)
+    assert (find(ours, theirs, "a", "b")["g"] == right).all()
+    # single numbers are equal by chance: some of them say nothing
+    assert not find({"a": ours["a"][:, 0]}, {"a": np.r_[theirs["a"][:-1, 0], 7]}, "a")
+    # of rows that are all alike but a few, these few are not enough
+    few = {"a": np.where(np.arange(20)[:, None] < 9, ours["a"], 0)}
+    assert not find(few, {"a": few["a"][order]}, "a")
+    # the larger weight counts where two disagree, for the units that it tells
+    some = {"a": np.where(np.arange(20)[:, None] < 12, ours["a"], 0), "b": ours["b"]}
+    swapped = ours["b"].copy()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    found = find(some, {"a": some["a"][order], "b": swapped[order]}, "a", "b")["g"]
+    assert (found[:12] == right[:12]).all()
 
 
 def test_short_keys_of_altered_rows_are_not_believed() -> None:

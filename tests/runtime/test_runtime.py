@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.runtime import sampling, simplification
+from lady_onnx.runtime.comparing.comparison import _perturb_array
 from lady_onnx.runtime.comparing.judging import Judge, Outputs
 from lady_onnx.runtime.comparing.telling import Sample
 from lady_onnx.runtime.sessions import open_session
@@ -438,3 +439,14 @@ def test_kernels_do_not_round_operands_on_their_way() -> None:
     expected = x @ (numbers * scales[..., None]).reshape(8, 64).T
     (found,) = open_session(load_graph(model)).run(None, {"x": x})
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_moved_weights_stay_numbers(dtype: type) -> None:
+    """Copies with moved weights tell rounding: no number of theirs may become infinite."""
+    array = np.full((3, 100), np.finfo(dtype).max, dtype)
+    array[1] = 1
+    moved = _perturb_array(np.random.default_rng(0), array, 0.01)
+    assert moved.dtype == dtype
+    assert np.isfinite(moved).all()
+    assert 0.005 < np.std(moved[1].astype(float)) < 0.02

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -94,15 +95,13 @@ def find_partial_order(
     while has_read:
         views.sort(key=lambda v: -_count_places(orders, v))
         has_read = False
-        for view in list(views):
+        for view in views:
             if has_read and _count_places(orders, view) < FIRST_PLACES:
                 # a small weight is asked where larger ones say no more: it may be the altered one
                 break
-            try:
+            # what contradicts a weight that was read before has fewer elements, and is not read
+            with suppress(NoCopyError):
                 has_read |= _read_view(orders, view, reference, suspect, in_part=True)
-            except NoCopyError:
-                # what was read before is of more elements
-                views.remove(view)
     for name, units in orders.units.items():
         if name in orders.twins and 2 * (units != UNKNOWN).sum() >= units.size:
             orders.settle(name, *np.zeros((2, units.size), np.uint64))
