@@ -64,12 +64,12 @@ class Scaling:
         """Multiply every unit of `arrays`, in place, by `factors`, float64 [slots, units]."""
         # A shift reads the weight behind the unit, so it comes before that weight is multiplied.
         for shift in self.shifts:
-            places = [
+            same = [
                 s.initializer == shift.slot.initializer and s.axis == shift.slot.axis
                 for s in self.slots
             ]
             # The positions of a unit are reflected together: the first slot speaks for all.
-            flipped = (factors[places.index(True)] < 0) if any(places) else np.zeros(0, bool)
+            flipped = (factors[same.index(True)] < 0) if any(same) else np.zeros(0, bool)
             if flipped.any():
                 bias = arrays[shift.bias]
                 gain = shift.gain(arrays[shift.slot.initializer], flipped)
@@ -80,12 +80,16 @@ class Scaling:
             if (row == 1).all():
                 continue
             array = arrays[slot.initializer]
-            where = np.ix_(*locate_units(slot, array.shape))
+            places = locate_units(slot, array.shape)
             # The positions of a unit are neighbours in this order, and have one factor.
             by = np.repeat(row, slot.index.shape[1]).reshape(
                 [-1 if a == slot.axis else 1 for a in range(array.ndim)]
             )
             # In double precision, so that a weight is rounded once, on its way back.
+            if not offset and np.issubdtype(array.dtype, np.floating) and _is_all(places, array):
+                np.multiply(array, by, out=array, casting="same_kind")
+                continue
+            where = np.ix_(*places)
             array[where] = ((array[where].astype(np.float64) + offset) * by - offset).astype(
                 array.dtype
             )
@@ -116,6 +120,14 @@ def locate_units(slot: Slot, shape: Sequence[int]) -> list[np.ndarray]:
     return [
         np.zeros(1, np.int64) if n == 1 else axes.get(a, np.arange(n)) for a, n in enumerate(shape)
     ]
+
+
+def _is_all(places: Sequence[np.ndarray], array: np.ndarray) -> bool:
+    """Return whether places along every axis are all of them, in their order."""
+    return all(
+        p.size == n and np.array_equal(p, np.arange(n))
+        for p, n in zip(places, array.shape, strict=True)
+    )
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,14 @@ TEMPERATURE_STEPS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
 Warm steps keep early guesses from settling (deterministic annealing). Divided by one, the log-odds
 are those of the likelihood.
 """
+MIN_AGREEING_SHARE = 0.25
+"""A group agrees with the matches so far if its table puts so many of its units where they are.
+
+Chance puts one unit there, whatever the size. Tables that agree in every group lead back to the
+matches that are known already.
+"""
+MIN_TELLING_UNITS = 16
+"""Of fewer units than this chance agrees too often: such groups are not asked."""
 MIN_MEAN_FIELD_NOISE = 0.2
 """The least noise that a weight is taken to have, in units of its own standard deviation.
 
@@ -35,16 +43,17 @@ Log-odds are divided by its square: with less they would be certain from the fir
 
 def match_by_mean_field(
     groups: Sequence[Group], reference: Arrays, suspect: Arrays
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray] | None:
     """Match groups that hold no others, all of them at once.
 
     Args:
         groups: the groups.
-        reference, suspect: weights of the same names and shapes.
+        reference, suspect: weights of the same names and shapes, the suspect's in the order of the
+            matches so far.
 
     Returns:
         By group id the permutation, int64 [size]: unit j of the reference is unit `permutation[j]`
-        of the suspect.
+        of the suspect. None where the matches so far are what it comes to.
     """
     slots: dict[str, list[tuple[Group, Slot]]] = {}
     for g in groups:
@@ -82,7 +91,19 @@ def match_by_mean_field(
                 # the squares of a row or a column are divided out by balancing.
                 score += (a / np.float32(power[s.initializer] * temperature)) @ b.T
             likely[g.id] = balance_odds(score)
+        if _agree_with_matches(groups, likely):
+            return None
     return {g.id: assign_rows(likely[g.id]) for g in groups}
+
+
+def _agree_with_matches(groups: Sequence[Group], likely: Mapping[str, np.ndarray]) -> bool:
+    """Return whether the tables put the units of every group where they are."""
+    shares = [
+        float((likely[g.id].argmax(1) == np.arange(g.size)).mean())
+        for g in groups
+        if g.size >= MIN_TELLING_UNITS
+    ]
+    return bool(shares) and min(shares) >= MIN_AGREEING_SHARE
 
 
 def _measure_noise_power(ours: np.ndarray, theirs: np.ndarray, spread: float) -> float:

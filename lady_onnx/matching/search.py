@@ -216,9 +216,10 @@ class Search:
             for g in alignment.layout.tops
             if not any(family.inside(g.id, u) for u in range(g.size))
         ]
-        alignment.apply_permutations(
-            match_by_mean_field(flat, alignment.reference, alignment.current)
-        )
+        found = match_by_mean_field(flat, alignment.reference, alignment.current)
+        if found is None:
+            return
+        alignment.apply_permutations(found)
         self.sweep_groups()
         if self._estimate_noise() < likelihood:
             alignment.restore_snapshot(before)

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
+from lady_onnx.groups.model import Slot
+from lady_onnx.groups.scaling import Scaling
 
 from ..helpers.builders import build, w
 from ..helpers.factors import BEHIND, MIRRORED, found, mirrored, rescaled, violation
@@ -33,6 +35,26 @@ def test_factors_leave_the_outputs_as_they_are(
     grown: tuple[onnx.ModelProto, list[int]], seed: int
 ) -> None:
     assert holds(grown[0], seed)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_whole_weights_are_multiplied_as_their_units_are(axis: int, dtype: type) -> None:
+    """Units in the weight's own order are multiplied in place, with the same roundings."""
+    rng = np.random.default_rng(0)
+    array, factors = rng.standard_normal((7, 11)).astype(dtype), np.exp(rng.standard_normal(77))
+    size = array.shape[axis]
+    found = []
+    for order in (np.arange(size), np.arange(size)[::-1]):
+        slot = Slot("w", axis, order[:, None])
+        scaling = Scaling(
+            "g", (slot,), np.ones((1, 1)), np.zeros((0, 1), bool), np.zeros(1), np.ones(1, bool)
+        )
+        scaling.apply(arrays := {"w": array.copy()}, factors[:size][order][None])
+        found.append(arrays["w"])
+    assert found[0].dtype == dtype
+    assert (found[0] == found[1]).all()
+    assert (found[0] != array).any()
 
 
 @pytest.mark.parametrize("splice", pool(), ids=lambda s: s.name)
