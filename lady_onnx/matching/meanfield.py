@@ -26,14 +26,19 @@ TEMPERATURE_STEPS = (8, 6, 4, 3, 2.5, 2, 1.7, 1.5, 1.3, 1.2, 1.1, 1, 1, 1)
 Warm steps keep early guesses from settling (deterministic annealing). Divided by one, the log-odds
 are those of the likelihood.
 """
-MIN_AGREEING_SHARE = 0.25
+MIN_AGREEING_SHARE = 0.5
 """A group agrees with the matches so far if its table puts so many of its units where they are.
 
 Chance puts one unit there, whatever the size. Tables that agree in every group lead back to the
-matches that are known already.
+matches that are known already, or to next to the same.
 """
 MIN_TELLING_UNITS = 16
 """Of fewer units than this chance agrees too often: such groups are not asked."""
+MAX_QUICK_PAIRS = 1 << 24
+"""Of no more pairs of units all steps are taken, whatever the tables agree with.
+
+They take seconds, and may still place a unit better.
+"""
 MIN_MEAN_FIELD_NOISE = 0.2
 """The least noise that a weight is taken to have, in units of its own standard deviation.
 
@@ -79,6 +84,7 @@ def match_by_mean_field(
                 front[s.index] = np.tensordot(likely[g.id], front[s.index], 1)
         return array
 
+    is_long = sum(g.size**2 for g in groups) > MAX_QUICK_PAIRS
     for temperature in TEMPERATURE_STEPS:
         for g in groups:
             score = np.zeros((g.size, g.size), np.float32)
@@ -91,7 +97,7 @@ def match_by_mean_field(
                 # the squares of a row or a column are divided out by balancing.
                 score += (a / np.float32(power[s.initializer] * temperature)) @ b.T
             likely[g.id] = balance_odds(score)
-        if _agree_with_matches(groups, likely):
+        if is_long and _agree_with_matches(groups, likely):
             return None
     return {g.id: assign_rows(likely[g.id]) for g in groups}
 
