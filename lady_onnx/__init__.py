@@ -47,6 +47,14 @@ if TYPE_CHECKING:
     from .runtime.comparing.verification import Verification as Verification
     from .symmetry.explanation import Explanation as Explanation
     from .symmetry.explanation import Tie as Tie
+    from .watermark.embedding import Marked as Marked
+    from .watermark.embedding import embed_mark as embed_mark
+    from .watermark.extraction import Extraction as Extraction
+    from .watermark.extraction import extract_mark as extract_mark
+    from .watermark.keys import Key as Key
+    from .watermark.keys import create_key as create_key
+    from .watermark.keys import read_key as read_key
+    from .watermark.keys import write_key as write_key
 
 _HOMES = {
     "Alteration": "diagnosis.alterations",
@@ -55,9 +63,12 @@ _HOMES = {
     "Check": "pipeline.checking",
     "Common": "matching.shared.copies",
     "Explanation": "symmetry.explanation",
+    "Extraction": "watermark.extraction",
     "Finding": "diagnosis.findings",
     "Group": "groups.model",
+    "Key": "watermark.keys",
     "LadyError": "errors",
+    "Marked": "watermark.embedding",
     "Match": "matching.matches",
     "OutputDifference": "runtime.comparing.verification",
     "Permuted": "editing.permuting",
@@ -70,13 +81,18 @@ _HOMES = {
     "Verification": "runtime.comparing.verification",
     "attack": "editing.attacks",
     "check": "pipeline.checking",
+    "create_key": "watermark.keys",
     "divergence": "diagnosis.divergence",
+    "embed_mark": "watermark.embedding",
     "explain": "pipeline.inspection",
+    "extract_mark": "watermark.extraction",
     "find_groups": "editing.permuting",
     "link": "pipeline.inspection",
     "permute": "editing.permuting",
+    "read_key": "watermark.keys",
     "resync": "pipeline.resynchronization",
     "verify": "pipeline.inspection",
+    "write_key": "watermark.keys",
 }
 """By public name, the module that defines it."""
 

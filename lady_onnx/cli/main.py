@@ -29,6 +29,7 @@ COMMANDS = {
     "check": "what is the suspect to the reference: identical, permuted, rescaled, derived, "
     "altered, tampered, unrelated",
     "verify": "do two models give the same outputs under onnxruntime?",
+    "watermark": "write a mark into a model's weights, and read it from a suspect",
     "demo": "a first minute: shuffle a small classifier of digits, and put it back",
 }
 """What each command does. The module of the same name declares its arguments and runs it."""

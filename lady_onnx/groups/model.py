@@ -58,7 +58,11 @@ class Slot:
 
     def places(self, shape: Sequence[int], unit: int) -> list[np.ndarray]:
         """Return, for every axis of a weight of `shape`, the positions of one unit's elements."""
-        axes = {**dict(self.within), self.axis: self.index[unit]}
+        return self.places_of(shape, np.array([unit]))
+
+    def places_of(self, shape: Sequence[int], units: np.ndarray) -> list[np.ndarray]:
+        """Return, for every axis of a weight of `shape`, the positions of some units' elements."""
+        axes = {**dict(self.within), self.axis: self.index[units].ravel()}
         return [axes.get(a, np.arange(n)) for a, n in enumerate(shape)]
 
     def to_fields(self) -> dict[str, Any]:

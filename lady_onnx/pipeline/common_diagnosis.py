@@ -143,6 +143,7 @@ def diagnose_common_part(
         findings=(),
         aligned=written,
         result=written,
+        weights={name: placed.suspect[name] for name in names},
         symmetry=Symmetry(
             theirs,
             (),

@@ -22,7 +22,7 @@ from ..diagnosis.tolerances import (
     measure_noise,
     measure_writing_tolerance,
 )
-from ..graph.model import Graph
+from ..graph.model import Graph, WeightMapping
 from ..graph.nodes import has_declared_values
 from ..groups.model import Symmetry
 from ..groups.permutations import Arrays, permute_arrays
@@ -82,6 +82,7 @@ def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) ->
         findings=findings,
         aligned=link.written(aligned),
         result=link.written(result),
+        weights=WeightMapping(pairing.names, lambda name: link.array(name, aligned)),
         symmetry=pairing.symmetry,
         matches=tuple(matches),
         certainty=_concatenate_or_one([m.certainty for m in matches]),
@@ -283,6 +284,7 @@ def _diagnose_unequal(
         findings=tuple(findings),
         aligned=aligned,
         result=_replace_weights(aligned, fixed) if fixed else aligned,
+        weights=kept,
         symmetry=Symmetry(
             tuple(groups),
             extension.symmetry.pinned,

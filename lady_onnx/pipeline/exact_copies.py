@@ -51,7 +51,8 @@ def diagnose_exact_copy(pairing: Pairing, options: Options) -> Diagnosis | None:
     for name in moved:
         # equal bit for bit: the reference's are there already
         link.replace(aligned, name, ours[name])
-    aligned = link.written(aligned)
+    weights = WeightMapping(pairing.names, lambda name: link.array(name, aligned))
+    written = link.written(aligned)
     ones = {g.id: np.ones(g.size) for g in pairing.symmetry.groups}
     matches = tuple(
         replace(Match.in_place(name, len(one)), permutation=found[name])
@@ -60,8 +61,9 @@ def diagnose_exact_copy(pairing: Pairing, options: Options) -> Diagnosis | None:
     every = np.concatenate(list(ones.values()) or [np.ones(1)])
     return Diagnosis(
         findings=(),
-        aligned=aligned,
-        result=aligned,
+        aligned=written,
+        result=written,
+        weights=weights,
         symmetry=pairing.symmetry,
         matches=matches,
         certainty=every,

@@ -55,12 +55,15 @@ class Diagnosis:
         apart: the places where the programs of both files differ.
         alike: whether both files hold one program as they are written.
         bits: whether equal weights give equal bits.
+        weights: the suspect's weights as in `aligned`, by the names of the reference and in its
+            shapes, in the form that both models share.
         common: the part that both share, where they share a part alone.
     """
 
     findings: tuple[Finding, ...]
     aligned: Graph
     result: Graph
+    weights: Mapping[str, np.ndarray]
     symmetry: Symmetry
     matches: tuple[Match, ...]
     certainty: np.ndarray
@@ -114,6 +117,9 @@ class Resync(Report):
         common: the part that both models share, where it is a part alone, else None. Then groups
             are those of the suspect, under its own names, and the weights that are said to be the
             reference's, or not, are those of the part.
+        weights: the suspect's weights with their units in place and unrepaired, by the names and in
+            the shapes of the reference's own file. Elements are NaN that stand in no weight of the
+            suspect alone, and those of units that were not found.
         seconds: the time that it took.
     """
 
@@ -138,6 +144,7 @@ class Resync(Report):
     apart: tuple[str, ...]
     bits: bool
     common: Common | None
+    weights: Mapping[str, np.ndarray]
     seconds: float
 
     @property

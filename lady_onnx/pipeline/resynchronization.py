@@ -7,14 +7,16 @@ frozen dataclass.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..errors import LadyError, check_threads
 from ..graph.loading import Model, load_pair
-from ..graph.model import Graph
-from ..numerics import limit_threads
+from ..graph.model import Graph, WeightMapping
+from ..groups.model import Slot
+from ..groups.permutations import Nesting
+from ..numerics import is_float_array, limit_threads
 from ..reporting import Progress
 from ..runtime.limits import Limits
 from .exact_copies import diagnose_exact_copy
@@ -22,6 +24,9 @@ from .options import Options
 from .pairing import Pairing, pair_networks
 from .result import Diagnosis, Resync
 from .verification import verify_result
+
+MIN_FOUND_CERTAINTY = 0.5
+"""A unit is found if it is more likely in its place than elsewhere."""
 
 
 # The weights of a suspect may be so large that computing with them overflows.
@@ -166,5 +171,47 @@ def _conclude(
         apart=diagnosis.apart,
         bits=diagnosis.bits,
         common=diagnosis.common,
+        weights=_lay_out_weights(pairing, diagnosis),
         seconds=time.perf_counter() - start,
     )
+
+
+def _lay_out_weights(pairing: Pairing, diagnosis: Diagnosis) -> Mapping[str, np.ndarray]:
+    """Return the suspect's weights, units in place, as the reference's own file has them."""
+    weights = diagnosis.weights
+    if pairing.extension is None and pairing.common is None:
+        weights = _blank_lost_units(pairing, diagnosis)
+    if pairing.link.forms is None:
+        return weights
+    from ..pairing.layouts import lay_out_weights
+
+    return lay_out_weights(pairing.link.forms[0], weights)
+
+
+def _blank_lost_units(pairing: Pairing, diagnosis: Diagnosis) -> Mapping[str, np.ndarray]:
+    """Return the suspect's weights with NaN for the units that were not found.
+
+    What stands in their places is the likest of many to the reference, and so like what only the
+    reference should have, such as its mark.
+    """
+    groups = pairing.symmetry.groups
+    family = Nesting(groups)
+    where = {m.group: np.argsort(m.permutation) for m in diagnosis.matches}
+    lost: dict[str, list[tuple[Slot, np.ndarray]]] = {}
+    for match in diagnosis.matches:
+        units = np.flatnonzero(match.certainty < MIN_FOUND_CERTAINTY)
+        # a match of a group inside another goes by where that lies in the suspect
+        group = family.groups[family.twin(match.group, where)]
+        for slot in group.slots if units.size else ():
+            lost.setdefault(slot.initializer, []).append((slot, units))
+
+    def read(name: str) -> np.ndarray:
+        array = diagnosis.weights[name]
+        if name not in lost or not is_float_array(array):
+            return array
+        array = np.array(array)
+        for slot, units in lost[name]:
+            array[np.ix_(*slot.places_of(array.shape, units))] = np.nan
+        return array
+
+    return WeightMapping(list(diagnosis.weights), read)

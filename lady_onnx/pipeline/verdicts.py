@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 VERDICTS = ("identical", "permuted", "rescaled", "derived", "altered", "tampered", "unrelated")
 """What a suspect may be to a reference, the best first."""
+UNRELATED = VERDICTS[-1]
+"""The verdict on models that have next to nothing in common."""
 ACCEPTED = VERDICTS[:3]
 """The verdicts on suspects that compute what the reference does."""
 MAX_HARMLESS_FACTOR = 1e3
@@ -130,7 +132,7 @@ def judge_suspect(found: Judged) -> Verdict:
     if share < MIN_RECOGNISED_SHARE:
         similar = f"their mean similarity is {found.similarity:.3f}"
         return Verdict(
-            "unrelated",
+            UNRELATED,
             f"not a copy: {100 * share:.2f} % of the units are likely to be copies, {similar}",
         )
     if found.apart and (found.exact or found.restored):

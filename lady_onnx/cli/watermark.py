@@ -1,0 +1,273 @@
+"""`lady-onnx watermark`: a mark in a model's weights, one sub-command a job."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ..errors import LadyError, MissingFileError, UsageError
+from ..graph.loading import load_graph
+from ..runtime.comparing.data import read_data
+from ..watermark.embedding import (
+    MAX_LOSS,
+    Marked,
+    count_capacity,
+    embed_gently,
+    embed_mark,
+)
+from ..watermark.extraction import Extraction, extract_mark
+from ..watermark.keys import Key, create_key, read_key, write_key
+from ..watermark.records import Commitment, read_mark
+from ..watermark.schemes import SCHEMES
+from .arguments import CommandParser, add_common_arguments, parse_amount, parse_magnitude
+from .console import print_details, print_headline, print_json
+from .destinations import claim_destination
+from .progress import show_phase
+
+PASSPHRASE_VARIABLE = "LADY_ONNX_PASSPHRASE"
+"""The environment variable with the passphrase of the key file."""
+NONCE_BYTES = 8
+"""The length of a commitment's nonce."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare one sub-command a job."""
+    jobs = parser.add_subparsers(
+        dest="job", required=True, metavar="JOB", parser_class=CommandParser
+    )
+    for name, (text, declare, _) in JOBS.items():
+        own = jobs.add_parser(name, help=text, description=text)
+        declare(own)
+        add_common_arguments(own, is_nested=True)
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Run a job; return 1 where no mark was read."""
+    return JOBS[args.job][2](args)
+
+
+def _add_key_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--key", metavar="KEY", required=True, help="the owner's key file")
+    _add_passphrase_argument(parser)
+
+
+def _add_passphrase_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--passphrase-file",
+        metavar="FILE",
+        help=f"a file whose first line is the passphrase of the key; else {PASSPHRASE_VARIABLE} "
+        "has it, or it is asked for",
+    )
+
+
+def _add_scheme_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--scheme", choices=SCHEMES, default=SCHEMES[0], help=f"how bits are written ({SCHEMES[0]})"
+    )
+
+
+def _declare_key(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="KEY", help="the key file to create")
+    _add_passphrase_argument(parser)
+
+
+def _declare_embed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL")
+    parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write")
+    parser.add_argument(
+        "--mark", metavar="M.json", required=True, help="the mark file to write; keep it by the key"
+    )
+    _add_key_argument(parser)
+    payload = parser.add_mutually_exclusive_group(required=True)
+    payload.add_argument("--payload", metavar="TEXT", help="up to 64 bytes of text")
+    payload.add_argument("--payload-hex", metavar="HEX", help="up to 64 bytes as digits")
+    payload.add_argument(
+        "--commit",
+        metavar="OWNER",
+        help="the hash of owner, model and time; the mark file says of what",
+    )
+    _add_scheme_argument(parser)
+    parser.add_argument(
+        "--strength", type=parse_amount, help="how strongly, in the scheme's measure"
+    )
+    parser.add_argument(
+        "--max-change", type=parse_magnitude, help="weaken the mark until outputs change by less"
+    )
+    parser.add_argument("--data", metavar="X.npz", help="inputs by name, and `labels`")
+    parser.add_argument("--metric", metavar="NAME", help="accuracy or mse, against `labels`")
+    parser.add_argument(
+        "--max-loss",
+        type=parse_magnitude,
+        default=MAX_LOSS,
+        help=f"with labels, weaken the mark until the metric loses no more ({MAX_LOSS:g})",
+    )
+
+
+def _declare_extract(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suspect", metavar="SUSPECT")
+    _add_key_argument(parser)
+    parser.add_argument(
+        "--mark",
+        metavar="M.json",
+        action="append",
+        required=True,
+        help="a mark file; may be repeated",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="R",
+        help="the marked model in its own order: units are put back first",
+    )
+
+
+def _declare_capacity(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL")
+    _add_scheme_argument(parser)
+
+
+def _run_key(args: argparse.Namespace) -> int:
+    path = claim_destination(Path(args.output), set())
+    write_key(create_key(), path, _read_passphrase(args, is_new=True))
+    if args.json:
+        print_json({"schema_version": 1, "key": str(path)})
+    else:
+        print_headline(f"{path}: a new key; whoever loses it or its passphrase reads no mark of it")
+    return 0
+
+
+def _run_embed(args: argparse.Namespace) -> int:
+    graph = load_graph(args.model)
+    key_path = Path(args.key)
+    taken = graph.files | {key_path.resolve()}
+    out = claim_destination(Path(args.output), taken)
+    record = claim_destination(Path(args.mark), taken)
+    payload = _read_payload(args)
+    key = _load_key(args)
+    with show_phase("marking", args.verbosity):
+        is_gentle = args.max_change is not None or args.data is not None
+        if is_gentle and args.strength is not None:
+            what = "--strength says how strongly; leave --max-change and --data out, or it"
+            raise UsageError(f"watermark embed: {what}")
+        if args.metric and not args.data:
+            raise UsageError("watermark embed: --metric needs labels; give them with --data")
+        if is_gentle:
+            result: Marked = embed_gently(
+                graph,
+                key,
+                payload,
+                scheme=args.scheme,
+                max_change=float("inf") if args.max_change is None else args.max_change,
+                max_loss=args.max_loss,
+                data=read_data(args.data) if args.data else None,
+                metric=args.metric,
+            )
+        else:
+            result = embed_mark(graph, key, payload, scheme=args.scheme, strength=args.strength)
+    # a marked model whose mark file is lost cannot be read, so that file comes first
+    result.mark.save(record)
+    result.save(out)
+    if args.json:
+        print_json({"output": str(out), "mark": str(record), **result.to_dict()})
+    else:
+        print_headline(f"{out}: {result.headline()}")
+        print_details(result, args)
+    return 0
+
+
+def _run_extract(args: argparse.Namespace) -> int:
+    key = _load_key(args)
+    suspect = load_graph(args.suspect)
+    marks = [read_mark(path) for path in args.mark]
+    with show_phase("reading", args.verbosity):
+        found = [
+            extract_mark(suspect, key, mark, reference=args.reference, tried=len(marks))
+            for mark in marks
+        ]
+    # the one that was read, else the one that fits best
+    best: Extraction = min(found, key=lambda e: (e.payload is None, e.p_value))
+    if args.json:
+        print_json({"mark": args.mark[found.index(best)], **best.to_dict()})
+    else:
+        print_headline(f"{args.suspect}: {best.headline()}")
+        print_details(best, args)
+    return 0 if best.payload is not None else 1
+
+
+def _run_capacity(args: argparse.Namespace) -> int:
+    bits, length = count_capacity(args.model, args.scheme)
+    if args.json:
+        print_json(
+            {"schema_version": 1, "scheme": args.scheme, "bits": bits, "payload_bytes": length}
+        )
+    else:
+        print_headline(f"{args.model}: room for {bits} bits, a payload of up to {length} bytes")
+    return 0 if length else 1
+
+
+Job = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
+JOBS: dict[str, Job] = {
+    "key": ("create a key file", _declare_key, _run_key),
+    "embed": ("write a mark into a model", _declare_embed, _run_embed),
+    "extract": ("read a mark from a suspect", _declare_extract, _run_extract),
+    "capacity": ("how much a model has room for", _declare_capacity, _run_capacity),
+}
+"""By name what a job does, what declares its arguments, and what runs it."""
+
+
+def _read_payload(args: argparse.Namespace) -> bytes | Commitment:
+    """Return the payload that the call gives.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    if args.commit is not None:
+        time = datetime.now(UTC).isoformat(timespec="seconds")
+        return Commitment(args.commit, time, os.urandom(NONCE_BYTES).hex())
+    if args.payload_hex is not None:
+        try:
+            return bytes.fromhex(args.payload_hex)
+        except ValueError:
+            what = f"'{args.payload_hex}' are no hexadecimal digits, two for each byte"
+            raise UsageError(f"watermark embed: --payload-hex: {what}") from None
+    payload: bytes = args.payload.encode("utf-8", "surrogateescape")
+    return payload
+
+
+def _load_key(args: argparse.Namespace) -> Key:
+    """Read the key file that the call gives."""
+    path = Path(args.key)
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; `lady-onnx watermark key` creates one")
+    return read_key(path, _read_passphrase(args, is_new=False))
+
+
+def _read_passphrase(args: argparse.Namespace, is_new: bool) -> str:
+    """Return the passphrase of a key file: from a file, the environment, or the terminal.
+
+    Raises:
+        LadyError: there is none, or two that were typed are not the same.
+    """
+    if args.passphrase_file is not None:
+        path = Path(args.passphrase_file)
+        try:
+            return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
+        except FileNotFoundError:
+            raise MissingFileError(
+                f"{path}: no such file; its first line is the passphrase"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise LadyError(f"{path}: cannot be read as text ({error}); write it anew") from None
+    if PASSPHRASE_VARIABLE in os.environ:
+        return os.environ[PASSPHRASE_VARIABLE]
+    if not sys.stdin.isatty():
+        what = f"give --passphrase-file, or {PASSPHRASE_VARIABLE} in the environment"
+        raise UsageError(f"watermark: the key has a passphrase; {what}")
+    passphrase = getpass.getpass("passphrase: ")
+    if is_new and getpass.getpass("once more: ") != passphrase:
+        raise UsageError("watermark key: the passphrases differ; try again")
+    return passphrase

@@ -1,0 +1,57 @@
+"""The weights of a model that may carry a mark, and a hash of them before they are marked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..dataflow.engine import analyse_graph
+from ..graph.model import Graph
+from ..groups.permutations import Arrays
+from ..matching.incoming import find_incoming_slots
+from ..numerics import has_nan, is_float_array
+from ..scaling.walk import find_scalings
+from ..symmetry.finder import extract_groups
+from .schemes import Layer
+
+
+def list_layers(graph: Graph) -> list[Layer]:
+    """List the weights of a model that may carry a mark, in the order of their names.
+
+    These are all of floats, of two axes or more, whose units a group orders: nothing else is known
+    to be a weight, and no table of angles or anchors.
+    """
+    analysis = analyse_graph(graph)
+    groups = extract_groups(analysis).groups
+    made = {
+        slot.initializer: slot.axis
+        for slots in find_incoming_slots(groups, find_scalings(graph, analysis, groups)).values()
+        for slot in slots
+    }
+    read: dict[str, int] = {}
+    for slot in (s for g in groups for s in g.slots):
+        read.setdefault(slot.initializer, slot.axis)
+    layers = []
+    for name, axis in sorted(read.items()):
+        array = graph.array(name)
+        if array.ndim < 2 or not is_float_array(array) or has_nan(array):
+            continue
+        # the last layer makes outputs, of which no group is: they lie along its other axis
+        own = made.get(name, int(axis == 0))
+        layers.append(Layer(name, array.shape, own))
+    return layers
+
+
+def hash_layers(weights: Arrays, layers: Sequence[Layer]) -> str:
+    """Return the SHA-256 of layers as they are, as hexadecimal digits.
+
+    A mark's key depends on that of the unmarked model. So nobody finds a key for a model that is
+    there already: a change of it would change the key.
+    """
+    digest = hashlib.sha256()
+    for layer in layers:
+        digest.update(f"{len(layer.name)} {layer.name} {list(layer.shape)} ".encode())
+        digest.update(np.ascontiguousarray(weights[layer.name]).view(np.uint8).data)
+    return digest.hexdigest()

@@ -1,0 +1,213 @@
+"""Writing a mark into a model, without training."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto
+
+from ..errors import LadyError
+from ..graph.loading import Model, load_graph
+from ..graph.model import Graph, map_weights
+from ..groups.permutations import Arrays
+from ..reporting import Report, count_things
+from .carriers import hash_layers, list_layers
+from .impact import Impact, measure_impact
+from .keys import Key
+from .payloads import MAX_PAYLOAD_BYTES, check_length, count_coded_bits, encode_payload
+from .records import COMMITMENT_BYTES, ID_BYTES, Commitment, Mark
+from .schemes import SCHEMES, Layer, find_scheme
+
+MARKED_NOTE = "marked"
+"""What the metadata of a marked model say was done to it."""
+STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
+"""The strengths that are tried, as shares of the scheme's usual one."""
+MAX_LOSS = 0.005
+"""By default a mark may cost half a point of the accuracy."""
+
+
+@dataclass(frozen=True, repr=False)
+class Marked(Report):
+    """A model that bears a mark.
+
+    Attributes:
+        graph: the model.
+        mark: what is needed beside the key to read it.
+        bits: the number of bits that were written.
+        change: the size of what was changed, over that of the layers that carry the mark.
+        impact: what it costs, None where nobody measured that.
+    """
+
+    graph: Graph
+    mark: Mark
+    bits: int
+    change: float
+    impact: Impact | None = None
+
+    @property
+    def model(self) -> ModelProto:
+        """The marked model."""
+        return self.graph.to_model(MARKED_NOTE)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the marked model, whole or not at all."""
+        self.graph.save(Path(path), MARKED_NOTE)
+
+    def headline(self) -> str:
+        """Say in one line what was written."""
+        layers = count_things(len(self.mark.layers), "layer")
+        what = f"{count_things(self.mark.payload_bytes, 'byte')} as {self.bits} bits"
+        return f"marked: {what} in {layers}, which change by {self.change:.2%}"
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+        return {
+            "scheme": self.mark.scheme,
+            "bits": self.bits,
+            "payload_bytes": self.mark.payload_bytes,
+            "layers": [layer.name for layer in self.mark.layers],
+            "strength": self.mark.strength,
+            "change": self.change,
+            "impact": self.impact,
+        }
+
+    def details(self, limit: int | None = None) -> list[str]:
+        """Say what the mark costs."""
+        if self.impact is None:
+            return []
+        lines = [f"the outputs change by {self.impact.change:.2%} of their size"]
+        if self.impact.metrics is not None:
+            before, after = self.impact.metrics
+            lines.append(f"{self.impact.metric}: {before:.4f} before, {after:.4f} after")
+        return lines
+
+
+def embed_mark(
+    model: Model,
+    key: Key,
+    payload: bytes | Commitment,
+    *,
+    scheme: str = SCHEMES[0],
+    strength: float | None = None,
+) -> Marked:
+    """Write a mark into a model, without training.
+
+    Args:
+        model: a path or a model.
+        key: the owner's key.
+        payload: 1 to 64 bytes, or a commitment, whose hash is written.
+        scheme: one of `SCHEMES`.
+        strength: how strongly, in the scheme's own measure; its usual one by default.
+
+    Returns:
+        The marked model, and what is needed beside the key to read the mark.
+
+    Raises:
+        LadyError: the model cannot be read, or has no room for the payload.
+    """
+    graph, way = load_graph(model), find_scheme(scheme)
+    strength = way.strength if strength is None else strength
+    if not 0 < strength < math.inf:
+        raise LadyError(f"strength is a number above zero, not {strength!r}")
+    length = COMMITMENT_BYTES if isinstance(payload, Commitment) else len(payload)
+    check_length(length)
+    layers = _choose_layers(graph, scheme, count_coded_bits(length))
+    weights = {layer.name: graph.array(layer.name) for layer in layers}
+    digest = hash_layers(weights, layers)
+    commitment = payload if isinstance(payload, Commitment) else None
+    payload = payload.hash(digest) if isinstance(payload, Commitment) else payload
+    identity = key.derive("identity", scheme).sign(payload, ID_BYTES)
+    mark = Mark(scheme, identity, digest, length, b"", tuple(layers), strength, commitment)
+    own = mark.derive_key(key)
+    mark = replace(mark, sealed=own.derive("record").pad(payload))
+    bits = encode_payload(payload, own)
+    changed = way.embed(weights, layers, own.derive_layer_key, bits, strength)
+    result = graph.copy()
+    for name, array in changed.items():
+        result.replace(name, array)
+    return Marked(result, mark, len(bits), _measure_change(weights, changed))
+
+
+def embed_gently(
+    model: Model,
+    key: Key,
+    payload: bytes | Commitment,
+    *,
+    scheme: str = SCHEMES[0],
+    max_change: float = math.inf,
+    max_loss: float = MAX_LOSS,
+    data: Mapping[str, np.ndarray] | None = None,
+    metric: str | None = None,
+) -> Marked:
+    """Write a mark as strongly as the outputs and the task allow.
+
+    Args:
+        model, key, payload, scheme: as for `embed_mark`.
+        max_change: the largest change of the outputs, over their size.
+        max_loss: the largest loss of the task metric.
+        data: inputs by name, and `labels`; random inputs by default.
+        metric: `accuracy` or `mse`, of the first output against `labels`.
+
+    Returns:
+        The marked model, with what the mark costs.
+
+    Raises:
+        LadyError: the model does not run, or even the weakest mark costs more.
+    """
+    graph, usual = load_graph(model), find_scheme(scheme).strength
+    impact = None
+    for share in STRENGTHS:
+        marked = embed_mark(graph, key, payload, scheme=scheme, strength=share * usual)
+        impact = measure_impact(graph, marked.graph, data, metric)
+        if impact.change <= max_change and impact.loss <= max_loss:
+            return replace(marked, impact=impact)
+    assert impact is not None
+    what = f"changes the outputs by {impact.change:.2%}"
+    if impact.metrics is not None:
+        what += f", and costs {impact.loss:.2g} of the {impact.metric}"
+    raise LadyError(f"{graph.name}: even the weakest mark {what}; allow more, or another scheme")
+
+
+def _choose_layers(graph: Graph, scheme: str, bits: int) -> list[Layer]:
+    """Choose the layers that carry so many bits.
+
+    Raises:
+        LadyError: the model has no room for them.
+    """
+    way, known = find_scheme(scheme), list_layers(graph)
+    layers = way.choose_layers(map_weights(graph), known, bits)
+    if not layers:
+        room = way.count_bits(known)
+        what = f"has room for {room} bits by scheme '{scheme}', and this payload takes {bits}"
+        raise LadyError(f"{graph.name}: {what}; give a shorter one, or another scheme")
+    return layers
+
+
+def count_capacity(model: Model, scheme: str = SCHEMES[0]) -> tuple[int, int]:
+    """Count the bits that a model has room for, and the bytes of the longest payload.
+
+    Args:
+        model: a path or a model.
+        scheme: one of `SCHEMES`.
+    """
+    room = find_scheme(scheme).count_bits(list_layers(load_graph(model)))
+    length = 0
+    while count_coded_bits(length + 1) <= room and length < MAX_PAYLOAD_BYTES:
+        length += 1
+    return room, length
+
+
+def _measure_change(weights: Arrays, changed: Mapping[str, np.ndarray]) -> float:
+    """Measure the size of a change, over that of the weights that changed."""
+    apart, whole = 0.0, 0.0
+    for name, array in changed.items():
+        old = np.asarray(weights[name]).astype(np.float64)
+        apart += float(np.square(array.astype(np.float64) - old).sum())
+        whole += float(np.square(old).sum())
+    return (apart / whole) ** 0.5 if whole else 0.0

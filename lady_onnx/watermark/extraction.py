@@ -1,0 +1,219 @@
+"""Reading a mark from a suspect: as it stands, and once its units are back in their places."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArchitectureError
+from ..graph.loading import Model, load_graph
+from ..graph.model import map_weights
+from ..groups.permutations import Arrays
+from ..numerics import is_float_array
+from ..pipeline.resynchronization import resync
+from ..pipeline.verdicts import UNRELATED
+from ..reporting import Report, count_things
+from .keys import Key
+from .payloads import decode_payload, encode_payload
+from .records import Mark, read_mark
+from .schemes import find_scheme
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read from one model, or from one arrangement of it.
+
+    Attributes:
+        payload: the payload, None where no reading of it has the right tag.
+        bits: the number of bits that were written.
+        wrong: how many of them are read wrongly.
+        corrected: how many symbols were corrected.
+        correlation: the correlation of what was read with the bits.
+        p_value: the probability that a model without this mark, or another key, agrees as well with
+            the bits.
+        layers: how many of the layers that carry the mark were found.
+    """
+
+    payload: bytes | None
+    bits: int
+    wrong: int
+    corrected: int
+    correlation: float
+    p_value: float
+    layers: int
+
+
+@dataclass(frozen=True, repr=False)
+class Extraction(Report):
+    """What was read from a suspect.
+
+    Attributes:
+        mark: the mark that was looked for.
+        as_it_stands: what was read from the suspect as it is.
+        put_back: what was read after its units were brought back to the order of a reference; None
+            without one, or where it is another network.
+        verdict: what the suspect is to the reference; None without one.
+        refusal: why the suspect was not brought back, None where it was or nobody asked.
+        tried: how many readings were made, for the correction of p-values.
+    """
+
+    mark: Mark
+    as_it_stands: Reading
+    put_back: Reading | None
+    verdict: str | None
+    refusal: str | None
+    tried: int
+
+    @property
+    def best(self) -> Reading:
+        """The reading that fits the mark better."""
+        readings = [r for r in (self.put_back, self.as_it_stands) if r is not None]
+        return min(readings, key=lambda r: (r.payload is None, r.p_value))
+
+    @property
+    def payload(self) -> bytes | None:
+        """The payload, None where it was not read."""
+        return self.best.payload
+
+    @property
+    def is_committed(self) -> bool | None:
+        """Whether the payload is the hash of the mark's commitment; None without either."""
+        if self.payload is None or self.mark.commitment is None:
+            return None
+        return self.payload == self.mark.commitment.hash(self.mark.model)
+
+    @property
+    def p_value(self) -> float:
+        """The p-value of the better reading, corrected for all that were made (Bonferroni)."""
+        return min(1.0, self.best.p_value * self.tried)
+
+    def headline(self) -> str:
+        """Say in one line whether the mark was read."""
+        p_value = f"p = {self.p_value:.2g}"
+        if self.payload is not None:
+            return f"mark read: {show_payload(self.payload)}, {p_value}"
+        return f"no mark: nothing with the right tag was read, {p_value}"
+
+    def details(self, limit: int | None = None) -> list[str]:
+        """List what was read as the suspect stands, and once its units were brought back."""
+        lines = []
+        if self.is_committed is not None and self.mark.commitment is not None:
+            said = f"{self.mark.commitment.owner}, {self.mark.commitment.time}"
+            is_kept = "is the hash of" if self.is_committed else "is NOT the hash of"
+            lines.append(f"the payload {is_kept} the commitment: {said}")
+        lines.append(_describe_reading("as it stands", self.as_it_stands))
+        if self.put_back is not None:
+            how = f"put back ({self.verdict})"
+            lines.append(_describe_reading(how, self.put_back))
+        elif self.refusal is not None:
+            lines.append(f"not put back: {self.refusal}")
+        else:
+            lines.append("read as it stands alone: give a reference, and units are put back first")
+        return lines
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+
+        def list_reading(reading: Reading | None) -> dict[str, Any] | None:
+            if reading is None:
+                return None
+            shown = None if reading.payload is None else reading.payload.hex()
+            return {**vars(reading), "payload": shown}
+
+        return {
+            "found": self.payload is not None,
+            "payload": None if self.payload is None else self.payload.hex(),
+            "text": None if self.payload is None else show_payload(self.payload),
+            "p_value": self.p_value,
+            "scheme": self.mark.scheme,
+            "as_it_stands": list_reading(self.as_it_stands),
+            "put_back": list_reading(self.put_back),
+            "verdict": self.verdict,
+            "refusal": self.refusal,
+            "tried": self.tried,
+            "committed": self.is_committed,
+        }
+
+
+def extract_mark(
+    suspect: Model,
+    key: Key,
+    mark: Mark | str | os.PathLike[str],
+    *,
+    reference: Model | None = None,
+    tried: int = 1,
+) -> Extraction:
+    """Read a mark from a suspect.
+
+    Args:
+        suspect: a path or a model.
+        key: the owner's key.
+        mark: the mark, or the path of its file.
+        reference: the marked model in the owner's order. With one the suspect is brought back
+            first: its order, factors and signs, other ways to write the file, inserted units.
+        tried: how many keys and marks are tried in all, for the correction of the p-value.
+
+    Raises:
+        LadyError: a model or the mark cannot be read.
+    """
+    record = mark if isinstance(mark, Mark) else read_mark(mark)
+    graph = load_graph(suspect)
+    plain = read_weights(map_weights(graph), key, record)
+    if reference is None:
+        return Extraction(record, plain, None, None, None, tried)
+    try:
+        found = resync(reference, graph, verify="none")
+    except ArchitectureError as error:
+        return Extraction(record, plain, None, None, str(error), tried)
+    if found.verdict == UNRELATED:
+        # the likest places say more of the reference, and its mark, than of the suspect
+        return Extraction(record, plain, None, None, found.judged.reason, tried)
+    back = read_weights(found.weights, key, record)
+    return Extraction(record, plain, back, found.verdict, None, 2 * tried)
+
+
+def read_weights(weights: Arrays, key: Key, mark: Mark) -> Reading:
+    """Read a mark from weights by the names that they have in its file.
+
+    A layer that has another shape, or none of floats, is not known.
+    """
+    own = mark.derive_key(key)
+    scheme = find_scheme(mark.scheme)
+    found: dict[str, np.ndarray] = {}
+    for layer in mark.layers:
+        array = weights.get(layer.name)
+        if array is not None and array.shape == layer.shape and is_float_array(array):
+            found[layer.name] = array
+    bits = encode_payload(mark.open_payload(key), own)
+    soft = scheme.read(found, mark.layers, own.derive_layer_key, len(bits))
+    signs = np.where(bits, 1.0, -1.0)
+    decoded = decode_payload(soft, mark.payload_bytes, own)
+    length = float(np.linalg.norm(soft))
+    agreement = float(soft @ signs) / length if length else 0.0
+    return Reading(
+        None if decoded is None else decoded.payload,
+        len(bits),
+        int(((soft > 0) != bits).sum()),
+        0 if decoded is None else decoded.corrected,
+        agreement / len(bits) ** 0.5,
+        # under chance each product has a random sign, so that the sum is normal
+        0.5 * math.erfc(agreement / 2**0.5),
+        len(found),
+    )
+
+
+def show_payload(payload: bytes) -> str:
+    """Return a payload as text where it is printable, else as hexadecimal digits."""
+    text = payload.decode("utf-8", "replace")
+    return f"'{text}'" if text.isprintable() and "\ufffd" not in text else payload.hex()
+
+
+def _describe_reading(how: str, reading: Reading) -> str:
+    """Say in one line what was read."""
+    fixed = f", {count_things(reading.corrected, 'symbol')} corrected" if reading.corrected else ""
+    share = f"{reading.wrong} of {reading.bits} bits are wrong"
+    return f"{how}: {share}{fixed}, p = {reading.p_value:.2g}"

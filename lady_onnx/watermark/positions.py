@@ -1,0 +1,99 @@
+"""Single elements of many layers that hold bits, several for each bit: replicas."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..groups.permutations import Arrays
+from ..numerics import MIN_DIVISOR
+from .schemes import Keys, Layer
+
+REPLICAS = 16
+"""The number of elements that hold each bit."""
+MAX_SHARE = 1 / 16
+"""At most this share of the elements of a layer hold bits."""
+MIN_LAYER_ELEMENTS = 1024
+"""Weights of fewer elements hold none."""
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The elements of a layer that hold bits.
+
+    Attributes:
+        places: int64 [elements], where they lie in the flat weight.
+        bits: int64 [elements], the bit of each.
+        signs: float32 [elements]: 1 where a one is a positive number, and -1 where it is a negative
+            one. So the weights of a layer may be positive for the most part.
+    """
+
+    places: np.ndarray
+    bits: np.ndarray
+    signs: np.ndarray
+
+    def sign_bits(self, bits: np.ndarray) -> np.ndarray:
+        """Return the sign of every element that holds one of some bits, bool [bits]."""
+        return np.where(bits[self.bits], self.signs, -self.signs)
+
+
+def choose_large_layers(layers: Sequence[Layer], bits: int) -> list[Layer]:
+    """Choose all layers that are not small; none if they hold fewer bits."""
+    chosen = [layer for layer in layers if layer.size >= MIN_LAYER_ELEMENTS]
+    return chosen if count_replicated_bits(chosen) >= bits else []
+
+
+def count_replicated_bits(layers: Sequence[Layer]) -> int:
+    """Count the bits that layers hold."""
+    total = sum(layer.size for layer in layers if layer.size >= MIN_LAYER_ELEMENTS)
+    return int(total * MAX_SHARE / REPLICAS)
+
+
+def draw_positions(layers: Sequence[Layer], keys: Keys, bits: int) -> dict[str, Positions]:
+    """Draw the elements that hold bits, by layer, and of layers as many as they are large."""
+    total = REPLICAS * bits
+    ends = np.cumsum([layer.size for layer in layers])
+    ends = np.rint(ends * (total / max(int(ends[-1]), 1))).astype(np.int64)
+    order = keys("").derive("replicas").draw_order(total) % bits
+    found = {}
+    for layer, start, end in zip(layers, [0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        key = keys(layer.name)
+        places = key.derive("places").draw_order(layer.size)[: end - start]
+        signs = key.derive("signs").draw_signs(len(places))
+        found[layer.name] = Positions(places, order[start : start + len(places)], signs)
+    return found
+
+
+def sum_replicas(
+    weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int, by_sign: bool
+) -> np.ndarray:
+    """Sum the elements that hold each bit, over the root of their sum of squares, float64 [count].
+
+    Args:
+        weights: by name; elements that are not known are NaN.
+        layers: those that hold bits.
+        keys: their keys.
+        count: the number of bits.
+        by_sign: whether only the signs of elements count. Else they count in units of the root mean
+            square of their layer.
+    """
+    sums, powers = np.zeros(count), np.zeros(count)
+    for name, positions in draw_positions(layers, keys, count).items():
+        if name not in weights:
+            continue
+        array = np.asarray(weights[name])
+        values = array.reshape(-1)[positions.places].astype(np.float64) * positions.signs
+        values = np.where(np.isfinite(values), values, 0.0)
+        values = np.sign(values) if by_sign else values / measure_size(array)
+        sums += np.bincount(positions.bits, values, count)
+        powers += np.bincount(positions.bits, values**2, count)
+    return sums / np.sqrt(np.maximum(powers, MIN_DIVISOR))
+
+
+def measure_size(array: np.ndarray) -> float:
+    """Measure the root mean square of the elements that are known."""
+    known = array[np.isfinite(array)]
+    power = float(np.square(known, dtype=np.float64).mean()) if known.size else 0.0
+    return max(power**0.5, MIN_DIVISOR)

@@ -1,0 +1,175 @@
+"""Mark files: what is needed beside the key to read a mark. They hold no secret in the clear."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import LadyError, MissingFileError
+from ..graph.files import open_atomically
+from .keys import Key
+from .payloads import MAX_PAYLOAD_BYTES
+from .schemes import SCHEMES, Layer
+
+MARK_FORMAT = "lady-onnx-mark/1"
+"""What the first field of a mark file says."""
+ID_BYTES = 16
+"""The length of a mark's identity."""
+COMMITMENT_BYTES = 16
+"""The length of the hash that an owner commits to."""
+MAX_LAYERS, MAX_AXES, MAX_ELEMENTS = 1 << 16, 16, 1 << 40
+"""A file with more layers, axes of one, or elements in one is no mark file."""
+
+
+@dataclass(frozen=True)
+class Commitment:
+    """What an owner commits to by a mark: who marked which model, and when.
+
+    Attributes:
+        owner: who.
+        time: when, as text.
+        nonce: random hexadecimal digits, so that nobody guesses the owner from the payload.
+    """
+
+    owner: str
+    time: str
+    nonce: str
+
+    def hash(self, model: str) -> bytes:
+        """Return the payload: the first 16 bytes of a SHA-256 over all that is committed to.
+
+        Args:
+            model: the hash of the unmarked model.
+        """
+        parts = (self.owner, self.time, self.nonce, model)
+        text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).digest()[:COMMITMENT_BYTES]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A mark, as its file says it.
+
+    Attributes:
+        scheme: the name of its scheme.
+        identity: 16 bytes that the key makes of the payload, so that no two marks of one model have
+            the same key.
+        model: the SHA-256 of the layers before they were marked, as hexadecimal digits.
+        payload_bytes: the length of the payload.
+        sealed: the payload, hidden by the key.
+        layers: the layers that carry it.
+        strength: how strongly it was written.
+        commitment: what the payload is the hash of, None for any other payload.
+    """
+
+    scheme: str
+    identity: bytes
+    model: str
+    payload_bytes: int
+    sealed: bytes
+    layers: tuple[Layer, ...]
+    strength: float
+    commitment: Commitment | None = None
+
+    def derive_key(self, key: Key) -> Key:
+        """Derive the key of this mark alone."""
+        return key.derive("mark", self.scheme, self.model, self.identity.hex())
+
+    def open_payload(self, key: Key) -> bytes:
+        """Show the payload that was written; under another key this is noise."""
+        return self.derive_key(key).derive("record").pad(self.sealed)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the mark file, whole or not at all."""
+        fields = {
+            "format": MARK_FORMAT,
+            "scheme": self.scheme,
+            "identity": self.identity.hex(),
+            "model": self.model,
+            "sealed": base64.b64encode(self.sealed).decode(),
+            "strength": self.strength,
+            "commitment": None if self.commitment is None else vars(self.commitment),
+            "layers": [
+                {"name": n.name, "shape": list(n.shape), "axis": n.axis} for n in self.layers
+            ],
+        }
+        with open_atomically(Path(path)) as file:
+            file.write((json.dumps(fields, indent=1) + "\n").encode())
+
+
+def read_mark(path: str | os.PathLike[str]) -> Mark:
+    """Read a mark file.
+
+    Raises:
+        MissingFileError: there is no such file.
+        LadyError: it is no mark file.
+    """
+    try:
+        fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        if fields["format"] != MARK_FORMAT:
+            raise ValueError(f"format {fields['format']!r}")
+        return _read_fields(fields)
+    except FileNotFoundError:
+        what = "no such file; `watermark embed --mark` wrote it"
+        raise MissingFileError(f"{path}: {what}") from None
+    except OSError as error:
+        raise LadyError(f"{path}: {error.strerror}; give a mark file") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        why = " ".join(str(error).split())
+        what = f"is not a mark file ({why}); give one that `watermark embed` wrote"
+        raise LadyError(f"{path}: {what}") from error
+
+
+def _read_fields(fields: Mapping[str, Any]) -> Mark:
+    """Read the fields of a mark file.
+
+    Raises:
+        ValueError, LookupError, TypeError: one is missing, or is not what it should be.
+    """
+    if fields["scheme"] not in SCHEMES:
+        raise ValueError(f"scheme {fields['scheme']!r}")
+    identity, model = bytes.fromhex(fields["identity"]), bytes.fromhex(fields["model"])
+    if len(identity) != ID_BYTES or len(model) != 32:
+        raise ValueError("the length of 'identity' or 'model'")
+    try:
+        sealed = base64.b64decode(fields["sealed"], validate=True)
+    except binascii.Error as error:
+        raise ValueError("'sealed' is no text of base64") from error
+    if not 1 <= len(sealed) <= MAX_PAYLOAD_BYTES:
+        raise ValueError("the length of 'sealed'")
+    strength = float(fields["strength"])
+    if not 0 < strength < float("inf"):
+        raise ValueError(f"strength {strength:g}")
+    entries = fields["layers"]
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LAYERS:
+        raise ValueError("'layers'")
+    layers = tuple(_read_layer(entry) for entry in entries)
+    if len({layer.name for layer in layers}) < len(layers):
+        raise ValueError("a layer that occurs twice")
+    commitment = None
+    if fields.get("commitment") is not None:
+        told = [fields["commitment"][name] for name in ("owner", "time", "nonce")]
+        if not all(isinstance(text, str) for text in told):
+            raise ValueError("'commitment'")
+        commitment = Commitment(*told)
+    scheme, length = fields["scheme"], len(sealed)
+    return Mark(scheme, identity, model.hex(), length, sealed, layers, strength, commitment)
+
+
+def _read_layer(entry: Mapping[str, Any]) -> Layer:
+    """Read a layer of a mark file; raises as `_read_fields` does."""
+    name, shape, axis = entry["name"], entry["shape"], entry["axis"]
+    if not isinstance(name, str) or not isinstance(shape, list) or type(axis) is not int:
+        raise ValueError("a layer without name, shape or axis")
+    is_shape = all(type(n) is int and n > 0 for n in shape) and 2 <= len(shape) <= MAX_AXES
+    layer = Layer(name, tuple(shape), axis)
+    if not is_shape or layer.size > MAX_ELEMENTS or not 0 <= axis < len(shape):
+        raise ValueError(f"layer '{name}' of shape {shape}, axis {axis}")
+    return layer

@@ -1,0 +1,117 @@
+"""The interface of the ways to write bits into weights, and the table of them.
+
+A scheme gets weights by name, the names of the layers that carry the mark, and a key for each. It
+writes bits into copies of them, and reads from weights how sure it is of every bit. It knows no
+payload, no file and no order of units: who calls it has brought the units back.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import check_choice
+from ..groups.permutations import Arrays
+from .keys import Key
+
+SCHEMES = ("spread", "uchida", "tartaglione", "watermas")
+"""The names of the schemes; the module of the same name has `SCHEME`. The first is the default."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A weight that may carry a mark.
+
+    Attributes:
+        name: its name.
+        shape: its shape.
+        axis: the axis along which the units lie that the layer makes.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    axis: int
+
+    @property
+    def size(self) -> int:
+        """The number of its elements."""
+        return int(np.prod(self.shape))
+
+    @property
+    def width(self) -> int:
+        """The number of elements of each of its units."""
+        return self.size // self.shape[self.axis]
+
+
+Keys = Callable[[str], Key]
+"""Returns the key of a layer, by its name."""
+
+
+class Scheme(Protocol):
+    """A way to write bits into weights.
+
+    Attributes:
+        source: The paper that it is from.
+        strength: Its usual strength. What a strength means is the scheme's own business; a larger
+            one changes the weights more.
+    """
+
+    source: str
+    strength: float
+
+    def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
+        """Choose the layers that carry so many bits; none where they do not fit."""
+
+    def count_bits(self, layers: Sequence[Layer]) -> int:
+        """Count the bits that layers may carry at the usual strength."""
+
+    def embed(
+        self,
+        weights: Arrays,
+        layers: Sequence[Layer],
+        keys: Keys,
+        bits: np.ndarray,
+        strength: float,
+    ) -> dict[str, np.ndarray]:
+        """Write bits into weights.
+
+        Args:
+            weights: by name, of floats.
+            layers: those that carry the mark.
+            keys: their keys.
+            bits: bool [bits].
+            strength: how strongly.
+
+        Returns:
+            The weights that changed, by name, in their own types.
+        """
+
+    def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
+        """Read bits from weights.
+
+        Args:
+            weights: by name, of floats; an element that is not known is NaN, and a weight may lack.
+            layers: those that carry the mark.
+            keys: their keys.
+            count: the number of bits.
+
+        Returns:
+            float64 [count]: positive for a one, and the larger the surer. In a model that does not
+            bear the mark, and under any other key, each has the mean 0 and the deviation 1. A bit
+            of which nothing is known is 0.
+        """
+
+
+def find_scheme(name: str) -> Scheme:
+    """Return a scheme by its name.
+
+    Raises:
+        LadyError: there is none of that name.
+    """
+    check_choice("scheme", name, SCHEMES)
+    scheme: Scheme = importlib.import_module(f".{name}", __package__).SCHEME
+    return scheme

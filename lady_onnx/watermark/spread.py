@@ -1,0 +1,182 @@
+"""Spread spectrum: every bit is spread over many weights of many layers.
+
+Each element of the chosen layers belongs to one bit and has a sign, both drawn from the key. A bit
+is read as the sum of its elements times their signs, each in units of its row's and column's size,
+so that all layers count alike. Few elements are much larger than their surroundings; they count as
+if they were `MAX_SIZE` times as large as these. Without a mark the sum, over the root of its sum of
+squares, has the mean 0 and the deviation 1. To write a bit its elements move, each by as little,
+until the sum has the bit's sign and the wanted size.
+
+Source: Cox et al. 1997, Secure spread spectrum watermarking for multimedia; the sum of the host is
+taken out as by Malvar and Florencio 2003, Improved spread spectrum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..groups.permutations import Arrays
+from ..numerics import MIN_DIVISOR, as_finite
+from .schemes import Keys, Layer
+
+MIN_LAYER_ELEMENTS = 256
+"""Weights of fewer elements carry nothing."""
+MIN_BIT_ELEMENTS = 256
+"""Each bit has at least so many elements."""
+MAX_BIT_ELEMENTS = 1 << 16
+"""More elements than this make no bit safer, and take longer."""
+MAX_SIZE = 3.0
+"""Elements count as at most so many times as large as their surroundings.
+
+A few huge ones would else drown all others, and what noise does to them.
+"""
+EMBEDDING_ROUNDS = 3
+"""Elements that move change the sizes of their surroundings by a little, and are moved again."""
+
+
+class SpreadScheme:
+    """Every bit is spread over many weights of many layers."""
+
+    source = "Cox et al. 1997; Malvar and Florencio 2003"
+    strength = 3.0
+    """The size of every bit's sum, in deviations of that of a weight without a mark."""
+
+    def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
+        """Choose all layers that are not small, if there are enough elements."""
+        chosen = [layer for layer in layers if layer.size >= MIN_LAYER_ELEMENTS]
+        return chosen if self.count_bits(chosen) >= bits else []
+
+    def count_bits(self, layers: Sequence[Layer]) -> int:
+        """Count the bits that have enough elements each."""
+        return sum(n.size for n in layers if n.size >= MIN_LAYER_ELEMENTS) // MIN_BIT_ELEMENTS
+
+    def embed(
+        self,
+        weights: Arrays,
+        layers: Sequence[Layer],
+        keys: Keys,
+        bits: np.ndarray,
+        strength: float,
+    ) -> dict[str, np.ndarray]:
+        """Move every bit's elements until their sum has the wanted sign and size."""
+        signs, share = np.where(bits, 1.0, -1.0), _choose_share(layers, len(bits))
+        changed = {n.name: np.array(as_finite(weights[n.name]), np.float32) for n in layers}
+        for _ in range(EMBEDDING_ROUNDS):
+            found = _sum_elements(changed, layers, keys, len(bits), share)
+            # one that has the sign and more than the size already stays as it is
+            missing = np.maximum(strength * np.sqrt(found.powers) - signs * found.sums, 0)
+            steps = signs * missing / np.maximum(found.movable, 1)
+            for layer in layers:
+                array = changed[layer.name]
+                drawn = _draw_elements(layer, keys, len(bits), share)
+                values, sizes = _take_values(array, drawn.places)
+                step = steps[drawn.bits] * drawn.signs * (np.abs(values) < MAX_SIZE) * sizes
+                array.reshape(-1)[drawn.places] += step.astype(np.float32)
+        return {n: a.astype(np.asarray(weights[n]).dtype) for n, a in changed.items()}
+
+    def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
+        """Sum every bit's elements."""
+        found = _sum_elements(weights, layers, keys, count, _choose_share(layers, count))
+        return found.sums / np.sqrt(np.maximum(found.powers, MIN_DIVISOR))
+
+
+SCHEME = SpreadScheme()
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The elements of a layer that are used.
+
+    Attributes:
+        places: int64 [elements], where they lie in the flat weight.
+        bits: int64 [elements], the bit of each.
+        signs: float32 [elements], the sign of each.
+    """
+
+    places: np.ndarray
+    bits: np.ndarray
+    signs: np.ndarray
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What the elements of every bit add up to, each float64 [bits].
+
+    Attributes:
+        sums: The sums of the elements times their signs.
+        powers: The sums of their squares.
+        movable: How many of them are not too large to count in full.
+    """
+
+    sums: np.ndarray
+    powers: np.ndarray
+    movable: np.ndarray
+
+
+def _choose_share(layers: Sequence[Layer], bits: int) -> float:
+    """Choose which share of the elements of every layer is used."""
+    return min(1.0, MAX_BIT_ELEMENTS * bits / max(sum(layer.size for layer in layers), 1))
+
+
+def _sum_elements(
+    weights: Arrays, layers: Sequence[Layer], keys: Keys, bits: int, share: float
+) -> _Sums:
+    """Sum every bit's elements; what is not known counts as nothing."""
+    total = np.zeros((3, bits))
+    for layer in layers:
+        if layer.name not in weights:
+            continue
+        drawn = _draw_elements(layer, keys, bits, share)
+        values, _ = _take_values(np.asarray(weights[layer.name]), drawn.places)
+        counted = np.clip(values, -MAX_SIZE, MAX_SIZE)
+        parts = counted * drawn.signs, counted**2, (np.abs(values) < MAX_SIZE) & (values != 0)
+        total += [np.bincount(drawn.bits, part, bits) for part in parts]
+    return _Sums(*total)
+
+
+def _take_values(array: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Take elements of a weight.
+
+    Returns:
+        The elements in units of the sizes of their surroundings, 0 where one is not known, and
+        these sizes, float64 [elements].
+    """
+    sizes = _measure_sizes(array).reshape(-1)[places]
+    taken = array.reshape(-1)[places].astype(np.float64)
+    values = np.divide(taken, sizes, out=np.zeros_like(taken), where=sizes > 0)
+    return np.nan_to_num(values, posinf=0.0, neginf=0.0), sizes
+
+
+def _draw_elements(layer: Layer, keys: Keys, bits: int, share: float) -> _Drawn:
+    """Draw the elements of a layer that are used, with the bit and the sign of each."""
+    key = keys(layer.name)
+    drawn = key.derive("bits").draw_integers(layer.size)
+    places = np.arange(layer.size)
+    if share < 1:
+        places = np.flatnonzero((drawn >> np.uint64(40)) < np.uint64(share * 2**24))
+    # the upper half of a product of 32 bits each is even over all bits
+    which = ((drawn[places] & np.uint64(0xFFFFFFFF)) * np.uint64(bits)) >> np.uint64(32)
+    signs = key.derive("signs").draw_signs(layer.size)[places]
+    return _Drawn(places, which.astype(np.int64), signs)
+
+
+def _measure_sizes(array: np.ndarray) -> np.ndarray:
+    """Measure the size of every element's surroundings, float64 of the array's shape.
+
+    It is the root mean square of its row along the first axis times that along the second, over
+    that of all: units that are larger than others do not drown them.
+    """
+    flat = array.reshape(array.shape[0], array.shape[1] if array.ndim > 1 else 1, -1)
+    power = np.square(flat, dtype=np.float64)
+    # an element that is not known is as large as the others
+    is_known = np.isfinite(power)
+    power = np.where(is_known, power, 0.0)
+    rows, columns, whole = (
+        power.sum(axes, keepdims=True) / np.maximum(is_known.sum(axes, keepdims=True), 1)
+        for axes in ((1, 2), (0, 2), (0, 1, 2))
+    )
+    sizes = np.sqrt(rows * columns / np.maximum(whole, MIN_DIVISOR))
+    return np.broadcast_to(sizes, flat.shape).reshape(array.shape)

@@ -1,0 +1,66 @@
+"""Tartaglione's scheme: keyed elements of several layers hold fixed values.
+
+An element is `strength` times the root mean square of its layer, or minus that: its bit and a keyed
+sign say which. They stay so while the network is trained (`training`), and replicas of the network,
+in which they are altered, are trained to be bad: an attack on them costs the task.
+
+Source: Tartaglione et al. 2020, Delving in the loss landscape to embed robust watermarks into
+neural networks (ICPR).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..groups.permutations import Arrays
+from ..numerics import as_finite
+from .positions import (
+    choose_large_layers,
+    count_replicated_bits,
+    draw_positions,
+    measure_size,
+    sum_replicas,
+)
+from .schemes import Keys, Layer
+
+
+class TartaglioneScheme:
+    """Keyed elements of several layers hold fixed values."""
+
+    source = "Tartaglione et al. 2020"
+    strength = 1.0
+    """The size of the fixed values, in units of the root mean square of their layer."""
+
+    def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
+        """Choose all layers that are not small, if they hold enough bits."""
+        return choose_large_layers(layers, bits)
+
+    def count_bits(self, layers: Sequence[Layer]) -> int:
+        """Count the bits that layers hold."""
+        return count_replicated_bits(layers)
+
+    def embed(
+        self,
+        weights: Arrays,
+        layers: Sequence[Layer],
+        keys: Keys,
+        bits: np.ndarray,
+        strength: float,
+    ) -> dict[str, np.ndarray]:
+        """Give the keyed elements their values."""
+        changed = {}
+        for name, positions in draw_positions(layers, keys, len(bits)).items():
+            array = np.array(weights[name])
+            held = strength * measure_size(as_finite(array)) * positions.sign_bits(bits)
+            array.reshape(-1)[positions.places] = held.astype(array.dtype)
+            changed[name] = array
+        return changed
+
+    def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
+        """Sum the replicas of every bit."""
+        return sum_replicas(weights, layers, keys, count, by_sign=False)
+
+
+SCHEME = TartaglioneScheme()

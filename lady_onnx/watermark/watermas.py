@@ -1,0 +1,68 @@
+"""A reconstruction of WaterMAS: the signs of keyed elements of several layers are the bits.
+
+A keyed sign says of each which sign is a one. The elements keep their sizes. While the network is
+trained (`training`) they stay as they are, and the loss around them is made sharp: a step up along
+them alone, and from there a step down along all others. So even small changes of them cost much.
+
+Source: De Sousa Trias et al. 2024, WaterMAS: Sharpness-aware maximization for neural network
+watermarking (ICPR). This follows its abstract alone, and may differ from the authors' scheme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..groups.permutations import Arrays
+from ..numerics import as_finite
+from .positions import (
+    choose_large_layers,
+    count_replicated_bits,
+    draw_positions,
+    measure_size,
+    sum_replicas,
+)
+from .schemes import Keys, Layer
+
+
+class WatermasScheme:
+    """The signs of keyed elements of several layers are the bits."""
+
+    source = "De Sousa Trias et al. 2024, reconstructed from the abstract"
+    strength = 0.5
+    """The least size of a keyed element, in units of the root mean square of its layer."""
+
+    def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
+        """Choose all layers that are not small, if they hold enough bits."""
+        return choose_large_layers(layers, bits)
+
+    def count_bits(self, layers: Sequence[Layer]) -> int:
+        """Count the bits that layers hold."""
+        return count_replicated_bits(layers)
+
+    def embed(
+        self,
+        weights: Arrays,
+        layers: Sequence[Layer],
+        keys: Keys,
+        bits: np.ndarray,
+        strength: float,
+    ) -> dict[str, np.ndarray]:
+        """Give the keyed elements their signs; faint ones grow to the least size."""
+        changed = {}
+        for name, positions in draw_positions(layers, keys, len(bits)).items():
+            array = np.array(weights[name])
+            flat = array.reshape(-1)
+            least = strength * measure_size(as_finite(array))
+            sizes = np.maximum(np.abs(as_finite(flat[positions.places])), least)
+            flat[positions.places] = (sizes * positions.sign_bits(bits)).astype(array.dtype)
+            changed[name] = array
+        return changed
+
+    def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
+        """Count the signs of every bit's replicas."""
+        return sum_replicas(weights, layers, keys, count, by_sign=True)
+
+
+SCHEME = WatermasScheme()

@@ -1,0 +1,331 @@
+"""Marks in models: written, read after all that may happen to a model, and never invented."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+import lady_onnx as lady
+from lady_onnx.errors import LadyError, MissingFileError
+from lady_onnx.watermark.embedding import (
+    Commitment,
+    Marked,
+    count_capacity,
+    embed_gently,
+    embed_mark,
+)
+from lady_onnx.watermark.extraction import extract_mark
+from lady_onnx.watermark.keys import Key
+from lady_onnx.watermark.payloads import count_coded_bits
+from lady_onnx.watermark.records import read_mark
+from lady_onnx.watermark.schemes import SCHEMES
+
+from ..helpers import disguises
+from ..helpers.law import examples
+from ..helpers.networks import perceptron, weights, with_weights
+
+KEY, OTHER = Key(bytes(32)), Key(bytes(31) + b"a")
+PAYLOAD = b"ACME Inc"
+WIDTHS = (40, 160, 400, 120)
+
+
+@pytest.fixture(scope="module")
+def model() -> onnx.ModelProto:
+    return perceptron(WIDTHS, seed=3, out=10)
+
+
+@pytest.fixture(scope="module", params=SCHEMES)
+def marked(request: pytest.FixtureRequest, model: onnx.ModelProto) -> Marked:
+    return embed_mark(model, KEY, PAYLOAD, scheme=request.param)
+
+
+def test_a_mark_is_read_where_it_lies(marked: Marked) -> None:
+    found = extract_mark(marked.graph, KEY, marked.mark)
+    assert found.payload == PAYLOAD
+    assert found.as_it_stands.wrong == 0
+    assert found.as_it_stands.bits == marked.bits == count_coded_bits(len(PAYLOAD))
+    assert found.p_value < 1e-20
+    assert "ACME Inc" in found.headline()
+
+
+def test_a_shuffle_hides_it_and_a_reference_brings_it_back(marked: Marked) -> None:
+    shuffled = lady.permute(marked.graph, 1).graph
+    found = extract_mark(shuffled, KEY, marked.mark)
+    assert found.payload is None
+    assert found.p_value > 1e-6
+    found = extract_mark(shuffled, KEY, marked.mark, reference=marked.graph)
+    assert (found.payload, found.verdict) == (PAYLOAD, "permuted")
+    assert found.put_back is not None
+    assert found.put_back.wrong == 0
+    assert found.as_it_stands.payload is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "strength"), [("noise", 0.1), ("prune", 0.5), ("quantize", 8), ("rescale", 0.5)]
+)
+def test_alterations_besides_a_shuffle_cost_what_they_cost_alone(
+    marked: Marked, kind: str, strength: float
+) -> None:
+    alone = lady.attack(marked.graph, kind, strength, seed=2).graph
+    shuffled = lady.permute(alone, 3).graph
+    found = extract_mark(shuffled, KEY, marked.mark, reference=marked.graph)
+    assert found.payload == PAYLOAD
+    assert found.put_back is not None
+    if kind != "rescale":
+        there = extract_mark(alone, KEY, marked.mark)
+        assert found.put_back.wrong == there.as_it_stands.wrong
+
+
+def test_half_precision_leaves_it(marked: Marked) -> None:
+    model = onnx.ModelProto()
+    model.CopyFrom(marked.model)
+    short = {n: a.astype(np.float16).astype(np.float32) for n, a in weights(model).items()}
+    suspect = lady.permute(with_weights(model, short), 1).graph
+    assert extract_mark(suspect, KEY, marked.mark, reference=marked.graph).payload == PAYLOAD
+
+
+def test_nobody_else_reads_it(marked: Marked, model: onnx.ModelProto) -> None:
+    """Neither another key, nor the unmarked model, nor a model of others of the same shape."""
+    other = perceptron(WIDTHS, seed=4, out=10)
+    for suspect, key in ((marked.graph, OTHER), (model, KEY), (other, KEY)):
+        found = extract_mark(suspect, key, marked.mark, reference=marked.graph)
+        assert found.payload is None
+        assert found.p_value > 1e-6
+        assert found.headline().startswith("no mark")
+
+
+def test_a_model_of_others_is_not_put_back(marked: Marked) -> None:
+    """Its units would be chosen for being like the marked ones, and so bear the mark."""
+    found = extract_mark(
+        perceptron(WIDTHS, seed=4, out=10), KEY, marked.mark, reference=marked.graph
+    )
+    assert found.put_back is None
+    assert found.refusal is not None
+    found = extract_mark(perceptron((3, 4), seed=4), KEY, marked.mark, reference=marked.graph)
+    assert (found.put_back, found.payload) == (None, None)
+    assert "another architecture" in (found.refusal or "")
+
+
+def test_half_of_a_model_of_others_does_not_bear_the_mark(marked: Marked) -> None:
+    """Layers that were replaced are not read, however like the marked ones their units are."""
+    model = onnx.ModelProto()
+    model.CopyFrom(marked.model)
+    rng = np.random.default_rng(5)
+    unmarked = weights(perceptron(WIDTHS, seed=3, out=10))
+    replaced = {
+        n: rng.permutation(a.ravel()).reshape(a.shape) if k % 2 else a
+        for k, (n, a) in enumerate(unmarked.items())
+    }
+    suspect = lady.permute(with_weights(model, replaced), 1).graph
+    found = extract_mark(suspect, KEY, marked.mark, reference=marked.graph)
+    assert found.payload is None
+    assert found.p_value > 1e-5
+
+
+def test_two_payloads_of_one_model_have_keys_of_their_own(model: onnx.ModelProto) -> None:
+    """So the one says nothing of the other."""
+    first, second = (embed_mark(model, KEY, p).mark for p in (b"first", b"other"))
+    assert first.identity != second.identity
+    assert first.derive_key(KEY) != second.derive_key(KEY)
+    hidden = bytes(a ^ b for a, b in zip(first.sealed, second.sealed, strict=True))
+    assert hidden != bytes(a ^ b for a, b in zip(b"first", b"other", strict=True))
+    again = embed_mark(model, KEY, b"first")
+    assert again.mark == first
+
+
+def test_the_key_hangs_on_the_unmarked_weights(marked: Marked, model: onnx.ModelProto) -> None:
+    """Whoever claims a marked model as the unmarked one gets another key, and reads nothing."""
+    claimed = embed_mark(marked.graph, KEY, PAYLOAD, scheme=marked.mark.scheme).mark
+    assert claimed.model != marked.mark.model
+    assert extract_mark(marked.graph, KEY, claimed).payload is None
+
+
+def test_a_second_mark_leaves_the_first(model: onnx.ModelProto) -> None:
+    first = embed_mark(model, KEY, PAYLOAD)
+    second = embed_mark(first.graph, OTHER, b"thief")
+    assert extract_mark(second.graph, KEY, first.mark).payload == PAYLOAD
+    assert extract_mark(second.graph, OTHER, second.mark).payload == b"thief"
+
+
+def test_a_commitment_opens(model: onnx.ModelProto, tmp_path: Path) -> None:
+    said = Commitment("ACME", "2026-11-30T12:00:00+00:00", "00ff")
+    marked = embed_mark(model, KEY, said)
+    marked.mark.save(tmp_path / "m.json")
+    mark = read_mark(tmp_path / "m.json")
+    assert mark == marked.mark
+    found = extract_mark(marked.graph, KEY, mark)
+    assert found.is_committed
+    assert found.payload == said.hash(mark.model)
+    assert "the payload is the hash of the commitment: ACME" in found.details()[0]
+    forged = replace(mark, commitment=replace(said, owner="Thief"))
+    found = extract_mark(marked.graph, KEY, forged)
+    assert found.is_committed is False
+    assert "is NOT the hash" in found.details()[0]
+
+
+def test_a_mark_file_holds_no_secret(marked: Marked, tmp_path: Path) -> None:
+    marked.mark.save(tmp_path / "m.json")
+    text = (tmp_path / "m.json").read_text()
+    assert read_mark(tmp_path / "m.json") == marked.mark
+    for secret in (KEY.secret, marked.mark.derive_key(KEY).secret, PAYLOAD):
+        assert secret.hex() not in text
+        assert secret.decode("latin1") not in text
+    assert marked.mark.open_payload(KEY) == PAYLOAD
+    assert marked.mark.open_payload(OTHER) != PAYLOAD
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("format", "lady-onnx-permutation/1"),
+        ("scheme", "other"),
+        ("identity", "00"),
+        ("model", "zz"),
+        ("sealed", "?"),
+        ("sealed", ""),
+        ("strength", -1),
+        ("strength", "nan"),
+        ("layers", []),
+        ("layers", {"name": "w0"}),
+        ("layers", [{"name": "w0", "shape": [2], "axis": 0}]),
+        ("layers", [{"name": "w0", "shape": [2, 3], "axis": 2}]),
+        ("layers", [{"name": "w0", "shape": [2, 10**15], "axis": 0}]),
+        ("layers", [{"name": 7, "shape": [2, 3], "axis": 0}]),
+        ("layers", [{"name": "w0", "shape": [2, 3], "axis": 0}] * 2),
+        ("commitment", {"owner": "ACME"}),
+        ("commitment", {"owner": 1, "time": 2, "nonce": 3}),
+    ],
+)
+def test_a_wrong_mark_file_is_told(
+    field: str, value: object, model: onnx.ModelProto, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.json"
+    embed_mark(model, KEY, PAYLOAD).mark.save(path)
+    path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
+    with pytest.raises(LadyError, match="is not a mark file") as told:
+        read_mark(path)
+    assert "\n" not in str(told.value)
+
+
+def test_a_missing_mark_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="no such file"):
+        read_mark(tmp_path / "m.json")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_model_without_room_is_refused(scheme: str) -> None:
+    small = perceptron((3, 4), seed=0)
+    bits, length = count_capacity(small, scheme)
+    assert length == 0
+    with pytest.raises(LadyError, match=f"has room for {bits} bits by scheme '{scheme}'"):
+        embed_mark(small, KEY, PAYLOAD, scheme=scheme)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_the_longest_payload_fits(scheme: str, model: onnx.ModelProto) -> None:
+    bits, length = count_capacity(model, scheme)
+    assert count_coded_bits(length) <= bits
+    marked = embed_mark(model, KEY, bytes(length), scheme=scheme)
+    assert extract_mark(marked.graph, KEY, marked.mark).payload == bytes(length)
+
+
+@pytest.mark.parametrize("strength", [0.0, -1.0, float("inf"), float("nan")])
+def test_a_strength_is_a_number_above_zero(strength: float, model: onnx.ModelProto) -> None:
+    with pytest.raises(LadyError, match="strength is a number above zero"):
+        embed_mark(model, KEY, PAYLOAD, strength=strength)
+
+
+def test_a_mark_is_as_strong_as_the_outputs_allow(model: onnx.ModelProto) -> None:
+    free = embed_gently(model, KEY, PAYLOAD)
+    assert free.impact is not None
+    assert free.mark.strength == embed_mark(model, KEY, PAYLOAD).mark.strength
+    held = embed_gently(model, KEY, PAYLOAD, max_change=0.9 * free.impact.change)
+    assert held.impact is not None
+    assert held.impact.change <= 0.9 * free.impact.change
+    assert held.mark.strength < free.mark.strength
+    assert extract_mark(held.graph, KEY, held.mark).payload == PAYLOAD
+    with pytest.raises(LadyError, match="even the weakest mark changes the outputs by"):
+        embed_gently(model, KEY, PAYLOAD, max_change=1e-6)
+
+
+def test_a_mark_costs_no_more_of_the_metric_than_allowed(model: onnx.ModelProto) -> None:
+    session = lady.verify(model, model)
+    assert session.equal
+    rng = np.random.default_rng(0)
+    data = {"x": rng.standard_normal((2, WIDTHS[0])).astype(np.float32)}
+    data["labels"] = np.zeros((2, 10), np.float32)
+    found = embed_gently(model, KEY, PAYLOAD, data=data, metric="mse", max_loss=1e9)
+    assert found.impact is not None
+    assert found.impact.metrics is not None
+    assert any(line.startswith("mse: ") for line in found.details())
+    assert found.impact.loss == max(0.0, found.impact.metrics[1] - found.impact.metrics[0])
+    for bad, why in (({"labels": data["labels"]}, "no array 'x'"), ({"x": data["x"]}, "labels")):
+        with pytest.raises(LadyError, match=why):
+            embed_gently(model, KEY, PAYLOAD, data=bad, metric="mse")
+
+
+@examples(15)
+@given(st.integers(0, 2**32))
+def test_marks_are_read_through_rewrites(seed: int) -> None:
+    """Whatever honest tools make of a marked model, and whatever the order of its units."""
+    rng = np.random.default_rng(seed)
+    marked = embed_mark(perceptron(WIDTHS, seed=3, out=10), KEY, PAYLOAD)
+    rewritten, _ = disguises.disguise(marked.model, rng)
+    found = extract_mark(rewritten, KEY, marked.mark, reference=marked.graph)
+    assert found.payload == PAYLOAD
+    assert found.put_back is not None
+    assert found.put_back.wrong == 0
+
+
+def test_a_mark_is_read_through_a_folded_norm() -> None:
+    """The weights of a convolution are multiplied by its norm's factors, and divided by them."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "w0": rng.standard_normal((32, 3, 3, 3)) / 5,
+        "w1": rng.standard_normal((64, 32, 3, 3)) / 17,
+        "w2": rng.standard_normal((64, 64, 3, 3)) / 24,
+        "head": rng.standard_normal((64, 10)) / 8,
+    }
+    nodes, current = [], "x"
+    for k, size in ((0, 32), (1, 64), (2, 64)):
+        norm = {
+            f"g{k}": 1 + rng.random(size),
+            f"b{k}": rng.standard_normal(size),
+            f"m{k}": rng.standard_normal(size) / 9,
+            f"v{k}": 0.5 + rng.random(size),
+        }
+        arrays |= norm
+        nodes += [
+            helper.make_node("Conv", [current, f"w{k}"], [f"c{k}"], pads=[1] * 4),
+            helper.make_node("BatchNormalization", [f"c{k}", *norm], [f"n{k}"]),
+            helper.make_node("Relu", [f"n{k}"], [f"r{k}"]),
+        ]
+        current = f"r{k}"
+    nodes += [
+        helper.make_node("GlobalAveragePool", [current], ["p"]),
+        helper.make_node("Flatten", ["p"], ["f"]),
+        helper.make_node("MatMul", ["f", "head"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "norms",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 10])],
+        [numpy_helper.from_array(a.astype(np.float32), n) for n, a in arrays.items()],
+    )
+    whole = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    marked = embed_mark(whole, KEY, PAYLOAD)
+    folded = disguises.optimise(lady.permute(marked.graph, 1).model, np.random.default_rng(0))
+    assert "BatchNormalization" not in {n.op_type for n in folded.graph.node}
+    found = extract_mark(folded, KEY, marked.mark, reference=marked.graph)
+    assert found.payload == PAYLOAD
+    assert found.put_back is not None
+    assert (found.put_back.wrong, found.put_back.layers) == (0, len(marked.mark.layers))
