@@ -1,11 +1,11 @@
-"""Value numbering: which tensors were computed in the same way, and marks that follow from it.
+"""Value numbering: which tensors were computed in the same way, and touches that follow from it.
 
 Operators without weights say nothing about the order of units that each of them maps alike. Yet
 units that one of them maps may not change places with units that it does not map. So every tensor
 has a *value number*, which is the same for tensors whose units were computed and moved in the same
-way, each unit from its own. Every operator that computes puts a *mark* on the labels that it meets,
-made of what it does and of its operands' numbers. A mark tells units apart only where these labels
-are not all that were born together, and is kept only there.
+way, each unit from its own. Every operator that computes *touches* the labels that it meets: it
+notes a number that is made of what it does and of its operands' numbers. A touch tells units apart
+only where these labels are not all that were born together, and is kept only there.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ from .state import COPY_OPERATOR
 from .steps import move_role, move_shape
 
 NAMED_CONSTANT, OF_EACH_UNIT, OF_ONE_NODE, BESIDE = "number", "each", "node", "beside"
-"""What a number or mark is made of: a constant, an operator that maps every unit from itself alone,
-a node whose result is like no other's, and tensors that are concatenated."""
+"""What a number or touch is made of: a constant, an operator that maps every unit from itself
+alone, a node whose result is like no other's, and tensors that are concatenated."""
 
 
-class MarkRecorder:
-    """Records marks on labels, unless all labels that were born together get the same mark."""
+class TouchRecorder:
+    """Records touches on labels, unless all labels that were born together get the same touch."""
 
     def __init__(self, facts: Facts):
-        """Take the facts that the marks are kept in."""
+        """Take the facts that the touches are kept in."""
         self._facts = facts
         # by the identity of an array, the array, which keeps it alive, and the answer
         self._is_whole_by_id: dict[int, tuple[np.ndarray, bool]] = {}
 
-    def mark_labels(self, roles: Sequence[Role], *said: object) -> None:
-        """Mark the labels of roles with what is said of them."""
+    def touch_labels(self, roles: Sequence[Role], *said: object) -> None:
+        """Touch the labels of roles with what is said of them."""
         some = [role for role in roles if not self._is_whole(role)]
         if some:
             what = digest(*said)
-            self._facts.marked += [(what, role) for role in some]
+            self._facts.touched += [(what, role) for role in some]
 
     def _is_whole(self, role: Role) -> bool:
         """Tell whether a role holds all labels that were born together, each equally often."""
@@ -100,13 +100,13 @@ class ValueNumbering:
         """Start without numbers.
 
         Args:
-            labelling: the labels of weights, and the facts that marks are kept in.
+            labelling: the labels of weights, and the facts that touches are kept in.
             constant: gives the bytes of a constant of one element, None for any other tensor.
         """
         self.numbers: dict[str, int] = {}
         self._labelling = labelling
         self._constant = constant
-        self._marks = MarkRecorder(labelling.facts)
+        self._touches = TouchRecorder(labelling.facts)
 
     def find_number(self, name: str) -> int:
         """Return the number of a tensor; one that nothing is known of has its own."""
@@ -122,7 +122,7 @@ class ValueNumbering:
         operands: Sequence[Tensor | None],
         results: Sequence[Tensor | None],
     ) -> None:
-        """Number the results of a node, and mark the labels that it meets.
+        """Number the results of a node, and touch the labels that it meets.
 
         Args:
             node: the node, once its rule has been applied.
@@ -142,7 +142,7 @@ class ValueNumbering:
                 self._number_computation(node, operands)
             case _:
                 # units meet each other, or a weight: the result is like no other node's
-                self._mark_operands((OF_ONE_NODE, node.output[0]), operands)
+                self._touch_operands((OF_ONE_NODE, node.output[0]), operands)
 
     def _number_computation(self, node: NodeProto, operands: Sequence[Tensor | None]) -> None:
         """Number the results of a node that computes every unit from itself alone."""
@@ -150,7 +150,7 @@ class ValueNumbering:
         attributes = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
         numbers = [self.find_number(n) if n else 0 for n in node.input]
         what = digest(node.op_type, node.domain, *attributes, *numbers)
-        self._mark_operands((OF_EACH_UNIT, what), operands)
+        self._touch_operands((OF_EACH_UNIT, what), operands)
         for k, name in enumerate(node.output):
             self.numbers[name] = digest(what, k) if k else what
 
@@ -187,10 +187,10 @@ class ValueNumbering:
                 return False
         return True
 
-    def _mark_operands(self, said: tuple, operands: Sequence[Tensor | None]) -> None:
-        """Mark the labels of every operand with what is said, and with the operand's position."""
+    def _touch_operands(self, said: tuple, operands: Sequence[Tensor | None]) -> None:
+        """Touch the labels of every operand with what is said, and with the operand's position."""
         for k, operand in enumerate(operands):
-            self._marks.mark_labels(self._list_roles(operand), *said, k)
+            self._touches.touch_labels(self._list_roles(operand), *said, k)
 
     def _list_roles(self, tensor: Tensor | None) -> list[Role]:
         """List the roles of a tensor that hold labels."""
@@ -246,7 +246,7 @@ class ValueNumbering:
             if alone:
                 number = digest(number, name, *_spell_steps(steps))
                 # of a role of labels and padding, the padding may be left
-                self._marks.mark_labels([e for e in alone if not is_address(e)], number)
+                self._touches.touch_labels([e for e in alone if not is_address(e)], number)
         if all(isinstance(s, rules.Take) for s in steps):
             return _number_taking(number, roles, steps)
         said = (
@@ -282,7 +282,7 @@ class ValueNumbering:
         )
         what = digest(BESIDE, *numbers) if apart else digest(OF_ONE_NODE, name)
         for k, (number, (_, roles)) in enumerate(zip(numbers, parts, strict=True)):
-            self._marks.mark_labels(roles, *((what, k) if apart else (BESIDE, number, name)))
+            self._touches.touch_labels(roles, *((what, k) if apart else (BESIDE, number, name)))
         return what
 
     def _spell_rearrangement(self, tensor: Tensor, step: rules.Step, result: Tensor) -> tuple:

@@ -146,7 +146,7 @@ class _Examiner:
                 return None
         if not slots:
             return slots
-        # what is proven by marks alone needs no walk through the facts
+        # what is proven by hashes alone needs no walk through the facts
         is_proven = is_even and len(layers) == 1 and self._is_told_apart(tables[0], layers[0])
         if not is_proven and not _is_symmetric(self._incidence, layers, slots):
             return None
@@ -207,8 +207,8 @@ class _Examiner:
         """
         if table.shape[1] != 1:
             return False
-        marks = self._incidence.label_marks.take(labels)
-        return bool((marks == marks[0]).all() and np.unique(marks[0]).size == labels.shape[1])
+        hashes = self._incidence.label_hashes.take(labels)
+        return bool((hashes == hashes[0]).all() and np.unique(hashes[0]).size == labels.shape[1])
 
 
 def locate_units(

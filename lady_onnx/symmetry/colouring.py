@@ -1,6 +1,6 @@
 """Colour refinement: classes that may be interchangeable have one colour.
 
-A class starts with a colour made of the births of its labels, the operations that mark them, and
+A class starts with a colour made of the births of its labels, the operations that touch them, and
 the roles in which they occur. Each round mixes in the colours of parents and children, until no
 round tells more classes apart. Colours are 64-bit hashes: two that are equal by chance make a
 candidate too large, and it is then refused (`acceptance`), never accepted wrongly.
@@ -30,8 +30,9 @@ class Colouring:
 
     Attributes:
         births: int64 [labels], the number of each label's birth.
-        kinds: uint64 [labels], a hash of the birth and of the operations that mark the label. It is
-            taken for the marks themselves: two that are equal by chance count as alike for good.
+        kinds: uint64 [labels], a hash of the birth and of the operations that touch the label. It
+            is taken for the touches themselves: two that are equal by chance count as alike for
+            good.
         colours: uint64 [classes], equal for classes that may be interchangeable.
         keys: uint64 [classes], a hash of the colour and of the very parents: equal for classes
             that may form one group.
@@ -53,9 +54,9 @@ def colour_classes(classed: ClassedFacts, causes: np.ndarray) -> Colouring:
     facts, relations = classed.facts, classed.congruence.relations
     births = np.searchsorted(facts.births, np.arange(facts.label_count), side="right")
     kinds = births.astype(np.uint64)
-    for what, marked in facts.marked:
-        # an index that is added to counts a label once, and no label stands twice in a mark here
-        kinds[to_dense(marked)] += mix_bits(what)
+    for what, touched in facts.touched:
+        # an index that is added to counts a label once, and no label stands twice in a touch here
+        kinds[to_dense(touched)] += mix_bits(what)
     colours = _start_colours(classed, kinds)
     fixed = causes >= 0
     colours[fixed] = mix_bits(np.flatnonzero(fixed) + PIN_SALT)

@@ -16,8 +16,8 @@ from ..numerics import mix_bits
 from .classes import ClassedFacts
 from .colouring import Colouring
 
-MARK_ROUNDS = 3
-"""How many statements away a mark of a label looks.
+HASH_ROUNDS = 3
+"""How many statements away a hash of a label looks.
 
 Labels that look alike from there may cost a group, and never make a wrong one.
 """
@@ -100,7 +100,7 @@ class Incidence:
         classed: the classes of the labels.
         colouring: the colours of classes and labels.
         statements: the facts.
-        label_marks: uint64 [labels], a hash of what is said of each label.
+        label_hashes: uint64 [labels], a hash of what is said of each label.
         labels: int64 [labels], sorted by class; labels of one class by what is said of them, so
             that labels which correspond stand at the same place in every class.
         label_starts: int64 [classes + 1], where the labels of each class begin.
@@ -114,7 +114,7 @@ class Incidence:
     classed: ClassedFacts
     colouring: Colouring
     statements: FactTable
-    label_marks: np.ndarray
+    label_hashes: np.ndarray
     labels: np.ndarray
     label_starts: np.ndarray
     first_labels: np.ndarray
@@ -159,7 +159,7 @@ def index_incidence(classed: ClassedFacts, colouring: Colouring) -> Incidence:
         classed=classed,
         colouring=colouring,
         statements=table,
-        label_marks=_mark_labels_exactly(table, colouring.kinds),
+        label_hashes=_hash_labels_exactly(table, colouring.kinds),
         labels=labels,
         label_starts=starts,
         first_labels=_find_first_labels(labels, starts),
@@ -181,13 +181,13 @@ def _tabulate_facts(classed: ClassedFacts) -> FactTable:
     return FactTable(first, second, statement, len(facts.equal), len(pairs), order, both[order])
 
 
-def _mark_labels(
+def _hash_labels(
     table: FactTable, kinds: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
     """Hash what is said of every label: by which statement, on which side, and of what.
 
     The hashes of the columns are taken for addresses, children and parents. Of an equal label its
-    own mark is taken.
+    own hash is taken.
 
     Args:
         table: the facts.
@@ -198,11 +198,11 @@ def _mark_labels(
     Returns:
         uint64 [labels].
     """
-    marks = mix_bits(kinds)
+    hashed = mix_bits(kinds)
     is_equality = table.statement < table.equal_count
     tied = is_equality & (table.first >= 0) & (table.second >= 0)
-    for _ in range(MARK_ROUNDS):
-        new = mix_bits(marks)
+    for _ in range(HASH_ROUNDS):
+        new = mix_bits(hashed)
         for one, other, what, side in (
             (table.first, table.second, second, 0),
             (table.second, table.first, first, 1),
@@ -210,18 +210,18 @@ def _mark_labels(
             # an address is negative; `tied` takes nothing of it
             label = np.maximum(other, 0)
             said = mix_bits(
-                mix_bits(table.statement * 2 + side) ^ np.where(tied, marks[label], what)
+                mix_bits(table.statement * 2 + side) ^ np.where(tied, hashed[label], what)
             )
             # a sum: in which order a label stands in statements is no matter
             np.add.at(new, one[one >= 0], said[one >= 0])
-        marks = new
-    return marks
+        hashed = new
+    return hashed
 
 
-def _mark_labels_exactly(table: FactTable, kinds: np.ndarray) -> np.ndarray:
-    """Mark labels by which parents and children they have, and not by what these look like."""
+def _hash_labels_exactly(table: FactTable, kinds: np.ndarray) -> np.ndarray:
+    """Hash labels by which parents and children they have, and not by what these look like."""
     hashes = (mix_bits(x + ADDRESS_SALT) for x in (table.first, table.second))
-    return _mark_labels(table, kinds, *hashes)
+    return _hash_labels(table, kinds, *hashes)
 
 
 def _sort_labels(table: FactTable, classed: ClassedFacts, colouring: Colouring) -> np.ndarray:
@@ -237,8 +237,8 @@ def _sort_labels(table: FactTable, classed: ClassedFacts, colouring: Colouring) 
             mix_bits(colouring.colours[congruence.class_of_point[congruence.number_points(x)]])
             for x in (table.first, table.second)
         )
-        marks = _mark_labels(table, colouring.kinds, *hashes)
-        keys = (marks, colouring.kinds, colouring.births, class_of)
+        hashed = _hash_labels(table, colouring.kinds, *hashes)
+        keys = (hashed, colouring.kinds, colouring.births, class_of)
         order[several[order]] = crowded[np.lexsort([x[crowded] for x in keys])]
     return order
 

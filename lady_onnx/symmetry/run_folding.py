@@ -209,8 +209,8 @@ def fold_runs(analysis: Analysis, min_run: int = MIN_RUN_LABELS) -> Fold:
     parents = [cuts.cut_pairs(c, p) for c, p in facts.parents]
     for labels in itertools.chain((p for p, _, _ in facts.pins), facts.read):
         cuts.cut_set(labels)
-    marked = facts.split_marks()
-    for _, labels in marked:
+    touched = facts.split_touches()
+    for _, labels in touched:
         cuts.cut_set(labels)
     lines = {w: cuts.cut_weight(roles) for w, roles in analysis.weights.items()}
     cuts.spread()
@@ -223,7 +223,7 @@ def fold_runs(analysis: Analysis, min_run: int = MIN_RUN_LABELS) -> Fold:
         parents=[kept.number_pairs(p) for p in parents],
         pins=[(kept.number_set(p), reason, node) for p, reason, node in facts.pins],
         read=[kept.number_set(r) for r in facts.read],
-        marked=[(what, kept.number_set(labels)) for what, labels in marked],
+        touched=[(what, kept.number_set(labels)) for what, labels in touched],
     )
     folded_analysis = replace(analysis, facts=folded, weights=weights)
     return Fold(folded_analysis, kept.length, kept.is_second, places)

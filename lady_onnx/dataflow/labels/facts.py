@@ -2,7 +2,7 @@
 
 Every statement of an operator is one of five kinds: labels are born, two labels are equal, one
 label has another as its parent, a label is pinned, or some of the labels that were born together
-are marked. The module records these statements; it draws no conclusions from them. The groups that
+are touched. The module records these statements; it draws no conclusions from them. The groups that
 they amount to are found by `lady_onnx.symmetry`.
 """
 
@@ -43,7 +43,7 @@ class Facts:
         pins: pinned labels, the reason, and the node that gave it.
         read: labels of axes that an operator contracts or pins. All other labels are computed in
             vain: no output depends on them.
-        marked: an operation, as a number, and the labels that it is done to. An entry is kept
+        touched: an operation, as a number, and the labels that it is done to. An entry is kept
             where other labels were born together with these.
         node: the node that speaks.
         reason: why the addresses that this node meets keep their order.
@@ -57,7 +57,7 @@ class Facts:
     parent_nodes: list[str] = field(default_factory=list)
     pins: list[tuple[Role, str, str]] = field(default_factory=list)
     read: list[Role] = field(default_factory=list)
-    marked: list[tuple[int, Role]] = field(default_factory=list)
+    touched: list[tuple[int, Role]] = field(default_factory=list)
     node: str = ""
     reason: str = POSITION
     _classes: tuple[tuple[int, int], np.ndarray] | None = field(default=None, repr=False)
@@ -171,22 +171,22 @@ class Facts:
         return True
 
     def expand_runs(self) -> Facts:
-        """Return the same facts with arrays in place of runs, and marks split by occurrence."""
+        """Return the same facts with arrays in place of runs, and touches split by occurrence."""
         return replace(
             self,
             equal=[(to_dense(a), to_dense(b)) for a, b in self.equal],
             pins=[(to_dense(p), reason, node) for p, reason, node in self.pins],
             read=[to_dense(r) for r in self.read],
-            marked=[(what, to_dense(r)) for what, r in self.split_marks()],
+            touched=[(what, to_dense(r)) for what, r in self.split_touches()],
         )
 
-    def split_marks(self) -> list[tuple[int, Role]]:
-        """List the marks, each over labels that occur equally often in it."""
-        return [mark for entry in self.marked for mark in split_by_occurrence(*entry)]
+    def split_touches(self) -> list[tuple[int, Role]]:
+        """List the touches, each over labels that occur equally often in it."""
+        return [touch for entry in self.touched for touch in split_by_occurrence(*entry)]
 
 
 def split_by_occurrence(what: int, labels: Role) -> list[tuple[int, Role]]:
-    """Split a mark into one for all labels that occur once in it, one for all that occur twice, ...
+    """Split a touch into one for all labels that occur in it once, one for all that do twice, ...
 
     Args:
         what: the operation, as a number. The operation done `n` times is numbered `what + n - 1`.
@@ -195,7 +195,7 @@ def split_by_occurrence(what: int, labels: Role) -> list[tuple[int, Role]]:
     >>> split_by_occurrence(100, np.array([4, 5, 5, 6]))
     [(100, array([4, 6])), (101, array([5]))]
     """
-    # `colour_classes` adds a mark to its labels by an index, which counts a repeated label once
+    # `colour_classes` adds a touch to its labels by an index, which counts a repeated label once
     if isinstance(labels, LabelRun):
         return [(what, labels)]
     found, times = np.unique(labels[labels >= 0], return_counts=True)
