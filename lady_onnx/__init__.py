@@ -51,10 +51,10 @@ if TYPE_CHECKING:
     from .watermark.embedding import embed_mark as embed_mark
     from .watermark.extraction import Extraction as Extraction
     from .watermark.extraction import extract_mark as extract_mark
-    from .watermark.keys import Key as Key
-    from .watermark.keys import create_key as create_key
-    from .watermark.keys import read_key as read_key
-    from .watermark.keys import write_key as write_key
+    from .watermark.secrets.keys import Key as Key
+    from .watermark.secrets.keys import create_key as create_key
+    from .watermark.secrets.keys import read_key as read_key
+    from .watermark.secrets.keys import write_key as write_key
 
 _HOMES = {
     "Alteration": "diagnosis.alterations",
@@ -66,7 +66,7 @@ _HOMES = {
     "Extraction": "watermark.extraction",
     "Finding": "diagnosis.findings",
     "Group": "groups.model",
-    "Key": "watermark.keys",
+    "Key": "watermark.secrets.keys",
     "LadyError": "errors",
     "Marked": "watermark.embedding",
     "Match": "matching.matches",
@@ -81,7 +81,7 @@ _HOMES = {
     "Verification": "runtime.comparing.verification",
     "attack": "editing.attacks",
     "check": "pipeline.checking",
-    "create_key": "watermark.keys",
+    "create_key": "watermark.secrets.keys",
     "divergence": "diagnosis.divergence",
     "embed_mark": "watermark.embedding",
     "explain": "pipeline.inspection",
@@ -89,10 +89,10 @@ _HOMES = {
     "find_groups": "editing.permuting",
     "link": "pipeline.inspection",
     "permute": "editing.permuting",
-    "read_key": "watermark.keys",
+    "read_key": "watermark.secrets.keys",
     "resync": "pipeline.resynchronization",
     "verify": "pipeline.inspection",
-    "write_key": "watermark.keys",
+    "write_key": "watermark.secrets.keys",
 }
 """By public name, the module that defines it."""
 

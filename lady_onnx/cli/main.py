@@ -30,9 +30,13 @@ COMMANDS = {
     "altered, tampered, unrelated",
     "verify": "do two models give the same outputs under onnxruntime?",
     "watermark": "write a mark into a model's weights, and read it from a suspect",
+    "stamp": "write a payload into the order of a model's units, and read it from a suspect",
+    "trace": "whose stamped copy was a suspect made of?",
     "demo": "a first minute: shuffle a small classifier of digits, and put it back",
 }
 """What each command does. The module of the same name declares its arguments and runs it."""
+FOLDERS = {"watermark": "marks", "stamp": "marks", "trace": "marks"}
+"""By command the folder that its module lies in, where it is not this one."""
 
 INTERRUPTED, CLOSED_PIPE = 130, 141
 """Exit codes as a shell gives them for the signals of an interrupt and of a closed pipe."""
@@ -62,11 +66,17 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     for name, text in COMMANDS.items():
         own = commands.add_parser(name, help=text, description=text)
         if name == command:
-            module: Command = importlib.import_module(f".{name}", __package__)
+            module: Command = importlib.import_module(_locate_module(name), __package__)
             module.add_arguments(own)
             add_common_arguments(own)
             own.set_defaults(run=module.run_command)
     return parser
+
+
+def _locate_module(command: str) -> str:
+    """Return the name of a command's module, relative to this package."""
+    folder = f".{FOLDERS[command]}" if command in FOLDERS else ""
+    return f"{folder}.{command}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

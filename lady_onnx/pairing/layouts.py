@@ -1,13 +1,14 @@
-"""Weights of a normal form, laid out again as the file has them that it is the form of."""
+"""Weights and units of a normal form, as the file has them that it is the form of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..graph.model import WeightMapping
+from ..groups.model import Group, Slot
 from ..numerics import is_float_array
 
 if TYPE_CHECKING:
@@ -53,6 +54,64 @@ def lay_out_weights(form: Form, weights: Mapping[str, np.ndarray]) -> Mapping[st
         return result if factors is None else (weights[name] / factors).astype(ours.dtype)
 
     return WeightMapping(known, lay_out)
+
+
+def find_own_units(
+    form: Form, groups: Sequence[Group], own: Sequence[Group]
+) -> dict[str, tuple[str, np.ndarray]]:
+    """Find which unit of the source each unit of a normal form is.
+
+    Args:
+        form: the normal form.
+        groups: groups of the form.
+        own: the groups of its source.
+
+    Returns:
+        By the id of a group of the form the id of that of the source, and int64 [size], the unit of
+        the latter that each unit is. Groups without a counterpart of their size are left out.
+    """
+    slots: dict[str, list[tuple[Group, Slot]]] = {}
+    for group in own:
+        for slot in group.slots:
+            slots.setdefault(slot.initializer, []).append((group, slot))
+    found = {}
+    for group in groups:
+        for slot in group.slots:
+            name = _find_own_group(form, group, slot, slots)
+            if name is not None:
+                found[group.id] = name
+                break
+    return found
+
+
+def _find_own_group(
+    form: Form, group: Group, slot: Slot, slots: Mapping[str, list[tuple[Group, Slot]]]
+) -> tuple[str, np.ndarray] | None:
+    """Find the group of a form's source whose units lie where those of a slot do."""
+    leaf = form.leaves.get(slot.initializer)
+    if leaf is None:
+        return None
+    shape = leaf.array.shape
+    if leaf.origin is not None:
+        weight, places = leaf.origin[0], leaf.origin[1]().reshape(shape)
+    elif leaf.hint in form.source.tensors and form.source.shape(leaf.hint) == shape:
+        weight, places = leaf.hint, np.arange(leaf.array.size).reshape(shape)
+    else:
+        return None
+    # of every unit the first and the last element
+    ends = [
+        places[np.ix_(*slot.places(shape, unit))].ravel()[[0, -1]] for unit in range(group.size)
+    ]
+    where = np.unravel_index(np.array(ends), form.source.shape(weight))
+    for other, its in slots.get(weight, ()) if group.size else ():
+        inside = [np.isin(where[axis], positions).all() for axis, positions in its.within]
+        unit_at = np.full(form.source.shape(weight)[its.axis], -1)
+        unit_at[its.index.ravel()] = np.repeat(np.arange(other.size), its.index.shape[1])
+        units = unit_at[where[its.axis]]
+        is_one = all(inside) and (units[:, 0] == units[:, 1]).all()
+        if is_one and np.array_equal(np.sort(units[:, 0]), np.arange(other.size)):
+            return other.id, units[:, 0]
+    return None
 
 
 def _find_factors(weight: np.ndarray, constant: np.ndarray) -> np.ndarray | None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import ModelProto
@@ -29,6 +29,9 @@ from .wording import (
     describe_states,
     list_match_fields,
 )
+
+if TYPE_CHECKING:
+    from ..normalform.form import Form
 
 RESYNCED_NOTE = "resynced"
 """What the metadata of a re-synchronised model say was done to it."""
@@ -120,6 +123,8 @@ class Resync(Report):
         weights: the suspect's weights with their units in place and unrepaired, by the names and in
             the shapes of the reference's own file. Elements are NaN that stand in no weight of the
             suspect alone, and those of units that were not found.
+        form: the reference in normal form, where groups have the names of that; None where they
+            have those of its file.
         seconds: the time that it took.
     """
 
@@ -145,6 +150,7 @@ class Resync(Report):
     bits: bool
     common: Common | None
     weights: Mapping[str, np.ndarray]
+    form: Form | None
     seconds: float
 
     @property

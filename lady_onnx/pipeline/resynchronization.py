@@ -172,6 +172,7 @@ def _conclude(
         bits=diagnosis.bits,
         common=diagnosis.common,
         weights=_lay_out_weights(pairing, diagnosis),
+        form=None if pairing.link.forms is None else pairing.link.forms[0],
         seconds=time.perf_counter() - start,
     )
 

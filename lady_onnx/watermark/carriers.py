@@ -14,7 +14,7 @@ from ..matching.incoming import find_incoming_slots
 from ..numerics import has_nan, is_float_array
 from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
-from .schemes import Layer
+from .schemes.interface import Layer
 
 
 def list_layers(graph: Graph) -> list[Layer]:

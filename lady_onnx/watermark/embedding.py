@@ -19,10 +19,10 @@ from ..groups.permutations import Arrays
 from ..reporting import Report, count_things
 from .carriers import hash_layers, list_layers
 from .impact import Impact, measure_impact
-from .keys import Key
-from .payloads import MAX_PAYLOAD_BYTES, check_length, count_coded_bits, encode_payload
 from .records import COMMITMENT_BYTES, ID_BYTES, Commitment, Mark
-from .schemes import SCHEMES, Layer, find_scheme
+from .schemes.interface import SCHEMES, Layer, find_scheme
+from .secrets.keys import Key
+from .secrets.payloads import MAX_PAYLOAD_BYTES, check_length, count_coded_bits, encode_payload
 
 MARKED_NOTE = "marked"
 """What the metadata of a marked model say was done to it."""

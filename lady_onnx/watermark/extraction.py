@@ -17,10 +17,10 @@ from ..numerics import is_float_array
 from ..pipeline.resynchronization import resync
 from ..pipeline.verdicts import UNRELATED
 from ..reporting import Report, count_things
-from .keys import Key
-from .payloads import decode_payload, encode_payload
 from .records import Mark, read_mark
-from .schemes import find_scheme
+from .schemes.interface import find_scheme
+from .secrets.keys import Key
+from .secrets.payloads import decode_payload, encode_payload
 
 
 @dataclass(frozen=True)

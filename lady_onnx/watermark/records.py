@@ -14,9 +14,9 @@ from typing import Any
 
 from ..errors import LadyError, MissingFileError
 from ..graph.files import open_atomically
-from .keys import Key
-from .payloads import MAX_PAYLOAD_BYTES
-from .schemes import SCHEMES, Layer
+from .schemes.interface import SCHEMES, Layer
+from .secrets.keys import Key
+from .secrets.payloads import MAX_PAYLOAD_BYTES
 
 MARK_FORMAT = "lady-onnx-mark/1"
 """What the first field of a mark file says."""

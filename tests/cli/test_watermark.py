@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import lady_onnx as lady
-from lady_onnx.watermark import keys
+from lady_onnx.watermark.secrets import keys
 
 from ..helpers.commands import run
 from ..helpers.networks import perceptron
@@ -97,10 +97,10 @@ def test_a_commitment_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) 
 def test_outputs_and_metric_bound_the_strength(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, _ = run(capsys, *EMBED, "--payload", "ACME", "--max-change", "0.1", "--json")
+    code, out, _ = run(capsys, *EMBED, "--payload", "ACME", "--max-change", "0.5", "--json")
     told = json.loads(out)
     assert code == 0
-    assert told["impact"]["change"] <= 0.1
+    assert told["impact"]["change"] <= 0.5
     rng = np.random.default_rng(0)
     inputs = rng.standard_normal((8, 40)).astype(np.float32)
     np.savez("d.npz", x=inputs, labels=np.zeros(8, np.int64))

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from lady_onnx.errors import LadyError, MissingFileError
-from lady_onnx.watermark import keys
-from lady_onnx.watermark.keys import Key, create_key, read_key, write_key
+from lady_onnx.watermark.secrets import keys
+from lady_onnx.watermark.secrets.keys import Key, create_key, read_key, write_key
 
 PASSPHRASE = "correct horse"
 

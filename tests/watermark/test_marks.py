@@ -23,10 +23,10 @@ from lady_onnx.watermark.embedding import (
     embed_mark,
 )
 from lady_onnx.watermark.extraction import extract_mark
-from lady_onnx.watermark.keys import Key
-from lady_onnx.watermark.payloads import count_coded_bits
 from lady_onnx.watermark.records import read_mark
-from lady_onnx.watermark.schemes import SCHEMES
+from lady_onnx.watermark.schemes.interface import SCHEMES
+from lady_onnx.watermark.secrets.keys import Key
+from lady_onnx.watermark.secrets.payloads import count_coded_bits
 
 from ..helpers import disguises
 from ..helpers.law import examples

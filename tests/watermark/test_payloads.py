@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lady_onnx.errors import LadyError
-from lady_onnx.watermark.keys import Key
-from lady_onnx.watermark.payloads import (
+from lady_onnx.watermark.secrets.keys import Key
+from lady_onnx.watermark.secrets.payloads import (
     MAX_PAYLOAD_BYTES,
     TAG_BYTES,
     check_length,
@@ -73,7 +73,7 @@ def test_nothing_is_read_from_noise_or_with_another_key(payload: bytes, seed: in
 def test_a_payload_is_hidden() -> None:
     payload = bytes(MAX_PAYLOAD_BYTES)
     coded = np.packbits(encode_payload(payload, KEY)).tobytes()
-    assert coded[: len(payload)] != payload
+    assert payload[:8] not in coded
     other = encode_payload(payload, KEY.derive("another"))
     assert 0.4 < (encode_payload(payload, KEY) != other).mean() < 0.6
 
@@ -85,7 +85,7 @@ def test_a_changed_payload_has_another_tag() -> None:
     payload = b"owner"
     checks = count_check_bytes(len(payload))
     sealed = bytearray(np.packbits(encode_payload(payload, KEY)).tobytes()[:-checks])
-    sealed[0] ^= 1
+    sealed[-1] ^= 1
     assert len(sealed) == len(payload) + TAG_BYTES
     forged = np.unpackbits(np.frombuffer(bytes(RSCodec(checks).encode(sealed)), np.uint8))
     assert decode_payload(soften(forged > 0), len(payload), KEY) is None

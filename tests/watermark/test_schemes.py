@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from lady_onnx.errors import LadyError
-from lady_onnx.watermark.keys import Key
-from lady_onnx.watermark.schemes import SCHEMES, Layer, find_scheme
-from lady_onnx.watermark.uchida import find_least_change
+from lady_onnx.watermark.schemes.interface import SCHEMES, Layer, find_scheme
+from lady_onnx.watermark.schemes.uchida import find_least_change
+from lady_onnx.watermark.secrets.keys import Key
 
 from ..helpers.law import examples
 

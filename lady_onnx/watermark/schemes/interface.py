@@ -14,9 +14,9 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import check_choice
-from ..groups.permutations import Arrays
-from .keys import Key
+from ...errors import check_choice
+from ...groups.permutations import Arrays
+from ..secrets.keys import Key
 
 SCHEMES = ("spread", "uchida", "tartaglione", "watermas")
 """The names of the schemes; the module of the same name has `SCHEME`. The first is the default."""

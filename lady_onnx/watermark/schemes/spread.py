@@ -18,9 +18,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..groups.permutations import Arrays
-from ..numerics import MIN_DIVISOR, as_finite
-from .schemes import Keys, Layer
+from ...groups.permutations import Arrays
+from ...numerics import MIN_DIVISOR, as_finite
+from .interface import Keys, Layer
 
 MIN_LAYER_ELEMENTS = 256
 """Weights of fewer elements carry nothing."""

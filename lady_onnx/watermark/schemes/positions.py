@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..groups.permutations import Arrays
-from ..numerics import MIN_DIVISOR
-from .schemes import Keys, Layer
+from ...groups.permutations import Arrays
+from ...numerics import MIN_DIVISOR
+from .interface import Keys, Layer
 
 REPLICAS = 16
 """The number of elements that hold each bit."""

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import LadyError, MissingFileError, UsageError
+from ...errors import LadyError, MissingFileError, UsageError
 
 try:
     from cryptography.exceptions import InvalidTag

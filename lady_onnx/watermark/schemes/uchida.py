@@ -14,9 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..groups.permutations import Arrays
-from ..numerics import MIN_DIVISOR, as_finite
-from .schemes import Keys, Layer
+from ...groups.permutations import Arrays
+from ...numerics import MIN_DIVISOR, as_finite
+from .interface import Keys, Layer
 
 ELEMENTS_PER_BIT = 2
 """The mean unit has at least so many elements for each bit."""

@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import os
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ..errors import LadyError, MissingFileError, UsageError
-from ..graph.loading import load_graph
-from ..runtime.comparing.data import read_data
-from ..watermark.embedding import (
+from ...errors import UsageError
+from ...graph.loading import load_graph
+from ...runtime.comparing.data import read_data
+from ...watermark.embedding import (
     MAX_LOSS,
     Marked,
     count_capacity,
     embed_gently,
     embed_mark,
 )
-from ..watermark.extraction import Extraction, extract_mark
-from ..watermark.keys import Key, create_key, read_key, write_key
-from ..watermark.records import Commitment, read_mark
-from ..watermark.schemes import SCHEMES
-from .arguments import CommandParser, add_common_arguments, parse_amount, parse_magnitude
-from .console import print_details, print_headline, print_json
-from .destinations import claim_destination
-from .progress import show_phase
+from ...watermark.extraction import Extraction, extract_mark
+from ...watermark.records import Commitment, read_mark
+from ...watermark.schemes.interface import SCHEMES
+from ...watermark.secrets.keys import create_key, write_key
+from ..arguments import CommandParser, add_common_arguments, parse_amount, parse_magnitude
+from ..console import print_details, print_headline, print_json
+from ..destinations import claim_destination
+from ..progress import show_phase
+from .keys import add_key_argument, add_passphrase_argument, load_key, read_passphrase
 
-PASSPHRASE_VARIABLE = "LADY_ONNX_PASSPHRASE"
-"""The environment variable with the passphrase of the key file."""
 NONCE_BYTES = 8
 """The length of a commitment's nonce."""
 
@@ -51,20 +48,6 @@ def run_command(args: argparse.Namespace) -> int:
     return JOBS[args.job][2](args)
 
 
-def _add_key_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--key", metavar="KEY", required=True, help="the owner's key file")
-    _add_passphrase_argument(parser)
-
-
-def _add_passphrase_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--passphrase-file",
-        metavar="FILE",
-        help=f"a file whose first line is the passphrase of the key; else {PASSPHRASE_VARIABLE} "
-        "has it, or it is asked for",
-    )
-
-
 def _add_scheme_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheme", choices=SCHEMES, default=SCHEMES[0], help=f"how bits are written ({SCHEMES[0]})"
@@ -73,7 +56,7 @@ def _add_scheme_argument(parser: argparse.ArgumentParser) -> None:
 
 def _declare_key(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="KEY", help="the key file to create")
-    _add_passphrase_argument(parser)
+    add_passphrase_argument(parser)
 
 
 def _declare_embed(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +65,7 @@ def _declare_embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mark", metavar="M.json", required=True, help="the mark file to write; keep it by the key"
     )
-    _add_key_argument(parser)
+    add_key_argument(parser)
     payload = parser.add_mutually_exclusive_group(required=True)
     payload.add_argument("--payload", metavar="TEXT", help="up to 64 bytes of text")
     payload.add_argument("--payload-hex", metavar="HEX", help="up to 64 bytes as digits")
@@ -110,7 +93,7 @@ def _declare_embed(parser: argparse.ArgumentParser) -> None:
 
 def _declare_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suspect", metavar="SUSPECT")
-    _add_key_argument(parser)
+    add_key_argument(parser)
     parser.add_argument(
         "--mark",
         metavar="M.json",
@@ -132,7 +115,7 @@ def _declare_capacity(parser: argparse.ArgumentParser) -> None:
 
 def _run_key(args: argparse.Namespace) -> int:
     path = claim_destination(Path(args.output), set())
-    write_key(create_key(), path, _read_passphrase(args, is_new=True))
+    write_key(create_key(), path, read_passphrase(args, is_new=True))
     if args.json:
         print_json({"schema_version": 1, "key": str(path)})
     else:
@@ -147,7 +130,7 @@ def _run_embed(args: argparse.Namespace) -> int:
     out = claim_destination(Path(args.output), taken)
     record = claim_destination(Path(args.mark), taken)
     payload = _read_payload(args)
-    key = _load_key(args)
+    key = load_key(args)
     with show_phase("marking", args.verbosity):
         is_gentle = args.max_change is not None or args.data is not None
         if is_gentle and args.strength is not None:
@@ -180,7 +163,7 @@ def _run_embed(args: argparse.Namespace) -> int:
 
 
 def _run_extract(args: argparse.Namespace) -> int:
-    key = _load_key(args)
+    key = load_key(args)
     suspect = load_graph(args.suspect)
     marks = [read_mark(path) for path in args.mark]
     with show_phase("reading", args.verbosity):
@@ -236,38 +219,3 @@ def _read_payload(args: argparse.Namespace) -> bytes | Commitment:
             raise UsageError(f"watermark embed: --payload-hex: {what}") from None
     payload: bytes = args.payload.encode("utf-8", "surrogateescape")
     return payload
-
-
-def _load_key(args: argparse.Namespace) -> Key:
-    """Read the key file that the call gives."""
-    path = Path(args.key)
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such file; `lady-onnx watermark key` creates one")
-    return read_key(path, _read_passphrase(args, is_new=False))
-
-
-def _read_passphrase(args: argparse.Namespace, is_new: bool) -> str:
-    """Return the passphrase of a key file: from a file, the environment, or the terminal.
-
-    Raises:
-        LadyError: there is none, or two that were typed are not the same.
-    """
-    if args.passphrase_file is not None:
-        path = Path(args.passphrase_file)
-        try:
-            return path.read_text(encoding="utf-8").partition("\n")[0].rstrip("\r")
-        except FileNotFoundError:
-            raise MissingFileError(
-                f"{path}: no such file; its first line is the passphrase"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise LadyError(f"{path}: cannot be read as text ({error}); write it anew") from None
-    if PASSPHRASE_VARIABLE in os.environ:
-        return os.environ[PASSPHRASE_VARIABLE]
-    if not sys.stdin.isatty():
-        what = f"give --passphrase-file, or {PASSPHRASE_VARIABLE} in the environment"
-        raise UsageError(f"watermark: the key has a passphrase; {what}")
-    passphrase = getpass.getpass("passphrase: ")
-    if is_new and getpass.getpass("once more: ") != passphrase:
-        raise UsageError("watermark key: the passphrases differ; try again")
-    return passphrase

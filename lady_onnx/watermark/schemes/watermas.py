@@ -14,8 +14,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..groups.permutations import Arrays
-from ..numerics import as_finite
+from ...groups.permutations import Arrays
+from ...numerics import as_finite
+from .interface import Keys, Layer
 from .positions import (
     choose_large_layers,
     count_replicated_bits,
@@ -23,7 +24,6 @@ from .positions import (
     measure_size,
     sum_replicas,
 )
-from .schemes import Keys, Layer
 
 
 class WatermasScheme:

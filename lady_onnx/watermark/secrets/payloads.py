@@ -1,0 +1,175 @@
+"""What is written into a model: a payload, sealed by a key, with room for errors.
+
+A tag tells a right reading from chance: the first 64 bits of the payload's HMAC. The payload is
+hidden by a pad that depends on the tag, so that no two payloads have the same pad (a synthetic
+initialization vector, RFC 5297). A Reed-Solomon code over bytes (`reedsolo`) follows, so that wrong
+and faint symbols are corrected. What reads as a payload has the right tag: by chance, or under
+another key, one reading of 2^64 has.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+
+import numpy as np
+
+from ...errors import LadyError, UsageError
+from .keys import Key
+
+try:
+    from reedsolo import ReedSolomonError, RSCodec
+except ImportError as error:
+    what = "marks and stamps need the extra `watermark`: pip install lady-onnx[watermark]"
+    raise UsageError(what) from error
+
+TAG_BYTES = 8
+"""The length of the tag."""
+MAX_PAYLOAD_BYTES = 64
+"""The length of the longest payload."""
+MIN_CHECK_BYTES = 4
+"""The least number of symbols that the code adds; half of them may be wrong, or all faint."""
+CHECKS_PER_BYTE = 0.5
+"""So many symbols are added for each one of the payload and its tag."""
+PADDED_BYTES = (9, 17, 33, 65)
+"""The lengths that the payload of a stamp is padded to."""
+PADDING = b"\x80"
+"""What follows the payload of a stamp, before zeros (ISO/IEC 9797-1, method 2)."""
+ERASURE_TRIALS = 6
+"""So many shares of the doubtful symbols are taken for lost, one after the other."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A payload that was read.
+
+    Attributes:
+        payload: the bytes.
+        corrected: how many symbols of eight bits were wrong or faint, and were corrected.
+    """
+
+    payload: bytes
+    corrected: int
+
+
+def check_length(payload_bytes: int) -> None:
+    """Raise LadyError unless a payload has from 1 to 64 bytes."""
+    if not 1 <= payload_bytes <= MAX_PAYLOAD_BYTES:
+        what = f"has {payload_bytes} bytes; give 1 to {MAX_PAYLOAD_BYTES}, or the hash of it"
+        raise LadyError(f"the payload {what}")
+
+
+def count_check_bytes(payload_bytes: int) -> int:
+    """Count the symbols that the code adds to a payload of so many bytes."""
+    return max(MIN_CHECK_BYTES, round(CHECKS_PER_BYTE * (payload_bytes + TAG_BYTES)))
+
+
+def count_coded_bits(payload_bytes: int) -> int:
+    """Count the bits that are written for a payload of so many bytes."""
+    return 8 * (payload_bytes + TAG_BYTES + count_check_bytes(payload_bytes))
+
+
+def encode_payload(payload: bytes, key: Key) -> np.ndarray:
+    """Seal a payload and add what corrects errors.
+
+    Args:
+        payload: 1 to 64 bytes.
+        key: the key of this mark alone.
+
+    Returns:
+        The bits to write, bool [bits].
+
+    >>> encode_payload(b"x", Key(bytes(32))).shape
+    (104,)
+    """
+    check_length(len(payload))
+    coded = RSCodec(count_check_bytes(len(payload))).encode(seal_payload(payload, key))
+    return np.unpackbits(np.frombuffer(bytes(coded), np.uint8)).astype(bool)
+
+
+def encode_symbols(payload: bytes, key: Key, count: int) -> np.ndarray:
+    """Seal a payload as a word of a code of so many symbols, uint8 [count], up to 255.
+
+    The payload is padded to one of few lengths, so that a reader who does not know its length tries
+    these alone.
+    """
+    size = next(n for n in PADDED_BYTES if n > len(payload))
+    sealed = seal_payload((payload + PADDING).ljust(size, b"\0"), key)
+    coded = RSCodec(count - len(sealed)).encode(sealed)
+    return np.frombuffer(bytes(coded), np.uint8)
+
+
+def decode_symbols(symbols: np.ndarray, doubts: np.ndarray, key: Key) -> bytes | None:
+    """Correct a word of a code, and open it.
+
+    Args:
+        symbols: uint8 [symbols].
+        doubts: float64 [symbols]: the most doubtful ones are taken for lost first; an infinite one
+            is known to be lost.
+        key: the key of the stamp.
+
+    Returns:
+        The payload, or None where no correction has the right tag.
+    """
+    order = np.argsort(-doubts, kind="stable").tolist()
+    known = int(np.isinf(doubts).sum())
+    for checks in (len(symbols) - size - TAG_BYTES for size in PADDED_BYTES):
+        # beside what is lost for sure, ever more of what is doubtful
+        for lost in sorted(set(np.linspace(known, checks, ERASURE_TRIALS).astype(int).tolist())):
+            if not known <= lost <= checks:
+                continue
+            try:
+                sealed, _, _ = RSCodec(checks).decode(symbols.tobytes(), erase_pos=order[:lost])
+            except (ReedSolomonError, ZeroDivisionError):
+                continue
+            padded = open_payload(bytes(sealed), key)
+            if padded is not None:
+                return padded.rstrip(b"\0").removesuffix(PADDING)
+    return None
+
+
+def decode_payload(soft: np.ndarray, payload_bytes: int, key: Key) -> Decoded | None:
+    """Correct what was read, and open it.
+
+    Args:
+        soft: float64 [bits]: what was read of every bit, positive for a one; the faintest symbols
+            are taken for lost first.
+        payload_bytes: the length of the payload.
+        key: the key of this mark alone.
+
+    Returns:
+        The payload, or None where no correction has the right tag.
+    """
+    checks = count_check_bytes(payload_bytes)
+    soft = np.nan_to_num(soft)
+    symbols = np.packbits(soft > 0).tobytes()
+    # a symbol is as sure as its faintest bit
+    faintest = np.argsort(np.abs(soft).reshape(-1, 8).min(1), kind="stable").tolist()
+    codec = RSCodec(checks)
+    for lost in range(0, checks + 1, 2):
+        try:
+            sealed, _, _ = codec.decode(symbols, erase_pos=faintest[:lost])
+        except (ReedSolomonError, ZeroDivisionError):
+            continue
+        opened = open_payload(bytes(sealed), key)
+        if opened is not None:
+            again = encode_payload(opened, key)
+            wrong = (again != (soft > 0)).reshape(-1, 8).any(1)
+            return Decoded(opened, int(wrong.sum()))
+    return None
+
+
+def seal_payload(payload: bytes, key: Key) -> bytes:
+    """Return the tag of a payload, and the payload hidden by a pad of its own."""
+    tag = key.derive("tag").sign(payload, TAG_BYTES)
+    return tag + key.derive("payload", tag.hex()).pad(payload)
+
+
+def open_payload(sealed: bytes, key: Key) -> bytes | None:
+    """Return the payload of what `seal_payload` returned; None if the tag is not that of it."""
+    tag, hidden = sealed[:TAG_BYTES], sealed[TAG_BYTES:]
+    payload = key.derive("payload", tag.hex()).pad(hidden)
+    is_right = bool(payload) and hmac.compare_digest(
+        key.derive("tag").sign(payload, TAG_BYTES), tag
+    )
+    return payload if is_right else None
