@@ -48,19 +48,34 @@ if TYPE_CHECKING:
     from .symmetry.explanation import Explanation as Explanation
     from .symmetry.explanation import Tie as Tie
     from .watermark.embedding import Marked as Marked
+    from .watermark.embedding import embed_gently as embed_gently
     from .watermark.embedding import embed_mark as embed_mark
     from .watermark.extraction import Extraction as Extraction
     from .watermark.extraction import extract_mark as extract_mark
+    from .watermark.records import Commitment as Commitment
+    from .watermark.records import Mark as Mark
+    from .watermark.records import read_mark as read_mark
     from .watermark.secrets.keys import Key as Key
     from .watermark.secrets.keys import create_key as create_key
     from .watermark.secrets.keys import read_key as read_key
     from .watermark.secrets.keys import write_key as write_key
+    from .watermark.stamping import Original as Original
+    from .watermark.stamping import StampCapacity as StampCapacity
+    from .watermark.stamping import Stamped as Stamped
+    from .watermark.stamping import count_stamp_capacity as count_stamp_capacity
+    from .watermark.stamping import open_original as open_original
+    from .watermark.stamping import write_stamp as write_stamp
+    from .watermark.tracing import StampReading as StampReading
+    from .watermark.tracing import Trace as Trace
+    from .watermark.tracing import read_stamp as read_stamp
+    from .watermark.tracing import trace_copies as trace_copies
 
 _HOMES = {
     "Alteration": "diagnosis.alterations",
     "ArchitectureError": "errors",
     "Attacked": "editing.attacks",
     "Check": "pipeline.checking",
+    "Commitment": "watermark.records",
     "Common": "matching.shared.copies",
     "Explanation": "symmetry.explanation",
     "Extraction": "watermark.extraction",
@@ -68,31 +83,44 @@ _HOMES = {
     "Group": "groups.model",
     "Key": "watermark.secrets.keys",
     "LadyError": "errors",
+    "Mark": "watermark.records",
     "Marked": "watermark.embedding",
     "Match": "matching.matches",
+    "Original": "watermark.stamping",
     "OutputDifference": "runtime.comparing.verification",
     "Permuted": "editing.permuting",
     "Pin": "groups.model",
     "Resync": "pipeline.result",
     "Run": "runtime.comparing.verification",
     "Slot": "groups.model",
+    "StampCapacity": "watermark.stamping",
+    "StampReading": "watermark.tracing",
+    "Stamped": "watermark.stamping",
     "Symmetry": "groups.model",
     "Tie": "symmetry.explanation",
+    "Trace": "watermark.tracing",
     "Verification": "runtime.comparing.verification",
     "attack": "editing.attacks",
     "check": "pipeline.checking",
+    "count_stamp_capacity": "watermark.stamping",
     "create_key": "watermark.secrets.keys",
     "divergence": "diagnosis.divergence",
+    "embed_gently": "watermark.embedding",
     "embed_mark": "watermark.embedding",
     "explain": "pipeline.inspection",
     "extract_mark": "watermark.extraction",
     "find_groups": "editing.permuting",
     "link": "pipeline.inspection",
+    "open_original": "watermark.stamping",
     "permute": "editing.permuting",
     "read_key": "watermark.secrets.keys",
+    "read_mark": "watermark.records",
+    "read_stamp": "watermark.tracing",
     "resync": "pipeline.resynchronization",
+    "trace_copies": "watermark.tracing",
     "verify": "pipeline.inspection",
     "write_key": "watermark.secrets.keys",
+    "write_stamp": "watermark.stamping",
 }
 """By public name, the module that defines it."""
 
