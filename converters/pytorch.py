@@ -6,7 +6,7 @@ What operators compute is declared in `lady_onnx.converters.operators`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,6 +118,21 @@ class _Samples:
         return len(self.labels)
 
 
+class Pull:
+    """What training does besides its task. This one does nothing; others derive from it."""
+
+    def add_gradients(self, net: Network, compute_loss: Callable[[], Tensor]) -> None:
+        """Change the gradients of a step.
+
+        Args:
+            net: the network, with the gradients of its task.
+            compute_loss: computes the loss of the task on the same batch again.
+        """
+
+    def hold_weights(self, net: Network) -> None:
+        """Change the weights after a step, without gradients."""
+
+
 def finetune(
     model: Model,
     data: Mapping[str, np.ndarray],
@@ -125,6 +140,7 @@ def finetune(
     *,
     rate: float = LEARNING_RATE,
     seed: int = 0,
+    pull: Pull | None = None,
 ) -> Attacked:
     """Go on training a model: the weights that a group touches, by gradient descent with momentum.
 
@@ -135,6 +151,7 @@ def finetune(
         passes: how often all samples are seen; 0.1 for a tenth of them.
         rate: the learning rate.
         seed: the seed of the samples' order.
+        pull: what training does besides its task.
 
     Returns:
         A copy of the model with the weights that were learned.
@@ -153,7 +170,7 @@ def finetune(
     }
     net = Network(graph, _choose_learned(graph, statistics))
     _compare_outputs(net, {n: a[: samples.batch_size] for n, a in samples.inputs.items()})
-    _train_network(net, samples, passes, rate, seed)
+    _train_network(net, samples, passes, rate, seed, pull or Pull())
     # The statistics were learned in place while the network ran in training mode.
     arrays = {
         **{n: w.numpy() for n, w in net.weights.items() if n in statistics},
@@ -204,7 +221,9 @@ def _compare_outputs(net: Network, samples: Mapping[str, np.ndarray]) -> None:
             raise LadyError(f"{net.graph.name}: {what}")
 
 
-def _train_network(net: Network, samples: _Samples, passes: float, rate: float, seed: int) -> None:
+def _train_network(
+    net: Network, samples: _Samples, passes: float, rate: float, seed: int, pull: Pull
+) -> None:
     """Train a network by gradient descent on shuffled batches; batches of one are left out."""
     labels = torch.from_numpy(samples.labels)
     torch.manual_seed(seed)
@@ -215,10 +234,17 @@ def _train_network(net: Network, samples: _Samples, passes: float, rate: float, 
         # A single sample has no variance, over which a batch norm could normalise.
         if len(batch) < 2:
             continue
-        output = net({n: torch.from_numpy(a)[batch] for n, a in samples.inputs.items()})[0]
+        inputs = {n: torch.from_numpy(a)[batch] for n, a in samples.inputs.items()}
+
+        def compute_loss(inputs: Mapping[str, Tensor] = inputs, batch: Tensor = batch) -> Tensor:
+            return _compute_loss(net.graph, net(inputs)[0], labels[batch])
+
         descent.zero_grad()
-        _compute_loss(net.graph, output, labels[batch]).backward()
+        compute_loss().backward()
+        pull.add_gradients(net, compute_loss)
         descent.step()
+        with torch.no_grad():
+            pull.hold_weights(net)
 
 
 def _compute_loss(graph: Graph, output: Tensor, labels: Tensor) -> Tensor:

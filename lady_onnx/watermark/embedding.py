@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from ..errors import LadyError
 from ..graph.loading import Model, load_graph
-from ..graph.model import Graph, map_weights
+from ..graph.model import Graph, WeightMapping, map_weights
 from ..groups.permutations import Arrays
 from ..reporting import Report, count_things
 from .carriers import hash_layers, list_layers
@@ -111,27 +111,70 @@ def embed_mark(
     Raises:
         LadyError: the model cannot be read, or has no room for the payload.
     """
-    graph, way = load_graph(model), find_scheme(scheme)
-    strength = way.strength if strength is None else strength
+    plan = plan_mark(load_graph(model), key, payload, scheme, strength)
+    changed = find_scheme(scheme).embed(
+        plan.weights, plan.mark.layers, plan.key.derive_layer_key, plan.bits, plan.mark.strength
+    )
+    return plan.finish(changed)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be written into a model.
+
+    Attributes:
+        graph: the model.
+        mark: the mark.
+        key: the key of this mark alone.
+        bits: bool [bits], what is to be written.
+    """
+
+    graph: Graph
+    mark: Mark
+    key: Key
+    bits: np.ndarray
+
+    @property
+    def weights(self) -> Mapping[str, np.ndarray]:
+        """The layers that carry the mark, by name, as they are before it is written."""
+        names = [layer.name for layer in self.mark.layers]
+        return WeightMapping(names, self.graph.array)
+
+    def finish(self, changed: Mapping[str, np.ndarray]) -> Marked:
+        """Return the marked model, given all weights that changed."""
+        result = self.graph.copy()
+        for name, array in changed.items():
+            result.replace(name, array)
+        layers = {n: changed[n] for n in self.weights if n in changed}
+        return Marked(result, self.mark, len(self.bits), _measure_change(self.weights, layers))
+
+
+def plan_mark(
+    graph: Graph,
+    key: Key,
+    payload: bytes | Commitment,
+    scheme: str,
+    strength: float | None = None,
+) -> Plan:
+    """Choose the layers that carry a mark, and seal its payload; see `embed_mark`.
+
+    Raises:
+        LadyError: the model has no room for the payload, or the strength is no number above zero.
+    """
+    strength = find_scheme(scheme).strength if strength is None else strength
     if not 0 < strength < math.inf:
         raise LadyError(f"strength is a number above zero, not {strength!r}")
     length = COMMITMENT_BYTES if isinstance(payload, Commitment) else len(payload)
     check_length(length)
     layers = _choose_layers(graph, scheme, count_coded_bits(length))
-    weights = {layer.name: graph.array(layer.name) for layer in layers}
-    digest = hash_layers(weights, layers)
+    digest = hash_layers(WeightMapping([n.name for n in layers], graph.array), layers)
     commitment = payload if isinstance(payload, Commitment) else None
     payload = payload.hash(digest) if isinstance(payload, Commitment) else payload
     identity = key.derive("identity", scheme).sign(payload, ID_BYTES)
     mark = Mark(scheme, identity, digest, length, b"", tuple(layers), strength, commitment)
     own = mark.derive_key(key)
     mark = replace(mark, sealed=own.derive("record").pad(payload))
-    bits = encode_payload(payload, own)
-    changed = way.embed(weights, layers, own.derive_layer_key, bits, strength)
-    result = graph.copy()
-    for name, array in changed.items():
-        result.replace(name, array)
-    return Marked(result, mark, len(bits), _measure_change(weights, changed))
+    return Plan(graph, mark, own, encode_payload(payload, own))
 
 
 def embed_gently(

@@ -111,6 +111,20 @@ def test_outputs_and_metric_bound_the_strength(
     assert "accuracy: " in out
 
 
+def test_a_mark_is_trained_in(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    inputs = rng.standard_normal((256, 40)).astype(np.float32)
+    np.savez("d.npz", x=inputs, labels=(inputs[:, 0] > 0).astype(np.int64))
+    call = (*EMBED, "--payload", "ACME", "--data", "d.npz", "--train", "4")
+    code, _, err = run(capsys, *call)
+    assert code == 2
+    assert "scheme 'spread' is written without training" in err
+    code, out, _ = run(capsys, *call, "--scheme", "tartaglione")
+    assert code == 0
+    assert "accuracy: " in out
+    assert run(capsys, *EXTRACT, "marked.onnx", *KEY, "--mark", "mark.json")[0] == 0
+
+
 def test_capacity(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "watermark", "capacity", "m.onnx", "--json")
     told = json.loads(out)
@@ -144,6 +158,7 @@ def test_a_passphrase_comes_from_the_environment(
         ((*EMBED,), "--payload"),
         ((*EMBED, "--payload", "a", "--strength", "1", "--max-change", "1"), "leave --max-change"),
         ((*EMBED, "--payload", "a", "--metric", "mse"), "--metric needs labels"),
+        ((*EMBED, "--payload", "a", "--train", "1"), "--train needs samples and labels"),
         ((*EMBED, "--payload", "a", "--strength", "0"), "'0' is not a number above zero"),
         ((*EMBED[:3], "-o", "m.onnx", *EMBED[5:], "--payload", "a"), "would overwrite an input"),
         ((*EMBED[:5], "--mark", "k.key", *KEY, "--payload", "a"), "would overwrite an input"),

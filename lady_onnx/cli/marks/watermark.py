@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import math
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...errors import UsageError
+from ...errors import LadyError, UsageError
 from ...graph.loading import load_graph
+from ...graph.model import Graph
 from ...runtime.comparing.data import read_data
 from ...watermark.embedding import (
     MAX_LOSS,
@@ -19,9 +23,10 @@ from ...watermark.embedding import (
     embed_mark,
 )
 from ...watermark.extraction import Extraction, extract_mark
+from ...watermark.impact import measure_impact
 from ...watermark.records import Commitment, read_mark
 from ...watermark.schemes.interface import SCHEMES
-from ...watermark.secrets.keys import create_key, write_key
+from ...watermark.secrets.keys import Key, create_key, write_key
 from ..arguments import CommandParser, add_common_arguments, parse_amount, parse_magnitude
 from ..console import print_details, print_headline, print_json
 from ..destinations import claim_destination
@@ -84,6 +89,12 @@ def _declare_embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="X.npz", help="inputs by name, and `labels`")
     parser.add_argument("--metric", metavar="NAME", help="accuracy or mse, against `labels`")
     parser.add_argument(
+        "--train",
+        type=parse_amount,
+        metavar="PASSES",
+        help="train the mark in, with PyTorch, in so many passes over the data",
+    )
+    parser.add_argument(
         "--max-loss",
         type=parse_magnitude,
         default=MAX_LOSS,
@@ -124,33 +135,14 @@ def _run_key(args: argparse.Namespace) -> int:
 
 
 def _run_embed(args: argparse.Namespace) -> int:
+    _check_embed_arguments(args)
     graph = load_graph(args.model)
-    key_path = Path(args.key)
-    taken = graph.files | {key_path.resolve()}
+    taken = graph.files | {Path(args.key).resolve()}
     out = claim_destination(Path(args.output), taken)
     record = claim_destination(Path(args.mark), taken)
-    payload = _read_payload(args)
-    key = load_key(args)
+    payload, key = _read_payload(args), load_key(args)
     with show_phase("marking", args.verbosity):
-        is_gentle = args.max_change is not None or args.data is not None
-        if is_gentle and args.strength is not None:
-            what = "--strength says how strongly; leave --max-change and --data out, or it"
-            raise UsageError(f"watermark embed: {what}")
-        if args.metric and not args.data:
-            raise UsageError("watermark embed: --metric needs labels; give them with --data")
-        if is_gentle:
-            result: Marked = embed_gently(
-                graph,
-                key,
-                payload,
-                scheme=args.scheme,
-                max_change=float("inf") if args.max_change is None else args.max_change,
-                max_loss=args.max_loss,
-                data=read_data(args.data) if args.data else None,
-                metric=args.metric,
-            )
-        else:
-            result = embed_mark(graph, key, payload, scheme=args.scheme, strength=args.strength)
+        result = _embed(graph, key, payload, args)
     # a marked model whose mark file is lost cannot be read, so that file comes first
     result.mark.save(record)
     result.save(out)
@@ -160,6 +152,47 @@ def _run_embed(args: argparse.Namespace) -> int:
         print_headline(f"{out}: {result.headline()}")
         print_details(result, args)
     return 0
+
+
+def _check_embed_arguments(args: argparse.Namespace) -> None:
+    """Raise UsageError where arguments of `embed` contradict each other."""
+    is_gentle = args.max_change is not None or (args.data is not None and args.train is None)
+    if is_gentle and args.strength is not None:
+        what = "--strength says how strongly; leave --max-change and --data out, or it"
+        raise UsageError(f"watermark embed: {what}")
+    if args.metric and not args.data:
+        raise UsageError("watermark embed: --metric needs labels; give them with --data")
+    if args.train is not None and not args.data:
+        raise UsageError("watermark embed: --train needs samples and labels; give --data")
+    if args.train is not None and args.max_change is not None:
+        raise UsageError("watermark embed: training bounds no outputs; leave --max-change out")
+
+
+def _embed(graph: Graph, key: Key, payload: bytes | Commitment, args: argparse.Namespace) -> Marked:
+    """Write the mark in the way that the arguments ask for."""
+    data = read_data(args.data) if args.data else None
+    if args.train is not None:
+        try:
+            marking = importlib.import_module("lady_onnx.converters.marking")
+        except ImportError as error:
+            what = "needs PyTorch; pip install 'lady-onnx[torch,watermark]'"
+            raise LadyError(f"watermark embed --train: {what}") from error
+        trained: Marked = marking.train_mark(
+            graph, key, payload, data, args.train, scheme=args.scheme, strength=args.strength
+        )
+        return replace(trained, impact=measure_impact(graph, trained.graph, data, args.metric))
+    if args.max_change is None and data is None:
+        return embed_mark(graph, key, payload, scheme=args.scheme, strength=args.strength)
+    return embed_gently(
+        graph,
+        key,
+        payload,
+        scheme=args.scheme,
+        max_change=math.inf if args.max_change is None else args.max_change,
+        max_loss=args.max_loss,
+        data=data,
+        metric=args.metric,
+    )
 
 
 def _run_extract(args: argparse.Namespace) -> int:
