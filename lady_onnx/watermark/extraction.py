@@ -127,7 +127,7 @@ class Extraction(Report):
         return {
             "found": self.payload is not None,
             "payload": None if self.payload is None else self.payload.hex(),
-            "text": None if self.payload is None else show_payload(self.payload),
+            "text": None if self.payload is None else read_text(self.payload),
             "p_value": self.p_value,
             "scheme": self.mark.scheme,
             "as_it_stands": list_reading(self.as_it_stands),
@@ -206,10 +206,19 @@ def read_weights(weights: Arrays, key: Key, mark: Mark) -> Reading:
     )
 
 
+def read_text(payload: bytes) -> str | None:
+    """Return a payload as text where it is printable, else None."""
+    try:
+        text = payload.decode()
+    except UnicodeDecodeError:
+        return None
+    return text if text.isprintable() else None
+
+
 def show_payload(payload: bytes) -> str:
-    """Return a payload as text where it is printable, else as hexadecimal digits."""
-    text = payload.decode("utf-8", "replace")
-    return f"'{text}'" if text.isprintable() and "\ufffd" not in text else payload.hex()
+    """Return a payload as text in quotes where it is printable, else as hexadecimal digits."""
+    text = read_text(payload)
+    return payload.hex() if text is None else f"'{text}'"
 
 
 def _describe_reading(how: str, reading: Reading) -> str:

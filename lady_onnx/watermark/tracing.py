@@ -16,13 +16,13 @@ from ..pipeline.result import Resync
 from ..pipeline.resynchronization import resync
 from ..pipeline.verdicts import UNRELATED
 from ..reporting import Report, count_things
-from .blocks import LOST, ORDERS
-from .extraction import show_payload
-from .secrets.payloads import decode_symbols
-from .stamping import Original
+from .blocks import LOST, SYMBOLS
+from .extraction import read_text, show_payload
+from .secrets.payloads import count_message_symbols, decode_symbols, encode_symbols
+from .stamping import Original, check_room
 
 MAX_FALSE_ACCUSATION = 1e-6
-"""The probability, over all customers, that one is named whose copy it is not."""
+"""The largest probability that any innocent customer is named."""
 MIN_SURE_CERTAINTY = 0.5
 """A block counts if each of its units is more likely in its place than elsewhere."""
 
@@ -54,10 +54,10 @@ class StampReading(Report):
         blocks: the number of blocks.
         lost: how many of them say no symbol.
         corrected: how many say another symbol than the payload's; None without a payload.
-        p_value: the probability that any other order agrees as well with the payload; None without
-            one.
-        verdict: what the suspect is to the original; None where it is another network.
-        refusal: why nothing was read, None where something may have been.
+        p_value: a bound on the probability that another order agrees with the payload as well; None
+            without one.
+        verdict: what the suspect is to the original; None where it is no copy.
+        refusal: why no reading was tried, else None.
     """
 
     payload: bytes | None
@@ -91,7 +91,7 @@ class StampReading(Report):
             "found": self.payload is not None,
             **vars(self),
             "payload": None if self.payload is None else self.payload.hex(),
-            "text": None if self.payload is None else show_payload(self.payload),
+            "text": None if self.payload is None else read_text(self.payload),
         }
 
 
@@ -101,9 +101,9 @@ class Accusation:
 
     Attributes:
         customer: the customer's payload.
-        agreeing: how many blocks say what the customer's copy says.
-        p_value: the probability that as many do in a copy of another one, times the number of
-            customers.
+        agreeing: how many symbols say what the customer's copy says.
+        p_value: a bound on the probability that as many do in a copy of another one, times the
+            number of customers.
     """
 
     customer: bytes
@@ -119,26 +119,31 @@ class Trace(Report):
         named: the customers whose copies it was made of, the surest first.
         customers: how many were compared.
         reading: what was read of a single stamp.
-        blocks: how many blocks say a symbol.
+        symbols: how many symbols of the code were read.
     """
 
     named: tuple[Accusation, ...]
     customers: int
     reading: StampReading
-    blocks: int
+    symbols: int
 
     def headline(self) -> str:
         """Name the customers, or say that none is likely."""
-        if not self.named:
-            why = self.reading.refusal or f"none of {count_things(self.customers, 'customer')}"
-            return f"no customer is likely: {why}"
-        names = ", ".join(show_payload(a.customer) for a in self.named)
-        return f"made of the copy of {names}, p = {self.named[0].p_value:.2g}"
+        if self.named:
+            names = ", ".join(show_payload(a.customer) for a in self.named)
+            of_one = f", p = {self.named[0].p_value:.2g}" if len(self.named) == 1 else ""
+            return f"made of {'the copy' if of_one else 'copies'} of {names}{of_one}"
+        if self.reading.refusal is not None:
+            return f"nobody is named: {self.reading.refusal}"
+        if not self.customers:
+            what = "no stamp was read; give all customers to look for mixed copies"
+            return f"nobody is named: {what}"
+        return f"nobody is named: the order says none of {count_things(self.customers, 'customer')}"
 
     def details(self, limit: int | None = None) -> list[str]:
-        """Say how many blocks agree with each copy."""
+        """Say how many symbols agree with each copy."""
         return [
-            f"{show_payload(a.customer)}: {a.agreeing} of {count_things(self.blocks, 'block')} "
+            f"{show_payload(a.customer)}: {a.agreeing} of {count_things(self.symbols, 'symbol')} "
             f"agree, p = {a.p_value:.2g}"
             for a in self.named[:limit]
         ]
@@ -147,14 +152,14 @@ class Trace(Report):
         """Return the fields of the JSON object."""
         named = [
             {
-                "customer": a.customer.hex(),
-                "text": show_payload(a.customer),
+                "payload": a.customer.hex(),
+                "text": read_text(a.customer),
                 "agreeing": a.agreeing,
                 "p_value": a.p_value,
             }
             for a in self.named
         ]
-        fields = {"named": named, "customers": self.customers, "blocks": self.blocks}
+        fields = {"named": named, "customers": self.customers, "symbols": self.symbols}
         return {**fields, "reading": self.reading.to_dict()}
 
 
@@ -230,21 +235,24 @@ def decode_order(original: Original, order: Order | str) -> StampReading:
     Args:
         original: the model that the stamp was written into.
         order: what `read_order` returns.
+
+    Returns:
+        What was read.
     """
     count = len(original.blocks)
     if isinstance(order, str):
         return StampReading(None, count, count, None, None, None, order)
     lost = count - order.known
     if not original.max_payload_bytes:
-        why = f"{original.graph.name} has no room for any"
+        why = f"{original.graph.name} has no room for a stamp"
         return StampReading(None, count, lost, None, None, order.verdict, why)
     word, doubts = _count_votes(order.symbols, original.code_symbols)
     payload = decode_symbols(word, doubts, original.key)
     if payload is None:
         return StampReading(None, count, lost, None, None, order.verdict)
-    agreeing = int((order.symbols == original.encode(payload)).sum())
-    chance = compute_chance(agreeing, order.known)
-    return StampReading(payload, count, lost, order.known - agreeing, chance, order.verdict)
+    wrong = int(((order.symbols != original.encode(payload)) & (order.symbols != LOST)).sum())
+    chance = _compute_chance(original, payload, word, doubts)[1]
+    return StampReading(payload, count, lost, wrong, chance, order.verdict)
 
 
 def trace_copies(original: Original, suspect: Model, customers: Sequence[bytes] = ()) -> Trace:
@@ -266,37 +274,79 @@ def trace_copies(original: Original, suspect: Model, customers: Sequence[bytes] 
 
 def trace_order(original: Original, order: Order | str, customers: Sequence[bytes] = ()) -> Trace:
     """Name the customers of what the order of units says; see `trace_copies`."""
+    known = list(dict.fromkeys(customers))
+    for customer in known:
+        check_room(original, len(customer))
     reading = decode_order(original, order)
     if isinstance(order, str):
-        return Trace((), len(customers), reading, 0)
-    known = list(dict.fromkeys(customers))
+        return Trace((), len(known), reading, 0)
     if reading.payload is not None and reading.payload not in known:
         known.append(reading.payload)
+    if not original.max_payload_bytes:
+        return Trace((), len(known), reading, 0)
+    word, doubts = _count_votes(order.symbols, original.code_symbols)
     named = []
     for customer in known:
-        agreeing = int((order.symbols == original.encode(customer)).sum())
-        p_value = min(1.0, compute_chance(agreeing, order.known) * len(known))
+        agreeing, chance = _compute_chance(original, customer, word, doubts)
+        p_value = min(1.0, chance * len(known))
         if p_value < MAX_FALSE_ACCUSATION:
             named.append(Accusation(customer, agreeing, p_value))
     named.sort(key=lambda a: (a.p_value, -a.agreeing))
-    return Trace(tuple(named), len(known), reading, order.known)
+    return Trace(tuple(named), len(known), reading, int(np.isfinite(doubts).sum()))
 
 
-def compute_chance(agreeing: int, blocks: int) -> float:
-    """Return the probability that at least so many of the blocks agree by chance.
+def _compute_chance(
+    original: Original, payload: bytes, word: np.ndarray, doubts: np.ndarray
+) -> tuple[int, float]:
+    """Count the symbols of a word that say a payload, and how likely as many do by chance.
 
-    The orders of a block are drawn by the key, so that one of 720 agrees.
+    Args:
+        original: the model that the stamp was written into.
+        payload: the payload.
+        word: uint8 [symbols], what was read.
+        doubts: float64 [symbols], infinite where nothing was read.
+
+    Returns:
+        The count, and a bound on the probability that as many symbols say the payload of somebody
+        whose copy this is not.
     """
-    from scipy.special import bdtrc
+    is_known = np.isfinite(doubts)
+    agreeing = int((encode_symbols(payload, original.key, word.size) == word)[is_known].sum())
+    return agreeing, bound_chance(agreeing, int(is_known.sum()), count_message_symbols(payload))
 
-    return 1.0 if agreeing <= 0 else float(bdtrc(agreeing - 1, blocks, 1 / len(ORDERS)))
+
+def bound_chance(agreeing: int, known: int, message: int) -> float:
+    """Bound the probability that so many symbols of a random word of the code agree.
+
+    Any `message` symbols of a Reed-Solomon word are independent, and each agrees once in 256 times;
+    all others follow from them. So at least t agree with a probability of at most C(n, t) / 256^t,
+    for every t up to `message`.
+
+    Args:
+        agreeing: how many symbols agree.
+        known: how many were read, n.
+        message: how many symbols the payload and its tag have.
+
+    >>> bound_chance(0, 255, 17)
+    1.0
+    >>> bound_chance(1, 10, 17)
+    0.0390625
+    """
+    count = min(agreeing, message)
+    ways = math.lgamma(known + 1) - math.lgamma(count + 1) - math.lgamma(known - count + 1)
+    return min(1.0, math.exp(ways - count * math.log(SYMBOLS)))
 
 
 def _count_votes(symbols: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
     """Take the symbol of each place of a word that most of its blocks say.
 
+    Args:
+        symbols: int64 [blocks].
+        length: the number of symbols of a word.
+
     Returns:
-        The word, uint8 [length], and how doubtful each symbol is, float64 [length].
+        The word, uint8 [length], and how doubtful each symbol is, float64 [length]; infinite where
+        no block says one.
     """
     word, doubts = np.zeros(length, np.uint8), np.full(length, np.inf)
     for place in range(length):

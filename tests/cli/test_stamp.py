@@ -39,7 +39,7 @@ def test_a_stamp_from_beginning_to_end(folder: Path, capsys: pytest.CaptureFixtu
     assert out.startswith("s.onnx: stamped: ")
     code, out, _ = run(capsys, "stamp", "read", "s.onnx", "--original", "m.onnx", *KEY, "--json")
     told = json.loads(out)
-    assert (code, told["found"], told["text"], told["lost"]) == (0, True, "'ACME'", 0)
+    assert (code, told["found"], told["text"], told["lost"]) == (0, True, "ACME", 0)
     assert bytes.fromhex(told["payload"]) == b"ACME"
     code, out, _ = run(capsys, "stamp", "read", "m.onnx", "--original", "m.onnx", *KEY)
     assert (code, out.startswith("m.onnx: no stamp: ")) == (1, True)

@@ -25,8 +25,7 @@ from lady_onnx.watermark.stamping import (
 )
 from lady_onnx.watermark.tracing import (
     Order,
-    compute_chance,
-    decode_order,
+    bound_chance,
     read_order,
     read_stamp,
     trace_copies,
@@ -64,7 +63,7 @@ def test_a_stamp_is_read(original: Original) -> None:
     found = read_stamp(original, stamped.graph)
     assert (found.payload, found.lost, found.corrected) == (CUSTOMER, 0, 0)
     assert found.p_value is not None
-    assert found.p_value < 1e-50
+    assert found.p_value < 1e-20
     assert found.headline().startswith("stamp read: 'customer number1', p = ")
 
 
@@ -223,8 +222,8 @@ def test_a_block_says_every_symbol_and_nothing_else() -> None:
 def test_who_mixes_copies_is_named(original: Original, colluders: int) -> None:
     """Every block is taken from one of the copies: no payload is left, and still they are told."""
     rng = np.random.default_rng(colluders)
-    customers = [f"customer {k}".encode() for k in range(300)]
-    guilty = [customers[k] for k in rng.permutation(300)[:colluders]]
+    customers = [f"customer {k}".encode() for k in range(100)]
+    guilty = [customers[k] for k in rng.permutation(100)[:colluders]]
     words = np.array([original.encode(c) for c in guilty])
     mixed = words[rng.integers(0, colluders, words.shape[1]), np.arange(words.shape[1])]
     found = trace_order(original, Order(mixed, "permuted"), customers)
@@ -243,23 +242,35 @@ def test_mixed_models_are_traced(original: Original) -> None:
     suspect = lady.permute(original.graph, permutations=mixed).graph
     found = trace_copies(original, suspect, [b"zero", b"first", b"second", b"third"])
     assert [a.customer for a in found.named] == [b"first", b"second"]
-    assert "made of the copy of 'first', 'second'" in found.headline()
+    assert "made of copies of 'first', 'second'" in found.headline()
 
 
-def test_nobody_is_accused_by_chance(original: Original) -> None:
-    """Random orders, the original's own, and orders with blocks of nobody: no one of 1,000 is."""
-    customers = [f"customer {k}".encode() for k in range(1000)]
-    words = np.array([original.encode(c) for c in customers])
+@pytest.mark.parametrize("repeats", [1, 50])
+def test_nobody_is_accused_by_chance(original: Original, repeats: int) -> None:
+    """Beside the copy of one of 60 no other is named, however often a word is repeated."""
+    wide = dataclasses.replace(original, blocks=original.blocks * repeats)
+    customers = [f"customer {k}".encode() for k in range(60)]
+    for guilty in customers[:4]:
+        found = trace_order(wide, Order(wide.encode(guilty), "permuted"), customers)
+        assert [a.customer for a in found.named] == [guilty]
     rng = np.random.default_rng(0)
-    count = words.shape[1]
-    most = 0
-    for _ in range(200):
-        symbols = np.where(rng.random(count) < 464 / 720, LOST, rng.integers(0, 256, count))
-        most = max(most, int((words == symbols).sum(1).max()))
-        known = int((symbols != LOST).sum())
-        assert compute_chance(int((words == symbols).sum(1).max()), known) * 1000 > 1e-6
-    assert most <= 6
-    assert decode_order(original, Order(symbols, "permuted")).payload is None
+    for _ in range(4):
+        random = rng.integers(0, 256, len(wide.blocks))
+        symbols = np.where(rng.random(len(wide.blocks)) < 464 / 720, LOST, random)
+        found = trace_order(wide, Order(symbols, "permuted"), customers)
+        assert (found.named, found.reading.payload) == ((), None)
+
+
+def test_the_bound_on_chance_holds() -> None:
+    """Agreements of random words of the code are no more frequent than it says."""
+    count, length = 2000, 60
+    words = np.array([encode_symbols(f"c{k}".encode(), KEY, length) for k in range(count)])
+    agreeing = (words[0] == words[1:]).sum(1)
+    for least in (1, 2, 3):
+        share = (agreeing >= least).mean()
+        assert share <= bound_chance(least, length, 17) + 3 * (share / count) ** 0.5
+    assert bound_chance(60, 60, 17) == bound_chance(17, 60, 17) < 1e-20
+    assert bound_chance(0, 0, 17) == 1.0
 
 
 def test_the_key_hangs_on_the_original() -> None:

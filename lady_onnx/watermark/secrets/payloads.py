@@ -87,6 +87,11 @@ def encode_payload(payload: bytes, key: Key) -> np.ndarray:
     return np.unpackbits(np.frombuffer(bytes(coded), np.uint8)).astype(bool)
 
 
+def count_message_symbols(payload: bytes) -> int:
+    """Count the symbols of a stamp's payload, padded, with its tag."""
+    return next(n for n in PADDED_BYTES if n > len(payload)) + TAG_BYTES
+
+
 def encode_symbols(payload: bytes, key: Key, count: int) -> np.ndarray:
     """Seal a payload as a word of a code of so many symbols, uint8 [count], up to 255.
 
