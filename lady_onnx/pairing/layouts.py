@@ -1,4 +1,4 @@
-"""Weights and units of a normal form, as the file has them that it is the form of."""
+"""Maps weights and units of a normal form back to its source file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ..normalform.form import Form
 
 FACTOR_TOLERANCE = 1e-3
-"""Elements have one factor whose ratios differ by no more than this share."""
+"""A constant is a weight times a factor if no more than this share of the largest element is left.
+"""
 
 
 def lay_out_weights(form: Form, weights: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
@@ -23,12 +24,12 @@ def lay_out_weights(form: Form, weights: Mapping[str, np.ndarray]) -> Mapping[st
 
     Args:
         form: the normal form.
-        weights: by the names of its constants, of another model of the same form.
+        weights: those of another model with the same form, by the names of its constants.
 
     Returns:
-        By their names the weights of the source that are floats and of which anything is known.
-        Elements that are not known are NaN. A constant that is a weight of the source times a
-        factor along one axis, such as that of a folded norm, is divided by that factor.
+        The float weights of the source, as far as they are known, by name. Unknown elements are
+        NaN. A constant may be a weight of the source times factors along one axis, as a folded norm
+        makes it; it is divided by these factors.
     """
     source, parts, scaled = form.source, dict[str, list[str]](), dict[str, str]()
     for name, leaf in form.leaves.items():
@@ -59,7 +60,7 @@ def lay_out_weights(form: Form, weights: Mapping[str, np.ndarray]) -> Mapping[st
 def find_own_units(
     form: Form, groups: Sequence[Group], own: Sequence[Group]
 ) -> dict[str, tuple[str, np.ndarray]]:
-    """Find which unit of the source each unit of a normal form is.
+    """Find the unit of the source for each unit of a normal form.
 
     Args:
         form: the normal form.
@@ -67,8 +68,9 @@ def find_own_units(
         own: the groups of its source.
 
     Returns:
-        By the id of a group of the form the id of that of the source, and int64 [size], the unit of
-        the latter that each unit is. Groups without a counterpart of their size are left out.
+        By the id of a group of the form the id of its counterpart, and `units`, int64 [size]:
+        `units[k]` is the unit of the source that is unit k of the form. Groups without a
+        counterpart of their size are left out.
     """
     slots: dict[str, list[tuple[Group, Slot]]] = {}
     for group in own:
@@ -87,7 +89,7 @@ def find_own_units(
 def _find_own_group(
     form: Form, group: Group, slot: Slot, slots: Mapping[str, list[tuple[Group, Slot]]]
 ) -> tuple[str, np.ndarray] | None:
-    """Find the group of a form's source whose units lie where those of a slot do."""
+    """Find the group of a form's source that a slot of the form belongs to."""
     leaf = form.leaves.get(slot.initializer)
     if leaf is None:
         return None
@@ -115,7 +117,7 @@ def _find_own_group(
 
 
 def _find_factors(weight: np.ndarray, constant: np.ndarray) -> np.ndarray | None:
-    """Find by what factors along one axis a constant is larger than a weight.
+    """Find the factors along one axis by which a weight was multiplied to give a constant.
 
     Returns:
         float64, as many as that axis has places and one along all others; None if there is no such

@@ -1,8 +1,8 @@
 """Symbols in the order of units: which units hold one, and which order stands for which symbol.
 
 Six units of a group, drawn by the key, are a block. Of their 720 orders 256, drawn by the key as
-well, stand for the symbols of a byte; any other order is read as lost. So a unit in a wrong place
-costs one symbol, and not the group.
+well, stand for the symbols of a byte; any other order is read as lost. So units
+in wrong places cost the symbols of their blocks, and not the group.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..groups.model import Group
 from .secrets.keys import Key
 
 BLOCK_UNITS = 6
-"""The number of units in a block: the least whose orders are more than the symbols of a byte."""
+"""The number of units in a block. Five have 120 orders, six have 720; a byte needs 256."""
 SYMBOLS = 256
 """The number of symbols."""
 ORDERS = np.array(list(itertools.permutations(range(BLOCK_UNITS))), np.int64)
 """All orders of a block's units, int64 [720, 6]."""
 LOST = -1
-"""Stands for the symbol of an order that stands for none."""
+"""The symbol of a block whose order stands for none."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +60,11 @@ def draw_blocks(groups: Sequence[Group], left_out: Mapping[str, Set[int]], key: 
 
     Args:
         groups: the groups.
-        left_out: by group id units that nothing tells apart, or that have to stay.
+        left_out: by group id the units that are in no block.
         key: the key of the stamp.
 
     Returns:
-        The blocks, in an order that the key draws, so that symbols that follow each other lie in
-        groups apart.
+        The blocks, in an order that the key draws.
     """
     blocks = []
     for group in groups:

@@ -20,8 +20,8 @@ from .schemes.interface import Layer
 def list_layers(graph: Graph) -> list[Layer]:
     """List the weights of a model that may carry a mark, in the order of their names.
 
-    These are all of floats, of two axes or more, whose units a group orders: nothing else is known
-    to be a weight, and no table of angles or anchors.
+    A weight may carry a mark if it is of floats, has two axes or more, and a group lies along one
+    of them. Of others it is not known whether they are tables, such as angles or anchors.
     """
     analysis = analyse_graph(graph)
     groups = extract_groups(analysis).groups
@@ -47,8 +47,9 @@ def list_layers(graph: Graph) -> list[Layer]:
 def hash_layers(weights: Arrays, layers: Sequence[Layer]) -> str:
     """Return the SHA-256 of layers as they are, as hexadecimal digits.
 
-    A mark's key depends on that of the unmarked model. So nobody finds a key for a model that is
-    there already: a change of it would change the key.
+    The key of a mark depends on this hash. Whoever judges a claim has it checked with the unmarked
+    model (`extract --unmarked`): so a claim on a model that is there already needs an unmarked
+    model whose hash gives the key that fits the difference of the two.
     """
     digest = hashlib.sha256()
     for layer in layers:

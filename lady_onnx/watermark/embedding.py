@@ -25,7 +25,7 @@ from .secrets.keys import Key
 from .secrets.payloads import MAX_PAYLOAD_BYTES, check_length, count_coded_bits, encode_payload
 
 MARKED_NOTE = "marked"
-"""What the metadata of a marked model say was done to it."""
+"""The note in the metadata of a marked model."""
 STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 """The strengths that are tried, as shares of the scheme's usual one."""
 MAX_LOSS = 0.005
@@ -40,7 +40,7 @@ class Marked(Report):
         graph: the model.
         mark: what is needed beside the key to read it.
         bits: the number of bits that were written.
-        change: the size of what was changed, over that of the layers that carry the mark.
+        change: the norm of the change, relative to that of the layers that carry the mark.
         impact: what it costs, None where nobody measured that.
     """
 
@@ -214,7 +214,9 @@ def embed_gently(
     what = f"changes the outputs by {impact.change:.2%}"
     if impact.metrics is not None:
         what += f", and costs {impact.loss:.2g} of the {impact.metric}"
-    raise LadyError(f"{graph.name}: even the weakest mark {what}; allow more, or another scheme")
+    raise LadyError(
+        f"{graph.name}: even the weakest mark {what}; allow more, or take another scheme"
+    )
 
 
 def _choose_layers(graph: Graph, scheme: str, bits: int) -> list[Layer]:

@@ -11,13 +11,14 @@ import numpy as np
 
 from ..errors import ArchitectureError
 from ..graph.loading import Model, load_graph
-from ..graph.model import map_weights
+from ..graph.model import Graph, map_weights
 from ..groups.permutations import Arrays
 from ..numerics import is_float_array
 from ..pipeline.resynchronization import resync
 from ..pipeline.verdicts import UNRELATED
 from ..reporting import Report, count_things
-from .records import Mark, read_mark
+from .carriers import hash_layers
+from .records import ID_BYTES, Mark, read_mark
 from .schemes.interface import find_scheme
 from .secrets.keys import Key
 from .secrets.payloads import decode_payload, encode_payload
@@ -28,13 +29,13 @@ class Reading:
     """What was read from one model, or from one arrangement of it.
 
     Attributes:
-        payload: the payload, None where no reading of it has the right tag.
+        payload: the payload, None if no tag was right.
         bits: the number of bits that were written.
         wrong: how many of them are read wrongly.
         corrected: how many symbols were corrected.
         correlation: the correlation of what was read with the bits.
-        p_value: the probability that a model without this mark, or another key, agrees as well with
-            the bits.
+        p_value: the probability that a model without this mark agrees as well with the bits, if key
+            and mark file were there before the model was looked at.
         layers: how many of the layers that carry the mark were found.
     """
 
@@ -59,6 +60,8 @@ class Extraction(Report):
         verdict: what the suspect is to the reference; None without one.
         refusal: why the suspect was not brought back, None where it was or nobody asked.
         tried: how many readings were made, for the correction of p-values.
+        is_of_unmarked: whether the mark's key hangs on the unmarked model that was given; None
+            without one.
     """
 
     mark: Mark
@@ -67,6 +70,7 @@ class Extraction(Report):
     verdict: str | None
     refusal: str | None
     tried: int
+    is_of_unmarked: bool | None = None
 
     @property
     def best(self) -> Reading:
@@ -96,7 +100,7 @@ class Extraction(Report):
         p_value = f"p = {self.p_value:.2g}"
         if self.payload is not None:
             return f"mark read: {show_payload(self.payload)}, {p_value}"
-        return f"no mark: nothing with the right tag was read, {p_value}"
+        return f"no mark: under this key and mark file no payload was read, {p_value}"
 
     def details(self, limit: int | None = None) -> list[str]:
         """List what was read as the suspect stands, and once its units were brought back."""
@@ -105,6 +109,9 @@ class Extraction(Report):
             said = f"{self.mark.commitment.owner}, {self.mark.commitment.time}"
             is_kept = "is the hash of" if self.is_committed else "is NOT the hash of"
             lines.append(f"the payload {is_kept} the commitment: {said}")
+        if self.is_of_unmarked is not None:
+            hangs = "hangs" if self.is_of_unmarked else "does NOT hang"
+            lines.append(f"the key of the mark {hangs} on the unmarked model")
         lines.append(_describe_reading("as it stands", self.as_it_stands))
         if self.put_back is not None:
             how = f"put back ({self.verdict})"
@@ -112,7 +119,7 @@ class Extraction(Report):
         elif self.refusal is not None:
             lines.append(f"not put back: {self.refusal}")
         else:
-            lines.append("read as it stands alone: give a reference, and units are put back first")
+            lines.append("not put back: with a reference, units are put back first")
         return lines
 
     def to_fields(self) -> dict[str, Any]:
@@ -122,7 +129,9 @@ class Extraction(Report):
             if reading is None:
                 return None
             shown = None if reading.payload is None else reading.payload.hex()
-            return {**vars(reading), "payload": shown}
+            fields = {**vars(reading), "payload": shown}
+            fields["layers_found"] = fields.pop("layers")
+            return fields
 
         return {
             "found": self.payload is not None,
@@ -136,6 +145,7 @@ class Extraction(Report):
             "refusal": self.refusal,
             "tried": self.tried,
             "committed": self.is_committed,
+            "of_unmarked": self.is_of_unmarked,
         }
 
 
@@ -145,7 +155,8 @@ def extract_mark(
     mark: Mark | str | os.PathLike[str],
     *,
     reference: Model | None = None,
-    tried: int = 1,
+    unmarked: Model | None = None,
+    marks_tried: int = 1,
 ) -> Extraction:
     """Read a mark from a suspect.
 
@@ -155,25 +166,41 @@ def extract_mark(
         mark: the mark, or the path of its file.
         reference: the marked model in the owner's order. With one the suspect is brought back
             first: its order, factors and signs, other ways to write the file, inserted units.
-        tried: how many keys and marks are tried in all, for the correction of the p-value.
+        unmarked: the model as it was before it was marked. With one it is checked that the key of
+            the mark hangs on it, which a claim on the model of another one cannot show.
+        marks_tried: how many keys and marks are tried in all, for the correction of the p-value.
+
+    Returns:
+        What was read as the suspect stands, and once its units are back.
 
     Raises:
         LadyError: a model or the mark cannot be read.
     """
     record = mark if isinstance(mark, Mark) else read_mark(mark)
+    is_of_unmarked = None if unmarked is None else _is_of_model(record, load_graph(unmarked))
     graph = load_graph(suspect)
     plain = read_weights(map_weights(graph), key, record)
-    if reference is None:
-        return Extraction(record, plain, None, None, None, tried)
-    try:
-        found = resync(reference, graph, verify="none")
-    except ArchitectureError as error:
-        return Extraction(record, plain, None, None, str(error), tried)
-    if found.verdict == UNRELATED:
-        # the likest places say more of the reference, and its mark, than of the suspect
-        return Extraction(record, plain, None, None, found.judged.reason, tried)
-    back = read_weights(found.weights, key, record)
-    return Extraction(record, plain, back, found.verdict, None, 2 * tried)
+    back, verdict, refusal = None, None, None
+    if reference is not None:
+        try:
+            found = resync(reference, graph, verify="none")
+            verdict = found.verdict
+            if verdict == UNRELATED:
+                # the likest places say more of the reference, and its mark, than of the suspect
+                refusal = found.judged.reason
+            else:
+                back = read_weights(found.weights, key, record)
+        except ArchitectureError as error:
+            refusal = str(error)
+    tried = marks_tried if back is None else 2 * marks_tried
+    return Extraction(record, plain, back, verdict, refusal, tried, is_of_unmarked)
+
+
+def _is_of_model(mark: Mark, graph: Graph) -> bool:
+    """Tell whether the key of a mark hangs on the weights of a model."""
+    layers = mark.layers
+    has_layers = all(n.name in graph.tensors and graph.shape(n.name) == n.shape for n in layers)
+    return has_layers and hash_layers(map_weights(graph), layers) == mark.model
 
 
 def read_weights(weights: Arrays, key: Key, mark: Mark) -> Reading:
@@ -192,6 +219,10 @@ def read_weights(weights: Arrays, key: Key, mark: Mark) -> Reading:
     soft = scheme.read(found, mark.layers, own.derive_layer_key, len(bits))
     signs = np.where(bits, 1.0, -1.0)
     decoded = decode_payload(soft, mark.payload_bytes, own)
+    if decoded is not None:
+        # the identity of a mark is made of its payload, so a payload has one key alone
+        identity = key.derive("identity", mark.scheme).sign(decoded.payload, ID_BYTES)
+        decoded = decoded if identity == mark.identity else None
     length = float(np.linalg.norm(soft))
     agreement = float(soft @ signs) / length if length else 0.0
     return Reading(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import LadyError
+from ..errors import LadyError, check_choice
 from ..graph.model import Graph
 from ..pipeline.verification import open_pair
 from ..runtime.comparing.metrics import METRICS, compute_metric
@@ -24,9 +24,9 @@ class Impact:
     """What a mark costs.
 
     Attributes:
-        change: the root mean square of what the outputs change, over that of the outputs.
+        change: the root mean square of the outputs' change, relative to that of the outputs.
         metric: the name of the task metric, None without labels.
-        metrics: that of the model before and after, None without labels.
+        metrics: the metric before and after, None without labels.
     """
 
     change: float
@@ -63,15 +63,17 @@ def measure_impact(
     samples = [data] if data is not None else draw_telling_samples(before, pair.first, SAMPLES, 0)
     apart, whole, metrics = 0.0, 0.0, None
     labels = None if data is None else data.get("labels")
+    if metric is not None:
+        check_choice("metric", metric, METRICS)
     if labels is not None:
         metric = metric or METRICS[0]
     elif metric is not None:
-        raise LadyError(f"--metric {metric}: needs 'labels'; give them with --data")
+        raise LadyError(f"metric {metric}: needs 'labels' among the data")
     for sample in samples:
         missing = [n for n in pair.names if n not in sample]
         if missing:
             known = f"its keys are the input names {pair.names}, and 'labels'"
-            raise LadyError(f"--data: no array '{missing[0]}'; {known}")
+            raise LadyError(f"{before.name}: the data have no array '{missing[0]}'; {known}")
         ours, theirs = pair.run_both({n: np.asarray(sample[n]) for n in pair.names})
         for a, b in zip(ours, theirs, strict=True):
             is_known = np.isfinite(a) & np.isfinite(b)

@@ -59,14 +59,13 @@ class Mark:
 
     Attributes:
         scheme: the name of its scheme.
-        identity: 16 bytes that the key makes of the payload, so that no two marks of one model have
-            the same key.
+        identity: the first 16 bytes of the payload's HMAC. It gives each mark a key of its own.
         model: the SHA-256 of the layers before they were marked, as hexadecimal digits.
         payload_bytes: the length of the payload.
         sealed: the payload, hidden by the key.
         layers: the layers that carry it.
         strength: how strongly it was written.
-        commitment: what the payload is the hash of, None for any other payload.
+        commitment: what the payload is the hash of, None if it is no hash.
     """
 
     scheme: str

@@ -1,8 +1,8 @@
-"""Stamps: a payload in the order of a model's units, which computes what it did.
+"""Stamps: a payload in the order of a model's units. The stamped model computes the same.
 
-The payload is sealed as that of a mark, and a Reed-Solomon code fills the blocks: it has as many
-symbols as there are blocks, up to 255, and is written as often as it fits. So whole groups may be
-lost. Which units make a block follows from the key and from the original.
+The payload is sealed as that of a mark. A word of a Reed-Solomon code has one symbol a block, at
+most 255; with more blocks it is repeated. So whole groups may be lost. Which units make a block
+follows from the key and from the original.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from .secrets.keys import Key
 from .secrets.payloads import PADDED_BYTES, TAG_BYTES, check_length, encode_symbols
 
 STAMPED_NOTE = "stamped"
-"""What the metadata of a stamped model say was done to it."""
+"""The note in the metadata of a stamped model."""
 MIN_CHECK_SHARE = 1 / 3
-"""At least this share of the symbols corrects others: a third of the blocks may be lost."""
+"""At least this share of the symbols are check symbols: as many blocks may be lost."""
 MAX_CODE_SYMBOLS = 255
 """The longest word of a Reed-Solomon code over bytes."""
 
@@ -67,12 +67,12 @@ class Original:
         return max((size - 1 for size in PADDED_BYTES if size <= room), default=0)
 
     def encode(self, payload: bytes) -> np.ndarray:
-        """Return the symbols of all blocks that say a payload, int64 [blocks]."""
+        """Return the symbols of all blocks that encode a payload, int64 [blocks]."""
         word = encode_symbols(payload, self.key, self.code_symbols)
         return np.resize(word, len(self.blocks))
 
     def arrange(self, symbols: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the element of the symmetry that says some symbols, by group id, int64 [size]."""
+        """Return the permutations that encode some symbols, by group id, int64 [size]."""
         sizes = {g.id: g.size for g in self.symmetry.groups}
         found: dict[str, np.ndarray] = {}
         for block, symbol in zip(self.blocks, symbols.tolist(), strict=True):
@@ -88,10 +88,10 @@ class StampCapacity(Report):
     Attributes:
         symmetry_bits: those of all groups.
         blocks: the number of blocks, of six units each.
-        code_rate: the payload's bits over the symmetry bits.
-        bits: the bits of the longest payload: the symmetry bits times the rate.
-        payload_bytes: its length.
-        copies: how often a word of the code is written.
+        code_rate: which share of the symmetry bits the longest payload is.
+        bits: 8 times `payload_bytes`.
+        payload_bytes: the length of the longest payload.
+        repeats: how often a word of the code is written.
     """
 
     symmetry_bits: float
@@ -99,7 +99,7 @@ class StampCapacity(Report):
     code_rate: float
     bits: int
     payload_bytes: int
-    copies: int
+    repeats: int
 
     def headline(self) -> str:
         """Say in one line how long a payload may be."""
@@ -116,13 +116,13 @@ class Stamped(Report):
         graph: the model.
         permutations: what was applied to the original, by group id, int64 [size].
         blocks: the number of blocks that hold the payload.
-        copies: how often a word of the code is written.
+        repeats: how often a word of the code is written.
     """
 
     graph: Graph
     permutations: Mapping[str, np.ndarray]
     blocks: int
-    copies: int
+    repeats: int
 
     @property
     def model(self) -> ModelProto:
@@ -141,14 +141,14 @@ class Stamped(Report):
     def to_fields(self) -> dict[str, Any]:
         """Return the fields of the JSON object."""
         moved = count_moved(self.permutations)
-        return {"units_moved": moved, "blocks": self.blocks, "copies": self.copies}
+        return {"units_moved": moved, "blocks": self.blocks, "repeats": self.repeats}
 
 
 def open_original(model: Model, key: Key) -> Original:
     """Read a model, and draw the blocks of its stamps.
 
-    Units that nothing tells apart are in no block, nor are those of states that are fed back: a
-    program that fills a cache by one file and reads it by another one must not be broken.
+    Units that nothing tells apart are in no block. Nor are those of states that are fed back: two
+    files may share a state, and its order must stay.
 
     Args:
         model: a path or a model.
@@ -186,8 +186,8 @@ def write_stamp(original: Original, payload: bytes) -> Stamped:
     symbols = original.encode(payload)
     permutations = original.arrange(symbols)
     graph = permute_graph(original.graph, original.symmetry.groups, permutations)
-    copies = len(original.blocks) // original.code_symbols
-    return Stamped(graph, permutations, len(original.blocks), copies)
+    repeats = len(original.blocks) // original.code_symbols
+    return Stamped(graph, permutations, len(original.blocks), repeats)
 
 
 def check_room(original: Original, payload_bytes: int) -> None:
@@ -195,7 +195,8 @@ def check_room(original: Original, payload_bytes: int) -> None:
     if payload_bytes > original.max_payload_bytes:
         capacity = count_stamp_capacity(original).headline()
         what = f"has no room for {count_things(payload_bytes, 'byte')}: {capacity}"
-        raise LadyError(f"{original.graph.name}: {what}; give a shorter payload, or use a mark")
+        mend = "give a shorter payload" if original.max_payload_bytes else "use a mark"
+        raise LadyError(f"{original.graph.name}: {what}; {mend}")
 
 
 def count_stamp_capacity(original: Original) -> StampCapacity:

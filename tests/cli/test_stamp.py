@@ -52,7 +52,7 @@ def test_many_are_stamped_and_one_is_traced(
     code, out, _ = run(capsys, *write, "--json")
     files = json.loads(out)["files"]
     assert code == 0
-    assert [f["customer"] for f in files] == ["ACME Corp.", "../Beta", "Gamma"]
+    assert [f["text"] for f in files] == ["ACME Corp.", "../Beta", "Gamma"]
     assert sorted(p.name for p in Path("out").iterdir()) == [
         "00001-ACME-Corp.onnx",
         "00002-Beta.onnx",
@@ -100,7 +100,7 @@ WRITE = ("stamp", "write", "m.onnx", "-o", "s.onnx", *KEY)
         ((*WRITE, "--payload-file", "c.csv"), "customer\n", "c.csv: names no customer"),
         ((*WRITE, "--payload-file", "c.csv"), "a\nb\na\n", "c.csv: names 'a' twice"),
         ((*WRITE, "--payload-file", "c.csv"), "a\n" + "x" * 60, "has no room for 60 bytes"),
-        ((*WRITE, "--payload-file", "m.onnx"), None, "cannot be read as comma-separated values"),
+        ((*WRITE, "--payload-file", "m.onnx"), None, "cannot be read as CSV"),
         (
             ("stamp", "write", "m.onnx", "-o", "k.key", *KEY, "--payload-file", "c.csv"),
             "a",
@@ -109,7 +109,7 @@ WRITE = ("stamp", "write", "m.onnx", "-o", "s.onnx", *KEY)
         (
             ("trace", "m.onnx", "--original", "m.onnx", *KEY, "--customers", "c.csv"),
             "x" * 65,
-            "has over 64 bytes; no stamp holds them",
+            "has over 64 bytes; shorten it",
         ),
         (("trace", "m.onnx", "--original", "none.onnx", *KEY), None, "none.onnx"),
         (("stamp",), None, "JOB"),

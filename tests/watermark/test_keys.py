@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lady_onnx.errors import LadyError, MissingFileError
+from lady_onnx.errors import LadyError, MissingFileError, OutputError
 from lady_onnx.watermark.secrets import keys
 from lady_onnx.watermark.secrets.keys import Key, create_key, read_key, write_key
 
@@ -42,7 +42,7 @@ def test_a_wrong_passphrase_is_told(tmp_path: Path) -> None:
 
 def test_a_key_is_not_overwritten(tmp_path: Path) -> None:
     write_key(create_key(), tmp_path / "owner.key", PASSPHRASE)
-    with pytest.raises(LadyError, match="exists, and a key that is overwritten is lost"):
+    with pytest.raises(OutputError, match="exists, and a key that is overwritten is lost"):
         write_key(create_key(), tmp_path / "owner.key", PASSPHRASE)
 
 

@@ -1,1 +1,1 @@
-"""The commands that write into models, and read from them, whose they are."""
+"""The commands that write and read marks and stamps."""

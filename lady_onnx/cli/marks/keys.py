@@ -54,7 +54,8 @@ def read_passphrase(args: argparse.Namespace, is_new: bool) -> str:
                 f"{path}: no such file; its first line is the passphrase"
             ) from None
         except (OSError, ValueError) as error:
-            raise LadyError(f"{path}: cannot be read as text ({error}); write it anew") from None
+            what = " ".join(str(error).split())
+            raise LadyError(f"{path}: cannot be read as text ({what}); write it anew") from None
     if PASSPHRASE_VARIABLE in os.environ:
         return os.environ[PASSPHRASE_VARIABLE]
     if not sys.stdin.isatty():

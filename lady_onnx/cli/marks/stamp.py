@@ -52,17 +52,18 @@ def read_customers(path: Path) -> list[bytes]:
 
     Raises:
         MissingFileError: there is no such file.
-        LadyError: it is no such file, is empty, or names a customer twice.
+        LadyError: it cannot be read as comma-separated values, is empty, or names one twice.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             names = [row[0].strip() for row in csv.reader(file) if row and row[0].strip()]
     except FileNotFoundError:
         what = "no such file; its first column holds the customers"
         raise MissingFileError(f"{path}: {what}") from None
     except (OSError, ValueError, csv.Error) as error:
         what = " ".join(str(error).split())
-        raise LadyError(f"{path}: cannot be read as comma-separated values ({what})") from None
+        mend = "save it as CSV in UTF-8"
+        raise LadyError(f"{path}: cannot be read as CSV ({what}); {mend}") from None
     if names and names[0].lower() in ("customer", "payload"):
         names = names[1:]
     if not names:
@@ -101,7 +102,8 @@ def _run_write(args: argparse.Namespace) -> int:
     out = Path(args.output)
     with show_phase("finding the groups", args.verbosity):
         original = open_original(args.model, key)
-    taken = original.graph.files | {Path(args.key).resolve()}
+    others = (args.key, args.passphrase_file, args.payload_file)
+    taken = original.graph.files | {Path(f).resolve() for f in others if f is not None}
     if args.payload_file is not None:
         return _write_many(original, read_customers(Path(args.payload_file)), out, args)
     out = claim_destination(out, taken)
@@ -134,7 +136,7 @@ def _write_many(
             write_stamp(original, customer).save(folder / name)
     if args.json:
         files = [
-            {"customer": c.decode(), "output": str(folder / n)}
+            {"text": c.decode(), "output": str(folder / n)}
             for n, c in zip(names, customers, strict=True)
         ]
         print_json({"schema_version": 1, "files": files})
@@ -144,7 +146,7 @@ def _write_many(
 
 
 def _name_file(number: int, customer: bytes) -> str:
-    """Return the name of a customer's file: a number, and what of the name is safe in one."""
+    """Return the name of a customer's file: a number, and the safe characters of the customer."""
     safe = re.sub(r"[^A-Za-z0-9._-]+", "-", customer.decode()).strip(".-")[:MAX_NAME_LENGTH]
     return f"{number:05d}-{safe}.onnx" if safe else f"{number:05d}.onnx"
 
@@ -176,19 +178,17 @@ JOBS: dict[str, Job] = {
     "read": ("read the payload in the order of a suspect's units", _declare_read, _run_read),
     "capacity": ("how long a payload may be", _declare_capacity, _run_capacity),
 }
-"""By name what a job does, what declares its arguments, and what runs it."""
+"""For each job its help, what declares its arguments, and what runs it."""
 
 
 def list_customers(path: str | None) -> list[bytes]:
-    """Return the customers of a file that a call may name.
+    """Return the customers in a file, none without a path.
 
     Raises:
-        UsageError: the file holds none that fits.
+        UsageError: one is too long.
     """
     customers = [] if path is None else read_customers(Path(path))
     odd = next((c for c in customers if len(c) > MAX_PAYLOAD_BYTES), None)
     if odd is not None:
-        raise UsageError(
-            f"{path}: '{odd.decode()}' has over {MAX_PAYLOAD_BYTES} bytes; no stamp holds them"
-        )
+        raise UsageError(f"{path}: '{odd.decode()}' has over {MAX_PAYLOAD_BYTES} bytes; shorten it")
     return customers

@@ -11,10 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ...errors import LadyError, UsageError
+from ...errors import LadyError, OutputError, UsageError
 from ...graph.loading import load_graph
 from ...graph.model import Graph
 from ...runtime.comparing.data import read_data
+from ...runtime.comparing.metrics import METRICS
 from ...watermark.embedding import (
     MAX_LOSS,
     Marked,
@@ -77,7 +78,7 @@ def _declare_embed(parser: argparse.ArgumentParser) -> None:
     payload.add_argument(
         "--commit",
         metavar="OWNER",
-        help="the hash of owner, model and time; the mark file says of what",
+        help="the hash of owner, model and time, which the mark file keeps",
     )
     _add_scheme_argument(parser)
     parser.add_argument(
@@ -87,7 +88,7 @@ def _declare_embed(parser: argparse.ArgumentParser) -> None:
         "--max-change", type=parse_magnitude, help="weaken the mark until outputs change by less"
     )
     parser.add_argument("--data", metavar="X.npz", help="inputs by name, and `labels`")
-    parser.add_argument("--metric", metavar="NAME", help="accuracy or mse, against `labels`")
+    parser.add_argument("--metric", choices=METRICS, help="of the first output, against `labels`")
     parser.add_argument(
         "--train",
         type=parse_amount,
@@ -97,7 +98,6 @@ def _declare_embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-loss",
         type=parse_magnitude,
-        default=MAX_LOSS,
         help=f"with labels, weaken the mark until the metric loses no more ({MAX_LOSS:g})",
     )
 
@@ -111,6 +111,11 @@ def _declare_extract(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         help="a mark file; may be repeated",
+    )
+    parser.add_argument(
+        "--unmarked",
+        metavar="U",
+        help="the model before it was marked: check that the key of the mark hangs on it",
     )
     parser.add_argument(
         "--reference",
@@ -130,16 +135,20 @@ def _run_key(args: argparse.Namespace) -> int:
     if args.json:
         print_json({"schema_version": 1, "key": str(path)})
     else:
-        print_headline(f"{path}: a new key; whoever loses it or its passphrase reads no mark of it")
+        print_headline(f"{path}: a new key; without it and its passphrase no mark is read")
     return 0
 
 
 def _run_embed(args: argparse.Namespace) -> int:
     _check_embed_arguments(args)
     graph = load_graph(args.model)
-    taken = graph.files | {Path(args.key).resolve()}
+    others = (args.key, args.passphrase_file, args.data)
+    taken = graph.files | {Path(f).resolve() for f in others if f is not None}
     out = claim_destination(Path(args.output), taken)
     record = claim_destination(Path(args.mark), taken)
+    if record.exists():
+        what = "exists, and no mark is read without its file; choose another name"
+        raise OutputError(f"{record}: {what}")
     payload, key = _read_payload(args), load_key(args)
     with show_phase("marking", args.verbosity):
         result = _embed(graph, key, payload, args)
@@ -147,7 +156,7 @@ def _run_embed(args: argparse.Namespace) -> int:
     result.mark.save(record)
     result.save(out)
     if args.json:
-        print_json({"output": str(out), "mark": str(record), **result.to_dict()})
+        print_json({"output": str(out), "mark_file": str(record), **result.to_dict()})
     else:
         print_headline(f"{out}: {result.headline()}")
         print_details(result, args)
@@ -158,10 +167,11 @@ def _check_embed_arguments(args: argparse.Namespace) -> None:
     """Raise UsageError where arguments of `embed` contradict each other."""
     is_gentle = args.max_change is not None or (args.data is not None and args.train is None)
     if is_gentle and args.strength is not None:
-        what = "--strength says how strongly; leave --max-change and --data out, or it"
+        what = "--strength cannot be combined with --max-change, --data or --max-loss"
         raise UsageError(f"watermark embed: {what}")
-    if args.metric and not args.data:
-        raise UsageError("watermark embed: --metric needs labels; give them with --data")
+    for option, value in (("--metric", args.metric), ("--max-loss", args.max_loss)):
+        if value is not None and not args.data:
+            raise UsageError(f"watermark embed: {option} needs labels; give them with --data")
     if args.train is not None and not args.data:
         raise UsageError("watermark embed: --train needs samples and labels; give --data")
     if args.train is not None and args.max_change is not None:
@@ -189,7 +199,7 @@ def _embed(graph: Graph, key: Key, payload: bytes | Commitment, args: argparse.N
         payload,
         scheme=args.scheme,
         max_change=math.inf if args.max_change is None else args.max_change,
-        max_loss=args.max_loss,
+        max_loss=MAX_LOSS if args.max_loss is None else args.max_loss,
         data=data,
         metric=args.metric,
     )
@@ -201,13 +211,20 @@ def _run_extract(args: argparse.Namespace) -> int:
     marks = [read_mark(path) for path in args.mark]
     with show_phase("reading", args.verbosity):
         found = [
-            extract_mark(suspect, key, mark, reference=args.reference, tried=len(marks))
+            extract_mark(
+                suspect,
+                key,
+                mark,
+                reference=args.reference,
+                marks_tried=len(marks),
+                unmarked=args.unmarked,
+            )
             for mark in marks
         ]
     # the one that was read, else the one that fits best
     best: Extraction = min(found, key=lambda e: (e.payload is None, e.p_value))
     if args.json:
-        print_json({"mark": args.mark[found.index(best)], **best.to_dict()})
+        print_json({"mark_file": args.mark[found.index(best)], **best.to_dict()})
     else:
         print_headline(f"{args.suspect}: {best.headline()}")
         print_details(best, args)
@@ -248,7 +265,7 @@ def _read_payload(args: argparse.Namespace) -> bytes | Commitment:
         try:
             return bytes.fromhex(args.payload_hex)
         except ValueError:
-            what = f"'{args.payload_hex}' are no hexadecimal digits, two for each byte"
+            what = f"'{args.payload_hex}' is not hexadecimal; give two digits for each byte"
             raise UsageError(f"watermark embed: --payload-hex: {what}") from None
     payload: bytes = args.payload.encode("utf-8", "surrogateescape")
     return payload

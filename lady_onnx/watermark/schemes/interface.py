@@ -1,7 +1,7 @@
 """The interface of the ways to write bits into weights, and the table of them.
 
 A scheme gets weights by name, the names of the layers that carry the mark, and a key for each. It
-writes bits into copies of them, and reads from weights how sure it is of every bit. It knows no
+writes bits into copies of them, and reads a number for every bit from weights. It knows no
 payload, no file and no order of units: who calls it has brought the units back.
 """
 
@@ -29,7 +29,7 @@ class Layer:
     Attributes:
         name: its name.
         shape: its shape.
-        axis: the axis along which the units lie that the layer makes.
+        axis: the axis of the units that the layer makes.
     """
 
     name: str
@@ -67,7 +67,7 @@ class Scheme(Protocol):
         """Choose the layers that carry so many bits; none where they do not fit."""
 
     def count_bits(self, layers: Sequence[Layer]) -> int:
-        """Count the bits that layers may carry at the usual strength."""
+        """Count the bits that layers may carry."""
 
     def embed(
         self,

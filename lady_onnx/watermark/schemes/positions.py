@@ -26,16 +26,20 @@ class Positions:
     Attributes:
         places: int64 [elements], where they lie in the flat weight.
         bits: int64 [elements], the bit of each.
-        signs: float32 [elements]: 1 where a one is a positive number, and -1 where it is a negative
-            one. So the weights of a layer may be positive for the most part.
+        signs: float32 [elements], the sign that stands for a one. The key draws it, because the
+            weights of a layer may be positive for the most part.
     """
 
     places: np.ndarray
     bits: np.ndarray
     signs: np.ndarray
 
-    def sign_bits(self, bits: np.ndarray) -> np.ndarray:
-        """Return the sign of every element that holds one of some bits, bool [bits]."""
+    def choose_signs(self, bits: np.ndarray) -> np.ndarray:
+        """Return the sign that every element gets, float32 [elements].
+
+        Args:
+            bits: bool [bits].
+        """
         return np.where(bits[self.bits], self.signs, -self.signs)
 
 
@@ -52,7 +56,7 @@ def count_replicated_bits(layers: Sequence[Layer]) -> int:
 
 
 def draw_positions(layers: Sequence[Layer], keys: Keys, bits: int) -> dict[str, Positions]:
-    """Draw the elements that hold bits, by layer, and of layers as many as they are large."""
+    """Draw the elements that hold bits, by layer, in proportion to the sizes of the layers."""
     total = REPLICAS * bits
     ends = np.cumsum([layer.size for layer in layers])
     ends = np.rint(ends * (total / max(int(ends[-1]), 1))).astype(np.int64)

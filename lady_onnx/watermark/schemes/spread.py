@@ -1,11 +1,10 @@
 """Spread spectrum: every bit is spread over many weights of many layers.
 
-Each element of the chosen layers belongs to one bit and has a sign, both drawn from the key. A bit
-is read as the sum of its elements times their signs, each in units of its row's and column's size,
-so that all layers count alike. Few elements are much larger than their surroundings; they count as
-if they were `MAX_SIZE` times as large as these. Without a mark the sum, over the root of its sum of
-squares, has the mean 0 and the deviation 1. To write a bit its elements move, each by as little,
-until the sum has the bit's sign and the wanted size.
+The key draws elements of the chosen layers, and for each a bit and a sign. A bit is read as the sum
+of its elements times their signs. Each is divided by the size of its row and column first, so that
+all layers count alike, and larger ratios than `MAX_RATIO` are clipped. Without a mark the sum, over
+the root of its sum of squares, has the mean 0 and the deviation 1. To write a bit its elements
+move, each by as little, until the sum has the bit's sign and the wanted size.
 
 Source: Cox et al. 1997, Secure spread spectrum watermarking for multimedia; the sum of the host is
 taken out as by Malvar and Florencio 2003, Improved spread spectrum.
@@ -19,22 +18,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...groups.permutations import Arrays
-from ...numerics import MIN_DIVISOR, as_finite
+from ...numerics import MIN_DIVISOR
 from .interface import Keys, Layer
 
 MIN_LAYER_ELEMENTS = 256
 """Weights of fewer elements carry nothing."""
 MIN_BIT_ELEMENTS = 256
-"""Each bit has at least so many elements."""
+"""On average each bit has at least so many elements."""
 MAX_BIT_ELEMENTS = 1 << 16
 """More elements than this make no bit safer, and take longer."""
-MAX_SIZE = 3.0
-"""Elements count as at most so many times as large as their surroundings.
+MAX_RATIO = 3.0
+"""Elements count as at most so many times as large as their rows and columns.
 
-A few huge ones would else drown all others, and what noise does to them.
+Else a few huge ones would outweigh all others.
 """
 EMBEDDING_ROUNDS = 3
-"""Elements that move change the sizes of their surroundings by a little, and are moved again."""
+"""Elements that move change the sizes of rows and columns a little, so they are moved again."""
 
 
 class SpreadScheme:
@@ -63,7 +62,9 @@ class SpreadScheme:
     ) -> dict[str, np.ndarray]:
         """Move every bit's elements until their sum has the wanted sign and size."""
         signs, share = np.where(bits, 1.0, -1.0), _choose_share(layers, len(bits))
-        changed = {n.name: np.array(as_finite(weights[n.name]), np.float32) for n in layers}
+        changed: dict[str, np.ndarray] = {
+            n.name: np.array(weights[n.name], _choose_type(weights[n.name])) for n in layers
+        }
         for _ in range(EMBEDDING_ROUNDS):
             found = _sum_elements(changed, layers, keys, len(bits), share)
             # one that has the sign and more than the size already stays as it is
@@ -73,8 +74,8 @@ class SpreadScheme:
                 array = changed[layer.name]
                 drawn = _draw_elements(layer, keys, len(bits), share)
                 values, sizes = _take_values(array, drawn.places)
-                step = steps[drawn.bits] * drawn.signs * (np.abs(values) < MAX_SIZE) * sizes
-                array.reshape(-1)[drawn.places] += step.astype(np.float32)
+                step = steps[drawn.bits] * drawn.signs * _is_movable(values) * sizes
+                array.reshape(-1)[drawn.places] += step.astype(array.dtype)
         return {n: a.astype(np.asarray(weights[n]).dtype) for n, a in changed.items()}
 
     def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
@@ -108,12 +109,17 @@ class _Sums:
     Attributes:
         sums: The sums of the elements times their signs.
         powers: The sums of their squares.
-        movable: How many of them are not too large to count in full.
+        movable: How many of them are neither clipped nor zero.
     """
 
     sums: np.ndarray
     powers: np.ndarray
     movable: np.ndarray
+
+
+def _choose_type(array: np.ndarray) -> type:
+    """Return the type that elements move in: their own, and at least single precision."""
+    return np.float64 if array.dtype == np.float64 else np.float32
 
 
 def _choose_share(layers: Sequence[Layer], bits: int) -> float:
@@ -131,17 +137,22 @@ def _sum_elements(
             continue
         drawn = _draw_elements(layer, keys, bits, share)
         values, _ = _take_values(np.asarray(weights[layer.name]), drawn.places)
-        counted = np.clip(values, -MAX_SIZE, MAX_SIZE)
-        parts = counted * drawn.signs, counted**2, (np.abs(values) < MAX_SIZE) & (values != 0)
+        counted = np.clip(values, -MAX_RATIO, MAX_RATIO)
+        parts = counted * drawn.signs, counted**2, _is_movable(values)
         total += [np.bincount(drawn.bits, part, bits) for part in parts]
     return _Sums(*total)
+
+
+def _is_movable(values: np.ndarray) -> np.ndarray:
+    """Tell which elements are neither clipped nor zero: what was pruned stays zero."""
+    return (np.abs(values) < MAX_RATIO) & (values != 0)
 
 
 def _take_values(array: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Take elements of a weight.
 
     Returns:
-        The elements in units of the sizes of their surroundings, 0 where one is not known, and
+        The elements in units of the sizes of their rows and columns, 0 where one is not known, and
         these sizes, float64 [elements].
     """
     sizes = _measure_sizes(array).reshape(-1)[places]
@@ -164,10 +175,10 @@ def _draw_elements(layer: Layer, keys: Keys, bits: int, share: float) -> _Drawn:
 
 
 def _measure_sizes(array: np.ndarray) -> np.ndarray:
-    """Measure the size of every element's surroundings, float64 of the array's shape.
+    """Measure the size of every element's row and column, float64 of the array's shape.
 
-    It is the root mean square of its row along the first axis times that along the second, over
-    that of all: units that are larger than others do not drown them.
+    It is the root mean square of its slice along the first axis, times that along the second one,
+    over that of the whole weight.
     """
     flat = array.reshape(array.shape[0], array.shape[1] if array.ndim > 1 else 1, -1)
     power = np.square(flat, dtype=np.float64)

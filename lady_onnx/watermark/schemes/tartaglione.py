@@ -1,8 +1,8 @@
 """Tartaglione's scheme: keyed elements of several layers hold fixed values.
 
-An element is `strength` times the root mean square of its layer, or minus that: its bit and a keyed
-sign say which. They stay so while the network is trained (`training`), and replicas of the network,
-in which they are altered, are trained to be bad: an attack on them costs the task.
+The size of an element is `strength` times the root mean square of its layer. Its sign is that of
+its bit, times a sign that the key draws. In training (`lady_onnx.converters.marking`) the elements
+stay as they are, and replicas of the network, in which they are altered, are trained to be bad.
 
 Source: Tartaglione et al. 2020, Delving in the loss landscape to embed robust watermarks into
 neural networks (ICPR).
@@ -53,7 +53,7 @@ class TartaglioneScheme:
         changed = {}
         for name, positions in draw_positions(layers, keys, len(bits)).items():
             array = np.array(weights[name])
-            held = strength * measure_size(as_finite(array)) * positions.sign_bits(bits)
+            held = strength * measure_size(as_finite(array)) * positions.choose_signs(bits)
             array.reshape(-1)[positions.places] = held.astype(array.dtype)
             changed[name] = array
         return changed

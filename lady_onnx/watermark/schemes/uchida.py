@@ -1,9 +1,9 @@
 """Uchida's scheme: the mean unit of one layer, times a keyed matrix, has the signs of the bits.
 
-The units that the layer makes may lie in any order, as only their mean counts. The units of the
-layer before may not: they are the columns of that mean. Training with `measure_loss` as a part of
-the loss writes the bits; without training the mean moves by as little as reaches a margin, and all
-units with it.
+Only the mean of the layer's units counts, so that a shuffle of them keeps the mark. A shuffle of
+the layer before destroys it, because that moves the columns of the mean. Here the mean moves by as
+little as gives all bits a margin, and all units move with it. `lady_onnx.converters.marking` trains
+the bits in.
 
 Source: Uchida et al. 2017, Embedding watermarks into deep neural networks (ICMR).
 """
@@ -23,7 +23,7 @@ ELEMENTS_PER_BIT = 2
 MAX_SWEEPS = 500
 """The largest number of sweeps over the bits in search of the smallest change."""
 MARGIN_TOLERANCE = 1e-3
-"""A margin that is missed by a smaller share of itself is reached."""
+"""The search ends once steps are smaller than this share of the largest margin that is missing."""
 
 
 class UchidaScheme:
@@ -94,7 +94,7 @@ def draw_matrix(layer: Layer, keys: Keys, bits: int) -> np.ndarray:
 
 
 def measure_chance(array: np.ndarray, layer: Layer) -> float:
-    """Measure the length that the mean would have of random units as large as the layer's."""
+    """Measure the norm of the mean of random units that are as large as the layer's."""
     length = float(np.linalg.norm(array.astype(np.float64)))
     return max(length / layer.shape[layer.axis], MIN_DIVISOR)
 

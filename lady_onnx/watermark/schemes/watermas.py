@@ -1,8 +1,9 @@
 """A reconstruction of WaterMAS: the signs of keyed elements of several layers are the bits.
 
-A keyed sign says of each which sign is a one. The elements keep their sizes. While the network is
-trained (`training`) they stay as they are, and the loss around them is made sharp: a step up along
-them alone, and from there a step down along all others. So even small changes of them cost much.
+The key draws which sign of an element means a one. The elements keep their sizes. In training
+(`lady_onnx.converters.marking`) they stay as they are, and the loss around them is made sharp: a
+replica of the network, in which they are moved to where the loss grows fastest, is trained to be
+bad. So even small changes of them cost much.
 
 Source: De Sousa Trias et al. 2024, WaterMAS: Sharpness-aware maximization for neural network
 watermarking (ICPR). This follows its abstract alone, and may differ from the authors' scheme.
@@ -56,7 +57,7 @@ class WatermasScheme:
             flat = array.reshape(-1)
             least = strength * measure_size(as_finite(array))
             sizes = np.maximum(np.abs(as_finite(flat[positions.places])), least)
-            flat[positions.places] = (sizes * positions.sign_bits(bits)).astype(array.dtype)
+            flat[positions.places] = (sizes * positions.choose_signs(bits)).astype(array.dtype)
             changed[name] = array
         return changed
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import LadyError, MissingFileError, UsageError
+from ...errors import LadyError, MissingFileError, OutputError, UsageError
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -29,7 +29,7 @@ try:
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
     from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 except ImportError as error:
-    what = "marks and stamps need the extra `watermark`: pip install lady-onnx[watermark]"
+    what = "marks and stamps need the extra `watermark`: pip install 'lady-onnx[watermark]'"
     raise UsageError(what) from error
 
 KEY_FORMAT = "lady-onnx-key/1"
@@ -62,7 +62,7 @@ class Key:
         Args:
             info: what the secret is for, such as a model, a scheme and a layer.
         """
-        # lengths are written as well, so that no two lists of texts are one
+        # lengths are written as well, so that two lists never give the same bytes
         text = b"".join(len(t.encode()).to_bytes(4, "big") + t.encode() for t in info)
         return Key(HKDF(SHA256(), KEY_BYTES, None, text).derive(self.secret))
 
@@ -102,7 +102,7 @@ class Key:
         return hmac.digest(self.secret, message, "sha256")[:count]
 
     def pad(self, message: bytes) -> bytes:
-        """Hide a message, or show it again. A key that hid two different ones would show both."""
+        """Hide a message, or show it again (XOR). Use a key for one message alone."""
         stream = self.draw_bytes(len(message))
         return bytes(a ^ b for a, b in zip(message, stream, strict=True))
 
@@ -121,7 +121,8 @@ def write_key(key: Key, path: Path, passphrase: str) -> None:
         passphrase: at least 8 characters; without it the key is lost.
 
     Raises:
-        LadyError: the file exists, or the passphrase is too short.
+        OutputError: the file exists.
+        LadyError: the passphrase is too short.
     """
     if len(passphrase) < MIN_PASSPHRASE_LENGTH:
         what = f"a passphrase has at least {MIN_PASSPHRASE_LENGTH} characters; give a longer one"
@@ -134,7 +135,7 @@ def write_key(key: Key, path: Path, passphrase: str) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         what = "exists, and a key that is overwritten is lost; choose another name"
-        raise LadyError(f"{path}: {what}") from None
+        raise OutputError(f"{path}: {what}") from None
     with os.fdopen(handle, "w") as file:
         file.write(json.dumps({"format": KEY_FORMAT, **text}, indent=1) + "\n")
 
@@ -153,7 +154,7 @@ def read_key(path: Path, passphrase: str) -> Key:
         )
         secret = AESGCM(_stretch(passphrase, salt)).decrypt(nonce, sealed, KEY_FORMAT.encode())
     except InvalidTag:
-        what = "the passphrase is wrong, or the file is damaged"
+        what = "the passphrase is wrong, or the file is damaged; try again, or use a copy"
         raise LadyError(f"{path}: {what}") from None
     except (KeyError, TypeError, ValueError, binascii.Error):
         raise LadyError(f"{path}: is a damaged key file; use a copy of it") from None

@@ -3,8 +3,8 @@
 A tag tells a right reading from chance: the first 64 bits of the payload's HMAC. The payload is
 hidden by a pad that depends on the tag, so that no two payloads have the same pad (a synthetic
 initialization vector, RFC 5297). A Reed-Solomon code over bytes (`reedsolo`) follows, so that wrong
-and faint symbols are corrected. What reads as a payload has the right tag: by chance, or under
-another key, one reading of 2^64 has.
+and faint symbols are corrected. What reads as a payload has the right tag. A
+reading tries at most 24 corrections, so that chance, or another key, has it once in 2^59 readings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .keys import Key
 try:
     from reedsolo import ReedSolomonError, RSCodec
 except ImportError as error:
-    what = "marks and stamps need the extra `watermark`: pip install lady-onnx[watermark]"
+    what = "marks and stamps need the extra `watermark`: pip install 'lady-onnx[watermark]'"
     raise UsageError(what) from error
 
 TAG_BYTES = 8
@@ -28,15 +28,15 @@ TAG_BYTES = 8
 MAX_PAYLOAD_BYTES = 64
 """The length of the longest payload."""
 MIN_CHECK_BYTES = 4
-"""The least number of symbols that the code adds; half of them may be wrong, or all faint."""
+"""The least number of check symbols: half of them may be wrong, or all of them unreliable."""
 CHECKS_PER_BYTE = 0.5
-"""So many symbols are added for each one of the payload and its tag."""
+"""Check symbols for each byte of the payload and its tag."""
 PADDED_BYTES = (9, 17, 33, 65)
 """The lengths that the payload of a stamp is padded to."""
 PADDING = b"\x80"
 """What follows the payload of a stamp, before zeros (ISO/IEC 9797-1, method 2)."""
 ERASURE_TRIALS = 6
-"""So many shares of the doubtful symbols are taken for lost, one after the other."""
+"""The number of erasure counts that are tried for each length."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ def seal_payload(payload: bytes, key: Key) -> bytes:
 
 
 def open_payload(sealed: bytes, key: Key) -> bytes | None:
-    """Return the payload of what `seal_payload` returned; None if the tag is not that of it."""
+    """Return the payload of what `seal_payload` returned; None if the tag is wrong."""
     tag, hidden = sealed[:TAG_BYTES], sealed[TAG_BYTES:]
     payload = key.derive("payload", tag.hex()).pad(hidden)
     is_right = bool(payload) and hmac.compare_digest(
