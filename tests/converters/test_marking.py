@@ -27,7 +27,7 @@ def data() -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("scheme", TRAINED_SCHEMES)
 def test_a_trained_mark_is_read_through_a_shuffle(scheme: str, data: dict[str, np.ndarray]) -> None:
-    marked = train_mark(MODEL, KEY, PAYLOAD, data, 30, scheme=scheme, rate=0.01)
+    marked = train_mark(MODEL, KEY, PAYLOAD, data, 8, scheme=scheme, rate=0.01)
     found = lady.extract_mark(marked.graph, KEY, marked.mark)
     assert (found.payload, found.as_it_stands.wrong) == (PAYLOAD, 0)
     shuffled = lady.permute(marked.graph, 1).graph
@@ -43,7 +43,7 @@ def test_a_trained_mark_is_read_through_a_shuffle(scheme: str, data: dict[str, n
 def test_marked_weights_stay_as_they_were_written(scheme: str, data: dict[str, np.ndarray]) -> None:
     """All others learn."""
     written = lady.embed_mark(MODEL, KEY, PAYLOAD, scheme=scheme)
-    trained = train_mark(MODEL, KEY, PAYLOAD, data, 2, scheme=scheme)
+    trained = train_mark(MODEL, KEY, PAYLOAD, data, 0.5, scheme=scheme)
     assert trained.mark == written.mark
     keys = trained.mark.derive_key(KEY).derive_layer_key
     for name, held in draw_positions(trained.mark.layers, keys, trained.bits).items():
@@ -53,6 +53,7 @@ def test_marked_weights_stay_as_they_were_written(scheme: str, data: dict[str, n
         assert (old != new)[~is_marked].mean() > 0.5
 
 
+@pytest.mark.long
 def test_training_goes_on_where_the_mark_is_hurt(data: dict[str, np.ndarray]) -> None:
     """A replica with altered marked weights does its task worse than without such training."""
     marked = train_mark(MODEL, KEY, PAYLOAD, data, 30, scheme="watermas", rate=0.01)
