@@ -18,7 +18,7 @@ from ..graph.model import Graph, WeightMapping, map_weights
 from ..groups.permutations import Arrays
 from ..reporting import Report, count_things
 from .carriers import hash_layers, list_layers
-from .impact import Impact, measure_impact
+from .impact import Impact, Probe
 from .records import COMMITMENT_BYTES, ID_BYTES, Commitment, Mark
 from .schemes.interface import SCHEMES, Layer, find_scheme
 from .secrets.keys import Key
@@ -111,11 +111,7 @@ def embed_mark(
     Raises:
         LadyError: the model cannot be read, or has no room for the payload.
     """
-    plan = plan_mark(load_graph(model), key, payload, scheme, strength)
-    changed = find_scheme(scheme).embed(
-        plan.weights, plan.mark.layers, plan.key.derive_layer_key, plan.bits, plan.mark.strength
-    )
-    return plan.finish(changed)
+    return plan_mark(load_graph(model), key, payload, scheme, strength).write({})
 
 
 @dataclass(frozen=True)
@@ -139,6 +135,16 @@ class Plan:
         """The layers that carry the mark, by name, as they are before it is written."""
         names = [layer.name for layer in self.mark.layers]
         return WeightMapping(names, self.graph.array)
+
+    def write(self, gains: Mapping[str, float]) -> Marked:
+        """Write the bits.
+
+        Args:
+            gains: by layer how far its elements move, relative to others; 1 by default.
+        """
+        layers = [replace(layer, gain=gains.get(layer.name, 1.0)) for layer in self.mark.layers]
+        scheme, keys = find_scheme(self.mark.scheme), self.key.derive_layer_key
+        return self.finish(scheme.embed(self.weights, layers, keys, self.bits, self.mark.strength))
 
     def finish(self, changed: Mapping[str, np.ndarray]) -> Marked:
         """Return the marked model, given all weights that changed."""
@@ -188,13 +194,16 @@ def embed_gently(
     data: Mapping[str, np.ndarray] | None = None,
     metric: str | None = None,
 ) -> Marked:
-    """Write a mark as strongly as the outputs and the task allow.
+    """Write a mark where it changes the outputs least, as strongly as these and the task allow.
+
+    The model is run with each layer changed by itself first. Layers that change the outputs little
+    bear more of the mark then (scheme `spread`).
 
     Args:
         model, key, payload, scheme: as for `embed_mark`.
-        max_change: the largest change of the outputs, over their size.
+        max_change: the largest change of the outputs, relative to their size.
         max_loss: the largest loss of the task metric.
-        data: inputs by name, and `labels`; random inputs by default.
+        data: inputs by name, first axis the sample, and `labels`; random inputs by default.
         metric: `accuracy` or `mse`, of the first output against `labels`.
 
     Returns:
@@ -203,11 +212,18 @@ def embed_gently(
     Raises:
         LadyError: the model does not run, or even the weakest mark costs more.
     """
-    graph, usual = load_graph(model), find_scheme(scheme).strength
+    graph = load_graph(model)
+    plan = plan_mark(graph, key, payload, scheme)
+    probe = Probe(graph, data, metric)
+    gains: dict[str, float] = {}
+    if len(plan.mark.layers) > 1:
+        even = plan.write({}).graph
+        gains = probe.measure_gains({n.name: even.array(n.name) for n in plan.mark.layers})
     impact = None
     for share in STRENGTHS:
-        marked = embed_mark(graph, key, payload, scheme=scheme, strength=share * usual)
-        impact = measure_impact(graph, marked.graph, data, metric)
+        mark = replace(plan.mark, strength=share * plan.mark.strength)
+        marked = replace(plan, mark=mark).write(gains)
+        impact = probe.measure(marked.graph)
         if impact.change <= max_change and impact.loss <= max_loss:
             return replace(marked, impact=impact)
     assert impact is not None

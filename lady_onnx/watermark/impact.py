@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import LadyError, check_choice
 from ..graph.model import Graph
-from ..pipeline.verification import open_pair
+from ..numerics import MIN_DIVISOR
 from ..runtime.comparing.metrics import METRICS, compute_metric
 from ..runtime.sampling import draw_telling_samples
+from ..runtime.sessions import open_session, run_sample
 
 SAMPLES = 4
 """So many random inputs are run where no data are given."""
+BATCH_SAMPLES = 8
+"""So many samples of data are run at once, unless the model fixes it."""
+MAX_PROBED_BATCHES = 8
+"""At most so many batches tell what a single layer changes."""
+MAX_GAIN = 1e3
+"""No layer moves by more than so many times as much as the median one."""
 HIGHER_IS_BETTER = {"accuracy": True, "mse": False}
 """Whether a metric grows as the model gets better."""
 
@@ -42,47 +49,118 @@ class Impact:
         return max(0.0, before - after if HIGHER_IS_BETTER[self.metric] else after - before)
 
 
-def measure_impact(
-    before: Graph,
-    after: Graph,
-    data: Mapping[str, np.ndarray] | None = None,
-    metric: str | None = None,
-) -> Impact:
-    """Run a model before and after it is marked, and compare their outputs.
+class Probe:
+    """Runs copies of a model on the same inputs, and compares their outputs with the model's.
 
     Args:
-        before, after: the model.
-        data: inputs by name, and `labels`; random inputs by default.
+        graph: the model.
+        data: inputs by name, first axis the sample, and `labels`; random inputs by default.
         metric: `accuracy` or `mse` of the first output; the first by default where there are
             labels.
 
     Raises:
         LadyError: the model does not run, or the data do not fit.
     """
-    pair = open_pair(before, after)
-    samples = [data] if data is not None else draw_telling_samples(before, pair.first, SAMPLES, 0)
-    apart, whole, metrics = 0.0, 0.0, None
-    labels = None if data is None else data.get("labels")
-    if metric is not None:
-        check_choice("metric", metric, METRICS)
-    if labels is not None:
-        metric = metric or METRICS[0]
-    elif metric is not None:
-        raise LadyError(f"metric {metric}: needs 'labels' among the data")
-    for sample in samples:
-        missing = [n for n in pair.names if n not in sample]
-        if missing:
-            known = f"its keys are the input names {pair.names}, and 'labels'"
-            raise LadyError(f"{before.name}: the data have no array '{missing[0]}'; {known}")
-        ours, theirs = pair.run_both({n: np.asarray(sample[n]) for n in pair.names})
+
+    def __init__(
+        self,
+        graph: Graph,
+        data: Mapping[str, np.ndarray] | None = None,
+        metric: str | None = None,
+    ):
+        self._graph = graph
+        self._labels = None if data is None else data.get("labels")
+        if metric is not None:
+            check_choice("metric", metric, METRICS)
+        if metric is not None and self._labels is None:
+            raise LadyError(f"metric {metric}: needs 'labels' among the data")
+        self._metric = None if self._labels is None else metric or METRICS[0]
+        session = open_session(graph)
+        if data is None:
+            self._samples = draw_telling_samples(graph, session, SAMPLES, 0)
+        else:
+            self._samples = _cut_batches(graph, data, [i.name for i in session.get_inputs()])
+        self._outputs = [run_sample(session, graph, sample) for sample in self._samples]
+
+    def measure(self, after: Graph) -> Impact:
+        """Measure what a change of the model costs.
+
+        Args:
+            after: the model after it.
+        """
+        theirs = self._run(after, len(self._samples))
+        change = _compare(self._outputs, theirs)
+        if self._metric is None or self._labels is None:
+            return Impact(change)
+        before, now = (np.concatenate([o[0] for o in side]) for side in (self._outputs, theirs))
+        metrics = (
+            compute_metric(self._metric, before, self._labels),
+            compute_metric(self._metric, now, self._labels),
+        )
+        return Impact(change, self._metric, metrics)
+
+    def measure_gains(self, changed: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Measure by how much layers may change, so that all of them change the outputs alike.
+
+        Args:
+            changed: layers by name, as a mark changes them.
+
+        Returns:
+            By layer how far its elements should move, relative to those of others. If layers change
+            the outputs independently, bits that are written so change them least.
+        """
+        costs = {}
+        for name, array in changed.items():
+            after = self._graph.copy()
+            after.replace(name, array)
+            count = min(MAX_PROBED_BATCHES, len(self._samples))
+            change = _compare(self._outputs[:count], self._run(after, count))
+            old = self._graph.array(name).astype(np.float64)
+            moved = float(np.square(array.astype(np.float64) - old).mean())
+            size = float(np.square(old).mean())
+            costs[name] = change**2 * size / max(moved * old.size, MIN_DIVISOR)
+        usual = float(np.median(list(costs.values()) or [0.0]))
+        return {n: usual / max(c, usual / MAX_GAIN) if usual else 1.0 for n, c in costs.items()}
+
+    def _run(self, graph: Graph, count: int) -> list[list[np.ndarray]]:
+        """Return the outputs of a copy of the model on the first samples."""
+        session = open_session(graph)
+        return [run_sample(session, graph, sample) for sample in self._samples[:count]]
+
+
+def _cut_batches(
+    graph: Graph, data: Mapping[str, np.ndarray], names: Sequence[str]
+) -> list[dict[str, np.ndarray]]:
+    """Cut data into batches of the size that a model takes, or of a few samples.
+
+    Raises:
+        LadyError: an input lacks, or there are no samples.
+    """
+    missing = [n for n in names if n not in data]
+    if missing:
+        known = f"its keys are the input names {list(names)}, and 'labels'"
+        raise LadyError(f"{graph.name}: the data have no array '{missing[0]}'; {known}")
+    arrays = {n: np.asarray(data[n]) for n in names}
+    counts = {len(a) if a.ndim else 0 for a in arrays.values()}
+    if len(counts) != 1 or counts == {0}:
+        raise LadyError(f"{graph.name}: the data have no samples, or not as many of every input")
+    dims = [v.type.tensor_type.shape.dim for v in graph.required_inputs]
+    fixed = (d[0].dim_value for d in dims if d and d[0].dim_value)
+    size = next(fixed, BATCH_SAMPLES)
+    return [{n: a[k : k + size] for n, a in arrays.items()} for k in range(0, counts.pop(), size)]
+
+
+def _compare(
+    before: Sequence[Sequence[np.ndarray]], after: Sequence[Sequence[np.ndarray]]
+) -> float:
+    """Return the root mean square of what outputs change, relative to that of the outputs."""
+    apart = whole = 0.0
+    for ours, theirs in zip(before, after, strict=True):
         for a, b in zip(ours, theirs, strict=True):
-            is_known = np.isfinite(a) & np.isfinite(b)
-            x, y = a[is_known].astype(np.float64), b[is_known].astype(np.float64)
-            apart, whole = apart + float(np.square(x - y).sum()), whole + float(np.square(x).sum())
-        if labels is not None and metric is not None:
-            metrics = (
-                compute_metric(metric, ours[0], labels),
-                compute_metric(metric, theirs[0], labels),
-            )
-    change = (apart / whole) ** 0.5 if whole else 0.0
-    return Impact(change, metric, metrics)
+            if a.dtype.kind not in "fiu" or a.shape != b.shape:
+                continue
+            x, y = a.astype(np.float64), b.astype(np.float64)
+            is_known = np.isfinite(x) & np.isfinite(y)
+            apart += float(np.square(x - y)[is_known].sum())
+            whole += float(np.square(x)[is_known].sum())
+    return (apart / whole) ** 0.5 if whole else 0.0

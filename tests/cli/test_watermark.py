@@ -180,6 +180,10 @@ def test_a_passphrase_comes_from_the_environment(
             "--strength cannot be combined",
         ),
         ((*EMBED, "--payload", "a", "--max-loss", "0"), "--max-loss needs labels"),
+        (
+            (*EMBED, "--payload", "a", "--no-run", "--max-change", "1"),
+            "--no-run cannot be combined",
+        ),
         ((*EMBED, "--payload", "a", "--metric", "f1"), "invalid choice: 'f1'"),
         ((*EMBED[:6], "passphrase", *KEY, "--payload", "a"), "would overwrite an input"),
         ((*EMBED, "--payload", "a", "--metric", "mse"), "--metric needs labels"),

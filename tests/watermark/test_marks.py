@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
 from lady_onnx.errors import LadyError, MissingFileError
+from lady_onnx.graph.loading import load_graph
 from lady_onnx.watermark.embedding import (
     Commitment,
     Marked,
@@ -23,6 +24,7 @@ from lady_onnx.watermark.embedding import (
     embed_mark,
 )
 from lady_onnx.watermark.extraction import extract_mark
+from lady_onnx.watermark.impact import Probe
 from lady_onnx.watermark.records import read_mark
 from lady_onnx.watermark.schemes.interface import SCHEMES
 from lady_onnx.watermark.secrets.keys import Key
@@ -254,6 +256,36 @@ def test_a_mark_is_as_strong_as_the_outputs_allow(model: onnx.ModelProto) -> Non
     assert extract_mark(held.graph, KEY, held.mark).payload == PAYLOAD
     with pytest.raises(LadyError, match="even the weakest mark changes the outputs by"):
         embed_gently(model, KEY, PAYLOAD, max_change=1e-6)
+
+
+def test_layers_that_matter_least_bear_most(model: onnx.ModelProto) -> None:
+    """The mark is as strong as one that is spread evenly, and changes the outputs less."""
+    arrays = {n: a.copy() for n, a in weights(model).items()}
+    # what the second half of the last hidden units say is hardly read
+    arrays["w3"][60:] *= 0.01
+    arrays["w2"][:, :60] /= 4
+    uneven = with_weights(model, arrays)
+    even = embed_mark(uneven, KEY, PAYLOAD)
+    gentle = embed_gently(uneven, KEY, PAYLOAD)
+    assert gentle.impact is not None
+    assert gentle.impact.change < 0.8 * Probe(load_graph(uneven)).measure(even.graph).change
+    assert gentle.mark == even.mark
+    for marked in (even, gentle):
+        found = extract_mark(marked.graph, KEY, marked.mark)
+        assert found.payload == PAYLOAD
+        assert found.as_it_stands.correlation > 0.9
+
+
+def test_data_are_run_in_batches_of_the_size_that_a_model_takes() -> None:
+    fixed = perceptron(WIDTHS, seed=3, out=10)
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 3
+    fixed.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 3
+    x = np.random.default_rng(0).standard_normal((9, WIDTHS[0])).astype(np.float32)
+    found = embed_gently(fixed, KEY, PAYLOAD, data={"x": x, "labels": np.zeros(9, np.int64)})
+    assert found.impact is not None
+    assert found.impact.metrics is not None
+    with pytest.raises(LadyError, match="no samples"):
+        embed_gently(fixed, KEY, PAYLOAD, data={"x": x[:0]})
 
 
 def test_a_mark_costs_no_more_of_the_metric_than_allowed(model: onnx.ModelProto) -> None:

@@ -24,7 +24,7 @@ from ...watermark.embedding import (
     embed_mark,
 )
 from ...watermark.extraction import Extraction, extract_mark
-from ...watermark.impact import measure_impact
+from ...watermark.impact import Probe
 from ...watermark.records import Commitment, read_mark
 from ...watermark.schemes.interface import SCHEMES
 from ...watermark.secrets.keys import Key, create_key, write_key
@@ -89,6 +89,11 @@ def _declare_embed(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", metavar="X.npz", help="inputs by name, and `labels`")
     parser.add_argument("--metric", choices=METRICS, help="of the first output, against `labels`")
+    parser.add_argument(
+        "--no-run",
+        action="store_true",
+        help="change all layers alike, and do not run the model to see which of them matter least",
+    )
     parser.add_argument(
         "--train",
         type=parse_amount,
@@ -165,10 +170,11 @@ def _run_embed(args: argparse.Namespace) -> int:
 
 def _check_embed_arguments(args: argparse.Namespace) -> None:
     """Raise UsageError where arguments of `embed` contradict each other."""
-    is_gentle = args.max_change is not None or (args.data is not None and args.train is None)
-    if is_gentle and args.strength is not None:
-        what = "--strength cannot be combined with --max-change, --data or --max-loss"
-        raise UsageError(f"watermark embed: {what}")
+    is_bounded = args.max_change is not None or (args.data is not None and args.train is None)
+    for option, value in (("--strength", args.strength is not None), ("--no-run", args.no_run)):
+        if is_bounded and value:
+            what = f"{option} cannot be combined with --max-change, --data or --max-loss"
+            raise UsageError(f"watermark embed: {what}")
     for option, value in (("--metric", args.metric), ("--max-loss", args.max_loss)):
         if value is not None and not args.data:
             raise UsageError(f"watermark embed: {option} needs labels; give them with --data")
@@ -190,8 +196,8 @@ def _embed(graph: Graph, key: Key, payload: bytes | Commitment, args: argparse.N
         trained: Marked = marking.train_mark(
             graph, key, payload, data, args.train, scheme=args.scheme, strength=args.strength
         )
-        return replace(trained, impact=measure_impact(graph, trained.graph, data, args.metric))
-    if args.max_change is None and data is None:
+        return replace(trained, impact=Probe(graph, data, args.metric).measure(trained.graph))
+    if args.strength is not None or args.no_run:
         return embed_mark(graph, key, payload, scheme=args.scheme, strength=args.strength)
     return embed_gently(
         graph,

@@ -30,11 +30,14 @@ class Layer:
         name: its name.
         shape: its shape.
         axis: the axis of the units that the layer makes.
+        gain: how far its elements move when bits are written, relative to those of other layers.
+            Who reads does not need it.
     """
 
     name: str
     shape: tuple[int, ...]
     axis: int
+    gain: float = 1.0
 
     @property
     def size(self) -> int:

@@ -21,8 +21,12 @@ from ...groups.permutations import Arrays
 from ...numerics import MIN_DIVISOR
 from .interface import Keys, Layer
 
-MIN_LAYER_ELEMENTS = 256
-"""Weights of fewer elements carry nothing."""
+MIN_UNIT_ELEMENTS = 64
+"""Layers whose units have fewer elements carry nothing.
+
+A depthwise convolution has nine elements a unit and hardly any of the weights of its network, but
+what it computes changes most: the changes of few elements do not cancel.
+"""
 MIN_BIT_ELEMENTS = 256
 """On average each bit has at least so many elements."""
 MAX_BIT_ELEMENTS = 1 << 16
@@ -45,12 +49,12 @@ class SpreadScheme:
 
     def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
         """Choose all layers that are not small, if there are enough elements."""
-        chosen = [layer for layer in layers if layer.size >= MIN_LAYER_ELEMENTS]
+        chosen = [layer for layer in layers if _is_wide(layer)]
         return chosen if self.count_bits(chosen) >= bits else []
 
     def count_bits(self, layers: Sequence[Layer]) -> int:
         """Count the bits that have enough elements each."""
-        return sum(n.size for n in layers if n.size >= MIN_LAYER_ELEMENTS) // MIN_BIT_ELEMENTS
+        return sum(layer.size for layer in layers if _is_wide(layer)) // MIN_BIT_ELEMENTS
 
     def embed(
         self,
@@ -69,12 +73,12 @@ class SpreadScheme:
             found = _sum_elements(changed, layers, keys, len(bits), share)
             # one that has the sign and more than the size already stays as it is
             missing = np.maximum(strength * np.sqrt(found.powers) - signs * found.sums, 0)
-            steps = signs * missing / np.maximum(found.movable, 1)
+            steps = signs * missing / np.maximum(found.movable, MIN_DIVISOR)
             for layer in layers:
                 array = changed[layer.name]
                 drawn = _draw_elements(layer, keys, len(bits), share)
                 values, sizes = _take_values(array, drawn.places)
-                step = steps[drawn.bits] * drawn.signs * _is_movable(values) * sizes
+                step = layer.gain * steps[drawn.bits] * drawn.signs * _is_movable(values) * sizes
                 array.reshape(-1)[drawn.places] += step.astype(array.dtype)
         return {n: a.astype(np.asarray(weights[n]).dtype) for n, a in changed.items()}
 
@@ -109,12 +113,17 @@ class _Sums:
     Attributes:
         sums: The sums of the elements times their signs.
         powers: The sums of their squares.
-        movable: How many of them are neither clipped nor zero.
+        movable: The sum of the gains of those that are neither clipped nor zero.
     """
 
     sums: np.ndarray
     powers: np.ndarray
     movable: np.ndarray
+
+
+def _is_wide(layer: Layer) -> bool:
+    """Tell whether a layer carries bits."""
+    return layer.width >= MIN_UNIT_ELEMENTS
 
 
 def _choose_type(array: np.ndarray) -> type:
@@ -138,7 +147,7 @@ def _sum_elements(
         drawn = _draw_elements(layer, keys, bits, share)
         values, _ = _take_values(np.asarray(weights[layer.name]), drawn.places)
         counted = np.clip(values, -MAX_RATIO, MAX_RATIO)
-        parts = counted * drawn.signs, counted**2, _is_movable(values)
+        parts = counted * drawn.signs, counted**2, layer.gain * _is_movable(values)
         total += [np.bincount(drawn.bits, part, bits) for part in parts]
     return _Sums(*total)
 
