@@ -7,8 +7,8 @@
 `untrained` writes marks of 64 and 128 bits without training, and reads them after a shuffle with
 each alteration. Beside them stands how many decisions of the marked model are those of the original
 one. `keys` reads a mark under wrong keys: are the p-values even, and how small is the smallest?
-`stamps` reads stamps of 128 bits after the same alterations, tells many identities apart, and counts
-the innocent customers who are named. Seeded. Needs the extras `test` and `bench`.
+`stamps` reads stamps of 128 bits after the same alterations, tells many identities apart, and
+counts the innocent customers who are named. Seeded. Needs the extras `test` and `bench`.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ ALTERATIONS: dict[str, Callable[[Graph], Graph]] = {
 def measure_untrained(names: list[str]) -> None:
     """Prints what is read of marks that were written without training."""
     print(
-        f"| model | scheme | bits | weights change | outputs change | agreement | {' | '.join(ALTERATIONS)} |"
+        "| model | scheme | bits | weights change | outputs change | agreement | "
+        f"{' | '.join(ALTERATIONS)} |"
     )
     print("| --- " * (6 + len(ALTERATIONS)) + "|", flush=True)
     for name in names or MODELS:
