@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -144,6 +145,19 @@ def test_layers_are_not_chosen_beyond_their_room(name: str) -> None:
     assert scheme.choose_layers(weights, LAYERS, room)
     assert scheme.choose_layers(weights, LAYERS, room + 1) == []
     assert scheme.choose_layers(weights, [], 1) == []
+
+
+def test_layers_with_larger_gains_move_more_up_to_a_limit() -> None:
+    """A layer that does not matter at all does not become all mark."""
+    scheme, weights, layers, bits = prepare("spread")
+    moved = {}
+    for gain in (1.0, 5.0, 1e9):
+        own = [replace(n, gain=gain if n.name == "dense" else 1.0) for n in layers]
+        changed = {**weights, **scheme.embed(weights, own, make_keys(1), bits, 1.0)}
+        assert ((scheme.read(changed, layers, make_keys(1), BITS) > 0) == bits).all()
+        apart = changed["dense"].astype(float) - weights["dense"]
+        moved[gain] = float(np.linalg.norm(apart) / np.linalg.norm(weights["dense"]))
+    assert moved[1.0] < moved[5.0] < moved[1e9] < 0.2
 
 
 def test_uchida_reads_any_order_of_its_own_units() -> None:

@@ -36,6 +36,13 @@ MAX_RATIO = 3.0
 
 Else a few huge ones would outweigh all others.
 """
+MAX_STEP = 0.1
+"""No layer's elements move further, on average, in units of the sizes of their rows and columns.
+
+Layers that do not matter would else be all mark and no weight.
+"""
+MAX_LIMITING_ROUNDS = 20
+"""The maximum number of rounds in which gains are limited; few are the rule."""
 EMBEDDING_ROUNDS = 3
 """Elements that move change the sizes of rows and columns a little, so they are moved again."""
 
@@ -73,12 +80,13 @@ class SpreadScheme:
             found = _sum_elements(changed, layers, keys, len(bits), share)
             # one that has the sign and more than the size already stays as it is
             missing = np.maximum(strength * np.sqrt(found.powers) - signs * found.sums, 0)
-            steps = signs * missing / np.maximum(found.movable, MIN_DIVISOR)
-            for layer in layers:
+            gains, steps = _choose_steps(np.array([n.gain for n in layers]), found, missing)
+            for layer, gain in zip(layers, gains.tolist(), strict=True):
                 array = changed[layer.name]
                 drawn = _draw_elements(layer, keys, len(bits), share)
                 values, sizes = _take_values(array, drawn.places)
-                step = layer.gain * steps[drawn.bits] * drawn.signs * _is_movable(values) * sizes
+                step = gain * (signs * steps)[drawn.bits] * drawn.signs * sizes
+                step *= _is_movable(values)
                 array.reshape(-1)[drawn.places] += step.astype(array.dtype)
         return {n: a.astype(np.asarray(weights[n]).dtype) for n, a in changed.items()}
 
@@ -108,12 +116,12 @@ class _Drawn:
 
 @dataclass(frozen=True)
 class _Sums:
-    """What the elements of every bit add up to, each float64 [bits].
+    """What the elements of every bit add up to, float64 [bits].
 
     Attributes:
         sums: The sums of the elements times their signs.
         powers: The sums of their squares.
-        movable: The sum of the gains of those that are neither clipped nor zero.
+        movable: How many of them are neither clipped nor zero, [layers, bits].
     """
 
     sums: np.ndarray
@@ -140,16 +148,43 @@ def _sum_elements(
     weights: Arrays, layers: Sequence[Layer], keys: Keys, bits: int, share: float
 ) -> _Sums:
     """Sum every bit's elements; what is not known counts as nothing."""
-    total = np.zeros((3, bits))
-    for layer in layers:
+    sums, powers, movable = np.zeros(bits), np.zeros(bits), np.zeros((len(layers), bits))
+    for number, layer in enumerate(layers):
         if layer.name not in weights:
             continue
         drawn = _draw_elements(layer, keys, bits, share)
         values, _ = _take_values(np.asarray(weights[layer.name]), drawn.places)
         counted = np.clip(values, -MAX_RATIO, MAX_RATIO)
-        parts = counted * drawn.signs, counted**2, layer.gain * _is_movable(values)
-        total += [np.bincount(drawn.bits, part, bits) for part in parts]
-    return _Sums(*total)
+        sums += np.bincount(drawn.bits, counted * drawn.signs, bits)
+        powers += np.bincount(drawn.bits, counted**2, bits)
+        movable[number] = np.bincount(drawn.bits, _is_movable(values), bits)
+    return _Sums(sums, powers, movable)
+
+
+def _choose_steps(
+    gains: np.ndarray, found: _Sums, missing: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose how far elements move, in units of the sizes of their rows and columns.
+
+    Args:
+        gains: float64 [layers], how far the elements of layers move, relative to others.
+        found: what the elements add up to.
+        missing: float64 [bits], what their sums lack.
+
+    Returns:
+        The gains, smaller where elements would move further than `MAX_STEP`, and float64 [bits],
+        the steps that they multiply.
+    """
+    limited = gains
+    for _ in range(MAX_LIMITING_ROUNDS):
+        steps = missing / np.maximum(limited @ found.movable, MIN_DIVISOR)
+        usual = max(float(np.sqrt(np.mean(steps**2))), MIN_DIVISOR)
+        smaller = np.minimum(limited, MAX_STEP / usual)
+        if np.array_equal(smaller, limited):
+            return limited, steps
+        limited = smaller
+    # what is missing takes more of all layers than that
+    return gains, missing / np.maximum(gains @ found.movable, MIN_DIVISOR)
 
 
 def _is_movable(values: np.ndarray) -> np.ndarray:
