@@ -15,6 +15,8 @@ TAMPERING = (*REPLACEABLE, "inserted")
 
 `removed` changes the function as well, and makes it `altered`.
 """
+REMOVED = "removed"
+"""The kind of a finding that the suspect lacks a unit."""
 PARTLY_TRAINED = "partly trained"
 """The kind of a finding that is no tampering: a few weights moved beside many that stayed.
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..biases.search import find_cancelling_biases, find_inert_biases
 from ..diagnosis.alterations import RELATIVE_TOLERANCE, Alteration
-from ..diagnosis.findings import PARTLY_TRAINED, REPLACEABLE, Finding
+from ..diagnosis.findings import PARTLY_TRAINED, REMOVED, REPLACEABLE, Finding
 from ..diagnosis.interchangeable import find_interchangeable_units
 from ..diagnosis.tampering.detection import find_tampering
 from ..diagnosis.tampering.moves import UNDOING_TOLERANCE
@@ -24,8 +24,8 @@ from ..diagnosis.tolerances import (
 )
 from ..graph.model import Graph, WeightMapping
 from ..graph.nodes import has_declared_values
-from ..groups.model import Symmetry
-from ..groups.permutations import Arrays, permute_arrays
+from ..groups.model import Group, Symmetry
+from ..groups.permutations import Arrays, Nesting, permute_arrays
 from ..matching.matches import Match
 from ..matching.unequal.surplus import Unequal, write_matched
 from ..numerics import is_same, map_in_threads
@@ -97,7 +97,18 @@ def _diagnose_equal(pairing: Pairing, alignment: Alignment, options: Options) ->
         apart=link.apart,
         alike=link.alike,
         bits=link.bits,
+        certainties=_name_certainties(groups, matches),
     )
+
+
+def _name_certainties(groups: Sequence[Group], matches: Sequence[Match]) -> dict[str, np.ndarray]:
+    """Return the certainty of every unit by the id that its group has in the reference.
+
+    A match of a group inside another goes by where that lies in the suspect.
+    """
+    family = Nesting(groups)
+    where = {m.group: np.argsort(m.permutation) for m in matches}
+    return {family.twin(m.group, where): m.certainty for m in matches}
 
 
 def _find_changes(
@@ -304,6 +315,12 @@ def _diagnose_unequal(
         repaired=bool(fixed),
         stripped=is_stripped,
         apart=unshown,
+        # the reference's own units come first
+        certainties={
+            g: certainty[: extension.models.mine[g]]
+            for g, certainty in _name_certainties(extension.models.groups, found.matches).items()
+            if any(own.id == g for own in pairing.symmetry.groups)
+        },
     )
 
 
@@ -340,9 +357,7 @@ def _list_unit_findings(pairing: Pairing, found: Unequal, is_idle: bool) -> list
         Finding(kind, *unit, first[unit[0]], None, 0.0)
         for kind, unit in zip(kinds, found.extra, strict=True)
     ]
-    return findings + [
-        Finding("removed", *unit, first[unit[0]], None, 0.0) for unit in found.missing
-    ]
+    return findings + [Finding(REMOVED, *unit, first[unit[0]], None, 0.0) for unit in found.missing]
 
 
 def _list_unequal_figures(pairing: Pairing, found: Unequal) -> tuple[np.ndarray, np.ndarray]:

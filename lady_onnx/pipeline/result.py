@@ -48,6 +48,7 @@ class Diagnosis:
         symmetry: the groups of the result.
         matches: where the units of these groups were found.
         certainty: of every unit that has a copy the probability that it was found, float64 [units].
+        certainties: by group of the reference the same of each of its units, float64 [size].
         similarity: of every unit of the reference the cosine with its copy, float64 [units].
         differences: by weight that is not the reference's the largest difference.
         restored: whether every weight is the reference's, to rounding.
@@ -81,6 +82,7 @@ class Diagnosis:
     alike: bool = False
     bits: bool = False
     common: Common | None = None
+    certainties: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, repr=False)

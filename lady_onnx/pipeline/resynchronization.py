@@ -15,7 +15,6 @@ from ..errors import LadyError, check_threads
 from ..graph.loading import Model, load_pair
 from ..graph.model import Graph, WeightMapping
 from ..groups.model import Slot
-from ..groups.permutations import Nesting
 from ..numerics import is_float_array, limit_threads
 from ..reporting import Progress
 from ..runtime.limits import Limits
@@ -180,7 +179,7 @@ def _conclude(
 def _lay_out_weights(pairing: Pairing, diagnosis: Diagnosis) -> Mapping[str, np.ndarray]:
     """Return the suspect's weights, units in place, as the reference's own file has them."""
     weights = diagnosis.weights
-    if pairing.extension is None and pairing.common is None:
+    if pairing.common is None:
         weights = _blank_lost_units(pairing, diagnosis)
     if pairing.link.forms is None:
         return weights
@@ -195,15 +194,11 @@ def _blank_lost_units(pairing: Pairing, diagnosis: Diagnosis) -> Mapping[str, np
     What stands in their places is the likest of many to the reference, and so like what only the
     reference should have, such as its mark.
     """
-    groups = pairing.symmetry.groups
-    family = Nesting(groups)
-    where = {m.group: np.argsort(m.permutation) for m in diagnosis.matches}
+    groups = {g.id: g for g in pairing.symmetry.groups}
     lost: dict[str, list[tuple[Slot, np.ndarray]]] = {}
-    for match in diagnosis.matches:
-        units = np.flatnonzero(match.certainty < MIN_FOUND_CERTAINTY)
-        # a match of a group inside another goes by where that lies in the suspect
-        group = family.groups[family.twin(match.group, where)]
-        for slot in group.slots if units.size else ():
+    for name, certainty in diagnosis.certainties.items():
+        units = np.flatnonzero(certainty < MIN_FOUND_CERTAINTY)
+        for slot in groups[name].slots if units.size else ():
             lost.setdefault(slot.initializer, []).append((slot, units))
 
     def read(name: str) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..diagnosis.findings import TAMPERING, Finding
+from ..diagnosis.findings import REMOVED, TAMPERING, Finding
 from ..groups.model import StateOrder
 from ..matching.matches import Match
 from ..reporting import count_things, format_share
@@ -162,7 +162,7 @@ def _judge_accepted(found: Judged, equality: str) -> Verdict | None:
         moved = f"{_count_units(found.moved, 'moved')}, " if found.moved else ""
         return Verdict("rescaled", f"{moved}{_count_units(idle, 'inserted')} {what}", ROUNDING)
     if any(
-        f.kind in TAMPERING or f.kind == "removed" or _is_extreme(f.factor) for f in found.integrity
+        f.kind in TAMPERING or f.kind == REMOVED or _is_extreme(f.factor) for f in found.integrity
     ):
         return None
     counts = [
@@ -222,7 +222,7 @@ def _judge_altered(found: Judged) -> Verdict:
             "altered",
             f"unit {f.unit} of group {f.group} was multiplied by {f.factor:.4g}: it may overflow",
         )
-    gone = sum(f.kind == "removed" for f in found.integrity)
+    gone = sum(f.kind == REMOVED for f in found.integrity)
     if gone:
         return Verdict("altered", _count_units(gone, "removed"))
     where = f"the files compute something else, {found.apart[0]}; " if found.apart else ""

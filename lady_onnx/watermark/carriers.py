@@ -11,7 +11,7 @@ from ..dataflow.engine import analyse_graph
 from ..graph.model import Graph
 from ..groups.permutations import Arrays
 from ..matching.incoming import find_incoming_slots
-from ..numerics import has_nan, is_float_array
+from ..numerics import is_float_array
 from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
 from .schemes.interface import Layer
@@ -36,7 +36,7 @@ def list_layers(graph: Graph) -> list[Layer]:
     layers = []
     for name, axis in sorted(read.items()):
         array = graph.array(name)
-        if array.ndim < 2 or not is_float_array(array) or has_nan(array):
+        if array.ndim < 2 or not is_float_array(array) or not _is_finite(array):
             continue
         # the last layer makes outputs, of which no group is: they lie along its other axis
         own = made.get(name, int(axis == 0))
@@ -44,12 +44,18 @@ def list_layers(graph: Graph) -> list[Layer]:
     return layers
 
 
+def _is_finite(array: np.ndarray) -> bool:
+    """Tell whether all elements are finite: a mark would change others."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(array.astype(np.float64)).all())
+
+
 def hash_layers(weights: Arrays, layers: Sequence[Layer]) -> str:
     """Return the SHA-256 of layers as they are, as hexadecimal digits.
 
     The key of a mark depends on this hash. Whoever judges a claim has it checked with the unmarked
-    model (`extract --unmarked`): so a claim on a model that is there already needs an unmarked
-    model whose hash gives the key that fits the difference of the two.
+    model (`extract --unmarked`): a claim on a model that is there already would need an unmarked
+    model near it whose own hash gives the key of what is between them.
     """
     digest = hashlib.sha256()
     for layer in layers:

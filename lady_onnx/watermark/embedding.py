@@ -26,6 +26,8 @@ from .secrets.payloads import MAX_PAYLOAD_BYTES, check_length, count_coded_bits,
 
 MARKED_NOTE = "marked"
 """The note in the metadata of a marked model."""
+MAX_STRENGTH = 1e3
+"""A stronger mark leaves nothing of the weights."""
 STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 """The strengths that are tried, as shares of the scheme's usual one."""
 MAX_LOSS = 0.005
@@ -147,10 +149,24 @@ class Plan:
         return self.finish(scheme.embed(self.weights, layers, keys, self.bits, self.mark.strength))
 
     def finish(self, changed: Mapping[str, np.ndarray]) -> Marked:
-        """Return the marked model, given all weights that changed."""
+        """Return the marked model, given all weights that changed.
+
+        Raises:
+            LadyError: not all bits can be read from it.
+        """
         result = self.graph.copy()
         for name, array in changed.items():
             result.replace(name, array)
+        found = WeightMapping(list(self.weights), result.array)
+        scheme, keys = find_scheme(self.mark.scheme), self.key.derive_layer_key
+        with np.errstate(over="ignore", invalid="ignore"):
+            soft = scheme.read(found, self.mark.layers, keys, len(self.bits))
+        wrong = int(((soft > 0) != self.bits).sum())
+        if wrong:
+            what = f"{wrong} of {len(self.bits)} bits are not written"
+            raise LadyError(
+                f"{self.graph.name}: {what}; write the mark more strongly, or train longer"
+            )
         layers = {n: changed[n] for n in self.weights if n in changed}
         return Marked(result, self.mark, len(self.bits), _measure_change(self.weights, layers))
 
@@ -168,8 +184,10 @@ def plan_mark(
         LadyError: the model has no room for the payload, or the strength is no number above zero.
     """
     strength = find_scheme(scheme).strength if strength is None else strength
-    if not 0 < strength < math.inf:
-        raise LadyError(f"strength is a number above zero, not {strength!r}")
+    if not 0 < strength <= MAX_STRENGTH:
+        raise LadyError(
+            f"strength is a number above zero, up to {MAX_STRENGTH:g}, not {strength!r}"
+        )
     length = COMMITMENT_BYTES if isinstance(payload, Commitment) else len(payload)
     check_length(length)
     layers = _choose_layers(graph, scheme, count_coded_bits(length))

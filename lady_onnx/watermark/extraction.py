@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArchitectureError
+from ..errors import ArchitectureError, LadyError
 from ..graph.loading import Model, load_graph
-from ..graph.model import Graph, map_weights
+from ..graph.model import Graph, WeightMapping, map_weights
 from ..groups.permutations import Arrays
 from ..numerics import is_float_array
+from ..pipeline.result import Resync
 from ..pipeline.resynchronization import resync
 from ..pipeline.verdicts import UNRELATED
 from ..reporting import Report, count_things
@@ -21,7 +22,10 @@ from .carriers import hash_layers
 from .records import ID_BYTES, Mark, read_mark
 from .schemes.interface import find_scheme
 from .secrets.keys import Key
-from .secrets.payloads import decode_payload, encode_payload
+from .secrets.payloads import count_coded_bits, decode_payload, encode_payload
+
+MAX_MARK_CHANGE = 0.5
+"""A mark changes the layers that carry it by less than this share of their norm."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ class Extraction(Report):
         verdict: what the suspect is to the reference; None without one.
         refusal: why the suspect was not brought back, None where it was or nobody asked.
         tried: how many readings were made, for the correction of p-values.
-        is_of_unmarked: whether the mark's key hangs on the unmarked model that was given; None
-            without one.
+        is_of_unmarked: whether the mark was written into the unmarked model that was given, to give
+            the reference, or the suspect without one; None without an unmarked model.
     """
 
     mark: Mark
@@ -106,12 +110,14 @@ class Extraction(Report):
         """List what was read as the suspect stands, and once its units were brought back."""
         lines = []
         if self.is_committed is not None and self.mark.commitment is not None:
-            said = f"{self.mark.commitment.owner}, {self.mark.commitment.time}"
+            said = f"'{self.mark.commitment.owner}', '{self.mark.commitment.time}'"
             is_kept = "is the hash of" if self.is_committed else "is NOT the hash of"
             lines.append(f"the payload {is_kept} the commitment: {said}")
         if self.is_of_unmarked is not None:
-            hangs = "hangs" if self.is_of_unmarked else "does NOT hang"
-            lines.append(f"the key of the mark {hangs} on the unmarked model")
+            was = "was" if self.is_of_unmarked else "was NOT"
+            lines.append(f"the mark {was} written into the unmarked model")
+        elif self.payload is not None:
+            lines.append("to convince others than the owner, show the unmarked model")
         lines.append(_describe_reading("as it stands", self.as_it_stands))
         if self.put_back is not None:
             how = f"put back ({self.verdict})"
@@ -166,8 +172,9 @@ def extract_mark(
         mark: the mark, or the path of its file.
         reference: the marked model in the owner's order. With one the suspect is brought back
             first: its order, factors and signs, other ways to write the file, inserted units.
-        unmarked: the model as it was before it was marked. With one it is checked that the key of
-            the mark hangs on it, which a claim on the model of another one cannot show.
+        unmarked: the model as it was before it was marked. With one it is checked that the mark was
+            written into it. Without that a reading convinces nobody but the owner: others may have
+            chosen key, mark file and order of the reference so that a model of yours says anything.
         marks_tried: how many keys and marks are tried in all, for the correction of the p-value.
 
     Returns:
@@ -177,16 +184,18 @@ def extract_mark(
         LadyError: a model or the mark cannot be read.
     """
     record = mark if isinstance(mark, Mark) else read_mark(mark)
-    is_of_unmarked = None if unmarked is None else _is_of_model(record, load_graph(unmarked))
     graph = load_graph(suspect)
+    is_of_unmarked = None
+    if unmarked is not None:
+        marked = graph if reference is None else load_graph(reference)
+        is_of_unmarked = _is_marked_copy(record, load_graph(unmarked), marked)
     plain = read_weights(map_weights(graph), key, record)
     back, verdict, refusal = None, None, None
     if reference is not None:
         try:
-            found = resync(reference, graph, verify="none")
+            found = _bring_back(load_graph(reference), graph, key, record)
             verdict = found.verdict
             if verdict == UNRELATED:
-                # the likest places say more of the reference, and its mark, than of the suspect
                 refusal = found.judged.reason
             else:
                 back = read_weights(found.weights, key, record)
@@ -196,11 +205,46 @@ def extract_mark(
     return Extraction(record, plain, back, verdict, refusal, tried, is_of_unmarked)
 
 
-def _is_of_model(mark: Mark, graph: Graph) -> bool:
-    """Tell whether the key of a mark hangs on the weights of a model."""
+def _bring_back(reference: Graph, suspect: Graph, key: Key, mark: Mark) -> Resync:
+    """Bring a suspect back to the order of the marked model.
+
+    A suspect that is no exact copy is matched with the reference without its mark. Else units that
+    are like the mark would be found where the mark is, and so every model would seem to bear it.
+
+    Raises:
+        ArchitectureError: the two are not the same network.
+        LadyError: the reference is not the marked model.
+    """
+    found = resync(reference, suspect, verify="none")
+    if found.judged.accepted:
+        return found
     layers = mark.layers
-    has_layers = all(n.name in graph.tensors and graph.shape(n.name) == n.shape for n in layers)
-    return has_layers and hash_layers(map_weights(graph), layers) == mark.model
+    has_layers = (n.name in reference.tensors for n in layers)
+    if not all(has_layers) or any(reference.shape(n.name) != n.shape for n in layers):
+        raise LadyError(f"{reference.name}: is not the marked model; give that as the reference")
+    weights = WeightMapping([n.name for n in layers], reference.array)
+    keys, count = mark.derive_key(key).derive_layer_key, count_coded_bits(mark.payload_bytes)
+    plain = reference.copy()
+    for name, array in find_scheme(mark.scheme).erase(weights, layers, keys, count).items():
+        plain.replace(name, array)
+    return resync(plain, suspect, verify="none")
+
+
+def _is_marked_copy(mark: Mark, unmarked: Graph, marked: Graph) -> bool:
+    """Tell whether a mark was written into one model to give another one.
+
+    The key of the mark has to hang on the first. The second has to be near it with every unit where
+    it is: else its order may have been chosen so that it says any payload.
+    """
+    apart = whole = 0.0
+    for layer in mark.layers:
+        graphs = unmarked, marked
+        if any(layer.name not in g.tensors or g.shape(layer.name) != layer.shape for g in graphs):
+            return False
+        old, new = (g.array(layer.name).astype(np.float64) for g in graphs)
+        apart, whole = apart + float(np.square(new - old).sum()), whole + float((old**2).sum())
+    is_near = apart <= MAX_MARK_CHANGE**2 * whole
+    return is_near and hash_layers(map_weights(unmarked), mark.layers) == mark.model
 
 
 def read_weights(weights: Arrays, key: Key, mark: Mark) -> Reading:
@@ -232,7 +276,7 @@ def read_weights(weights: Arrays, key: Key, mark: Mark) -> Reading:
         0 if decoded is None else decoded.corrected,
         agreement / len(bits) ** 0.5,
         # under chance each product has a random sign, so that the sum is normal
-        0.5 * math.erfc(agreement / 2**0.5),
+        0.5 * math.erfc(agreement / 2**0.5) if length else 1.0,
         len(found),
     )
 

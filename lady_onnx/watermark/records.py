@@ -18,6 +18,12 @@ from .schemes.interface import SCHEMES, Layer
 from .secrets.keys import Key
 from .secrets.payloads import MAX_PAYLOAD_BYTES
 
+ONE_LAYER_SCHEME = "uchida"
+"""The scheme whose bits lie in one layer."""
+MALFORMED_FILE_ERRORS = (
+    *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
+)
+"""What reading a file may raise that is no mark file."""
 MARK_FORMAT = "lady-onnx-mark/1"
 """What the first field of a mark file says."""
 ID_BYTES = 16
@@ -25,7 +31,7 @@ ID_BYTES = 16
 COMMITMENT_BYTES = 16
 """The length of the hash that an owner commits to."""
 MAX_LAYERS, MAX_AXES, MAX_ELEMENTS = 1 << 16, 16, 1 << 40
-"""A file with more layers, axes of one, or elements in one is no mark file."""
+"""A mark file has at most so many layers, of so many axes and elements."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def read_mark(path: str | os.PathLike[str]) -> Mark:
         raise MissingFileError(f"{path}: {what}") from None
     except OSError as error:
         raise LadyError(f"{path}: {error.strerror}; give a mark file") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+    except MALFORMED_FILE_ERRORS as error:
         why = " ".join(str(error).split())
         what = f"is not a mark file ({why}); give one that `watermark embed` wrote"
         raise LadyError(f"{path}: {what}") from error
@@ -152,11 +158,13 @@ def _read_fields(fields: Mapping[str, Any]) -> Mark:
     layers = tuple(_read_layer(entry) for entry in entries)
     if len({layer.name for layer in layers}) < len(layers):
         raise ValueError("a layer that occurs twice")
+    if fields["scheme"] == ONE_LAYER_SCHEME and len(layers) > 1:
+        raise ValueError(f"scheme '{ONE_LAYER_SCHEME}' in several layers")
     commitment = None
     if fields.get("commitment") is not None:
         told = [fields["commitment"][name] for name in ("owner", "time", "nonce")]
-        if not all(isinstance(text, str) for text in told):
-            raise ValueError("'commitment'")
+        if not all(isinstance(text, str) and text.isprintable() for text in told):
+            raise ValueError("field 'commitment' holds no plain text")
         commitment = Commitment(*told)
     scheme, length = fields["scheme"], len(sealed)
     return Mark(scheme, identity, model.hex(), length, sealed, layers, strength, commitment)
@@ -167,6 +175,8 @@ def _read_layer(entry: Mapping[str, Any]) -> Layer:
     name, shape, axis = entry["name"], entry["shape"], entry["axis"]
     if not isinstance(name, str) or not isinstance(shape, list) or type(axis) is not int:
         raise ValueError("a layer without name, shape or axis")
+    # a lone surrogate is text that cannot be written
+    name.encode()
     is_shape = all(type(n) is int and n > 0 for n in shape) and 2 <= len(shape) <= MAX_AXES
     layer = Layer(name, tuple(shape), axis)
     if not is_shape or layer.size > MAX_ELEMENTS or not 0 <= axis < len(shape):

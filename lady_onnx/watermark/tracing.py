@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..diagnosis.findings import REMOVED
 from ..errors import ArchitectureError
 from ..graph.loading import Model, load_graph
-from ..groups.permutations import Nesting, invert_permutations
+from ..groups.permutations import Nesting
 from ..pipeline.result import Resync
 from ..pipeline.resynchronization import resync
 from ..pipeline.verdicts import UNRELATED
@@ -183,15 +184,17 @@ def _read_symbols(original: Original, found: Resync) -> np.ndarray:
     """Return the symbol of every block, `LOST` where units were not found, int64 [blocks]."""
     family = Nesting(found.symmetry.groups)
     where = {name: np.argsort(p) for name, p in found.permutations.items()}
-    applied = invert_permutations(family, found.permutations)
-    certainty = {family.twin(m.group, where): m.certainty for m in found.matches}
     names = _name_units(original, found)
     orders: dict[str, np.ndarray] = {}
-    for group, order in applied.items():
+    for match in found.matches:
+        group = family.twin(match.group, where)
         if group in names:
             own, units = names[group]
-            is_sure = certainty[group][order] >= MIN_SURE_CERTAINTY
-            orders[own] = np.full(order.size, LOST)
+            # Units that only the suspect has stand behind the others. Without them the place of a
+            # unit is its rank among those of the original.
+            order = np.argsort(match.permutation[: units.size])
+            is_sure = match.certainty[: units.size][order] >= MIN_SURE_CERTAINTY
+            orders[own] = np.full(units.size, LOST)
             orders[own][units] = np.where(is_sure, units[order], LOST)
     return np.array(
         [
@@ -203,16 +206,23 @@ def _read_symbols(original: Original, found: Resync) -> np.ndarray:
 
 
 def _name_units(original: Original, found: Resync) -> dict[str, tuple[str, np.ndarray]]:
-    """Return by group of a result its id in the original, and which unit each one is there."""
-    own = {g.id: g for g in original.symmetry.groups}
+    """Name the units of a result as the original does.
+
+    Returns:
+        By group of the result the id of its counterpart in the original, and `units`, int64 [size]:
+        `units[k]` is the original's unit that unit k of the result is. Groups that lack units of
+        the original are left out.
+    """
     if found.form is not None:
         from ..pairing.layouts import find_own_units
 
         return find_own_units(found.form, found.symmetry.groups, original.symmetry.groups)
+    short = {f.group for f in found.integrity if f.kind == REMOVED}
+    sizes = {m.group: m.permutation.size for m in found.matches}
     return {
         g.id: (g.id, np.arange(g.size))
-        for g in found.symmetry.groups
-        if g.id in own and own[g.id].size == g.size
+        for g in original.symmetry.groups
+        if g.id in sizes and g.id not in short and sizes[g.id] >= g.size
     }
 
 

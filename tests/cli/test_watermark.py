@@ -101,7 +101,7 @@ def test_the_unmarked_model_shows_whose_the_mark_is(
     run(capsys, *EMBED, "--payload", "ACME")
     extract = (*EXTRACT, "marked.onnx", *KEY, "--mark", "mark.json", "--unmarked")
     code, out, _ = run(capsys, *extract, "m.onnx")
-    assert (code, "the key of the mark hangs on the unmarked model" in out) == (0, True)
+    assert (code, "the mark was written into the unmarked model" in out) == (0, True)
     code, out, _ = run(capsys, *extract, "marked.onnx", "--json")
     assert (code, json.loads(out)["of_unmarked"]) == (0, False)
 
@@ -110,7 +110,7 @@ def test_a_commitment_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) 
     run(capsys, *EMBED, "--commit", "ACME Inc")
     code, out, _ = run(capsys, *EXTRACT, "marked.onnx", *KEY, "--mark", "mark.json")
     assert code == 0
-    assert "the payload is the hash of the commitment: ACME Inc, 20" in out
+    assert "the payload is the hash of the commitment: 'ACME Inc', '20" in out
 
 
 def test_outputs_and_metric_bound_the_strength(

@@ -81,7 +81,7 @@ def test_training_goes_on_where_the_mark_is_hurt(data: dict[str, np.ndarray]) ->
 def test_what_cannot_be_trained_is_told(data: dict[str, np.ndarray]) -> None:
     with pytest.raises(LadyError, match="scheme 'spread' is written without training"):
         train_mark(MODEL, KEY, PAYLOAD, data, 1, scheme="spread")
-    with pytest.raises(LadyError, match="bits are not written yet; train longer"):
+    with pytest.raises(LadyError, match="bits are not written; write the mark"):
         train_mark(MODEL, KEY, PAYLOAD, data, 0, scheme="uchida")
     with pytest.raises(LadyError, match="has room for"):
         train_mark(MODEL, KEY, bytes(40), data, 1, scheme="uchida")

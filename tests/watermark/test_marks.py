@@ -12,20 +12,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from scipy.optimize import linear_sum_assignment
 
 import lady_onnx as lady
 from lady_onnx.errors import LadyError, MissingFileError
 from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import Graph
+from lady_onnx.groups.rows import take_rows
 from lady_onnx.watermark.embedding import (
     Commitment,
     Marked,
     count_capacity,
     embed_gently,
     embed_mark,
+    plan_mark,
 )
 from lady_onnx.watermark.extraction import extract_mark
 from lady_onnx.watermark.impact import Probe
-from lady_onnx.watermark.records import read_mark
+from lady_onnx.watermark.records import Mark, read_mark
 from lady_onnx.watermark.schemes.interface import SCHEMES
 from lady_onnx.watermark.secrets.keys import Key
 from lady_onnx.watermark.secrets.payloads import count_coded_bits
@@ -132,6 +136,73 @@ def test_half_of_a_model_of_others_does_not_bear_the_mark(marked: Marked) -> Non
     assert found.p_value > 1e-5
 
 
+def widen(arrays: dict[str, np.ndarray], layer: int) -> dict[str, np.ndarray]:
+    """The weights of a perceptron with one more unit in a layer."""
+    rng = np.random.default_rng(0)
+    first, bias, second = f"w{layer}", f"b{layer}", f"w{layer + 1}"
+    wide = {
+        first: np.concatenate([arrays[first], rng.standard_normal((len(arrays[first]), 1))], 1),
+        bias: np.concatenate([arrays[bias], [0.3]]),
+        second: np.concatenate([arrays[second], rng.standard_normal((1, arrays[second].shape[1]))]),
+    }
+    return {**arrays, **{n: a.astype(np.float32) for n, a in wide.items()}}
+
+
+@pytest.mark.parametrize("scheme", ["tartaglione", "watermas"])
+def test_the_mark_of_the_reference_does_not_leak_through_the_matching(scheme: str) -> None:
+    """Narrow units are matched by what little they have: noise like the mark must not win."""
+    model = perceptron((8, 700, 8, 700, 8, 700), seed=3, out=8)
+    unmarked = weights(model)
+    for seed in range(1):
+        key = Key(bytes([seed]) * 32)
+        marked = embed_mark(model, key, b"A", scheme=scheme)
+        rng = np.random.default_rng(seed)
+        noisy = {
+            n: (a + 0.5 * a.std() * rng.standard_normal(a.shape)).astype(np.float32)
+            for n, a in unmarked.items()
+        }
+        replaced = {
+            n: rng.permutation(a.ravel()).reshape(a.shape) if int(n[1:]) >= 3 else a
+            for n, a in unmarked.items()
+        }
+        for arrays in (noisy, replaced, widen(replaced, 0)):
+            suspect = lady.permute(with_weights(model, arrays), seed).graph
+            found = extract_mark(suspect, key, marked.mark, reference=marked.graph)
+            assert found.payload is None
+            assert found.p_value > 1e-4
+
+
+def claim(graph: Graph, key: Key, payload: bytes) -> tuple[Mark, Graph]:
+    """A mark file, and an order of somebody else's model that says what the thief wants."""
+    plan = plan_mark(graph, key, payload, "spread")
+    names = [n.name for n in plan.mark.layers]
+    drawn = plan.write({}).graph
+    wanted = {n: drawn.array(n).astype(float) - graph.array(n) for n in names}
+    groups = lady.find_groups(graph).groups
+    orders = {}
+    for group in groups:
+        score = sum(
+            take_rows(wanted[s.initializer], s) @ take_rows(graph.array(s.initializer), s).T
+            for s in group.slots
+            if s.initializer in wanted
+        )
+        orders[group.id] = linear_sum_assignment(-score)[1]
+    return plan.mark, lady.permute(graph, permutations=orders).graph
+
+
+def test_an_order_that_was_chosen_convinces_nobody(model: onnx.ModelProto) -> None:
+    """A thief's reference is a shuffle of the victim's model; an unmarked model tells that."""
+    victim = load_graph(model)
+    honest = embed_mark(victim, KEY, PAYLOAD)
+    found = extract_mark(honest.graph, KEY, honest.mark, unmarked=victim)
+    assert (found.payload, found.is_of_unmarked) == (PAYLOAD, True)
+    mark, reference = claim(victim, OTHER, b"thief")
+    for unmarked in (victim, reference):
+        found = extract_mark(victim, OTHER, mark, reference=reference, unmarked=unmarked)
+        assert found.is_of_unmarked is False
+    assert "the mark was NOT written into the unmarked model" in found.details()
+
+
 def test_two_payloads_of_one_model_have_keys_of_their_own(model: onnx.ModelProto) -> None:
     """So the one says nothing of the other."""
     first, second = (embed_mark(model, KEY, p).mark for p in (b"first", b"other"))
@@ -166,7 +237,7 @@ def test_a_commitment_opens(model: onnx.ModelProto, tmp_path: Path) -> None:
     found = extract_mark(marked.graph, KEY, mark)
     assert found.is_committed
     assert found.payload == said.hash(mark.model)
-    assert "the payload is the hash of the commitment: ACME" in found.details()[0]
+    assert "the payload is the hash of the commitment: 'ACME'" in found.details()[0]
     forged = replace(mark, commitment=replace(said, owner="Thief"))
     found = extract_mark(marked.graph, KEY, forged)
     assert found.is_committed is False
@@ -195,12 +266,17 @@ def test_a_mark_file_holds_no_secret(marked: Marked, tmp_path: Path) -> None:
         ("sealed", ""),
         ("strength", -1),
         ("strength", "nan"),
+        ("strength", 10**400),
         ("layers", []),
         ("layers", {"name": "w0"}),
         ("layers", [{"name": "w0", "shape": [2], "axis": 0}]),
         ("layers", [{"name": "w0", "shape": [2, 3], "axis": 2}]),
         ("layers", [{"name": "w0", "shape": [2, 10**15], "axis": 0}]),
         ("layers", [{"name": 7, "shape": [2, 3], "axis": 0}]),
+        ("layers", [{"name": "w0", "shape": [2**32, 2**32], "axis": 0}]),
+        ("layers", [{"name": "\ud800", "shape": [2, 3], "axis": 0}]),
+        ("commitment", {"owner": "A\nmark read", "time": "", "nonce": ""}),
+        ("commitment", {"owner": "\ud800", "time": "", "nonce": ""}),
         ("layers", [{"name": "w0", "shape": [2, 3], "axis": 0}] * 2),
         ("commitment", {"owner": "ACME"}),
         ("commitment", {"owner": 1, "time": 2, "nonce": 3}),
@@ -215,6 +291,27 @@ def test_a_wrong_mark_file_is_told(
     with pytest.raises(LadyError, match="is not a mark file") as told:
         read_mark(path)
     assert "\n" not in str(told.value)
+
+
+def test_layers_that_a_suspect_lacks_cost_nothing(model: onnx.ModelProto, tmp_path: Path) -> None:
+    """A mark file may name any number of layers of any size."""
+    path = tmp_path / "m.json"
+    for scheme in SCHEMES:
+        embed_mark(model, KEY, PAYLOAD, scheme=scheme).mark.save(path)
+        fields = json.loads(path.read_text())
+        fields["layers"] = [{"name": "none", "shape": [2**19, 2**20], "axis": 0}]
+        path.write_text(json.dumps(fields))
+        assert extract_mark(model, KEY, read_mark(path)).p_value == 1.0
+    fields["scheme"] = "uchida"
+    fields["layers"] = [{"name": n, "shape": [2, 3], "axis": 0} for n in ("w0", "w1")]
+    path.write_text(json.dumps(fields))
+    with pytest.raises(LadyError, match="scheme 'uchida' in several layers"):
+        read_mark(path)
+
+
+def test_what_cannot_be_read_back_is_not_written(model: onnx.ModelProto) -> None:
+    with pytest.raises(LadyError, match="bits are not written; write the mark more strongly"):
+        embed_mark(model, KEY, PAYLOAD, strength=1e-300)
 
 
 def test_a_missing_mark_file_is_told(tmp_path: Path) -> None:

@@ -60,6 +60,18 @@ def test_what_is_written_is_read(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SCHEMES)
+def test_what_is_erased_is_read_as_nothing(name: str) -> None:
+    """Little else changes: the weights are still those of the model."""
+    scheme, weights, layers, bits = prepare(name)
+    marked = {**weights, **scheme.embed(weights, layers, make_keys(1), bits, scheme.strength)}
+    erased = {**marked, **scheme.erase(marked, layers, make_keys(1), BITS)}
+    assert np.abs(scheme.read(erased, layers, make_keys(1), BITS)).max() < 0.1
+    apart = sum(float(np.square(erased[n].astype(float) - marked[n]).sum()) for n in erased)
+    whole = sum(float(np.square(marked[n].astype(float)).sum()) for n in erased)
+    assert (apart / whole) ** 0.5 < 0.4
+
+
+@pytest.mark.parametrize("name", SCHEMES)
 def test_nothing_is_changed_in_place(name: str) -> None:
     scheme, weights, layers, bits = prepare(name)
     before = {n: a.copy() for n, a in weights.items()}

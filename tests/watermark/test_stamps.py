@@ -92,6 +92,21 @@ def test_whole_groups_may_be_lost(original: Original) -> None:
     assert found.lost > 15
 
 
+def test_units_that_are_not_needed_hide_nothing(original: Original) -> None:
+    """One idle unit in every group: the order of all others is still there."""
+    arrays = weights(write_stamp(original, CUSTOMER).model)
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        first, second = arrays[f"w{k}"], arrays[f"w{k + 1}"]
+        more = rng.standard_normal((len(first), 1)).astype(np.float32)
+        arrays[f"w{k}"] = np.concatenate([more, first], 1)
+        arrays[f"b{k}"] = np.concatenate([np.ones(1, np.float32), arrays[f"b{k}"]])
+        none = np.zeros((1, second.shape[1]), np.float32)
+        arrays[f"w{k + 1}"] = np.concatenate([none, second])
+    found = read_stamp(original, with_weights(original.graph.to_model(""), arrays))
+    assert (found.payload, found.lost, found.corrected) == (CUSTOMER, 0, 0)
+
+
 def test_nobody_else_reads_it(original: Original) -> None:
     stamped = write_stamp(original, CUSTOMER)
     other = open_original(original.graph, OTHER)

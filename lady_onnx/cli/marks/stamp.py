@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,8 +69,8 @@ def read_customers(path: Path) -> list[bytes]:
         names = names[1:]
     if not names:
         raise LadyError(f"{path}: names no customer; write one a line")
-    twice = next((n for k, n in enumerate(names) if n in names[:k]), None)
-    if twice is not None:
+    if len(set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
         raise LadyError(f"{path}: names '{twice}' twice; give every customer another payload")
     return [name.encode() for name in names]
 

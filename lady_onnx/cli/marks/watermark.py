@@ -120,7 +120,7 @@ def _declare_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unmarked",
         metavar="U",
-        help="the model before it was marked: check that the key of the mark hangs on it",
+        help="the model before it was marked: check that the mark was written into it",
     )
     parser.add_argument(
         "--reference",
@@ -265,6 +265,8 @@ def _read_payload(args: argparse.Namespace) -> bytes | Commitment:
         UsageError: it cannot be read.
     """
     if args.commit is not None:
+        if not args.commit.isprintable():
+            raise UsageError("watermark embed: --commit: give plain text")
         time = datetime.now(UTC).isoformat(timespec="seconds")
         return Commitment(args.commit, time, os.urandom(NONCE_BYTES).hex())
     if args.payload_hex is not None:

@@ -8,6 +8,7 @@ payload, no file and no order of units: who calls it has brought the units back.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -42,7 +43,7 @@ class Layer:
     @property
     def size(self) -> int:
         """The number of its elements."""
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def width(self) -> int:
@@ -88,6 +89,21 @@ class Scheme(Protocol):
             keys: their keys.
             bits: bool [bits].
             strength: how strongly.
+
+        Returns:
+            The weights that changed, by name, in their own types.
+        """
+
+    def erase(
+        self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int
+    ) -> dict[str, np.ndarray]:
+        """Take out of weights what is read of bits, so that each is read as 0.
+
+        Args:
+            weights: by name, of floats.
+            layers: those that carry the mark.
+            keys: their keys.
+            count: the number of bits.
 
         Returns:
             The weights that changed, by name, in their own types.

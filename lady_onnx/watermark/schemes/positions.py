@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,19 +55,41 @@ def count_replicated_bits(layers: Sequence[Layer]) -> int:
     return int(total * MAX_SHARE / REPLICAS)
 
 
-def draw_positions(layers: Sequence[Layer], keys: Keys, bits: int) -> dict[str, Positions]:
-    """Draw the elements that hold bits, by layer, in proportion to the sizes of the layers."""
+def draw_positions(
+    layers: Sequence[Layer], keys: Keys, bits: int, known: Container[str] | None = None
+) -> dict[str, Positions]:
+    """Draw the elements that hold bits, by layer, in proportion to the sizes of the layers.
+
+    Args:
+        layers: those that hold bits.
+        keys: their keys.
+        bits: the number of bits.
+        known: the layers to draw for, all by default. A mark file may name any number of others.
+    """
     total = REPLICAS * bits
-    ends = np.cumsum([layer.size for layer in layers])
-    ends = np.rint(ends * (total / max(int(ends[-1]), 1))).astype(np.int64)
+    ends = np.cumsum([float(layer.size) for layer in layers])
+    ends = np.rint(ends * (total / max(float(ends[-1]), 1.0))).astype(np.int64)
     order = keys("").derive("replicas").draw_order(total) % bits
     found = {}
     for layer, start, end in zip(layers, [0, *ends[:-1].tolist()], ends.tolist(), strict=True):
+        if known is not None and layer.name not in known:
+            continue
         key = keys(layer.name)
         places = key.derive("places").draw_order(layer.size)[: end - start]
         signs = key.derive("signs").draw_signs(len(places))
         found[layer.name] = Positions(places, order[start : start + len(places)], signs)
     return found
+
+
+def clear_positions(
+    weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int
+) -> dict[str, np.ndarray]:
+    """Return copies of layers whose elements that hold bits are zero, by name."""
+    cleared = {}
+    for name, positions in draw_positions(layers, keys, count).items():
+        cleared[name] = np.array(weights[name])
+        cleared[name].reshape(-1)[positions.places] = 0
+    return cleared
 
 
 def sum_replicas(
@@ -84,9 +106,7 @@ def sum_replicas(
             square of their layer.
     """
     sums, powers = np.zeros(count), np.zeros(count)
-    for name, positions in draw_positions(layers, keys, count).items():
-        if name not in weights:
-            continue
+    for name, positions in draw_positions(layers, keys, count, weights).items():
         array = np.asarray(weights[name])
         values = array.reshape(-1)[positions.places].astype(np.float64) * positions.signs
         values = np.where(np.isfinite(values), values, 0.0)

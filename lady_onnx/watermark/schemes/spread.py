@@ -82,12 +82,22 @@ class SpreadScheme:
             missing = np.maximum(strength * np.sqrt(found.powers) - signs * found.sums, 0)
             gains, steps = _choose_steps(np.array([n.gain for n in layers]), found, missing)
             for layer, gain in zip(layers, gains.tolist(), strict=True):
-                array = changed[layer.name]
-                drawn = _draw_elements(layer, keys, len(bits), share)
-                values, sizes = _take_values(array, drawn.places)
-                step = gain * (signs * steps)[drawn.bits] * drawn.signs * sizes
-                step *= _is_movable(values)
-                array.reshape(-1)[drawn.places] += step.astype(array.dtype)
+                _move_elements(changed[layer.name], layer, keys, share, gain * signs * steps)
+        return {n: a.astype(np.asarray(weights[n]).dtype) for n, a in changed.items()}
+
+    def erase(
+        self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int
+    ) -> dict[str, np.ndarray]:
+        """Move every bit's elements until their sum is zero."""
+        share = _choose_share(layers, count)
+        changed: dict[str, np.ndarray] = {
+            n.name: np.array(weights[n.name], _choose_type(weights[n.name])) for n in layers
+        }
+        for _ in range(EMBEDDING_ROUNDS):
+            found = _sum_elements(changed, layers, keys, count, share)
+            steps = -found.sums / np.maximum(found.movable.sum(0), 1)
+            for layer in layers:
+                _move_elements(changed[layer.name], layer, keys, share, steps)
         return {n: a.astype(np.asarray(weights[n]).dtype) for n, a in changed.items()}
 
     def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
@@ -132,6 +142,24 @@ class _Sums:
 def _is_wide(layer: Layer) -> bool:
     """Tell whether a layer carries bits."""
     return layer.width >= MIN_UNIT_ELEMENTS
+
+
+def _move_elements(
+    array: np.ndarray, layer: Layer, keys: Keys, share: float, steps: np.ndarray
+) -> None:
+    """Move the elements of a layer, in place.
+
+    Args:
+        array: the weight, of a float type.
+        layer: the layer.
+        keys: its key.
+        share: which share of its elements is used.
+        steps: float64 [bits], in units of the sizes of rows and columns.
+    """
+    drawn = _draw_elements(layer, keys, len(steps), share)
+    values, sizes = _take_values(array, drawn.places)
+    moved = steps[drawn.bits] * drawn.signs * sizes * _is_movable(values)
+    array.reshape(-1)[drawn.places] += moved.astype(array.dtype)
 
 
 def _choose_type(array: np.ndarray) -> type:

@@ -19,6 +19,7 @@ from ...numerics import as_finite
 from .interface import Keys, Layer
 from .positions import (
     choose_large_layers,
+    clear_positions,
     count_replicated_bits,
     draw_positions,
     measure_size,
@@ -57,6 +58,12 @@ class TartaglioneScheme:
             array.reshape(-1)[positions.places] = held.astype(array.dtype)
             changed[name] = array
         return changed
+
+    def erase(
+        self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int
+    ) -> dict[str, np.ndarray]:
+        """Make the keyed elements zero."""
+        return clear_positions(weights, layers, keys, count)
 
     def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
         """Sum the replicas of every bit."""

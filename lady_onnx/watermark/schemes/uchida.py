@@ -71,6 +71,18 @@ class UchidaScheme:
         moved = array + np.expand_dims(flat.reshape(mean.shape) - mean, layer.axis)
         return {layer.name: moved.astype(np.asarray(weights[layer.name]).dtype)}
 
+    def erase(
+        self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int
+    ) -> dict[str, np.ndarray]:
+        """Move the mean unit by as little as makes all products zero."""
+        (layer,) = layers
+        array = as_finite(weights[layer.name]).astype(np.float64)
+        mean = array.mean(layer.axis)
+        matrix = draw_matrix(layer, keys, count)
+        shift = np.linalg.lstsq(matrix, -(matrix @ mean.ravel()), rcond=None)[0]
+        moved = array + np.expand_dims(shift.reshape(mean.shape), layer.axis)
+        return {layer.name: moved.astype(np.asarray(weights[layer.name]).dtype)}
+
     def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
         """Multiply the mean unit by the keyed matrix."""
         (layer,) = layers

@@ -20,6 +20,7 @@ from ...numerics import as_finite
 from .interface import Keys, Layer
 from .positions import (
     choose_large_layers,
+    clear_positions,
     count_replicated_bits,
     draw_positions,
     measure_size,
@@ -60,6 +61,12 @@ class WatermasScheme:
             flat[positions.places] = (sizes * positions.choose_signs(bits)).astype(array.dtype)
             changed[name] = array
         return changed
+
+    def erase(
+        self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int
+    ) -> dict[str, np.ndarray]:
+        """Make the keyed elements zero."""
+        return clear_positions(weights, layers, keys, count)
 
     def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
         """Count the signs of every bit's replicas."""
