@@ -164,7 +164,7 @@ def read_sentences() -> dict[str, np.ndarray]:
 
     pages = sorted((Path(__file__).parent.parent / "docs").rglob("*.md"))
     text = " ".join(p.read_text() for p in pages)
-    sentences = [s.strip() for s in text.replace("\n", " ").split(". ") if 30 < len(s) < 150][:300]
+    sentences = list(dict.fromkeys(s.strip() for s in text.replace("\n", " ").split(". ") if 30 < len(s) < 150))[:300]
     tokenizer = transformers.AutoTokenizer.from_pretrained(_fetch_minilm())
     told = tokenizer(sentences, padding="max_length", truncation=True, max_length=32)
     return {

@@ -33,7 +33,7 @@ In single precision these take one GiB.
 """
 MIN_MEAN_CERTAINTY = 0.98
 """Below this mean certainty groups are matched anew, all at once, and certainties calibrated."""
-MIN_REHEARSAL_GAIN = 1e-3
+MIN_REHEARSAL_GAIN = 1e-5
 """A rehearsal is over once the log-likelihood grows by a smaller share of itself."""
 PROVEN_CERTAINTY = 0.999
 """Matches that are more certain than this need no other proof."""

@@ -339,8 +339,8 @@ def bound_chance(agreeing: int, known: int, message: int) -> float:
 
     >>> bound_chance(0, 255, 17)
     1.0
-    >>> bound_chance(1, 10, 17)
-    0.0390625
+    >>> round(bound_chance(1, 10, 17), 4)
+    0.0391
     """
     count = min(agreeing, message)
     ways = math.lgamma(known + 1) - math.lgamma(count + 1) - math.lgamma(known - count + 1)
