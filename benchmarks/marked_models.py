@@ -164,12 +164,13 @@ def read_sentences() -> dict[str, np.ndarray]:
 
     pages = sorted((Path(__file__).parent.parent / "docs").rglob("*.md"))
     text = " ".join(p.read_text() for p in pages)
-    sentences = list(dict.fromkeys(s.strip() for s in text.replace("\n", " ").split(". ") if 30 < len(s) < 150))[:300]
+    told = (s.strip() for s in text.replace("\n", " ").split(". "))
+    sentences = list(dict.fromkeys(s for s in told if 30 < len(s) < 150))[:300]
     tokenizer = transformers.AutoTokenizer.from_pretrained(_fetch_minilm())
-    told = tokenizer(sentences, padding="max_length", truncation=True, max_length=32)
+    words = tokenizer(sentences, padding="max_length", truncation=True, max_length=32)
     return {
-        "words": np.array(told["input_ids"], np.int64),
-        "mask": np.array(told["attention_mask"], np.int64),
+        "words": np.array(words["input_ids"], np.int64),
+        "mask": np.array(words["attention_mask"], np.int64),
     }
 
 
