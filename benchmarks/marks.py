@@ -97,12 +97,11 @@ def measure_keys(count: int) -> None:
     print("| --- " * 7 + "|", flush=True)
     for name in ("ppocr-cls", "magika", "yolov8n"):
         for scheme in ("spread", "uchida", "tartaglione", "watermas"):
-            payload = b"64 bits."
             try:
-                marked = lady.embed_mark(real.path(name), KEY, payload, scheme=scheme)
+                marked = lady.embed_mark(real.path(name), KEY, PAYLOADS[64], scheme=scheme)
             except lady.LadyError:
-                payload = b"x"
-                marked = lady.embed_mark(real.path(name), KEY, payload, scheme=scheme)
+                print(f"| {name} | {scheme} | no room |", flush=True)
+                continue
             weights = {
                 n.name: np.array(map_weights(marked.graph)[n.name]) for n in marked.mark.layers
             }
