@@ -288,6 +288,7 @@ def _diagnose_unequal(
         fixed = repair_weights(pairing.symmetry.groups, findings, reference, kept)
     differences = _measure_differences(reference, kept)
     certainty, similarity = _list_unequal_figures(pairing, found)
+    own = {g.id for g in pairing.symmetry.groups}
     unshown: tuple[str, ...] = ()
     if has_declared_values(suspect.model):
         unshown = list_unshown(suspect, {}, frozenset(), is_formed=True)
@@ -317,9 +318,9 @@ def _diagnose_unequal(
         apart=unshown,
         # the reference's own units come first
         certainties={
-            g: certainty[: extension.models.mine[g]]
-            for g, certainty in _name_certainties(extension.models.groups, found.matches).items()
-            if any(own.id == g for own in pairing.symmetry.groups)
+            name: units[: extension.models.mine[name]]
+            for name, units in _name_certainties(extension.models.groups, found.matches).items()
+            if name in own
         },
     )
 

@@ -232,7 +232,10 @@ def embed_gently(
     """
     graph = load_graph(model)
     plan = plan_mark(graph, key, payload, scheme)
-    probe = Probe(graph, data, metric)
+    try:
+        probe = Probe(graph, data, metric)
+    except LadyError as error:
+        raise LadyError(f"{error}; or write the mark without a run (--no-run)") from error
     gains: dict[str, float] = {}
     if len(plan.mark.layers) > 1:
         even = plan.write({}).graph

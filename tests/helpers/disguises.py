@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import onnx
@@ -273,11 +273,13 @@ DISGUISES: tuple[Disguise, ...] = (
 )
 
 
-def disguise(model: ModelProto, rng: Random, most: int = 3) -> tuple[ModelProto, list[str]]:
+def disguise(
+    model: ModelProto, rng: Random, most: int = 3, ways: Sequence[Disguise] = DISGUISES
+) -> tuple[ModelProto, list[str]]:
     """A model under one to `most` rewrites, and their names; fewer where they are not possible."""
     names: list[str] = []
     for _ in range(int(rng.integers(1, most + 1))):
-        way = pick(rng, DISGUISES)
+        way = pick(rng, ways)
         try:
             model = way(copied(model), rng)
         except Exception:  # noqa: BLE001 - a rewrite that fails is none

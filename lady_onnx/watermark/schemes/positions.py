@@ -43,16 +43,46 @@ class Positions:
         return np.where(bits[self.bits], self.signs, -self.signs)
 
 
-def choose_large_layers(layers: Sequence[Layer], bits: int) -> list[Layer]:
-    """Choose all layers that are not small; none if they hold fewer bits."""
-    chosen = [layer for layer in layers if layer.size >= MIN_LAYER_ELEMENTS]
-    return chosen if count_replicated_bits(chosen) >= bits else []
+class PositionScheme:
+    """What schemes share whose bits lie in single elements.
 
+    Attributes:
+        reads_signs_alone: Whether elements are read by their signs, and not by their sizes.
+    """
 
-def count_replicated_bits(layers: Sequence[Layer]) -> int:
-    """Count the bits that layers hold."""
-    total = sum(layer.size for layer in layers if layer.size >= MIN_LAYER_ELEMENTS)
-    return int(total * MAX_SHARE / REPLICAS)
+    reads_signs_alone = False
+
+    def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
+        """Choose all layers that are not small, if they hold enough bits."""
+        chosen = [layer for layer in layers if layer.size >= MIN_LAYER_ELEMENTS]
+        return chosen if self.count_bits(chosen) >= bits else []
+
+    def count_bits(self, layers: Sequence[Layer]) -> int:
+        """Count the bits that layers hold."""
+        total = sum(layer.size for layer in layers if layer.size >= MIN_LAYER_ELEMENTS)
+        return int(total * MAX_SHARE / REPLICAS)
+
+    def erase(
+        self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int
+    ) -> dict[str, np.ndarray]:
+        """Make the keyed elements zero."""
+        cleared = {}
+        for name, positions in draw_positions(layers, keys, count).items():
+            cleared[name] = np.array(weights[name])
+            cleared[name].reshape(-1)[positions.places] = 0
+        return cleared
+
+    def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
+        """Sum the replicas of every bit, over the root of their sum of squares."""
+        sums, powers = np.zeros(count), np.zeros(count)
+        for name, positions in draw_positions(layers, keys, count, weights).items():
+            array = np.asarray(weights[name])
+            values = array.reshape(-1)[positions.places].astype(np.float64) * positions.signs
+            values = np.where(np.isfinite(values), values, 0.0)
+            values = np.sign(values) if self.reads_signs_alone else values / measure_size(array)
+            sums += np.bincount(positions.bits, values, count)
+            powers += np.bincount(positions.bits, values**2, count)
+        return sums / np.sqrt(np.maximum(powers, MIN_DIVISOR))
 
 
 def draw_positions(
@@ -79,41 +109,6 @@ def draw_positions(
         signs = key.derive("signs").draw_signs(len(places))
         found[layer.name] = Positions(places, order[start : start + len(places)], signs)
     return found
-
-
-def clear_positions(
-    weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int
-) -> dict[str, np.ndarray]:
-    """Return copies of layers whose elements that hold bits are zero, by name."""
-    cleared = {}
-    for name, positions in draw_positions(layers, keys, count).items():
-        cleared[name] = np.array(weights[name])
-        cleared[name].reshape(-1)[positions.places] = 0
-    return cleared
-
-
-def sum_replicas(
-    weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int, by_sign: bool
-) -> np.ndarray:
-    """Sum the elements that hold each bit, over the root of their sum of squares, float64 [count].
-
-    Args:
-        weights: by name; elements that are not known are NaN.
-        layers: those that hold bits.
-        keys: their keys.
-        count: the number of bits.
-        by_sign: whether only the signs of elements count. Else they count in units of the root mean
-            square of their layer.
-    """
-    sums, powers = np.zeros(count), np.zeros(count)
-    for name, positions in draw_positions(layers, keys, count, weights).items():
-        array = np.asarray(weights[name])
-        values = array.reshape(-1)[positions.places].astype(np.float64) * positions.signs
-        values = np.where(np.isfinite(values), values, 0.0)
-        values = np.sign(values) if by_sign else values / measure_size(array)
-        sums += np.bincount(positions.bits, values, count)
-        powers += np.bincount(positions.bits, values**2, count)
-    return sums / np.sqrt(np.maximum(powers, MIN_DIVISOR))
 
 
 def measure_size(array: np.ndarray) -> float:

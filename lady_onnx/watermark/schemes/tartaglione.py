@@ -17,30 +17,15 @@ import numpy as np
 from ...groups.permutations import Arrays
 from ...numerics import as_finite
 from .interface import Keys, Layer
-from .positions import (
-    choose_large_layers,
-    clear_positions,
-    count_replicated_bits,
-    draw_positions,
-    measure_size,
-    sum_replicas,
-)
+from .positions import PositionScheme, draw_positions, measure_size
 
 
-class TartaglioneScheme:
+class TartaglioneScheme(PositionScheme):
     """Keyed elements of several layers hold fixed values."""
 
     source = "Tartaglione et al. 2020"
     strength = 1.0
     """The size of the fixed values, in units of the root mean square of their layer."""
-
-    def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
-        """Choose all layers that are not small, if they hold enough bits."""
-        return choose_large_layers(layers, bits)
-
-    def count_bits(self, layers: Sequence[Layer]) -> int:
-        """Count the bits that layers hold."""
-        return count_replicated_bits(layers)
 
     def embed(
         self,
@@ -58,16 +43,6 @@ class TartaglioneScheme:
             array.reshape(-1)[positions.places] = held.astype(array.dtype)
             changed[name] = array
         return changed
-
-    def erase(
-        self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int
-    ) -> dict[str, np.ndarray]:
-        """Make the keyed elements zero."""
-        return clear_positions(weights, layers, keys, count)
-
-    def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
-        """Sum the replicas of every bit."""
-        return sum_replicas(weights, layers, keys, count, by_sign=False)
 
 
 SCHEME = TartaglioneScheme()

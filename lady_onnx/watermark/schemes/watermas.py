@@ -18,30 +18,16 @@ import numpy as np
 from ...groups.permutations import Arrays
 from ...numerics import as_finite
 from .interface import Keys, Layer
-from .positions import (
-    choose_large_layers,
-    clear_positions,
-    count_replicated_bits,
-    draw_positions,
-    measure_size,
-    sum_replicas,
-)
+from .positions import PositionScheme, draw_positions, measure_size
 
 
-class WatermasScheme:
+class WatermasScheme(PositionScheme):
     """The signs of keyed elements of several layers are the bits."""
 
     source = "De Sousa Trias et al. 2024, reconstructed from the abstract"
+    reads_signs_alone = True
     strength = 0.5
     """The least size of a keyed element, in units of the root mean square of its layer."""
-
-    def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
-        """Choose all layers that are not small, if they hold enough bits."""
-        return choose_large_layers(layers, bits)
-
-    def count_bits(self, layers: Sequence[Layer]) -> int:
-        """Count the bits that layers hold."""
-        return count_replicated_bits(layers)
 
     def embed(
         self,
@@ -61,16 +47,6 @@ class WatermasScheme:
             flat[positions.places] = (sizes * positions.choose_signs(bits)).astype(array.dtype)
             changed[name] = array
         return changed
-
-    def erase(
-        self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int
-    ) -> dict[str, np.ndarray]:
-        """Make the keyed elements zero."""
-        return clear_positions(weights, layers, keys, count)
-
-    def read(self, weights: Arrays, layers: Sequence[Layer], keys: Keys, count: int) -> np.ndarray:
-        """Count the signs of every bit's replicas."""
-        return sum_replicas(weights, layers, keys, count, by_sign=True)
 
 
 SCHEME = WatermasScheme()
