@@ -119,6 +119,33 @@ def test_nobody_else_reads_it(original: Original) -> None:
         assert trace_copies(original, suspect, [CUSTOMER, b"other"]).named == ()
 
 
+def test_a_model_of_others_is_not_read(original: Original) -> None:
+    """Its units stand where they are likest, which says nothing of a customer."""
+    found = read_stamp(original, perceptron((12, 120, 150, 90), seed=2, out=4))
+    assert found.refusal is not None
+    assert found.lost == found.blocks
+
+
+def test_a_group_without_one_of_its_units_says_nothing(original: Original) -> None:
+    """Which unit is gone moves the ranks of all others: nothing is said, and nothing wrong."""
+    arrays = weights(write_stamp(original, CUSTOMER).model)
+    arrays["w1"], arrays["b1"] = arrays["w1"][:, 1:], arrays["b1"][1:]
+    arrays["w2"] = arrays["w2"][1:]
+    found = read_stamp(original, with_weights(original.graph.to_model(""), arrays))
+    assert (found.payload, found.corrected) == (CUSTOMER, 0)
+    assert found.lost >= 25
+
+
+def test_doubtful_units_say_nothing(original: Original) -> None:
+    """Under strong noise most blocks are lost rather than wrong."""
+    noisy = lady.attack(write_stamp(original, CUSTOMER).graph, "noise", 2.0, seed=1).graph
+    order = read_order(original, noisy)
+    assert isinstance(order, Order)
+    wrong = (order.symbols != original.encode(CUSTOMER)) & (order.symbols != LOST)
+    assert wrong.sum() < (order.symbols == LOST).sum()
+    assert (order.symbols == LOST).sum() > 0
+
+
 def test_another_network_is_told(original: Original) -> None:
     found = trace_copies(original, perceptron((3, 4)), [CUSTOMER])
     assert found.named == ()
