@@ -24,8 +24,6 @@ from .stamping import Original, check_room
 
 MAX_FALSE_ACCUSATION = 1e-6
 """The largest probability that any innocent customer is named."""
-MIN_SURE_CERTAINTY = 0.5
-"""A block counts if each of its units is more likely in its place than elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +179,7 @@ def read_order(original: Original, suspect: Model) -> Order | str:
 
 
 def _read_symbols(original: Original, found: Resync) -> np.ndarray:
-    """Return the symbol of every block, `LOST` where units were not found, int64 [blocks]."""
+    """Return the symbol of every block, int64 [blocks], `LOST` where its units are not in it."""
     family = Nesting(found.symmetry.groups)
     where = {name: np.argsort(p) for name, p in found.permutations.items()}
     names = _name_units(original, found)
@@ -193,9 +191,8 @@ def _read_symbols(original: Original, found: Resync) -> np.ndarray:
             # Units that only the suspect has stand behind the others. Without them the place of a
             # unit is its rank among those of the original.
             order = np.argsort(match.permutation[: units.size])
-            is_sure = match.certainty[: units.size][order] >= MIN_SURE_CERTAINTY
-            orders[own] = np.full(units.size, LOST)
-            orders[own][units] = np.where(is_sure, units[order], LOST)
+            orders[own] = np.empty_like(units)
+            orders[own][units] = units[order]
     return np.array(
         [
             block.read(orders[block.group]) if block.group in orders else LOST
