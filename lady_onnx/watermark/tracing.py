@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from ..diagnosis.findings import REMOVED
 from ..errors import ArchitectureError
 from ..graph.loading import Model, load_graph
 from ..groups.permutations import Nesting
@@ -207,19 +206,18 @@ def _name_units(original: Original, found: Resync) -> dict[str, tuple[str, np.nd
 
     Returns:
         By group of the result the id of its counterpart in the original, and `units`, int64 [size]:
-        `units[k]` is the original's unit that unit k of the result is. Groups that lack units of
-        the original are left out.
+        `units[k]` is the original's unit that unit k of the result is. Groups with fewer units than
+        in the original are left out; where units are exchanged besides, blocks are lost.
     """
     if found.form is not None:
         from ..pairing.layouts import find_own_units
 
         return find_own_units(found.form, found.symmetry.groups, original.symmetry.groups)
-    short = {f.group for f in found.integrity if f.kind == REMOVED}
     sizes = {m.group: m.permutation.size for m in found.matches}
     return {
         g.id: (g.id, np.arange(g.size))
         for g in original.symmetry.groups
-        if g.id in sizes and g.id not in short and sizes[g.id] >= g.size
+        if g.id in sizes and sizes[g.id] >= g.size
     }
 
 
