@@ -32,7 +32,7 @@ from lady_onnx.watermark.impact import Probe
 from lady_onnx.watermark.records import Mark, read_mark
 from lady_onnx.watermark.schemes.interface import SCHEMES
 from lady_onnx.watermark.secrets.keys import Key
-from lady_onnx.watermark.secrets.payloads import count_coded_bits
+from lady_onnx.watermark.secrets.payloads import count_coded_bits, encode_payload
 
 from ..helpers import disguises
 from ..helpers.law import examples
@@ -188,6 +188,17 @@ def claim(graph: Graph, key: Key, payload: bytes) -> tuple[Mark, Graph]:
         )
         orders[group.id] = linear_sum_assignment(-score)[1]
     return plan.mark, lady.permute(graph, permutations=orders).graph
+
+
+def test_an_identity_that_is_not_the_payload_s_is_refused(model: onnx.ModelProto) -> None:
+    """Else whoever makes up a mark file has as many keys to try as there are identities."""
+    plan = plan_mark(load_graph(model), KEY, PAYLOAD, "spread")
+    mark = replace(plan.mark, identity=bytes(16))
+    own = mark.derive_key(KEY)
+    mark = replace(mark, sealed=own.derive("record").pad(PAYLOAD))
+    forged = replace(plan, mark=mark, key=own, bits=encode_payload(PAYLOAD, own)).write({})
+    found = extract_mark(forged.graph, KEY, mark)
+    assert (found.as_it_stands.wrong, found.payload) == (0, None)
 
 
 def test_an_order_that_was_chosen_convinces_nobody(model: onnx.ModelProto) -> None:
