@@ -68,7 +68,8 @@ def test_a_shuffle_hides_it_and_a_reference_brings_it_back(marked: Marked) -> No
     assert found.payload is None
     assert found.p_value > 1e-6
     found = extract_mark(shuffled, KEY, marked.mark, reference=marked.graph)
-    assert (found.payload, found.verdict) == (PAYLOAD, "permuted")
+    assert (found.payload, found.verdict, found.tried) == (PAYLOAD, "permuted", 2)
+    assert found.p_value == 2 * found.best.p_value
     assert found.put_back is not None
     assert found.put_back.wrong == 0
     assert found.as_it_stands.payload is None
