@@ -10,6 +10,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import helper
 
 import lady_onnx as lady
 from lady_onnx.errors import LadyError
@@ -33,6 +34,7 @@ from lady_onnx.watermark.tracing import (
 )
 
 from ..helpers import disguises
+from ..helpers.builders import build
 from ..helpers.law import examples
 from ..helpers.networks import attention, perceptron, weights, with_weights
 from ..helpers.stateful import make_gru
@@ -219,6 +221,28 @@ def test_stamps_are_read_through_rewrites(seed: int) -> None:
     model, _ = disguises.disguise(write_stamp(original, CUSTOMER).model, rng, ways=ways)
     found = read_stamp(original, model)
     assert (found.payload, found.corrected) == (CUSTOMER, 0)
+
+
+def test_units_are_named_as_in_the_original_s_own_file() -> None:
+    """The normal form has the units of a weight in the order in which a Gather takes them."""
+    rng = np.random.default_rng(0)
+    count = 180
+    shapes = {"w0": (12, count), "w1": (count, count), "w2": (count, 4)}
+    arrays = {n: rng.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
+    arrays["order"] = np.roll(np.arange(count), 7)
+    nodes = [
+        helper.make_node("Gather", ["w0", "order"], ["turned"], axis=1),
+        helper.make_node("MatMul", ["x", "turned"], ["h0"]),
+        helper.make_node("Relu", ["h0"], ["r0"]),
+        helper.make_node("MatMul", ["r0", "w1"], ["h1"]),
+        helper.make_node("Relu", ["h1"], ["r1"]),
+        helper.make_node("MatMul", ["r1", "w2"], ["out"]),
+    ]
+    original = open_original(build(nodes, arrays, {"x": [2, 12]}), KEY)
+    folded = disguises.optimise(write_stamp(original, CUSTOMER).model, rng)
+    assert "Gather" not in {n.op_type for n in folded.graph.node}
+    found = read_stamp(original, folded)
+    assert (found.payload, found.lost, found.corrected) == (CUSTOMER, 0, 0)
 
 
 @examples(40)
