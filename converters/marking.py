@@ -140,10 +140,6 @@ class _FixedPull(Pull):
         with torch.no_grad():
             for name, step in steps.items():
                 net.learned[name].view(-1)[self._places[name]] -= step
-                # the marked weights themselves learn nothing
-                gradient = net.learned[name].grad
-                if gradient is not None:
-                    gradient.view(-1)[self._places[name]] = 0
 
     def _alter(self, name: str, weight: Tensor) -> Tensor:
         """Return by what the marked weights of a layer are altered in the replica."""

@@ -7,12 +7,11 @@ from importlib import resources
 import numpy as np
 import pytest
 from lady_onnx.converters.marking import TRAINED_SCHEMES, train_mark
-from lady_onnx.converters.pytorch import finetune
 
 import lady_onnx as lady
 from lady_onnx.errors import LadyError
 from lady_onnx.runtime.comparing.data import read_data
-from lady_onnx.watermark.schemes.positions import draw_positions
+from lady_onnx.watermark.schemes.positions import Positions, draw_positions
 from lady_onnx.watermark.secrets.keys import Key
 
 KEY, PAYLOAD = Key(bytes(32)), b"ACME"
@@ -53,29 +52,33 @@ def test_marked_weights_stay_as_they_were_written(scheme: str, data: dict[str, n
         assert (old != new)[~is_marked].mean() > 0.5
 
 
-@pytest.mark.long
-def test_training_goes_on_where_the_mark_is_hurt(data: dict[str, np.ndarray]) -> None:
-    """A replica with altered marked weights does its task worse than without such training."""
-    marked = train_mark(MODEL, KEY, PAYLOAD, data, 30, scheme="watermas", rate=0.01)
-    plain = lady.embed_mark(MODEL, KEY, PAYLOAD, scheme="watermas")
-    tuned = finetune(plain.graph, data, 30, rate=0.01).graph
-    rng = np.random.default_rng(0)
-    keys = marked.mark.derive_key(KEY).derive_layer_key
-    held = draw_positions(marked.mark.layers, keys, marked.bits)
+def test_replicas_make_attacks_on_the_mark_costly(
+    data: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Noise on the marked weights alone costs more of the task than without replicas."""
+    accuracies = []
+    for weight in (0.0, 0.1):
+        monkeypatch.setattr("lady_onnx.converters.marking.REPLICA_WEIGHT", weight)
+        marked = train_mark(MODEL, KEY, PAYLOAD, data, 8, scheme="watermas", rate=0.01)
+        keys = marked.mark.derive_key(KEY).derive_layer_key
+        held = draw_positions(marked.mark.layers, keys, marked.bits)
+        accuracies.append(np.mean([measure_attacked(marked, held, data, k) for k in range(5)]))
+    assert accuracies[1] < accuracies[0] - 0.01
 
-    def measure_attacked(graph) -> float:
-        graph = graph.copy()
-        for name, positions in held.items():
-            array = np.array(graph.array(name))
-            flat = array.reshape(-1)
-            step = 1.5 * array.std() * rng.standard_normal(len(positions.places))
-            flat[positions.places] += step.astype(np.float32)
-            graph.replace(name, array)
-        metrics = lady.verify(MODEL, graph, data=data, metric="accuracy").metrics
-        assert metrics is not None
-        return metrics[1]
 
-    assert measure_attacked(marked.graph) < measure_attacked(tuned)
+def measure_attacked(
+    marked: lady.Marked, held: dict[str, Positions], data: dict[str, np.ndarray], seed: int
+) -> float:
+    """The accuracy once the marked weights are noised, by one and a half of their deviations."""
+    graph, rng = marked.graph.copy(), np.random.default_rng(seed)
+    for name, positions in held.items():
+        array = np.array(graph.array(name))
+        step = 1.5 * array.std() * rng.standard_normal(len(positions.places))
+        array.reshape(-1)[positions.places] += step.astype(np.float32)
+        graph.replace(name, array)
+    metrics = lady.verify(MODEL, graph, data=data, metric="accuracy").metrics
+    assert metrics is not None
+    return metrics[1]
 
 
 def test_what_cannot_be_trained_is_told(data: dict[str, np.ndarray]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 import lady_onnx as lady
@@ -18,9 +19,11 @@ from lady_onnx.diagnosis.alterations import prune_array, quantize_array
 from lady_onnx.diagnosis.undoing import was_noise_added
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.permutations import Nesting, invert_permutations, permute_arrays
+from lady_onnx.matching.alignment import AlignmentState
 from lady_onnx.matching.evidence.assignment import assign_rows
 from lady_onnx.matching.evidence.copies import estimate_copies, measure_recovery
 from lady_onnx.matching.evidence.exact import find_proven_rows
+from lady_onnx.matching.evidence.noise import Scales
 from lady_onnx.matching.evidence.probabilities import (
     balance_odds,
     compute_certainties,
@@ -29,10 +32,13 @@ from lady_onnx.matching.evidence.probabilities import (
 from lady_onnx.matching.evidence.scores import compute_log_likelihoods
 from lady_onnx.matching.matcher import Matcher
 from lady_onnx.matching.meanfield import match_by_mean_field
-from lady_onnx.matching.search import Search
+from lady_onnx.matching.search import Search, SearchOptions
+from lady_onnx.matching.strategies import LikelihoodStrategy
 from lady_onnx.reporting import Progress
 
 from ..helpers import real
+from ..helpers.architectures import export, randomise
+from ..helpers.codecs import VideoCodec
 from ..helpers.networks import attention, stream
 
 
@@ -359,6 +365,25 @@ def test_all_at_once_stops_where_the_matches_so_far_are_what_it_comes_to(
     truth = invert_permutations(Nesting(groups), shuffled.permutations)
     assert np.mean(np.concatenate([found[g.id] == truth[g.id] for g in groups])) > 0.9
     assert match_by_mean_field(groups, ours, permute_arrays(theirs, groups, found)) is None
+
+
+def test_a_rehearsal_finds_what_the_search_finds() -> None:
+    """One that ends early says how certain an early search is, and not this one."""
+    net = randomise(VideoCodec(32, 48, 32))
+    example = torch.randn(1, 3, 32, 32)
+    graph = load_graph(export(net.eval(), example, example, dynamo=False))
+    shuffled = lady.permute(graph, 1)
+    altered(shuffled, noise(6.0, 0))
+    groups = shuffled.symmetry.groups
+    names = sorted({s.initializer for g in groups for s in g.slots})
+    ours, theirs = ({n: x.array(n) for n in names} for x in (graph, shuffled.graph))
+    found = []
+    for is_rehearsal in (False, True):
+        alignment = AlignmentState(groups, ours, theirs, "optimal")
+        strategy = LikelihoodStrategy(Scales(ours))
+        Search(alignment, strategy, SearchOptions(is_rehearsal)).run()
+        found.append(np.concatenate([alignment.permutations[g.id] for g in groups]))
+    assert (found[0] == found[1]).mean() > 0.98
 
 
 def test_noise_is_that_of_the_matching_that_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,17 +159,32 @@ def test_layers_are_not_chosen_beyond_their_room(name: str) -> None:
     assert scheme.choose_layers(weights, [], 1) == []
 
 
+def test_few_huge_elements_do_not_outweigh_all_others() -> None:
+    """Twenty are 300 times as large: bits are written with changes that are no larger."""
+    scheme, weights, layers, bits = prepare("spread")
+    sizes = []
+    for factor in (1, 300):
+        arrays = {n: a.copy() for n, a in weights.items()}
+        arrays["dense"].reshape(-1)[::1152] *= factor
+        changed = scheme.embed(arrays, layers, make_keys(1), bits, scheme.strength)
+        soft = scheme.read({**arrays, **changed}, layers, make_keys(1), BITS)
+        assert ((soft > 0) == bits).all()
+        moved = changed["conv"].astype(float) - arrays["conv"]
+        sizes.append(float(np.linalg.norm(moved)))
+    assert sizes[1] < 1.3 * sizes[0]
+
+
 def test_layers_with_larger_gains_move_more_up_to_a_limit() -> None:
     """A layer that does not matter at all does not become all mark."""
     scheme, weights, layers, bits = prepare("spread")
     moved = {}
     for gain in (1.0, 5.0, 1e9):
-        own = [replace(n, gain=gain if n.name == "dense" else 1.0) for n in layers]
+        own = [replace(n, gain=gain if n.name == "half" else 1.0) for n in layers]
         changed = {**weights, **scheme.embed(weights, own, make_keys(1), bits, 1.0)}
         assert ((scheme.read(changed, layers, make_keys(1), BITS) > 0) == bits).all()
-        apart = changed["dense"].astype(float) - weights["dense"]
-        moved[gain] = float(np.linalg.norm(apart) / np.linalg.norm(weights["dense"]))
-    assert moved[1.0] < moved[5.0] < moved[1e9] < 0.2
+        apart = changed["half"].astype(float) - weights["half"]
+        moved[gain] = float(np.linalg.norm(apart) / np.linalg.norm(weights["half"]))
+    assert moved[1.0] < moved[5.0] < moved[1e9] < 0.45
 
 
 def test_uchida_reads_any_order_of_its_own_units() -> None:

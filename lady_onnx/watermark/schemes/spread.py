@@ -31,18 +31,20 @@ MIN_BIT_ELEMENTS = 256
 """On average each bit has at least so many elements."""
 MAX_BIT_ELEMENTS = 1 << 16
 """More elements than this make no bit safer, and take longer."""
+NORMAL_SIZE = (np.pi / 2) ** 0.5
+"""The deviation of normal numbers over their mean magnitude."""
 MAX_RATIO = 3.0
 """Elements count as at most so many times as large as their rows and columns.
 
 Else a few huge ones would outweigh all others.
 """
-MAX_STEP = 0.1
+MAX_STEP = 0.25
 """No layer's elements move further, on average, in units of the sizes of their rows and columns.
 
 Layers that do not matter would else be all mark and no weight.
 """
-MAX_LIMITING_ROUNDS = 20
-"""The maximum number of rounds in which gains are limited; few are the rule."""
+MAX_LIMITING_ROUNDS, LIMITING_TOLERANCE = 50, 1e-2
+"""The maximum number of rounds in which gains are limited, and the share by which they settle."""
 EMBEDDING_ROUNDS = 3
 """Elements that move change the sizes of rows and columns a little, so they are moved again."""
 
@@ -203,15 +205,15 @@ def _choose_steps(
         The gains, smaller where elements would move further than `MAX_STEP`, and float64 [bits],
         the steps that they multiply.
     """
-    limited = gains
     for _ in range(MAX_LIMITING_ROUNDS):
-        steps = missing / np.maximum(limited @ found.movable, MIN_DIVISOR)
+        steps = missing / np.maximum(gains @ found.movable, MIN_DIVISOR)
         usual = max(float(np.sqrt(np.mean(steps**2))), MIN_DIVISOR)
-        smaller = np.minimum(limited, MAX_STEP / usual)
-        if np.array_equal(smaller, limited):
-            return limited, steps
-        limited = smaller
-    # what is missing takes more of all layers than that
+        limited = np.minimum(gains, MAX_STEP / usual)
+        is_settled = np.allclose(limited, gains, rtol=LIMITING_TOLERANCE)
+        gains = limited
+        if is_settled:
+            break
+    # if even that is not enough for what is missing, all layers have nearly the same gain by now
     return gains, missing / np.maximum(gains @ found.movable, MIN_DIVISOR)
 
 
@@ -249,17 +251,16 @@ def _draw_elements(layer: Layer, keys: Keys, bits: int, share: float) -> _Drawn:
 def _measure_sizes(array: np.ndarray) -> np.ndarray:
     """Measure the size of every element's row and column, float64 of the array's shape.
 
-    It is the root mean square of its slice along the first axis, times that along the second one,
-    over that of the whole weight.
+    It is the mean magnitude of its slice along the first axis, times that along the second one,
+    over that of the whole weight. A root mean square would follow a few huge elements.
     """
     flat = array.reshape(array.shape[0], array.shape[1] if array.ndim > 1 else 1, -1)
-    power = np.square(flat, dtype=np.float64)
     # an element that is not known is as large as the others
-    is_known = np.isfinite(power)
-    power = np.where(is_known, power, 0.0)
+    is_known = np.isfinite(flat)
+    known = np.where(is_known, np.abs(flat), 0).astype(np.float64)
     rows, columns, whole = (
-        power.sum(axes, keepdims=True) / np.maximum(is_known.sum(axes, keepdims=True), 1)
+        known.sum(axes, keepdims=True) / np.maximum(is_known.sum(axes, keepdims=True), 1)
         for axes in ((1, 2), (0, 2), (0, 1, 2))
     )
-    sizes = np.sqrt(rows * columns / np.maximum(whole, MIN_DIVISOR))
+    sizes = NORMAL_SIZE * rows * columns / np.maximum(whole, MIN_DIVISOR)
     return np.broadcast_to(sizes, flat.shape).reshape(array.shape)
