@@ -95,6 +95,12 @@ class Extraction(Report):
         return self.payload == self.mark.commitment.hash(self.mark.model)
 
     @property
+    def is_accepted(self) -> bool:
+        """Whether a payload was read, and nothing that was asked besides speaks against it."""
+        is_refuted = self.is_of_unmarked is False or self.is_committed is False
+        return self.payload is not None and not is_refuted
+
+    @property
     def p_value(self) -> float:
         """The p-value of the better reading, corrected for all that were made (Bonferroni)."""
         return min(1.0, self.best.p_value * self.tried)
@@ -102,8 +108,12 @@ class Extraction(Report):
     def headline(self) -> str:
         """Say in one line whether the mark was read."""
         p_value = f"p = {self.p_value:.2g}"
-        if self.payload is not None:
+        if self.is_accepted and self.payload is not None:
             return f"mark read: {show_payload(self.payload)}, {p_value}"
+        if self.payload is not None:
+            told = "unmarked model" if self.is_of_unmarked is False else "commitment"
+            what = f"the payload {show_payload(self.payload)} was read, but the {told} refutes it"
+            return f"no mark: {what}"
         return f"no mark: under this key and mark file no payload was read, {p_value}"
 
     def details(self, limit: int | None = None) -> list[str]:
@@ -140,7 +150,7 @@ class Extraction(Report):
             return fields
 
         return {
-            "found": self.payload is not None,
+            "found": self.is_accepted,
             "payload": None if self.payload is None else self.payload.hex(),
             "text": None if self.payload is None else read_text(self.payload),
             "p_value": self.p_value,

@@ -102,8 +102,12 @@ def test_the_unmarked_model_shows_whose_the_mark_is(
     extract = (*EXTRACT, "marked.onnx", *KEY, "--mark", "mark.json", "--unmarked")
     code, out, _ = run(capsys, *extract, "m.onnx")
     assert (code, "the mark was written into the unmarked model" in out) == (0, True)
+    code, out, _ = run(capsys, *extract, "marked.onnx")
+    assert code == 1
+    assert "no mark: the payload 'ACME' was read, but the unmarked model refutes it" in out
     code, out, _ = run(capsys, *extract, "marked.onnx", "--json")
-    assert (code, json.loads(out)["of_unmarked"]) == (0, False)
+    told = json.loads(out)
+    assert (code, told["found"], told["of_unmarked"]) == (1, False, False)
 
 
 def test_a_commitment_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -252,7 +252,8 @@ def test_a_commitment_opens(model: onnx.ModelProto, tmp_path: Path) -> None:
     assert "the payload is the hash of the commitment: 'ACME'" in found.details()[0]
     forged = replace(mark, commitment=replace(said, owner="Thief"))
     found = extract_mark(marked.graph, KEY, forged)
-    assert found.is_committed is False
+    assert (found.is_committed, found.is_accepted) == (False, False)
+    assert "but the commitment refutes it" in found.headline()
     assert "is NOT the hash" in found.details()[0]
 
 

@@ -228,13 +228,13 @@ def _run_extract(args: argparse.Namespace) -> int:
             for mark in marks
         ]
     # the one that was read, else the one that fits best
-    best: Extraction = min(found, key=lambda e: (e.payload is None, e.p_value))
+    best: Extraction = min(found, key=lambda e: (not e.is_accepted, e.payload is None, e.p_value))
     if args.json:
         print_json({"mark_file": args.mark[found.index(best)], **best.to_dict()})
     else:
         print_headline(f"{args.suspect}: {best.headline()}")
         print_details(best, args)
-    return 0 if best.payload is not None else 1
+    return 0 if best.is_accepted else 1
 
 
 def _run_capacity(args: argparse.Namespace) -> int:
