@@ -90,6 +90,17 @@ def test_all_node_tests_run_alike() -> None:
     assert alike > 4000
 
 
+def test_constants_that_were_rounded_too_often_stay_apart() -> None:
+    """Two sums that cancel: what is left of the first roundings is too large a share."""
+    rng = np.random.default_rng(0)
+    a, b, c = (r + rng.random(8) for r in (1000, 300, -19))
+    arrays = {"a": a, "b": b, "c": 20 + rng.random(8) - a - b, "d": c}
+    sums = [node("Add", f"{i} {n}", o) for i, n, o in zip("xuvw", arrays, "uvwy", strict=True)]
+    long = model(sums, (2, 8), **{n: v.astype(np.float32) for n, v in arrays.items()})
+    holds(long)
+    assert [n.op_type for n in form(long).graph.node] == ["Add", "Add", "Identity"]
+
+
 @settings(max_examples=40, deadline=None)
 @given(graphs())
 def test_random_graphs_run_alike(grown: tuple[onnx.ModelProto, list[int]]) -> None:
