@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -83,8 +84,8 @@ def encode_payload(payload: bytes, key: Key) -> np.ndarray:
     (104,)
     """
     check_length(len(payload))
-    coded = RSCodec(count_check_bytes(len(payload))).encode(seal_payload(payload, key))
-    return np.unpackbits(np.frombuffer(bytes(coded), np.uint8)).astype(bool)
+    coded = _add_checks(seal_payload(payload, key), count_check_bytes(len(payload)))
+    return np.unpackbits(coded).astype(bool)
 
 
 def count_message_symbols(payload: bytes) -> int:
@@ -100,8 +101,34 @@ def encode_symbols(payload: bytes, key: Key, count: int) -> np.ndarray:
     """
     size = next(n for n in PADDED_BYTES if n > len(payload))
     sealed = seal_payload((payload + PADDING).ljust(size, b"\0"), key)
-    coded = RSCodec(count - len(sealed)).encode(sealed)
-    return np.frombuffer(bytes(coded), np.uint8)
+    return _add_checks(sealed, count - len(sealed))
+
+
+def _add_checks(message: bytes, checks: int) -> np.ndarray:
+    """Add check symbols to a message, uint8 [bytes + checks].
+
+    The code is linear: the word of a message is the sum of those of its symbols. It takes a
+    hundredth of the time of `RSCodec.encode`, and thousands of customers are compared.
+    """
+    rows, powers, logarithms = _prepare_code(len(message), checks)
+    symbols = np.frombuffer(message, np.uint8)[:, None]
+    products = powers[logarithms[rows] + logarithms[symbols]]
+    products[(rows == 0) | (symbols == 0)] = 0
+    word: np.ndarray = np.bitwise_xor.reduce(products, axis=0)
+    return word
+
+
+@cache
+def _prepare_code(size: int, checks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Prepare to encode messages of so many symbols.
+
+    Returns:
+        The words of the messages with one symbol of 1 alone, uint8 [size, size + checks], and the
+        tables of the field: the powers of its generator, uint8, and their logarithms, int64 [256].
+    """
+    codec, ones = RSCodec(checks), np.eye(size, dtype=np.uint8)
+    rows = np.array([list(codec.encode(one.tobytes())) for one in ones], np.uint8)
+    return rows, np.array(codec.gf_exp, np.uint8), np.array(codec.gf_log, np.int64)
 
 
 def decode_symbols(symbols: np.ndarray, doubts: np.ndarray, key: Key) -> bytes | None:
