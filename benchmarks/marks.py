@@ -1,13 +1,16 @@
 """Marks and stamps in trained models: what is read, what they cost, and false positives.
 
+    python benchmarks/marks.py trained [NETWORK ...]
     python benchmarks/marks.py untrained [MODEL ...]
     python benchmarks/marks.py keys [--keys 10000]
     python benchmarks/marks.py stamps [--identities 10000]
 
-`untrained` writes marks of 64 and 128 bits without training, and reads them after a shuffle with
-each alteration. Beside them stands how many decisions of the marked model are those of the original
-one. `keys` reads a mark under wrong keys: are the p-values even, and how small is the smallest?
-`stamps` reads stamps of 128 bits after the same alterations, tells many identities apart, and
+`trained` trains marks of 64 bits into the networks of `train.py`, alters and shuffles them, and
+reads the marks alone, shuffled and put back; see `trained_marks.py`. `untrained` writes marks of 64
+and 128 bits without training, and reads them after a shuffle with each alteration. Beside them
+stands how many decisions of the marked model are those of the original one. `keys` reads a mark
+under wrong keys: are the p-values even, and how small is the smallest? `stamps` reads stamps of 128
+bits after the same alterations, and after an epoch of training; it tells many identities apart, and
 counts the innocent customers who are named. Seeded. Needs the extras `test` and `bench`.
 """
 
@@ -23,11 +26,14 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from lady_onnx.converters.pytorch import finetune
+
 import lady_onnx as lady
 from benchmarks.marked_models import MODELS, run
+from benchmarks.trained_marks import NETWORKS, Network, measure_trained
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph, map_weights
-from lady_onnx.watermark.blocks import LOST
+from lady_onnx.watermark.blocks import LOST, SYMBOLS
 from lady_onnx.watermark.extraction import read_weights
 from lady_onnx.watermark.secrets.keys import Key
 from lady_onnx.watermark.tracing import Order, trace_order
@@ -35,6 +41,8 @@ from tests.helpers import real
 
 KEY = Key(bytes(31) + b"m")
 PAYLOADS = {64: b"64 bits.", 128: b"128 bits of text"}
+MIXTURES, LOST_SHARE = 20, 0.1
+"""How many copies are mixed from those of several customers, and which share of blocks is lost."""
 
 
 def halve(graph: Graph) -> Graph:
@@ -140,7 +148,24 @@ def measure_stamps(identities: int) -> None:
             cells.append(f"{read}, {found.lost} lost, {found.corrected} wrong")
         bits = f"{capacity.symmetry_bits:.0f} | {capacity.blocks}"
         print(f"| {name} | {bits} | {' | '.join(cells)} |", flush=True)
+    _train_stamped()
     _tell_apart(lady.open_original(real.path("yolov8n"), KEY), identities)
+
+
+def _train_stamped() -> None:
+    """Prints what is read of stamps after an epoch of training."""
+    for name in NETWORKS:
+        network = Network(name)
+        original = lady.open_original(network.graph, KEY)
+        try:
+            stamped = lady.write_stamp(original, PAYLOADS[128])
+        except lady.LadyError as error:
+            print(f"{name}: refused: {error}", flush=True)
+            continue
+        found = lady.read_stamp(original, finetune(stamped.graph, network.data, 1).graph)
+        read = "read" if found.payload == PAYLOADS[128] else "LOST"
+        figures = f"{found.lost} of {found.blocks} blocks lost, {found.corrected} wrong"
+        print(f"{name}, an epoch of training: {read}, {figures}", flush=True)
 
 
 def _tell_apart(original: lady.Original, identities: int) -> None:
@@ -151,35 +176,42 @@ def _tell_apart(original: lady.Original, identities: int) -> None:
     right = sum(
         trace_order(original, Order(words[c], "permuted")).named[0].customer == c for c in customers
     )
-    print(f"\n{identities} identities of one model, each read alone: {right} right")
-    some = customers[:200]
-    for colluders in (1, 2, 3, 5):
+    print(f"\n{identities} identities of one model, each read alone: {right} right", flush=True)
+    for colluders in (1, 2, 3, 4, 5):
         caught = innocent = 0
-        for _ in range(100):
-            guilty = [some[k] for k in rng.permutation(len(some))[:colluders]]
+        for _ in range(MIXTURES):
+            guilty = [customers[k] for k in rng.permutation(identities)[:colluders]]
             all_words = np.array([words[c] for c in guilty])
             count = all_words.shape[1]
             mixed = all_words[rng.integers(0, colluders, count), np.arange(count)]
-            mixed = np.where(rng.random(count) < 0.1, LOST, mixed)
-            named = {
-                a.customer for a in trace_order(original, Order(mixed, "permuted"), some).named
-            }
+            mixed = np.where(rng.random(count) < LOST_SHARE, LOST, mixed)
+            trace = trace_order(original, Order(mixed, "permuted"), customers)
+            named = {a.customer for a in trace.named}
             caught += len(named & set(guilty))
             innocent += len(named - set(guilty))
         print(
-            f"100 mixtures of {colluders} copies, a tenth of the blocks lost: {caught} of "
-            f"{100 * colluders} named, {innocent} innocent"
+            f"{MIXTURES} mixtures of {colluders} copies, {LOST_SHARE:.0%} of the blocks lost: "
+            f"{caught} of {MIXTURES * colluders} named, {innocent} innocent of {identities}",
+            flush=True,
         )
+    named = 0
+    for _ in range(MIXTURES):
+        chance = rng.integers(0, SYMBOLS, len(words[customers[0]]))
+        named += len(trace_order(original, Order(chance, "permuted"), customers).named)
+    print(f"{MIXTURES} orders by chance: {named} of {identities} customers named")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("untrained", "keys", "stamps"))
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(MODELS)}")
+    parser.add_argument("what", choices=("trained", "untrained", "keys", "stamps"))
+    names = f"networks of {', '.join(NETWORKS)}, models of {', '.join(MODELS)}"
+    parser.add_argument("models", nargs="*", metavar="NAME", help=names)
     parser.add_argument("--keys", type=int, default=10000)
     parser.add_argument("--identities", type=int, default=10000)
     args = parser.parse_args()
-    if args.what == "untrained":
+    if args.what == "trained":
+        measure_trained(args.models)
+    elif args.what == "untrained":
         measure_untrained(args.models)
     elif args.what == "keys":
         measure_keys(args.keys)

@@ -16,20 +16,17 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
 
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks import watermark
-from tests.helpers.architectures import Basic, Bottleneck, ResNet
+from tests.helpers.architectures import Basic, Bottleneck, MobileNetV3, ResNet, conv_bn
 from tests.helpers.codecs import VideoCodec
 from tests.helpers.real import CACHE
 
@@ -38,12 +35,14 @@ FASHION = Path("/usr/share/datasets/fashion-mnist")
 SHARES = (2, 4, 6, 8, 10, 20, 50, 100)
 """Theta: percent of the training's steps that a copy was trained further."""
 BATCH = 64
-MARKING = 60
-"""Steps in which a watermark is trained into a network."""
-PULL = 50.0
-"""How much the watermark counts beside the task."""
 HELD = 2000
 """So many samples are kept to measure the error on."""
+GREY = 0.29
+"""The mean of the images, from 0 for black to 1 for white."""
+GARMENTS, VISIBLE = 3, 0.1
+"""How many garments a scene shows, and how bright the pixels are that cover what is behind."""
+SCENE_CLASSES = 11
+"""Ten kinds of garments, and none."""
 
 
 def vgg16() -> nn.Module:
@@ -86,6 +85,98 @@ class ViT(nn.Module):
         return self.net(x).logits
 
 
+def mobilenet() -> nn.Module:
+    """MobileNetV3-small for grey images."""
+    net = MobileNetV3(16, 576, 1024, 10)
+    net.stem[0] = nn.Conv2d(1, 16, 3, 2, 1, bias=False)
+    return net
+
+
+class Swin(nn.Module):
+    """A small Swin transformer for grey images of 28 x 28: two stages, shifted windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import SwinConfig, SwinForImageClassification
+
+        sizes = {"image_size": 28, "patch_size": 2, "embed_dim": 48, "window_size": 7}
+        config = SwinConfig(**sizes, num_channels=1, depths=[2, 2], num_heads=[3, 6], num_labels=10)
+        self.net = SwinForImageClassification(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x).logits
+
+
+class Segmenter(nn.Module):
+    """Dilated convolutions, beside each other at the end as in DeepLabV3: a class a pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(conv_bn(1, 32, 3, 2), conv_bn(32, 48))
+        self.body = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(48, 48, 3, padding=d, dilation=d, bias=False),
+                nn.BatchNorm2d(48),
+                nn.ReLU(),
+            )
+            for d in (1, 2, 4)
+        )
+        self.branches = nn.ModuleList(
+            nn.Conv2d(48, 32, 3, padding=d, dilation=d) for d in (1, 2, 4, 8)
+        )
+        self.mix = conv_bn(128, 96, 1)
+        self.head = nn.Conv2d(96, 4 * SCENE_CLASSES, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        for block in self.body:
+            x = x + block(x)
+        x = self.head(self.mix(torch.cat([torch.relu(b(x)) for b in self.branches], 1)))
+        count, _, height, width = x.shape
+        # four values of a class at each place are its pixels
+        x = x.view(count, SCENE_CLASSES, 2, 2, height, width).permute(0, 1, 4, 2, 5, 3)
+        return x.reshape(count, SCENE_CLASSES, 2 * height, 2 * width)
+
+
+Data = tuple[Tensor, Tensor]
+"""Samples and labels."""
+
+
+def fashion(folder: Path, size: int, part: str) -> Data:
+    """Images, float32 [n, 1, size, size], and labels, int64 [n]."""
+    found = []
+    for kind, skip in (("images-idx3", 16), ("labels-idx1", 8)):
+        path = next(folder.glob(f"{part}-{kind}-ubyte*"))
+        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        found.append(np.frombuffer(raw, np.uint8, offset=skip))
+    images = torch.from_numpy(found[0].reshape(-1, 1, 28, 28).astype(np.float32) / 255 - GREY)
+    if size == 32:
+        images = nn.functional.pad(images, [2] * 4, value=-GREY)
+    elif size != 28:
+        images = nn.functional.interpolate(images, size=size)
+    return images, torch.from_numpy(found[1].astype(np.int64))
+
+
+def scenes(folder: Path, size: int, part: str) -> Data:
+    """Images of garments that cover each other, and of every pixel its class, 0 for none.
+
+    Returns:
+        float32 [n, 1, size, size] and int64 [n, size, size].
+    """
+    images, labels = fashion(folder, 28, part)
+    count = len(images) // GARMENTS
+    canvas = torch.full((count, 1, size, size), -GREY)
+    classes = torch.zeros((count, size, size), dtype=torch.int64)
+    rng = np.random.default_rng(0)
+    for k in range(GARMENTS * count):
+        y, x = (int(v) for v in rng.integers(0, size - 28 + 1, 2))
+        scene, span = k // GARMENTS, (slice(y, y + 28), slice(x, x + 28))
+        shown = images[k, 0] > VISIBLE - GREY
+        canvas[scene, 0][span][shown] = images[k, 0][shown]
+        classes[scene][span][shown] = labels[k] + 1
+    return canvas, classes
+
+
 @dataclass(frozen=True)
 class Task:
     """A network, the images that it takes (padded or enlarged to this size), and its training."""
@@ -97,6 +188,7 @@ class Task:
     rate: float = 0.1
     adam: bool = False
     shares: tuple[int, ...] = SHARES[:5]
+    read: Callable[[Path, int, str], Data] = fashion
 
 
 TASKS = {
@@ -106,22 +198,10 @@ TASKS = {
     "vgg16-fashion": Task(vgg16, 32, 30000, rate=0.05, shares=SHARES),
     "resnet101": Task(lambda: resnet(Bottleneck, (3, 4, 23, 3), (256, 512, 1024, 2048)), 28, 30000),
     "vit-b-32": Task(ViT, 64, 20000, rate=1e-4, adam=True),
+    "mobilenetv3": Task(mobilenet, 56, 30000, 3, rate=3e-3, adam=True, shares=()),
+    "swin": Task(Swin, 28, 20000, 2, rate=1e-3, adam=True, shares=()),
+    "segmenter": Task(Segmenter, 48, 10000, 4, 3e-3, adam=True, shares=(), read=scenes),
 }
-
-
-def fashion(folder: Path, size: int, part: str) -> tuple[Tensor, Tensor]:
-    """Images, float32 [n, 1, size, size], and labels, int64 [n]."""
-    found = []
-    for kind, skip in (("images-idx3", 16), ("labels-idx1", 8)):
-        path = next(folder.glob(f"{part}-{kind}-ubyte*"))
-        raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        found.append(np.frombuffer(raw, np.uint8, offset=skip))
-    images = torch.from_numpy(found[0].reshape(-1, 1, 28, 28).astype(np.float32) / 255 - 0.29)
-    if size == 32:
-        images = nn.functional.pad(images, [2] * 4, value=-0.29)
-    elif size != 28:
-        images = nn.functional.interpolate(images, size=size)
-    return images, torch.from_numpy(found[1].astype(np.int64))
 
 
 def optimiser(net: nn.Module, task: Task, rate: float) -> torch.optim.Optimizer:
@@ -173,12 +253,8 @@ def run(
     step: Callable[[Tensor], Tensor],
     task: Task,
     *example: Tensor,
-    whole: int | None = None,
 ) -> None:
-    """Trains, exports, and goes on.
-
-    Exports again whenever a share of the steps, or of the `whole`, is reached.
-    """
+    """Trains, exports, and goes on; exports again whenever a share of the steps is reached."""
     start = time.perf_counter()
     net.train()
     training = optimiser(net, task, task.rate)
@@ -193,67 +269,28 @@ def run(
     training = optimiser(net, task, task.rate / 10)
     done = 0
     for share in task.shares:
-        for batch in batches(task.samples, (whole or steps) * share // 100 - done):
+        for batch in batches(task.samples, steps * share // 100 - done):
             training.zero_grad()
             step(batch).backward()
             training.step()
-        done = (whole or steps) * share // 100
+        done = steps * share // 100
         export(net, TRAINED / f"{name}-{share}.onnx", *example)
         print(f"{name}-{share}: {time.perf_counter() - start:.0f} s", flush=True)
 
 
 def classifier(name: str, task: Task, folder: Path) -> None:
-    images, labels = fashion(folder, task.size, "train")
-    images, labels = images[: task.samples], labels[: task.samples]
-    held, truth = fashion(folder, task.size, "t10k")
+    images, labels = (x[: task.samples] for x in task.read(folder, task.size, "train"))
+    held, truth = task.read(folder, task.size, "t10k")
     save_samples(name, truth, held)
     net = task.make().to(memory_format=torch.channels_last)
 
     def step(batch: Tensor) -> Tensor:
-        x = images[batch].to(memory_format=torch.channels_last)
+        x, y = images[batch].to(memory_format=torch.channels_last), labels[batch]
         if torch.rand(()) < 0.5:
-            x = x.flip(3)
-        return nn.functional.cross_entropy(net(x), labels[batch], label_smoothing=0.05)
+            x, y = x.flip(-1), y.flip(-1) if y.ndim > 1 else y
+        return nn.functional.cross_entropy(net(x), y, label_smoothing=0.05)
 
     run(name, net, task.epochs * (task.samples // BATCH), step, task, images[:2])
-
-
-def marked(name: str, task: Task, folder: Path) -> None:
-    """The trained VGG16 with a watermark trained into one of its weights, then trained on."""
-    images, labels = fashion(folder, task.size, "train")
-    net = task.make()
-    trained = {
-        t.name: numpy_helper.to_array(t)
-        for t in onnx.load(TRAINED / "vgg16-fashion.onnx").graph.initializer
-    }
-    net.load_state_dict(
-        {n: torch.tensor(trained[n]) for n in net.state_dict() if n in trained}, strict=False
-    )
-    net = net.to(memory_format=torch.channels_last)
-    weight = net.get_parameter(watermark.WEIGHT)
-    matrix, bits = (torch.from_numpy(a) for a in watermark.key(weight[0].numel()))
-    steps = [0]
-
-    def step(batch: Tensor) -> Tensor:
-        steps[0] += 1
-        loss = nn.functional.cross_entropy(
-            net(images[batch].to(memory_format=torch.channels_last)), labels[batch]
-        )
-        if steps[0] > MARKING:
-            return loss
-        return loss + PULL * nn.functional.binary_cross_entropy_with_logits(
-            matrix @ weight.mean(0).flatten(), bits
-        )
-
-    run(
-        name,
-        net,
-        MARKING,
-        step,
-        replace(task, rate=task.rate / 5, shares=SHARES[:5]),
-        images[:2],
-        whole=task.samples // BATCH,
-    )
 
 
 def codec(name: str) -> None:
@@ -305,18 +342,14 @@ def codec(name: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help=f"of {', '.join([*TASKS, 'vgg16-marked', 'dvc'])}"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join([*TASKS, 'dvc'])}")
     parser.add_argument("--data", type=Path, default=FASHION)
     args = parser.parse_args()
     TRAINED.mkdir(parents=True, exist_ok=True)
-    for name in args.names or [*TASKS, "vgg16-marked", "dvc"]:
+    for name in args.names or [*TASKS, "dvc"]:
         torch.manual_seed(0)
         if name == "dvc":
             codec(name)
-        elif name == "vgg16-marked":
-            marked(name, TASKS["vgg16-fashion"], args.data)
         else:
             classifier(name, TASKS[name], args.data)
 

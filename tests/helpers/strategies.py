@@ -25,11 +25,13 @@ WAYS = ("Identity", "Relu", "Neg", "MaxPool", "flip", "shift", "Transpose", "col
 WIDTHS = st.sampled_from((2, 3, 4, 5, 7))
 
 
-def grow(draw: st.DrawFn, g: Grown, current: str, step: str) -> str:
-    """One more step after the tensor `current`."""
+def grow(draw: st.DrawFn, g: Grown, current: str, step: str, times: int = 1) -> str:
+    """One more step after the tensor `current`, so many times as wide as usual."""
+    widths = WIDTHS.map(lambda n: n * times)
+    few = st.sampled_from((2 * times, 3 * times))
     match step:
         case "conv":
-            return g.conv(current, draw(WIDTHS), draw(st.sampled_from((1, 3))), draw(st.booleans()))
+            return g.conv(current, draw(widths), draw(st.sampled_from((1, 3))), draw(st.booleans()))
         case "depthwise":
             return g.depthwise(current)
         case "norm":
@@ -39,16 +41,17 @@ def grow(draw: st.DrawFn, g: Grown, current: str, step: str) -> str:
         case "scaled":
             return g.scaled(draw(st.sampled_from(("Mul", "Add", "PRelu"))), current)
         case "residual":
-            inner = g.unary("Relu", g.conv(current, draw(WIDTHS), 3))
+            inner = g.unary("Relu", g.conv(current, draw(widths), 3))
             return g.combine("Add", current, g.conv(inner, len(g.maps[current])))
         case "product":
-            return g.combine("Mul", g.conv(current, 5), g.unary("Sigmoid", g.conv(current, 5)))
+            wide = [g.conv(current, 5 * times) for _ in range(2)]
+            return g.combine("Mul", wide[0], g.unary("Sigmoid", wide[1]))
         case "concat":
-            return g.concat(current, g.unary("Relu", g.conv(current, draw(WIDTHS))))
+            return g.concat(current, g.unary("Relu", g.conv(current, draw(widths))))
         case "split":
-            wide = g.conv(current, 7)
-            a, b = g.split(wide, draw(st.sampled_from((2, 3, 5))))
-            return g.concat(g.conv(g.unary("Relu", a), 3), b)
+            wide = g.conv(current, 7 * times)
+            a, b = g.split(wide, draw(st.sampled_from((2, 3, 5))) * times)
+            return g.concat(g.conv(g.unary("Relu", a), 3 * times), b)
         case "gate":
             return g.gate(current)
         case "pool":
@@ -58,26 +61,25 @@ def grow(draw: st.DrawFn, g: Grown, current: str, step: str) -> str:
         case "layernorm":
             return g.there_and_back(current)
         case "attention":
-            return g.attention(
-                current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3)))
-            )
+            return g.attention(current, draw(st.sampled_from((2, 3))), draw(few))
         case "grouped":
-            return g.grouped(current, draw(st.sampled_from((2, 3))), draw(st.sampled_from((2, 3))))
+            return g.grouped(current, draw(st.sampled_from((2, 3))), draw(few))
         case "part":
-            wide = g.conv(current, 7)
+            wide = g.conv(current, 7 * times)
             way = st.sampled_from(WAYS)
-            return g.part(wide, draw(st.sampled_from((2, 3, 5))), (draw(way), draw(way)))
+            size = draw(st.sampled_from((2, 3, 5))) * times
+            return g.part(wide, size, (draw(way), draw(way)))
         case "pixels":
             return g.shuffled_pixels(current)
     raise AssertionError(step)
 
 
-def begin(draw: st.DrawFn, opset: int = OPSET) -> tuple[Grown, str]:
+def begin(draw: st.DrawFn, opset: int = OPSET, times: int = 1) -> tuple[Grown, str]:
     """A graph of one convolution, and its tensor."""
     g = Grown(np.random.default_rng(draw(st.integers(0, 2**16))), opset)
     g.maps["x"] = g.units(3)
     g.pinned.update(g.maps["x"])
-    return g, g.conv("x", draw(WIDTHS), 3)
+    return g, g.conv("x", times * draw(WIDTHS), 3)
 
 
 def end(draw: st.DrawFn, g: Grown, ends: list[str]) -> tuple[onnx.ModelProto, list[int]]:
@@ -87,12 +89,12 @@ def end(draw: st.DrawFn, g: Grown, ends: list[str]) -> tuple[onnx.ModelProto, li
 
 
 @st.composite
-def graphs(draw: st.DrawFn, most: int = 8) -> tuple[onnx.ModelProto, list[int]]:
-    """A random graph and the sizes of its groups."""
-    g, current = begin(draw)
+def graphs(draw: st.DrawFn, most: int = 8, times: int = 1) -> tuple[onnx.ModelProto, list[int]]:
+    """A random graph, so many times as wide as usual, and the sizes of its groups."""
+    g, current = begin(draw, times=times)
     unused: list[str] = []
     for _ in range(draw(st.integers(0, most))):
-        current = grow(draw, g, current, draw(st.sampled_from(STEPS)))
+        current = grow(draw, g, current, draw(st.sampled_from(STEPS)), times)
         if draw(st.integers(0, 5)) == 0:
             unused.append(current)
     return end(draw, g, [*unused, current])
