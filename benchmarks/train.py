@@ -200,7 +200,7 @@ TASKS = {
     "vit-b-32": Task(ViT, 64, 20000, rate=1e-4, adam=True),
     "mobilenetv3": Task(mobilenet, 56, 30000, 3, rate=3e-3, adam=True, shares=()),
     "swin": Task(Swin, 28, 20000, 2, rate=1e-3, adam=True, shares=()),
-    "segmenter": Task(Segmenter, 48, 10000, 4, 3e-3, adam=True, shares=(), read=scenes),
+    "segmenter": Task(Segmenter, 48, 10000, 2, 3e-3, adam=True, shares=(), read=scenes),
 }
 
 
