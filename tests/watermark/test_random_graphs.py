@@ -23,7 +23,13 @@ from ..helpers.strategies import graphs
 KEY, PAYLOAD = Key(bytes(31) + b"k"), b"!"
 TIMES = 32
 """Networks so many times as wide as usual have room."""
+BLOCKED = "ReorderOutput"
+"""Of onnxruntime alone: channels in blocks, for one kind of processor. Such files are refused."""
 Grown = tuple[onnx.ModelProto, list[int]]
+
+
+def is_blocked(model: onnx.ModelProto) -> bool:
+    return any(n.op_type == BLOCKED for n in model.graph.node)
 
 
 @examples(20)
@@ -35,6 +41,9 @@ def test_marks_are_read_from_every_form(grown: Grown, scheme: str, seed: int) ->
     written, done = disguises.disguise(marked.model, np.random.default_rng(seed))
     event(", ".join(sorted(set(done))))
     found = extract_mark(written, KEY, marked.mark, reference=marked.graph)
+    if found.refusal is not None:
+        assert is_blocked(written)
+        return
     assert found.payload == PAYLOAD
     assert found.put_back is not None
     assert found.put_back.wrong == 0
@@ -52,4 +61,7 @@ def test_stamps_are_read_from_every_form(grown: Grown, seed: int) -> None:
     ways = [way for way in disguises.DISGUISES if way is not disguises.permute]
     written, _ = disguises.disguise(stamped.model, np.random.default_rng(seed), ways=ways)
     found = read_stamp(original, written)
+    if found.refusal is not None:
+        assert is_blocked(written)
+        return
     assert (found.payload, found.corrected) == (PAYLOAD, 0)
