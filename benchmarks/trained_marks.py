@@ -73,7 +73,8 @@ class Row:
         alone, shuffled, put_back: how many are wrong.
         alone_r, shuffled_r, put_back_r: Pearson's correlation of what is read with the bits.
         read: whether the payload is read after the shuffle.
-        false_alarm: whether a payload is read from the network without the mark, altered alike.
+        false_alarm: whether a payload is read from the network without the mark, altered alike; it
+            is not trained on.
         seconds: of reading with a reference.
     """
 
@@ -164,15 +165,12 @@ class Network:
                     for g in (marked.graph, self.graph)
                 )
                 yield self._read(scheme, marked, kind, strength, altered, unmarked)
-        tuned, plain, before = marked.graph, self.graph, 0
+        tuned, before = marked.graph, 0
         for strength in STRENGTHS["finetune"]:
             # on from the weaker strength
             passes = (strength - before) / 100 * self.task.epochs
-            tuned, plain = (
-                finetune(g, self.data, passes, seed=strength).graph for g in (tuned, plain)
-            )
-            before = strength
-            yield self._read(scheme, marked, "finetune", strength, tuned, plain)
+            tuned, before = finetune(tuned, self.data, passes, seed=strength).graph, strength
+            yield self._read(scheme, marked, "finetune", strength, tuned, None)
 
     def _read(
         self,
@@ -181,7 +179,7 @@ class Network:
         what: str,
         strength: float,
         altered: Graph,
-        unmarked: Graph,
+        unmarked: Graph | None,
         symmetry: str = "none",
     ) -> Row:
         start = time.perf_counter()
@@ -189,11 +187,13 @@ class Network:
             _shuffle(altered, symmetry), KEY, marked.mark, reference=marked.graph
         )
         seconds = time.perf_counter() - start
-        false = lady.extract_mark(
-            _shuffle(unmarked, symmetry), KEY, marked.mark, reference=marked.graph
-        )
+        false_alarm = False
+        if unmarked is not None:
+            shuffled = _shuffle(unmarked, symmetry)
+            other = lady.extract_mark(shuffled, KEY, marked.mark, reference=marked.graph)
+            false_alarm = other.payload is not None
         alone = lady.extract_mark(altered, KEY, marked.mark).as_it_stands
-        shuffled, back = found.as_it_stands, found.put_back
+        moved, back = found.as_it_stands, found.put_back
         assert back is not None, found.refusal
         return Row(
             self.name,
@@ -202,10 +202,10 @@ class Network:
             strength,
             self.measure(altered),
             alone.bits,
-            *(r.wrong for r in (alone, shuffled, back)),
-            *(round(r.correlation, 4) for r in (alone, shuffled, back)),
+            *(r.wrong for r in (alone, moved, back)),
+            *(round(r.correlation, 4) for r in (alone, moved, back)),
             found.payload == PAYLOAD,
-            false.payload is not None,
+            false_alarm,
             round(seconds, 2),
         )
 

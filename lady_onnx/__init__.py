@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from .pipeline.inspection import verify as verify
     from .pipeline.result import Resync as Resync
     from .pipeline.resynchronization import resync as resync
+    from .registry.canonical import canonicalize as canonicalize
     from .runtime.comparing.verification import OutputDifference as OutputDifference
     from .runtime.comparing.verification import Run as Run
     from .runtime.comparing.verification import Verification as Verification
@@ -101,6 +102,7 @@ _HOMES = {
     "Trace": "watermark.tracing",
     "Verification": "runtime.comparing.verification",
     "attack": "editing.attacks",
+    "canonicalize": "registry.canonical",
     "check": "pipeline.checking",
     "count_stamp_capacity": "watermark.stamping",
     "create_key": "watermark.secrets.keys",

@@ -28,6 +28,7 @@ COMMANDS = {
     "resync": "find where every unit of the reference went in the suspect, and put it back",
     "check": "what is the suspect to the reference: identical, permuted, rescaled, derived, "
     "altered, tampered, unrelated",
+    "canonicalize": "write the one file that all shuffled copies of a model have in common",
     "verify": "do two models give the same outputs under onnxruntime?",
     "watermark": "write a mark into a model's weights, and read it from a suspect",
     "stamp": "write a payload into the order of a model's units, and read it from a suspect",

@@ -44,6 +44,10 @@ def find_groups(model: Model, *, states: Sequence[str] = ()) -> Symmetry:
     return extract_groups(analyse_graph(load_graph(model, states)))
 
 
+PERMUTED_NOTE = "permuted"
+"""What the metadata of a permuted model say was done to it."""
+
+
 @dataclass(frozen=True, repr=False)
 class Permuted(Report):
     """A permuted model.
@@ -54,21 +58,23 @@ class Permuted(Report):
         permutations: for each group's id, int64 [size]: unit j of the result is unit
             `permutation[j]` of the input. Inner groups are permuted before those that hold them.
         seed: the seed that they were drawn with, None for given ones.
+        note: what the metadata of the result say was done to it.
     """
 
     graph: Graph
     symmetry: Symmetry
     permutations: Mapping[str, np.ndarray]
     seed: int | None
+    note: str = PERMUTED_NOTE
 
     @property
     def model(self) -> ModelProto:
         """The permuted model."""
-        return self.graph.to_model(PERMUTED_NOTE)
+        return self.graph.to_model(self.note)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the permuted model, whole or not at all."""
-        self.graph.save(Path(path), PERMUTED_NOTE)
+        self.graph.save(Path(path), self.note)
 
     def save_permutation(self, path: str | os.PathLike[str]) -> None:
         """Write what was applied, in the format `lady-onnx-permutation/1`."""
@@ -95,10 +101,6 @@ class Permuted(Report):
             "seed": self.seed,
             "states": [s.output for s in self.moved_states],
         }
-
-
-PERMUTED_NOTE = "permuted"
-"""What the metadata of a permuted model say was done to it."""
 
 
 def draw_permutations(groups: Sequence[Group], seed: int) -> dict[str, np.ndarray]:

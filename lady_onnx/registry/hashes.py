@@ -1,0 +1,154 @@
+"""Hashes of a model that the order of its units, and the way its file is written, do not change."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from onnx import AttributeProto, NodeProto
+
+from ..dataflow.engine import analyse_graph
+from ..graph.model import Graph, map_weights
+from ..graph.weights import read_constant
+from ..groups.permutations import list_moved_slots
+from ..normalform.algebra.term import NoNormalFormError
+from ..normalform.form import NEWEST, build_normal_form
+from ..symmetry.finder import extract_groups
+from .canonical import find_canonical_order
+
+MAX_KNOWN_ELEMENTS = 1 << 12
+"""Larger weights of whole numbers are no shapes or indices."""
+
+
+@dataclass(frozen=True)
+class Hashes:
+    """What a model is, whatever the order of its units.
+
+    Attributes:
+        structure: SHA-256 of the program, as hexadecimal digits: of all that is computed, and of
+            the shapes of weights, without their values. Optimisers that fold norms, and other
+            honest rewrites, leave it.
+        exact: SHA-256 of the program and of all weights, in canonical order. Copies whose units are
+            in other orders have the same one, also where their files are written in other ways that
+            leave every bit of the weights.
+        is_normal: whether both are of the program's normal form. Some node has none else, and files
+            that are written in other ways have other hashes.
+        undecided: the id of a group whose units nothing tells apart, so that copies may have other
+            exact hashes; None where there is none.
+    """
+
+    structure: str
+    exact: str
+    is_normal: bool
+    undecided: str | None
+
+
+def compute_hashes(graph: Graph) -> Hashes:
+    """Compute the hashes of a model.
+
+    Args:
+        graph: the model.
+
+    Raises:
+        LadyError: the model cannot be analysed.
+    """
+    loose, is_normal = _find_form(graph, is_exact=False)
+    form, _ = _find_form(graph, is_exact=True)
+    program = _Program(loose)
+    structure = hashlib.sha256(program.text)
+    for name in program.weights:
+        structure.update(f"{list(loose.shape(name))};".encode())
+        array = loose.array(name)
+        if array.dtype.kind in "biu" and array.size <= MAX_KNOWN_ELEMENTS:
+            # shapes and indices say what is computed; units may have another order in them
+            structure.update(_view_bytes(np.sort(array, axis=None)))
+    groups = extract_groups(analyse_graph(form)).groups
+    program = _Program(form)
+    exact = hashlib.sha256(program.text)
+    order = find_canonical_order(groups, map_weights(form), program.weights)
+    moved = list_moved_slots(groups, order.permutations)
+    for name in program.weights:
+        array = form.array(name)
+        exact.update(f"{array.dtype} {list(array.shape)};".encode())
+        if name in moved:
+            array = np.array(array)
+            for slot, permutation in moved[name]:
+                slot.permute(array, permutation)
+        exact.update(_view_bytes(array))
+    return Hashes(structure.hexdigest(), exact.hexdigest(), is_normal, order.undecided)
+
+
+def _find_form(graph: Graph, is_exact: bool) -> tuple[Graph, bool]:
+    """Return the normal form of a graph, else the graph itself; and whether it is the form."""
+    try:
+        return build_normal_form(graph, NEWEST, is_exact).graph, True
+    except NoNormalFormError:
+        return graph, False
+
+
+def _view_bytes(array: np.ndarray) -> bytes | memoryview:
+    """Return the bytes of an array, without a copy where it has a type of a fixed width."""
+    if array.dtype.kind == "O":
+        return repr(array.tolist()).encode()
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
+class _Program:
+    """What a graph computes, without the names of its values.
+
+    Args:
+        graph: the graph.
+
+    Attributes:
+        text: the nodes in their order, with values numbered by their first mention.
+        weights: the names of the weights by their first mention, others in the order of the file.
+    """
+
+    def __init__(self, graph: Graph):
+        self._parts: list[bytes] = []
+        self._numbers: dict[str, int] = {}
+        model = graph.model
+        for value in graph.required_inputs:
+            self._number(value.name)
+        self._write_nodes(graph.nodes)
+        self._write_text([self._number(o.name) for o in model.graph.output])
+        for function in model.functions:
+            self._parts.append(function.SerializeToString(deterministic=True))
+        mentioned = [n for n in self._numbers if n in graph.tensors]
+        self.weights = [*mentioned, *(n for n in graph.tensors if n not in self._numbers)]
+        self.text = b"".join(self._parts)
+
+    def _number(self, name: str) -> int:
+        return self._numbers.setdefault(name, len(self._numbers)) if name else -1
+
+    def _write_text(self, said: object) -> None:
+        self._parts.append(repr(said).encode())
+
+    def _write_nodes(self, nodes: Sequence[NodeProto]) -> None:
+        for node in nodes:
+            self._write_text((node.domain, node.op_type, [self._number(n) for n in node.input]))
+            # what a constant holds is a weight
+            if read_constant(node) is None:
+                for attribute in sorted(node.attribute, key=lambda a: a.name):
+                    self._write_attribute(attribute)
+            self._write_text([self._number(n) for n in node.output])
+
+    def _write_attribute(self, attribute: AttributeProto) -> None:
+        bodies = [attribute.g] if attribute.HasField("g") else list(attribute.graphs)
+        if not bodies:
+            plain = AttributeProto()
+            plain.CopyFrom(attribute)
+            plain.doc_string = ""
+            self._parts.append(plain.SerializeToString(deterministic=True))
+            return
+        self._write_text(attribute.name)
+        for body in bodies:
+            outer = dict(self._numbers)
+            # names of the body hide those around it
+            for name in (*(v.name for v in body.input), *(t.name for t in body.initializer)):
+                self._numbers[name] = len(self._numbers)
+            self._write_nodes(body.node)
+            self._write_text([self._number(o.name) for o in body.output])
+            self._numbers = {**self._numbers, **outer}

@@ -1,0 +1,175 @@
+"""Canonical order: copies in any order become one file; and hashes that no order changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lady_onnx as lady
+from lady_onnx.cli.main import main
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.registry import canonical
+from lady_onnx.registry.hashes import compute_hashes
+
+from ..helpers import disguises
+from ..helpers.law import examples
+from ..helpers.networks import attention, perceptron, weights, with_weights
+from ..helpers.splices import Splice, pool, spliced
+from ..helpers.stateful import make_gru
+from ..helpers.strategies import graphs
+
+
+def orders(model: onnx.ModelProto, seeds: range) -> list[onnx.ModelProto]:
+    """Canonical forms of a model and of shuffled copies."""
+    copies = [model, *(lady.permute(model, s).model for s in seeds)]
+    return [lady.canonicalize(c).model for c in copies]
+
+
+def are_equal(models: list[onnx.ModelProto]) -> bool:
+    return len({m.SerializeToString(deterministic=True) for m in models}) == 1
+
+
+@examples(60)
+@given(graphs(), st.integers(0, 99))
+def test_copies_of_random_graphs_become_one_file(
+    grown: tuple[onnx.ModelProto, list[int]], seed: int
+) -> None:
+    if grown[1]:
+        assert are_equal(orders(grown[0], range(seed, seed + 2)))
+
+
+@examples(60)
+@given(spliced(), st.integers(0, 99))
+def test_copies_with_every_operator_become_one_file(
+    grown: tuple[onnx.ModelProto, list[int]], seed: int
+) -> None:
+    if lady.find_groups(grown[0]).groups:
+        assert are_equal(orders(grown[0], range(seed, seed + 1)))
+
+
+@pytest.mark.parametrize("part", range(8))
+def test_copies_of_single_operators_become_one_file(part: int) -> None:
+    def is_one(splice: Splice) -> bool:
+        model = splice.build()[0]
+        return not lady.find_groups(model).groups or are_equal(orders(model, range(1)))
+
+    assert not [s.name for s in pool()[part::8] if not is_one(s)]
+
+
+def tie_units(rule: Callable[[str, np.ndarray], np.ndarray]) -> onnx.ModelProto:
+    """A perceptron whose weights a rule changes."""
+    model = perceptron((5, 8, 8, 6), seed=1)
+    changed = {n: rule(n, a).astype(np.float32) for n, a in weights(model).items()}
+    return with_weights(model, changed)
+
+
+TIED = {
+    "a layer of zeros": lambda n, a: a * (n != "w1"),
+    "few values": lambda n, a: np.sign(a),
+    "units one to one": lambda n, a: np.eye(*a.shape) if n == "w1" else np.ones(a.shape),
+    "a ring of units": lambda n, a: (
+        np.eye(*a.shape) + np.roll(np.eye(*a.shape), 1, 0) if n == "w1" else np.ones(a.shape)
+    ),
+    "blocks of units": lambda n, a: np.kron(np.eye(4), np.ones((2, 2))) if n == "w1" else 0 * a,
+    "copies of units": lambda n, a: np.repeat(a[..., ::2], 2, -1) if n in ("w0", "b0") else a,
+}
+
+
+@pytest.mark.parametrize("name", TIED)
+def test_units_that_are_like_each_other_do_not_matter(name: str) -> None:
+    assert are_equal(orders(tie_units(TIED[name]), range(5)))
+
+
+def test_heads_and_states_have_an_order(tmp_path: Path) -> None:
+    assert are_equal(orders(attention(3, width=8), range(3)))
+    assert are_equal(orders(make_gru(), range(3)))
+
+
+def test_what_cannot_be_told_apart_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(canonical, "MAX_CHOICES", 0)
+    with pytest.raises(lady.LadyError, match=r"group w1:0: nothing tells its units apart"):
+        lady.canonicalize(tie_units(TIED["units one to one"]))
+
+
+def test_the_function_stays_and_the_way_back_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = perceptron((5, 8, 8, 6), seed=1)
+    onnx.save(lady.permute(model, 1).model, tmp_path / "b.onnx")
+    onnx.save(model, tmp_path / "a.onnx")
+    for name in "ab":
+        ask = [
+            "canonicalize",
+            str(tmp_path / f"{name}.onnx"),
+            "-o",
+            str(tmp_path / f"{name}c.onnx"),
+        ]
+        assert main([*ask, "--save-permutation", str(tmp_path / f"{name}.json"), "--json"]) == 0
+        told = json.loads(capsys.readouterr().out)
+        assert (told["groups"], told["seed"]) == (3, None)
+    assert (tmp_path / "ac.onnx").read_bytes() == (tmp_path / "bc.onnx").read_bytes()
+    assert lady.verify(model, tmp_path / "ac.onnx").equal
+    ask = ["permute", str(tmp_path / "ac.onnx"), "-o", str(tmp_path / "back.onnx"), "--inverse"]
+    assert main([*ask, "--permutation", str(tmp_path / "a.json")]) == 0
+    for name, array in weights(onnx.load(tmp_path / "back.onnx")).items():
+        assert np.array_equal(array, weights(model)[name])
+
+
+def test_another_copy_has_another_file() -> None:
+    model = perceptron((5, 8, 8, 6), seed=1)
+    changed = weights(model)
+    changed["w1"] = changed["w1"].copy()
+    changed["w1"][2, 3] = np.nextafter(changed["w1"][2, 3], np.float32(1))
+    assert not are_equal(
+        [lady.canonicalize(m).model for m in (model, with_weights(model, changed))]
+    )
+
+
+KEPT = [w for w in disguises.DISGUISES if w not in (disguises.rescale, disguises.optimise)]
+
+
+@examples(30)
+@given(graphs(), st.integers(0, 2**32))
+def test_hashes_are_those_of_every_order_and_file(
+    grown: tuple[onnx.ModelProto, list[int]], seed: int
+) -> None:
+    first = compute_hashes(load_graph(grown[0]))
+    assert first.is_normal
+    written, _ = disguises.disguise(
+        grown[0], np.random.default_rng(seed), ways=sorted(KEPT, key=repr)
+    )
+    assert compute_hashes(load_graph(written)) == first
+
+
+@examples(20)
+@given(graphs(), st.integers(0, 2**32))
+def test_factors_and_optimisers_leave_the_structure(
+    grown: tuple[onnx.ModelProto, list[int]], seed: int
+) -> None:
+    structure = compute_hashes(load_graph(grown[0])).structure
+    rng = np.random.default_rng(seed)
+    for way in (disguises.rescale, disguises.optimise):
+        written = way(disguises.copied(grown[0]), rng)
+        if not any(n.op_type == "ReorderOutput" for n in written.graph.node):
+            assert compute_hashes(load_graph(written)).structure == structure
+
+
+def test_hashes_tell_models_apart() -> None:
+    model = perceptron((5, 8, 8, 6), seed=1)
+    first = compute_hashes(load_graph(model))
+    noisy = compute_hashes(lady.attack(model, "noise", 1e-3).graph)
+    assert (noisy.structure, noisy.exact == first.exact) == (first.structure, False)
+    wider = compute_hashes(load_graph(perceptron((5, 8, 9, 6), seed=1)))
+    assert wider.structure != first.structure
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    next(n for n in other.graph.node if n.op_type == "Relu").op_type = "Tanh"
+    found = compute_hashes(load_graph(other))
+    assert (found.structure == first.structure, found.exact == first.exact) == (False, False)
