@@ -114,3 +114,11 @@ def test_a_pad_is_taken_off_by_itself() -> None:
     key = Key(bytes(32))
     assert key.pad(key.pad(b"secret")) == b"secret"
     assert key.pad(b"secret") != b"secret"
+
+
+def test_the_first_of_an_order_are_those_of_the_whole() -> None:
+    key = Key(bytes(32))
+    for count, first in ((1, 0), (1, 1), (100, 7), (1000, 999), (5, 9)):
+        whole = key.draw_order(count)
+        assert np.array_equal(np.sort(whole), np.arange(count))
+        assert np.array_equal(key.draw_order(count, first), whole[:first])

@@ -105,7 +105,7 @@ def draw_positions(
         if known is not None and layer.name not in known:
             continue
         key = keys(layer.name)
-        places = key.derive("places").draw_order(layer.size)[: end - start]
+        places = key.derive("places").draw_order(layer.size, end - start)
         signs = key.derive("signs").draw_signs(len(places))
         found[layer.name] = Positions(places, order[start : start + len(places)], signs)
     return found

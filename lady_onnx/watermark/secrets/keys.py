@@ -93,9 +93,14 @@ class Key:
         angle = 2 * np.pi * uniform[pairs:]
         return np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
 
-    def draw_order(self, count: int) -> np.ndarray:
-        """Draw a random order, int64 [count], always the same one."""
-        return np.argsort(self.draw_integers(count), kind="stable")
+    def draw_order(self, count: int, first: int | None = None) -> np.ndarray:
+        """Draw a random order of so many, or the first of them, int64, always the same one."""
+        drawn = self.draw_integers(count)
+        if first is None or first >= count:
+            return np.argsort(drawn, kind="stable")
+        # those that are the smallest, without an order of the others
+        smallest = np.argpartition(drawn, first)[:first]
+        return smallest[np.argsort(drawn[smallest], kind="stable")]
 
     def sign(self, message: bytes, count: int) -> bytes:
         """Return the first `count` bytes of the HMAC-SHA-256 of a message."""
