@@ -110,12 +110,14 @@ class _Program:
         self._parts: list[bytes] = []
         self._numbers: dict[str, int] = {}
         model = graph.model
-        for value in graph.required_inputs:
-            self._number(value.name)
+        used = {node.domain for node in graph.nodes}
+        versions = sorted((o.domain, o.version) for o in model.opset_import if o.domain in used)
+        inputs = [v.type.tensor_type.elem_type for v in graph.required_inputs]
+        self._write_text((versions, inputs, [self._number(v.name) for v in graph.required_inputs]))
         self._write_nodes(graph.nodes)
         self._write_text([self._number(o.name) for o in model.graph.output])
         for function in model.functions:
-            self._parts.append(function.SerializeToString(deterministic=True))
+            self._write_bytes(function.SerializeToString(deterministic=True))
         mentioned = [n for n in self._numbers if n in graph.tensors]
         self.weights = [*mentioned, *(n for n in graph.tensors if n not in self._numbers)]
         self.text = b"".join(self._parts)
@@ -123,8 +125,12 @@ class _Program:
     def _number(self, name: str) -> int:
         return self._numbers.setdefault(name, len(self._numbers)) if name else -1
 
+    def _write_bytes(self, said: bytes) -> None:
+        # with their length, so that no two programs have one text
+        self._parts.append(f"{len(said)} ".encode() + said)
+
     def _write_text(self, said: object) -> None:
-        self._parts.append(repr(said).encode())
+        self._write_bytes(repr(said).encode())
 
     def _write_nodes(self, nodes: Sequence[NodeProto]) -> None:
         for node in nodes:
@@ -141,7 +147,7 @@ class _Program:
             plain = AttributeProto()
             plain.CopyFrom(attribute)
             plain.doc_string = ""
-            self._parts.append(plain.SerializeToString(deterministic=True))
+            self._write_bytes(plain.SerializeToString(deterministic=True))
             return
         self._write_text(attribute.name)
         for body in bodies:
