@@ -106,7 +106,7 @@ def _gather_rows(given: Given, x: Tensor, index: Tensor) -> Tensor:
     axis = given.get("axis", 0) % x.ndim
     index = torch.where(index < 0, index + x.shape[axis], index)
     taken = x.index_select(axis, index.reshape(-1))
-    return taken.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+    return taken.reshape((*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
 
 
 def _choose_axes(given: Given, axes: Tensor | None, rank: int) -> list[int]:
@@ -180,6 +180,31 @@ def _read_shape(given: Given, x: Tensor) -> Tensor:
     return torch.tensor(x.shape)[given.get("start", 0) : given.get("end")]
 
 
+def _pad_tensor(
+    given: Given, x: Tensor, pads: Tensor, value: Tensor | None = None, axes: Tensor | None = None
+) -> Tensor:
+    mode, along = given.get("mode", b"constant").decode(), _choose_axes(given, axes, x.ndim)
+    for axis, before, after in zip(along, pads.tolist(), pads.tolist()[len(along) :], strict=False):
+        # fewer than none are cut off
+        kept = np.arange(x.shape[axis])[max(-before, 0) : x.shape[axis] - max(-after, 0)]
+        more = {"constant_values": -1} if mode == "constant" else {}
+        index = torch.from_numpy(np.pad(kept, (max(before, 0), max(after, 0)), mode, **more))
+        x = x.index_select(axis, index.clamp(min=0))
+        if mode == "constant":
+            turned = [-1 if a == axis % x.ndim else 1 for a in range(x.ndim)]
+            none = torch.zeros((), dtype=x.dtype) if value is None else value.reshape(())
+            x = torch.where((index < 0).reshape(turned), none, x)
+    return x
+
+
+def _divide_with_rest(given: Given, a: Tensor, b: Tensor) -> Tensor:
+    return torch.fmod(a, b) if given.get("fmod") else torch.remainder(a, b)
+
+
+def _count_up(given: Given, start: Tensor, end: Tensor, step: Tensor) -> Tensor:
+    return torch.arange(start.item(), end.item(), step.item(), dtype=start.dtype)
+
+
 def _ignore_attributes(run: Callable[..., Any]) -> Callable[..., Any]:
     """Return an operator that is a function of PyTorch and has no attributes."""
     return lambda given, *operands: run(*operands)
@@ -187,6 +212,7 @@ def _ignore_attributes(run: Callable[..., Any]) -> Callable[..., Any]:
 
 OPERATORS: dict[str, Callable[..., Any]] = {
     "Add": _ignore_attributes(torch.add),
+    "And": _ignore_attributes(torch.logical_and),
     "AveragePool": _pool_average,
     "BatchNormalization": _normalise_batch,
     "Cast": _cast_values,
@@ -206,18 +232,27 @@ OPERATORS: dict[str, Callable[..., Any]] = {
     "Gelu": lambda given, x: F.gelu(x, approximate=given.get("approximate", b"none").decode()),
     "Gemm": _multiply_matrices,
     "GlobalAveragePool": lambda given, x: x.mean(list(range(2, x.ndim)), keepdim=True),
+    "Greater": _ignore_attributes(torch.gt),
+    "GreaterOrEqual": _ignore_attributes(torch.ge),
     "HardSigmoid": _approximate_sigmoid,
     "HardSwish": _ignore_attributes(F.hardswish),
     "Identity": _ignore_attributes(torch.clone),
     "IsNaN": _ignore_attributes(torch.isnan),
     "LayerNormalization": _normalise_layer,
+    "Less": _ignore_attributes(torch.lt),
+    "LessOrEqual": _ignore_attributes(torch.le),
     "LeakyRelu": lambda given, x: F.leaky_relu(x, given.get("alpha", 0.01)),
     "MatMul": _ignore_attributes(torch.matmul),
     "Max": _find_maximum,
     "MaxPool": _pool_maximum,
+    "Mod": _divide_with_rest,
     "Mul": _ignore_attributes(torch.mul),
     "Neg": _ignore_attributes(torch.neg),
+    "Not": _ignore_attributes(torch.logical_not),
+    "Or": _ignore_attributes(torch.logical_or),
+    "Pad": _pad_tensor,
     "Pow": _ignore_attributes(torch.pow),
+    "Range": _count_up,
     "Reciprocal": _ignore_attributes(torch.reciprocal),
     "ReduceMean": _reduce_with(torch.mean),
     "ReduceSum": _reduce_with(torch.sum),

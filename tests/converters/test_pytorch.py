@@ -204,3 +204,28 @@ def test_what_does_not_fit_names_its_node() -> None:
         lady.LadyError, match=r"node AveragePool 'pool': an average beside a padding"
     ):
         Network(load_graph(model), [])({"x": torch.zeros(1, 2, 8, 8)})
+
+
+def test_padding_follows_every_mode_and_a_length_may_be_one_number() -> None:
+    """As image transformers shift windows: what is cut off, and a length taken from a shape."""
+    ends = {"some": [0, 1, 0, 2], "cut": [0, -1, 0, 1]}
+    nodes = [
+        helper.make_node("Pad", ["x", "some"], ["a"], mode="reflect"),
+        helper.make_node("Pad", ["a", "cut", "value"], ["b"]),
+        helper.make_node("Pad", ["b", "some"], ["c"], mode="edge"),
+        helper.make_node("Shape", ["c"], ["shape"]),
+        helper.make_node("Gather", ["shape", "last"], ["length"]),
+        helper.make_node("Mod", ["length", "seven"], ["rest"]),
+        helper.make_node("Range", ["zero", "rest", "last"], ["steps"]),
+        helper.make_node("GreaterOrEqual", ["steps", "last"], ["is_late"]),
+        helper.make_node("Not", ["is_late"], ["is_early"]),
+        helper.make_node("Cast", ["is_early"], ["one"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["one"], ["sum"], keepdims=0),
+        helper.make_node("Mul", ["c", "sum"], ["out"]),
+    ]
+    arrays = {n: np.array(v, np.int64) for n, v in ends.items()}
+    arrays |= {n: np.array(v, np.int64) for n, v in (("last", 1), ("seven", 7), ("zero", 0))}
+    arrays["value"] = np.array(5, np.float32)
+    model = build(nodes, arrays, {"x": [2, 6]})
+    ours, theirs = computed(model, np.random.default_rng(0).standard_normal((2, 6)).astype("f4"))
+    assert np.array_equal(ours, theirs)
