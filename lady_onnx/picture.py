@@ -22,7 +22,9 @@ MIN_DRAWN_SIMILARITY = 0.05
 COLOUR = "#0b3d91"
 
 
-def draw_matrices(panels: Sequence[tuple[str, np.ndarray]], caption: str = "") -> str:
+def draw_matrices(
+    panels: Sequence[tuple[str, np.ndarray]], caption: str = "", cell_pixels: int = CELL_PIXELS
+) -> str:
     """Draw similarity matrices side by side, under their titles and above a scale of the shades.
 
     Where units were shuffled, the dark dots of those that belong to each other lie scattered; where
@@ -31,13 +33,14 @@ def draw_matrices(panels: Sequence[tuple[str, np.ndarray]], caption: str = "") -
     Args:
         panels: titles, and similarities in [-1, 1], [units of the reference, units of the suspect].
         caption: a line above all of them, such as the name of the layer.
+        cell_pixels: the side of the square of one pair of units.
 
     Returns:
         The text of an SVG file.
     """
-    inner = sum(m.shape[1] * CELL_PIXELS for _, m in panels)
+    inner = sum(m.shape[1] * cell_pixels for _, m in panels)
     width = inner + MARGIN_PIXELS * (len(panels) + 1)
-    tallest = max(m.shape[0] for _, m in panels) * CELL_PIXELS
+    tallest = max(m.shape[0] for _, m in panels) * cell_pixels
     height = tallest + 2 * MARGIN_PIXELS + SCALE_PIXELS
     size = f'viewBox="0 0 {width} {height}" width="{width}" height="{height}"'
     parts = [
@@ -48,25 +51,25 @@ def draw_matrices(panels: Sequence[tuple[str, np.ndarray]], caption: str = "") -
         parts.append(f'<text x="{MARGIN_PIXELS}" y="20" fill="#555">{escape(caption)}</text>')
     x = MARGIN_PIXELS
     for title, matrix in panels:
-        parts += _draw_panel(x, title, matrix)
-        x += matrix.shape[1] * CELL_PIXELS + MARGIN_PIXELS
+        parts += _draw_panel(x, title, matrix, cell_pixels)
+        x += matrix.shape[1] * cell_pixels + MARGIN_PIXELS
     # The scale lies below the axes' names, which end 20 pixels below the matrices.
     parts += _draw_scale(MARGIN_PIXELS, MARGIN_PIXELS + tallest + 42)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _draw_panel(x: int, title: str, matrix: np.ndarray) -> list[str]:
+def _draw_panel(x: int, title: str, matrix: np.ndarray, cell: int) -> list[str]:
     """Draw one matrix with its title and axes, its left edge at `x`."""
     rows, columns = matrix.shape
-    top, bottom = MARGIN_PIXELS, MARGIN_PIXELS + rows * CELL_PIXELS
-    right, middle = x + columns * CELL_PIXELS, x + columns * CELL_PIXELS // 2
-    centre = MARGIN_PIXELS + rows * CELL_PIXELS // 2
-    frame = f'width="{columns * CELL_PIXELS}" height="{rows * CELL_PIXELS}"'
+    top, bottom = MARGIN_PIXELS, MARGIN_PIXELS + rows * cell
+    right, middle = x + columns * cell, x + columns * cell // 2
+    centre = MARGIN_PIXELS + rows * cell // 2
+    frame = f'width="{columns * cell}" height="{rows * cell}"'
     small = 'font-size="10" fill="#555"'
     return [
         f'<text x="{x}" y="{top - 14}">{escape(title)}</text>',
         f'<rect x="{x}" y="{top}" {frame} fill="#fff" stroke="#888"/>',
-        *_draw_cells(x, matrix),
+        *_draw_cells(x, matrix, cell),
         f'<text x="{x}" y="{bottom + 12}" {small}>0</text>',
         f'<text x="{right}" y="{bottom + 12}" {small} text-anchor="end">{columns - 1}</text>',
         f'<text x="{x - 4}" y="{top + 9}" {small} text-anchor="end">0</text>',
@@ -77,13 +80,13 @@ def _draw_panel(x: int, title: str, matrix: np.ndarray) -> list[str]:
     ]
 
 
-def _draw_cells(x: int, matrix: np.ndarray) -> list[str]:
+def _draw_cells(x: int, matrix: np.ndarray, cell: int) -> list[str]:
     """Draw the pairs of units that are similar; one path a shade keeps the file small."""
     paths: dict[int, list[str]] = {}
     for i, j in zip(*np.nonzero(np.abs(matrix) >= MIN_DRAWN_SIMILARITY), strict=True):
         shade = round(float(np.clip(abs(matrix[i, j]), 0, 1)) * MAX_SHADE)
-        place = f"M{x + j * CELL_PIXELS} {MARGIN_PIXELS + i * CELL_PIXELS}"
-        square = f"{place}h{CELL_PIXELS}v{CELL_PIXELS}h-{CELL_PIXELS}z"
+        place = f"M{x + j * cell} {MARGIN_PIXELS + i * cell}"
+        square = f"{place}h{cell}v{cell}h-{cell}z"
         paths.setdefault(shade, []).append(square)
     return [
         f'<path fill="{COLOUR}" fill-opacity="{_opacity_of(shade):.2f}" d="{"".join(squares)}"/>'

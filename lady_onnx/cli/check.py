@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import lady_onnx as lady
 
 from ..errors import UsageError, suggest_name
+from ..graph.loading import load_graph
 from ..pipeline.verdicts import ACCEPTED, VERDICTS
 from .arguments import (
     VERBOSE,
@@ -19,6 +20,7 @@ from .arguments import (
 )
 from .console import print_details, print_headline, print_json
 from .progress import show_phase
+from .reports import add_report_arguments, claim_reports
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="the least share of units that must be recognised for exit code 0, 0 to 1 (0)",
     )
+    add_report_arguments(parser)
     add_limit_arguments(parser)
     add_custom_ops_argument(parser)
     add_state_argument(parser)
@@ -46,10 +49,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run_command(args: argparse.Namespace) -> int:
     """Print the verdict on a suspect; return 0 where the gate lets it pass, else 1."""
     accepted = _read_accepted(args.accept)
+    models = load_graph(args.reference), load_graph(args.suspect)
+    reports = claim_reports(args, models[0].files | models[1].files)
     with show_phase("matching", args.verbosity, is_counted=True) as progress:
         found = lady.check(
-            args.reference,
-            args.suspect,
+            *models,
             custom_ops=args.custom_ops,
             timeout=args.timeout,
             memory=args.memory,
@@ -58,8 +62,10 @@ def run_command(args: argparse.Namespace) -> int:
             progress=progress,
         )
     passes = found.verdict in accepted and found.recognised >= args.min_recognised
+    fields = {**found.to_dict(), "accepted": passes}
+    reports.write(found, fields, args, models, {})
     if args.json:
-        print_json({**found.to_dict(), "accepted": passes})
+        print_json(fields)
         return 0 if passes else 1
     is_rare = found.verdict in accepted and not passes
     share = f"{100 * found.recognised:.1f} % of the units are recognised, too few"

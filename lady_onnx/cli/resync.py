@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import lady_onnx as lady
 
 from ..diagnosis.findings import TAMPERING
 from ..errors import OutputError
-from ..graph.files import open_atomically
 from ..graph.loading import load_graph
 from ..matching.evidence.assignment import ASSIGNMENTS
 from ..pipeline.options import EVIDENCE_CHOICES, VERIFY_CHOICES
@@ -25,6 +23,7 @@ from .arguments import (
 from .console import print_details, print_headline, print_json
 from .destinations import claim_destination
 from .progress import show_phase
+from .reports import add_report_arguments, claim_reports
 
 OUTCOME_OF_PRESERVED = {
     True: "computes what the suspect did",
@@ -77,7 +76,7 @@ def _add_destinations(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="OUT", help="SUSPECT's name with .resynced.onnx by default"
     )
     parser.add_argument("--force", action="store_true", help="replace the default output")
-    parser.add_argument("--report", metavar="R.json", help="write the report")
+    add_report_arguments(parser)
     parser.add_argument(
         "--save-permutation", metavar="P.json", help="write what was applied to the suspect"
     )
@@ -88,7 +87,7 @@ def run_command(args: argparse.Namespace) -> int:
     models = load_graph(args.reference), load_graph(args.suspect)
     taken = models[0].files | models[1].files
     out = _claim_output(args, taken)
-    report = claim_destination(Path(args.report), taken) if args.report else None
+    reports = claim_reports(args, taken)
     record = None
     if args.save_permutation:
         record = claim_destination(Path(args.save_permutation), taken)
@@ -110,11 +109,9 @@ def run_command(args: argparse.Namespace) -> int:
         )
     result.save(out)
     fields = {"output": str(out), **result.to_dict()}
-    if report:
-        with open_atomically(report) as file:
-            file.write(json.dumps(fields, allow_nan=False, indent=1).encode())
     if record:
         result.save_permutation(record)
+    reports.write(result, fields, args, models, {"output": out, "permutation": record})
     if args.json:
         print_json(fields)
     else:
