@@ -77,7 +77,8 @@ th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px soli
 td.text { overflow-wrap: anywhere; min-width: 6rem }
 @media (max-width: 40rem) { table { display: block; overflow-x: auto; font-size: .8rem } }
 code, .hash { font: .85rem ui-monospace, monospace; overflow-wrap: anywhere }
-figure { margin: 1rem 0; break-inside: avoid } svg { display: block; max-width: 100%; height: auto } .faint { color: var(--faint) }
+figure { margin: 1rem 0; break-inside: avoid }
+svg { display: block; max-width: 100%; height: auto } .faint { color: var(--faint) }
 .verdict { display: inline-block; padding: 0 .6rem; border-radius: .3rem; color: #fff }
 .accepted { background: #2e7d32 } .doubtful { background: #b26a00 } .refused { background: #b71c1c }
 .key span { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em }
