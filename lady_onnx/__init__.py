@@ -19,6 +19,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .checkpoints.architecture import Architecture as Architecture
     from .diagnosis.alterations import Alteration as Alteration
     from .diagnosis.divergence import divergence as divergence
     from .diagnosis.findings import Finding as Finding
@@ -73,6 +74,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Alteration": "diagnosis.alterations",
+    "Architecture": "checkpoints.architecture",
     "ArchitectureError": "errors",
     "Attacked": "editing.attacks",
     "Check": "pipeline.checking",

@@ -26,7 +26,7 @@ from .arguments import (
     parse_share,
 )
 from .console import print_headline, print_json
-from .destinations import claim_destination
+from .files import claim_destination
 from .progress import show_phase
 
 FINETUNE = "finetune"

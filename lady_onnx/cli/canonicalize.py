@@ -7,10 +7,9 @@ from pathlib import Path
 
 import lady_onnx as lady
 
-from ..graph.loading import load_graph
 from .arguments import add_output_argument, add_state_argument
 from .console import print_headline, print_json
-from .destinations import claim_destination
+from .files import Models, add_checkpoint_arguments, claim_destination
 from .progress import show_phase
 
 
@@ -20,18 +19,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output_argument(parser)
     add_state_argument(parser)
     parser.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
+    add_checkpoint_arguments(parser)
 
 
 def run_command(args: argparse.Namespace) -> int:
     """Put the units of a model in canonical order and write it."""
-    model = load_graph(args.model, args.state)
+    source = Models(args)
+    model = source.load(args.model, args.state)
     out = claim_destination(Path(args.output), model.files)
     record = None
     if args.save_permutation:
         record = claim_destination(Path(args.save_permutation), model.files)
     with show_phase("ordering", args.verbosity):
         result = lady.canonicalize(model)
-    result.save(out)
+    source.save(result, args.model, out)
     if record:
         result.save_permutation(record)
     if args.json:

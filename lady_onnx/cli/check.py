@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import lady_onnx as lady
 
 from ..errors import UsageError, suggest_name
-from ..graph.loading import load_graph
 from ..pipeline.verdicts import ACCEPTED, VERDICTS
 from .arguments import (
     VERBOSE,
@@ -19,6 +18,7 @@ from .arguments import (
     parse_share,
 )
 from .console import print_details, print_headline, print_json
+from .files import Models, add_checkpoint_arguments
 from .progress import show_phase
 from .reports import add_report_arguments, claim_reports
 
@@ -44,12 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_custom_ops_argument(parser)
     add_state_argument(parser)
     add_threads_argument(parser)
+    add_checkpoint_arguments(parser)
 
 
 def run_command(args: argparse.Namespace) -> int:
     """Print the verdict on a suspect; return 0 where the gate lets it pass, else 1."""
     accepted = _read_accepted(args.accept)
-    models = load_graph(args.reference), load_graph(args.suspect)
+    source = Models(args)
+    models = source.load(args.reference), source.load(args.suspect)
     reports = claim_reports(args, models[0].files | models[1].files)
     with show_phase("matching", args.verbosity, is_counted=True) as progress:
         found = lady.check(

@@ -8,10 +8,9 @@ from pathlib import Path
 import lady_onnx as lady
 
 from ..errors import UsageError
-from ..graph.loading import load_graph
 from .arguments import add_output_argument, add_state_argument, parse_natural
 from .console import print_headline, print_json
-from .destinations import claim_destination
+from .files import Models, add_checkpoint_arguments, claim_destination
 from .progress import show_phase
 
 
@@ -27,11 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inverse", action="store_true", help="undo the given permutation")
     add_state_argument(parser)
     parser.add_argument("--save-permutation", metavar="P.json", help="write what was applied")
+    add_checkpoint_arguments(parser)
 
 
 def run_command(args: argparse.Namespace) -> int:
     """Permute a model and write it."""
-    model = load_graph(args.model, args.state)
+    source = Models(args)
+    model = source.load(args.model, args.state)
     taken = model.files | ({Path(args.permutation).resolve()} if args.permutation else set())
     out = claim_destination(Path(args.output), taken)
     record = None
@@ -50,7 +51,7 @@ def run_command(args: argparse.Namespace) -> int:
             permutations=args.permutation,
             inverse=args.inverse,
         )
-    result.save(out)
+    source.save(result, args.model, out)
     if record:
         result.save_permutation(record)
     if args.json:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..graph.files import open_atomically
 from ..graph.model import Graph
 from ..reporting import to_plain
-from .destinations import claim_destination
+from .files import claim_destination
 
 if TYPE_CHECKING:
     from ..pipeline.checking import Check

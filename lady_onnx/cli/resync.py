@@ -9,7 +9,6 @@ import lady_onnx as lady
 
 from ..diagnosis.findings import TAMPERING
 from ..errors import OutputError
-from ..graph.loading import load_graph
 from ..matching.evidence.assignment import ASSIGNMENTS
 from ..pipeline.options import EVIDENCE_CHOICES, VERIFY_CHOICES
 from ..reporting import count_things
@@ -21,7 +20,7 @@ from .arguments import (
     add_threads_argument,
 )
 from .console import print_details, print_headline, print_json
-from .destinations import claim_destination
+from .files import Models, add_checkpoint_arguments, claim_destination
 from .progress import show_phase
 from .reports import add_report_arguments, claim_reports
 
@@ -68,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_custom_ops_argument(parser)
     add_state_argument(parser)
     add_threads_argument(parser)
+    add_checkpoint_arguments(parser)
 
 
 def _add_destinations(parser: argparse.ArgumentParser) -> None:
@@ -84,9 +84,10 @@ def _add_destinations(parser: argparse.ArgumentParser) -> None:
 
 def run_command(args: argparse.Namespace) -> int:
     """Put a suspect's units back; return 1 where it is no copy, was tampered with, or differs."""
-    models = load_graph(args.reference), load_graph(args.suspect)
+    source = Models(args)
+    models = source.load(args.reference), source.load(args.suspect)
     taken = models[0].files | models[1].files
-    out = _claim_output(args, taken)
+    out = _claim_output(args, source, taken)
     reports = claim_reports(args, taken)
     record = None
     if args.save_permutation:
@@ -107,7 +108,7 @@ def run_command(args: argparse.Namespace) -> int:
             threads=args.threads,
             progress=progress,
         )
-    result.save(out)
+    source.save(result, args.suspect, out)
     fields = {"output": str(out), **result.to_dict()}
     if record:
         result.save_permutation(record)
@@ -123,10 +124,9 @@ def run_command(args: argparse.Namespace) -> int:
     return 1 if is_no else 0
 
 
-def _claim_output(args: argparse.Namespace, taken: set[Path]) -> Path:
+def _claim_output(args: argparse.Namespace, source: Models, taken: set[Path]) -> Path:
     """Return where the result goes. A default name that exists is replaced only with `--force`."""
-    suspect = Path(args.suspect)
-    default = suspect.with_name(f"{suspect.stem}.resynced.onnx")
+    default = source.name_result(args.suspect, "resynced")
     out = claim_destination(Path(args.output) if args.output else default, taken)
     if not args.output and out.exists() and not args.force:
         raise OutputError(f"{out}: exists already; give -o, or --force to replace it")

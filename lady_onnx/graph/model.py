@@ -61,6 +61,7 @@ class Graph:
             `domain.function/name`.
         given_states: as given.
         data: the files that the model lies in.
+        beside: other files that its weights were read from, such as the parts of a checkpoint.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Graph:
         self.tensors: dict[str, TensorProto] = {}
         self._left = dict(left or {})
         self.data = DataFiles(self.folder)
+        self.beside: frozenset[Path] = frozenset()
         self._changed: dict[str, np.ndarray] = {}
         # What was asked before a weight was replaced is not forgotten: replace weights of copies.
         self._constant_along: dict[str, list[bool]] = {}
@@ -144,9 +146,8 @@ class Graph:
     @property
     def files(self) -> set[Path]:
         """The files that the model lies in, its external data among them."""
-        return self.data.locate(self.tensors.values()) | (
-            {self.path.resolve()} if self.path else set()
-        )
+        own = {self.path.resolve()} if self.path else set()
+        return self.data.locate(self.tensors.values()) | own | self.beside
 
     @functools.cached_property
     def _packings(self) -> Mapping[str, Packing]:
@@ -245,7 +246,7 @@ class Graph:
         What is not replaced is shared.
         """
         twin = Graph(self.model, self.path, self._left, self.given_states)
-        twin._changed, twin.data = dict(self._changed), self.data
+        twin._changed, twin.data, twin.beside = dict(self._changed), self.data, self.beside
         return twin
 
     def to_model(self, note: str) -> ModelProto:

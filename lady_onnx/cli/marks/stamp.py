@@ -21,7 +21,7 @@ from ...watermark.stamping import (
 from ...watermark.tracing import read_stamp
 from ..arguments import CommandParser, add_common_arguments
 from ..console import print_details, print_headline, print_json
-from ..destinations import claim_destination
+from ..files import claim_destination
 from ..progress import show_phase
 from .keys import add_key_argument, load_key
 

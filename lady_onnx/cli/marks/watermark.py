@@ -30,7 +30,7 @@ from ...watermark.schemes.interface import SCHEMES
 from ...watermark.secrets.keys import Key, create_key, write_key
 from ..arguments import CommandParser, add_common_arguments, parse_amount, parse_magnitude
 from ..console import print_details, print_headline, print_json
-from ..destinations import claim_destination
+from ..files import claim_destination
 from ..progress import show_phase
 from .keys import add_key_argument, add_passphrase_argument, load_key, read_passphrase
 

@@ -1,0 +1,1 @@
+"""Checkpoints in place of models: their tensors bound to the weights of one graph."""

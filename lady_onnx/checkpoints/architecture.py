@@ -1,0 +1,150 @@
+"""Checkpoints of one architecture as graphs, and graphs written back as checkpoints."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+from ..dataflow.engine import analyse_graph
+from ..errors import LadyError
+from ..graph.loading import Model, load_graph
+from ..graph.model import Graph
+from ..numerics import is_float_array, is_same
+from ..symmetry.finder import extract_groups
+from .binding import bind_weights
+from .files import Checkpoint, read_checkpoint, write_checkpoint
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A checkpoint as a graph.
+
+    Attributes:
+        graph: the graph, with the weights of the checkpoint.
+        checkpoint: the checkpoint.
+    """
+
+    graph: Graph
+    checkpoint: Checkpoint
+
+
+class Architecture:
+    """An export of a network, bound to the tensors of its checkpoints.
+
+    Which tensors a weight is made of is found by the values of one checkpoint, up to another order
+    of axes, another shape, and parts that lie beside each other. It holds for all others then.
+
+    Args:
+        graph: the export of `like`: a path or a model.
+        like: the checkpoint that it is an export of.
+        ignored: patterns of tensors that may differ although no weight is made of them, such as
+            heads that the export leaves out; `*` stands for any text.
+
+    Raises:
+        LadyError: a file cannot be read, or a weight comes from no tensor, or from one of several
+            that cannot be told apart.
+
+    Attributes:
+        graph: the export.
+        like: the checkpoint.
+        sources: by weight what it is made of.
+    """
+
+    def __init__(self, graph: Model, like: str | os.PathLike[str], ignored: Sequence[str] = ()):
+        self.graph = load_graph(graph)
+        self.like = read_checkpoint(Path(like))
+        self._ignored = tuple(ignored)
+        groups = extract_groups(analyse_graph(self.graph)).groups
+        needed = sorted({s.initializer for g in groups for s in g.slots})
+        weights = {n: self.graph.array(n) for n in self.graph.tensors}
+        try:
+            self.sources = bind_weights(weights, self.like.tensors, needed)
+        except LadyError as error:
+            raise LadyError(f"{self.graph.name}, {self.like.path}: {error}") from error
+        self._bound = {p.tensor for s in self.sources.values() for p in s.parts} | {
+            c for s in self.sources.values() for c in s.copies
+        }
+
+    def load(self, path: str | os.PathLike[str]) -> Bound:
+        """Read a checkpoint of this architecture as a graph.
+
+        Raises:
+            LadyError: it cannot be read, lacks a tensor, has one of another shape or one more, or
+                one that no weight is made of has other values than in `like`.
+        """
+        checkpoint = read_checkpoint(Path(path))
+        self._check_tensors(checkpoint)
+        graph = self.graph.copy()
+        # messages name the checkpoint, and no result may overwrite it
+        graph.path, graph.beside = checkpoint.path, frozenset(checkpoint.files)
+        for name, source in self.sources.items():
+            old = self.graph.array(name)
+            array = source.read(checkpoint.tensors, old.shape)
+            graph.replace(name, np.ascontiguousarray(array.astype(old.dtype)))
+        return Bound(graph, checkpoint)
+
+    def save(self, graph: Graph, like: Checkpoint, path: str | os.PathLike[str]) -> None:
+        """Write the weights of a graph as a checkpoint, in the format and the types of another one.
+
+        Args:
+            graph: a copy of this architecture's graph.
+            like: the checkpoint that gives the format, and the tensors that no weight is made of.
+            path: the file to write.
+
+        Raises:
+            LadyError: two weights say different things of one tensor.
+            OutputError: the file cannot be written.
+        """
+        tensors = dict(like.tensors)
+        written: dict[str, np.ndarray] = {}
+        for name in self._bound:
+            tensors[name] = np.array(like.tensors[name])
+            written[name] = np.zeros(tensors[name].shape, bool)
+        for weight, source in self.sources.items():
+            array = graph.array(weight)
+            places = source.list_views(written, array)
+            views = source.list_views(tensors, array)
+            for (name, view, values), (_, is_known, _) in zip(views, places, strict=True):
+                new = values.astype(view.dtype)
+                if not is_same(view[is_known], new[is_known]):
+                    what = f"weights say different things of tensor '{name}'"
+                    raise LadyError(f"{graph.name}: {what}; it cannot be written back")
+                view[...], is_known[...] = new, True
+            for copy in source.copies:
+                tensors[copy] = tensors[source.parts[0].tensor]
+        write_checkpoint(like, tensors, Path(path))
+
+    def _check_tensors(self, checkpoint: Checkpoint) -> None:
+        """Raise LadyError unless a checkpoint is one of this architecture."""
+        ours, theirs = self.like.tensors, checkpoint.tensors
+        for name in [*(n for n in ours if n not in theirs), *(n for n in theirs if n not in ours)]:
+            which = checkpoint.path if name in theirs else self.like.path
+            if not self._is_ignored(name):
+                what = f"only {which} has the tensor '{name}'; another architecture"
+                raise LadyError(f"{checkpoint.path}: {what}")
+        for name, array in theirs.items():
+            old = ours.get(name)
+            if old is None or self._is_ignored(name):
+                continue
+            if array.shape != old.shape:
+                what = f"tensor '{name}' has shape {list(array.shape)}, not {list(old.shape)}"
+                raise LadyError(f"{checkpoint.path}: {what}; another architecture")
+            # counters of batches are no weights
+            is_weight = is_float_array(old) or old.size > 1
+            if name not in self._bound and is_weight and not is_same(array, old):
+                what = f"tensor '{name}' is in no weight of the graph, and differs from --like"
+                raise LadyError(f"{checkpoint.path}: {what}; leave it out with --ignore '{name}'")
+        for source in self.sources.values():
+            first = source.parts[0].tensor
+            for copy in source.copies:
+                if not is_same(theirs[first], theirs[copy]):
+                    what = f"tensors '{first}' and '{copy}' are one in --like, and differ here"
+                    raise LadyError(f"{checkpoint.path}: {what}")
+
+    def _is_ignored(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self._ignored)

@@ -1,0 +1,192 @@
+"""Checkpoint files: tensors by name, read without running anything that a file holds."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ..errors import LadyError, OutputError, UsageError, to_one_line
+from ..graph.files import open_atomically
+
+INDEX_END = ".safetensors.index.json"
+"""How the name of the index of a checkpoint in several files ends."""
+TORCH_ENDS = (".pt", ".pth", ".bin", ".ckpt")
+"""How the names of PyTorch's files end."""
+CHECKPOINT_ENDS = (".safetensors", INDEX_END, ".npz", *TORCH_ENDS)
+"""How the names of checkpoints end."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of a checkpoint.
+
+    Attributes:
+        path: its file, or the index of several.
+        tensors: the tensors by name, in the order of the file.
+        shards: by tensor the name of the file that holds it; empty where there is one.
+        metadata: what the file says besides, of each shard.
+    """
+
+    path: Path
+    tensors: Mapping[str, np.ndarray]
+    shards: Mapping[str, str]
+    metadata: Mapping[str, Mapping[str, str]]
+
+    @property
+    def files(self) -> set[Path]:
+        """The files that it lies in."""
+        return {self.path.resolve()} | {
+            (self.path.parent / shard).resolve() for shard in self.shards.values()
+        }
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Tell whether the name of a file is that of a checkpoint."""
+    return str(path).lower().endswith(CHECKPOINT_ENDS)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read the tensors of a checkpoint: `.safetensors` or the index of several, `.npz`, or PyTorch.
+
+    A PyTorch file is read as weights only: nothing in it is run.
+
+    Raises:
+        LadyError: the file is missing or is no checkpoint.
+    """
+    name = path.name.lower()
+    if not path.is_file():
+        raise LadyError(f"{path}: no such file; give the path of a checkpoint")
+    try:
+        if name.endswith(INDEX_END):
+            return _read_shards(path)
+        if name.endswith(".safetensors"):
+            tensors, metadata = _read_safetensors(path)
+            return Checkpoint(path, tensors, {}, {path.name: metadata})
+        if name.endswith(".npz"):
+            with np.load(path, allow_pickle=False) as arrays:
+                return Checkpoint(path, dict(arrays), {}, {})
+        if name.endswith(TORCH_ENDS):
+            return Checkpoint(path, _read_torch(path), {}, {})
+    except LadyError:
+        raise
+    except Exception as error:
+        # each package has errors of its own for broken files
+        raise LadyError(f"{path}: no checkpoint that can be read: {to_one_line(error)}") from error
+    ends = ", ".join(CHECKPOINT_ENDS)
+    raise LadyError(f"{path}: no checkpoint; its name ends with one of {ends}")
+
+
+def write_checkpoint(like: Checkpoint, tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    """Write tensors in the format of another checkpoint, each file whole or not at all.
+
+    Args:
+        like: the checkpoint whose format, shards and metadata the file has.
+        tensors: the tensors, by the names of that checkpoint.
+        path: the file to write.
+
+    Raises:
+        OutputError: it cannot be written, or its name does not end as that of the other one.
+    """
+    end = next(e for e in CHECKPOINT_ENDS[::-1] if like.path.name.lower().endswith(e))
+    if like.path.name.lower().endswith(INDEX_END):
+        end = INDEX_END
+    if not path.name.lower().endswith(end):
+        raise OutputError(f"{path}: {like.path.name} ends with {end}; give such a name")
+    if end == INDEX_END:
+        _write_shards(like, tensors, path)
+    elif end == ".safetensors":
+        _write_safetensors(tensors, like.metadata[like.path.name], path)
+    elif end == ".npz":
+        with open_atomically(path) as file:
+            np.savez(file, **dict(tensors))  # type: ignore[arg-type]
+    else:
+        torch = _import("torch", "torch")
+        with open_atomically(path) as file:
+            torch.save({n: _to_torch(torch, a) for n, a in tensors.items()}, file)
+
+
+def _import(module: str, extra: str) -> Any:
+    """Import a package that an extra brings."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        what = f"needs {module.split('.')[0]}; pip install 'lady-onnx[{extra}]'"
+        raise UsageError(f"such a checkpoint {what}") from error
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    safetensors = _import("safetensors", "checkpoints")
+    with safetensors.safe_open(path, "np") as file:
+        names = file.keys()
+        return {n: file.get_tensor(n) for n in names}, dict(file.metadata() or {})
+
+
+def _read_shards(path: Path) -> Checkpoint:
+    shards = json.loads(path.read_text())["weight_map"]
+    found: dict[str, dict[str, np.ndarray]] = {}
+    metadata = {}
+    for shard in dict.fromkeys(shards.values()):
+        # names of a stranger's file: none may lead elsewhere
+        if Path(shard).name != shard or not (path.parent / shard).is_file():
+            raise LadyError(f"{path}: its part '{shard}' is not beside it")
+        found[shard], metadata[shard] = _read_safetensors(path.parent / shard)
+    missing = [n for n, shard in shards.items() if n not in found[shard]]
+    if missing:
+        raise LadyError(f"{path}: tensor '{missing[0]}' is not in its part")
+    return Checkpoint(path, {n: found[s][n] for n, s in shards.items()}, shards, metadata)
+
+
+def _write_safetensors(
+    tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], path: Path
+) -> None:
+    numpy = _import("safetensors.numpy", "checkpoints")
+    plain = {n: np.ascontiguousarray(a) for n, a in tensors.items()}
+    with open_atomically(path) as file:
+        file.write(numpy.save(plain, dict(metadata) or None))
+
+
+def _write_shards(like: Checkpoint, tensors: Mapping[str, np.ndarray], path: Path) -> None:
+    stem, old = path.name[: -len(INDEX_END)], like.path.name[: -len(INDEX_END)]
+    # the parts have the names of the other ones, with the new stem
+    names = {
+        s: f"{stem}{s[len(old) :]}" if s.startswith(old) else f"{stem}-{s}"
+        for s in dict.fromkeys(like.shards.values())
+    }
+    for shard, name in names.items():
+        own = {n: a for n, a in tensors.items() if like.shards[n] == shard}
+        _write_safetensors(own, like.metadata[shard], path.parent / name)
+    index = json.loads(like.path.read_text())
+    index["weight_map"] = {n: names[s] for n, s in like.shards.items()}
+    with open_atomically(path) as file:
+        file.write(json.dumps(index, indent=2).encode())
+
+
+def _read_torch(path: Path) -> dict[str, np.ndarray]:
+    torch = _import("torch", "torch")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
+        what = "holds more than tensors by name; save the state dict of the network alone"
+        raise LadyError(f"{path}: {what}")
+    return {n: _from_torch(torch, t) for n, t in state.items()}
+
+
+def _from_torch(torch: Any, tensor: Any) -> np.ndarray:
+    tensor = tensor.detach().contiguous()
+    if tensor.dtype == torch.bfloat16:
+        # numpy alone has no such numbers
+        return np.asarray(tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16))
+    return np.asarray(tensor.numpy())
+
+
+def _to_torch(torch: Any, array: np.ndarray) -> Any:
+    array = np.array(array)
+    if array.dtype == ml_dtypes.bfloat16:
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)

@@ -1,0 +1,307 @@
+"""Checkpoints in place of models: bound by values, and written back bit for bit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import onnx
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from onnx import helper, numpy_helper
+from safetensors.numpy import load_file, save_file
+
+import lady_onnx as lady
+from lady_onnx.checkpoints.architecture import Architecture
+from lady_onnx.checkpoints.binding import bind_weights
+from lady_onnx.checkpoints.files import read_checkpoint
+from lady_onnx.cli.main import main
+from lady_onnx.errors import LadyError
+
+from ..helpers.architectures import Basic, ResNet, export, randomise
+from ..helpers.builders import build
+from ..helpers.law import examples
+
+Tensors = dict[str, np.ndarray]
+
+
+def network(seed: int) -> tuple[onnx.ModelProto, Tensors]:
+    """Attention with q, k and v in one weight, a packed one, and its checkpoint as PyTorch has it.
+
+    A linear layer of PyTorch has outputs first, and the graph has inputs first.
+    """
+    rng = np.random.default_rng(seed)
+    tensors = {
+        **{f"{n}.weight": rng.standard_normal((12, 8)) / 3 for n in "qkv"},
+        **{f"{n}.bias": rng.standard_normal(12) for n in "qkv"},
+        "packed": rng.standard_normal((2 * 16, 12)) / 3,
+        "out.weight": rng.standard_normal((5, 16)) / 4,
+        "out.bias": rng.standard_normal(5),
+    }
+    found = {n: a.astype(np.float32) for n, a in tensors.items()}
+    arrays = {
+        "qkv": np.concatenate([found[f"{n}.weight"].T for n in "qkv"], 1),
+        "qkv_b": np.concatenate([found[f"{n}.bias"] for n in "qkv"]),
+        "gate": found["packed"][:16].T,
+        "up": found["packed"][16:].T,
+        "last": found["out.weight"].T,
+        "last_b": found["out.bias"],
+    }
+    nodes = [
+        helper.make_node("MatMul", ["x", "qkv"], ["a"]),
+        helper.make_node("Add", ["a", "qkv_b"], ["b"]),
+        helper.make_node("Split", ["b"], ["q", "k", "v"], axis=-1, num_outputs=3),
+        helper.make_node("Transpose", ["k"], ["kt"], perm=[0, 2, 1]),
+        helper.make_node("MatMul", ["q", "kt"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["p"], axis=-1),
+        helper.make_node("MatMul", ["p", "v"], ["h"]),
+        helper.make_node("MatMul", ["h", "gate"], ["g"]),
+        helper.make_node("Sigmoid", ["g"], ["sg"]),
+        helper.make_node("MatMul", ["h", "up"], ["u"]),
+        helper.make_node("Mul", ["sg", "u"], ["m"]),
+        helper.make_node("MatMul", ["m", "last"], ["o"]),
+        helper.make_node("Add", ["o", "last_b"], ["out"]),
+    ]
+    return build(nodes, arrays, {"x": [1, 6, 8]}, opset=18), found
+
+
+def save(tensors: Tensors, path: Path) -> Path:
+    """Write a checkpoint in the format that its name says."""
+    if path.suffix == ".npz":
+        np.savez(path, **tensors)
+    elif path.suffix == ".pt":
+        torch.save({n: torch.from_numpy(np.array(a)) for n, a in tensors.items()}, path)
+    elif path.suffix == ".json":
+        names = list(tensors)
+        shards = {
+            n: f"{path.name[: -len('.safetensors.index.json')]}-{k % 2}.safetensors"
+            for k, n in enumerate(names)
+        }
+        for shard in set(shards.values()):
+            own = {n: tensors[n] for n in names if shards[n] == shard}
+            save_file(own, path.parent / shard, metadata={"format": "pt"})
+        path.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": shards}))
+    else:
+        save_file(tensors, path, metadata={"format": "pt"})
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    model, tensors = network(0)
+    onnx.save(model, "g.onnx")
+    save(tensors, Path("like.safetensors"))
+    return tmp_path
+
+
+NAMES = ["a.safetensors", "a.npz", "a.pt", "a.safetensors.index.json"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_shuffled_checkpoint_comes_back_bit_for_bit(folder: Path, name: str) -> None:
+    architecture = Architecture("g.onnx", "like.safetensors")
+    model, tensors = network(1)
+    first = architecture.load(save(tensors, folder / name))
+    for weight, array in ((t.name, numpy_helper.to_array(t)) for t in model.graph.initializer):
+        assert np.array_equal(first.graph.array(weight), array)
+    shuffled = lady.permute(first.graph, 1)
+    other = name.replace("a.", "b.")
+    architecture.save(shuffled.graph, first.checkpoint, other)
+    suspect = architecture.load(other)
+    moved = suspect.checkpoint.tensors
+    assert set(moved) == set(tensors)
+    assert not all(np.array_equal(moved[n], a) for n, a in tensors.items())
+    found = lady.resync(first.graph, suspect.graph, verify="run")
+    assert (found.verdict, found.outputs_preserved) == ("permuted", True)
+    architecture.save(found.graph, suspect.checkpoint, name.replace("a.", "c."))
+    back = read_checkpoint(Path(name.replace("a.", "c."))).tensors
+    assert all(np.array_equal(back[n], a) and back[n].dtype == a.dtype for n, a in tensors.items())
+    if name.endswith(".safetensors"):
+        assert (folder / "c.safetensors").read_bytes() == (folder / name).read_bytes()
+
+
+def test_torch_computes_the_same_from_a_shuffled_state(tmp_path: Path) -> None:
+    def make(seed: int) -> torch.nn.Module:
+        return randomise(ResNet(Basic, (1, 1), (8, 12), 8, 5), seed).eval()
+
+    x, first, second = torch.randn(2, 3, 32, 32), make(0), make(1)
+    torch.save(first.state_dict(), tmp_path / "like.pt")
+    torch.save(second.state_dict(), tmp_path / "a.pt")
+    model = export(first, x, dynamo=False, **{})
+    # weights as they are, without norms folded into them
+    from ..helpers.exports import unfolded
+
+    model = unfolded(first, x)
+    architecture = Architecture(model, tmp_path / "like.pt")
+    bound = architecture.load(tmp_path / "a.pt")
+    shuffled = lady.permute(bound.graph, 1)
+    architecture.save(shuffled.graph, bound.checkpoint, tmp_path / "b.pt")
+    moved = make(2)
+    moved.load_state_dict(torch.load(tmp_path / "b.pt", weights_only=True))
+    with torch.no_grad():
+        assert torch.allclose(moved(x), second(x), rtol=1e-4, atol=1e-5)
+    state = second.state_dict()
+    assert any(not torch.equal(t, state[n]) for n, t in moved.state_dict().items())
+
+
+@examples(60)
+@given(st.integers(0, 2**32))
+def test_weights_are_found_in_any_layout(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tensors, weights = {}, {}
+    for k in range(6):
+        shape = tuple(int(n) for n in rng.integers(2, 7, rng.integers(2, 5)))
+        array = rng.standard_normal(shape).astype(np.float32)
+        tensors[f"t{k}"] = array
+        turned = array.transpose(rng.permutation(len(shape)))
+        weights[f"w{k}"] = turned.reshape(-1, turned.shape[-1]) if rng.random() < 0.5 else turned
+    rows = [rng.standard_normal((int(rng.integers(3, 9)), 9)).astype(np.float32) for _ in range(3)]
+    tensors |= {f"r{k}": r for k, r in enumerate(rows)}
+    joined = np.concatenate(rows)
+    weights["joined"] = joined.T if rng.random() < 0.5 else joined
+    whole = rng.standard_normal((12, 7)).astype(np.float32)
+    tensors["whole"] = whole
+    weights |= {"head": whole[:5].T, "tail": whole[5:]}
+    found = bind_weights(weights, tensors, list(weights))
+    # the same rule holds for other values
+    others = {n: rng.standard_normal(a.shape).astype(np.float32) for n, a in tensors.items()}
+    read = {n: found[n].read(others, a.shape) for n, a in weights.items()}
+    written = {n: np.zeros_like(a) for n, a in others.items()}
+    for n, array in read.items():
+        assert array.shape == weights[n].shape
+        for _, view, values in found[n].list_views(written, array):
+            view[...] = values
+    assert all(np.array_equal(written[n], a) for n, a in others.items())
+    for n, array in weights.items():
+        assert np.array_equal(found[n].read(tensors, array.shape), array)
+
+
+def test_other_types_are_read_and_written(folder: Path) -> None:
+    architecture = Architecture("g.onnx", "like.safetensors")
+    for dtype in (np.float16, ml_dtypes.bfloat16, np.float64):
+        tensors = {n: a.astype(dtype) for n, a in network(1)[1].items()}
+        bound = architecture.load(save(tensors, folder / "a.safetensors"))
+        shuffled = lady.permute(bound.graph, 1)
+        architecture.save(shuffled.graph, bound.checkpoint, "b.safetensors")
+        found = lady.resync(bound.graph, architecture.load("b.safetensors").graph)
+        architecture.save(found.graph, bound.checkpoint, "c.safetensors")
+        back = load_file("c.safetensors")
+        for n, a in tensors.items():
+            assert back[n].dtype == a.dtype
+            # float64 goes through the graph's single precision
+            assert np.array_equal(back[n].astype(np.float32), a.astype(np.float32))
+
+
+def refusal(like: Tensors, suspect: Tensors | None = None) -> str:
+    save(like, Path("other.safetensors"))
+    save(suspect or like, Path("s.safetensors"))
+    with pytest.raises(LadyError) as told:
+        Architecture("g.onnx", "other.safetensors").load("s.safetensors")
+    return str(told.value)
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_is_not_known_is_refused() -> None:
+    _, like = network(0)
+    assert "weight 'last' of the graph comes from no tensor" in refusal(
+        {n: a for n, a in like.items() if n != "out.weight"}
+    )
+    constant = {**like, "q.bias": np.zeros(12, np.float32), "other": np.zeros(12, np.float32)}
+    assert "comes from no tensor" in refusal(constant)
+    suspect = network(1)[1]
+    lacking = {n: a for n, a in suspect.items() if n != "packed"}
+    assert "only other.safetensors has the tensor 'packed'" in refusal(like, lacking)
+    more = {**suspect, "lora": np.ones(3, np.float32)}
+    assert "only s.safetensors has the tensor 'lora'" in refusal(like, more)
+    wide = {**suspect, "packed": np.ones((3, 12), np.float32)}
+    assert "tensor 'packed' has shape [3, 12], not [32, 12]" in refusal(like, wide)
+    extra = {"head": np.arange(20, dtype=np.float32)}
+    changed = {**suspect, "head": extra["head"] + 1}
+    told = refusal({**like, **extra}, changed)
+    assert "tensor 'head' is in no weight of the graph, and differs from --like" in told
+    save({**like, **extra}, Path("other.safetensors"))
+    Architecture("g.onnx", "other.safetensors", ["he*"]).load(save(changed, Path("s.safetensors")))
+
+
+@pytest.mark.usefixtures("folder")
+def test_tied_tensors_stay_tied() -> None:
+    like = {**network(0)[1]}
+    like["again"] = like["out.weight"]
+    suspect = {**network(1)[1]}
+    suspect["again"] = suspect["out.weight"]
+    save(like, Path("other.safetensors"))
+    architecture = Architecture("g.onnx", "other.safetensors")
+    bound = architecture.load(save(suspect, Path("s.safetensors")))
+    architecture.save(lady.permute(bound.graph, 1).graph, bound.checkpoint, "t.safetensors")
+    moved = load_file("t.safetensors")
+    assert np.array_equal(moved["again"], moved["out.weight"])
+    assert not np.array_equal(moved["again"], suspect["again"])
+    suspect["again"] = suspect["again"] + 1
+    assert "are one in --like, and differ here" in refusal(like, suspect)
+
+
+def test_few_values_are_told_by_name_alone() -> None:
+    """Biases of zeros are alike; a guess would compare one layer with another."""
+    zeros = np.zeros(8, np.float32)
+    found = bind_weights({"m.a.bias": zeros}, {"a.bias": zeros, "b.bias": zeros}, ["m.a.bias"])
+    assert found["m.a.bias"].parts[0].tensor == "a.bias"
+    with pytest.raises(LadyError, match=r"holds few values, and may be 'a.bias' or 'b.bias'"):
+        bind_weights({"w": zeros}, {"a.bias": zeros, "b.bias": zeros}, ["w"])
+    assert bind_weights({"w": zeros}, {"a.bias": zeros}, []) == {}
+
+
+class Evil:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return (print, ("run",))
+
+
+def test_hostile_files_are_refused_in_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("cut.safetensors").write_bytes(Path("like.safetensors").read_bytes()[:500])
+    Path("text.pt").write_text("no archive")
+    torch.save({"a": Evil()}, "evil.pt")
+    torch.save({"a": torch.ones(2), "epoch": 3}, "more.pt")
+    np.savez("object.npz", a=np.array([None], object))
+    index = {"weight_map": {"a": "../like.safetensors"}}
+    Path("x.safetensors.index.json").write_text(json.dumps(index))
+    Path("y.safetensors.index.json").write_text("{}")
+    names = ["cut.safetensors", "text.pt", "evil.pt", "more.pt", "object.npz", "none.npz"]
+    names += ["x.safetensors.index.json", "y.safetensors.index.json", "g.onnx"]
+    bound = ["--graph", "g.onnx", "--like", "like.safetensors"]
+    for name in names:
+        assert main(["check", "like.safetensors", name, *bound]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        (line,) = printed.err.splitlines()
+        assert line.startswith(f"lady-onnx: {name}: ")
+
+
+def test_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bound = ["--graph", "g.onnx", "--like", "like.safetensors"]
+    save(network(1)[1], Path("a.safetensors"))
+    assert main(["permute", "a.safetensors", "-o", "b.safetensors", *bound]) == 0
+    assert main(["check", "a.safetensors", "b.safetensors", *bound, "--report", "r.json"]) == 0
+    assert [f["path"] for f in json.loads(Path("r.json").read_text())["record"]["files"]] == [
+        str(folder / n) for n in ("a.safetensors", "b.safetensors")
+    ]
+    assert main(["resync", "a.safetensors", "b.safetensors", *bound]) == 0
+    assert Path("b.resynced.safetensors").read_bytes() == Path("a.safetensors").read_bytes()
+    for name in "ab":
+        ask = ["canonicalize", f"{name}.safetensors", "-o", f"{name}c.safetensors", *bound]
+        assert main(ask) == 0
+    assert Path("ac.safetensors").read_bytes() == Path("bc.safetensors").read_bytes()
+    capsys.readouterr()
+    assert main(["permute", "a.safetensors", "-o", "a.safetensors", *bound]) == 2
+    assert "would overwrite" in capsys.readouterr().err
+    assert main(["permute", "a.safetensors", "-o", "b.npz", *bound]) == 2
+    assert "ends with .safetensors; give such a name" in capsys.readouterr().err
+    assert main(["check", "a.safetensors", "b.safetensors", *bound[:2]]) == 2
+    assert "--graph and --like belong together" in capsys.readouterr().err
+    assert main(["check", "g.onnx", "g.onnx", "--ignore", "x"]) == 2
+    assert "--ignore is for checkpoints" in capsys.readouterr().err
