@@ -66,9 +66,23 @@ class Architecture:
             self.sources = bind_weights(weights, self.like.tensors, needed)
         except LadyError as error:
             raise LadyError(f"{self.graph.name}, {self.like.path}: {error}") from error
-        self._bound = {p.tensor for s in self.sources.values() for p in s.parts} | {
-            c for s in self.sources.values() for c in s.copies
-        }
+        self._free = self._find_free_elements()
+
+    def _find_free_elements(self) -> dict[str, np.ndarray | None]:
+        """Find by tensor the elements that no weight is made of, bool; None where there are none.
+
+        Tensors that no weight is made of are left out.
+        """
+        free: dict[str, np.ndarray | None] = {}
+        for source in self.sources.values():
+            for part in source.parts:
+                shape = self.like.tensors[part.tensor].shape
+                mask = free.setdefault(part.tensor, np.ones(shape, bool))
+                if mask is not None:
+                    part.view(mask)[...] = False
+            for copy in source.copies:
+                free[copy] = free[source.parts[0].tensor]
+        return {n: m if m is not None and m.any() else None for n, m in free.items()}
 
     def load(self, path: str | os.PathLike[str]) -> Bound:
         """Read a checkpoint of this architecture as a graph.
@@ -85,7 +99,11 @@ class Architecture:
         for name, source in self.sources.items():
             old = self.graph.array(name)
             array = source.read(checkpoint.tensors, old.shape)
-            graph.replace(name, np.ascontiguousarray(array.astype(old.dtype)))
+            taken = np.ascontiguousarray(array.astype(old.dtype))
+            if not is_same(taken.astype(array.dtype), np.ascontiguousarray(array)):
+                what = f"weight '{name}' has more digits than the graph, which is of {old.dtype}"
+                raise LadyError(f"{checkpoint.path}: {what}; export it as {array.dtype}")
+            graph.replace(name, taken)
         return Bound(graph, checkpoint)
 
     def save(self, graph: Graph, like: Checkpoint, path: str | os.PathLike[str]) -> None:
@@ -102,7 +120,7 @@ class Architecture:
         """
         tensors = dict(like.tensors)
         written: dict[str, np.ndarray] = {}
-        for name in self._bound:
+        for name in self._free:
             tensors[name] = np.array(like.tensors[name])
             written[name] = np.zeros(tensors[name].shape, bool)
         for weight, source in self.sources.items():
@@ -136,9 +154,12 @@ class Architecture:
                 raise LadyError(f"{checkpoint.path}: {what}; another architecture")
             # counters of batches are no weights
             is_weight = is_float_array(old) or old.size > 1
-            if name not in self._bound and is_weight and not is_same(array, old):
-                what = f"tensor '{name}' is in no weight of the graph, and differs from --like"
-                raise LadyError(f"{checkpoint.path}: {what}; leave it out with --ignore '{name}'")
+            free = self._free.get(name, np.ones(old.shape, bool))
+            if free is None or not is_weight or is_same(array[free], old[free]):
+                continue
+            part = "tensor" if name not in self._free else "a part of tensor"
+            what = f"{part} '{name}' is in no weight of the graph, and differs from --like"
+            raise LadyError(f"{checkpoint.path}: {what}; leave it out with --ignore '{name}'")
         for source in self.sources.values():
             first = source.parts[0].tensor
             for copy in source.copies:

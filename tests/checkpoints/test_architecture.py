@@ -229,6 +229,25 @@ def test_what_is_not_known_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("folder")
+def test_what_the_graph_does_not_see_may_not_differ() -> None:
+    """Rows that the export cuts off, and digits that it rounds away."""
+    like, suspect = network(0)[1], network(1)[1]
+    rows = np.ones((4, 12), np.float32)
+    like["packed"] = np.concatenate([like["packed"], rows])
+    suspect["packed"] = np.concatenate([suspect["packed"], rows])
+    save(like, Path("other.safetensors"))
+    Architecture("g.onnx", "other.safetensors").load(save(suspect, Path("s.safetensors")))
+    suspect["packed"][-1, 3] += 1
+    told = refusal(like, suspect)
+    assert "a part of tensor 'packed' is in no weight of the graph, and differs" in told
+    fine = {n: a.astype(np.float64) for n, a in network(1)[1].items()}
+    fine["out.bias"][1] += 1e-12
+    assert "has more digits than the graph, which is of float32; export it as float64" in refusal(
+        network(0)[1], fine
+    )
+
+
+@pytest.mark.usefixtures("folder")
 def test_tied_tensors_stay_tied() -> None:
     like = {**network(0)[1]}
     like["again"] = like["out.weight"]
