@@ -46,8 +46,8 @@ class Architecture:
             heads that the export leaves out; `*` stands for any text.
 
     Raises:
-        LadyError: a file cannot be read, or a weight comes from no tensor, or from one of several
-            that cannot be told apart.
+        LadyError: a file cannot be read, or a weight comes from one of several tensors that cannot
+            be told apart.
 
     Attributes:
         graph: the export.
@@ -115,7 +115,8 @@ class Architecture:
             path: the file to write.
 
         Raises:
-            LadyError: two weights say different things of one tensor.
+            LadyError: two weights say different things of one tensor, or one that comes from no
+                tensor was changed.
             OutputError: the file cannot be written.
         """
         tensors = dict(like.tensors)
@@ -123,6 +124,15 @@ class Architecture:
         for name in self._free:
             tensors[name] = np.array(like.tensors[name])
             written[name] = np.zeros(tensors[name].shape, bool)
+        for weight in self.graph.tensors:
+            # a constant of the graph, such as a table of angles, or what norms were folded into
+            if weight not in self.sources and not is_same(
+                graph.array(weight), self.graph.array(weight)
+            ):
+                what = f"weight '{weight}' comes from no tensor, so its units cannot be moved"
+                raise LadyError(
+                    f"{graph.name}: {what}; leave its group out, or export without folding"
+                )
         for weight, source in self.sources.items():
             array = graph.array(weight)
             places = source.list_views(written, array)
@@ -159,7 +169,8 @@ class Architecture:
                 continue
             part = "tensor" if name not in self._free else "a part of tensor"
             what = f"{part} '{name}' is in no weight of the graph, and differs from --like"
-            raise LadyError(f"{checkpoint.path}: {what}; leave it out with --ignore '{name}'")
+            mend = f"export without folding norms, or leave it out with --ignore '{name}'"
+            raise LadyError(f"{checkpoint.path}: {what}; {mend}")
         for source in self.sources.values():
             first = source.parts[0].tensor
             for copy in source.copies:

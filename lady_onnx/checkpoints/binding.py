@@ -95,11 +95,14 @@ def bind_weights(
     Args:
         weights: the weights by name.
         tensors: those of the checkpoint that the graph is an export of.
-        needed: the weights that have to be found; others may be constants of the graph.
+        needed: the weights that may not be constants of the graph where some tensor may be theirs.
+
+    Returns:
+        By weight what it is made of; weights that come from no tensor are left out.
 
     Raises:
-        LadyError: a weight that is needed comes from no tensor, or from one of several that cannot
-            be told apart.
+        LadyError: a weight that is needed comes from one of several tensors that cannot be told
+            apart.
     """
     finder = _Finder(tensors)
     found: dict[str, Source] = {}
@@ -109,9 +112,6 @@ def bind_weights(
         source = finder.find(name, array, name in needed)
         if source is not None:
             found[name] = source
-        elif name in needed:
-            what = f"weight '{name}' of the graph comes from no tensor of the checkpoint"
-            raise LadyError(f"{what}; export it without folding norms or constants")
     return found
 
 

@@ -147,7 +147,8 @@ def _write_safetensors(
     tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], path: Path
 ) -> None:
     numpy = _import("safetensors.numpy", "checkpoints")
-    plain = {n: np.ascontiguousarray(a) for n, a in tensors.items()}
+    # `ascontiguousarray` would give single numbers an axis
+    plain = {n: np.array(a, order="C") for n, a in tensors.items()}
     with open_atomically(path) as file:
         file.write(numpy.save(plain, dict(metadata) or None))
 

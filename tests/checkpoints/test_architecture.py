@@ -208,11 +208,6 @@ def refusal(like: Tensors, suspect: Tensors | None = None) -> str:
 @pytest.mark.usefixtures("folder")
 def test_what_is_not_known_is_refused() -> None:
     _, like = network(0)
-    assert "weight 'last' of the graph comes from no tensor" in refusal(
-        {n: a for n, a in like.items() if n != "out.weight"}
-    )
-    constant = {**like, "q.bias": np.zeros(12, np.float32), "other": np.zeros(12, np.float32)}
-    assert "comes from no tensor" in refusal(constant)
     suspect = network(1)[1]
     lacking = {n: a for n, a in suspect.items() if n != "packed"}
     assert "only other.safetensors has the tensor 'packed'" in refusal(like, lacking)
