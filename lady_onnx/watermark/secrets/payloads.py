@@ -145,7 +145,15 @@ def decode_symbols(symbols: np.ndarray, doubts: np.ndarray, key: Key) -> bytes |
     """
     order = np.argsort(-doubts, kind="stable").tolist()
     known = int(np.isinf(doubts).sum())
-    for checks in (len(symbols) - size - TAG_BYTES for size in PADDED_BYTES):
+    lengths = [size + TAG_BYTES for size in PADDED_BYTES if size + TAG_BYTES < len(symbols)]
+    # a word without errors is told in no time
+    for length in lengths if not known else []:
+        sealed = symbols[:length].tobytes()
+        if np.array_equal(_add_checks(sealed, len(symbols) - length), symbols):
+            padded = open_payload(sealed, key)
+            if padded is not None:
+                return padded.rstrip(b"\0").removesuffix(PADDING)
+    for checks in (len(symbols) - length for length in lengths):
         # beside what is lost for sure, ever more of what is doubtful
         for lost in sorted(set(np.linspace(known, checks, ERASURE_TRIALS).astype(int).tolist())):
             if not known <= lost <= checks:
