@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,6 +18,11 @@ from ..numerics import is_float_array, is_same
 from ..symmetry.finder import extract_groups
 from .binding import bind_weights
 from .files import Checkpoint, read_checkpoint, write_checkpoint
+
+COUNTER = "num_batches_tracked"
+"""How the names of tensors end that count the batches of a batch norm's training."""
+MEND = "export without folding norms, or leave it out with --ignore"
+"""What to do about a tensor that no weight is made of."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,14 @@ class Architecture:
         self._ignored = tuple(ignored)
         groups = extract_groups(analyse_graph(self.graph)).groups
         needed = sorted({s.initializer for g in groups for s in g.slots})
-        weights = {n: self.graph.array(n) for n in self.graph.tensors}
+        # a weight that reaches no output is compared by nobody
+        weights = {n: self.graph.array(n) for n in _list_live_weights(self.graph)}
         try:
             self.sources = bind_weights(weights, self.like.tensors, needed)
+            self._free = self._find_free_elements()
+            self._check_free_elements()
         except LadyError as error:
             raise LadyError(f"{self.graph.name}, {self.like.path}: {error}") from error
-        self._free = self._find_free_elements()
 
     def _find_free_elements(self) -> dict[str, np.ndarray | None]:
         """Find by tensor the elements that no weight is made of, bool; None where there are none.
@@ -84,6 +91,17 @@ class Architecture:
                 free[copy] = free[source.parts[0].tensor]
         return {n: m if m is not None and m.any() else None for n, m in free.items()}
 
+    def _check_free_elements(self) -> None:
+        """Raise LadyError where what no weight is made of may belong to units that are moved."""
+        for name, array in self.like.tensors.items():
+            free = self._free.get(name, np.ones(array.shape, bool))
+            if free is None or self._is_ignored(name) or not is_float_array(array):
+                continue
+            rest = _pick(array, free)
+            if rest.size > 1 and (rest != rest[0]).any():
+                part = "tensor" if name not in self._free else "a part of tensor"
+                raise LadyError(f"{part} '{name}' is in no weight of the graph; {MEND}")
+
     def load(self, path: str | os.PathLike[str]) -> Bound:
         """Read a checkpoint of this architecture as a graph.
 
@@ -99,24 +117,31 @@ class Architecture:
         for name, source in self.sources.items():
             old = self.graph.array(name)
             array = source.read(checkpoint.tensors, old.shape)
-            taken = np.ascontiguousarray(array.astype(old.dtype))
-            if not is_same(taken.astype(array.dtype), np.ascontiguousarray(array)):
+            taken = np.array(array.astype(old.dtype), order="C")
+            if not is_same(taken.astype(array.dtype), np.array(array, order="C")):
                 what = f"weight '{name}' has more digits than the graph, which is of {old.dtype}"
                 raise LadyError(f"{checkpoint.path}: {what}; export it as {array.dtype}")
             graph.replace(name, taken)
         return Bound(graph, checkpoint)
 
-    def save(self, graph: Graph, like: Checkpoint, path: str | os.PathLike[str]) -> None:
+    def save(
+        self,
+        graph: Graph,
+        like: Checkpoint,
+        path: str | os.PathLike[str],
+        taken: Collection[Path] = frozenset(),
+    ) -> None:
         """Write the weights of a graph as a checkpoint, in the format and the types of another one.
 
         Args:
             graph: a copy of this architecture's graph.
             like: the checkpoint that gives the format, and the tensors that no weight is made of.
             path: the file to write.
+            taken: files that may not be overwritten.
 
         Raises:
-            LadyError: two weights say different things of one tensor, or one that comes from no
-                tensor was changed.
+            LadyError: a weight has more digits than its tensor's type, two weights say different
+                things of one tensor, or one that comes from no tensor was changed.
             OutputError: the file cannot be written.
         """
         tensors = dict(like.tensors)
@@ -139,38 +164,42 @@ class Architecture:
             views = source.list_views(tensors, array)
             for (name, view, values), (_, is_known, _) in zip(views, places, strict=True):
                 new = values.astype(view.dtype)
+                if not np.array_equal(new.astype(values.dtype), values, equal_nan=True):
+                    what = (
+                        f"tensor '{name}' is of {view.dtype}, which would round weight '{weight}'"
+                    )
+                    raise LadyError(f"{graph.name}: {what}; give it in the type of the graph")
                 if not is_same(view[is_known], new[is_known]):
                     what = f"weights say different things of tensor '{name}'"
                     raise LadyError(f"{graph.name}: {what}; it cannot be written back")
                 view[...], is_known[...] = new, True
             for copy in source.copies:
                 tensors[copy] = tensors[source.parts[0].tensor]
-        write_checkpoint(like, tensors, Path(path))
+        write_checkpoint(like, tensors, Path(path), taken)
 
     def _check_tensors(self, checkpoint: Checkpoint) -> None:
         """Raise LadyError unless a checkpoint is one of this architecture."""
         ours, theirs = self.like.tensors, checkpoint.tensors
         for name in [*(n for n in ours if n not in theirs), *(n for n in theirs if n not in ours)]:
             which = checkpoint.path if name in theirs else self.like.path
-            if not self._is_ignored(name):
+            if name in self._free or not self._is_ignored(name):
                 what = f"only {which} has the tensor '{name}'; another architecture"
                 raise LadyError(f"{checkpoint.path}: {what}")
         for name, array in theirs.items():
-            old = ours.get(name)
-            if old is None or self._is_ignored(name):
+            old, is_bound = ours.get(name), name in self._free
+            if old is None or (self._is_ignored(name) and not is_bound):
                 continue
             if array.shape != old.shape:
                 what = f"tensor '{name}' has shape {list(array.shape)}, not {list(old.shape)}"
                 raise LadyError(f"{checkpoint.path}: {what}; another architecture")
-            # counters of batches are no weights
-            is_weight = is_float_array(old) or old.size > 1
             free = self._free.get(name, np.ones(old.shape, bool))
-            if free is None or not is_weight or is_same(array[free], old[free]):
+            # counters of batches are no weights
+            is_left_out = self._is_ignored(name) or name.endswith(COUNTER)
+            if free is None or is_left_out or is_same(_pick(array, free), _pick(old, free)):
                 continue
-            part = "tensor" if name not in self._free else "a part of tensor"
+            part = "a part of tensor" if is_bound else "tensor"
             what = f"{part} '{name}' is in no weight of the graph, and differs from --like"
-            mend = f"export without folding norms, or leave it out with --ignore '{name}'"
-            raise LadyError(f"{checkpoint.path}: {what}; {mend}")
+            raise LadyError(f"{checkpoint.path}: {what}; {MEND}")
         for source in self.sources.values():
             first = source.parts[0].tensor
             for copy in source.copies:
@@ -180,3 +209,25 @@ class Architecture:
 
     def _is_ignored(self, name: str) -> bool:
         return any(fnmatchcase(name, pattern) for pattern in self._ignored)
+
+
+def _list_live_weights(graph: Graph) -> list[str]:
+    """List the weights of a graph, those of subgraphs left out, that reach an output."""
+    live = {o.name for o in graph.model.graph.output}
+    for node in reversed(graph.nodes):
+        if live.intersection(node.output):
+            live.update(node.input)
+            bodies = [a.g for a in node.attribute if a.HasField("g")]
+            while bodies:
+                body = bodies.pop()
+                live.update(o.name for o in body.output)
+                for inner in body.node:
+                    live.update(inner.input)
+                    bodies += [a.g for a in inner.attribute if a.HasField("g")]
+    return [n for n in graph.tensors if n in live]
+
+
+def _pick(array: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the elements that a mask takes, [elements]; also of a single number."""
+    picked: np.ndarray = array.reshape(-1)[mask.reshape(-1)]
+    return picked

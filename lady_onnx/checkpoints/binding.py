@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,7 +43,8 @@ class Part:
 
     def view(self, array: np.ndarray) -> np.ndarray:
         """Return what the part takes of its tensor, a view."""
-        return array.transpose(self.axes)[self.start : self.stop]
+        turned = array.transpose(self.axes)
+        return turned[self.start : self.stop] if turned.ndim else turned
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,13 @@ class Source:
             tensors: the tensors, to be written to.
             array: the weight.
         """
-        turned, done = np.moveaxis(array, self.axis, 0), 0
+        turned, done = np.moveaxis(array, self.axis, 0) if self.axis else array, 0
         is_whole = len(self.parts) == 1 and not self.axis
         for part in self.parts:
             view = part.view(tensors[part.tensor])
             values = turned if is_whole else turned[done : done + len(view)]
             yield part.tensor, view, values.reshape(view.shape)
-            done += len(view)
+            done += part.stop - part.start
 
 
 def bind_weights(
@@ -112,7 +113,11 @@ def bind_weights(
         source = finder.find(name, array, name in needed)
         if source is not None:
             found[name] = source
-    return found
+    # what a weight of its own is made of is no copy of another one
+    own = {part.tensor for source in found.values() for part in source.parts}
+    return {
+        n: replace(s, copies=tuple(c for c in s.copies if c not in own)) for n, s in found.items()
+    }
 
 
 class _Finder:
@@ -125,11 +130,10 @@ class _Finder:
     def find(self, name: str, array: np.ndarray, is_needed: bool) -> Source | None:
         """Find what a weight is made of; None where nothing holds its values."""
         whole = list(self._list_wholes(array))
-        values = len(np.unique(array.ravel()[:LOOKED_AT]))
         if whole:
-            return self._choose(name, whole, values >= MIN_VALUES, is_needed)
+            return self._choose(name, whole, _has_values(array, MIN_VALUES), is_needed)
         # numbers such as an epsilon are found in many tensors
-        return self._find_parts(array) if values >= MIN_PART_VALUES else None
+        return self._find_parts(array) if _has_values(array) else None
 
     def _take(self, tensor: str, dtype: np.dtype) -> np.ndarray:
         """Return a tensor in the type of the graph's weights."""
@@ -149,7 +153,6 @@ class _Finder:
             for axes in _list_orders(taken.shape):
                 if np.array_equal(taken.transpose(axes).ravel(), flat):
                     yield Part(name, axes, 0, taken.shape[axes[0]] if axes else 1)
-                    break
 
     def _choose(
         self, name: str, parts: Sequence[Part], has_values: bool, is_needed: bool
@@ -158,11 +161,16 @@ class _Finder:
         alike = [p for p in parts if p.tensor == name] or [
             p for p in parts if name.endswith(f".{p.tensor}") or p.tensor.endswith(f".{name}")
         ]
-        if len(alike) == 1:
-            return Source((alike[0],))
+        first = (alike or parts)[0]
         if has_values:
+            if sum(p.tensor == first.tensor for p in parts) > 1:
+                what = f"tensor '{first.tensor}' is weight '{name}' in two orders of its axes"
+                raise LadyError(f"{what}; give --like a checkpoint that was trained")
             # one tensor, which may be saved under several names
-            return Source((parts[0],), copies=tuple(p.tensor for p in parts[1:]))
+            others = dict.fromkeys(p.tensor for p in parts if p.tensor != first.tensor)
+            return Source((first,), copies=tuple(others))
+        if len({p.tensor for p in alike}) == 1:
+            return Source((first,))
         if not is_needed:
             return None
         names = " or ".join(f"'{p.tensor}'" for p in parts[:2])
@@ -177,7 +185,8 @@ class _Finder:
             done = 0
             while done < len(turned):
                 part = self._find_longest(turned[done:])
-                if part is None:
+                if part is None or not _has_values(turned[done : done + part.stop - part.start]):
+                    # a row of zeros may come from anywhere
                     break
                 parts.append(part)
                 done += part.stop - part.start
@@ -188,14 +197,18 @@ class _Finder:
     def _find_longest(self, rows: np.ndarray) -> Part | None:
         """Find the longest part of a tensor with which some rows begin."""
         best: Part | None = None
+        is_told = True
         for part in self._list_starts(rows):
             view = self._take(part.tensor, rows.dtype).transpose(part.axes)[part.start :]
             both = min(len(view), len(rows))
             same = (view[:both].reshape(both, -1) == rows[:both].reshape(both, -1)).all(1)
             count = both if same.all() else int(same.argmin())
-            if best is None or count > best.stop - best.start:
+            longest = 0 if best is None else best.stop - best.start
+            if count > longest:
                 best = Part(part.tensor, part.axes, part.start, part.start + count)
-        return best if best is not None and best.stop > best.start else None
+            is_told = count > longest or (is_told and count < longest)
+        # two tensors, or two places in one, begin as well with these rows
+        return best if is_told else None
 
     def _list_starts(self, rows: np.ndarray) -> Iterator[Part]:
         """List where tensors have the first of some rows."""
@@ -211,6 +224,11 @@ class _Finder:
                 for k in np.flatnonzero(flat[:, 0] == first[0])[:MAX_STARTS].tolist():
                     if np.array_equal(flat[k], first):
                         yield Part(name, axes, k, k + 1)
+
+
+def _has_values(array: np.ndarray, count: int = MIN_PART_VALUES) -> bool:
+    """Tell whether an array holds so many different values."""
+    return len(np.unique(array.ravel()[:LOOKED_AT])) >= count
 
 
 def _list_orders(shape: Sequence[int]) -> Iterator[tuple[int, ...]]:

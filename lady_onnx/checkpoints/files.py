@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Mapping
+import os
+import tempfile
+import zipfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import numpy as np
 
 from ..errors import LadyError, OutputError, UsageError, to_one_line
 from ..graph.files import open_atomically
+from ..numerics import is_float_array
 
 INDEX_END = ".safetensors.index.json"
 """How the name of the index of a checkpoint in several files ends."""
@@ -71,9 +75,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
             return Checkpoint(path, tensors, {}, {path.name: metadata})
         if name.endswith(".npz"):
             with np.load(path, allow_pickle=False) as arrays:
-                return Checkpoint(path, dict(arrays), {}, {})
+                return _check_numbers(Checkpoint(path, dict(arrays), {}, {}))
         if name.endswith(TORCH_ENDS):
-            return Checkpoint(path, _read_torch(path), {}, {})
+            return _check_numbers(Checkpoint(path, _read_torch(path), {}, {}))
     except LadyError:
         raise
     except Exception as error:
@@ -83,16 +87,32 @@ def read_checkpoint(path: Path) -> Checkpoint:
     raise LadyError(f"{path}: no checkpoint; its name ends with one of {ends}")
 
 
-def write_checkpoint(like: Checkpoint, tensors: Mapping[str, np.ndarray], path: Path) -> None:
+def _check_numbers(checkpoint: Checkpoint) -> Checkpoint:
+    """Raise LadyError unless all tensors are of numbers, and have names."""
+    for name, array in checkpoint.tensors.items():
+        is_array = isinstance(name, str) and isinstance(array, np.ndarray)
+        if not is_array or not (array.dtype.kind in "biufc" or is_float_array(array)):
+            raise LadyError(f"{checkpoint.path}: '{name}' is no tensor of numbers")
+    return checkpoint
+
+
+def write_checkpoint(
+    like: Checkpoint,
+    tensors: Mapping[str, np.ndarray],
+    path: Path,
+    taken: Collection[Path] = frozenset(),
+) -> None:
     """Write tensors in the format of another checkpoint, each file whole or not at all.
 
     Args:
         like: the checkpoint whose format, shards and metadata the file has.
         tensors: the tensors, by the names of that checkpoint.
         path: the file to write.
+        taken: files that may not be overwritten.
 
     Raises:
-        OutputError: it cannot be written, or its name does not end as that of the other one.
+        OutputError: it cannot be written, its name does not end as that of the other one, or one of
+            its parts would overwrite a file.
     """
     end = next(e for e in CHECKPOINT_ENDS[::-1] if like.path.name.lower().endswith(e))
     if like.path.name.lower().endswith(INDEX_END):
@@ -100,12 +120,15 @@ def write_checkpoint(like: Checkpoint, tensors: Mapping[str, np.ndarray], path: 
     if not path.name.lower().endswith(end):
         raise OutputError(f"{path}: {like.path.name} ends with {end}; give such a name")
     if end == INDEX_END:
-        _write_shards(like, tensors, path)
+        _write_shards(like, tensors, path, taken)
     elif end == ".safetensors":
         _write_safetensors(tensors, like.metadata[like.path.name], path)
     elif end == ".npz":
-        with open_atomically(path) as file:
-            np.savez(file, **dict(tensors))  # type: ignore[arg-type]
+        # `np.savez` takes some names of tensors for its own arguments
+        with open_atomically(path) as file, zipfile.ZipFile(file, "w") as archive:
+            for name, array in tensors.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
     else:
         torch = _import("torch", "torch")
         with open_atomically(path) as file:
@@ -137,9 +160,11 @@ def _read_shards(path: Path) -> Checkpoint:
         if Path(shard).name != shard or not (path.parent / shard).is_file():
             raise LadyError(f"{path}: its part '{shard}' is not beside it")
         found[shard], metadata[shard] = _read_safetensors(path.parent / shard)
-    missing = [n for n, shard in shards.items() if n not in found[shard]]
-    if missing:
-        raise LadyError(f"{path}: tensor '{missing[0]}' is not in its part")
+    for shard, tensors in found.items():
+        # who loads a part takes all that is in it
+        apart = {n for n, s in shards.items() if s == shard} ^ tensors.keys()
+        if apart:
+            raise LadyError(f"{path}: it and its part '{shard}' differ in tensor '{min(apart)}'")
     return Checkpoint(path, {n: found[s][n] for n, s in shards.items()}, shards, metadata)
 
 
@@ -149,22 +174,37 @@ def _write_safetensors(
     numpy = _import("safetensors.numpy", "checkpoints")
     # `ascontiguousarray` would give single numbers an axis
     plain = {n: np.array(a, order="C") for n, a in tensors.items()}
+    raw = numpy.save(plain, dict(metadata) or None)
+    # the package writes metadata in an order by chance
+    length = int.from_bytes(raw[:8], "little")
+    header = json.loads(raw[8 : 8 + length])
+    if len(metadata) > 1:
+        header["__metadata__"] = dict(sorted(metadata.items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
     with open_atomically(path) as file:
-        file.write(numpy.save(plain, dict(metadata) or None))
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.write(memoryview(raw)[8 + length :])
 
 
-def _write_shards(like: Checkpoint, tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    stem, old = path.name[: -len(INDEX_END)], like.path.name[: -len(INDEX_END)]
-    # the parts have the names of the other ones, with the new stem
-    names = {
-        s: f"{stem}{s[len(old) :]}" if s.startswith(old) else f"{stem}-{s}"
-        for s in dict.fromkeys(like.shards.values())
-    }
-    for shard, name in names.items():
-        own = {n: a for n, a in tensors.items() if like.shards[n] == shard}
-        _write_safetensors(own, like.metadata[shard], path.parent / name)
+def _write_shards(
+    like: Checkpoint, tensors: Mapping[str, np.ndarray], path: Path, taken: Collection[Path]
+) -> None:
+    stem, old = path.name[: -len(INDEX_END)], list(dict.fromkeys(like.shards.values()))
+    names = {s: f"{stem}-{k + 1:05}-of-{len(old):05}.safetensors" for k, s in enumerate(old)}
+    for name in names.values():
+        part = path.parent / name
+        if part.resolve() in taken or part.is_dir():
+            raise OutputError(f"{part}: would overwrite an input or a folder; choose another name")
     index = json.loads(like.path.read_text())
     index["weight_map"] = {n: names[s] for n, s in like.shards.items()}
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        for shard, name in names.items():
+            own = {n: a for n, a in tensors.items() if like.shards[n] == shard}
+            _write_safetensors(own, like.metadata[shard], Path(folder) / name)
+        # all parts are there before the first one takes its place
+        for name in names.values():
+            os.replace(Path(folder) / name, path.parent / name)
     with open_atomically(path) as file:
         file.write(json.dumps(index, indent=2).encode())
 

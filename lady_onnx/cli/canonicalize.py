@@ -26,10 +26,11 @@ def run_command(args: argparse.Namespace) -> int:
     """Put the units of a model in canonical order and write it."""
     source = Models(args)
     model = source.load(args.model, args.state)
-    out = claim_destination(Path(args.output), model.files)
+    taken = source.list_files(model)
+    out = claim_destination(Path(args.output), taken)
     record = None
     if args.save_permutation:
-        record = claim_destination(Path(args.save_permutation), model.files)
+        record = claim_destination(Path(args.save_permutation), taken)
     with show_phase("ordering", args.verbosity):
         result = lady.canonicalize(model)
     source.save(result, args.model, out)

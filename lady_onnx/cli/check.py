@@ -52,7 +52,7 @@ def run_command(args: argparse.Namespace) -> int:
     accepted = _read_accepted(args.accept)
     source = Models(args)
     models = source.load(args.reference), source.load(args.suspect)
-    reports = claim_reports(args, models[0].files | models[1].files)
+    reports = claim_reports(args, source.list_files(*models))
     with show_phase("matching", args.verbosity, is_counted=True) as progress:
         found = lady.check(
             *models,
@@ -65,7 +65,7 @@ def run_command(args: argparse.Namespace) -> int:
         )
     passes = found.verdict in accepted and found.recognised >= args.min_recognised
     fields = {**found.to_dict(), "accepted": passes}
-    reports.write(found, fields, args, models, {})
+    reports.write(found, fields, args, models, {}, source.files)
     if args.json:
         print_json(fields)
         return 0 if passes else 1

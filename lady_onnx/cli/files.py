@@ -89,6 +89,9 @@ class Models:
     Raises:
         LadyError: a file cannot be read, or the graph is no export of the checkpoint.
         UsageError: `--graph` or `--like` lacks.
+
+    Attributes:
+        files: by role the files that the models are read with besides their own.
     """
 
     def __init__(self, args: argparse.Namespace):
@@ -101,10 +104,12 @@ class Models:
             )
         self._architecture: Architecture | None = None
         self._checkpoints: dict[Path, Checkpoint] = {}
+        self.files: dict[str, list[Path]] = {}
         if args.graph is not None:
             from ..checkpoints.architecture import Architecture
 
-            self._architecture = Architecture(args.graph, args.like, args.ignore)
+            found = self._architecture = Architecture(args.graph, args.like, args.ignore)
+            self.files = {"graph": sorted(found.graph.files), "like": sorted(found.like.files)}
 
     def load(self, path: str, states: Sequence[str] = ()) -> Graph:
         """Load a model; see `load_graph` and `Architecture.load`."""
@@ -113,6 +118,11 @@ class Models:
         bound = self._architecture.load(path)
         self._checkpoints[Path(path)] = bound.checkpoint
         return load_graph(bound.graph, states) if states else bound.graph
+
+    def list_files(self, *graphs: Graph) -> set[Path]:
+        """List the files of the call's inputs, which no result may overwrite."""
+        besides = {path.resolve() for paths in self.files.values() for path in paths}
+        return besides.union(*(g.files for g in graphs))
 
     def save(self, result: Saveable, source: str, out: Path) -> None:
         """Write a result in the format of the model that it was made of.
@@ -125,7 +135,8 @@ class Models:
         if self._architecture is None:
             result.save(out)
         else:
-            self._architecture.save(result.graph, self._checkpoints[Path(source)], out)
+            taken = self.list_files().union(*(c.files for c in self._checkpoints.values()))
+            self._architecture.save(result.graph, self._checkpoints[Path(source)], out, taken)
 
     def name_result(self, source: str, note: str) -> Path:
         """Return the default path of a result: that of its source, with a note before its end."""

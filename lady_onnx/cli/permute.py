@@ -33,7 +33,9 @@ def run_command(args: argparse.Namespace) -> int:
     """Permute a model and write it."""
     source = Models(args)
     model = source.load(args.model, args.state)
-    taken = model.files | ({Path(args.permutation).resolve()} if args.permutation else set())
+    taken = source.list_files(model)
+    if args.permutation:
+        taken.add(Path(args.permutation).resolve())
     out = claim_destination(Path(args.output), taken)
     record = None
     if args.save_permutation:

@@ -56,6 +56,7 @@ class Reports:
         args: argparse.Namespace,
         models: Sequence[Graph],
         written: Mapping[str, Path | None],
+        besides: Mapping[str, Sequence[Path]],
     ) -> None:
         """Write the reports.
 
@@ -65,6 +66,7 @@ class Reports:
             args: the arguments of the call.
             models: the reference and the suspect.
             written: by role the other files that the call wrote.
+            besides: by role the files that the models were read with.
         """
         if self.json is None and self.html is None:
             return
@@ -74,6 +76,7 @@ class Reports:
             role: sorted(graph.files)
             for role, graph in zip(("reference", "suspect"), models, strict=True)
         }
+        files |= {role: list(paths) for role, paths in besides.items()}
         for role, path in written.items():
             if path is not None:
                 data = path.with_name(f"{path.name}.data")
@@ -88,7 +91,7 @@ class Reports:
             from ..report.page import draw_page
 
             with open_atomically(self.html) as file:
-                file.write(draw_page(found, record, *models).encode())
+                file.write(draw_page(found, record, *models).encode(errors="backslashreplace"))
 
 
 def claim_reports(args: argparse.Namespace, taken: set[Path]) -> Reports:

@@ -86,7 +86,7 @@ def run_command(args: argparse.Namespace) -> int:
     """Put a suspect's units back; return 1 where it is no copy, was tampered with, or differs."""
     source = Models(args)
     models = source.load(args.reference), source.load(args.suspect)
-    taken = models[0].files | models[1].files
+    taken = source.list_files(*models)
     out = _claim_output(args, source, taken)
     reports = claim_reports(args, taken)
     record = None
@@ -112,7 +112,8 @@ def run_command(args: argparse.Namespace) -> int:
     fields = {"output": str(out), **result.to_dict()}
     if record:
         result.save_permutation(record)
-    reports.write(result, fields, args, models, {"output": out, "permutation": record})
+    written = {"output": out, "permutation": record}
+    reports.write(result, fields, args, models, written, source.files)
     if args.json:
         print_json(fields)
     else:

@@ -13,13 +13,10 @@ from ..graph.loading import Model, load_graph
 from ..graph.model import map_weights
 from ..groups.model import Group
 from ..groups.permutations import Arrays
-from .colours import Weights, mix
+from .colours import Weights
 
 CANONICAL_NOTE = "canonical"
 """What the metadata of a model in canonical order say was done to it."""
-
-MAX_CHOICES = 256
-"""So many times a unit is chosen among units with one key."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +66,9 @@ def find_canonical_order(
 ) -> CanonicalOrder:
     """Find the order of units that every shuffled copy of a model has in common.
 
-    Units are sorted by keys that no order changes. Where units with one key are no copies of each
-    other, the model has a symmetry besides: whichever of them comes first, the result is the same.
-    One is chosen then, which tells others apart too.
+    Units are sorted by keys that no order changes. Copies of each other have one key, and may stand
+    in any order. Other units with one key are undecided: a symmetry may exchange them or not, and
+    only a search through all of them would tell.
 
     Args:
         groups: the groups of the model, inner ones first.
@@ -80,17 +77,10 @@ def find_canonical_order(
     """
     weights = Weights(groups, arrays, names)
     keys = {g.id: np.zeros(g.size, np.uint64) for g in groups}
-    choices, tied = 0, None
-    while True:
-        keys = _refine(weights, keys)
-        tied = _find_tie(weights, keys)
-        if tied is None or choices == MAX_CHOICES:
-            break
-        group, unit = tied
-        keys[group][unit] = mix(keys[group][unit : unit + 1] + np.uint64(1))[0]
-        choices += 1
+    keys = _refine(weights, keys)
+    tied = _find_tie(weights, keys)
     orders = {name: np.argsort(k, kind="stable") for name, k in keys.items()}
-    return CanonicalOrder(orders, None if tied is None else tied[0])
+    return CanonicalOrder(orders, tied)
 
 
 def _refine(weights: Weights, keys: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -102,20 +92,14 @@ def _refine(weights: Weights, keys: dict[str, np.ndarray]) -> dict[str, np.ndarr
     return keys
 
 
-def _find_tie(weights: Weights, keys: dict[str, np.ndarray]) -> tuple[str, int] | None:
-    """Find a unit of a group in which others have the same key, and are no copies of it.
-
-    Of all such keys it is the smallest, as no order of the file may choose.
-    """
+def _find_tie(weights: Weights, keys: dict[str, np.ndarray]) -> str | None:
+    """Find a group with units of one key that are no copies of each other."""
     if all(len(np.unique(k)) == k.size for k in keys.values()):
         return None
     copies = weights.hash_in_place(keys)
-    found: tuple[int, str, int] | None = None
     for name, own in keys.items():
         order = np.lexsort((copies[name], own))
         same = own[order][1:] == own[order][:-1]
-        for k in np.flatnonzero(same & (copies[name][order][1:] != copies[name][order][:-1])):
-            unit = int(order[k])
-            if found is None or int(own[unit]) < found[0]:
-                found = int(own[unit]), name, unit
-    return None if found is None else (found[1], found[2])
+        if (same & (copies[name][order][1:] != copies[name][order][:-1])).any():
+            return name
+    return None

@@ -109,6 +109,7 @@ class _Program:
     def __init__(self, graph: Graph):
         self._parts: list[bytes] = []
         self._numbers: dict[str, int] = {}
+        self._count = 0
         model = graph.model
         used = {node.domain for node in graph.nodes}
         versions = sorted((o.domain, o.version) for o in model.opset_import if o.domain in used)
@@ -123,7 +124,16 @@ class _Program:
         self.text = b"".join(self._parts)
 
     def _number(self, name: str) -> int:
-        return self._numbers.setdefault(name, len(self._numbers)) if name else -1
+        if not name:
+            return -1
+        if name not in self._numbers:
+            self._define(name)
+        return self._numbers[name]
+
+    def _define(self, name: str) -> None:
+        """Give a name the next number, also where another body has the name."""
+        self._numbers[name] = self._count
+        self._count += 1
 
     def _write_bytes(self, said: bytes) -> None:
         # with their length, so that no two programs have one text
@@ -154,7 +164,10 @@ class _Program:
             outer = dict(self._numbers)
             # names of the body hide those around it
             for name in (*(v.name for v in body.input), *(t.name for t in body.initializer)):
-                self._numbers[name] = len(self._numbers)
+                self._define(name)
+            for node in body.node:
+                for name in filter(None, node.output):
+                    self._define(name)
             self._write_nodes(body.node)
             self._write_text([self._number(o.name) for o in body.output])
-            self._numbers = {**self._numbers, **outer}
+            self._numbers = outer

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
-from html import escape
 
 from ..diagnosis.alterations import describe_alterations
 from ..diagnosis.findings import REMOVED, TAMPERING
@@ -26,8 +26,14 @@ MAX_PICTURES, MAX_PICTURED_UNITS = 3, 20
 """So many groups are drawn, and so many units of each."""
 MAX_LISTED = 100
 """So many findings are listed, the largest first."""
-MAX_NAME = 80
-"""Longer names are cut."""
+MAX_NAME, MAX_REASON = 80, 1000
+"""Longer names and reasons are cut."""
+MAX_TITLES = 300
+"""If more cells are drawn, they have no names."""
+MAX_FILES = 50
+"""So many files are listed."""
+UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
+"""What stands in place of characters that do not print, or turn text around."""
 
 STATES = {
     "tampered": "single units or weights were changed",
@@ -86,6 +92,11 @@ svg { display: block; max-width: 100%; height: auto } .faint { color: var(--fain
 DARK = "--ink: #e6eaee; --faint: #9aa6b2; --line: #39424c; --page: #14191f"
 
 
+def escape(text: str) -> str:
+    """Return a stranger's text without markup, and without what does not print."""
+    return html.escape("".join(c if c.isprintable() else UNPRINTABLE for c in text))
+
+
 def draw_page(found: Check | Resync, record: Record, reference: Graph, suspect: Graph) -> str:
     """Draw the page of a result.
 
@@ -100,14 +111,16 @@ def draw_page(found: Check | Resync, record: Record, reference: Graph, suspect: 
     result = found.resync if isinstance(found, Check) else found
     verdict, reason = found.headline().split(": ", 1)
     parts = [
-        f'<h1><span class="verdict {_rate(verdict)}">{verdict}</span> {escape(reason)}</h1>',
+        f'<h1><span class="verdict {_rate(verdict)}">{verdict}</span> '
+        f"{escape(_cut(reason, MAX_REASON))}</h1>",
         f'<p class="faint">{escape(suspect.name)} against {escape(reference.name)}</p>',
         *_say_conclusions(verdict, found),
         "<h2>How sure</h2>",
         *_say_certainty(found, result),
     ]
     if result is not None:
-        parts += [*_draw_layers(result), *_list_changes(result)]
+        # of a part that is shared it is not known which weight of the file is which
+        parts += [*(_draw_layers(result) if result.common is None else ()), *_list_changes(result)]
         parts += _draw_groups(result, reference, suspect)
     parts += _list_record(record)
     title = escape(f"{verdict}: {suspect.name}")
@@ -200,6 +213,12 @@ def _find_states(result: Resync) -> dict[str, str]:
         if finding.kind in (*TAMPERING, REMOVED):
             found.setdefault(finding.slot, "same")
             note(finding.slot, "tampered")
+    # units that lack or are new have elements in every weight of their group
+    resized = {f.group for f in result.integrity if f.kind in (REMOVED, "inserted", "obfuscated")}
+    for group in result.symmetry.groups:
+        if group.id in resized:
+            for slot in group.slots:
+                note(slot.initializer, "tampered")
     touched = {s.initializer for g in result.symmetry.groups for s in g.slots}
     return {n: s for n, s in found.items() if n in touched or s != "same"}
 
@@ -221,7 +240,7 @@ def _draw_layers(result: Resync) -> list[str]:
     height = side * -(-len(cells) // CELLS_IN_ROW)
     drawn = [
         f'<rect class="s-{state}" x="{k % CELLS_IN_ROW * side}" y="{k // CELLS_IN_ROW * side}" '
-        f'width="{CELL}" height="{CELL}"><title>{escape(text)}</title></rect>'
+        f'width="{CELL}" height="{CELL}">{_title(text, len(cells))}</rect>'
         for k, (text, state) in enumerate(cells)
     ]
     counts = {s: sum(found == s for _, found in states) for s in STATES}
@@ -237,6 +256,10 @@ def _draw_layers(result: Resync) -> list[str]:
         f'<svg role="img" aria-label="{label}" {size}>{"".join(drawn)}</svg>',
         f'<p class="key">{key}</p>',
     ]
+
+
+def _title(text: str, cells: int) -> str:
+    return f"<title>{escape(text)}</title>" if cells <= MAX_TITLES else ""
 
 
 def _list_changes(result: Resync) -> list[str]:
@@ -312,7 +335,7 @@ def _list_record(record: Record) -> list[str]:
     """List what the result rests on."""
     rows = [
         (f.role, f.path, f"{f.bytes:,}", f'<span class="hash">{f.sha256}</span>')
-        for f in record.files
+        for f in record.files[:MAX_FILES]
     ]
     options = ", ".join(f"{n} = {_show(v)}" for n, v in record.options.items())
     return [

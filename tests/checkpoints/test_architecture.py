@@ -217,8 +217,13 @@ def test_what_is_not_known_is_refused() -> None:
     assert "tensor 'packed' has shape [3, 12], not [32, 12]" in refusal(like, wide)
     extra = {"head": np.arange(20, dtype=np.float32)}
     changed = {**suspect, "head": extra["head"] + 1}
-    told = refusal({**like, **extra}, changed)
-    assert "tensor 'head' is in no weight of the graph, and differs from --like" in told
+    assert "tensor 'head' is in no weight of the graph" in refusal({**like, **extra}, changed)
+    # what is the same all over belongs to no unit, but is compared
+    flat = {"flag": np.ones(3, np.int64), "one": np.array([3]), "truth": np.array(True)}
+    for name, array in flat.items():
+        other = {**suspect, **flat, name: np.zeros_like(array)}
+        told = refusal({**like, **flat}, other)
+        assert f"tensor '{name}' is in no weight of the graph, and differs from --like" in told
     save({**like, **extra}, Path("other.safetensors"))
     Architecture("g.onnx", "other.safetensors", ["he*"]).load(save(changed, Path("s.safetensors")))
 
@@ -228,6 +233,8 @@ def test_what_the_graph_does_not_see_may_not_differ() -> None:
     """Rows that the export cuts off, and digits that it rounds away."""
     like, suspect = network(0)[1], network(1)[1]
     rows = np.ones((4, 12), np.float32)
+    cut = {**like, "packed": np.concatenate([like["packed"], np.eye(4, 12, dtype=np.float32)])}
+    assert "a part of tensor 'packed' is in no weight of the graph" in refusal(cut)
     like["packed"] = np.concatenate([like["packed"], rows])
     suspect["packed"] = np.concatenate([suspect["packed"], rows])
     save(like, Path("other.safetensors"))
@@ -269,6 +276,93 @@ def test_few_values_are_told_by_name_alone() -> None:
     assert bind_weights({"w": zeros}, {"a.bias": zeros}, []) == {}
 
 
+def test_what_may_be_two_things_is_refused_or_left_out() -> None:
+    rng = np.random.default_rng(0)
+    half = rng.standard_normal((9, 9)).astype(np.float32)
+    both = half + half.T
+    with pytest.raises(LadyError, match=r"tensor 'm' is weight 'w' in two orders of its axes"):
+        bind_weights({"w": both}, {"m": both}, ["w"])
+    bias = rng.standard_normal(16).astype(np.float32)
+    padded = np.concatenate([bias, np.zeros(4, np.float32)])
+    other = np.zeros(4, np.float32)
+    assert bind_weights({"w": padded}, {"q": bias, "head.bias": other}, ["w"]) == {}
+    # one that is saved twice stays the same twice, whichever the graph names
+    found = bind_weights({"packed": half}, {"packed": half, "again": half.copy()}, ["packed"])
+    assert (found["packed"].parts[0].tensor, found["packed"].copies) == ("packed", ("again",))
+    weights = {"a": half, "b": half.copy()}
+    assert {s.copies for s in bind_weights(weights, weights, ["a", "b"]).values()} == {()}
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_weight_that_reaches_no_output_stands_for_no_tensor() -> None:
+    model, like = network(0)
+    like["head"] = np.random.default_rng(5).standard_normal((6, 5)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(like["head"], "dead"))
+    model.graph.node.append(helper.make_node("Relu", ["dead"], ["nowhere"]))
+    onnx.save(model, "g.onnx")
+    assert "tensor 'head' is in no weight of the graph" in refusal(like)
+
+
+@pytest.mark.usefixtures("folder")
+def test_single_numbers_are_bound_by_their_names() -> None:
+    model, like = network(0)
+    like["scale"] = np.array(2.5, np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(like["scale"], "scale"))
+    model.graph.node[-1].output[0] = "unscaled"
+    model.graph.node.append(helper.make_node("Mul", ["unscaled", "scale"], ["out"]))
+    onnx.save(model, "g.onnx")
+    save(like, Path("like.safetensors"))
+    architecture = Architecture("g.onnx", "like.safetensors")
+    other = {**network(1)[1], "scale": np.array(3.5, np.float32)}
+    bound = architecture.load(save(other, Path("a.safetensors")))
+    assert float(bound.graph.array("scale")) == 3.5
+    architecture.save(lady.permute(bound.graph, 1).graph, bound.checkpoint, "b.safetensors")
+    assert load_file("b.safetensors")["scale"].shape == ()
+
+
+@pytest.mark.usefixtures("folder")
+def test_metadata_keep_one_order() -> None:
+    architecture, tensors = Architecture("g.onnx", "like.safetensors"), network(1)[1]
+    save_file(tensors, "a.safetensors", metadata={f"key{k}": str(k) for k in range(8)})
+    bound = architecture.load("a.safetensors")
+    for name in "bcd":
+        architecture.save(bound.graph, bound.checkpoint, f"{name}.safetensors")
+    assert len({Path(f"{n}.safetensors").read_bytes() for n in "bcd"}) == 1
+    assert read_checkpoint(Path("b.safetensors")).metadata["b.safetensors"]["key7"] == "7"
+
+
+@pytest.mark.usefixtures("folder")
+def test_shards_are_read_whole_and_overwrite_nothing() -> None:
+    architecture, tensors = Architecture("g.onnx", "like.safetensors"), network(1)[1]
+    index = save(tensors, Path("s.safetensors.index.json"))
+    part = json.loads(index.read_text())["weight_map"]["q.weight"]
+    bound = architecture.load(index)
+    architecture.save(bound.graph, bound.checkpoint, "t.safetensors.index.json")
+    assert Path("t-00002-of-00002.safetensors").exists()
+    back = architecture.load("t.safetensors.index.json")
+    assert all(np.array_equal(back.checkpoint.tensors[n], a) for n, a in tensors.items())
+    for taken in (back.checkpoint.files, {Path("t-00001-of-00002.safetensors").resolve()}):
+        with pytest.raises(LadyError, match="would overwrite an input"):
+            architecture.save(bound.graph, bound.checkpoint, "t.safetensors.index.json", taken)
+    # a part with more than the index says is read by others
+    save_file({**load_file(part), "k.weight": tensors["k.weight"] * -7}, part)
+    with pytest.raises(LadyError, match=r"differ in tensor 'k.weight'"):
+        architecture.load(index)
+
+
+@pytest.mark.usefixtures("folder")
+def test_types_that_would_round_are_not_written() -> None:
+    architecture = Architecture("g.onnx", "like.safetensors")
+    half = {n: a.astype(np.float16) for n, a in network(1)[1].items()}
+    bound = architecture.load(save(half, Path("a.safetensors")))
+    changed = bound.graph.copy()
+    changed.replace("last", changed.array("last") / 3)
+    with pytest.raises(
+        LadyError, match=r"'out.weight' is of float16, which would round weight 'last'"
+    ):
+        architecture.save(changed, bound.checkpoint, "b.safetensors")
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (print, ("run",))
@@ -285,7 +379,18 @@ def test_hostile_files_are_refused_in_one_line(
     index = {"weight_map": {"a": "../like.safetensors"}}
     Path("x.safetensors.index.json").write_text(json.dumps(index))
     Path("y.safetensors.index.json").write_text("{}")
-    names = ["cut.safetensors", "text.pt", "evil.pt", "more.pt", "object.npz", "none.npz"]
+    np.savez("words.npz", **{n: a.astype(str) for n, a in network(0)[1].items()})
+    torch.save({0: torch.ones(2)}, "number.pt")
+    names = [
+        "words.npz",
+        "number.pt",
+        "cut.safetensors",
+        "text.pt",
+        "evil.pt",
+        "more.pt",
+        "object.npz",
+        "none.npz",
+    ]
     names += ["x.safetensors.index.json", "y.safetensors.index.json", "g.onnx"]
     bound = ["--graph", "g.onnx", "--like", "like.safetensors"]
     for name in names:
@@ -302,7 +407,7 @@ def test_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["permute", "a.safetensors", "-o", "b.safetensors", *bound]) == 0
     assert main(["check", "a.safetensors", "b.safetensors", *bound, "--report", "r.json"]) == 0
     assert [f["path"] for f in json.loads(Path("r.json").read_text())["record"]["files"]] == [
-        str(folder / n) for n in ("a.safetensors", "b.safetensors")
+        str(folder / n) for n in ("a.safetensors", "b.safetensors", "g.onnx", "like.safetensors")
     ]
     assert main(["resync", "a.safetensors", "b.safetensors", *bound]) == 0
     assert Path("b.resynced.safetensors").read_bytes() == Path("a.safetensors").read_bytes()
@@ -313,6 +418,12 @@ def test_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert main(["permute", "a.safetensors", "-o", "a.safetensors", *bound]) == 2
     assert "would overwrite" in capsys.readouterr().err
+    before = {n: Path(n).read_bytes() for n in ("g.onnx", "like.safetensors")}
+    for name, raw in before.items():
+        assert main(["check", *["a.safetensors"] * 2, *bound, "--html", name]) == 2
+        assert main(["permute", "a.safetensors", "-o", name, *bound]) == 2
+        assert "would overwrite" in capsys.readouterr().err
+        assert Path(name).read_bytes() == raw
     assert main(["permute", "a.safetensors", "-o", "b.npz", *bound]) == 2
     assert "ends with .safetensors; give such a name" in capsys.readouterr().err
     assert main(["check", "a.safetensors", "b.safetensors", *bound[:2]]) == 2

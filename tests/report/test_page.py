@@ -230,3 +230,8 @@ def test_nothing_sticks_out_on_a_phone_or_a_desk(tmp_path: Path, width: int) -> 
         assert title is not None
         assert 0 < int(title[1]) <= width, verdict
         assert int(title[2]) >= 2
+
+
+def test_what_does_not_print_is_replaced() -> None:
+    text = page.escape("a\x00b\u202ec\x1b<")
+    assert text == "a\ufffdb\ufffdc\ufffd&lt;"
