@@ -64,8 +64,9 @@ class Architecture:
         self.graph = load_graph(graph)
         self.like = read_checkpoint(Path(like))
         self._ignored = tuple(ignored)
-        groups = extract_groups(analyse_graph(self.graph)).groups
-        needed = sorted({s.initializer for g in groups for s in g.slots})
+        slots = [s for g in extract_groups(analyse_graph(self.graph)).groups for s in g.slots]
+        needed = sorted({s.initializer for s in slots})
+        self._unit_lengths = {self.graph.shape(s.initializer)[s.axis] for s in slots}
         # a weight that reaches no output is compared by nobody
         weights = {n: self.graph.array(n) for n in _list_live_weights(self.graph)}
         try:
@@ -95,7 +96,9 @@ class Architecture:
         """Raise LadyError where what no weight is made of may belong to units that are moved."""
         for name, array in self.like.tensors.items():
             free = self._free.get(name, np.ones(array.shape, bool))
-            if free is None or self._is_ignored(name) or not is_float_array(array):
+            # tables of whole numbers may count positions, but not along an axis that units lie on
+            is_table = not is_float_array(array) and not self._unit_lengths & {*array.shape}
+            if free is None or self._is_ignored(name) or is_table:
                 continue
             rest = _pick(array, free)
             if rest.size > 1 and (rest != rest[0]).any():

@@ -125,7 +125,7 @@ class _Finder:
 
     def __init__(self, tensors: Mapping[str, np.ndarray]):
         self._tensors = {n: a for n, a in tensors.items() if is_float_array(a) and a.size}
-        self._by_values: dict[tuple[int, int], list[str]] = {}
+        self._by_values: dict[np.dtype, dict[tuple[int, int], list[str]]] = {}
 
     def find(self, name: str, array: np.ndarray, is_needed: bool) -> Source | None:
         """Find what a weight is made of; None where nothing holds its values."""
@@ -142,13 +142,13 @@ class _Finder:
 
     def _list_wholes(self, array: np.ndarray) -> Iterator[Part]:
         """List the tensors that hold all values of a weight, in any order of their axes."""
-        if not self._by_values:
+        if array.dtype not in self._by_values:
+            table = self._by_values[array.dtype] = {}
             for name in self._tensors:
                 taken = self._take(name, array.dtype)
-                key = taken.size, hash_values(taken)
-                self._by_values.setdefault(key, []).append(name)
+                table.setdefault((taken.size, hash_values(taken)), []).append(name)
         flat = array.ravel()
-        for name in self._by_values.get((array.size, hash_values(array)), []):
+        for name in self._by_values[array.dtype].get((array.size, hash_values(array)), []):
             taken = self._take(name, array.dtype)
             for axes in _list_orders(taken.shape):
                 if np.array_equal(taken.transpose(axes).ravel(), flat):
@@ -167,8 +167,10 @@ class _Finder:
                 what = f"tensor '{first.tensor}' is weight '{name}' in two orders of its axes"
                 raise LadyError(f"{what}; give --like a checkpoint that was trained")
             # one tensor, which may be saved under several names
-            others = dict.fromkeys(p.tensor for p in parts if p.tensor != first.tensor)
-            return Source((first,), copies=tuple(others))
+            shape = self._tensors[first.tensor].shape
+            others = (p for p in parts if p.tensor != first.tensor and p.axes == first.axes)
+            alike_in_shape = (p.tensor for p in others if self._tensors[p.tensor].shape == shape)
+            return Source((first,), copies=tuple(alike_in_shape))
         if len({p.tensor for p in alike}) == 1:
             return Source((first,))
         if not is_needed:

@@ -51,11 +51,6 @@ class Checkpoint:
         }
 
 
-def is_checkpoint(path: str | Path) -> bool:
-    """Tell whether the name of a file is that of a checkpoint."""
-    return str(path).lower().endswith(CHECKPOINT_ENDS)
-
-
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read the tensors of a checkpoint: `.safetensors` or the index of several, `.npz`, or PyTorch.
 

@@ -38,11 +38,19 @@ UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
 STATES = {
     "tampered": "single units or weights were changed",
     "altered": "changed as a whole",
-    "rescaled": "units multiplied by factors that cancel",
+    "rescaled": "changed in a way that cancels",
     "moved": "units in another order",
     "same": "as in the reference",
 }
 """What may have been done to a weight, the worst first."""
+STATE_OF_GROUP = {
+    REMOVED: "tampered",
+    "inserted": "tampered",
+    "obfuscated": "rescaled",
+    "rescaled": "rescaled",
+    "mixed": "rescaled",
+}
+"""By kind of a finding the state of all weights of its group."""
 COLOURS = {
     "tampered": ("#c62828", "#ff6b6b"),
     "altered": ("#e08a00", "#ffb74d"),
@@ -59,7 +67,7 @@ MAY_CONCLUDE = {
     "altered": "The suspect was made from the reference, or both from one model. It does not "
     "compute the same: weights were changed as training, pruning, noise or quantisation do.",
     "tampered": "The suspect was made from the reference, and single units or weights were changed "
-    "besides. Chance and training make such changes less than once in 100,000 models.",
+    "besides. For each such change the tests give training and chance less than 1 in 100,000.",
     "unrelated": "No sign was found that one model was made from the other.",
 }
 """What a reader may conclude, by verdict, or `True` for all that are accepted."""
@@ -204,21 +212,16 @@ def _find_states(result: Resync) -> dict[str, str]:
     for name in result.alterations:
         found.setdefault(name, "same")
         note(name, "altered")
-    rescaled = {f.group for f in result.integrity if f.kind in ("rescaled", "mixed")}
-    for group in result.symmetry.groups:
-        if group.id in rescaled:
-            for slot in group.slots:
-                note(slot.initializer, "rescaled")
+    groups = {g.id: g for g in result.symmetry.groups}
     for finding in result.integrity:
         if finding.kind in (*TAMPERING, REMOVED):
             found.setdefault(finding.slot, "same")
             note(finding.slot, "tampered")
-    # units that lack or are new have elements in every weight of their group
-    resized = {f.group for f in result.integrity if f.kind in (REMOVED, "inserted", "obfuscated")}
-    for group in result.symmetry.groups:
-        if group.id in resized:
-            for slot in group.slots:
-                note(slot.initializer, "tampered")
+        # what is done to a unit as a whole is done to every weight of its group
+        whole = groups.get(finding.group or "")
+        if finding.kind in STATE_OF_GROUP and whole is not None:
+            for slot in whole.slots:
+                note(slot.initializer, STATE_OF_GROUP[finding.kind])
     touched = {s.initializer for g in result.symmetry.groups for s in g.slots}
     return {n: s for n, s in found.items() if n in touched or s != "same"}
 

@@ -20,7 +20,7 @@ class FileRecord:
     """A file that was read or written.
 
     Attributes:
-        role: `reference`, `suspect`, `output` or `permutation`.
+        role: `reference`, `suspect`, `graph`, `like`, `output` or `permutation`.
         path: its path, as the call gives it or beside that.
         bytes: its length.
         sha256: its SHA-256, as hexadecimal digits.
@@ -39,7 +39,8 @@ class Record:
     Attributes:
         version: the version of lady-onnx.
         command: the command.
-        options: its options and their values, those that differ from nothing.
+        options: its options and their values; those that were not given, and have none, are left
+            out.
         time: when the result was there, UTC, ISO 8601.
         files: the files in and out, external data too.
     """

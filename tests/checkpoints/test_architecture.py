@@ -218,6 +218,11 @@ def test_what_is_not_known_is_refused() -> None:
     extra = {"head": np.arange(20, dtype=np.float32)}
     changed = {**suspect, "head": extra["head"] + 1}
     assert "tensor 'head' is in no weight of the graph" in refusal({**like, **extra}, changed)
+    order = {"order": np.arange(16)}
+    assert "tensor 'order' is in no weight of the graph" in refusal({**like, **order})
+    table = {"table": np.arange(9).reshape(3, 3)}
+    save({**like, **table}, Path("other.safetensors"))
+    Architecture("g.onnx", "other.safetensors").load("other.safetensors")
     # what is the same all over belongs to no unit, but is compared
     flat = {"flag": np.ones(3, np.int64), "one": np.array([3]), "truth": np.array(True)}
     for name, array in flat.items():
@@ -289,6 +294,10 @@ def test_what_may_be_two_things_is_refused_or_left_out() -> None:
     # one that is saved twice stays the same twice, whichever the graph names
     found = bind_weights({"packed": half}, {"packed": half, "again": half.copy()}, ["packed"])
     assert (found["packed"].parts[0].tensor, found["packed"].copies) == ("packed", ("again",))
+    turned = {"packed": half, "again": half.T.copy()}
+    assert bind_weights({"packed": half}, turned, ["packed"])["packed"].copies == ()
+    both_types = {"h": half.astype(np.float16), "f": rng.standard_normal(9).astype(np.float32)}
+    assert bind_weights(both_types, both_types, []).keys() == {"h", "f"}
     weights = {"a": half, "b": half.copy()}
     assert {s.copies for s in bind_weights(weights, weights, ["a", "b"]).values()} == {()}
 
