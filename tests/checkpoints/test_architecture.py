@@ -291,6 +291,12 @@ def test_what_may_be_two_things_is_refused_or_left_out() -> None:
     padded = np.concatenate([bias, np.zeros(4, np.float32)])
     other = np.zeros(4, np.float32)
     assert bind_weights({"w": padded}, {"q": bias, "head.bias": other}, ["w"]) == {}
+    # two tensors that begin alike: of which of them the part is, nothing tells
+    rows = rng.standard_normal((6, 9)).astype(np.float32)
+    begun = {
+        k: np.concatenate([rows, rng.standard_normal((2, 9)).astype(np.float32)]) for k in "ab"
+    }
+    assert bind_weights({"w": rows}, begun, ["w"]) == {}
     # one that is saved twice stays the same twice, whichever the graph names
     found = bind_weights({"packed": half}, {"packed": half, "again": half.copy()}, ["packed"])
     assert (found["packed"].parts[0].tensor, found["packed"].copies) == ("packed", ("again",))
@@ -357,6 +363,51 @@ def test_shards_are_read_whole_and_overwrite_nothing() -> None:
     save_file({**load_file(part), "k.weight": tensors["k.weight"] * -7}, part)
     with pytest.raises(LadyError, match=r"differ in tensor 'k.weight'"):
         architecture.load(index)
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_cannot_be_written_back_is_told() -> None:
+    """A tensor that two weights are made of, and a constant of the graph."""
+    model, _ = network(0)
+    arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    twice = numpy_helper.from_array(arrays["last"], "twice")
+    table = numpy_helper.from_array(np.arange(16, dtype=np.float32), "table")
+    model.graph.initializer.extend([twice, table])
+    model.graph.node[-1].output[0] = "half"
+    model.graph.node.append(helper.make_node("Mul", ["m", "table"], ["mt"]))
+    model.graph.node.append(helper.make_node("MatMul", ["mt", "twice"], ["more"]))
+    model.graph.node.append(helper.make_node("Add", ["half", "more"], ["out"]))
+    onnx.save(model, "g.onnx")
+    architecture = Architecture("g.onnx", "like.safetensors")
+    bound = architecture.load("like.safetensors")
+    for name, why in (("twice", "say different things"), ("table", "comes from no tensor")):
+        changed = bound.graph.copy()
+        changed.replace(name, changed.array(name) + 1)
+        with pytest.raises(LadyError, match=why):
+            architecture.save(changed, bound.checkpoint, "b.safetensors")
+        assert not Path("b.safetensors").exists()
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_tensor_that_a_weight_is_made_of_is_never_left_out() -> None:
+    architecture = Architecture("g.onnx", "like.safetensors", ["*"])
+    lacking = {n: a for n, a in network(1)[1].items() if n != "packed"}
+    with pytest.raises(LadyError, match="has the tensor 'packed'"):
+        architecture.load(save(lacking, Path("s.safetensors")))
+    wide = {**network(1)[1], "packed": np.ones((3, 12), np.float32)}
+    with pytest.raises(LadyError, match="tensor 'packed' has shape"):
+        architecture.load(save(wide, Path("s.safetensors")))
+
+
+@pytest.mark.usefixtures("folder")
+def test_no_part_lies_elsewhere(tmp_path: Path) -> None:
+    save(network(1)[1], Path("p.safetensors"))
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    weights = dict.fromkeys(network(1)[1], "../p.safetensors")
+    (inner / "a.safetensors.index.json").write_text(json.dumps({"weight_map": weights}))
+    with pytest.raises(LadyError, match="is not beside it"):
+        read_checkpoint(inner / "a.safetensors.index.json")
 
 
 @pytest.mark.usefixtures("folder")

@@ -102,6 +102,21 @@ def test_units_that_are_like_each_other_do_not_matter(name: str) -> None:
     assert are_equal(orders(tie_units(TIED[name]), range(5)))
 
 
+def test_values_count_by_the_weight_that_holds_them() -> None:
+    """A unit with gain 1 and bias 2 is none with gain 2 and bias 1."""
+    values = np.arange(1, 9, dtype=np.float32)
+    arrays = {"w": np.ones((3, 8), np.float32), "g": values, "b": values[::-1].copy()}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["h"]),
+        helper.make_node("Mul", ["h", "g"], ["m"]),
+        helper.make_node("Add", ["m", "b"], ["a"]),
+        helper.make_node("Relu", ["a"], ["r"]),
+        helper.make_node("MatMul", ["r", "v"], ["out"]),
+    ]
+    model = build(nodes, {**arrays, "v": np.ones((8, 2), np.float32)}, {"x": [1, 3]})
+    assert are_equal(orders(model, range(4)))
+
+
 def test_heads_and_states_have_an_order(tmp_path: Path) -> None:
     assert are_equal(orders(attention(3, width=8), range(3)))
     assert are_equal(orders(make_gru(), range(3)))
