@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from .pipeline.result import Resync as Resync
     from .pipeline.resynchronization import resync as resync
     from .registry.canonical import canonicalize as canonicalize
+    from .registry.fingerprints import Fingerprint as Fingerprint
+    from .registry.fingerprints import fingerprint as fingerprint
     from .runtime.comparing.verification import OutputDifference as OutputDifference
     from .runtime.comparing.verification import Run as Run
     from .runtime.comparing.verification import Verification as Verification
@@ -83,6 +85,7 @@ _HOMES = {
     "Explanation": "symmetry.explanation",
     "Extraction": "watermark.extraction",
     "Finding": "diagnosis.findings",
+    "Fingerprint": "registry.fingerprints",
     "Group": "groups.model",
     "Key": "watermark.secrets.keys",
     "LadyError": "errors",
@@ -114,6 +117,7 @@ _HOMES = {
     "explain": "pipeline.inspection",
     "extract_mark": "watermark.extraction",
     "find_groups": "editing.permuting",
+    "fingerprint": "registry.fingerprints",
     "link": "pipeline.inspection",
     "open_original": "watermark.stamping",
     "permute": "editing.permuting",

@@ -29,6 +29,7 @@ COMMANDS = {
     "check": "what is the suspect to the reference: identical, permuted, rescaled, derived, "
     "altered, tampered, unrelated",
     "canonicalize": "write the one file that all shuffled copies of a model have in common",
+    "fingerprint": "hash what a model computes and holds, whatever the order of its units",
     "verify": "do two models give the same outputs under onnxruntime?",
     "watermark": "write a mark into a model's weights, and read it from a suspect",
     "stamp": "write a payload into the order of a model's units, and read it from a suspect",
@@ -36,7 +37,10 @@ COMMANDS = {
     "demo": "a first minute: shuffle a small classifier of digits, and put it back",
 }
 """What each command does. The module of the same name declares its arguments and runs it."""
-FOLDERS = {"watermark": "marks", "stamp": "marks", "trace": "marks"}
+FOLDERS = {
+    **dict.fromkeys(("canonicalize", "fingerprint"), "registry"),
+    **dict.fromkeys(("watermark", "stamp", "trace"), "marks"),
+}
 """By command the folder that its module lies in, where it is not this one."""
 
 INTERRUPTED, CLOSED_PIPE = 130, 141

@@ -17,8 +17,7 @@ import lady_onnx as lady
 from lady_onnx.cli.main import main
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.normalform.algebra.term import NoNormalFormError
-from lady_onnx.registry import hashes
-from lady_onnx.registry.hashes import compute_hashes
+from lady_onnx.registry import fingerprints
 
 from ..helpers import disguises
 from ..helpers.builders import build
@@ -128,7 +127,7 @@ def test_what_cannot_be_told_apart_is_refused(name: str) -> None:
     model = tie_units(UNDECIDED[name])
     with pytest.raises(lady.LadyError, match=r"group w\d:\d: nothing tells its units apart"):
         lady.canonicalize(model)
-    assert compute_hashes(load_graph(model)).undecided is not None
+    assert lady.fingerprint(model).undecided is not None
 
 
 def test_the_function_stays_and_the_way_back_is_known(
@@ -173,12 +172,12 @@ KEPT = [w for w in disguises.DISGUISES if w not in (disguises.rescale, disguises
 def test_hashes_are_those_of_every_order_and_file(
     grown: tuple[onnx.ModelProto, list[int]], seed: int
 ) -> None:
-    first = compute_hashes(load_graph(grown[0]))
+    first = lady.fingerprint(grown[0])
     assert first.is_normal
     written, _ = disguises.disguise(
         grown[0], np.random.default_rng(seed), ways=sorted(KEPT, key=repr)
     )
-    assert compute_hashes(load_graph(written)) == first
+    assert lady.fingerprint(written) == first
 
 
 @examples(20)
@@ -186,26 +185,39 @@ def test_hashes_are_those_of_every_order_and_file(
 def test_factors_and_optimisers_leave_the_structure(
     grown: tuple[onnx.ModelProto, list[int]], seed: int
 ) -> None:
-    structure = compute_hashes(load_graph(grown[0])).structure
+    structure = lady.fingerprint(grown[0]).structure
     rng = np.random.default_rng(seed)
     for way in (disguises.rescale, disguises.optimise):
         written = way(disguises.copied(grown[0]), rng)
         if not any(n.op_type == "ReorderOutput" for n in written.graph.node):
-            assert compute_hashes(load_graph(written)).structure == structure
+            assert lady.fingerprint(written).structure == structure
 
 
 def test_hashes_tell_models_apart() -> None:
     model = perceptron((5, 8, 8, 6), seed=1)
-    first = compute_hashes(load_graph(model))
-    noisy = compute_hashes(lady.attack(model, "noise", 1e-3).graph)
+    first = lady.fingerprint(model)
+    noisy = lady.fingerprint(lady.attack(model, "noise", 1e-3).graph)
     assert (noisy.structure, noisy.exact == first.exact) == (first.structure, False)
-    wider = compute_hashes(load_graph(perceptron((5, 8, 9, 6), seed=1)))
+    wider = lady.fingerprint(load_graph(perceptron((5, 8, 9, 6), seed=1)))
     assert wider.structure != first.structure
     other = onnx.ModelProto()
     other.CopyFrom(model)
     next(n for n in other.graph.node if n.op_type == "Relu").op_type = "Tanh"
-    found = compute_hashes(load_graph(other))
+    found = lady.fingerprint(other)
     assert (found.structure == first.structure, found.exact == first.exact) == (False, False)
+
+
+def test_indices_say_what_is_computed() -> None:
+    def take(*index: int) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("Gather", ["x", "index"], ["g"], axis=1),
+            helper.make_node("MatMul", ["g", "w"], ["out"]),
+        ]
+        arrays = {"index": np.array(index), "w": np.ones((3, 2), np.float32)}
+        return build(nodes, arrays, {"x": [2, 5]})
+
+    found = [lady.fingerprint(take(*index)).structure for index in ((0, 1, 4), (0, 1, 3))]
+    assert found[0] != found[1]
 
 
 def loops(order: int, between: str) -> onnx.ModelProto:
@@ -255,7 +267,27 @@ def test_names_that_two_bodies_share_are_two_values(
         raise NoNormalFormError("none")
 
     for is_normal in (True, False):
-        found = [compute_hashes(load_graph(loops(k, between))) for k in (0, 1)]
+        found = [lady.fingerprint(loops(k, between)) for k in (0, 1)]
         assert found[0].exact != found[1].exact
         assert found[0].is_normal == is_normal
-        monkeypatch.setattr(hashes, "build_normal_form", refuse)
+        monkeypatch.setattr(fingerprints, "build_normal_form", refuse)
+
+
+def test_the_command_prints_what_copies_have_in_common(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = perceptron((5, 8, 8, 6), seed=1)
+    found = []
+    for seed in range(2):
+        onnx.save(lady.permute(model, seed).model, tmp_path / "a.onnx")
+        assert main(["fingerprint", str(tmp_path / "a.onnx"), "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+    expected = lady.fingerprint(model)
+    told = (found[0]["structure"], found[0]["exact"], found[0]["normal"], found[0]["undecided"])
+    assert told == (expected.structure, expected.exact, True, None)
+    onnx.save(tie_units(UNDECIDED["a ring"]), tmp_path / "a.onnx")
+    assert main(["fingerprint", str(tmp_path / "a.onnx")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{tmp_path / 'a.onnx'}: structure ")
+    assert lines[1].endswith("shuffled copies may have other exact hashes")

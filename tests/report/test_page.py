@@ -148,6 +148,24 @@ def test_a_large_model_has_a_small_page(monkeypatch: pytest.MonkeyPatch) -> None
     assert "and 2 weights after it" in text or "and 1 weight after it" in text
 
 
+def test_of_many_weights_no_names_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page, "MAX_TITLES", 1)
+    assert draw(make_suspects()["permuted"]).count("<title>") == 1
+
+
+def test_of_a_part_that_is_shared_no_weights_are_drawn() -> None:
+    """Its weights are those of two files: which of them is which is not told by names."""
+    model = perceptron((12, 60, 50, 40), seed=0)
+    other = perceptron((12, 60, 50, 40, 30), seed=1, out=7)
+    shared = {n: a for n, a in weights(model).items() if n[1:] in "012"}
+    suspect = load_graph(with_weights(other, {**weights(other), **shared}))
+    found = lady.check(model, suspect)
+    assert found.verdict == "derived"
+    text = draw_page(found, make_record("check", {}, {}), load_graph(model), suspect)
+    assert '<rect class="s-' not in text
+    assert "A part of the suspect was made from the reference" in read(text).text
+
+
 def test_the_record_holds_what_was_read_and_written(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ import argparse
 
 import lady_onnx as lady
 
-from .permute import add_common_arguments, write_permuted
+from ..permute import add_common_arguments, write_permuted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from onnx import AttributeProto, NodeProto
 
 from ..dataflow.engine import analyse_graph
+from ..graph.loading import Model, load_graph
 from ..graph.model import Graph, map_weights
 from ..graph.weights import read_constant
 from ..groups.permutations import list_moved_slots
 from ..normalform.algebra.term import NoNormalFormError
 from ..normalform.form import NEWEST, build_normal_form
+from ..reporting import Report, list_fields
 from ..symmetry.finder import extract_groups
 from .canonical import find_canonical_order
 
@@ -22,8 +25,8 @@ MAX_KNOWN_ELEMENTS = 1 << 12
 """Larger weights of whole numbers are no shapes or indices."""
 
 
-@dataclass(frozen=True)
-class Hashes:
+@dataclass(frozen=True, repr=False)
+class Fingerprint(Report):
     """What a model is, whatever the order of its units.
 
     Attributes:
@@ -33,7 +36,7 @@ class Hashes:
         exact: SHA-256 of the program and of all weights, in canonical order. Copies whose units are
             in other orders have the same one, also where their files are written in other ways that
             leave every bit of the weights.
-        is_normal: whether both are of the program's normal form. Some node has none else, and files
+        is_normal: whether both are of the program's normal form. Else some node has none, and files
             that are written in other ways have other hashes.
         undecided: the id of a group whose units nothing tells apart, so that copies may have other
             exact hashes; None where there is none.
@@ -44,16 +47,37 @@ class Hashes:
     is_normal: bool
     undecided: str | None
 
+    def headline(self) -> str:
+        """Show both hashes in one line."""
+        return f"structure {self.structure}, exact {self.exact}"
 
-def compute_hashes(graph: Graph) -> Hashes:
-    """Compute the hashes of a model.
+    def details(self, limit: int | None = None) -> list[str]:
+        """Say which copies may have other hashes."""
+        lines = []
+        if not self.is_normal:
+            lines.append("some node has no normal form: other ways to write it have other hashes")
+        if self.undecided is not None:
+            what = f"nothing tells the units of group {self.undecided} apart"
+            lines.append(f"{what}: shuffled copies may have other exact hashes")
+        return lines
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+        fields = list_fields(self)
+        fields["normal"] = fields.pop("is_normal")
+        return fields
+
+
+def fingerprint(model: Model) -> Fingerprint:
+    """Compute hashes of a model that no order of its units changes.
 
     Args:
-        graph: the model.
+        model: a path or a model.
 
     Raises:
-        LadyError: the model cannot be analysed.
+        LadyError: the model cannot be read.
     """
+    graph = load_graph(model)
     loose, is_normal = _find_form(graph, is_exact=False)
     form, _ = _find_form(graph, is_exact=True)
     program = _Program(loose)
@@ -77,7 +101,7 @@ def compute_hashes(graph: Graph) -> Hashes:
             for slot, permutation in moved[name]:
                 slot.permute(array, permutation)
         exact.update(_view_bytes(array))
-    return Hashes(structure.hexdigest(), exact.hexdigest(), is_normal, order.undecided)
+    return Fingerprint(structure.hexdigest(), exact.hexdigest(), is_normal, order.undecided)
 
 
 def _find_form(graph: Graph, is_exact: bool) -> tuple[Graph, bool]:
