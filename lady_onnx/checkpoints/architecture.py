@@ -105,6 +105,12 @@ class Architecture:
                 part = "tensor" if name not in self._free else "a part of tensor"
                 raise LadyError(f"{part} '{name}' is in no weight of the graph; {MEND}")
 
+    @property
+    def left_out(self) -> list[str]:
+        """The tensors that are ignored: no verdict says anything of them."""
+        free = (n for n in self.like.tensors if self._free.get(n, True) is not None)
+        return [n for n in free if self._is_ignored(n)]
+
     def load(self, path: str | os.PathLike[str]) -> Bound:
         """Read a checkpoint of this architecture as a graph.
 

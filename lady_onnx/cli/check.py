@@ -17,7 +17,7 @@ from .arguments import (
     add_threads_argument,
     parse_share,
 )
-from .console import print_details, print_headline, print_json
+from .console import print_details, print_headline, print_json, print_left_out
 from .files import Models, add_checkpoint_arguments
 from .progress import show_phase
 from .reports import add_report_arguments, claim_reports
@@ -64,7 +64,7 @@ def run_command(args: argparse.Namespace) -> int:
             progress=progress,
         )
     passes = found.verdict in accepted and found.recognised >= args.min_recognised
-    fields = {**found.to_dict(), "accepted": passes}
+    fields = {**found.to_dict(), "accepted": passes, "left_out": source.left_out}
     reports.write(found, fields, args, models, {}, source.files)
     if args.json:
         print_json(fields)
@@ -72,6 +72,7 @@ def run_command(args: argparse.Namespace) -> int:
     is_rare = found.verdict in accepted and not passes
     share = f"{100 * found.recognised:.1f} % of the units are recognised, too few"
     print_headline(f"{found.headline()}{f'; {share}' if is_rare else ''}")
+    print_left_out(source.left_out)
     if args.verbosity == VERBOSE:
         print_details(found, args)
     return 0 if passes else 1

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..reporting import MAX_SHOWN_ENTRIES, Report
@@ -52,6 +52,14 @@ def print_json(fields: Mapping[str, Any]) -> None:
 def print_headline(line: str) -> None:
     """Print the line with the result."""
     print(colour_line(line))
+
+
+def print_left_out(tensors: Sequence[str]) -> None:
+    """Print of which tensors of a checkpoint the verdict says nothing, where there are some."""
+    if tensors:
+        shown = ", ".join(f"'{t}'" for t in tensors[:MAX_SHOWN_ENTRIES])
+        more = f" and {len(tensors) - MAX_SHOWN_ENTRIES} more" * (len(tensors) > MAX_SHOWN_ENTRIES)
+        print(f"left out, and compared by nobody: {shown}{more}")
 
 
 def print_details(report: Report, args: argparse.Namespace) -> None:

@@ -119,6 +119,11 @@ class Models:
         self._checkpoints[Path(path)] = bound.checkpoint
         return load_graph(bound.graph, states) if states else bound.graph
 
+    @property
+    def left_out(self) -> list[str]:
+        """The tensors of checkpoints of which no verdict says anything."""
+        return [] if self._architecture is None else self._architecture.left_out
+
     def list_files(self, *graphs: Graph) -> set[Path]:
         """List the files of the call's inputs, which no result may overwrite."""
         besides = {path.resolve() for paths in self.files.values() for path in paths}

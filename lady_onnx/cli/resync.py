@@ -19,7 +19,7 @@ from .arguments import (
     add_state_argument,
     add_threads_argument,
 )
-from .console import print_details, print_headline, print_json
+from .console import print_details, print_headline, print_json, print_left_out
 from .files import Models, add_checkpoint_arguments, claim_destination
 from .progress import show_phase
 from .reports import add_report_arguments, claim_reports
@@ -109,7 +109,7 @@ def run_command(args: argparse.Namespace) -> int:
             progress=progress,
         )
     source.save(result, args.suspect, out)
-    fields = {"output": str(out), **result.to_dict()}
+    fields = {"output": str(out), **result.to_dict(), "left_out": source.left_out}
     if record:
         result.save_permutation(record)
     written = {"output": out, "permutation": record}
@@ -119,6 +119,7 @@ def run_command(args: argparse.Namespace) -> int:
     else:
         print_headline(result.headline())
         print_headline(f"{out}: {_describe_outcome(result)}")
+        print_left_out(source.left_out)
         print_details(result, args)
     has_tampering = any(f.kind in TAMPERING for f in result.integrity)
     is_no = result.outputs_preserved is False or has_tampering or result.verdict == "unrelated"

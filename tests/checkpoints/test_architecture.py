@@ -461,6 +461,24 @@ def test_hostile_files_are_refused_in_one_line(
         assert line.startswith(f"lady-onnx: {name}: ")
 
 
+def test_the_verdict_names_what_was_left_out(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = {"head": np.arange(20, dtype=np.float32)}
+    save({**network(0)[1], **head}, Path("like.safetensors"))
+    save({**network(1)[1], **head}, Path("a.safetensors"))
+    save({**network(1)[1], "head": head["head"] + 1}, Path("b.safetensors"))
+    ask = ["check", "a.safetensors", "b.safetensors", "--graph", "g.onnx"]
+    ask += ["--like", "like.safetensors", "--ignore", "head", "--ignore", "q.*"]
+    assert main(ask) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == ["left out, and compared by nobody: 'head'"]
+    assert main([*ask, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["left_out"] == ["head"]
+    ask[0] = "resync"
+    assert main([*ask, "-o", "c.safetensors"]) == 0
+    assert "compared by nobody: 'head'" in capsys.readouterr().out
+
+
 def test_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bound = ["--graph", "g.onnx", "--like", "like.safetensors"]
     save(network(1)[1], Path("a.safetensors"))
