@@ -30,6 +30,7 @@ COMMANDS = {
     "altered, tampered, unrelated",
     "canonicalize": "write the one file that all shuffled copies of a model have in common",
     "fingerprint": "hash what a model computes and holds, whatever the order of its units",
+    "registry": "keep the fingerprints of many models, and tell what a suspect is to them",
     "verify": "do two models give the same outputs under onnxruntime?",
     "watermark": "write a mark into a model's weights, and read it from a suspect",
     "stamp": "write a payload into the order of a model's units, and read it from a suspect",
@@ -38,7 +39,7 @@ COMMANDS = {
 }
 """What each command does. The module of the same name declares its arguments and runs it."""
 FOLDERS = {
-    **dict.fromkeys(("canonicalize", "fingerprint"), "registry"),
+    **dict.fromkeys(("canonicalize", "fingerprint", "registry"), "registry"),
     **dict.fromkeys(("watermark", "stamp", "trace"), "marks"),
 }
 """By command the folder that its module lies in, where it is not this one."""

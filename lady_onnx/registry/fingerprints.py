@@ -1,10 +1,13 @@
-"""Hashes of a model that the order of its units, and the way its file is written, do not change."""
+"""What tells a model, whatever the order of its units and the way its file is written.
+
+Two hashes tell exact copies, and a short vector tells altered ones.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,9 +21,14 @@ from ..groups.permutations import list_moved_slots
 from ..normalform.algebra.term import NoNormalFormError
 from ..normalform.form import NEWEST, build_normal_form
 from ..reporting import Report, list_fields
+from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
 from .canonical import find_canonical_order
+from .signs import SignedArrays
+from .vectors import compute_vector
 
+FORMAT = "lady-onnx-fingerprint/1"
+"""Fingerprints of another format cannot be compared with these."""
 MAX_KNOWN_ELEMENTS = 1 << 12
 """Larger weights of whole numbers are no shapes or indices."""
 
@@ -40,12 +48,15 @@ class Fingerprint(Report):
             that are written in other ways have other hashes.
         undecided: the id of a group whose units nothing tells apart, so that copies may have other
             exact hashes; None where there is none.
+        vector: int8 [512]. Altered copies have one that points almost the same way; see
+            `compare_vectors`. Zeros where the weights tell nothing.
     """
 
     structure: str
     exact: str
     is_normal: bool
     undecided: str | None
+    vector: np.ndarray = field(compare=False)
 
     def headline(self) -> str:
         """Show both hashes in one line."""
@@ -65,11 +76,11 @@ class Fingerprint(Report):
         """Return the fields of the JSON object."""
         fields = list_fields(self)
         fields["normal"] = fields.pop("is_normal")
-        return fields
+        return {"format": FORMAT, **fields}
 
 
 def fingerprint(model: Model) -> Fingerprint:
-    """Compute hashes of a model that no order of its units changes.
+    """Compute what tells a model, whatever the order of its units.
 
     Args:
         model: a path or a model.
@@ -88,6 +99,10 @@ def fingerprint(model: Model) -> Fingerprint:
         if array.dtype.kind in "biu" and array.size <= MAX_KNOWN_ELEMENTS:
             # shapes and indices say what is computed; units may have another order in them
             structure.update(_view_bytes(np.sort(array, axis=None)))
+    analysis = analyse_graph(loose)
+    groups = extract_groups(analysis).groups
+    signed = SignedArrays(map_weights(loose), find_scalings(loose, analysis, groups))
+    vector = compute_vector(groups, signed, program.weights)
     groups = extract_groups(analyse_graph(form)).groups
     program = _Program(form)
     exact = hashlib.sha256(program.text)
@@ -101,7 +116,7 @@ def fingerprint(model: Model) -> Fingerprint:
             for slot, permutation in moved[name]:
                 slot.permute(array, permutation)
         exact.update(_view_bytes(array))
-    return Fingerprint(structure.hexdigest(), exact.hexdigest(), is_normal, order.undecided)
+    return Fingerprint(structure.hexdigest(), exact.hexdigest(), is_normal, order.undecided, vector)
 
 
 def _find_form(graph: Graph, is_exact: bool) -> tuple[Graph, bool]:

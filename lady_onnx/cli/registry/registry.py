@@ -1,0 +1,283 @@
+"""`lady-onnx registry`: many models, and what a suspect is to them; one sub-command a job."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import LadyError, MissingFileError, UnknownNameError, to_one_line
+from ...graph.files import open_atomically
+from ...registry.families import find_families
+from ...registry.identification import DEFAULT_CHECKS, identify, make_entry, name_model
+from ...registry.store import Entry, Registry
+from ...reporting import count_things
+from ..arguments import (
+    CommandParser,
+    add_common_arguments,
+    add_limit_arguments,
+    add_threads_argument,
+    parse_amount,
+    parse_positive,
+)
+from ..console import print_details, print_headline, print_json
+from ..files import Models, add_checkpoint_arguments, claim_destination
+from ..progress import show_phase
+
+BATCH = 64
+"""So many models appear in the registry at once."""
+MODEL_ENDS = (".onnx",)
+"""Files of a folder that are models, without `--graph`."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare one sub-command a job."""
+    jobs = parser.add_subparsers(
+        dest="job", required=True, metavar="JOB", parser_class=CommandParser
+    )
+    for name, (text, declare, _) in JOBS.items():
+        own = jobs.add_parser(name, help=text, description=text)
+        declare(own)
+        own.add_argument("--db", metavar="FOLDER", required=True, help="the folder of the registry")
+        add_checkpoint_arguments(own)
+        add_common_arguments(own, is_nested=True)
+
+
+def run_command(args: argparse.Namespace) -> int:
+    """Run a job."""
+    return JOBS[args.job][2](args)
+
+
+def _declare_add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="models, or folders of models")
+
+
+def _declare_remove(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="models, as they were added")
+
+
+def _declare_identify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suspect", metavar="SUSPECT")
+    _declare_checks(parser)
+
+
+def _declare_checks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--checks",
+        type=parse_positive,
+        default=DEFAULT_CHECKS,
+        metavar="N",
+        help=f"compare the N nearest models ({DEFAULT_CHECKS})",
+    )
+    add_limit_arguments(parser)
+    add_threads_argument(parser)
+
+
+def _declare_scan(parser: argparse.ArgumentParser) -> None:
+    _declare_checks(parser)
+    parser.add_argument("--dot", metavar="FILE.dot", help="draw the families, for Graphviz")
+
+
+def _declare_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", metavar="FOLDER")
+    parser.add_argument(
+        "--interval", type=parse_amount, default=5.0, metavar="SECONDS", help="look that often (5)"
+    )
+    parser.add_argument("--once", action="store_true", help="end once all files are known")
+    _declare_checks(parser)
+
+
+def list_models(paths: Sequence[str], ends: tuple[str, ...]) -> list[str]:
+    """List the models of a call: files as they are, and the models in folders, by name.
+
+    Raises:
+        MissingFileError: there is nothing at a path, or no model in a folder.
+    """
+    found: list[str] = []
+    for path in map(Path, paths):
+        if not path.is_dir():
+            found.append(str(path))
+            continue
+        inside = sorted(str(p) for p in path.rglob("*") if p.is_file() and p.name.endswith(ends))
+        if not inside:
+            what = f"no file in it ends with {' or '.join(ends)}"
+            raise MissingFileError(f"{path}: {what}; give a folder of models")
+        found += inside
+    return list(dict.fromkeys(found))
+
+
+class _Adder:
+    """Adds models to a registry, in batches, and skips those that it has as they are."""
+
+    def __init__(self, registry: Registry, models: Models):
+        self._registry, self._models = registry, models
+        self.errors: dict[str, str] = {}
+        self.added = self.known = 0
+
+    def add(self, paths: Sequence[str]) -> None:
+        """Add models; all of them appear in the registry together."""
+        # as they are called wherever the registry is asked from
+        names = {p: name_model(p) for p in paths}
+        before = self._registry.find(list(names.values()))
+        entries = [e for p in paths if (e := self._make_entry(p, names[p], before)) is not None]
+        if entries:
+            self._registry.add(entries)
+            self.added += len(entries)
+
+    def _make_entry(self, path: str, name: str, before: dict[str, Entry]) -> Entry | None:
+        try:
+            graph = self._models.load(path)
+            entry = make_entry(name, graph)
+        except LadyError as error:
+            self.errors[path] = to_one_line(error)
+            return None
+        if name in before and before[name].sha256 == entry.sha256:
+            self.known += 1
+            return None
+        return entry
+
+
+def _run_add(args: argparse.Namespace) -> int:
+    models = Models(args)
+    paths = list_models(args.paths, _list_ends(args))
+    adder = _Adder(Registry(args.db, is_new=True), models)
+    with show_phase("adding", args.verbosity, is_counted=True) as progress:
+        for start in range(0, len(paths), BATCH):
+            adder.add(paths[start : start + BATCH])
+            progress(min(start + BATCH, len(paths)), len(paths))
+    registry = Registry(args.db)
+    registry.build_index()
+    size = len(registry)
+    if args.json:
+        fields = {"added": adder.added, "known": adder.known, "size": size}
+        print_json({"schema_version": 1, **fields, "errors": list(adder.errors.values())})
+    else:
+        many = count_things(adder.added, "model")
+        print_headline(f"{args.db}: {many} added, {adder.known} known before, {size} in all")
+        for line in adder.errors.values():
+            print(f"left out: {line}")
+    return 2 if adder.errors else 0
+
+
+def _run_remove(args: argparse.Namespace) -> int:
+    registry = Registry(args.db)
+    names = [name_model(path) for path in args.paths]
+    unknown = [n for n in names if n not in registry.find(names)]
+    if unknown:
+        raise UnknownNameError(f"{args.db}: has no model '{unknown[0]}'; nothing was removed")
+    registry.remove(names)
+    if args.json:
+        print_json({"schema_version": 1, "removed": len(names), "size": len(registry)})
+    else:
+        many = count_things(len(names), "model")
+        print_headline(f"{args.db}: {many} removed, {len(registry)} are left")
+    return 0
+
+
+def _list_ends(args: argparse.Namespace) -> tuple[str, ...]:
+    if args.graph is None:
+        return MODEL_ENDS
+    from ...checkpoints.files import CHECKPOINT_ENDS
+
+    return tuple(CHECKPOINT_ENDS)
+
+
+def _list_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {n: getattr(args, n) for n in ("threads", "timeout", "memory")}
+
+
+def _run_identify(args: argparse.Namespace) -> int:
+    registry, models = Registry(args.db), Models(args)
+    with show_phase("identifying", args.verbosity):
+        found = identify(
+            args.suspect, registry, checks=args.checks, load=models.load, **_list_options(args)
+        )
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        print_headline(found.headline())
+        print_details(found, args)
+    return 0 if found.relatives else 1
+
+
+def _run_scan(args: argparse.Namespace) -> int:
+    registry, models = Registry(args.db), Models(args)
+    out = claim_destination(Path(args.dot), set()) if args.dot else None
+    with show_phase("scanning", args.verbosity):
+        found = find_families(registry, checks=args.checks, load=models.load, **_list_options(args))
+    if out is not None:
+        with open_atomically(out) as file:
+            file.write(found.to_dot().encode())
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        print_headline(f"{args.db}: {found.headline()}")
+        print_details(found, args)
+    return 0
+
+
+def _run_watch(args: argparse.Namespace) -> int:
+    registry, models = Registry(args.db, is_new=True), Models(args)
+    adder = _Adder(registry, models)
+    for path in _wait_for_files(Path(args.folder), _list_ends(args), args.interval, args.once):
+        if registry.find([name_model(path)]):
+            # its fingerprint tells whether it changed since
+            adder.add([path])
+            continue
+        try:
+            found = identify(
+                path, registry, checks=args.checks, load=models.load, **_list_options(args)
+            )
+        except LadyError as error:
+            line = {"suspect": path, "error": to_one_line(error)}
+            print(json.dumps(line) if args.json else f"left out: {line['error']}", flush=True)
+            continue
+        adder.add([path])
+        if args.json:
+            print(json.dumps(found.to_dict(), allow_nan=False), flush=True)
+        else:
+            print(f"{path}: {found.headline()}", flush=True)
+    return 0
+
+
+def _wait_for_files(
+    folder: Path, ends: tuple[str, ...], interval: float, is_once: bool
+) -> Iterator[str]:
+    """Yield files that are new or changed, once they are written."""
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder}: no such folder; give the folder to watch")
+    done: dict[Path, tuple[int, int]] = {}
+    before: dict[Path, tuple[int, int]] = {}
+    while True:
+        now = {p: _stamp(p) for p in sorted(folder.rglob("*")) if p.name.endswith(ends)}
+        for path, stamp in now.items():
+            # a file that still grows has another stamp at the next look
+            if stamp != done.get(path) and (is_once or stamp == before.get(path)):
+                done[path] = stamp
+                yield str(path)
+        if is_once:
+            return
+        before = now
+        time.sleep(interval)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        found = path.stat()
+    except OSError:
+        return 0, 0
+    return found.st_size, found.st_mtime_ns
+
+
+Job = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
+JOBS: dict[str, Job] = {
+    "add": ("add models, or folders of models", _declare_add, _run_add),
+    "remove": ("take models out; their files stay", _declare_remove, _run_remove),
+    "identify": ("which models is a suspect a copy of?", _declare_identify, _run_identify),
+    "scan": ("which models of the registry are relatives?", _declare_scan, _run_scan),
+    "watch": ("identify and add what appears in a folder", _declare_watch, _run_watch),
+}
+"""For each job its help, what declares its arguments, and what runs it."""

@@ -1,0 +1,205 @@
+"""The families of a registry: which of its models are relatives."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import LadyError, to_one_line
+from ..graph.loading import load_graph
+from ..pipeline.checking import check
+from ..pipeline.verdicts import UNRELATED
+from ..reporting import MAX_SHOWN_ENTRIES, Report, count_things, list_fields
+from .direction import tell_direction
+from .identification import DEFAULT_CHECKS, Loader
+from .store import Entry, Registry
+
+COLOURS = {
+    "identical": "forestgreen",
+    "permuted": "forestgreen",
+    "rescaled": "forestgreen",
+    "altered": "goldenrod",
+    "derived": "steelblue",
+    "tampered": "firebrick",
+}
+"""By verdict the colour of its edge."""
+SIDES = {"suspect": "relative", "model": "model", None: None}
+"""What an edge calls the side that was made of the other."""
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Two models that are relatives.
+
+    Attributes:
+        model: the path of one.
+        relative: the path of the other.
+        verdict: what the relative is to the model.
+        similarity: the cosine of both vectors.
+        child: `model` or `relative`, whichever was made of the other; None where nothing tells.
+    """
+
+    model: str
+    relative: str
+    verdict: str
+    similarity: float
+    child: str | None
+
+    def describe(self) -> str:
+        """Say what one is to the other."""
+        words = {"relative": "was made of", "model": "is the origin of", None: "is related to"}
+        return f"{self.relative} {words[self.child]} {self.model}: {self.verdict}"
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+        return list_fields(self)
+
+
+@dataclass(frozen=True, repr=False)
+class Families(Report):
+    """The families of a registry.
+
+    Attributes:
+        families: the paths of the members of each family, those of one model alone too: the
+            largest family first.
+        edges: what joins them: each family's edges are a tree.
+        unread: by path why a model could not be compared.
+        compared: how many pairs were compared.
+    """
+
+    families: tuple[tuple[str, ...], ...]
+    edges: tuple[Edge, ...]
+    unread: dict[str, str]
+    compared: int
+
+    def headline(self) -> str:
+        """Say how many families there are."""
+        models = count_things(sum(map(len, self.families)), "model")
+        large = sum(len(f) > 1 for f in self.families)
+        several = count_things(large, "family", "families")
+        alone = len(self.families) - large
+        return f"{models}: {several} of several models, {alone} without relatives"
+
+    def details(self, limit: int | None = MAX_SHOWN_ENTRIES) -> list[str]:
+        """List the families and what joins them."""
+        lines = []
+        for family in [f for f in self.families if len(f) > 1][:limit]:
+            lines.append(f"{family[0]}: {len(family)} models")
+            own = [e for e in self.edges if e.model in family]
+            lines += [f"  {e.describe()}" for e in own[:limit]]
+            if limit is not None and len(own) > limit:
+                lines.append(f"  and {len(own) - limit} more")
+        return [*lines, *(f"not compared: {why}" for why in list(self.unread.values())[:limit])]
+
+    def to_dot(self) -> str:
+        """Return the families as a graph in the language of Graphviz."""
+        paths = [path for family in self.families for path in family]
+        numbers = {path: k for k, path in enumerate(paths)}
+        lines = [f"  n{k} [label={_quote(path)}];" for path, k in numbers.items()]
+        for edge in self.edges:
+            ends = [numbers[edge.model], numbers[edge.relative]]
+            if edge.child == "model":
+                ends.reverse()
+            way = "" if edge.child else " dir=none"
+            colour = COLOURS[edge.verdict]
+            lines.append(f"  n{ends[0]} -> n{ends[1]} [label={edge.verdict} color={colour}{way}];")
+        body = "\n".join(lines)
+        return f"digraph families {{\n  rankdir=LR;\n  node [shape=box];\n{body}\n}}\n"
+
+
+def _quote(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
+    return f'"{escaped}"'
+
+
+class _Forest:
+    """Families that grow together (Tarjan 1975)."""
+
+    def __init__(self) -> None:
+        self._up: dict[str, str] = {}
+
+    def find(self, path: str) -> str:
+        while (up := self._up.get(path, path)) != path:
+            path = up
+        return path
+
+    def join(self, a: str, b: str) -> None:
+        self._up[self.find(b)] = self.find(a)
+
+
+def find_families(
+    registry: Registry,
+    *,
+    checks: int = DEFAULT_CHECKS,
+    load: Loader = load_graph,
+    **options: Any,
+) -> Families:
+    """Find out which models of a registry are relatives.
+
+    Copies that are equal bit for bit up to the order of units are told by their hashes. Other pairs
+    are checked, the most similar ones first, unless both are of one family already.
+
+    Args:
+        registry: the registry.
+        checks: with how many of its nearest models each is compared.
+        load: loads a model by its path.
+        options: as for `check`.
+    """
+    entries = {e.path: e for e in registry.list_entries()}
+    forest = _Forest()
+    edges = _join_copies(list(entries.values()), forest)
+    unread: dict[str, str] = {}
+    compared = 0
+    for (model, relative), similarity in _list_pairs(registry, entries, checks):
+        if forest.find(model) == forest.find(relative) or {model, relative} & unread.keys():
+            continue
+        path = model
+        try:
+            graph = load(model)
+            path = relative
+            found = check(graph, load(relative), **options)
+        except LadyError as error:
+            unread[path] = to_one_line(error)
+            continue
+        compared += 1
+        if found.verdict != UNRELATED:
+            child = SIDES[tell_direction(found, graph).child]
+            edges.append(Edge(model, relative, found.verdict, similarity, child))
+            forest.join(model, relative)
+    members: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(entries):
+        members[forest.find(path)].append(path)
+    families = sorted(members.values(), key=lambda f: (-len(f), f[0]))
+    return Families(tuple(map(tuple, families)), tuple(edges), unread, compared)
+
+
+def _join_copies(entries: Sequence[Entry], forest: _Forest) -> list[Edge]:
+    """Join the models that their hashes tell to be copies."""
+    copies: dict[str, list[Entry]] = defaultdict(list)
+    for entry in sorted(entries, key=lambda e: e.path):
+        copies[entry.fingerprint.exact].append(entry)
+    edges = []
+    for first, *others in copies.values():
+        for other in others:
+            forest.join(first.path, other.path)
+            verdict = "identical" if first.sha256 == other.sha256 else "permuted"
+            edges.append(Edge(first.path, other.path, verdict, 1.0, None))
+    return edges
+
+
+def _list_pairs(
+    registry: Registry, entries: Mapping[str, Entry], checks: int
+) -> list[tuple[tuple[str, str], float]]:
+    """List pairs of near models with their similarity, the most similar ones first."""
+    copies = Counter(e.fingerprint.exact for e in entries.values())
+    pairs: dict[tuple[str, str], float] = {}
+    for path, own in entries.items():
+        # copies are the nearest ones, and known to be relatives
+        count = checks + copies[own.fingerprint.exact]
+        for other in registry.find_nearest(own.fingerprint.vector, count):
+            first, second = sorted((path, other.entry.path))
+            if first != second and other.entry.fingerprint.exact != own.fingerprint.exact:
+                pairs[first, second] = other.similarity
+    return sorted(pairs.items(), key=lambda p: (-p[1], p[0]))

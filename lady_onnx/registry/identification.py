@@ -1,0 +1,221 @@
+"""Which models of a registry is a suspect a copy of?
+
+Hashes find exact copies and vectors find altered ones; neither is believed. `check` compares the
+suspect with the nearest models, and its verdict is the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import LadyError, to_one_line
+from ..graph.loading import load_graph
+from ..graph.model import Graph
+from ..pipeline.checking import Check, check
+from ..pipeline.verdicts import ACCEPTED, UNRELATED
+from ..reporting import MAX_SHOWN_ENTRIES, Report, count_things, format_share, list_fields
+from .direction import tell_direction
+from .fingerprints import fingerprint
+from .store import Entry, Neighbour, Registry
+
+DEFAULT_CHECKS = 5
+"""So many models are compared with a suspect, the nearest ones."""
+CLOSENESS = (*ACCEPTED, "tampered", "altered", "derived", UNRELATED)
+"""Verdicts, the closest relation first."""
+Loader = Callable[[str], Graph]
+"""Loads a model by its path."""
+
+
+@dataclass(frozen=True)
+class Relation:
+    """What a suspect is to a model of the registry.
+
+    Attributes:
+        path: the model.
+        similarity: the cosine of both vectors.
+        likeness: the mean cosine of the units of both, 1 for equal ones, 0 for strangers.
+        verdict: that of `check`, with the model as the reference.
+        reason: why, in a sentence.
+        recognised: the share of the model's units that are in the suspect, 0 to 1.
+        direction: `suspect` where the suspect was made of the model, `model` where the model was
+            made of the suspect, None where the weights do not tell.
+        direction_reason: why, None where they do not tell.
+        p_value: how probable it is that a stranger is as similar: the share of the registry's other
+            models that are, itself counted as one. Relatives that were not compared count as
+            strangers.
+        changed: whether the file is another one than was added.
+    """
+
+    path: str
+    similarity: float
+    likeness: float
+    verdict: str
+    reason: str
+    recognised: float
+    direction: str | None
+    direction_reason: str | None
+    p_value: float
+    changed: bool
+
+    def to_fields(self) -> dict[str, Any]:
+        """Return the fields of the JSON object."""
+        return list_fields(self)
+
+
+@dataclass(frozen=True, repr=False)
+class Identification(Report):
+    """What a registry knows of a suspect.
+
+    Attributes:
+        suspect: its path.
+        relatives: the models that it is a copy of, or shares a part with, or that are copies of it:
+            the closest verdict first, and of one verdict the most similar model.
+        strangers: the models that were compared and are no relatives.
+        unread: by path why a model could not be compared.
+        size: how many models the registry has besides.
+    """
+
+    suspect: str
+    relatives: tuple[Relation, ...]
+    strangers: tuple[Relation, ...]
+    unread: dict[str, str]
+    size: int
+
+    def headline(self) -> str:
+        """Say what the suspect is to its closest relative."""
+        if self.relatives:
+            best = self.relatives[0]
+            return f"{best.verdict}: {_name_roles(best)} {best.path}; {best.reason}"
+        many = count_things(self.size, "model")
+        compared = f"{len(self.strangers)} were compared"
+        if self.unread:
+            compared += f", {len(self.unread)} could not be read"
+        return f"{UNRELATED}: no relative is known among {many}; the nearest {compared}"
+
+    def details(self, limit: int | None = MAX_SHOWN_ENTRIES) -> list[str]:
+        """List all relatives, and what else was compared."""
+        lines = []
+        for found in (*self.relatives, *self.strangers)[:limit]:
+            share = format_share(found.recognised)
+            said = f"similarity {found.similarity:.3f}, p {found.p_value:.2g}"
+            lines.append(f"{found.verdict} {found.path}: {said}, {share} of its units")
+            if found.direction_reason:
+                lines.append(f"  {found.direction_reason}")
+            if found.changed:
+                lines.append("  the file is another one than was added; add it again")
+        return [*lines, *(f"not compared: {why}" for why in list(self.unread.values())[:limit])]
+
+
+def _name_roles(found: Relation) -> str:
+    if found.direction == "suspect":
+        return "made of"
+    return "the origin of" if found.direction == "model" else "to"
+
+
+def identify(
+    suspect: str,
+    registry: Registry,
+    *,
+    checks: int = DEFAULT_CHECKS,
+    load: Loader = load_graph,
+    **options: Any,
+) -> Identification:
+    """Find the models of a registry that a suspect is a copy of.
+
+    Args:
+        suspect: its path.
+        registry: the registry.
+        checks: how many models are compared with it, the nearest ones. An exact copy ends that.
+        load: loads a model by its path.
+        options: as for `check`.
+
+    Raises:
+        LadyError: the suspect cannot be read.
+    """
+    graph = load(suspect)
+    found = fingerprint(graph)
+    # a model that was added is nobody's copy for being there
+    seen = {name_model(suspect)}
+    copies = [Neighbour(e, 1.0) for e in registry.find_copies(found) if e.path not in seen]
+    seen |= {n.entry.path for n in copies}
+    near = registry.find_nearest(found.vector, checks + len(seen))
+    candidates = [*copies, *(n for n in near if n.entry.path not in seen)][:checks]
+    compared: list[tuple[Neighbour, Check, Graph]] = []
+    unread: dict[str, str] = {}
+    for candidate in candidates:
+        path = candidate.entry.path
+        try:
+            model = load(path)
+            compared.append((candidate, check(model, graph, **options), model))
+        except LadyError as error:
+            unread[path] = to_one_line(error)
+            continue
+        if compared[-1][1].accepted:
+            break
+    size = len(registry) - bool(registry.find([name_model(suspect)]))
+    strangers = [n.similarity for n, c, _ in compared if c.verdict == UNRELATED]
+    count = size - (len(compared) - len(strangers)) + 1
+    relations = [
+        _relate(n, c, model, graph, (1 + sum(s >= n.similarity for s in strangers)) / count)
+        for n, c, model in compared
+    ]
+    relations.sort(key=lambda r: (CLOSENESS.index(r.verdict), -r.likeness, r.path))
+    return Identification(
+        suspect,
+        tuple(r for r in relations if r.verdict != UNRELATED),
+        tuple(r for r in relations if r.verdict == UNRELATED),
+        unread,
+        size,
+    )
+
+
+def _relate(near: Neighbour, found: Check, model: Graph, suspect: Graph, p: float) -> Relation:
+    direction = tell_direction(found, model)
+    return Relation(
+        near.entry.path,
+        near.similarity,
+        found.resync.similarity if found.resync else float(found.accepted),
+        found.verdict,
+        found.reason,
+        found.recognised,
+        direction.child,
+        direction.reason,
+        p,
+        hash_files(model)[0] != near.entry.sha256,
+    )
+
+
+def name_model(path: str) -> str:
+    """Return the name of a model in a registry: its address, or its path from the root."""
+    return path if ":/" in path else str(Path(path).resolve())
+
+
+def make_entry(path: str, graph: Graph) -> Entry:
+    """Make what a registry keeps of a model.
+
+    Args:
+        path: the path, or the address, under which it is known.
+        graph: the model.
+    """
+    digest, size = hash_files(graph)
+    return Entry(path, digest, size, fingerprint(graph))
+
+
+def hash_files(graph: Graph) -> tuple[str, int]:
+    """Return SHA-256 of the files of a model, one after the other, and their length."""
+    digest, size = hashlib.sha256(), 0
+    for path in _order_files(graph):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+                size += len(block)
+    return digest.hexdigest(), size
+
+
+def _order_files(graph: Graph) -> Sequence[Path]:
+    # the file of the model first, whatever those of its data are called
+    return sorted(graph.files, key=lambda p: (str(p) != graph.name, str(p)))

@@ -1,0 +1,224 @@
+"""A folder that keeps the fingerprints of many models, in a table of LanceDB.
+
+Every change of the table appears whole or not at all: LanceDB writes new files and then a manifest
+that names them. What this module adds is what a row says, and that a model has one row.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import LadyError, MissingFileError, UsageError, to_one_line
+from .fingerprints import FORMAT, Fingerprint
+from .vectors import LENGTH, compare_vectors
+
+TABLE = "models"
+MIN_INDEXED_ROWS = 1 << 16
+"""A table with fewer rows is read whole, which is exact and takes less than a tenth of a second."""
+PARTITION_ROWS = 4096
+"""About so many vectors lie in one partition of the index."""
+PROBES, REFINED = 40, 10
+"""So many partitions are looked at, and so many times more vectors are compared in full."""
+WRITE_ATTEMPTS = 8
+"""Writers that meet try so often."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that the registry knows.
+
+    Attributes:
+        path: its path, or its address.
+        sha256: SHA-256 of its files, one after the other, as hexadecimal digits.
+        bytes: the length of its files.
+        fingerprint: its fingerprint.
+        added: when it was added, UTC, seconds since 1970.
+    """
+
+    path: str
+    sha256: str
+    bytes: int
+    fingerprint: Fingerprint
+    added: float = 0.0
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A model that is near another one.
+
+    Attributes:
+        entry: the model.
+        similarity: the cosine of both vectors.
+    """
+
+    entry: Entry
+    similarity: float
+
+
+class Registry:
+    """The fingerprints of many models, by path.
+
+    Args:
+        folder: where they are kept: a folder, or an address that LanceDB knows.
+        is_new: whether the folder is made where it lacks.
+
+    Raises:
+        MissingFileError: there is no registry, and none is to be made.
+        LadyError: it cannot be opened, or another version of lady-onnx made other fingerprints.
+        UsageError: LanceDB is not installed.
+    """
+
+    def __init__(self, folder: str | Path, *, is_new: bool = False):
+        try:
+            import lancedb
+            import pyarrow
+        except ImportError:
+            what = "the registry needs the extra `registry`: pip install 'lady-onnx[registry]'"
+            raise UsageError(what) from None
+        self.folder = str(folder)
+        if not is_new and "://" not in self.folder and not Path(folder).is_dir():
+            what = "no such registry; `lady-onnx registry add` makes one"
+            raise MissingFileError(f"{folder}: {what}")
+        self._arrow = pyarrow
+        self._schema = pyarrow.schema(
+            [
+                *((n, pyarrow.string()) for n in ("path", "sha256", "structure", "exact")),
+                ("bytes", pyarrow.int64()),
+                ("is_normal", pyarrow.bool_()),
+                ("undecided", pyarrow.string()),
+                ("vector", pyarrow.list_(pyarrow.float16(), LENGTH)),
+                ("added", pyarrow.float64()),
+            ],
+            {"format": FORMAT},
+        )
+        try:
+            database = lancedb.connect(self.folder)
+            # a table that another process makes at the same time is opened
+            self._table = (
+                database.create_table(TABLE, schema=self._schema, exist_ok=True)
+                if is_new
+                else database.open_table(TABLE)
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            what = f"cannot be opened as a registry ({to_one_line(error)})"
+            raise LadyError(f"{folder}: {what}; `lady-onnx registry add` makes one") from None
+        found = (self._table.schema.metadata or {}).get(b"format", b"").decode()
+        if found != FORMAT:
+            what = f"holds fingerprints of another format ('{found}'), not '{FORMAT}'"
+            raise LadyError(f"{folder}: {what}; add the models to a new folder")
+
+    def __len__(self) -> int:
+        self._table.checkout_latest()
+        return int(self._table.count_rows())
+
+    def add(self, entries: Sequence[Entry]) -> None:
+        """Add models, or put them in the place of those that have their paths.
+
+        All of them appear together, or none.
+        """
+        rows = [self._make_row(replace(e, added=e.added or time.time())) for e in entries]
+        table = self._arrow.Table.from_pylist(rows, self._schema)
+        for attempt in range(WRITE_ATTEMPTS):
+            try:
+                self._table.checkout_latest()
+                merge = self._table.merge_insert("path").when_matched_update_all()
+                merge.when_not_matched_insert_all().execute(table)
+                return
+            except (OSError, RuntimeError) as error:
+                # another writer was first; its change is read, and ours is tried again
+                if "conflict" not in str(error).lower() or attempt == WRITE_ATTEMPTS - 1:
+                    what = f"cannot be written ({to_one_line(error)})"
+                    raise LadyError(f"{self.folder}: {what}; check the disk") from None
+                time.sleep(0.05 * 2**attempt)
+
+    def find(self, paths: Sequence[str]) -> dict[str, Entry]:
+        """Return the models of some paths, those that are known."""
+        found = self._search(f"path IN ({', '.join(_quote(p) for p in paths)})") if paths else []
+        return {e.path: e for e in found}
+
+    def find_copies(self, fingerprint: Fingerprint) -> list[Entry]:
+        """Return the models that are equal, bit for bit, up to the order of units."""
+        return self._search(f"exact = {_quote(fingerprint.exact)}")
+
+    def find_nearest(self, vector: np.ndarray, count: int) -> list[Neighbour]:
+        """Return the models with the nearest vectors, the nearest first.
+
+        Args:
+            vector: of `Fingerprint.vector`.
+            count: how many.
+        """
+        if not vector.any():
+            return []
+        self._table.checkout_latest()
+        query = self._table.search(vector.astype(np.float32)).distance_type("cosine").limit(count)
+        if self._table.list_indices():
+            query = query.nprobes(PROBES).refine_factor(REFINED)
+        found = [self._read_row(row) for row in query.to_arrow().to_pylist()]
+        near = [
+            Neighbour(e, compare_vectors(vector, e.fingerprint.vector))
+            for e in found
+            if e.fingerprint.vector.any()
+        ]
+        return sorted(near, key=lambda n: (-n.similarity, n.entry.path))
+
+    def list_entries(self) -> Iterator[Entry]:
+        """Yield all models."""
+        self._table.checkout_latest()
+        for batch in self._table.search().limit(self._table.count_rows()).to_batches():
+            for row in batch.to_pylist():
+                yield self._read_row(row)
+
+    def remove(self, paths: Sequence[str]) -> None:
+        """Take models out."""
+        if paths:
+            self._table.delete(f"path IN ({', '.join(_quote(p) for p in paths)})")
+
+    def build_index(self) -> bool:
+        """Index the vectors where there are many; return whether there is an index."""
+        count = len(self)
+        if count < MIN_INDEXED_ROWS:
+            return False
+        if not self._table.list_indices():
+            self._table.create_index(
+                metric="cosine",
+                num_partitions=max(1, count // PARTITION_ROWS),
+                vector_column_name="vector",
+                index_type="IVF_SQ",
+            )
+        else:
+            self._table.optimize()
+        return True
+
+    def _search(self, condition: str) -> list[Entry]:
+        self._table.checkout_latest()
+        query = self._table.search().where(condition).limit(self._table.count_rows())
+        return sorted(map(self._read_row, query.to_arrow().to_pylist()), key=lambda e: e.path)
+
+    @staticmethod
+    def _make_row(entry: Entry) -> dict[str, Any]:
+        own = entry.fingerprint
+        return {
+            **{n: getattr(entry, n) for n in ("path", "sha256", "bytes", "added")},
+            **{n: getattr(own, n) for n in ("structure", "exact", "is_normal", "undecided")},
+            "vector": own.vector.astype(np.float16),
+        }
+
+    @staticmethod
+    def _read_row(row: dict[str, Any]) -> Entry:
+        vector = np.asarray(row["vector"], np.float32).astype(np.int8)
+        own = Fingerprint(
+            row["structure"], row["exact"], row["is_normal"], row["undecided"], vector
+        )
+        return Entry(row["path"], row["sha256"], row["bytes"], own, row["added"])
+
+
+def _quote(text: str) -> str:
+    """Return a text as SQL has it."""
+    doubled = text.replace("'", "''")
+    return f"'{doubled}'"

@@ -1,0 +1,75 @@
+"""One short vector for a model: near those of its altered copies, and far from all others.
+
+The signatures of a family's units are summed up by their second moments, which no order and no sign
+of units changes. Each family adds its moments to the vector, at places and with signs drawn by
+chance. So the likeness of two vectors tells which share of their families is alike, also where one
+model has another head than the other.
+
+Sources: Weinberger et al. 2009, Feature hashing for large scale multitask learning; for compressed
+second moments, Lin et al. 2015, Bilinear CNN models.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..groups.model import Group
+from ..groups.permutations import Arrays
+from .signatures import WIDTH, Signatures
+
+LENGTH = 512
+"""The length of a vector."""
+COMPRESSION = 2 / 3
+"""Moments count with this power of their size: what all networks have in common is large."""
+MIN_UNITS = 4
+"""Fewer units say little of a model."""
+
+
+def compute_vector(groups: Sequence[Group], arrays: Arrays, names: Sequence[str]) -> np.ndarray:
+    """Compute the vector of a model.
+
+    Args:
+        groups: its groups, inner ones first.
+        arrays: its weights.
+        names: the names of its weights in the order in which the program uses them.
+
+    Returns:
+        int8 [LENGTH]; zeros where nothing is known of any unit.
+    """
+    signatures = Signatures(groups, arrays, names)
+    vector = np.zeros(LENGTH)
+    upper = np.triu_indices(WIDTH, 1)
+    for is_reversed in (False, True):
+        table = signatures.compute(is_reversed=is_reversed)
+        seen: Counter[tuple[int, int]] = Counter()
+        for family in signatures.families:
+            kind = family.groups[0].size, len(family.groups)
+            number, seen[kind] = seen[kind], seen[kind] + 1
+            own = table[family.units].astype(np.float64)
+            own = own[own.any(1)]
+            if len(own) < MIN_UNITS:
+                continue
+            moments = (own.T @ own)[upper]
+            moments = np.sign(moments) * np.abs(moments) ** COMPRESSION
+            size = np.linalg.norm(moments)
+            if size:
+                rng = np.random.default_rng([int(is_reversed), *kind, number])
+                places = rng.permutation(LENGTH)[: moments.size]
+                signs = 2 * rng.integers(0, 2, moments.size) - 1
+                vector[places] += signs * moments / size
+    largest = np.abs(vector).max()
+    return np.rint(vector * (127 / largest if largest else 0)).astype(np.int8)
+
+
+def compare_vectors(a: np.ndarray, b: np.ndarray) -> float:
+    """Return how alike two vectors are: 1 for equal ones, about 0 for those of strangers.
+
+    Args:
+        a, b: [LENGTH], of any type.
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    sizes = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / sizes if sizes else 0.0

@@ -1,0 +1,337 @@
+"""The registry: models are added, found again whatever was done to them, and taken out."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import lady_onnx as lady
+from lady_onnx.cli.main import main
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.registry.families import find_families
+from lady_onnx.registry.identification import identify, make_entry
+from lady_onnx.registry.store import Registry
+
+from ..helpers.networks import perceptron, weights, with_weights
+
+SIZES = (20, 48, 64, 32, 7)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five strangers, in one folder."""
+    folder = tmp_path_factory.mktemp("models")
+    for seed in range(5):
+        onnx.save(perceptron(SIZES, seed=seed), folder / f"m{seed}.onnx")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def db(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("db")
+    assert main(["registry", "add", str(models), "--db", str(folder)]) == 0
+    return folder
+
+
+def call(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, dict[str, Any]]:
+    capsys.readouterr()
+    code = main(["registry", *map(str, args), "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+ALTERATIONS = {
+    "permuted": lambda g: g,
+    "rescaled": lambda g: lady.attack(g, "rescale", 0.5, seed=1).graph,
+    "altered": lambda g: lady.attack(g, "noise", 0.3, seed=1).graph,
+}
+
+
+@pytest.mark.parametrize("verdict", ALTERATIONS)
+def test_a_copy_is_found_among_strangers(
+    verdict: str, models: Path, db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    altered = ALTERATIONS[verdict](load_graph(models / "m3.onnx"))
+    lady.permute(altered, 1).save(tmp_path / "suspect.onnx")
+    code, found = call(capsys, "identify", tmp_path / "suspect.onnx", "--db", db)
+    assert code == 0
+    assert found["size"] == 5
+    (best,) = found["relatives"]
+    assert Path(best["path"]).name == "m3.onnx"
+    assert best["verdict"] == verdict
+    assert best["recognised"] == 1
+    assert best["p_value"] == 0.2
+    assert not best["changed"]
+
+
+def test_a_stranger_has_no_relative(
+    db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx.save(perceptron(SIZES, seed=77), tmp_path / "stranger.onnx")
+    code, found = call(capsys, "identify", tmp_path / "stranger.onnx", "--db", db)
+    assert code == 1
+    assert not found["relatives"]
+    assert len(found["strangers"]) == 5
+    assert {s["verdict"] for s in found["strangers"]} == {"unrelated"}
+    main(["registry", "identify", str(tmp_path / "stranger.onnx"), "--db", str(db)])
+    assert "no relative is known among 5 models" in capsys.readouterr().out
+
+
+def test_a_model_is_not_its_own_relative(
+    models: Path, db: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, found = call(capsys, "identify", models / "m0.onnx", "--db", db)
+    assert code == 1
+    assert found["size"] == 4
+
+
+def test_who_was_made_of_whom(models: Path, db: Path, tmp_path: Path) -> None:
+    graph = load_graph(models / "m1.onnx")
+    suspects = {
+        "pruned": lady.attack(graph, "prune", 0.5).graph,
+        "few bits": lady.attack(graph, "quantize", 4).graph,
+    }
+    for name, suspect in suspects.items():
+        path = tmp_path / f"{name}.onnx"
+        lady.permute(suspect, 1).save(path)
+        best = identify(str(path), Registry(db)).relatives[0]
+        assert best.direction == "suspect"
+        assert "made of the other" in (best.direction_reason or "")
+        other = Registry(tmp_path / name, is_new=True)
+        other.add([make_entry(str(path), load_graph(path))])
+        best = identify(str(models / "m1.onnx"), other).relatives[0]
+        assert best.direction == "model"
+    # noise loses nothing that shows
+    path = tmp_path / "noise.onnx"
+    lady.permute(lady.attack(graph, "noise", 0.1, seed=1).graph, 1).save(path)
+    assert identify(str(path), Registry(db)).relatives[0].direction is None
+
+
+def test_half_precision_is_made_of_the_other(models: Path, db: Path, tmp_path: Path) -> None:
+    model = onnx.load(models / "m1.onnx")
+    half = {n: a.astype(np.float16).astype(np.float32) for n, a in weights(model).items()}
+    onnx.save(with_weights(model, half), tmp_path / "half.onnx")
+    best = identify(str(tmp_path / "half.onnx"), Registry(db)).relatives[0]
+    assert best.verdict == "altered"
+    assert best.direction == "suspect"
+
+
+def test_adding_again_changes_nothing(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for name in ("m0.onnx", "m1.onnx"):
+        (folder / name).write_bytes((models / name).read_bytes())
+    db = tmp_path / "db"
+    assert call(capsys, "add", folder, "--db", db)[1]["added"] == 2
+    before = {e.path: e.added for e in Registry(db).list_entries()}
+    found = call(capsys, "add", folder, "--db", db)[1]
+    assert (found["added"], found["known"], found["size"]) == (0, 2, 2)
+    assert {e.path: e.added for e in Registry(db).list_entries()} == before
+    # another file at the same path takes its place
+    (folder / "m1.onnx").write_bytes((models / "m2.onnx").read_bytes())
+    (relative,) = identify(str(models / "m1.onnx"), Registry(db)).strangers[:1] or (None,)
+    assert relative is not None
+    assert relative.verdict == "unrelated"
+    found = call(capsys, "add", folder, "--db", db)[1]
+    assert (found["added"], found["known"], found["size"]) == (1, 1, 2)
+    code, found = call(capsys, "remove", folder / "m1.onnx", "--db", db)
+    assert code == 0
+    assert found["size"] == 1
+    assert main(["registry", "remove", str(folder / "m1.onnx"), "--db", str(db)]) == 2
+
+
+def test_a_changed_file_is_told(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    lady.permute(models / "m0.onnx", 1).save(path)
+    db = Registry(tmp_path / "db", is_new=True)
+    db.add([make_entry(str(path), load_graph(path))])
+    lady.permute(models / "m0.onnx", 2).save(path)
+    assert identify(str(models / "m0.onnx"), db).relatives[0].changed
+
+
+def test_a_file_that_is_gone_is_told(models: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    lady.permute(models / "m0.onnx", 1).save(path)
+    db = Registry(tmp_path / "db", is_new=True)
+    db.add([make_entry(str(path), load_graph(path))])
+    path.unlink()
+    found = identify(str(models / "m0.onnx"), db)
+    assert not found.relatives
+    assert "No such file" in found.unread[str(path)]
+
+
+def test_an_odd_file_is_left_out_and_told(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "a.onnx").write_bytes((models / "m0.onnx").read_bytes())
+    (folder / "b.onnx").write_bytes(b"no model")
+    code, found = call(capsys, "add", folder, "--db", tmp_path / "db")
+    assert code == 2
+    assert found["added"] == 1
+    assert "b.onnx" in found["errors"][0]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["identify", "{m}", "--db", "{t}/none"], "no such registry"),
+        (["add", "{t}/empty", "--db", "{t}/db"], "no file in it ends with .onnx"),
+        (["watch", "{t}/none", "--db", "{t}/db", "--once"], "no such folder"),
+        (["identify", "{t}/none.onnx", "--db", "{d}"], "No such file"),
+        (["scan", "--db", "{d}", "--dot", "{t}/none/f.dot"], "does not exist"),
+        (["identify", "{m}", "--db", "{t}/empty"], "cannot be opened as a registry"),
+    ],
+)
+def test_bad_calls(
+    args: list[str],
+    message: str,
+    models: Path,
+    db: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    given = [a.format(m=models / "m0.onnx", t=tmp_path, d=db) for a in args]
+    assert main(["registry", *given]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_families(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for k in (0, 1):
+        original = load_graph(models / f"m{k}.onnx")
+        original.save(folder / f"a{k}.onnx", "copy")
+        lady.permute(original, 1).save(folder / f"b{k}.onnx")
+        pruned = lady.attack(original, "prune", 0.5).graph
+        lady.permute(pruned, 2).save(folder / f"c{k}.onnx")
+    original = load_graph(models / "m2.onnx")
+    original.save(folder / "alone.onnx", "copy")
+    call(capsys, "add", folder, "--db", tmp_path / "db")
+    code, found = call(capsys, "scan", "--db", tmp_path / "db", "--dot", tmp_path / "f.dot")
+    names = [sorted(Path(p).stem for p in family) for family in found["families"]]
+    assert code == 0
+    assert names == [["a0", "b0", "c0"], ["a1", "b1", "c1"], ["alone"]]
+    assert sorted(e["verdict"] for e in found["edges"]) == ["altered"] * 2 + ["permuted"] * 2
+    for edge in found["edges"]:
+        if edge["verdict"] == "altered":
+            assert Path(edge[edge["child"]]).stem.startswith("c")
+    drawing = (tmp_path / "f.dot").read_text()
+    assert drawing.startswith("digraph")
+    assert drawing.count("->") == 4
+    main(["registry", "scan", "--db", str(tmp_path / "db")])
+    assert "2 families of several models, 1 without relatives" in capsys.readouterr().out
+
+
+def test_watching_a_folder(
+    models: Path, db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "db"
+    main(["registry", "add", str(models), "--db", str(own)])
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    lady.permute(models / "m0.onnx", 1).save(folder / "copy.onnx")
+    (folder / "odd.onnx").write_bytes(b"no model")
+    capsys.readouterr()
+    args = ["registry", "watch", str(folder), "--db", str(own), "--once", "--json"]
+    assert main(args) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["relatives"][0]["verdict"] == "permuted"
+    assert "odd.onnx" in lines[1]["error"]
+    assert len(Registry(own)) == 6
+    # what is known is not told again
+    assert main(args) == 0
+    assert [json.loads(x)["suspect"] for x in capsys.readouterr().out.splitlines()] == [
+        str(folder / "odd.onnx")
+    ]
+
+
+def _add_one(folder: str, path: str) -> None:
+    Registry(folder, is_new=True).add([make_entry(path, load_graph(path))])
+
+
+def test_writers_that_meet_lose_nothing(models: Path, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(3) as pool:
+        paths = [str(models / f"m{k}.onnx") for k in range(5)] * 2
+        pool.starmap(_add_one, [(str(tmp_path / "db"), p) for p in paths])
+    entries = list(Registry(tmp_path / "db").list_entries())
+    assert sorted(e.path for e in entries) == sorted(set(paths))
+
+
+KILLED = """
+import sys
+from lady_onnx.graph.loading import load_graph
+from lady_onnx.registry.identification import make_entry
+from lady_onnx.registry.store import Registry
+from dataclasses import replace
+entry = make_entry(sys.argv[2], load_graph(sys.argv[2]))
+registry = Registry(sys.argv[1], is_new=True)
+print("ready", flush=True)
+for k in range(10000):
+    registry.add([replace(entry, path=f"{k // 4}-{j}") for j in range(5)])
+    print(k, flush=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_whole_changes(models: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    db = tmp_path / "db"
+    for _ in range(3):
+        command = [sys.executable, "-c", KILLED, str(db), str(models / "m0.onnx")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            last = -1
+            process.stdout.readline()
+            for _ in range(int(rng.integers(1, 9))):
+                last = int(process.stdout.readline())
+            process.kill()
+        paths = [e.path for e in Registry(db).list_entries()]
+        assert len(paths) == len(set(paths))
+        assert {f"{k // 4}-{j}" for k in range(last + 1) for j in range(5)} <= set(paths)
+
+
+def test_fingerprints_of_another_format_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lady_onnx.registry import store
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "FORMAT", "lady-onnx-fingerprint/0")
+        Registry(tmp_path / "db", is_new=True)
+    with pytest.raises(lady.LadyError, match="another format"):
+        Registry(tmp_path / "db")
+
+
+def test_the_extra_is_named_where_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "lancedb", None)
+    assert main(["registry", "scan", "--db", str(tmp_path)]) == 2
+    assert "lady-onnx[registry]" in capsys.readouterr().err
+
+
+def test_copies_are_told_by_their_hashes_without_a_check(models: Path, tmp_path: Path) -> None:
+    db = Registry(tmp_path / "db", is_new=True)
+    paths = []
+    for seed in (1, 2, 3):
+        path = tmp_path / f"{seed}.onnx"
+        lady.permute(models / "m0.onnx", seed).save(path)
+        paths.append(str(path))
+    db.add([make_entry(p, load_graph(p)) for p in paths])
+    found = find_families(db)
+    assert found.families == (tuple(paths),)
+    assert found.compared == 0

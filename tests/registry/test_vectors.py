@@ -1,0 +1,90 @@
+"""Vectors of models: no order, factor, sign or file form changes them, and alterations little."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import lady_onnx as lady
+from lady_onnx.registry.vectors import LENGTH, compare_vectors
+
+from ..helpers import disguises
+from ..helpers.architectures import Bottleneck, ResNet, export, randomise
+from ..helpers.law import examples
+from ..helpers.networks import attention, perceptron
+from ..helpers.strategies import graphs
+
+NOTHING_CHANGES = 0.9999
+"""So near are the vectors of copies: sums are rounded in another order, and then to a byte."""
+
+
+def vector(model: onnx.ModelProto) -> np.ndarray:
+    return lady.fingerprint(model).vector
+
+
+def compare(a: onnx.ModelProto, b: onnx.ModelProto) -> float:
+    return compare_vectors(vector(a), vector(b))
+
+
+@examples(60)
+@given(graphs(), st.integers(0, 99))
+def test_no_order_and_no_factor_changes_a_vector(
+    grown: tuple[onnx.ModelProto, list[int]], seed: int
+) -> None:
+    model = grown[0]
+    own = vector(model)
+    if own.any():
+        assert compare_vectors(own, vector(lady.permute(model, seed).model)) > NOTHING_CHANGES
+        scaled = lady.attack(model, "rescale", 0.5, seed=seed).model
+        assert compare_vectors(own, vector(scaled)) > 0.999
+
+
+NETWORKS = {
+    "perceptron": lambda seed: perceptron((20, 48, 64, 32, 7), seed=seed),
+    "attention": lambda seed: attention(seed=seed),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_altered_copies_are_nearer_than_strangers(name: str) -> None:
+    models = [NETWORKS[name](seed) for seed in range(5)]
+    strangers = max(compare(a, b) for a, b in combinations(models, 2))
+    alterations = [("noise", 0.5), ("prune", 0.5), ("quantize", 4), ("rescale", 1.0)]
+    for model in models[:2]:
+        for kind, strength in alterations:
+            altered = lady.attack(model, kind, strength, seed=1).model
+            shuffled = lady.permute(altered, 2).model
+            assert compare(model, shuffled) > strangers, (kind, strength)
+
+
+def test_another_head_leaves_half_of_a_vector() -> None:
+    nets = [randomise(ResNet(Bottleneck, (1, 1), (64, 128), 16, 10), seed) for seed in range(3)]
+    import torch
+
+    models = [export(n, torch.zeros(1, 3, 16, 16), dynamo=False) for n in nets]
+    nets[0].head = torch.nn.Linear(nets[0].head.in_features, 4)
+    other = export(nets[0], torch.zeros(1, 3, 16, 16), dynamo=False)
+    found = [compare(other, m) for m in models]
+    assert np.argmax(found) == 0
+    assert found[0] > 0.4
+
+
+def test_files_that_are_written_differently_have_one_vector() -> None:
+    model = perceptron((20, 48, 64, 32, 7), seed=1)
+    for disguise in (disguises.rename, disguises.reorder, disguises.make_constants):
+        assert compare(model, disguise(model, np.random.default_rng(1))) > NOTHING_CHANGES
+
+
+def test_units_that_nothing_ties_to_known_positions_tell_nothing() -> None:
+    # an Add with one weight: no other axis
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["": 17]>'
+        "g (float[1, 8] x) => (float[1, 8] y) <float[8] w = {1,2,3,4,5,6,7,8}> { y = Add(x, w) }"
+    )
+    assert not vector(model).any()
+    assert vector(model).shape == (LENGTH,)
