@@ -1,27 +1,51 @@
 """A population of small models, and how well the registry tells whose copy a model is.
 
-    python benchmarks/population.py make [--seeds N] [--data FOLDER]
+    python benchmarks/population.py make [--seeds N]
+    python benchmarks/population.py vectors
+    python benchmarks/population.py identify [--jobs N] [--part K/N]
+    python benchmarks/population.py report
 
-Eight architectures, each trained from N seeds (25), and ten altered copies of each network: 2,200
-models with 25. They are kept in the cache folder and made once. Needs the extras `test` and
-`bench`. Seeded.
+`make` trains eight architectures, each from N seeds (25), and makes eleven altered copies of each
+network: 2,400 models with 25. They are kept in the cache folder and made once. `vectors` compares
+ways to make a short vector of a model: how often is the nearest network the right one? `identify`
+asks a registry of all networks for every copy, and for every network whether it has a relative
+besides itself; it draws the likeness of relatives and strangers. Needs the extras `test` and
+`bench`, and Fashion-MNIST. Seeded.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import sys
 import time
 import warnings
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import lady_onnx as lady
 from benchmarks.population_networks import MAKERS, derive, read_data, train_network
+from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import map_weights
+from lady_onnx.normalform.algebra.term import NoNormalFormError
+from lady_onnx.normalform.form import NEWEST, build_normal_form
+from lady_onnx.registry.identification import identify, make_entry
+from lady_onnx.registry.signs import SignedArrays
+from lady_onnx.registry.store import Registry
+from lady_onnx.registry.vectors import COMPRESSION, Key, compress_moments, list_families, sum_up
+from lady_onnx.scaling.walk import find_scalings
+from lady_onnx.symmetry.finder import extract_groups
 from tests.helpers.real import CACHE
 
 POPULATION = CACHE / "population"
@@ -51,14 +75,231 @@ def make_population(seeds: int) -> None:
             print(f"{name}: {len(entries)} models, {time.perf_counter() - start:.1f} s", flush=True)
 
 
+def list_models() -> list[dict[str, str]]:
+    """All models of the population, with what each is made of."""
+    files = sorted(POPULATION.glob("*.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def name_kind(what: str) -> str:
+    """The alteration and its strength, or that there were two."""
+    return "two alterations" if " and " in what else what
+
+
+def read_families(path: Path) -> list[tuple[Key, np.ndarray]]:
+    """The signatures of a model's families, with their keys."""
+    graph = load_graph(path)
+    with contextlib.suppress(NoNormalFormError):
+        graph = build_normal_form(graph, NEWEST).graph
+    analysis = analyse_graph(graph)
+    groups = extract_groups(analysis).groups
+    signed = SignedArrays(map_weights(graph), find_scalings(graph, analysis, groups))
+    return list(list_families(groups, signed, list(graph.tensors)))
+
+
+def find_spectrum(table: np.ndarray) -> np.ndarray:
+    """The singular values of a family, the largest first."""
+    return np.linalg.svd(table, compute_uv=False) / np.linalg.norm(table)
+
+
+def find_quantiles(table: np.ndarray) -> np.ndarray:
+    """Quantiles of the cosines between the units of a family, whatever their signs."""
+    cosines = np.abs(table @ table.T)[np.triu_indices(len(table), 1)] / table.shape[1]
+    return np.quantile(cosines, np.linspace(0, 1, 33))
+
+
+WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "singular values": find_spectrum,
+    "quantiles of cosines": find_quantiles,
+    **{
+        f"second moments, power {power:.2g}": functools.partial(compress_moments, power=power)
+        for power in (1, COMPRESSION, 0.5)
+    },
+}
+"""What a family adds to the vector."""
+
+
+def compare_ways() -> None:
+    """Prints for each way to make vectors how often the nearest network is the right one."""
+    models = list_models()
+    with ProcessPoolExecutor() as pool:
+        files = [POPULATION / m["file"] for m in models]
+        families = list(pool.map(read_families, files, chunksize=16))
+    print("| what a family adds | right at rank 1 | among the first 5 | the worst kind at rank 1 |")
+    print("| --- " * 4 + "|")
+    for name, way in WAYS.items():
+        table = np.array([sum_up((k, way(t)) for k, t in own) for own in families], np.float32)
+        table /= np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1e-12)
+        own = [k for k, m in enumerate(models) if m["relation"] == "itself"]
+        names = [models[k]["of"] for k in own]
+        ranks: dict[str, list[int]] = defaultdict(list)
+        for model, row in zip(models, table @ table[own].T, strict=True):
+            if model["relation"] != "itself":
+                rank = int((row > row[names.index(model["of"])]).sum())
+                ranks[name_kind(model["what"])].append(rank)
+        every = np.concatenate([*ranks.values()])
+        worst = min(ranks, key=lambda kind: np.mean(np.array(ranks[kind]) == 0))
+        figures = f"{np.mean(every == 0):.2%} | {np.mean(every < 5):.2%}"
+        share = np.mean(np.array(ranks[worst]) == 0)
+        print(f"| {name} | {figures} | {worst}: {share:.1%} |", flush=True)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the registry says of a model.
+
+    Attributes:
+        file, of, relation, what: the model, as in the index.
+        found: the network that it is said to be a copy of, empty for none.
+        verdict: what it is said to be to that.
+        direction: which is said to be made of the other, empty where nothing is said.
+        rank: how many networks have a vector that is nearer than the right one's.
+        likeness: of its vector and that of the right network, and of the nearest wrong one.
+        false_relations: how many wrong networks are said to be relatives.
+        strangers: how many wrong networks were compared.
+        seconds: of the whole answer.
+    """
+
+    file: str
+    of: str
+    relation: str
+    what: str
+    found: str
+    verdict: str
+    direction: str
+    rank: int
+    likeness: float
+    wrong_likeness: float
+    false_relations: int
+    strangers: int
+    seconds: float
+
+
+def ask(model: dict[str, str], db: str) -> Answer:
+    """Asks the registry for a model."""
+    registry = Registry(db)
+    path = str(POPULATION / model["file"])
+    start = time.perf_counter()
+    found = identify(path, registry)
+    seconds = time.perf_counter() - start
+    right = str((POPULATION / f"{model['of']}.onnx").resolve())
+    near = registry.find_nearest(lady.fingerprint(path).vector, len(registry))
+    likeness = {n.entry.path: n.similarity for n in near}
+    wrong = [v for p, v in likeness.items() if p != right]
+    best = found.relatives[0] if found.relatives else None
+    return Answer(
+        **model,
+        found=Path(best.path).stem if best else "",
+        verdict=best.verdict if best else "unrelated",
+        direction=(best and best.direction) or "",
+        rank=sum(v > likeness[right] for v in wrong),
+        likeness=round(likeness[right], 4),
+        wrong_likeness=round(max(wrong), 4),
+        false_relations=sum(r.path != right for r in found.relatives),
+        strangers=sum(r.path != right for r in (*found.relatives, *found.strangers)),
+        seconds=round(seconds, 2),
+    )
+
+
+def ask_for_all(part: str, jobs: int) -> None:
+    """Asks a registry of the networks for every model, and prints what it says."""
+    models = list_models()
+    db = str(POPULATION / "registry")
+    registry = Registry(db, is_new=True)
+    known = {e.path for e in registry.list_entries()}
+    for model in models:
+        path = str((POPULATION / model["file"]).resolve())
+        if model["relation"] == "itself" and path not in known:
+            registry.add([make_entry(path, load_graph(path))])
+    number, count = map(int, part.split("/"))
+    wanted = models[number - 1 :: count]
+    answers: list[Answer] = []
+    out = POPULATION / f"answers-{number}-of-{count}.jsonl"
+    with ProcessPoolExecutor(jobs) as pool, out.open("w") as file:
+        for answer in pool.map(ask, wanted, [db] * len(wanted)):
+            answers.append(answer)
+            file.write(json.dumps(asdict(answer)) + "\n")
+            file.flush()
+    report_answers()
+
+
+def report_answers() -> None:
+    """Prints how often all answers so far are right, by what was done; draws the likeness."""
+    answers = [
+        Answer(**json.loads(line))
+        for path in sorted(POPULATION.glob("answers-*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+    print("| what was done | models | named | relation right | vector alone at rank 1 | seconds |")
+    print("| --- " * 6 + "|")
+    kinds: dict[str, list[Answer]] = defaultdict(list)
+    for answer in answers:
+        if answer.relation != "itself":
+            kinds[name_kind(answer.what)].append(answer)
+    for kind, own in [*sorted(kinds.items()), ("all", [a for v in kinds.values() for a in v])]:
+        named = np.mean([a.found == a.of for a in own])
+        right = np.mean([a.found == a.of and a.verdict in EXPECTED[a.relation] for a in own])
+        first = np.mean([a.rank == 0 for a in own])
+        seconds = np.median([a.seconds for a in own])
+        print(f"| {kind} | {len(own)} | {named:.1%} | {right:.1%} | {first:.1%} | {seconds:.1f} |")
+    false, strangers = (
+        sum(getattr(a, n) for a in answers) for n in ("false_relations", "strangers")
+    )
+    told = [a for a in answers if a.direction and a.found == a.of]
+    right = sum(a.direction == "suspect" for a in told)
+    print(f"\nstrangers that are called relatives: {false} of {strangers} compared")
+    print(f"direction: told for {len(told)} models, right for {right}")
+    draw_likeness(answers, Path(__file__).parent / "population.svg")
+
+
+EXPECTED = {
+    "exact": ("permuted", "rescaled", "identical"),
+    "altered": ("altered", "tampered"),
+    "derived": ("derived",),
+}
+"""By relation the verdicts that are right."""
+
+
+def draw_likeness(answers: Sequence[Answer], path: Path) -> None:
+    """Draws how many relatives and how many strangers are at least so much alike."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    matplotlib.rcParams["svg.hashsalt"] = "population"
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for relation in EXPECTED:
+        own = sorted(a.likeness for a in answers if a.relation == relation)
+        axes.plot(own, np.linspace(1, 0, len(own)), label=f"{relation} copies")
+    own = sorted(a.wrong_likeness for a in answers)
+    axes.plot(own, np.linspace(1, 0, len(own)), "k--", label="the nearest stranger of each")
+    axes.set(xlabel="cosine of the vectors", ylabel="share that is at least as alike")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("make",))
+    parser.add_argument("what", choices=("make", "vectors", "identify", "report"))
     parser.add_argument("--seeds", type=int, default=25)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument(
+        "--part", default="1/1", metavar="K/N", help="every Nth model, from the Kth"
+    )
     args = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    make_population(args.seeds)
+    if args.what == "make":
+        make_population(args.seeds)
+    elif args.what == "vectors":
+        compare_ways()
+    elif args.what == "identify":
+        ask_for_all(args.part, args.jobs)
+    else:
+        report_answers()
 
 
 if __name__ == "__main__":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from pathlib import Path
 
 import lady_onnx as lady
 
-from ..errors import UsageError, suggest_name
-from ..pipeline.verdicts import ACCEPTED, VERDICTS
+from ..errors import LadyError, UsageError
+from ..pipeline.verdicts import ACCEPTED
+from ..registry.policy import Policy, read_policy
 from .arguments import (
     VERBOSE,
     add_custom_ops_argument,
@@ -35,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min-recognised",
         type=parse_share,
-        default=0.0,
         metavar="SHARE",
         help="the least share of units that must be recognised for exit code 0, 0 to 1 (0)",
     )
+    parser.add_argument("--policy", metavar="P.toml", help="a file that says both of these")
     add_report_arguments(parser)
     add_limit_arguments(parser)
     add_custom_ops_argument(parser)
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_command(args: argparse.Namespace) -> int:
     """Print the verdict on a suspect; return 0 where the gate lets it pass, else 1."""
-    accepted = _read_accepted(args.accept)
+    policy = _read_rules(args)
     source = Models(args)
     models = source.load(args.reference), source.load(args.suspect)
     reports = claim_reports(args, source.list_files(*models))
@@ -63,28 +64,30 @@ def run_command(args: argparse.Namespace) -> int:
             threads=args.threads,
             progress=progress,
         )
-    passes = found.verdict in accepted and found.recognised >= args.min_recognised
+    refusal = policy.explain(found)
+    passes = refusal is None
     fields = {**found.to_dict(), "accepted": passes, "left_out": source.left_out}
     reports.write(found, fields, args, models, {}, source.files)
     if args.json:
         print_json(fields)
         return 0 if passes else 1
-    is_rare = found.verdict in accepted and not passes
-    share = f"{100 * found.recognised:.1f} % of the units are recognised, too few"
-    print_headline(f"{found.headline()}{f'; {share}' if is_rare else ''}")
+    is_rare = refusal is not None and policy.accepts(found.verdict)
+    print_headline(f"{found.headline()}{f'; {refusal}' if is_rare else ''}")
     print_left_out(source.left_out)
     if args.verbosity == VERBOSE:
         print_details(found, args)
     return 0 if passes else 1
 
 
-def _read_accepted(text: str | None) -> Sequence[str]:
-    """Return the verdicts that pass; an identical file passes wherever a permuted one does."""
-    if text is None:
-        return ACCEPTED
-    names = [word.strip() for word in text.split(",")]
-    for name in names:
-        if name not in VERDICTS:
-            known = f"{suggest_name(name, VERDICTS)}the verdicts are {', '.join(VERDICTS)}"
-            raise UsageError(f"check --accept {text}: no verdict '{name}'; {known}")
-    return ["identical", *names]
+def _read_rules(args: argparse.Namespace) -> Policy:
+    """Return what passes, as the options or a file say it."""
+    if args.policy is not None:
+        if args.accept is not None or args.min_recognised is not None:
+            what = "says what passes; leave --accept and --min-recognised out"
+            raise UsageError(f"check --policy {args.policy}: {what}")
+        return read_policy(Path(args.policy))
+    accept = ACCEPTED if args.accept is None else [w.strip() for w in args.accept.split(",")]
+    try:
+        return Policy(tuple(accept), args.min_recognised or 0.0)
+    except LadyError as error:
+        raise UsageError(f"check --accept {args.accept}: {error}") from None

@@ -1,11 +1,22 @@
-"""Things that are given in place of an ONNX file, and the way from each of them to ONNX."""
+"""Things that are given in place of the path of an ONNX file, and the way from each to ONNX."""
 
 from __future__ import annotations
 
+import atexit
 import difflib
+import os
+import shutil
+import tempfile
 from pathlib import Path
 
-from ..errors import MIN_NAME_SIMILARITY
+from ..errors import (
+    MIN_NAME_SIMILARITY,
+    FormatError,
+    LadyError,
+    MissingFileError,
+    UsageError,
+    to_one_line,
+)
 
 TORCH_WAY = "load it in PyTorch and write it with torch.onnx.export"
 KERAS_WAY = "python -m tf2onnx.convert --keras FILE --output model.onnx"
@@ -39,6 +50,10 @@ FOLDER_MARKS = (
 
 MAX_SHOWN_FILES = 3
 """The number of files of a folder that a message names."""
+
+
+MLFLOW_SCHEMES = ("models:/", "runs:/", "mlflow-artifacts:/")
+"""How addresses begin that MLflow resolves: `models:/name/3`, `models:/name@champion`, `runs:/`."""
 
 
 def is_address(path: Path | str) -> bool:
@@ -101,3 +116,67 @@ def suggest_path(path: Path) -> str:
         return ""
     close = difflib.get_close_matches(path.name, known, 1, MIN_NAME_SIMILARITY)
     return f"did you mean '{path.with_name(close[0])}'? " if close else ""
+
+
+def is_mlflow_address(source: str) -> bool:
+    """Tell whether a path is an address in MLflow.
+
+    >>> is_mlflow_address("models:/classifier@champion"), is_mlflow_address("models/m.onnx")
+    (True, False)
+    """
+    return source.startswith(MLFLOW_SCHEMES)
+
+
+def fetch_model(address: str) -> Path:
+    """Fetch a model and return the path of its ONNX file.
+
+    It is fetched whenever somebody asks, as an alias may name another version by then. The files go
+    to a folder that is removed at the end of the process. The server is the one that
+    MLflow is told of, by MLFLOW_TRACKING_URI for one.
+
+    Args:
+        address: the address.
+
+    Raises:
+        UsageError: MLflow is not installed.
+        MissingFileError: there is nothing at the address.
+        FormatError: it holds no ONNX file, or several.
+        LadyError: the server does not answer.
+    """
+    try:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+    except ImportError:
+        what = "an address of MLflow, which needs the extra `mlflow`"
+        raise UsageError(f"{address}: {what}: pip install 'lady-onnx[mlflow]'") from None
+    if not mlflow.is_tracking_uri_set():
+        # MLflow would make a database in this folder, and find nothing in it
+        raise UsageError(f"{address}: no server is known; set MLFLOW_TRACKING_URI")
+    folder = tempfile.mkdtemp(prefix="lady-onnx-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    # its bars would stand between our lines
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    try:
+        fetched = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise MissingFileError(f"{address}: MLflow knows nothing of it") from None
+        raise LadyError(f"{address}: MLflow refuses ({to_one_line(error)})") from None
+    except (OSError, ValueError) as error:
+        what = f"cannot be fetched ({to_one_line(error)}); check MLFLOW_TRACKING_URI"
+        raise LadyError(f"{address}: {what}") from None
+    return _find_model(address, Path(fetched))
+
+
+def _find_model(address: str, folder: Path) -> Path:
+    """Find the one ONNX file among what was fetched."""
+    if folder.is_file():
+        return folder
+    models = sorted(folder.rglob("*.onnx"))
+    if not models:
+        raise FormatError(f"{address}: {explain_folder(folder)}")
+    if len(models) > 1:
+        names = ", ".join(str(m.relative_to(folder)) for m in models[:3])
+        what = f"holds {len(models)} ONNX files ({names}); give the address of one of them"
+        raise FormatError(f"{address}: {what}")
+    return models[0]

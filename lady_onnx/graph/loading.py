@@ -16,7 +16,9 @@ from .formats import (
     explain_address,
     explain_folder,
     explain_format,
+    fetch_model,
     is_address,
+    is_mlflow_address,
     suggest_path,
 )
 from .model import Graph
@@ -88,7 +90,9 @@ def _load_source(source: Model) -> Graph:
         check_versions(graph)
         check_names(graph)
         return graph
-    graph = _parse_file(Path(source))
+    address = os.fspath(source)
+    path = fetch_model(address) if is_mlflow_address(address) else Path(address)
+    graph = _parse_file(path)
     check_versions(graph)
     check_names(graph)
     for name, tensor in graph.tensors.items():

@@ -139,7 +139,8 @@ def find_families(
     """Find out which models of a registry are relatives.
 
     Copies that are equal bit for bit up to the order of units are told by their hashes. Other pairs
-    are checked, the most similar ones first, unless both are of one family already.
+    are checked, the most similar ones first, unless both are of one family already, or both have
+    met a more similar stranger.
 
     Args:
         registry: the registry.
@@ -151,9 +152,12 @@ def find_families(
     forest = _Forest()
     edges = _join_copies(list(entries.values()), forest)
     unread: dict[str, str] = {}
+    # pairs come by their similarity: who has met a stranger has met all relatives
+    settled: set[str] = set()
     compared = 0
     for (model, relative), similarity in _list_pairs(registry, entries, checks):
-        if forest.find(model) == forest.find(relative) or {model, relative} & unread.keys():
+        is_known = forest.find(model) == forest.find(relative) or settled >= {model, relative}
+        if is_known or {model, relative} & unread.keys():
             continue
         path = model
         try:
@@ -164,10 +168,12 @@ def find_families(
             unread[path] = to_one_line(error)
             continue
         compared += 1
-        if found.verdict != UNRELATED:
-            child = SIDES[tell_direction(found, graph).child]
-            edges.append(Edge(model, relative, found.verdict, similarity, child))
-            forest.join(model, relative)
+        if found.verdict == UNRELATED:
+            settled |= {model, relative}
+            continue
+        child = SIDES[tell_direction(found, graph).child]
+        edges.append(Edge(model, relative, found.verdict, similarity, child))
+        forest.join(model, relative)
     members: dict[str, list[str]] = defaultdict(list)
     for path in sorted(entries):
         members[forest.find(path)].append(path)

@@ -91,10 +91,11 @@ class Identification(Report):
             best = self.relatives[0]
             return f"{best.verdict}: {_name_roles(best)} {best.path}; {best.reason}"
         many = count_things(self.size, "model")
-        compared = f"{len(self.strangers)} were compared"
+        count = len(self.strangers)
+        compared = "the nearest one was compared" if count == 1 else f"{count} were compared"
         if self.unread:
             compared += f", {len(self.unread)} could not be read"
-        return f"{UNRELATED}: no relative is known among {many}; the nearest {compared}"
+        return f"{UNRELATED}: no relative is known among {many}; {compared}"
 
     def details(self, limit: int | None = MAX_SHOWN_ENTRIES) -> list[str]:
         """List all relatives, and what else was compared."""
@@ -129,7 +130,8 @@ def identify(
     Args:
         suspect: its path.
         registry: the registry.
-        checks: how many models are compared with it, the nearest ones. An exact copy ends that.
+        checks: how many models are compared with it at most, the nearest first. An exact copy ends
+            that, and so does a stranger that comes after a relative.
         load: loads a model by its path.
         options: as for `check`.
 
@@ -154,7 +156,9 @@ def identify(
         except LadyError as error:
             unread[path] = to_one_line(error)
             continue
-        if compared[-1][1].accepted:
+        # what is less similar than a stranger is a stranger, once a relative was found
+        is_relative = [c.verdict != UNRELATED for _, c, _ in compared]
+        if compared[-1][1].accepted or (any(is_relative) and not is_relative[-1]):
             break
     size = len(registry) - bool(registry.find([name_model(suspect)]))
     strangers = [n.similarity for n, c, _ in compared if c.verdict == UNRELATED]

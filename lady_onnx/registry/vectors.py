@@ -12,7 +12,7 @@ second moments, Lin et al. 2015, Bilinear CNN models.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from ..groups.model import Group
 from ..groups.permutations import Arrays
 from .signatures import WIDTH, Signatures
 
+Key = tuple[int, ...]
+"""Tells a family by what relatives have in common: its sizes, and which one of that size it is."""
 LENGTH = 512
 """The length of a vector."""
 COMPRESSION = 2 / 3
@@ -39,27 +41,63 @@ def compute_vector(groups: Sequence[Group], arrays: Arrays, names: Sequence[str]
     Returns:
         int8 [LENGTH]; zeros where nothing is known of any unit.
     """
+    families = list_families(groups, arrays, names)
+    return sum_up((key, compress_moments(table)) for key, table in families)
+
+
+def list_families(
+    groups: Sequence[Group], arrays: Arrays, names: Sequence[str]
+) -> Iterator[tuple[Key, np.ndarray]]:
+    """Yield the signatures of each family that has enough units.
+
+    Families are told from the first weights on, and from the last ones: each occurs twice.
+
+    Args:
+        groups, arrays, names: as for `compute_vector`.
+
+    Yields:
+        A key that relatives have in common, and float64 [units, WIDTH].
+    """
     signatures = Signatures(groups, arrays, names)
-    vector = np.zeros(LENGTH)
-    upper = np.triu_indices(WIDTH, 1)
     for is_reversed in (False, True):
         table = signatures.compute(is_reversed=is_reversed)
         seen: Counter[tuple[int, int]] = Counter()
         for family in signatures.families:
             kind = family.groups[0].size, len(family.groups)
-            number, seen[kind] = seen[kind], seen[kind] + 1
+            key = int(is_reversed), *kind, seen[kind]
+            seen[kind] += 1
             own = table[family.units].astype(np.float64)
             own = own[own.any(1)]
-            if len(own) < MIN_UNITS:
-                continue
-            moments = (own.T @ own)[upper]
-            moments = np.sign(moments) * np.abs(moments) ** COMPRESSION
-            size = np.linalg.norm(moments)
-            if size:
-                rng = np.random.default_rng([int(is_reversed), *kind, number])
-                places = rng.permutation(LENGTH)[: moments.size]
-                signs = 2 * rng.integers(0, 2, moments.size) - 1
-                vector[places] += signs * moments / size
+            if len(own) >= MIN_UNITS:
+                yield key, own
+
+
+def compress_moments(table: np.ndarray, power: float = COMPRESSION) -> np.ndarray:
+    """Return the second moments of signatures, float64 [WIDTH * (WIDTH - 1) / 2].
+
+    Args:
+        table: float64 [units, WIDTH].
+        power: what their sizes are raised to.
+    """
+    moments = (table.T @ table)[np.triu_indices(WIDTH, 1)]
+    compressed: np.ndarray = np.sign(moments) * np.abs(moments) ** power
+    return compressed
+
+
+def sum_up(features: Iterable[tuple[Key, np.ndarray]]) -> np.ndarray:
+    """Sum up what families have, each with the same weight, int8 [LENGTH].
+
+    Args:
+        features: the key of a family, and its features, at most `LENGTH` of them.
+    """
+    vector = np.zeros(LENGTH)
+    for key, own in features:
+        size = np.linalg.norm(own)
+        if size:
+            rng = np.random.default_rng(key)
+            places = rng.permutation(LENGTH)[: own.size]
+            signs = 2 * rng.integers(0, 2, own.size) - 1
+            vector[places] += signs * own / size
     largest = np.abs(vector).max()
     return np.rint(vector * (127 / largest if largest else 0)).astype(np.int8)
 

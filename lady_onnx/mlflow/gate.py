@@ -1,0 +1,169 @@
+"""May this version pass? The answer is written into MLflow's registry, as tags and an alias."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import lady_onnx
+
+from ..errors import LadyError, MissingFileError, UsageError, to_one_line
+from ..graph.loading import load_graph
+from ..pipeline.checking import check
+from ..registry.fingerprints import fingerprint
+from ..registry.identification import hash_files
+from ..registry.policy import Policy
+from ..reporting import Report
+
+VERIFIED = "verified"
+"""The alias of the version that passed last."""
+TAG = "lady-onnx."
+"""How the names of all tags begin."""
+PASSES = f"{TAG}passes"
+MAX_TAG_LENGTH = 4000
+"""MLflow's stores keep at least so many characters of a tag."""
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, repr=False)
+class Decision(Report):
+    """Whether a version passes.
+
+    Attributes:
+        name, version: the version, in MLflow's registry.
+        reference: the address of what it was compared with.
+        passes: whether it passes.
+        reason: why, or why not.
+        tags: what was written to the version.
+        alias: the alias that it has now, None for none.
+    """
+
+    name: str
+    version: str
+    reference: str
+    passes: bool
+    reason: str
+    tags: dict[str, str]
+    alias: str | None
+
+    def headline(self) -> str:
+        """Say whether the version passes, and why."""
+        answer = "passes" if self.passes else "does not pass"
+        return f"{self.name} version {self.version} {answer}: {self.reason}"
+
+
+def gate(
+    name: str,
+    version: str | int,
+    *,
+    reference: str,
+    policy: Policy | None = None,
+    alias: str | None = VERIFIED,
+    tracking_uri: str | None = None,
+    **options: Any,
+) -> Decision:
+    """Compare a version of a registered model with a reference, and write down whether it passes.
+
+    A version that passes gets the alias. One that does not pass loses it, if it has it; the alias
+    of another version stays where it is. A model that cannot be read does not pass.
+
+    Args:
+        name: the registered model.
+        version: its version.
+        reference: an address or a path, such as `models:/name@champion`. `{name}` in it stands for
+            the name.
+        policy: what passes; suspects that compute what the reference does, by default.
+        alias: the alias, None for none.
+        tracking_uri: the address of the server, by default the one that MLflow is told of.
+        options: as for `check`.
+
+    Raises:
+        UsageError: MLflow is not installed.
+        MissingFileError: there is no such version, or no such reference.
+        LadyError: the reference cannot be read, or the server does not answer.
+    """
+    client = _open_client(tracking_uri)
+    version = str(version)
+    reference = reference.replace("{name}", name)
+    address = f"models:/{name}/{version}"
+    _ask(address, lambda: client.get_model_version(name, version))
+    with _at_server(tracking_uri):
+        refusal, said = _judge(reference, address, policy or Policy(), options)
+    tags = {f"{TAG}{key}": value[:MAX_TAG_LENGTH] for key, value in said.items()}
+    passes = refusal is None
+
+    def write() -> None:
+        # the answer last: a version that has it has all the rest
+        for key in sorted(tags, key=lambda k: k == PASSES):
+            client.set_model_version_tag(name, version, key, tags[key])
+        has_alias = alias in client.get_model_version(name, version).aliases
+        if passes and alias and not has_alias:
+            client.set_registered_model_alias(name, alias, version)
+        elif not passes and has_alias:
+            client.delete_registered_model_alias(name, alias)
+
+    _ask(address, write)
+    reason = said["reason"] if passes else str(refusal)
+    return Decision(name, version, reference, passes, reason, tags, alias if passes else None)
+
+
+def _judge(
+    reference: str, address: str, policy: Policy, options: dict[str, Any]
+) -> tuple[str | None, dict[str, str]]:
+    """Return why a version does not pass, None where it does, and what is to be said of it."""
+    # one that cannot be read says nothing of the version
+    trusted = load_graph(reference)
+    tags = {"reference": reference, "tool": f"lady-onnx {lady_onnx.__version__}"}
+    try:
+        suspect = load_graph(address)
+        found = check(trusted, suspect, **options)
+    except LadyError as error:
+        refusal: str | None = to_one_line(error)
+        tags |= {"verdict": "unreadable", "reason": str(refusal)}
+    else:
+        refusal = policy.explain(found)
+        tags |= {"verdict": found.verdict, "reason": found.reason}
+        tags |= {"recognised": f"{found.recognised:.4f}", "equality": found.equality or ""}
+        tags |= {"sha256": hash_files(suspect)[0], "exact": fingerprint(suspect).exact}
+    return refusal, {**tags, "passes": str(refusal is None).lower()}
+
+
+def _open_client(tracking_uri: str | None) -> Any:
+    try:
+        from mlflow import MlflowClient
+    except ImportError:
+        what = "the gate needs the extra `mlflow`: pip install 'lady-onnx[mlflow]'"
+        raise UsageError(what) from None
+    return MlflowClient(tracking_uri, tracking_uri)
+
+
+def _ask(address: str, question: Callable[[], Result]) -> Result:
+    """Ask the server, and say in one line what is wrong."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return question()
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise MissingFileError(f"{address}: MLflow has no such version") from None
+        raise LadyError(f"{address}: MLflow refuses ({to_one_line(error)})") from None
+
+
+@contextmanager
+def _at_server(tracking_uri: str | None) -> Iterator[None]:
+    """Let addresses be those of a server."""
+    if tracking_uri is None:
+        yield
+        return
+    import mlflow
+
+    before = mlflow.get_tracking_uri(), mlflow.get_registry_uri()
+    mlflow.set_tracking_uri(tracking_uri)
+    mlflow.set_registry_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before[0])
+        mlflow.set_registry_uri(before[1])

@@ -1,0 +1,180 @@
+"""Deliveries are checked, remembered and queued; jobs survive, and are tried again."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lady_onnx.cli.main import main
+from lady_onnx.errors import LadyError
+from lady_onnx.mlflow import queue
+from lady_onnx.mlflow.queue import JobQueue
+from lady_onnx.mlflow.webhook import Receiver, Worker
+
+SECRET = "a secret"
+CREATED = {
+    "entity": "model_version",
+    "action": "created",
+    "data": {"name": "clf", "version": "3", "source": "x"},
+}
+
+
+def sign(body: bytes, name: str = "d-1", age_s: float = 0, secret: str = SECRET) -> dict[str, str]:
+    sent = str(int(time.time() - age_s))
+    signed = f"{name}.{sent}.".encode() + body
+    digest = hmac.new(secret.encode(), signed, hashlib.sha256).digest()
+    signature = f"v1,{base64.b64encode(digest).decode()}"
+    return {
+        "x-mlflow-delivery-id": name,
+        "x-mlflow-timestamp": sent,
+        "x-mlflow-signature": signature,
+    }
+
+
+def encode(said: object) -> bytes:
+    return json.dumps(said).encode()
+
+
+def test_the_signature_is_that_of_mlflow() -> None:
+    from mlflow.webhooks.delivery import _generate_hmac_signature
+
+    headers = sign(b"{}", "d")
+    sent = headers["x-mlflow-timestamp"]
+    assert headers["x-mlflow-signature"] == _generate_hmac_signature(SECRET, "d", sent, "{}")
+
+
+def test_a_delivery_is_queued_once(tmp_path: Path) -> None:
+    jobs = JobQueue(tmp_path)
+    receiver = Receiver(SECRET, jobs)
+    body = encode(CREATED)
+    headers = sign(body)
+    assert receiver.receive(headers, body).status == 202
+    assert receiver.receive(headers, body).status == 409
+    # also once it is done, and by another process
+    (job,) = jobs.list_due()
+    assert job.data == {"name": "clf", "version": "3"}
+    jobs.finish(job)
+    assert Receiver(SECRET, JobQueue(tmp_path)).receive(headers, body).status == 409
+    assert not list(jobs.list_due())
+
+
+FORGERIES = {
+    "another body": lambda h, b: (h, b.replace(b"3", b"4")),
+    "another secret": lambda h, b: (sign(b, secret="another"), b),
+    "another name": lambda h, b: ({**h, "x-mlflow-delivery-id": "d-2"}, b),
+    "another time": lambda h, b: ({**h, "x-mlflow-timestamp": "1"}, b),
+    "no signature": lambda h, b: ({k: v for k, v in h.items() if "signature" not in k}, b),
+    "an old delivery": lambda h, b: (sign(b, age_s=1000), b),
+    "one of tomorrow": lambda h, b: (sign(b, age_s=-1000), b),
+    "no headers": lambda h, b: ({}, b),
+}
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_what_is_forged_is_refused(forgery: str, tmp_path: Path) -> None:
+    jobs = JobQueue(tmp_path)
+    body = encode(CREATED)
+    headers, body = FORGERIES[forgery](sign(body), body)
+    assert Receiver(SECRET, jobs).receive(headers, body).status == 401
+    assert not list(jobs.list_due())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"entity": "model_version_tag", "action": "set", "data": {"name": "a", "version": "1"}},
+        {"entity": "registered_model", "action": "created", "data": {"name": "a"}},
+        {"entity": "model_version", "action": "created", "data": {}},
+        [],
+        "text",
+    ],
+)
+def test_other_events_are_taken_and_left(said: object, tmp_path: Path) -> None:
+    jobs = JobQueue(tmp_path)
+    body = encode(said)
+    assert Receiver(SECRET, jobs).receive(sign(body), body).status == 200
+    assert not list(jobs.list_due())
+
+
+def test_names_that_are_paths_are_refused(tmp_path: Path) -> None:
+    body = encode(CREATED)
+    answer = Receiver(SECRET, JobQueue(tmp_path)).receive(sign(body, "../../x"), body)
+    assert answer.status == 400
+
+
+def test_a_secret_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(LadyError, match="secret is empty"):
+        Receiver("", JobQueue(tmp_path))
+
+
+def test_jobs_are_tried_again_and_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue, "FIRST_DELAY_S", 0.0)
+    jobs = JobQueue(tmp_path)
+    jobs.put("a", {"name": "clf", "version": "3"})
+    log = tmp_path / "log"
+    code = (
+        f"import sys; open({str(log)!r}, 'a').write(' '.join(sys.argv[1:]) + chr(10)); sys.exit(2)"
+    )
+    worker = Worker(jobs, [sys.executable, "-c", code])
+    for _ in range(queue.MAX_ATTEMPTS + 2):
+        worker.run_all()
+    assert log.read_text().splitlines() == ["-- clf 3"] * queue.MAX_ATTEMPTS
+    failed = json.loads((tmp_path / "failed" / "a.json").read_text())
+    assert failed["error"] == "exit code 2"
+    assert jobs.has("a")
+
+
+def test_a_job_that_waits_is_not_tried_before_its_time(tmp_path: Path) -> None:
+    jobs = JobQueue(tmp_path)
+    jobs.put("a", {"name": "clf", "version": "3"})
+    (job,) = jobs.list_due()
+    jobs.fail(job, "down")
+    assert not list(jobs.list_due())
+    assert jobs.has("a")
+
+
+def test_what_was_done_long_ago_is_forgotten(tmp_path: Path) -> None:
+    jobs = JobQueue(tmp_path)
+    jobs.put("a", {})
+    (job,) = jobs.list_due()
+    jobs.finish(job)
+    jobs.forget(100)
+    assert jobs.has("a")
+    jobs.forget(-1)
+    assert not jobs.has("a")
+
+
+def test_odd_files_in_the_queue_are_left_alone(tmp_path: Path) -> None:
+    jobs = JobQueue(tmp_path)
+    (tmp_path / "waiting" / "odd.json").write_text("no job")
+    jobs.put("a", {"name": "clf", "version": "3"})
+    assert [j.name for j in jobs.list_due()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--secret-file", "{t}/none"], "cannot be read"),
+        (["--secret-file", "{t}/secret", "--policy", "{t}/none.toml"], "no such file"),
+        (["--secret-file", "{t}/secret", "--port", "70000"], "below 65536"),
+        (["--secret-file", "{t}/empty"], "secret is empty"),
+    ],
+)
+def test_bad_calls(
+    args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "secret").write_text("s\n")
+    (tmp_path / "empty").write_text("\n")
+    given = [a.format(t=tmp_path) for a in args]
+    own = ["registry", "serve-webhook", "--queue", str(tmp_path / "q"), "--reference", "x"]
+    assert main([*own, *given]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
