@@ -114,7 +114,7 @@ class Identification(Report):
 def _name_roles(found: Relation) -> str:
     if found.direction == "suspect":
         return "made of"
-    return "the origin of" if found.direction == "model" else "to"
+    return "the origin of" if found.direction == "model" else "a relative of"
 
 
 def identify(
