@@ -19,6 +19,7 @@ import argparse
 import contextlib
 import functools
 import json
+import multiprocessing
 import sys
 import time
 import warnings
@@ -48,6 +49,8 @@ from lady_onnx.scaling.walk import find_scalings
 from lady_onnx.symmetry.finder import extract_groups
 from tests.helpers.real import CACHE
 
+SPAWN = multiprocessing.get_context("spawn")
+"""LanceDB does not live through forks."""
 POPULATION = CACHE / "population"
 """Where the models lie; `index.jsonl` says of each what it is made of."""
 
@@ -122,7 +125,7 @@ WAYS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def compare_ways() -> None:
     """Prints for each way to make vectors how often the nearest network is the right one."""
     models = list_models()
-    with ProcessPoolExecutor() as pool:
+    with ProcessPoolExecutor(mp_context=SPAWN) as pool:
         files = [POPULATION / m["file"] for m in models]
         families = list(pool.map(read_families, files, chunksize=16))
     print("| what a family adds | right at rank 1 | among the first 5 | the worst kind at rank 1 |")
@@ -215,7 +218,7 @@ def ask_for_all(part: str, jobs: int) -> None:
     wanted = models[number - 1 :: count]
     answers: list[Answer] = []
     out = POPULATION / f"answers-{number}-of-{count}.jsonl"
-    with ProcessPoolExecutor(jobs) as pool, out.open("w") as file:
+    with ProcessPoolExecutor(jobs, SPAWN) as pool, out.open("w") as file:
         for answer in pool.map(ask, wanted, [db] * len(wanted)):
             answers.append(answer)
             file.write(json.dumps(asdict(answer)) + "\n")

@@ -7,6 +7,7 @@ that names them. What this module adds is what a row says, and that a model has 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import LadyError, MissingFileError, UsageError, to_one_line
+from . import cluster
 from .fingerprints import FORMAT, Fingerprint
 from .vectors import LENGTH, compare_vectors
 
@@ -25,6 +27,8 @@ PARTITION_ROWS = 4096
 """About so many vectors lie in one partition of the index."""
 PROBES, REFINED = 40, 10
 """So many partitions are looked at, and so many times more vectors are compared in full."""
+SPARE = 4
+"""So many times more neighbours are asked for: LanceDB computes in half precision."""
 WRITE_ATTEMPTS = 8
 """Writers that meet try so often."""
 
@@ -81,6 +85,8 @@ class Registry:
         except ImportError:
             what = "the registry needs the extra `registry`: pip install 'lady-onnx[registry]'"
             raise UsageError(what) from None
+        # it warns of forks, and what is forked here runs another program at once
+        warnings.filterwarnings("ignore", "lance(db fork| is not fork)")
         self.folder = str(folder)
         if not is_new and "://" not in self.folder and not Path(folder).is_dir():
             what = "no such registry; `lady-onnx registry add` makes one"
@@ -122,6 +128,8 @@ class Registry:
 
         All of them appear together, or none.
         """
+        if not entries:
+            return
         rows = [self._make_row(replace(e, added=e.added or time.time())) for e in entries]
         table = self._arrow.Table.from_pylist(rows, self._schema)
         for attempt in range(WRITE_ATTEMPTS):
@@ -156,7 +164,8 @@ class Registry:
         if not vector.any():
             return []
         self._table.checkout_latest()
-        query = self._table.search(vector.astype(np.float32)).distance_type("cosine").limit(count)
+        query = self._table.search(vector.astype(np.float32)).distance_type("cosine")
+        query = query.limit(SPARE * count)
         if self._table.list_indices():
             query = query.nprobes(PROBES).refine_factor(REFINED)
         found = [self._read_row(row) for row in query.to_arrow().to_pylist()]
@@ -165,7 +174,7 @@ class Registry:
             for e in found
             if e.fingerprint.vector.any()
         ]
-        return sorted(near, key=lambda n: (-n.similarity, n.entry.path))
+        return sorted(near, key=lambda n: (-n.similarity, n.entry.path))[:count]
 
     def list_entries(self) -> Iterator[Entry]:
         """Yield all models."""
@@ -179,20 +188,27 @@ class Registry:
         if paths:
             self._table.delete(f"path IN ({', '.join(_quote(p) for p in paths)})")
 
-    def build_index(self) -> bool:
-        """Index the vectors where there are many; return whether there is an index."""
+    def build_index(self, on_cluster: bool = False) -> bool:
+        """Index the vectors where there are many; return whether there is an index.
+
+        Args:
+            on_cluster: whether Ray does it, on the cluster that was joined.
+        """
         count = len(self)
         if count < MIN_INDEXED_ROWS:
             return False
-        if not self._table.list_indices():
+        partitions = count // PARTITION_ROWS
+        if self._table.list_indices():
+            self._table.optimize()
+        elif on_cluster:
+            cluster.build_index(f"{self.folder}/{TABLE}.lance", "vector", partitions)
+        else:
             self._table.create_index(
                 metric="cosine",
-                num_partitions=max(1, count // PARTITION_ROWS),
+                num_partitions=partitions,
                 vector_column_name="vector",
                 index_type="IVF_SQ",
             )
-        else:
-            self._table.optimize()
         return True
 
     def _search(self, condition: str) -> list[Entry]:

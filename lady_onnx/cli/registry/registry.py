@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -11,8 +13,9 @@ from typing import Any
 
 from ...errors import LadyError, MissingFileError, UnknownNameError, to_one_line
 from ...graph.files import open_atomically
+from ...registry.cluster import join_cluster, map_on_cluster
 from ...registry.families import find_families
-from ...registry.identification import DEFAULT_CHECKS, identify, make_entry, name_model
+from ...registry.identification import DEFAULT_CHECKS, hash_files, identify, make_entry, name_model
 from ...registry.store import Entry, Registry
 from ...reporting import count_things
 from ..arguments import (
@@ -28,8 +31,8 @@ from ..files import Models, add_checkpoint_arguments, claim_destination
 from ..progress import show_phase
 from .gates import declare_gate, declare_webhook, run_gate, run_webhook
 
-BATCH = 64
-"""So many models appear in the registry at once."""
+BATCH, CLUSTER_BATCH = 64, 4096
+"""So many models appear in the registry at once: from one process, and from a cluster."""
 MODEL_ENDS = (".onnx",)
 """Files of a folder that are models, without `--graph`."""
 
@@ -57,6 +60,9 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _declare_add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="+", help="models, or folders of models")
+    parser.add_argument(
+        "--ray", metavar="ADDRESS", help="work on a cluster of Ray: auto, HOST:PORT, or local"
+    )
 
 
 def _declare_remove(parser: argparse.ArgumentParser) -> None:
@@ -87,6 +93,7 @@ def _declare_scan(parser: argparse.ArgumentParser) -> None:
 
 def _declare_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER")
+    parser.set_defaults(ray=None)
     parser.add_argument(
         "--interval", type=parse_amount, default=5.0, metavar="SECONDS", help="look that often (5)"
     )
@@ -114,54 +121,91 @@ def list_models(paths: Sequence[str], ends: tuple[str, ...]) -> list[str]:
 
 
 class _Adder:
-    """Adds models to a registry, in batches, and skips those that it has as they are."""
+    """Adds models to a registry, in batches, and skips those that it has as they are.
 
-    def __init__(self, registry: Registry, models: Models):
-        self._registry, self._models = registry, models
-        self.errors: dict[str, str] = {}
+    Args:
+        registry: the registry.
+        args: the arguments of the call, which say how models are read.
+    """
+
+    def __init__(self, registry: Registry, args: argparse.Namespace):
+        self._registry, self._args = registry, args
+        self.errors: list[str] = []
         self.added = self.known = 0
 
     def add(self, paths: Sequence[str]) -> None:
         """Add models; all of them appear in the registry together."""
         # as they are called wherever the registry is asked from
-        names = {p: name_model(p) for p in paths}
-        before = self._registry.find(list(names.values()))
-        entries = [e for p in paths if (e := self._make_entry(p, names[p], before)) is not None]
-        if entries:
-            self._registry.add(entries)
-            self.added += len(entries)
+        names = [name_model(path) for path in paths]
+        before = self._registry.find(names)
+        tasks = [
+            (path, name, before[name].sha256 if name in before else None)
+            for path, name in zip(paths, names, strict=True)
+        ]
+        read = functools.partial(_read_entry, _list_readers(self._args))
+        found = list(map(read, tasks) if self._args.ray is None else map_on_cluster(read, tasks))
+        new = [e for e in found if isinstance(e, Entry)]
+        self._registry.add(new)
+        self.added += len(new)
+        self.known += sum(e is None for e in found)
+        self.errors += [e for e in found if isinstance(e, str)]
 
-    def _make_entry(self, path: str, name: str, before: dict[str, Entry]) -> Entry | None:
-        try:
-            graph = self._models.load(path)
-            entry = make_entry(name, graph)
-        except LadyError as error:
-            self.errors[path] = to_one_line(error)
-            return None
-        if name in before and before[name].sha256 == entry.sha256:
-            self.known += 1
-            return None
-        return entry
+
+Readers = tuple[str | None, str | None, tuple[str, ...]]
+"""What checkpoints are read with: `--graph`, `--like` and `--ignore`."""
+
+
+def _list_readers(args: argparse.Namespace) -> Readers:
+    return args.graph, args.like, tuple(args.ignore)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_models(readers: Readers) -> Models:
+    """Read the graph of checkpoints, once a process."""
+    graph, like, ignore = readers
+    return Models(argparse.Namespace(command="registry", graph=graph, like=like, ignore=ignore))
+
+
+def _read_entry(readers: Readers, task: tuple[str, str, str | None]) -> Entry | str | None:
+    """Make what the registry keeps of a model.
+
+    Args:
+        readers: what checkpoints are read with.
+        task: its path, its name in the registry, and the SHA-256 that it is known with.
+
+    Returns:
+        None where it is known as it is, and a line where it cannot be read.
+    """
+    path, name, known = task
+    try:
+        graph = _open_models(readers).load(path)
+        return None if hash_files(graph)[0] == known else make_entry(name, graph)
+    except LadyError as error:
+        return to_one_line(error)
 
 
 def _run_add(args: argparse.Namespace) -> int:
-    models = Models(args)
+    _open_models(_list_readers(args))
     paths = list_models(args.paths, _list_ends(args))
-    adder = _Adder(Registry(args.db, is_new=True), models)
-    with show_phase("adding", args.verbosity, is_counted=True) as progress:
-        for start in range(0, len(paths), BATCH):
-            adder.add(paths[start : start + BATCH])
-            progress(min(start + BATCH, len(paths)), len(paths))
-    registry = Registry(args.db)
-    registry.build_index()
+    registry = Registry(args.db, is_new=True)
+    adder = _Adder(registry, args)
+    with contextlib.ExitStack() as stack:
+        if args.ray is not None:
+            stack.enter_context(join_cluster(args.ray))
+        progress = stack.enter_context(show_phase("adding", args.verbosity, is_counted=True))
+        batch = BATCH if args.ray is None else CLUSTER_BATCH
+        for start in range(0, len(paths), batch):
+            adder.add(paths[start : start + batch])
+            progress(min(start + batch, len(paths)), len(paths))
+        registry.build_index(on_cluster=args.ray is not None)
     size = len(registry)
     if args.json:
         fields = {"added": adder.added, "known": adder.known, "size": size}
-        print_json({"schema_version": 1, **fields, "errors": list(adder.errors.values())})
+        print_json({"schema_version": 1, **fields, "errors": adder.errors})
     else:
         many = count_things(adder.added, "model")
         print_headline(f"{args.db}: {many} added, {adder.known} known before, {size} in all")
-        for line in adder.errors.values():
+        for line in adder.errors:
             print(f"left out: {line}")
     return 2 if adder.errors else 0
 
@@ -225,7 +269,7 @@ def _run_scan(args: argparse.Namespace) -> int:
 
 def _run_watch(args: argparse.Namespace) -> int:
     registry, models = Registry(args.db, is_new=True), Models(args)
-    adder = _Adder(registry, models)
+    adder = _Adder(registry, args)
     for path in _wait_for_files(Path(args.folder), _list_ends(args), args.interval, args.once):
         if registry.find([name_model(path)]):
             # its fingerprint tells whether it changed since
