@@ -12,6 +12,7 @@ counts what is there in the end. Needs the extras `ray`, `test` and `bench`. See
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
@@ -29,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
 from benchmarks.population import POPULATION, list_models
-from lady_onnx.registry.cluster import build_index, join_cluster
+from lady_onnx.registry.cluster import build_index
 from lady_onnx.registry.store import PARTITION_ROWS, TABLE, Registry
 from lady_onnx.registry.vectors import LENGTH
 
@@ -114,6 +115,15 @@ def find_exactly(vectors: np.ndarray, queries: np.ndarray) -> list[float]:
     return best.min(1).tolist()
 
 
+class _Cluster:
+    """The cluster of this process."""
+
+    def close(self) -> None:
+        import ray
+
+        ray.shutdown()
+
+
 class Memory:
     """Watches what this process and its children have in memory at most, in bytes."""
 
@@ -172,7 +182,11 @@ def measure_million(count: int, workers: list[int], queries: int) -> None:
         registry = Registry(Path(folder) / "db")
         print(f"| none | 0 | 0 | {measure_lookup(registry, asked, truth)} |", flush=True)
         uri = f"{folder}/db/{TABLE}.lance"
-        with join_cluster("local"):
+        import ray
+
+        # more workers than processors may be asked for
+        ray.init(num_cpus=max(workers), log_to_driver=False, logging_level="error")
+        with contextlib.closing(_Cluster()):
             for number in workers:
                 with Memory() as memory:
                     start = time.perf_counter()

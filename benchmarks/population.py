@@ -41,7 +41,7 @@ from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import map_weights
 from lady_onnx.normalform.algebra.term import NoNormalFormError
 from lady_onnx.normalform.form import NEWEST, build_normal_form
-from lady_onnx.registry.identification import identify, make_entry
+from lady_onnx.registry.identification import identify, read_entry
 from lady_onnx.registry.signs import SignedArrays
 from lady_onnx.registry.store import Registry
 from lady_onnx.registry.vectors import COMPRESSION, Key, compress_moments, list_families, sum_up
@@ -213,7 +213,7 @@ def ask_for_all(part: str, jobs: int) -> None:
     for model in models:
         path = str((POPULATION / model["file"]).resolve())
         if model["relation"] == "itself" and path not in known:
-            registry.add([make_entry(path, load_graph(path))])
+            registry.add([entry for entry in [read_entry(path)] if entry])
     number, count = map(int, part.split("/"))
     wanted = models[number - 1 :: count]
     answers: list[Answer] = []

@@ -16,6 +16,7 @@ to do. With `--json` the command line prints it as an object with one of these c
 | `unusable` | `LadyError` | any other input that cannot be used |
 | `io` | `OSError` | the operating system refused to read or write |
 | `memory` | `MemoryError` | there is not enough memory |
+| `internal` | any other error | a fault of lady-onnx |
 
 Codes are never renamed; new ones may be added. The exit code is 2 for all of them.
 """

@@ -135,6 +135,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:  # noqa: BLE001
+        # an exit code of 1 would be an answer
+        if "-v" in arguments or "--verbose" in arguments:
+            import traceback
+
+            traceback.print_exc()
+        what = f"{type(error).__name__}: {error}; a fault of lady-onnx: please report it"
+        return _report_error("internal", f"{what}, with what -v prints", has_json)
 
 
 def _report_error(code: str, message: str, has_json: bool) -> int:

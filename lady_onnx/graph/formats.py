@@ -48,6 +48,8 @@ FOLDER_MARKS = (
 )
 """Files that tell what a folder is, and how it becomes an ONNX file."""
 
+SERVED = "mlflow.onnx"
+"""The module of MLflow that loads ONNX files."""
 MAX_SHOWN_FILES = 3
 """The number of files of a folder that a message names."""
 
@@ -128,21 +130,30 @@ def is_mlflow_address(source: str) -> bool:
 
 
 def fetch_model(address: str) -> Path:
-    """Fetch a model and return the path of its ONNX file.
+    """Fetch a model and return the path of its ONNX file; see `download_model` and `find_model`."""
+    return find_model(address, download_model(address))
+
+
+def download_model(address: str) -> Path:
+    """Fetch what lies at an address of MLflow, and return its folder or file.
 
     It is fetched whenever somebody asks, as an alias may name another version by then. The files go
-    to a folder that is removed at the end of the process. The server is the one that
-    MLflow is told of, by MLFLOW_TRACKING_URI for one.
+    to a folder that is removed at the end of the process. The server is the one that MLflow is told
+    of, by MLFLOW_TRACKING_URI for one.
 
     Args:
         address: the address.
 
     Raises:
-        UsageError: MLflow is not installed.
+        UsageError: MLflow is not installed, no server is known, or the address could be read in two
+            ways.
         MissingFileError: there is nothing at the address.
-        FormatError: it holds no ONNX file, or several.
         LadyError: the server does not answer.
     """
+    odd = next((c for c in address if c in "?#%" or not c.isprintable()), None)
+    if odd is not None:
+        # MLflow reads the address as one of the web, and would leave out what follows
+        raise UsageError(f"{address!a}: has {odd!a}, which MLflow does not take literally")
     try:
         import mlflow
         from mlflow.exceptions import MlflowException
@@ -157,7 +168,7 @@ def fetch_model(address: str) -> Path:
     # its bars would stand between our lines
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
-        fetched = mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder)
+        return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder))
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise MissingFileError(f"{address}: MLflow knows nothing of it") from None
@@ -165,11 +176,18 @@ def fetch_model(address: str) -> Path:
     except (OSError, ValueError) as error:
         what = f"cannot be fetched ({to_one_line(error)}); check MLFLOW_TRACKING_URI"
         raise LadyError(f"{address}: {what}") from None
-    return _find_model(address, Path(fetched))
 
 
-def _find_model(address: str, folder: Path) -> Path:
-    """Find the one ONNX file among what was fetched."""
+def find_model(address: str, folder: Path) -> Path:
+    """Find the one ONNX file among what was fetched from an address of MLflow.
+
+    Args:
+        address: the address, for messages.
+        folder: the folder, or the file itself.
+
+    Raises:
+        FormatError: there is none, there are several, or MLflow serves something else.
+    """
     if folder.is_file():
         return folder
     models = sorted(folder.rglob("*.onnx"))
@@ -179,4 +197,29 @@ def _find_model(address: str, folder: Path) -> Path:
         names = ", ".join(str(m.relative_to(folder)) for m in models[:3])
         what = f"holds {len(models)} ONNX files ({names}); give the address of one of them"
         raise FormatError(f"{address}: {what}")
+    if (folder / "MLmodel").exists():
+        _check_served(address, folder, models[0])
     return models[0]
+
+
+def _check_served(address: str, folder: Path, model: Path) -> None:
+    """Check that what MLflow loads from a folder is an ONNX file, and nothing besides.
+
+    Raises:
+        FormatError: it is something else.
+    """
+    from mlflow.models import Model
+
+    try:
+        flavors = dict(Model.load(str(folder)).flavors)
+        own = (folder / str(flavors.pop("onnx")["data"])).resolve()
+        served = flavors.pop("python_function", {"loader_module": SERVED, "data": own.name})
+        is_same = served.get("loader_module") == SERVED and not flavors
+        is_same = is_same and (folder / str(served.get("data"))).resolve() == own
+    except Exception as error:  # noqa: BLE001
+        # whatever a file says that somebody sent
+        what = f"its MLmodel cannot be read ({to_one_line(error)})"
+        raise FormatError(f"{address}: {what}; log the model with mlflow.onnx") from None
+    if not is_same or own != model.resolve():
+        what = f"MLflow would load something else than {model.name}"
+        raise FormatError(f"{address}: {what}; log the model with mlflow.onnx alone")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import lady_onnx
 
 from ..errors import LadyError, MissingFileError, UsageError, to_one_line
+from ..graph.formats import download_model, find_model
 from ..graph.loading import load_graph
+from ..graph.model import Graph
 from ..pipeline.checking import check
 from ..registry.fingerprints import fingerprint
 from ..registry.identification import hash_files
@@ -85,49 +88,62 @@ def gate(
         LadyError: the reference cannot be read, or the server does not answer.
     """
     client = _open_client(tracking_uri)
-    version = str(version)
+    odd = next((c for c in name if c in "?#%@{}" or not c.isprintable()), None)
+    if odd is not None:
+        # an address with it would be that of another model
+        raise UsageError(f"{name!a}: has {odd!a}; give the registered model another name")
+    found = _ask(name, lambda: client.get_model_version(name, str(version)))
+    version, address = str(found.version), f"models:/{found.name}/{found.version}"
     reference = reference.replace("{name}", name)
-    address = f"models:/{name}/{version}"
-    _ask(address, lambda: client.get_model_version(name, version))
     with _at_server(tracking_uri):
-        refusal, said = _judge(reference, address, policy or Policy(), options)
+        trusted = load_graph(reference)
+        # a reference that cannot be compared, or an odd option, says nothing of the version
+        check(trusted, trusted, **options)
+        folder = download_model(address)
+        refusal, said = _judge(trusted, address, folder, policy or Policy(), options)
     tags = {f"{TAG}{key}": value[:MAX_TAG_LENGTH] for key, value in said.items()}
-    passes = refusal is None
-
-    def write() -> None:
-        # the answer last: a version that has it has all the rest
-        for key in sorted(tags, key=lambda k: k == PASSES):
-            client.set_model_version_tag(name, version, key, tags[key])
-        has_alias = alias in client.get_model_version(name, version).aliases
-        if passes and alias and not has_alias:
-            client.set_registered_model_alias(name, alias, version)
-        elif not passes and has_alias:
-            client.delete_registered_model_alias(name, alias)
-
-    _ask(address, write)
-    reason = said["reason"] if passes else str(refusal)
-    return Decision(name, version, reference, passes, reason, tags, alias if passes else None)
+    tags |= {f"{TAG}reference": reference, PASSES: str(refusal is None).lower()}
+    tags[f"{TAG}tool"] = f"lady-onnx {lady_onnx.__version__}"
+    _ask(address, lambda: _write(client, name, version, tags, refusal is None, alias))
+    reason = said["reason"] if refusal is None else refusal
+    return Decision(
+        name, version, reference, refusal is None, reason, tags, alias if refusal is None else None
+    )
 
 
 def _judge(
-    reference: str, address: str, policy: Policy, options: dict[str, Any]
+    trusted: Graph, address: str, folder: Path, policy: Policy, options: dict[str, Any]
 ) -> tuple[str | None, dict[str, str]]:
     """Return why a version does not pass, None where it does, and what is to be said of it."""
-    # one that cannot be read says nothing of the version
-    trusted = load_graph(reference)
-    tags = {"reference": reference, "tool": f"lady-onnx {lady_onnx.__version__}"}
     try:
-        suspect = load_graph(address)
+        suspect = load_graph(find_model(address, folder))
         found = check(trusted, suspect, **options)
+        tags = {"sha256": hash_files(suspect)[0], "exact": fingerprint(suspect).exact}
     except LadyError as error:
-        refusal: str | None = to_one_line(error)
-        tags |= {"verdict": "unreadable", "reason": str(refusal)}
-    else:
-        refusal = policy.explain(found)
-        tags |= {"verdict": found.verdict, "reason": found.reason}
-        tags |= {"recognised": f"{found.recognised:.4f}", "equality": found.equality or ""}
-        tags |= {"sha256": hash_files(suspect)[0], "exact": fingerprint(suspect).exact}
-    return refusal, {**tags, "passes": str(refusal is None).lower()}
+        reason = to_one_line(error).replace(str(folder), address)
+        return reason, {"verdict": "unreadable", "reason": reason}
+    tags |= {"verdict": found.verdict, "reason": found.reason}
+    tags |= {"recognised": f"{found.recognised:.4f}", "equality": found.equality or "none"}
+    return policy.explain(found), tags
+
+
+def _write(
+    client: Any, name: str, version: str, tags: dict[str, str], passes: bool, alias: str | None
+) -> None:
+    """Write an answer, so that at no moment a version has a yes that it should not have.
+
+    A no takes the alias first, and a yes gives it last.
+    """
+    found = client.get_model_version(name, version)
+    if not passes and alias in found.aliases:
+        client.delete_registered_model_alias(name, alias)
+    for key in sorted(k for k in found.tags if k.startswith(TAG)):
+        if key == PASSES or key not in tags:
+            client.delete_model_version_tag(name, version, key)
+    for key in sorted(tags, key=lambda k: (k == PASSES) == passes):
+        client.set_model_version_tag(name, version, key, tags[key])
+    if passes and alias and alias not in found.aliases:
+        client.set_registered_model_alias(name, alias, version)
 
 
 def _open_client(tracking_uri: str | None) -> Any:

@@ -7,6 +7,7 @@ that is delivered twice is done twice.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -110,4 +111,8 @@ class JobQueue:
             return None
 
     def _move(self, name: str, state: str) -> None:
-        os.replace(self._folders[WAITING] / f"{name}.json", self._folders[state] / f"{name}.json")
+        # another receiver with this queue may have moved it
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(
+                self._folders[WAITING] / f"{name}.json", self._folders[state] / f"{name}.json"
+            )

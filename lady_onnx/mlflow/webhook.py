@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import LadyError, UsageError
+from ..errors import LadyError, UsageError, to_one_line
 from .queue import NAME, JobQueue
 
 MAX_BODY_BYTES = 1 << 20
@@ -88,6 +88,8 @@ class Receiver:
             said = json.loads(body)
             event = said["entity"], said["action"]
             job = {key: str(said["data"][key]) for key in ("name", "version")}
+            if not all(text.isprintable() for text in job.values()):
+                return Answer(400, "the name of the model is odd")
         except (ValueError, TypeError, KeyError):
             event, job = ("", ""), {}
         if event != ("model_version", "created"):
@@ -141,7 +143,11 @@ class Worker:
         for job in self._queue.list_due():
             if self._stopped.is_set():
                 return
-            error = self._run(job.data["name"], job.data["version"])
+            try:
+                error = self._run(job.data["name"], job.data["version"])
+            except Exception as fault:  # noqa: BLE001
+                # one job must not end the work on all others
+                error = to_one_line(fault)
             if error is None:
                 self._queue.finish(job)
             else:
@@ -151,8 +157,12 @@ class Worker:
     def run(self) -> None:
         """Run jobs until somebody stops it."""
         while not self._stopped.wait(POLL_S):
-            self.run_all()
-            self._queue.forget(MEMORY_S)
+            try:
+                self.run_all()
+                self._queue.forget(MEMORY_S)
+            except OSError as error:
+                # a full disk may be emptied; the jobs wait
+                logger.error("the queue: %s", error)
 
     def stop(self) -> None:
         """Stop after the job that runs."""
@@ -160,18 +170,16 @@ class Worker:
 
     def _run(self, name: str, version: str) -> str | None:
         """Run a job; return why it failed, None where it was done."""
+        command = [*self._command, "--json", "--", name, version]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=self._timeout)
         try:
-            done = subprocess.run(
-                [*self._command, "--", name, version],
-                capture_output=True,
-                text=True,
-                timeout=self._timeout,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        # 0 and 1 are answers, and are written down
+            # a process that crashed has an exit code too, and no answer
+            if "passes" in json.loads(done.stdout):
+                return None
+        except (ValueError, TypeError):
+            pass
         lines = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()
-        return None if done.returncode in (0, 1) else lines[-1]
+        return lines[-1]
 
 
 def read_secret(path: Path) -> str:

@@ -1,7 +1,9 @@
 """Which of two relatives was made of the other, where the weights tell.
 
-What is lost cannot be had again: a copy that was pruned, or has few values or bits left, was made
-of the other one. Noise and training lose nothing that shows, so nothing is said of them.
+A copy that was pruned, cast or quantised keeps what is left as it was: each of its elements is told
+by that of the original. So it is known to be made of the other one. If anything else was done as
+well, nothing is said: a network may be trained on from pruned or rounded weights, and then it is
+the original that has less.
 """
 
 from __future__ import annotations
@@ -26,8 +28,13 @@ MIN_ZEROS_SHARE = 0.05
 """A weight is pruned where it has that share of zeros more than the other."""
 MAX_VALUES_SHARE = 0.5
 """A weight is rounded where it has less than that share of the other's number of values."""
+MIN_FILLED = 0.25
+"""Rounding moves elements by half of the largest step, on average. Training that moves them by much
+less was done from rounded weights."""
 CAST_TYPES = (np.dtype(np.float16), np.dtype(bfloat16))
 """The types that weights are cast to on the way to other ones."""
+ROUNDING, FEW = 1e-5, 1e-3
+"""Elements are equal that differ by less, relatively; and so many of them may be odd."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +70,15 @@ def tell_direction(found: Check, model: Graph) -> Direction:
             continue
         step = -(-ours.size // MAX_SAMPLED)
         suspect, own = (a.reshape(-1)[::step].astype(np.float64) for a in (theirs, ours))
-        # units that were not found are NaN
-        if np.isfinite(suspect).all() and np.isfinite(own).all():
-            count += 1
-            told["suspect"].update(_list_losses(suspect, own))
-            told["model"].update(_list_losses(own, suspect))
+        if np.isclose(suspect, own, ROUNDING, 0).all():
+            continue
+        count += 1
+        losses = _list_losses(suspect, own), _list_losses(own, suspect)
+        if not any(losses):
+            # something else was done
+            return UNTOLD
+        for who, own_losses in zip(told, losses, strict=True):
+            told[who].update(own_losses)
     child = next((who for who, losses in told.items() if losses), None)
     if child is None or all(told.values()):
         return UNTOLD
@@ -76,25 +87,48 @@ def tell_direction(found: Check, model: Graph) -> Direction:
     return Direction(child, reason)
 
 
-def _list_losses(copy: np.ndarray, original: np.ndarray) -> Iterator[str]:
-    """List what a weight has lost that another has.
+def _list_losses(copy: np.ndarray, original: np.ndarray) -> list[str]:
+    """List what a weight has lost that another has, and nothing else was done to it.
 
     Args:
-        copy, original: float64 [elements], finite.
+        copy, original: float64 [elements]; NaN where a unit was not found.
     """
-    zeros, before = (float((a == 0).mean()) for a in (copy, original))
-    if zeros > before + MIN_ZEROS_SHARE:
-        yield "elements are zero"
-    counts = [np.unique(a[a != 0]).size for a in (copy, original)]
-    # pruning leaves fewer values: those of the elements that are left are counted
-    left = min((1 - zeros) / max(1 - before, 1e-9), 1)
-    if counts[0] < MAX_VALUES_SHARE * left * counts[1]:
-        yield "few values are left"
-    for kind in CAST_TYPES:
-        with np.errstate(over="ignore"):
-            shares = [
-                float((a.astype(kind).astype(np.float64) == a).mean()) for a in (copy, original)
-            ]
-        if shares[0] == 1 and shares[1] < MAX_VALUES_SHARE:
-            yield "few bits are left"
-            return
+    if not (np.isfinite(copy).all() and np.isfinite(original).all()):
+        return []
+    return [text for text, is_lost in _ask_losses(copy, original) if is_lost]
+
+
+def _ask_losses(copy: np.ndarray, original: np.ndarray) -> Iterator[tuple[str, bool]]:
+    left = copy != 0
+    is_equal = np.isclose(copy[left], original[left], ROUNDING, 0)
+    is_pruned = left.mean() < (original != 0).mean() - MIN_ZEROS_SHARE
+    yield (
+        "elements are zero",
+        bool(is_pruned and (~is_equal).mean() <= FEW) if left.any() else False,
+    )
+    yield "few bits are left", any(_is_cast(copy, original, kind) for kind in CAST_TYPES)
+    yield "few values are left", _is_quantised(copy, original)
+
+
+def _is_cast(copy: np.ndarray, original: np.ndarray, kind: np.dtype) -> bool:
+    with np.errstate(over="ignore"):
+        expected = original.astype(kind).astype(np.float64)
+    if not np.array_equal(expected, copy):
+        return False
+    moved = np.abs(original - expected) / np.maximum(np.abs(expected), 1e-30)
+    # half of the largest step, on average over all mantissas
+    step = 2.0**-11 if kind == np.float16 else 2.0**-8
+    return bool(moved.mean() > MIN_FILLED * step * 0.7)
+
+
+def _is_quantised(copy: np.ndarray, original: np.ndarray) -> bool:
+    levels = np.unique(copy)
+    if levels.size < 2 or levels.size >= MAX_VALUES_SHARE * np.unique(original).size:
+        return False
+    step = float(np.median(np.diff(levels)))
+    moved = np.abs(original - copy)
+    # no element is further from its level than half a step, but for those beyond the last level
+    inside = (original > levels[0]) & (original < levels[-1])
+    if not inside.any() or (moved[inside] > step * (0.5 + ROUNDING)).mean() > FEW:
+        return False
+    return bool(moved[inside].mean() > MIN_FILLED * step / 2)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..errors import LadyError, to_one_line
 from ..graph.loading import load_graph
+from ..graph.model import Graph
 from ..pipeline.checking import check
 from ..pipeline.verdicts import UNRELATED
 from ..reporting import MAX_SHOWN_ENTRIES, Report, count_things, list_fields
 from .direction import tell_direction
-from .identification import DEFAULT_CHECKS, Loader
+from .identification import DEFAULT_CHECKS, Loader, hash_files
 from .store import Entry, Registry
 
 COLOURS = {
@@ -138,9 +139,8 @@ def find_families(
 ) -> Families:
     """Find out which models of a registry are relatives.
 
-    Copies that are equal bit for bit up to the order of units are told by their hashes. Other pairs
-    are checked, the most similar ones first, unless both are of one family already, or both have
-    met a more similar stranger.
+    Pairs are checked, first those with equal hashes and then the most similar ones, unless both are
+    of one family already, or both have met a more similar stranger.
 
     Args:
         registry: the registry.
@@ -149,8 +149,7 @@ def find_families(
         options: as for `check`.
     """
     entries = {e.path: e for e in registry.list_entries()}
-    forest = _Forest()
-    edges = _join_copies(list(entries.values()), forest)
+    forest, edges = _Forest(), list[Edge]()
     unread: dict[str, str] = {}
     # pairs come by their similarity: who has met a stranger has met all relatives
     settled: set[str] = set()
@@ -159,19 +158,19 @@ def find_families(
         is_known = forest.find(model) == forest.find(relative) or settled >= {model, relative}
         if is_known or {model, relative} & unread.keys():
             continue
-        path = model
+        graphs = [_read(entries[path], load, unread) for path in (model, relative)]
+        if graphs[0] is None or graphs[1] is None:
+            continue
         try:
-            graph = load(model)
-            path = relative
-            found = check(graph, load(relative), **options)
+            found = check(graphs[0], graphs[1], **options)
         except LadyError as error:
-            unread[path] = to_one_line(error)
+            _blame((model, relative), (graphs[0], graphs[1]), error, unread)
             continue
         compared += 1
         if found.verdict == UNRELATED:
             settled |= {model, relative}
             continue
-        child = SIDES[tell_direction(found, graph).child]
+        child = SIDES[tell_direction(found, graphs[0]).child]
         edges.append(Edge(model, relative, found.verdict, similarity, child))
         forest.join(model, relative)
     members: dict[str, list[str]] = defaultdict(list)
@@ -181,31 +180,46 @@ def find_families(
     return Families(tuple(map(tuple, families)), tuple(edges), unread, compared)
 
 
-def _join_copies(entries: Sequence[Entry], forest: _Forest) -> list[Edge]:
-    """Join the models that their hashes tell to be copies."""
-    copies: dict[str, list[Entry]] = defaultdict(list)
-    for entry in sorted(entries, key=lambda e: e.path):
-        copies[entry.fingerprint.exact].append(entry)
-    edges = []
-    for first, *others in copies.values():
-        for other in others:
-            forest.join(first.path, other.path)
-            verdict = "identical" if first.sha256 == other.sha256 else "permuted"
-            edges.append(Edge(first.path, other.path, verdict, 1.0, None))
-    return edges
+def _read(entry: Entry, load: Loader, unread: dict[str, str]) -> Graph | None:
+    """Load a model that is still the one that was added; else note why not, and return None."""
+    try:
+        graph = load(entry.path)
+        if hash_files(graph)[0] == entry.sha256:
+            return graph
+        unread[entry.path] = f"{entry.path}: is another file than was added; add it again"
+    except LadyError as error:
+        unread[entry.path] = to_one_line(error)
+    return None
+
+
+def _blame(
+    paths: Sequence[str], graphs: Sequence[Graph], error: LadyError, unread: dict[str, str]
+) -> None:
+    """Note which of two models cannot be compared: the one that cannot with itself."""
+    for path, graph in zip(paths, graphs, strict=True):
+        try:
+            check(graph, graph)
+        except LadyError:
+            unread[path] = to_one_line(error)
+            return
+    unread[paths[1]] = to_one_line(error)
 
 
 def _list_pairs(
     registry: Registry, entries: Mapping[str, Entry], checks: int
 ) -> list[tuple[tuple[str, str], float]]:
-    """List pairs of near models with their similarity, the most similar ones first."""
-    copies = Counter(e.fingerprint.exact for e in entries.values())
-    pairs: dict[tuple[str, str], float] = {}
+    """List pairs of near models with their similarity, the most similar ones first.
+
+    Of models that their hashes tell to be copies, each is paired with the first.
+    """
+    copies: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(entries):
+        copies[entries[path].fingerprint.exact].append(path)
+    pairs = {(first, path): 1.0 for first, *others in copies.values() for path in others}
     for path, own in entries.items():
-        # copies are the nearest ones, and known to be relatives
-        count = checks + copies[own.fingerprint.exact]
-        for other in registry.find_nearest(own.fingerprint.vector, count):
-            first, second = sorted((path, other.entry.path))
-            if first != second and other.entry.fingerprint.exact != own.fingerprint.exact:
-                pairs[first, second] = other.similarity
+        exact = own.fingerprint.exact
+        for other in registry.find_nearest(own.fingerprint.vector, checks + len(copies[exact])):
+            pair = min(path, other.entry.path), max(path, other.entry.path)
+            if other.entry.path in entries and other.entry.fingerprint.exact != exact:
+                pairs[pair] = other.similarity
     return sorted(pairs.items(), key=lambda p: (-p[1], p[0]))

@@ -104,7 +104,7 @@ def fingerprint(model: Model) -> Fingerprint:
     signed = SignedArrays(map_weights(loose), find_scalings(loose, analysis, groups))
     vector = compute_vector(groups, signed, program.weights)
     groups = extract_groups(analyse_graph(form)).groups
-    program = _Program(form)
+    program = _Program(form, has_names=True)
     exact = hashlib.sha256(program.text)
     order = find_canonical_order(groups, map_weights(form), program.weights)
     moved = list_moved_slots(groups, order.permutations)
@@ -139,23 +139,27 @@ class _Program:
 
     Args:
         graph: the graph.
+        has_names: whether the names of inputs and outputs count, besides their places.
 
     Attributes:
         text: the nodes in their order, with values numbered by their first mention.
         weights: the names of the weights by their first mention, others in the order of the file.
     """
 
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, has_names: bool = False):
         self._parts: list[bytes] = []
         self._numbers: dict[str, int] = {}
         self._count = 0
         model = graph.model
         used = {node.domain for node in graph.nodes}
         versions = sorted((o.domain, o.version) for o in model.opset_import if o.domain in used)
-        inputs = [v.type.tensor_type.elem_type for v in graph.required_inputs]
-        self._write_text((versions, inputs, [self._number(v.name) for v in graph.required_inputs]))
+        inputs, outputs = graph.required_inputs, model.graph.output
+        if has_names:
+            self._write_text([[v.name for v in values] for values in (inputs, outputs)])
+        types = [v.type.tensor_type.elem_type for v in inputs]
+        self._write_text((versions, types, [self._number(v.name) for v in inputs]))
         self._write_nodes(graph.nodes)
-        self._write_text([self._number(o.name) for o in model.graph.output])
+        self._write_text([self._number(o.name) for o in outputs])
         for function in model.functions:
             self._write_bytes(function.SerializeToString(deterministic=True))
         mentioned = [n for n in self._numbers if n in graph.tensors]
@@ -200,13 +204,16 @@ class _Program:
             return
         self._write_text(attribute.name)
         for body in bodies:
-            outer = dict(self._numbers)
-            # names of the body hide those around it
-            for name in (*(v.name for v in body.input), *(t.name for t in body.initializer)):
+            # names of the body hide those around it, while it lasts; what it mentions of the
+            # graph around it keeps its number
+            own = [v.name for v in body.input] + [t.name for t in body.initializer]
+            own += [name for node in body.node for name in node.output if name]
+            hidden = {name: self._numbers.pop(name, None) for name in own}
+            for name in own:
                 self._define(name)
-            for node in body.node:
-                for name in filter(None, node.output):
-                    self._define(name)
             self._write_nodes(body.node)
             self._write_text([self._number(o.name) for o in body.output])
-            self._numbers = outer
+            for name, number in hidden.items():
+                del self._numbers[name]
+                if number is not None:
+                    self._numbers[name] = number

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import LadyError, to_one_line
+from ..graph.external import Stamp, take_stamp
+from ..graph.formats import is_mlflow_address
 from ..graph.loading import load_graph
 from ..graph.model import Graph
 from ..pipeline.checking import Check, check
@@ -26,6 +28,8 @@ DEFAULT_CHECKS = 5
 """So many models are compared with a suspect, the nearest ones."""
 CLOSENESS = (*ACCEPTED, "tampered", "altered", "derived", UNRELATED)
 """Verdicts, the closest relation first."""
+MAX_UNREAD = 100
+"""So many near models may be gone before farther ones are left out."""
 Loader = Callable[[str], Graph]
 """Loads a model by its path."""
 
@@ -144,11 +148,12 @@ def identify(
     seen = {name_model(suspect)}
     copies = [Neighbour(e, 1.0) for e in registry.find_copies(found) if e.path not in seen]
     seen |= {n.entry.path for n in copies}
-    near = registry.find_nearest(found.vector, checks + len(seen))
-    candidates = [*copies, *(n for n in near if n.entry.path not in seen)][:checks]
+    near = registry.find_nearest(found.vector, checks + len(seen) + MAX_UNREAD)
     compared: list[tuple[Neighbour, Check, Graph]] = []
     unread: dict[str, str] = {}
-    for candidate in candidates:
+    for candidate in (*copies, *(n for n in near if n.entry.path not in seen)):
+        if len(compared) == checks:
+            break
         path = candidate.entry.path
         try:
             model = load(path)
@@ -160,6 +165,10 @@ def identify(
         is_relative = [c.verdict != UNRELATED for _, c, _ in compared]
         if compared[-1][1].accepted or (any(is_relative) and not is_relative[-1]):
             break
+    lost = next((n.entry.path for n in copies if n.entry.path in unread), None)
+    if lost is not None and all(c.verdict == UNRELATED for _, c, _ in compared):
+        what = f"has the hash of {lost}, which cannot be read ({unread[lost]})"
+        raise LadyError(f"{suspect}: {what}; put the file back, or remove it from the registry")
     size = len(registry) - bool(registry.find([name_model(suspect)]))
     strangers = [n.similarity for n, c, _ in compared if c.verdict == UNRELATED]
     count = size - (len(compared) - len(strangers)) + 1
@@ -194,29 +203,68 @@ def _relate(near: Neighbour, found: Check, model: Graph, suspect: Graph, p: floa
 
 
 def name_model(path: str) -> str:
-    """Return the name of a model in a registry: its address, or its path from the root."""
-    return path if ":/" in path else str(Path(path).resolve())
+    """Return the name of a model in a registry: its address, or its path from the root.
+
+    Raises:
+        LadyError: the name is no text.
+    """
+    name = path if is_mlflow_address(path) else str(Path(path).resolve())
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        shown = ascii(path)
+        raise LadyError(f"{shown}: the file's name is not UTF-8; give it another") from None
+    return name
 
 
-def make_entry(path: str, graph: Graph) -> Entry:
-    """Make what a registry keeps of a model.
+def read_entry(path: str, load: Loader = load_graph, known: str | None = None) -> Entry | None:
+    """Read what a registry keeps of a model.
 
     Args:
-        path: the path, or the address, under which it is known.
-        graph: the model.
+        path: its path or address.
+        load: loads a model by its path.
+        known: the SHA-256 that its files are known with, None where they are not known.
+
+    Returns:
+        None where its files are known as they are.
+
+    Raises:
+        LadyError: it cannot be read, holds NaN, or changes while it is read.
     """
+    name = name_model(path)
+    before = _stamp(Path(name))
+    graph = load(path)
     digest, size = hash_files(graph)
-    return Entry(path, digest, size, fingerprint(graph))
+    if digest == known:
+        return None
+    # a weight that is NaN can be compared with nothing
+    check(graph, graph)
+    found = fingerprint(graph)
+    graph.data.check_unchanged()
+    if _stamp(Path(name)) != before:
+        raise LadyError(f"{path}: changed while it was read; add it again once it is written")
+    return Entry(name, digest, size, found)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Return what tells whether a file changed, None for an address."""
+    try:
+        return take_stamp(path)
+    except OSError:
+        return None
 
 
 def hash_files(graph: Graph) -> tuple[str, int]:
     """Return SHA-256 of the files of a model, one after the other, and their length."""
     digest, size = hashlib.sha256(), 0
-    for path in _order_files(graph):
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-                size += len(block)
+    try:
+        for path in _order_files(graph):
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+                    size += len(block)
+    except OSError as error:
+        raise LadyError(f"{graph.name}: cannot be read any more ({error.strerror})") from None
     return digest.hexdigest(), size
 
 

@@ -27,6 +27,8 @@ class Policy:
     min_recognised: float = 0.0
 
     def __post_init__(self) -> None:
+        if not self.accept:
+            raise LadyError("no verdict is accepted; name at least one")
         for name in self.accept:
             if name not in VERDICTS:
                 known = f"{suggest_name(name, VERDICTS)}the verdicts are {', '.join(VERDICTS)}"
@@ -68,7 +70,7 @@ def read_policy(path: Path) -> Policy:
         said: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file; give a policy in TOML") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LadyError(f"{path}: cannot be read as TOML ({to_one_line(error)})") from None
     known = ("accept", "min_recognised")
     odd = next((name for name in said if name not in known), None)

@@ -9,7 +9,7 @@ make further axes known. What is done to the order, scale or sign of other units
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,12 +80,21 @@ class Signatures:
         groups: the groups, inner ones first.
         arrays: the weights.
         names: the names of the weights in the order in which the program uses them.
+        free_signs: by group, weight and axis which signs are free there; see `SignedArrays`. Signs
+            that nothing ties to each other are not added up.
 
     Attributes:
         families: the units, in families.
     """
 
-    def __init__(self, groups: Sequence[Group], arrays: Arrays, names: Sequence[str]):
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        arrays: Arrays,
+        names: Sequence[str],
+        free_signs: Mapping[tuple[str, str, int], bytes] | None = None,
+    ):
+        self._free_signs = free_signs or {}
         self.families: list[Family] = []
         self._start: dict[str, int] = {}
         self._gather_families(groups)
@@ -170,8 +179,10 @@ class Signatures:
             new = order[first[0]].families[first[1]] - known
             tellers: dict[tuple[int, int], set[int]] = {}
             for family in new:
-                for place in _find_tellers(order, places[family], first, known):
-                    tellers.setdefault(place, set()).add(family)
+                tied = self._find_free_signs(order[first[0]].weight, first[1], family)
+                for number, axis in _find_tellers(order, places[family], first, known):
+                    if self._find_free_signs(order[number].weight, axis, family) == tied:
+                        tellers.setdefault((number, axis), set()).add(family)
             for (number, axis), families in tellers.items():
                 self._add_signatures(order[number], axis, families, table)
             for family in new:
@@ -182,6 +193,11 @@ class Signatures:
                     if families - known and not order[number].list_others(axis) - known:
                         heapq.heappush(ready, (number, axis))
         return table
+
+    def _find_free_signs(self, weight: str, axis: int, family: int) -> set[bytes]:
+        """Find which signs of a family are free along an axis of a weight."""
+        groups = self.families[family].groups
+        return {self._free_signs.get((g.id, weight, axis), b"") for g in groups}
 
     def _add_signatures(
         self, block: _Block, axis: int, families: set[int], table: np.ndarray
@@ -276,6 +292,11 @@ def _balance(array: np.ndarray, owners: Sequence[np.ndarray]) -> np.ndarray:
     """
     axes = [a for a, o in enumerate(owners) if (o >= 0).any()]
     others = tuple(a for a in range(array.ndim) if a not in axes)
+    for axis in axes:
+        # squares of huge and of tiny elements would leave single precision
+        along = tuple(a for a in range(array.ndim) if a != axis)
+        peaks = _find_peaks(np.abs(array).max(along), owners[axis])
+        array /= peaks.reshape([-1 if a == axis else 1 for a in range(array.ndim)])
     squares = np.square(array).mean(others) if others else np.square(array)
     factors = [np.ones(n, np.float32) for n in squares.shape]
     for _ in range(MAX_BALANCING_ROUNDS if len(axes) > 1 else 1):
@@ -293,6 +314,16 @@ def _balance(array: np.ndarray, owners: Sequence[np.ndarray]) -> np.ndarray:
     for axis, factor in zip(axes, factors, strict=True):
         array *= factor.reshape([-1 if a == axis else 1 for a in range(array.ndim)])
     return array
+
+
+def _find_peaks(line: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Return for each position the largest size of its unit, 1 where it has none or is zero."""
+    is_owned = owners >= 0
+    peaks = np.zeros(int(owners.max()) + 1, line.dtype)
+    np.maximum.at(peaks, owners[is_owned], line[is_owned])
+    found = np.ones_like(line)
+    found[is_owned] = np.where(peaks > 0, peaks, 1)[owners[is_owned]]
+    return found
 
 
 def _invert_sizes(squares: np.ndarray, owners: np.ndarray) -> np.ndarray:

@@ -23,6 +23,10 @@ class SignedArrays(Mapping[str, np.ndarray]):
     Args:
         arrays: the weights.
         scalings: by group the factors that its units may have.
+
+    Attributes:
+        free: by group, weight and axis which of the signs that are left free change there, as bits.
+            Where two places have the same, the signs of a unit change in both or in none.
     """
 
     def __init__(self, arrays: Arrays, scalings: Mapping[str, Scaling]):
@@ -34,9 +38,13 @@ class SignedArrays(Mapping[str, np.ndarray]):
                 axes.setdefault(slot.initializer, set()).add(slot.axis)
         # where units meet those of another group, signs are those of both
         shared = {name for name, own in axes.items() if len(own) > 1}
+        self.free: dict[tuple[str, str, int], bytes] = {}
         for scaling in scalings.values():
-            chosen = _choose_signs(arrays, scaling, shared)
-            for slot, signs in zip(scaling.slots, chosen, strict=True):
+            chosen, left = _choose_signs(arrays, scaling, shared)
+            for slot, signs, bits in zip(scaling.slots, chosen, left.T, strict=True):
+                if bits.any():
+                    place = scaling.group, slot.initializer, slot.axis
+                    self.free[place] = self.free.get(place, b"") + bits.tobytes()
                 if (signs < 0).any():
                     self._flips.setdefault(slot.initializer, []).append((slot, signs))
 
@@ -59,12 +67,19 @@ class SignedArrays(Mapping[str, np.ndarray]):
         return len(self._arrays)
 
 
-def _choose_signs(arrays: Arrays, scaling: Scaling, shared: Set[str]) -> np.ndarray:
-    """Choose the signs of a group's units, float64 [slots, units]: 1, or -1 where they change."""
+def _choose_signs(
+    arrays: Arrays, scaling: Scaling, shared: Set[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Choose the signs of a group's units.
+
+    Returns:
+        float64 [slots, units], 1, or -1 where a sign changes; and bool [flips, slots], what is left
+        free.
+    """
     units = len(scaling.slots[0].index) if scaling.slots else 0
     signs = np.ones((len(scaling.slots), units))
     if not scaling.signs.size:
-        return signs
+        return signs, scaling.signs
     # the weights whose signs tell most surely: no zeros, and few elements
     sizes = {
         k: _count_elements(arrays[s.initializer].shape, s)
@@ -73,9 +88,11 @@ def _choose_signs(arrays: Arrays, scaling: Scaling, shared: Set[str]) -> np.ndar
     }
     largest = {k: _find_largest(arrays, scaling.slots[k]) for k in sizes}
     order = sorted(sizes, key=lambda k: (not largest[k].all(), sizes[k]))
-    for flips, pivot in _reduce_rows(scaling.signs, order):
-        signs[np.ix_(flips, largest[pivot] < 0)] *= -1
-    return signs
+    rows, pivots = _reduce_rows(scaling.signs, order)
+    for row, pivot in pivots.items():
+        signs[np.ix_(rows[row], largest[pivot] < 0)] *= -1
+    left = [r for r in range(len(rows)) if r not in pivots]
+    return signs, rows[left]
 
 
 def _count_elements(shape: tuple[int, ...], slot: Slot) -> int:
@@ -84,12 +101,15 @@ def _count_elements(shape: tuple[int, ...], slot: Slot) -> int:
     return int(np.prod([lengths.get(a, n) for a, n in enumerate(shape)]))
 
 
-def _reduce_rows(rows: np.ndarray, columns: Sequence[int]) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield a basis modulo two, with a column for each row in which no other row is set.
+def _reduce_rows(rows: np.ndarray, columns: Sequence[int]) -> tuple[np.ndarray, dict[int, int]]:
+    """Reduce a basis modulo two, until columns are set in one row alone.
 
     Args:
         rows: bool [rows, columns], independent.
         columns: the columns in the order in which they are taken.
+
+    Returns:
+        The rows, and by row the column that is set in no other one.
     """
     rows = rows.copy()
     left = list(range(len(rows)))
@@ -104,8 +124,7 @@ def _reduce_rows(rows: np.ndarray, columns: Sequence[int]) -> Iterator[tuple[np.
         for other in range(len(rows)):
             if other != own and rows[other, column]:
                 rows[other] ^= rows[own]
-    for row, column in pivots.items():
-        yield rows[row], column
+    return rows, pivots
 
 
 def _find_largest(arrays: Arrays, slot: Slot) -> np.ndarray:

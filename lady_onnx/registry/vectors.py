@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from ..groups.model import Group
-from ..groups.permutations import Arrays
 from .signatures import WIDTH, Signatures
+from .signs import SignedArrays
 
 Key = tuple[int, ...]
 """Tells a family by what relatives have in common: its sizes, and which one of that size it is."""
@@ -30,12 +30,14 @@ MIN_UNITS = 4
 """Fewer units say little of a model."""
 
 
-def compute_vector(groups: Sequence[Group], arrays: Arrays, names: Sequence[str]) -> np.ndarray:
+def compute_vector(
+    groups: Sequence[Group], arrays: SignedArrays, names: Sequence[str]
+) -> np.ndarray:
     """Compute the vector of a model.
 
     Args:
         groups: its groups, inner ones first.
-        arrays: its weights.
+        arrays: its weights, with signs that are chosen.
         names: the names of its weights in the order in which the program uses them.
 
     Returns:
@@ -46,7 +48,7 @@ def compute_vector(groups: Sequence[Group], arrays: Arrays, names: Sequence[str]
 
 
 def list_families(
-    groups: Sequence[Group], arrays: Arrays, names: Sequence[str]
+    groups: Sequence[Group], arrays: SignedArrays, names: Sequence[str]
 ) -> Iterator[tuple[Key, np.ndarray]]:
     """Yield the signatures of each family that has enough units.
 
@@ -58,7 +60,7 @@ def list_families(
     Yields:
         A key that relatives have in common, and float64 [units, WIDTH].
     """
-    signatures = Signatures(groups, arrays, names)
+    signatures = Signatures(groups, arrays, names, arrays.free)
     for is_reversed in (False, True):
         table = signatures.compute(is_reversed=is_reversed)
         seen: Counter[tuple[int, int]] = Counter()

@@ -10,13 +10,18 @@ import sys
 import time
 from pathlib import Path
 
+import onnx
 import pytest
 
 from lady_onnx.cli.main import main
 from lady_onnx.errors import LadyError
+from lady_onnx.graph.formats import find_model
+from lady_onnx.graph.loading import load_graph
 from lady_onnx.mlflow import queue
 from lady_onnx.mlflow.queue import JobQueue
 from lady_onnx.mlflow.webhook import Receiver, Worker
+
+from ..helpers.networks import perceptron
 
 SECRET = "a secret"
 CREATED = {
@@ -125,7 +130,7 @@ def test_jobs_are_tried_again_and_given_up(tmp_path: Path, monkeypatch: pytest.M
     worker = Worker(jobs, [sys.executable, "-c", code])
     for _ in range(queue.MAX_ATTEMPTS + 2):
         worker.run_all()
-    assert log.read_text().splitlines() == ["-- clf 3"] * queue.MAX_ATTEMPTS
+    assert log.read_text().splitlines() == ["--json -- clf 3"] * queue.MAX_ATTEMPTS
     failed = json.loads((tmp_path / "failed" / "a.json").read_text())
     assert failed["error"] == "exit code 2"
     assert jobs.has("a")
@@ -178,3 +183,60 @@ def test_bad_calls(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_crash_is_no_answer_and_ends_no_other_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "FIRST_DELAY_S", 0.0)
+    jobs = JobQueue(tmp_path)
+    jobs.put("crash", {"name": "crash", "version": "1"})
+    jobs.put("odd", {"name": "nul\0x", "version": "1"})
+    jobs.put("good", {"name": "good", "version": "1"})
+    code = "import sys; 'crash' in sys.argv and 1 / 0; print('{\"passes\": false}'); sys.exit(1)"
+    worker = Worker(jobs, [sys.executable, "-c", code])
+    for _ in range(queue.MAX_ATTEMPTS):
+        worker.run_all()
+    states = {p.stem: p.parent.name for p in tmp_path.rglob("*.json")}
+    assert states == {"crash": "failed", "odd": "failed", "good": "done"}
+    assert "division" in json.loads((tmp_path / "failed" / "crash.json").read_text())["error"]
+
+
+def test_odd_names_of_models_are_refused(tmp_path: Path) -> None:
+    body = encode({**CREATED, "data": {"name": "nul\0x", "version": "1"}})
+    assert Receiver(SECRET, JobQueue(tmp_path)).receive(sign(body), body).status == 400
+
+
+@pytest.mark.parametrize(
+    "address", ["models:/a?b/1", "models:/a#b/1", "models:/a%62/1", "runs:/\n"]
+)
+def test_addresses_that_could_be_read_in_two_ways(address: str) -> None:
+    with pytest.raises(LadyError, match="does not take literally"):
+        load_graph(address)
+
+
+def test_what_mlflow_serves_is_what_is_checked(tmp_path: Path) -> None:
+    import mlflow
+
+    onnx.save(perceptron((5, 8, 3), seed=1), tmp_path / "model.onnx")
+    served: dict[str, dict[str, str]] = {
+        "onnx": {"data": "model.onnx"},
+        "python_function": {"loader_module": "mlflow.onnx", "data": "model.onnx"},
+    }
+
+    def find(**flavors: dict[str, str]) -> Path:
+        mlflow.models.Model(flavors={**served, **flavors}).save(tmp_path / "MLmodel")
+        return find_model("models:/a/1", tmp_path)
+
+    assert find() == tmp_path / "model.onnx"
+    for other in (
+        {"onnx": {"data": "model.bin"}},
+        {"python_function": {"loader_module": "evil", "data": "model.onnx"}},
+        {"python_function": {"loader_module": "mlflow.onnx", "data": "model.bin"}},
+        {"sklearn": {"pickled_model": "model.pkl"}},
+    ):
+        with pytest.raises(LadyError, match=r"something else|cannot be read"):
+            find(**other)
+    (tmp_path / "MLmodel").write_text("- no\n- model")
+    with pytest.raises(LadyError, match="cannot be read"):
+        find_model("models:/a/1", tmp_path)

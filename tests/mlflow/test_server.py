@@ -30,6 +30,7 @@ from ..helpers.networks import perceptron
 from .test_receiver import CREATED, encode, sign
 
 mlflow = pytest.importorskip("mlflow")
+pytestmark = pytest.mark.long
 
 SIZES = (20, 48, 64, 32, 7)
 POLICY = Policy(("permuted", "rescaled", "altered"), 0.9)
@@ -162,6 +163,16 @@ def test_a_model_that_cannot_be_read_does_not_pass(server: str, tmp_path: Path) 
     found = gate("odd", version, reference=f"models:/odd/{first}")
     assert not found.passes
     assert found.tags["lady-onnx.verdict"] == "unreadable"
+    assert "lady-onnx.exact" not in client.get_model_version("odd", version).tags
+    # a fault of the reference, or of the call, is none of the version
+    client.set_registered_model_alias("odd", "verified", version)
+    for odd in ({"threads": 0}, {"timeout": -1}):
+        with pytest.raises(lady.LadyError):
+            gate("odd", version, reference=f"models:/odd/{first}", **odd)
+    assert client.get_model_version("odd", version).aliases == ["verified"]
+    for name in ("odd@champion?x", "odd#", "{name}"):
+        with pytest.raises(lady.LadyError, match="another name"):
+            gate(name, 1, reference="models:/{name}@champion")
     with pytest.raises(lady.LadyError, match="not an ONNX file"):
         gate("odd", first, reference=f"models:/odd/{version}")
 

@@ -291,3 +291,39 @@ def test_the_command_prints_what_copies_have_in_common(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{tmp_path / 'a.onnx'}: structure ")
     assert lines[1].endswith("shuffled copies may have other exact hashes")
+
+
+def test_names_of_inputs_count_in_the_exact_hash() -> None:
+    def build_pair(names: str) -> onnx.ModelProto:
+        first, second = names
+        return onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["": 17]>'
+            f"g (float[4] {first}, float[4] {second}) => (float[4] y) <float[4] w = {{1,2,3,4}}>"
+            f"{{ m = Mul({first}, w) y = Sub(m, {second}) }}"
+        )
+
+    # m is made of a in one, and of b in the other
+    a, b = build_pair("ab"), build_pair("ba")
+    assert lady.check(a, b).verdict != "identical"
+    assert lady.fingerprint(a).exact != lady.fingerprint(b).exact
+    # what they compute has the same structure
+    assert lady.fingerprint(a).structure == lady.fingerprint(b).structure
+
+
+def test_weights_that_only_bodies_mention_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fingerprints, "build_normal_form", _raise_no_form)
+
+    def build_branches(then: str, other: str) -> onnx.ModelProto:
+        return onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["": 17]>'
+            "g (bool c, float[2] x) => (float[2] y) <float[2] a = {1,2}, float[2] b = {3,4}>"
+            f"{{ y = If(c) <then_branch = t () => (float[2] u) {{ u = Add(x, {then}) }},"
+            f" else_branch = e () => (float[2] v) {{ v = Add(x, {other}) }}> }}"
+        )
+
+    hashes = {lady.fingerprint(build_branches(*names)).exact for names in ("ab", "ba", "aa")}
+    assert len(hashes) == 3
+
+
+def _raise_no_form(*_: object, **__: object) -> None:
+    raise NoNormalFormError("")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,8 @@ import lady_onnx as lady
 from lady_onnx.cli.main import main
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.registry.families import find_families
-from lady_onnx.registry.identification import identify, make_entry
-from lady_onnx.registry.store import Registry
+from lady_onnx.registry.identification import identify, read_entry
+from lady_onnx.registry.store import Entry, Registry
 
 from ..helpers.networks import perceptron, weights, with_weights
 
@@ -39,6 +40,13 @@ def db(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("db")
     assert main(["registry", "add", str(models), "--db", str(folder)]) == 0
     return folder
+
+
+def read(path: str | Path) -> Entry:
+    """What a registry keeps of a model."""
+    entry = read_entry(str(path))
+    assert entry is not None
+    return entry
 
 
 def call(capsys: pytest.CaptureFixture[str], *args: object) -> tuple[int, dict[str, Any]]:
@@ -105,7 +113,7 @@ def test_who_was_made_of_whom(models: Path, db: Path, tmp_path: Path) -> None:
         assert best.direction == "suspect"
         assert "made of the other" in (best.direction_reason or "")
         other = Registry(tmp_path / name, is_new=True)
-        other.add([make_entry(str(path), load_graph(path))])
+        other.add([read(path)])
         best = identify(str(models / "m1.onnx"), other).relatives[0]
         assert best.direction == "model"
     # noise loses nothing that shows
@@ -153,7 +161,7 @@ def test_a_changed_file_is_told(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     lady.permute(models / "m0.onnx", 1).save(path)
     db = Registry(tmp_path / "db", is_new=True)
-    db.add([make_entry(str(path), load_graph(path))])
+    db.add([read(path)])
     lady.permute(models / "m0.onnx", 2).save(path)
     assert identify(str(models / "m0.onnx"), db).relatives[0].changed
 
@@ -162,7 +170,7 @@ def test_a_file_that_is_gone_is_told(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     lady.permute(models / "m0.onnx", 1).save(path)
     db = Registry(tmp_path / "db", is_new=True)
-    db.add([make_entry(str(path), load_graph(path))])
+    db.add([read(path)])
     path.unlink()
     found = identify(str(models / "m0.onnx"), db)
     assert not found.relatives
@@ -260,7 +268,7 @@ def test_watching_a_folder(
 
 
 def _add_one(folder: str, path: str) -> None:
-    Registry(folder, is_new=True).add([make_entry(path, load_graph(path))])
+    Registry(folder, is_new=True).add([read(path)])
 
 
 def test_writers_that_meet_lose_nothing(models: Path, tmp_path: Path) -> None:
@@ -275,10 +283,10 @@ def test_writers_that_meet_lose_nothing(models: Path, tmp_path: Path) -> None:
 KILLED = """
 import sys
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.registry.identification import make_entry
-from lady_onnx.registry.store import Registry
+from lady_onnx.registry.identification import read_entry
+from lady_onnx.registry.store import Entry, Registry
 from dataclasses import replace
-entry = make_entry(sys.argv[2], load_graph(sys.argv[2]))
+entry = read_entry(sys.argv[2])
 registry = Registry(sys.argv[1], is_new=True)
 print("ready", flush=True)
 for k in range(10000):
@@ -324,14 +332,115 @@ def test_the_extra_is_named_where_it_lacks(
     assert "lady-onnx[registry]" in capsys.readouterr().err
 
 
-def test_copies_are_told_by_their_hashes_without_a_check(models: Path, tmp_path: Path) -> None:
+def test_copies_of_a_family_are_compared_with_one_of_them(models: Path, tmp_path: Path) -> None:
     db = Registry(tmp_path / "db", is_new=True)
     paths = []
     for seed in (1, 2, 3):
         path = tmp_path / f"{seed}.onnx"
         lady.permute(models / "m0.onnx", seed).save(path)
         paths.append(str(path))
-    db.add([make_entry(p, load_graph(p)) for p in paths])
+    db.add([read(p) for p in paths])
     found = find_families(db)
     assert found.families == (tuple(paths),)
-    assert found.compared == 0
+    assert found.compared == 2
+    # a file that was exchanged since is nobody's copy
+    onnx.save(perceptron(SIZES, seed=5), paths[1])
+    found = find_families(db)
+    assert found.families == ((paths[0], paths[2]), (paths[1],))
+    assert "another file than was added" in found.unread[paths[1]]
+
+
+def test_a_model_with_nan_is_not_added_and_blames_nobody(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = onnx.load(models / "m0.onnx")
+    broken = weights(model)["b0"].copy()
+    broken[0] = np.nan
+    onnx.save(with_weights(model, {"b0": broken}), tmp_path / "nan.onnx")
+    code, found = call(capsys, "add", tmp_path / "nan.onnx", "--db", tmp_path / "db")
+    assert code == 2
+    assert "NaN" in found["errors"][0]
+
+
+def test_one_file_with_two_names_is_one_model(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "link.onnx").symlink_to(models / "m0.onnx")
+    args = ["add", models / "m0.onnx", tmp_path / "link.onnx", "--db", tmp_path / "db"]
+    assert call(capsys, *args)[1]["added"] == 1
+    args = ["remove", models / "m0.onnx", tmp_path / "link.onnx", "--db", tmp_path / "db"]
+    assert call(capsys, *args)[1]["removed"] == 1
+
+
+def test_names_that_are_no_text(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    odd = bytes(tmp_path) + b"/bad\xff.onnx"
+    with open(odd, "wb") as file:
+        file.write((models / "m0.onnx").read_bytes())
+    (tmp_path / "good 'one'.onnx").write_bytes((models / "m1.onnx").read_bytes())
+    code, found = call(capsys, "add", tmp_path, "--db", tmp_path / "db")
+    assert (code, found["added"]) == (2, 1)
+    assert "not UTF-8" in found["errors"][0]
+
+
+def test_rows_of_files_that_are_gone_hide_nobody(models: Path, tmp_path: Path) -> None:
+    db = Registry(tmp_path / "db", is_new=True)
+    graph = load_graph(models / "m0.onnx")
+    for k in range(7):
+        path = tmp_path / f"{k}.onnx"
+        lady.permute(lady.attack(graph, "noise", 0.01, seed=k).graph, k).save(path)
+        db.add([read(path)])
+        if k:
+            path.unlink()
+    found = identify(str(models / "m0.onnx"), db, checks=1)
+    assert [Path(r.path).name for r in found.relatives] == ["0.onnx"]
+    # a copy that is known and gone is no stranger
+    path = tmp_path / "copy.onnx"
+    lady.permute(graph, 1).save(path)
+    db.add([read(path)])
+    path.unlink()
+    (tmp_path / "0.onnx").unlink()
+    with pytest.raises(lady.LadyError, match="has the hash of"):
+        identify(str(models / "m0.onnx"), db, checks=1)
+
+
+def test_training_on_from_a_lossy_base_is_no_origin(models: Path, tmp_path: Path) -> None:
+    graph = load_graph(models / "m1.onnx")
+    model = onnx.load(models / "m1.onnx")
+    cast = {n: a.astype(np.float16).astype(np.float32) for n, a in weights(model).items()}
+    bases = {
+        "pruned": lady.attack(graph, "prune", 0.5).model,
+        "cast": with_weights(model, cast),
+        "few bits": lady.attack(graph, "quantize", 4).model,
+    }
+    for name, base in bases.items():
+        onnx.save(base, tmp_path / f"{name}.onnx")
+        db = Registry(tmp_path / name, is_new=True)
+        db.add([read(tmp_path / f"{name}.onnx")])
+        for level in (0.0001, 0.01, 0.1):
+            path = tmp_path / "tuned.onnx"
+            lady.permute(lady.attack(base, "noise", level, seed=1).model, 1).save(path)
+            best = identify(str(path), db).relatives[0]
+            assert best.direction is None, (name, level, best.direction_reason)
+
+
+def test_watching_tells_what_takes_the_place_of_a_known_file(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    db = tmp_path / "db"
+    main(["registry", "add", str(models / "m0.onnx"), "--db", str(db)])
+    onnx.save(perceptron(SIZES, seed=7), folder / "u.onnx")
+    os.mkfifo(folder / "pipe.onnx")
+    args = ["registry", "watch", str(folder), "--db", str(db), "--once", "--json", "--checks=1"]
+    verdicts = []
+    for replace in (None, lady.permute(models / "m0.onnx", 1).model):
+        if replace is not None:
+            onnx.save(replace, folder / "u.onnx")
+        capsys.readouterr()
+        assert main(args) == 0
+        (line,) = capsys.readouterr().out.splitlines()
+        verdicts.append([r["verdict"] for r in json.loads(line)["relatives"]])
+    assert verdicts == [[], ["permuted"]]

@@ -15,7 +15,7 @@ from ...errors import LadyError, MissingFileError, UnknownNameError, to_one_line
 from ...graph.files import open_atomically
 from ...registry.cluster import join_cluster, map_on_cluster
 from ...registry.families import find_families
-from ...registry.identification import DEFAULT_CHECKS, hash_files, identify, make_entry, name_model
+from ...registry.identification import DEFAULT_CHECKS, identify, name_model, read_entry
 from ...registry.store import Entry, Registry
 from ...reporting import count_things
 from ..arguments import (
@@ -135,13 +135,16 @@ class _Adder:
 
     def add(self, paths: Sequence[str]) -> None:
         """Add models; all of them appear in the registry together."""
-        # as they are called wherever the registry is asked from
-        names = [name_model(path) for path in paths]
-        before = self._registry.find(names)
-        tasks = [
-            (path, name, before[name].sha256 if name in before else None)
-            for path, name in zip(paths, names, strict=True)
-        ]
+        names: dict[str, str] = {}
+        for path in paths:
+            try:
+                # one file may have several paths
+                names.setdefault(name_model(path), path)
+            except LadyError as error:
+                self.errors.append(to_one_line(error))
+        before = self._registry.find(list(names))
+        known = {name: entry.sha256 for name, entry in before.items()}
+        tasks = [(path, known.get(name)) for name, path in names.items()]
         read = functools.partial(_read_entry, _list_readers(self._args))
         found = list(map(read, tasks) if self._args.ray is None else map_on_cluster(read, tasks))
         new = [e for e in found if isinstance(e, Entry)]
@@ -166,20 +169,19 @@ def _open_models(readers: Readers) -> Models:
     return Models(argparse.Namespace(command="registry", graph=graph, like=like, ignore=ignore))
 
 
-def _read_entry(readers: Readers, task: tuple[str, str, str | None]) -> Entry | str | None:
-    """Make what the registry keeps of a model.
+def _read_entry(readers: Readers, task: tuple[str, str | None]) -> Entry | str | None:
+    """Read what the registry keeps of a model.
 
     Args:
         readers: what checkpoints are read with.
-        task: its path, its name in the registry, and the SHA-256 that it is known with.
+        task: its path, and the SHA-256 that it is known with.
 
     Returns:
         None where it is known as it is, and a line where it cannot be read.
     """
-    path, name, known = task
+    path, known = task
     try:
-        graph = _open_models(readers).load(path)
-        return None if hash_files(graph)[0] == known else make_entry(name, graph)
+        return read_entry(path, _open_models(readers).load, known)
     except LadyError as error:
         return to_one_line(error)
 
@@ -212,7 +214,7 @@ def _run_add(args: argparse.Namespace) -> int:
 
 def _run_remove(args: argparse.Namespace) -> int:
     registry = Registry(args.db)
-    names = [name_model(path) for path in args.paths]
+    names = list(dict.fromkeys(name_model(path) for path in args.paths))
     unknown = [n for n in names if n not in registry.find(names)]
     if unknown:
         raise UnknownNameError(f"{args.db}: has no model '{unknown[0]}'; nothing was removed")
@@ -271,11 +273,11 @@ def _run_watch(args: argparse.Namespace) -> int:
     registry, models = Registry(args.db, is_new=True), Models(args)
     adder = _Adder(registry, args)
     for path in _wait_for_files(Path(args.folder), _list_ends(args), args.interval, args.once):
-        if registry.find([name_model(path)]):
-            # its fingerprint tells whether it changed since
-            adder.add([path])
-            continue
         try:
+            known = registry.find([name_model(path)]).values()
+            sha256 = next((e.sha256 for e in known), None)
+            if sha256 and read_entry(path, models.load, sha256) is None:
+                continue
             found = identify(
                 path, registry, checks=args.checks, load=models.load, **_list_options(args)
             )
@@ -300,7 +302,8 @@ def _wait_for_files(
     done: dict[Path, tuple[int, int]] = {}
     before: dict[Path, tuple[int, int]] = {}
     while True:
-        now = {p: _stamp(p) for p in sorted(folder.rglob("*")) if p.name.endswith(ends)}
+        files = (p for p in sorted(folder.rglob("*")) if p.name.endswith(ends) and p.is_file())
+        now = {p: _stamp(p) for p in files}
         for path, stamp in now.items():
             # a file that still grows has another stamp at the next look
             if stamp != done.get(path) and (is_once or stamp == before.get(path)):
