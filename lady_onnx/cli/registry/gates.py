@@ -1,4 +1,4 @@
-"""The jobs of `lady-onnx registry` for MLflow: the gate, and the receiver of webhooks."""
+"""The jobs of `lady-onnx registry` without one of ours: gate, receiver of webhooks, claims."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import UsageError
 from ...registry.policy import Policy, read_policy
 from ..arguments import add_limit_arguments, add_threads_argument, parse_amount, parse_positive
-from ..console import print_headline, print_json
+from ..console import print_details, print_headline, print_json
 from ..progress import show_phase
 
 DEFAULT_ALIAS, DEFAULT_PORT = "verified", 8750
@@ -80,6 +80,34 @@ def run_gate(args: argparse.Namespace) -> int:
     else:
         print_headline(found.headline())
     return 0 if found.passes else 1
+
+
+def declare_claims(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the job that verifies claims."""
+    parser.add_argument(
+        "folders", metavar="FOLDER", nargs="+", help="repositories, folders of them, or caches"
+    )
+    add_limit_arguments(parser)
+    add_threads_argument(parser)
+
+
+def run_claims(args: argparse.Namespace) -> int:
+    """Verify what model cards claim; return 1 where a claim is contradicted."""
+    from ...registry.claims import CONTRADICTED, verify_claims
+
+    with show_phase("comparing", args.verbosity):
+        found = verify_claims(
+            [Path(f) for f in args.folders],
+            threads=args.threads,
+            timeout=args.timeout,
+            memory=args.memory,
+        )
+    if args.json:
+        print_json(found.to_dict())
+    else:
+        print_headline(found.headline())
+        print_details(found, args)
+    return 1 if found.count(CONTRADICTED) else 0
 
 
 def run_webhook(args: argparse.Namespace) -> int:

@@ -29,7 +29,14 @@ from ..arguments import (
 from ..console import print_details, print_headline, print_json
 from ..files import Models, add_checkpoint_arguments, claim_destination
 from ..progress import show_phase
-from .gates import declare_gate, declare_webhook, run_gate, run_webhook
+from .gates import (
+    declare_claims,
+    declare_gate,
+    declare_webhook,
+    run_claims,
+    run_gate,
+    run_webhook,
+)
 
 BATCH, CLUSTER_BATCH = 64, 4096
 """So many models appear in the registry at once: from one process, and from a cluster."""
@@ -45,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (text, declare, _) in JOBS.items():
         own = jobs.add_parser(name, help=text, description=text)
         declare(own)
-        if name not in MLFLOW_JOBS:
+        if name not in OTHER_JOBS:
             own.add_argument(
                 "--db", metavar="FOLDER", required=True, help="the folder of the registry"
             )
@@ -330,9 +337,10 @@ JOBS: dict[str, Job] = {
     "identify": ("which models is a suspect a copy of?", _declare_identify, _run_identify),
     "scan": ("which models of the registry are relatives?", _declare_scan, _run_scan),
     "watch": ("identify and add what appears in a folder", _declare_watch, _run_watch),
+    "claims": ("are models made of what their cards claim?", declare_claims, run_claims),
     "gate": ("may a version of a model in MLflow pass?", declare_gate, run_gate),
     "serve-webhook": ("put each new version in MLflow to the gate", declare_webhook, run_webhook),
 }
 """For each job its help, what declares its arguments, and what runs it."""
-MLFLOW_JOBS = ("gate", "serve-webhook")
+OTHER_JOBS = ("claims", "gate", "serve-webhook")
 """The jobs that need no registry of ours."""
