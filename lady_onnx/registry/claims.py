@@ -6,6 +6,7 @@ Repositories of Hugging Face say in the head of their README.md which model they
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,6 +172,8 @@ def _read_claims(repository: Repository) -> Iterator[tuple[str, str | None]]:
     except ImportError:
         what = "claims need the extra `huggingface`: pip install 'lady-onnx[huggingface]'"
         raise UsageError(what) from None
+    # it warns of cards without a head, which claim nothing
+    logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)
     try:
         card = ModelCard.load(repository.folder / CARD, ignore_metadata_errors=True)
         said = card.data.to_dict()

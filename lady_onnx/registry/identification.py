@@ -149,22 +149,8 @@ def identify(
     copies = [Neighbour(e, 1.0) for e in registry.find_copies(found) if e.path not in seen]
     seen |= {n.entry.path for n in copies}
     near = registry.find_nearest(found.vector, checks + len(seen) + MAX_UNREAD)
-    compared: list[tuple[Neighbour, Check, Graph]] = []
-    unread: dict[str, str] = {}
-    for candidate in (*copies, *(n for n in near if n.entry.path not in seen)):
-        if len(compared) == checks:
-            break
-        path = candidate.entry.path
-        try:
-            model = load(path)
-            compared.append((candidate, check(model, graph, **options), model))
-        except LadyError as error:
-            unread[path] = to_one_line(error)
-            continue
-        # what is less similar than a stranger is a stranger, once a relative was found
-        is_relative = [c.verdict != UNRELATED for _, c, _ in compared]
-        if compared[-1][1].accepted or (any(is_relative) and not is_relative[-1]):
-            break
+    candidates = [*copies, *(n for n in near if n.entry.path not in seen)]
+    compared, unread = _compare(graph, candidates, checks, load, options)
     lost = next((n.entry.path for n in copies if n.entry.path in unread), None)
     if lost is not None and all(c.verdict == UNRELATED for _, c, _ in compared):
         what = f"has the hash of {lost}, which cannot be read ({unread[lost]})"
@@ -184,6 +170,37 @@ def identify(
         unread,
         size,
     )
+
+
+def _compare(
+    suspect: Graph,
+    candidates: Sequence[Neighbour],
+    checks: int,
+    load: Loader,
+    options: dict[str, Any],
+) -> tuple[list[tuple[Neighbour, Check, Graph]], dict[str, str]]:
+    """Compare a suspect with models, the nearest first.
+
+    Returns:
+        The models with their checks, and by path why one could not be compared.
+    """
+    compared: list[tuple[Neighbour, Check, Graph]] = []
+    unread: dict[str, str] = {}
+    for candidate in candidates:
+        if len(compared) == checks:
+            break
+        path = candidate.entry.path
+        try:
+            model = load(path)
+            compared.append((candidate, check(model, suspect, **options), model))
+        except LadyError as error:
+            unread[path] = to_one_line(error)
+            continue
+        # what is less similar than a stranger is a stranger, once a relative was found
+        is_relative = [c.verdict != UNRELATED for _, c, _ in compared]
+        if compared[-1][1].accepted or (any(is_relative) and not is_relative[-1]):
+            break
+    return compared, unread
 
 
 def _relate(near: Neighbour, found: Check, model: Graph, suspect: Graph, p: float) -> Relation:
