@@ -9,7 +9,7 @@ make further axes known. What is done to the order, scale or sign of other units
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays
 from ..numerics import is_float_array
+from .signs import SignedArrays
 
 WIDTH = 32
 """The length of a signature."""
@@ -48,6 +49,8 @@ class _Block:
         kept: for each axis the positions of the part, None where all are of it.
         owners: for each axis the unit of every position, int64 [length]; -1 for none.
         offsets: for each axis the place of every position in its unit, int64 [length].
+        scaled: for each axis a number for all positions that have one factor, int64 [length]; -1
+            for positions of no unit.
         families: for each axis the numbers of the families that have positions.
     """
 
@@ -55,13 +58,14 @@ class _Block:
     kept: list[np.ndarray] | None
     owners: list[np.ndarray]
     offsets: list[np.ndarray]
+    scaled: list[np.ndarray]
     families: list[set[int]]
 
     def read(self, arrays: Arrays) -> np.ndarray:
         """Read the part, with all units of one size, and large elements emphasised."""
         whole = arrays[self.weight]
         part = whole if self.kept is None else whole[np.ix_(*self.kept)]
-        return _emphasise(_balance(part.astype(np.float32), self.owners))
+        return _emphasise(_balance(part.astype(np.float32), self.scaled))
 
     def list_others(self, axis: int) -> set[int]:
         """List the families along the other axes."""
@@ -78,23 +82,15 @@ class Signatures:
 
     Args:
         groups: the groups, inner ones first.
-        arrays: the weights.
+        arrays: the weights, with signs that are chosen. Signs that nothing ties to each other are
+            not added up.
         names: the names of the weights in the order in which the program uses them.
-        free_signs: by group, weight and axis which signs are free there; see `SignedArrays`. Signs
-            that nothing ties to each other are not added up.
 
     Attributes:
         families: the units, in families.
     """
 
-    def __init__(
-        self,
-        groups: Sequence[Group],
-        arrays: Arrays,
-        names: Sequence[str],
-        free_signs: Mapping[tuple[str, str, int], bytes] | None = None,
-    ):
-        self._free_signs = free_signs or {}
+    def __init__(self, groups: Sequence[Group], arrays: SignedArrays, names: Sequence[str]):
         self.families: list[Family] = []
         self._start: dict[str, int] = {}
         self._gather_families(groups)
@@ -151,8 +147,13 @@ class Signatures:
             kept = [within.get(a, np.arange(n)) for a, n in enumerate(shape)]
             owners = [o[k] for o, k in zip(owners, kept, strict=True)]
             offsets = [o[k] for o, k in zip(offsets, kept, strict=True)]
+        scaled = list(owners)
+        for axis, owner in enumerate(owners):
+            parts = self._arrays.parts.get((name, axis))
+            if parts is not None and kept is None:
+                scaled[axis] = np.where(owner >= 0, owner + self._count * parts, -1)
         families = [set(self._family[o[o >= 0]].tolist()) for o in owners]
-        return _Block(name, kept, owners, offsets, families)
+        return _Block(name, kept, owners, offsets, scaled, families)
 
     def compute(self, *, is_reversed: bool) -> np.ndarray:
         """Compute signatures, each family's from the first weights that can tell it.
@@ -197,7 +198,7 @@ class Signatures:
     def _find_free_signs(self, weight: str, axis: int, family: int) -> set[bytes]:
         """Find which signs of a family are free along an axis of a weight."""
         groups = self.families[family].groups
-        return {self._free_signs.get((g.id, weight, axis), b"") for g in groups}
+        return {self._arrays.free.get((g.id, weight, axis), b"") for g in groups}
 
     def _add_signatures(
         self, block: _Block, axis: int, families: set[int], table: np.ndarray

@@ -8,6 +8,7 @@ sign of all that is said of a unit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 
 import numpy as np
@@ -27,6 +28,8 @@ class SignedArrays(Mapping[str, np.ndarray]):
     Attributes:
         free: by group, weight and axis which of the signs that are left free change there, as bits.
             Where two places have the same, the signs of a unit change in both or in none.
+        parts: by weight and axis, where the positions of a unit may have several factors, which
+            positions have one: int64 [length].
     """
 
     def __init__(self, arrays: Arrays, scalings: Mapping[str, Scaling]):
@@ -36,6 +39,14 @@ class SignedArrays(Mapping[str, np.ndarray]):
         for scaling in scalings.values():
             for slot in scaling.slots:
                 axes.setdefault(slot.initializer, set()).add(slot.axis)
+        self.parts: dict[tuple[str, int], np.ndarray] = {}
+        for scaling in scalings.values():
+            places = Counter((s.initializer, s.axis) for s in scaling.slots if not s.within)
+            for number, slot in enumerate(scaling.slots):
+                where = slot.initializer, slot.axis
+                if places[where] > 1:
+                    length = arrays[slot.initializer].shape[slot.axis]
+                    self.parts.setdefault(where, np.zeros(length, np.int64))[slot.index] = number
         # where units meet those of another group, signs are those of both
         shared = {name for name, own in axes.items() if len(own) > 1}
         self.free: dict[tuple[str, str, int], bytes] = {}

@@ -60,7 +60,7 @@ def list_families(
     Yields:
         A key that relatives have in common, and float64 [units, WIDTH].
     """
-    signatures = Signatures(groups, arrays, names, arrays.free)
+    signatures = Signatures(groups, arrays, names)
     for is_reversed in (False, True):
         table = signatures.compute(is_reversed=is_reversed)
         seen: Counter[tuple[int, int]] = Counter()
