@@ -168,7 +168,7 @@ def test_a_changed_file_is_told(models: Path, tmp_path: Path) -> None:
 
 def test_a_file_that_is_gone_is_told(models: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    lady.permute(models / "m0.onnx", 1).save(path)
+    lady.attack(models / "m0.onnx", "noise", 0.01, seed=1).save(path)
     db = Registry(tmp_path / "db", is_new=True)
     db.add([read(path)])
     path.unlink()
@@ -356,7 +356,7 @@ def test_a_model_with_nan_is_not_added_and_blames_nobody(
     model = onnx.load(models / "m0.onnx")
     broken = weights(model)["b0"].copy()
     broken[0] = np.nan
-    onnx.save(with_weights(model, {"b0": broken}), tmp_path / "nan.onnx")
+    onnx.save(with_weights(model, {**weights(model), "b0": broken}), tmp_path / "nan.onnx")
     code, found = call(capsys, "add", tmp_path / "nan.onnx", "--db", tmp_path / "db")
     assert code == 2
     assert "NaN" in found["errors"][0]
