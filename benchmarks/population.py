@@ -215,7 +215,8 @@ def ask_for_all(part: str, jobs: int) -> None:
         if model["relation"] == "itself" and path not in known:
             registry.add([entry for entry in [read_entry(path)] if entry])
     number, count = map(int, part.split("/"))
-    wanted = models[number - 1 :: count]
+    order = np.random.default_rng(0).permutation(len(models))
+    wanted = [models[k] for k in order[number - 1 :: count]]
     answers: list[Answer] = []
     out = POPULATION / f"answers-{number}-of-{count}.jsonl"
     with ProcessPoolExecutor(jobs, SPAWN) as pool, out.open("w") as file:

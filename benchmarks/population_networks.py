@@ -263,6 +263,20 @@ def change_head(learner: Learner, classes: int, data: tuple[Tensor, Tensor]) -> 
     return other.export()
 
 
+def rename_ends(model: onnx.ModelProto, like: onnx.ModelProto) -> onnx.ModelProto:
+    """Gives a model's inputs and outputs the names of another's: they belong to the interface."""
+    for own, theirs in (
+        (model.graph.input, like.graph.input),
+        (model.graph.output, like.graph.output),
+    ):
+        for value, other in zip(own, theirs, strict=True):
+            for node in model.graph.node:
+                for names in (node.input, node.output):
+                    names[:] = [other.name if n == value.name else n for n in names]
+            value.name = other.name
+    return model
+
+
 def optimise(model: onnx.ModelProto) -> onnx.ModelProto:
     """Writes a model as onnxruntime's optimiser has it, for any processor."""
     options = onnxruntime.SessionOptions()
@@ -314,7 +328,8 @@ def derive(
     if form == "half precision":
         yield "altered", form, finish(halve(load_graph(model)), factors=False)
     else:
-        other = optimise(model) if form == "optimised" else learner.export(dynamo=True)
+        exported = rename_ends(learner.export(dynamo=True), model)
+        other = optimise(model) if form == "optimised" else exported
         yield "exact", form, finish(other, factors=False)
     for kind in ("noise", "prune", "quantize"):
         strength = ATTACKS[kind][seed % 3]
