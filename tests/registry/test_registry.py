@@ -295,6 +295,7 @@ for k in range(10000):
 """
 
 
+@pytest.mark.long
 def test_a_writer_that_is_killed_leaves_whole_changes(models: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     db = tmp_path / "db"

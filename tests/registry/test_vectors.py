@@ -33,7 +33,7 @@ def compare(a: onnx.ModelProto, b: onnx.ModelProto) -> float:
     return compare_vectors(vector(a), vector(b))
 
 
-@examples(60)
+@examples(30)
 @given(graphs(), st.integers(0, 99))
 def test_no_order_and_no_factor_changes_a_vector(
     grown: tuple[onnx.ModelProto, list[int]], seed: int
