@@ -9,7 +9,7 @@ make further axes known. What is done to the order, scale or sign of other units
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -165,7 +165,8 @@ class Signatures:
             float32 [units, WIDTH], of unit mean square or zeros; signs are free, unit by unit.
         """
         table = np.zeros((self._count, WIDTH), np.float32)
-        known: set[int] = set()
+        # by family that is told, which of its signs are free
+        known: dict[int, set[bytes]] = {}
         order = self._blocks[::-1] if is_reversed else self._blocks
         places: dict[int, list[tuple[int, int]]] = {}
         ready: list[tuple[int, int]] = []
@@ -177,23 +178,39 @@ class Signatures:
                     heapq.heappush(ready, (number, axis))
         while ready:
             first = heapq.heappop(ready)
-            new = order[first[0]].families[first[1]] - known
+            new = order[first[0]].families[first[1]] - known.keys()
             tellers: dict[tuple[int, int], set[int]] = {}
+            told = {f: self._find_free_signs(order[first[0]].weight, first[1], f) for f in new}
             for family in new:
-                tied = self._find_free_signs(order[first[0]].weight, first[1], family)
-                for number, axis in _find_tellers(order, places[family], first, known):
-                    if self._find_free_signs(order[number].weight, axis, family) == tied:
+                for number, axis in places[family][places[family].index(first) :]:
+                    # weights that tell the family stand together; later ones take it over
+                    if not self._is_told_beside(order[number], axis, known):
+                        break
+                    if self._find_free_signs(order[number].weight, axis, family) == told[family]:
                         tellers.setdefault((number, axis), set()).add(family)
             for (number, axis), families in tellers.items():
                 self._add_signatures(order[number], axis, families, table)
             for family in new:
                 _make_even(table, self.families[family].units)
-            known |= new
+            known |= told
             for number in {n for family in new for n, _ in places[family]}:
                 for axis, families in enumerate(order[number].families):
-                    if families - known and not order[number].list_others(axis) - known:
+                    is_new = bool(families - known.keys())
+                    if is_new and self._is_told_beside(order[number], axis, known):
                         heapq.heappush(ready, (number, axis))
         return table
+
+    def _is_told_beside(self, block: _Block, axis: int, known: Mapping[int, set[bytes]]) -> bool:
+        """Tell whether all units along the other axes are told, with signs that are tied to these.
+
+        Behind an Abs the sign of a unit is no longer that of the weights before it.
+        """
+        return all(
+            family in known and known[family] == self._find_free_signs(block.weight, a, family)
+            for a, families in enumerate(block.families)
+            if a != axis
+            for family in families
+        )
 
     def _find_free_signs(self, weight: str, axis: int, family: int) -> set[bytes]:
         """Find which signs of a family are free along an axis of a weight."""
@@ -225,29 +242,6 @@ class Signatures:
             np.add.at(own, owners[is_own], found[is_own])
             size = np.sqrt((own**2).mean())
             table[units] += own / (size if size else 1)
-
-
-def _find_tellers(
-    order: Sequence[_Block],
-    places: Sequence[tuple[int, int]],
-    first: tuple[int, int],
-    known: set[int],
-) -> Iterator[tuple[int, int]]:
-    """Find where a family is told: from the first place on, up to one that others must tell first.
-
-    Positions and words are often told apart by several weights that are summed. What comes after is
-    told by this family.
-
-    Args:
-        order: the blocks.
-        places: the blocks and axes of the family, in that order.
-        first: the first of them that can tell it.
-        known: the families that are told.
-    """
-    for number, axis in places[places.index(first) :]:
-        if order[number].list_others(axis) - known:
-            return
-        yield number, axis
 
 
 def _make_even(table: np.ndarray, units: np.ndarray) -> None:
