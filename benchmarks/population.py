@@ -36,17 +36,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import lady_onnx as lady
 from benchmarks.population_networks import MAKERS, derive, read_data, train_network
-from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.graph.model import map_weights
 from lady_onnx.normalform.algebra.term import NoNormalFormError
 from lady_onnx.normalform.form import NEWEST, build_normal_form
+from lady_onnx.registry.fingerprints import read_units
 from lady_onnx.registry.identification import identify, read_entry
-from lady_onnx.registry.signs import SignedArrays
 from lady_onnx.registry.store import Registry
 from lady_onnx.registry.vectors import COMPRESSION, Key, compress_moments, list_families, sum_up
-from lady_onnx.scaling.walk import find_scalings
-from lady_onnx.symmetry.finder import extract_groups
 from tests.helpers.real import CACHE
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -94,10 +90,9 @@ def read_families(path: Path) -> list[tuple[Key, np.ndarray]]:
     graph = load_graph(path)
     with contextlib.suppress(NoNormalFormError):
         graph = build_normal_form(graph, NEWEST).graph
-    analysis = analyse_graph(graph)
-    groups = extract_groups(analysis).groups
-    signed = SignedArrays(map_weights(graph), find_scalings(graph, analysis, groups))
-    return list(list_families(groups, signed, list(graph.tensors)))
+    # the nodes are in order, and so are the weights that they mention
+    used = [n for node in graph.nodes for n in node.input if n in graph.tensors]
+    return list(list_families(*read_units(graph, list(dict.fromkeys(used)))))
 
 
 def find_spectrum(table: np.ndarray) -> np.ndarray:

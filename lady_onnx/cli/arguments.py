@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NoReturn, TypeVar
 
 from ..errors import UsageError
@@ -92,6 +92,32 @@ def add_common_arguments(parser: argparse.ArgumentParser, is_nested: bool = Fals
         default=argparse.SUPPRESS if is_nested else NORMAL,
         help="print the result alone",
     )
+
+
+Declare = Callable[[argparse.ArgumentParser], None]
+Job = tuple[str, Declare, Callable[[argparse.Namespace], int]]
+"""A sub-command: its help, what declares its arguments, and what runs it."""
+
+
+def add_jobs(
+    parser: argparse.ArgumentParser, jobs: Mapping[str, Job], declare_more: Declare | None = None
+) -> None:
+    """Declare one sub-command a job.
+
+    Args:
+        parser: the parser of the command.
+        jobs: the jobs by name.
+        declare_more: what declares the arguments that all jobs have.
+    """
+    parsers = parser.add_subparsers(
+        dest="job", required=True, metavar="JOB", parser_class=CommandParser
+    )
+    for name, (text, declare, _) in jobs.items():
+        own = parsers.add_parser(name, help=text, description=text)
+        declare(own)
+        if declare_more is not None:
+            declare_more(own)
+        add_common_arguments(own, is_nested=True)
 
 
 def add_custom_ops_argument(parser: argparse.ArgumentParser) -> None:

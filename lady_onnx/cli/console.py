@@ -62,6 +62,21 @@ def print_left_out(tensors: Sequence[str]) -> None:
         print(f"left out, and compared by nobody: {shown}{more}")
 
 
+def print_report(report: Report, args: argparse.Namespace, where: str = "") -> None:
+    """Print a result, as a JSON object where that was asked for.
+
+    Args:
+        report: the result.
+        args: the arguments of the call.
+        where: what it is of, in front of its first line.
+    """
+    if args.json:
+        print_json(report.to_dict())
+    else:
+        print_headline(f"{where}: {report.headline()}" if where else report.headline())
+        print_details(report, args)
+
+
 def print_details(report: Report, args: argparse.Namespace) -> None:
     """Print what is behind a result: the worst of it, all with `-v`, and nothing with `-q`."""
     if args.verbosity != QUIET:

@@ -15,7 +15,7 @@ from .arguments import (
     parse_natural,
     parse_positive,
 )
-from .console import print_details, print_headline, print_json
+from .console import print_report
 from .progress import show_phase
 
 
@@ -59,9 +59,5 @@ def run_command(args: argparse.Namespace) -> int:
             memory=args.memory,
             states=args.state,
         )
-    if args.json:
-        print_json(found.to_dict())
-    else:
-        print_headline(found.headline())
-        print_details(found, args)
+    print_report(found, args)
     return 0 if found.equal else 1

@@ -212,14 +212,16 @@ def _check_served(address: str, folder: Path, model: Path) -> None:
 
     try:
         flavors = dict(Model.load(str(folder)).flavors)
-        own = (folder / str(flavors.pop("onnx")["data"])).resolve()
-        served = flavors.pop("python_function", {"loader_module": SERVED, "data": own.name})
-        is_same = served.get("loader_module") == SERVED and not flavors
-        is_same = is_same and (folder / str(served.get("data"))).resolve() == own
+        onnx = flavors.pop("onnx")
+        served = flavors.pop("python_function", {"loader_module": SERVED, "data": onnx["data"]})
+        places = {(folder / str(f["data"])).resolve() for f in (onnx, served)}
+        # code that comes with a model stands before that of installed packages
+        has_code = any(f.get("code") for f in (onnx, served))
+        is_same = served["loader_module"] == SERVED and not flavors and not has_code
     except Exception as error:  # noqa: BLE001
         # whatever a file says that somebody sent
         what = f"its MLmodel cannot be read ({to_one_line(error)})"
         raise FormatError(f"{address}: {what}; log the model with mlflow.onnx") from None
-    if not is_same or own != model.resolve():
+    if not is_same or places != {model.resolve()}:
         what = f"MLflow would load something else than {model.name}"
         raise FormatError(f"{address}: {what}; log the model with mlflow.onnx alone")

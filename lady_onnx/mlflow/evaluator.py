@@ -21,7 +21,7 @@ FOLDER = "lady-onnx"
 """The folder of the run that reports go to."""
 
 
-class LadyEvaluator(ModelEvaluator):  # type: ignore[misc]
+class LadyEvaluator(ModelEvaluator):
     """Logs the verdict on a model, with its reports, to the run.
 
     Its configuration has `reference`, an address or a path; `accept` and `min_recognised`, as a

@@ -6,7 +6,6 @@ Repositories of Hugging Face say in the head of their README.md which model they
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,10 +71,12 @@ class Claims(Report):
     Attributes:
         claims: the claims, those that are contradicted first.
         silent: the repositories that claim nothing.
+        unread: by repository why its card cannot be read.
     """
 
     claims: tuple[Claim, ...]
     silent: tuple[str, ...]
+    unread: dict[str, str]
 
     def count(self, answer: str) -> int:
         """Count the claims with an answer."""
@@ -99,7 +100,7 @@ class Claims(Report):
                 else f", {format_share(claim.recognised)} of its units are recognised"
             )
             lines.append(f"{said}: {claim.reason}{share}")
-        return lines
+        return [*lines, *(f"not read: {why}" for why in list(self.unread.values())[:limit])]
 
 
 def verify_claims(roots: Sequence[Path], **options: Any) -> Claims:
@@ -114,20 +115,32 @@ def verify_claims(roots: Sequence[Path], **options: Any) -> Claims:
         UsageError: huggingface_hub is not installed.
         MissingFileError: there is no such folder, or no repository in any.
     """
+    try:
+        import huggingface_hub
+    except ImportError:
+        what = "claims need the extra `huggingface`: pip install 'lady-onnx[huggingface]'"
+        raise UsageError(what) from None
+    # it warns of cards without a head, which claim nothing
+    huggingface_hub.logging.set_verbosity_error()
     found = {r.name: r for root in roots for r in list_repositories(root)}
     if not found:
         what = "no folder with a README.md in it; give repositories, or a cache"
         raise MissingFileError(f"{', '.join(map(str, roots))}: {what}")
     claims: list[Claim] = []
     silent: list[str] = []
+    unread: dict[str, str] = {}
     for name in sorted(found):
-        own = list(_read_claims(found[name]))
+        try:
+            own = list(_read_claims(found[name]))
+        except LadyError as error:
+            unread[name] = to_one_line(error)
+            continue
         if not own:
             silent.append(name)
         claims += [_verify(found[name], base, how, found, options) for base, how in own]
     order = (CONTRADICTED, OPEN, CONFIRMED)
     claims.sort(key=lambda c: (order.index(c.answer), c.repository, c.base))
-    return Claims(tuple(claims), tuple(silent))
+    return Claims(tuple(claims), tuple(silent), unread)
 
 
 def list_repositories(root: Path) -> Iterator[Repository]:
@@ -166,20 +179,20 @@ def _find_snapshot(folder: Path) -> Path | None:
 
 
 def _read_claims(repository: Repository) -> Iterator[tuple[str, str | None]]:
-    """Yield the bases that a card names, and how the repository was made of them."""
-    try:
-        from huggingface_hub import ModelCard
-    except ImportError:
-        what = "claims need the extra `huggingface`: pip install 'lady-onnx[huggingface]'"
-        raise UsageError(what) from None
-    # it warns of cards without a head, which claim nothing
-    logging.getLogger("huggingface_hub.repocard").setLevel(logging.ERROR)
+    """Yield the bases that a card names, and how the repository was made of them.
+
+    Raises:
+        LadyError: the card cannot be read.
+    """
+    from huggingface_hub import ModelCard
+
     try:
         card = ModelCard.load(repository.folder / CARD, ignore_metadata_errors=True)
         said = card.data.to_dict()
-    except Exception:  # noqa: BLE001
-        # a card that cannot be read claims nothing
-        return
+    except Exception as error:  # noqa: BLE001
+        # YAML, encodings and the hub's own checks each have errors of their own
+        what = f"{repository.folder / CARD}: cannot be read ({to_one_line(error)})"
+        raise LadyError(f"{what}; mend its head") from None
     bases = said.get("base_model") or []
     how = said.get("base_model_relation")
     for base in [bases] if isinstance(bases, str) else bases:

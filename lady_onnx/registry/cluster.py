@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -116,9 +117,9 @@ def build_index(uri: str, column: str, partitions: int, workers: int | None = No
 
 def _import_ray() -> Any:
     try:
-        import lance_ray  # noqa: F401
-        import ray
+        # both are told to lack before any work is done
+        importlib.import_module("lance_ray")
+        return importlib.import_module("ray")
     except ImportError:
         what = "--ray needs the extra `ray`: pip install 'lady-onnx[ray]'"
         raise UsageError(what) from None
-    return ray

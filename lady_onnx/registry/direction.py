@@ -29,10 +29,10 @@ MIN_ZEROS_SHARE = 0.05
 MAX_VALUES_SHARE = 0.5
 """A weight is rounded where it has less than that share of the other's number of values."""
 MIN_FILLED = 0.25
-"""Rounding moves elements by half of the largest step, on average. Training that moves them by much
-less was done from rounded weights."""
-CAST_TYPES = (np.dtype(np.float16), np.dtype(bfloat16))
-"""The types that weights are cast to on the way to other ones."""
+"""Rounding moves elements by up to half a step, and by over this share of that on average. What
+moved them by less was training that began with rounded weights."""
+CAST_TYPES = ((np.dtype(np.float16), 2.0**-10), (np.dtype(bfloat16), 2.0**-7))
+"""The types that weights are cast to on the way to other ones, and their largest relative step."""
 ROUNDING, FEW = 1e-5, 1e-3
 """Elements are equal that differ by less, relatively; and so many of them may be odd."""
 
@@ -102,23 +102,18 @@ def _ask_losses(copy: np.ndarray, original: np.ndarray) -> Iterator[tuple[str, b
     left = copy != 0
     is_equal = np.isclose(copy[left], original[left], ROUNDING, 0)
     is_pruned = left.mean() < (original != 0).mean() - MIN_ZEROS_SHARE
-    yield (
-        "elements are zero",
-        bool(is_pruned and (~is_equal).mean() <= FEW) if left.any() else False,
-    )
-    yield "few bits are left", any(_is_cast(copy, original, kind) for kind in CAST_TYPES)
+    yield "elements are zero", bool(left.any() and is_pruned and (~is_equal).mean() <= FEW)
+    yield "few bits are left", any(_is_cast(copy, original, *kind) for kind in CAST_TYPES)
     yield "few values are left", _is_quantised(copy, original)
 
 
-def _is_cast(copy: np.ndarray, original: np.ndarray, kind: np.dtype) -> bool:
+def _is_cast(copy: np.ndarray, original: np.ndarray, kind: np.dtype, step: float) -> bool:
     with np.errstate(over="ignore"):
         expected = original.astype(kind).astype(np.float64)
     if not np.array_equal(expected, copy):
         return False
-    moved = np.abs(original - expected) / np.maximum(np.abs(expected), 1e-30)
-    # half of the largest step, on average over all mantissas
-    step = 2.0**-11 if kind == np.float16 else 2.0**-8
-    return bool(moved.mean() > MIN_FILLED * step * 0.7)
+    moved = np.abs(original - copy)[copy != 0] / np.abs(copy[copy != 0])
+    return bool(moved.size and moved.mean() > MIN_FILLED * step / 2)
 
 
 def _is_quantised(copy: np.ndarray, original: np.ndarray) -> bool:

@@ -17,6 +17,7 @@ from ..dataflow.engine import analyse_graph
 from ..graph.loading import Model, load_graph
 from ..graph.model import Graph, map_weights
 from ..graph.weights import read_constant
+from ..groups.model import Group
 from ..groups.permutations import list_moved_slots
 from ..normalform.algebra.term import NoNormalFormError
 from ..normalform.form import NEWEST, build_normal_form
@@ -99,10 +100,7 @@ def fingerprint(model: Model) -> Fingerprint:
         if array.dtype.kind in "biu" and array.size <= MAX_KNOWN_ELEMENTS:
             # shapes and indices say what is computed; units may have another order in them
             structure.update(_view_bytes(np.sort(array, axis=None)))
-    analysis = analyse_graph(loose)
-    groups = extract_groups(analysis).groups
-    signed = SignedArrays(map_weights(loose), find_scalings(loose, analysis, groups))
-    vector = compute_vector(groups, signed, program.weights)
+    vector = compute_vector(*read_units(loose, program.weights))
     groups = extract_groups(analyse_graph(form)).groups
     program = _Program(form, has_names=True)
     exact = hashlib.sha256(program.text)
@@ -117,6 +115,20 @@ def fingerprint(model: Model) -> Fingerprint:
                 slot.permute(array, permutation)
         exact.update(_view_bytes(array))
     return Fingerprint(structure.hexdigest(), exact.hexdigest(), is_normal, order.undecided, vector)
+
+
+def read_units(
+    graph: Graph, names: Sequence[str]
+) -> tuple[tuple[Group, ...], SignedArrays, Sequence[str]]:
+    """Read what the vector of a model is made of, as `compute_vector` takes it.
+
+    Args:
+        graph: the model.
+        names: the names of its weights in the order in which the program uses them.
+    """
+    analysis = analyse_graph(graph)
+    groups = extract_groups(analysis).groups
+    return groups, SignedArrays(map_weights(graph), find_scalings(graph, analysis, groups)), names
 
 
 def _find_form(graph: Graph, is_exact: bool) -> tuple[Graph, bool]:

@@ -93,8 +93,7 @@ class Signatures:
     def __init__(self, groups: Sequence[Group], arrays: SignedArrays, names: Sequence[str]):
         self.families: list[Family] = []
         self._start: dict[str, int] = {}
-        self._gather_families(groups)
-        self._count = len(self._start) and max(int(f.units[-1]) for f in self.families) + 1
+        self._count = self._gather_families(groups)
         self._family = np.zeros(self._count, np.int64)
         for number, family in enumerate(self.families):
             self._family[family.units] = number
@@ -111,7 +110,8 @@ class Signatures:
             for block in self._split_weight(name, slots[name])
         ]
 
-    def _gather_families(self, groups: Sequence[Group]) -> None:
+    def _gather_families(self, groups: Sequence[Group]) -> int:
+        """Gather the families, give every unit a place in the table, and count the units."""
         alike: dict[object, list[Group]] = {}
         for group in groups:
             places = tuple((s.initializer, s.axis) for s in group.slots)
@@ -124,6 +124,7 @@ class Signatures:
                 self._start[group.id] = count
                 count += group.size
             self.families.append(Family(tuple(members), np.arange(start, count)))
+        return count
 
     def _split_weight(self, name: str, slots: Sequence[tuple[Group, Slot]]) -> Iterator[_Block]:
         """Split a weight into the parts to which inner groups are confined."""

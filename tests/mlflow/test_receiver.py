@@ -234,6 +234,8 @@ def test_what_mlflow_serves_is_what_is_checked(tmp_path: Path) -> None:
         {"python_function": {"loader_module": "evil", "data": "model.onnx"}},
         {"python_function": {"loader_module": "mlflow.onnx", "data": "model.bin"}},
         {"sklearn": {"pickled_model": "model.pkl"}},
+        {"onnx": {"data": "model.onnx", "code": "code"}},
+        {"python_function": {"loader_module": "mlflow.onnx", "data": "model.onnx", "code": "c"}},
     ):
         with pytest.raises(LadyError, match=r"something else|cannot be read"):
             find(**other)

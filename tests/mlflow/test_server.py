@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import onnx
 import pytest
 
@@ -29,7 +30,6 @@ from lady_onnx.registry.policy import Policy
 from ..helpers.networks import perceptron
 from .test_receiver import CREATED, encode, sign
 
-mlflow = pytest.importorskip("mlflow")
 pytestmark = pytest.mark.long
 
 SIZES = (20, 48, 64, 32, 7)

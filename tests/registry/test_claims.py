@@ -42,7 +42,8 @@ def test_claims(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "a/empty": ("open", None),
         "a/tuned": ("confirmed", "altered"),
     }
-    assert found["silent"] == ["a/odd", "ours/base"]
+    assert found["silent"] == ["ours/base"]
+    assert list(found["unread"]) == ["a/odd"]
     relations = {c["repository"]: c["relation"] for c in found["claims"]}
     assert relations["a/tuned"] == "finetune"
     # single repositories are named as those in a folder are

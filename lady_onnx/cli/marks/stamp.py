@@ -6,7 +6,6 @@ import argparse
 import csv
 import re
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from ...errors import LadyError, MissingFileError, OutputError, UsageError
@@ -19,7 +18,7 @@ from ...watermark.stamping import (
     write_stamp,
 )
 from ...watermark.tracing import read_stamp
-from ..arguments import CommandParser, add_common_arguments
+from ..arguments import Job, add_jobs
 from ..console import print_details, print_headline, print_json
 from ..files import claim_destination
 from ..progress import show_phase
@@ -31,14 +30,7 @@ MAX_NAME_LENGTH = 40
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare one sub-command a job."""
-    jobs = parser.add_subparsers(
-        dest="job", required=True, metavar="JOB", parser_class=CommandParser
-    )
-    for name, (text, declare, _) in JOBS.items():
-        own = jobs.add_parser(name, help=text, description=text)
-        declare(own)
-        add_key_argument(own)
-        add_common_arguments(own, is_nested=True)
+    add_jobs(parser, JOBS, add_key_argument)
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -173,13 +165,12 @@ def _run_capacity(args: argparse.Namespace) -> int:
     return 0 if capacity.payload_bytes else 1
 
 
-Job = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 JOBS: dict[str, Job] = {
     "write": ("write a payload into the order of the units", _declare_write, _run_write),
     "read": ("read the payload in the order of a suspect's units", _declare_read, _run_read),
     "capacity": ("how long a payload may be", _declare_capacity, _run_capacity),
 }
-"""For each job its help, what declares its arguments, and what runs it."""
+"""The jobs by name."""
 
 
 def list_customers(path: str | None) -> list[bytes]:

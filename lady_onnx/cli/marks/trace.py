@@ -6,7 +6,7 @@ import argparse
 
 from ...watermark.stamping import open_original
 from ...watermark.tracing import trace_copies
-from ..console import print_details, print_headline, print_json
+from ..console import print_report
 from ..progress import show_phase
 from .keys import add_key_argument, load_key
 from .stamp import list_customers
@@ -32,9 +32,5 @@ def run_command(args: argparse.Namespace) -> int:
     customers = list_customers(args.customers)
     with show_phase("tracing", args.verbosity):
         found = trace_copies(open_original(args.original, key), args.suspect, customers)
-    if args.json:
-        print_json(found.to_dict())
-    else:
-        print_headline(f"{args.suspect}: {found.headline()}")
-        print_details(found, args)
+    print_report(found, args, args.suspect)
     return 0 if found.named else 1

@@ -6,7 +6,6 @@ import argparse
 import importlib
 import math
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +27,7 @@ from ...watermark.impact import Probe
 from ...watermark.records import Commitment, read_mark
 from ...watermark.schemes.interface import SCHEMES
 from ...watermark.secrets.keys import Key, create_key, write_key
-from ..arguments import CommandParser, add_common_arguments, parse_amount, parse_magnitude
+from ..arguments import Job, add_jobs, parse_amount, parse_magnitude
 from ..console import print_details, print_headline, print_json
 from ..files import claim_destination
 from ..progress import show_phase
@@ -40,13 +39,7 @@ NONCE_BYTES = 8
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare one sub-command a job."""
-    jobs = parser.add_subparsers(
-        dest="job", required=True, metavar="JOB", parser_class=CommandParser
-    )
-    for name, (text, declare, _) in JOBS.items():
-        own = jobs.add_parser(name, help=text, description=text)
-        declare(own)
-        add_common_arguments(own, is_nested=True)
+    add_jobs(parser, JOBS)
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -248,7 +241,6 @@ def _run_capacity(args: argparse.Namespace) -> int:
     return 0 if length else 1
 
 
-Job = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 JOBS: dict[str, Job] = {
     "key": ("create a key file", _declare_key, _run_key),
     "embed": ("write a mark into a model", _declare_embed, _run_embed),

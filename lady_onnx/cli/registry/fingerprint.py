@@ -6,7 +6,7 @@ import argparse
 
 import lady_onnx as lady
 
-from ..console import print_details, print_headline, print_json
+from ..console import print_report
 from ..files import Models, add_checkpoint_arguments
 from ..progress import show_phase
 
@@ -22,9 +22,5 @@ def run_command(args: argparse.Namespace) -> int:
     model = Models(args).load(args.model)
     with show_phase("hashing", args.verbosity):
         found = lady.fingerprint(model)
-    if args.json:
-        print_json(found.to_dict())
-    else:
-        print_headline(f"{args.model}: {found.headline()}")
-        print_details(found, args)
+    print_report(found, args, args.model)
     return 0

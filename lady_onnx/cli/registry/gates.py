@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import UsageError
 from ...registry.policy import Policy, read_policy
 from ..arguments import add_limit_arguments, add_threads_argument, parse_amount, parse_positive
-from ..console import print_details, print_headline, print_json
+from ..console import print_headline, print_report
 from ..progress import show_phase
 
 DEFAULT_ALIAS, DEFAULT_PORT = "verified", 8750
@@ -75,10 +75,7 @@ def run_gate(args: argparse.Namespace) -> int:
             timeout=args.timeout,
             memory=args.memory,
         )
-    if args.json:
-        print_json(found.to_dict())
-    else:
-        print_headline(found.headline())
+    print_report(found, args)
     return 0 if found.passes else 1
 
 
@@ -102,11 +99,7 @@ def run_claims(args: argparse.Namespace) -> int:
             timeout=args.timeout,
             memory=args.memory,
         )
-    if args.json:
-        print_json(found.to_dict())
-    else:
-        print_headline(found.headline())
-        print_details(found, args)
+    print_report(found, args)
     return 1 if found.count(CONTRADICTED) else 0
 
 

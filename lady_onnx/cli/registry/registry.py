@@ -7,7 +7,7 @@ import contextlib
 import functools
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ from ...registry.identification import DEFAULT_CHECKS, identify, name_model, rea
 from ...registry.store import Entry, Registry
 from ...reporting import count_things
 from ..arguments import (
-    CommandParser,
-    add_common_arguments,
+    Job,
+    add_jobs,
     add_limit_arguments,
     add_threads_argument,
     parse_amount,
     parse_positive,
 )
-from ..console import print_details, print_headline, print_json
+from ..console import print_headline, print_json, print_report
 from ..files import Models, add_checkpoint_arguments, claim_destination
 from ..progress import show_phase
 from .gates import (
@@ -46,18 +46,7 @@ MODEL_ENDS = (".onnx",)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare one sub-command a job."""
-    jobs = parser.add_subparsers(
-        dest="job", required=True, metavar="JOB", parser_class=CommandParser
-    )
-    for name, (text, declare, _) in JOBS.items():
-        own = jobs.add_parser(name, help=text, description=text)
-        declare(own)
-        if name not in OTHER_JOBS:
-            own.add_argument(
-                "--db", metavar="FOLDER", required=True, help="the folder of the registry"
-            )
-            add_checkpoint_arguments(own)
-        add_common_arguments(own, is_nested=True)
+    add_jobs(parser, JOBS)
 
 
 def run_command(args: argparse.Namespace) -> int:
@@ -65,7 +54,13 @@ def run_command(args: argparse.Namespace) -> int:
     return JOBS[args.job][2](args)
 
 
+def _declare_registry(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--db", metavar="FOLDER", required=True, help="the folder of the registry")
+    add_checkpoint_arguments(parser)
+
+
 def _declare_add(parser: argparse.ArgumentParser) -> None:
+    _declare_registry(parser)
     parser.add_argument("paths", metavar="PATH", nargs="+", help="models, or folders of models")
     parser.add_argument(
         "--ray", metavar="ADDRESS", help="work on a cluster of Ray: auto, HOST:PORT, or local"
@@ -73,6 +68,7 @@ def _declare_add(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_remove(parser: argparse.ArgumentParser) -> None:
+    _declare_registry(parser)
     parser.add_argument("paths", metavar="PATH", nargs="+", help="models, as they were added")
 
 
@@ -82,6 +78,7 @@ def _declare_identify(parser: argparse.ArgumentParser) -> None:
 
 
 def _declare_checks(parser: argparse.ArgumentParser) -> None:
+    _declare_registry(parser)
     parser.add_argument(
         "--checks",
         type=parse_positive,
@@ -100,7 +97,6 @@ def _declare_scan(parser: argparse.ArgumentParser) -> None:
 
 def _declare_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="FOLDER")
-    parser.set_defaults(ray=None)
     parser.add_argument(
         "--interval", type=parse_amount, default=5.0, metavar="SECONDS", help="look that often (5)"
     )
@@ -109,10 +105,10 @@ def _declare_watch(parser: argparse.ArgumentParser) -> None:
 
 
 def list_models(paths: Sequence[str], ends: tuple[str, ...]) -> list[str]:
-    """List the models of a call: files as they are, and the models in folders, by name.
+    """List the models of a call: files as they are given, and the models in folders, by name.
 
     Raises:
-        MissingFileError: there is nothing at a path, or no model in a folder.
+        MissingFileError: there is no model in a folder.
     """
     found: list[str] = []
     for path in map(Path, paths):
@@ -252,11 +248,7 @@ def _run_identify(args: argparse.Namespace) -> int:
         found = identify(
             args.suspect, registry, checks=args.checks, load=models.load, **_list_options(args)
         )
-    if args.json:
-        print_json(found.to_dict())
-    else:
-        print_headline(found.headline())
-        print_details(found, args)
+    print_report(found, args)
     return 0 if found.relatives else 1
 
 
@@ -268,22 +260,17 @@ def _run_scan(args: argparse.Namespace) -> int:
     if out is not None:
         with open_atomically(out) as file:
             file.write(found.to_dot().encode())
-    if args.json:
-        print_json(found.to_dict())
-    else:
-        print_headline(f"{args.db}: {found.headline()}")
-        print_details(found, args)
+    print_report(found, args, args.db)
     return 0
 
 
 def _run_watch(args: argparse.Namespace) -> int:
     registry, models = Registry(args.db, is_new=True), Models(args)
-    adder = _Adder(registry, args)
     for path in _wait_for_files(Path(args.folder), _list_ends(args), args.interval, args.once):
         try:
             known = registry.find([name_model(path)]).values()
-            sha256 = next((e.sha256 for e in known), None)
-            if sha256 and read_entry(path, models.load, sha256) is None:
+            entry = read_entry(path, models.load, next((e.sha256 for e in known), None))
+            if entry is None:
                 continue
             found = identify(
                 path, registry, checks=args.checks, load=models.load, **_list_options(args)
@@ -292,7 +279,8 @@ def _run_watch(args: argparse.Namespace) -> int:
             line = {"suspect": path, "error": to_one_line(error)}
             print(json.dumps(line) if args.json else f"left out: {line['error']}", flush=True)
             continue
-        adder.add([path])
+        # what was read before: a file that is exchanged meanwhile is identified at the next look
+        registry.add([entry])
         if args.json:
             print(json.dumps(found.to_dict(), allow_nan=False), flush=True)
         else:
@@ -330,7 +318,6 @@ def _stamp(path: Path) -> tuple[int, int]:
     return found.st_size, found.st_mtime_ns
 
 
-Job = tuple[str, Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]
 JOBS: dict[str, Job] = {
     "add": ("add models, or folders of models", _declare_add, _run_add),
     "remove": ("take models out; their files stay", _declare_remove, _run_remove),
@@ -341,6 +328,4 @@ JOBS: dict[str, Job] = {
     "gate": ("may a version of a model in MLflow pass?", declare_gate, run_gate),
     "serve-webhook": ("put each new version in MLflow to the gate", declare_webhook, run_webhook),
 }
-"""For each job its help, what declares its arguments, and what runs it."""
-OTHER_JOBS = ("claims", "gate", "serve-webhook")
-"""The jobs that need no registry of ours."""
+"""The jobs by name."""
