@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from ..errors import OutputError, UsageError
+from ..graph.formats import is_mlflow_address
 from ..graph.loading import load_graph
 from ..graph.model import Graph
 
@@ -147,6 +148,8 @@ class Models:
         """Return the default path of a result: that of its source, with a note before its end."""
         from ..checkpoints.files import CHECKPOINT_ENDS
 
+        if is_mlflow_address(source):
+            raise UsageError(f"{source}: a result needs a file; name it with -o")
         path = Path(source)
         if self._architecture is None:
             return path.with_name(f"{path.stem}.{note}.onnx")

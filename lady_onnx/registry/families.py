@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scipy.cluster.hierarchy import DisjointSet
+
 from ..errors import LadyError, to_one_line
 from ..graph.loading import load_graph
 from ..graph.model import Graph
@@ -115,21 +117,6 @@ def _quote(text: str) -> str:
     return f'"{escaped}"'
 
 
-class _Forest:
-    """Families that grow together (Tarjan 1975)."""
-
-    def __init__(self) -> None:
-        self._up: dict[str, str] = {}
-
-    def find(self, path: str) -> str:
-        while (up := self._up.get(path, path)) != path:
-            path = up
-        return path
-
-    def join(self, a: str, b: str) -> None:
-        self._up[self.find(b)] = self.find(a)
-
-
 def find_families(
     registry: Registry,
     *,
@@ -149,13 +136,13 @@ def find_families(
         options: as for `check`.
     """
     entries = {e.path: e for e in registry.list_entries()}
-    forest, edges = _Forest(), list[Edge]()
+    joined, edges = DisjointSet(entries), list[Edge]()
     unread: dict[str, str] = {}
     # pairs come by their similarity: who has met a stranger has met all relatives
     settled: set[str] = set()
     compared = 0
     for (model, relative), similarity in _list_pairs(registry, entries, checks):
-        is_known = forest.find(model) == forest.find(relative) or settled >= {model, relative}
+        is_known = joined.connected(model, relative) or settled >= {model, relative}
         if is_known or {model, relative} & unread.keys():
             continue
         graphs = [_read(entries[path], load, unread) for path in (model, relative)]
@@ -172,11 +159,8 @@ def find_families(
             continue
         child = SIDES[tell_direction(found, graphs[0]).child]
         edges.append(Edge(model, relative, found.verdict, similarity, child))
-        forest.join(model, relative)
-    members: dict[str, list[str]] = defaultdict(list)
-    for path in sorted(entries):
-        members[forest.find(path)].append(path)
-    families = sorted(members.values(), key=lambda f: (-len(f), f[0]))
+        joined.merge(model, relative)
+    families = sorted(map(sorted, joined.subsets()), key=lambda f: (-len(f), f[0]))
     return Families(tuple(map(tuple, families)), tuple(edges), unread, compared)
 
 

@@ -145,6 +145,8 @@ def test_the_gate(
         load_graph(out).array("w0").tobytes() == load_graph("models:/clf/1").array("w0").tobytes()
     )
     capsys.readouterr()
+    assert main(["resync", "models:/clf/1", "models:/clf/2"]) == 2
+    assert "name it with -o" in capsys.readouterr().err
     assert main(["check", "models:/clf/1", "models:/clf/99"]) == 2
     assert "models:/clf/99: MLflow knows nothing of it" in capsys.readouterr().err
     assert main(["registry", "gate", "clf", "2", "--reference", "models:/clf/1", "--json"]) == 0

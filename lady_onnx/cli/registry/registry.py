@@ -14,7 +14,6 @@ from typing import Any
 from ...errors import LadyError, MissingFileError, UnknownNameError, to_one_line
 from ...graph.files import open_atomically
 from ...registry.cluster import join_cluster, map_on_cluster
-from ...registry.families import find_families
 from ...registry.identification import DEFAULT_CHECKS, identify, name_model, read_entry
 from ...registry.store import Entry, Registry
 from ...reporting import count_things
@@ -253,6 +252,9 @@ def _run_identify(args: argparse.Namespace) -> int:
 
 
 def _run_scan(args: argparse.Namespace) -> int:
+    # it loads what no other job needs
+    from ...registry.families import find_families
+
     registry, models = Registry(args.db), Models(args)
     out = claim_destination(Path(args.dot), set()) if args.dot else None
     with show_phase("scanning", args.verbosity):
