@@ -19,6 +19,7 @@ import numpy as np
 from onnx import NodeProto
 
 from .. import rules
+from ..rules.vocabulary.classes import COMMUTATIVE_OPERATORS
 from ..rules.vocabulary.structure import normalise_domain
 from .labels.equations import plan_equation
 from .labels.facts import Facts
@@ -149,8 +150,12 @@ class ValueNumbering:
         # the order in which a node has its attributes says nothing
         attributes = sorted(a.SerializeToString(deterministic=True) for a in node.attribute)
         numbers = [self.find_number(n) if n else 0 for n in node.input]
-        what = digest(node.op_type, node.domain, *attributes, *numbers)
-        self._touch_operands((OF_EACH_UNIT, what), operands)
+        order = list(range(len(numbers)))
+        if node.op_type in COMMUTATIVE_OPERATORS and not normalise_domain(node.domain):
+            # the order in which it has its operands says nothing either
+            order.sort(key=lambda k: numbers[k])
+        what = digest(node.op_type, node.domain, *attributes, *(numbers[k] for k in order))
+        self._touch_operands((OF_EACH_UNIT, what), [operands[k] for k in order])
         for k, name in enumerate(node.output):
             self.numbers[name] = digest(what, k) if k else what
 

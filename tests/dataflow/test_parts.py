@@ -18,6 +18,9 @@ from ..helpers.builders import build, sizes, w
         (lambda k, h: [helper.make_node("Relu", [h], [f"y{k}"])], [8]),
         (lambda k, h: [helper.make_node("Mul", [h, "two" if k else "three"], [f"y{k}"])], [4, 4]),
         (lambda k, h: [helper.make_node("Mul", [h, "two"], [f"y{k}"])], [8]),
+        # the operands of a product have no order, and those of a difference have one
+        (lambda k, h: [helper.make_node("Mul", ["two", h][:: 1 - 2 * k], [f"y{k}"])], [8]),
+        (lambda k, h: [helper.make_node("Sub", ["two", h][:: 1 - 2 * k], [f"y{k}"])], [4, 4]),
         (lambda k, h: [helper.make_node("Softmax", [h], [f"y{k}"], axis=-1)], [4, 4]),
         (lambda k, h: [helper.make_node("Softmax", [h], [f"y{k}"], axis=1)], [8]),
         (lambda k, h: [helper.make_node("CumSum", [h, "one"], [f"y{k}"], reverse=k)], [4, 4]),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 from onnx import helper
 
@@ -17,7 +17,6 @@ import lady_onnx as lady
 from lady_onnx.cli.main import main
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.normalform.algebra.term import NoNormalFormError
-from lady_onnx.normalform.form import NEWEST, build_normal_form
 from lady_onnx.registry import fingerprints
 
 from ..helpers import disguises
@@ -175,9 +174,6 @@ def test_hashes_are_those_of_every_order_and_file(
 ) -> None:
     first = lady.fingerprint(grown[0])
     assert first.is_normal
-    # parts that are cut and joined again are one group in the file, and several in its normal form
-    form = build_normal_form(load_graph(grown[0]), NEWEST).graph
-    assume(lady.find_groups(form).symmetry_bits >= lady.find_groups(grown[0]).symmetry_bits - 1e-6)
     written, _ = disguises.disguise(
         grown[0], np.random.default_rng(seed), ways=sorted(KEPT, key=repr)
     )

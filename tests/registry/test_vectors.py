@@ -7,12 +7,10 @@ from itertools import combinations
 import numpy as np
 import onnx
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 import lady_onnx as lady
-from lady_onnx.graph.loading import load_graph
-from lady_onnx.normalform.form import NEWEST, build_normal_form
 from lady_onnx.registry.vectors import LENGTH, compare_vectors
 
 from ..helpers import disguises, real
@@ -40,9 +38,6 @@ def test_no_order_and_no_factor_changes_a_vector(
 ) -> None:
     model = grown[0]
     own = vector(model)
-    # parts that are cut and joined again are one group in the file, and several in its normal form
-    form = build_normal_form(load_graph(model), NEWEST).graph
-    assume(lady.find_groups(form).symmetry_bits >= lady.find_groups(model).symmetry_bits - 1e-6)
     if own.any():
         assert compare_vectors(own, vector(lady.permute(model, seed).model)) > NOTHING_CHANGES
         scaled = lady.attack(model, "rescale", 0.5, seed=seed).model
