@@ -1,7 +1,8 @@
 """A folder that keeps the fingerprints of many models, in a table of LanceDB.
 
 Every change of the table appears whole or not at all: LanceDB writes new files and then a manifest
-that names them. What this module adds is what a row says, and that a model has one row.
+that names them. Two writers that add one path at the same moment would both add a row, so writers
+wait for each other. What this module adds is that, and what a row says.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from . import cluster
 from .fingerprints import FORMAT, Fingerprint
 from .vectors import LENGTH, compare_vectors
 
-TABLE = "models"
+TABLE, LOCK = "models", ".lock"
 MIN_INDEXED_ROWS = 1 << 16
 """A table with fewer rows is read whole, which is exact and takes less than a tenth of a second."""
 PARTITION_ROWS = 4096
@@ -69,7 +71,8 @@ class Registry:
     """The fingerprints of many models, by path.
 
     Args:
-        folder: where they are kept: a folder, or an address that LanceDB knows.
+        folder: where they are kept: a folder, or an address that LanceDB knows. At an address
+            writers do not wait for each other, so let one write at a time.
         is_new: whether the folder is made where it lacks.
 
     Raises:
@@ -80,6 +83,7 @@ class Registry:
 
     def __init__(self, folder: str | Path, *, is_new: bool = False):
         try:
+            import filelock
             import lancedb
             import pyarrow
         except ImportError:
@@ -88,9 +92,19 @@ class Registry:
         # it warns of forks, and what is forked here runs another program at once
         warnings.filterwarnings("ignore", "lance(db fork| is not fork)")
         self.folder = str(folder)
-        if not is_new and "://" not in self.folder and not Path(folder).is_dir():
-            what = "no such registry; `lady-onnx registry add` makes one"
-            raise MissingFileError(f"{folder}: {what}")
+        self._lock: AbstractContextManager[Any] = nullcontext()
+        if "://" not in self.folder:
+            if is_new:
+                try:
+                    Path(folder).mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    what = f"cannot be a registry ({to_one_line(error)})"
+                    raise LadyError(f"{folder}: {what}; give a folder") from None
+            elif not Path(folder).is_dir():
+                what = "no such registry; `lady-onnx registry add` makes one"
+                raise MissingFileError(f"{folder}: {what}")
+            # the system gives it back when its holder dies
+            self._lock = filelock.FileLock(Path(folder) / LOCK)
         self._arrow = pyarrow
         self._schema = pyarrow.schema(
             [
@@ -105,12 +119,11 @@ class Registry:
         )
         try:
             database = lancedb.connect(self.folder)
-            # a table that another process makes at the same time is opened
-            self._table = (
-                database.create_table(TABLE, schema=self._schema, exist_ok=True)
-                if is_new
-                else database.open_table(TABLE)
-            )
+            if is_new:
+                with self._lock:
+                    self._table = database.create_table(TABLE, schema=self._schema, exist_ok=True)
+            else:
+                self._table = database.open_table(TABLE)
         except (OSError, RuntimeError, ValueError) as error:
             what = f"cannot be opened as a registry ({to_one_line(error)})"
             raise LadyError(f"{folder}: {what}; `lady-onnx registry add` makes one") from None
@@ -134,9 +147,10 @@ class Registry:
         table = self._arrow.Table.from_pylist(rows, self._schema)
         for attempt in range(WRITE_ATTEMPTS):
             try:
-                self._table.checkout_latest()
-                merge = self._table.merge_insert("path").when_matched_update_all()
-                merge.when_not_matched_insert_all().execute(table)
+                with self._lock:
+                    self._table.checkout_latest()
+                    merge = self._table.merge_insert("path").when_matched_update_all()
+                    merge.when_not_matched_insert_all().execute(table)
                 return
             except (OSError, RuntimeError) as error:
                 # another writer was first; its change is read, and ours is tried again
@@ -185,7 +199,10 @@ class Registry:
 
     def remove(self, paths: Sequence[str]) -> None:
         """Take models out."""
-        if paths:
+        if not paths:
+            return
+        with self._lock:
+            self._table.checkout_latest()
             self._table.delete(f"path IN ({', '.join(_quote(p) for p in paths)})")
 
     def build_index(self, on_cluster: bool = False) -> bool:
@@ -198,17 +215,18 @@ class Registry:
         if count < MIN_INDEXED_ROWS:
             return False
         partitions = count // PARTITION_ROWS
-        if self._table.list_indices():
-            self._table.optimize()
-        elif on_cluster:
-            cluster.build_index(f"{self.folder}/{TABLE}.lance", "vector", partitions)
-        else:
-            self._table.create_index(
-                metric="cosine",
-                num_partitions=partitions,
-                vector_column_name="vector",
-                index_type="IVF_SQ",
-            )
+        with self._lock:
+            if self._table.list_indices():
+                self._table.optimize()
+            elif on_cluster:
+                cluster.build_index(f"{self.folder}/{TABLE}.lance", "vector", partitions)
+            else:
+                self._table.create_index(
+                    metric="cosine",
+                    num_partitions=partitions,
+                    vector_column_name="vector",
+                    index_type="IVF_SQ",
+                )
         return True
 
     def _search(self, condition: str) -> list[Entry]:

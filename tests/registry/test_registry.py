@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,17 +269,24 @@ def test_watching_a_folder(
     ]
 
 
-def _add_one(folder: str, path: str) -> None:
-    Registry(folder, is_new=True).add([read(path)])
+def _add_at(folder: str, entry: Entry, start: float) -> None:
+    time.sleep(max(0.0, start - time.time()))
+    registry = Registry(folder, is_new=True)
+    for k in range(6):
+        registry.add([replace(entry, path=f"m{k}")])
 
 
-def test_writers_that_meet_lose_nothing(models: Path, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(3) as pool:
-        paths = [str(models / f"m{k}.onnx") for k in range(5)] * 2
-        pool.starmap(_add_one, [(str(tmp_path / "db"), p) for p in paths])
-    entries = list(Registry(tmp_path / "db").list_entries())
-    assert sorted(e.path for e in entries) == sorted(set(paths))
+def test_writers_that_meet_add_a_model_once(models: Path, tmp_path: Path) -> None:
+    entry = read(models / "m0.onnx")
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        # all have loaded what they need, and begin at one moment
+        pool.map(len, [[1]] * 6, chunksize=1)
+        for k in range(3):
+            db = tmp_path / str(k)
+            pool.starmap(_add_at, [(str(db), entry, time.time() + 2)] * 3, chunksize=1)
+            assert sorted(e.path for e in Registry(db).list_entries()) == [
+                f"m{k}" for k in range(6)
+            ]
 
 
 KILLED = """
@@ -437,9 +446,9 @@ def test_watching_tells_what_takes_the_place_of_a_known_file(
     os.mkfifo(folder / "pipe.onnx")
     args = ["registry", "watch", str(folder), "--db", str(db), "--once", "--json", "--checks=1"]
     verdicts = []
-    for replace in (None, lady.permute(models / "m0.onnx", 1).model):
-        if replace is not None:
-            onnx.save(replace, folder / "u.onnx")
+    for exchanged in (None, lady.permute(models / "m0.onnx", 1).model):
+        if exchanged is not None:
+            onnx.save(exchanged, folder / "u.onnx")
         capsys.readouterr()
         assert main(args) == 0
         (line,) = capsys.readouterr().out.splitlines()
