@@ -11,7 +11,7 @@ import tempfile
 import zlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from functools import cache
@@ -127,6 +127,17 @@ def _load_blas() -> threadpoolctl.ThreadpoolController:
     return threadpoolctl.ThreadpoolController()
 
 
+@cache
+def _start_threads(count: int) -> ThreadPoolExecutor:
+    """Return threads that are there already, since they take longer to start than small work."""
+    return ThreadPoolExecutor(count)
+
+
+if hasattr(os, "register_at_fork"):
+    # the threads of a process are not those of its child
+    os.register_at_fork(after_in_child=_start_threads.cache_clear)
+
+
 def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Call a function with each of some items, several at a time.
 
@@ -162,11 +173,14 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
         # numpy's handling of errors belongs to the context, which threads do not inherit
         contexts = [copy_context() for _ in range(count)]
     # a product that used all processors itself would wait for those of the other threads
-    with _load_blas().limit(limits=1, user_api="blas"), ThreadPoolExecutor(count - 1) as pool:
-        others = [pool.submit(context.run, work) for context in contexts[1:]]
-        contexts[0].run(work)
-        for other in others:
-            other.result()
+    with _load_blas().limit(limits=1, user_api="blas"):
+        others = [_start_threads(count - 1).submit(context.run, work) for context in contexts[1:]]
+        try:
+            contexts[0].run(work)
+        finally:
+            wait(others)
+    for other in others:
+        other.result()
     return [results[number] for number in range(len(items))]
 
 

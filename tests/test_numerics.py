@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import time
 
 import ml_dtypes
@@ -69,6 +72,25 @@ def test_threads_have_the_callers_settings_and_start_no_others() -> None:
 
     with limit_threads(4), np.errstate(over="raise"):
         assert set(map_in_threads(look, range(20))) == {("raise", 1)}
+
+
+FORK = """
+import os, sys
+from lady_onnx.numerics import limit_threads, map_in_threads
+with limit_threads(3):
+    map_in_threads(abs, [1, 2, 3])
+    child = os.fork()
+    found = map_in_threads(abs, [-1, -2, -3])
+    if not child:
+        os._exit(found != [1, 2, 3])
+sys.exit(os.waitpid(child, 0)[1])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without forks")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    ran = subprocess.run([sys.executable, "-W", "ignore", "-c", FORK], timeout=60, check=False)
+    assert ran.returncode == 0
 
 
 @given(SHAPES, st.integers(1, 40))
