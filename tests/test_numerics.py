@@ -75,10 +75,11 @@ def test_threads_have_the_callers_settings_and_start_no_others() -> None:
 
 
 FORK = """
-import os, sys
+import os, sys, time
 from lady_onnx.numerics import limit_threads, map_in_threads
 with limit_threads(3):
-    map_in_threads(abs, [1, 2, 3])
+    map_in_threads(lambda k: time.sleep(0.05), [1, 2, 3])
+    time.sleep(0.05)  # the threads wait for more now
     child = os.fork()
     found = map_in_threads(abs, [-1, -2, -3])
     if not child:
