@@ -36,6 +36,8 @@ def claim_destination(path: Path, taken: set[Path]) -> Path:
     """
     try:
         # A model with external data is written to two files (`Graph.save`).
+        if is_mlflow_address(str(path)):
+            raise OutputError(f"{path}: an address of MLflow; give a file, and log it from there")
         places = {path.resolve(), path.with_name(f"{path.name}.data").resolve()}
     except ValueError as error:
         raise OutputError(f"{path}: {error}; choose another name") from error

@@ -128,8 +128,8 @@ def run_command(args: argparse.Namespace) -> int:
 
 def _claim_output(args: argparse.Namespace, source: Models, taken: set[Path]) -> Path:
     """Return where the result goes. A default name that exists is replaced only with `--force`."""
-    default = source.name_result(args.suspect, "resynced")
-    out = claim_destination(Path(args.output) if args.output else default, taken)
+    given = Path(args.output) if args.output else source.name_result(args.suspect, "resynced")
+    out = claim_destination(given, taken)
     if not args.output and out.exists() and not args.force:
         raise OutputError(f"{out}: exists already; give -o, or --force to replace it")
     return out

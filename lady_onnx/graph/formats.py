@@ -129,6 +129,19 @@ def is_mlflow_address(source: str) -> bool:
     return source.startswith(MLFLOW_SCHEMES)
 
 
+_fetched: dict[Path, str] = {}
+"""By folder the address that it was fetched from."""
+
+
+def name_source(path: Path) -> str:
+    """Return how messages call a file: by its path, or by the address that it was fetched from."""
+    for folder, address in _fetched.items():
+        if path.is_relative_to(folder):
+            inside = path.relative_to(folder).as_posix()
+            return address if inside == "." else f"{address}/{inside}"
+    return str(path)
+
+
 def fetch_model(address: str) -> Path:
     """Fetch a model and return the path of its ONNX file; see `download_model` and `find_model`."""
     return find_model(address, download_model(address))
@@ -163,19 +176,33 @@ def download_model(address: str) -> Path:
     if not mlflow.is_tracking_uri_set():
         # MLflow would make a database in this folder, and find nothing in it
         raise UsageError(f"{address}: no server is known; set MLFLOW_TRACKING_URI")
-    folder = tempfile.mkdtemp(prefix="lady-onnx-")
+    folder = str(Path(tempfile.mkdtemp(prefix="lady-onnx-")).resolve())
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     # its bars would stand between our lines
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder))
+        found = Path(mlflow.artifacts.download_artifacts(artifact_uri=address, dst_path=folder))
+        _fetched[found] = address
+        return found
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise MissingFileError(f"{address}: MLflow knows nothing of it") from None
-        raise LadyError(f"{address}: MLflow refuses ({to_one_line(error)})") from None
+            raise MissingFileError(f"{address}: MLflow has no such model or version") from None
+        raise make_server_error(address, error) from None
     except (OSError, ValueError) as error:
         what = f"cannot be fetched ({to_one_line(error)}); check MLFLOW_TRACKING_URI"
         raise LadyError(f"{address}: {what}") from None
+
+
+def make_server_error(address: str, error: Exception) -> LadyError:
+    """Return the error of a server that refuses a call, or that does not answer."""
+    import mlflow
+    from requests import RequestException
+
+    reasons = [error, error.__cause__, error.__context__]
+    if any(isinstance(e, RequestException) for e in reasons):
+        what = f"no server answers at {mlflow.get_tracking_uri()}; check MLFLOW_TRACKING_URI"
+        return LadyError(f"{address}: {what}")
+    return LadyError(f"{address}: MLflow refuses ({to_one_line(error)})")
 
 
 def find_model(address: str, folder: Path) -> Path:

@@ -19,6 +19,7 @@ from .formats import (
     fetch_model,
     is_address,
     is_mlflow_address,
+    name_source,
     suggest_path,
 )
 from .model import Graph
@@ -112,13 +113,13 @@ def _parse_file(path: Path) -> Graph:
         model.ParseFromString(rest)
     except DecodeError as error:
         what = explained or "or cut short; export or copy it again"
-        raise FormatError(f"{path}: not an ONNX file, {what}") from error
+        raise FormatError(f"{name_source(path)}: not an ONNX file, {what}") from error
     if not model.graph.node or not model.opset_import:
         why = "it holds no graph; give the path of an exported .onnx model"
         what = f"not an ONNX file, {explained}" if explained else f"not an ONNX file: {why}"
-        raise FormatError(f"{path}: {what}")
+        raise FormatError(f"{name_source(path)}: {what}")
     # Before the graph is made: it reads weights out of the attributes of nodes.
-    check_attributes(model, str(path))
+    check_attributes(model, name_source(path))
     whole = np.frombuffer(raw, np.uint8)
     left = {name: whole[start:end] for name, (start, end) in places.items()}
     return Graph(model, path, left)

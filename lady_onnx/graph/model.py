@@ -23,6 +23,7 @@ from ..rules.vocabulary.packing import Packing
 from ..rules.vocabulary.types import KNOWN_TYPES
 from .external import DataFiles, is_external
 from .files import detach_weights, write_model
+from .formats import name_source
 from .nodes import sort_topologically
 from .states import NO_STATES, State, find_states, list_unit_axes, read_given_states
 from .values import is_constant_along
@@ -96,7 +97,7 @@ class Graph:
     @property
     def name(self) -> str:
         """The file, or `<model>` for a model in memory: for messages."""
-        return str(self.path) if self.path else "<model>"
+        return name_source(self.path) if self.path else "<model>"
 
     @functools.cached_property
     def nodes(self) -> list[NodeProto]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import lady_onnx
 
 from ..errors import LadyError, MissingFileError, UsageError, to_one_line
-from ..graph.formats import download_model, find_model
+from ..graph.formats import download_model, find_model, make_server_error
 from ..graph.loading import load_graph
 from ..graph.model import Graph
 from ..pipeline.checking import check
@@ -83,7 +83,7 @@ def gate(
         options: as for `check`.
 
     Raises:
-        UsageError: MLflow is not installed.
+        UsageError: MLflow is not installed, or the reference goes by the alias that is given.
         MissingFileError: there is no such version, or no such reference.
         LadyError: the reference cannot be read, or the server does not answer.
     """
@@ -92,7 +92,12 @@ def gate(
     if odd is not None:
         # an address with it would be that of another model
         raise UsageError(f"{name!a}: has {odd!a}; give the registered model another name")
-    found = _ask(name, lambda: client.get_model_version(name, str(version)))
+    if reference in (f"models:/{name}@{alias}", f"models:/{{name}}@{alias}"):
+        # what passes would be the reference of all that comes after it
+        what = f"alias '{alias}': the reference goes by it; name another alias"
+        raise UsageError(f"{name}: {what}")
+    asked = f"models:/{name}/{version}"
+    found = _ask(asked, lambda: client.get_model_version(name, str(version)))
     version, address = str(found.version), f"models:/{found.name}/{found.version}"
     reference = reference.replace("{name}", name)
     with _at_server(tracking_uri):
@@ -120,7 +125,7 @@ def _judge(
         found = check(trusted, suspect, **options)
         tags = {"sha256": hash_files(suspect)[0], "exact": fingerprint(suspect).exact}
     except LadyError as error:
-        reason = to_one_line(error).replace(str(folder), address)
+        reason = to_one_line(error)
         return reason, {"verdict": "unreadable", "reason": reason}
     tags |= {"verdict": found.verdict, "reason": found.reason}
     tags |= {"recognised": f"{found.recognised:.4f}", "equality": found.equality or "none"}
@@ -132,7 +137,7 @@ def _write(
 ) -> None:
     """Write an answer, so that at no moment a version has a yes that it should not have.
 
-    A no takes the alias first, and a yes gives it last.
+    A no takes the alias before the tags change, and a yes gives it after them.
     """
     found = client.get_model_version(name, version)
     if not passes and alias in found.aliases:
@@ -143,7 +148,12 @@ def _write(
     for key in sorted(tags, key=lambda k: (k == PASSES) == passes):
         client.set_model_version_tag(name, version, key, tags[key])
     if passes and alias and alias not in found.aliases:
-        client.set_registered_model_alias(name, alias, version)
+        try:
+            client.set_registered_model_alias(name, alias, version)
+        except Exception:
+            # without the alias the answer is not given
+            client.delete_model_version_tag(name, version, PASSES)
+            raise
 
 
 def _open_client(tracking_uri: str | None) -> Any:
@@ -163,8 +173,8 @@ def _ask(address: str, question: Callable[[], Result]) -> Result:
         return question()
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise MissingFileError(f"{address}: MLflow has no such version") from None
-        raise LadyError(f"{address}: MLflow refuses ({to_one_line(error)})") from None
+            raise MissingFileError(f"{address}: MLflow has no such model or version") from None
+        raise make_server_error(address, error) from None
 
 
 @contextmanager

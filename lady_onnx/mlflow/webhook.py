@@ -13,6 +13,7 @@ import hashlib
 import hmac
 import json
 import logging
+import socket
 import subprocess
 import sys
 import threading
@@ -194,23 +195,54 @@ def read_secret(path: Path) -> str:
         raise LadyError(f"{path}: cannot be read ({error}); give a file with the secret") from None
 
 
-def serve(receiver: Receiver, worker: Worker, host: str, port: int) -> None:
-    """Serve deliveries until the process is told to end.
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens.
 
     Raises:
-        UsageError: uvicorn is not installed.
+        LadyError: another program listens there, or the host is not one of this machine.
     """
     try:
-        import uvicorn
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        # the name of a host that is not known is an error of this kind too
+        what = f"cannot listen there ({error.strerror}); give another --host or --port"
+        raise LadyError(f"{host}:{port}: {what}") from None
+
+
+def serve(receiver: Receiver, worker: Worker, where: socket.socket) -> None:
+    """Serve deliveries until the process is told to end.
+
+    Args:
+        receiver: takes the deliveries.
+        worker: runs the jobs.
+        where: the socket that listens.
+    """
+    import uvicorn
+
+    thread = threading.Thread(target=worker.run, name="gate", daemon=True)
+    thread.start()
+    config = uvicorn.Config(receiver, log_level="warning", lifespan="off")
+    try:
+        uvicorn.Server(config).run([where])
+    finally:
+        worker.stop()
+
+
+def check_installation() -> None:
+    """Check that the receiver can work.
+
+    Raises:
+        UsageError: MLflow or uvicorn is not installed, or no server is known.
+    """
+    try:
+        import mlflow
+        import uvicorn  # noqa: F401
     except ImportError:
         what = "the receiver needs the extra `mlflow`: pip install 'lady-onnx[mlflow]'"
         raise UsageError(what) from None
-    thread = threading.Thread(target=worker.run, name="gate", daemon=True)
-    thread.start()
-    try:
-        uvicorn.run(receiver, host=host, port=port, log_level="warning", lifespan="off")
-    finally:
-        worker.stop()
+    if not mlflow.is_tracking_uri_set():
+        raise UsageError("no server of MLflow is known; set MLFLOW_TRACKING_URI")
 
 
 def list_command(arguments: Sequence[str]) -> list[str]:

@@ -43,7 +43,7 @@ class Direction:
 
     Attributes:
         child: `suspect` or `model`, None where nothing tells.
-        reason: what tells it, None where nothing does.
+        reason: what of its weights tells it, None where nothing does.
     """
 
     child: str | None
@@ -83,8 +83,7 @@ def tell_direction(found: Check, model: Graph) -> Direction:
     if child is None or all(told.values()):
         return UNTOLD
     what = " and ".join(f"{text} in {n}" for text, n in sorted(told[child].items()))
-    reason = f"the {child} was made of the other: {what} of {count_things(count, 'weight')}"
-    return Direction(child, reason)
+    return Direction(child, f"{what} of {count_things(count, 'weight')}")
 
 
 def _list_losses(copy: np.ndarray, original: np.ndarray) -> list[str]:

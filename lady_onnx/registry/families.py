@@ -16,7 +16,7 @@ from ..pipeline.checking import check
 from ..pipeline.verdicts import UNRELATED
 from ..reporting import MAX_SHOWN_ENTRIES, Report, count_things, list_fields
 from .direction import tell_direction
-from .identification import DEFAULT_CHECKS, Loader, hash_files
+from .identification import DEFAULT_CHECKS, Loader, load_known
 from .store import Entry, Registry
 
 COLOURS = {
@@ -66,7 +66,7 @@ class Families(Report):
 
     Attributes:
         families: the paths of the members of each family, those of one model alone too: the
-            largest family first.
+            largest family first. A model that could not be compared is alone.
         edges: what joins them: each family's edges are a tree.
         unread: by path why a model could not be compared.
         compared: how many pairs were compared.
@@ -82,8 +82,11 @@ class Families(Report):
         models = count_things(sum(map(len, self.families)), "model")
         large = sum(len(f) > 1 for f in self.families)
         several = count_things(large, "family", "families")
-        alone = len(self.families) - large
-        return f"{models}: {several} of several models, {alone} without relatives"
+        joined = {e.model for e in self.edges} | {e.relative for e in self.edges}
+        unknown = len(self.unread.keys() - joined)
+        alone = len(self.families) - large - unknown
+        line = f"{models}: {several} of several models, {alone} without relatives"
+        return f"{line}, {unknown} not compared" if unknown else line
 
     def details(self, limit: int | None = MAX_SHOWN_ENTRIES) -> list[str]:
         """List the families and what joins them."""
@@ -145,13 +148,18 @@ def find_families(
         is_known = joined.connected(model, relative) or settled >= {model, relative}
         if is_known or {model, relative} & unread.keys():
             continue
-        graphs = [_read(entries[path], load, unread) for path in (model, relative)]
-        if graphs[0] is None or graphs[1] is None:
+        graphs: list[Graph] = []
+        for path in (model, relative):
+            try:
+                graphs.append(load_known(entries[path], load))
+            except LadyError as error:
+                unread[path] = to_one_line(error)
+        if len(graphs) < 2:
             continue
         try:
             found = check(graphs[0], graphs[1], **options)
         except LadyError as error:
-            _blame((model, relative), (graphs[0], graphs[1]), error, unread)
+            _blame((model, relative), graphs, error, unread)
             continue
         compared += 1
         if found.verdict == UNRELATED:
@@ -162,18 +170,6 @@ def find_families(
         joined.merge(model, relative)
     families = sorted(map(sorted, joined.subsets()), key=lambda f: (-len(f), f[0]))
     return Families(tuple(map(tuple, families)), tuple(edges), unread, compared)
-
-
-def _read(entry: Entry, load: Loader, unread: dict[str, str]) -> Graph | None:
-    """Load a model that is still the one that was added; else note why not, and return None."""
-    try:
-        graph = load(entry.path)
-        if hash_files(graph)[0] == entry.sha256:
-            return graph
-        unread[entry.path] = f"{entry.path}: is another file than was added; add it again"
-    except LadyError as error:
-        unread[entry.path] = to_one_line(error)
-    return None
 
 
 def _blame(

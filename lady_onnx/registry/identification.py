@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import LadyError, to_one_line
+from ..errors import LadyError, MissingFileError, to_one_line
 from ..graph.external import Stamp, take_stamp
 from ..graph.formats import is_mlflow_address
 from ..graph.loading import load_graph
@@ -47,11 +47,10 @@ class Relation:
         recognised: the share of the model's units that are in the suspect, 0 to 1.
         direction: `suspect` where the suspect was made of the model, `model` where the model was
             made of the suspect, None where the weights do not tell.
-        direction_reason: why, None where they do not tell.
+        direction_reason: what of the weights tells it, None where nothing does.
         p_value: how probable it is that a stranger is as similar: the share of the registry's other
             models that are, itself counted as one. Relatives that were not compared count as
             strangers.
-        changed: whether the file is another one than was added.
     """
 
     path: str
@@ -63,7 +62,6 @@ class Relation:
     direction: str | None
     direction_reason: str | None
     p_value: float
-    changed: bool
 
     def to_fields(self) -> dict[str, Any]:
         """Return the fields of the JSON object."""
@@ -79,8 +77,9 @@ class Identification(Report):
         relatives: the models that it is a copy of, or shares a part with, or that are copies of it:
             the closest verdict first, and of one verdict the most similar model.
         strangers: the models that were compared and are no relatives.
-        unread: by path why a model could not be compared.
+        unread: by path why a near model could not be compared.
         size: how many models the registry has besides.
+        has_vector: whether the suspect has a vector. Without one it is found by its hash alone.
     """
 
     suspect: str
@@ -88,30 +87,44 @@ class Identification(Report):
     strangers: tuple[Relation, ...]
     unread: dict[str, str]
     size: int
+    has_vector: bool
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether it is known if the suspect has relatives: one was found, or all near were read.
+
+        A near model that could not be read may be one.
+        """
+        return bool(self.relatives or not self.unread)
 
     def headline(self) -> str:
         """Say what the suspect is to its closest relative."""
         if self.relatives:
             best = self.relatives[0]
             return f"{best.verdict}: {_name_roles(best)} {best.path}; {best.reason}"
-        many = count_things(self.size, "model")
+        known = f"no relative is known among {count_things(self.size, 'model')}"
         count = len(self.strangers)
         compared = "the nearest one was compared" if count == 1 else f"{count} were compared"
-        if self.unread:
-            compared += f", {len(self.unread)} could not be read"
-        return f"{UNRELATED}: no relative is known among {many}; {compared}"
+        if not self.is_answered:
+            left = f"{len(self.unread)} near ones could not be; put their files back, or take them"
+            what = f"{known}, but {compared}, and {left} out with `lady-onnx registry remove`"
+            return f"no answer: {what}"
+        if not self.has_vector:
+            compared = "it has no vector, so that only exact copies are found"
+        return f"{UNRELATED}: {known}; {compared}"
 
     def details(self, limit: int | None = MAX_SHOWN_ENTRIES) -> list[str]:
         """List all relatives, and what else was compared."""
         lines = []
         for found in (*self.relatives, *self.strangers)[:limit]:
-            share = format_share(found.recognised)
             said = f"similarity {found.similarity:.3f}, p {found.p_value:.2g}"
-            lines.append(f"{found.verdict} {found.path}: {said}, {share} of its units")
-            if found.direction_reason:
-                lines.append(f"  {found.direction_reason}")
-            if found.changed:
-                lines.append("  the file is another one than was added; add it again")
+            if found.verdict != UNRELATED:
+                said += f", {format_share(found.recognised)} of its units are in the suspect"
+            lines.append(f"{found.verdict} {found.path}: {said}")
+            if found.direction:
+                sides = [self.suspect, found.path]
+                child, parent = sides if found.direction == "suspect" else sides[::-1]
+                lines.append(f"  {child} was made of {parent}: {found.direction_reason}")
         return [*lines, *(f"not compared: {why}" for why in list(self.unread.values())[:limit])]
 
 
@@ -153,8 +166,7 @@ def identify(
     compared, unread = _compare(graph, candidates, checks, load, options)
     lost = next((n.entry.path for n in copies if n.entry.path in unread), None)
     if lost is not None and all(c.verdict == UNRELATED for _, c, _ in compared):
-        what = f"has the hash of {lost}, which cannot be read ({unread[lost]})"
-        raise LadyError(f"{suspect}: {what}; put the file back, or remove it from the registry")
+        raise LadyError(f"{suspect}: has the hash of a model that is known, but {unread[lost]}")
     size = len(registry) - bool(registry.find([name_model(suspect)]))
     strangers = [n.similarity for n, c, _ in compared if c.verdict == UNRELATED]
     count = size - (len(compared) - len(strangers)) + 1
@@ -169,6 +181,7 @@ def identify(
         tuple(r for r in relations if r.verdict == UNRELATED),
         unread,
         size,
+        bool(found.vector.any()),
     )
 
 
@@ -189,12 +202,11 @@ def _compare(
     for candidate in candidates:
         if len(compared) == checks:
             break
-        path = candidate.entry.path
         try:
-            model = load(path)
+            model = load_known(candidate.entry, load)
             compared.append((candidate, check(model, suspect, **options), model))
         except LadyError as error:
-            unread[path] = to_one_line(error)
+            unread[candidate.entry.path] = to_one_line(error)
             continue
         # what is less similar than a stranger is a stranger, once a relative was found
         is_relative = [c.verdict != UNRELATED for _, c, _ in compared]
@@ -215,8 +227,24 @@ def _relate(near: Neighbour, found: Check, model: Graph, suspect: Graph, p: floa
         direction.child,
         direction.reason,
         p,
-        hash_files(model)[0] != near.entry.sha256,
     )
+
+
+def load_known(entry: Entry, load: Loader) -> Graph:
+    """Load a model that a registry knows.
+
+    Raises:
+        LadyError: its files are gone, are other ones than were added, or cannot be read.
+    """
+    remedy = "take it out with `lady-onnx registry remove`"
+    try:
+        graph = load(entry.path)
+    except MissingFileError:
+        # what lies beside it would be suggested, and is another model
+        raise MissingFileError(f"{entry.path}: is gone; put it back, or {remedy}") from None
+    if hash_files(graph)[0] != entry.sha256:
+        raise LadyError(f"{entry.path}: is another file than was added; add it again, or {remedy}")
+    return graph
 
 
 def name_model(path: str) -> str:
@@ -287,4 +315,4 @@ def hash_files(graph: Graph) -> tuple[str, int]:
 
 def _order_files(graph: Graph) -> Sequence[Path]:
     # the file of the model first, whatever those of its data are called
-    return sorted(graph.files, key=lambda p: (str(p) != graph.name, str(p)))
+    return sorted(graph.files, key=lambda p: (p != graph.path, str(p)))

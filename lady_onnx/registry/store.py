@@ -97,9 +97,13 @@ class Registry:
             if is_new:
                 try:
                     Path(folder).mkdir(parents=True, exist_ok=True)
+                    inside = {p.name for p in Path(folder).iterdir()}
                 except OSError as error:
                     what = f"cannot be a registry ({to_one_line(error)})"
                     raise LadyError(f"{folder}: {what}; give a folder") from None
+                if inside and not inside & {LOCK, f"{TABLE}.lance"}:
+                    what = "holds other files and no registry; give an empty folder, or a new name"
+                    raise LadyError(f"{folder}: {what}")
             elif not Path(folder).is_dir():
                 what = "no such registry; `lady-onnx registry add` makes one"
                 raise MissingFileError(f"{folder}: {what}")

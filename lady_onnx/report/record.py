@@ -12,6 +12,7 @@ from typing import Any
 import lady_onnx
 
 from ..errors import LadyError
+from ..graph.formats import name_source
 from ..reporting import list_fields
 
 
@@ -21,7 +22,7 @@ class FileRecord:
 
     Attributes:
         role: `reference`, `suspect`, `graph`, `like`, `output` or `permutation`.
-        path: its path, as the call gives it or beside that.
+        path: its path, or its address in MLflow.
         bytes: its length.
         sha256: its SHA-256, as hexadecimal digits.
     """
@@ -79,6 +80,6 @@ def _record_file(role: str, path: Path) -> FileRecord:
     try:
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return FileRecord(role, str(path), file.tell(), digest)
+            return FileRecord(role, name_source(path), file.tell(), digest)
     except OSError as error:
         raise LadyError(f"{path}: cannot be read again for the report: {error.strerror}") from error

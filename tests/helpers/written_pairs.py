@@ -52,6 +52,19 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         ),
         model([node("Conv", "x k c")], [2, 3, 8, 8], k=K * S[:, None, None, None], c=C - M * S),
     ),
+    "batch norm as a convolution": (
+        model([node("BatchNormalization", "x g c m v")], [2, 4, 8, 8], g=G, c=C, m=M, v=V),
+        model(
+            [node("Conv", "x s b", group=4, kernel_shape=[1, 1])],
+            [2, 4, 8, 8],
+            s=S[:, None, None, None],
+            b=C - M * S,
+        ),
+    ),
+    "a factor as a convolution": (
+        model([node("Mul", "x s")], [2, 4, 8, 8], s=S[:, None, None]),
+        model([node("Conv", "x s", group=4)], [2, 4, 8, 8], s=S[:, None, None, None]),
+    ),
     "layer norm": (
         model([node("LayerNormalization", "x g b")], [2, 6], g=NUMBERS["g"], b=NUMBERS["b"]),
         model(spelled_norm("Div"), [2, 6], **NUMBERS),

@@ -19,7 +19,7 @@ from lady_onnx.graph.formats import find_model
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.mlflow import queue
 from lady_onnx.mlflow.queue import JobQueue
-from lady_onnx.mlflow.webhook import Receiver, Worker
+from lady_onnx.mlflow.webhook import Receiver, Worker, listen
 
 from ..helpers.networks import perceptron
 
@@ -170,19 +170,40 @@ def test_odd_files_in_the_queue_are_left_alone(tmp_path: Path) -> None:
         (["--secret-file", "{t}/secret", "--policy", "{t}/none.toml"], "no such file"),
         (["--secret-file", "{t}/secret", "--port", "70000"], "below 65536"),
         (["--secret-file", "{t}/empty"], "secret is empty"),
+        (["--secret-file", "{t}/secret", "--port", "{port}"], "cannot listen there"),
+        (["--secret-file", "{t}/secret", "--host", "no.such.host"], "cannot listen there"),
     ],
 )
 def test_bad_calls(
-    args: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    args: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
     (tmp_path / "secret").write_text("s\n")
     (tmp_path / "empty").write_text("\n")
-    given = [a.format(t=tmp_path) for a in args]
-    own = ["registry", "serve-webhook", "--queue", str(tmp_path / "q"), "--reference", "x"]
-    assert main([*own, *given]) == 2
-    error = capsys.readouterr().err
+    with listen("127.0.0.1", 0) as taken:
+        given = [a.format(t=tmp_path, port=taken.getsockname()[1]) for a in args]
+        own = ["registry", "serve-webhook", "--queue", str(tmp_path / "q"), "--reference", "x"]
+        assert main([*own, *given]) == 2
+    out, error = capsys.readouterr()
     assert message in error
     assert error.count("\n") == 1
+    assert not out
+
+
+def test_the_receiver_needs_a_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import mlflow
+
+    monkeypatch.setattr(mlflow, "is_tracking_uri_set", lambda: False)
+    (tmp_path / "secret").write_text("s\n")
+    args = ["--queue", str(tmp_path / "q"), "--secret-file", str(tmp_path / "secret")]
+    assert main(["registry", "serve-webhook", "--reference", "x", *args]) == 2
+    assert "set MLFLOW_TRACKING_URI" in capsys.readouterr().err
 
 
 def test_a_crash_is_no_answer_and_ends_no_other_job(

@@ -148,11 +148,25 @@ def test_the_gate(
     assert main(["resync", "models:/clf/1", "models:/clf/2"]) == 2
     assert "name it with -o" in capsys.readouterr().err
     assert main(["check", "models:/clf/1", "models:/clf/99"]) == 2
-    assert "models:/clf/99: MLflow knows nothing of it" in capsys.readouterr().err
+    assert "models:/clf/99: MLflow has no such model or version" in capsys.readouterr().err
+    # what passes never becomes the reference of all that follows
+    args = ["registry", "gate", "clf", "2", "--reference", "models:/{name}@champion"]
+    assert main([*args, "--alias", "champion"]) == 2
+    assert "the reference goes by it" in capsys.readouterr().err
+    # without its alias no version passes
+    assert main([*args, "--alias", "bad alias"]) == 2
+    assert "lady-onnx.passes" not in client.get_model_version("clf", "2").tags
+    capsys.readouterr()
+    assert main(["resync", "models:/clf/1", "models:/clf/2", "-o", "models:/clf/3"]) == 2
+    assert "an address of MLflow; give a file" in capsys.readouterr().err
+    suspect = client.get_model_version("clf", "2").source
+    out = tmp_path / "again.onnx"
+    assert main(["resync", "models:/clf/1", suspect, "-o", str(out), "-q"]) == 0
+    capsys.readouterr()
     assert main(["registry", "gate", "clf", "2", "--reference", "models:/clf/1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["alias"] == "verified"
     assert main(["registry", "gate", "clf", "99", "--reference", "models:/clf/1"]) == 2
-    assert "no such version" in capsys.readouterr().err
+    assert "models:/clf/99: MLflow has no such model or version" in capsys.readouterr().err
 
 
 def test_a_model_that_cannot_be_read_does_not_pass(server: str, tmp_path: Path) -> None:
@@ -175,7 +189,7 @@ def test_a_model_that_cannot_be_read_does_not_pass(server: str, tmp_path: Path) 
     for name in ("odd@champion?x", "odd#", "{name}"):
         with pytest.raises(lady.LadyError, match="another name"):
             gate(name, 1, reference="models:/{name}@champion")
-    with pytest.raises(lady.LadyError, match="not an ONNX file"):
+    with pytest.raises(lady.LadyError, match=f"^models:/odd/{version}/.*: not an ONNX file"):
         gate("odd", first, reference=f"models:/odd/{version}")
 
 

@@ -9,7 +9,7 @@ from onnx import helper
 
 import lady_onnx as lady
 
-from ..helpers.written_forms import NUMBERS, F, K, W, model, node, spelled_norm
+from ..helpers.written_forms import NUMBERS, F, K, S, W, model, node, spelled_norm
 from ..helpers.written_pairs import PAIRS
 
 
@@ -76,6 +76,12 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
             [2, 6],
             low=F(-3.4e38),
             high=FAR,
+        ),
+    ),
+    "a step over channels that are multiplied": (
+        model([node("Mul", "x s")], [2, 4, 8, 8], s=S[:, None, None]),
+        model(
+            [node("Conv", "x s", group=4, strides=[1, 2])], [2, 4, 8, 8], s=S[:, None, None, None]
         ),
     ),
     "both kinds of padding": (

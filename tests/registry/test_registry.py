@@ -78,7 +78,6 @@ def test_a_copy_is_found_among_strangers(
     assert best["verdict"] == verdict
     assert best["recognised"] == 1
     assert best["p_value"] == 0.2
-    assert not best["changed"]
 
 
 def test_a_stranger_has_no_relative(
@@ -111,9 +110,12 @@ def test_who_was_made_of_whom(models: Path, db: Path, tmp_path: Path) -> None:
     for name, suspect in suspects.items():
         path = tmp_path / f"{name}.onnx"
         lady.permute(suspect, 1).save(path)
-        best = identify(str(path), Registry(db)).relatives[0]
+        found = identify(str(path), Registry(db))
+        best = found.relatives[0]
         assert best.direction == "suspect"
-        assert "made of the other" in (best.direction_reason or "")
+        assert " of " in (best.direction_reason or "")
+        line = f"  {path} was made of {best.path}: {best.direction_reason}"
+        assert line in found.details()
         other = Registry(tmp_path / name, is_new=True)
         other.add([read(path)])
         best = identify(str(models / "m1.onnx"), other).relatives[0]
@@ -148,27 +150,35 @@ def test_adding_again_changes_nothing(
     assert {e.path: e.added for e in Registry(db).list_entries()} == before
     # another file at the same path takes its place
     (folder / "m1.onnx").write_bytes((models / "m2.onnx").read_bytes())
-    (relative,) = identify(str(models / "m1.onnx"), Registry(db)).strangers[:1] or (None,)
-    assert relative is not None
-    assert relative.verdict == "unrelated"
+    with pytest.raises(lady.LadyError, match="is another file than was added"):
+        identify(str(models / "m1.onnx"), Registry(db))
     found = call(capsys, "add", folder, "--db", db)[1]
-    assert (found["added"], found["known"], found["size"]) == (1, 1, 2)
+    counts = [found[n] for n in ("added", "renewed", "known", "size")]
+    assert counts == [0, 1, 1, 2]
     code, found = call(capsys, "remove", folder / "m1.onnx", "--db", db)
     assert code == 0
     assert found["size"] == 1
     assert main(["registry", "remove", str(folder / "m1.onnx"), "--db", str(db)]) == 2
 
 
-def test_a_changed_file_is_told(models: Path, tmp_path: Path) -> None:
+def test_a_changed_file_is_told(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "m.onnx"
     lady.permute(models / "m0.onnx", 1).save(path)
     db = Registry(tmp_path / "db", is_new=True)
     db.add([read(path)])
     lady.permute(models / "m0.onnx", 2).save(path)
-    assert identify(str(models / "m0.onnx"), db).relatives[0].changed
+    with pytest.raises(lady.LadyError, match="another file than was added; add it again"):
+        identify(str(models / "m0.onnx"), db)
+    found = call(capsys, "add", path, "--db", tmp_path / "db")[1]
+    assert (found["added"], found["renewed"], found["size"]) == (0, 1, 1)
+    assert identify(str(models / "m0.onnx"), db).relatives
 
 
-def test_a_file_that_is_gone_is_told(models: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_told(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "m.onnx"
     lady.attack(models / "m0.onnx", "noise", 0.01, seed=1).save(path)
     db = Registry(tmp_path / "db", is_new=True)
@@ -176,7 +186,17 @@ def test_a_file_that_is_gone_is_told(models: Path, tmp_path: Path) -> None:
     path.unlink()
     found = identify(str(models / "m0.onnx"), db)
     assert not found.relatives
-    assert "No such file" in found.unread[str(path)]
+    # what lies beside it is another model
+    assert found.unread[str(path)].startswith(f"{path}: is gone; put it back")
+    # whether it is a relative is not known
+    args = ["--db", str(tmp_path / "db")]
+    assert main(["registry", "identify", str(models / "m0.onnx"), *args]) == 2
+    assert capsys.readouterr().out.startswith("no answer: no relative is known among 1 model, but")
+    onnx.save(perceptron(SIZES, seed=5), tmp_path / "other.onnx")
+    db.add([read(tmp_path / "other.onnx")])
+    assert main(["registry", "scan", *args]) == 2
+    line = "2 models: 0 families of several models, 1 without relatives, 1 not compared"
+    assert line in capsys.readouterr().out
 
 
 def test_an_odd_file_is_left_out_and_told(
@@ -257,13 +277,13 @@ def test_watching_a_folder(
     (folder / "odd.onnx").write_bytes(b"no model")
     capsys.readouterr()
     args = ["registry", "watch", str(folder), "--db", str(own), "--once", "--json"]
-    assert main(args) == 0
+    assert main(args) == 2
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert lines[0]["relatives"][0]["verdict"] == "permuted"
     assert "odd.onnx" in lines[1]["error"]
     assert len(Registry(own)) == 6
     # what is known is not told again
-    assert main(args) == 0
+    assert main(args) == 2
     assert [json.loads(x)["suspect"] for x in capsys.readouterr().out.splitlines()] == [
         str(folder / "odd.onnx")
     ]
@@ -367,9 +387,41 @@ def test_a_model_with_nan_is_not_added_and_blames_nobody(
     broken = weights(model)["b0"].copy()
     broken[0] = np.nan
     onnx.save(with_weights(model, {**weights(model), "b0": broken}), tmp_path / "nan.onnx")
-    code, found = call(capsys, "add", tmp_path / "nan.onnx", "--db", tmp_path / "db")
-    assert code == 2
+    args = ["registry", "add", "--db", str(tmp_path / "db"), str(tmp_path / "nan.onnx")]
+    assert main([*args, str(tmp_path / "none.onnx")]) == 2
+    error = capsys.readouterr().err
+    assert "NaN" in error
+    assert "nothing was added; 1 more model cannot be read either" in error
+    assert error.count("\n") == 1
+    # a registry without models would say of everything that it is unrelated
+    assert not (tmp_path / "db").exists()
+    args += [str(models / "m0.onnx")]
+    code, found = call(capsys, *args[1:])
+    assert (code, found["added"]) == (2, 1)
     assert "NaN" in found["errors"][0]
+
+
+def test_a_folder_with_other_files_is_no_registry(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert main(["registry", "add", str(models / "m0.onnx"), "--db", str(tmp_path)]) == 2
+    assert "holds other files and no registry" in capsys.readouterr().err
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_suspect_without_a_vector_says_so(
+    models: Path, db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Relu", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "g", [value("x", 1, [1, 4])], [value("y", 1, [1, 4])])
+    onnx.save(onnx.helper.make_model(graph, ir_version=8), tmp_path / "relu.onnx")
+    own = ["--db", str(tmp_path / "db")]
+    assert main(["registry", "add", str(tmp_path / "relu.onnx"), *own]) == 0
+    assert "1 without a vector: only exact copies of them are found" in capsys.readouterr().out
+    assert main(["registry", "identify", str(tmp_path / "relu.onnx"), "--db", str(db)]) == 1
+    assert "it has no vector, so that only exact copies are found" in capsys.readouterr().out
 
 
 def test_one_file_with_two_names_is_one_model(
@@ -411,7 +463,9 @@ def test_rows_of_files_that_are_gone_hide_nobody(models: Path, tmp_path: Path) -
     db.add([read(path)])
     path.unlink()
     (tmp_path / "0.onnx").unlink()
-    with pytest.raises(lady.LadyError, match="has the hash of"):
+    with pytest.raises(
+        lady.LadyError, match=r"has the hash of a model that is known, but .*: is gone"
+    ):
         identify(str(models / "m0.onnx"), db, checks=1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from ...errors import UsageError
@@ -37,7 +38,7 @@ def declare_webhook(parser: argparse.ArgumentParser) -> None:
         "--port", type=parse_positive, default=DEFAULT_PORT, help=f"its port ({DEFAULT_PORT})"
     )
     parser.add_argument(
-        "--job-timeout", type=parse_amount, metavar="SECONDS", help="end a job after that"
+        "--job-timeout", type=parse_amount, metavar="SECONDS", help="end a job after that (never)"
     )
 
 
@@ -106,17 +107,28 @@ def run_claims(args: argparse.Namespace) -> int:
 def run_webhook(args: argparse.Namespace) -> int:
     """Receive deliveries until the process is told to end."""
     from ...mlflow.queue import JobQueue
-    from ...mlflow.webhook import Receiver, Worker, list_command, read_secret, serve
+    from ...mlflow.webhook import (
+        Receiver,
+        Worker,
+        check_installation,
+        list_command,
+        listen,
+        read_secret,
+        serve,
+    )
 
     if args.port >= 1 << 16:
         raise UsageError(f"registry serve-webhook --port {args.port}: a port is below 65536")
     # a policy that cannot be read is told now, and not at the first delivery
     load_policy(args.policy)
+    check_installation()
     queue = JobQueue(Path(args.queue))
     receiver = Receiver(read_secret(Path(args.secret_file)), queue)
     options = ["--reference", args.reference, "--alias", args.alias]
     options += ["--policy", args.policy] if args.policy else []
     worker = Worker(queue, list_command(options), args.job_timeout)
-    print_headline(f"listening at http://{args.host}:{args.port}, queue {args.queue}")
-    serve(receiver, worker, args.host, args.port)
+    with listen(args.host, args.port) as where:
+        print_headline(f"listening at http://{args.host}:{args.port}, queue {args.queue}")
+        sys.stdout.flush()
+        serve(receiver, worker, where)
     return 0

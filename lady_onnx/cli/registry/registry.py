@@ -126,14 +126,23 @@ class _Adder:
     """Adds models to a registry, in batches, and skips those that it has as they are.
 
     Args:
-        registry: the registry.
-        args: the arguments of the call, which say how models are read.
+        args: the arguments of the call, which say which registry, and how models are read.
+
+    Attributes:
+        registry: the registry; None before it is made, by the first model that can be read.
+        added: how many models are new.
+        renewed: how many were known with other files.
+        known: how many were known as they are.
+        without_vector: how many of those that were added or renewed have no vector.
+        errors: why others were left out.
     """
 
-    def __init__(self, registry: Registry, args: argparse.Namespace):
-        self._registry, self._args = registry, args
+    def __init__(self, args: argparse.Namespace):
+        is_there = "://" in args.db or Path(args.db).exists()
+        self.registry = Registry(args.db, is_new=True) if is_there else None
+        self._args = args
         self.errors: list[str] = []
-        self.added = self.known = 0
+        self.added = self.renewed = self.known = self.without_vector = 0
 
     def add(self, paths: Sequence[str]) -> None:
         """Add models; all of them appear in the registry together."""
@@ -144,14 +153,18 @@ class _Adder:
                 names.setdefault(name_model(path), path)
             except LadyError as error:
                 self.errors.append(to_one_line(error))
-        before = self._registry.find(list(names))
+        before = {} if self.registry is None else self.registry.find(list(names))
         known = {name: entry.sha256 for name, entry in before.items()}
         tasks = [(path, known.get(name)) for name, path in names.items()]
         read = functools.partial(_read_entry, _list_readers(self._args))
         found = list(map(read, tasks) if self._args.ray is None else map_on_cluster(read, tasks))
         new = [e for e in found if isinstance(e, Entry)]
-        self._registry.add(new)
-        self.added += len(new)
+        if new:
+            self.registry = self.registry or Registry(self._args.db, is_new=True)
+            self.registry.add(new)
+        self.added += sum(e.path not in known for e in new)
+        self.renewed += sum(e.path in known for e in new)
+        self.without_vector += sum(not e.fingerprint.vector.any() for e in new)
         self.known += sum(e is None for e in found)
         self.errors += [e for e in found if isinstance(e, str)]
 
@@ -191,8 +204,7 @@ def _read_entry(readers: Readers, task: tuple[str, str | None]) -> Entry | str |
 def _run_add(args: argparse.Namespace) -> int:
     _open_models(_list_readers(args))
     paths = list_models(args.paths, _list_ends(args))
-    registry = Registry(args.db, is_new=True)
-    adder = _Adder(registry, args)
+    adder = _Adder(args)
     with contextlib.ExitStack() as stack:
         if args.ray is not None:
             stack.enter_context(join_cluster(args.ray))
@@ -201,17 +213,29 @@ def _run_add(args: argparse.Namespace) -> int:
         for start in range(0, len(paths), batch):
             adder.add(paths[start : start + batch])
             progress(min(start + batch, len(paths)), len(paths))
-        registry.build_index(on_cluster=args.ray is not None)
-    size = len(registry)
-    if args.json:
-        fields = {"added": adder.added, "known": adder.known, "size": size}
-        print_json({"schema_version": 1, **fields, "errors": adder.errors})
-    else:
-        many = count_things(adder.added, "model")
-        print_headline(f"{args.db}: {many} added, {adder.known} known before, {size} in all")
-        for line in adder.errors:
-            print(f"left out: {line}")
+        if adder.registry is None:
+            more = len(adder.errors) - 1
+            rest = f"; {count_things(more, 'more model')} cannot be read either" if more else ""
+            raise LadyError(f"{adder.errors[0]}; nothing was added{rest}")
+        adder.registry.build_index(on_cluster=args.ray is not None)
+    _print_added(adder, args)
     return 2 if adder.errors else 0
+
+
+def _print_added(adder: _Adder, args: argparse.Namespace) -> None:
+    size = len(adder.registry or ())
+    if args.json:
+        counts = ("added", "renewed", "known", "without_vector")
+        fields = {name: getattr(adder, name) for name in counts}
+        print_json({"schema_version": 1, **fields, "size": size, "errors": adder.errors})
+        return
+    many = count_things(adder.added, "model")
+    renewed = f", {adder.renewed} renewed" if adder.renewed else ""
+    print_headline(f"{args.db}: {many} added{renewed}, {adder.known} known before, {size} in all")
+    if adder.without_vector:
+        print(f"{adder.without_vector} without a vector: only exact copies of them are found")
+    for line in adder.errors:
+        print(f"left out: {line}")
 
 
 def _run_remove(args: argparse.Namespace) -> int:
@@ -248,6 +272,8 @@ def _run_identify(args: argparse.Namespace) -> int:
             args.suspect, registry, checks=args.checks, load=models.load, **_list_options(args)
         )
     print_report(found, args)
+    if not found.is_answered:
+        return 2
     return 0 if found.relatives else 1
 
 
@@ -263,11 +289,12 @@ def _run_scan(args: argparse.Namespace) -> int:
         with open_atomically(out) as file:
             file.write(found.to_dot().encode())
     print_report(found, args, args.db)
-    return 0
+    return 2 if found.unread else 0
 
 
 def _run_watch(args: argparse.Namespace) -> int:
     registry, models = Registry(args.db, is_new=True), Models(args)
+    code = 0
     for path in _wait_for_files(Path(args.folder), _list_ends(args), args.interval, args.once):
         try:
             known = registry.find([name_model(path)]).values()
@@ -280,14 +307,16 @@ def _run_watch(args: argparse.Namespace) -> int:
         except LadyError as error:
             line = {"suspect": path, "error": to_one_line(error)}
             print(json.dumps(line) if args.json else f"left out: {line['error']}", flush=True)
+            code = 2
             continue
         # what was read before: a file that is exchanged meanwhile is identified at the next look
         registry.add([entry])
+        code = code if found.is_answered else 2
         if args.json:
             print(json.dumps(found.to_dict(), allow_nan=False), flush=True)
         else:
             print(f"{path}: {found.headline()}", flush=True)
-    return 0
+    return code
 
 
 def _wait_for_files(

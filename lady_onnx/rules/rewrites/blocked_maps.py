@@ -8,7 +8,7 @@ import onnx.helper
 from ...normalform.algebra.multiples import make_multiple
 from ...normalform.algebra.normalisations import make_reduction
 from ...normalform.algebra.numbering import Terms
-from ...normalform.algebra.sums import combine_terms
+from ...normalform.algebra.sums import combine_terms, make_product, make_sum
 from ...normalform.algebra.term import NoNormalFormError, Term
 from ...semantics.lengths import Length
 from ..vocabulary.classes import UNARY_OPERATORS
@@ -115,7 +115,9 @@ def _keep_channels_of_combination(terms: Terms, term: Term, count: int) -> Term 
     sides = [p for p in parts if p is not None]
     if term.operator in ("Sum", "Product"):
         return combine_terms(terms, term.operator, sides, shape)
-    return terms.make_term(term.operator, sides, term.attributes, dtype=term.dtype, shape=shape)
+    # one of two is a constant, which may change places with what is before it now
+    a, b = sides
+    return (make_sum if term.operator == "Add" else make_product)(terms, a, b)
 
 
 def _is_filling(term: Term) -> bool:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from ...normalform.algebra.constants import may_reassociate
 from ...normalform.algebra.known_lengths import measure_windows
 from ...normalform.algebra.linear import make_linear
 from ...normalform.algebra.movements import make_transpose
 from ...normalform.algebra.multiples import make_multiple, split_factor
-from ...normalform.algebra.sums import is_shape_kept, make_sum
+from ...normalform.algebra.numbering import Terms
+from ...normalform.algebra.sums import is_shape_kept, make_product, make_sum
 from ...normalform.algebra.term import Term, make_attributes
 from ...normalform.algebra.units import make_zero_bias
 from .arguments import read_pads, read_window
@@ -89,23 +89,43 @@ def rewrite_convolution(call: Call) -> Term | None:
     if pads is None or list(call.attributes.get("kernel_shape", kernel)) != kernel:
         return None
     x, pads = _absorb_padding(x, pads) if operator == "Conv" else (x, pads)
+    groups, strides = int(call.attributes.get("group", 1)), read_window(call, "strides", places, 1)
     window: dict[str, object] = {
         "dilations": read_window(call, "dilations", places, 1),
-        "group": int(call.attributes.get("group", 1)),
+        "group": groups,
         "kernel_shape": kernel,
         "pads": pads,
-        "strides": read_window(call, "strides", places, 1),
+        "strides": strides,
     }
     if operator == "ConvTranspose":
         if "output_shape" in call.attributes:
             return None
         window["output_padding"] = read_window(call, "output_padding", places, 0)
     outer, inner = weight.leaf.array.shape[:2]
-    groups: Any = window["group"]
-    units = outer if operator == "Conv" else inner * int(groups)
+    units = outer if operator == "Conv" else inner * groups
+    is_scale = groups == outer and inner == 1 and x.rank == 2 + places
+    if operator == "Conv" and is_scale and not any(pads) and {*kernel, *strides} <= {1}:
+        return _scale_channels(terms, x, weight, bias)
     if bias is None:
         bias = make_zero_bias(terms, units, weight)
     return _make_convolution(call, operator, [x, weight, bias], window)
+
+
+def _scale_channels(terms: Terms, x: Term, weight: Term, bias: Term | None) -> Term:
+    """Multiply each channel by its own factor, and add its own offset.
+
+    That is what a convolution does that reads one place of one channel; optimisers write factors
+    and normalisations so.
+    """
+    assert x.rank is not None
+    shape = (-1, *[1] * (x.rank - 2))
+    factor, *offset = (
+        terms.move_constant(r.leaf, lambda a: a.reshape(shape))
+        for r in (weight, bias)
+        if r is not None and r.leaf is not None
+    )
+    made = make_product(terms, x, factor)
+    return make_sum(terms, made, offset[0]) if offset else made
 
 
 def _make_convolution(
