@@ -303,7 +303,7 @@ def test_writers_that_meet_add_a_model_once(models: Path, tmp_path: Path) -> Non
         pool.map(len, [[1]] * 6, chunksize=1)
         for k in range(3):
             db = tmp_path / str(k)
-            pool.starmap(_add_at, [(str(db), entry, time.time() + 2)] * 3, chunksize=1)
+            pool.starmap(_add_at, [(str(db), entry, time.time() + 0.7)] * 3, chunksize=1)
             assert sorted(e.path for e in Registry(db).list_entries()) == [
                 f"m{k}" for k in range(6)
             ]

@@ -149,7 +149,9 @@ def widen(arrays: dict[str, np.ndarray], layer: int) -> dict[str, np.ndarray]:
     return {**arrays, **{n: a.astype(np.float32) for n, a in wide.items()}}
 
 
-@pytest.mark.parametrize("scheme", ["tartaglione", "watermas"])
+@pytest.mark.parametrize(
+    "scheme", [pytest.param("tartaglione", marks=pytest.mark.long), "watermas"]
+)
 def test_the_mark_of_the_reference_does_not_leak_through_the_matching(scheme: str) -> None:
     """Narrow units are matched by what little they have: noise like the mark must not win."""
     model = perceptron((8, 700, 8, 700, 8, 700), seed=3, out=8)
