@@ -24,6 +24,7 @@ import numpy as np
 
 from ..numerics import LEAST_DEVIATION, hash_values, is_float_array, split_blocks
 from .channel_clipping import clip_channels, find_channel_bounds
+from .pruning import prune_array
 
 MAX_BITS = 16
 """Quantisation to more bits than this is not looked for."""
@@ -104,6 +105,11 @@ def explain_alterations(
             if altered is not None:
                 return altered, (first, second)
     return reference, ()
+
+
+def describe_pruning(pruned: np.ndarray) -> Alteration:
+    """Return what is said of a weight that was pruned."""
+    return Alteration("pruned", {"sparsity": np.count_nonzero(pruned == 0) / pruned.size})
 
 
 def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str:
@@ -360,17 +366,6 @@ def _move_to_levels(array: np.ndarray, levels: np.ndarray) -> np.ndarray:
         return np.full_like(array, levels[0])
     below, above = levels[place - 1], levels[place]
     return np.where(array - below <= above - array, below, above)
-
-
-def prune_array(array: np.ndarray, count: int) -> np.ndarray:
-    """Set the `count` smallest magnitudes to zero, and all that equal the largest of these.
-
-    Which of equal magnitudes a tool prunes depends on its order, and the order is not known here.
-    """
-    if count <= 0:
-        return array.copy()
-    limit = np.partition(np.abs(array), count - 1, axis=None)[count - 1]
-    return np.where(np.abs(array) <= limit, array.dtype.type(0), array)
 
 
 def quantize_array(

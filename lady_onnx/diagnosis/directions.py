@@ -20,7 +20,7 @@ from ..matching.evidence.noise import Scales
 from ..matching.evidence.scores import join_rows
 from ..matching.strategies import ScoredPairs, score_likelihoods
 from ..numerics import as_finite
-from .factor_measuring import AGREEMENT_TOLERANCE, FAINT_ROW_SHARE, MIN_AGREEING_ELEMENTS
+from .factors.measuring import AGREEMENT_TOLERANCE, FAINT_ROW_SHARE, MIN_AGREEING_ELEMENTS
 
 EQUAL_DIRECTIONS_TOLERANCE = 1e-6
 """Two directions are the same if one less their cosine is smaller than this."""

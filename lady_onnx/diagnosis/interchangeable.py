@@ -26,8 +26,8 @@ from ..groups.rows import (
 )
 from ..groups.scaling import Scaling
 from ..numerics import MIN_DIVISOR, as_finite, map_in_threads
-from .factor_fitting import fit_allowed_factors
-from .factor_measuring import measure_row_factors
+from .factors.fitting import fit_allowed_factors
+from .factors.measuring import measure_row_factors
 
 CLONE_TOLERANCE = 0.05
 """Units compute the same whose rows differ by less than this share, allowed factors out."""

@@ -18,10 +18,10 @@ from ..matching.matches import Match
 from ..matching.search import MIN_MEAN_CERTAINTY
 from ..numerics import is_float_array, map_in_threads
 from ..reporting import Progress
-from .factor_choice import EQUAL_FACTOR_TOLERANCE, choose_factors
-from .factor_fitting import Factors, fit_allowed_factors
-from .factor_measuring import are_in_proportion, measure_factors
-from .factor_rounding import apply_factors, count_roundings, refine_rounded_factors
+from .factors.choice import EQUAL_FACTOR_TOLERANCE, choose_factors
+from .factors.fitting import Factors, fit_allowed_factors
+from .factors.measuring import are_in_proportion, measure_factors
+from .factors.rounding import apply_factors, count_roundings, refine_rounded_factors
 from .findings import Finding
 from .undone import Undone
 from .unscaling import Unscaler

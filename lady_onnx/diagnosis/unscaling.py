@@ -4,7 +4,7 @@ Groups are matched by the directions of their rows alone, those with the best an
 first. The factors follow from the matched rows. They are taken out before the group's neighbours,
 whose rows they would distort, have their turn.
 
-Whether the factors are real, and not the drift of training, is the business of `factor_choice`.
+Whether the factors are real, and not the drift of training, is the business of `factors.choice`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from ..matching.strategies import LikelihoodStrategy
 from ..numerics import is_float_array
 from ..reporting import Progress
 from .directions import DirectionStrategy
-from .factor_fitting import Factors, fit_allowed_factors
-from .factor_measuring import measure_factors
+from .factors.fitting import Factors, fit_allowed_factors
+from .factors.measuring import measure_factors
 
 MAX_MATCHING_ROUNDS = 4
 """The maximum number of times that all groups are matched after the first time."""

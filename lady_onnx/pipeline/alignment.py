@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from ..diagnosis.alterations import Alteration, explain_alterations
+from ..diagnosis.alterations import Alteration, describe_pruning, explain_alterations
 from ..diagnosis.mixing.maps import undo_mixing
 from ..diagnosis.mixing.rotations import undo_rotations
+from ..diagnosis.pruning import assume_pruning
 from ..diagnosis.tampering.moves import is_nearly_equal
 from ..diagnosis.undoing import undo_rescaling
 from ..diagnosis.undone import Undone, join_enlargements
@@ -28,6 +29,8 @@ from .options import Options
 from .pairing import Pairing
 from .verification import have_equal_outputs
 
+MIN_SURE_CERTAINTY = 0.99
+"""Where units are less certain on average, weights with many zeros are taken for pruned."""
 Align = Callable[[Arrays, Arrays], Undone]
 """Finds the units of a reference in a suspect, given the weights of both by the same names."""
 
@@ -41,6 +44,8 @@ class Alignment:
         altered: the reference's weights with the alterations of the suspect: quantised, pruned, ...
         explained: by weight the steps of its alteration, for those that are known.
         undone: the suspect with its units in place, and with factors and maps taken out.
+        assumed: the weights that are taken for pruned by their zeros, and were altered otherwise as
+            well. Of their single units nothing is said.
         unequal: what became of the units where the models have different numbers of them, else
             None.
     """
@@ -49,6 +54,7 @@ class Alignment:
     altered: Mapping[str, np.ndarray]
     explained: Mapping[str, tuple[Alteration, ...]] = field(default_factory=dict)
     undone: Undone = field(default_factory=lambda: Undone([], {}, {}, {}, ()))
+    assumed: frozenset[str] = frozenset()
     unequal: Unequal | None = None
 
 
@@ -106,13 +112,28 @@ def _align_with_alterations(
     altered, steps = explain_weights(ours, theirs)
     found = _align_and_unscale(pairing, options.assignment, altered, theirs, progress)
     steps, altered, found = _reconsider_scaled(ours, theirs, steps, altered, found, align)
+    assumed: Mapping[str, np.ndarray] = {}
+    if _measure_certainty(found) < MIN_SURE_CERTAINTY:
+        assumed = assume_pruning(ours, theirs, steps)
+        trial = align({**altered, **assumed}, theirs) if assumed else found
+        if _measure_certainty(trial) > _measure_certainty(found):
+            found, altered = trial, {**altered, **assumed}
+            steps = {**steps, **{n: (describe_pruning(a),) for n, a in assumed.items()}}
+        else:
+            assumed = {}
 
     # Models are run only if a rotation was found, so this is asked later, and not computed here.
     def is_preserved() -> bool:
         return have_equal_outputs(pairing.reference, pairing.given, options)
 
     undone = _undo_maps(pairing, altered, theirs, found, align, is_preserved)
-    return Alignment(undone.matches, altered, steps, undone)
+    return Alignment(undone.matches, altered, steps, undone, frozenset(assumed))
+
+
+def _measure_certainty(found: Undone) -> float:
+    """Return the mean certainty of all units, one where there are none."""
+    certainties = [m.certainty for m in found.matches]
+    return float(np.concatenate(certainties).mean()) if certainties else 1.0
 
 
 def explain_weights(

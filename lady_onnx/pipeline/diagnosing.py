@@ -126,7 +126,8 @@ def _find_changes(
         frames.append((altered, {**view, **moved}))
     # What was undone is rounded, and its rounding is no finding.
     least = UNDOING_TOLERANCE if undone.findings else 0.0
-    findings = undone.findings + find_tampering(pairing.symmetry.groups, frames, least)
+    told = find_tampering(pairing.symmetry.groups, frames, least)
+    findings = undone.findings + tuple(f for f in told if f.slot not in alignment.assumed)
     now = {**view, **moved}
     graph = pairing.reference
     free: list[tuple[str, tuple[str, ...]]] = [

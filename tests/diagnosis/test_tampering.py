@@ -8,7 +8,7 @@ from onnx import helper, numpy_helper
 from scipy.stats import kstest
 
 import lady_onnx as lady
-from lady_onnx.diagnosis.factor_measuring import are_in_proportion
+from lady_onnx.diagnosis.factors.measuring import are_in_proportion
 from lady_onnx.diagnosis.tampering.detection import _find_in_weight
 from lady_onnx.diagnosis.tampering.moves import Moves
 from lady_onnx.diagnosis.tampering.outliers import compute_gap_chance, estimate_deviation

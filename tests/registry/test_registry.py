@@ -19,6 +19,7 @@ import pytest
 import lady_onnx as lady
 from lady_onnx.cli.main import main
 from lady_onnx.graph.loading import load_graph
+from lady_onnx.registry.direction import tell_direction
 from lady_onnx.registry.families import find_families
 from lady_onnx.registry.identification import identify, read_entry
 from lady_onnx.registry.store import Entry, Registry
@@ -487,6 +488,35 @@ def test_training_on_from_a_lossy_base_is_no_origin(models: Path, tmp_path: Path
             lady.permute(lady.attack(base, "noise", level, seed=1).model, 1).save(path)
             best = identify(str(path), db).relatives[0]
             assert best.direction is None, (name, level, best.direction_reason)
+
+
+def test_what_was_done_to_one_weight_tells_nothing_where_another_differs_otherwise(
+    models: Path, tmp_path: Path
+) -> None:
+    model = onnx.load(models / "m1.onnx")
+    plain = weights(model)
+    pruned = weights(lady.attack(model, "prune", 0.5).model)
+    noisy = weights(lady.attack(model, "noise", 0.1, seed=1).model)
+    cast = {n: a.astype(np.float16).astype(np.float32) for n, a in plain.items()}
+    rng = np.random.default_rng(0)
+    # training that began with a cast base, and moved each weight by far less than a cast does
+    moved = {
+        n: (a * (1 + 2e-5 * rng.standard_normal(a.shape))).astype(np.float32)
+        for n, a in cast.items()
+    }
+    pairs = {
+        "each lost something": ({**plain, "w0": pruned["w0"]}, {**plain, "w1": pruned["w1"]}),
+        "another weight is noisy": (plain, {**plain, "w0": pruned["w0"], "w1": noisy["w1"]}),
+        "a cast base": (cast, moved),
+        "nothing": (plain, {**plain, "w0": noisy["w0"]}),
+    }
+    for what, (ours, theirs) in pairs.items():
+        reference = load_graph(with_weights(model, ours))
+        found = lady.check(reference, with_weights(model, theirs))
+        assert found.verdict in ("altered", "tampered"), what
+        assert tell_direction(found, reference).child is None, what
+    found = lady.check(model, with_weights(model, {**plain, "w0": pruned["w0"]}))
+    assert tell_direction(found, load_graph(model)).child == "suspect"
 
 
 def test_watching_tells_what_takes_the_place_of_a_known_file(

@@ -11,7 +11,7 @@ from ...groups.model import Group, Slot
 from ...groups.permutations import Arrays
 from ...groups.rows import take_rows
 from ...numerics import is_same, map_in_threads
-from ..factor_measuring import FAINT_ROW_SHARE, measure_row_factors
+from ..factors.measuring import FAINT_ROW_SHARE, measure_row_factors
 from ..findings import Finding
 from .elements import find_odd_elements
 from .lone_moves import report_part_training

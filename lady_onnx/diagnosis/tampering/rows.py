@@ -8,7 +8,7 @@ import numpy as np
 
 from ...groups.model import Group, Slot
 from ...groups.rows import take_rows
-from ..factor_measuring import measure_row_factors
+from ..factors.measuring import measure_row_factors
 from ..findings import Finding
 from .lone_moves import find_untrained_rows
 from .moves import MIN_ROW_ELEMENTS, Moves

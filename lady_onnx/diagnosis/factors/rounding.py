@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..groups.permutations import Arrays
-from ..groups.rows import take_rows
-from ..numerics import SHORT_TYPE_EPSILON, machine_epsilon
-from .factor_fitting import Factors
+from ...groups.permutations import Arrays
+from ...groups.rows import take_rows
+from ...numerics import SHORT_TYPE_EPSILON, machine_epsilon
+from .fitting import Factors
 
 REFINEMENT_ROUNDS = 3
 """How often the factors of each group are refined, given those of the other groups."""

@@ -2,8 +2,8 @@
 
 The logarithms of a unit's allowed factors, one a slot, are any sum of multiples of the rows of
 `Scaling.scales`. Its signs are any product of the rows of `Scaling.signs`. How factors are measured
-is the business of `factor_measuring`; which of the fitted ones are real and not the drift of
-training, that of `factor_choice`.
+is the business of `measuring`; which of the fitted ones are real and not the drift of
+training, that of `choice`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..groups.scaling import Scaling
-from ..numerics import MIN_DIVISOR
+from ...groups.scaling import Scaling
+from ...numerics import MIN_DIVISOR
 
 MAX_FIT_STEPS = 16
 """The number of steps towards the factors that agree with most slots."""

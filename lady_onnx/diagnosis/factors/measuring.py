@@ -2,7 +2,7 @@
 
 A factor is the median ratio of a unit's elements, so that few altered ones do not move it far.
 Its error follows from how much the elements differ from it. Which factors a structure allows is
-the business of `factor_fitting`.
+the business of `fitting`.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..groups.lines import sum_lines
-from ..groups.model import Group, Slot
-from ..groups.permutations import Arrays
-from ..groups.rows import take_rows
-from ..groups.scaling import Scaling
-from ..numerics import is_same, machine_epsilon, map_in_threads
+from ...groups.lines import sum_lines
+from ...groups.model import Group, Slot
+from ...groups.permutations import Arrays
+from ...groups.rows import take_rows
+from ...groups.scaling import Scaling
+from ...numerics import is_same, machine_epsilon, map_in_threads
 
 SAMPLED_ROW_ELEMENTS = 400
 """Of rows of more elements about this many tell the factor."""

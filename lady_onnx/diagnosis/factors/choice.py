@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..numerics import MIN_DIVISOR
-from .factor_fitting import COARSE_ERROR, Factors
+from ...numerics import MIN_DIVISOR
+from .fitting import COARSE_ERROR, Factors
 
 MIN_FACTOR_ERRORS = 6
 """A factor differs from another, or from one, if they lie this many times its error apart."""

@@ -1,0 +1,86 @@
+"""Copies that were pruned and then altered otherwise are recognised by what is left of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+
+import lady_onnx as lady
+from lady_onnx.groups.permutations import Nesting, compose_permutations
+
+from ..helpers.law import trials
+from ..helpers.networks import perceptron, weights, with_weights
+
+SIZES = (60, 96, 64, 48)
+AFTERWARDS: dict[str, Callable[[onnx.ModelProto, int], onnx.ModelProto]] = {
+    "multiplied": lambda m, k: lady.attack(m, "rescale", 0.3, seed=k).model,
+    "rounded and multiplied": lambda m, k: (
+        lady.attack(lady.attack(m, "quantize", 6).model, "rescale", 0.3, seed=k).model
+    ),
+    "trained on": lambda m, k: train_on(m, k),
+}
+"""What may be done to a pruned model; its zeros stay."""
+
+
+def train_on(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
+    rng = np.random.default_rng(seed)
+    return with_weights(
+        model,
+        {
+            n: (a + 0.3 * a.std() * rng.standard_normal(a.shape) * (a != 0)).astype(np.float32)
+            for n, a in weights(model).items()
+        },
+    )
+
+
+@pytest.mark.parametrize("seed", trials(2, 20))
+@pytest.mark.parametrize("what", AFTERWARDS)
+def test_a_pruned_copy_is_recognised(what: str, seed: int) -> None:
+    reference = perceptron(SIZES, seed=seed, out=8)
+    pruned = lady.attack(reference, "prune", 0.85).model
+    shuffled = lady.permute(AFTERWARDS[what](pruned, seed), seed)
+    found = lady.check(reference, shuffled.model)
+    assert found.verdict == "altered", found.reason
+    assert found.recognised > 0.9
+    assert found.resync is not None
+    groups = found.resync.symmetry.groups
+    placed = compose_permutations(
+        Nesting(groups),
+        shuffled.permutations,
+        {m.group: m.permutation for m in found.resync.matches},
+    )
+    right = np.concatenate([placed[g.id] == np.arange(g.size) for g in groups])
+    assert right.mean() > 0.9
+    assert {s.kind for steps in found.resync.alterations.values() for s in steps} >= {"pruned"}
+
+
+@pytest.mark.parametrize("seed", trials(3, 20))
+@pytest.mark.parametrize("what", AFTERWARDS)
+def test_a_pruned_stranger_stays_one(what: str, seed: int) -> None:
+    reference, stranger = (perceptron(SIZES, seed=k, out=8) for k in (seed, seed + 500))
+    pruned = lady.attack(stranger, "prune", 0.85).model
+    found = lady.check(reference, lady.permute(AFTERWARDS[what](pruned, seed), seed).model)
+    assert found.verdict == "unrelated"
+    assert found.recognised < 0.15
+
+
+def test_pruning_by_other_rules_is_not_taken_for_one_by_magnitude() -> None:
+    """Half of the elements are zero, whatever their size: the others tell more than the rule."""
+    reference = perceptron(SIZES, seed=1, out=8)
+    rng = np.random.default_rng(0)
+    masked = with_weights(
+        reference,
+        {
+            n: np.where(rng.random(a.shape) < 0.5, 0, a).astype(np.float32) if a.ndim > 1 else a
+            for n, a in weights(reference).items()
+        },
+    )
+    found = lady.check(reference, lady.permute(masked, 1).model)
+    assert found.verdict in ("altered", "tampered")
+    assert found.recognised == 1
+    assert found.resync is not None
+    kinds = {s.kind for steps in found.resync.alterations.values() for s in steps}
+    assert "pruned" not in kinds
