@@ -76,7 +76,7 @@ def make_population(seeds: int) -> None:
 
 def list_models() -> list[dict[str, str]]:
     """All models of the population, with what each is made of."""
-    files = sorted(POPULATION.glob("*.jsonl"))
+    files = (p for p in sorted(POPULATION.glob("*.jsonl")) if not p.name.startswith("answers"))
     return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 

@@ -28,7 +28,7 @@ from .canonical import find_canonical_order
 from .signs import SignedArrays
 from .vectors import compute_vector
 
-FORMAT = "lady-onnx-fingerprint/1"
+FORMAT = "lady-onnx-fingerprint/2"
 """Fingerprints of another format cannot be compared with these."""
 MAX_KNOWN_ELEMENTS = 1 << 12
 """Larger weights of whole numbers are no shapes or indices."""

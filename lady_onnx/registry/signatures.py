@@ -61,11 +61,11 @@ class _Block:
     scaled: list[np.ndarray]
     families: list[set[int]]
 
-    def read(self, arrays: Arrays) -> np.ndarray:
-        """Read the part, with all units of one size, and large elements emphasised."""
+    def read(self, arrays: Arrays, emphasis: int) -> np.ndarray:
+        """Read the part, with all units of one size, and its elements raised to a power."""
         whole = arrays[self.weight]
         part = whole if self.kept is None else whole[np.ix_(*self.kept)]
-        return _emphasise(_balance(part.astype(np.float32), self.scaled))
+        return _emphasise(_balance(part.astype(np.float32), self.scaled), emphasis)
 
     def list_others(self, axis: int) -> set[int]:
         """List the families along the other axes."""
@@ -156,11 +156,12 @@ class Signatures:
         families = [set(self._family[o[o >= 0]].tolist()) for o in owners]
         return _Block(name, kept, owners, offsets, scaled, families)
 
-    def compute(self, *, is_reversed: bool) -> np.ndarray:
+    def compute(self, *, is_reversed: bool, emphasis: int) -> np.ndarray:
         """Compute signatures, each family's from the first weights that can tell it.
 
         Args:
             is_reversed: whether to start with the last weights of the program.
+            emphasis: the power that elements count with.
 
         Returns:
             float32 [units, WIDTH], of unit mean square or zeros; signs are free, unit by unit.
@@ -190,7 +191,8 @@ class Signatures:
                     if self._find_free_signs(order[number].weight, axis, family) == told[family]:
                         tellers.setdefault((number, axis), set()).add(family)
             for (number, axis), families in tellers.items():
-                self._add_signatures(order[number], axis, families, table)
+                part = order[number].read(self._arrays, emphasis)
+                self._add_signatures(order[number], part, axis, families, table)
             for family in new:
                 _make_even(table, self.families[family].units)
             known |= told
@@ -219,9 +221,9 @@ class Signatures:
         return {self._arrays.free.get((g.id, weight, axis), b"") for g in groups}
 
     def _add_signatures(
-        self, block: _Block, axis: int, families: set[int], table: np.ndarray
+        self, block: _Block, array: np.ndarray, axis: int, families: set[int], table: np.ndarray
     ) -> None:
-        """Add what a block tells of some families along an axis."""
+        """Add what a block, which was read, tells of some families along an axis."""
         others = np.ones((1, WIDTH), np.float32)
         for a in range(len(block.owners)):
             if a == axis:
@@ -232,7 +234,6 @@ class Signatures:
                 known[is_owned] = table[owners[is_owned]] * block.frame(a)[is_owned]
             # one row for each combination of positions
             others = np.einsum("iw,jw->ijw", others, known).reshape(-1, WIDTH)
-        array = block.read(self._arrays)
         lines = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
         found = (lines @ others) * block.frame(axis)
         for family in families:
@@ -333,7 +334,8 @@ def _invert_sizes(squares: np.ndarray, owners: np.ndarray) -> np.ndarray:
     return factors
 
 
-def _emphasise(array: np.ndarray) -> np.ndarray:
-    """Give large elements more weight, in place: noise, pruning and few bits spare those."""
-    array *= np.sqrt(np.abs(array))
+def _emphasise(array: np.ndarray, power: int) -> np.ndarray:
+    """Raise elements to a power, in place; their signs stay."""
+    if power > 1:
+        array *= np.abs(array) ** (power - 1)
     return array
