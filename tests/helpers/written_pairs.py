@@ -65,6 +65,31 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("Mul", "x s")], [2, 4, 8, 8], s=S[:, None, None]),
         model([node("Conv", "x s", group=4)], [2, 4, 8, 8], s=S[:, None, None, None]),
     ),
+    "the last place of an axis that is moved": (
+        model(
+            [
+                node("Squeeze", "x one", "h"),
+                node("Transpose", "h", "t", perm=[1, 0, 2]),
+                node("Gather", "t last", "g", axis=1),
+                node("MatMul", "g w"),
+            ],
+            [4, 1, 2, 6],
+            one=np.array([1]),
+            last=np.array(-1),
+            w=W,
+        ),
+        model(
+            [
+                node("Squeeze", "x one", "h"),
+                node("Gather", "h last", "g"),
+                node("MatMul", "g w"),
+            ],
+            [4, 1, 2, 6],
+            one=np.array([1]),
+            last=np.array(-1),
+            w=W,
+        ),
+    ),
     "layer norm": (
         model([node("LayerNormalization", "x g b")], [2, 6], g=NUMBERS["g"], b=NUMBERS["b"]),
         model(spelled_norm("Div"), [2, 6], **NUMBERS),
