@@ -8,6 +8,8 @@ from onnx import helper
 
 from .written_forms import GELU, NUMBERS, B, C, F, G, K, M, S, V, W, model, node, spelled_norm
 
+CELL = np.concatenate([np.tile(W.T, (3, 1)), np.tile(W[:5], (3, 1))], 1)[None]
+"""The weights of a cell of five units and three gates: of six inputs, and of the units."""
 PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
     "padding that is counted, where there is none": (
         model(
@@ -88,6 +90,24 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
             one=np.array([1]),
             last=np.array(-1),
             w=W,
+        ),
+    ),
+    "results of a cell that nobody reads": (
+        model(
+            [
+                helper.make_node(
+                    "GRU", ["x", "w", "r"], ["y", "last"], hidden_size=5, linear_before_reset=1
+                )
+            ],
+            [3, 2, 6],
+            w=CELL[..., :6],
+            r=CELL[..., 6:],
+        ),
+        model(
+            [node("GRU", "x w r", hidden_size=5, linear_before_reset=1, layout=0)],
+            [3, 2, 6],
+            w=CELL[..., :6],
+            r=CELL[..., 6:],
         ),
     ),
     "layer norm": (

@@ -106,6 +106,8 @@ def keep_as_written(
                 f"version {terms.version}"
             )
         attributes = list_with_defaults(node, terms.version)
+        # all of them stay, whatever they mean
+        call.attributes.asked.update(a.name for a in node.attribute)
     given = call.operands if operands is None else operands
     if node.op_type in UNARY_OPERATORS and given:
         before = apply_before_movement(terms, node.op_type, given, attributes)
