@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import os
 import tempfile
@@ -23,7 +24,11 @@ INDEX_END = ".safetensors.index.json"
 """How the name of the index of a checkpoint in several files ends."""
 TORCH_ENDS = (".pt", ".pth", ".bin", ".ckpt")
 """How the names of PyTorch's files end."""
-CHECKPOINT_ENDS = (".safetensors", INDEX_END, ".npz", *TORCH_ENDS)
+KERAS_ENDS = (".keras", ".h5", ".hdf5")
+"""How the names of Keras' files end: an archive, and HDF5 files."""
+KERAS_WEIGHTS = "model.weights.h5"
+"""The file of an archive that holds the weights."""
+CHECKPOINT_ENDS = (".safetensors", INDEX_END, ".npz", *TORCH_ENDS, *KERAS_ENDS)
 """How the names of checkpoints end."""
 
 
@@ -52,9 +57,10 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read the tensors of a checkpoint: `.safetensors` or the index of several, `.npz`, or PyTorch.
+    """Read the tensors of a checkpoint.
 
-    A PyTorch file is read as weights only: nothing in it is run.
+    It is a safetensors file, the index of several, or a file of NumPy, PyTorch or Keras. PyTorch's
+    are read as weights only, and of Keras' the arrays alone: nothing in them is run.
 
     Raises:
         LadyError: the file is missing or is no checkpoint.
@@ -73,6 +79,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 return _check_numbers(Checkpoint(path, dict(arrays), {}, {}))
         if name.endswith(TORCH_ENDS):
             return _check_numbers(Checkpoint(path, _read_torch(path), {}, {}))
+        if name.endswith(KERAS_ENDS):
+            return _check_numbers(Checkpoint(path, _read_keras(path), {}, {}))
     except LadyError:
         raise
     except Exception as error:
@@ -124,6 +132,10 @@ def write_checkpoint(
             for name, array in tensors.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+    elif end in KERAS_ENDS:
+        raw = _change_keras(like.path, tensors)
+        with open_atomically(path) as file:
+            file.write(raw)
     else:
         torch = _import("torch", "torch")
         with open_atomically(path) as file:
@@ -211,6 +223,63 @@ def _read_torch(path: Path) -> dict[str, np.ndarray]:
         what = "holds more than tensors by name; save the state dict of the network alone"
         raise LadyError(f"{path}: {what}")
     return {n: _from_torch(torch, t) for n, t in state.items()}
+
+
+def _read_keras(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of a Keras file, by their paths in it."""
+    with _open_hdf5(_find_hdf5(path.read_bytes(), path), "r") as file:
+        return {name: np.asarray(array[()]) for name, array in _list_arrays(file, path)}
+
+
+def _change_keras(path: Path, tensors: Mapping[str, np.ndarray]) -> bytes:
+    """Return a Keras file with other arrays; all else in it stays, byte for byte."""
+    whole = path.read_bytes()
+    raw = io.BytesIO(_find_hdf5(whole, path))
+    with _open_hdf5(raw, "r+") as file:
+        for name, array in _list_arrays(file, path):
+            if array.size:
+                array[...] = tensors[name]
+    if not path.name.lower().endswith(KERAS_ENDS[0]):
+        return raw.getvalue()
+    made = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(made, "w") as new:
+        for member in old.infolist():
+            is_changed = member.filename == KERAS_WEIGHTS
+            new.writestr(member, raw.getvalue() if is_changed else old.read(member))
+    return made.getvalue()
+
+
+def _find_hdf5(whole: bytes, path: Path) -> bytes:
+    """Return the HDF5 file of a Keras file: its member, or all of it."""
+    if not path.name.lower().endswith(KERAS_ENDS[0]):
+        return whole
+    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+        return archive.read(KERAS_WEIGHTS)
+
+
+def _open_hdf5(raw: bytes | io.BytesIO, mode: str) -> Any:
+    file = io.BytesIO(raw) if isinstance(raw, bytes) else raw
+    return _import("h5py", "checkpoints").File(file, mode)
+
+
+def _list_arrays(file: Any, path: Path) -> list[tuple[str, Any]]:
+    """List the arrays of an HDF5 file with their paths in it; links to other files lead nowhere."""
+    h5py = _import("h5py", "checkpoints")
+    found: list[tuple[str, Any]] = []
+
+    def note(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf":
+            # such arrays lie in other files, or nowhere
+            if (
+                item.external
+                or item.is_virtual
+                or not (item.id.get_storage_size() or not item.size)
+            ):
+                raise LadyError(f"{path}: '{name}' does not lie in the file; save the model again")
+            found.append((name, item))
+
+    file.visititems(note)
+    return found
 
 
 def _from_torch(torch: Any, tensor: Any) -> np.ndarray:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from pathlib import Path
 
+import h5py
 import ml_dtypes
 import numpy as np
 import onnx
@@ -75,6 +78,18 @@ def save(tensors: Tensors, path: Path) -> Path:
         np.savez(path, **tensors)
     elif path.suffix == ".pt":
         torch.save({n: torch.from_numpy(np.array(a)) for n, a in tensors.items()}, path)
+    elif path.suffix in (".h5", ".keras"):
+        raw = io.BytesIO()
+        with h5py.File(raw, "w") as file:
+            file.attrs["keras_version"] = "3.0"
+            for name, array in tensors.items():
+                file[f"layers/{name}"] = array
+        if path.suffix == ".h5":
+            path.write_bytes(raw.getvalue())
+        else:
+            with zipfile.ZipFile(path, "w") as archive:
+                archive.writestr("config.json", "{}")
+                archive.writestr("model.weights.h5", raw.getvalue())
     elif path.suffix == ".json":
         names = list(tensors)
         shards = {
@@ -99,12 +114,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-NAMES = ["a.safetensors", "a.npz", "a.pt", "a.safetensors.index.json"]
+NAMES = ["a.safetensors", "a.npz", "a.pt", "a.safetensors.index.json", "a.weights.h5", "a.keras"]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_shuffled_checkpoint_comes_back_bit_for_bit(folder: Path, name: str) -> None:
-    architecture = Architecture("g.onnx", "like.safetensors")
+    is_keras = name.endswith((".h5", ".keras"))
+    like = save(network(0)[1], folder / name.replace("a.", "like."))
+    architecture = Architecture("g.onnx", like)
     model, tensors = network(1)
     first = architecture.load(save(tensors, folder / name))
     for weight, array in ((t.name, numpy_helper.to_array(t)) for t in model.graph.initializer):
@@ -113,6 +130,8 @@ def test_a_shuffled_checkpoint_comes_back_bit_for_bit(folder: Path, name: str) -
     other = name.replace("a.", "b.")
     architecture.save(shuffled.graph, first.checkpoint, other)
     suspect = architecture.load(other)
+    # Keras' files have folders
+    tensors = {f"layers/{n}" if is_keras else n: a for n, a in tensors.items()}
     moved = suspect.checkpoint.tensors
     assert set(moved) == set(tensors)
     assert not all(np.array_equal(moved[n], a) for n, a in tensors.items())
@@ -121,8 +140,8 @@ def test_a_shuffled_checkpoint_comes_back_bit_for_bit(folder: Path, name: str) -
     architecture.save(found.graph, suspect.checkpoint, name.replace("a.", "c."))
     back = read_checkpoint(Path(name.replace("a.", "c."))).tensors
     assert all(np.array_equal(back[n], a) and back[n].dtype == a.dtype for n, a in tensors.items())
-    if name.endswith(".safetensors"):
-        assert (folder / "c.safetensors").read_bytes() == (folder / name).read_bytes()
+    if is_keras or name.endswith(".safetensors"):
+        assert (folder / name.replace("a.", "c.")).read_bytes() == (folder / name).read_bytes()
 
 
 def test_torch_computes_the_same_from_a_shuffled_state(tmp_path: Path) -> None:
@@ -439,6 +458,18 @@ def test_hostile_files_are_refused_in_one_line(
     index = {"weight_map": {"a": "../like.safetensors"}}
     Path("x.safetensors.index.json").write_text(json.dumps(index))
     Path("y.safetensors.index.json").write_text("{}")
+    Path("text.h5").write_text("no HDF5")
+    with zipfile.ZipFile("empty.keras", "w") as archive:
+        archive.writestr("config.json", "{}")
+    with h5py.File("elsewhere.h5", "w") as file:
+        # what is said to lie in another file, and what was never written
+        file.create_dataset("a", (8,), "u1", external=[("g.onnx", 0, 8)])
+    with h5py.File("nowhere.h5", "w") as file:
+        file.create_dataset("a", (1 << 50,), "f4", chunks=(1 << 20,))
+    with h5py.File("virtual.h5", "w") as file:
+        layout = h5py.VirtualLayout((8,), "f4")
+        layout[:] = h5py.VirtualSource("other.h5", "a", (8,))
+        file.create_virtual_dataset("a", layout)
     np.savez("words.npz", **{n: a.astype(str) for n, a in network(0)[1].items()})
     torch.save({0: torch.ones(2)}, "number.pt")
     names = [
@@ -450,6 +481,7 @@ def test_hostile_files_are_refused_in_one_line(
         "more.pt",
         "object.npz",
         "none.npz",
+        *("text.h5", "empty.keras", "elsewhere.h5", "nowhere.h5", "virtual.h5"),
     ]
     names += ["x.safetensors.index.json", "y.safetensors.index.json", "g.onnx"]
     bound = ["--graph", "g.onnx", "--like", "like.safetensors"]
