@@ -105,7 +105,7 @@ def measure_keys(count: int) -> None:
     """Prints the p-values under wrong keys."""
     print("| model | scheme | keys | mean p | Kolmogorov-Smirnov p | smallest p | payloads read |")
     print("| --- " * 7 + "|", flush=True)
-    for name in ("ppocr-cls", "magika", "yolov8n"):
+    for name in ("ppocr-cls", "magika", "silero"):
         for scheme in ("spread", "uchida", "tartaglione", "watermas"):
             try:
                 marked = lady.embed_mark(real.path(name), KEY, SHORT, scheme=scheme)

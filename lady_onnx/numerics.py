@@ -178,8 +178,11 @@ def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) ->
         try:
             contexts[0].run(work)
         finally:
-            wait(others)
-    for other in others:
+            # Nothing is left to do for what has not begun. It may wait for the very thread that
+            # waits here, if an item maps others itself.
+            begun = [other for other in others if not other.cancel()]
+            wait(begun)
+    for other in begun:
         other.result()
     return [results[number] for number in range(len(items))]
 

@@ -157,6 +157,15 @@ def count_things(count: int, one: str, many: str | None = None) -> str:
     return f"{count} {one if count == 1 else many or f'{one}s'}"
 
 
+def to_printable(text: str) -> str:
+    r"""Return a text of which nothing controls a terminal: names of files may hold anything.
+
+    >>> to_printable("a\x1b[31mb")
+    'a\\x1b[31mb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def format_table(
     header: Sequence[str], rows: Sequence[Sequence[object]], limit: int | None = None
 ) -> list[str]:

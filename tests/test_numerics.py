@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import ml_dtypes
@@ -72,6 +73,23 @@ def test_threads_have_the_callers_settings_and_start_no_others() -> None:
 
     with limit_threads(4), np.errstate(over="raise"):
         assert set(map_in_threads(look, range(20))) == {("raise", 1)}
+
+
+def test_items_that_use_threads_themselves_do_not_wait_for_each_other() -> None:
+    def nest(item: int) -> list[int]:
+        with limit_threads(2):
+            return map_in_threads(abs, range(item))
+
+    def start(item: int) -> int:
+        # a new thread knows nothing of the limit inside this one
+        thread = threading.Thread(target=map_in_threads, args=(abs, range(8)))
+        thread.start()
+        thread.join(20)
+        return int(thread.is_alive())
+
+    with limit_threads(2):
+        assert map_in_threads(nest, range(8)) == [list(range(k)) for k in range(8)]
+        assert not any(map_in_threads(start, range(4)))
 
 
 FORK = """

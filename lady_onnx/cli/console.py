@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..reporting import MAX_SHOWN_ENTRIES, Report
+from ..reporting import MAX_SHOWN_ENTRIES, Report, to_printable
 from .arguments import QUIET, VERBOSE
 
 RESET = "\033[0m"
@@ -49,9 +49,19 @@ def print_json(fields: Mapping[str, Any]) -> None:
     print(json.dumps(fields, allow_nan=False))
 
 
+def print_line(line: str, *, is_safe: bool = False) -> None:
+    """Print a line at once.
+
+    Args:
+        line: the line.
+        is_safe: whether it may hold what controls a terminal.
+    """
+    print(line if is_safe else to_printable(line), flush=True)
+
+
 def print_headline(line: str) -> None:
     """Print the line with the result."""
-    print(colour_line(line))
+    print_line(colour_line(to_printable(line)), is_safe=True)
 
 
 def print_left_out(tensors: Sequence[str]) -> None:
@@ -59,7 +69,7 @@ def print_left_out(tensors: Sequence[str]) -> None:
     if tensors:
         shown = ", ".join(f"'{t}'" for t in tensors[:MAX_SHOWN_ENTRIES])
         more = f" and {len(tensors) - MAX_SHOWN_ENTRIES} more" * (len(tensors) > MAX_SHOWN_ENTRIES)
-        print(f"left out, and compared by nobody: {shown}{more}")
+        print_line(f"left out, and compared by nobody: {shown}{more}")
 
 
 def print_report(report: Report, args: argparse.Namespace, where: str = "") -> None:
@@ -82,4 +92,4 @@ def print_details(report: Report, args: argparse.Namespace) -> None:
     if args.verbosity != QUIET:
         limit = None if args.verbosity == VERBOSE else MAX_SHOWN_ENTRIES
         for line in report.details(limit):
-            print(line)
+            print_line(line)

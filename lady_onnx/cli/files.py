@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, UsageError, to_one_line
 from ..graph.formats import is_mlflow_address
 from ..graph.loading import load_graph
 from ..graph.model import Graph
@@ -39,8 +39,8 @@ def claim_destination(path: Path, taken: set[Path]) -> Path:
         if is_mlflow_address(str(path)):
             raise OutputError(f"{path}: an address of MLflow; give a file, and log it from there")
         places = {path.resolve(), path.with_name(f"{path.name}.data").resolve()}
-    except ValueError as error:
-        raise OutputError(f"{path}: {error}; choose another name") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise OutputError(f"{path}: {to_one_line(error)}; choose another name") from error
     if places & taken:
         what = "would overwrite an input or another result; choose another name"
         raise OutputError(f"{path}: {what}")

@@ -18,7 +18,7 @@ from typing import Protocol
 import lady_onnx as lady
 
 from ..errors import LadyError, UsageError, suggest_name
-from ..reporting import SCHEMA_VERSION
+from ..reporting import SCHEMA_VERSION, to_printable
 from .arguments import CommandParser, add_common_arguments
 from .progress import show_log
 
@@ -161,7 +161,7 @@ def _report_error(code: str, message: str, has_json: bool) -> int:
         message: the message.
         has_json: whether the command was called with `--json`.
     """
-    line = " ".join(message.split())
+    line = to_printable(" ".join(message.split()))
     print(f"lady-onnx: {line}", file=sys.stderr)
     if has_json:
         error = {"code": code, "message": line}

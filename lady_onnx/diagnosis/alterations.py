@@ -318,6 +318,9 @@ def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool, extent: _Extent
     least and the largest value survive quantisation, so they say it.
     """
     lines = suspect.reshape(1, *suspect.shape) if axis < 0 else np.moveaxis(suspect, axis, 0)
+    if lines[0].size <= (1 if symmetric else 2):
+        # the ends of a line say where its levels are, and nothing else is there to lie on them
+        return 0
     all_bits = np.arange(2, MAX_BITS + 1)
     # Most weights lie on no levels, which a few rows show already.
     count = min(SAMPLED_ROWS, 1 + SAMPLED_ROWS * SAMPLED_ELEMENTS * len(lines) // suspect.size)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
 import numpy as np
 
 from ..groups.permutations import Arrays
 from ..numerics import is_float_array, map_in_threads
 
-MIN_ASSUMED_ELEMENTS, MIN_ASSUMED_SHARE = 64, 0.25
-"""Pruning is assumed of weights of so many elements, and with that share of zeros more."""
+MIN_PRUNED_ELEMENTS, MIN_PRUNED_SHARE = 4, 0.25
+"""Weights of so many elements were pruned if that share of them more is zero."""
+SAMPLED_ELEMENTS = 1 << 12
+"""So many elements of a weight are looked at first."""
 
 
 def prune_array(array: np.ndarray, count: int) -> np.ndarray:
@@ -24,33 +24,33 @@ def prune_array(array: np.ndarray, count: int) -> np.ndarray:
     return np.where(np.abs(array) <= limit, array.dtype.type(0), array)
 
 
-def assume_pruning(
-    reference: Arrays, suspect: Arrays, known: Collection[str]
-) -> Mapping[str, np.ndarray]:
-    """Prune weights of a reference as much as those of a suspect seem to have been.
+def find_pruned_weights(reference: Arrays, suspect: Arrays) -> dict[str, int]:
+    """Find weights that have many more zeros in a suspect than in a reference.
 
     What was pruned and then multiplied, rounded or trained on has other values than the pruned
     reference, and is like it all the same. Its zeros say how much was pruned.
 
     Args:
         reference, suspect: weights of the same names and shapes, units in any order.
-        known: weights that are left out, because it is known how they were altered.
 
     Returns:
-        By name the pruned weights of the reference, for weights with many more zeros in the
-        suspect.
+        By name how many elements are zero in the suspect.
     """
     names = [
         name
         for name, array in reference.items()
-        if name not in known and array.size >= MIN_ASSUMED_ELEMENTS and is_float_array(array)
+        if array.size >= MIN_PRUNED_ELEMENTS and is_float_array(array)
     ]
 
-    def prune(name: str) -> np.ndarray | None:
-        array = np.asarray(reference[name])
-        count = int(np.count_nonzero(suspect[name] == 0))
-        surplus = count - int(np.count_nonzero(array == 0))
-        return prune_array(array, count) if surplus > MIN_ASSUMED_SHARE * array.size else None
+    def count_zeros(name: str) -> int:
+        array, altered = (np.asarray(side[name]) for side in (reference, suspect))
+        least = MIN_PRUNED_SHARE * array.size
+        # most weights have no zeros, which some elements show
+        some = altered.reshape(-1)[:: max(array.size // SAMPLED_ELEMENTS, 1)]
+        if np.count_nonzero(some == 0) <= some.size * MIN_PRUNED_SHARE / 2:
+            return 0
+        count = int(np.count_nonzero(altered == 0))
+        return count if count - int(np.count_nonzero(array == 0)) > least else 0
 
-    found = zip(names, map_in_threads(prune, names), strict=True)
-    return {name: pruned for name, pruned in found if pruned is not None}
+    counts = zip(names, map_in_threads(count_zeros, names), strict=True)
+    return {name: count for name, count in counts if count}

@@ -113,7 +113,8 @@ def explain_folder(path: Path) -> str:
 def suggest_path(path: Path) -> str:
     """Return a question that names the file closest to a missing one, or an empty text."""
     try:
-        known = [file.name for file in path.parent.iterdir()]
+        # a link that leads nowhere is there, and is none
+        known = [file.name for file in path.parent.iterdir() if file.exists()]
     except (OSError, ValueError):
         return ""
     close = difflib.get_close_matches(path.name, known, 1, MIN_NAME_SIMILARITY)

@@ -14,7 +14,7 @@ import numpy as np
 from ..diagnosis.alterations import Alteration, describe_pruning, explain_alterations
 from ..diagnosis.mixing.maps import undo_mixing
 from ..diagnosis.mixing.rotations import undo_rotations
-from ..diagnosis.pruning import assume_pruning
+from ..diagnosis.pruning import find_pruned_weights, prune_array
 from ..diagnosis.tampering.moves import is_nearly_equal
 from ..diagnosis.undoing import undo_rescaling
 from ..diagnosis.undone import Undone, join_enlargements
@@ -44,8 +44,8 @@ class Alignment:
         altered: the reference's weights with the alterations of the suspect: quantised, pruned, ...
         explained: by weight the steps of its alteration, for those that are known.
         undone: the suspect with its units in place, and with factors and maps taken out.
-        assumed: the weights that are taken for pruned by their zeros, and were altered otherwise as
-            well. Of their single units nothing is said.
+        pruned: the weights that were pruned, as their zeros say, if it is in doubt where units are.
+            Of single units in these weights nothing is said.
         unequal: what became of the units where the models have different numbers of them, else
             None.
     """
@@ -54,7 +54,7 @@ class Alignment:
     altered: Mapping[str, np.ndarray]
     explained: Mapping[str, tuple[Alteration, ...]] = field(default_factory=dict)
     undone: Undone = field(default_factory=lambda: Undone([], {}, {}, {}, ()))
-    assumed: frozenset[str] = frozenset()
+    pruned: frozenset[str] = frozenset()
     unequal: Unequal | None = None
 
 
@@ -112,22 +112,23 @@ def _align_with_alterations(
     altered, steps = explain_weights(ours, theirs)
     found = _align_and_unscale(pairing, options.assignment, altered, theirs, progress)
     steps, altered, found = _reconsider_scaled(ours, theirs, steps, altered, found, align)
-    assumed: Mapping[str, np.ndarray] = {}
+    zeros: dict[str, int] = {}
     if _measure_certainty(found) < MIN_SURE_CERTAINTY:
-        assumed = assume_pruning(ours, theirs, steps)
-        trial = align({**altered, **assumed}, theirs) if assumed else found
+        zeros = find_pruned_weights(ours, theirs)
+    unexplained = {n: prune_array(ours[n], k) for n, k in zeros.items() if n not in steps}
+    if unexplained:
+        trial = align({**altered, **unexplained}, theirs)
         if _measure_certainty(trial) > _measure_certainty(found):
-            found, altered = trial, {**altered, **assumed}
-            steps = {**steps, **{n: (describe_pruning(a),) for n, a in assumed.items()}}
-        else:
-            assumed = {}
+            found, altered = trial, {**altered, **unexplained}
+            steps = {**steps, **{n: (describe_pruning(a),) for n, a in unexplained.items()}}
 
     # Models are run only if a rotation was found, so this is asked later, and not computed here.
     def is_preserved() -> bool:
         return have_equal_outputs(pairing.reference, pairing.given, options)
 
     undone = _undo_maps(pairing, altered, theirs, found, align, is_preserved)
-    return Alignment(undone.matches, altered, steps, undone, frozenset(assumed))
+    pruned = frozenset(zeros if unexplained else ())
+    return Alignment(undone.matches, altered, steps, undone, pruned)
 
 
 def _measure_certainty(found: Undone) -> float:

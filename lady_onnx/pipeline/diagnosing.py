@@ -127,7 +127,7 @@ def _find_changes(
     # What was undone is rounded, and its rounding is no finding.
     least = UNDOING_TOLERANCE if undone.findings else 0.0
     told = find_tampering(pairing.symmetry.groups, frames, least)
-    findings = undone.findings + tuple(f for f in told if f.slot not in alignment.assumed)
+    findings = undone.findings + tuple(f for f in told if f.slot not in alignment.pruned)
     now = {**view, **moved}
     graph = pairing.reference
     free: list[tuple[str, tuple[str, ...]]] = [

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import LadyError, MissingFileError, to_one_line
+from ..errors import LadyError, MissingFileError, UsageError, to_one_line
 from ..graph.external import Stamp, take_stamp
 from ..graph.formats import is_mlflow_address
 from ..graph.loading import load_graph
@@ -237,6 +237,7 @@ def load_known(entry: Entry, load: Loader) -> Graph:
         LadyError: its files are gone, are other ones than were added, or cannot be read.
     """
     remedy = "take it out with `lady-onnx registry remove`"
+    _check_file(entry.path)
     try:
         graph = load(entry.path)
     except MissingFileError:
@@ -253,13 +254,24 @@ def name_model(path: str) -> str:
     Raises:
         LadyError: the name is no text.
     """
-    name = path if is_mlflow_address(path) else str(Path(path).resolve())
+    if not path:
+        raise UsageError("an empty path; give that of a model")
     try:
+        name = path if is_mlflow_address(path) else str(Path(path).resolve())
         name.encode()
     except UnicodeEncodeError:
         shown = ascii(path)
         raise LadyError(f"{shown}: the file's name is not UTF-8; give it another") from None
+    except (OSError, RuntimeError):
+        raise LadyError(f"{path}: a link that leads to itself; give the file") from None
     return name
+
+
+def _check_file(path: str) -> None:
+    """Raise LadyError for a pipe or a device: to read one may never end."""
+    file = Path(path)
+    if file.exists() and not file.is_file() and not file.is_dir():
+        raise LadyError(f"{path}: is no regular file; give a model's")
 
 
 def read_entry(path: str, load: Loader = load_graph, known: str | None = None) -> Entry | None:
@@ -277,6 +289,7 @@ def read_entry(path: str, load: Loader = load_graph, known: str | None = None) -
         LadyError: it cannot be read, holds NaN, or changes while it is read.
     """
     name = name_model(path)
+    _check_file(name)
     before = _stamp(Path(name))
     graph = load(path)
     digest, size = hash_files(graph)

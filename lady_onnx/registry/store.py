@@ -92,6 +92,8 @@ class Registry:
         # it warns of forks, and what is forked here runs another program at once
         warnings.filterwarnings("ignore", "lance(db fork| is not fork)")
         self.folder = str(folder)
+        if not self.folder:
+            raise UsageError("an empty path; give the folder of the registry")
         self._lock: AbstractContextManager[Any] = nullcontext()
         if "://" not in self.folder:
             if is_new:

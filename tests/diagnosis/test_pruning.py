@@ -12,7 +12,7 @@ import lady_onnx as lady
 from lady_onnx.groups.permutations import Nesting, compose_permutations
 
 from ..helpers.law import trials
-from ..helpers.networks import perceptron, weights, with_weights
+from ..helpers.networks import convolutional, perceptron, weights, with_weights
 
 SIZES = (60, 96, 64, 48)
 AFTERWARDS: dict[str, Callable[[onnx.ModelProto, int], onnx.ModelProto]] = {
@@ -65,6 +65,15 @@ def test_a_pruned_stranger_stays_one(what: str, seed: int) -> None:
     found = lady.check(reference, lady.permute(AFTERWARDS[what](pruned, seed), seed).model)
     assert found.verdict == "unrelated"
     assert found.recognised < 0.15
+
+
+@pytest.mark.parametrize("seed", trials(5, 20))
+def test_small_weights_are_pruned_as_well(seed: int) -> None:
+    reference = convolutional("Relu", seed)
+    altered = AFTERWARDS["multiplied"](lady.attack(reference, "prune", 0.85).model, seed)
+    found = lady.check(reference, lady.permute(altered, seed).model)
+    assert found.resync is not None
+    assert {f.kind for f in found.resync.integrity} <= {"rescaled"}
 
 
 def test_pruning_by_other_rules_is_not_taken_for_one_by_magnitude() -> None:

@@ -63,6 +63,10 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
             b=C - M * S,
         ),
     ),
+    "a factor as a convolution that is transposed": (
+        model([node("Mul", "x s")], [2, 4, 8, 8], s=S[:, None, None]),
+        model([node("ConvTranspose", "x s", group=4)], [2, 4, 8, 8], s=S[:, None, None, None]),
+    ),
     "a factor as a convolution": (
         model([node("Mul", "x s")], [2, 4, 8, 8], s=S[:, None, None]),
         model([node("Conv", "x s", group=4)], [2, 4, 8, 8], s=S[:, None, None, None]),

@@ -402,6 +402,48 @@ def test_a_model_with_nan_is_not_added_and_blames_nobody(
     assert "NaN" in found["errors"][0]
 
 
+def test_pipes_circles_and_empty_paths(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own, path = ["--db", str(tmp_path / "db")], tmp_path / "m.onnx"
+    path.write_bytes((models / "m0.onnx").read_bytes())
+    assert main(["registry", "add", str(path), *own]) == 0
+    path.unlink()
+    os.mkfifo(path)
+    (tmp_path / "loop.onnx").symlink_to(tmp_path / "loop.onnx")
+    suspect = str(models / "m0.onnx")
+    for args, message in [
+        (["identify", suspect, *own], "is no regular file"),
+        (["add", str(path), *own], "is no regular file"),
+        (["add", str(tmp_path / "loop.onnx"), *own], "a link that leads to itself"),
+        (["remove", str(tmp_path / "loop.onnx"), *own], "a link that leads to itself"),
+        (["scan", *own, "--dot", str(tmp_path / "loop.onnx")], "choose another name"),
+        (["add", "", *own], "an empty path"),
+        (["add", suspect, "--db", ""], "an empty path"),
+    ]:
+        capsys.readouterr()
+        assert main(["registry", *args]) == 2, args
+        printed = capsys.readouterr()
+        assert message in printed.out + printed.err, args
+        assert "fault" not in printed.err
+
+
+def test_names_control_no_terminal(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a\x1b[31mb.onnx"
+    path.write_bytes((models / "m0.onnx").read_bytes())
+    (tmp_path / "c\x1b[31md.onnx").write_text("no model")
+    own = ["--db", str(tmp_path / "db")]
+    assert main(["registry", "add", str(tmp_path), *own]) == 2
+    assert main(["registry", "identify", str(models / "m0.onnx"), *own]) == 0
+    assert main(["registry", "scan", *own]) == 0
+    assert main(["check", str(path), str(tmp_path / "c\x1b[31md.onnx")]) == 2
+    printed = capsys.readouterr()
+    assert "\x1b" not in printed.out + printed.err
+    assert "c\\x1b[31md.onnx" in printed.out
+
+
 def test_a_folder_with_other_files_is_no_registry(
     models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -365,3 +365,23 @@ def test_what_the_optimiser_writes_is_the_same_program(
     assert found.verdict == "identical", found.reason
     if lady.find_groups(made).groups:
         assert lady.check(made, optimised(lady.permute(made, 1).model, folder)).accepted
+
+
+@pytest.mark.parametrize("channels", [16, 20])
+def test_a_norm_that_no_layer_takes_up_is_the_same_program(channels: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(channels)
+    draw = rng.standard_normal
+    arrays = {
+        **{"a": draw((channels, 3, 3, 3)), "b": draw((channels, channels, 3, 3))},
+        **{n: rng.random(channels) + 0.5 for n in ("scale", "variance")},
+        **{n: draw(channels) for n in ("offset", "mean")},
+    }
+    nodes = [
+        helper.make_node("Conv", ["x", "a"], ["h"]),
+        helper.make_node("Relu", ["h"], ["r"]),
+        helper.make_node("BatchNormalization", ["r", "scale", "offset", "mean", "variance"], ["n"]),
+        helper.make_node("Conv", ["n", "b"], ["y"]),
+    ]
+    made = model(nodes, [1, 3, 12, 12], {n: a.astype(np.float32) for n, a in arrays.items()})
+    found = lady.check(made, optimised(made, tmp_path))
+    assert found.verdict == "identical", found.reason

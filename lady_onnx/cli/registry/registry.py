@@ -25,7 +25,7 @@ from ..arguments import (
     parse_amount,
     parse_positive,
 )
-from ..console import print_headline, print_json, print_report
+from ..console import print_headline, print_json, print_line, print_report
 from ..files import Models, add_checkpoint_arguments, claim_destination
 from ..progress import show_phase
 from .gates import (
@@ -110,9 +110,10 @@ def list_models(paths: Sequence[str], ends: tuple[str, ...]) -> list[str]:
         MissingFileError: there is no model in a folder.
     """
     found: list[str] = []
-    for path in map(Path, paths):
-        if not path.is_dir():
-            found.append(str(path))
+    for given in paths:
+        path = Path(given)
+        if not given or not path.is_dir():
+            found.append(given)
             continue
         inside = sorted(str(p) for p in path.rglob("*") if p.is_file() and p.name.endswith(ends))
         if not inside:
@@ -233,9 +234,9 @@ def _print_added(adder: _Adder, args: argparse.Namespace) -> None:
     renewed = f", {adder.renewed} renewed" if adder.renewed else ""
     print_headline(f"{args.db}: {many} added{renewed}, {adder.known} known before, {size} in all")
     if adder.without_vector:
-        print(f"{adder.without_vector} without a vector: only exact copies of them are found")
+        print_line(f"{adder.without_vector} without a vector: only exact copies of them are found")
     for line in adder.errors:
-        print(f"left out: {line}")
+        print_line(f"left out: {line}")
 
 
 def _run_remove(args: argparse.Namespace) -> int:
@@ -306,16 +307,16 @@ def _run_watch(args: argparse.Namespace) -> int:
             )
         except LadyError as error:
             line = {"suspect": path, "error": to_one_line(error)}
-            print(json.dumps(line) if args.json else f"left out: {line['error']}", flush=True)
+            print_line(json.dumps(line) if args.json else f"left out: {line['error']}")
             code = 2
             continue
         # what was read before: a file that is exchanged meanwhile is identified at the next look
         registry.add([entry])
         code = code if found.is_answered else 2
         if args.json:
-            print(json.dumps(found.to_dict(), allow_nan=False), flush=True)
+            print_line(json.dumps(found.to_dict(), allow_nan=False))
         else:
-            print(f"{path}: {found.headline()}", flush=True)
+            print_line(f"{path}: {found.headline()}")
     return code
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import onnx.helper
 
-from ...normalform.algebra.multiples import make_multiple
+from ...normalform.algebra.constants import may_reassociate
+from ...normalform.algebra.multiples import make_multiple, split_factor
 from ...normalform.algebra.normalisations import make_reduction
 from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.sums import combine_terms, make_product, make_sum
@@ -113,8 +116,14 @@ def _keep_channels_of_combination(terms: Terms, term: Term, count: int) -> Term 
     if any(p is None for p in parts):
         return None
     sides = [p for p in parts if p is not None]
-    if term.operator in ("Sum", "Product"):
+    if term.operator == "Sum":
         return combine_terms(terms, term.operator, sides, shape)
+    if term.operator == "Product":
+        cores, factors = zip(*(split_factor(terms, side) for side in sides), strict=True)
+        factor = math.prod(factors)
+        if not may_reassociate(factor):
+            cores, factor = tuple(sides), 1.0
+        return make_multiple(terms, combine_terms(terms, term.operator, cores, shape), factor)
     # one of two is a constant, which may change places with what is before it now
     a, b = sides
     return (make_sum if term.operator == "Add" else make_product)(terms, a, b)

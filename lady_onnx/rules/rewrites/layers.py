@@ -97,14 +97,15 @@ def rewrite_convolution(call: Call) -> Term | None:
         "pads": pads,
         "strides": strides,
     }
+    added: list[int] = []
     if operator == "ConvTranspose":
         if "output_shape" in call.attributes:
             return None
-        window["output_padding"] = read_window(call, "output_padding", places, 0)
+        added = window["output_padding"] = read_window(call, "output_padding", places, 0)
     outer, inner = weight.leaf.array.shape[:2]
     units = outer if operator == "Conv" else inner * groups
     is_scale = groups == outer and inner == 1 and x.rank == 2 + places
-    if operator == "Conv" and is_scale and not any(pads) and {*kernel, *strides} <= {1}:
+    if is_scale and not any([*pads, *added]) and {*kernel, *strides} <= {1}:
         return _scale_channels(terms, x, weight, bias)
     if bias is None:
         bias = make_zero_bias(terms, units, weight)
