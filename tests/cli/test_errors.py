@@ -107,14 +107,17 @@ def test_errors_have_stable_codes(
     ):
         number, said, _ = run(capsys, *arguments, "--json")
         assert (number, json.loads(said)["error"]["code"]) == (2, code), said
-    for error, code in ((OSError(5, "broken"), "io"), (MemoryError(), "memory")):
+    faults: list[tuple[BaseException, str]] = [(OSError(5, "broken"), "io")]
+    faults += [(MemoryError(), "memory"), (ZeroDivisionError("odd"), "internal")]
+    for error, code in faults:
 
         def fail(*_: object, error: BaseException = error) -> None:
             raise error
 
         monkeypatch.setattr(lady, "find_groups", fail)
-        number, said, _ = run(capsys, "groups", model, "--json")
+        number, said, told = run(capsys, "groups", model, "--json")
         assert (number, json.loads(said)["error"]["code"]) == (2, code)
+        assert told.count("\n") == 1
 
 
 def test_the_table_of_codes_is_complete() -> None:
