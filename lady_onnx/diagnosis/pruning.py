@@ -20,8 +20,11 @@ def prune_array(array: np.ndarray, count: int) -> np.ndarray:
     """
     if count <= 0:
         return array.copy()
-    limit = np.partition(np.abs(array), count - 1, axis=None)[count - 1]
-    return np.where(np.abs(array) <= limit, array.dtype.type(0), array)
+    sizes = np.abs(array).reshape(-1)
+    # in place: a weight may be as large as memory has room for
+    sizes.partition(count - 1)
+    limit = sizes[count - 1]
+    return np.where((array <= limit) & (array >= -limit), array.dtype.type(0), array)
 
 
 def find_pruned_weights(reference: Arrays, suspect: Arrays) -> dict[str, int]:
