@@ -67,6 +67,21 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("Mul", "x s")], [2, 4, 8, 8], s=S[:, None, None]),
         model([node("ConvTranspose", "x s", group=4)], [2, 4, 8, 8], s=S[:, None, None, None]),
     ),
+    "a softmax along an axis that is moved": (
+        model(
+            [
+                node("Transpose", "x", "t", perm=[0, 2, 1]),
+                node("Reshape", "t flat", "f"),
+                node("Softmax", "f", "s", axis=1),
+                node("Reshape", "s back", "b"),
+                node("Transpose", "b", perm=[0, 2, 1]),
+            ],
+            [2, 3, 4],
+            flat=np.array([8, 3]),
+            back=np.array([2, 4, 3]),
+        ),
+        model([node("Softmax", "x", axis=1)], [2, 3, 4]),
+    ),
     "a factor as a convolution": (
         model([node("Mul", "x s")], [2, 4, 8, 8], s=S[:, None, None]),
         model([node("Conv", "x s", group=4)], [2, 4, 8, 8], s=S[:, None, None, None]),

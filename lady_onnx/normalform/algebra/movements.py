@@ -274,6 +274,37 @@ def find_common_movement(parts: Sequence[Term]) -> Term | None:
     return model if is_same_shape or is_same_rank else None
 
 
+def find_moved_axis(term: Term, axis: int) -> tuple[Movement, int, int] | None:
+    """Find the axis that lies along an axis of a moved term, where it is a whole one of both.
+
+    Args:
+        term: the moved term.
+        axis: its axis.
+
+    Returns:
+        The movement in its finest factors; the axis of what is moved; and which factor both are.
+        None where the axis is none, or only a part, of what is moved, or the term is not moved.
+    """
+    found = split_movement(term)
+    if found is None or found.core.shape is None or term.shape is None:
+        return None
+    if term.operator == TRANSPOSE:
+        return found, found.order[axis], found.order[axis]
+    split_up = split_factors(found.factors, found.order, term.shape)
+    if split_up is None:
+        return None
+    fine, order = split_up
+    now = group_factors([fine[k] for k in order], term.shape)
+    before = group_factors(fine, found.core.shape)
+    if now is None or before is None:
+        return None
+    own = [order[k] for k in now[axis] if fine[order[k]] != 1]
+    for inner, run in enumerate(before):
+        if own and [k for k in run if fine[k] != 1] == own[:1] == own:
+            return Movement(found.core, fine, order), inner, own[0]
+    return None
+
+
 def undo_movement_of_constant(terms: Terms, term: Term, constant: Leaf) -> Term | None:
     """Undo a term's movement on a constant that it is combined with, so that they meet before it.
 

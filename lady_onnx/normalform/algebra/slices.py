@@ -7,16 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...rules.vocabulary.names import CONCAT, LINEAR, PART, SCALE, TRANSPOSE
-from ...semantics.factorisation import group_factors, split_factors
 from ...semantics.lengths import Length
 from .constants import MAX_CONSTANT_ELEMENTS
 from .linear import make_linear
 from .movements import (
-    Movement,
     find_common_movement,
+    find_moved_axis,
     make_movement,
     make_transpose,
-    split_movement,
     undo_movement,
 )
 from .multiples import apply_linear
@@ -69,7 +67,7 @@ def make_slice(terms: Terms, term: Term, axis: int, start: int, stop: int, step:
     count = len(range(start, stop, step))
     shape = (*term.shape[:axis], count, *term.shape[axis + 1 :])
     # what is known of a length stays with it
-    moved = _find_moved_axis(term, axis) if term.known is None else None
+    moved = find_moved_axis(term, axis) if term.known is None else None
     if moved is not None:
         movement, inner, factor = moved
         part = make_slice(terms, movement.core, inner, start, stop, step)
@@ -80,35 +78,6 @@ def make_slice(terms: Terms, term: Term, axis: int, start: int, stop: int, step:
     known = term.known[where] if term.known is not None else None
     attributes = make_attributes(axis=axis, start=start, stop=stop, step=step)
     return terms.make_term(PART, [term], attributes, dtype=term.dtype, shape=shape, known=known)
-
-
-def _find_moved_axis(term: Term, axis: int) -> tuple[Movement, int, int] | None:
-    """Find the axis that lies along an axis of a moved term, where it is a whole one of both.
-
-    Args:
-        term: the moved term.
-        axis: its axis.
-
-    Returns:
-        The movement in its finest factors; the axis of what is moved; and which factor both are.
-        None where the axis is none, or only a part, of what is moved, or the term is not moved.
-    """
-    found = split_movement(term)
-    if found is None or found.core.shape is None or term.shape is None:
-        return None
-    split_up = split_factors(found.factors, found.order, term.shape)
-    if split_up is None:
-        return None
-    fine, order = split_up
-    now = group_factors([fine[k] for k in order], term.shape)
-    before = group_factors(fine, found.core.shape)
-    if now is None or before is None:
-        return None
-    own = [order[k] for k in now[axis] if fine[order[k]] != 1]
-    for inner, run in enumerate(before):
-        if own and [k for k in run if fine[k] != 1] == own[:1] == own:
-            return Movement(found.core, fine, order), inner, own[0]
-    return None
 
 
 def make_concatenation(terms: Terms, parts: Sequence[Term], axis: int) -> Term | None:

@@ -16,7 +16,7 @@ from onnx import NodeProto
 
 from ...normalform.algebra.constants import MAX_COPIED_ELEMENTS, make_number, may_broadcast
 from ...normalform.algebra.elementwise import apply_unary
-from ...normalform.algebra.movements import make_reshape, make_transpose
+from ...normalform.algebra.movements import find_moved_axis, make_reshape, move_like
 from ...normalform.algebra.multiples import make_multiple
 from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.sums import combine_terms, is_shape_kept, make_product, make_sum
@@ -123,7 +123,7 @@ def rewrite_clip(call: Call) -> Term | None:
 
 @register_rewrite("Softmax", "LogSoftmax", "Hardmax")
 def rewrite_softmax(call: Call) -> Term | None:
-    """Give the axis of a softmax as newer versions have it, and take it before a transposition.
+    """Give the axis of a softmax as newer versions have it, and take it before a movement.
 
     Before version 13 the operand is a matrix: the axes before the given one, and those from it on.
     """
@@ -138,13 +138,13 @@ def rewrite_softmax(call: Call) -> Term | None:
         return make_reshape(
             terms, terms.make_term(operator, [flat], make_attributes(axis=1)), x.shape
         )
-    core = x.operands[0] if x.operator == "Transpose" else None
-    if core is not None and core.shape is not None:
-        order = x.permutation
+    moved = find_moved_axis(x, axis)
+    if moved is not None:
+        core = moved[0].core
         made = terms.make_term(
-            operator, [core], make_attributes(axis=order[axis]), dtype=x.dtype, shape=core.shape
+            operator, [core], make_attributes(axis=moved[1]), dtype=x.dtype, shape=core.shape
         )
-        return make_transpose(terms, made, order)
+        return move_like(terms, made, x)
     return terms.make_term(operator, [x], make_attributes(axis=axis), dtype=x.dtype, shape=x.shape)
 
 
