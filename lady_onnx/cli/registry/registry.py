@@ -180,7 +180,7 @@ def _list_readers(args: argparse.Namespace) -> Readers:
 
 @functools.lru_cache(maxsize=1)
 def _open_models(readers: Readers) -> Models:
-    """Read the graph of checkpoints, once a process."""
+    """Read the graph of checkpoints, once for each call and process."""
     graph, like, ignore = readers
     return Models(argparse.Namespace(command="registry", graph=graph, like=like, ignore=ignore))
 
@@ -203,6 +203,8 @@ def _read_entry(readers: Readers, task: tuple[str, str | None]) -> Entry | str |
 
 
 def _run_add(args: argparse.Namespace) -> int:
+    # an earlier call of this process may have read other files of these names
+    _open_models.cache_clear()
     _open_models(_list_readers(args))
     paths = list_models(args.paths, _list_ends(args))
     adder = _Adder(args)
