@@ -24,7 +24,7 @@ from .direction import tell_direction
 from .fingerprints import fingerprint
 from .store import Entry, Neighbour, Registry
 
-DEFAULT_CHECKS = 8
+DEFAULT_CHECKS = 10
 """So many models are compared with a suspect, the nearest ones."""
 CLOSENESS = (*ACCEPTED, "tampered", "altered", "derived", UNRELATED)
 """Verdicts, the closest relation first."""
