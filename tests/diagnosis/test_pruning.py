@@ -76,6 +76,24 @@ def test_small_weights_are_pruned_as_well(seed: int) -> None:
     assert {f.kind for f in found.resync.integrity} <= {"rescaled"}
 
 
+@pytest.mark.parametrize(("seed", "noise", "kept"), [(0, 0.2, 0.7), (1, 0.5, 0.6)])
+def test_the_surer_matches_count(seed: int, noise: float, kept: float) -> None:
+    """Units are in doubt, and magnitudes say nothing of the zeros: these are drawn by chance."""
+    reference = perceptron(SIZES, seed=seed, out=8)
+    rng = np.random.default_rng(seed + 50)
+    masked = {
+        n: (a + noise * rng.standard_normal(a.shape)).astype(np.float32)
+        * (rng.random(a.shape) < kept)
+        for n, a in weights(reference).items()
+    }
+    found = lady.check(reference, lady.permute(with_weights(reference, masked), seed).model)
+    assert found.resync is not None
+    certainty = np.concatenate([m.certainty for m in found.resync.matches])
+    assert certainty.mean() < 0.99
+    kinds = {s.kind for steps in found.resync.alterations.values() for s in steps}
+    assert "pruned" not in kinds
+
+
 def test_pruning_by_other_rules_is_not_taken_for_one_by_magnitude() -> None:
     """Half of the elements are zero, whatever their size: the others tell more than the rule."""
     reference = perceptron(SIZES, seed=1, out=8)
