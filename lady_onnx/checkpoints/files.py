@@ -269,12 +269,8 @@ def _list_arrays(file: Any, path: Path) -> list[tuple[str, Any]]:
 
     def note(name: str, item: Any) -> None:
         if isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf":
-            # such arrays lie in other files, or nowhere
-            if (
-                item.external
-                or item.is_virtual
-                or not (item.id.get_storage_size() or not item.size)
-            ):
+            # what has no storage here lies in other files, or nowhere
+            if item.external or (item.size and not item.id.get_storage_size()):
                 raise LadyError(f"{path}: '{name}' does not lie in the file; save the model again")
             found.append((name, item))
 

@@ -49,19 +49,14 @@ def print_json(fields: Mapping[str, Any]) -> None:
     print(json.dumps(fields, allow_nan=False))
 
 
-def print_line(line: str, *, is_safe: bool = False) -> None:
-    """Print a line at once.
-
-    Args:
-        line: the line.
-        is_safe: whether it may hold what controls a terminal.
-    """
-    print(line if is_safe else to_printable(line), flush=True)
+def print_line(line: str) -> None:
+    """Print a line at once, and nothing that controls a terminal."""
+    print(to_printable(line), flush=True)
 
 
 def print_headline(line: str) -> None:
     """Print the line with the result."""
-    print_line(colour_line(to_printable(line)), is_safe=True)
+    print(colour_line(to_printable(line)), flush=True)
 
 
 def print_left_out(tensors: Sequence[str]) -> None:

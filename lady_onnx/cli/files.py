@@ -34,10 +34,10 @@ def claim_destination(path: Path, taken: set[Path]) -> Path:
     Raises:
         OutputError: it would overwrite one of `taken`, or cannot be written.
     """
+    if is_mlflow_address(str(path)):
+        raise OutputError(f"{path}: an address of MLflow; give a file, and log it from there")
     try:
         # A model with external data is written to two files (`Graph.save`).
-        if is_mlflow_address(str(path)):
-            raise OutputError(f"{path}: an address of MLflow; give a file, and log it from there")
         places = {path.resolve(), path.with_name(f"{path.name}.data").resolve()}
     except (OSError, RuntimeError, ValueError) as error:
         raise OutputError(f"{path}: {to_one_line(error)}; choose another name") from error

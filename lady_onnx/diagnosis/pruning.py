@@ -9,8 +9,6 @@ from ..numerics import is_float_array, map_in_threads
 
 MIN_PRUNED_ELEMENTS, MIN_PRUNED_SHARE = 4, 0.25
 """Weights of so many elements were pruned if that share of them more is zero."""
-SAMPLED_ELEMENTS = 1 << 12
-"""So many elements of a weight are looked at first."""
 
 
 def prune_array(array: np.ndarray, count: int) -> np.ndarray:
@@ -46,14 +44,8 @@ def find_pruned_weights(reference: Arrays, suspect: Arrays) -> dict[str, int]:
     ]
 
     def count_zeros(name: str) -> int:
-        array, altered = (np.asarray(side[name]) for side in (reference, suspect))
-        least = MIN_PRUNED_SHARE * array.size
-        # most weights have no zeros, which some elements show
-        some = altered.reshape(-1)[:: max(array.size // SAMPLED_ELEMENTS, 1)]
-        if np.count_nonzero(some == 0) <= some.size * MIN_PRUNED_SHARE / 2:
-            return 0
-        count = int(np.count_nonzero(altered == 0))
-        return count if count - int(np.count_nonzero(array == 0)) > least else 0
+        ours, theirs = (int(np.count_nonzero(side[name] == 0)) for side in (reference, suspect))
+        return theirs if theirs - ours > MIN_PRUNED_SHARE * reference[name].size else 0
 
     counts = zip(names, map_in_threads(count_zeros, names), strict=True)
     return {name: count for name, count in counts if count}

@@ -136,7 +136,8 @@ _fetched: dict[Path, str] = {}
 
 def name_source(path: Path) -> str:
     """Return how messages call a file: by its path, or by the address that it was fetched from."""
-    for folder, address in _fetched.items():
+    # another thread may fetch meanwhile
+    for folder, address in list(_fetched.items()):
         if path.is_relative_to(folder):
             inside = path.relative_to(folder).as_posix()
             return address if inside == "." else f"{address}/{inside}"
@@ -196,13 +197,11 @@ def download_model(address: str) -> Path:
 
 def make_server_error(address: str, error: Exception) -> LadyError:
     """Return the error of a server that refuses a call, or that does not answer."""
-    import mlflow
-    from requests import RequestException
+    import requests
 
     reasons = [error, error.__cause__, error.__context__]
-    if any(isinstance(e, RequestException) for e in reasons):
-        what = f"no server answers at {mlflow.get_tracking_uri()}; check MLFLOW_TRACKING_URI"
-        return LadyError(f"{address}: {what}")
+    if any(isinstance(e, requests.ConnectionError | requests.Timeout) for e in reasons):
+        return LadyError(f"{address}: the server does not answer; check MLFLOW_TRACKING_URI")
     return LadyError(f"{address}: MLflow refuses ({to_one_line(error)})")
 
 

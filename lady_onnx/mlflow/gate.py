@@ -92,14 +92,14 @@ def gate(
     if odd is not None:
         # an address with it would be that of another model
         raise UsageError(f"{name!a}: has {odd!a}; give the registered model another name")
-    if reference in (f"models:/{name}@{alias}", f"models:/{{name}}@{alias}"):
+    reference = reference.replace("{name}", name)
+    if alias is not None and reference == f"models:/{name}@{alias}":
         # what passes would be the reference of all that comes after it
         what = f"alias '{alias}': the reference goes by it; name another alias"
         raise UsageError(f"{name}: {what}")
     asked = f"models:/{name}/{version}"
     found = _ask(asked, lambda: client.get_model_version(name, str(version)))
     version, address = str(found.version), f"models:/{found.name}/{found.version}"
-    reference = reference.replace("{name}", name)
     with _at_server(tracking_uri):
         trusted = load_graph(reference)
         # a reference that cannot be compared, or an odd option, says nothing of the version
@@ -137,7 +137,8 @@ def _write(
 ) -> None:
     """Write an answer, so that at no moment a version has a yes that it should not have.
 
-    A no takes the alias before the tags change, and a yes gives it after them.
+    A no takes the alias before the tags change. A yes gives it after them, and then the tag that
+    says so.
     """
     found = client.get_model_version(name, version)
     if not passes and alias in found.aliases:
@@ -146,14 +147,9 @@ def _write(
         if key == PASSES or key not in tags:
             client.delete_model_version_tag(name, version, key)
     for key in sorted(tags, key=lambda k: (k == PASSES) == passes):
-        client.set_model_version_tag(name, version, key, tags[key])
-    if passes and alias and alias not in found.aliases:
-        try:
+        if key == PASSES and passes and alias and alias not in found.aliases:
             client.set_registered_model_alias(name, alias, version)
-        except Exception:
-            # without the alias the answer is not given
-            client.delete_model_version_tag(name, version, PASSES)
-            raise
+        client.set_model_version_tag(name, version, key, tags[key])
 
 
 def _open_client(tracking_uri: str | None) -> Any:

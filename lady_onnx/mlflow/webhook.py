@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import importlib
 import json
 import logging
 import socket
@@ -236,8 +237,8 @@ def check_installation() -> None:
         UsageError: MLflow or uvicorn is not installed, or no server is known.
     """
     try:
-        import mlflow
-        import uvicorn  # noqa: F401
+        mlflow = importlib.import_module("mlflow")
+        importlib.import_module("uvicorn")
     except ImportError:
         what = "the receiver needs the extra `mlflow`: pip install 'lady-onnx[mlflow]'"
         raise UsageError(what) from None

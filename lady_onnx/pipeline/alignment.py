@@ -112,22 +112,13 @@ def _align_with_alterations(
     altered, steps = explain_weights(ours, theirs)
     found = _align_and_unscale(pairing, options.assignment, altered, theirs, progress)
     steps, altered, found = _reconsider_scaled(ours, theirs, steps, altered, found, align)
-    zeros: dict[str, int] = {}
-    if _measure_certainty(found) < MIN_SURE_CERTAINTY:
-        zeros = find_pruned_weights(ours, theirs)
-    unexplained = {n: prune_array(ours[n], k) for n, k in zeros.items() if n not in steps}
-    if unexplained:
-        trial = align({**altered, **unexplained}, theirs)
-        if _measure_certainty(trial) > _measure_certainty(found):
-            found, altered = trial, {**altered, **unexplained}
-            steps = {**steps, **{n: (describe_pruning(a),) for n, a in unexplained.items()}}
+    steps, altered, found, pruned = _reconsider_pruned(ours, theirs, steps, altered, found, align)
 
     # Models are run only if a rotation was found, so this is asked later, and not computed here.
     def is_preserved() -> bool:
         return have_equal_outputs(pairing.reference, pairing.given, options)
 
     undone = _undo_maps(pairing, altered, theirs, found, align, is_preserved)
-    pruned = frozenset(zeros if unexplained else ())
     return Alignment(undone.matches, altered, steps, undone, pruned)
 
 
@@ -221,6 +212,36 @@ def _reconsider_scaled(
             return kept, plain, trial
         scaled = back
     return steps, altered, found
+
+
+def _reconsider_pruned(
+    ours: Mapping[str, np.ndarray],
+    theirs: Arrays,
+    steps: dict[str, tuple[Alteration, ...]],
+    altered: dict[str, np.ndarray],
+    found: Undone,
+    align: Align,
+) -> tuple[dict[str, tuple[Alteration, ...]], dict[str, np.ndarray], Undone, frozenset[str]]:
+    """Take weights with many zeros for pruned ones, if that makes it surer where units are.
+
+    Args:
+        ours, theirs, steps, altered, found, align: as for `_reconsider_scaled`.
+
+    Returns:
+        Steps, altered weights and units; and the weights with many zeros, if it was in doubt where
+        units are.
+    """
+    if _measure_certainty(found) >= MIN_SURE_CERTAINTY:
+        return steps, altered, found, frozenset()
+    zeros = find_pruned_weights(ours, theirs)
+    guessed = {n: prune_array(ours[n], k) for n, k in zeros.items() if n not in steps}
+    if not guessed:
+        return steps, altered, found, frozenset()
+    trial = align({**altered, **guessed}, theirs)
+    if _measure_certainty(trial) > _measure_certainty(found):
+        steps = {**steps, **{n: (describe_pruning(a),) for n, a in guessed.items()}}
+        altered, found = {**altered, **guessed}, trial
+    return steps, altered, found, frozenset(zeros)
 
 
 def _undo_maps(

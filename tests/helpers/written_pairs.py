@@ -63,6 +63,29 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
             b=C - M * S,
         ),
     ),
+    "a padding around factors": (
+        model(
+            [node("Conv", "x s", group=4, pads=[1, 1, 1, 1])],
+            [2, 4, 8, 8],
+            s=S[:, None, None, None],
+        ),
+        model(
+            [node("Pad", "x p", "h"), node("Conv", "h s", group=4)],
+            [2, 4, 8, 8],
+            p=np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+            s=S[:, None, None, None],
+        ),
+    ),
+    "a step over factors": (
+        model(
+            [node("Conv", "x s", group=4, strides=[1, 2])], [2, 4, 8, 8], s=S[:, None, None, None]
+        ),
+        model(
+            [node("Conv", "x s", group=4, strides=[1, 2], auto_pad="VALID", dilations=[1, 1])],
+            [2, 4, 8, 8],
+            s=S[:, None, None, None],
+        ),
+    ),
     "a factor as a convolution that is transposed": (
         model([node("Mul", "x s")], [2, 4, 8, 8], s=S[:, None, None]),
         model([node("ConvTranspose", "x s", group=4)], [2, 4, 8, 8], s=S[:, None, None, None]),

@@ -14,10 +14,11 @@ import onnx
 import pytest
 
 from lady_onnx.cli.main import main
-from lady_onnx.errors import LadyError
+from lady_onnx.errors import LadyError, UsageError
+from lady_onnx.graph import formats
 from lady_onnx.graph.formats import find_model
 from lady_onnx.graph.loading import load_graph
-from lady_onnx.mlflow import queue
+from lady_onnx.mlflow import gate, queue
 from lady_onnx.mlflow.queue import JobQueue
 from lady_onnx.mlflow.webhook import Receiver, Worker, listen
 
@@ -234,6 +235,25 @@ def test_odd_names_of_models_are_refused(tmp_path: Path) -> None:
 def test_addresses_that_could_be_read_in_two_ways(address: str) -> None:
     with pytest.raises(LadyError, match="does not take literally"):
         load_graph(address)
+
+
+def test_files_go_by_the_address_that_they_were_fetched_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "fetched"
+    folder.mkdir()
+    monkeypatch.setitem(formats._fetched, folder, "models:/clf/3")
+    (folder / "odd.onnx").write_text("no model")
+    with pytest.raises(LadyError, match=r"^models:/clf/3/odd.onnx: not an ONNX file"):
+        load_graph(folder / "odd.onnx")
+    onnx.save(perceptron(), folder / "m.onnx")
+    assert load_graph(folder / "m.onnx").name == "models:/clf/3/m.onnx"
+
+
+@pytest.mark.parametrize("reference", ["models:/{name}@verified", "models:/clf@verified"])
+def test_no_version_becomes_the_reference_by_passing(reference: str) -> None:
+    with pytest.raises(UsageError, match="the reference goes by it"):
+        gate("clf", 1, reference=reference, tracking_uri="http://127.0.0.1:1")
 
 
 def test_what_mlflow_serves_is_what_is_checked(tmp_path: Path) -> None:

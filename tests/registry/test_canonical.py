@@ -273,6 +273,20 @@ def test_names_that_two_bodies_share_are_two_values(
         monkeypatch.setattr(fingerprints, "build_normal_form", refuse)
 
 
+def test_names_of_a_body_are_free_behind_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def name(late: str) -> onnx.ModelProto:
+        return onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["": 17]>'
+            "g (bool c, float[2] x) => (float[2] y) {"
+            " z = If(c) <then_branch = t () => (float[2] u) { u = Neg(x) },"
+            " else_branch = e () => (float[2] v) { v = Abs(x) }>"
+            f" {late} = Relu(z) y = Exp({late}) }}"
+        )
+
+    monkeypatch.setattr(fingerprints, "build_normal_form", _raise_no_form)
+    assert len({lady.fingerprint(name(late)).exact for late in ("w", "u", "v")}) == 1
+
+
 def test_the_command_prints_what_copies_have_in_common(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

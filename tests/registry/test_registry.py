@@ -18,6 +18,7 @@ import pytest
 
 import lady_onnx as lady
 from lady_onnx.cli.main import main
+from lady_onnx.cli.registry import registry
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.registry.direction import tell_direction
 from lady_onnx.registry.families import find_families
@@ -561,6 +562,34 @@ def test_what_was_done_to_one_weight_tells_nothing_where_another_differs_otherwi
         assert tell_direction(found, reference).child is None, what
     found = lady.check(model, with_weights(model, {**plain, "w0": pruned["w0"]}))
     assert tell_direction(found, load_graph(model)).child == "suspect"
+
+
+def test_models_that_met_strangers_are_compared_no_more(db: Path) -> None:
+    found = find_families(Registry(db))
+    assert len(found.families) == 5
+    # each pair would be ten
+    assert found.compared < 10
+
+
+def test_watching_reads_a_file_once(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is added is what was identified, whatever is put in its place meanwhile."""
+    own, folder = tmp_path / "db", tmp_path / "uploads"
+    folder.mkdir()
+    (folder / "u.onnx").write_bytes((models / "m0.onnx").read_bytes())
+    first = read(folder / "u.onnx")
+    whole = registry.identify
+
+    def exchange(*args: Any, **options: Any) -> Any:
+        found = whole(*args, **options)
+        (folder / "u.onnx").write_bytes((models / "m1.onnx").read_bytes())
+        return found
+
+    monkeypatch.setattr(registry, "identify", exchange)
+    assert main(["registry", "watch", str(folder), "--db", str(own), "--once"]) == 0
+    (entry,) = Registry(own).list_entries()
+    assert entry.sha256 == first.sha256
 
 
 def test_watching_tells_what_takes_the_place_of_a_known_file(

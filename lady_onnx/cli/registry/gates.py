@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from ...errors import UsageError
@@ -129,6 +128,5 @@ def run_webhook(args: argparse.Namespace) -> int:
     worker = Worker(queue, list_command(options), args.job_timeout)
     with listen(args.host, args.port) as where:
         print_headline(f"listening at http://{args.host}:{args.port}, queue {args.queue}")
-        sys.stdout.flush()
         serve(receiver, worker, where)
     return 0

@@ -160,8 +160,9 @@ class _Adder:
         read = functools.partial(_read_entry, _list_readers(self._args))
         found = list(map(read, tasks) if self._args.ray is None else map_on_cluster(read, tasks))
         new = [e for e in found if isinstance(e, Entry)]
-        if new:
-            self.registry = self.registry or Registry(self._args.db, is_new=True)
+        if new and self.registry is None:
+            self.registry = Registry(self._args.db, is_new=True)
+        if self.registry is not None:
             self.registry.add(new)
         self.added += sum(e.path not in known for e in new)
         self.renewed += sum(e.path in known for e in new)
@@ -221,12 +222,11 @@ def _run_add(args: argparse.Namespace) -> int:
             rest = f"; {count_things(more, 'more model')} cannot be read either" if more else ""
             raise LadyError(f"{adder.errors[0]}; nothing was added{rest}")
         adder.registry.build_index(on_cluster=args.ray is not None)
-    _print_added(adder, args)
+    _print_added(adder, len(adder.registry), args)
     return 2 if adder.errors else 0
 
 
-def _print_added(adder: _Adder, args: argparse.Namespace) -> None:
-    size = len(adder.registry or ())
+def _print_added(adder: _Adder, size: int, args: argparse.Namespace) -> None:
     if args.json:
         counts = ("added", "renewed", "known", "without_vector")
         fields = {name: getattr(adder, name) for name in counts}
