@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import lady_onnx as lady
 from benchmarks.population import POPULATION, list_models
 from lady_onnx.registry.cluster import build_index
-from lady_onnx.registry.store import PARTITION_ROWS, TABLE, Registry
+from lady_onnx.registry.fingerprints import Fingerprint
+from lady_onnx.registry.store import PARTITION_ROWS, TABLE, VECTORS, Registry
 from lady_onnx.registry.vectors import LENGTH
 
 BLOCK, ROUNDING = 50_000, 1e-6
@@ -41,32 +42,40 @@ TURNED = 0.5
 
 
 def read_vectors() -> dict[str, np.ndarray]:
-    """The vectors of the population's networks, by architecture, float32 [networks, LENGTH]."""
-    entries = list(Registry(POPULATION / "registry").list_entries())
+    """The vectors of the population's networks, by architecture.
+
+    Returns:
+        float32 [networks, 2, LENGTH], of length one.
+    """
     found: dict[str, list[np.ndarray]] = {}
-    for entry in entries:
+    for entry in Registry(POPULATION / "registry").list_entries():
         architecture = Path(entry.path).stem.rpartition("-")[0]
-        found.setdefault(architecture, []).append(entry.fingerprint.vector.astype(np.float32))
-    return {
-        name: np.array([v / np.linalg.norm(v) for v in vectors]) for name, vectors in found.items()
-    }
+        own = np.array(list_vectors(entry.fingerprint), np.float32)
+        found.setdefault(architecture, []).append(own / np.linalg.norm(own, axis=1, keepdims=True))
+    return {name: np.array(vectors) for name, vectors in found.items()}
+
+
+def list_vectors(own: Fingerprint) -> list[np.ndarray]:
+    """The vectors of a fingerprint, in the order of the columns."""
+    return [getattr(own, name) for name in VECTORS]
 
 
 def draw_blocks(count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Vectors with the statistics of the population, int8 [at most BLOCK, LENGTH]."""
+    """Vectors with the statistics of the population, int8 [at most BLOCK, 2, LENGTH]."""
     families = list(read_vectors().values())
     for start in range(0, count, BLOCK):
         size = min(BLOCK, count - start)
         which = rng.integers(0, len(families), size)
-        block = np.empty((size, LENGTH), np.float32)
+        block = np.empty((size, len(VECTORS), LENGTH), np.float32)
         for number, own in enumerate(families):
             here = np.flatnonzero(which == number)
             mean = own.mean(0)
             apart = own - mean
-            mixed = rng.standard_normal((here.size, len(own))) @ apart / np.sqrt(len(own))
+            weights = rng.standard_normal((here.size, len(own)))
+            mixed = np.tensordot(weights, apart, 1) / np.sqrt(len(own))
             first = apart[rng.integers(0, len(own), here.size)]
             block[here] = mean + np.sqrt(1 - TURNED**2) * first + TURNED * mixed
-        block *= 127 / np.abs(block).max(1, keepdims=True)
+        block *= 127 / np.abs(block).max(2, keepdims=True)
         yield np.rint(block).astype(np.int8)
 
 
@@ -80,7 +89,7 @@ def fill(folder: Path, count: int) -> np.ndarray:
     for start, block in zip(range(0, count, BLOCK), draw_blocks(count, rng), strict=True):
         size = len(block)
         names = [f"/models/{start + k}.onnx" for k in range(size)]
-        flat = pa.array(block.astype(np.float16).ravel())
+        flat = [pa.array(block[:, k].astype(np.float16).ravel()) for k in range(len(VECTORS))]
         columns = {
             "path": names,
             **{n: [rng.bytes(32).hex() for _ in range(size)] for n in ("sha256", "exact")},
@@ -88,7 +97,10 @@ def fill(folder: Path, count: int) -> np.ndarray:
             "bytes": [0] * size,
             "is_normal": [True] * size,
             "undecided": pa.nulls(size, pa.string()),
-            "vector": pa.FixedSizeListArray.from_arrays(flat, LENGTH),
+            **{
+                n: pa.FixedSizeListArray.from_arrays(own, LENGTH)
+                for n, own in zip(VECTORS, flat, strict=True)
+            },
             "added": [0.0] * size,
         }
         registry._table.add(pa.table(columns, schema=registry._schema))
@@ -96,21 +108,24 @@ def fill(folder: Path, count: int) -> np.ndarray:
     return np.concatenate(blocks)
 
 
-def list_queries(count: int) -> np.ndarray:
-    """Vectors of altered models of the population, int8 [count, LENGTH]."""
+def list_queries(count: int) -> list[Fingerprint]:
+    """The fingerprints of altered models of the population."""
     models = [m for m in list_models() if m["relation"] != "itself"]
     chosen = np.random.default_rng(1).permutation(len(models))[:count]
-    return np.array([lady.fingerprint(POPULATION / models[k]["file"]).vector for k in chosen])
+    return [lady.fingerprint(POPULATION / models[k]["file"]) for k in chosen]
 
 
-def find_exactly(vectors: np.ndarray, queries: np.ndarray) -> list[float]:
-    """How near the last of the nearest vectors of each query is, by a scan of all."""
-    asked = queries / np.linalg.norm(queries.astype(np.float32), axis=1, keepdims=True)
+def find_exactly(vectors: np.ndarray, queries: Sequence[Fingerprint]) -> list[float]:
+    """How near the last of the nearest models of each query is, by a scan of all."""
+    asked = np.array([list_vectors(q) for q in queries], np.float32)
+    asked /= np.linalg.norm(asked, axis=2, keepdims=True)
+    own, pruned = asked.transpose(1, 2, 0)
     best = np.full((len(queries), 0), 0.0, np.float32)
     for start in range(0, len(vectors), BLOCK):
         part = vectors[start : start + BLOCK].astype(np.float32)
-        part /= np.linalg.norm(part, axis=1, keepdims=True)
-        scores = np.hstack([best, asked.astype(np.float32) @ part.T])
+        part /= np.linalg.norm(part, axis=2, keepdims=True)
+        near = np.maximum(np.maximum(part[:, 0] @ own, part[:, 1] @ own), part[:, 0] @ pruned)
+        scores = np.hstack([best, near.T])
         best = -np.partition(-scores, NEAREST, 1)[:, :NEAREST]
     return best.min(1).tolist()
 
@@ -153,7 +168,7 @@ class Memory:
             self.peak = max(self.peak, total)
 
 
-def measure_lookup(registry: Registry, queries: np.ndarray, truth: list[float]) -> str:
+def measure_lookup(registry: Registry, queries: Sequence[Fingerprint], truth: list[float]) -> str:
     """The time of a look-up, and the share of the nearest ones that it finds."""
     times, hits = [], 0
     registry.find_nearest(queries[0], NEAREST)
@@ -190,7 +205,8 @@ def measure_million(count: int, workers: list[int], queries: int) -> None:
             for number in workers:
                 with Memory() as memory:
                     start = time.perf_counter()
-                    build_index(uri, "vector", count // PARTITION_ROWS, number)
+                    for column in VECTORS:
+                        build_index(uri, column, count // PARTITION_ROWS, number)
                     seconds = time.perf_counter() - start
                 found = measure_lookup(Registry(Path(folder) / "db"), asked, truth)
                 row = f"Ray, {number} workers | {seconds:.0f} | {memory.peak / 1e9:.1f} | {found}"

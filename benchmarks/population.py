@@ -9,7 +9,8 @@
 network: 2,400 models with 25. They are kept in the cache folder and made once. `vectors` compares
 ways to make a short vector of a model: how often is the nearest network the right one? `identify`
 asks a registry of all networks for every copy, and for every network whether it has a relative
-besides itself; it draws the likeness of relatives and strangers. Needs the extras `test` and
+besides itself; it compares each with the nearest strangers, and draws the likeness of relatives and
+strangers. Needs the extras `test` and
 `bench`, and Fashion-MNIST. Seeded.
 """
 
@@ -37,10 +38,13 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import lady_onnx as lady
 from benchmarks.population_networks import MAKERS, derive, read_data, train_network
 from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import map_weights
 from lady_onnx.normalform.algebra.term import NoNormalFormError
 from lady_onnx.normalform.form import NEWEST, build_normal_form
+from lady_onnx.pipeline.verdicts import UNRELATED
 from lady_onnx.registry.fingerprints import read_units
 from lady_onnx.registry.identification import identify, read_entry
+from lady_onnx.registry.signs import SignedArrays
 from lady_onnx.registry.store import Registry
 from lady_onnx.registry.vectors import COMPRESSION, Key, compress_moments, list_families, sum_up
 from tests.helpers.real import CACHE
@@ -49,6 +53,8 @@ SPAWN = multiprocessing.get_context("spawn")
 """LanceDB does not live through forks."""
 POPULATION = CACHE / "population"
 """Where the models lie; `index.jsonl` says of each what it is made of."""
+STRANGERS = 4
+"""Each model is compared with so many wrong networks at least."""
 
 
 def make_population(seeds: int) -> None:
@@ -92,7 +98,9 @@ def read_families(path: Path) -> list[tuple[Key, np.ndarray]]:
         graph = build_normal_form(graph, NEWEST).graph
     # the nodes are in order, and so are the weights that they mention
     used = [n for node in graph.nodes for n in node.input if n in graph.tensors]
-    return list(list_families(*read_units(graph, list(dict.fromkeys(used)))))
+    groups, scalings = read_units(graph)
+    arrays = SignedArrays(map_weights(graph), scalings)
+    return list(list_families(groups, arrays, list(dict.fromkeys(used))))
 
 
 def find_spectrum(table: np.ndarray) -> np.ndarray:
@@ -154,7 +162,8 @@ class Answer:
         rank: how many networks have a vector that is nearer than the right one's.
         likeness: of its vector and that of the right network, and of the nearest wrong one.
         false_relations: how many wrong networks are said to be relatives.
-        strangers: how many wrong networks were compared.
+        strangers: how many wrong networks were compared, the nearest ones.
+        recognised: the largest share of a wrong network's units that are said to be copies.
         seconds: of the whole answer.
     """
 
@@ -170,6 +179,7 @@ class Answer:
     wrong_likeness: float
     false_relations: int
     strangers: int
+    recognised: float
     seconds: float
 
 
@@ -181,10 +191,20 @@ def ask(model: dict[str, str], db: str) -> Answer:
     found = identify(path, registry)
     seconds = time.perf_counter() - start
     right = str((POPULATION / f"{model['of']}.onnx").resolve())
-    near = registry.find_nearest(lady.fingerprint(path).vector, len(registry))
+    near = registry.find_nearest(lady.fingerprint(path), len(registry))
     likeness = {n.entry.path: n.similarity for n in near}
     wrong = [v for p, v in likeness.items() if p != right]
     best = found.relatives[0] if found.relatives else None
+    compared = [r for r in (*found.relatives, *found.strangers) if r.path != right]
+    verdicts = [r.verdict for r in compared]
+    recognised = [r.recognised for r in compared]
+    seen = {right, *(r.path for r in compared)}
+    for stranger in [n.entry.path for n in near if n.entry.path not in seen]:
+        if len(verdicts) >= STRANGERS:
+            break
+        check = lady.check(stranger, path)
+        verdicts.append(check.verdict)
+        recognised.append(check.recognised)
     return Answer(
         **model,
         found=Path(best.path).stem if best else "",
@@ -193,8 +213,9 @@ def ask(model: dict[str, str], db: str) -> Answer:
         rank=sum(v > likeness[right] for v in wrong),
         likeness=round(likeness[right], 4),
         wrong_likeness=round(max(wrong), 4),
-        false_relations=sum(r.path != right for r in found.relatives),
-        strangers=sum(r.path != right for r in (*found.relatives, *found.strangers)),
+        false_relations=sum(v != UNRELATED for v in verdicts),
+        strangers=len(verdicts),
+        recognised=round(max(recognised), 4),
         seconds=round(seconds, 2),
     )
 
@@ -247,6 +268,8 @@ def report_answers() -> None:
     told = [a for a in answers if a.direction and a.found == a.of]
     right = sum(a.direction == "suspect" for a in told)
     print(f"\nstrangers that are called relatives: {false} of {strangers} compared")
+    most = max(a.recognised for a in answers)
+    print(f"the largest share of units that are recognised in a stranger: {most:.1%}")
     print(f"direction: told for {len(told)} models, right for {right}")
     draw_likeness(answers, Path(__file__).parent / "population.svg")
 

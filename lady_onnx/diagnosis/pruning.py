@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 from ..groups.permutations import Arrays
-from ..numerics import is_float_array, map_in_threads
+from ..numerics import MIN_DIVISOR, as_finite, is_float_array, map_in_threads
 
 MIN_PRUNED_ELEMENTS, MIN_PRUNED_SHARE = 4, 0.25
 """Weights of so many elements were pruned if that share of them more is zero."""
+MIN_MEASURED_ELEMENTS, MAX_MEASURED_ELEMENTS = 1 << 8, 1 << 20
+"""The tails of smaller weights say nothing, and of larger ones as many elements say enough."""
+EVENING_TURNS, MIN_LINE_ELEMENTS = 3, 16
+"""So often lines are brought to one size along every axis, if they have so many elements."""
+MIN_KURTOSIS_GAIN, MIN_DEVIATIONS = 0.5, 5.0
+"""Tails are longer if the kurtosis is larger by this, and by so many of its deviations."""
 
 
 def prune_array(array: np.ndarray, count: int) -> np.ndarray:
@@ -18,15 +27,25 @@ def prune_array(array: np.ndarray, count: int) -> np.ndarray:
     """
     if count <= 0:
         return array.copy()
+    return prune_below(array, find_pruning_limit(array, count))
+
+
+def find_pruning_limit(array: np.ndarray, count: int) -> np.floating:
+    """Return the largest of the `count` smallest magnitudes; `count` is one at least."""
     sizes = np.abs(array).reshape(-1)
     # in place: a weight may be as large as memory has room for
     sizes.partition(count - 1)
-    limit = sizes[count - 1]
+    limit: np.floating = sizes[count - 1]
+    return limit
+
+
+def prune_below(array: np.ndarray, limit: np.floating) -> np.ndarray:
+    """Set all magnitudes to zero that are a limit at most."""
     return np.where((array <= limit) & (array >= -limit), array.dtype.type(0), array)
 
 
-def find_pruned_weights(reference: Arrays, suspect: Arrays) -> dict[str, int]:
-    """Find weights that have many more zeros in a suspect than in a reference.
+def count_pruned_elements(reference: Arrays, suspect: Arrays) -> dict[str, int]:
+    """Count zeros in weights that have many more in a suspect than in a reference.
 
     What was pruned and then multiplied, rounded or trained on has other values than the pruned
     reference, and is like it all the same. Its zeros say how much was pruned.
@@ -37,15 +56,84 @@ def find_pruned_weights(reference: Arrays, suspect: Arrays) -> dict[str, int]:
     Returns:
         By name how many elements are zero in the suspect.
     """
-    names = [
-        name
-        for name, array in reference.items()
-        if array.size >= MIN_PRUNED_ELEMENTS and is_float_array(array)
-    ]
 
     def count_zeros(name: str) -> int:
         ours, theirs = (int(np.count_nonzero(side[name] == 0)) for side in (reference, suspect))
         return theirs if theirs - ours > MIN_PRUNED_SHARE * reference[name].size else 0
 
-    counts = zip(names, map_in_threads(count_zeros, names), strict=True)
-    return {name: count for name, count in counts if count}
+    return _count_in_weights(count_zeros, reference, MIN_PRUNED_ELEMENTS)
+
+
+def guess_pruned_elements(reference: Arrays, suspect: Arrays) -> dict[str, int]:
+    """Guess how many elements were pruned in weights to which noise was added afterwards.
+
+    No zero is left then. Pruning takes what is small, so it makes tails long, and noise leaves the
+    fourth cumulant as it was. Factors of units make tails long as well: they are taken out first.
+
+    Args:
+        reference, suspect: weights of the same names and shapes, units in any order.
+
+    Returns:
+        By name the number, for weights with longer tails than in the reference; none if most of
+        the elements are in others.
+    """
+    found = _count_in_weights(
+        lambda name: _guess_pruned_count(reference[name], suspect[name]),
+        reference,
+        MIN_MEASURED_ELEMENTS,
+    )
+    # Tools prune most weights. Weights of strangers have other tails now and then.
+    sizes = {name: reference[name].size for name in _list_weights(reference, MIN_MEASURED_ELEMENTS)}
+    return found if 2 * sum(sizes[n] for n in found) >= sum(sizes.values()) else {}
+
+
+def _list_weights(weights: Arrays, least: int) -> list[str]:
+    return [n for n, a in weights.items() if a.size >= least and is_float_array(a)]
+
+
+def _count_in_weights(count: Callable[[str], int], weights: Arrays, least: int) -> dict[str, int]:
+    """Return by name what was counted in float weights of enough elements, without zeros."""
+    names = _list_weights(weights, least)
+    counts = zip(names, map_in_threads(count, names), strict=True)
+    return {name: number for name, number in counts if number}
+
+
+def _guess_pruned_count(reference: np.ndarray, suspect: np.ndarray) -> int:
+    ours, theirs = (_even_lines(_take_rows(side)) for side in (reference, suspect))
+    sizes = np.sort(np.square(ours, out=ours), axis=None)[::-1]
+    # by how many of the largest elements are left: the second moment and the fourth cumulant
+    second = np.cumsum(sizes) / sizes.size
+    fourth = np.cumsum(np.square(sizes)) / sizes.size - 3 * np.square(second)
+    theirs = np.square(theirs, out=theirs)
+    spread = float(theirs.mean())
+    tails = float(np.square(theirs).mean()) - 3 * spread**2
+    gain = tails - float(fourth[-1]) * (spread / max(float(second[-1]), MIN_DIVISOR)) ** 2
+    # the deviation of the kurtosis of normal numbers (Cramer, 1946, 27.3)
+    deviation = math.sqrt(24 / sizes.size)
+    if not gain > max(MIN_KURTOSIS_GAIN, MIN_DEVIATIONS * deviation) * spread**2:
+        return 0
+    # from where the cumulant is largest it falls, the more elements are left
+    peak = int(fourth.argmax())
+    left = 1 + peak + int(np.count_nonzero(fourth[peak + 1 :] > tails))
+    return round((1 - left / sizes.size) * reference.size)
+
+
+def _take_rows(array: np.ndarray) -> np.ndarray:
+    """Return some rows of a large array, drawn at random, or all of a small one, as float64."""
+    count = MAX_MEASURED_ELEMENTS * len(array) // array.size
+    if count < len(array):
+        array = array[np.random.default_rng(0).permutation(len(array))[: max(count, 1)]]
+    return as_finite(array).astype(np.float64)
+
+
+def _even_lines(array: np.ndarray) -> np.ndarray:
+    """Bring the lines of an array to one size along every axis, and keep the mean of their logs."""
+    for _ in range(EVENING_TURNS):
+        for axis in range(array.ndim):
+            if array.size < MIN_LINE_ELEMENTS * array.shape[axis]:
+                continue
+            others = tuple(k for k in range(array.ndim) if k != axis)
+            size = np.sqrt(np.square(array).mean(others, keepdims=True))
+            size = np.maximum(size, MIN_DIVISOR)
+            array = array * (np.exp(np.log(size).mean()) / size)
+    return array

@@ -14,7 +14,7 @@ import numpy as np
 from ..diagnosis.alterations import Alteration, describe_pruning, explain_alterations
 from ..diagnosis.mixing.maps import undo_mixing
 from ..diagnosis.mixing.rotations import undo_rotations
-from ..diagnosis.pruning import find_pruned_weights, prune_array
+from ..diagnosis.pruning import count_pruned_elements, guess_pruned_elements, prune_array
 from ..diagnosis.tampering.moves import is_nearly_equal
 from ..diagnosis.undoing import undo_rescaling
 from ..diagnosis.undone import Undone, join_enlargements
@@ -31,6 +31,8 @@ from .verification import have_equal_outputs
 
 MIN_SURE_CERTAINTY = 0.99
 """Where units are less certain on average, weights with many zeros are taken for pruned."""
+LEFT = (2.0, 1.0, 0.5, 0.25)
+"""So much of what long tails say is left of a weight after pruning is tried: noise hides it."""
 Align = Callable[[Arrays, Arrays], Undone]
 """Finds the units of a reference in a suspect, given the weights of both by the same names."""
 
@@ -222,26 +224,32 @@ def _reconsider_pruned(
     found: Undone,
     align: Align,
 ) -> tuple[dict[str, tuple[Alteration, ...]], dict[str, np.ndarray], Undone, frozenset[str]]:
-    """Take weights with many zeros for pruned ones, if that makes it surer where units are.
+    """Take weights with many zeros or long tails for pruned ones, if units are surer then.
 
     Args:
         ours, theirs, steps, altered, found, align: as for `_reconsider_scaled`.
 
     Returns:
-        Steps, altered weights and units; and the weights with many zeros, if it was in doubt where
+        Steps, altered weights and units; and the weights that were pruned, if it was in doubt where
         units are.
     """
     if _measure_certainty(found) >= MIN_SURE_CERTAINTY:
         return steps, altered, found, frozenset()
-    zeros = find_pruned_weights(ours, theirs)
-    guessed = {n: prune_array(ours[n], k) for n, k in zeros.items() if n not in steps}
-    if not guessed:
-        return steps, altered, found, frozenset()
-    trial = align({**altered, **guessed}, theirs)
-    if _measure_certainty(trial) > _measure_certainty(found):
-        steps = {**steps, **{n: (describe_pruning(a),) for n, a in guessed.items()}}
-        altered, found = {**altered, **guessed}, trial
-    return steps, altered, found, frozenset(zeros)
+    zeros = count_pruned_elements(ours, theirs)
+    tails = guess_pruned_elements(ours, theirs)
+    left = {n: ours[n].size - count for n, count in tails.items() if n not in zeros}
+    guesses = [{n: ours[n].size - round(k * share) for n, k in left.items()} for share in LEFT]
+    trials = [zeros, *({**zeros, **guess} for guess in guesses if guess)]
+    # Tails are a guess, which counts only if it is confirmed. Zeros are seen.
+    pruned, known, plain = frozenset(zeros), steps, altered
+    for counts in trials:
+        unknown = {n: k for n, k in counts.items() if k > 0 and n not in known}
+        guessed = {n: prune_array(ours[n], k) for n, k in unknown.items()}
+        trial = align({**plain, **guessed}, theirs) if guessed else found
+        if _measure_certainty(trial) > _measure_certainty(found):
+            steps = {**known, **{n: (describe_pruning(a),) for n, a in guessed.items()}}
+            altered, found, pruned = {**plain, **guessed}, trial, pruned | guessed.keys()
+    return steps, altered, found, pruned
 
 
 def _undo_maps(

@@ -40,7 +40,7 @@ class Edge:
         model: the path of one.
         relative: the path of the other.
         verdict: what the relative is to the model.
-        similarity: the cosine of both vectors.
+        similarity: of the vectors; see `compare_fingerprints`.
         child: `model` or `relative`, whichever was made of the other; None where nothing tells.
     """
 
@@ -198,7 +198,7 @@ def _list_pairs(
     pairs = {(first, path): 1.0 for first, *others in copies.values() for path in others}
     for path, own in entries.items():
         exact = own.fingerprint.exact
-        for other in registry.find_nearest(own.fingerprint.vector, checks + len(copies[exact])):
+        for other in registry.find_nearest(own.fingerprint, checks + len(copies[exact])):
             pair = min(path, other.entry.path), max(path, other.entry.path)
             if other.entry.path in entries and other.entry.fingerprint.exact != exact:
                 pairs[pair] = other.similarity

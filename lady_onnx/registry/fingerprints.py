@@ -1,12 +1,12 @@
 """What tells a model, whatever the order of its units and the way its file is written.
 
-Two hashes tell exact copies, and a short vector tells altered ones.
+Two hashes tell exact copies, and short vectors tell altered ones.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from ..graph.model import Graph, map_weights
 from ..graph.weights import read_constant
 from ..groups.model import Group
 from ..groups.permutations import list_moved_slots
+from ..groups.scaling import Scaling
 from ..normalform.algebra.term import NoNormalFormError
 from ..normalform.form import NEWEST, build_normal_form
 from ..reporting import Report, list_fields
@@ -26,9 +27,9 @@ from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
 from .canonical import find_canonical_order
 from .signs import SignedArrays
-from .vectors import compute_vector
+from .vectors import PrunedArrays, compare_vectors, compute_vector
 
-FORMAT = "lady-onnx-fingerprint/2"
+FORMAT = "lady-onnx-fingerprint/3"
 """Fingerprints of another format cannot be compared with these."""
 MAX_KNOWN_ELEMENTS = 1 << 12
 """Larger weights of whole numbers are no shapes or indices."""
@@ -50,7 +51,9 @@ class Fingerprint(Report):
         undecided: the id of a group whose units nothing tells apart, so that copies may have other
             exact hashes; None where there is none.
         vector: int8 [512]. Altered copies have one that points almost the same way; see
-            `compare_vectors`. Zeros where the weights tell nothing.
+            `compare_fingerprints`. Zeros where the weights tell nothing.
+        pruned_vector: int8 [512], the vector that the model would have if it were pruned. What
+            pruning leaves depends on factors, so that rescaled copies have others.
     """
 
     structure: str
@@ -58,6 +61,7 @@ class Fingerprint(Report):
     is_normal: bool
     undecided: str | None
     vector: np.ndarray = field(compare=False)
+    pruned_vector: np.ndarray = field(compare=False)
 
     def headline(self) -> str:
         """Show both hashes in one line."""
@@ -100,7 +104,11 @@ def fingerprint(model: Model) -> Fingerprint:
         if array.dtype.kind in "biu" and array.size <= MAX_KNOWN_ELEMENTS:
             # shapes and indices say what is computed; units may have another order in them
             structure.update(_view_bytes(np.sort(array, axis=None)))
-    vector = compute_vector(*read_units(loose, program.weights))
+    units, scalings = read_units(loose)
+    vector, pruned = (
+        compute_vector(units, SignedArrays(arrays, scalings), program.weights)
+        for arrays in (map_weights(loose), PrunedArrays(map_weights(loose)))
+    )
     groups = extract_groups(analyse_graph(form)).groups
     program = _Program(form, has_names=True)
     exact = hashlib.sha256(program.text)
@@ -114,21 +122,21 @@ def fingerprint(model: Model) -> Fingerprint:
             for slot, permutation in moved[name]:
                 slot.permute(array, permutation)
         exact.update(_view_bytes(array))
-    return Fingerprint(structure.hexdigest(), exact.hexdigest(), is_normal, order.undecided, vector)
+    hashes = structure.hexdigest(), exact.hexdigest()
+    return Fingerprint(*hashes, is_normal, order.undecided, vector, pruned)
 
 
-def read_units(
-    graph: Graph, names: Sequence[str]
-) -> tuple[tuple[Group, ...], SignedArrays, Sequence[str]]:
-    """Read what the vector of a model is made of, as `compute_vector` takes it.
+def compare_fingerprints(a: Fingerprint, b: Fingerprint) -> float:
+    """Return how alike the vectors of two models are, where either may have been pruned."""
+    pairs = (a.vector, b.vector), (a.vector, b.pruned_vector), (a.pruned_vector, b.vector)
+    return max(compare_vectors(*pair) for pair in pairs)
 
-    Args:
-        graph: the model.
-        names: the names of its weights in the order in which the program uses them.
-    """
+
+def read_units(graph: Graph) -> tuple[tuple[Group, ...], Mapping[str, Scaling]]:
+    """Read the groups of a model, and by group the factors that its units may have."""
     analysis = analyse_graph(graph)
     groups = extract_groups(analysis).groups
-    return groups, SignedArrays(map_weights(graph), find_scalings(graph, analysis, groups)), names
+    return groups, find_scalings(graph, analysis, groups)
 
 
 def _find_form(graph: Graph, is_exact: bool) -> tuple[Graph, bool]:

@@ -40,7 +40,7 @@ class Relation:
 
     Attributes:
         path: the model.
-        similarity: the cosine of both vectors.
+        similarity: of the vectors; see `compare_fingerprints`.
         likeness: the mean cosine of the units of both, 1 for equal ones, 0 for strangers.
         verdict: that of `check`, with the model as the reference.
         reason: why, in a sentence.
@@ -161,7 +161,7 @@ def identify(
     seen = {name_model(suspect)}
     copies = [Neighbour(e, 1.0) for e in registry.find_copies(found) if e.path not in seen]
     seen |= {n.entry.path for n in copies}
-    near = registry.find_nearest(found.vector, checks + len(seen) + MAX_UNREAD)
+    near = registry.find_nearest(found, checks + len(seen) + MAX_UNREAD)
     candidates = [*copies, *(n for n in near if n.entry.path not in seen)]
     compared, unread = _compare(graph, candidates, checks, load, options)
     lost = next((n.entry.path for n in copies if n.entry.path in unread), None)

@@ -106,7 +106,7 @@ class Signatures:
         self._blocks = [
             block
             for name in names
-            if name in slots and _is_table(arrays[name])
+            if name in slots and is_table(arrays[name])
             for block in self._split_weight(name, slots[name])
         ]
 
@@ -268,7 +268,8 @@ def draw_frame(length: int, *, is_inside: bool = False) -> np.ndarray:
     return (2 * rng.integers(0, 2, (length, WIDTH)) - 1).astype(np.float32)
 
 
-def _is_table(array: np.ndarray) -> bool:
+def is_table(array: np.ndarray) -> bool:
+    """Tell whether an array has floats along several axes: one unit is told by several others."""
     return is_float_array(array) and sum(n > 1 for n in array.shape) > 1
 
 

@@ -19,10 +19,12 @@ import numpy as np
 
 from ..errors import LadyError, MissingFileError, UsageError, to_one_line
 from . import cluster
-from .fingerprints import FORMAT, Fingerprint
-from .vectors import LENGTH, compare_vectors
+from .fingerprints import FORMAT, Fingerprint, compare_fingerprints
+from .vectors import LENGTH
 
 TABLE, LOCK = "models", ".lock"
+VECTORS = ("vector", "pruned_vector")
+"""The columns of vectors."""
 MIN_INDEXED_ROWS = 1 << 16
 """A table with fewer rows is read whole, which is exact and takes less than a tenth of a second."""
 PARTITION_ROWS = 4096
@@ -60,7 +62,7 @@ class Neighbour:
 
     Attributes:
         entry: the model.
-        similarity: the cosine of both vectors.
+        similarity: of the vectors; see `compare_fingerprints`.
     """
 
     entry: Entry
@@ -118,7 +120,7 @@ class Registry:
                 ("bytes", pyarrow.int64()),
                 ("is_normal", pyarrow.bool_()),
                 ("undecided", pyarrow.string()),
-                ("vector", pyarrow.list_(pyarrow.float16(), LENGTH)),
+                *((n, pyarrow.list_(pyarrow.float16(), LENGTH)) for n in VECTORS),
                 ("added", pyarrow.float64()),
             ],
             {"format": FORMAT},
@@ -174,27 +176,36 @@ class Registry:
         """Return the models that are equal, bit for bit, up to the order of units."""
         return self._search(f"exact = {_quote(fingerprint.exact)}")
 
-    def find_nearest(self, vector: np.ndarray, count: int) -> list[Neighbour]:
+    def find_nearest(self, fingerprint: Fingerprint, count: int) -> list[Neighbour]:
         """Return the models with the nearest vectors, the nearest first.
 
+        Either model may have been pruned; see `compare_fingerprints`.
+
         Args:
-            vector: of `Fingerprint.vector`.
+            fingerprint: of the model that is looked for.
             count: how many.
         """
-        if not vector.any():
+        if not fingerprint.vector.any():
             return []
         self._table.checkout_latest()
-        query = self._table.search(vector.astype(np.float32)).distance_type("cosine")
-        query = query.limit(SPARE * count)
-        if self._table.list_indices():
-            query = query.nprobes(PROBES).refine_factor(REFINED)
-        found = [self._read_row(row) for row in query.to_arrow().to_pylist()]
+        indexed = self._list_indexed()
+        own, pruned = fingerprint.vector, fingerprint.pruned_vector
+        found: dict[str, Entry] = {}
+        for vector, column in (own, VECTORS[0]), (own, VECTORS[1]), (pruned, VECTORS[0]):
+            query = self._table.search(vector.astype(np.float32), column).distance_type("cosine")
+            query = query.limit(SPARE * count)
+            if column in indexed:
+                query = query.nprobes(PROBES).refine_factor(REFINED)
+            entries = map(self._read_row, query.to_arrow().to_pylist())
+            found.update((e.path, e) for e in entries if e.fingerprint.vector.any())
         near = [
-            Neighbour(e, compare_vectors(vector, e.fingerprint.vector))
-            for e in found
-            if e.fingerprint.vector.any()
+            Neighbour(e, compare_fingerprints(fingerprint, e.fingerprint)) for e in found.values()
         ]
         return sorted(near, key=lambda n: (-n.similarity, n.entry.path))[:count]
+
+    def _list_indexed(self) -> set[str]:
+        """List the columns that have an index."""
+        return {column for index in self._table.list_indices() for column in index.columns}
 
     def list_entries(self) -> Iterator[Entry]:
         """Yield all models."""
@@ -221,18 +232,21 @@ class Registry:
         if count < MIN_INDEXED_ROWS:
             return False
         partitions = count // PARTITION_ROWS
+        from lancedb.index import IvfSq
+
         with self._lock:
-            if self._table.list_indices():
+            indexed = self._list_indexed()
+            if indexed:
                 self._table.optimize()
-            elif on_cluster:
-                cluster.build_index(f"{self.folder}/{TABLE}.lance", "vector", partitions)
-            else:
-                self._table.create_index(
-                    metric="cosine",
-                    num_partitions=partitions,
-                    vector_column_name="vector",
-                    index_type="IVF_SQ",
-                )
+            # one may lack where the building was ended in between
+            for column in VECTORS:
+                if column in indexed:
+                    continue
+                if on_cluster:
+                    cluster.build_index(f"{self.folder}/{TABLE}.lance", column, partitions)
+                    continue
+                config = IvfSq(distance_type="cosine", num_partitions=partitions)
+                self._table.create_index(column, config=config)
         return True
 
     def _search(self, condition: str) -> list[Entry]:
@@ -246,14 +260,14 @@ class Registry:
         return {
             **{n: getattr(entry, n) for n in ("path", "sha256", "bytes", "added")},
             **{n: getattr(own, n) for n in ("structure", "exact", "is_normal", "undecided")},
-            "vector": own.vector.astype(np.float16),
+            **{n: getattr(own, n).astype(np.float16) for n in VECTORS},
         }
 
     @staticmethod
     def _read_row(row: dict[str, Any]) -> Entry:
-        vector = np.asarray(row["vector"], np.float32).astype(np.int8)
+        vectors = (np.asarray(row[n], np.float32).astype(np.int8) for n in VECTORS)
         own = Fingerprint(
-            row["structure"], row["exact"], row["is_normal"], row["undecided"], vector
+            row["structure"], row["exact"], row["is_normal"], row["undecided"], *vectors
         )
         return Entry(row["path"], row["sha256"], row["bytes"], own, row["added"])
 

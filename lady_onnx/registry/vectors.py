@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from ..diagnosis.pruning import find_pruning_limit, prune_below
 from ..groups.model import Group
-from .signatures import WIDTH, Signatures
+from ..groups.permutations import Arrays
+from .signatures import WIDTH, Signatures, is_table
 from .signs import SignedArrays
 
 Key = tuple[int, ...]
@@ -33,8 +35,37 @@ or of the second, the other does not.
 """
 COMPRESSION = 2 / 3
 """Moments count with this power of their size: what all networks have in common is large."""
+PRUNED_SHARE = 0.85
+"""So much is pruned for the vector of a pruned model: between the usual three quarters and 90 %."""
 MIN_UNITS = 4
 """Fewer units say little of a model."""
+
+
+class PrunedArrays(Mapping[str, np.ndarray]):
+    """The weights of a model as if it had been pruned; each is made when it is asked for.
+
+    Args:
+        arrays: the weights. Of tables the smallest magnitudes are set to zero.
+    """
+
+    def __init__(self, arrays: Arrays):
+        self._arrays = arrays
+        self._limits: dict[str, np.floating] = {}
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        array = self._arrays[name]
+        if not is_table(array):
+            return array
+        if name not in self._limits:
+            count = max(round(PRUNED_SHARE * array.size), 1)
+            self._limits[name] = find_pruning_limit(array, count)
+        return prune_below(array, self._limits[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
 
 
 def compute_vector(

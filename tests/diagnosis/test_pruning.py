@@ -9,7 +9,9 @@ import onnx
 import pytest
 
 import lady_onnx as lady
+from lady_onnx.diagnosis.pruning import guess_pruned_elements, prune_array
 from lady_onnx.groups.permutations import Nesting, compose_permutations
+from lady_onnx.pipeline.alignment import LEFT
 
 from ..helpers.law import trials
 from ..helpers.networks import convolutional, perceptron, weights, with_weights
@@ -21,8 +23,12 @@ AFTERWARDS: dict[str, Callable[[onnx.ModelProto, int], onnx.ModelProto]] = {
         lady.attack(lady.attack(m, "quantize", 6).model, "rescale", 0.3, seed=k).model
     ),
     "trained on": lambda m, k: train_on(m, k),
+    "noisy": lambda m, k: lady.attack(m, "noise", 0.5, seed=k).model,
+    "noisy and multiplied": lambda m, k: (
+        lady.attack(lady.attack(m, "noise", 0.5, seed=k).model, "rescale", 0.3, seed=k).model
+    ),
 }
-"""What may be done to a pruned model; its zeros stay."""
+"""What may be done to a pruned model. Noise alone leaves no zero."""
 
 
 def train_on(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
@@ -65,6 +71,66 @@ def test_a_pruned_stranger_stays_one(what: str, seed: int) -> None:
     found = lady.check(reference, lady.permute(AFTERWARDS[what](pruned, seed), seed).model)
     assert found.verdict == "unrelated"
     assert found.recognised < 0.15
+
+
+TAILS: dict[str, Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]] = {
+    "normal": lambda rng, shape: rng.standard_normal(shape),
+    "uniform": lambda rng, shape: rng.uniform(-1, 1, shape),
+    "long": lambda rng, shape: rng.laplace(size=shape),
+}
+
+
+@pytest.mark.parametrize("seed", trials(3, 20))
+@pytest.mark.parametrize("tails", ["normal", "uniform"])
+@pytest.mark.parametrize("share", [0.75, 0.9])
+def test_tails_say_how_much_was_pruned_before_noise_came(
+    share: float, tails: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    shape = (64, 96) if seed % 2 else (48, 16, 3, 3)
+    array = TAILS[tails](rng, shape).astype(np.float32)
+    pruned = prune_array(array, round(share * array.size))
+    noisy = pruned + 0.3 * pruned.std() * rng.standard_normal(shape)
+    factors = [np.exp(0.3 * rng.standard_normal(n)) for n in shape[:2]]
+    for axis, factor in enumerate(factors):
+        noisy *= factor.reshape([-1 if a == axis else 1 for a in range(len(shape))])
+    moved = rng.permutation(noisy.astype(np.float32))
+    found = guess_pruned_elements({"w": array}, {"w": moved})
+    left = (array.size - found["w"]) / array.size
+    # noise hides some of it, so that a few guesses are tried
+    assert any(0.5 < left * k / (1 - share) < 2 for k in LEFT), left
+    assert not guess_pruned_elements({"w": array}, {"w": rng.permutation(array)})
+
+
+@pytest.mark.parametrize("tails", TAILS)
+def test_noise_alone_is_no_pruning(tails: str) -> None:
+    rng = np.random.default_rng(0)
+    array = TAILS[tails](rng, (64, 96)).astype(np.float32)
+    for level in (0.1, 1.0, 10.0):
+        noisy = array + (level * array.std() * rng.standard_normal(array.shape)).astype(np.float32)
+        assert not guess_pruned_elements({"w": array}, {"w": noisy}), level
+
+
+def test_zeros_say_more_than_tails() -> None:
+    """Noise came to some weights alone: the others are taken as their zeros say."""
+    reference = perceptron(SIZES, seed=3, out=8)
+    pruned = weights(lady.attack(reference, "prune", 0.85).model)
+    rng = np.random.default_rng(3)
+    noisy = [n for n in sorted(pruned) if pruned[n].ndim > 1][::2]
+    some = {
+        n: pruned[n] + 0.7 * pruned[n].std() * rng.standard_normal(pruned[n].shape) for n in noisy
+    }
+    altered = with_weights(
+        reference, {n: a.astype(np.float32) for n, a in {**pruned, **some}.items()}
+    )
+    altered = lady.attack(altered, "rescale", 0.3, seed=1).model
+    found = lady.check(reference, lady.permute(altered, 1).model)
+    assert found.resync is not None
+    assert found.recognised > 0.9
+    steps = {n: s for n, own in found.resync.alterations.items() for s in own if s.kind == "pruned"}
+    for name in set(pruned) - set(noisy):
+        if pruned[name].ndim > 1:
+            assert steps[name].parameters["sparsity"] == pytest.approx(0.85, abs=0.01)
 
 
 @pytest.mark.parametrize("seed", trials(5, 20))

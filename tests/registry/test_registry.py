@@ -20,6 +20,7 @@ import lady_onnx as lady
 from lady_onnx.cli.main import main
 from lady_onnx.cli.registry import registry
 from lady_onnx.graph.loading import load_graph
+from lady_onnx.registry import store
 from lady_onnx.registry.direction import tell_direction
 from lady_onnx.registry.families import find_families
 from lady_onnx.registry.identification import identify, read_entry
@@ -611,3 +612,33 @@ def test_watching_tells_what_takes_the_place_of_a_known_file(
         (line,) = capsys.readouterr().out.splitlines()
         verdicts.append([r["verdict"] for r in json.loads(line)["relatives"]])
     assert verdicts == [[], ["permuted"]]
+
+
+def test_an_index_finds_what_a_scan_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where one of the two columns has none yet: the building may have been ended there."""
+    monkeypatch.setattr(store, "MIN_INDEXED_ROWS", 500)
+    monkeypatch.setattr(store, "PARTITION_ROWS", 250)
+    rng = np.random.default_rng(0)
+    own = lady.fingerprint(perceptron(SIZES, seed=1))
+
+    def draw() -> np.ndarray:
+        return rng.integers(-127, 128, own.vector.size).astype(np.int8)
+
+    db = Registry(tmp_path / "db", is_new=True)
+    prints = [replace(own, vector=draw(), pruned_vector=draw()) for _ in range(600)]
+    assert not db.build_index()
+    db.add([Entry(f"/m{k:03}", "", 0, p) for k, p in enumerate(prints)])
+    queries = [
+        *(replace(p, vector=p.vector, pruned_vector=draw()) for p in prints[:3]),
+        *(replace(p, vector=p.pruned_vector, pruned_vector=draw()) for p in prints[3:6]),
+        *(replace(p, vector=draw(), pruned_vector=p.vector) for p in prints[6:9]),
+    ]
+    whole = [db.find_nearest(q, 3) for q in queries]
+    assert [near[0].entry.path for near in whole] == [f"/m{k:03}" for k in range(9)]
+    columns = store.VECTORS
+    monkeypatch.setattr(store, "VECTORS", columns[:1])
+    assert db.build_index()
+    monkeypatch.setattr(store, "VECTORS", columns)
+    assert db.build_index()
+    assert db._list_indexed() == set(columns)
+    assert [db.find_nearest(q, 3)[0] for q in queries] == [near[0] for near in whole]

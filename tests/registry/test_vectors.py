@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lady_onnx as lady
+from lady_onnx.registry.fingerprints import compare_fingerprints
 from lady_onnx.registry.vectors import LENGTH, compare_vectors
 
 from ..helpers import disguises, real
@@ -78,6 +79,18 @@ def test_altered_copies_are_nearer_than_strangers(name: str) -> None:
             altered = lady.attack(model, kind, strength, seed=1).model
             shuffled = lady.permute(altered, 2).model
             assert compare(model, shuffled) > strangers, (kind, strength)
+
+
+def test_copies_that_were_pruned_are_near_the_vector_of_the_pruned_model() -> None:
+    models = [perceptron((20, 48, 64, 32, 7), seed=seed) for seed in range(5)]
+    known = [lady.fingerprint(m) for m in models]
+    for number, (model, own) in enumerate(zip(models, known, strict=True)):
+        altered = lady.attack(model, "prune", 0.9).model
+        altered = lady.attack(altered, "rescale", 0.5, seed=1).model
+        pruned = lady.fingerprint(lady.permute(altered, 2).model)
+        assert compare_fingerprints(own, pruned) == compare_fingerprints(pruned, own)
+        assert np.argmax([compare_fingerprints(other, pruned) for other in known]) == number
+        assert compare_fingerprints(own, pruned) > compare_vectors(own.vector, pruned.vector)
 
 
 def test_another_head_leaves_half_of_a_vector() -> None:
