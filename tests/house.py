@@ -187,10 +187,10 @@ def list_operators() -> set[str]:
 
 
 def list_named_operators() -> list[str]:
-    """Where an operator is named, as a string of its own, outside `rules`."""
+    """Where an operator is named, as a string of its own, outside `rules` and `vocabulary`."""
     found = []
     for module, tree in read_modules().items():
-        if module.startswith(("lady_onnx.rules", "lady_onnx.converters")):
+        if module.startswith(("lady_onnx.rules", "lady_onnx.vocabulary", "lady_onnx.converters")):
             continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Constant) and node.value in list_operators():

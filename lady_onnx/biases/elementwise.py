@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ..errors import UnknownStructureError
 from ..rules.laws import Linear, Monomial, Multilinear, Selection
-from ..rules.vocabulary.types import FLOAT_TYPES
 from ..scaling.state import PlainNode
+from ..vocabulary.types import FLOAT_TYPES
 from .gains import LOWEST_NUMBER, Gain, add_gains, make_unknown, multiply_gain, scale_gain
 from .state import Gains, GainState
 

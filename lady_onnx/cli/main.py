@@ -7,6 +7,7 @@ output any more. Nothing is imported here that `--version` and `--help` do not n
 from __future__ import annotations
 
 import argparse
+import atexit
 import gc
 import importlib
 import json
@@ -100,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     gc.set_threshold(OBJECTS_PER_COLLECTION)
+    # what is left when the process ends need not be looked through for circles
+    atexit.register(gc.freeze)
     # a stream that was closed before the start is None, and cannot be printed to
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")

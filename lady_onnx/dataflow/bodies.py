@@ -25,7 +25,7 @@ from ..graph.nodes import (
 )
 from ..rules import Elementwise, normalise_domain
 from ..rules.plain_forms import has_plain_form, spell_out
-from ..rules.vocabulary import structure
+from ..vocabulary import structure
 from .state import COPY_OPERATOR, Result, WalkState
 
 CONSTANT_OPERATOR = structure.CONSTANT

@@ -15,7 +15,7 @@ from onnx import NodeProto
 from ..errors import UnknownStructureError
 from ..graph.nodes import read_attributes
 from ..rules import Elementwise, Equation
-from ..rules.vocabulary import structure
+from ..vocabulary import structure
 from .bodies import BodyRunner, PlacedNode, find_function
 from .labels.roles import find_varying_axes, lay_along, make_addresses
 from .labels.tensors import Tensor, make_opaque, tidy_roles

@@ -15,7 +15,7 @@ from onnx import NodeProto, TensorProto
 from ..errors import UnknownStructureError
 from ..graph.nodes import read_attributes
 from ..rules import Elementwise, Movement, Reshape, Step, Take
-from ..rules.vocabulary import structure
+from ..vocabulary import structure
 from .labels.tensors import Tensor
 from .state import COPY_OPERATOR, Result, WalkState, name_operator
 from .transfer import apply_rule

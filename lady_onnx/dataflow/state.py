@@ -12,7 +12,7 @@ from onnx import NodeProto
 from ..errors import UnknownStructureError
 from ..graph.model import Graph
 from ..rules import Kind
-from ..rules.vocabulary import structure
+from ..vocabulary import structure
 from .inference.results import Inference
 from .labels.facts import Facts
 from .labels.roles import is_address, lay_along

@@ -19,8 +19,8 @@ import numpy as np
 from onnx import NodeProto
 
 from .. import rules
-from ..rules.vocabulary.classes import COMMUTATIVE_OPERATORS
-from ..rules.vocabulary.structure import normalise_domain
+from ..vocabulary.classes import COMMUTATIVE_OPERATORS
+from ..vocabulary.structure import normalise_domain
 from .labels.equations import plan_equation
 from .labels.facts import Facts
 from .labels.roles import (

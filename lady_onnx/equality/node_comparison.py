@@ -9,7 +9,7 @@ from onnx import FunctionProto, NodeProto
 
 from ..graph.model import Graph
 from ..graph.nodes import describe_node
-from ..rules.vocabulary.structure import normalise_domain
+from ..vocabulary.structure import normalise_domain
 from .scopes import NameScope
 from .versions import find_oldest_meaning
 

@@ -9,7 +9,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, TypeProto, ValueInfoProt
 
 from ..graph.model import Graph
 from ..graph.nodes import describe_node, prefix_of_body
-from ..rules.vocabulary.structure import normalise_domain
+from ..vocabulary.structure import normalise_domain
 
 
 class NameScope:

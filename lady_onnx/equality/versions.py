@@ -12,9 +12,9 @@ from collections.abc import Mapping
 
 import onnx.defs
 
-from ..rules.vocabulary.classes import EQUIVALENT_VERSIONS
-from ..rules.vocabulary.structure import normalise_domain
 from ..semantics.schemas import find_schema
+from ..vocabulary.classes import EQUIVALENT_VERSIONS
+from ..vocabulary.structure import normalise_domain
 
 
 def find_oldest_meaning(operator: str, domain: str, version: int) -> int:

@@ -13,10 +13,10 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 
 from ..graph.model import Graph
 from ..graph.nodes import prefix_of_function
-from ..rules.vocabulary.classes import RANDOM_OPERATORS
-from ..rules.vocabulary.structure import normalise_domain
 from ..semantics.messages import is_same_message, is_same_type
 from ..semantics.schemas import find_schema, list_defaults
+from ..vocabulary.classes import RANDOM_OPERATORS
+from ..vocabulary.structure import normalise_domain
 from .declaration_comparison import DeclarationComparison
 from .findings import Findings
 from .node_comparison import (

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto
 
 from ..errors import LadyError, to_one_line
-from ..rules.vocabulary.types import PACKED_TYPES
+from ..vocabulary.types import PACKED_TYPES
 
 Stamp = tuple[int, int, int]
 """The size, the time of the last change and the number of a file."""

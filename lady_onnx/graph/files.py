@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from ..errors import LadyError, OutputError
-from ..rules.vocabulary.types import PACKED_TYPES
+from ..vocabulary.types import PACKED_TYPES
 from .external import is_external
 from .nodes import list_bodies, list_nodes
 from .weights import clear_values, encode_values, is_large, list_weights, write_values

@@ -8,7 +8,7 @@ import onnx.compose
 from onnx import ModelProto, ValueInfoProto, helper
 
 from ..errors import LadyError, UnknownNameError
-from ..rules.vocabulary.structure import IDENTITY
+from ..vocabulary.structure import IDENTITY
 from .functions import inline_functions
 from .model import Graph
 

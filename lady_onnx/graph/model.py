@@ -19,8 +19,8 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoPro
 
 from ..errors import LadyError, make_nan_error, to_one_line
 from ..numerics import has_nan, map_in_threads, view_bits
-from ..rules.vocabulary.packing import Packing
-from ..rules.vocabulary.types import KNOWN_TYPES
+from ..vocabulary.packing import Packing
+from ..vocabulary.types import KNOWN_TYPES
 from .external import DataFiles, is_external
 from .files import detach_weights, write_model
 from .formats import name_source

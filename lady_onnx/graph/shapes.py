@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
-from ..rules.vocabulary.names import CONV
+from ..vocabulary.names import CONV
 from .model import Graph
 from .nodes import read_attributes
 

@@ -14,7 +14,7 @@ from itertools import zip_longest
 from onnx import GraphProto, NodeProto, TensorShapeProto, ValueInfoProto
 
 from ..errors import LadyError, UnknownNameError, suggest_name
-from ..rules.vocabulary import structure
+from ..vocabulary import structure
 from .nodes import list_bodies, list_repeated
 
 CACHE_WORDS = frozenset({"cache", "cached", "caches"})

@@ -8,7 +8,7 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto
 
 from ..errors import LadyError
-from ..rules.vocabulary.structure import CONSTANT, MIN_BODIES
+from ..vocabulary.structure import CONSTANT, MIN_BODIES
 from .functions import count_inlined_nodes
 from .model import Graph
 from .nodes import (

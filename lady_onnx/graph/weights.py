@@ -13,9 +13,9 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensor
 
 from ..errors import LadyError, to_one_line
 from ..numerics import view_bits
-from ..rules.vocabulary.packing import BYTE_BITS, PACKED_OPERANDS, Packing, find_packing
-from ..rules.vocabulary.structure import CONSTANT, IDENTITY, normalise_domain
-from ..rules.vocabulary.types import PACKED_TYPES
+from ..vocabulary.packing import BYTE_BITS, PACKED_OPERANDS, Packing, find_packing
+from ..vocabulary.structure import CONSTANT, IDENTITY, normalise_domain
+from ..vocabulary.types import PACKED_TYPES
 from .nodes import (
     find_live_nodes,
     list_captured_names,

@@ -14,9 +14,9 @@ from ..graph.nodes import (
     sort_topologically,
 )
 from ..rules.rewrites.arguments import count_axis_from_front
-from ..rules.vocabulary.structure import IF, SCAN, normalise_domain
 from ..semantics.declarations import Declaration
 from ..semantics.lengths import Length
+from ..vocabulary.structure import IF, SCAN, normalise_domain
 from .algebra.term import Body, NoNormalFormError, Scope, Term, list_with_defaults
 from .environment import Environment, Frame, ReadNode
 

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto, ValueInfoProto
 
-from ..rules.vocabulary.names import (
+from ..semantics.lengths import Length, Polynomial
+from ..vocabulary.names import (
     ADD,
     EXPAND,
     EXTENTS,
@@ -26,8 +27,7 @@ from ..rules.vocabulary.names import (
     SUM,
     TRANSPOSE,
 )
-from ..rules.vocabulary.structure import IDENTITY
-from ..semantics.lengths import Length, Polynomial
+from ..vocabulary.structure import IDENTITY
 from .algebra.numbering import Terms
 from .algebra.term import Body, Leaf, Term
 from .emitted_operands import ConstantWriter, FreshNames, LengthWriter, add_node

@@ -9,9 +9,9 @@ import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto
 
-from ..rules.vocabulary.names import ADD, CAST, CONCAT, MUL, RESHAPE, SHAPE
 from ..semantics.factorisation import as_integers
 from ..semantics.lengths import Length, Polynomial, are_numbers
+from ..vocabulary.names import ADD, CAST, CONCAT, MUL, RESHAPE, SHAPE
 from .algebra.term import Leaf, Term
 
 

@@ -18,8 +18,8 @@ from ..graph.nodes import (
 )
 from ..rules.plain_forms import spell_out
 from ..rules.rewrites.blocked import NodeRewriter
-from ..rules.vocabulary.names import ADD, MUL
-from ..rules.vocabulary.structure import CONSTANT, normalise_domain
+from ..vocabulary.names import ADD, MUL
+from ..vocabulary.structure import CONSTANT, normalise_domain
 from .algebra.sums import is_shape_kept
 from .algebra.term import NoNormalFormError, Term, list_with_defaults
 from .environment import Environment, Frame, ReadNode

@@ -16,8 +16,8 @@ from ..rules.rewrites.blocked import BLOCKED_DOMAIN, commute_with_blocking, read
 from ..rules.rewrites.blocked_maps import is_blocked
 from ..rules.rewrites.call import Call, TrackedAttributes
 from ..rules.rewrites.nodes import rewrite_node
-from ..rules.vocabulary.structure import normalise_domain
 from ..semantics.schemas import find_schema
+from ..vocabulary.structure import normalise_domain
 from .algebra.movements import strip_factor, strip_movement
 from .algebra.numbering import Terms
 from .algebra.term import NoNormalFormError, Term, walk_terms

@@ -18,10 +18,10 @@ from ..equality.versions import find_oldest_meaning
 from ..equality.walk import COUNT_ATTRIBUTES
 from ..graph.model import Graph
 from ..graph.nodes import describe_node, find_live_nodes, list_bodies
-from ..rules.vocabulary.classes import COMMUTATIVE_OPERATORS
-from ..rules.vocabulary.structure import CONSTANT, IDENTITY, normalise_domain
-from ..rules.vocabulary.types import FLOAT_TYPES
 from ..semantics.schemas import list_defaults
+from ..vocabulary.classes import COMMUTATIVE_OPERATORS
+from ..vocabulary.structure import CONSTANT, IDENTITY, normalise_domain
+from ..vocabulary.types import FLOAT_TYPES
 
 MAX_RANK = 8
 """The largest number of axes that a tensor is taken to have."""

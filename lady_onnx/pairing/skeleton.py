@@ -15,7 +15,7 @@ from ..errors import ArchitectureError
 from ..graph.model import Graph
 from ..graph.nodes import pair_by_name
 from ..numerics import MIN_DIVISOR, as_finite, assign_optimally
-from ..rules.vocabulary.types import HALF_TYPES
+from ..vocabulary.types import HALF_TYPES
 from .links import Place
 from .node_classes import classify_nodes
 from .weighted_nodes import Skeleton, WeightedNode, build_skeleton

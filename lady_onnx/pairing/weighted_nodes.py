@@ -19,8 +19,8 @@ from onnx import NodeProto
 from ..errors import ArchitectureError
 from ..graph.model import Graph
 from ..graph.nodes import describe_node, read_attributes
-from ..rules.vocabulary.classes import COMMUTATIVE_OPERATORS, MOVING_OPERATORS, PASSING_OPERATORS
-from ..rules.vocabulary.names import (
+from ..vocabulary.classes import COMMUTATIVE_OPERATORS, MOVING_OPERATORS, PASSING_OPERATORS
+from ..vocabulary.names import (
     BATCH_NORMALIZATION,
     CAST,
     CONCAT,
@@ -30,7 +30,7 @@ from ..rules.vocabulary.names import (
     SHAPE,
     SIZE,
 )
-from ..rules.vocabulary.types import FLOAT_TYPES
+from ..vocabulary.types import FLOAT_TYPES
 
 IDENTIFYING_ATTRIBUTES = (
     "activation",

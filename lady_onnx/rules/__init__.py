@@ -152,6 +152,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
+from ..vocabulary.structure import normalise_domain
 from . import laws
 from .kinds import (
     Body,
@@ -183,7 +184,6 @@ from .registry import (
     register_pinned,
 )
 from .table import make_table
-from .vocabulary.structure import normalise_domain
 
 __all__ = [
     "REGISTRY",

@@ -19,7 +19,7 @@ import numpy as np
 from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
 from ..errors import MALFORMED_NODE_ERRORS
-from .vocabulary.structure import MICROSOFT, normalise_domain
+from ..vocabulary.structure import MICROSOFT, normalise_domain
 
 PLAIN_OPSET = 20
 """The version of the default domain in which plain forms are written."""

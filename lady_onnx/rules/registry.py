@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ..errors import UnknownStructureError
+from ..vocabulary.structure import normalise_domain
 from .kinds import Describe, Equation, Kind, Node
 from .laws import Law, LawOf
-from .vocabulary.structure import normalise_domain
 
 DescribeT = TypeVar("DescribeT", bound=Describe)
 TypedLike = Callable[[int], int]

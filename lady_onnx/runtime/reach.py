@@ -1,7 +1,7 @@
 """What a model's numbers say of inputs that tell: which integers fit, and where something changes.
 
 Nothing is run: nodes, bodies and functions are read. What operators say about values is declared in
-`lady_onnx.rules.vocabulary.bounds`.
+`lady_onnx.vocabulary.bounds`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from onnx import NodeProto
 from ..graph.functions import inline_functions
 from ..graph.model import Graph
 from ..graph.nodes import prefix_of_body, read_attributes, sort_topologically
-from ..rules.vocabulary.bounds import (
+from ..vocabulary.bounds import (
     CLASS_COUNTS,
     COUNT_OPERANDS,
     COUNT_SPAN,
@@ -34,7 +34,7 @@ from ..rules.vocabulary.bounds import (
     halve_span,
     solve_operand,
 )
-from ..rules.vocabulary.structure import CONTROL_INPUTS, CONTROL_OUTPUTS
+from ..vocabulary.structure import CONTROL_INPUTS, CONTROL_OUTPUTS
 
 MAX_BOUNDS = 64
 """The number of bounds that are read of one constant, and that are kept of all.

@@ -16,7 +16,7 @@ import onnx
 
 from ..errors import ExecutionError, to_one_line
 from ..graph.model import Graph
-from ..rules.vocabulary.structure import QUANTIZE_LINEAR, REORDER_INPUT
+from ..vocabulary.structure import QUANTIZE_LINEAR, REORDER_INPUT
 from .installation import load_onnxruntime
 from .providers import CPU_PROVIDER
 

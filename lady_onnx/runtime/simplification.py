@@ -18,7 +18,7 @@ import onnx.numpy_helper
 
 from ..graph.files import PROTOBUF_LIMIT
 from ..graph.model import Graph
-from ..rules.vocabulary.types import HALF_TYPES
+from ..vocabulary.types import HALF_TYPES
 
 OPTIMISER_SCRIPT = """
 import sys

@@ -16,7 +16,7 @@ from ..groups.model import Group, Slot
 from ..groups.scaling import locate_units
 from ..rules import Kind, Movement, find_rule
 from ..rules.laws import Law
-from ..rules.vocabulary.types import FLOAT_TYPES
+from ..vocabulary.types import FLOAT_TYPES
 from .monomials import FactorRole, Monomials, encode_factors
 
 

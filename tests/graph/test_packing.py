@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.weights import pack_numbers, unpack_numbers
-from lady_onnx.rules.vocabulary.packing import Packing
+from lady_onnx.vocabulary.packing import Packing
 
 from ..helpers.law import examples
 

@@ -12,7 +12,7 @@ from onnx import AttributeProto, NodeProto, helper
 from onnxruntime.capi import onnxruntime_pybind11_state as capi
 
 from lady_onnx.rules.plain_forms import PLAIN_FORMS
-from lady_onnx.rules.vocabulary.structure import MICROSOFT
+from lady_onnx.vocabulary.structure import MICROSOFT
 
 from ..helpers.plain_cases.base import CASES, DEFINITIONS, check, node_of, run, spelled
 

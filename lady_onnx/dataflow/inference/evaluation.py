@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 from onnx import ModelProto, NodeProto, ValueInfoProto
 from onnx.helper import make_graph, make_model, make_opsetid
-from onnx.reference import ReferenceEvaluator
 
 REFERENCE_ERRORS = (
     ArithmeticError,
@@ -42,6 +41,9 @@ def evaluate_node(
     >>> evaluate_node(relu, "y", {"x": np.array([-1.0, 2.0])}, {"": 20}).tolist()
     [0.0, 2.0]
     """
+    # it takes long to load, and many models have nothing to run
+    from onnx.reference import ReferenceEvaluator
+
     # an overflow or a division by zero belongs to the model, and is none of the user's warnings
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")

@@ -16,7 +16,7 @@ from ...graph.model import Graph
 from ...graph.nodes import read_attributes
 from ...graph.shapes import MAX_RANK
 from ...rules import find_rule, normalise_domain
-from ...rules.vocabulary.types import FLOAT_TYPES
+from ...vocabulary.types import FLOAT_TYPES
 from .types import TensorTypes
 from .values import TensorValues
 from .versions import NodeVersions

@@ -15,7 +15,7 @@ from onnx import NodeProto
 from ...graph.model import Graph
 from ...graph.nodes import read_attributes
 from ...rules import find_rule
-from ...rules.vocabulary import names, structure
+from ...vocabulary import names, structure
 from .evaluation import evaluate_node
 from .types import TensorTypes
 from .versions import NodeVersions

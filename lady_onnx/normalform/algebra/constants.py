@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import onnx
 
-from ...rules.vocabulary.names import ADD, MUL, RECIPROCAL, SQRT
+from ...vocabulary.names import ADD, MUL, RECIPROCAL, SQRT
 from .numbering import Terms
 from .term import Leaf, Term
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ...rules.vocabulary.classes import WINDOW_POOLS
-from ...rules.vocabulary.names import CONV_TRANSPOSE, RESIZE, UPSAMPLE
 from ...semantics.lengths import Length
+from ...vocabulary.classes import WINDOW_POOLS
+from ...vocabulary.names import CONV_TRANSPOSE, RESIZE, UPSAMPLE
 
 PartialShape = Sequence[Length | None]
 """The shape of a result; None for a length that is not known."""

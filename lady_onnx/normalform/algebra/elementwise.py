@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...rules.vocabulary.classes import UNARY_OPERATORS
-from ...rules.vocabulary.names import RECIPROCAL, SQRT
+from ...vocabulary.classes import UNARY_OPERATORS
+from ...vocabulary.names import RECIPROCAL, SQRT
 from .constants import compute_constant
 from .movements import move_like, split_movement, strip_movement
 from .multiples import make_multiple, split_factor

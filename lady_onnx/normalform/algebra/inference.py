@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
-from ...rules.vocabulary.classes import DISPUTED_LENGTH_OPERATORS
-from ...rules.vocabulary.names import UPSAMPLE
-from ...rules.vocabulary.structure import normalise_domain
 from ...semantics.lengths import Length, Polynomial, make_unknown_length
 from ...semantics.schemas import find_schema
+from ...vocabulary.classes import DISPUTED_LENGTH_OPERATORS
+from ...vocabulary.names import UPSAMPLE
+from ...vocabulary.structure import normalise_domain
 from .disputed_lengths import find_agreed_lengths
 from .term import Attributes, NoNormalFormError, Term, read_attribute_value
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from onnx import TensorProto
 
-from ...rules.vocabulary.names import EXTENTS
 from ...semantics.lengths import Length, Polynomial, are_numbers
+from ...vocabulary.names import EXTENTS
 from .numbering import Terms
 from .term import Term
 

@@ -5,8 +5,8 @@ They stand before transpositions and reshapes of all axes but the last, and befo
 
 from __future__ import annotations
 
-from ...rules.vocabulary.names import LINEAR, MOVE, RESHAPE, TRANSPOSE
 from ...semantics.lengths import multiply_lengths
+from ...vocabulary.names import LINEAR, MOVE, RESHAPE, TRANSPOSE
 from .constants import may_reassociate
 from .movements import make_movement, make_reshape, make_transpose, split_movement
 from .multiples import make_multiple, split_factor

@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...rules.vocabulary.names import MOVE, RESHAPE, SCALE, TRANSPOSE
 from ...semantics.factorisation import as_integers, group_factors, split_factors
 from ...semantics.lengths import Length, are_numbers, divide_lengths, multiply_lengths
+from ...vocabulary.names import MOVE, RESHAPE, SCALE, TRANSPOSE
 from .numbering import Terms
 from .term import Leaf, Term, make_attributes
 

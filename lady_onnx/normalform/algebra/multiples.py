@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...rules.vocabulary.names import CONV, CONV_TRANSPOSE, MUL, SCALE
+from ...vocabulary.names import CONV, CONV_TRANSPOSE, MUL, SCALE
 from .constants import compute_constant
 from .movements import move_like, split_movement, strip_movement
 from .numbering import Terms

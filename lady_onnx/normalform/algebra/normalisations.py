@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...rules.vocabulary.names import (
+from ...vocabulary.names import (
     REDUCE_MAX,
     REDUCE_MEAN,
     REDUCE_MIN,

@@ -14,10 +14,10 @@ import onnx
 from onnx import TensorProto, TypeProto
 
 from ...graph.model import Graph
-from ...rules.vocabulary.names import FORMAL, INPUT
-from ...rules.vocabulary.structure import CONSTANT
 from ...semantics.declarations import list_declared_lengths
 from ...semantics.lengths import Length, are_numbers
+from ...vocabulary.names import FORMAL, INPUT
+from ...vocabulary.structure import CONSTANT
 from .inference import ResultType, ShapeInference, UnknownLengths
 from .term import Attributes, Body, Leaf, Scope, Term
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...rules.vocabulary.names import CONCAT, LINEAR, PART, SCALE, TRANSPOSE
 from ...semantics.lengths import Length
+from ...vocabulary.names import CONCAT, LINEAR, PART, SCALE, TRANSPOSE
 from .constants import MAX_CONSTANT_ELEMENTS
 from .linear import make_linear
 from .movements import (

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...rules.vocabulary.names import ADD, MUL, PRODUCT, SUM, TRANSPOSE
 from ...semantics.lengths import Length, Polynomial
+from ...vocabulary.names import ADD, MUL, PRODUCT, SUM, TRANSPOSE
 from .constants import compute_constant, is_moderate, is_vector, may_reassociate
 from .movements import (
     find_common_movement,

@@ -16,9 +16,9 @@ import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
 from ...errors import LadyError
-from ...rules.vocabulary.structure import normalise_domain
 from ...semantics.lengths import Length, are_numbers
 from ...semantics.schemas import list_defaults
+from ...vocabulary.structure import normalise_domain
 
 WIDE_FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE)
 """Types in which sums and products are brought to one form; shorter ones round too much for it."""

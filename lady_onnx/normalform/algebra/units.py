@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...rules.vocabulary.names import ADD, CONV, CONV_TRANSPOSE, LINEAR, MUL
+from ...vocabulary.names import ADD, CONV, CONV_TRANSPOSE, LINEAR, MUL
 from .constants import compute_constant
 from .numbering import Terms
 from .term import Leaf, Term

@@ -14,11 +14,11 @@ import math
 import numpy as np
 
 from ...errors import UnknownStructureError
+from ...vocabulary.structure import MICROSOFT
 from ..kinds import Equation, Kind, Node, Reshape, Take, require_rank, require_shape
 from ..laws import SUM, Linear, Multilinear
 from ..registry import register
 from ..step_list import StepList
-from ..vocabulary.structure import MICROSOFT
 from .heads import Shape, find_operand
 
 BLOCK_PRODUCT = Multilinear(factors=3)

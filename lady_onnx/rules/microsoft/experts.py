@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import UnknownStructureError
+from ...vocabulary.packing import find_packing
+from ...vocabulary.structure import MICROSOFT
 from ..kinds import Equation, Kind, Node, Reshape, Take, require_shape
 from ..laws import Law, Linear, Multilinear, PositivelyHomogeneous
 from ..registry import register
 from ..step_list import StepList
-from ..vocabulary.packing import find_packing
-from ..vocabulary.structure import MICROSOFT
 from .blocks import count_shared, require_whole_blocks, tie_zero_points
 from .heads import Shape, find_operand
 

@@ -12,6 +12,7 @@ import onnx.shape_inference
 from onnx import TensorProto
 
 from ...errors import UnknownStructureError
+from ...vocabulary.structure import MICROSOFT
 from ..kinds import (
     Elementwise,
     Equation,
@@ -23,7 +24,6 @@ from ..kinds import (
 from ..operators import quantised
 from ..operators.linear import describe_convolution
 from ..registry import ShapeOf, register
-from ..vocabulary.structure import MICROSOFT
 
 SHAPE_OPSET = 20
 """The version of the default domain by which shapes are inferred."""

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import UnknownStructureError
+from ...vocabulary.structure import MICROSOFT
 from ..kinds import Kind, Node, Reshape, Take, require_shape
 from ..laws import SUM, Linear
 from ..registry import register
 from ..step_list import StepList
-from ..vocabulary.structure import MICROSOFT
 from .heads import (
     Scene,
     Shape,

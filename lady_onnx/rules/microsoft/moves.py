@@ -10,6 +10,7 @@ import math
 import numpy as np
 
 from ...errors import UnknownStructureError
+from ...vocabulary.structure import MICROSOFT
 from ..kinds import (
     Equation,
     Kind,
@@ -26,7 +27,6 @@ from ..kinds import (
 from ..laws import Linear
 from ..registry import register
 from ..step_list import StepList
-from ..vocabulary.structure import MICROSOFT
 from .heads import find_operand
 
 

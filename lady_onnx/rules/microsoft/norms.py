@@ -6,11 +6,11 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 from __future__ import annotations
 
 from ...errors import UnknownStructureError
+from ...vocabulary.structure import MICROSOFT
 from ..kinds import Kind, Node, Reshape, require_rank, require_shape
 from ..laws import SUM, Multilinear, Norm
 from ..registry import register
 from ..step_list import StepList
-from ..vocabulary.structure import MICROSOFT
 from .heads import Shape, find_operand
 
 

@@ -5,13 +5,13 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 
 from __future__ import annotations
 
+from ...vocabulary.structure import MICROSOFT
 from ..kinds import Elementwise, Equation, Kind, Node, require_rank
 from ..laws import Linear
 from ..operators.linear import describe_gemm, describe_matmul
 from ..operators.spatial import spell_reduction
 from ..registry import register, register_equation
 from ..step_list import StepList
-from ..vocabulary.structure import MICROSOFT
 
 
 @register("MulInteger", domain=MICROSOFT, typed_like=0)

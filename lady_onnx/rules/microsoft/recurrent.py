@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import math
 
+from ...vocabulary.structure import MICROSOFT
 from ..kinds import Equation, Kind, Node, Reshape, require_rank, require_shape
 from ..laws import SUM, Linear, Multilinear
 from ..operators.recurrent import describe_cells
 from ..registry import register, register_equation
 from ..step_list import StepList
-from ..vocabulary.structure import MICROSOFT
 from .heads import find_operand, take_columns
 
 

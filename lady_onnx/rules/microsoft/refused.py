@@ -5,8 +5,8 @@ Spec: https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.m
 
 from __future__ import annotations
 
+from ...vocabulary.structure import MICROSOFT
 from ..registry import register_pinned
-from ..vocabulary.structure import MICROSOFT
 
 register_pinned(
     "a search over tokens in their order, with a network inside",

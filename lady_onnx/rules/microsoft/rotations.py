@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...vocabulary.structure import MICROSOFT
 from ..kinds import Kind, Node, Reshape, Step, Take, Transpose, require_rank, require_shape
 from ..registry import register
 from ..step_list import StepList
-from ..vocabulary.structure import MICROSOFT
 from .heads import keep_orders, rotate
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ...errors import UnknownStructureError
+from ...vocabulary.types import FLOAT_TYPES
 from ..kinds import Elementwise, Equation, Kind, Node, require_rank
 from ..laws import (
     Absolute,
@@ -24,7 +25,6 @@ from ..laws import (
     Signum,
 )
 from ..registry import register
-from ..vocabulary.types import FLOAT_TYPES
 
 
 def find_cast_law(node: ScaledNode) -> Law | None:

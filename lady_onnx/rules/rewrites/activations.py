@@ -22,7 +22,7 @@ from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.sums import combine_terms, is_shape_kept, make_product, make_sum
 from ...normalform.algebra.term import NoNormalFormError, Term, make_attributes
 from ...semantics.lengths import are_numbers, multiply_lengths
-from ..vocabulary.classes import FINITE_OPERATORS, WEIGHTED_SUM_OPERATORS
+from ...vocabulary.classes import FINITE_OPERATORS, WEIGHTED_SUM_OPERATORS
 from .arguments import read_axis
 from .call import Call, register_rewrite
 from .nodes import keep_as_written

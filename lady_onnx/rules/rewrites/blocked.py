@@ -24,8 +24,8 @@ from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.slices import make_concatenation, make_slice
 from ...normalform.algebra.term import NoNormalFormError, Term
 from ...runtime.sessions import measure_block_channels
-from ..vocabulary.classes import UNARY_OPERATORS
-from ..vocabulary.structure import MICROSOFT, normalise_domain
+from ...vocabulary.classes import UNARY_OPERATORS
+from ...vocabulary.structure import MICROSOFT, normalise_domain
 from .blocked_maps import (
     BLOCKED_POOLS,
     count_channels,

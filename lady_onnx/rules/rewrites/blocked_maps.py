@@ -14,7 +14,7 @@ from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.sums import combine_terms, make_product, make_sum
 from ...normalform.algebra.term import NoNormalFormError, Term
 from ...semantics.lengths import Length
-from ..vocabulary.classes import UNARY_OPERATORS
+from ...vocabulary.classes import UNARY_OPERATORS
 
 BLOCKED_POOLS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
 """Pools that act on every channel alone."""

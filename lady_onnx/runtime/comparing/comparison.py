@@ -13,7 +13,7 @@ from ...graph.nodes import list_nodes, pair_by_name
 from ...graph.states import NO_STATES
 from ...numerics import split_blocks, store_blocks
 from ...rules import find_rule
-from ...rules.vocabulary.types import HALF_TYPES
+from ...vocabulary.types import HALF_TYPES
 from ..axes import list_small_sizes, read_axes
 from ..providers import choose_provider
 from ..sampling import draw_answered_samples

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from onnx import NodeProto, helper
 
 from lady_onnx.rules.plain_forms import spell_out
-from lady_onnx.rules.vocabulary.structure import MICROSOFT
+from lady_onnx.vocabulary.structure import MICROSOFT
 
 from ..draws import Draw
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from lady_onnx.rules.vocabulary.structure import MICROSOFT
+from lady_onnx.vocabulary.structure import MICROSOFT
 
 from ..draws import Draw, activation, maybe, pooling, reals
 from .base import Case, case, defined, node_of, run, size
