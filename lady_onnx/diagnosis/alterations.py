@@ -25,19 +25,8 @@ import numpy as np
 from ..numerics import LEAST_DEVIATION, hash_values, is_float_array, split_blocks
 from .channel_clipping import clip_channels, find_channel_bounds
 from .pruning import prune_array
+from .quantisation import MAX_BITS, SAMPLED_ELEMENTS, count_bits, move_to_levels, quantize_array
 
-MAX_BITS = 16
-"""Quantisation to more bits than this is not looked for."""
-SAMPLED_ELEMENTS, FEW_ELEMENTS = 1 << 12, 1 << 8
-"""So many values are looked at before all are, and so few before those."""
-SAMPLED_ROWS = 16
-"""So many rows are looked at before all are; of long rows there may be one."""
-MAX_LEVEL_DISTANCE = 0.02
-"""A value may lie this far from its level, in steps between levels.
-
-At `MAX_BITS`, single precision moves values around zero by up to 0.004 steps. A random number lies
-as near as this with a chance of 4 %, so of many numbers some do not.
-"""
 MAX_CHANCE_ZEROS = 1e-5
 """Noise makes at most about this share of numbers zero by chance."""
 RELATIVE_TOLERANCE = 1e-5
@@ -270,7 +259,7 @@ def _propose_alterations(
         levels = np.unique(suspect)
         if levels.size <= min(2**MAX_BITS, suspect.size / 4):
             how = {"bits": max(int(levels.size - 1).bit_length(), 1), "axis": -1, "symmetric": 0}
-            yield Alteration("quantized", how), partial(_move_to_levels, levels=levels)
+            yield Alteration("quantized", how), partial(move_to_levels, levels=levels)
     # clipping leaves no value beyond the others
     is_inside = ours.low <= theirs.low and theirs.high <= ours.high
     bounds = find_channel_bounds(reference, suspect) if is_inside else None
@@ -286,14 +275,12 @@ def _propose_alterations(
 def _propose_levels(suspect: np.ndarray, extent: _Extent) -> Iterator[Step]:
     """Yield the quantisations on whose levels all values of a weight lie."""
     for axis in (-1, *range(suspect.ndim if suspect.ndim > 1 else 0)):
-        for symmetric in (True, False):
-            bits = _count_bits(suspect, axis, symmetric, extent)
-            if bits:
-                how = {"bits": bits, "axis": axis, "symmetric": int(symmetric)}
-                yield (
-                    Alteration("quantized", how),
-                    partial(quantize_array, bits=bits, axis=axis, symmetric=symmetric),
-                )
+        for symmetric, bits in count_bits(suspect, axis, extent.low, extent.high).items():
+            how = {"bits": bits, "axis": axis, "symmetric": int(symmetric)}
+            yield (
+                Alteration("quantized", how),
+                partial(quantize_array, bits=bits, axis=axis, symmetric=symmetric),
+            )
 
 
 def _cast_array(array: np.ndarray, short: np.dtype) -> np.ndarray:
@@ -309,90 +296,3 @@ def _clip_array(array: np.ndarray, low: np.generic, high: np.generic) -> np.ndar
 
 def _scale_array(array: np.ndarray, factor: float) -> np.ndarray:
     return (array.astype(np.float64) * factor).astype(array.dtype)
-
-
-def _count_bits(suspect: np.ndarray, axis: int, symmetric: bool, extent: _Extent) -> int:
-    """Return the fewest bits whose levels all values lie on, 0 if there are none.
-
-    The levels are those of `quantize_array`, as far apart as the values of each line say. The
-    least and the largest value survive quantisation, so they say it.
-    """
-    lines = suspect.reshape(1, *suspect.shape) if axis < 0 else np.moveaxis(suspect, axis, 0)
-    if lines[0].size <= (1 if symmetric else 2):
-        # the ends of a line say where its levels are, and nothing else is there to lie on them
-        return 0
-    all_bits = np.arange(2, MAX_BITS + 1)
-    # Most weights lie on no levels, which a few rows show already.
-    count = min(SAMPLED_ROWS, 1 + SAMPLED_ROWS * SAMPLED_ELEMENTS * len(lines) // suspect.size)
-    for some in (lines[:count], lines):
-        rows = some.reshape(len(some), -1)
-        low, high = np.array([[extent.low], [extent.high]])
-        if axis >= 0:
-            low, high = rows.min(1).astype(np.float64), rows.max(1).astype(np.float64)
-        if symmetric:
-            low, high = np.zeros(len(rows)), np.maximum(high, -low)
-        step = np.where(high == low, 1, high - low)
-        low, step = low[:, None], step[:, None]
-        # a few say already of most numbers of levels that the values lie elsewhere
-        few = (rows[:, : max(FEW_ELEMENTS // len(rows), 1)] - low) / step
-        likely = _are_on_levels(few, [_count_steps(bits, symmetric) for bits in all_bits.tolist()])
-        part = rows[:, : max(SAMPLED_ELEMENTS // len(rows), 1)] if some is not lines else rows
-        for bits in all_bits[likely].tolist():
-            units = ((part[b] - low[b[0]]) / step[b[0]] for b in split_blocks(part.shape))
-            if all(_are_on_levels(z, [_count_steps(bits, symmetric)]).all() for z in units):
-                break
-        else:
-            return 0
-    return bits
-
-
-def _count_steps(bits: int, symmetric: bool) -> int:
-    """Return how many steps lie between the ends of levels, or between zero and one end."""
-    return int(2 ** (bits - 1) - 1 if symmetric else 2**bits - 1)
-
-
-def _are_on_levels(unit: np.ndarray, steps: Sequence[int]) -> np.ndarray:
-    """Tell for some numbers of steps from zero to one whether values lie on them, bool [numbers].
-
-    Args:
-        unit: float64 [lines, values]: the values, 0 and 1 at the ends.
-        steps: the numbers.
-    """
-    levels = np.multiply.outer(np.array(steps, np.float64), unit)
-    return np.asarray(np.abs(levels - np.round(levels)).max((1, 2)) < MAX_LEVEL_DISTANCE)
-
-
-def _move_to_levels(array: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Move values to the nearest of sorted levels, from the middle between two to the lower one."""
-    place = np.searchsorted(levels, array).clip(1, max(levels.size - 1, 1))
-    if levels.size == 1:
-        return np.full_like(array, levels[0])
-    below, above = levels[place - 1], levels[place]
-    return np.where(array - below <= above - array, below, above)
-
-
-def quantize_array(
-    array: np.ndarray, bits: int, axis: int = -1, symmetric: bool = True
-) -> np.ndarray:
-    """Move the values of an array to the nearest of at most 2**bits levels, equally far apart.
-
-    Symmetric levels are the multiples of the largest magnitude divided by 2**(bits - 1) - 1; others
-    divide the range from the least to the largest value.
-
-    Args:
-        array: the weight.
-        bits: the number of bits of a level.
-        axis: the axis along which every position has levels of its own, -1 for none.
-        symmetric: whether levels lie symmetrically.
-    """
-    others = tuple(a for a in range(array.ndim) if a != axis)
-    wide = array.astype(np.float64)
-    if symmetric:
-        step = np.abs(wide).max(others, keepdims=True) / max(2 ** (bits - 1) - 1, 1)
-        origin = np.zeros_like(step)
-    else:
-        origin = wide.min(others, keepdims=True)
-        step = (wide.max(others, keepdims=True) - origin) / (2**bits - 1)
-    # All values of such a line are the origin, and stay there.
-    step[step == 0] = 1.0
-    return (origin + np.round((wide - origin) / step) * step).astype(array.dtype)

@@ -20,8 +20,8 @@ import numpy as np
 from onnx import ModelProto
 
 from ..dataflow.engine import Analysis, analyse_graph
-from ..diagnosis.alterations import MAX_BITS, quantize_array
 from ..diagnosis.pruning import prune_array
+from ..diagnosis.quantisation import MAX_BITS, quantize_array
 from ..errors import (
     LadyError,
     UnknownNameError,

@@ -14,10 +14,10 @@ import lady_onnx as lady
 from lady_onnx.diagnosis.alterations import (
     describe_alterations,
     explain_alterations,
-    quantize_array,
 )
 from lady_onnx.diagnosis.channel_clipping import clip_channels, find_channel_bounds
 from lady_onnx.diagnosis.pruning import prune_array
+from lady_onnx.diagnosis.quantisation import quantize_array
 
 from ..helpers.law import examples
 from ..helpers.networks import convolutional, perceptron, weights, with_weights

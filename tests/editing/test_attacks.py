@@ -17,9 +17,9 @@ from lady_onnx.cli.main import main
 from lady_onnx.diagnosis import alterations
 from lady_onnx.diagnosis.alterations import (
     explain_alterations,
-    quantize_array,
 )
 from lady_onnx.diagnosis.pruning import prune_array
+from lady_onnx.diagnosis.quantisation import quantize_array
 from lady_onnx.diagnosis.tolerances import measure_noise
 from lady_onnx.graph.loading import load_graph
 

@@ -15,8 +15,8 @@ import torch
 from onnx import numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.diagnosis.alterations import quantize_array
 from lady_onnx.diagnosis.pruning import prune_array
+from lady_onnx.diagnosis.quantisation import quantize_array
 from lady_onnx.diagnosis.undoing import was_noise_added
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups.permutations import Nesting, invert_permutations, permute_arrays

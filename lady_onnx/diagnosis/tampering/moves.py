@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from ...matching.evidence.scores import MAX_SCORE
 from ...numerics import is_float_array, machine_epsilon, split_blocks
-from ..alterations import RELATIVE_TOLERANCE, SAMPLED_ELEMENTS
+from ..alterations import RELATIVE_TOLERANCE
 from ..findings import MAX_TAMPERED_SHARE
+from ..quantisation import SAMPLED_ELEMENTS
 
 UNDOING_TOLERANCE = 1e-3
 """If factors were taken out, differences may be theirs that are smaller than this share of a
