@@ -26,8 +26,12 @@ Result = TypeVar("Result")
 
 MIN_DIVISOR = 1e-30
 """Stands for zero where a fraction is divided by it."""
-BLOCK_ELEMENTS = 1 << 16
-"""So many elements are worked on at once: they stay in the processor's cache."""
+BLOCK_ELEMENTS = 1 << 18
+"""So many elements are worked on at once.
+
+They stay in the processor's cache. Threads wait for each other from one block to the next, so that
+smaller ones take longer.
+"""
 MAPPED_BYTES = 1 << 21
 """Arrays of at least so many bytes that are made on the way lie in files."""
 LEAST_DEVIATION = 1e-14
