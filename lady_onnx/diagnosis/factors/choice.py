@@ -11,14 +11,16 @@ from collections.abc import Mapping
 import numpy as np
 
 from ...numerics import MIN_DIVISOR
-from .fitting import COARSE_ERROR, Factors
+from .fitting import COARSE_ERROR, Factors, fit_allowed_factors
 
 MIN_FACTOR_ERRORS = 6
 """A factor differs from another, or from one, if they lie this many times its error apart."""
 EQUAL_FACTOR_TOLERANCE = 1e-5
 """Factors that are nearer than this are equal, which leaves room for rounding to float32."""
-FEW_UNITS_SHARE = 0.05
-"""If fewer units than this share were multiplied, only factors count that all slots bear out."""
+FEW_UNITS_SHARE, MULTIPLIED_SHARE = 0.05, 0.5
+"""If fewer units than the first share were multiplied, only factors count that all slots bear out;
+if more than the second, all units of the group were.
+"""
 
 
 def choose_factors(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
@@ -41,7 +43,25 @@ def choose_factors(factors: Mapping[str, Factors]) -> dict[str, np.ndarray]:
         return {g: np.where(_count_opponents(factors[g], c), 1.0, c) for g, c in chosen.items()}
     # Where many were multiplied, so was a unit whose factor hardly any slot speaks against.
     also = {g: ~changed[g] & (_count_opponents(f, f.allowed) <= 1) for g, f in factors.items()}
-    return {g: np.where(also[g], _choose_from_slots(f), chosen[g]) for g, f in factors.items()}
+    chosen = {g: np.where(also[g], _choose_from_slots(f), chosen[g]) for g, f in factors.items()}
+    return {g: _choose_for_doubtful(factors[g], c) for g, c in chosen.items()}
+
+
+def _choose_for_doubtful(factors: Factors, chosen: np.ndarray) -> np.ndarray:
+    """Choose the factors of units whose slots disagree, if most units of the group were multiplied.
+
+    Such a unit was multiplied as well, and training moved its slots further than those of others.
+    The factors that are nearest to all slots leave the least for which nobody is to be blamed.
+
+    Args:
+        factors: what was measured and fitted.
+        chosen: float64 [slots, units]: the factors that were chosen, 1 for none.
+    """
+    is_open = (chosen == 1).all(0) & (_count_opponents(factors, factors.allowed) > 1)
+    if not is_open.any() or (chosen != 1).any(0).mean() <= MULTIPLIED_SHARE:
+        return chosen
+    nearest = fit_allowed_factors(factors.scaling, factors.ratio, factors.error, robust=False)
+    return np.where(is_open, nearest, chosen)
 
 
 def _choose_from_slots(factors: Factors, confirmed: bool = False) -> np.ndarray:

@@ -179,8 +179,13 @@ def _fit_logs(
         weight = each / np.maximum(np.abs(logs - result), least)
         if number >= MAX_FIT_STEPS - len(FINAL_TOLERANCES):
             # The index is negative, and counts from the last step.
-            near = np.maximum(MAX_AGREEING_ERRORS * least, FINAL_TOLERANCES[number - MAX_FIT_STEPS])
-            weight = np.where(np.abs(logs - result) <= near, trust / least**2, 0.0)
+            limit = np.maximum(
+                MAX_AGREEING_ERRORS * least, FINAL_TOLERANCES[number - MAX_FIT_STEPS]
+            )
+            near = np.abs(logs - result) <= limit
+            # A slot that is hardly sure of anything is near to everything, and decides nothing.
+            is_most = 2 * (each * near).sum(0) >= each.sum(0)
+            weight = np.where(is_most, np.where(near, trust / least**2, 0.0), weight)
     return result
 
 
