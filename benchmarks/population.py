@@ -3,6 +3,7 @@
     python benchmarks/population.py make [--seeds N]
     python benchmarks/population.py vectors
     python benchmarks/population.py identify [--jobs N] [--part K/N]
+    python benchmarks/population.py strangers [--jobs N] [--part K/N]
     python benchmarks/population.py report
 
 `make` trains eight architectures, each from N seeds (25), and makes eleven altered copies of each
@@ -10,8 +11,9 @@ network: 2,400 models with 25. They are kept in the cache folder and made once. 
 ways to make a short vector of a model: how often is the nearest network the right one? `identify`
 asks a registry of all networks for every copy, and for every network whether it has a relative
 besides itself; it compares each with the nearest strangers, and draws the likeness of relatives and
-strangers. Needs the extras `test` and
-`bench`, and Fashion-MNIST. Seeded.
+strangers. `strangers` compares models with more of these, and asks nothing else. Both go on in a
+random order until they are stopped; `report` prints what they said so far. Needs the extras `test`
+and `bench`, and Fashion-MNIST. Seeded.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,8 +56,8 @@ SPAWN = multiprocessing.get_context("spawn")
 """LanceDB does not live through forks."""
 POPULATION = CACHE / "population"
 """Where the models lie; `index.jsonl` says of each what it is made of."""
-STRANGERS = 4
-"""Each model is compared with so many wrong networks at least."""
+STRANGERS, MORE_STRANGERS = 4, 16
+"""Each model is compared with so many wrong networks at least; by `strangers` with so many."""
 
 
 def make_population(seeds: int) -> None:
@@ -82,8 +85,9 @@ def make_population(seeds: int) -> None:
 
 def list_models() -> list[dict[str, str]]:
     """All models of the population, with what each is made of."""
-    files = (p for p in sorted(POPULATION.glob("*.jsonl")) if not p.name.startswith("answers"))
-    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    said = "answers-", "strangers-"
+    files = (p for p in sorted(POPULATION.glob("*.jsonl")) if not p.name.startswith(said))
+    return [line for file in files for line in _read_lines(file)]
 
 
 def name_kind(what: str) -> str:
@@ -183,8 +187,8 @@ class Answer:
     seconds: float
 
 
-def ask(model: dict[str, str], db: str) -> Answer:
-    """Asks the registry for a model."""
+def ask(model: dict[str, str], db: str) -> dict[str, Any]:
+    """Asks the registry for a model, and returns the fields of an `Answer`."""
     registry = Registry(db)
     path = str(POPULATION / model["file"])
     start = time.perf_counter()
@@ -196,16 +200,11 @@ def ask(model: dict[str, str], db: str) -> Answer:
     wrong = [v for p, v in likeness.items() if p != right]
     best = found.relatives[0] if found.relatives else None
     compared = [r for r in (*found.relatives, *found.strangers) if r.path != right]
-    verdicts = [r.verdict for r in compared]
-    recognised = [r.recognised for r in compared]
     seen = {right, *(r.path for r in compared)}
-    for stranger in [n.entry.path for n in near if n.entry.path not in seen]:
-        if len(verdicts) >= STRANGERS:
-            break
-        check = lady.check(stranger, path)
-        verdicts.append(check.verdict)
-        recognised.append(check.recognised)
-    return Answer(
+    farther = [n.entry.path for n in near if n.entry.path not in seen]
+    checks = [lady.check(p, path) for p in farther[: max(STRANGERS - len(compared), 0)]]
+    met = [(r.verdict, r.recognised) for r in (*compared, *checks)]
+    answer = Answer(
         **model,
         found=Path(best.path).stem if best else "",
         verdict=best.verdict if best else "unrelated",
@@ -213,15 +212,41 @@ def ask(model: dict[str, str], db: str) -> Answer:
         rank=sum(v > likeness[right] for v in wrong),
         likeness=round(likeness[right], 4),
         wrong_likeness=round(max(wrong), 4),
-        false_relations=sum(v != UNRELATED for v in verdicts),
-        strangers=len(verdicts),
-        recognised=round(max(recognised), 4),
+        **_sum_up_strangers(met),
         seconds=round(seconds, 2),
     )
+    return asdict(answer)
 
 
-def ask_for_all(part: str, jobs: int) -> None:
-    """Asks a registry of the networks for every model, and prints what it says."""
+def _sum_up_strangers(met: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """What `Answer` says of strangers, given for each the verdict and what is recognised."""
+    return {
+        "false_relations": sum(verdict != UNRELATED for verdict, _ in met),
+        "strangers": len(met),
+        "recognised": round(max(share for _, share in met), 4),
+    }
+
+
+def meet_strangers(model: dict[str, str], db: str) -> dict[str, Any]:
+    """Compares a model with the nearest networks that it is no copy of."""
+    path = str(POPULATION / model["file"])
+    right = str((POPULATION / f"{model['of']}.onnx").resolve())
+    registry = Registry(db)
+    near = [n.entry.path for n in registry.find_nearest(lady.fingerprint(path), len(registry))]
+    strangers = [p for p in near if p != right][:MORE_STRANGERS]
+    checks = [lady.check(p, path) for p in strangers]
+    return {**model, **_sum_up_strangers([(c.verdict, c.recognised) for c in checks])}
+
+
+def ask_for_all(part: str, jobs: int, has_question: bool) -> None:
+    """Asks a registry of the networks for every model, and prints what it says.
+
+    Args:
+        part: `K/N`, every Nth model from the Kth.
+        jobs: how many are asked for at a time.
+        has_question: whether the registry is asked. Else models meet strangers alone, in the
+            reverse order.
+    """
     models = list_models()
     db = str(POPULATION / "registry")
     registry = Registry(db, is_new=True)
@@ -232,24 +257,24 @@ def ask_for_all(part: str, jobs: int) -> None:
             registry.add([entry for entry in [read_entry(path)] if entry])
     number, count = map(int, part.split("/"))
     order = np.random.default_rng(0).permutation(len(models))
-    wanted = [models[k] for k in order[number - 1 :: count]]
-    answers: list[Answer] = []
-    out = POPULATION / f"answers-{number}-of-{count}.jsonl"
+    wanted = [models[k] for k in order[:: 1 if has_question else -1][number - 1 :: count]]
+    kind, answer = ("answers", ask) if has_question else ("strangers", meet_strangers)
+    out = POPULATION / f"{kind}-{number}-of-{count}.jsonl"
     with ProcessPoolExecutor(jobs, SPAWN) as pool, out.open("w") as file:
-        for answer in pool.map(ask, wanted, [db] * len(wanted)):
-            answers.append(answer)
-            file.write(json.dumps(asdict(answer)) + "\n")
+        for said in pool.map(answer, wanted, [db] * len(wanted)):
+            file.write(json.dumps(said) + "\n")
             file.flush()
     report_answers()
 
 
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 def report_answers() -> None:
     """Prints how often all answers so far are right, by what was done; draws the likeness."""
-    answers = [
-        Answer(**json.loads(line))
-        for path in sorted(POPULATION.glob("answers-*.jsonl"))
-        for line in path.read_text().splitlines()
-    ]
+    paths = sorted(POPULATION.glob("answers-*.jsonl"))
+    answers = [Answer(**line) for path in paths for line in _read_lines(path)]
     print("| what was done | models | named | relation right | vector alone at rank 1 | seconds |")
     print("| --- " * 6 + "|")
     kinds: dict[str, list[Answer]] = defaultdict(list)
@@ -262,13 +287,13 @@ def report_answers() -> None:
         first = np.mean([a.rank == 0 for a in own])
         seconds = np.median([a.seconds for a in own])
         print(f"| {kind} | {len(own)} | {named:.1%} | {right:.1%} | {first:.1%} | {seconds:.1f} |")
-    false, strangers = (
-        sum(getattr(a, n) for a in answers) for n in ("false_relations", "strangers")
-    )
+    more = [line for path in POPULATION.glob("strangers-*.jsonl") for line in _read_lines(path)]
+    met = [*map(asdict, answers), *more]
+    false, strangers = (sum(m[n] for m in met) for n in ("false_relations", "strangers"))
     told = [a for a in answers if a.direction and a.found == a.of]
     right = sum(a.direction == "suspect" for a in told)
     print(f"\nstrangers that are called relatives: {false} of {strangers} compared")
-    most = max(a.recognised for a in answers)
+    most = max(m["recognised"] for m in met)
     print(f"the largest share of units that are recognised in a stranger: {most:.1%}")
     print(f"direction: told for {len(told)} models, right for {right}")
     draw_likeness(answers, Path(__file__).parent / "population.svg")
@@ -305,7 +330,7 @@ def draw_likeness(answers: Sequence[Answer], path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=("make", "vectors", "identify", "report"))
+    parser.add_argument("what", choices=("make", "vectors", "identify", "strangers", "report"))
     parser.add_argument("--seeds", type=int, default=25)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument(
@@ -318,8 +343,8 @@ def main() -> None:
         make_population(args.seeds)
     elif args.what == "vectors":
         compare_ways()
-    elif args.what == "identify":
-        ask_for_all(args.part, args.jobs)
+    elif args.what in ("identify", "strangers"):
+        ask_for_all(args.part, args.jobs, args.what == "identify")
     else:
         report_answers()
 
