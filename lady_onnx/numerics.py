@@ -291,7 +291,7 @@ def assign_optimally(table: np.ndarray, maximize: bool = False) -> np.ndarray:
         # solver starts from columns that are worth the same, and takes a tenth of the time then.
         common = table.max(0) if maximize else table.min(0)
         table = table - np.where(np.isfinite(common), common, 0).astype(np.float64)
-    # it takes long to load, and is seldom needed
+    # files that are equal need none of it
     import scipy
 
     return scipy.optimize.linear_sum_assignment(table, maximize=maximize)[1]

@@ -102,6 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     gc.set_threshold(OBJECTS_PER_COLLECTION)
     # what is left when the process ends need not be looked through for circles
+    atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
     # a stream that was closed before the start is None, and cannot be printed to
     sys.stdout = sys.stdout or open(os.devnull, "w")

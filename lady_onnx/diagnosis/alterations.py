@@ -40,10 +40,11 @@ class Alteration:
     Attributes:
         kind: `cast`, `quantized`, `pruned`, `clipped`, `scaled` or `noise`.
         parameters: Of `cast` the `dtype`; of `quantized` the `bits`, the `axis` that scales follow
-            (-1 for one scale) and whether levels lie `symmetric`; of `pruned` the `sparsity`; of
-            `clipped` the bounds `low` and `high`, or, where each channel has its own, the `axis` of
-            the channels, and `lows` and `highs` in the reference's order; of `scaled` the `factor`;
-            of `noise` the `level` in units of the weight's own standard deviation.
+            (-1 for one scale) and whether levels lie `symmetric`; of `pruned` the `sparsity`, and
+            `guessed` where noise hides it; of `clipped` the bounds `low` and `high`, or, where each
+            channel has its own, the `axis` of the channels, and `lows` and `highs` in the
+            reference's order; of `scaled` the `factor`; of `noise` the `level` in units of the
+            weight's own standard deviation.
     """
 
     kind: str
@@ -96,9 +97,10 @@ def explain_alterations(
     return reference, ()
 
 
-def describe_pruning(pruned: np.ndarray) -> Alteration:
-    """Return what is said of a weight that was pruned."""
-    return Alteration("pruned", {"sparsity": np.count_nonzero(pruned == 0) / pruned.size})
+def describe_pruning(pruned: np.ndarray, is_guess: bool) -> Alteration:
+    """Return what is said of a weight that was pruned; a guess is told to be one."""
+    sparsity = np.count_nonzero(pruned == 0) / pruned.size
+    return Alteration("pruned", {"sparsity": sparsity, **({"guessed": 1} if is_guess else {})})
 
 
 def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str:
@@ -119,6 +121,7 @@ def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str
             found.setdefault(one.kind, []).append(
                 one.parameters[strength[one.kind]] if one.kind in strength else ""
             )
+    guessed = {a.kind for done in alterations.values() for a in done if "guessed" in a.parameters}
     parts = []
     for kind, values in found.items():
         numbers = [v for v in values if isinstance(v, float | int)]
@@ -127,7 +130,8 @@ def describe_alterations(alterations: Mapping[str, Sequence[Alteration]]) -> str
             if numbers
             else sorted({*map(str, values)})
         )
-        what = f", {strength[kind]} {' to '.join(ends)}" if kind in strength else ""
+        about = "about " * (kind in guessed)
+        what = f", {strength[kind]} {about}{' to '.join(ends)}" if kind in strength else ""
         parts.append(f"{kind}{what} ({len(values)} weight{'s' * (len(values) > 1)})")
     return "; ".join(parts)
 

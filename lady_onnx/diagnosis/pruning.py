@@ -8,16 +8,16 @@ from collections.abc import Callable
 import numpy as np
 
 from ..groups.permutations import Arrays
-from ..numerics import MIN_DIVISOR, as_finite, is_float_array, map_in_threads
+from ..numerics import as_finite, is_float_array, map_in_threads
 
 MIN_PRUNED_ELEMENTS, MIN_PRUNED_SHARE = 4, 0.25
 """Weights of so many elements were pruned if that share of them more is zero."""
 MIN_MEASURED_ELEMENTS, MAX_MEASURED_ELEMENTS = 1 << 8, 1 << 20
 """The tails of smaller weights say nothing, and of larger ones as many elements say enough."""
 EVENING_TURNS, MIN_LINE_ELEMENTS = 3, 16
-"""So often lines are brought to one size along every axis, if they have so many elements."""
+"""Lines of at least so many elements are brought to one size, so often along every axis."""
 MIN_KURTOSIS_GAIN, MIN_DEVIATIONS = 0.5, 5.0
-"""Tails are longer if the kurtosis is larger by this, and by so many of its deviations."""
+"""Tails are longer if the kurtosis is larger by this, and by so many deviations of both."""
 
 
 def prune_array(array: np.ndarray, count: int) -> np.ndarray:
@@ -67,15 +67,16 @@ def count_pruned_elements(reference: Arrays, suspect: Arrays) -> dict[str, int]:
 def guess_pruned_elements(reference: Arrays, suspect: Arrays) -> dict[str, int]:
     """Guess how many elements were pruned in weights to which noise was added afterwards.
 
-    No zero is left then. Pruning takes what is small, so it makes tails long, and noise leaves the
-    fourth cumulant as it was. Factors of units make tails long as well: they are taken out first.
+    No zero is left then. Pruning takes what is small, so it makes tails long, and normal noise
+    leaves the fourth cumulant as it was. Factors of units make tails long as well: they are taken
+    out first. Other changes make long tails, too, so that a guess has to be confirmed.
 
     Args:
         reference, suspect: weights of the same names and shapes, units in any order.
 
     Returns:
-        By name the number, for weights with longer tails than in the reference; none if most of
-        the elements are in others.
+        By name the number, for weights with longer tails than in the reference. Nothing, if weights
+        with such tails have less than half of all elements.
     """
     found = _count_in_weights(
         lambda name: _guess_pruned_count(reference[name], suspect[name]),
@@ -99,41 +100,59 @@ def _count_in_weights(count: Callable[[str], int], weights: Arrays, least: int) 
 
 
 def _guess_pruned_count(reference: np.ndarray, suspect: np.ndarray) -> int:
-    ours, theirs = (_even_lines(_take_rows(side)) for side in (reference, suspect))
-    sizes = np.sort(np.square(ours, out=ours), axis=None)[::-1]
+    squares = [np.square(_even_lines(_take_part(side))) for side in (reference, suspect)]
+    spreads = [float(s.mean()) for s in squares]
+    if min(spreads) <= 0:
+        return 0
+    kurtoses, errors = zip(*map(_measure_kurtosis, squares), strict=True)
+    if not kurtoses[1] - kurtoses[0] > max(MIN_KURTOSIS_GAIN, MIN_DEVIATIONS * math.hypot(*errors)):
+        return 0
+    sizes = np.sort(squares[0], axis=None)[::-1]
     # by how many of the largest elements are left: the second moment and the fourth cumulant
     second = np.cumsum(sizes) / sizes.size
     fourth = np.cumsum(np.square(sizes)) / sizes.size - 3 * np.square(second)
-    theirs = np.square(theirs, out=theirs)
-    spread = float(theirs.mean())
-    tails = float(np.square(theirs).mean()) - 3 * spread**2
-    gain = tails - float(fourth[-1]) * (spread / max(float(second[-1]), MIN_DIVISOR)) ** 2
-    # the deviation of the kurtosis of normal numbers (Cramer, 1946, 27.3)
-    deviation = math.sqrt(24 / sizes.size)
-    if not gain > max(MIN_KURTOSIS_GAIN, MIN_DEVIATIONS * deviation) * spread**2:
-        return 0
     # from where the cumulant is largest it falls, the more elements are left
     peak = int(fourth.argmax())
+    tails = kurtoses[1] * spreads[1] ** 2
     left = 1 + peak + int(np.count_nonzero(fourth[peak + 1 :] > tails))
     return round((1 - left / sizes.size) * reference.size)
 
 
-def _take_rows(array: np.ndarray) -> np.ndarray:
-    """Return some rows of a large array, drawn at random, or all of a small one, as float64."""
-    count = MAX_MEASURED_ELEMENTS * len(array) // array.size
-    if count < len(array):
-        array = array[np.random.default_rng(0).permutation(len(array))[: max(count, 1)]]
-    return as_finite(array).astype(np.float64)
+def _measure_kurtosis(squares: np.ndarray) -> tuple[float, float]:
+    """Return the excess kurtosis of numbers around zero, and its error, given their squares."""
+    spread = float(squares.mean())
+    fourth = np.square(squares)
+    error = float(fourth.std()) / math.sqrt(squares.size)
+    return float(fourth.mean()) / spread**2 - 3, error / spread**2
+
+
+def _take_part(array: np.ndarray) -> np.ndarray:
+    """Return a part of a large array, drawn along its longest axes, or all of a small one.
+
+    Returns:
+        float64, of as many axes.
+    """
+    rng = np.random.default_rng(0)
+    while array.size > MAX_MEASURED_ELEMENTS:
+        axis = int(np.argmax(array.shape))
+        count = max(MAX_MEASURED_ELEMENTS * array.shape[axis] // array.size, 1)
+        array = array.take(np.sort(rng.permutation(array.shape[axis])[:count]), axis)
+    with np.errstate(over="ignore"):
+        return as_finite(array).astype(np.float64)
 
 
 def _even_lines(array: np.ndarray) -> np.ndarray:
-    """Bring the lines of an array to one size along every axis, and keep the mean of their logs."""
+    """Bring the lines of an array to one size along every axis, and keep the mean of their logs.
+
+    Lines of zeros stay as they are.
+    """
     for _ in range(EVENING_TURNS):
         for axis in range(array.ndim):
             if array.size < MIN_LINE_ELEMENTS * array.shape[axis]:
                 continue
             others = tuple(k for k in range(array.ndim) if k != axis)
             size = np.sqrt(np.square(array).mean(others, keepdims=True))
-            size = np.maximum(size, MIN_DIVISOR)
-            array = array * (np.exp(np.log(size).mean()) / size)
+            logs = np.log(size, where=size > 0, out=np.zeros_like(size))
+            usual = logs.sum() / max(np.count_nonzero(size), 1)
+            array = array * np.where(size > 0, np.exp(usual - logs), 1.0)
     return array

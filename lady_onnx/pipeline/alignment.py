@@ -30,9 +30,11 @@ from .pairing import Pairing
 from .verification import have_equal_outputs
 
 MIN_SURE_CERTAINTY = 0.99
-"""Where units are less certain on average, weights with many zeros are taken for pruned."""
-LEFT = (2.0, 1.0, 0.5, 0.25)
-"""So much of what long tails say is left of a weight after pruning is tried: noise hides it."""
+"""Where units are less certain on average, weights with many zeros may have been pruned."""
+MIN_GAINED_CERTAINTY = 0.1
+"""Weights with long tails are taken for pruned if units are surer by this on average."""
+TRIED_SHARES = (1.0, 0.5, 0.25)
+"""Tails say how many elements pruning left. Noise hides how few these are, so fewer are tried."""
 Align = Callable[[Arrays, Arrays], Undone]
 """Finds the units of a reference in a suspect, given the weights of both by the same names."""
 
@@ -46,8 +48,8 @@ class Alignment:
         altered: the reference's weights with the alterations of the suspect: quantised, pruned, ...
         explained: by weight the steps of its alteration, for those that are known.
         undone: the suspect with its units in place, and with factors and maps taken out.
-        pruned: the weights that were pruned, as their zeros say, if it is in doubt where units are.
-            Of single units in these weights nothing is said.
+        pruned: the weights that were pruned, as their zeros or tails say, if it is in doubt where
+            units are and no alteration explains them. Of single units in them nothing is said.
         unequal: what became of the units where the models have different numbers of them, else
             None.
     """
@@ -235,20 +237,30 @@ def _reconsider_pruned(
     """
     if _measure_certainty(found) >= MIN_SURE_CERTAINTY:
         return steps, altered, found, frozenset()
-    zeros = count_pruned_elements(ours, theirs)
-    tails = guess_pruned_elements(ours, theirs)
-    left = {n: ours[n].size - count for n, count in tails.items() if n not in zeros}
-    guesses = [{n: ours[n].size - round(k * share) for n, k in left.items()} for share in LEFT]
-    trials = [zeros, *({**zeros, **guess} for guess in guesses if guess)]
-    # Tails are a guess, which counts only if it is confirmed. Zeros are seen.
-    pruned, known, plain = frozenset(zeros), steps, altered
-    for counts in trials:
-        unknown = {n: k for n, k in counts.items() if k > 0 and n not in known}
-        guessed = {n: prune_array(ours[n], k) for n, k in unknown.items()}
+    zeros = {n: k for n, k in count_pruned_elements(ours, theirs).items() if n not in steps}
+    known, plain, pruned = steps, altered, frozenset(zeros)
+
+    def consider(counts: Mapping[str, int], least: float, is_guess: bool) -> None:
+        """Take weights for pruned by so many elements, if units are surer by more than `least`."""
+        nonlocal steps, altered, found, pruned
+        guessed = {n: prune_array(ours[n], k) for n, k in counts.items()}
         trial = align({**plain, **guessed}, theirs) if guessed else found
-        if _measure_certainty(trial) > _measure_certainty(found):
-            steps = {**known, **{n: (describe_pruning(a),) for n, a in guessed.items()}}
-            altered, found, pruned = {**plain, **guessed}, trial, pruned | guessed.keys()
+        if _measure_certainty(trial) > _measure_certainty(found) + least:
+            told = {
+                n: (describe_pruning(a, is_guess and n not in zeros),) for n, a in guessed.items()
+            }
+            steps, altered, found = {**known, **told}, {**plain, **guessed}, trial
+            pruned |= guessed.keys()
+
+    consider(zeros, 0.0, False)
+    if _measure_certainty(found) + MIN_GAINED_CERTAINTY < 1:
+        tails = guess_pruned_elements(ours, theirs)
+        left = {n: ours[n].size - k for n, k in tails.items() if n not in {*zeros, *known}}
+        for share in TRIED_SHARES:
+            if not left or _measure_certainty(found) + MIN_GAINED_CERTAINTY >= 1:
+                break
+            fewer = {n: ours[n].size - round(k * share) for n, k in left.items()}
+            consider({**zeros, **fewer}, MIN_GAINED_CERTAINTY, True)
     return steps, altered, found, pruned
 
 

@@ -26,7 +26,7 @@ TABLE, LOCK = "models", ".lock"
 VECTORS = ("vector", "pruned_vector")
 """The columns of vectors."""
 MIN_INDEXED_ROWS = 1 << 16
-"""A table with fewer rows is read whole, which is exact and takes less than a tenth of a second."""
+"""A table with fewer rows is read whole, which is exact and takes less than half a second."""
 PARTITION_ROWS = 4096
 """About so many vectors lie in one partition of the index."""
 PROBES, REFINED = 40, 10
@@ -127,11 +127,8 @@ class Registry:
         )
         try:
             database = lancedb.connect(self.folder)
-            if is_new:
-                with self._lock:
-                    self._table = database.create_table(TABLE, schema=self._schema, exist_ok=True)
-            else:
-                self._table = database.open_table(TABLE)
+            with self._lock if is_new else nullcontext():
+                self._table = self._open_table(database, is_new)
         except (OSError, RuntimeError, ValueError) as error:
             what = f"cannot be opened as a registry ({to_one_line(error)})"
             raise LadyError(f"{folder}: {what}; `lady-onnx registry add` makes one") from None
@@ -139,6 +136,15 @@ class Registry:
         if found != FORMAT:
             what = f"holds fingerprints of another format ('{found}'), not '{FORMAT}'"
             raise LadyError(f"{folder}: {what}; add the models to a new folder")
+
+    def _open_table(self, database: Any, is_new: bool) -> Any:
+        """Open the table, or make it where it lacks and may be made."""
+        try:
+            return database.open_table(TABLE)
+        except (OSError, RuntimeError, ValueError):
+            if not is_new:
+                raise
+            return database.create_table(TABLE, schema=self._schema)
 
     def __len__(self) -> int:
         self._table.checkout_latest()

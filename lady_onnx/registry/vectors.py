@@ -54,7 +54,7 @@ class PrunedArrays(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self._arrays[name]
-        if not is_table(array):
+        if not (is_table(array) and array.size):
             return array
         if name not in self._limits:
             count = max(round(PRUNED_SHARE * array.size), 1)

@@ -60,7 +60,9 @@ def _choose_for_doubtful(factors: Factors, chosen: np.ndarray) -> np.ndarray:
     is_open = (chosen == 1).all(0) & (_count_opponents(factors, factors.allowed) > 1)
     if not is_open.any() or (chosen != 1).any(0).mean() <= MULTIPLIED_SHARE:
         return chosen
-    nearest = fit_allowed_factors(factors.scaling, factors.ratio, factors.error, robust=False)
+    # slots that are sure enough have the same say
+    error = np.maximum(factors.error, COARSE_ERROR * np.abs(factors.ratio))
+    nearest = fit_allowed_factors(factors.scaling, factors.ratio, error, robust=False)
     return np.where(is_open, nearest, chosen)
 
 
