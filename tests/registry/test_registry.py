@@ -350,13 +350,13 @@ def test_a_writer_that_is_killed_leaves_whole_changes(models: Path, tmp_path: Pa
 def test_fingerprints_of_another_format_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from lady_onnx.registry import store
-
     with monkeypatch.context() as patch:
         patch.setattr(store, "FORMAT", "lady-onnx-fingerprint/0")
+        patch.setattr(store, "VECTORS", store.VECTORS[:1])
         Registry(tmp_path / "db", is_new=True)
-    with pytest.raises(lady.LadyError, match="another format"):
-        Registry(tmp_path / "db")
+    for is_new in (False, True):
+        with pytest.raises(lady.LadyError, match="another format"):
+            Registry(tmp_path / "db", is_new=is_new)
 
 
 def test_the_extra_is_named_where_it_lacks(
