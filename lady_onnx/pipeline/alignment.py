@@ -238,29 +238,24 @@ def _reconsider_pruned(
     if _measure_certainty(found) >= MIN_SURE_CERTAINTY:
         return steps, altered, found, frozenset()
     zeros = {n: k for n, k in count_pruned_elements(ours, theirs).items() if n not in steps}
+    tails = guess_pruned_elements(ours, theirs)
+    left = {n: ours[n].size - k for n, k in tails.items() if n not in {*zeros, *steps}}
+    # Zeros are seen. Tails are a guess, which counts only if units are much surer with it.
+    trials = [(zeros, 0.0)]
+    for share in TRIED_SHARES if left else ():
+        fewer = {n: ours[n].size - round(k * share) for n, k in left.items()}
+        trials.append(({**zeros, **fewer}, MIN_GAINED_CERTAINTY))
     known, plain, pruned = steps, altered, frozenset(zeros)
-
-    def consider(counts: Mapping[str, int], least: float, is_guess: bool) -> None:
-        """Take weights for pruned by so many elements, if units are surer by more than `least`."""
-        nonlocal steps, altered, found, pruned
+    for counts, least_gain in trials:
+        least = _measure_certainty(found) + least_gain
+        if not counts or least >= 1:
+            continue
         guessed = {n: prune_array(ours[n], k) for n, k in counts.items()}
-        trial = align({**plain, **guessed}, theirs) if guessed else found
-        if _measure_certainty(trial) > _measure_certainty(found) + least:
-            told = {
-                n: (describe_pruning(a, is_guess and n not in zeros),) for n, a in guessed.items()
-            }
+        trial = align({**plain, **guessed}, theirs)
+        if _measure_certainty(trial) > least:
+            told = {n: (describe_pruning(a, is_guess=n not in zeros),) for n, a in guessed.items()}
             steps, altered, found = {**known, **told}, {**plain, **guessed}, trial
             pruned |= guessed.keys()
-
-    consider(zeros, 0.0, False)
-    if _measure_certainty(found) + MIN_GAINED_CERTAINTY < 1:
-        tails = guess_pruned_elements(ours, theirs)
-        left = {n: ours[n].size - k for n, k in tails.items() if n not in {*zeros, *known}}
-        for share in TRIED_SHARES:
-            if not left or _measure_certainty(found) + MIN_GAINED_CERTAINTY >= 1:
-                break
-            fewer = {n: ours[n].size - round(k * share) for n, k in left.items()}
-            consider({**zeros, **fewer}, MIN_GAINED_CERTAINTY, True)
     return steps, altered, found, pruned
 
 
