@@ -6,7 +6,7 @@ without that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -237,14 +237,8 @@ def _reconsider_pruned(
     """
     if _measure_certainty(found) >= MIN_SURE_CERTAINTY:
         return steps, altered, found, frozenset()
-    zeros = {n: k for n, k in count_pruned_elements(ours, theirs).items() if n not in steps}
-    tails = guess_pruned_elements(ours, theirs)
-    left = {n: ours[n].size - k for n, k in tails.items() if n not in {*zeros, *steps}}
-    # Zeros are seen. Tails are a guess, which counts only if units are much surer with it.
-    trials = [(zeros, 0.0)]
-    for share in TRIED_SHARES if left else ():
-        fewer = {n: ours[n].size - round(k * share) for n, k in left.items()}
-        trials.append(({**zeros, **fewer}, MIN_GAINED_CERTAINTY))
+    trials = _list_pruning_trials(ours, theirs, steps)
+    zeros, _ = trials[0]
     known, plain, pruned = steps, altered, frozenset(zeros)
     for counts, least_gain in trials:
         least = _measure_certainty(found) + least_gain
@@ -257,6 +251,26 @@ def _reconsider_pruned(
             steps, altered, found = {**known, **told}, {**plain, **guessed}, trial
             pruned |= guessed.keys()
     return steps, altered, found, pruned
+
+
+def _list_pruning_trials(
+    ours: Arrays, theirs: Arrays, explained: Container[str]
+) -> list[tuple[dict[str, int], float]]:
+    """List what may have been pruned in weights that nothing else explains.
+
+    Returns:
+        By weight how many elements were pruned, and by how much surer units have to be with that.
+        What zeros say is the first.
+    """
+    zeros = {n: k for n, k in count_pruned_elements(ours, theirs).items() if n not in explained}
+    trials = [(zeros, 0.0)]
+    tails = guess_pruned_elements(ours, theirs)
+    left = {n: ours[n].size - k for n, k in tails.items() if not (n in zeros or n in explained)}
+    # Zeros are seen. Tails are a guess, which counts only if units are much surer with it.
+    for share in TRIED_SHARES if left else ():
+        fewer = {n: ours[n].size - round(k * share) for n, k in left.items()}
+        trials.append(({**zeros, **fewer}, MIN_GAINED_CERTAINTY))
+    return trials
 
 
 def _undo_maps(
