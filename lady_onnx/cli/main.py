@@ -100,10 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments, by default those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    gc.set_threshold(OBJECTS_PER_COLLECTION)
-    # what is left when the process ends need not be looked through for circles
-    atexit.unregister(gc.freeze)
-    atexit.register(gc.freeze)
+    _collect_seldom()
     # a stream that was closed before the start is None, and cannot be printed to
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
@@ -155,6 +152,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
         what = f"{type(error).__name__}: {error}; a fault of lady-onnx: please report it"
         return _report_error("internal", f"{what}, with what -v prints", has_json)
+
+
+def _collect_seldom() -> None:
+    """Look for cycles of objects seldom, and not at all when the process ends."""
+    gc.set_threshold(OBJECTS_PER_COLLECTION)
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)
 
 
 def _report_error(code: str, message: str, has_json: bool) -> int:
