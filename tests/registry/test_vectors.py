@@ -23,6 +23,10 @@ from ..helpers.strategies import graphs
 
 NOTHING_CHANGES = 0.9999
 """So near are the vectors of copies: sums are rounded in another order, and then to a byte."""
+TRACES_STAY = 0.999
+"""So near they are at least: zeros may stand so that no factors balance a weight, and then a trace of
+those that it had stays.
+"""
 
 
 def vector(model: onnx.ModelProto) -> np.ndarray:
@@ -43,7 +47,7 @@ def test_no_order_and_no_factor_changes_a_vector(
     if own.any():
         assert compare_vectors(own, vector(lady.permute(model, seed).model)) > NOTHING_CHANGES
         scaled = lady.attack(model, "rescale", 0.5, seed=seed).model
-        assert compare_vectors(own, vector(scaled)) > NOTHING_CHANGES
+        assert compare_vectors(own, vector(scaled)) > TRACES_STAY
 
 
 def test_signs_that_are_free_before_and_behind_a_weight_are_not_tied_by_it() -> None:
