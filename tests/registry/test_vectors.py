@@ -24,8 +24,9 @@ from ..helpers.strategies import graphs
 NOTHING_CHANGES = 0.9999
 """So near are the vectors of copies: sums are rounded in another order, and then to a byte."""
 TRACES_STAY = 0.999
-"""So near they are at least: zeros may stand so that no factors balance a weight, and then a trace of
-those that it had stays.
+"""So near they are at least: zeros may stand so that no factors balance a weight.
+
+Then a trace of those that it had stays.
 """
 
 
