@@ -21,8 +21,8 @@ from .signs import SignedArrays
 
 WIDTH = 32
 """The length of a signature."""
-MAX_BALANCING_ROUNDS = 20
-BALANCED = 1e-3
+MAX_BALANCING_ROUNDS = 100
+BALANCED = 1e-4
 """Factors that change by less are found."""
 
 
@@ -278,9 +278,12 @@ def _name_region(slot: Slot) -> tuple[tuple[int, tuple[int, ...]], ...]:
 
 
 def _balance(array: np.ndarray, owners: Sequence[np.ndarray]) -> np.ndarray:
-    """Multiply units until all along one axis have elements of one mean square.
+    """Multiply units until all along one axis have elements of one mean square, zeros left out.
 
-    So nothing is left of factors of units.
+    So nothing is left of factors of units. Zeros are left out because not all weights with zeros
+    can be balanced otherwise (Menon and Schneider 1969): factors then grow for ever, and what they
+    are in the end depends on what they were. A table of ones and zeros at the same places shows
+    that these sums can be met.
 
     Source: Sinkhorn and Knopp 1967.
 
@@ -295,7 +298,8 @@ def _balance(array: np.ndarray, owners: Sequence[np.ndarray]) -> np.ndarray:
         along = tuple(a for a in range(array.ndim) if a != axis)
         peaks = _find_peaks(np.abs(array).max(along), owners[axis])
         array /= peaks.reshape([-1 if a == axis else 1 for a in range(array.ndim)])
-    squares = np.square(array).mean(others) if others else np.square(array)
+    squares, counts = (t.sum(others, dtype=np.float32) for t in (np.square(array), array != 0))
+    targets = [counts.sum(tuple(k for k in range(len(axes)) if k != n)) for n in range(len(axes))]
     factors = [np.ones(n, np.float32) for n in squares.shape]
     for _ in range(MAX_BALANCING_ROUNDS if len(axes) > 1 else 1):
         change = 0.0
@@ -304,7 +308,7 @@ def _balance(array: np.ndarray, owners: Sequence[np.ndarray]) -> np.ndarray:
             for k in reversed(range(len(axes))):
                 if k != number:
                     line = np.tensordot(line, factors[k] ** 2, (k, 0))
-            new = _invert_sizes(line, owners[axis])
+            new = _invert_sizes(line, targets[number], owners[axis])
             change = max(change, float(np.abs(new / factors[number] - 1).max()))
             factors[number] = new
         if change < BALANCED:
@@ -324,14 +328,21 @@ def _find_peaks(line: np.ndarray, owners: np.ndarray) -> np.ndarray:
     return found
 
 
-def _invert_sizes(squares: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Return for each position the factor that gives its unit the mean square 1."""
+def _invert_sizes(squares: np.ndarray, counts: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Return for each position the factor that gives the elements of its unit the mean square 1.
+
+    Args:
+        squares, counts: for each position the sum of the squares of its elements, and how many
+            elements are not zero.
+        owners: for each position its unit, -1 for none.
+    """
     is_owned = owners >= 0
     units, places = np.unique(owners[is_owned], return_inverse=True)
-    sums: np.ndarray = np.bincount(places, squares[is_owned], units.size)
-    sums /= np.bincount(places)
+    sums, many = (np.bincount(places, t[is_owned], units.size) for t in (squares, counts))
     factors = np.ones(owners.size, np.float32)
-    factors[is_owned] = (1 / np.sqrt(np.where(sums > 0, sums, 1)))[places]
+    factors[is_owned] = np.sqrt(np.divide(many, sums, where=sums > 0, out=np.ones_like(sums)))[
+        places
+    ]
     return factors
 
 
