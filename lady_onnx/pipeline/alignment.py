@@ -115,15 +115,16 @@ def _align_with_alterations(
     ours, theirs = pairing.reference_weights, pairing.suspect_weights
     altered, steps = explain_weights(ours, theirs)
     found = _align_and_unscale(pairing, options.assignment, altered, theirs, progress)
-    steps, altered, found = _reconsider_scaled(ours, theirs, steps, altered, found, align)
-    steps, altered, found, pruned = _reconsider_pruned(ours, theirs, steps, altered, found, align)
+    aligned = Alignment(found.matches, altered, steps, found)
+    aligned = _reconsider_scaled(ours, theirs, aligned, align)
+    aligned = _reconsider_pruned(ours, theirs, aligned, align)
 
     # Models are run only if a rotation was found, so this is asked later, and not computed here.
     def is_preserved() -> bool:
         return have_equal_outputs(pairing.reference, pairing.given, options)
 
-    undone = _undo_maps(pairing, altered, theirs, found, align, is_preserved)
-    return Alignment(undone.matches, altered, steps, undone, pruned)
+    undone = _undo_maps(pairing, aligned.altered, theirs, aligned.undone, align, is_preserved)
+    return replace(aligned, matches=undone.matches, undone=undone)
 
 
 def _measure_certainty(found: Undone) -> float:
@@ -181,76 +182,60 @@ def _align_and_unscale(
     return Undone(matcher.found(), moved, moved, {}, (), settled=matcher.settled)
 
 
-def _reconsider_scaled(
-    ours: Mapping[str, np.ndarray],
-    theirs: Arrays,
-    steps: dict[str, tuple[Alteration, ...]],
-    altered: dict[str, np.ndarray],
-    found: Undone,
-    align: Align,
-) -> tuple[dict[str, tuple[Alteration, ...]], dict[str, np.ndarray], Undone]:
+def _reconsider_scaled(ours: Arrays, theirs: Arrays, aligned: Alignment, align: Align) -> Alignment:
     """Take weights that seem to be multiplied as a whole for weights whose units are multiplied.
 
     Both look the same in a single weight. Factors of units explain it better where another weight
     has the inverse factor, because then the function is as it was.
 
     Args:
-        ours: the reference's weights.
-        theirs: the suspect's weights.
-        steps: by weight the steps of its alteration.
-        altered: the reference's weights with these alterations.
-        found: the units that were found with them.
+        ours, theirs: the weights of the reference and of the suspect.
+        aligned: what was found so far.
         align: finds the units.
 
     Returns:
-        Steps, altered weights and units, without the alterations that factors explain.
+        What is found without the alterations that factors explain.
     """
+    steps = aligned.explained
     scaled = {name for name, how in steps.items() if [s.kind for s in how] == ["scaled"]}
     while scaled:
-        plain = {**altered, **{name: ours[name] for name in scaled}}
+        plain = {**aligned.altered, **{name: ours[name] for name in scaled}}
         trial = align(plain, theirs)
         back = {n for n in scaled if is_nearly_equal(plain[n], trial.arrays.get(n, theirs[n]))}
         # Each turn drops a weight that factors of units do not explain, or ends the loop.
         if back == scaled:
             kept = {name: how for name, how in steps.items() if name not in scaled}
-            return kept, plain, trial
+            return Alignment(trial.matches, plain, kept, trial)
         scaled = back
-    return steps, altered, found
+    return aligned
 
 
-def _reconsider_pruned(
-    ours: Mapping[str, np.ndarray],
-    theirs: Arrays,
-    steps: dict[str, tuple[Alteration, ...]],
-    altered: dict[str, np.ndarray],
-    found: Undone,
-    align: Align,
-) -> tuple[dict[str, tuple[Alteration, ...]], dict[str, np.ndarray], Undone, frozenset[str]]:
+def _reconsider_pruned(ours: Arrays, theirs: Arrays, aligned: Alignment, align: Align) -> Alignment:
     """Take weights with many zeros or long tails for pruned ones, if units are surer then.
 
     Args:
-        ours, theirs, steps, altered, found, align: as for `_reconsider_scaled`.
+        ours, theirs, aligned, align: as for `_reconsider_scaled`.
 
     Returns:
-        Steps, altered weights and units; and the weights that were pruned, if it was in doubt where
-        units are.
+        What is found with these weights pruned, if it was in doubt where units are.
     """
-    if _measure_certainty(found) >= MIN_SURE_CERTAINTY:
-        return steps, altered, found, frozenset()
-    trials = _list_pruning_trials(ours, theirs, steps)
+    if _measure_certainty(aligned.undone) >= MIN_SURE_CERTAINTY:
+        return aligned
+    trials = _list_pruning_trials(ours, theirs, aligned.explained)
     zeros, _ = trials[0]
-    known, plain, pruned = steps, altered, frozenset(zeros)
+    best = replace(aligned, pruned=frozenset(zeros))
     for counts, least_gain in trials:
-        least = _measure_certainty(found) + least_gain
+        least = _measure_certainty(best.undone) + least_gain
         if not counts or least >= 1:
             continue
         guessed = {n: prune_array(ours[n], k) for n, k in counts.items()}
-        trial = align({**plain, **guessed}, theirs)
+        altered = {**aligned.altered, **guessed}
+        trial = align(altered, theirs)
         if _measure_certainty(trial) > least:
             told = {n: (describe_pruning(a, is_guess=n not in zeros),) for n, a in guessed.items()}
-            steps, altered, found = {**known, **told}, {**plain, **guessed}, trial
-            pruned |= guessed.keys()
-    return steps, altered, found, pruned
+            steps = {**aligned.explained, **told}
+            best = Alignment(trial.matches, altered, steps, trial, frozenset(guessed))
+    return best
 
 
 def _list_pruning_trials(

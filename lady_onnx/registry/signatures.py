@@ -269,7 +269,7 @@ def draw_frame(length: int, *, is_inside: bool = False) -> np.ndarray:
 
 
 def is_table(array: np.ndarray) -> bool:
-    """Tell whether an array has floats along several axes: one unit is told by several others."""
+    """Tell whether an array has floats along several axes, so that units along one tell others."""
     return is_float_array(array) and sum(n > 1 for n in array.shape) > 1
 
 

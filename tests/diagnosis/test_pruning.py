@@ -9,7 +9,12 @@ import onnx
 import pytest
 
 import lady_onnx as lady
-from lady_onnx.diagnosis.pruning import guess_pruned_elements, prune_array
+from lady_onnx.diagnosis.pruning import (
+    MAX_MEASURED_ELEMENTS,
+    _take_part,
+    guess_pruned_elements,
+    prune_array,
+)
 from lady_onnx.groups.permutations import Nesting, compose_permutations
 from lady_onnx.pipeline import alignment
 from lady_onnx.pipeline.alignment import TRIED_SHARES
@@ -124,9 +129,35 @@ def test_what_moved_or_has_long_tails_is_not_guessed_to_be_pruned() -> None:
         assert not guess_pruned_elements({"w": ours}, {"w": theirs})
 
 
+def test_most_elements_have_to_be_in_weights_with_long_tails() -> None:
+    rng = np.random.default_rng(0)
+    ours = {n: rng.standard_normal((64, k)).astype(np.float32) for n, k in (("a", 60), ("b", 64))}
+    theirs = {n: prune_array(a, round(0.9 * a.size)) for n, a in ours.items()}
+    theirs = {
+        n: a + np.float32(0.2 * a.std()) * rng.standard_normal(a.shape, np.float32)
+        for n, a in theirs.items()
+    }
+    assert guess_pruned_elements(ours, theirs).keys() == {"a", "b"}
+    assert guess_pruned_elements(ours, {**theirs, "a": ours["a"]}).keys() == {"b"}
+    assert not guess_pruned_elements(ours, {**theirs, "b": ours["b"]})
+
+
+def test_a_guess_is_told_to_be_one() -> None:
+    reference = perceptron(SIZES, seed=0, out=8)
+    pruned = lady.attack(reference, "prune", 0.85).model
+    for what, is_guess in (("noisy", True), ("trained on", False)):
+        found = lady.check(reference, lady.permute(AFTERWARDS[what](pruned, 0), 0).model)
+        assert found.resync is not None
+        steps = [s for own in found.resync.alterations.values() for s in own if s.kind == "pruned"]
+        assert steps
+        assert all(("guessed" in s.parameters) == is_guess for s in steps)
+        assert ("sparsity about" in found.reason) == is_guess
+
+
 def test_large_weights_are_measured_in_part() -> None:
     rng = np.random.default_rng(0)
     long = rng.standard_normal((1, 4, 1 << 19)).astype(np.float32)
+    assert _take_part(long).size == MAX_MEASURED_ELEMENTS
     pruned = prune_array(long, round(0.9 * long.size))
     noisy = pruned + np.float32(0.1 * pruned.std()) * rng.standard_normal(long.shape, np.float32)
     found = guess_pruned_elements({"w": long}, {"w": noisy})["w"] / long.size
@@ -173,10 +204,13 @@ def test_neither_pruning_nor_long_tails_hide_a_tampered_unit(
     column = suspect[second][:, 15]
     suspect[second][:, 15] = rng.permutation(column) if how == "pruned" else 8 * column
     found = lady.check(reference, with_weights(reference, suspect))
-    monkeypatch.setattr(alignment, "guess_pruned_elements", lambda *_: {})
-    plain = lady.check(reference, with_weights(reference, suspect))
-    assert found.verdict == plain.verdict
-    assert found.verdict == "tampered" or (how == "tails" and seed not in (0, 3)), found.reason
+    if how == "tails":
+        assert guess_pruned_elements(weights(reference), suspect)
+        monkeypatch.setattr(alignment, "guess_pruned_elements", lambda *_: {})
+        plain = lady.check(reference, with_weights(reference, suspect))
+        assert (found.verdict, found.reason) == (plain.verdict, plain.reason)
+    else:
+        assert found.verdict == "tampered", found.reason
 
 
 def test_zeros_say_more_than_tails() -> None:
