@@ -17,7 +17,7 @@ from lady_onnx.diagnosis.pruning import (
 )
 from lady_onnx.groups.permutations import Nesting, compose_permutations
 from lady_onnx.pipeline import alignment
-from lady_onnx.pipeline.alignment import TRIED_SHARES
+from lady_onnx.pipeline.alignment import TRIED_SHARES, _list_pruning_trials
 
 from ..helpers.law import trials
 from ..helpers.networks import convolutional, perceptron, weights, with_weights
@@ -67,6 +67,14 @@ def test_a_pruned_copy_is_recognised(what: str, seed: int) -> None:
     right = np.concatenate([placed[g.id] == np.arange(g.size) for g in groups])
     assert right.mean() > 0.9
     assert {s.kind for steps in found.resync.alterations.values() for s in steps} >= {"pruned"}
+
+
+@pytest.mark.parametrize("seed", trials(2, 20))
+def test_noise_may_hide_how_few_elements_were_left(seed: int) -> None:
+    reference = perceptron(SIZES, seed=seed, out=8)
+    pruned = lady.attack(reference, "prune", 0.92).model
+    found = lady.check(reference, lady.permute(AFTERWARDS["noisy"](pruned, seed), seed).model)
+    assert found.recognised > 0.8
 
 
 @pytest.mark.parametrize("seed", trials(3, 20))
@@ -125,8 +133,19 @@ def test_what_moved_or_has_long_tails_is_not_guessed_to_be_pruned() -> None:
     for array in (dead, wide):
         assert not guess_pruned_elements({"w": array}, {"w": rng.permutation(array)})
     for _ in range(20):
-        ours, theirs = rng.standard_t(3, (2, 64, 64)).astype(np.float32)
-        assert not guess_pruned_elements({"w": ours}, {"w": theirs})
+        for pair in (rng.standard_t(3, (2, 64, 64)), rng.laplace(size=(2, 128, 256))):
+            ours, theirs = pair.astype(np.float32)
+            assert not guess_pruned_elements({"w": ours}, {"w": theirs})
+
+
+def test_lines_that_were_silenced_leave_the_size_of_the_others() -> None:
+    rng = np.random.default_rng(0)
+    array = rng.standard_normal((64, 96)).astype(np.float32)
+    pruned = prune_array(array, round(0.8 * array.size))
+    noisy = pruned + 0.1 * pruned.std() * rng.standard_normal(array.shape).astype(np.float32)
+    whole = guess_pruned_elements({"w": array}, {"w": noisy})["w"]
+    noisy[:4] = 0
+    assert guess_pruned_elements({"w": array}, {"w": noisy})["w"] == pytest.approx(whole, rel=0.1)
 
 
 def test_most_elements_have_to_be_in_weights_with_long_tails() -> None:
@@ -140,6 +159,28 @@ def test_most_elements_have_to_be_in_weights_with_long_tails() -> None:
     assert guess_pruned_elements(ours, theirs).keys() == {"a", "b"}
     assert guess_pruned_elements(ours, {**theirs, "a": ours["a"]}).keys() == {"b"}
     assert not guess_pruned_elements(ours, {**theirs, "b": ours["b"]})
+
+
+def test_what_zeros_say_stands_in_every_trial_and_what_is_explained_in_none() -> None:
+    rng = np.random.default_rng(0)
+    names = "zeros", "tails", "known"
+    ours = {n: rng.standard_normal((64, 64)).astype(np.float32) for n in names}
+    theirs = {n: prune_array(a, round(0.9 * a.size)) for n, a in ours.items()}
+    noise = {n: 0.2 * a.std() * rng.standard_normal(a.shape) for n, a in theirs.items()}
+    # the zeros of a weight that was trained on stay, and its tails are long as well
+    noise["zeros"] *= theirs["zeros"] != 0
+    theirs = {n: (a + noise[n]).astype(np.float32) for n, a in theirs.items()}
+    zeros = int((theirs["zeros"] == 0).sum())
+    found = guess_pruned_elements(ours, theirs)
+    assert found.keys() == set(names)
+    trials = [counts for counts, _ in _list_pruning_trials(ours, theirs, {"known"})]
+    assert trials[0] == {"zeros": zeros}
+    assert len(trials) == 1 + len(TRIED_SHARES)
+    for counts, share in zip(trials[1:], TRIED_SHARES, strict=True):
+        assert counts["zeros"] == zeros
+        assert counts.keys() == {"zeros", "tails"}
+        left = [ours["tails"].size - k["tails"] for k in (counts, found)]
+        assert left[0] == round(share * left[1])
 
 
 def test_a_guess_is_told_to_be_one() -> None:
