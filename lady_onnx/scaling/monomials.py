@@ -142,7 +142,11 @@ class Monomials:
         Raises:
             UnknownStructureError: different units meet in an element.
         """
-        for i, j in self.pair_numbers(a, b)[0]:
+        a, b = np.broadcast_arrays(a, b)
+        is_apart = a != b
+        if not is_apart.any():
+            return
+        for i, j in self.pair_numbers(a[is_apart], b[is_apart])[0]:
             if i != j:
                 log, flips = multiply_factors(self.factors[i], self.factors[j], -1)
                 self.logs.append(dict(log))
