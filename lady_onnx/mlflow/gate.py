@@ -138,12 +138,13 @@ def _write(
     """Write an answer, so that at no moment a version has a yes that it should not have.
 
     A no takes the alias before the tags change. A yes gives it after them, and then the tag that
-    says so.
+    says so. What that tag said before goes first.
     """
     found = client.get_model_version(name, version)
     if not passes and alias in found.aliases:
         client.delete_registered_model_alias(name, alias)
-    for key in sorted(k for k in found.tags if k.startswith(TAG)):
+    own = (k for k in found.tags if k.startswith(TAG))
+    for key in sorted(own, key=lambda k: k != PASSES):
         if key == PASSES or key not in tags:
             client.delete_model_version_tag(name, version, key)
     for key in sorted(tags, key=lambda k: (k == PASSES) == passes):

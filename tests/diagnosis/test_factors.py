@@ -32,16 +32,20 @@ def test_a_slot_that_is_unsure_decides_nothing() -> None:
     assert allowed[0] * allowed[2] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("precise", [0.01, 1e-6])
 @pytest.mark.parametrize("share", [0.2, 0.9])
-def test_the_factor_of_a_unit_whose_slots_disagree(share: float) -> None:
-    """It is taken out where most units were multiplied, and else left to be judged."""
+def test_the_factor_of_a_unit_whose_slots_disagree(share: float, precise: float) -> None:
+    """It is taken out where most units were multiplied, and else left to be judged.
+
+    A slot that was measured more precisely has no larger say.
+    """
     rng = np.random.default_rng(1)
     scaling = make_scaling()
     factor = np.where(np.arange(UNITS) < share * UNITS, np.exp(rng.normal(0, 0.3, UNITS)), 1.0)
     ratio = np.stack([factor, factor, 1 / factor]) * np.exp(rng.normal(0, 0.01, (3, UNITS)))
     ratio[:, 0] = 0.784, 1.625, 2.069
     error = 0.01 * ratio
-    error[1, 0] = 0.7
+    error[:2, 0] = precise, 0.7
     factors = Factors(scaling, ratio, error, fit_allowed_factors(scaling, ratio, error))
     chosen = choose_factors({"g": factors})["g"][:, 0]
     if share < 0.5:

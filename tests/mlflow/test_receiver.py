@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import onnx
 import pytest
@@ -19,6 +20,7 @@ from lady_onnx.graph import formats
 from lady_onnx.graph.formats import find_model
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.mlflow import gate, queue
+from lady_onnx.mlflow.gate import PASSES, TAG, _write
 from lady_onnx.mlflow.queue import JobQueue
 from lady_onnx.mlflow.webhook import Receiver, Worker, listen
 
@@ -283,3 +285,55 @@ def test_what_mlflow_serves_is_what_is_checked(tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_text("- no\n- model")
     with pytest.raises(LadyError, match="cannot be read"):
         find_model("models:/a/1", tmp_path)
+
+
+class Store:
+    """One version in a registry, and what could be read of it after every call."""
+
+    def __init__(self, aliases: list[str], tags: dict[str, str]):
+        self.aliases, self.tags = aliases, tags
+        self.seen: list[tuple[bool, dict[str, str]]] = []
+
+    def get_model_version(self, *_: str) -> SimpleNamespace:
+        return SimpleNamespace(aliases=list(self.aliases), tags=dict(self.tags))
+
+    def set_registered_model_alias(self, name: str, alias: str, version: str) -> None:
+        self.aliases.append(alias)
+        self._note()
+
+    def delete_registered_model_alias(self, name: str, alias: str) -> None:
+        self.aliases.remove(alias)
+        self._note()
+
+    def set_model_version_tag(self, name: str, version: str, key: str, value: str) -> None:
+        self.tags[key] = value
+        self._note()
+
+    def delete_model_version_tag(self, name: str, version: str, key: str) -> None:
+        del self.tags[key]
+        self._note()
+
+    def _note(self) -> None:
+        self.seen.append(("verified" in self.aliases, dict(self.tags)))
+
+
+@pytest.mark.parametrize("passed", [True, False])
+@pytest.mark.parametrize("passes", [True, False])
+def test_an_answer_says_yes_last_and_takes_a_yes_back_first(passes: bool, passed: bool) -> None:
+    before = {PASSES: str(passed).lower(), f"{TAG}old": "x", "own": "kept"}
+    after = {f"{TAG}a": "1", PASSES: str(passes).lower(), f"{TAG}z": "2"}
+    store = Store(["verified"] if passed else [], dict(before))
+    _write(store, "clf", "3", after, passes, "verified")
+    assert store.tags == {"own": "kept", **after}
+    assert store.aliases == ["verified"] * passes
+    others = {k: v for k, v in after.items() if k != PASSES}
+    for has_alias, tags in store.seen:
+        is_told = tags.get(PASSES) == "true"
+        is_written = others.items() <= tags.items() and f"{TAG}old" not in tags
+        if passes:
+            assert is_written or not is_told
+            assert is_written or has_alias == passed
+            assert has_alias or not is_told
+        else:
+            assert not has_alias
+            assert not is_told or not others.items() & tags.items()
