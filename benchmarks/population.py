@@ -11,9 +11,10 @@ network: 2,400 models with 25. They are kept in the cache folder and made once. 
 ways to make a short vector of a model: how often is the nearest network the right one? `identify`
 asks a registry of all networks for every copy, and for every network whether it has a relative
 besides itself; it compares each with the nearest strangers, and draws the likeness of relatives and
-strangers. `strangers` compares models with more of these, and asks nothing else. Both go on in a
-random order until they are stopped; `report` prints what they said so far. Needs the extras `test`
-and `bench`, and Fashion-MNIST. Seeded.
+strangers. `strangers` compares models with more of these, and asks nothing else. Both take models
+in a random order until they are stopped, and go on where they were; delete `answers-*.jsonl` or
+`strangers-*.jsonl` in the folder to begin anew. `report` prints what they said so far. Needs the
+extras `test` and `bench`, and Fashion-MNIST. Seeded.
 """
 
 from __future__ import annotations
@@ -202,7 +203,8 @@ def ask(model: dict[str, str], db: str) -> dict[str, Any]:
     compared = [r for r in (*found.relatives, *found.strangers) if r.path != right]
     seen = {right, *(r.path for r in compared)}
     farther = [n.entry.path for n in near if n.entry.path not in seen]
-    checks = [lady.check(p, path) for p in farther[: max(STRANGERS - len(compared), 0)]]
+    more = farther[: max(STRANGERS - len(compared), 0)]
+    checks = [lady.check(p, path, threads=1) for p in more]
     met = [(r.verdict, r.recognised) for r in (*compared, *checks)]
     answer = Answer(
         **model,
@@ -234,7 +236,7 @@ def meet_strangers(model: dict[str, str], db: str) -> dict[str, Any]:
     registry = Registry(db)
     near = [n.entry.path for n in registry.find_nearest(lady.fingerprint(path), len(registry))]
     strangers = [p for p in near if p != right][:MORE_STRANGERS]
-    checks = [lady.check(p, path) for p in strangers]
+    checks = [lady.check(p, path, threads=1) for p in strangers]
     return {**model, **_sum_up_strangers([(c.verdict, c.recognised) for c in checks])}
 
 
@@ -260,7 +262,9 @@ def ask_for_all(part: str, jobs: int, has_question: bool) -> None:
     wanted = [models[k] for k in order[:: 1 if has_question else -1][number - 1 :: count]]
     kind, answer = ("answers", ask) if has_question else ("strangers", meet_strangers)
     out = POPULATION / f"{kind}-{number}-of-{count}.jsonl"
-    with ProcessPoolExecutor(jobs, SPAWN) as pool, out.open("w") as file:
+    done = {line["file"] for line in _read_lines(out)} if out.exists() else set()
+    wanted = [model for model in wanted if model["file"] not in done]
+    with ProcessPoolExecutor(jobs, SPAWN) as pool, out.open("a") as file:
         for said in pool.map(answer, wanted, [db] * len(wanted)):
             file.write(json.dumps(said) + "\n")
             file.flush()

@@ -42,6 +42,8 @@ LEAST_SPREAD = 1e-3
 """So are numbers that spread by a smaller share of their mean."""
 CHUNK_ELEMENTS = 1 << 22
 """The number of elements that are converted, or of bytes that are compared, at once."""
+MIN_SHARED_ELEMENTS = 1 << 16
+"""Work on fewer elements is over before another thread has begun."""
 
 
 def as_finite(array: np.ndarray) -> np.ndarray:
@@ -141,19 +143,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_threads.cache_clear)
 
 
-def map_in_threads(function: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+def map_in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], elements: int = MIN_SHARED_ELEMENTS
+) -> list[Result]:
     """Call a function with each of some items, several at a time.
 
     Args:
         function: the function; it spends its time in numpy, which lets others run. What it maps
             itself runs one at a time.
         items: the items.
+        elements: about how many elements of arrays the function works on in all items together.
 
     Returns:
         The results in the order of the items.
     """
     count = min(_thread_count.get() or os.cpu_count() or 1, len(items))
-    if count < 2:
+    if count < 2 or elements < MIN_SHARED_ELEMENTS:
         return [function(item) for item in items]
     results: dict[int, Result] = {}
     # Each thread takes the next item when it is done with one, so that small ones cost little.

@@ -46,7 +46,8 @@ def permute_arrays(
         return array
 
     names = list(slots)
-    return dict(zip(names, map_in_threads(permute, names), strict=True))
+    elements = sum(np.size(arrays[n]) for n in names)
+    return dict(zip(names, map_in_threads(permute, names, elements), strict=True))
 
 
 def reorder_axes(array: np.ndarray, orders: Mapping[int, np.ndarray]) -> np.ndarray:

@@ -171,7 +171,8 @@ def _lay_rows(
 
         def list_blocks() -> Iterator[np.ndarray]:
             for number in range(0, len(pairs), SLOTS_AT_ONCE):
-                yield from map_in_threads(weigh, pairs[number : number + SLOTS_AT_ONCE])
+                some = pairs[number : number + SLOTS_AT_ONCE]
+                yield from map_in_threads(weigh, some, count * size)
             yield np.ones((1, size), np.float32)
 
         return store_blocks(list_blocks, (count + 1, size), np.dtype(np.float32)).T
