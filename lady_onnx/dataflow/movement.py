@@ -93,11 +93,13 @@ def concatenate_tensors(labelling: Labelling, operands: Sequence[Tensor], axis: 
     result: list[np.ndarray] = []
     each, stacked = _take_stacked(labelling.facts, operands, each, axis)
     result += stacked
+    # each role that runs along the axis has to stand in one of the result, or what it says is lost
+    left = [[r for r in roles if r.shape[axis] > 1] for roles in each]
     for span in _list_role_spans(each, axis, size):
-        # a role over more axes says all that one over fewer of them does
-        if any(set(span) < set(find_varying_axes(r)) and not is_address(r) for r in result):
-            continue
-        result += _concatenate_roles(labelling.facts, operands, each, axis, span)
+        has_wider = any(set(span) < set(find_varying_axes(r)) and not is_address(r) for r in result)
+        while not has_wider or any(_get_span(r, axis) == span for roles in left for r in roles):
+            result += _concatenate_roles(labelling.facts, operands, each, left, axis, span)
+            has_wider = True
     shared: list[tuple[np.ndarray, int]] = []
     for i, roles in enumerate(each):
         shared += [(r, i) for r in roles if r.shape[axis] == 1]
@@ -145,27 +147,36 @@ def _list_role_spans(
     each: Sequence[Sequence[np.ndarray]], axis: int, size: int
 ) -> list[tuple[int, ...]]:
     """List the sets of axes of roles along the concatenated axis, those of most axes first."""
-    spans = {
-        tuple(sorted({*find_varying_axes(r), axis}))
-        for roles in each
-        for r in roles
-        if r.shape[axis] > 1
-    }
+    spans = {_get_span(r, axis) for roles in each for r in roles if r.shape[axis] > 1}
     spans |= {(axis,)} if size > 1 and not spans else set()
     return sorted(spans, key=len, reverse=True)
+
+
+def _get_span(role: np.ndarray, axis: int) -> tuple[int, ...]:
+    return tuple(sorted({*find_varying_axes(role), axis}))
 
 
 def _concatenate_roles(
     facts: Facts,
     operands: Sequence[Tensor],
     each: Sequence[Sequence[np.ndarray]],
+    left: Sequence[list[np.ndarray]],
     axis: int,
     span: tuple[int, ...],
 ) -> Iterator[np.ndarray]:
-    """Yield the role of a concatenation over the axes `span`, and one of addresses if needed."""
+    """Yield the role of a concatenation over the axes `span`, and one of addresses if needed.
+
+    Args:
+        facts: makes new labels.
+        operands: the operands.
+        each: their roles.
+        left: those of these that stand in no role of the result yet; what is taken is taken out.
+        axis: the axis along which they are concatenated.
+        span: the axes.
+    """
     pieces, marks = [], []
-    for operand, roles in zip(operands, each, strict=True):
-        piece, mark = _take_piece(facts, operand, roles, axis, span)
+    for operand, roles, waiting in zip(operands, each, left, strict=True):
+        piece, mark = _take_piece(facts, operand, roles, waiting, axis, span)
         pieces.append(piece)
         marks.append(mark)
     yield drop_constant_axes(np.concatenate(pieces, axis), span)
@@ -188,10 +199,19 @@ def _take_piece(
     facts: Facts,
     operand: Tensor,
     roles: Sequence[np.ndarray],
+    left: list[np.ndarray],
     axis: int,
     span: tuple[int, ...],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Take what one operand contributes to a concatenated role over the axes `span`.
+
+    Args:
+        facts: makes new labels.
+        operand: the operand.
+        roles: its roles.
+        left: those of these that were not taken yet; what is taken is taken out.
+        axis: the axis along which operands are concatenated.
+        span: the axes of the role.
 
     Returns:
         Its labels, or addresses where it has no labels along the axis; and its addresses.
@@ -204,9 +224,13 @@ def _take_piece(
         if set(find_varying_axes(r)) <= set(span)
         and (r.shape[axis] > 1 or operand.shape[axis] == 1)
     ]
-    named = sorted((r for r in own if not is_address(r)), key=lambda r: -r.size)
-    fixed = sorted((r for r in own if is_address(r) and r.shape[axis] > 1), key=lambda r: -r.size)
-    if named and named[0].shape[axis] > 1:
+    own.sort(key=lambda r: (not _has_role(left, r), -r.size))
+    named = [r for r in own if not is_address(r)]
+    fixed = [r for r in own if is_address(r) and r.shape[axis] > 1]
+    is_named = bool(named) and named[0].shape[axis] > 1
+    taken = [*named[: int(is_named)], *fixed[:1]]
+    left[:] = [r for r in left if not _has_role(taken, r)]
+    if is_named:
         return np.broadcast_to(named[0], dims), np.broadcast_to(fixed[0] if fixed else -1, dims)
     if fixed:
         return np.broadcast_to(fixed[0], dims), np.broadcast_to(fixed[0], dims)
@@ -216,3 +240,7 @@ def _take_piece(
         # a single position has no order of its own; where it stands among the others counts
         free = make_addresses(1).reshape(line)
     return np.broadcast_to(free, dims), np.broadcast_to(-1, dims)
+
+
+def _has_role(roles: Sequence[np.ndarray], role: np.ndarray) -> bool:
+    return any(role is other for other in roles)

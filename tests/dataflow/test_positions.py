@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from onnx import NodeProto, helper
 
+import lady_onnx as lady
+
 from ..helpers.builders import build, w
-from ..helpers.law import check
+from ..helpers.law import check, holds
 
 TAIL = [helper.make_node("Relu", ["h"], ["a"]), helper.make_node("MatMul", ["a", "head"], ["out"])]
 
@@ -176,3 +178,65 @@ def test_positions_inside_and_across_what_is_summed() -> None:
     weights = {"U": w(3, 16), "W": w(8, 6), "head": w(6, 2), "wide": np.array([2, 2, 4])}
     weights |= {"flat": np.array([1, 8, 2]), "axis": np.array([2])}
     check(build(nodes, weights, {"x": [1, 3]}), [6], 1)
+
+
+@pytest.mark.parametrize("beside", ["nothing", "no element", "more", "a weight"])
+@pytest.mark.parametrize("is_split", [False, True])
+def test_places_that_are_interleaved_stay_so_beside_others(beside: str, is_split: bool) -> None:
+    """Rotary embeddings turn pairs of an input's columns by angles of a table, and pass the rest.
+
+    Rows and columns of the table have labels of their own, over different axes of what is turned.
+    """
+    nodes = [
+        node("Gather", "table places", "angles"),
+        node("Shape", "x", "width", start=3, end=4),
+        node("Slice", "angles zero width two", "some"),
+        node("Unsqueeze", "some two", "s"),
+        node("Split", "x", "x1", axis=-1),
+        node("Sub", "x1 s", "re0"),
+        node("Add", "x2 s", "im0"),
+        node("Unsqueeze", "re0 last", "re"),
+        node("Unsqueeze", "im0 last", "im"),
+        node("Concat", "re im", "pairs", axis=-1),
+        node("Reshape", "pairs whole", "turned"),
+    ]
+    nodes[4].output.append("x2")
+    weights = {
+        "table": w(50, 4),
+        "places": np.arange(6).reshape(2, 3),
+        "zero": np.array([0]),
+        "two": np.array([2]),
+        "last": np.array([-1]),
+        "whole": np.array([2, 3, 4, 8]),
+        "W": w(8 + {"more": 5, "a weight": 5}.get(beside, 0), 3),
+    }
+    inputs = {"x": [2, 3, 4, 8]}
+    if beside == "nothing":
+        nodes[-1].output[0] = "all"
+    else:
+        nodes.append(node("Concat", "turned rest", "all", axis=-1))
+    if beside == "no element":
+        weights["rest"] = np.zeros((2, 3, 4, 0), np.float32)
+    elif beside == "more":
+        inputs["rest"] = [2, 3, 4, 5]
+    elif beside == "a weight":
+        weights["rest"] = w(2, 3, 4, 5)
+    nodes.append(node("MatMul", "all W", "out"))
+    if is_split:
+        # the rows of W that are met are those of its parts
+        weights["halves"] = np.array([4, weights["W"].shape[0] - 4])
+        nodes[-1:] = [
+            node("Split", "all halves", "a", axis=-1),
+            node("Split", "W halves", "A", axis=0),
+            node("MatMul", "a A", "p"),
+            node("MatMul", "b B", "q"),
+            node("Add", "p q", "out"),
+        ]
+        nodes[-5].output.append("b")
+        nodes[-4].output.append("B")
+    model = build(nodes, weights, inputs)
+    if beside != "a weight":
+        check(model, [], 1)
+    elif lady.find_groups(model).groups:
+        # columns of a weight that are passed may move
+        assert holds(model, 1)
