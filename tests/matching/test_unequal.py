@@ -245,6 +245,22 @@ def test_a_unit_that_computes_nothing_beside_a_dead_one_of_the_reference() -> No
     assert found.verdict == "rescaled", found.reason
 
 
+@pytest.mark.parametrize("count", [1, 2, 30])
+@pytest.mark.parametrize("share", [1e-5, 1e-9])
+def test_a_unit_that_is_read_is_needed_however_little_it_is_read(count: int, share: float) -> None:
+    """What comes in may be of any size, so that nothing says how much the unit passes on."""
+    model = convolutional("Relu", 0)
+    wide = dummies(model, "c:0", count, False, np.random.default_rng(0))
+    arrays = weights(wide)
+    incoming, out = parts(arrays, "c:0")
+    out = out.copy()
+    out[-count:] = share * np.abs(out[:-count]).mean() * np.sign(out[:1])
+    put(arrays, "c:0", incoming, out)
+    found = lady.check(model, with_weights(wide, arrays))
+    assert found.verdict == "tampered", found.reason
+    assert "inserted" in found.reason
+
+
 def test_noise_on_top_of_clones_and_of_removed_units() -> None:
     for trial in range(4):
         model = convolutional("Relu", trial)

@@ -15,11 +15,17 @@ import numpy as np
 from ...groups.model import Group, Slot
 from ...groups.permutations import Arrays, Nesting
 from ...groups.rows import take_rows
+from ...numerics import is_float_array, machine_epsilon
 from ..matches import Match
 from .extension import Extended
 
 MAX_LEFT_SHARE = 1e-5
 """Outgoing weights cancel if no larger share is left of what units usually pass on."""
+MAX_LEFT_ROUNDINGS = 2.0
+"""Nor may more be left than so many roundings of the weights that cancel.
+
+What reads a single unit has to be zero, however small it is: the size of inputs is not known.
+"""
 MIN_ROW_SIZE = 1e-300
 """Stands for the size of a row of zeros: less than that of any row in single precision."""
 
@@ -30,6 +36,10 @@ class _Roles:
 
     made: list[Slot]
     read: list[Slot]
+
+
+Rooms = dict[tuple[str, int, int], np.ndarray]
+"""By weight, axis and unit, float64: by how much weights that were added up were rounded."""
 
 
 def remove_idle_units(
@@ -58,6 +68,7 @@ def remove_idle_units(
     for name, unit in extra:
         waiting.setdefault(name, []).append(unit)
     found: list[tuple[str, int]] = []
+    rooms: Rooms = {}
     has_changed = True
     # What a unit reads from idle units is zero once these are taken out. Then it may compute the
     # same as another unit, and be idle, too: all groups are gone through again.
@@ -70,7 +81,7 @@ def remove_idle_units(
                 continue
             # Arrays have units in the reference's order; `extra` counts those of the suspect.
             places = np.argsort(matches[name].permutation)
-            idle = _silence_units(group, roles, places[units], both.reference, arrays)
+            idle = _silence_units(group, roles, places[units], both, arrays, rooms)
             gone = [unit for unit, is_idle in zip(units, idle, strict=True) if is_idle]
             found += [(name, unit) for unit in gone]
             waiting[name] = [unit for unit in units if unit not in gone]
@@ -97,8 +108,9 @@ def _silence_units(
     group: Group,
     roles: _Roles,
     places: Sequence[int] | np.ndarray,
-    reference: Arrays,
+    both: Extended,
     arrays: dict[str, np.ndarray],
+    rooms: Rooms,
 ) -> list[bool]:
     """Take units out, one after the other, if the function does not need them.
 
@@ -106,8 +118,9 @@ def _silence_units(
         group: the units' group.
         roles: what makes its units, and what reads them.
         places: where the units to try lie.
-        reference: the weights of the reference.
+        both: the models, brought to one size.
         arrays: the weights of the suspect, which are changed in place.
+        rooms: the roundings of weights that were added up so far, which are changed in place.
 
     Returns:
         Which of the units were taken out.
@@ -116,6 +129,7 @@ def _silence_units(
         [take_rows(arrays[s.initializer], s).astype(np.float64) for s in roles.made], 1
     )
     sizes = np.maximum(np.linalg.norm(rows, axis=1), MIN_ROW_SIZE)
+    usual = [_measure_usual(take_rows(both.reference[s.initializer], s), sizes) for s in roles.read]
     silenced = []
     for place in map(int, places):
         same = (rows == rows[place]).all(1)
@@ -126,12 +140,10 @@ def _silence_units(
         keeper = next((int(p) for p in np.flatnonzero(same)), None)
         if keeper is not None:
             for slot in roles.read:
-                front = np.moveaxis(arrays[slot.initializer], slot.axis, 0)
-                front[slot.index[keeper]] += front[slot.index[place]]
-                front[slot.index[place]] = 0
+                _add_reading(slot, keeper, place, both.suspect, arrays, rooms)
         is_idle = all(
-            _is_unread(arrays[s.initializer], reference[s.initializer], s, place, sizes)
-            for s in roles.read
+            _is_unread(arrays[s.initializer], s, place, float(sizes[place]), most, rooms)
+            for s, most in zip(roles.read, usual, strict=True)
         )
         if is_idle:
             for slot in group.slots:
@@ -142,28 +154,77 @@ def _silence_units(
     return silenced
 
 
-def _is_unread(
-    array: np.ndarray, reference: np.ndarray, slot: Slot, place: int, sizes: np.ndarray
-) -> bool:
-    """Return whether a unit passes on nothing, beside what units of the reference do.
+def _add_reading(
+    slot: Slot,
+    keeper: int,
+    place: int,
+    suspect: Arrays,
+    arrays: dict[str, np.ndarray],
+    rooms: Rooms,
+) -> None:
+    """Add what reads a unit to what reads another one, and note by how much both were rounded.
 
-    A unit passes on its own size times what reads it. How an activation grows is not known: a unit
-    that is larger than any of the reference's has to be read by zeros.
+    Args:
+        slot: where a weight reads units.
+        keeper, place: where the other unit lies, and the unit.
+        suspect: the suspect's weights, in their own types.
+        arrays: the same in double precision, which are changed in place.
+        rooms: the roundings, which are changed in place.
+    """
+    name, front = slot.initializer, np.moveaxis(arrays[slot.initializer], slot.axis, 0)
+    step = machine_epsilon(suspect[name].dtype) if is_float_array(suspect[name]) else 0.0
+    own, other = (
+        rooms.pop((name, slot.axis, p), step / 2 * np.abs(front[slot.index[p]]))
+        for p in (keeper, place)
+    )
+    rooms[name, slot.axis, keeper] = own + other
+    front[slot.index[keeper]] += front[slot.index[place]]
+    front[slot.index[place]] = 0
+
+
+def _measure_usual(reading: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
+    """Measure the largest size of the reference's units, and how much they usually pass on.
+
+    A unit passes on its own size times what reads it. The median unit says what is usual: single
+    large ones hide nothing.
+
+    Args:
+        reading: float [units, elements]: what reads units in the reference, zeros for extra ones.
+        sizes: float64 [units]: the norms of the rows that make units.
+    """
+    largest = np.abs(reading).max(1, initial=0)
+    passed = largest * sizes
+    passed = passed[passed > MIN_ROW_SIZE]
+    if not passed.size:
+        return 0.0, 0.0
+    return float(sizes[largest > 0].max()), float(np.median(passed))
+
+
+def _is_unread(
+    array: np.ndarray,
+    slot: Slot,
+    place: int,
+    size: float,
+    usual: tuple[float, float],
+    rooms: Rooms,
+) -> bool:
+    """Return whether a unit passes on nothing but rounding, and little beside other units.
+
+    How an activation grows is not known: a unit that is larger than any of the reference's has to
+    be read by zeros.
 
     Args:
         array: the suspect's weight that reads units.
-        reference: the reference's.
         slot: where the weight reads them.
         place: the unit's place.
-        sizes: float64 [units]: the norms of the rows that make units.
+        size: the norm of the row that makes the unit.
+        usual: what `_measure_usual` says of this slot.
+        rooms: the roundings of weights that were added up.
     """
-    # The median unit says what is usual: single large ones hide nothing.
-    reading = np.abs(take_rows(reference, slot)).max(1, initial=0)
-    usual = reading * sizes
-    own, usual = sizes[reading > 0], usual[usual > MIN_ROW_SIZE]
-    row = float(np.abs(take_rows(array, slot)[place]).max(initial=0))
-    return not row or (
-        usual.size > 0
-        and sizes[place] <= own.max()
-        and row * float(sizes[place]) <= MAX_LEFT_SHARE * float(np.median(usual))
-    )
+    left = np.abs(np.moveaxis(array, slot.axis, 0)[slot.index[place]])
+    room = rooms.get((slot.initializer, slot.axis, place), np.zeros(()))
+    # What is made by zeros passes on the same for all inputs, so that a run shows whether it does.
+    if size > MIN_ROW_SIZE and not (left <= MAX_LEFT_ROUNDINGS * room).all():
+        return False
+    row, (largest, passed) = float(left.max(initial=0)), usual
+    return not row or (size <= largest and row * size <= MAX_LEFT_SHARE * passed)
