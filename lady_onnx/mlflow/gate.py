@@ -11,7 +11,12 @@ from typing import Any, TypeVar
 import lady_onnx
 
 from ..errors import LadyError, MissingFileError, UsageError, to_one_line
-from ..graph.formats import download_model, find_model, make_server_error
+from ..graph.formats import (
+    download_model,
+    find_model,
+    is_mlflow_address,
+    make_server_error,
+)
 from ..graph.loading import load_graph
 from ..graph.model import Graph
 from ..pipeline.checking import check
@@ -19,6 +24,7 @@ from ..registry.fingerprints import fingerprint
 from ..registry.identification import hash_files
 from ..registry.policy import Policy
 from ..reporting import Report
+from .serving import explain_difference, read_serving
 
 VERIFIED = "verified"
 """The alias of the version that passed last."""
@@ -101,35 +107,51 @@ def gate(
     found = _ask(asked, lambda: client.get_model_version(name, str(version)))
     version, address = str(found.version), f"models:/{found.name}/{found.version}"
     with _at_server(tracking_uri):
-        trusted = load_graph(reference)
+        trusted, serving = _read_reference(reference)
         # a reference that cannot be compared, or an odd option, says nothing of the version
         check(trusted, trusted, **options)
         folder = download_model(address)
-        refusal, said = _judge(trusted, address, folder, policy or Policy(), options)
+        refusal, said = _judge(trusted, serving, address, folder, policy or Policy(), options)
     tags = {f"{TAG}{key}": value[:MAX_TAG_LENGTH] for key, value in said.items()}
     tags |= {f"{TAG}reference": reference, PASSES: str(refusal is None).lower()}
     tags[f"{TAG}tool"] = f"lady-onnx {lady_onnx.__version__}"
     _ask(address, lambda: _write(client, name, version, tags, refusal is None, alias))
-    reason = said["reason"] if refusal is None else refusal
+    verdict = f"{said['verdict']}: {said['reason']}"
+    reason = verdict if refusal is None else f"{refusal}; {verdict}"
     return Decision(
         name, version, reference, refusal is None, reason, tags, alias if refusal is None else None
     )
 
 
+def _read_reference(reference: str) -> tuple[Graph, dict[str, Any]]:
+    """Return a reference, and what MLflow does with it beside running it."""
+    if not is_mlflow_address(reference):
+        return load_graph(reference), {}
+    folder = download_model(reference)
+    graph = load_graph(find_model(reference, folder))
+    return graph, read_serving(folder, len(graph.required_inputs))
+
+
 def _judge(
-    trusted: Graph, address: str, folder: Path, policy: Policy, options: dict[str, Any]
+    trusted: Graph,
+    serving: dict[str, Any],
+    address: str,
+    folder: Path,
+    policy: Policy,
+    options: dict[str, Any],
 ) -> tuple[str | None, dict[str, str]]:
     """Return why a version does not pass, None where it does, and what is to be said of it."""
     try:
         suspect = load_graph(find_model(address, folder))
+        odd = explain_difference(serving, read_serving(folder, len(suspect.required_inputs)))
         found = check(trusted, suspect, **options)
         tags = {"sha256": hash_files(suspect)[0], "exact": fingerprint(suspect).exact}
+        tags["reference-sha256"] = hash_files(trusted)[0]
     except LadyError as error:
-        reason = to_one_line(error)
-        return reason, {"verdict": "unreadable", "reason": reason}
+        return "it cannot be read", {"verdict": "unreadable", "reason": to_one_line(error)}
     tags |= {"verdict": found.verdict, "reason": found.reason}
     tags |= {"recognised": f"{found.recognised:.4f}", "equality": found.equality or "none"}
-    return policy.explain(found), tags
+    return policy.explain(found) or odd, tags
 
 
 def _write(

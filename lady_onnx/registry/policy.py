@@ -48,7 +48,7 @@ class Policy:
     def explain(self, found: Check) -> str | None:
         """Say why a suspect does not pass; None where it does."""
         if not self.accepts(found.verdict):
-            return f"the policy does not accept the verdict '{found.verdict}'"
+            return f"the policy does not accept '{found.verdict}'"
         if found.recognised < self.min_recognised:
             share = f"{format_share(found.recognised)} of the units are recognised"
             return f"{share}, and the policy asks for {100 * self.min_recognised:g} %"

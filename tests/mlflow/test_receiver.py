@@ -10,7 +10,9 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -22,6 +24,7 @@ from lady_onnx.graph.loading import load_graph
 from lady_onnx.mlflow import gate, queue
 from lady_onnx.mlflow.gate import PASSES, TAG, _write
 from lady_onnx.mlflow.queue import JobQueue
+from lady_onnx.mlflow.serving import explain_difference, read_serving
 from lady_onnx.mlflow.webhook import Receiver, Worker, listen
 
 from ..helpers.networks import perceptron
@@ -285,6 +288,37 @@ def test_what_mlflow_serves_is_what_is_checked(tmp_path: Path) -> None:
     (tmp_path / "MLmodel").write_text("- no\n- model")
     with pytest.raises(LadyError, match="cannot be read"):
         find_model("models:/a/1", tmp_path)
+
+
+def test_what_mlflow_does_besides_is_read_from_its_file(tmp_path: Path) -> None:
+    import mlflow
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    def read(names: list[str] | None = None, count: int = 1, **settings: object) -> dict[str, Any]:
+        columns = [ColSpec("float", name) for name in names or []]
+        spec = Schema(columns or [TensorSpec(np.dtype("f4"), (-1, 3))])
+        flavors = {
+            "onnx": {"data": "model.onnx", "providers": ["CPUExecutionProvider"], **settings},
+            "python_function": {"loader_module": "mlflow.onnx", "data": "model.onnx"},
+        }
+        signature = mlflow.models.ModelSignature(inputs=spec)
+        mlflow.models.Model(flavors=flavors, signature=signature).save(tmp_path / "MLmodel")
+        return read_serving(tmp_path, count)
+
+    plain = read()
+    assert plain == {}
+    assert read(["a"]) == {}
+    assert read(["a", "b"], 2) == {}
+    ours, theirs = read(["a", "b", "c"]), read(["c", "b", "a"])
+    assert explain_difference(ours, dict(ours)) is None
+    for reference, suspect in ((ours, theirs), (plain, theirs), (ours, plain)):
+        said = explain_difference(reference, suspect)
+        assert said is not None
+        assert "columns" in said
+    said = explain_difference(plain, read(onnx_session_options={"execution_mode": "parallel"}))
+    assert said is not None
+    assert "onnx_session_options" in said
+    assert read_serving(tmp_path / "none", 1) == {}
 
 
 class Store:

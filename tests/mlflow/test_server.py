@@ -27,6 +27,7 @@ from lady_onnx.mlflow import gate
 from lady_onnx.mlflow.queue import JobQueue
 from lady_onnx.registry.policy import Policy
 
+from ..helpers.builders import build, node, w
 from ..helpers.networks import perceptron
 from .test_receiver import CREATED, encode, sign
 
@@ -191,6 +192,30 @@ def test_a_model_that_cannot_be_read_does_not_pass(server: str, tmp_path: Path) 
             gate(name, 1, reference="models:/{name}@champion")
     with pytest.raises(lady.LadyError, match=f"^models:/odd/{version}/.*: not an ONNX file"):
         gate("odd", first, reference=f"models:/odd/{version}")
+
+
+def test_columns_in_another_order_do_not_pass(server: str) -> None:
+    """The files are equal, and what MLflow answers to one data frame is not."""
+    model = build([node("MatMul", "x,W", "out")], {"W": w(4, 3)}, {"x": ["n", 4]})
+    names = ["a", "b", "c", "d"]
+    versions = {}
+    for what, order in (("same", names), ("other", names[::-1]), ("again", names)):
+        columns = mlflow.types.Schema([mlflow.types.ColSpec("float", n) for n in order])
+        with mlflow.start_run():
+            info = mlflow.onnx.log_model(
+                model,
+                name="model",
+                registered_model_name="table",
+                save_as_external_data=False,
+                signature=mlflow.models.ModelSignature(inputs=columns),
+            )
+        versions[what] = str(info.registered_model_version)
+    mlflow.MlflowClient().set_registered_model_alias("table", "champion", versions["same"])
+    found = gate("table", versions["again"], reference="models:/{name}@champion")
+    assert found.passes, found.reason
+    found = gate("table", versions["other"], reference="models:/{name}@champion")
+    assert not found.passes
+    assert "columns 'd', 'c', 'b', 'a'" in found.reason
 
 
 def test_the_evaluator(server: str, base: onnx.ModelProto, tmp_path: Path) -> None:
