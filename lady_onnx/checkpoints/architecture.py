@@ -188,6 +188,10 @@ class Architecture:
 
     def _check_tensors(self, checkpoint: Checkpoint) -> None:
         """Raise LadyError unless a checkpoint is one of this architecture."""
+        for place, text in checkpoint.frame.items():
+            if text != self.like.frame.get(place):
+                what = f"{place} differs from that of {self.like.path}: it may be another network"
+                raise LadyError(f"{checkpoint.path}: {what}; export both as ONNX")
         ours, theirs = self.like.tensors, checkpoint.tensors
         for name in [*(n for n in ours if n not in theirs), *(n for n in theirs if n not in ours)]:
             which = checkpoint.path if name in theirs else self.like.path

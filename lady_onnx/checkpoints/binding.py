@@ -8,6 +8,7 @@ checkpoint of that architecture.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -113,6 +114,10 @@ def bind_weights(
         source = finder.find(name, array, name in needed)
         if source is not None:
             found[name] = source
+    for name in finder.list_doubtful(found):
+        if name in needed:
+            raise finder.explain_doubt(name)
+        del found[name]
     # what a weight of its own is made of is no copy of another one
     own = {part.tensor for source in found.values() for part in source.parts}
     return {
@@ -126,6 +131,7 @@ class _Finder:
     def __init__(self, tensors: Mapping[str, np.ndarray]):
         self._tensors = {n: a for n, a in tensors.items() if is_float_array(a) and a.size}
         self._by_values: dict[np.dtype, dict[tuple[int, int], list[str]]] = {}
+        self._rivals: dict[str, list[str]] = {}
 
     def find(self, name: str, array: np.ndarray, is_needed: bool) -> Source | None:
         """Find what a weight is made of; None where nothing holds its values."""
@@ -171,13 +177,32 @@ class _Finder:
             others = (p for p in parts if p.tensor != first.tensor and p.axes == first.axes)
             alike_in_shape = (p.tensor for p in others if self._tensors[p.tensor].shape == shape)
             return Source((first,), copies=tuple(alike_in_shape))
+        self._rivals[name] = list(dict.fromkeys(p.tensor for p in parts))
         if len({p.tensor for p in alike}) == 1:
             return Source((first,))
         if not is_needed:
             return None
-        names = " or ".join(f"'{p.tensor}'" for p in parts[:2])
+        raise self.explain_doubt(name)
+
+    def list_doubtful(self, found: Mapping[str, Source]) -> list[str]:
+        """List weights of few values that a part of a name alone gave a tensor.
+
+        There is no doubt if every tensor of these values is that of one weight.
+        """
+        owners = Counter(part.tensor for source in found.values() for part in source.parts)
+        return [
+            name
+            for name, rivals in self._rivals.items()
+            if name in found
+            and found[name].parts[0].tensor != name
+            and any(owners[tensor] != 1 for tensor in rivals)
+        ]
+
+    def explain_doubt(self, name: str) -> LadyError:
+        """Return the error that a weight may be one of several tensors."""
+        names = " or ".join(f"'{tensor}'" for tensor in self._rivals[name][:2])
         what = f"weight '{name}' of the graph holds few values, and may be {names} by chance"
-        raise LadyError(f"{what}; give --like a checkpoint that was trained")
+        return LadyError(f"{what}; give --like a checkpoint that was trained")
 
     def _find_parts(self, array: np.ndarray) -> Source | None:
         """Find the parts of several tensors that a weight is made of, or the one that it is in."""

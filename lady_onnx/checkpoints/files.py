@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import importlib
-import io
 import json
 import os
 import tempfile
 import zipfile
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from ..errors import LadyError, OutputError, UsageError, to_one_line
+from ..errors import LadyError, OutputError, to_one_line
 from ..graph.files import open_atomically
 from ..numerics import is_float_array
+from .keras import KERAS_ENDS, change_keras, import_extra, read_keras
 
 INDEX_END = ".safetensors.index.json"
 """How the name of the index of a checkpoint in several files ends."""
 TORCH_ENDS = (".pt", ".pth", ".bin", ".ckpt")
 """How the names of PyTorch's files end."""
-KERAS_ENDS = (".keras", ".h5", ".hdf5")
-"""How the names of Keras' files end: an archive, and HDF5 files."""
-KERAS_WEIGHTS = "model.weights.h5"
-"""The file of an archive that holds the weights."""
 CHECKPOINT_ENDS = (".safetensors", INDEX_END, ".npz", *TORCH_ENDS, *KERAS_ENDS)
 """How the names of checkpoints end."""
 
@@ -41,12 +36,15 @@ class Checkpoint:
         tensors: the tensors by name, in the order of the file.
         shards: by tensor the name of the file that holds it; empty where there is one.
         metadata: what the file says besides, of each shard.
+        frame: by place in the file what else decides of which network the tensors are, and what of
+            it each is. Keras' files alone have any.
     """
 
     path: Path
     tensors: Mapping[str, np.ndarray]
     shards: Mapping[str, str]
     metadata: Mapping[str, Mapping[str, str]]
+    frame: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def files(self) -> set[Path]:
@@ -80,7 +78,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if name.endswith(TORCH_ENDS):
             return _check_numbers(Checkpoint(path, _read_torch(path), {}, {}))
         if name.endswith(KERAS_ENDS):
-            return _check_numbers(Checkpoint(path, _read_keras(path), {}, {}))
+            tensors, frame = read_keras(path)
+            return _check_numbers(Checkpoint(path, tensors, {}, {}, frame))
     except LadyError:
         raise
     except Exception as error:
@@ -133,26 +132,17 @@ def write_checkpoint(
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
     elif end in KERAS_ENDS:
-        raw = _change_keras(like.path, tensors)
+        raw = change_keras(like.path, tensors)
         with open_atomically(path) as file:
             file.write(raw)
     else:
-        torch = _import("torch", "torch")
+        torch = import_extra("torch", "torch")
         with open_atomically(path) as file:
             torch.save({n: _to_torch(torch, a) for n, a in tensors.items()}, file)
 
 
-def _import(module: str, extra: str) -> Any:
-    """Import a package that an extra brings."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        what = f"needs {module.split('.')[0]}; pip install 'lady-onnx[{extra}]'"
-        raise UsageError(f"such a checkpoint {what}") from error
-
-
 def _read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    safetensors = _import("safetensors", "checkpoints")
+    safetensors = import_extra("safetensors", "checkpoints")
     with safetensors.safe_open(path, "np") as file:
         names = file.keys()
         return {n: file.get_tensor(n) for n in names}, dict(file.metadata() or {})
@@ -178,7 +168,7 @@ def _read_shards(path: Path) -> Checkpoint:
 def _write_safetensors(
     tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str], path: Path
 ) -> None:
-    numpy = _import("safetensors.numpy", "checkpoints")
+    numpy = import_extra("safetensors.numpy", "checkpoints")
     # `ascontiguousarray` would give single numbers an axis
     plain = {n: np.array(a, order="C") for n, a in tensors.items()}
     raw = numpy.save(plain, dict(metadata) or None)
@@ -217,65 +207,12 @@ def _write_shards(
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:
-    torch = _import("torch", "torch")
+    torch = import_extra("torch", "torch")
     state = torch.load(path, map_location="cpu", weights_only=True)
     if not isinstance(state, dict) or not all(torch.is_tensor(t) for t in state.values()):
         what = "holds more than tensors by name; save the state dict of the network alone"
         raise LadyError(f"{path}: {what}")
     return {n: _from_torch(torch, t) for n, t in state.items()}
-
-
-def _read_keras(path: Path) -> dict[str, np.ndarray]:
-    """Read all arrays of a Keras file, by their paths in it."""
-    with _open_hdf5(_find_hdf5(path.read_bytes(), path), "r") as file:
-        return {name: np.asarray(array[()]) for name, array in _list_arrays(file, path)}
-
-
-def _change_keras(path: Path, tensors: Mapping[str, np.ndarray]) -> bytes:
-    """Return a Keras file with other arrays; all else in it stays, byte for byte."""
-    whole = path.read_bytes()
-    raw = io.BytesIO(_find_hdf5(whole, path))
-    with _open_hdf5(raw, "r+") as file:
-        for name, array in _list_arrays(file, path):
-            if array.size:
-                array[...] = tensors[name]
-    if not path.name.lower().endswith(KERAS_ENDS[0]):
-        return raw.getvalue()
-    made = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(made, "w") as new:
-        for member in old.infolist():
-            is_changed = member.filename == KERAS_WEIGHTS
-            new.writestr(member, raw.getvalue() if is_changed else old.read(member))
-    return made.getvalue()
-
-
-def _find_hdf5(whole: bytes, path: Path) -> bytes:
-    """Return the HDF5 file of a Keras file: its member, or all of it."""
-    if not path.name.lower().endswith(KERAS_ENDS[0]):
-        return whole
-    with zipfile.ZipFile(io.BytesIO(whole)) as archive:
-        return archive.read(KERAS_WEIGHTS)
-
-
-def _open_hdf5(raw: bytes | io.BytesIO, mode: str) -> Any:
-    file = io.BytesIO(raw) if isinstance(raw, bytes) else raw
-    return _import("h5py", "checkpoints").File(file, mode)
-
-
-def _list_arrays(file: Any, path: Path) -> list[tuple[str, Any]]:
-    """List the arrays of an HDF5 file with their paths in it; links to other files lead nowhere."""
-    h5py = _import("h5py", "checkpoints")
-    found: list[tuple[str, Any]] = []
-
-    def note(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset) and item.dtype.kind in "biuf":
-            # what has no storage here lies in other files, or nowhere
-            if item.external or (item.size and not item.id.get_storage_size()):
-                raise LadyError(f"{path}: '{name}' does not lie in the file; save the model again")
-            found.append((name, item))
-
-    file.visititems(note)
-    return found
 
 
 def _from_torch(torch: Any, tensor: Any) -> np.ndarray:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import ml_dtypes
@@ -142,6 +144,78 @@ def test_a_shuffled_checkpoint_comes_back_bit_for_bit(folder: Path, name: str) -
     assert all(np.array_equal(back[n], a) and back[n].dtype == a.dtype for n, a in tensors.items())
     if is_keras or name.endswith(".safetensors"):
         assert (folder / name.replace("a.", "c.")).read_bytes() == (folder / name).read_bytes()
+
+
+CONFIG = {
+    "layers": [
+        {"activation": "relu", "dtype": {"shared_object_id": 139}},
+        {"shared_object_id": 139},
+    ],
+    "compile_config": {"optimizer": "adam"},
+}
+MOVED = [{"activation": "relu", "dtype": {"shared_object_id": 7}}, {"shared_object_id": 7}]
+APART = [{"activation": "relu", "dtype": {"shared_object_id": 7}}, {"shared_object_id": 8}]
+TANH = [{"activation": "tanh", "dtype": {"shared_object_id": 139}}, {"shared_object_id": 139}]
+CONFIGS: list[tuple[dict[str, Any], bool]] = [
+    ({"config.json": CONFIG, "metadata.json": {"date_saved": "later"}}, True),
+    ({"config.json": {"layers": MOVED}}, True),
+    ({"config.json": {"layers": APART}}, False),
+    ({"config.json": {"layers": TANH}}, False),
+    ({"config.json": CONFIG, "assets/words": "a, b"}, False),
+    ({}, True),
+]
+"""Files of an archive, and whether Keras makes the same model of them."""
+
+
+@pytest.mark.parametrize(("members", "is_same"), CONFIGS)
+def test_an_archive_of_keras_with_other_layers_is_refused(
+    folder: Path, members: dict[str, Any], is_same: bool
+) -> None:
+    tensors = network(0)[1]
+
+    def write(name: str, members: dict[str, Any]) -> Path:
+        weights = save(tensors, folder / "w.h5").read_bytes()
+        with zipfile.ZipFile(folder / name, "w") as archive:
+            archive.writestr("model.weights.h5", weights)
+            for member, value in members.items():
+                archive.writestr(member, json.dumps(value))
+        return folder / name
+
+    architecture = Architecture("g.onnx", write("like.keras", {"config.json": CONFIG}))
+    suspect = write("b.keras", members)
+    if is_same:
+        architecture.load(suspect)
+    else:
+        with pytest.raises(LadyError, match=r"b.keras: '.*' differs from that of .*like.keras"):
+            architecture.load(suspect)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_same"),
+    [
+        (lambda file: file.attrs.update(keras_version="4", training_config="x"), True),
+        (lambda file: file.attrs.update(layer_names=["b", "a"]), False),
+        (lambda file: file["layers"].attrs.update(weight_names=["b"]), False),
+        (lambda file: file.attrs.update(model_config=json.dumps({"layers": APART})), False),
+        (lambda file: file.create_dataset("words", data=["a"]), False),
+    ],
+)
+def test_a_file_of_keras_that_names_its_arrays_otherwise_is_refused(
+    folder: Path, change: Callable[[Any], None], is_same: bool
+) -> None:
+    like, suspect = (save(network(0)[1], folder / f"{n}.h5") for n in ("like", "b"))
+    for path in (like, suspect):
+        with h5py.File(path, "r+") as file:
+            file.attrs["layer_names"] = ["a", "b"]
+            file.attrs["model_config"] = json.dumps(CONFIG)
+    with h5py.File(suspect, "r+") as file:
+        change(file)
+    architecture = Architecture("g.onnx", like)
+    if is_same:
+        architecture.load(suspect)
+    else:
+        with pytest.raises(LadyError, match=r"b.h5: .* differs from that of .*like.h5"):
+            architecture.load(suspect)
 
 
 def test_torch_computes_the_same_from_a_shuffled_state(tmp_path: Path) -> None:
@@ -293,10 +367,18 @@ def test_tied_tensors_stay_tied() -> None:
 def test_few_values_are_told_by_name_alone() -> None:
     """Biases of zeros are alike; a guess would compare one layer with another."""
     zeros = np.zeros(8, np.float32)
-    found = bind_weights({"m.a.bias": zeros}, {"a.bias": zeros, "b.bias": zeros}, ["m.a.bias"])
+    both = {"a.bias": zeros, "b.bias": zeros}
+    found = bind_weights({f"m.{n}": zeros for n in both}, both, ["m.a.bias"])
     assert found["m.a.bias"].parts[0].tensor == "a.bias"
+    assert bind_weights({"a.bias": zeros}, both, ["a.bias"])["a.bias"].parts[0].tensor == "a.bias"
     with pytest.raises(LadyError, match=r"holds few values, and may be 'a.bias' or 'b.bias'"):
-        bind_weights({"w": zeros}, {"a.bias": zeros, "b.bias": zeros}, ["w"])
+        bind_weights({"w": zeros}, both, ["w"])
+    # a part of a name is no proof while another tensor is nobody's, or one is two weights'
+    for others in ({"hidden.bias": zeros, "out": zeros}, {"hidden.bias": zeros, "m.bias": zeros}):
+        tensors = {"shift": zeros, "bias": zeros}
+        assert bind_weights(others, tensors, []) == {}
+        with pytest.raises(LadyError, match=r"'hidden.bias' .* may be 'shift' or 'bias'"):
+            bind_weights(others, tensors, ["hidden.bias"])
     assert bind_weights({"w": zeros}, {"a.bias": zeros}, []) == {}
 
 
