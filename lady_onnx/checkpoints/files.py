@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import re
 import zipfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from ..errors import LadyError, OutputError, to_one_line
-from ..graph.files import open_atomically
+from ..graph.files import lock_folder, open_atomically
 from ..numerics import is_float_array
 from .keras import KERAS_ENDS, change_keras, import_extra, read_keras
 
@@ -187,23 +186,41 @@ def _write_safetensors(
 def _write_shards(
     like: Checkpoint, tensors: Mapping[str, np.ndarray], path: Path, taken: Collection[Path]
 ) -> None:
-    stem, old = path.name[: -len(INDEX_END)], list(dict.fromkeys(like.shards.values()))
-    names = {s: f"{stem}-{k + 1:05}-of-{len(old):05}.safetensors" for k, s in enumerate(old)}
-    for name in names.values():
-        part = path.parent / name
-        if part.resolve() in taken or part.is_dir():
-            raise OutputError(f"{part}: would overwrite an input or a folder; choose another name")
-    index = json.loads(like.path.read_text())
-    index["weight_map"] = {n: names[s] for n, s in like.shards.items()}
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+    """Write parts that the index at `path` does not name yet, then the index, as its last step.
+
+    So there is a whole checkpoint at any moment: the old one or the new one.
+    """
+    shards = list(dict.fromkeys(like.shards.values()))
+    with lock_folder(path.parent):
+        old = _list_parts(path)
+        stem = path.name[: -len(INDEX_END)]
+        begin = stem if not any(name.startswith(f"{stem}-") for name in old) else f"{stem}.1"
+        end = f"-of-{len(shards):05}.safetensors"
+        names = {s: f"{begin}-{k + 1:05}{end}" for k, s in enumerate(shards)}
+        for part in (path, *(path.parent / n for n in sorted({*names.values(), *old}))):
+            if part.resolve() in taken or part.is_dir():
+                what = "would overwrite an input or a folder; choose another name"
+                raise OutputError(f"{part}: {what}")
+        index = json.loads(like.path.read_text())
+        index["weight_map"] = {n: names[s] for n, s in like.shards.items()}
         for shard, name in names.items():
             own = {n: a for n, a in tensors.items() if like.shards[n] == shard}
-            _write_safetensors(own, like.metadata[shard], Path(folder) / name)
-        # all parts are there before the first one takes its place
-        for name in names.values():
-            os.replace(Path(folder) / name, path.parent / name)
-    with open_atomically(path) as file:
-        file.write(json.dumps(index, indent=2).encode())
+            _write_safetensors(own, like.metadata[shard], path.parent / name)
+        with open_atomically(path) as file:
+            file.write(json.dumps(index, indent=2).encode())
+        for name in old:
+            (path.parent / name).unlink(missing_ok=True)
+
+
+def _list_parts(path: Path) -> set[str]:
+    """List the parts that an index names, as this tool calls them; none where there is no index."""
+    try:
+        names = json.loads(path.read_text())["weight_map"].values()
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
+        return set()
+    stem = re.escape(path.name[: -len(INDEX_END)])
+    form = re.compile(rf"{stem}(\.1)?-\d{{5}}-of-\d{{5}}\.safetensors")
+    return {name for name in names if isinstance(name, str) and form.fullmatch(name)}
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:

@@ -204,7 +204,7 @@ def write_model(
     with contextlib.ExitStack() as stack:
         if external:
             # A second process with this output must not put its data beside our model.
-            stack.enter_context(_lock_folder(path.parent))
+            stack.enter_context(lock_folder(path.parent))
         data, old = _choose_data_file(path) if external else (path, None)
         for place in filter(None, (path, data, old)):
             if place.resolve() in taken:
@@ -232,7 +232,7 @@ def _remove_data(file: Path, kind: type[BaseException] | None, *error: object) -
 
 
 @contextlib.contextmanager
-def _lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
     """Wait until no other process of ours writes models with data of their own to a folder."""
     if not HAS_LOCKS:
         yield

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -464,6 +466,41 @@ def test_shards_are_read_whole_and_overwrite_nothing() -> None:
     save_file({**load_file(part), "k.weight": tensors["k.weight"] * -7}, part)
     with pytest.raises(LadyError, match=r"differ in tensor 'k.weight'"):
         architecture.load(index)
+
+
+@pytest.mark.parametrize("count", range(4))
+def test_a_checkpoint_in_parts_is_whole_at_any_moment(
+    folder: Path, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever ends the process, the index names parts of one checkpoint."""
+    architecture = Architecture("g.onnx", "like.safetensors")
+    first, second = (
+        architecture.load(save(network(k)[1], Path(f"s{k}.safetensors.index.json"))) for k in (1, 2)
+    )
+    name = "t.safetensors.index.json"
+    architecture.save(first.graph, first.checkpoint, name)
+    done: list[object] = []
+    replace = os.replace
+
+    def end_early(*args: Any) -> None:
+        if len(done) == count:
+            raise KeyboardInterrupt
+        done.append(args)
+        replace(*args)
+
+    monkeypatch.setattr(os, "replace", end_early)
+    with contextlib.suppress(KeyboardInterrupt):
+        architecture.save(second.graph, second.checkpoint, name)
+    monkeypatch.undo()
+    monkeypatch.chdir(folder)
+    found = read_checkpoint(Path(name)).tensors
+    wanted = second if len(done) == 3 else first
+    assert all(np.array_equal(found[n], a) for n, a in wanted.checkpoint.tensors.items())
+    architecture.save(second.graph, second.checkpoint, name)
+    architecture.save(first.graph, first.checkpoint, name)
+    found = read_checkpoint(Path(name)).tensors
+    assert all(np.array_equal(found[n], a) for n, a in first.checkpoint.tensors.items())
+    assert len(list(folder.glob("t*-of-*"))) == 2
 
 
 @pytest.mark.usefixtures("folder")
