@@ -166,6 +166,16 @@ def to_printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def quote_name(text: str) -> str:
+    r"""Return a name as a quoted text of a DOT file.
+
+    >>> print(quote_name('a"b'))
+    "a\"b"
+    """
+    escaped = to_printable(text).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def format_table(
     header: Sequence[str], rows: Sequence[Sequence[object]], limit: int | None = None
 ) -> list[str]:

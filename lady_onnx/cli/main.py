@@ -104,6 +104,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # a stream that was closed before the start is None, and cannot be printed to
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w")
+    try:
+        return _run(arguments)
+    except BrokenPipeError:
+        # whoever reads the output has seen enough; what is buffered goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
+
+
+def _run(arguments: list[str]) -> int:
+    """Do what `main` says, and report whatever goes wrong but a closed pipe."""
     # An error may come before the arguments are parsed, and has to be told as JSON all the same.
     has_json = "--json" in arguments
     try:
@@ -132,9 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LadyError as error:
         return _report_error(error.code, str(error), has_json)
     except BrokenPipeError:
-        # whoever reads the output has seen enough; what is buffered goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return CLOSED_PIPE
+        raise
     except OSError as error:
         what = f"{error.filename or ''}: {error.strerror or error}; check the path and the disk"
         return _report_error("io", what, has_json)
@@ -173,5 +181,5 @@ def _report_error(code: str, message: str, has_json: bool) -> int:
     print(f"lady-onnx: {line}", file=sys.stderr)
     if has_json:
         error = {"code": code, "message": line}
-        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error}))
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error}), flush=True)
     return 2

@@ -177,11 +177,14 @@ def _write(
 
 def _open_client(tracking_uri: str | None) -> Any:
     try:
-        from mlflow import MlflowClient
+        import mlflow
     except ImportError:
         what = "the gate needs the extra `mlflow`: pip install 'lady-onnx[mlflow]'"
         raise UsageError(what) from None
-    return MlflowClient(tracking_uri, tracking_uri)
+    if tracking_uri is None and not mlflow.is_tracking_uri_set():
+        # MLflow would make a database in this folder, and find nothing in it
+        raise UsageError("the gate: no server is known; set MLFLOW_TRACKING_URI")
+    return mlflow.MlflowClient(tracking_uri, tracking_uri)
 
 
 def _ask(address: str, question: Callable[[], Result]) -> Result:

@@ -8,6 +8,7 @@ from ..errors import check_choice, check_whole_number
 from ..matching.evidence.assignment import ASSIGNMENTS
 from ..runtime.limits import NO_LIMITS, Limits
 from ..runtime.providers import PROVIDERS
+from ..runtime.sessions import check_libraries
 
 EVIDENCE_CHOICES = ("all", "incoming")
 """Which slots of a unit are evidence: all, or those of its incoming weights."""
@@ -35,6 +36,7 @@ class Options:
 
         Raises:
             LadyError: a choice does not exist; the message lists those that do.
+            MissingFileError: a library of operators is not there.
         """
         check_choice("verify", self.verify, VERIFY_CHOICES)
         check_choice("provider", self.provider, PROVIDERS)
@@ -42,6 +44,7 @@ class Options:
         check_choice("assignment", self.assignment, ASSIGNMENTS)
         check_whole_number("samples", self.samples, 1)
         check_whole_number("seed", self.seed)
+        check_libraries(self.custom_ops)
         self.limits.check()
 
     @property

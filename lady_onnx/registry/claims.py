@@ -193,10 +193,14 @@ def _read_claims(repository: Repository) -> Iterator[tuple[str, str | None]]:
         # YAML, encodings and the hub's own checks each have errors of their own
         what = f"{repository.folder / CARD}: cannot be read ({to_one_line(error)})"
         raise LadyError(f"{what}; mend its head") from None
-    bases = said.get("base_model") or []
-    how = said.get("base_model_relation")
-    for base in [bases] if isinstance(bases, str) else bases:
-        yield str(base), str(how) if how else None
+    bases, how = said.get("base_model") or [], said.get("base_model_relation") or None
+    every = bases if isinstance(bases, list) else [bases]
+    if not all(isinstance(text, str) for text in (*every, how or "")):
+        # what else YAML has may be as large as a few aliases make it
+        what = "base_model is no name, and no list of names"
+        raise LadyError(f"{repository.folder / CARD}: {what}; mend its head")
+    for base in every:
+        yield base, how
 
 
 def _verify(
@@ -208,6 +212,8 @@ def _verify(
 ) -> Claim:
     if base not in found:
         return Claim(repository.name, base, how, OPEN, f"{base} is not here")
+    if base == repository.name:
+        return Claim(repository.name, base, how, OPEN, "it is named as its own base")
     try:
         models = [_find_model(r) for r in (found[base], repository)]
         judged = check(models[0], models[1], **options)

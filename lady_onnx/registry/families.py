@@ -14,7 +14,7 @@ from ..graph.loading import load_graph
 from ..graph.model import Graph
 from ..pipeline.checking import check
 from ..pipeline.verdicts import UNRELATED
-from ..reporting import MAX_SHOWN_ENTRIES, Report, count_things, list_fields
+from ..reporting import MAX_SHOWN_ENTRIES, Report, count_things, list_fields, quote_name
 from .direction import tell_direction
 from .identification import DEFAULT_CHECKS, Loader, load_known
 from .store import Entry, Registry
@@ -103,7 +103,7 @@ class Families(Report):
         """Return the families as a graph in the language of Graphviz."""
         paths = [path for family in self.families for path in family]
         numbers = {path: k for k, path in enumerate(paths)}
-        lines = [f"  n{k} [label={_quote(path)}];" for path, k in numbers.items()]
+        lines = [f"  n{k} [label={quote_name(path)}];" for path, k in numbers.items()]
         for edge in self.edges:
             ends = [numbers[edge.model], numbers[edge.relative]]
             if edge.child == "model":
@@ -113,11 +113,6 @@ class Families(Report):
             lines.append(f"  n{ends[0]} -> n{ends[1]} [label={edge.verdict} color={colour}{way}];")
         body = "\n".join(lines)
         return f"digraph families {{\n  rankdir=LR;\n  node [shape=box];\n{body}\n}}\n"
-
-
-def _quote(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
-    return f'"{escaped}"'
 
 
 def find_families(

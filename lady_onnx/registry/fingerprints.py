@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, NodeProto
+from onnx import AttributeProto, NodeProto, TypeProto
 
 from ..dataflow.engine import analyse_graph
 from ..graph.loading import Model, load_graph
@@ -24,12 +24,13 @@ from ..normalform.algebra.term import NoNormalFormError
 from ..normalform.form import NEWEST, build_normal_form
 from ..reporting import Report, list_fields
 from ..scaling.walk import find_scalings
+from ..semantics.declarations import read_length_name, read_size
 from ..symmetry.finder import extract_groups
 from .canonical import find_canonical_order
 from .signs import SignedArrays
 from .vectors import PrunedArrays, compare_vectors, compute_vector
 
-FORMAT = "lady-onnx-fingerprint/3"
+FORMAT = "lady-onnx-fingerprint/4"
 """Fingerprints of another format cannot be compared with these."""
 MAX_KNOWN_ELEMENTS = 1 << 12
 """Larger weights of whole numbers are no shapes or indices."""
@@ -154,12 +155,31 @@ def _view_bytes(array: np.ndarray) -> bytes | memoryview:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
+def _describe_type(kind: TypeProto, lengths: dict[str, int]) -> tuple[object, ...]:
+    """Return what is declared of a value; names of lengths are numbered by their first mention."""
+    which = kind.WhichOneof("value") or ""
+    if which in ("sequence_type", "optional_type"):
+        return which, _describe_type(getattr(kind, which).elem_type, lengths)
+    if which == "map_type":
+        return which, kind.map_type.key_type, _describe_type(kind.map_type.value_type, lengths)
+    if which not in ("tensor_type", "sparse_tensor_type"):
+        return (which,)
+    tensor = getattr(kind, which)
+    sizes = [
+        f"#{lengths.setdefault(name, len(lengths))}" if (name := read_length_name(dim)) else size
+        for dim in tensor.shape.dim
+        for size in [read_size(dim)]
+    ]
+    return which, tensor.elem_type, sizes if tensor.HasField("shape") else None
+
+
 class _Program:
     """What a graph computes, without the names of its values.
 
     Args:
         graph: the graph.
-        has_names: whether the names of inputs and outputs count, besides their places.
+        has_names: whether the names of inputs and outputs count, and all that is declared of them,
+            besides their places.
 
     Attributes:
         text: the nodes in their order, with values numbered by their first mention.
@@ -175,7 +195,10 @@ class _Program:
         versions = sorted((o.domain, o.version) for o in model.opset_import if o.domain in used)
         inputs, outputs = graph.required_inputs, model.graph.output
         if has_names:
-            self._write_text([[v.name for v in values] for values in (inputs, outputs)])
+            lengths: dict[str, int] = {}
+            self._write_text([(v.name, _describe_type(v.type, lengths)) for v in inputs])
+            # the lengths of outputs follow from the nodes
+            self._write_text([v.name for v in outputs])
         types = [v.type.tensor_type.elem_type for v in inputs]
         self._write_text((versions, types, [self._number(v.name) for v in inputs]))
         self._write_nodes(graph.nodes)

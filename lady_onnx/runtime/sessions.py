@@ -9,12 +9,13 @@ from __future__ import annotations
 import functools
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 
-from ..errors import ExecutionError, to_one_line
+from ..errors import ExecutionError, MissingFileError, to_one_line
 from ..graph.model import Graph
 from ..vocabulary.structure import QUANTIZE_LINEAR, REORDER_INPUT
 from .installation import load_onnxruntime
@@ -90,8 +91,20 @@ def open_session(
         ) from error
 
 
+def check_libraries(paths: Sequence[str]) -> None:
+    """Check that libraries of operators are there, also where nothing need be run.
+
+    Raises:
+        MissingFileError: one is not.
+    """
+    for path in paths:
+        if not Path(path).is_file():
+            raise MissingFileError(f"{path}: no such file; give a library of operators")
+
+
 def _register_libraries(options: SessionOptions, paths: Sequence[str]) -> None:
     """Give a session the libraries with kernels of other operators."""
+    check_libraries(paths)
     for path in paths:
         try:
             options.register_custom_ops_library(str(path))

@@ -11,6 +11,7 @@ from onnx import NodeProto
 from ..graph.model import Graph
 from ..graph.nodes import describe_node
 from ..groups.model import Symmetry
+from ..reporting import quote_name, to_printable
 
 AxisColours = Mapping[tuple[str, int], set[str]]
 """The colours of the groups along every axis of a weight."""
@@ -27,7 +28,7 @@ def draw_dot(graph: Graph, symmetry: Symmetry) -> str:
     for number, node in enumerate(graph.nodes):
         if set(node.output) & graph.tensors.keys():
             continue
-        lines.append(f"  n{number} [shape=ellipse, label={_quote(describe_node(node))}];")
+        lines.append(f"  n{number} [shape=ellipse, label={quote_name(describe_node(node))}];")
         for line in _draw_operands(graph, node, number, makers, axes, len(lines)):
             lines.append(line)
         makers.update((o, f"n{number}") for o in node.output)
@@ -95,8 +96,4 @@ def _choose_colour(number: int, count: int) -> str:
 
 
 def _escape(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-def _quote(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return to_printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -324,6 +324,21 @@ def test_names_of_inputs_count_in_the_exact_hash() -> None:
     assert lady.fingerprint(a).structure == lady.fingerprint(b).structure
 
 
+def test_what_inputs_are_declared_to_be_counts_in_the_exact_hash() -> None:
+    def build_one(kind: str, operator: str = "ReduceMean") -> str:
+        model = onnx.parser.parse_model(
+            '<ir_version: 8, opset_import: ["": 17]>'
+            f"g ({kind} x) => (float y) {{ y = {operator}(x) }}"
+        )
+        return lady.fingerprint(model).exact
+
+    kinds = ["float[2,3]", "float[3,2]", "float[1,2,3]", "double[2,3]", "float[N,3]", "float[N,N]"]
+    assert len({build_one(kind) for kind in kinds}) == len(kinds)
+    assert build_one("float[N,N]") == build_one("float[M,M]") != build_one("float[N,M]")
+    sequences = {build_one(f"seq({kind})", "SequenceLength") for kind in ("float[2]", "int64[2]")}
+    assert len(sequences) == 2
+
+
 def test_weights_that_only_bodies_mention_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fingerprints, "build_normal_form", _raise_no_form)
 

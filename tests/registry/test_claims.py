@@ -52,6 +52,21 @@ def test_claims(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("1 claim: 1 confirmed, 0 contradicted, 0 open")
 
 
+@pytest.mark.parametrize("head", ["5", "true", ".nan", "2026-01-01", "{a: b}", "[[a]]", "[a, 5]"])
+def test_a_card_that_names_no_base_hides_nothing_of_the_others(
+    head: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = perceptron(SIZES, seed=1)
+    add(tmp_path / "ours" / "base", base, "base_model: ours/base")
+    add(tmp_path / "a" / "liar", perceptron(SIZES, seed=2), "base_model: ours/base")
+    add(tmp_path / "a" / "odd", base, f"base_model: {head}")
+    assert main(["registry", "claims", str(tmp_path), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["unread"].keys() == {"a/odd"}
+    assert [c["answer"] for c in found["claims"]] == ["contradicted", "open"]
+    assert "its own base" in found["claims"][1]["reason"]
+
+
 def test_a_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base = perceptron(SIZES, seed=1)
     for name, versions in {

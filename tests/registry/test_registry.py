@@ -271,6 +271,21 @@ def test_families(models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert drawing.count("->") == 4
 
 
+def test_a_drawing_overwrites_no_model_and_no_registry(
+    models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, own = tmp_path / "m.onnx", tmp_path / "db"
+    model.write_bytes((models / "m0.onnx").read_bytes())
+    call(capsys, "add", model, "--db", own)
+    (tmp_path / "link").symlink_to(model)
+    inside = next(p for p in own.rglob("*") if p.is_file())
+    for place in (model, tmp_path / "link", inside, own / "new.dot"):
+        before = place.read_bytes() if place.exists() else None
+        assert main(["registry", "scan", "--db", str(own), "--dot", str(place)]) == 2
+        assert "would overwrite a model, or the registry" in capsys.readouterr().err
+        assert (place.read_bytes() if place.exists() else None) == before
+
+
 def test_watching_a_folder(
     models: Path, db: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...errors import LadyError, MissingFileError, UnknownNameError, to_one_line
+from ...errors import (
+    LadyError,
+    MissingFileError,
+    OutputError,
+    UnknownNameError,
+    to_one_line,
+)
 from ...graph.files import open_atomically
 from ...registry.cluster import join_cluster, map_on_cluster
 from ...registry.identification import DEFAULT_CHECKS, identify, name_model, read_entry
@@ -285,7 +291,7 @@ def _run_scan(args: argparse.Namespace) -> int:
     from ...registry.families import find_families
 
     registry, models = Registry(args.db), Models(args)
-    out = claim_destination(Path(args.dot), set()) if args.dot else None
+    out = _claim_drawing(args, registry, models) if args.dot else None
     with show_phase("scanning", args.verbosity):
         found = find_families(registry, checks=args.checks, load=models.load, **_list_options(args))
     if out is not None:
@@ -293,6 +299,15 @@ def _run_scan(args: argparse.Namespace) -> int:
             file.write(found.to_dot().encode())
     print_report(found, args, args.db)
     return 2 if found.unread else 0
+
+
+def _claim_drawing(args: argparse.Namespace, registry: Registry, models: Models) -> Path:
+    """Return where the drawing goes: no file of the registry, and no model that it knows."""
+    out = claim_destination(Path(args.dot), models.list_files())
+    place = out.resolve()
+    if place.is_relative_to(Path(args.db).resolve()) or registry.find([str(place)]):
+        raise OutputError(f"{out}: would overwrite a model, or the registry; choose another name")
+    return out
 
 
 def _run_watch(args: argparse.Namespace) -> int:
