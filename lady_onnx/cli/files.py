@@ -36,6 +36,8 @@ def claim_destination(path: Path, taken: set[Path]) -> Path:
     """
     if is_mlflow_address(str(path)):
         raise OutputError(f"{path}: an address of MLflow; give a file, and log it from there")
+    if path.name in ("", ".."):
+        raise OutputError(f"{path}: is a folder; give the name of a file")
     try:
         # A model with external data is written to two files (`Graph.save`).
         places = {path.resolve(), path.with_name(f"{path.name}.data").resolve()}

@@ -14,6 +14,7 @@ from ..matching.exact.comparison import compare_all
 from ..numerics import limit_threads
 from ..reporting import MAX_SHOWN_ENTRIES, Progress, Report
 from ..runtime.limits import Limits
+from ..runtime.sessions import check_libraries
 from .verdicts import BITS, EQUAL_WEIGHTS, VERDICTS, Verdict
 
 if TYPE_CHECKING:
@@ -120,6 +121,7 @@ def _check(
 ) -> Check:
     """Do what `check` says, in the threads that it may use."""
     limits.check()
+    check_libraries(custom_ops)
     ours, theirs = load_pair(reference, suspect, states)
     if _are_equal(ours, theirs):
         _check_unchanged(ours, theirs)

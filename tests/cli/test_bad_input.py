@@ -83,6 +83,25 @@ def _no_groups(folder: Path) -> list[object]:
     return ["permute", folder / "m.onnx", "-o", folder / "out.onnx"]
 
 
+def _no_library(command: str) -> Callable[[Path], list[object]]:
+    def make(folder: Path) -> list[object]:
+        onnx.save(perceptron(), folder / "m.onnx")
+        given = [folder / "m.onnx"] * 2 + ["--custom-ops", folder / "none.so"]
+        return [command, *given, *(["-o", folder / "o.onnx"] if command == "resync" else [])]
+
+    return make
+
+
+def _no_data(folder: Path) -> list[object]:
+    onnx.save(perceptron(), folder / "m.onnx")
+    return ["verify", folder / "m.onnx", folder / "m.onnx", "--data", folder / "none.npz"]
+
+
+def _onto_folder(folder: Path) -> list[object]:
+    onnx.save(perceptron(), folder / "m.onnx")
+    return ["permute", folder / "m.onnx", "-o", "."]
+
+
 def _onto_input(folder: Path) -> list[object]:
     onnx.save(perceptron(), folder / "m.onnx")
     return ["permute", folder / "m.onnx", "-o", folder / "." / "m.onnx"]
@@ -178,6 +197,9 @@ BAD: list[tuple[Callable[[Path], list[object]], str]] = [
     (_nan, "b.onnx: weight 'w0' holds NaN"),
     (_no_groups, "no group of interchangeable units"),
     (_onto_input, "would overwrite an input"),
+    (_onto_folder, ".: is a folder; give the name of a file"),
+    *((_no_library(c), "none.so: no such file") for c in ("check", "resync", "verify")),
+    (_no_data, "none.npz: no such file"),
     (_parent_is_a_file, "is not a folder"),
     (_permutation(_places([0, 0, 1, 2, 3, 4])), "group 'w0:1': not a permutation of 0 to 5"),
     (_permutation(_places([0.0, 1.5, 2, 3, 4, 5])), "group 'w0:1': not a permutation"),
@@ -206,7 +228,9 @@ BAD: list[tuple[Callable[[Path], list[object]], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "message"), BAD, ids=[m for _, m in BAD])
+@pytest.mark.parametrize(
+    ("make", "message"), BAD, ids=[f"{k}: {m}" for k, (_, m) in enumerate(BAD)]
+)
 def test_bad_input(
     make: Callable[[Path], list[object]],
     message: str,

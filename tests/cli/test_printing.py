@@ -47,6 +47,23 @@ def test_no_more_than_ten_groups_are_listed(
     assert run(capsys, "groups", tmp_path / "m.onnx", "--quiet")[1].count("\n") == 1
 
 
+@pytest.mark.parametrize("name", ["none.onnx", "model.onnx"])
+@pytest.mark.parametrize("has_json", [True, False])
+def test_whoever_closes_a_pipe_gets_no_answer(name: str, has_json: bool, model: Path) -> None:
+    command = [sys.executable, "-m", "lady_onnx", "groups", str(model.parent / name)]
+    process = subprocess.Popen(
+        [*command, *["--json"] * has_json], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    said = process.stderr.read()
+    assert b"Traceback" not in said
+    # an error alone, which goes to the other stream, meets no closed pipe
+    is_told = name == "model.onnx" or has_json
+    assert process.wait() == (141 if is_told else 2)
+
+
 def test_colours_where_the_terminal_has_them(
     model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
