@@ -83,15 +83,19 @@ class Reports:
                 files[role] = [path, *([data] if role == "output" and data.exists() else [])]
         options = {n: v for n, v in vars(args).items() if n not in OWN_OPTIONS}
         record = make_record(args.command, options, files)
+        page = b""
+        if self.html is not None:
+            from ..report.page import draw_page
+
+            drawn = draw_page(found, record, models[0], models[1], fields.get("left_out", ()))
+            page = drawn.encode(errors="backslashreplace")
         if self.json is not None:
             text = json.dumps({**fields, "record": to_plain(record)}, allow_nan=False, indent=1)
             with open_atomically(self.json) as file:
                 file.write(text.encode())
         if self.html is not None:
-            from ..report.page import draw_page
-
             with open_atomically(self.html) as file:
-                file.write(draw_page(found, record, *models).encode(errors="backslashreplace"))
+                file.write(page)
 
 
 def claim_reports(args: argparse.Namespace, taken: set[Path]) -> Reports:

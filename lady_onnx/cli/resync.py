@@ -139,7 +139,10 @@ def _describe_outcome(result: lady.Resync) -> str:
     """Say in one line what became of the suspect."""
     note = f": {result.verification_note}" if result.verification_note else ""
     by = f" (by {result.verified_by}{note})" if result.verified_by else ""
-    verified = f"{OUTCOME_OF_PRESERVED[result.outputs_preserved]}{by}, {result.seconds:.1f} s"
+    # a repair changes what the suspect computed, and was done after the comparison
+    before = " before the repair" if result.repaired else ""
+    outcome = f"{OUTCOME_OF_PRESERVED[result.outputs_preserved]}{before}{by}"
+    verified = f"{outcome}, {result.seconds:.1f} s"
     moved = f"{count_things(result.moved, 'unit was', 'units were')} moved"
     if result.verdict == "unrelated":
         return f"not a copy; {moved} to the likeliest places; {verified}"

@@ -136,11 +136,10 @@ def judge_suspect(found: Judged) -> Verdict:
             f"not a copy: {100 * share:.2f} % of the units are likely to be copies, {similar}",
         )
     if found.apart and (found.exact or found.restored):
-        more = f", and in {len(found.apart) - 1} more places" if len(found.apart) > 1 else ""
-        return Verdict(
-            "altered",
-            f"the weights are equal, but the files compute something else: {found.apart[0]}{more}",
-        )
+        places = count_things(len(found.apart) - 1, "more place")
+        more = f", and in {places}" if len(found.apart) > 1 else ""
+        what = "the weights are equal, but it was not shown that the files compute the same"
+        return Verdict("altered", f"{what}: {found.apart[0]}{more}")
     return _judge_altered(found)
 
 
@@ -207,7 +206,7 @@ def _judge_derived(found: Judged, common: Common) -> Verdict:
 
 
 def _judge_altered(found: Judged) -> Verdict:
-    """Return the verdict on a suspect that is a copy, and computes something else."""
+    """Return the verdict on a copy of which it was not shown that it computes the same."""
     odd = [f for f in found.integrity if f.kind in TAMPERING]
     if odd:
         first = max(odd, key=lambda f: f.size)
@@ -225,7 +224,8 @@ def _judge_altered(found: Judged) -> Verdict:
     gone = sum(f.kind == REMOVED for f in found.integrity)
     if gone:
         return Verdict("altered", _count_units(gone, "removed"))
-    where = f"the files compute something else, {found.apart[0]}; " if found.apart else ""
+    apart = "it was not shown that the files compute the same"
+    where = f"{apart}: {found.apart[0]}; " if found.apart else ""
     what = (
         f"by up to {found.max_weight_difference:.4g}"
         if found.max_weight_difference

@@ -59,23 +59,26 @@ COLOURS = {
     "same": ("#b8bec6", "#4b535d"),
 }
 """The colours of these states, on a light and on a dark page."""
+MADE_FROM = "One of the two was made from the other, or both from one model"
 MAY_CONCLUDE = {
-    True: "The suspect computes what the reference does, for all inputs{rounding}. Its weights are "
-    "those of the reference, up to what is said above.",
-    "derived": "A part of the suspect was made from the reference, or both from one model. "
-    "Elsewhere they differ.",
-    "altered": "The suspect was made from the reference, or both from one model. It does not "
-    "compute the same: weights were changed as training, pruning, noise or quantisation do.",
-    "tampered": "The suspect was made from the reference, and single units or weights were changed "
-    "besides. For each such change the tests give training and chance less than 1 in 100,000.",
+    True: "The suspect computes what the reference does, for all inputs{rounding}, where no value "
+    "overflows. Its weights are those of the reference, up to what is said above.",
+    "derived": "A part of one was made from the other, or both parts from one model. Elsewhere "
+    "they differ.",
+    "altered": f"{MADE_FROM}. That they compute the same was not shown{{changed}}.",
+    "tampered": f"{MADE_FROM}, and single units or weights were changed besides: they stand out "
+    "from all other changes.",
     "unrelated": "No sign was found that one model was made from the other.",
 }
 """What a reader may conclude, by verdict, or `True` for all that are accepted."""
+FIRST = "which of the two was first"
 MAY_NOT_CONCLUDE = {
-    True: "Who made the copy, and when; and that the reference itself is sound.",
-    "derived": "That the suspect as a whole computes what the reference does.",
-    "altered": "That the changes are harmless, or that they harm.",
-    "tampered": "Who did it, and why; a change may be a repair.",
+    True: "Who made the copy, and when; that the reference itself is sound; and that what the "
+    "files say besides, such as names of classes, is equal.",
+    "derived": f"That the suspect as a whole computes what the reference does; {FIRST}.",
+    "altered": f"That the changes are harmless, or that they harm; {FIRST}.",
+    "tampered": f"Who did it, and why: a change may be a repair; {FIRST}. In copies that were "
+    "rescaled, pruned or rounded to few bits besides, units may be named that nobody touched.",
     "unrelated": "That the suspect was made without the reference: distillation leaves no trace in "
     "weights, and very strong changes hide it.",
 }
@@ -105,13 +108,20 @@ def escape(text: str) -> str:
     return html.escape("".join(c if c.isprintable() else UNPRINTABLE for c in text))
 
 
-def draw_page(found: Check | Resync, record: Record, reference: Graph, suspect: Graph) -> str:
+def draw_page(
+    found: Check | Resync,
+    record: Record,
+    reference: Graph,
+    suspect: Graph,
+    left_out: Sequence[str] = (),
+) -> str:
     """Draw the page of a result.
 
     Args:
         found: the result.
         record: what it rests on.
         reference, suspect: the models.
+        left_out: the tensors of checkpoints of which the result says nothing.
 
     Returns:
         The text of an HTML file.
@@ -122,7 +132,7 @@ def draw_page(found: Check | Resync, record: Record, reference: Graph, suspect: 
         f'<h1><span class="verdict {_rate(verdict)}">{verdict}</span> '
         f"{escape(_cut(reason, MAX_REASON))}</h1>",
         f'<p class="faint">{escape(suspect.name)} against {escape(reference.name)}</p>',
-        *_say_conclusions(verdict, found),
+        *_say_conclusions(verdict, found, result, left_out),
         "<h2>How sure</h2>",
         *_say_certainty(found, result),
     ]
@@ -162,15 +172,25 @@ def _rate(verdict: str) -> str:
     return "doubtful" if verdict in ("derived", "altered") else "refused"
 
 
-def _say_conclusions(verdict: str, found: Check | Resync) -> list[str]:
+def _say_conclusions(
+    verdict: str, found: Check | Resync, result: Resync | None, left_out: Sequence[str]
+) -> list[str]:
     """Say what a reader may conclude, and may not."""
     which = True if verdict in ACCEPTED else verdict
     equality = found.equality if isinstance(found, Check) else found.judged.equality
     rounding = ", up to rounding" if equality == ROUNDING else ""
-    return [
-        f"<p><b>You may conclude:</b> {MAY_CONCLUDE[which].format(rounding=rounding)}</p>",
+    has_changes = result is not None and bool(result.alterations or result.integrity)
+    changed = ", and weights were changed" if has_changes else ""
+    told = MAY_CONCLUDE[which].format(rounding=rounding, changed=changed)
+    parts = [
+        f"<p><b>You may conclude:</b> {told}</p>",
         f"<p><b>You may not conclude:</b> {MAY_NOT_CONCLUDE[which]}</p>",
     ]
+    if left_out:
+        names = ", ".join(f"'{_cut(name)}'" for name in left_out[:MAX_LISTED])
+        more = f" and {len(left_out) - MAX_LISTED} more" * (len(left_out) > MAX_LISTED)
+        parts.append(f"<p><b>Not compared:</b> {escape(names)}{more}, left out as was asked.</p>")
+    return parts
 
 
 def _say_certainty(found: Check | Resync, result: Resync | None) -> list[str]:
@@ -188,6 +208,8 @@ def _say_certainty(found: Check | Resync, result: Resync | None) -> list[str]:
             by = "onnxruntime ran both" if result.verified_by == "run" else "by proof"
             same = outcome[result.outputs_preserved]
             lines.append(f"The outputs of the suspect before and after putting back {same} ({by}).")
+        if result.repaired:
+            lines.append("Units were repaired after that, so that outputs differ from then on.")
         lines += [f"The programs part: {escape(_cut(place))}." for place in result.apart[:3]]
     return [f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"]
 

@@ -126,6 +126,36 @@ def test_weights_are_coloured_by_what_was_done_to_them() -> None:
     assert "put back" in reader.text
 
 
+def test_the_page_says_no_more_than_was_shown() -> None:
+    """No direction, no change of equal weights, and nothing of what was left out."""
+    model = perceptron((5, 9, 8), seed=1)
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    next(n for n in other.graph.node if n.op_type == "Relu").op_type = "Softsign"
+    record = make_record("check", {}, {})
+    for suspect, is_changed in ((other, False), (lady.attack(model, "noise", 0.01).model, True)):
+        found = lady.check(model, suspect)
+        assert found.verdict == "altered", found.reason
+        told = read(draw_page(found, record, load_graph(model), load_graph(suspect))).text
+        assert "One of the two was made from the other" in told
+        assert "which of the two was first" in told
+        assert ("weights were changed" in told) == is_changed
+    found = lady.check(model, model)
+    names = ["a.bias", "<b>"]
+    text = draw_page(found, record, load_graph(model), load_graph(model), names)
+    assert "Not compared: 'a.bias', '<b>'" in read(text).text
+    repaired = lady.resync(model, make_tampered(model), repair=True)
+    text = draw_page(repaired, record, load_graph(model), repaired.graph)
+    assert "Units were repaired after that" in read(text).text
+
+
+def make_tampered(model: onnx.ModelProto) -> onnx.ModelProto:
+    changed = weights(model)
+    changed["w1"] = changed["w1"].copy()
+    changed["w1"][:, 2] *= 30
+    return with_weights(model, changed)
+
+
 def test_hostile_names_stay_text() -> None:
     """Names of weights, files and nodes come from a stranger."""
     model = perceptron((5, 9, 8), seed=1)
@@ -163,7 +193,7 @@ def test_of_a_part_that_is_shared_no_weights_are_drawn() -> None:
     assert found.verdict == "derived"
     text = draw_page(found, make_record("check", {}, {}), load_graph(model), suspect)
     assert '<rect class="s-' not in text
-    assert "A part of the suspect was made from the reference" in read(text).text
+    assert "A part of one was made from the other" in read(text).text
 
 
 def test_the_record_holds_what_was_read_and_written(
