@@ -95,12 +95,25 @@ def _align_unequal(pairing: Pairing, progress: Progress | None) -> Alignment:
 def _align_as_the_paper_does(
     pairing: Pairing, options: Options, progress: Progress | None
 ) -> Alignment:
-    """Match units by their incoming weights alone; explain no alteration and undo no factor."""
+    """Match units by their incoming weights alone; explain no alteration and undo no factor.
+
+    The cosines tell which unit is the nearest, also among those of a stranger. So how certain the
+    matches are is what all evidence says of the same ones.
+    """
     altered, groups = pairing.reference_weights, pairing.symmetry.groups
     slots = find_incoming_slots(groups, pairing.scalings)
     matcher = IncomingMatcher(groups, altered, pairing.suspect_weights, slots, options.assignment)
-    matches = matcher.run(progress)
-    moved = matcher.moved()
+    matches, moved = matcher.run(progress), matcher.moved()
+    usual = {m.group: m for m in _align_with_alterations(pairing, Options(), None).matches}
+    matches = [
+        replace(
+            m,
+            certainty=np.where(
+                m.permutation == usual[m.group].permutation, usual[m.group].certainty, 0.0
+            ),
+        )
+        for m in matches
+    ]
     return Alignment(matches, altered, undone=Undone(matches, moved, moved, {}, ()))
 
 

@@ -18,7 +18,7 @@ from lady_onnx.symmetry.finder import extract_groups
 
 from ..helpers import real
 from ..helpers.law import examples
-from ..helpers.networks import attention, stream
+from ..helpers.networks import attention, perceptron, stream
 
 
 @examples(60)
@@ -73,6 +73,17 @@ def test_heads_of_a_shuffled_copy_are_found(seed: int, assignment: str) -> None:
         model, shuffled.model, verify="none", evidence="incoming", assignment=assignment
     )
     assert found.exact
+
+
+@pytest.mark.parametrize("assignment", ["optimal", "argmax"])
+def test_a_stranger_is_none_of_the_paper_s_copies(assignment: str) -> None:
+    """Its nearest units have cosines as large as those of a noisy copy."""
+    model, stranger = (perceptron((12, 60, 60, 40), seed=k) for k in (0, 1))
+    noisy = lady.permute(lady.attack(model, "noise", 0.3).graph, 1).model
+    for suspect, verdict in ((stranger, "unrelated"), (noisy, "altered")):
+        for level in ("incoming", "all"):
+            found = lady.resync(model, suspect, evidence=level, assignment=assignment)
+            assert found.verdict == verdict, (level, found.judged.reason)
 
 
 @examples(20)
