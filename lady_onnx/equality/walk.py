@@ -26,6 +26,7 @@ from .node_comparison import (
     find_misfit,
     trim_names,
 )
+from .operands import OperandMatcher
 from .scopes import NameScope, Value, describe_value
 from .weight_comparison import compare_weights
 
@@ -61,6 +62,7 @@ class Walk:
         """The one counterpart of a random value, by its side and key."""
         self._functions: dict[tuple[int, str], NameScope] = {}
         self._compared_nodes: set[tuple[int, int]] = set()
+        self._operands = OperandMatcher(with_sizes)
 
     def run(self) -> Findings:
         """Walk the graphs, and return what is found."""
@@ -178,7 +180,8 @@ class Walk:
         return True
 
     def _compare_operands(self, pair: NodePair) -> None:
-        operands = zip(trim_names(pair.a.input), trim_names(pair.b.input), strict=True)
+        ours, theirs = trim_names(pair.a.input), trim_names(pair.b.input)
+        operands = zip(ours, self._operands.order_operands(pair, ours, theirs), strict=True)
         # the last one waits on top: what is found first lies nearest to the outputs
         for x, y in reversed(list(operands)):
             if bool(x) != bool(y):
