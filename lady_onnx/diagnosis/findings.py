@@ -17,6 +17,8 @@ TAMPERING = (*REPLACEABLE, "inserted")
 """
 REMOVED = "removed"
 """The kind of a finding that the suspect lacks a unit."""
+ADDED = ("inserted", "obfuscated")
+"""The kinds of findings that the suspect has a unit more."""
 PARTLY_TRAINED = "partly trained"
 """The kind of a finding that is no tampering: a few weights moved beside many that stayed.
 

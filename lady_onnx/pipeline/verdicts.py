@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..diagnosis.findings import REMOVED, TAMPERING, Finding
+from ..diagnosis.findings import ADDED, REMOVED, TAMPERING, Finding
 from ..groups.model import StateOrder
 from ..matching.matches import Match
 from ..reporting import count_things, format_share
@@ -251,15 +252,18 @@ def measure_recognised(found: Judged) -> float:
     """Return the share of the units that are likely to be copies, beyond what chance gives, 0 to 1.
 
     One unit of every group is left out, because one is right by chance. So are units that are
-    interchangeable with others, because they tell nothing. The share is one where no unit is left.
+    interchangeable with others, because they tell nothing. Of two numbers of units the smaller one
+    counts: a wider copy has all units of the reference. The share is one where no unit is left.
     """
     likely, count = 0.0, 0
+    more = Counter(f.group for f in found.integrity if f.kind in ADDED)
+    more.subtract(f.group for f in found.integrity if f.kind == REMOVED)
     for match in found.matches:
         alike = [unit for units in found.interchangeable.get(match.group, ()) for unit in units]
         certain = np.delete(match.certainty, alike)
         if certain.size > 1:
             likely += max(float(certain.sum()) - 1, 0.0)
-            count += certain.size - 1
+            count += max(certain.size - max(more[match.group], 0) - 1, 0)
     return likely / count if count else 1.0
 
 

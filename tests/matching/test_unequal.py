@@ -261,6 +261,23 @@ def test_a_unit_that_is_read_is_needed_however_little_it_is_read(count: int, sha
     assert "inserted" in found.reason
 
 
+@pytest.mark.parametrize("count", [2, 30, 120])
+def test_a_wider_copy_is_one_however_many_units_it_has_more(count: int) -> None:
+    """All units of the reference are there, and the units of a wide stranger are not."""
+    for seed, verdict in ((0, "tampered"), (5, "unrelated")):
+        model = convolutional("Relu", seed)
+        wide = dummies(model, "c:0", count, False, np.random.default_rng(77))
+        arrays = weights(wide)
+        incoming, out = parts(arrays, "c:0")
+        out = out.copy()
+        out[-count:] = 0.1 * np.random.default_rng(78).standard_normal(out[-count:].shape)
+        put(arrays, "c:0", incoming, out)
+        suspect = lady.permute(with_weights(wide, arrays), 1).model
+        found = lady.check(convolutional("Relu", 0), suspect)
+        assert found.verdict == verdict, found.reason
+        assert (found.recognised > 0.9) == (verdict == "tampered")
+
+
 def test_noise_on_top_of_clones_and_of_removed_units() -> None:
     for trial in range(4):
         model = convolutional("Relu", trial)
