@@ -21,7 +21,7 @@ from .files import Checkpoint, read_checkpoint, write_checkpoint
 
 COUNTER = "num_batches_tracked"
 """How the names of tensors end that count the batches of a batch norm's training."""
-MEND = "export without folding norms, or leave it out with --ignore"
+MEND = "export --like without folding norms; if it is no weight, leave it out with --ignore"
 """What to do about a tensor that no weight is made of."""
 
 

@@ -85,7 +85,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         # each package has errors of its own for broken files
         raise LadyError(f"{path}: no checkpoint that can be read: {to_one_line(error)}") from error
     ends = ", ".join(CHECKPOINT_ENDS)
-    raise LadyError(f"{path}: no checkpoint; its name ends with one of {ends}")
+    raise LadyError(f"{path}: no checkpoint; with --graph, give both models as one of {ends}")
 
 
 def _check_numbers(checkpoint: Checkpoint) -> Checkpoint:

@@ -26,8 +26,8 @@ WAY_OF_SUFFIX = {
     ".ckpt": ("a checkpoint", TORCH_WAY),
     ".safetensors": (
         "weights without a graph",
-        "export the model that they belong to: optimum-cli export onnx --model FOLDER OUT; then "
-        "give that as --graph, and a checkpoint that it is of as --like",
+        "export the model that they belong to: optimum-cli export onnx --model FOLDER OUT; check, "
+        "resync, permute, canonicalize and fingerprint read weights with that as --graph",
     ),
     ".h5": ("a Keras file", KERAS_WAY),
     ".keras": ("a Keras file", KERAS_WAY),
