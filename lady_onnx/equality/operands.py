@@ -17,7 +17,7 @@ from onnx import NodeProto
 from ..numerics import assign_optimally, hash_values, is_float_array, measure_moments
 from ..vocabulary.classes import SUMMING_OPERATORS
 from ..vocabulary.structure import normalise_domain
-from .node_comparison import NodePair
+from .node_comparison import NodePair, trim_names
 from .scopes import Value
 
 MAX_TOLD_WEIGHTS = 8
@@ -38,15 +38,19 @@ class OperandMatcher:
         self._forms: dict[tuple[object, ...], bytes] = {}
         self._contents: dict[tuple[object, ...], bytes] = {}
 
-    def order_operands(
+    def pair_operands(self, pair: NodePair) -> list[tuple[str, str]]:
+        """Pair the operands of two nodes that have as many of them.
+
+        Returns:
+            The name in the reference and that in the suspect, in the order of the reference's.
+        """
+        ours, theirs = trim_names(pair.a.input), trim_names(pair.b.input)
+        return list(zip(ours, self._order_operands(pair, ours, theirs), strict=True))
+
+    def _order_operands(
         self, pair: NodePair, ours: Sequence[str], theirs: Sequence[str]
     ) -> Sequence[str]:
-        """Return the suspect's operands in the order of the reference's.
-
-        Args:
-            pair: the two nodes.
-            ours, theirs: the names of their operands.
-        """
+        """Return the suspect's operands in the order of the reference's."""
         if not _is_summing(pair.a) or len(ours) != len(theirs) or len(ours) < 2:
             return theirs
         if not all((*ours, *theirs)):

@@ -24,7 +24,6 @@ from .node_comparison import (
     find_difference_of_meaning,
     find_function,
     find_misfit,
-    trim_names,
 )
 from .operands import OperandMatcher
 from .scopes import NameScope, Value, describe_value
@@ -180,10 +179,9 @@ class Walk:
         return True
 
     def _compare_operands(self, pair: NodePair) -> None:
-        ours, theirs = trim_names(pair.a.input), trim_names(pair.b.input)
-        operands = zip(ours, self._operands.order_operands(pair, ours, theirs), strict=True)
+        operands = self._operands.pair_operands(pair)
         # the last one waits on top: what is found first lies nearest to the outputs
-        for x, y in reversed(list(operands)):
+        for x, y in reversed(operands):
             if bool(x) != bool(y):
                 self.findings.add_difference(
                     pair.place,

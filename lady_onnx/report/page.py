@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
 from ..diagnosis.alterations import describe_alterations
@@ -13,9 +12,10 @@ from ..matching.evidence.scores import compute_similarities
 from ..picture import draw_matrices
 from ..pipeline.checking import Check
 from ..pipeline.result import Resync
-from ..pipeline.verdicts import ACCEPTED, ROUNDING
+from ..pipeline.verdicts import ACCEPTED
 from ..pipeline.wording import MEANING_OF_FINDING
 from ..reporting import count_things, format_share
+from .conclusions import MAX_LISTED, MAX_NAME, MAX_REASON, cut, escape, say_conclusions
 from .record import Record
 
 MAX_CELLS = 1000
@@ -24,17 +24,10 @@ CELLS_IN_ROW, CELL, GAP = 25, 20, 3
 """Cells in a row of the drawing, and their side and distance in pixels."""
 MAX_PICTURES, MAX_PICTURED_UNITS = 3, 20
 """So many groups are drawn, and so many units of each."""
-MAX_LISTED = 100
-"""So many findings are listed, the largest first."""
-MAX_NAME, MAX_REASON = 80, 1000
-"""Longer names and reasons are cut."""
 MAX_TITLES = 300
 """If more cells are drawn, they have no names."""
 MAX_FILES = 50
 """So many files are listed."""
-UNPRINTABLE = "\N{REPLACEMENT CHARACTER}"
-"""What stands in place of characters that do not print, or turn text around."""
-
 STATES = {
     "tampered": "single units or weights were changed",
     "altered": "changed as a whole",
@@ -59,30 +52,6 @@ COLOURS = {
     "same": ("#b8bec6", "#4b535d"),
 }
 """The colours of these states, on a light and on a dark page."""
-MADE_FROM = "One of the two was made from the other, or both from one model"
-MAY_CONCLUDE = {
-    True: "The suspect computes what the reference does, for all inputs{rounding}, where no value "
-    "overflows. Its weights are those of the reference, up to what is said above.",
-    "derived": "A part of one was made from the other, or both parts from one model. Elsewhere "
-    "they differ.",
-    "altered": f"{MADE_FROM}. That they compute the same was not shown{{changed}}.",
-    "tampered": f"{MADE_FROM}, and single units or weights were changed besides: they stand out "
-    "from all other changes.",
-    "unrelated": "No sign was found that one model was made from the other.",
-}
-"""What a reader may conclude, by verdict, or `True` for all that are accepted."""
-FIRST = "which of the two was first"
-MAY_NOT_CONCLUDE = {
-    True: "Who made the copy, and when; that the reference itself is sound; and that what the "
-    "files say besides, such as names of classes, is equal.",
-    "derived": f"That the suspect as a whole computes what the reference does; {FIRST}.",
-    "altered": f"That the changes are harmless, or that they harm; {FIRST}.",
-    "tampered": f"Who did it, and why: a change may be a repair; {FIRST}. In copies that were "
-    "rescaled, pruned or rounded to few bits besides, units may be named that nobody touched.",
-    "unrelated": "That the suspect was made without the reference: distillation leaves no trace in "
-    "weights, and very strong changes hide it.",
-}
-"""What a reader may not conclude."""
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2733; --faint: #5b6772; --line: #d5dae0; --page: #fff }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--page);
@@ -101,11 +70,6 @@ svg { display: block; max-width: 100%; height: auto } .faint { color: var(--fain
 .key span { display: inline-block; width: .9em; height: .9em; margin: 0 .3em 0 1em }
 """
 DARK = "--ink: #e6eaee; --faint: #9aa6b2; --line: #39424c; --page: #14191f"
-
-
-def escape(text: str) -> str:
-    """Return a stranger's text without markup, and without what does not print."""
-    return html.escape("".join(c if c.isprintable() else UNPRINTABLE for c in text))
 
 
 def draw_page(
@@ -130,9 +94,9 @@ def draw_page(
     verdict, reason = found.headline().split(": ", 1)
     parts = [
         f'<h1><span class="verdict {_rate(verdict)}">{verdict}</span> '
-        f"{escape(_cut(reason, MAX_REASON))}</h1>",
+        f"{escape(cut(reason, MAX_REASON))}</h1>",
         f'<p class="faint">{escape(suspect.name)} against {escape(reference.name)}</p>',
-        *_say_conclusions(verdict, found, result, left_out),
+        *say_conclusions(verdict, found, result, left_out),
         "<h2>How sure</h2>",
         *_say_certainty(found, result),
     ]
@@ -172,27 +136,6 @@ def _rate(verdict: str) -> str:
     return "doubtful" if verdict in ("derived", "altered") else "refused"
 
 
-def _say_conclusions(
-    verdict: str, found: Check | Resync, result: Resync | None, left_out: Sequence[str]
-) -> list[str]:
-    """Say what a reader may conclude, and may not."""
-    which = True if verdict in ACCEPTED else verdict
-    equality = found.equality if isinstance(found, Check) else found.judged.equality
-    rounding = ", up to rounding" if equality == ROUNDING else ""
-    has_changes = result is not None and bool(result.alterations or result.integrity)
-    changed = ", and weights were changed" if has_changes else ""
-    told = MAY_CONCLUDE[which].format(rounding=rounding, changed=changed)
-    parts = [
-        f"<p><b>You may conclude:</b> {told}</p>",
-        f"<p><b>You may not conclude:</b> {MAY_NOT_CONCLUDE[which]}</p>",
-    ]
-    if left_out:
-        names = ", ".join(f"'{_cut(name)}'" for name in left_out[:MAX_LISTED])
-        more = f" and {len(left_out) - MAX_LISTED} more" * (len(left_out) > MAX_LISTED)
-        parts.append(f"<p><b>Not compared:</b> {escape(names)}{more}, left out as was asked.</p>")
-    return parts
-
-
 def _say_certainty(found: Check | Resync, result: Resync | None) -> list[str]:
     """Say what the verdict rests on, in figures."""
     lines = [f"{format_share(found.recognised)} of the units are recognised."]
@@ -210,7 +153,7 @@ def _say_certainty(found: Check | Resync, result: Resync | None) -> list[str]:
             lines.append(f"The outputs of the suspect before and after putting back {same} ({by}).")
         if result.repaired:
             lines.append("Units were repaired after that, so that outputs differ from then on.")
-        lines += [f"The programs part: {escape(_cut(place))}." for place in result.apart[:3]]
+        lines += [f"The programs part: {escape(cut(place))}." for place in result.apart[:3]]
     return [f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"]
 
 
@@ -259,7 +202,7 @@ def _draw_layers(result: Resync) -> list[str]:
         some = states[k : k + step]
         name, state = min(some, key=lambda s: order.index(s[1]))
         more = f" and {count_things(step - 1, 'weight')} after it" if len(some) > 1 else ""
-        cells.append((f"{_cut(name)}{more}: {STATES[state]}", state))
+        cells.append((f"{cut(name)}{more}: {STATES[state]}", state))
     side = CELL + GAP
     width = side * min(len(cells), CELLS_IN_ROW)
     height = side * -(-len(cells) // CELLS_IN_ROW)
@@ -344,7 +287,7 @@ def _draw_groups(result: Resync, reference: Graph, suspect: Graph) -> list[str]:
         for title, graph in (("as it came", suspect), ("put back", result.graph)):
             whole = compute_similarities(group, map_weights(reference), map_weights(graph))
             panels.append((title, whole[:MAX_PICTURED_UNITS, :MAX_PICTURED_UNITS]))
-        caption = f"the first units of {_cut(group.id)}"
+        caption = f"the first units of {cut(group.id)}"
         parts.append(f"<figure>{draw_matrices(panels, caption, CELL // 2)}</figure>")
     return parts
 
@@ -384,7 +327,7 @@ def _make_table(
     body = "".join(
         "<tr>"
         + "".join(
-            f'<td class="text">{cell if k in is_safe else escape(_cut(cell, 4 * MAX_NAME))}</td>'
+            f'<td class="text">{cell if k in is_safe else escape(cut(cell, 4 * MAX_NAME))}</td>'
             if k in is_safe or not _is_number(cell)
             else f"<td>{cell}</td>"
             for k, cell in enumerate(row)
@@ -397,7 +340,3 @@ def _make_table(
 
 def _is_number(text: str) -> bool:
     return not text.strip("0123456789.,+-e% ")
-
-
-def _cut(text: str, length: int = MAX_NAME) -> str:
-    return text if len(text) <= length else f"{text[: length - 1]}…"
