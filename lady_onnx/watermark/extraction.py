@@ -66,6 +66,8 @@ class Extraction(Report):
         tried: how many readings were made, for the correction of p-values.
         is_of_unmarked: whether the mark was written into the unmarked model that was given, to give
             the reference, or the suspect without one; None without an unmarked model.
+        is_unmarked_unsure: Whether an unmarked model was given, and only a reference would say what
+            it tells: the suspect may have other units in each place.
     """
 
     mark: Mark
@@ -75,6 +77,7 @@ class Extraction(Report):
     refusal: str | None
     tried: int
     is_of_unmarked: bool | None = None
+    is_unmarked_unsure: bool = False
 
     @property
     def best(self) -> Reading:
@@ -98,7 +101,7 @@ class Extraction(Report):
     def is_accepted(self) -> bool:
         """Whether a payload was read, and nothing that was asked besides speaks against it."""
         is_refuted = self.is_of_unmarked is False or self.is_committed is False
-        return self.payload is not None and not is_refuted
+        return self.payload is not None and not is_refuted and not self.is_unmarked_unsure
 
     @property
     def p_value(self) -> float:
@@ -111,8 +114,9 @@ class Extraction(Report):
         if self.is_accepted and self.payload is not None:
             return f"mark read: {show_payload(self.payload)}, {p_value}"
         if self.payload is not None:
-            told = "unmarked model" if self.is_of_unmarked is False else "commitment"
-            what = f"the payload {show_payload(self.payload)} was read, but the {told} refutes it"
+            told = "commitment" if self.is_committed is False else "unmarked model"
+            how = "does not bear it out" if self.is_unmarked_unsure else "refutes it"
+            what = f"the payload {show_payload(self.payload)} was read, but the {told} {how}"
             return f"no mark: {what}"
         return f"no mark: under this key and mark file no payload was read, {p_value}"
 
@@ -123,7 +127,10 @@ class Extraction(Report):
             said = f"'{self.mark.commitment.owner}', '{self.mark.commitment.time}'"
             is_kept = "is the hash of" if self.is_committed else "is NOT the hash of"
             lines.append(f"the payload {is_kept} the commitment: {said}")
-        if self.is_of_unmarked is not None:
+        if self.is_unmarked_unsure:
+            what = "give the marked model as --reference to see whether the mark was written into"
+            lines.append(f"{what} the unmarked model")
+        elif self.is_of_unmarked is not None:
             was = "was" if self.is_of_unmarked else "was NOT"
             lines.append(f"the mark {was} written into the unmarked model")
         elif self.payload is not None:
@@ -195,10 +202,17 @@ def extract_mark(
     """
     record = mark if isinstance(mark, Mark) else read_mark(mark)
     graph = load_graph(suspect)
-    is_of_unmarked = None
+    is_of_unmarked, is_unsure = None, False
     if unmarked is not None:
+        plain_graph = load_graph(unmarked)
         marked = graph if reference is None else load_graph(reference)
-        is_of_unmarked = _is_marked_copy(record, load_graph(unmarked), marked)
+        has_key = _has_layers(record, plain_graph) and (
+            hash_layers(map_weights(plain_graph), record.layers) == record.model
+        )
+        is_near = _is_near_unmarked(record, plain_graph, marked)
+        # a suspect need not have its units where the marked model has them
+        is_unsure = has_key and not is_near and reference is None
+        is_of_unmarked = None if is_unsure else has_key and is_near
     plain = read_weights(map_weights(graph), key, record)
     back, verdict, refusal = None, None, None
     if reference is not None:
@@ -212,7 +226,7 @@ def extract_mark(
         except ArchitectureError as error:
             refusal = str(error)
     tried = marks_tried if back is None else 2 * marks_tried
-    return Extraction(record, plain, back, verdict, refusal, tried, is_of_unmarked)
+    return Extraction(record, plain, back, verdict, refusal, tried, is_of_unmarked, is_unsure)
 
 
 def _bring_back(reference: Graph, suspect: Graph, key: Key, mark: Mark) -> Resync:
@@ -229,8 +243,7 @@ def _bring_back(reference: Graph, suspect: Graph, key: Key, mark: Mark) -> Resyn
     if found.judged.accepted:
         return found
     layers = mark.layers
-    has_layers = (n.name in reference.tensors for n in layers)
-    if not all(has_layers) or any(reference.shape(n.name) != n.shape for n in layers):
+    if not _has_layers(mark, reference):
         raise LadyError(f"{reference.name}: is not the marked model; give that as the reference")
     weights = WeightMapping([n.name for n in layers], reference.array)
     keys, count = mark.derive_key(key).derive_layer_key, count_coded_bits(mark.payload_bytes)
@@ -240,21 +253,23 @@ def _bring_back(reference: Graph, suspect: Graph, key: Key, mark: Mark) -> Resyn
     return resync(plain, suspect, verify="none")
 
 
-def _is_marked_copy(mark: Mark, unmarked: Graph, marked: Graph) -> bool:
-    """Tell whether a mark was written into one model to give another one.
+def _has_layers(mark: Mark, graph: Graph) -> bool:
+    """Tell whether a model has all layers of a mark."""
+    return all(n.name in graph.tensors and graph.shape(n.name) == n.shape for n in mark.layers)
 
-    The key of the mark has to hang on the first. The second has to be near it with every unit where
-    it is: else its order may have been chosen so that it says any payload.
+
+def _is_near_unmarked(mark: Mark, unmarked: Graph, marked: Graph) -> bool:
+    """Tell whether a model is near the one that a mark was written into, every unit in its place.
+
+    Else its order may have been chosen so that it says any payload.
     """
-    apart = whole = 0.0
+    apart, whole, graphs = 0.0, 0.0, (unmarked, marked)
+    if not all(_has_layers(mark, graph) for graph in graphs):
+        return False
     for layer in mark.layers:
-        graphs = unmarked, marked
-        if any(layer.name not in g.tensors or g.shape(layer.name) != layer.shape for g in graphs):
-            return False
         old, new = (g.array(layer.name).astype(np.float64) for g in graphs)
         apart, whole = apart + float(np.square(new - old).sum()), whole + float((old**2).sum())
-    is_near = apart <= MAX_MARK_CHANGE**2 * whole
-    return is_near and hash_layers(map_weights(unmarked), mark.layers) == mark.model
+    return apart <= MAX_MARK_CHANGE**2 * whole
 
 
 def read_weights(weights: Arrays, key: Key, mark: Mark) -> Reading:

@@ -228,6 +228,22 @@ def test_two_payloads_of_one_model_have_keys_of_their_own(model: onnx.ModelProto
     assert again.mark == first
 
 
+def test_a_moved_suspect_says_nothing_of_the_unmarked_model(
+    marked: Marked, model: onnx.ModelProto
+) -> None:
+    """Only the marked model in the owner's order shows what the mark was written into."""
+    noisy = lady.attack(marked.graph, "noise", 0.5, seed=1).graph
+    for suspect in (lady.permute(marked.graph, 1).graph, noisy):
+        found = extract_mark(suspect, KEY, marked.mark, unmarked=model)
+        assert found.is_of_unmarked is None
+        assert not found.is_accepted
+        assert any("give the marked model as --reference" in line for line in found.details())
+        found = extract_mark(suspect, KEY, marked.mark, unmarked=model, reference=marked.graph)
+        assert found.is_of_unmarked is True
+    for other in (perceptron((5, 6, 4), seed=1), perceptron(WIDTHS, seed=8, out=10)):
+        assert extract_mark(marked.graph, KEY, marked.mark, unmarked=other).is_of_unmarked is False
+
+
 def test_the_key_hangs_on_the_unmarked_weights(marked: Marked, model: onnx.ModelProto) -> None:
     """Whoever claims a marked model as the unmarked one gets another key, and reads nothing."""
     claimed = embed_mark(marked.graph, KEY, PAYLOAD, scheme=marked.mark.scheme).mark
