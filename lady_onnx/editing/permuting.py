@@ -227,7 +227,7 @@ def _read_elements(
             raise LadyError(f"{graph.name}: no group '{name}'; the permutation is another model's")
         # Its places have to be whole numbers: numpy would round others without a word.
         size, places = known[name].size, np.asarray(permutation)
-        is_whole = places.dtype.kind in "iu"
+        is_whole = places.dtype.kind in "iu" and places.ndim == 1
         if not is_whole or not np.array_equal(np.sort(places, None), np.arange(size)):
             raise LadyError(
                 f"group '{name}': not a permutation of 0 to {size - 1}; "

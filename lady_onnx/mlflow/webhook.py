@@ -14,6 +14,7 @@ import hmac
 import importlib
 import json
 import logging
+import re
 import socket
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from ..errors import LadyError, UsageError, to_one_line
 from .queue import NAME, JobQueue
 
 MAX_BODY_BYTES = 1 << 20
+SECONDS = re.compile(r"[0-9]{1,12}")
+"""A time, as MLflow sends it."""
 MAX_AGE_S = 300
 """A delivery whose time is further off is refused: it may be an old one, played again."""
 MEMORY_S = 7 * 24 * 3600
@@ -82,7 +85,7 @@ class Receiver:
         if not hmac.compare_digest(given, b"v1," + digest):
             return Answer(401, "the signature is wrong")
         # from here on it is known who says so
-        if not sent.isdigit() or abs(time.time() - int(sent)) > MAX_AGE_S:
+        if not SECONDS.fullmatch(sent) or abs(time.time() - int(sent)) > MAX_AGE_S:
             return Answer(401, "the delivery is too old")
         if not NAME.fullmatch(name):
             return Answer(400, "the name of the delivery is odd")
@@ -92,7 +95,7 @@ class Receiver:
             job = {key: str(said["data"][key]) for key in ("name", "version")}
             if not all(text.isprintable() for text in job.values()):
                 return Answer(400, "the name of the model is odd")
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             event, job = ("", ""), {}
         if event != ("model_version", "created"):
             return Answer(200, "nothing to do")

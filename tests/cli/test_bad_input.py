@@ -206,6 +206,7 @@ BAD: list[tuple[Callable[[Path], list[object]], str]] = [
     (_permutation(_places([10**30, 1, 2, 3, 4, 5])), "group 'w0:1': not a permutation"),
     (_permutation(_places("012345")), "group 'w0:1': not a permutation"),
     (_permutation(_places([[0, 1, 2], 3])), "p.json: not a permutation file"),
+    (_permutation(_places([[k] for k in range(6)])), "group 'w0:1': not a permutation"),
     (_permutation("[" * 100_000), "p.json: not a permutation file"),
     (_onto_data(False, "-o"), "out.onnx: would overwrite an input"),
     (_onto_data(True, "-o"), "out.onnx: would overwrite an input"),

@@ -261,6 +261,20 @@ def test_no_version_becomes_the_reference_by_passing(reference: str) -> None:
         gate("clf", 1, reference=reference, tracking_uri="http://127.0.0.1:1")
 
 
+@pytest.mark.parametrize("sent", ["\u00b2", "9" * 5000, "-1", ""])
+def test_odd_times_and_bodies_are_answered(sent: str, tmp_path: Path) -> None:
+    receiver, body = Receiver(SECRET, JobQueue(tmp_path)), json.dumps(CREATED).encode()
+    headers = sign(body)
+    name = next(key for key in headers if "delivery" in key)
+    signed = b".".join([headers[name].encode(), sent.encode(), body])
+    digest = base64.b64encode(hmac.new(SECRET.encode(), signed, hashlib.sha256).digest())
+    headers["x-mlflow-signature"] = f"v1,{digest.decode()}"
+    headers["x-mlflow-timestamp"] = sent
+    assert receiver.receive(headers, body).status == 401
+    deep = b"[" * 100_000
+    assert receiver.receive(sign(deep), deep).status == 200
+
+
 def test_what_mlflow_serves_is_what_is_checked(tmp_path: Path) -> None:
     import mlflow
 
