@@ -111,7 +111,7 @@ COMMUTATIVE_OPERATORS = ("Add", "Max", "Mean", "Min", "Mul", "Sum")
 Where an operand is one number everywhere, exporters leave it out, or write it elsewhere.
 """
 SUMMING_OPERATORS = ("Add", "Mean", "Mul", "Product", "Sum")
-"""Operators that compute the same of operands in any order, up to that of additions.
+"""Operators that compute the same of two operands in either order, bit for bit.
 
 The larger of two numbers is none: of zeros of both signs a runtime takes the first one.
 """
