@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import zipfile
@@ -192,11 +193,19 @@ def _write_shards(
     """
     shards = list(dict.fromkeys(like.shards.values()))
     with lock_folder(path.parent):
-        old = _list_parts(path)
-        stem = path.name[: -len(INDEX_END)]
-        begin = stem if not any(name.startswith(f"{stem}-") for name in old) else f"{stem}.1"
-        end = f"-of-{len(shards):05}.safetensors"
-        names = {s: f"{begin}-{k + 1:05}{end}" for k, s in enumerate(shards)}
+        stem, known, others = path.name[: -len(INDEX_END)], _list_parts(path), set[str]()
+        for index_path in path.parent.glob(f"*{INDEX_END}"):
+            others |= _list_parts(index_path) if index_path != path else set()
+        # what this index names stays until the new one is there; what others name stays for good
+        form = re.compile(rf"{re.escape(stem)}(\.parts\d+)?-\d{{5}}-of-\d{{5}}\.safetensors")
+        old = {name for name in known - others if form.fullmatch(name)}
+        names: dict[str, str] = {}
+        for count in itertools.count():
+            begin = f"{stem}.parts{count}" if count else stem
+            end = f"-of-{len(shards):05}.safetensors"
+            names = {s: f"{begin}-{k + 1:05}{end}" for k, s in enumerate(shards)}
+            if (known | others).isdisjoint(names.values()):
+                break
         for part in (path, *(path.parent / n for n in sorted({*names.values(), *old}))):
             if part.resolve() in taken or part.is_dir():
                 what = "would overwrite an input or a folder; choose another name"
@@ -213,14 +222,12 @@ def _write_shards(
 
 
 def _list_parts(path: Path) -> set[str]:
-    """List the parts that an index names, as this tool calls them; none where there is no index."""
+    """List the parts that an index names; none where there is no index."""
     try:
         names = json.loads(path.read_text())["weight_map"].values()
+        return {name for name in names if isinstance(name, str)}
     except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
         return set()
-    stem = re.escape(path.name[: -len(INDEX_END)])
-    form = re.compile(rf"{stem}(\.1)?-\d{{5}}-of-\d{{5}}\.safetensors")
-    return {name for name in names if isinstance(name, str) and form.fullmatch(name)}
 
 
 def _read_torch(path: Path) -> dict[str, np.ndarray]:

@@ -61,6 +61,7 @@ def read_keras(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                     frame[f"attribute '{key}' of '{name}'"] = _tidy_config(text)
             if name not in tensors and hasattr(item, "dtype"):
                 frame[f"'{name}'"] = repr(np.asarray(item[()]).tolist())
+        frame |= {f"link '{name}'": target for name, target in _list_links(file)}
     if path.name.lower().endswith(KERAS_ENDS[0]):
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
             for member in archive.namelist():
@@ -126,6 +127,19 @@ def _list_items(file: Any) -> list[tuple[str, Any]]:
     return found
 
 
+def _list_links(file: Any) -> list[tuple[str, str]]:
+    """List the links of an HDF5 file that lead to other places, which `visititems` leaves out."""
+    h5py = import_extra("h5py", "checkpoints")
+    found = []
+    for name, item in _list_items(file):
+        if isinstance(item, h5py.Group):
+            for key in item:
+                link = item.get(key, getlink=True)
+                if not isinstance(link, h5py.HardLink):
+                    found.append((f"{name}/{key}", f"{vars(link)}"))
+    return found
+
+
 def _tidy_config(text: Any) -> str:
     """Return a configuration without what does not change what a model computes."""
     numbers: dict[Any, int] = {}
@@ -142,7 +156,7 @@ def _tidy_config(text: Any) -> str:
         }
 
     try:
-        return json.dumps(tidy(json.loads(text)))
+        return json.dumps(tidy(json.loads(text)), sort_keys=True)
     except (TypeError, ValueError, RecursionError):
         # no configuration: whatever it is, it has to be equal
         return repr(text)

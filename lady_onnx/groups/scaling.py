@@ -12,6 +12,9 @@ import numpy as np
 
 from .model import Slot
 
+NEGLIGIBLE_EXPONENT = 1e-6
+"""Exponents that are smaller than this come from rounding."""
+
 
 @dataclass(frozen=True)
 class Scaling:
@@ -59,6 +62,19 @@ class Scaling:
     def free(self) -> bool:
         """Whether any factor other than the number one is allowed."""
         return bool(self.scales.size or self.signs.size)
+
+    @property
+    def is_zero_kept(self) -> bool:
+        """Whether a unit computes zero if zeros make it.
+
+        It does if a factor or a sign passes it, and nothing else: half of it would be it otherwise.
+        """
+        made, read = self.incoming, ~self.incoming
+        is_scaled, is_flipped = (
+            bool((z[:, made].any(1) & z[:, read].any(1)).any())
+            for z in (np.abs(self.scales) > NEGLIGIBLE_EXPONENT, self.signs)
+        )
+        return is_scaled or (is_flipped and not self.shifts)
 
     def apply(self, arrays: dict[str, np.ndarray], factors: np.ndarray) -> None:
         """Multiply every unit of `arrays`, in place, by `factors`, float64 [slots, units]."""

@@ -88,7 +88,8 @@ def _align_unequal(pairing: Pairing, progress: Progress | None) -> Alignment:
         if g.id in scalings and (g.parents or not scalings[g.id].crossed)
     ]
     slots = find_incoming_slots(summed, scalings)
-    found = match_extended(pairing.extension.models, slots, progress)
+    silent = {name for name, scaling in scalings.items() if scaling.is_zero_kept}
+    found = match_extended(pairing.extension.models, slots, silent, progress)
     return Alignment(found.matches, pairing.reference_weights, unequal=found)
 
 

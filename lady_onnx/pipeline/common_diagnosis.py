@@ -61,7 +61,7 @@ class _Placed:
 def align_common_part(pairing: Pairing, progress: Progress | None) -> Alignment:
     """Match the units of the part that two models share, by the weights that both have."""
     if pairing.extension is not None:
-        unequal = match_extended(pairing.extension.models, {}, progress)
+        unequal = match_extended(pairing.extension.models, {}, set(), progress)
         return Alignment(unequal.matches, pairing.reference_weights, unequal=unequal)
     ours, theirs = pairing.reference_weights, pairing.suspect_weights
     altered, steps = explain_weights(ours, theirs)

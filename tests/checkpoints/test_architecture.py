@@ -200,6 +200,7 @@ def test_an_archive_of_keras_with_other_layers_is_refused(
         (lambda file: file["layers"].attrs.update(weight_names=["b"]), False),
         (lambda file: file.attrs.update(model_config=json.dumps({"layers": APART})), False),
         (lambda file: file.create_dataset("words", data=["a"]), False),
+        (lambda file: file.__setitem__("more", h5py.SoftLink("/layers")), False),
     ],
 )
 def test_a_file_of_keras_that_names_its_arrays_otherwise_is_refused(
@@ -381,6 +382,7 @@ def test_few_values_are_told_by_name_alone() -> None:
         assert bind_weights(others, tensors, []) == {}
         with pytest.raises(LadyError, match=r"'hidden.bias' .* may be 'shift' or 'bias'"):
             bind_weights(others, tensors, ["hidden.bias"])
+    assert bind_weights({"a.bias": zeros, "b.bias": zeros}, {"bias": zeros}, []) == {}
     assert bind_weights({"w": zeros}, {"a.bias": zeros}, []) == {}
 
 
@@ -501,6 +503,22 @@ def test_a_checkpoint_in_parts_is_whole_at_any_moment(
     found = read_checkpoint(Path(name)).tensors
     assert all(np.array_equal(found[n], a) for n, a in first.checkpoint.tensors.items())
     assert len(list(folder.glob("t*-of-*"))) == 2
+
+
+@pytest.mark.usefixtures("folder")
+def test_checkpoints_in_parts_leave_each_other_alone() -> None:
+    """Whatever their names are: a part that another index names is not ours to replace."""
+    architecture = Architecture("g.onnx", "like.safetensors")
+    saved = {}
+    for k, stem in enumerate(("m.1", "m", "m.parts1", "m", "m", "m.1", "m.parts1", "m")):
+        bound = architecture.load(save(network(k + 1)[1], Path(f"s{k}.safetensors.index.json")))
+        name = f"{stem}.safetensors.index.json"
+        architecture.save(bound.graph, bound.checkpoint, name)
+        saved[name] = bound.checkpoint.tensors
+        for written, tensors in saved.items():
+            found = read_checkpoint(Path(written)).tensors
+            assert all(np.array_equal(found[n], a) for n, a in tensors.items()), written
+    assert len(list(Path().glob("m*-of-*"))) == 2 * len(saved)
 
 
 @pytest.mark.usefixtures("folder")

@@ -278,6 +278,51 @@ def test_a_wider_copy_is_one_however_many_units_it_has_more(count: int) -> None:
         assert (found.recognised > 0.9) == (verdict == "tampered")
 
 
+@pytest.mark.parametrize(
+    ("activation", "is_zero"),
+    [("Relu", True), ("Tanh", True), ("Sigmoid", False), ("Softplus", False)],
+)
+def test_a_unit_made_of_zeros_is_needed_unless_it_is_zero(activation: str, is_zero: bool) -> None:
+    """What it passes on may wake a unit that sleeps, which few inputs show."""
+    rng = np.random.default_rng(0)
+    sizes = {"a": (8, 12), "ab": (12,), "b": (12, 10), "bb": (10,), "c": (10, 4)}
+    arrays = {n: rng.standard_normal(z).astype(F) for n, z in sizes.items()}
+    arrays["bb"][3] = -14
+
+    def make(arrays: dict[str, np.ndarray]) -> onnx.ModelProto:
+        nodes = [
+            helper.make_node("Gemm", ["x", "a", "ab"], ["h"]),
+            helper.make_node(activation, ["h"], ["s"]),
+            helper.make_node("Gemm", ["s", "b", "bb"], ["k"]),
+            helper.make_node("Relu", ["k"], ["r"]),
+            helper.make_node("MatMul", ["r", "c"], ["out"]),
+        ]
+        return build(nodes, arrays, {"x": ["n", 8]})
+
+    more = {
+        **arrays,
+        "a": np.hstack([arrays["a"], np.zeros((8, 1), F)]),
+        "ab": np.append(arrays["ab"], F(0)),
+        "b": np.vstack([arrays["b"], np.where(np.arange(10) == 3, 12, 0).astype(F)[None]]),
+    }
+    found = lady.check(make(arrays), lady.permute(make(more), 1).model)
+    assert found.verdict == ("rescaled" if is_zero else "tampered"), found.reason
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(1.0, "rescaled"), (1e8, "tampered")])
+def test_what_cancels_up_to_rounding_is_not_needed(size: float, verdict: str) -> None:
+    """Of weights that are large enough, the rounding itself is much beside all others."""
+    model = convolutional("Relu", 0)
+    arrays = weights(dummies(model, "c:0", 2, True, np.random.default_rng(5)))
+    incoming, out = parts(arrays, "c:0")
+    out = (out * F(1)).copy()
+    out[-2:] *= F(size)
+    out[-1] = np.nextafter(out[-1], F(0))
+    put(arrays, "c:0", incoming, out)
+    found = lady.check(model, with_weights(model, arrays))
+    assert found.verdict == verdict, found.reason
+
+
 def test_noise_on_top_of_clones_and_of_removed_units() -> None:
     for trial in range(4):
         model = convolutional("Relu", trial)

@@ -7,7 +7,7 @@ compute the same where their incoming weights are equal.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,6 +48,7 @@ def remove_idle_units(
     extra: Sequence[tuple[str, int]],
     incoming: Mapping[str, Sequence[Slot]],
     arrays: dict[str, np.ndarray],
+    silent: Set[str],
 ) -> list[tuple[str, int]]:
     """Take the extra units that the function does not need out of `arrays`, in place.
 
@@ -59,6 +60,7 @@ def remove_idle_units(
         extra: `(group, unit)` of the units of the suspect without a partner.
         incoming: by group id, the slots whose rows make the group's units.
         arrays: the suspect's weights with its units in place, float64 where they are numbers.
+        silent: the ids of groups whose units compute zero if zeros make them.
 
     Returns:
         `(group, unit)` of the units that were taken out, in ascending order.
@@ -81,7 +83,9 @@ def remove_idle_units(
                 continue
             # Arrays have units in the reference's order; `extra` counts those of the suspect.
             places = np.argsort(matches[name].permutation)
-            idle = _silence_units(group, roles, places[units], both, arrays, rooms)
+            # what is made by zeros may be any number behind a sigmoid, say
+            least = MIN_ROW_SIZE if name in silent else 0.0
+            idle = _silence_units(group, roles, places[units], both, arrays, rooms, least)
             gone = [unit for unit, is_idle in zip(units, idle, strict=True) if is_idle]
             found += [(name, unit) for unit in gone]
             waiting[name] = [unit for unit in units if unit not in gone]
@@ -111,6 +115,7 @@ def _silence_units(
     both: Extended,
     arrays: dict[str, np.ndarray],
     rooms: Rooms,
+    least: float,
 ) -> list[bool]:
     """Take units out, one after the other, if the function does not need them.
 
@@ -121,6 +126,7 @@ def _silence_units(
         both: the models, brought to one size.
         arrays: the weights of the suspect, which are changed in place.
         rooms: the roundings of weights that were added up so far, which are changed in place.
+        least: units that are made by no larger rows compute zero.
 
     Returns:
         Which of the units were taken out.
@@ -144,6 +150,7 @@ def _silence_units(
         is_idle = all(
             _is_unread(arrays[s.initializer], s, place, float(sizes[place]), most, rooms)
             for s, most in zip(roles.read, usual, strict=True)
+            if sizes[place] > least
         )
         if is_idle:
             for slot in group.slots:
@@ -223,8 +230,7 @@ def _is_unread(
     """
     left = np.abs(np.moveaxis(array, slot.axis, 0)[slot.index[place]])
     room = rooms.get((slot.initializer, slot.axis, place), np.zeros(()))
-    # What is made by zeros passes on the same for all inputs, so that a run shows whether it does.
-    if size > MIN_ROW_SIZE and not (left <= MAX_LEFT_ROUNDINGS * room).all():
+    if not (left <= MAX_LEFT_ROUNDINGS * room).all():
         return False
     row, (largest, passed) = float(left.max(initial=0)), usual
     return not row or (size <= largest and row * size <= MAX_LEFT_SHARE * passed)

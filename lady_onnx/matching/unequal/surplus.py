@@ -6,7 +6,7 @@ of `idle`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,7 +63,10 @@ class _Partners:
 
 
 def match_extended(
-    both: Extended, incoming: Mapping[str, Sequence[Slot]], progress: Progress | None = None
+    both: Extended,
+    incoming: Mapping[str, Sequence[Slot]],
+    silent: Set[str],
+    progress: Progress | None = None,
 ) -> Unequal:
     """Find which unit of the suspect is which of the reference's, and what the others do.
 
@@ -71,6 +74,7 @@ def match_extended(
         both: the models, brought to one size.
         incoming: by group id, the slots whose rows make the group's units; what its other slots
             hold reads them.
+        silent: the ids of groups whose units compute zero if zeros make them.
         progress: called with how many of how many groups are matched.
     """
     matcher = Matcher(both.groups, both.reference, both.suspect, prior=_make_prior(both))
@@ -80,7 +84,7 @@ def match_extended(
     arrays = {**both.suspect, **{n: np.array(a) for n, a in current.items()}}
     # Outgoing weights that cancel are sums of large numbers: double precision keeps what is left.
     wide = {n: a.astype(np.float64) if is_float_array(a) else a for n, a in arrays.items()}
-    idle = remove_idle_units(both, partners.matches, partners.extra, incoming, wide)
+    idle = remove_idle_units(both, partners.matches, partners.extra, incoming, wide, silent)
     plain = {n: a.astype(arrays[n].dtype) for n, a in wide.items()}
     matches = [partners.matches[g.id] for g in both.groups]
     return Unequal(matches, partners.missing, partners.extra, idle, arrays, plain)
