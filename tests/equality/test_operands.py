@@ -65,6 +65,25 @@ def test_branches_that_were_multiplied_stay_where_they_are() -> None:
     assert lady.check(model, lady.permute(other, 1).model).verdict == "rescaled"
 
 
+def test_branches_are_told_apart_by_values_and_not_by_names_or_inner_orders() -> None:
+    arrays = {f"{n}{k}": w(WIDTH, WIDTH) for n in "vw" for k in "ab"}
+    renamed = {n: arrays[n[0] + ("b" if n[1] == "a" else "a")] for n in arrays}
+
+    def make(arrays: dict[str, np.ndarray], is_swapped: bool) -> onnx.ModelProto:
+        nodes = []
+        for k in "ab":
+            nodes += [node("MatMul", f"x,v{k}", f"p{k}"), node("MatMul", f"x,w{k}", f"q{k}")]
+            nodes.append(node("Add", f"q{k},p{k}" if is_swapped else f"p{k},q{k}", f"s{k}"))
+            nodes.append(node("Relu", f"s{k}", f"r{k}"))
+        nodes.append(node("Mul", "ra,rb", "out"))
+        return build(nodes, arrays, {"x": ["n", WIDTH]})
+
+    model = make(arrays, False)
+    for own in (arrays, renamed):
+        for is_swapped in (False, True):
+            assert lady.check(model, make(own, is_swapped)).verdict == "identical"
+
+
 @pytest.mark.parametrize("operator", ["Sum", "Mean"])
 def test_of_three_operands_the_order_counts(operator: str) -> None:
     """Two huge ones that cancel round the third away, or do not."""
