@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 import zipfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,21 +191,8 @@ def _write_shards(
 
     So there is a whole checkpoint at any moment: the old one or the new one.
     """
-    shards = list(dict.fromkeys(like.shards.values()))
     with lock_folder(path.parent):
-        stem, known, others = path.name[: -len(INDEX_END)], _list_parts(path), set[str]()
-        for index_path in path.parent.glob(f"*{INDEX_END}"):
-            others |= _list_parts(index_path) if index_path != path else set()
-        # what this index names stays until the new one is there; what others name stays for good
-        form = re.compile(rf"{re.escape(stem)}(\.parts\d+)?-\d{{5}}-of-\d{{5}}\.safetensors")
-        old = {name for name in known - others if form.fullmatch(name)}
-        names: dict[str, str] = {}
-        for count in itertools.count():
-            begin = f"{stem}.parts{count}" if count else stem
-            end = f"-of-{len(shards):05}.safetensors"
-            names = {s: f"{begin}-{k + 1:05}{end}" for k, s in enumerate(shards)}
-            if (known | others).isdisjoint(names.values()):
-                break
+        names, old = _choose_part_names(path, list(dict.fromkeys(like.shards.values())))
         for part in (path, *(path.parent / n for n in sorted({*names.values(), *old}))):
             if part.resolve() in taken or part.is_dir():
                 what = "would overwrite an input or a folder; choose another name"
@@ -219,6 +206,26 @@ def _write_shards(
             file.write(json.dumps(index, indent=2).encode())
         for name in old:
             (path.parent / name).unlink(missing_ok=True)
+
+
+def _choose_part_names(path: Path, shards: Sequence[str]) -> tuple[dict[str, str], set[str]]:
+    """Choose names of parts that no index in the folder names.
+
+    Returns:
+        The name of each shard's part; and the parts that nobody needs once the index at `path` is
+        replaced.
+    """
+    stem, known, others = path.name[: -len(INDEX_END)], _list_parts(path), set[str]()
+    for index in path.parent.glob(f"*{INDEX_END}"):
+        others |= _list_parts(index) if index != path else set()
+    form = re.compile(rf"{re.escape(stem)}(\.parts\d+)?-\d{{5}}-of-\d{{5}}\.safetensors")
+    old = {name for name in known - others if form.fullmatch(name)}
+    end = f"-of-{len(shards):05}.safetensors"
+    for begin in itertools.chain([stem], (f"{stem}.parts{k}" for k in itertools.count(1))):
+        names = {s: f"{begin}-{k + 1:05}{end}" for k, s in enumerate(shards)}
+        if (known | others).isdisjoint(names.values()):
+            break
+    return names, old
 
 
 def _list_parts(path: Path) -> set[str]:

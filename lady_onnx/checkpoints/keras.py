@@ -26,6 +26,7 @@ KERAS_WEIGHTS, KERAS_CONFIG, KERAS_METADATA = "model.weights.h5", "config.json",
 NEUTRAL_ATTRIBUTES = frozenset({"backend", "keras_version", "name", "training_config"})
 """What these say does not change what a model computes."""
 NEUTRAL_SETTINGS = frozenset({"compile_config"})
+"""Nor do these parts of a configuration: how the model is trained."""
 OBJECT_NUMBER = "shared_object_id"
 """Objects that are used several times have one number in a file, which is another in each."""
 
@@ -136,7 +137,7 @@ def _list_links(file: Any) -> list[tuple[str, str]]:
             for key in item:
                 link = item.get(key, getlink=True)
                 if not isinstance(link, h5py.HardLink):
-                    found.append((f"{name}/{key}", f"{vars(link)}"))
+                    found.append((f"{name.rstrip('/')}/{key}", f"{vars(link)}"))
     return found
 
 

@@ -86,6 +86,18 @@ def test_a_stranger_is_none_of_the_paper_s_copies(assignment: str) -> None:
             assert found.verdict == verdict, (level, found.judged.reason)
 
 
+def test_a_wrong_match_is_not_certain_because_another_one_is() -> None:
+    model = perceptron((12, 60, 60, 40), seed=0)
+    shuffled = lady.permute(model, 1)
+    noisy = lady.attack(shuffled.graph, "noise", 2.0, seed=1).graph
+    found = lady.resync(model, noisy, evidence="incoming", assignment="argmax")
+    truth = invert_permutations(Nesting(shuffled.symmetry.groups), shuffled.permutations)
+    right = np.concatenate([m.permutation == truth[m.group] for m in found.matches])
+    certain = np.concatenate([m.certainty for m in found.matches])
+    assert 0.05 < right.mean() < 0.9
+    assert certain[~right].mean() < 0.3
+
+
 @examples(20)
 @given(st.floats(0.3, 2), st.integers(0, 1000))
 def test_algorithm_1_is_equation_8(level: float, seed: int) -> None:
