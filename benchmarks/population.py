@@ -10,10 +10,10 @@
 network: 2,400 models with 25. They are kept in the cache folder and made once. `vectors` compares
 ways to make a short vector of a model: how often is the nearest network the right one? `identify`
 asks a registry of all networks for every copy, and for every network whether it has a relative
-besides itself; it compares each with the nearest strangers, and draws the likeness of relatives and
-strangers. `strangers` compares models with more of these, and asks nothing else. Both take models
-in a random order until they are stopped, and go on where they were; delete `answers-*.jsonl` or
-`strangers-*.jsonl` in the folder to begin anew. `report` prints what they said so far. Needs the
+besides itself; it draws the likeness of relatives and strangers. `strangers` compares every model
+with the nearest networks that it is no copy of. Both take models in a random order until they are
+stopped, and go on where they were; delete `answers-*.jsonl` or `strangers-*.jsonl` in the folder to
+begin anew. `report` prints what they said so far. Needs the
 extras `test` and `bench`, and Fashion-MNIST. Seeded.
 """
 
@@ -57,8 +57,8 @@ SPAWN = multiprocessing.get_context("spawn")
 """LanceDB does not live through forks."""
 POPULATION = CACHE / "population"
 """Where the models lie; `index.jsonl` says of each what it is made of."""
-STRANGERS, MORE_STRANGERS = 4, 16
-"""Each model is compared with so many wrong networks at least; by `strangers` with so many."""
+STRANGERS = 16
+"""With so many wrong networks each model is compared by `strangers`."""
 
 
 def make_population(seeds: int) -> None:
@@ -201,11 +201,7 @@ def ask(model: dict[str, str], db: str) -> dict[str, Any]:
     wrong = [v for p, v in likeness.items() if p != right]
     best = found.relatives[0] if found.relatives else None
     compared = [r for r in (*found.relatives, *found.strangers) if r.path != right]
-    seen = {right, *(r.path for r in compared)}
-    farther = [n.entry.path for n in near if n.entry.path not in seen]
-    more = farther[: max(STRANGERS - len(compared), 0)]
-    checks = [lady.check(p, path, threads=1) for p in more]
-    met = [(r.verdict, r.recognised) for r in (*compared, *checks)]
+    met = [(r.verdict, r.recognised) for r in compared]
     answer = Answer(
         **model,
         found=Path(best.path).stem if best else "",
@@ -225,7 +221,7 @@ def _sum_up_strangers(met: Sequence[tuple[str, float]]) -> dict[str, Any]:
     return {
         "false_relations": sum(verdict != UNRELATED for verdict, _ in met),
         "strangers": len(met),
-        "recognised": round(max(share for _, share in met), 4),
+        "recognised": round(max((share for _, share in met), default=0.0), 4),
     }
 
 
@@ -235,7 +231,7 @@ def meet_strangers(model: dict[str, str], db: str) -> dict[str, Any]:
     right = str((POPULATION / f"{model['of']}.onnx").resolve())
     registry = Registry(db)
     near = [n.entry.path for n in registry.find_nearest(lady.fingerprint(path), len(registry))]
-    strangers = [p for p in near if p != right][:MORE_STRANGERS]
+    strangers = [p for p in near if p != right][:STRANGERS]
     checks = [lady.check(p, path, threads=1) for p in strangers]
     return {**model, **_sum_up_strangers([(c.verdict, c.recognised) for c in checks])}
 

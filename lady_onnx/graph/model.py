@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnx.numpy_helper
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ..errors import LadyError, make_nan_error, to_one_line
@@ -31,6 +30,7 @@ from .weights import (
     find_packings,
     list_weights,
     pack_numbers,
+    read_fields,
     shape_bytes,
     unpack_numbers,
     write_values,
@@ -199,7 +199,7 @@ class Graph:
                 return shape_bytes(tensor, self._left[name])
             if tensor.HasField("raw_data"):
                 return shape_bytes(tensor, np.frombuffer(tensor.raw_data, np.uint8))
-            return onnx.numpy_helper.to_array(tensor)
+            return read_fields(tensor)
         except (ValueError, TypeError) as error:
             what = f"weight '{name}': {to_one_line(error)}"
             raise LadyError(f"{self.name}: {what}; export the model again") from error

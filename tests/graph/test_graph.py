@@ -333,3 +333,34 @@ def test_text_and_numbers_of_two_bits_are_written_as_they_are(tmp_path: Path) ->
     assert again.array("short").astype(int).tolist() == [k % 4 for k in range(6000)][::-1]
     stored = {t.name: t for t in onnx.load(tmp_path / "m.onnx").graph.initializer}
     assert len(stored["short"].raw_data) == 1500
+
+
+@pytest.mark.parametrize(
+    ("data_type", "number", "wrong"),
+    [
+        (TensorProto.FLOAT16, 0xFFFF, 0x10000),
+        (TensorProto.FLOAT16, 0, -1),
+        (TensorProto.BFLOAT16, 0xBF80, 0x13F80),
+        (TensorProto.UINT8, 255, -1),
+        (TensorProto.INT8, -128, 128),
+        (TensorProto.INT16, 1 << 14, 0x10001),
+        (TensorProto.UINT4, 0xFF, 0x100),
+        (TensorProto.BOOL, 1, None),
+        (TensorProto.INT32, -(1 << 31), None),
+    ],
+)
+def test_numbers_fit_into_the_bits_of_their_type(
+    data_type: int, number: int, wrong: int | None
+) -> None:
+    # onnxruntime refuses some that need more bits, and cuts others
+    model = perceptron()
+    extra = TensorProto(name="extra", data_type=data_type, dims=[2], int32_data=[1, number])
+    if data_type == TensorProto.UINT4:
+        del extra.int32_data[:1]
+    model.graph.initializer.append(extra)
+    array = numpy_helper.to_array(extra)
+    np.testing.assert_array_equal(load_graph(model).array("extra"), array)
+    if wrong is not None:
+        model.graph.initializer[-1].int32_data[-1] = wrong
+        with pytest.raises(lady.LadyError, match="int32_data needs more than"):
+            load_graph(model).array("extra")
