@@ -160,6 +160,14 @@ def test_adding_again_changes_nothing(
     found = call(capsys, "add", folder, "--db", db)[1]
     counts = [found[n] for n in ("added", "renewed", "known", "size")]
     assert counts == [0, 1, 1, 2]
+    listed = call(capsys, "list", "--db", db)[1]["models"]
+    entries = sorted(Registry(db).list_entries(), key=lambda e: e.path)
+    assert [m["path"] for m in listed] == [str(folder / f"m{k}.onnx") for k in (0, 1)]
+    assert [m["exact"] for m in listed] == [e.fingerprint.exact for e in entries]
+    assert main(["registry", "list", "--db", str(db)]) == 0
+    first, _, *lines = capsys.readouterr().out.splitlines()
+    assert first == f"{db}: 2 models"
+    assert [line.split()[0] for line in lines] == [m["path"] for m in listed]
     code, found = call(capsys, "remove", folder / "m1.onnx", "--db", db)
     assert code == 0
     assert found["size"] == 1
