@@ -39,6 +39,12 @@ class Marked:
     inputs: Callable[[], dict[str, np.ndarray]]
     agree: Callable[[np.ndarray, np.ndarray], float]
 
+    def split_inputs(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Inputs to compare models on, and as many others to mark a model with."""
+        inputs = self.inputs()
+        half = len(next(iter(inputs.values()))) // 2
+        return {n: x[:half] for n, x in inputs.items()}, {n: x[half:] for n, x in inputs.items()}
+
 
 def run(graph: Graph, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """The first output for every sample, one after the other."""
@@ -152,7 +158,7 @@ def read_sentences() -> dict[str, np.ndarray]:
     pages = sorted((Path(__file__).parent.parent / "docs").rglob("*.md"))
     text = " ".join(p.read_text() for p in pages)
     told = (s.strip() for s in text.replace("\n", " ").split(". "))
-    sentences = list(dict.fromkeys(s for s in told if 30 < len(s) < 150))[:300]
+    sentences = list(dict.fromkeys(s for s in told if 30 < len(s) < 150))[:600]
     tokenizer = transformers.AutoTokenizer.from_pretrained(_fetch_minilm())
     words = tokenizer(sentences, padding="max_length", truncation=True, max_length=32)
     return {
@@ -193,17 +199,17 @@ def normalise(photographs: np.ndarray) -> np.ndarray:
 MODELS = {
     "YOLOv8n": Marked(
         lambda: real.path("yolov8n"),
-        lambda: {"images": crop_photographs(320, 48)},
+        lambda: {"images": crop_photographs(320, 96)},
         agree_on_objects,
     ),
     "EfficientNet-Lite0": Marked(
         export_efficientnet,
-        lambda: {"x": (crop_photographs(224, 400) * 255 - 127) / 128},
+        lambda: {"x": (crop_photographs(224, 800) * 255 - 127) / 128},
         agree_on_classes,
     ),
     "PP-OCR detector": Marked(
         lambda: real.path("ppocr-det"),
-        lambda: {"x": normalise(crop_photographs(320, 48))},
+        lambda: {"x": normalise(crop_photographs(320, 96))},
         agree_on_text,
     ),
     "MiniLM": Marked(export_minilm, read_sentences, agree_on_neighbours),

@@ -77,13 +77,12 @@ def measure_untrained(names: list[str]) -> None:
     print("| --- " * (6 + len(ALTERATIONS)) + "|", flush=True)
     for name in names or MODELS:
         model = MODELS[name]
-        graph, inputs = load_graph(model.path()), model.inputs()
+        graph, (inputs, others) = load_graph(model.path()), model.split_inputs()
         before = run(graph, inputs)
         for scheme in ("spread", "uchida"):
             for bits, payload in PAYLOADS.items():
-                # the last quarter of the inputs tells which layers matter least
-                some = {n: x[-(len(x) // 4) :] for n, x in inputs.items()}
-                marked = lady.embed_gently(graph, KEY, payload, scheme=scheme, data=some)
+                # other inputs tell where a mark matters least
+                marked = lady.embed_gently(graph, KEY, payload, scheme=scheme, data=others)
                 agreement = model.agree(before, run(marked.graph, inputs))
                 assert marked.impact is not None
                 cells = []

@@ -7,20 +7,23 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from onnx import ModelProto
 
+from ..dataflow.engine import analyse_graph
 from ..errors import LadyError
 from ..graph.loading import Model, load_graph
 from ..graph.model import Graph, WeightMapping, map_weights
 from ..groups.permutations import Arrays
 from ..reporting import Report, count_things
 from .carriers import hash_layers, list_layers
+from .directions import choose_directions, find_inputs
 from .impact import Impact, Probe
 from .records import COMMITMENT_BYTES, ID_BYTES, Commitment, Mark
-from .schemes.interface import SCHEMES, Layer, find_scheme
+from .schemes.interface import SCHEMES, Directions, Layer, find_scheme
 from .secrets.keys import Key
 from .secrets.payloads import MAX_PAYLOAD_BYTES, check_length, count_coded_bits, encode_payload
 
@@ -113,7 +116,7 @@ def embed_mark(
     Raises:
         LadyError: the model cannot be read, or has no room for the payload.
     """
-    return plan_mark(load_graph(model), key, payload, scheme, strength).write({})
+    return plan_mark(load_graph(model), key, payload, scheme, strength).write()
 
 
 @dataclass(frozen=True)
@@ -138,13 +141,21 @@ class Plan:
         names = [layer.name for layer in self.mark.layers]
         return WeightMapping(names, self.graph.array)
 
-    def write(self, gains: Mapping[str, float]) -> Marked:
+    def write(
+        self,
+        gains: Mapping[str, float] = MappingProxyType({}),
+        directions: Mapping[str, Directions] = MappingProxyType({}),
+    ) -> Marked:
         """Write the bits.
 
         Args:
             gains: by layer how far its elements move, relative to others; 1 by default.
+            directions: by layer how far its elements move together; each by itself by default.
         """
-        layers = [replace(layer, gain=gains.get(layer.name, 1.0)) for layer in self.mark.layers]
+        layers = [
+            replace(n, gain=gains.get(n.name, 1.0), directions=directions.get(n.name))
+            for n in self.mark.layers
+        ]
         scheme, keys = find_scheme(self.mark.scheme), self.key.derive_layer_key
         return self.finish(scheme.embed(self.weights, layers, keys, self.bits, self.mark.strength))
 
@@ -215,14 +226,16 @@ def embed_gently(
     """Write a mark where it changes the outputs least, as strongly as these and the task allow.
 
     The model is run with each layer changed by itself first. Layers that change the outputs little
-    bear more of the mark then (scheme `spread`).
+    bear more of the mark then (scheme `spread`). Data say besides in which directions the inputs of
+    layers vary little, and the mark lies along these.
 
     Args:
         model, key, payload, scheme: as for `embed_mark`.
         max_change: the largest change of the outputs, relative to their size.
         max_loss: the largest loss of the task metric.
         data: inputs by name, first axis the sample, and `labels`; random inputs by default.
-        metric: `accuracy` or `mse`, of the first output against `labels`.
+        metric: `accuracy` or `mse`, of the first output against `labels`, or `agreement`, the
+            share of samples whose largest output stays where it is.
 
     Returns:
         The marked model, with what the mark costs.
@@ -237,13 +250,15 @@ def embed_gently(
     except LadyError as error:
         raise LadyError(f"{error}; or write the mark without a run (--no-run)") from error
     gains: dict[str, float] = {}
+    directions: dict[str, Directions] = {}
     if len(plan.mark.layers) > 1:
-        even = plan.write({}).graph
+        directions = _find_directions(plan, probe)
+        even = plan.write(directions=directions).graph
         gains = probe.measure_gains({n.name: even.array(n.name) for n in plan.mark.layers})
     impact = None
     for share in STRENGTHS:
         mark = replace(plan.mark, strength=share * plan.mark.strength)
-        marked = replace(plan, mark=mark).write(gains)
+        marked = replace(plan, mark=mark).write(gains, directions)
         impact = probe.measure(marked.graph)
         if impact.change <= max_change and impact.loss <= max_loss:
             return replace(marked, impact=impact)
@@ -254,6 +269,17 @@ def embed_gently(
     raise LadyError(
         f"{graph.name}: even the weakest mark {what}; allow more, or take another scheme"
     )
+
+
+def _find_directions(plan: Plan, probe: Probe) -> dict[str, Directions]:
+    """Find how far the elements of layers move together, from the data that a model is run with."""
+    graph, layers = plan.graph, {n.name for n in plan.mark.layers}
+    inputs = find_inputs(graph, analyse_graph(graph), layers)
+    found = {
+        name: choose_directions(graph.array(name), inputs[name].weight_axis, moments)
+        for name, moments in probe.measure_moments(inputs).items()
+    }
+    return {name: way for name, way in found.items() if way is not None}
 
 
 def _choose_layers(graph: Graph, scheme: str, bits: int) -> list[Layer]:

@@ -14,7 +14,6 @@ from ...errors import LadyError, OutputError, UsageError
 from ...graph.loading import load_graph
 from ...graph.model import Graph
 from ...runtime.comparing.data import read_data
-from ...runtime.comparing.metrics import METRICS
 from ...watermark.embedding import (
     MAX_LOSS,
     Marked,
@@ -23,7 +22,7 @@ from ...watermark.embedding import (
     embed_mark,
 )
 from ...watermark.extraction import Extraction, extract_mark
-from ...watermark.impact import Probe
+from ...watermark.impact import MARK_METRICS, Probe
 from ...watermark.records import Commitment, read_mark
 from ...watermark.schemes.interface import SCHEMES
 from ...watermark.secrets.keys import Key, create_key, write_key
@@ -81,7 +80,11 @@ def _declare_embed(parser: argparse.ArgumentParser) -> None:
         "--max-change", type=parse_magnitude, help="weaken the mark until outputs change by less"
     )
     parser.add_argument("--data", metavar="X.npz", help="inputs by name, and `labels`")
-    parser.add_argument("--metric", choices=METRICS, help="of the first output, against `labels`")
+    parser.add_argument(
+        "--metric",
+        choices=MARK_METRICS,
+        help="of the first output, against `labels`; `agreement` is with the model itself",
+    )
     parser.add_argument(
         "--no-run",
         action="store_true",
@@ -96,7 +99,7 @@ def _declare_embed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-loss",
         type=parse_magnitude,
-        help=f"with labels, weaken the mark until the metric loses no more ({MAX_LOSS:g})",
+        help=f"with a metric, weaken the mark until the metric loses no more ({MAX_LOSS:g})",
     )
 
 
@@ -170,7 +173,7 @@ def _check_embed_arguments(args: argparse.Namespace) -> None:
             raise UsageError(f"watermark embed: {what}")
     for option, value in (("--metric", args.metric), ("--max-loss", args.max_loss)):
         if value is not None and not args.data:
-            raise UsageError(f"watermark embed: {option} needs labels; give them with --data")
+            raise UsageError(f"watermark embed: {option} needs samples; give them with --data")
     if args.train is not None and not args.data:
         raise UsageError("watermark embed: --train needs samples and labels; give --data")
     if args.train is not None and args.max_change is not None:

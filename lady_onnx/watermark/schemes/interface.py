@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +24,24 @@ SCHEMES = ("spread", "uchida", "tartaglione", "watermas")
 
 
 @dataclass(frozen=True)
+class Directions:
+    """How far a layer's elements move together.
+
+    Attributes:
+        matrix: float32 [inputs, inputs], symmetric, 1 on its diagonal on average.
+        axis: the axis of the weight that it is multiplied along.
+    """
+
+    matrix: np.ndarray
+    axis: int
+
+    def apply(self, moves: np.ndarray) -> np.ndarray:
+        """Turn moves of a weight, of its shape, into those that change its outputs least."""
+        turned = np.moveaxis(moves, self.axis, -1).astype(np.float32) @ self.matrix
+        return np.moveaxis(turned, -1, self.axis)
+
+
+@dataclass(frozen=True)
 class Layer:
     """A weight that may carry a mark.
 
@@ -33,12 +51,15 @@ class Layer:
         axis: the axis of the units that the layer makes.
         gain: how far its elements move when bits are written, relative to those of other layers.
             Who reads does not need it.
+        directions: how far its elements move together; None where each moves by itself. Who reads
+            does not need it either.
     """
 
     name: str
     shape: tuple[int, ...]
     axis: int
     gain: float = 1.0
+    directions: Directions | None = field(default=None, compare=False)
 
     @property
     def size(self) -> int:

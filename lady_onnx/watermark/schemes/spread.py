@@ -45,8 +45,12 @@ Layers that do not matter would else be all mark and no weight.
 """
 MAX_LIMITING_ROUNDS, LIMITING_TOLERANCE = 50, 1e-2
 """The maximum number of rounds in which gains are limited, and the share by which they settle."""
-EMBEDDING_ROUNDS = 3
-"""Elements that move change the sizes of rows and columns a little, so they are moved again."""
+EMBEDDING_ROUNDS, EMBEDDING_TOLERANCE = 6, 1e-2
+"""Elements move in so many rounds at most, until no sum lacks more than this share of its size.
+
+Those that move change the sizes of rows and columns a little, and those that move together write a
+little of each other's bits.
+"""
 
 
 class SpreadScheme:
@@ -81,7 +85,10 @@ class SpreadScheme:
         for _ in range(EMBEDDING_ROUNDS):
             found = _sum_elements(changed, layers, keys, len(bits), share)
             # one that has the sign and more than the size already stays as it is
-            missing = np.maximum(strength * np.sqrt(found.powers) - signs * found.sums, 0)
+            wanted = strength * np.sqrt(found.powers)
+            missing = np.maximum(wanted - signs * found.sums, 0)
+            if (missing <= EMBEDDING_TOLERANCE * wanted).all():
+                break
             gains, steps = _choose_steps(np.array([n.gain for n in layers]), found, missing)
             for layer, gain in zip(layers, gains.tolist(), strict=True):
                 _move_elements(changed[layer.name], layer, keys, share, gain * signs * steps)
@@ -160,8 +167,15 @@ def _move_elements(
     """
     drawn = _draw_elements(layer, keys, len(steps), share)
     values, sizes = _take_values(array, drawn.places)
-    moved = steps[drawn.bits] * drawn.signs * sizes * _is_movable(values)
-    array.reshape(-1)[drawn.places] += moved.astype(array.dtype)
+    moved = steps[drawn.bits] * drawn.signs * _is_movable(values)
+    if layer.directions is None:
+        array.reshape(-1)[drawn.places] += (moved * sizes).astype(array.dtype)
+        return
+    moves = np.zeros(array.size)
+    moves[drawn.places] = moved
+    turned = layer.directions.apply(moves.reshape(array.shape)) * _measure_sizes(array)
+    # what was pruned stays zero
+    array += np.where(array == 0, 0, turned).astype(array.dtype)
 
 
 def _choose_type(array: np.ndarray) -> type:
