@@ -25,10 +25,11 @@ from .schemes.interface import Directions
 
 RIDGES = np.logspace(-4, 2, 13)
 """The ridges that are tried, in units of the mean moment."""
-MAX_REACH = 10.0
-"""No element moves further than so many times as far as the others on average.
+MIN_DIRECTIONS_SHARE = 0.25
+"""At least this share of all directions bears the mark, by their participation ratio.
 
-Else inputs that are always zero would bear the whole mark.
+Inputs of mean zero leave one direction empty, and inputs that are always zero some. A mark in these
+alone would be huge, and whoever tidies up would take it out.
 """
 MAX_INPUTS = 4096
 """Layers of more inputs are left as they are: their moments would fill the memory."""
@@ -145,7 +146,7 @@ def choose_directions(weight: np.ndarray, axis: int, moments: Moments) -> Direct
         tried = 1 / (np.maximum(values, 0) + ridge)
         tried /= tried.mean()
         cost = float((costs * tried**2).mean())
-        if cost < best and (vectors**2 @ tried).max() <= MAX_REACH:
+        if cost < best and (tried**2).mean() * MIN_DIRECTIONS_SHARE <= 1:
             best, gains = cost, tried
     if gains is None:
         return None

@@ -11,7 +11,7 @@ from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.errors import LadyError
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.watermark.directions import (
-    MAX_REACH,
+    MIN_DIRECTIONS_SHARE,
     LayerInputs,
     Moments,
     choose_directions,
@@ -92,7 +92,7 @@ def test_moments_of_other_samples_judge_directions() -> None:
     plain, turned = (np.linalg.norm(y @ m.T) for m in (moves, found.apply(moves)))
     assert turned < 0.2 * plain
     assert np.trace(found.matrix) == pytest.approx(30, rel=1e-4)
-    assert found.matrix.diagonal().max() <= MAX_REACH * (1 + 1e-6)
+    assert found.reach**2 * MIN_DIRECTIONS_SHARE <= 1 + 1e-6
     # samples of noise have no empty directions, and others do not bear out what a few seem to say
     few, many = rng.standard_normal((8, 30)), rng.standard_normal((4000, 30))
     assert choose_directions(weight, 1, Moments(few.T @ few, many.T @ many)) is None

@@ -7,6 +7,7 @@ payload, no file and no order of units: who calls it has brought the units back.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import math
 from collections.abc import Callable, Sequence
@@ -34,6 +35,11 @@ class Directions:
 
     matrix: np.ndarray
     axis: int
+
+    @functools.cached_property
+    def reach(self) -> float:
+        """How much larger moves get, as a root mean square."""
+        return float(np.sqrt(np.square(self.matrix).sum() / len(self.matrix)))
 
     def apply(self, moves: np.ndarray) -> np.ndarray:
         """Turn moves of a weight, of its shape, into those that change its outputs least."""

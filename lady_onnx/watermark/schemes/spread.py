@@ -89,7 +89,7 @@ class SpreadScheme:
             missing = np.maximum(wanted - signs * found.sums, 0)
             if (missing <= EMBEDDING_TOLERANCE * wanted).all():
                 break
-            gains, steps = _choose_steps(np.array([n.gain for n in layers]), found, missing)
+            gains, steps = _choose_steps(layers, found, missing)
             for layer, gain in zip(layers, gains.tolist(), strict=True):
                 _move_elements(changed[layer.name], layer, keys, share, gain * signs * steps)
         return {n: a.astype(np.asarray(weights[n]).dtype) for n, a in changed.items()}
@@ -206,12 +206,12 @@ def _sum_elements(
 
 
 def _choose_steps(
-    gains: np.ndarray, found: _Sums, missing: np.ndarray
+    layers: Sequence[Layer], found: _Sums, missing: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Choose how far elements move, in units of the sizes of their rows and columns.
 
     Args:
-        gains: float64 [layers], how far the elements of layers move, relative to others.
+        layers: the layers, with how far their elements move, relative to others.
         found: what the elements add up to.
         missing: float64 [bits], what their sums lack.
 
@@ -219,10 +219,12 @@ def _choose_steps(
         The gains, smaller where elements would move further than `MAX_STEP`, and float64 [bits],
         the steps that they multiply.
     """
+    gains = np.array([layer.gain for layer in layers])
+    reach = np.array([layer.directions.reach if layer.directions else 1.0 for layer in layers])
     for _ in range(MAX_LIMITING_ROUNDS):
         steps = missing / np.maximum(gains @ found.movable, MIN_DIVISOR)
         usual = max(float(np.sqrt(np.mean(steps**2))), MIN_DIVISOR)
-        limited = np.minimum(gains, MAX_STEP / usual)
+        limited = np.minimum(gains, MAX_STEP / (usual * reach))
         is_settled = np.allclose(limited, gains, rtol=LIMITING_TOLERANCE)
         gains = limited
         if is_settled:
