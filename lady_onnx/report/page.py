@@ -12,7 +12,7 @@ from ..matching.evidence.scores import compute_similarities
 from ..picture import draw_matrices
 from ..pipeline.checking import Check
 from ..pipeline.result import Resync
-from ..pipeline.verdicts import ACCEPTED
+from ..pipeline.verdicts import ACCEPTED, UNRELATED
 from ..pipeline.wording import MEANING_OF_FINDING
 from ..reporting import count_things, format_share
 from .conclusions import MAX_LISTED, MAX_NAME, MAX_REASON, cut, escape, say_conclusions
@@ -101,8 +101,11 @@ def draw_page(
         *_say_certainty(found, result),
     ]
     if result is not None:
-        # of a part that is shared it is not known which weight of the file is which
-        parts += [*(_draw_layers(result) if result.common is None else ()), *_list_changes(result)]
+        # nothing was done to a stranger, and of a part that is shared it is not known which weight
+        # of the file is which
+        if verdict != UNRELATED and result.common is None:
+            parts += _draw_layers(result)
+        parts += _list_changes(result) if verdict != UNRELATED else []
         parts += _draw_groups(result, reference, suspect)
     parts += _list_record(record)
     title = escape(f"{verdict}: {suspect.name}")
@@ -233,8 +236,15 @@ def _title(text: str, cells: int) -> str:
 def _list_changes(result: Resync) -> list[str]:
     """List what was done to weights, and to single units."""
     parts = []
-    if result.alterations:
-        text = escape(describe_alterations(result.alterations))
+    told = {f.slot for f in result.integrity if f.kind in (*TAMPERING, REMOVED)}
+    # what single units are apart is no noise of the whole
+    whole = {
+        name: steps
+        for name, steps in result.alterations.items()
+        if name not in told or any(step.kind != "noise" for step in steps)
+    }
+    if whole:
+        text = escape(describe_alterations(whole))
         parts += ["<h2>What was done to whole weights</h2>", f"<p>{text}.</p>"]
     findings = sorted(
         result.integrity, key=lambda f: (list(MEANING_OF_FINDING).index(f.kind), -f.size)

@@ -123,6 +123,15 @@ def test_weights_are_coloured_by_what_was_done_to_them() -> None:
     reader = read(drawn)
     assert drawn.count('<rect class="s-tampered"') == 1
     assert "scaled: units were multiplied in a way that changes the function" in reader.text
+    # nothing was done to the weight as a whole, and nothing to a stranger
+    assert "whole weights" not in reader.text
+    noisy = lady.attack(suspect, "noise", 0.001).graph
+    found = lady.check(model, noisy)
+    told = read(draw_page(found, make_record("check", {}, {}), load_graph(model), noisy)).text
+    assert "What was done to whole weightsnoise, level" in told.replace("\n", "")
+    stranger = read(draw(make_suspects()["unrelated"])).text
+    assert "whole weights" not in stranger
+    assert "changed as a whole" not in stranger
     assert "put back" in reader.text
 
 

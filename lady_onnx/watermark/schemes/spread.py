@@ -4,7 +4,8 @@ The key draws elements of the chosen layers, and for each a bit and a sign. A bi
 of its elements times their signs. Each is divided by the size of its row and column first, so that
 all layers count alike, and larger ratios than `MAX_RATIO` are clipped. Without a mark the sum, over
 the root of its sum of squares, has the mean 0 and the deviation 1. To write a bit its elements
-move, each by as little, until the sum has the bit's sign and the wanted size.
+move, each by as little, until the sum has the bit's sign and the wanted size. Where it is known in
+which directions the inputs of a layer vary little, its elements move together along these.
 
 Source: Cox et al. 1997, Secure spread spectrum watermarking for multimedia; the sum of the host is
 taken out as by Malvar and Florencio 2003, Improved spread spectrum.
