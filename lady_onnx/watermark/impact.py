@@ -136,7 +136,8 @@ class Probe:
                 own = sums.setdefault(
                     (value, axis), [np.zeros((rows.shape[1],) * 2, np.float32)] * 2
                 )
-                own[number in self._held] = own[number in self._held] + rows.T @ rows
+                with np.errstate(over="ignore", invalid="ignore"):
+                    own[number in self._held] = own[number in self._held] + rows.T @ rows
         return {n: Moments(*sums[way.value, way.axis]) for n, way in inputs.items()}
 
     def measure_gains(self, changed: Mapping[str, np.ndarray]) -> dict[str, float]:
