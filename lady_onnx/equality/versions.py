@@ -12,8 +12,8 @@ from collections.abc import Mapping
 
 import onnx.defs
 
-from ..semantics.schemas import find_schema
 from ..vocabulary.classes import EQUIVALENT_VERSIONS
+from ..vocabulary.schemas import find_schema
 from ..vocabulary.structure import normalise_domain
 
 

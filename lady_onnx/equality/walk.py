@@ -14,8 +14,8 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto
 from ..graph.model import Graph
 from ..graph.nodes import prefix_of_function
 from ..semantics.messages import is_same_message, is_same_type
-from ..semantics.schemas import find_schema, list_defaults
 from ..vocabulary.classes import RANDOM_OPERATORS
+from ..vocabulary.schemas import find_schema, list_defaults
 from ..vocabulary.structure import normalise_domain
 from .declaration_comparison import DeclarationComparison
 from .findings import Findings

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import onnx
 from onnx import AttributeProto, ModelProto, NodeProto
 
 from ..errors import LadyError
-from ..vocabulary.structure import CONSTANT, MIN_BODIES
+from ..vocabulary.schemas import find_schema
+from ..vocabulary.structure import CONSTANT, MIN_BODIES, normalise_domain
 from .functions import count_inlined_nodes
 from .model import Graph
 from .nodes import (
@@ -18,6 +19,7 @@ from .nodes import (
     list_repeated,
     prefix_of_body,
     prefix_of_function,
+    walk_nodes,
 )
 
 MAX_INLINED_NODES, MAX_INLINED_NODES_PER_NODE = 1 << 12, 64
@@ -44,6 +46,9 @@ FIELD_OF_TYPE = {
     AttributeProto.TYPE_PROTOS: "type_protos",
 }
 """By the type that an attribute gives itself, the field that holds its value."""
+
+INTERNAL_PREFIX = "__"
+"""What names of attributes begin with that onnx's own checker lets pass."""
 
 FIELDS_BESIDE_CONTENT = {"name", "type", "doc_string", "ref_attr_name"}
 """Fields of an attribute that do not hold its value."""
@@ -112,6 +117,7 @@ def check_versions(graph: Graph) -> None:
     if graph.opset() > onnx.defs.onnx_opset_version():
         raise LadyError(f"{graph.name}: opset {graph.opset()} {newer}")
     _check_bodies(graph)
+    _check_known_attributes(graph)
     _check_size(graph)
 
 
@@ -123,6 +129,41 @@ def _check_bodies(graph: Graph) -> None:
         if sum(1 for _ in list_bodies(node)) < needed:
             what = f"node {describe_node(node)} has no body: cut short"
             raise LadyError(f"{graph.name}: {what}; export the model again")
+
+
+def _check_known_attributes(graph: Graph) -> None:
+    """Raise LadyError at an attribute that its operator does not have in the version of the file.
+
+    Some runtimes refuse it, and others take no notice of it.
+    """
+    for opsets, nodes in _list_versioned_nodes(graph):
+        for node in walk_nodes(nodes):
+            domain, version = normalise_domain(node.domain), opsets.get(node.domain, 1)
+            if (domain, node.op_type, node.overload) in graph.functions:
+                continue
+            schema = find_schema(node.op_type, domain, version)
+            if schema is None or schema.deprecated:
+                continue
+            for name in (a.name for a in node.attribute):
+                if name not in schema.attributes and not name.startswith(INTERNAL_PREFIX):
+                    where = f"{graph.name}: node {describe_node(node)} has attribute '{name}'"
+                    what = f"which opset {version} does not know; export the model again"
+                    raise LadyError(f"{where}, {what}")
+
+
+def _list_versioned_nodes(
+    graph: Graph,
+) -> Iterator[tuple[Mapping[str, int], Iterable[NodeProto]]]:
+    """Yield the nodes of the model and of each function, with the versions that they go by."""
+    model = graph.model
+    for imports, nodes in (
+        (model.opset_import, model.graph.node),
+        *((f.opset_import, f.node) for f in model.functions),
+    ):
+        opsets = {normalise_domain(o.domain): o.version for o in imports}
+        if "" in opsets:
+            opsets["ai.onnx"] = opsets[""]
+        yield opsets, nodes
 
 
 def _check_size(graph: Graph) -> None:

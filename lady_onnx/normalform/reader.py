@@ -16,7 +16,7 @@ from ..rules.rewrites.blocked import BLOCKED_DOMAIN, commute_with_blocking, read
 from ..rules.rewrites.blocked_maps import is_blocked
 from ..rules.rewrites.call import Call, TrackedAttributes
 from ..rules.rewrites.nodes import rewrite_node
-from ..semantics.schemas import find_schema
+from ..vocabulary.schemas import find_schema
 from ..vocabulary.structure import normalise_domain
 from .algebra.movements import strip_factor, strip_movement
 from .algebra.numbering import Terms

@@ -18,8 +18,8 @@ from ..equality.versions import find_oldest_meaning
 from ..equality.walk import COUNT_ATTRIBUTES
 from ..graph.model import Graph
 from ..graph.nodes import describe_node, find_live_nodes, list_bodies
-from ..semantics.schemas import list_defaults
 from ..vocabulary.classes import COMMUTATIVE_OPERATORS
+from ..vocabulary.schemas import list_defaults
 from ..vocabulary.structure import CONSTANT, IDENTITY, normalise_domain
 from ..vocabulary.types import FLOAT_TYPES
 

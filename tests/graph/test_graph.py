@@ -364,3 +364,27 @@ def test_numbers_fit_into_the_bits_of_their_type(
         model.graph.initializer[-1].int32_data[-1] = wrong
         with pytest.raises(lady.LadyError, match="int32_data needs more than"):
             load_graph(model).array("extra")
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "since"),
+    [
+        ("ArgMax", {"select_last_index": 1}, 12),
+        ("Shape", {"start": 1}, 15),
+        ("ScatterElements", {"reduction": "max"}, 16),
+    ],
+)
+def test_attributes_are_those_of_the_version(
+    operator: str, attributes: dict[str, object], since: int
+) -> None:
+    # a runtime that takes no notice of one would compute something else
+    def make(opset: int) -> onnx.ModelProto:
+        node = helper.make_node(operator, ["x"], ["out"], name="n", **attributes)
+        return build([node], {}, {"x": [4, 5]}, opset)
+
+    load_graph(make(since))
+    with pytest.raises(lady.LadyError, match=r"node .*n.* has attribute .*does not know"):
+        load_graph(make(since - 1))
+    internal = make(since)
+    internal.graph.node[0].attribute.add(name="__note", type=1, f=1)
+    load_graph(internal)

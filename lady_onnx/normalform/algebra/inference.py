@@ -12,9 +12,9 @@ import onnx
 from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
 from ...semantics.lengths import Length, Polynomial, make_unknown_length
-from ...semantics.schemas import find_schema
 from ...vocabulary.classes import DISPUTED_LENGTH_OPERATORS
 from ...vocabulary.names import UPSAMPLE
+from ...vocabulary.schemas import find_schema
 from ...vocabulary.structure import normalise_domain
 from .disputed_lengths import find_agreed_lengths
 from .term import Attributes, NoNormalFormError, Term, read_attribute_value

@@ -17,7 +17,7 @@ from onnx import AttributeProto, NodeProto, TensorProto, TypeProto
 
 from ...errors import LadyError
 from ...semantics.lengths import Length, are_numbers
-from ...semantics.schemas import list_defaults
+from ...vocabulary.schemas import list_defaults
 from ...vocabulary.structure import normalise_domain
 
 WIDE_FLOAT_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE)

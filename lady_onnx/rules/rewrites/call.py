@@ -19,7 +19,7 @@ from onnx import NodeProto
 from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.term import NoNormalFormError, Term
 from ...semantics.messages import is_same_message
-from ...semantics.schemas import list_defaults
+from ...vocabulary.schemas import list_defaults
 
 UNREAD_ATTRIBUTE = "consumed_inputs"
 """An attribute of the first version of the operator set, which no runtime reads."""

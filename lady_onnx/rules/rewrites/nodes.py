@@ -18,8 +18,8 @@ from ...normalform.algebra.term import Attributes, NoNormalFormError, Term, list
 from ...runtime.sessions import run_node
 from ...semantics.factorisation import as_integers
 from ...semantics.lengths import are_numbers
-from ...semantics.schemas import find_schema
 from ...vocabulary.classes import RANDOM_OPERATORS, UNARY_OPERATORS
+from ...vocabulary.schemas import find_schema
 from .call import REWRITES, Call
 
 FLAG_ATTRIBUTES = (

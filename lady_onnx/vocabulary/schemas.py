@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import onnx.defs
 from onnx import AttributeProto
 
-from ..vocabulary.structure import normalise_domain
+from .structure import normalise_domain
 
 
 @functools.lru_cache(maxsize=1 << 14)
