@@ -92,10 +92,14 @@ class DataFiles:
         """
         fields = _read_fields(tensor)
         location = fields.get("location", "")
-        # The shape says how much is read, and the entry `length` is not asked: it may differ.
         size = count_bytes(tensor)
         try:
-            offset = int(fields.get("offset", 0))
+            offset = _read_number(fields.get("offset", "0"))
+            length = _read_number(fields.get("length", str(size)))
+            if length != size:
+                raise ValueError(f"the length is {length} bytes, and the shape takes {size}")
+            if len(fields) < len(tensor.external_data):
+                raise ValueError("two entries have one name")
             if location not in self._mapped:
                 self._mapped[location] = self._map_file(location, where)
             whole = self._mapped[location]
@@ -126,6 +130,17 @@ class DataFiles:
             return np.empty(0, np.uint8)
         # a plain array costs less to slice than one that is a map
         return np.memmap(file, np.uint8, "r").view(np.ndarray)
+
+
+def _read_number(text: str) -> int:
+    """Read a number of plain digits: Python reads spaces, signs and digits of other scripts, too.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not (text.isascii() and text.isdigit()):
+        raise ValueError(f"'{text}' is no number")
+    return int(text)
 
 
 def _read_fields(tensor: TensorProto) -> dict[str, str]:

@@ -151,18 +151,22 @@ def read_fields(tensor: TensorProto) -> np.ndarray:
     """Return the values of a weight whose numbers lie in fields of their own, not in bytes.
 
     Raises:
-        ValueError: they are not as many as its shape says, or one needs more bits than its type
-            has. What is done with such bits is up to the runtime.
+        ValueError: they are not as many as its shape says, one needs more bits than its type has,
+            or a text ends with a zero byte. What is done with such bits is up to the runtime, and
+            numpy drops such bytes.
     """
+    if any(text.endswith(b"\0") for text in tensor.string_data):
+        raise ValueError("a text ends with a zero byte")
     array = onnx.numpy_helper.to_array(tensor)
-    if tensor.int32_data and array.dtype != bool:
-        given, bits = np.array(tensor.int32_data), BYTE_BITS * array.dtype.itemsize
+    if tensor.int32_data:
+        bits = 1 if array.dtype == bool else BYTE_BITS * array.dtype.itemsize
+        given = np.array(tensor.int32_data)
         # other types than integers lie there as their bits, and packed ones as bytes
         is_signed = array.dtype.kind == "i" and tensor.data_type not in PACKED_TYPES
         low, high = (-(1 << bits - 1), 1 << bits - 1) if is_signed else (0, 1 << bits)
         wrong = given[(given < low) | (given >= high)]
         if wrong.size:
-            raise ValueError(f"{wrong[0]} in its int32_data needs more than {bits} bits")
+            raise ValueError(f"{wrong[0]} in its int32_data needs more bits than its type has")
     return array
 
 

@@ -121,6 +121,30 @@ def test_external_data_shorter_than_promised(tmp_path: Path) -> None:
         lady.find_groups(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("length", "64"), ("length", "99999"), ("offset", " 0 "), ("offset", "+0"), ("offset", "0_0")],
+)
+def test_external_data_are_where_every_reader_finds_them(
+    key: str, value: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "m.onnx"
+    onnx.save(
+        perceptron((4, 60, 50)), path, save_as_external_data=True, location="d", size_threshold=0
+    )
+    lady.find_groups(path)
+    model = onnx.load(path, load_external_data=False)
+    entries = model.graph.initializer[0].external_data
+    next(e for e in entries if e.key == key).value = value
+    onnx.save(model, path)
+    with pytest.raises(lady.LadyError, match="export the model again"):
+        lady.find_groups(path)
+    entries.add(key=key, value=value)
+    onnx.save(model, path)
+    with pytest.raises(lady.LadyError, match="export the model again"):
+        lady.find_groups(path)
+
+
 def test_constant_along() -> None:
     rng = np.random.default_rng(0)
     values = np.repeat(rng.standard_normal((1, 300, 1)), 3, 0).repeat(2, 2).astype(np.float32)
@@ -345,7 +369,8 @@ def test_text_and_numbers_of_two_bits_are_written_as_they_are(tmp_path: Path) ->
         (TensorProto.INT8, -128, 128),
         (TensorProto.INT16, 1 << 14, 0x10001),
         (TensorProto.UINT4, 0xFF, 0x100),
-        (TensorProto.BOOL, 1, None),
+        (TensorProto.BOOL, 1, 256),
+        (TensorProto.BOOL, 0, -256),
         (TensorProto.INT32, -(1 << 31), None),
     ],
 )
@@ -362,7 +387,7 @@ def test_numbers_fit_into_the_bits_of_their_type(
     np.testing.assert_array_equal(load_graph(model).array("extra"), array)
     if wrong is not None:
         model.graph.initializer[-1].int32_data[-1] = wrong
-        with pytest.raises(lady.LadyError, match="int32_data needs more than"):
+        with pytest.raises(lady.LadyError, match="int32_data needs more bits than"):
             load_graph(model).array("extra")
 
 
@@ -388,3 +413,14 @@ def test_attributes_are_those_of_the_version(
     internal = make(since)
     internal.graph.node[0].attribute.add(name="__note", type=1, f=1)
     load_graph(internal)
+
+
+def test_text_that_ends_with_a_zero_byte_is_refused() -> None:
+    model = perceptron()
+    tensor = TensorProto(name="text", data_type=TensorProto.STRING, dims=[2])
+    tensor.string_data.extend([b"a", b"c"])
+    model.graph.initializer.append(tensor)
+    load_graph(model).array("text")
+    model.graph.initializer[-1].string_data[1] = b"c\0"
+    with pytest.raises(lady.LadyError, match="a text ends with a zero byte"):
+        load_graph(model).array("text")
