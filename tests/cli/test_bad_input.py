@@ -220,7 +220,7 @@ BAD: list[tuple[Callable[[Path], list[object]], str]] = [
         _altered(lambda m: m.graph.initializer[0].dims.__setitem__(0, -4)),
         "weight 'w0' cannot be read",
     ),
-    (_altered(_odd_offset), "external data of weight 'w0': 'm.onnx': invalid literal"),
+    (_altered(_odd_offset), "external data of weight 'w0': 'm.onnx': 'xx' is no number"),
     (_data(), "--metric accuracy: needs 'labels'"),
     (_data(labels=np.zeros(7, int)), "'labels' has shape [7], accuracy of this output needs [2]"),
     (_data(labels=np.zeros((7, 3))), "'labels' has shape [7, 3], mse of this output needs [2, 3]"),
