@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 import onnx
 from onnx import AttributeProto, ModelProto, NodeProto
@@ -136,34 +136,24 @@ def _check_known_attributes(graph: Graph) -> None:
 
     Some runtimes refuse it, and others take no notice of it.
     """
-    for opsets, nodes in _list_versioned_nodes(graph):
+    model = graph.model
+    parts = [(model.opset_import, model.graph.node)]
+    parts += [(f.opset_import, f.node) for f in model.functions]
+    for imports, nodes in parts:
+        versions = {normalise_domain(o.domain): o.version for o in imports}
         for node in walk_nodes(nodes):
-            domain, version = normalise_domain(node.domain), opsets.get(node.domain, 1)
-            if (domain, node.op_type, node.overload) in graph.functions:
+            domain = normalise_domain(node.domain)
+            is_call = (domain, node.op_type, node.overload) in graph.functions
+            if is_call or domain not in versions:
                 continue
-            schema = find_schema(node.op_type, domain, version)
+            schema = find_schema(node.op_type, domain, versions[domain])
             if schema is None or schema.deprecated:
                 continue
             for name in (a.name for a in node.attribute):
                 if name not in schema.attributes and not name.startswith(INTERNAL_PREFIX):
                     where = f"{graph.name}: node {describe_node(node)} has attribute '{name}'"
-                    what = f"which opset {version} does not know; export the model again"
+                    what = f"which opset {versions[domain]} does not know; export the model again"
                     raise LadyError(f"{where}, {what}")
-
-
-def _list_versioned_nodes(
-    graph: Graph,
-) -> Iterator[tuple[Mapping[str, int], Iterable[NodeProto]]]:
-    """Yield the nodes of the model and of each function, with the versions that they go by."""
-    model = graph.model
-    for imports, nodes in (
-        (model.opset_import, model.graph.node),
-        *((f.opset_import, f.node) for f in model.functions),
-    ):
-        opsets = {normalise_domain(o.domain): o.version for o in imports}
-        if "" in opsets:
-            opsets["ai.onnx"] = opsets[""]
-        yield opsets, nodes
 
 
 def _check_size(graph: Graph) -> None:

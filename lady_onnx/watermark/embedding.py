@@ -251,7 +251,7 @@ def embed_gently(
         raise LadyError(f"{error}; or write the mark without a run (--no-run)") from error
     gains: dict[str, float] = {}
     directions: dict[str, Directions] = {}
-    if len(plan.mark.layers) > 1:
+    if find_scheme(scheme).has_gains:
         directions = _find_directions(plan, probe)
         even = plan.write(directions=directions).graph
         gains = probe.measure_gains({n.name: even.array(n.name) for n in plan.mark.layers})

@@ -10,6 +10,7 @@ from onnx import helper
 from lady_onnx.dataflow.engine import analyse_graph
 from lady_onnx.errors import LadyError
 from lady_onnx.graph.loading import load_graph
+from lady_onnx.graph.model import Graph
 from lady_onnx.watermark.directions import (
     MIN_DIRECTIONS_SHARE,
     LayerInputs,
@@ -38,8 +39,8 @@ def draw_data(count: int, seed: int, latent: int = 6) -> dict[str, np.ndarray]:
     return {"x": (x + 0.05 * rng.standard_normal(x.shape)).astype(np.float32)}
 
 
-def measure_change(model: onnx.ModelProto, marked: object, data: dict[str, np.ndarray]) -> float:
-    return Probe(load_graph(model), data).measure(marked).change  # type: ignore[arg-type]
+def measure_change(model: onnx.ModelProto, marked: Graph, data: dict[str, np.ndarray]) -> float:
+    return Probe(load_graph(model), data).measure(marked).change
 
 
 def test_data_make_a_mark_cost_less_on_other_data() -> None:

@@ -87,11 +87,13 @@ class Scheme(Protocol):
 
     Attributes:
         source: The paper that it is from.
+        has_gains: Whether it asks for the gains and directions of layers.
         strength: Its usual strength. What a strength means is the scheme's own business; a larger
             one changes the weights more.
     """
 
     source: str
+    has_gains: bool
     strength: float
 
     def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:

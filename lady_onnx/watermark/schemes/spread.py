@@ -58,6 +58,7 @@ class SpreadScheme:
     """Every bit is spread over many weights of many layers."""
 
     source = "Cox et al. 1997; Malvar and Florencio 2003"
+    has_gains = True
     strength = 3.0
     """The size of every bit's sum, in deviations of that of a weight without a mark."""
 

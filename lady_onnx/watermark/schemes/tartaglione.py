@@ -24,6 +24,7 @@ class TartaglioneScheme(PositionScheme):
     """Keyed elements of several layers hold fixed values."""
 
     source = "Tartaglione et al. 2020"
+    has_gains = False
     strength = 1.0
     """The size of the fixed values, in units of the root mean square of their layer."""
 

@@ -30,6 +30,7 @@ class UchidaScheme:
     """The mean unit of one layer, times a keyed matrix, has the signs of the bits."""
 
     source = "Uchida et al. 2017"
+    has_gains = False
     strength = 2.0
     """The size of every product, in units of what noise as large as the weights makes of it."""
 

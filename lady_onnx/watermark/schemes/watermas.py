@@ -25,6 +25,7 @@ class WatermasScheme(PositionScheme):
     """The signs of keyed elements of several layers are the bits."""
 
     source = "De Sousa Trias et al. 2024, reconstructed from the abstract"
+    has_gains = False
     reads_signs_alone = True
     strength = 0.5
     """The least size of a keyed element, in units of the root mean square of its layer."""
