@@ -142,17 +142,14 @@ def _check_known_attributes(graph: Graph) -> None:
     for imports, nodes in parts:
         versions = {normalise_domain(o.domain): o.version for o in imports}
         for node in walk_nodes(nodes):
-            domain = normalise_domain(node.domain)
-            is_call = (domain, node.op_type, node.overload) in graph.functions
-            if is_call or domain not in versions:
-                continue
-            schema = find_schema(node.op_type, domain, versions[domain])
+            version = versions.get(normalise_domain(node.domain), 0)
+            schema = find_schema(node.op_type, node.domain, version)
             if schema is None or schema.deprecated:
                 continue
             for name in (a.name for a in node.attribute):
                 if name not in schema.attributes and not name.startswith(INTERNAL_PREFIX):
                     where = f"{graph.name}: node {describe_node(node)} has attribute '{name}'"
-                    what = f"which opset {versions[domain]} does not know; export the model again"
+                    what = f"which opset {version} does not know; export the model again"
                     raise LadyError(f"{where}, {what}")
 
 

@@ -168,6 +168,7 @@ def test_adding_again_changes_nothing(
     first, _, *lines = capsys.readouterr().out.splitlines()
     assert first == f"{db}: 2 models"
     assert [line.split()[0] for line in lines] == [m["path"] for m in listed]
+    assert [line.split()[-1] for line in lines] == [m["exact"][:12] for m in listed]
     code, found = call(capsys, "remove", folder / "m1.onnx", "--db", db)
     assert code == 0
     assert found["size"] == 1

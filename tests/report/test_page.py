@@ -129,7 +129,9 @@ def test_weights_are_coloured_by_what_was_done_to_them() -> None:
     found = lady.check(model, noisy)
     told = read(draw_page(found, make_record("check", {}, {}), load_graph(model), noisy)).text
     assert "What was done to whole weightsnoise, level" in told.replace("\n", "")
-    stranger = read(draw(make_suspects()["unrelated"])).text
+    other = convolutional("Relu", 1)
+    assert lady.check(convolutional("Relu", 0), other).verdict == "unrelated"
+    stranger = read(draw(other)).text
     assert "whole weights" not in stranger
     assert "changed as a whole" not in stranger
     assert "put back" in reader.text

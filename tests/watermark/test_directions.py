@@ -21,6 +21,8 @@ from lady_onnx.watermark.directions import (
 from lady_onnx.watermark.embedding import embed_gently, embed_mark
 from lady_onnx.watermark.extraction import extract_mark
 from lady_onnx.watermark.impact import Probe
+from lady_onnx.watermark.schemes.interface import Directions, Layer
+from lady_onnx.watermark.schemes.spread import MAX_STEP, SCHEME
 from lady_onnx.watermark.secrets.keys import Key
 
 from ..helpers.builders import build, w
@@ -61,7 +63,7 @@ def test_data_make_a_mark_cost_less_on_other_data() -> None:
 def test_inputs_that_are_always_zero_do_not_bear_the_mark() -> None:
     model = perceptron(WIDTHS, seed=3, out=10)
     arrays = {n: a.copy() for n, a in weights(model).items()}
-    arrays["w1"][::3] = 0
+    arrays["w1"][np.random.default_rng(0).random(arrays["w1"].shape) < 0.3] = 0
     model = with_weights(model, arrays)
     data = draw_data(400, 1)
     data["x"][:, ::4] = 0
@@ -133,6 +135,35 @@ def test_a_weight_that_is_read_in_two_ways_has_no_inputs() -> None:
                 node.input[k] = shared
     graph = load_graph(model)
     assert find_inputs(graph, analyse_graph(graph), {shared}) == {}
+
+
+def test_layers_that_move_together_move_no_further() -> None:
+    rng = np.random.default_rng(0)
+    weights = {n: rng.standard_normal((200, 100)).astype(np.float32) for n in "ab"}
+    # a quarter of the directions bears all, so that moves are twice as large
+    base = np.linalg.qr(rng.standard_normal((100, 100)))[0][:, :25]
+    directions = Directions((4 * base @ base.T).astype(np.float32), 1)
+    assert directions.reach == pytest.approx(2, rel=1e-3)
+    layers = [
+        Layer("a", (200, 100), 0, gain=1e3, directions=directions),
+        Layer("b", (200, 100), 0),
+    ]
+    bits = rng.random(16) < 0.5
+    moved = SCHEME.embed(weights, layers, KEY.derive_layer_key, bits, 5.0)
+    assert np.std(moved["a"] - weights["a"]) < 1.2 * MAX_STEP
+    assert ((SCHEME.read(moved, layers, KEY.derive_layer_key, 16) > 0) == bits).all()
+
+
+def test_samples_that_were_left_aside_say_what_a_layer_costs() -> None:
+    model = perceptron(WIDTHS, seed=3, out=10)
+    even = embed_mark(model, KEY, PAYLOAD)
+    changed = {n.name: even.graph.array(n.name) for n in even.mark.layers}
+    first = draw_data(64, 1)
+    other = {"x": first["x"].copy()}
+    is_held = np.arange(64) // 8 % 4 == 3
+    other["x"][~is_held] *= 7
+    found = [Probe(load_graph(model), d).measure_gains(changed) for d in (first, other)]
+    assert found[0] == pytest.approx(found[1])
 
 
 def test_a_mark_keeps_the_decisions_of_the_model() -> None:
