@@ -13,6 +13,7 @@ from ..errors import ArchitectureError
 from ..graph.model import Graph
 from ..semantics.declarations import StatedLengths
 from .findings import Difference
+from .validity import find_fault_of_one, list_versions
 from .walk import Walk
 
 
@@ -55,6 +56,10 @@ def pair_graphs(reference: Graph, suspect: Graph, with_sizes: bool = True) -> Gr
             the numbers of groups of channels and of heads may differ.
     """
     found = Walk(reference, suspect, with_sizes).run()
+    if not found.differences and list_versions(reference) != list_versions(suspect):
+        fault = find_fault_of_one(reference, suspect)
+        if fault:
+            found.add_difference("the operator sets", fault)
     return GraphComparison(
         tuple(found.weights),
         tuple(found.differences),

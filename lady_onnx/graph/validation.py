@@ -8,7 +8,7 @@ import onnx
 from onnx import AttributeProto, ModelProto, NodeProto
 
 from ..errors import LadyError
-from ..vocabulary.schemas import find_schema
+from ..vocabulary.schemas import Signature, find_signature, list_newest_versions
 from ..vocabulary.structure import CONSTANT, MIN_BODIES, normalise_domain
 from .functions import count_inlined_nodes
 from .model import Graph
@@ -55,6 +55,9 @@ FIELDS_BESIDE_CONTENT = {"name", "type", "doc_string", "ref_attr_name"}
 
 OPERATOR_DOMAINS = ("", "ai.onnx", "ai.onnx.ml")
 """Domains whose operators ONNX defines."""
+UNLIMITED = 2**31 - 1
+"""The largest number of operands of operators that have any number of them."""
+
 VENDOR_DOMAIN_PREFIX = "com.microsoft"
 """What the names of the domains of onnxruntime's own operators begin with."""
 
@@ -111,13 +114,16 @@ def check_versions(graph: Graph) -> None:
         for domain in list_repeated(domain for domain, _ in versions):
             imported = f"{what} imports domain '{domain or 'ai.onnx'}' twice"
             raise LadyError(f"{graph.name}: {imported}; keep one version")
-    newer = f"is newer than onnx {onnx.__version__} knows; update onnx"
+        for domain, version in versions:
+            if version > list_newest_versions().get(domain, version):
+                of_domain = f" of domain '{domain}'" if domain else ""
+                newer = f"opset {version}{of_domain} is newer than any that is known; update onnx"
+                raise LadyError(f"{graph.name}: {newer}")
     if model.ir_version > onnx.IR_VERSION:
+        newer = f"is newer than onnx {onnx.__version__} knows; update onnx"
         raise LadyError(f"{graph.name}: IR version {model.ir_version} {newer}")
-    if graph.opset() > onnx.defs.onnx_opset_version():
-        raise LadyError(f"{graph.name}: opset {graph.opset()} {newer}")
     _check_bodies(graph)
-    _check_known_attributes(graph)
+    _check_nodes(graph)
     _check_size(graph)
 
 
@@ -131,10 +137,10 @@ def _check_bodies(graph: Graph) -> None:
             raise LadyError(f"{graph.name}: {what}; export the model again")
 
 
-def _check_known_attributes(graph: Graph) -> None:
-    """Raise LadyError at an attribute that its operator does not have in the version of the file.
+def _check_nodes(graph: Graph) -> None:
+    """Raise LadyError at a node that its operator does not allow in the version of the file.
 
-    Some runtimes refuse it, and others take no notice of it.
+    Some runtimes refuse it, others take no notice, and others read memory that is not theirs.
     """
     model = graph.model
     parts = [(model.opset_import, model.graph.node)]
@@ -143,14 +149,38 @@ def _check_known_attributes(graph: Graph) -> None:
         versions = {normalise_domain(o.domain): o.version for o in imports}
         for node in walk_nodes(nodes):
             version = versions.get(normalise_domain(node.domain), 0)
-            schema = find_schema(node.op_type, node.domain, version)
-            if schema is None or schema.deprecated:
-                continue
-            for name in (a.name for a in node.attribute):
-                if name not in schema.attributes and not name.startswith(INTERNAL_PREFIX):
-                    where = f"{graph.name}: node {describe_node(node)} has attribute '{name}'"
-                    what = f"which opset {version} does not know; export the model again"
-                    raise LadyError(f"{where}, {what}")
+            known = find_signature(node.op_type, node.domain, version)
+            what = known and (_find_unknown_attribute(node, known) or _find_misfit(node, known))
+            if what:
+                where = f"{graph.name}: node {describe_node(node)} {what} in opset {version}"
+                raise LadyError(f"{where}; export the model again")
+
+
+def _find_unknown_attribute(node: NodeProto, known: Signature) -> str:
+    """Find an attribute of a node that its operator does not have; empty where there is none."""
+    for name in (a.name for a in node.attribute):
+        if name not in known.attributes and not name.startswith(INTERNAL_PREFIX):
+            return f"has attribute '{name}', which its operator does not have"
+    return ""
+
+
+def _find_misfit(node: NodeProto, known: Signature) -> str:
+    """Find how operands or results of a node are none of its operator; empty if they all are.
+
+    An empty name leaves an operand out, which only an optional one may be.
+    """
+    for kind, count, (least, most) in (
+        ("operands", len(node.input), known.operand_counts),
+        ("results", len(node.output), known.result_counts),
+    ):
+        if not least <= count <= most:
+            need = f"{least}" if least == most else f"{least} to {most}"
+            need = f"at least {least}" if most >= UNLIMITED else need
+            return f"has {count} {kind}, and its operator has {need}"
+    for place, name in enumerate(node.input):
+        if not name and not known.are_optional[min(place, len(known.are_optional) - 1)]:
+            return f"leaves out operand {place}, which its operator needs"
+    return ""
 
 
 def _check_size(graph: Graph) -> None:

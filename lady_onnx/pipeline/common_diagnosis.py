@@ -27,7 +27,7 @@ from ..matching.shared.copies import (
 from ..matching.unequal.extension import Extended
 from ..matching.unequal.surplus import Unequal, match_extended, write_matched
 from ..numerics import is_same
-from ..reporting import Progress, format_share
+from ..reporting import Progress, count_things, format_share
 from ..scaling.walk import find_scalings
 from .alignment import Alignment, explain_weights
 from .pairing import CommonPairing, Pairing
@@ -189,11 +189,10 @@ def _check_copies(
     if not is_small and common.is_large(count, size):
         return
     what, _, mend = common.refusal.rpartition("; ")
-    units = format_share(count / max(min(common.our_units, common.their_units), 1))
-    units = f"{units} of the units"
-    weights = format_share(size / max(min(common.part.ours, common.part.theirs), 1))
+    units = count_things(count, "unit")
+    share = format_share(size / max(min(common.part.ours, common.part.theirs), 1))
     raise ArchitectureError(
-        f"{what}; copies are found of {units} and {weights} of the weights of the smaller model, "
+        f"{what}; copies are found of {units}, and of {share} of the weights of the smaller model, "
         f"too few for a part; {mend}"
     )
 

@@ -135,6 +135,7 @@ EQUIVALENT_VERSIONS: Mapping[str, tuple[int, ...]] = {
     "GatherND": (11, 12, 13),
     "Gemm": (7, 9, 11, 13),
     "LRN": (1, 13),
+    "LpPool": (11, 18),
     "Loop": (11, 13, 16, 19, 21, 23, 24, 25),
     "MaxPool": (8, 10, 11, 12),
     "NegativeLogLikelihoodLoss": (12, 13, 22),

@@ -137,15 +137,6 @@ def test_a_function_may_return_an_empty_sequence() -> None:
     assert sizes(model) == [6]
 
 
-def test_an_identity_of_nothing_is_no_sequence() -> None:
-    nodes = [
-        node("MatMul", "x,a", "h"),
-        helper.make_node("Identity", [], ["i"]),
-        node("Add", "h,i", "out"),
-    ]
-    assert lady.find_groups(build(nodes, {"a": w(3, 6)}, {"x": [4, 3]})).groups == ()
-
-
 def test_a_function_with_a_result_of_unknown_shape() -> None:
     model, expected = function_of_two_results()
     assert sorted(g.size for g in lady.find_groups(model).groups) == expected

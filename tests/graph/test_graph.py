@@ -407,11 +407,12 @@ def test_attributes_are_those_of_the_version(
 ) -> None:
     # a runtime that takes no notice of one would compute something else
     def make(opset: int) -> onnx.ModelProto:
-        node = helper.make_node(operator, ["x"], ["out"], name="n", **attributes)
-        return build([node], {}, {"x": [4, 5]}, opset)
+        operands = ["x", "i", "x"] if operator == "ScatterElements" else ["x"]
+        node = helper.make_node(operator, operands, ["out"], name="n", **attributes)
+        return build([node], {}, {"x": [4, 5], "i": [4, 5]}, opset)
 
     load_graph(make(since))
-    with pytest.raises(lady.LadyError, match=r"node .*n.* has attribute .*does not know"):
+    with pytest.raises(lady.LadyError, match=r"node .*n.* has attribute .*does not have"):
         load_graph(make(since - 1))
     internal = make(since)
     internal.graph.node[0].attribute.add(name="__note", type=1, f=1)
@@ -427,3 +428,42 @@ def test_text_that_ends_with_a_zero_byte_is_refused() -> None:
     model.graph.initializer[-1].string_data[1] = b"c\0"
     with pytest.raises(lady.LadyError, match="a text ends with a zero byte"):
         load_graph(model).array("text")
+
+
+@pytest.mark.parametrize(
+    ("operator", "operands", "results", "said"),
+    [
+        ("Max", ["x", ""], ["out"], "leaves out operand 1"),
+        ("Concat", ["x", ""], ["out"], "leaves out operand 1"),
+        ("Add", ["x", ""], ["out"], "leaves out operand 1"),
+        ("Relu", ["x", ""], ["out"], "has 2 operands"),
+        ("Relu", ["x"], ["out", ""], "has 2 results"),
+        ("MatMul", ["x"], ["out"], "has 1 operands"),
+        ("Identity", [], ["out"], "has 0 operands"),
+        ("Constant", [], [], "has 0 results"),
+        ("Clip", ["x", "", ""], ["out"], None),
+    ],
+)
+def test_operands_are_those_of_the_operator(
+    operator: str, operands: list[str], results: list[str], said: str | None
+) -> None:
+    # onnxruntime ends with a signal at the maximum of an operand that is left out
+    attributes = {"Concat": {"axis": 0}, "Constant": {"value_float": 1.0}}.get(operator, {})
+    node = helper.make_node(operator, operands, results, name="n", **attributes)
+    model = build([node], {}, {"x": [4, 5]}, 17)
+    if said is None:
+        load_graph(model)
+    else:
+        with pytest.raises(lady.LadyError, match=f"node .*n.* {said}.* in opset 17"):
+            load_graph(model)
+
+
+@pytest.mark.parametrize("domain", ["", "ai.onnx.ml", "com.microsoft"])
+def test_versions_that_nobody_knows_are_refused(domain: str) -> None:
+    model = build([helper.make_node("Relu", ["x"], ["out"])], {}, {"x": [4, 5]}, 17)
+    if domain:
+        model.opset_import.append(helper.make_opsetid(domain, 1))
+        load_graph(model)
+    model.opset_import[-1].version = 99
+    with pytest.raises(lady.LadyError, match=r"opset 99.* is newer than any that is known"):
+        load_graph(model)

@@ -24,8 +24,9 @@ def make_model(inputs: list[Value], outputs: list[Value], initial: str = "") -> 
             numpy_helper.from_array(np.ones(shape, np.float32), name)
             for name, shape in (("w", (1, 12, 4)), ("r", (1, 12, 4)), ("x", (1, 1, 4)))
         ]
+        weights.append(numpy_helper.from_array(np.array([0, 1]), "axes"))
         nodes.append(helper.make_node("Squeeze", [initial], ["squeezed"]))
-        nodes.append(helper.make_node("Unsqueeze", ["squeezed"], ["first"]))
+        nodes.append(helper.make_node("Unsqueeze", ["squeezed", "axes"], ["first"]))
         nodes.append(helper.make_node("GRU", ["x", "w", "r", "", "", "first"], ["all"]))
     sides = (
         [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in side]

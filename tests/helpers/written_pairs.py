@@ -42,6 +42,70 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
             t=np.array([-1, 7, 5]),
         ),
     ),
+    "group norm": (
+        model([node("GroupNormalization", "x g c", num_groups=2)], ["N", 4, 8, 8], 21, g=G, c=C),
+        model(
+            [
+                node("Reshape", "x flat", "h"),
+                node("ReduceMean", "h last", "m"),
+                node("Sub", "h m", "d"),
+                node("Mul", "h h", "s"),
+                node("ReduceMean", "s last", "r"),
+                node("Mul", "m m", "q"),
+                node("Sub", "r q", "v"),
+                node("Add", "v e", "t"),
+                node("Sqrt", "t", "u"),
+                node("Div", "d u", "i"),
+                node("Shape", "x", "n"),
+                node("Reshape", "i n", "j"),
+                node("Reshape", "j rows", "k"),
+                node("Mul", "k g", "l"),
+                node("Add", "l c", "o"),
+                node("Reshape", "o n"),
+            ],
+            ["N", 4, 8, 8],
+            21,
+            g=G[:, None],
+            c=C[:, None],
+            e=F(1e-5),
+            rows=np.array([0, 4, -1]),
+            last=np.array([2]),
+            flat=np.array([0, 2, -1]),
+        ),
+    ),
+    "variance as the mean of squares less the square of the mean": (
+        model(
+            [
+                node("ReduceMean", "x", "m", axes=[1]),
+                node("Sub", "x m", "d"),
+                node("Mul", "d d", "s"),
+                node("ReduceMean", "s", axes=[1]),
+            ],
+            ["N", 6],
+        ),
+        model(
+            [
+                node("ReduceMean", "x", "m", axes=[1]),
+                node("Mul", "x x", "s"),
+                node("ReduceMean", "s", "r", axes=[1]),
+                node("Mul", "m m", "q"),
+                node("Sub", "r q"),
+            ],
+            ["N", 6],
+        ),
+    ),
+    "a pool whose windows cover the map, rounded up": (
+        model([node("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 2])], [2, 3, 7, 7], 19),
+        model(
+            [node("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)],
+            [2, 3, 7, 7],
+            11,
+        ),
+    ),
+    "norms of windows": (
+        model([node("LpPool", "x", kernel_shape=[2, 2], p=3)], [2, 3, 7, 7], 11),
+        model([node("LpPool", "x", kernel_shape=[2, 2], p=3)], [2, 3, 7, 7], 18),
+    ),
     "batch norm": (
         model(
             [node("Conv", "x k", "h"), node("BatchNormalization", "h g c m v")],

@@ -99,12 +99,18 @@ def dummies(
     return with_weights(model, arrays)
 
 
-def clones(model: onnx.ModelProto, group: str, units: list[int], share: float) -> onnx.ModelProto:
-    """The same unit again, which takes a share of the outgoing weights."""
+def clones(
+    model: onnx.ModelProto, group: str, units: list[int], share: float, size: float = 0.0
+) -> onnx.ModelProto:
+    """The same unit again, which takes a share of the outgoing weights, and random ones besides.
+
+    `size` is that of the random ones, in units of the usual outgoing weight. Both are rounded.
+    """
     arrays = weights(model)
     incoming, out = parts(arrays, group)
     out = out.copy()
-    more = (out[units] * F(share)).astype(F)
+    besides = np.random.default_rng(0).standard_normal(out[units].shape) * size * out.std()
+    more = (out[units] * F(share) + besides).astype(F)
     out[units] -= more
     put(
         arrays,
@@ -113,6 +119,14 @@ def clones(model: onnx.ModelProto, group: str, units: list[int], share: float) -
         np.concatenate([out, more]),
     )
     return with_weights(model, arrays)
+
+
+@pytest.mark.parametrize("size", [1e4, 1e7])
+def test_clones_of_which_rounding_leaves_something_are_an_alteration(size: float) -> None:
+    model = convolutional("Relu", 0)
+    found = lady.check(model, clones(model, "c:0", [3], 0.5, size))
+    assert not found.accepted
+    assert found.verdict in ("altered", "tampered"), found.reason
 
 
 def without(model: onnx.ModelProto, group: str, units: list[int]) -> onnx.ModelProto:
@@ -134,8 +148,9 @@ def test_other_numbers_of_units_are_found_and_named(trial: int) -> None:
         "dummies": dummies(model, group, 3, False, rng),
         "cancelling": dummies(model, group, 4, True, rng),
         "clones": clones(model, group, some[:2].tolist(), float(rng.uniform(0.2, 0.8))),
+        "parted clones": clones(model, group, some[:2].tolist(), 0.5, 3.0),
     }
-    counts = {"dummies": 3, "cancelling": 4, "clones": 2}
+    counts = {"dummies": 3, "cancelling": 4, "clones": 2, "parted clones": 2}
     for case, suspect in obfuscated.items():
         shuffled = lady.permute(suspect, trial)
         found = lady.check(model, shuffled.graph)

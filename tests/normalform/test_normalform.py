@@ -120,6 +120,15 @@ def test_random_graphs_of_every_rule_run_alike(
     assert lady.verify(model, made, samples=2).equal
 
 
+def test_constants_that_double_are_not_computed_for_ever() -> None:
+    # forty doublings of one number would be a terabyte
+    nodes = [node("Concat", f"c{k} c{k}", f"c{k + 1}", axis=0) for k in range(40)]
+    nodes += [node("ReduceMax", "c40", "m", keepdims=0), node("Add", "x m")]
+    made = form(model(nodes, [2, 6], c0=np.ones(1, np.float32)))
+    assert sum(n.op_type == "Concat" for n in made.graph.node) > 10
+    assert made.ByteSize() < 1 << 26
+
+
 def test_defaults_of_functions_are_bound() -> None:
     """What a call leaves out has the function's default, also behind a rewrite of all else."""
     inner = helper.make_node("LeakyRelu", ["p"], ["q"])

@@ -32,6 +32,33 @@ def no_order() -> onnx.NodeProto:
 
 
 NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
+    "a square of another mean": (
+        model(
+            [
+                node("ReduceMean", "x", "m", axes=[1]),
+                node("Sub", "x m", "d"),
+                node("Mul", "d d", "s"),
+                node("ReduceMean", "s", axes=[1]),
+            ],
+            [6, 6],
+        ),
+        model(
+            [
+                node("ReduceMean", "x", "m", axes=[0]),
+                node("Mul", "x x", "s"),
+                node("ReduceMean", "s", "r", axes=[1]),
+                node("Mul", "m m", "q"),
+                node("Sub", "r q"),
+            ],
+            [6, 6],
+        ),
+    ),
+    "a pool that is rounded up": (
+        model([node("MaxPool", "x", kernel_shape=[3, 3], strides=[2, 2])], [2, 3, 8, 8]),
+        model(
+            [node("MaxPool", "x", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)], [2, 3, 8, 8]
+        ),
+    ),
     "an order of no axes": (model([node("Identity", "x")], [2, 6]), model([no_order()], [2, 6])),
     "an end that a long sequence reaches": (
         model([node("Identity", "x")], ["N", 2]),

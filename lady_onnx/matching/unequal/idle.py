@@ -38,8 +38,8 @@ class _Roles:
     read: list[Slot]
 
 
-Rooms = dict[tuple[str, int, int], np.ndarray]
-"""By weight, axis and unit, float64: by how much weights that were added up were rounded."""
+Rooms = dict[tuple[str, int, tuple[int, ...]], np.ndarray]
+"""By weight, axis and positions, float64: by how much weights that were added up were rounded."""
 
 
 def remove_idle_units(
@@ -49,7 +49,7 @@ def remove_idle_units(
     incoming: Mapping[str, Sequence[Slot]],
     arrays: dict[str, np.ndarray],
     silent: Set[str],
-) -> list[tuple[str, int]]:
+) -> tuple[list[tuple[str, int]], dict[str, np.ndarray]]:
     """Take the extra units that the function does not need out of `arrays`, in place.
 
     What reads such a unit is added to what reads another one that computes the same.
@@ -63,7 +63,8 @@ def remove_idle_units(
         silent: the ids of groups whose units compute zero if zeros make them.
 
     Returns:
-        `(group, unit)` of the units that were taken out, in ascending order.
+        `(group, unit)` of the units that were taken out, in ascending order; and by weight, float64
+        of its shape, how far sums of what read several units may be off by the roundings of these.
     """
     family = Nesting(both.groups)
     waiting: dict[str, list[int]] = {}
@@ -90,7 +91,16 @@ def remove_idle_units(
             found += [(name, unit) for unit in gone]
             waiting[name] = [unit for unit in units if unit not in gone]
             has_changed |= bool(gone)
-    return sorted(found)
+    return sorted(found), _spread_rooms(rooms, arrays)
+
+
+def _spread_rooms(rooms: Rooms, arrays: Arrays) -> dict[str, np.ndarray]:
+    """Return by weight the roundings of all its elements."""
+    spread: dict[str, np.ndarray] = {}
+    for (name, axis, positions), room in rooms.items():
+        whole = spread.setdefault(name, np.zeros(arrays[name].shape))
+        np.moveaxis(whole, axis, 0)[list(positions)] += MAX_LEFT_ROUNDINGS * room
+    return spread
 
 
 def _find_roles(
@@ -181,12 +191,19 @@ def _add_reading(
     name, front = slot.initializer, np.moveaxis(arrays[slot.initializer], slot.axis, 0)
     step = machine_epsilon(suspect[name].dtype) if is_float_array(suspect[name]) else 0.0
     own, other = (
-        rooms.pop((name, slot.axis, p), step / 2 * np.abs(front[slot.index[p]]))
+        rooms.pop(
+            (name, slot.axis, _list_positions(slot, p)), step / 2 * np.abs(front[slot.index[p]])
+        )
         for p in (keeper, place)
     )
-    rooms[name, slot.axis, keeper] = own + other
+    rooms[name, slot.axis, _list_positions(slot, keeper)] = own + other
     front[slot.index[keeper]] += front[slot.index[place]]
     front[slot.index[place]] = 0
+
+
+def _list_positions(slot: Slot, unit: int) -> tuple[int, ...]:
+    """List the positions of a unit along the axis of a slot."""
+    return tuple(np.atleast_1d(slot.index[unit]).tolist())
 
 
 def _measure_usual(reading: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
@@ -229,7 +246,8 @@ def _is_unread(
         rooms: the roundings of weights that were added up.
     """
     left = np.abs(np.moveaxis(array, slot.axis, 0)[slot.index[place]])
-    room = rooms.get((slot.initializer, slot.axis, place), np.zeros(()))
+    key = slot.initializer, slot.axis, _list_positions(slot, place)
+    room = rooms.get(key, np.zeros(()))
     if not (left <= MAX_LEFT_ROUNDINGS * room).all():
         return False
     row, (largest, passed) = float(left.max(initial=0)), usual

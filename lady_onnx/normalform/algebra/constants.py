@@ -31,8 +31,6 @@ MAX_ERROR_STEPS = 256
 
 The unit is the machine epsilon, times the element and the median of all elements.
 """
-MAX_CONSTANT_ELEMENTS = 1 << 26
-"""The largest number of elements of a constant that is computed."""
 MAX_COPIED_ELEMENTS = 1 << 16
 """The largest number of elements of a constant that is gathered, repeated or chosen together."""
 MACHINE_EPSILON = {np.dtype(np.float32): 2.0**-23, np.dtype(np.float64): 2.0**-52}
@@ -53,10 +51,10 @@ def is_in_range(array: np.ndarray) -> bool:
     return largest == 0 or 1 / MAX_MAGNITUDE < largest < MAX_MAGNITUDE
 
 
-def may_broadcast(arrays: Arrays) -> bool:
+def may_broadcast(terms: Terms, arrays: Arrays) -> bool:
     """Tell whether arrays broadcast to one that is not too large."""
     try:
-        return math.prod(np.broadcast_shapes(*(a.shape for a in arrays))) <= MAX_CONSTANT_ELEMENTS
+        return math.prod(np.broadcast_shapes(*(a.shape for a in arrays))) <= terms.left_elements
     except ValueError:
         return False
 
@@ -104,7 +102,7 @@ def compute_constant(terms: Terms, operator: str, operands: Sequence[Leaf]) -> T
     """
     if any(
         leaf.array.dtype not in MACHINE_EPSILON or not is_in_range(leaf.array) for leaf in operands
-    ) or not may_broadcast([leaf.array for leaf in operands]):
+    ) or not may_broadcast(terms, [leaf.array for leaf in operands]):
         return None
     values = [leaf.array.astype(np.float64) for leaf in operands]
     error_bounds = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...vocabulary.names import (
+    PRODUCT,
     REDUCE_MAX,
     REDUCE_MEAN,
     REDUCE_MIN,
@@ -17,7 +18,7 @@ from .elementwise import make_reciprocal, make_square_root
 from .movements import make_transpose
 from .multiples import apply_linear, make_multiple
 from .numbering import Terms
-from .sums import make_product, make_sum
+from .sums import list_parts, make_product, make_sum
 from .term import Term, make_attributes
 
 
@@ -72,9 +73,41 @@ def make_normalisation(
         is_centred: whether the mean is subtracted first.
     """
     if is_centred:
-        x = make_sum(
-            terms, x, make_multiple(terms, make_reduction(terms, REDUCE_MEAN, x, axes), -1.0)
-        )
+        x = _centre(terms, x, axes)
     square = make_reduction(terms, REDUCE_MEAN, make_product(terms, x, x), axes)
     root = make_square_root(terms, make_sum(terms, square, make_number(terms, epsilon, x)))
     return make_product(terms, x, make_reciprocal(terms, root))
+
+
+def make_variance(terms: Terms, a: Term, b: Term) -> Term | None:
+    """Make a variance of the mean of squares less the square of the mean.
+
+    Args:
+        terms: makes terms.
+        a: what may be the mean of squares.
+        b: what may be the square of the mean of the same numbers along the same axes.
+
+    Returns:
+        The mean of the squares of the numbers less their mean; None where the terms are others.
+    """
+    squares = a.operands[0] if a.operator == REDUCE_MEAN else None
+    x, mean = (None if t is None else _find_squared(terms, t) for t in (squares, b))
+    if x is None or mean is None:
+        return None
+    axes = a.read_attribute("axes")
+    if not isinstance(axes, list) or make_reduction(terms, REDUCE_MEAN, x, axes) is not mean:
+        return None
+    centred = _centre(terms, x, axes)
+    return make_reduction(terms, REDUCE_MEAN, make_product(terms, centred, centred), axes)
+
+
+def _find_squared(terms: Terms, term: Term) -> Term | None:
+    """Find what a term is the square of; None where it is no product of two equal terms."""
+    parts = list_parts(terms, PRODUCT, term, True)
+    return parts[0] if len(parts) == 2 and parts[0] is parts[1] else None
+
+
+def _centre(terms: Terms, x: Term, axes: Sequence[int]) -> Term:
+    """Subtract the mean along axes from a term."""
+    mean = make_reduction(terms, REDUCE_MEAN, x, axes)
+    return make_sum(terms, x, make_multiple(terms, mean, -1.0))

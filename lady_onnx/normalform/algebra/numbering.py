@@ -6,6 +6,7 @@ Terms that are computed alike are one object, so that equality of terms is ident
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
@@ -25,6 +26,12 @@ MAX_KNOWN_ELEMENTS = 1 << 12
 """The largest number of elements of a constant of integers that is known by its values."""
 DIGEST_BYTES = 12
 """The length of a term's digest."""
+MIN_COMPUTED_ELEMENTS, COMPUTED_PER_ELEMENT = 1 << 22, 8
+"""How many elements the constants that are computed may have, all together.
+
+They may have the first number, and the second for each element of the file's weights: a few nodes
+that double a constant would fill any memory.
+"""
 SHAPE_ATTRIBUTES = ("factors", "of", "to")
 """Attributes of the normal form's own operators that hold shapes."""
 
@@ -35,10 +42,8 @@ class Terms:
     Args:
         graph: the graph that holds the constants.
         version: the version of the default domain that the terms' operators speak.
-        is_exact: whether only equalities are used that leave every bit as it is, and none that
-            hold for real numbers alone.
-        length_names: the name of a length by an input and an axis; axes of one name have one
-            length.
+        is_exact: whether only equalities are used that leave every bit as it is.
+        length_names: the name of a length by an input and an axis; equal names are one length.
 
     Attributes:
         scope: the graph or body whose terms are made now.
@@ -46,6 +51,7 @@ class Terms:
         lengths: the unknown lengths.
         kept_channels: by the identity of a map and a number of channels the term of that many first
             channels of the map; None where there is none (`rewrites.blocked_maps`).
+        left_elements: how many elements constants may have that are still to be computed.
     """
 
     def __init__(
@@ -55,9 +61,7 @@ class Terms:
         is_exact: bool,
         length_names: Mapping[tuple[str, int], str] | None = None,
     ):
-        self.graph = graph
-        self.is_exact = is_exact
-        self.version = version
+        self.graph, self.version, self.is_exact = graph, version, is_exact
         self.scope = Scope()
         self.inference = ShapeInference(version)
         self.lengths = UnknownLengths()
@@ -65,6 +69,8 @@ class Terms:
         self._length_names = length_names or {}
         self._named_lengths: dict[str, Length] = {}
         self._weights: dict[str, Term] = {}
+        sizes = sum(math.prod(tensor.dims) for tensor in graph.tensors.values())
+        self.left_elements = MIN_COMPUTED_ELEMENTS + COMPUTED_PER_ELEMENT * sizes
         self._unique_count = 0
 
     # ---- inputs
@@ -123,6 +129,7 @@ class Terms:
             error_bound: by how much rounding may have moved every element; None if it is exact.
         """
         array = np.asarray(array)
+        self.left_elements -= array.size
         dtype = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         return self._make_leaf(Leaf(array, hint, None, error_bound), dtype)
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from ...semantics.lengths import Length
 from ...vocabulary.names import CONCAT, LINEAR, PART, SCALE, TRANSPOSE
-from .constants import MAX_CONSTANT_ELEMENTS
 from .linear import make_linear
 from .movements import (
     find_common_movement,
@@ -137,7 +136,7 @@ def _join_constants(terms: Terms, parts: Sequence[Term], axis: int) -> Term | No
     leaves = [p.leaf for p in parts if p.leaf is not None]
     if (
         len(leaves) < len(parts)
-        or sum(leaf.array.size for leaf in leaves) > MAX_CONSTANT_ELEMENTS
+        or sum(leaf.array.size for leaf in leaves) > terms.left_elements
         or len({leaf.array.dtype for leaf in leaves}) != 1
     ):
         return None

@@ -247,7 +247,7 @@ def rewrite_where(call: Call) -> Term | None:
     ]
     if (
         len(leaves) == 3
-        and may_broadcast([a.array for a in leaves])
+        and may_broadcast(call.terms, [a.array for a in leaves])
         and max(a.array.size for a in leaves) <= MAX_COPIED_ELEMENTS
     ):
         return call.terms.make_constant(np.where(*(a.array for a in leaves)), leaves[1].hint)

@@ -24,8 +24,9 @@ from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.slices import make_concatenation, make_slice
 from ...normalform.algebra.term import NoNormalFormError, Term
 from ...runtime.sessions import measure_block_channels
-from ...vocabulary.classes import UNARY_OPERATORS
 from ...vocabulary.structure import MICROSOFT, normalise_domain
+from ..operators.elementwise import describe_elementwise
+from ..registry import find_rule
 from .blocked_maps import (
     BLOCKED_POOLS,
     count_channels,
@@ -39,26 +40,8 @@ BLOCKED_DOMAIN = "com.microsoft.nchwc"
 """The domain of onnxruntime's operators on maps in blocks."""
 PLAIN_VERSION = 20
 """The version of the default domain that the nodes made here are of."""
-ELEMENTWISE_OPERATORS = {
-    "": (
-        *UNARY_OPERATORS,
-        "Add",
-        "Div",
-        "HardSwish",
-        "Identity",
-        "Max",
-        "Min",
-        "Mul",
-        "Sub",
-        "Sum",
-        "Swish",
-    ),
-    MICROSOFT: ("FastGelu", "Gelu", "QuickGelu"),
-}
-"""Elementwise operators, by domain.
-
-Where one has several operands, all but one have to be numbers, or have to lie in the same way.
-"""
+FUSED_ACTIVATIONS = ("FastGelu", "Gelu", "QuickGelu")
+"""onnxruntime's own elementwise operators of one map."""
 NodeRewriter = Callable[[NodeProto, int, Sequence[Term | None]], Sequence[Term | None]]
 """Gives the results of a node of the default domain, or of one with a plain form, at a version."""
 
@@ -149,13 +132,20 @@ def commute_with_blocking(
     # again once it has its own shape.
     are_numbers = all(o.leaf is not None and o.leaf.array.size == 1 for o in others)
     is_moved = (domain, operator) == ("", "Reshape") and is_blocked(operands[0]) and len(maps) == 1
-    if not is_moved and not (
-        operator in ELEMENTWISE_OPERATORS.get(domain, ()) and is_alike and are_numbers
-    ):
+    # of several operands all but one have to be numbers, or to lie in the same way
+    if not is_moved and not (_is_elementwise(domain, operator) and is_alike and are_numbers):
         raise NoNormalFormError("it reads a map in blocks of channels")
     made = rewrite(node, version, inner)[0]
     assert made is not None
     return [make_blocked(terms, made, maps[0].layout[0])]
+
+
+def _is_elementwise(domain: str, operator: str) -> bool:
+    """Tell whether an operator acts on every element alone."""
+    if domain == MICROSOFT:
+        return operator in FUSED_ACTIVATIONS
+    rule = find_rule(domain, operator)
+    return rule is not None and rule.order is describe_elementwise
 
 
 def _make_whole_blocked(terms: Terms, made: Sequence[Term | None]) -> Term:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from ...normalform.algebra.constants import make_number, negate_constant
 from ...normalform.algebra.elementwise import make_reciprocal, make_square_root
+from ...normalform.algebra.movements import make_reshape
 from ...normalform.algebra.normalisations import make_normalisation
 from ...normalform.algebra.sums import make_product, make_sum
 from ...normalform.algebra.term import Term
+from ...semantics.factorisation import as_integers
+from ...semantics.lengths import are_numbers
 from .arguments import read_axis
 from .call import Call, register_rewrite
 
@@ -130,3 +134,35 @@ def rewrite_instance_norm(call: Call) -> Term | None:
         if t.leaf
     )
     return make_sum(call.terms, make_product(call.terms, made, scale), bias)
+
+
+@register_rewrite("GroupNormalization")
+def rewrite_group_norm(call: Call) -> Term | None:
+    """Spell out the normalisation over each group of channels, its gain and its bias."""
+    x, scale, bias = (call.get_operand(k) for k in range(3))
+    if x is None or scale is None or bias is None or x.shape is None or not x.is_reassociable:
+        return None
+    if (
+        call.attributes.get("stash_type", 1) != 1
+        or scale.leaf is None
+        or bias.leaf is None
+        or not are_numbers(x.shape[1:])
+        or {scale.shape, bias.shape} != {x.shape[1:2]}
+    ):
+        return None
+    channels, *lengths = as_integers(x.shape[1:])
+    count, places = int(call.attributes["num_groups"]), math.prod(lengths)
+    if not lengths or count < 1 or channels % count:
+        return None
+    grouped = make_reshape(call.terms, x, [x.shape[0], count, channels // count * places])
+    made = make_normalisation(
+        call.terms, grouped, [2], float(call.attributes.get("epsilon", 1e-5)), True
+    )
+    flat = make_reshape(call.terms, made, [x.shape[0], channels, places])
+    scale, bias = (
+        call.terms.move_constant(t.leaf, lambda a: a.reshape(-1, 1))
+        for t in (scale, bias)
+        if t.leaf
+    )
+    made = make_sum(call.terms, make_product(call.terms, flat, scale), bias)
+    return make_reshape(call.terms, made, x.shape)

@@ -241,15 +241,18 @@ def rewrite_pad(call: Call) -> Term | None:
     """Give the padding as an operand, as newer versions have it; no padding is left out."""
     pads = read_integers(call, "pads" if call.version > 1 else "paddings", 1)
     term = call.require_first()
-    if pads is None or call.get_operand(3) is not None:
+    value = call.get_operand(2)
+    # runtimes refuse it, even where nothing is padded
+    has_several = value is not None and value.shape not in ((), (1,))
+    if pads is None or call.get_operand(3) is not None or has_several:
         return None
     if not any(pads) and len(pads) == 2 * (term.rank or -1):
         return term
     if call.version >= 11 or term.rank is None:
         return None
-    value = call.terms.make_constant(np.array(call.attributes.get("value", 0.0), np.float32))
+    filling = call.terms.make_constant(np.array(call.attributes.get("value", 0.0), np.float32))
     mode = call.attributes.get("mode", b"constant")
-    operands = [term, call.terms.make_constant(np.array(pads, np.int64)), value]
+    operands = [term, call.terms.make_constant(np.array(pads, np.int64)), filling]
     return keep_as_written(
         call, operands if mode == b"constant" else operands[:2], make_attributes(mode=mode)
     )[0]

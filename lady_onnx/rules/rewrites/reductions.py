@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,6 +10,8 @@ from ...normalform.algebra.known_lengths import measure_windows
 from ...normalform.algebra.movements import make_reshape
 from ...normalform.algebra.normalisations import make_reduction
 from ...normalform.algebra.term import Term, make_attributes
+from ...semantics.factorisation import as_integers
+from ...semantics.lengths import are_numbers
 from .arguments import count_axis_from_front, read_axes, read_pads, read_window
 from .call import Call, register_rewrite
 from .nodes import keep_as_written
@@ -76,20 +78,17 @@ def rewrite_pool(call: Call) -> Term | None:
     x = call.require_first()
     kernel = [int(k) for k in call.attributes["kernel_shape"]]
     pads = read_pads(call, x, kernel)
-    if (
-        pads is None
-        or call.attributes.get("ceil_mode")
-        or any(call.node.output[1:])
-        or call.version < 7
-    ):
+    if pads is None or any(call.node.output[1:]) or call.version < 7:
         return None
     places = len(kernel)
-    window: dict[str, object] = {
+    window: dict[str, list[int]] = {
         "dilations": read_window(call, "dilations", places, 1),
         "kernel_shape": kernel,
         "pads": pads,
         "strides": read_window(call, "strides", places, 1),
     }
+    if call.attributes.get("ceil_mode") and not _is_exactly_covered(x, window):
+        return None
     if (
         call.node.op_type == "AveragePool"
         and x.shape is not None
@@ -100,17 +99,37 @@ def rewrite_pool(call: Call) -> Term | None:
     ):
         call.ignore_attributes("count_include_pad")
         return make_reduction(call.terms, "ReduceMean", x, range(2, len(x.shape)))
+    given: dict[str, object] = dict(window)
     if call.node.op_type == "AveragePool":
         # asked for in any case: without padding it says nothing, and may be left out
         is_counted = int(call.attributes.get("count_include_pad", 0))
-        window["count_include_pad"] = is_counted if any(pads) else 0
+        given["count_include_pad"] = is_counted if any(pads) else 0
     # dilations of one are left out: onnxruntime fuses no quantised pool that writes them out
-    written = {n: v for n, v in window.items() if n != "dilations" or v != [1] * places}
+    written = {n: v for n, v in given.items() if n != "dilations" or v != [1] * places}
     return measure_windows(
         call.terms,
         call.terms.make_term(call.node.op_type, [x], make_attributes(**written)),
         x,
         window,
+    )
+
+
+def _is_exactly_covered(x: Term, window: Mapping[str, list[int]]) -> bool:
+    """Tell whether the last window of a pool ends with its map, so that no length is rounded."""
+    if x.shape is None or not are_numbers(x.shape[2:]):
+        return False
+    pads, lengths = window["pads"], as_integers(x.shape[2:])
+    return all(
+        (n + pads[k] + pads[k + len(lengths)] - (size - 1) * dilation - 1) % stride == 0
+        for k, (n, size, dilation, stride) in enumerate(
+            zip(
+                lengths,
+                window["kernel_shape"],
+                window["dilations"],
+                window["strides"],
+                strict=True,
+            )
+        )
     )
 
 

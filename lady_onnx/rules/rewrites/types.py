@@ -42,7 +42,11 @@ def rewrite_constant(call: Call) -> Term | None:
 @register_rewrite("Dropout")
 def rewrite_dropout(call: Call) -> Term | None:
     """Give the operand where nothing is dropped, and where the mask is not read."""
-    training = call.get_operand(2)
+    ratio, training = call.get_operand(1), call.get_operand(2)
+    # runtimes refuse a ratio outside of its bounds, even where nothing is dropped
+    shares = call.attributes.get("ratio", 0.0) if ratio is None else ratio.known
+    if shares is None or np.size(shares) != 1 or not 0 <= np.ravel(shares)[0] < 1:
+        return None
     off = training is None or (training.known is not None and not training.known.any())
     call.ignore_attributes("ratio", "seed")
     # Before version 7 a node without `is_test` drops at random.
