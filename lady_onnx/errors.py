@@ -23,7 +23,6 @@ Codes are never renamed; new ones may be added. The exit code is 2 for all of th
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable
 from typing import ClassVar
 
@@ -154,5 +153,7 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
     >>> suggest_name("x", ["conv1.weight"])
     ''
     """
+    import difflib  # only mistakes need it
+
     close = difflib.get_close_matches(name, known, 1, MIN_NAME_SIMILARITY)
     return f"did you mean '{close[0]}'? " if close else ""

@@ -8,7 +8,6 @@ follows from these three. This module knows no result and imports nothing from t
 from __future__ import annotations
 
 import dataclasses
-import html
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -99,6 +98,8 @@ class Report:
 
     def _repr_html_(self) -> str:
         """Return the summary as HTML, for notebooks."""
+        import html  # only notebooks need it
+
         rest = html.escape("\n".join(self.details()))
         first = f"<b>{html.escape(self.headline())}</b>"
         return f"<div>{first}{f'<pre>{rest}</pre>' if rest else ''}</div>"

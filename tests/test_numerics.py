@@ -16,17 +16,12 @@ import threadpoolctl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lady_onnx import numerics
+from lady_onnx import numerics, threads
 from lady_onnx.groups import lines, permutations, rows
 from lady_onnx.groups.model import Slot
 from lady_onnx.groups.rows import multiply_lines, split_slot, take_rows
-from lady_onnx.numerics import (
-    is_same,
-    limit_threads,
-    map_in_threads,
-    measure_moments,
-    split_blocks,
-)
+from lady_onnx.numerics import is_same, measure_moments, split_blocks
+from lady_onnx.threads import limit_threads, map_in_threads
 
 SHAPES = st.lists(st.integers(0, 6), max_size=4).map(tuple)
 
@@ -69,7 +64,7 @@ def test_products_inside_threads_use_no_others() -> None:
 
 def test_threads_have_the_callers_settings_and_start_no_others() -> None:
     def look(_: int) -> tuple[str, int | None]:
-        return np.geterr()["over"], numerics._thread_count.get()
+        return np.geterr()["over"], threads._thread_count.get()
 
     with limit_threads(4), np.errstate(over="raise"):
         assert set(map_in_threads(look, range(20))) == {("raise", 1)}
@@ -94,7 +89,7 @@ def test_items_that_use_threads_themselves_do_not_wait_for_each_other() -> None:
 
 FORK = """
 import os, sys, time
-from lady_onnx.numerics import limit_threads, map_in_threads
+from lady_onnx.threads import limit_threads, map_in_threads
 with limit_threads(3):
     map_in_threads(lambda k: time.sleep(0.05), [1, 2, 3])
     time.sleep(0.05)  # the threads wait for more now

@@ -203,11 +203,15 @@ def test_a_broken_package_is_left_out(error: str, tmp_path: Path) -> None:
     (tmp_path / "broken_rules.py").write_text(f"raise {error}('not\\ntoday')\n")
     code = (
         "import logging, sys; logging.basicConfig(stream=sys.stdout); sys.path.insert(0, '.');"
-        "import lady_onnx.rules as r; print(r.find_rule('', 'Conv') is not None)"
+        "import lady_onnx.rules as r; print(r.find_rule('', 'Conv') is not None);"
+        "print(r.find_rule('my', 'Odd'), r.find_rule('my', 'Odder'))"
     )
     lines = run(code, tmp_path, plugin=False).splitlines()
-    assert "broken: its rules are not loaded (not today)" in lines[0]
-    assert lines[-1] == "True"
+    # other packages are looked at once, where an operator has no rule
+    assert lines[0] == "True"
+    assert "broken: its rules are not loaded (not today)" in lines[1]
+    assert lines[2] == "None None"
+    assert len(lines) == 3
 
 
 FAULTY = {

@@ -126,6 +126,7 @@ def _run(arguments: list[str]) -> int:
         if command is not None and command not in COMMANDS:
             known = f"{suggest_name(command, COMMANDS)}the commands are {', '.join(COMMANDS)}"
             raise UsageError(f"no command '{command}'; {known}")
+        _spare_threads(command)
         try:
             args = build_parser(command).parse_args(arguments)
         except SystemExit as stop:
@@ -171,6 +172,15 @@ def _collect_seldom() -> None:
     gc.set_threshold(OBJECTS_PER_COLLECTION)
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)
+
+
+def _spare_threads(command: str | None) -> None:
+    """Let numpy start no threads for products, where a command has only small ones.
+
+    They take longer to start than numpy takes to load, if other programs use the processors.
+    """
+    if command not in FOLDERS and "numpy" not in sys.modules:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def _report_error(code: str, message: str, has_json: bool) -> int:

@@ -25,7 +25,8 @@ from ..groups.rows import (
     thin_slot,
 )
 from ..groups.scaling import Scaling
-from ..numerics import MIN_DIVISOR, as_finite, map_in_threads
+from ..numerics import MIN_DIVISOR, as_finite
+from ..threads import map_in_threads
 from .factors.fitting import fit_allowed_factors
 from .factors.measuring import measure_row_factors
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import numpy as np
 
 from ..groups.permutations import Arrays
-from ..numerics import as_finite, is_float_array, map_in_threads
+from ..numerics import as_finite, is_float_array
+from ..threads import map_in_threads
 
 MIN_PRUNED_ELEMENTS, MIN_PRUNED_SHARE = 4, 0.25
 """Weights of so many elements were pruned if that share of them more is zero."""

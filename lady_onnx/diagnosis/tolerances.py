@@ -38,8 +38,6 @@ PRODUCT_ERROR_STEPS = 2.0**-6
 
 Products are computed in double precision.
 """
-MAX_ADDED_SHARE = 1e-5
-"""Sums of what reads like units may be off by this share of a usual weight, and no more."""
 ADDEND_STEPS = 8
 """The error of what is added beside a product, in steps of the weight's type."""
 MIXTURE_STEPS = 8
@@ -230,17 +228,13 @@ def _measure_distance(reference: np.ndarray, suspect: np.ndarray, dtype: np.dtyp
     return math.sqrt(square / reference.size)
 
 
-def is_kept(reference: np.ndarray, kept: np.ndarray, room: np.ndarray | None) -> bool:
-    """Tell whether a weight without inserted units is the reference's, up to their rounding.
+def is_kept(reference: np.ndarray, kept: np.ndarray) -> bool:
+    """Tell whether a weight without inserted units is the reference's, up to its own rounding.
 
-    Args:
-        reference, kept: the weights.
-        room: by how much what was added up for each element was rounded; None where nothing was. No
-            more of it counts than a small share of what elements usually are.
+    What large weights of clones leave of each other is no rounding of a small weight, let alone of
+    zero: it would make a function of what had no say.
     """
     if is_same(reference, kept):
         return True
     size = np.abs(reference).astype(np.float64)
-    if room is not None:
-        room = np.minimum(room, MAX_ADDED_SHARE * float(np.median(size)))
-    return is_product(reference.astype(np.float64), kept, size, room)
+    return is_product(reference.astype(np.float64), kept, size, None)

@@ -16,8 +16,9 @@ from ..groups.permutations import Arrays, permute_arrays
 from ..groups.scaling import Scaling
 from ..matching.matches import Match
 from ..matching.search import MIN_MEAN_CERTAINTY
-from ..numerics import is_float_array, map_in_threads
+from ..numerics import is_float_array
 from ..reporting import Progress
+from ..threads import map_in_threads
 from .factors.choice import EQUAL_FACTOR_TOLERANCE, choose_factors
 from .factors.fitting import Factors, fit_allowed_factors
 from .factors.measuring import are_in_proportion, measure_factors

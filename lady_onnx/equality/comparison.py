@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from google.protobuf.message import Message
 
 from ..errors import ArchitectureError
 from ..graph.model import Graph
@@ -45,6 +48,33 @@ class GraphComparison:
         # the pairs are distinct: as many names on each side, and none is in two pairs
         names, back = dict(self.weights), {b: a for a, b in self.weights}
         return names if len(names) == len(back) == len(self.weights) else None
+
+
+def are_written_alike(reference: Graph, suspect: Graph) -> bool:
+    """Tell whether two files say the same in the same words, but for the numbers in their weights.
+
+    It takes a small part of the time of a walk, which has to compare what says the same otherwise.
+    """
+    return _list_words(reference) == _list_words(suspect)
+
+
+def _list_words(graph: Graph) -> list[object]:
+    """List all that a file says, but for the numbers in the weights of its main graph."""
+    words: list[object] = [
+        (t.name, t.data_type, tuple(t.dims)) for t in graph.model.graph.initializer
+    ]
+    # whatever field there is, so that none is left out that nobody thought of
+    for owner, apart in ((graph.model, "graph"), (graph.model.graph, "initializer")):
+        words += [(f.name, _serialize(v)) for f, v in owner.ListFields() if f.name != apart]
+    return words
+
+
+def _serialize(value: Any) -> object:
+    """Return what a field holds, messages as bytes: else zeros of either sign would be equal."""
+    if isinstance(value, Message):
+        return value.SerializeToString(deterministic=True)
+    is_plain = isinstance(value, str | bytes | int | float)
+    return value if is_plain else [_serialize(v) for v in value]
 
 
 def pair_graphs(reference: Graph, suspect: Graph, with_sizes: bool = True) -> GraphComparison:

@@ -6,9 +6,9 @@ same values in its weights, in whatever order these are; else both are taken as 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
 from onnx import NodeProto
 
 from ..numerics import hash_values
@@ -16,6 +16,12 @@ from ..vocabulary.classes import SUMMING_OPERATORS
 from ..vocabulary.structure import normalise_domain
 from .node_comparison import NodePair, trim_names
 from .scopes import Value
+
+SHALLOW_DEPTH = 3
+"""Operands are told apart by so many nodes before them, and by all where these are alike."""
+
+UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+"""The type of numbers that are read from so many bytes."""
 
 
 class OperandMatcher:
@@ -28,7 +34,10 @@ class OperandMatcher:
     def __init__(self, with_sizes: bool):
         self._with_sizes = with_sizes
         self._forms: dict[tuple[object, ...], bytes] = {}
+        self._sums: dict[tuple[object, ...], bytes] = {}
         self._contents: dict[tuple[object, ...], bytes] = {}
+        self._nodes: dict[int, tuple[NodeProto, bytes]] = {}
+        """What nodes say themselves, by their identities."""
 
     def pair_operands(self, pair: NodePair) -> list[tuple[str, str]]:
         """Pair the operands of two nodes that have as many of them.
@@ -52,14 +61,38 @@ class OperandMatcher:
             [scope.find_value(name) for name in names]
             for scope, names in ((pair.one, ours), (pair.two, theirs))
         ]
+        shapes = {self._describe_shallowly(v, SHALLOW_DEPTH) for own in values for v in own}
+        if len(shapes) > 1:
+            return theirs
         forms = [[self._digest(v, self._forms, self._describe_form) for v in own] for own in values]
         if len({form for own in forms for form in own}) > 1:
             return theirs
-        contents = [
-            [self._digest(v, self._contents, self._describe_content) for v in own] for own in values
-        ]
-        is_swapped = contents[0] == contents[1][::-1] and contents[0] != contents[1]
-        return list(theirs)[::-1] if is_swapped else theirs
+        # the sums of weights say of most operands that they are not swapped
+        said: list[list[bytes]] = []
+        for known, describe in (
+            (self._sums, self._describe_sum),
+            (self._contents, self._describe_content),
+        ):
+            said = [[self._digest(v, known, describe) for v in own] for own in values]
+            if said[0] != said[1][::-1]:
+                return theirs
+        return theirs if said[0] == said[1] else list(theirs)[::-1]
+
+    def _describe_shallowly(self, value: Value, depth: int) -> tuple[object, ...]:
+        """Describe the operators that lead to a value, so many nodes back.
+
+        It is much faster than a digest of all that leads to it. Nearly all operands differ here.
+        """
+        if value.weight:
+            tensor = value.scope.graph.tensors[value.weight]
+            return tensor.data_type, tuple(tensor.dims) if self._with_sizes else len(tensor.dims)
+        if value.node is None:
+            return value.position, value.missing
+        said = value.node.op_type, normalise_domain(value.node.domain), value.position
+        if not depth:
+            return said
+        inner = [self._describe_shallowly(o, depth - 1) for o in _list_operands(value)]
+        return (*said, *(sorted(inner, key=repr) if _is_summing(value.node) else inner))
 
     def _digest(
         self,
@@ -68,6 +101,9 @@ class OperandMatcher:
         describe: Callable[[Value, list[bytes]], bytes],
     ) -> bytes:
         """Return the digest of a value, given what describes one by the digests of its operands."""
+        # most files have their operands in the same order, and need no digests
+        import hashlib
+
         # values of both files share a table: their keys begin with the graph
         waiting, begun = [value], set()
         while waiting:
@@ -92,14 +128,41 @@ class OperandMatcher:
             tensor = graph.tensors[value.weight]
             size = tuple(tensor.dims) if self._with_sizes else len(tensor.dims)
             return repr((tensor.data_type, size)).encode()
-        return _describe_node(value, operands)
+        return self._describe_node(value, operands)
+
+    def _describe_sum(self, value: Value, operands: list[bytes]) -> bytes:
+        if value.weight:
+            array = value.scope.graph.array(value.weight)
+            # the sum of bits as numbers, which is exact and the same in any order
+            is_plain = array.dtype.itemsize in UNSIGNED and not array.dtype.hasobject
+            whole = array.view(UNSIGNED[array.dtype.itemsize]).sum() if is_plain else 0
+            return repr((array.dtype, array.shape, int(whole))).encode()
+        return self._describe_node(value, operands)
 
     def _describe_content(self, value: Value, operands: list[bytes]) -> bytes:
         if value.weight:
             array = value.scope.graph.array(value.weight)
             same = repr(array.tolist()) if array.dtype.hasobject else hash_values(array)
             return repr((array.dtype, array.shape, same)).encode()
-        return _describe_node(value, operands)
+        return self._describe_node(value, operands)
+
+    def _describe_node(self, value: Value, operands: list[bytes]) -> bytes:
+        node = value.node
+        if node is None:
+            return repr((value.position, value.missing)).encode()
+        if id(node) not in self._nodes:
+            # bodies are compared later: here they need not be told apart
+            attributes = sorted(
+                a.SerializeToString(deterministic=True)
+                for a in node.attribute
+                if not a.HasField("g") and not a.graphs
+            )
+            given = [bool(name) for name in node.input]
+            said = (node.op_type, normalise_domain(node.domain), given, attributes)
+            # the node is kept, so that no other one gets its identity
+            self._nodes[id(node)] = node, repr(said).encode()
+        ordered = sorted(operands) if _is_summing(node) else operands
+        return repr((self._nodes[id(node)][1], value.position, ordered)).encode()
 
 
 def _make_key(value: Value) -> tuple[object, ...]:
@@ -110,21 +173,6 @@ def _make_key(value: Value) -> tuple[object, ...]:
 def _list_operands(value: Value) -> Iterator[Value]:
     if value.node is not None:
         yield from (value.scope.find_value(name) for name in value.node.input if name)
-
-
-def _describe_node(value: Value, operands: list[bytes]) -> bytes:
-    node = value.node
-    if node is None:
-        return repr((value.position, value.missing)).encode()
-    # bodies are compared later: here they need not be told apart
-    attributes = sorted(
-        a.SerializeToString(deterministic=True)
-        for a in node.attribute
-        if not a.HasField("g") and not a.graphs
-    )
-    given = [bool(name) for name in node.input]
-    said = (node.op_type, normalise_domain(node.domain), value.position, given, attributes)
-    return repr((said, sorted(operands) if _is_summing(node) else operands)).encode()
 
 
 def _is_summing(node: NodeProto) -> bool:

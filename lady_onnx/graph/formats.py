@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import difflib
 import os
 import shutil
 import tempfile
@@ -117,6 +116,8 @@ def suggest_path(path: Path) -> str:
         known = [file.name for file in path.parent.iterdir() if file.exists()]
     except (OSError, ValueError):
         return ""
+    import difflib  # only mistakes need it
+
     close = difflib.get_close_matches(path.name, known, 1, MIN_NAME_SIMILARITY)
     return f"did you mean '{path.with_name(close[0])}'? " if close else ""
 

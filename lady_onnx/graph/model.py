@@ -17,7 +17,8 @@ import onnx
 from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoProto
 
 from ..errors import LadyError, make_nan_error, to_one_line
-from ..numerics import has_nan, map_in_threads, view_bits
+from ..numerics import has_nan, view_bits
+from ..threads import map_in_threads
 from ..vocabulary.packing import Packing
 from ..vocabulary.types import KNOWN_TYPES
 from .external import DataFiles, is_external

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..numerics import BLOCK_ELEMENTS, map_in_threads, store_blocks
+from ..numerics import BLOCK_ELEMENTS, store_blocks
+from ..threads import map_in_threads
 from .model import Group, Slot
 
 Arrays = Mapping[str, np.ndarray]

@@ -34,8 +34,16 @@ class Layout:
         """By weight the ids of the top groups that touch it."""
         self._axes: dict[tuple[str, str], set[int]] = {}
         """By weight and top group the axes along which that group or its inner ones lie."""
+        self._members: dict[str, list[Group]] = {}
+        """By top group that group and all groups inside its units, inner ones first."""
+        self._beside: dict[tuple[int, str], tuple[Slot, bool]] = {}
+        """What `_lies_beside` said, by the identity of the slot and the group.
+
+        The slot is kept, so that no other one gets its identity.
+        """
         for group in groups:
             top = self._top_of[group.id]
+            self._members.setdefault(top, []).append(group)
             for slot in group.slots:
                 self._touching.setdefault(slot.initializer, set()).add(top)
                 self._axes.setdefault((slot.initializer, top), set()).add(slot.axis)
@@ -47,7 +55,7 @@ class Layout:
 
     def list_members(self, top: str) -> list[Group]:
         """Return a top group and all groups inside its units, inner ones first."""
-        return [g for g in self.groups if self._top_of[g.id] == top]
+        return self._members[top]
 
     def list_axes(self, weight: str) -> list[int]:
         """Return the axes of a weight along which any group lies, in ascending order."""
@@ -84,10 +92,13 @@ class Layout:
         """
         if self._axes[slot.initializer, top] != {slot.axis}:
             return False
-        slots = (
-            s for g in self.list_members(top) for s in g.slots if s.initializer == slot.initializer
-        )
-        return not any(np.isin(slot.index, other.index).any() for other in slots)
+        key = id(slot), top
+        if key not in self._beside:
+            slots = (s for g in self._members[top] for s in g.slots)
+            others = (s for s in slots if s.initializer == slot.initializer)
+            is_beside = not any(np.isin(slot.index, o.index).any() for o in others)
+            self._beside[key] = slot, is_beside
+        return self._beside[key][1]
 
     def measure_anchoring(
         self, top: str, aligned: Set[str], reference: Arrays

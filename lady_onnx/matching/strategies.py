@@ -19,7 +19,8 @@ from ..groups.lines import sum_lines
 from ..groups.model import Group, Slot
 from ..groups.permutations import Arrays, Permutations
 from ..groups.rows import NO_THINNING, Thin, lay_rows, take_elements, take_rows
-from ..numerics import MIN_DIVISOR, as_finite, is_same, map_in_threads
+from ..numerics import MIN_DIVISOR, as_finite, is_same
+from ..threads import map_in_threads
 from .evidence.copies import Calibration, estimate_copies
 from .evidence.noise import MIN_RELATIVE_NOISE, Noise, Scales
 from .evidence.probabilities import compute_certainties, find_runners_up

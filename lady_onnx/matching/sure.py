@@ -17,7 +17,8 @@ from ..groups.rows import (
     take_elements,
     thin_slot,
 )
-from ..numerics import MIN_DIVISOR, map_in_threads, store_blocks
+from ..numerics import MIN_DIVISOR, store_blocks
+from ..threads import map_in_threads
 from .evidence.copies import MIN_CHANCE_GAP
 from .evidence.nearest import Nearest, find_nearest
 from .matches import Match

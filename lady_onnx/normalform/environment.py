@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from onnx import NodeProto, TypeProto, ValueInfoProto
 
 from ..graph.model import Graph
-from ..rules.rewrites.blocked_maps import is_blocked
+from ..rules.rewrites.blocks.maps import is_blocked
 from ..semantics.declarations import Declaration
 from .algebra.numbering import Terms
 from .algebra.term import NoNormalFormError, Term

@@ -17,7 +17,7 @@ from ..graph.nodes import (
     walk_nodes,
 )
 from ..rules.plain_forms import spell_out
-from ..rules.rewrites.blocked import NodeRewriter
+from ..rules.rewrites.blocks.reading import NodeRewriter
 from ..vocabulary.names import ADD, MUL
 from ..vocabulary.structure import CONSTANT, normalise_domain
 from .algebra.sums import is_shape_kept

@@ -12,8 +12,8 @@ from onnx import AttributeProto, NodeProto
 
 from ..graph.model import Graph
 from ..graph.nodes import describe_node, find_live_nodes, read_attributes
-from ..rules.rewrites.blocked import BLOCKED_DOMAIN, commute_with_blocking, read_blocked_node
-from ..rules.rewrites.blocked_maps import is_blocked
+from ..rules.rewrites.blocks.maps import is_blocked
+from ..rules.rewrites.blocks.reading import BLOCKED_DOMAIN, commute_with_blocking, read_blocked_node
 from ..rules.rewrites.call import Call, TrackedAttributes
 from ..rules.rewrites.nodes import rewrite_node
 from ..vocabulary.schemas import find_schema

@@ -23,8 +23,9 @@ from ..matching.incoming import IncomingMatcher, find_incoming_slots
 from ..matching.matcher import Matcher
 from ..matching.matches import Match
 from ..matching.unequal.surplus import Unequal, match_extended
-from ..numerics import hash_values, is_float_array, map_in_threads
+from ..numerics import hash_values, is_float_array
 from ..reporting import Progress
+from ..threads import map_in_threads
 from .options import Options
 from .pairing import Pairing
 from .verification import have_equal_outputs

@@ -28,8 +28,9 @@ from ..groups.model import Group, Symmetry
 from ..groups.permutations import Arrays, Nesting, permute_arrays
 from ..matching.matches import Match
 from ..matching.unequal.surplus import Unequal, write_matched
-from ..numerics import is_same, map_in_threads
+from ..numerics import is_same
 from ..pairing.forms import list_unshown
+from ..threads import map_in_threads
 from .alignment import Alignment
 from .options import Options
 from .pairing import Pairing
@@ -308,7 +309,7 @@ def _diagnose_unequal(
         certainty=certainty,
         similarity=similarity,
         differences=differences,
-        restored=is_idle and _are_kept(found, reference, kept),
+        restored=is_idle and all(is_kept(reference[n], kept[n]) for n in reference),
         alterations={
             n: (Alteration("noise", {"level": measure_noise(reference[n], kept[n])}),)
             for n, d in differences.items()
@@ -349,18 +350,6 @@ def _compare_unequal(
                 places = slot.places(side[slot.initializer].shape, unit)
                 side[slot.initializer][np.ix_(*places)] = 0
     return reference, kept, plain
-
-
-def _are_kept(
-    found: Unequal, reference: Mapping[str, np.ndarray], kept: Mapping[str, np.ndarray]
-) -> bool:
-    """Tell whether all weights are the reference's once inserted units are gone, up to rounding."""
-    rooms = {
-        name: room[tuple(slice(k) for k in reference[name].shape)]
-        for name, room in found.rooms.items()
-        if name in reference
-    }
-    return all(is_kept(reference[n], kept[n], rooms.get(n)) for n in reference)
 
 
 def _list_unit_findings(pairing: Pairing, found: Unequal, is_idle: bool) -> list[Finding]:

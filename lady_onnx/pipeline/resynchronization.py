@@ -15,9 +15,10 @@ from ..errors import LadyError, check_threads
 from ..graph.loading import Model, load_pair
 from ..graph.model import Graph, WeightMapping
 from ..groups.model import Slot
-from ..numerics import is_float_array, limit_threads
+from ..numerics import is_float_array
 from ..reporting import Progress
 from ..runtime.limits import Limits
+from ..threads import limit_products, limit_threads
 from .exact_copies import diagnose_exact_copy
 from .options import Options
 from .pairing import Pairing, pair_networks
@@ -83,7 +84,7 @@ def resync(  # noqa: PLR0913 - people call it, each argument by its name
     options = Options(*asked, tuple(custom_ops), Limits(timeout, memory))
     options.check()
     check_threads(threads)
-    with limit_threads(threads):
+    with limit_threads(threads), limit_products():
         return _run_stages(reference, suspect, states, options, progress)
 
 

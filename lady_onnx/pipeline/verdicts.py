@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from ..diagnosis.findings import ADDED, REMOVED, TAMPERING, Finding
-from ..groups.model import StateOrder
-from ..matching.matches import Match
 from ..reporting import count_things, format_share
-from .wording import describe_states
 
 if TYPE_CHECKING:
     from ..diagnosis.alterations import Alteration
+    from ..diagnosis.findings import Finding
+    from ..groups.model import StateOrder
+    from ..matching.matches import Match
     from ..matching.shared.copies import Common
 
 VERDICTS = ("identical", "permuted", "rescaled", "derived", "altered", "tampered", "unrelated")
@@ -127,6 +126,8 @@ def judge_suspect(found: Judged) -> Verdict:
     if not found.apart:
         accepted = _judge_accepted(found, equality)
         if accepted is not None:
+            from .wording import describe_states
+
             told = "; ".join([accepted.reason, *describe_states(found.moved_states)])
             return replace(accepted, reason=told)
     share = measure_recognised(found)
@@ -146,6 +147,8 @@ def judge_suspect(found: Judged) -> Verdict:
 
 def _judge_accepted(found: Judged, equality: str) -> Verdict | None:
     """Return the verdict on a suspect that computes what the reference does, else None."""
+    from ..diagnosis.findings import REMOVED, TAMPERING
+
     moved = f"{_count_units(found.moved, 'moved')}, and " if found.moved else ""
     written = "" if found.alike else "the files are written differently, and "
     how = "" if found.exact else " to rounding"
@@ -208,6 +211,8 @@ def _judge_derived(found: Judged, common: Common) -> Verdict:
 
 def _judge_altered(found: Judged) -> Verdict:
     """Return the verdict on a copy of which it was not shown that it computes the same."""
+    from ..diagnosis.findings import REMOVED, TAMPERING
+
     odd = [f for f in found.integrity if f.kind in TAMPERING]
     if odd:
         first = max(odd, key=lambda f: f.size)
@@ -255,6 +260,8 @@ def measure_recognised(found: Judged) -> float:
     interchangeable with others, because they tell nothing. Of two numbers of units the smaller one
     counts: a wider copy has all units of the reference. The share is one where no unit is left.
     """
+    from ..diagnosis.findings import ADDED, REMOVED
+
     likely, count = 0.0, 0
     more = Counter(f.group for f in found.integrity if f.kind in ADDED)
     more.subtract(f.group for f in found.integrity if f.kind == REMOVED)

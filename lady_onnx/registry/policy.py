@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import LadyError, MissingFileError, suggest_name, to_one_line
-from ..pipeline.checking import Check
 from ..pipeline.verdicts import ACCEPTED, VERDICTS
 from ..reporting import format_share
+
+if TYPE_CHECKING:
+    from ..pipeline.checking import Check
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def read_policy(path: Path) -> Policy:
         LadyError: it cannot be read, or says something else.
     """
     try:
+        import tomllib  # most policies are given by options
+
         said: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise MissingFileError(f"{path}: no such file; give a policy in TOML") from None

@@ -174,7 +174,7 @@ from .kinds import (
     require_shape,
 )
 from .plain_forms import NoPlainFormError, Writer, register_plain_form
-from .plugins import load_entry_points, load_rules_file
+from .plugins import load_rules_file
 from .registry import (
     REGISTRY,
     Rule,
@@ -225,4 +225,3 @@ for _family in FAMILIES:
     _package = importlib.import_module(f"{__name__}.{_family}")
     for _module in pkgutil.iter_modules(_package.__path__):
         importlib.import_module(f"{_package.__name__}.{_module.name}")
-load_entry_points()

@@ -20,6 +20,7 @@ from onnx import AttributeProto, NodeProto, helper, numpy_helper
 
 from ..errors import MALFORMED_NODE_ERRORS
 from ..vocabulary.structure import MICROSOFT, normalise_domain
+from .plugins import load_entry_points
 
 PLAIN_OPSET = 20
 """The version of the default domain in which plain forms are written."""
@@ -291,7 +292,16 @@ def register_plain_form(
 
 def has_plain_form(node: NodeProto) -> bool:
     """Tell whether a plain form of the node's operator is declared."""
-    return (normalise_domain(node.domain), node.op_type) in PLAIN_FORMS
+    return _find_form(node) is not None
+
+
+def _find_form(node: NodeProto) -> PlainForm | None:
+    """Return the plain form of a node's operator; None where it has none."""
+    key = normalise_domain(node.domain), node.op_type
+    # other packages declare operators of other domains
+    if key not in PLAIN_FORMS and key[0] not in ("", MICROSOFT):
+        load_entry_points()
+    return PLAIN_FORMS.get(key)
 
 
 def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | None:
@@ -316,7 +326,7 @@ def spell_out(node: NodeProto, rank: Ranks, fresh: Names) -> list[NodeProto] | N
     >>> [n.op_type for n in spell_out(node, lambda name: None, lambda name: f"new_{name}")]
     ['Sigmoid', 'Mul']
     """
-    declaration = PLAIN_FORMS.get((normalise_domain(node.domain), node.op_type))
+    declaration = _find_form(node)
     if declaration is None:
         return None
     try:

@@ -1,12 +1,13 @@
 """Rules of other packages and files, registered beside those that come with lady-onnx.
 
 A package names a module in the entry points of the group `lady_onnx.rules`. The module is imported
-together with `lady_onnx.rules`, and registers its operators. A file is run when a caller asks for
-it, and never otherwise.
+once an operator is met that has no rule, and registers its operators. A file is run when a caller
+asks for it, and never otherwise.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import runpy
@@ -22,8 +23,11 @@ GROUP = "lady_onnx.rules"
 logger = logging.getLogger(__name__)
 
 
+@functools.cache
 def load_entry_points() -> None:
-    """Import the modules with rules that installed packages name.
+    """Import the modules with rules that installed packages name, the first time it is called.
+
+    To look through all that is installed takes as long as to analyse a small model.
 
     A module that fails is left out, with a warning: its operators stay unknown, and pin what they
     touch.
@@ -50,6 +54,8 @@ def load_rules_file(path: str | os.PathLike[str]) -> None:
     file = Path(path)
     if not file.is_file():
         raise LadyError(f"{file}: no such file; give a Python file that registers rules")
+    # a rule of an installed package is there first, and is not written over
+    load_entry_points()
     try:
         runpy.run_path(str(file))
     except (Exception, SystemExit) as error:

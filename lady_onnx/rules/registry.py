@@ -13,6 +13,7 @@ from ..errors import UnknownStructureError
 from ..vocabulary.structure import normalise_domain
 from .kinds import Describe, Equation, Kind, Node
 from .laws import Law, LawOf
+from .plugins import load_entry_points
 
 DescribeT = TypeVar("DescribeT", bound=Describe)
 TypedLike = Callable[[int], int]
@@ -69,11 +70,16 @@ REGISTRY: dict[tuple[str, str], Rule] = {}
 def find_rule(domain: str, operator: str) -> Rule | None:
     """Return the rule of an operator, None where it has none.
 
+    Rules of other packages are loaded once an operator is met that has none.
+
     >>> from lady_onnx import rules
     >>> rules.find_rule("", "Relu").law
     PositivelyHomogeneous(operands=None)
     """
-    return REGISTRY.get((normalise_domain(domain), operator))
+    key = normalise_domain(domain), operator
+    if key not in REGISTRY:
+        load_entry_points()
+    return REGISTRY.get(key)
 
 
 def _claim_names(domain: str, operators: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .plain_forms import PLAIN_FORMS
+from .plugins import load_entry_points
 from .registry import REGISTRY
 
 PLAIN_FORM_PREFIX = "Walked as the plain operators that it stands for: "
@@ -14,6 +15,7 @@ PLAIN_FORM_PREFIX = "Walked as the plain operators that it stands for: "
 
 def make_table() -> str:
     """Return a Markdown table of every operator, with the docstrings of its declarations."""
+    load_entry_points()
     said = {key: _read_summary(rule.order) for key, rule in REGISTRY.items()}
     for key, form in PLAIN_FORMS.items():
         said[key] = PLAIN_FORM_PREFIX + _read_summary(form.write)

@@ -7,17 +7,18 @@ the end of its process alone.
 from __future__ import annotations
 
 import math
-import multiprocessing
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from ..errors import ExecutionError, LadyError
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+    from multiprocessing.process import BaseProcess
 
 Result = TypeVar("Result")
 
@@ -53,6 +54,9 @@ class Limits:
             is_number = isinstance(value, int | float) and not isinstance(value, bool)
             if not is_number or not 0 < value < math.inf:
                 raise LadyError(f"{name} is a number above zero, not {value!r}")
+            # most runs have no limits, and need none of what this loads
+            import multiprocessing
+
             if "fork" not in multiprocessing.get_all_start_methods():
                 raise LadyError(f"{name}: this system cannot copy processes; leave it out")
         if self.memory is not None and _read_anonymous_bytes("self") is None:
@@ -77,6 +81,8 @@ def run_limited(work: Callable[[], Result], limits: Limits, name: str) -> Result
     """
     if limits.timeout is None and limits.memory is None:
         return work()
+    import multiprocessing
+
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=_send_result, args=(work, sender), daemon=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 import lady_onnx as lady
-from lady_onnx.equality.comparison import pair_graphs
+from lady_onnx.equality.comparison import are_written_alike, pair_graphs
 from lady_onnx.equality.versions import find_oldest_meaning
 from lady_onnx.graph import wire
 from lady_onnx.graph.loading import load_graph
@@ -97,6 +97,46 @@ def test_names_and_texts_are_no_difference(message: str, field: str, value: obje
     found = lady.check(layers(), other)
     assert found.verdict == "identical"
     assert found.equality == "bits"
+
+
+@pytest.mark.parametrize(
+    "what", ["alpha", "sign", "name", "shape", "type", "opset", "ir", "text", "order"]
+)
+def test_files_in_the_same_words_differ_in_numbers_alone(what: str) -> None:
+    one, two = layers(), layers()
+    for model in (one, two):
+        model.graph.node[1].attribute[0].f = 0.0
+    two.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(
+            numpy_helper.to_array(two.graph.initializer[0]) + 1, two.graph.initializer[0].name
+        )
+    )
+    assert are_written_alike(load_graph(one), load_graph(two))
+    assert lady.check(one, two).verdict != "identical"
+    if what == "alpha":
+        two.graph.node[1].attribute[0].f = 0.5
+    elif what == "sign":
+        # equal as numbers, and as messages
+        two.graph.node[1].attribute[0].f = -0.0
+    elif what == "name":
+        two.graph.node[0].name = "other"
+    elif what == "shape":
+        two.graph.input[0].type.tensor_type.shape.dim[0].dim_value += 1
+    elif what == "type":
+        weight = numpy_helper.to_array(two.graph.initializer[1]).astype(np.float64)
+        two.graph.initializer[1].CopyFrom(
+            numpy_helper.from_array(weight, two.graph.initializer[1].name)
+        )
+    elif what == "opset":
+        two.opset_import[0].version += 1
+    elif what == "ir":
+        two.ir_version -= 1
+    elif what == "text":
+        two.graph.doc_string = "a text"
+    else:
+        two.graph.output.add().CopyFrom(two.graph.output[0])
+        two.graph.output[1].name = two.graph.node[0].output[0]
+    assert not are_written_alike(load_graph(one), load_graph(two))
 
 
 def test_a_difference_names_its_place() -> None:

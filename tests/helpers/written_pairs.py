@@ -73,27 +73,6 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
             flat=np.array([0, 2, -1]),
         ),
     ),
-    "variance as the mean of squares less the square of the mean": (
-        model(
-            [
-                node("ReduceMean", "x", "m", axes=[1]),
-                node("Sub", "x m", "d"),
-                node("Mul", "d d", "s"),
-                node("ReduceMean", "s", axes=[1]),
-            ],
-            ["N", 6],
-        ),
-        model(
-            [
-                node("ReduceMean", "x", "m", axes=[1]),
-                node("Mul", "x x", "s"),
-                node("ReduceMean", "s", "r", axes=[1]),
-                node("Mul", "m m", "q"),
-                node("Sub", "r q"),
-            ],
-            ["N", 6],
-        ),
-    ),
     "a pool whose windows cover the map, rounded up": (
         model([node("AveragePool", "x", kernel_shape=[3, 3], strides=[2, 2])], [2, 3, 7, 7], 19),
         model(
@@ -101,6 +80,49 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
             [2, 3, 7, 7],
             11,
         ),
+    ),
+    "a clip behind a clip": (
+        model(
+            [node("Clip", "x a b", "h"), node("Clip", "h c d")],
+            [2, 6],
+            **{"a": F(-1), "b": F(0.5), "c": F(-0.5), "d": F(2)},
+        ),
+        model([node("Clip", "x c b")], [2, 6], c=F(-0.5), b=F(0.5)),
+    ),
+    "a clip that lies behind another one": (
+        model(
+            [node("Clip", "x a b", "h"), node("Clip", "h c d")],
+            [2, 6],
+            **{"a": F(-1), "b": F(0.5), "c": F(0.75), "d": F(2)},
+        ),
+        model([node("Clip", "x c c")], [2, 6], c=F(0.75)),
+    ),
+    "a clip from above behind a relu": (
+        model(
+            [node("Relu", "x", "h"), helper.make_node("Clip", ["h", "", "b"], ["y"])],
+            [2, 6],
+            b=F(0.5),
+        ),
+        model([node("Clip", "x a b")], [2, 6], a=F(0), b=F(0.5)),
+    ),
+    "a relu behind a clip": (
+        model([node("Clip", "x a b", "h"), node("Relu", "h")], [2, 6], a=F(-1), b=F(0.5)),
+        model([node("Clip", "x a b")], [2, 6], a=F(0), b=F(0.5)),
+    ),
+    "a relu behind a clip from below": (
+        model([node("Clip", "x a", "h"), node("Relu", "h")], [2, 6], a=F(-1)),
+        model([node("Relu", "x")], [2, 6]),
+    ),
+    "a mask that nobody reads": (
+        model(
+            [
+                helper.make_node("Dropout", ["x", "r"], ["h", "mask"]),
+                node("Relu", "h"),
+            ],
+            [2, 6],
+            r=F(0.5),
+        ),
+        model([node("Relu", "x")], [2, 6]),
     ),
     "norms of windows": (
         model([node("LpPool", "x", kernel_shape=[2, 2], p=3)], [2, 3, 7, 7], 11),

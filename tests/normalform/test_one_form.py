@@ -32,26 +32,46 @@ def no_order() -> onnx.NodeProto:
 
 
 NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
-    "a square of another mean": (
+    "a variance of which large numbers leave nothing": (
         model(
             [
-                node("ReduceMean", "x", "m", axes=[1]),
-                node("Sub", "x m", "d"),
+                node("Add", "x c", "z"),
+                node("ReduceMean", "z", "m", axes=[1]),
+                node("Sub", "z m", "d"),
                 node("Mul", "d d", "s"),
                 node("ReduceMean", "s", axes=[1]),
             ],
-            [6, 6],
+            [2, 6],
+            c=F(3e5),
         ),
         model(
             [
-                node("ReduceMean", "x", "m", axes=[0]),
-                node("Mul", "x x", "s"),
+                node("Add", "x c", "z"),
+                node("ReduceMean", "z", "m", axes=[1]),
+                node("Mul", "z z", "s"),
                 node("ReduceMean", "s", "r", axes=[1]),
                 node("Mul", "m m", "q"),
                 node("Sub", "r q"),
             ],
-            [6, 6],
+            [2, 6],
+            c=F(3e5),
         ),
+    ),
+    "a padding below zero": (
+        model([node("MaxPool", "x", kernel_shape=[1], strides=[3])], [2, 3, 6], 22),
+        model(
+            [node("MaxPool", "x", kernel_shape=[1], strides=[3], auto_pad="SAME_UPPER")],
+            [2, 3, 6],
+            22,
+        ),
+    ),
+    "a clip whose ends are crossed": (
+        model(
+            [node("Clip", "x a b", "h"), node("Clip", "h c d")],
+            [2, 6],
+            **{"a": F(1), "b": F(-1), "c": F(-0.5), "d": F(2)},
+        ),
+        model([node("Clip", "x a b")], [2, 6], a=F(1), b=F(-0.5)),
     ),
     "a pool that is rounded up": (
         model([node("MaxPool", "x", kernel_shape=[3, 3], strides=[2, 2])], [2, 3, 8, 8]),

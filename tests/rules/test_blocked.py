@@ -21,7 +21,7 @@ import lady_onnx as lady
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.normalform.algebra.term import NoNormalFormError
 from lady_onnx.normalform.form import build_normal_form
-from lady_onnx.rules.rewrites.blocked import BLOCKED_DOMAIN
+from lady_onnx.rules.rewrites.blocks.reading import BLOCKED_DOMAIN
 from lady_onnx.runtime.sessions import measure_block_channels
 
 from ..helpers.draws import Draw, activation, average_pooling, maybe, one_of, pooling, reals, some
@@ -230,6 +230,58 @@ def test_what_fills_the_last_block_may_become_infinite(between: str) -> None:
     other = model(plain, (1, 4, 2, 2), {"w": np.ones((4, 4, 1, 1), np.float32)})
     is_number = bool(np.isfinite(run(made, feed)[0]).all())
     assert is_number == (between == "Relu")
+    assert lady.check(other, made).accepted == is_number
+
+
+@pytest.mark.parametrize(
+    ("between", "filling", "weight", "is_number"),
+    [
+        ("Relu", 0.0, 0.0, True),
+        ("Sigmoid", 5.0, 0.0, True),
+        ("Exp", 5.0, 0.0, True),
+        ("Relu", np.nan, 0.0, False),
+        ("Relu", np.inf, 0.0, False),
+        ("Relu", 0.0, np.inf, False),
+        ("Exp", 1000.0, 0.0, False),
+        ("Sqrt", -1.0, 0.0, False),
+        ("Sqrt", 1.0, 0.0, True),
+    ],
+)
+def test_what_fills_a_block_has_to_hold_numbers(
+    between: str, filling: float, weight: float, is_number: bool
+) -> None:
+    """The next weight is zero there, and zero times infinity is no number."""
+    assert SIZE is not None
+    size, rng = SIZE, np.random.default_rng(0)
+    own = size + 4
+    first = np.zeros((2 * size, 3, 1, 1), np.float32)
+    first[:own] = rng.uniform(0.1, 1, (own, 3, 1, 1))
+    first[own:] = weight
+    bias = np.full(2 * size, filling, np.float32)
+    bias[:own] = rng.uniform(0.1, 1, own)
+    second = np.zeros((size, 2 * size, 1, 1), np.float32)
+    second[:, :own] = rng.standard_normal((size, own, 1, 1))
+    # as they lie: [block, block, channel read, channel made], and [block, channel read, made]
+    laid = second.reshape(1, size, 2, size).transpose(0, 2, 3, 1).reshape(second.shape)
+    begun = first.reshape(2, size, 3).transpose(0, 2, 1).reshape(first.shape)
+    nodes = [
+        node("Conv", ["x", "a", "b"], "h"),
+        node(between, ["h"], "r", ""),
+        node("Conv", ["r", "c"], "z"),
+        node("ReorderOutput", ["z"], "y", channels=size),
+    ]
+    made = model(nodes, (1, 3, 2, 2), {"a": begun, "b": bias, "c": laid})
+    plain = [
+        node("Conv", ["x", "a", "b"], "h", ""),
+        node(between, ["h"], "r", ""),
+        node("Conv", ["r", "c"], "y", ""),
+    ]
+    weights = {"a": first[:own], "b": bias[:own], "c": second[:, :own]}
+    other = model(plain, (1, 3, 2, 2), weights)
+    feed = {"x": np.ones((1, 3, 2, 2), np.float32)}
+    assert bool(np.isfinite(run(made, feed)[0]).all()) == is_number
+    if is_number:
+        assert np.allclose(run(made, feed)[0], run(other, feed)[0], rtol=1e-4)
     assert lady.check(other, made).accepted == is_number
 
 

@@ -16,7 +16,8 @@ from ...groups.model import Group, Slot
 from ...groups.permutations import Arrays
 from ...groups.rows import take_rows
 from ...groups.scaling import Scaling
-from ...numerics import is_same, machine_epsilon, map_in_threads
+from ...numerics import is_same, machine_epsilon
+from ...threads import map_in_threads
 
 SAMPLED_ROW_ELEMENTS = 400
 """Of rows of more elements about this many tell the factor."""

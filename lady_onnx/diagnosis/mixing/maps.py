@@ -18,7 +18,8 @@ from ...groups.permutations import Arrays, Nesting, invert_permutations, permute
 from ...groups.rows import join_slots, put_rows
 from ...groups.scaling import Scaling
 from ...matching.matches import Match
-from ...numerics import MIN_DIVISOR, is_float_array, map_in_threads
+from ...numerics import MIN_DIVISOR, is_float_array
+from ...threads import map_in_threads
 from ..findings import Finding
 from ..undone import Enlargements, Undone, Unmixed
 from .fits import (

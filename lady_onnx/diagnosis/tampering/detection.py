@@ -10,7 +10,8 @@ import numpy as np
 from ...groups.model import Group, Slot
 from ...groups.permutations import Arrays
 from ...groups.rows import take_rows
-from ...numerics import is_same, map_in_threads
+from ...numerics import is_same
+from ...threads import map_in_threads
 from ..factors.measuring import FAINT_ROW_SHARE, measure_row_factors
 from ..findings import Finding
 from .elements import find_odd_elements

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...numerics import map_in_threads
+from ...threads import map_in_threads
 
 ROWS_PER_BLOCK = 512
 """So many rows are compared with all others at once."""

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ...numerics import has_nan, is_same, map_in_threads
+from ...numerics import has_nan, is_same
+from ...threads import map_in_threads
 
 BLOCK_BYTES = 1 << 20
 """The bytes of a weight that are compared at once: they stay in the processor's cache."""

@@ -26,8 +26,6 @@ MAX_LEFT_ROUNDINGS = 2.0
 
 What reads a single unit has to be zero, however small it is: the size of inputs is not known.
 """
-MIN_ROW_SIZE = 1e-300
-"""Stands for the size of a row of zeros: less than that of any row in single precision."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def remove_idle_units(
     incoming: Mapping[str, Sequence[Slot]],
     arrays: dict[str, np.ndarray],
     silent: Set[str],
-) -> tuple[list[tuple[str, int]], dict[str, np.ndarray]]:
+) -> list[tuple[str, int]]:
     """Take the extra units that the function does not need out of `arrays`, in place.
 
     What reads such a unit is added to what reads another one that computes the same.
@@ -63,8 +61,7 @@ def remove_idle_units(
         silent: the ids of groups whose units compute zero if zeros make them.
 
     Returns:
-        `(group, unit)` of the units that were taken out, in ascending order; and by weight, float64
-        of its shape, how far sums of what read several units may be off by the roundings of these.
+        `(group, unit)` of the units that were taken out, in ascending order.
     """
     family = Nesting(both.groups)
     waiting: dict[str, list[int]] = {}
@@ -84,23 +81,12 @@ def remove_idle_units(
                 continue
             # Arrays have units in the reference's order; `extra` counts those of the suspect.
             places = np.argsort(matches[name].permutation)
-            # what is made by zeros may be any number behind a sigmoid, say
-            least = MIN_ROW_SIZE if name in silent else 0.0
-            idle = _silence_units(group, roles, places[units], both, arrays, rooms, least)
+            idle = _silence_units(group, roles, places[units], both, arrays, rooms, name in silent)
             gone = [unit for unit, is_idle in zip(units, idle, strict=True) if is_idle]
             found += [(name, unit) for unit in gone]
             waiting[name] = [unit for unit in units if unit not in gone]
             has_changed |= bool(gone)
-    return sorted(found), _spread_rooms(rooms, arrays)
-
-
-def _spread_rooms(rooms: Rooms, arrays: Arrays) -> dict[str, np.ndarray]:
-    """Return by weight the roundings of all its elements."""
-    spread: dict[str, np.ndarray] = {}
-    for (name, axis, positions), room in rooms.items():
-        whole = spread.setdefault(name, np.zeros(arrays[name].shape))
-        np.moveaxis(whole, axis, 0)[list(positions)] += MAX_LEFT_ROUNDINGS * room
-    return spread
+    return sorted(found)
 
 
 def _find_roles(
@@ -125,7 +111,7 @@ def _silence_units(
     both: Extended,
     arrays: dict[str, np.ndarray],
     rooms: Rooms,
-    least: float,
+    is_silent: bool,
 ) -> list[bool]:
     """Take units out, one after the other, if the function does not need them.
 
@@ -136,7 +122,8 @@ def _silence_units(
         both: the models, brought to one size.
         arrays: the weights of the suspect, which are changed in place.
         rooms: the roundings of weights that were added up so far, which are changed in place.
-        least: units that are made by no larger rows compute zero.
+        is_silent: whether units that zeros make compute zero; behind a sigmoid, say, they may be
+            any number.
 
     Returns:
         Which of the units were taken out.
@@ -144,29 +131,29 @@ def _silence_units(
     rows = np.concatenate(
         [take_rows(arrays[s.initializer], s).astype(np.float64) for s in roles.made], 1
     )
-    sizes = np.maximum(np.linalg.norm(rows, axis=1), MIN_ROW_SIZE)
-    usual = [_measure_usual(take_rows(both.reference[s.initializer], s), sizes) for s in roles.read]
+    sizes = _measure_sizes(rows)
+    usual = [_measure_usual(take_rows(both.reference[s.initializer], s), rows) for s in roles.read]
     silenced = []
     for place in map(int, places):
         same = (rows == rows[place]).all(1)
         same[place] = False
         # Units made of zeros keep nothing: zeros also stand where a model lacks a unit.
-        same &= sizes > MIN_ROW_SIZE
+        same &= sizes > 0
         # The reference's own units lie before extra ones, and come first.
         keeper = next((int(p) for p in np.flatnonzero(same)), None)
         if keeper is not None:
             for slot in roles.read:
                 _add_reading(slot, keeper, place, both.suspect, arrays, rooms)
         is_idle = all(
-            _is_unread(arrays[s.initializer], s, place, float(sizes[place]), most, rooms)
+            _is_unread(arrays[s.initializer], s, place, rows[place], is_silent, most, rooms)
             for s, most in zip(roles.read, usual, strict=True)
-            if sizes[place] > least
+            if sizes[place] > 0 or not is_silent
         )
         if is_idle:
             for slot in group.slots:
                 np.moveaxis(arrays[slot.initializer], slot.axis, 0)[slot.index[place]] = 0
             rows[place] = 0
-            sizes[place] = MIN_ROW_SIZE
+            sizes[place] = 0
         silenced.append(is_idle)
     return silenced
 
@@ -206,42 +193,64 @@ def _list_positions(slot: Slot, unit: int) -> tuple[int, ...]:
     return tuple(np.atleast_1d(slot.index[unit]).tolist())
 
 
-def _measure_usual(reading: np.ndarray, sizes: np.ndarray) -> tuple[float, float]:
-    """Measure the largest size of the reference's units, and how much they usually pass on.
+def _measure_sizes(rows: np.ndarray) -> np.ndarray:
+    """Measure the norms of rows, float64 [rows], also of those whose squares would vanish."""
+    peaks = np.abs(rows).max(1, initial=0)
+    return peaks * np.linalg.norm(rows / np.where(peaks > 0, peaks, 1)[:, None], axis=1)
 
-    A unit passes on its own size times what reads it. The median unit says what is usual: single
-    large ones hide nothing.
+
+@dataclass(frozen=True)
+class _Usual:
+    """What the reference's units pass on to one slot that reads them.
+
+    Attributes:
+        largest: The size of the largest row of a unit that is read.
+        passed: How much the median unit passes on: single large ones hide nothing.
+        by_source: float64 [sources]: how much the units pass on at most of each element of what
+            makes them.
+    """
+
+    largest: float
+    passed: float
+    by_source: np.ndarray
+
+
+def _measure_usual(reading: np.ndarray, rows: np.ndarray) -> _Usual:
+    """Measure how much the reference's units pass on: what makes them times what reads them.
 
     Args:
         reading: float [units, elements]: what reads units in the reference, zeros for extra ones.
-        sizes: float64 [units]: the norms of the rows that make units.
+        rows: float64 [units, sources]: the rows that make units.
     """
-    largest = np.abs(reading).max(1, initial=0)
-    passed = largest * sizes
-    passed = passed[passed > MIN_ROW_SIZE]
+    sizes, weight = _measure_sizes(rows), np.abs(reading).max(1, initial=0)
+    passed = weight * sizes
+    passed = passed[passed > 0]
+    by_source = (np.abs(rows) * weight[:, None]).max(0, initial=0)
     if not passed.size:
-        return 0.0, 0.0
-    return float(sizes[largest > 0].max()), float(np.median(passed))
+        return _Usual(0.0, 0.0, by_source)
+    return _Usual(float(sizes[weight > 0].max()), float(np.median(passed)), by_source)
 
 
 def _is_unread(
     array: np.ndarray,
     slot: Slot,
     place: int,
-    size: float,
-    usual: tuple[float, float],
+    row: np.ndarray,
+    is_silent: bool,
+    usual: _Usual,
     rooms: Rooms,
 ) -> bool:
     """Return whether a unit passes on nothing but rounding, and little beside other units.
 
-    How an activation grows is not known: a unit that is larger than any of the reference's has to
-    be read by zeros.
+    How an activation grows is not known. So what is read only to rounding must be made of what the
+    reference's units pass on as well, and be no larger than these.
 
     Args:
         array: the suspect's weight that reads units.
         slot: where the weight reads them.
         place: the unit's place.
-        size: the norm of the row that makes the unit.
+        row: float64 [sources]: what makes the unit.
+        is_silent: whether zeros make zero.
         usual: what `_measure_usual` says of this slot.
         rooms: the roundings of weights that were added up.
     """
@@ -250,5 +259,12 @@ def _is_unread(
     room = rooms.get(key, np.zeros(()))
     if not (left <= MAX_LEFT_ROUNDINGS * room).all():
         return False
-    row, (largest, passed) = float(left.max(initial=0)), usual
-    return not row or (size <= largest and row * size <= MAX_LEFT_SHARE * passed)
+    most, size = float(left.max(initial=0)), float(_measure_sizes(row[None])[0])
+    if not most:
+        return True
+    return (
+        is_silent
+        and size <= usual.largest
+        and most * size <= MAX_LEFT_SHARE * usual.passed
+        and bool((most * np.abs(row) <= MAX_LEFT_SHARE * usual.by_source).all())
+    )

@@ -43,8 +43,6 @@ class Unequal:
             them.
         plain: The same without the `idle` units; what reads them is added to what reads the units
             that compute the same.
-        rooms: By weight, float64 of its shape, how far `plain` may be off by the roundings of what
-            was added; weights to which nothing was added are not in it.
     """
 
     matches: list[Match]
@@ -53,7 +51,6 @@ class Unequal:
     idle: list[tuple[str, int]]
     arrays: dict[str, np.ndarray]
     plain: dict[str, np.ndarray]
-    rooms: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,10 @@ def match_extended(
     arrays = {**both.suspect, **{n: np.array(a) for n, a in current.items()}}
     # Outgoing weights that cancel are sums of large numbers: double precision keeps what is left.
     wide = {n: a.astype(np.float64) if is_float_array(a) else a for n, a in arrays.items()}
-    idle, rooms = remove_idle_units(both, partners.matches, partners.extra, incoming, wide, silent)
+    idle = remove_idle_units(both, partners.matches, partners.extra, incoming, wide, silent)
     plain = {n: a.astype(arrays[n].dtype) for n, a in wide.items()}
     matches = [partners.matches[g.id] for g in both.groups]
-    return Unequal(matches, partners.missing, partners.extra, idle, arrays, plain, rooms)
+    return Unequal(matches, partners.missing, partners.extra, idle, arrays, plain)
 
 
 def _make_prior(both: Extended) -> Prior:

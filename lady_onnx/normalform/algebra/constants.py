@@ -54,7 +54,8 @@ def is_in_range(array: np.ndarray) -> bool:
 def may_broadcast(terms: Terms, arrays: Arrays) -> bool:
     """Tell whether arrays broadcast to one that is not too large."""
     try:
-        return math.prod(np.broadcast_shapes(*(a.shape for a in arrays))) <= terms.left_elements
+        shape = np.broadcast_shapes(*(a.shape for a in arrays))
+        return math.prod(shape) * arrays[0].itemsize <= terms.left_bytes
     except ValueError:
         return False
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...vocabulary.names import (
-    PRODUCT,
     REDUCE_MAX,
     REDUCE_MEAN,
     REDUCE_MIN,
@@ -18,7 +17,7 @@ from .elementwise import make_reciprocal, make_square_root
 from .movements import make_transpose
 from .multiples import apply_linear, make_multiple
 from .numbering import Terms
-from .sums import list_parts, make_product, make_sum
+from .sums import make_product, make_sum
 from .term import Term, make_attributes
 
 
@@ -79,32 +78,25 @@ def make_normalisation(
     return make_product(terms, x, make_reciprocal(terms, root))
 
 
-def make_variance(terms: Terms, a: Term, b: Term) -> Term | None:
-    """Make a variance of the mean of squares less the square of the mean.
+def make_group_normalisation(terms: Terms, x: Term, axes: Sequence[int], epsilon: float) -> Term:
+    """Divide a centred term by its standard deviation, as ONNX writes group normalisation.
+
+    The variance is the mean of squares less the square of the mean. That is the variance of real
+    numbers, but rounding may leave nothing of it: it is not taken for the other form.
 
     Args:
         terms: makes terms.
-        a: what may be the mean of squares.
-        b: what may be the square of the mean of the same numbers along the same axes.
-
-    Returns:
-        The mean of the squares of the numbers less their mean; None where the terms are others.
+        x: the term.
+        axes: the axes, counted from the front.
+        epsilon: the number that is added to the variance.
     """
-    squares = a.operands[0] if a.operator == REDUCE_MEAN else None
-    x, mean = (None if t is None else _find_squared(terms, t) for t in (squares, b))
-    if x is None or mean is None:
-        return None
-    axes = a.read_attribute("axes")
-    if not isinstance(axes, list) or make_reduction(terms, REDUCE_MEAN, x, axes) is not mean:
-        return None
-    centred = _centre(terms, x, axes)
-    return make_reduction(terms, REDUCE_MEAN, make_product(terms, centred, centred), axes)
-
-
-def _find_squared(terms: Terms, term: Term) -> Term | None:
-    """Find what a term is the square of; None where it is no product of two equal terms."""
-    parts = list_parts(terms, PRODUCT, term, True)
-    return parts[0] if len(parts) == 2 and parts[0] is parts[1] else None
+    mean = make_reduction(terms, REDUCE_MEAN, x, axes)
+    square = make_multiple(terms, make_product(terms, mean, mean), -1.0)
+    variance = make_sum(
+        terms, make_reduction(terms, REDUCE_MEAN, make_product(terms, x, x), axes), square
+    )
+    root = make_square_root(terms, make_sum(terms, variance, make_number(terms, epsilon, x)))
+    return make_product(terms, _centre(terms, x, axes), make_reciprocal(terms, root))
 
 
 def _centre(terms: Terms, x: Term, axes: Sequence[int]) -> Term:

@@ -26,8 +26,8 @@ MAX_KNOWN_ELEMENTS = 1 << 12
 """The largest number of elements of a constant of integers that is known by its values."""
 DIGEST_BYTES = 12
 """The length of a term's digest."""
-MIN_COMPUTED_ELEMENTS, COMPUTED_PER_ELEMENT = 1 << 22, 8
-"""How many elements the constants that are computed may have, all together.
+MIN_COMPUTED_BYTES, COMPUTED_PER_ELEMENT = 1 << 28, 32
+"""How many bytes the constants that are computed may have, all together.
 
 They may have the first number, and the second for each element of the file's weights: a few nodes
 that double a constant would fill any memory.
@@ -50,8 +50,8 @@ class Terms:
         inference: the inference of types and shapes.
         lengths: the unknown lengths.
         kept_channels: by the identity of a map and a number of channels the term of that many first
-            channels of the map; None where there is none (`rewrites.blocked_maps`).
-        left_elements: how many elements constants may have that are still to be computed.
+            channels of the map; None where there is none (`rewrites.blocks.maps`).
+        left_bytes: how many bytes constants may have that are still to be computed.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Terms:
         self._named_lengths: dict[str, Length] = {}
         self._weights: dict[str, Term] = {}
         sizes = sum(math.prod(tensor.dims) for tensor in graph.tensors.values())
-        self.left_elements = MIN_COMPUTED_ELEMENTS + COMPUTED_PER_ELEMENT * sizes
+        self.left_bytes = MIN_COMPUTED_BYTES + COMPUTED_PER_ELEMENT * sizes
         self._unique_count = 0
 
     # ---- inputs
@@ -129,7 +129,7 @@ class Terms:
             error_bound: by how much rounding may have moved every element; None if it is exact.
         """
         array = np.asarray(array)
-        self.left_elements -= array.size
+        self.left_bytes -= array.nbytes
         dtype = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
         return self._make_leaf(Leaf(array, hint, None, error_bound), dtype)
 

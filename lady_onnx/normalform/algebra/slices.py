@@ -136,7 +136,7 @@ def _join_constants(terms: Terms, parts: Sequence[Term], axis: int) -> Term | No
     leaves = [p.leaf for p in parts if p.leaf is not None]
     if (
         len(leaves) < len(parts)
-        or sum(leaf.array.size for leaf in leaves) > terms.left_elements
+        or sum(leaf.array.nbytes for leaf in leaves) > terms.left_bytes
         or len({leaf.array.dtype for leaf in leaves}) != 1
     ):
         return None

@@ -15,7 +15,7 @@ import onnx
 from onnx import NodeProto
 
 from ...normalform.algebra.constants import MAX_COPIED_ELEMENTS, make_number, may_broadcast
-from ...normalform.algebra.elementwise import apply_unary
+from ...normalform.algebra.elementwise import apply_before_movement, apply_unary
 from ...normalform.algebra.movements import find_moved_axis, make_reshape, move_like
 from ...normalform.algebra.multiples import make_multiple
 from ...normalform.algebra.numbering import Terms
@@ -111,14 +111,59 @@ def rewrite_clip(call: Call) -> Term | None:
         high = None if high is not None and high.number == math.inf else high
     if low is None and high is None:
         return x
-    if low is not None and low.number == 0.0:
-        if high is None:
-            return apply_unary(terms, "Relu", x)
-        # Clip(Relu(x), 0, high) is Clip(x, 0, high) where the bounds are in order.
-        if x.operator == "Relu" and high.number is not None and high.number >= 0:
-            x = x.operands[0] or x
+    if x.is_reassociable:
+        x, low, high = _merge_clips(terms, x, low, high)
+    if low is not None and low.number == 0.0 and high is None:
+        return apply_unary(terms, "Relu", x)
     # The bounds are operands now, also of versions that have them as attributes.
     return keep_as_written(call, [x, low, high], ())[0]
+
+
+@register_rewrite("Relu")
+def rewrite_relu(call: Call) -> Term | None:
+    """Make one clip of a Relu and of a clip before it."""
+    x = call.require_first()
+    if x.operator != "Clip" or not x.is_reassociable:
+        return None
+    inner, low, high = _merge_clips(call.terms, x, make_number(call.terms, 0.0, x), None)
+    if high is None:
+        return apply_unary(call.terms, "Relu", inner)
+    given = [inner, low, high]
+    made = apply_before_movement(call.terms, "Clip", given, ())
+    return call.terms.make_node("Clip", "", given, (), 1)[0] if made is None else made
+
+
+def _merge_clips(
+    terms: Terms, x: Term, low: Term | None, high: Term | None
+) -> tuple[Term, Term | None, Term | None]:
+    """Make one clip of two, where all bounds are known and in order.
+
+    Args:
+        terms: makes terms.
+        x: what is clipped; perhaps a clip, or a Relu.
+        low, high: the bounds of the outer clip, None for none.
+
+    Returns:
+        What the one clip clips, and its bounds.
+    """
+    bounds = [_read_bounds([low, high])]
+    inner = x.operands[0] if x.operator in ("Clip", "Relu") else None
+    if inner is not None:
+        ends = (0.0, math.inf) if x.operator == "Relu" else _read_bounds(x.operands[1:])
+        bounds.append(ends)
+    if inner is None or any(b is None or not b[0] <= b[1] for b in bounds):
+        return x, low, high
+    (least, most), ends = bounds[0] or (0.0, 0.0), bounds[1] or (0.0, 0.0)
+    start, stop = (min(max(end, least), most) for end in ends)
+    made = [None if math.isinf(e) else make_number(terms, e, x) for e in (start, stop)]
+    return inner, made[0], made[1]
+
+
+def _read_bounds(given: Sequence[Term | None]) -> tuple[float, float] | None:
+    """Read the bounds of a clip; None where one is not known."""
+    low, high = (*given, None, None)[:2]
+    ends = (-math.inf if low is None else low.number, math.inf if high is None else high.number)
+    return None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
 
 
 @register_rewrite("Softmax", "LogSoftmax", "Hardmax")

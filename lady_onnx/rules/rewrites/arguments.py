@@ -157,7 +157,10 @@ def read_pads(call: Call, x: Term, kernel: Sequence[int]) -> list[int] | None:
     for n, k, s, d in zip(x.shape[2:], kernel, strides, dilations, strict=True):
         assert isinstance(n, int)
         # The result has as many places as strides fit into the map, a last part counted whole.
-        total = max((-(-n // s) - 1) * s + d * (k - 1) + 1 - n, 0)
+        total = (-(-n // s) - 1) * s + d * (k - 1) + 1 - n
+        # runtimes disagree on what a padding below zero means
+        if total < 0:
+            return None
         low = total // 2 if how == b"SAME_UPPER" else total - total // 2
         before.append(low)
         after.append(total - low)

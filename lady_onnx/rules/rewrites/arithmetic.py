@@ -13,7 +13,6 @@ from ...normalform.algebra.elementwise import make_reciprocal, make_square_root
 from ...normalform.algebra.known_lengths import are_known_lengths, make_lengths
 from ...normalform.algebra.movements import make_reshape
 from ...normalform.algebra.multiples import make_multiple
-from ...normalform.algebra.normalisations import make_variance
 from ...normalform.algebra.sums import combine_terms, make_product, make_sum
 from ...normalform.algebra.term import NoNormalFormError, Term
 from ...semantics.lengths import are_numbers, divide_lengths, fit_int32
@@ -82,9 +81,6 @@ def _add_terms(call: Call, a: Term, b: Term) -> Term:
 
 def _subtract_terms(call: Call, a: Term, b: Term) -> Term:
     """Make the sum of a term and of another one times minus one."""
-    variance = make_variance(call.terms, a, b)
-    if variance is not None:
-        return variance
     other = (
         negate_constant(call.terms, b.leaf)
         if b.leaf is not None

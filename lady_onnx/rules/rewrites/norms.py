@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from ...normalform.algebra.constants import make_number, negate_constant
 from ...normalform.algebra.elementwise import make_reciprocal, make_square_root
 from ...normalform.algebra.movements import make_reshape
-from ...normalform.algebra.normalisations import make_normalisation
+from ...normalform.algebra.normalisations import (
+    make_group_normalisation,
+    make_normalisation,
+)
 from ...normalform.algebra.sums import make_product, make_sum
 from ...normalform.algebra.term import Term
 from ...semantics.factorisation import as_integers
@@ -155,8 +158,8 @@ def rewrite_group_norm(call: Call) -> Term | None:
     if not lengths or count < 1 or channels % count:
         return None
     grouped = make_reshape(call.terms, x, [x.shape[0], count, channels // count * places])
-    made = make_normalisation(
-        call.terms, grouped, [2], float(call.attributes.get("epsilon", 1e-5)), True
+    made = make_group_normalisation(
+        call.terms, grouped, [2], float(call.attributes.get("epsilon", 1e-5))
     )
     flat = make_reshape(call.terms, made, [x.shape[0], channels, places])
     scale, bias = (

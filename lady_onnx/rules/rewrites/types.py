@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import TensorProto
@@ -10,6 +12,7 @@ from ...normalform.algebra.numbering import MAX_KNOWN_ELEMENTS
 from ...normalform.algebra.term import Term, make_attributes
 from ...semantics.lengths import fit_int32
 from .call import Call, register_rewrite
+from .nodes import keep_as_written
 
 LENGTH_TYPES = (TensorProto.INT64, TensorProto.INT32)
 """Types in which lengths are known by their values."""
@@ -40,18 +43,26 @@ def rewrite_constant(call: Call) -> Term | None:
 
 
 @register_rewrite("Dropout")
-def rewrite_dropout(call: Call) -> Term | None:
-    """Give the operand where nothing is dropped, and where the mask is not read."""
+def rewrite_dropout(call: Call) -> Sequence[Term] | None:
+    """Give the operand where nothing is dropped; a mask that is read stands as it is written."""
     ratio, training = call.get_operand(1), call.get_operand(2)
-    # runtimes refuse a ratio outside of its bounds, even where nothing is dropped
-    shares = call.attributes.get("ratio", 0.0) if ratio is None else ratio.known
-    if shares is None or np.size(shares) != 1 or not 0 <= np.ravel(shares)[0] < 1:
+    # runtimes refuse such an operand outside of its bounds, even where nothing is dropped
+    if ratio is not None and (
+        ratio.known is None or ratio.known.size != 1 or not 0 <= ratio.known.ravel()[0] < 1
+    ):
         return None
-    off = training is None or (training.known is not None and not training.known.any())
-    call.ignore_attributes("ratio", "seed")
+    is_off = training is None or (training.known is not None and not training.known.any())
     # Before version 7 a node without `is_test` drops at random.
-    asked = call.has_result(1) or (call.version < 7 and not call.attributes.get("is_test"))
-    return call.require_first() if off and not asked else None
+    if not is_off or (call.version < 7 and not call.attributes.get("is_test")):
+        return None
+    call.ignore_attributes("ratio", "seed")
+    if not call.has_result(1):
+        return [call.require_first()]
+    if call.version >= 12:
+        return [call.require_first(), keep_as_written(call)[1]]
+    # older versions say different things of it
+    mask = call.terms.make_node("Dropout", "unknown", [], (), 1, kind=(0, None), is_unique=True)
+    return [call.require_first(), *mask]
 
 
 PLAIN_TYPES = (

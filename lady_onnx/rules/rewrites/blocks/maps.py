@@ -7,14 +7,14 @@ import math
 import numpy as np
 import onnx.helper
 
-from ...normalform.algebra.constants import may_reassociate
-from ...normalform.algebra.multiples import make_multiple, split_factor
-from ...normalform.algebra.normalisations import make_reduction
-from ...normalform.algebra.numbering import Terms
-from ...normalform.algebra.sums import combine_terms, make_product, make_sum
-from ...normalform.algebra.term import NoNormalFormError, Term
-from ...semantics.lengths import Length
-from ...vocabulary.classes import UNARY_OPERATORS
+from ....normalform.algebra.constants import may_reassociate
+from ....normalform.algebra.multiples import make_multiple, split_factor
+from ....normalform.algebra.normalisations import make_reduction
+from ....normalform.algebra.numbering import Terms
+from ....normalform.algebra.sums import combine_terms, make_product, make_sum
+from ....normalform.algebra.term import NoNormalFormError, Term
+from ....semantics.lengths import Length
+from ....vocabulary.classes import UNARY_OPERATORS
 
 BLOCKED_POOLS = ("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool")
 """Pools that act on every channel alone."""
@@ -101,7 +101,7 @@ def _find_kept_channels(terms: Terms, term: Term, count: int) -> Term | None:
     if first is None:
         return None
     if operator == "Pad" and first.shape is not None and first.shape[1] == count:
-        return first if _is_filling(term) else None
+        return first if is_filling(term) else None
     return _keep_channels_of_function(terms, term, first, count)
 
 
@@ -129,7 +129,7 @@ def _keep_channels_of_combination(terms: Terms, term: Term, count: int) -> Term 
     return (make_sum if term.operator == "Add" else make_product)(terms, a, b)
 
 
-def _is_filling(term: Term) -> bool:
+def is_filling(term: Term) -> bool:
     """Tell whether a padding adds zeros behind the channels of a map, and nowhere else."""
     pads = (
         term.operands[1].integers
@@ -141,19 +141,12 @@ def _is_filling(term: Term) -> bool:
 
 
 def _keep_channels_of_function(terms: Terms, term: Term, first: Term, count: int) -> Term | None:
-    """Make a function of the first channels of a map that acts on every channel alone.
-
-    What the function makes of the zeros that fill the last block must be a number, because the
-    zeros of the next weight have to cancel it.
-    """
+    """Make a function of the first channels of a map that acts on every channel alone."""
     assert term.shape is not None
     operator = term.operator
     is_reduction = operator.startswith("Reduce")
     axes = term.read_attribute("axes") if is_reduction else []
     if isinstance(axes, list) and 1 in axes:
-        return None
-    # the inverse and the logarithm of zero are no numbers
-    if operator in ("Log", "Reciprocal"):
         return None
     if not is_reduction and operator not in CHANNELWISE_OPERATORS:
         return None

@@ -6,7 +6,7 @@ block], and the last block is filled up. How many channels a block has is not pa
 depends on the processor, and is asked of the onnxruntime that runs here.
 
 In normal form such a map is a term `Blocked` of the map itself. It is read only by what acts in the
-same way on both (`blocked_maps` holds how maps in blocks are made and cut).
+same way on both (`maps` holds how maps in blocks are made and cut).
 
 Source: onnxruntime/core/optimizer/nchwc_transformer.cc and onnxruntime/core/mlas/lib/reorder.cpp
 """
@@ -19,15 +19,16 @@ import numpy as np
 import onnx.helper
 from onnx import NodeProto, TensorProto
 
-from ...normalform.algebra.movements import make_transpose
-from ...normalform.algebra.numbering import Terms
-from ...normalform.algebra.slices import make_concatenation, make_slice
-from ...normalform.algebra.term import NoNormalFormError, Term
-from ...runtime.sessions import measure_block_channels
-from ...vocabulary.structure import MICROSOFT, normalise_domain
-from ..operators.elementwise import describe_elementwise
-from ..registry import find_rule
-from .blocked_maps import (
+from ....normalform.algebra.movements import make_transpose
+from ....normalform.algebra.numbering import Terms
+from ....normalform.algebra.slices import make_concatenation, make_slice
+from ....normalform.algebra.term import NoNormalFormError, Term
+from ....runtime.sessions import measure_block_channels
+from ....vocabulary.structure import MICROSOFT, normalise_domain
+from ...operators.elementwise import describe_elementwise
+from ...registry import find_rule
+from .fillings import has_finite_filling
+from .maps import (
     BLOCKED_POOLS,
     count_channels,
     is_blocked,
@@ -216,7 +217,9 @@ def _convolve(
     if lying == size and group == 1:
         # where the weight of what fills the last block is zero, the map is read without it
         used = np.flatnonzero(weight.leaf.array.any((0, *range(2, n + 2)))).max(initial=0) + 1
-        own = keep_channels(terms, x, int(used)) if inner - size < used < inner else None
+        own = None
+        if inner - size < used < inner and has_finite_filling(x, int(used)):
+            own = keep_channels(terms, x, int(used))
         if own is not None:
             x, weight = own, terms.move_constant(weight.leaf, lambda a: a[:, :used])
     fused = onnx.helper.make_node(

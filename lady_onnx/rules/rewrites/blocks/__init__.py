@@ -1,0 +1,1 @@
+"""Reads maps that onnxruntime lays out in blocks of channels."""

@@ -1,0 +1,144 @@
+"""What channels hold that only fill the last block of a map.
+
+The next weight is zero there. That leaves nothing of such a channel only where it holds numbers:
+zero times infinity is none.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ....normalform.algebra.term import Term
+from .maps import BLOCKED_POOLS, is_filling
+
+Bounds = tuple[float, float]
+"""The smallest and the largest number."""
+
+NOTHING: Bounds = (0.0, 0.0)
+LARGEST = float(np.finfo(np.float32).max) / 2
+"""What is larger may overflow."""
+ZERO_AT_ZERO = (
+    *("Abs", "Ceil", "Celu", "Elu", "Erf", "Floor", "LeakyRelu", "Neg", "Relu", "Round"),
+    *("Selu", "Sign", "Sin", "Softsign", "Sqrt", "Tanh"),
+)
+"""Functions that are zero at zero."""
+SMALL = ("Cos", "Erf", "HardSigmoid", "Sigmoid", "Sign", "Sin", "Softsign", "Tanh")
+"""Functions whose size is one at most."""
+NO_LARGER = ("Abs", "Neg", "Relu")
+"""Functions that are no larger than what they are taken of."""
+MEANS = ("ReduceMax", "ReduceMean", "ReduceMin", *BLOCKED_POOLS)
+"""Operators whose results lie between what they are made of and zero, which is a padding's."""
+SUMS = ("ReduceL1", "ReduceL2", "ReduceSum", "ReduceSumSquare")
+"""Operators that make zeros of zeros."""
+RESIZE_MODE = "coordinate_transformation_mode"
+"""The attribute by which a Resize may put any number around a map."""
+
+
+def has_finite_filling(term: Term, count: int) -> bool:
+    """Tell whether a map holds numbers in all channels from one on, as far as its weights tell."""
+    return _find_bounds(term, count) is not None
+
+
+def _find_bounds(term: Term, count: int) -> Bounds | None:
+    """Find the bounds of a map's channels from one on; None where there may be none."""
+    found = _find_bounds_of_operator(term, count)
+    return found if found is not None and max(map(abs, found)) < LARGEST else None
+
+
+def _find_bounds_of_operator(term: Term, count: int) -> Bounds | None:
+    """Find the bounds that `_find_bounds` checks."""
+    first = term.operands[0] if term.operands else None
+    if term.shape is not None and len(term.shape) > 1 and term.shape[1] == count:
+        return NOTHING
+    if first is None:
+        return None
+    if term.operator == "Conv":
+        return _find_bounds_of_convolution(term, count)
+    if term.operator in ("Sum", "Add", "Product", "Mul"):
+        return _find_bounds_of_combination(term, count)
+    if term.operator == "Pad":
+        return NOTHING if is_filling(term) else None
+    before = _find_bounds(first, count)
+    return None if before is None else _apply_function(term, before)
+
+
+def _apply_function(term: Term, before: Bounds) -> Bounds | None:
+    """Find the bounds of a function of numbers within bounds."""
+    operator, largest = term.operator, max(map(abs, before))
+    if operator == "Scale":
+        return -largest * abs(term.scale), largest * abs(term.scale)
+    if before == NOTHING and operator in (*ZERO_AT_ZERO, *SUMS):
+        return NOTHING
+    if operator in MEANS:
+        return min(before[0], 0.0), max(before[1], 0.0)
+    if operator == "Resize":
+        if b"tf_crop_and_resize" in dict(term.attributes).get(RESIZE_MODE, b""):
+            return None
+        # cubic curves swing beyond their ends, by less than as much again
+        return -2 * largest, 2 * largest
+    if operator in SMALL:
+        return -1.0, 1.0
+    if operator in NO_LARGER:
+        return -largest, largest
+    if operator == "Softplus":
+        return 0.0, largest + 1
+    if operator == "Exp" and before[1] < math.log(LARGEST):
+        return 0.0, math.exp(before[1])
+    if operator == "Sqrt" and before[0] >= 0:
+        return 0.0, math.sqrt(before[1])
+    if operator == "Clip":
+        # each bound alone may cut off what the other one leaves
+        ends = [o.number for o in term.operands[1:] if o is not None]
+        sizes = [abs(e) for e in ends if e is not None and math.isfinite(e)]
+        size = max([largest, *sizes])
+        return None if None in ends else (-size, size)
+    return None
+
+
+def _find_bounds_of_convolution(term: Term, count: int) -> Bounds | None:
+    """Find the bounds of units whose weights are zero: those of their biases."""
+    weight, bias = ((*term.operands, None, None)[k] for k in (1, 2))
+    if weight is None or weight.leaf is None or weight.leaf.array[count:].any():
+        return None
+    if bias is None:
+        return NOTHING
+    return None if bias.leaf is None else _measure(bias.leaf.array[count:])
+
+
+def _find_bounds_of_combination(term: Term, count: int) -> Bounds | None:
+    """Find the bounds of a sum or a product."""
+    sides = [None if o is None else _find_bounds_of_side(o, term, count) for o in term.operands]
+    is_sum = term.operator in ("Sum", "Add")
+    # a factor of zero leaves nothing of numbers that are not known
+    if not is_sum and NOTHING in sides:
+        return NOTHING
+    largest = 0.0 if is_sum else 1.0
+    for side in sides:
+        if side is None:
+            return None
+        size = max(map(abs, side))
+        largest = largest + size if is_sum else largest * size
+    is_positive = all(side is not None and side[0] >= 0 for side in sides)
+    return (0.0 if is_positive else -largest), largest
+
+
+def _find_bounds_of_side(side: Term, whole: Term, count: int) -> Bounds | None:
+    """Find the bounds of what is added to the last channels of a map, or multiplied with them."""
+    if side.shape is None or whole.shape is None:
+        return None
+    axis = len(side.shape) - len(whole.shape) + 1
+    if side.leaf is not None:
+        array = side.leaf.array
+        is_own = axis >= 0 and side.shape[axis] != 1
+        return _measure(array.take(range(count, array.shape[axis]), axis) if is_own else array)
+    return _find_bounds(side, count) if axis == 1 and side.shape[1] != 1 else None
+
+
+def _measure(array: np.ndarray) -> Bounds | None:
+    """Measure the bounds of numbers; None if one is not finite."""
+    if not array.size:
+        return NOTHING
+    low, high = float(array.min()), float(array.max())
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
