@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import ModelProto
 
-from ..diagnosis.alterations import Alteration, describe_alterations
 from ..diagnosis.findings import Finding
 from ..editing.permutation_files import write_permutation
 from ..graph.model import Graph
 from ..groups.model import StateOrder, Symmetry
 from ..matching.matches import Match
-from ..matching.shared.copies import Common
 from ..reporting import MAX_SHOWN_ENTRIES, Report
-from ..runtime.comparing.verification import Verification
 from .verdicts import Verdict, judge_suspect, measure_recognised
 from .wording import (
     describe_findings,
@@ -31,7 +28,10 @@ from .wording import (
 )
 
 if TYPE_CHECKING:
+    from ..diagnosis.alterations import Alteration
+    from ..matching.shared.copies import Common
     from ..normalform.form import Form
+    from ..runtime.comparing.verification import Verification
 
 RESYNCED_NOTE = "resynced"
 """What the metadata of a re-synchronised model say was done to it."""
@@ -212,6 +212,9 @@ class Resync(Report):
         """List the groups that were matched worst, and what was done besides moving units."""
         lines = describe_matches(self.matches, self.symmetry, limit)
         if self.alterations:
+            # exact copies have none
+            from ..diagnosis.alterations import describe_alterations
+
             lines.append(f"besides: {describe_alterations(self.alterations)}")
         lines += describe_findings(self.integrity, self.repaired, limit)
         lines += describe_states(self.moved_states)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..dataflow.engine import SYMBOLIC_SIZES
 from ..dataflow.state_loop import solve_state_lengths
 from ..errors import LadyError
 from ..graph.external import count_bytes
 from ..graph.model import Graph
-from ..runtime.comparing.comparison import SessionPair, compare_models
-from ..runtime.comparing.verification import Verification
 from ..runtime.limits import run_limited
 from .options import Options
+
+if TYPE_CHECKING:
+    from ..runtime.comparing.comparison import SessionPair
+    from ..runtime.comparing.verification import Verification
 
 MAX_RUN_BYTES = 2_000_000_000
 """With `auto`, models with more weights are not run: that takes longer than all the rest."""
@@ -40,6 +43,8 @@ def open_pair(
     a: Graph, b: Graph, provider: str = "auto", custom_ops: Sequence[str] = ()
 ) -> SessionPair:
     """Open sessions of two models that take the same inputs; see `SessionPair`."""
+    from ..runtime.comparing.comparison import SessionPair
+
     return SessionPair(a, b, provider, custom_ops, solve_state_lengths(a, SYMBOLIC_SIZES))
 
 
@@ -75,6 +80,8 @@ def verify_result(suspect: Graph, result: Graph, options: Options) -> Preservati
 
 def _run_both(a: Graph, b: Graph, provider: str, options: Options) -> Verification:
     """Run two models within the limits that the caller gave, and compare their outputs."""
+    # many results are not run, and need none of it
+    from ..runtime.comparing.comparison import compare_models
 
     def work() -> Verification:
         pair = open_pair(a, b, provider, options.custom_ops)

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import scipy
 
 PARTNERS_PER_UNIT = 16
 """About how many partners of every row and column the first round considers."""
@@ -164,6 +163,9 @@ def settle_prices(
         For each row its column, int64 [n], and the prices, float64 [n]; None if that takes too
         many price changes.
     """
+    # most files need none of it
+    import scipy
+
     size = len(prices)
     starts = np.searchsorted(rows, np.arange(size + 1))
     for _ in range(MAX_PRICE_UPDATES):
@@ -203,6 +205,8 @@ def _measure_distances(
     Returns:
         float64 [size]; a column that no path reaches is as far as the farthest that one does.
     """
+    import scipy
+
     # All rows without a column share one more node, number `size`, where the search begins.
     order = np.argsort(source, kind="stable")
     starts = np.searchsorted(source[order], np.arange(size + 2))
