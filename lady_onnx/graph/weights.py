@@ -107,10 +107,15 @@ def _make_dense(sparse: SparseTensorProto) -> TensorProto:
     """Return a sparse weight written out.
 
     Raises:
-        LadyError: it would be too large, or its places are not in ascending order.
+        LadyError: it would be too large, it lies in external data, or its places are not in
+            ascending order.
     """
     try:
-        values, indices = (onnx.numpy_helper.to_array(t) for t in (sparse.values, sparse.indices))
+        parts = (sparse.values, sparse.indices)
+        if any(t.data_location == TensorProto.EXTERNAL for t in parts):
+            # onnx would look for it in the folder of the process
+            raise ValueError("it lies in external data")
+        values, indices = map(onnx.numpy_helper.to_array, parts)
         if math.prod(sparse.dims) > MAX_SPARSE_RATIO * max(values.size, 1):
             raise ValueError("it is too large to be written out")
         array = np.zeros(tuple(sparse.dims), values.dtype)

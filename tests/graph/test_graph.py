@@ -318,6 +318,28 @@ def test_places_of_a_sparse_weight_are_in_order(tmp_path: Path) -> None:
         lady.find_groups(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]))
 
 
+@pytest.mark.parametrize("part", ["values", "indices"])
+def test_a_sparse_weight_in_external_data_is_refused(
+    part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = numpy_helper.from_array(np.array([1, 2], np.float32), "w")
+    indices = numpy_helper.from_array(np.array([1, 3]), "places")
+    sparse = helper.make_sparse_tensor(values, indices, [4])
+    model = build([helper.make_node("Add", ["x", "w"], ["out"])], {}, {"x": [4]})
+    tensor = getattr(sparse, part)
+    # in the folder of the process, where nobody meant it to be
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "w.bin").write_bytes(tensor.raw_data)
+    monkeypatch.chdir(tmp_path / "here")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="w.bin")
+    model.graph.sparse_initializer.append(sparse)
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(lady.LadyError, match=r"sparse weight .*external data"):
+        load_graph(tmp_path / "a.onnx")
+
+
 def test_zeros_of_a_sparse_weight_keep_their_signs(tmp_path: Path) -> None:
     values = numpy_helper.from_array(np.array([1.0, -0.0, 2.0], np.float32), "s")
     places = numpy_helper.from_array(np.array([0, 3, 5]), "s.places")
