@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import onnx
-from onnx import AttributeProto, ModelProto, NodeProto
+from onnx import AttributeProto, ModelProto, NodeProto, TensorProto
 
 from ..errors import LadyError
 from ..vocabulary.schemas import Signature, find_signature, list_newest_versions
@@ -80,6 +80,10 @@ def check_attributes(model: ModelProto, file: str) -> None:
                 where = f"attribute '{attribute.name}' of node {describe_node(node)}"
                 what = f"{where} holds something else than its type says; export the model again"
                 raise LadyError(f"{file}: {what}")
+            if node.op_type != CONSTANT and _lies_outside(attribute):
+                where = f"attribute '{attribute.name}' of node {describe_node(node)}"
+                what = f"{where} lies in external data; put it into the file"
+                raise LadyError(f"{file}: {what}")
     for function in model.functions:
         defaults = function.attribute_proto
         for name in list_repeated([*function.attribute, *(a.name for a in defaults)]):
@@ -97,6 +101,18 @@ def _is_ambiguous(attribute: AttributeProto) -> bool:
     # Only fields that the file gives are listed, those with a default value among them.
     held = {f.name for f, _ in attribute.ListFields()} - FIELDS_BESIDE_CONTENT
     return bool(held - {FIELD_OF_TYPE.get(attribute.type)})
+
+
+def _lies_outside(attribute: AttributeProto) -> bool:
+    """Tell whether an attribute holds a tensor whose numbers are in another file.
+
+    Only those of weights and constants are read from there.
+    """
+    tensors = [*attribute.tensors, *([attribute.t] if attribute.HasField("t") else [])]
+    sparse = [*attribute.sparse_tensors]
+    sparse += [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else []
+    tensors += [part for s in sparse for part in (s.values, s.indices)]
+    return any(t.data_location == TensorProto.EXTERNAL for t in tensors)
 
 
 def check_versions(graph: Graph) -> None:

@@ -340,6 +340,22 @@ def test_a_sparse_weight_in_external_data_is_refused(
         load_graph(tmp_path / "a.onnx")
 
 
+def test_tensors_of_attributes_lie_in_the_file(tmp_path: Path) -> None:
+    # two folders may hold other numbers under one name
+    value = numpy_helper.from_array(np.array([2.0], np.float32), "v")
+    value.ClearField("raw_data")
+    value.data_location = TensorProto.EXTERNAL
+    value.external_data.add(key="location", value="v.bin")
+    (tmp_path / "v.bin").write_bytes(np.float32(2).tobytes())
+    nodes = [
+        helper.make_node("ConstantOfShape", ["s"], ["c"], name="n", value=value),
+        helper.make_node("Add", ["x", "c"], ["out"]),
+    ]
+    onnx.save(build(nodes, {"s": np.array([4])}, {"x": [4]}), tmp_path / "a.onnx")
+    with pytest.raises(lady.LadyError, match=r"attribute 'value' of node .* external data"):
+        load_graph(tmp_path / "a.onnx")
+
+
 def test_zeros_of_a_sparse_weight_keep_their_signs(tmp_path: Path) -> None:
     values = numpy_helper.from_array(np.array([1.0, -0.0, 2.0], np.float32), "s")
     places = numpy_helper.from_array(np.array([0, 3, 5]), "s.places")

@@ -109,6 +109,10 @@ PAIRS: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         model([node("Clip", "x a b", "h"), node("Relu", "h")], [2, 6], a=F(-1), b=F(0.5)),
         model([node("Clip", "x a b")], [2, 6], a=F(0), b=F(0.5)),
     ),
+    "a relu behind a clip from above zero": (
+        model([node("Clip", "x a", "h"), node("Relu", "h")], [2, 6], a=F(0.5)),
+        model([node("Clip", "x a")], [2, 6], a=F(0.5)),
+    ),
     "a relu behind a clip from below": (
         model([node("Clip", "x a", "h"), node("Relu", "h")], [2, 6], a=F(-1)),
         model([node("Relu", "x")], [2, 6]),

@@ -171,6 +171,19 @@ def test_what_rounding_leaves_reads_what_the_reference_reads(activation: str) ->
     assert lady.check(reference, gone).verdict == "rescaled"
 
 
+def test_what_rounding_leaves_of_many_units_adds_up() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((16, 16)).astype(F), rng.standard_normal((16, 9)).astype(F)
+    count, left = 40, np.float32(512 * (1 - 2**-23))
+    new = np.repeat(np.abs(rng.standard_normal((16, count))).astype(F) / 8, 2, axis=1)
+    more = np.tile(np.array([[512.0], [-left]], F), (count, 9))
+    suspect = perceptron(np.hstack([a, new]), np.vstack([b, more]))
+    found = [lady.check(perceptron(a, b), suspect).accepted]
+    one = perceptron(np.hstack([a, new[:, :2]]), np.vstack([b, more[:2]]))
+    found.append(lady.check(perceptron(a, b), one).accepted)
+    assert found == [False, True]
+
+
 def test_small_numbers_of_which_large_ones_make_something_are_no_zeros() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.standard_normal((16, 32)), rng.standard_normal((32, 9))

@@ -65,6 +65,22 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
             22,
         ),
     ),
+    "a relu behind a clip from above zero": (
+        model([node("Clip", "x a", "h"), node("Relu", "h")], [2, 6], a=F(2)),
+        model([node("Relu", "x")], [2, 6]),
+    ),
+    "a clip to less than anything": (
+        model(
+            [
+                node("Relu", "x", "h"),
+                helper.make_node("Clip", ["h", "", "a"], ["g"]),
+                node("Relu", "g"),
+            ],
+            [2, 6],
+            a=F(-np.inf),
+        ),
+        model([node("Relu", "x")], [2, 6]),
+    ),
     "a clip whose ends are crossed": (
         model(
             [node("Clip", "x a b", "h"), node("Clip", "h c d")],

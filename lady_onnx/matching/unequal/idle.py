@@ -40,6 +40,10 @@ Rooms = dict[tuple[str, int, tuple[int, ...]], np.ndarray]
 """By weight, axis and positions, float64: by how much weights that were added up were rounded."""
 
 
+Spent = dict[tuple[str, int, tuple[int, ...]], np.ndarray]
+"""By weight, axis and positions of the first unit, float64 [sources]: what units pass on in all."""
+
+
 def remove_idle_units(
     both: Extended,
     matches: Mapping[str, Match],
@@ -69,6 +73,7 @@ def remove_idle_units(
         waiting.setdefault(name, []).append(unit)
     found: list[tuple[str, int]] = []
     rooms: Rooms = {}
+    spent: Spent = {}
     has_changed = True
     # What a unit reads from idle units is zero once these are taken out. Then it may compute the
     # same as another unit, and be idle, too: all groups are gone through again.
@@ -81,7 +86,9 @@ def remove_idle_units(
                 continue
             # Arrays have units in the reference's order; `extra` counts those of the suspect.
             places = np.argsort(matches[name].permutation)
-            idle = _silence_units(group, roles, places[units], both, arrays, rooms, name in silent)
+            idle = _silence_units(
+                group, roles, places[units], both, arrays, rooms, spent, name in silent
+            )
             gone = [unit for unit, is_idle in zip(units, idle, strict=True) if is_idle]
             found += [(name, unit) for unit in gone]
             waiting[name] = [unit for unit in units if unit not in gone]
@@ -111,6 +118,7 @@ def _silence_units(
     both: Extended,
     arrays: dict[str, np.ndarray],
     rooms: Rooms,
+    spent: Spent,
     is_silent: bool,
 ) -> list[bool]:
     """Take units out, one after the other, if the function does not need them.
@@ -122,6 +130,7 @@ def _silence_units(
         both: the models, brought to one size.
         arrays: the weights of the suspect, which are changed in place.
         rooms: the roundings of weights that were added up so far, which are changed in place.
+        spent: what units that were taken out so far passed on, which is changed in place.
         is_silent: whether units that zeros make compute zero; behind a sigmoid, say, they may be
             any number.
 
@@ -145,7 +154,7 @@ def _silence_units(
             for slot in roles.read:
                 _add_reading(slot, keeper, place, both.suspect, arrays, rooms)
         is_idle = all(
-            _is_unread(arrays[s.initializer], s, place, rows[place], is_silent, most, rooms)
+            _is_unread(arrays[s.initializer], s, place, rows[place], is_silent, most, rooms, spent)
             for s, most in zip(roles.read, usual, strict=True)
             if sizes[place] > 0 or not is_silent
         )
@@ -239,6 +248,7 @@ def _is_unread(
     is_silent: bool,
     usual: _Usual,
     rooms: Rooms,
+    spent: Spent,
 ) -> bool:
     """Return whether a unit passes on nothing but rounding, and little beside other units.
 
@@ -253,18 +263,25 @@ def _is_unread(
         is_silent: whether zeros make zero.
         usual: what `_measure_usual` says of this slot.
         rooms: the roundings of weights that were added up.
+        spent: what units that were taken out so far passed on; this one is added to it.
     """
     left = np.abs(np.moveaxis(array, slot.axis, 0)[slot.index[place]])
-    key = slot.initializer, slot.axis, _list_positions(slot, place)
-    room = rooms.get(key, np.zeros(()))
+    own = slot.initializer, slot.axis, _list_positions(slot, place)
+    room = rooms.get(own, np.zeros(()))
+    key = slot.initializer, slot.axis, _list_positions(slot, 0)
     if not (left <= MAX_LEFT_ROUNDINGS * room).all():
         return False
-    most, size = float(left.max(initial=0)), float(_measure_sizes(row[None])[0])
+    most = float(left.max(initial=0))
     if not most:
         return True
-    return (
-        is_silent
-        and size <= usual.largest
-        and most * size <= MAX_LEFT_SHARE * usual.passed
-        and bool((most * np.abs(row) <= MAX_LEFT_SHARE * usual.by_source).all())
-    )
+    # rounding of each may be more of many
+    total = spent.get(key, np.zeros(row.size)) + most * np.abs(row)
+    if (
+        not is_silent
+        or float(_measure_sizes(row[None])[0]) > usual.largest
+        or float(_measure_sizes(total[None])[0]) > MAX_LEFT_SHARE * usual.passed
+        or (total > MAX_LEFT_SHARE * usual.by_source).any()
+    ):
+        return False
+    spent[key] = total
+    return True

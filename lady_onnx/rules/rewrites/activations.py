@@ -126,7 +126,9 @@ def rewrite_relu(call: Call) -> Term | None:
     if x.operator != "Clip" or not x.is_reassociable:
         return None
     inner, low, high = _merge_clips(call.terms, x, make_number(call.terms, 0.0, x), None)
-    if high is None:
+    if inner is x:
+        return None
+    if high is None and low is not None and low.number == 0.0:
         return apply_unary(call.terms, "Relu", inner)
     given = [inner, low, high]
     made = apply_before_movement(call.terms, "Clip", given, ())
@@ -155,6 +157,9 @@ def _merge_clips(
         return x, low, high
     (least, most), ends = bounds[0] or (0.0, 0.0), bounds[1] or (0.0, 0.0)
     start, stop = (min(max(end, least), most) for end in ends)
+    # all is infinite then
+    if start == math.inf or stop == -math.inf:
+        return x, low, high
     made = [None if math.isinf(e) else make_number(terms, e, x) for e in (start, stop)]
     return inner, made[0], made[1]
 

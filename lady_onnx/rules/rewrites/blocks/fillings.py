@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from onnx import AttributeProto
 
 from ....normalform.algebra.term import Term
 from .maps import BLOCKED_POOLS, is_filling
@@ -17,14 +18,14 @@ Bounds = tuple[float, float]
 """The smallest and the largest number."""
 
 NOTHING: Bounds = (0.0, 0.0)
-LARGEST = float(np.finfo(np.float32).max) / 2
-"""What is larger may overflow."""
+LARGEST = 1e30
+"""What is larger may overflow, if only where a pool adds up a whole map of it."""
 ZERO_AT_ZERO = (
     *("Abs", "Ceil", "Celu", "Elu", "Erf", "Floor", "LeakyRelu", "Neg", "Relu", "Round"),
     *("Selu", "Sign", "Sin", "Softsign", "Sqrt", "Tanh"),
 )
 """Functions that are zero at zero."""
-SMALL = ("Cos", "Erf", "HardSigmoid", "Sigmoid", "Sign", "Sin", "Softsign", "Tanh")
+SMALL = ("Cos", "Erf", "Sigmoid", "Sign", "Sin", "Softsign", "Tanh")
 """Functions whose size is one at most."""
 NO_LARGER = ("Abs", "Neg", "Relu")
 """Functions that are no larger than what they are taken of."""
@@ -73,11 +74,15 @@ def _apply_function(term: Term, before: Bounds) -> Bounds | None:
         return NOTHING
     if operator in MEANS:
         return min(before[0], 0.0), max(before[1], 0.0)
+    said = dict(term.attributes)
     if operator == "Resize":
-        if b"tf_crop_and_resize" in dict(term.attributes).get(RESIZE_MODE, b""):
+        if b"tf_crop_and_resize" in said.get(RESIZE_MODE, b""):
             return None
-        # cubic curves swing beyond their ends, by less than as much again
-        return -2 * largest, 2 * largest
+        # cubic curves swing beyond their ends, and an attribute says how far
+        return None if b"cubic" in said.get("mode", b"") and before != NOTHING else before
+    if operator == "HardSigmoid":
+        slopes = [AttributeProto.FromString(b).f for b in said.values()]
+        return (0.0, 1.0) if all(map(math.isfinite, slopes)) else None
     if operator in SMALL:
         return -1.0, 1.0
     if operator in NO_LARGER:
@@ -99,7 +104,10 @@ def _apply_function(term: Term, before: Bounds) -> Bounds | None:
 
 def _find_bounds_of_convolution(term: Term, count: int) -> Bounds | None:
     """Find the bounds of units whose weights are zero: those of their biases."""
-    weight, bias = ((*term.operands, None, None)[k] for k in (1, 2))
+    x, weight, bias = (*term.operands, None, None)[:3]
+    # a depthwise one reads what fills the last block itself
+    if term.read_attribute("group") != 1 and (x is None or _find_bounds(x, count) is None):
+        return None
     if weight is None or weight.leaf is None or weight.leaf.array[count:].any():
         return None
     if bias is None:
@@ -111,15 +119,15 @@ def _find_bounds_of_combination(term: Term, count: int) -> Bounds | None:
     """Find the bounds of a sum or a product."""
     sides = [None if o is None else _find_bounds_of_side(o, term, count) for o in term.operands]
     is_sum = term.operator in ("Sum", "Add")
-    # a factor of zero leaves nothing of numbers that are not known
-    if not is_sum and NOTHING in sides:
-        return NOTHING
     largest = 0.0 if is_sum else 1.0
     for side in sides:
         if side is None:
             return None
         size = max(map(abs, side))
-        largest = largest + size if is_sum else largest * size
+        # what two of several factors make may be larger than the product of all
+        largest = largest + size if is_sum else largest * max(size, 1.0)
+    if not is_sum and NOTHING in sides:
+        return NOTHING if largest < LARGEST else None
     is_positive = all(side is not None and side[0] >= 0 for side in sides)
     return (0.0 if is_positive else -largest), largest
 
