@@ -33,6 +33,9 @@ class OperandMatcher:
 
     def __init__(self, with_sizes: bool):
         self._with_sizes = with_sizes
+        self._shallow: dict[tuple[object, ...], int] = {}
+        self._numbers: dict[tuple[object, ...], int] = {}
+        """By what is said of a value a number, so that no description grows with its operands'."""
         self._forms: dict[tuple[object, ...], bytes] = {}
         self._sums: dict[tuple[object, ...], bytes] = {}
         self._contents: dict[tuple[object, ...], bytes] = {}
@@ -61,8 +64,7 @@ class OperandMatcher:
             [scope.find_value(name) for name in names]
             for scope, names in ((pair.one, ours), (pair.two, theirs))
         ]
-        shapes = {self._describe_shallowly(v, SHALLOW_DEPTH) for own in values for v in own}
-        if len(shapes) > 1:
+        if len({self._number_shallowly(v, SHALLOW_DEPTH) for own in values for v in own}) > 1:
             return theirs
         forms = [[self._digest(v, self._forms, self._describe_form) for v in own] for own in values]
         if len({form for own in forms for form in own}) > 1:
@@ -78,21 +80,28 @@ class OperandMatcher:
                 return theirs
         return theirs if said[0] == said[1] else list(theirs)[::-1]
 
-    def _describe_shallowly(self, value: Value, depth: int) -> tuple[object, ...]:
-        """Describe the operators that lead to a value, so many nodes back.
+    def _number_shallowly(self, value: Value, depth: int) -> int:
+        """Number a value by the operators that lead to it, so many nodes back.
 
         It is much faster than a digest of all that leads to it. Nearly all operands differ here.
         """
-        if value.weight:
-            tensor = value.scope.graph.tensors[value.weight]
-            return tensor.data_type, tuple(tensor.dims) if self._with_sizes else len(tensor.dims)
-        if value.node is None:
-            return value.position, value.missing
-        said = value.node.op_type, normalise_domain(value.node.domain), value.position
-        if not depth:
-            return said
-        inner = [self._describe_shallowly(o, depth - 1) for o in _list_operands(value)]
-        return (*said, *(sorted(inner, key=repr) if _is_summing(value.node) else inner))
+        key = (*_make_key(value), depth)
+        if key not in self._shallow:
+            said: tuple[object, ...]
+            if value.weight:
+                tensor = value.scope.graph.tensors[value.weight]
+                size = tuple(tensor.dims) if self._with_sizes else len(tensor.dims)
+                said = "weight", tensor.data_type, size
+            elif value.node is None:
+                said = "input", value.position, value.missing
+            else:
+                node = value.node
+                operands = _list_operands(value) if depth else ()
+                inner = [self._number_shallowly(o, depth - 1) for o in operands]
+                ordered = sorted(inner) if _is_summing(node) else inner
+                said = node.op_type, normalise_domain(node.domain), value.position, *ordered
+            self._shallow[key] = self._numbers.setdefault(said, len(self._numbers))
+        return self._shallow[key]
 
     def _digest(
         self,
@@ -105,21 +114,21 @@ class OperandMatcher:
         import hashlib
 
         # values of both files share a table: their keys begin with the graph
-        waiting, begun = [value], set()
+        waiting: list[tuple[Value, list[tuple[object, ...]] | None]] = [(value, None)]
+        begun = set()
         while waiting:
-            now = waiting[-1]
+            now, operands = waiting.pop()
             key = _make_key(now)
-            begun.add(key)
-            operands = [(o, _make_key(o)) for o in _list_operands(now)]
-            # what has begun and is not known yet is made of itself, as no file may say
-            lacking = [o for o, k in operands if k not in known and k not in begun]
-            if key not in known and lacking:
-                waiting += lacking
-                continue
-            waiting.pop()
-            if key not in known:
-                said = describe(now, [known.get(k, b"") for _, k in operands])
+            if operands is not None:
+                # what has begun and is not known yet is made of itself, as no file may say
+                said = describe(now, [known.get(k, b"") for k in operands])
                 known[key] = hashlib.blake2b(said, digest_size=16).digest()
+            elif key not in known and key not in begun:
+                begun.add(key)
+                given = [(_make_key(o), o) for o in _list_operands(now)]
+                waiting.append((now, [k for k, _ in given]))
+                # an operand may be read a thousand times over
+                waiting += [(o, None) for o in dict(given).values()]
         return known[_make_key(value)]
 
     def _describe_form(self, value: Value, operands: list[bytes]) -> bytes:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from ..matching.matches import Match
     from ..matching.shared.copies import Common
 
+# What judges a re-synchronisation is loaded by the functions below that need it: files that are
+# equal need the words of this module alone.
+
 VERDICTS = ("identical", "permuted", "rescaled", "derived", "altered", "tampered", "unrelated")
 """What a suspect may be to a reference, the best first."""
 UNRELATED = VERDICTS[-1]

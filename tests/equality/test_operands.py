@@ -9,6 +9,8 @@ import onnx
 import pytest
 
 import lady_onnx as lady
+from lady_onnx.equality.comparison import pair_graphs
+from lady_onnx.graph.loading import load_graph
 
 from ..helpers.builders import build, node, w
 from ..helpers.law import trials
@@ -140,3 +142,14 @@ def test_a_branch_is_no_other_one_for_what_both_read() -> None:
 
     assert lady.check(make("x", "y"), make("x", "y")).verdict == "identical"
     assert lady.check(make("x", "y"), make("y", "x")).verdict not in ("identical", "permuted")
+
+
+def test_operands_that_are_read_many_times_are_looked_at_once() -> None:
+    # a thousand operands of a thousand operands would be a million values
+    nodes = [node("MatMul", "x,v", "h0")]
+    for k in range(3):
+        names = ",".join([f"h{k}"] * 1000)
+        nodes.append(node("Max", names, f"h{k + 1}"))
+    nodes += [node("Neg", "h3", "a"), node("Neg", "h3", "b"), node("Add", "a,b", "out")]
+    graph = load_graph(build(nodes, {"v": w(WIDTH, WIDTH)}, {"x": ["n", WIDTH]}))
+    assert not pair_graphs(graph, graph).differences

@@ -251,6 +251,66 @@ def test_what_fills_a_block_has_to_hold_numbers(
     between: str, filling: float, weight: float, is_number: bool
 ) -> None:
     """The next weight is zero there, and zero times infinity is no number."""
+    check_filling([node(between, ["h"], "r", "")], filling, weight, is_number)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "filling", "is_number"),
+    [
+        ([node("Mul", ["h", "h"], "q", ""), node("Tanh", ["q"], "r", "")], 1.0, True),
+        ([node("Mul", ["h", "h"], "q", ""), node("Sub", ["q", "q"], "r", "")], 1e30, False),
+        # a map that is zero there does not undo an infinite one
+        (
+            [
+                node("Conv", ["x", "a"], "p"),
+                node("Exp", ["h"], "q", ""),
+                node("Mul", ["p", "q"], "r", ""),
+            ],
+            1000.0,
+            False,
+        ),
+        # a pool adds up before it divides
+        ([node("AveragePool", ["h"], "r", kernel_shape=[2, 2])], 2e38, False),
+        ([node("AveragePool", ["h"], "r", kernel_shape=[2, 2])], 2.0, True),
+        ([node("HardSigmoid", ["h"], "r", "", alpha=0.5, beta=0.25)], 2.0, True),
+        ([node("HardSigmoid", ["h"], "r", "", alpha=np.inf, beta=0.0)], 0.0, False),
+        # a depthwise convolution reads what fills the last block itself
+        ([node("Exp", ["h"], "q", ""), node("Conv", ["q", "d"], "r", group=1)], 1000.0, False),
+        ([node("Exp", ["h"], "q", ""), node("Conv", ["q", "d"], "r", group=1)], 1.0, True),
+    ],
+    ids=lambda v: "-".join(n.op_type for n in v) if isinstance(v, list) else str(v),
+)
+def test_what_lies_between_has_to_hold_numbers(
+    nodes: Sequence[NodeProto], filling: float, is_number: bool
+) -> None:
+    check_filling(nodes, filling, 0.0, is_number)
+
+
+def test_a_map_that_is_read_many_times_over_is_measured_once() -> None:
+    # thirty doublings would be a thousand million paths
+    doubled = [node("Add", [f"h{k}", f"h{k}"], f"h{k + 1}", "") for k in range(30)]
+    ends = [node("Relu", ["h"], "h0", ""), node("Tanh", ["h30"], "r", "")]
+    reference, suspect = make_filled([ends[0], *doubled, ends[1]], 0.0, 0.0)
+    assert lady.check(reference, suspect).recognised == 1
+
+
+def check_filling(
+    between: Sequence[NodeProto], filling: float, weight: float, is_number: bool
+) -> None:
+    """Check that a suspect is accepted if it gives numbers."""
+    reference, suspect = make_filled(between, filling, weight)
+    feed = {"x": np.ones((1, 3, 2, 2), np.float32)}
+    given = run(suspect, feed)[0]
+    assert bool(np.isfinite(given).all()) == is_number
+    if is_number:
+        assert np.allclose(given, run(reference, feed)[0], rtol=1e-4)
+    assert lady.check(reference, suspect).accepted == is_number
+
+
+def make_filled(
+    between: Sequence[NodeProto], filling: float, weight: float
+) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Make two convolutions, plainly and in blocks that are filled up with the given numbers."""
     assert SIZE is not None
     size, rng = SIZE, np.random.default_rng(0)
     own = size + 4
@@ -266,23 +326,25 @@ def test_what_fills_a_block_has_to_hold_numbers(
     begun = first.reshape(2, size, 3).transpose(0, 2, 1).reshape(first.shape)
     nodes = [
         node("Conv", ["x", "a", "b"], "h"),
-        node(between, ["h"], "r", ""),
+        *between,
         node("Conv", ["r", "c"], "z"),
         node("ReorderOutput", ["z"], "y", channels=size),
     ]
-    made = model(nodes, (1, 3, 2, 2), {"a": begun, "b": bias, "c": laid})
-    plain = [
-        node("Conv", ["x", "a", "b"], "h", ""),
-        node(between, ["h"], "r", ""),
-        node("Conv", ["r", "c"], "y", ""),
-    ]
-    weights = {"a": first[:own], "b": bias[:own], "c": second[:, :own]}
-    other = model(plain, (1, 3, 2, 2), weights)
-    feed = {"x": np.ones((1, 3, 2, 2), np.float32)}
-    assert bool(np.isfinite(run(made, feed)[0]).all()) == is_number
-    if is_number:
-        assert np.allclose(run(made, feed)[0], run(other, feed)[0], rtol=1e-4)
-    assert lady.check(other, made).accepted == is_number
+    depthwise = np.zeros((2 * size, 1, 1, 1), np.float32)
+    depthwise[:own] = rng.uniform(0.1, 1, (own, 1, 1, 1))
+    weights = {"a": begun, "b": bias, "c": laid, "d": depthwise}
+    plain = [NodeProto() for _ in nodes[:-1]]
+    for laid_out, as_it_was in zip(nodes, plain, strict=False):
+        as_it_was.CopyFrom(laid_out)
+        as_it_was.domain = ""
+        for side, count in ((laid_out, 2 * size), (as_it_was, own)):
+            for attribute in side.attribute:
+                if attribute.name == "group":
+                    attribute.i = count
+    plain[-1].output[0] = "y"
+    made = model(nodes, (1, 3, 2, 2), weights)
+    cut = {"a": first[:own], "b": bias[:own], "c": second[:, :own], "d": depthwise[:own]}
+    return model(plain, (1, 3, 2, 2), {**weights, **cut}), made
 
 
 # ---- networks as onnxruntime writes them

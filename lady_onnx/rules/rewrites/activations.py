@@ -111,7 +111,8 @@ def rewrite_clip(call: Call) -> Term | None:
         high = None if high is not None and high.number == math.inf else high
     if low is None and high is None:
         return x
-    if x.is_reassociable:
+    # a Relu leaves every bit that a clip leaves
+    if x.is_reassociable or x.operator == "Relu":
         x, low, high = _merge_clips(terms, x, low, high)
     if low is not None and low.number == 0.0 and high is None:
         return apply_unary(terms, "Relu", x)
@@ -148,27 +149,29 @@ def _merge_clips(
     Returns:
         What the one clip clips, and its bounds.
     """
-    bounds = [_read_bounds([low, high])]
-    inner = x.operands[0] if x.operator in ("Clip", "Relu") else None
-    if inner is not None:
-        ends = (0.0, math.inf) if x.operator == "Relu" else _read_bounds(x.operands[1:])
-        bounds.append(ends)
-    if inner is None or any(b is None or not b[0] <= b[1] for b in bounds):
+    outer = _read_bounds([low, high])
+    ends = (0.0, math.inf) if x.operator == "Relu" else None
+    ends = _read_bounds(x.operands[1:]) if x.operator == "Clip" else ends
+    inner = x.operands[0] if x.operands else None
+    if inner is None or outer is None or ends is None:
         return x, low, high
-    (least, most), ends = bounds[0] or (0.0, 0.0), bounds[1] or (0.0, 0.0)
-    start, stop = (min(max(end, least), most) for end in ends)
-    # all is infinite then
-    if start == math.inf or stop == -math.inf:
+    start, stop = (min(max(end, outer[0]), outer[1]) for end in ends)
+    # where ends are crossed runtimes disagree, and where one is infinite nothing is left to clip
+    is_empty = start == math.inf or stop == -math.inf
+    if is_empty or outer[0] > outer[1] or ends[0] > ends[1]:
         return x, low, high
     made = [None if math.isinf(e) else make_number(terms, e, x) for e in (start, stop)]
     return inner, made[0], made[1]
 
 
 def _read_bounds(given: Sequence[Term | None]) -> tuple[float, float] | None:
-    """Read the bounds of a clip; None where one is not known."""
+    """Read the bounds of a clip; None where one is not known, or is no number."""
     low, high = (*given, None, None)[:2]
-    ends = (-math.inf if low is None else low.number, math.inf if high is None else high.number)
-    return None if ends[0] is None or ends[1] is None else (ends[0], ends[1])
+    start = -math.inf if low is None else low.number
+    stop = math.inf if high is None else high.number
+    if start is None or stop is None or math.isnan(start) or math.isnan(stop):
+        return None
+    return start, stop
 
 
 @register_rewrite("Softmax", "LogSoftmax", "Hardmax")

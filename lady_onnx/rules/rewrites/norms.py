@@ -12,8 +12,9 @@ from ...normalform.algebra.normalisations import (
     make_group_normalisation,
     make_normalisation,
 )
+from ...normalform.algebra.numbering import Terms
 from ...normalform.algebra.sums import make_product, make_sum
-from ...normalform.algebra.term import Term
+from ...normalform.algebra.term import Leaf, Term
 from ...semantics.factorisation import as_integers
 from ...semantics.lengths import are_numbers
 from .arguments import read_axis
@@ -127,16 +128,17 @@ def rewrite_instance_norm(call: Call) -> Term | None:
         or {scale.shape, bias.shape} != {x.shape[1:2]}
     ):
         return None
-    shape = (-1, *[1] * (x.rank - 2))
     made = make_normalisation(
         call.terms, x, range(2, x.rank), float(call.attributes.get("epsilon", 1e-5)), True
     )
-    scale, bias = (
-        call.terms.move_constant(t.leaf, lambda a: a.reshape(shape))
-        for t in (scale, bias)
-        if t.leaf
-    )
-    return make_sum(call.terms, make_product(call.terms, made, scale), bias)
+    return _apply_to_channels(call.terms, made, scale.leaf, bias.leaf)
+
+
+def _apply_to_channels(terms: Terms, term: Term, gain: Leaf, bias: Leaf) -> Term:
+    """Multiply each channel, the second axis of a term, by its gain and add its bias."""
+    shape = (-1, *[1] * ((term.rank or 2) - 2))
+    factor, offset = (terms.move_constant(v, lambda a: a.reshape(shape)) for v in (gain, bias))
+    return make_sum(terms, make_product(terms, term, factor), offset)
 
 
 @register_rewrite("GroupNormalization")
@@ -162,10 +164,5 @@ def rewrite_group_norm(call: Call) -> Term | None:
         call.terms, grouped, [2], float(call.attributes.get("epsilon", 1e-5))
     )
     flat = make_reshape(call.terms, made, [x.shape[0], channels, places])
-    scale, bias = (
-        call.terms.move_constant(t.leaf, lambda a: a.reshape(-1, 1))
-        for t in (scale, bias)
-        if t.leaf
-    )
-    made = make_sum(call.terms, make_product(call.terms, flat, scale), bias)
+    made = _apply_to_channels(call.terms, flat, scale.leaf, bias.leaf)
     return make_reshape(call.terms, made, x.shape)

@@ -39,30 +39,82 @@ RESIZE_MODE = "coordinate_transformation_mode"
 
 def has_finite_filling(term: Term, count: int) -> bool:
     """Tell whether a map holds numbers in all channels from one on, as far as its weights tell."""
-    return _find_bounds(term, count) is not None
+    return _BoundsFinder(count).find(term) is not None
 
 
-def _find_bounds(term: Term, count: int) -> Bounds | None:
-    """Find the bounds of a map's channels from one on; None where there may be none."""
-    found = _find_bounds_of_operator(term, count)
-    return found if found is not None and max(map(abs, found)) < LARGEST else None
+class _BoundsFinder:
+    """Finds the bounds of what maps hold in their channels from one on, each map once.
 
+    Args:
+        count: the first of these channels.
+    """
 
-def _find_bounds_of_operator(term: Term, count: int) -> Bounds | None:
-    """Find the bounds that `_find_bounds` checks."""
-    first = term.operands[0] if term.operands else None
-    if term.shape is not None and len(term.shape) > 1 and term.shape[1] == count:
-        return NOTHING
-    if first is None:
-        return None
-    if term.operator == "Conv":
-        return _find_bounds_of_convolution(term, count)
-    if term.operator in ("Sum", "Add", "Product", "Mul"):
-        return _find_bounds_of_combination(term, count)
-    if term.operator == "Pad":
-        return NOTHING if is_filling(term) else None
-    before = _find_bounds(first, count)
-    return None if before is None else _apply_function(term, before)
+    def __init__(self, count: int):
+        self._count = count
+        self._known: dict[int, Bounds | None] = {}
+
+    def find(self, term: Term) -> Bounds | None:
+        """Find the bounds of a map; None where there may be none."""
+        if id(term) not in self._known:
+            found = self._find_for_operator(term)
+            is_bounded = found is not None and max(map(abs, found)) < LARGEST
+            self._known[id(term)] = found if is_bounded else None
+        return self._known[id(term)]
+
+    def _find_for_operator(self, term: Term) -> Bounds | None:
+        first = term.operands[0] if term.operands else None
+        if term.shape is not None and len(term.shape) > 1 and term.shape[1] == self._count:
+            return NOTHING
+        if first is None:
+            return None
+        if term.operator == "Conv":
+            return self._find_for_convolution(term)
+        if term.operator in ("Sum", "Add", "Product", "Mul"):
+            return self._find_for_combination(term)
+        if term.operator == "Pad":
+            return NOTHING if is_filling(term) else None
+        before = self.find(first)
+        return None if before is None else _apply_function(term, before)
+
+    def _find_for_convolution(self, term: Term) -> Bounds | None:
+        """Find the bounds of units whose weights are zero: those of their biases."""
+        x, weight, bias = (*term.operands, None, None)[:3]
+        # a depthwise one reads what fills the last block itself
+        if term.read_attribute("group") != 1 and (x is None or self.find(x) is None):
+            return None
+        if weight is None or weight.leaf is None or weight.leaf.array[self._count :].any():
+            return None
+        if bias is None:
+            return NOTHING
+        return None if bias.leaf is None else _measure(bias.leaf.array[self._count :])
+
+    def _find_for_combination(self, term: Term) -> Bounds | None:
+        """Find the bounds of a sum or a product."""
+        sides = [None if o is None else self._find_for_side(o, term) for o in term.operands]
+        is_sum = term.operator in ("Sum", "Add")
+        largest = 0.0 if is_sum else 1.0
+        for side in sides:
+            if side is None:
+                return None
+            size = max(map(abs, side))
+            # what two of several factors make may be larger than the product of all
+            largest = largest + size if is_sum else largest * max(size, 1.0)
+        if not is_sum and NOTHING in sides:
+            return NOTHING if largest < LARGEST else None
+        is_positive = all(side is not None and side[0] >= 0 for side in sides)
+        return (0.0 if is_positive else -largest), largest
+
+    def _find_for_side(self, side: Term, whole: Term) -> Bounds | None:
+        """Find the bounds of what is added to the channels, or multiplied with them."""
+        if side.shape is None or whole.shape is None:
+            return None
+        axis = len(side.shape) - len(whole.shape) + 1
+        if side.leaf is not None:
+            array = side.leaf.array
+            is_own = axis >= 0 and side.shape[axis] != 1
+            places = range(self._count, array.shape[axis]) if is_own else None
+            return _measure(array if places is None else array.take(places, axis))
+        return self.find(side) if axis == 1 and side.shape[1] != 1 else None
 
 
 def _apply_function(term: Term, before: Bounds) -> Bounds | None:
@@ -100,48 +152,6 @@ def _apply_function(term: Term, before: Bounds) -> Bounds | None:
         size = max([largest, *sizes])
         return None if None in ends else (-size, size)
     return None
-
-
-def _find_bounds_of_convolution(term: Term, count: int) -> Bounds | None:
-    """Find the bounds of units whose weights are zero: those of their biases."""
-    x, weight, bias = (*term.operands, None, None)[:3]
-    # a depthwise one reads what fills the last block itself
-    if term.read_attribute("group") != 1 and (x is None or _find_bounds(x, count) is None):
-        return None
-    if weight is None or weight.leaf is None or weight.leaf.array[count:].any():
-        return None
-    if bias is None:
-        return NOTHING
-    return None if bias.leaf is None else _measure(bias.leaf.array[count:])
-
-
-def _find_bounds_of_combination(term: Term, count: int) -> Bounds | None:
-    """Find the bounds of a sum or a product."""
-    sides = [None if o is None else _find_bounds_of_side(o, term, count) for o in term.operands]
-    is_sum = term.operator in ("Sum", "Add")
-    largest = 0.0 if is_sum else 1.0
-    for side in sides:
-        if side is None:
-            return None
-        size = max(map(abs, side))
-        # what two of several factors make may be larger than the product of all
-        largest = largest + size if is_sum else largest * max(size, 1.0)
-    if not is_sum and NOTHING in sides:
-        return NOTHING if largest < LARGEST else None
-    is_positive = all(side is not None and side[0] >= 0 for side in sides)
-    return (0.0 if is_positive else -largest), largest
-
-
-def _find_bounds_of_side(side: Term, whole: Term, count: int) -> Bounds | None:
-    """Find the bounds of what is added to the last channels of a map, or multiplied with them."""
-    if side.shape is None or whole.shape is None:
-        return None
-    axis = len(side.shape) - len(whole.shape) + 1
-    if side.leaf is not None:
-        array = side.leaf.array
-        is_own = axis >= 0 and side.shape[axis] != 1
-        return _measure(array.take(range(count, array.shape[axis]), axis) if is_own else array)
-    return _find_bounds(side, count) if axis == 1 and side.shape[1] != 1 else None
 
 
 def _measure(array: np.ndarray) -> Bounds | None:
