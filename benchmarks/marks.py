@@ -29,18 +29,21 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from lady_onnx.converters.pytorch import finetune
 
 import lady_onnx as lady
-from benchmarks.marked_models import MODELS, run
+from benchmarks.marked_models import MAX_LOSS, MODELS, run
 from benchmarks.trained_marks import NETWORKS, Network, measure_trained
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph, map_weights
 from lady_onnx.watermark.blocks import LOST, SYMBOLS
 from lady_onnx.watermark.extraction import read_weights
+from lady_onnx.watermark.schemes.interface import SCHEMES
 from lady_onnx.watermark.secrets.keys import Key
 from lady_onnx.watermark.tracing import Order, trace_order
 from tests.helpers import real
 
 KEY = Key(bytes(31) + b"m")
 PAYLOADS = {64: b"64 bits.", 128: b"128 bits of text"}
+WAYS = {"spread": None, "spread weak": 0.45, **dict.fromkeys(SCHEMES[1:])}
+"""How marks are written that are read under wrong keys: the scheme, and its strength if unusual."""
 SHORT = b"32 b"
 """What small models have room for."""
 MIXTURES, LOST_SHARE = 20, 0.1
@@ -71,10 +74,10 @@ ALTERATIONS: dict[str, Callable[[Graph], Graph]] = {
 def measure_untrained(names: list[str]) -> None:
     """Prints what is read of marks that were written without training."""
     print(
-        "| model | scheme | bits | weights change | outputs change | agreement | "
+        "| model | scheme | bits | strength | weights change | outputs change | agreement | "
         f"{' | '.join(ALTERATIONS)} |"
     )
-    print("| --- " * (6 + len(ALTERATIONS)) + "|", flush=True)
+    print("| --- " * (7 + len(ALTERATIONS)) + "|", flush=True)
     for name in names or MODELS:
         model = MODELS[name]
         graph, (inputs, others) = load_graph(model.path()), model.split_inputs()
@@ -82,22 +85,29 @@ def measure_untrained(names: list[str]) -> None:
         for scheme in ("spread", "uchida"):
             for bits, payload in PAYLOADS.items():
                 # other inputs tell where a mark matters least
-                marked = lady.embed_gently(graph, KEY, payload, scheme=scheme, data=others)
+                marked = lady.embed_gently(
+                    *(graph, KEY, payload),
+                    scheme=scheme,
+                    data=others,
+                    metric=model.metric,
+                    max_loss=MAX_LOSS,
+                )
                 agreement = model.agree(before, run(marked.graph, inputs))
                 assert marked.impact is not None
                 cells = []
                 for alter in ALTERATIONS.values():
                     suspect = lady.permute(alter(marked.graph), 1).graph
-                    found = lady.extract_mark(suspect, KEY, marked.mark, reference=marked.graph)
+                    found = lady.extract_mark(
+                        suspect, KEY, marked.mark, reference=marked.graph, unmarked=graph
+                    )
                     best, plain = found.put_back, found.as_it_stands
                     assert best is not None
                     read = "read" if found.payload == payload else "LOST"
                     cells.append(f"{read}, {best.wrong} wrong ({plain.wrong})")
-                print(
-                    f"| {name} | {scheme} | {bits}, coded {marked.bits} | {marked.change:.2%} | "
-                    f"{marked.impact.change:.2%} | {agreement:.2%} | {' | '.join(cells)} |",
-                    flush=True,
-                )
+                told = f"{bits}, coded {marked.bits} | {marked.mark.strength:g}"
+                costs = f"{marked.change:.2%} | {marked.impact.change:.2%} | {agreement:.2%}"
+                row = (name, scheme, told, costs, *cells)
+                print(f"| {' | '.join(row)} |", flush=True)
 
 
 def measure_keys(count: int) -> None:
@@ -105,17 +115,24 @@ def measure_keys(count: int) -> None:
     print("| model | scheme | keys | mean p | Kolmogorov-Smirnov p | smallest p | payloads read |")
     print("| --- " * 7 + "|", flush=True)
     for name in ("ppocr-cls", "magika", "silero"):
-        for scheme in ("spread", "uchida", "tartaglione", "watermas"):
+        graph = load_graph(real.path(name))
+        for scheme, strength in WAYS.items():
             try:
-                marked = lady.embed_mark(real.path(name), KEY, SHORT, scheme=scheme)
+                marked = lady.embed_mark(
+                    graph, KEY, SHORT, scheme=scheme.split()[0], strength=strength
+                )
             except lady.LadyError:
                 print(f"| {name} | {scheme} | no room |", flush=True)
                 continue
-            weights = {
-                n.name: np.array(map_weights(marked.graph)[n.name]) for n in marked.mark.layers
-            }
+            mark, names = marked.mark, [n.name for n in marked.mark.layers]
+            weights, before = (
+                {n: np.array(map_weights(g)[n]) for n in names} for g in (marked.graph, graph)
+            )
+            unmarked = before if mark.is_informed else None
             rng = np.random.default_rng(0)
-            found = [read_weights(weights, Key(rng.bytes(32)), marked.mark) for _ in range(count)]
+            found = [
+                read_weights(weights, Key(rng.bytes(32)), mark, unmarked) for _ in range(count)
+            ]
             p_values = np.array([f.p_value for f in found])
             even = stats.kstest(p_values, "uniform").pvalue
             read = sum(f.payload is not None for f in found)

@@ -1,4 +1,4 @@
-"""The weights of a model that may carry a mark, and a hash of them before they are marked."""
+"""The weights of a model that may carry a mark: what is read of them, and a hash of them before."""
 
 from __future__ import annotations
 
@@ -48,6 +48,38 @@ def _is_finite(array: np.ndarray) -> bool:
     """Tell whether all elements are finite: a mark would change others."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(array.astype(np.float64)).all())
+
+
+def read_layers(
+    weights: Arrays, layers: Sequence[Layer], unmarked: Arrays | None = None
+) -> dict[str, np.ndarray]:
+    """Return the layers of a mark as a model has them, or what changed in them.
+
+    Args:
+        weights: those of the model by name.
+        layers: those that carry the mark.
+        unmarked: them as they were before they were marked, where changes are asked for.
+
+    Returns:
+        The layers by name. One that has another shape, or none of floats, is left out.
+    """
+    found = {}
+    for layer in layers:
+        arrays = [side.get(layer.name) for side in (weights, unmarked) if side is not None]
+        known = [a for a in arrays if a is not None and a.shape == layer.shape]
+        if len(known) == len(arrays) and all(is_float_array(a) for a in known):
+            found[layer.name] = known[0] if unmarked is None else _find_changes(*known)
+    return found
+
+
+def _find_changes(array: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Return how far elements are from what they were, NaN where they were pruned."""
+    dtype = np.result_type(array.dtype, before.dtype, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        change: np.ndarray = array.astype(dtype) - before.astype(dtype)
+    # zero says nothing of what a mark had added
+    change[(array == 0) & (before != 0)] = np.nan
+    return change
 
 
 def hash_layers(weights: Arrays, layers: Sequence[Layer]) -> str:

@@ -19,7 +19,7 @@ from ..graph.loading import Model, load_graph
 from ..graph.model import Graph, WeightMapping, map_weights
 from ..groups.permutations import Arrays
 from ..reporting import Report, count_things
-from .carriers import hash_layers, list_layers
+from .carriers import hash_layers, list_layers, read_layers
 from .directions import choose_directions, find_inputs
 from .impact import Impact, Probe
 from .records import COMMITMENT_BYTES, ID_BYTES, Commitment, Mark
@@ -33,8 +33,12 @@ MAX_STRENGTH = 1e3
 """A stronger mark leaves nothing of the weights."""
 STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 """The strengths that are tried, as shares of the scheme's usual one."""
+INFORMED_STRENGTHS = (0.8, 0.6, 0.4)
+"""Then these, as shares of the least one that is read without the unmarked model."""
 MAX_LOSS = 0.005
 """By default a mark may cost half a point of the accuracy."""
+LOSS_ROUNDING = 1e-9
+"""Shares of samples are rounded by less: 1 - 0.995 is more than 0.005."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -78,16 +82,19 @@ class Marked(Report):
             "payload_bytes": self.mark.payload_bytes,
             "layers": [layer.name for layer in self.mark.layers],
             "strength": self.mark.strength,
+            "needs_unmarked": self.mark.is_informed,
             "change": self.change,
             "impact": self.impact,
         }
 
     def details(self, limit: int | None = None) -> list[str]:
         """Say what the mark costs."""
-        if self.impact is None:
-            return []
-        lines = [f"the outputs change by {self.impact.change:.2%} of their size"]
-        if self.impact.metrics is not None:
+        lines = []
+        if self.mark.is_informed:
+            lines.append("keep the unmarked model: so weak a mark is read beside it alone")
+        if self.impact is not None:
+            lines.append(f"the outputs change by {self.impact.change:.2%} of their size")
+        if self.impact is not None and self.impact.metrics is not None:
             before, after = self.impact.metrics
             lines.append(f"{self.impact.metric}: {before:.4f} before, {after:.4f} after")
         return lines
@@ -108,7 +115,8 @@ def embed_mark(
         key: the owner's key.
         payload: 1 to 64 bytes, or a commitment, whose hash is written.
         scheme: one of `SCHEMES`.
-        strength: how strongly, in the scheme's own measure; its usual one by default.
+        strength: how strongly, in the scheme's own measure; its usual one by default. A mark of the
+            scheme `spread` that is weaker than 0.75 is read beside the unmarked model alone.
 
     Returns:
         The marked model, and what is needed beside the key to read the mark.
@@ -168,18 +176,19 @@ class Plan:
         result = self.graph.copy()
         for name, array in changed.items():
             result.replace(name, array)
-        found = WeightMapping(list(self.weights), result.array)
-        scheme, keys = find_scheme(self.mark.scheme), self.key.derive_layer_key
+        layers, scheme = self.mark.layers, find_scheme(self.mark.scheme)
+        before = self.weights if self.mark.is_informed else None
+        found = read_layers(WeightMapping(list(self.weights), result.array), layers, before)
         with np.errstate(over="ignore", invalid="ignore"):
-            soft = scheme.read(found, self.mark.layers, keys, len(self.bits))
+            soft = scheme.read(found, layers, self.key.derive_layer_key, len(self.bits))
         wrong = int(((soft > 0) != self.bits).sum())
         if wrong:
             what = f"{wrong} of {len(self.bits)} bits are not written"
             raise LadyError(
                 f"{self.graph.name}: {what}; write the mark more strongly, or train longer"
             )
-        layers = {n: changed[n] for n in self.weights if n in changed}
-        return Marked(result, self.mark, len(self.bits), _measure_change(self.weights, layers))
+        own = {n: changed[n] for n in self.weights if n in changed}
+        return Marked(result, self.mark, len(self.bits), _measure_change(self.weights, own))
 
 
 def plan_mark(
@@ -206,10 +215,18 @@ def plan_mark(
     commitment = payload if isinstance(payload, Commitment) else None
     payload = payload.hash(digest) if isinstance(payload, Commitment) else payload
     identity = key.derive("identity", scheme).sign(payload, ID_BYTES)
-    mark = Mark(scheme, identity, digest, length, b"", tuple(layers), strength, commitment)
+    mark = _set_strength(
+        Mark(scheme, identity, digest, length, b"", tuple(layers), strength, commitment), strength
+    )
     own = mark.derive_key(key)
     mark = replace(mark, sealed=own.derive("record").pad(payload))
     return Plan(graph, mark, own, encode_payload(payload, own))
+
+
+def _set_strength(mark: Mark, strength: float) -> Mark:
+    """Return a mark of another strength: a weak one is read from what changed."""
+    is_informed = strength < find_scheme(mark.scheme).blind_strength
+    return replace(mark, strength=strength, is_informed=is_informed)
 
 
 def embed_gently(
@@ -227,7 +244,8 @@ def embed_gently(
 
     The model is run with each layer changed by itself first. Layers that change the outputs little
     bear more of the mark then (scheme `spread`). Data say besides in which directions the inputs of
-    layers vary little, and the mark lies along these.
+    layers vary little, and the mark lies along these. The weakest marks of this scheme are read
+    beside the unmarked model alone (`Mark.is_informed`).
 
     Args:
         model, key, payload, scheme: as for `embed_mark`.
@@ -243,7 +261,7 @@ def embed_gently(
     Raises:
         LadyError: the model does not run, or even the weakest mark costs more.
     """
-    graph = load_graph(model)
+    graph, way = load_graph(model), find_scheme(scheme)
     plan = plan_mark(graph, key, payload, scheme)
     try:
         probe = Probe(graph, data, metric)
@@ -251,16 +269,17 @@ def embed_gently(
         raise LadyError(f"{error}; or write the mark without a run (--no-run)") from error
     gains: dict[str, float] = {}
     directions: dict[str, Directions] = {}
-    if find_scheme(scheme).has_gains:
+    if way.has_gains:
         directions = _find_directions(plan, probe)
         even = plan.write(directions=directions).graph
         gains = probe.measure_gains({n.name: even.array(n.name) for n in plan.mark.layers})
     impact = None
-    for share in STRENGTHS:
-        mark = replace(plan.mark, strength=share * plan.mark.strength)
+    weaker = [share * way.blind_strength for share in INFORMED_STRENGTHS if way.blind_strength]
+    for strength in (*(share * way.strength for share in STRENGTHS), *weaker):
+        mark = _set_strength(plan.mark, strength)
         marked = replace(plan, mark=mark).write(gains, directions)
         impact = probe.measure(marked.graph)
-        if impact.change <= max_change and impact.loss <= max_loss:
+        if impact.change <= max_change and impact.loss <= max_loss + LOSS_ROUNDING:
             return replace(marked, impact=impact)
     assert impact is not None
     what = f"changes the outputs by {impact.change:.2%}"

@@ -13,12 +13,11 @@ from ..errors import ArchitectureError, LadyError
 from ..graph.loading import Model, load_graph
 from ..graph.model import Graph, WeightMapping, map_weights
 from ..groups.permutations import Arrays
-from ..numerics import is_float_array
 from ..pipeline.result import Resync
 from ..pipeline.resynchronization import resync
 from ..pipeline.verdicts import UNRELATED
 from ..reporting import Report, count_things
-from .carriers import hash_layers
+from .carriers import hash_layers, read_layers
 from .records import ID_BYTES, Mark, read_mark
 from .schemes.interface import find_scheme
 from .secrets.keys import Key
@@ -26,6 +25,11 @@ from .secrets.payloads import count_coded_bits, decode_payload, encode_payload
 
 MAX_MARK_CHANGE = 0.5
 """A mark changes the layers that carry it by less than this share of their norm."""
+
+NEEDS_UNMARKED = (
+    "the mark is so weak that it is read beside the unmarked model alone; give that (--unmarked)"
+)
+"""Why a mark is not read."""
 
 
 @dataclass(frozen=True)
@@ -192,44 +196,51 @@ def extract_mark(
         unmarked: the model as it was before it was marked. With one it is checked that the mark was
             written into it. Without that a reading convinces nobody but the owner: others may have
             chosen key, mark file and order of the reference so that a model of yours says anything.
+            A weak mark is read from what changed since then, and needs it.
         marks_tried: how many keys and marks are tried in all, for the correction of the p-value.
 
     Returns:
         What was read as the suspect stands, and once its units are back.
 
     Raises:
-        LadyError: a model or the mark cannot be read.
+        LadyError: a model or the mark cannot be read, or only an unmarked model would show it.
     """
     record = mark if isinstance(mark, Mark) else read_mark(mark)
+    if record.is_informed and unmarked is None:
+        which = "" if isinstance(mark, Mark) else f"{os.fspath(mark)}: "
+        raise LadyError(f"{which}{NEEDS_UNMARKED}")
     graph = load_graph(suspect)
-    is_of_unmarked, is_unsure = None, False
+    is_of_unmarked, is_unsure, before = None, False, None
     if unmarked is not None:
         plain_graph = load_graph(unmarked)
         marked = graph if reference is None else load_graph(reference)
-        has_key = _has_layers(record, plain_graph) and (
-            hash_layers(map_weights(plain_graph), record.layers) == record.model
-        )
+        has_key = _gives_key(record, plain_graph)
+        if record.is_informed:
+            # what changed since another model was another one says nothing
+            before = map_weights(plain_graph) if has_key else {}
         is_near = _is_near_unmarked(record, plain_graph, marked)
         # a suspect need not have its units where the marked model has them
         is_unsure = has_key and not is_near and reference is None
         is_of_unmarked = None if is_unsure else has_key and is_near
-    plain = read_weights(map_weights(graph), key, record)
+    plain = read_weights(map_weights(graph), key, record, before)
     back, verdict, refusal = None, None, None
     if reference is not None:
         try:
-            found = _bring_back(load_graph(reference), graph, key, record)
+            found = _bring_back(load_graph(reference), graph, key, record, before)
             verdict = found.verdict
             if verdict == UNRELATED:
                 refusal = found.judged.reason
             else:
-                back = read_weights(found.weights, key, record)
+                back = read_weights(found.weights, key, record, before)
         except ArchitectureError as error:
             refusal = str(error)
     tried = marks_tried if back is None else 2 * marks_tried
     return Extraction(record, plain, back, verdict, refusal, tried, is_of_unmarked, is_unsure)
 
 
-def _bring_back(reference: Graph, suspect: Graph, key: Key, mark: Mark) -> Resync:
+def _bring_back(
+    reference: Graph, suspect: Graph, key: Key, mark: Mark, before: Arrays | None
+) -> Resync:
     """Bring a suspect back to the order of the marked model.
 
     A suspect that is no exact copy is matched with the reference without its mark. Else units that
@@ -245,10 +256,14 @@ def _bring_back(reference: Graph, suspect: Graph, key: Key, mark: Mark) -> Resyn
     layers = mark.layers
     if not _has_layers(mark, reference):
         raise LadyError(f"{reference.name}: is not the marked model; give that as the reference")
-    weights = WeightMapping([n.name for n in layers], reference.array)
-    keys, count = mark.derive_key(key).derive_layer_key, count_coded_bits(mark.payload_bytes)
     plain = reference.copy()
-    for name, array in find_scheme(mark.scheme).erase(weights, layers, keys, count).items():
+    if before is None:
+        weights = WeightMapping([n.name for n in layers], reference.array)
+        keys, count = mark.derive_key(key).derive_layer_key, count_coded_bits(mark.payload_bytes)
+        cleared = find_scheme(mark.scheme).erase(weights, layers, keys, count)
+    else:
+        cleared = {n.name: before[n.name] for n in layers if n.name in before}
+    for name, array in cleared.items():
         plain.replace(name, array)
     return resync(plain, suspect, verify="none")
 
@@ -256,6 +271,13 @@ def _bring_back(reference: Graph, suspect: Graph, key: Key, mark: Mark) -> Resyn
 def _has_layers(mark: Mark, graph: Graph) -> bool:
     """Tell whether a model has all layers of a mark."""
     return all(n.name in graph.tensors and graph.shape(n.name) == n.shape for n in mark.layers)
+
+
+def _gives_key(mark: Mark, unmarked: Graph) -> bool:
+    """Tell whether the layers of a model are those whose hash a mark's key depends on."""
+    if not _has_layers(mark, unmarked):
+        return False
+    return hash_layers(map_weights(unmarked), mark.layers) == mark.model
 
 
 def _is_near_unmarked(mark: Mark, unmarked: Graph, marked: Graph) -> bool:
@@ -272,18 +294,20 @@ def _is_near_unmarked(mark: Mark, unmarked: Graph, marked: Graph) -> bool:
     return apart <= MAX_MARK_CHANGE**2 * whole
 
 
-def read_weights(weights: Arrays, key: Key, mark: Mark) -> Reading:
+def read_weights(weights: Arrays, key: Key, mark: Mark, unmarked: Arrays | None = None) -> Reading:
     """Read a mark from weights by the names that they have in its file.
 
     A layer that has another shape, or none of floats, is not known.
+
+    Args:
+        weights: those of the suspect.
+        key: the owner's key.
+        mark: the mark.
+        unmarked: the weights before they were marked, if it is read from what changed.
     """
     own = mark.derive_key(key)
     scheme = find_scheme(mark.scheme)
-    found: dict[str, np.ndarray] = {}
-    for layer in mark.layers:
-        array = weights.get(layer.name)
-        if array is not None and array.shape == layer.shape and is_float_array(array):
-            found[layer.name] = array
+    found = read_layers(weights, mark.layers, unmarked)
     bits = encode_payload(mark.open_payload(key), own)
     soft = scheme.read(found, mark.layers, own.derive_layer_key, len(bits))
     signs = np.where(bits, 1.0, -1.0)

@@ -24,8 +24,11 @@ MALFORMED_FILE_ERRORS = (
     *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
 )
 """What reading a file may raise that is no mark file."""
-MARK_FORMAT = "lady-onnx-mark/1"
-"""What the first field of a mark file says."""
+MARK_FORMATS = ("lady-onnx-mark/1", "lady-onnx-mark/2")
+"""What the first field of a mark file says: the second that only changes of weights show the mark.
+
+Versions that know the first alone refuse the second.
+"""
 ID_BYTES = 16
 """The length of a mark's identity."""
 COMMITMENT_BYTES = 16
@@ -72,6 +75,7 @@ class Mark:
         layers: the layers that carry it.
         strength: how strongly it was written.
         commitment: what the payload is the hash of, None if it is no hash.
+        is_informed: whether it is read from what changed since the model was unmarked.
     """
 
     scheme: str
@@ -82,6 +86,7 @@ class Mark:
     layers: tuple[Layer, ...]
     strength: float
     commitment: Commitment | None = None
+    is_informed: bool = False
 
     def derive_key(self, key: Key) -> Key:
         """Derive the key of this mark alone."""
@@ -94,7 +99,7 @@ class Mark:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mark file, whole or not at all."""
         fields = {
-            "format": MARK_FORMAT,
+            "format": MARK_FORMATS[self.is_informed],
             "scheme": self.scheme,
             "identity": self.identity.hex(),
             "model": self.model,
@@ -118,7 +123,7 @@ def read_mark(path: str | os.PathLike[str]) -> Mark:
     """
     try:
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
-        if fields["format"] != MARK_FORMAT:
+        if fields["format"] not in MARK_FORMATS:
             raise ValueError(f"format {fields['format']!r}")
         return _read_fields(fields)
     except FileNotFoundError:
@@ -166,8 +171,11 @@ def _read_fields(fields: Mapping[str, Any]) -> Mark:
         if not all(isinstance(text, str) and text.isprintable() for text in told):
             raise ValueError("field 'commitment' holds no plain text")
         commitment = Commitment(*told)
-    scheme, length = fields["scheme"], len(sealed)
-    return Mark(scheme, identity, model.hex(), length, sealed, layers, strength, commitment)
+    scheme, is_informed = fields["scheme"], fields["format"] == MARK_FORMATS[True]
+    return Mark(
+        *(scheme, identity, model.hex(), len(sealed), sealed, layers, strength, commitment),
+        is_informed=is_informed,
+    )
 
 
 def _read_layer(entry: Mapping[str, Any]) -> Layer:

@@ -110,6 +110,23 @@ def test_the_unmarked_model_shows_whose_the_mark_is(
     assert (code, told["found"], told["of_unmarked"]) == (1, False, False)
 
 
+def test_a_weak_mark_is_read_beside_the_unmarked_model(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, _ = run(capsys, *EMBED, "--payload", "ACME", "--strength", "0.45")
+    assert code == 0
+    assert "keep the unmarked model: so weak a mark is read beside it alone" in out
+    lady.permute("marked.onnx", 1).save("suspect.onnx")
+    given = ("suspect.onnx", *KEY, "--mark", "mark.json", "--reference", "marked.onnx")
+    code, out, err = run(capsys, *EXTRACT, *given)
+    assert (code, out) == (2, "")
+    assert err.startswith("lady-onnx: mark.json: the mark is so weak that it is read beside")
+    code, out, _ = run(capsys, *EXTRACT, *given, "--unmarked", "m.onnx")
+    assert code == 0
+    assert out.startswith("suspect.onnx: mark read: 'ACME', p = ")
+    assert "the mark was written into the unmarked model" in out
+
+
 def test_a_commitment_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, *EMBED, "--commit", "ACME Inc")
     code, out, _ = run(capsys, *EXTRACT, "marked.onnx", *KEY, "--mark", "mark.json")

@@ -32,15 +32,27 @@ def is_blocked(model: onnx.ModelProto) -> bool:
     return any(n.op_type == BLOCKED for n in model.graph.node)
 
 
+WEAK = ("spread", 0.45)
+"""A scheme, and a strength of it that is read beside the unmarked model alone."""
+
+
 @examples(20)
-@given(graphs(4, times=TIMES), st.sampled_from(SCHEMES), st.integers(0, 2**32))
-def test_marks_are_read_from_every_form(grown: Grown, scheme: str, seed: int) -> None:
-    model, _ = grown
+@given(
+    graphs(4, times=TIMES),
+    st.sampled_from([*((scheme, None) for scheme in SCHEMES), WEAK]),
+    st.integers(0, 2**32),
+)
+def test_marks_are_read_from_every_form(
+    grown: Grown, way: tuple[str, float | None], seed: int
+) -> None:
+    (model, _), (scheme, strength) = grown, way
     assume(count_capacity(model, scheme)[1])
-    marked = embed_mark(model, KEY, PAYLOAD, scheme=scheme)
+    marked = embed_mark(model, KEY, PAYLOAD, scheme=scheme, strength=strength)
     written, done = disguises.disguise(marked.model, np.random.default_rng(seed))
     event(", ".join(sorted(set(done))))
-    found = extract_mark(written, KEY, marked.mark, reference=marked.graph)
+    found = extract_mark(
+        written, KEY, marked.mark, reference=marked.graph, unmarked=model if strength else None
+    )
     if found.refusal is not None:
         assert is_blocked(written)
         return

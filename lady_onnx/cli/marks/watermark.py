@@ -210,18 +210,20 @@ def _embed(graph: Graph, key: Key, payload: bytes | Commitment, args: argparse.N
 def _run_extract(args: argparse.Namespace) -> int:
     key = load_key(args)
     suspect = load_graph(args.suspect)
-    marks = [read_mark(path) for path in args.mark]
+    # a file that is none is told before any reading, which takes long
+    for path in args.mark:
+        read_mark(path)
     with show_phase("reading", args.verbosity):
         found = [
             extract_mark(
                 suspect,
                 key,
-                mark,
+                path,
                 reference=args.reference,
-                marks_tried=len(marks),
+                marks_tried=len(args.mark),
                 unmarked=args.unmarked,
             )
-            for mark in marks
+            for path in args.mark
         ]
     # the one that was read, else the one that fits best
     best: Extraction = min(found, key=lambda e: (not e.is_accepted, e.payload is None, e.p_value))

@@ -90,11 +90,14 @@ class Scheme(Protocol):
         has_gains: Whether it asks for the gains and directions of layers.
         strength: Its usual strength. What a strength means is the scheme's own business; a larger
             one changes the weights more.
+        blind_strength: Weaker marks drown in the weights as they were before, and are written to be
+            read from what changed since then.
     """
 
     source: str
     has_gains: bool
     strength: float
+    blind_strength: float
 
     def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
         """Choose the layers that carry so many bits; none where they do not fit."""
@@ -143,6 +146,7 @@ class Scheme(Protocol):
 
         Args:
             weights: by name, of floats; an element that is not known is NaN, and a weight may lack.
+                Those of a mark that is weaker than `blind_strength` are the changes of the weights.
             layers: those that carry the mark.
             keys: their keys.
             count: the number of bits.

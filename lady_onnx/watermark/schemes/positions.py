@@ -48,9 +48,11 @@ class PositionScheme:
 
     Attributes:
         reads_signs_alone: Whether elements are read by their signs, and not by their sizes.
+        blind_strength: As in `interface.Scheme`.
     """
 
     reads_signs_alone = False
+    blind_strength = 0.0
 
     def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
         """Choose all layers that are not small, if they hold enough bits."""

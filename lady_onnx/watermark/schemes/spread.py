@@ -7,8 +7,12 @@ the root of its sum of squares, has the mean 0 and the deviation 1. To write a b
 move, each by as little, until the sum has the bit's sign and the wanted size. Where it is known in
 which directions the inputs of a layer vary little, its elements move together along these.
 
-Source: Cox et al. 1997, Secure spread spectrum watermarking for multimedia; the sum of the host is
-taken out as by Malvar and Florencio 2003, Improved spread spectrum.
+A weak mark cannot take out what the unmarked weights add up to. So it only moves the sum by the
+wanted size, and is read from the changes of the weights since they were unmarked.
+
+Source: Cox et al. 1997, Secure spread spectrum watermarking for multimedia, where marks are read
+beside the unmarked work; the sum of the host is taken out as by Malvar and Florencio 2003, Improved
+spread spectrum.
 """
 
 from __future__ import annotations
@@ -61,6 +65,7 @@ class SpreadScheme:
     has_gains = True
     strength = 3.0
     """The size of every bit's sum, in deviations of that of a weight without a mark."""
+    blind_strength = 0.75
 
     def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
         """Choose all layers that are not small, if there are enough elements."""
@@ -79,16 +84,18 @@ class SpreadScheme:
         bits: np.ndarray,
         strength: float,
     ) -> dict[str, np.ndarray]:
-        """Move every bit's elements until their sum has the wanted sign and size."""
+        """Move every bit's elements until their sum has, or has moved by, the wanted size."""
         signs, share = np.where(bits, 1.0, -1.0), _choose_share(layers, len(bits))
         changed: dict[str, np.ndarray] = {
             n.name: np.array(weights[n.name], _choose_type(weights[n.name])) for n in layers
         }
+        is_blind = strength >= self.blind_strength
+        start = 0 if is_blind else _sum_elements(changed, layers, keys, len(bits), share).sums
         for _ in range(EMBEDDING_ROUNDS):
             found = _sum_elements(changed, layers, keys, len(bits), share)
             # one that has the sign and more than the size already stays as it is
             wanted = strength * np.sqrt(found.powers)
-            missing = np.maximum(wanted - signs * found.sums, 0)
+            missing = np.maximum(wanted - signs * (found.sums - start), 0)
             if (missing <= EMBEDDING_TOLERANCE * wanted).all():
                 break
             gains, steps = _choose_steps(layers, found, missing)

@@ -33,6 +33,7 @@ class UchidaScheme:
     has_gains = False
     strength = 2.0
     """The size of every product, in units of what noise as large as the weights makes of it."""
+    blind_strength = 0.0
 
     def choose_layers(self, weights: Arrays, layers: Sequence[Layer], bits: int) -> list[Layer]:
         """Choose the layer that is expected to change least, of those whose units are wide enough.
