@@ -89,8 +89,14 @@ class Mark:
     is_informed: bool = False
 
     def derive_key(self, key: Key) -> Key:
-        """Derive the key of this mark alone."""
-        return key.derive("mark", self.scheme, self.model, self.identity.hex())
+        """Derive the key of this mark alone.
+
+        It depends on all that says how bits are read, so that nobody chooses that afterwards.
+        """
+        parts = ("mark", self.scheme, self.model, self.identity.hex())
+        if not self.is_informed:
+            return key.derive(*parts)
+        return key.derive(*parts, json.dumps([n.emphasis for n in self.layers]))
 
     def open_payload(self, key: Key) -> bytes:
         """Show the payload that was written; under another key this is noise."""
@@ -107,7 +113,9 @@ class Mark:
             "strength": self.strength,
             "commitment": None if self.commitment is None else vars(self.commitment),
             "layers": [
-                {"name": n.name, "shape": list(n.shape), "axis": n.axis} for n in self.layers
+                {"name": n.name, "shape": list(n.shape), "axis": n.axis}
+                | ({"emphasis": n.emphasis} if self.is_informed else {})
+                for n in self.layers
             ],
         }
         with open_atomically(Path(path)) as file:
@@ -160,7 +168,8 @@ def _read_fields(fields: Mapping[str, Any]) -> Mark:
     entries = fields["layers"]
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LAYERS:
         raise ValueError("'layers'")
-    layers = tuple(_read_layer(entry) for entry in entries)
+    is_informed = fields["format"] == MARK_FORMATS[True]
+    layers = tuple(_read_layer(entry, is_informed) for entry in entries)
     if len({layer.name for layer in layers}) < len(layers):
         raise ValueError("a layer that occurs twice")
     if fields["scheme"] == ONE_LAYER_SCHEME and len(layers) > 1:
@@ -171,14 +180,22 @@ def _read_fields(fields: Mapping[str, Any]) -> Mark:
         if not all(isinstance(text, str) and text.isprintable() for text in told):
             raise ValueError("field 'commitment' holds no plain text")
         commitment = Commitment(*told)
-    scheme, is_informed = fields["scheme"], fields["format"] == MARK_FORMATS[True]
     return Mark(
-        *(scheme, identity, model.hex(), len(sealed), sealed, layers, strength, commitment),
+        *(
+            fields["scheme"],
+            identity,
+            model.hex(),
+            len(sealed),
+            sealed,
+            layers,
+            strength,
+            commitment,
+        ),
         is_informed=is_informed,
     )
 
 
-def _read_layer(entry: Mapping[str, Any]) -> Layer:
+def _read_layer(entry: Mapping[str, Any], is_informed: bool) -> Layer:
     """Read a layer of a mark file; raises as `_read_fields` does."""
     name, shape, axis = entry["name"], entry["shape"], entry["axis"]
     if not isinstance(name, str) or not isinstance(shape, list) or type(axis) is not int:
@@ -186,7 +203,10 @@ def _read_layer(entry: Mapping[str, Any]) -> Layer:
     # a lone surrogate is text that cannot be written
     name.encode()
     is_shape = all(type(n) is int and n > 0 for n in shape) and 2 <= len(shape) <= MAX_AXES
-    layer = Layer(name, tuple(shape), axis)
+    emphasis = float(entry["emphasis"]) if is_informed else 1.0
+    if not 0 < emphasis <= 1:
+        raise ValueError(f"layer '{name}' of emphasis {emphasis:g}")
+    layer = Layer(name, tuple(shape), axis, emphasis=emphasis)
     if not is_shape or layer.size > MAX_ELEMENTS or not 0 <= axis < len(shape):
         raise ValueError(f"layer '{name}' of shape {shape}, axis {axis}")
     return layer

@@ -81,6 +81,12 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
         ),
         model([node("Relu", "x")], [2, 6]),
     ),
+    "a clip to no number": (
+        model(
+            [node("Clip", "x a b", "h"), node("Clip", "h c")], [2, 6], a=F(0), b=F(6), c=F(np.nan)
+        ),
+        model([node("Clip", "x a b")], [2, 6], a=F(0), b=F(6)),
+    ),
     "a clip whose ends are crossed": (
         model(
             [node("Clip", "x a b", "h"), node("Clip", "h c d")],

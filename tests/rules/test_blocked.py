@@ -269,6 +269,16 @@ def test_what_fills_a_block_has_to_hold_numbers(
             1000.0,
             False,
         ),
+        # nor does it undo two factors that overflow before it comes
+        (
+            [
+                node("Conv", ["x", "a"], "p"),
+                node("Mul", ["h", "h"], "q", ""),
+                node("Mul", ["p", "q"], "r", ""),
+            ],
+            1e30,
+            False,
+        ),
         # a pool adds up before it divides
         ([node("AveragePool", ["h"], "r", kernel_shape=[2, 2])], 2e38, False),
         ([node("AveragePool", ["h"], "r", kernel_shape=[2, 2])], 2.0, True),
@@ -330,9 +340,10 @@ def make_filled(
         node("Conv", ["r", "c"], "z"),
         node("ReorderOutput", ["z"], "y", channels=size),
     ]
-    depthwise = np.zeros((2 * size, 1, 1, 1), np.float32)
-    depthwise[:own] = rng.uniform(0.1, 1, (own, 1, 1, 1))
-    weights = {"a": begun, "b": bias, "c": laid, "d": depthwise}
+    depthwise = np.zeros((2 * size, 1, 2, 2), np.float32)
+    depthwise[:own] = rng.uniform(0.1, 1, (own, 1, 2, 2))
+    rows = depthwise.reshape(2, size, 2, 2).transpose(0, 2, 3, 1).reshape(depthwise.shape)
+    weights = {"a": begun, "b": bias, "c": laid, "d": rows}
     plain = [NodeProto() for _ in nodes[:-1]]
     for laid_out, as_it_was in zip(nodes, plain, strict=False):
         as_it_was.CopyFrom(laid_out)

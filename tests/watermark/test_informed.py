@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from lady_onnx.errors import LadyError
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import map_weights
 from lady_onnx.watermark.carriers import read_layers
-from lady_onnx.watermark.embedding import Marked, embed_gently, embed_mark
+from lady_onnx.watermark.embedding import Marked, embed_gently, embed_mark, plan_mark
 from lady_onnx.watermark.extraction import extract_mark, read_weights
 from lady_onnx.watermark.impact import Impact, Probe
 from lady_onnx.watermark.records import read_mark
@@ -184,6 +185,62 @@ def test_a_loss_of_just_what_is_allowed_is_allowed(
     data = {"x": np.random.default_rng(0).standard_normal((16, WIDTHS[0])).astype(np.float32)}
     held = embed_gently(model, KEY, PAYLOAD, data=data, metric="agreement", max_loss=0.005)
     assert held.mark.strength == SCHEME.strength
+
+
+def uneven() -> onnx.ModelProto:
+    """What the second half of the last hidden units say is hardly read."""
+    model = perceptron(WIDTHS, seed=3, out=10)
+    arrays = {n: a.copy() for n, a in weights(model).items()}
+    arrays["w3"][60:] *= 0.01
+    arrays["w2"][:, :60] /= 4
+    return with_weights(model, arrays)
+
+
+def test_layers_that_move_further_count_more(tmp_path: Path) -> None:
+    model = uneven()
+    free = embed_gently(model, KEY, PAYLOAD)
+    assert free.impact is not None
+    held = embed_gently(model, KEY, PAYLOAD, max_change=0.15 * free.impact.change)
+    assert all(n.emphasis == 1 for n in free.mark.layers)
+    emphases = [n.emphasis for n in held.mark.layers]
+    assert len(set(emphases)) == len(emphases)
+    assert 0 < min(emphases) < max(emphases) <= 1
+    held.mark.save(tmp_path / "m.json")
+    assert read_mark(tmp_path / "m.json") == held.mark
+    # as strong a mark whose layers count alike changes more
+    graph = load_graph(model)
+    plain = plan_mark(graph, KEY, PAYLOAD, "spread", held.mark.strength)
+    probe = Probe(graph)
+    gains = probe.measure_gains({n: plain.write().graph.array(n) for n in plain.weights})
+    alike = probe.measure(plain.write(gains).graph).change
+    assert held.impact is not None
+    assert held.impact.change < 0.9 * alike
+    for marked in (held, plain.write(gains)):
+        noisy = lady.attack(marked.graph, "noise", 0.1, seed=5).graph
+        found = extract_mark(noisy, KEY, marked.mark, unmarked=model, reference=marked.graph)
+        assert found.payload == PAYLOAD
+
+
+def test_who_chooses_what_counts_gets_another_key(model: onnx.ModelProto) -> None:
+    """Else a thief would make bits of chance fit, layer by layer."""
+    marked = embed_mark(model, KEY, PAYLOAD, strength=WEAK)
+    chosen = tuple(replace(n, emphasis=0.5 + 0.1 * k) for k, n in enumerate(marked.mark.layers))
+    forged = replace(marked.mark, layers=chosen)
+    assert forged.derive_key(KEY) != marked.mark.derive_key(KEY)
+    found = extract_mark(marked.graph, KEY, forged, unmarked=model)
+    assert found.payload is None
+    assert found.p_value > 1e-4
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, float("nan"), "much", None])
+def test_a_wrong_emphasis_is_told(value: object, marked: Marked, tmp_path: Path) -> None:
+    path = tmp_path / "m.json"
+    marked.mark.save(path)
+    fields = json.loads(path.read_text())
+    fields["layers"][0]["emphasis"] = value
+    path.write_text(json.dumps(fields))
+    with pytest.raises(LadyError, match="is not a mark file"):
+        read_mark(path)
 
 
 def test_the_file_of_a_weak_mark_is_no_file_to_versions_that_do_not_know_it(

@@ -59,6 +59,7 @@ class Layer:
             Who reads does not need it.
         directions: how far its elements move together; None where each moves by itself. Who reads
             does not need it either.
+        emphasis: how much its elements count in what is read, at most 1.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Layer:
     axis: int
     gain: float = 1.0
     directions: Directions | None = field(default=None, compare=False)
+    emphasis: float = 1.0
 
     @property
     def size(self) -> int:

@@ -208,6 +208,7 @@ def _sum_elements(
         drawn = _draw_elements(layer, keys, bits, share)
         values, _ = _take_values(np.asarray(weights[layer.name]), drawn.places)
         counted = np.clip(values, -MAX_RATIO, MAX_RATIO)
+        counted *= layer.emphasis
         sums += np.bincount(drawn.bits, counted * drawn.signs, bits)
         powers += np.bincount(drawn.bits, counted**2, bits)
         movable[number] = np.bincount(drawn.bits, _is_movable(values), bits)
@@ -229,9 +230,10 @@ def _choose_steps(
         the steps that they multiply.
     """
     gains = np.array([layer.gain for layer in layers])
+    emphases = np.array([layer.emphasis for layer in layers])
     reach = np.array([layer.directions.reach if layer.directions else 1.0 for layer in layers])
     for _ in range(MAX_LIMITING_ROUNDS):
-        steps = missing / np.maximum(gains @ found.movable, MIN_DIVISOR)
+        steps = missing / np.maximum((gains * emphases) @ found.movable, MIN_DIVISOR)
         usual = max(float(np.sqrt(np.mean(steps**2))), MIN_DIVISOR)
         limited = np.minimum(gains, MAX_STEP / (usual * reach))
         is_settled = np.allclose(limited, gains, rtol=LIMITING_TOLERANCE)
@@ -239,7 +241,7 @@ def _choose_steps(
         if is_settled:
             break
     # if even that is not enough for what is missing, all layers have nearly the same gain by now
-    return gains, missing / np.maximum(gains @ found.movable, MIN_DIVISOR)
+    return gains, missing / np.maximum((gains * emphases) @ found.movable, MIN_DIVISOR)
 
 
 def _is_movable(values: np.ndarray) -> np.ndarray:
