@@ -83,9 +83,11 @@ NEAR: dict[str, tuple[onnx.ModelProto, onnx.ModelProto]] = {
     ),
     "a clip to no number": (
         model(
-            [node("Clip", "x a b", "h"), node("Clip", "h c")], [2, 6], a=F(0), b=F(6), c=F(np.nan)
+            [node("Clip", "x", "h", min=0.0, max=6.0), node("Clip", "h", min=float("nan"))],
+            [2, 6],
+            10,
         ),
-        model([node("Clip", "x a b")], [2, 6], a=F(0), b=F(6)),
+        model([node("Clip", "x", min=0.0, max=6.0)], [2, 6], 10),
     ),
     "a clip whose ends are crossed": (
         model(
