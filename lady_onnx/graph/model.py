@@ -309,10 +309,16 @@ class WeightMapping(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, names: Collection[str], read: Callable[[str], np.ndarray]):
-        self._names, self._read = names, read
+        self._names, self._read = dict.fromkeys(names), read
 
     def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
         return self._read(name)
+
+    def __contains__(self, name: object) -> bool:
+        # a weight need not be read for that
+        return name in self._names
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

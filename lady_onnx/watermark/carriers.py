@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..dataflow.engine import analyse_graph
-from ..graph.model import Graph
+from ..graph.model import Graph, WeightMapping
 from ..groups.permutations import Arrays
 from ..matching.incoming import find_incoming_slots
 from ..numerics import is_float_array
@@ -50,9 +50,7 @@ def _is_finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array.astype(np.float64)).all())
 
 
-def read_layers(
-    weights: Arrays, layers: Sequence[Layer], unmarked: Arrays | None = None
-) -> dict[str, np.ndarray]:
+def read_layers(weights: Arrays, layers: Sequence[Layer], unmarked: Arrays | None = None) -> Arrays:
     """Return the layers of a mark as a model has them, or what changed in them.
 
     Args:
@@ -63,13 +61,21 @@ def read_layers(
     Returns:
         The layers by name. One that has another shape, or none of floats, is left out.
     """
-    found = {}
-    for layer in layers:
-        arrays = [side.get(layer.name) for side in (weights, unmarked) if side is not None]
-        known = [a for a in arrays if a is not None and a.shape == layer.shape]
-        if len(known) == len(arrays) and all(is_float_array(a) for a in known):
-            found[layer.name] = known[0] if unmarked is None else _find_changes(*known)
-    return found
+    sides = [weights] if unmarked is None else [weights, unmarked]
+    names = [n.name for n in layers if all(_has_layer(side, n) for side in sides)]
+
+    # one layer after the other is read, so that not all of them are in memory
+    def read(name: str) -> np.ndarray:
+        arrays = [side[name] for side in sides]
+        return arrays[0] if unmarked is None else _find_changes(*arrays)
+
+    return WeightMapping(names, read)
+
+
+def _has_layer(weights: Arrays, layer: Layer) -> bool:
+    """Tell whether a model has a layer, of floats."""
+    array = weights.get(layer.name)
+    return array is not None and array.shape == layer.shape and is_float_array(array)
 
 
 def _find_changes(array: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -180,19 +180,8 @@ def _read_fields(fields: Mapping[str, Any]) -> Mark:
         if not all(isinstance(text, str) and text.isprintable() for text in told):
             raise ValueError("field 'commitment' holds no plain text")
         commitment = Commitment(*told)
-    return Mark(
-        *(
-            fields["scheme"],
-            identity,
-            model.hex(),
-            len(sealed),
-            sealed,
-            layers,
-            strength,
-            commitment,
-        ),
-        is_informed=is_informed,
-    )
+    known = fields["scheme"], identity, model.hex(), len(sealed), sealed
+    return Mark(*known, layers, strength, commitment, is_informed)
 
 
 def _read_layer(entry: Mapping[str, Any], is_informed: bool) -> Layer:

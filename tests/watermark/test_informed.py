@@ -264,7 +264,8 @@ def test_changes_of_layers() -> None:
         "c": np.ones((2, 2), np.float32),
         "d": np.ones((2, 2), np.float32),
     }
-    found = read_layers(now, layers, before)
+    found = dict(read_layers(now, layers, before))
+    assert "b" not in read_layers(now, layers, before)
     # what was pruned, and what is not known, says nothing
     np.testing.assert_array_equal(found.pop("a"), [[0.5, np.nan], [np.nan, 0]])
     assert not found
