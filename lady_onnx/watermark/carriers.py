@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
+from onnx import AttributeProto, NodeProto
 
 from ..dataflow.engine import analyse_graph
 from ..graph.model import Graph, WeightMapping
@@ -89,14 +90,44 @@ def _find_changes(array: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 
 def hash_layers(weights: Arrays, layers: Sequence[Layer]) -> str:
-    """Return the SHA-256 of layers as they are, as hexadecimal digits.
-
-    The key of a mark depends on this hash. Whoever judges a claim has it checked with the unmarked
-    model (`extract --unmarked`): a claim on a model that is there already would need an unmarked
-    model near it whose own hash gives the key of what is between them.
-    """
+    """Return the SHA-256 of layers as they are, as hexadecimal digits."""
     digest = hashlib.sha256()
     for layer in layers:
         digest.update(f"{len(layer.name)} {layer.name} {list(layer.shape)} ".encode())
         digest.update(np.ascontiguousarray(weights[layer.name]).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def hash_model(graph: Graph) -> str:
+    """Return the SHA-256 of a model's weights and nodes, as hexadecimal digits.
+
+    The key of a mark depends on this hash of the unmarked model. Whoever judges a claim has that
+    model shown (`extract --unmarked`), and brings the suspect back to it. So a thief who claims a
+    model that is there already has nothing left to choose once the key is known. All of the model
+    counts: what does not could be chosen to move units, or to multiply them.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(graph.tensors):
+        array = graph.array(name)
+        digest.update(f"{len(name)} {name} {array.dtype} {list(array.shape)} ".encode())
+        if array.dtype.hasobject:
+            digest.update(repr(array.tolist()).encode())
+        else:
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    for part in _describe_nodes(graph.nodes):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _describe_nodes(nodes: Iterable[NodeProto]) -> Iterator[bytes]:
+    """Describe nodes and their bodies, but for the weights in them."""
+    for node in nodes:
+        yield repr((node.op_type, node.domain, list(node.input), list(node.output))).encode()
+        for attribute in sorted(node.attribute, key=lambda a: a.name):
+            if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+                yield repr(attribute.name).encode()
+                for body in (attribute.g, *attribute.graphs):
+                    yield from _describe_nodes(body.node)
+            # weights are hashed by their values, wherever their bytes lie
+            elif not (attribute.HasField("t") or attribute.HasField("sparse_tensor")):
+                yield attribute.SerializeToString(deterministic=True)

@@ -19,7 +19,7 @@ from ..graph.loading import Model, load_graph
 from ..graph.model import Graph, WeightMapping, map_weights
 from ..groups.permutations import Arrays
 from ..reporting import Report, count_things
-from .carriers import hash_layers, list_layers, read_layers
+from .carriers import hash_model, list_layers, read_layers
 from .directions import choose_directions, find_inputs
 from .impact import Impact, Probe
 from .records import COMMITMENT_BYTES, ID_BYTES, Commitment, Mark
@@ -216,8 +216,7 @@ def plan_mark(
     length = COMMITMENT_BYTES if isinstance(payload, Commitment) else len(payload)
     check_length(length)
     layers = _choose_layers(graph, scheme, count_coded_bits(length))
-    digest = hash_layers(WeightMapping([n.name for n in layers], graph.array), layers)
-    mark = Mark(scheme, b"", digest, length, b"", tuple(layers), strength)
+    mark = Mark(scheme, b"", hash_model(graph), length, b"", tuple(layers), strength)
     return _seal_mark(graph, key, payload, mark)
 
 

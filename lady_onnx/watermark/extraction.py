@@ -17,14 +17,11 @@ from ..pipeline.result import Resync
 from ..pipeline.resynchronization import resync
 from ..pipeline.verdicts import UNRELATED
 from ..reporting import Report, count_things
-from .carriers import hash_layers, read_layers
+from .carriers import hash_model, read_layers
 from .records import ID_BYTES, Mark, read_mark
 from .schemes.interface import find_scheme
 from .secrets.keys import Key
 from .secrets.payloads import count_coded_bits, decode_payload, encode_payload
-
-MAX_MARK_CHANGE = 0.5
-"""A mark changes the layers that carry it by less than this share of their norm."""
 
 NEEDS_UNMARKED = (
     "the mark is so weak that it is read beside the unmarked model alone; give that (--unmarked)"
@@ -63,15 +60,13 @@ class Extraction(Report):
     Attributes:
         mark: the mark that was looked for.
         as_it_stands: what was read from the suspect as it is.
-        put_back: what was read after its units were brought back to the order of a reference; None
-            without one, or where it is another network.
-        verdict: what the suspect is to the reference; None without one.
+        put_back: what was read once its units were back in the order of the unmarked model,
+            or else of a reference; None without both, or where it is another network.
+        verdict: what the suspect is to the model that it was brought back to; None without one.
         refusal: why the suspect was not brought back, None where it was or nobody asked.
         tried: how many readings were made, for the correction of p-values.
-        is_of_unmarked: whether the mark was written into the unmarked model that was given, to give
-            the reference, or the suspect without one; None without an unmarked model.
-        is_unmarked_unsure: Whether an unmarked model was given, and only a reference would say what
-            it tells: the suspect may have other units in each place.
+        gives_key: whether the unmarked model that was given is the one that the mark's key depends
+            on; None without one.
     """
 
     mark: Mark
@@ -80,8 +75,7 @@ class Extraction(Report):
     verdict: str | None
     refusal: str | None
     tried: int
-    is_of_unmarked: bool | None = None
-    is_unmarked_unsure: bool = False
+    gives_key: bool | None = None
 
     @property
     def best(self) -> Reading:
@@ -95,6 +89,11 @@ class Extraction(Report):
         return self.best.payload
 
     @property
+    def is_of_unmarked(self) -> bool | None:
+        """Whether the mark was written into the unmarked model; None where nothing says that."""
+        return self.gives_key if self.payload is not None or not self.gives_key else None
+
+    @property
     def is_committed(self) -> bool | None:
         """Whether the payload is the hash of the mark's commitment; None without either."""
         if self.payload is None or self.mark.commitment is None:
@@ -105,7 +104,7 @@ class Extraction(Report):
     def is_accepted(self) -> bool:
         """Whether a payload was read, and nothing that was asked besides speaks against it."""
         is_refuted = self.is_of_unmarked is False or self.is_committed is False
-        return self.payload is not None and not is_refuted and not self.is_unmarked_unsure
+        return self.payload is not None and not is_refuted
 
     @property
     def p_value(self) -> float:
@@ -119,8 +118,7 @@ class Extraction(Report):
             return f"mark read: {show_payload(self.payload)}, {p_value}"
         if self.payload is not None:
             told = "commitment" if self.is_committed is False else "unmarked model"
-            how = "does not bear it out" if self.is_unmarked_unsure else "refutes it"
-            what = f"the payload {show_payload(self.payload)} was read, but the {told} {how}"
+            what = f"the payload {show_payload(self.payload)} was read, but the {told} refutes it"
             return f"no mark: {what}"
         return f"no mark: under this key and mark file no payload was read, {p_value}"
 
@@ -131,10 +129,7 @@ class Extraction(Report):
             said = f"'{self.mark.commitment.owner}', '{self.mark.commitment.time}'"
             is_kept = "is the hash of" if self.is_committed else "is NOT the hash of"
             lines.append(f"the payload {is_kept} the commitment: {said}")
-        if self.is_unmarked_unsure:
-            what = "give the marked model as --reference to see whether the mark was written into"
-            lines.append(f"{what} the unmarked model")
-        elif self.is_of_unmarked is not None:
+        if self.is_of_unmarked is not None:
             was = "was" if self.is_of_unmarked else "was NOT"
             lines.append(f"the mark {was} written into the unmarked model")
         elif self.payload is not None:
@@ -146,7 +141,8 @@ class Extraction(Report):
         elif self.refusal is not None:
             lines.append(f"not put back: {self.refusal}")
         else:
-            lines.append("not put back: with a reference, units are put back first")
+            what = "with the unmarked model or a reference, units are put back first"
+            lines.append(f"not put back: {what}")
         return lines
 
     def to_fields(self) -> dict[str, Any]:
@@ -193,10 +189,10 @@ def extract_mark(
         mark: the mark, or the path of its file.
         reference: the marked model in the owner's order. With one the suspect is brought back
             first: its order, factors and signs, other ways to write the file, inserted units.
-        unmarked: the model as it was before it was marked. With one it is checked that the mark was
-            written into it. Without that a reading convinces nobody but the owner: others may have
-            chosen key, mark file and order of the reference so that a model of yours says anything.
-            A weak mark is read from what changed since then, and needs it.
+        unmarked: the model as it was before it was marked. With one the suspect is brought back to
+            it, and the reference is not needed. Without one a reading convinces nobody but the
+            owner: others may have chosen key, mark file, order and factors of the reference so that
+            a model of yours says anything. A weak mark is read from what changed, and needs it.
         marks_tried: how many keys and marks are tried in all, for the correction of the p-value.
 
     Returns:
@@ -210,23 +206,19 @@ def extract_mark(
         which = "" if isinstance(mark, Mark) else f"{os.fspath(mark)}: "
         raise LadyError(f"{which}{NEEDS_UNMARKED}")
     graph = load_graph(suspect)
-    is_of_unmarked, is_unsure, before = None, False, None
-    if unmarked is not None:
-        plain_graph = load_graph(unmarked)
-        marked = graph if reference is None else load_graph(reference)
-        has_key = _gives_key(record, plain_graph)
-        if record.is_informed:
-            # what changed since another model was another one says nothing
-            before = map_weights(plain_graph) if has_key else {}
-        is_near = _is_near_unmarked(record, plain_graph, marked)
-        # a suspect need not have its units where the marked model has them
-        is_unsure = has_key and not is_near and reference is None
-        is_of_unmarked = None if is_unsure else has_key and is_near
+    frame = None if unmarked is None else load_graph(unmarked)
+    gives_key = None if frame is None else hash_model(frame) == record.model
+    before = None
+    if record.is_informed:
+        # what changed since another model was another one says nothing
+        before = map_weights(frame) if frame is not None and gives_key else {}
+    if not gives_key:
+        frame = None if reference is None else load_graph(reference)
     plain = read_weights(map_weights(graph), key, record, before)
     back, verdict, refusal = None, None, None
-    if reference is not None:
+    if frame is not None:
         try:
-            found = _bring_back(load_graph(reference), graph, key, record, before)
+            found = _bring_back(frame, graph, key, record, bool(gives_key))
             verdict = found.verdict
             if verdict == UNRELATED:
                 refusal = found.judged.reason
@@ -235,35 +227,31 @@ def extract_mark(
         except ArchitectureError as error:
             refusal = str(error)
     tried = marks_tried if back is None else 2 * marks_tried
-    return Extraction(record, plain, back, verdict, refusal, tried, is_of_unmarked, is_unsure)
+    return Extraction(record, plain, back, verdict, refusal, tried, gives_key)
 
 
-def _bring_back(
-    reference: Graph, suspect: Graph, key: Key, mark: Mark, before: Arrays | None
-) -> Resync:
-    """Bring a suspect back to the order of the marked model.
+def _bring_back(frame: Graph, suspect: Graph, key: Key, mark: Mark, is_unmarked: bool) -> Resync:
+    """Bring a suspect back to the order, factors and signs of the unmarked or the marked model.
 
-    A suspect that is no exact copy is matched with the reference without its mark. Else units that
-    are like the mark would be found where the mark is, and so every model would seem to bear it.
+    Of the unmarked model nobody chose these to make the suspect say anything, since the key depends
+    on all its weights. A suspect that is no exact copy is matched with the marked model without its
+    mark. Else units that are like the mark would be found where the mark is, and so every model
+    would seem to bear it.
 
     Raises:
         ArchitectureError: the two are not the same network.
         LadyError: the reference is not the marked model.
     """
-    found = resync(reference, suspect, verify="none")
-    if found.judged.accepted:
+    found = resync(frame, suspect, verify="none")
+    if is_unmarked or found.judged.accepted:
         return found
     layers = mark.layers
-    if not _has_layers(mark, reference):
-        raise LadyError(f"{reference.name}: is not the marked model; give that as the reference")
-    plain = reference.copy()
-    if before is None:
-        weights = WeightMapping([n.name for n in layers], reference.array)
-        keys, count = mark.derive_key(key).derive_layer_key, count_coded_bits(mark.payload_bytes)
-        cleared = find_scheme(mark.scheme).erase(weights, layers, keys, count)
-    else:
-        cleared = {n.name: before[n.name] for n in layers if n.name in before}
-    for name, array in cleared.items():
+    if not _has_layers(mark, frame):
+        raise LadyError(f"{frame.name}: is not the marked model; give that as the reference")
+    weights = WeightMapping([n.name for n in layers], frame.array)
+    keys, count = mark.derive_key(key).derive_layer_key, count_coded_bits(mark.payload_bytes)
+    plain = frame.copy()
+    for name, array in find_scheme(mark.scheme).erase(weights, layers, keys, count).items():
         plain.replace(name, array)
     return resync(plain, suspect, verify="none")
 
@@ -271,27 +259,6 @@ def _bring_back(
 def _has_layers(mark: Mark, graph: Graph) -> bool:
     """Tell whether a model has all layers of a mark."""
     return all(n.name in graph.tensors and graph.shape(n.name) == n.shape for n in mark.layers)
-
-
-def _gives_key(mark: Mark, unmarked: Graph) -> bool:
-    """Tell whether the layers of a model are those whose hash a mark's key depends on."""
-    if not _has_layers(mark, unmarked):
-        return False
-    return hash_layers(map_weights(unmarked), mark.layers) == mark.model
-
-
-def _is_near_unmarked(mark: Mark, unmarked: Graph, marked: Graph) -> bool:
-    """Tell whether a model is near the one that a mark was written into, every unit in its place.
-
-    Else its order may have been chosen so that it says any payload.
-    """
-    apart, whole, graphs = 0.0, 0.0, (unmarked, marked)
-    if not all(_has_layers(mark, graph) for graph in graphs):
-        return False
-    for layer in mark.layers:
-        old, new = (g.array(layer.name).astype(np.float64) for g in graphs)
-        apart, whole = apart + float(np.square(new - old).sum()), whole + float((old**2).sum())
-    return apart <= MAX_MARK_CHANGE**2 * whole
 
 
 def read_weights(weights: Arrays, key: Key, mark: Mark, unmarked: Arrays | None = None) -> Reading:

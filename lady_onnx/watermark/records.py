@@ -24,11 +24,8 @@ MALFORMED_FILE_ERRORS = (
     *(ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError),
 )
 """What reading a file may raise that is no mark file."""
-MARK_FORMATS = ("lady-onnx-mark/1", "lady-onnx-mark/2")
-"""What the first field of a mark file says: the second that only changes of weights show the mark.
-
-Versions that know the first alone refuse the second.
-"""
+MARK_FORMAT = "lady-onnx-mark/2"
+"""What the first field of a mark file says."""
 ID_BYTES = 16
 """The length of a mark's identity."""
 COMMITMENT_BYTES = 16
@@ -69,7 +66,7 @@ class Mark:
     Attributes:
         scheme: the name of its scheme.
         identity: the first 16 bytes of the payload's HMAC. It gives each mark a key of its own.
-        model: the SHA-256 of the layers before they were marked, as hexadecimal digits.
+        model: the SHA-256 of the unmarked model, as hexadecimal digits.
         payload_bytes: the length of the payload.
         sealed: the payload, hidden by the key.
         layers: the layers that carry it.
@@ -93,10 +90,9 @@ class Mark:
 
         It depends on all that says how bits are read, so that nobody chooses that afterwards.
         """
-        parts = ("mark", self.scheme, self.model, self.identity.hex())
-        if not self.is_informed:
-            return key.derive(*parts)
-        return key.derive(*parts, json.dumps([n.emphasis for n in self.layers]))
+        layers = [[n.name, n.shape, n.axis, n.emphasis] for n in self.layers]
+        read = json.dumps([self.is_informed, layers])
+        return key.derive("mark", self.scheme, self.model, self.identity.hex(), read)
 
     def open_payload(self, key: Key) -> bytes:
         """Show the payload that was written; under another key this is noise."""
@@ -105,16 +101,16 @@ class Mark:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mark file, whole or not at all."""
         fields = {
-            "format": MARK_FORMATS[self.is_informed],
+            "format": MARK_FORMAT,
             "scheme": self.scheme,
             "identity": self.identity.hex(),
             "model": self.model,
             "sealed": base64.b64encode(self.sealed).decode(),
             "strength": self.strength,
+            "informed": self.is_informed,
             "commitment": None if self.commitment is None else vars(self.commitment),
             "layers": [
-                {"name": n.name, "shape": list(n.shape), "axis": n.axis}
-                | ({"emphasis": n.emphasis} if self.is_informed else {})
+                {"name": n.name, "shape": n.shape, "axis": n.axis, "emphasis": n.emphasis}
                 for n in self.layers
             ],
         }
@@ -131,7 +127,7 @@ def read_mark(path: str | os.PathLike[str]) -> Mark:
     """
     try:
         fields = json.loads(Path(path).read_text(encoding="utf-8"))
-        if fields["format"] not in MARK_FORMATS:
+        if fields["format"] != MARK_FORMAT:
             raise ValueError(f"format {fields['format']!r}")
         return _read_fields(fields)
     except FileNotFoundError:
@@ -168,8 +164,10 @@ def _read_fields(fields: Mapping[str, Any]) -> Mark:
     entries = fields["layers"]
     if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LAYERS:
         raise ValueError("'layers'")
-    is_informed = fields["format"] == MARK_FORMATS[True]
-    layers = tuple(_read_layer(entry, is_informed) for entry in entries)
+    is_informed = fields["informed"]
+    if not isinstance(is_informed, bool):
+        raise ValueError("'informed' is neither true nor false")
+    layers = tuple(_read_layer(entry) for entry in entries)
     if len({layer.name for layer in layers}) < len(layers):
         raise ValueError("a layer that occurs twice")
     if fields["scheme"] == ONE_LAYER_SCHEME and len(layers) > 1:
@@ -184,7 +182,7 @@ def _read_fields(fields: Mapping[str, Any]) -> Mark:
     return Mark(*known, layers, strength, commitment, is_informed)
 
 
-def _read_layer(entry: Mapping[str, Any], is_informed: bool) -> Layer:
+def _read_layer(entry: Mapping[str, Any]) -> Layer:
     """Read a layer of a mark file; raises as `_read_fields` does."""
     name, shape, axis = entry["name"], entry["shape"], entry["axis"]
     if not isinstance(name, str) or not isinstance(shape, list) or type(axis) is not int:
@@ -192,7 +190,7 @@ def _read_layer(entry: Mapping[str, Any], is_informed: bool) -> Layer:
     # a lone surrogate is text that cannot be written
     name.encode()
     is_shape = all(type(n) is int and n > 0 for n in shape) and 2 <= len(shape) <= MAX_AXES
-    emphasis = float(entry["emphasis"]) if is_informed else 1.0
+    emphasis = float(entry["emphasis"])
     if not 0 < emphasis <= 1:
         raise ValueError(f"layer '{name}' of emphasis {emphasis:g}")
     layer = Layer(name, tuple(shape), axis, emphasis=emphasis)

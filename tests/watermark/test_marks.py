@@ -205,15 +205,15 @@ def test_an_identity_that_is_not_the_payload_s_is_refused(model: onnx.ModelProto
 
 
 def test_an_order_that_was_chosen_convinces_nobody(model: onnx.ModelProto) -> None:
-    """A thief's reference is a shuffle of the victim's model; an unmarked model tells that."""
+    """A thief's reference is a shuffle of the victim's model; nothing is read beside a model."""
     victim = load_graph(model)
     honest = embed_mark(victim, KEY, PAYLOAD)
     found = extract_mark(honest.graph, KEY, honest.mark, unmarked=victim)
     assert (found.payload, found.is_of_unmarked) == (PAYLOAD, True)
     mark, reference = claim(victim, OTHER, b"thief")
-    for unmarked in (victim, reference):
+    for unmarked, gives_key in ((victim, True), (reference, False)):
         found = extract_mark(victim, OTHER, mark, reference=reference, unmarked=unmarked)
-        assert found.is_of_unmarked is False
+        assert (found.gives_key, found.is_accepted) == (gives_key, False)
     assert "the mark was NOT written into the unmarked model" in found.details()
 
 
@@ -228,18 +228,18 @@ def test_two_payloads_of_one_model_have_keys_of_their_own(model: onnx.ModelProto
     assert again.mark == first
 
 
-def test_a_moved_suspect_says_nothing_of_the_unmarked_model(
+def test_a_moved_suspect_is_brought_back_to_the_unmarked_model(
     marked: Marked, model: onnx.ModelProto
 ) -> None:
-    """Only the marked model in the owner's order shows what the mark was written into."""
-    noisy = lady.attack(marked.graph, "noise", 0.5, seed=1).graph
-    for suspect in (lady.permute(marked.graph, 1).graph, noisy):
-        found = extract_mark(suspect, KEY, marked.mark, unmarked=model)
-        assert found.is_of_unmarked is None
-        assert not found.is_accepted
-        assert any("give the marked model as --reference" in line for line in found.details())
-        found = extract_mark(suspect, KEY, marked.mark, unmarked=model, reference=marked.graph)
-        assert found.is_of_unmarked is True
+    """The marked model is not needed for that."""
+    noisy = lady.attack(marked.graph, "noise", 0.1, seed=1).graph
+    for suspect in (marked.graph, noisy):
+        moved = lady.permute(suspect, 1).graph
+        assert extract_mark(moved, KEY, marked.mark).payload is None
+        found = extract_mark(moved, KEY, marked.mark, unmarked=model)
+        assert (found.payload, found.is_of_unmarked, found.is_accepted) == (PAYLOAD, True, True)
+        found = extract_mark(moved, OTHER, marked.mark, unmarked=model)
+        assert (found.payload, found.is_of_unmarked, found.is_accepted) == (None, None, False)
     for other in (perceptron((5, 6, 4), seed=1), perceptron(WIDTHS, seed=8, out=10)):
         assert extract_mark(marked.graph, KEY, marked.mark, unmarked=other).is_of_unmarked is False
 
@@ -300,15 +300,15 @@ def test_a_mark_file_holds_no_secret(marked: Marked, tmp_path: Path) -> None:
         ("strength", 10**400),
         ("layers", []),
         ("layers", {"name": "w0"}),
-        ("layers", [{"name": "w0", "shape": [2], "axis": 0}]),
-        ("layers", [{"name": "w0", "shape": [2, 3], "axis": 2}]),
-        ("layers", [{"name": "w0", "shape": [2, 10**15], "axis": 0}]),
-        ("layers", [{"name": 7, "shape": [2, 3], "axis": 0}]),
-        ("layers", [{"name": "w0", "shape": [2**32, 2**32], "axis": 0}]),
-        ("layers", [{"name": "\ud800", "shape": [2, 3], "axis": 0}]),
+        ("layers", [{"name": "w0", "shape": [2], "axis": 0, "emphasis": 1}]),
+        ("layers", [{"name": "w0", "shape": [2, 3], "axis": 2, "emphasis": 1}]),
+        ("layers", [{"name": "w0", "shape": [2, 10**15], "axis": 0, "emphasis": 1}]),
+        ("layers", [{"name": 7, "shape": [2, 3], "axis": 0, "emphasis": 1}]),
+        ("layers", [{"name": "w0", "shape": [2**32, 2**32], "axis": 0, "emphasis": 1}]),
+        ("layers", [{"name": "\ud800", "shape": [2, 3], "axis": 0, "emphasis": 1}]),
         ("commitment", {"owner": "A\nmark read", "time": "", "nonce": ""}),
         ("commitment", {"owner": "\ud800", "time": "", "nonce": ""}),
-        ("layers", [{"name": "w0", "shape": [2, 3], "axis": 0}] * 2),
+        ("layers", [{"name": "w0", "shape": [2, 3], "axis": 0, "emphasis": 1}] * 2),
         ("commitment", {"owner": "ACME"}),
         ("commitment", {"owner": 1, "time": 2, "nonce": 3}),
     ],
@@ -330,11 +330,13 @@ def test_layers_that_a_suspect_lacks_cost_nothing(model: onnx.ModelProto, tmp_pa
     for scheme in SCHEMES:
         embed_mark(model, KEY, PAYLOAD, scheme=scheme).mark.save(path)
         fields = json.loads(path.read_text())
-        fields["layers"] = [{"name": "none", "shape": [2**19, 2**20], "axis": 0}]
+        fields["layers"] = [{"name": "none", "shape": [2**19, 2**20], "axis": 0, "emphasis": 1}]
         path.write_text(json.dumps(fields))
         assert extract_mark(model, KEY, read_mark(path)).p_value == 1.0
     fields["scheme"] = "uchida"
-    fields["layers"] = [{"name": n, "shape": [2, 3], "axis": 0} for n in ("w0", "w1")]
+    fields["layers"] = [
+        {"name": n, "shape": [2, 3], "axis": 0, "emphasis": 1} for n in ("w0", "w1")
+    ]
     path.write_text(json.dumps(fields))
     with pytest.raises(LadyError, match="scheme 'uchida' in several layers"):
         read_mark(path)
@@ -386,6 +388,10 @@ def test_a_mark_is_as_strong_as_the_outputs_allow(model: onnx.ModelProto) -> Non
         embed_gently(model, KEY, PAYLOAD, max_change=1e-6)
 
 
+def normals(count: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((count, WIDTHS[0])).astype(np.float32)
+
+
 def test_layers_that_matter_least_bear_most(model: onnx.ModelProto) -> None:
     """The mark is as strong as one that is spread evenly, and changes the outputs less."""
     arrays = {n: a.copy() for n, a in weights(model).items()}
@@ -395,8 +401,8 @@ def test_layers_that_matter_least_bear_most(model: onnx.ModelProto) -> None:
     uneven = with_weights(model, arrays)
     even = embed_mark(uneven, KEY, PAYLOAD)
     gentle = embed_gently(uneven, KEY, PAYLOAD)
-    assert gentle.impact is not None
-    assert gentle.impact.change < 0.8 * Probe(load_graph(uneven)).measure(even.graph).change
+    probe = Probe(load_graph(uneven), {"x": normals(256)})
+    assert probe.measure(gentle.graph).change < 0.9 * probe.measure(even.graph).change
     assert gentle.mark == even.mark
     for marked in (even, gentle):
         found = extract_mark(marked.graph, KEY, marked.mark)
