@@ -116,8 +116,8 @@ def _declare_extract(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unmarked",
         metavar="U",
-        help="the model before it was marked: check that the mark was written into it; "
-        "a weak mark is read beside it",
+        help="the model before it was marked: check that the mark was written into it, and put "
+        "units back to it",
     )
     parser.add_argument(
         "--reference",
