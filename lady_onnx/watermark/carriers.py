@@ -17,6 +17,9 @@ from ..scaling.walk import find_scalings
 from ..symmetry.finder import extract_groups
 from .schemes.interface import Layer
 
+LEFT_SHARE = 0.5
+"""Elements of which a smaller share is left may have been pruned."""
+
 
 def list_layers(graph: Graph) -> list[Layer]:
     """List the weights of a model that may carry a mark, in the order of their names.
@@ -63,7 +66,7 @@ def read_layers(weights: Arrays, layers: Sequence[Layer], unmarked: Arrays | Non
         The layers by name. One that has another shape, or none of floats, is left out.
     """
     sides = [weights] if unmarked is None else [weights, unmarked]
-    names = [n.name for n in layers if all(_has_layer(side, n) for side in sides)]
+    names = [n.name for n in layers if all(has_layer(side, n) for side in sides)]
 
     # one layer after the other is read, so that not all of them are in memory
     def read(name: str) -> np.ndarray:
@@ -73,19 +76,21 @@ def read_layers(weights: Arrays, layers: Sequence[Layer], unmarked: Arrays | Non
     return WeightMapping(names, read)
 
 
-def _has_layer(weights: Arrays, layer: Layer) -> bool:
+def has_layer(weights: Arrays, layer: Layer) -> bool:
     """Tell whether a model has a layer, of floats."""
     array = weights.get(layer.name)
     return array is not None and array.shape == layer.shape and is_float_array(array)
 
 
 def _find_changes(array: np.ndarray, before: np.ndarray) -> np.ndarray:
-    """Return how far elements are from what they were, NaN where they were pruned."""
-    dtype = np.result_type(array.dtype, before.dtype, np.float32)
+    """Return how far elements are from what they were, NaN where they may have been pruned."""
+    is_double = np.float64 in (array.dtype, before.dtype)
+    dtype = np.dtype(np.float64 if is_double else np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        change: np.ndarray = array.astype(dtype) - before.astype(dtype)
-    # zero says nothing of what a mark had added
-    change[(array == 0) & (before != 0)] = np.nan
+        now, old = array.astype(dtype), before.astype(dtype)
+        change: np.ndarray = now - old
+        # what is left of a pruned element, which noise may have moved, says nothing of a mark
+        change[np.abs(now) < LEFT_SHARE * np.abs(old)] = np.nan
     return change
 
 

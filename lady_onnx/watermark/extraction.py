@@ -17,7 +17,7 @@ from ..pipeline.result import Resync
 from ..pipeline.resynchronization import resync
 from ..pipeline.verdicts import UNRELATED
 from ..reporting import Report, count_things
-from .carriers import hash_model, read_layers
+from .carriers import has_layer, hash_model, read_layers
 from .records import ID_BYTES, Mark, read_mark
 from .schemes.interface import find_scheme
 from .secrets.keys import Key
@@ -246,7 +246,7 @@ def _bring_back(frame: Graph, suspect: Graph, key: Key, mark: Mark, is_unmarked:
     if is_unmarked or found.judged.accepted:
         return found
     layers = mark.layers
-    if not _has_layers(mark, frame):
+    if not all(has_layer(map_weights(frame), layer) for layer in layers):
         raise LadyError(f"{frame.name}: is not the marked model; give that as the reference")
     weights = WeightMapping([n.name for n in layers], frame.array)
     keys, count = mark.derive_key(key).derive_layer_key, count_coded_bits(mark.payload_bytes)
@@ -254,11 +254,6 @@ def _bring_back(frame: Graph, suspect: Graph, key: Key, mark: Mark, is_unmarked:
     for name, array in find_scheme(mark.scheme).erase(weights, layers, keys, count).items():
         plain.replace(name, array)
     return resync(plain, suspect, verify="none")
-
-
-def _has_layers(mark: Mark, graph: Graph) -> bool:
-    """Tell whether a model has all layers of a mark."""
-    return all(n.name in graph.tensors and graph.shape(n.name) == n.shape for n in mark.layers)
 
 
 def read_weights(weights: Arrays, key: Key, mark: Mark, unmarked: Arrays | None = None) -> Reading:

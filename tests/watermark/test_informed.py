@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -51,6 +53,7 @@ def test_a_weak_mark_changes_far_less(model: onnx.ModelProto, marked: Marked) ->
     usual = embed_mark(model, KEY, PAYLOAD)
     least = embed_mark(model, KEY, PAYLOAD, strength=SCHEME.blind_strength)
     assert (usual.mark.is_informed, least.mark.is_informed) == (False, False)
+    assert least.mark.strength == 0.75
     assert marked.mark.is_informed
     assert marked.to_fields()["needs_unmarked"] is True
     assert marked.details() == ["keep the unmarked model: so weak a mark is read beside it alone"]
@@ -73,16 +76,49 @@ def test_it_is_read_beside_the_unmarked_model(model: onnx.ModelProto, marked: Ma
 
 
 @pytest.mark.parametrize(
-    ("kind", "strength"), [("noise", 0.1), ("prune", 0.5), ("quantize", 8), ("rescale", 0.5)]
+    "attacks",
+    [
+        [("noise", 0.1)],
+        [("prune", 0.5)],
+        [("quantize", 8)],
+        [("rescale", 0.5)],
+        # what noise makes of pruned elements is no zero
+        [("prune", 0.5), ("noise", 0.03)],
+        [("rescale", 0.5), ("quantize", 8)],
+    ],
+    ids=str,
 )
 def test_usual_alterations_leave_it(
-    model: onnx.ModelProto, marked: Marked, kind: str, strength: float
+    model: onnx.ModelProto, marked: Marked, attacks: list[tuple[str, float]]
 ) -> None:
-    altered = lady.attack(marked.graph, kind, strength, seed=2).graph
+    altered = marked.graph
+    for kind, strength in attacks:
+        altered = lady.attack(altered, kind, strength, seed=2).graph
     suspect = lady.permute(altered, 3).graph
-    found = extract_mark(suspect, KEY, marked.mark, unmarked=model, reference=marked.graph)
+    found = extract_mark(suspect, KEY, marked.mark, unmarked=model)
     assert found.payload == PAYLOAD
     assert found.is_accepted
+
+
+def test_a_reference_that_was_chosen_says_nothing() -> None:
+    """A thief is free to choose its factors, and the victim's model would take them."""
+    victim = perceptron(WIDTHS, seed=3, out=10)
+    plan, arrays = plan_mark(load_graph(victim), OTHER, b"T", "spread", WEAK), weights(victim)
+    drawn = plan.write().graph
+    # the change that factors near one make, along that of the mark
+    push = np.zeros(WIDTHS[2])
+    for name, axis, sign in (("w1", 0, 1), ("w2", 1, -1)):
+        push += sign * ((drawn.array(name) - arrays[name]) * arrays[name]).sum(axis)
+    factors = 1 + 0.05 * push / np.abs(push).max()
+    moved = {n: arrays[n] * factors for n in ("w1", "b1")}
+    moved["w2"] = arrays["w2"] / factors[:, None]
+    forged = {n: a.astype(np.float32) for n, a in moved.items()}
+    reference = with_weights(victim, {**arrays, **forged})
+    assert read_weights(weights(reference), OTHER, plan.mark, arrays).p_value < 1e-9
+    assert lady.check(reference, victim).verdict == "rescaled"
+    found = extract_mark(victim, OTHER, plan.mark, unmarked=victim, reference=reference)
+    assert (found.gives_key, found.payload, found.is_accepted) == (True, None, False)
+    assert found.p_value > 1e-4
 
 
 def test_without_the_unmarked_model_it_is_refused(marked: Marked, tmp_path: Path) -> None:
@@ -185,6 +221,8 @@ def test_a_loss_of_just_what_is_allowed_is_allowed(
     data = {"x": np.random.default_rng(0).standard_normal((16, WIDTHS[0])).astype(np.float32)}
     held = embed_gently(model, KEY, PAYLOAD, data=data, metric="agreement", max_loss=0.005)
     assert held.mark.strength == SCHEME.strength
+    with pytest.raises(LadyError, match="even the weakest mark"):
+        embed_gently(model, KEY, PAYLOAD, data=data, metric="agreement", max_loss=0.0049)
 
 
 def uneven() -> onnx.ModelProto:
@@ -274,5 +312,8 @@ def test_changes_of_layers() -> None:
     assert "b" not in read_layers(now, layers, before)
     # what was pruned, and what is not known, says nothing
     np.testing.assert_array_equal(found.pop("a"), [[0.5, np.nan], [np.nan, 0]])
+    for one, two in itertools.permutations((np.float16, ml_dtypes.bfloat16, np.float32), 2):
+        sides = ({"a": np.array([[1, 2], [3, 0]], t)} for t in (one, two))
+        assert not dict(read_layers(*(next(sides), layers[:1], next(sides))))["a"].any()
     assert not found
     assert list(read_layers(now, layers)) == ["a", "c", "d"]
