@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 
 import numpy as np
 from onnx import AttributeProto, NodeProto
@@ -119,20 +119,20 @@ def hash_model(graph: Graph) -> str:
             digest.update(repr(array.tolist()).encode())
         else:
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    for part in _describe_nodes(graph.nodes):
+    bodies = [graph.nodes, *(function.node for function in graph.functions.values())]
+    for part in (part for nodes in bodies for part in _describe_nodes(nodes, graph.tensors)):
         digest.update(part)
     return digest.hexdigest()
 
 
-def _describe_nodes(nodes: Iterable[NodeProto]) -> Iterator[bytes]:
-    """Describe nodes and their bodies, but for the weights in them."""
+def _describe_nodes(nodes: Iterable[NodeProto], weights: Container[str]) -> Iterator[bytes]:
+    """Describe nodes and their bodies, but for the weights in them, which lie anywhere."""
     for node in nodes:
         yield repr((node.op_type, node.domain, list(node.input), list(node.output))).encode()
         for attribute in sorted(node.attribute, key=lambda a: a.name):
             if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
                 yield repr(attribute.name).encode()
                 for body in (attribute.g, *attribute.graphs):
-                    yield from _describe_nodes(body.node)
-            # weights are hashed by their values, wherever their bytes lie
-            elif not (attribute.HasField("t") or attribute.HasField("sparse_tensor")):
+                    yield from _describe_nodes(body.node, weights)
+            elif not any(name in weights for name in node.output):
                 yield attribute.SerializeToString(deterministic=True)

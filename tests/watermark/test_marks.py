@@ -19,6 +19,7 @@ from lady_onnx.errors import LadyError, MissingFileError
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import Graph
 from lady_onnx.groups.rows import take_rows
+from lady_onnx.watermark.carriers import hash_model
 from lady_onnx.watermark.embedding import (
     Commitment,
     Marked,
@@ -249,6 +250,25 @@ def test_the_key_hangs_on_the_unmarked_weights(marked: Marked, model: onnx.Model
     claimed = embed_mark(marked.graph, KEY, PAYLOAD, scheme=marked.mark.scheme).mark
     assert claimed.model != marked.mark.model
     assert extract_mark(marked.graph, KEY, claimed).payload is None
+
+
+def test_the_hash_of_a_model_is_that_of_its_file(model: onnx.ModelProto, tmp_path: Path) -> None:
+    """Wherever its weights lie; and all of it counts."""
+    onnx.save(model, tmp_path / "a.onnx")
+    other = onnx.ModelProto()
+    other.CopyFrom(model)
+    external = {"save_as_external_data": True, "location": "b.data", "size_threshold": 0}
+    onnx.save(other, tmp_path / "b.onnx", **external)
+    files = (model, tmp_path / "a.onnx", tmp_path / "b.onnx")
+    assert len({hash_model(load_graph(m)) for m in files}) == 1
+    changed = [onnx.ModelProto() for _ in range(3)]
+    for each in changed:
+        each.CopyFrom(model)
+    changed[0].graph.node[0].attribute.append(helper.make_attribute("alpha", 1.5))
+    changed[1].graph.node[0].op_type += "2"
+    bias = next(t for t in changed[2].graph.initializer if t.name == "b0")
+    bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * 2, "b0"))
+    assert len({hash_model(Graph(m)) for m in (model, *changed)}) == 4
 
 
 def test_a_second_mark_leaves_the_first(model: onnx.ModelProto) -> None:
