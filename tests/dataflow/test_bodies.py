@@ -217,7 +217,10 @@ def test_weights_of_few_bits(kind: str, scales: str, tmp_path: Path) -> None:
     weights = {"a": w(3, 6), "scale": np.abs(w(*shape[scales])) + np.float32(0.1), "d": w(5, 2)}
     model = build(nodes, weights, {"x": [4, 3]}, opset=21)
     model.ir_version = 10
-    model.graph.initializer.append(numpy_helper.from_array(values.astype(dtype), "b"))
+    # processors may raise the flag of invalid operations for a number that has no place in the type
+    with np.errstate(invalid="ignore"):
+        short = np.clip(values, -7, 7).astype(dtype)
+    model.graph.initializer.append(numpy_helper.from_array(short, "b"))
     # a scale for three rows makes two blocks of them
     assert sizes(model) == ([2, 3, 3, 5] if scales == "block" else [5, 6])
     exact(model, tmp_path)
