@@ -85,13 +85,14 @@ def measure_untrained(names: list[str]) -> None:
         for scheme in ("spread", "uchida"):
             for bits, payload in PAYLOADS.items():
                 # other inputs tell where a mark matters least
-                marked = lady.embed_gently(
-                    *(graph, KEY, payload),
-                    scheme=scheme,
-                    data=others,
-                    metric=model.metric,
-                    max_loss=MAX_LOSS,
-                )
+                bounds = {"metric": model.metric, "max_loss": MAX_LOSS}
+                try:
+                    marked = lady.embed_gently(
+                        graph, KEY, payload, scheme=scheme, data=others, **bounds
+                    )
+                except lady.LadyError as error:
+                    print(f"| {name} | {scheme} | {bits} | refused: {error} |", flush=True)
+                    continue
                 agreement = model.agree(before, run(marked.graph, inputs))
                 assert marked.impact is not None
                 cells = []

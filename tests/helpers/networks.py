@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from .builders import build
+from .builders import build, node
 
 
 def perceptron(widths: tuple[int, ...] = (4, 6, 5), seed: int = 0, out: int = 3) -> onnx.ModelProto:
@@ -33,6 +33,20 @@ def perceptron(widths: tuple[int, ...] = (4, 6, 5), seed: int = 0, out: int = 3)
         weights,
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def loud_and_faint(seed: int = 0) -> onnx.ModelProto:
+    """Two like branches that are summed up, one of them a hundredth as loud as the other."""
+    shapes = {"w0": (64, 256), "w1": (256, 128), "v0": (64, 256), "v1": (256, 128)}
+    arrays = drawn(seed, **shapes)
+    scaled = {n: (a / a.shape[0] ** 0.5).astype(np.float32) for n, a in arrays.items()}
+    nodes = []
+    for k in "wv":
+        nodes.append(node("MatMul", f"x,{k}0", f"{k}h"))
+        nodes.append(node("Relu", f"{k}h", f"{k}r"))
+        nodes.append(node("MatMul", f"{k}r,{k}1", f"{k}o"))
+    nodes += [node("Mul", "vo,share", "p"), node("Add", "wo,p", "out")]
+    return build(nodes, {**scaled, "share": np.float32(0.01)}, {"x": ["n", 64]})
 
 
 RUN = {"a:0": 1, "b:0": 16, "c:0": 1}

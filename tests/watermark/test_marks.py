@@ -37,7 +37,7 @@ from lady_onnx.watermark.secrets.payloads import count_coded_bits, encode_payloa
 
 from ..helpers import disguises
 from ..helpers.law import examples
-from ..helpers.networks import perceptron, weights, with_weights
+from ..helpers.networks import loud_and_faint, perceptron, weights, with_weights
 
 KEY, OTHER = Key(bytes(32)), Key(bytes(31) + b"a")
 PAYLOAD = b"ACME Inc"
@@ -206,7 +206,7 @@ def test_an_identity_that_is_not_the_payload_s_is_refused(model: onnx.ModelProto
 
 
 def test_an_order_that_was_chosen_convinces_nobody(model: onnx.ModelProto) -> None:
-    """A thief's reference is a shuffle of the victim's model; nothing is read beside a model."""
+    """A thief's reference is a shuffle of the victim's model. Beside that model it says nothing."""
     victim = load_graph(model)
     honest = embed_mark(victim, KEY, PAYLOAD)
     found = extract_mark(honest.graph, KEY, honest.mark, unmarked=victim)
@@ -233,8 +233,8 @@ def test_a_moved_suspect_is_brought_back_to_the_unmarked_model(
     marked: Marked, model: onnx.ModelProto
 ) -> None:
     """The marked model is not needed for that."""
-    noisy = lady.attack(marked.graph, "noise", 0.1, seed=1).graph
-    for suspect in (marked.graph, noisy):
+    noisy = [lady.attack(marked.graph, "noise", x, seed=1).graph for x in (0.1, 0.5)]
+    for suspect in (marked.graph, *noisy):
         moved = lady.permute(suspect, 1).graph
         assert extract_mark(moved, KEY, marked.mark).payload is None
         found = extract_mark(moved, KEY, marked.mark, unmarked=model)
@@ -408,21 +408,14 @@ def test_a_mark_is_as_strong_as_the_outputs_allow(model: onnx.ModelProto) -> Non
         embed_gently(model, KEY, PAYLOAD, max_change=1e-6)
 
 
-def normals(count: int) -> np.ndarray:
-    return np.random.default_rng(0).standard_normal((count, WIDTHS[0])).astype(np.float32)
-
-
-def test_layers_that_matter_least_bear_most(model: onnx.ModelProto) -> None:
+def test_layers_that_matter_least_bear_most() -> None:
     """The mark is as strong as one that is spread evenly, and changes the outputs less."""
-    arrays = {n: a.copy() for n, a in weights(model).items()}
-    # what the second half of the last hidden units say is hardly read
-    arrays["w3"][60:] *= 0.01
-    arrays["w2"][:, :60] /= 4
-    uneven = with_weights(model, arrays)
+    uneven = loud_and_faint()
     even = embed_mark(uneven, KEY, PAYLOAD)
     gentle = embed_gently(uneven, KEY, PAYLOAD)
-    probe = Probe(load_graph(uneven), {"x": normals(256)})
-    assert probe.measure(gentle.graph).change < 0.9 * probe.measure(even.graph).change
+    x = np.random.default_rng(0).standard_normal((256, 64)).astype(np.float32)
+    probe = Probe(load_graph(uneven), {"x": x})
+    assert probe.measure(gentle.graph).change < 0.5 * probe.measure(even.graph).change
     assert gentle.mark == even.mark
     for marked in (even, gentle):
         found = extract_mark(marked.graph, KEY, marked.mark)
