@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lady_onnx.errors import LadyError
+from lady_onnx.watermark.secrets.codes import LIKELY_WORDS, add_checks, list_likely_messages
 from lady_onnx.watermark.secrets.keys import Key
 from lady_onnx.watermark.secrets.payloads import (
     MAX_PAYLOAD_BYTES,
@@ -45,6 +46,43 @@ def test_wrong_and_faint_symbols_are_corrected(payload: bytes, random: object) -
         assert found is not None
         assert found.payload == payload
         assert found.corrected <= most
+
+
+@examples(50)
+@given(st.binary(min_size=1, max_size=MAX_PAYLOAD_BYTES), st.integers(0, 2**32), st.integers(0, 2))
+def test_a_faint_error_in_every_symbol_is_corrected(payload: bytes, seed: int, sure: int) -> None:
+    """No count of wrong symbols allows that. One or two sure bits may be wrong besides."""
+    rng = np.random.default_rng(seed)
+    bits = encode_payload(payload, KEY)
+    soft = (soften(bits) * rng.uniform(0.8, 1.2, len(bits))).reshape(-1, 8)
+    faint = rng.integers(8, size=len(soft))
+    soft[np.arange(len(soft)), faint] *= -0.1
+    for symbol in rng.permutation(len(soft))[:sure]:
+        soft[symbol, (faint[symbol] + 1) % 8] *= -1
+    found = decode_payload(soft.ravel(), len(payload), KEY)
+    assert found is not None
+    assert found.payload == payload
+    assert found.corrected == len(soft)
+
+
+@examples(30)
+@given(st.integers(1, 6), st.integers(0, 2**32))
+def test_the_likeliest_words_are_those_of_a_search(checks: int, seed: int) -> None:
+    """Of all that differ from what was read in two of the surest independent bits at most."""
+    soft = np.random.default_rng(seed).standard_normal(8 * (1 + checks))
+    messages = [bytes([k]) for k in range(256)]
+    words = np.array([np.unpackbits(add_checks(m, checks)) for m in messages], bool)
+    surest: list[int] = []
+    for place in np.argsort(-np.abs(soft)):
+        # a bit is independent of others if it splits all words once more
+        if len(np.unique(words[:, [*surest, place]], axis=0)) == 2 ** (len(surest) + 1):
+            surest.append(place)
+    is_wrong = words != (soft > 0)
+    costs = (np.abs(soft) * is_wrong).sum(1)
+    best = np.sort(costs[is_wrong[:, surest].sum(1) <= 2])
+    found = [costs[messages.index(m)] for m in list_likely_messages(soft, checks)]
+    assert len(found) == LIKELY_WORDS + 1
+    assert np.allclose(found[:-1], best[:LIKELY_WORDS])
 
 
 @examples(50)

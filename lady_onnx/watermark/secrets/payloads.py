@@ -2,27 +2,22 @@
 
 A tag tells a right reading from chance: the first 64 bits of the payload's HMAC. The payload is
 hidden by a pad that depends on the tag, so that no two payloads have the same pad (a synthetic
-initialization vector, RFC 5297). A Reed-Solomon code over bytes (`reedsolo`) follows, so that wrong
-and faint symbols are corrected. What reads as a payload has the right tag. A
-reading tries at most 24 corrections, so that chance, or another key, has it once in 2^59 readings.
+initialization vector, RFC 5297). Check symbols follow, so that wrong and faint symbols are
+corrected. What reads as a payload has the right tag. A reading tries at most 28 corrections, so
+that chance, or another key, has it once in 2^59 readings.
 """
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 
-from ...errors import LadyError, UsageError
+from ...errors import LadyError
+from .codes import add_checks, correct_symbols, list_likely_messages
 from .keys import Key
-
-try:
-    from reedsolo import ReedSolomonError, RSCodec
-except ImportError as error:
-    what = "marks and stamps need the extra `watermark`: pip install 'lady-onnx[watermark]'"
-    raise UsageError(what) from error
 
 TAG_BYTES = 8
 """The length of the tag."""
@@ -84,7 +79,7 @@ def encode_payload(payload: bytes, key: Key) -> np.ndarray:
     (104,)
     """
     check_length(len(payload))
-    coded = _add_checks(seal_payload(payload, key), count_check_bytes(len(payload)))
+    coded = add_checks(seal_payload(payload, key), count_check_bytes(len(payload)))
     return np.unpackbits(coded).astype(bool)
 
 
@@ -101,34 +96,7 @@ def encode_symbols(payload: bytes, key: Key, count: int) -> np.ndarray:
     """
     size = next(n for n in PADDED_BYTES if n > len(payload))
     sealed = seal_payload((payload + PADDING).ljust(size, b"\0"), key)
-    return _add_checks(sealed, count - len(sealed))
-
-
-def _add_checks(message: bytes, checks: int) -> np.ndarray:
-    """Add check symbols to a message, uint8 [bytes + checks].
-
-    The code is linear: the word of a message is the sum of those of its symbols. It takes a
-    hundredth of the time of `RSCodec.encode`, and thousands of customers are compared.
-    """
-    rows, powers, logarithms = _prepare_code(len(message), checks)
-    symbols = np.frombuffer(message, np.uint8)[:, None]
-    products = powers[logarithms[rows] + logarithms[symbols]]
-    products[(rows == 0) | (symbols == 0)] = 0
-    word: np.ndarray = np.bitwise_xor.reduce(products, axis=0)
-    return word
-
-
-@cache
-def _prepare_code(size: int, checks: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Prepare to encode messages of so many symbols.
-
-    Returns:
-        The words of the messages with one symbol of 1 alone, uint8 [size, size + checks], and the
-        tables of the field: the powers of its generator, uint8, and their logarithms, int64 [256].
-    """
-    codec, ones = RSCodec(checks), np.eye(size, dtype=np.uint8)
-    rows = np.array([list(codec.encode(one.tobytes())) for one in ones], np.uint8)
-    return rows, np.array(codec.gf_exp, np.uint8), np.array(codec.gf_log, np.int64)
+    return add_checks(sealed, count - len(sealed))
 
 
 def decode_symbols(symbols: np.ndarray, doubts: np.ndarray, key: Key) -> bytes | None:
@@ -149,7 +117,7 @@ def decode_symbols(symbols: np.ndarray, doubts: np.ndarray, key: Key) -> bytes |
     # a word without errors is told in no time
     for length in lengths if not known else []:
         sealed = symbols[:length].tobytes()
-        if np.array_equal(_add_checks(sealed, len(symbols) - length), symbols):
+        if np.array_equal(add_checks(sealed, len(symbols) - length), symbols):
             padded = open_payload(sealed, key)
             if padded is not None:
                 return padded.rstrip(b"\0").removesuffix(PADDING)
@@ -158,11 +126,8 @@ def decode_symbols(symbols: np.ndarray, doubts: np.ndarray, key: Key) -> bytes |
         for lost in sorted(set(np.linspace(known, checks, ERASURE_TRIALS).astype(int).tolist())):
             if not known <= lost <= checks:
                 continue
-            try:
-                sealed, _, _ = RSCodec(checks).decode(symbols.tobytes(), erase_pos=order[:lost])
-            except (ReedSolomonError, ZeroDivisionError):
-                continue
-            padded = open_payload(bytes(sealed), key)
+            corrected = correct_symbols(symbols.tobytes(), checks, order[:lost])
+            padded = None if corrected is None else open_payload(corrected, key)
             if padded is not None:
                 return padded.rstrip(b"\0").removesuffix(PADDING)
     return None
@@ -180,23 +145,26 @@ def decode_payload(soft: np.ndarray, payload_bytes: int, key: Key) -> Decoded | 
     Returns:
         The payload, or None where no correction has the right tag.
     """
-    checks = count_check_bytes(payload_bytes)
     soft = np.nan_to_num(soft)
-    symbols = np.packbits(soft > 0).tobytes()
-    # a symbol is as sure as its faintest bit
-    faintest = np.argsort(np.abs(soft).reshape(-1, 8).min(1), kind="stable").tolist()
-    codec = RSCodec(checks)
-    for lost in range(0, checks + 1, 2):
-        try:
-            sealed, _, _ = codec.decode(symbols, erase_pos=faintest[:lost])
-        except (ReedSolomonError, ZeroDivisionError):
-            continue
-        opened = open_payload(bytes(sealed), key)
+    for sealed in _list_corrections(soft, count_check_bytes(payload_bytes)):
+        opened = open_payload(sealed, key)
         if opened is not None:
             again = encode_payload(opened, key)
             wrong = (again != (soft > 0)).reshape(-1, 8).any(1)
             return Decoded(opened, int(wrong.sum()))
     return None
+
+
+def _list_corrections(soft: np.ndarray, checks: int) -> Iterator[bytes]:
+    """List what may have been written: first if few symbols are wrong, then if many are faint."""
+    symbols = np.packbits(soft > 0).tobytes()
+    # a symbol is as sure as its faintest bit
+    faintest = np.argsort(np.abs(soft).reshape(-1, 8).min(1), kind="stable").tolist()
+    for lost in range(0, checks + 1, 2):
+        sealed = correct_symbols(symbols, checks, faintest[:lost])
+        if sealed is not None:
+            yield sealed
+    yield from list_likely_messages(soft, checks)
 
 
 def seal_payload(payload: bytes, key: Key) -> bytes:
