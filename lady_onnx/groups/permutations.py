@@ -35,20 +35,23 @@ def permute_arrays(
     slots = list_moved_slots(groups, permutations)
 
     def permute(name: str) -> np.ndarray:
-        moved, array = slots[name], np.asarray(arrays[name])
-        orders = compose_axes(moved, array.shape)
+        array = np.asarray(arrays[name])
+        orders = compose_axes(slots[name], array.shape)
         if orders is None:
-            # copied once, and then changed in place by every group that touches it
-            array = np.array(array)
-            for slot, permutation in moved:
-                slot.permute(array, permutation)
-        else:
-            array = reorder_axes(array, orders)
-        return array
+            return move_slots(array, slots[name])
+        return reorder_axes(array, orders)
 
     names = list(slots)
     elements = sum(np.size(arrays[n]) for n in names)
     return dict(zip(names, map_in_threads(permute, names, elements), strict=True))
+
+
+def move_slots(array: np.ndarray, moved: Sequence[tuple[Slot, np.ndarray]]) -> np.ndarray:
+    """Return a copy of a weight whose slots are moved, one after the other."""
+    array = np.array(array)
+    for slot, permutation in moved:
+        slot.permute(array, permutation)
+    return array
 
 
 def reorder_axes(array: np.ndarray, orders: Mapping[int, np.ndarray]) -> np.ndarray:

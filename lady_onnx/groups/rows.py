@@ -71,11 +71,23 @@ def take_elements(
         taken: by axis the positions to take along it, in place of those of `slot.within`.
         thin: by other axes the positions that are taken.
     """
+    return take_positions(array, list_positions(slot, taken), thin)
+
+
+def list_positions(slot: Slot, taken: Mapping[int, np.ndarray]) -> dict[int, np.ndarray]:
+    """List by axis the positions that `take_elements` takes."""
+    return {**dict(slot.within), **taken, slot.axis: slot.index.ravel()}
+
+
+def take_positions(
+    array: np.ndarray, positions: Mapping[int, np.ndarray], thin: Thin
+) -> np.ndarray:
+    """Return the elements of a weight at some positions along axes; thin the others, or not."""
     array = array[tuple(thin.get(a, slice(None)) for a in range(array.ndim))]
-    for axis, positions in {**dict(slot.within), **taken, slot.axis: slot.index.ravel()}.items():
-        is_whole = positions.size == array.shape[axis]
-        if not is_whole or (positions != np.arange(positions.size)).any():
-            array = array.take(positions, axis)
+    for axis, places in positions.items():
+        is_whole = places.size == array.shape[axis]
+        if not is_whole or (places != np.arange(places.size)).any():
+            array = array.take(places, axis)
     return array
 
 

@@ -5,7 +5,7 @@ Which factors these are is found by `lady_onnx.scaling`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,7 +76,7 @@ class Scaling:
         )
         return is_scaled or (is_flipped and not self.shifts)
 
-    def apply(self, arrays: dict[str, np.ndarray], factors: np.ndarray) -> None:
+    def apply(self, arrays: MutableMapping[str, np.ndarray], factors: np.ndarray) -> None:
         """Multiply every unit of `arrays`, in place, by `factors`, float64 [slots, units]."""
         # A shift reads the weight behind the unit, so it comes before that weight is multiplied.
         for shift in self.shifts:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..groups.model import Group
-from ..groups.permutations import Arrays, compose_permutations, permute_arrays
+from ..groups.moved import MovedWeights
+from ..groups.permutations import Arrays, compose_permutations
 from ..numerics import is_same
 from .evidence.assignment import ASSIGNMENTS
 from .exact.search import find_partial_order
@@ -47,7 +48,8 @@ class AlignmentState:
         layout: Which groups lie along which axes of which weights.
         reference: The weights of the reference that any group touches.
         current: Those of the suspect in the order found so far. An array that moves is replaced,
-            and never changed in place: snapshots and `unmoved` hold the old ones.
+            and never changed in place: snapshots and `unmoved` hold the old ones. It is laid anew
+            only once all of it is asked for.
         permutations: By group id what led to that order: unit j of `current` is unit
             `permutation[j]` of the suspect.
         matches: By group id the last match. It says what moved then, and not in all; `list_matches`
@@ -67,7 +69,7 @@ class AlignmentState:
         self.assignment = assignment
         names = dict.fromkeys(s.initializer for g in groups for s in g.slots)
         self.reference = {n: np.asarray(reference[n]) for n in names}
-        self.current = {n: np.asarray(suspect[n]) for n in names}
+        self.current = MovedWeights({n: suspect[n] for n in names})
         self.permutations: dict[str, np.ndarray] = {}
         self.matches: dict[str, Match] = {}
         self.aligned: set[str] = set()
@@ -108,7 +110,7 @@ class AlignmentState:
 
     def restore_snapshot(self, snapshot: Snapshot) -> None:
         """Go back to an earlier state."""
-        self.current = snapshot.current
+        self.current = MovedWeights(snapshot.current)
         self.permutations = snapshot.permutations
         self.matches = snapshot.matches
 
@@ -169,6 +171,7 @@ class AlignmentState:
             has_moved = self.align_group(name, strategy, judge, is_anchored=True)
             self.aligned.add(name)
             yield name, has_moved
+        self.current.lay_all()
 
     def align_group(
         self, name: str, strategy: EvidenceStrategy, judge: Judge | None, is_anchored: bool
@@ -198,7 +201,7 @@ class AlignmentState:
 
     def _move_units(self, moves: Mapping[str, np.ndarray]) -> None:
         """Move units by permutations of the present order, and add these to the permutations."""
-        self.current.update(permute_arrays(self.current, self.layout.groups, moves))
+        self.current.move_units(self.layout.groups, moves)
         self.permutations = compose_permutations(self.layout.family, self.permutations, moves)
 
     def _is_group_exact(self, name: str) -> bool:

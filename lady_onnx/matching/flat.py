@@ -13,9 +13,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..groups.model import Group, Slot
+from ..groups.moved import take_slot
 from ..groups.permutations import Arrays
-from ..groups.rows import take_rows
-from ..numerics import is_same
+from ..groups.rows import lay_rows, take_rows
 from .evidence.exact import match_exactly
 from .evidence.scores import MAX_DENSE_UNITS
 from .matches import Match
@@ -76,7 +76,7 @@ def match_flat(
             slots are compared, which no order of the other axes changes.
         unmoved: the groups that were matched in place; None if every group is to be matched anew.
     """
-    weights = [comparison.current[s.initializer] for s in slots]
+    weights = [comparison.current[s.initializer] for s in slots if unmoved is not None]
     if slots:
         # Rows as they are, before any weighing: an exact copy needs no likelihood.
         exact = _match_copies(comparison, slots)
@@ -115,24 +115,21 @@ def _match_copies(
     """Match rows that are equal bit for bit, see `match_exactly`; None if any has no copy."""
     sides = comparison.reference, comparison.current
     for slot in slots:
-        # One element of each unit tells most that are no copies, without all the others. Weights
-        # that are equal as they lie tell nothing of that.
-        if not is_same(*(arrays[slot.initializer] for arrays in sides)):
-            heads = [_take_one_each(arrays, slot) for arrays in sides]
-            if match_exactly(heads[:1], heads[1:]) is None:
-                return None
+        # one element of each unit tells most that are no copies, without all the others
+        rank = comparison.reference[slot.initializer].ndim
+        heads = [_take_one_each(arrays, slot, rank) for arrays in sides]
+        if match_exactly(heads[:1], heads[1:]) is None:
+            return None
     ours, theirs = ([take_rows(arrays[s.initializer], s) for s in slots] for arrays in sides)
     return match_exactly(ours, theirs)
 
 
-def _take_one_each(arrays: Arrays, slot: Slot) -> np.ndarray:
-    """Return one element of every unit in a slot, [units, 1]."""
-    array, within = arrays[slot.initializer], dict(slot.within)
-    where = [within.get(a, np.zeros(1, np.int64))[0] if n else 0 for a, n in enumerate(array.shape)]
-    if not array.size:
-        return np.zeros((len(slot.index), 0), array.dtype)
-    line = array[tuple(slice(None) if a == slot.axis else k for a, k in enumerate(where))]
-    return line[slot.index[:, :1]]
+def _take_one_each(arrays: Arrays, slot: Slot, rank: int) -> np.ndarray:
+    """Return one element of every unit in a slot of a weight of so many axes, [units, 1]."""
+    taken = {axis: positions[:1] for axis, positions in slot.within}
+    others = set(range(rank)) - {slot.axis, *taken}
+    head = replace(slot, index=slot.index[:, :1])
+    return lay_rows(take_slot(arrays, head, taken, dict.fromkeys(others, slice(1))), head)
 
 
 def _score_tiles(

@@ -17,8 +17,9 @@ import numpy as np
 
 from ..groups.lines import sum_lines
 from ..groups.model import Group, Slot
+from ..groups.moved import take_slot
 from ..groups.permutations import Arrays, Permutations
-from ..groups.rows import NO_THINNING, Thin, lay_rows, take_elements, take_rows
+from ..groups.rows import NO_THINNING, Thin, lay_rows, take_rows
 from ..numerics import MIN_DIVISOR, as_finite, is_same
 from ..threads import map_in_threads
 from .evidence.copies import Calibration, estimate_copies
@@ -139,7 +140,7 @@ def weigh_rows(
     """
     taken = taken or {}
     # What is not taken need not be weighed: a head is a small part of its weight.
-    values = take_elements(np.asarray(arrays[slot.initializer]), slot, taken, thin)
+    values = take_slot(arrays, slot, taken, thin)
     restricted = {slot.axis, *dict(slot.within), *taken}
     return lay_rows(strategy.weigh_values(values, slot.initializer, restricted, thin), slot)
 
