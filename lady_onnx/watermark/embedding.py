@@ -33,7 +33,7 @@ MAX_STRENGTH = 1e3
 """A stronger mark leaves nothing of the weights."""
 STRENGTHS = (1.0, 0.7, 0.5, 0.35, 0.25)
 """The strengths that are tried, as shares of the scheme's usual one."""
-INFORMED_STRENGTHS = (0.2, 0.15, 0.1)
+INFORMED_STRENGTHS = (0.2, 0.15, 0.1, 0.07)
 """Then these, by a scheme whose weak marks are read beside the unmarked model.
 
 Noise of a tenth of the weights' deviation hides weaker ones.

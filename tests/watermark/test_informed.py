@@ -18,7 +18,13 @@ from lady_onnx.errors import LadyError
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.graph.model import map_weights
 from lady_onnx.watermark.carriers import read_layers
-from lady_onnx.watermark.embedding import Marked, embed_gently, embed_mark, plan_mark
+from lady_onnx.watermark.embedding import (
+    INFORMED_STRENGTHS,
+    Marked,
+    embed_gently,
+    embed_mark,
+    plan_mark,
+)
 from lady_onnx.watermark.extraction import extract_mark, read_weights
 from lady_onnx.watermark.impact import Impact, Probe
 from lady_onnx.watermark.records import read_mark
@@ -98,6 +104,17 @@ def test_usual_alterations_leave_it(
     found = extract_mark(suspect, KEY, marked.mark, unmarked=model)
     assert found.payload == PAYLOAD
     assert found.is_accepted
+
+
+@pytest.mark.parametrize("seed", trials(8))
+def test_noise_of_a_tenth_leaves_the_weakest(model: onnx.ModelProto, seed: int) -> None:
+    """Bits are wrong then, more than the symbols that may be."""
+    key, strength = Key(bytes(31) + bytes([seed % 256])), INFORMED_STRENGTHS[-1] * SCHEME.strength
+    marked = embed_mark(model, key, b"128 bits of text", strength=strength)
+    noisy = lady.attack(marked.graph, "noise", 0.1, seed=seed).graph
+    found = extract_mark(noisy, key, marked.mark, unmarked=model)
+    assert found.payload == b"128 bits of text"
+    assert 0 < found.best.wrong <= 20
 
 
 def test_a_reference_that_was_chosen_says_nothing() -> None:
