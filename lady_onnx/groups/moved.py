@@ -79,12 +79,13 @@ class MovedWeights(MutableMapping[str, np.ndarray]):
     def take_slot(self, slot: Slot, taken: Mapping[int, np.ndarray], thin: Thin) -> np.ndarray:
         """Return the elements of a slot as they lie now; see `rows.take_elements`."""
         array, orders = self._held[slot.initializer]
-        positions = list_positions(slot, taken)
-        # the few positions of an axis that is thinned are taken first
-        thinned = {a: orders[a][part] for a, part in thin.items() if a in orders}
-        moved = {a: order[positions[a]] if a in positions else order for a, order in orders.items()}
+        # the few positions of an axis that is thinned come first, so that the rest is less
+        found = {a: orders[a][part] for a, part in thin.items() if a in orders}
+        for axis, positions in list_positions(slot, taken).items():
+            found[axis] = orders[axis][positions] if axis in orders else positions
+        whole = {a: order for a, order in orders.items() if a not in found}
         rest = {a: part for a, part in thin.items() if a not in orders}
-        return take_positions(array, {**thinned, **positions, **moved, **thinned}, rest)
+        return take_positions(array, {**found, **whole}, rest)
 
 
 def take_slot(
