@@ -108,6 +108,16 @@ def test_nothing_is_read_from_noise_or_with_another_key(payload: bytes, seed: in
     assert decode_payload(np.zeros(len(bits)), len(payload), KEY) is None
 
 
+@pytest.mark.parametrize("size", [5e-324, 1e-300, 1e300, 1.7e308, np.inf])
+def test_numbers_of_any_size_are_read(size: float) -> None:
+    bits = encode_payload(b"owner", KEY)
+    soft = soften(bits) * np.where(np.arange(len(bits)) % 8, size, -min(size, 1.0) / 4)
+    found = decode_payload(soft, 5, KEY)
+    assert found is None or found.payload == b"owner"
+    assert decode_payload(soften(bits) * size, 5, KEY) is not None
+    assert decode_payload(np.full(len(bits), -size), 5, KEY) is None
+
+
 def test_a_payload_is_hidden() -> None:
     payload = bytes(MAX_PAYLOAD_BYTES)
     coded = np.packbits(encode_payload(payload, KEY)).tobytes()

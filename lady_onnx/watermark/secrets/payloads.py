@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...errors import LadyError
+from ...numerics import MIN_DIVISOR
 from .codes import add_checks, correct_symbols, list_likely_messages
 from .keys import Key
 
@@ -146,6 +147,8 @@ def decode_payload(soft: np.ndarray, payload_bytes: int, key: Key) -> Decoded | 
         The payload, or None where no correction has the right tag.
     """
     soft = np.nan_to_num(soft)
+    # how they compare counts alone, and sums of the largest numbers overflow
+    soft = soft / max(float(np.abs(soft).max()), MIN_DIVISOR)
     for sealed in _list_corrections(soft, count_check_bytes(payload_bytes)):
         opened = open_payload(sealed, key)
         if opened is not None:
