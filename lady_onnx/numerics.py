@@ -6,9 +6,8 @@ Nothing here knows of models, groups or units.
 from __future__ import annotations
 
 import math
-import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import ml_dtypes
 import numpy as np
@@ -21,14 +20,14 @@ BLOCK_ELEMENTS = 1 << 18
 They stay in the processor's cache. Threads wait for each other from one block to the next, so that
 smaller ones take longer.
 """
-MAPPED_BYTES = 1 << 21
-"""Arrays of at least so many bytes that are made on the way lie in files."""
 LEAST_DEVIATION = 1e-14
 """Numbers that are smaller than this are measured in double precision: their squares are lost in
 single precision.
 """
 LEAST_SPREAD = 1e-3
 """So are numbers that spread by a smaller share of their mean."""
+PROBED_BYTES = 1 << 12
+"""So many bytes of two arrays are compared before all others are."""
 CHUNK_ELEMENTS = 1 << 22
 """The number of elements that are converted, or of bytes that are compared, at once."""
 
@@ -63,6 +62,8 @@ def is_same(a: np.ndarray, b: np.ndarray) -> bool:
         return bool((a == b).all())
     flat_a, flat_b = (np.ascontiguousarray(x).reshape(-1).view(np.uint8) for x in (a, b))
     # most arrays that differ do so at their beginning, and a table of all that are equal is large
+    if not np.array_equal(flat_a[:PROBED_BYTES], flat_b[:PROBED_BYTES]):
+        return False
     starts = range(0, flat_a.size, CHUNK_ELEMENTS)
     return all(
         np.array_equal(flat_a[k : k + CHUNK_ELEMENTS], flat_b[k : k + CHUNK_ELEMENTS])
@@ -152,36 +153,6 @@ def _measure_moments(array: np.ndarray, dtype: np.dtype) -> tuple[float, float]:
         square += float(np.vdot(part, part)) + away**2 * many * share
         mean, many = mean + away * share, many + part.size
     return mean, math.sqrt(square / many)
-
-
-def store_blocks(
-    list_blocks: Callable[[], Iterable[np.ndarray]], shape: Sequence[int], dtype: np.dtype
-) -> np.ndarray:
-    """Return an array of blocks that follow each other; a large one lies in a file without a name.
-
-    Where memory is short, the pages of a file are put away. So models of any size are worked on.
-
-    Args:
-        list_blocks: makes the blocks, of the type of the array.
-        shape, dtype: of the array.
-    """
-    if math.prod(shape) * dtype.itemsize >= MAPPED_BYTES and not dtype.hasobject:
-        try:
-            with tempfile.TemporaryFile() as file:
-                for block in list_blocks():
-                    file.write(np.ascontiguousarray(block).view(np.uint8).data)
-                file.flush()
-                # what is changed in such an array is changed in memory alone
-                return np.memmap(file, dtype, "c", shape=tuple(shape)).view(np.ndarray)
-        except OSError:
-            # no room, or no folder for it
-            pass
-    result = np.empty(math.prod(shape), dtype)
-    start = 0
-    for block in list_blocks():
-        result[start : start + block.size] = block.reshape(-1)
-        start += block.size
-    return result.reshape(shape)
 
 
 def assign_optimally(table: np.ndarray, maximize: bool = False) -> np.ndarray:

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 
-import ml_dtypes
 import numpy as np
 import pytest
 import threadpoolctl
@@ -17,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lady_onnx import numerics, threads
-from lady_onnx.groups import lines, permutations, rows
+from lady_onnx.groups import lines, rows
 from lady_onnx.groups.model import Slot
 from lady_onnx.groups.rows import multiply_lines, split_slot, take_rows
 from lady_onnx.numerics import is_same, measure_moments, split_blocks
@@ -208,30 +207,3 @@ def test_moments_of_blocks_are_those_of_all(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(numerics.split_blocks, "__defaults__", (7,))
         assert measure_moments(x) == pytest.approx(expected, rel=1e-5, abs=1e-12 * unit)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.int64, ml_dtypes.bfloat16, object])
-@pytest.mark.parametrize("has_room", [True, False])
-def test_an_array_in_a_file_is_the_same_array(
-    dtype: type, has_room: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse() -> None:
-        raise OSError("no room")
-
-    monkeypatch.setattr(numerics, "MAPPED_BYTES", 8)
-    if not has_room:
-        monkeypatch.setattr(numerics.tempfile, "TemporaryFile", refuse)
-    array = np.arange(24).reshape(4, 3, 2).astype(dtype)
-    order = np.array([2, 0, 3, 1])
-    monkeypatch.setattr(permutations, "BLOCK_ELEMENTS", 7)
-    for orders in ({0: order}, {1: order[order < 3]}, {0: order, 2: np.array([1, 0])}):
-        moved = permutations.reorder_axes(array, orders)
-        expected = array
-        for axis, places in orders.items():
-            expected = expected.take(places, axis)
-        assert moved.dtype == array.dtype
-        assert (moved == expected).all()
-        assert isinstance(moved.base, np.memmap) == (has_room and dtype is not object)
-        # a change stays in memory, and touches no other array
-        moved[0] = moved[1]
-    assert (array == np.arange(24).reshape(4, 3, 2).astype(dtype)).all()

@@ -9,6 +9,7 @@ import lady_onnx as lady
 
 from ..diagnosis.findings import TAMPERING
 from ..errors import OutputError
+from ..graph.files import lay_data
 from ..matching.evidence.assignment import ASSIGNMENTS
 from ..pipeline.options import EVIDENCE_CHOICES, VERIFY_CHOICES
 from ..reporting import count_things
@@ -92,23 +93,24 @@ def run_command(args: argparse.Namespace) -> int:
     record = None
     if args.save_permutation:
         record = claim_destination(Path(args.save_permutation), taken)
-    with show_phase("matching", args.verbosity, is_counted=True) as progress:
-        result = lady.resync(
-            *models,
-            verify=args.verify,
-            provider=args.provider,
-            repair=args.repair,
-            strip=args.strip,
-            evidence=args.evidence,
-            assignment=args.assignment,
-            custom_ops=args.custom_ops,
-            timeout=args.timeout,
-            memory=args.memory,
-            states=args.state,
-            threads=args.threads,
-            progress=progress,
-        )
-    source.save(result, args.suspect, out)
+    with lay_data(out):
+        with show_phase("matching", args.verbosity, is_counted=True) as progress:
+            result = lady.resync(
+                *models,
+                verify=args.verify,
+                provider=args.provider,
+                repair=args.repair,
+                strip=args.strip,
+                evidence=args.evidence,
+                assignment=args.assignment,
+                custom_ops=args.custom_ops,
+                timeout=args.timeout,
+                memory=args.memory,
+                states=args.state,
+                threads=args.threads,
+                progress=progress,
+            )
+        source.save(result, args.suspect, out)
     fields = {"output": str(out), **result.to_dict(), "left_out": source.left_out}
     if record:
         result.save_permutation(record)

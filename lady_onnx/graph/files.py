@@ -8,7 +8,7 @@ import glob
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,8 +17,9 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto
 
 from ..errors import LadyError, OutputError
+from ..storage import CAN_SHARE_FILES, get_laid_file, lay_arrays
 from ..vocabulary.types import PACKED_TYPES
-from .external import is_external
+from .external import count_bytes, is_external
 from .nodes import list_bodies, list_nodes
 from .weights import clear_values, encode_values, is_large, list_weights, write_values
 from .wire import join_large_weights, split_large_weights
@@ -41,18 +42,22 @@ PROTOBUF_LIMIT = 2**31 - 1
 
 
 @contextlib.contextmanager
-def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+def open_atomically(path: Path, begun: Any = None) -> Iterator[IO[bytes]]:
     """Open a file for writing that appears at `path` complete, or never.
 
     What is written goes to a temporary file beside it, which is flushed to the disk and renamed.
     What a process left there that was killed is removed.
+
+    Args:
+        path: the file.
+        begun: that temporary file, if it is there already; see `lay_data`.
 
     Raises:
         OutputError: the folder or the disk does not take the file.
     """
     try:
         _remove_leftovers(path)
-        handle = _open_temporary(path)
+        handle = begun or _open_temporary(path)
     except OSError as error:
         what = f"cannot write there: {error.strerror}"
         raise OutputError(f"{path}: {what}; choose another folder") from error
@@ -216,7 +221,9 @@ def write_model(
         # Entered first, it is renamed last: a model never appears before its data.
         file = stack.enter_context(open_atomically(path))
         if external:
-            _write_data(stack.enter_context(open_atomically(data)), data.name, external, read)
+            begun, laid = _take_laid_file(dict(external), read)
+            target = stack.enter_context(open_atomically(data, begun))
+            _write_data(target, data.name, external, read, laid)
         if model.ByteSize() + sum(raw.size for raw in streamed.values()) > PROTOBUF_LIMIT:
             what = "over 2 GB without external data; save the input with external data first"
             raise LadyError(f"{path}: {what}")
@@ -269,11 +276,54 @@ def _choose_data_file(path: Path) -> tuple[Path, Path | None]:
     return next(f for f in files if f != old), old
 
 
+@contextlib.contextmanager
+def lay_data(path: Path) -> Iterator[None]:
+    """Let moved weights be laid at once in the external data of a model that is to be written.
+
+    Args:
+        path: the model's file.
+    """
+    if not CAN_SHARE_FILES:
+        yield
+        return
+    with lay_arrays(lambda: _open_temporary(path.with_name(f"{path.name}.data"))):
+        yield
+
+
+def place_data(
+    weights: Mapping[str, TensorProto], read: Callable[[str], np.ndarray]
+) -> tuple[dict[str, tuple[int, np.ndarray]], int]:
+    """Return where weights lie in external data, and what size these have.
+
+    Args:
+        weights: the weights by name, in their order.
+        read: returns the values of a weight by its name.
+
+    Returns:
+        By name where it begins, and its values; and the size of all.
+    """
+    places, end = {}, 0
+    for name, tensor in weights.items():
+        start = end + -end % PAGE_BYTES
+        places[name] = start, read(name)
+        end = start + count_bytes(tensor)
+    return places, end
+
+
+def _take_laid_file(
+    weights: Mapping[str, TensorProto], read: Callable[[str], np.ndarray]
+) -> tuple[Any, Collection[str]]:
+    """Return the file in which these weights were laid, and which of them; None if in none."""
+    given = get_laid_file()
+    return (None, ()) if given is None else given.take(*place_data(weights, read))
+
+
 def _write_data(
     file: IO[bytes],
     location: str,
     weights: Sequence[tuple[str, TensorProto]],
     read: Callable[[str], np.ndarray],
+    laid: Collection[str],
 ) -> None:
     """Write weights to a file of external data, and where they lie there into their tensors.
 
@@ -282,11 +332,15 @@ def _write_data(
         location: its name, as the model gives it.
         weights: the weights by name, with their tensors in the model that will be written.
         read: returns the values of a weight by its name.
+        laid: the weights that lie in the file already, where `place_data` says.
     """
     for name, tensor in weights:
         file.write(b"\0" * (-file.tell() % PAGE_BYTES))
         start = file.tell()
-        file.write(encode_values(tensor, read(name)).data)
+        if name in laid:
+            file.seek(count_bytes(tensor), os.SEEK_CUR)
+        else:
+            file.write(encode_values(tensor, read(name)).data)
         del tensor.external_data[:]
         places = (("location", location), ("offset", start), ("length", file.tell() - start))
         for key, value in places:

@@ -18,11 +18,12 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoPro
 
 from ..errors import LadyError, make_nan_error, to_one_line
 from ..numerics import has_nan, view_bits
+from ..storage import get_laid_file
 from ..threads import map_in_threads
 from ..vocabulary.packing import Packing
 from ..vocabulary.types import KNOWN_TYPES
 from .external import DataFiles, is_external
-from .files import detach_weights, write_model
+from .files import detach_weights, place_data, write_model
 from .formats import name_source
 from .nodes import sort_topologically
 from .states import NO_STATES, State, find_states, list_unit_axes, read_given_states
@@ -81,6 +82,7 @@ class Graph:
         self.data = DataFiles(self.folder)
         self.beside: frozenset[Path] = frozenset()
         self._changed: dict[str, np.ndarray] = {}
+        self._views: dict[str, np.ndarray] = {}
         # What was asked before a weight was replaced is not forgotten: replace weights of copies.
         self._constant_along: dict[str, list[bool]] = {}
         self.given_states = given_states
@@ -191,11 +193,18 @@ class Graph:
         """Return a weight as it is written, without a copy where possible, aligned or not."""
         if name in self._changed:
             return self._changed[name]
+        if name in self._views:
+            return self._views[name]
         tensor = self.tensors[name]
         try:
             if is_external(tensor):
                 where = f"{self.name}: external data of weight '{name}'"
-                return shape_bytes(tensor, self.data.read(tensor, where))
+                raw = self.data.read(tensor, where)
+                view = shape_bytes(tensor, raw)
+                # weights are asked for many times, and a view holds no memory of its own
+                if np.may_share_memory(view, raw):
+                    self._views[name] = view
+                return view
             if name in self._left:
                 return shape_bytes(tensor, self._left[name])
             if tensor.HasField("raw_data"):
@@ -249,6 +258,7 @@ class Graph:
         """
         twin = Graph(self.model, self.path, self._left, self.given_states)
         twin._changed, twin.data, twin.beside = dict(self._changed), self.data, self.beside
+        twin._views = self._views
         return twin
 
     def to_model(self, note: str) -> ModelProto:
@@ -269,6 +279,13 @@ class Graph:
         model = _copy_with_note(self.model, "")
         written = {*self._changed, *self._left}
         return model, detach_weights(model, written, self.stored_array)
+
+    def lay_out(self) -> None:
+        """Have weights that move laid where a copy has them that is saved; see `LaidFile`."""
+        given = get_laid_file()
+        if given is not None:
+            external = {n: t for n, t in self.tensors.items() if is_external(t)}
+            given.lay_out(*place_data(external, self._view_array))
 
     def save(self, path: Path, note: str) -> None:
         """Write the model to a file, whole or not at all.

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from ..numerics import BLOCK_ELEMENTS, store_blocks
+from ..numerics import BLOCK_ELEMENTS
+from ..storage import store_blocks
 from ..threads import map_in_threads
 from .model import Group, Slot
 
@@ -73,7 +74,7 @@ def reorder_axes(array: np.ndarray, orders: Mapping[int, np.ndarray]) -> np.ndar
                     block = block.take(order, axis)
             yield block
 
-    return store_blocks(list_blocks, array.shape, array.dtype)
+    return store_blocks(list_blocks, array.shape, array.dtype, array)
 
 
 def list_moved_slots(
@@ -125,11 +126,13 @@ class Nesting:
     Attributes:
         groups: The groups by id.
         order: The groups, inner ones first.
+        holders: The ids of groups in whose units others lie.
     """
 
     def __init__(self, groups: Sequence[Group]):
         self.groups = {g.id: g for g in groups}
         self.order = list(groups)
+        self.holders = {parent for g in groups for parent, _ in g.parents}
         self._children: dict[tuple[str, int], list[str]] = {}
         self._alike: dict[tuple[tuple[str, int], ...], list[str]] = {}
         for group in groups:
@@ -193,10 +196,10 @@ def compose_permutations(
     Returns:
         For every group a permutation of the input.
     """
-    inverse = {name: np.argsort(p) for name, p in first.items()}
+    inverse = {name: np.argsort(p) for name, p in first.items() if name in family.holders}
     result = {}
     for name, group in family.groups.items():
-        mine = first.get(name, np.arange(group.size))
+        mine = first[name] if name in first else np.arange(group.size)
         later = then.get(family.twin(name, inverse))
         # Unit j in the end is unit later[j] of what `first` makes, which is mine[later[j]] before.
         result[name] = mine if later is None else mine[later]

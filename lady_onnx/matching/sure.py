@@ -17,10 +17,12 @@ from ..groups.rows import (
     take_elements,
     thin_slot,
 )
-from ..numerics import MIN_DIVISOR, store_blocks
+from ..numerics import MIN_DIVISOR
+from ..storage import store_blocks
 from ..threads import map_in_threads
 from .evidence.copies import MIN_CHANCE_GAP
 from .evidence.nearest import Nearest, find_nearest
+from .evidence.noise import MIN_RELATIVE_NOISE
 from .matches import Match
 from .strategies import (
     Comparison,
@@ -30,9 +32,17 @@ from .strategies import (
 )
 
 FIRST_SAMPLED_ELEMENTS = 128
-"""So many elements of a row are compared at first; they tell how many are needed."""
+"""So many elements of a row are taken at first; they tell how many are needed."""
 SAMPLING_ROOM = 1.25
 """So many times more elements are compared than those that the first ones say are needed."""
+TRIED_UNITS = 128
+"""So many units tell what share of the elements that were taken is likely to do for all."""
+TRYING_ROOM = 2.0
+"""Some units say of all that a share does if it does even so many times over."""
+TRIED_STEPS = (8, 4, 2)
+"""One element in so many is a share that may do, the smallest first."""
+BEARING_STEP = 4
+"""Matches are borne out by one element in so many of as many others as were taken."""
 SLOTS_AT_ONCE = 8
 """The elements of so many slots are in memory at once."""
 MAX_FARTHER = 2.0
@@ -100,11 +110,22 @@ class _Sample:
 
     Attributes:
         nearest: The units.
-        step: One position in so many was compared, along one axis of each weight.
+        rows: float32 [units, elements], of the reference and of the suspect: the elements that were
+            taken, a one before them.
+        step: One position in so many was taken, along one axis of each weight.
+        share: One element in so many of these was compared.
     """
 
     nearest: Nearest
+    rows: tuple[np.ndarray, np.ndarray]
     step: int
+    share: int
+
+    @property
+    def noise(self) -> float:
+        """The variance of what differs in matched units, where that of the noise is taken for 1."""
+        count = self.rows[0][:, :: self.share].shape[1]
+        return 2 * -float(np.median(self.nearest.best)) / count
 
 
 def _find_nearest_units(comparison: Comparison, slots: Sequence[Slot], size: int) -> _Sample | None:
@@ -114,42 +135,78 @@ def _find_nearest_units(comparison: Comparison, slots: Sequence[Slot], size: int
     count = min(FIRST_SAMPLED_ELEMENTS, total)
     while count <= total:
         step = max(total // max(count, 1), 1)
-        x, y = _lay_rows(comparison, slots, size, step)
-        nearest = find_nearest(x, y)
-        if comparison.judge is None:
-            apart = float((nearest.best - nearest.bounds).min()) / x.shape[1]
-            needed = SAMPLING_ROOM * SURE_MARGIN_NATS / max(apart, MIN_DIVISOR)
-        else:
-            # What some elements say of a unit's match all of them say many times over, and must not
-            # be more than what some say of the others.
-            own = -float(np.median(nearest.best)) * total / x.shape[1]
-            other = -float(nearest.bounds.max()) / x.shape[1]
-            needed = SAMPLING_ROOM * (own + SURE_MARGIN_NATS) / max(other, MIN_DIVISOR)
-        if not math.isfinite(needed):
-            return None
-        if needed <= x.shape[1] or x.shape[1] > total:
-            return _Sample(nearest, step)
+        rows = _lay_rows(comparison, slots, size, step)
+        needed = math.inf
+        for share in _list_shares(comparison, rows, total):
+            x, y = (z[:, ::share] for z in rows)
+            sample = _Sample(find_nearest(x, y), rows, step, share)
+            needed = _count_needed_elements(comparison, sample, total)
+            if not math.isfinite(needed):
+                return None
+            if needed <= x.shape[1] or x.shape[1] > total:
+                return sample
         # each turn takes twice as many at least, so that there are few
         count = int(min(max(needed, 2 * count), total + 1))
     return None
 
 
+def _list_shares(
+    comparison: Comparison, rows: tuple[np.ndarray, np.ndarray], total: int
+) -> Iterator[int]:
+    """List what shares of the elements that were taken may do, one in so many, and all of them."""
+    some = slice(None, None, -(-len(rows[0]) // TRIED_UNITS))
+    # The nearest other unit by few elements seems nearer than it is, which figures must not say.
+    tried = TRIED_STEPS if comparison.judge is None else ()
+    for share in tried:
+        x, y = (z[:, ::share] for z in rows)
+        sample = _Sample(find_nearest(x[some], y), rows, 0, share)
+        if TRYING_ROOM * _count_needed_elements(comparison, sample, total) <= x.shape[1]:
+            yield share
+            break
+    yield 1
+
+
+def _count_needed_elements(comparison: Comparison, sample: _Sample, total: int) -> float:
+    """Return how many elements of units tell them apart, as far as a sample tells; inf if none do.
+
+    Args:
+        comparison: how units are compared.
+        sample: what some elements say.
+        total: the number of all elements.
+    """
+    nearest = sample.nearest
+    count = sample.rows[0][:, :: sample.share].shape[1]
+    if comparison.judge is None:
+        # The noise is not known as yet, and at most what was taken for it.
+        margin = SURE_MARGIN_NATS * min(max(sample.noise, MIN_RELATIVE_NOISE**2), 1.0)
+        apart = float((nearest.best - nearest.bounds).min()) / count
+        return SAMPLING_ROOM * margin / max(apart, MIN_DIVISOR)
+    # What some elements say of a unit's match all of them say many times over, and must not be more
+    # than what some say of the others.
+    own = -float(np.median(nearest.best)) * total / count
+    other = -float(nearest.bounds.max()) / count
+    return SAMPLING_ROOM * (own + SURE_MARGIN_NATS) / max(other, MIN_DIVISOR)
+
+
 def _are_borne_out(comparison: Comparison, slots: Sequence[Slot], sample: _Sample) -> bool:
     """Tell whether other elements of all units say what those of a sample do."""
-    if sample.step == 1:
-        return True
-    chosen = sample.nearest.first
-    x, y = _lay_rows(comparison, slots, chosen.size, sample.step, sample.step // 2)
+    chosen, best = sample.nearest.first, -sample.nearest.best
+    x, y = sample.rows
+    count = x[:, :: sample.share].shape[1]
+    if sample.step > 1:
+        step, start = BEARING_STEP * sample.step, sample.step // 2
+        x, y = _lay_rows(comparison, slots, chosen.size, step, start)
     # elements lie one after the other, each of all units
     apart = x.T - y.T[:, chosen]
-    limit = MAX_FARTHER * -sample.nearest.best + SURE_MARGIN_NATS
+    level = np.maximum(best, np.median(best)) * x.shape[1] / count
+    limit = MAX_FARTHER * level + SURE_MARGIN_NATS * min(sample.noise, 1.0)
     return bool((np.einsum("ij,ij->j", apart, apart) / 2 <= limit).all())
 
 
 def _lay_rows(
     comparison: Comparison, slots: Sequence[Slot], size: int, step: int, start: int = 0
-) -> list[np.ndarray]:
-    """Return some weighed elements of units in all slots, and a one at their end.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return some weighed elements of units in all slots, and a one before them.
 
     Args:
         comparison: the models.
@@ -171,14 +228,14 @@ def _lay_rows(
             return weigh_rows(comparison.strategy, arrays, pair[0], thin=pair[1]).T
 
         def list_blocks() -> Iterator[np.ndarray]:
+            yield np.ones((1, size), np.float32)
             for number in range(0, len(pairs), SLOTS_AT_ONCE):
                 some = pairs[number : number + SLOTS_AT_ONCE]
                 yield from map_in_threads(weigh, some, count * size)
-            yield np.ones((1, size), np.float32)
 
         return store_blocks(list_blocks, (count + 1, size), np.dtype(np.float32)).T
 
-    return [lay(comparison.reference), lay(comparison.current)]
+    return lay(comparison.reference), lay(comparison.current)
 
 
 def _multiply_rows(

@@ -127,6 +127,7 @@ def _align_with_alterations(
     def align(reference: Arrays, suspect: Arrays) -> Undone:
         return _align_and_unscale(pairing, options.assignment, reference, suspect)
 
+    pairing.given.lay_out()
     ours, theirs = pairing.reference_weights, pairing.suspect_weights
     altered, steps = explain_weights(ours, theirs)
     found = _align_and_unscale(pairing, options.assignment, altered, theirs, progress)

@@ -170,6 +170,28 @@ def test_what_some_elements_say_needs_all_of_them() -> None:
         assert sure.match_surely(comparison, "one", slots, 40) is None
 
 
+@pytest.mark.parametrize("noise", [0.05, 0.3, 1.0])
+def test_few_elements_do_where_there_is_little_noise(noise: float) -> None:
+    rng = np.random.default_rng(0)
+    ours = {"a": np.float32(rng.standard_normal((1500, 400)))}
+    order = rng.permutation(400)
+    theirs = add_noise(rng, {"a": ours["a"][:, order]}, noise)
+    strategy = LikelihoodStrategy(Scales(ours))
+    slots = [Slot("a", 1, np.arange(400)[:, None])]
+    shares = []
+    for judge in (None, strategy.judge_matches):
+        comparison = Comparison(ours, theirs, {}, strategy, ASSIGNMENTS["optimal"], judge)
+        sample = sure._find_nearest_units(comparison, slots, 400)
+        shares.append(0 if sample is None else sample.share)
+        found = sure.match_surely(comparison, "one", slots, 400)
+        if judge is None:
+            assert found is not None
+            assert (found.permutation == np.argsort(order)).all()
+    # figures rest on all elements that were taken: by few of them others seem nearer than they are
+    assert shares[0] > 1 if noise < 0.1 else shares[0] >= 1
+    assert shares[1] <= 1
+
+
 def lay_confined() -> tuple[list[Group], Arrays]:
     """Units that hold some places along the other axis, and all of them."""
     own = (Slot("a", 0, np.arange(24).reshape(12, 2), ((1, np.array([3, 1, 6])),)),)

@@ -11,8 +11,9 @@ from ...errors import LadyError, check_whole_number
 from ...graph.model import Graph
 from ...graph.nodes import list_nodes, pair_by_name
 from ...graph.states import NO_STATES
-from ...numerics import split_blocks, store_blocks
+from ...numerics import split_blocks
 from ...rules import find_rule
+from ...storage import store_blocks
 from ...vocabulary.types import HALF_TYPES
 from ..axes import list_small_sizes, read_axes
 from ..providers import choose_provider
