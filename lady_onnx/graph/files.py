@@ -8,7 +8,7 @@ import glob
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import IO, Any
 
@@ -221,9 +221,7 @@ def write_model(
         # Entered first, it is renamed last: a model never appears before its data.
         file = stack.enter_context(open_atomically(path))
         if external:
-            begun, laid = _take_laid_file(dict(external), read)
-            target = stack.enter_context(open_atomically(data, begun))
-            _write_data(target, data.name, external, read, laid)
+            _write_data(stack, data, external, read)
         if model.ByteSize() + sum(raw.size for raw in streamed.values()) > PROTOBUF_LIMIT:
             what = "over 2 GB without external data; save the input with external data first"
             raise LadyError(f"{path}: {what}")
@@ -310,30 +308,23 @@ def place_data(
     return places, end
 
 
-def _take_laid_file(
-    weights: Mapping[str, TensorProto], read: Callable[[str], np.ndarray]
-) -> tuple[Any, Collection[str]]:
-    """Return the file in which these weights were laid, and which of them; None if in none."""
-    given = get_laid_file()
-    return (None, ()) if given is None else given.take(*place_data(weights, read))
-
-
 def _write_data(
-    file: IO[bytes],
-    location: str,
+    stack: contextlib.ExitStack,
+    path: Path,
     weights: Sequence[tuple[str, TensorProto]],
     read: Callable[[str], np.ndarray],
-    laid: Collection[str],
 ) -> None:
     """Write weights to a file of external data, and where they lie there into their tensors.
 
     Args:
-        file: the open file.
-        location: its name, as the model gives it.
+        stack: has the file appear when it ends; see `open_atomically`.
+        path: the file.
         weights: the weights by name, with their tensors in the model that will be written.
         read: returns the values of a weight by its name.
-        laid: the weights that lie in the file already, where `place_data` says.
     """
+    given = get_laid_file()
+    begun, laid = given.take(*place_data(dict(weights), read)) if given else (None, ())
+    file = stack.enter_context(open_atomically(path, begun))
     for name, tensor in weights:
         file.write(b"\0" * (-file.tell() % PAGE_BYTES))
         start = file.tell()
@@ -342,6 +333,6 @@ def _write_data(
         else:
             file.write(encode_values(tensor, read(name)).data)
         del tensor.external_data[:]
-        places = (("location", location), ("offset", start), ("length", file.tell() - start))
+        places = (("location", path.name), ("offset", start), ("length", file.tell() - start))
         for key, value in places:
             tensor.external_data.add(key=key, value=str(value))

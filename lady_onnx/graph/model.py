@@ -198,13 +198,7 @@ class Graph:
         tensor = self.tensors[name]
         try:
             if is_external(tensor):
-                where = f"{self.name}: external data of weight '{name}'"
-                raw = self.data.read(tensor, where)
-                view = shape_bytes(tensor, raw)
-                # weights are asked for many times, and a view holds no memory of its own
-                if np.may_share_memory(view, raw):
-                    self._views[name] = view
-                return view
+                return _view_external(self, name, tensor)
             if name in self._left:
                 return shape_bytes(tensor, self._left[name])
             if tensor.HasField("raw_data"):
@@ -280,13 +274,6 @@ class Graph:
         written = {*self._changed, *self._left}
         return model, detach_weights(model, written, self.stored_array)
 
-    def lay_out(self) -> None:
-        """Have weights that move laid where a copy has them that is saved; see `LaidFile`."""
-        given = get_laid_file()
-        if given is not None:
-            external = {n: t for n, t in self.tensors.items() if is_external(t)}
-            given.lay_out(*place_data(external, self._view_array))
-
     def save(self, path: Path, note: str) -> None:
         """Write the model to a file, whole or not at all.
 
@@ -303,6 +290,25 @@ class Graph:
         taken = self.data.locate(self.tensors.values())
         model = _copy_with_note(self.model, note)
         write_model(model, path, written, self._view_array, taken, self.data.check_unchanged)
+
+
+def _view_external(graph: Graph, name: str, tensor: TensorProto) -> np.ndarray:
+    """Return a weight out of external data."""
+    raw = graph.data.read(tensor, f"{graph.name}: external data of weight '{name}'")
+    view = shape_bytes(tensor, raw)
+    # what is no copy holds no memory, and is asked for many times
+    return graph._views.setdefault(name, view) if np.may_share_memory(view, raw) else view
+
+
+def lay_out_weights(graph: Graph) -> None:
+    """Have weights that move laid where a copy of a graph has them that is saved, if anywhere.
+
+    See `storage.LaidFile`.
+    """
+    given = get_laid_file()
+    if given is not None:
+        external = {n: t for n, t in graph.tensors.items() if is_external(t)}
+        given.lay_out(*place_data(external, graph._view_array))
 
 
 def _copy_with_note(source: ModelProto, note: str) -> ModelProto:

@@ -18,6 +18,7 @@ from ..diagnosis.pruning import count_pruned_elements, guess_pruned_elements, pr
 from ..diagnosis.tampering.moves import is_nearly_equal
 from ..diagnosis.undoing import undo_rescaling
 from ..diagnosis.undone import Undone, join_enlargements
+from ..graph.model import lay_out_weights
 from ..groups.permutations import Arrays
 from ..matching.incoming import IncomingMatcher, find_incoming_slots
 from ..matching.matcher import Matcher
@@ -127,7 +128,7 @@ def _align_with_alterations(
     def align(reference: Arrays, suspect: Arrays) -> Undone:
         return _align_and_unscale(pairing, options.assignment, reference, suspect)
 
-    pairing.given.lay_out()
+    lay_out_weights(pairing.given)
     ours, theirs = pairing.reference_weights, pairing.suspect_weights
     altered, steps = explain_weights(ours, theirs)
     found = _align_and_unscale(pairing, options.assignment, altered, theirs, progress)
