@@ -61,6 +61,20 @@ def store_blocks(
     return result.reshape(shape)
 
 
+def copy_array(array: np.ndarray) -> np.ndarray:
+    """Return a copy of an array that nobody changes; a large one lies in a file."""
+    rows = array.reshape(-1) if array.ndim == 0 else array
+    step = max(len(rows) * MAPPED_BYTES // max(rows.nbytes, 1), 1)
+
+    def list_blocks() -> Iterator[np.ndarray]:
+        for start in range(0, len(rows), step):
+            yield rows[start : start + step]
+
+    copy = store_blocks(list_blocks, array.shape, array.dtype)
+    copy.flags.writeable = False
+    return copy
+
+
 def _write_blocks(descriptor: int, start: int, list_blocks: Blocks) -> int:
     """Write blocks to an open file from a place on; returns the number of bytes."""
     end = start

@@ -18,7 +18,7 @@ from lady_onnx.cli.main import main
 from lady_onnx.graph.files import lay_data
 from lady_onnx.graph.loading import load_graph
 from lady_onnx.groups import permutations
-from lady_onnx.storage import LaidFile, store_blocks
+from lady_onnx.storage import LaidFile, copy_array, store_blocks
 
 from .helpers import real
 
@@ -57,6 +57,23 @@ def test_an_array_in_a_file_is_the_same_array(
         # a change stays in memory, and touches no other array
         moved[0] = moved[1]
     assert (array == np.arange(24).reshape(4, 3, 2).astype(dtype)).all()
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+@pytest.mark.parametrize("shape", [(), (0, 3), (5, 3, 2)])
+def test_a_copy_is_the_same_array(
+    shape: tuple[int, ...], has_room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "MAPPED_BYTES", 8)
+    if not has_room:
+        monkeypatch.setattr(storage.tempfile, "TemporaryFile", refuse)
+    raw = np.random.default_rng(0).bytes(8 * int(np.prod(shape)) + 1)
+    array = np.frombuffer(raw, "f8", offset=1).reshape(shape)
+    copy = copy_array(array)
+    assert copy.flags.aligned
+    assert not copy.flags.writeable
+    assert copy.shape == shape
+    assert copy.tobytes() == raw[1:]
 
 
 @pytest.fixture
@@ -174,6 +191,26 @@ def test_what_is_laid_early_is_what_is_written_later(
     data = [tmp_path / f"{n}.onnx.data" for n in ("early", "later")]
     assert data[0].read_bytes() == data[1].read_bytes()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_external_data_out_of_alignment(tmp_path: Path) -> None:
+    path = save_outside(tmp_path / "a.onnx", onnx.load(real.path("magika")))
+    model, data = onnx.load(path, load_external_data=False), tmp_path / "a.onnx.data"
+    data.write_bytes(b"x" + data.read_bytes())
+    moved = 0
+    for tensor in model.graph.initializer:
+        for entry in tensor.external_data:
+            if entry.key == "offset":
+                entry.value = str(int(entry.value) + 1)
+                moved += 1
+    (tmp_path / "b.onnx").write_bytes(model.SerializeToString())
+    graph, whole = load_graph(tmp_path / "b.onnx"), load_graph(real.path("magika"))
+    assert moved
+    for name in graph.tensors:
+        array = graph.array(name)
+        assert array.flags.aligned
+        assert array.tobytes() == whole.array(name).tobytes()
+        assert not array.flags.writeable or name not in {t.name for t in model.graph.initializer}
 
 
 def test_what_is_refused_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

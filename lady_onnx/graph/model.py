@@ -18,7 +18,7 @@ from onnx import FunctionProto, ModelProto, NodeProto, TensorProto, ValueInfoPro
 
 from ..errors import LadyError, make_nan_error, to_one_line
 from ..numerics import has_nan, view_bits
-from ..storage import get_laid_file
+from ..storage import copy_array, get_laid_file
 from ..threads import map_in_threads
 from ..vocabulary.packing import Packing
 from ..vocabulary.types import KNOWN_TYPES
@@ -187,7 +187,9 @@ class Graph:
         """
         array = self._view_array(name)
         # Weights may begin anywhere in a file, and processors are slow on numbers out of alignment.
-        return array if name in self._changed or array.flags.aligned else array.copy()
+        if name not in self._changed and not array.flags.aligned:
+            self._views[name] = array = copy_array(array)
+        return array
 
     def _view_array(self, name: str) -> np.ndarray:
         """Return a weight as it is written, without a copy where possible, aligned or not."""
@@ -197,10 +199,8 @@ class Graph:
             return self._views[name]
         tensor = self.tensors[name]
         try:
-            if is_external(tensor):
-                return _view_external(self, name, tensor)
-            if name in self._left:
-                return shape_bytes(tensor, self._left[name])
+            if is_external(tensor) or name in self._left:
+                return _keep_view(self, name, tensor)
             if tensor.HasField("raw_data"):
                 return shape_bytes(tensor, np.frombuffer(tensor.raw_data, np.uint8))
             return read_fields(tensor)
@@ -292,12 +292,16 @@ class Graph:
         write_model(model, path, written, self._view_array, taken, self.data.check_unchanged)
 
 
-def _view_external(graph: Graph, name: str, tensor: TensorProto) -> np.ndarray:
-    """Return a weight out of external data."""
-    raw = graph.data.read(tensor, f"{graph.name}: external data of weight '{name}'")
+def _keep_view(graph: Graph, name: str, tensor: TensorProto) -> np.ndarray:
+    """Return a weight that lies in no message, the same array each time."""
+    if is_external(tensor):
+        raw = graph.data.read(tensor, f"{graph.name}: external data of weight '{name}'")
+    else:
+        raw = graph._left[name]
     view = shape_bytes(tensor, raw)
-    # what is no copy holds no memory, and is asked for many times
-    return graph._views.setdefault(name, view) if np.may_share_memory(view, raw) else view
+    if not np.may_share_memory(view, raw):
+        view = copy_array(view)
+    return graph._views.setdefault(name, view)
 
 
 def lay_out_weights(graph: Graph) -> None:
